@@ -1,0 +1,186 @@
+//! The one error type of the crate.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Shorthand for results of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What a caller can react to. Stable: variants are added only in a new major version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The bytes of an image contradict the format, or the image needs a check.
+    InvalidImage,
+    /// The format allows it, this implementation does not.
+    Unsupported,
+    /// The operating system failed an operation.
+    Io,
+    /// The operating system, or the gate for names found in images, refused access.
+    NotPermitted,
+    /// Another process holds a lock that conflicts.
+    InUse,
+    /// No space is left on the file system, the quota or the device.
+    NoSpace,
+    /// An earlier failed sync or metadata write made the image unusable for writing.
+    Poisoned,
+    /// The caller asked for something that cannot be: an offset beyond the end, a size of 0.
+    InvalidArgument,
+}
+
+/// What failed, on which file, where, and why.
+///
+/// Cheap to clone: a poisoned image gives its first error to every later caller.
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+    path: Option<PathBuf>,
+    offset: Option<u64>,
+    source: Option<Arc<io::Error>>,
+}
+
+impl Error {
+    /// An error of `kind` whose message says what failed and which value was met.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self(Arc::new(Inner {
+            kind,
+            message: message.into(),
+            path: None,
+            offset: None,
+            source: None,
+        }))
+    }
+
+    /// [`ErrorKind::InvalidImage`].
+    pub fn invalid_image(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::InvalidImage, message)
+    }
+
+    /// [`ErrorKind::InvalidArgument`].
+    pub fn invalid_argument(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::InvalidArgument, message)
+    }
+
+    /// [`ErrorKind::Unsupported`].
+    pub fn unsupported(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Unsupported, message)
+    }
+
+    /// A failed system call; `op` is a verb phrase such as `"read"` or `"take a lock"`.
+    ///
+    /// ENOSPC, EDQUOT and EFBIG become [`ErrorKind::NoSpace`]; EACCES, EPERM and EROFS
+    /// [`ErrorKind::NotPermitted`]; all else [`ErrorKind::Io`].
+    pub fn io(op: &str, source: io::Error) -> Self {
+        let kind = match source.raw_os_error() {
+            Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => ErrorKind::NoSpace,
+            Some(libc::EACCES | libc::EPERM | libc::EROFS) => ErrorKind::NotPermitted,
+            _ => ErrorKind::Io,
+        };
+        let mut error = Self::new(kind, format!("Could not {op}"));
+        error.inner().source = Some(Arc::new(source));
+        error
+    }
+
+    /// Names the file concerned; a path that is already there stays (the innermost is the right one).
+    #[must_use]
+    pub fn with_path(mut self, path: impl AsRef<Path>) -> Self {
+        if self.0.path.is_none() {
+            self.inner().path = Some(path.as_ref().to_owned());
+        }
+        self
+    }
+
+    /// Adds the byte offset in the file named by the path.
+    #[must_use]
+    pub fn with_offset(mut self, offset: u64) -> Self {
+        self.inner().offset = Some(offset);
+        self
+    }
+
+    /// The same error under another kind, its message behind `context`.
+    #[must_use]
+    pub fn with_context(mut self, kind: ErrorKind, context: &str) -> Self {
+        let inner = self.inner();
+        inner.kind = kind;
+        inner.message = format!("{context}: {}", inner.message);
+        self
+    }
+
+    fn inner(&mut self) -> &mut Inner {
+        Arc::make_mut(&mut self.0)
+    }
+
+    /// The stable kind.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The file concerned, if one is.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        self.0.path.as_deref()
+    }
+
+    /// Byte offset in [`Error::path`], if it says something.
+    #[must_use]
+    pub fn offset(&self) -> Option<u64> {
+        self.0.offset
+    }
+
+    /// The error number of the operating system, if it was the cause.
+    #[must_use]
+    pub fn errno(&self) -> Option<i32> {
+        self.0.source.as_ref().and_then(|e| e.raw_os_error())
+    }
+
+    /// The error without the path, for messages that name the file themselves.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        use fmt::Write;
+        let mut text = self.0.message.clone();
+        if let Some(offset) = self.0.offset {
+            let _ = write!(text, " at offset {offset}");
+        }
+        if let Some(source) = &self.0.source {
+            let _ = write!(text, ": {}", os_text(source));
+        }
+        text
+    }
+}
+
+/// The system's own words, without Rust's "(os error N)".
+fn os_text(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.find(" (os error") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(path) = self.path() {
+            write!(f, "{}: ", path.display())?;
+        }
+        f.write_str(&self.reason())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}({self})", self.kind())
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|e| e as _)
+    }
+}

@@ -1,0 +1,22 @@
+//! Fast Virtual Disk: the FVD image format, its journal and its copy-on-write engine.
+//!
+//! Layers, from the ground up; nothing imports upwards:
+//!
+//! * [`format`]: bytes to typed values and back. No I/O.
+//! * [`storage`]: positional I/O on files, devices and memory.
+//! * [`source`]: where base data comes from.
+//! * [`image`]: the engine; one verb, one file.
+//!
+//! `docs/design.md` has the format, the invariants and the crash cases.
+
+pub mod error;
+pub mod format;
+pub mod image;
+pub mod source;
+pub mod storage;
+#[expect(unsafe_code, reason = "raw memory and system calls live in this one module")]
+mod sys;
+
+pub use error::{Error, ErrorKind, Result};
+
+const _: () = assert!(usize::BITS == 64, "offsets and sizes are cast between u64 and usize");

@@ -1,0 +1,78 @@
+//! Where bytes are kept: a file, a block device, memory, a simulated disk.
+
+mod file;
+mod memory;
+
+use std::future::Future;
+use std::path::Path;
+
+use bytes::Bytes;
+
+pub use crate::sys::buffer::IoBufMut;
+pub use file::{FileOptions, FileStorage, LockMode};
+pub use memory::MemoryStorage;
+
+use crate::error::Result;
+
+/// Whether a range of a storage has storage behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allocation {
+    /// Something may have been written here.
+    Data,
+    /// Nothing was: it reads as zeros, and takes no space.
+    Hole,
+}
+
+/// Positional I/O on one file or device, shared by any number of tasks.
+///
+/// Contract, for every implementation:
+///
+/// * Buffers are owned by the operation until it ends. A dropped future never frees memory that
+///   the kernel may still write to.
+/// * There are no short reads and no short writes. What lies at or beyond the end of a file reads
+///   as zeros; a write there extends the file. A block device does not grow: a write beyond its
+///   end fails with [`ErrorKind::NoSpace`](crate::ErrorKind::NoSpace).
+/// * Any offset and any length are allowed, whatever the alignment of the medium; an empty
+///   buffer succeeds without I/O.
+/// * An aligned 512-byte sector is written whole or not at all, also at a power cut. Nothing is
+///   promised about the order in which unsynced sectors reach the medium.
+/// * Operations on disjoint byte ranges do not disturb one another. The outcome of overlapping
+///   writes in flight at once is, sector by sector, one of them.
+/// * Errors carry [`Storage::path`] and the offset.
+pub trait Storage: Send + Sync + 'static {
+    /// Name of the file, for messages.
+    fn path(&self) -> &Path;
+
+    /// Fills `buf` from `offset` (bytes) and gives it back.
+    fn read(&self, buf: IoBufMut, offset: u64) -> impl Future<Output = Result<IoBufMut>> + Send;
+
+    /// Writes `buf` at `offset` (bytes). Durable only after a [`Storage::sync`] that started
+    /// after this completed.
+    fn write(&self, buf: Bytes, offset: u64) -> impl Future<Output = Result<()>> + Send;
+
+    /// Writes `bufs`, one behind the other, at `offset` (bytes), with as few operations as
+    /// possible. Not atomic as a whole.
+    fn write_vectored(&self, bufs: Vec<Bytes>, offset: u64) -> impl Future<Output = Result<()>> + Send;
+
+    /// Makes `len` bytes from `offset` read as zeros, and frees their space where the medium can.
+    /// Does not extend a file: what lies beyond its end reads as zeros already.
+    fn write_zeroes(&self, offset: u64, len: u64) -> impl Future<Output = Result<()>> + Send;
+
+    /// Makes every completed write, zeroing and change of length durable.
+    fn sync(&self) -> impl Future<Output = Result<()>> + Send;
+
+    /// Length in bytes.
+    fn len(&self) -> impl Future<Output = Result<u64>> + Send;
+
+    /// Cuts or extends a file to `len` bytes; the extension reads as zeros.
+    /// Fails with [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) on a device.
+    fn set_len(&self, len: u64) -> impl Future<Output = Result<()>> + Send;
+
+    /// Whether [`Storage::set_len`] works: true for files, false for block devices.
+    fn can_resize(&self) -> bool;
+
+    /// Allocation of the bytes from `offset`, and for how many bytes (1..=`len`) it stays the
+    /// same. At or beyond the end: a hole of `len` bytes. A medium that cannot tell says
+    /// [`Allocation::Data`]. `len` is not 0.
+    fn allocation(&self, offset: u64, len: u64) -> impl Future<Output = Result<(Allocation, u64)>> + Send;
+}

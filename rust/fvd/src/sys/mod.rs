@@ -1,0 +1,3 @@
+//! The only module of the crate with `unsafe` code: raw memory and raw system calls.
+
+pub(crate) mod buffer;
