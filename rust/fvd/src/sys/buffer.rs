@@ -82,6 +82,28 @@ impl IoBufMut {
         rest
     }
 
+    /// Undoes a [`IoBufMut::split_off`]: `self` with `rest`, which starts where `self` ends.
+    ///
+    /// # Panics
+    ///
+    /// If the two are not neighbours.
+    #[must_use]
+    pub fn join(self, rest: Self) -> Self {
+        let end = self.ptr.as_ptr() as usize + self.len;
+        assert_eq!(end, rest.ptr.as_ptr() as usize, "joined buffers are neighbours");
+        let same = match (&self.owner, &rest.owner) {
+            (None, None) => true,
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        };
+        assert!(same, "joined buffers lie in the same memory");
+        Self {
+            ptr: self.ptr,
+            len: self.len + rest.len,
+            owner: self.owner,
+        }
+    }
+
     /// The bytes.
     #[must_use]
     pub fn as_slice(&self) -> &[u8] {

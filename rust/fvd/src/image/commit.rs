@@ -1,0 +1,314 @@
+//! Commit: data, then the journal.
+//!
+//! A bit never becomes durable before the entry of every chunk that its block touches: they share
+//! a sector, or the entries go into earlier sectors that are synced first. Data is synced before
+//! either.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use rangemap::RangeSet;
+
+use super::pending::{Changes, Pending};
+use super::{CacheMode, Image};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::journal::{self, MAX_ENTRIES, MAX_ENTRIES_WITH_BITMAP};
+use crate::format::{BitmapRecord, Entry, Region, SECTOR, TableRecord};
+use crate::storage::Storage;
+
+/// Sectors that one bitmap record can name.
+const MAX_RECORD_SECTORS: u64 = u32::MAX as u64;
+
+/// What the holder of the flush round knows of the disk.
+pub(super) struct Committer {
+    /// Next journal sector to use.
+    pub(super) position: u64,
+    /// `clean_shutdown` in the header on disk.
+    pub(super) marked_clean: bool,
+}
+
+/// Journal sectors for one commit.
+#[derive(Default)]
+struct Sectors {
+    /// Entries that have to be durable before `late`.
+    early: Vec<u8>,
+    late: Vec<u8>,
+}
+
+impl Sectors {
+    fn count(&self) -> u64 {
+        (self.early.len() + self.late.len()) as u64 / SECTOR
+    }
+}
+
+/// Blocks that share one sector.
+struct Front {
+    /// The first block that does not belong to it.
+    end: u64,
+    /// Chunks whose entries stand in the sector, beside the bits.
+    beside: Option<Range<u64>>,
+    /// Chunks that do not fit there: the pending ones among them have to be durable before.
+    before: Option<Range<u64>>,
+}
+
+impl Front {
+    /// No chunk of these blocks is pending.
+    fn alone(end: u64) -> Self {
+        Self {
+            end,
+            beside: None,
+            before: None,
+        }
+    }
+}
+
+/// The lowest number of `range` in `set`.
+fn first_in(set: &RangeSet<u64>, range: Range<u64>) -> Option<u64> {
+    if range.is_empty() {
+        return None;
+    }
+    let first = set.overlapping(&range).next()?;
+    Some(first.start.max(range.start))
+}
+
+/// What a commit or a checkpoint took; given back unless it succeeds.
+pub(super) struct Taken<'a, S: Storage> {
+    image: &'a Image<S>,
+    pending: Option<Pending>,
+}
+
+impl<'a, S: Storage> Taken<'a, S> {
+    pub(super) fn new(image: &'a Image<S>, pending: Pending) -> Self {
+        Self {
+            image,
+            pending: Some(pending),
+        }
+    }
+
+    /// It is durable.
+    pub(super) fn done(mut self) {
+        self.pending = None;
+    }
+}
+
+impl<S: Storage> Drop for Taken<'_, S> {
+    fn drop(&mut self) {
+        if let Some(pending) = self.pending.take() {
+            self.image.volatile().pending.restore(pending);
+        }
+    }
+}
+
+/// What a commit has to do.
+enum Plan<'a, S: Storage> {
+    DataOnly,
+    Journal(Taken<'a, S>, Sectors),
+    Checkpoint,
+}
+
+impl<S: Storage> Image<S> {
+    /// Makes what has been published durable. The caller holds the flush round.
+    pub(super) async fn commit(&self) -> Result<()> {
+        match self.plan_commit()? {
+            Plan::DataOnly => self.sync_data().await,
+            Plan::Checkpoint => self.checkpoint().await,
+            Plan::Journal(taken, sectors) => {
+                let marked = self.mark_unclean().await?;
+                self.sync_data().await?;
+                if marked && self.data.is_some() {
+                    self.sync_file().await?;
+                }
+                self.write_sectors(sectors.early).await?;
+                self.write_sectors(sectors.late).await?;
+                taken.done();
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes the changes and encodes them in one step, so that the sectors hold no entry whose
+    /// data the coming sync does not cover.
+    fn plan_commit(&self) -> Result<Plan<'_, S>> {
+        let mut volatile = self.volatile();
+        let changes = volatile.pending.changes();
+        if changes.is_empty() {
+            return Ok(Plan::DataOnly);
+        }
+        let Some(journal) = self.geometry.journal else {
+            return Ok(Plan::Checkpoint);
+        };
+        let free = (journal.size / SECTOR).saturating_sub(self.committer().position);
+        if changes.overflowed || (changes.blocks.len() as u64) > free {
+            return Ok(Plan::Checkpoint);
+        }
+        let sectors = self.encode(changes)?;
+        if sectors.count() > free {
+            return Ok(Plan::Checkpoint);
+        }
+        let taken = volatile.pending.take_changes();
+        drop(volatile);
+        Ok(Plan::Journal(Taken::new(self, taken.into()), sectors))
+    }
+
+    fn encode(&self, changes: &Changes) -> Result<Sectors> {
+        let mut sectors = Sectors::default();
+        let mut early = changes.chunks.clone();
+        let mut crowded = RangeSet::new();
+        for blocks in changes.blocks.iter() {
+            let mut block = blocks.start;
+            while block < blocks.end {
+                let front = self.front(changes, block..blocks.end)?;
+                let table = front.beside.as_ref().map(|c| self.table_record(c)).transpose()?;
+                let record = self.bitmap_record(&(block..front.end));
+                sectors.late.extend(journal::encode_sector(table.as_ref(), Some(&record)));
+                if let Some(chunks) = front.beside {
+                    early.remove(chunks);
+                }
+                if let Some(chunks) = front.before {
+                    crowded.extend(changes.chunks.overlapping(&chunks).cloned());
+                }
+                block = front.end;
+            }
+        }
+        // Early: chunks without a new bit (behind the base, in a zeroed block), and all those of
+        // blocks that touch more than fit beside their bit, even if a neighbour has them beside.
+        early.extend(crowded);
+        for run in early.iter() {
+            for first in (run.start..run.end).step_by(MAX_ENTRIES) {
+                let record = self.table_record(&(first..run.end.min(first + MAX_ENTRIES as u64)))?;
+                sectors.early.extend(journal::encode_sector(Some(&record), None));
+            }
+        }
+        Ok(sectors)
+    }
+
+    /// The longest front of `blocks` that can be journaled with one sector.
+    fn front(&self, changes: &Changes, blocks: Range<u64>) -> Result<Front> {
+        let limit = self.record_limit(&blocks);
+        let (Some(bitmap), Some(table)) = (&self.bitmap, &self.table) else {
+            return Ok(Front::alone(limit));
+        };
+        let bytes = bitmap.block_range(blocks.start).start..bitmap.block_range(limit - 1).end;
+        let touched = table.chunks_of(bytes.start, bytes.end);
+        let Some(first) = first_in(&changes.chunks, touched.clone()) else {
+            return Ok(Front::alone(limit));
+        };
+        // From the first pending chunk on: neighbours that are allocated can share its record.
+        let mut end = first;
+        let most = touched.end.min(first + MAX_ENTRIES_WITH_BITMAP as u64);
+        while end < most && table.get(end)?.is_some() {
+            end += 1;
+        }
+        let beside = Some(first..end);
+        let Some(next) = first_in(&changes.chunks, end..touched.end) else {
+            let before = None;
+            return Ok(Front { end: limit, beside, before });
+        };
+        // Blocks that touch `next` or lie behind it go into another sector.
+        let block = next.saturating_mul(table.chunk_size()) / bitmap.block_size();
+        if block > blocks.start {
+            let (end, before) = (block.min(limit), None);
+            return Ok(Front { end, beside, before });
+        }
+        let block = bitmap.block_range(blocks.start);
+        Ok(Front {
+            end: blocks.start + 1,
+            beside: None,
+            before: Some(table.chunks_of(block.start, block.end)),
+        })
+    }
+
+    /// The longest front of `blocks` that one bitmap record can name.
+    fn record_limit(&self, blocks: &Range<u64>) -> u64 {
+        let sectors_per_block = (self.geometry.block_size / SECTOR).max(1);
+        let most = (MAX_RECORD_SECTORS / sectors_per_block).max(1);
+        blocks.end.min(blocks.start.saturating_add(most))
+    }
+
+    fn bitmap_record(&self, blocks: &Range<u64>) -> BitmapRecord {
+        let sectors_per_block = self.geometry.block_size / SECTOR;
+        let first_sector = blocks.start * sectors_per_block;
+        let end = (blocks.end * sectors_per_block).min(self.base_size() / SECTOR);
+        // A block larger than the record can say: touching its first sector is enough.
+        let sectors = (end - first_sector).min(MAX_RECORD_SECTORS) as u32;
+        BitmapRecord { first_sector, sectors }
+    }
+
+    fn table_record(&self, chunks: &Range<u64>) -> Result<TableRecord> {
+        let table = self.table.as_ref().expect("only a compact image has pending chunks");
+        let entry = |chunk| Ok(table.get(chunk)?.map_or(Entry::UNALLOCATED, Entry::allocated));
+        Ok(TableRecord {
+            first: chunks.start as u32,
+            entries: chunks.clone().map(entry).collect::<Result<_>>()?,
+        })
+    }
+
+    /// Appends sectors to the journal and syncs them.
+    async fn write_sectors(&self, sectors: Vec<u8>) -> Result<()> {
+        if sectors.is_empty() {
+            return Ok(());
+        }
+        let journal = self.geometry.journal;
+        let Region { offset, size } = journal.expect("a commit without a journal is a checkpoint");
+        let start = {
+            let mut committer = self.committer();
+            let start = committer.position * SECTOR;
+            // Never written twice in a lap, even if this write fails or is cancelled half way.
+            committer.position += sectors.len() as u64 / SECTOR;
+            start
+        };
+        assert!(start + sectors.len() as u64 <= size, "the plan has looked at the room in the journal");
+        self.write_metadata(Bytes::from(sectors), offset + start).await?;
+        self.sync_file().await
+    }
+
+    /// Writes metadata to the image file. A full disk leaves everything as it was, and the next
+    /// flush tries again; after any other failure the image is poisoned.
+    pub(super) async fn write_metadata(&self, bytes: Bytes, offset: u64) -> Result<()> {
+        let result = self.file.write(bytes, offset).await;
+        result.map_err(|error| match error.kind() {
+            ErrorKind::NoSpace => error,
+            _ => self.poison(&error),
+        })
+    }
+
+    pub(super) async fn sync_data(&self) -> Result<()> {
+        self.sync(self.data()).await
+    }
+
+    pub(super) async fn sync_file(&self) -> Result<()> {
+        self.sync(&self.file).await
+    }
+
+    /// A failed sync is never tried again: the kernel may have dropped what it could not write.
+    async fn sync(&self, storage: &S) -> Result<()> {
+        if self.cache == CacheMode::Unsafe {
+            return Ok(());
+        }
+        storage.sync().await.map_err(|error: Error| self.poison(&error))
+    }
+
+    /// Sets `clean_shutdown` to 0 before the first metadata of this session goes to disk. True if
+    /// it was written, and has to be synced before that metadata is.
+    ///
+    /// Not without a journal: there, metadata in place is complete after every flush, and an
+    /// unclean mark would declare it suspect.
+    pub(super) async fn mark_unclean(&self) -> Result<bool> {
+        if self.geometry.journal.is_none() || !self.committer().marked_clean {
+            return Ok(false);
+        }
+        self.write_clean_mark(false).await?;
+        Ok(true)
+    }
+
+    pub(super) async fn write_clean_mark(&self, clean: bool) -> Result<()> {
+        const MARK_SECTOR: u64 = crate::format::header::CLEAN_SHUTDOWN_OFFSET / SECTOR * SECTOR;
+        let mut header = self.header.clone();
+        header.clean_shutdown = clean;
+        let bytes = Bytes::from(header.encode()?);
+        let sector = bytes.slice(MARK_SECTOR as usize..(MARK_SECTOR + SECTOR) as usize);
+        self.write_metadata(sector, MARK_SECTOR).await?;
+        self.committer().marked_clean = clean;
+        Ok(())
+    }
+}

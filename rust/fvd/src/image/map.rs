@@ -1,0 +1,136 @@
+//! Lookup: where are these bytes? Answers with an enum and holds no lock.
+
+use super::Image;
+use super::bitmap::Bitmap;
+use super::table::Table;
+use crate::error::Result;
+use crate::storage::Storage;
+
+/// Where a piece of the disk comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mapping {
+    /// In the data file, at this offset in bytes.
+    Local {
+        /// Bytes from the start of the data file.
+        offset: u64,
+    },
+    /// In the base image, at the same offset as in the disk.
+    Base,
+    /// Nowhere: it reads as zeros.
+    Zero,
+}
+
+/// A piece of the disk with one mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Bytes from the start of the disk.
+    pub start: u64,
+    /// Length in bytes, at least 1.
+    pub len: u64,
+    /// Where it comes from.
+    pub mapping: Mapping,
+}
+
+impl<S: Storage> Image<S> {
+    /// Brings the metadata for the bytes `offset..end` (not empty) into memory. Everything that
+    /// looks something up calls this first.
+    pub(super) async fn load(&self, offset: u64, end: u64) -> Result<()> {
+        if let Some(bitmap) = &self.bitmap {
+            let blocks = bitmap.blocks(offset, end);
+            if !bitmap.is_loaded(&blocks) {
+                bitmap.load(&self.file, &blocks).await?;
+            }
+        }
+        if let Some(table) = &self.table {
+            // A copy-on-write fills whole blocks: their chunks are needed too.
+            let (start, end) = self.widen(offset, end);
+            let chunks = table.chunks_of(start, end);
+            if !table.is_loaded(&chunks) {
+                table.load(&self.file, &chunks).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `offset..end` (bytes) widened to whole blocks where it lies in the region of the base.
+    pub(super) fn widen(&self, offset: u64, end: u64) -> (u64, u64) {
+        let Some(bitmap) = &self.bitmap else {
+            return (offset, end);
+        };
+        let blocks = bitmap.blocks(offset, end);
+        if blocks.is_empty() {
+            return (offset, end);
+        }
+        let first = bitmap.block_range(blocks.start).start;
+        let last = bitmap.block_range(blocks.end - 1).end;
+        (first, last.max(end))
+    }
+
+    /// The extent that starts at `offset`, cut at `end`. `offset < end`, and both are loaded.
+    pub(super) fn extent(&self, offset: u64, end: u64) -> Result<Extent> {
+        let stop = match &self.bitmap {
+            Some(bitmap) if offset < bitmap.base_size() => {
+                let (local, stop) = block_run(bitmap, offset, end);
+                if !local {
+                    return Ok(Extent {
+                        start: offset,
+                        len: stop - offset,
+                        mapping: Mapping::Base,
+                    });
+                }
+                stop
+            }
+            _ => end,
+        };
+        let (mapping, stop) = match &self.table {
+            None => {
+                let offset = self.geometry.data_offset + offset;
+                (Mapping::Local { offset }, stop)
+            }
+            Some(table) => self.chunk_run(table, offset, stop)?,
+        };
+        Ok(Extent {
+            start: offset,
+            len: stop - offset,
+            mapping,
+        })
+    }
+
+    /// Mapping of `offset` by the table, and how far it holds.
+    fn chunk_run(&self, table: &Table, offset: u64, end: u64) -> Result<(Mapping, u64)> {
+        let size = table.chunk_size();
+        let chunks = table.chunks_of(offset, end);
+        let Some(number) = table.get(chunks.start)? else {
+            let next = table.skip_unallocated(chunks);
+            return Ok((Mapping::Zero, next.saturating_mul(size).min(end)));
+        };
+        let mut next = chunks.start + 1;
+        let mut following = number;
+        while next < chunks.end {
+            following += 1;
+            if table.get(next)? != Some(following) {
+                break;
+            }
+            next += 1;
+        }
+        let offset = self.chunk_offset(table, number) + offset % size;
+        Ok((Mapping::Local { offset }, next.saturating_mul(size).min(end)))
+    }
+
+    /// Offset of a storage chunk in the data file, bytes.
+    pub(super) fn chunk_offset(&self, table: &Table, number: u32) -> u64 {
+        self.geometry.data_offset + u64::from(number) * table.chunk_size()
+    }
+}
+
+/// Whether the block at `offset` is local, and up to which byte that holds.
+fn block_run(bitmap: &Bitmap, offset: u64, end: u64) -> (bool, u64) {
+    let blocks = bitmap.blocks(offset, end);
+    let (local, next) = bitmap.run(&blocks);
+    let stop = if next == blocks.end {
+        end.min(bitmap.base_size())
+    } else {
+        next * bitmap.block_size()
+    };
+    (local, stop)
+}

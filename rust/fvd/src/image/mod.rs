@@ -1,0 +1,173 @@
+//! The engine: one verb, one file.
+//!
+//! A request flows one way: plan (`map`: which extents hold the range), I/O on the storage or the
+//! base, then publish the metadata (`publish`) and acknowledge. Metadata reaches the disk only in
+//! `commit` (a flush) and `checkpoint`. `docs/design.md` has the invariants and the crash cases.
+
+mod allocate;
+mod bitmap;
+mod checkpoint;
+mod close;
+mod commit;
+mod create;
+mod flush;
+mod map;
+mod open;
+mod pending;
+mod publish;
+mod range_lock;
+mod read;
+mod recover;
+mod table;
+mod words;
+mod write;
+mod zero;
+
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+pub use create::{CreateOptions, create};
+pub use map::{Extent, Mapping};
+pub use open::{CacheMode, Head, OpenOptions, read_head};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{Geometry, Header};
+use crate::source::BaseSource;
+use crate::storage::Storage;
+
+use allocate::Allocator;
+use bitmap::Bitmap;
+use commit::Committer;
+use flush::FlushGate;
+use pending::Pending;
+use range_lock::RangeLock;
+use table::Table;
+
+/// An open FVD image: a disk of [`Image::size`] bytes.
+///
+/// All methods take `&self` and may run at once, from any number of tasks. The contract is that
+/// of a disk with a volatile write cache: what was acknowledged before a [`Image::flush`] that
+/// succeeded survives any crash; a sector written since holds its old or its new content.
+pub struct Image<S> {
+    /// The file with the metadata, and with the data unless `data` is there.
+    file: S,
+    /// The separate data file.
+    data: Option<S>,
+    header: Header,
+    geometry: Geometry,
+    /// None: no base, or every block is local.
+    base: Option<Box<dyn BaseSource>>,
+    /// None where no block can be in the base.
+    bitmap: Option<Bitmap>,
+    /// None unless the image is compact.
+    table: Option<Table>,
+    cache: CacheMode,
+    writable: bool,
+    /// What is in memory only. Held for moments, never over I/O.
+    volatile: Mutex<Volatile>,
+    /// Blocks that a copy-on-write is filling.
+    filling: RangeLock,
+    /// Serialises what must not run twice at once: growing the file, preparing the allocator.
+    growing: RangeLock,
+    flushes: FlushGate,
+    /// Journal position and clean mark; used by the holder of the flush round only.
+    committer: Mutex<Committer>,
+    /// The first failure that made the metadata on disk uncertain.
+    poison: OnceLock<Error>,
+}
+
+/// Metadata state that is not on disk yet.
+#[derive(Default)]
+struct Volatile {
+    allocator: Allocator,
+    pending: Pending,
+}
+
+impl<S: Storage> Image<S> {
+    /// Size of the virtual disk in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.geometry.virtual_size
+    }
+
+    /// Whether the image was opened for writing.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        self.writable
+    }
+
+    /// The header as read when the image was opened.
+    #[must_use]
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Where the regions lie.
+    #[must_use]
+    pub fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// The base image, while one is needed.
+    #[must_use]
+    pub fn base(&self) -> Option<&dyn BaseSource> {
+        self.base.as_deref()
+    }
+
+    /// The file with the metadata.
+    pub fn file(&self) -> &S {
+        &self.file
+    }
+
+    /// The file with the guest's data: the separate one, or the image itself.
+    pub fn data(&self) -> &S {
+        self.data.as_ref().unwrap_or(&self.file)
+    }
+
+    fn volatile(&self) -> MutexGuard<'_, Volatile> {
+        self.volatile.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn committer(&self) -> MutexGuard<'_, Committer> {
+        self.committer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes of the disk that have a bit in the bitmap in use; 0 where nothing comes from a base.
+    fn base_size(&self) -> u64 {
+        self.bitmap.as_ref().map_or(0, Bitmap::base_size)
+    }
+
+    /// The end of `len` bytes at `offset`, which must lie within the disk.
+    fn check_range(&self, offset: u64, len: u64) -> Result<u64> {
+        match offset.checked_add(len) {
+            Some(end) if end <= self.size() => Ok(end),
+            _ => Err(Error::invalid_argument(format!(
+                "{len} bytes at offset {offset} lie beyond the end of the disk ({} bytes)",
+                self.size()
+            ))
+            .with_path(self.file.path())),
+        }
+    }
+
+    fn check_writable(&self) -> Result<()> {
+        if !self.writable {
+            let error = Error::new(ErrorKind::NotPermitted, "The image is open read-only");
+            return Err(error.with_path(self.file.path()));
+        }
+        self.check_poison()
+    }
+
+    fn check_poison(&self) -> Result<()> {
+        match self.poison.get() {
+            None => Ok(()),
+            Some(first) => Err(first.clone()),
+        }
+    }
+
+    /// Remembers the first failure after which nobody knows what is on the disk, and returns it.
+    fn poison(&self, error: &Error) -> Error {
+        let context = "The image takes no more writes, because an earlier one of its metadata failed";
+        let poisoned = error.clone().with_context(ErrorKind::Poisoned, context);
+        let _ = self.poison.set(poisoned);
+        error.clone()
+    }
+}

@@ -1,0 +1,130 @@
+//! Open: header, checks, recovery.
+
+use std::sync::{Mutex, OnceLock};
+
+use super::bitmap::Bitmap;
+use super::commit::Committer;
+use super::table::Table;
+use super::{Image, Volatile};
+use crate::error::{Error, Result};
+use crate::format::{Geometry, HEADER_SIZE, Header};
+use crate::source::BaseSource;
+use crate::storage::{IoBufMut, Storage};
+
+/// When acknowledged writes become durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CacheMode {
+    /// At the next flush.
+    #[default]
+    Writeback,
+    /// Before they are acknowledged.
+    Writethrough,
+    /// Never before the operating system feels like it. A power cut can destroy the image.
+    Unsafe,
+}
+
+/// How to open an image.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OpenOptions {
+    /// Allow writes. Recovery of an unclean image is then written to disk, else done in memory.
+    pub writable: bool,
+    /// When acknowledged writes become durable.
+    pub cache: CacheMode,
+}
+
+/// A header that passed every check, and what follows from it.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// The fields.
+    pub header: Header,
+    /// Where the regions lie.
+    pub geometry: Geometry,
+}
+
+impl Head {
+    /// Whether reading needs the base image.
+    #[must_use]
+    pub fn needs_base(&self) -> bool {
+        !self.header.all_data_in_fvd_img && !self.header.base_img.is_empty()
+    }
+
+    /// Whether metadata may be incomplete and nothing tells what is missing: killed while open,
+    /// and without a journal.
+    #[must_use]
+    pub fn is_suspect(&self) -> bool {
+        let bitmap = self.geometry.bitmap.is_some() && !self.header.all_data_in_fvd_img;
+        let metadata = bitmap || self.geometry.table.is_some();
+        !self.header.clean_shutdown && self.geometry.journal.is_none() && metadata
+    }
+}
+
+/// Reads and checks the header. Nothing that it names is opened.
+pub async fn read_head<S: Storage>(file: &S) -> Result<Head> {
+    let add_path = |error: Error| error.with_path(file.path());
+    let len = file.len().await?;
+    let buf = file.read(IoBufMut::zeroed(HEADER_SIZE.min(len) as usize), 0).await?;
+    let header = Header::decode(buf.as_slice()).map_err(add_path)?;
+    let geometry = Geometry::new(&header, len).map_err(add_path)?;
+    Ok(Head { header, geometry })
+}
+
+impl<S: Storage> Image<S> {
+    /// Opens the image in `file`, whose [`Head`] the caller has read in order to open what it
+    /// names: `data`, the separate data file, and `base`.
+    ///
+    /// Fails with [`ErrorKind::InvalidImage`](crate::ErrorKind::InvalidImage) for a suspect image
+    /// (see [`Head::is_suspect`]).
+    ///
+    /// # Panics
+    ///
+    /// If `data` or `base` is missing although the header names it.
+    pub async fn open(
+        file: S,
+        head: Head,
+        data: Option<S>,
+        base: Option<Box<dyn BaseSource>>,
+        options: OpenOptions,
+    ) -> Result<Self> {
+        assert_eq!(data.is_some(), !head.header.data_file.is_empty(), "the data file comes with the image");
+        assert!(base.is_some() || !head.needs_base(), "the base comes with an image that needs it");
+        if head.is_suspect() {
+            let error = Error::invalid_image(
+                "The image was not closed cleanly and has no journal: its content is suspect. \
+                 `fvd check -r all` makes what is there usable",
+            );
+            return Err(error.with_path(file.path()));
+        }
+        let image = Self::assemble(file, head, data, base, options);
+        if !image.committer().marked_clean {
+            image.recover().await?;
+        }
+        Ok(image)
+    }
+
+    fn assemble(file: S, head: Head, data: Option<S>, base: Option<Box<dyn BaseSource>>, options: OpenOptions) -> Self {
+        let needs_base = head.needs_base();
+        let Head { header, geometry } = head;
+        let bitmap = geometry.bitmap.filter(|_| needs_base);
+        let marked_clean = header.clean_shutdown;
+        Self {
+            bitmap: bitmap.map(|region| Bitmap::new(region, &geometry)),
+            table: geometry.table.map(|region| Table::new(region, &geometry)),
+            base: base.filter(|_| needs_base),
+            file,
+            data,
+            header,
+            geometry,
+            cache: options.cache,
+            writable: options.writable,
+            volatile: Mutex::new(Volatile::default()),
+            filling: Default::default(),
+            growing: Default::default(),
+            flushes: Default::default(),
+            committer: Mutex::new(Committer {
+                position: 0,
+                marked_clean,
+            }),
+            poison: OnceLock::new(),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What has been published in memory and is not on disk yet.
+
+use std::ops::Range;
+
+use rangemap::RangeSet;
+
+use super::bitmap::Bitmap;
+use super::table::Table;
+
+/// Separate ranges remembered at most. With more, a checkpoint costs less than the journal does,
+/// and the memory for them stays bounded when nobody flushes for a long time.
+const RANGE_LIMIT: usize = 1 << 16;
+
+/// Two levels: `changes` are in neither the journal nor in place; `pages` are not in place.
+#[derive(Default)]
+pub(super) struct Pending {
+    changes: Changes,
+    pages: Pages,
+}
+
+/// Blocks that became local and chunks that were allocated since the last commit.
+#[derive(Default)]
+pub(super) struct Changes {
+    pub(super) blocks: RangeSet<u64>,
+    pub(super) chunks: RangeSet<u64>,
+    /// There were too many to remember: only a checkpoint makes them durable.
+    pub(super) overflowed: bool,
+}
+
+/// Pages of the regions that differ from what lies in place.
+#[derive(Default)]
+pub(super) struct Pages {
+    pub(super) bitmap: RangeSet<u64>,
+    pub(super) table: RangeSet<u64>,
+}
+
+impl Changes {
+    pub(super) fn is_empty(&self) -> bool {
+        !self.overflowed && self.blocks.is_empty() && self.chunks.is_empty()
+    }
+
+    fn limit(&mut self) {
+        if self.overflowed || self.blocks.len() + self.chunks.len() > RANGE_LIMIT {
+            *self = Self {
+                overflowed: true,
+                ..Self::default()
+            };
+        }
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.overflowed |= other.overflowed;
+        self.blocks.extend(other.blocks);
+        self.chunks.extend(other.chunks);
+        self.limit();
+    }
+}
+
+impl Pages {
+    pub(super) fn is_empty(&self) -> bool {
+        self.bitmap.is_empty() && self.table.is_empty()
+    }
+}
+
+impl Pending {
+    pub(super) fn add_blocks(&mut self, blocks: &Range<u64>) {
+        self.pages.bitmap.insert(Bitmap::pages(blocks));
+        if !self.changes.overflowed {
+            self.changes.blocks.insert(blocks.clone());
+            self.changes.limit();
+        }
+    }
+
+    pub(super) fn add_chunk(&mut self, chunk: u64) {
+        let chunks = chunk..chunk + 1;
+        self.pages.table.insert(Table::pages(&chunks));
+        if !self.changes.overflowed {
+            self.changes.chunks.insert(chunks);
+            self.changes.limit();
+        }
+    }
+
+    pub(super) fn changes(&self) -> &Changes {
+        &self.changes
+    }
+
+    pub(super) fn pages(&self) -> &Pages {
+        &self.pages
+    }
+
+    /// Takes what a commit to the journal makes durable.
+    pub(super) fn take_changes(&mut self) -> Changes {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Takes everything, for a checkpoint.
+    pub(super) fn take(&mut self) -> Self {
+        std::mem::take(self)
+    }
+
+    /// Gives back what a failed or cancelled commit or checkpoint took.
+    pub(super) fn restore(&mut self, taken: Self) {
+        self.changes.merge(taken.changes);
+        self.pages.bitmap.extend(taken.pages.bitmap);
+        self.pages.table.extend(taken.pages.table);
+    }
+}
+
+impl From<Changes> for Pending {
+    fn from(changes: Changes) -> Self {
+        Self {
+            changes,
+            pages: Pages::default(),
+        }
+    }
+}

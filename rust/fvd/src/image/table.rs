@@ -1,0 +1,87 @@
+//! Where chunks lie. An entry, once allocated, never changes while the image is open.
+
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+
+use super::words::{PAGE_WORDS, Words};
+use crate::error::{Error, Result};
+use crate::format::{Entry, Geometry, Region};
+use crate::storage::Storage;
+
+pub(super) struct Table {
+    words: Words,
+    chunk_size: u64,
+    chunks: u64,
+    /// Storage chunks from this number on would lie beyond any possible file.
+    number_limit: u64,
+}
+
+impl Table {
+    pub(super) fn new(region: Region, geometry: &Geometry) -> Self {
+        let room = i64::MAX as u64 - geometry.data_offset;
+        Self {
+            words: Words::new(region),
+            chunk_size: geometry.chunk_size,
+            chunks: geometry.chunks,
+            number_limit: room / geometry.chunk_size,
+        }
+    }
+
+    pub(super) fn chunk_size(&self) -> u64 {
+        self.chunk_size
+    }
+
+    /// Number of entries in use.
+    pub(super) fn chunks(&self) -> u64 {
+        self.chunks
+    }
+
+    /// Chunks touched by the (non-empty) bytes `offset..end`.
+    pub(super) fn chunks_of(&self, offset: u64, end: u64) -> Range<u64> {
+        offset / self.chunk_size..end.div_ceil(self.chunk_size)
+    }
+
+    pub(super) fn is_loaded(&self, chunks: &Range<u64>) -> bool {
+        chunks.is_empty() || self.words.is_loaded(chunks)
+    }
+
+    pub(super) async fn load<S: Storage>(&self, storage: &S, chunks: &Range<u64>) -> Result<()> {
+        self.words.load(storage, chunks.clone()).await
+    }
+
+    /// Storage chunk of `chunk`. Fails where the number cannot be one (a corrupt image).
+    pub(super) fn get(&self, chunk: u64) -> Result<Option<u32>> {
+        // Acquire: pairs with `set`.
+        let entry = Entry::from_disk(self.words.word(chunk).load(Ordering::Acquire));
+        match entry.number() {
+            Some(number) if u64::from(number) >= self.number_limit => Err(Error::invalid_image(format!(
+                "table: entry {chunk} names storage chunk {number}, which no file can hold; see fvd check"
+            ))),
+            number => Ok(number),
+        }
+    }
+
+    /// Records where `chunk` lies.
+    pub(super) fn set(&self, chunk: u64, number: u32) {
+        self.words.word(chunk).store(Entry::allocated(number).raw(), Ordering::Release);
+    }
+
+    /// First chunk of the range that is allocated, or its end.
+    pub(super) fn skip_unallocated(&self, chunks: Range<u64>) -> u64 {
+        let unallocated = Entry::UNALLOCATED.raw();
+        let end = chunks.end;
+        chunks
+            .into_iter()
+            .find(|&c| self.words.word(c).load(Ordering::Acquire) != unallocated)
+            .unwrap_or(end)
+    }
+
+    /// Pages of the region that hold the entries of the chunks.
+    pub(super) fn pages(chunks: &Range<u64>) -> Range<u64> {
+        chunks.start / PAGE_WORDS..chunks.end.div_ceil(PAGE_WORDS)
+    }
+
+    pub(super) fn words(&self) -> &Words {
+        &self.words
+    }
+}

@@ -1,0 +1,200 @@
+//! Write, and copy-on-write.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::bitmap::Bitmap;
+use super::publish::FreshChunk;
+use super::{CacheMode, Image, Mapping};
+use crate::error::Result;
+use crate::storage::{IoBufMut, Storage};
+
+/// Base data copied at once at most: the memory that a copy-on-write needs, whatever the block size.
+const COPY_STEP: u64 = 1 << 20;
+
+/// A place in the data file for a part of a request.
+struct Placement {
+    /// Bytes from the start of the data file.
+    offset: u64,
+    /// Bytes.
+    len: u64,
+}
+
+impl<S: Storage> Image<S> {
+    /// Writes `buf` at `offset` (bytes, any alignment). Durable after the next successful
+    /// [`Image::flush`].
+    ///
+    /// After an error each sector of the range holds its old or its new content.
+    pub async fn write(&self, buf: Bytes, offset: u64) -> Result<()> {
+        self.check_writable()?;
+        let end = self.check_range(offset, buf.len() as u64)?;
+        if buf.is_empty() {
+            return Ok(());
+        }
+        self.store(buf, offset, end).await?;
+        self.write_through().await
+    }
+
+    /// Makes a request durable before it is acknowledged, where the cache mode asks for it.
+    pub(super) async fn write_through(&self) -> Result<()> {
+        match self.cache {
+            CacheMode::Writethrough => self.flush().await,
+            CacheMode::Writeback | CacheMode::Unsafe => Ok(()),
+        }
+    }
+
+    /// Writes `buf` to `offset..end` (bytes, not empty).
+    pub(super) async fn store(&self, buf: Bytes, offset: u64, end: u64) -> Result<()> {
+        self.load(offset, end).await?;
+        let extent = self.extent(offset, end)?;
+        if extent.len == end - offset
+            && let Mapping::Local { offset } = extent.mapping
+        {
+            // In place: no lock, no metadata.
+            return self.data().write(buf, offset).await;
+        }
+        if let Some(bitmap) = &self.bitmap {
+            let blocks = bitmap.blocks(offset, end);
+            if !bitmap.all_local(&blocks) {
+                return self.copy_on_write(bitmap, blocks, buf, offset, end).await;
+            }
+        }
+        let mut fresh = Vec::new();
+        self.put(vec![buf], offset, end, &mut fresh).await?;
+        self.publish(&fresh, &(0..0))
+    }
+
+    /// Stores whole blocks: the edges of the first and the last one come from the base.
+    async fn copy_on_write(
+        &self,
+        bitmap: &Bitmap,
+        blocks: Range<u64>,
+        buf: Bytes,
+        offset: u64,
+        end: u64,
+    ) -> Result<()> {
+        let _filling = self.filling.lock(blocks.clone()).await;
+        // Another writer may have filled an edge while this one waited.
+        let head = head_edge(bitmap, &blocks, offset);
+        let tail = tail_edge(bitmap, &blocks, end);
+        let mut fresh = Vec::new();
+        if (head.end - head.start) + (tail.end - tail.start) <= COPY_STEP {
+            let mut bufs = Vec::with_capacity(3);
+            self.push_base(&mut bufs, &head).await?;
+            bufs.push(buf);
+            self.push_base(&mut bufs, &tail).await?;
+            self.put(bufs, head.start, tail.end, &mut fresh).await?;
+        } else {
+            self.copy_base(head, &mut fresh).await?;
+            self.put(vec![buf], offset, end, &mut fresh).await?;
+            self.copy_base(tail, &mut fresh).await?;
+        }
+        self.publish(&fresh, &blocks)
+    }
+
+    /// Appends the base data of the (possibly empty) range to `bufs`.
+    async fn push_base(&self, bufs: &mut Vec<Bytes>, range: &Range<u64>) -> Result<()> {
+        if !range.is_empty() {
+            let buf = IoBufMut::zeroed((range.end - range.start) as usize);
+            bufs.push(self.read_base(buf, range.start).await?.freeze());
+        }
+        Ok(())
+    }
+
+    /// Copies a range of any size from the base, without publishing it.
+    async fn copy_base(&self, range: Range<u64>, fresh: &mut Vec<FreshChunk>) -> Result<()> {
+        let mut start = range.start;
+        while start < range.end {
+            let end = range.end.min(start + COPY_STEP);
+            let mut bufs = Vec::with_capacity(1);
+            self.push_base(&mut bufs, &(start..end)).await?;
+            self.put(bufs, start, end, fresh).await?;
+            start = end;
+        }
+        Ok(())
+    }
+
+    /// Writes `bufs`, `end - offset` bytes in all, to where `offset..end` belongs in the data
+    /// file, reserving storage chunks. Nothing is published; `fresh` gets the new chunks.
+    async fn put(&self, bufs: Vec<Bytes>, offset: u64, end: u64, fresh: &mut Vec<FreshChunk>) -> Result<()> {
+        let mut bufs = Gather(bufs);
+        for place in self.place(offset, end, fresh).await? {
+            let mut part = bufs.take(place.len as usize);
+            match part.len() {
+                1 => self.data().write(part.remove(0), place.offset).await?,
+                _ => self.data().write_vectored(part, place.offset).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Where `offset..end` (bytes) belongs in the data file, in as few pieces as possible.
+    async fn place(&self, offset: u64, end: u64, fresh: &mut Vec<FreshChunk>) -> Result<Vec<Placement>> {
+        let Some(table) = &self.table else {
+            return Ok(vec![Placement {
+                offset: self.geometry.data_offset + offset,
+                len: end - offset,
+            }]);
+        };
+        let mut places: Vec<Placement> = Vec::new();
+        for chunk in table.chunks_of(offset, end) {
+            let number = match table.get(chunk)? {
+                Some(number) => number,
+                None => {
+                    let number = self.reserve(table, chunk).await?;
+                    fresh.push(FreshChunk { chunk, number });
+                    number
+                }
+            };
+            let chunk_start = chunk * table.chunk_size();
+            let start = offset.max(chunk_start);
+            let len = end.min(chunk_start.saturating_add(table.chunk_size())) - start;
+            let at = self.chunk_offset(table, number) + (start - chunk_start);
+            match places.last_mut() {
+                Some(last) if last.offset + last.len == at => last.len += len,
+                _ => places.push(Placement { offset: at, len }),
+            }
+        }
+        Ok(places)
+    }
+}
+
+/// The part of the first block before `offset`, if the base has it; else empty, at `offset`.
+fn head_edge(bitmap: &Bitmap, blocks: &Range<u64>, offset: u64) -> Range<u64> {
+    let block = blocks.start;
+    if bitmap.all_local(&(block..block + 1)) {
+        return offset..offset;
+    }
+    bitmap.block_range(block).start..offset
+}
+
+/// The part of the last block behind `end`, if the base has it; else empty, at `end`.
+fn tail_edge(bitmap: &Bitmap, blocks: &Range<u64>, end: u64) -> Range<u64> {
+    let block = blocks.end - 1;
+    if bitmap.all_local(&(block..blocks.end)) {
+        return end..end;
+    }
+    // Behind the base every byte is local: nothing to copy there.
+    end..bitmap.block_range(block).end.max(end)
+}
+
+/// Buffers that are written one behind the other.
+struct Gather(Vec<Bytes>);
+
+impl Gather {
+    /// Removes `len` bytes from the front.
+    fn take(&mut self, mut len: usize) -> Vec<Bytes> {
+        let mut front = Vec::with_capacity(self.0.len());
+        while len > 0 {
+            let first = &mut self.0[0];
+            if first.len() > len {
+                front.push(first.split_to(len));
+                break;
+            }
+            len -= first.len();
+            front.push(self.0.remove(0));
+        }
+        front
+    }
+}

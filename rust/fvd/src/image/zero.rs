@@ -1,0 +1,127 @@
+//! Write zeroes: no base read, no allocation.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::publish::FreshChunk;
+use super::table::Table;
+use super::Image;
+use crate::error::Result;
+use crate::storage::Storage;
+
+/// Zeros written at once at most, where they have to be written at all.
+static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
+
+impl<S: Storage> Image<S> {
+    /// Makes `len` bytes from `offset` (any alignment) read as zeros, freeing their space where
+    /// the storage can. Durable after the next successful [`Image::flush`].
+    ///
+    /// Whole blocks that are still in the base become local without being read or stored.
+    pub async fn write_zeroes(&self, offset: u64, len: u64) -> Result<()> {
+        self.check_writable()?;
+        let end = self.check_range(offset, len)?;
+        // The table and bitmap of a huge range are loaded step by step.
+        let mut start = offset;
+        while start < end {
+            let stop = self.zero_step(start, end);
+            self.zero_range(start, stop).await?;
+            start = stop;
+        }
+        if len == 0 {
+            return Ok(());
+        }
+        self.write_through().await
+    }
+
+    /// End of the first step: whole blocks and whole chunks, as far as sizes allow.
+    fn zero_step(&self, start: u64, end: u64) -> u64 {
+        const STEP: u64 = 1 << 36;
+        let unit = self.bitmap.as_ref().map_or(1, |b| b.block_size());
+        let stop = (start / unit).saturating_add((STEP / unit).max(1)).saturating_mul(unit);
+        stop.min(end)
+    }
+
+    async fn zero_range(&self, start: u64, end: u64) -> Result<()> {
+        self.load(start, end).await?;
+        let Some(bitmap) = &self.bitmap else {
+            return self.zero_stored(start, end, &(0..0)).await;
+        };
+        let blocks = bitmap.blocks(start, end);
+        if bitmap.all_local(&blocks) {
+            return self.zero_stored(start, end, &(0..0)).await;
+        }
+        // Blocks covered in part keep the rest of their base data: a copy-on-write of zeros.
+        let mut whole = blocks.clone();
+        if bitmap.block_range(whole.start).start < start {
+            whole.start += 1;
+        }
+        if !whole.is_empty() && bitmap.block_range(whole.end - 1).end > end {
+            whole.end -= 1;
+        }
+        if whole.is_empty() {
+            return self.store_zeros(start, end).await;
+        }
+        let first = bitmap.block_range(whole.start).start;
+        let last = bitmap.block_range(whole.end - 1).end;
+        self.store_zeros(start, first).await?;
+        {
+            let _filling = self.filling.lock(whole.clone()).await;
+            self.zero_stored(first, last, &whole).await?;
+        }
+        if last < end && last < bitmap.base_size() {
+            return self.store_zeros(last, end).await;
+        }
+        self.zero_stored(last, end, &(0..0)).await
+    }
+
+    /// Writes zeros as data.
+    async fn store_zeros(&self, start: u64, end: u64) -> Result<()> {
+        let mut at = start;
+        while at < end {
+            let stop = end.min(at + ZEROS.len() as u64);
+            let zeros = Bytes::from_static(&ZEROS[..(stop - at) as usize]);
+            self.store(zeros, at, stop).await?;
+            at = stop;
+        }
+        Ok(())
+    }
+
+    /// Zeroes what is stored for `start..end` and publishes `blocks` (within it) as local.
+    async fn zero_stored(&self, start: u64, end: u64, blocks: &Range<u64>) -> Result<()> {
+        let mut fresh = Vec::new();
+        let mut at = start;
+        while at < end {
+            let stop = match &self.table {
+                None => {
+                    let offset = self.geometry.data_offset + at;
+                    self.data().write_zeroes(offset, end - at).await?;
+                    end
+                }
+                Some(table) => self.zero_chunk(table, at, end, &mut fresh).await?,
+            };
+            at = stop;
+        }
+        self.publish(&fresh, blocks)
+    }
+
+    /// Zeroes the part of `at..end` in the first chunk, or skips it and all those behind it that
+    /// have no storage. Gives the end of that part.
+    async fn zero_chunk(&self, table: &Table, at: u64, end: u64, fresh: &mut Vec<FreshChunk>) -> Result<u64> {
+        let chunk = at / table.chunk_size();
+        let stop = (chunk + 1).saturating_mul(table.chunk_size()).min(end);
+        let number = match table.get(chunk)? {
+            Some(number) => number,
+            // A reserved chunk may hold data of a write that failed or has not been published.
+            None if self.volatile().allocator.is_reserved(chunk) => {
+                let number = self.reserve(table, chunk).await?;
+                fresh.push(FreshChunk { chunk, number });
+                number
+            }
+            None => return Ok(stop),
+        };
+        let offset = self.chunk_offset(table, number) + at % table.chunk_size();
+        self.data().write_zeroes(offset, stop - at).await?;
+        Ok(stop)
+    }
+}
