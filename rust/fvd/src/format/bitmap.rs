@@ -1,0 +1,95 @@
+//! The bitmap: one bit a block, 0 while the block is in the base image (docs/design.md, format
+//! section 3).
+//!
+//! On disk bit `n % 8` of byte `n / 8`, least significant first. In memory the same bytes are seen
+//! as little-endian `u32` words, where it is bit `n % 32` of word `n / 32`.
+
+use super::SECTOR;
+
+/// Most bytes that the bitmap of a default block size has.
+const DEFAULT_BYTES: u64 = 4 << 20;
+
+/// Bits of the bitmap: blocks of `block_size` bytes that `base_size` bytes touch.
+///
+/// # Panics
+///
+/// If `block_size` is 0.
+#[must_use]
+pub const fn blocks(base_size: u64, block_size: u64) -> u64 {
+    base_size.div_ceil(block_size)
+}
+
+/// Bytes that hold one bit for each block of `block_size` bytes in the first `base_size` bytes.
+///
+/// # Panics
+///
+/// If `block_size` is 0.
+#[must_use]
+pub const fn bytes_needed(base_size: u64, block_size: u64) -> u64 {
+    blocks(base_size, block_size).div_ceil(8)
+}
+
+/// The smallest power of two from 512 on whose bitmap is at most 4 MiB, in bytes.
+#[must_use]
+pub const fn default_block_size(base_size: u64) -> u64 {
+    let mut block_size = SECTOR;
+    while bytes_needed(base_size, block_size) > DEFAULT_BYTES {
+        block_size *= 2;
+    }
+    block_size
+}
+
+/// Which `u32` word holds the bit of `block`.
+#[must_use]
+pub const fn word_index(block: u64) -> u64 {
+    block / 32
+}
+
+/// The bit of `block` in its word.
+#[must_use]
+pub const fn word_mask(block: u64) -> u32 {
+    1 << (block % 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_last_block_that_is_not_full_has_a_bit_too() {
+        assert_eq!(blocks(15_729_152, 7680), 2049);
+        assert_eq!(bytes_needed(15_729_152, 7680), 257);
+        assert_eq!(bytes_needed(0, 512), 0);
+        assert_eq!(bytes_needed(512, 512), 1);
+        assert_eq!(bytes_needed(8 * 512 + 1, 512), 2);
+    }
+
+    #[test]
+    fn the_default_block_doubles_where_the_bitmap_would_exceed_4_mib() {
+        const LIMIT: u64 = (4 << 20) * 8 * 512;
+        assert_eq!(default_block_size(0), 512);
+        assert_eq!(default_block_size(LIMIT), 512);
+        assert_eq!(default_block_size(LIMIT + 512), 1024);
+        assert_eq!(default_block_size(2 * LIMIT), 1024);
+        assert_eq!(default_block_size(2 * LIMIT + 512), 2048);
+    }
+
+    #[test]
+    fn the_largest_sizes_do_not_overflow() {
+        assert_eq!(bytes_needed(u64::MAX, 1), 1 << 61);
+        assert_eq!(default_block_size(u64::MAX), 1 << 39);
+    }
+
+    proptest! {
+        #[test]
+        fn a_bit_set_in_a_word_is_the_bit_that_the_format_means(block in 0_u64..4096) {
+            let mut words = [0_u32; 128];
+            words[word_index(block) as usize] |= word_mask(block);
+            let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+            let mut expected = vec![0_u8; 512];
+            expected[(block / 8) as usize] = 1 << (block % 8);
+            prop_assert_eq!(bytes, expected);
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! What a header that can be trusted says about the image (docs/design.md, format section 2).
+
+use std::fmt::Display;
+
+use super::{HEADER_SIZE, Header, PAGE, SECTOR, bitmap, table};
+use crate::error::{Error, Result};
+
+#[cfg(test)]
+mod tests;
+
+/// Most bytes of a bitmap that is taken into memory: 64 GiB. The default block size keeps bitmaps
+/// at 4 MiB.
+const MAX_BITMAP_SIZE: u64 = 64 << 30;
+
+/// The largest byte offset that a file can have.
+const MAX_OFFSET: u64 = i64::MAX as u64;
+
+/// A range of the image file, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// First byte.
+    pub offset: u64,
+    /// Number of bytes.
+    pub size: u64,
+}
+
+impl Region {
+    /// The byte behind the last one. Exact for every region of a [`Geometry`] or a
+    /// [`Layout`](super::Layout).
+    #[must_use]
+    pub const fn end(&self) -> u64 {
+        self.offset + self.size
+    }
+}
+
+/// What the engine needs, derived from a header that passed every check of [`Geometry::new`].
+///
+/// No sum of these numbers that stays inside the disk or the storage overflows: bitmap, table and
+/// journal lie inside the file, and [`data_offset`](Self::data_offset) plus
+/// [`virtual_size`](Self::virtual_size) rounded up to whole chunks is at most `i64::MAX`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// Size of the disk in bytes, a multiple of 512; may be 0.
+    pub virtual_size: u64,
+    /// Bytes of the disk that the base image covers, a multiple of 512 and at most
+    /// `virtual_size`; 0 without the name of a base image.
+    pub base_size: u64,
+    /// Bytes that a bit speaks for, a multiple of 512; 0 exactly where `bitmap` is `None`.
+    pub block_size: u64,
+    /// Number of bits in use: blocks that the base touches; 0 without a bitmap.
+    pub blocks: u64,
+    /// The bitmap. There although `all_data_in_fvd_img` says to ignore it; `None` without the name
+    /// of a base image, where it means nothing. More bytes than `blocks` needs are padding.
+    pub bitmap: Option<Region>,
+    /// Bytes that a table entry speaks for, a multiple of 4096; 0 exactly where `table` is `None`.
+    pub chunk_size: u64,
+    /// Number of table entries in use, at most `u32::MAX`; 0 without a table.
+    pub chunks: u64,
+    /// The table: the entries in use, rounded up to a page. `Some` for every compact image, and
+    /// then empty only if the disk is.
+    pub table: Option<Region>,
+    /// The journal, a multiple of a page; `None` without one.
+    pub journal: Option<Region>,
+    /// Where the data starts, in bytes: in the image and a multiple of 512, or 0 of the data file.
+    pub data_offset: u64,
+    /// Byte behind the last metadata region of the image, at least [`HEADER_SIZE`] and a multiple
+    /// of a page. What lies between it and the data is unused.
+    pub metadata_end: u64,
+}
+
+impl Geometry {
+    /// Checks a header against itself and against `file_len`, the bytes of the image file or
+    /// device.
+    ///
+    /// Some fields are not looked at because nothing reads what they speak of: block and base size
+    /// where no base is named, chunk size and table offset of an image that is not compact, the
+    /// offset of a region of size 0, `storage_grow_unit`, and the prefetch profile.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidImage`](crate::ErrorKind::InvalidImage), naming the field and its value, where
+    ///
+    /// * a size is no multiple of its unit, or a region starts off a page;
+    /// * regions overlap, lie in the header, reach beyond `metadata_size` or beyond the file;
+    /// * the bitmap is too small for `base_img_size`, or what follows the table leaves too little
+    ///   room for `virtual_disk_size`;
+    /// * `base_img_size` exceeds `virtual_disk_size`;
+    /// * blocks may still be in a base image that is not named, or that has no bitmap;
+    /// * there are more chunks than a `u32` counts, or data beyond the largest file offset.
+    ///
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) for a bitmap of more than 64 GiB.
+    pub fn new(header: &Header, file_len: u64) -> Result<Self> {
+        multiple("virtual_disk_size", header.virtual_disk_size, SECTOR)?;
+        let base_size = base_size(header)?;
+        let bitmap = bitmap_region(header)?;
+        let chunks = chunks(header)?;
+        let table = table_region(header, chunks)?;
+        let journal = journal_region(header)?;
+
+        let mut regions = Vec::with_capacity(3);
+        regions.extend(bitmap.map(|region| ("bitmap", region)));
+        regions.extend(table.map(|region| ("table", region)));
+        regions.extend(journal.map(|region| ("journal", region)));
+        let metadata_end = place_regions(&mut regions, header.metadata_size, file_len)?;
+
+        // Without a base nothing reads the bitmap that one may have left behind: it only takes room.
+        let bitmap = bitmap.filter(|_| has_base(header));
+        let blocks = blocks(header, bitmap)?;
+        Ok(Self {
+            virtual_size: header.virtual_disk_size,
+            base_size,
+            block_size: bitmap.map_or(0, |_| header.block_size),
+            blocks,
+            bitmap,
+            chunk_size: table.map_or(0, |_| header.chunk_size),
+            chunks,
+            table,
+            journal,
+            data_offset: data_offset(header, chunks)?,
+            metadata_end,
+        })
+    }
+}
+
+fn has_base(header: &Header) -> bool {
+    !header.base_img.is_empty()
+}
+
+fn base_size(header: &Header) -> Result<u64> {
+    let size = header.base_img_size;
+    if !has_base(header) {
+        if size > 0 && !header.all_data_in_fvd_img {
+            return Err(refuse(
+                "base_img_size",
+                size,
+                "but base_img is empty and all_data_in_fvd_img is false",
+            ));
+        }
+        return Ok(0);
+    }
+    multiple("base_img_size", size, SECTOR)?;
+    if size > header.virtual_disk_size {
+        let why = format!("more than virtual_disk_size, {}", header.virtual_disk_size);
+        return Err(refuse("base_img_size", size, &why));
+    }
+    Ok(size)
+}
+
+/// The bitmap as a range of the file, whether or not anything reads it.
+fn bitmap_region(header: &Header) -> Result<Option<Region>> {
+    multiple("bitmap_size", header.bitmap_size, PAGE)?;
+    region(
+        "bitmap_offset",
+        header.bitmap_offset,
+        "bitmap_size",
+        header.bitmap_size,
+    )
+}
+
+fn journal_region(header: &Header) -> Result<Option<Region>> {
+    multiple("journal_size", header.journal_size, PAGE)?;
+    region(
+        "journal_offset",
+        header.journal_offset,
+        "journal_size",
+        header.journal_size,
+    )
+}
+
+/// Table entries in use: 0 for an image that is not compact.
+fn chunks(header: &Header) -> Result<u64> {
+    if !header.compact_image {
+        return Ok(0);
+    }
+    positive_multiple("chunk_size", header.chunk_size, PAGE)?;
+    let chunks = header.virtual_disk_size.div_ceil(header.chunk_size);
+    if u32::try_from(chunks).is_err() {
+        let why = format!(
+            "{chunks} chunks of chunk_size {}, too many",
+            header.chunk_size
+        );
+        return Err(refuse("virtual_disk_size", header.virtual_disk_size, &why));
+    }
+    Ok(chunks)
+}
+
+fn table_region(header: &Header, chunks: u64) -> Result<Option<Region>> {
+    if !header.compact_image {
+        return Ok(None);
+    }
+    page_aligned("table_offset", header.table_offset)?;
+    let size = table::region_size(chunks).filter(|size| fits(header.table_offset, *size));
+    match size {
+        Some(size) => Ok(Some(Region {
+            offset: header.table_offset,
+            size,
+        })),
+        None => Err(refuse("table_offset", header.table_offset, "too large")),
+    }
+}
+
+/// A region whose size is in the header, `None` if that is 0; not yet held against the others.
+fn region(offset_name: &str, offset: u64, size_name: &str, size: u64) -> Result<Option<Region>> {
+    if size == 0 {
+        return Ok(None);
+    }
+    page_aligned(offset_name, offset)?;
+    if !fits(offset, size) {
+        let why = format!("too large for a region at {offset_name} {offset}");
+        return Err(refuse(size_name, size, &why));
+    }
+    Ok(Some(Region { offset, size }))
+}
+
+fn page_aligned(name: &str, offset: u64) -> Result<()> {
+    multiple(name, offset, PAGE)?;
+    if offset < HEADER_SIZE {
+        return Err(refuse(name, offset, "inside the header"));
+    }
+    Ok(())
+}
+
+/// Whether a range ends at an offset that a file can have.
+fn fits(offset: u64, size: u64) -> bool {
+    offset
+        .checked_add(size)
+        .is_some_and(|end| end <= MAX_OFFSET)
+}
+
+/// Holds the regions against one another, the data and the file; returns where the last one ends.
+fn place_regions(regions: &mut [(&str, Region)], metadata_size: u64, file_len: u64) -> Result<u64> {
+    regions.sort_by_key(|(_, region)| (region.offset, region.end()));
+    for pair in regions.windows(2) {
+        let [(name, region), (next_name, next)] = pair else {
+            continue;
+        };
+        if region.end() > next.offset {
+            let why = format!(
+                "the {name} needs {} bytes and overlaps the {next_name} at {next_name}_offset {}",
+                region.size, next.offset
+            );
+            return Err(refuse(&format!("{name}_offset"), region.offset, &why));
+        }
+    }
+    let last = regions.last().map(|(name, region)| (*name, region.end()));
+    let (name, end) = last.unwrap_or(("header", HEADER_SIZE));
+    if metadata_size < end {
+        let why = format!("but the {name} ends at {end}");
+        return Err(refuse("metadata_size", metadata_size, &why));
+    }
+    if end > file_len {
+        return Err(Error::invalid_image(format!(
+            "Truncated image: the {name} ends at {end}, the file at {file_len}"
+        )));
+    }
+    Ok(end)
+}
+
+/// Bits in use of `bitmap`, which is `None` where nothing reads one.
+fn blocks(header: &Header, bitmap: Option<Region>) -> Result<u64> {
+    let Some(region) = bitmap else {
+        if has_base(header) && header.base_img_size > 0 && !header.all_data_in_fvd_img {
+            return Err(refuse(
+                "bitmap_size",
+                header.bitmap_size,
+                "but base_img is named and all_data_in_fvd_img is false",
+            ));
+        }
+        return Ok(0);
+    };
+    positive_multiple("block_size", header.block_size, SECTOR)?;
+    let needed = bitmap::bytes_needed(header.base_img_size, header.block_size);
+    if region.size < needed {
+        let why = format!(
+            "but base_img_size {} with block_size {} needs {needed}",
+            header.base_img_size, header.block_size
+        );
+        return Err(refuse("bitmap_size", region.size, &why));
+    }
+    if region.size > MAX_BITMAP_SIZE {
+        return Err(Error::unsupported(format!(
+            "bitmap_size is {}: bitmaps of more than {MAX_BITMAP_SIZE} bytes are not supported",
+            region.size
+        )));
+    }
+    Ok(bitmap::blocks(header.base_img_size, header.block_size))
+}
+
+fn data_offset(header: &Header, chunks: u64) -> Result<u64> {
+    let offset = if header.data_file.is_empty() {
+        header.metadata_size - header.metadata_size % SECTOR
+    } else {
+        0
+    };
+    let size = if header.compact_image {
+        chunks.checked_mul(header.chunk_size)
+    } else {
+        Some(header.virtual_disk_size)
+    };
+    if size.is_some_and(|size| fits(offset, size)) {
+        return Ok(offset);
+    }
+    let why = format!("too large for data that starts at {offset} (metadata_size)");
+    Err(refuse("virtual_disk_size", header.virtual_disk_size, &why))
+}
+
+fn multiple(name: &str, value: u64, unit: u64) -> Result<()> {
+    if value.is_multiple_of(unit) {
+        return Ok(());
+    }
+    Err(refuse(name, value, &format!("not a multiple of {unit}")))
+}
+
+fn positive_multiple(name: &str, value: u64, unit: u64) -> Result<()> {
+    if value == 0 {
+        return Err(refuse(
+            name,
+            value,
+            &format!("not a positive multiple of {unit}"),
+        ));
+    }
+    multiple(name, value, unit)
+}
+
+fn refuse(name: &str, value: impl Display, why: &str) -> Error {
+    Error::invalid_image(format!("Invalid header: {name} is {value}, {why}"))
+}

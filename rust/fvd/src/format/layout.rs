@@ -1,0 +1,312 @@
+//! How a new image is laid out (docs/design.md, format section 7).
+
+use std::ffi::OsString;
+
+use super::{HEADER_SIZE, Header, PAGE, Region, SECTOR, bitmap, journal, table};
+use crate::error::{Error, Result};
+
+#[cfg(test)]
+mod tests;
+
+/// Bytes of a chunk unless the user says otherwise.
+pub const DEFAULT_CHUNK_SIZE: u64 = 1 << 20;
+
+/// Bytes by which the storage of a compact image grows unless the user says otherwise.
+pub const DEFAULT_STORAGE_GROW_UNIT: u64 = 100 << 20;
+
+/// Bytes of a journal unless the user says otherwise.
+pub const DEFAULT_JOURNAL_SIZE: u64 = 16 << 20;
+
+/// Bytes of one prefetch, before they are rounded up to whole blocks.
+const BYTES_PER_PREFETCH: u64 = 1 << 20;
+
+/// Chunks of a compact image at most: as many as there are storage chunk numbers.
+const MAX_CHUNKS: u64 = table::MAX_CHUNK_NUMBER as u64 + 1;
+
+const MAX_OFFSET: u64 = i64::MAX as u64;
+
+/// What the user asks for. All sizes in bytes; `None` is the default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LayoutOptions {
+    /// Size of the disk; rounded up to 512, may be 0.
+    pub virtual_size: u64,
+    /// Length of the base image, which may end within a sector; `None`: no base.
+    pub base_size: Option<u64>,
+    /// Bytes of a block, rounded up to 512. By default the smallest power of two that keeps the
+    /// bitmap at 4 MiB. Without a base it is ignored.
+    pub block_size: Option<u64>,
+    /// Whether to have a table.
+    pub compact: bool,
+    /// Bytes of a chunk, rounded up to 4096. Without `compact` only the header keeps it.
+    pub chunk_size: Option<u64>,
+    /// Bytes by which the storage grows, raised to the chunk size. Without `compact` only the
+    /// header keeps it.
+    pub storage_grow_unit: Option<u64>,
+    /// Bytes of the journal, rounded up to 4096. Negative: none. 0 and `None`: 16 MiB, or more if
+    /// the table needs it. An image without bitmap and table has no journal; a size given all
+    /// the same stays unused in front of the data, as in the images of the original driver.
+    pub journal_size: Option<i64>,
+}
+
+/// Where everything lies in a new image. All numbers in bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Size of the disk, a multiple of 512.
+    pub virtual_size: u64,
+    /// Whether there is a base image, of whatever length.
+    pub has_base: bool,
+    /// Bytes of the disk that the base covers, a multiple of 512; 0 without one.
+    pub base_img_size: u64,
+    /// Bytes of a block; 0 without a base.
+    pub block_size: u64,
+    /// The bitmap; `None` without a base, or if the base or the disk has no bytes.
+    pub bitmap: Option<Region>,
+    /// The table; `None` if the image is not compact.
+    pub table: Option<Region>,
+    /// The journal, if there is one.
+    pub journal: Option<Region>,
+    /// Bytes of a chunk. Not compact: what the user gave, 0 if nothing.
+    pub chunk_size: u64,
+    /// Bytes by which the storage grows. Not compact: what the user gave, 0 if nothing.
+    pub storage_grow_unit: u64,
+    /// Bytes of everything before the data; not always a multiple of 512.
+    pub metadata_size: u64,
+}
+
+impl Layout {
+    /// Lays out an image, in the same way as the original driver.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument), naming the option, where a size is
+    /// 0 (other than that of the disk and the journal), too large for its field, or makes more
+    /// chunks than there are numbers for.
+    pub fn compute(options: &LayoutOptions) -> Result<Self> {
+        let virtual_size = round_up("size", options.virtual_size, SECTOR, MAX_OFFSET)?;
+        let mut end = HEADER_SIZE;
+
+        let base_img_size = base_img_size(options, virtual_size);
+        let block_size = block_size(options, base_img_size)?;
+        let bitmap = match options.base_size {
+            Some(_) if base_img_size > 0 => {
+                let bytes = bitmap::bytes_needed(base_img_size, block_size);
+                Some(append(
+                    &mut end,
+                    round_up("bitmap_size", bytes, PAGE, MAX_OFFSET)?,
+                )?)
+            }
+            _ => None,
+        };
+
+        let chunk_size = chunk_size(options)?;
+        let chunks = chunks(options, virtual_size, chunk_size)?;
+        let table = if options.compact {
+            let size = table::region_size(chunks).ok_or_else(too_large)?;
+            Some(append(&mut end, size)?)
+        } else {
+            None
+        };
+
+        let mut journal = None;
+        if bitmap.is_some() || table.is_some() {
+            if let Some(size) = journal_size(options, chunks)? {
+                journal = Some(append(&mut end, size)?);
+            }
+        } else if let Some(unused) = options.journal_size.and_then(|n| u64::try_from(n).ok()) {
+            append(&mut end, unused)?;
+        }
+
+        let data_size = if options.compact {
+            chunks.checked_mul(chunk_size)
+        } else {
+            Some(virtual_size)
+        };
+        data_size
+            .and_then(|size| end.checked_add(size))
+            .filter(|data_end| *data_end <= MAX_OFFSET)
+            .ok_or_else(too_large)?;
+        Ok(Self {
+            virtual_size,
+            has_base: options.base_size.is_some(),
+            base_img_size,
+            block_size,
+            bitmap,
+            table,
+            journal,
+            chunk_size,
+            storage_grow_unit: storage_grow_unit(options, chunk_size)?,
+            metadata_size: end,
+        })
+    }
+
+    /// The header of an image with this layout: every default filled in, names empty, cleanly
+    /// shut down. A base that covers nothing is never read: such an image has all its data, as
+    /// one without a base.
+    #[must_use]
+    pub fn header(&self) -> Header {
+        let base = self.has_base;
+        let (bitmap, table, journal) = (
+            or_zero(self.bitmap),
+            or_zero(self.table),
+            or_zero(self.journal),
+        );
+        Header {
+            all_data_in_fvd_img: self.base_img_size == 0,
+            virtual_disk_size: self.virtual_size,
+            metadata_size: self.metadata_size,
+            base_img: OsString::new(),
+            base_img_fmt: String::new(),
+            base_img_size: self.base_img_size,
+            bitmap_offset: bitmap.offset,
+            bitmap_size: bitmap.size,
+            block_size: self.block_size,
+            copy_on_read: false,
+            max_outstanding_copy_on_read_data: if base { 2_000_000 } else { 0 },
+            data_file: OsString::new(),
+            data_file_fmt: String::new(),
+            prefetch_start_delay: if base { -1 } else { 0 },
+            prefetch_profile_offset: 0,
+            prefetch_profile_entries: 0,
+            num_prefetch_slots: if base { 2 } else { 0 },
+            bytes_per_prefetch: if base {
+                bytes_per_prefetch(self.block_size)
+            } else {
+                0
+            },
+            prefetch_read_throughput_measure_time: if base { 100 } else { 0 },
+            prefetch_write_throughput_measure_time: if base { 100 } else { 0 },
+            prefetch_perf_calc_alpha: if base { 80 } else { 0 },
+            prefetch_min_read_throughput: if base { 5120 } else { 0 },
+            prefetch_min_write_throughput: if base { 5120 } else { 0 },
+            prefetch_max_read_throughput: if base { 1_000_000_000 } else { 0 },
+            prefetch_max_write_throughput: if base { 1_000_000_000 } else { 0 },
+            prefetch_throttle_time: if base { 30_000 } else { 0 },
+            compact_image: self.table.is_some(),
+            table_offset: table.offset,
+            chunk_size: self.chunk_size,
+            storage_grow_unit: self.storage_grow_unit,
+            add_storage_cmd: OsString::new(),
+            journal_offset: journal.offset,
+            journal_size: journal.size,
+            clean_shutdown: true,
+            need_zero_init: false,
+            generate_prefetch_profile: false,
+            unit_of_prefetch_profile_entry_len: if base { 4096 } else { 0 },
+            profile_directed_prefetch_start_delay: if base { -1 } else { 0 },
+            write_updates_base_img: String::new(),
+        }
+    }
+}
+
+fn or_zero(region: Option<Region>) -> Region {
+    region.unwrap_or(Region { offset: 0, size: 0 })
+}
+
+/// 1 MiB rounded up to whole blocks.
+fn bytes_per_prefetch(block_size: u64) -> i32 {
+    let bytes = BYTES_PER_PREFETCH.next_multiple_of(block_size);
+    i32::try_from(bytes).expect("one block, which is below 2^31, or less than twice 1 MiB")
+}
+
+fn base_img_size(options: &LayoutOptions, virtual_size: u64) -> u64 {
+    let base_size = options.base_size.unwrap_or(0);
+    // A base too large to be rounded up is larger than the disk.
+    base_size
+        .checked_next_multiple_of(SECTOR)
+        .unwrap_or(u64::MAX)
+        .min(virtual_size)
+}
+
+fn block_size(options: &LayoutOptions, base_img_size: u64) -> Result<u64> {
+    const MAX: u64 = i32::MAX as u64;
+    if options.base_size.is_none() {
+        return Ok(0);
+    }
+    match options.block_size {
+        Some(0) => Err(zero("block_size")),
+        Some(size) => round_up("block_size", size, SECTOR, MAX),
+        None => round_up(
+            "block_size",
+            bitmap::default_block_size(base_img_size),
+            SECTOR,
+            MAX,
+        ),
+    }
+}
+
+fn chunk_size(options: &LayoutOptions) -> Result<u64> {
+    match (options.chunk_size, options.compact) {
+        (Some(0), true) => Err(zero("chunk_size")),
+        (Some(size), true) => round_up("chunk_size", size, PAGE, MAX_OFFSET),
+        (None, true) => Ok(DEFAULT_CHUNK_SIZE),
+        (size, false) => at_most_i64("chunk_size", size.unwrap_or(0)),
+    }
+}
+
+fn storage_grow_unit(options: &LayoutOptions, chunk_size: u64) -> Result<u64> {
+    let unit = match (options.storage_grow_unit, options.compact) {
+        (Some(0), true) => return Err(zero("storage_grow_unit")),
+        (size, true) => size.unwrap_or(DEFAULT_STORAGE_GROW_UNIT).max(chunk_size),
+        (size, false) => size.unwrap_or(0),
+    };
+    at_most_i64("storage_grow_unit", unit)
+}
+
+/// Table entries in use; 0 for an image that is not compact.
+fn chunks(options: &LayoutOptions, virtual_size: u64, chunk_size: u64) -> Result<u64> {
+    if !options.compact {
+        return Ok(0);
+    }
+    let chunks = virtual_size.div_ceil(chunk_size);
+    if chunks > MAX_CHUNKS {
+        let enough = virtual_size.div_ceil(MAX_CHUNKS).next_multiple_of(PAGE);
+        return Err(Error::invalid_argument(format!(
+            "chunk_size is {chunk_size}, which makes {chunks} chunks, more than {MAX_CHUNKS}: \
+             use a larger chunk_size, {enough} at least"
+        )));
+    }
+    Ok(chunks)
+}
+
+/// Bytes of the journal of an image with a bitmap or `chunks` table entries; `None`: no journal.
+fn journal_size(options: &LayoutOptions, chunks: u64) -> Result<Option<u64>> {
+    let wanted = match options.journal_size {
+        Some(size) if size < 0 => return Ok(None),
+        Some(0) | None => DEFAULT_JOURNAL_SIZE,
+        Some(size) => size.unsigned_abs(),
+    };
+    // Room for the whole table, written as sectors that hold a bitmap record each.
+    let sectors = chunks.div_ceil(journal::MAX_ENTRIES_WITH_BITMAP as u64);
+    let size = wanted.max(sectors * SECTOR);
+    round_up("journal_size", size, PAGE, MAX_OFFSET).map(Some)
+}
+
+/// Puts a region of `size` bytes at `end`.
+fn append(end: &mut u64, size: u64) -> Result<Region> {
+    let region = Region { offset: *end, size };
+    *end = end.checked_add(size).ok_or_else(too_large)?;
+    Ok(region)
+}
+
+fn round_up(name: &str, value: u64, unit: u64, max: u64) -> Result<u64> {
+    match value.checked_next_multiple_of(unit) {
+        Some(rounded) if rounded <= max => Ok(rounded),
+        _ => Err(Error::invalid_argument(format!(
+            "{name} is {value}, the most is {max}"
+        ))),
+    }
+}
+
+fn at_most_i64(name: &str, value: u64) -> Result<u64> {
+    round_up(name, value, 1, MAX_OFFSET)
+}
+
+fn zero(name: &str) -> Error {
+    Error::invalid_argument(format!("{name} is 0, it must be positive"))
+}
+
+fn too_large() -> Error {
+    Error::invalid_argument(
+        "size and journal_size make an image larger than a file can be (2^63 - 1 bytes)",
+    )
+}

@@ -1,0 +1,124 @@
+//! The table of a compact image: which storage chunk holds a virtual chunk (docs/design.md,
+//! format section 4).
+
+use super::PAGE;
+
+/// Bytes of one entry on disk.
+pub const ENTRY_SIZE: u64 = 4;
+
+/// The largest storage chunk number that is ever handed out.
+///
+/// Numbers have 31 bits, bit 31 is the dirty flag of the original driver. `0x7FFF_FFFF` with that
+/// flag set would be `0xFFFF_FFFF`, the mark of a chunk that is not allocated.
+pub const MAX_CHUNK_NUMBER: u32 = 0x7FFF_FFFE;
+
+/// Bit 31: in memory and in journal records of the original driver; it means nothing here.
+const DIRTY: u32 = 0x8000_0000;
+
+/// One table entry: a storage chunk number, or that none is allocated.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[repr(transparent)]
+pub struct Entry(u32);
+
+impl Entry {
+    /// No storage chunk is allocated; also what pads the table to a page.
+    pub const UNALLOCATED: Self = Self(u32::MAX);
+
+    /// From the number stored in a table or in a journal record; clears the dirty flag.
+    ///
+    /// Also for what [`Entry::raw`] gave. A number above [`MAX_CHUNK_NUMBER`] passes: whoever
+    /// looks where the chunk lies finds that it lies outside the storage.
+    #[must_use]
+    pub const fn from_disk(raw: u32) -> Self {
+        if raw == u32::MAX {
+            Self::UNALLOCATED
+        } else {
+            Self(raw & !DIRTY)
+        }
+    }
+
+    /// The entry of a chunk that lies in storage chunk `number`.
+    ///
+    /// # Panics
+    ///
+    /// If `number` is above [`MAX_CHUNK_NUMBER`].
+    #[must_use]
+    pub const fn allocated(number: u32) -> Self {
+        assert!(
+            number <= MAX_CHUNK_NUMBER,
+            "storage chunk numbers have 31 bits"
+        );
+        Self(number)
+    }
+
+    /// The storage chunk number, `None` where none is allocated.
+    #[must_use]
+    pub const fn number(self) -> Option<u32> {
+        if self.0 == u32::MAX {
+            None
+        } else {
+            Some(self.0)
+        }
+    }
+
+    /// The number to store, without the dirty flag.
+    #[must_use]
+    pub const fn raw(self) -> u32 {
+        self.0
+    }
+}
+
+/// Bytes that a table of `chunks` entries takes: rounded up to a page. `None`: more than 2^64.
+#[must_use]
+pub fn region_size(chunks: u64) -> Option<u64> {
+    chunks
+        .checked_mul(ENTRY_SIZE)?
+        .checked_next_multiple_of(PAGE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_ones_is_unallocated_and_not_a_dirty_chunk() {
+        assert_eq!(Entry::from_disk(0xFFFF_FFFF), Entry::UNALLOCATED);
+        assert_eq!(Entry::UNALLOCATED.number(), None);
+        assert_eq!(Entry::UNALLOCATED.raw(), 0xFFFF_FFFF);
+    }
+
+    #[test]
+    fn the_dirty_flag_is_cleared_on_the_way_in() {
+        assert_eq!(Entry::from_disk(0x8000_0000).number(), Some(0));
+        assert_eq!(Entry::from_disk(0x8000_0103).raw(), 0x103);
+        assert_eq!(
+            Entry::from_disk(0xFFFF_FFFE).number(),
+            Some(MAX_CHUNK_NUMBER)
+        );
+    }
+
+    #[test]
+    fn no_chunk_that_can_be_handed_out_looks_unallocated_when_dirty() {
+        assert_ne!(Entry::allocated(MAX_CHUNK_NUMBER).raw() | DIRTY, u32::MAX);
+        assert_eq!((MAX_CHUNK_NUMBER + 1) | DIRTY, u32::MAX);
+    }
+
+    #[test]
+    fn what_was_allocated_reads_back() {
+        for number in [0, 1, MAX_CHUNK_NUMBER] {
+            let entry = Entry::allocated(number);
+            assert_eq!(entry.number(), Some(number));
+            assert_eq!(Entry::from_disk(entry.raw()), entry);
+        }
+    }
+
+    #[test]
+    fn a_table_fills_whole_pages() {
+        assert_eq!(region_size(0), Some(0));
+        assert_eq!(region_size(1), Some(4096));
+        assert_eq!(region_size(1024), Some(4096));
+        assert_eq!(region_size(1025), Some(8192));
+        assert_eq!(region_size(u64::MAX / 4 + 1), None);
+        assert_eq!(region_size(u64::MAX / 4), None);
+    }
+}
