@@ -18,6 +18,7 @@ mod publish;
 mod range_lock;
 mod read;
 mod recover;
+mod source;
 mod table;
 mod words;
 mod write;

@@ -1,7 +1,5 @@
 //! Recovery: replay the journal of an image that was not closed cleanly.
 
-use bytes::Bytes;
-
 use super::Image;
 use crate::error::Result;
 use crate::format::{BitmapRecord, Record, Region, SECTOR, TableRecord, journal};

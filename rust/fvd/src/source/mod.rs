@@ -1,7 +1,7 @@
 //! Where base data comes from: read-only disks of any format.
 
 use std::future::Future;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
 use crate::error::Result;
@@ -17,6 +17,51 @@ pub enum Content {
     Data,
     /// Reads as zeros, known without reading it.
     Zero,
+}
+
+/// Where the bytes of a run lie, as they are, in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Location {
+    /// The file.
+    pub path: PathBuf,
+    /// Bytes from its start.
+    pub offset: u64,
+}
+
+/// What a range of a disk holds, and which layer of its backing chain has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// What it holds.
+    pub content: Content,
+    /// Length in bytes, at least 1.
+    pub len: u64,
+    /// The layer it comes from: 0 the disk itself, 1 its base, and so on.
+    pub depth: u32,
+    /// Whether a layer holds it; false where it was never written anywhere.
+    pub present: bool,
+    /// Where its bytes lie; None where that cannot be said (compressed, not allocated).
+    pub location: Option<Location>,
+}
+
+impl Run {
+    /// `len` bytes that no layer holds.
+    #[must_use]
+    pub fn zeros(len: u64) -> Self {
+        Self {
+            content: Content::Zero,
+            len,
+            depth: 0,
+            present: false,
+            location: None,
+        }
+    }
+}
+
+/// Whether all bytes are 0.
+#[must_use]
+pub fn is_zero(bytes: &[u8]) -> bool {
+    // Every byte equals its neighbour: memcmp does that with the widest registers there are.
+    bytes.first().is_none_or(|&first| first == 0 && bytes[1..] == bytes[..bytes.len() - 1])
 }
 
 /// A disk that is only read: the base of an image, or what a conversion reads.
@@ -39,7 +84,7 @@ pub trait BaseSource: Send + Sync {
     /// [`BaseSource::len`] reads as zeros.
     fn read(&self, buf: IoBufMut, offset: u64) -> BoxFuture<'_, Result<IoBufMut>>;
 
-    /// Content of the bytes from `offset`, and for how many bytes (1..=`len`) it stays the same.
+    /// What the bytes from `offset` hold, and for how many bytes (1..=`len`) that stays the same.
     /// At or beyond the end: zeros. `len` is not 0.
-    fn content(&self, offset: u64, len: u64) -> BoxFuture<'_, Result<(Content, u64)>>;
+    fn status(&self, offset: u64, len: u64) -> BoxFuture<'_, Result<Run>>;
 }

@@ -1,0 +1,227 @@
+//! Create: lay out a new image. Regions are holes; only what is not zero is written.
+
+use std::ffi::OsString;
+
+use bytes::Bytes;
+
+use crate::error::{Error, Result};
+use crate::format::{Header, Layout, LayoutOptions, PAGE, Region};
+use crate::source::{BaseSource, Content, is_zero};
+use crate::storage::{IoBufMut, Storage};
+
+/// Table bytes written with one buffer; several go with one system call.
+const FILL: u64 = 64 << 10;
+const FILLS_PER_WRITE: u64 = 512;
+
+/// What a new image is to be.
+#[derive(Clone, Debug, Default)]
+pub struct CreateOptions {
+    /// Sizes. `base_size` is set from the base by [`create`].
+    pub layout: LayoutOptions,
+    /// Name of the base as it goes into the header; empty: none.
+    pub base_img: OsString,
+    /// Format of the base; empty: to be detected at open.
+    pub base_img_fmt: String,
+    /// Name of the separate data file as it goes into the header; empty: none.
+    pub data_file: OsString,
+    /// Format of the data file: empty or `raw`.
+    pub data_file_fmt: String,
+    /// Command of the original that grew the storage. Kept, never run.
+    pub add_storage_cmd: OsString,
+    /// Store what is read from the base.
+    pub copy_on_read: bool,
+    /// Seconds until the whole base is fetched; None, 0 or less: never.
+    pub prefetch_start_delay: Option<i32>,
+    /// Length of aligned regions of the base, in bytes, that are marked local where they are all
+    /// zeros, so that they never cost a read. None: the base is not searched.
+    pub detect_sparse_hole: Option<u64>,
+}
+
+/// Writes a new image to `file`, which is empty or a device, and gives its header.
+///
+/// `base_size` is the length of the base in bytes, and `base` the base itself, needed only with
+/// `detect_sparse_hole`. Nothing is synced. The header comes last: an interrupted creation
+/// leaves no image.
+pub async fn create<S: Storage>(
+    file: &S,
+    data: Option<&S>,
+    options: &CreateOptions,
+    base: Option<&dyn BaseSource>,
+) -> Result<Header> {
+    let layout = Layout::compute(&options.layout)?;
+    let header = header(&layout, options)?;
+    let bytes = header.encode()?;
+    lay_out(file, &layout).await?;
+    clear_data(data.unwrap_or(file), data.is_some(), &layout).await?;
+    if let Some(table) = layout.table {
+        fill_table(file, table).await?;
+    }
+    if let (Some(step), Some(base), Some(bitmap)) = (options.detect_sparse_hole, base, layout.bitmap) {
+        mark_zero_regions(file, bitmap, &layout, base, step).await?;
+    }
+    file.write(Bytes::from(bytes), 0).await?;
+    Ok(header)
+}
+
+fn header(layout: &Layout, options: &CreateOptions) -> Result<Header> {
+    check(layout, options)?;
+    let mut header = layout.header();
+    header.base_img.clone_from(&options.base_img);
+    header.base_img_fmt.clone_from(&options.base_img_fmt);
+    header.data_file.clone_from(&options.data_file);
+    header.data_file_fmt.clone_from(&options.data_file_fmt);
+    header.add_storage_cmd.clone_from(&options.add_storage_cmd);
+    if layout.has_base {
+        header.copy_on_read = options.copy_on_read;
+        header.prefetch_start_delay = options.prefetch_start_delay.unwrap_or(header.prefetch_start_delay);
+        header.need_zero_init = options.detect_sparse_hole.is_some();
+    }
+    Ok(header)
+}
+
+fn check(layout: &Layout, options: &CreateOptions) -> Result<()> {
+    let refuse = |message: &str| Err(Error::invalid_argument(message));
+    if !matches!(options.data_file_fmt.as_str(), "" | "raw") {
+        let format = &options.data_file_fmt;
+        return Err(Error::unsupported(format!("data_file_fmt: '{format}' is not supported, only 'raw'")));
+    }
+    if !layout.has_base {
+        if options.detect_sparse_hole.is_some() {
+            return refuse("detect_sparse_hole needs a backing file");
+        }
+        if options.copy_on_read || options.prefetch_start_delay.is_some_and(|delay| delay > 0) {
+            return refuse("copy_on_read and prefetch_start_delay need a backing file");
+        }
+    }
+    if options.detect_sparse_hole.is_some() && options.layout.compact {
+        return refuse("detect_sparse_hole cannot be used with compact_image");
+    }
+    if options.detect_sparse_hole == Some(0) {
+        return refuse("detect_sparse_hole must be larger than 0");
+    }
+    Ok(())
+}
+
+/// Makes the metadata regions zeros.
+async fn lay_out<S: Storage>(file: &S, layout: &Layout) -> Result<()> {
+    if file.can_resize() {
+        return file.set_len(layout.metadata_size).await;
+    }
+    let len = file.len().await?;
+    if len < layout.metadata_size {
+        let needed = layout.metadata_size;
+        let message = format!("The device has {len} bytes, the metadata alone needs {needed}");
+        return Err(Error::invalid_argument(message).with_path(file.path()));
+    }
+    file.write_zeroes(0, layout.metadata_size).await
+}
+
+/// On a device, whatever lay there before must not show through where nobody has written.
+/// Chunks of a compact image are zeroed when they are allocated.
+async fn clear_data<S: Storage>(data: &S, separate: bool, layout: &Layout) -> Result<()> {
+    if data.can_resize() || layout.table.is_some() {
+        return Ok(());
+    }
+    let start = if separate { 0 } else { layout.metadata_size / 512 * 512 };
+    let len = data.len().await?;
+    if len < start.saturating_add(layout.virtual_size) {
+        let message = format!(
+            "The device has {len} bytes, too few for a disk of {} bytes",
+            layout.virtual_size
+        );
+        return Err(Error::invalid_argument(message).with_path(data.path()));
+    }
+    data.write_zeroes(start, layout.virtual_size).await
+}
+
+/// Marks every chunk as not allocated.
+async fn fill_table<S: Storage>(file: &S, table: Region) -> Result<()> {
+    let fill = Bytes::from(vec![0xFF; FILL.min(table.size) as usize]);
+    let mut at = 0;
+    while at < table.size {
+        let mut bufs = Vec::new();
+        let mut len = 0;
+        while at + len < table.size && (bufs.len() as u64) < FILLS_PER_WRITE {
+            let part = fill.len().min((table.size - at - len) as usize);
+            bufs.push(fill.slice(..part));
+            len += part as u64;
+        }
+        file.write_vectored(bufs, table.offset + at).await?;
+        at += len;
+    }
+    Ok(())
+}
+
+/// Sets the bits of every aligned region of `step` bytes (rounded up to whole blocks) of the base
+/// that is all zeros, the shorter one at its end included.
+async fn mark_zero_regions<S: Storage>(
+    file: &S,
+    bitmap: Region,
+    layout: &Layout,
+    base: &dyn BaseSource,
+    step: u64,
+) -> Result<()> {
+    let mut page = BitmapPage::default();
+    let step = step.div_ceil(layout.block_size).saturating_mul(layout.block_size);
+    let mut start = 0;
+    while start < layout.base_img_size {
+        let run = base.status(start, layout.base_img_size - start).await?;
+        let end = (start + run.len).min(layout.base_img_size);
+        let whole = if end == layout.base_img_size { end } else { end / step * step };
+        if run.content == Content::Zero && whole > start {
+            // Many regions at once: a hole needs no reading.
+            page.set(file, bitmap, start / layout.block_size..whole.div_ceil(layout.block_size)).await?;
+            start = whole;
+            continue;
+        }
+        let end = start.saturating_add(step).min(layout.base_img_size);
+        if reads_as_zeros(base, start, end).await? {
+            page.set(file, bitmap, start / layout.block_size..end.div_ceil(layout.block_size)).await?;
+        }
+        start = end;
+    }
+    page.write(file, bitmap).await
+}
+
+async fn reads_as_zeros(base: &dyn BaseSource, start: u64, end: u64) -> Result<bool> {
+    const STEP: u64 = 1 << 20;
+    let mut at = start;
+    while at < end {
+        let len = STEP.min(end - at);
+        let buf = base.read(IoBufMut::zeroed(len as usize), at).await?;
+        if !is_zero(buf.as_slice()) {
+            return Ok(false);
+        }
+        at += len;
+    }
+    Ok(true)
+}
+
+/// The page of the bitmap that is being filled; bits come in ascending order.
+#[derive(Default)]
+struct BitmapPage {
+    number: u64,
+    bytes: Option<Vec<u8>>,
+}
+
+impl BitmapPage {
+    async fn set<S: Storage>(&mut self, file: &S, bitmap: Region, blocks: std::ops::Range<u64>) -> Result<()> {
+        for block in blocks {
+            let number = block / 8 / PAGE;
+            if number != self.number {
+                self.write(file, bitmap).await?;
+                self.number = number;
+            }
+            let bytes = self.bytes.get_or_insert_with(|| vec![0; PAGE as usize]);
+            bytes[(block / 8 % PAGE) as usize] |= 1 << (block % 8);
+        }
+        Ok(())
+    }
+
+    async fn write<S: Storage>(&mut self, file: &S, bitmap: Region) -> Result<()> {
+        match self.bytes.take() {
+            None => Ok(()),
+            Some(bytes) => file.write(Bytes::from(bytes), bitmap.offset + self.number * PAGE).await,
+        }
+    }
+}

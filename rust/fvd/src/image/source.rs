@@ -1,0 +1,82 @@
+//! An image as the base of another one, and as what a conversion reads.
+
+use std::path::Path;
+
+use super::{Image, Mapping};
+use crate::error::Result;
+use crate::source::{BaseSource, BoxFuture, Content, Location, Run};
+use crate::storage::{Allocation, IoBufMut, Storage};
+
+impl<S: Storage> BaseSource for Image<S> {
+    fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    fn format(&self) -> &'static str {
+        "fvd"
+    }
+
+    fn len(&self) -> u64 {
+        self.size()
+    }
+
+    fn read(&self, buf: IoBufMut, offset: u64) -> BoxFuture<'_, Result<IoBufMut>> {
+        Box::pin(self.read_with_zeros_behind(buf, offset))
+    }
+
+    fn status(&self, offset: u64, len: u64) -> BoxFuture<'_, Result<Run>> {
+        Box::pin(self.block_status(offset, len))
+    }
+}
+
+/// Metadata is looked up for so many bytes at once at most: an answer, not a scan of the disk.
+const LOOKUP: u64 = 1 << 38;
+
+impl<S: Storage> Image<S> {
+    async fn read_with_zeros_behind(&self, mut buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
+        let inside = self.size().saturating_sub(offset).min(buf.len() as u64);
+        let mut behind = buf.split_off(inside as usize);
+        behind.as_mut_slice().fill(0);
+        if inside == 0 {
+            return Ok(buf.join(behind));
+        }
+        Ok(Image::read(self, buf, offset).await?.join(behind))
+    }
+
+    /// Block status: where the bytes from `offset` come from, through the whole chain, and for
+    /// how many bytes (1..=`len`) that stays the same. At or beyond the end: zeros.
+    pub async fn block_status(&self, offset: u64, len: u64) -> Result<Run> {
+        if offset >= self.size() {
+            return Ok(Run::zeros(len));
+        }
+        let end = self.size().min(offset.saturating_add(len)).min(offset.saturating_add(LOOKUP));
+        self.load(offset, end).await?;
+        let extent = self.extent(offset, end)?;
+        match extent.mapping {
+            Mapping::Zero => Ok(Run::zeros(extent.len)),
+            Mapping::Local { offset } => self.local_status(offset, extent.len).await,
+            Mapping::Base => {
+                let base = self.base.as_ref();
+                let base = base.expect("an image whose bitmap is in use was opened with its base");
+                let mut run = base.status(extent.start, extent.len).await?;
+                run.depth += 1;
+                Ok(run)
+            }
+        }
+    }
+
+    async fn local_status(&self, offset: u64, len: u64) -> Result<Run> {
+        let (allocation, len) = self.data().allocation(offset, len).await?;
+        let path = self.data().path().to_owned();
+        Ok(Run {
+            content: match allocation {
+                Allocation::Data => Content::Data,
+                Allocation::Hole => Content::Zero,
+            },
+            len,
+            depth: 0,
+            present: true,
+            location: Some(Location { path, offset }),
+        })
+    }
+}
