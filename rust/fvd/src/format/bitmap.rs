@@ -6,6 +6,9 @@
 
 use super::SECTOR;
 
+/// Most bytes of a bitmap that is taken into memory: 64 GiB.
+pub const MAX_SIZE: u64 = 64 << 30;
+
 /// Most bytes that the bitmap of a default block size has.
 const DEFAULT_BYTES: u64 = 4 << 20;
 

@@ -8,10 +8,6 @@ use crate::error::{Error, Result};
 #[cfg(test)]
 mod tests;
 
-/// Most bytes of a bitmap that is taken into memory: 64 GiB. The default block size keeps bitmaps
-/// at 4 MiB.
-const MAX_BITMAP_SIZE: u64 = 64 << 30;
-
 /// The largest byte offset that a file can have.
 const MAX_OFFSET: u64 = i64::MAX as u64;
 
@@ -277,10 +273,11 @@ fn blocks(header: &Header, bitmap: Option<Region>) -> Result<u64> {
         );
         return Err(refuse("bitmap_size", region.size, &why));
     }
-    if region.size > MAX_BITMAP_SIZE {
+    if region.size > bitmap::MAX_SIZE {
         return Err(Error::unsupported(format!(
-            "bitmap_size is {}: bitmaps of more than {MAX_BITMAP_SIZE} bytes are not supported",
-            region.size
+            "bitmap_size is {}: bitmaps of more than {} bytes are not supported",
+            region.size,
+            bitmap::MAX_SIZE
         )));
     }
     Ok(bitmap::blocks(header.base_img_size, header.block_size))

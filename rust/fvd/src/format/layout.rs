@@ -26,7 +26,7 @@ const MAX_CHUNKS: u64 = table::MAX_CHUNK_NUMBER as u64 + 1;
 const MAX_OFFSET: u64 = i64::MAX as u64;
 
 /// What the user asks for. All sizes in bytes; `None` is the default.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LayoutOptions {
     /// Size of the disk; rounded up to 512, may be 0.
     pub virtual_size: u64,
@@ -87,15 +87,9 @@ impl Layout {
 
         let base_img_size = base_img_size(options, virtual_size);
         let block_size = block_size(options, base_img_size)?;
-        let bitmap = match options.base_size {
-            Some(_) if base_img_size > 0 => {
-                let bytes = bitmap::bytes_needed(base_img_size, block_size);
-                Some(append(
-                    &mut end,
-                    round_up("bitmap_size", bytes, PAGE, MAX_OFFSET)?,
-                )?)
-            }
-            _ => None,
+        let bitmap = match bitmap_size(base_img_size, block_size)? {
+            0 => None,
+            size => Some(append(&mut end, size)?),
         };
 
         let chunk_size = chunk_size(options)?;
@@ -232,6 +226,22 @@ fn block_size(options: &LayoutOptions, base_img_size: u64) -> Result<u64> {
             MAX,
         ),
     }
+}
+
+/// Bytes of the bitmap in whole pages; 0: nothing to speak of.
+fn bitmap_size(base_img_size: u64, block_size: u64) -> Result<u64> {
+    if base_img_size == 0 {
+        return Ok(0);
+    }
+    let needed = bitmap::bytes_needed(base_img_size, block_size);
+    if needed > bitmap::MAX_SIZE {
+        return Err(Error::invalid_argument(format!(
+            "block_size is {block_size}, which makes a bitmap of {needed} bytes, more than {}: \
+             use a larger block_size",
+            bitmap::MAX_SIZE
+        )));
+    }
+    Ok(needed.next_multiple_of(PAGE))
 }
 
 fn chunk_size(options: &LayoutOptions) -> Result<u64> {
