@@ -3,6 +3,7 @@
 //! Layers, from the ground up; nothing imports upwards:
 //!
 //! * [`format`]: bytes to typed values and back. No I/O.
+//! * [`gate`]: may a name found inside an image be opened?
 //! * [`storage`]: positional I/O on files, devices and memory.
 //! * [`source`]: where base data comes from.
 //! * [`image`]: the engine; one verb, one file.
@@ -11,6 +12,7 @@
 
 pub mod error;
 pub mod format;
+pub mod gate;
 pub mod image;
 pub mod source;
 pub mod storage;

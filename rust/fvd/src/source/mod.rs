@@ -1,8 +1,17 @@
 //! Where base data comes from: read-only disks of any format.
 
+mod detect;
+mod qcow2;
+mod qcow2_header;
+mod raw;
+
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+
+pub use detect::probe;
+pub use qcow2::{Qcow2Options, Qcow2Source};
+pub use raw::RawSource;
 
 use crate::error::Result;
 use crate::storage::IoBufMut;

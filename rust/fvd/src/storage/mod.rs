@@ -1,7 +1,10 @@
 //! Where bytes are kept: a file, a block device, memory, a simulated disk.
 
+mod direct;
 mod file;
+mod lock;
 mod memory;
+mod open;
 
 use std::future::Future;
 use std::path::Path;
@@ -9,8 +12,10 @@ use std::path::Path;
 use bytes::Bytes;
 
 pub use crate::sys::buffer::IoBufMut;
-pub use file::{FileOptions, FileStorage, LockMode};
+pub use file::FileStorage;
+pub use lock::LockMode;
 pub use memory::MemoryStorage;
+pub use open::FileOptions;
 
 use crate::error::Result;
 
@@ -39,6 +44,7 @@ pub enum Allocation {
 /// * Operations on disjoint byte ranges do not disturb one another. The outcome of overlapping
 ///   writes in flight at once is, sector by sector, one of them.
 /// * Errors carry [`Storage::path`] and the offset.
+#[expect(clippy::len_without_is_empty, reason = "nobody asks whether a disk is empty")]
 pub trait Storage: Send + Sync + 'static {
     /// Name of the file, for messages.
     fn path(&self) -> &Path;

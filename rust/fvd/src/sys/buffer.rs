@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 /// Alignment of every buffer made by [`IoBufMut::zeroed`]: enough for `O_DIRECT` on any medium.
-pub const ALIGNMENT: usize = 4096;
+pub(crate) const ALIGNMENT: usize = 4096;
 
 /// A writable piece of memory with shared ownership of what it lies in.
 ///

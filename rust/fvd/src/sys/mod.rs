@@ -1,3 +1,4 @@
 //! The only module of the crate with `unsafe` code: raw memory and raw system calls.
 
 pub(crate) mod buffer;
+pub(crate) mod file;

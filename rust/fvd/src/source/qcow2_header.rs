@@ -1,0 +1,86 @@
+//! The few fields of a qcow2 header that are checked before `imago` sees the file, because it does
+//! not: it ignores encryption, and the name of the backing format in images of version 2.
+
+use crate::error::{Error, Result};
+use crate::storage::{FileStorage, IoBufMut, Storage};
+
+/// Length of the header of version 2, and where version 3 has its own length.
+const V2_LEN: usize = 72;
+const HEADER_LENGTH_AT: usize = 100;
+
+/// Most bytes of header and extensions that are looked at: the smallest cluster that QEMU makes by
+/// default, far more than they take.
+const LOOK_LEN: usize = 64 << 10;
+
+const EXTENSION_END: u32 = 0;
+const EXTENSION_BACKING_FORMAT: u32 = 0xe279_2aca;
+
+/// What this crate wants to know itself.
+#[derive(Debug)]
+pub(super) struct Header {
+    /// Format name of the backing file, if the image gives it.
+    pub(super) backing_format: Option<Vec<u8>>,
+}
+
+impl Header {
+    pub(super) fn read(storage: &FileStorage) -> Result<Self> {
+        let mut buf = IoBufMut::zeroed(LOOK_LEN);
+        storage.read_blocking(&mut buf, 0)?;
+        Self::parse(buf.as_slice()).map_err(|error| error.with_path(storage.path()))
+    }
+
+    /// `bytes`: the first [`LOOK_LEN`] bytes of the file.
+    fn parse(bytes: &[u8]) -> Result<Self> {
+        let version = u32_at(bytes, 4);
+        if !bytes.starts_with(b"QFI\xfb") || !matches!(version, Some(2 | 3)) {
+            return Err(Error::invalid_image("It is not a qcow2 image of version 2 or 3"));
+        }
+        if u32_at(bytes, 32) != Some(0) {
+            return Err(Error::unsupported("The image is encrypted"));
+        }
+        let header_len = if version == Some(3) {
+            u32_at(bytes, HEADER_LENGTH_AT).map_or(0, |len| len as usize)
+        } else {
+            V2_LEN
+        };
+        let backing_format = backing_format(bytes, header_len)?;
+        Ok(Self { backing_format })
+    }
+}
+
+/// Walks the extensions, which end with a type of 0 or with the first cluster.
+fn backing_format(bytes: &[u8], mut at: usize) -> Result<Option<Vec<u8>>> {
+    let cluster_bits = u32_at(bytes, 20).unwrap_or(0);
+    let cluster_len = 1_usize.checked_shl(cluster_bits).unwrap_or(0);
+    // In images of version 2 without extensions the name of the backing file follows at once.
+    let name_at = u64_at(bytes, 8).unwrap_or(0) as usize;
+    let mut end = bytes.len().min(cluster_len);
+    if name_at != 0 {
+        end = end.min(name_at);
+    }
+    let mut found = None;
+    while at + 8 <= end {
+        let kind = u32_at(bytes, at).unwrap_or(EXTENSION_END);
+        let len = u32_at(bytes, at + 4).unwrap_or(0) as usize;
+        if kind == EXTENSION_END {
+            break;
+        }
+        let data = bytes[..end].get(at + 8..at + 8 + len);
+        let data = data.ok_or_else(|| Error::invalid_image("A header extension is longer than the header"))?;
+        if kind == EXTENSION_BACKING_FORMAT {
+            found = Some(data.to_vec());
+        }
+        at += 8 + len.next_multiple_of(8);
+    }
+    Ok(found)
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    let field = bytes.get(at..at + 4)?;
+    Some(u32::from_be_bytes(field.try_into().ok()?))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    let field = bytes.get(at..at + 8)?;
+    Some(u64::from_be_bytes(field.try_into().ok()?))
+}

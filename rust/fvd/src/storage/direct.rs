@@ -1,0 +1,244 @@
+//! I/O past the page cache: what is not aligned goes through aligned memory.
+//!
+//! Callers never pass an empty buffer, and no offset beyond `MAX_OFFSET`.
+//!
+//! Writes that are aligned on disk run side by side. One that is not has to read the sectors at its
+//! edges and write them back; meanwhile nobody else may write, or their bytes in those
+//! sectors would be lost. Edges are rare (images are written in whole sectors), so one lock does.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use bytes::Bytes;
+
+use super::IoBufMut;
+use super::file::Medium;
+use crate::sys::buffer::ALIGNMENT;
+use crate::sys::file::{DirectAlignment, read_full, write_full, write_vectored_full};
+
+/// Most bytes of aligned memory that one operation takes.
+const BOUNCE_LEN: usize = 1 << 20;
+
+/// What the medium demands, and who may write.
+#[derive(Debug)]
+pub(super) struct Direct {
+    alignment: DirectAlignment,
+    /// Shared by aligned writes, exclusive for read-modify-write. Guards the file, not a value.
+    writers: RwLock<()>,
+}
+
+impl Direct {
+    pub(super) fn of(fd: BorrowedFd<'_>) -> Self {
+        Self::with_alignment(DirectAlignment::of(fd))
+    }
+
+    fn with_alignment(alignment: DirectAlignment) -> Self {
+        Self {
+            alignment,
+            writers: RwLock::new(()),
+        }
+    }
+
+    /// No read-modify-write runs while this is held.
+    pub(super) fn settled(&self) -> RwLockReadGuard<'_, ()> {
+        self.writers.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nothing else changes the file while this is held.
+    pub(super) fn alone(&self) -> RwLockWriteGuard<'_, ()> {
+        self.writers.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether sectors on disk are written whole.
+    fn is_range_aligned(&self, offset: u64, len: usize) -> bool {
+        let granule = self.alignment.offset;
+        offset.is_multiple_of(granule as u64) && len.is_multiple_of(granule)
+    }
+
+    fn is_memory_aligned(&self, address: *const u8) -> bool {
+        address.addr().is_multiple_of(self.alignment.memory)
+    }
+
+    /// Aligned memory for up to `len` bytes. What [`IoBufMut::zeroed`] gives is enough for every
+    /// medium known; one that wants more gets its alignment by cutting the front.
+    fn bounce(&self, len: usize) -> IoBufMut {
+        if self.alignment.memory <= ALIGNMENT {
+            return IoBufMut::zeroed(len);
+        }
+        let mut memory = IoBufMut::zeroed(len + self.alignment.memory);
+        let skip = memory.as_slice().as_ptr().align_offset(self.alignment.memory);
+        let mut rest = memory.split_off(skip);
+        let _ = rest.split_off(len);
+        rest
+    }
+
+    /// Bytes that one bounce may carry: a multiple of the alignment.
+    fn bounce_limit(&self) -> u64 {
+        BOUNCE_LEN.next_multiple_of(self.alignment.offset) as u64
+    }
+
+    pub(super) fn read(&self, fd: BorrowedFd<'_>, buf: &mut IoBufMut, offset: u64) -> io::Result<()> {
+        let granule = self.alignment.offset;
+        if self.is_range_aligned(offset, buf.len()) && self.is_memory_aligned(buf.as_slice().as_ptr()) {
+            return read_full(fd, buf, offset, granule);
+        }
+        let end = offset + buf.len() as u64;
+        let mut position = offset;
+        while position < end {
+            let start = round_down(position, granule);
+            let stop = round_up(end, granule).min(start + self.bounce_limit());
+            let mut memory = self.bounce((stop - start) as usize);
+            read_full(fd, &mut memory, start, granule)?;
+            let piece_end = stop.min(end);
+            let from = &memory.as_slice()[(position - start) as usize..(piece_end - start) as usize];
+            buf.as_mut_slice()[(position - offset) as usize..(piece_end - offset) as usize].copy_from_slice(from);
+            position = piece_end;
+        }
+        Ok(())
+    }
+
+    pub(super) fn write(&self, file: &File, medium: Medium, buf: &[u8], offset: u64) -> io::Result<()> {
+        if !self.is_range_aligned(offset, buf.len()) {
+            return self.read_modify_write(file, medium, &mut Pieces::new([buf]), buf.len(), offset);
+        }
+        let _settled = self.settled();
+        if self.is_memory_aligned(buf.as_ptr()) {
+            write_full(file.as_fd(), buf, offset)
+        } else {
+            self.write_copied(file.as_fd(), &mut Pieces::new([buf]), buf.len(), offset)
+        }
+    }
+
+    pub(super) fn write_vectored(&self, file: &File, medium: Medium, bufs: &[Bytes], offset: u64) -> io::Result<()> {
+        let len = bufs.iter().map(Bytes::len).sum();
+        let mut pieces = Pieces::new(bufs.iter().map(AsRef::as_ref));
+        if !self.is_range_aligned(offset, len) {
+            return self.read_modify_write(file, medium, &mut pieces, len, offset);
+        }
+        let _settled = self.settled();
+        let each_aligned = |buf: &Bytes| self.is_memory_aligned(buf.as_ptr()) && self.is_range_aligned(0, buf.len());
+        if bufs.iter().all(each_aligned) {
+            write_vectored_full(file.as_fd(), bufs, offset)
+        } else {
+            self.write_copied(file.as_fd(), &mut pieces, len, offset)
+        }
+    }
+
+    /// Writes an aligned range from memory that is not.
+    fn write_copied<'a>(
+        &self,
+        fd: BorrowedFd<'_>,
+        pieces: &mut Pieces<'a, impl Iterator<Item = &'a [u8]>>,
+        len: usize,
+        offset: u64,
+    ) -> io::Result<()> {
+        let limit = self.bounce_limit() as usize;
+        let mut memory = self.bounce(len.min(limit));
+        let mut done = 0;
+        while done < len {
+            let count = (len - done).min(limit);
+            pieces.copy_to(&mut memory.as_mut_slice()[..count]);
+            write_full(fd, &memory.as_slice()[..count], offset + done as u64)?;
+            done += count;
+        }
+        Ok(())
+    }
+
+    /// Writes a range that shares its first or last sector with its neighbours, alone.
+    fn read_modify_write<'a>(
+        &self,
+        file: &File,
+        medium: Medium,
+        pieces: &mut Pieces<'a, impl Iterator<Item = &'a [u8]>>,
+        len: usize,
+        offset: u64,
+    ) -> io::Result<()> {
+        let granule = self.alignment.offset;
+        let _alone = self.alone();
+        let end = offset + len as u64;
+        let right_len = match medium {
+            Medium::File => Some(file.metadata()?.len().max(end)),
+            Medium::Device => None,
+        };
+        let mut position = offset;
+        let mut result = Ok(());
+        while position < end && result.is_ok() {
+            let start = round_down(position, granule);
+            let stop = round_up(end, granule).min(start + self.bounce_limit());
+            let piece_end = stop.min(end);
+            let mut memory = self.bounce((stop - start) as usize);
+            result = self.read_edges(file.as_fd(), &mut memory, start, position, piece_end);
+            if result.is_ok() {
+                let inside = (position - start) as usize..(piece_end - start) as usize;
+                pieces.copy_to(&mut memory.as_mut_slice()[inside]);
+                result = write_full(file.as_fd(), memory.as_slice(), start);
+            }
+            position = piece_end;
+        }
+        // The last sector went out whole: the file ends where its content does.
+        if let Some(right_len) = right_len
+            && file.metadata()?.len() > right_len
+        {
+            file.set_len(right_len)?;
+        }
+        result
+    }
+
+    /// Fills the first and last sector of `memory`, which stands for the disk from `start`, where
+    /// `from..to` does not cover them.
+    fn read_edges(&self, fd: BorrowedFd<'_>, memory: &mut IoBufMut, start: u64, from: u64, to: u64) -> io::Result<()> {
+        let granule = self.alignment.offset;
+        let stop = start + memory.len() as u64;
+        let mut sector = self.bounce(granule);
+        if from > start {
+            read_full(fd, &mut sector, start, granule)?;
+            memory.as_mut_slice()[..granule].copy_from_slice(sector.as_slice());
+        }
+        if to < stop {
+            let last = memory.len() - granule;
+            read_full(fd, &mut sector, start + last as u64, granule)?;
+            memory.as_mut_slice()[last..].copy_from_slice(sector.as_slice());
+        }
+        Ok(())
+    }
+}
+
+fn round_down(offset: u64, granule: usize) -> u64 {
+    offset - offset % granule as u64
+}
+
+fn round_up(offset: u64, granule: usize) -> u64 {
+    offset.next_multiple_of(granule as u64)
+}
+
+/// Slices read as one stream.
+struct Pieces<'a, I> {
+    current: &'a [u8],
+    rest: I,
+}
+
+impl<'a, I: Iterator<Item = &'a [u8]>> Pieces<'a, I> {
+    fn new(pieces: impl IntoIterator<IntoIter = I>) -> Self {
+        Self {
+            current: &[],
+            rest: pieces.into_iter(),
+        }
+    }
+
+    /// Fills `target` with the next bytes, of which there are enough.
+    fn copy_to(&mut self, mut target: &mut [u8]) {
+        while !target.is_empty() {
+            if self.current.is_empty() {
+                self.current = self.rest.next().expect("the pieces hold as many bytes as were counted");
+                continue;
+            }
+            let count = target.len().min(self.current.len());
+            let (front, back) = target.split_at_mut(count);
+            front.copy_from_slice(&self.current[..count]);
+            self.current = &self.current[count..];
+            target = back;
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! A file or block device, used on the caller's thread: every future is ready at its first poll.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use super::direct::Direct;
+use super::{Allocation, IoBufMut, Storage};
+use crate::error::{Error, Result};
+use crate::sys::file as sys;
+
+/// Largest offset that system calls can express.
+pub(super) const MAX_OFFSET: u64 = i64::MAX as u64;
+
+/// Most bytes written at once where zeros have to be written.
+const ZEROS_LEN: usize = 1 << 20;
+
+/// What kind of thing is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Medium {
+    /// A regular file: grows, is cut, has holes.
+    File,
+    /// A block device: has the length it has.
+    Device,
+}
+
+/// A regular file or a block device.
+#[derive(Debug)]
+pub struct FileStorage {
+    file: File,
+    path: PathBuf,
+    medium: Medium,
+    /// What `O_DIRECT` demands; `None` when the page cache is used.
+    direct: Option<Direct>,
+    identity: (u64, u64),
+}
+
+impl FileStorage {
+    pub(super) fn assemble(
+        file: File,
+        path: &Path,
+        medium: Medium,
+        direct: Option<Direct>,
+        identity: (u64, u64),
+    ) -> Self {
+        Self {
+            file,
+            path: path.to_owned(),
+            medium,
+            direct,
+            identity,
+        }
+    }
+
+    /// What tells this file from every other one: device and inode, or the number of a block
+    /// device. Two names of one file give the same.
+    #[must_use]
+    pub fn identity(&self) -> (u64, u64) {
+        self.identity
+    }
+
+    /// True for a block device.
+    #[must_use]
+    pub fn is_device(&self) -> bool {
+        self.medium == Medium::Device
+    }
+
+    pub(super) fn medium(&self) -> Medium {
+        self.medium
+    }
+
+    /// The open file. Its duplicates share the lock.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    #[cold]
+    fn error(&self, op: &str, offset: u64, error: io::Error) -> Error {
+        Error::io(op, error).with_path(&self.path).with_offset(offset)
+    }
+
+    /// [`Storage::read`], on this thread.
+    #[inline]
+    pub fn read_blocking(&self, buf: &mut IoBufMut, offset: u64) -> Result<()> {
+        if buf.is_empty() {
+            return Ok(());
+        }
+        if MAX_OFFSET.saturating_sub(offset) < buf.len() as u64 {
+            return self.read_far_away(buf, offset);
+        }
+        let result = match &self.direct {
+            None => sys::read_full(self.fd(), buf, offset, 1),
+            Some(direct) => direct.read(self.fd(), buf, offset),
+        };
+        result.map_err(|error| self.error("read", offset, error))
+    }
+
+    /// A read that touches offsets which no file has.
+    #[cold]
+    fn read_far_away(&self, buf: &mut IoBufMut, offset: u64) -> Result<()> {
+        let inside = MAX_OFFSET.saturating_sub(offset) as usize;
+        let mut piece = IoBufMut::zeroed(inside);
+        self.read_blocking(&mut piece, offset)?;
+        buf.as_mut_slice()[..inside].copy_from_slice(piece.as_slice());
+        buf.as_mut_slice()[inside..].fill(0);
+        Ok(())
+    }
+
+    /// [`Storage::write`], on this thread.
+    #[inline]
+    pub fn write_blocking(&self, buf: &[u8], offset: u64) -> Result<()> {
+        if buf.is_empty() {
+            return Ok(());
+        }
+        let result = check_end(offset, buf.len() as u64).and_then(|()| match &self.direct {
+            None => sys::write_full(self.fd(), buf, offset),
+            Some(direct) => direct.write(&self.file, self.medium, buf, offset),
+        });
+        result.map_err(|error| self.error("write", offset, error))
+    }
+
+    fn write_vectored_blocking(&self, bufs: &[Bytes], offset: u64) -> Result<()> {
+        let len = bufs.iter().map(|buf| buf.len() as u64).sum();
+        if len == 0 {
+            return Ok(());
+        }
+        let result = check_end(offset, len).and_then(|()| match &self.direct {
+            None => sys::write_vectored_full(self.fd(), bufs, offset),
+            Some(direct) => direct.write_vectored(&self.file, self.medium, bufs, offset),
+        });
+        result.map_err(|error| self.error("write", offset, error))
+    }
+
+    fn len_now(&self) -> io::Result<u64> {
+        match self.medium {
+            Medium::File => Ok(self.file.metadata()?.len()),
+            Medium::Device => sys::device_len(self.fd()),
+        }
+    }
+
+    fn len_blocking(&self) -> Result<u64> {
+        let _settled = self.direct.as_ref().map(Direct::settled);
+        let result = self.len_now();
+        result.map_err(|error| Error::io("get the length", error).with_path(&self.path))
+    }
+
+    fn write_zeroes_blocking(&self, offset: u64, len: u64) -> Result<()> {
+        let end = self.len_blocking()?;
+        let len = len.min(end.saturating_sub(offset));
+        if len == 0 {
+            return Ok(());
+        }
+        let zeroed = {
+            // A read-modify-write next door would put back what was read before.
+            let _settled = self.direct.as_ref().map(Direct::settled);
+            self.zero_by_the_medium(offset, len)
+        };
+        match zeroed {
+            Ok(()) => Ok(()),
+            Err(error) if cannot_zero(&error) => self.write_zeros(offset, len),
+            Err(error) => Err(self.error("write zeros", offset, error)),
+        }
+    }
+
+    /// Frees or zeroes without sending zeros.
+    fn zero_by_the_medium(&self, offset: u64, len: u64) -> io::Result<()> {
+        let result = sys::punch_hole(self.fd(), offset, len);
+        match result {
+            Err(error) if cannot_zero(&error) => match self.medium {
+                Medium::File => sys::zero_range(self.fd(), offset, len),
+                Medium::Device => sys::device_zero_out(self.fd(), offset, len),
+            },
+            result => result,
+        }
+    }
+
+    fn write_zeros(&self, offset: u64, len: u64) -> Result<()> {
+        let zeros = IoBufMut::zeroed(len.min(ZEROS_LEN as u64) as usize);
+        let mut done = 0;
+        while done < len {
+            let piece = (len - done).min(ZEROS_LEN as u64);
+            self.write_blocking(&zeros.as_slice()[..piece as usize], offset + done)?;
+            done += piece;
+        }
+        Ok(())
+    }
+
+    fn set_len_blocking(&self, len: u64) -> Result<()> {
+        if self.is_device() {
+            return Err(Error::unsupported("The length of a block device cannot be changed").with_path(&self.path));
+        }
+        let _alone = self.direct.as_ref().map(Direct::alone);
+        let result = check_end(len, 0).and_then(|()| self.file.set_len(len));
+        result.map_err(|error| self.error("change the length", len, error))
+    }
+
+    fn allocation_blocking(&self, offset: u64, len: u64) -> Result<(Allocation, u64)> {
+        let end = self.len_blocking()?;
+        if offset >= end {
+            return Ok((Allocation::Hole, len));
+        }
+        let inside = len.min(end - offset);
+        if self.is_device() {
+            return Ok((Allocation::Data, inside));
+        }
+        let result = self.file_allocation(offset, len, inside);
+        result.map_err(|error| self.error("look for data", offset, error))
+    }
+
+    /// `inside`: how much of `len` lies before the end of the file.
+    fn file_allocation(&self, offset: u64, len: u64, inside: u64) -> io::Result<(Allocation, u64)> {
+        let data = match sys::seek_data(self.fd(), offset) {
+            Ok(Some(data)) => data,
+            // A hole to the end of the file, and the rest of the range is one anyway.
+            Ok(None) => return Ok((Allocation::Hole, len)),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                return Ok((Allocation::Data, inside));
+            }
+            Err(error) => return Err(error),
+        };
+        if data > offset {
+            return Ok((Allocation::Hole, (data - offset).min(len)));
+        }
+        // Somebody may have made a hole here since: then the answer is old, not wrong.
+        let hole = sys::seek_hole(self.fd(), offset)?.unwrap_or(offset);
+        let stretch = if hole > offset { hole - offset } else { inside };
+        Ok((Allocation::Data, stretch.min(inside)))
+    }
+}
+
+/// EFBIG, as the system says for offsets that no file can have.
+fn check_end(offset: u64, len: u64) -> io::Result<()> {
+    match offset.checked_add(len) {
+        Some(end) if end <= MAX_OFFSET => Ok(()),
+        _ => Err(io::Error::from_raw_os_error(libc::EFBIG)),
+    }
+}
+
+/// The medium cannot do it, or not for a range with this alignment.
+fn cannot_zero(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EOPNOTSUPP | libc::EINVAL | libc::ENOSYS | libc::ENOTTY | libc::ENODEV)
+    )
+}
+
+impl Storage for FileStorage {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    async fn read(&self, mut buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
+        self.read_blocking(&mut buf, offset)?;
+        Ok(buf)
+    }
+
+    async fn write(&self, buf: Bytes, offset: u64) -> Result<()> {
+        self.write_blocking(&buf, offset)
+    }
+
+    async fn write_vectored(&self, bufs: Vec<Bytes>, offset: u64) -> Result<()> {
+        self.write_vectored_blocking(&bufs, offset)
+    }
+
+    async fn write_zeroes(&self, offset: u64, len: u64) -> Result<()> {
+        self.write_zeroes_blocking(offset, len)
+    }
+
+    async fn sync(&self) -> Result<()> {
+        sys::sync_data(self.fd()).map_err(|error| Error::io("sync", error).with_path(&self.path))
+    }
+
+    async fn len(&self) -> Result<u64> {
+        self.len_blocking()
+    }
+
+    async fn set_len(&self, len: u64) -> Result<()> {
+        self.set_len_blocking(len)
+    }
+
+    fn can_resize(&self) -> bool {
+        self.medium == Medium::File
+    }
+
+    async fn allocation(&self, offset: u64, len: u64) -> Result<(Allocation, u64)> {
+        self.allocation_blocking(offset, len)
+    }
+}
