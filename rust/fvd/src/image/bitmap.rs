@@ -67,7 +67,11 @@ impl Bitmap {
         let mut block = blocks.start;
         while block < blocks.end {
             let bits = self.bits(block);
-            let same = if local { bits.trailing_ones() } else { bits.trailing_zeros() };
+            let same = if local {
+                bits.trailing_ones()
+            } else {
+                bits.trailing_zeros()
+            };
             let left = WORD_BITS - block % WORD_BITS;
             if u64::from(same) < left {
                 block += u64::from(same);
@@ -95,7 +99,9 @@ impl Bitmap {
             let bit = block % WORD_BITS;
             let count = (WORD_BITS - bit).min(blocks.end - block);
             let mask = (u32::MAX >> (WORD_BITS - count)) << bit;
-            self.words.word(block / WORD_BITS).fetch_or(mask, Ordering::AcqRel);
+            self.words
+                .word(block / WORD_BITS)
+                .fetch_or(mask, Ordering::AcqRel);
             block += count;
         }
     }

@@ -56,7 +56,9 @@ pub async fn create<S: Storage>(
     if let Some(table) = layout.table {
         fill_table(file, table).await?;
     }
-    if let (Some(step), Some(base), Some(bitmap)) = (options.detect_sparse_hole, base, layout.bitmap) {
+    if let (Some(step), Some(base), Some(bitmap)) =
+        (options.detect_sparse_hole, base, layout.bitmap)
+    {
         mark_zero_regions(file, bitmap, &layout, base, step).await?;
     }
     file.write(Bytes::from(bytes), 0).await?;
@@ -73,7 +75,9 @@ fn header(layout: &Layout, options: &CreateOptions) -> Result<Header> {
     header.add_storage_cmd.clone_from(&options.add_storage_cmd);
     if layout.has_base {
         header.copy_on_read = options.copy_on_read;
-        header.prefetch_start_delay = options.prefetch_start_delay.unwrap_or(header.prefetch_start_delay);
+        header.prefetch_start_delay = options
+            .prefetch_start_delay
+            .unwrap_or(header.prefetch_start_delay);
         header.need_zero_init = options.detect_sparse_hole.is_some();
     }
     Ok(header)
@@ -83,7 +87,9 @@ fn check(layout: &Layout, options: &CreateOptions) -> Result<()> {
     let refuse = |message: &str| Err(Error::invalid_argument(message));
     if !matches!(options.data_file_fmt.as_str(), "" | "raw") {
         let format = &options.data_file_fmt;
-        return Err(Error::unsupported(format!("data_file_fmt: '{format}' is not supported, only 'raw'")));
+        return Err(Error::unsupported(format!(
+            "data_file_fmt: '{format}' is not supported, only 'raw'"
+        )));
     }
     if !layout.has_base {
         if options.detect_sparse_hole.is_some() {
@@ -122,7 +128,11 @@ async fn clear_data<S: Storage>(data: &S, separate: bool, layout: &Layout) -> Re
     if data.can_resize() || layout.table.is_some() {
         return Ok(());
     }
-    let start = if separate { 0 } else { layout.metadata_size / 512 * 512 };
+    let start = if separate {
+        0
+    } else {
+        layout.metadata_size / 512 * 512
+    };
     let len = data.len().await?;
     if len < start.saturating_add(layout.virtual_size) {
         let message = format!(
@@ -162,21 +172,37 @@ async fn mark_zero_regions<S: Storage>(
     step: u64,
 ) -> Result<()> {
     let mut page = BitmapPage::default();
-    let step = step.div_ceil(layout.block_size).saturating_mul(layout.block_size);
+    let step = step
+        .div_ceil(layout.block_size)
+        .saturating_mul(layout.block_size);
     let mut start = 0;
     while start < layout.base_img_size {
         let run = base.status(start, layout.base_img_size - start).await?;
         let end = (start + run.len).min(layout.base_img_size);
-        let whole = if end == layout.base_img_size { end } else { end / step * step };
+        let whole = if end == layout.base_img_size {
+            end
+        } else {
+            end / step * step
+        };
         if run.content == Content::Zero && whole > start {
             // Many regions at once: a hole needs no reading.
-            page.set(file, bitmap, start / layout.block_size..whole.div_ceil(layout.block_size)).await?;
+            page.set(
+                file,
+                bitmap,
+                start / layout.block_size..whole.div_ceil(layout.block_size),
+            )
+            .await?;
             start = whole;
             continue;
         }
         let end = start.saturating_add(step).min(layout.base_img_size);
         if reads_as_zeros(base, start, end).await? {
-            page.set(file, bitmap, start / layout.block_size..end.div_ceil(layout.block_size)).await?;
+            page.set(
+                file,
+                bitmap,
+                start / layout.block_size..end.div_ceil(layout.block_size),
+            )
+            .await?;
         }
         start = end;
     }
@@ -205,7 +231,12 @@ struct BitmapPage {
 }
 
 impl BitmapPage {
-    async fn set<S: Storage>(&mut self, file: &S, bitmap: Region, blocks: std::ops::Range<u64>) -> Result<()> {
+    async fn set<S: Storage>(
+        &mut self,
+        file: &S,
+        bitmap: Region,
+        blocks: std::ops::Range<u64>,
+    ) -> Result<()> {
         for block in blocks {
             let number = block / 8 / PAGE;
             if number != self.number {
@@ -221,7 +252,10 @@ impl BitmapPage {
     async fn write<S: Storage>(&mut self, file: &S, bitmap: Region) -> Result<()> {
         match self.bytes.take() {
             None => Ok(()),
-            Some(bytes) => file.write(Bytes::from(bytes), bitmap.offset + self.number * PAGE).await,
+            Some(bytes) => {
+                file.write(Bytes::from(bytes), bitmap.offset + self.number * PAGE)
+                    .await
+            }
         }
     }
 }

@@ -62,7 +62,9 @@ impl Head {
 pub async fn read_head<S: Storage>(file: &S) -> Result<Head> {
     let add_path = |error: Error| error.with_path(file.path());
     let len = file.len().await?;
-    let buf = file.read(IoBufMut::zeroed(HEADER_SIZE.min(len) as usize), 0).await?;
+    let buf = file
+        .read(IoBufMut::zeroed(HEADER_SIZE.min(len) as usize), 0)
+        .await?;
     let header = Header::decode(buf.as_slice()).map_err(add_path)?;
     let geometry = Geometry::new(&header, len).map_err(add_path)?;
     Ok(Head { header, geometry })
@@ -85,8 +87,15 @@ impl<S: Storage> Image<S> {
         base: Option<Box<dyn BaseSource>>,
         options: OpenOptions,
     ) -> Result<Self> {
-        assert_eq!(data.is_some(), !head.header.data_file.is_empty(), "the data file comes with the image");
-        assert!(base.is_some() || !head.needs_base(), "the base comes with an image that needs it");
+        assert_eq!(
+            data.is_some(),
+            !head.header.data_file.is_empty(),
+            "the data file comes with the image"
+        );
+        assert!(
+            base.is_some() || !head.needs_base(),
+            "the base comes with an image that needs it"
+        );
         if head.is_suspect() {
             let error = Error::invalid_image(
                 "The image was not closed cleanly and has no journal: its content is suspect. \
@@ -101,7 +110,13 @@ impl<S: Storage> Image<S> {
         Ok(image)
     }
 
-    fn assemble(file: S, head: Head, data: Option<S>, base: Option<Box<dyn BaseSource>>, options: OpenOptions) -> Self {
+    fn assemble(
+        file: S,
+        head: Head,
+        data: Option<S>,
+        base: Option<Box<dyn BaseSource>>,
+        options: OpenOptions,
+    ) -> Self {
         let needs_base = head.needs_base();
         let Head { header, geometry } = head;
         let bitmap = geometry.bitmap.filter(|_| needs_base);

@@ -54,16 +54,20 @@ impl Table {
         // Acquire: pairs with `set`.
         let entry = Entry::from_disk(self.words.word(chunk).load(Ordering::Acquire));
         match entry.number() {
-            Some(number) if u64::from(number) >= self.number_limit => Err(Error::invalid_image(format!(
-                "table: entry {chunk} names storage chunk {number}, which no file can hold; see fvd check"
-            ))),
+            Some(number) if u64::from(number) >= self.number_limit => {
+                Err(Error::invalid_image(format!(
+                    "table: entry {chunk} names storage chunk {number}, which no file can hold; see fvd check"
+                )))
+            }
             number => Ok(number),
         }
     }
 
     /// Records where `chunk` lies.
     pub(super) fn set(&self, chunk: u64, number: u32) {
-        self.words.word(chunk).store(Entry::allocated(number).raw(), Ordering::Release);
+        self.words
+            .word(chunk)
+            .store(Entry::allocated(number).raw(), Ordering::Release);
     }
 
     /// First chunk of the range that is allocated, or its end.

@@ -17,7 +17,7 @@ use imago::raw::Raw;
 use imago::{DenyImplicitOpenGate, FormatAccess, FormatDriverBuilder, Mapping};
 
 use super::qcow2_header::Header;
-use super::{BaseSource, BoxFuture, Content, detect};
+use super::{BaseSource, BoxFuture, Content, Run, detect};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gate::Gate;
 use crate::storage::{FileOptions, FileStorage, IoBufMut, LockMode, Storage};
@@ -94,7 +94,12 @@ impl Qcow2Source {
     }
 
     /// Runs `work` on the disk; names file and offset in errors.
-    fn with_disk<T>(&self, op: &str, offset: u64, work: impl FnOnce(&Disk) -> io::Result<T>) -> Result<T> {
+    fn with_disk<T>(
+        &self,
+        op: &str,
+        offset: u64,
+        work: impl FnOnce(&Disk) -> io::Result<T>,
+    ) -> Result<T> {
         if self.is_broken.load(Ordering::Relaxed) {
             return Err(panicked(self.path()));
         }
@@ -105,27 +110,42 @@ impl Qcow2Source {
         result.map_err(|error| translate(op, error, self.path()).with_offset(offset))
     }
 
-    fn content_now(&self, offset: u64, len: u64) -> Result<(Content, u64)> {
+    fn status_now(&self, offset: u64, len: u64) -> Result<Run> {
         if offset >= self.len {
-            return Ok((Content::Zero, len));
+            return Ok(Run::zeros(len));
         }
         let inside = len.min(self.len - offset);
         self.with_disk("look up", offset, |disk| {
             let (mapping, stretch) = disk.get_mapping(offset, inside)?;
-            let content = match mapping {
-                Mapping::Zero { .. } | Mapping::Eof { .. } => Content::Zero,
-                _ => Content::Data,
-            };
             if stretch == 0 {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "A mapping has no length"));
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "A mapping has no length",
+                ));
             }
-            Ok((content, stretch.min(inside)))
+            let len = stretch.min(inside);
+            Ok(match mapping {
+                Mapping::Eof { .. } => Run::zeros(len),
+                Mapping::Zero { explicit, .. } => Run {
+                    present: explicit,
+                    ..Run::zeros(len)
+                },
+                _ => Run {
+                    content: Content::Data,
+                    present: true,
+                    ..Run::zeros(len)
+                },
+            })
         })
     }
 }
 
 /// Opens one image of the chain and, below it, the rest; adds all files to `files`.
-fn open_qcow2(storage: FileStorage, options: &Qcow2Options<'_>, files: &mut Vec<FileStorage>) -> Result<Disk> {
+fn open_qcow2(
+    storage: FileStorage,
+    options: &Qcow2Options<'_>,
+    files: &mut Vec<FileStorage>,
+) -> Result<Disk> {
     let path = storage.path().to_owned();
     let header = Header::read(&storage)?;
     let file = add_file(storage, files)?;
@@ -143,7 +163,10 @@ fn open_qcow2(storage: FileStorage, options: &Qcow2Options<'_>, files: &mut Vec<
     image.set_data_file(data_file);
 
     let mut backing = None;
-    if let Some(name) = image.implicit_backing_file().filter(|name| !name.is_empty()) {
+    if let Some(name) = image
+        .implicit_backing_file()
+        .filter(|name| !name.is_empty())
+    {
         let storage = open_named(&path, name, options)?;
         let format = backing_format(&path, &header, &storage, options)?;
         backing = Some(match format {
@@ -167,7 +190,8 @@ fn open_raw(storage: FileStorage, files: &mut Vec<FileStorage>) -> Result<Disk> 
 /// Opens a file that `image` names.
 fn open_named(image: &Path, name: &str, options: &Qcow2Options<'_>) -> Result<FileStorage> {
     let Some(gate) = options.gate else {
-        let message = format!("The image names '{name}', and files that it names are not to be opened");
+        let message =
+            format!("The image names '{name}', and files that it names are not to be opened");
         return Err(Error::new(ErrorKind::NotPermitted, message).with_path(image));
     };
     let path = gate.permit(image, OsStr::new(name))?;
@@ -187,8 +211,13 @@ fn open_named(image: &Path, name: &str, options: &Qcow2Options<'_>) -> Result<Fi
 /// Keeps `storage` with its lock, and makes a duplicate of its file for `imago`.
 fn add_file(storage: FileStorage, files: &mut Vec<FileStorage>) -> Result<ImagoFile> {
     let path = storage.path().to_owned();
-    if files.iter().any(|file| file.identity() == storage.identity()) {
-        return Err(Error::invalid_image("The file is part of its own backing chain").with_path(path));
+    if files
+        .iter()
+        .any(|file| file.identity() == storage.identity())
+    {
+        return Err(
+            Error::invalid_image("The file is part of its own backing chain").with_path(path),
+        );
     }
     if files.len() >= MAX_CHAIN_LEN {
         let message = format!("The backing chain has more than {MAX_CHAIN_LEN} files");
@@ -220,7 +249,8 @@ fn backing_format(
             match detect::probe(first.as_slice()) {
                 found @ ("raw" | "qcow2") => found,
                 found => {
-                    let message = format!("The format '{found}' of its backing file is not supported");
+                    let message =
+                        format!("The format '{found}' of its backing file is not supported");
                     return Err(Error::unsupported(message).with_path(image));
                 }
             }
@@ -245,7 +275,8 @@ fn guarded<T>(path: &Path, work: impl FnOnce() -> io::Result<T>) -> Result<T> {
 }
 
 fn panicked(path: &Path) -> Error {
-    Error::invalid_image("The qcow2 driver gave up on this image, which must be corrupt").with_path(path)
+    Error::invalid_image("The qcow2 driver gave up on this image, which must be corrupt")
+        .with_path(path)
 }
 
 /// Errors of the system keep their number; the others are `imago`'s, about what it read.
@@ -279,7 +310,7 @@ impl BaseSource for Qcow2Source {
         Box::pin(ready(result.map(|()| buf)))
     }
 
-    fn content(&self, offset: u64, len: u64) -> BoxFuture<'_, Result<(Content, u64)>> {
-        Box::pin(ready(self.content_now(offset, len)))
+    fn status(&self, offset: u64, len: u64) -> BoxFuture<'_, Result<Run>> {
+        Box::pin(ready(self.status_now(offset, len)))
     }
 }
