@@ -76,6 +76,7 @@ impl Error {
     ///
     /// ENOSPC, EDQUOT and EFBIG become [`ErrorKind::NoSpace`]; EACCES, EPERM and EROFS
     /// [`ErrorKind::NotPermitted`]; all else [`ErrorKind::Io`].
+    #[must_use]
     pub fn io(op: &str, source: io::Error) -> Self {
         let kind = match source.raw_os_error() {
             Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => ErrorKind::NoSpace,

@@ -33,9 +33,7 @@ impl Header {
     fn parse(bytes: &[u8]) -> Result<Self> {
         let version = u32_at(bytes, 4);
         if !bytes.starts_with(b"QFI\xfb") || !matches!(version, Some(2 | 3)) {
-            return Err(Error::invalid_image(
-                "It is not a qcow2 image of version 2 or 3",
-            ));
+            return Err(Error::invalid_image("It is not a qcow2 image of version 2 or 3"));
         }
         if u32_at(bytes, 32) != Some(0) {
             return Err(Error::unsupported("The image is encrypted"));
@@ -68,8 +66,7 @@ fn backing_format(bytes: &[u8], mut at: usize) -> Result<Option<Vec<u8>>> {
             break;
         }
         let data = bytes[..end].get(at + 8..at + 8 + len);
-        let data = data
-            .ok_or_else(|| Error::invalid_image("A header extension is longer than the header"))?;
+        let data = data.ok_or_else(|| Error::invalid_image("A header extension is longer than the header"))?;
         if kind == EXTENSION_BACKING_FORMAT {
             found = Some(data.to_vec());
         }

@@ -83,9 +83,7 @@ impl FileStorage {
 
     #[cold]
     fn error(&self, op: &str, offset: u64, error: io::Error) -> Error {
-        Error::io(op, error)
-            .with_path(&self.path)
-            .with_offset(offset)
+        Error::io(op, error).with_path(&self.path).with_offset(offset)
     }
 
     /// [`Storage::read`], on this thread.
@@ -196,10 +194,7 @@ impl FileStorage {
 
     fn set_len_blocking(&self, len: u64) -> Result<()> {
         if self.is_device() {
-            return Err(
-                Error::unsupported("The length of a block device cannot be changed")
-                    .with_path(&self.path),
-            );
+            return Err(Error::unsupported("The length of a block device cannot be changed").with_path(&self.path));
         }
         let _alone = self.direct.as_ref().map(Direct::alone);
         let result = check_end(len, 0).and_then(|()| self.file.set_len(len));

@@ -146,8 +146,7 @@ fn open_file(path: &Path, options: &FileOptions, mut how: OpenOptions) -> Result
     how.read(true)
         .write(options.writable)
         .custom_flags(flags.bits().cast_signed());
-    how.open(path)
-        .map_err(|error| explain(path, options, error))
+    how.open(path).map_err(|error| explain(path, options, error))
 }
 
 /// Says more than the bare error number where its meaning is known.
@@ -160,8 +159,7 @@ fn explain(path: &Path, options: &FileOptions, error: io::Error) -> Error {
         }
         Some(libc::EISDIR) => not_a_disk(path, "a directory"),
         Some(libc::ENXIO | libc::EOPNOTSUPP) => {
-            let is_socket =
-                std::fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket());
+            let is_socket = std::fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket());
             if is_socket {
                 not_a_disk(path, "a socket")
             } else {
