@@ -12,8 +12,9 @@ use super::{Allocation, IoBufMut, Storage};
 use crate::error::{Error, Result};
 use crate::sys::file as sys;
 
-/// Largest offset that system calls can express.
-pub(super) const MAX_OFFSET: u64 = i64::MAX as u64;
+/// Where every file must end: the largest offset that system calls can express, and still can once
+/// it is rounded up for `O_DIRECT`.
+pub(super) const MAX_OFFSET: u64 = i64::MAX as u64 & !((1 << 20) - 1);
 
 /// Most bytes written at once where zeros have to be written.
 const ZEROS_LEN: usize = 1 << 20;
