@@ -75,6 +75,16 @@ fn images_of_every_make_read_as_what_went_in() {
             let source = open(&directory.path().join("image")).unwrap();
             assert_eq!((source.len(), source.format()), (LEN as u64, "qcow2"));
             assert!(read(&source, 0, LEN).unwrap() == expected, "{options} {compressed}");
+            let direct = Qcow2Options {
+                direct: true,
+                ..Qcow2Options::default()
+            };
+            let direct = Qcow2Source::open(source.path(), &direct).unwrap();
+            assert!(
+                read(&direct, 0, LEN).unwrap() == expected,
+                "{options} {compressed} direct"
+            );
+            assert!(read(&direct, 77, 1001).unwrap() == expected[77..1078]);
             assert!(read(&source, 12_345, 250_001).unwrap() == expected[12_345..262_346]);
             let mut tail = vec![0; 3000];
             tail[..1000].copy_from_slice(&expected[LEN - 1000..]);
@@ -142,7 +152,7 @@ fn backing_files_are_read_where_the_gate_permits() {
 #[test]
 fn a_backing_file_elsewhere_is_refused_by_the_gate() {
     let (directory, elsewhere) = (directory(), directory());
-    let secret = raw_file(&elsewhere, "secret", &[1; 65536]);
+    let secret = raw_file(&elsewhere, "secret", &vec![1; 65536]);
     let line = format!("create -q -f qcow2 -b {} -F raw image", secret.display());
     qemu_img(&directory, &line);
     let error = open_with_backing(&directory.path().join("image")).unwrap_err();

@@ -3,8 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Barrier};
 
 use bytes::Bytes;
 use fvd::ErrorKind;
@@ -231,7 +231,7 @@ fn zeroing_clips_at_the_end_and_frees_what_it_covers<S: Storage>(storage: &S) {
 }
 
 fn what_is_cut_off_does_not_come_back<S: Storage>(storage: &S) {
-    write(storage, &[7; 100_000], 0);
+    write(storage, &vec![7; 100_000], 0);
     block_on(storage.set_len(70_001)).unwrap();
     block_on(storage.set_len(100_000)).unwrap();
     assert_eq!(read(storage, 70_000, 2), [7, 0]);
@@ -266,14 +266,18 @@ fn large_unaligned_transfers_arrive_whole<S: Storage>(storage: &S) {
 fn neighbours_in_one_sector_do_not_disturb_one_another<S: Storage>(storage: S) {
     const PIECE: usize = 100;
     const WRITERS: usize = 4;
-    const ROUNDS: usize = 40;
+    const ROUNDS: usize = 60;
     let storage = Arc::new(storage);
-    write(&*storage, &[0xff; WRITERS * PIECE * ROUNDS], 0);
+    // All at once in every round, or they would hardly meet.
+    let barrier = Arc::new(Barrier::new(WRITERS));
+    write(&*storage, &vec![0xff; WRITERS * PIECE * ROUNDS], 0);
     std::thread::scope(|scope| {
         for writer in 0..WRITERS {
             let storage = Arc::clone(&storage);
+            let barrier = Arc::clone(&barrier);
             scope.spawn(move || {
                 for round in 0..ROUNDS {
+                    barrier.wait();
                     let offset = ((round * WRITERS + writer) * PIECE) as u64;
                     if writer == 0 {
                         block_on(storage.write_zeroes(offset, PIECE as u64)).unwrap();
@@ -344,6 +348,36 @@ fn neighbours_in_one_sector_of_a_file_do_not_disturb_one_another() {
             std::fs::remove_file(path).unwrap();
         }
     }
+}
+
+/// The neighbours rewrite the sector all the time; zeroed bytes in it must not come back.
+#[test]
+fn zeroed_bytes_stay_zeros_while_their_sector_is_rewritten() {
+    let file = TestFile::new(true);
+    let storage = &file.0;
+    write(storage, &[1; 512], 0);
+    let is_done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for neighbour in [0, 400] {
+            let is_done = &is_done;
+            scope.spawn(move || {
+                while !is_done.load(Ordering::Relaxed) {
+                    write(storage, &[2; 100], neighbour);
+                }
+            });
+        }
+        scope.spawn(|| {
+            let mut came_back = 0;
+            for _ in 0..60 {
+                write(storage, &[3; 100], 200);
+                block_on(storage.write_zeroes(200, 100)).unwrap();
+                std::thread::yield_now();
+                came_back += usize::from(read(storage, 200, 100) != [0; 100]);
+            }
+            is_done.store(true, Ordering::Relaxed);
+            assert_eq!(came_back, 0);
+        });
+    });
 }
 
 #[test]
