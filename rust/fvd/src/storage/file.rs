@@ -12,8 +12,9 @@ use super::{Allocation, IoBufMut, Storage};
 use crate::error::{Error, Result};
 use crate::sys::file as sys;
 
-/// Largest offset that system calls can express.
-pub(super) const MAX_OFFSET: u64 = i64::MAX as u64;
+/// Where every file must end: the largest offset that system calls can express, and still can once
+/// it is rounded up for `O_DIRECT`.
+pub(super) const MAX_OFFSET: u64 = i64::MAX as u64 & !((1 << 20) - 1);
 
 /// Most bytes written at once where zeros have to be written.
 const ZEROS_LEN: usize = 1 << 20;
@@ -152,15 +153,16 @@ impl FileStorage {
     }
 
     fn write_zeroes_blocking(&self, offset: u64, len: u64) -> Result<()> {
-        let end = self.len_blocking()?;
-        let len = len.min(end.saturating_sub(offset));
-        if len == 0 {
-            return Ok(());
-        }
-        let zeroed = {
-            // A read-modify-write next door would put back what was read before.
+        let (len, zeroed) = {
+            // A read-modify-write next door would put back what it read before.
             let _settled = self.direct.as_ref().map(Direct::settled);
-            self.zero_by_the_medium(offset, len)
+            let end = self.len_now();
+            let end = end.map_err(|error| self.error("write zeros", offset, error))?;
+            let len = len.min(end.saturating_sub(offset));
+            if len == 0 {
+                return Ok(());
+            }
+            (len, self.zero_by_the_medium(offset, len))
         };
         match zeroed {
             Ok(()) => Ok(()),
