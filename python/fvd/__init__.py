@@ -4,9 +4,9 @@
         image.pwrite(b"...", 1 << 20)
         image.flush()
 
-Names found inside an image (its base, its data file) are opened only where they lie in the image's own directory,
-below it, or in a directory given as `trust=`. Nothing here reads the environment or a configuration file; only the
-command line does.
+Names found inside an image (its base, its data file) are opened only where they lie in the image's own
+directory, below it, or in a directory given as `trust=`. Nothing here reads the environment or a
+configuration file; only the command line does.
 
 Errors are `FvdError`, an `OSError` with a subclass a kind; misuse is a `ValueError`.
 """
@@ -94,7 +94,7 @@ def open(
     """Open an image; `r` to read, `r+` to read and write (`rb` and `r+b` mean the same).
 
     `cache` is what QEMU means by it: `writethrough` flushes every write, `unsafe` never flushes, `none` and
-    `directsync` bypass the page cache. `force_share` skips the locks that keep two writers apart; only for `r`.
+    `directsync` bypass the page cache. `force_share`, only for `r`, skips the locks that keep writers apart.
     """
     if mode not in _WRITABLE:
         raise ValueError(f"invalid mode: {mode!r} (use 'r' or 'r+'; fvd.create() makes a new image)")
@@ -114,9 +114,10 @@ def create(
 ) -> CreateResult:
     """Create an image, in place of any file that is there.
 
-    `size` is in bytes, or a string such as `"20G"`; without it the image is as large as its base. `options` are those of
-    `fvd create -o help`; strings in it are read as there. `backing_file` is stored as given and, where relative,
-    found from the directory of the image; with `backing_unsafe` it is not opened, and a size is needed.
+    `size` is in bytes, or a string such as `"20G"`; without it the image is as large as its base. `options`
+    are those of `fvd create -o help`; strings in it are read as there. `backing_file` is stored as given and,
+    where relative, found from the directory of the image; with `backing_unsafe` it is not opened, and a size
+    is needed.
     """
     return _core.create(
         path,
@@ -164,9 +165,7 @@ def info(
 
     Files that the image names are opened only for `backing_chain`.
     """
-    chain = _core.info(
-        path, format=format, force_share=force_share, backing_chain=backing_chain, trust=trust
-    )
+    chain = _core.info(path, format=format, force_share=force_share, backing_chain=backing_chain, trust=trust)
     return chain if backing_chain else chain[0]
 
 
@@ -225,7 +224,10 @@ def compare(
     trust: Sequence[StrPath] = (),
     progress: Progress | None = None,
 ) -> CompareResult:
-    """Compare what two disks read as. Where one is longer the rest must be zeros; `strict`: none may be longer."""
+    """Compare what two disks read as.
+
+    Where one is longer, the rest of it must be zeros; with `strict` none may be longer.
+    """
     return _core.compare(
         a,
         b,
@@ -259,8 +261,8 @@ def convert(
 ) -> ConvertResult:
     """Copy a disk into a new image, or with `no_create` into one that exists.
 
-    An `int` is a file descriptor of a stream, raw only. Runs of `sparse_size` zeros and more become holes; 0 writes
-    every byte. A target that was begun is removed when the copy fails.
+    An `int` is a file descriptor of a stream, raw only. Runs of `sparse_size` zeros and more become holes; 0
+    writes every byte. A target that was begun is removed when the copy fails.
     """
     return _core.convert(
         source,

@@ -74,7 +74,9 @@ FVD_OPTIONS = (
     ),
     Option("backing_file", "str", "File name of a base image"),
     Option("backing_fmt", "str", "Image format of the base image (fvd, raw, qcow2)"),
-    Option("block_size", "size", "Unit of copy-on-write, a multiple of 512; default: by the size of the base"),
+    Option(
+        "block_size", "size", "Unit of copy-on-write, a multiple of 512; default: by the size of the base"
+    ),
     Option("chunk_size", "size", "Unit of allocation of a compact image, a multiple of 4096; default 1M"),
     Option("compact_image", "bool", "Allocate storage as it is written, through a table"),
     Option("copy_on_read", "bool", "Keep what is read from the base image"),
@@ -228,9 +230,9 @@ _NEGATIVE = re.compile(r"-[0-9]+")
 def parse_size(text: str) -> int:
     """Return the number of bytes that `text` means to QEMU.
 
-    A decimal number, perhaps with a fraction, and one of the suffixes b, k, M, G, T, P, E in either case; or a
-    hexadecimal number, which takes neither. A fraction of a byte is rounded where there is a larger unit and
-    refused where there is none. Raises SizeSyntaxError or SizeRangeError.
+    A decimal number, perhaps with a fraction, and one of the suffixes b, k, M, G, T, P, E in either case; or
+    a hexadecimal number, which takes neither. A fraction of a byte is rounded where there is a larger unit
+    and refused where there is none. Raises SizeSyntaxError or SizeRangeError.
     """
     stripped = text.lstrip(_SPACE)
     hexadecimal = _HEXADECIMAL.fullmatch(stripped)

@@ -34,7 +34,12 @@ class Extent(TypedDict):
     filename: NotRequired[str]
 
 
-FormatSpecific = TypedDict("FormatSpecific", {"type": str, "data": dict[str, Any]})
+class FormatSpecific(TypedDict):
+    """What only one format has to say."""
+
+    type: str
+    data: dict[str, Any]
+
 
 ImageInfo = TypedDict(
     "ImageInfo",
@@ -73,7 +78,8 @@ CheckResult = TypedDict(
 )
 """What a check found. After a repair, `corruptions` and `leaks` count what remains.
 
-A cluster is a chunk of a compact image. `suspect`: the image was not closed and has no journal to recover from.
+A cluster is a chunk of a compact image. `suspect`: the image was not closed and has no journal to recover
+from.
 """
 
 

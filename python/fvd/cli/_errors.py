@@ -12,6 +12,7 @@ from fvd.cli import _output
 from fvd.cli._arguments import UsageError
 from fvd.cli._common import CommandError
 from fvd.cli.main import STATUS_BROKEN_PIPE, STATUS_INTERRUPTED
+from fvd.options import OptionError
 
 
 def explain(error: BaseException, failed: int) -> tuple[str, int]:
@@ -25,13 +26,12 @@ def explain(error: BaseException, failed: int) -> tuple[str, int]:
         return f"{error.prefix}: {error}\nTry '{program} --help' for more info", failed
     if isinstance(error, FvdError):
         return f"fvd: {fvd_error_text(error)}", failed
-    if isinstance(error, CommandError | ConfigError):
+    # A plain ValueError is how the core refuses misuse; other subclasses are nobody's message to a user.
+    if type(error) is ValueError or isinstance(error, CommandError | ConfigError | OptionError):
         return f"fvd: {error}", failed
     if isinstance(error, OSError):
         where = "the output" if error.filename is None else f"'{os.fsdecode(error.filename)}'"
         return f"fvd: Could not write {where}: {error.strerror or error}", failed
-    if type(error) is ValueError or isinstance(error, ValueError) and type(error).__module__ == "fvd.options":
-        return f"fvd: {error}", failed
     if isinstance(error, MemoryError):
         return "fvd: Out of memory", failed
     what = " ".join(f"{type(error).__name__}: {error}".split())

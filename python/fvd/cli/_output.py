@@ -48,7 +48,7 @@ def json_document(value: object) -> str:
 
 
 def printable(text: str, keep: str = "") -> str:
-    r"""Return `text` with control characters as \x1b: names in an image are anybody's, the terminal is not."""
+    r"""Return `text` with control characters as `\x1b`: names in an image are anybody's text."""
     if text.isprintable():
         return text
     return "".join(

@@ -13,7 +13,7 @@ from fvd.cli._common import CommandError
 if TYPE_CHECKING:
     import argparse
 
-    from fvd.types import TargetFormat
+    from fvd.types import OptionValue, TargetFormat
 
 STDIN, STDOUT = 0, 1
 MAX_SPARSE_SIZE = 16 << 20
@@ -141,9 +141,7 @@ def _stream(name: str, descriptor: int) -> str | int:
     return descriptor if name in ("-", device) else name
 
 
-def _backing(
-    given: argparse.Namespace, values: dict[str, options.OptionValue]
-) -> tuple[str | None, str | None]:
+def _backing(given: argparse.Namespace, values: dict[str, OptionValue]) -> tuple[str | None, str | None]:
     named = (values.pop("backing_file", None), values.pop("backing_fmt", None))
     file, format = given.backing or named[0], given.backing_format or named[1]
     if file == "":

@@ -13,7 +13,7 @@ from fvd.cli._common import CommandError
 if TYPE_CHECKING:
     import argparse
 
-    from fvd.types import CreateResult
+    from fvd.types import CreateResult, OptionValue, TargetFormat
 
 
 def parser() -> Parser:
@@ -64,7 +64,7 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def _create(given: argparse.Namespace, format: _common.TargetFormat) -> CreateResult:
+def _create(given: argparse.Namespace, format: TargetFormat) -> CreateResult:
     filename = given.files[0]
     values = options.parse_options(given.options, format)
     size = _size(filename, given.files[1:], values)
@@ -93,7 +93,7 @@ def _create(given: argparse.Namespace, format: _common.TargetFormat) -> CreateRe
     )
 
 
-def _size(filename: str, texts: list[str], values: dict[str, options.OptionValue]) -> int | None:
+def _size(filename: str, texts: list[str], values: dict[str, OptionValue]) -> int | None:
     from_option = cast("int | None", values.pop("size", None))
     if not texts:
         return from_option

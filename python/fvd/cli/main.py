@@ -109,8 +109,13 @@ def _guarded(run: Callable[[], int], failed: int) -> int:
 
 
 def _report(error: BaseException, failed: int) -> int:
-    from fvd.cli import _errors
+    from fvd.cli import _output
 
+    try:
+        from fvd.cli import _errors
+    except ImportError as broken:
+        _output.complain(f"fvd: not installed as it should be: {broken}")
+        return failed
     text, status = _errors.explain(error, failed)
     try:
         _errors.discard_unwritable_stdout(error)
