@@ -170,8 +170,8 @@ def test_convert_passes_on_what_it_was_told(run: Run, core: FakeCore, tmp_path: 
     assert core.arguments == ("a", "b")
     assert core.settings == {
         "source_format": None, "target_format": "fvd", "options": {"compact_image": True},
-        "backing_file": None, "backing_format": None, "sparse_size": 65536, "no_create": False, "out_of_order": True,
-        "cache": "unsafe", "source_cache": "none", "force_share": True, "trust": [str(tmp_path)],
+        "backing_file": None, "backing_format": None, "sparse_size": 65536, "no_create": False,
+        "out_of_order": True, "cache": "unsafe", "source_cache": "none", "force_share": True, "trust": [str(tmp_path)],
         "progress": None,
     }  # fmt: skip
 
