@@ -169,11 +169,20 @@ def test_convert_passes_on_what_it_was_told(run: Run, core: FakeCore, tmp_path: 
     assert run("convert", *given, "--trust", str(tmp_path), "a", "b").status == 0
     assert core.arguments == ("a", "b")
     assert core.settings == {
-        "source_format": None, "target_format": "fvd", "options": {"compact_image": True},
-        "backing_file": None, "backing_format": None, "sparse_size": 65536, "no_create": False,
-        "out_of_order": True, "cache": "unsafe", "source_cache": "none", "force_share": True, "trust": [str(tmp_path)],
+        "source_format": None,
+        "target_format": "fvd",
+        "options": {"compact_image": True},
+        "backing_file": None,
+        "backing_format": None,
+        "sparse_size": 65536,
+        "no_create": False,
+        "out_of_order": True,
+        "cache": "unsafe",
+        "source_cache": "none",
+        "force_share": True,
+        "trust": [str(tmp_path)],
         "progress": None,
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("names", [("-", "-"), ("/dev/stdin", "/dev/stdout")])
