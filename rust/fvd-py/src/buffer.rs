@@ -11,7 +11,6 @@ use bytes::Bytes;
 use fvd::storage::IoBufMut;
 use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::PyBufferError;
-use pyo3::types::PyAnyMethods;
 use pyo3::types::PyBytes;
 use pyo3::{Bound, PyAny, PyResult, Python, ffi};
 

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use fvd::format::Header;
 use fvd::image::CreateOptions;
 use fvd::tool::{self, Backing, CreateRequest};
 use pollster::block_on;
@@ -17,7 +18,7 @@ use crate::errors::raise;
 #[pyfunction]
 #[pyo3(signature = (
     path, size = None, *, format = "fvd", backing_file = None, backing_format = None,
-    options = None, unsafe_backing = false, trust = Vec::new()
+    options = None, backing_unsafe = false, trust = Vec::new()
 ))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
 pub(crate) fn create<'py>(
@@ -28,7 +29,7 @@ pub(crate) fn create<'py>(
     backing_file: Option<OsString>,
     backing_format: Option<String>,
     options: Option<&Bound<'py, PyMapping>>,
-    unsafe_backing: bool,
+    backing_unsafe: bool,
     trust: Vec<PathBuf>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let mut create = CreateOptions::default();
@@ -41,45 +42,56 @@ pub(crate) fn create<'py>(
         backing: backing_file.map(|name| Backing {
             name,
             format: backing_format,
-            unchecked: unsafe_backing,
+            unchecked: backing_unsafe,
         }),
         options: create,
         gate: gate(&trust)?,
     };
+    let result = PyDict::new(py);
+    result.set_item("filename", request.path.as_os_str())?;
+    result.set_item("format", format)?;
     match format {
-        "fvd" => {}
+        "fvd" => {
+            let header = blocking(py, || block_on(tool::create(&request)))?;
+            result.set_item("size", header.virtual_disk_size)?;
+            result.set_item("options", options_of(py, &header)?)?;
+        }
         "raw" => {
-            let size = blocking(py, || block_on(tool::create_raw(&request)))?;
-            let result = PyDict::new(py);
-            result.set_item("size", size)?;
-            return Ok(result);
+            result.set_item("size", blocking(py, || block_on(tool::create_raw(&request)))?)?;
+            result.set_item("options", PyDict::new(py))?;
         }
         _ => {
             let message = format!("Unknown file format '{format}': fvd and raw can be created");
             return Err(PyValueError::new_err(message));
         }
     }
-    let header = blocking(py, || block_on(tool::create(&request)))?;
-    let result = PyDict::new(py);
-    result.set_item("size", header.virtual_disk_size)?;
+    Ok(result)
+}
+
+/// The options as they came out, under the names they are given by, in the order of the manual.
+fn options_of<'py>(py: Python<'py>, header: &Header) -> PyResult<Bound<'py, PyDict>> {
+    let options = PyDict::new(py);
     if !header.base_img.is_empty() {
-        result.set_item("backing_file", header.base_img)?;
+        options.set_item("backing_file", &header.base_img)?;
         if !header.base_img_fmt.is_empty() {
-            result.set_item("backing_fmt", header.base_img_fmt)?;
+            options.set_item("backing_fmt", &header.base_img_fmt)?;
         }
-        result.set_item("block_size", header.block_size)?;
-        result.set_item("copy_on_read", header.copy_on_read)?;
+        options.set_item("block_size", header.block_size)?;
+        options.set_item("copy_on_read", header.copy_on_read)?;
+        if header.prefetch_start_delay > 0 {
+            options.set_item("prefetch_start_delay", header.prefetch_start_delay)?;
+        }
     }
-    result.set_item("compact_image", header.compact_image)?;
+    options.set_item("compact_image", header.compact_image)?;
     if header.compact_image {
-        result.set_item("chunk_size", header.chunk_size)?;
-        result.set_item("storage_grow_unit", header.storage_grow_unit)?;
+        options.set_item("chunk_size", header.chunk_size)?;
+        options.set_item("storage_grow_unit", header.storage_grow_unit)?;
     }
     if !header.data_file.is_empty() {
-        result.set_item("data_file", header.data_file)?;
+        options.set_item("data_file", &header.data_file)?;
     }
-    result.set_item("journal_size", header.journal_size)?;
-    Ok(result)
+    options.set_item("journal_size", header.journal_size)?;
+    Ok(options)
 }
 
 /// Sets the options by the names of the original driver.

@@ -46,8 +46,33 @@ const EINVAL: i32 = 22;
 const ENOSPC: i32 = 28;
 const EOPNOTSUPP: i32 = 95;
 
+/// What exceptions of the core have besides the attributes of OSError. On the class: no value.
+const OP: &str = "op";
+const OFFSET: &str = "offset";
+
+/// Gives the class the attributes that only some instances set.
+pub(crate) fn add_defaults(py: Python<'_>) -> PyResult<()> {
+    let class = py.get_type::<FvdError>();
+    class.setattr(OP, py.None())?;
+    class.setattr(OFFSET, py.None())
+}
+
 /// The exception for `error`.
 pub(crate) fn raise(error: &Error) -> PyErr {
+    let exception = exception(error);
+    if error.kind() == ErrorKind::InvalidArgument {
+        return exception;
+    }
+    Python::attach(|py| {
+        let value = exception.value(py);
+        let op = error.op().map_or(Ok(()), |op| value.setattr(OP, op));
+        let offset = error.offset().map_or(Ok(()), |offset| value.setattr(OFFSET, offset));
+        op.and(offset)
+            .map_or_else(|failure| failure, |()| exception.clone_ref(py))
+    })
+}
+
+fn exception(error: &Error) -> PyErr {
     let arguments = |fallback: i32| {
         let filename = error.path().map(|path| path.as_os_str().to_owned());
         (error.errno().unwrap_or(fallback), error.reason(), filename)

@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 
 #[pymodule(gil_used = true)]
 mod _fvd {
-    use super::{Bound, PyModule, PyModuleMethods, PyResult, exit};
+    use super::{Bound, PyModule, PyModuleMethods, PyResult, errors, exit};
 
     #[pymodule_export]
     use super::create::create;
@@ -31,6 +31,7 @@ mod _fvd {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("DEBUG_BUILD", cfg!(debug_assertions))?;
+        errors::add_defaults(module.py())?;
         exit::register(module.py())
     }
 }

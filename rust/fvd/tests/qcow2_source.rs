@@ -100,7 +100,10 @@ fn what_was_never_written_is_known_to_be_zeros() {
     raw_file(&directory, "raw", &content());
     qemu_img(&directory, "convert -O qcow2 raw image");
     let source = open(&directory.path().join("image")).unwrap();
-    let ask = |offset, len| block_on(source.content(offset, len)).unwrap();
+    let ask = |offset, len| {
+        let run = block_on(source.status(offset, len)).unwrap();
+        (run.content, run.len)
+    };
     assert_eq!(ask(0, 4096), (Content::Data, 4096));
     assert_eq!(ask(1 << 20, 4096), (Content::Zero, 4096));
     assert_eq!(ask(LEN as u64, 77), (Content::Zero, 77));
@@ -250,8 +253,8 @@ fn damaged_images_give_errors_or_data_and_never_panic() {
                 }
                 let mut offset = 0;
                 while offset < len as u64 {
-                    match block_on(source.content(offset, len as u64 - offset)) {
-                        Ok((_, stretch)) => offset += stretch.max(1),
+                    match block_on(source.status(offset, len as u64 - offset)) {
+                        Ok(run) => offset += run.len,
                         Err(_) => break,
                     }
                 }

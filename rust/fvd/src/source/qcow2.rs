@@ -247,7 +247,7 @@ fn backing_format(
 /// Runs a function of `imago`, which asserts some of what it reads: a panic becomes an error.
 fn guarded<T>(path: &Path, work: impl FnOnce() -> io::Result<T>) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(result) => result.map_err(|error| translate("open the image", error, path)),
+        Ok(result) => result.map_err(|error| translate("open", error, path)),
         Err(_) => Err(panicked(path)),
     }
 }

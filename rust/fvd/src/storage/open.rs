@@ -163,14 +163,14 @@ fn explain(path: &Path, options: &FileOptions, error: io::Error) -> Error {
             if is_socket {
                 not_a_disk(path, "a socket")
             } else {
-                Error::io("open the file", error).with_path(path)
+                Error::io("open", error).with_path(path)
             }
         }
         Some(libc::ELOOP) if options.no_follow => {
-            let error = Error::io("open the file", error).with_path(path);
+            let error = Error::io("open", error).with_path(path);
             error.with_context(ErrorKind::NotPermitted, "It became a symbolic link")
         }
-        _ => Error::io("open the file", error).with_path(path),
+        _ => Error::io("open", error).with_path(path),
     }
 }
 
