@@ -200,7 +200,7 @@ def test_large_disk_written_on_at_its_ends(case: Case, corpus_image: Path) -> No
     with fvd.open(corpus_image, "r+") as image:
         for offset, data in written.items():
             image.pwrite(data, offset)
-        with pytest.raises(ValueError, match="beyond|end|size"):
+        with pytest.raises(ValueError, match=r"beyond|end|size"):
             image.pwrite(b"x", case.size)
     with fvd.open(corpus_image) as image:
         for offset, data in written.items():

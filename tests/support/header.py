@@ -1,4 +1,4 @@
-"""A reader of FVD headers that shares no code with the package: what it checks cannot be wrong in the same way."""
+"""A reader of FVD headers that shares no code with the package, so that both cannot be wrong in one way."""
 
 import struct
 from pathlib import Path
