@@ -1,6 +1,7 @@
-"""The examples of README.md and docs/ run as they stand: `sh` and `python` blocks, in order, one folder a page.
+"""The examples of README.md and docs/ run as they stand: `sh` and `python` blocks, in order.
 
-The folder holds `debian.raw` and `disk.raw`. Blocks marked `console` are shown, not run: they install or build.
+Each page has a folder of its own, with `debian.raw` and `disk.raw` in it. Blocks marked `console` are
+shown, not run: they install or build.
 """
 
 import re
@@ -13,6 +14,7 @@ from support.disks import ext4_disk, fill_folder, random_disk
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+WITH_EXAMPLES = [page for page in PAGES if BLOCK.search(page.read_text())]
 COMMANDS = ("create", "info", "check", "map", "convert", "compare", "dump")
 
 

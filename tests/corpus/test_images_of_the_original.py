@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import fvd
-from support import MIB, fvd_command
+from support import CACHE_MODES, MIB, CacheMode, fvd_command
 from support.corpus import OWN, Case, cases
 from support.disks import allocated, pieces, sha256_file
 
@@ -158,9 +158,9 @@ def test_converted_to_raw_it_has_the_same_content(case: Case, corpus_image: Path
     assert sha256_file(raw) == case.meta["guest_sha256"]
 
 
-@pytest.mark.parametrize("cache", ["writeback", "writethrough", "none"])
+@pytest.mark.parametrize("cache", CACHE_MODES)
 @pytest.mark.parametrize("case", HASHED, ids=str)
-def test_written_on_closed_and_opened_again(case: Case, corpus_image: Path, cache: fvd.CacheMode) -> None:
+def test_written_on_closed_and_opened_again(case: Case, corpus_image: Path, cache: CacheMode) -> None:
     others = {name: sha for name, sha in files_of(corpus_image).items() if name.startswith("base")}
     rng = random.Random(f"{case.name} {cache}")
     with fvd.open(corpus_image) as image:

@@ -10,7 +10,7 @@ import fvd
 from support import run
 
 SECTOR = 512
-OPTIONS = st.one_of(
+OPTIONS: st.SearchStrategy[dict[str, int | bool]] = st.one_of(
     st.just({}),
     st.fixed_dictionaries(
         {"compact_image": st.just(True), "chunk_size": st.integers(1, 20).map(lambda pages: pages * 4096)}

@@ -17,11 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import fvd
-from support import KIB, MIB, run
+from support import CACHE_MODES, KIB, MIB, CacheMode, run
 from support.disks import sha256_file
-
-CacheMode = Literal["writeback", "writethrough", "none"]
-CACHE_MODES: tuple[CacheMode, ...] = ("writeback", "writethrough", "none")
 
 
 @dataclass(frozen=True)
@@ -287,5 +284,5 @@ class ImageMachine(RuleBasedStateMachine):
 
 # One test a geometry: each gets its share of the examples, and a failure names its geometry.
 for _name, _geometry in GEOMETRIES.items():
-    _machine = type(f"Machine_{_name}", (ImageMachine,), {"geometry": _geometry})
+    _machine: type[ImageMachine] = type(f"Machine_{_name}", (ImageMachine,), {"geometry": _geometry})
     globals()[f"Test_{_name}"] = _machine.TestCase

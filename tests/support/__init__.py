@@ -5,8 +5,12 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+# Those of a disk that keeps its promises, with and without the page cache.
+CacheMode = Literal["writeback", "writethrough", "none"]
+CACHE_MODES: tuple[CacheMode, ...] = ("writeback", "writethrough", "none")
 KIB = 1024
 MIB = 1024 * KIB
 
