@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::gate::Gate;
 use crate::image::{CacheMode, Head, Image, OpenOptions, read_head};
 use crate::source::{BaseSource, BoxFuture, PROBE_LEN, Qcow2Options, Qcow2Source, RawSource, probe};
@@ -66,6 +66,37 @@ pub async fn open_source(path: &Path, format: Option<&str>, options: &ChainOptio
     let options = options.read_only();
     let storage = FileStorage::open(path, &options.file(false, false))?;
     open_layer(storage, format, &options, &mut Vec::new()).await
+}
+
+/// Opens the file of an image alone, locked as `options` say. Nothing that it names is opened.
+pub fn open_file(path: &Path, options: &ChainOptions) -> Result<FileStorage> {
+    if options.force_share && options.writable {
+        return Err(Error::invalid_argument("An image can be opened without locks only for reading"));
+    }
+    FileStorage::open(path, &options.file(options.writable, false))
+}
+
+/// Opens what the head of `file` names: the data file is given, the backing chain only tried.
+pub async fn open_named(
+    image: &Path,
+    head: &Head,
+    file: &FileStorage,
+    options: &ChainOptions,
+) -> Result<Option<FileStorage>> {
+    let mut seen = vec![file.identity()];
+    let data = open_data_file(image, head, options, &mut seen)?;
+    open_base(image, head, options, &mut seen).await?;
+    Ok(data)
+}
+
+/// The name under which a format is known here, for those that users and images give.
+pub fn known_format(name: &str) -> Result<&'static str> {
+    match name {
+        "raw" | "file" | "host_device" => Ok("raw"),
+        "qcow2" => Ok("qcow2"),
+        "fvd" => Ok("fvd"),
+        _ => Err(Error::unsupported(format!("Unknown format '{name}': raw, qcow2 and fvd can be read"))),
+    }
 }
 
 /// The format that the first bytes of a file speak of: `fvd`, `qcow2` or `raw`.
@@ -161,19 +192,15 @@ fn open_layer<'a>(
 ) -> BoxFuture<'a, Result<Box<dyn BaseSource>>> {
     Box::pin(async move {
         let format = match format {
-            Some(format) => format,
+            Some(format) => known_format(format).map_err(|error| error.with_path(storage.path()))?,
             None => probe_format(&storage).await?,
         };
         let source: Box<dyn BaseSource> = match format {
-            "raw" | "file" | "host_device" => {
-                see(&storage, seen)?;
-                Box::new(RawSource::new(storage).await?)
-            }
             "qcow2" => Box::new(open_qcow2(storage, options, seen)?),
             "fvd" => Box::new(open_fvd(storage, options, seen).await?),
-            other => {
-                let message = format!("Unknown format '{other}': raw, qcow2 and fvd can be read");
-                return Err(Error::new(ErrorKind::Unsupported, message).with_path(storage.path()));
+            _ => {
+                see(&storage, seen)?;
+                Box::new(RawSource::new(storage).await?)
             }
         };
         Ok(source)

@@ -11,6 +11,7 @@ use std::pin::Pin;
 
 pub use detect::{PROBE_LEN, probe};
 pub use qcow2::{Qcow2Options, Qcow2Source};
+pub use qcow2_header::Header as Qcow2Header;
 pub use raw::RawSource;
 
 use crate::error::Result;

@@ -15,15 +15,25 @@ const LOOK_LEN: usize = 64 << 10;
 const EXTENSION_END: u32 = 0;
 const EXTENSION_BACKING_FORMAT: u32 = 0xe279_2aca;
 
-/// What this crate wants to know itself.
-#[derive(Debug)]
-pub(super) struct Header {
+/// What the header of a qcow2 image says, as far as this crate wants to know it itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Size of the disk in bytes.
+    pub virtual_size: u64,
+    /// Bytes per cluster.
+    pub cluster_size: u64,
+    /// Name of the backing file, as bytes, if there is one.
+    pub backing_file: Option<Vec<u8>>,
     /// Format name of the backing file, if the image gives it.
-    pub(super) backing_format: Option<Vec<u8>>,
+    pub backing_format: Option<Vec<u8>>,
 }
 
 impl Header {
-    pub(super) fn read(storage: &FileStorage) -> Result<Self> {
+    /// Reads it. Nothing that the image names is opened.
+    ///
+    /// Fails with [`ErrorKind::InvalidImage`](crate::ErrorKind::InvalidImage) where it is no qcow2
+    /// header, with [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for an encrypted image.
+    pub fn read(storage: &FileStorage) -> Result<Self> {
         let mut buf = IoBufMut::zeroed(LOOK_LEN);
         storage.read_blocking(&mut buf, 0)?;
         Self::parse(buf.as_slice()).map_err(|error| error.with_path(storage.path()))
@@ -43,9 +53,24 @@ impl Header {
         } else {
             V2_LEN
         };
-        let backing_format = backing_format(bytes, header_len)?;
-        Ok(Self { backing_format })
+        Ok(Self {
+            virtual_size: u64_at(bytes, 24).unwrap_or(0),
+            cluster_size: u32_at(bytes, 20).and_then(|bits| 1_u64.checked_shl(bits)).unwrap_or(0),
+            backing_file: backing_file(bytes)?,
+            backing_format: backing_format(bytes, header_len)?,
+        })
     }
+}
+
+fn backing_file(bytes: &[u8]) -> Result<Option<Vec<u8>>> {
+    let at = u64_at(bytes, 8).unwrap_or(0);
+    let len = u32_at(bytes, 16).unwrap_or(0) as usize;
+    if at == 0 || len == 0 {
+        return Ok(None);
+    }
+    let name = usize::try_from(at).ok().and_then(|at| bytes.get(at..at.checked_add(len)?));
+    let name = name.ok_or_else(|| Error::invalid_image("The name of the backing file lies outside the header"))?;
+    Ok(Some(name.to_vec()))
 }
 
 /// Walks the extensions, which end with a type of 0 or with the first cluster.
