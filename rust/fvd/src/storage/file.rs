@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -67,6 +68,15 @@ impl FileStorage {
     #[must_use]
     pub fn is_device(&self) -> bool {
         self.medium == Medium::Device
+    }
+
+    /// Bytes that the file takes on disk, which holes do not; 0 for a device that does not say.
+    pub fn allocated_bytes(&self) -> Result<u64> {
+        let result = self.file.metadata();
+        let metadata = result
+            .map_err(|error| Error::io("get the size on disk", error).with_path(&self.path))?;
+        // st_blocks counts 512 bytes, whatever the file system's blocks are.
+        Ok(metadata.blocks() * 512)
     }
 
     pub(super) fn medium(&self) -> Medium {
