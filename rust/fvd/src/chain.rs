@@ -6,9 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gate::Gate;
 use crate::image::{CacheMode, Head, Image, OpenOptions, read_head};
-use crate::source::{
-    BaseSource, BoxFuture, PROBE_LEN, Qcow2Options, Qcow2Source, RawSource, probe,
-};
+use crate::source::{BaseSource, BoxFuture, PROBE_LEN, Qcow2Options, Qcow2Source, RawSource, probe};
 use crate::storage::{FileOptions, FileStorage, IoBufMut, LockMode, Storage};
 
 /// Most files in a backing chain.
@@ -64,11 +62,7 @@ pub async fn open_image(path: &Path, options: &ChainOptions) -> Result<Image<Fil
 }
 
 /// Opens the disk at `path` for reading. `format`: `raw`, `qcow2` or `fvd`; None: look what it is.
-pub async fn open_source(
-    path: &Path,
-    format: Option<&str>,
-    options: &ChainOptions,
-) -> Result<Box<dyn BaseSource>> {
+pub async fn open_source(path: &Path, format: Option<&str>, options: &ChainOptions) -> Result<Box<dyn BaseSource>> {
     let options = options.read_only();
     let storage = FileStorage::open(path, &options.file(false, false))?;
     open_layer(storage, format, &options, &mut Vec::new()).await
@@ -104,11 +98,7 @@ fn see(storage: &FileStorage, seen: &mut Seen) -> Result<()> {
     Ok(())
 }
 
-async fn open_fvd(
-    storage: FileStorage,
-    options: &ChainOptions,
-    seen: &mut Seen,
-) -> Result<Image<FileStorage>> {
+async fn open_fvd(storage: FileStorage, options: &ChainOptions, seen: &mut Seen) -> Result<Image<FileStorage>> {
     see(&storage, seen)?;
     let head = read_head(&storage).await?;
     let path = storage.path().to_owned();
@@ -121,20 +111,14 @@ async fn open_fvd(
     Image::open(storage, head, data, base, open).await
 }
 
-fn open_data_file(
-    image: &Path,
-    head: &Head,
-    options: &ChainOptions,
-    seen: &mut Seen,
-) -> Result<Option<FileStorage>> {
+fn open_data_file(image: &Path, head: &Head, options: &ChainOptions, seen: &mut Seen) -> Result<Option<FileStorage>> {
     let name = &head.header.data_file;
     if name.is_empty() {
         return Ok(None);
     }
     let format = head.header.data_file_fmt.as_str();
     if !matches!(format, "" | "raw") {
-        let message =
-            format!("The format '{format}' of its data file is not supported, only 'raw'");
+        let message = format!("The format '{format}' of its data file is not supported, only 'raw'");
         return Err(Error::unsupported(message).with_path(image));
     }
     let named = |error: Error| named_error(&error, "data file", name);
@@ -196,11 +180,7 @@ fn open_layer<'a>(
     })
 }
 
-fn open_qcow2(
-    storage: FileStorage,
-    options: &ChainOptions,
-    seen: &mut Seen,
-) -> Result<Qcow2Source> {
+fn open_qcow2(storage: FileStorage, options: &ChainOptions, seen: &mut Seen) -> Result<Qcow2Source> {
     see(&storage, seen)?;
     let lock = if options.force_share {
         LockMode::None

@@ -31,8 +31,7 @@ impl Gate {
     pub fn new(trusted: &[PathBuf]) -> Result<Self> {
         let resolve = |path: &PathBuf| {
             let resolved = path.canonicalize();
-            resolved
-                .map_err(|error| Error::io("resolve the trusted directory", error).with_path(path))
+            resolved.map_err(|error| Error::io("resolve the trusted directory", error).with_path(path))
         };
         let trusted = trusted.iter().map(resolve).collect::<Result<_>>()?;
         Ok(Self { trusted })
@@ -60,21 +59,17 @@ impl Gate {
         let named = directory.join(name);
         let resolve = |path: &Path| {
             let resolved = path.canonicalize();
-            resolved.map_err(|error| Error::io("open the file", error).with_path(path))
+            resolved.map_err(|error| Error::io("open", error).with_path(path))
         };
         let target = resolve(&named)?;
         let home = resolve(directory)?;
         let is_trusted = self.trusted.iter().any(|place| target.starts_with(place));
         if !is_trusted && !target.starts_with(&home) {
-            let lies = format!(
-                "lies outside the directory of the image, at {}",
-                target.display()
-            );
+            let lies = format!("lies outside the directory of the image, at {}", target.display());
             return Err(refusal(image, name, &lies, &target));
         }
         let metadata = target.metadata();
-        let kind =
-            metadata.map_err(|error| Error::io("inspect the file", error).with_path(&target))?;
+        let kind = metadata.map_err(|error| Error::io("inspect the file", error).with_path(&target))?;
         let kind = kind.file_type();
         if kind.is_file() || (kind.is_block_device() && is_trusted) {
             Ok(target)
@@ -112,8 +107,7 @@ fn check_form(image: &Path, name: &OsStr) -> Result<()> {
     let first = bytes.iter().find(|byte| matches!(byte, b':' | b'/'));
     if first == Some(&b':') {
         let shown = name.display();
-        let message =
-            format!("The image names '{shown}': only files are opened, no protocol or URL");
+        let message = format!("The image names '{shown}': only files are opened, no protocol or URL");
         return Err(Error::unsupported(message).with_path(image));
     }
     Ok(())

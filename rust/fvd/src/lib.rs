@@ -19,16 +19,10 @@ pub mod gate;
 pub mod image;
 pub mod source;
 pub mod storage;
-#[expect(
-    unsafe_code,
-    reason = "raw memory and system calls live in this one module"
-)]
+#[expect(unsafe_code, reason = "raw memory and system calls live in this one module")]
 mod sys;
 pub mod tool;
 
 pub use error::{Error, ErrorKind, Result};
 
-const _: () = assert!(
-    usize::BITS == 64,
-    "offsets and sizes are cast between u64 and usize"
-);
+const _: () = assert!(usize::BITS == 64, "offsets and sizes are cast between u64 and usize");

@@ -52,9 +52,7 @@ impl<S: Storage> Image<S> {
             let frontier = self.volatile().allocator.frontier;
             let frontier = match frontier {
                 None => self.scan(table).await?,
-                Some(frontier) if self.chunk_end(table, frontier.next)? <= frontier.file_len => {
-                    frontier
-                }
+                Some(frontier) if self.chunk_end(table, frontier.next)? <= frontier.file_len => frontier,
                 Some(frontier) => self.grow(table, frontier).await?,
             };
             self.volatile().allocator.frontier = Some(frontier);
@@ -128,19 +126,11 @@ impl<S: Storage> Image<S> {
             self.data().set_len(needed).await?;
             file_len = needed;
         }
-        Ok(Frontier {
-            file_len,
-            ..frontier
-        })
+        Ok(Frontier { file_len, ..frontier })
     }
 
     /// Zeroes the next storage chunk and reserves it. The caller holds the lock on growing.
-    async fn reserve_on_device(
-        &self,
-        table: &Table,
-        chunk: u64,
-        frontier: Frontier,
-    ) -> Result<u32> {
+    async fn reserve_on_device(&self, table: &Table, chunk: u64, frontier: Frontier) -> Result<u32> {
         if self.chunk_end(table, frontier.next)? > frontier.file_len {
             self.grow(table, frontier).await?;
         }

@@ -99,9 +99,7 @@ impl Bitmap {
             let bit = block % WORD_BITS;
             let count = (WORD_BITS - bit).min(blocks.end - block);
             let mask = (u32::MAX >> (WORD_BITS - count)) << bit;
-            self.words
-                .word(block / WORD_BITS)
-                .fetch_or(mask, Ordering::AcqRel);
+            self.words.word(block / WORD_BITS).fetch_or(mask, Ordering::AcqRel);
             block += count;
         }
     }

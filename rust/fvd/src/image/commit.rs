@@ -158,11 +158,7 @@ impl<S: Storage> Image<S> {
             let mut block = blocks.start;
             while block < blocks.end {
                 let front = self.front(changes, block..blocks.end)?;
-                let table = front
-                    .beside
-                    .as_ref()
-                    .map(|c| self.table_record(c))
-                    .transpose()?;
+                let table = front.beside.as_ref().map(|c| self.table_record(c)).transpose()?;
                 let record = self.bitmap_record(&(block..front.end));
                 sectors
                     .late
@@ -181,11 +177,8 @@ impl<S: Storage> Image<S> {
         early.extend(crowded);
         for run in early.iter() {
             for first in (run.start..run.end).step_by(MAX_ENTRIES) {
-                let record =
-                    self.table_record(&(first..run.end.min(first + MAX_ENTRIES as u64)))?;
-                sectors
-                    .early
-                    .extend(journal::encode_sector(Some(&record), None));
+                let record = self.table_record(&(first..run.end.min(first + MAX_ENTRIES as u64)))?;
+                sectors.early.extend(journal::encode_sector(Some(&record), None));
             }
         }
         Ok(sectors)
@@ -221,11 +214,7 @@ impl<S: Storage> Image<S> {
         let block = next.saturating_mul(table.chunk_size()) / bitmap.block_size();
         if block > blocks.start {
             let (end, before) = (block.min(limit), None);
-            return Ok(Front {
-                end,
-                beside,
-                before,
-            });
+            return Ok(Front { end, beside, before });
         }
         let block = bitmap.block_range(blocks.start);
         Ok(Front {
@@ -248,22 +237,12 @@ impl<S: Storage> Image<S> {
         let end = (blocks.end * sectors_per_block).min(self.base_size() / SECTOR);
         // A block larger than the record can say: touching its first sector is enough.
         let sectors = (end - first_sector).min(MAX_RECORD_SECTORS) as u32;
-        BitmapRecord {
-            first_sector,
-            sectors,
-        }
+        BitmapRecord { first_sector, sectors }
     }
 
     fn table_record(&self, chunks: &Range<u64>) -> Result<TableRecord> {
-        let table = self
-            .table
-            .as_ref()
-            .expect("only a compact image has pending chunks");
-        let entry = |chunk| {
-            Ok(table
-                .get(chunk)?
-                .map_or(Entry::UNALLOCATED, Entry::allocated))
-        };
+        let table = self.table.as_ref().expect("only a compact image has pending chunks");
+        let entry = |chunk| Ok(table.get(chunk)?.map_or(Entry::UNALLOCATED, Entry::allocated));
         Ok(TableRecord {
             first: chunks.start as u32,
             entries: chunks.clone().map(entry).collect::<Result<_>>()?,
@@ -288,8 +267,7 @@ impl<S: Storage> Image<S> {
             start + sectors.len() as u64 <= size,
             "the plan has looked at the room in the journal"
         );
-        self.write_metadata(Bytes::from(sectors), offset + start)
-            .await?;
+        self.write_metadata(Bytes::from(sectors), offset + start).await?;
         self.sync_file().await
     }
 
@@ -316,10 +294,7 @@ impl<S: Storage> Image<S> {
         if self.cache == CacheMode::Unsafe {
             return Ok(());
         }
-        storage
-            .sync()
-            .await
-            .map_err(|error: Error| self.poison(&error))
+        storage.sync().await.map_err(|error: Error| self.poison(&error))
     }
 
     /// Sets `clean_shutdown` to 0 before the first metadata of this session goes to disk. True if

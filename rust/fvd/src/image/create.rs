@@ -49,38 +49,42 @@ pub async fn create<S: Storage>(
     base: Option<&dyn BaseSource>,
 ) -> Result<Header> {
     let layout = Layout::compute(&options.layout)?;
-    let header = header(&layout, options)?;
+    let header = options.header()?;
     let bytes = header.encode()?;
     lay_out(file, &layout).await?;
     clear_data(data.unwrap_or(file), data.is_some(), &layout).await?;
     if let Some(table) = layout.table {
         fill_table(file, table).await?;
     }
-    if let (Some(step), Some(base), Some(bitmap)) =
-        (options.detect_sparse_hole, base, layout.bitmap)
-    {
+    if let (Some(step), Some(base), Some(bitmap)) = (options.detect_sparse_hole, base, layout.bitmap) {
         mark_zero_regions(file, bitmap, &layout, base, step).await?;
     }
     file.write(Bytes::from(bytes), 0).await?;
     Ok(header)
 }
 
-fn header(layout: &Layout, options: &CreateOptions) -> Result<Header> {
-    check(layout, options)?;
-    let mut header = layout.header();
-    header.base_img.clone_from(&options.base_img);
-    header.base_img_fmt.clone_from(&options.base_img_fmt);
-    header.data_file.clone_from(&options.data_file);
-    header.data_file_fmt.clone_from(&options.data_file_fmt);
-    header.add_storage_cmd.clone_from(&options.add_storage_cmd);
-    if layout.has_base {
-        header.copy_on_read = options.copy_on_read;
-        header.prefetch_start_delay = options
-            .prefetch_start_delay
-            .unwrap_or(header.prefetch_start_delay);
-        header.need_zero_init = options.detect_sparse_hole.is_some();
+impl CreateOptions {
+    /// The header that an image with these options gets.
+    ///
+    /// Fails with [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) where options
+    /// contradict one another, or a name is too long for its field.
+    pub fn header(&self) -> Result<Header> {
+        let layout = Layout::compute(&self.layout)?;
+        check(&layout, self)?;
+        let mut header = layout.header();
+        header.base_img.clone_from(&self.base_img);
+        header.base_img_fmt.clone_from(&self.base_img_fmt);
+        header.data_file.clone_from(&self.data_file);
+        header.data_file_fmt.clone_from(&self.data_file_fmt);
+        header.add_storage_cmd.clone_from(&self.add_storage_cmd);
+        if layout.has_base {
+            header.copy_on_read = self.copy_on_read;
+            header.prefetch_start_delay = self.prefetch_start_delay.unwrap_or(header.prefetch_start_delay);
+            header.need_zero_init = self.detect_sparse_hole.is_some();
+        }
+        header.encode()?;
+        Ok(header)
     }
-    Ok(header)
 }
 
 fn check(layout: &Layout, options: &CreateOptions) -> Result<()> {
@@ -128,11 +132,7 @@ async fn clear_data<S: Storage>(data: &S, separate: bool, layout: &Layout) -> Re
     if data.can_resize() || layout.table.is_some() {
         return Ok(());
     }
-    let start = if separate {
-        0
-    } else {
-        layout.metadata_size / 512 * 512
-    };
+    let start = if separate { 0 } else { layout.metadata_size / 512 * 512 };
     let len = data.len().await?;
     if len < start.saturating_add(layout.virtual_size) {
         let message = format!(
@@ -172,9 +172,7 @@ async fn mark_zero_regions<S: Storage>(
     step: u64,
 ) -> Result<()> {
     let mut page = BitmapPage::default();
-    let step = step
-        .div_ceil(layout.block_size)
-        .saturating_mul(layout.block_size);
+    let step = step.div_ceil(layout.block_size).saturating_mul(layout.block_size);
     let mut start = 0;
     while start < layout.base_img_size {
         let run = base.status(start, layout.base_img_size - start).await?;
@@ -197,12 +195,8 @@ async fn mark_zero_regions<S: Storage>(
         }
         let end = start.saturating_add(step).min(layout.base_img_size);
         if reads_as_zeros(base, start, end).await? {
-            page.set(
-                file,
-                bitmap,
-                start / layout.block_size..end.div_ceil(layout.block_size),
-            )
-            .await?;
+            page.set(file, bitmap, start / layout.block_size..end.div_ceil(layout.block_size))
+                .await?;
         }
         start = end;
     }
@@ -231,12 +225,7 @@ struct BitmapPage {
 }
 
 impl BitmapPage {
-    async fn set<S: Storage>(
-        &mut self,
-        file: &S,
-        bitmap: Region,
-        blocks: std::ops::Range<u64>,
-    ) -> Result<()> {
+    async fn set<S: Storage>(&mut self, file: &S, bitmap: Region, blocks: std::ops::Range<u64>) -> Result<()> {
         for block in blocks {
             let number = block / 8 / PAGE;
             if number != self.number {
@@ -252,10 +241,7 @@ impl BitmapPage {
     async fn write<S: Storage>(&mut self, file: &S, bitmap: Region) -> Result<()> {
         match self.bytes.take() {
             None => Ok(()),
-            Some(bytes) => {
-                file.write(Bytes::from(bytes), bitmap.offset + self.number * PAGE)
-                    .await
-            }
+            Some(bytes) => file.write(Bytes::from(bytes), bitmap.offset + self.number * PAGE).await,
         }
     }
 }

@@ -114,10 +114,7 @@ impl<S: Storage> Image<S> {
             next += 1;
         }
         let offset = self.chunk_offset(table, number) + offset % size;
-        Ok((
-            Mapping::Local { offset },
-            next.saturating_mul(size).min(end),
-        ))
+        Ok((Mapping::Local { offset }, next.saturating_mul(size).min(end)))
     }
 
     /// Offset of a storage chunk in the data file, bytes.

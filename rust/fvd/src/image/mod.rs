@@ -129,9 +129,7 @@ impl<S: Storage> Image<S> {
     }
 
     fn committer(&self) -> MutexGuard<'_, Committer> {
-        self.committer
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.committer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Bytes of the disk that have a bit in the bitmap in use; 0 where nothing comes from a base.
@@ -168,8 +166,7 @@ impl<S: Storage> Image<S> {
 
     /// Remembers the first failure after which nobody knows what is on the disk, and returns it.
     fn poison(&self, error: &Error) -> Error {
-        let context =
-            "The image takes no more writes, because an earlier one of its metadata failed";
+        let context = "The image takes no more writes, because an earlier one of its metadata failed";
         let poisoned = error.clone().with_context(ErrorKind::Poisoned, context);
         let _ = self.poison.set(poisoned);
         error.clone()

@@ -62,9 +62,7 @@ impl Head {
 pub async fn read_head<S: Storage>(file: &S) -> Result<Head> {
     let add_path = |error: Error| error.with_path(file.path());
     let len = file.len().await?;
-    let buf = file
-        .read(IoBufMut::zeroed(HEADER_SIZE.min(len) as usize), 0)
-        .await?;
+    let buf = file.read(IoBufMut::zeroed(HEADER_SIZE.min(len) as usize), 0).await?;
     let header = Header::decode(buf.as_slice()).map_err(add_path)?;
     let geometry = Geometry::new(&header, len).map_err(add_path)?;
     Ok(Head { header, geometry })
@@ -110,13 +108,7 @@ impl<S: Storage> Image<S> {
         Ok(image)
     }
 
-    fn assemble(
-        file: S,
-        head: Head,
-        data: Option<S>,
-        base: Option<Box<dyn BaseSource>>,
-        options: OpenOptions,
-    ) -> Self {
+    fn assemble(file: S, head: Head, data: Option<S>, base: Option<Box<dyn BaseSource>>, options: OpenOptions) -> Self {
         let needs_base = head.needs_base();
         let Head { header, geometry } = head;
         let bitmap = geometry.bitmap.filter(|_| needs_base);

@@ -21,11 +21,7 @@ pub(crate) type Located = (u64, Record);
 
 impl<'a, S: Storage> JournalReader<'a, S> {
     pub(crate) fn new(file: &'a S, region: Region) -> Self {
-        Self {
-            file,
-            region,
-            at: 0,
-        }
+        Self { file, region, at: 0 }
     }
 
     /// The records of the next part of the journal, perhaps none; None at its end.
@@ -43,18 +39,11 @@ impl<'a, S: Storage> JournalReader<'a, S> {
             return Ok(Some(Vec::new()));
         }
         let len = rest.min(READ_STEP);
-        let buf = self
-            .file
-            .read(IoBufMut::zeroed(len as usize), offset)
-            .await?;
+        let buf = self.file.read(IoBufMut::zeroed(len as usize), offset).await?;
         let first = self.at / SECTOR;
         self.at += len;
         let (sectors, _) = buf.as_slice().as_chunks::<{ SECTOR as usize }>();
-        let decode = |(number, sector)| {
-            journal::decode_sector(sector)
-                .into_iter()
-                .map(move |r| (number, r))
-        };
+        let decode = |(number, sector)| journal::decode_sector(sector).into_iter().map(move |r| (number, r));
         Ok(Some((first..).zip(sectors).flat_map(decode).collect()))
     }
 }

@@ -54,11 +54,9 @@ impl Table {
         // Acquire: pairs with `set`.
         let entry = Entry::from_disk(self.words.word(chunk).load(Ordering::Acquire));
         match entry.number() {
-            Some(number) if u64::from(number) >= self.number_limit => {
-                Err(Error::invalid_image(format!(
-                    "table: entry {chunk} names storage chunk {number}, which no file can hold; see fvd check"
-                )))
-            }
+            Some(number) if u64::from(number) >= self.number_limit => Err(Error::invalid_image(format!(
+                "table: entry {chunk} names storage chunk {number}, which no file can hold; see fvd check"
+            ))),
             number => Ok(number),
         }
     }

@@ -75,10 +75,7 @@ impl Words {
         let pieces = buf.as_slice().chunks(SEGMENT_WORDS as usize * 4);
         for (slot, bytes) in self.segments[first as usize..].iter().zip(pieces) {
             let (words, _) = bytes.as_chunks::<4>();
-            let segment = words
-                .iter()
-                .map(|w| AtomicU32::new(u32::from_le_bytes(*w)))
-                .collect();
+            let segment = words.iter().map(|w| AtomicU32::new(u32::from_le_bytes(*w))).collect();
             let _ = slot.set(segment);
         }
         Ok(())
@@ -87,8 +84,7 @@ impl Words {
     /// The word at `index`, which has been loaded.
     pub(super) fn word(&self, index: u64) -> &AtomicU32 {
         let segment = self.segments[(index / SEGMENT_WORDS) as usize].get();
-        let segment =
-            segment.expect("a request loads the metadata of its range before it looks it up");
+        let segment = segment.expect("a request loads the metadata of its range before it looks it up");
         &segment[(index % SEGMENT_WORDS) as usize]
     }
 

@@ -117,13 +117,7 @@ impl<S: Storage> Image<S> {
 
     /// Writes `bufs`, `end - offset` bytes in all, to where `offset..end` belongs in the data
     /// file, reserving storage chunks. Nothing is published; `fresh` gets the new chunks.
-    async fn put(
-        &self,
-        bufs: Vec<Bytes>,
-        offset: u64,
-        end: u64,
-        fresh: &mut Vec<FreshChunk>,
-    ) -> Result<()> {
+    async fn put(&self, bufs: Vec<Bytes>, offset: u64, end: u64, fresh: &mut Vec<FreshChunk>) -> Result<()> {
         let mut bufs = Gather(bufs);
         for place in self.place(offset, end, fresh).await? {
             let mut part = bufs.take(place.len as usize);
@@ -136,12 +130,7 @@ impl<S: Storage> Image<S> {
     }
 
     /// Where `offset..end` (bytes) belongs in the data file, in as few pieces as possible.
-    async fn place(
-        &self,
-        offset: u64,
-        end: u64,
-        fresh: &mut Vec<FreshChunk>,
-    ) -> Result<Vec<Placement>> {
+    async fn place(&self, offset: u64, end: u64, fresh: &mut Vec<FreshChunk>) -> Result<Vec<Placement>> {
         let Some(table) = &self.table else {
             return Ok(vec![Placement {
                 offset: self.geometry.data_offset + offset,

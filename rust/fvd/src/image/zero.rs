@@ -38,9 +38,7 @@ impl<S: Storage> Image<S> {
     fn zero_step(&self, start: u64, end: u64) -> u64 {
         const STEP: u64 = 1 << 36;
         let unit = self.bitmap.as_ref().map_or(1, |b| b.block_size());
-        let stop = (start / unit)
-            .saturating_add((STEP / unit).max(1))
-            .saturating_mul(unit);
+        let stop = (start / unit).saturating_add((STEP / unit).max(1)).saturating_mul(unit);
         stop.min(end)
     }
 
@@ -109,13 +107,7 @@ impl<S: Storage> Image<S> {
 
     /// Zeroes the part of `at..end` in the first chunk, or skips it and all those behind it that
     /// have no storage. Gives the end of that part.
-    async fn zero_chunk(
-        &self,
-        table: &Table,
-        at: u64,
-        end: u64,
-        fresh: &mut Vec<FreshChunk>,
-    ) -> Result<u64> {
+    async fn zero_chunk(&self, table: &Table, at: u64, end: u64, fresh: &mut Vec<FreshChunk>) -> Result<u64> {
         let chunk = at / table.chunk_size();
         let stop = (chunk + 1).saturating_mul(table.chunk_size()).min(end);
         let number = match table.get(chunk)? {

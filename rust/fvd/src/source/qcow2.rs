@@ -94,12 +94,7 @@ impl Qcow2Source {
     }
 
     /// Runs `work` on the disk; names file and offset in errors.
-    fn with_disk<T>(
-        &self,
-        op: &str,
-        offset: u64,
-        work: impl FnOnce(&Disk) -> io::Result<T>,
-    ) -> Result<T> {
+    fn with_disk<T>(&self, op: &str, offset: u64, work: impl FnOnce(&Disk) -> io::Result<T>) -> Result<T> {
         if self.is_broken.load(Ordering::Relaxed) {
             return Err(panicked(self.path()));
         }
@@ -118,10 +113,7 @@ impl Qcow2Source {
         self.with_disk("look up", offset, |disk| {
             let (mapping, stretch) = disk.get_mapping(offset, inside)?;
             if stretch == 0 {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    "A mapping has no length",
-                ));
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "A mapping has no length"));
             }
             let len = stretch.min(inside);
             Ok(match mapping {
@@ -141,11 +133,7 @@ impl Qcow2Source {
 }
 
 /// Opens one image of the chain and, below it, the rest; adds all files to `files`.
-fn open_qcow2(
-    storage: FileStorage,
-    options: &Qcow2Options<'_>,
-    files: &mut Vec<FileStorage>,
-) -> Result<Disk> {
+fn open_qcow2(storage: FileStorage, options: &Qcow2Options<'_>, files: &mut Vec<FileStorage>) -> Result<Disk> {
     let path = storage.path().to_owned();
     let header = Header::read(&storage)?;
     let file = add_file(storage, files)?;
@@ -163,10 +151,7 @@ fn open_qcow2(
     image.set_data_file(data_file);
 
     let mut backing = None;
-    if let Some(name) = image
-        .implicit_backing_file()
-        .filter(|name| !name.is_empty())
-    {
+    if let Some(name) = image.implicit_backing_file().filter(|name| !name.is_empty()) {
         let storage = open_named(&path, name, options)?;
         let format = backing_format(&path, &header, &storage, options)?;
         backing = Some(match format {
@@ -190,8 +175,7 @@ fn open_raw(storage: FileStorage, files: &mut Vec<FileStorage>) -> Result<Disk> 
 /// Opens a file that `image` names.
 fn open_named(image: &Path, name: &str, options: &Qcow2Options<'_>) -> Result<FileStorage> {
     let Some(gate) = options.gate else {
-        let message =
-            format!("The image names '{name}', and files that it names are not to be opened");
+        let message = format!("The image names '{name}', and files that it names are not to be opened");
         return Err(Error::new(ErrorKind::NotPermitted, message).with_path(image));
     };
     let path = gate.permit(image, OsStr::new(name))?;
@@ -211,13 +195,8 @@ fn open_named(image: &Path, name: &str, options: &Qcow2Options<'_>) -> Result<Fi
 /// Keeps `storage` with its lock, and makes a duplicate of its file for `imago`.
 fn add_file(storage: FileStorage, files: &mut Vec<FileStorage>) -> Result<ImagoFile> {
     let path = storage.path().to_owned();
-    if files
-        .iter()
-        .any(|file| file.identity() == storage.identity())
-    {
-        return Err(
-            Error::invalid_image("The file is part of its own backing chain").with_path(path),
-        );
+    if files.iter().any(|file| file.identity() == storage.identity()) {
+        return Err(Error::invalid_image("The file is part of its own backing chain").with_path(path));
     }
     if files.len() >= MAX_CHAIN_LEN {
         let message = format!("The backing chain has more than {MAX_CHAIN_LEN} files");
@@ -249,8 +228,7 @@ fn backing_format(
             match detect::probe(first.as_slice()) {
                 found @ ("raw" | "qcow2") => found,
                 found => {
-                    let message =
-                        format!("The format '{found}' of its backing file is not supported");
+                    let message = format!("The format '{found}' of its backing file is not supported");
                     return Err(Error::unsupported(message).with_path(image));
                 }
             }
@@ -269,14 +247,13 @@ fn backing_format(
 /// Runs a function of `imago`, which asserts some of what it reads: a panic becomes an error.
 fn guarded<T>(path: &Path, work: impl FnOnce() -> io::Result<T>) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(result) => result.map_err(|error| translate("open the image", error, path)),
+        Ok(result) => result.map_err(|error| translate("open", error, path)),
         Err(_) => Err(panicked(path)),
     }
 }
 
 fn panicked(path: &Path) -> Error {
-    Error::invalid_image("The qcow2 driver gave up on this image, which must be corrupt")
-        .with_path(path)
+    Error::invalid_image("The qcow2 driver gave up on this image, which must be corrupt").with_path(path)
 }
 
 /// Errors of the system keep their number; the others are `imago`'s, about what it read.

@@ -33,9 +33,7 @@ impl Header {
     fn parse(bytes: &[u8]) -> Result<Self> {
         let version = u32_at(bytes, 4);
         if !bytes.starts_with(b"QFI\xfb") || !matches!(version, Some(2 | 3)) {
-            return Err(Error::invalid_image(
-                "It is not a qcow2 image of version 2 or 3",
-            ));
+            return Err(Error::invalid_image("It is not a qcow2 image of version 2 or 3"));
         }
         if u32_at(bytes, 32) != Some(0) {
             return Err(Error::unsupported("The image is encrypted"));
@@ -68,8 +66,7 @@ fn backing_format(bytes: &[u8], mut at: usize) -> Result<Option<Vec<u8>>> {
             break;
         }
         let data = bytes[..end].get(at + 8..at + 8 + len);
-        let data = data
-            .ok_or_else(|| Error::invalid_image("A header extension is longer than the header"))?;
+        let data = data.ok_or_else(|| Error::invalid_image("A header extension is longer than the header"))?;
         if kind == EXTENSION_BACKING_FORMAT {
             found = Some(data.to_vec());
         }
@@ -86,4 +83,48 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     let field = bytes.get(at..at + 8)?;
     Some(u64::from_be_bytes(field.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(version: u8, extensions: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0; 512];
+        bytes[..8].copy_from_slice(&[b'Q', b'F', b'I', 0xfb, 0, 0, 0, version]);
+        bytes[23] = 16;
+        let at = if version == 2 {
+            V2_LEN
+        } else {
+            bytes[HEADER_LENGTH_AT + 3] = 104;
+            104
+        };
+        bytes[at..at + extensions.len()].copy_from_slice(extensions);
+        bytes
+    }
+
+    #[test]
+    fn the_backing_format_is_found_behind_other_extensions() {
+        let extensions = b"\x01\x02\x03\x04\0\0\0\x03abc-----\xe2\x79\x2a\xca\0\0\0\x05qcow2---\0\0\0\0";
+        for version in [2, 3] {
+            let header = Header::parse(&header(version, extensions)).expect("the header is good");
+            assert_eq!(header.backing_format.as_deref(), Some(&b"qcow2"[..]));
+        }
+        let without = Header::parse(&header(3, &[])).expect("the header is good");
+        assert_eq!(without.backing_format, None);
+    }
+
+    #[test]
+    fn any_bytes_are_parsed_or_refused() {
+        let mut random = fastrand::Rng::with_seed(1);
+        for _ in 0..20_000 {
+            let mut bytes = header(random.u8(2..4), &[]);
+            bytes.truncate(random.usize(8..=512));
+            for _ in 0..random.usize(..20) {
+                let at = random.usize(8..bytes.len().max(9)).min(bytes.len() - 1);
+                bytes[at] = random.u8(..);
+            }
+            let _ = Header::parse(&bytes);
+        }
+    }
 }

@@ -89,24 +89,19 @@ mod tests {
     fn reads_as_zeros_behind_the_length_it_had_when_opened() {
         let storage = MemoryStorage::from_bytes(&[7; 1000]);
         let source = block_on(RawSource::new(storage.clone())).expect("memory does not fail");
-        block_on(storage.write(Bytes::from_static(&[9; 3000]), 1000))
-            .expect("memory does not fail");
+        block_on(storage.write(Bytes::from_static(&[9; 3000]), 1000)).expect("memory does not fail");
         let mut expected = [0; 600];
         expected[..100].fill(7);
         let buf = block_on(source.read(IoBufMut::zeroed(600), 900)).expect("memory does not fail");
         assert_eq!(source.len(), 1000);
         assert_eq!(buf.as_slice(), expected);
-        assert_eq!(
-            block_on(source.status(1000, 50)).expect("no I/O"),
-            Run::zeros(50)
-        );
+        assert_eq!(block_on(source.status(1000, 50)).expect("no I/O"), Run::zeros(50));
     }
 
     #[test]
     fn holes_are_known_to_be_zeros() {
         let storage = MemoryStorage::new();
-        block_on(storage.write(Bytes::from_static(&[1; 512]), 1 << 20))
-            .expect("memory does not fail");
+        block_on(storage.write(Bytes::from_static(&[1; 512]), 1 << 20)).expect("memory does not fail");
         let source = block_on(RawSource::new(storage)).expect("memory does not fail");
         let content = |offset, len| {
             let run = block_on(source.status(offset, len)).expect("memory does not fail");

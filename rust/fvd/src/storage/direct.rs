@@ -68,10 +68,7 @@ impl Direct {
             return IoBufMut::zeroed(len);
         }
         let mut memory = IoBufMut::zeroed(len + self.alignment.memory);
-        let skip = memory
-            .as_slice()
-            .as_ptr()
-            .align_offset(self.alignment.memory);
+        let skip = memory.as_slice().as_ptr().align_offset(self.alignment.memory);
         let mut rest = memory.split_off(skip);
         let _ = rest.split_off(len);
         rest
@@ -82,16 +79,9 @@ impl Direct {
         BOUNCE_LEN.next_multiple_of(self.alignment.offset) as u64
     }
 
-    pub(super) fn read(
-        &self,
-        fd: BorrowedFd<'_>,
-        buf: &mut IoBufMut,
-        offset: u64,
-    ) -> io::Result<()> {
+    pub(super) fn read(&self, fd: BorrowedFd<'_>, buf: &mut IoBufMut, offset: u64) -> io::Result<()> {
         let granule = self.alignment.offset;
-        if self.is_range_aligned(offset, buf.len())
-            && self.is_memory_aligned(buf.as_slice().as_ptr())
-        {
+        if self.is_range_aligned(offset, buf.len()) && self.is_memory_aligned(buf.as_slice().as_ptr()) {
             return read_full(fd, buf, offset, granule);
         }
         let end = offset + buf.len() as u64;
@@ -102,30 +92,16 @@ impl Direct {
             let mut memory = self.bounce((stop - start) as usize);
             read_full(fd, &mut memory, start, granule)?;
             let piece_end = stop.min(end);
-            let from =
-                &memory.as_slice()[(position - start) as usize..(piece_end - start) as usize];
-            buf.as_mut_slice()[(position - offset) as usize..(piece_end - offset) as usize]
-                .copy_from_slice(from);
+            let from = &memory.as_slice()[(position - start) as usize..(piece_end - start) as usize];
+            buf.as_mut_slice()[(position - offset) as usize..(piece_end - offset) as usize].copy_from_slice(from);
             position = piece_end;
         }
         Ok(())
     }
 
-    pub(super) fn write(
-        &self,
-        file: &File,
-        medium: Medium,
-        buf: &[u8],
-        offset: u64,
-    ) -> io::Result<()> {
+    pub(super) fn write(&self, file: &File, medium: Medium, buf: &[u8], offset: u64) -> io::Result<()> {
         if !self.is_range_aligned(offset, buf.len()) {
-            return self.read_modify_write(
-                file,
-                medium,
-                &mut Pieces::new([buf]),
-                buf.len(),
-                offset,
-            );
+            return self.read_modify_write(file, medium, &mut Pieces::new([buf]), buf.len(), offset);
         }
         let _settled = self.settled();
         if self.is_memory_aligned(buf.as_ptr()) {
@@ -135,22 +111,14 @@ impl Direct {
         }
     }
 
-    pub(super) fn write_vectored(
-        &self,
-        file: &File,
-        medium: Medium,
-        bufs: &[Bytes],
-        offset: u64,
-    ) -> io::Result<()> {
+    pub(super) fn write_vectored(&self, file: &File, medium: Medium, bufs: &[Bytes], offset: u64) -> io::Result<()> {
         let len = bufs.iter().map(Bytes::len).sum();
         let mut pieces = Pieces::new(bufs.iter().map(AsRef::as_ref));
         if !self.is_range_aligned(offset, len) {
             return self.read_modify_write(file, medium, &mut pieces, len, offset);
         }
         let _settled = self.settled();
-        let each_aligned = |buf: &Bytes| {
-            self.is_memory_aligned(buf.as_ptr()) && self.is_range_aligned(0, buf.len())
-        };
+        let each_aligned = |buf: &Bytes| self.is_memory_aligned(buf.as_ptr()) && self.is_range_aligned(0, buf.len());
         if bufs.iter().all(each_aligned) {
             write_vectored_full(file.as_fd(), bufs, offset)
         } else {
@@ -220,14 +188,7 @@ impl Direct {
 
     /// Fills the first and last sector of `memory`, which stands for the disk from `start`, where
     /// `from..to` does not cover them.
-    fn read_edges(
-        &self,
-        fd: BorrowedFd<'_>,
-        memory: &mut IoBufMut,
-        start: u64,
-        from: u64,
-        to: u64,
-    ) -> io::Result<()> {
+    fn read_edges(&self, fd: BorrowedFd<'_>, memory: &mut IoBufMut, start: u64, from: u64, to: u64) -> io::Result<()> {
         let granule = self.alignment.offset;
         let stop = start + memory.len() as u64;
         let mut sector = self.bounce(granule);
@@ -270,10 +231,7 @@ impl<'a, I: Iterator<Item = &'a [u8]>> Pieces<'a, I> {
     fn copy_to(&mut self, mut target: &mut [u8]) {
         while !target.is_empty() {
             if self.current.is_empty() {
-                self.current = self
-                    .rest
-                    .next()
-                    .expect("the pieces hold as many bytes as were counted");
+                self.current = self.rest.next().expect("the pieces hold as many bytes as were counted");
                 continue;
             }
             let count = target.len().min(self.current.len());
@@ -282,5 +240,31 @@ impl<'a, I: Iterator<Item = &'a [u8]>> Pieces<'a, I> {
             self.current = &self.current[count..];
             target = back;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounce_memory_is_aligned_whatever_the_medium_demands() {
+        for memory in [1, 4, 512, 4096, 16384, 65536] {
+            let direct = Direct::with_alignment(DirectAlignment { memory, offset: 512 });
+            let buf = direct.bounce(5 * 512);
+            assert_eq!(buf.len(), 5 * 512);
+            assert!(direct.is_memory_aligned(buf.as_slice().as_ptr()), "{memory}");
+        }
+    }
+
+    #[test]
+    fn pieces_are_one_stream() {
+        let mut pieces = Pieces::new([&b"abc"[..], b"", b"de", b"fghi"]);
+        let mut target = [0; 4];
+        pieces.copy_to(&mut target);
+        assert_eq!(&target, b"abcd");
+        pieces.copy_to(&mut []);
+        pieces.copy_to(&mut target);
+        assert_eq!(&target, b"efgh");
     }
 }

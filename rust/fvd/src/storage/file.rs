@@ -12,8 +12,9 @@ use super::{Allocation, IoBufMut, Storage};
 use crate::error::{Error, Result};
 use crate::sys::file as sys;
 
-/// Largest offset that system calls can express.
-pub(super) const MAX_OFFSET: u64 = i64::MAX as u64;
+/// Where every file must end: the largest offset that system calls can express, and still can once
+/// it is rounded up for `O_DIRECT`.
+pub(super) const MAX_OFFSET: u64 = i64::MAX as u64 & !((1 << 20) - 1);
 
 /// Most bytes written at once where zeros have to be written.
 const ZEROS_LEN: usize = 1 << 20;
@@ -83,9 +84,7 @@ impl FileStorage {
 
     #[cold]
     fn error(&self, op: &str, offset: u64, error: io::Error) -> Error {
-        Error::io(op, error)
-            .with_path(&self.path)
-            .with_offset(offset)
+        Error::io(op, error).with_path(&self.path).with_offset(offset)
     }
 
     /// [`Storage::read`], on this thread.
@@ -154,15 +153,16 @@ impl FileStorage {
     }
 
     fn write_zeroes_blocking(&self, offset: u64, len: u64) -> Result<()> {
-        let end = self.len_blocking()?;
-        let len = len.min(end.saturating_sub(offset));
-        if len == 0 {
-            return Ok(());
-        }
-        let zeroed = {
-            // A read-modify-write next door would put back what was read before.
+        let (len, zeroed) = {
+            // A read-modify-write next door would put back what it read before.
             let _settled = self.direct.as_ref().map(Direct::settled);
-            self.zero_by_the_medium(offset, len)
+            let end = self.len_now();
+            let end = end.map_err(|error| self.error("write zeros", offset, error))?;
+            let len = len.min(end.saturating_sub(offset));
+            if len == 0 {
+                return Ok(());
+            }
+            (len, self.zero_by_the_medium(offset, len))
         };
         match zeroed {
             Ok(()) => Ok(()),
@@ -196,10 +196,7 @@ impl FileStorage {
 
     fn set_len_blocking(&self, len: u64) -> Result<()> {
         if self.is_device() {
-            return Err(
-                Error::unsupported("The length of a block device cannot be changed")
-                    .with_path(&self.path),
-            );
+            return Err(Error::unsupported("The length of a block device cannot be changed").with_path(&self.path));
         }
         let _alone = self.direct.as_ref().map(Direct::alone);
         let result = check_end(len, 0).and_then(|()| self.file.set_len(len));

@@ -84,9 +84,7 @@ pub(super) fn acquire(fd: BorrowedFd<'_>, path: &Path, mode: LockMode) -> Result
 fn is_held(fd: BorrowedFd<'_>, path: &Path, byte: u64) -> Result<bool> {
     match is_byte_locked(fd, byte) {
         Err(error) if has_no_locks(&error) => Ok(false),
-        result => {
-            result.map_err(|error| Error::io("look for locks on the file", error).with_path(path))
-        }
+        result => result.map_err(|error| Error::io("look for locks on the file", error).with_path(path)),
     }
 }
 

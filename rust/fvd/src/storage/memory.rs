@@ -72,11 +72,7 @@ impl MemoryStorage {
         self.content.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write_all<'a>(
-        &self,
-        bufs: impl IntoIterator<Item = &'a [u8]> + Clone,
-        mut offset: u64,
-    ) -> Result<()> {
+    fn write_all<'a>(&self, bufs: impl IntoIterator<Item = &'a [u8]> + Clone, mut offset: u64) -> Result<()> {
         let len = bufs.clone().into_iter().map(|buf| buf.len() as u64).sum();
         let mut content = self.write_guard();
         self.check_end(&content, offset, len)?;
@@ -88,19 +84,11 @@ impl MemoryStorage {
     }
 
     fn check_end(&self, content: &Content, offset: u64, len: u64) -> Result<()> {
-        let limit = if self.is_device {
-            content.len
-        } else {
-            MAX_OFFSET
-        };
+        let limit = if self.is_device { content.len } else { MAX_OFFSET };
         match offset.checked_add(len) {
             Some(end) if end <= limit || len == 0 => Ok(()),
             _ => {
-                let cause = if self.is_device {
-                    libc::ENOSPC
-                } else {
-                    libc::EFBIG
-                };
+                let cause = if self.is_device { libc::ENOSPC } else { libc::EFBIG };
                 let error = Error::io("write", io::Error::from_raw_os_error(cause));
                 Err(error.with_path(self.path()).with_offset(offset))
             }
@@ -118,7 +106,10 @@ impl Content {
                 None => front.fill(0),
             }
             buf = back;
-            offset = offset.wrapping_add(count as u64);
+            let Some(next) = offset.checked_add(count as u64) else {
+                return buf.fill(0);
+            };
+            offset = next;
         }
     }
 
@@ -176,10 +167,7 @@ impl Content {
         }
         // Behind the last page there is only hole, also beyond the end.
         let until = pages.clone().next().map(|number| number * PAGE_LEN);
-        (
-            Allocation::Hole,
-            until.map_or(len, |until| (until - offset).min(len)),
-        )
+        (Allocation::Hole, until.map_or(len, |until| (until - offset).min(len)))
     }
 }
 
@@ -225,18 +213,12 @@ impl Storage for MemoryStorage {
 
     async fn set_len(&self, len: u64) -> Result<()> {
         if self.is_device {
-            let error = Error::new(
-                ErrorKind::Unsupported,
-                "The length of a device cannot be changed",
-            );
+            let error = Error::new(ErrorKind::Unsupported, "The length of a device cannot be changed");
             return Err(error.with_path(self.path()));
         }
         let mut content = self.write_guard();
         if len > MAX_OFFSET {
-            let error = Error::io(
-                "change the length",
-                io::Error::from_raw_os_error(libc::EFBIG),
-            );
+            let error = Error::io("change the length", io::Error::from_raw_os_error(libc::EFBIG));
             return Err(error.with_path(self.path()).with_offset(len));
         }
         let old = content.len;

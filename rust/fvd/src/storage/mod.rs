@@ -44,10 +44,7 @@ pub enum Allocation {
 /// * Operations on disjoint byte ranges do not disturb one another. The outcome of overlapping
 ///   writes in flight at once is, sector by sector, one of them.
 /// * Errors carry [`Storage::path`] and the offset.
-#[expect(
-    clippy::len_without_is_empty,
-    reason = "nobody asks whether a disk is empty"
-)]
+#[expect(clippy::len_without_is_empty, reason = "nobody asks whether a disk is empty")]
 pub trait Storage: Send + Sync + 'static {
     /// Name of the file, for messages.
     fn path(&self) -> &Path;
@@ -61,11 +58,7 @@ pub trait Storage: Send + Sync + 'static {
 
     /// Writes `bufs`, one behind the other, at `offset` (bytes), with as few operations as
     /// possible. Not atomic as a whole.
-    fn write_vectored(
-        &self,
-        bufs: Vec<Bytes>,
-        offset: u64,
-    ) -> impl Future<Output = Result<()>> + Send;
+    fn write_vectored(&self, bufs: Vec<Bytes>, offset: u64) -> impl Future<Output = Result<()>> + Send;
 
     /// Makes `len` bytes from `offset` read as zeros, and frees their space where the medium can.
     /// Does not extend a file: what lies beyond its end reads as zeros already.
@@ -87,9 +80,5 @@ pub trait Storage: Send + Sync + 'static {
     /// Allocation of the bytes from `offset`, and for how many bytes (1..=`len`) it stays the
     /// same. At or beyond the end: a hole of `len` bytes. A medium that cannot tell says
     /// [`Allocation::Data`]. `len` is not 0.
-    fn allocation(
-        &self,
-        offset: u64,
-        len: u64,
-    ) -> impl Future<Output = Result<(Allocation, u64)>> + Send;
+    fn allocation(&self, offset: u64, len: u64) -> impl Future<Output = Result<(Allocation, u64)>> + Send;
 }

@@ -48,11 +48,7 @@ impl IoBufMut {
     /// it so, or, with `None`, the caller does. The bytes need not be initialised if nobody reads
     /// them before they are written.
     #[must_use]
-    pub unsafe fn from_raw(
-        ptr: NonNull<u8>,
-        len: usize,
-        owner: Option<Arc<dyn Send + Sync>>,
-    ) -> Self {
+    pub unsafe fn from_raw(ptr: NonNull<u8>, len: usize, owner: Option<Arc<dyn Send + Sync>>) -> Self {
         Self { ptr, len, owner }
     }
 
@@ -75,11 +71,7 @@ impl IoBufMut {
     /// If `at` lies beyond the end.
     #[must_use]
     pub fn split_off(&mut self, at: usize) -> Self {
-        assert!(
-            at <= self.len,
-            "split at {at} of a buffer of {} bytes",
-            self.len
-        );
+        assert!(at <= self.len, "split at {at} of a buffer of {} bytes", self.len);
         let rest = Self {
             // SAFETY: `at` is within the piece or one past its end.
             ptr: unsafe { self.ptr.add(at) },
@@ -98,11 +90,7 @@ impl IoBufMut {
     #[must_use]
     pub fn join(self, rest: Self) -> Self {
         let end = self.ptr.as_ptr() as usize + self.len;
-        assert_eq!(
-            end,
-            rest.ptr.as_ptr() as usize,
-            "joined buffers are neighbours"
-        );
+        assert_eq!(end, rest.ptr.as_ptr() as usize, "joined buffers are neighbours");
         let same = match (&self.owner, &rest.owner) {
             (None, None) => true,
             (Some(a), Some(b)) => Arc::ptr_eq(a, b),
@@ -166,8 +154,7 @@ unsafe impl Sync for AlignedMemory {}
 
 impl AlignedMemory {
     fn zeroed(len: usize) -> Self {
-        let layout = Layout::from_size_align(len.max(1), ALIGNMENT)
-            .expect("a buffer is smaller than isize::MAX");
+        let layout = Layout::from_size_align(len.max(1), ALIGNMENT).expect("a buffer is smaller than isize::MAX");
         // SAFETY: the layout has a size of at least 1.
         let ptr = NonNull::new(unsafe { alloc_zeroed(layout) });
         let ptr = ptr.unwrap_or_else(|| handle_alloc_error(layout));
@@ -202,9 +189,6 @@ mod tests {
 
     #[test]
     fn buffers_are_aligned_for_direct_io() {
-        assert_eq!(
-            IoBufMut::zeroed(1).as_slice().as_ptr() as usize % ALIGNMENT,
-            0
-        );
+        assert_eq!(IoBufMut::zeroed(1).as_slice().as_ptr() as usize % ALIGNMENT, 0);
     }
 }

@@ -24,12 +24,7 @@ const BLKZEROOUT: libc::Ioctl = 0x127f;
 /// With `O_DIRECT`, `granule` is the required alignment of offset and length, else 1: a count that
 /// is not a multiple of it can only mean the end of the file, where no aligned read can go on.
 #[inline]
-pub(crate) fn read_full(
-    fd: BorrowedFd<'_>,
-    buf: &mut IoBufMut,
-    offset: u64,
-    granule: usize,
-) -> io::Result<()> {
+pub(crate) fn read_full(fd: BorrowedFd<'_>, buf: &mut IoBufMut, offset: u64, granule: usize) -> io::Result<()> {
     match read_once(fd, buf, 0, offset) {
         Ok(count) if count == buf.len() => Ok(()),
         first => read_rest(fd, buf, offset, granule, first),
@@ -68,12 +63,7 @@ fn read_rest(
 
 /// One `pread` into the buffer behind its first `filled` bytes.
 #[inline]
-fn read_once(
-    fd: BorrowedFd<'_>,
-    buf: &mut IoBufMut,
-    filled: usize,
-    offset: u64,
-) -> io::Result<usize> {
+fn read_once(fd: BorrowedFd<'_>, buf: &mut IoBufMut, filled: usize, offset: u64) -> io::Result<usize> {
     assert!(filled <= buf.len(), "read behind the end of a buffer");
     let rest = buf.len() - filled;
     // SAFETY: the `rest` bytes from `filled` lie within the buffer, which is valid for writes and
@@ -104,11 +94,7 @@ pub(crate) fn write_full(fd: BorrowedFd<'_>, mut buf: &[u8], mut offset: u64) ->
 }
 
 /// Writes `bufs`, one behind the other, at `offset`.
-pub(crate) fn write_vectored_full(
-    fd: BorrowedFd<'_>,
-    bufs: &[Bytes],
-    mut offset: u64,
-) -> io::Result<()> {
+pub(crate) fn write_vectored_full(fd: BorrowedFd<'_>, bufs: &[Bytes], mut offset: u64) -> io::Result<()> {
     for batch in bufs.chunks(MAX_PIECES) {
         let mut pieces: Vec<IoSlice<'_>> = batch.iter().map(|buf| IoSlice::new(buf)).collect();
         let mut rest = pieces.as_mut_slice();
@@ -135,17 +121,13 @@ pub(crate) fn sync_data(fd: BorrowedFd<'_>) -> io::Result<()> {
 /// Frees the range, which reads as zeros then; the length of the file stays.
 pub(crate) fn punch_hole(fd: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<()> {
     let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-    Ok(retry_on_intr(|| {
-        rustix::fs::fallocate(fd, flags, offset, len)
-    })?)
+    Ok(retry_on_intr(|| rustix::fs::fallocate(fd, flags, offset, len))?)
 }
 
 /// Zeroes the range without freeing it; the length of the file stays.
 pub(crate) fn zero_range(fd: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<()> {
     let flags = FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE;
-    Ok(retry_on_intr(|| {
-        rustix::fs::fallocate(fd, flags, offset, len)
-    })?)
+    Ok(retry_on_intr(|| rustix::fs::fallocate(fd, flags, offset, len))?)
 }
 
 /// Zeroes sectors of a block device, with the help of the device where it has any to give.
@@ -154,11 +136,7 @@ pub(crate) fn device_zero_out(fd: BorrowedFd<'_>, offset: u64, len: u64) -> io::
     retry_on_intr(|| {
         // SAFETY: BLKZEROOUT reads two u64, offset and length, which outlive the call.
         let result = unsafe { libc::ioctl(fd.as_raw_fd(), BLKZEROOUT, range.as_ptr()) };
-        if result == 0 {
-            Ok(())
-        } else {
-            Err(last_errno())
-        }
+        if result == 0 { Ok(()) } else { Err(last_errno()) }
     })?;
     Ok(())
 }
@@ -205,20 +183,15 @@ impl DirectAlignment {
     /// Asks the kernel (6.1 and later); where it does not say, tries 512 bytes and settles for
     /// 4096 where that fails or proves nothing.
     pub(crate) fn of(fd: BorrowedFd<'_>) -> Self {
-        Self::ask(fd)
-            .or_else(|| Self::probe(fd))
-            .unwrap_or(Self::SAFE)
+        Self::ask(fd).or_else(|| Self::probe(fd)).unwrap_or(Self::SAFE)
     }
 
     fn ask(fd: BorrowedFd<'_>) -> Option<Self> {
         let stat = rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN).ok()?;
         let told = stat.stx_mask & StatxFlags::DIOALIGN.bits() != 0;
-        let (memory, offset) = (
-            stat.stx_dio_mem_align as usize,
-            stat.stx_dio_offset_align as usize,
-        );
+        let (memory, offset) = (stat.stx_dio_mem_align as usize, stat.stx_dio_offset_align as usize);
         (told && memory.is_power_of_two() && offset.is_power_of_two()).then_some(Self {
-            memory: memory.max(512),
+            memory,
             offset: offset.max(512),
         })
     }
@@ -243,11 +216,7 @@ pub(crate) fn lock_byte_shared(fd: BorrowedFd<'_>, byte: u64) -> io::Result<()> 
     retry_on_intr(|| {
         // SAFETY: F_OFD_SETLK reads a `flock64`, which outlives the call.
         let result = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
-        if result == 0 {
-            Ok(())
-        } else {
-            Err(last_errno())
-        }
+        if result == 0 { Ok(()) } else { Err(last_errno()) }
     })?;
     Ok(())
 }
@@ -258,11 +227,7 @@ pub(crate) fn is_byte_locked(fd: BorrowedFd<'_>, byte: u64) -> io::Result<bool> 
     retry_on_intr(|| {
         // SAFETY: F_OFD_GETLK reads and writes a `flock64`, which outlives the call.
         let result = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) };
-        if result == 0 {
-            Ok(())
-        } else {
-            Err(last_errno())
-        }
+        if result == 0 { Ok(()) } else { Err(last_errno()) }
     })?;
     Ok(i32::from(lock.l_type) != libc::F_UNLCK)
 }

@@ -113,8 +113,7 @@ pub fn compare(
             });
         }
         drop(sender);
-        job.meter
-            .watch(&receiver, progress, &mut || false, &|| total.get());
+        job.meter.watch(&receiver, progress, &mut || false, &|| total.get());
     });
     if !job.meter.is_stopped() {
         job.meter.report(progress, total.get());
@@ -216,21 +215,13 @@ impl Job<'_> {
                 self.meter.add(len);
                 continue;
             }
-            return Ok(Some(Piece {
-                offset: at,
-                len,
-                zero,
-            }));
+            return Ok(Some(Piece { offset: at, len, zero }));
         }
         Ok(None)
     }
 
     /// Where in the piece the sides differ first, and the buffers.
-    fn first_difference(
-        &self,
-        piece: &Piece,
-        bufs: [IoBufMut; 2],
-    ) -> Result<(Option<usize>, [IoBufMut; 2])> {
+    fn first_difference(&self, piece: &Piece, bufs: [IoBufMut; 2]) -> Result<(Option<usize>, [IoBufMut; 2])> {
         let [a, b] = bufs;
         let len = piece.len as usize;
         if piece.zero[0] {

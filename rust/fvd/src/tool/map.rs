@@ -45,12 +45,7 @@ impl MapEntry {
 ///
 /// The disk ends with a whole sector, as QEMU sees it: what a source that ends within one lacks is
 /// zeros. A `start` behind the end gives nothing.
-pub async fn map(
-    source: &dyn BaseSource,
-    start: u64,
-    len: Option<u64>,
-    mut each: impl FnMut(MapEntry),
-) -> Result<()> {
+pub async fn map(source: &dyn BaseSource, start: u64, len: Option<u64>, mut each: impl FnMut(MapEntry)) -> Result<()> {
     let disk_end = source.len().next_multiple_of(SECTOR);
     let end = len.map_or(disk_end, |len| start.saturating_add(len).min(disk_end));
     let mut pending: Option<MapEntry> = None;

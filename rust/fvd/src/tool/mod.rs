@@ -1,11 +1,14 @@
-//! What works on whole disks: convert, compare, map. Blocking where threads are used.
+//! What works on whole disks, by path: create, convert, compare, map. Blocking where threads are
+//! used.
 
 pub mod compare;
 pub mod convert;
+mod create;
 pub mod map;
 mod progress;
 
-pub use progress::Progress;
+pub use create::{Backing, CreateRequest, create, create_raw};
+pub use progress::{Callback, Progress};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

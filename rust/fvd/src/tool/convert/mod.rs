@@ -26,9 +26,7 @@ use plan::{Input, Zeros};
 use stream::StreamSink;
 use target::{Opened, RawDisk};
 
-pub use request::{
-    Cache, ConvertRequest, DEFAULT_SPARSE_SIZE, Format, MAX_SPARSE_SIZE, Source, Target,
-};
+pub use request::{Cache, ConvertRequest, DEFAULT_SPARSE_SIZE, Format, MAX_SPARSE_SIZE, Source, Target};
 
 /// A conversion that succeeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,11 +55,7 @@ pub fn convert(request: &ConvertRequest, progress: &mut Callback<'_>) -> Result<
     same_file::check(request)?;
     match &request.source {
         Source::File { path, format } => {
-            let source = block_on(open_source(
-                path,
-                format.as_deref(),
-                &source_options(request),
-            ))?;
+            let source = block_on(open_source(path, format.as_deref(), &source_options(request)))?;
             convert_disk(source.as_ref(), request, progress)
         }
         Source::Stream(stream) => match stream::as_file(stream)? {
@@ -80,21 +74,13 @@ fn source_options(request: &ConvertRequest) -> ChainOptions {
     }
 }
 
-fn convert_raw(
-    storage: FileStorage,
-    request: &ConvertRequest,
-    progress: &mut Callback<'_>,
-) -> Result<Converted> {
+fn convert_raw(storage: FileStorage, request: &ConvertRequest, progress: &mut Callback<'_>) -> Result<Converted> {
     let source = block_on(RawSource::new(storage))?;
     convert_disk(&source, request, progress)
 }
 
 /// From a disk that can be read anywhere.
-fn convert_disk(
-    source: &dyn BaseSource,
-    request: &ConvertRequest,
-    progress: &mut Callback<'_>,
-) -> Result<Converted> {
+fn convert_disk(source: &dyn BaseSource, request: &ConvertRequest, progress: &mut Callback<'_>) -> Result<Converted> {
     let input = Input::Disk(source);
     let size = match &request.target {
         Target::Stream(stream) => copy_to_stream(input, stream, request, progress)?,
@@ -104,11 +90,7 @@ fn convert_disk(
 }
 
 /// From a pipe.
-fn convert_stream(
-    stream: &File,
-    request: &ConvertRequest,
-    progress: &mut Callback<'_>,
-) -> Result<Converted> {
+fn convert_stream(stream: &File, request: &ConvertRequest, progress: &mut Callback<'_>) -> Result<Converted> {
     let input = Input::Stream(stream);
     match (&request.target, request.format) {
         (Target::Stream(target), _) => {

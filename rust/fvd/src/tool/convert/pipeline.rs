@@ -76,18 +76,14 @@ pub(super) fn copy(
             total.set(census.as_ref().map(Census::total));
             more
         };
-        job.meter
-            .watch(&receiver, callback, &mut count, &|| total.get());
+        job.meter.watch(&receiver, callback, &mut count, &|| total.get());
     });
     if !job.meter.is_stopped() {
         let total = job.source.map(|_| job.meter.done());
         job.meter.report(callback, total);
     }
     job.meter.outcome()?;
-    let plan = job
-        .plan
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner);
+    let plan = job.plan.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(plan.position())
 }
 
@@ -188,13 +184,7 @@ impl Job<'_> {
         found
     }
 
-    fn write(
-        &self,
-        batch: &Batch,
-        found: &[Part],
-        bytes: &Bytes,
-        stopped: &dyn Fn() -> bool,
-    ) -> Result<()> {
+    fn write(&self, batch: &Batch, found: &[Part], bytes: &Bytes, stopped: &dyn Fn() -> bool) -> Result<()> {
         let mut at = 0;
         let mut found = found.iter();
         for piece in &batch.pieces {
@@ -204,8 +194,7 @@ impl Job<'_> {
             }
             let end = at + piece.len as usize;
             if self.zeros == Zeros::Write {
-                self.sink
-                    .write(bytes.slice(at..end), piece.offset, stopped)?;
+                self.sink.write(bytes.slice(at..end), piece.offset, stopped)?;
             }
             let start = at;
             while self.zeros != Zeros::Write && at < end {
@@ -220,17 +209,9 @@ impl Job<'_> {
         Ok(())
     }
 
-    fn write_part(
-        &self,
-        part: &Part,
-        offset: u64,
-        bytes: &Bytes,
-        stopped: &dyn Fn() -> bool,
-    ) -> Result<()> {
+    fn write_part(&self, part: &Part, offset: u64, bytes: &Bytes, stopped: &dyn Fn() -> bool) -> Result<()> {
         if !part.zero {
-            return self
-                .sink
-                .write(bytes.slice(part.range.clone()), offset, stopped);
+            return self.sink.write(bytes.slice(part.range.clone()), offset, stopped);
         }
         match self.zeros {
             Zeros::Make { .. } => self.sink.zero(offset, part.range.len() as u64),

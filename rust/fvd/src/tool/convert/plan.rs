@@ -78,11 +78,7 @@ impl Batch {
             Some(last) if last.content == content && last.offset + last.len == offset => {
                 last.len += len;
             }
-            _ => self.pieces.push(Piece {
-                offset,
-                len,
-                content,
-            }),
+            _ => self.pieces.push(Piece { offset, len, content }),
         }
     }
 }
@@ -124,11 +120,7 @@ impl<'a> Plan<'a> {
     }
 
     /// The next batch for `buf`, which a stream fills at once. None: there is nothing more.
-    pub(super) fn next(
-        &mut self,
-        buf: &mut IoBufMut,
-        stopped: &dyn Fn() -> bool,
-    ) -> Result<Option<Batch>> {
+    pub(super) fn next(&mut self, buf: &mut IoBufMut, stopped: &dyn Fn() -> bool) -> Result<Option<Batch>> {
         let mut batch = Batch {
             ticket: self.next_ticket,
             ..Batch::default()
@@ -151,12 +143,7 @@ impl<'a> Plan<'a> {
         Ok(Some(batch))
     }
 
-    fn fill_batch(
-        &mut self,
-        batch: &mut Batch,
-        source: &dyn BaseSource,
-        buffer_len: u64,
-    ) -> Result<()> {
+    fn fill_batch(&mut self, batch: &mut Batch, source: &dyn BaseSource, buffer_len: u64) -> Result<()> {
         while self.at < source.len() && batch.pieces.len() < MAX_PIECES {
             let (run_end, content) = self.run(source)?;
             let left = run_end - self.at;
@@ -190,11 +177,7 @@ impl<'a> Plan<'a> {
             return left;
         }
         let boundary = (self.at + room) / buffer_len * buffer_len;
-        if boundary > self.at {
-            boundary - self.at
-        } else {
-            room
-        }
+        if boundary > self.at { boundary - self.at } else { room }
     }
 
     /// End and content of the run at the current position.

@@ -40,12 +40,7 @@ pub(super) struct Opened {
 impl Opened {
     /// Creates or opens the target at `path` for a disk of `size` bytes; None: it grows as
     /// it is written, as only a raw one can.
-    pub(super) fn new(
-        path: &Path,
-        size: Option<u64>,
-        request: &ConvertRequest,
-        created: &mut Created,
-    ) -> Result<Self> {
+    pub(super) fn new(path: &Path, size: Option<u64>, request: &ConvertRequest, created: &mut Created) -> Result<Self> {
         let cache = request.cache;
         let (disk, is_blank, unit) = match request.format {
             Format::Raw => {
@@ -62,11 +57,7 @@ impl Opened {
                 let image = open_fvd(path, size, request, created)?;
                 let has_base = image.base().is_some();
                 // Less than a block of zeros would be a copy-on-write.
-                let unit = if has_base {
-                    image.geometry().block_size
-                } else {
-                    1
-                };
+                let unit = if has_base { image.geometry().block_size } else { 1 };
                 let is_blank = !has_base && !request.no_create;
                 (Disk::Fvd(Box::new(image)), is_blank, unit)
             }
@@ -167,12 +158,7 @@ impl Sink for Image<FileStorage> {
     }
 }
 
-fn open_raw(
-    path: &Path,
-    size: Option<u64>,
-    request: &ConvertRequest,
-    created: &mut Created,
-) -> Result<FileStorage> {
+fn open_raw(path: &Path, size: Option<u64>, request: &ConvertRequest, created: &mut Created) -> Result<FileStorage> {
     let direct = request.cache.is_direct();
     let storage = if request.no_create {
         let options = FileOptions {
@@ -214,12 +200,7 @@ fn chain_options(request: &ConvertRequest) -> ChainOptions {
     }
 }
 
-fn open_fvd(
-    path: &Path,
-    size: u64,
-    request: &ConvertRequest,
-    created: &mut Created,
-) -> Result<Image<FileStorage>> {
+fn open_fvd(path: &Path, size: u64, request: &ConvertRequest, created: &mut Created) -> Result<Image<FileStorage>> {
     let size = size.next_multiple_of(SECTOR);
     if request.no_create {
         let image = block_on(open_image(path, &chain_options(request)))?;
@@ -230,6 +211,8 @@ fn open_fvd(
     options.layout.virtual_size = size;
     let base = open_base(path, &options, request)?;
     options.layout.base_size = base.as_ref().map(|base| base.len());
+    // Before an existing file is emptied.
+    options.header().map_err(|error| error.with_path(path))?;
     let direct = request.cache.is_direct();
     let file = created.create(path, direct)?;
     let data = if options.data_file.is_empty() {
@@ -256,11 +239,7 @@ fn open_fvd(
 }
 
 /// The base that the user named for the new image.
-fn open_base(
-    image: &Path,
-    options: &CreateOptions,
-    request: &ConvertRequest,
-) -> Result<Option<Box<dyn BaseSource>>> {
+fn open_base(image: &Path, options: &CreateOptions, request: &ConvertRequest) -> Result<Option<Box<dyn BaseSource>>> {
     if options.base_img.is_empty() {
         return Ok(None);
     }
