@@ -49,6 +49,11 @@ impl<S: Storage> Image<S> {
                 return Ok(number);
             }
             let _growing = self.growing.lock(0..1).await;
+            // While this task waited another one may have reserved the chunk, perhaps the last one
+            // that there is room for.
+            if let Some(number) = self.try_reserve(table, chunk)? {
+                return Ok(number);
+            }
             let frontier = self.volatile().allocator.frontier;
             let frontier = match frontier {
                 None => self.scan(table).await?,
@@ -130,10 +135,6 @@ impl<S: Storage> Image<S> {
     async fn reserve_on_device(&self, table: &Table, chunk: u64, frontier: Frontier) -> Result<u32> {
         if self.chunk_end(table, frontier.next)? > frontier.file_len {
             self.grow(table, frontier).await?;
-        }
-        let already = self.volatile().allocator.reserved.get(&chunk).copied();
-        if let Some(number) = already.or(table.get(chunk)?) {
-            return Ok(number);
         }
         let number = frontier.next;
         let start = self.chunk_offset(table, number);
