@@ -1,10 +1,10 @@
 //! Storage chunks for compact images.
 //!
 //! Numbers are handed out upwards from the highest in use. A reservation stays until its chunk is
-//! published, also when the write fails, so that a retry finds the same storage chunk and numbers
-//! are not lost. A fresh chunk reads as zeros where nobody has written: a file is cut behind the
-//! last used chunk before the first allocation after an open (a crash may have left data there
-//! that no entry points at); on a device the chunk is zeroed before anybody gets it.
+//! published, which happens also when the write fails. A fresh chunk reads as zeros where nobody
+//! has written: a file is cut behind the last used chunk before the first allocation after an open
+//! (a crash may have left data there that no entry points at); on a device the chunk is zeroed
+//! before anybody gets it.
 
 use std::collections::BTreeMap;
 
