@@ -147,12 +147,7 @@ impl Keeper {
                 let chosen = chosen.map(|version| version.bytes);
                 let newest = self.newest;
                 let rng = &mut self.rng;
-                // A write in flight lands on what the cache holds.
-                if rng.u8(..100) < newest {
-                    let base = versions.last().map(|version| version.bytes);
-                    return fly(disk, base, flights, sector, |_| rng.bool()).or(chosen);
-                }
-                chosen
+                fly(disk, chosen, flights, sector, |_| rng.u8(..100) < newest)
             }
         }
     }
@@ -186,7 +181,7 @@ impl Keeper {
     }
 }
 
-/// `bytes` (None: the durable ones) after the writes in flight that are `wanted`.
+/// The sector after the writes in flight that are `wanted`; `bytes` if none is.
 fn fly(
     disk: &Disk,
     bytes: Option<Sector>,
@@ -194,17 +189,19 @@ fn fly(
     sector: u64,
     mut wanted: impl FnMut(&Flight) -> bool,
 ) -> Option<Sector> {
-    let mut result = bytes;
+    let mut landed: Option<Sector> = None;
     for flight in flights.iter().filter(|flight| flight.sectors().contains(&sector)) {
         if wanted(flight) {
+            // What a write in part of the sector joins is what the cache holds, not the disk.
+            let before = landed.unwrap_or_else(|| disk.current.sector(sector));
             let mut medium = Medium::default();
             medium.set_size((sector + 1) * SECTOR);
-            medium.set_sector(sector, &result.unwrap_or_else(|| disk.current.sector(sector)));
+            medium.set_sector(sector, &before);
             flight.patch(&mut medium, sector);
-            result = Some(medium.sector(sector));
+            landed = Some(medium.sector(sector));
         }
     }
-    result
+    landed.or(bytes)
 }
 
 impl Flight {
