@@ -1,9 +1,11 @@
 //! The compiled core of the Python package `fvd`: thin, one file a verb.
 
 mod arguments;
-#[expect(unsafe_code, reason = "memory of Python objects, in this one module")]
+#[expect(unsafe_code, reason = "memory and descriptors of Python, in this one module")]
 mod buffer;
 mod check;
+mod compare;
+mod convert;
 mod create;
 mod dump;
 mod errors;
@@ -11,6 +13,7 @@ mod exit;
 mod extents;
 mod image;
 mod info;
+mod progress;
 
 use pyo3::prelude::*;
 
@@ -20,6 +23,10 @@ mod _fvd {
 
     #[pymodule_export]
     use super::check::check;
+    #[pymodule_export]
+    use super::compare::compare;
+    #[pymodule_export]
+    use super::convert::convert;
     #[pymodule_export]
     use super::create::create;
     #[pymodule_export]

@@ -1,1 +1,28 @@
-//! Placeholder.
+//! Development only: simulated disks with power cuts, a seeded executor, a reference model, and
+//! the randomized tester of the engine.
+//!
+//! One seed decides everything: geometry, requests, the order in which operations complete, power
+//! cuts. There is no wall clock and no thread in a run. From the ground up:
+//!
+//! * [`medium`]: sparse bytes that are cheap to copy;
+//! * [`world`], [`disk`]: disks with a volatile cache, and their operations in flight;
+//! * [`cut`]: what a power cut leaves;
+//! * [`executor`]: polls tasks and completes operations in random order;
+//! * [`model`]: which contents each sector may have;
+//! * [`shape`]: geometries; [`rig`]: the disks of one image, created and opened;
+//! * [`workload`]: requests; [`verify`]: invariants on disk; [`check`]: what holds after a power cut;
+//! * [`run`]: all of it together.
+
+pub mod check;
+pub mod cut;
+pub mod disk;
+pub mod executor;
+pub mod fault;
+pub mod medium;
+pub mod model;
+pub mod rig;
+pub mod run;
+pub mod shape;
+pub mod verify;
+pub mod workload;
+pub mod world;

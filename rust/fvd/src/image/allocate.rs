@@ -1,10 +1,10 @@
 //! Storage chunks for compact images.
 //!
 //! Numbers are handed out upwards from the highest in use. A reservation stays until its chunk is
-//! published, also when the write fails, so that a retry finds the same storage chunk and numbers
-//! are not lost. A fresh chunk reads as zeros where nobody has written: a file is cut behind the
-//! last used chunk before the first allocation after an open (a crash may have left data there
-//! that no entry points at); on a device the chunk is zeroed before anybody gets it.
+//! published, which happens also when the write fails. A fresh chunk reads as zeros where nobody
+//! has written: a file is cut behind the last used chunk before the first allocation after an open
+//! (a crash may have left data there that no entry points at); on a device the chunk is zeroed
+//! before anybody gets it.
 
 use std::collections::BTreeMap;
 
@@ -49,6 +49,11 @@ impl<S: Storage> Image<S> {
                 return Ok(number);
             }
             let _growing = self.growing.lock(0..1).await;
+            // While this task waited another one may have reserved the chunk, perhaps the last one
+            // that there is room for.
+            if let Some(number) = self.try_reserve(table, chunk)? {
+                return Ok(number);
+            }
             let frontier = self.volatile().allocator.frontier;
             let frontier = match frontier {
                 None => self.scan(table).await?,
@@ -133,10 +138,6 @@ impl<S: Storage> Image<S> {
     async fn reserve_on_device(&self, table: &Table, chunk: u64, frontier: Frontier) -> Result<u32> {
         if self.chunk_end(table, frontier.next)? > frontier.file_len {
             self.grow(table, frontier).await?;
-        }
-        let already = self.volatile().allocator.reserved.get(&chunk).copied();
-        if let Some(number) = already.or(table.get(chunk)?) {
-            return Ok(number);
         }
         let number = frontier.next;
         let start = self.chunk_offset(table, number);

@@ -12,6 +12,7 @@ mod close;
 mod commit;
 mod create;
 pub mod dump;
+mod extend;
 mod flush;
 pub mod info;
 mod map;
@@ -27,6 +28,7 @@ mod words;
 mod write;
 mod zero;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 pub use create::{CreateOptions, create};
@@ -72,6 +74,8 @@ pub struct Image<S> {
     filling: RangeLock,
     /// Serialises what must not run twice at once: growing the file, preparing the allocator.
     growing: RangeLock,
+    /// The data file is as long as it has to be (compact images see to that as they allocate).
+    extended: AtomicBool,
     flushes: FlushGate,
     /// Journal position and clean mark; used by the holder of the flush round only.
     committer: Mutex<Committer>,

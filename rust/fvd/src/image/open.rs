@@ -1,5 +1,6 @@
 //! Open: header, checks, recovery.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, OnceLock};
 
 use super::bitmap::Bitmap;
@@ -116,6 +117,7 @@ impl<S: Storage> Image<S> {
         Self {
             bitmap: bitmap.map(|region| Bitmap::new(region, &geometry)),
             table: geometry.table.map(|region| Table::new(region, &geometry)),
+            extended: AtomicBool::new(geometry.table.is_some()),
             base: base.filter(|_| needs_base),
             file,
             data,

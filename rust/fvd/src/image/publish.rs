@@ -8,9 +8,45 @@ use crate::storage::Storage;
 
 /// A chunk that was not in the table when its data was stored, and its storage chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FreshChunk {
-    pub(super) chunk: u64,
-    pub(super) number: u32,
+struct FreshChunk {
+    chunk: u64,
+    number: u32,
+}
+
+/// The chunks that a request has reserved.
+///
+/// Dropped unpublished, because the request failed or was cancelled, it publishes them all the
+/// same: something of the request may have reached the storage. If the chunk stayed hidden, it
+/// would read as zeros now, and show what was written once another request publishes it.
+pub(super) struct Fresh<'a, S: Storage> {
+    image: &'a Image<S>,
+    chunks: Vec<FreshChunk>,
+}
+
+impl<'a, S: Storage> Fresh<'a, S> {
+    pub(super) fn new(image: &'a Image<S>) -> Self {
+        let chunks = Vec::new();
+        Self { image, chunks }
+    }
+
+    pub(super) fn push(&mut self, chunk: u64, number: u32) {
+        self.chunks.push(FreshChunk { chunk, number });
+    }
+
+    /// Makes the chunks and `blocks` visible; their data has been written.
+    pub(super) fn publish(mut self, blocks: &Range<u64>) -> Result<()> {
+        let chunks = std::mem::take(&mut self.chunks);
+        self.image.publish(&chunks, blocks)
+    }
+}
+
+impl<S: Storage> Drop for Fresh<'_, S> {
+    fn drop(&mut self) {
+        if !self.chunks.is_empty() {
+            // Fails for a corrupt table only, of which the request that failed has told.
+            let _ = self.image.publish(&self.chunks, &(0..0));
+        }
+    }
 }
 
 impl<S: Storage> Image<S> {
@@ -18,7 +54,7 @@ impl<S: Storage> Image<S> {
     ///
     /// Entries come before bits: a reader that sees a bit sees the entries of the block. One
     /// mutex makes the step whole for a commit: it takes all of it or nothing.
-    pub(super) fn publish(&self, fresh: &[FreshChunk], blocks: &Range<u64>) -> Result<()> {
+    fn publish(&self, fresh: &[FreshChunk], blocks: &Range<u64>) -> Result<()> {
         let mut volatile = self.volatile();
         if let Some(table) = &self.table {
             for &FreshChunk { chunk, number } in fresh {

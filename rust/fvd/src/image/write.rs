@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::bitmap::Bitmap;
-use super::publish::FreshChunk;
+use super::publish::Fresh;
 use super::{CacheMode, Image, Mapping};
 use crate::error::Result;
 use crate::storage::{IoBufMut, Storage};
@@ -46,6 +46,7 @@ impl<S: Storage> Image<S> {
 
     /// Writes `buf` to `offset..end` (bytes, not empty).
     pub(super) async fn store(&self, buf: Bytes, offset: u64, end: u64) -> Result<()> {
+        self.extend().await?;
         self.load(offset, end).await?;
         let extent = self.extent(offset, end)?;
         if extent.len == end - offset
@@ -60,9 +61,9 @@ impl<S: Storage> Image<S> {
                 return self.copy_on_write(bitmap, blocks, buf, offset, end).await;
             }
         }
-        let mut fresh = Vec::new();
+        let mut fresh = Fresh::new(self);
         self.put(vec![buf], offset, end, &mut fresh).await?;
-        self.publish(&fresh, &(0..0))
+        fresh.publish(&(0..0))
     }
 
     /// Stores whole blocks: the edges of the first and the last one come from the base.
@@ -78,7 +79,7 @@ impl<S: Storage> Image<S> {
         // Another writer may have filled an edge while this one waited.
         let head = head_edge(bitmap, &blocks, offset);
         let tail = tail_edge(bitmap, &blocks, end);
-        let mut fresh = Vec::new();
+        let mut fresh = Fresh::new(self);
         if (head.end - head.start) + (tail.end - tail.start) <= COPY_STEP {
             let mut bufs = Vec::with_capacity(3);
             self.push_base(&mut bufs, &head).await?;
@@ -90,7 +91,7 @@ impl<S: Storage> Image<S> {
             self.put(vec![buf], offset, end, &mut fresh).await?;
             self.copy_base(tail, &mut fresh).await?;
         }
-        self.publish(&fresh, &blocks)
+        fresh.publish(&blocks)
     }
 
     /// Appends the base data of the (possibly empty) range to `bufs`.
@@ -103,7 +104,7 @@ impl<S: Storage> Image<S> {
     }
 
     /// Copies a range of any size from the base, without publishing it.
-    async fn copy_base(&self, range: Range<u64>, fresh: &mut Vec<FreshChunk>) -> Result<()> {
+    async fn copy_base(&self, range: Range<u64>, fresh: &mut Fresh<'_, S>) -> Result<()> {
         let mut start = range.start;
         while start < range.end {
             let end = range.end.min(start + COPY_STEP);
@@ -117,7 +118,7 @@ impl<S: Storage> Image<S> {
 
     /// Writes `bufs`, `end - offset` bytes in all, to where `offset..end` belongs in the data
     /// file, reserving storage chunks. Nothing is published; `fresh` gets the new chunks.
-    async fn put(&self, bufs: Vec<Bytes>, offset: u64, end: u64, fresh: &mut Vec<FreshChunk>) -> Result<()> {
+    async fn put(&self, bufs: Vec<Bytes>, offset: u64, end: u64, fresh: &mut Fresh<'_, S>) -> Result<()> {
         let mut bufs = Gather(bufs);
         for place in self.place(offset, end, fresh).await? {
             let mut part = bufs.take(place.len as usize);
@@ -130,7 +131,7 @@ impl<S: Storage> Image<S> {
     }
 
     /// Where `offset..end` (bytes) belongs in the data file, in as few pieces as possible.
-    async fn place(&self, offset: u64, end: u64, fresh: &mut Vec<FreshChunk>) -> Result<Vec<Placement>> {
+    async fn place(&self, offset: u64, end: u64, fresh: &mut Fresh<'_, S>) -> Result<Vec<Placement>> {
         let Some(table) = &self.table else {
             return Ok(vec![Placement {
                 offset: self.geometry.data_offset + offset,
@@ -143,7 +144,7 @@ impl<S: Storage> Image<S> {
                 Some(number) => number,
                 None => {
                     let number = self.reserve(table, chunk).await?;
-                    fresh.push(FreshChunk { chunk, number });
+                    fresh.push(chunk, number);
                     number
                 }
             };

@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::Image;
-use super::publish::FreshChunk;
+use super::publish::Fresh;
 use super::table::Table;
 use crate::error::Result;
 use crate::storage::Storage;
@@ -89,7 +89,7 @@ impl<S: Storage> Image<S> {
 
     /// Zeroes what is stored for `start..end` and publishes `blocks` (within it) as local.
     async fn zero_stored(&self, start: u64, end: u64, blocks: &Range<u64>) -> Result<()> {
-        let mut fresh = Vec::new();
+        let mut fresh = Fresh::new(self);
         let mut at = start;
         while at < end {
             let stop = match &self.table {
@@ -102,20 +102,20 @@ impl<S: Storage> Image<S> {
             };
             at = stop;
         }
-        self.publish(&fresh, blocks)
+        fresh.publish(blocks)
     }
 
     /// Zeroes the part of `at..end` in the first chunk, or skips it and all those behind it that
     /// have no storage. Gives the end of that part.
-    async fn zero_chunk(&self, table: &Table, at: u64, end: u64, fresh: &mut Vec<FreshChunk>) -> Result<u64> {
+    async fn zero_chunk(&self, table: &Table, at: u64, end: u64, fresh: &mut Fresh<'_, S>) -> Result<u64> {
         let chunk = at / table.chunk_size();
         let stop = (chunk + 1).saturating_mul(table.chunk_size()).min(end);
         let number = match table.get(chunk)? {
             Some(number) => number,
-            // A reserved chunk may hold data of a write that failed or has not been published.
+            // A reserved chunk may hold data of a write that has not been published.
             None if self.volatile().allocator.is_reserved(chunk) => {
                 let number = self.reserve(table, chunk).await?;
-                fresh.push(FreshChunk { chunk, number });
+                fresh.push(chunk, number);
                 number
             }
             None => return Ok(stop),

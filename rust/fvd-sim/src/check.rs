@@ -1,0 +1,101 @@
+//! What must hold of the disks that a power cut left.
+
+use fvd::image::CacheMode;
+
+use crate::cut::Cut;
+use crate::executor::{Executor, run_now};
+use crate::medium::Medium;
+use crate::model::Model;
+use crate::rig::{Rig, read_all};
+use crate::verify::verify;
+use crate::world::World;
+
+/// Opens what a power cut left in several ways, and gives the content of the disk, on which all of
+/// them have to agree. `seed` decides which of the costly ways are tried.
+pub fn check_crashed(rig: &Rig, media: &[Medium], model: &Model, seed: u64) -> Result<Vec<u8>, String> {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    verify_media(rig, media, false)?;
+    let content = read_only(rig, media)?;
+    model.check_crashed(&content).map_err(|mismatch| mismatch.detail)?;
+    let recovered = recovered(rig, media, &content)?;
+    if rng.u8(..4) == 0 {
+        let again = read_only(rig, &recovered)?;
+        same(&content, &again, "after a recovery and another power cut")?;
+    }
+    if rng.u8(..4) == 0 {
+        let cut = cut_in_recovery(rig, media, &mut rng);
+        verify_media(rig, &cut, false)?;
+        let again = read_only(rig, &cut)?;
+        same(&content, &again, "after a power cut during recovery")?;
+    }
+    Ok(content)
+}
+
+/// Checks an image that was closed.
+pub fn check_closed(rig: &Rig, media: &[Medium], model: &Model) -> Result<Vec<u8>, String> {
+    verify_media(rig, media, true)?;
+    let content = read_only(rig, media)?;
+    model.check_closed(&content).map_err(|mismatch| mismatch.detail)?;
+    Ok(content)
+}
+
+fn verify_media(rig: &Rig, media: &[Medium], must_be_clean: bool) -> Result<(), String> {
+    let data = rig.shape.data_file.then(|| &media[rig.data.id()]);
+    verify(&media[rig.file.id()], data, must_be_clean)
+}
+
+/// The content as seen by an open that replays the journal in memory, and writes nothing.
+fn read_only(rig: &Rig, media: &[Medium]) -> Result<Vec<u8>, String> {
+    let rig = rig.on(&World::immediate(), media);
+    let image = run_now(rig.open(false, CacheMode::Writeback));
+    let image = image.map_err(|error| format!("a read-only open failed: {error}"))?;
+    let content = run_now(read_all(&image)).map_err(|error| format!("a read failed: {error}"))?;
+    if rig.media() != media {
+        return Err("a read-only open has written".into());
+    }
+    Ok(content)
+}
+
+/// What is durable after an open that writes the recovered metadata in place.
+fn recovered(rig: &Rig, media: &[Medium], content: &[u8]) -> Result<Vec<Medium>, String> {
+    let world = World::immediate();
+    let rig = rig.on(&world, media);
+    let image = run_now(rig.open(true, rig.shape.cache));
+    let image = image.map_err(|error| format!("recovery failed: {error}"))?;
+    let now = run_now(read_all(&image)).map_err(|error| format!("a read failed: {error}"))?;
+    same(content, &now, "recovered, not read-only")?;
+    let durable = world.cut(Cut::Nothing);
+    verify_media(&rig, &durable, true)?;
+    Ok(durable)
+}
+
+/// What another power cut leaves, at a random moment of the recovery.
+fn cut_in_recovery(rig: &Rig, media: &[Medium], rng: &mut fastrand::Rng) -> Vec<Medium> {
+    let world = World::seeded(rng.u64(..));
+    let rig = rig.on(&world, media);
+    world.set_queueing(true);
+    let mut executor = Executor::new(&world, rng.u64(..));
+    executor.spawn(async {
+        let _ = rig.open(true, rig.shape.cache).await;
+    });
+    executor.settle();
+    let mut steps = rng.u64(..12);
+    while executor.active() > 0 && steps > 0 {
+        executor.step();
+        executor.settle();
+        steps -= 1;
+    }
+    let cut = world.cut(Cut::numbered(rng.u64(..), 0, 1));
+    world.kill();
+    cut
+}
+
+fn same(expected: &[u8], found: &[u8], when: &str) -> Result<(), String> {
+    match expected.iter().zip(found).position(|(a, b)| a != b) {
+        None => Ok(()),
+        Some(byte) => Err(format!(
+            "the content differs at byte {byte} (sector {}) {when}",
+            byte / 512
+        )),
+    }
+}

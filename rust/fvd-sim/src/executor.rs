@@ -1,0 +1,147 @@
+//! Runs many tasks on one thread, in an order that follows from the seed.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use crate::world::World;
+
+/// Tasks and the world whose operations they wait for.
+pub struct Executor<'a> {
+    world: World,
+    rng: fastrand::Rng,
+    tasks: BTreeMap<u64, Task<'a>>,
+    next: u64,
+}
+
+struct Task<'a> {
+    future: Pin<Box<dyn Future<Output = ()> + 'a>>,
+    ready: Arc<Ready>,
+}
+
+struct Ready(AtomicBool);
+
+impl Wake for Ready {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl<'a> Executor<'a> {
+    /// An executor without tasks.
+    #[must_use]
+    pub fn new(world: &World, seed: u64) -> Self {
+        Self {
+            world: world.clone(),
+            rng: fastrand::Rng::with_seed(seed),
+            tasks: BTreeMap::new(),
+            next: 0,
+        }
+    }
+
+    /// The world whose operations the tasks wait for.
+    #[must_use]
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// Adds a task; gives its number.
+    pub fn spawn(&mut self, future: impl Future<Output = ()> + 'a) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        let task = Task {
+            future: Box::pin(future),
+            ready: Arc::new(Ready(AtomicBool::new(true))),
+        };
+        self.tasks.insert(number, task);
+        number
+    }
+
+    /// Drops a task. False if it has ended already.
+    pub fn cancel(&mut self, number: u64) -> bool {
+        self.tasks.remove(&number).is_some()
+    }
+
+    /// Tasks that have not ended.
+    #[must_use]
+    pub fn active(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// Polls tasks in random order until all of them wait.
+    pub fn settle(&mut self) {
+        loop {
+            let ready = |task: &Task<'_>| task.ready.0.load(Ordering::Relaxed);
+            let mut numbers: Vec<u64> = self.tasks.iter().filter(|(_, t)| ready(t)).map(|(n, _)| *n).collect();
+            if numbers.is_empty() {
+                return;
+            }
+            self.rng.shuffle(&mut numbers);
+            for number in numbers {
+                self.poll(number);
+            }
+        }
+    }
+
+    fn poll(&mut self, number: u64) {
+        let Some(task) = self.tasks.get_mut(&number) else {
+            return;
+        };
+        task.ready.0.store(false, Ordering::Relaxed);
+        let waker = Waker::from(task.ready.clone());
+        if task.future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
+            self.tasks.remove(&number);
+        }
+    }
+
+    /// Completes one operation.
+    ///
+    /// # Panics
+    ///
+    /// If tasks wait although none is in flight: they wait for one another.
+    pub fn step(&mut self) {
+        let done = self.world.complete_one();
+        assert!(
+            done || self.tasks.is_empty(),
+            "deadlock: {} tasks wait for no I/O",
+            self.tasks.len()
+        );
+    }
+}
+
+/// Runs one future to its end, with operations of `world` that complete in random order.
+///
+/// # Panics
+///
+/// If it waits for something that is not an operation of `world`.
+pub fn block_on_seeded<T>(world: &World, seed: u64, future: impl Future<Output = T>) -> T {
+    let mut result = None;
+    {
+        let mut executor = Executor::new(world, seed);
+        executor.spawn(async {
+            result = Some(future.await);
+        });
+        executor.settle();
+        while executor.active() > 0 {
+            executor.step();
+            executor.settle();
+        }
+    }
+    result.expect("the task has ended")
+}
+
+/// Runs a future whose operations complete at once.
+///
+/// # Panics
+///
+/// If it has to wait.
+pub fn run_now<T>(future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("it waits, although every operation completes at once"),
+    }
+}

@@ -1,0 +1,131 @@
+//! The disks of one image: made once, opened again and again, also from what a power cut left.
+
+use fvd::Result;
+use fvd::image::{CacheMode, Image, OpenOptions, create, read_head};
+use fvd::source::{BaseSource, RawSource};
+use fvd::storage::{IoBufMut, Storage};
+
+use crate::disk::SimDisk;
+use crate::executor::run_now;
+use crate::medium::Medium;
+use crate::shape::Shape;
+use crate::world::World;
+
+/// The engine that is tested: the shipped one, on simulated disks.
+pub type SimImage = Image<SimDisk>;
+
+/// Handles to the disks. The order in the world is: image, base, data file.
+#[derive(Clone)]
+pub struct Rig {
+    /// What the image is like.
+    pub shape: Shape,
+    /// The file with the metadata.
+    pub file: SimDisk,
+    /// The base; empty if there is none.
+    pub base: SimDisk,
+    /// The separate data file; unused without one.
+    pub data: SimDisk,
+}
+
+/// Bytes of a base: random, but for a few holes where zeros are searched for.
+#[must_use]
+pub fn base_content(shape: &Shape, seed: u64) -> Vec<u8> {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut bytes = vec![0; shape.base_size.unwrap_or(0) as usize];
+    rng.fill(&mut bytes);
+    if shape.detect_sparse_hole.is_some() {
+        for _ in 0..3 {
+            let start = rng.usize(..bytes.len()) / 4096 * 4096;
+            let end = bytes.len().min(start + rng.usize(..64 << 10));
+            bytes[start..end].fill(0);
+        }
+    }
+    bytes
+}
+
+impl Rig {
+    /// Creates an image, durably. Gives it with the content of its disk.
+    ///
+    /// # Panics
+    ///
+    /// If the engine refuses to create it.
+    #[must_use]
+    pub fn create(shape: &Shape, seed: u64) -> (Self, Vec<u8>) {
+        let world = World::seeded(seed);
+        let base = base_content(shape, seed);
+        let mut content = base.clone();
+        content.resize(shape.virtual_size as usize, 0);
+        let mut rubbish = vec![0; if shape.device { shape.device_size() as usize } else { 0 }];
+        fastrand::Rng::with_seed(!seed).fill(&mut rubbish);
+        let rubbish = Medium::from_bytes(&rubbish);
+        let is_device = |is_data: bool| shape.device && shape.data_file == is_data;
+        let room = |is_data| {
+            if is_device(is_data) {
+                rubbish.clone()
+            } else {
+                Medium::default()
+            }
+        };
+        let rig = Self {
+            shape: shape.clone(),
+            file: SimDisk::new(&world, "image", room(false), is_device(false)),
+            base: SimDisk::file(&world, "base", Medium::from_bytes(&base)),
+            data: SimDisk::new(&world, "data", room(true), is_device(true)),
+        };
+        let data = shape.data_file.then_some(&rig.data);
+        let source = run_now(RawSource::new(rig.base.clone())).expect("no faults yet");
+        let source: &dyn BaseSource = &source;
+        let header = run_now(create(&rig.file, data, &shape.create_options(), Some(source)));
+        let header = header.expect("every shape can be created");
+        run_now(rig.file.sync()).expect("no faults yet");
+        run_now(rig.data.sync()).expect("no faults yet");
+        let data_start = if shape.data_file {
+            u64::MAX
+        } else {
+            header.metadata_size
+        };
+        rig.file.set_data_start(data_start);
+        (rig, content)
+    }
+
+    /// The same image on other disks: what a power cut left.
+    #[must_use]
+    pub fn on(&self, world: &World, media: &[Medium]) -> Self {
+        let is_device = |is_data: bool| self.shape.device && self.shape.data_file == is_data;
+        let rig = Self {
+            shape: self.shape.clone(),
+            file: SimDisk::new(world, "image", media[self.file.id()].clone(), is_device(false)),
+            base: SimDisk::file(world, "base", media[self.base.id()].clone()),
+            data: SimDisk::new(world, "data", media[self.data.id()].clone(), is_device(true)),
+        };
+        rig.file.set_data_start(self.data_start());
+        rig
+    }
+
+    fn data_start(&self) -> u64 {
+        self.file.world().state().disks[self.file.id()].data_start
+    }
+
+    /// The disks as they are now.
+    #[must_use]
+    pub fn media(&self) -> Vec<Medium> {
+        vec![self.file.content(), self.base.content(), self.data.content()]
+    }
+
+    /// Opens the image.
+    pub async fn open(&self, writable: bool, cache: CacheMode) -> Result<SimImage> {
+        let head = read_head(&self.file).await?;
+        let mut base: Option<Box<dyn BaseSource>> = None;
+        if head.needs_base() {
+            base = Some(Box::new(RawSource::new(self.base.clone()).await?));
+        }
+        let data = self.shape.data_file.then(|| self.data.clone());
+        Image::open(self.file.clone(), head, data, base, OpenOptions { writable, cache }).await
+    }
+}
+
+/// The whole content of the disk.
+pub async fn read_all(image: &SimImage) -> Result<Vec<u8>> {
+    let buf = image.read(IoBufMut::zeroed(image.size() as usize), 0).await?;
+    Ok(buf.as_slice().to_vec())
+}

@@ -1,0 +1,169 @@
+//! Geometries of images, drawn at random from the sizes that are hard.
+
+use std::fmt;
+
+use fvd::format::LayoutOptions;
+use fvd::image::{CacheMode, CreateOptions};
+
+use crate::medium::SECTOR;
+
+/// Everything that is fixed when an image is created, and the cache mode.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// Bytes of the disk.
+    pub virtual_size: u64,
+    /// Bytes of the base, which need not be a multiple of anything.
+    pub base_size: Option<u64>,
+    /// Bytes of a block.
+    pub block_size: u64,
+    /// Whether there is a table.
+    pub compact: bool,
+    /// Bytes of a chunk.
+    pub chunk_size: u64,
+    /// Bytes by which the file of a compact image grows.
+    pub grow_unit: u64,
+    /// As the option `journal_size`: negative for none, 0 for the default.
+    pub journal_size: i64,
+    /// Whether the data lies in a file of its own.
+    pub data_file: bool,
+    /// Whether the data lies on a device, with rubbish on it.
+    pub device: bool,
+    /// Length of regions that are searched for zeros.
+    pub detect_sparse_hole: Option<u64>,
+    /// When writes become durable.
+    pub cache: CacheMode,
+}
+
+fn pick<T: Copy>(rng: &mut fastrand::Rng, choices: &[T]) -> T {
+    choices[rng.usize(..choices.len())]
+}
+
+impl Shape {
+    /// A geometry.
+    #[must_use]
+    pub fn random(rng: &mut fastrand::Rng) -> Self {
+        let compact = rng.u8(..10) < 6;
+        let crowded = compact && rng.u8(..8) == 0;
+        let (block_size, chunk_size) = if crowded {
+            // Blocks that touch more chunks than a journal sector has room for.
+            (pick(rng, &[512 << 10, 1 << 20, 500 << 10]), 4096)
+        } else {
+            let block = pick(rng, &[512, 1024, 7680, 15_872, 65_024, 65_536]);
+            (block, pick(rng, &[4096, 8192, 12_288, 65_536, 1 << 20]))
+        };
+        let sizes: &[u64] = if crowded {
+            &[1024, 1536]
+        } else {
+            &[64, 128, 200, 384, 512]
+        };
+        let virtual_size = pick(rng, sizes) * 1024 + rng.u64(..8) * SECTOR;
+        let base_size = Self::base(rng, virtual_size, crowded);
+        let sparse = base_size.is_some() && !compact && rng.u8(..4) == 0;
+        Self {
+            virtual_size,
+            base_size,
+            block_size,
+            compact,
+            chunk_size,
+            grow_unit: chunk_size * pick(rng, &[1, 2, 5, 100]),
+            journal_size: pick(rng, &[4096, 4096, 8192, 8192, 0, -1]),
+            data_file: rng.u8(..3) == 0,
+            device: rng.u8(..6) == 0,
+            detect_sparse_hole: sparse.then(|| pick(rng, &[512, 4096, 65_536])),
+            cache: if rng.u8(..4) == 0 {
+                CacheMode::Writethrough
+            } else {
+                CacheMode::Writeback
+            },
+        }
+    }
+
+    fn base(rng: &mut fastrand::Rng, virtual_size: u64, crowded: bool) -> Option<u64> {
+        match rng.u8(..8) {
+            0 | 1 if !crowded => None,
+            2 | 3 => Some(virtual_size),
+            4 => Some(virtual_size + rng.u64(1..100_000)),
+            // Shorter, with an end within a sector or a block.
+            5 | 6 => Some(rng.u64(1..virtual_size)),
+            _ => Some((rng.u64(1..virtual_size) / SECTOR * SECTOR).max(SECTOR)),
+        }
+    }
+
+    /// What `fvd::image::create` is to be told.
+    #[must_use]
+    pub fn create_options(&self) -> CreateOptions {
+        CreateOptions {
+            layout: LayoutOptions {
+                virtual_size: self.virtual_size,
+                base_size: self.base_size,
+                block_size: self.base_size.map(|_| self.block_size),
+                compact: self.compact,
+                chunk_size: self.compact.then_some(self.chunk_size),
+                storage_grow_unit: self.compact.then_some(self.grow_unit),
+                journal_size: Some(self.journal_size),
+            },
+            base_img: self.base_size.map_or("", |_| "base").into(),
+            base_img_fmt: self.base_size.map_or("", |_| "raw").into(),
+            data_file: if self.data_file { "data".into() } else { "".into() },
+            data_file_fmt: if self.data_file { "raw".into() } else { String::new() },
+            detect_sparse_hole: self.detect_sparse_hole,
+            ..CreateOptions::default()
+        }
+    }
+
+    /// Bytes of a device that has room for the data and, unless there is a data file, metadata.
+    #[must_use]
+    pub fn device_size(&self) -> u64 {
+        let metadata = if self.journal_size == 0 { 17 << 20 } else { 128 << 10 };
+        let data = self.virtual_size.next_multiple_of(self.chunk_size.max(4096));
+        metadata + data
+    }
+
+    /// Names of what is special about it, to count what has been covered.
+    #[must_use]
+    pub fn features(&self) -> Vec<String> {
+        let mut names = vec![format!("block {}", self.block_size)];
+        names.push(match self.base_size {
+            None => "base none".into(),
+            Some(size) if size < self.virtual_size => "base smaller".into(),
+            Some(size) if size == self.virtual_size => "base equal".into(),
+            Some(_) => "base larger".into(),
+        });
+        if self.base_size.is_some_and(|size| !size.is_multiple_of(SECTOR)) {
+            names.push("base odd".into());
+        }
+        names.push(if self.compact {
+            format!("chunk {}", self.chunk_size)
+        } else {
+            "not compact".into()
+        });
+        names.push(match self.journal_size {
+            0 => "journal default".into(),
+            size if size < 0 => "journal none".into(),
+            size => format!("journal {size}"),
+        });
+        names.push(if self.data_file {
+            "data file".into()
+        } else {
+            "data inside".into()
+        });
+        if self.device {
+            names.push("device".into());
+        }
+        if self.detect_sparse_hole.is_some() {
+            names.push("detect_sparse_hole".into());
+        }
+        names.push(format!("{:?}", self.cache).to_lowercase());
+        names
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "size {}, {}", self.virtual_size, self.features().join(", "))?;
+        if let Some(size) = self.base_size {
+            write!(f, ", base size {size}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,96 @@
+//! Invariants of an image on disk, checked without the engine.
+
+use std::collections::BTreeMap;
+
+use fvd::format::{Entry, Geometry, Header, Record, Region, SECTOR, journal};
+
+use crate::medium::Medium;
+
+/// Checks header, table and journal of an image, its journal replayed unless it is marked clean.
+/// `data` is the separate data file. Gives a text for people where something is wrong.
+pub fn verify(image: &Medium, data: Option<&Medium>, must_be_clean: bool) -> Result<(), String> {
+    let bytes = read(
+        image,
+        Region {
+            offset: 0,
+            size: fvd::format::HEADER_SIZE,
+        },
+    );
+    let header = Header::decode(&bytes).map_err(|error| error.to_string())?;
+    let geometry = Geometry::new(&header, image.size()).map_err(|error| error.to_string())?;
+    if must_be_clean && !header.clean_shutdown && geometry.journal.is_some() {
+        return Err("the image is not marked clean".into());
+    }
+    let Some(region) = geometry.table else {
+        return Ok(());
+    };
+    let mut table = decode_table(&read(image, region));
+    if let Some(region) = geometry.journal.filter(|_| !header.clean_shutdown) {
+        replay(&read(image, region), &mut table, geometry.chunks)?;
+    }
+    check_table(&table, &geometry, data.unwrap_or(image).size())
+}
+
+fn read(medium: &Medium, region: Region) -> Vec<u8> {
+    let mut bytes = vec![0; region.size as usize];
+    medium.read(&mut bytes, region.offset);
+    bytes
+}
+
+fn decode_table(bytes: &[u8]) -> Vec<Entry> {
+    let (words, _) = bytes.as_chunks::<4>();
+    words
+        .iter()
+        .map(|word| Entry::from_disk(u32::from_le_bytes(*word)))
+        .collect()
+}
+
+/// Applies table records. An entry that is allocated never changes: that is an invariant too.
+fn replay(bytes: &[u8], table: &mut [Entry], chunks: u64) -> Result<(), String> {
+    let (sectors, _) = bytes.as_chunks::<{ SECTOR as usize }>();
+    let records = sectors
+        .iter()
+        .filter(|sector| sector[0] != 0)
+        .flat_map(journal::decode_sector);
+    for record in records {
+        let Record::Table(record) = record else {
+            continue;
+        };
+        for (index, entry) in (u64::from(record.first)..).zip(record.entries) {
+            if index >= chunks {
+                return Err(format!("a journal record names chunk {index} of {chunks}"));
+            }
+            let Some(number) = entry.number() else {
+                continue;
+            };
+            let slot = &mut table[index as usize];
+            if slot.number().is_some_and(|old| old != number) {
+                return Err(format!(
+                    "chunk {index} lies at {slot:?} and, says the journal, at {number}"
+                ));
+            }
+            *slot = entry;
+        }
+    }
+    Ok(())
+}
+
+fn check_table(table: &[Entry], geometry: &Geometry, data_len: u64) -> Result<(), String> {
+    let mut owners = BTreeMap::new();
+    for (chunk, entry) in table.iter().enumerate() {
+        let Some(number) = entry.number() else {
+            continue;
+        };
+        if chunk as u64 >= geometry.chunks {
+            return Err(format!("the padding of the table holds {entry:?} at {chunk}"));
+        }
+        if let Some(other) = owners.insert(number, chunk) {
+            return Err(format!("chunks {other} and {chunk} share storage chunk {number}"));
+        }
+        let end = geometry.data_offset + (u64::from(number) + 1) * geometry.chunk_size;
+        if end > data_len {
+            return Err(format!("chunk {chunk} ends at {end}, the file at {data_len}"));
+        }
+    }
+    Ok(())
+}

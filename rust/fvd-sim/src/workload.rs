@@ -1,0 +1,242 @@
+//! Requests, drawn at random, and the tasks that carry them out and tell the model.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use fvd::image::CacheMode;
+use fvd::storage::IoBufMut;
+
+use crate::medium::SECTOR;
+use crate::model::Model;
+use crate::rig::SimImage;
+use crate::shape::Shape;
+
+/// A request of the guest.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// Bytes at an offset; they follow from the number.
+    Write {
+        /// Bytes from the start of the disk.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+        /// What the content follows from.
+        content: u64,
+    },
+    /// Zeros.
+    Zero {
+        /// Bytes from the start of the disk.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+    },
+    /// A read that is compared with the model.
+    Read {
+        /// Bytes from the start of the disk.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+    },
+    /// A flush.
+    Flush,
+}
+
+/// What concurrent tasks share.
+pub struct Shared {
+    /// The reference.
+    pub model: Model,
+    /// The first thing found wrong.
+    pub wrong: Option<String>,
+    /// Errors that requests got.
+    pub errors: Vec<fvd::Error>,
+    /// Prints requests.
+    pub trace: bool,
+}
+
+/// A [`Shared`] among the tasks of one thread.
+pub type SharedRef = Rc<RefCell<Shared>>;
+
+/// Draws requests for one image.
+pub struct Generator {
+    shape: Shape,
+    rng: fastrand::Rng,
+    /// Places where much happens, so that requests meet.
+    hot: Vec<u64>,
+    number: u64,
+}
+
+impl Generator {
+    /// Requests for disks of this shape.
+    #[must_use]
+    pub fn new(shape: &Shape, seed: u64) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut hot = Vec::new();
+        let base_end = shape.base_size.unwrap_or(0).next_multiple_of(SECTOR);
+        for _ in 0..rng.usize(1..5) {
+            let unit = if rng.bool() { shape.block_size } else { shape.chunk_size };
+            hot.push(match rng.u8(..6) {
+                0 => rng.u64(..shape.virtual_size),
+                1 => base_end,
+                _ => rng.u64(..=shape.virtual_size / unit) * unit,
+            });
+        }
+        Self {
+            shape: shape.clone(),
+            rng,
+            hot,
+            number: 0,
+        }
+    }
+
+    /// A request. `model` says where writes of parts of a sector are possible now.
+    pub fn next(&mut self, model: &Model) -> Request {
+        let kind = self.rng.u8(..100);
+        if kind < 17 {
+            return Request::Flush;
+        }
+        let (offset, len) = self.range();
+        match kind {
+            17..33 => Request::Read { offset, len },
+            _ if model.meets_part(offset, offset + len) => Request::Read { offset, len },
+            33..47 => Request::Zero { offset, len },
+            _ => {
+                self.number += 1;
+                let content = self.rng.u64(..1 << 40) << 20 | self.number;
+                Request::Write { offset, len, content }
+            }
+        }
+    }
+
+    fn range(&mut self) -> (u64, u64) {
+        let rng = &mut self.rng;
+        let size = self.shape.virtual_size;
+        let unit = if self.shape.compact && rng.bool() {
+            self.shape.chunk_size
+        } else {
+            self.shape.block_size
+        };
+        let longest = match rng.u8(..10) {
+            0..5 => 8 * SECTOR,
+            5..8 => 64 * SECTOR,
+            _ => 5 * unit,
+        };
+        let centre = if rng.u8(..3) == 0 {
+            rng.u64(..size)
+        } else {
+            self.hot[rng.usize(..self.hot.len())]
+        };
+        let len = rng.u64(1..=longest.min(size).min(160 << 10));
+        let offset = centre.saturating_sub(rng.u64(..=len)).min(size - 1);
+        let len = len.min(size - offset);
+        if rng.u8(..8) == 0 {
+            return (offset, len);
+        }
+        let start = offset / SECTOR * SECTOR;
+        (start, (offset + len).next_multiple_of(SECTOR) - start)
+    }
+}
+
+/// The bytes of a write: no two writes share one, nor do two sectors of a write.
+#[must_use]
+pub fn content(number: u64, len: u64) -> Vec<u8> {
+    let mut bytes = vec![0; len as usize];
+    fastrand::Rng::with_seed(number).fill(&mut bytes);
+    bytes
+}
+
+/// Ends a request in the model when its task is dropped: it was cancelled.
+struct Guard<'a> {
+    shared: &'a SharedRef,
+    fail: Option<(fn(&mut Model, u64), u64)>,
+}
+
+impl<'a> Guard<'a> {
+    fn new(shared: &'a SharedRef, fail: fn(&mut Model, u64), id: u64) -> Self {
+        Self {
+            shared,
+            fail: Some((fail, id)),
+        }
+    }
+
+    fn disarm(mut self) {
+        self.fail = None;
+    }
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        if let Some((fail, id)) = self.fail.take() {
+            fail(&mut self.shared.borrow_mut().model, id);
+        }
+    }
+}
+
+/// Carries out one request.
+pub async fn perform(request: Request, image: Rc<SimImage>, cache: CacheMode, shared: SharedRef) {
+    if shared.borrow().trace {
+        eprintln!("       request {request:?}");
+    }
+    let label = format!("{request:?}");
+    let result = match request {
+        Request::Write {
+            offset,
+            len,
+            content: number,
+        } => {
+            let bytes = Bytes::from(content(number, len));
+            let id = shared.borrow_mut().model.begin_write(offset, &bytes);
+            let guard = Guard::new(&shared, Model::fail_write, id);
+            let result = image.write(bytes, offset).await;
+            end_write(guard, id, cache, result)
+        }
+        Request::Zero { offset, len } => {
+            let id = shared.borrow_mut().model.begin_write(offset, &vec![0; len as usize]);
+            let guard = Guard::new(&shared, Model::fail_write, id);
+            let result = image.write_zeroes(offset, len).await;
+            end_write(guard, id, cache, result)
+        }
+        Request::Read { offset, len } => read(&shared, &image, offset, len).await,
+        Request::Flush => {
+            let id = shared.borrow_mut().model.begin_flush();
+            let guard = Guard::new(&shared, Model::fail_flush, id);
+            let result = image.flush().await;
+            if result.is_ok() {
+                guard.disarm();
+                shared.borrow_mut().model.ack_flush(id);
+            }
+            result
+        }
+    };
+    if shared.borrow().trace {
+        eprintln!("       ended   {label}: {result:?}");
+    }
+    if let Err(error) = result {
+        shared.borrow_mut().errors.push(error);
+    }
+}
+
+fn end_write(guard: Guard<'_>, id: u64, cache: CacheMode, result: fvd::Result<()>) -> fvd::Result<()> {
+    if result.is_ok() {
+        let shared = guard.shared;
+        guard.disarm();
+        shared
+            .borrow_mut()
+            .model
+            .ack_write(id, cache == CacheMode::Writethrough);
+    }
+    result
+}
+
+async fn read(shared: &SharedRef, image: &SimImage, offset: u64, len: u64) -> fvd::Result<()> {
+    let id = shared.borrow_mut().model.begin_read(offset, len);
+    let guard = Guard::new(shared, Model::fail_read, id);
+    let buf = image.read(IoBufMut::zeroed(len as usize), offset).await?;
+    guard.disarm();
+    let mut shared = shared.borrow_mut();
+    if let Err(mismatch) = shared.model.end_read(id, buf.as_slice()) {
+        let text = format!("a read of {len} bytes at {offset}: {}", mismatch.detail);
+        shared.wrong.get_or_insert(text);
+    }
+    Ok(())
+}

@@ -1,0 +1,527 @@
+//! All disks of one image, and their operations in flight.
+//!
+//! A disk has a *durable* content, as of the last completed sync, the *current* one that reads see,
+//! and for each sector the versions it had in between. A sync covers what had completed when it was
+//! submitted. Every submission and every completion is a step: a power cut can come between any
+//! two of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use bytes::Bytes;
+use fvd::Error;
+use fvd::storage::IoBufMut;
+
+use crate::fault::{Faults, Lie};
+use crate::medium::{Medium, SECTOR, Sector};
+
+/// Index of a disk in its world.
+pub(crate) type DiskId = usize;
+
+/// What an operation gives back: the buffer of a read.
+pub(crate) type Outcome = fvd::Result<Option<IoBufMut>>;
+
+/// A handle to the disks and their operations.
+#[derive(Clone, Default)]
+pub struct World(Arc<Mutex<State>>);
+
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) rng: fastrand::Rng,
+    /// Operations wait for [`World::complete_one`]; else they complete at once.
+    queueing: bool,
+    pub(crate) disks: Vec<Disk>,
+    pub(crate) flights: Vec<Flight>,
+    finished: BTreeMap<u64, Outcome>,
+    step: u64,
+    /// Counts what can make a difference to a power cut.
+    pub(crate) changes: u64,
+    operations: u64,
+    syncs: u64,
+    pub(crate) faults: Faults,
+    lie: Lie,
+    /// The power is gone: nothing that is dropped from here on has an effect.
+    dead: bool,
+    trace: bool,
+    digest: u64,
+}
+
+pub(crate) struct Disk {
+    pub(crate) path: PathBuf,
+    pub(crate) is_device: bool,
+    /// Bytes below are metadata: for power cuts that keep only the one or the other.
+    pub(crate) data_start: u64,
+    pub(crate) durable: Medium,
+    durable_at: u64,
+    pub(crate) current: Medium,
+    pub(crate) pending: BTreeMap<u64, Vec<Version>>,
+    /// Lengths since the last sync, with the step at which they came.
+    pub(crate) lengths: Vec<(u64, u64)>,
+    /// Sectors that a failed sync has given up: they are durable only when written again.
+    stuck: BTreeSet<u64>,
+    previous_sync: u64,
+}
+
+/// A content that a sector has had since the last sync.
+pub(crate) struct Version {
+    pub(crate) bytes: Sector,
+    pub(crate) operation: u64,
+    completed: u64,
+}
+
+#[derive(Debug)]
+pub(crate) enum Action {
+    Read(Option<IoBufMut>),
+    Write(Bytes),
+    Zero(u64),
+    Sync,
+    SetLen(u64),
+}
+
+impl Action {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Read(_) => "read",
+            Self::Write(_) => "write",
+            Self::Zero(_) => "write zeros",
+            Self::Sync => "sync",
+            Self::SetLen(_) => "change the length",
+        }
+    }
+}
+
+pub(crate) struct Flight {
+    pub(crate) id: u64,
+    pub(crate) disk: DiskId,
+    pub(crate) action: Action,
+    pub(crate) offset: u64,
+    submitted: u64,
+    /// For a sync: the content that it makes durable.
+    snapshot: Option<Medium>,
+    waker: Option<Waker>,
+}
+
+impl World {
+    /// A world whose operations complete at once.
+    #[must_use]
+    pub fn immediate() -> Self {
+        Self::default()
+    }
+
+    /// A world whose random decisions follow from `seed`; operations complete at once until
+    /// [`World::set_queueing`].
+    #[must_use]
+    pub fn seeded(seed: u64) -> Self {
+        let world = Self::default();
+        world.state().rng = fastrand::Rng::with_seed(seed);
+        world
+    }
+
+    /// Whether operations wait for [`World::complete_one`].
+    pub fn set_queueing(&self, queueing: bool) {
+        self.state().queueing = queueing;
+    }
+
+    /// Errors from here on; counting starts anew.
+    pub fn set_faults(&self, faults: Faults) {
+        let mut state = self.state();
+        state.faults = faults;
+        state.operations = 0;
+    }
+
+    /// The medium breaks its contract from here on; syncs are counted anew.
+    pub fn set_lie(&self, lie: Lie) {
+        let mut state = self.state();
+        state.lie = lie;
+        state.syncs = 0;
+    }
+
+    /// Prints every operation.
+    pub fn set_trace(&self, trace: bool) {
+        self.state().trace = trace;
+    }
+
+    /// Steps so far: submissions and completions.
+    #[must_use]
+    pub fn step(&self) -> u64 {
+        self.state().step
+    }
+
+    /// Grows with everything that can make a difference to a power cut.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.state().changes
+    }
+
+    /// Operations completed since the last [`World::set_faults`].
+    #[must_use]
+    pub fn operations(&self) -> u64 {
+        self.state().operations
+    }
+
+    /// A number that depends on everything that has happened.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        self.state().digest
+    }
+
+    /// Whether an operation is in flight.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        !self.state().flights.is_empty()
+    }
+
+    /// Completes one operation in flight, picked at random. False if there was none.
+    pub fn complete_one(&self) -> bool {
+        let waker = {
+            let mut state = self.state();
+            if state.flights.is_empty() {
+                return false;
+            }
+            let count = state.flights.len();
+            let index = state.rng.usize(..count);
+            let mut flight = state.flights.swap_remove(index);
+            let waker = flight.waker.take();
+            let id = flight.id;
+            let outcome = state.complete(flight);
+            state.finished.insert(id, outcome);
+            waker
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        true
+    }
+
+    /// Cuts the power: tasks can be dropped without any effect on the disks.
+    pub fn kill(&self) {
+        self.state().dead = true;
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn add_disk(&self, path: PathBuf, medium: Medium, is_device: bool) -> DiskId {
+        let mut state = self.state();
+        state.disks.push(Disk {
+            path,
+            is_device,
+            data_start: 0,
+            durable: medium.clone(),
+            durable_at: 0,
+            current: medium,
+            pending: BTreeMap::new(),
+            lengths: Vec::new(),
+            stuck: BTreeSet::new(),
+            previous_sync: 0,
+        });
+        state.disks.len() - 1
+    }
+}
+
+impl State {
+    /// Starts an operation; the result of one that ends at once.
+    pub(crate) fn submit(&mut self, disk: DiskId, action: Action, offset: u64) -> (u64, Option<Outcome>) {
+        self.step += 1;
+        let id = self.step;
+        self.note("submit", disk, &action, offset);
+        if !matches!(action, Action::Read(_)) {
+            self.changes += 1;
+        }
+        let flight = Flight {
+            id,
+            disk,
+            submitted: id,
+            snapshot: matches!(action, Action::Sync).then(|| self.disks[disk].current.clone()),
+            action,
+            offset,
+            waker: None,
+        };
+        if !self.queueing {
+            return (id, Some(self.complete(flight)));
+        }
+        self.flights.push(flight);
+        (id, None)
+    }
+
+    /// The result of an operation, or None and a promise to wake.
+    pub(crate) fn poll(&mut self, id: u64, waker: &Waker) -> Option<Outcome> {
+        if let Some(outcome) = self.finished.remove(&id) {
+            return Some(outcome);
+        }
+        let flight = self.flights.iter_mut().find(|flight| flight.id == id);
+        flight.expect("an operation is in flight until it is finished").waker = Some(waker.clone());
+        None
+    }
+
+    /// The caller has lost interest: the operation ends now, done in part. None lands later.
+    pub(crate) fn cancel(&mut self, id: u64) {
+        self.finished.remove(&id);
+        if self.dead {
+            return;
+        }
+        if let Some(index) = self.flights.iter().position(|flight| flight.id == id) {
+            let flight = self.flights.swap_remove(index);
+            self.step += 1;
+            self.changes += 1;
+            if !matches!(flight.action, Action::Sync) {
+                self.land_in_part(&flight);
+            }
+        }
+    }
+
+    fn note(&mut self, what: &str, disk: DiskId, action: &Action, offset: u64) {
+        let len = match action {
+            Action::Read(buf) => buf.as_ref().map_or(0, IoBufMut::len) as u64,
+            Action::Write(bytes) => bytes.len() as u64,
+            Action::Zero(len) | Action::SetLen(len) => *len,
+            Action::Sync => 0,
+        };
+        for word in [disk as u64, offset, len, u64::from(what.as_bytes()[0])] {
+            self.digest = (self.digest ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
+        }
+        if self.trace {
+            let path = self.disks[disk].path.display();
+            eprintln!(
+                "{:6} {what:8} {} {path} offset {offset} len {len}",
+                self.step,
+                action.name()
+            );
+        }
+    }
+
+    fn complete(&mut self, flight: Flight) -> Outcome {
+        self.step += 1;
+        self.operations += 1;
+        self.note("complete", flight.disk, &flight.action, flight.offset);
+        if !matches!(flight.action, Action::Read(_)) {
+            self.changes += 1;
+        }
+        if let Some(errno) = self.fault(&flight) {
+            self.land_in_part(&flight);
+            let error = Error::io(flight.action.name(), std::io::Error::from_raw_os_error(errno));
+            return Err(error
+                .with_path(&self.disks[flight.disk].path)
+                .with_offset(flight.offset));
+        }
+        match flight.action {
+            Action::Read(buf) => return Ok(buf.map(|buf| self.read(flight.disk, buf, flight.offset))),
+            Action::Sync => self.finish_sync(flight),
+            _ => self.land(&flight, |_| true),
+        }
+        Ok(None)
+    }
+
+    fn fault(&mut self, flight: &Flight) -> Option<i32> {
+        let disk = &self.disks[flight.disk];
+        let number = self.operations;
+        if self.faults.fail_at == Some(number) || self.faults.fail_from.is_some_and(|first| number >= first) {
+            return Some(libc::EIO);
+        }
+        let Action::Write(bytes) = &flight.action else {
+            return None;
+        };
+        let end = flight.offset + bytes.len() as u64;
+        if disk.is_device && end > disk.current.size() {
+            return Some(libc::ENOSPC);
+        }
+        if let Some(space) = &mut self.faults.space {
+            let needed = disk.current.missing_pages(flight.offset, end) * 4096;
+            if needed > *space {
+                return Some(libc::ENOSPC);
+            }
+            *space -= needed;
+        }
+        None
+    }
+
+    /// Each sector comes from before or after the writes that are in flight.
+    fn read(&mut self, disk: DiskId, mut buf: IoBufMut, offset: u64) -> IoBufMut {
+        let end = offset + buf.len() as u64;
+        let racing = self
+            .flights
+            .iter()
+            .any(|flight| flight.disk == disk && flight.touches(offset, end));
+        if !racing {
+            self.disks[disk].current.read(buf.as_mut_slice(), offset);
+            return buf;
+        }
+        let mut view = self.disks[disk].current.clone();
+        for flight in self
+            .flights
+            .iter()
+            .filter(|flight| flight.disk == disk && flight.touches(offset, end))
+        {
+            for sector in flight.sectors() {
+                if self.rng.bool() {
+                    flight.patch(&mut view, sector);
+                }
+            }
+        }
+        view.read(buf.as_mut_slice(), offset);
+        buf
+    }
+
+    /// A failed or cancelled operation: any of its sectors may have been written.
+    fn land_in_part(&mut self, flight: &Flight) {
+        match flight.action {
+            Action::Sync => {
+                let disk = &mut self.disks[flight.disk];
+                disk.stuck.extend(disk.pending.keys());
+            }
+            Action::SetLen(_) if self.rng.bool() => {}
+            Action::SetLen(_) | Action::Write(_) | Action::Zero(_) => {
+                let mut coin = self.rng.fork();
+                self.land(flight, |_| coin.bool());
+            }
+            Action::Read(_) => {}
+        }
+    }
+
+    /// Applies a write, a zeroing or a change of length to the current content.
+    fn land(&mut self, flight: &Flight, mut wanted: impl FnMut(u64) -> bool) {
+        let step = self.step;
+        let disk = &mut self.disks[flight.disk];
+        let old_len = disk.current.size();
+        if let Action::SetLen(len) = flight.action {
+            disk.set_len(flight, len, step);
+            return;
+        }
+        let mut end = old_len;
+        for sector in flight.sectors() {
+            if !wanted(sector) || disk.is_idle_hole(flight, sector) {
+                continue;
+            }
+            // Of writes that were in flight together, any one may be the last.
+            let overlapped = disk.pending.get(&sector).and_then(|versions| versions.last());
+            let concurrent = overlapped.is_some_and(|version| version.completed > flight.submitted);
+            if concurrent && flight.covers(sector) && self.rng.bool() {
+                continue;
+            }
+            flight.patch(&mut disk.current, sector);
+            disk.stuck.remove(&sector);
+            disk.push_version(sector, flight.id, step);
+            end = end.max(flight.end().min((sector + 1) * SECTOR));
+        }
+        if matches!(flight.action, Action::Write(_)) && end > old_len {
+            disk.current.set_size(end);
+            disk.lengths.push((end, step));
+        }
+    }
+
+    fn finish_sync(&mut self, flight: Flight) {
+        self.syncs += 1;
+        let snapshot = flight.snapshot.expect("a sync has the content that it makes durable");
+        let disk = &mut self.disks[flight.disk];
+        let previous = std::mem::replace(&mut disk.previous_sync, flight.submitted);
+        let first_data = disk.data_start / SECTOR;
+        match self.lie {
+            Lie::DropEverySync => {}
+            Lie::DropSync(nth) if nth == self.syncs => {}
+            Lie::None | Lie::DropSync(_) => disk.sync(snapshot, flight.submitted, |_, _| false),
+            Lie::DataLagsBehind => disk.sync(snapshot, flight.submitted, |sector, version| {
+                sector >= first_data && version.completed > previous
+            }),
+            Lie::MetadataIsNotSynced => disk.sync(snapshot, flight.submitted, |sector, _| sector < first_data),
+        }
+    }
+}
+
+impl Disk {
+    fn push_version(&mut self, sector: u64, operation: u64, completed: u64) {
+        let bytes = self.current.sector(sector);
+        self.pending.entry(sector).or_default().push(Version {
+            bytes,
+            operation,
+            completed,
+        });
+    }
+
+    /// Zeroing a hole that nobody has written to since the last sync.
+    fn is_idle_hole(&self, flight: &Flight, sector: u64) -> bool {
+        matches!(flight.action, Action::Zero(_))
+            && !self.current.has_storage(sector)
+            && !self.pending.contains_key(&sector)
+    }
+
+    fn set_len(&mut self, flight: &Flight, len: u64, step: u64) {
+        let old = self.current.size();
+        let lost: Vec<u64> = (len / SECTOR..old.div_ceil(SECTOR))
+            .filter(|&sector| self.current.has_storage(sector) || self.pending.contains_key(&sector))
+            .collect();
+        self.current.set_size(len);
+        for sector in lost {
+            self.push_version(sector, flight.id, step);
+        }
+        self.lengths.push((len, step));
+    }
+
+    /// Makes `snapshot`, taken at step `submitted`, durable, but for sectors that a failed sync has
+    /// given up and those with a last version that is `exempt`.
+    fn sync(&mut self, snapshot: Medium, submitted: u64, exempt: impl Fn(u64, &Version) -> bool) {
+        if submitted < self.durable_at {
+            return;
+        }
+        self.durable_at = submitted;
+        let old = std::mem::replace(&mut self.durable, snapshot);
+        let len = self.durable.size();
+        let stuck = &self.stuck;
+        let durable = &mut self.durable;
+        self.pending.retain(|&sector, versions| {
+            let last = versions.iter().rev().find(|version| version.completed <= submitted);
+            if stuck.contains(&sector) || last.is_some_and(|version| exempt(sector, version)) {
+                if sector * SECTOR < len {
+                    durable.set_sector(sector, &old.sector(sector));
+                }
+                return true;
+            }
+            versions.retain(|version| version.completed > submitted);
+            !versions.is_empty()
+        });
+        self.durable.zero(len, len.next_multiple_of(SECTOR));
+        self.lengths.retain(|(_, step)| *step > submitted);
+    }
+}
+
+impl Flight {
+    pub(crate) fn end(&self) -> u64 {
+        match &self.action {
+            Action::Write(bytes) => self.offset + bytes.len() as u64,
+            Action::Zero(len) => self.offset + len,
+            Action::Read(_) | Action::Sync | Action::SetLen(_) => self.offset,
+        }
+    }
+
+    fn touches(&self, start: u64, end: u64) -> bool {
+        self.offset < end && start < self.end()
+    }
+
+    pub(crate) fn sectors(&self) -> std::ops::Range<u64> {
+        if self.offset == self.end() {
+            return 0..0;
+        }
+        self.offset / SECTOR..self.end().div_ceil(SECTOR)
+    }
+
+    fn covers(&self, sector: u64) -> bool {
+        self.offset <= sector * SECTOR && (sector + 1) * SECTOR <= self.end()
+    }
+
+    /// Applies the part of a write or a zeroing that lies in `sector`. A write may leave the
+    /// length too long, which the caller sets right; a zeroing does not extend.
+    pub(crate) fn patch(&self, medium: &mut Medium, sector: u64) {
+        let start = self.offset.max(sector * SECTOR);
+        let end = self.end().min((sector + 1) * SECTOR);
+        match &self.action {
+            Action::Write(bytes) => {
+                let part = (start - self.offset) as usize..(end - self.offset) as usize;
+                medium.write(&bytes[part], start);
+            }
+            Action::Zero(_) => medium.zero(start, end.min(medium.size())),
+            Action::Read(_) | Action::Sync | Action::SetLen(_) => {}
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Power cuts at every boundary between operations of random workloads.
+//!
+//! `FVD_CRASH_IMAGES`: how many crash images to check at least. `FVD_CRASH_START`: the first seed.
+//! `FVD_CRASH_SEED=SEED[:BOUNDARY[:CUT]]`: only this one, with a trace.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use fvd_sim::run::{Plan, Report, run};
+
+const IMAGES: u64 = 10_000;
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
+}
+
+fn checked(plan: &Plan) -> Result<Report, String> {
+    match catch_unwind(AssertUnwindSafe(|| run(plan))) {
+        Ok(Ok(report)) => Ok(report),
+        Ok(Err(failure)) => Err(failure.to_string()),
+        Err(_) => Err(format!("seed {0}: a panic\nreplay: make crash SEED={0}", plan.seed)),
+    }
+}
+
+fn replay(text: &str) {
+    let mut parts = text.split(':').map(|part| part.parse().expect("SEED[:BOUNDARY[:CUT]]"));
+    let mut plan = Plan::new(parts.next().expect("split gives a part"));
+    plan.only = parts.next().map(|boundary| (boundary, parts.next()));
+    plan.trace = true;
+    match checked(&plan) {
+        Ok(report) => println!("seed {}: no fault in {} crash images", plan.seed, report.images),
+        Err(failure) => panic!("{failure}"),
+    }
+}
+
+#[derive(Default)]
+struct Total {
+    report: Report,
+    seeds: u64,
+    features: BTreeMap<String, u64>,
+    failures: Vec<String>,
+}
+
+impl Total {
+    fn add(&mut self, report: &Report) {
+        self.seeds += 1;
+        self.report.images += report.images;
+        self.report.boundaries += report.boundaries;
+        self.report.sessions += report.sessions;
+        self.report.requests += report.requests;
+        for name in &report.features {
+            *self.features.entry(name.clone()).or_default() += report.images;
+        }
+    }
+}
+
+#[test]
+fn after_a_power_cut_at_any_boundary_every_sector_has_an_allowed_content() {
+    if let Ok(text) = std::env::var("FVD_CRASH_SEED") {
+        return replay(&text);
+    }
+    let wanted = number("FVD_CRASH_IMAGES", IMAGES);
+    let first = number("FVD_CRASH_START", 1);
+    let most_failures = number("FVD_CRASH_FAILURES", 1) as usize;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let next = AtomicU64::new(first);
+    let done = AtomicBool::new(false);
+    let total = Mutex::new(Total::default());
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    let result = checked(&Plan::new(seed));
+                    let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
+                    match result {
+                        Ok(report) => total.add(&report),
+                        Err(failure) => {
+                            eprintln!("{failure}\n");
+                            total.failures.push(failure);
+                        }
+                    }
+                    if total.report.images >= wanted || total.failures.len() >= most_failures {
+                        done.store(true, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    let total = total.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let Report {
+        images,
+        boundaries,
+        sessions,
+        requests,
+        ..
+    } = total.report;
+    println!(
+        "{images} crash images at {boundaries} boundaries: {} seeds from {first}, {sessions} sessions, {requests} requests",
+        total.seeds
+    );
+    for (name, images) in &total.features {
+        println!("{images:9}  {name}");
+    }
+    assert!(total.failures.is_empty(), "{}", total.failures.join("\n\n"));
+}
+
+#[test]
+fn the_same_seed_does_the_same() {
+    for seed in 0..6 {
+        let digests = [0, 1].map(|_| {
+            run(&Plan {
+                cuts: 0,
+                ..Plan::new(seed)
+            })
+            .expect("no fault")
+            .digest
+        });
+        assert_eq!(digests[0], digests[1], "seed {seed}");
+    }
+}

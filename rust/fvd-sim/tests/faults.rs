@@ -1,0 +1,265 @@
+//! Errors of the medium: they reach the caller, poison where they must, and lose nothing else.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use fvd::ErrorKind;
+use fvd::image::CacheMode;
+use fvd_sim::check::check_crashed;
+use fvd_sim::cut::Cut;
+use fvd_sim::executor::run_now;
+use fvd_sim::fault::Faults;
+use fvd_sim::model::Model;
+use fvd_sim::rig::{Rig, SimImage, read_all};
+use fvd_sim::shape::Shape;
+use fvd_sim::workload::{Generator, Request, Shared, SharedRef, content, perform};
+
+const KIB: u64 = 1024;
+
+fn plain() -> Shape {
+    Shape {
+        virtual_size: 128 * KIB,
+        base_size: Some(100 * KIB + 77),
+        block_size: 7680,
+        compact: false,
+        chunk_size: 12_288,
+        grow_unit: 12_288,
+        journal_size: 4096,
+        data_file: false,
+        device: false,
+        detect_sparse_hole: None,
+        cache: CacheMode::Writeback,
+    }
+}
+
+fn shapes() -> Vec<Shape> {
+    let compact = Shape {
+        compact: true,
+        ..plain()
+    };
+    vec![
+        plain(),
+        compact.clone(),
+        Shape {
+            data_file: true,
+            ..compact.clone()
+        },
+        Shape {
+            journal_size: -1,
+            ..compact.clone()
+        },
+        Shape {
+            base_size: None,
+            ..compact.clone()
+        },
+        Shape {
+            device: true,
+            ..compact.clone()
+        },
+        Shape {
+            cache: CacheMode::Writethrough,
+            ..compact
+        },
+    ]
+}
+
+fn shared(content: &[u8]) -> SharedRef {
+    Rc::new(RefCell::new(Shared {
+        model: Model::new(content),
+        wrong: None,
+        errors: Vec::new(),
+        trace: false,
+    }))
+}
+
+/// A small workload that meets every kind of operation: writes, a commit, a checkpoint.
+fn requests(shape: &Shape) -> Vec<Request> {
+    let mut requests = Vec::new();
+    let model = Model::new(&vec![0; shape.virtual_size as usize]);
+    let mut generator = Generator::new(shape, 7);
+    for number in 0..12 {
+        requests.push(generator.next(&model));
+        if number % 3 == 2 {
+            requests.push(Request::Flush);
+        }
+    }
+    requests
+}
+
+/// Opens, runs the workload and closes; errors go to `shared`.
+fn run_workload(rig: &Rig, shared: &SharedRef) {
+    let cache = rig.shape.cache;
+    let image = match run_now(rig.open(true, cache)) {
+        Ok(image) => Rc::new(image),
+        Err(error) => return shared.borrow_mut().errors.push(error),
+    };
+    for request in requests(&rig.shape) {
+        run_now(perform(request, image.clone(), cache, shared.clone()));
+    }
+    let id = shared.borrow_mut().model.begin_flush();
+    match run_now(image.close()) {
+        Ok(()) => shared.borrow_mut().model.ack_flush(id),
+        Err(error) => shared.borrow_mut().errors.push(error),
+    }
+}
+
+fn assert_consistent(rig: &Rig, shared: &SharedRef, what: &str) {
+    assert_eq!(shared.borrow().wrong, None, "{what}: {}", rig.shape);
+    let world = rig.file.world();
+    world.set_faults(Faults::default());
+    let cuts = [
+        Cut::Nothing,
+        Cut::Everything,
+        Cut::MetadataOnly,
+        Cut::Sectors(1),
+        Cut::Sectors(2),
+    ];
+    for cut in cuts {
+        let media = world.cut(cut);
+        if let Err(detail) = check_crashed(rig, &media, &shared.borrow().model, 0) {
+            panic!("{what}, {cut}: {}: {detail}", rig.shape);
+        }
+    }
+}
+
+/// A new image after the workload under `faults`.
+fn run_with(shape: &Shape, faults: Faults) -> (Rig, SharedRef) {
+    let (rig, content) = Rig::create(shape, 1);
+    let shared = shared(&content);
+    rig.file.world().set_faults(faults);
+    run_workload(&rig, &shared);
+    (rig, shared)
+}
+
+fn operations_of(shape: &Shape) -> u64 {
+    let (rig, shared) = run_with(shape, Faults::default());
+    let count = rig.file.world().operations();
+    assert!(shared.borrow().errors.is_empty());
+    assert_consistent(&rig, &shared, "no faults");
+    assert!(count > 20, "{count} operations are a workload");
+    count
+}
+
+#[test]
+fn an_error_of_any_one_operation_reaches_a_caller_and_leaves_the_image_consistent() {
+    for shape in shapes() {
+        for nth in 1..=operations_of(&shape) {
+            let fail_at = Some(nth);
+            let (rig, shared) = run_with(
+                &shape,
+                Faults {
+                    fail_at,
+                    ..Faults::default()
+                },
+            );
+            assert!(!shared.borrow().errors.is_empty(), "operation {nth}: {shape}");
+            assert_consistent(&rig, &shared, &format!("EIO at operation {nth}"));
+        }
+    }
+}
+
+#[test]
+fn a_medium_that_fails_for_good_leaves_the_image_consistent() {
+    for shape in shapes() {
+        for nth in 1..=operations_of(&shape) {
+            let fail_from = Some(nth);
+            let (rig, shared) = run_with(
+                &shape,
+                Faults {
+                    fail_from,
+                    ..Faults::default()
+                },
+            );
+            assert_consistent(&rig, &shared, &format!("EIO from operation {nth}"));
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_fails_requests_and_loses_nothing_else() {
+    for shape in shapes() {
+        for pages in 0..30 {
+            let space = Some(pages * 4096);
+            let (rig, shared) = run_with(
+                &shape,
+                Faults {
+                    space,
+                    ..Faults::default()
+                },
+            );
+            let only_space = shared
+                .borrow()
+                .errors
+                .iter()
+                .all(|error| error.kind() == ErrorKind::NoSpace);
+            assert!(only_space, "{pages} pages: {shape}: {:?}", shared.borrow().errors);
+            assert_consistent(&rig, &shared, &format!("ENOSPC after {pages} pages"));
+        }
+    }
+}
+
+fn write(image: &SimImage, offset: u64, number: u64) -> fvd::Result<()> {
+    run_now(image.write(Bytes::from(content(number, 4096)), offset))
+}
+
+#[test]
+fn a_flush_that_found_the_disk_full_succeeds_when_there_is_space_again() {
+    let shape = Shape {
+        compact: true,
+        data_file: true,
+        ..plain()
+    };
+    let (rig, mut expected) = Rig::create(&shape, 1);
+    let world = rig.file.world().clone();
+    let image = run_now(rig.open(true, CacheMode::Writeback)).expect("no faults yet");
+    write(&image, 8192, 5).expect("no faults yet");
+    expected[8192..12_288].copy_from_slice(&content(5, 4096));
+    world.set_faults(Faults {
+        space: Some(0),
+        ..Faults::default()
+    });
+    let error = run_now(image.flush()).expect_err("the journal has no storage yet");
+    assert_eq!(error.kind(), ErrorKind::NoSpace);
+    world.set_faults(Faults::default());
+    run_now(image.flush()).expect("there is space again");
+    let media = world.cut(Cut::Nothing);
+    let found = check_crashed(&rig, &media, &Model::new(&expected), 0).expect("the flush made it durable");
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_failed_sync_poisons_the_image_with_the_first_error() {
+    for shape in shapes() {
+        let (rig, before) = Rig::create(&shape, 1);
+        let world = rig.file.world().clone();
+        let image = run_now(rig.open(true, CacheMode::Writeback)).expect("no faults yet");
+        write(&image, 0, 5).expect("no faults yet");
+        world.set_faults(Faults {
+            fail_from: Some(1),
+            ..Faults::default()
+        });
+        let first = run_now(image.flush()).expect_err("a sync fails");
+        assert_eq!(first.kind(), ErrorKind::Io);
+        world.set_faults(Faults::default());
+        let later = [
+            run_now(image.flush()).expect_err("poisoned"),
+            write(&image, 0, 6).expect_err("poisoned"),
+            run_now(image.write_zeroes(0, 512)).expect_err("poisoned"),
+            run_now(image.close()).expect_err("poisoned"),
+        ];
+        for error in later {
+            assert_eq!(error.kind(), ErrorKind::Poisoned, "{shape}");
+            assert_eq!(error.errno(), first.errno(), "{shape}");
+        }
+        let mut after = before.clone();
+        after[..4096].copy_from_slice(&content(5, 4096));
+        assert_eq!(run_now(read_all(&image)).expect("a poisoned image can be read"), after);
+        let mut model = Model::new(&before);
+        let id = model.begin_write(0, &after[..4096]);
+        model.fail_write(id);
+        for cut in [Cut::Nothing, Cut::Everything, Cut::MetadataOnly, Cut::DataOnly] {
+            check_crashed(&rig, &world.cut(cut), &model, 0).expect("old or new, sector by sector");
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Extend: the data file of an image without a table, to the size of the disk.
+//!
+//! While a file ends within a sector, a power cut can tear that sector: a write that goes beyond
+//! the end is on the medium, the new length is not, and what lies behind the old end reads as
+//! zeros. So no write of ours ever moves the end. As a benefit a separate data file is a raw disk
+//! of the right size, and syncs have no change of length to make durable.
+
+use std::sync::atomic::Ordering;
+
+use super::Image;
+use crate::error::Result;
+use crate::format::SECTOR;
+use crate::storage::Storage;
+
+impl<S: Storage> Image<S> {
+    /// Everything that writes data calls this first.
+    pub(super) async fn extend(&self) -> Result<()> {
+        if self.extended.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let _growing = self.growing.lock(0..1).await;
+        if self.extended.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let wanted = self.geometry.data_offset + self.size();
+        let len = self.data().len().await?;
+        if self.data().can_resize() && len < wanted {
+            self.data().set_len(wanted).await?;
+            if !len.is_multiple_of(SECTOR) {
+                // The old end lies within a sector, and must not come back.
+                self.sync_data().await?;
+            }
+        }
+        self.extended.store(true, Ordering::Release);
+        Ok(())
+    }
+}
