@@ -46,7 +46,7 @@ const EINVAL: i32 = 22;
 const ENOSPC: i32 = 28;
 const EOPNOTSUPP: i32 = 95;
 
-/// What exceptions of the core have besides the attributes of OSError. On the class: no value.
+/// What exceptions of the core have besides the attributes of `OSError`. On the class: no value.
 const OP: &str = "op";
 const OFFSET: &str = "offset";
 

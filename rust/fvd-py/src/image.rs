@@ -128,7 +128,7 @@ impl Image {
 
     /// Reads `count` bytes from `offset` (bytes, any alignment).
     ///
-    /// ValueError if a byte lies beyond the end of the disk.
+    /// `ValueError` if a byte lies beyond the end of the disk.
     fn pread<'py>(&self, py: Python<'py>, count: u64, offset: u64) -> PyResult<Bound<'py, PyBytes>> {
         self.check_range(count, offset)?;
         let (object, memory) = new_bytes(py, count as usize)?;
@@ -139,7 +139,7 @@ impl Image {
     /// Fills `buffer`, any writable object with the buffer protocol, from `offset` (bytes), and
     /// returns its length in bytes.
     ///
-    /// ValueError if a byte lies beyond the end of the disk.
+    /// `ValueError` if a byte lies beyond the end of the disk.
     fn readinto(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>, offset: u64) -> PyResult<usize> {
         let buffer = Buffer::get(buffer)?;
         self.fill(py, &buffer.lend_mut()?, offset)?;
@@ -149,7 +149,7 @@ impl Image {
     /// Writes `buffer`, any object with the buffer protocol, at `offset` (bytes, any alignment),
     /// and returns its length in bytes. Durable after the next `flush`.
     ///
-    /// ValueError if a byte lies beyond the end of the disk.
+    /// `ValueError` if a byte lies beyond the end of the disk.
     fn pwrite(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>, offset: u64) -> PyResult<usize> {
         let buffer = Buffer::get(buffer)?;
         let bytes = buffer.lend();

@@ -161,7 +161,7 @@ impl Runner {
     }
 
     /// Opens the image, carries out requests and closes it, or is stopped by a power cut.
-    fn requests<'a>(&mut self, executor: &mut Executor<'a>) -> Result<Power, Failure> {
+    fn requests(&mut self, executor: &mut Executor<'_>) -> Result<Power, Failure> {
         let mut left = self.rng.u64(5..40);
         let depth = [1, 2, 4, 8, 16][self.rng.usize(..5)];
         let mut fuse = if self.rng.bool() {

@@ -174,6 +174,7 @@ impl World {
     }
 
     /// Completes one operation in flight, picked at random. False if there was none.
+    #[must_use]
     pub fn complete_one(&self) -> bool {
         let waker = {
             let mut state = self.state();

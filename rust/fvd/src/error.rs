@@ -1,6 +1,6 @@
 //! The one error type of the crate.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -169,7 +169,8 @@ impl Error {
             text.push_str(&os_text(source));
         }
         if let Some(offset) = self.0.offset {
-            text.push_str(&format!(" (at offset {offset})"));
+            // Writing to a String does not fail.
+            let _ = write!(text, " (at offset {offset})");
         }
         text
     }

@@ -157,7 +157,7 @@ impl<S: Storage> Image<S> {
             .checked_mul(table.chunk_size())
             .and_then(|end| end.checked_add(self.geometry.data_offset));
         match end {
-            Some(end) if number <= MAX_CHUNK_NUMBER && end <= i64::MAX as u64 => Ok(end),
+            Some(end) if number <= MAX_CHUNK_NUMBER && i64::try_from(end).is_ok() => Ok(end),
             _ => Err(Error::new(
                 ErrorKind::NoSpace,
                 format!("The image has no storage chunk left: number {number} is beyond the limit of the format"),

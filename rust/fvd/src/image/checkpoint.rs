@@ -50,8 +50,8 @@ impl<S: Storage> Image<S> {
         let mut volatile = self.volatile();
         let pages = volatile.pending.pages();
         let patches = |words: Option<&Words>, pages| words.map_or_else(Vec::new, |w| copy_pages(w, pages));
-        let table = patches(self.table.as_ref().map(|t| t.words()), &pages.table);
-        let bitmap = patches(self.bitmap.as_ref().map(|b| b.words()), &pages.bitmap);
+        let table = patches(self.table.as_ref().map(super::table::Table::words), &pages.table);
+        let bitmap = patches(self.bitmap.as_ref().map(super::bitmap::Bitmap::words), &pages.bitmap);
         let taken = volatile.pending.take();
         drop(volatile);
         (Taken::new(self, taken), table, bitmap)

@@ -5,6 +5,8 @@ use std::sync::{Mutex, OnceLock};
 
 use super::bitmap::Bitmap;
 use super::commit::Committer;
+use super::flush::FlushGate;
+use super::range_lock::RangeLock;
 use super::table::Table;
 use super::{Image, Volatile};
 use crate::error::{Error, Result};
@@ -126,9 +128,9 @@ impl<S: Storage> Image<S> {
             cache: options.cache,
             writable: options.writable,
             volatile: Mutex::new(Volatile::default()),
-            filling: Default::default(),
-            growing: Default::default(),
-            flushes: Default::default(),
+            filling: RangeLock::default(),
+            growing: RangeLock::default(),
+            flushes: FlushGate::default(),
             committer: Mutex::new(Committer {
                 position: 0,
                 marked_clean,

@@ -140,13 +140,12 @@ impl<S: Storage> Image<S> {
         };
         let mut places: Vec<Placement> = Vec::new();
         for chunk in table.chunks_of(offset, end) {
-            let number = match table.get(chunk)? {
-                Some(number) => number,
-                None => {
-                    let number = self.reserve(table, chunk).await?;
-                    fresh.push(chunk, number);
-                    number
-                }
+            let number = if let Some(number) = table.get(chunk)? {
+                number
+            } else {
+                let number = self.reserve(table, chunk).await?;
+                fresh.push(chunk, number);
+                number
             };
             let chunk_start = chunk * table.chunk_size();
             let start = offset.max(chunk_start);

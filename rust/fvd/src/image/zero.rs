@@ -37,7 +37,7 @@ impl<S: Storage> Image<S> {
     /// End of the first step: whole blocks and whole chunks, as far as sizes allow.
     fn zero_step(&self, start: u64, end: u64) -> u64 {
         const STEP: u64 = 1 << 36;
-        let unit = self.bitmap.as_ref().map_or(1, |b| b.block_size());
+        let unit = self.bitmap.as_ref().map_or(1, super::bitmap::Bitmap::block_size);
         let stop = (start / unit).saturating_add((STEP / unit).max(1)).saturating_mul(unit);
         stop.min(end)
     }

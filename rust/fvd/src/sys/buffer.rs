@@ -88,6 +88,7 @@ impl IoBufMut {
     ///
     /// If the two are not neighbours.
     #[must_use]
+    #[expect(clippy::needless_pass_by_value, reason = "its access ends here: the result has it")]
     pub fn join(self, rest: Self) -> Self {
         let end = self.ptr.as_ptr() as usize + self.len;
         assert_eq!(end, rest.ptr.as_ptr() as usize, "joined buffers are neighbours");

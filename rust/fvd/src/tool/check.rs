@@ -44,9 +44,10 @@ pub async fn check(
 
 async fn check_fvd(file: &FileStorage, repair: Repair, named: bool, options: &ChainOptions) -> Result<Report> {
     let head = read_head(file).await?;
-    let data = match named {
-        true => chain::open_named(file.path(), &head, file, options).await?,
-        false => None,
+    let data = if named {
+        chain::open_named(file.path(), &head, file, options).await?
+    } else {
+        None
     };
     check::check(file, data.as_ref(), repair).await
 }
