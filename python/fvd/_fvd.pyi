@@ -1,18 +1,36 @@
 """The compiled core (Rust). Its public names are those that `fvd` exports again."""
 
-import os
-from collections.abc import Buffer, Callable, Mapping, Sequence  # Buffer: see typing_extensions below
+import io
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final, Literal, NotRequired, Self, TypedDict, final
+from typing import Final, Literal, Self, final
 
-StrPath = str | os.PathLike[str]
-Format = Literal["fvd", "raw", "qcow2"]
-CacheMode = Literal["writeback", "writethrough", "none", "directsync", "unsafe"]
+from typing_extensions import Buffer
+
+from fvd.types import (
+    CacheMode,
+    CheckResult,
+    CompareResult,
+    ConvertResult,
+    CreateResult,
+    Dump,
+    Extent,
+    Format,
+    ImageInfo,
+    OptionValue,
+    Progress,
+    Repair,
+    StrPath,
+    TargetFormat,
+)
 
 __version__: Final[str]
 DEBUG_BUILD: Final[bool]
 
-class FvdError(OSError): ...            # errno, strerror, filename
+class FvdError(OSError):
+    op: str | None
+    offset: int | None
+
 class InvalidImageError(FvdError): ...
 class UnsupportedError(FvdError): ...
 class IoError(FvdError): ...
@@ -20,21 +38,6 @@ class NotPermittedError(FvdError): ...
 class InUseError(FvdError): ...
 class NoSpaceError(FvdError): ...
 class PoisonedError(FvdError): ...
-# Misuse (an offset beyond the end, a size of 0, an unknown option) is a ValueError.
-
-class Extent(TypedDict):
-    """One entry of `map`, with qemu-img's field names."""
-    start: int
-    length: int
-    depth: int          # 0: this image, 1: its base, ...
-    present: bool       # some layer holds it
-    zero: bool          # reads as zeros
-    data: bool          # has storage behind it
-    offset: NotRequired[int]     # where in `filename`, for raw data
-    filename: NotRequired[str]
-
-class ImageInfo(TypedDict): ...     # qemu-img info --output=json: filename, format, virtual-size, actual-size, dirty-flag, cluster-size?, backing-filename, full-backing-filename, backing-filename-format, format-specific {type: "fvd", data: {...}}
-class CheckResult(TypedDict): ...   # qemu-img check --output=json + suspect, messages
 
 @final
 class Image:
@@ -53,32 +56,86 @@ class Image:
     def flush(self) -> None: ...
     def extents(self, offset: int = 0, length: int | None = None) -> list[Extent]: ...
     def info(self) -> ImageInfo: ...
+    def file(self) -> io.BufferedReader | io.BufferedRandom: ...
     def close(self) -> None: ...
     def __enter__(self) -> Self: ...
-    def __exit__(self, t: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None: ...
+    def __exit__(
+        self, t: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None
+    ) -> None: ...
 
-def open(path: StrPath, *, writable: bool = False, cache: CacheMode = "writeback",
-         force_share: bool = False, trust: Sequence[StrPath] = ()) -> Image: ...
-
-def create(path: StrPath, size: int | None = None, *, format: Literal["fvd", "raw"] = "fvd",
-           backing_file: str | None = None, backing_format: Format | None = None,
-           options: Mapping[str, str | int | bool] = ..., trust: Sequence[StrPath] = ()) -> CreateResult: ...
-    # options: block_size, chunk_size, compact_image, storage_grow_unit, add_storage_cmd, data_file, data_file_fmt,
-    # copy_on_read, prefetch_start_delay, detect_sparse_hole, journal_size : ints in bytes, bools, strings; names checked in Rust (ValueError names the unknown one)
-    # returns the options as used, for the `Formatting` line
-
-def info(path: StrPath, *, format: Format | None = None, force_share: bool = False,
-         backing_chain: bool = False, trust: Sequence[StrPath] = ()) -> list[ImageInfo]: ...   # one element, or the chain
-def check(path: StrPath, *, repair: Literal["leaks", "all"] | None = None, force_share: bool = False,
-          backing_chain: bool = False, trust: Sequence[StrPath] = ()) -> CheckResult: ...
-def dump(path: StrPath, *, force_share: bool = False) -> dict[str, Any]: ...   # {"header": {...}, "table": [[first, count, storage_first], ...], "bitmap": [[first_block, count], ...], "journal": [{"sector": n, "records": [...]}]}
-def map(path: StrPath, *, format: Format | None = None, start: int = 0, length: int | None = None,
-        force_share: bool = False, trust: Sequence[StrPath] = ()) -> list[Extent]: ...
-def compare(a: StrPath, b: StrPath, *, a_format: Format | None = None, b_format: Format | None = None, strict: bool = False,
-            force_share: bool = False, trust: Sequence[StrPath] = (), progress: Callable[[int, int], object] | None = None) -> CompareResult: ...
-    # {"identical": bool, "offset": int | None, "reason": "content" | "size" | None, "larger": ...}
-def convert(source: StrPath | int, target: StrPath | int, *, source_format: Format | None = None, target_format: Literal["raw", "fvd"] = "raw",
-            options: Mapping[str, str | int | bool] = ..., sparse_size: int = 4096, no_create: bool = False, out_of_order: bool = False,
-            cache: CacheMode = "unsafe"?, source_cache: CacheMode = "writeback", force_share: bool = False, trust: Sequence[StrPath] = (),
-            backing_file..., progress: Callable[[int, int], object] | None = None) -> ConvertResult: ...
-    # int: a file descriptor of a stream (stdin / stdout), raw only
+def open(
+    path: StrPath,
+    *,
+    writable: bool = False,
+    cache: CacheMode = "writeback",
+    force_share: bool = False,
+    trust: Sequence[StrPath] = (),
+) -> Image: ...
+def create(
+    path: StrPath,
+    size: int | None = None,
+    *,
+    format: TargetFormat = "fvd",
+    backing_file: str | None = None,
+    backing_format: Format | None = None,
+    backing_unsafe: bool = False,
+    options: Mapping[str, OptionValue] = ...,
+    trust: Sequence[StrPath] = (),
+) -> CreateResult: ...
+def info(
+    path: StrPath,
+    *,
+    format: Format | None = None,
+    force_share: bool = False,
+    backing_chain: bool = False,
+    trust: Sequence[StrPath] = (),
+) -> list[ImageInfo]: ...
+def check(
+    path: StrPath,
+    *,
+    format: Format | None = None,
+    repair: Repair | None = None,
+    force_share: bool = False,
+    backing_chain: bool = False,
+    trust: Sequence[StrPath] = (),
+) -> CheckResult: ...
+def dump(path: StrPath, *, force_share: bool = False) -> Dump: ...
+def map(
+    path: StrPath,
+    *,
+    format: Format | None = None,
+    start: int = 0,
+    length: int | None = None,
+    force_share: bool = False,
+    trust: Sequence[StrPath] = (),
+) -> Iterator[Extent]: ...
+def compare(
+    a: StrPath,
+    b: StrPath,
+    *,
+    a_format: Format | None = None,
+    b_format: Format | None = None,
+    strict: bool = False,
+    cache: CacheMode = "writeback",
+    force_share: bool = False,
+    trust: Sequence[StrPath] = (),
+    progress: Progress | None = None,
+) -> CompareResult: ...
+def convert(
+    source: StrPath | int,
+    target: StrPath | int,
+    *,
+    source_format: Format | None = None,
+    target_format: TargetFormat = "raw",
+    options: Mapping[str, OptionValue] = ...,
+    backing_file: str | None = None,
+    backing_format: Format | None = None,
+    sparse_size: int = 4096,
+    no_create: bool = False,
+    out_of_order: bool = False,
+    cache: CacheMode = "unsafe",
+    source_cache: CacheMode = "writeback",
+    force_share: bool = False,
+    trust: Sequence[StrPath] = (),
+    progress: Progress | None = None,
+) -> ConvertResult: ...

@@ -1,1 +1,37 @@
-//! Placeholder.
+//! The compiled core of the Python package `fvd`: thin, one file a verb.
+
+mod arguments;
+#[expect(unsafe_code, reason = "memory of Python objects, in this one module")]
+mod buffer;
+mod create;
+mod errors;
+mod exit;
+mod extents;
+mod image;
+
+use pyo3::prelude::*;
+
+#[pymodule(gil_used = true)]
+mod _fvd {
+    use super::{Bound, PyModule, PyModuleMethods, PyResult, errors, exit};
+
+    #[pymodule_export]
+    use super::create::create;
+    #[pymodule_export]
+    use super::errors::{
+        FvdError, InUseError, InvalidImageError, IoError, NoSpaceError, NotPermittedError, PoisonedError,
+        UnsupportedError,
+    };
+    #[pymodule_export]
+    use super::extents::map;
+    #[pymodule_export]
+    use super::image::{Image, open};
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.add("DEBUG_BUILD", cfg!(debug_assertions))?;
+        errors::add_defaults(module.py())?;
+        exit::register(module.py())
+    }
+}

@@ -93,6 +93,9 @@ fn cut_in_recovery(rig: &Rig, media: &[Medium], rng: &mut fastrand::Rng) -> Vec<
 fn same(expected: &[u8], found: &[u8], when: &str) -> Result<(), String> {
     match expected.iter().zip(found).position(|(a, b)| a != b) {
         None => Ok(()),
-        Some(byte) => Err(format!("the content differs at byte {byte} (sector {}) {when}", byte / 512)),
+        Some(byte) => Err(format!(
+            "the content differs at byte {byte} (sector {}) {when}",
+            byte / 512
+        )),
     }
 }

@@ -44,7 +44,11 @@ impl Cut {
         }
         let mut rng = fastrand::Rng::with_seed(seed ^ boundary.rotate_left(32) ^ number.rotate_left(48));
         let seed = rng.u64(..);
-        if rng.u8(..3) == 0 { Self::Operations(seed) } else { Self::Sectors(seed) }
+        if rng.u8(..3) == 0 {
+            Self::Operations(seed)
+        } else {
+            Self::Sectors(seed)
+        }
     }
 }
 
@@ -83,7 +87,11 @@ impl Keeper {
         let mut rng = fastrand::Rng::with_seed(seed);
         let versions = state.disks.iter().flat_map(|disk| disk.pending.values().flatten());
         let landed = versions.map(|version| version.operation);
-        let flying = state.flights.iter().filter(|flight| flight.changes_content()).map(|flight| flight.id);
+        let flying = state
+            .flights
+            .iter()
+            .filter(|flight| flight.changes_content())
+            .map(|flight| flight.id);
         Self {
             cut,
             newest: *rng.choice(&[10, 50, 90]).expect("not empty"),
@@ -110,7 +118,11 @@ impl Keeper {
                 kept_end = (sector + 1) * SECTOR;
             }
         }
-        let len = if disk.is_device { disk.durable.size() } else { self.keep_len(disk, &flights, kept_end) };
+        let len = if disk.is_device {
+            disk.durable.size()
+        } else {
+            self.keep_len(disk, &flights, kept_end)
+        };
         let mut whole = medium;
         whole.set_size(whole.size().max(kept_end).max(disk.durable.size()));
         whole.set_size(len);
@@ -130,7 +142,9 @@ impl Keeper {
             Cut::AllButLast => {
                 let last = self.last;
                 let newest = versions.iter().rev().find(|version| version.operation != last);
-                fly(disk, newest.map(|version| version.bytes), flights, sector, |flight| flight.id != last)
+                fly(disk, newest.map(|version| version.bytes), flights, sector, |flight| {
+                    flight.id != last
+                })
             }
             Cut::Operations(_) => {
                 let newest = versions.iter().rev().find(|version| self.survives(version.operation));
@@ -155,7 +169,10 @@ impl Keeper {
     fn survives(&mut self, operation: u64) -> bool {
         let newest = self.newest;
         let rng = &mut self.rng;
-        *self.operations.entry(operation).or_insert_with(|| rng.u8(..100) < newest)
+        *self
+            .operations
+            .entry(operation)
+            .or_insert_with(|| rng.u8(..100) < newest)
     }
 
     fn keep_len(&mut self, disk: &Disk, flights: &[&Flight], kept_end: u64) -> u64 {
@@ -167,14 +184,21 @@ impl Keeper {
         match self.cut {
             Cut::Nothing | Cut::MetadataOnly => disk.durable.size(),
             Cut::Everything | Cut::DataOnly => flights.iter().fold(newest, flown),
-            Cut::AllButLast => flights.iter().filter(|flight| flight.id != self.last).fold(newest, flown),
+            Cut::AllButLast => flights
+                .iter()
+                .filter(|flight| flight.id != self.last)
+                .fold(newest, flown),
             Cut::Operations(_) | Cut::Sectors(_) => {
                 let mut lens = vec![disk.durable.size(), newest, newest];
                 lens.extend(disk.lengths.iter().map(|(len, _)| *len));
                 lens.extend(flights.iter().map(|flight| flown(newest, flight)));
                 // Mostly long enough for what was kept, so that there is something to see.
                 let enough: Vec<u64> = lens.iter().copied().filter(|len| *len >= kept_end).collect();
-                let lens = if enough.is_empty() || self.rng.u8(..4) == 0 { lens } else { enough };
+                let lens = if enough.is_empty() || self.rng.u8(..4) == 0 {
+                    lens
+                } else {
+                    enough
+                };
                 *self.rng.choice(&lens).expect("not empty")
             }
         }

@@ -104,7 +104,11 @@ impl<'a> Executor<'a> {
     /// If tasks wait although none is in flight: they wait for one another.
     pub fn step(&mut self) {
         let done = self.world.complete_one();
-        assert!(done || self.tasks.is_empty(), "deadlock: {} tasks wait for no I/O", self.tasks.len());
+        assert!(
+            done || self.tasks.is_empty(),
+            "deadlock: {} tasks wait for no I/O",
+            self.tasks.len()
+        );
     }
 }
 

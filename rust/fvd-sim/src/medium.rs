@@ -77,7 +77,11 @@ impl Medium {
         if start >= end {
             return;
         }
-        let numbers: Vec<u64> = self.pages.range(start / PAGE..=(end - 1) / PAGE).map(|(n, _)| *n).collect();
+        let numbers: Vec<u64> = self
+            .pages
+            .range(start / PAGE..=(end - 1) / PAGE)
+            .map(|(n, _)| *n)
+            .collect();
         for number in numbers {
             let first = number * PAGE;
             let from = start.max(first) - first;
@@ -137,7 +141,9 @@ impl Medium {
         let present = |page: &u64| self.pages.contains_key(page);
         let last = (self.len.min(offset.saturating_add(len)) - 1) / PAGE;
         if present(&first) {
-            let end = (first..=last).find(|page| !present(page)).map_or(self.len, |page| page * PAGE);
+            let end = (first..=last)
+                .find(|page| !present(page))
+                .map_or(self.len, |page| page * PAGE);
             return (Allocation::Data, (end - offset).min(len));
         }
         match self.pages.range(first..=last).next() {

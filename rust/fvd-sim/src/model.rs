@@ -72,7 +72,11 @@ fn describe(bytes: &[u8]) -> String {
         return "zeros".to_owned();
     }
     let middle = bytes.len() / 2;
-    format!("{:02x?}..{:02x?}", &bytes[..bytes.len().min(8)], &bytes[middle..bytes.len().min(middle + 4)])
+    format!(
+        "{:02x?}..{:02x?}",
+        &bytes[..bytes.len().min(8)],
+        &bytes[middle..bytes.len().min(middle + 4)]
+    )
 }
 
 fn mismatch<'a>(sector: u64, bytes: &[u8], allowed: impl Iterator<Item = &'a [u8]>) -> Mismatch {
@@ -93,7 +97,11 @@ fn part_of(sector: u64, start: u64, end: u64) -> std::ops::Range<usize> {
 }
 
 fn sectors_of(start: u64, end: u64) -> std::ops::Range<u64> {
-    if start == end { 0..0 } else { start / SECTOR..end.div_ceil(SECTOR) }
+    if start == end {
+        0..0
+    } else {
+        start / SECTOR..end.div_ceil(SECTOR)
+    }
 }
 
 impl Model {
@@ -179,11 +187,15 @@ impl Model {
                 flying.extend(self.writes[other].sectors[&sector].new.iter().cloned());
             }
             let cell = &mut self.cells[sector as usize];
-            writing.overtaken.iter().for_each(|content| add(&mut writing.new, content));
+            writing
+                .overtaken
+                .iter()
+                .for_each(|content| add(&mut writing.new, content));
             cell.now = writing.new;
             if durable {
                 let now = &cell.now;
-                cell.may.retain(|(content, _)| now.contains(content) || flying.contains(content));
+                cell.may
+                    .retain(|(content, _)| now.contains(content) || flying.contains(content));
             }
         }
     }
@@ -204,8 +216,14 @@ impl Model {
             writers.retain(|writer| *writer != id);
             for other in writers {
                 let other = self.writes.get_mut(other).expect("the write is in flight");
-                let other = other.sectors.get_mut(sector).expect("it is among the writers of the sector");
-                writing.new.iter().for_each(|content| add(&mut other.overtaken, content));
+                let other = other
+                    .sectors
+                    .get_mut(sector)
+                    .expect("it is among the writers of the sector");
+                writing
+                    .new
+                    .iter()
+                    .for_each(|content| add(&mut other.overtaken, content));
             }
         }
         write
@@ -220,7 +238,10 @@ impl Model {
                 let sector = sector as u64;
                 let mut set = cell.now.clone();
                 for writer in &cell.writers {
-                    self.writes[writer].sectors[&sector].new.iter().for_each(|content| add(&mut set, content));
+                    self.writes[writer].sectors[&sector]
+                        .new
+                        .iter()
+                        .for_each(|content| add(&mut set, content));
                 }
                 kept.insert(sector, set);
             }
@@ -234,7 +255,8 @@ impl Model {
         let kept = self.flushes.remove(&id).expect("the flush is in flight");
         for (sector, set) in kept {
             let cell = &mut self.cells[sector as usize];
-            cell.may.retain(|(content, number)| *number > id || set.contains(content));
+            cell.may
+                .retain(|(content, number)| *number > id || set.contains(content));
             assert!(!cell.may.is_empty(), "a sector has a content");
         }
     }
@@ -256,7 +278,10 @@ impl Model {
             let cell = &self.cells[sector as usize];
             let mut allowed = cell.now.clone();
             for writer in &cell.writers {
-                self.writes[writer].sectors[&sector].new.iter().for_each(|content| add(&mut allowed, content));
+                self.writes[writer].sectors[&sector]
+                    .new
+                    .iter()
+                    .for_each(|content| add(&mut allowed, content));
             }
             if cell.writers.is_empty() {
                 read.quiet.push(sector);

@@ -59,7 +59,13 @@ impl Rig {
         fastrand::Rng::with_seed(!seed).fill(&mut rubbish);
         let rubbish = Medium::from_bytes(&rubbish);
         let is_device = |is_data: bool| shape.device && shape.data_file == is_data;
-        let room = |is_data| if is_device(is_data) { rubbish.clone() } else { Medium::default() };
+        let room = |is_data| {
+            if is_device(is_data) {
+                rubbish.clone()
+            } else {
+                Medium::default()
+            }
+        };
         let rig = Self {
             shape: shape.clone(),
             file: SimDisk::new(&world, "image", room(false), is_device(false)),
@@ -73,7 +79,11 @@ impl Rig {
         let header = header.expect("every shape can be created");
         run_now(rig.file.sync()).expect("no faults yet");
         run_now(rig.data.sync()).expect("no faults yet");
-        let data_start = if shape.data_file { u64::MAX } else { header.metadata_size };
+        let data_start = if shape.data_file {
+            u64::MAX
+        } else {
+            header.metadata_size
+        };
         rig.file.set_data_start(data_start);
         (rig, content)
     }

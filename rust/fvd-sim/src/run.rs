@@ -164,7 +164,11 @@ impl Runner {
     fn requests<'a>(&mut self, executor: &mut Executor<'a>) -> Result<Power, Failure> {
         let mut left = self.rng.u64(5..40);
         let depth = [1, 2, 4, 8, 16][self.rng.usize(..5)];
-        let mut fuse = if self.rng.bool() { self.rng.u64(1..200) } else { u64::MAX };
+        let mut fuse = if self.rng.bool() {
+            self.rng.u64(1..200)
+        } else {
+            u64::MAX
+        };
         let slot: Rc<RefCell<Option<fvd::Result<SimImage>>>> = Rc::default();
         let (rig, cache) = (self.rig.clone(), self.rig.shape.cache);
         let opened = slot.clone();
@@ -246,7 +250,10 @@ impl Runner {
         self.report.boundaries += 1;
         let boundary = self.report.boundaries;
         for number in 0..self.plan.cuts {
-            let chosen = self.plan.only.is_none_or(|(only, cut)| only == boundary && cut.is_none_or(|cut| cut == number));
+            let chosen = self
+                .plan
+                .only
+                .is_none_or(|(only, cut)| only == boundary && cut.is_none_or(|cut| cut == number));
             if chosen {
                 self.check_cut(number)?;
             }

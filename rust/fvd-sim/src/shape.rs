@@ -51,7 +51,11 @@ impl Shape {
             let block = pick(rng, &[512, 1024, 7680, 15_872, 65_024, 65_536]);
             (block, pick(rng, &[4096, 8192, 12_288, 65_536, 1 << 20]))
         };
-        let sizes: &[u64] = if crowded { &[1024, 1536] } else { &[64, 128, 200, 384, 512] };
+        let sizes: &[u64] = if crowded {
+            &[1024, 1536]
+        } else {
+            &[64, 128, 200, 384, 512]
+        };
         let virtual_size = pick(rng, sizes) * 1024 + rng.u64(..8) * SECTOR;
         let base_size = Self::base(rng, virtual_size, crowded);
         let sparse = base_size.is_some() && !compact && rng.u8(..4) == 0;
@@ -66,7 +70,11 @@ impl Shape {
             data_file: rng.u8(..3) == 0,
             device: rng.u8(..6) == 0,
             detect_sparse_hole: sparse.then(|| pick(rng, &[512, 4096, 65_536])),
-            cache: if rng.u8(..4) == 0 { CacheMode::Writethrough } else { CacheMode::Writeback },
+            cache: if rng.u8(..4) == 0 {
+                CacheMode::Writethrough
+            } else {
+                CacheMode::Writeback
+            },
         }
     }
 
@@ -124,13 +132,21 @@ impl Shape {
         if self.base_size.is_some_and(|size| !size.is_multiple_of(SECTOR)) {
             names.push("base odd".into());
         }
-        names.push(if self.compact { format!("chunk {}", self.chunk_size) } else { "not compact".into() });
+        names.push(if self.compact {
+            format!("chunk {}", self.chunk_size)
+        } else {
+            "not compact".into()
+        });
         names.push(match self.journal_size {
             0 => "journal default".into(),
             size if size < 0 => "journal none".into(),
             size => format!("journal {size}"),
         });
-        names.push(if self.data_file { "data file".into() } else { "data inside".into() });
+        names.push(if self.data_file {
+            "data file".into()
+        } else {
+            "data inside".into()
+        });
         if self.device {
             names.push("device".into());
         }

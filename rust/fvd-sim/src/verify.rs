@@ -9,7 +9,13 @@ use crate::medium::Medium;
 /// Checks header, table and journal of an image, its journal replayed unless it is marked clean.
 /// `data` is the separate data file. Gives a text for people where something is wrong.
 pub fn verify(image: &Medium, data: Option<&Medium>, must_be_clean: bool) -> Result<(), String> {
-    let bytes = read(image, Region { offset: 0, size: fvd::format::HEADER_SIZE });
+    let bytes = read(
+        image,
+        Region {
+            offset: 0,
+            size: fvd::format::HEADER_SIZE,
+        },
+    );
     let header = Header::decode(&bytes).map_err(|error| error.to_string())?;
     let geometry = Geometry::new(&header, image.size()).map_err(|error| error.to_string())?;
     if must_be_clean && !header.clean_shutdown && geometry.journal.is_some() {
@@ -33,13 +39,19 @@ fn read(medium: &Medium, region: Region) -> Vec<u8> {
 
 fn decode_table(bytes: &[u8]) -> Vec<Entry> {
     let (words, _) = bytes.as_chunks::<4>();
-    words.iter().map(|word| Entry::from_disk(u32::from_le_bytes(*word))).collect()
+    words
+        .iter()
+        .map(|word| Entry::from_disk(u32::from_le_bytes(*word)))
+        .collect()
 }
 
 /// Applies table records. An entry that is allocated never changes: that is an invariant too.
 fn replay(bytes: &[u8], table: &mut [Entry], chunks: u64) -> Result<(), String> {
     let (sectors, _) = bytes.as_chunks::<{ SECTOR as usize }>();
-    let records = sectors.iter().filter(|sector| sector[0] != 0).flat_map(journal::decode_sector);
+    let records = sectors
+        .iter()
+        .filter(|sector| sector[0] != 0)
+        .flat_map(journal::decode_sector);
     for record in records {
         let Record::Table(record) = record else {
             continue;
@@ -53,7 +65,9 @@ fn replay(bytes: &[u8], table: &mut [Entry], chunks: u64) -> Result<(), String> 
             };
             let slot = &mut table[index as usize];
             if slot.number().is_some_and(|old| old != number) {
-                return Err(format!("chunk {index} lies at {slot:?} and, says the journal, at {number}"));
+                return Err(format!(
+                    "chunk {index} lies at {slot:?} and, says the journal, at {number}"
+                ));
             }
             *slot = entry;
         }

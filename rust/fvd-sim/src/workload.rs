@@ -111,13 +111,21 @@ impl Generator {
     fn range(&mut self) -> (u64, u64) {
         let rng = &mut self.rng;
         let size = self.shape.virtual_size;
-        let unit = if self.shape.compact && rng.bool() { self.shape.chunk_size } else { self.shape.block_size };
+        let unit = if self.shape.compact && rng.bool() {
+            self.shape.chunk_size
+        } else {
+            self.shape.block_size
+        };
         let longest = match rng.u8(..10) {
             0..5 => 8 * SECTOR,
             5..8 => 64 * SECTOR,
             _ => 5 * unit,
         };
-        let centre = if rng.u8(..3) == 0 { rng.u64(..size) } else { self.hot[rng.usize(..self.hot.len())] };
+        let centre = if rng.u8(..3) == 0 {
+            rng.u64(..size)
+        } else {
+            self.hot[rng.usize(..self.hot.len())]
+        };
         let len = rng.u64(1..=longest.min(size).min(160 << 10));
         let offset = centre.saturating_sub(rng.u64(..=len)).min(size - 1);
         let len = len.min(size - offset);
@@ -171,7 +179,11 @@ pub async fn perform(request: Request, image: Rc<SimImage>, cache: CacheMode, sh
     }
     let label = format!("{request:?}");
     let result = match request {
-        Request::Write { offset, len, content: number } => {
+        Request::Write {
+            offset,
+            len,
+            content: number,
+        } => {
             let bytes = Bytes::from(content(number, len));
             let id = shared.borrow_mut().model.begin_write(offset, &bytes);
             let guard = Guard::new(&shared, Model::fail_write, id);
@@ -208,7 +220,10 @@ fn end_write(guard: Guard<'_>, id: u64, cache: CacheMode, result: fvd::Result<()
     if result.is_ok() {
         let shared = guard.shared;
         guard.disarm();
-        shared.borrow_mut().model.ack_write(id, cache == CacheMode::Writethrough);
+        shared
+            .borrow_mut()
+            .model
+            .ack_write(id, cache == CacheMode::Writethrough);
     }
     result
 }

@@ -285,7 +285,11 @@ impl State {
         }
         if self.trace {
             let path = self.disks[disk].path.display();
-            eprintln!("{:6} {what:8} {} {path} offset {offset} len {len}", self.step, action.name());
+            eprintln!(
+                "{:6} {what:8} {} {path} offset {offset} len {len}",
+                self.step,
+                action.name()
+            );
         }
     }
 
@@ -299,7 +303,9 @@ impl State {
         if let Some(errno) = self.fault(&flight) {
             self.land_in_part(&flight);
             let error = Error::io(flight.action.name(), std::io::Error::from_raw_os_error(errno));
-            return Err(error.with_path(&self.disks[flight.disk].path).with_offset(flight.offset));
+            return Err(error
+                .with_path(&self.disks[flight.disk].path)
+                .with_offset(flight.offset));
         }
         match flight.action {
             Action::Read(buf) => return Ok(buf.map(|buf| self.read(flight.disk, buf, flight.offset))),
@@ -335,13 +341,20 @@ impl State {
     /// Each sector comes from before or after the writes that are in flight.
     fn read(&mut self, disk: DiskId, mut buf: IoBufMut, offset: u64) -> IoBufMut {
         let end = offset + buf.len() as u64;
-        let racing = self.flights.iter().any(|flight| flight.disk == disk && flight.touches(offset, end));
+        let racing = self
+            .flights
+            .iter()
+            .any(|flight| flight.disk == disk && flight.touches(offset, end));
         if !racing {
             self.disks[disk].current.read(buf.as_mut_slice(), offset);
             return buf;
         }
         let mut view = self.disks[disk].current.clone();
-        for flight in self.flights.iter().filter(|flight| flight.disk == disk && flight.touches(offset, end)) {
+        for flight in self
+            .flights
+            .iter()
+            .filter(|flight| flight.disk == disk && flight.touches(offset, end))
+        {
             for sector in flight.sectors() {
                 if self.rng.bool() {
                     flight.patch(&mut view, sector);

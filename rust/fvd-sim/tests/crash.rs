@@ -57,7 +57,7 @@ impl Total {
 }
 
 #[test]
-fn after_a_power_cut_at_any_boundary_every_sector_has_an_allowed_content() {
+fn after_a_crash_at_any_boundary_every_sector_has_an_allowed_content() {
     if let Ok(text) = std::env::var("FVD_CRASH_SEED") {
         return replay(&text);
     }
@@ -90,7 +90,13 @@ fn after_a_power_cut_at_any_boundary_every_sector_has_an_allowed_content() {
         }
     });
     let total = total.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let Report { images, boundaries, sessions, requests, .. } = total.report;
+    let Report {
+        images,
+        boundaries,
+        sessions,
+        requests,
+        ..
+    } = total.report;
     println!(
         "{images} crash images at {boundaries} boundaries: {} seeds from {first}, {sessions} sessions, {requests} requests",
         total.seeds
@@ -104,7 +110,14 @@ fn after_a_power_cut_at_any_boundary_every_sector_has_an_allowed_content() {
 #[test]
 fn the_same_seed_does_the_same() {
     for seed in 0..6 {
-        let digests = [0, 1].map(|_| run(&Plan { cuts: 0, ..Plan::new(seed) }).expect("no fault").digest);
+        let digests = [0, 1].map(|_| {
+            run(&Plan {
+                cuts: 0,
+                ..Plan::new(seed)
+            })
+            .expect("no fault")
+            .digest
+        });
         assert_eq!(digests[0], digests[1], "seed {seed}");
     }
 }

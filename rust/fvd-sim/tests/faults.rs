@@ -34,15 +34,33 @@ fn plain() -> Shape {
 }
 
 fn shapes() -> Vec<Shape> {
-    let compact = Shape { compact: true, ..plain() };
+    let compact = Shape {
+        compact: true,
+        ..plain()
+    };
     vec![
         plain(),
         compact.clone(),
-        Shape { data_file: true, ..compact.clone() },
-        Shape { journal_size: -1, ..compact.clone() },
-        Shape { base_size: None, ..compact.clone() },
-        Shape { device: true, ..compact.clone() },
-        Shape { cache: CacheMode::Writethrough, ..compact },
+        Shape {
+            data_file: true,
+            ..compact.clone()
+        },
+        Shape {
+            journal_size: -1,
+            ..compact.clone()
+        },
+        Shape {
+            base_size: None,
+            ..compact.clone()
+        },
+        Shape {
+            device: true,
+            ..compact.clone()
+        },
+        Shape {
+            cache: CacheMode::Writethrough,
+            ..compact
+        },
     ]
 }
 
@@ -90,7 +108,13 @@ fn assert_consistent(rig: &Rig, shared: &SharedRef, what: &str) {
     assert_eq!(shared.borrow().wrong, None, "{what}: {}", rig.shape);
     let world = rig.file.world();
     world.set_faults(Faults::default());
-    let cuts = [Cut::Nothing, Cut::Everything, Cut::MetadataOnly, Cut::Sectors(1), Cut::Sectors(2)];
+    let cuts = [
+        Cut::Nothing,
+        Cut::Everything,
+        Cut::MetadataOnly,
+        Cut::Sectors(1),
+        Cut::Sectors(2),
+    ];
     for cut in cuts {
         let media = world.cut(cut);
         if let Err(detail) = check_crashed(rig, &media, &shared.borrow().model, 0) {
@@ -122,7 +146,13 @@ fn an_error_of_any_one_operation_reaches_a_caller_and_leaves_the_image_consisten
     for shape in shapes() {
         for nth in 1..=operations_of(&shape) {
             let fail_at = Some(nth);
-            let (rig, shared) = run_with(&shape, Faults { fail_at, ..Faults::default() });
+            let (rig, shared) = run_with(
+                &shape,
+                Faults {
+                    fail_at,
+                    ..Faults::default()
+                },
+            );
             assert!(!shared.borrow().errors.is_empty(), "operation {nth}: {shape}");
             assert_consistent(&rig, &shared, &format!("EIO at operation {nth}"));
         }
@@ -134,7 +164,13 @@ fn a_medium_that_fails_for_good_leaves_the_image_consistent() {
     for shape in shapes() {
         for nth in 1..=operations_of(&shape) {
             let fail_from = Some(nth);
-            let (rig, shared) = run_with(&shape, Faults { fail_from, ..Faults::default() });
+            let (rig, shared) = run_with(
+                &shape,
+                Faults {
+                    fail_from,
+                    ..Faults::default()
+                },
+            );
             assert_consistent(&rig, &shared, &format!("EIO from operation {nth}"));
         }
     }
@@ -145,8 +181,18 @@ fn a_full_disk_fails_requests_and_loses_nothing_else() {
     for shape in shapes() {
         for pages in 0..30 {
             let space = Some(pages * 4096);
-            let (rig, shared) = run_with(&shape, Faults { space, ..Faults::default() });
-            let only_space = shared.borrow().errors.iter().all(|error| error.kind() == ErrorKind::NoSpace);
+            let (rig, shared) = run_with(
+                &shape,
+                Faults {
+                    space,
+                    ..Faults::default()
+                },
+            );
+            let only_space = shared
+                .borrow()
+                .errors
+                .iter()
+                .all(|error| error.kind() == ErrorKind::NoSpace);
             assert!(only_space, "{pages} pages: {shape}: {:?}", shared.borrow().errors);
             assert_consistent(&rig, &shared, &format!("ENOSPC after {pages} pages"));
         }
@@ -159,13 +205,20 @@ fn write(image: &SimImage, offset: u64, number: u64) -> fvd::Result<()> {
 
 #[test]
 fn a_flush_that_found_the_disk_full_succeeds_when_there_is_space_again() {
-    let shape = Shape { compact: true, data_file: true, ..plain() };
+    let shape = Shape {
+        compact: true,
+        data_file: true,
+        ..plain()
+    };
     let (rig, mut expected) = Rig::create(&shape, 1);
     let world = rig.file.world().clone();
     let image = run_now(rig.open(true, CacheMode::Writeback)).expect("no faults yet");
     write(&image, 8192, 5).expect("no faults yet");
     expected[8192..12_288].copy_from_slice(&content(5, 4096));
-    world.set_faults(Faults { space: Some(0), ..Faults::default() });
+    world.set_faults(Faults {
+        space: Some(0),
+        ..Faults::default()
+    });
     let error = run_now(image.flush()).expect_err("the journal has no storage yet");
     assert_eq!(error.kind(), ErrorKind::NoSpace);
     world.set_faults(Faults::default());
@@ -182,7 +235,10 @@ fn a_failed_sync_poisons_the_image_with_the_first_error() {
         let world = rig.file.world().clone();
         let image = run_now(rig.open(true, CacheMode::Writeback)).expect("no faults yet");
         write(&image, 0, 5).expect("no faults yet");
-        world.set_faults(Faults { fail_from: Some(1), ..Faults::default() });
+        world.set_faults(Faults {
+            fail_from: Some(1),
+            ..Faults::default()
+        });
         let first = run_now(image.flush()).expect_err("a sync fails");
         assert_eq!(first.kind(), ErrorKind::Io);
         world.set_faults(Faults::default());

@@ -5,7 +5,11 @@ use fvd_sim::run::{Plan, run};
 
 /// The seed that found it, and what it saw.
 fn found(lie: Lie, seeds: u64) -> Option<(u64, String)> {
-    let failure = |seed| run(&Plan { lie, ..Plan::new(seed) }).err().map(|failure| (seed, failure.to_string()));
+    let failure = |seed| {
+        run(&Plan { lie, ..Plan::new(seed) })
+            .err()
+            .map(|failure| (seed, failure.to_string()))
+    };
     (1..=seeds).find_map(failure)
 }
 

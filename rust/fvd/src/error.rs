@@ -39,6 +39,8 @@ pub struct Error(Arc<Inner>);
 #[derive(Clone)]
 struct Inner {
     kind: ErrorKind,
+    /// The operation that failed, a verb phrase; None: the message says it.
+    op: Option<String>,
     message: String,
     path: Option<PathBuf>,
     offset: Option<u64>,
@@ -50,6 +52,7 @@ impl Error {
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self(Arc::new(Inner {
             kind,
+            op: None,
             message: message.into(),
             path: None,
             offset: None,
@@ -76,14 +79,17 @@ impl Error {
     ///
     /// ENOSPC, EDQUOT and EFBIG become [`ErrorKind::NoSpace`]; EACCES, EPERM and EROFS
     /// [`ErrorKind::NotPermitted`]; all else [`ErrorKind::Io`].
+    #[must_use]
     pub fn io(op: &str, source: io::Error) -> Self {
         let kind = match source.raw_os_error() {
             Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => ErrorKind::NoSpace,
             Some(libc::EACCES | libc::EPERM | libc::EROFS) => ErrorKind::NotPermitted,
             _ => ErrorKind::Io,
         };
-        let mut error = Self::new(kind, format!("Could not {op}"));
-        error.inner().source = Some(Arc::new(source));
+        let mut error = Self::new(kind, "");
+        let inner = error.inner();
+        inner.op = Some(op.to_owned());
+        inner.source = Some(Arc::new(source));
         error
     }
 
@@ -103,12 +109,15 @@ impl Error {
         self
     }
 
-    /// The same error under another kind, its message behind `context`.
+    /// The same error under another kind, with `context` before its message.
     #[must_use]
     pub fn with_context(mut self, kind: ErrorKind, context: &str) -> Self {
         let inner = self.inner();
         inner.kind = kind;
-        inner.message = format!("{context}: {}", inner.message);
+        inner.message = match inner.message.as_str() {
+            "" => context.to_owned(),
+            message => format!("{context}: {message}"),
+        };
         self
     }
 
@@ -140,16 +149,25 @@ impl Error {
         self.0.source.as_ref().and_then(|e| e.raw_os_error())
     }
 
-    /// The error without the path, for messages that name the file themselves.
+    /// The operation that failed, as a verb phrase (`read`, `resolve the trusted directory`), where
+    /// the message does not say it.
+    #[must_use]
+    pub fn op(&self) -> Option<&str> {
+        self.0.op.as_deref()
+    }
+
+    /// Why, without path and operation, for messages that name these themselves.
     #[must_use]
     pub fn reason(&self) -> String {
-        use fmt::Write;
         let mut text = self.0.message.clone();
-        if let Some(offset) = self.0.offset {
-            let _ = write!(text, " at offset {offset}");
-        }
         if let Some(source) = &self.0.source {
-            let _ = write!(text, ": {}", os_text(source));
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&os_text(source));
+        }
+        if let Some(offset) = self.0.offset {
+            text.push_str(&format!(" (at offset {offset})"));
         }
         text
     }
@@ -168,6 +186,9 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(path) = self.path() {
             write!(f, "{}: ", path.display())?;
+        }
+        if let Some(op) = self.op() {
+            write!(f, "Could not {op}: ")?;
         }
         f.write_str(&self.reason())
     }

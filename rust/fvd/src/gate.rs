@@ -59,7 +59,7 @@ impl Gate {
         let named = directory.join(name);
         let resolve = |path: &Path| {
             let resolved = path.canonicalize();
-            resolved.map_err(|error| Error::io("open the file", error).with_path(path))
+            resolved.map_err(|error| Error::io("open", error).with_path(path))
         };
         let target = resolve(&named)?;
         let home = resolve(directory)?;

@@ -2,14 +2,16 @@
 //!
 //! Layers, from the ground up; nothing imports upwards:
 //!
-//! * [`format`]: bytes to typed values and back. No I/O.
+//! * [`mod@format`]: bytes to typed values and back. No I/O.
 //! * [`gate`]: may a name found inside an image be opened?
 //! * [`storage`]: positional I/O on files, devices and memory.
 //! * [`source`]: where base data comes from.
 //! * [`image`]: the engine; one verb, one file.
+//! * [`chain`]: opening by path, with everything an image names, through the [`gate`].
 //!
 //! `docs/design.md` has the format, the invariants and the crash cases.
 
+pub mod chain;
 pub mod error;
 pub mod format;
 pub mod gate;
@@ -18,6 +20,7 @@ pub mod source;
 pub mod storage;
 #[expect(unsafe_code, reason = "raw memory and system calls live in this one module")]
 mod sys;
+pub mod tool;
 
 pub use error::{Error, ErrorKind, Result};
 

@@ -7,9 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use fastrand::Rng;
 use fvd::format::journal::{self, decode_sector, encode_sector};
-use fvd::format::{
-    BitmapRecord, Entry, Geometry, HEADER_SIZE, Header, Layout, LayoutOptions, Record, TableRecord,
-};
+use fvd::format::{BitmapRecord, Entry, Geometry, HEADER_SIZE, Header, Layout, LayoutOptions, Record, TableRecord};
 
 const DEFAULT_SEED: u64 = 0xF0D;
 const DEFAULT_ITERATIONS: u64 = 20_000;
@@ -115,11 +113,7 @@ fn a_mutated_header_is_refused_or_sound() {
         if rng.u32(..16) == 0 {
             bytes.truncate(rng.usize(..bytes.len()));
         }
-        let file_len = if rng.bool() {
-            metadata_size
-        } else {
-            number(rng)
-        };
+        let file_len = if rng.bool() { metadata_size } else { number(rng) };
         let Ok(header) = Header::decode(&bytes) else {
             return;
         };
@@ -142,10 +136,7 @@ fn assert_sound(header: &Header, geometry: &Geometry, file_len: u64) {
     for region in regions {
         assert!(region.offset.is_multiple_of(4096) && region.size.is_multiple_of(4096));
         assert!(region.offset >= end, "regions overlap: {geometry:?}");
-        end = region
-            .offset
-            .checked_add(region.size)
-            .expect("ends inside the file");
+        end = region.offset.checked_add(region.size).expect("ends inside the file");
     }
     assert!(end <= geometry.metadata_end && geometry.metadata_end <= file_len);
     assert!(geometry.metadata_end <= header.metadata_size);
@@ -156,10 +147,7 @@ fn assert_sound(header: &Header, geometry: &Geometry, file_len: u64) {
     match geometry.bitmap {
         Some(region) => {
             assert!(geometry.blocks.div_ceil(8) <= region.size && region.size <= 64 << 30);
-            assert_eq!(
-                geometry.blocks,
-                geometry.base_size.div_ceil(geometry.block_size)
-            );
+            assert_eq!(geometry.blocks, geometry.base_size.div_ceil(geometry.block_size));
         }
         None => assert!(header.all_data_in_fvd_img || geometry.base_size == 0),
     }
@@ -168,10 +156,7 @@ fn assert_sound(header: &Header, geometry: &Geometry, file_len: u64) {
     if let Some(region) = geometry.table {
         assert!(geometry.chunk_size > 0 && geometry.chunk_size.is_multiple_of(4096));
         assert!(u32::try_from(geometry.chunks).is_ok() && geometry.chunks * 4 <= region.size);
-        data_size = geometry
-            .chunks
-            .checked_mul(geometry.chunk_size)
-            .expect("checked");
+        data_size = geometry.chunks.checked_mul(geometry.chunk_size).expect("checked");
         assert!(data_size >= geometry.virtual_size);
     }
     if header.data_file.is_empty() {

@@ -11,7 +11,13 @@ fn an_unflushed_write_may_be_lost_and_a_flushed_one_may_not() {
     model.ack_write(write, false);
     assert!(model.check_crashed(&sectors(&[1, 1])).is_ok());
     assert!(model.check_crashed(&sectors(&[1, 2])).is_ok());
-    assert_eq!(model.check_crashed(&sectors(&[1, 3])).expect_err("a third content").sector, 1);
+    assert_eq!(
+        model
+            .check_crashed(&sectors(&[1, 3]))
+            .expect_err("a third content")
+            .sector,
+        1
+    );
     assert!(model.check_closed(&sectors(&[1, 1])).is_err());
     let flush = model.begin_flush();
     model.ack_flush(flush);
@@ -71,6 +77,8 @@ fn a_read_during_a_write_sees_either_and_after_it_the_new_content() {
     model.ack_write(write, true);
     model.end_read(during, &sectors(&[1])).expect("it started before");
     let after = model.begin_read(0, 512);
-    model.end_read(after, &sectors(&[1])).expect_err("the write was acknowledged");
+    model
+        .end_read(after, &sectors(&[1]))
+        .expect_err("the write was acknowledged");
     assert!(model.check_crashed(&sectors(&[1])).is_err(), "the write was durable");
 }

@@ -145,12 +145,7 @@ fn base_size(header: &Header) -> Result<u64> {
 /// The bitmap as a range of the file, whether or not anything reads it.
 fn bitmap_region(header: &Header) -> Result<Option<Region>> {
     multiple("bitmap_size", header.bitmap_size, PAGE)?;
-    region(
-        "bitmap_offset",
-        header.bitmap_offset,
-        "bitmap_size",
-        header.bitmap_size,
-    )
+    region("bitmap_offset", header.bitmap_offset, "bitmap_size", header.bitmap_size)
 }
 
 fn journal_region(header: &Header) -> Result<Option<Region>> {
@@ -171,10 +166,7 @@ fn chunks(header: &Header) -> Result<u64> {
     positive_multiple("chunk_size", header.chunk_size, PAGE)?;
     let chunks = header.virtual_disk_size.div_ceil(header.chunk_size);
     if u32::try_from(chunks).is_err() {
-        let why = format!(
-            "{chunks} chunks of chunk_size {}, too many",
-            header.chunk_size
-        );
+        let why = format!("{chunks} chunks of chunk_size {}, too many", header.chunk_size);
         return Err(refuse("virtual_disk_size", header.virtual_disk_size, &why));
     }
     Ok(chunks)
@@ -218,9 +210,7 @@ fn page_aligned(name: &str, offset: u64) -> Result<()> {
 
 /// Whether a range ends at an offset that a file can have.
 fn fits(offset: u64, size: u64) -> bool {
-    offset
-        .checked_add(size)
-        .is_some_and(|end| end <= MAX_OFFSET)
+    offset.checked_add(size).is_some_and(|end| end <= MAX_OFFSET)
 }
 
 /// Holds the regions against one another, the data and the file; returns where the last one ends.
@@ -310,11 +300,7 @@ fn multiple(name: &str, value: u64, unit: u64) -> Result<()> {
 
 fn positive_multiple(name: &str, value: u64, unit: u64) -> Result<()> {
     if value == 0 {
-        return Err(refuse(
-            name,
-            value,
-            &format!("not a positive multiple of {unit}"),
-        ));
+        return Err(refuse(name, value, &format!("not a positive multiple of {unit}")));
     }
     multiple(name, value, unit)
 }

@@ -91,10 +91,7 @@ fn not_an_image(bytes: &[u8]) -> Error {
             "not an FVD image: magic is {:#010X}, not {MAGIC:#010X}",
             u32::from_le_bytes(*magic)
         ),
-        None => format!(
-            "not an FVD image: magic is missing, the file has {} bytes",
-            bytes.len()
-        ),
+        None => format!("not an FVD image: magic is missing, the file has {} bytes", bytes.len()),
     })
 }
 

@@ -26,8 +26,7 @@ const TABLE_HEAD_LEN: usize = 12;
 const BITMAP_LEN: usize = 16;
 
 const _: () = assert!(TABLE_HEAD_LEN + 4 * MAX_ENTRIES == RECORD_SECTOR_LEN);
-const _: () =
-    assert!(TABLE_HEAD_LEN + 4 * MAX_ENTRIES_WITH_BITMAP + BITMAP_LEN == RECORD_SECTOR_LEN);
+const _: () = assert!(TABLE_HEAD_LEN + 4 * MAX_ENTRIES_WITH_BITMAP + BITMAP_LEN == RECORD_SECTOR_LEN);
 
 /// New values of neighbouring table entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,10 +65,7 @@ pub enum Record {
 /// [`MAX_ENTRIES_WITH_BITMAP`] with a bitmap record behind it, or if the first sector of the bitmap
 /// record is above `i64::MAX`: splitting ranges into sectors is the caller's work.
 #[must_use]
-pub fn encode_sector(
-    table: Option<&TableRecord>,
-    bitmap: Option<&BitmapRecord>,
-) -> [u8; RECORD_SECTOR_LEN] {
+pub fn encode_sector(table: Option<&TableRecord>, bitmap: Option<&BitmapRecord>) -> [u8; RECORD_SECTOR_LEN] {
     let mut sector = Vec::with_capacity(RECORD_SECTOR_LEN);
     if let Some(record) = table {
         let room = if bitmap.is_some() {
@@ -84,12 +80,7 @@ pub fn encode_sector(
         sector.extend(TABLE_MAGIC.to_le_bytes());
         sector.extend(record.first.to_le_bytes());
         sector.extend((record.entries.len() as u32).to_le_bytes());
-        sector.extend(
-            record
-                .entries
-                .iter()
-                .flat_map(|entry| entry.raw().to_le_bytes()),
-        );
+        sector.extend(record.entries.iter().flat_map(|entry| entry.raw().to_le_bytes()));
     }
     if let Some(record) = bitmap {
         assert!(
@@ -143,13 +134,7 @@ fn next_record(bytes: &[u8]) -> Option<(Record, &[u8])> {
             let (sectors, rest) = take_u32(rest)?;
             let (first, rest) = rest.split_first_chunk()?;
             let first_sector = u64::try_from(i64::from_le_bytes(*first)).ok()?;
-            Some((
-                Record::Bitmap(BitmapRecord {
-                    first_sector,
-                    sectors,
-                }),
-                rest,
-            ))
+            Some((Record::Bitmap(BitmapRecord { first_sector, sectors }), rest))
         }
         _ => None,
     }

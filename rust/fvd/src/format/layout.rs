@@ -139,11 +139,7 @@ impl Layout {
     #[must_use]
     pub fn header(&self) -> Header {
         let base = self.has_base;
-        let (bitmap, table, journal) = (
-            or_zero(self.bitmap),
-            or_zero(self.table),
-            or_zero(self.journal),
-        );
+        let (bitmap, table, journal) = (or_zero(self.bitmap), or_zero(self.table), or_zero(self.journal));
         Header {
             all_data_in_fvd_img: self.base_img_size == 0,
             virtual_disk_size: self.virtual_size,
@@ -162,11 +158,7 @@ impl Layout {
             prefetch_profile_offset: 0,
             prefetch_profile_entries: 0,
             num_prefetch_slots: if base { 2 } else { 0 },
-            bytes_per_prefetch: if base {
-                bytes_per_prefetch(self.block_size)
-            } else {
-                0
-            },
+            bytes_per_prefetch: if base { bytes_per_prefetch(self.block_size) } else { 0 },
             prefetch_read_throughput_measure_time: if base { 100 } else { 0 },
             prefetch_write_throughput_measure_time: if base { 100 } else { 0 },
             prefetch_perf_calc_alpha: if base { 80 } else { 0 },
@@ -219,12 +211,7 @@ fn block_size(options: &LayoutOptions, base_img_size: u64) -> Result<u64> {
     match options.block_size {
         Some(0) => Err(zero("block_size")),
         Some(size) => round_up("block_size", size, SECTOR, MAX),
-        None => round_up(
-            "block_size",
-            bitmap::default_block_size(base_img_size),
-            SECTOR,
-            MAX,
-        ),
+        None => round_up("block_size", bitmap::default_block_size(base_img_size), SECTOR, MAX),
     }
 }
 
@@ -301,9 +288,7 @@ fn append(end: &mut u64, size: u64) -> Result<Region> {
 fn round_up(name: &str, value: u64, unit: u64, max: u64) -> Result<u64> {
     match value.checked_next_multiple_of(unit) {
         Some(rounded) if rounded <= max => Ok(rounded),
-        _ => Err(Error::invalid_argument(format!(
-            "{name} is {value}, the most is {max}"
-        ))),
+        _ => Err(Error::invalid_argument(format!("{name} is {value}, the most is {max}"))),
     }
 }
 
@@ -316,7 +301,5 @@ fn zero(name: &str) -> Error {
 }
 
 fn too_large() -> Error {
-    Error::invalid_argument(
-        "size and journal_size make an image larger than a file can be (2^63 - 1 bytes)",
-    )
+    Error::invalid_argument("size and journal_size make an image larger than a file can be (2^63 - 1 bytes)")
 }

@@ -44,21 +44,14 @@ impl Entry {
     /// If `number` is above [`MAX_CHUNK_NUMBER`].
     #[must_use]
     pub const fn allocated(number: u32) -> Self {
-        assert!(
-            number <= MAX_CHUNK_NUMBER,
-            "storage chunk numbers have 31 bits"
-        );
+        assert!(number <= MAX_CHUNK_NUMBER, "storage chunk numbers have 31 bits");
         Self(number)
     }
 
     /// The storage chunk number, `None` where none is allocated.
     #[must_use]
     pub const fn number(self) -> Option<u32> {
-        if self.0 == u32::MAX {
-            None
-        } else {
-            Some(self.0)
-        }
+        if self.0 == u32::MAX { None } else { Some(self.0) }
     }
 
     /// The number to store, without the dirty flag.
@@ -71,9 +64,7 @@ impl Entry {
 /// Bytes that a table of `chunks` entries takes: rounded up to a page. `None`: more than 2^64.
 #[must_use]
 pub fn region_size(chunks: u64) -> Option<u64> {
-    chunks
-        .checked_mul(ENTRY_SIZE)?
-        .checked_next_multiple_of(PAGE)
+    chunks.checked_mul(ENTRY_SIZE)?.checked_next_multiple_of(PAGE)
 }
 
 #[cfg(test)]
@@ -91,10 +82,7 @@ mod tests {
     fn the_dirty_flag_is_cleared_on_the_way_in() {
         assert_eq!(Entry::from_disk(0x8000_0000).number(), Some(0));
         assert_eq!(Entry::from_disk(0x8000_0103).raw(), 0x103);
-        assert_eq!(
-            Entry::from_disk(0xFFFF_FFFE).number(),
-            Some(MAX_CHUNK_NUMBER)
-        );
+        assert_eq!(Entry::from_disk(0xFFFF_FFFE).number(), Some(MAX_CHUNK_NUMBER));
     }
 
     #[test]

@@ -114,7 +114,10 @@ impl<S: Storage> Image<S> {
         if !self.data().can_resize() {
             let error = Error::new(
                 ErrorKind::NoSpace,
-                format!("The device is full: the image needs {needed} bytes, it has {}", frontier.file_len),
+                format!(
+                    "The device is full: the image needs {needed} bytes, it has {}",
+                    frontier.file_len
+                ),
             );
             return Err(error.with_path(self.data().path()));
         }

@@ -67,7 +67,11 @@ impl Bitmap {
         let mut block = blocks.start;
         while block < blocks.end {
             let bits = self.bits(block);
-            let same = if local { bits.trailing_ones() } else { bits.trailing_zeros() };
+            let same = if local {
+                bits.trailing_ones()
+            } else {
+                bits.trailing_zeros()
+            };
             let left = WORD_BITS - block % WORD_BITS;
             if u64::from(same) < left {
                 block += u64::from(same);

@@ -160,7 +160,9 @@ impl<S: Storage> Image<S> {
                 let front = self.front(changes, block..blocks.end)?;
                 let table = front.beside.as_ref().map(|c| self.table_record(c)).transpose()?;
                 let record = self.bitmap_record(&(block..front.end));
-                sectors.late.extend(journal::encode_sector(table.as_ref(), Some(&record)));
+                sectors
+                    .late
+                    .extend(journal::encode_sector(table.as_ref(), Some(&record)));
                 if let Some(chunks) = front.beside {
                     early.remove(chunks);
                 }
@@ -202,7 +204,11 @@ impl<S: Storage> Image<S> {
         let beside = Some(first..end);
         let Some(next) = first_in(&changes.chunks, end..touched.end) else {
             let before = None;
-            return Ok(Front { end: limit, beside, before });
+            return Ok(Front {
+                end: limit,
+                beside,
+                before,
+            });
         };
         // Blocks that touch `next` or lie behind it go into another sector.
         let block = next.saturating_mul(table.chunk_size()) / bitmap.block_size();
@@ -257,7 +263,10 @@ impl<S: Storage> Image<S> {
             committer.position += sectors.len() as u64 / SECTOR;
             start
         };
-        assert!(start + sectors.len() as u64 <= size, "the plan has looked at the room in the journal");
+        assert!(
+            start + sectors.len() as u64 <= size,
+            "the plan has looked at the room in the journal"
+        );
         self.write_metadata(Bytes::from(sectors), offset + start).await?;
         self.sync_file().await
     }

@@ -49,7 +49,7 @@ pub async fn create<S: Storage>(
     base: Option<&dyn BaseSource>,
 ) -> Result<Header> {
     let layout = Layout::compute(&options.layout)?;
-    let header = header(&layout, options)?;
+    let header = options.header()?;
     let bytes = header.encode()?;
     lay_out(file, &layout).await?;
     clear_data(data.unwrap_or(file), data.is_some(), &layout).await?;
@@ -63,27 +63,37 @@ pub async fn create<S: Storage>(
     Ok(header)
 }
 
-fn header(layout: &Layout, options: &CreateOptions) -> Result<Header> {
-    check(layout, options)?;
-    let mut header = layout.header();
-    header.base_img.clone_from(&options.base_img);
-    header.base_img_fmt.clone_from(&options.base_img_fmt);
-    header.data_file.clone_from(&options.data_file);
-    header.data_file_fmt.clone_from(&options.data_file_fmt);
-    header.add_storage_cmd.clone_from(&options.add_storage_cmd);
-    if layout.has_base {
-        header.copy_on_read = options.copy_on_read;
-        header.prefetch_start_delay = options.prefetch_start_delay.unwrap_or(header.prefetch_start_delay);
-        header.need_zero_init = options.detect_sparse_hole.is_some();
+impl CreateOptions {
+    /// The header that an image with these options gets.
+    ///
+    /// Fails with [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) where options
+    /// contradict one another, or a name is too long for its field.
+    pub fn header(&self) -> Result<Header> {
+        let layout = Layout::compute(&self.layout)?;
+        check(&layout, self)?;
+        let mut header = layout.header();
+        header.base_img.clone_from(&self.base_img);
+        header.base_img_fmt.clone_from(&self.base_img_fmt);
+        header.data_file.clone_from(&self.data_file);
+        header.data_file_fmt.clone_from(&self.data_file_fmt);
+        header.add_storage_cmd.clone_from(&self.add_storage_cmd);
+        if layout.has_base {
+            header.copy_on_read = self.copy_on_read;
+            header.prefetch_start_delay = self.prefetch_start_delay.unwrap_or(header.prefetch_start_delay);
+            header.need_zero_init = self.detect_sparse_hole.is_some();
+        }
+        header.encode()?;
+        Ok(header)
     }
-    Ok(header)
 }
 
 fn check(layout: &Layout, options: &CreateOptions) -> Result<()> {
     let refuse = |message: &str| Err(Error::invalid_argument(message));
     if !matches!(options.data_file_fmt.as_str(), "" | "raw") {
         let format = &options.data_file_fmt;
-        return Err(Error::unsupported(format!("data_file_fmt: '{format}' is not supported, only 'raw'")));
+        return Err(Error::unsupported(format!(
+            "data_file_fmt: '{format}' is not supported, only 'raw'"
+        )));
     }
     if !layout.has_base {
         if options.detect_sparse_hole.is_some() {
@@ -167,16 +177,26 @@ async fn mark_zero_regions<S: Storage>(
     while start < layout.base_img_size {
         let run = base.status(start, layout.base_img_size - start).await?;
         let end = (start + run.len).min(layout.base_img_size);
-        let whole = if end == layout.base_img_size { end } else { end / step * step };
+        let whole = if end == layout.base_img_size {
+            end
+        } else {
+            end / step * step
+        };
         if run.content == Content::Zero && whole > start {
             // Many regions at once: a hole needs no reading.
-            page.set(file, bitmap, start / layout.block_size..whole.div_ceil(layout.block_size)).await?;
+            page.set(
+                file,
+                bitmap,
+                start / layout.block_size..whole.div_ceil(layout.block_size),
+            )
+            .await?;
             start = whole;
             continue;
         }
         let end = start.saturating_add(step).min(layout.base_img_size);
         if reads_as_zeros(base, start, end).await? {
-            page.set(file, bitmap, start / layout.block_size..end.div_ceil(layout.block_size)).await?;
+            page.set(file, bitmap, start / layout.block_size..end.div_ceil(layout.block_size))
+                .await?;
         }
         start = end;
     }

@@ -6,12 +6,15 @@
 
 mod allocate;
 mod bitmap;
+pub mod check;
 mod checkpoint;
 mod close;
 mod commit;
 mod create;
+pub mod dump;
 mod extend;
 mod flush;
+pub mod info;
 mod map;
 mod open;
 mod pending;

@@ -86,8 +86,15 @@ impl<S: Storage> Image<S> {
         base: Option<Box<dyn BaseSource>>,
         options: OpenOptions,
     ) -> Result<Self> {
-        assert_eq!(data.is_some(), !head.header.data_file.is_empty(), "the data file comes with the image");
-        assert!(base.is_some() || !head.needs_base(), "the base comes with an image that needs it");
+        assert_eq!(
+            data.is_some(),
+            !head.header.data_file.is_empty(),
+            "the data file comes with the image"
+        );
+        assert!(
+            base.is_some() || !head.needs_base(),
+            "the base comes with an image that needs it"
+        );
         if head.is_suspect() {
             let error = Error::invalid_image(
                 "The image was not closed cleanly and has no journal: its content is suspect. \

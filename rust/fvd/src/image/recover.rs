@@ -8,43 +8,59 @@ use crate::storage::{Allocation, IoBufMut, Storage};
 /// Bytes of journal read at once.
 const READ_STEP: u64 = 1 << 20;
 
-/// Calls `apply` with every record of the journal, in order, and the number of its sector.
-pub(crate) async fn read_journal<S: Storage>(
-    file: &S,
+/// Reads the records of a journal, in order.
+pub(crate) struct JournalReader<'a, S> {
+    file: &'a S,
     region: Region,
-    mut apply: impl AsyncFnMut(u64, Record) -> Result<()>,
-) -> Result<()> {
-    let mut at = 0;
-    while at < region.size {
-        let rest = region.size - at;
-        let (allocation, len) = file.allocation(region.offset + at, rest).await?;
+    /// Bytes from the start of the region, a multiple of 512.
+    at: u64,
+}
+
+/// A record and the number of the journal sector that holds it.
+pub(crate) type Located = (u64, Record);
+
+impl<'a, S: Storage> JournalReader<'a, S> {
+    pub(crate) fn new(file: &'a S, region: Region) -> Self {
+        Self { file, region, at: 0 }
+    }
+
+    /// The records of the next part of the journal, perhaps none; None at its end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<Located>>> {
+        let rest = self.region.size - self.at;
+        if rest == 0 {
+            return Ok(None);
+        }
+        let offset = self.region.offset + self.at;
+        let (allocation, len) = self.file.allocation(offset, rest).await?;
         // Zeros end a sector at once: a hole holds no record, but may start within a sector.
         let skip = len / SECTOR * SECTOR;
         if allocation == Allocation::Hole && skip > 0 {
-            at += skip;
-            continue;
+            self.at += skip;
+            return Ok(Some(Vec::new()));
         }
         let len = rest.min(READ_STEP);
-        let buf = file.read(IoBufMut::zeroed(len as usize), region.offset + at).await?;
+        let buf = self.file.read(IoBufMut::zeroed(len as usize), offset).await?;
+        let first = self.at / SECTOR;
+        self.at += len;
         let (sectors, _) = buf.as_slice().as_chunks::<{ SECTOR as usize }>();
-        for (index, sector) in sectors.iter().enumerate() {
-            for record in journal::decode_sector(sector) {
-                apply(at / SECTOR + index as u64, record).await?;
-            }
-        }
-        at += len;
+        let decode = |(number, sector)| journal::decode_sector(sector).into_iter().map(move |r| (number, r));
+        Ok(Some((first..).zip(sectors).flat_map(decode).collect()))
     }
-    Ok(())
 }
 
 impl<S: Storage> Image<S> {
     /// Applies the journal in memory. What it changes is pending: a checkpoint writes it in place.
-    pub(super) async fn replay(&self, region: Region) -> Result<()> {
-        read_journal(&self.file, region, async |_, record| match record {
-            Record::Table(record) => self.replay_table(&record).await,
-            Record::Bitmap(record) => self.replay_bitmap(&record).await,
-        })
-        .await
+    async fn replay(&self, region: Region) -> Result<()> {
+        let mut journal = JournalReader::new(&self.file, region);
+        while let Some(records) = journal.next().await? {
+            for (_, record) in records {
+                match record {
+                    Record::Table(record) => self.replay_table(&record).await?,
+                    Record::Bitmap(record) => self.replay_bitmap(&record).await?,
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Replays the journal and, where the image may be written, makes the result durable in

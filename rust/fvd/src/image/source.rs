@@ -4,8 +4,8 @@ use std::path::Path;
 
 use super::{Image, Mapping};
 use crate::error::Result;
-use crate::source::{BaseSource, BoxFuture, Content, Location, Run};
-use crate::storage::{Allocation, IoBufMut, Storage};
+use crate::source::{BaseSource, BoxFuture, Location, Run};
+use crate::storage::{IoBufMut, Storage};
 
 impl<S: Storage> BaseSource for Image<S> {
     fn path(&self) -> &Path {
@@ -49,7 +49,10 @@ impl<S: Storage> Image<S> {
         if offset >= self.size() {
             return Ok(Run::zeros(len));
         }
-        let end = self.size().min(offset.saturating_add(len)).min(offset.saturating_add(LOOKUP));
+        let end = self
+            .size()
+            .min(offset.saturating_add(len))
+            .min(offset.saturating_add(LOOKUP));
         self.load(offset, end).await?;
         let extent = self.extent(offset, end)?;
         match extent.mapping {
@@ -69,10 +72,7 @@ impl<S: Storage> Image<S> {
         let (allocation, len) = self.data().allocation(offset, len).await?;
         let path = self.data().path().to_owned();
         Ok(Run {
-            content: match allocation {
-                Allocation::Data => Content::Data,
-                Allocation::Hole => Content::Zero,
-            },
+            content: allocation.into(),
             len,
             depth: 0,
             present: true,

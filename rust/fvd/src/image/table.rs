@@ -63,7 +63,9 @@ impl Table {
 
     /// Records where `chunk` lies.
     pub(super) fn set(&self, chunk: u64, number: u32) {
-        self.words.word(chunk).store(Entry::allocated(number).raw(), Ordering::Release);
+        self.words
+            .word(chunk)
+            .store(Entry::allocated(number).raw(), Ordering::Release);
     }
 
     /// First chunk of the range that is allocated, or its end.

@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::Image;
 use super::publish::Fresh;
 use super::table::Table;
-use super::Image;
 use crate::error::Result;
 use crate::storage::Storage;
 

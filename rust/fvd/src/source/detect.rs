@@ -1,7 +1,7 @@
 //! Which format a file has, by its first bytes.
 
 /// Bytes of a file that [`probe`] wants to see; fewer if the file is shorter.
-pub(super) const PROBE_LEN: usize = 8;
+pub const PROBE_LEN: usize = 8;
 
 /// Format name of a file that starts with `first_bytes`: `qcow2`, `fvd` or, for all else, `raw`.
 ///

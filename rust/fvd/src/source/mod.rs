@@ -9,12 +9,13 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
-pub use detect::probe;
+pub use detect::{PROBE_LEN, probe};
 pub use qcow2::{Qcow2Options, Qcow2Source};
+pub use qcow2_header::Header as Qcow2Header;
 pub use raw::RawSource;
 
 use crate::error::Result;
-use crate::storage::IoBufMut;
+use crate::storage::{Allocation, IoBufMut};
 
 /// A boxed future: sources are chosen at run time, so their methods must be object safe.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -26,6 +27,15 @@ pub enum Content {
     Data,
     /// Reads as zeros, known without reading it.
     Zero,
+}
+
+impl From<Allocation> for Content {
+    fn from(allocation: Allocation) -> Self {
+        match allocation {
+            Allocation::Data => Self::Data,
+            Allocation::Hole => Self::Zero,
+        }
+    }
 }
 
 /// Where the bytes of a run lie, as they are, in a file.
@@ -70,7 +80,9 @@ impl Run {
 #[must_use]
 pub fn is_zero(bytes: &[u8]) -> bool {
     // Every byte equals its neighbour: memcmp does that with the widest registers there are.
-    bytes.first().is_none_or(|&first| first == 0 && bytes[1..] == bytes[..bytes.len() - 1])
+    bytes
+        .first()
+        .is_none_or(|&first| first == 0 && bytes[1..] == bytes[..bytes.len() - 1])
 }
 
 /// A disk that is only read: the base of an image, or what a conversion reads.

@@ -17,7 +17,7 @@ use imago::raw::Raw;
 use imago::{DenyImplicitOpenGate, FormatAccess, FormatDriverBuilder, Mapping};
 
 use super::qcow2_header::Header;
-use super::{BaseSource, BoxFuture, Content, detect};
+use super::{BaseSource, BoxFuture, Content, Run, detect};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gate::Gate;
 use crate::storage::{FileOptions, FileStorage, IoBufMut, LockMode, Storage};
@@ -105,21 +105,29 @@ impl Qcow2Source {
         result.map_err(|error| translate(op, error, self.path()).with_offset(offset))
     }
 
-    fn content_now(&self, offset: u64, len: u64) -> Result<(Content, u64)> {
+    fn status_now(&self, offset: u64, len: u64) -> Result<Run> {
         if offset >= self.len {
-            return Ok((Content::Zero, len));
+            return Ok(Run::zeros(len));
         }
         let inside = len.min(self.len - offset);
         self.with_disk("look up", offset, |disk| {
             let (mapping, stretch) = disk.get_mapping(offset, inside)?;
-            let content = match mapping {
-                Mapping::Zero { .. } | Mapping::Eof { .. } => Content::Zero,
-                _ => Content::Data,
-            };
             if stretch == 0 {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "A mapping has no length"));
             }
-            Ok((content, stretch.min(inside)))
+            let len = stretch.min(inside);
+            Ok(match mapping {
+                Mapping::Eof { .. } => Run::zeros(len),
+                Mapping::Zero { explicit, .. } => Run {
+                    present: explicit,
+                    ..Run::zeros(len)
+                },
+                _ => Run {
+                    content: Content::Data,
+                    present: true,
+                    ..Run::zeros(len)
+                },
+            })
         })
     }
 }
@@ -239,7 +247,7 @@ fn backing_format(
 /// Runs a function of `imago`, which asserts some of what it reads: a panic becomes an error.
 fn guarded<T>(path: &Path, work: impl FnOnce() -> io::Result<T>) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(result) => result.map_err(|error| translate("open the image", error, path)),
+        Ok(result) => result.map_err(|error| translate("open", error, path)),
         Err(_) => Err(panicked(path)),
     }
 }
@@ -279,7 +287,7 @@ impl BaseSource for Qcow2Source {
         Box::pin(ready(result.map(|()| buf)))
     }
 
-    fn content(&self, offset: u64, len: u64) -> BoxFuture<'_, Result<(Content, u64)>> {
-        Box::pin(ready(self.content_now(offset, len)))
+    fn status(&self, offset: u64, len: u64) -> BoxFuture<'_, Result<Run>> {
+        Box::pin(ready(self.status_now(offset, len)))
     }
 }

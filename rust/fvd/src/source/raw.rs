@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::{BaseSource, BoxFuture, Content};
+use super::{BaseSource, BoxFuture, Location, Run};
 use crate::error::Result;
-use crate::storage::{Allocation, IoBufMut, Storage};
+use crate::storage::{IoBufMut, Storage};
 
 /// A storage, read as a disk.
 #[derive(Debug)]
@@ -35,16 +35,22 @@ impl<S: Storage> RawSource<S> {
         Ok(buf)
     }
 
-    async fn content_clipped(&self, offset: u64, len: u64) -> Result<(Content, u64)> {
+    async fn status_clipped(&self, offset: u64, len: u64) -> Result<Run> {
         if offset >= self.len {
-            return Ok((Content::Zero, len));
+            return Ok(Run::zeros(len));
         }
         let inside = len.min(self.len - offset);
-        match self.storage.allocation(offset, inside).await? {
-            (Allocation::Data, stretch) => Ok((Content::Data, stretch)),
-            (Allocation::Hole, stretch) if stretch == inside => Ok((Content::Zero, len)),
-            (Allocation::Hole, stretch) => Ok((Content::Zero, stretch)),
-        }
+        let (allocation, len) = self.storage.allocation(offset, inside).await?;
+        Ok(Run {
+            content: allocation.into(),
+            len,
+            depth: 0,
+            present: true,
+            location: Some(Location {
+                path: self.storage.path().to_owned(),
+                offset,
+            }),
+        })
     }
 }
 
@@ -65,8 +71,8 @@ impl<S: Storage> BaseSource for RawSource<S> {
         Box::pin(self.read_clipped(buf, offset))
     }
 
-    fn content(&self, offset: u64, len: u64) -> BoxFuture<'_, Result<(Content, u64)>> {
-        Box::pin(self.content_clipped(offset, len))
+    fn status(&self, offset: u64, len: u64) -> BoxFuture<'_, Result<Run>> {
+        Box::pin(self.status_clipped(offset, len))
     }
 }
 
@@ -76,6 +82,7 @@ mod tests {
     use pollster::block_on;
 
     use super::*;
+    use crate::source::Content;
     use crate::storage::MemoryStorage;
 
     #[test]
@@ -88,7 +95,7 @@ mod tests {
         let buf = block_on(source.read(IoBufMut::zeroed(600), 900)).expect("memory does not fail");
         assert_eq!(source.len(), 1000);
         assert_eq!(buf.as_slice(), expected);
-        assert_eq!(block_on(source.content(1000, 50)).expect("no I/O"), (Content::Zero, 50));
+        assert_eq!(block_on(source.status(1000, 50)).expect("no I/O"), Run::zeros(50));
     }
 
     #[test]
@@ -96,7 +103,10 @@ mod tests {
         let storage = MemoryStorage::new();
         block_on(storage.write(Bytes::from_static(&[1; 512]), 1 << 20)).expect("memory does not fail");
         let source = block_on(RawSource::new(storage)).expect("memory does not fail");
-        let content = |offset, len| block_on(source.content(offset, len)).expect("memory does not fail");
+        let content = |offset, len| {
+            let run = block_on(source.status(offset, len)).expect("memory does not fail");
+            (run.content, run.len)
+        };
         assert_eq!(content(5, 4 << 20), (Content::Zero, (1 << 20) - 5));
         assert_eq!(content(1 << 20, 4096), (Content::Data, 512));
     }

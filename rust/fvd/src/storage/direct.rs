@@ -242,3 +242,29 @@ impl<'a, I: Iterator<Item = &'a [u8]>> Pieces<'a, I> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounce_memory_is_aligned_whatever_the_medium_demands() {
+        for memory in [1, 4, 512, 4096, 16384, 65536] {
+            let direct = Direct::with_alignment(DirectAlignment { memory, offset: 512 });
+            let buf = direct.bounce(5 * 512);
+            assert_eq!(buf.len(), 5 * 512);
+            assert!(direct.is_memory_aligned(buf.as_slice().as_ptr()), "{memory}");
+        }
+    }
+
+    #[test]
+    fn pieces_are_one_stream() {
+        let mut pieces = Pieces::new([&b"abc"[..], b"", b"de", b"fghi"]);
+        let mut target = [0; 4];
+        pieces.copy_to(&mut target);
+        assert_eq!(&target, b"abcd");
+        pieces.copy_to(&mut []);
+        pieces.copy_to(&mut target);
+        assert_eq!(&target, b"efgh");
+    }
+}

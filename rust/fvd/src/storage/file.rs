@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -12,8 +13,9 @@ use super::{Allocation, IoBufMut, Storage};
 use crate::error::{Error, Result};
 use crate::sys::file as sys;
 
-/// Largest offset that system calls can express.
-pub(super) const MAX_OFFSET: u64 = i64::MAX as u64;
+/// Where every file must end: the largest offset that system calls can express, and still can once
+/// it is rounded up for `O_DIRECT`.
+pub(super) const MAX_OFFSET: u64 = i64::MAX as u64 & !((1 << 20) - 1);
 
 /// Most bytes written at once where zeros have to be written.
 const ZEROS_LEN: usize = 1 << 20;
@@ -66,6 +68,15 @@ impl FileStorage {
     #[must_use]
     pub fn is_device(&self) -> bool {
         self.medium == Medium::Device
+    }
+
+    /// Bytes that the file takes on disk, which holes do not; 0 for a device that does not say.
+    pub fn allocated_bytes(&self) -> Result<u64> {
+        let result = self.file.metadata();
+        let metadata = result
+            .map_err(|error| Error::io("get the size on disk", error).with_path(&self.path))?;
+        // st_blocks counts 512 bytes, whatever the file system's blocks are.
+        Ok(metadata.blocks() * 512)
     }
 
     pub(super) fn medium(&self) -> Medium {
@@ -152,15 +163,16 @@ impl FileStorage {
     }
 
     fn write_zeroes_blocking(&self, offset: u64, len: u64) -> Result<()> {
-        let end = self.len_blocking()?;
-        let len = len.min(end.saturating_sub(offset));
-        if len == 0 {
-            return Ok(());
-        }
-        let zeroed = {
-            // A read-modify-write next door would put back what was read before.
+        let (len, zeroed) = {
+            // A read-modify-write next door would put back what it read before.
             let _settled = self.direct.as_ref().map(Direct::settled);
-            self.zero_by_the_medium(offset, len)
+            let end = self.len_now();
+            let end = end.map_err(|error| self.error("write zeros", offset, error))?;
+            let len = len.min(end.saturating_sub(offset));
+            if len == 0 {
+                return Ok(());
+            }
+            (len, self.zero_by_the_medium(offset, len))
         };
         match zeroed {
             Ok(()) => Ok(()),

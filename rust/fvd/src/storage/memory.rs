@@ -106,7 +106,10 @@ impl Content {
                 None => front.fill(0),
             }
             buf = back;
-            offset = offset.wrapping_add(count as u64);
+            let Some(next) = offset.checked_add(count as u64) else {
+                return buf.fill(0);
+            };
+            offset = next;
         }
     }
 

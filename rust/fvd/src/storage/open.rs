@@ -56,7 +56,7 @@ impl FileStorage {
             no_follow: false,
         };
         let mut how = OpenOptions::new();
-        let (file, is_new) = match open_file(path, &options, how.create_new(true).clone()) {
+        let file = match open_file(path, &options, how.create_new(true).clone()) {
             Err(error) if direct && error.errno() == Some(libc::EINVAL) => {
                 // The kernel makes the file first and refuses O_DIRECT then.
                 let _ = std::fs::remove_file(path);
@@ -64,18 +64,14 @@ impl FileStorage {
             }
             Err(error) if error.errno() == Some(libc::EEXIST) => {
                 // It may be a link to a file that does not exist yet: `create` follows it.
-                let file = open_file(path, &options, OpenOptions::new().create(true).clone())?;
-                (file, false)
+                open_file(path, &options, OpenOptions::new().create(true).clone())?
             }
-            result => (result?, true),
+            result => result?,
         };
         let storage = Self::build(file, path, &options)?;
         if let Medium::File = storage.medium() {
             let emptied = storage.file().set_len(0);
             emptied.map_err(|error| Error::io("empty the file", error).with_path(path))?;
-        }
-        if is_new {
-            sync_directory_of(path);
         }
         Ok(storage)
     }
@@ -163,22 +159,13 @@ fn explain(path: &Path, options: &FileOptions, error: io::Error) -> Error {
             if is_socket {
                 not_a_disk(path, "a socket")
             } else {
-                Error::io("open the file", error).with_path(path)
+                Error::io("open", error).with_path(path)
             }
         }
         Some(libc::ELOOP) if options.no_follow => {
-            let error = Error::io("open the file", error).with_path(path);
+            let error = Error::io("open", error).with_path(path);
             error.with_context(ErrorKind::NotPermitted, "It became a symbolic link")
         }
-        _ => Error::io("open the file", error).with_path(path),
-    }
-}
-
-/// Makes the name of a new file durable. A directory that cannot be read or synced is left alone:
-/// the file is there, and that is all that was asked.
-fn sync_directory_of(path: &Path) {
-    let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
-    if let Ok(directory) = File::open(parent.unwrap_or(Path::new("."))) {
-        let _ = directory.sync_all();
+        _ => Error::io("open", error).with_path(path),
     }
 }

@@ -191,7 +191,7 @@ impl DirectAlignment {
         let told = stat.stx_mask & StatxFlags::DIOALIGN.bits() != 0;
         let (memory, offset) = (stat.stx_dio_mem_align as usize, stat.stx_dio_offset_align as usize);
         (told && memory.is_power_of_two() && offset.is_power_of_two()).then_some(Self {
-            memory: memory.max(512),
+            memory,
             offset: offset.max(512),
         })
     }

@@ -31,10 +31,7 @@ fn refused(words: &[&str], change: impl FnOnce(&mut Header)) {
     let error = with(change).expect_err(words[0]);
     assert_eq!(error.kind(), ErrorKind::InvalidImage);
     for word in words {
-        assert!(
-            error.to_string().contains(word),
-            "{error} does not say {word}"
-        );
+        assert!(error.to_string().contains(word), "{error} does not say {word}");
     }
 }
 
@@ -66,10 +63,7 @@ fn a_geometry_holds_what_the_header_says() {
         data_offset: 16_793_600,
         metadata_end: 16_793_600,
     };
-    assert_eq!(
-        Geometry::new(&header(), 16_793_600).expect("legal"),
-        expected
-    );
+    assert_eq!(Geometry::new(&header(), 16_793_600).expect("legal"), expected);
 }
 
 #[test]
@@ -133,12 +127,9 @@ fn regions_that_overlap_are_refused() {
 #[test]
 fn a_disk_too_large_for_its_table_is_refused() {
     accepted(|h| h.virtual_disk_size = 1024 * MIB);
-    refused(
-        &["table_offset is 12288", "needs 8192 bytes", "journal"],
-        |h| {
-            h.virtual_disk_size = 1024 * MIB + 512;
-        },
-    );
+    refused(&["table_offset is 12288", "needs 8192 bytes", "journal"], |h| {
+        h.virtual_disk_size = 1024 * MIB + 512;
+    });
 }
 
 #[test]
@@ -175,9 +166,7 @@ fn a_file_that_ends_within_the_metadata_is_refused() {
         let error = Geometry::new(&header(), file_len).expect_err("truncated");
         assert_eq!(error.kind(), ErrorKind::InvalidImage);
         assert!(
-            error
-                .to_string()
-                .contains(&format!("the {region} ends at 16793600")),
+            error.to_string().contains(&format!("the {region} ends at 16793600")),
             "{error}"
         );
     }
@@ -189,9 +178,7 @@ fn a_file_that_ends_within_the_metadata_is_refused() {
     assert!(Geometry::new(&plain, 8192).is_ok());
     let error = Geometry::new(&plain, 8191).expect_err("truncated");
     assert!(
-        error
-            .to_string()
-            .contains("the header ends at 8192, the file at 8191"),
+        error.to_string().contains("the header ends at 8192, the file at 8191"),
         "{error}"
     );
 }
@@ -199,27 +186,17 @@ fn a_file_that_ends_within_the_metadata_is_refused() {
 #[test]
 fn a_base_larger_than_the_disk_is_refused() {
     accepted(|h| h.base_img_size = h.virtual_disk_size);
-    refused(
-        &["base_img_size is 25166336", "virtual_disk_size, 25165824"],
-        |h| {
-            h.base_img_size = h.virtual_disk_size + 512;
-        },
-    );
+    refused(&["base_img_size is 25166336", "virtual_disk_size, 25165824"], |h| {
+        h.base_img_size = h.virtual_disk_size + 512;
+    });
 }
 
 #[test]
 fn a_bitmap_too_small_for_the_base_is_refused() {
     accepted(|h| h.block_size = 512);
-    refused(
-        &[
-            "bitmap_size is 4096",
-            "base_img_size 16777728",
-            "needs 4097",
-        ],
-        |h| {
-            (h.block_size, h.base_img_size) = (512, 16 * MIB + 512);
-        },
-    );
+    refused(&["bitmap_size is 4096", "base_img_size 16777728", "needs 4097"], |h| {
+        (h.block_size, h.base_img_size) = (512, 16 * MIB + 512);
+    });
 }
 
 #[test]
@@ -228,10 +205,7 @@ fn a_base_without_a_bitmap_is_refused_while_anything_may_be_in_it() {
         h.bitmap_size = 0;
     });
     let geometry = accepted(|h| (h.bitmap_size, h.all_data_in_fvd_img) = (0, true));
-    assert_eq!(
-        (geometry.bitmap, geometry.block_size, geometry.blocks),
-        (None, 0, 0)
-    );
+    assert_eq!((geometry.bitmap, geometry.block_size, geometry.blocks), (None, 0, 0));
     assert_eq!(geometry.base_size, 16 * MIB);
     accepted(|h| (h.bitmap_size, h.base_img_size) = (0, 0));
 }
@@ -239,10 +213,7 @@ fn a_base_without_a_bitmap_is_refused_while_anything_may_be_in_it() {
 #[test]
 fn a_bitmap_without_a_base_only_takes_room() {
     let geometry = accepted(|h| (h.base_img, h.all_data_in_fvd_img) = ("".into(), true));
-    assert_eq!(
-        (geometry.bitmap, geometry.block_size, geometry.blocks),
-        (None, 0, 0)
-    );
+    assert_eq!((geometry.bitmap, geometry.block_size, geometry.blocks), (None, 0, 0));
     assert_eq!(geometry.base_size, 0);
     refused(&["bitmap_offset is 12288", "table"], |h| {
         (h.base_img, h.all_data_in_fvd_img, h.bitmap_offset) = ("".into(), true, 12288);
@@ -271,23 +242,14 @@ fn fields_that_nothing_reads_may_hold_anything() {
         (h.table_offset, h.chunk_size, h.storage_grow_unit) = (1, 1, 0);
         (h.journal_offset, h.journal_size) = (3, 0);
     });
-    assert_eq!(
-        (geometry.table, geometry.chunk_size, geometry.chunks),
-        (None, 0, 0)
-    );
+    assert_eq!((geometry.table, geometry.chunk_size, geometry.chunks), (None, 0, 0));
     assert_eq!(geometry.journal, None);
 }
 
 #[test]
 fn an_empty_disk_has_an_empty_table() {
     let geometry = accepted(|h| (h.virtual_disk_size, h.base_img_size) = (0, 0));
-    assert_eq!(
-        geometry.table,
-        Some(Region {
-            offset: 12288,
-            size: 0
-        })
-    );
+    assert_eq!(geometry.table, Some(Region { offset: 12288, size: 0 }));
     assert_eq!((geometry.chunks, geometry.blocks), (0, 0));
 }
 
@@ -305,9 +267,7 @@ fn more_chunks_than_a_u32_counts_are_refused() {
     assert_eq!(large(CHUNKS).expect("legal").chunks, CHUNKS);
     let error = large(CHUNKS + 1).expect_err("too many");
     assert!(
-        error
-            .to_string()
-            .contains("virtual_disk_size is 17592186044416"),
+        error.to_string().contains("virtual_disk_size is 17592186044416"),
         "{error}"
     );
     assert!(error.to_string().contains("chunk_size 4096"), "{error}");
@@ -354,10 +314,7 @@ fn a_bitmap_beyond_the_limit_of_memory_is_unsupported() {
     assert!(change(64 << 30).is_ok());
     let error = change((64 << 30) + 4096).expect_err("too large");
     assert_eq!(error.kind(), ErrorKind::Unsupported);
-    assert!(
-        error.to_string().contains("bitmap_size is 68719480832"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("bitmap_size is 68719480832"), "{error}");
 }
 
 proptest! {

@@ -70,9 +70,7 @@ impl Field<I32> for u64 {
     }
 
     fn encode(&self, name: &str) -> Result<I32> {
-        i32::try_from(*self)
-            .map(I32::new)
-            .map_err(|_| too_large(name, *self))
+        i32::try_from(*self).map(I32::new).map_err(|_| too_large(name, *self))
     }
 }
 
@@ -82,9 +80,7 @@ impl Field<I64> for u64 {
     }
 
     fn encode(&self, name: &str) -> Result<I64> {
-        i64::try_from(*self)
-            .map(I64::new)
-            .map_err(|_| too_large(name, *self))
+        i64::try_from(*self).map(I64::new).map_err(|_| too_large(name, *self))
     }
 }
 
@@ -146,9 +142,7 @@ fn nul_padded<const N: usize>(text: &[u8], name: &str) -> Result<[u8; N]> {
 }
 
 fn negative(name: &str, value: impl fmt::Display) -> Error {
-    Error::invalid_image(format!(
-        "Invalid header: {name} is {value}, a negative number"
-    ))
+    Error::invalid_image(format!("Invalid header: {name} is {value}, a negative number"))
 }
 
 fn too_large(name: &str, value: u64) -> Error {

@@ -102,20 +102,14 @@ fn fewer_bytes_than_the_fields_need_are_refused() {
 #[test]
 fn another_magic_is_refused_with_its_value() {
     let message = refusal(&with_bytes(0, b"QFI\xFB"));
-    assert!(
-        message.contains("not an FVD image: magic is 0xFB494651"),
-        "{message}"
-    );
+    assert!(message.contains("not an FVD image: magic is 0xFB494651"), "{message}");
 }
 
 #[test]
 fn another_version_is_refused_with_its_value() {
     for version in [0_u32, 2, u32::MAX] {
         let message = refusal(&with_bytes(4, &version.to_le_bytes()));
-        assert!(
-            message.contains(&format!("version is {version}")),
-            "{message}"
-        );
+        assert!(message.contains(&format!("version is {version}")), "{message}");
     }
 }
 
@@ -143,23 +137,13 @@ fn signed_fields_keep_negative_numbers() {
 #[test]
 fn any_number_but_zero_is_true_and_one_is_written() {
     for (offset, name) in BOOLEANS {
-        for (stored, value) in [
-            (0, false),
-            (1, true),
-            (2, true),
-            (-1, true),
-            (i32::MIN, true),
-        ] {
+        for (stored, value) in [(0, false), (1, true), (2, true), (-1, true), (i32::MIN, true)] {
             let header = Header::decode(&with_bytes(offset, &stored.to_le_bytes())).expect(name);
             let fields = header.fields();
             let field = fields.iter().find(|field| field.0 == name).expect(name);
             assert_eq!(field.1, FieldValue::Bool(value), "{name}");
             let again = header.encode().expect("fits");
-            assert_eq!(
-                again[offset..offset + 4],
-                i32::from(value).to_le_bytes(),
-                "{name}"
-            );
+            assert_eq!(again[offset..offset + 4], i32::from(value).to_le_bytes(), "{name}");
         }
     }
 }
@@ -168,10 +152,7 @@ fn any_number_but_zero_is_true_and_one_is_written() {
 fn a_string_that_fills_its_array_without_a_nul_is_refused_by_name() {
     for (offset, len, name) in STRINGS {
         let message = refusal(&with_bytes(offset, &vec![b'x'; len]));
-        assert!(
-            message.contains(&format!("{name} does not end")),
-            "{message}"
-        );
+        assert!(message.contains(&format!("{name} does not end")), "{message}");
         Header::decode(&with_bytes(offset, &vec![b'x'; len - 1])).expect("has a NUL");
     }
 }
@@ -190,10 +171,7 @@ fn format_names_must_be_utf8_and_paths_need_not() {
         (4320, "write_updates_base_img"),
     ] {
         let message = refusal(&with_bytes(offset, b"ra\xFFw"));
-        assert!(
-            message.contains(&format!(r#"{name} is "ra\xffw""#)),
-            "{message}"
-        );
+        assert!(message.contains(&format!(r#"{name} is "ra\xffw""#)), "{message}");
     }
     let bytes = with_bytes(28, b"ba\xFFse");
     let header = Header::decode(&bytes).expect("a path is bytes");
@@ -206,10 +184,7 @@ fn a_string_may_fill_its_array_but_for_the_nul() {
     header.base_img = "b".repeat(1023).into();
     header.data_file_fmt = "f".repeat(15);
     header.add_storage_cmd = "c".repeat(2047).into();
-    assert_eq!(
-        Header::decode(&header.encode().expect("fits")).expect("legal"),
-        header
-    );
+    assert_eq!(Header::decode(&header.encode().expect("fits")).expect("legal"), header);
 }
 
 #[test]
@@ -244,12 +219,7 @@ fn all_fields_are_listed_in_order_under_the_names_of_the_format() {
     assert_eq!(names.len(), 41);
     assert_eq!(
         names[..4],
-        [
-            "magic",
-            "version",
-            "all_data_in_fvd_img",
-            "virtual_disk_size"
-        ]
+        ["magic", "version", "all_data_in_fvd_img", "virtual_disk_size"]
     );
     assert_eq!(
         names[38..],

@@ -34,10 +34,7 @@ fn a_sector_of_the_original_driver_is_understood() {
     assert_eq!(
         decode_sector(&sector(&TABLE_THEN_BITMAP)),
         [
-            Record::Table(TableRecord {
-                first: 723,
-                entries
-            }),
+            Record::Table(TableRecord { first: 723, entries }),
             Record::Bitmap(BITMAP)
         ]
     );
@@ -87,10 +84,7 @@ fn an_exactly_full_sector_needs_no_terminator() {
     let full = table(0, MAX_ENTRIES_WITH_BITMAP);
     let bytes = encode_sector(Some(&full), Some(&BITMAP));
     assert_eq!(bytes[496..500], BITMAP_MAGIC.to_le_bytes());
-    assert_eq!(
-        decode_sector(&bytes),
-        [Record::Table(full), Record::Bitmap(BITMAP)]
-    );
+    assert_eq!(decode_sector(&bytes), [Record::Table(full), Record::Bitmap(BITMAP)]);
 }
 
 #[test]

@@ -96,45 +96,24 @@ fn layouts_are_those_of_the_original_driver() {
         let header = Layout::compute(&case.options).expect(case.name).header();
         let name = case.name;
         let bitmap_offset = if case.bitmap.0 > 0 { 8192 } else { 0 };
-        assert_eq!(
-            header.virtual_disk_size, case.options.virtual_size,
-            "{name}"
-        );
+        assert_eq!(header.virtual_disk_size, case.options.virtual_size, "{name}");
         assert_eq!(header.metadata_size, case.metadata_size, "{name}");
         assert_eq!(header.base_img_size, case.base_img_size, "{name}");
         assert_eq!(header.bitmap_offset, bitmap_offset, "{name}");
-        assert_eq!(
-            (header.bitmap_size, header.block_size),
-            case.bitmap,
-            "{name}"
-        );
+        assert_eq!((header.bitmap_size, header.block_size), case.bitmap, "{name}");
         assert_eq!(header.compact_image, case.table_offset > 0, "{name}");
         assert_eq!(header.table_offset, case.table_offset, "{name}");
-        assert_eq!(
-            (header.chunk_size, header.storage_grow_unit),
-            case.chunk,
-            "{name}"
-        );
-        assert_eq!(
-            (header.journal_offset, header.journal_size),
-            case.journal,
-            "{name}"
-        );
+        assert_eq!((header.chunk_size, header.storage_grow_unit), case.chunk, "{name}");
+        assert_eq!((header.journal_offset, header.journal_size), case.journal, "{name}");
         assert_eq!(header.bytes_per_prefetch, case.bytes_per_prefetch, "{name}");
-        assert_eq!(
-            header.all_data_in_fvd_img,
-            case.base_img_size == 0,
-            "{name}"
-        );
+        assert_eq!(header.all_data_in_fvd_img, case.base_img_size == 0, "{name}");
         assert!(header.clean_shutdown, "{name}");
     }
 }
 
 #[test]
 fn a_base_brings_the_defaults_of_prefetch_and_copy_on_read() {
-    let header = Layout::compute(&cow(24 * MIB, BASE, 0))
-        .expect("legal")
-        .header();
+    let header = Layout::compute(&cow(24 * MIB, BASE, 0)).expect("legal").header();
     assert_eq!(header.max_outstanding_copy_on_read_data, 2_000_000);
     assert_eq!(header.prefetch_start_delay, -1);
     assert_eq!(header.num_prefetch_slots, 2);
@@ -152,10 +131,7 @@ fn a_base_brings_the_defaults_of_prefetch_and_copy_on_read() {
 
 #[test]
 fn a_plain_image_has_nothing_but_its_size() {
-    let encoded = Layout::compute(&plain(24 * MIB))
-        .expect("legal")
-        .header()
-        .encode();
+    let encoded = Layout::compute(&plain(24 * MIB)).expect("legal").header().encode();
     let mut expected = vec![0; 8192];
     expected[..4].copy_from_slice(&[0xA9, 0xF5, 0x43, 0x51]);
     expected[4] = 1;
@@ -218,20 +194,11 @@ fn an_image_without_bytes_is_legal() {
     let layout = Layout::compute(&plain(0)).expect("legal");
     assert_eq!((layout.virtual_size, layout.metadata_size), (0, 8192));
     let layout = Layout::compute(&compact(plain(0), 0, MIB, -1)).expect("legal");
-    assert_eq!(
-        layout.table,
-        Some(Region {
-            offset: 8192,
-            size: 0
-        })
-    );
+    assert_eq!(layout.table, Some(Region { offset: 8192, size: 0 }));
     assert!(layout.header().compact_image);
     for empty in [cow(0, BASE, 0), cow(MIB, 0, 0)] {
         let layout = Layout::compute(&empty).expect("legal");
-        assert_eq!(
-            (layout.bitmap, layout.journal, layout.block_size),
-            (None, None, 512)
-        );
+        assert_eq!((layout.bitmap, layout.journal, layout.block_size), (None, None, 512));
         assert!(layout.header().all_data_in_fvd_img);
     }
 }
@@ -240,10 +207,7 @@ fn refused(words: &[&str], options: &LayoutOptions) {
     let error = Layout::compute(options).expect_err(words[0]);
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
     for word in words {
-        assert!(
-            error.to_string().contains(word),
-            "{error} does not say {word}"
-        );
+        assert!(error.to_string().contains(word), "{error} does not say {word}");
     }
 }
 
@@ -281,10 +245,7 @@ fn sizes_too_large_for_their_field_are_refused_by_name() {
     refused(&["size is 9223372036854775807"], &plain(TOP));
     refused(&["size", "larger than a file"], &plain(TOP - 511));
     refused(&["block_size is 2147483648"], &cow(MIB, MIB, 1 << 31));
-    refused(
-        &["block_size is 2147483137"],
-        &cow(MIB, MIB, (1 << 31) - 511),
-    );
+    refused(&["block_size is 2147483137"], &cow(MIB, MIB, (1 << 31) - 511));
     assert!(Layout::compute(&cow(MIB, MIB, (1 << 31) - 512)).is_ok());
     refused(
         &["chunk_size is 9223372036854775807"],
@@ -316,18 +277,11 @@ fn more_chunks_than_numbers_are_refused_with_a_size_that_works() {
     const MOST: u64 = 0x7FFF_FFFF;
     let at = |chunks: u64| compact(plain(chunks * 4096), 4096, MIB, 0);
     assert_eq!(
-        Layout::compute(&at(MOST))
-            .expect("legal")
-            .table
-            .map(|t| t.size),
+        Layout::compute(&at(MOST)).expect("legal").table.map(|t| t.size),
         Some(8 << 30)
     );
     refused(
-        &[
-            "chunk_size is 4096",
-            "2147483648 chunks",
-            "larger chunk_size, 8192",
-        ],
+        &["chunk_size is 4096", "2147483648 chunks", "larger chunk_size, 8192"],
         &at(MOST + 1),
     );
     assert!(Layout::compute(&compact(plain((MOST + 1) * 4096), 8192, MIB, 0)).is_ok());

@@ -1,0 +1,101 @@
+# The one front door for developers; CI enters here, too (.ci/run calls `make test`).
+#   make PYTHON=python3.13 ...   another interpreter for .venv
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON ?= python3
+export PYTHON
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
+
+VENV := .venv
+PY := $(VENV)/bin/python
+# The compiled module links no libpython, so a Rust test binary of its crate could not either: pytest tests it.
+RUST_TESTED := --workspace --exclude fvd-py
+NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
+SOURCES := $(shell find rust python -type f \( -name '*.rs' -o -name '*.toml' -o -name '*.py' -o -name '*.pyi' -o -name py.typed \)) \
+           Cargo.toml pyproject.toml $(wildcard Cargo.lock)
+
+.PHONY: help
+help: ## what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
+
+.PHONY: tools
+tools: ## installs the programs that tests and demo need, where missing
+	@scripts/install-tools.sh
+
+$(VENV)/.dev: pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is needed ('$(PYTHON)' is not here)" >&2; exit 1; }
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install -q --disable-pip-version-check 'pip>=25.1'
+	$(PY) -m pip install -q --disable-pip-version-check --group dev
+	touch $@
+
+# The wheel a user gets: release profile, installed, not linked to the sources.
+$(VENV)/.installed: $(VENV)/.dev $(SOURCES)
+	@command -v cargo >/dev/null || { echo "Rust is needed: https://rustup.rs installs it" >&2; exit 1; }
+	rm -rf target/wheels
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/maturin build --release --interpreter $(PY) --out target/wheels
+	$(PY) -m pip install -q --disable-pip-version-check --force-reinstall --no-deps target/wheels/fvd-*.whl
+	touch $@
+
+.PHONY: build
+build: $(VENV)/.installed ## builds the package, installs it into .venv
+	@$(VENV)/bin/fvd --version
+
+.PHONY: demo
+demo: tools build ## the main job on a real disk, explained step by step
+	@scripts/demo.sh
+
+.PHONY: test
+test: ## everything: tools, build, lints, Rust tests, demo, Python tests
+	@MAKE="$(MAKE)" scripts/test.sh
+
+.PHONY: lint lint-rust lint-python stubs
+lint: lint-rust lint-python stubs ## all lints; changes nothing
+lint-rust:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+lint-python: $(VENV)/.dev
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy --strict
+stubs: $(VENV)/.installed
+	MYPYPATH=python $(PY) -m mypy.stubtest --mypy-config-file pyproject.toml fvd._fvd
+
+.PHONY: format
+format: $(VENV)/.dev ## formats the sources in place
+	cargo fmt --all
+	$(VENV)/bin/ruff check --fix
+	$(VENV)/bin/ruff format
+
+.PHONY: test-rust test-doc test-python
+test-rust: ## Rust tests (cargo nextest where it is installed)
+ifeq ($(NEXTEST),yes)
+	cargo nextest run $(RUST_TESTED)
+else
+	cargo test $(RUST_TESTED) --all-targets
+endif
+test-doc:
+	cargo test $(RUST_TESTED) --doc
+test-python: $(VENV)/.installed ## Python tests; ARGS='-k corpus' goes to pytest
+	$(PY) -m pytest $(ARGS)
+
+.PHONY: crash fuzz sim bench
+crash: ## power cuts at every I/O boundary; SEED=N replays one run
+	$(if $(SEED),FVD_CRASH_SEED=$(SEED)) cargo test $(RUST_TESTED) --test crash -- --nocapture
+fuzz: ## a million mutated images, in release mode; SEED=N replays
+	FVD_FUZZ_ITERATIONS=$${FVD_FUZZ_ITERATIONS:-1000000} $(if $(SEED),FVD_FUZZ_SEED=$(SEED)) \
+		cargo test $(RUST_TESTED) --release --test fuzz_format -- --nocapture
+sim: ## crash tests for long: FVD_CRASH_IMAGES (1000000) images, new seeds
+	FVD_CRASH_IMAGES=$${FVD_CRASH_IMAGES:-1000000} $(if $(SEED),FVD_CRASH_SEED=$(SEED)) \
+		cargo test $(RUST_TESTED) --release --test crash -- --nocapture
+bench: tools build ## measures against qemu-img and os.pread side by side; ARGS='convert open' picks
+	$(PY) benches/compare.py $(ARGS)
+
+.PHONY: clean
+clean: ## removes everything that make made
+	rm -rf target $(VENV) demo-disks benches/results .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,0 +1,299 @@
+"""Fast Virtual Disk images: create, open, read, write, check and convert.
+
+    with fvd.open("disk.fvd", "r+") as image:
+        image.pwrite(b"...", 1 << 20)
+        image.flush()
+
+Names found inside an image (its base, its data file) are opened only where they lie in the image's own
+directory, below it, or in a directory given as `trust=`. Nothing here reads the environment or a
+configuration file; only the command line does.
+
+Errors are `FvdError`, an `OSError` with a subclass a kind; misuse is a `ValueError`.
+"""
+
+from __future__ import annotations
+
+from fvd import _fvd as _core
+from fvd._fvd import (
+    DEBUG_BUILD as _DEBUG_BUILD,
+)
+from fvd._fvd import (
+    FvdError,
+    Image,
+    InUseError,
+    InvalidImageError,
+    IoError,
+    NoSpaceError,
+    NotPermittedError,
+    PoisonedError,
+    UnsupportedError,
+    __version__,
+)
+
+# `typing` costs a third of the time that `fvd --version` takes.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Literal, overload
+
+    from fvd.types import (
+        CacheMode,
+        CheckResult,
+        CompareResult,
+        ConvertResult,
+        CreateResult,
+        Dump,
+        Extent,
+        Format,
+        ImageInfo,
+        OptionValue,
+        Progress,
+        Repair,
+        StrPath,
+        TargetFormat,
+    )
+
+__all__ = [
+    "FvdError",
+    "Image",
+    "InUseError",
+    "InvalidImageError",
+    "IoError",
+    "NoSpaceError",
+    "NotPermittedError",
+    "PoisonedError",
+    "UnsupportedError",
+    "__version__",
+    "check",
+    "compare",
+    "convert",
+    "create",
+    "dump",
+    "info",
+    "map",
+    "open",
+]
+
+if _DEBUG_BUILD:
+    import warnings
+
+    warnings.warn("fvd: this is a debug build, many times slower than a release build", RuntimeWarning, 2)
+    del warnings
+
+_WRITABLE = {"r": False, "rb": False, "r+": True, "r+b": True, "rb+": True}
+
+
+def open(
+    path: StrPath,
+    mode: str = "r",
+    *,
+    cache: CacheMode = "writeback",
+    force_share: bool = False,
+    trust: Sequence[StrPath] = (),
+) -> Image:
+    """Open an image; `r` to read, `r+` to read and write (`rb` and `r+b` mean the same).
+
+    `cache` is what QEMU means by it: `writethrough` flushes every write, `unsafe` never flushes, `none` and
+    `directsync` bypass the page cache. `force_share`, only for `r`, skips the locks that keep writers apart.
+    """
+    if mode not in _WRITABLE:
+        raise ValueError(f"invalid mode: {mode!r} (use 'r' or 'r+'; fvd.create() makes a new image)")
+    return _core.open(path, writable=_WRITABLE[mode], cache=cache, force_share=force_share, trust=trust)
+
+
+def create(
+    path: StrPath,
+    size: int | str | None = None,
+    *,
+    format: TargetFormat = "fvd",
+    backing_file: str | None = None,
+    backing_format: Format | None = None,
+    backing_unsafe: bool = False,
+    options: Mapping[str, OptionValue] | None = None,
+    trust: Sequence[StrPath] = (),
+) -> CreateResult:
+    """Create an image, in place of any file that is there.
+
+    `size` is in bytes, or a string such as `"20G"`; without it the image is as large as its base. `options`
+    are those of `fvd create -o help`; strings in it are read as there. `backing_file` is stored as given and,
+    where relative, found from the directory of the image; with `backing_unsafe` it is not opened, and a size
+    is needed.
+    """
+    return _core.create(
+        path,
+        _size(size),
+        format=format,
+        backing_file=backing_file,
+        backing_format=backing_format,
+        backing_unsafe=backing_unsafe,
+        options=_options(options, format),
+        trust=trust,
+    )
+
+
+if TYPE_CHECKING:
+
+    @overload
+    def info(
+        path: StrPath,
+        *,
+        format: Format | None = ...,
+        force_share: bool = ...,
+        backing_chain: Literal[False] = ...,
+        trust: Sequence[StrPath] = ...,
+    ) -> ImageInfo: ...
+    @overload
+    def info(
+        path: StrPath,
+        *,
+        format: Format | None = ...,
+        force_share: bool = ...,
+        backing_chain: Literal[True],
+        trust: Sequence[StrPath] = ...,
+    ) -> list[ImageInfo]: ...
+
+
+def info(
+    path: StrPath,
+    *,
+    format: Format | None = None,
+    force_share: bool = False,
+    backing_chain: bool = False,
+    trust: Sequence[StrPath] = (),
+) -> ImageInfo | list[ImageInfo]:
+    """Return what an image says of itself; with `backing_chain` a list that ends with the last base.
+
+    Files that the image names are opened only for `backing_chain`.
+    """
+    chain = _core.info(path, format=format, force_share=force_share, backing_chain=backing_chain, trust=trust)
+    return chain if backing_chain else chain[0]
+
+
+def check(
+    path: StrPath,
+    *,
+    format: Format | None = None,
+    repair: Repair | None = None,
+    force_share: bool = False,
+    backing_chain: bool = False,
+    trust: Sequence[StrPath] = (),
+) -> CheckResult:
+    """Check the metadata of an image and, with `repair`, put it right: `leaks` only, or `all`.
+
+    Raises UnsupportedError for a format that has nothing to check.
+    """
+    return _core.check(
+        path,
+        format=format,
+        repair=repair,
+        force_share=force_share,
+        backing_chain=backing_chain,
+        trust=trust,
+    )
+
+
+def map(
+    path: StrPath,
+    *,
+    format: Format | None = None,
+    start: int = 0,
+    length: int | None = None,
+    force_share: bool = False,
+    trust: Sequence[StrPath] = (),
+) -> Iterator[Extent]:
+    """Return the extents of a disk one after the other: which layer holds each, and where."""
+    return iter(
+        _core.map(path, format=format, start=start, length=length, force_share=force_share, trust=trust)
+    )
+
+
+def dump(path: StrPath, *, force_share: bool = False) -> Dump:
+    """Return header, table, bitmap and journal as they stand on disk. Opens nothing that the image names."""
+    return _core.dump(path, force_share=force_share)
+
+
+def compare(
+    a: StrPath,
+    b: StrPath,
+    *,
+    a_format: Format | None = None,
+    b_format: Format | None = None,
+    strict: bool = False,
+    cache: CacheMode = "writeback",
+    force_share: bool = False,
+    trust: Sequence[StrPath] = (),
+    progress: Progress | None = None,
+) -> CompareResult:
+    """Compare what two disks read as.
+
+    Where one is longer, the rest of it must be zeros; with `strict` none may be longer.
+    """
+    return _core.compare(
+        a,
+        b,
+        a_format=a_format,
+        b_format=b_format,
+        strict=strict,
+        cache=cache,
+        force_share=force_share,
+        trust=trust,
+        progress=progress,
+    )
+
+
+def convert(
+    source: StrPath | int,
+    target: StrPath | int,
+    *,
+    source_format: Format | None = None,
+    target_format: TargetFormat = "raw",
+    options: Mapping[str, OptionValue] | None = None,
+    backing_file: str | None = None,
+    backing_format: Format | None = None,
+    sparse_size: int = 4096,
+    no_create: bool = False,
+    out_of_order: bool = False,
+    cache: CacheMode = "unsafe",
+    source_cache: CacheMode = "writeback",
+    force_share: bool = False,
+    trust: Sequence[StrPath] = (),
+    progress: Progress | None = None,
+) -> ConvertResult:
+    """Copy a disk into a new image, or with `no_create` into one that exists.
+
+    An `int` is a file descriptor of a stream, raw only. Runs of `sparse_size` zeros and more become holes; 0
+    writes every byte. A target that was begun is removed when the copy fails.
+    """
+    return _core.convert(
+        source,
+        target,
+        source_format=source_format,
+        target_format=target_format,
+        options=_options(options, target_format),
+        backing_file=backing_file,
+        backing_format=backing_format,
+        sparse_size=sparse_size,
+        no_create=no_create,
+        out_of_order=out_of_order,
+        cache=cache,
+        source_cache=source_cache,
+        force_share=force_share,
+        trust=trust,
+        progress=progress,
+    )
+
+
+def _size(size: int | str | None) -> int | None:
+    if not isinstance(size, str):
+        return size
+    from fvd.options import size_argument
+
+    return size_argument("image size", size)
+
+
+def _options(options: Mapping[str, OptionValue] | None, format: str) -> Mapping[str, OptionValue]:
+    if not options:
+        return {}
+    from fvd.options import normalise
+
+    return normalise(options, format)

@@ -1,0 +1,93 @@
+"""Which directories the user trusts: `--trust`, then `FVD_TRUST`, then the configuration file.
+
+Only the command line reads these. The Python API takes `trust=` and looks at nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+class ConfigError(ValueError):
+    """The configuration cannot be used; the text names where it is wrong."""
+
+
+def trusted_directories(command_line: Sequence[str], environ: Mapping[str, str] | None = None) -> list[str]:
+    """Return every trusted directory, in the order of the sources, each once.
+
+    Raises ConfigError where one of the three sources is wrong.
+    """
+    environ = os.environ if environ is None else environ
+    found = [*_from_command_line(command_line), *_from_environment(environ), *_from_file(environ)]
+    return list(dict.fromkeys(found))
+
+
+def config_path(environ: Mapping[str, str]) -> str | None:
+    """Return the path of the configuration file, whether or not it exists; None when there can be none.
+
+    An empty `FVD_CONFIG` says: no file. A relative `XDG_CONFIG_HOME` is ignored, as its specification asks.
+    """
+    named = environ.get("FVD_CONFIG")
+    if named is not None:
+        return named or None
+    base = environ.get("XDG_CONFIG_HOME", "")
+    if not os.path.isabs(base):
+        home = environ.get("HOME", "")
+        if not os.path.isabs(home):
+            return None
+        base = os.path.join(home, ".config")
+    return os.path.join(base, "fvd", "config.toml")
+
+
+def _from_command_line(directories: Sequence[str]) -> list[str]:
+    for directory in directories:
+        if not os.path.isdir(directory):
+            raise ConfigError(f"--trust '{directory}': Not a directory")
+    return [os.path.abspath(directory) for directory in directories]
+
+
+def _from_environment(environ: Mapping[str, str]) -> list[str]:
+    directories = [entry for entry in environ.get("FVD_TRUST", "").split(os.pathsep) if entry]
+    for directory in directories:
+        # It would mean another place in every working directory.
+        if not os.path.isabs(directory):
+            raise ConfigError(f"FVD_TRUST: '{directory}' is not an absolute path")
+    return directories
+
+
+def _from_file(environ: Mapping[str, str]) -> list[str]:
+    path = config_path(environ)
+    if path is None:
+        return []
+    # The default file may be missing; one that was asked for may not.
+    content = _read(path, required="FVD_CONFIG" in environ)
+    for key in content:
+        if key != "trust":
+            raise ConfigError(f"{path}: unknown key '{key}'")
+    directories = content.get("trust", [])
+    if not isinstance(directories, list) or not all(isinstance(entry, str) for entry in directories):
+        raise ConfigError(f"{path}: 'trust' must be an array of strings")
+    for directory in directories:
+        if not os.path.isabs(directory):
+            raise ConfigError(f"{path}: 'trust': '{directory}' is not an absolute path")
+    return directories
+
+
+def _read(path: str, *, required: bool) -> dict[str, object]:
+    import tomllib
+
+    try:
+        with open(path, "rb") as file:
+            return tomllib.load(file)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if required:
+            raise ConfigError(f"Could not open '{path}': {error.strerror}") from None
+        return {}
+    except OSError as error:
+        raise ConfigError(f"Could not open '{path}': {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None

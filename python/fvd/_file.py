@@ -1,0 +1,121 @@
+"""A disk as a file object, for code that wants `read`, `write` and `seek`."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from fvd._fvd import Image
+
+BUFFER_SIZE = 128 * 1024
+
+
+class ImageFile(io.RawIOBase):
+    """Unbuffered file object over an open image.
+
+    Its length is that of the virtual disk and never changes. Closing it leaves the image open. `flush()` does
+    not make data durable, as with any file: that is `Image.flush()`.
+    """
+
+    def __init__(self, image: Image) -> None:
+        """Start at offset 0 of `image`."""
+        self._image = image
+        self._position = 0
+
+    @property
+    def name(self) -> str:
+        """The path of the image."""
+        return self._image.path
+
+    @property
+    def mode(self) -> str:
+        """`rb`, or `rb+` where the image is writable."""
+        return "rb+" if self._image.writable else "rb"
+
+    def readable(self) -> bool:
+        """Tell that reading is possible."""
+        self._check_open()
+        return True
+
+    def writable(self) -> bool:
+        """Tell whether the image was opened for writing."""
+        self._check_open()
+        return self._image.writable
+
+    def seekable(self) -> bool:
+        """Tell that seeking is possible."""
+        self._check_open()
+        return True
+
+    def tell(self) -> int:
+        """Return the position in bytes."""
+        self._check_open()
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move to `offset`, counted from the start, the position or the end; beyond the end is allowed."""
+        self._check_open()
+        if whence == os.SEEK_SET:
+            position = offset
+        elif whence == os.SEEK_CUR:
+            position = self._position + offset
+        elif whence == os.SEEK_END:
+            position = self._image.size + offset
+        else:
+            raise ValueError(f"invalid whence ({whence}, should be 0, 1 or 2)")
+        if position < 0:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        self._position = position
+        return position
+
+    def readinto(self, buffer: Buffer) -> int:
+        """Read up to the end of the disk; 0 there."""
+        self._check_open()
+        with memoryview(buffer) as whole, whole.cast("B") as view:
+            count = self._inside(len(view))
+            if count == 0:
+                return 0
+            with view[:count] as part:
+                done = self._image.readinto(part, self._position)
+        self._position += done
+        return done
+
+    def write(self, buffer: Buffer) -> int:
+        """Write what fits before the end of the disk; ENOSPC when nothing does."""
+        self._check_open()
+        if not self._image.writable:
+            raise io.UnsupportedOperation("write")
+        with memoryview(buffer) as whole, whole.cast("B") as view:
+            if len(view) == 0:
+                return 0
+            count = self._inside(len(view))
+            if count == 0:
+                raise OSError(errno.ENOSPC, "The disk ends here", self._image.path)
+            with view[:count] as part:
+                done = self._image.pwrite(part, self._position)
+        self._position += done
+        return done
+
+    def truncate(self, size: int | None = None) -> int:
+        """Refuse: a disk keeps its size."""
+        raise io.UnsupportedOperation("truncate")
+
+    def _inside(self, count: int) -> int:
+        return max(0, min(count, self._image.size - self._position))
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ValueError("I/O operation on closed file.")
+
+
+def image_file(image: Image, buffering: int = BUFFER_SIZE) -> io.BufferedReader | io.BufferedRandom:
+    """Return a buffered file object over `image`: a `BufferedRandom` where it is writable."""
+    raw = ImageFile(image)
+    if raw.writable():
+        return io.BufferedRandom(raw, buffering)
+    return io.BufferedReader(raw, buffering)

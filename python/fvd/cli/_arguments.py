@@ -1,0 +1,101 @@
+"""Command lines: argparse, speaking as getopt does in qemu-img."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import Any, NoReturn
+
+
+class UsageError(Exception):
+    """The command line is wrong; `command` is whose help to point at, empty for the program's own."""
+
+    def __init__(self, message: str, command: str = "", prefix: str = "fvd") -> None:
+        """Say `message` after `prefix`."""
+        super().__init__(message)
+        self.command = command
+        self.prefix = prefix
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser for one command: options anywhere, then a fixed number of file names."""
+
+    def __init__(self, command: str, summary: str, usage: str) -> None:
+        """Parse for `command`; `usage` is what follows its name in the help."""
+        super().__init__(prog=f"fvd {command}", usage=usage, add_help=False)
+        self._command = command
+        self._summary = summary
+        self._help_lines: list[str] = []
+        self.option("-h", "--help", action="help", help="print this help and exit")
+
+    def option(self, *flags: str, help: str, metavar: str | None = None, **settings: Any) -> None:
+        """Add an option; with a `metavar` it takes a value, without one it is a switch."""
+        if metavar is None:
+            settings.setdefault("action", "store_true")
+        self.add_argument(*flags, **settings)
+        self.describe(", ".join(flags) + (f" {metavar}" if metavar else ""), help)
+
+    def describe(self, what: str, help: str) -> None:
+        """Add an entry to the help."""
+        self._help_lines += [f"  {what}", *(f"     {line}" for line in help.splitlines())]
+
+    def format_help(self) -> str:
+        """Return the help, laid out as qemu-img lays it out."""
+        return (
+            f"{self._summary}.  Usage:\n\n  {self.prog} {self.usage}\n\nArguments:\n"
+            + "\n".join(self._help_lines)
+            + "\n"
+        )
+
+    def parse(self, arguments: list[str], least: int, most: int, expected: str) -> argparse.Namespace:
+        """Return the options and, as `files`, the remaining `least` to `most` arguments.
+
+        Raises UsageError; with `expected` where there are too few.
+        """
+        options, files = _split(arguments)
+        known, extra = self.parse_known_args(options)
+        for index, argument in enumerate(extra):
+            if argument.startswith("-") and argument != "-":
+                raise self._usage(_unknown_option(argument), of_getopt=True)
+            files.insert(index, argument)
+        if len(files) < least:
+            raise self._usage(expected)
+        if len(files) > most:
+            raise self._usage(expected if most == least else f"Unexpected argument: {files[most]}")
+        known.files = files
+        return known
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageError with getopt's words for argparse's `message`."""
+        raise self._usage(_in_getopt_words(message), of_getopt=True)
+
+    def _usage(self, message: str, *, of_getopt: bool = False) -> UsageError:
+        return UsageError(message, self._command, self.prog if of_getopt else "fvd")
+
+
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Cut at `--`: what follows is never an option."""
+    if "--" not in arguments:
+        return arguments, []
+    cut = arguments.index("--")
+    return arguments[:cut], arguments[cut + 1 :]
+
+
+def _unknown_option(argument: str) -> str:
+    if argument.startswith("--"):
+        return f"unrecognized option '{argument.partition('=')[0]}'"
+    return f"invalid option -- '{argument[1]}'"
+
+
+def _in_getopt_words(message: str) -> str:
+    match = re.fullmatch(r"argument (?:-\w/)?(-\S+): expected one argument", message)
+    if match:
+        return f"option '{match[1]}' requires an argument"
+    match = re.fullmatch(r"argument (?:-\w/)?(-\S+): ignored explicit argument .*", message, re.DOTALL)
+    if match:
+        return f"option '{match[1]}' doesn't allow an argument"
+    match = re.fullmatch(r"ambiguous option: (\S+) could match (.*)", message, re.DOTALL)
+    if match:
+        names = " ".join(f"'{name}'" for name in match[2].split(", "))
+        return f"option '{match[1].partition('=')[0]}' is ambiguous; possibilities: {names}"
+    return message

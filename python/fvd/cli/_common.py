@@ -1,0 +1,125 @@
+"""What several commands share: their common options, and checks of their values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from fvd.cli._arguments import Parser, UsageError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from fvd.types import CacheMode, Format, TargetFormat
+
+READABLE = ("fvd", "raw", "qcow2")
+WRITABLE = ("fvd", "raw")
+_CACHE_MODES = ("writeback", "writethrough", "none", "directsync", "unsafe")
+
+
+class CommandError(Exception):
+    """The command cannot do what it was asked to; the text says why."""
+
+
+def format_option(parser: Parser, *flags: str, what: str = "FILENAME", dest: str = "format") -> None:
+    """Add an option that names the format of `what`."""
+    parser.option(
+        *flags, metavar="FMT", dest=dest, help=f"format of {what}: {', '.join(READABLE)} (default: detect)"
+    )
+
+
+def output_option(parser: Parser) -> None:
+    """Add `--output`."""
+    parser.option(
+        "--output", metavar="human|json", default="human", help="output format, human or json (default human)"
+    )
+
+
+def quiet_option(parser: Parser) -> None:
+    """Add `-q`."""
+    parser.option("-q", "--quiet", help="print nothing but errors")
+
+
+def share_option(parser: Parser) -> None:
+    """Add `-U`."""
+    parser.option(
+        "-U", "--force-share", help="open without locks, even while another program has the image open"
+    )
+
+
+def chain_option(parser: Parser) -> None:
+    """Add `--backing-chain`."""
+    parser.option("-b", "--backing-chain", help="go on to the base images; without it none is opened")
+
+
+def trust_option(parser: Parser) -> None:
+    """Add `--trust`."""
+    parser.option(
+        "--trust",
+        metavar="DIR",
+        action="append",
+        default=[],
+        help="also open files in DIR, or below it, that an image names; may be repeated\n"
+        "(see also FVD_TRUST and the configuration file)",
+    )
+
+
+def trusted(arguments: argparse.Namespace) -> list[str]:
+    """Return the trusted directories of all sources."""
+    from fvd._config import trusted_directories
+
+    return trusted_directories(cast("list[str]", arguments.trust))
+
+
+def wants_json(arguments: argparse.Namespace, command: str) -> bool:
+    """Tell whether `--output` says json."""
+    if arguments.output not in ("human", "json"):
+        raise UsageError(f"--output expects 'human' or 'json' not '{arguments.output}'", command)
+    return bool(arguments.output == "json")
+
+
+def source_format(name: str | None) -> Format | None:
+    """Check the name of a format to read; None: detect."""
+    if name is not None and name not in READABLE:
+        raise CommandError(f"Unknown file format '{name}'")
+    return cast("Format | None", name)
+
+
+def target_format(name: str) -> TargetFormat:
+    """Check the name of a format to write."""
+    if name in READABLE and name not in WRITABLE:
+        raise CommandError(f"Format '{name}' can be read, not written; use one of: {', '.join(WRITABLE)}")
+    if name not in WRITABLE:
+        raise CommandError(f"Unknown file format '{name}'")
+    return cast("TargetFormat", name)
+
+
+def cache_mode(name: str, what: str) -> CacheMode:
+    """Check a cache mode; `what` goes into the message. `off` is another word for none, as in QEMU."""
+    name = "none" if name == "off" else name
+    if name not in _CACHE_MODES:
+        raise CommandError(f"Invalid {what} option: {name}")
+    return cast("CacheMode", name)
+
+
+def repeatable_options(parser: Parser) -> None:
+    """Add `-o`."""
+    parser.option(
+        "-o",
+        "--options",
+        metavar="OPTIONS",
+        action="append",
+        default=[],
+        help="options of the new image, as a=b,c=d ('-o help' lists them); may be repeated",
+    )
+
+
+def option_help_asked(texts: Sequence[str], format: str) -> bool:
+    """Answer `-o help`, and tell whether it was asked for."""
+    from fvd import options
+    from fvd.cli import _output
+
+    if not options.wants_help(texts):
+        return False
+    _output.write(options.options_help(format))
+    return True

@@ -1,0 +1,100 @@
+"""What goes to stdout and stderr, and in which words."""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import TextIO
+
+
+def prepare() -> None:
+    """Let file names that are not valid text pass through as the bytes they are."""
+    import io
+
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            is_utf8 = stream.encoding.lower().replace("-", "") == "utf8"
+            stream.reconfigure(errors="surrogateescape" if is_utf8 else "backslashreplace")
+
+
+def write(text: str) -> None:
+    """Write `text` to stdout as it is."""
+    _write(sys.stdout, text)
+
+
+def complain(text: str) -> None:
+    """Write a line to stderr, once what is on stdout is out."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    _write(sys.stderr, printable(text, keep="\n") + "\n")
+
+
+def _write(stream: TextIO | None, text: str) -> None:
+    # A program can be started without one or the other.
+    if stream is not None:
+        stream.write(text)
+        if stream is sys.stderr:
+            stream.flush()
+
+
+def json_document(value: object) -> str:
+    """Return `value` as JSON, indented as qemu-img does."""
+    import json
+
+    return json.dumps(value, indent=4) + "\n"
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""Return `text` with control characters as `\x1b`: names in an image are anybody's text."""
+    if text.isprintable():
+        return text
+    return "".join(
+        f"\\x{ord(letter):02x}" if _is_control(letter) and letter not in keep else letter for letter in text
+    )
+
+
+def _is_control(letter: str) -> bool:
+    return letter < " " or "\x7f" <= letter <= "\x9f"
+
+
+def human_size(count: int) -> str:
+    """Return `count` bytes with three digits and a binary unit: `324 KiB`."""
+    value, unit = float(count), ""
+    for larger in ("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"):
+        if float(f"{value:.3g}") < 1000:
+            break
+        value, unit = value / 1024, larger
+    return f"{value:.3g} {unit}B"
+
+
+def hexadecimal(value: int) -> str:
+    """Return `value` as C's `%#x` prints it."""
+    return f"{value:#x}" if value else "0"
+
+
+def nested(fields: Mapping[str, object], indent: int) -> Iterable[str]:
+    """Return the lines that show `fields`, maps and lists in them indented further."""
+    return _nested(((name.replace("-", " "), value) for name, value in fields.items()), indent)
+
+
+def _nested(pairs: Iterable[tuple[str, object]], indent: int) -> Iterable[str]:
+    margin = " " * indent
+    for name, value in pairs:
+        if isinstance(value, dict):
+            yield f"{margin}{printable(name)}:"
+            yield from nested(value, indent + 4)
+        elif isinstance(value, list | tuple):
+            yield f"{margin}{printable(name)}:"
+            yield from _nested(((f"[{n}]", each) for n, each in enumerate(value)), indent + 4)
+        else:
+            yield f"{margin}{printable(name)}: {scalar(value)}"
+
+
+def scalar(value: object) -> str:
+    """Return one value as people read it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "none" if value is None else printable(str(value))

@@ -1,0 +1,109 @@
+"""`fvd create`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import fvd
+from fvd import options
+from fvd.cli import _common, _output
+from fvd.cli._arguments import Parser
+from fvd.cli._common import CommandError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from fvd.types import CreateResult, OptionValue, TargetFormat
+
+
+def parser() -> Parser:
+    """Return the parser of this command."""
+    parser = Parser(
+        "create",
+        "Create and format a new image file",
+        "[-f FMT] [-o OPTIONS] [-b BACKING [-F BACKING_FMT]] [-u] [-q]\n"
+        "        [--trust DIR] FILENAME [SIZE[bkKMGTPE]]",
+    )
+    _common.quiet_option(parser)
+    parser.option(
+        "-f",
+        "--format",
+        metavar="FMT",
+        default="fvd",
+        help="format of the new image: fvd (default) or raw",
+    )
+    _common.repeatable_options(parser)
+    parser.option("-b", "--backing", metavar="BACKING", help="stack the new image on top of BACKING")
+    _common.format_option(parser, "-F", "--backing-format", what="BACKING", dest="backing_format")
+    parser.option("-u", "--backing-unsafe", help="do not open BACKING; SIZE is needed")
+    _common.trust_option(parser)
+    parser.describe("FILENAME", "image file to create; a file that is there is replaced")
+    parser.describe(
+        "SIZE", "size of the disk, with an optional suffix (multiples of 1024);\ndefault: as BACKING"
+    )
+    return parser
+
+
+def run(arguments: list[str]) -> int:
+    """Run this command and return its exit status."""
+    given = parser().parse(arguments, 0, 2, "Expecting image file name")
+    format = _common.target_format(given.format)
+    if _common.option_help_asked(given.options, format):
+        return 0
+    if not given.files:
+        # Only now, since `-o help` needs no file name.
+        parser().parse(arguments, 1, 2, "Expecting image file name")
+    filename = given.files[0]
+    try:
+        result = _create(given, format)
+    except options.OptionError as error:
+        listed = str(error).startswith("Invalid option list")
+        raise CommandError(str(error) if listed else f"{filename}: {error}") from None
+    if not given.quiet:
+        _output.write(formatting_line(result))
+    return 0
+
+
+def _create(given: argparse.Namespace, format: TargetFormat) -> CreateResult:
+    filename = given.files[0]
+    values = options.parse_options(given.options, format)
+    size = _size(filename, given.files[1:], values)
+    # As in qemu-img, -b and -F win over the same in -o.
+    backing_file = given.backing or values.pop("backing_file", None)
+    backing_format = given.backing_format or values.pop("backing_fmt", None)
+    for name in ("backing_file", "backing_fmt"):
+        values.pop(name, None)
+    if backing_file is not None and format == "raw":
+        raise CommandError(f"{filename}: Backing file not supported for file format 'raw'")
+    if backing_file == "":
+        raise CommandError(f"{filename}: Expected backing file name, got empty string")
+    if backing_format is not None and backing_file is None:
+        raise CommandError(f"{filename}: A backing format needs a backing file (-b)")
+    if size is None and (backing_file is None or given.backing_unsafe):
+        raise CommandError(f"{filename}: Image creation needs a size parameter")
+    return fvd.create(
+        filename,
+        size,
+        format=format,
+        backing_file=cast("str | None", backing_file),
+        backing_format=_common.source_format(cast("str | None", backing_format)),
+        backing_unsafe=given.backing_unsafe,
+        options=values,
+        trust=_common.trusted(given),
+    )
+
+
+def _size(filename: str, texts: list[str], values: dict[str, OptionValue]) -> int | None:
+    from_option = cast("int | None", values.pop("size", None))
+    if not texts:
+        return from_option
+    if from_option is not None:
+        raise CommandError(f"{filename}: The image size must be specified only once")
+    return options.size_argument("image size", texts[0])
+
+
+def formatting_line(result: CreateResult) -> str:
+    """Return the line that says what was created, as qemu-img writes it."""
+    settings = {"fmt": result["format"], "size": result["size"], **result["options"]}
+    shown = " ".join(f"{name}={_output.printable(options.escape(it))}" for name, it in settings.items())
+    return f"Formatting '{_output.printable(result['filename'])}', {shown}\n"

@@ -1,0 +1,104 @@
+"""`fvd dump`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import fvd
+from fvd.cli import _common, _output
+from fvd.cli._arguments import Parser
+from fvd.cli._output import printable, scalar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fvd.types import BitmapRecord, Dump, JournalSector, TableRecord
+
+PARTS = ("header", "table", "bitmap", "journal")
+
+
+def parser() -> Parser:
+    """Return the parser of this command."""
+    parser = Parser(
+        "dump",
+        "Show header, table, bitmap and journal of an image",
+        "[--header] [--table] [--bitmap] [--journal] [-U] [--output human|json]\n        FILENAME",
+    )
+    for part in PARTS:
+        parser.option(f"--{part}", help=f"show the {part}; without any of these: everything")
+    _common.share_option(parser)
+    _common.output_option(parser)
+    parser.describe("FILENAME", "image file name; files that it names are not opened")
+    return parser
+
+
+def run(arguments: list[str]) -> int:
+    """Run this command and return its exit status."""
+    given = parser().parse(arguments, 1, 1, "Expecting one image file name")
+    as_json = _common.wants_json(given, "dump")
+    parts = [part for part in PARTS if getattr(given, part)] or list(PARTS)
+    metadata = fvd.dump(given.files[0], force_share=given.force_share)
+    if as_json:
+        document = {name: value for name, value in metadata.items() if name == "filename" or name in parts}
+        _output.write(_output.json_document(document))
+        return 0
+    _output.write(f"image: {printable(metadata['filename'])}\n")
+    for part in parts:
+        for line in human(metadata, part):
+            _output.write(f"{line}\n")
+    return 0
+
+
+def human(metadata: Dump, part: str) -> Iterator[str]:
+    """Yield the lines that show one part to people."""
+    if part == "header":
+        yield "Header:"
+        width = max((len(name) for name in metadata["header"]), default=0)
+        for name, value in metadata["header"].items():
+            yield f"    {name:<{width}}  {scalar(value)}".rstrip()
+    elif part == "table":
+        yield from _table(metadata["table"])
+    elif part == "bitmap":
+        yield from _bitmap(metadata["bitmap"])
+    else:
+        yield from _journal(metadata["journal"])
+
+
+def _table(runs: list[tuple[int, int, int]] | None) -> Iterator[str]:
+    if runs is None:
+        yield "Table: none (the image is not compact)"
+        return
+    yield f"Table: {sum(count for _, count, _ in runs)} chunks allocated"
+    for first, count, storage in runs:
+        yield f"    chunks {_range(first, count)} at storage chunks {_range(storage, count)}"
+
+
+def _bitmap(runs: list[tuple[int, int]] | None) -> Iterator[str]:
+    if runs is None:
+        yield "Bitmap: none"
+        return
+    yield f"Bitmap: {sum(count for _, count in runs)} blocks local"
+    for first, count in runs:
+        yield f"    blocks {_range(first, count)}"
+
+
+def _journal(sectors: list[JournalSector] | None) -> Iterator[str]:
+    if sectors is None:
+        yield "Journal: none"
+        return
+    yield f"Journal: {len(sectors)} sectors with records"
+    for sector in sectors:
+        for record in sector["records"]:
+            yield f"    sector {sector['sector']}: {_record(record)}"
+
+
+def _record(record: TableRecord | BitmapRecord) -> str:
+    if record["type"] == "bitmap":
+        return f"disk sectors {_range(record['first_sector'], record['sectors'])} are local"
+    entries = record["entries"]
+    shown = " ".join("-" if entry is None else str(entry) for entry in entries)
+    return f"chunks {_range(record['first'], len(entries))} at storage chunks {shown}"
+
+
+def _range(first: int, count: int) -> str:
+    return str(first) if count == 1 else f"{first}..{first + count - 1}"

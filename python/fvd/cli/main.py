@@ -1,0 +1,125 @@
+"""The front door: finds the command, and turns what goes wrong into a line and an exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import ModuleType
+
+COMMANDS = {
+    "check": "Check the metadata of an image, and repair it",
+    "compare": "Check if two images have the same contents",
+    "convert": "Copy one image to another, with format conversion",
+    "create": "Create and format a new image file",
+    "dump": "Show header, table, bitmap and journal of an image",
+    "info": "Display information about an image",
+    "map": "Show where the data of a disk lies",
+}
+
+STATUS_FAILED = 1
+STATUS_INTERRUPTED = 128 + 2
+"""What a shell reports of a program that SIGINT ended."""
+STATUS_BROKEN_PIPE = 128 + 13
+"""What a shell reports of a program that SIGPIPE ended."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] in (["-V"], ["--version"]):
+        return _guarded(_version, STATUS_FAILED)
+    if given[:1] == ["help"]:
+        given = [*given[1:2], "--help"]
+    if given[:1] in (["-h"], ["--help"]):
+        return _guarded(_help, STATUS_FAILED)
+    if not given:
+        return _refused("Not enough arguments")
+    name, rest = given[0], given[1:]
+    if name.startswith("--"):
+        return _refused(f"unrecognized option '{name.partition('=')[0]}'")
+    if name.startswith("-") and name != "-":
+        return _refused(f"invalid option -- '{name[1]}'")
+    if name not in COMMANDS:
+        return _refused(f"Command not found: {name}")
+    # To `compare` a status of 1 means that the images differ.
+    failed = 2 if name == "compare" else STATUS_FAILED
+    return _guarded(lambda: _command(name).run(rest), failed)
+
+
+def _command(name: str) -> ModuleType:
+    import importlib
+
+    return importlib.import_module(f"fvd.cli.{name}")
+
+
+def _version() -> int:
+    from fvd import __version__
+    from fvd.cli import _output
+
+    _output.write(f"fvd version {__version__}\n")
+    return 0
+
+
+def _help() -> int:
+    from fvd.cli import _output
+
+    commands = "\n".join(f"  {name} - {summary}" for name, summary in COMMANDS.items())
+    _output.write(
+        "FVD disk image utility.  Usage:\n\n"
+        "  fvd [standard options] COMMAND [--help | command options]\n\n"
+        "Standard options:\n"
+        "  -h, --help\n     display this help and exit\n"
+        "  -V, --version\n     display version info and exit\n\n"
+        "Recognized commands (run fvd COMMAND --help for command-specific help):\n\n"
+        f"{commands}\n\n"
+        "Supported image formats:\n\n  fvd raw, and qcow2 to read from\n"
+    )
+    return 0
+
+
+def _refused(message: str) -> int:
+    from fvd.cli import _output
+
+    _output.complain(f"fvd: {message}\nTry 'fvd --help' for more info")
+    return STATUS_FAILED
+
+
+def _guarded(run: Callable[[], int], failed: int) -> int:
+    """Run, and see to it that what was written is out; no exception leaves this function."""
+    from fvd.cli import _output
+
+    try:
+        _output.prepare()
+        status = run()
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status
+    except SystemExit as ended:  # argparse, after printing a help
+        return _guarded(lambda: 0, failed) if not ended.code else failed
+    except BaseException as error:
+        if os.environ.get("FVD_DEBUG") == "1" and not isinstance(error, BrokenPipeError):
+            import traceback
+
+            traceback.print_exc()
+        return _report(error, failed)
+
+
+def _report(error: BaseException, failed: int) -> int:
+    from fvd.cli import _output
+
+    try:
+        from fvd.cli import _errors
+    except ImportError as broken:
+        _output.complain(f"fvd: not installed as it should be: {broken}")
+        return failed
+    text, status = _errors.explain(error, failed)
+    try:
+        _errors.discard_unwritable_stdout(error)
+        _errors.say(text)
+    except OSError:
+        pass  # stderr is gone too: the status is all that is left to say
+    return status

@@ -1,0 +1,84 @@
+"""`fvd map`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import fvd
+from fvd import options
+from fvd.cli import _common, _output
+from fvd.cli._arguments import Parser
+from fvd.cli._common import CommandError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from fvd.types import Extent
+
+
+def parser() -> Parser:
+    """Return the parser of this command."""
+    parser = Parser(
+        "map",
+        "Show where the data of a disk lies",
+        "[-f FMT] [-s OFFSET] [-l LENGTH] [-U] [--output human|json]\n        [--trust DIR] FILENAME",
+    )
+    _common.format_option(parser, "-f", "--format")
+    parser.option("-s", "--start-offset", metavar="OFFSET", help="begin at this byte of the disk")
+    parser.option("-l", "--max-length", metavar="LENGTH", help="show no more than this many bytes")
+    _common.share_option(parser)
+    _common.output_option(parser)
+    _common.trust_option(parser)
+    parser.describe("FILENAME", "image file name")
+    return parser
+
+
+def run(arguments: list[str]) -> int:
+    """Run this command and return its exit status."""
+    given = parser().parse(arguments, 1, 1, "Expecting one image file name")
+    as_json = _common.wants_json(given, "map")
+    start, length = given.start_offset, given.max_length
+    extents = fvd.map(
+        given.files[0],
+        format=_common.source_format(given.format),
+        start=0 if start is None else options.size_argument("start offset", start),
+        length=None if length is None else options.size_argument("max length", length),
+        force_share=given.force_share,
+        trust=_common.trusted(given),
+    )
+    for line in json_lines(extents) if as_json else table(extents):
+        _output.write(line)
+    return 0
+
+
+def table(extents: Iterable[Extent]) -> Iterator[str]:
+    """Yield the lines of the table of what has storage, laid out as qemu-img does."""
+    yield f"{'Offset':<16}{'Length':<16}{'Mapped to':<16}File\n"
+    for extent in extents:
+        if not extent["data"] or extent["zero"]:
+            continue
+        if "offset" not in extent:
+            raise CommandError("File contains external, encrypted or compressed clusters.")
+        numbers = (extent["start"], extent["length"], extent["offset"])
+        columns = "".join(f"{_output.hexadecimal(number):<16}" for number in numbers)
+        yield f"{columns}{_output.printable(extent.get('filename', ''))}\n"
+
+
+def json_lines(extents: Iterable[Extent]) -> Iterator[str]:
+    """Yield the pieces of a JSON array, one extent a line, laid out as qemu-img does."""
+    separator = "["
+    for extent in extents:
+        fields = [
+            f'"start": {extent["start"]}',
+            f'"length": {extent["length"]}',
+            f'"depth": {extent["depth"]}',
+            f'"present": {_output.scalar(extent["present"])}',
+            f'"zero": {_output.scalar(extent["zero"])}',
+            f'"data": {_output.scalar(extent["data"])}',
+            '"compressed": false',
+        ]
+        if "offset" in extent:
+            fields.append(f'"offset": {extent["offset"]}')
+        yield f"{separator}{{ {', '.join(fields)}}}"
+        separator = ",\n"
+    yield "[]\n" if separator == "[" else "]\n"

@@ -1,0 +1,276 @@
+"""Option strings and sizes, read as QEMU reads them.
+
+`a=b,c=d`; `,,` inside a value is a comma; `flag` alone is on and `noflag` is off; the last of two wins.
+Sizes are `1.5G`, `512K`, `0x1000`: see `parse_size`.
+"""
+
+from __future__ import annotations
+
+import re
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Literal
+
+    from fvd.types import OptionValue
+
+    Kind = Literal["str", "bool", "size", "number", "signed size"]
+
+MAX_SIZE = 2**63 - 1
+"""The largest size of anything: offsets are signed 64-bit integers."""
+
+SIZE_HELP = (
+    "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\nand exabytes, respectively."
+)
+
+
+class OptionError(ValueError):
+    """An option string or a value in it is wrong; the text is what QEMU would say."""
+
+
+class SizeSyntaxError(ValueError):
+    """Not a size."""
+
+
+class SizeRangeError(ValueError):
+    """A number, but negative or above `MAX_SIZE`."""
+
+
+class Option:
+    """An option that can be set when an image is created."""
+
+    __slots__ = ("description", "kind", "name")
+
+    def __init__(self, name: str, kind: Kind, description: str) -> None:
+        """Describe the option `name`."""
+        self.name = name
+        self.kind = kind
+        self.description = description
+
+    def parse(self, text: str) -> OptionValue:
+        """Return the value that `text` stands for."""
+        if self.kind == "bool":
+            return parse_bool(self.name, text)
+        if self.kind == "number":
+            return _parse_number(self.name, text)
+        if self.kind == "str":
+            return text
+        return _parse_size_option(self.name, text, signed=self.kind == "signed size")
+
+    def help(self) -> str:
+        """Return the line of this option in the answer to `-o help`."""
+        shown = {"bool": "bool (on/off)", "number": "num", "signed size": "size"}.get(self.kind, self.kind)
+        return f"  {f'{self.name}=<{shown}>':<22} - {self.description}"
+
+
+SIZE_OPTION = Option("size", "size", "Virtual disk size")
+
+FVD_OPTIONS = (
+    Option(
+        "add_storage_cmd",
+        "str",
+        "Command noted in the image for growing a block device (never run because an image names it)",
+    ),
+    Option("backing_file", "str", "File name of a base image"),
+    Option("backing_fmt", "str", "Image format of the base image (fvd, raw, qcow2)"),
+    Option(
+        "block_size", "size", "Unit of copy-on-write, a multiple of 512; default: by the size of the base"
+    ),
+    Option("chunk_size", "size", "Unit of allocation of a compact image, a multiple of 4096; default 1M"),
+    Option("compact_image", "bool", "Allocate storage as it is written, through a table"),
+    Option("copy_on_read", "bool", "Keep what is read from the base image"),
+    Option("data_file", "str", "File name of a separate data file"),
+    Option("data_file_fmt", "str", "Image format of the data file (raw)"),
+    Option("detect_sparse_hole", "size", "Note regions of this size that are zeros in the base image"),
+    Option("journal_size", "signed size", "Size of the journal; default 16M, negative: no journal"),
+    Option("prefetch_start_delay", "number", "Seconds until the base image is copied; 0 or negative: never"),
+    SIZE_OPTION,
+    Option("storage_grow_unit", "size", "Step in which a compact image's storage grows; default 100M"),
+)
+
+OPTIONS: dict[str, tuple[Option, ...]] = {"fvd": FVD_OPTIONS, "raw": (SIZE_OPTION,)}
+"""The options of every format that can be created."""
+
+
+def parse_options(texts: Sequence[str], format: str) -> dict[str, OptionValue]:
+    """Return the values that the `-o` strings `texts` give to options of `format`.
+
+    Raises OptionError at the first that is unknown or wrong.
+    """
+    known = {option.name: option for option in OPTIONS[format]}
+    for text in texts:
+        _check_list(text)
+    values: dict[str, OptionValue] = {}
+    for text in texts:
+        for name, value in split_options(text):
+            if value is None and name not in known and name.startswith("no"):
+                name, value = name[2:], "off"
+            if name not in known:
+                raise OptionError(f"Invalid parameter '{name}'")
+            values[name] = known[name].parse("on" if value is None else value)
+    return values
+
+
+def normalise(options: Mapping[str, OptionValue], format: str) -> dict[str, OptionValue]:
+    """Return `options` with the values that are strings read as on a command line.
+
+    Raises OptionError for an unknown name or a value of the wrong type.
+    """
+    known = {option.name: option for option in OPTIONS.get(format, ())}
+    values: dict[str, OptionValue] = {}
+    for name, value in options.items():
+        if name not in known:
+            raise OptionError(f"Invalid parameter '{name}'")
+        option = known[name]
+        if isinstance(value, str):
+            value = option.parse(value)
+        elif isinstance(value, bool) != (option.kind == "bool") or option.kind == "str":
+            raise OptionError(f"Parameter '{name}' does not accept {value!r}")
+        values[name] = value
+    return values
+
+
+def wants_help(texts: Iterable[str]) -> bool:
+    """Tell whether one of the `-o` strings asks for the list of options."""
+    return any(
+        value is None and name in ("help", "?") for text in texts for name, value in split_options(text)
+    )
+
+
+def options_help(format: str) -> str:
+    """Return the answer to `-o help`."""
+    lines = [f"Supported {format} options:", *(option.help() for option in OPTIONS[format])]
+    return "\n".join(lines) + "\n"
+
+
+def split_options(text: str) -> list[tuple[str, str | None]]:
+    """Return the names in `text` with their values; None for a name that stands alone."""
+    found: list[tuple[str, str | None]] = []
+    rest = text
+    while rest:
+        end = re.search("[=,]", rest)
+        if end is None or end[0] == ",":
+            name, _, rest = rest.partition(",")
+            found.append((name, None))
+            continue
+        name, _, rest = rest.partition("=")
+        value = re.match("(?:[^,]|,,)*", rest)
+        assert value is not None, "the expression matches the empty string"
+        rest = rest[value.end() + 1 :]
+        found.append((name, value[0].replace(",,", ",")))
+    return found
+
+
+def join_options(options: Iterable[tuple[str, OptionValue]]) -> str:
+    """Return an option string, of which `split_options` makes `options` again."""
+    return ",".join(f"{name}={escape(value)}" for name, value in options)
+
+
+def escape(value: OptionValue) -> str:
+    """Return `value` as it is written in an option string."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value).replace(",", ",,")
+
+
+def _check_list(text: str) -> None:
+    trailing_commas = len(text) - len(text.rstrip(","))
+    if not text or text.startswith(",") or trailing_commas % 2:
+        raise OptionError(f"Invalid option list: {text}")
+
+
+def parse_bool(name: str, text: str) -> bool:
+    """Return the boolean that `text` stands for, in the words QEMU knows and no others."""
+    if text in ("on", "yes", "true", "y"):
+        return True
+    if text in ("off", "no", "false", "n"):
+        return False
+    raise OptionError(f"Parameter '{name}' expects 'on' or 'off'")
+
+
+_SPACE = " \t\n\v\f\r"
+_NUMBER = re.compile(r"[+-]?(?:0[xX](?P<hex>[0-9a-fA-F]+)|(?P<octal>0[0-7]*)|(?P<decimal>[1-9][0-9]*))")
+
+
+def _parse_number(name: str, text: str) -> int:
+    """A signed number; as in C, a leading 0 means octal and 0x hexadecimal."""
+    text = text.lstrip(_SPACE)
+    match = _NUMBER.fullmatch(text)
+    if match is None:
+        raise OptionError(f"Parameter '{name}' expects a number")
+    base = {"hex": 16, "octal": 8, "decimal": 10}[str(match.lastgroup)]
+    digits = match[match.lastgroup or 0]
+    # Python refuses to convert very long decimal numbers; none of them is in range.
+    value = int(digits, base) if len(digits.lstrip("0")) <= 30 else MAX_SIZE + 1
+    if value > MAX_SIZE:
+        raise OptionError(f"Value '{text}' is too large for parameter '{name}'")
+    return -value if text.startswith("-") else value
+
+
+def _parse_size_option(name: str, text: str, *, signed: bool) -> int:
+    bare = text.lstrip(_SPACE)
+    negative = signed and bare.startswith("-") and bare[1:2] not in ("", "+", "-", *_SPACE)
+    try:
+        value = parse_size(bare[1:] if negative else text)
+    except SizeRangeError:
+        raise OptionError(f"Value '{text}' is out of range for parameter '{name}'") from None
+    except SizeSyntaxError:
+        wanted = "number" if signed else "non-negative number"
+        raise OptionError(f"Parameter '{name}' expects a {wanted} below 2^63\n{SIZE_HELP}") from None
+    return -value if negative else value
+
+
+_SUFFIXES = "bkmgtpe"
+_HEXADECIMAL = re.compile(r"\+?0[xX]([0-9a-fA-F]+)")
+_DECIMAL = re.compile(rf"\+?(?:([0-9]+)(\.[0-9]*)?|(\.[0-9]+))([{_SUFFIXES}{_SUFFIXES.upper()}]?)")
+_NEGATIVE = re.compile(r"-[0-9]+")
+
+
+def parse_size(text: str) -> int:
+    """Return the number of bytes that `text` means to QEMU.
+
+    A decimal number, perhaps with a fraction, and one of the suffixes b, k, M, G, T, P, E in either case; or
+    a hexadecimal number, which takes neither. A fraction of a byte is rounded where there is a larger unit
+    and refused where there is none. Raises SizeSyntaxError or SizeRangeError.
+    """
+    stripped = text.lstrip(_SPACE)
+    hexadecimal = _HEXADECIMAL.fullmatch(stripped)
+    if hexadecimal:
+        return _in_range(text, int(hexadecimal[1], 16))
+    decimal = _DECIMAL.fullmatch(stripped)
+    if decimal is None:
+        if _NEGATIVE.fullmatch(stripped):
+            raise SizeRangeError(text)
+        raise SizeSyntaxError(text)
+    whole, fraction = decimal[1] or "0", decimal[2] or decimal[3] or ""
+    shift = 10 * max(0, _SUFFIXES.find(decimal[4].lower())) if decimal[4] else 0
+    if shift == 0 and fraction.strip(".0"):
+        raise SizeSyntaxError(text)
+    significant = whole.lstrip("0") or "0"
+    if len(significant) > 20 or int(significant) >= 2**64:
+        # QEMU does not read on behind a number that does not fit.
+        raise SizeRangeError(text) if stripped.lstrip("+") == whole else SizeSyntaxError(text)
+    return _in_range(text, (int(significant) << shift) + _scale(fraction, shift))
+
+
+def _scale(fraction: str, shift: int) -> int:
+    """Bytes in `fraction` (`.5`) of a unit of `1 << shift`, half a byte rounded up, in QEMU's precision."""
+    scaled = float(f"0{fraction}") * (1 << shift)
+    return int(scaled) + (scaled - int(scaled) >= 0.5)
+
+
+def _in_range(text: str, value: int) -> int:
+    if value > MAX_SIZE:
+        raise SizeRangeError(text)
+    return value
+
+
+def size_argument(what: str, text: str) -> int:
+    """Return the size `text` of a command-line argument; `what` names it in the ValueError."""
+    try:
+        return parse_size(text)
+    except SizeRangeError:
+        raise ValueError(f"Invalid {what} specified. Must be between 0 and {MAX_SIZE}.") from None
+    except SizeSyntaxError:
+        raise ValueError(f"Invalid {what} specified: '{text}'.") from None

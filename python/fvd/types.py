@@ -1,0 +1,155 @@
+"""Shapes of what `fvd` returns. The keys are those of `qemu-img --output=json` wherever it has them."""
+
+import os
+from collections.abc import Callable
+from typing import Any, Literal, NotRequired, TypedDict
+
+StrPath = str | os.PathLike[str]
+Format = Literal["fvd", "raw", "qcow2"]
+"""Formats that can be read."""
+TargetFormat = Literal["fvd", "raw"]
+"""Formats that can be written."""
+CacheMode = Literal["writeback", "writethrough", "none", "directsync", "unsafe"]
+Repair = Literal["leaks", "all"]
+OptionValue = str | int | bool
+Progress = Callable[[int, int], object]
+"""Called with bytes done and bytes in all; the second is 0 while nobody knows it (a stream)."""
+
+
+class Extent(TypedDict):
+    """A range of the virtual disk whose bytes all come from the same place; one entry of `map`."""
+
+    start: int
+    length: int
+    depth: int
+    """0: this image, 1: its base, and so on."""
+    present: bool
+    """Some layer of the chain holds it."""
+    zero: bool
+    """It reads as zeros."""
+    data: bool
+    """It has storage behind it."""
+    offset: NotRequired[int]
+    """Where it starts in `filename`, when it lies there as it is."""
+    filename: NotRequired[str]
+
+
+class FormatSpecific(TypedDict):
+    """What only one format has to say."""
+
+    type: str
+    data: dict[str, Any]
+
+
+ImageInfo = TypedDict(
+    "ImageInfo",
+    {
+        "filename": str,
+        "format": str,
+        "virtual-size": int,
+        "actual-size": NotRequired[int],
+        "cluster-size": NotRequired[int],
+        "dirty-flag": bool,
+        "backing-filename": NotRequired[str],
+        "full-backing-filename": NotRequired[str],
+        "backing-filename-format": NotRequired[str],
+        "format-specific": NotRequired[FormatSpecific],
+    },
+)
+"""One image, as `qemu-img info --output=json` tells it."""
+
+CheckResult = TypedDict(
+    "CheckResult",
+    {
+        "filename": str,
+        "format": str,
+        "check-errors": int,
+        "corruptions": int,
+        "leaks": int,
+        "corruptions-fixed": int,
+        "leaks-fixed": int,
+        "image-end-offset": NotRequired[int],
+        "total-clusters": NotRequired[int],
+        "allocated-clusters": NotRequired[int],
+        "fragmented-clusters": NotRequired[int],
+        "suspect": bool,
+        "messages": list[str],
+    },
+)
+"""What a check found. After a repair, `corruptions` and `leaks` count what remains.
+
+A cluster is a chunk of a compact image. `suspect`: the image was not closed and has no journal to recover
+from.
+"""
+
+
+class CompareResult(TypedDict):
+    """How two disks differ."""
+
+    identical: bool
+    reason: Literal["content", "size"] | None
+    """`size` only in strict mode; None when identical."""
+    offset: int | None
+    """The first byte that differs, where `reason` is `content`."""
+    size_a: int
+    size_b: int
+
+
+class CreateResult(TypedDict):
+    """The image that was created."""
+
+    filename: str
+    format: str
+    size: int
+    options: dict[str, OptionValue]
+    """As used, defaults filled in, in the order to show them; base and its format included."""
+
+
+class ConvertResult(TypedDict):
+    """What a conversion did."""
+
+    source_format: str
+    target_format: str
+    size: int
+    """Bytes of the virtual disk."""
+    written: int
+    """Bytes of data written to the target; the rest is holes."""
+
+
+class TableRecord(TypedDict):
+    """A journal record that sets table entries."""
+
+    type: Literal["table"]
+    first: int
+    """Index of the first entry it sets."""
+    entries: list[int | None]
+    """Storage chunk numbers, without the dirty flag; None: not allocated."""
+
+
+class BitmapRecord(TypedDict):
+    """A journal record that marks sectors of the virtual disk as local."""
+
+    type: Literal["bitmap"]
+    first_sector: int
+    sectors: int
+
+
+class JournalSector(TypedDict):
+    """One 512-byte sector of the journal."""
+
+    sector: int
+    records: list[TableRecord | BitmapRecord]
+
+
+class Dump(TypedDict):
+    """The metadata of an image as it stands on disk, nothing recovered."""
+
+    filename: str
+    header: dict[str, Any]
+    """Every field by its name, in the order on disk; strings without their padding."""
+    table: list[tuple[int, int, int]] | None
+    """Runs of allocated entries: first chunk, count, first storage chunk. None: not compact."""
+    bitmap: list[tuple[int, int]] | None
+    """Runs of local blocks: first block, count. None: no bitmap."""
+    journal: list[JournalSector] | None
+    """Sectors that hold a record. None: no journal."""

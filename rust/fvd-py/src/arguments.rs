@@ -1,0 +1,55 @@
+//! Arguments that several verbs share.
+
+use std::path::PathBuf;
+
+use fvd::Error;
+use fvd::chain::ChainOptions;
+use fvd::gate::Gate;
+use fvd::image::CacheMode;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use crate::errors::raise;
+
+/// Runs `work`, which blocks, without the GIL, and translates its error.
+pub(crate) fn blocking<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T, Error> + Send) -> PyResult<T> {
+    py.detach(work).map_err(|error| raise(&error))
+}
+
+/// A cache mode as QEMU names it: when writes become durable, and whether to bypass the page cache.
+#[derive(Clone, Copy)]
+pub(crate) struct Cache {
+    pub(crate) mode: CacheMode,
+    pub(crate) direct: bool,
+}
+
+impl Cache {
+    pub(crate) fn parse(name: &str) -> PyResult<Self> {
+        let (mode, direct) = match name {
+            "writeback" => (CacheMode::Writeback, false),
+            "writethrough" => (CacheMode::Writethrough, false),
+            "none" => (CacheMode::Writeback, true),
+            "directsync" => (CacheMode::Writethrough, true),
+            "unsafe" => (CacheMode::Unsafe, false),
+            _ => {
+                let message =
+                    format!("Invalid cache mode '{name}': writeback, writethrough, none, directsync or unsafe");
+                return Err(PyValueError::new_err(message));
+            }
+        };
+        Ok(Self { mode, direct })
+    }
+}
+
+pub(crate) fn gate(trust: &[PathBuf]) -> PyResult<Gate> {
+    Gate::new(trust).map_err(|error| raise(&error))
+}
+
+/// Options for something that is only read.
+pub(crate) fn read_only(force_share: bool, trust: &[PathBuf]) -> PyResult<ChainOptions> {
+    Ok(ChainOptions {
+        force_share,
+        gate: gate(trust)?,
+        ..ChainOptions::default()
+    })
+}

@@ -1,0 +1,93 @@
+//! Memory of Python objects, lent to the core for the time of one blocking call.
+//!
+//! The core owns its buffers while an operation is in flight. Here that is cheap to promise: a
+//! blocking call returns only when the operation has ended and all its buffers are dropped, and
+//! the Python object is kept alive, and locked against resizing, until then. Other threads may
+//! still write to the memory meanwhile, as with `os.preadv`; they get what they ask for.
+
+use std::ptr::NonNull;
+
+use bytes::Bytes;
+use fvd::storage::IoBufMut;
+use pyo3::buffer::PyUntypedBuffer;
+use pyo3::exceptions::PyBufferError;
+use pyo3::types::PyBytes;
+use pyo3::{Bound, PyAny, PyResult, Python, ffi};
+
+/// A new bytes object of `len` bytes that nobody has initialised, and its memory.
+///
+/// The object must not become visible to Python before the memory has been filled.
+pub(crate) fn new_bytes(py: Python<'_>, len: usize) -> PyResult<(Bound<'_, PyBytes>, LentMut)> {
+    let size = ffi::Py_ssize_t::try_from(len)?;
+    // SAFETY: a null pointer asks for uninitialised bytes; a null result is an error that is set.
+    let object = unsafe {
+        let object = ffi::PyBytes_FromStringAndSize(std::ptr::null(), size);
+        Bound::from_owned_ptr_or_err(py, object)?.cast_into_unchecked::<PyBytes>()
+    };
+    // SAFETY: it is a bytes object.
+    let address = unsafe { ffi::PyBytes_AsString(object.as_ptr()) };
+    let lent = LentMut::new(address.cast(), len);
+    Ok((object, lent))
+}
+
+/// Writable memory of a Python object that the caller keeps alive.
+pub(crate) struct LentMut {
+    ptr: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: an address; what is done with it is up to `with`.
+unsafe impl Send for LentMut {}
+// SAFETY: as above; each caller of `with` runs one operation on it.
+unsafe impl Sync for LentMut {}
+
+impl LentMut {
+    fn new(ptr: *mut u8, len: usize) -> Self {
+        Self {
+            ptr: NonNull::new(ptr).unwrap_or(NonNull::dangling()),
+            len,
+        }
+    }
+
+    /// Calls `fill` with the memory. `fill` must not keep the buffer: it gives it back, or drops it.
+    pub(crate) fn with<T>(&self, fill: impl FnOnce(IoBufMut) -> T) -> T {
+        // SAFETY: the object lives longer than `self` (its holder keeps it), and blocking calls
+        // end before they return (see the top of this file).
+        fill(unsafe { IoBufMut::from_raw(self.ptr, self.len, None) })
+    }
+}
+
+/// The buffer of any object with the buffer protocol, held until dropped.
+pub(crate) struct Buffer(PyUntypedBuffer);
+
+impl Buffer {
+    pub(crate) fn get(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let buffer = PyUntypedBuffer::get(object)?;
+        if !buffer.is_c_contiguous() {
+            return Err(PyBufferError::new_err("the buffer is not C-contiguous"));
+        }
+        Ok(Self(buffer))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len_bytes()
+    }
+
+    /// Its memory, to be written to.
+    pub(crate) fn lend_mut(&self) -> PyResult<LentMut> {
+        if self.0.readonly() {
+            return Err(PyBufferError::new_err("the buffer is read-only"));
+        }
+        Ok(LentMut::new(self.0.buf_ptr().cast(), self.len()))
+    }
+
+    /// Its memory, to be read. The caller drops every clone before `self`.
+    pub(crate) fn lend(&self) -> Bytes {
+        if self.len() == 0 {
+            return Bytes::new();
+        }
+        // SAFETY: the memory is valid while the buffer is held; not really `'static`, but the
+        // clones end with the blocking call (see the top of this file).
+        Bytes::from_static(unsafe { std::slice::from_raw_parts(self.0.buf_ptr().cast(), self.len()) })
+    }
+}

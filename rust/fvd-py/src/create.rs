@@ -1,0 +1,133 @@
+//! `create`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use fvd::format::Header;
+use fvd::image::CreateOptions;
+use fvd::tool::{self, Backing, CreateRequest};
+use pollster::block_on;
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyMapping};
+
+use crate::arguments::{blocking, gate};
+use crate::errors::raise;
+
+/// Makes a new image. See `fvd.create`.
+#[pyfunction]
+#[pyo3(signature = (
+    path, size = None, *, format = "fvd", backing_file = None, backing_format = None,
+    options = None, backing_unsafe = false, trust = Vec::new()
+))]
+#[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
+pub(crate) fn create<'py>(
+    py: Python<'py>,
+    path: PathBuf,
+    size: Option<u64>,
+    format: &str,
+    backing_file: Option<OsString>,
+    backing_format: Option<String>,
+    options: Option<&Bound<'py, PyMapping>>,
+    backing_unsafe: bool,
+    trust: Vec<PathBuf>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let mut create = CreateOptions::default();
+    if let Some(options) = options {
+        apply(&mut create, options)?;
+    }
+    let request = CreateRequest {
+        path,
+        size,
+        backing: backing_file.map(|name| Backing {
+            name,
+            format: backing_format,
+            unchecked: backing_unsafe,
+        }),
+        options: create,
+        gate: gate(&trust)?,
+    };
+    let result = PyDict::new(py);
+    result.set_item("filename", request.path.as_os_str())?;
+    result.set_item("format", format)?;
+    match format {
+        "fvd" => {
+            let header = blocking(py, || block_on(tool::create(&request)))?;
+            result.set_item("size", header.virtual_disk_size)?;
+            result.set_item("options", options_of(py, &header)?)?;
+        }
+        "raw" => {
+            result.set_item("size", blocking(py, || block_on(tool::create_raw(&request)))?)?;
+            result.set_item("options", PyDict::new(py))?;
+        }
+        _ => {
+            let message = format!("Unknown file format '{format}': fvd and raw can be created");
+            return Err(PyValueError::new_err(message));
+        }
+    }
+    Ok(result)
+}
+
+/// The options as they came out, under the names they are given by, in the order of the manual.
+fn options_of<'py>(py: Python<'py>, header: &Header) -> PyResult<Bound<'py, PyDict>> {
+    let options = PyDict::new(py);
+    if !header.base_img.is_empty() {
+        options.set_item("backing_file", &header.base_img)?;
+        if !header.base_img_fmt.is_empty() {
+            options.set_item("backing_fmt", &header.base_img_fmt)?;
+        }
+        options.set_item("block_size", header.block_size)?;
+        options.set_item("copy_on_read", header.copy_on_read)?;
+        if header.prefetch_start_delay > 0 {
+            options.set_item("prefetch_start_delay", header.prefetch_start_delay)?;
+        }
+    }
+    options.set_item("compact_image", header.compact_image)?;
+    if header.compact_image {
+        options.set_item("chunk_size", header.chunk_size)?;
+        options.set_item("storage_grow_unit", header.storage_grow_unit)?;
+    }
+    if !header.data_file.is_empty() {
+        options.set_item("data_file", &header.data_file)?;
+    }
+    options.set_item("journal_size", header.journal_size)?;
+    Ok(options)
+}
+
+/// Sets the options by the names of the original driver.
+pub(crate) fn apply(create: &mut CreateOptions, options: &Bound<'_, PyMapping>) -> PyResult<()> {
+    for item in options.items()?.iter() {
+        let (name, value): (String, Bound<'_, PyAny>) = item.extract()?;
+        set(create, &name, &value).map_err(|error| {
+            let py = value.py();
+            if error.is_instance_of::<PyTypeError>(py) || error.is_instance_of::<PyValueError>(py) {
+                PyValueError::new_err(format!("Parameter '{name}': {}", error.value(py)))
+            } else {
+                error
+            }
+        })?;
+    }
+    Ok(())
+}
+
+fn set(create: &mut CreateOptions, name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    let layout = &mut create.layout;
+    match name {
+        "compact_image" => layout.compact = value.extract()?,
+        "block_size" => layout.block_size = Some(value.extract()?),
+        "chunk_size" => layout.chunk_size = Some(value.extract()?),
+        "storage_grow_unit" => layout.storage_grow_unit = Some(value.extract()?),
+        "journal_size" => layout.journal_size = Some(value.extract()?),
+        "add_storage_cmd" => create.add_storage_cmd = value.extract()?,
+        "data_file" => create.data_file = value.extract()?,
+        "data_file_fmt" => create.data_file_fmt = value.extract()?,
+        "copy_on_read" => create.copy_on_read = value.extract()?,
+        "prefetch_start_delay" => create.prefetch_start_delay = Some(value.extract()?),
+        "detect_sparse_hole" => create.detect_sparse_hole = Some(value.extract()?),
+        _ => {
+            let message = format!("Invalid parameter '{name}'");
+            return Err(raise(&fvd::Error::invalid_argument(message)));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! Errors of the core as Python exceptions: an `OSError` with `errno`, `strerror` and `filename`.
+
+use fvd::{Error, ErrorKind};
+use pyo3::create_exception;
+use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::prelude::*;
+
+create_exception!(
+    fvd,
+    FvdError,
+    PyOSError,
+    "Any failure of fvd; `errno`, `strerror` and `filename` as in OSError."
+);
+create_exception!(
+    fvd,
+    InvalidImageError,
+    FvdError,
+    "The image contradicts the format, or needs a check."
+);
+create_exception!(fvd, UnsupportedError, FvdError, "The format allows it, fvd does not.");
+create_exception!(fvd, IoError, FvdError, "The operating system failed an operation.");
+create_exception!(
+    fvd,
+    NotPermittedError,
+    FvdError,
+    "Access was refused, by the system or by the trust rules."
+);
+create_exception!(fvd, InUseError, FvdError, "Another process uses the image.");
+create_exception!(
+    fvd,
+    NoSpaceError,
+    FvdError,
+    "No space is left on the file system, the quota or the device."
+);
+create_exception!(
+    fvd,
+    PoisonedError,
+    FvdError,
+    "An earlier failed write of metadata made the image unusable."
+);
+
+const EIO: i32 = 5;
+const EAGAIN: i32 = 11;
+const EACCES: i32 = 13;
+const EINVAL: i32 = 22;
+const ENOSPC: i32 = 28;
+const EOPNOTSUPP: i32 = 95;
+
+/// What exceptions of the core have besides the attributes of OSError. On the class: no value.
+const OP: &str = "op";
+const OFFSET: &str = "offset";
+
+/// Gives the class the attributes that only some instances set.
+pub(crate) fn add_defaults(py: Python<'_>) -> PyResult<()> {
+    let class = py.get_type::<FvdError>();
+    class.setattr(OP, py.None())?;
+    class.setattr(OFFSET, py.None())
+}
+
+/// The exception for `error`.
+pub(crate) fn raise(error: &Error) -> PyErr {
+    let exception = exception(error);
+    if error.kind() == ErrorKind::InvalidArgument {
+        return exception;
+    }
+    Python::attach(|py| {
+        let value = exception.value(py);
+        let op = error.op().map_or(Ok(()), |op| value.setattr(OP, op));
+        let offset = error.offset().map_or(Ok(()), |offset| value.setattr(OFFSET, offset));
+        op.and(offset)
+            .map_or_else(|failure| failure, |()| exception.clone_ref(py))
+    })
+}
+
+fn exception(error: &Error) -> PyErr {
+    let arguments = |fallback: i32| {
+        let filename = error.path().map(|path| path.as_os_str().to_owned());
+        (error.errno().unwrap_or(fallback), error.reason(), filename)
+    };
+    match error.kind() {
+        ErrorKind::InvalidArgument => PyValueError::new_err(error.to_string()),
+        ErrorKind::InvalidImage => InvalidImageError::new_err(arguments(EINVAL)),
+        ErrorKind::Unsupported => UnsupportedError::new_err(arguments(EOPNOTSUPP)),
+        ErrorKind::NotPermitted => NotPermittedError::new_err(arguments(EACCES)),
+        ErrorKind::InUse => InUseError::new_err(arguments(EAGAIN)),
+        ErrorKind::NoSpace => NoSpaceError::new_err(arguments(ENOSPC)),
+        ErrorKind::Poisoned => PoisonedError::new_err(arguments(EIO)),
+        _ => IoError::new_err(arguments(EIO)),
+    }
+}

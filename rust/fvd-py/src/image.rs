@@ -1,0 +1,246 @@
+//! `open` and `Image`.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use fvd::chain::{ChainOptions, open_image};
+use fvd::storage::{FileStorage, Storage as _};
+use fvd::{Error, image};
+use pollster::block_on;
+use pyo3::exceptions::{PyResourceWarning, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList};
+
+use crate::arguments::{Cache, blocking, gate};
+use crate::buffer::{Buffer, LentMut, new_bytes};
+use crate::{exit, extents};
+
+/// An engine that can be closed while other threads use it: each operation holds the lock shared.
+///
+/// The lock is taken only without the GIL, so that who waits for it stops nobody.
+pub(crate) struct Open {
+    engine: RwLock<Option<image::Image<FileStorage>>>,
+    closed: AtomicBool,
+}
+
+impl Open {
+    /// Runs `work` on the engine, or fails if it has been closed.
+    fn with<T>(&self, work: impl FnOnce(&image::Image<FileStorage>) -> Result<T, Error>) -> Result<T, Error> {
+        let engine = self.engine.read().unwrap_or_else(PoisonError::into_inner);
+        match engine.as_ref() {
+            Some(engine) => work(engine),
+            None => Err(Error::invalid_argument("I/O operation on a closed image")),
+        }
+    }
+
+    /// Flushes, marks the image clean and releases its files, once all operations have ended.
+    /// The files are released also after an error.
+    pub(crate) fn close(&self) -> Result<(), Error> {
+        let mut engine = self.engine.write().unwrap_or_else(PoisonError::into_inner);
+        self.closed.store(true, Ordering::Release);
+        match engine.take() {
+            Some(engine) => block_on(engine.close()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Opens an FVD image. See `fvd.open`.
+#[pyfunction]
+#[pyo3(signature = (path, *, writable = false, cache = "writeback", force_share = false, trust = Vec::new()))]
+pub(crate) fn open(
+    py: Python<'_>,
+    path: PathBuf,
+    writable: bool,
+    cache: &str,
+    force_share: bool,
+    trust: Vec<PathBuf>,
+) -> PyResult<Image> {
+    let cache = Cache::parse(cache)?;
+    let options = ChainOptions {
+        writable,
+        cache: cache.mode,
+        direct: cache.direct,
+        force_share,
+        gate: gate(&trust)?,
+    };
+    let engine = blocking(py, || block_on(open_image(&path, &options)))?;
+    let size = engine.size();
+    let open = Arc::new(Open {
+        engine: RwLock::new(Some(engine)),
+        closed: AtomicBool::new(false),
+    });
+    exit::remember(&open);
+    Ok(Image {
+        open,
+        size,
+        path,
+        writable,
+    })
+}
+
+/// An open FVD image. Safe to use from many threads; the GIL is released during I/O.
+#[pyclass(frozen, module = "fvd", weakref)]
+pub(crate) struct Image {
+    open: Arc<Open>,
+    size: u64,
+    path: PathBuf,
+    writable: bool,
+}
+
+impl Image {
+    fn fill(&self, py: Python<'_>, memory: &LentMut, offset: u64) -> PyResult<()> {
+        blocking(py, || {
+            let read = |buf| self.open.with(|engine| block_on(engine.read(buf, offset)));
+            memory.with(read).map(drop)
+        })
+    }
+}
+
+#[pymethods]
+impl Image {
+    /// Size of the virtual disk in bytes.
+    #[getter]
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The path as it was given.
+    #[getter]
+    fn path(&self) -> PyResult<String> {
+        let path = self.path.to_str();
+        let path = path.map(str::to_owned);
+        Ok(path.unwrap_or_else(|| self.path.to_string_lossy().into_owned()))
+    }
+
+    /// Whether the image was opened for writing.
+    #[getter]
+    fn writable(&self) -> bool {
+        self.writable
+    }
+
+    /// Whether the image has been closed.
+    #[getter]
+    fn closed(&self) -> bool {
+        self.open.closed.load(Ordering::Acquire)
+    }
+
+    /// Reads `count` bytes from `offset` (bytes, any alignment).
+    ///
+    /// ValueError if a byte lies beyond the end of the disk.
+    fn pread<'py>(&self, py: Python<'py>, count: u64, offset: u64) -> PyResult<Bound<'py, PyBytes>> {
+        self.check_range(count, offset)?;
+        let (object, memory) = new_bytes(py, count as usize)?;
+        self.fill(py, &memory, offset)?;
+        Ok(object)
+    }
+
+    /// Fills `buffer`, any writable object with the buffer protocol, from `offset` (bytes), and
+    /// returns its length in bytes.
+    ///
+    /// ValueError if a byte lies beyond the end of the disk.
+    fn readinto(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>, offset: u64) -> PyResult<usize> {
+        let buffer = Buffer::get(buffer)?;
+        self.fill(py, &buffer.lend_mut()?, offset)?;
+        Ok(buffer.len())
+    }
+
+    /// Writes `buffer`, any object with the buffer protocol, at `offset` (bytes, any alignment),
+    /// and returns its length in bytes. Durable after the next `flush`.
+    ///
+    /// ValueError if a byte lies beyond the end of the disk.
+    fn pwrite(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>, offset: u64) -> PyResult<usize> {
+        let buffer = Buffer::get(buffer)?;
+        let bytes = buffer.lend();
+        blocking(py, || self.open.with(|engine| block_on(engine.write(bytes, offset))))?;
+        Ok(buffer.len())
+    }
+
+    /// Makes `count` bytes from `offset` (bytes, any alignment) read as zeros, freeing their
+    /// space where the storage can.
+    fn zero(&self, py: Python<'_>, count: u64, offset: u64) -> PyResult<()> {
+        blocking(py, || {
+            self.open.with(|engine| block_on(engine.write_zeroes(offset, count)))
+        })
+    }
+
+    /// Makes everything durable that was written before this call.
+    fn flush(&self, py: Python<'_>) -> PyResult<()> {
+        blocking(py, || self.open.with(|engine| block_on(engine.flush())))
+    }
+
+    /// Where the bytes of the disk come from, through the whole backing chain: a list of
+    /// dictionaries with the field names of `qemu-img map --output=json`.
+    ///
+    /// `length` None: up to the end of the disk. Neighbours that are alike are merged.
+    #[pyo3(signature = (offset = 0, length = None))]
+    fn extents<'py>(&self, py: Python<'py>, offset: u64, length: Option<u64>) -> PyResult<Bound<'py, PyList>> {
+        let entries = blocking(py, || self.open.with(|engine| extents::collect(engine, offset, length)))?;
+        extents::to_list(py, &entries)
+    }
+
+    /// What `fvd.info` says of this image.
+    fn info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let head = blocking(py, || self.open.with(|engine| Ok(engine.file().path().to_owned())))?;
+        let _ = head;
+        Err(PyValueError::new_err("not yet"))
+    }
+
+    /// A buffered, seekable binary file object over the disk (see `io`).
+    fn file<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("fvd._file")?.call_method1("image_file", (slf,))
+    }
+
+    /// Flushes, marks the image clean and releases its files. Does nothing the second time.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        blocking(py, || self.open.close())
+    }
+
+    fn __enter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_error))]
+    fn __exit__(&self, py: Python<'_>, _error: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.close(py)
+    }
+
+    fn __repr__(&self) -> String {
+        let mode = if self.writable { "r+" } else { "r" };
+        let state = if self.closed() { ", closed" } else { "" };
+        format!("<fvd.Image {:?}, mode {mode:?}, {} bytes{state}>", self.path, self.size)
+    }
+}
+
+impl Image {
+    /// Before memory is allocated for the answer.
+    fn check_range(&self, count: u64, offset: u64) -> PyResult<()> {
+        match offset.checked_add(count) {
+            Some(end) if end <= self.size => Ok(()),
+            _ => Err(PyValueError::new_err(format!(
+                "{count} bytes at offset {offset} lie beyond the end of the disk ({} bytes)",
+                self.size
+            ))),
+        }
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        if self.closed() {
+            return;
+        }
+        Python::attach(|py| {
+            let message = format!("unclosed image {}", self.path.display());
+            let message = std::ffi::CString::new(message).unwrap_or_default();
+            let category = py.get_type::<PyResourceWarning>();
+            if let Err(error) = PyErr::warn(py, &category, &message, 1) {
+                error.write_unraisable(py, None);
+            }
+            if let Err(error) = self.close(py) {
+                error.write_unraisable(py, None);
+            }
+        });
+    }
+}

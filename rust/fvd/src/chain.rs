@@ -1,0 +1,233 @@
+//! Opening by path: an image with its data file and its backing chain.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::gate::Gate;
+use crate::image::{CacheMode, Head, Image, OpenOptions, read_head};
+use crate::source::{BaseSource, BoxFuture, PROBE_LEN, Qcow2Options, Qcow2Source, RawSource, probe};
+use crate::storage::{FileOptions, FileStorage, IoBufMut, LockMode, Storage};
+
+/// Most files in a backing chain.
+const MAX_CHAIN_LEN: usize = 200;
+
+/// How to open an image and what it names.
+#[derive(Clone, Debug, Default)]
+pub struct ChainOptions {
+    /// Open the image, and its data file, for writing. What is below is only ever read.
+    pub writable: bool,
+    /// When acknowledged writes become durable.
+    pub cache: CacheMode,
+    /// Bypass the page cache (`O_DIRECT`).
+    pub direct: bool,
+    /// Take no locks (`-U`): somebody else may write to the image meanwhile. Read-only.
+    pub force_share: bool,
+    /// What images may name.
+    pub gate: Gate,
+}
+
+impl ChainOptions {
+    fn file(&self, writable: bool, named: bool) -> FileOptions {
+        let lock = match (self.force_share, writable) {
+            (true, _) => LockMode::None,
+            (false, true) => LockMode::Exclusive,
+            (false, false) => LockMode::Shared,
+        };
+        FileOptions {
+            writable,
+            direct: self.direct,
+            lock,
+            no_follow: named,
+        }
+    }
+
+    fn read_only(&self) -> Self {
+        Self {
+            writable: false,
+            ..self.clone()
+        }
+    }
+}
+
+/// Opens the FVD image at `path`.
+pub async fn open_image(path: &Path, options: &ChainOptions) -> Result<Image<FileStorage>> {
+    if options.force_share && options.writable {
+        return Err(Error::invalid_argument(
+            "An image can be opened without locks only for reading",
+        ));
+    }
+    let storage = FileStorage::open(path, &options.file(options.writable, false))?;
+    open_fvd(storage, options, &mut Vec::new()).await
+}
+
+/// Opens the disk at `path` for reading. `format`: `raw`, `qcow2` or `fvd`; None: look what it is.
+pub async fn open_source(path: &Path, format: Option<&str>, options: &ChainOptions) -> Result<Box<dyn BaseSource>> {
+    let options = options.read_only();
+    let storage = FileStorage::open(path, &options.file(false, false))?;
+    open_layer(storage, format, &options, &mut Vec::new()).await
+}
+
+/// Opens the file of an image alone, locked as `options` say. Nothing that it names is opened.
+pub fn open_file(path: &Path, options: &ChainOptions) -> Result<FileStorage> {
+    if options.force_share && options.writable {
+        return Err(Error::invalid_argument("An image can be opened without locks only for reading"));
+    }
+    FileStorage::open(path, &options.file(options.writable, false))
+}
+
+/// Opens what the head of `file` names: the data file is given, the backing chain only tried.
+pub async fn open_named(
+    image: &Path,
+    head: &Head,
+    file: &FileStorage,
+    options: &ChainOptions,
+) -> Result<Option<FileStorage>> {
+    let mut seen = vec![file.identity()];
+    let data = open_data_file(image, head, options, &mut seen)?;
+    open_base(image, head, options, &mut seen).await?;
+    Ok(data)
+}
+
+/// The name under which a format is known here, for those that users and images give.
+pub fn known_format(name: &str) -> Result<&'static str> {
+    match name {
+        "raw" | "file" | "host_device" => Ok("raw"),
+        "qcow2" => Ok("qcow2"),
+        "fvd" => Ok("fvd"),
+        _ => Err(Error::unsupported(format!("Unknown format '{name}': raw, qcow2 and fvd can be read"))),
+    }
+}
+
+/// The format that the first bytes of a file speak of: `fvd`, `qcow2` or `raw`.
+pub async fn probe_format(storage: &FileStorage) -> Result<&'static str> {
+    let first = storage.read(IoBufMut::zeroed(PROBE_LEN), 0).await?;
+    Ok(probe(first.as_slice()))
+}
+
+/// The path of the base of `image`, if it needs one and the gate permits it.
+pub fn base_path(image: &Path, head: &Head, gate: &Gate) -> Result<Option<PathBuf>> {
+    if !head.needs_base() {
+        return Ok(None);
+    }
+    gate.permit(image, &head.header.base_img).map(Some)
+}
+
+/// Files of a chain by identity: none may occur twice.
+type Seen = Vec<(u64, u64)>;
+
+fn see(storage: &FileStorage, seen: &mut Seen) -> Result<()> {
+    if seen.contains(&storage.identity()) {
+        let message = "The file is part of its own backing chain";
+        return Err(Error::invalid_image(message).with_path(storage.path()));
+    }
+    if seen.len() >= MAX_CHAIN_LEN {
+        let message = format!("The backing chain has more than {MAX_CHAIN_LEN} files");
+        return Err(Error::unsupported(message).with_path(storage.path()));
+    }
+    seen.push(storage.identity());
+    Ok(())
+}
+
+async fn open_fvd(storage: FileStorage, options: &ChainOptions, seen: &mut Seen) -> Result<Image<FileStorage>> {
+    see(&storage, seen)?;
+    let head = read_head(&storage).await?;
+    let path = storage.path().to_owned();
+    let data = open_data_file(&path, &head, options, seen)?;
+    let base = open_base(&path, &head, options, seen).await?;
+    let open = OpenOptions {
+        writable: options.writable,
+        cache: options.cache,
+    };
+    Image::open(storage, head, data, base, open).await
+}
+
+fn open_data_file(image: &Path, head: &Head, options: &ChainOptions, seen: &mut Seen) -> Result<Option<FileStorage>> {
+    let name = &head.header.data_file;
+    if name.is_empty() {
+        return Ok(None);
+    }
+    let format = head.header.data_file_fmt.as_str();
+    if !matches!(format, "" | "raw") {
+        let message = format!("The format '{format}' of its data file is not supported, only 'raw'");
+        return Err(Error::unsupported(message).with_path(image));
+    }
+    let named = |error: Error| named_error(&error, "data file", name);
+    let path = options.gate.permit(image, name).map_err(named)?;
+    let storage = FileStorage::open(path, &options.file(options.writable, true)).map_err(named)?;
+    see(&storage, seen)?;
+    Ok(Some(storage))
+}
+
+async fn open_base(
+    image: &Path,
+    head: &Head,
+    options: &ChainOptions,
+    seen: &mut Seen,
+) -> Result<Option<Box<dyn BaseSource>>> {
+    let name = &head.header.base_img;
+    let named = |error: Error| named_error(&error, "backing file", name);
+    let Some(path) = base_path(image, head, &options.gate).map_err(named)? else {
+        return Ok(None);
+    };
+    let options = options.read_only();
+    let storage = FileStorage::open(path, &options.file(false, true)).map_err(named)?;
+    let format = Some(head.header.base_img_fmt.as_str()).filter(|f| !f.is_empty());
+    let base = open_layer(storage, format, &options, seen).await?;
+    Ok(Some(base))
+}
+
+/// Says through which name an image led to the failure.
+fn named_error(error: &Error, what: &str, name: &OsStr) -> Error {
+    let context = format!("Could not open {what} '{}'", name.display());
+    error.clone().with_context(error.kind(), &context)
+}
+
+/// Boxed: the chain is as deep as the files say.
+fn open_layer<'a>(
+    storage: FileStorage,
+    format: Option<&'a str>,
+    options: &'a ChainOptions,
+    seen: &'a mut Seen,
+) -> BoxFuture<'a, Result<Box<dyn BaseSource>>> {
+    Box::pin(async move {
+        let format = match format {
+            Some(format) => known_format(format).map_err(|error| error.with_path(storage.path()))?,
+            None => probe_format(&storage).await?,
+        };
+        let source: Box<dyn BaseSource> = match format {
+            "qcow2" => Box::new(open_qcow2(storage, options, seen)?),
+            "fvd" => Box::new(open_fvd(storage, options, seen).await?),
+            _ => {
+                see(&storage, seen)?;
+                Box::new(RawSource::new(storage).await?)
+            }
+        };
+        Ok(source)
+    })
+}
+
+fn open_qcow2(storage: FileStorage, options: &ChainOptions, seen: &mut Seen) -> Result<Qcow2Source> {
+    see(&storage, seen)?;
+    let lock = if options.force_share {
+        LockMode::None
+    } else {
+        LockMode::Shared
+    };
+    let qcow2 = Qcow2Options {
+        lock,
+        direct: options.direct,
+        gate: Some(&options.gate),
+        probe_backing: true,
+    };
+    let path = storage.path().to_owned();
+    let source = Qcow2Source::from_storage(storage, &qcow2)?;
+    for identity in source.identities().skip(1) {
+        if seen.contains(&identity) {
+            let message = "The file is part of its own backing chain";
+            return Err(Error::invalid_image(message).with_path(path));
+        }
+        seen.push(identity);
+    }
+    Ok(source)
+}

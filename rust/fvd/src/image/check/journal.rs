@@ -1,0 +1,204 @@
+//! The journal of an unclean image, seen without applying it to the disk.
+//!
+//! What it changes can be as much as the whole metadata, so it is gathered window by window: the
+//! first so many entries (or ranges of blocks) from a start on, and where the window ends.
+
+use std::ops::Range;
+
+use rangemap::RangeSet;
+
+use super::Subject;
+use super::findings::{FindingKind, Findings};
+use crate::error::Result;
+use crate::format::{BitmapRecord, Entry, Geometry, Record, SECTOR, TableRecord};
+use crate::image::recover::JournalReader;
+use crate::storage::Storage;
+
+/// Entries of a window at most; 8 bytes each, and twice as many while they are gathered.
+const MAX_ENTRIES: usize = 4 << 20;
+
+/// Ranges of blocks of a window at most.
+const MAX_RANGES: usize = 1 << 18;
+
+/// What the journal makes of the entries up to `end`.
+pub(super) struct TableWindow {
+    /// First entry that the window says nothing about.
+    pub(super) end: u64,
+    /// Index and new entry, ascending.
+    pub(super) entries: Vec<(u32, Entry)>,
+}
+
+/// What the journal makes of the blocks up to `end`.
+pub(super) struct BlockWindow {
+    /// First block that the window says nothing about.
+    pub(super) end: u64,
+    /// Blocks that become local.
+    pub(super) blocks: RangeSet<u64>,
+}
+
+/// The allocated entries of a record that lie in the table, with their indices.
+pub(super) fn entries_of(
+    record: &TableRecord,
+    chunks: u64,
+) -> impl Iterator<Item = (u32, Entry)> + '_ {
+    // A record of an earlier lap may hold "not allocated" for a chunk that is, by now.
+    (u64::from(record.first)..chunks)
+        .zip(&record.entries)
+        .filter(|(_, entry)| entry.number().is_some())
+        .map(|(index, entry)| (index as u32, *entry))
+}
+
+/// The blocks that a record makes local, without those that lie outside.
+pub(super) fn blocks_of(record: &BitmapRecord, geometry: &Geometry) -> Range<u64> {
+    if geometry.bitmap.is_none() {
+        return 0..0;
+    }
+    let start = record.first_sector.saturating_mul(SECTOR);
+    let end = start.saturating_add(u64::from(record.sectors) * SECTOR);
+    let end = end.min(geometry.base_size);
+    if start >= end {
+        return 0..0;
+    }
+    start / geometry.block_size..end.div_ceil(geometry.block_size)
+}
+
+/// Keeps, of several entries for one index, the last; leaves them ascending.
+pub(super) fn settle(entries: &mut Vec<(u32, Entry)>) {
+    entries.reverse();
+    entries.sort_by_key(|(index, _)| *index);
+    entries.dedup_by_key(|(index, _)| *index);
+}
+
+/// Gathers the entries from `start` on.
+pub(super) async fn table_window<S: Storage>(
+    subject: &Subject<'_, S>,
+    start: u64,
+) -> Result<TableWindow> {
+    let chunks = subject.head.geometry.chunks;
+    let mut window = TableWindow {
+        end: chunks,
+        entries: Vec::new(),
+    };
+    let Some(region) = subject.live_journal() else {
+        return Ok(window);
+    };
+    let mut journal = JournalReader::new(subject.file, region);
+    while let Some(records) = journal.next().await? {
+        for (_, record) in records {
+            if let Record::Table(record) = record {
+                let inside = start..window.end;
+                let entries = entries_of(&record, chunks);
+                window
+                    .entries
+                    .extend(entries.filter(|(index, _)| inside.contains(&u64::from(*index))));
+            }
+            if window.entries.len() > 2 * MAX_ENTRIES {
+                window.shrink();
+            }
+        }
+    }
+    window.shrink();
+    Ok(window)
+}
+
+impl TableWindow {
+    fn shrink(&mut self) {
+        settle(&mut self.entries);
+        if let Some((first_left_out, _)) = self.entries.get(MAX_ENTRIES) {
+            self.end = u64::from(*first_left_out);
+            self.entries.truncate(MAX_ENTRIES);
+        }
+    }
+}
+
+/// Gathers the blocks from `start` on.
+pub(super) async fn block_window<S: Storage>(
+    subject: &Subject<'_, S>,
+    start: u64,
+) -> Result<BlockWindow> {
+    let geometry = &subject.head.geometry;
+    let mut window = BlockWindow {
+        end: geometry.blocks,
+        blocks: RangeSet::new(),
+    };
+    let Some(region) = subject.live_journal() else {
+        return Ok(window);
+    };
+    let mut journal = JournalReader::new(subject.file, region);
+    while let Some(records) = journal.next().await? {
+        for (_, record) in records {
+            if let Record::Bitmap(record) = record {
+                let blocks = blocks_of(&record, geometry);
+                window.insert(blocks.start.max(start)..blocks.end.min(window.end));
+            }
+        }
+    }
+    Ok(window)
+}
+
+impl BlockWindow {
+    fn insert(&mut self, blocks: Range<u64>) {
+        if blocks.is_empty() {
+            return;
+        }
+        self.blocks.insert(blocks);
+        if self.blocks.len() > MAX_RANGES
+            && let Some(last) = self.blocks.last().cloned()
+        {
+            self.end = last.start;
+            self.blocks.remove(last);
+        }
+    }
+}
+
+/// Finds records that point outside the table or the bitmap.
+pub(super) async fn check_records<S: Storage>(
+    subject: &Subject<'_, S>,
+    findings: &mut Findings,
+) -> Result<()> {
+    let Some(region) = subject.live_journal() else {
+        return Ok(());
+    };
+    let geometry = &subject.head.geometry;
+    let mut journal = JournalReader::new(subject.file, region);
+    while let Some(records) = journal.next().await? {
+        for (sector, record) in records {
+            if let Some(what) = outside(&record, geometry) {
+                findings.add(FindingKind::JournalOutside, 1, || {
+                    format!("journal sector {sector}: {what}")
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is wrong with a record that does not lie inside.
+fn outside(record: &Record, geometry: &Geometry) -> Option<String> {
+    match record {
+        Record::Table(record) => {
+            let end = u64::from(record.first) + record.entries.len() as u64;
+            (end > geometry.chunks).then(|| {
+                format!(
+                    "a record of table entries {}..{end}, the table has {}",
+                    record.first, geometry.chunks
+                )
+            })
+        }
+        Record::Bitmap(record) => {
+            let end = record
+                .first_sector
+                .saturating_add(u64::from(record.sectors));
+            let limit = match geometry.bitmap {
+                Some(_) => geometry.blocks.saturating_mul(geometry.block_size) / SECTOR,
+                None => 0,
+            };
+            (end > limit && record.sectors > 0).then(|| {
+                format!(
+                    "a record of disk sectors {}..{end}, the bitmap ends at {limit}",
+                    record.first_sector
+                )
+            })
+        }
+    }
+}

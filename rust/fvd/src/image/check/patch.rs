@@ -1,0 +1,87 @@
+//! Changes of metadata in place. Nothing is synced here.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use crate::error::Result;
+use crate::format::header::CLEAN_SHUTDOWN_OFFSET;
+use crate::format::{Entry, Region, SECTOR, table};
+use crate::storage::{IoBufMut, Storage};
+
+/// Bytes written or patched at once at most.
+const STEP: u64 = 1 << 20;
+
+/// Writes entries, given by ascending index. Each is whole at any time: it lies in one sector.
+pub(super) async fn write_entries<S: Storage>(
+    file: &S,
+    region: Region,
+    entries: &[(u32, Entry)],
+) -> Result<()> {
+    for run in entries.chunk_by(|(index, _), (next, _)| *next == index + 1) {
+        for run in run.chunks((STEP / table::ENTRY_SIZE) as usize) {
+            let bytes: Vec<u8> = run
+                .iter()
+                .flat_map(|(_, new)| new.raw().to_le_bytes())
+                .collect();
+            let offset = region.offset + u64::from(run[0].0) * table::ENTRY_SIZE;
+            file.write(Bytes::from(bytes), offset).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes a range of entries "not allocated".
+pub(super) async fn clear_entries<S: Storage>(
+    file: &S,
+    region: Region,
+    entries: Range<u64>,
+) -> Result<()> {
+    let mut at = entries.start * table::ENTRY_SIZE;
+    let end = entries.end * table::ENTRY_SIZE;
+    let fill = Bytes::from(vec![0xFF; STEP.min(end - at) as usize]);
+    while at < end {
+        let part = fill.slice(..(end - at).min(STEP) as usize);
+        let len = part.len() as u64;
+        file.write(part, region.offset + at).await?;
+        at += len;
+    }
+    Ok(())
+}
+
+/// Sets the bits of a range of blocks.
+pub(super) async fn set_bits<S: Storage>(
+    file: &S,
+    bitmap: Region,
+    blocks: Range<u64>,
+) -> Result<()> {
+    let end = blocks.end.div_ceil(8);
+    let mut at = blocks.start / 8;
+    while at < end {
+        let len = STEP.min(end - at);
+        let offset = bitmap.offset + at;
+        let mut buf = file.read(IoBufMut::zeroed(len as usize), offset).await?;
+        let mut changed = false;
+        for (byte, number) in buf.as_mut_slice().iter_mut().zip(at..) {
+            let first = blocks.start.max(number * 8) - number * 8;
+            let last = blocks.end.min(number * 8 + 8) - number * 8;
+            let mask = (0xFF_u8 << first) & (0xFF >> (8 - last));
+            changed |= *byte | mask != *byte;
+            *byte |= mask;
+        }
+        if changed {
+            file.write(buf.freeze(), offset).await?;
+        }
+        at += len;
+    }
+    Ok(())
+}
+
+/// Sets `clean_shutdown`, and leaves every other byte of the header as it is.
+pub(super) async fn mark_clean<S: Storage>(file: &S) -> Result<()> {
+    const START: u64 = CLEAN_SHUTDOWN_OFFSET / SECTOR * SECTOR;
+    const FIELD: usize = (CLEAN_SHUTDOWN_OFFSET - START) as usize;
+    let mut sector = file.read(IoBufMut::zeroed(SECTOR as usize), START).await?;
+    sector.as_mut_slice()[FIELD..FIELD + 4].copy_from_slice(&1_i32.to_le_bytes());
+    file.write(sector.freeze(), START).await
+}

@@ -1,0 +1,175 @@
+//! Moving and copying storage chunks: first the data, a sync, then the entries, a sync.
+
+use super::Subject;
+use super::patch;
+use super::scan::EntryRuns;
+use super::set::NumberSet;
+use super::table::TableSurvey;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{Entry, Region};
+use crate::storage::{Allocation, IoBufMut, Storage};
+
+/// Chunks that share the two syncs.
+const MOVES_PER_SYNC: usize = 4096;
+
+/// Bytes copied at once at most: the memory that a copy needs, whatever the chunk size.
+const COPY_STEP: u64 = 1 << 20;
+
+/// The content of storage chunk `from` goes to `to`, and then `chunk` lies there.
+struct Move {
+    chunk: u32,
+    from: u32,
+    to: u32,
+}
+
+/// Moves in the order of their chunks, carried out in batches.
+struct Mover<'s, 'a, S> {
+    subject: &'s Subject<'a, S>,
+    data: &'a S,
+    table: Region,
+    batch: Vec<Move>,
+}
+
+impl<'s, 'a, S: Storage> Mover<'s, 'a, S> {
+    fn new(subject: &'s Subject<'a, S>, data: &'a S, table: Region) -> Self {
+        Self {
+            subject,
+            data,
+            table,
+            batch: Vec::new(),
+        }
+    }
+
+    async fn add(&mut self, chunk: u64, from: u32, to: u32) -> Result<()> {
+        let chunk = chunk as u32;
+        self.batch.push(Move { chunk, from, to });
+        if self.batch.len() >= MOVES_PER_SYNC {
+            self.finish().await?;
+        }
+        Ok(())
+    }
+
+    /// Carries out what has been added. The storage chunks moved from are free then.
+    async fn finish(&mut self) -> Result<()> {
+        let batch = std::mem::take(&mut self.batch);
+        let Some(highest) = batch.iter().map(|step| step.to).max() else {
+            return Ok(());
+        };
+        let size = self.subject.head.geometry.chunk_size;
+        let end = self.subject.chunk_offset(highest) + size;
+        if self.data.len().await? < end {
+            self.data.set_len(end).await?;
+        }
+        for step in &batch {
+            let from = self.subject.chunk_offset(step.from);
+            let to = self.subject.chunk_offset(step.to);
+            copy(self.data, from, to, size).await?;
+        }
+        self.data.sync().await?;
+        let entries: Vec<_> = batch
+            .iter()
+            .map(|step| (step.chunk, Entry::allocated(step.to)))
+            .collect();
+        patch::write_entries(self.subject.file, self.table, &entries).await?;
+        self.subject.file.sync().await
+    }
+}
+
+/// Copies `len` bytes within the file; the two ranges do not overlap. Holes stay holes.
+async fn copy<S: Storage>(data: &S, from: u64, to: u64, len: u64) -> Result<()> {
+    let mut at = 0;
+    while at < len {
+        let (allocation, run) = data.allocation(from + at, len - at).await?;
+        let run = match allocation {
+            Allocation::Hole => {
+                data.write_zeroes(to + at, run).await?;
+                run
+            }
+            Allocation::Data => {
+                let run = run.min(COPY_STEP);
+                let buf = data.read(IoBufMut::zeroed(run as usize), from + at).await?;
+                data.write(buf.freeze(), to + at).await?;
+                run
+            }
+        };
+        at += run;
+    }
+    Ok(())
+}
+
+/// Whether copies of `count` storage chunks have room behind those in use.
+pub(super) fn check_room<S: Storage>(
+    subject: &Subject<'_, S>,
+    data: &S,
+    used: &NumberSet,
+    count: u64,
+) -> Result<()> {
+    let needed = u64::from(used.end()) + count;
+    let geometry = &subject.head.geometry;
+    let limit = match subject.data_len {
+        Some(len) if !data.can_resize() => {
+            len.saturating_sub(geometry.data_offset) / geometry.chunk_size
+        }
+        _ => subject.number_limit(),
+    };
+    if needed <= limit {
+        return Ok(());
+    }
+    let message = format!(
+        "To give every chunk a storage chunk of its own takes {needed} of them, there is room for {limit}"
+    );
+    Err(Error::new(ErrorKind::NoSpace, message).with_path(data.path()))
+}
+
+/// Gives every chunk, but for the first, that names a storage chunk of another one a copy behind
+/// those `used`. All entries lie in the file.
+pub(super) async fn unshare<S: Storage>(
+    subject: &Subject<'_, S>,
+    data: &S,
+    table: Region,
+    used: &NumberSet,
+) -> Result<()> {
+    let mut seen = NumberSet::default();
+    let mut next = used.end();
+    let mut mover = Mover::new(subject, data, table);
+    let chunks = subject.head.geometry.chunks;
+    let mut runs = EntryRuns::new(subject.file, table, 0, chunks, &[]);
+    while let Some(run) = runs.next().await? {
+        let Some(number) = run.entry.number() else {
+            continue;
+        };
+        let first = run.first + u64::from(seen.insert(number));
+        for chunk in first..run.end() {
+            mover.add(chunk, number, next).await?;
+            next += 1;
+        }
+    }
+    mover.finish().await
+}
+
+/// Moves the highest storage chunks into the leaked ones. No storage chunk is shared.
+pub(super) async fn fill_leaks<S: Storage>(
+    subject: &Subject<'_, S>,
+    data: &S,
+    table: Region,
+    survey: &TableSurvey,
+) -> Result<()> {
+    let used = &survey.used;
+    let mut free = 0;
+    let mut mover = Mover::new(subject, data, table);
+    let chunks = subject.head.geometry.chunks;
+    let mut runs = EntryRuns::new(subject.file, table, 0, chunks, &[]);
+    while let Some(run) = runs.next().await? {
+        let Some(number) = run.entry.number() else {
+            continue;
+        };
+        // With no gaps the numbers in use would be exactly those below their count.
+        if u64::from(number) >= used.len() {
+            let gap = used.next(free, false);
+            let gap = gap.expect("as many gaps lie below the count as numbers above it");
+            mover.add(run.first, number, gap).await?;
+            free = gap + 1;
+        }
+    }
+    mover.finish().await
+}

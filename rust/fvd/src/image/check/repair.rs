@@ -1,0 +1,188 @@
+//! Repair: the steps in their order. The module documentation says why it is this one.
+
+use std::ops::Range;
+
+use super::findings::{FindingKind, Findings, Severity};
+use super::scan::EntryRuns;
+use super::table::{Bounds, Place, survey};
+use super::verify::Verdict;
+use super::{Repair, Subject, patch, relocate, replay};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{Region, table};
+use crate::storage::Storage;
+
+/// Findings that speak of the table.
+const TABLE_CORRUPTIONS: [FindingKind; 5] = [
+    FindingKind::OutOfRange,
+    FindingKind::BeyondEnd,
+    FindingKind::PartlyBeyondEnd,
+    FindingKind::Shared,
+    FindingKind::Garbage,
+];
+
+/// What there is to do.
+struct Plan {
+    /// Entries are to be cleared or changed for being wrong.
+    mend: bool,
+    /// Leaks may be filled, and the file cut.
+    tidy: bool,
+    /// The journal is to be erased.
+    erase: bool,
+}
+
+impl Plan {
+    /// None: nothing.
+    fn of<S: Storage>(subject: &Subject<'_, S>, before: &Verdict, repair: Repair) -> Option<Self> {
+        let all = repair == Repair::All;
+        if before.report.suspect && !all {
+            return None;
+        }
+        let corrupt = TABLE_CORRUPTIONS.iter().any(|kind| before.count(*kind) > 0);
+        let mend = all && corrupt;
+        let tidy = (all || !corrupt) && subject.head.geometry.table.is_some();
+        let fill = tidy && before.report.leaks > 0;
+        let cut = tidy && excess(subject, before.table.used.end()).is_some();
+        let unclean = !subject.head.header.clean_shutdown;
+        (mend || fill || cut || unclean).then_some(Self {
+            mend,
+            tidy,
+            erase: mend || fill || unclean,
+        })
+    }
+}
+
+/// Repairs what `before` has found. False: there was nothing to do, and nothing was written.
+pub(super) async fn repair<S: Storage>(
+    subject: &Subject<'_, S>,
+    before: &Verdict,
+    repair: Repair,
+) -> Result<bool> {
+    let file = subject.file;
+    if before.report.check_errors > 0 {
+        let message = "A part of the metadata cannot be read: nothing was repaired";
+        return Err(Error::new(ErrorKind::Io, message).with_path(file.path()));
+    }
+    let Some(plan) = Plan::of(subject, before, repair) else {
+        return Ok(false);
+    };
+    check_means(subject, before, &plan)?;
+    if let Some(journal) = subject.live_journal() {
+        replay::in_place(subject, journal).await?;
+    }
+    if let Some(journal) = subject.head.geometry.journal
+        && plan.erase
+    {
+        replay::erase(file, journal).await?;
+    }
+    if let Some(table) = subject.head.geometry.table {
+        if plan.mend {
+            mend(subject, table, before).await?;
+        }
+        if plan.tidy {
+            // What lies in the file, and its length, are not as they were.
+            tidy(&Subject::new(file, subject.data).await?, table).await?;
+        }
+    }
+    if !subject.head.header.clean_shutdown {
+        patch::mark_clean(file).await?;
+        file.sync().await?;
+    }
+    Ok(true)
+}
+
+/// Whether everything is there that the plan needs.
+fn check_means<S: Storage>(subject: &Subject<'_, S>, before: &Verdict, plan: &Plan) -> Result<()> {
+    let shared = if plan.mend {
+        before.count(FindingKind::Shared)
+    } else {
+        0
+    };
+    let leaks = if plan.tidy { before.report.leaks } else { 0 };
+    if shared + leaks == 0 {
+        return Ok(());
+    }
+    let Some(data) = subject.data else {
+        let name = subject.head.header.data_file.display();
+        let message = format!(
+            "The repair has to copy chunks in the data file '{name}', which was not opened: nothing was repaired"
+        );
+        return Err(Error::invalid_argument(message).with_path(subject.file.path()));
+    };
+    relocate::check_room(subject, data, &before.table.used, shared)
+}
+
+/// Removes what is wrong with the table.
+async fn mend<S: Storage>(subject: &Subject<'_, S>, table: Region, before: &Verdict) -> Result<()> {
+    clear_wrong(subject, table).await?;
+    let Some(data) = subject.data else {
+        return Ok(());
+    };
+    if let Some(number) = before.table.partly
+        && data.can_resize()
+    {
+        let end = subject.chunk_offset(number) + subject.head.geometry.chunk_size;
+        data.set_len(end).await?;
+        data.sync().await?;
+    }
+    if before.count(FindingKind::Shared) > 0 {
+        relocate::unshare(subject, data, table, &before.table.used).await?;
+    }
+    Ok(())
+}
+
+/// Makes entries that name nothing, and those behind the last chunk, "not allocated".
+async fn clear_wrong<S: Storage>(subject: &Subject<'_, S>, table: Region) -> Result<()> {
+    let bounds = Bounds::of(subject);
+    let chunks = subject.head.geometry.chunks;
+    let end = table.size / table::ENTRY_SIZE;
+    let mut runs = EntryRuns::new(subject.file, table, 0, end, &[]);
+    let mut pending: Range<u64> = 0..0;
+    while let Some(run) = runs.next().await? {
+        let Some(number) = run.entry.number() else {
+            continue;
+        };
+        let named = !matches!(bounds.place(number), Place::Beyond | Place::Impossible);
+        // A run may reach from the last chunks into what lies behind them.
+        let first = if named {
+            run.first.max(chunks)
+        } else {
+            run.first
+        };
+        if first >= run.end() {
+            continue;
+        }
+        if first != pending.end {
+            patch::clear_entries(subject.file, table, pending).await?;
+            pending = first..first;
+        }
+        pending.end = run.end();
+    }
+    patch::clear_entries(subject.file, table, pending).await?;
+    subject.file.sync().await
+}
+
+/// Frees the storage that nothing uses, unless corruptions are left.
+async fn tidy<S: Storage>(subject: &Subject<'_, S>, table: Region) -> Result<()> {
+    let mut findings = Findings::default();
+    let survey = survey(subject, &mut findings).await?;
+    let wrong = findings.total(Severity::Corruption) + findings.total(Severity::CheckError);
+    let Some(data) = subject.data.filter(|_| wrong == 0) else {
+        return Ok(());
+    };
+    if survey.leaks() > 0 {
+        relocate::fill_leaks(subject, data, table, &survey).await?;
+    }
+    // The count of storage chunks is the number behind the highest, now that there are no gaps.
+    if let Some(len) = excess(subject, survey.used.len() as u32) {
+        data.set_len(len).await?;
+        data.sync().await?;
+    }
+    Ok(())
+}
+
+/// The length to which a file is cut that has more than `chunks` storage chunks.
+fn excess<S: Storage>(subject: &Subject<'_, S>, chunks: u32) -> Option<u64> {
+    let end = subject.chunk_offset(chunks);
+    let can_resize = subject.data.is_some_and(Storage::can_resize);
+    (can_resize && subject.data_len? > end).then_some(end)
+}

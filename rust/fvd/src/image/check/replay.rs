@@ -1,0 +1,52 @@
+//! Recovery without opening the image: the journal in place, then erased.
+
+use rangemap::RangeSet;
+
+use super::Subject;
+use super::journal::{blocks_of, entries_of, settle};
+use super::patch;
+use crate::error::Result;
+use crate::format::{Record, Region};
+use crate::image::recover::JournalReader;
+use crate::storage::Storage;
+
+/// Writes what the journal says in place, and syncs it.
+///
+/// The image stays unclean and the journal as it is: after a crash the same is done again, so
+/// the order of the writes does not matter.
+pub(super) async fn in_place<S: Storage>(subject: &Subject<'_, S>, journal: Region) -> Result<()> {
+    let geometry = &subject.head.geometry;
+    let bitmap = geometry.bitmap.filter(|_| subject.head.needs_base());
+    let mut journal = JournalReader::new(subject.file, journal);
+    while let Some(records) = journal.next().await? {
+        let mut entries = Vec::new();
+        let mut blocks = RangeSet::new();
+        for (_, record) in records {
+            match record {
+                Record::Table(record) => entries.extend(entries_of(&record, geometry.chunks)),
+                Record::Bitmap(record) => {
+                    let range = blocks_of(&record, geometry);
+                    if !range.is_empty() {
+                        blocks.insert(range);
+                    }
+                }
+            }
+        }
+        settle(&mut entries);
+        if let Some(table) = geometry.table {
+            patch::write_entries(subject.file, table, &entries).await?;
+        }
+        if let Some(bitmap) = bitmap {
+            for range in blocks {
+                patch::set_bits(subject.file, bitmap, range).await?;
+            }
+        }
+    }
+    subject.file.sync().await
+}
+
+/// Makes the journal zeros, and syncs it. A sector of zeros holds no record.
+pub(super) async fn erase<S: Storage>(file: &S, journal: Region) -> Result<()> {
+    file.write_zeroes(journal.offset, journal.size).await?;
+    file.sync().await
+}

@@ -1,0 +1,254 @@
+//! Reading metadata regions front to back: a piece at a time, and holes without reading them.
+
+use crate::error::Result;
+use crate::format::{Entry, PAGE, Region, table};
+use crate::storage::{Allocation, IoBufMut, Storage};
+
+/// Bytes read at once at most.
+const READ_STEP: u64 = 1 << 20;
+
+/// A part of a region.
+pub(crate) struct Piece {
+    /// Bytes from the start of the region, a multiple of a page.
+    pub(crate) offset: u64,
+    /// Bytes, a multiple of a page.
+    pub(crate) len: u64,
+    /// None: all zeros.
+    pub(crate) bytes: Option<IoBufMut>,
+}
+
+impl Piece {
+    /// The first bit of the region from `first` on that is 1 (or, with `false`, 0), or `stop`.
+    /// Both lie in the piece.
+    pub(crate) fn find_bit(&self, first: u64, stop: u64, value: bool) -> u64 {
+        let Some(bytes) = &self.bytes else {
+            return if value { stop } else { first };
+        };
+        let bytes = bytes.as_slice();
+        let base = self.offset * 8;
+        let mut bit = first;
+        while bit < stop {
+            let byte = bytes[((bit - base) / 8) as usize];
+            let byte = if value { byte } else { !byte };
+            let rest = byte >> (bit % 8);
+            if rest != 0 {
+                return stop.min(bit + u64::from(rest.trailing_zeros()));
+            }
+            bit = (bit / 8 + 1) * 8;
+        }
+        stop
+    }
+}
+
+/// Reads a region, whose size is a multiple of a page, in pieces.
+pub(crate) struct RegionReader<'a, S> {
+    file: &'a S,
+    region: Region,
+    at: u64,
+}
+
+impl<'a, S: Storage> RegionReader<'a, S> {
+    /// Reads from the page on that holds byte `start` of the region.
+    pub(crate) fn new(file: &'a S, region: Region, start: u64) -> Self {
+        let at = (start / PAGE * PAGE).min(region.size);
+        Self { file, region, at }
+    }
+
+    /// The next piece; None at the end of the region. After an error the reader stands behind
+    /// the piece that could not be read.
+    pub(crate) async fn next(&mut self) -> Result<Option<Piece>> {
+        let rest = self.region.size - self.at;
+        if rest == 0 {
+            return Ok(None);
+        }
+        let offset = self.at;
+        self.at += rest.min(READ_STEP);
+        let position = self.region.offset + offset;
+        let (allocation, run) = self.file.allocation(position, rest).await?;
+        if allocation == Allocation::Hole && run >= PAGE {
+            let len = run / PAGE * PAGE;
+            self.at = offset + len;
+            let bytes = None;
+            return Ok(Some(Piece { offset, len, bytes }));
+        }
+        let len = run.next_multiple_of(PAGE).min(rest).min(READ_STEP);
+        self.at = offset + len;
+        let buf = IoBufMut::zeroed(len as usize);
+        let bytes = Some(self.file.read(buf, position).await?);
+        Ok(Some(Piece { offset, len, bytes }))
+    }
+}
+
+/// Neighbouring entries that are all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EntryRun {
+    /// Index of the first one.
+    pub(crate) first: u64,
+    /// How many.
+    pub(crate) count: u64,
+    /// What they say.
+    pub(crate) entry: Entry,
+}
+
+impl EntryRun {
+    pub(crate) fn end(&self) -> u64 {
+        self.first + self.count
+    }
+}
+
+/// Reads the entries of a table as runs. A run may end where a piece of the file does.
+pub(crate) struct EntryRuns<'a, S> {
+    reader: RegionReader<'a, S>,
+    piece: Option<Piece>,
+    at: u64,
+    end: u64,
+    /// Entries that count instead of those in the file, by index, ascending.
+    overlay: &'a [(u32, Entry)],
+}
+
+impl<'a, S: Storage> EntryRuns<'a, S> {
+    /// The entries `first..end` of the table in `region`, under `overlay`.
+    pub(crate) fn new(
+        file: &'a S,
+        region: Region,
+        first: u64,
+        end: u64,
+        overlay: &'a [(u32, Entry)],
+    ) -> Self {
+        let passed = overlay.partition_point(|(index, _)| u64::from(*index) < first);
+        Self {
+            reader: RegionReader::new(file, region, first * table::ENTRY_SIZE),
+            piece: None,
+            at: first,
+            end,
+            overlay: &overlay[passed..],
+        }
+    }
+
+    /// The next run; None behind the last one. After an error, goes on behind what could not be
+    /// read.
+    pub(crate) async fn next(&mut self) -> Result<Option<EntryRun>> {
+        while self.at < self.end {
+            if let Some(piece) = &self.piece
+                && (piece.offset + piece.len) / table::ENTRY_SIZE > self.at
+            {
+                return Ok(Some(self.cut()));
+            }
+            match self.reader.next().await {
+                Ok(Some(piece)) => {
+                    self.at = self.at.max(piece.offset / table::ENTRY_SIZE);
+                    self.piece = Some(piece);
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    self.piece = None;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The run at `at`, which lies in the piece.
+    fn cut(&mut self) -> EntryRun {
+        let piece = self.piece.as_ref().expect("a piece that holds the entry");
+        let first = self.at;
+        while let [(index, _), rest @ ..] = self.overlay
+            && u64::from(*index) < first
+        {
+            self.overlay = rest;
+        }
+        let mut stop = self.end.min((piece.offset + piece.len) / table::ENTRY_SIZE);
+        let mut on_disk = true;
+        if let [(index, _), ..] = self.overlay {
+            on_disk = u64::from(*index) != first;
+            stop = stop.min(u64::from(*index).max(first + 1));
+        }
+        let entry = if on_disk {
+            let (entry, end) = same_entries(piece, first, stop);
+            stop = end;
+            entry
+        } else {
+            self.overlay[0].1
+        };
+        self.at = stop;
+        let count = stop - first;
+        EntryRun {
+            first,
+            count,
+            entry,
+        }
+    }
+}
+
+/// Entry `first`, and the first one behind it, at most `stop`, that differs.
+fn same_entries(piece: &Piece, first: u64, stop: u64) -> (Entry, u64) {
+    let Some(bytes) = &piece.bytes else {
+        return (Entry::from_disk(0), stop);
+    };
+    let (words, _) = bytes.as_slice().as_chunks::<4>();
+    let start = piece.offset / table::ENTRY_SIZE;
+    let words = &words[(first - start) as usize..(stop - start) as usize];
+    let same = words.iter().take_while(|word| **word == words[0]).count();
+    let entry = Entry::from_disk(u32::from_le_bytes(words[0]));
+    (entry, first + same as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use pollster::block_on;
+
+    use super::*;
+    use crate::storage::MemoryStorage;
+
+    const REGION: Region = Region {
+        offset: 8192,
+        size: 1 << 20,
+    };
+
+    fn runs(file: &MemoryStorage, overlay: &[(u32, Entry)], first: u64) -> Vec<(u64, u64, u32)> {
+        let mut runs = EntryRuns::new(file, REGION, first, 200_000, overlay);
+        let mut all: Vec<(u64, u64, u32)> = Vec::new();
+        while let Some(run) = block_on(runs.next()).expect("readable") {
+            match all.last_mut() {
+                Some((_, count, raw)) if *raw == run.entry.raw() => *count += run.count,
+                _ => all.push((run.first, run.count, run.entry.raw())),
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn equal_entries_are_one_run_and_a_hole_is_zeros() {
+        let file = MemoryStorage::new();
+        block_on(file.set_len(8192 + (1 << 20))).expect("grows");
+        let bytes = [[7, 0, 0, 0], [7, 0, 0, 0], [0xFF; 4]].concat();
+        block_on(file.write(Bytes::from(bytes), 8192 + 400_000)).expect("written");
+        let expected = [
+            (0, 100_000, 0),
+            (100_000, 2, 7),
+            (100_002, 1, u32::MAX),
+            (100_003, 99_997, 0),
+        ];
+        assert_eq!(runs(&file, &[], 0), expected);
+        assert_eq!(runs(&file, &[], 100_001)[0], (100_001, 1, 7));
+    }
+
+    #[test]
+    fn an_overlay_counts_instead_of_what_is_on_disk() {
+        let file = MemoryStorage::new();
+        block_on(file.set_len(8192 + (1 << 20))).expect("grows");
+        block_on(file.write(Bytes::from(vec![0xFF; 4096]), 8192)).expect("written");
+        let overlay = [(0, 5), (1, 6), (3, 9), (150_000, 4)];
+        let overlay = overlay.map(|(index, number)| (index, Entry::allocated(number)));
+        let all = runs(&file, &overlay, 0);
+        assert_eq!(
+            all[..4],
+            [(0, 1, 5), (1, 1, 6), (2, 1, u32::MAX), (3, 1, 9)]
+        );
+        assert!(all.contains(&(150_000, 1, 4)), "{all:?}");
+        assert_eq!(all.iter().map(|run| run.1).sum::<u64>(), 200_000);
+        assert_eq!(runs(&file, &overlay, 3)[0], (3, 1, 9));
+    }
+}

@@ -1,0 +1,226 @@
+//! What is wrong with a table.
+
+use super::Subject;
+use super::findings::{FindingKind, Findings};
+use super::journal::{self, TableWindow};
+use super::scan::{EntryRun, EntryRuns};
+use super::set::NumberSet;
+use crate::error::{Error, Result};
+use crate::format::{Region, table};
+use crate::storage::Storage;
+
+/// Places that cannot be read and are passed over; with more, the check gives up.
+const MAX_UNREADABLE: u64 = 100;
+
+/// How many storage chunks there can be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// Numbers below lie in a file that is long enough.
+    possible: u64,
+    /// Numbers below lie, at least in part, in the data file.
+    begun: u64,
+    /// Numbers below lie in the data file as a whole.
+    whole: u64,
+}
+
+/// Where a storage chunk lies, by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In the file.
+    Inside,
+    /// The file ends within it.
+    Partly,
+    /// Behind the end of the file.
+    Beyond,
+    /// Nowhere: no file can hold it.
+    Impossible,
+}
+
+impl Bounds {
+    pub(super) fn of<S: Storage>(subject: &Subject<'_, S>) -> Self {
+        let possible = subject.number_limit();
+        let geometry = &subject.head.geometry;
+        let Some(len) = subject.data_len else {
+            return Self {
+                possible,
+                begun: possible,
+                whole: possible,
+            };
+        };
+        let room = len.saturating_sub(geometry.data_offset);
+        Self {
+            possible,
+            begun: room.div_ceil(geometry.chunk_size).min(possible),
+            whole: (room / geometry.chunk_size).min(possible),
+        }
+    }
+
+    pub(super) fn place(&self, number: u32) -> Place {
+        match u64::from(number) {
+            number if number < self.whole => Place::Inside,
+            number if number < self.begun => Place::Partly,
+            number if number < self.possible => Place::Beyond,
+            _ => Place::Impossible,
+        }
+    }
+}
+
+/// What a table uses, and how.
+#[derive(Debug, Default)]
+pub(super) struct TableSurvey {
+    /// Storage chunks in use that lie, at least in part, in the file.
+    pub(super) used: NumberSet,
+    /// The one that the file ends within.
+    pub(super) partly: Option<u32>,
+    pub(super) fragmented: u64,
+    /// Number behind the last allocated entry's.
+    following: Option<u64>,
+}
+
+impl TableSurvey {
+    /// Storage chunks below the highest in use that no entry names.
+    pub(super) fn leaks(&self) -> u64 {
+        u64::from(self.used.end()) - self.used.len()
+    }
+
+    fn add(&mut self, run: EntryRun, bounds: &Bounds, findings: &mut Findings) {
+        let Some(number) = run.entry.number() else {
+            return;
+        };
+        let EntryRun { first, count, .. } = run;
+        let name = || match count {
+            1 => format!("table entry {first} names storage chunk {number}"),
+            _ => format!(
+                "table entries {first}..{} name storage chunk {number}",
+                run.end()
+            ),
+        };
+        match bounds.place(number) {
+            Place::Inside => {}
+            Place::Partly => self.partly = Some(number),
+            Place::Beyond => {
+                return findings.add(FindingKind::BeyondEnd, count, || {
+                    format!("{}, which lies behind the end of the data file", name())
+                });
+            }
+            Place::Impossible => {
+                return findings.add(FindingKind::OutOfRange, count, || {
+                    format!("{}, which no file can hold", name())
+                });
+            }
+        }
+        let apart = self.following.is_some_and(|next| next != number.into());
+        self.fragmented += u64::from(apart);
+        self.following = Some(u64::from(number) + 1);
+        let is_new = self.used.insert(number);
+        let shared = count - u64::from(is_new);
+        if shared > 0 {
+            findings.add(FindingKind::Shared, shared, || {
+                let others = if is_new {
+                    "all of them"
+                } else {
+                    "as an earlier entry does"
+                };
+                format!("{}, {others}", name())
+            });
+        }
+    }
+
+    fn report_leaks(&self, findings: &mut Findings) {
+        let mut left = self.leaks();
+        let mut from = 0;
+        while left > 0 {
+            // One message stands for all that there is no room for.
+            let gap = findings
+                .has_room(FindingKind::Leak)
+                .then(|| self.used.next(from, false))
+                .flatten();
+            let Some(start) = gap else {
+                return findings.add(FindingKind::Leak, left, String::new);
+            };
+            let end = self.used.next(start, true).unwrap_or(self.used.end());
+            let count = u64::from(end - start);
+            findings.add(FindingKind::Leak, count, || match count {
+                1 => format!("storage chunk {start} is not in use"),
+                _ => format!("storage chunks {start}..{end} are not in use"),
+            });
+            left -= count;
+            from = end;
+        }
+    }
+}
+
+/// Checks the table as it counts: in place, and under the journal where that is live.
+pub(super) async fn survey<S: Storage>(
+    subject: &Subject<'_, S>,
+    findings: &mut Findings,
+) -> Result<TableSurvey> {
+    let mut survey = TableSurvey::default();
+    let geometry = &subject.head.geometry;
+    let Some(region) = geometry.table else {
+        return Ok(survey);
+    };
+    let bounds = Bounds::of(subject);
+    let mut start = 0;
+    while start < geometry.chunks {
+        let TableWindow { end, entries } = journal::table_window(subject, start).await?;
+        let mut runs = EntryRuns::new(subject.file, region, start, end, &entries);
+        while let Some(run) = next_readable(&mut runs, findings).await? {
+            survey.add(run, &bounds, findings);
+        }
+        start = end;
+    }
+    if let (Some(number), Some(len)) = (survey.partly, subject.data_len) {
+        findings.add(FindingKind::PartlyBeyondEnd, 1, || {
+            let end = subject.chunk_offset(number) + geometry.chunk_size;
+            format!("storage chunk {number} is in use and ends at {end}, the data file at {len}")
+        });
+    }
+    survey_padding(subject, region, findings).await?;
+    survey.report_leaks(findings);
+    Ok(survey)
+}
+
+/// The entries behind the last chunk. The journal never speaks of them.
+async fn survey_padding<S: Storage>(
+    subject: &Subject<'_, S>,
+    region: Region,
+    findings: &mut Findings,
+) -> Result<()> {
+    let chunks = subject.head.geometry.chunks;
+    let end = region.size / table::ENTRY_SIZE;
+    let mut runs = EntryRuns::new(subject.file, region, chunks, end, &[]);
+    while let Some(run) = next_readable(&mut runs, findings).await? {
+        if let Some(number) = run.entry.number() {
+            findings.add(FindingKind::Garbage, run.count, || {
+                format!(
+                    "table entries {}..{} lie behind the last chunk and name storage chunk {number}",
+                    run.first,
+                    run.end()
+                )
+            });
+        }
+    }
+    Ok(())
+}
+
+async fn next_readable<S: Storage>(
+    runs: &mut EntryRuns<'_, S>,
+    findings: &mut Findings,
+) -> Result<Option<EntryRun>> {
+    loop {
+        match runs.next().await {
+            Ok(run) => return Ok(run),
+            Err(error) => unreadable(error, findings)?,
+        }
+    }
+}
+
+/// Counts a part of the metadata that cannot be read; gives up where there are many.
+pub(super) fn unreadable(error: Error, findings: &mut Findings) -> Result<()> {
+    if findings.count(FindingKind::Unreadable) >= MAX_UNREADABLE {
+        return Err(error);
+    }
+    findings.add(FindingKind::Unreadable, 1, || error.reason());
+    Ok(())
+}

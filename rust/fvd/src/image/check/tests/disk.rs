@@ -1,0 +1,185 @@
+//! A disk that records what is done to it, and fails where it is told to.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use pollster::block_on;
+
+use super::Sample;
+use crate::error::{Error, Result};
+use crate::storage::{Allocation, IoBufMut, MemoryStorage, Storage};
+
+/// One change of a disk.
+#[derive(Clone, Debug)]
+pub(super) enum Op {
+    Write(Bytes, u64),
+    Zero(u64, u64),
+    SetLen(u64),
+    Sync,
+}
+
+/// What happened to the disks of a sample, by number of the disk, in order.
+#[derive(Default)]
+pub(super) struct Log {
+    pub(super) ops: Vec<(usize, Op)>,
+    /// The operation to fail, and the error number.
+    pub(super) fail: Option<(usize, i32)>,
+}
+
+/// A handle to one disk.
+#[derive(Clone)]
+pub(super) struct Disk {
+    number: usize,
+    content: MemoryStorage,
+    log: Arc<Mutex<Log>>,
+}
+
+/// Takes the disks of a sample over; what they hold is copied.
+pub(super) fn record(sample: &Sample<MemoryStorage>) -> (Sample<Disk>, Arc<Mutex<Log>>) {
+    let log = Arc::new(Mutex::new(Log::default()));
+    let disk = |number, content: &MemoryStorage| Disk {
+        number,
+        content: copy(content),
+        log: Arc::clone(&log),
+    };
+    let recorded = Sample {
+        file: disk(0, &sample.file),
+        data: sample.data.as_ref().map(|data| disk(1, data)),
+    };
+    (recorded, log)
+}
+
+pub(super) fn copy(storage: &MemoryStorage) -> MemoryStorage {
+    if storage.can_resize() {
+        return MemoryStorage::from_bytes(&storage.to_vec());
+    }
+    let bytes = storage.to_vec();
+    let device = MemoryStorage::device(bytes.len() as u64);
+    block_on(device.write(Bytes::from(bytes), 0)).expect("fits");
+    device
+}
+
+pub(super) fn contents(sample: &Sample<Disk>) -> Sample<MemoryStorage> {
+    Sample {
+        file: copy(&sample.file.content),
+        data: sample.data.as_ref().map(|data| copy(&data.content)),
+    }
+}
+
+/// Does to `sample` what a power cut after the first `count` operations leaves: everything that
+/// was synced, and of the rest, sector by sector, what falls so.
+pub(super) fn power_cut(
+    sample: &Sample<MemoryStorage>,
+    ops: &[(usize, Op)],
+    random: &mut fastrand::Rng,
+) -> Sample<MemoryStorage> {
+    let cut = Sample {
+        file: copy(&sample.file),
+        data: sample.data.as_ref().map(copy),
+    };
+    let chance = random.f64();
+    for (index, (number, op)) in ops.iter().enumerate() {
+        let is_sync = |later: &(usize, Op)| later.0 == *number && matches!(later.1, Op::Sync);
+        let durable = ops[index..].iter().any(is_sync);
+        let disk = if *number == 0 { &cut.file } else { cut.data() };
+        let mut keep = || durable || random.f64() < chance;
+        match op {
+            Op::Sync => {}
+            Op::SetLen(len) => {
+                if keep() {
+                    block_on(disk.set_len(*len)).expect("memory");
+                }
+            }
+            Op::Zero(offset, len) => {
+                for (at, end) in sectors(*offset, *len) {
+                    if keep() {
+                        block_on(disk.write_zeroes(at, end - at)).expect("memory");
+                    }
+                }
+            }
+            Op::Write(bytes, offset) => {
+                for (at, end) in sectors(*offset, bytes.len() as u64) {
+                    if keep() {
+                        let part = bytes.slice((at - offset) as usize..(end - offset) as usize);
+                        block_on(disk.write(part, at)).expect("memory");
+                    }
+                }
+            }
+        }
+    }
+    cut
+}
+
+/// The range, cut at sector boundaries.
+fn sectors(offset: u64, len: u64) -> impl Iterator<Item = (u64, u64)> {
+    let end = offset + len;
+    (offset / 512..end.div_ceil(512))
+        .map(move |sector| ((sector * 512).max(offset), (sector * 512 + 512).min(end)))
+}
+
+impl Disk {
+    fn log(&self, op: Op) -> Result<()> {
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, cause)) = log.fail
+            && at == log.ops.len()
+        {
+            let error = Error::io("write", io::Error::from_raw_os_error(cause));
+            return Err(error.with_path(self.path()));
+        }
+        log.ops.push((self.number, op));
+        Ok(())
+    }
+}
+
+impl Storage for Disk {
+    fn path(&self) -> &Path {
+        self.content.path()
+    }
+
+    async fn read(&self, buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
+        self.content.read(buf, offset).await
+    }
+
+    async fn write(&self, buf: Bytes, offset: u64) -> Result<()> {
+        self.log(Op::Write(buf.clone(), offset))?;
+        self.content.write(buf, offset).await
+    }
+
+    async fn write_vectored(&self, bufs: Vec<Bytes>, offset: u64) -> Result<()> {
+        let mut at = offset;
+        for buf in bufs {
+            let len = buf.len() as u64;
+            self.write(buf, at).await?;
+            at += len;
+        }
+        Ok(())
+    }
+
+    async fn write_zeroes(&self, offset: u64, len: u64) -> Result<()> {
+        self.log(Op::Zero(offset, len))?;
+        self.content.write_zeroes(offset, len).await
+    }
+
+    async fn sync(&self) -> Result<()> {
+        self.log(Op::Sync)
+    }
+
+    async fn len(&self) -> Result<u64> {
+        self.content.len().await
+    }
+
+    async fn set_len(&self, len: u64) -> Result<()> {
+        self.log(Op::SetLen(len))?;
+        self.content.set_len(len).await
+    }
+
+    fn can_resize(&self) -> bool {
+        self.content.can_resize()
+    }
+
+    async fn allocation(&self, offset: u64, len: u64) -> Result<(Allocation, u64)> {
+        self.content.allocation(offset, len).await
+    }
+}

@@ -1,0 +1,202 @@
+//! Dump: the metadata as it lies on disk, before any recovery, for people.
+//!
+//! Every reader gives one item at a time and needs little memory, whatever the file says. A hostile
+//! table or bitmap can have billions of runs: callers set a limit, and can go on from where they
+//! stopped. [`Header::fields`](crate::format::Header::fields) lists the header.
+
+use super::Head;
+use super::check::{EntryRun, EntryRuns, Piece, RegionReader};
+use super::recover::JournalReader;
+use crate::error::Result;
+use crate::format::Record;
+use crate::storage::Storage;
+
+/// Neighbouring chunks that lie one behind the other in the data file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableRun {
+    /// First chunk of the disk.
+    pub first_chunk: u64,
+    /// Number of chunks.
+    pub count: u64,
+    /// Storage chunk of the first one.
+    pub first_number: u32,
+    /// The table is corrupt: every chunk of the run names this one storage chunk.
+    pub shared: bool,
+}
+
+/// Reads the allocated entries of a table.
+pub struct TableRuns<'a, S> {
+    entries: Option<EntryRuns<'a, S>>,
+    ahead: Option<EntryRun>,
+}
+
+impl<'a, S: Storage> TableRuns<'a, S> {
+    /// From `first_chunk` on. There are none in an image that is not compact.
+    pub fn new(file: &'a S, head: &Head, first_chunk: u64) -> Self {
+        let chunks = head.geometry.chunks;
+        let table = head.geometry.table;
+        Self {
+            entries: table.map(|table| EntryRuns::new(file, table, first_chunk, chunks, &[])),
+            ahead: None,
+        }
+    }
+
+    /// The next run; None behind the last one.
+    pub async fn next(&mut self) -> Result<Option<TableRun>> {
+        let Some((entry, first_number)) = self.allocated().await? else {
+            return Ok(None);
+        };
+        let mut run = TableRun {
+            first_chunk: entry.first,
+            count: entry.count,
+            first_number,
+            shared: entry.count > 1,
+        };
+        while let Some((entry, number)) = self.allocated().await? {
+            let follows = entry.first == run.first_chunk + run.count;
+            let sequel = u64::from(number) == u64::from(first_number) + run.count;
+            let joins = if run.shared {
+                number == first_number
+            } else {
+                entry.count == 1 && sequel
+            };
+            if !follows || !joins {
+                self.ahead = Some(entry);
+                break;
+            }
+            run.count += entry.count;
+        }
+        Ok(Some(run))
+    }
+
+    /// The next entries that are allocated.
+    async fn allocated(&mut self) -> Result<Option<(EntryRun, u32)>> {
+        let Some(entries) = &mut self.entries else {
+            return Ok(None);
+        };
+        loop {
+            let run = match self.ahead.take() {
+                Some(run) => run,
+                None => match entries.next().await? {
+                    Some(run) => run,
+                    None => return Ok(None),
+                },
+            };
+            if let Some(number) = run.entry.number() {
+                return Ok(Some((run, number)));
+            }
+        }
+    }
+}
+
+/// Neighbouring blocks whose bit is 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BitmapRun {
+    /// First block.
+    pub first_block: u64,
+    /// Number of blocks.
+    pub count: u64,
+}
+
+/// Reads the local blocks of a bitmap.
+pub struct BitmapRuns<'a, S> {
+    reader: Option<RegionReader<'a, S>>,
+    piece: Option<Piece>,
+    at: u64,
+    end: u64,
+}
+
+impl<'a, S: Storage> BitmapRuns<'a, S> {
+    /// From `first_block` on. There are none in an image without a bitmap.
+    pub fn new(file: &'a S, head: &Head, first_block: u64) -> Self {
+        let bitmap = head.geometry.bitmap;
+        Self {
+            reader: bitmap.map(|bitmap| RegionReader::new(file, bitmap, first_block / 8)),
+            piece: None,
+            at: first_block,
+            end: head.geometry.blocks,
+        }
+    }
+
+    /// The next run; None behind the last one.
+    pub async fn next(&mut self) -> Result<Option<BitmapRun>> {
+        let Some(first_block) = self.seek(true).await? else {
+            return Ok(None);
+        };
+        let end = self.seek(false).await?.unwrap_or(self.end);
+        let count = end - first_block;
+        Ok(Some(BitmapRun { first_block, count }))
+    }
+
+    /// Goes on to the next block whose bit is `local`.
+    async fn seek(&mut self, local: bool) -> Result<Option<u64>> {
+        while self.at < self.end {
+            if let Some(piece) = &self.piece
+                && (piece.offset + piece.len) * 8 > self.at
+            {
+                let stop = self.end.min((piece.offset + piece.len) * 8);
+                self.at = piece.find_bit(self.at, stop, local);
+                if self.at < stop {
+                    return Ok(Some(self.at));
+                }
+                continue;
+            }
+            let Some(reader) = &mut self.reader else {
+                break;
+            };
+            self.piece = reader.next().await?;
+            if self.piece.is_none() {
+                break;
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// A sector of the journal that holds a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JournalSector {
+    /// Number of the sector, from the start of the journal.
+    pub number: u64,
+    /// Its records, in order; at least one.
+    pub records: Vec<Record>,
+}
+
+/// Reads the journal, whether or not it counts (see
+/// [`clean_shutdown`](crate::format::Header::clean_shutdown)).
+pub struct JournalSectors<'a, S> {
+    journal: Option<JournalReader<'a, S>>,
+    part: std::iter::Peekable<std::vec::IntoIter<(u64, Record)>>,
+}
+
+impl<'a, S: Storage> JournalSectors<'a, S> {
+    /// From the first sector on. There are none without a journal.
+    pub fn new(file: &'a S, head: &Head) -> Self {
+        let journal = head.geometry.journal;
+        Self {
+            journal: journal.map(|region| JournalReader::new(file, region)),
+            part: Vec::new().into_iter().peekable(),
+        }
+    }
+
+    /// The next sector that holds a record; None behind the last one.
+    pub async fn next(&mut self) -> Result<Option<JournalSector>> {
+        let Some(journal) = &mut self.journal else {
+            return Ok(None);
+        };
+        loop {
+            if let Some((number, record)) = self.part.next() {
+                // A sector never spans two parts.
+                let mut records = vec![record];
+                while let Some((_, record)) = self.part.next_if(|(next, _)| *next == number) {
+                    records.push(record);
+                }
+                return Ok(Some(JournalSector { number, records }));
+            }
+            match journal.next().await? {
+                Some(part) => self.part = part.into_iter().peekable(),
+                None => return Ok(None),
+            }
+        }
+    }
+}

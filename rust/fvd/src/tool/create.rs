@@ -1,0 +1,153 @@
+//! Create an image at a path, with its base and its data file.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::chain::{self, ChainOptions};
+use crate::error::{Error, Result};
+use crate::format::{Header, SECTOR};
+use crate::gate::Gate;
+use crate::image::{self, CreateOptions};
+use crate::source::BaseSource;
+use crate::storage::{FileStorage, Storage as _};
+
+/// The base of a new image, named by the user.
+#[derive(Clone, Debug)]
+pub struct Backing {
+    /// As it goes into the header; relative names start at the directory of the image.
+    pub name: OsString,
+    /// `raw`, `qcow2` or `fvd`; None: to be detected, now and at every open.
+    pub format: Option<String>,
+    /// Do not open it (`-u`): it is taken to be as large as the image.
+    pub unchecked: bool,
+}
+
+/// A new image.
+#[derive(Clone, Debug)]
+pub struct CreateRequest {
+    /// The file to make. An existing one is replaced, once nobody uses it.
+    pub path: PathBuf,
+    /// Bytes; None: that of the base.
+    pub size: Option<u64>,
+    /// The base.
+    pub backing: Option<Backing>,
+    /// Everything else. Its size, base and base format are set from the fields above.
+    pub options: CreateOptions,
+    /// What the base, in turn, may name.
+    pub gate: Gate,
+}
+
+/// Makes the image and, if one is named, its data file. Gives the header.
+///
+/// Everything that can be checked is checked before an existing file is touched. After a failure
+/// no new file is left behind.
+pub async fn create(request: &CreateRequest) -> Result<Header> {
+    let base = open_backing(request).await?;
+    let options = complete(request, base.as_deref())?;
+    options.header().map_err(|error| error.with_path(&request.path))?;
+    let data_path = data_path(request)?;
+    let new = NewFiles::expect([Some(request.path.as_path()), data_path.as_deref()]);
+    let file = FileStorage::create(&request.path, false)?;
+    let data = data_path.map(|path| FileStorage::create(path, false)).transpose()?;
+    let header = image::create(&file, data.as_ref(), &options, base.as_deref()).await?;
+    new.keep();
+    Ok(header)
+}
+
+/// Makes an empty raw disk of `request.size` bytes, rounded up to whole sectors, and gives that.
+pub async fn create_raw(request: &CreateRequest) -> Result<u64> {
+    if request.backing.is_some() {
+        return Err(Error::invalid_argument(
+            "Backing file not supported for file format 'raw'",
+        ));
+    }
+    let size = complete(request, None)?.layout.virtual_size;
+    let size = size
+        .checked_next_multiple_of(SECTOR)
+        .filter(|&size| i64::try_from(size).is_ok());
+    let size = size.ok_or_else(|| Error::invalid_argument("The size is more than a file can have"))?;
+    let new = NewFiles::expect([Some(request.path.as_path())]);
+    let file = FileStorage::create(&request.path, false)?;
+    if file.can_resize() {
+        file.set_len(size).await?;
+    } else if file.len().await? < size {
+        return Err(Error::invalid_argument("The device is smaller than the disk is to be").with_path(&request.path));
+    }
+    new.keep();
+    Ok(size)
+}
+
+async fn open_backing(request: &CreateRequest) -> Result<Option<Box<dyn BaseSource>>> {
+    let Some(backing) = request.backing.as_ref().filter(|backing| !backing.unchecked) else {
+        return Ok(None);
+    };
+    let path = beside(&request.path, &backing.name);
+    let options = ChainOptions {
+        gate: request.gate.clone(),
+        ..ChainOptions::default()
+    };
+    let base = chain::open_source(&path, backing.format.as_deref(), &options).await?;
+    Ok(Some(base))
+}
+
+/// The options with size and base filled in.
+fn complete(request: &CreateRequest, base: Option<&dyn BaseSource>) -> Result<CreateOptions> {
+    let mut options = request.options.clone();
+    let size = request.size.or(base.map(|base| base.len().next_multiple_of(SECTOR)));
+    let size = size.ok_or_else(|| Error::invalid_argument("Image creation needs a size parameter"))?;
+    options.layout.virtual_size = size;
+    if let Some(backing) = &request.backing {
+        options.layout.base_size = Some(base.map_or(size, BaseSource::len));
+        options.base_img.clone_from(&backing.name);
+        options.base_img_fmt = backing.format.clone().unwrap_or_default();
+    }
+    Ok(options)
+}
+
+fn data_path(request: &CreateRequest) -> Result<Option<PathBuf>> {
+    let name = &request.options.data_file;
+    if name.is_empty() {
+        return Ok(None);
+    }
+    let path = beside(&request.path, name);
+    if path == request.path {
+        return Err(Error::invalid_argument("data_file: the image cannot be its own data file").with_path(path));
+    }
+    Ok(Some(path))
+}
+
+/// A name as images hold them: relative to the directory of the image.
+fn beside(image: &Path, name: &OsString) -> PathBuf {
+    image.parent().unwrap_or(Path::new("")).join(name)
+}
+
+/// Files that did not exist: removed again unless kept.
+struct NewFiles(Vec<PathBuf>);
+
+impl NewFiles {
+    fn expect<const N: usize>(paths: [Option<&Path>; N]) -> Self {
+        let missing = |path: &&Path| fs::symlink_metadata(path).is_err();
+        Self(
+            paths
+                .into_iter()
+                .flatten()
+                .filter(missing)
+                .map(Path::to_owned)
+                .collect(),
+        )
+    }
+
+    fn keep(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for NewFiles {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            // It may not have been made; nothing else can be done about it here.
+            let _ = fs::remove_file(path);
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! What disks say of themselves, by path.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use crate::chain;
+use crate::error::{Error, Result};
+use crate::gate::Gate;
+use crate::image::{self, Info};
+use crate::source::Qcow2Header;
+use crate::storage::{FileOptions, FileStorage, LockMode, Storage as _};
+
+/// The base that a disk names.
+#[derive(Clone, Debug)]
+pub struct NamedBacking {
+    /// As it stands in the image.
+    pub name: OsString,
+    /// Relative to the directory of the image, neither opened nor checked.
+    pub path: PathBuf,
+    /// Its format; None: the image does not say.
+    pub format: Option<String>,
+}
+
+/// One disk.
+#[derive(Clone, Debug)]
+pub struct DiskInfo {
+    /// As the user, or the image above, named it.
+    pub path: PathBuf,
+    /// `fvd`, `qcow2` or `raw`.
+    pub format: &'static str,
+    /// Bytes.
+    pub virtual_size: u64,
+    /// Bytes that the file takes on its file system.
+    pub actual_size: u64,
+    /// Bytes per unit of allocation, where the format has one.
+    pub cluster_size: Option<u64>,
+    /// The base, while the disk needs one.
+    pub backing: Option<NamedBacking>,
+    /// What only FVD images have.
+    pub fvd: Option<Info>,
+}
+
+/// Looks at the disk at `path`; with `backing_chain` at all those below it as well, the last base
+/// last. Only then is something opened that an image names.
+pub async fn info(
+    path: &Path,
+    format: Option<&str>,
+    force_share: bool,
+    backing_chain: Option<&Gate>,
+) -> Result<Vec<DiskInfo>> {
+    let lock = if force_share { LockMode::None } else { LockMode::Shared };
+    let mut chain: Vec<DiskInfo> = Vec::new();
+    let mut seen = Vec::new();
+    let mut next = Some((path.to_owned(), format.map(str::to_owned), false));
+    while let Some((path, format, named)) = next.take() {
+        let options = FileOptions {
+            lock,
+            no_follow: named,
+            ..FileOptions::default()
+        };
+        let storage = FileStorage::open(&path, &options)?;
+        if seen.contains(&storage.identity()) {
+            return Err(Error::invalid_image("The file is part of its own backing chain").with_path(path));
+        }
+        seen.push(storage.identity());
+        let disk = look(&storage, format.as_deref()).await?;
+        if let (Some(gate), Some(backing)) = (backing_chain, &disk.backing) {
+            let path = gate.permit(&path, &backing.name)?;
+            next = Some((path, backing.format.clone(), true));
+        }
+        chain.push(disk);
+    }
+    Ok(chain)
+}
+
+async fn look(storage: &FileStorage, format: Option<&str>) -> Result<DiskInfo> {
+    let path = storage.path();
+    let format = match format {
+        Some(format) => chain::known_format(format).map_err(|error| error.with_path(path))?,
+        None => chain::probe_format(storage).await?,
+    };
+    let mut disk = DiskInfo {
+        path: path.to_owned(),
+        format,
+        virtual_size: 0,
+        actual_size: storage.allocated_bytes()?,
+        cluster_size: None,
+        backing: None,
+        fvd: None,
+    };
+    match format {
+        "fvd" => look_at_fvd(storage, &mut disk).await?,
+        "qcow2" => look_at_qcow2(storage, &mut disk)?,
+        _ => disk.virtual_size = storage.len().await?,
+    }
+    Ok(disk)
+}
+
+async fn look_at_fvd(storage: &FileStorage, disk: &mut DiskInfo) -> Result<()> {
+    let info = image::info(storage).await?;
+    disk.virtual_size = info.virtual_size;
+    disk.cluster_size = info.chunk_size.filter(|_| info.compact);
+    let base = info.base.as_ref().filter(|_| !info.all_local);
+    disk.backing = base.map(|base| backing(&disk.path, &base.name, base.format.clone()));
+    disk.fvd = Some(info);
+    Ok(())
+}
+
+fn look_at_qcow2(storage: &FileStorage, disk: &mut DiskInfo) -> Result<()> {
+    let header = Qcow2Header::read(storage)?;
+    disk.virtual_size = header.virtual_size;
+    disk.cluster_size = Some(header.cluster_size);
+    let format = header.backing_format.map(|f| String::from_utf8_lossy(&f).into_owned());
+    let name = header.backing_file.map(OsString::from_vec);
+    disk.backing = name.map(|name| backing(&disk.path, &name, format));
+    Ok(())
+}
+
+fn backing(image: &Path, name: &OsStr, format: Option<String>) -> NamedBacking {
+    NamedBacking {
+        name: name.to_owned(),
+        path: image.parent().unwrap_or(Path::new("")).join(name),
+        format,
+    }
+}

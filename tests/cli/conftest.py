@@ -1,0 +1,48 @@
+"""The command line over a fake core."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from cli.fake_core import FakeCore, install_stub
+
+install_stub()
+
+
+@dataclass
+class Outcome:
+    """What a run of the command left behind."""
+
+    status: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def core(monkeypatch: pytest.MonkeyPatch) -> FakeCore:
+    """Put a fake in the place of the compiled core."""
+    import fvd
+
+    fake = FakeCore()
+    monkeypatch.setattr(fvd, "_core", fake)
+    monkeypatch.setenv("FVD_CONFIG", "")
+    monkeypatch.delenv("FVD_TRUST", raising=False)
+    monkeypatch.delenv("FVD_DEBUG", raising=False)
+    return fake
+
+
+@pytest.fixture
+def run(core: FakeCore, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run `fvd` with arguments."""
+    from fvd.cli.main import main
+
+    def run(*arguments: str) -> Outcome:
+        status = main(list(arguments))
+        captured = capsys.readouterr()
+        return Outcome(status, captured.out, captured.err)
+
+    return run

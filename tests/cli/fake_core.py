@@ -1,0 +1,81 @@
+"""A stand-in for the compiled core: records how it is called and answers what a test tells it to."""
+
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+
+def install_stub() -> None:
+    """Give `import fvd` something to import where the compiled module was not built."""
+    try:
+        import fvd  # noqa: F401
+    except ImportError:
+        sys.modules["fvd._fvd"] = _stub()
+
+
+def _stub() -> types.ModuleType:
+    stub = types.ModuleType("fvd._fvd")
+    base = type("FvdError", (OSError,), {})
+    names = "InvalidImage Unsupported Io NotPermitted InUse NoSpace Poisoned"
+    errors = {f"{name}Error": type(f"{name}Error", (base,), {}) for name in names.split()}
+    stub.__dict__.update(errors, FvdError=base, Image=FakeImage, DEBUG_BUILD=False, __version__="0.0.0")
+    return stub
+
+
+class FakeCore:
+    """Any function of the core; `answers` holds a result, an exception to raise or a function to call."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Any] = {}
+        self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(*arguments: Any, **settings: Any) -> Any:
+            self.calls.append((name, arguments, settings))
+            answer = self.answers[name]
+            if isinstance(answer, BaseException):
+                raise answer
+            return answer(*arguments, **settings) if callable(answer) else answer
+
+        return call
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The keywords of the only call."""
+        ((_, _, settings),) = self.calls
+        return settings
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """The positional arguments of the only call."""
+        ((_, arguments, _),) = self.calls
+        return arguments
+
+
+class FakeImage:
+    """An open image in memory; like the real one it refuses to go beyond its end."""
+
+    def __init__(self, content: bytes, *, writable: bool = True) -> None:
+        self.content = bytearray(content)
+        self.writable = writable
+        self.path = "disk.fvd"
+
+    @property
+    def size(self) -> int:
+        return len(self.content)
+
+    def readinto(self, buffer: Any, offset: int) -> int:
+        self._inside(len(buffer), offset)
+        buffer[:] = self.content[offset : offset + len(buffer)]
+        return len(buffer)
+
+    def pwrite(self, buffer: Any, offset: int) -> int:
+        assert self.writable
+        self._inside(len(buffer), offset)
+        self.content[offset : offset + len(buffer)] = buffer
+        return len(buffer)
+
+    def _inside(self, count: int, offset: int) -> None:
+        if offset < 0 or offset + count > self.size:
+            raise ValueError("beyond the end of the disk")

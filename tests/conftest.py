@@ -1,0 +1,43 @@
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from support import run
+from support.corpus import Case
+
+# `default` is what CI runs; FVD_HYPOTHESIS=long is for a night.
+settings.register_profile(
+    "default",
+    deadline=None,
+    print_blob=True,
+    max_examples=20,
+    stateful_step_count=30,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile("long", settings.get_profile("default"), max_examples=2000, stateful_step_count=60)
+settings.load_profile(os.environ.get("FVD_HYPOTHESIS", "default"))
+
+
+@pytest.fixture
+def corpus_image(case: Case, tmp_path: Path) -> Path:
+    """The image of the parametrised `case`, unpacked together with its base and data file."""
+    return case.unpack(tmp_path / case.name)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tools() -> None:
+    """The programs that the tests call: one that is missing fails the run, nothing is skipped."""
+    for command in (
+        ["qemu-img", "--version"],
+        ["qemu-io", "--version"],
+        ["mkfs.ext4", "-V"],
+        ["e2fsck", "-V"],
+        ["debugfs", "-V"],
+        ["xz", "--version"],
+    ):
+        try:
+            run(*command)
+        except FileNotFoundError:
+            pytest.exit(f"{command[0]} is missing: scripts/install-tools.sh installs it", returncode=1)

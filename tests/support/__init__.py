@@ -1,0 +1,63 @@
+"""What the tests share: running programs, test data, the corpus, an independent reader of headers."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+# Those of a disk that keeps its promises, with and without the page cache.
+CacheMode = Literal["writeback", "writethrough", "none"]
+CACHE_MODES: tuple[CacheMode, ...] = ("writeback", "writethrough", "none")
+KIB = 1024
+MIB = 1024 * KIB
+
+# The command as installed beside the interpreter that runs the tests, not some other one on PATH.
+FVD = Path(sys.executable).parent / "fvd"
+TOOLS_ENV = os.environ | {
+    "PATH": os.pathsep.join(
+        [
+            str(FVD.parent),
+            os.environ["PATH"],
+            "/usr/local/sbin",
+            "/usr/sbin",
+            "/sbin",
+        ]  # mkfs.ext4 and friends
+    ),
+    "LC_ALL": "C.UTF-8",
+}
+
+
+def run(
+    *command: str | os.PathLike[str],
+    cwd: Path | None = None,
+    ok: Sequence[int] = (0,),
+    stdin: bytes = b"",
+) -> subprocess.CompletedProcess[bytes]:
+    """Runs a program; a status outside `ok` is an AssertionError that shows all it said."""
+    done = subprocess.run(
+        [os.fspath(word) for word in command],
+        cwd=cwd,
+        input=stdin,
+        capture_output=True,
+        env=TOOLS_ENV,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode in ok, (
+        f"{' '.join(os.fspath(word) for word in command)}: status {done.returncode}\n"
+        f"{done.stdout.decode(errors='replace')[-4000:]}\n{done.stderr.decode(errors='replace')[-4000:]}"
+    )
+    return done
+
+
+def fvd_command(
+    *arguments: str | os.PathLike[str],
+    cwd: Path | None = None,
+    ok: Sequence[int] = (0,),
+    stdin: bytes = b"",
+) -> subprocess.CompletedProcess[bytes]:
+    """Runs the `fvd` command."""
+    return run(FVD, *arguments, cwd=cwd, ok=ok, stdin=stdin)

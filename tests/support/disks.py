@@ -1,0 +1,69 @@
+"""Content of test disks, and comparing whole disks without holding them twice."""
+
+import hashlib
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from support import MIB, run
+
+
+class Readable(Protocol):
+    @property
+    def size(self) -> int: ...
+    def pread(self, count: int, offset: int, /) -> bytes: ...
+
+
+def pieces(image: Readable, size: int = MIB) -> Iterator[bytes]:
+    """The disk from the front to its end."""
+    for offset in range(0, image.size, size):
+        yield image.pread(min(size, image.size - offset), offset)
+
+
+def content(image: Readable) -> bytes:
+    return b"".join(pieces(image))
+
+
+def sha256_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def random_disk(path: Path, size: int, *, seed: int, density: float = 0.5, piece: int = 64 * 1024) -> Path:
+    """A raw file of `size` bytes: random pieces, and holes between them."""
+    rng = random.Random(seed)
+    with path.open("wb") as file:
+        for offset in range(0, size, piece):
+            if rng.random() < density:
+                file.seek(offset)
+                file.write(rng.randbytes(min(piece, size - offset)))
+        file.truncate(size)
+    return path
+
+
+def allocated(path: Path) -> int:
+    """Bytes that the file occupies, holes not counted."""
+    return path.stat().st_blocks * 512
+
+
+def ext4_disk(path: Path, size: int, files: Path) -> Path:
+    """A raw disk with an ext4 file system that holds the files of a folder."""
+    with path.open("wb") as file:
+        file.truncate(size)
+    run("mkfs.ext4", "-q", "-F", "-b", "4096", "-d", files, path)
+    run("e2fsck", "-fn", path)
+    return path
+
+
+def fill_folder(folder: Path, *, seed: int, files: int = 40) -> Path:
+    """A folder of files of many sizes, some in folders below, some sparse."""
+    rng = random.Random(seed)
+    for number in range(files):
+        path = folder / f"d{number % 5}" / f"file-{number}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(rng.randbytes(rng.choice([0, 1, 511, 4096, 5000, 70_000, 300_000])))
+        if number % 7 == 0:
+            os.truncate(path, 2 * MIB)
+    return folder
