@@ -180,7 +180,9 @@ impl Runner {
             return Ok(Power::Cut);
         };
         let image = Rc::new(image);
-        let mut left = self.rng.u64(5..40);
+        // Now and then long enough for the journal to wrap several times.
+        let most = if self.rng.u8(..8) == 0 { 200 } else { 40 };
+        let mut left = self.rng.u64(5..most);
         let depth = [1, 2, 4, 8, 16][self.rng.usize(..5)];
         let mut tasks = Vec::new();
         while left > 0 {

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use fvd_sim::run::{Plan, Report, run};
 
-const IMAGES: u64 = 10_000;
+const IMAGES: u64 = 20_000;
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
