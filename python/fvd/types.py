@@ -72,14 +72,19 @@ CheckResult = TypedDict(
         "total-clusters": NotRequired[int],
         "allocated-clusters": NotRequired[int],
         "fragmented-clusters": NotRequired[int],
+        "total-blocks": NotRequired[int],
+        "local-blocks": NotRequired[int],
         "suspect": bool,
+        "needs-recovery": NotRequired[bool],
+        "data-file-unchecked": NotRequired[bool],
         "messages": list[str],
     },
 )
 """What a check found. After a repair, `corruptions` and `leaks` count what remains.
 
-A cluster is a chunk of a compact image. `suspect`: the image was not closed and has no journal to recover
-from.
+A cluster is a chunk of a compact image, a block what one bit of the bitmap stands for. `suspect`: the image
+was not closed and has no journal to recover from. `needs-recovery`: it was not closed; its journal is replayed
+when it is next opened. `data-file-unchecked`: it names a data file, which only `backing_chain` opens.
 """
 
 
@@ -87,10 +92,10 @@ class CompareResult(TypedDict):
     """How two disks differ."""
 
     identical: bool
-    reason: Literal["content", "size"] | None
-    """`size` only in strict mode; None when identical."""
+    reason: Literal["content", "size", "status"] | None
+    """`size` and `status` (what is known without reading) only in strict mode; None when identical."""
     offset: int | None
-    """The first byte that differs, where `reason` is `content`."""
+    """Bytes: the first sector whose content differs, or where the status does; None for `size`."""
     size_a: int
     size_b: int
 
@@ -108,12 +113,9 @@ class CreateResult(TypedDict):
 class ConvertResult(TypedDict):
     """What a conversion did."""
 
-    source_format: str
     target_format: str
     size: int
-    """Bytes of the virtual disk."""
-    written: int
-    """Bytes of data written to the target; the rest is holes."""
+    """Bytes of the source's disk. An FVD image has them rounded up to 512."""
 
 
 class TableRecord(TypedDict):

@@ -61,6 +61,8 @@ def verdict(result: CompareResult) -> str:
     """Return what the comparison found, in qemu-img's words."""
     if result["reason"] == "size":
         return "Strict mode: Image size mismatch!\n"
+    if result["reason"] == "status":
+        return f"Strict mode: Offset {result['offset']} block status mismatch!\n"
     warning = "Warning: Image size mismatch!\n" if result["size_a"] != result["size_b"] else ""
     if result["identical"]:
         return f"{warning}Images are identical.\n"

@@ -5,6 +5,9 @@
 //! the Python object is kept alive, and locked against resizing, until then. Other threads may
 //! still write to the memory meanwhile, as with `os.preadv`; they get what they ask for.
 
+use std::fs::File;
+use std::io;
+use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 
 use bytes::Bytes;
@@ -28,6 +31,17 @@ pub(crate) fn new_bytes(py: Python<'_>, len: usize) -> PyResult<(Bound<'_, PyByt
     let address = unsafe { ffi::PyBytes_AsString(object.as_ptr()) };
     let lent = LentMut::new(address.cast(), len);
     Ok((object, lent))
+}
+
+/// A duplicate of a file descriptor that Python holds.
+pub(crate) fn duplicate(fd: i32) -> io::Result<File> {
+    // fcntl refuses what is not open; -1 alone is no descriptor at all.
+    if fd < 0 {
+        return Err(io::Error::from_raw_os_error(9));
+    }
+    // SAFETY: only borrowed for the time of the duplication, which checks that it is open.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+    Ok(File::from(borrowed.try_clone_to_owned()?))
 }
 
 /// Writable memory of a Python object that the caller keeps alive.

@@ -1,35 +1,34 @@
-//! `map`: where the bytes of a disk come from.
+//! `map`, and the extents of an open image.
 
 use std::path::PathBuf;
 
 use fvd::Result;
 use fvd::chain::open_source;
-use fvd::source::{BaseSource, Content, Run};
+use fvd::source::BaseSource;
+use fvd::tool::map::{MapEntry, map as each_extent};
 use pollster::block_on;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
 use crate::arguments::{blocking, read_only};
 
-/// A run, and where in the disk it starts (bytes).
-pub(crate) type Entry = (u64, Run);
-
-pub(crate) fn collect(source: &dyn BaseSource, start: u64, length: Option<u64>) -> Result<Vec<Entry>> {
-    let _ = (source, start, length, Content::Data);
-    Ok(Vec::new())
+pub(crate) fn collect(source: &dyn BaseSource, start: u64, length: Option<u64>) -> Result<Vec<MapEntry>> {
+    let mut entries = Vec::new();
+    block_on(each_extent(source, start, length, |entry| entries.push(entry)))?;
+    Ok(entries)
 }
 
-pub(crate) fn to_list<'py>(py: Python<'py>, entries: &[Entry]) -> PyResult<Bound<'py, PyList>> {
+pub(crate) fn to_list<'py>(py: Python<'py>, entries: &[MapEntry]) -> PyResult<Bound<'py, PyList>> {
     let list = PyList::empty(py);
-    for (start, run) in entries {
+    for entry in entries {
         let item = PyDict::new(py);
-        item.set_item("start", start)?;
-        item.set_item("length", run.len)?;
-        item.set_item("depth", run.depth)?;
-        item.set_item("present", run.present)?;
-        item.set_item("zero", run.content == Content::Zero)?;
-        item.set_item("data", run.content == Content::Data)?;
-        if let Some(location) = &run.location {
+        item.set_item("start", entry.start)?;
+        item.set_item("length", entry.length)?;
+        item.set_item("depth", entry.depth)?;
+        item.set_item("present", entry.present)?;
+        item.set_item("zero", entry.zero)?;
+        item.set_item("data", entry.data)?;
+        if let Some(location) = &entry.location {
             item.set_item("offset", location.offset)?;
             item.set_item("filename", location.path.as_os_str())?;
         }

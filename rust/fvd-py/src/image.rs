@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use fvd::chain::{ChainOptions, open_image};
-use fvd::storage::{FileStorage, Storage as _};
+use fvd::storage::FileStorage;
 use fvd::{Error, image};
 use pollster::block_on;
 use pyo3::exceptions::{PyResourceWarning, PyValueError};
@@ -14,7 +14,7 @@ use pyo3::types::{PyBytes, PyDict, PyList};
 
 use crate::arguments::{Cache, blocking, gate};
 use crate::buffer::{Buffer, LentMut, new_bytes};
-use crate::{exit, extents};
+use crate::{exit, extents, info};
 
 /// An engine that can be closed while other threads use it: each operation holds the lock shared.
 ///
@@ -182,9 +182,9 @@ impl Image {
 
     /// What `fvd.info` says of this image.
     fn info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let head = blocking(py, || self.open.with(|engine| Ok(engine.file().path().to_owned())))?;
-        let _ = head;
-        Err(PyValueError::new_err("not yet"))
+        // Fails if it is closed; the path then says where the header is.
+        blocking(py, || self.open.with(|_| Ok(())))?;
+        info::of_open_image(py, &self.path)
     }
 
     /// A buffered, seekable binary file object over the disk (see `io`).

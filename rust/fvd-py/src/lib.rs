@@ -1,13 +1,19 @@
 //! The compiled core of the Python package `fvd`: thin, one file a verb.
 
 mod arguments;
-#[expect(unsafe_code, reason = "memory of Python objects, in this one module")]
+#[expect(unsafe_code, reason = "memory and descriptors of Python, in this one module")]
 mod buffer;
+mod check;
+mod compare;
+mod convert;
 mod create;
+mod dump;
 mod errors;
 mod exit;
 mod extents;
 mod image;
+mod info;
+mod progress;
 
 use pyo3::prelude::*;
 
@@ -16,7 +22,15 @@ mod _fvd {
     use super::{Bound, PyModule, PyModuleMethods, PyResult, errors, exit};
 
     #[pymodule_export]
+    use super::check::check;
+    #[pymodule_export]
+    use super::compare::compare;
+    #[pymodule_export]
+    use super::convert::convert;
+    #[pymodule_export]
     use super::create::create;
+    #[pymodule_export]
+    use super::dump::dump;
     #[pymodule_export]
     use super::errors::{
         FvdError, InUseError, InvalidImageError, IoError, NoSpaceError, NotPermittedError, PoisonedError,
@@ -26,6 +40,8 @@ mod _fvd {
     use super::extents::map;
     #[pymodule_export]
     use super::image::{Image, open};
+    #[pymodule_export]
+    use super::info::info;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -71,7 +71,9 @@ pub async fn open_source(path: &Path, format: Option<&str>, options: &ChainOptio
 /// Opens the file of an image alone, locked as `options` say. Nothing that it names is opened.
 pub fn open_file(path: &Path, options: &ChainOptions) -> Result<FileStorage> {
     if options.force_share && options.writable {
-        return Err(Error::invalid_argument("An image can be opened without locks only for reading"));
+        return Err(Error::invalid_argument(
+            "An image can be opened without locks only for reading",
+        ));
     }
     FileStorage::open(path, &options.file(options.writable, false))
 }
@@ -95,7 +97,9 @@ pub fn known_format(name: &str) -> Result<&'static str> {
         "raw" | "file" | "host_device" => Ok("raw"),
         "qcow2" => Ok("qcow2"),
         "fvd" => Ok("fvd"),
-        _ => Err(Error::unsupported(format!("Unknown format '{name}': raw, qcow2 and fvd can be read"))),
+        _ => Err(Error::unsupported(format!(
+            "Unknown format '{name}': raw, qcow2 and fvd can be read"
+        ))),
     }
 }
 

@@ -28,6 +28,8 @@ pub enum ErrorKind {
     Poisoned,
     /// The caller asked for something that cannot be: an offset beyond the end, a size of 0.
     InvalidArgument,
+    /// The caller's progress callback asked to stop.
+    Cancelled,
 }
 
 /// What failed, on which file, where, and why.

@@ -8,6 +8,7 @@
 //! * [`source`]: where base data comes from.
 //! * [`image`]: the engine; one verb, one file.
 //! * [`chain`]: opening by path, with everything an image names, through the [`gate`].
+//! * [`tool`]: what works on whole disks: convert, compare, map.
 //!
 //! `docs/design.md` has the format, the invariants and the crash cases.
 

@@ -68,7 +68,9 @@ fn backing_file(bytes: &[u8]) -> Result<Option<Vec<u8>>> {
     if at == 0 || len == 0 {
         return Ok(None);
     }
-    let name = usize::try_from(at).ok().and_then(|at| bytes.get(at..at.checked_add(len)?));
+    let name = usize::try_from(at)
+        .ok()
+        .and_then(|at| bytes.get(at..at.checked_add(len)?));
     let name = name.ok_or_else(|| Error::invalid_image("The name of the backing file lies outside the header"))?;
     Ok(Some(name.to_vec()))
 }

@@ -73,8 +73,7 @@ impl FileStorage {
     /// Bytes that the file takes on disk, which holes do not; 0 for a device that does not say.
     pub fn allocated_bytes(&self) -> Result<u64> {
         let result = self.file.metadata();
-        let metadata = result
-            .map_err(|error| Error::io("get the size on disk", error).with_path(&self.path))?;
+        let metadata = result.map_err(|error| Error::io("get the size on disk", error).with_path(&self.path))?;
         // st_blocks counts 512 bytes, whatever the file system's blocks are.
         Ok(metadata.blocks() * 512)
     }

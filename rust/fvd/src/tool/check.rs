@@ -4,7 +4,8 @@ use std::path::Path;
 
 use crate::chain::{self, ChainOptions};
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::{self, Repair, Report};
+use crate::image::check::{self, Repair, Report};
+use crate::image::read_head;
 use crate::storage::{FileStorage, Storage as _};
 
 /// Checks the image at `path`, and repairs it as far as `repair` says.
@@ -42,10 +43,10 @@ pub async fn check(
 }
 
 async fn check_fvd(file: &FileStorage, repair: Repair, named: bool, options: &ChainOptions) -> Result<Report> {
-    let head = image::read_head(file).await?;
+    let head = read_head(file).await?;
     let data = match named {
         true => chain::open_named(file.path(), &head, file, options).await?,
         false => None,
     };
-    image::check(file, data.as_ref(), repair).await
+    check::check(file, data.as_ref(), repair).await
 }

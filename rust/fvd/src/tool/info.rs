@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::chain;
 use crate::error::{Error, Result};
 use crate::gate::Gate;
-use crate::image::{self, Info};
+use crate::image::info::{self, Info};
 use crate::source::Qcow2Header;
 use crate::storage::{FileOptions, FileStorage, LockMode, Storage as _};
 
@@ -98,7 +98,7 @@ async fn look(storage: &FileStorage, format: Option<&str>) -> Result<DiskInfo> {
 }
 
 async fn look_at_fvd(storage: &FileStorage, disk: &mut DiskInfo) -> Result<()> {
-    let info = image::info(storage).await?;
+    let info = info::info(storage).await?;
     disk.virtual_size = info.virtual_size;
     disk.cluster_size = info.chunk_size.filter(|_| info.compact);
     let base = info.base.as_ref().filter(|_| !info.all_local);

@@ -1,5 +1,22 @@
-//! What the command line does with whole disks, by path.
+//! What works on whole disks, by path: create, info, check, convert, compare, map. Blocking where
+//! threads are used.
 
+mod check;
+pub mod compare;
+pub mod convert;
 mod create;
+mod info;
+pub mod map;
+mod progress;
 
+pub use check::check;
 pub use create::{Backing, CreateRequest, create, create_raw};
+pub use info::{DiskInfo, NamedBacking, info};
+pub use progress::{Callback, Progress};
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks a mutex whose holder cannot leave its value half changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

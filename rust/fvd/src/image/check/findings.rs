@@ -119,10 +119,7 @@ impl Findings {
 
     /// How many findings there are of a severity.
     pub(super) fn total(&self, severity: Severity) -> u64 {
-        let of_it = self
-            .counts
-            .iter()
-            .filter(|(kind, _)| kind.severity() == severity);
+        let of_it = self.counts.iter().filter(|(kind, _)| kind.severity() == severity);
         of_it.map(|(_, count)| count).sum()
     }
 }

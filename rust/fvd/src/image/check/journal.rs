@@ -37,10 +37,7 @@ pub(super) struct BlockWindow {
 }
 
 /// The allocated entries of a record that lie in the table, with their indices.
-pub(super) fn entries_of(
-    record: &TableRecord,
-    chunks: u64,
-) -> impl Iterator<Item = (u32, Entry)> + '_ {
+pub(super) fn entries_of(record: &TableRecord, chunks: u64) -> impl Iterator<Item = (u32, Entry)> + '_ {
     // A record of an earlier lap may hold "not allocated" for a chunk that is, by now.
     (u64::from(record.first)..chunks)
         .zip(&record.entries)
@@ -70,10 +67,7 @@ pub(super) fn settle(entries: &mut Vec<(u32, Entry)>) {
 }
 
 /// Gathers the entries from `start` on.
-pub(super) async fn table_window<S: Storage>(
-    subject: &Subject<'_, S>,
-    start: u64,
-) -> Result<TableWindow> {
+pub(super) async fn table_window<S: Storage>(subject: &Subject<'_, S>, start: u64) -> Result<TableWindow> {
     let chunks = subject.head.geometry.chunks;
     let mut window = TableWindow {
         end: chunks,
@@ -112,10 +106,7 @@ impl TableWindow {
 }
 
 /// Gathers the blocks from `start` on.
-pub(super) async fn block_window<S: Storage>(
-    subject: &Subject<'_, S>,
-    start: u64,
-) -> Result<BlockWindow> {
+pub(super) async fn block_window<S: Storage>(subject: &Subject<'_, S>, start: u64) -> Result<BlockWindow> {
     let geometry = &subject.head.geometry;
     let mut window = BlockWindow {
         end: geometry.blocks,
@@ -152,10 +143,7 @@ impl BlockWindow {
 }
 
 /// Finds records that point outside the table or the bitmap.
-pub(super) async fn check_records<S: Storage>(
-    subject: &Subject<'_, S>,
-    findings: &mut Findings,
-) -> Result<()> {
+pub(super) async fn check_records<S: Storage>(subject: &Subject<'_, S>, findings: &mut Findings) -> Result<()> {
     let Some(region) = subject.live_journal() else {
         return Ok(());
     };
@@ -186,9 +174,7 @@ fn outside(record: &Record, geometry: &Geometry) -> Option<String> {
             })
         }
         Record::Bitmap(record) => {
-            let end = record
-                .first_sector
-                .saturating_add(u64::from(record.sectors));
+            let end = record.first_sector.saturating_add(u64::from(record.sectors));
             let limit = match geometry.bitmap {
                 Some(_) => geometry.blocks.saturating_mul(geometry.block_size) / SECTOR,
                 None => 0,

@@ -13,17 +13,10 @@ use crate::storage::{IoBufMut, Storage};
 const STEP: u64 = 1 << 20;
 
 /// Writes entries, given by ascending index. Each is whole at any time: it lies in one sector.
-pub(super) async fn write_entries<S: Storage>(
-    file: &S,
-    region: Region,
-    entries: &[(u32, Entry)],
-) -> Result<()> {
+pub(super) async fn write_entries<S: Storage>(file: &S, region: Region, entries: &[(u32, Entry)]) -> Result<()> {
     for run in entries.chunk_by(|(index, _), (next, _)| *next == index + 1) {
         for run in run.chunks((STEP / table::ENTRY_SIZE) as usize) {
-            let bytes: Vec<u8> = run
-                .iter()
-                .flat_map(|(_, new)| new.raw().to_le_bytes())
-                .collect();
+            let bytes: Vec<u8> = run.iter().flat_map(|(_, new)| new.raw().to_le_bytes()).collect();
             let offset = region.offset + u64::from(run[0].0) * table::ENTRY_SIZE;
             file.write(Bytes::from(bytes), offset).await?;
         }
@@ -32,11 +25,7 @@ pub(super) async fn write_entries<S: Storage>(
 }
 
 /// Makes a range of entries "not allocated".
-pub(super) async fn clear_entries<S: Storage>(
-    file: &S,
-    region: Region,
-    entries: Range<u64>,
-) -> Result<()> {
+pub(super) async fn clear_entries<S: Storage>(file: &S, region: Region, entries: Range<u64>) -> Result<()> {
     let mut at = entries.start * table::ENTRY_SIZE;
     let end = entries.end * table::ENTRY_SIZE;
     let fill = Bytes::from(vec![0xFF; STEP.min(end - at) as usize]);
@@ -50,11 +39,7 @@ pub(super) async fn clear_entries<S: Storage>(
 }
 
 /// Sets the bits of a range of blocks.
-pub(super) async fn set_bits<S: Storage>(
-    file: &S,
-    bitmap: Region,
-    blocks: Range<u64>,
-) -> Result<()> {
+pub(super) async fn set_bits<S: Storage>(file: &S, bitmap: Region, blocks: Range<u64>) -> Result<()> {
     let end = blocks.end.div_ceil(8);
     let mut at = blocks.start / 8;
     while at < end {

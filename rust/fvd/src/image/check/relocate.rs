@@ -98,26 +98,18 @@ async fn copy<S: Storage>(data: &S, from: u64, to: u64, len: u64) -> Result<()> 
 }
 
 /// Whether copies of `count` storage chunks have room behind those in use.
-pub(super) fn check_room<S: Storage>(
-    subject: &Subject<'_, S>,
-    data: &S,
-    used: &NumberSet,
-    count: u64,
-) -> Result<()> {
+pub(super) fn check_room<S: Storage>(subject: &Subject<'_, S>, data: &S, used: &NumberSet, count: u64) -> Result<()> {
     let needed = u64::from(used.end()) + count;
     let geometry = &subject.head.geometry;
     let limit = match subject.data_len {
-        Some(len) if !data.can_resize() => {
-            len.saturating_sub(geometry.data_offset) / geometry.chunk_size
-        }
+        Some(len) if !data.can_resize() => len.saturating_sub(geometry.data_offset) / geometry.chunk_size,
         _ => subject.number_limit(),
     };
     if needed <= limit {
         return Ok(());
     }
-    let message = format!(
-        "To give every chunk a storage chunk of its own takes {needed} of them, there is room for {limit}"
-    );
+    let message =
+        format!("To give every chunk a storage chunk of its own takes {needed} of them, there is room for {limit}");
     Err(Error::new(ErrorKind::NoSpace, message).with_path(data.path()))
 }
 

@@ -52,11 +52,7 @@ impl Plan {
 }
 
 /// Repairs what `before` has found. False: there was nothing to do, and nothing was written.
-pub(super) async fn repair<S: Storage>(
-    subject: &Subject<'_, S>,
-    before: &Verdict,
-    repair: Repair,
-) -> Result<bool> {
+pub(super) async fn repair<S: Storage>(subject: &Subject<'_, S>, before: &Verdict, repair: Repair) -> Result<bool> {
     let file = subject.file;
     if before.report.check_errors > 0 {
         let message = "A part of the metadata cannot be read: nothing was repaired";
@@ -143,11 +139,7 @@ async fn clear_wrong<S: Storage>(subject: &Subject<'_, S>, table: Region) -> Res
         };
         let named = !matches!(bounds.place(number), Place::Beyond | Place::Impossible);
         // A run may reach from the last chunks into what lies behind them.
-        let first = if named {
-            run.first.max(chunks)
-        } else {
-            run.first
-        };
+        let first = if named { run.first.max(chunks) } else { run.first };
         if first >= run.end() {
             continue;
         }

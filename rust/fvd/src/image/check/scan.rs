@@ -108,13 +108,7 @@ pub(crate) struct EntryRuns<'a, S> {
 
 impl<'a, S: Storage> EntryRuns<'a, S> {
     /// The entries `first..end` of the table in `region`, under `overlay`.
-    pub(crate) fn new(
-        file: &'a S,
-        region: Region,
-        first: u64,
-        end: u64,
-        overlay: &'a [(u32, Entry)],
-    ) -> Self {
+    pub(crate) fn new(file: &'a S, region: Region, first: u64, end: u64, overlay: &'a [(u32, Entry)]) -> Self {
         let passed = overlay.partition_point(|(index, _)| u64::from(*index) < first);
         Self {
             reader: RegionReader::new(file, region, first * table::ENTRY_SIZE),
@@ -173,11 +167,7 @@ impl<'a, S: Storage> EntryRuns<'a, S> {
         };
         self.at = stop;
         let count = stop - first;
-        EntryRun {
-            first,
-            count,
-            entry,
-        }
+        EntryRun { first, count, entry }
     }
 }
 
@@ -243,10 +233,7 @@ mod tests {
         let overlay = [(0, 5), (1, 6), (3, 9), (150_000, 4)];
         let overlay = overlay.map(|(index, number)| (index, Entry::allocated(number)));
         let all = runs(&file, &overlay, 0);
-        assert_eq!(
-            all[..4],
-            [(0, 1, 5), (1, 1, 6), (2, 1, u32::MAX), (3, 1, 9)]
-        );
+        assert_eq!(all[..4], [(0, 1, 5), (1, 1, 6), (2, 1, u32::MAX), (3, 1, 9)]);
         assert!(all.contains(&(150_000, 1, 4)), "{all:?}");
         assert_eq!(all.iter().map(|run| run.1).sum::<u64>(), 200_000);
         assert_eq!(runs(&file, &overlay, 3)[0], (3, 1, 9));

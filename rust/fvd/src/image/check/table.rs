@@ -90,10 +90,7 @@ impl TableSurvey {
         let EntryRun { first, count, .. } = run;
         let name = || match count {
             1 => format!("table entry {first} names storage chunk {number}"),
-            _ => format!(
-                "table entries {first}..{} name storage chunk {number}",
-                run.end()
-            ),
+            _ => format!("table entries {first}..{} name storage chunk {number}", run.end()),
         };
         match bounds.place(number) {
             Place::Inside => {}
@@ -151,10 +148,7 @@ impl TableSurvey {
 }
 
 /// Checks the table as it counts: in place, and under the journal where that is live.
-pub(super) async fn survey<S: Storage>(
-    subject: &Subject<'_, S>,
-    findings: &mut Findings,
-) -> Result<TableSurvey> {
+pub(super) async fn survey<S: Storage>(subject: &Subject<'_, S>, findings: &mut Findings) -> Result<TableSurvey> {
     let mut survey = TableSurvey::default();
     let geometry = &subject.head.geometry;
     let Some(region) = geometry.table else {
@@ -182,11 +176,7 @@ pub(super) async fn survey<S: Storage>(
 }
 
 /// The entries behind the last chunk. The journal never speaks of them.
-async fn survey_padding<S: Storage>(
-    subject: &Subject<'_, S>,
-    region: Region,
-    findings: &mut Findings,
-) -> Result<()> {
+async fn survey_padding<S: Storage>(subject: &Subject<'_, S>, region: Region, findings: &mut Findings) -> Result<()> {
     let chunks = subject.head.geometry.chunks;
     let end = region.size / table::ENTRY_SIZE;
     let mut runs = EntryRuns::new(subject.file, region, chunks, end, &[]);
@@ -204,10 +194,7 @@ async fn survey_padding<S: Storage>(
     Ok(())
 }
 
-async fn next_readable<S: Storage>(
-    runs: &mut EntryRuns<'_, S>,
-    findings: &mut Findings,
-) -> Result<Option<EntryRun>> {
+async fn next_readable<S: Storage>(runs: &mut EntryRuns<'_, S>, findings: &mut Findings) -> Result<Option<EntryRun>> {
     loop {
         match runs.next().await {
             Ok(run) => return Ok(run),

@@ -30,8 +30,7 @@ pub(super) async fn verify<S: Storage>(subject: &Subject<'_, S>) -> Result<Verdi
     let suspect = head.is_suspect();
     if suspect {
         findings.add(FindingKind::Suspect, 1, || {
-            "the image was not closed cleanly and has no journal: its metadata may be incomplete"
-                .to_owned()
+            "the image was not closed cleanly and has no journal: its metadata may be incomplete".to_owned()
         });
     }
     let data_file_unchecked = subject.data.is_none();
@@ -78,10 +77,7 @@ async fn image_end<S: Storage>(subject: &Subject<'_, S>, table: &TableSurvey) ->
 }
 
 /// Counts the blocks that are local.
-async fn local_blocks<S: Storage>(
-    subject: &Subject<'_, S>,
-    findings: &mut Findings,
-) -> Result<u64> {
+async fn local_blocks<S: Storage>(subject: &Subject<'_, S>, findings: &mut Findings) -> Result<u64> {
     let geometry = &subject.head.geometry;
     let region = match geometry.bitmap {
         Some(region) if subject.head.needs_base() => region,
@@ -145,9 +141,7 @@ fn ones(piece: &Piece, blocks: Range<u64>) -> u64 {
     let inner = &bytes[(inner_start / 8) as usize..(inner_end / 8) as usize];
     let edges = (start..inner_start).chain(inner_end..end).map(bit);
     let (words, rest) = inner.as_chunks::<8>();
-    let words = words
-        .iter()
-        .map(|word| u64::from_ne_bytes(*word).count_ones());
+    let words = words.iter().map(|word| u64::from_ne_bytes(*word).count_ones());
     let rest = rest.iter().map(|byte| byte.count_ones());
     edges.sum::<u64>() + u64::from(words.chain(rest).sum::<u32>())
 }

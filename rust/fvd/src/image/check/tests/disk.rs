@@ -115,8 +115,7 @@ pub(super) fn power_cut(
 /// The range, cut at sector boundaries.
 fn sectors(offset: u64, len: u64) -> impl Iterator<Item = (u64, u64)> {
     let end = offset + len;
-    (offset / 512..end.div_ceil(512))
-        .map(move |sector| ((sector * 512).max(offset), (sector * 512 + 512).min(end)))
+    (offset / 512..end.div_ceil(512)).map(move |sector| ((sector * 512).max(offset), (sector * 512 + 512).min(end)))
 }
 
 impl Disk {

@@ -14,12 +14,7 @@ fn file_end(sample: &Sample<MemoryStorage>, chunks: u64) -> u64 {
 }
 
 /// Puts a sector into the journal of an image, and makes it count.
-fn journal(
-    sample: &Sample<MemoryStorage>,
-    number: u64,
-    table: Option<&TableRecord>,
-    bitmap: Option<&BitmapRecord>,
-) {
+fn journal(sample: &Sample<MemoryStorage>, number: u64, table: Option<&TableRecord>, bitmap: Option<&BitmapRecord>) {
     let region = sample.geometry().journal.expect("a journal");
     sample.poke(region.offset + number * 512, &encode_sector(table, bitmap));
     sample.set_clean(false);
@@ -119,10 +114,7 @@ fn leaked_storage_chunks_are_named_in_runs() {
     assert_eq!(kinds(&report), [(FindingKind::Leak, 3)]);
     assert_eq!((report.corruptions, report.leaks), (0, 3));
     assert_eq!(report.findings.len(), 2);
-    assert_eq!(
-        report.findings[0].message,
-        "storage chunks 0..2 are not in use"
-    );
+    assert_eq!(report.findings[0].message, "storage chunks 0..2 are not in use");
     assert_eq!(report.findings[1].message, "storage chunk 5 is not in use");
 }
 
@@ -190,11 +182,7 @@ fn an_unclean_image_without_journal_is_suspect() {
 #[test]
 fn the_table_is_checked_as_the_journal_makes_it() {
     let sample = sample(Kind::default());
-    let entries = vec![
-        Entry::allocated(4),
-        Entry::UNALLOCATED,
-        Entry::allocated(700),
-    ];
+    let entries = vec![Entry::allocated(4), Entry::UNALLOCATED, Entry::allocated(700)];
     journal(&sample, 15, Some(&TableRecord { first: 1, entries }), None);
     let expected = [(FindingKind::BeyondEnd, 1), (FindingKind::Shared, 1)];
     // Entry 3 is journaled as 700, which hides that it is 0 in place: a leak.

@@ -71,14 +71,7 @@ pub(super) fn open<S: Storage + Clone>(sample: &Sample<S>, writable: bool) -> Re
             writable,
             ..OpenOptions::default()
         };
-        Image::open(
-            sample.file.clone(),
-            head,
-            sample.data.clone(),
-            base,
-            options,
-        )
-        .await
+        Image::open(sample.file.clone(), head, sample.data.clone(), base, options).await
     })
 }
 
@@ -96,13 +89,7 @@ pub(super) fn sample(kind: Kind) -> Sample<MemoryStorage> {
         file: MemoryStorage::new(),
         data: kind.separate.then(MemoryStorage::new),
     };
-    block_on(create(
-        &sample.file,
-        sample.data.as_ref(),
-        &options(kind),
-        None,
-    ))
-    .expect("created");
+    block_on(create(&sample.file, sample.data.as_ref(), &options(kind), None)).expect("created");
     let image = open(&sample, true).expect("opens");
     for chunk in [3, 4, 20, 0, 39, 11, 7, 8, 30, 25] {
         let bytes = Bytes::from(vec![chunk as u8 + 1; 5000]);
@@ -126,10 +113,7 @@ impl<S: Storage + Clone> Sample<S> {
 
     pub(super) fn entry(&self, chunk: u64) -> u32 {
         let table = self.geometry().table.expect("compact");
-        let buf = block_on(
-            self.file
-                .read(IoBufMut::zeroed(4), table.offset + chunk * 4),
-        );
+        let buf = block_on(self.file.read(IoBufMut::zeroed(4), table.offset + chunk * 4));
         u32::from_le_bytes(buf.expect("read").as_slice().try_into().expect("4 bytes"))
     }
 
@@ -167,9 +151,5 @@ pub(super) fn assert_clean(report: &Report) {
 }
 
 pub(super) fn kinds(report: &Report) -> Vec<(FindingKind, u64)> {
-    report
-        .counts
-        .iter()
-        .map(|(kind, count)| (*kind, *count))
-        .collect()
+    report.counts.iter().map(|(kind, count)| (*kind, *count)).collect()
 }

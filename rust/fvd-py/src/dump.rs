@@ -1,0 +1,105 @@
+//! `dump`.
+
+use std::path::PathBuf;
+
+use fvd::Error;
+use fvd::chain::{ChainOptions, open_file};
+use fvd::format::{FieldValue, Header, Record};
+use fvd::image::dump::{BitmapRuns, JournalSectors, TableRuns};
+use fvd::image::{Head, read_head};
+use fvd::storage::FileStorage;
+use pollster::block_on;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+use crate::arguments::blocking;
+
+/// Header, table, bitmap and journal as they stand on disk. See `fvd.dump`.
+#[pyfunction]
+#[pyo3(signature = (path, *, force_share = false))]
+pub(crate) fn dump(py: Python<'_>, path: PathBuf, force_share: bool) -> PyResult<Bound<'_, PyDict>> {
+    let options = ChainOptions {
+        force_share,
+        ..ChainOptions::default()
+    };
+    let (file, head) = blocking(py, || {
+        let file = open_file(&path, &options)?;
+        let head = block_on(read_head(&file))?;
+        Ok((file, head))
+    })?;
+    let dict = PyDict::new(py);
+    dict.set_item("filename", path.as_os_str())?;
+    dict.set_item("header", header_of(py, &head.header)?)?;
+    let geometry = &head.geometry;
+    let table = geometry.table.map(|_| blocking(py, || table_of(&file, &head)));
+    dict.set_item("table", table.transpose()?)?;
+    let bitmap = geometry.bitmap.map(|_| blocking(py, || bitmap_of(&file, &head)));
+    dict.set_item("bitmap", bitmap.transpose()?)?;
+    let journal = geometry.journal.map(|_| journal_of(py, &file, &head));
+    dict.set_item("journal", journal.transpose()?)?;
+    Ok(dict)
+}
+
+fn header_of<'py>(py: Python<'py>, header: &Header) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    for (name, value) in header.fields() {
+        match value {
+            FieldValue::Int(value) => dict.set_item(name, value)?,
+            FieldValue::Bool(value) => dict.set_item(name, u8::from(value))?,
+            FieldValue::Text(value) => dict.set_item(name, value)?,
+        }
+    }
+    Ok(dict)
+}
+
+fn table_of(file: &FileStorage, head: &Head) -> Result<Vec<(u64, u64, u32)>, Error> {
+    let mut runs = TableRuns::new(file, head, 0);
+    let mut all = Vec::new();
+    while let Some(run) = block_on(runs.next())? {
+        all.push((run.first_chunk, run.count, run.first_number));
+    }
+    Ok(all)
+}
+
+fn bitmap_of(file: &FileStorage, head: &Head) -> Result<Vec<(u64, u64)>, Error> {
+    let mut runs = BitmapRuns::new(file, head, 0);
+    let mut all = Vec::new();
+    while let Some(run) = block_on(runs.next())? {
+        all.push((run.first_block, run.count));
+    }
+    Ok(all)
+}
+
+fn journal_of<'py>(py: Python<'py>, file: &FileStorage, head: &Head) -> PyResult<Bound<'py, PyList>> {
+    let mut sectors = JournalSectors::new(file, head);
+    let list = PyList::empty(py);
+    while let Some(sector) = blocking(py, || block_on(sectors.next()))? {
+        let dict = PyDict::new(py);
+        dict.set_item("sector", sector.number)?;
+        let records = PyList::empty(py);
+        for record in &sector.records {
+            records.append(record_of(py, record)?)?;
+        }
+        dict.set_item("records", records)?;
+        list.append(dict)?;
+    }
+    Ok(list)
+}
+
+fn record_of<'py>(py: Python<'py>, record: &Record) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    match record {
+        Record::Table(record) => {
+            let entries: Vec<Option<u32>> = record.entries.iter().map(|entry| entry.number()).collect();
+            dict.set_item("type", "table")?;
+            dict.set_item("first", record.first)?;
+            dict.set_item("entries", entries)?;
+        }
+        Record::Bitmap(record) => {
+            dict.set_item("type", "bitmap")?;
+            dict.set_item("first_sector", record.first_sector)?;
+            dict.set_item("sectors", record.sectors)?;
+        }
+    }
+    Ok(dict)
+}

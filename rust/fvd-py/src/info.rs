@@ -1,0 +1,97 @@
+//! `info`.
+
+use std::path::{Path, PathBuf};
+
+use fvd::image::info::Info;
+use fvd::tool::{self, DiskInfo};
+use pollster::block_on;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+use crate::arguments::{blocking, gate};
+
+/// What disks say of themselves. See `fvd.info`.
+#[pyfunction]
+#[pyo3(signature = (path, *, format = None, force_share = false, backing_chain = false, trust = Vec::new()))]
+pub(crate) fn info<'py>(
+    py: Python<'py>,
+    path: PathBuf,
+    format: Option<&str>,
+    force_share: bool,
+    backing_chain: bool,
+    trust: Vec<PathBuf>,
+) -> PyResult<Bound<'py, PyList>> {
+    let gate = backing_chain.then(|| gate(&trust)).transpose()?;
+    let chain = blocking(py, || block_on(tool::info(&path, format, force_share, gate.as_ref())))?;
+    let list = PyList::empty(py);
+    for disk in &chain {
+        list.append(to_dict(py, disk)?)?;
+    }
+    Ok(list)
+}
+
+/// `info` of one image that is open already: without locks, since it holds them itself.
+pub(crate) fn of_open_image<'py>(py: Python<'py>, path: &Path) -> PyResult<Bound<'py, PyDict>> {
+    let chain = blocking(py, || block_on(tool::info(path, Some("fvd"), true, None)))?;
+    to_dict(py, &chain[0])
+}
+
+fn to_dict<'py>(py: Python<'py>, disk: &DiskInfo) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("filename", disk.path.as_os_str())?;
+    dict.set_item("format", disk.format)?;
+    dict.set_item("virtual-size", disk.virtual_size)?;
+    dict.set_item("actual-size", disk.actual_size)?;
+    if let Some(size) = disk.cluster_size {
+        dict.set_item("cluster-size", size)?;
+    }
+    dict.set_item("dirty-flag", disk.fvd.as_ref().is_some_and(|info| info.dirty))?;
+    if let Some(backing) = &disk.backing {
+        dict.set_item("backing-filename", &backing.name)?;
+        dict.set_item("full-backing-filename", backing.path.as_os_str())?;
+        if let Some(format) = &backing.format {
+            dict.set_item("backing-filename-format", format)?;
+        }
+    }
+    if let Some(info) = &disk.fvd {
+        let specific = PyDict::new(py);
+        specific.set_item("type", "fvd")?;
+        specific.set_item("data", specific_of(py, info)?)?;
+        dict.set_item("format-specific", specific)?;
+    }
+    Ok(dict)
+}
+
+fn specific_of<'py>(py: Python<'py>, info: &Info) -> PyResult<Bound<'py, PyDict>> {
+    let data = PyDict::new(py);
+    data.set_item("compact", info.compact)?;
+    if let Some(size) = info.chunk_size {
+        data.set_item("chunk-size", size)?;
+    }
+    if let Some(unit) = info.storage_grow_unit {
+        data.set_item("storage-grow-unit", unit)?;
+    }
+    if let Some(base) = &info.base {
+        // Named also where the base is no longer needed, and thus no backing file.
+        data.set_item("base-image", &base.name)?;
+        data.set_item("base-size", info.base_size)?;
+        data.set_item("all-data-local", info.all_local)?;
+        data.set_item("copy-on-read", info.copy_on_read)?;
+        let delay = info.prefetch.and_then(|prefetch| prefetch.start_delay_secs);
+        data.set_item("prefetch-start-delay", delay.map_or(-1, i64::from))?;
+    }
+    if let Some(size) = info.block_size {
+        data.set_item("block-size", size)?;
+    }
+    if let Some(file) = &info.data_file {
+        data.set_item("data-file", &file.name)?;
+        if let Some(format) = &file.format {
+            data.set_item("data-file-format", format)?;
+        }
+    }
+    data.set_item("journal-size", info.journal_size)?;
+    data.set_item("metadata-size", info.metadata_size)?;
+    data.set_item("need-zero-init", info.need_zero_init)?;
+    data.set_item("suspect", info.suspect)?;
+    Ok(data)
+}

@@ -1,0 +1,46 @@
+//! Progress of long jobs: Python's callback, and the signals that came meanwhile.
+
+use std::ops::ControlFlow;
+
+use fvd::tool::Progress;
+use pyo3::prelude::*;
+
+/// Calls `callback(done, total)`, and keeps the exception that ended the job.
+pub(crate) struct Reporter {
+    callback: Option<Py<PyAny>>,
+    raised: Option<PyErr>,
+}
+
+impl Reporter {
+    pub(crate) fn new(callback: Option<Py<PyAny>>) -> Self {
+        let raised = None;
+        Self { callback, raised }
+    }
+
+    /// To be called without the GIL, on the thread that Python called. Breaks when the callback
+    /// raised an exception, or a signal did.
+    pub(crate) fn report(&mut self, progress: Progress) -> ControlFlow<()> {
+        let result = Python::attach(|py| {
+            py.check_signals()?;
+            match &self.callback {
+                None => Ok(()),
+                // A total of 0: nobody knows.
+                Some(callback) => callback
+                    .call1(py, (progress.done, progress.total.unwrap_or(0)))
+                    .map(drop),
+            }
+        });
+        match result {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                self.raised = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    }
+
+    /// The exception that ended the job, or else `error`.
+    pub(crate) fn cause(self, error: PyErr) -> PyErr {
+        self.raised.unwrap_or(error)
+    }
+}

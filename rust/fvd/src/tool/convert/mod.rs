@@ -1,0 +1,163 @@
+//! Convert: copies a disk into a new raw file or FVD image, keeping holes.
+
+mod created;
+mod detect;
+mod pipeline;
+mod plan;
+mod request;
+mod same_file;
+mod stream;
+mod target;
+
+use std::fs::File;
+use std::path::Path;
+
+use pollster::block_on;
+
+use super::progress::Callback;
+use crate::chain::{ChainOptions, open_source};
+use crate::error::Result;
+use crate::source::{BaseSource, RawSource};
+use crate::storage::{FileStorage, Storage};
+
+use created::Created;
+use pipeline::copy;
+use plan::{Input, Zeros};
+use stream::StreamSink;
+use target::{Opened, RawDisk};
+
+pub use request::{Cache, ConvertRequest, DEFAULT_SPARSE_SIZE, Format, MAX_SPARSE_SIZE, Source, Target};
+
+/// A conversion that succeeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Converted {
+    /// Bytes of the source's disk. An FVD image has them rounded up to 512.
+    pub size: u64,
+}
+
+/// Converts, on this thread and others, and returns when the target is closed.
+///
+/// `progress` is called on this thread a few times a second, and once when all is copied; a Break
+/// cancels. (While the reader of a pipe takes nothing, a write to it can hold that up.)
+///
+/// With every cache mode but [`Cache::Unsafe`] the target is durable when this succeeds. After a
+/// failure a target file that this call made is removed. So is one that existed: it was
+/// emptied, its old content is gone. A device, and anything with
+/// [`ConvertRequest::no_create`], stays, half written.
+///
+/// # Errors
+///
+/// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled) after a Break;
+/// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) if the target is a part of the
+/// source, or too short.
+pub fn convert(request: &ConvertRequest, progress: &mut Callback<'_>) -> Result<Converted> {
+    request.check()?;
+    same_file::check(request)?;
+    match &request.source {
+        Source::File { path, format } => {
+            let source = block_on(open_source(path, format.as_deref(), &source_options(request)))?;
+            convert_disk(source.as_ref(), request, progress)
+        }
+        Source::Stream(stream) => match stream::as_file(stream)? {
+            Some(storage) => convert_raw(storage, request, progress),
+            None => convert_stream(stream, request, progress),
+        },
+    }
+}
+
+fn source_options(request: &ConvertRequest) -> ChainOptions {
+    ChainOptions {
+        direct: request.source_cache.is_direct(),
+        force_share: request.force_share,
+        gate: request.gate.clone(),
+        ..ChainOptions::default()
+    }
+}
+
+fn convert_raw(storage: FileStorage, request: &ConvertRequest, progress: &mut Callback<'_>) -> Result<Converted> {
+    let source = block_on(RawSource::new(storage))?;
+    convert_disk(&source, request, progress)
+}
+
+/// From a disk that can be read anywhere.
+fn convert_disk(source: &dyn BaseSource, request: &ConvertRequest, progress: &mut Callback<'_>) -> Result<Converted> {
+    let input = Input::Disk(source);
+    let size = match &request.target {
+        Target::Stream(stream) => copy_to_stream(input, stream, request, progress)?,
+        Target::File(path) => copy_to_file(input, Some(source.len()), path, request, progress)?,
+    };
+    Ok(Converted { size })
+}
+
+/// From a pipe.
+fn convert_stream(stream: &File, request: &ConvertRequest, progress: &mut Callback<'_>) -> Result<Converted> {
+    let input = Input::Stream(stream);
+    match (&request.target, request.format) {
+        (Target::Stream(target), _) => {
+            let size = copy_to_stream(input, target, request, progress)?;
+            Ok(Converted { size })
+        }
+        (Target::File(path), Format::Raw) => {
+            let size = copy_to_file(input, None, path, request, progress)?;
+            Ok(Converted { size })
+        }
+        (Target::File(path), Format::Fvd) => {
+            // An image is created with its size, which only the end of the pipe tells.
+            let spool = fill_spool(stream, path, progress)?;
+            convert_raw(spool, request, progress)
+        }
+    }
+}
+
+/// Gives the bytes of the disk.
+fn copy_to_stream(
+    input: Input<'_>,
+    target: &File,
+    request: &ConvertRequest,
+    progress: &mut Callback<'_>,
+) -> Result<u64> {
+    let sink = StreamSink::new(target);
+    let size = copy(input, &sink, Zeros::Write, false, progress)?;
+    if request.cache != Cache::Unsafe {
+        sink.sync()?;
+    }
+    Ok(size)
+}
+
+/// Gives the bytes of the disk. `size`: the same, if it is known beforehand.
+fn copy_to_file(
+    input: Input<'_>,
+    size: Option<u64>,
+    path: &Path,
+    request: &ConvertRequest,
+    progress: &mut Callback<'_>,
+) -> Result<u64> {
+    let mut created = Created::default();
+    let Opened { disk, zeros } = Opened::new(path, size, request, &mut created)?;
+    let copied = copy(input, disk.sink(), zeros, request.out_of_order, progress);
+    let outcome = copied.and_then(|end| {
+        if size.is_none() && !request.no_create {
+            disk.set_len(end)?;
+        }
+        disk.finish()?;
+        Ok(end)
+    });
+    match &outcome {
+        Ok(_) => created.keep(),
+        Err(_) if request.no_create => disk.abandon(),
+        Err(_) => {}
+    }
+    outcome
+}
+
+/// Reads a pipe to its end into a temporary file next to `target`, with holes.
+fn fill_spool(stream: &File, target: &Path, progress: &mut Callback<'_>) -> Result<FileStorage> {
+    let disk = RawDisk::new(stream::spool(target)?, Cache::Unsafe);
+    let zeros = Zeros::Skip {
+        unit: DEFAULT_SPARSE_SIZE,
+    };
+    let len = copy(Input::Stream(stream), &disk, zeros, false, progress)?;
+    let storage = disk.into_storage();
+    block_on(storage.set_len(len))?;
+    Ok(storage)
+}

@@ -1,0 +1,335 @@
+//! The copying itself.
+//!
+//! Each worker takes the next batch, reads it, looks for zeros, waits for its turn and writes. So
+//! one worker reads while another writes, both cores are busy, and a batch stays in the cache of
+//! the core that read it. Without turns, batches are written in whatever order they are ready.
+
+use std::cell::Cell;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+
+use bytes::Bytes;
+use pollster::block_on;
+
+use super::detect::{Part, parts};
+use super::plan::{Batch, Census, Input, Piece, Plan, Zeros};
+use crate::error::Result;
+use crate::source::{BaseSource, Content};
+use crate::storage::IoBufMut;
+use crate::tool::lock;
+use crate::tool::progress::{Callback, Meter};
+
+/// Bytes of a buffer, unless zeros are searched in larger units.
+const BUFFER_LEN: u64 = 1 << 20;
+
+/// Most workers: memory is bounded by their buffers, and a target serialises its writers anyway.
+const MAX_WORKERS: usize = 8;
+
+/// Zeros written where the source has none stored.
+static ZEROS: [u8; BUFFER_LEN as usize] = [0; BUFFER_LEN as usize];
+
+/// Where data goes. Used by several threads at once.
+pub(super) trait Sink: Sync {
+    /// Writes `buf` at `offset` (bytes). May give up without an error once `stopped`.
+    fn write(&self, buf: Bytes, offset: u64, stopped: &dyn Fn() -> bool) -> Result<()>;
+
+    /// Makes a range read as zeros.
+    fn zero(&self, offset: u64, len: u64) -> Result<()>;
+}
+
+/// Copies all of `input` to `sink`, and gives the bytes of the disk, which a stream has not told
+/// beforehand.
+pub(super) fn copy(
+    input: Input<'_>,
+    sink: &dyn Sink,
+    zeros: Zeros,
+    out_of_order: bool,
+    callback: &mut Callback<'_>,
+) -> Result<u64> {
+    let job = Job {
+        plan: Mutex::new(Plan::new(input, zeros)),
+        source: match input {
+            Input::Disk(source) => Some(source),
+            Input::Stream(_) => None,
+        },
+        sink,
+        zeros,
+        turn: (!out_of_order).then(Turn::default),
+        meter: Meter::default(),
+    };
+    let mut census = job.source.map(|source| Census::new(source, zeros));
+    let (sender, receiver) = channel();
+    thread::scope(|scope| {
+        for _ in 0..workers(out_of_order) {
+            let sender = sender.clone();
+            let job = &job;
+            scope.spawn(move || {
+                let _sender = sender;
+                job.work();
+            });
+        }
+        drop(sender);
+        let total = Cell::new(census.as_ref().map(Census::total));
+        let mut count = || {
+            let more = census.as_mut().is_some_and(Census::step);
+            total.set(census.as_ref().map(Census::total));
+            more
+        };
+        job.meter.watch(&receiver, callback, &mut count, &|| total.get());
+    });
+    if !job.meter.is_stopped() {
+        let total = job.source.map(|_| job.meter.done());
+        job.meter.report(callback, total);
+    }
+    job.meter.outcome()?;
+    let plan = job.plan.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(plan.position())
+}
+
+fn workers(out_of_order: bool) -> usize {
+    let cores = thread::available_parallelism().map_or(2, usize::from);
+    // In order, one writes and the others have the next batches ready.
+    if out_of_order {
+        cores.clamp(2, MAX_WORKERS)
+    } else {
+        cores.clamp(2, 3)
+    }
+}
+
+struct Job<'a> {
+    plan: Mutex<Plan<'a>>,
+    source: Option<&'a dyn BaseSource>,
+    sink: &'a dyn Sink,
+    zeros: Zeros,
+    /// None: any order will do.
+    turn: Option<Turn>,
+    meter: Meter,
+}
+
+impl Job<'_> {
+    /// One worker, until nothing is left or somebody failed.
+    fn work(&self) {
+        let _alarm = Alarm(self);
+        if let Err(error) = self.copy_batches() {
+            self.meter.fail(error);
+        }
+        if self.meter.is_stopped() {
+            // It may have been this worker's turn.
+            self.wake();
+        }
+    }
+
+    fn copy_batches(&self) -> Result<()> {
+        let stopped = || self.meter.is_stopped();
+        let home = Home::new(BUFFER_LEN.max(self.zeros.unit().unwrap_or(0)));
+        while !stopped() {
+            let mut buf = home.take();
+            let Some(batch) = lock(&self.plan).next(&mut buf, &stopped)? else {
+                return Ok(());
+            };
+            if !batch.filled {
+                buf = self.read(&batch, buf)?;
+            }
+            let found = self.search(&batch, buf.as_slice());
+            let bytes = home.lend(buf);
+            match &self.turn {
+                None => self.write(&batch, &found, &bytes, &stopped)?,
+                Some(turn) => {
+                    if !turn.wait(batch.ticket, &stopped) {
+                        return Ok(());
+                    }
+                    self.write(&batch, &found, &bytes, &stopped)?;
+                    turn.pass();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&self, batch: &Batch, mut rest: IoBufMut) -> Result<IoBufMut> {
+        let source = self.source.expect("a stream fills the buffer in the plan");
+        let mut whole: Option<IoBufMut> = None;
+        for piece in data_of(batch) {
+            let behind = rest.split_off(piece.len as usize);
+            let filled = block_on(source.read(rest, piece.offset))?;
+            whole = Some(match whole {
+                None => filled,
+                Some(front) => front.join(filled),
+            });
+            rest = behind;
+        }
+        Ok(match whole {
+            None => rest,
+            Some(front) => front.join(rest),
+        })
+    }
+
+    /// The parts of every piece of data, one behind the other. Empty where nothing is searched.
+    fn search(&self, batch: &Batch, buf: &[u8]) -> Vec<Part> {
+        let Some(unit) = self.zeros.unit() else {
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        let mut at = 0;
+        for piece in data_of(batch) {
+            let end = at + piece.len as usize;
+            let parts = parts(&buf[at..end], piece.offset, unit);
+            found.extend(parts.into_iter().map(|part| Part {
+                range: at + part.range.start..at + part.range.end,
+                ..part
+            }));
+            at = end;
+        }
+        found
+    }
+
+    fn write(&self, batch: &Batch, found: &[Part], bytes: &Bytes, stopped: &dyn Fn() -> bool) -> Result<()> {
+        let mut at = 0;
+        let mut found = found.iter();
+        for piece in &batch.pieces {
+            if piece.content == Content::Zero {
+                self.write_hole(piece, stopped)?;
+                continue;
+            }
+            let end = at + piece.len as usize;
+            if self.zeros == Zeros::Write {
+                self.sink.write(bytes.slice(at..end), piece.offset, stopped)?;
+            }
+            let start = at;
+            while self.zeros != Zeros::Write && at < end {
+                let part = found.next().expect("the parts cover all data");
+                let offset = piece.offset + (at - start) as u64;
+                self.write_part(part, offset, bytes, stopped)?;
+                at = part.range.end;
+            }
+            at = end;
+            self.meter.add(piece.len);
+        }
+        Ok(())
+    }
+
+    fn write_part(&self, part: &Part, offset: u64, bytes: &Bytes, stopped: &dyn Fn() -> bool) -> Result<()> {
+        if !part.zero {
+            return self.sink.write(bytes.slice(part.range.clone()), offset, stopped);
+        }
+        match self.zeros {
+            Zeros::Make { .. } => self.sink.zero(offset, part.range.len() as u64),
+            Zeros::Skip { .. } | Zeros::Write => Ok(()),
+        }
+    }
+
+    /// A run that the source knows to be zeros, and that the plan did not skip.
+    fn write_hole(&self, piece: &Piece, stopped: &dyn Fn() -> bool) -> Result<()> {
+        if self.zeros != Zeros::Write {
+            return self.sink.zero(piece.offset, piece.len);
+        }
+        let mut done = 0;
+        while done < piece.len && !stopped() {
+            let len = BUFFER_LEN.min(piece.len - done);
+            let zeros = Bytes::from_static(&ZEROS[..len as usize]);
+            self.sink.write(zeros, piece.offset + done, stopped)?;
+            self.meter.add(len);
+            done += len;
+        }
+        Ok(())
+    }
+
+    fn wake(&self) {
+        if let Some(turn) = &self.turn {
+            turn.wake();
+        }
+    }
+}
+
+fn data_of(batch: &Batch) -> impl Iterator<Item = &Piece> {
+    let pieces = batch.pieces.iter();
+    pieces.filter(|piece| piece.content == Content::Data)
+}
+
+/// Wakes those that wait for a worker which panicked.
+struct Alarm<'a, 'j>(&'a Job<'j>);
+
+impl Drop for Alarm<'_, '_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.meter.stop();
+            self.0.wake();
+        }
+    }
+}
+
+/// Whose batch is written next.
+#[derive(Default)]
+struct Turn {
+    now: Mutex<u64>,
+    changed: Condvar,
+}
+
+impl Turn {
+    /// Waits for the turn of `ticket`; false if the job stopped meanwhile.
+    fn wait(&self, ticket: u64, stopped: &dyn Fn() -> bool) -> bool {
+        let now = lock(&self.now);
+        let waiting = |now: &mut u64| *now != ticket && !stopped();
+        let now = self.changed.wait_while(now, waiting);
+        drop(now.unwrap_or_else(PoisonError::into_inner));
+        !stopped()
+    }
+
+    fn pass(&self) {
+        *lock(&self.now) += 1;
+        self.changed.notify_all();
+    }
+
+    fn wake(&self) {
+        // With the lock: a waiter is either before its look at `stopped`, or asleep.
+        let _now = lock(&self.now);
+        self.changed.notify_all();
+    }
+}
+
+/// The buffer of one worker, which comes back when the last reader of its bytes is done.
+struct Home {
+    buf: Arc<Mutex<Option<IoBufMut>>>,
+    len: usize,
+}
+
+impl Home {
+    fn new(len: u64) -> Self {
+        Self {
+            buf: Arc::default(),
+            len: len as usize,
+        }
+    }
+
+    fn take(&self) -> IoBufMut {
+        let buf = lock(&self.buf).take();
+        buf.unwrap_or_else(|| IoBufMut::zeroed(self.len))
+    }
+
+    fn lend(&self, buf: IoBufMut) -> Bytes {
+        Bytes::from_owner(Lent {
+            buf: Some(buf),
+            home: Arc::clone(&self.buf),
+        })
+    }
+}
+
+/// A buffer on its way.
+struct Lent {
+    /// None only while it is dropped.
+    buf: Option<IoBufMut>,
+    home: Arc<Mutex<Option<IoBufMut>>>,
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        self.buf.as_ref().map_or(&[], IoBufMut::as_slice)
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        *lock(&self.home) = self.buf.take();
+    }
+}

@@ -1,0 +1,255 @@
+//! Targets: a raw file or device, or an FVD image.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use pollster::block_on;
+
+use super::created::Created;
+use super::pipeline::Sink;
+use super::plan::Zeros;
+use super::{Cache, ConvertRequest, Format};
+use crate::chain::{ChainOptions, open_image, open_source};
+use crate::error::{Error, Result};
+use crate::format::SECTOR;
+use crate::image::{CacheMode, CreateOptions, Image, OpenOptions, create, read_head};
+use crate::source::BaseSource;
+use crate::storage::{FileOptions, FileStorage, LockMode, Storage};
+
+/// Where a conversion writes, open.
+pub(super) enum Disk {
+    Raw(RawDisk),
+    Fvd(Box<Image<FileStorage>>),
+}
+
+/// A file or device that holds the bytes as they are.
+pub(super) struct RawDisk {
+    storage: FileStorage,
+    cache: Cache,
+    /// Bytes that an existing file may have written; None: it grows.
+    limit: Option<u64>,
+}
+
+/// A target ready to be written.
+pub(super) struct Opened {
+    pub(super) disk: Disk,
+    /// What is done about zeros.
+    pub(super) zeros: Zeros,
+}
+
+impl Opened {
+    /// Creates or opens the target at `path` for a disk of `size` bytes; None: it grows as
+    /// it is written, as only a raw one can.
+    pub(super) fn new(path: &Path, size: Option<u64>, request: &ConvertRequest, created: &mut Created) -> Result<Self> {
+        let cache = request.cache;
+        let (disk, is_blank, unit) = match request.format {
+            Format::Raw => {
+                let storage = open_raw(path, size, request, created)?;
+                let is_blank = storage.can_resize() && !request.no_create;
+                let mut disk = RawDisk::new(storage, cache);
+                if request.no_create {
+                    disk.limit = Some(block_on(disk.storage.len())?);
+                }
+                (Disk::Raw(disk), is_blank, 1)
+            }
+            Format::Fvd => {
+                let size = size.expect("an image is created with its size");
+                let image = open_fvd(path, size, request, created)?;
+                let has_base = image.base().is_some();
+                // Less than a block of zeros would be a copy-on-write.
+                let unit = if has_base { image.geometry().block_size } else { 1 };
+                let is_blank = !has_base && !request.no_create;
+                (Disk::Fvd(Box::new(image)), is_blank, unit)
+            }
+        };
+        let unit = request.sparse_size.next_multiple_of(unit);
+        let unit = unit.min(super::MAX_SPARSE_SIZE);
+        let zeros = match (request.sparse_size, is_blank) {
+            (0, _) => Zeros::Write,
+            (_, true) => Zeros::Skip { unit },
+            (_, false) => Zeros::Make { unit },
+        };
+        Ok(Self { disk, zeros })
+    }
+}
+
+impl Disk {
+    pub(super) fn sink(&self) -> &dyn Sink {
+        match self {
+            Self::Raw(disk) => disk,
+            Self::Fvd(image) => image.as_ref(),
+        }
+    }
+
+    /// Sets the length of a raw file that grew as it was written. `len`: bytes of the disk.
+    pub(super) fn set_len(&self, len: u64) -> Result<()> {
+        match self {
+            Self::Raw(disk) if disk.storage.can_resize() => block_on(disk.storage.set_len(len)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Everything durable as the cache mode says, an image marked clean.
+    pub(super) fn finish(&self) -> Result<()> {
+        match self {
+            Self::Raw(disk) if disk.cache == Cache::Unsafe => Ok(()),
+            Self::Raw(disk) => block_on(disk.storage.sync()),
+            Self::Fvd(image) => block_on(image.close()),
+        }
+    }
+
+    /// After a failure, leaves an existing image in as good a state as can be.
+    pub(super) fn abandon(&self) {
+        if let Self::Fvd(image) = self {
+            let _ = block_on(image.close());
+        }
+    }
+}
+
+impl RawDisk {
+    pub(super) fn new(storage: FileStorage, cache: Cache) -> Self {
+        Self {
+            storage,
+            cache,
+            limit: None,
+        }
+    }
+
+    pub(super) fn into_storage(self) -> FileStorage {
+        self.storage
+    }
+
+    fn check_limit(&self, end: u64) -> Result<()> {
+        match self.limit {
+            Some(limit) => check_room(self.storage.path(), limit, end),
+            None => Ok(()),
+        }
+    }
+
+    fn write_through(&self) -> Result<()> {
+        if self.cache.image() == CacheMode::Writethrough {
+            return block_on(self.storage.sync());
+        }
+        Ok(())
+    }
+}
+
+impl Sink for RawDisk {
+    fn write(&self, buf: Bytes, offset: u64, _stopped: &dyn Fn() -> bool) -> Result<()> {
+        self.check_limit(offset + buf.len() as u64)?;
+        self.storage.write_blocking(&buf, offset)?;
+        self.write_through()
+    }
+
+    fn zero(&self, offset: u64, len: u64) -> Result<()> {
+        self.check_limit(offset + len)?;
+        block_on(self.storage.write_zeroes(offset, len))?;
+        self.write_through()
+    }
+}
+
+impl Sink for Image<FileStorage> {
+    fn write(&self, buf: Bytes, offset: u64, _stopped: &dyn Fn() -> bool) -> Result<()> {
+        block_on(Image::write(self, buf, offset))
+    }
+
+    fn zero(&self, offset: u64, len: u64) -> Result<()> {
+        block_on(self.write_zeroes(offset, len))
+    }
+}
+
+fn open_raw(path: &Path, size: Option<u64>, request: &ConvertRequest, created: &mut Created) -> Result<FileStorage> {
+    let direct = request.cache.is_direct();
+    let storage = if request.no_create {
+        let options = FileOptions {
+            writable: true,
+            direct,
+            lock: LockMode::Exclusive,
+            no_follow: false,
+        };
+        FileStorage::open(path, &options)?
+    } else {
+        created.create(path, direct)?
+    };
+    let Some(size) = size else {
+        return Ok(storage);
+    };
+    if storage.can_resize() && !request.no_create {
+        block_on(storage.set_len(size))?;
+    } else {
+        check_room(path, block_on(storage.len())?, size)?;
+    }
+    Ok(storage)
+}
+
+fn check_room(path: &Path, len: u64, size: u64) -> Result<()> {
+    if len >= size {
+        return Ok(());
+    }
+    let message = format!("The target has {len} bytes, the source {size}");
+    Err(Error::invalid_argument(message).with_path(path))
+}
+
+fn chain_options(request: &ConvertRequest) -> ChainOptions {
+    ChainOptions {
+        writable: true,
+        cache: request.cache.image(),
+        direct: request.cache.is_direct(),
+        force_share: false,
+        gate: request.gate.clone(),
+    }
+}
+
+fn open_fvd(path: &Path, size: u64, request: &ConvertRequest, created: &mut Created) -> Result<Image<FileStorage>> {
+    let size = size.next_multiple_of(SECTOR);
+    if request.no_create {
+        let image = block_on(open_image(path, &chain_options(request)))?;
+        check_room(path, image.size(), size)?;
+        return Ok(image);
+    }
+    let mut options: CreateOptions = request.create.clone();
+    options.layout.virtual_size = size;
+    let base = open_base(path, &options, request)?;
+    options.layout.base_size = base.as_ref().map(|base| base.len());
+    // Before an existing file is emptied.
+    options.header().map_err(|error| error.with_path(path))?;
+    let direct = request.cache.is_direct();
+    let file = created.create(path, direct)?;
+    let data = if options.data_file.is_empty() {
+        None
+    } else {
+        let path = directory_of(path).join(&options.data_file);
+        Some(created.create(&path, direct)?)
+    };
+    block_on(async {
+        create(&file, data.as_ref(), &options, base.as_deref()).await?;
+        let head = read_head(&file).await?;
+        let open = OpenOptions {
+            writable: true,
+            cache: request.cache.image(),
+        };
+        let image = Image::open(file, head, data, base, open).await?;
+        if image.geometry().table.is_none() && image.data().can_resize() {
+            // Whole from the start, whatever is skipped: a separate data file is a raw disk.
+            let len = image.geometry().data_offset + image.size();
+            image.data().set_len(len).await?;
+        }
+        Ok(image)
+    })
+}
+
+/// The base that the user named for the new image.
+fn open_base(image: &Path, options: &CreateOptions, request: &ConvertRequest) -> Result<Option<Box<dyn BaseSource>>> {
+    if options.base_img.is_empty() {
+        return Ok(None);
+    }
+    let path = directory_of(image).join(&options.base_img);
+    let format = Some(options.base_img_fmt.as_str()).filter(|format| !format.is_empty());
+    block_on(open_source(&path, format, &chain_options(request))).map(Some)
+}
+
+/// Names in an image start here.
+pub(super) fn directory_of(path: &Path) -> PathBuf {
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
+    parent.unwrap_or(Path::new(".")).to_owned()
+}

@@ -1,0 +1,100 @@
+//! Map: which layer of a disk holds what.
+
+use crate::error::Result;
+use crate::format::SECTOR;
+use crate::source::{BaseSource, Content, Location};
+
+/// A range of a disk with the same attributes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MapEntry {
+    /// Bytes from the start of the disk.
+    pub start: u64,
+    /// Bytes, at least 1.
+    pub length: u64,
+    /// The layer it comes from: 0 the disk itself, 1 its base, and so on.
+    pub depth: u32,
+    /// Whether a layer holds it.
+    pub present: bool,
+    /// Whether it is known to read as zeros.
+    pub zero: bool,
+    /// Whether it may hold data.
+    pub data: bool,
+    /// Where its bytes lie, as they are, in a file.
+    pub location: Option<Location>,
+}
+
+impl MapEntry {
+    fn end(&self) -> u64 {
+        self.start + self.length
+    }
+
+    /// Whether `next`, which starts where this ends, has the same attributes and lies behind it.
+    fn continues_with(&self, next: &Self) -> bool {
+        let same = |entry: &Self| (entry.depth, entry.present, entry.zero, entry.data);
+        let contiguous = match (&self.location, &next.location) {
+            (None, None) => true,
+            (Some(a), Some(b)) => a.path == b.path && a.offset + self.length == b.offset,
+            _ => false,
+        };
+        same(self) == same(next) && contiguous
+    }
+}
+
+/// Calls `each` for the ranges of the disk from `start`, `len` bytes or up to the end, in order;
+/// neighbours are merged where attributes and location allow.
+///
+/// The disk ends with a whole sector, as QEMU sees it: what a source that ends within one lacks is
+/// zeros. A `start` behind the end gives nothing.
+pub async fn map(source: &dyn BaseSource, start: u64, len: Option<u64>, mut each: impl FnMut(MapEntry)) -> Result<()> {
+    let disk_end = source.len().next_multiple_of(SECTOR);
+    let end = len.map_or(disk_end, |len| start.saturating_add(len).min(disk_end));
+    let mut pending: Option<MapEntry> = None;
+    let mut at = start;
+    while at < end {
+        let entry = if at < source.len() {
+            let len = end.min(source.len()) - at;
+            let run = source.status(at, len).await?;
+            MapEntry {
+                start: at,
+                length: run.len.min(len),
+                depth: run.depth,
+                present: run.present,
+                zero: run.content == Content::Zero,
+                data: run.content == Content::Data,
+                location: run.location,
+            }
+        } else {
+            behind_the_end(source, at, end)
+        };
+        at = entry.end();
+        match &mut pending {
+            Some(last) if last.continues_with(&entry) => last.length += entry.length,
+            last => {
+                if let Some(finished) = last.replace(entry) {
+                    each(finished);
+                }
+            }
+        }
+    }
+    if let Some(last) = pending {
+        each(last);
+    }
+    Ok(())
+}
+
+/// The rest of the last sector of a raw disk, which is the file, lies behind the end of the file.
+fn behind_the_end(source: &dyn BaseSource, start: u64, end: u64) -> MapEntry {
+    let is_raw = source.format() == "raw";
+    MapEntry {
+        start,
+        length: end - start,
+        depth: 0,
+        present: is_raw,
+        zero: true,
+        data: false,
+        location: is_raw.then(|| Location {
+            path: source.path().to_owned(),
+            offset: start,
+        }),
+    }
+}
