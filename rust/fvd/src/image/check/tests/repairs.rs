@@ -303,3 +303,21 @@ fn a_clean_image_is_not_written() {
     assert_clean(&recorded.check(Repair::All).expect("checks"));
     assert!(log.lock().expect("not poisoned").ops.is_empty());
 }
+
+#[test]
+fn metadata_that_cannot_be_read_is_counted_and_stops_a_repair() {
+    let sample = sample(Kind {
+        based: true,
+        ..Kind::default()
+    });
+    sample.leak(3);
+    let (recorded, log) = disk::record(&sample);
+    let bitmap = sample.geometry().bitmap.expect("a base");
+    log.lock().expect("not poisoned").unreadable = Some(bitmap.offset + 700);
+    let report = recorded.check(Repair::None).expect("checks the rest");
+    assert_eq!((report.check_errors, report.leaks), (1, 1));
+    assert_eq!(report.counts[&FindingKind::Unreadable], 1);
+    let error = recorded.check(Repair::All).expect_err("unreadable");
+    assert_eq!(error.kind(), ErrorKind::Io);
+    assert!(log.lock().expect("not poisoned").ops.is_empty());
+}
