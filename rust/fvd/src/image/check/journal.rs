@@ -175,16 +175,23 @@ fn outside(record: &Record, geometry: &Geometry) -> Option<String> {
         }
         Record::Bitmap(record) => {
             let end = record.first_sector.saturating_add(u64::from(record.sectors));
+            // The original's records speak of whole writes, also where those lie behind the base.
             let limit = match geometry.bitmap {
-                Some(_) => geometry.blocks.saturating_mul(geometry.block_size) / SECTOR,
+                Some(_) => disk_end(geometry) / SECTOR,
                 None => 0,
             };
             (end > limit && record.sectors > 0).then(|| {
                 format!(
-                    "a record of disk sectors {}..{end}, the bitmap ends at {limit}",
+                    "a record of disk sectors {}..{end}, the disk ends at {limit}",
                     record.first_sector
                 )
             })
         }
     }
+}
+
+/// Where the disk ends, or its last block that has a bit, bytes.
+fn disk_end(geometry: &Geometry) -> u64 {
+    let blocks_end = geometry.blocks.saturating_mul(geometry.block_size);
+    geometry.virtual_size.max(blocks_end)
 }
