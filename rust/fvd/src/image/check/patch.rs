@@ -25,14 +25,18 @@ pub(super) async fn write_entries<S: Storage>(file: &S, region: Region, entries:
 }
 
 /// Makes a range of entries "not allocated".
-pub(super) async fn clear_entries<S: Storage>(file: &S, region: Region, entries: Range<u64>) -> Result<()> {
-    let mut at = entries.start * table::ENTRY_SIZE;
-    let end = entries.end * table::ENTRY_SIZE;
-    let fill = Bytes::from(vec![0xFF; STEP.min(end - at) as usize]);
+pub(super) async fn clear_entries<S: Storage>(
+    file: &S,
+    region: Region,
+    range: Range<u64>,
+) -> Result<()> {
+    let mut at = range.start * table::ENTRY_SIZE;
+    let end = range.end * table::ENTRY_SIZE;
+    let ones = Bytes::from(vec![0xFF; STEP.min(end - at) as usize]);
     while at < end {
-        let part = fill.slice(..(end - at).min(STEP) as usize);
-        let len = part.len() as u64;
-        file.write(part, region.offset + at).await?;
+        let piece = ones.slice(..(end - at).min(STEP) as usize);
+        let len = piece.len() as u64;
+        file.write(piece, region.offset + at).await?;
         at += len;
     }
     Ok(())
