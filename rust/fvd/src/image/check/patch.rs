@@ -25,11 +25,7 @@ pub(super) async fn write_entries<S: Storage>(file: &S, region: Region, entries:
 }
 
 /// Makes a range of entries "not allocated".
-pub(super) async fn clear_entries<S: Storage>(
-    file: &S,
-    region: Region,
-    range: Range<u64>,
-) -> Result<()> {
+pub(super) async fn clear_entries<S: Storage>(file: &S, region: Region, range: Range<u64>) -> Result<()> {
     let mut at = range.start * table::ENTRY_SIZE;
     let end = range.end * table::ENTRY_SIZE;
     let ones = Bytes::from(vec![0xFF; STEP.min(end - at) as usize]);
