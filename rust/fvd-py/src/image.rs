@@ -1,5 +1,6 @@
 //! `open` and `Image`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -108,10 +109,8 @@ impl Image {
 
     /// The path as it was given.
     #[getter]
-    fn path(&self) -> PyResult<String> {
-        let path = self.path.to_str();
-        let path = path.map(str::to_owned);
-        Ok(path.unwrap_or_else(|| self.path.to_string_lossy().into_owned()))
+    fn path(&self) -> OsString {
+        self.path.as_os_str().to_owned()
     }
 
     /// Whether the image was opened for writing.
@@ -209,7 +208,8 @@ impl Image {
     fn __repr__(&self) -> String {
         let mode = if self.writable { "r+" } else { "r" };
         let state = if self.closed() { ", closed" } else { "" };
-        format!("<fvd.Image {:?}, mode {mode:?}, {} bytes{state}>", self.path, self.size)
+        let path = self.path.display();
+        format!("<fvd.Image '{path}', mode '{mode}', {} bytes{state}>", self.size)
     }
 }
 
