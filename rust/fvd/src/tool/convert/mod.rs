@@ -4,6 +4,7 @@ mod created;
 mod detect;
 mod pipeline;
 mod plan;
+mod queue;
 mod request;
 mod same_file;
 mod stream;
