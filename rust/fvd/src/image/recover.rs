@@ -39,9 +39,9 @@ impl<'a, S: Storage> JournalReader<'a, S> {
             return Ok(Some(Vec::new()));
         }
         let len = rest.min(READ_STEP);
-        let buf = self.file.read(IoBufMut::zeroed(len as usize), offset).await?;
         let first = self.at / SECTOR;
         self.at += len;
+        let buf = self.file.read(IoBufMut::zeroed(len as usize), offset).await?;
         let (sectors, _) = buf.as_slice().as_chunks::<{ SECTOR as usize }>();
         let decode = |(number, sector)| journal::decode_sector(sector).into_iter().map(move |r| (number, r));
         Ok(Some((first..).zip(sectors).flat_map(decode).collect()))
@@ -91,7 +91,8 @@ impl<S: Storage> Image<S> {
         table.load(&self.file, &chunks).await?;
         for (chunk, entry) in chunks.zip(&record.entries) {
             // A record of an earlier lap may hold "not allocated" for a chunk that is, by now.
-            if let Some(number) = entry.number() {
+            // A number that no file can hold points outside, and is ignored as the format says.
+            if let Some(number) = entry.number().filter(|&number| table.can_be(number)) {
                 table.set(chunk, number);
                 self.volatile().pending.add_chunk(chunk);
             }

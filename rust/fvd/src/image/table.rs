@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::words::{PAGE_WORDS, Words};
 use crate::error::{Error, Result};
+use crate::format::table::MAX_CHUNK_NUMBER;
 use crate::format::{Entry, Geometry, Region};
 use crate::storage::Storage;
 
@@ -23,7 +24,7 @@ impl Table {
             words: Words::new(region),
             chunk_size: geometry.chunk_size,
             chunks: geometry.chunks,
-            number_limit: room / geometry.chunk_size,
+            number_limit: (room / geometry.chunk_size).min(u64::from(MAX_CHUNK_NUMBER) + 1),
         }
     }
 
@@ -54,11 +55,16 @@ impl Table {
         // Acquire: pairs with `set`.
         let entry = Entry::from_disk(self.words.word(chunk).load(Ordering::Acquire));
         match entry.number() {
-            Some(number) if u64::from(number) >= self.number_limit => Err(Error::invalid_image(format!(
+            Some(number) if !self.can_be(number) => Err(Error::invalid_image(format!(
                 "table: entry {chunk} names storage chunk {number}, which no file can hold; see fvd check"
             ))),
             number => Ok(number),
         }
+    }
+
+    /// Whether `number` can be a storage chunk.
+    pub(super) fn can_be(&self, number: u32) -> bool {
+        u64::from(number) < self.number_limit
     }
 
     /// Records where `chunk` lies.
