@@ -17,6 +17,7 @@ mod flush;
 pub mod info;
 mod map;
 mod open;
+mod patch;
 mod pending;
 mod publish;
 mod range_lock;

@@ -55,23 +55,16 @@ impl Table {
         // Acquire: pairs with `set`.
         let entry = Entry::from_disk(self.words.word(chunk).load(Ordering::Acquire));
         match entry.number() {
-            Some(number) if !self.can_be(number) => Err(Error::invalid_image(format!(
+            Some(number) if u64::from(number) >= self.number_limit => Err(Error::invalid_image(format!(
                 "table: entry {chunk} names storage chunk {number}, which no file can hold; see fvd check"
             ))),
             number => Ok(number),
         }
     }
 
-    /// Whether `number` can be a storage chunk.
-    pub(super) fn can_be(&self, number: u32) -> bool {
-        u64::from(number) < self.number_limit
-    }
-
     /// Records where `chunk` lies.
-    pub(super) fn set(&self, chunk: u64, number: u32) {
-        self.words
-            .word(chunk)
-            .store(Entry::allocated(number).raw(), Ordering::Release);
+    pub(super) fn set(&self, chunk: u64, entry: Entry) {
+        self.words.word(chunk).store(entry.raw(), Ordering::Release);
     }
 
     /// First chunk of the range that is allocated, or its end.

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::error::Result;
 use crate::format::{PAGE, Region};
@@ -23,6 +23,8 @@ type Segment = Box<[AtomicU32]>;
 pub(super) struct Words {
     region: Region,
     segments: Box<[OnceLock<Segment>]>,
+    /// How many of them are loaded.
+    loaded: AtomicU64,
 }
 
 impl Words {
@@ -32,7 +34,13 @@ impl Words {
         Self {
             region,
             segments: (0..count).map(|_| OnceLock::new()).collect(),
+            loaded: AtomicU64::new(0),
         }
+    }
+
+    /// Bytes that are in memory.
+    pub(super) fn loaded(&self) -> u64 {
+        self.loaded.load(Ordering::Relaxed) * SEGMENT_WORDS * 4
     }
 
     /// Whether every word of the (non-empty) range is in memory.
@@ -76,7 +84,9 @@ impl Words {
         for (slot, bytes) in self.segments[first as usize..].iter().zip(pieces) {
             let (words, _) = bytes.as_chunks::<4>();
             let segment = words.iter().map(|w| AtomicU32::new(u32::from_le_bytes(*w))).collect();
-            let _ = slot.set(segment);
+            if slot.set(segment).is_ok() {
+                self.loaded.fetch_add(1, Ordering::Relaxed);
+            }
         }
         Ok(())
     }

@@ -29,10 +29,8 @@
 
 mod findings;
 mod journal;
-mod patch;
 mod relocate;
 mod repair;
-mod replay;
 mod scan;
 mod set;
 mod table;
