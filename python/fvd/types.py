@@ -109,6 +109,8 @@ class CreateResult(TypedDict):
     size: int
     options: dict[str, OptionValue]
     """As used, defaults filled in, in the order to show them; base and its format included."""
+    needs_trust: list[str]
+    """Directories of files it names that must be trusted (`trust=`, `--trust`) before it can be opened."""
 
 
 class ConvertResult(TypedDict):

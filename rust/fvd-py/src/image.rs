@@ -13,7 +13,7 @@ use pyo3::exceptions::{PyResourceWarning, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
-use crate::arguments::{Cache, blocking, gate};
+use crate::arguments::{Cache, Size, blocking, gate};
 use crate::buffer::{Buffer, LentMut, new_bytes};
 use crate::{exit, extents, info};
 
@@ -128,7 +128,8 @@ impl Image {
     /// Reads `count` bytes from `offset` (bytes, any alignment).
     ///
     /// `ValueError` if a byte lies beyond the end of the disk.
-    fn pread<'py>(&self, py: Python<'py>, count: u64, offset: u64) -> PyResult<Bound<'py, PyBytes>> {
+    fn pread<'py>(&self, py: Python<'py>, count: Size, offset: Size) -> PyResult<Bound<'py, PyBytes>> {
+        let (Size(count), Size(offset)) = (count, offset);
         self.check_range(count, offset)?;
         let (object, memory) = new_bytes(py, count as usize)?;
         self.fill(py, &memory, offset)?;
@@ -139,7 +140,8 @@ impl Image {
     /// returns its length in bytes.
     ///
     /// `ValueError` if a byte lies beyond the end of the disk.
-    fn readinto(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>, offset: u64) -> PyResult<usize> {
+    fn readinto(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>, offset: Size) -> PyResult<usize> {
+        let Size(offset) = offset;
         let buffer = Buffer::get(buffer)?;
         self.fill(py, &buffer.lend_mut()?, offset)?;
         Ok(buffer.len())
@@ -149,7 +151,8 @@ impl Image {
     /// and returns its length in bytes. Durable after the next `flush`.
     ///
     /// `ValueError` if a byte lies beyond the end of the disk.
-    fn pwrite(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>, offset: u64) -> PyResult<usize> {
+    fn pwrite(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>, offset: Size) -> PyResult<usize> {
+        let Size(offset) = offset;
         let buffer = Buffer::get(buffer)?;
         let bytes = buffer.lend();
         blocking(py, || self.open.with(|engine| block_on(engine.write(bytes, offset))))?;
@@ -158,7 +161,8 @@ impl Image {
 
     /// Makes `count` bytes from `offset` (bytes, any alignment) read as zeros, freeing their
     /// space where the storage can.
-    fn zero(&self, py: Python<'_>, count: u64, offset: u64) -> PyResult<()> {
+    fn zero(&self, py: Python<'_>, count: Size, offset: Size) -> PyResult<()> {
+        let (Size(count), Size(offset)) = (count, offset);
         blocking(py, || {
             self.open.with(|engine| block_on(engine.write_zeroes(offset, count)))
         })
