@@ -17,7 +17,7 @@ pub(crate) fn blocking<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T,
     py.detach(work).map_err(|error| raise(&error))
 }
 
-/// A number of bytes, or an offset in bytes. Misuse, a negative one included, is a ValueError.
+/// A number of bytes, or an offset in bytes. Misuse, a negative one included, is a `ValueError`.
 pub(crate) struct Size(pub(crate) u64);
 
 impl<'py> FromPyObject<'_, 'py> for Size {
