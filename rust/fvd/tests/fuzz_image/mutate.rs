@@ -236,7 +236,7 @@ fn names(rng: &mut Rng, file: &mut [u8]) {
 fn length(rng: &mut Rng, len: u64) -> u64 {
     match rng.u32(..4) {
         0 => rng.u64(..=len),
-        1 => len / 512 * 512 - rng.u64(..len / 512) * 512,
+        1 => rng.u64(..=len / 512) * 512,
         2 => len + number(rng) % (1 << 20),
         _ => len + number(rng) % (1 << 60),
     }
