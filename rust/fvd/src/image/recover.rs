@@ -109,8 +109,8 @@ impl<S: Storage> Image<S> {
         table.load(&self.file, &chunks).await?;
         for (chunk, entry) in chunks.zip(&record.entries) {
             // A record of an earlier lap may hold "not allocated" for a chunk that is, by now.
-            if let Some(number) = entry.number() {
-                table.set(chunk, number);
+            if entry.number().is_some() {
+                table.replay(chunk, *entry);
                 self.volatile().pending.add_chunk(chunk);
             }
         }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::words::{PAGE_WORDS, Words};
 use crate::error::{Error, Result};
+use crate::format::table::MAX_CHUNK_NUMBER;
 use crate::format::{Entry, Geometry, Region};
 use crate::storage::Storage;
 
@@ -12,7 +13,7 @@ pub(super) struct Table {
     words: Words,
     chunk_size: u64,
     chunks: u64,
-    /// Storage chunks from this number on would lie beyond any possible file.
+    /// Storage chunks from this number on would lie beyond any possible file, or have no number.
     number_limit: u64,
 }
 
@@ -23,7 +24,7 @@ impl Table {
             words: Words::new(region),
             chunk_size: geometry.chunk_size,
             chunks: geometry.chunks,
-            number_limit: room / geometry.chunk_size,
+            number_limit: (room / geometry.chunk_size).min(u64::from(MAX_CHUNK_NUMBER) + 1),
         }
     }
 
@@ -66,9 +67,12 @@ impl Table {
 
     /// Records where `chunk` lies.
     pub(super) fn set(&self, chunk: u64, number: u32) {
-        self.words
-            .word(chunk)
-            .store(Entry::allocated(number).raw(), Ordering::Release);
+        self.replay(chunk, Entry::allocated(number));
+    }
+
+    /// Takes over an entry of the journal, whatever it says: who needs it finds out.
+    pub(super) fn replay(&self, chunk: u64, entry: Entry) {
+        self.words.word(chunk).store(entry.raw(), Ordering::Release);
     }
 
     /// First chunk of the range that is allocated, or its end.

@@ -47,12 +47,3 @@ fn fuzzing_starts_from_images_that_are_sound() {
         treat::assert_sound(&sample);
     }
 }
-
-/// Seeds that once failed, each with what it was about.
-#[test]
-fn fuzz_findings_stay_fixed() {
-    let samples = samples();
-    for seed in [0] {
-        one(&mut Rng::with_seed(seed), &samples);
-    }
-}

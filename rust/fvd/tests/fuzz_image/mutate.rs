@@ -106,7 +106,7 @@ fn number(rng: &mut Rng) -> u64 {
         3 => power,
         4 => power - 1,
         5 => power.wrapping_add(512),
-        6 => 1 << 31,
+        6 => (1 << 31) - rng.u64(..3),
         7 => rng.u64(..64) * 4096,
         8 => rng.u64(..512) * 512,
         _ => rng.u64(..),
@@ -185,7 +185,14 @@ fn journal(rng: &mut Rng, file: &mut [u8], (offset, size): (usize, usize)) {
             for word in [0xB4E6_F7AC, first, count] {
                 record.extend(u32::to_le_bytes(word));
             }
-            record.extend((0..count).flat_map(|_| rng.u32(..60).to_le_bytes()));
+            for _ in 0..count {
+                let entry = if rng.u32(..8) == 0 {
+                    number(rng) as u32
+                } else {
+                    rng.u32(..60)
+                };
+                record.extend(entry.to_le_bytes());
+            }
             record.truncate(512);
             put(file, sector, &record);
         }

@@ -27,9 +27,6 @@ pub(crate) fn fuzz(iterations: u64, run: impl Fn(&mut Rng)) {
         let iteration = AssertUnwindSafe(|| run(&mut Rng::with_seed(seed)));
         if let Err(panic) = catch_unwind(iteration) {
             eprintln!("{}", replay(seed));
-            if env::var("KEEPON").is_ok() {
-                continue;
-            }
             resume_unwind(panic);
         }
     }
