@@ -2,15 +2,11 @@
 //!
 //! Deterministic: `FVD_FUZZ_SEED` replays a failure, `FVD_FUZZ_ITERATIONS` says how long to run.
 
-use std::env;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+mod seeds;
 
 use fastrand::Rng;
 use fvd::format::journal::{self, decode_sector, encode_sector};
 use fvd::format::{BitmapRecord, Entry, Geometry, HEADER_SIZE, Header, Layout, LayoutOptions, Record, TableRecord};
-
-const DEFAULT_SEED: u64 = 0xF0D;
-const DEFAULT_ITERATIONS: u64 = 20_000;
 
 /// Offsets of the fields that decide where regions lie and how large they are, with their lengths.
 const SIZE_FIELDS: [(usize, usize); 13] = [
@@ -29,22 +25,9 @@ const SIZE_FIELDS: [(usize, usize); 13] = [
     (28, 1),
 ];
 
-/// Calls `run` once an iteration, each with a seed of its own; names the seed that fails.
+/// Calls `run` once an iteration.
 fn fuzz(run: impl Fn(&mut Rng)) {
-    let number = |name, default| match env::var(name) {
-        Ok(text) => text
-            .parse()
-            .unwrap_or_else(|_| panic!("{name} is {text}, not a number")),
-        Err(_) => default,
-    };
-    let first = number("FVD_FUZZ_SEED", DEFAULT_SEED);
-    for seed in (first..).take(number("FVD_FUZZ_ITERATIONS", DEFAULT_ITERATIONS) as usize) {
-        let iteration = AssertUnwindSafe(|| run(&mut Rng::with_seed(seed)));
-        if let Err(panic) = catch_unwind(iteration) {
-            eprintln!("replay with FVD_FUZZ_SEED={seed} FVD_FUZZ_ITERATIONS=1");
-            resume_unwind(panic);
-        }
-    }
+    seeds::fuzz(20_000, run);
 }
 
 /// A number as likely to be 0, the largest, or next to a power of two as any other.

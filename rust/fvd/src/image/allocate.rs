@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 
 use super::Image;
+use super::scan::EntryRuns;
 use super::table::Table;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::table::MAX_CHUNK_NUMBER;
@@ -92,13 +93,7 @@ impl<S: Storage> Image<S> {
 
     /// Finds the highest number in use and cuts a file behind it.
     async fn scan(&self, table: &Table) -> Result<Frontier> {
-        table.load(&self.file, &(0..table.chunks())).await?;
-        let mut next = 0;
-        for chunk in 0..table.chunks() {
-            if let Some(number) = table.get(chunk)? {
-                next = next.max(number + 1);
-            }
-        }
+        let next = self.first_unused(table).await?;
         let used = self.chunk_offset(table, next);
         let mut file_len = self.data().len().await?;
         if self.data().can_resize() && file_len > used {
@@ -106,6 +101,31 @@ impl<S: Storage> Image<S> {
             file_len = used;
         }
         Ok(Frontier { next, file_len })
+    }
+
+    /// One more than the highest number in use. Entries that are not in memory are only passed
+    /// through: a table can have billions of them. None of them changes meanwhile, because nobody
+    /// gets a storage chunk before this ends.
+    async fn first_unused(&self, table: &Table) -> Result<u32> {
+        let words = table.words();
+        let mut next = 0;
+        let mut chunk = 0;
+        while chunk < table.chunks() {
+            let (in_memory, end) = words.memory_run(chunk, table.chunks());
+            if in_memory {
+                for chunk in chunk..end {
+                    next = next.max(table.get(chunk)?.map_or(0, |number| number + 1));
+                }
+            } else {
+                let mut runs = EntryRuns::new(&self.file, words.region(), chunk, end, &[]);
+                while let Some(run) = runs.next().await? {
+                    let number = table.checked(run.first, run.entry)?;
+                    next = next.max(number.map_or(0, |number| number + 1));
+                }
+            }
+            chunk = end;
+        }
+        Ok(next)
     }
 
     /// Extends the file by the grow unit, or by one chunk where there is no room for more.

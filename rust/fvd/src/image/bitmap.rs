@@ -57,6 +57,11 @@ impl Bitmap {
         blocks.is_empty() || self.words.is_loaded(&Self::words_of(blocks))
     }
 
+    /// Bytes of memory that setting the bits of the (not empty) blocks would add.
+    pub(super) fn missing_bytes(&self, blocks: &Range<u64>) -> u64 {
+        self.words.missing_bytes(&Self::words_of(blocks))
+    }
+
     pub(super) async fn load<S: Storage>(&self, storage: &S, blocks: &Range<u64>) -> Result<()> {
         self.words.load(storage, Self::words_of(blocks)).await
     }
@@ -66,6 +71,11 @@ impl Bitmap {
         let local = self.bits(blocks.start) & 1 == 1;
         let mut block = blocks.start;
         while block < blocks.end {
+            let word = block / WORD_BITS;
+            if !local && let Some(end) = self.words.hole_end(word) {
+                block = end * WORD_BITS;
+                continue;
+            }
             let bits = self.bits(block);
             let same = if local {
                 bits.trailing_ones()
@@ -84,8 +94,7 @@ impl Bitmap {
 
     /// The bits of the word from `block` up, that of `block` lowest.
     fn bits(&self, block: u64) -> u32 {
-        // Acquire: whoever sees a bit sees the table entries published before it.
-        self.words.word(block / WORD_BITS).load(Ordering::Acquire) >> (block % WORD_BITS)
+        self.words.get(block / WORD_BITS) >> (block % WORD_BITS)
     }
 
     pub(super) fn all_local(&self, blocks: &Range<u64>) -> bool {

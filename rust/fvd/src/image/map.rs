@@ -52,6 +52,24 @@ impl<S: Storage> Image<S> {
         Ok(())
     }
 
+    /// The end of the part of `start..end` (bytes, not empty) whose metadata is looked up at once:
+    /// however large the range is, a few MiB. Whole blocks, unless `end` cuts the last one.
+    pub(super) fn lookup_end(&self, start: u64, end: u64) -> u64 {
+        const CHUNKS: u64 = 1 << 18;
+        const BLOCKS: u64 = 1 << 23;
+        let chunk_size = self.table.as_ref().map(Table::chunk_size);
+        let mut stop = chunk_size.map_or(end, |size| (start / size + CHUNKS).saturating_mul(size).min(end));
+        if let Some(bitmap) = self.bitmap.as_ref().filter(|bitmap| start < bitmap.base_size()) {
+            let size = bitmap.block_size();
+            let first = start / size;
+            let blocks = (stop / size).clamp(first + 1, first + BLOCKS);
+            if stop < end || stop > blocks.saturating_mul(size) {
+                stop = blocks.saturating_mul(size).min(end);
+            }
+        }
+        stop
+    }
+
     /// `offset..end` (bytes) widened to whole blocks where it lies in the region of the base.
     pub(super) fn widen(&self, offset: u64, end: u64) -> (u64, u64) {
         let Some(bitmap) = &self.bitmap else {

@@ -23,6 +23,7 @@ mod publish;
 mod range_lock;
 mod read;
 mod recover;
+mod scan;
 mod source;
 mod table;
 mod words;

@@ -2,6 +2,7 @@
 
 use super::{Extent, Image, Mapping};
 use crate::error::Result;
+use crate::source::Content;
 use crate::storage::{IoBufMut, Storage};
 
 impl<S: Storage> Image<S> {
@@ -42,6 +43,14 @@ impl<S: Storage> Image<S> {
             }
             Mapping::Base => self.read_base(buf, extent.start).await,
         }
+    }
+
+    /// What the base image holds at `offset`, and for how many of `len` bytes.
+    pub(super) async fn base_status(&self, offset: u64, len: u64) -> Result<(Content, u64)> {
+        let base = self.base.as_ref();
+        let base = base.expect("an image whose bitmap is in use was opened with its base");
+        let run = base.status(offset, len).await?;
+        Ok((run.content, run.len.min(len)))
     }
 
     /// Fills `buf` from the base image.

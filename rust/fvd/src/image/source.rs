@@ -29,9 +29,6 @@ impl<S: Storage> BaseSource for Image<S> {
     }
 }
 
-/// Metadata is looked up for so many bytes at once at most: an answer, not a scan of the disk.
-const LOOKUP: u64 = 1 << 38;
-
 impl<S: Storage> Image<S> {
     async fn read_with_zeros_behind(&self, mut buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
         let inside = self.size().saturating_sub(offset).min(buf.len() as u64);
@@ -49,10 +46,8 @@ impl<S: Storage> Image<S> {
         if offset >= self.size() {
             return Ok(Run::zeros(len));
         }
-        let end = self
-            .size()
-            .min(offset.saturating_add(len))
-            .min(offset.saturating_add(LOOKUP));
+        // An answer, not a scan of the disk.
+        let end = self.lookup_end(offset, self.size().min(offset.saturating_add(len)));
         self.load(offset, end).await?;
         let extent = self.extent(offset, end)?;
         match extent.mapping {

@@ -13,7 +13,7 @@ pub(super) struct Table {
     words: Words,
     chunk_size: u64,
     chunks: u64,
-    /// Storage chunks from this number on would lie beyond any possible file.
+    /// Storage chunks from this number on would lie beyond any possible file, or have no number.
     number_limit: u64,
 }
 
@@ -52,8 +52,11 @@ impl Table {
 
     /// Storage chunk of `chunk`. Fails where the number cannot be one (a corrupt image).
     pub(super) fn get(&self, chunk: u64) -> Result<Option<u32>> {
-        // Acquire: pairs with `set`.
-        let entry = Entry::from_disk(self.words.word(chunk).load(Ordering::Acquire));
+        self.checked(chunk, Entry::from_disk(self.words.get(chunk)))
+    }
+
+    /// The storage chunk that the entry of `chunk` names. Fails where the number cannot be one.
+    pub(super) fn checked(&self, chunk: u64, entry: Entry) -> Result<Option<u32>> {
         match entry.number() {
             Some(number) if u64::from(number) >= self.number_limit => Err(Error::invalid_image(format!(
                 "table: entry {chunk} names storage chunk {number}, which no file can hold; see fvd check"
@@ -73,7 +76,7 @@ impl Table {
         let end = chunks.end;
         chunks
             .into_iter()
-            .find(|&c| self.words.word(c).load(Ordering::Acquire) != unallocated)
+            .find(|&c| self.words.get(c) != unallocated)
             .unwrap_or(end)
     }
 

@@ -2,55 +2,102 @@
 //!
 //! A disk of 16 TiB has a table of 64 MiB; loading a segment when it is first needed makes
 //! opening such an image as quick as any. Once loaded, a segment stays, and memory is the truth.
+//! A segment that lies in a hole of the file takes no memory until a word of it changes: the size
+//! of a region says nothing about what an image costs.
 
 use std::ops::Range;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::error::Result;
 use crate::format::{PAGE, Region};
-use crate::storage::{IoBufMut, Storage};
+use crate::storage::{Allocation, IoBufMut, Storage};
 
 /// Words per page of metadata.
 pub(super) const PAGE_WORDS: u64 = PAGE / 4;
 /// Words per segment: 64 KiB, what one read of a cold segment costs.
 const SEGMENT_WORDS: u64 = 16 * PAGE_WORDS;
+const SEGMENT_SIZE: u64 = SEGMENT_WORDS * 4;
 /// Segments read at once at most, so that a scan of a large region needs few system calls.
 const READ_SEGMENTS: u64 = 16;
 
-type Segment = Box<[AtomicU32]>;
+#[derive(Default)]
+struct Segment {
+    /// None until it is loaded; and while it is all zeros, if it was found to be a hole.
+    words: OnceLock<Box<[AtomicU32]>>,
+    is_hole: AtomicBool,
+}
+
+impl Segment {
+    fn is_loaded(&self) -> bool {
+        self.words.get().is_some() || self.is_hole.load(Ordering::Acquire)
+    }
+
+    /// The words, if they are in memory. The segment has been loaded.
+    fn words(&self) -> Option<&[AtomicU32]> {
+        let words = self.words.get();
+        assert!(
+            words.is_some() || self.is_hole.load(Ordering::Acquire),
+            "a request loads the metadata of its range before it looks it up"
+        );
+        words.map(AsRef::as_ref)
+    }
+}
 
 pub(super) struct Words {
     region: Region,
-    segments: Box<[OnceLock<Segment>]>,
-    /// How many of them are loaded.
-    loaded: AtomicU64,
+    segments: Box<[Segment]>,
 }
 
 impl Words {
     /// Nothing is read yet. The size of `region` has been checked against the file.
     pub(super) fn new(region: Region) -> Self {
-        let count = (region.size / 4).div_ceil(SEGMENT_WORDS);
+        let count = region.size.div_ceil(SEGMENT_SIZE);
         Self {
             region,
-            segments: (0..count).map(|_| OnceLock::new()).collect(),
-            loaded: AtomicU64::new(0),
+            segments: (0..count).map(|_| Segment::default()).collect(),
         }
     }
 
-    /// Bytes that are in memory.
-    pub(super) fn loaded(&self) -> u64 {
-        self.loaded.load(Ordering::Relaxed) * SEGMENT_WORDS * 4
+    pub(super) fn region(&self) -> Region {
+        self.region
     }
 
-    /// Whether every word of the (non-empty) range is in memory.
+    fn segments_of(&self, words: &Range<u64>) -> &[Segment] {
+        let end = words.end.div_ceil(SEGMENT_WORDS);
+        &self.segments[(words.start / SEGMENT_WORDS) as usize..end as usize]
+    }
+
+    /// Whether every word of the (non-empty) range is known.
     pub(super) fn is_loaded(&self, words: &Range<u64>) -> bool {
-        let first = words.start / SEGMENT_WORDS;
-        let last = (words.end - 1) / SEGMENT_WORDS;
-        (first..=last).all(|s| self.segments[s as usize].get().is_some())
+        self.segments_of(words).iter().all(Segment::is_loaded)
     }
 
-    /// Brings the words of the range into memory.
+    /// Bytes of memory that changes of all words of the range would add.
+    pub(super) fn missing_bytes(&self, words: &Range<u64>) -> u64 {
+        let missing = self.segments_of(words).iter().filter(|s| s.words.get().is_none());
+        missing.count() as u64 * SEGMENT_SIZE
+    }
+
+    /// Whether the word at `index` takes memory, and the first word behind it where that changes
+    /// (at most `end`).
+    pub(super) fn memory_run(&self, index: u64, end: u64) -> (bool, u64) {
+        let in_memory = |segment: &&Segment| segment.words.get().is_some();
+        let segments = self.segments_of(&(index..end));
+        let first = in_memory(&&segments[0]);
+        let same = segments.iter().take_while(|s| in_memory(s) == first).count() as u64;
+        (first, ((index / SEGMENT_WORDS + same) * SEGMENT_WORDS).min(end))
+    }
+
+    /// If the word at `index` lies in a segment of zeros that takes no memory: the first word
+    /// behind that segment.
+    pub(super) fn hole_end(&self, index: u64) -> Option<u64> {
+        let number = index / SEGMENT_WORDS;
+        let in_memory = self.segments[number as usize].words.get().is_some();
+        (!in_memory).then_some((number + 1) * SEGMENT_WORDS)
+    }
+
+    /// Brings the words of the range into memory, if they are more than zeros.
     ///
     /// Two tasks may read a segment at once. The first to finish installs it, and only then can
     /// it be changed, so what the second one drops is never newer.
@@ -58,52 +105,73 @@ impl Words {
         let end = words.end.div_ceil(SEGMENT_WORDS);
         let mut segment = words.start / SEGMENT_WORDS;
         while segment < end {
-            if self.segments[segment as usize].get().is_some() {
+            if self.segments[segment as usize].is_loaded() {
                 segment += 1;
                 continue;
             }
-            let mut count = 1;
-            while count < READ_SEGMENTS
-                && segment + count < end
-                && self.segments[(segment + count) as usize].get().is_none()
-            {
-                count += 1;
+            let start = segment * SEGMENT_SIZE;
+            let left = (end * SEGMENT_SIZE).min(self.region.size) - start;
+            let (allocation, len) = storage.allocation(self.region.offset + start, left).await?;
+            // The last segment of a region may be shorter.
+            let whole = if len >= left { end - segment } else { len / SEGMENT_SIZE };
+            if allocation == Allocation::Hole && whole > 0 {
+                for hole in &self.segments[segment as usize..(segment + whole) as usize] {
+                    // Release: nothing that follows can be seen by whoever did not see this.
+                    hole.is_hole.store(true, Ordering::Release);
+                }
+                segment += whole;
+                continue;
             }
-            self.read_segments(storage, segment, count).await?;
-            segment += count;
+            let most = len.div_ceil(SEGMENT_SIZE).clamp(1, READ_SEGMENTS) as usize;
+            let unread = self.segments[segment as usize..end as usize].iter().take(most);
+            let count = unread.take_while(|segment| !segment.is_loaded()).count() as u64;
+            self.read_segments(storage, segment, count.max(1)).await?;
+            segment += count.max(1);
         }
         Ok(())
     }
 
     async fn read_segments<S: Storage>(&self, storage: &S, first: u64, count: u64) -> Result<()> {
-        let start = first * SEGMENT_WORDS * 4;
-        let end = (start + count * SEGMENT_WORDS * 4).min(self.region.size);
+        let start = first * SEGMENT_SIZE;
+        let end = (start + count * SEGMENT_SIZE).min(self.region.size);
         let buf = IoBufMut::zeroed((end - start) as usize);
         let buf = storage.read(buf, self.region.offset + start).await?;
-        let pieces = buf.as_slice().chunks(SEGMENT_WORDS as usize * 4);
+        let pieces = buf.as_slice().chunks(SEGMENT_SIZE as usize);
         for (slot, bytes) in self.segments[first as usize..].iter().zip(pieces) {
             let (words, _) = bytes.as_chunks::<4>();
             let segment = words.iter().map(|w| AtomicU32::new(u32::from_le_bytes(*w))).collect();
-            if slot.set(segment).is_ok() {
-                self.loaded.fetch_add(1, Ordering::Relaxed);
-            }
+            let _ = slot.words.set(segment);
         }
         Ok(())
     }
 
     /// The word at `index`, which has been loaded.
+    pub(super) fn get(&self, index: u64) -> u32 {
+        let segment = &self.segments[(index / SEGMENT_WORDS) as usize];
+        // Acquire: whoever sees a bit sees the entries that were stored before it was set.
+        let load = |words: &[AtomicU32]| words[(index % SEGMENT_WORDS) as usize].load(Ordering::Acquire);
+        segment.words().map_or(0, load)
+    }
+
+    /// The word at `index`, which has been loaded, to be changed.
     pub(super) fn word(&self, index: u64) -> &AtomicU32 {
-        let segment = self.segments[(index / SEGMENT_WORDS) as usize].get();
-        let segment = segment.expect("a request loads the metadata of its range before it looks it up");
-        &segment[(index % SEGMENT_WORDS) as usize]
+        let number = index / SEGMENT_WORDS;
+        let segment = &self.segments[number as usize];
+        let words = match segment.words() {
+            Some(words) => words,
+            None => segment.words.get_or_init(|| {
+                let size = (self.region.size - number * SEGMENT_SIZE).min(SEGMENT_SIZE);
+                (0..size / 4).map(|_| AtomicU32::new(0)).collect()
+            }),
+        };
+        &words[(index % SEGMENT_WORDS) as usize]
     }
 
     /// Bytes of the page, as they belong on disk.
     pub(super) fn copy_page(&self, page: u64, out: &mut Vec<u8>) {
         let first = page * PAGE_WORDS;
         for index in first..first + PAGE_WORDS {
-            // Acquire: an entry is stored before the bits that rely on it.
-            out.extend_from_slice(&self.word(index).load(Ordering::Acquire).to_le_bytes());
+            out.extend_from_slice(&self.get(index).to_le_bytes());
         }
     }
 

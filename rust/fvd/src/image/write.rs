@@ -8,6 +8,7 @@ use super::bitmap::Bitmap;
 use super::publish::Fresh;
 use super::{CacheMode, Image, Mapping};
 use crate::error::Result;
+use crate::source::Content;
 use crate::storage::{IoBufMut, Storage};
 
 /// Base data copied at once at most: the memory that a copy-on-write needs, whatever the block size.
@@ -103,11 +104,18 @@ impl<S: Storage> Image<S> {
         Ok(())
     }
 
-    /// Copies a range of any size from the base, without publishing it.
+    /// Copies a range of any size from the base, without publishing it. What is known to be zeros
+    /// there is not stored: a block of 2 GiB costs what its data does.
     async fn copy_base(&self, range: Range<u64>, fresh: &mut Fresh<'_, S>) -> Result<()> {
         let mut start = range.start;
         while start < range.end {
-            let end = range.end.min(start + COPY_STEP);
+            let (content, len) = self.base_status(start, range.end - start).await?;
+            if content == Content::Zero {
+                self.zero_stored(start, start + len, &(0..0)).await?;
+                start += len;
+                continue;
+            }
+            let end = start + len.min(COPY_STEP);
             let mut bufs = Vec::with_capacity(1);
             self.push_base(&mut bufs, &(start..end)).await?;
             self.put(bufs, start, end, fresh).await?;

@@ -24,7 +24,7 @@ impl<S: Storage> Image<S> {
         // The table and bitmap of a huge range are loaded step by step.
         let mut start = offset;
         while start < end {
-            let stop = self.zero_step(start, end);
+            let stop = self.lookup_end(start, end);
             self.zero_range(start, stop).await?;
             start = stop;
         }
@@ -32,14 +32,6 @@ impl<S: Storage> Image<S> {
             return Ok(());
         }
         self.write_through().await
-    }
-
-    /// End of the first step: whole blocks and whole chunks, as far as sizes allow.
-    fn zero_step(&self, start: u64, end: u64) -> u64 {
-        const STEP: u64 = 1 << 36;
-        let unit = self.bitmap.as_ref().map_or(1, super::bitmap::Bitmap::block_size);
-        let stop = (start / unit).saturating_add((STEP / unit).max(1)).saturating_mul(unit);
-        stop.min(end)
     }
 
     async fn zero_range(&self, start: u64, end: u64) -> Result<()> {
@@ -88,7 +80,7 @@ impl<S: Storage> Image<S> {
     }
 
     /// Zeroes what is stored for `start..end` and publishes `blocks` (within it) as local.
-    async fn zero_stored(&self, start: u64, end: u64, blocks: &Range<u64>) -> Result<()> {
+    pub(super) async fn zero_stored(&self, start: u64, end: u64, blocks: &Range<u64>) -> Result<()> {
         let mut fresh = Fresh::new(self);
         let mut at = start;
         while at < end {

@@ -31,7 +31,6 @@ mod findings;
 mod journal;
 mod relocate;
 mod repair;
-mod scan;
 mod set;
 mod table;
 #[cfg(test)]
@@ -41,7 +40,6 @@ mod verify;
 use std::collections::BTreeMap;
 
 pub use findings::{Finding, FindingKind, Severity};
-pub(super) use scan::{EntryRun, EntryRuns, Piece, RegionReader};
 
 use super::{Head, read_head};
 use crate::error::Result;

@@ -3,7 +3,6 @@
 use std::ops::Range;
 
 use super::findings::{FindingKind, Findings, Severity};
-use super::scan::EntryRuns;
 use super::table::{Bounds, Place, survey};
 use super::verify::Verdict;
 use super::{Repair, Subject, relocate};
@@ -11,6 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Region, table};
 use crate::image::patch;
 use crate::image::recover::in_place;
+use crate::image::scan::EntryRuns;
 use crate::storage::Storage;
 
 /// Findings that speak of the table.

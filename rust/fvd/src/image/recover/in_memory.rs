@@ -4,9 +4,6 @@ use super::{JournalReader, blocks_of, entries_of, settle};
 use crate::error::{Error, Result};
 use crate::format::{Record, Region};
 use crate::image::Image;
-use crate::image::bitmap::Bitmap;
-use crate::image::table::Table;
-use crate::image::words::Words;
 use crate::storage::Storage;
 
 /// Metadata that a journal may touch, bytes: far more than one of the default size does in a disk
@@ -17,15 +14,16 @@ impl<S: Storage> Image<S> {
     /// Applies the journal to the bitmap and the table in memory.
     pub(in crate::image) async fn recover_in_memory(&self, journal: Region) -> Result<()> {
         let mut journal = JournalReader::new(&self.file, journal);
+        let mut room = MAX_TOUCHED;
         while let Some(records) = journal.next().await? {
             for (_, record) in records {
-                self.apply(record).await?;
+                self.apply(record, &mut room).await?;
             }
         }
         Ok(())
     }
 
-    async fn apply(&self, record: Record) -> Result<()> {
+    async fn apply(&self, record: Record, room: &mut u64) -> Result<()> {
         match record {
             Record::Table(record) => {
                 let Some(table) = &self.table else {
@@ -36,7 +34,9 @@ impl<S: Storage> Image<S> {
                 let (Some(&(first, _)), Some(&(last, _))) = (entries.first(), entries.last()) else {
                     return Ok(());
                 };
-                table.load(&self.file, &(u64::from(first)..u64::from(last) + 1)).await?;
+                let chunks = u64::from(first)..u64::from(last) + 1;
+                self.take_room(table.words().missing_bytes(&chunks), room)?;
+                table.load(&self.file, &chunks).await?;
                 for (chunk, entry) in entries {
                     table.set(u64::from(chunk), entry);
                 }
@@ -47,21 +47,21 @@ impl<S: Storage> Image<S> {
                 };
                 let blocks = blocks_of(&record, &self.geometry);
                 if !blocks.is_empty() {
+                    self.take_room(bitmap.missing_bytes(&blocks), room)?;
                     bitmap.load(&self.file, &blocks).await?;
                     bitmap.set(&blocks);
                 }
             }
         }
-        self.limit_memory()
+        Ok(())
     }
 
-    fn limit_memory(&self) -> Result<()> {
-        let loaded = |words: Option<&Words>| words.map_or(0, Words::loaded);
-        let touched = loaded(self.table.as_ref().map(Table::words)) + loaded(self.bitmap.as_ref().map(Bitmap::words));
-        if touched <= MAX_TOUCHED {
+    fn take_room(&self, missing: u64, room: &mut u64) -> Result<()> {
+        if let Some(left) = room.checked_sub(missing) {
+            *room = left;
             return Ok(());
         }
-        let message = "The journal touches more metadata than is replayed in memory: open the image for writing once";
+        let message = "The journal changes more metadata than is replayed in memory: open the image for writing once";
         Err(Error::unsupported(message).with_path(self.file.path()))
     }
 }

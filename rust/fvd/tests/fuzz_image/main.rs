@@ -1,0 +1,49 @@
+//! Breaks valid images and does with them all that can be done: nothing panics or hangs, memory stays
+//! small, what can be read stays as it was, and what was repaired is clean.
+//!
+//! Deterministic: `FVD_FUZZ_SEED` replays a failure, `FVD_FUZZ_ITERATIONS` says how long to run.
+
+mod disk;
+mod memory;
+mod mutate;
+mod sample;
+#[path = "../seeds/mod.rs"]
+mod seeds;
+mod treat;
+
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+
+use sample::{Sample, samples};
+
+const DEFAULT_ITERATIONS: u64 = 3000;
+
+/// Bytes that may be in use at once. The images have a few hundred KiB, the largest request 1 MiB.
+const MEMORY: usize = 64 << 20;
+
+/// For one image; they take a millisecond. Generous, because the machine may be busy.
+const TIME: Duration = Duration::from_secs(10);
+
+fn one(rng: &mut Rng, samples: &[Sample]) {
+    let mut sample = samples[rng.usize(..samples.len())].clone();
+    let len = mutate::mutate(rng, &mut sample);
+    let started = Instant::now();
+    let ((), peak) = memory::peak_of(|| treat::treat(rng, &sample, len));
+    assert!(peak < MEMORY, "{peak} bytes were in use at once");
+    let elapsed = started.elapsed();
+    assert!(elapsed < TIME, "it took {elapsed:?}");
+}
+
+#[test]
+fn fuzzed_images_are_refused_or_work() {
+    let samples = samples();
+    seeds::fuzz(DEFAULT_ITERATIONS, |rng| one(rng, &samples));
+}
+
+#[test]
+fn fuzzing_starts_from_images_that_are_sound() {
+    for sample in samples() {
+        treat::assert_sound(&sample);
+    }
+}

@@ -1,0 +1,314 @@
+//! What is done with a broken image, and what must hold whatever it is.
+
+use bytes::Bytes;
+use fastrand::Rng;
+use fvd::image::check::{FindingKind, Repair, Report, check};
+use fvd::image::dump::{BitmapRuns, JournalSectors, TableRuns};
+use fvd::image::info::info;
+use fvd::image::{CacheMode, Head, Image, OpenOptions, read_head};
+use fvd::storage::{IoBufMut, Storage as _};
+use fvd::{ErrorKind, Result};
+use pollster::block_on;
+
+use crate::disk::Disk;
+use crate::sample::{Sample, raw};
+
+/// Disks up to this size are read whole, and compared.
+const READ_WHOLE: u64 = 1 << 20;
+/// Items of a dump, and pieces of a map, that are looked at.
+const ITEMS: usize = 2000;
+/// A table that lies in a hole names one storage chunk billions of times. To give each chunk its own
+/// takes as long as that takes: not for here.
+const SHARED: u64 = 1000;
+
+/// An image on disks.
+struct Subject {
+    file: Disk,
+    /// In case the header names one.
+    data: Disk,
+    base: Vec<u8>,
+}
+
+impl Subject {
+    fn head(&self) -> Result<Head> {
+        block_on(read_head(&self.file))
+    }
+
+    fn data(&self, head: &Head) -> Option<Disk> {
+        (!head.header.data_file.is_empty()).then(|| self.data.clone())
+    }
+
+    fn open(&self, options: OpenOptions) -> Result<Image<Disk>> {
+        let head = self.head()?;
+        let data = self.data(&head);
+        let base = head.needs_base().then(|| raw(&self.base));
+        block_on(Image::open(self.file.clone(), head, data, base, options))
+    }
+
+    fn check(&self, head: &Head, repair: Repair) -> Result<Report> {
+        block_on(check(&self.file, self.data(head).as_ref(), repair))
+    }
+
+    fn changes(&self) -> u64 {
+        self.file.changes() + self.data.changes()
+    }
+
+    /// All that a guest sees, where it is little and can be read.
+    fn content(&self) -> Option<Vec<u8>> {
+        let image = self.open(OpenOptions::default()).ok()?;
+        read_whole(&image)
+    }
+}
+
+fn read_whole(image: &Image<Disk>) -> Option<Vec<u8>> {
+    if image.size() > READ_WHOLE {
+        return None;
+    }
+    let buf = IoBufMut::zeroed(image.size() as usize);
+    Some(block_on(image.read(buf, 0)).ok()?.as_slice().to_vec())
+}
+
+/// Does everything with an image of which only the bytes are known.
+pub(crate) fn treat(rng: &mut Rng, sample: &Sample, len: u64) {
+    let is_device = rng.u32(..16) == 0;
+    let subject = Subject {
+        file: Disk::new(&sample.file, is_device),
+        data: Disk::new(&sample.data, is_device && rng.bool()),
+        base: sample.base.clone(),
+    };
+    if !is_device && len > sample.file.len() as u64 {
+        block_on(subject.file.set_len(len)).expect("memory");
+    }
+    let before = subject.changes();
+    let head = match (subject.head(), block_on(info(&subject.file))) {
+        (Ok(head), Ok(_)) => head,
+        (Err(error), Err(_)) => return assert_clear(&error),
+        (head, info) => panic!("the header is {head:?}, and yet {info:?}"),
+    };
+    dump(&subject, &head);
+    look(rng, &subject);
+    let report = subject.check(&head, Repair::None);
+    assert_eq!(subject.changes(), before, "somebody wrote who was only to look");
+    let report = match report {
+        Ok(report) => report,
+        Err(error) => return assert_clear(&error),
+    };
+    match rng.u32(..4) {
+        0 | 1 => write(rng, &subject, &head, &report),
+        2 => repair(rng, &subject, &head, &report, Repair::Leaks),
+        _ => repair(rng, &subject, &head, &report, Repair::All),
+    }
+}
+
+/// Why something was refused is said in words.
+fn assert_clear(error: &fvd::Error) {
+    assert!(!error.reason().is_empty(), "{error:?}");
+    let expected = [
+        ErrorKind::InvalidImage,
+        ErrorKind::Unsupported,
+        ErrorKind::NoSpace,
+        ErrorKind::InvalidArgument,
+    ];
+    assert!(expected.contains(&error.kind()), "{error:?}");
+}
+
+fn dump(subject: &Subject, head: &Head) {
+    assert_eq!(head.header.fields().len(), 41);
+    let file = &subject.file;
+    let mut table = TableRuns::new(file, head, 0);
+    let mut bitmap = BitmapRuns::new(file, head, 0);
+    let mut journal = JournalSectors::new(file, head);
+    for _ in 0..ITEMS {
+        let table = block_on(table.next()).expect("memory");
+        let bitmap = block_on(bitmap.next()).expect("memory");
+        let sector = block_on(journal.next()).expect("memory");
+        if let Some(run) = table {
+            assert!(run.first_chunk + run.count <= head.geometry.chunks);
+        }
+        if let Some(run) = bitmap {
+            assert!(run.count > 0 && run.first_block + run.count <= head.geometry.blocks);
+        }
+        if table.is_none() && bitmap.is_none() && sector.is_none() {
+            break;
+        }
+    }
+}
+
+/// Opens the image for reading, and looks around.
+fn look(rng: &mut Rng, subject: &Subject) {
+    let image = match subject.open(OpenOptions::default()) {
+        Ok(image) => image,
+        Err(error) => return assert_clear(&error),
+    };
+    for _ in 0..4 {
+        let (offset, len) = range(rng, image.size());
+        if let Err(error) = block_on(image.read(IoBufMut::zeroed(len as usize), offset)) {
+            assert_clear(&error);
+        }
+    }
+    let beyond = block_on(image.read(IoBufMut::zeroed(1), image.size()));
+    assert_eq!(beyond.expect_err("there is nothing").kind(), ErrorKind::InvalidArgument);
+    let mut at = 0;
+    for _ in 0..ITEMS {
+        if at >= image.size() {
+            break;
+        }
+        match block_on(image.block_status(at, image.size() - at)) {
+            Ok(run) => {
+                assert!(run.len > 0 && run.len <= image.size() - at);
+                at += run.len;
+            }
+            Err(error) => return assert_clear(&error),
+        }
+    }
+    block_on(image.write(Bytes::from_static(b"x"), 0)).expect_err("opened for reading");
+    block_on(image.close()).expect("nothing to do");
+}
+
+/// Somewhere on the disk, often at an edge.
+fn range(rng: &mut Rng, size: u64) -> (u64, u64) {
+    let most = 1 << rng.u32(..17);
+    let len = rng.u64(..most).min(size);
+    let last = size - len;
+    let offset = match rng.u32(..6) {
+        0 => 0,
+        1 => last,
+        2 => last.min(1 << rng.u32(..63)),
+        3 => rng.u64(..=last),
+        _ => rng.u64(..=last.min(200 << 10)),
+    };
+    (offset, len)
+}
+
+/// Opens the image for writing, uses it, closes it, and looks at what has become of it.
+fn write(rng: &mut Rng, subject: &Subject, head: &Head, before: &Report) {
+    // Where chunks share storage, a write to one changes the other.
+    let mut model = subject.content().filter(|_| before.corruptions == 0);
+    let first = block_on(JournalSectors::new(&subject.file, head).next());
+    let has_records = first.expect("memory").is_some();
+    let cache = [CacheMode::Writeback, CacheMode::Writethrough, CacheMode::Unsafe][rng.usize(..3)];
+    let image = match subject.open(OpenOptions { writable: true, cache }) {
+        Ok(image) => image,
+        Err(error) => return assert_clear(&error),
+    };
+    for _ in 0..rng.usize(1..8) {
+        if let Err(error) = request(rng, &image, model.as_deref_mut()) {
+            assert_clear(&error);
+            model = None;
+        }
+    }
+    assert!(model.is_none() || model == read_whole(&image), "not what was written");
+    // Stale records are replayed after a crash. Those of fvd say nothing new; made up ones do.
+    let dies = cache != CacheMode::Unsafe && !has_records && rng.u32(..3) == 0;
+    let end = if dies {
+        block_on(image.flush())
+    } else {
+        block_on(image.close())
+    };
+    drop(image);
+    if let Err(error) = end {
+        return assert_clear(&error);
+    }
+    assert!(
+        model.is_none() || model == subject.content(),
+        "not what was made durable"
+    );
+    let after = subject.check(head, Repair::None).expect("could be checked before");
+    assert!(after.corruptions <= before.corruptions, "{:?}", after.findings);
+}
+
+/// One request, also to the model.
+fn request(rng: &mut Rng, image: &Image<Disk>, model: Option<&mut [u8]>) -> Result<()> {
+    let (offset, len) = match rng.u32(..8) {
+        0 => return block_on(image.flush()),
+        1 => (0, image.size()),
+        _ => range(rng, image.size()),
+    };
+    let zeros = len > READ_WHOLE || rng.u32(..4) == 0;
+    let byte = if zeros { 0 } else { rng.u8(..) };
+    if let Some(model) = model {
+        model[offset as usize..(offset + len) as usize].fill(byte);
+    }
+    if zeros {
+        block_on(image.write_zeroes(offset, len))
+    } else {
+        block_on(image.write(Bytes::from(vec![byte; len as usize]), offset))
+    }
+}
+
+/// Repairs the image, and looks at what has become of it.
+fn repair(rng: &mut Rng, subject: &Subject, head: &Head, before: &Report, how: Repair) {
+    let content = subject.content();
+    if before
+        .counts
+        .get(&FindingKind::Shared)
+        .is_some_and(|count| *count > SHARED)
+    {
+        return;
+    }
+    // A device that ends within a storage chunk in use cannot be helped.
+    let data = subject.data(head).unwrap_or_else(|| subject.file.clone());
+    let extensible = data.can_resize() || !before.counts.contains_key(&FindingKind::PartlyBeyondEnd);
+    let report = match subject.check(head, how) {
+        Ok(report) => report,
+        Err(error) => return assert_clear(&error),
+    };
+    let changes = subject.changes();
+    let numbers = |report: &Report| (report.corruptions, report.leaks, report.check_errors, report.suspect);
+    let again = subject.check(head, how).expect("it could be checked before");
+    assert_eq!(numbers(&again), numbers(&report), "{report:?}\n{again:?}");
+    if extensible {
+        assert_eq!(subject.changes(), changes, "something was left by {how:?}: {report:?}");
+    }
+    if how == Repair::All && extensible {
+        assert_eq!(numbers(&again), (0, 0, 0, false), "{report:?}\n{again:?}");
+        let after = subject.content();
+        assert!(content.is_none() || content == after, "the guest sees something else");
+        use_again(rng, subject);
+    } else if content.is_some() {
+        assert_eq!(content, subject.content(), "the guest sees something else");
+    }
+}
+
+/// What was repaired can be used.
+fn use_again(rng: &mut Rng, subject: &Subject) {
+    let options = OpenOptions {
+        writable: true,
+        ..OpenOptions::default()
+    };
+    let image = subject.open(options).expect("a sound image");
+    let mut model = read_whole(&image);
+    for _ in 0..3 {
+        match request(rng, &image, model.as_deref_mut()) {
+            Ok(()) => {}
+            // The only thing that may happen to a sound image.
+            Err(error) if error.kind() == ErrorKind::NoSpace => return,
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    block_on(image.close()).expect("memory");
+    drop(image);
+    assert!(model.is_none() || model == subject.content(), "not what was written");
+}
+
+/// What the mutations start from: a sample as it is must be flawless.
+pub(crate) fn assert_sound(sample: &Sample) {
+    let subject = Subject {
+        file: Disk::new(&sample.file, false),
+        data: Disk::new(&sample.data, false),
+        base: sample.base.clone(),
+    };
+    let head = subject.head().expect("valid");
+    let report = subject.check(&head, Repair::None).expect("can be checked");
+    assert_eq!(
+        (report.corruptions, report.check_errors),
+        (0, 0),
+        "{:?}",
+        report.findings
+    );
+    assert!(
+        subject
+            .content()
+            .is_some_and(|content| content.iter().any(|byte| *byte != 0))
+    );
+}
