@@ -252,3 +252,6 @@ impl Drop for Alarm<'_, '_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

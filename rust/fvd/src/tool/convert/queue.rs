@@ -141,11 +141,11 @@ impl Queue {
 
 /// Buffers, made when first needed and used again when the last reader of their bytes is gone.
 struct Pool {
-    shelf: Arc<Mutex<Shelf>>,
+    stock: Arc<Mutex<Stock>>,
     len: usize,
 }
 
-struct Shelf {
+struct Stock {
     free: Vec<IoBufMut>,
     /// Buffers that may still be made.
     unmade: usize,
@@ -153,31 +153,31 @@ struct Shelf {
 
 impl Pool {
     fn new(count: usize, len: usize) -> Self {
-        let shelf = Shelf {
+        let stock = Stock {
             free: Vec::new(),
             unmade: count,
         };
         Self {
-            shelf: Arc::new(Mutex::new(shelf)),
+            stock: Arc::new(Mutex::new(stock)),
             len,
         }
     }
 
     /// The buffer used last, whose memory is most likely in a cache.
     fn take(&self) -> Option<IoBufMut> {
-        let mut shelf = lock(&self.shelf);
-        if let Some(buf) = shelf.free.pop() {
+        let mut stock = lock(&self.stock);
+        if let Some(buf) = stock.free.pop() {
             return Some(buf);
         }
-        shelf.unmade = shelf.unmade.checked_sub(1)?;
-        drop(shelf);
+        stock.unmade = stock.unmade.checked_sub(1)?;
+        drop(stock);
         Some(IoBufMut::zeroed(self.len))
     }
 
     fn lend(&self, buf: IoBufMut) -> Bytes {
         Bytes::from_owner(Lent {
             buf: Some(buf),
-            shelf: Arc::clone(&self.shelf),
+            stock: Arc::clone(&self.stock),
         })
     }
 }
@@ -186,7 +186,7 @@ impl Pool {
 struct Lent {
     /// None only while it is dropped.
     buf: Option<IoBufMut>,
-    shelf: Arc<Mutex<Shelf>>,
+    stock: Arc<Mutex<Stock>>,
 }
 
 impl AsRef<[u8]> for Lent {
@@ -197,6 +197,6 @@ impl AsRef<[u8]> for Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        lock(&self.shelf).free.extend(self.buf.take());
+        lock(&self.stock).free.extend(self.buf.take());
     }
 }
