@@ -280,7 +280,10 @@ fn a_journal_that_would_fill_gigabytes_of_bitmap_is_refused() {
     fs::write("/proc/self/clear_refs", "5").expect("the peak can be reset");
     let error = image.open(false).err().expect("too much");
     assert_eq!(error.kind(), ErrorKind::Unsupported);
-    assert!(error.to_string().contains("The journal changes more metadata than"), "{error}");
+    assert!(
+        error.to_string().contains("The journal changes more metadata than"),
+        "{error}"
+    );
     // One record is within the limit.
     assert!(status("VmHWM:") < 700 << 10);
 }

@@ -9,8 +9,9 @@ use std::path::Path;
 use rustix::fs::OFlags;
 
 use super::direct::Direct;
-use super::file::{FileStorage, Medium};
+use super::file::FileStorage;
 use super::lock::{self, LockMode};
+use super::medium::Medium;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::file::set_blocking;
 
