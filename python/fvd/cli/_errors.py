@@ -13,7 +13,6 @@ from fvd.cli._arguments import UsageError
 from fvd.cli._common import CommandError
 from fvd.options import OptionError
 
-
 STATUS_INTERRUPTED = 128 + 2
 """What a shell reports of a program that SIGINT ended."""
 STATUS_BROKEN_PIPE = 128 + 13
