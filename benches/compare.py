@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import fvd
+from fvd import _fvd
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -272,7 +273,7 @@ def main() -> None:
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(BENCHES)}")
     if shutil.which("qemu-img") is None:
         parser.error("qemu-img is missing: scripts/install-tools.sh installs it")
-    if fvd.DEBUG_BUILD:
+    if _fvd.DEBUG_BUILD:
         parser.error("this is a debug build of fvd; `make build` makes one worth measuring")
     arguments.folder.mkdir(parents=True, exist_ok=True)
 

@@ -1,9 +1,9 @@
 """The compiled core (Rust). Its public names are those that `fvd` exports again."""
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Final, Literal, Self, final
+from typing import Final, Self, final
 
 from typing_extensions import Buffer
 
@@ -23,6 +23,28 @@ from fvd.types import (
     StrPath,
     TargetFormat,
 )
+
+__all__ = [
+    "DEBUG_BUILD",
+    "FvdError",
+    "Image",
+    "InUseError",
+    "InvalidImageError",
+    "IoError",
+    "NoSpaceError",
+    "NotPermittedError",
+    "PoisonedError",
+    "UnsupportedError",
+    "__version__",
+    "check",
+    "compare",
+    "convert",
+    "create",
+    "dump",
+    "info",
+    "map",
+    "open",
+]
 
 __version__: Final[str]
 DEBUG_BUILD: Final[bool]
@@ -69,7 +91,7 @@ def open(
     writable: bool = False,
     cache: CacheMode = "writeback",
     force_share: bool = False,
-    trust: Sequence[StrPath] = (),
+    trust: Sequence[StrPath] = ...,
 ) -> Image: ...
 def create(
     path: StrPath,
@@ -79,8 +101,8 @@ def create(
     backing_file: str | None = None,
     backing_format: Format | None = None,
     backing_unsafe: bool = False,
-    options: Mapping[str, OptionValue] = ...,
-    trust: Sequence[StrPath] = (),
+    options: Mapping[str, OptionValue] | None = None,
+    trust: Sequence[StrPath] = ...,
 ) -> CreateResult: ...
 def info(
     path: StrPath,
@@ -88,7 +110,7 @@ def info(
     format: Format | None = None,
     force_share: bool = False,
     backing_chain: bool = False,
-    trust: Sequence[StrPath] = (),
+    trust: Sequence[StrPath] = ...,
 ) -> list[ImageInfo]: ...
 def check(
     path: StrPath,
@@ -97,7 +119,7 @@ def check(
     repair: Repair | None = None,
     force_share: bool = False,
     backing_chain: bool = False,
-    trust: Sequence[StrPath] = (),
+    trust: Sequence[StrPath] = ...,
 ) -> CheckResult: ...
 def dump(path: StrPath, *, force_share: bool = False) -> Dump: ...
 def map(
@@ -107,8 +129,8 @@ def map(
     start: int = 0,
     length: int | None = None,
     force_share: bool = False,
-    trust: Sequence[StrPath] = (),
-) -> Iterator[Extent]: ...
+    trust: Sequence[StrPath] = ...,
+) -> list[Extent]: ...
 def compare(
     a: StrPath,
     b: StrPath,
@@ -118,7 +140,7 @@ def compare(
     strict: bool = False,
     cache: CacheMode = "writeback",
     force_share: bool = False,
-    trust: Sequence[StrPath] = (),
+    trust: Sequence[StrPath] = ...,
     progress: Progress | None = None,
 ) -> CompareResult: ...
 def convert(
@@ -127,7 +149,7 @@ def convert(
     *,
     source_format: Format | None = None,
     target_format: TargetFormat = "raw",
-    options: Mapping[str, OptionValue] = ...,
+    options: Mapping[str, OptionValue] | None = None,
     backing_file: str | None = None,
     backing_format: Format | None = None,
     sparse_size: int = 4096,
@@ -136,6 +158,6 @@ def convert(
     cache: CacheMode = "unsafe",
     source_cache: CacheMode = "writeback",
     force_share: bool = False,
-    trust: Sequence[StrPath] = (),
+    trust: Sequence[StrPath] = ...,
     progress: Progress | None = None,
 ) -> ConvertResult: ...

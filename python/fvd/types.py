@@ -83,8 +83,9 @@ CheckResult = TypedDict(
 """What a check found. After a repair, `corruptions` and `leaks` count what remains.
 
 A cluster is a chunk of a compact image, a block what one bit of the bitmap stands for. `suspect`: the image
-was not closed and has no journal to recover from. `needs-recovery`: it was not closed; its journal is replayed
-when it is next opened. `data-file-unchecked`: it names a data file, which only `backing_chain` opens.
+was not closed and has no journal to recover from. `needs-recovery`: it was not closed; its journal is
+replayed when it is next opened. `data-file-unchecked`: it names a data file, which is opened only with
+`backing_chain`.
 """
 
 
@@ -108,6 +109,8 @@ class CreateResult(TypedDict):
     size: int
     options: dict[str, OptionValue]
     """As used, defaults filled in, in the order to show them; base and its format included."""
+    needs_trust: list[str]
+    """Directories of files it names that must be trusted (`trust=`, `--trust`) before it can be opened."""
 
 
 class ConvertResult(TypedDict):

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from cli.fake_core import FakeCore, install_stub
-
-install_stub()
+from cli.fake_core import FakeCore
 
 
 @dataclass

@@ -1,26 +1,7 @@
 """A stand-in for the compiled core: records how it is called and answers what a test tells it to."""
 
-import sys
-import types
 from collections.abc import Callable
 from typing import Any
-
-
-def install_stub() -> None:
-    """Give `import fvd` something to import where the compiled module was not built."""
-    try:
-        import fvd  # noqa: F401
-    except ImportError:
-        sys.modules["fvd._fvd"] = _stub()
-
-
-def _stub() -> types.ModuleType:
-    stub = types.ModuleType("fvd._fvd")
-    base = type("FvdError", (OSError,), {})
-    names = "InvalidImage Unsupported Io NotPermitted InUse NoSpace Poisoned"
-    errors = {f"{name}Error": type(f"{name}Error", (base,), {}) for name in names.split()}
-    stub.__dict__.update(errors, FvdError=base, Image=FakeImage, DEBUG_BUILD=False, __version__="0.0.0")
-    return stub
 
 
 class FakeCore:

@@ -24,10 +24,19 @@ SAME = {"identical": True, "reason": None, "offset": None, "size_a": 4096, "size
 
 def test_create_says_what_it_made(run: Run, core: FakeCore) -> None:
     made = {"backing_file": "a,b", "compact_image": True, "block_size": 512}
-    core.answers["create"] = {"filename": "x", "format": "fvd", "size": 1 << 20, "options": made}
+    core.answers["create"] = {
+        "filename": "x",
+        "format": "fvd",
+        "size": 1 << 20,
+        "options": made,
+        "needs_trust": ["/srv/bases"],
+    }
     outcome = run("create", "-b", "a,b", "-F", "raw", "-o", "compact_image", "x", "1M")
     assert outcome.out == (
         "Formatting 'x', fmt=fvd size=1048576 backing_file=a,,b compact_image=on block_size=512\n"
+    )
+    assert outcome.err == (
+        "fvd: note: 'x' names a file outside its own directory: opening it needs --trust /srv/bases\n"
     )
     assert core.arguments == ("x", 1 << 20)
     assert core.settings == {

@@ -119,8 +119,6 @@ def test_a_traceback_is_shown_on_request(run: Run, core: FakeCore, monkeypatch: 
 
 SCRIPT = """
 import sys
-from cli.fake_core import install_stub
-install_stub()
 from fvd.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """

@@ -114,7 +114,7 @@ def test_content_read_write_recovers_and_stays(case: Case, corpus_image: Path) -
     with fvd.open(corpus_image) as image:
         right(image, case)
     assert fvd.dump(corpus_image)["header"]["clean_shutdown"] == 1
-    assert check_json(corpus_image)["corruptions"] == 0
+    assert check_json(corpus_image).get("corruptions", 0) == 0
 
 
 @pytest.mark.parametrize("case", JOURNALED, ids=str)
@@ -129,7 +129,7 @@ def test_recovery_without_close_is_recovered_again(case: Case, corpus_image: Pat
             (copy / path.name).write_bytes(path.read_bytes())
     with fvd.open(copy / "image.fvd", "r+") as image:
         assert_content(image, case)
-    assert check_json(copy / "image.fvd")["corruptions"] == 0
+    assert check_json(copy / "image.fvd").get("corruptions", 0) == 0
 
 
 @pytest.mark.parametrize("case", HASHED, ids=str)
@@ -186,7 +186,7 @@ def test_written_on_closed_and_opened_again(case: Case, corpus_image: Path, cach
         with fvd.open(corpus_image) as image:
             assert b"".join(pieces(image)) == model
         result = check_json(corpus_image, ok=(0, 3))
-        assert result["corruptions"] == 0
+        assert result.get("corruptions", 0) == 0
     fvd_command("check", "-r", "leaks", corpus_image)
     fvd_command("check", corpus_image)
     with fvd.open(corpus_image) as image:
@@ -207,7 +207,7 @@ def test_large_disk_written_on_at_its_ends(case: Case, corpus_image: Path) -> No
     with fvd.open(corpus_image) as image:
         for offset, data in written.items():
             assert image.pread(len(data), offset) == data
-    assert check_json(corpus_image)["corruptions"] == 0
+    assert check_json(corpus_image).get("corruptions", 0) == 0
 
 
 @pytest.mark.parametrize("case", SUSPECT, ids=str)
@@ -231,7 +231,7 @@ def test_killed_without_a_journal_is_suspect_and_not_opened(case: Case, corpus_i
 @pytest.mark.parametrize("case", SUSPECT, ids=str)
 def test_suspect_image_opens_after_a_repair(case: Case, corpus_image: Path) -> None:
     fvd_command("check", "-r", "all", corpus_image)
-    assert check_json(corpus_image)["corruptions"] == 0
+    assert check_json(corpus_image).get("corruptions", 0) == 0
     with fvd.open(corpus_image, "r+") as image:
         image.pwrite(b"usable", 0)
     with fvd.open(corpus_image) as image:

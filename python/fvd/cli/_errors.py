@@ -11,8 +11,12 @@ from fvd._config import ConfigError
 from fvd.cli import _output
 from fvd.cli._arguments import UsageError
 from fvd.cli._common import CommandError
-from fvd.cli.main import STATUS_BROKEN_PIPE, STATUS_INTERRUPTED
 from fvd.options import OptionError
+
+STATUS_INTERRUPTED = 128 + 2
+"""What a shell reports of a program that SIGINT ended."""
+STATUS_BROKEN_PIPE = 128 + 13
+"""What a shell reports of a program that SIGPIPE ended."""
 
 
 def explain(error: BaseException, failed: int) -> tuple[str, int]:

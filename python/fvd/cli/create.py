@@ -61,6 +61,11 @@ def run(arguments: list[str]) -> int:
         raise CommandError(str(error) if listed else f"{filename}: {error}") from None
     if not given.quiet:
         _output.write(formatting_line(result))
+        for directory in result["needs_trust"]:
+            _output.complain(
+                f"fvd: note: '{filename}' names a file outside its own directory: "
+                f"opening it needs --trust {directory}"
+            )
     return 0
 
 

@@ -21,10 +21,6 @@ COMMANDS = {
 }
 
 STATUS_FAILED = 1
-STATUS_INTERRUPTED = 128 + 2
-"""What a shell reports of a program that SIGINT ended."""
-STATUS_BROKEN_PIPE = 128 + 13
-"""What a shell reports of a program that SIGPIPE ended."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,7 +6,8 @@ use fvd::Error;
 use fvd::chain::ChainOptions;
 use fvd::gate::Gate;
 use fvd::image::CacheMode;
-use pyo3::exceptions::PyValueError;
+use pyo3::Borrowed;
+use pyo3::exceptions::{PyOverflowError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::errors::raise;
@@ -14,6 +15,23 @@ use crate::errors::raise;
 /// Runs `work`, which blocks, without the GIL, and translates its error.
 pub(crate) fn blocking<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T, Error> + Send) -> PyResult<T> {
     py.detach(work).map_err(|error| raise(&error))
+}
+
+/// A number of bytes, or an offset in bytes. Misuse, a negative one included, is a `ValueError`.
+pub(crate) struct Size(pub(crate) u64);
+
+impl<'py> FromPyObject<'_, 'py> for Size {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        let number: PyResult<u64> = object.extract();
+        number.map(Self).map_err(|error| {
+            if error.is_instance_of::<PyOverflowError>(object.py()) {
+                return PyValueError::new_err(format!("{} is no number of bytes of a disk", &*object));
+            }
+            error
+        })
+    }
 }
 
 /// A cache mode as QEMU names it: when writes become durable, and whether to bypass the page cache.

@@ -30,7 +30,6 @@ pub(crate) enum Place {
     source_cache = "writeback", force_share = false, trust = Vec::new(), progress = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
-#[expect(clippy::fn_params_excessive_bools, reason = "keyword arguments of Python")]
 pub(crate) fn convert<'py>(
     py: Python<'py>,
     source: Place,

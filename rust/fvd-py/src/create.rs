@@ -1,6 +1,6 @@
 //! `create`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use fvd::format::Header;
@@ -9,7 +9,7 @@ use fvd::tool::{self, Backing, CreateRequest};
 use pollster::block_on;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyMapping};
+use pyo3::types::{PyDict, PyList, PyMapping};
 
 use crate::arguments::{blocking, gate};
 use crate::errors::raise;
@@ -55,10 +55,16 @@ pub(crate) fn create<'py>(
             let header = blocking(py, || block_on(tool::create(&request)))?;
             result.set_item("size", header.virtual_disk_size)?;
             result.set_item("options", options_of(py, &header)?)?;
+            let names = [&header.base_img, &header.data_file].into_iter();
+            let trust = names.filter_map(|name| request.gate.missing_trust(&request.path, name));
+            let mut directories: Vec<PathBuf> = trust.collect();
+            directories.dedup();
+            result.set_item("needs_trust", names_of(&directories))?;
         }
         "raw" => {
             result.set_item("size", blocking(py, || block_on(tool::create_raw(&request)))?)?;
             result.set_item("options", PyDict::new(py))?;
+            result.set_item("needs_trust", PyList::empty(py))?;
         }
         _ => {
             let message = format!("Unknown file format '{format}': fvd and raw can be created");
@@ -66,6 +72,10 @@ pub(crate) fn create<'py>(
         }
     }
     Ok(result)
+}
+
+fn names_of(paths: &[PathBuf]) -> Vec<&OsStr> {
+    paths.iter().map(|path| path.as_os_str()).collect()
 }
 
 /// The options as they came out, under the names they are given by, in the order of the manual.

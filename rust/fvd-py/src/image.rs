@@ -1,5 +1,6 @@
 //! `open` and `Image`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -12,7 +13,7 @@ use pyo3::exceptions::{PyResourceWarning, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
-use crate::arguments::{Cache, blocking, gate};
+use crate::arguments::{Cache, Size, blocking, gate};
 use crate::buffer::{Buffer, LentMut, new_bytes};
 use crate::{exit, extents, info};
 
@@ -108,10 +109,8 @@ impl Image {
 
     /// The path as it was given.
     #[getter]
-    fn path(&self) -> PyResult<String> {
-        let path = self.path.to_str();
-        let path = path.map(str::to_owned);
-        Ok(path.unwrap_or_else(|| self.path.to_string_lossy().into_owned()))
+    fn path(&self) -> OsString {
+        self.path.as_os_str().to_owned()
     }
 
     /// Whether the image was opened for writing.
@@ -129,7 +128,8 @@ impl Image {
     /// Reads `count` bytes from `offset` (bytes, any alignment).
     ///
     /// `ValueError` if a byte lies beyond the end of the disk.
-    fn pread<'py>(&self, py: Python<'py>, count: u64, offset: u64) -> PyResult<Bound<'py, PyBytes>> {
+    fn pread<'py>(&self, py: Python<'py>, count: Size, offset: Size) -> PyResult<Bound<'py, PyBytes>> {
+        let (Size(count), Size(offset)) = (count, offset);
         self.check_range(count, offset)?;
         let (object, memory) = new_bytes(py, count as usize)?;
         self.fill(py, &memory, offset)?;
@@ -140,7 +140,8 @@ impl Image {
     /// returns its length in bytes.
     ///
     /// `ValueError` if a byte lies beyond the end of the disk.
-    fn readinto(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>, offset: u64) -> PyResult<usize> {
+    fn readinto(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>, offset: Size) -> PyResult<usize> {
+        let Size(offset) = offset;
         let buffer = Buffer::get(buffer)?;
         self.fill(py, &buffer.lend_mut()?, offset)?;
         Ok(buffer.len())
@@ -150,7 +151,8 @@ impl Image {
     /// and returns its length in bytes. Durable after the next `flush`.
     ///
     /// `ValueError` if a byte lies beyond the end of the disk.
-    fn pwrite(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>, offset: u64) -> PyResult<usize> {
+    fn pwrite(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>, offset: Size) -> PyResult<usize> {
+        let Size(offset) = offset;
         let buffer = Buffer::get(buffer)?;
         let bytes = buffer.lend();
         blocking(py, || self.open.with(|engine| block_on(engine.write(bytes, offset))))?;
@@ -159,7 +161,8 @@ impl Image {
 
     /// Makes `count` bytes from `offset` (bytes, any alignment) read as zeros, freeing their
     /// space where the storage can.
-    fn zero(&self, py: Python<'_>, count: u64, offset: u64) -> PyResult<()> {
+    fn zero(&self, py: Python<'_>, count: Size, offset: Size) -> PyResult<()> {
+        let (Size(count), Size(offset)) = (count, offset);
         blocking(py, || {
             self.open.with(|engine| block_on(engine.write_zeroes(offset, count)))
         })
@@ -209,7 +212,8 @@ impl Image {
     fn __repr__(&self) -> String {
         let mode = if self.writable { "r+" } else { "r" };
         let state = if self.closed() { ", closed" } else { "" };
-        format!("<fvd.Image {:?}, mode {mode:?}, {} bytes{state}>", self.path, self.size)
+        let path = self.path.display();
+        format!("<fvd.Image '{path}', mode '{mode}', {} bytes{state}>", self.size)
     }
 }
 

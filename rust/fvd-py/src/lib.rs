@@ -1,5 +1,7 @@
 //! The compiled core of the Python package `fvd`: thin, one file a verb.
 
+#![expect(clippy::needless_pass_by_value, reason = "PyO3 makes arguments as owned values")]
+
 mod arguments;
 #[expect(unsafe_code, reason = "memory and descriptors of Python, in this one module")]
 mod buffer;

@@ -133,7 +133,7 @@ impl Keeper {
     fn keep(&mut self, disk: &Disk, flights: &[&Flight], sector: u64) -> Option<Sector> {
         let is_metadata = sector * SECTOR < disk.data_start;
         let versions = disk.pending.get(&sector).map_or(&[][..], Vec::as_slice);
-        let newest = versions.last().map(|version| version.bytes);
+        let newest = versions.last().map(|version| &version.bytes);
         match self.cut {
             Cut::Nothing => None,
             Cut::MetadataOnly if !is_metadata => None,
@@ -142,13 +142,13 @@ impl Keeper {
             Cut::AllButLast => {
                 let last = self.last;
                 let newest = versions.iter().rev().find(|version| version.operation != last);
-                fly(disk, newest.map(|version| version.bytes), flights, sector, |flight| {
+                fly(disk, newest.map(|version| &version.bytes), flights, sector, |flight| {
                     flight.id != last
                 })
             }
             Cut::Operations(_) => {
                 let newest = versions.iter().rev().find(|version| self.survives(version.operation));
-                let newest = newest.map(|version| version.bytes);
+                let newest = newest.map(|version| &version.bytes);
                 fly(disk, newest, flights, sector, |flight| self.survives(flight.id))
             }
             Cut::Sectors(_) => {
@@ -158,7 +158,7 @@ impl Keeper {
                     let index = self.rng.usize(..=versions.len());
                     index.checked_sub(1).map(|index| &versions[index])
                 };
-                let chosen = chosen.map(|version| version.bytes);
+                let chosen = chosen.map(|version| &version.bytes);
                 let newest = self.newest;
                 let rng = &mut self.rng;
                 fly(disk, chosen, flights, sector, |_| rng.u8(..100) < newest)
@@ -208,7 +208,7 @@ impl Keeper {
 /// The sector after the writes in flight that are `wanted`; `bytes` if none is.
 fn fly(
     disk: &Disk,
-    bytes: Option<Sector>,
+    bytes: Option<&Sector>,
     flights: &[&Flight],
     sector: u64,
     mut wanted: impl FnMut(&Flight) -> bool,
@@ -225,7 +225,7 @@ fn fly(
             landed = Some(medium.sector(sector));
         }
     }
-    landed.or(bytes)
+    landed.or(bytes.copied())
 }
 
 impl Flight {

@@ -8,6 +8,8 @@ pub struct Faults {
     pub fail_at: Option<u64>,
     /// Every operation from this number on fails with EIO.
     pub fail_from: Option<u64>,
+    /// One in so many operations fails with EIO.
+    pub one_in: Option<u32>,
     /// Bytes of new space that can still be used; then ENOSPC. Space is used by pages of 4096
     /// bytes, where something is written.
     pub space: Option<u64>,

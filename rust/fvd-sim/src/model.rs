@@ -67,6 +67,12 @@ fn add(set: &mut Vec<Content>, content: &Content) {
     }
 }
 
+fn add_all(set: &mut Vec<Content>, contents: &[Content]) {
+    for content in contents {
+        add(set, content);
+    }
+}
+
 fn describe(bytes: &[u8]) -> String {
     if bytes.iter().all(|byte| *byte == 0) {
         return "zeros".to_owned();
@@ -139,6 +145,10 @@ impl Model {
     }
 
     /// A write of `data` starts.
+    ///
+    /// # Panics
+    ///
+    /// If it reaches beyond the disk.
     pub fn begin_write(&mut self, offset: u64, data: &[u8]) -> u64 {
         self.clock += 1;
         let id = self.clock;
@@ -167,7 +177,7 @@ impl Model {
             cell.writers.push(id);
             for read in self.reads.values_mut() {
                 if let Some(allowed) = read.allowed.get_mut(&sector) {
-                    new.iter().for_each(|content| add(allowed, content));
+                    add_all(allowed, &new);
                     read.quiet.retain(|quiet| *quiet != sector);
                 }
             }
@@ -205,7 +215,7 @@ impl Model {
         let write = self.end_write(id);
         for (sector, writing) in write.sectors {
             let now = &mut self.cells[sector as usize].now;
-            writing.new.iter().for_each(|content| add(now, content));
+            add_all(now, &writing.new);
         }
     }
 
@@ -251,6 +261,10 @@ impl Model {
     }
 
     /// A flush has succeeded.
+    ///
+    /// # Panics
+    ///
+    /// If no such flush is in flight.
     pub fn ack_flush(&mut self, id: u64) {
         let kept = self.flushes.remove(&id).expect("the flush is in flight");
         for (sector, set) in kept {
@@ -293,6 +307,10 @@ impl Model {
     }
 
     /// A read has given `data`. What it saw of sectors that nobody wrote to is their content.
+    ///
+    /// # Panics
+    ///
+    /// If no such read is in flight.
     pub fn end_read(&mut self, id: u64, data: &[u8]) -> Result<(), Mismatch> {
         let read = self.reads.remove(&id).expect("the read is in flight");
         let end = read.offset + data.len() as u64;

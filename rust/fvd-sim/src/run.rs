@@ -2,14 +2,15 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::future::Future;
 use std::rc::Rc;
 
 use crate::check::{check_closed, check_crashed};
 use crate::cut::Cut;
 use crate::executor::Executor;
-use crate::fault::Lie;
+use crate::fault::{Faults, Lie};
 use crate::model::Model;
-use crate::rig::{Rig, SimImage};
+use crate::rig::Rig;
 use crate::shape::Shape;
 use crate::workload::{Generator, Shared, SharedRef, perform};
 use crate::world::World;
@@ -27,6 +28,8 @@ pub struct Plan {
     pub lie: Lie,
     /// Whether requests are cancelled now and then.
     pub cancel: bool,
+    /// Whether operations fail now and then.
+    pub errors: bool,
     /// Prints requests and operations.
     pub trace: bool,
 }
@@ -40,6 +43,7 @@ impl Plan {
             cuts: 3,
             // Not always: without, more of the requests meet.
             cancel: seed % 2 == 1,
+            errors: seed.is_multiple_of(5),
             ..Self::default()
         }
     }
@@ -141,12 +145,21 @@ enum Power {
 impl Runner {
     fn session(&mut self) -> Result<(), Failure> {
         self.report.sessions += 1;
-        self.rig.file.world().set_trace(self.plan.trace);
-        self.rig.file.world().set_lie(self.plan.lie);
-        self.rig.file.world().set_queueing(true);
         let world = self.rig.file.world().clone();
+        world.set_trace(self.plan.trace);
+        world.set_lie(self.plan.lie);
+        world.set_faults(Faults {
+            one_in: self.plan.errors.then_some(100),
+            ..Faults::default()
+        });
+        world.set_queueing(true);
         let mut executor = Executor::new(&world, self.rng.u64(..));
-        let power = self.requests(&mut executor)?;
+        let mut fuse = if self.rng.bool() {
+            self.rng.u64(1..200)
+        } else {
+            u64::MAX
+        };
+        let power = self.requests(&mut executor, &mut fuse)?;
         world.kill();
         drop(executor);
         self.report.digest = self.report.digest.rotate_left(7) ^ world.digest();
@@ -161,29 +174,18 @@ impl Runner {
     }
 
     /// Opens the image, carries out requests and closes it, or is stopped by a power cut.
-    fn requests(&mut self, executor: &mut Executor<'_>) -> Result<Power, Failure> {
-        let mut left = self.rng.u64(5..40);
-        let depth = [1, 2, 4, 8, 16][self.rng.usize(..5)];
-        let mut fuse = if self.rng.bool() {
-            self.rng.u64(1..200)
-        } else {
-            u64::MAX
-        };
-        let slot: Rc<RefCell<Option<fvd::Result<SimImage>>>> = Rc::default();
+    fn requests(&mut self, executor: &mut Executor<'_>, fuse: &mut u64) -> Result<Power, Failure> {
         let (rig, cache) = (self.rig.clone(), self.rig.shape.cache);
-        let opened = slot.clone();
-        executor.spawn(async move {
-            let image = rig.open(true, cache).await;
-            *opened.borrow_mut() = Some(image);
-        });
-        if self.drain(executor, &mut fuse)? == Power::Cut {
+        let Some(image) = self.complete(executor, fuse, "open", async move { rig.open(true, cache).await })? else {
             return Ok(Power::Cut);
-        }
-        let image = slot.take().expect("the task has ended");
-        let image = image.map_err(|error| self.failure(None, format!("open failed: {error}")))?;
+        };
         let image = Rc::new(image);
+        // Now and then long enough for the journal to wrap several times.
+        let most = if self.rng.u8(..8) == 0 { 200 } else { 40 };
+        let mut left = self.rng.u64(5..most);
+        let depth = [1, 2, 4, 8, 16][self.rng.usize(..5)];
+        let mut tasks = Vec::new();
         while left > 0 {
-            let mut tasks = Vec::new();
             while left > 0 && executor.active() < depth {
                 let request = self.generator.next(&self.shared.borrow().model);
                 let task = perform(request, image.clone(), cache, self.shared.clone());
@@ -193,30 +195,46 @@ impl Runner {
                 // The model is to know of it before the next request is made.
                 executor.settle();
             }
-            if self.boundary(executor, &mut fuse)? == Power::Cut {
+            if self.boundary(executor, fuse)? == Power::Cut {
                 return Ok(Power::Cut);
             }
-            executor.step();
-            executor.settle();
-            if self.plan.cancel && self.rng.u8(..32) == 0 && !tasks.is_empty() {
-                executor.cancel(tasks[self.rng.usize(..tasks.len())]);
+            if self.plan.cancel && self.rng.u8(..24) == 0 {
+                let recent = tasks.len() - tasks.len().min(depth);
+                executor.cancel(tasks[self.rng.usize(recent..tasks.len())]);
+            } else {
+                executor.step();
             }
+            executor.settle();
         }
-        if self.drain(executor, &mut fuse)? == Power::Cut {
+        if self.drain(executor, fuse)? == Power::Cut {
             return Ok(Power::Cut);
         }
-        let closed: Rc<RefCell<Option<fvd::Result<()>>>> = Rc::default();
-        let result = closed.clone();
+        let closed = self.complete(executor, fuse, "close", async move { image.close().await })?;
+        Ok(if closed.is_some() { Power::On } else { Power::Cut })
+    }
+
+    /// Runs one task to its end. None: the power was cut, or an expected error ends the session.
+    fn complete<'a, T: 'a>(
+        &mut self,
+        executor: &mut Executor<'a>,
+        fuse: &mut u64,
+        what: &str,
+        work: impl Future<Output = fvd::Result<T>> + 'a,
+    ) -> Result<Option<T>, Failure> {
+        let slot = Rc::new(RefCell::new(None));
+        let result = slot.clone();
         executor.spawn(async move {
-            let outcome = image.close().await;
+            let outcome = work.await;
             *result.borrow_mut() = Some(outcome);
         });
-        if self.drain(executor, &mut fuse)? == Power::Cut {
-            return Ok(Power::Cut);
+        if self.drain(executor, fuse)? == Power::Cut {
+            return Ok(None);
         }
-        let result = closed.take().expect("the task has ended");
-        result.map_err(|error| self.failure(None, format!("close failed: {error}")))?;
-        Ok(Power::On)
+        match slot.take().expect("the task has ended") {
+            Ok(value) => Ok(Some(value)),
+            Err(_) if self.plan.errors => Ok(None),
+            Err(error) => Err(self.failure(None, format!("{what} failed: {error}"))),
+        }
     }
 
     /// Runs until all tasks have ended.
@@ -237,7 +255,7 @@ impl Runner {
     /// Between two operations: power cuts, each on disks of its own.
     fn boundary(&mut self, executor: &Executor<'_>, fuse: &mut u64) -> Result<Power, Failure> {
         let wrong = self.shared.borrow_mut().wrong.take();
-        let error = self.shared.borrow_mut().errors.pop();
+        let error = self.shared.borrow_mut().errors.pop().filter(|_| !self.plan.errors);
         if let Some(detail) = wrong.or(error.map(|error| format!("a request failed: {error}"))) {
             return Err(self.failure(None, detail));
         }

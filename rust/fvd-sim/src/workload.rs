@@ -145,14 +145,17 @@ pub fn content(number: u64, len: u64) -> Vec<u8> {
     bytes
 }
 
+/// Tells the model that a request has failed.
+type Fail = fn(&mut Model, u64);
+
 /// Ends a request in the model when its task is dropped: it was cancelled.
 struct Guard<'a> {
     shared: &'a SharedRef,
-    fail: Option<(fn(&mut Model, u64), u64)>,
+    fail: Option<(Fail, u64)>,
 }
 
 impl<'a> Guard<'a> {
-    fn new(shared: &'a SharedRef, fail: fn(&mut Model, u64), id: u64) -> Self {
+    fn new(shared: &'a SharedRef, fail: Fail, id: u64) -> Self {
         Self {
             shared,
             fail: Some((fail, id)),

@@ -5,17 +5,22 @@
 //! submitted. Every submission and every completion is a step: a power cut can come between any
 //! two of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod cache;
+mod flight;
+
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-use bytes::Bytes;
 use fvd::Error;
 use fvd::storage::IoBufMut;
 
 use crate::fault::{Faults, Lie};
-use crate::medium::{Medium, SECTOR, Sector};
+use crate::medium::{Medium, SECTOR};
+
+pub(crate) use cache::Disk;
+pub(crate) use flight::{Action, Flight};
 
 /// Index of a disk in its world.
 pub(crate) type DiskId = usize;
@@ -46,61 +51,6 @@ pub(crate) struct State {
     dead: bool,
     trace: bool,
     digest: u64,
-}
-
-pub(crate) struct Disk {
-    pub(crate) path: PathBuf,
-    pub(crate) is_device: bool,
-    /// Bytes below are metadata: for power cuts that keep only the one or the other.
-    pub(crate) data_start: u64,
-    pub(crate) durable: Medium,
-    durable_at: u64,
-    pub(crate) current: Medium,
-    pub(crate) pending: BTreeMap<u64, Vec<Version>>,
-    /// Lengths since the last sync, with the step at which they came.
-    pub(crate) lengths: Vec<(u64, u64)>,
-    /// Sectors that a failed sync has given up: they are durable only when written again.
-    stuck: BTreeSet<u64>,
-    previous_sync: u64,
-}
-
-/// A content that a sector has had since the last sync.
-pub(crate) struct Version {
-    pub(crate) bytes: Sector,
-    pub(crate) operation: u64,
-    completed: u64,
-}
-
-#[derive(Debug)]
-pub(crate) enum Action {
-    Read(Option<IoBufMut>),
-    Write(Bytes),
-    Zero(u64),
-    Sync,
-    SetLen(u64),
-}
-
-impl Action {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Read(_) => "read",
-            Self::Write(_) => "write",
-            Self::Zero(_) => "write zeros",
-            Self::Sync => "sync",
-            Self::SetLen(_) => "change the length",
-        }
-    }
-}
-
-pub(crate) struct Flight {
-    pub(crate) id: u64,
-    pub(crate) disk: DiskId,
-    pub(crate) action: Action,
-    pub(crate) offset: u64,
-    submitted: u64,
-    /// For a sync: the content that it makes durable.
-    snapshot: Option<Medium>,
-    waker: Option<Waker>,
 }
 
 impl World {
@@ -207,18 +157,7 @@ impl World {
 
     pub(crate) fn add_disk(&self, path: PathBuf, medium: Medium, is_device: bool) -> DiskId {
         let mut state = self.state();
-        state.disks.push(Disk {
-            path,
-            is_device,
-            data_start: 0,
-            durable: medium.clone(),
-            durable_at: 0,
-            current: medium,
-            pending: BTreeMap::new(),
-            lengths: Vec::new(),
-            stuck: BTreeSet::new(),
-            previous_sync: 0,
-        });
+        state.disks.push(Disk::new(path, medium, is_device));
         state.disks.len() - 1
     }
 }
@@ -320,6 +259,9 @@ impl State {
         let disk = &self.disks[flight.disk];
         let number = self.operations;
         if self.faults.fail_at == Some(number) || self.faults.fail_from.is_some_and(|first| number >= first) {
+            return Some(libc::EIO);
+        }
+        if self.faults.one_in.is_some_and(|count| self.rng.u32(..count) == 0) {
             return Some(libc::EIO);
         }
         let Action::Write(bytes) = &flight.action else {
@@ -427,102 +369,6 @@ impl State {
                 sector >= first_data && version.completed > previous
             }),
             Lie::MetadataIsNotSynced => disk.sync(snapshot, flight.submitted, |sector, _| sector < first_data),
-        }
-    }
-}
-
-impl Disk {
-    fn push_version(&mut self, sector: u64, operation: u64, completed: u64) {
-        let bytes = self.current.sector(sector);
-        self.pending.entry(sector).or_default().push(Version {
-            bytes,
-            operation,
-            completed,
-        });
-    }
-
-    /// Zeroing a hole that nobody has written to since the last sync.
-    fn is_idle_hole(&self, flight: &Flight, sector: u64) -> bool {
-        matches!(flight.action, Action::Zero(_))
-            && !self.current.has_storage(sector)
-            && !self.pending.contains_key(&sector)
-    }
-
-    fn set_len(&mut self, flight: &Flight, len: u64, step: u64) {
-        let old = self.current.size();
-        let lost: Vec<u64> = (len / SECTOR..old.div_ceil(SECTOR))
-            .filter(|&sector| self.current.has_storage(sector) || self.pending.contains_key(&sector))
-            .collect();
-        self.current.set_size(len);
-        for sector in lost {
-            self.push_version(sector, flight.id, step);
-        }
-        self.lengths.push((len, step));
-    }
-
-    /// Makes `snapshot`, taken at step `submitted`, durable, but for sectors that a failed sync has
-    /// given up and those with a last version that is `exempt`.
-    fn sync(&mut self, snapshot: Medium, submitted: u64, exempt: impl Fn(u64, &Version) -> bool) {
-        if submitted < self.durable_at {
-            return;
-        }
-        self.durable_at = submitted;
-        let old = std::mem::replace(&mut self.durable, snapshot);
-        let len = self.durable.size();
-        let stuck = &self.stuck;
-        let durable = &mut self.durable;
-        self.pending.retain(|&sector, versions| {
-            let last = versions.iter().rev().find(|version| version.completed <= submitted);
-            if stuck.contains(&sector) || last.is_some_and(|version| exempt(sector, version)) {
-                if sector * SECTOR < len {
-                    durable.set_sector(sector, &old.sector(sector));
-                }
-                return true;
-            }
-            versions.retain(|version| version.completed > submitted);
-            !versions.is_empty()
-        });
-        self.durable.zero(len, len.next_multiple_of(SECTOR));
-        self.lengths.retain(|(_, step)| *step > submitted);
-    }
-}
-
-impl Flight {
-    pub(crate) fn end(&self) -> u64 {
-        match &self.action {
-            Action::Write(bytes) => self.offset + bytes.len() as u64,
-            Action::Zero(len) => self.offset + len,
-            Action::Read(_) | Action::Sync | Action::SetLen(_) => self.offset,
-        }
-    }
-
-    fn touches(&self, start: u64, end: u64) -> bool {
-        self.offset < end && start < self.end()
-    }
-
-    pub(crate) fn sectors(&self) -> std::ops::Range<u64> {
-        if self.offset == self.end() {
-            return 0..0;
-        }
-        self.offset / SECTOR..self.end().div_ceil(SECTOR)
-    }
-
-    fn covers(&self, sector: u64) -> bool {
-        self.offset <= sector * SECTOR && (sector + 1) * SECTOR <= self.end()
-    }
-
-    /// Applies the part of a write or a zeroing that lies in `sector`. A write may leave the
-    /// length too long, which the caller sets right; a zeroing does not extend.
-    pub(crate) fn patch(&self, medium: &mut Medium, sector: u64) {
-        let start = self.offset.max(sector * SECTOR);
-        let end = self.end().min((sector + 1) * SECTOR);
-        match &self.action {
-            Action::Write(bytes) => {
-                let part = (start - self.offset) as usize..(end - self.offset) as usize;
-                medium.write(&bytes[part], start);
-            }
-            Action::Zero(_) => medium.zero(start, end.min(medium.size())),
-            Action::Read(_) | Action::Sync | Action::SetLen(_) => {}
         }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use fvd_sim::run::{Plan, Report, run};
 
-const IMAGES: u64 = 10_000;
+const IMAGES: u64 = 20_000;
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
@@ -57,7 +57,7 @@ impl Total {
 }
 
 #[test]
-fn after_a_power_cut_at_any_boundary_every_sector_has_an_allowed_content() {
+fn after_a_crash_at_any_boundary_every_sector_has_an_allowed_content() {
     if let Ok(text) = std::env::var("FVD_CRASH_SEED") {
         return replay(&text);
     }

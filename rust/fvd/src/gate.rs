@@ -85,6 +85,22 @@ impl Gate {
     }
 }
 
+impl Gate {
+    /// The directory that has to be trusted before `image` may name `name`; None: none has to, or
+    /// that would not help.
+    #[must_use]
+    pub fn missing_trust(&self, image: &Path, name: &OsStr) -> Option<PathBuf> {
+        let refused = self.permit(image, name).err()?;
+        if refused.kind() != ErrorKind::NotPermitted {
+            return None;
+        }
+        let target = image.parent()?.join(name).canonicalize().ok()?;
+        let directory = target.parent()?.to_owned();
+        let trusting = Self::new(std::slice::from_ref(&directory)).ok()?;
+        trusting.permit(image, name).is_ok().then_some(directory)
+    }
+}
+
 fn refusal(image: &Path, name: &OsStr, why: &str, target: &Path) -> Error {
     let directory = target.parent().unwrap_or(target);
     let message = format!(

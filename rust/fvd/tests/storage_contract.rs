@@ -417,9 +417,8 @@ fn what_was_written_directly_is_seen_through_the_cache() {
     assert_eq!(read(&second, 1, 10_000), data);
 }
 
-/// Needs root and a free loop device: `cargo test -p fvd -- --ignored`.
+/// Needs root and a free loop device.
 #[test]
-#[ignore = "needs root and a free loop device"]
 fn a_block_device_keeps_the_contract_and_its_length() {
     const LEN: u64 = 4 << 20;
     let path = new_path("loop");

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use super::Image;
-use super::check::EntryRuns;
+use super::scan::EntryRuns;
 use super::table::Table;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::table::MAX_CHUNK_NUMBER;

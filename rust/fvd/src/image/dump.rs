@@ -5,8 +5,8 @@
 //! stopped. [`Header::fields`](crate::format::Header::fields) lists the header.
 
 use super::Head;
-use super::check::{EntryRun, EntryRuns, Piece, RegionReader};
 use super::recover::JournalReader;
+use super::scan::{EntryRun, EntryRuns, Piece, RegionReader};
 use crate::error::Result;
 use crate::format::Record;
 use crate::storage::Storage;

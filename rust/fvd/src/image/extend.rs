@@ -8,7 +8,7 @@
 use std::sync::atomic::Ordering;
 
 use super::Image;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::format::SECTOR;
 use crate::storage::Storage;
 
@@ -25,7 +25,11 @@ impl<S: Storage> Image<S> {
         let wanted = self.geometry.data_offset + self.size();
         let len = self.data().len().await?;
         if self.data().can_resize() && len < wanted {
-            self.data().set_len(wanted).await?;
+            match self.data().set_len(wanted).await {
+                // No file of this file system can be as large as the disk. Its front can be used.
+                Err(error) if error.kind() == ErrorKind::NoSpace => {}
+                result => result?,
+            }
             if !len.is_multiple_of(SECTOR) {
                 // The old end lies within a sector, and must not come back.
                 self.sync_data().await?;

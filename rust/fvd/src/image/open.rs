@@ -7,8 +7,9 @@ use super::bitmap::Bitmap;
 use super::commit::Committer;
 use super::flush::FlushGate;
 use super::range_lock::RangeLock;
+use super::recover::in_place;
 use super::table::Table;
-use super::{Image, Volatile};
+use super::{Image, Volatile, patch};
 use crate::error::{Error, Result};
 use crate::format::{Geometry, HEADER_SIZE, Header};
 use crate::source::BaseSource;
@@ -104,9 +105,17 @@ impl<S: Storage> Image<S> {
             );
             return Err(error.with_path(file.path()));
         }
+        let unclean = head.geometry.journal.filter(|_| !head.header.clean_shutdown);
+        let mut head = head;
+        if let Some(journal) = unclean.filter(|_| options.writable) {
+            in_place::replay(&file, &head, journal).await?;
+            patch::mark_clean(&file).await?;
+            file.sync().await?;
+            head.header.clean_shutdown = true;
+        }
         let image = Self::assemble(file, head, data, base, options);
-        if !image.committer().marked_clean {
-            image.recover().await?;
+        if let Some(journal) = unclean.filter(|_| !options.writable) {
+            image.recover_in_memory(journal).await?;
         }
         Ok(image)
     }

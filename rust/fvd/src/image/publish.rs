@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::Image;
 use crate::error::Result;
+use crate::format::Entry;
 use crate::storage::Storage;
 
 /// A chunk that was not in the table when its data was stored, and its storage chunk.
@@ -60,7 +61,7 @@ impl<S: Storage> Image<S> {
             for &FreshChunk { chunk, number } in fresh {
                 // Two writers of one chunk share its reservation; the first one publishes it.
                 if table.get(chunk)?.is_none() {
-                    table.set(chunk, number);
+                    table.set(chunk, Entry::allocated(number));
                     volatile.pending.add_chunk(chunk);
                 }
                 volatile.allocator.published(chunk);

@@ -66,12 +66,7 @@ impl Table {
     }
 
     /// Records where `chunk` lies.
-    pub(super) fn set(&self, chunk: u64, number: u32) {
-        self.replay(chunk, Entry::allocated(number));
-    }
-
-    /// Takes over an entry of the journal, whatever it says: who needs it finds out.
-    pub(super) fn replay(&self, chunk: u64, entry: Entry) {
+    pub(super) fn set(&self, chunk: u64, entry: Entry) {
         self.words.word(chunk).store(entry.raw(), Ordering::Release);
     }
 

@@ -14,7 +14,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use bytes::Bytes;
 
 use super::IoBufMut;
-use super::file::Medium;
+use super::medium::Medium;
 use crate::sys::buffer::ALIGNMENT;
 use crate::sys::file::{DirectAlignment, read_full, write_full, write_vectored_full};
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use super::direct::Direct;
+use super::medium::Medium;
 use super::{Allocation, IoBufMut, Storage};
 use crate::error::{Error, Result};
 use crate::sys::file as sys;
@@ -19,15 +20,6 @@ pub(super) const MAX_OFFSET: u64 = i64::MAX as u64 & !((1 << 20) - 1);
 
 /// Most bytes written at once where zeros have to be written.
 const ZEROS_LEN: usize = 1 << 20;
-
-/// What kind of thing is open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Medium {
-    /// A regular file: grows, is cut, has holes.
-    File,
-    /// A block device: has the length it has.
-    Device,
-}
 
 /// A regular file or a block device.
 #[derive(Debug)]

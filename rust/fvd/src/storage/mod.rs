@@ -3,6 +3,7 @@
 mod direct;
 mod file;
 mod lock;
+mod medium;
 mod memory;
 mod open;
 

@@ -9,8 +9,9 @@ use std::path::Path;
 use rustix::fs::OFlags;
 
 use super::direct::Direct;
-use super::file::{FileStorage, Medium};
+use super::file::FileStorage;
 use super::lock::{self, LockMode};
+use super::medium::Medium;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::file::set_blocking;
 
@@ -70,8 +71,7 @@ impl FileStorage {
         };
         let storage = Self::build(file, path, &options)?;
         if let Medium::File = storage.medium() {
-            let emptied = storage.file().set_len(0);
-            emptied.map_err(|error| Error::io("empty the file", error).with_path(path))?;
+            empty(storage.file()).map_err(|error| Error::io("empty the file", error).with_path(path))?;
         }
         Ok(storage)
     }
@@ -105,6 +105,15 @@ impl FileStorage {
         };
         Ok(Self::assemble(file, path, medium, direct, identity))
     }
+}
+
+/// An empty file is left alone: ext4 writes out a file that was cut to nothing when it is closed,
+/// in the belief that it replaces another one's content.
+fn empty(file: &File) -> io::Result<()> {
+    if file.metadata()?.len() == 0 {
+        return Ok(());
+    }
+    file.set_len(0)
 }
 
 fn medium_of(metadata: &std::fs::Metadata, path: &Path) -> Result<Medium> {

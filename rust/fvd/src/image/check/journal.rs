@@ -10,8 +10,8 @@ use rangemap::RangeSet;
 use super::Subject;
 use super::findings::{FindingKind, Findings};
 use crate::error::Result;
-use crate::format::{BitmapRecord, Entry, Geometry, Record, SECTOR, TableRecord};
-use crate::image::recover::JournalReader;
+use crate::format::{Entry, Geometry, Record, SECTOR};
+use crate::image::recover::{JournalReader, blocks_of, entries_of, settle};
 use crate::storage::Storage;
 
 /// Entries of a window at most; 8 bytes each, and twice as many while they are gathered.
@@ -34,36 +34,6 @@ pub(super) struct BlockWindow {
     pub(super) end: u64,
     /// Blocks that become local.
     pub(super) blocks: RangeSet<u64>,
-}
-
-/// The allocated entries of a record that lie in the table, with their indices.
-pub(super) fn entries_of(record: &TableRecord, chunks: u64) -> impl Iterator<Item = (u32, Entry)> + '_ {
-    // A record of an earlier lap may hold "not allocated" for a chunk that is, by now.
-    (u64::from(record.first)..chunks)
-        .zip(&record.entries)
-        .filter(|(_, entry)| entry.number().is_some())
-        .map(|(index, entry)| (index as u32, *entry))
-}
-
-/// The blocks that a record makes local, without those that lie outside.
-pub(super) fn blocks_of(record: &BitmapRecord, geometry: &Geometry) -> Range<u64> {
-    if geometry.bitmap.is_none() {
-        return 0..0;
-    }
-    let start = record.first_sector.saturating_mul(SECTOR);
-    let end = start.saturating_add(u64::from(record.sectors) * SECTOR);
-    let end = end.min(geometry.base_size);
-    if start >= end {
-        return 0..0;
-    }
-    start / geometry.block_size..end.div_ceil(geometry.block_size)
-}
-
-/// Keeps, of several entries for one index, the last; leaves them ascending.
-pub(super) fn settle(entries: &mut Vec<(u32, Entry)>) {
-    entries.reverse();
-    entries.sort_by_key(|(index, _)| *index);
-    entries.dedup_by_key(|(index, _)| *index);
 }
 
 /// Gathers the entries from `start` on.
@@ -175,16 +145,23 @@ fn outside(record: &Record, geometry: &Geometry) -> Option<String> {
         }
         Record::Bitmap(record) => {
             let end = record.first_sector.saturating_add(u64::from(record.sectors));
+            // The original's records speak of whole writes, also where those lie behind the base.
             let limit = match geometry.bitmap {
-                Some(_) => geometry.blocks.saturating_mul(geometry.block_size) / SECTOR,
+                Some(_) => disk_end(geometry) / SECTOR,
                 None => 0,
             };
             (end > limit && record.sectors > 0).then(|| {
                 format!(
-                    "a record of disk sectors {}..{end}, the bitmap ends at {limit}",
+                    "a record of disk sectors {}..{end}, the disk ends at {limit}",
                     record.first_sector
                 )
             })
         }
     }
+}
+
+/// Where the disk ends, or its last block that has a bit, bytes.
+fn disk_end(geometry: &Geometry) -> u64 {
+    let blocks_end = geometry.blocks.saturating_mul(geometry.block_size);
+    geometry.virtual_size.max(blocks_end)
 }

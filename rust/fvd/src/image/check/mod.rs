@@ -29,11 +29,8 @@
 
 mod findings;
 mod journal;
-mod patch;
 mod relocate;
 mod repair;
-mod replay;
-mod scan;
 mod set;
 mod table;
 #[cfg(test)]
@@ -43,7 +40,6 @@ mod verify;
 use std::collections::BTreeMap;
 
 pub use findings::{Finding, FindingKind, Severity};
-pub(super) use scan::{EntryRun, EntryRuns, Piece, RegionReader};
 
 use super::{Head, read_head};
 use crate::error::Result;

@@ -3,12 +3,14 @@
 use std::ops::Range;
 
 use super::findings::{FindingKind, Findings, Severity};
-use super::scan::EntryRuns;
 use super::table::{Bounds, Place, survey};
 use super::verify::Verdict;
-use super::{Repair, Subject, patch, relocate, replay};
+use super::{Repair, Subject, relocate};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Region, table};
+use crate::image::patch;
+use crate::image::recover::in_place;
+use crate::image::scan::EntryRuns;
 use crate::storage::Storage;
 
 /// Findings that speak of the table.
@@ -63,12 +65,12 @@ pub(super) async fn repair<S: Storage>(subject: &Subject<'_, S>, before: &Verdic
     };
     check_means(subject, before, &plan)?;
     if let Some(journal) = subject.live_journal() {
-        replay::in_place(subject, journal).await?;
+        in_place::replay(file, &subject.head, journal).await?;
     }
     if let Some(journal) = subject.head.geometry.journal
         && plan.erase
     {
-        replay::erase(file, journal).await?;
+        in_place::erase(file, journal).await?;
     }
     if let Some(table) = subject.head.geometry.table {
         if plan.mend {

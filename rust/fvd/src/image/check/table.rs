@@ -3,10 +3,10 @@
 use super::Subject;
 use super::findings::{FindingKind, Findings};
 use super::journal::{self, TableWindow};
-use super::scan::{EntryRun, EntryRuns};
 use super::set::NumberSet;
 use crate::error::{Error, Result};
 use crate::format::{Region, table};
+use crate::image::scan::{EntryRun, EntryRuns};
 use crate::storage::Storage;
 
 /// Places that cannot be read and are passed over; with more, the check gives up.

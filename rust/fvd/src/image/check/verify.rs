@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use super::findings::{FindingKind, Findings, Severity};
 use super::journal::{self, BlockWindow};
-use super::scan::{Piece, RegionReader};
 use super::table::{TableSurvey, survey, unreadable};
 use super::{Report, Subject};
 use crate::error::Result;
 use crate::format::Region;
+use crate::image::scan::{Piece, RegionReader};
 use crate::storage::Storage;
 
 /// What a look has found.

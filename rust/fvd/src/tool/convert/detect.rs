@@ -60,7 +60,7 @@ mod tests {
     fn units_start_at_multiples_on_the_disk_not_in_the_buffer() {
         let mut bytes = [0; 1000];
         bytes[11] = 1;
-        assert_eq!(found(&bytes, 500, 512), [(0..524, false), (524..1000, true)][..]);
+        assert_eq!(found(&bytes, 500, 512), [(0..12, false), (12..1000, true)][..]);
         assert_eq!(found(&bytes, 1024 - 12, 512), [(0..12, false), (12..1000, true)]);
     }
 }

@@ -4,6 +4,7 @@ mod created;
 mod detect;
 mod pipeline;
 mod plan;
+mod queue;
 mod request;
 mod same_file;
 mod stream;
@@ -136,8 +137,8 @@ fn copy_to_file(
     let Opened { disk, zeros } = Opened::new(path, size, request, &mut created)?;
     let copied = copy(input, disk.sink(), zeros, request.out_of_order, progress);
     let outcome = copied.and_then(|end| {
-        if size.is_none() && !request.no_create {
-            disk.set_len(end)?;
+        if !request.no_create {
+            disk.complete(end)?;
         }
         disk.finish()?;
         Ok(end)

@@ -1,12 +1,10 @@
 //! The copying itself.
 //!
-//! Each worker takes the next batch, reads it, looks for zeros, waits for its turn and writes. So
-//! one worker reads while another writes, both cores are busy, and a batch stays in the cache of
-//! the core that read it. Without turns, batches are written in whatever order they are ready.
+//! Workers read batches and look for zeros in them, and write those whose turn it is: see `queue`.
 
 use std::cell::Cell;
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use bytes::Bytes;
@@ -14,6 +12,7 @@ use pollster::block_on;
 
 use super::detect::{Part, parts};
 use super::plan::{Batch, Census, Input, Piece, Plan, Zeros};
+use super::queue::{Filled, Queue, Task};
 use crate::error::Result;
 use crate::source::{BaseSource, Content};
 use crate::storage::IoBufMut;
@@ -22,6 +21,9 @@ use crate::tool::progress::{Callback, Meter};
 
 /// Bytes of a buffer, unless zeros are searched in larger units.
 const BUFFER_LEN: u64 = 1 << 20;
+
+/// Buffers beside one for each worker: how far is read ahead.
+const BUFFERS_AHEAD: usize = 2;
 
 /// Most workers: memory is bounded by their buffers, and a target serialises its writers anyway.
 const MAX_WORKERS: usize = 8;
@@ -47,6 +49,8 @@ pub(super) fn copy(
     out_of_order: bool,
     callback: &mut Callback<'_>,
 ) -> Result<u64> {
+    let workers = workers(out_of_order);
+    let buffer_len = BUFFER_LEN.max(zeros.unit().unwrap_or(0));
     let job = Job {
         plan: Mutex::new(Plan::new(input, zeros)),
         source: match input {
@@ -55,13 +59,13 @@ pub(super) fn copy(
         },
         sink,
         zeros,
-        turn: (!out_of_order).then(Turn::default),
+        queue: Queue::new(workers + BUFFERS_AHEAD, buffer_len, !out_of_order),
         meter: Meter::default(),
     };
     let mut census = job.source.map(|source| Census::new(source, zeros));
     let (sender, receiver) = channel();
     thread::scope(|scope| {
-        for _ in 0..workers(out_of_order) {
+        for _ in 0..workers {
             let sender = sender.clone();
             let job = &job;
             scope.spawn(move || {
@@ -102,8 +106,7 @@ struct Job<'a> {
     source: Option<&'a dyn BaseSource>,
     sink: &'a dyn Sink,
     zeros: Zeros,
-    /// None: any order will do.
-    turn: Option<Turn>,
+    queue: Queue,
     meter: Meter,
 }
 
@@ -115,36 +118,32 @@ impl Job<'_> {
             self.meter.fail(error);
         }
         if self.meter.is_stopped() {
-            // It may have been this worker's turn.
-            self.wake();
+            self.queue.wake();
         }
     }
 
     fn copy_batches(&self) -> Result<()> {
         let stopped = || self.meter.is_stopped();
-        let home = Home::new(BUFFER_LEN.max(self.zeros.unit().unwrap_or(0)));
-        while !stopped() {
-            let mut buf = home.take();
-            let Some(batch) = lock(&self.plan).next(&mut buf, &stopped)? else {
-                return Ok(());
-            };
-            if !batch.filled {
-                buf = self.read(&batch, buf)?;
-            }
-            let found = self.search(&batch, buf.as_slice());
-            let bytes = home.lend(buf);
-            match &self.turn {
-                None => self.write(&batch, &found, &bytes, &stopped)?,
-                Some(turn) => {
-                    if !turn.wait(batch.ticket, &stopped) {
-                        return Ok(());
+        loop {
+            match self.queue.next(&stopped) {
+                Task::Done => return Ok(()),
+                Task::Read(mut buf) => {
+                    let Some(batch) = lock(&self.plan).next(&mut buf, &stopped)? else {
+                        self.queue.end(buf);
+                        continue;
+                    };
+                    if !batch.filled {
+                        buf = self.read(&batch, buf)?;
                     }
-                    self.write(&batch, &found, &bytes, &stopped)?;
-                    turn.pass();
+                    let found = self.search(&batch, buf.as_slice());
+                    self.queue.filled(batch, found, buf);
+                }
+                Task::Write(filled) => {
+                    self.write(&filled, &stopped)?;
+                    self.queue.written(filled);
                 }
             }
         }
-        Ok(())
     }
 
     fn read(&self, batch: &Batch, mut rest: IoBufMut) -> Result<IoBufMut> {
@@ -184,7 +183,8 @@ impl Job<'_> {
         found
     }
 
-    fn write(&self, batch: &Batch, found: &[Part], bytes: &Bytes, stopped: &dyn Fn() -> bool) -> Result<()> {
+    fn write(&self, filled: &Filled, stopped: &dyn Fn() -> bool) -> Result<()> {
+        let Filled { batch, found, bytes } = filled;
         let mut at = 0;
         let mut found = found.iter();
         for piece in &batch.pieces {
@@ -234,12 +234,6 @@ impl Job<'_> {
         }
         Ok(())
     }
-
-    fn wake(&self) {
-        if let Some(turn) = &self.turn {
-            turn.wake();
-        }
-    }
 }
 
 fn data_of(batch: &Batch) -> impl Iterator<Item = &Piece> {
@@ -254,82 +248,10 @@ impl Drop for Alarm<'_, '_> {
     fn drop(&mut self) {
         if thread::panicking() {
             self.0.meter.stop();
-            self.0.wake();
+            self.0.queue.wake();
         }
     }
 }
 
-/// Whose batch is written next.
-#[derive(Default)]
-struct Turn {
-    now: Mutex<u64>,
-    changed: Condvar,
-}
-
-impl Turn {
-    /// Waits for the turn of `ticket`; false if the job stopped meanwhile.
-    fn wait(&self, ticket: u64, stopped: &dyn Fn() -> bool) -> bool {
-        let now = lock(&self.now);
-        let waiting = |now: &mut u64| *now != ticket && !stopped();
-        let now = self.changed.wait_while(now, waiting);
-        drop(now.unwrap_or_else(PoisonError::into_inner));
-        !stopped()
-    }
-
-    fn pass(&self) {
-        *lock(&self.now) += 1;
-        self.changed.notify_all();
-    }
-
-    fn wake(&self) {
-        // With the lock: a waiter is either before its look at `stopped`, or asleep.
-        let _now = lock(&self.now);
-        self.changed.notify_all();
-    }
-}
-
-/// The buffer of one worker, which comes back when the last reader of its bytes is done.
-struct Home {
-    buf: Arc<Mutex<Option<IoBufMut>>>,
-    len: usize,
-}
-
-impl Home {
-    fn new(len: u64) -> Self {
-        Self {
-            buf: Arc::default(),
-            len: len as usize,
-        }
-    }
-
-    fn take(&self) -> IoBufMut {
-        let buf = lock(&self.buf).take();
-        buf.unwrap_or_else(|| IoBufMut::zeroed(self.len))
-    }
-
-    fn lend(&self, buf: IoBufMut) -> Bytes {
-        Bytes::from_owner(Lent {
-            buf: Some(buf),
-            home: Arc::clone(&self.buf),
-        })
-    }
-}
-
-/// A buffer on its way.
-struct Lent {
-    /// None only while it is dropped.
-    buf: Option<IoBufMut>,
-    home: Arc<Mutex<Option<IoBufMut>>>,
-}
-
-impl AsRef<[u8]> for Lent {
-    fn as_ref(&self) -> &[u8] {
-        self.buf.as_ref().map_or(&[], IoBufMut::as_slice)
-    }
-}
-
-impl Drop for Lent {
-    fn drop(&mut self) {
-        *lock(&self.home) = self.buf.take();
-    }
-}
+#[cfg(test)]
+mod tests;

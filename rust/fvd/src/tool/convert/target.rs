@@ -81,11 +81,13 @@ impl Disk {
         }
     }
 
-    /// Sets the length of a raw file that grew as it was written. `len`: bytes of the disk.
-    pub(super) fn set_len(&self, len: u64) -> Result<()> {
+    /// Brings a new target, of whose disk `len` bytes are written, to its end: the length of a raw
+    /// file that grew, the rest of the last sector of an image, where its base shows through.
+    pub(super) fn complete(&self, len: u64) -> Result<()> {
         match self {
             Self::Raw(disk) if disk.storage.can_resize() => block_on(disk.storage.set_len(len)),
-            _ => Ok(()),
+            Self::Raw(_) => Ok(()),
+            Self::Fvd(image) => block_on(image.write_zeroes(len, image.size() - len)),
         }
     }
 

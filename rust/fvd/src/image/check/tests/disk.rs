@@ -26,6 +26,8 @@ pub(super) struct Log {
     pub(super) ops: Vec<(usize, Op)>,
     /// The operation to fail, and the error number.
     pub(super) fail: Option<(usize, i32)>,
+    /// Reads that touch this byte fail.
+    pub(super) unreadable: Option<u64>,
 }
 
 /// A handle to one disk.
@@ -138,6 +140,11 @@ impl Storage for Disk {
     }
 
     async fn read(&self, buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
+        let unreadable = self.log.lock().unwrap_or_else(PoisonError::into_inner).unreadable;
+        if unreadable.is_some_and(|at| (offset..offset + buf.len() as u64).contains(&at)) {
+            let error = Error::io("read", io::Error::from_raw_os_error(libc::EIO));
+            return Err(error.with_path(self.path()).with_offset(offset));
+        }
         self.content.read(buf, offset).await
     }
 

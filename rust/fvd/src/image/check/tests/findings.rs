@@ -135,11 +135,17 @@ fn journal_records_that_point_outside_count_only_in_an_unclean_image() {
     let entries = vec![Entry::UNALLOCATED; 2];
     let first = CHUNKS as u32 - 1;
     journal(&sample, 3, Some(&TableRecord { first, entries }), None);
-    let last_sector = BitmapRecord {
-        first_sector: 30 * CHUNK / 512,
+    let behind_the_disk = BitmapRecord {
+        first_sector: CHUNKS * CHUNK / 512,
         sectors: 1,
     };
-    journal(&sample, 4, None, Some(&last_sector));
+    journal(&sample, 4, None, Some(&behind_the_disk));
+    // The original journals whole writes, also where they lie behind the base.
+    let behind_the_base = BitmapRecord {
+        first_sector: CHUNKS * CHUNK / 512 - 1,
+        sectors: 1,
+    };
+    journal(&sample, 5, None, Some(&behind_the_base));
     assert_eq!(found(&sample), [(FindingKind::JournalOutside, 2)]);
     sample.set_clean(true);
     assert_eq!(found(&sample), []);

@@ -30,6 +30,7 @@ pub(super) struct Sample<S> {
 
 /// What kind of image.
 #[derive(Clone, Copy, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "every mix is a sample")]
 pub(super) struct Kind {
     pub(super) separate: bool,
     pub(super) no_journal: bool,
@@ -47,7 +48,6 @@ pub(super) fn options(kind: Kind) -> CreateOptions {
             journal_size: Some(if kind.no_journal { -1 } else { 8192 }),
             base_size: kind.based.then_some(30 * CHUNK),
             block_size: kind.based.then_some(12288),
-            ..LayoutOptions::default()
         },
         base_img: if kind.based { "base" } else { "" }.into(),
         data_file: if kind.separate { "data" } else { "" }.into(),

@@ -13,7 +13,11 @@ use crate::storage::{IoBufMut, Storage};
 const STEP: u64 = 1 << 20;
 
 /// Writes entries, given by ascending index. Each is whole at any time: it lies in one sector.
-pub(super) async fn write_entries<S: Storage>(file: &S, region: Region, entries: &[(u32, Entry)]) -> Result<()> {
+pub(in crate::image) async fn write_entries<S: Storage>(
+    file: &S,
+    region: Region,
+    entries: &[(u32, Entry)],
+) -> Result<()> {
     for run in entries.chunk_by(|(index, _), (next, _)| *next == index + 1) {
         for run in run.chunks((STEP / table::ENTRY_SIZE) as usize) {
             let bytes: Vec<u8> = run.iter().flat_map(|(_, new)| new.raw().to_le_bytes()).collect();
@@ -25,21 +29,21 @@ pub(super) async fn write_entries<S: Storage>(file: &S, region: Region, entries:
 }
 
 /// Makes a range of entries "not allocated".
-pub(super) async fn clear_entries<S: Storage>(file: &S, region: Region, entries: Range<u64>) -> Result<()> {
-    let mut at = entries.start * table::ENTRY_SIZE;
-    let end = entries.end * table::ENTRY_SIZE;
-    let fill = Bytes::from(vec![0xFF; STEP.min(end - at) as usize]);
+pub(in crate::image) async fn clear_entries<S: Storage>(file: &S, region: Region, range: Range<u64>) -> Result<()> {
+    let mut at = range.start * table::ENTRY_SIZE;
+    let end = range.end * table::ENTRY_SIZE;
+    let ones = Bytes::from(vec![0xFF; STEP.min(end - at) as usize]);
     while at < end {
-        let part = fill.slice(..(end - at).min(STEP) as usize);
-        let len = part.len() as u64;
-        file.write(part, region.offset + at).await?;
+        let piece = ones.slice(..(end - at).min(STEP) as usize);
+        let len = piece.len() as u64;
+        file.write(piece, region.offset + at).await?;
         at += len;
     }
     Ok(())
 }
 
 /// Sets the bits of a range of blocks.
-pub(super) async fn set_bits<S: Storage>(file: &S, bitmap: Region, blocks: Range<u64>) -> Result<()> {
+pub(in crate::image) async fn set_bits<S: Storage>(file: &S, bitmap: Region, blocks: Range<u64>) -> Result<()> {
     let end = blocks.end.div_ceil(8);
     let mut at = blocks.start / 8;
     while at < end {
@@ -63,7 +67,7 @@ pub(super) async fn set_bits<S: Storage>(file: &S, bitmap: Region, blocks: Range
 }
 
 /// Sets `clean_shutdown`, and leaves every other byte of the header as it is.
-pub(super) async fn mark_clean<S: Storage>(file: &S) -> Result<()> {
+pub(in crate::image) async fn mark_clean<S: Storage>(file: &S) -> Result<()> {
     const START: u64 = CLEAN_SHUTDOWN_OFFSET / SECTOR * SECTOR;
     const FIELD: usize = (CLEAN_SHUTDOWN_OFFSET - START) as usize;
     let mut sector = file.read(IoBufMut::zeroed(SECTOR as usize), START).await?;

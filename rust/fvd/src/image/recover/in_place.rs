@@ -1,23 +1,21 @@
-//! Recovery without opening the image: the journal in place, then erased.
+//! Recovery in place: what the journal says is written to table and bitmap.
 
 use rangemap::RangeSet;
 
-use super::Subject;
-use super::journal::{blocks_of, entries_of, settle};
-use super::patch;
+use super::{JournalReader, blocks_of, entries_of, settle};
 use crate::error::Result;
 use crate::format::{Record, Region};
-use crate::image::recover::JournalReader;
+use crate::image::{Head, patch};
 use crate::storage::Storage;
 
 /// Writes what the journal says in place, and syncs it.
 ///
 /// The image stays unclean and the journal as it is: after a crash the same is done again, so
 /// the order of the writes does not matter.
-pub(super) async fn in_place<S: Storage>(subject: &Subject<'_, S>, journal: Region) -> Result<()> {
-    let geometry = &subject.head.geometry;
-    let bitmap = geometry.bitmap.filter(|_| subject.head.needs_base());
-    let mut journal = JournalReader::new(subject.file, journal);
+pub(in crate::image) async fn replay<S: Storage>(file: &S, head: &Head, journal: Region) -> Result<()> {
+    let geometry = &head.geometry;
+    let bitmap = geometry.bitmap.filter(|_| head.needs_base());
+    let mut journal = JournalReader::new(file, journal);
     while let Some(records) = journal.next().await? {
         let mut entries = Vec::new();
         let mut blocks = RangeSet::new();
@@ -34,19 +32,19 @@ pub(super) async fn in_place<S: Storage>(subject: &Subject<'_, S>, journal: Regi
         }
         settle(&mut entries);
         if let Some(table) = geometry.table {
-            patch::write_entries(subject.file, table, &entries).await?;
+            patch::write_entries(file, table, &entries).await?;
         }
         if let Some(bitmap) = bitmap {
             for range in blocks {
-                patch::set_bits(subject.file, bitmap, range).await?;
+                patch::set_bits(file, bitmap, range).await?;
             }
         }
     }
-    subject.file.sync().await
+    file.sync().await
 }
 
 /// Makes the journal zeros, and syncs it. A sector of zeros holds no record.
-pub(super) async fn erase<S: Storage>(file: &S, journal: Region) -> Result<()> {
+pub(in crate::image) async fn erase<S: Storage>(file: &S, journal: Region) -> Result<()> {
     file.write_zeroes(journal.offset, journal.size).await?;
     file.sync().await
 }

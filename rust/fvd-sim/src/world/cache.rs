@@ -1,0 +1,101 @@
+//! One disk: what is durable, what is in its cache, and what was there in between.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use super::flight::{Action, Flight};
+use crate::medium::{Medium, SECTOR, Sector};
+
+pub(crate) struct Disk {
+    pub(crate) path: PathBuf,
+    pub(crate) is_device: bool,
+    /// Bytes below are metadata: for power cuts that keep only the one or the other.
+    pub(crate) data_start: u64,
+    pub(crate) durable: Medium,
+    pub(super) durable_at: u64,
+    pub(crate) current: Medium,
+    pub(crate) pending: BTreeMap<u64, Vec<Version>>,
+    /// Lengths since the last sync, with the step at which they came.
+    pub(crate) lengths: Vec<(u64, u64)>,
+    /// Sectors that a failed sync has given up: they are durable only when written again.
+    pub(super) stuck: BTreeSet<u64>,
+    pub(super) previous_sync: u64,
+}
+
+/// A content that a sector has had since the last sync.
+pub(crate) struct Version {
+    pub(crate) bytes: Sector,
+    pub(crate) operation: u64,
+    pub(super) completed: u64,
+}
+
+impl Disk {
+    pub(super) fn new(path: PathBuf, medium: Medium, is_device: bool) -> Self {
+        Self {
+            path,
+            is_device,
+            data_start: 0,
+            durable: medium.clone(),
+            durable_at: 0,
+            current: medium,
+            pending: BTreeMap::new(),
+            lengths: Vec::new(),
+            stuck: BTreeSet::new(),
+            previous_sync: 0,
+        }
+    }
+
+    pub(super) fn push_version(&mut self, sector: u64, operation: u64, completed: u64) {
+        let bytes = self.current.sector(sector);
+        self.pending.entry(sector).or_default().push(Version {
+            bytes,
+            operation,
+            completed,
+        });
+    }
+
+    /// Zeroing a hole that nobody has written to since the last sync.
+    pub(super) fn is_idle_hole(&self, flight: &Flight, sector: u64) -> bool {
+        matches!(flight.action, Action::Zero(_))
+            && !self.current.has_storage(sector)
+            && !self.pending.contains_key(&sector)
+    }
+
+    pub(super) fn set_len(&mut self, flight: &Flight, len: u64, step: u64) {
+        let old = self.current.size();
+        let lost: Vec<u64> = (len / SECTOR..old.div_ceil(SECTOR))
+            .filter(|&sector| self.current.has_storage(sector) || self.pending.contains_key(&sector))
+            .collect();
+        self.current.set_size(len);
+        for sector in lost {
+            self.push_version(sector, flight.id, step);
+        }
+        self.lengths.push((len, step));
+    }
+
+    /// Makes `snapshot`, taken at step `submitted`, durable, but for sectors that a failed sync has
+    /// given up and those with a last version that is `exempt`.
+    pub(super) fn sync(&mut self, snapshot: Medium, submitted: u64, exempt: impl Fn(u64, &Version) -> bool) {
+        if submitted < self.durable_at {
+            return;
+        }
+        self.durable_at = submitted;
+        let old = std::mem::replace(&mut self.durable, snapshot);
+        let len = self.durable.size();
+        let stuck = &self.stuck;
+        let durable = &mut self.durable;
+        self.pending.retain(|&sector, versions| {
+            let last = versions.iter().rev().find(|version| version.completed <= submitted);
+            if stuck.contains(&sector) || last.is_some_and(|version| exempt(sector, version)) {
+                if sector * SECTOR < len {
+                    durable.set_sector(sector, &old.sector(sector));
+                }
+                return true;
+            }
+            versions.retain(|version| version.completed > submitted);
+            !versions.is_empty()
+        });
+        self.durable.zero(len, len.next_multiple_of(SECTOR));
+        self.lengths.retain(|(_, step)| *step > submitted);
+    }
+}

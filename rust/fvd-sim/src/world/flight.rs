@@ -1,0 +1,81 @@
+//! Operations in flight.
+
+use std::task::Waker;
+
+use bytes::Bytes;
+use fvd::storage::IoBufMut;
+
+use super::DiskId;
+use crate::medium::{Medium, SECTOR};
+
+#[derive(Debug)]
+pub(crate) enum Action {
+    Read(Option<IoBufMut>),
+    Write(Bytes),
+    Zero(u64),
+    Sync,
+    SetLen(u64),
+}
+
+impl Action {
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Read(_) => "read",
+            Self::Write(_) => "write",
+            Self::Zero(_) => "write zeros",
+            Self::Sync => "sync",
+            Self::SetLen(_) => "change the length",
+        }
+    }
+}
+
+pub(crate) struct Flight {
+    pub(crate) id: u64,
+    pub(crate) disk: DiskId,
+    pub(crate) action: Action,
+    pub(crate) offset: u64,
+    pub(super) submitted: u64,
+    /// For a sync: the content that it makes durable.
+    pub(super) snapshot: Option<Medium>,
+    pub(super) waker: Option<Waker>,
+}
+
+impl Flight {
+    pub(crate) fn end(&self) -> u64 {
+        match &self.action {
+            Action::Write(bytes) => self.offset + bytes.len() as u64,
+            Action::Zero(len) => self.offset + len,
+            Action::Read(_) | Action::Sync | Action::SetLen(_) => self.offset,
+        }
+    }
+
+    pub(super) fn touches(&self, start: u64, end: u64) -> bool {
+        self.offset < end && start < self.end()
+    }
+
+    pub(crate) fn sectors(&self) -> std::ops::Range<u64> {
+        if self.offset == self.end() {
+            return 0..0;
+        }
+        self.offset / SECTOR..self.end().div_ceil(SECTOR)
+    }
+
+    pub(super) fn covers(&self, sector: u64) -> bool {
+        self.offset <= sector * SECTOR && (sector + 1) * SECTOR <= self.end()
+    }
+
+    /// Applies the part of a write or a zeroing that lies in `sector`. A write may leave the
+    /// length too long, which the caller sets right; a zeroing does not extend.
+    pub(crate) fn patch(&self, medium: &mut Medium, sector: u64) {
+        let start = self.offset.max(sector * SECTOR);
+        let end = self.end().min((sector + 1) * SECTOR);
+        match &self.action {
+            Action::Write(bytes) => {
+                let part = (start - self.offset) as usize..(end - self.offset) as usize;
+                medium.write(&bytes[part], start);
+            }
+            Action::Zero(_) => medium.zero(start, end.min(medium.size())),
+            Action::Read(_) | Action::Sync | Action::SetLen(_) => {}
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Recovery: the journal of an image that was not closed cleanly.
+//!
+//! In place where the image may be written, in memory where it is only read. Neither does any harm
+//! when done again: a bit only goes from 0 to 1, and an entry never changes once it is allocated.
+
+mod in_memory;
+pub(super) mod in_place;
+
+use std::ops::Range;
+
+use crate::error::Result;
+use crate::format::table::MAX_CHUNK_NUMBER;
+use crate::format::{BitmapRecord, Entry, Geometry, Record, Region, SECTOR, TableRecord, journal};
+use crate::storage::{Allocation, IoBufMut, Storage};
+
+/// Bytes of journal read at once.
+const READ_STEP: u64 = 1 << 20;
+
+/// Reads the records of a journal, in order.
+pub(crate) struct JournalReader<'a, S> {
+    file: &'a S,
+    region: Region,
+    /// Bytes from the start of the region, a multiple of 512.
+    at: u64,
+}
+
+/// A record and the number of the journal sector that holds it.
+pub(crate) type Located = (u64, Record);
+
+impl<'a, S: Storage> JournalReader<'a, S> {
+    pub(crate) fn new(file: &'a S, region: Region) -> Self {
+        Self { file, region, at: 0 }
+    }
+
+    /// The records of the next part of the journal, perhaps none; None at its end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<Located>>> {
+        let rest = self.region.size - self.at;
+        if rest == 0 {
+            return Ok(None);
+        }
+        let offset = self.region.offset + self.at;
+        let (allocation, len) = self.file.allocation(offset, rest).await?;
+        // Zeros end a sector at once: a hole holds no record, but may start within a sector.
+        let skip = len / SECTOR * SECTOR;
+        if allocation == Allocation::Hole && skip > 0 {
+            self.at += skip;
+            return Ok(Some(Vec::new()));
+        }
+        let len = rest.min(READ_STEP);
+        let first = self.at / SECTOR;
+        self.at += len;
+        let buf = self.file.read(IoBufMut::zeroed(len as usize), offset).await?;
+        let (sectors, _) = buf.as_slice().as_chunks::<{ SECTOR as usize }>();
+        let decode = |(number, sector)| journal::decode_sector(sector).into_iter().map(move |r| (number, r));
+        Ok(Some((first..).zip(sectors).flat_map(decode).collect()))
+    }
+}
+
+/// The allocated entries of a record that lie in the table, with their indices.
+pub(in crate::image) fn entries_of(record: &TableRecord, chunks: u64) -> impl Iterator<Item = (u32, Entry)> + '_ {
+    // A record of an earlier lap may hold "not allocated" for a chunk that is, by now. A number
+    // that cannot be points outside.
+    (u64::from(record.first)..chunks)
+        .zip(&record.entries)
+        .filter(|(_, entry)| entry.number().is_some_and(|number| number <= MAX_CHUNK_NUMBER))
+        .map(|(index, entry)| (index as u32, *entry))
+}
+
+/// The blocks that a record makes local, without those that lie outside.
+pub(in crate::image) fn blocks_of(record: &BitmapRecord, geometry: &Geometry) -> Range<u64> {
+    if geometry.bitmap.is_none() {
+        return 0..0;
+    }
+    let start = record.first_sector.saturating_mul(SECTOR);
+    let end = start.saturating_add(u64::from(record.sectors) * SECTOR);
+    let end = end.min(geometry.base_size);
+    if start >= end {
+        return 0..0;
+    }
+    start / geometry.block_size..end.div_ceil(geometry.block_size)
+}
+
+/// Keeps, of several entries for one index, the last; leaves them ascending.
+pub(in crate::image) fn settle(entries: &mut Vec<(u32, Entry)>) {
+    entries.reverse();
+    entries.sort_by_key(|(index, _)| *index);
+    entries.dedup_by_key(|(index, _)| *index);
+}

@@ -1,0 +1,6 @@
+//! Conversions of whole disks.
+
+mod content;
+mod failures;
+mod streams;
+mod support;
