@@ -86,9 +86,7 @@ def arguments(template: tuple[str, ...], name: str) -> list[str]:
 
 @pytest.mark.parametrize("make", [directory, fifo, zeros, null, unix_socket, missing, loop])
 @pytest.mark.parametrize("command", READING)
-def test_what_is_no_file_is_refused_at_once(
-    folder: Path, command: str, make: Callable[[Path], None]
-) -> None:
+def test_what_is_no_file_is_refused_at_once(folder: Path, command: str, make: Callable[[Path], None]) -> None:
     make(folder / "thing")
     finished = measured(*arguments(READING[command], "thing"), cwd=folder)
     finished.assert_refused(2 if command.startswith("compare") else 1)
@@ -116,8 +114,10 @@ def test_a_file_that_is_no_image_is_raw_or_refused(
     before = (folder / "thing").read_bytes()
     finished = measured(*arguments(READING[command], "thing"), cwd=folder)
     finished.assert_orderly({"check": (63,), "repair": (63,), "dump": (1,)}.get(command, (0, 1)))
-    finished = measured(*arguments((READING[command][0], "-f", "fvd", *READING[command][1:]), "thing"), cwd=folder)
     if command not in ("dump", "overlay"):
+        flag = "-F" if command == "compare behind" else "-f"
+        template = (READING[command][0], flag, "fvd", *READING[command][1:])
+        finished = measured(*arguments(template, "thing"), cwd=folder)
         finished.assert_refused(2 if command.startswith("compare") else 1)
         assert b"not an FVD image" in finished.err
     assert (folder / "thing").read_bytes() == before

@@ -30,6 +30,7 @@ for number, (offset, data) in enumerate(writes(sys.argv[2])):
         print(number, flush=True)
 """
 
+
 def writes(seed: str) -> Iterator[tuple[int, bytes]]:
     rng = random.Random(seed)
     for _ in range(10_000):

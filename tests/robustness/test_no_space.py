@@ -24,7 +24,7 @@ def create(place: Path, kind: str) -> Path:
     options = {
         "compact": "compact_image=on,chunk_size=64K,storage_grow_unit=256K,journal_size=64K",
         "overlay": "block_size=24K,journal_size=64K",
-        "compact-overlay": "block_size=24K,compact_image=on,chunk_size=64K,storage_grow_unit=64K,journal_size=64K",
+        "compact-overlay": "block_size=24K,compact_image=on,chunk_size=64K,journal_size=64K",
         "no-journal": "compact_image=on,chunk_size=64K,storage_grow_unit=64K,journal_size=-1",
     }.get(kind, "journal_size=64K")
     command = ["create", "-q", "-f", "fvd", "-o", options]
@@ -42,7 +42,7 @@ class Ballast:
         self.path = place / "ballast"
         state = os.statvfs(place)
         with self.path.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, max(1, state.f_bavail * state.f_frsize - left))
+            os.posix_fallocate(file.fileno(), 0, state.f_bavail * state.f_frsize - left)
 
     def fill(self) -> None:
         """Takes the rest, to the last block."""
@@ -114,19 +114,19 @@ def test_a_full_file_system_is_an_error_and_the_image_survives_it(small_file_sys
     fvd_command("check", "-q", image)
 
 
-@pytest.mark.parametrize("options", ["compact_image=on,chunk_size=64K", "compact_image=on,chunk_size=64K,journal_size=-1"])
+@pytest.mark.parametrize(
+    "options", ["compact_image=on,chunk_size=64K", "compact_image=on,chunk_size=64K,journal_size=-1"]
+)
 def test_a_flush_without_room_for_metadata_can_be_repeated(
     small_file_system: Path, tmp_path: Path, options: str
 ) -> None:
     image = small_file_system / "image.fvd"
     data_file = tmp_path / "data.raw"
     data_file.touch()
-    fvd_command(
-        "create", "-q", "-f", "fvd", "-o", f"{options},data_file={data_file}", image, str(SIZE)
-    )
+    fvd_command("create", "-q", "-f", "fvd", "-o", f"{options},data_file={data_file}", image, str(SIZE))
     with fvd.open(image, "r+", trust=[tmp_path]) as disk:
         # The table has its place on the medium, the journal is a hole.
-        ballast = Ballast(small_file_system, left=0)
+        ballast = Ballast(small_file_system, left=MIB)
         ballast.fill()
         disk.pwrite(b"a" * PIECE, MIB)
         if "journal" in options:
@@ -138,9 +138,9 @@ def test_a_flush_without_room_for_metadata_can_be_repeated(
         disk.pwrite(b"b" * PIECE, 2 * MIB)
         ballast.drop()
         disk.flush()
-        saved = image.read_bytes()
-    # As the process found it that would have been killed after the flush.
-    image.write_bytes(saved)
+        unclosed = image.read_bytes()
+    # As it would be had the process been killed right after the flush.
+    image.write_bytes(unclosed)
     with fvd.open(image, trust=[tmp_path]) as disk:
         assert disk.pread(PIECE, MIB) == b"a" * PIECE
         assert disk.pread(PIECE, 2 * MIB) == b"b" * PIECE
@@ -161,8 +161,10 @@ def test_a_conversion_without_room_leaves_nothing_behind(
     assert os.statvfs(small_file_system).f_bavail == before
 
 
-def test_an_image_that_cannot_be_created_for_lack_of_room_leaves_nothing_behind(small_file_system: Path) -> None:
-    Ballast(small_file_system, left=0).fill()
+def test_an_image_that_cannot_be_created_for_lack_of_room_leaves_nothing_behind(
+    small_file_system: Path,
+) -> None:
+    Ballast(small_file_system, left=MIB).fill()
     finished = measured(
         "create", "-f", "fvd", "-o", "compact_image=on,chunk_size=64K", small_file_system / "out", "1G"
     )
