@@ -29,13 +29,14 @@ def explain(error: BaseException, failed: int) -> tuple[str, int]:
         program = f"fvd {error.command}".rstrip()
         return f"{error.prefix}: {error}\nTry '{program} --help' for more info", failed
     if isinstance(error, FvdError):
-        return f"fvd: {fvd_error_text(error)}", failed
+        # One line, whatever the names in it are.
+        return f"fvd: {_output.printable(fvd_error_text(error))}", failed
     # A plain ValueError is how the core refuses misuse; other subclasses are nobody's message to a user.
     if type(error) is ValueError or isinstance(error, CommandError | ConfigError | OptionError):
-        return f"fvd: {error}", failed
+        return f"fvd: {_output.printable(str(error))}", failed
     if isinstance(error, OSError):
         where = "the output" if error.filename is None else f"'{os.fsdecode(error.filename)}'"
-        return f"fvd: Could not write {where}: {error.strerror or error}", failed
+        return f"fvd: Could not write {_output.printable(where)}: {error.strerror or error}", failed
     if isinstance(error, MemoryError):
         return "fvd: Out of memory", failed
     what = " ".join(f"{type(error).__name__}: {error}".split())

@@ -26,7 +26,7 @@ pub async fn check(
         writable: repair != Repair::None,
         ..options.clone()
     };
-    let file = chain::open_file(path, &options)?;
+    let file = chain::open_file(path, &options).map_err(cannot_check)?;
     let format = match format {
         Some(format) => chain::known_format(format)?,
         None => chain::probe_format(&file).await?,
@@ -35,11 +35,15 @@ pub async fn check(
         return Err(Error::unsupported("This image format does not support checks").with_path(path));
     }
     let result = check_fvd(&file, repair, named, &options).await;
-    // The caller tells "no such check" from "this image cannot be checked" by the kind.
-    result.map_err(|error| match error.kind() {
+    result.map_err(cannot_check)
+}
+
+/// The caller tells "no such check" from "this cannot be checked" by the kind.
+fn cannot_check(error: Error) -> Error {
+    match error.kind() {
         ErrorKind::Unsupported => error.with_context(ErrorKind::InvalidImage, "The image cannot be checked"),
         _ => error,
-    })
+    }
 }
 
 async fn check_fvd(file: &FileStorage, repair: Repair, named: bool, options: &ChainOptions) -> Result<Report> {
