@@ -70,7 +70,7 @@ impl FileStorage {
         };
         let storage = Self::build(file, path, &options)?;
         if let Medium::File = storage.medium() {
-            let emptied = storage.file().set_len(0);
+            let emptied = empty(storage.file());
             emptied.map_err(|error| Error::io("empty the file", error).with_path(path))?;
         }
         Ok(storage)
@@ -104,6 +104,15 @@ impl FileStorage {
             Medium::Device => (metadata.rdev(), 0),
         };
         Ok(Self::assemble(file, path, medium, direct, identity))
+    }
+}
+
+/// Cuts to nothing what is not empty. A file that was cut to nothing, even from nothing, ext4 sends to
+/// disk when it is closed, as if it replaced another one (`auto_da_alloc`).
+fn empty(file: &File) -> io::Result<()> {
+    match file.metadata()?.len() {
+        0 => Ok(()),
+        _ => file.set_len(0),
     }
 }
 
