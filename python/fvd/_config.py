@@ -78,16 +78,19 @@ def _from_file(environ: Mapping[str, str]) -> list[str]:
 
 
 def _read(path: str, *, required: bool) -> dict[str, object]:
-    import tomllib
-
     try:
         with open(path, "rb") as file:
-            return tomllib.load(file)
+            content = file.read()
     except (FileNotFoundError, NotADirectoryError) as error:
         if required:
             raise ConfigError(f"Could not open '{path}': {error.strerror}") from None
         return {}
     except OSError as error:
         raise ConfigError(f"Could not open '{path}': {error.strerror}") from None
+    # Most users have no such file.
+    import tomllib
+
+    try:
+        return tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None

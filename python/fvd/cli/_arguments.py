@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import re
-from typing import Any, NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 
 class UsageError(Exception):
@@ -22,7 +25,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, command: str, summary: str, usage: str) -> None:
         """Parse for `command`; `usage` is what follows its name in the help."""
-        super().__init__(prog=f"fvd {command}", usage=usage, add_help=False)
+        super().__init__(prog=f"fvd {command}", usage=usage, add_help=False, formatter_class=_formatter)
         self._command = command
         self._summary = summary
         self._help_lines: list[str] = []
@@ -71,6 +74,11 @@ class Parser(argparse.ArgumentParser):
 
     def _usage(self, message: str, *, of_getopt: bool = False) -> UsageError:
         return UsageError(message, self._command, self.prog if of_getopt else "fvd")
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    """What argparse wants for every option. The help is not its work; asking for a width loads half of `shutil`."""
+    return argparse.HelpFormatter(prog, width=80)
 
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:

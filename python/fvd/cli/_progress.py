@@ -5,15 +5,26 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Protocol, TextIO
 
 from fvd.cli._arguments import Parser, UsageError
 from fvd.cli._output import human_size
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
     from types import TracebackType
+    from typing import Protocol, TextIO
+
+    class Display(Protocol):
+        """Something that shows progress."""
+
+        def update(self, done: int, total: int) -> None:
+            """Show that `done` of `total` bytes are done; a `total` of 0 is not known."""
+
+        def finish(self, *, complete: bool) -> None:
+            """Stop showing; `complete` unless it failed."""
+
 
 REDRAW_INTERVAL_S = 0.1
 JSON_INTERVAL_S = 0.25
@@ -35,16 +46,6 @@ def join_progress(arguments: list[str]) -> list[str]:
     """Keep a bare `--progress` from taking the next argument for its value."""
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     return ["--progress=bar" if it == "--progress" else it for it in arguments[:cut]] + arguments[cut:]
-
-
-class Display(Protocol):
-    """Something that shows progress."""
-
-    def update(self, done: int, total: int) -> None:
-        """Show that `done` of `total` bytes are done; a `total` of 0 is not known."""
-
-    def finish(self, *, complete: bool) -> None:
-        """Stop showing; `complete` unless it failed."""
 
 
 class Progress:

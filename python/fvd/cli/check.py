@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import fvd
 from fvd.cli import _common, _output
 from fvd.cli._arguments import Parser, UsageError
 from fvd.cli._common import CommandError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fvd.types import CheckResult
 

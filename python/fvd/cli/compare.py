@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import fvd
 from fvd.cli import _common, _output, _progress
 from fvd.cli._arguments import Parser
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fvd.types import CompareResult
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
-
 import fvd
 from fvd import options
 from fvd.cli import _common, _progress
+from fvd.cli._cast import cast
 from fvd.cli._arguments import Parser
 from fvd.cli._common import CommandError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import fvd
 from fvd.cli import _common, _output
 from fvd.cli._arguments import Parser
 from fvd.cli._output import printable, scalar
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import fvd
 from fvd.cli import _common, _output
 from fvd.cli._arguments import Parser
 from fvd.cli._output import human_size, printable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fvd.types import ImageInfo
 

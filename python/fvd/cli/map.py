@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import fvd
 from fvd import options
 from fvd.cli import _common, _output
 from fvd.cli._arguments import Parser
 from fvd.cli._common import CommandError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 

@@ -19,8 +19,9 @@ use crate::storage::IoBufMut;
 use crate::tool::lock;
 use crate::tool::progress::{Callback, Meter};
 
-/// Bytes of a buffer, unless zeros are searched in larger units.
-const BUFFER_LEN: u64 = 1 << 20;
+/// Bytes of a buffer, unless zeros are searched in larger units. A worker that hands over its turn
+/// wakes another one: with less in a turn, waking takes a good part of the time.
+const BUFFER_LEN: u64 = 2 << 20;
 
 /// Buffers beside one for each worker: how far is read ahead.
 const BUFFERS_AHEAD: usize = 2;
@@ -29,7 +30,7 @@ const BUFFERS_AHEAD: usize = 2;
 const MAX_WORKERS: usize = 8;
 
 /// Zeros written where the source has none stored.
-static ZEROS: [u8; BUFFER_LEN as usize] = [0; BUFFER_LEN as usize];
+static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
 
 /// Where data goes. Used by several threads at once.
 pub(super) trait Sink: Sync {
@@ -226,7 +227,7 @@ impl Job<'_> {
         }
         let mut done = 0;
         while done < piece.len && !stopped() {
-            let len = BUFFER_LEN.min(piece.len - done);
+            let len = (ZEROS.len() as u64).min(piece.len - done);
             let zeros = Bytes::from_static(&ZEROS[..len as usize]);
             self.sink.write(zeros, piece.offset + done, stopped)?;
             self.meter.add(len);
