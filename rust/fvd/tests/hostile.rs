@@ -55,6 +55,9 @@ fn processor_ns() -> u64 {
     number.expect("three numbers").parse().expect("a number")
 }
 
+/// What is done to a header.
+type Change = fn(&mut Header);
+
 /// An image file, and beside it what it names.
 struct Subject {
     folder: TempDir,
@@ -71,7 +74,7 @@ impl Subject {
         let mut header = Layout::compute(layout).expect("valid").header();
         if layout.base_size.is_some() {
             header.base_img = "base.raw".into();
-            header.base_img_fmt = "raw".to_owned();
+            header.base_img_fmt.push_str("raw");
             let base = File::create(folder.path().join("base.raw")).expect("a file");
             base.set_len(4 * GIB).expect("a hole");
             base.write_all_at(&[7; 4096], 0).expect("some data");
@@ -374,7 +377,7 @@ fn a_journal_entry_that_no_storage_chunk_can_have_is_ignored() {
         ..LayoutOptions::default()
     };
     let image = Subject::new(&layout, |header| header.clean_shutdown = false);
-    image.put(image.header.table_offset, &[0xFF; 1 << 20]);
+    image.put(image.header.table_offset, &vec![0xFF; 1 << 20]);
     let record = TableRecord {
         first: 1,
         entries: vec![Entry::from_disk(0x7FFF_FFFF)],
@@ -398,7 +401,6 @@ fn sizes_that_nothing_backs_are_refused_by_the_name_of_their_field() {
         compact: true,
         ..LayoutOptions::default()
     };
-    type Change = fn(&mut Header);
     let cases: [(&str, Change); 8] = [
         ("bitmap_offset", |header| header.bitmap_size = 1 << 40),
         ("bitmap_size", |header| header.bitmap_size = i64::MAX as u64 - 4095),
