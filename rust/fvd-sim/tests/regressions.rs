@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use fvd::image::CacheMode;
-use fvd::storage::IoBufMut;
+use fvd::storage::{Allocation, IoBufMut, Storage};
 use fvd_sim::check::check_crashed;
 use fvd_sim::cut::Cut;
 use fvd_sim::executor::{Executor, run_now};
@@ -153,5 +153,31 @@ fn what_a_cancelled_write_has_left_in_a_new_chunk_does_not_appear_later() {
             seen[..32 * KIB as usize],
             "seed {seed}"
         );
+    }
+}
+
+#[test]
+fn zeroing_from_the_last_block_of_the_base_on_stores_no_zeros_behind_it() {
+    let shape = Shape {
+        virtual_size: 4096 * KIB,
+        base_size: Some(100 * KIB),
+        block_size: 64 * KIB,
+        ..compact()
+    };
+    for compact_image in [true, false] {
+        let shape = Shape {
+            compact: compact_image,
+            ..shape.clone()
+        };
+        let (rig, mut expected) = Rig::create(&shape, 1);
+        let image = open(&rig);
+        let start = 90 * KIB;
+        run_now(image.write_zeroes(start, shape.virtual_size - start)).expect("no faults");
+        expected[start as usize..].fill(0);
+        assert_eq!(run_now(read_all(&image)).expect("reads do not fail"), expected);
+        let behind = 128 * KIB;
+        let status = run_now(rig.data.allocation(behind, shape.virtual_size - behind));
+        let hole = (Allocation::Hole, shape.virtual_size - behind);
+        assert_eq!(status.expect("no faults"), hole, "{shape}");
     }
 }
