@@ -157,6 +157,27 @@ fn what_a_cancelled_write_has_left_in_a_new_chunk_does_not_appear_later() {
 }
 
 #[test]
+fn what_an_unsafe_flush_covered_survives_the_process() {
+    for compact_image in [true, false] {
+        let shape = Shape {
+            base_size: Some(100 * KIB),
+            compact: compact_image,
+            cache: CacheMode::Unsafe,
+            ..compact()
+        };
+        let (rig, mut expected) = Rig::create(&shape, 1);
+        let image = run_now(rig.open(true, CacheMode::Unsafe)).expect("no faults");
+        let bytes = content(2, 512);
+        expected[..512].copy_from_slice(&bytes);
+        run_now(image.write(Bytes::from(bytes), 0)).expect("no faults");
+        run_now(image.flush()).expect("no faults");
+        drop(image);
+        let found = check_crashed(&rig, &rig.media(), &Model::new(&expected), 1);
+        assert_eq!(found.expect("the image is as good as any"), expected);
+    }
+}
+
+#[test]
 fn zeroing_from_the_last_block_of_the_base_on_stores_no_zeros_behind_it() {
     let shape = Shape {
         virtual_size: 4096 * KIB,
