@@ -93,7 +93,7 @@ def open(
 ) -> Image:
     """Open an image; `r` to read, `r+` to read and write (`rb` and `r+b` mean the same).
 
-    `cache` is what QEMU means by it: `writethrough` flushes every write, `unsafe` never flushes, `none` and
+    `cache` is what QEMU means by it: `writethrough` flushes every write, `unsafe` never syncs, `none` and
     `directsync` bypass the page cache. `force_share`, only for `r`, skips the locks that keep writers apart.
     """
     if mode not in _WRITABLE:

@@ -168,3 +168,45 @@ def test_extents_tell_what_is_stored_and_cover_the_disk(image: fvd.Image) -> Non
     stored = [extent for extent in extents if extent["data"]]
     assert [(extent["start"], extent["depth"]) for extent in stored] == [(65536, 0)]
     assert image.extents(0, 65536) == [extents[0]]
+
+
+@pytest.mark.parametrize("misuse", ["pread(1, 1 << 60)", "pwrite(b'1', 1 << 60)"])
+def test_an_exception_outlives_the_unclosed_image_that_raised_it(path: Path, misuse: str) -> None:
+    code = f"""
+import sys, warnings, fvd
+warnings.simplefilter(sys.argv[2])
+try:
+    fvd.open(sys.argv[1], "r+").{misuse}
+except ValueError:
+    print("ValueError")
+"""
+    for warnings in ("default", "error", "ignore"):
+        command = [sys.executable, "-c", code, str(path), warnings]
+        result = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert result.stdout == "ValueError\n"
+        assert ("unclosed image" in result.stderr) == (warnings != "ignore")
+    assert not fvd.info(path)["dirty-flag"]
+
+
+def test_a_forked_child_leaves_the_image_to_its_parent(path: Path) -> None:
+    code = """
+import os, sys, fvd
+image = fvd.open(sys.argv[1], "r+")
+image.pwrite(b"flushed", 0)
+image.flush()
+if os.fork() == 0:
+    sys.exit()
+os.wait()
+assert fvd.info(sys.argv[1], force_share=True)["dirty-flag"]
+image.pwrite(b"more", 1 << 20)
+image.flush()
+os.kill(os.getpid(), 9)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == -9, result.stderr
+    assert fvd.info(path)["dirty-flag"]
+    with fvd.open(path) as image:
+        assert image.pread(7, 0) == b"flushed"
+        assert image.pread(4, 1 << 20) == b"more"

@@ -27,7 +27,7 @@ pub(crate) fn remember(open: &Arc<Open>) {
 #[pyfunction]
 fn close_all(py: Python<'_>) {
     let images = std::mem::take(&mut *IMAGES.lock().unwrap_or_else(PoisonError::into_inner));
-    for image in images.iter().filter_map(Weak::upgrade) {
+    for image in images.iter().filter_map(Weak::upgrade).filter(|image| image.is_ours()) {
         if let Err(error) = blocking(py, || image.close()) {
             error.write_unraisable(py, None);
         }

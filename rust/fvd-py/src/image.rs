@@ -23,6 +23,8 @@ use crate::{exit, extents, info};
 pub(crate) struct Open {
     engine: RwLock<Option<image::Image<FileStorage>>>,
     closed: AtomicBool,
+    /// The process that opened it.
+    process: u32,
 }
 
 impl Open {
@@ -33,6 +35,13 @@ impl Open {
             Some(engine) => work(engine),
             None => Err(Error::invalid_argument("I/O operation on a closed image")),
         }
+    }
+
+    /// False in a child that was forked while the image was open. What its copy holds in memory is
+    /// the parent's to write, who does not know of anything that the child does: nothing that
+    /// happens by itself, at the exit or in a destructor, may close the image there.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.process == std::process::id()
     }
 
     /// Flushes, marks the image clean and releases its files, once all operations have ended.
@@ -71,6 +80,7 @@ pub(crate) fn open(
     let open = Arc::new(Open {
         engine: RwLock::new(Some(engine)),
         closed: AtomicBool::new(false),
+        process: std::process::id(),
     });
     exit::remember(&open);
     Ok(Image {
@@ -232,10 +242,12 @@ impl Image {
 
 impl Drop for Image {
     fn drop(&mut self) {
-        if self.closed() {
+        if self.closed() || !self.open.is_ours() {
             return;
         }
         Python::attach(|py| {
+            // An exception may be on its way, and be what drops the image.
+            let raised = PyErr::take(py);
             let message = format!("unclosed image {}", self.path.display());
             let message = std::ffi::CString::new(message).unwrap_or_default();
             let category = py.get_type::<PyResourceWarning>();
@@ -244,6 +256,9 @@ impl Drop for Image {
             }
             if let Err(error) = self.close(py) {
                 error.write_unraisable(py, None);
+            }
+            if let Some(raised) = raised {
+                raised.restore(py);
             }
         });
     }

@@ -1,8 +1,11 @@
 //! Faults of the engine that the simulator has found, each as small as it gets.
 
+use std::future::Future;
+
 use bytes::Bytes;
-use fvd::image::CacheMode;
-use fvd::storage::IoBufMut;
+use fvd::image::dump::JournalSectors;
+use fvd::image::{CacheMode, read_head};
+use fvd::storage::{Allocation, IoBufMut, Storage};
 use fvd_sim::check::check_crashed;
 use fvd_sim::cut::Cut;
 use fvd_sim::executor::{Executor, run_now};
@@ -11,6 +14,7 @@ use fvd_sim::model::Model;
 use fvd_sim::rig::{Rig, SimImage, read_all};
 use fvd_sim::shape::Shape;
 use fvd_sim::workload::content;
+use fvd_sim::world::World;
 
 const KIB: u64 = 1024;
 
@@ -153,5 +157,148 @@ fn what_a_cancelled_write_has_left_in_a_new_chunk_does_not_appear_later() {
             seen[..32 * KIB as usize],
             "seed {seed}"
         );
+    }
+}
+
+/// Starts `future`, lets `steps` operations complete, and cancels it.
+fn cancel_after(world: &World, seed: u64, steps: u64, future: impl Future) {
+    world.set_queueing(true);
+    let mut executor = Executor::new(world, seed);
+    let task = executor.spawn(async {
+        future.await;
+    });
+    executor.settle();
+    for _ in 0..steps {
+        if executor.active() > 0 {
+            executor.step();
+            executor.settle();
+        }
+    }
+    executor.cancel(task);
+    world.set_queueing(false);
+}
+
+/// Whether a journal that holds records belongs to an image that is marked clean.
+fn has_ignored_records(rig: &Rig, cut: Cut) -> bool {
+    let rig = rig.on(&World::immediate(), &rig.file.world().cut(cut));
+    let head = run_now(read_head(&rig.file)).expect("the header is good");
+    let mut sectors = JournalSectors::new(&rig.file, &head);
+    let first = run_now(sectors.next()).expect("reads do not fail");
+    head.header.clean_shutdown && first.is_some()
+}
+
+#[test]
+fn no_record_is_durable_before_the_unclean_mark_although_a_flush_was_cancelled() {
+    for seed in 0..100 {
+        let (rig, _) = Rig::create(&compact(), seed);
+        let world = rig.file.world().clone();
+        let image = open(&rig);
+        run_now(image.write(Bytes::from(content(seed, 512)), 0)).expect("no faults");
+        cancel_after(&world, seed, seed % 5, image.flush());
+        cancel_after(&world, seed, seed / 5 % 8, image.flush());
+        for cut in 0..20 {
+            assert!(!has_ignored_records(&rig, Cut::Sectors(cut)), "seed {seed}, cut {cut}");
+        }
+    }
+}
+
+#[test]
+fn a_flush_after_a_cancelled_close_survives() {
+    for data_file in [true, false] {
+        for seed in 0..100 {
+            let shape = Shape { data_file, ..compact() };
+            let (rig, mut expected) = Rig::create(&shape, seed);
+            let world = rig.file.world().clone();
+            let image = open(&rig);
+            for (offset, steps) in [(0, Some(seed % 12)), (64 * KIB, None)] {
+                let bytes = content(seed + offset, 512);
+                expected[offset as usize..][..512].copy_from_slice(&bytes);
+                run_now(image.write(Bytes::from(bytes), offset)).expect("no faults");
+                match steps {
+                    Some(steps) => cancel_after(&world, seed, steps, image.close()),
+                    None => run_now(image.flush()).expect("no faults"),
+                }
+            }
+            let found = check_crashed(&rig, &world.cut(Cut::Nothing), &Model::new(&expected), seed);
+            assert_eq!(found.expect("the flush made it durable"), expected, "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn a_close_behind_a_flush_that_failed_fails_too() {
+    for fail_at in 1..8 {
+        let (rig, _) = Rig::create(&compact(), fail_at);
+        let world = rig.file.world().clone();
+        let image = open(&rig);
+        run_now(image.write(Bytes::from(content(1, 512)), 0)).expect("no faults");
+        world.set_faults(Faults {
+            fail_at: Some(fail_at),
+            ..Faults::default()
+        });
+        world.set_queueing(true);
+        let (mut flushed, mut closed) = (None, None);
+        let mut executor = Executor::new(&world, fail_at);
+        executor.spawn(async { flushed = Some(image.flush().await) });
+        executor.settle();
+        executor.spawn(async { closed = Some(image.close().await) });
+        executor.settle();
+        while executor.active() > 0 {
+            executor.step();
+            executor.settle();
+        }
+        drop(executor);
+        if flushed.expect("it has ended").is_err() {
+            closed
+                .expect("it has ended")
+                .expect_err("what was lost does not come back");
+        }
+    }
+}
+
+#[test]
+fn what_an_unsafe_flush_covered_survives_the_process() {
+    for compact_image in [true, false] {
+        let shape = Shape {
+            base_size: Some(100 * KIB),
+            compact: compact_image,
+            cache: CacheMode::Unsafe,
+            ..compact()
+        };
+        let (rig, mut expected) = Rig::create(&shape, 1);
+        let image = run_now(rig.open(true, CacheMode::Unsafe)).expect("no faults");
+        let bytes = content(2, 512);
+        expected[..512].copy_from_slice(&bytes);
+        run_now(image.write(Bytes::from(bytes), 0)).expect("no faults");
+        run_now(image.flush()).expect("no faults");
+        drop(image);
+        let found = check_crashed(&rig, &rig.media(), &Model::new(&expected), 1);
+        assert_eq!(found.expect("the image is as good as any"), expected);
+    }
+}
+
+#[test]
+fn zeroing_from_the_last_block_of_the_base_on_stores_no_zeros_behind_it() {
+    let shape = Shape {
+        virtual_size: 4096 * KIB,
+        base_size: Some(100 * KIB),
+        block_size: 64 * KIB,
+        ..compact()
+    };
+    for compact_image in [true, false] {
+        let shape = Shape {
+            compact: compact_image,
+            ..shape.clone()
+        };
+        let (rig, mut expected) = Rig::create(&shape, 1);
+        let image = open(&rig);
+        let start = 90 * KIB;
+        run_now(image.write_zeroes(start, shape.virtual_size - start)).expect("no faults");
+        expected[start as usize..].fill(0);
+        assert_eq!(run_now(read_all(&image)).expect("reads do not fail"), expected);
+        let behind = 128 * KIB;
+        let status = run_now(rig.data.allocation(behind, shape.virtual_size - behind));
+        let hole = (Allocation::Hole, shape.virtual_size - behind);
+        assert_eq!(status.expect("no faults"), hole, "{shape}");
     }
 }

@@ -31,11 +31,7 @@ impl<S: Storage> Image<S> {
             taken.done();
             return self.sync_data().await;
         }
-        let marked = self.mark_unclean().await?;
-        self.sync_data().await?;
-        if marked && self.data.is_some() {
-            self.sync_file().await?;
-        }
+        self.sync_data_and_mark().await?;
         // Entries first: a bit must not become durable before them.
         self.write_patches(table).await?;
         self.write_patches(bitmap).await?;

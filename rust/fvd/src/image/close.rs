@@ -1,5 +1,6 @@
 //! Close: everything in place, and the image marked clean.
 
+use super::commit::Mark;
 use super::{CacheMode, Image};
 use crate::error::Result;
 use crate::storage::Storage;
@@ -15,14 +16,15 @@ impl<S: Storage> Image<S> {
             return Ok(());
         }
         let _round = self.flushes.exclusive().await;
+        // The round before this one may have failed.
+        self.check_poison()?;
         let in_place = self.volatile().pending.pages().is_empty();
-        let untouched = in_place && self.committer().marked_clean;
+        let untouched = in_place && self.committer().mark == Mark::Clean;
         if !untouched {
             self.checkpoint().await?;
         }
-        if !self.committer().marked_clean {
-            self.write_clean_mark(true).await?;
-            self.sync_file().await?;
+        if self.committer().mark != Mark::Clean {
+            self.mark_clean().await?;
         } else if untouched && self.cache != CacheMode::Unsafe {
             // Writes in place need no metadata, but they are to be durable too.
             self.sync_data().await?;

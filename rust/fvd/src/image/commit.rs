@@ -24,7 +24,17 @@ pub(super) struct Committer {
     /// Next journal sector to use.
     pub(super) position: u64,
     /// `clean_shutdown` in the header on disk.
-    pub(super) marked_clean: bool,
+    pub(super) mark: Mark,
+}
+
+/// What is known of `clean_shutdown` on disk.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mark {
+    Clean,
+    /// Not set, and that is durable.
+    Unclean,
+    /// A change has begun and has not been synced: whoever relies on it makes it anew.
+    Unknown,
 }
 
 /// Journal sectors for one commit.
@@ -113,11 +123,7 @@ impl<S: Storage> Image<S> {
             Plan::DataOnly => self.sync_data().await,
             Plan::Checkpoint => self.checkpoint().await,
             Plan::Journal(taken, sectors) => {
-                let marked = self.mark_unclean().await?;
-                self.sync_data().await?;
-                if marked && self.data.is_some() {
-                    self.sync_file().await?;
-                }
+                self.sync_data_and_mark().await?;
                 self.write_sectors(sectors.early).await?;
                 self.write_sectors(sectors.late).await?;
                 taken.done();
@@ -297,27 +303,40 @@ impl<S: Storage> Image<S> {
         storage.sync().await.map_err(|error: Error| self.poison(&error))
     }
 
-    /// Sets `clean_shutdown` to 0 before the first metadata of this session goes to disk. True if
-    /// it was written, and has to be synced before that metadata is.
+    /// Syncs the data, before metadata that leads to it goes to disk. Also sets `clean_shutdown` to
+    /// 0, durably, before the first metadata of this session does.
     ///
     /// Not without a journal: there, metadata in place is complete after every flush, and an
     /// unclean mark would declare it suspect.
-    pub(super) async fn mark_unclean(&self) -> Result<bool> {
-        if self.geometry.journal.is_none() || !self.committer().marked_clean {
-            return Ok(false);
+    pub(super) async fn sync_data_and_mark(&self) -> Result<()> {
+        if self.geometry.journal.is_none() || self.committer().mark == Mark::Unclean {
+            return self.sync_data().await;
         }
-        self.write_clean_mark(false).await?;
-        Ok(true)
+        self.write_mark(false).await?;
+        self.sync_data().await?;
+        if self.data.is_some() {
+            self.sync_file().await?;
+        }
+        self.committer().mark = Mark::Unclean;
+        Ok(())
     }
 
-    pub(super) async fn write_clean_mark(&self, clean: bool) -> Result<()> {
+    /// Sets `clean_shutdown`, durably.
+    pub(super) async fn mark_clean(&self) -> Result<()> {
+        self.write_mark(true).await?;
+        self.sync_file().await?;
+        self.committer().mark = Mark::Clean;
+        Ok(())
+    }
+
+    async fn write_mark(&self, clean: bool) -> Result<()> {
         const MARK_SECTOR: u64 = crate::format::header::CLEAN_SHUTDOWN_OFFSET / SECTOR * SECTOR;
         let mut header = self.header.clone();
         header.clean_shutdown = clean;
         let bytes = Bytes::from(header.encode()?);
         let sector = bytes.slice(MARK_SECTOR as usize..(MARK_SECTOR + SECTOR) as usize);
-        self.write_metadata(sector, MARK_SECTOR).await?;
-        self.committer().marked_clean = clean;
-        Ok(())
+        // Before the write: it may be cancelled, and reach the disk all the same.
+        self.committer().mark = Mark::Unknown;
+        self.write_metadata(sector, MARK_SECTOR).await
     }
 }

@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use event_listener::Event;
 
-use super::{CacheMode, Image};
+use super::Image;
 use crate::error::Result;
 use crate::storage::Storage;
 
@@ -96,11 +96,12 @@ impl<S: Storage> Image<S> {
     ///
     /// Costs one sync where no metadata changed, two where the journal has to be written. After
     /// a failure other than a full disk the image is poisoned: this and every later write and
-    /// flush fails, and what the disk holds is what a reopen finds. With [`CacheMode::Unsafe`]
-    /// it does nothing.
+    /// flush fails, and what the disk holds is what a reopen finds. With
+    /// [`CacheMode::Unsafe`](super::CacheMode::Unsafe) nothing is synced: it survives the end of
+    /// the process, not a power cut.
     pub async fn flush(&self) -> Result<()> {
         self.check_poison()?;
-        if !self.writable || self.cache == CacheMode::Unsafe {
+        if !self.writable {
             return Ok(());
         }
         match self.flushes.enter().await {

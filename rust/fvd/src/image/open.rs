@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, OnceLock};
 
 use super::bitmap::Bitmap;
-use super::commit::Committer;
+use super::commit::{Committer, Mark};
 use super::flush::FlushGate;
 use super::range_lock::RangeLock;
 use super::recover::in_place;
@@ -124,7 +124,11 @@ impl<S: Storage> Image<S> {
         let needs_base = head.needs_base();
         let Head { header, geometry } = head;
         let bitmap = geometry.bitmap.filter(|_| needs_base);
-        let marked_clean = header.clean_shutdown;
+        let mark = if header.clean_shutdown {
+            Mark::Clean
+        } else {
+            Mark::Unclean
+        };
         Self {
             bitmap: bitmap.map(|region| Bitmap::new(region, &geometry)),
             table: geometry.table.map(|region| Table::new(region, &geometry)),
@@ -140,10 +144,7 @@ impl<S: Storage> Image<S> {
             filling: RangeLock::default(),
             growing: RangeLock::default(),
             flushes: FlushGate::default(),
-            committer: Mutex::new(Committer {
-                position: 0,
-                marked_clean,
-            }),
+            committer: Mutex::new(Committer { position: 0, mark }),
             poison: OnceLock::new(),
         }
     }

@@ -52,7 +52,9 @@ impl<S: Storage> Image<S> {
             whole.end -= 1;
         }
         if whole.is_empty() {
-            return self.store_zeros(start, end).await;
+            let behind = end.min(bitmap.base_size());
+            self.store_zeros(start, behind).await?;
+            return self.zero_stored(behind, end, &(0..0)).await;
         }
         let first = bitmap.block_range(whole.start).start;
         let last = bitmap.block_range(whole.end - 1).end;
