@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         def finish(self, *, complete: bool) -> None:
             """Stop showing; `complete` unless it failed."""
 
+
 REDRAW_INTERVAL_S = 0.1
 JSON_INTERVAL_S = 0.25
 PERCENT_STEP = 1.0
