@@ -1,6 +1,5 @@
 """`fvd convert` beside `qemu-img convert`, whole processes, same cache mode on both sides."""
 
-import mmap
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -41,7 +40,7 @@ def bench(report: Report, folder: Path, runs: int) -> None:
 
 def conversion(command: Command, source: Path, target: Path) -> Callable[[], float]:
     def measure() -> float:
-        warm(source)
+        warm(source, target)
         taken = seconds(lambda: run([*command, source, target]))
         target.unlink()
         return taken
@@ -49,18 +48,20 @@ def conversion(command: Command, source: Path, target: Path) -> Callable[[], flo
     return measure
 
 
-def warm(source: Path) -> None:
-    """The same start for each: the source in the page cache, memory for the target with pages behind it.
+def warm(source: Path, target: Path) -> None:
+    """The same start for each: the source in the page cache, and free memory for the target.
 
-    What has not been used for a while may have been reclaimed, or given back to the host of a virtual machine.
+    What was not used for a while may have been reclaimed, or given back to the host of a virtual machine. To
+    get memory back from it costs more than the copy, so a file is written and removed before.
     """
     buffer = bytearray(MIB)
     with source.open("rb", buffering=0) as file:
         while file.readinto(buffer):
             pass
-    with mmap.mmap(-1, GIB + GIB // 4) as memory:
-        for offset in range(0, len(memory), mmap.PAGESIZE):
-            memory[offset] = 1
+    with target.open("wb", buffering=0) as file:
+        for _ in range(GIB // MIB):
+            file.write(buffer)
+    target.unlink()
 
 
 def random_raw(path: Path, size: int, density: float) -> None:
