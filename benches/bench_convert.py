@@ -22,40 +22,46 @@ def bench(report: Report, folder: Path, runs: int) -> None:
         random_raw(source, GIB, density)
         for cache, limit in CACHES.items():
             report.heading(f"convert 1 GiB, {kind}, -t {cache}")
-
-            def conversion(program: Command, options: Command) -> Callable[[], float]:
-                command = [*program, "convert", "-t", cache, "-f", "raw", *options, source, target]
-
-                def measure() -> float:
-                    warm(source)
-                    taken = seconds(lambda: run(command))
-                    target.unlink()
-                    return taken
-
-                return measure
-
-            medians = interleaved(
-                runs,
-                *(conversion(fvd_command(), options) for options in OURS.values()),
-                *(conversion(["qemu-img"], options) for options in THEIRS.values()),
-            )
-            times = dict(zip([*OURS, *(f"qemu {name}" for name in THEIRS)], medians, strict=True))
-            for ours in OURS:
-                for theirs in THEIRS:
-                    name = f"to {ours}, vs qemu-img to {theirs}"
+            modes = ["convert", "-t", cache, "-f", "raw"]
+            ours = [[*fvd_command(), *modes, *options] for options in OURS.values()]
+            theirs = [["qemu-img", *modes, *options] for options in THEIRS.values()]
+            sides = (conversion(command, source, target) for command in (*ours, *theirs))
+            medians = interleaved(runs, *sides)
+            their_times = dict(zip(THEIRS, medians[len(OURS) :], strict=True))
+            for our_format, our_time in zip(OURS, medians, strict=False):
+                for their_format, their_time in their_times.items():
+                    name = f"to {our_format}, vs qemu-img to {their_format}"
                     if limit is None:
-                        report.note(name, times[ours], "s", times[f"qemu {theirs}"])
+                        report.note(name, our_time, "s", their_time)
                     else:
-                        report.at_most(name, times[ours], times[f"qemu {theirs}"], "s", limit)
+                        report.at_most(name, our_time, their_time, "s", limit)
         source.unlink()
 
 
-def warm(path: Path) -> None:
-    """Bring the file back into the page cache: what has not been used for a while may have been reclaimed."""
+def conversion(command: Command, source: Path, target: Path) -> Callable[[], float]:
+    def measure() -> float:
+        warm(source, target)
+        taken = seconds(lambda: run([*command, source, target]))
+        target.unlink()
+        return taken
+
+    return measure
+
+
+def warm(source: Path, target: Path) -> None:
+    """The same start for each: the source in the page cache, and free memory for the target.
+
+    What was not used for a while may have been reclaimed, or given back to the host of a virtual machine. To
+    get memory back from it costs more than the copy, so a file is written and removed before.
+    """
     buffer = bytearray(MIB)
-    with path.open("rb", buffering=0) as file:
+    with source.open("rb", buffering=0) as file:
         while file.readinto(buffer):
             pass
+    with target.open("wb", buffering=0) as file:
+        for _ in range(GIB // MIB):
+            file.write(buffer)
+    target.unlink()
 
 
 def random_raw(path: Path, size: int, density: float) -> None:

@@ -1,9 +1,9 @@
 """`pread` and `pwrite` of local data with a warm page cache, beside those of `os` on a raw file.
 
-The data of an image starts behind its metadata, 8 KiB into the file of a plain one. The page cache keeps a file
-in units as large as its writes and their alignment allow, and its calls cost more or less with the size of these
-units. To compare the calls, and not the units, the raw file has its data at the same offset. What it is beside
-a raw file whose data starts at 0 is printed without an aim.
+The data of an image starts behind its metadata, 8 KiB into the file of a plain one. The page cache keeps a
+file in units as large as its writes and their alignment allow, and calls cost more or less with the size of
+these units. To compare the calls, and not the units, the raw file has its data at the same offset. What it
+is beside a raw file whose data starts at 0 is printed without an aim.
 """
 
 import os

@@ -77,7 +77,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def _formatter(prog: str) -> argparse.HelpFormatter:
-    """What argparse wants for every option. The help is not its work; asking for a width loads half of `shutil`."""
+    """Return what argparse asks for at every option; finding out a width would load all of `shutil`."""
     return argparse.HelpFormatter(prog, width=80)
 
 

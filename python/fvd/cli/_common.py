@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fvd.cli._cast import cast
 from fvd.cli._arguments import Parser, UsageError
+from fvd.cli._cast import cast
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import fvd
 from fvd import options
 from fvd.cli import _common, _progress
-from fvd.cli._cast import cast
 from fvd.cli._arguments import Parser
+from fvd.cli._cast import cast
 from fvd.cli._common import CommandError
 
 TYPE_CHECKING = False
