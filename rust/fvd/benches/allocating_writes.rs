@@ -140,9 +140,9 @@ fn run_case(case: &Case, arguments: &Arguments, folder: &Path) -> Result<()> {
                 write_raw(case, &path, &offsets, &block)?
             };
             if side == 0 {
-                ours.push(taken)
+                ours.push(taken);
             } else {
-                theirs.push(taken)
+                theirs.push(taken);
             }
             fs::remove_file(&path)?;
         }
@@ -171,7 +171,7 @@ fn write_image(case: &Case, path: &Path, base: &Path, offsets: &[u64], block: &B
     }
     let writes = started.elapsed();
     block_on(image.flush())?;
-    let flush = started.elapsed() - writes;
+    let flush = started.elapsed().saturating_sub(writes);
     block_on(image.close())?;
     Ok(Taken { writes, flush })
 }
@@ -210,7 +210,7 @@ fn write_raw(case: &Case, path: &Path, offsets: &[u64], block: &Bytes) -> Result
     }
     let writes = started.elapsed();
     file.sync_data()?;
-    let flush = started.elapsed() - writes;
+    let flush = started.elapsed().saturating_sub(writes);
     Ok(Taken { writes, flush })
 }
 

@@ -95,7 +95,8 @@ fn zeros_are_skipped_made_or_written_as_the_target_needs_it() {
 fn the_first_failure_ends_the_copy_wherever_it_happens() {
     let bytes = random(12 << 20);
     let source = disk(12 << 20, &[(0, &bytes)]);
-    for room in 0..12 {
+    // Fewer than the buffers that the copy takes.
+    for room in 0..6 {
         for out_of_order in [false, true] {
             let sink = Recorder {
                 room: Some(room),
