@@ -128,6 +128,14 @@ impl FileStorage {
         result.map_err(|error| self.error("write", offset, error))
     }
 
+    /// Lets the kernel begin to write out what it holds, so that a later [`Storage::sync`] has
+    /// less to wait for.
+    pub fn start_writeback(&self) {
+        if self.direct.is_none() {
+            sys::start_writeback(self.fd());
+        }
+    }
+
     fn write_vectored_blocking(&self, bufs: &[Bytes], offset: u64) -> Result<()> {
         let len = bufs.iter().map(|buf| buf.len() as u64).sum();
         if len == 0 {

@@ -3,6 +3,7 @@
 //! Workers read batches and look for zeros in them, and write those whose turn it is: see `queue`.
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -26,6 +27,9 @@ const BUFFER_LEN: u64 = 2 << 20;
 /// Buffers beside one for each worker: how far is read ahead.
 const BUFFERS_AHEAD: usize = 2;
 
+/// Bytes written between two calls of [`Sink::settle`].
+const SETTLE_LEN: u64 = 16 << 20;
+
 /// Most workers: memory is bounded by their buffers, and a target serialises its writers anyway.
 const MAX_WORKERS: usize = 8;
 
@@ -39,6 +43,9 @@ pub(super) trait Sink: Sync {
 
     /// Makes a range read as zeros.
     fn zero(&self, offset: u64, len: u64) -> Result<()>;
+
+    /// Called now and then, beside writes: a sync at the end shall not have everything to do.
+    fn settle(&self) {}
 }
 
 /// Copies all of `input` to `sink`, and gives the bytes of the disk, which a stream has not told
@@ -60,6 +67,7 @@ pub(super) fn copy(
         },
         sink,
         zeros,
+        written: AtomicU64::new(0),
         queue: Queue::new(workers + BUFFERS_AHEAD, buffer_len, !out_of_order),
         meter: Meter::default(),
     };
@@ -108,6 +116,8 @@ struct Job<'a> {
     sink: &'a dyn Sink,
     zeros: Zeros,
     queue: Queue,
+    /// Bytes of all buffers that were written.
+    written: AtomicU64,
     meter: Meter,
 }
 
@@ -141,7 +151,12 @@ impl Job<'_> {
                 }
                 Task::Write(filled) => {
                     self.write(&filled, &stopped)?;
+                    let len = filled.bytes.len() as u64;
                     self.queue.written(filled);
+                    let before = self.written.fetch_add(len, Ordering::Relaxed);
+                    if before / SETTLE_LEN != (before + len) / SETTLE_LEN {
+                        self.sink.settle();
+                    }
                 }
             }
         }

@@ -19,7 +19,7 @@ use crate::storage::{FileOptions, FileStorage, LockMode, Storage};
 /// Where a conversion writes, open.
 pub(super) enum Disk {
     Raw(RawDisk),
-    Fvd(Box<Image<FileStorage>>),
+    Fvd(Box<FvdDisk>),
 }
 
 /// A file or device that holds the bytes as they are.
@@ -28,6 +28,12 @@ pub(super) struct RawDisk {
     cache: Cache,
     /// Bytes that an existing file may have written; None: it grows.
     limit: Option<u64>,
+}
+
+/// An image that is written from its start to its end.
+pub(super) struct FvdDisk {
+    image: Image<FileStorage>,
+    cache: Cache,
 }
 
 /// A target ready to be written.
@@ -59,7 +65,7 @@ impl Opened {
                 // Less than a block of zeros would be a copy-on-write.
                 let unit = if has_base { image.geometry().block_size } else { 1 };
                 let is_blank = !has_base && !request.no_create;
-                (Disk::Fvd(Box::new(image)), is_blank, unit)
+                (Disk::Fvd(Box::new(FvdDisk { image, cache })), is_blank, unit)
             }
         };
         let unit = request.sparse_size.next_multiple_of(unit);
@@ -77,7 +83,7 @@ impl Disk {
     pub(super) fn sink(&self) -> &dyn Sink {
         match self {
             Self::Raw(disk) => disk,
-            Self::Fvd(image) => image.as_ref(),
+            Self::Fvd(disk) => disk.as_ref(),
         }
     }
 
@@ -87,7 +93,7 @@ impl Disk {
         match self {
             Self::Raw(disk) if disk.storage.can_resize() => block_on(disk.storage.set_len(len)),
             Self::Raw(_) => Ok(()),
-            Self::Fvd(image) => block_on(image.write_zeroes(len, image.size() - len)),
+            Self::Fvd(disk) => block_on(disk.image.write_zeroes(len, disk.image.size() - len)),
         }
     }
 
@@ -96,14 +102,14 @@ impl Disk {
         match self {
             Self::Raw(disk) if disk.cache == Cache::Unsafe => Ok(()),
             Self::Raw(disk) => block_on(disk.storage.sync()),
-            Self::Fvd(image) => block_on(image.close()),
+            Self::Fvd(disk) => block_on(disk.image.close()),
         }
     }
 
     /// After a failure, leaves an existing image in as good a state as can be.
     pub(super) fn abandon(&self) {
-        if let Self::Fvd(image) = self {
-            let _ = block_on(image.close());
+        if let Self::Fvd(disk) = self {
+            let _ = block_on(disk.image.close());
         }
     }
 }
@@ -148,15 +154,27 @@ impl Sink for RawDisk {
         block_on(self.storage.write_zeroes(offset, len))?;
         self.write_through()
     }
+
+    fn settle(&self) {
+        if self.cache == Cache::Writeback {
+            self.storage.start_writeback();
+        }
+    }
 }
 
-impl Sink for Image<FileStorage> {
+impl Sink for FvdDisk {
     fn write(&self, buf: Bytes, offset: u64, _stopped: &dyn Fn() -> bool) -> Result<()> {
-        block_on(Image::write(self, buf, offset))
+        block_on(self.image.write(buf, offset))
     }
 
     fn zero(&self, offset: u64, len: u64) -> Result<()> {
-        block_on(self.write_zeroes(offset, len))
+        block_on(self.image.write_zeroes(offset, len))
+    }
+
+    fn settle(&self) {
+        if self.cache == Cache::Writeback {
+            self.image.data().start_writeback();
+        }
     }
 }
 
