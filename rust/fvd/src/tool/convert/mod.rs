@@ -135,7 +135,8 @@ fn copy_to_file(
 ) -> Result<u64> {
     let mut created = Created::default();
     let Opened { disk, zeros } = Opened::new(path, size, request, &mut created)?;
-    let copied = copy(input, disk.sink(), zeros, request.out_of_order, progress);
+    let out_of_order = request.out_of_order || !disk.order_matters();
+    let copied = copy(input, disk.sink(), zeros, out_of_order, progress);
     let outcome = copied.and_then(|end| {
         if !request.no_create {
             disk.complete(end)?;

@@ -31,7 +31,7 @@ const BUFFERS_AHEAD: usize = 2;
 const SETTLE_LEN: u64 = 16 << 20;
 
 /// Most workers: memory is bounded by their buffers, and a target serialises its writers anyway.
-const MAX_WORKERS: usize = 8;
+const MAX_WORKERS: usize = 4;
 
 /// Zeros written where the source has none stored.
 static ZEROS: [u8; 1 << 20] = [0; 1 << 20];

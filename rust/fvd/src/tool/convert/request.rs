@@ -100,8 +100,8 @@ pub struct ConvertRequest {
     /// The target exists already. It is at least as long as the source, is written whole, and
     /// keeps what lies behind the source's end.
     pub no_create: bool,
-    /// Write in whatever order data is ready, with more threads. Storage of a compact image may
-    /// then not be in the order of the disk.
+    /// Write in whatever order data is ready, also where the order decides how the target is laid
+    /// out: the storage of a compact image may then not be in the order of the disk.
     pub out_of_order: bool,
     /// Cache mode of the target.
     pub cache: Cache,

@@ -87,6 +87,17 @@ impl Disk {
         }
     }
 
+    /// Whether storage is given out in the order of writes, so that they should come in order.
+    ///
+    /// Where it does not matter, a batch is best written by the core that has just read it. Past
+    /// the page cache the file system gives out its space write by write.
+    pub(super) fn order_matters(&self) -> bool {
+        match self {
+            Self::Raw(disk) => disk.cache.is_direct(),
+            Self::Fvd(disk) => disk.cache.is_direct() || disk.image.geometry().table.is_some(),
+        }
+    }
+
     /// Brings a new target, of whose disk `len` bytes are written, to its end: the length of a raw
     /// file that grew, the rest of the last sector of an image, where its base shows through.
     pub(super) fn complete(&self, len: u64) -> Result<()> {
