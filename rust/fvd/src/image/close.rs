@@ -27,7 +27,7 @@ impl<S: Storage> Image<S> {
             self.mark_clean().await?;
         } else if untouched && self.cache != CacheMode::Unsafe {
             // Writes in place need no metadata, but they are to be durable too.
-            self.sync_data().await?;
+            self.sync_data_only().await?;
         }
         Ok(())
     }

@@ -10,14 +10,14 @@ use bytes::Bytes;
 use rangemap::RangeSet;
 
 use super::pending::{Changes, Pending};
-use super::{CacheMode, Image};
+use super::{CacheMode, Image, patch};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::journal::{self, MAX_ENTRIES, MAX_ENTRIES_WITH_BITMAP};
 use crate::format::{BitmapRecord, Entry, Region, SECTOR, TableRecord};
 use crate::storage::Storage;
 
-/// Sectors that one bitmap record can name.
-const MAX_RECORD_SECTORS: u64 = u32::MAX as u64;
+/// Sectors that one bitmap record names at most: no more than a signed field of a reader holds.
+const MAX_RECORD_SECTORS: u64 = i32::MAX as u64;
 
 /// What the holder of the flush round knows of the disk.
 pub(super) struct Committer {
@@ -25,6 +25,9 @@ pub(super) struct Committer {
     pub(super) position: u64,
     /// `clean_shutdown` in the header on disk.
     pub(super) mark: Mark,
+    /// The image file has been synced in this session. A new image may never have been: without
+    /// its header a separate data file is worth nothing.
+    pub(super) file_synced: bool,
 }
 
 /// What is known of `clean_shutdown` on disk.
@@ -120,7 +123,7 @@ impl<S: Storage> Image<S> {
     /// Makes what has been published durable. The caller holds the flush round.
     pub(super) async fn commit(&self) -> Result<()> {
         match self.plan_commit()? {
-            Plan::DataOnly => self.sync_data().await,
+            Plan::DataOnly => self.sync_data_only().await,
             Plan::Checkpoint => self.checkpoint().await,
             Plan::Journal(taken, sectors) => {
                 self.sync_data_and_mark().await?;
@@ -280,7 +283,10 @@ impl<S: Storage> Image<S> {
     /// Writes metadata to the image file. A full disk leaves everything as it was, and the next
     /// flush tries again; after any other failure the image is poisoned.
     pub(super) async fn write_metadata(&self, bytes: Bytes, offset: u64) -> Result<()> {
-        let result = self.file.write(bytes, offset).await;
+        self.metadata_written(self.file.write(bytes, offset).await)
+    }
+
+    fn metadata_written(&self, result: Result<()>) -> Result<()> {
         result.map_err(|error| match error.kind() {
             ErrorKind::NoSpace => error,
             _ => self.poison(&error),
@@ -292,7 +298,9 @@ impl<S: Storage> Image<S> {
     }
 
     pub(super) async fn sync_file(&self) -> Result<()> {
-        self.sync(&self.file).await
+        self.sync(&self.file).await?;
+        self.committer().file_synced = true;
+        Ok(())
     }
 
     /// A failed sync is never tried again: the kernel may have dropped what it could not write.
@@ -301,6 +309,15 @@ impl<S: Storage> Image<S> {
             return Ok(());
         }
         storage.sync().await.map_err(|error: Error| self.poison(&error))
+    }
+
+    /// Syncs the data, where no metadata has changed.
+    pub(super) async fn sync_data_only(&self) -> Result<()> {
+        self.sync_data().await?;
+        if self.data.is_none() || self.committer().file_synced {
+            return Ok(());
+        }
+        self.sync_file().await
     }
 
     /// Syncs the data, before metadata that leads to it goes to disk. Also sets `clean_shutdown` to
@@ -330,13 +347,8 @@ impl<S: Storage> Image<S> {
     }
 
     async fn write_mark(&self, clean: bool) -> Result<()> {
-        const MARK_SECTOR: u64 = crate::format::header::CLEAN_SHUTDOWN_OFFSET / SECTOR * SECTOR;
-        let mut header = self.header.clone();
-        header.clean_shutdown = clean;
-        let bytes = Bytes::from(header.encode()?);
-        let sector = bytes.slice(MARK_SECTOR as usize..(MARK_SECTOR + SECTOR) as usize);
         // Before the write: it may be cancelled, and reach the disk all the same.
         self.committer().mark = Mark::Unknown;
-        self.write_metadata(sector, MARK_SECTOR).await
+        self.metadata_written(patch::write_mark(&self.file, clean).await)
     }
 }

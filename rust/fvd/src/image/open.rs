@@ -109,7 +109,7 @@ impl<S: Storage> Image<S> {
         let mut head = head;
         if let Some(journal) = unclean.filter(|_| options.writable) {
             in_place::replay(&file, &head, journal).await?;
-            patch::mark_clean(&file).await?;
+            patch::write_mark(&file, true).await?;
             file.sync().await?;
             head.header.clean_shutdown = true;
         }
@@ -144,7 +144,11 @@ impl<S: Storage> Image<S> {
             filling: RangeLock::default(),
             growing: RangeLock::default(),
             flushes: FlushGate::default(),
-            committer: Mutex::new(Committer { position: 0, mark }),
+            committer: Mutex::new(Committer {
+                position: 0,
+                mark,
+                file_synced: false,
+            }),
             poison: OnceLock::new(),
         }
     }

@@ -67,10 +67,10 @@ pub(in crate::image) async fn set_bits<S: Storage>(file: &S, bitmap: Region, blo
 }
 
 /// Sets `clean_shutdown`, and leaves every other byte of the header as it is.
-pub(in crate::image) async fn mark_clean<S: Storage>(file: &S) -> Result<()> {
+pub(in crate::image) async fn write_mark<S: Storage>(file: &S, clean: bool) -> Result<()> {
     const START: u64 = CLEAN_SHUTDOWN_OFFSET / SECTOR * SECTOR;
     const FIELD: usize = (CLEAN_SHUTDOWN_OFFSET - START) as usize;
     let mut sector = file.read(IoBufMut::zeroed(SECTOR as usize), START).await?;
-    sector.as_mut_slice()[FIELD..FIELD + 4].copy_from_slice(&1_i32.to_le_bytes());
+    sector.as_mut_slice()[FIELD..FIELD + 4].copy_from_slice(&i32::from(clean).to_le_bytes());
     file.write(sector.freeze(), START).await
 }

@@ -50,9 +50,18 @@ impl Table {
         self.words.load(storage, chunks.clone()).await
     }
 
-    /// Storage chunk of `chunk`. Fails where the number cannot be one (a corrupt image).
+    /// Storage chunk of `chunk`. Fails where the number cannot be one, and where the neighbour in
+    /// the same sector lies in storage chunk 0, too: so reads a table that never reached the disk.
     pub(super) fn get(&self, chunk: u64) -> Result<Option<u32>> {
-        self.checked(chunk, Entry::from_disk(self.words.get(chunk)))
+        let word = self.words.get(chunk);
+        let neighbour = chunk ^ 1;
+        if word == 0 && neighbour < self.chunks && self.words.get(neighbour) == 0 {
+            return Err(Error::invalid_image(format!(
+                "table: entries {chunk} and {neighbour} both name storage chunk 0, as if the table had been lost; \
+                 see fvd check"
+            )));
+        }
+        self.checked(chunk, Entry::from_disk(word))
     }
 
     /// The storage chunk that the entry of `chunk` names. Fails where the number cannot be one.

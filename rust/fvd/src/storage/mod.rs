@@ -34,7 +34,8 @@ pub enum Allocation {
 /// Contract, for every implementation:
 ///
 /// * Buffers are owned by the operation until it ends. A dropped future never frees memory that
-///   the kernel may still write to.
+///   the kernel may still write to. What it was to write reaches the medium before anything that
+///   is begun later on the same range, or never.
 /// * There are no short reads and no short writes. What lies at or beyond the end of a file reads
 ///   as zeros; a write there extends the file. A block device does not grow: a write beyond its
 ///   end fails with [`ErrorKind::NoSpace`](crate::ErrorKind::NoSpace).

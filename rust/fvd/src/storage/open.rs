@@ -8,6 +8,7 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
+use super::Storage as _;
 use super::direct::Direct;
 use super::file::FileStorage;
 use super::lock::{self, LockMode};
@@ -49,6 +50,14 @@ impl FileStorage {
     /// only once the lock is held, so that a file in use stays as it is. A block device is opened
     /// as it is.
     pub fn create(path: impl AsRef<Path>, direct: bool) -> Result<Self> {
+        let storage = Self::claim(path, direct)?;
+        storage.empty()?;
+        Ok(storage)
+    }
+
+    /// The first half of [`FileStorage::create`]: the file is made, or opened, and locked; what it
+    /// holds is still there.
+    pub fn claim(path: impl AsRef<Path>, direct: bool) -> Result<Self> {
         let path = path.as_ref();
         let options = FileOptions {
             writable: true,
@@ -69,11 +78,16 @@ impl FileStorage {
             }
             result => result?,
         };
-        let storage = Self::build(file, path, &options)?;
-        if let Medium::File = storage.medium() {
-            empty(storage.file()).map_err(|error| Error::io("empty the file", error).with_path(path))?;
+        Self::build(file, path, &options)
+    }
+
+    /// The second half of [`FileStorage::create`]: cuts a file to nothing. A device stays as it is.
+    pub fn empty(&self) -> Result<()> {
+        if let Medium::File = self.medium() {
+            let emptied = empty(self.file());
+            return emptied.map_err(|error| Error::io("empty the file", error).with_path(self.path()));
         }
-        Ok(storage)
+        Ok(())
     }
 
     /// Takes over a file that is already open. No lock is taken; reading only and `O_DIRECT` are

@@ -48,8 +48,12 @@ pub async fn create(request: &CreateRequest) -> Result<Header> {
     options.header().map_err(|error| error.with_path(&request.path))?;
     let data_path = data_path(request)?;
     let new = NewFiles::expect([Some(request.path.as_path()), data_path.as_deref()]);
-    let file = FileStorage::create(&request.path, false)?;
-    let data = data_path.map(|path| FileStorage::create(path, false)).transpose()?;
+    // Both are locked before either is emptied.
+    let file = FileStorage::claim(&request.path, false)?;
+    let data = data_path.map(|path| FileStorage::claim(path, false)).transpose()?;
+    for storage in [Some(&file), data.as_ref()].into_iter().flatten() {
+        storage.empty()?;
+    }
     let header = image::create(&file, data.as_ref(), &options, base.as_deref()).await?;
     new.keep();
     Ok(header)

@@ -82,7 +82,7 @@ pub(super) async fn repair<S: Storage>(subject: &Subject<'_, S>, before: &Verdic
         }
     }
     if !subject.head.header.clean_shutdown {
-        patch::mark_clean(file).await?;
+        patch::write_mark(file, true).await?;
         file.sync().await?;
     }
     Ok(true)
