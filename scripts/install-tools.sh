@@ -66,7 +66,7 @@ if ! command -v cargo >/dev/null || ! command -v rustc >/dev/null; then
 else
     wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
     found=$(rustc --version | cut -d' ' -f2)
-    [[ $(printf '%s\n' "$wanted" "${found%%-*}" | sort -V | head -n 1) == "$wanted" ]] ||
+    [[ $(printf '%s\n' "$wanted" "${found%%-*}" | sort -V | sed -n 1p) == "$wanted" ]] ||
         missing "Rust $wanted or newer (found $found): rustup update"
     cargo fmt --version >/dev/null 2>&1 || missing "rustfmt: rustup component add rustfmt"
     cargo clippy --version >/dev/null 2>&1 || missing "clippy: rustup component add clippy"
