@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::wrap_pyfunction;
 
 use crate::arguments::blocking;
-use crate::image::Open;
+use crate::open::Open;
 
 static IMAGES: Mutex<Vec<Weak<Open>>> = Mutex::new(Vec::new());
 

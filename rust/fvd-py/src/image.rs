@@ -2,12 +2,9 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use fvd::chain::{ChainOptions, open_image};
-use fvd::storage::FileStorage;
-use fvd::{Error, image};
 use pollster::block_on;
 use pyo3::exceptions::{PyResourceWarning, PyValueError};
 use pyo3::prelude::*;
@@ -15,46 +12,8 @@ use pyo3::types::{PyBytes, PyDict, PyList};
 
 use crate::arguments::{Cache, Size, blocking, gate};
 use crate::buffer::{Buffer, LentMut, new_bytes};
+use crate::open::Open;
 use crate::{exit, extents, info};
-
-/// An engine that can be closed while other threads use it: each operation holds the lock shared.
-///
-/// The lock is taken only without the GIL, so that who waits for it stops nobody.
-pub(crate) struct Open {
-    engine: RwLock<Option<image::Image<FileStorage>>>,
-    closed: AtomicBool,
-    /// The process that opened it.
-    process: u32,
-}
-
-impl Open {
-    /// Runs `work` on the engine, or fails if it has been closed.
-    fn with<T>(&self, work: impl FnOnce(&image::Image<FileStorage>) -> Result<T, Error>) -> Result<T, Error> {
-        let engine = self.engine.read().unwrap_or_else(PoisonError::into_inner);
-        match engine.as_ref() {
-            Some(engine) => work(engine),
-            None => Err(Error::invalid_argument("I/O operation on a closed image")),
-        }
-    }
-
-    /// False in a child that was forked while the image was open. What its copy holds in memory is
-    /// the parent's to write, who does not know of anything that the child does: nothing that
-    /// happens by itself, at the exit or in a destructor, may close the image there.
-    pub(crate) fn is_ours(&self) -> bool {
-        self.process == std::process::id()
-    }
-
-    /// Flushes, marks the image clean and releases its files, once all operations have ended.
-    /// The files are released also after an error.
-    pub(crate) fn close(&self) -> Result<(), Error> {
-        let mut engine = self.engine.write().unwrap_or_else(PoisonError::into_inner);
-        self.closed.store(true, Ordering::Release);
-        match engine.take() {
-            Some(engine) => block_on(engine.close()),
-            None => Ok(()),
-        }
-    }
-}
 
 /// Opens an FVD image. See `fvd.open`.
 #[pyfunction]
@@ -77,11 +36,7 @@ pub(crate) fn open(
     };
     let engine = blocking(py, || block_on(open_image(&path, &options)))?;
     let size = engine.size();
-    let open = Arc::new(Open {
-        engine: RwLock::new(Some(engine)),
-        closed: AtomicBool::new(false),
-        process: std::process::id(),
-    });
+    let open = Arc::new(Open::new(engine));
     exit::remember(&open);
     Ok(Image {
         open,
@@ -132,7 +87,7 @@ impl Image {
     /// Whether the image has been closed.
     #[getter]
     fn closed(&self) -> bool {
-        self.open.closed.load(Ordering::Acquire)
+        self.open.is_closed()
     }
 
     /// Reads `count` bytes from `offset` (bytes, any alignment).

@@ -15,6 +15,7 @@ mod exit;
 mod extents;
 mod image;
 mod info;
+mod open;
 mod progress;
 
 use pyo3::prelude::*;

@@ -7,6 +7,7 @@ mod plan;
 mod queue;
 mod request;
 mod same_file;
+mod sink;
 mod stream;
 mod target;
 

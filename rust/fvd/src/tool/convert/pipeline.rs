@@ -14,6 +14,7 @@ use pollster::block_on;
 use super::detect::{Part, parts};
 use super::plan::{Batch, Census, Input, Piece, Plan, Zeros};
 use super::queue::{Filled, Queue, Task};
+use super::sink::Sink;
 use crate::error::Result;
 use crate::source::{BaseSource, Content};
 use crate::storage::IoBufMut;
@@ -35,18 +36,6 @@ const MAX_WORKERS: usize = 4;
 
 /// Zeros written where the source has none stored.
 static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
-
-/// Where data goes. Used by several threads at once.
-pub(super) trait Sink: Sync {
-    /// Writes `buf` at `offset` (bytes). May give up without an error once `stopped`.
-    fn write(&self, buf: Bytes, offset: u64, stopped: &dyn Fn() -> bool) -> Result<()>;
-
-    /// Makes a range read as zeros.
-    fn zero(&self, offset: u64, len: u64) -> Result<()>;
-
-    /// Called now and then, beside writes: a sync at the end shall not have everything to do.
-    fn settle(&self) {}
-}
 
 /// Copies all of `input` to `sink`, and gives the bytes of the disk, which a stream has not told
 /// beforehand.

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use super::pipeline::Sink;
+use super::sink::Sink;
 use crate::error::{Error, Result};
 use crate::storage::FileStorage;
 use crate::tool::lock;

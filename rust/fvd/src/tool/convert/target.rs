@@ -6,8 +6,8 @@ use bytes::Bytes;
 use pollster::block_on;
 
 use super::created::Created;
-use super::pipeline::Sink;
 use super::plan::Zeros;
+use super::sink::Sink;
 use super::{Cache, ConvertRequest, Format};
 use crate::chain::{ChainOptions, open_image, open_source};
 use crate::error::{Error, Result};
