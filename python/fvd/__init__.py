@@ -207,9 +207,13 @@ def map(
     )
 
 
-def dump(path: StrPath, *, force_share: bool = False) -> Dump:
-    """Return header, table, bitmap and journal as they stand on disk. Opens nothing that the image names."""
-    return _core.dump(path, force_share=force_share)
+def dump(path: StrPath, *, limit: int = 100_000, force_share: bool = False) -> Dump:
+    """Return header, table, bitmap and journal as they stand on disk. Opens nothing that the image names.
+
+    Of table, bitmap and journal at most the first `limit` runs (sectors, of the journal); `truncated` names
+    those that may have more.
+    """
+    return _core.dump(path, limit=limit, force_share=force_share)
 
 
 def compare(

@@ -1,7 +1,7 @@
 """The compiled core (Rust). Its public names are those that `fvd` exports again."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self, final
 
@@ -121,7 +121,7 @@ def check(
     backing_chain: bool = False,
     trust: Sequence[StrPath] = ...,
 ) -> CheckResult: ...
-def dump(path: StrPath, *, force_share: bool = False) -> Dump: ...
+def dump(path: StrPath, *, limit: int = 100_000, force_share: bool = False) -> Dump: ...
 def map(
     path: StrPath,
     *,
@@ -130,7 +130,7 @@ def map(
     length: int | None = None,
     force_share: bool = False,
     trust: Sequence[StrPath] = ...,
-) -> list[Extent]: ...
+) -> Iterator[Extent]: ...
 def compare(
     a: StrPath,
     b: StrPath,

@@ -158,3 +158,5 @@ class Dump(TypedDict):
     """Runs of local blocks: first block, count. None: no bitmap."""
     journal: list[JournalSector] | None
     """Sectors that hold a record. None: no journal."""
+    truncated: list[str]
+    """Which of `table`, `bitmap` and `journal` were cut at the limit."""

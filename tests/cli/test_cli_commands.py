@@ -233,9 +233,11 @@ def test_dump_shows_the_parts_that_were_asked_for(run: Run, core: FakeCore) -> N
     ]
     core.answers["dump"] = {
         "filename": "x", "header": {"magic": 1, "base_img": "b\x1b"}, "table": [(0, 2, 5)], "bitmap": None,
-        "journal": [{"sector": 0, "records": records}],
+        "journal": [{"sector": 0, "records": records}], "truncated": ["journal"],
     }  # fmt: skip
-    assert run("dump", "x").out == (
+    outcome = run("dump", "x")
+    assert outcome.err == "fvd: note: the journal is too long to show, this is its beginning\n"
+    assert outcome.out == (
         "image: x\nHeader:\n    magic     1\n    base_img  b\\x1b\n"
         "Table: 2 chunks allocated\n    chunks 0..1 at storage chunks 5..6\nBitmap: none\n"
         "Journal: 1 sectors with records\n    sector 0: chunks 4..5 at storage chunks 7 -\n"

@@ -37,8 +37,10 @@ def run(arguments: list[str]) -> int:
     as_json = _common.wants_json(given, "dump")
     parts = [part for part in PARTS if getattr(given, part)] or list(PARTS)
     metadata = fvd.dump(given.files[0], force_share=given.force_share)
+    for part in metadata["truncated"]:
+        _output.complain(f"fvd: note: the {part} is too long to show, this is its beginning")
     if as_json:
-        document = {name: value for name, value in metadata.items() if name == "filename" or name in parts}
+        document = {name: value for name, value in metadata.items() if name in ("filename", *parts)}
         _output.write(_output.json_document(document))
         return 0
     _output.write(f"image: {printable(metadata['filename'])}\n")

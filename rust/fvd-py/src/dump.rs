@@ -16,8 +16,8 @@ use crate::arguments::blocking;
 
 /// Header, table, bitmap and journal as they stand on disk. See `fvd.dump`.
 #[pyfunction]
-#[pyo3(signature = (path, *, force_share = false))]
-pub(crate) fn dump(py: Python<'_>, path: PathBuf, force_share: bool) -> PyResult<Bound<'_, PyDict>> {
+#[pyo3(signature = (path, *, limit = 100_000, force_share = false))]
+pub(crate) fn dump(py: Python<'_>, path: PathBuf, limit: usize, force_share: bool) -> PyResult<Bound<'_, PyDict>> {
     let options = ChainOptions {
         force_share,
         ..ChainOptions::default()
@@ -31,12 +31,23 @@ pub(crate) fn dump(py: Python<'_>, path: PathBuf, force_share: bool) -> PyResult
     dict.set_item("filename", path.as_os_str())?;
     dict.set_item("header", header_of(py, &head.header)?)?;
     let geometry = &head.geometry;
-    let table = geometry.table.map(|_| blocking(py, || table_of(&file, &head)));
-    dict.set_item("table", table.transpose()?)?;
-    let bitmap = geometry.bitmap.map(|_| blocking(py, || bitmap_of(&file, &head)));
-    dict.set_item("bitmap", bitmap.transpose()?)?;
-    let journal = geometry.journal.map(|_| journal_of(py, &file, &head));
-    dict.set_item("journal", journal.transpose()?)?;
+    let table = geometry.table.map(|_| blocking(py, || table_of(&file, &head, limit)));
+    let table = table.transpose()?;
+    let bitmap = geometry.bitmap.map(|_| blocking(py, || bitmap_of(&file, &head, limit)));
+    let bitmap = bitmap.transpose()?;
+    let journal = geometry.journal.map(|_| journal_of(py, &file, &head, limit));
+    let journal = journal.transpose()?;
+    let lens = [
+        ("table", table.as_ref().map(Vec::len)),
+        ("bitmap", bitmap.as_ref().map(Vec::len)),
+        ("journal", journal.as_ref().map(PyListMethods::len)),
+    ];
+    let full = lens.into_iter().filter(|(_, len)| *len >= Some(limit));
+    let truncated: Vec<&str> = full.map(|(name, _)| name).collect();
+    dict.set_item("table", table)?;
+    dict.set_item("bitmap", bitmap)?;
+    dict.set_item("journal", journal)?;
+    dict.set_item("truncated", truncated)?;
     Ok(dict)
 }
 
@@ -52,28 +63,34 @@ fn header_of<'py>(py: Python<'py>, header: &Header) -> PyResult<Bound<'py, PyDic
     Ok(dict)
 }
 
-fn table_of(file: &FileStorage, head: &Head) -> Result<Vec<(u64, u64, u32)>, Error> {
+fn table_of(file: &FileStorage, head: &Head, limit: usize) -> Result<Vec<(u64, u64, u32)>, Error> {
     let mut runs = TableRuns::new(file, head, 0);
     let mut all = Vec::new();
-    while let Some(run) = block_on(runs.next())? {
+    while all.len() < limit
+        && let Some(run) = block_on(runs.next())?
+    {
         all.push((run.first_chunk, run.count, run.first_number));
     }
     Ok(all)
 }
 
-fn bitmap_of(file: &FileStorage, head: &Head) -> Result<Vec<(u64, u64)>, Error> {
+fn bitmap_of(file: &FileStorage, head: &Head, limit: usize) -> Result<Vec<(u64, u64)>, Error> {
     let mut runs = BitmapRuns::new(file, head, 0);
     let mut all = Vec::new();
-    while let Some(run) = block_on(runs.next())? {
+    while all.len() < limit
+        && let Some(run) = block_on(runs.next())?
+    {
         all.push((run.first_block, run.count));
     }
     Ok(all)
 }
 
-fn journal_of<'py>(py: Python<'py>, file: &FileStorage, head: &Head) -> PyResult<Bound<'py, PyList>> {
+fn journal_of<'py>(py: Python<'py>, file: &FileStorage, head: &Head, limit: usize) -> PyResult<Bound<'py, PyList>> {
     let mut sectors = JournalSectors::new(file, head);
     let list = PyList::empty(py);
-    while let Some(sector) = blocking(py, || block_on(sectors.next()))? {
+    while list.len() < limit
+        && let Some(sector) = blocking(py, || block_on(sectors.next()))?
+    {
         let dict = PyDict::new(py);
         dict.set_item("sector", sector.number)?;
         let records = PyList::empty(py);

@@ -1,16 +1,20 @@
 //! `map`, and the extents of an open image.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 
 use fvd::Result;
 use fvd::chain::open_source;
 use fvd::source::BaseSource;
-use fvd::tool::map::{MapEntry, map as each_extent};
+use fvd::tool::map::{MapEntry, Mapper, map as each_extent};
 use pollster::block_on;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
 use crate::arguments::{blocking, read_only};
+
+/// Extents that are looked up at once, without the GIL.
+const BATCH: usize = 256;
 
 pub(crate) fn collect(source: &dyn BaseSource, start: u64, length: Option<u64>) -> Result<Vec<MapEntry>> {
     let mut entries = Vec::new();
@@ -21,38 +25,76 @@ pub(crate) fn collect(source: &dyn BaseSource, start: u64, length: Option<u64>) 
 pub(crate) fn to_list<'py>(py: Python<'py>, entries: &[MapEntry]) -> PyResult<Bound<'py, PyList>> {
     let list = PyList::empty(py);
     for entry in entries {
-        let item = PyDict::new(py);
-        item.set_item("start", entry.start)?;
-        item.set_item("length", entry.length)?;
-        item.set_item("depth", entry.depth)?;
-        item.set_item("present", entry.present)?;
-        item.set_item("zero", entry.zero)?;
-        item.set_item("data", entry.data)?;
-        if let Some(location) = &entry.location {
-            item.set_item("offset", location.offset)?;
-            item.set_item("filename", location.path.as_os_str())?;
-        }
-        list.append(item)?;
+        list.append(to_dict(py, entry)?)?;
     }
     Ok(list)
+}
+
+fn to_dict<'py>(py: Python<'py>, entry: &MapEntry) -> PyResult<Bound<'py, PyDict>> {
+    let item = PyDict::new(py);
+    item.set_item("start", entry.start)?;
+    item.set_item("length", entry.length)?;
+    item.set_item("depth", entry.depth)?;
+    item.set_item("present", entry.present)?;
+    item.set_item("zero", entry.zero)?;
+    item.set_item("data", entry.data)?;
+    if let Some(location) = &entry.location {
+        item.set_item("offset", location.offset)?;
+        item.set_item("filename", location.path.as_os_str())?;
+    }
+    Ok(item)
+}
+
+/// What `map` returns: looks as far ahead as one batch, however many extents there are.
+#[pyclass(module = "fvd")]
+pub(crate) struct Extents {
+    source: Box<dyn BaseSource>,
+    mapper: Mapper,
+    ready: VecDeque<MapEntry>,
+}
+
+#[pymethods]
+impl Extents {
+    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __next__<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        if self.ready.is_empty() {
+            blocking(py, || self.fetch())?;
+        }
+        self.ready.pop_front().map(|entry| to_dict(py, &entry)).transpose()
+    }
+}
+
+impl Extents {
+    fn fetch(&mut self) -> Result<()> {
+        while self.ready.len() < BATCH
+            && let Some(entry) = block_on(self.mapper.next(&*self.source))?
+        {
+            self.ready.push_back(entry);
+        }
+        Ok(())
+    }
 }
 
 /// Maps a disk of any readable format. See `fvd.map`.
 #[pyfunction]
 #[pyo3(signature = (path, *, format = None, start = 0, length = None, force_share = false, trust = Vec::new()))]
-pub(crate) fn map<'py>(
-    py: Python<'py>,
+pub(crate) fn map(
+    py: Python<'_>,
     path: PathBuf,
     format: Option<&str>,
     start: u64,
     length: Option<u64>,
     force_share: bool,
     trust: Vec<PathBuf>,
-) -> PyResult<Bound<'py, PyList>> {
+) -> PyResult<Extents> {
     let options = read_only(force_share, &trust)?;
-    let entries = blocking(py, || {
-        let source = block_on(open_source(&path, format, &options))?;
-        collect(&*source, start, length)
-    })?;
-    to_list(py, &entries)
+    let source = blocking(py, || block_on(open_source(&path, format, &options)))?;
+    Ok(Extents {
+        mapper: Mapper::new(&*source, start, length),
+        source,
+        ready: VecDeque::new(),
+    })
 }

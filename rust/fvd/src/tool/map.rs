@@ -40,46 +40,74 @@ impl MapEntry {
     }
 }
 
-/// Calls `each` for the ranges of the disk from `start`, `len` bytes or up to the end, in order;
-/// neighbours are merged where attributes and location allow.
+/// Calls `each` for the ranges of the disk from `start`, `len` bytes or up to the end, in order.
+/// See [`Mapper`].
+pub async fn map(source: &dyn BaseSource, start: u64, len: Option<u64>, mut each: impl FnMut(MapEntry)) -> Result<()> {
+    let mut mapper = Mapper::new(source, start, len);
+    while let Some(entry) = mapper.next(source).await? {
+        each(entry);
+    }
+    Ok(())
+}
+
+/// Walks over a disk, range by range; neighbours are merged where attributes and location allow.
 ///
 /// The disk ends with a whole sector, as QEMU sees it: what a source that ends within one lacks is
-/// zeros. A `start` behind the end gives nothing.
-pub async fn map(source: &dyn BaseSource, start: u64, len: Option<u64>, mut each: impl FnMut(MapEntry)) -> Result<()> {
-    let disk_end = source.len().next_multiple_of(SECTOR);
-    let end = len.map_or(disk_end, |len| start.saturating_add(len).min(disk_end));
-    let mut pending: Option<MapEntry> = None;
-    let mut at = start;
-    while at < end {
-        let entry = if at < source.len() {
-            let len = end.min(source.len()) - at;
-            let run = source.status(at, len).await?;
-            MapEntry {
-                start: at,
-                length: run.len.min(len),
-                depth: run.depth,
-                present: run.present,
-                zero: run.content == Content::Zero,
-                data: run.content == Content::Data,
-                location: run.location,
-            }
-        } else {
-            behind_the_end(source, at, end)
-        };
-        at = entry.end();
-        match &mut pending {
-            Some(last) if last.continues_with(&entry) => last.length += entry.length,
-            last => {
-                if let Some(finished) = last.replace(entry) {
-                    each(finished);
+/// zeros. A start behind the end gives nothing.
+#[derive(Debug)]
+pub struct Mapper {
+    at: u64,
+    end: u64,
+    /// Begun, and perhaps to be continued.
+    pending: Option<MapEntry>,
+}
+
+impl Mapper {
+    /// From `start` (bytes) on, `len` bytes or up to the end of `source`.
+    #[must_use]
+    pub fn new(source: &dyn BaseSource, start: u64, len: Option<u64>) -> Self {
+        let disk_end = source.len().next_multiple_of(SECTOR);
+        let end = len.map_or(disk_end, |len| start.saturating_add(len).min(disk_end));
+        Self {
+            at: start,
+            end,
+            pending: None,
+        }
+    }
+
+    /// The next range of `source`, the disk that the walk began with; None at the end.
+    pub async fn next(&mut self, source: &dyn BaseSource) -> Result<Option<MapEntry>> {
+        while self.at < self.end {
+            let entry = self.look(source).await?;
+            self.at = entry.end();
+            match &mut self.pending {
+                Some(last) if last.continues_with(&entry) => last.length += entry.length,
+                last => {
+                    if let Some(finished) = last.replace(entry) {
+                        return Ok(Some(finished));
+                    }
                 }
             }
         }
+        Ok(self.pending.take())
     }
-    if let Some(last) = pending {
-        each(last);
+
+    async fn look(&self, source: &dyn BaseSource) -> Result<MapEntry> {
+        if self.at >= source.len() {
+            return Ok(behind_the_end(source, self.at, self.end));
+        }
+        let len = self.end.min(source.len()) - self.at;
+        let run = source.status(self.at, len).await?;
+        Ok(MapEntry {
+            start: self.at,
+            length: run.len.min(len),
+            depth: run.depth,
+            present: run.present,
+            zero: run.content == Content::Zero,
+            data: run.content == Content::Data,
+            location: run.location,
+        })
     }
-    Ok(())
 }
 
 /// The rest of the last sector of a raw disk, which is the file, lies behind the end of the file.
