@@ -1,7 +1,10 @@
 """The `fvd` command as a process, with what it cost."""
 
 import os
+import shutil
+import signal
 import subprocess
+import sys
 import tempfile
 import threading
 from dataclasses import dataclass
@@ -44,25 +47,59 @@ class Finished:
 Word = str | bytes | os.PathLike[str]
 
 
+# A process inherits the peak memory of the one that forked it, and that of the tests is large. So the command
+# is started by a small process, which waits for it and tells through a pipe what it took.
+LAUNCHER = """
+import os, sys
+pipe = int(sys.argv[1])
+os.set_inheritable(pipe, False)
+child = os.posix_spawn(sys.argv[2], sys.argv[2:], os.environ)
+_, status, usage = os.wait4(child, 0)
+cpu, rss = usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
+os.write(pipe, f"{os.waitstatus_to_exitcode(status)} {cpu} {rss}".encode())
+"""
+
+
 def measured(*arguments: Word, cwd: Path | None = None, before: tuple[str, ...] = ()) -> Finished:
     """Runs the `fvd` command, behind the words `before`, and tells what it took."""
     command = [os.fsencode(word) for word in (*before, FVD, *arguments)]
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+    program = shutil.which(command[0])
+    assert program is not None, command
+    reader, writer = os.pipe()
+    launcher: list[str | bytes] = [
+        sys.executable,
+        "-I",
+        "-S",
+        "-c",
+        LAUNCHER,
+        str(writer),
+        os.fsdecode(program),
+        *command[1:],
+    ]
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, os.fdopen(reader) as told:
         process = subprocess.Popen(
-            command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=TOOLS_ENV
+            launcher,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            env=TOOLS_ENV,
+            pass_fds=[writer],
+            start_new_session=True,
         )
-        watchdog = threading.Timer(HANGS, process.kill)
+        os.close(writer)
+        watchdog = threading.Timer(HANGS, os.killpg, [process.pid, signal.SIGKILL])
         watchdog.start()
-        _, status, usage = os.wait4(process.pid, 0)
+        process.wait()
         watchdog.cancel()
-        process.returncode = os.waitstatus_to_exitcode(status)
+        status, cpu, rss = told.read().split() or ["-9", "inf", "0"]
         out.seek(0)
         err.seek(0)
         return Finished(
             b" ".join(command).decode(errors="replace"),
-            process.returncode,
+            int(status),
             out.read(),
             err.read(),
-            usage.ru_utime + usage.ru_stime,
-            usage.ru_maxrss * 1024,
+            float(cpu),
+            int(rss),
         )
