@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use fvd::Error;
 use fvd::chain::ChainOptions;
 use fvd::gate::Gate;
-use fvd::image::CacheMode;
+use fvd::tool::convert::Cache;
 use pyo3::Borrowed;
 use pyo3::exceptions::{PyOverflowError, PyValueError};
 use pyo3::prelude::*;
@@ -35,27 +35,16 @@ impl<'py> FromPyObject<'_, 'py> for Size {
 }
 
 /// A cache mode as QEMU names it: when writes become durable, and whether to bypass the page cache.
-#[derive(Clone, Copy)]
-pub(crate) struct Cache {
-    pub(crate) mode: CacheMode,
-    pub(crate) direct: bool,
-}
-
-impl Cache {
-    pub(crate) fn parse(name: &str) -> PyResult<Self> {
-        let (mode, direct) = match name {
-            "writeback" => (CacheMode::Writeback, false),
-            "writethrough" => (CacheMode::Writethrough, false),
-            "none" => (CacheMode::Writeback, true),
-            "directsync" => (CacheMode::Writethrough, true),
-            "unsafe" => (CacheMode::Unsafe, false),
-            _ => {
-                let message =
-                    format!("Invalid cache mode '{name}': writeback, writethrough, none, directsync or unsafe");
-                return Err(PyValueError::new_err(message));
-            }
-        };
-        Ok(Self { mode, direct })
+pub(crate) fn cache(name: &str) -> PyResult<Cache> {
+    match name {
+        "writeback" => Ok(Cache::Writeback),
+        "writethrough" => Ok(Cache::Writethrough),
+        "none" => Ok(Cache::None),
+        "directsync" => Ok(Cache::DirectSync),
+        "unsafe" => Ok(Cache::Unsafe),
+        _ => Err(PyValueError::new_err(format!(
+            "Invalid cache mode '{name}': writeback, writethrough, none, directsync or unsafe"
+        ))),
     }
 }
 

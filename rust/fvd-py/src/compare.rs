@@ -8,7 +8,7 @@ use pollster::block_on;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::arguments::{Cache, blocking, read_only};
+use crate::arguments::{self, blocking, read_only};
 use crate::progress::Reporter;
 
 /// Compares two disks. See `fvd.compare`.
@@ -31,7 +31,7 @@ pub(crate) fn compare<'py>(
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let options = ChainOptions {
-        direct: Cache::parse(cache)?.direct,
+        direct: arguments::cache(cache)?.is_direct(),
         ..read_only(force_share, &trust)?
     };
     let (a, b) = blocking(py, || {

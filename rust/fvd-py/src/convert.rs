@@ -5,12 +5,12 @@ use std::fs::File;
 use std::path::PathBuf;
 
 use fvd::image::CreateOptions;
-use fvd::tool::convert::{Cache, ConvertRequest, Format, Source, Target, convert as convert_disk};
+use fvd::tool::convert::{ConvertRequest, Format, Source, Target, convert as convert_disk};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMapping};
 
-use crate::arguments::{blocking, gate};
+use crate::arguments::{self, blocking, gate};
 use crate::buffer::duplicate;
 use crate::create::apply;
 use crate::progress::Reporter;
@@ -67,8 +67,8 @@ pub(crate) fn convert<'py>(
         sparse_size,
         no_create,
         out_of_order,
-        cache: cache_mode(cache)?,
-        source_cache: cache_mode(source_cache)?,
+        cache: arguments::cache(cache)?,
+        source_cache: arguments::cache(source_cache)?,
         gate: gate(&trust)?,
         force_share,
         ..ConvertRequest::new(from(source, source_format)?, to(target)?, format)
@@ -103,15 +103,4 @@ fn to(place: Place) -> PyResult<Target> {
 /// A descriptor of our own: that of the caller stays open.
 fn stream(fd: i32) -> PyResult<File> {
     Ok(duplicate(fd)?)
-}
-
-fn cache_mode(name: &str) -> PyResult<Cache> {
-    match name {
-        "writeback" => Ok(Cache::Writeback),
-        "writethrough" => Ok(Cache::Writethrough),
-        "none" => Ok(Cache::None),
-        "directsync" => Ok(Cache::DirectSync),
-        "unsafe" => Ok(Cache::Unsafe),
-        _ => crate::arguments::Cache::parse(name).map(|_| Cache::Unsafe),
-    }
 }

@@ -10,7 +10,7 @@ use pyo3::exceptions::{PyResourceWarning, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
-use crate::arguments::{Cache, Size, blocking, gate};
+use crate::arguments::{self, Size, blocking, gate};
 use crate::buffer::{Buffer, LentMut, new_bytes};
 use crate::open::Open;
 use crate::{exit, extents, info};
@@ -26,11 +26,11 @@ pub(crate) fn open(
     force_share: bool,
     trust: Vec<PathBuf>,
 ) -> PyResult<Image> {
-    let cache = Cache::parse(cache)?;
+    let cache = arguments::cache(cache)?;
     let options = ChainOptions {
         writable,
-        cache: cache.mode,
-        direct: cache.direct,
+        cache: cache.image(),
+        direct: cache.is_direct(),
         force_share,
         gate: gate(&trust)?,
     };

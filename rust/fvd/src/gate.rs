@@ -54,8 +54,7 @@ impl Gate {
     /// with a protocol; [`ErrorKind::Io`] if it does not exist.
     pub fn permit(&self, image: &Path, name: &OsStr) -> Result<PathBuf> {
         check_form(image, name)?;
-        let parent = image.parent().filter(|p| !p.as_os_str().is_empty());
-        let directory = parent.unwrap_or(Path::new("."));
+        let directory = directory_of(image);
         let named = directory.join(name);
         let resolve = |path: &Path| {
             let resolved = path.canonicalize();
@@ -94,11 +93,18 @@ impl Gate {
         if refused.kind() != ErrorKind::NotPermitted {
             return None;
         }
-        let target = image.parent()?.join(name).canonicalize().ok()?;
+        let target = directory_of(image).join(name).canonicalize().ok()?;
         let directory = target.parent()?.to_owned();
         let trusting = Self::new(std::slice::from_ref(&directory)).ok()?;
         trusting.permit(image, name).is_ok().then_some(directory)
     }
+}
+
+/// The directory in which the names start that `image` holds, as QEMU has it.
+#[must_use]
+pub fn directory_of(image: &Path) -> &Path {
+    let parent = image.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
 }
 
 fn refusal(image: &Path, name: &OsStr, why: &str, target: &Path) -> Error {

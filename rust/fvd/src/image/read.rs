@@ -2,7 +2,7 @@
 
 use super::{Extent, Image, Mapping};
 use crate::error::Result;
-use crate::source::Content;
+use crate::source::{BaseSource, Run};
 use crate::storage::{IoBufMut, Storage};
 
 impl<S: Storage> Image<S> {
@@ -46,17 +46,17 @@ impl<S: Storage> Image<S> {
     }
 
     /// What the base image holds at `offset`, and for how many of `len` bytes.
-    pub(super) async fn base_status(&self, offset: u64, len: u64) -> Result<(Content, u64)> {
-        let base = self.base.as_ref();
-        let base = base.expect("an image whose bitmap is in use was opened with its base");
-        let run = base.status(offset, len).await?;
-        Ok((run.content, run.len.min(len)))
+    pub(super) async fn base_status(&self, offset: u64, len: u64) -> Result<Run> {
+        self.needed_base().status(offset, len).await
     }
 
     /// Fills `buf` from the base image.
     pub(super) async fn read_base(&self, buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
-        let base = self.base.as_ref();
-        let base = base.expect("an image whose bitmap is in use was opened with its base");
-        base.read(buf, offset).await
+        self.needed_base().read(buf, offset).await
+    }
+
+    fn needed_base(&self) -> &dyn BaseSource {
+        let base = self.base.as_deref();
+        base.expect("an image whose bitmap is in use was opened with its base")
     }
 }

@@ -54,9 +54,7 @@ impl<S: Storage> Image<S> {
             Mapping::Zero => Ok(Run::zeros(extent.len)),
             Mapping::Local { offset } => self.local_status(offset, extent.len).await,
             Mapping::Base => {
-                let base = self.base.as_ref();
-                let base = base.expect("an image whose bitmap is in use was opened with its base");
-                let mut run = base.status(extent.start, extent.len).await?;
+                let mut run = self.base_status(extent.start, extent.len).await?;
                 run.depth += 1;
                 Ok(run)
             }

@@ -8,7 +8,7 @@ use super::bitmap::Bitmap;
 use super::publish::Fresh;
 use super::{CacheMode, Image, Mapping};
 use crate::error::Result;
-use crate::source::Content;
+use crate::source::{Content, Run};
 use crate::storage::{IoBufMut, Storage};
 
 /// Base data copied at once at most: the memory that a copy-on-write needs, whatever the block size.
@@ -109,7 +109,7 @@ impl<S: Storage> Image<S> {
     async fn copy_base(&self, range: Range<u64>, fresh: &mut Fresh<'_, S>) -> Result<()> {
         let mut start = range.start;
         while start < range.end {
-            let (content, len) = self.base_status(start, range.end - start).await?;
+            let Run { content, len, .. } = self.base_status(start, range.end - start).await?;
             if content == Content::Zero {
                 self.zero_stored(start, start + len, &(0..0)).await?;
                 start += len;

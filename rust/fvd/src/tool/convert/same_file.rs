@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use pollster::block_on;
 
-use super::target::directory_of;
 use super::{ConvertRequest, Source, Target};
 use crate::chain::{base_path, probe_format};
 use crate::error::{Error, Result};
+use crate::gate::directory_of;
 use crate::image::read_head;
 use crate::source::{Qcow2Options, Qcow2Source};
 use crate::storage::{FileOptions, FileStorage, LockMode};

@@ -132,7 +132,7 @@ pub(super) fn as_file(stream: &File) -> Result<Option<FileStorage>> {
 /// room for what it is made from.
 pub(super) fn spool(target: &Path) -> Result<FileStorage> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    let directory = super::target::directory_of(target);
+    let directory = crate::gate::directory_of(target);
     loop {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path: PathBuf = directory.join(format!(".fvd-spool-{}-{number}", std::process::id()));

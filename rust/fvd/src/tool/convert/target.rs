@@ -1,6 +1,6 @@
 //! Targets: a raw file or device, or an FVD image.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bytes::Bytes;
 use pollster::block_on;
@@ -12,6 +12,7 @@ use super::{Cache, ConvertRequest, Format};
 use crate::chain::{ChainOptions, open_image, open_source};
 use crate::error::{Error, Result};
 use crate::format::SECTOR;
+use crate::gate::directory_of;
 use crate::image::{CacheMode, CreateOptions, Image, OpenOptions, create, read_head};
 use crate::source::BaseSource;
 use crate::storage::{FileOptions, FileStorage, LockMode, Storage};
@@ -277,10 +278,4 @@ fn open_base(image: &Path, options: &CreateOptions, request: &ConvertRequest) ->
     let path = directory_of(image).join(&options.base_img);
     let format = Some(options.base_img_fmt.as_str()).filter(|format| !format.is_empty());
     block_on(open_source(&path, format, &chain_options(request))).map(Some)
-}
-
-/// Names in an image start here.
-pub(super) fn directory_of(path: &Path) -> PathBuf {
-    let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
-    parent.unwrap_or(Path::new(".")).to_owned()
 }
