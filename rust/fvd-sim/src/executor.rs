@@ -18,6 +18,8 @@ pub struct Executor<'a> {
 }
 
 struct Task<'a> {
+    /// Nobody waits for its end.
+    in_background: bool,
     future: Pin<Box<dyn Future<Output = ()> + 'a>>,
     ready: Arc<Ready>,
 }
@@ -50,9 +52,19 @@ impl<'a> Executor<'a> {
 
     /// Adds a task; gives its number.
     pub fn spawn(&mut self, future: impl Future<Output = ()> + 'a) -> u64 {
+        self.add(future, false)
+    }
+
+    /// Adds a task that need not end; gives its number.
+    pub fn spawn_in_background(&mut self, future: impl Future<Output = ()> + 'a) -> u64 {
+        self.add(future, true)
+    }
+
+    fn add(&mut self, future: impl Future<Output = ()> + 'a, in_background: bool) -> u64 {
         let number = self.next;
         self.next += 1;
         let task = Task {
+            in_background,
             future: Box::pin(future),
             ready: Arc::new(Ready(AtomicBool::new(true))),
         };
@@ -65,10 +77,10 @@ impl<'a> Executor<'a> {
         self.tasks.remove(&number).is_some()
     }
 
-    /// Tasks that have not ended.
+    /// Tasks that have not ended, without those in the background.
     #[must_use]
     pub fn active(&self) -> usize {
-        self.tasks.len()
+        self.tasks.values().filter(|task| !task.in_background).count()
     }
 
     /// Polls tasks in random order until all of them wait.
@@ -105,9 +117,9 @@ impl<'a> Executor<'a> {
     pub fn step(&mut self) {
         let done = self.world.complete_one();
         assert!(
-            done || self.tasks.is_empty(),
+            done || self.active() == 0,
             "deadlock: {} tasks wait for no I/O",
-            self.tasks.len()
+            self.active()
         );
     }
 }

@@ -120,7 +120,12 @@ impl Rig {
             base = Some(Box::new(RawSource::new(self.base.clone()).await?));
         }
         let data = self.shape.data_file.then(|| self.data.clone());
-        Image::open(self.file.clone(), head, data, base, OpenOptions { writable, cache }).await
+        let options = OpenOptions {
+            writable,
+            cache,
+            copy_on_read: Some(self.shape.copy_on_read),
+        };
+        Image::open(self.file.clone(), head, data, base, options).await
     }
 }
 

@@ -5,12 +5,14 @@ use std::fmt;
 use std::future::Future;
 use std::rc::Rc;
 
+use fvd::copy::copy_on_read;
+
 use crate::check::{check_closed, check_crashed};
 use crate::cut::Cut;
 use crate::executor::Executor;
 use crate::fault::{Faults, Lie};
 use crate::model::Model;
-use crate::rig::Rig;
+use crate::rig::{Rig, SimImage};
 use crate::shape::Shape;
 use crate::workload::{Generator, Shared, SharedRef, perform};
 use crate::world::World;
@@ -135,6 +137,13 @@ struct Runner {
     report: Report,
 }
 
+/// Stores what readers leave, until it is cancelled.
+async fn copy_in_background(image: Rc<SimImage>) {
+    while copy_on_read(&image).await.is_err() {
+        // Off from here on.
+    }
+}
+
 /// Whether the session goes on.
 #[derive(PartialEq, Eq)]
 enum Power {
@@ -180,6 +189,7 @@ impl Runner {
             return Ok(Power::Cut);
         };
         let image = Rc::new(image);
+        let copier = executor.spawn_in_background(copy_in_background(image.clone()));
         // Now and then long enough for the journal to wrap several times.
         let most = if self.rng.u8(..8) == 0 { 200 } else { 40 };
         let mut left = self.rng.u64(5..most);
@@ -208,6 +218,18 @@ impl Runner {
         }
         if self.drain(executor, fuse)? == Power::Cut {
             return Ok(Power::Cut);
+        }
+        if self.rng.bool() {
+            executor.cancel(copier);
+        } else {
+            while executor.world().is_busy() {
+                if self.boundary(executor, fuse)? == Power::Cut {
+                    return Ok(Power::Cut);
+                }
+                executor.step();
+                executor.settle();
+            }
+            executor.cancel(copier);
         }
         let closed = self.complete(executor, fuse, "close", async move { image.close().await })?;
         Ok(if closed.is_some() { Power::On } else { Power::Cut })

@@ -30,6 +30,8 @@ pub struct Shape {
     pub device: bool,
     /// Length of regions that are searched for zeros.
     pub detect_sparse_hole: Option<u64>,
+    /// Whether what is read from the base is stored.
+    pub copy_on_read: bool,
     /// When writes become durable.
     pub cache: CacheMode,
 }
@@ -70,6 +72,7 @@ impl Shape {
             data_file: rng.u8(..3) == 0,
             device: rng.u8(..6) == 0,
             detect_sparse_hole: sparse.then(|| pick(rng, &[512, 4096, 65_536])),
+            copy_on_read: base_size.is_some() && rng.bool(),
             cache: if rng.u8(..4) == 0 {
                 CacheMode::Writethrough
             } else {
@@ -152,6 +155,9 @@ impl Shape {
         }
         if self.detect_sparse_hole.is_some() {
             names.push("detect_sparse_hole".into());
+        }
+        if self.copy_on_read {
+            names.push("copy_on_read".into());
         }
         names.push(format!("{:?}", self.cache).to_lowercase());
         names

@@ -195,7 +195,7 @@ async fn make_image(case: &Case, path: &Path, base: &Path) -> Result<Image<FileS
     let head = image::read_head(&file).await?;
     let writable = image::OpenOptions {
         writable: true,
-        cache: image::CacheMode::Writeback,
+        ..image::OpenOptions::default()
     };
     Ok(Image::open(file, head, None, source, writable).await?)
 }

@@ -21,6 +21,9 @@ pub struct ChainOptions {
     pub cache: CacheMode,
     /// Bypass the page cache (`O_DIRECT`).
     pub direct: bool,
+    /// Store what is read from the base; None: as the header of the image says. The host then runs
+    /// [`copy_on_read`](crate::copy::copy_on_read).
+    pub copy_on_read: Option<bool>,
     /// Take no locks (`-U`): somebody else may write to the image meanwhile. Read-only.
     pub force_share: bool,
     /// What images may name.
@@ -142,6 +145,7 @@ async fn open_fvd(storage: FileStorage, options: &ChainOptions, seen: &mut Seen)
     let open = OpenOptions {
         writable: options.writable,
         cache: options.cache,
+        copy_on_read: options.copy_on_read,
     };
     Image::open(storage, head, data, base, open).await
 }

@@ -2,20 +2,24 @@
 //!
 //! Layers, from the ground up; nothing imports upwards:
 //!
+//! * [`host`]: what the host lends the engine besides storage: time.
 //! * [`mod@format`]: bytes to typed values and back. No I/O.
 //! * [`gate`]: may a name found inside an image be opened?
 //! * [`storage`]: positional I/O on files, devices and memory.
 //! * [`source`]: where base data comes from.
 //! * [`image`]: the engine; one verb, one file.
+//! * [`copy`]: what moves data from the base to the image in the background.
 //! * [`chain`]: opening by path, with everything an image names, through the [`gate`].
 //! * [`tool`]: what works on whole disks: convert, compare, map.
 //!
 //! `docs/design.md` has the format, the invariants and the crash cases.
 
 pub mod chain;
+pub mod copy;
 pub mod error;
 pub mod format;
 pub mod gate;
+pub mod host;
 pub mod image;
 pub mod source;
 pub mod storage;

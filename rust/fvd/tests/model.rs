@@ -127,7 +127,7 @@ impl Subject {
         } else {
             CacheMode::Writeback
         };
-        let options = OpenOptions { writable, cache };
+        let options = OpenOptions { writable, cache, ..OpenOptions::default() };
         block_on(Image::open(self.file.clone(), head, self.data.clone(), base, options)).expect("opens")
     }
 

@@ -31,8 +31,12 @@ pub const RAW_SIZE: usize = 4336;
 /// Byte offset of `clean_shutdown` in the image, for changing this one field in place.
 pub const CLEAN_SHUTDOWN_OFFSET: u64 = 4300;
 
+/// Offset of `all_data_in_fvd_img` in the file, bytes.
+pub const ALL_DATA_OFFSET: u64 = 8;
+
 const _: () = assert!(size_of::<Raw>() == RAW_SIZE && RAW_SIZE < HEADER_SIZE as usize);
 const _: () = assert!(std::mem::offset_of!(Raw, clean_shutdown) == CLEAN_SHUTDOWN_OFFSET as usize);
+const _: () = assert!(std::mem::offset_of!(Raw, all_data_in_fvd_img) == ALL_DATA_OFFSET as usize);
 
 impl Header {
     /// Whether `bytes`, the start of a file, begin with the magic number of an image.

@@ -1,4 +1,7 @@
 //! Which blocks are local. One bit a block; a bit only ever goes from 0 to 1.
+//!
+//! A second bit says that a block is *quietly* local: a copy has stored it, and nothing on disk
+//! says so. That bit goes back to 0 when a guest claims the block, or a checkpoint recorded it.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -11,7 +14,9 @@ use crate::storage::Storage;
 const WORD_BITS: u64 = 32;
 
 pub(super) struct Bitmap {
+    /// Local, quietly or not.
     words: Words,
+    quiet: Words,
     block_size: u64,
     base_size: u64,
 }
@@ -20,6 +25,7 @@ impl Bitmap {
     pub(super) fn new(region: Region, geometry: &Geometry) -> Self {
         Self {
             words: Words::new(region),
+            quiet: Words::zeroed(region),
             block_size: geometry.block_size,
             base_size: geometry.base_size,
         }
@@ -68,33 +74,7 @@ impl Bitmap {
 
     /// Whether `blocks.start` is local, and the first block of the range where that changes.
     pub(super) fn run(&self, blocks: &Range<u64>) -> (bool, u64) {
-        let local = self.bits(blocks.start) & 1 == 1;
-        let mut block = blocks.start;
-        while block < blocks.end {
-            let word = block / WORD_BITS;
-            if !local && let Some(end) = self.words.hole_end(word) {
-                block = end * WORD_BITS;
-                continue;
-            }
-            let bits = self.bits(block);
-            let same = if local {
-                bits.trailing_ones()
-            } else {
-                bits.trailing_zeros()
-            };
-            let left = WORD_BITS - block % WORD_BITS;
-            if u64::from(same) < left {
-                block += u64::from(same);
-                break;
-            }
-            block += left;
-        }
-        (local, block.min(blocks.end))
-    }
-
-    /// The bits of the word from `block` up, that of `block` lowest.
-    fn bits(&self, block: u64) -> u32 {
-        self.words.get(block / WORD_BITS) >> (block % WORD_BITS)
+        run(&self.words, blocks)
     }
 
     pub(super) fn all_local(&self, blocks: &Range<u64>) -> bool {
@@ -103,13 +83,54 @@ impl Bitmap {
 
     /// Marks the blocks local.
     pub(super) fn set(&self, blocks: &Range<u64>) {
-        let mut block = blocks.start;
-        while block < blocks.end {
-            let bit = block % WORD_BITS;
-            let count = (WORD_BITS - bit).min(blocks.end - block);
-            let mask = (u32::MAX >> (WORD_BITS - count)) << bit;
-            self.words.word(block / WORD_BITS).fetch_or(mask, Ordering::AcqRel);
-            block += count;
+        for (index, mask) in masks(blocks) {
+            self.words.word(index).fetch_or(mask, Ordering::AcqRel);
+        }
+    }
+
+    /// Marks the blocks quietly local. None of them is local, and the caller sees to it that none
+    /// becomes so meanwhile.
+    pub(super) fn set_quietly(&self, blocks: &Range<u64>) {
+        // First that it is quiet: who sees a local block sees whether it is to be claimed.
+        for (index, mask) in masks(blocks) {
+            self.quiet.word(index).fetch_or(mask, Ordering::AcqRel);
+        }
+        self.set(blocks);
+    }
+
+    /// The first run of blocks of the range that are quietly local.
+    pub(super) fn next_quiet(&self, blocks: &Range<u64>) -> Option<Range<u64>> {
+        if blocks.is_empty() {
+            return None;
+        }
+        let start = match run(&self.quiet, blocks) {
+            (true, end) => return Some(blocks.start..end),
+            (false, end) if end == blocks.end => return None,
+            (false, end) => end,
+        };
+        Some(start..run(&self.quiet, &(start..blocks.end)).1)
+    }
+
+    /// The blocks are local like any other from here on.
+    pub(super) fn claim(&self, blocks: &Range<u64>) {
+        for (index, mask) in masks(blocks) {
+            self.quiet.word(index).fetch_and(!mask, Ordering::AcqRel);
+        }
+    }
+
+    /// The words of the page that have quiet bits: their index, and those bits.
+    pub(super) fn quiet_words(&self, page: u64) -> impl Iterator<Item = (u64, u32)> {
+        let words = self.quiet.page(page).enumerate();
+        let first = page * PAGE_WORDS;
+        words
+            .filter(|(_, bits)| *bits != 0)
+            .map(move |(index, bits)| (first + index as u64, bits))
+    }
+
+    /// The bits that [`Bitmap::quiet_words`] gave are on disk.
+    pub(super) fn recorded(&self, words: &[(u64, u32)]) {
+        for (index, bits) in words {
+            self.quiet.word(*index).fetch_and(!bits, Ordering::AcqRel);
         }
     }
 
@@ -122,4 +143,44 @@ impl Bitmap {
     pub(super) fn words(&self) -> &Words {
         &self.words
     }
+}
+
+/// Whether the bit of `blocks.start` is set, and the first block of the range where that changes.
+fn run(words: &Words, blocks: &Range<u64>) -> (bool, u64) {
+    // The bits of a word from `block` up, that of `block` lowest.
+    let bits = |block: u64| words.get(block / WORD_BITS) >> (block % WORD_BITS);
+    let set = bits(blocks.start) & 1 == 1;
+    let mut block = blocks.start;
+    while block < blocks.end {
+        if !set && let Some(end) = words.hole_end(block / WORD_BITS) {
+            block = end * WORD_BITS;
+            continue;
+        }
+        let bits = bits(block);
+        let same = if set { bits.trailing_ones() } else { bits.trailing_zeros() };
+        let left = WORD_BITS - block % WORD_BITS;
+        if u64::from(same) < left {
+            block += u64::from(same);
+            break;
+        }
+        block += left;
+    }
+    (set, block.min(blocks.end))
+}
+
+/// The words that hold the bits of the blocks: index, and a mask of these bits.
+fn masks(blocks: &Range<u64>) -> impl Iterator<Item = (u64, u32)> {
+    let end = blocks.end;
+    let mut block = blocks.start;
+    std::iter::from_fn(move || {
+        if block >= end {
+            return None;
+        }
+        let bit = block % WORD_BITS;
+        let count = (WORD_BITS - bit).min(end - block);
+        let mask = (u32::MAX >> (WORD_BITS - count)) << bit;
+        let index = block / WORD_BITS;
+        block += count;
+        Some((index, mask))
+    })
 }

@@ -1,17 +1,36 @@
 //! Checkpoint: bitmap and table in place, after which the journal starts anew.
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 use rangemap::RangeSet;
 
-use super::Image;
+use super::bitmap::Bitmap;
 use super::commit::Taken;
+use super::table::Table;
+use super::{Image, Volatile};
 use super::words::Words;
 use crate::error::Result;
-use crate::format::PAGE;
+use crate::format::{Entry, PAGE};
 use crate::storage::Storage;
 
 /// Pages written with one operation at most.
 const PAGES_PER_WRITE: u64 = 256;
+
+/// What a checkpoint writes, as it was when everything pending was taken.
+struct Snapshot {
+    table: Vec<Patch>,
+    bitmap: Vec<Patch>,
+    quiet: Quiet,
+}
+
+/// Blocks and chunks that only memory knows of.
+#[derive(Default)]
+struct Quiet {
+    /// Index of a word of the bitmap, and bits in it.
+    bits: Vec<(u64, u32)>,
+    chunks: Vec<u64>,
+}
 
 /// Bytes for one place in the image file.
 struct Patch {
@@ -26,31 +45,71 @@ impl<S: Storage> Image<S> {
     /// Stale sectors stay in the journal: a bit only goes from 0 to 1 and an entry never changes,
     /// so replaying them changes nothing.
     pub(super) async fn checkpoint(&self) -> Result<()> {
-        let (taken, table, bitmap) = self.snapshot();
+        let (taken, snapshot) = self.snapshot();
+        let Snapshot { table, bitmap, quiet } = snapshot;
         if table.is_empty() && bitmap.is_empty() {
             taken.done();
             return self.sync_data().await;
         }
+        self.counters.checkpoints.add(1);
         self.sync_data_and_mark().await?;
         // Entries first: a bit must not become durable before them.
         self.write_patches(table).await?;
         self.write_patches(bitmap).await?;
         self.committer().position = 0;
         taken.done();
+        self.recorded(&quiet);
         Ok(())
     }
 
     /// Takes everything that is not in place, with the bytes as they are now: what is published
     /// from here on is not covered by the sync that follows.
-    fn snapshot(&self) -> (Taken<'_, S>, Vec<Patch>, Vec<Patch>) {
+    fn snapshot(&self) -> (Taken<'_, S>, Snapshot) {
         let mut volatile = self.volatile();
         let pages = volatile.pending.pages();
-        let patches = |words: Option<&Words>, pages| words.map_or_else(Vec::new, |w| copy_pages(w, pages));
-        let table = patches(self.table.as_ref().map(super::table::Table::words), &pages.table);
-        let bitmap = patches(self.bitmap.as_ref().map(super::bitmap::Bitmap::words), &pages.bitmap);
+        let table = self.table.as_ref().map(Table::words);
+        let bitmap = self.bitmap.as_ref().map(Bitmap::words);
+        let snapshot = Snapshot {
+            // As they belong on disk: no flag says there what only memory does not know.
+            table: copy_pages(table, &pages.table, |word| Entry::from_disk(word).raw()),
+            bitmap: copy_pages(bitmap, &pages.bitmap, |word| word),
+            quiet: self.quiet(&volatile),
+        };
         let taken = volatile.pending.take();
         drop(volatile);
-        (Taken::new(self, taken), table, bitmap)
+        (Taken::new(self, taken), snapshot)
+    }
+
+    /// What copies have stored on the changed pages, and nothing on disk says.
+    fn quiet(&self, volatile: &Volatile) -> Quiet {
+        let mut quiet = Quiet::default();
+        if self.copied.load(Ordering::Acquire) {
+            let pages = volatile.pending.pages();
+            if let Some(bitmap) = &self.bitmap {
+                let pages = pages.bitmap.iter().flat_map(Clone::clone);
+                quiet.bits = pages.flat_map(|page| bitmap.quiet_words(page)).collect();
+            }
+            if let Some(table) = &self.table {
+                let pages = pages.table.iter().flat_map(Clone::clone);
+                let chunks = pages.flat_map(|page| table.chunks_on(page));
+                quiet.chunks = chunks.filter(|chunk| table.is_quiet(*chunk)).collect();
+            }
+        }
+        quiet
+    }
+
+    /// What was quiet is on disk, and costs no guest a commit any more.
+    fn recorded(&self, quiet: &Quiet) {
+        // The mutex: whoever claims does so before this, or not at all.
+        let _volatile = self.volatile();
+        if let Some(bitmap) = &self.bitmap {
+            bitmap.recorded(&quiet.bits);
+        }
+        if let Some(table) = &self.table {
+            for chunk in &quiet.chunks {
+                table.claim(*chunk);
+            }
+        }
     }
 
     async fn write_patches(&self, patches: Vec<Patch>) -> Result<()> {
@@ -64,14 +123,18 @@ impl<S: Storage> Image<S> {
     }
 }
 
-fn copy_pages(words: &Words, pages: &RangeSet<u64>) -> Vec<Patch> {
+/// The pages of `words`, with each word as `on_disk` makes it.
+fn copy_pages(words: Option<&Words>, pages: &RangeSet<u64>, on_disk: fn(u32) -> u32) -> Vec<Patch> {
     let mut patches = Vec::new();
+    let Some(words) = words else {
+        return patches;
+    };
     for run in pages.iter() {
         for first in (run.start..run.end).step_by(PAGES_PER_WRITE as usize) {
             let end = run.end.min(first + PAGES_PER_WRITE);
             let mut bytes = Vec::with_capacity(((end - first) * PAGE) as usize);
             for page in first..end {
-                words.copy_page(page, &mut bytes);
+                bytes.extend(words.page(page).flat_map(|word| on_disk(word).to_le_bytes()));
             }
             patches.push(Patch {
                 offset: words.page_offset(first),

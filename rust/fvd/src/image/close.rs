@@ -15,6 +15,8 @@ impl<S: Storage> Image<S> {
         if !self.writable {
             return Ok(());
         }
+        // The reader has paid for these: they are in memory already.
+        while self.store_next_copy().await.unwrap_or(false) {}
         let _round = self.flushes.exclusive().await;
         // The round before this one may have failed.
         self.check_poison()?;

@@ -276,6 +276,7 @@ impl<S: Storage> Image<S> {
             start + sectors.len() as u64 <= size,
             "the plan has looked at the room in the journal"
         );
+        self.counters.journal_sectors.add(sectors.len() as u64 / SECTOR);
         self.write_metadata(Bytes::from(sectors), offset + start).await?;
         self.sync_file().await
     }
@@ -286,7 +287,7 @@ impl<S: Storage> Image<S> {
         self.metadata_written(self.file.write(bytes, offset).await)
     }
 
-    fn metadata_written(&self, result: Result<()>) -> Result<()> {
+    pub(super) fn metadata_written(&self, result: Result<()>) -> Result<()> {
         result.map_err(|error| match error.kind() {
             ErrorKind::NoSpace => error,
             _ => self.poison(&error),

@@ -104,6 +104,8 @@ impl<S: Storage> Image<S> {
         if !self.writable {
             return Ok(());
         }
+        let _request = self.guests.enter();
+        self.counters.flushes.add(1);
         match self.flushes.enter().await {
             None => Ok(()),
             Some(round) => {

@@ -10,10 +10,14 @@ pub mod check;
 mod checkpoint;
 mod close;
 mod commit;
+mod complete;
+mod copies;
 mod create;
 pub mod dump;
 mod extend;
+mod fill;
 mod flush;
+mod guests;
 pub mod info;
 mod map;
 mod open;
@@ -25,6 +29,7 @@ mod read;
 mod recover;
 mod scan;
 mod source;
+mod stats;
 mod table;
 mod words;
 mod write;
@@ -36,6 +41,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 pub use create::{CreateOptions, create};
 pub use map::{Extent, Mapping};
 pub use open::{CacheMode, Head, OpenOptions, read_head};
+pub use stats::Stats;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Geometry, Header};
@@ -45,9 +51,12 @@ use crate::storage::Storage;
 use allocate::Allocator;
 use bitmap::Bitmap;
 use commit::Committer;
+use copies::Copies;
 use flush::FlushGate;
+use guests::Guests;
 use pending::Pending;
 use range_lock::RangeLock;
+use stats::Counters;
 use table::Table;
 
 /// An open FVD image: a disk of [`Image::size`] bytes.
@@ -72,8 +81,16 @@ pub struct Image<S> {
     writable: bool,
     /// What is in memory only. Held for moments, never over I/O.
     volatile: Mutex<Volatile>,
-    /// Blocks that a copy-on-write is filling.
+    /// A copy has stored something in this session: there may be blocks and chunks that only
+    /// memory knows of.
+    copied: AtomicBool,
+    /// Blocks that a copy-on-write, or another copy, is filling.
     filling: RangeLock,
+    /// What readers have left to be stored.
+    copies: Copies,
+    /// Requests under way.
+    guests: Guests,
+    counters: Counters,
     /// Serialises what must not run twice at once: growing the file, preparing the allocator.
     growing: RangeLock,
     /// The data file is as long as it has to be (compact images see to that as they allocate).

@@ -5,9 +5,12 @@ use std::sync::{Mutex, OnceLock};
 
 use super::bitmap::Bitmap;
 use super::commit::{Committer, Mark};
+use super::copies::Copies;
 use super::flush::FlushGate;
+use super::guests::Guests;
 use super::range_lock::RangeLock;
 use super::recover::in_place;
+use super::stats::Counters;
 use super::table::Table;
 use super::{Image, Volatile, patch};
 use crate::error::{Error, Result};
@@ -34,6 +37,9 @@ pub struct OpenOptions {
     pub writable: bool,
     /// When acknowledged writes become durable.
     pub cache: CacheMode,
+    /// Store what is read from the base; None: as the header says. Needs `writable`, and somebody
+    /// who runs [`copy::copy_on_read`](crate::copy::copy_on_read).
+    pub copy_on_read: Option<bool>,
 }
 
 /// A header that passed every check, and what follows from it.
@@ -124,6 +130,8 @@ impl<S: Storage> Image<S> {
         let needs_base = head.needs_base();
         let Head { header, geometry } = head;
         let bitmap = geometry.bitmap.filter(|_| needs_base);
+        let copies = bitmap.is_some() && options.writable && options.copy_on_read.unwrap_or(header.copy_on_read);
+        let most_waiting = header.max_outstanding_copy_on_read_data.unsigned_abs();
         let mark = if header.clean_shutdown {
             Mark::Clean
         } else {
@@ -141,6 +149,10 @@ impl<S: Storage> Image<S> {
             cache: options.cache,
             writable: options.writable,
             volatile: Mutex::new(Volatile::default()),
+            copied: AtomicBool::new(false),
+            copies: Copies::new(copies, most_waiting),
+            guests: Guests::default(),
+            counters: Counters::default(),
             filling: RangeLock::default(),
             growing: RangeLock::default(),
             flushes: FlushGate::default(),

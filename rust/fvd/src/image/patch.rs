@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use crate::error::Result;
-use crate::format::header::CLEAN_SHUTDOWN_OFFSET;
+use crate::format::header::{ALL_DATA_OFFSET, CLEAN_SHUTDOWN_OFFSET};
 use crate::format::{Entry, Region, SECTOR, table};
 use crate::storage::{IoBufMut, Storage};
 
@@ -68,9 +68,19 @@ pub(in crate::image) async fn set_bits<S: Storage>(file: &S, bitmap: Region, blo
 
 /// Sets `clean_shutdown`, and leaves every other byte of the header as it is.
 pub(in crate::image) async fn write_mark<S: Storage>(file: &S, clean: bool) -> Result<()> {
-    const START: u64 = CLEAN_SHUTDOWN_OFFSET / SECTOR * SECTOR;
-    const FIELD: usize = (CLEAN_SHUTDOWN_OFFSET - START) as usize;
-    let mut sector = file.read(IoBufMut::zeroed(SECTOR as usize), START).await?;
-    sector.as_mut_slice()[FIELD..FIELD + 4].copy_from_slice(&i32::from(clean).to_le_bytes());
-    file.write(sector.freeze(), START).await
+    write_boolean(file, CLEAN_SHUTDOWN_OFFSET, clean).await
+}
+
+/// Sets `all_data_in_fvd_img` to true, and leaves every other byte of the header as it is.
+pub(in crate::image) async fn write_all_local<S: Storage>(file: &S) -> Result<()> {
+    write_boolean(file, ALL_DATA_OFFSET, true).await
+}
+
+/// Writes the sector of a boolean field: it changes, or nothing does.
+async fn write_boolean<S: Storage>(file: &S, offset: u64, value: bool) -> Result<()> {
+    let start = offset / SECTOR * SECTOR;
+    let field = (offset - start) as usize;
+    let mut sector = file.read(IoBufMut::zeroed(SECTOR as usize), start).await?;
+    sector.as_mut_slice()[field..field + 4].copy_from_slice(&i32::from(value).to_le_bytes());
+    file.write(sector.freeze(), start).await
 }

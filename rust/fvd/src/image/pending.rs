@@ -63,6 +63,16 @@ impl Pages {
 }
 
 impl Pending {
+    /// The blocks are in memory only until a checkpoint: no commit speaks of them.
+    pub(super) fn add_quiet_blocks(&mut self, blocks: &Range<u64>) {
+        self.pages.bitmap.insert(Bitmap::pages(blocks));
+    }
+
+    /// As [`Pending::add_quiet_blocks`].
+    pub(super) fn add_quiet_chunk(&mut self, chunk: u64) {
+        self.pages.table.insert(Table::pages(&(chunk..chunk + 1)));
+    }
+
     pub(super) fn add_blocks(&mut self, blocks: &Range<u64>) {
         self.pages.bitmap.insert(Bitmap::pages(blocks));
         if !self.changes.overflowed {

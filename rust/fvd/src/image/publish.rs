@@ -1,8 +1,9 @@
 //! Publish: make stored data visible to readers and to the next commit.
 
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 
-use super::Image;
+use super::{Image, Volatile};
 use crate::error::Result;
 use crate::format::Entry;
 use crate::storage::Storage;
@@ -14,6 +15,15 @@ struct FreshChunk {
     number: u32,
 }
 
+/// Who stores: does the disk have to hear of it?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// A write of the guest: the next commit makes its metadata durable.
+    Guest,
+    /// A copy of what the base holds: if its metadata is lost, the base still has the bytes.
+    Copy,
+}
+
 /// The chunks that a request has reserved.
 ///
 /// Dropped unpublished, because the request failed or was cancelled, it publishes them all the
@@ -21,13 +31,24 @@ struct FreshChunk {
 /// would read as zeros now, and show what was written once another request publishes it.
 pub(super) struct Fresh<'a, S: Storage> {
     image: &'a Image<S>,
+    cause: Cause,
     chunks: Vec<FreshChunk>,
 }
 
 impl<'a, S: Storage> Fresh<'a, S> {
+    /// For a write of the guest.
     pub(super) fn new(image: &'a Image<S>) -> Self {
+        Self::because(image, Cause::Guest)
+    }
+
+    /// For a copy from the base.
+    pub(super) fn copy(image: &'a Image<S>) -> Self {
+        Self::because(image, Cause::Copy)
+    }
+
+    fn because(image: &'a Image<S>, cause: Cause) -> Self {
         let chunks = Vec::new();
-        Self { image, chunks }
+        Self { image, cause, chunks }
     }
 
     pub(super) fn push(&mut self, chunk: u64, number: u32) {
@@ -37,7 +58,7 @@ impl<'a, S: Storage> Fresh<'a, S> {
     /// Makes the chunks and `blocks` visible; their data has been written.
     pub(super) fn publish(mut self, blocks: &Range<u64>) -> Result<()> {
         let chunks = std::mem::take(&mut self.chunks);
-        self.image.publish(&chunks, blocks)
+        self.image.publish(self.cause, &chunks, blocks)
     }
 }
 
@@ -45,7 +66,7 @@ impl<S: Storage> Drop for Fresh<'_, S> {
     fn drop(&mut self) {
         if !self.chunks.is_empty() {
             // Fails for a corrupt table only, of which the request that failed has told.
-            let _ = self.image.publish(&self.chunks, &(0..0));
+            let _ = self.image.publish(self.cause, &self.chunks, &(0..0));
         }
     }
 }
@@ -55,24 +76,107 @@ impl<S: Storage> Image<S> {
     ///
     /// Entries come before bits: a reader that sees a bit sees the entries of the block. One
     /// mutex makes the step whole for a commit: it takes all of it or nothing.
-    fn publish(&self, fresh: &[FreshChunk], blocks: &Range<u64>) -> Result<()> {
+    fn publish(&self, cause: Cause, fresh: &[FreshChunk], blocks: &Range<u64>) -> Result<()> {
+        if cause == Cause::Copy {
+            self.copied.store(true, Ordering::Release);
+        }
         let mut volatile = self.volatile();
-        if let Some(table) = &self.table {
-            for &FreshChunk { chunk, number } in fresh {
-                // Two writers of one chunk share its reservation; the first one publishes it.
-                if table.get(chunk)?.is_none() {
-                    table.set(chunk, Entry::allocated(number));
-                    volatile.pending.add_chunk(chunk);
-                }
-                volatile.allocator.published(chunk);
-            }
+        for fresh in fresh {
+            self.publish_chunk(cause, *fresh, &mut volatile)?;
         }
         if let Some(bitmap) = &self.bitmap
             && !bitmap.all_local(blocks)
         {
-            bitmap.set(blocks);
-            volatile.pending.add_blocks(blocks);
+            match cause {
+                Cause::Guest => {
+                    bitmap.set(blocks);
+                    volatile.pending.add_blocks(blocks);
+                    self.claim_chunks_of(blocks, &mut volatile);
+                }
+                Cause::Copy => {
+                    bitmap.set_quietly(blocks);
+                    volatile.pending.add_quiet_blocks(blocks);
+                }
+            }
         }
         Ok(())
+    }
+
+    fn publish_chunk(&self, cause: Cause, fresh: FreshChunk, volatile: &mut Volatile) -> Result<()> {
+        let Some(table) = &self.table else {
+            return Ok(());
+        };
+        let FreshChunk { chunk, number } = fresh;
+        // Two writers of one chunk share its reservation; the first one publishes it.
+        let is_new = table.get(chunk)?.is_none();
+        match cause {
+            Cause::Guest => {
+                if is_new {
+                    table.set(chunk, Entry::allocated(number));
+                }
+                if is_new || table.claim(chunk) {
+                    volatile.pending.add_chunk(chunk);
+                }
+            }
+            Cause::Copy if is_new => {
+                table.set_quietly(chunk, Entry::allocated(number));
+                volatile.pending.add_quiet_chunk(chunk);
+            }
+            Cause::Copy => {}
+        }
+        volatile.allocator.published(chunk);
+        Ok(())
+    }
+
+    /// Before a write of the guest to `offset..end`: what copies have stored there is recorded by
+    /// the next commit, because from here on the base does not have the same bytes.
+    ///
+    /// What the copies stored has been written, so it may become durable at any time; the write
+    /// that follows is one in place.
+    pub(super) fn claim(&self, offset: u64, end: u64) {
+        if offset >= end || !self.copied.load(Ordering::Acquire) {
+            return;
+        }
+        let blocks = self.bitmap.as_ref().map_or(0..0, |bitmap| bitmap.blocks(offset, end));
+        let chunks = self.table.as_ref().map_or(0..0, |table| table.chunks_of(offset, end));
+        let quiet_block = self.bitmap.as_ref().and_then(|bitmap| bitmap.next_quiet(&blocks));
+        let quiet_chunk = self
+            .table
+            .as_ref()
+            .is_some_and(|table| chunks.clone().any(|chunk| table.is_quiet(chunk)));
+        if quiet_block.is_none() && !quiet_chunk {
+            return;
+        }
+        let mut volatile = self.volatile();
+        if let Some(bitmap) = &self.bitmap {
+            let mut rest = blocks;
+            while let Some(quiet) = bitmap.next_quiet(&rest) {
+                bitmap.claim(&quiet);
+                volatile.pending.add_blocks(&quiet);
+                self.claim_chunks_of(&quiet, &mut volatile);
+                rest.start = quiet.end;
+            }
+        }
+        self.claim_chunks(chunks, &mut volatile);
+    }
+
+    /// A bit goes to disk with the entries of all chunks that its block touches.
+    fn claim_chunks_of(&self, blocks: &Range<u64>, volatile: &mut Volatile) {
+        if let (Some(bitmap), Some(table)) = (&self.bitmap, &self.table) {
+            let start = bitmap.block_range(blocks.start).start;
+            let end = bitmap.block_range(blocks.end - 1).end;
+            self.claim_chunks(table.chunks_of(start, end), volatile);
+        }
+    }
+
+    fn claim_chunks(&self, chunks: Range<u64>, volatile: &mut Volatile) {
+        let Some(table) = self.table.as_ref().filter(|_| self.copied.load(Ordering::Acquire)) else {
+            return;
+        };
+        for chunk in chunks {
+            if table.claim(chunk) {
+                volatile.pending.add_chunk(chunk);
+            }
+        }
     }
 }

@@ -12,6 +12,9 @@ impl<S: Storage> Image<S> {
     /// lies beyond the end of the disk. A poisoned image can still be read.
     pub async fn read(&self, mut buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
         let end = self.check_range(offset, buf.len() as u64)?;
+        let _request = self.guests.enter();
+        self.counters.reads.add(1);
+        self.counters.read_bytes.add(buf.len() as u64);
         if buf.is_empty() {
             return Ok(buf);
         }
@@ -41,7 +44,7 @@ impl<S: Storage> Image<S> {
                 buf.as_mut_slice().fill(0);
                 Ok(buf)
             }
-            Mapping::Base => self.read_base(buf, extent.start).await,
+            Mapping::Base => self.read_missing(buf, extent.start).await,
         }
     }
 
@@ -52,6 +55,8 @@ impl<S: Storage> Image<S> {
 
     /// Fills `buf` from the base image.
     pub(super) async fn read_base(&self, buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
+        self.counters.base_reads.add(1);
+        self.counters.base_read_bytes.add(buf.len() as u64);
         self.needed_base().read(buf, offset).await
     }
 

@@ -1,4 +1,7 @@
 //! Where chunks lie. An entry, once allocated, never changes while the image is open.
+//!
+//! In memory bit 31 of an entry says that it is *quiet*: a copy has allocated it, and nothing on
+//! disk says so. It goes away when a guest claims the chunk, or a checkpoint recorded it.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -8,6 +11,9 @@ use crate::error::{Error, Result};
 use crate::format::table::MAX_CHUNK_NUMBER;
 use crate::format::{Entry, Geometry, Region};
 use crate::storage::Storage;
+
+/// The bit of a quiet entry. No number that is handed out has all other bits set, too.
+const QUIET: u32 = 0x8000_0000;
 
 pub(super) struct Table {
     words: Words,
@@ -79,6 +85,30 @@ impl Table {
         self.words.word(chunk).store(entry.raw(), Ordering::Release);
     }
 
+    /// Records where `chunk` lies, but for the disk.
+    pub(super) fn set_quietly(&self, chunk: u64, entry: Entry) {
+        self.words.word(chunk).store(entry.raw() | QUIET, Ordering::Release);
+    }
+
+    /// Whether the chunk is allocated, and the disk knows or is about to be told.
+    pub(super) fn is_recorded(&self, chunk: u64) -> bool {
+        self.words.get(chunk) & QUIET == 0
+    }
+
+    pub(super) fn is_quiet(&self, chunk: u64) -> bool {
+        let word = self.words.get(chunk);
+        word != Entry::UNALLOCATED.raw() && word & QUIET != 0
+    }
+
+    /// The entry is like any other from here on; false if it was before.
+    pub(super) fn claim(&self, chunk: u64) -> bool {
+        let quiet = self.is_quiet(chunk);
+        if quiet {
+            self.words.word(chunk).fetch_and(!QUIET, Ordering::AcqRel);
+        }
+        quiet
+    }
+
     /// First chunk of the range that is allocated, or its end.
     pub(super) fn skip_unallocated(&self, chunks: Range<u64>) -> u64 {
         let unallocated = Entry::UNALLOCATED.raw();
@@ -92,6 +122,11 @@ impl Table {
     /// Pages of the region that hold the entries of the chunks.
     pub(super) fn pages(chunks: &Range<u64>) -> Range<u64> {
         chunks.start / PAGE_WORDS..chunks.end.div_ceil(PAGE_WORDS)
+    }
+
+    /// Chunks whose entries lie on the page.
+    pub(super) fn chunks_on(&self, page: u64) -> Range<u64> {
+        page * PAGE_WORDS..self.chunks.min((page + 1) * PAGE_WORDS)
     }
 
     pub(super) fn words(&self) -> &Words {

@@ -59,6 +59,15 @@ impl Words {
         }
     }
 
+    /// Zeros, in memory only, of the shape of `region`: nothing of it is ever read or written.
+    pub(super) fn zeroed(region: Region) -> Self {
+        let words = Self::new(region);
+        for segment in &words.segments {
+            segment.is_hole.store(true, Ordering::Release);
+        }
+        words
+    }
+
     pub(super) fn region(&self) -> Region {
         self.region
     }
@@ -167,12 +176,10 @@ impl Words {
         &words[(index % SEGMENT_WORDS) as usize]
     }
 
-    /// Bytes of the page, as they belong on disk.
-    pub(super) fn copy_page(&self, page: u64, out: &mut Vec<u8>) {
+    /// The words of a page.
+    pub(super) fn page(&self, page: u64) -> impl Iterator<Item = u32> {
         let first = page * PAGE_WORDS;
-        for index in first..first + PAGE_WORDS {
-            out.extend_from_slice(&self.get(index).to_le_bytes());
-        }
+        (first..first + PAGE_WORDS).map(|index| self.get(index))
     }
 
     /// Offset of the page in the image file, bytes.

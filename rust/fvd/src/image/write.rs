@@ -12,7 +12,7 @@ use crate::source::{Content, Run};
 use crate::storage::{IoBufMut, Storage};
 
 /// Base data copied at once at most: the memory that a copy-on-write needs, whatever the block size.
-const COPY_STEP: u64 = 1 << 20;
+pub(super) const COPY_STEP: u64 = 1 << 20;
 
 /// A place in the data file for a part of a request.
 struct Placement {
@@ -33,6 +33,9 @@ impl<S: Storage> Image<S> {
         if buf.is_empty() {
             return Ok(());
         }
+        let _request = self.guests.enter();
+        self.counters.writes.add(1);
+        self.counters.written_bytes.add(buf.len() as u64);
         self.store(buf, offset, end).await?;
         self.write_through().await
     }
@@ -47,13 +50,15 @@ impl<S: Storage> Image<S> {
 
     /// Writes `buf` to `offset..end` (bytes, not empty).
     pub(super) async fn store(&self, buf: Bytes, offset: u64, end: u64) -> Result<()> {
+        let start = offset;
         self.extend().await?;
         self.load(offset, end).await?;
         let extent = self.extent(offset, end)?;
         if extent.len == end - offset
             && let Mapping::Local { offset } = extent.mapping
         {
-            // In place: no lock, no metadata.
+            // In place: no lock, and no metadata but for what copies have stored.
+            self.claim(start, end);
             return self.data().write(buf, offset).await;
         }
         if let Some(bitmap) = &self.bitmap {
@@ -62,6 +67,7 @@ impl<S: Storage> Image<S> {
                 return self.copy_on_write(bitmap, blocks, buf, offset, end).await;
             }
         }
+        self.claim(offset, end);
         let mut fresh = Fresh::new(self);
         self.put(vec![buf], offset, end, &mut fresh).await?;
         fresh.publish(&(0..0))
@@ -77,11 +83,16 @@ impl<S: Storage> Image<S> {
         end: u64,
     ) -> Result<()> {
         let _filling = self.filling.lock(blocks.clone()).await;
-        // Another writer may have filled an edge while this one waited.
+        self.claim(offset, end);
+        // Another writer, or a copy, may have filled an edge while this one waited.
         let head = head_edge(bitmap, &blocks, offset);
         let tail = tail_edge(bitmap, &blocks, end);
         let mut fresh = Fresh::new(self);
-        if (head.end - head.start) + (tail.end - tail.start) <= COPY_STEP {
+        let missing = (head.end - head.start) + (tail.end - tail.start);
+        self.counters.filling_writes.add(1);
+        self.counters.copy_on_write_bytes.add(missing);
+        self.counters.base_reads_avoided.add(u64::from(missing == 0));
+        if missing <= COPY_STEP {
             let mut bufs = Vec::with_capacity(3);
             self.push_base(&mut bufs, &head).await?;
             bufs.push(buf);
@@ -106,12 +117,12 @@ impl<S: Storage> Image<S> {
 
     /// Copies a range of any size from the base, without publishing it. What is known to be zeros
     /// there is not stored: a block of 2 GiB costs what its data does.
-    async fn copy_base(&self, range: Range<u64>, fresh: &mut Fresh<'_, S>) -> Result<()> {
+    pub(super) async fn copy_base(&self, range: Range<u64>, fresh: &mut Fresh<'_, S>) -> Result<()> {
         let mut start = range.start;
         while start < range.end {
             let Run { content, len, .. } = self.base_status(start, range.end - start).await?;
             if content == Content::Zero {
-                self.zero_stored(start, start + len, &(0..0)).await?;
+                self.zero_stored(start, start + len, fresh).await?;
                 start += len;
                 continue;
             }
@@ -126,7 +137,7 @@ impl<S: Storage> Image<S> {
 
     /// Writes `bufs`, `end - offset` bytes in all, to where `offset..end` belongs in the data
     /// file, reserving storage chunks. Nothing is published; `fresh` gets the new chunks.
-    async fn put(&self, bufs: Vec<Bytes>, offset: u64, end: u64, fresh: &mut Fresh<'_, S>) -> Result<()> {
+    pub(super) async fn put(&self, bufs: Vec<Bytes>, offset: u64, end: u64, fresh: &mut Fresh<'_, S>) -> Result<()> {
         let mut bufs = Gather(bufs);
         for place in self.place(offset, end, fresh).await? {
             let mut part = bufs.take(place.len as usize);
@@ -148,13 +159,13 @@ impl<S: Storage> Image<S> {
         };
         let mut places: Vec<Placement> = Vec::new();
         for chunk in table.chunks_of(offset, end) {
-            let number = if let Some(number) = table.get(chunk)? {
-                number
-            } else {
-                let number = self.reserve(table, chunk).await?;
-                fresh.push(chunk, number);
-                number
+            let number = match table.get(chunk)? {
+                Some(number) => number,
+                None => self.reserve(table, chunk).await?,
             };
+            if !table.is_recorded(chunk) {
+                fresh.push(chunk, number);
+            }
             let chunk_start = chunk * table.chunk_size();
             let start = offset.max(chunk_start);
             let len = end.min(chunk_start.saturating_add(table.chunk_size())) - start;

@@ -1,7 +1,5 @@
 //! Write zeroes: no base read, no allocation.
 
-use std::ops::Range;
-
 use bytes::Bytes;
 
 use super::Image;
@@ -21,6 +19,9 @@ impl<S: Storage> Image<S> {
     pub async fn write_zeroes(&self, offset: u64, len: u64) -> Result<()> {
         self.check_writable()?;
         let end = self.check_range(offset, len)?;
+        let _request = self.guests.enter();
+        self.counters.zeroes.add(1);
+        self.counters.zeroed_bytes.add(len);
         // The table and bitmap of a huge range are loaded step by step.
         let mut start = offset;
         while start < end {
@@ -37,11 +38,11 @@ impl<S: Storage> Image<S> {
     async fn zero_range(&self, start: u64, end: u64) -> Result<()> {
         self.load(start, end).await?;
         let Some(bitmap) = &self.bitmap else {
-            return self.zero_stored(start, end, &(0..0)).await;
+            return self.zero_local(start, end).await;
         };
         let blocks = bitmap.blocks(start, end);
         if bitmap.all_local(&blocks) {
-            return self.zero_stored(start, end, &(0..0)).await;
+            return self.zero_local(start, end).await;
         }
         // Blocks covered in part keep the rest of their base data: a copy-on-write of zeros.
         let mut whole = blocks.clone();
@@ -54,19 +55,32 @@ impl<S: Storage> Image<S> {
         if whole.is_empty() {
             let behind = end.min(bitmap.base_size());
             self.store_zeros(start, behind).await?;
-            return self.zero_stored(behind, end, &(0..0)).await;
+            return self.zero_local(behind, end).await;
         }
         let first = bitmap.block_range(whole.start).start;
         let last = bitmap.block_range(whole.end - 1).end;
         self.store_zeros(start, first).await?;
         {
             let _filling = self.filling.lock(whole.clone()).await;
-            self.zero_stored(first, last, &whole).await?;
+            self.claim(first, last);
+            self.counters.filling_writes.add(1);
+            self.counters.base_reads_avoided.add(1);
+            let mut fresh = Fresh::new(self);
+            self.zero_stored(first, last, &mut fresh).await?;
+            fresh.publish(&whole)?;
         }
         if last < end && last < bitmap.base_size() {
             return self.store_zeros(last, end).await;
         }
-        self.zero_stored(last, end, &(0..0)).await
+        self.zero_local(last, end).await
+    }
+
+    /// Zeroes what is local.
+    async fn zero_local(&self, start: u64, end: u64) -> Result<()> {
+        self.claim(start, end);
+        let mut fresh = Fresh::new(self);
+        self.zero_stored(start, end, &mut fresh).await?;
+        fresh.publish(&(0..0))
     }
 
     /// Writes zeros as data.
@@ -81,9 +95,8 @@ impl<S: Storage> Image<S> {
         Ok(())
     }
 
-    /// Zeroes what is stored for `start..end` and publishes `blocks` (within it) as local.
-    pub(super) async fn zero_stored(&self, start: u64, end: u64, blocks: &Range<u64>) -> Result<()> {
-        let mut fresh = Fresh::new(self);
+    /// Zeroes what is stored for `start..end`. Nothing is published; `fresh` gets the new chunks.
+    pub(super) async fn zero_stored(&self, start: u64, end: u64, fresh: &mut Fresh<'_, S>) -> Result<()> {
         let mut at = start;
         while at < end {
             let stop = match &self.table {
@@ -92,11 +105,11 @@ impl<S: Storage> Image<S> {
                     self.data().write_zeroes(offset, end - at).await?;
                     end
                 }
-                Some(table) => self.zero_chunk(table, at, end, &mut fresh).await?,
+                Some(table) => self.zero_chunk(table, at, end, fresh).await?,
             };
             at = stop;
         }
-        fresh.publish(blocks)
+        Ok(())
     }
 
     /// Zeroes the part of `at..end` in the first chunk, or skips it and all those behind it that
@@ -105,7 +118,12 @@ impl<S: Storage> Image<S> {
         let chunk = at / table.chunk_size();
         let stop = (chunk + 1).saturating_mul(table.chunk_size()).min(end);
         let number = match table.get(chunk)? {
-            Some(number) => number,
+            Some(number) => {
+                if !table.is_recorded(chunk) {
+                    fresh.push(chunk, number);
+                }
+                number
+            }
             // A reserved chunk may hold data of a write that has not been published.
             None if self.volatile().allocator.is_reserved(chunk) => {
                 let number = self.reserve(table, chunk).await?;

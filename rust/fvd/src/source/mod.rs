@@ -5,20 +5,17 @@ mod qcow2;
 mod qcow2_header;
 mod raw;
 
-use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 
 pub use detect::{PROBE_LEN, probe};
 pub use qcow2::{Qcow2Options, Qcow2Source};
 pub use qcow2_header::Header as Qcow2Header;
 pub use raw::RawSource;
 
+pub use crate::host::BoxFuture;
+
 use crate::error::Result;
 use crate::storage::{Allocation, IoBufMut};
-
-/// A boxed future: sources are chosen at run time, so their methods must be object safe.
-pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// What a range of a source holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -229,6 +229,8 @@ fn chain_options(request: &ConvertRequest) -> ChainOptions {
         direct: request.cache.is_direct(),
         force_share: false,
         gate: request.gate.clone(),
+        // A conversion reads no more of the target than it overwrites.
+        copy_on_read: Some(false),
     }
 }
 
@@ -259,6 +261,7 @@ fn open_fvd(path: &Path, size: u64, request: &ConvertRequest, created: &mut Crea
         let open = OpenOptions {
             writable: true,
             cache: request.cache.image(),
+            ..OpenOptions::default()
         };
         let image = Image::open(file, head, data, base, open).await?;
         if image.geometry().table.is_none() && image.data().can_resize() {

@@ -1,0 +1,183 @@
+//! Copy-on-read, the half of the reader: it gets its answer, and leaves a copy to be stored.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use event_listener::Event;
+
+use super::bitmap::Bitmap;
+use super::fill::Copy;
+use super::write::COPY_STEP;
+use super::Image;
+use crate::error::{Error, Result};
+use crate::storage::{IoBufMut, Storage};
+
+/// Copies that wait to be stored.
+pub(super) struct Copies {
+    /// More bytes than this waiting: no more are taken.
+    limit: u64,
+    /// Whether readers leave copies.
+    enabled: AtomicBool,
+    state: Mutex<State>,
+    arrived: Event,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Copy>,
+    /// Bytes of the disk that wait, and those that are being stored.
+    outstanding: u64,
+    /// Why none are stored any more.
+    failed: Option<Error>,
+}
+
+/// A copy that is being stored; ends when dropped.
+pub(crate) struct Storing<'a> {
+    copies: &'a Copies,
+    len: u64,
+}
+
+impl Drop for Storing<'_> {
+    fn drop(&mut self) {
+        let mut state = self.copies.state();
+        // Nothing is outstanding after a failure.
+        state.outstanding = state.outstanding.saturating_sub(self.len);
+    }
+}
+
+impl Copies {
+    /// `limit`: bytes that may wait to be stored before no more are taken.
+    pub(super) fn new(enabled: bool, limit: u64) -> Self {
+        Self {
+            limit,
+            enabled: AtomicBool::new(enabled),
+            state: Mutex::default(),
+            arrived: Event::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is_enabled(&self) -> bool {
+        self.enabled.load(Ordering::Relaxed)
+    }
+
+    fn has_room(&self) -> bool {
+        self.is_enabled() && self.state().outstanding <= self.limit
+    }
+
+    fn offer(&self, copy: Copy, len: u64) {
+        let mut state = self.state();
+        state.outstanding += len;
+        state.queue.push_back(copy);
+        drop(state);
+        self.arrived.notify(1);
+    }
+
+    fn take(&self, len: impl Fn(&Range<u64>) -> u64) -> Option<(Copy, Storing<'_>)> {
+        let copy = self.state().queue.pop_front()?;
+        let len = len(&copy.blocks);
+        Some((copy, Storing { copies: self, len }))
+    }
+
+    /// No more copies are taken; those that wait are dropped.
+    fn fail(&self, error: Error) {
+        self.enabled.store(false, Ordering::Relaxed);
+        let mut state = self.state();
+        state.queue.clear();
+        state.outstanding = 0;
+        state.failed.get_or_insert(error);
+    }
+}
+
+impl<S: Storage> Image<S> {
+    /// Fills `buf` with what the base holds from `start`, a run of bytes that are not local.
+    pub(super) async fn read_missing(&self, mut buf: IoBufMut, start: u64) -> Result<IoBufMut> {
+        let Some(bitmap) = self.bitmap.as_ref().filter(|_| self.copies.is_enabled()) else {
+            return self.read_base(buf, start).await;
+        };
+        let end = start + buf.len() as u64;
+        let mut at = start;
+        while at < end && self.copies.has_room() {
+            let stop = step_end(bitmap, at, end);
+            let blocks = bitmap.blocks(at, stop);
+            let bytes = bitmap.block_range(blocks.start).start..bitmap.block_range(blocks.end - 1).end;
+            let len = bytes.end - bytes.start;
+            if len > 2 * COPY_STEP {
+                // Large blocks are read again, piece by piece.
+                self.copies.offer(Copy { blocks, data: None }, len);
+                break;
+            }
+            let data = self.read_base(IoBufMut::zeroed(len as usize), bytes.start).await?.freeze();
+            let part = &data[(at - bytes.start) as usize..(stop - bytes.start) as usize];
+            buf.as_mut_slice()[(at - start) as usize..(stop - start) as usize].copy_from_slice(part);
+            self.leave(blocks, data);
+            at = stop;
+        }
+        if at == end {
+            return Ok(buf);
+        }
+        let rest = buf.split_off((at - start) as usize);
+        let rest = self.read_base(rest, at).await?;
+        Ok(if buf.is_empty() { rest } else { buf.join(rest) })
+    }
+
+    fn leave(&self, blocks: Range<u64>, data: Bytes) {
+        let len = data.len() as u64;
+        let data = Some(data);
+        self.copies.offer(Copy { blocks, data }, len);
+    }
+
+    /// Stores one copy that a reader has left; false if there is none.
+    pub(crate) async fn store_next_copy(&self) -> Result<bool> {
+        let Some(bitmap) = &self.bitmap else {
+            return Ok(false);
+        };
+        let bytes = |blocks: &Range<u64>| bitmap.block_range(blocks.end - 1).end - bitmap.block_range(blocks.start).start;
+        let Some((copy, _storing)) = self.copies.take(bytes) else {
+            return Ok(false);
+        };
+        match self.store_copy(copy).await {
+            Ok(stored) => {
+                self.counters.copied_on_read.add(stored);
+                Ok(true)
+            }
+            Err(error) => {
+                self.copies.fail(error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits until a reader leaves a copy.
+    pub(crate) async fn copy_arrives(&self) {
+        loop {
+            let listener = self.copies.arrived.listen();
+            if !self.copies.state().queue.is_empty() {
+                return;
+            }
+            listener.await;
+        }
+    }
+
+    /// Why copy-on-read has stopped: the first copy that could not be stored.
+    #[must_use]
+    pub fn copy_on_read_error(&self) -> Option<Error> {
+        self.copies.state().failed.clone()
+    }
+}
+
+/// The end of what is read and copied at once: whole blocks, unless `end` cuts the last one.
+fn step_end(bitmap: &Bitmap, at: u64, end: u64) -> u64 {
+    if end - at <= COPY_STEP {
+        return end;
+    }
+    let block = bitmap.block_size();
+    let stop = (at + COPY_STEP) / block * block;
+    if stop > at { stop } else { end.min((at / block + 1) * block) }
+}
