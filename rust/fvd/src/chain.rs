@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::gate::Gate;
 use crate::image::{CacheMode, Head, Image, OpenOptions, read_head};
-use crate::source::{BaseSource, BoxFuture, PROBE_LEN, Qcow2Options, Qcow2Source, RawSource, probe};
+use crate::source::{
+    BaseSource, BoxFuture, PROBE_LEN, Qcow2Options, Qcow2Source, RawSource, Watch, WatchedSource, probe,
+};
 use crate::storage::{FileOptions, FileStorage, IoBufMut, LockMode, Storage};
 
 /// Most files in a backing chain.
@@ -181,8 +183,13 @@ async fn open_base(
     let options = options.read_only();
     let storage = FileStorage::open(path, &options.file(false, true)).map_err(named)?;
     let format = Some(head.header.base_img_fmt.as_str()).filter(|f| !f.is_empty());
+    // Without locks somebody may write to it, and the user has said so.
+    let watch = (!options.force_share).then(|| Watch::new(&storage)).transpose()?;
     let base = open_layer(storage, format, &options, seen).await?;
-    Ok(Some(base))
+    Ok(Some(match watch {
+        None => base,
+        Some(watch) => Box::new(WatchedSource::new(base, watch)),
+    }))
 }
 
 /// Says through which name an image led to the failure.

@@ -127,7 +127,11 @@ impl Subject {
         } else {
             CacheMode::Writeback
         };
-        let options = OpenOptions { writable, cache, ..OpenOptions::default() };
+        let options = OpenOptions {
+            writable,
+            cache,
+            ..OpenOptions::default()
+        };
         block_on(Image::open(self.file.clone(), head, self.data.clone(), base, options)).expect("opens")
     }
 

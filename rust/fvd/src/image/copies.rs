@@ -8,10 +8,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use event_listener::Event;
 
+use super::Image;
 use super::bitmap::Bitmap;
 use super::fill::Copy;
 use super::write::COPY_STEP;
-use super::Image;
 use crate::error::{Error, Result};
 use crate::storage::{IoBufMut, Storage};
 
@@ -113,7 +113,10 @@ impl<S: Storage> Image<S> {
                 self.copies.offer(Copy { blocks, data: None }, len);
                 break;
             }
-            let data = self.read_base(IoBufMut::zeroed(len as usize), bytes.start).await?.freeze();
+            let data = self
+                .read_base(IoBufMut::zeroed(len as usize), bytes.start)
+                .await?
+                .freeze();
             let part = &data[(at - bytes.start) as usize..(stop - bytes.start) as usize];
             buf.as_mut_slice()[(at - start) as usize..(stop - start) as usize].copy_from_slice(part);
             self.leave(blocks, data);
@@ -138,7 +141,8 @@ impl<S: Storage> Image<S> {
         let Some(bitmap) = &self.bitmap else {
             return Ok(false);
         };
-        let bytes = |blocks: &Range<u64>| bitmap.block_range(blocks.end - 1).end - bitmap.block_range(blocks.start).start;
+        let bytes =
+            |blocks: &Range<u64>| bitmap.block_range(blocks.end - 1).end - bitmap.block_range(blocks.start).start;
         let Some((copy, _storing)) = self.copies.take(bytes) else {
             return Ok(false);
         };
@@ -165,6 +169,12 @@ impl<S: Storage> Image<S> {
         }
     }
 
+    /// Bytes that readers have fetched from the base, and that are not stored yet.
+    #[must_use]
+    pub fn outstanding_copies(&self) -> u64 {
+        self.copies.state().outstanding
+    }
+
     /// Why copy-on-read has stopped: the first copy that could not be stored.
     #[must_use]
     pub fn copy_on_read_error(&self) -> Option<Error> {
@@ -179,5 +189,9 @@ fn step_end(bitmap: &Bitmap, at: u64, end: u64) -> u64 {
     }
     let block = bitmap.block_size();
     let stop = (at + COPY_STEP) / block * block;
-    if stop > at { stop } else { end.min((at / block + 1) * block) }
+    if stop > at {
+        stop
+    } else {
+        end.min((at / block + 1) * block)
+    }
 }

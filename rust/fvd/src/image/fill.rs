@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::publish::Fresh;
 use super::Image;
+use super::publish::Fresh;
 use crate::error::Result;
 use crate::source::is_zero;
 use crate::storage::Storage;

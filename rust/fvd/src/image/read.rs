@@ -1,7 +1,8 @@
 //! Read: takes no lock.
 
 use super::{Extent, Image, Mapping};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::SECTOR;
 use crate::source::{BaseSource, Run};
 use crate::storage::{IoBufMut, Storage};
 
@@ -50,18 +51,30 @@ impl<S: Storage> Image<S> {
 
     /// What the base image holds at `offset`, and for how many of `len` bytes.
     pub(super) async fn base_status(&self, offset: u64, len: u64) -> Result<Run> {
-        self.needed_base().status(offset, len).await
+        self.needed_base(offset + len)?.status(offset, len).await
     }
 
     /// Fills `buf` from the base image.
     pub(super) async fn read_base(&self, buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
         self.counters.base_reads.add(1);
         self.counters.base_read_bytes.add(buf.len() as u64);
-        self.needed_base().read(buf, offset).await
+        self.needed_base(offset + buf.len() as u64)?.read(buf, offset).await
     }
 
-    fn needed_base(&self) -> &dyn BaseSource {
+    /// The base, for a request up to the byte `end`. A base that has become shorter since the image
+    /// was made has lost data: zeros would pass for it.
+    fn needed_base(&self, end: u64) -> Result<&dyn BaseSource> {
         let base = self.base.as_deref();
-        base.expect("an image whose bitmap is in use was opened with its base")
+        let base = base.expect("an image whose bitmap is in use was opened with its base");
+        if end <= base.len().next_multiple_of(SECTOR) {
+            return Ok(base);
+        }
+        let message = format!(
+            "The backing file has {} bytes, it had {} when the image was made: byte {} cannot be read",
+            base.len(),
+            self.base_size(),
+            end - 1
+        );
+        Err(Error::new(ErrorKind::Io, message).with_path(base.path()))
     }
 }

@@ -4,6 +4,8 @@ mod detect;
 mod qcow2;
 mod qcow2_header;
 mod raw;
+mod timed;
+mod watched;
 
 use std::path::{Path, PathBuf};
 
@@ -11,6 +13,8 @@ pub use detect::{PROBE_LEN, probe};
 pub use qcow2::{Qcow2Options, Qcow2Source};
 pub use qcow2_header::Header as Qcow2Header;
 pub use raw::RawSource;
+pub use timed::TimedSource;
+pub use watched::{Watch, WatchedSource};
 
 pub use crate::host::BoxFuture;
 

@@ -187,7 +187,11 @@ fn write(rng: &mut Rng, subject: &Subject, head: &Head, before: &Report) {
     let first = block_on(JournalSectors::new(&subject.file, head).next());
     let has_records = first.expect("memory").is_some();
     let cache = [CacheMode::Writeback, CacheMode::Writethrough, CacheMode::Unsafe][rng.usize(..3)];
-    let image = match subject.open(OpenOptions { writable: true, cache, ..OpenOptions::default() }) {
+    let image = match subject.open(OpenOptions {
+        writable: true,
+        cache,
+        ..OpenOptions::default()
+    }) {
         Ok(image) => image,
         Err(error) => return assert_clear(&error),
     };
