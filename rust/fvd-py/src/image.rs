@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use fvd::chain::{ChainOptions, open_image};
+use fvd::copy::Control;
 use pollster::block_on;
 use pyo3::exceptions::{PyResourceWarning, PyValueError};
 use pyo3::prelude::*;
@@ -13,16 +14,19 @@ use pyo3::types::{PyBytes, PyDict, PyList};
 use crate::arguments::{self, Size, blocking, gate};
 use crate::buffer::{Buffer, LentMut, new_bytes};
 use crate::open::Open;
-use crate::{exit, extents, info};
+use crate::{exit, extents, info, prefetch};
 
 /// Opens an FVD image. See `fvd.open`.
 #[pyfunction]
-#[pyo3(signature = (path, *, writable = false, cache = "writeback", force_share = false, trust = Vec::new()))]
+#[pyo3(signature = (
+    path, *, writable = false, cache = "writeback", copy_on_read = None, force_share = false, trust = Vec::new()
+))]
 pub(crate) fn open(
     py: Python<'_>,
     path: PathBuf,
     writable: bool,
     cache: &str,
+    copy_on_read: Option<bool>,
     force_share: bool,
     trust: Vec<PathBuf>,
 ) -> PyResult<Image> {
@@ -31,12 +35,13 @@ pub(crate) fn open(
         writable,
         cache: cache.image(),
         direct: cache.is_direct(),
+        copy_on_read,
         force_share,
         gate: gate(&trust)?,
     };
     let engine = blocking(py, || block_on(open_image(&path, &options)))?;
     let size = engine.size();
-    let open = Arc::new(Open::new(engine));
+    let open = Arc::new(blocking(py, || Open::new(engine))?);
     exit::remember(&open);
     Ok(Image {
         open,
@@ -153,6 +158,46 @@ impl Image {
         // Fails if it is closed; the path then says where the header is.
         blocking(py, || self.open.with(|_| Ok(())))?;
         info::of_open_image(py, &self.path)
+    }
+
+    /// Counters of what was done since the image was opened: a dictionary.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let stats = blocking(py, || self.open.with(|engine| Ok(engine.stats())))?;
+        let dict = PyDict::new(py);
+        for (name, value) in stats.fields() {
+            dict.set_item(name.replace('_', "-"), value)?;
+        }
+        Ok(dict)
+    }
+
+    /// Stores everything that is still in the base, after which the base is never needed again.
+    ///
+    /// Returns when that is done, what `prefetch_status` says. `progress(status)` is called a few
+    /// times a second; an exception of it, or a signal, pauses prefetch and is raised.
+    #[pyo3(signature = (progress = None))]
+    fn prefetch<'py>(&self, py: Python<'py>, progress: Option<Py<PyAny>>) -> PyResult<Bound<'py, PyDict>> {
+        let status = prefetch::run(py, &self.open, progress)?;
+        prefetch::to_dict(py, &status)
+    }
+
+    /// How far prefetch is, in the background or in another thread: a dictionary.
+    fn prefetch_status<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let status = blocking(py, || self.open.with(|engine| Ok(prefetch::status(&self.open, engine))))?;
+        prefetch::to_dict(py, &status)
+    }
+
+    /// Begins no further piece until `resume_prefetch`.
+    fn pause_prefetch(&self, py: Python<'_>) -> PyResult<()> {
+        let control = blocking(py, || self.open.control())?;
+        control.iter().for_each(Control::pause);
+        Ok(())
+    }
+
+    /// Prefetches in the background: at once, or again after `pause_prefetch`.
+    fn resume_prefetch(&self, py: Python<'_>) -> PyResult<()> {
+        let control = blocking(py, || self.open.control())?;
+        control.iter().for_each(Control::resume);
+        Ok(())
     }
 
     /// A buffered, seekable binary file object over the disk (see `io`).

@@ -3,6 +3,7 @@
 #![expect(clippy::needless_pass_by_value, reason = "PyO3 makes arguments as owned values")]
 
 mod arguments;
+mod background;
 #[expect(unsafe_code, reason = "memory and descriptors of Python, in this one module")]
 mod buffer;
 mod check;
@@ -16,7 +17,9 @@ mod extents;
 mod image;
 mod info;
 mod open;
+mod prefetch;
 mod progress;
+mod time;
 
 use pyo3::prelude::*;
 

@@ -1,29 +1,37 @@
 //! An open engine, shared by the object of Python and the hook that runs at the exit.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use fvd::storage::FileStorage;
-use fvd::{Error, image};
+use fvd::copy::{Control, PrefetchState};
+use fvd::{Error, ErrorKind};
 use pollster::block_on;
+
+use crate::background::{Background, Engine};
 
 /// An engine that can be closed while other threads use it: each operation holds the lock shared.
 ///
-/// The lock is taken only without the GIL, so that who waits for it stops nobody.
+/// The locks are taken only without the GIL, so that who waits for them stops nobody.
 pub(crate) struct Open {
-    engine: RwLock<Option<image::Image<FileStorage>>>,
+    engine: RwLock<Option<Arc<Engine>>>,
+    background: Mutex<Option<Background>>,
     closed: AtomicBool,
     /// The process that opened it.
     process: u32,
 }
 
 impl Open {
-    pub(crate) fn new(engine: image::Image<FileStorage>) -> Self {
-        Self {
+    /// Starts what the image does on its own.
+    pub(crate) fn new(engine: Engine) -> Result<Self, Error> {
+        let engine = Arc::new(engine);
+        let wanted = Background::is_wanted(&engine);
+        let background = wanted.then(|| Background::start(Arc::clone(&engine))).transpose()?;
+        Ok(Self {
             engine: RwLock::new(Some(engine)),
+            background: Mutex::new(background),
             closed: AtomicBool::new(false),
             process: std::process::id(),
-        }
+        })
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -31,15 +39,48 @@ impl Open {
     }
 
     /// Runs `work` on the engine, or fails if it has been closed.
-    pub(crate) fn with<T>(
-        &self,
-        work: impl FnOnce(&image::Image<FileStorage>) -> Result<T, Error>,
-    ) -> Result<T, Error> {
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&Arc<Engine>) -> Result<T, Error>) -> Result<T, Error> {
         let engine = self.engine.read().unwrap_or_else(PoisonError::into_inner);
         match engine.as_ref() {
             Some(engine) => work(engine),
-            None => Err(Error::invalid_argument("I/O operation on a closed image")),
+            None => Err(closed()),
         }
+    }
+
+    /// The control of prefetch, which is made ready to run if it is not; None where nothing comes
+    /// from a base.
+    pub(crate) fn control(&self) -> Result<Option<Control>, Error> {
+        self.with(|engine| {
+            if engine.base().is_none() {
+                return Ok(None);
+            }
+            if !engine.is_writable() {
+                let error = Error::new(ErrorKind::NotPermitted, "The image is open read-only");
+                return Err(error.with_path(fvd::storage::Storage::path(engine.file())));
+            }
+            let mut background = self.background();
+            if self.is_closed() {
+                return Err(closed());
+            }
+            // One that has failed gets another chance.
+            let over = |background: &mut Background| background.control().status().state == PrefetchState::Failed;
+            if let Some(failed) = background.take_if(over) {
+                failed.stop();
+            }
+            if background.is_none() {
+                *background = Some(Background::start(Arc::clone(engine))?);
+            }
+            Ok(background.as_ref().map(|background| background.control().clone()))
+        })
+    }
+
+    /// The control of prefetch, if anything runs in the background.
+    pub(crate) fn running(&self) -> Option<Control> {
+        self.background().as_ref().map(|background| background.control().clone())
+    }
+
+    fn background(&self) -> MutexGuard<'_, Option<Background>> {
+        self.background.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// False in a child that was forked while the image was open. What its copy holds in memory is
@@ -52,11 +93,20 @@ impl Open {
     /// Flushes, marks the image clean and releases its files, once all operations have ended.
     /// The files are released also after an error.
     pub(crate) fn close(&self) -> Result<(), Error> {
-        let mut engine = self.engine.write().unwrap_or_else(PoisonError::into_inner);
+        // From here on nothing begins in the background.
         self.closed.store(true, Ordering::Release);
+        let background = self.background().take();
+        if let Some(background) = background.filter(|_| self.is_ours()) {
+            background.stop();
+        }
+        let mut engine = self.engine.write().unwrap_or_else(PoisonError::into_inner);
         match engine.take() {
             Some(engine) => block_on(engine.close()),
             None => Ok(()),
         }
     }
+}
+
+fn closed() -> Error {
+    Error::invalid_argument("I/O operation on a closed image")
 }

@@ -169,6 +169,12 @@ impl<S: Storage> Image<S> {
         }
     }
 
+    /// Whether what is read from the base is stored.
+    #[must_use]
+    pub fn copies_on_read(&self) -> bool {
+        self.copies.is_enabled()
+    }
+
     /// Bytes that readers have fetched from the base, and that are not stored yet.
     #[must_use]
     pub fn outstanding_copies(&self) -> u64 {
