@@ -88,17 +88,28 @@ def open(
     mode: str = "r",
     *,
     cache: CacheMode = "writeback",
+    copy_on_read: bool | None = None,
     force_share: bool = False,
     trust: Sequence[StrPath] = (),
 ) -> Image:
     """Open an image; `r` to read, `r+` to read and write (`rb` and `r+b` mean the same).
 
     `cache` is what QEMU means by it: `writethrough` flushes every write, `unsafe` never syncs, `none` and
-    `directsync` bypass the page cache. `force_share`, only for `r`, skips the locks that keep writers apart.
+    `directsync` bypass the page cache. `copy_on_read` stores what is read from the base, or does not, whatever
+    the image says. `force_share`, only for `r`, skips the locks that keep writers apart.
+
+    An image opened with `r+` prefetches in the background when it says so (`prefetch_start_delay`).
     """
     if mode not in _WRITABLE:
         raise ValueError(f"invalid mode: {mode!r} (use 'r' or 'r+'; fvd.create() makes a new image)")
-    return _core.open(path, writable=_WRITABLE[mode], cache=cache, force_share=force_share, trust=trust)
+    return _core.open(
+        path,
+        writable=_WRITABLE[mode],
+        cache=cache,
+        copy_on_read=copy_on_read,
+        force_share=force_share,
+        trust=trust,
+    )
 
 
 def create(

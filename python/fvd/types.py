@@ -121,6 +121,35 @@ class ConvertResult(TypedDict):
     """Bytes of the source's disk. An FVD image has them rounded up to 512."""
 
 
+PrefetchState = Literal[
+    "waiting", "running", "yielding", "paused", "throttled", "backing-off", "finished", "failed", "stopped"
+]
+"""`yielding`: to requests of the guest. `throttled`: a pause because others use the base, too. `backing-off`:
+the base has failed and is tried again later."""
+
+PrefetchStatus = TypedDict(
+    "PrefetchStatus",
+    {
+        "state": PrefetchState,
+        "total": int,
+        "local": int,
+        "fetched": int,
+        "read-rate": int,
+        "write-rate": int,
+        "pauses": int,
+        "retries": int,
+        "error": str | None,
+    },
+)
+"""How far prefetch is. Bytes, and bytes a second of late.
+
+`total`: what the base covers. `local`: what prefetch has found or made local of it. `fetched`: what it has
+stored itself, known zeros included. `error`: why it failed, or the last failure of the base.
+"""
+
+PrefetchProgress = Callable[[PrefetchStatus], object]
+
+
 class TableRecord(TypedDict):
     """A journal record that sets table entries."""
 

@@ -48,6 +48,14 @@ def join_progress(arguments: list[str]) -> list[str]:
     return ["--progress=bar" if it == "--progress" else it for it in arguments[:cut]] + arguments[cut:]
 
 
+def kind(arguments: argparse.Namespace, command: str) -> str:
+    """Return what the options ask for: bar, json or none."""
+    chosen = str(arguments.progress)
+    if chosen not in ("bar", "json", "none"):
+        raise UsageError(f"--progress expects 'bar', 'json' or 'none' not '{chosen}'", command)
+    return chosen
+
+
 class Progress:
     """Progress of one run, as the options ask for it; a context manager.
 
@@ -56,10 +64,8 @@ class Progress:
 
     def __init__(self, arguments: argparse.Namespace, command: str, *, stdout_is_data: bool = False) -> None:
         """Choose the display; where stdout carries the disk nothing else may go there."""
-        kind = arguments.progress
-        if kind not in ("bar", "json", "none"):
-            raise UsageError(f"--progress expects 'bar', 'json' or 'none' not '{kind}'", command)
-        self._display = None if arguments.quiet else _display(kind, stdout_is_data)
+        chosen = kind(arguments, command)
+        self._display = None if arguments.quiet else _display(chosen, stdout_is_data)
         self.callback: Callable[[int, int], object] | None = self._display.update if self._display else None
 
     def __enter__(self) -> Progress:
@@ -81,13 +87,14 @@ def _display(kind: str, stdout_is_data: bool) -> Display | None:
         return JsonLines(sys.stderr)
     stdout_is_terminal = sys.stdout is not None and sys.stdout.isatty()
     if sys.stderr.isatty() and (stdout_is_data or stdout_is_terminal):
-        return Bar(sys.stderr, lambda: _columns(sys.stderr))
+        return Bar(sys.stderr, lambda: columns(sys.stderr))
     if stdout_is_data or sys.stdout is None:
         return Percentages(sys.stderr)
     return Percentages(sys.stdout)
 
 
-def _columns(stream: TextIO) -> int:
+def columns(stream: TextIO) -> int:
+    """Return the width of a terminal."""
     try:
         return os.get_terminal_size(stream.fileno()).columns or 80
     except (OSError, ValueError):
@@ -173,23 +180,25 @@ class Bar(_Timed):
         numbers = f" {human_size(int(self._rate(done)))}/s"
         if total:
             eta_s = self._eta_s(done, total)
-            numbers = f" {100 * done / total:5.1f}%{numbers}  ETA {_duration(eta_s)}"
+            numbers = f" {100 * done / total:5.1f}%{numbers}  ETA {duration(eta_s)}"
         else:
             numbers = f" {human_size(done)}{numbers}"
         width = self._columns() - 1
         inner = width - len(numbers) - 2
-        bar = _bar(inner, done / total) if total and inner >= 10 else ""
-        self._stream.write(f"\r\x1b[K{(bar + numbers)[:width]}")
+        drawn = bar(inner, done / total) if total and inner >= 10 else ""
+        self._stream.write(f"\r\x1b[K{(drawn + numbers)[:width]}")
         self._stream.flush()
 
 
-def _bar(inner: int, part: float) -> str:
+def bar(inner: int, part: float) -> str:
+    """Return a bar of `inner` characters between brackets, of which `part` (0 to 1) is filled."""
     filled = min(inner, int(inner * part))
     head = ">" if 0 < filled < inner else ""
     return f"[{('=' * (filled - len(head)) + head):<{inner}}]"
 
 
-def _duration(seconds: float | None) -> str:
+def duration(seconds: float | None) -> str:
+    """Return seconds as m:ss or h:mm:ss."""
     if seconds is None:
         return "--:--"
     minutes, rest = divmod(round(seconds), 60)

@@ -18,6 +18,7 @@ COMMANDS = {
     "dump": "Show header, table, bitmap and journal of an image",
     "info": "Display information about an image",
     "map": "Show where the data of a disk lies",
+    "prefetch": "Fetch everything that an image still needs from its base",
 }
 
 STATUS_FAILED = 1

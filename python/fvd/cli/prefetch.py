@@ -1,0 +1,61 @@
+"""`fvd prefetch`."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import fvd
+from fvd.cli import _common, _prefetch_progress
+from fvd.cli._arguments import Parser
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fvd.types import PrefetchStatus
+
+
+def parser() -> Parser:
+    """Return the parser of this command."""
+    parser = Parser(
+        "prefetch",
+        "Fetch everything that an image still needs from its base",
+        "[-p] [-q] [-T CACHE] [--trust DIR] FILENAME",
+    )
+    _common.quiet_option(parser)
+    _prefetch_progress.options(parser)
+    parser.option(
+        "-T",
+        "--cache",
+        metavar="CACHE",
+        default="writeback",
+        help="cache mode (default writeback): writeback, writethrough, none, directsync or unsafe",
+    )
+    _common.trust_option(parser)
+    parser.describe("FILENAME", "image file name")
+    return parser
+
+
+def run(arguments: list[str]) -> int:
+    """Run this command and return its exit status."""
+    given = parser().parse(_prefetch_progress.join(arguments), 1, 1, "Expecting one image file name")
+    cache = _common.cache_mode(given.cache, "cache")
+    display = _prefetch_progress.display(given, "prefetch")
+    started = time.monotonic()
+    with fvd.open(given.files[0], "r+", cache=cache, trust=_common.trusted(given)) as image, display:
+        status = image.prefetch(progress=display.callback)
+    if not given.quiet and sys.stdout is not None:
+        sys.stdout.write(summary(status, time.monotonic() - started))
+    return 0
+
+
+def summary(status: PrefetchStatus, elapsed_s: float) -> str:
+    """Return what has been done, for people."""
+    from fvd.cli._output import human_size
+
+    if not status["total"]:
+        return "Nothing to fetch: the image needs no base.\n"
+    rate = human_size(int(status["fetched"] / elapsed_s)) if elapsed_s > 0 else "-"
+    return (
+        f"Fetched {human_size(status['fetched'])} in {elapsed_s:.1f} s ({rate}/s); "
+        "every block is local now, and the base is not needed any more.\n"
+    )
