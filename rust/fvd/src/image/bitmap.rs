@@ -157,7 +157,11 @@ fn run(words: &Words, blocks: &Range<u64>) -> (bool, u64) {
             continue;
         }
         let bits = bits(block);
-        let same = if set { bits.trailing_ones() } else { bits.trailing_zeros() };
+        let same = if set {
+            bits.trailing_ones()
+        } else {
+            bits.trailing_zeros()
+        };
         let left = WORD_BITS - block % WORD_BITS;
         if u64::from(same) < left {
             block += u64::from(same);

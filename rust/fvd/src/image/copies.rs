@@ -8,10 +8,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use event_listener::Event;
 
-use super::bitmap::Bitmap;
-use super::fill::Copy;
-use super::write::COPY_STEP;
 use super::Image;
+use super::bitmap::Bitmap;
+use super::fill::{Copy, CopyData};
+use super::write::COPY_STEP;
 use crate::error::{Error, Result};
 use crate::storage::{IoBufMut, Storage};
 
@@ -110,10 +110,14 @@ impl<S: Storage> Image<S> {
             let len = bytes.end - bytes.start;
             if len > 2 * COPY_STEP {
                 // Large blocks are read again, piece by piece.
-                self.copies.offer(Copy { blocks, data: None }, len);
+                let data = CopyData::Unread;
+                self.copies.offer(Copy { blocks, data }, len);
                 break;
             }
-            let data = self.read_base(IoBufMut::zeroed(len as usize), bytes.start).await?.freeze();
+            let data = self
+                .read_base(IoBufMut::zeroed(len as usize), bytes.start)
+                .await?
+                .freeze();
             let part = &data[(at - bytes.start) as usize..(stop - bytes.start) as usize];
             buf.as_mut_slice()[(at - start) as usize..(stop - start) as usize].copy_from_slice(part);
             self.leave(blocks, data);
@@ -129,7 +133,7 @@ impl<S: Storage> Image<S> {
 
     fn leave(&self, blocks: Range<u64>, data: Bytes) {
         let len = data.len() as u64;
-        let data = Some(data);
+        let data = CopyData::Bytes(data);
         self.copies.offer(Copy { blocks, data }, len);
     }
 
@@ -138,7 +142,8 @@ impl<S: Storage> Image<S> {
         let Some(bitmap) = &self.bitmap else {
             return Ok(false);
         };
-        let bytes = |blocks: &Range<u64>| bitmap.block_range(blocks.end - 1).end - bitmap.block_range(blocks.start).start;
+        let bytes =
+            |blocks: &Range<u64>| bitmap.block_range(blocks.end - 1).end - bitmap.block_range(blocks.start).start;
         let Some((copy, _storing)) = self.copies.take(bytes) else {
             return Ok(false);
         };
@@ -179,5 +184,9 @@ fn step_end(bitmap: &Bitmap, at: u64, end: u64) -> u64 {
     }
     let block = bitmap.block_size();
     let stop = (at + COPY_STEP) / block * block;
-    if stop > at { stop } else { end.min((at / block + 1) * block) }
+    if stop > at {
+        stop
+    } else {
+        end.min((at / block + 1) * block)
+    }
 }
