@@ -2,8 +2,25 @@
 //!
 //! Everything here is a future that the host drives: a thread of its own, a task of its runtime,
 //! the simulator. Dropped at any moment, it leaves the image as good as ever. Copies publish only in
-//! memory; a checkpoint makes them durable (`docs/design.md`, "Copies").
+//! memory; a checkpoint makes them durable (`docs/design.md`, "Copies" and "Prefetch").
 
+mod background;
+mod backoff;
+mod control;
 mod copy_on_read;
+mod foreground;
+mod join;
+mod lane;
+mod options;
+mod pacing;
+mod prefetch;
+mod rate;
+mod step;
+mod throttle;
+mod work;
 
+pub use background::{Background, background};
+pub use control::{Control, PrefetchState, PrefetchStatus};
 pub use copy_on_read::copy_on_read;
+pub use options::PrefetchOptions;
+pub use prefetch::Prefetch;

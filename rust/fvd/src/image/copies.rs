@@ -10,7 +10,7 @@ use event_listener::Event;
 
 use super::Image;
 use super::bitmap::Bitmap;
-use super::fill::Copy;
+use super::fill::{Copy, CopyData};
 use super::write::COPY_STEP;
 use crate::error::{Error, Result};
 use crate::storage::{IoBufMut, Storage};
@@ -110,7 +110,8 @@ impl<S: Storage> Image<S> {
             let len = bytes.end - bytes.start;
             if len > 2 * COPY_STEP {
                 // Large blocks are read again, piece by piece.
-                self.copies.offer(Copy { blocks, data: None }, len);
+                let data = CopyData::Unread;
+                self.copies.offer(Copy { blocks, data }, len);
                 break;
             }
             let data = self
@@ -132,7 +133,7 @@ impl<S: Storage> Image<S> {
 
     fn leave(&self, blocks: Range<u64>, data: Bytes) {
         let len = data.len() as u64;
-        let data = Some(data);
+        let data = CopyData::Bytes(data);
         self.copies.offer(Copy { blocks, data }, len);
     }
 

@@ -16,8 +16,26 @@ use crate::storage::Storage;
 pub(crate) struct Copy {
     /// Numbers of the blocks; not empty.
     pub(crate) blocks: Range<u64>,
-    /// What the base holds there, up to the end of its region. None: still to be read.
-    pub(crate) data: Option<Bytes>,
+    /// What the base holds there, up to the end of its region.
+    pub(crate) data: CopyData,
+}
+
+/// What the base holds.
+#[derive(Clone, Debug)]
+pub(crate) enum CopyData {
+    Bytes(Bytes),
+    Zeros,
+    /// Still to be read.
+    Unread,
+}
+
+impl CopyData {
+    fn slice(&self, range: Range<usize>) -> Self {
+        match self {
+            Self::Bytes(bytes) => Self::Bytes(bytes.slice(range)),
+            other => other.clone(),
+        }
+    }
 }
 
 impl<S: Storage> Image<S> {
@@ -68,8 +86,10 @@ impl<S: Storage> Image<S> {
             let run = rest.start..next;
             if !local {
                 let bytes = bitmap.block_range(run.start).start..bitmap.block_range(run.end - 1).end;
-                let slice = |data: &Bytes| data.slice((bytes.start - start) as usize..(bytes.end - start) as usize);
-                self.store_run(&run, &bytes, data.as_ref().map(slice)).await?;
+                let data = data.slice((bytes.start - start) as usize..(bytes.end - start) as usize);
+                let mut fresh = Fresh::copy(self);
+                self.store_data(&bytes, data, &mut fresh).await?;
+                fresh.publish(&run)?;
                 stored += bytes.end - bytes.start;
             }
             rest.start = next;
@@ -77,14 +97,48 @@ impl<S: Storage> Image<S> {
         Ok(stored)
     }
 
-    /// Stores blocks that are in the base and locked.
-    async fn store_run(&self, blocks: &Range<u64>, bytes: &Range<u64>, data: Option<Bytes>) -> Result<()> {
-        let mut fresh = Fresh::copy(self);
-        match data {
-            None => self.copy_base(bytes.clone(), &mut fresh).await?,
-            Some(data) if is_zero(&data) => self.zero_stored(bytes.start, bytes.end, &mut fresh).await?,
-            Some(data) => self.put(vec![data], bytes.start, bytes.end, &mut fresh).await?,
+    /// [`Image::store_copy`], for prefetch.
+    pub(crate) async fn store_prefetched(&self, blocks: Range<u64>, data: CopyData) -> Result<u64> {
+        let stored = self.store_copy(Copy { blocks, data }).await?;
+        self.counters.prefetched.add(stored);
+        Ok(stored)
+    }
+
+    /// Stores a part of a block, if that is still in the base; else gives false. Parts come
+    /// front to back. Nobody sees them before the last one publishes the block: until then
+    /// its bit says that the base has it, and whoever fills it meanwhile stores all of it.
+    pub(crate) async fn store_prefetched_part(&self, block: u64, part: Range<u64>, data: CopyData) -> Result<bool> {
+        self.check_poison()?;
+        let Some(bitmap) = &self.bitmap else {
+            return Ok(false);
+        };
+        self.extend().await?;
+        self.load(part.start, part.end).await?;
+        let _filling = self.filling.lock(block..block + 1).await;
+        if bitmap.all_local(&(block..block + 1)) {
+            return Ok(false);
         }
-        fresh.publish(blocks)
+        let mut fresh = Fresh::copy(self);
+        self.store_data(&part, data, &mut fresh).await?;
+        let is_last = part.end == bitmap.block_range(block).end;
+        fresh.publish(&(block..block + u64::from(is_last)))?;
+        self.counters.prefetched.add(part.end - part.start);
+        Ok(true)
+    }
+
+    /// The blocks that the bytes of the disk touch.
+    pub(crate) fn blocks_of(&self, bytes: &Range<u64>) -> Range<u64> {
+        self.bitmap
+            .as_ref()
+            .map_or(0..0, |bitmap| bitmap.blocks(bytes.start, bytes.end))
+    }
+
+    /// Stores what lies in blocks that are in the base and locked. Publishes nothing.
+    async fn store_data(&self, bytes: &Range<u64>, data: CopyData, fresh: &mut Fresh<'_, S>) -> Result<()> {
+        match data {
+            CopyData::Unread => self.copy_base(bytes.clone(), fresh).await,
+            CopyData::Bytes(data) if !is_zero(&data) => self.put(vec![data], bytes.start, bytes.end, fresh).await,
+            CopyData::Bytes(_) | CopyData::Zeros => self.zero_stored(bytes.start, bytes.end, fresh).await,
+        }
     }
 }

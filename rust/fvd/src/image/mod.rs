@@ -39,6 +39,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 pub use create::{CreateOptions, create};
+pub(crate) use fill::CopyData;
 pub use map::{Extent, Mapping};
 pub use open::{CacheMode, Head, OpenOptions, read_head};
 pub use stats::Stats;
@@ -159,7 +160,7 @@ impl<S: Storage> Image<S> {
     }
 
     /// Bytes of the disk that have a bit in the bitmap in use; 0 where nothing comes from a base.
-    fn base_size(&self) -> u64 {
+    pub(crate) fn base_size(&self) -> u64 {
         self.bitmap.as_ref().map_or(0, Bitmap::base_size)
     }
 
@@ -175,7 +176,7 @@ impl<S: Storage> Image<S> {
         }
     }
 
-    fn check_writable(&self) -> Result<()> {
+    pub(crate) fn check_writable(&self) -> Result<()> {
         if !self.writable {
             let error = Error::new(ErrorKind::NotPermitted, "The image is open read-only");
             return Err(error.with_path(self.file.path()));

@@ -50,12 +50,12 @@ impl<S: Storage> Image<S> {
     }
 
     /// What the base image holds at `offset`, and for how many of `len` bytes.
-    pub(super) async fn base_status(&self, offset: u64, len: u64) -> Result<Run> {
+    pub(crate) async fn base_status(&self, offset: u64, len: u64) -> Result<Run> {
         self.needed_base(offset + len)?.status(offset, len).await
     }
 
     /// Fills `buf` from the base image.
-    pub(super) async fn read_base(&self, buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
+    pub(crate) async fn read_base(&self, buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
         self.counters.base_reads.add(1);
         self.counters.base_read_bytes.add(buf.len() as u64);
         self.needed_base(offset + buf.len() as u64)?.read(buf, offset).await

@@ -1,0 +1,136 @@
+//! Background: everything that an open image does on its own.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use super::control::{Control, PrefetchState, Wish};
+use super::copy_on_read;
+use super::join::{join_all, race};
+use super::options::PrefetchOptions;
+use super::prefetch::Prefetch;
+use crate::host::{BoxFuture, Clock};
+use crate::image::Image;
+use crate::storage::Storage;
+
+/// Copy-on-read, prefetch after its delay, and checkpoints of what these have stored.
+///
+/// Ends when it is stopped, or when every block is local. A failure ends the part that it
+/// concerns: [`Image::copy_on_read_error`] and [`Control::status`] tell of it.
+pub struct Background<'a, S> {
+    image: &'a Image<S>,
+    control: Control,
+    clock: &'a dyn Clock,
+    prefetch: Prefetch<'a, S>,
+    start_delay: Option<Duration>,
+    checkpoint_time: Duration,
+    began: Duration,
+}
+
+/// The [`Background`] of an image as its header wants it, in one future.
+pub async fn background<S: Storage>(image: &Image<S>, control: Control, clock: &dyn Clock, seed: u64) {
+    let options = PrefetchOptions::from(image.header());
+    Background::new(image, options, Vec::new(), control, clock, seed)
+        .run()
+        .await;
+}
+
+impl<'a, S: Storage> Background<'a, S> {
+    /// See [`Prefetch::new`]. The delay of prefetch begins now.
+    pub fn new(
+        image: &'a Image<S>,
+        options: PrefetchOptions,
+        first: Vec<Range<u64>>,
+        control: Control,
+        clock: &'a dyn Clock,
+        seed: u64,
+    ) -> Self {
+        let (start_delay, checkpoint_time) = (options.start_delay, options.checkpoint_time);
+        Self {
+            image,
+            control: control.clone(),
+            clock,
+            prefetch: Prefetch::new(image, options, first, control, clock, seed),
+            start_delay,
+            checkpoint_time,
+            began: clock.now(),
+        }
+    }
+
+    /// All parts in one future.
+    pub async fn run(&self) {
+        join_all(self.workers()).await;
+    }
+
+    /// The parts, for a host that drives each of them on a thread of its own, because its
+    /// storage blocks. They end together.
+    #[must_use]
+    pub fn workers(&self) -> Vec<BoxFuture<'_, ()>> {
+        let mut workers: Vec<BoxFuture<'_, ()>> = Vec::new();
+        if self.image.is_writable() && self.image.base().is_some() {
+            workers.push(Box::pin(race(self.store_copies(), self.over())));
+            workers.push(Box::pin(race(self.checkpoint(), self.over())));
+        }
+        for _ in 0..self.prefetch.slots() {
+            workers.push(Box::pin(self.slot()));
+        }
+        workers
+    }
+
+    async fn slot(&self) {
+        self.started().await;
+        // The status has the outcome.
+        let _ = self.prefetch.slot().await;
+    }
+
+    /// Waits for the start of prefetch, or for the end before that.
+    async fn started(&self) {
+        loop {
+            let wish = self.control.wish();
+            match (wish, self.start_delay) {
+                (Wish::Stop | Wish::Run, _) => return,
+                (Wish::Pause, _) => {
+                    self.control.enter(PrefetchState::Paused);
+                    self.control.wish_changes(wish).await;
+                }
+                (Wish::Start, None) => self.control.wish_changes(wish).await,
+                (Wish::Start, Some(delay)) => {
+                    let waited = self.clock.now().saturating_sub(self.began);
+                    if waited >= delay {
+                        return;
+                    }
+                    self.control.sleep(self.clock, delay.saturating_sub(waited)).await;
+                }
+            }
+        }
+    }
+
+    async fn store_copies(&self) {
+        // Ends with an error only, which the image remembers.
+        let _ = copy_on_read(self.image).await;
+    }
+
+    /// What copy-on-read has stored, and prefetch before it was paused or failed.
+    async fn checkpoint(&self) {
+        let stored = || {
+            let stats = self.image.stats();
+            stats.copied_on_read + stats.prefetched
+        };
+        let mut saved = stored();
+        loop {
+            self.clock.sleep(self.checkpoint_time).await;
+            let now = stored();
+            if now == saved {
+                continue;
+            }
+            // A full disk may have room later; anything else, the next flush tells.
+            if self.image.checkpoint_copies().await.is_ok() {
+                saved = now;
+            }
+        }
+    }
+
+    /// Waits until nothing is left to do.
+    async fn over(&self) {
+        race(self.control.stopped(), self.control.finished()).await;
+    }
+}

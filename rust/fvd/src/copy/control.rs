@@ -1,0 +1,231 @@
+//! Control: pauses and stops prefetch, and tells how far it is.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use event_listener::{Event, Listener as _};
+
+use super::join::race;
+use crate::error::Error;
+use crate::host::Clock;
+
+/// What prefetch is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PrefetchState {
+    /// Has not started: its delay has not passed, or it waits for [`Control::resume`].
+    #[default]
+    Waiting,
+    /// Fetches.
+    Running,
+    /// Waits for a lull of the guest.
+    Yielding,
+    /// Waits for [`Control::resume`].
+    Paused,
+    /// Pauses because there is contention.
+    Throttled,
+    /// The base has failed: it is tried again later.
+    BackingOff,
+    /// Every block is local, durably so, and the base is never read again.
+    Finished,
+    /// Has ended with [`PrefetchStatus::error`].
+    Failed,
+    /// Has ended because of [`Control::stop`].
+    Stopped,
+}
+
+impl PrefetchState {
+    /// Whether prefetch has ended.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Finished | Self::Failed | Self::Stopped)
+    }
+}
+
+/// How far prefetch is.
+#[derive(Clone, Debug, Default)]
+pub struct PrefetchStatus {
+    /// Grows with every change.
+    pub version: u64,
+    /// What it is doing.
+    pub state: PrefetchState,
+    /// Bytes of the disk that the base covers: all of them are local in the end.
+    pub total: u64,
+    /// Those known to be local: what prefetch has passed. The guest may have made others local.
+    pub local: u64,
+    /// Bytes that prefetch itself has stored, known zeros included.
+    pub fetched: u64,
+    /// Bytes a second read from the base, of late.
+    pub read_rate: u64,
+    /// Bytes a second written, of late.
+    pub write_rate: u64,
+    /// Pauses because of contention.
+    pub pauses: u64,
+    /// Failures of the base that were survived.
+    pub retries: u64,
+    /// Why it has failed, or the last failure of the base.
+    pub error: Option<Error>,
+}
+
+/// What the user wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// To start when the delay has passed.
+    #[default]
+    Start,
+    Run,
+    Pause,
+    Stop,
+}
+
+#[derive(Default)]
+struct Shared {
+    inner: Mutex<Inner>,
+    wished: Event,
+    changed: Event,
+}
+
+#[derive(Default)]
+struct Inner {
+    wish: Wish,
+    status: PrefetchStatus,
+}
+
+/// Pauses and stops one prefetch and tells how far it is. Clones are handles to the same.
+#[derive(Clone, Default)]
+pub struct Control(Arc<Shared>);
+
+impl Control {
+    /// For a prefetch that has not started.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// No further piece is begun; those under way are completed. Nothing happens after `stop`.
+    pub fn pause(&self) {
+        self.wish_for(Wish::Pause);
+    }
+
+    /// Ends a pause, and the wait for the start. Nothing happens after `stop`.
+    pub fn resume(&self) {
+        self.wish_for(Wish::Run);
+    }
+
+    /// Ends prefetch, and with it [`Background`](super::Background): waits are cut short, pieces
+    /// under way are completed. What has been fetched stays. There is no way back.
+    pub fn stop(&self) {
+        self.wish_for(Wish::Stop);
+    }
+
+    /// How far it is.
+    #[must_use]
+    pub fn status(&self) -> PrefetchStatus {
+        self.inner().status.clone()
+    }
+
+    /// Waits until the status is another one than that of the version `seen`.
+    pub async fn changed(&self, seen: u64) -> PrefetchStatus {
+        loop {
+            let listener = self.0.changed.listen();
+            let status = self.status();
+            if status.version != seen {
+                return status;
+            }
+            listener.await;
+        }
+    }
+
+    /// The same for a thread, which waits no longer than `timeout`.
+    #[must_use]
+    pub fn changed_within(&self, seen: u64, timeout: Duration) -> PrefetchStatus {
+        let listener = self.0.changed.listen();
+        let status = self.status();
+        if status.version != seen {
+            return status;
+        }
+        // Late or not, what the status is now is the answer.
+        let _ = listener.wait_timeout(timeout);
+        self.status()
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wish_for(&self, wish: Wish) {
+        let mut inner = self.inner();
+        if inner.wish == Wish::Stop {
+            return;
+        }
+        inner.wish = wish;
+        drop(inner);
+        self.0.wished.notify(usize::MAX);
+    }
+
+    pub(super) fn wish(&self) -> Wish {
+        self.inner().wish
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.wish() == Wish::Stop
+    }
+
+    /// Waits until the wish is another one.
+    pub(super) async fn wish_changes(&self, from: Wish) {
+        loop {
+            let listener = self.0.wished.listen();
+            if self.wish() != from {
+                return;
+            }
+            listener.await;
+        }
+    }
+
+    /// Waits until it is stopped.
+    pub(super) async fn stopped(&self) {
+        loop {
+            match self.wish() {
+                Wish::Stop => return,
+                other => self.wish_changes(other).await,
+            }
+        }
+    }
+
+    /// Waits until every block is local.
+    pub(super) async fn finished(&self) {
+        let mut status = self.status();
+        while status.state != PrefetchState::Finished {
+            status = self.changed(status.version).await;
+        }
+    }
+
+    /// Sleeps until the time has passed or the wish changes.
+    pub(super) async fn sleep(&self, clock: &dyn Clock, time: Duration) {
+        let wish = self.wish();
+        race(clock.sleep(time), self.wish_changes(wish)).await;
+    }
+
+    /// Changes the status.
+    pub(super) fn update(&self, change: impl FnOnce(&mut PrefetchStatus)) {
+        let mut inner = self.inner();
+        change(&mut inner.status);
+        inner.status.version += 1;
+        drop(inner);
+        self.0.changed.notify(usize::MAX);
+    }
+
+    /// Changes what prefetch is said to do, unless it has ended.
+    pub(super) fn enter(&self, state: PrefetchState) {
+        let now = self.inner().status.state;
+        if now == state || now.is_final() {
+            return;
+        }
+        self.update(|status| {
+            status.state = state;
+            if !matches!(state, PrefetchState::Running | PrefetchState::Yielding) {
+                (status.read_rate, status.write_rate) = (0, 0);
+            }
+        });
+    }
+}

@@ -1,0 +1,43 @@
+//! Futures side by side, without a runtime.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+
+use crate::host::BoxFuture;
+
+/// Runs all of them until the last one has ended.
+pub(super) async fn join_all(mut futures: Vec<BoxFuture<'_, ()>>) {
+    poll_fn(|context| {
+        futures.retain_mut(|future| future.as_mut().poll(context).is_pending());
+        if futures.is_empty() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+}
+
+/// Runs both until one of them ends; drops the other.
+pub(super) async fn race<T>(first: impl Future<Output = T>, second: impl Future<Output = T>) -> T {
+    let (mut first, mut second) = (pin!(first), pin!(second));
+    poll_fn(|context| match first.as_mut().poll(context) {
+        Poll::Pending => second.as_mut().poll(context),
+        ready @ Poll::Ready(_) => ready,
+    })
+    .await
+}
+
+/// Lets the others that share the thread go on: a blocking storage never makes anybody wait.
+pub(super) async fn yield_now() {
+    let mut yielded = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}

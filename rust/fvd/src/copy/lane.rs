@@ -1,0 +1,51 @@
+//! A lane: reads of the base, or writes to the image; its cap, its throttle, its rate.
+
+use std::time::Duration;
+
+use super::options::PrefetchOptions;
+use super::pacing::Pacer;
+use super::rate::Rate;
+use super::throttle::{Limits, Throttle};
+
+/// Which lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    Read,
+    Write,
+}
+
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) pacer: Pacer,
+    pub(super) throttle: Throttle,
+    pub(super) rate: Rate,
+}
+
+impl Lane {
+    pub(super) fn new(way: Way, options: &PrefetchOptions, now: Duration) -> Self {
+        let (cap, min, measure_time) = match way {
+            Way::Read => (
+                options.max_read_throughput,
+                options.min_read_throughput,
+                options.read_measure_time,
+            ),
+            Way::Write => (
+                options.max_write_throughput,
+                options.min_write_throughput,
+                options.write_measure_time,
+            ),
+        };
+        let limits = Limits {
+            measure_time,
+            alpha: options.alpha,
+            // A low cap makes small steps, which are slow by themselves: no sign of contention.
+            min: cap.map_or(min, |cap| min.min(cap / 2)),
+            throttle_time: options.throttle_time,
+        };
+        Self {
+            pacer: Pacer::new(cap),
+            throttle: Throttle::new(limits),
+            rate: Rate::new(now),
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What prefetch may do, and how fast.
+
+use std::time::Duration;
+
+use crate::format::Header;
+
+/// Bytes moved at once at most, whatever the options say: the memory of a slot.
+pub(super) const MAX_STEP: u64 = 4 << 20;
+/// Slots at most.
+const MAX_SLOTS: usize = 16;
+
+/// Parameters of [`Prefetch`](super::Prefetch). `PrefetchOptions::from(&header)` has those of an
+/// image; any field may then be changed. Values that make no sense are brought into range.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PrefetchOptions {
+    /// From the start of [`Background`](super::Background) to that of prefetch; None: prefetch
+    /// waits for [`Control::resume`](super::Control::resume).
+    pub start_delay: Option<Duration>,
+    /// Pieces that are under way at once, 1..=16.
+    pub slots: usize,
+    /// Bytes fetched at once, at most 4 MiB; less under a low cap and beside a busy guest.
+    pub bytes_per_prefetch: u64,
+    /// Shortest time over which the throughput of reads is measured.
+    pub read_measure_time: Duration,
+    /// Shortest time over which the throughput of writes is measured.
+    pub write_measure_time: Duration,
+    /// Weight of the old average in a new one, percent, 0..=100.
+    pub alpha: u32,
+    /// Bytes a second; a lower average of the reads is taken for a sign of contention.
+    pub min_read_throughput: u64,
+    /// Bytes a second; a lower average of the writes is taken for a sign of contention.
+    pub min_write_throughput: u64,
+    /// Bytes a second that reads do not exceed over any two seconds; None: no limit.
+    pub max_read_throughput: Option<u64>,
+    /// Bytes a second that writes do not exceed over any two seconds; None: no limit.
+    pub max_write_throughput: Option<u64>,
+    /// The longest pause when there is contention; its length is random.
+    pub throttle_time: Duration,
+    /// How long no request of the guest may have been seen before the next piece is moved.
+    pub lull: Duration,
+    /// The longest time to wait for that: a guest that is never idle does not stop prefetch.
+    pub longest_yield: Duration,
+    /// Bytes moved at once while the guest has been active within the last second.
+    pub bytes_beside_guest: u64,
+    /// Failures of the base in a row, none of them followed by a success, that are survived.
+    pub retries: u32,
+    /// The wait after the first of them; it doubles with each one.
+    pub first_backoff: Duration,
+    /// The longest of these waits.
+    pub longest_backoff: Duration,
+    /// Bytes stored after which they are made durable.
+    pub checkpoint_bytes: u64,
+    /// Time after which what has been stored is made durable.
+    pub checkpoint_time: Duration,
+}
+
+impl Default for PrefetchOptions {
+    /// The defaults of the format, and no start before `resume`.
+    fn default() -> Self {
+        Self {
+            start_delay: None,
+            slots: 2,
+            bytes_per_prefetch: 1 << 20,
+            read_measure_time: Duration::from_millis(100),
+            write_measure_time: Duration::from_millis(100),
+            alpha: 80,
+            min_read_throughput: 5120 << 10,
+            min_write_throughput: 5120 << 10,
+            max_read_throughput: None,
+            max_write_throughput: None,
+            throttle_time: Duration::from_secs(30),
+            lull: Duration::from_millis(3),
+            longest_yield: Duration::from_millis(250),
+            bytes_beside_guest: 256 << 10,
+            retries: 10,
+            first_backoff: Duration::from_millis(100),
+            longest_backoff: Duration::from_secs(30),
+            checkpoint_bytes: 256 << 20,
+            checkpoint_time: Duration::from_secs(30),
+        }
+    }
+}
+
+impl From<&Header> for PrefetchOptions {
+    fn from(header: &Header) -> Self {
+        let kib = |value: i32| positive(value).map(|value| value << 10);
+        let time = |value: i32, default| positive(value).map_or(default, Duration::from_millis);
+        let default = Self::default();
+        Self {
+            start_delay: positive(header.prefetch_start_delay).map(Duration::from_secs),
+            slots: positive(header.num_prefetch_slots).map_or(default.slots, |slots| slots as usize),
+            bytes_per_prefetch: positive(header.bytes_per_prefetch).unwrap_or(default.bytes_per_prefetch),
+            read_measure_time: time(header.prefetch_read_throughput_measure_time, default.read_measure_time),
+            write_measure_time: time(
+                header.prefetch_write_throughput_measure_time,
+                default.write_measure_time,
+            ),
+            alpha: header.prefetch_perf_calc_alpha.clamp(0, 100).unsigned_abs(),
+            min_read_throughput: kib(header.prefetch_min_read_throughput).unwrap_or(0),
+            min_write_throughput: kib(header.prefetch_min_write_throughput).unwrap_or(0),
+            max_read_throughput: kib(header.prefetch_max_read_throughput),
+            max_write_throughput: kib(header.prefetch_max_write_throughput),
+            throttle_time: time(header.prefetch_throttle_time, Duration::ZERO),
+            ..default
+        }
+    }
+}
+
+impl PrefetchOptions {
+    /// The same, every value in its range.
+    pub(super) fn checked(mut self) -> Self {
+        self.slots = self.slots.clamp(1, MAX_SLOTS);
+        self.bytes_per_prefetch = self.bytes_per_prefetch.clamp(1 << 12, MAX_STEP);
+        self.bytes_beside_guest = self
+            .bytes_beside_guest
+            .clamp(1 << 12, self.bytes_per_prefetch.max(1 << 12));
+        self.alpha = self.alpha.min(100);
+        self.max_read_throughput = self.max_read_throughput.map(checked_cap);
+        self.max_write_throughput = self.max_write_throughput.map(checked_cap);
+        self.lull = self.lull.max(Duration::from_millis(1));
+        self.checkpoint_bytes = self.checkpoint_bytes.max(1);
+        self
+    }
+}
+
+fn checked_cap(cap: u64) -> u64 {
+    cap.clamp(1 << 10, 1 << 50)
+}
+
+/// What is 0 or negative in a header is not set.
+fn positive(value: i32) -> Option<u64> {
+    (value > 0).then_some(u64::from(value.unsigned_abs()))
+}

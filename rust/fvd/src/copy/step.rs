@@ -1,0 +1,212 @@
+//! A step of prefetch: read without any lock, then store what is still missing.
+
+use std::future::Future;
+use std::ops::Range;
+
+use super::control::PrefetchState;
+use super::lane::Way;
+use super::prefetch::{Fault, Prefetch, Step};
+use crate::error::Result;
+use crate::image::CopyData;
+use crate::source::Content;
+use crate::storage::{IoBufMut, Storage};
+
+/// An operation under way; it ends when dropped.
+struct Moving<'a, S: Storage> {
+    prefetch: &'a Prefetch<'a, S>,
+    way: Way,
+    /// Bytes it has moved.
+    bytes: u64,
+}
+
+impl<S: Storage> Drop for Moving<'_, S> {
+    fn drop(&mut self) {
+        let now = self.prefetch.clock.now();
+        let mut guard = self.prefetch.state();
+        let state = &mut *guard;
+        let mut rng = state.rng.fork();
+        let lane = state.lane(self.way);
+        let pause = lane.throttle.end(now, self.bytes, &mut rng);
+        let rate = lane.rate.add(now, self.bytes);
+        if let Some(pause) = pause {
+            state.hold = Some((now + pause, PrefetchState::Throttled));
+        }
+        drop(guard);
+        self.prefetch.control.update(|status| {
+            status.pauses += u64::from(pause.is_some());
+            match self.way {
+                Way::Read => status.read_rate = rate,
+                Way::Write => status.write_rate = rate,
+            }
+        });
+    }
+}
+
+impl<S: Storage> Prefetch<'_, S> {
+    /// Bytes that may be moved at once now; a multiple of 512.
+    pub(super) fn piece_len(&self) -> u64 {
+        let (now, slots) = (self.clock.now(), self.options.slots);
+        let mut state = self.state();
+        let mut len = self.options.bytes_per_prefetch;
+        for way in [Way::Read, Way::Write] {
+            len = len.min(state.lane(way).pacer.longest_step(slots));
+        }
+        if state.foreground.is_active(now) {
+            len = len.min(self.options.bytes_beside_guest / slots as u64);
+        }
+        (len / 512 * 512).max(512)
+    }
+
+    pub(super) async fn perform(&self, step: Step<'_, S>) -> Result<(), Fault> {
+        let bytes = step.bytes.clone();
+        let blocks = self.image.blocks_of(&bytes);
+        let stored = if step.zeros {
+            self.lull().await?;
+            self.image
+                .store_prefetched(blocks, CopyData::Zeros)
+                .await
+                .map_err(Fault::Image)?
+        } else if step.in_parts {
+            self.store_in_parts(blocks.start, bytes.clone()).await?
+        } else {
+            let data = self.read(bytes.clone()).await?;
+            let store = self.image.store_prefetched(blocks, data);
+            self.store(bytes.end - bytes.start, store).await?
+        };
+        self.has_stored(bytes, stored);
+        drop(step);
+        self.checkpoint_if_due().await
+    }
+
+    /// Stores one block part by part, and publishes it with the last one.
+    async fn store_in_parts(&self, block: u64, bytes: Range<u64>) -> Result<u64, Fault> {
+        let mut at = bytes.start;
+        while at < bytes.end {
+            let part = at..bytes.end.min(at + self.piece_len());
+            at = part.end;
+            let data = self.read(part.clone()).await?;
+            let len = part.end - part.start;
+            if !self
+                .store(len, self.image.store_prefetched_part(block, part, data))
+                .await?
+            {
+                return Ok(0);
+            }
+        }
+        Ok(bytes.end - bytes.start)
+    }
+
+    /// What the base holds there. Known zeros are not read.
+    async fn read(&self, bytes: Range<u64>) -> Result<CopyData, Fault> {
+        let failures = self.state().backoff.failures();
+        let base = |error| Fault::Base { error, failures };
+        let mut done = IoBufMut::zeroed((bytes.end - bytes.start) as usize);
+        let mut rest = done.split_off(0);
+        let mut at = bytes.start;
+        let mut zeros = true;
+        while at < bytes.end {
+            self.lull().await?;
+            let run = self.image.base_status(at, bytes.end - at).await.map_err(base)?;
+            let mut part = rest;
+            rest = part.split_off(run.len as usize);
+            if run.content == Content::Data {
+                zeros = false;
+                self.pace(Way::Read, run.len).await?;
+                self.lull().await?;
+                part = self
+                    .moving(Way::Read, run.len, self.image.read_base(part, at))
+                    .await
+                    .map_err(base)?;
+            }
+            done = done.join(part);
+            at += run.len;
+        }
+        Ok(if zeros {
+            CopyData::Zeros
+        } else {
+            CopyData::Bytes(done.freeze())
+        })
+    }
+
+    /// A write of `len` bytes to the image.
+    async fn store<T>(&self, len: u64, write: impl Future<Output = Result<T>>) -> Result<T, Fault> {
+        self.pace(Way::Write, len).await?;
+        self.moving(Way::Write, len, write).await.map_err(Fault::Image)
+    }
+
+    /// Measures an operation that moves `len` bytes.
+    async fn moving<T>(&self, way: Way, len: u64, operation: impl Future<Output = Result<T>>) -> Result<T> {
+        let now = self.clock.now();
+        self.state().lane(way).throttle.begin(now);
+        let mut moving = Moving {
+            prefetch: self,
+            way,
+            bytes: 0,
+        };
+        let result = operation.await;
+        if result.is_ok() {
+            moving.bytes = len;
+        }
+        result
+    }
+
+    /// Waits until the cap allows `len` more bytes.
+    async fn pace(&self, way: Way, len: u64) -> Result<(), Fault> {
+        let at = self.state().lane(way).pacer.reserve(self.clock.now(), len);
+        loop {
+            let now = self.clock.now();
+            if now >= at {
+                return Ok(());
+            }
+            if self.control.is_stopped() || self.outcome().is_some() {
+                return Err(Fault::Stopped);
+            }
+            self.sleep(at.saturating_sub(now)).await;
+        }
+    }
+
+    /// Waits for a lull of the guest, though not forever.
+    async fn lull(&self) -> Result<(), Fault> {
+        loop {
+            self.admitted().await?;
+            let (requests, idle) = (self.image.requests(), self.image.is_idle());
+            let wait = self.state().foreground.look(self.clock.now(), requests, idle);
+            let Some(wait) = wait else {
+                self.control.enter(PrefetchState::Running);
+                return Ok(());
+            };
+            self.control.enter(PrefetchState::Yielding);
+            self.sleep(wait).await;
+        }
+    }
+
+    /// The bytes are local now; `stored` of them because of this step.
+    fn has_stored(&self, bytes: Range<u64>, stored: u64) {
+        let mut state = self.state();
+        state.backoff.succeeded();
+        state.work.found_local(bytes);
+        state.unsaved += stored;
+        let local = state.work.local_bytes();
+        drop(state);
+        self.control.update(|status| {
+            status.local = local;
+            status.fetched += stored;
+            status.error = None;
+        });
+    }
+
+    /// Makes what has been stored durable now and then: after a crash it is not fetched again.
+    async fn checkpoint_if_due(&self) -> Result<(), Fault> {
+        {
+            let now = self.clock.now();
+            let mut state = self.state();
+            let time = now.saturating_sub(state.saved_at);
+            let is_due = state.unsaved >= self.options.checkpoint_bytes || time >= self.options.checkpoint_time;
+            if !is_due || state.unsaved == 0 {
+                return Ok(());
+            }
+            (state.unsaved, state.saved_at) = (0, now);
+        }
+        self.image.checkpoint_copies().await.map_err(Fault::Image)
+    }
+}

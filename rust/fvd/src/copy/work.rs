@@ -1,0 +1,85 @@
+//! Work: what is still to be fetched, in order, and what is known to be local.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use rangemap::RangeSet;
+
+/// Ranges to be walked, in bytes of the disk.
+#[derive(Debug)]
+pub(super) struct Work {
+    total: u64,
+    ranges: VecDeque<Range<u64>>,
+    /// Steps that have been taken and have not ended.
+    under_way: usize,
+    local: RangeSet<u64>,
+    local_bytes: u64,
+}
+
+impl Work {
+    /// `first`, and then all of `0..total`.
+    pub(super) fn new(first: Vec<Range<u64>>, total: u64) -> Self {
+        let inside = first.into_iter().map(|range| range.start..range.end.min(total));
+        let mut ranges: VecDeque<_> = inside.filter(|range| !range.is_empty()).collect();
+        ranges.push_back(0..total);
+        Self {
+            total,
+            ranges,
+            under_way: 0,
+            local: RangeSet::new(),
+            local_bytes: 0,
+        }
+    }
+
+    /// What is to be walked next.
+    pub(super) fn front(&self) -> Option<Range<u64>> {
+        self.ranges.front().cloned()
+    }
+
+    /// Everything of `seen`, the front as it was, up to `stop` has been walked. False: somebody
+    /// else has walked there.
+    pub(super) fn advance(&mut self, seen: &Range<u64>, stop: u64) -> bool {
+        match self.ranges.front_mut() {
+            Some(front) if front == seen => {
+                front.start = stop;
+                if front.is_empty() {
+                    self.ranges.pop_front();
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Once more from `start`.
+    pub(super) fn again(&mut self, start: u64) {
+        self.ranges.push_back(start..self.total);
+    }
+
+    pub(super) fn begin(&mut self) {
+        self.under_way += 1;
+    }
+
+    pub(super) fn end(&mut self) {
+        self.under_way -= 1;
+    }
+
+    /// Whether everything has been walked, and nothing is under way.
+    pub(super) fn is_done(&self) -> bool {
+        self.ranges.is_empty() && self.under_way == 0
+    }
+
+    /// The range is local.
+    pub(super) fn found_local(&mut self, range: Range<u64>) {
+        if !range.is_empty() {
+            let new: u64 = self.local.gaps(&range).map(|gap| gap.end - gap.start).sum();
+            self.local_bytes += new;
+            self.local.insert(range);
+        }
+    }
+
+    /// Bytes known to be local.
+    pub(super) fn local_bytes(&self) -> u64 {
+        self.local_bytes
+    }
+}
