@@ -95,8 +95,8 @@ def open(
     """Open an image; `r` to read, `r+` to read and write (`rb` and `r+b` mean the same).
 
     `cache` is what QEMU means by it: `writethrough` flushes every write, `unsafe` never syncs, `none` and
-    `directsync` bypass the page cache. `copy_on_read` stores what is read from the base, or does not, whatever
-    the image says. `force_share`, only for `r`, skips the locks that keep writers apart.
+    `directsync` bypass the page cache. `copy_on_read` says whether what is read from the base is stored,
+    whatever the image says. `force_share`, only for `r`, skips the locks that keep writers apart.
 
     An image opened with `r+` prefetches in the background when it says so (`prefetch_start_delay`).
     """

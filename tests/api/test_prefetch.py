@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import pytest
 
 import fvd
 from fvd.types import PrefetchStatus
+from support import fvd_command
 
 MIB = 1 << 20
 
@@ -28,9 +27,9 @@ def overlay(base: Path, **options: str | int | bool) -> Path:
     return path
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "fvd", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+def run(*arguments: str | os.PathLike[str], ok: int = 0) -> tuple[str, str]:
+    done = fvd_command(*arguments, ok=[ok])
+    return done.stdout.decode(), done.stderr.decode()
 
 
 @pytest.mark.parametrize("compact", [False, True])
@@ -136,20 +135,17 @@ def test_what_was_read_is_stored_in_the_background(base: Path) -> None:
 
 def test_the_command_fetches_everything_and_says_so(base: Path) -> None:
     path = overlay(base)
-    done = run("prefetch", "-p", path)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "(100.00/100%)" in done.stdout
-    assert "every block is local now" in done.stdout
-    again = run("prefetch", path)
-    assert (again.returncode, again.stdout) == (0, "Nothing to fetch: the image needs no base.\n")
+    out, err = run("prefetch", "-p", path)
+    assert err == ""
+    assert "(100.00/100%)" in out
+    assert "every block is local now" in out
+    assert run("prefetch", path) == ("Nothing to fetch: the image needs no base.\n", "")
 
 
 def test_the_command_reports_in_json_lines(base: Path) -> None:
-    done = run("prefetch", "-q", "--progress=json", overlay(base))
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    base.write_bytes(os.urandom(8 * MIB))
-    done = run("prefetch", "--progress=json", overlay(base))
-    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert run("prefetch", "-q", "--progress=json", overlay(base)) == ("", "")
+    _, err = run("prefetch", "--progress=json", overlay(base))
+    lines = [json.loads(line) for line in err.splitlines()]
     assert lines[-1]["state"] == "finished"
     assert lines[-1]["percent"] == 100
     assert lines[-1]["local"] == lines[-1]["total"] == 8 * MIB
@@ -158,12 +154,9 @@ def test_the_command_reports_in_json_lines(base: Path) -> None:
 def test_the_command_says_why_it_cannot(base: Path, tmp_path: Path) -> None:
     path = overlay(base)
     with fvd.open(path, "r+"):
-        done = run("prefetch", path)
-        assert done.returncode == 1
-        assert "lock" in done.stderr
+        assert "lock" in run("prefetch", path, ok=1)[1]
     base.unlink()
-    done = run("prefetch", path)
-    assert done.returncode == 1
-    assert "base.raw" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert run("prefetch", tmp_path / "none").returncode == 1
+    _, err = run("prefetch", path, ok=1)
+    assert "base.raw" in err
+    assert "Traceback" not in err
+    run("prefetch", tmp_path / "none", ok=1)

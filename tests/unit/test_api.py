@@ -20,7 +20,13 @@ def core(monkeypatch: pytest.MonkeyPatch) -> FakeCore:
 def test_open_takes_the_modes_of_a_file(core: FakeCore, mode: str, writable: bool) -> None:
     core.answers["open"] = None
     fvd.open("x", mode)
-    assert core.settings == {"writable": writable, "cache": "writeback", "force_share": False, "trust": ()}
+    assert core.settings == {
+        "writable": writable,
+        "cache": "writeback",
+        "copy_on_read": None,
+        "force_share": False,
+        "trust": (),
+    }
 
 
 @pytest.mark.parametrize("mode", ["w", "a", "", "rw", "x"])

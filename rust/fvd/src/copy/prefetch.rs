@@ -303,7 +303,10 @@ impl<'a, S: Storage> Prefetch<'a, S> {
             // What made this one fail has been counted, and is waited for.
             return;
         }
-        let Some(wait) = state.backoff.failed(&mut state.rng) else {
+        // What the operating system reports may pass; a base that has changed is another one.
+        let may_pass = error.errno().is_some();
+        let wait = state.backoff.failed(&mut state.rng).filter(|_| may_pass);
+        let Some(wait) = wait else {
             drop(guard);
             return self.end(Err(error), PrefetchState::Failed);
         };
