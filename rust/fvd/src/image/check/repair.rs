@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::findings::{FindingKind, Findings, Severity};
 use super::table::{Bounds, Place, survey};
 use super::verify::Verdict;
-use super::{Repair, Subject, relocate};
+use super::{Repair, Subject, lost, relocate};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Region, table};
 use crate::image::patch;
@@ -14,10 +14,11 @@ use crate::image::scan::EntryRuns;
 use crate::storage::Storage;
 
 /// Findings that speak of the table.
-const TABLE_CORRUPTIONS: [FindingKind; 5] = [
+const TABLE_CORRUPTIONS: [FindingKind; 6] = [
     FindingKind::OutOfRange,
     FindingKind::BeyondEnd,
     FindingKind::PartlyBeyondEnd,
+    FindingKind::Lost,
     FindingKind::Shared,
     FindingKind::Garbage,
 ];
@@ -65,6 +66,11 @@ pub(super) async fn repair<S: Storage>(subject: &Subject<'_, S>, before: &Verdic
     };
     check_means(subject, before, &plan)?;
     if let Some(journal) = subject.live_journal() {
+        if let Some(table) = subject.head.geometry.table
+            && plan.mend
+        {
+            lost::clear(subject, table).await?;
+        }
         in_place::replay(file, &subject.head, journal).await?;
     }
     if let Some(journal) = subject.head.geometry.journal
@@ -111,6 +117,7 @@ fn check_means<S: Storage>(subject: &Subject<'_, S>, before: &Verdict, plan: &Pl
 
 /// Removes what is wrong with the table.
 async fn mend<S: Storage>(subject: &Subject<'_, S>, table: Region, before: &Verdict) -> Result<()> {
+    lost::clear(subject, table).await?;
     clear_wrong(subject, table).await?;
     let Some(data) = subject.data else {
         return Ok(());
