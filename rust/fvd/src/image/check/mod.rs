@@ -18,7 +18,8 @@
 //!    data, or nobody knows where.
 //! 4. A data file that ends within a storage chunk in use is extended with zeros.
 //! 5. Chunks that share a storage chunk, but for the first, get copies behind the last storage
-//!    chunk: in batches, first the data, a sync, then the entries. How many is limited.
+//!    chunk: in batches, first the data, a sync, then the entries. The copies take no more space
+//!    than the data that there is, or 16 MiB.
 //! 6. The highest storage chunks move into the leaked ones: in batches as above. An entry names,
 //!    at any time, one of two equal copies, and no batch writes to a storage chunk that an entry
 //!    on disk may still name.
@@ -115,8 +116,10 @@ pub struct Report {
 ///
 /// A repair also fails, before it writes anything, where a part of the metadata is unreadable
 /// ([`ErrorKind::Io`](crate::ErrorKind::Io)), chunks have to be copied but the data file was not
-/// given ([`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument)), or the copies have
-/// no room ([`ErrorKind::NoSpace`](crate::ErrorKind::NoSpace)). If it fails later, the image is as
+/// given ([`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument)), the copies would take
+/// more space than the data that there is, and more than 16 MiB
+/// ([`ErrorKind::InvalidImage`](crate::ErrorKind::InvalidImage)), or the copies have no room
+/// ([`ErrorKind::NoSpace`](crate::ErrorKind::NoSpace)). If it fails later, the image is as
 /// consistent as before.
 pub async fn check<S: Storage>(file: &S, data: Option<&S>, repair: Repair) -> Result<Report> {
     let subject = Subject::new(file, data).await?;

@@ -64,7 +64,7 @@ pub(super) async fn repair<S: Storage>(subject: &Subject<'_, S>, before: &Verdic
     let Some(plan) = Plan::of(subject, before, repair) else {
         return Ok(false);
     };
-    check_means(subject, before, &plan)?;
+    check_means(subject, before, &plan).await?;
     if let Some(journal) = subject.live_journal() {
         if let Some(table) = subject.head.geometry.table
             && plan.mend
@@ -95,7 +95,7 @@ pub(super) async fn repair<S: Storage>(subject: &Subject<'_, S>, before: &Verdic
 }
 
 /// Whether everything is there that the plan needs.
-fn check_means<S: Storage>(subject: &Subject<'_, S>, before: &Verdict, plan: &Plan) -> Result<()> {
+async fn check_means<S: Storage>(subject: &Subject<'_, S>, before: &Verdict, plan: &Plan) -> Result<()> {
     let shared = if plan.mend {
         before.count(FindingKind::Shared)
     } else {
@@ -112,7 +112,7 @@ fn check_means<S: Storage>(subject: &Subject<'_, S>, before: &Verdict, plan: &Pl
         );
         return Err(Error::invalid_argument(message).with_path(subject.file.path()));
     };
-    relocate::check_room(subject, data, &before.table.used, shared)
+    relocate::check_copies(subject, data, &before.table.used, shared).await
 }
 
 /// Removes what is wrong with the table.
