@@ -110,6 +110,14 @@ pub fn directory_of(image: &Path) -> &Path {
     parent.unwrap_or(Path::new("."))
 }
 
+/// The path of the file that `image` calls `name`, neither checked nor without links: to show it,
+/// or where it is the user who gave the name.
+#[must_use]
+pub fn beside(image: &Path, name: &OsStr) -> PathBuf {
+    // Not `directory_of`: nobody wrote the `./` that it would put in front.
+    image.parent().unwrap_or(Path::new("")).join(name)
+}
+
 fn refusal(image: &Path, name: &OsStr, why: &str, target: &Path) -> Error {
     let directory = target.parent().unwrap_or(target);
     let message = format!(
