@@ -171,6 +171,16 @@ impl<'a, S: Storage> EntryRuns<'a, S> {
         Ok(None)
     }
 
+    /// The next run of allocated entries, and the storage chunk that they name.
+    pub(crate) async fn next_allocated(&mut self) -> Result<Option<(EntryRun, u32)>> {
+        while let Some(run) = self.next().await? {
+            if let Some(number) = run.entry.number() {
+                return Ok(Some((run, number)));
+            }
+        }
+        Ok(None)
+    }
+
     /// The run at `at`, which lies in the piece.
     fn cut(&mut self) -> EntryRun {
         let piece = self.piece.as_ref().expect("a piece that holds the entry");

@@ -166,10 +166,7 @@ pub(super) async fn unshare<S: Storage>(
     let mut mover = Mover::new(subject, data, table);
     let chunks = subject.head.geometry.chunks;
     let mut runs = EntryRuns::new(subject.file, table, 0, chunks, &[]);
-    while let Some(run) = runs.next().await? {
-        let Some(number) = run.entry.number() else {
-            continue;
-        };
+    while let Some((run, number)) = runs.next_allocated().await? {
         let first = run.first + u64::from(seen.insert(number));
         for chunk in first..run.end() {
             mover.add(chunk, number, next).await?;
@@ -191,10 +188,7 @@ pub(super) async fn fill_leaks<S: Storage>(
     let mut mover = Mover::new(subject, data, table);
     let chunks = subject.head.geometry.chunks;
     let mut runs = EntryRuns::new(subject.file, table, 0, chunks, &[]);
-    while let Some(run) = runs.next().await? {
-        let Some(number) = run.entry.number() else {
-            continue;
-        };
+    while let Some((run, number)) = runs.next_allocated().await? {
         // With no gaps the numbers in use would be exactly those below their count.
         if u64::from(number) >= used.len() {
             let gap = used.next(free, false);

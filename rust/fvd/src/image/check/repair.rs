@@ -142,10 +142,7 @@ async fn clear_wrong<S: Storage>(subject: &Subject<'_, S>, table: Region) -> Res
     let end = table.size / table::ENTRY_SIZE;
     let mut runs = EntryRuns::new(subject.file, table, 0, end, &[]);
     let mut pending: Range<u64> = 0..0;
-    while let Some(run) = runs.next().await? {
-        let Some(number) = run.entry.number() else {
-            continue;
-        };
+    while let Some((run, number)) = runs.next_allocated().await? {
         let named = !matches!(bounds.place(number), Place::Beyond | Place::Impossible);
         // A run may reach from the last chunks into what lies behind them.
         let first = if named { run.first.max(chunks) } else { run.first };
