@@ -5,8 +5,8 @@
         image.flush()
 
 Names found inside an image (its base, its data file) are opened only where they lie in the image's own
-directory, below it, or in a directory given as `trust=`. Nothing here reads the environment or a
-configuration file; only the command line does.
+directory or below it, and are not hidden there, or in a directory given as `trust=`. Nothing here reads the
+environment or a configuration file; only the command line does.
 
 Errors are `FvdError`, an `OSError` with a subclass a kind; misuse is a `ValueError`.
 """

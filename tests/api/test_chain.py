@@ -63,6 +63,17 @@ def test_a_base_elsewhere_needs_trust_and_the_error_says_how(base: Path, tmp_pat
     assert fvd.create(tmp_path / "beside.fvd", backing_file="base.raw")["needs_trust"] == []
 
 
+def test_a_hidden_file_needs_trust_also_below_the_image(base: Path, tmp_path: Path) -> None:
+    hidden = tmp_path / ".ssh"
+    hidden.mkdir()
+    base.rename(hidden / "key")
+    made = fvd.create(tmp_path / "overlay.fvd", backing_file=".ssh/key")
+    assert made["needs_trust"] == [str(hidden)]
+    with pytest.raises(fvd.NotPermittedError, match=f"is hidden, at .*: use --trust {hidden}"):
+        fvd.open(tmp_path / "overlay.fvd")
+    fvd.open(tmp_path / "overlay.fvd", trust=[hidden]).close()
+
+
 def test_a_link_does_not_lead_out_of_the_directory(base: Path, tmp_path: Path) -> None:
     folder = tmp_path / "overlays"
     folder.mkdir()

@@ -59,8 +59,8 @@ def trust_option(parser: Parser) -> None:
         metavar="DIR",
         action="append",
         default=[],
-        help="also open files in DIR, or below it, that an image names; may be repeated\n"
-        "(see also FVD_TRUST and the configuration file)",
+        help="also open files in DIR, or below it, that an image names, hidden ones\n"
+        "too; may be repeated (see also FVD_TRUST and the configuration file)",
     )
 
 

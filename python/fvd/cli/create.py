@@ -63,7 +63,7 @@ def run(arguments: list[str]) -> int:
         _output.write(formatting_line(result))
         for directory in result["needs_trust"]:
             _output.complain(
-                f"fvd: note: '{filename}' names a file outside its own directory: "
+                f"fvd: note: '{filename}' names a file outside its own directory, or a hidden one: "
                 f"opening it needs --trust {directory}"
             )
     return 0

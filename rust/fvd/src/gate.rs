@@ -3,15 +3,19 @@
 //! An image is untrusted input: its author chose the names of its base and data files. Opened
 //! without a rule, an image from elsewhere could make the user read any file of theirs into a disk
 //! that is then handed on. The rule: a name is opened if the file lies in the directory of the
-//! image or below it, or in a directory that the user trusts or below it, once every
-//! symbolic link is followed.
+//! image or below it and is not hidden there, or in a directory that the user trusts or below it,
+//! once every symbolic link is followed.
+//!
+//! Hidden is what has a dot in front, or lies in such a directory: there programs keep what is
+//! nobody else's, as the keys in `~/.ssh` beside an image in `~`. The directory of the image may
+//! itself be hidden. In a trusted directory everything is open: the user has named it.
 //!
 //! Names that the user gives directly do not come here.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -49,9 +53,9 @@ impl Gate {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotPermitted`] if the file lies elsewhere, is not a regular file, or is a block
-    /// device that no trusted place covers; [`ErrorKind::Unsupported`] for URLs and other names
-    /// with a protocol; [`ErrorKind::Io`] if it does not exist.
+    /// [`ErrorKind::NotPermitted`] if the file lies elsewhere, is not a regular file, or is a hidden
+    /// one or a block device that no trusted place covers; [`ErrorKind::Unsupported`] for URLs and
+    /// other names with a protocol; [`ErrorKind::Io`] if it does not exist.
     pub fn permit(&self, image: &Path, name: &OsStr) -> Result<PathBuf> {
         check_form(image, name)?;
         let directory = directory_of(image);
@@ -63,9 +67,8 @@ impl Gate {
         let target = resolve(&named)?;
         let home = resolve(directory)?;
         let is_trusted = self.trusted.iter().any(|place| target.starts_with(place));
-        if !is_trusted && !target.starts_with(&home) {
-            let lies = format!("lies outside the directory of the image, at {}", target.display());
-            return Err(refusal(image, name, &lies, &target));
+        if !is_trusted {
+            check_place(&home, &target).map_err(|why| refusal(image, name, &why, &target))?;
         }
         let metadata = target.metadata();
         let kind = metadata.map_err(|error| Error::io("inspect the file", error).with_path(&target))?;
@@ -107,6 +110,14 @@ pub fn directory_of(image: &Path) -> &Path {
     parent.unwrap_or(Path::new("."))
 }
 
+/// The path of the file that `image` calls `name`, neither checked nor without links: to show it,
+/// or where it is the user who gave the name.
+#[must_use]
+pub fn beside(image: &Path, name: &OsStr) -> PathBuf {
+    // Not `directory_of`: nobody wrote the `./` that it would put in front.
+    image.parent().unwrap_or(Path::new("")).join(name)
+}
+
 fn refusal(image: &Path, name: &OsStr, why: &str, target: &Path) -> Error {
     let directory = target.parent().unwrap_or(target);
     let message = format!(
@@ -115,6 +126,25 @@ fn refusal(image: &Path, name: &OsStr, why: &str, target: &Path) -> Error {
         directory.display()
     );
     Error::new(ErrorKind::NotPermitted, message).with_path(image)
+}
+
+/// Says what is wrong with a file that no trusted place covers, named by an image in `home`. Both
+/// are without links.
+fn check_place(home: &Path, target: &Path) -> std::result::Result<(), String> {
+    let Ok(below) = target.strip_prefix(home) else {
+        return Err(format!(
+            "lies outside the directory of the image, at {}",
+            target.display()
+        ));
+    };
+    if below.components().any(is_hidden) {
+        return Err(format!("is hidden, at {}", target.display()));
+    }
+    Ok(())
+}
+
+fn is_hidden(component: Component<'_>) -> bool {
+    component.as_os_str().as_bytes().starts_with(b".")
 }
 
 /// Refuses what is not the name of a file.

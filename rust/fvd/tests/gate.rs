@@ -88,6 +88,69 @@ fn names_that_lead_elsewhere_are_refused_with_the_way_to_allow_them() {
 }
 
 #[test]
+fn hidden_files_below_the_directory_of_the_image_are_refused_unless_trusted() {
+    let tree = Tree::new();
+    for directory in ["images/.ssh/keys", "images/sub/.git"] {
+        std::fs::create_dir_all(tree.path(directory)).unwrap();
+    }
+    let hidden = [
+        ".base",
+        ".ssh/id",
+        ".ssh/keys/id",
+        "sub/.base",
+        "sub/.git/base",
+        "..base",
+    ];
+    for name in hidden {
+        std::fs::write(tree.path("images").join(name), "x").unwrap();
+    }
+    symlink(".ssh/id", tree.path("images/link")).unwrap();
+    symlink(".ssh/keys", tree.path("images/keys")).unwrap();
+    let absolute = tree.path("images/.ssh/id");
+    let others = ["sub/../.base", "link", "keys/id"].map(OsStr::new);
+    let names = hidden.map(OsStr::new).into_iter().chain(others);
+    for name in names.chain([absolute.as_os_str()]) {
+        let error = tree.permit(name).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotPermitted, "{error}");
+        let target = tree.path("images").join(name).canonicalize().unwrap();
+        let parent = target.parent().unwrap();
+        let why = format!(
+            "which is hidden, at {}: use --trust {} to allow it",
+            target.display(),
+            parent.display()
+        );
+        assert!(error.reason().ends_with(&why), "{error}");
+        // The directory that the error names, and any above it.
+        assert_eq!(tree.permit_with(&[parent.to_str().unwrap()], name).unwrap(), target);
+        assert_eq!(tree.permit_with(&["images"], name).unwrap(), target, "{name:?}");
+        let image = tree.path("images/disk.fvd");
+        let missing = Gate::default().missing_trust(&image, name);
+        assert_eq!(missing.as_deref(), Some(parent));
+    }
+    // What another directory keeps is none of its business.
+    let error = tree.permit_with(&["images/.ssh"], ".base").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotPermitted);
+}
+
+#[test]
+fn hidden_is_only_what_the_name_leads_to_below_the_image() {
+    let tree = Tree::new();
+    let image = tree.path("other/.images/disk.fvd");
+    std::fs::create_dir_all(image.parent().unwrap().join(".cache")).unwrap();
+    for name in ["base", ".cache/base"] {
+        std::fs::write(image.with_file_name(name), "x").unwrap();
+    }
+    symlink("base", image.with_file_name(".link")).unwrap();
+    let gate = Gate::default();
+    // The directory of the image may be hidden, and so may what a path passes through.
+    for name in ["base", "./base", ".cache/../base", "../.images/base", ".link"] {
+        let target = gate.permit(&image, OsStr::new(name)).unwrap();
+        assert_eq!(target, image.with_file_name("base"), "{name}");
+    }
+    assert!(gate.permit(&image, OsStr::new(".cache/base")).is_err());
+}
+
+#[test]
 fn a_trusted_directory_is_not_left_through_a_link() {
     let tree = Tree::new();
     symlink(tree.path("images-2"), tree.path("other/out")).unwrap();

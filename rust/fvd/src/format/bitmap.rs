@@ -4,6 +4,8 @@
 //! On disk bit `n % 8` of byte `n / 8`, least significant first. In memory the same bytes are seen
 //! as little-endian `u32` words, where it is bit `n % 32` of word `n / 32`.
 
+use std::ops::Range;
+
 use super::SECTOR;
 
 /// Most bytes of a bitmap that is taken into memory: 64 GiB.
@@ -20,6 +22,21 @@ const DEFAULT_BYTES: u64 = 4 << 20;
 #[must_use]
 pub const fn blocks(base_size: u64, block_size: u64) -> u64 {
     base_size.div_ceil(block_size)
+}
+
+/// Blocks of `block_size` bytes that the bytes `offset..end` of the disk touch, as far as these lie
+/// in its first `base_size` bytes. `0..0` where they do not.
+///
+/// # Panics
+///
+/// If `block_size` is 0.
+#[must_use]
+pub const fn blocks_of(offset: u64, end: u64, base_size: u64, block_size: u64) -> Range<u64> {
+    let end = if end < base_size { end } else { base_size };
+    if offset >= end {
+        return 0..0;
+    }
+    offset / block_size..end.div_ceil(block_size)
 }
 
 /// Bytes that hold one bit for each block of `block_size` bytes in the first `base_size` bytes.
@@ -66,6 +83,17 @@ mod tests {
         assert_eq!(bytes_needed(0, 512), 0);
         assert_eq!(bytes_needed(512, 512), 1);
         assert_eq!(bytes_needed(8 * 512 + 1, 512), 2);
+    }
+
+    #[test]
+    fn bytes_touch_the_blocks_that_hold_them_up_to_the_end_of_the_base() {
+        let blocks = |offset, end| blocks_of(offset, end, 7000, 1536);
+        assert_eq!(blocks(0, 1), 0..1);
+        assert_eq!(blocks(1535, 1537), 0..2);
+        assert_eq!(blocks(1536, 3072), 1..2);
+        assert_eq!(blocks(6999, u64::MAX), 4..5);
+        assert_eq!(blocks(7000, 7001), 0..0);
+        assert_eq!(blocks(512, 512), 0..0);
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! The table of a compact image: which storage chunk holds a virtual chunk (docs/design.md,
 //! format section 4).
 
-use super::PAGE;
+use super::{PAGE, SECTOR};
 
 /// Bytes of one entry on disk.
 pub const ENTRY_SIZE: u64 = 4;
+
+/// Entries that change, or are lost, together.
+pub const ENTRIES_PER_SECTOR: u64 = SECTOR / ENTRY_SIZE;
 
 /// The largest storage chunk number that is ever handed out.
 ///
@@ -67,6 +70,18 @@ pub fn region_size(chunks: u64) -> Option<u64> {
     chunks.checked_mul(ENTRY_SIZE)?.checked_next_multiple_of(PAGE)
 }
 
+/// Whether a sector of a table, of which these are the entries that belong to chunks, is lost: it
+/// never reached the disk, or the disk has lost it, and it reads as zeros.
+///
+/// A sound table has one entry of 0. More than half of a sector are no stray ones, and some of them
+/// are neighbours, which no lookup takes for chunks; what the others hold may have come from the
+/// journal since.
+#[must_use]
+pub fn is_lost(entries: &[[u8; ENTRY_SIZE as usize]]) -> bool {
+    let zeros = entries.iter().filter(|entry| **entry == [0; 4]).count();
+    zeros > entries.len().div_ceil(2)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,5 +123,24 @@ mod tests {
         assert_eq!(region_size(1025), Some(8192));
         assert_eq!(region_size(u64::MAX / 4 + 1), None);
         assert_eq!(region_size(u64::MAX / 4), None);
+    }
+
+    #[test]
+    fn a_sector_is_lost_where_more_than_half_of_it_is_zeros() {
+        let sector = |zeros, others| [vec![[0; 4]; zeros], vec![[0, 0, 0, 0x80]; others]].concat();
+        for (zeros, others, lost) in [
+            (128, 0, true),
+            (65, 63, true),
+            (64, 64, false),
+            (1, 127, false),
+            (2, 1, false),
+            (3, 2, false),
+            (4, 1, true),
+            (2, 0, true),
+            (1, 0, false),
+            (0, 0, false),
+        ] {
+            assert_eq!(is_lost(&sector(zeros, others)), lost, "{zeros} of {}", zeros + others);
+        }
     }
 }

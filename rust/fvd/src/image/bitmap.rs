@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use super::words::{PAGE_WORDS, Words};
 use crate::error::Result;
-use crate::format::{Geometry, Region};
+use crate::format::{Geometry, Region, bitmap};
 use crate::storage::Storage;
 
 const WORD_BITS: u64 = 32;
@@ -42,11 +42,7 @@ impl Bitmap {
 
     /// Blocks touched by the bytes `offset..end`; empty beyond the base.
     pub(super) fn blocks(&self, offset: u64, end: u64) -> Range<u64> {
-        let end = end.min(self.base_size);
-        if offset >= end {
-            return 0..0;
-        }
-        offset / self.block_size..end.div_ceil(self.block_size)
+        bitmap::blocks_of(offset, end, self.base_size, self.block_size)
     }
 
     /// The part of a block that its bit speaks of, in bytes of the disk.

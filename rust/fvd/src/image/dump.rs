@@ -27,7 +27,7 @@ pub struct TableRun {
 /// Reads the allocated entries of a table.
 pub struct TableRuns<'a, S> {
     entries: Option<EntryRuns<'a, S>>,
-    ahead: Option<EntryRun>,
+    ahead: Option<(EntryRun, u32)>,
 }
 
 impl<'a, S: Storage> TableRuns<'a, S> {
@@ -61,7 +61,7 @@ impl<'a, S: Storage> TableRuns<'a, S> {
                 entry.count == 1 && sequel
             };
             if !follows || !joins {
-                self.ahead = Some(entry);
+                self.ahead = Some((entry, number));
                 break;
             }
             run.count += entry.count;
@@ -71,20 +71,12 @@ impl<'a, S: Storage> TableRuns<'a, S> {
 
     /// The next entries that are allocated.
     async fn allocated(&mut self) -> Result<Option<(EntryRun, u32)>> {
-        let Some(entries) = &mut self.entries else {
-            return Ok(None);
-        };
-        loop {
-            let run = match self.ahead.take() {
-                Some(run) => run,
-                None => match entries.next().await? {
-                    Some(run) => run,
-                    None => return Ok(None),
-                },
-            };
-            if let Some(number) = run.entry.number() {
-                return Ok(Some((run, number)));
-            }
+        if let Some(ahead) = self.ahead.take() {
+            return Ok(Some(ahead));
+        }
+        match &mut self.entries {
+            Some(entries) => entries.next_allocated().await,
+            None => Ok(None),
         }
     }
 }

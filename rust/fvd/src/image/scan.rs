@@ -40,6 +40,23 @@ impl Piece {
     }
 }
 
+impl Piece {
+    /// Whether the sector of a table of `chunks` entries is lost that holds entry `index`, which
+    /// is one of them and lies in the piece.
+    pub(crate) fn is_lost(&self, index: u64, chunks: u64) -> bool {
+        let first = index / table::ENTRIES_PER_SECTOR * table::ENTRIES_PER_SECTOR;
+        let count = (chunks - first).min(table::ENTRIES_PER_SECTOR) as usize;
+        match &self.bytes {
+            None => table::is_lost(&[[0; 4]; table::ENTRIES_PER_SECTOR as usize][..count]),
+            Some(bytes) => {
+                let (words, _) = bytes.as_slice().as_chunks::<4>();
+                let at = (first - self.offset / table::ENTRY_SIZE) as usize;
+                table::is_lost(&words[at..at + count])
+            }
+        }
+    }
+}
+
 /// Reads a region, whose size is a multiple of a page, in pieces.
 pub(crate) struct RegionReader<'a, S> {
     file: &'a S,
@@ -88,6 +105,8 @@ pub(crate) struct EntryRun {
     pub(crate) count: u64,
     /// What they say.
     pub(crate) entry: Entry,
+    /// They lie in a part of the table that is lost. Only where that was asked for.
+    pub(crate) lost: bool,
 }
 
 impl EntryRun {
@@ -102,6 +121,8 @@ pub(crate) struct EntryRuns<'a, S> {
     piece: Option<Piece>,
     at: u64,
     end: u64,
+    /// Entries among which lost ones are looked for.
+    chunks: u64,
     /// Entries that count instead of those in the file, by index, ascending.
     overlay: &'a [(u32, Entry)],
 }
@@ -115,8 +136,15 @@ impl<'a, S: Storage> EntryRuns<'a, S> {
             piece: None,
             at: first,
             end,
+            chunks: 0,
             overlay: &overlay[passed..],
         }
+    }
+
+    /// Also looks which entries of `chunks`, all that belong to chunks, are lost. Those that count
+    /// instead are not.
+    pub(crate) fn with_lost(self, chunks: u64) -> Self {
+        Self { chunks, ..self }
     }
 
     /// The next run; None behind the last one. After an error, goes on behind what could not be
@@ -143,6 +171,16 @@ impl<'a, S: Storage> EntryRuns<'a, S> {
         Ok(None)
     }
 
+    /// The next run of allocated entries, and the storage chunk that they name.
+    pub(crate) async fn next_allocated(&mut self) -> Result<Option<(EntryRun, u32)>> {
+        while let Some(run) = self.next().await? {
+            if let Some(number) = run.entry.number() {
+                return Ok(Some((run, number)));
+            }
+        }
+        Ok(None)
+    }
+
     /// The run at `at`, which lies in the piece.
     fn cut(&mut self) -> EntryRun {
         let piece = self.piece.as_ref().expect("a piece that holds the entry");
@@ -158,30 +196,53 @@ impl<'a, S: Storage> EntryRuns<'a, S> {
             on_disk = u64::from(*index) != first;
             stop = stop.min(u64::from(*index).max(first + 1));
         }
+        let mut lost = false;
         let entry = if on_disk {
-            let (entry, end) = same_entries(piece, first, stop);
+            let (word, end) = same_entries(piece, first, stop);
             stop = end;
-            entry
+            if word == 0 && first < self.chunks {
+                (lost, stop) = lost_run(piece, first, end.min(self.chunks), self.chunks);
+            }
+            Entry::from_disk(word)
         } else {
             self.overlay[0].1
         };
         self.at = stop;
-        let count = stop - first;
-        EntryRun { first, count, entry }
+        EntryRun {
+            first,
+            count: stop - first,
+            entry,
+            lost,
+        }
     }
 }
 
-/// Entry `first`, and the first one behind it, at most `stop`, that differs.
-fn same_entries(piece: &Piece, first: u64, stop: u64) -> (Entry, u64) {
+/// Entry `first` as it is on disk, and the first one behind it, at most `stop`, that differs.
+fn same_entries(piece: &Piece, first: u64, stop: u64) -> (u32, u64) {
     let Some(bytes) = &piece.bytes else {
-        return (Entry::from_disk(0), stop);
+        return (0, stop);
     };
     let (words, _) = bytes.as_slice().as_chunks::<4>();
     let start = piece.offset / table::ENTRY_SIZE;
     let words = &words[(first - start) as usize..(stop - start) as usize];
     let same = words.iter().take_while(|word| **word == words[0]).count();
-    let entry = Entry::from_disk(u32::from_le_bytes(words[0]));
-    (entry, first + same as u64)
+    (u32::from_le_bytes(words[0]), first + same as u64)
+}
+
+/// Whether entry `first` is lost, and the first one behind it, at most `stop`, where that changes.
+/// All up to `stop` are zeros.
+fn lost_run(piece: &Piece, first: u64, stop: u64, chunks: u64) -> (bool, u64) {
+    let lost = piece.is_lost(first, chunks);
+    let mut end = first;
+    if piece.bytes.is_none() {
+        // All sectors of a hole are alike, but for a last one that has fewer entries.
+        let last = (chunks - 1) / table::ENTRIES_PER_SECTOR * table::ENTRIES_PER_SECTOR;
+        end = end.max(last).min(stop);
+    }
+    while end < stop && piece.is_lost(end, chunks) == lost {
+        end = (end / table::ENTRIES_PER_SECTOR + 1) * table::ENTRIES_PER_SECTOR;
+    }
+    (lost, end.min(stop))
 }
 
 #[cfg(test)]

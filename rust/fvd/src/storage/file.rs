@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use super::direct::Direct;
+use super::lock::Locks;
 use super::medium::Medium;
 use super::{Allocation, IoBufMut, Storage};
 use crate::error::{Error, Result};
@@ -30,6 +31,14 @@ pub struct FileStorage {
     /// What `O_DIRECT` demands; `None` when the page cache is used.
     direct: Option<Direct>,
     identity: (u64, u64),
+    /// Given back on drop.
+    locks: Locks,
+}
+
+impl Drop for FileStorage {
+    fn drop(&mut self) {
+        self.locks.release(self.fd());
+    }
 }
 
 impl FileStorage {
@@ -39,6 +48,7 @@ impl FileStorage {
         medium: Medium,
         direct: Option<Direct>,
         identity: (u64, u64),
+        locks: Locks,
     ) -> Self {
         Self {
             file,
@@ -46,6 +56,7 @@ impl FileStorage {
             medium,
             direct,
             identity,
+            locks,
         }
     }
 
@@ -74,7 +85,7 @@ impl FileStorage {
         self.medium
     }
 
-    /// The open file. Its duplicates share the lock.
+    /// The open file. Its duplicates share the lock, which ends when this storage is dropped.
     pub(crate) fn file(&self) -> &File {
         &self.file
     }

@@ -10,7 +10,7 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::sys::file::{is_byte_locked, lock_byte_shared};
+use crate::sys::file::{is_byte_locked, lock_byte_shared, unlock_byte};
 
 /// Which lock to hold on a file while it is open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,19 +44,58 @@ impl LockMode {
             Self::None => &[],
         }
     }
+
+    fn unshared(self) -> &'static [usize] {
+        match self {
+            Self::Shared | Self::Exclusive => &UNSHARED,
+            Self::None => &[],
+        }
+    }
+
+    /// Offsets of the bytes to lock.
+    fn bytes(self) -> impl Iterator<Item = u64> {
+        let used = self.used().iter().map(|p| USED_BASE + *p as u64);
+        let unshared = self.unshared().iter().map(|p| UNSHARED_BASE + *p as u64);
+        used.chain(unshared)
+    }
 }
 
-/// Takes the locks of `mode`, which last until the last duplicate of `fd` is closed.
-///
-/// A file system without such locks lets everybody in, as QEMU does.
-pub(super) fn acquire(fd: BorrowedFd<'_>, path: &Path, mode: LockMode) -> Result<()> {
-    if mode == LockMode::None {
-        return Ok(());
+/// The locks of one open file.
+#[derive(Debug)]
+pub(super) struct Locks {
+    mode: LockMode,
+    /// Who took them: a child that was forked since shares them, and must not give them back.
+    process: u32,
+}
+
+impl Locks {
+    /// Takes the locks of `mode`, which last until [`Locks::release`], or until the last duplicate
+    /// of `fd` is closed. After a failure none is left.
+    ///
+    /// A file system without such locks lets everybody in, as QEMU does.
+    pub(super) fn acquire(fd: BorrowedFd<'_>, path: &Path, mode: LockMode) -> Result<Self> {
+        let process = std::process::id();
+        let locks = Self { mode, process };
+        take(fd, path, mode).inspect_err(|_| locks.release(fd))?;
+        Ok(locks)
     }
+
+    /// Gives them back. To close the file is not enough: a process that another thread starts at
+    /// that moment has a duplicate of it, with its locks, until it runs its program.
+    pub(super) fn release(&self, fd: BorrowedFd<'_>) {
+        if self.process != std::process::id() {
+            return;
+        }
+        for byte in self.mode.bytes() {
+            // It fails only where no lock could be taken, either.
+            let _ = unlock_byte(fd, byte);
+        }
+    }
+}
+
+fn take(fd: BorrowedFd<'_>, path: &Path, mode: LockMode) -> Result<()> {
     // All locks first, then the checks: of two that come at the same time at least one sees the other.
-    let used = mode.used().iter().map(|p| USED_BASE + *p as u64);
-    let unshared = UNSHARED.iter().map(|p| UNSHARED_BASE + *p as u64);
-    for byte in used.chain(unshared) {
+    for byte in mode.bytes() {
         match lock_byte_shared(fd, byte) {
             Ok(()) => {}
             Err(error) if has_no_locks(&error) => return Ok(()),
@@ -72,7 +111,7 @@ pub(super) fn acquire(fd: BorrowedFd<'_>, path: &Path, mode: LockMode) -> Result
             return Err(in_use(path, &what));
         }
     }
-    for permission in UNSHARED {
+    for &permission in mode.unshared() {
         if is_held(fd, path, USED_BASE + permission as u64)? {
             let what = format!("Failed to get shared \"{}\" lock", NAMES[permission]);
             return Err(in_use(path, &what));
@@ -102,4 +141,55 @@ fn has_no_locks(error: &io::Error) -> bool {
 
 fn is_conflict(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd as _;
+
+    use super::*;
+    use crate::storage::{FileOptions, FileStorage};
+
+    fn open(path: &Path) -> Result<FileStorage> {
+        let options = FileOptions {
+            lock: LockMode::Exclusive,
+            ..FileOptions::default()
+        };
+        FileStorage::open(path, &options)
+    }
+
+    #[test]
+    fn a_duplicate_that_outlives_the_storage_holds_no_lock() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let storage = open(file.path()).expect("nobody has it");
+        // As a child process has one, from its fork until it runs its program.
+        let duplicate = storage.file().try_clone().expect("duplicated");
+        assert_eq!(open(file.path()).expect_err("locked").kind(), ErrorKind::InUse);
+        drop(storage);
+        drop(open(file.path()).expect("unlocked"));
+        drop(duplicate);
+    }
+
+    #[test]
+    fn an_attempt_that_fails_leaves_no_lock() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let storage = open(file.path()).expect("nobody has it");
+        let other = std::fs::File::open(file.path()).expect("opened");
+        let refused = Locks::acquire(other.as_fd(), file.path(), LockMode::Exclusive);
+        assert_eq!(refused.expect_err("locked").kind(), ErrorKind::InUse);
+        drop(storage);
+        drop(open(file.path()).expect("unlocked"));
+    }
+
+    #[test]
+    fn a_forked_child_leaves_the_locks_to_its_parent() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let storage = open(file.path()).expect("nobody has it");
+        let of_the_parent = Locks {
+            mode: LockMode::Exclusive,
+            process: std::os::unix::process::parent_id(),
+        };
+        of_the_parent.release(storage.file().as_fd());
+        assert_eq!(open(file.path()).expect_err("locked").kind(), ErrorKind::InUse);
+    }
 }

@@ -11,7 +11,7 @@ use rustix::fs::OFlags;
 use super::Storage as _;
 use super::direct::Direct;
 use super::file::FileStorage;
-use super::lock::{self, LockMode};
+use super::lock::{LockMode, Locks};
 use super::medium::Medium;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::file::set_blocking;
@@ -110,14 +110,14 @@ impl FileStorage {
         let metadata = file.metadata().map_err(inspect)?;
         let medium = medium_of(&metadata, path)?;
         set_blocking(&file).map_err(inspect)?;
-        lock::acquire(file.as_fd(), path, options.lock)?;
+        let locks = Locks::acquire(file.as_fd(), path, options.lock)?;
         let direct = options.direct.then(|| Direct::of(file.as_fd()));
         let identity = match medium {
             Medium::File => (metadata.dev(), metadata.ino()),
             // Device nodes in different places can be the same device.
             Medium::Device => (metadata.rdev(), 0),
         };
-        Ok(Self::assemble(file, path, medium, direct, identity))
+        Ok(Self::assemble(file, path, medium, direct, identity, locks))
     }
 }
 

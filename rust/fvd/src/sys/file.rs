@@ -219,10 +219,18 @@ impl DirectAlignment {
 /// Takes a shared lock on one byte for this open file description; fails at once with EAGAIN or
 /// EACCES if somebody else has an exclusive one.
 pub(crate) fn lock_byte_shared(fd: BorrowedFd<'_>, byte: u64) -> io::Result<()> {
-    let lock = byte_lock(libc::F_RDLCK, byte);
+    set_lock(fd, &byte_lock(libc::F_RDLCK, byte))
+}
+
+/// Gives back what lock this open file description, with all its duplicates, has on the byte.
+pub(crate) fn unlock_byte(fd: BorrowedFd<'_>, byte: u64) -> io::Result<()> {
+    set_lock(fd, &byte_lock(libc::F_UNLCK, byte))
+}
+
+fn set_lock(fd: BorrowedFd<'_>, lock: &libc::flock64) -> io::Result<()> {
     retry_on_intr(|| {
         // SAFETY: F_OFD_SETLK reads a `flock64`, which outlives the call.
-        let result = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
+        let result = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &raw const *lock) };
         if result == 0 { Ok(()) } else { Err(last_errno()) }
     })?;
     Ok(())

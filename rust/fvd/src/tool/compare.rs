@@ -4,16 +4,13 @@
 //! known to be zeros on both sides are skipped, those known to be zeros on one side are read on the
 //! other only. The difference with the lowest offset counts.
 
-use std::cell::Cell;
 use std::cmp::Ordering;
 use std::sync::Mutex;
-use std::sync::mpsc::channel;
-use std::thread;
 
 use pollster::block_on;
 
 use super::lock;
-use super::progress::{Callback, Meter};
+use super::progress::{Callback, Meter, Total};
 use crate::error::{Error, Result};
 use crate::format::SECTOR;
 use crate::source::{BaseSource, Content, Run, is_zero};
@@ -101,22 +98,13 @@ pub fn compare(
         failed_step: Mutex::new(CompareStep::Read),
         meter: Meter::default(),
     };
-    let (sender, receiver) = channel();
-    let total = Cell::new(Some(end));
-    thread::scope(|scope| {
-        for _ in 0..WORKERS {
-            let sender = sender.clone();
-            let job = &job;
-            scope.spawn(move || {
-                let _sender = sender;
-                job.work();
-            });
-        }
-        drop(sender);
-        job.meter.watch(&receiver, progress, &mut || false, &|| total.get());
-    });
+    let total = Total {
+        bytes: Some(end),
+        is_final: true,
+    };
+    job.meter.run(WORKERS, || job.work(), progress, &mut || total);
     if !job.meter.is_stopped() {
-        job.meter.report(progress, total.get());
+        job.meter.report(progress, total.bytes);
     }
     job.meter.outcome().map_err(|error| CompareError {
         step: *lock(&job.failed_step),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::chain::{self, ChainOptions};
 use crate::error::{Error, Result};
 use crate::format::{Header, SECTOR};
-use crate::gate::Gate;
+use crate::gate::{Gate, beside};
 use crate::image::{self, CreateOptions};
 use crate::source::BaseSource;
 use crate::storage::{FileStorage, Storage as _};
@@ -119,11 +119,6 @@ fn data_path(request: &CreateRequest) -> Result<Option<PathBuf>> {
         return Err(Error::invalid_argument("data_file: the image cannot be its own data file").with_path(path));
     }
     Ok(Some(path))
-}
-
-/// A name as images hold them: relative to the directory of the image.
-fn beside(image: &Path, name: &OsString) -> PathBuf {
-    image.parent().unwrap_or(Path::new("")).join(name)
 }
 
 /// Files that did not exist: removed again unless kept.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::chain;
 use crate::error::{Error, Result};
-use crate::gate::Gate;
+use crate::gate::{Gate, beside};
 use crate::image::info::{self, Info};
 use crate::source::Qcow2Header;
 use crate::storage::{FileOptions, FileStorage, LockMode, Storage as _};
@@ -120,7 +120,7 @@ fn look_at_qcow2(storage: &FileStorage, disk: &mut DiskInfo) -> Result<()> {
 fn backing(image: &Path, name: &OsStr, format: Option<String>) -> NamedBacking {
     NamedBacking {
         name: name.to_owned(),
-        path: image.parent().unwrap_or(Path::new("")).join(name),
+        path: beside(image, name),
         format,
     }
 }

@@ -4,7 +4,8 @@
 use std::ops::ControlFlow;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::lock;
@@ -25,6 +26,15 @@ pub struct Progress {
 
 /// The caller's callback: [`ControlFlow::Break`] cancels the job.
 pub type Callback<'a> = dyn FnMut(Progress) -> ControlFlow<()> + 'a;
+
+/// How much there is to do, as far as it has been counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Total {
+    /// As [`Progress::total`].
+    pub(super) bytes: Option<u64>,
+    /// Nothing is left to count.
+    pub(super) is_final: bool,
+}
 
 /// Shared by the threads of one job.
 #[derive(Debug, Default)]
@@ -74,27 +84,52 @@ impl Meter {
         }
     }
 
-    /// Reports until the last sender of `workers` is gone. `count` is called as long as it
-    /// gives true: it counts a part of what there is to do, which `total` then has.
-    pub(super) fn watch(
+    /// Runs `work` on `workers` threads until all have ended, and reports meanwhile. `count` counts
+    /// a part of what there is to do; it is called until it says that it has counted everything.
+    ///
+    /// # Panics
+    ///
+    /// If a worker does.
+    pub(super) fn run(
         &self,
-        workers: &Receiver<()>,
+        workers: usize,
+        work: impl Fn() + Sync,
         callback: &mut Callback<'_>,
-        count: &mut dyn FnMut() -> bool,
-        total: &dyn Fn() -> Option<u64>,
+        count: &mut dyn FnMut() -> Total,
     ) {
+        let (sender, receiver) = channel();
+        thread::scope(|scope| {
+            for _ in 0..workers {
+                // Dropped with the worker, however it ends.
+                let sender = sender.clone();
+                let work = &work;
+                scope.spawn(move || {
+                    let _sender = sender;
+                    work();
+                });
+            }
+            drop(sender);
+            self.watch(&receiver, callback, count);
+        });
+    }
+
+    /// Reports until the last sender of `workers` is gone.
+    fn watch(&self, workers: &Receiver<()>, callback: &mut Callback<'_>, count: &mut dyn FnMut() -> Total) {
         let mut next = Instant::now() + INTERVAL;
-        let mut counting = true;
+        let mut total = Total::default();
         loop {
             let now = Instant::now();
             if now >= next {
                 if !self.is_stopped() {
-                    self.report(callback, total());
+                    self.report(callback, total.bytes);
                 }
                 next = Instant::now() + INTERVAL;
             }
-            counting = counting && !self.is_stopped() && count();
-            let wait = if counting {
+            let counting = !total.is_final && !self.is_stopped();
+            if counting {
+                total = count();
+            }
+            let wait = if counting && !total.is_final {
                 Duration::ZERO
             } else {
                 next.saturating_duration_since(now)

@@ -17,8 +17,8 @@ use crate::sample::{Sample, raw};
 const READ_WHOLE: u64 = 1 << 20;
 /// Items of a dump, and pieces of a map, that are looked at.
 const ITEMS: usize = 2000;
-/// A table that lies in a hole names one storage chunk billions of times. To give each chunk its own
-/// takes as long as that takes: not for here.
+/// A table may name one storage chunk a great many times. To give each chunk its own takes as long as
+/// that takes: not for here.
 const SHARED: u64 = 1000;
 
 /// An image on disks.
@@ -218,7 +218,10 @@ fn write(rng: &mut Rng, subject: &Subject, head: &Head, before: &Report) {
         "not what was made durable"
     );
     let after = subject.check(head, Repair::None).expect("could be checked before");
-    assert!(after.corruptions <= before.corruptions, "{:?}", after.findings);
+    // A journal that was made up may put so many zeros into the table that it reads as lost: then the
+    // first entry that names storage chunk 0 counts, too.
+    let zeros = u64::from(after.counts.contains_key(&FindingKind::Lost));
+    assert!(after.corruptions <= before.corruptions + zeros, "{:?}", after.findings);
 }
 
 /// One request, also to the model.
@@ -267,7 +270,12 @@ fn repair(rng: &mut Rng, subject: &Subject, head: &Head, before: &Report, how: R
     if how == Repair::All && extensible {
         assert_eq!(numbers(&again), (0, 0, 0, false), "{report:?}\n{again:?}");
         let after = subject.content();
-        assert!(content.is_none() || content == after, "the guest sees something else");
+        // A chunk whose entry was lost may have read as storage chunk 0.
+        let lost = before.counts.contains_key(&FindingKind::Lost);
+        assert!(
+            content.is_none() || lost || content == after,
+            "the guest sees something else"
+        );
         use_again(rng, subject);
     } else if content.is_some() {
         assert_eq!(content, subject.content(), "the guest sees something else");

@@ -28,6 +28,8 @@ pub enum FindingKind {
     BeyondEnd,
     /// The data file ends within a storage chunk in use.
     PartlyBeyondEnd,
+    /// A table entry reads 0 as part of a sector of zeros: that part of the table is lost.
+    Lost,
     /// A table entry names the storage chunk of another one.
     Shared,
     /// An entry behind the last chunk of the disk is not `0xFFFFFFFF`.
@@ -63,6 +65,7 @@ impl FindingKind {
             Self::OutOfRange => "out-of-range",
             Self::BeyondEnd => "beyond-end",
             Self::PartlyBeyondEnd => "partly-beyond-end",
+            Self::Lost => "lost",
             Self::Shared => "shared",
             Self::Garbage => "garbage",
             Self::JournalOutside => "journal-outside",

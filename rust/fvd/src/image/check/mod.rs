@@ -9,26 +9,34 @@
 //! relies on what the earlier ones made durable. In this order:
 //!
 //! 1. Recovery: the journal of an unclean image is written in place. The image stays unclean,
-//!    so that this starts again after a crash.
+//!    so that this starts again after a crash. Before that, lost sectors of the table, which read
+//!    as zeros, become "not allocated": with records over them they could not be told any more.
 //! 2. The journal is erased: its records would put back what the next steps change. Nothing
 //!    that is in it is missing in place, whichever of its sectors a crash leaves.
-//! 3. Entries out of range or behind the end of the data file, and garbage behind the last
-//!    chunk, become "not allocated". Such a chunk had no data.
+//! 3. Lost sectors of the table of a clean image, entries out of range or behind the end of the
+//!    data file, and garbage behind the last chunk, become "not allocated". Such a chunk had no
+//!    data, or nobody knows where.
 //! 4. A data file that ends within a storage chunk in use is extended with zeros.
 //! 5. Chunks that share a storage chunk, but for the first, get copies behind the last storage
-//!    chunk: in batches, first the data, a sync, then the entries.
+//!    chunk: in batches, first the data, a sync, then the entries. The copies take no more space
+//!    than the data that there is, or 16 MiB.
 //! 6. The highest storage chunks move into the leaked ones: in batches as above. An entry names,
 //!    at any time, one of two equal copies, and no batch writes to a storage chunk that an entry
 //!    on disk may still name.
 //! 7. A file is cut behind its last storage chunk in use. (A device keeps its length.)
 //! 8. The image is marked clean.
 //!
-//! [`Repair::Leaks`] leaves out 3 to 5, and then 6 and 7 too where there are corruptions: what
-//! looks leaked may be what a corrupt entry meant. For the same reason it leaves a suspect image
-//! as it is; [`Repair::All`] takes the metadata of one for what it says.
+//! A chunk whose entry is lost reads as zeros then. Before, a lookup refused it, as it does where
+//! two neighbours name storage chunk 0, or showed what is not its content, where its neighbour's
+//! entry has come from the journal.
+//!
+//! [`Repair::Leaks`] leaves out what is lost, and 3 to 5, and then 6 and 7 too where there are
+//! corruptions: what looks leaked may be what a corrupt entry meant. For the same reason it leaves
+//! a suspect image as it is; [`Repair::All`] takes the metadata of one for what it says.
 
 mod findings;
 mod journal;
+mod lost;
 mod relocate;
 mod repair;
 mod set;
@@ -108,8 +116,10 @@ pub struct Report {
 ///
 /// A repair also fails, before it writes anything, where a part of the metadata is unreadable
 /// ([`ErrorKind::Io`](crate::ErrorKind::Io)), chunks have to be copied but the data file was not
-/// given ([`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument)), or the copies have
-/// no room ([`ErrorKind::NoSpace`](crate::ErrorKind::NoSpace)). If it fails later, the image is as
+/// given ([`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument)), the copies would take
+/// more space than the data that there is, and more than 16 MiB
+/// ([`ErrorKind::InvalidImage`](crate::ErrorKind::InvalidImage)), or the copies have no room
+/// ([`ErrorKind::NoSpace`](crate::ErrorKind::NoSpace)). If it fails later, the image is as
 /// consistent as before.
 pub async fn check<S: Storage>(file: &S, data: Option<&S>, repair: Repair) -> Result<Report> {
     let subject = Subject::new(file, data).await?;

@@ -15,6 +15,9 @@ const MOVES_PER_SYNC: usize = 4096;
 /// Bytes copied at once at most: the memory that a copy needs, whatever the chunk size.
 const COPY_STEP: u64 = 1 << 20;
 
+/// Bytes of copies that every image may get, however little it holds.
+const ALWAYS_COPIED: u64 = 16 << 20;
+
 /// The content of storage chunk `from` goes to `to`, and then `chunk` lies there.
 struct Move {
     chunk: u32,
@@ -97,8 +100,45 @@ async fn copy<S: Storage>(data: &S, from: u64, to: u64, len: u64) -> Result<()> 
     Ok(())
 }
 
-/// Whether copies of `count` storage chunks have room behind those in use.
-pub(super) fn check_room<S: Storage>(subject: &Subject<'_, S>, data: &S, used: &NumberSet, count: u64) -> Result<()> {
+/// Whether copies of `count` storage chunks may be made behind those `used`: they are in proportion
+/// to the data that there is, and have room.
+pub(super) async fn check_copies<S: Storage>(
+    subject: &Subject<'_, S>,
+    data: &S,
+    used: &NumberSet,
+    count: u64,
+) -> Result<()> {
+    check_proportion(subject, data, used, count).await?;
+    check_room(subject, data, used, count)
+}
+
+/// An entry costs nothing: a table of nonsense could name one storage chunk a billion times.
+async fn check_proportion<S: Storage>(subject: &Subject<'_, S>, data: &S, used: &NumberSet, count: u64) -> Result<()> {
+    let needed = count.saturating_mul(subject.head.geometry.chunk_size);
+    if needed <= ALWAYS_COPIED {
+        return Ok(());
+    }
+    let end = subject.chunk_offset(used.end());
+    let mut at = subject.head.geometry.data_offset;
+    let mut held = 0;
+    while at < end && held < needed {
+        let (allocation, run) = data.allocation(at, end - at).await?;
+        if allocation == Allocation::Data {
+            held += run;
+        }
+        at += run;
+    }
+    if held >= needed {
+        return Ok(());
+    }
+    let message = format!(
+        "{count} chunks share the storage of others: copies take {needed} bytes, more than the {held} that there are; \
+         nothing was repaired (fvd convert makes a new image of what can be read)"
+    );
+    Err(Error::invalid_image(message).with_path(subject.file.path()))
+}
+
+fn check_room<S: Storage>(subject: &Subject<'_, S>, data: &S, used: &NumberSet, count: u64) -> Result<()> {
     let needed = u64::from(used.end()) + count;
     let geometry = &subject.head.geometry;
     let limit = match subject.data_len {
@@ -126,10 +166,7 @@ pub(super) async fn unshare<S: Storage>(
     let mut mover = Mover::new(subject, data, table);
     let chunks = subject.head.geometry.chunks;
     let mut runs = EntryRuns::new(subject.file, table, 0, chunks, &[]);
-    while let Some(run) = runs.next().await? {
-        let Some(number) = run.entry.number() else {
-            continue;
-        };
+    while let Some((run, number)) = runs.next_allocated().await? {
         let first = run.first + u64::from(seen.insert(number));
         for chunk in first..run.end() {
             mover.add(chunk, number, next).await?;
@@ -151,10 +188,7 @@ pub(super) async fn fill_leaks<S: Storage>(
     let mut mover = Mover::new(subject, data, table);
     let chunks = subject.head.geometry.chunks;
     let mut runs = EntryRuns::new(subject.file, table, 0, chunks, &[]);
-    while let Some(run) = runs.next().await? {
-        let Some(number) = run.entry.number() else {
-            continue;
-        };
+    while let Some((run, number)) = runs.next_allocated().await? {
         // With no gaps the numbers in use would be exactly those below their count.
         if u64::from(number) >= used.len() {
             let gap = used.next(free, false);

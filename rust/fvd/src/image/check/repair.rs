@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::findings::{FindingKind, Findings, Severity};
 use super::table::{Bounds, Place, survey};
 use super::verify::Verdict;
-use super::{Repair, Subject, relocate};
+use super::{Repair, Subject, lost, relocate};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Region, table};
 use crate::image::patch;
@@ -14,10 +14,11 @@ use crate::image::scan::EntryRuns;
 use crate::storage::Storage;
 
 /// Findings that speak of the table.
-const TABLE_CORRUPTIONS: [FindingKind; 5] = [
+const TABLE_CORRUPTIONS: [FindingKind; 6] = [
     FindingKind::OutOfRange,
     FindingKind::BeyondEnd,
     FindingKind::PartlyBeyondEnd,
+    FindingKind::Lost,
     FindingKind::Shared,
     FindingKind::Garbage,
 ];
@@ -63,8 +64,13 @@ pub(super) async fn repair<S: Storage>(subject: &Subject<'_, S>, before: &Verdic
     let Some(plan) = Plan::of(subject, before, repair) else {
         return Ok(false);
     };
-    check_means(subject, before, &plan)?;
+    check_means(subject, before, &plan).await?;
     if let Some(journal) = subject.live_journal() {
+        if let Some(table) = subject.head.geometry.table
+            && plan.mend
+        {
+            lost::clear(subject, table).await?;
+        }
         in_place::replay(file, &subject.head, journal).await?;
     }
     if let Some(journal) = subject.head.geometry.journal
@@ -89,7 +95,7 @@ pub(super) async fn repair<S: Storage>(subject: &Subject<'_, S>, before: &Verdic
 }
 
 /// Whether everything is there that the plan needs.
-fn check_means<S: Storage>(subject: &Subject<'_, S>, before: &Verdict, plan: &Plan) -> Result<()> {
+async fn check_means<S: Storage>(subject: &Subject<'_, S>, before: &Verdict, plan: &Plan) -> Result<()> {
     let shared = if plan.mend {
         before.count(FindingKind::Shared)
     } else {
@@ -106,11 +112,12 @@ fn check_means<S: Storage>(subject: &Subject<'_, S>, before: &Verdict, plan: &Pl
         );
         return Err(Error::invalid_argument(message).with_path(subject.file.path()));
     };
-    relocate::check_room(subject, data, &before.table.used, shared)
+    relocate::check_copies(subject, data, &before.table.used, shared).await
 }
 
 /// Removes what is wrong with the table.
 async fn mend<S: Storage>(subject: &Subject<'_, S>, table: Region, before: &Verdict) -> Result<()> {
+    lost::clear(subject, table).await?;
     clear_wrong(subject, table).await?;
     let Some(data) = subject.data else {
         return Ok(());
@@ -135,10 +142,7 @@ async fn clear_wrong<S: Storage>(subject: &Subject<'_, S>, table: Region) -> Res
     let end = table.size / table::ENTRY_SIZE;
     let mut runs = EntryRuns::new(subject.file, table, 0, end, &[]);
     let mut pending: Range<u64> = 0..0;
-    while let Some(run) = runs.next().await? {
-        let Some(number) = run.entry.number() else {
-            continue;
-        };
+    while let Some((run, number)) = runs.next_allocated().await? {
         let named = !matches!(bounds.place(number), Place::Beyond | Place::Impossible);
         // A run may reach from the last chunks into what lies behind them.
         let first = if named { run.first.max(chunks) } else { run.first };

@@ -88,6 +88,15 @@ impl TableSurvey {
             return;
         };
         let EntryRun { first, count, .. } = run;
+        if run.lost {
+            return findings.add(FindingKind::Lost, count, || {
+                format!(
+                    "table entries {first}..{} are zeros: where their chunks lie is lost, a repair makes them \
+                     'not allocated'",
+                    run.end()
+                )
+            });
+        }
         let name = || match count {
             1 => format!("table entry {first} names storage chunk {number}"),
             _ => format!("table entries {first}..{} name storage chunk {number}", run.end()),
@@ -158,7 +167,7 @@ pub(super) async fn survey<S: Storage>(subject: &Subject<'_, S>, findings: &mut 
     let mut start = 0;
     while start < geometry.chunks {
         let TableWindow { end, entries } = journal::table_window(subject, start).await?;
-        let mut runs = EntryRuns::new(subject.file, region, start, end, &entries);
+        let mut runs = EntryRuns::new(subject.file, region, start, end, &entries).with_lost(geometry.chunks);
         while let Some(run) = next_readable(&mut runs, findings).await? {
             survey.add(run, &bounds, findings);
         }

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use crate::error::Result;
 use crate::format::table::MAX_CHUNK_NUMBER;
-use crate::format::{BitmapRecord, Entry, Geometry, Record, Region, SECTOR, TableRecord, journal};
+use crate::format::{BitmapRecord, Entry, Geometry, Record, Region, SECTOR, TableRecord, bitmap, journal};
 use crate::storage::{Allocation, IoBufMut, Storage};
 
 /// Bytes of journal read at once.
@@ -73,11 +73,7 @@ pub(in crate::image) fn blocks_of(record: &BitmapRecord, geometry: &Geometry) ->
     }
     let start = record.first_sector.saturating_mul(SECTOR);
     let end = start.saturating_add(u64::from(record.sectors) * SECTOR);
-    let end = end.min(geometry.base_size);
-    if start >= end {
-        return 0..0;
-    }
-    start / geometry.block_size..end.div_ceil(geometry.block_size)
+    bitmap::blocks_of(start, end, geometry.base_size, geometry.block_size)
 }
 
 /// Keeps, of several entries for one index, the last; leaves them ascending.

@@ -2,9 +2,7 @@
 //!
 //! Workers read batches and look for zeros in them, and write those whose turn it is: see `queue`.
 
-use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::channel;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
@@ -19,7 +17,7 @@ use crate::error::Result;
 use crate::source::{BaseSource, Content};
 use crate::storage::IoBufMut;
 use crate::tool::lock;
-use crate::tool::progress::{Callback, Meter};
+use crate::tool::progress::{Callback, Meter, Total};
 
 /// Bytes of a buffer, unless zeros are searched in larger units. A worker that hands over its turn
 /// wakes another one: with less in a turn, waking takes a good part of the time.
@@ -61,25 +59,19 @@ pub(super) fn copy(
         meter: Meter::default(),
     };
     let mut census = job.source.map(|source| Census::new(source, zeros));
-    let (sender, receiver) = channel();
-    thread::scope(|scope| {
-        for _ in 0..workers {
-            let sender = sender.clone();
-            let job = &job;
-            scope.spawn(move || {
-                let _sender = sender;
-                job.work();
-            });
+    let mut count = || match &mut census {
+        Some(census) => {
+            let is_final = !census.step();
+            let bytes = Some(census.total());
+            Total { bytes, is_final }
         }
-        drop(sender);
-        let total = Cell::new(census.as_ref().map(Census::total));
-        let mut count = || {
-            let more = census.as_mut().is_some_and(Census::step);
-            total.set(census.as_ref().map(Census::total));
-            more
-        };
-        job.meter.watch(&receiver, callback, &mut count, &|| total.get());
-    });
+        // A stream does not tell.
+        None => Total {
+            bytes: None,
+            is_final: true,
+        },
+    };
+    job.meter.run(workers, || job.work(), callback, &mut count);
     if !job.meter.is_stopped() {
         let total = job.source.map(|_| job.meter.done());
         job.meter.report(callback, total);

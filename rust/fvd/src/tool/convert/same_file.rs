@@ -7,7 +7,7 @@ use pollster::block_on;
 use super::{ConvertRequest, Source, Target};
 use crate::chain::{base_path, probe_format};
 use crate::error::{Error, Result};
-use crate::gate::directory_of;
+use crate::gate::beside;
 use crate::image::read_head;
 use crate::source::{Qcow2Options, Qcow2Source};
 use crate::storage::{FileOptions, FileStorage, LockMode};
@@ -21,7 +21,7 @@ pub(super) fn check(request: &ConvertRequest) -> Result<()> {
     let mut targets = vec![target.clone()];
     let data_file = &request.create.data_file;
     if !data_file.is_empty() && !request.no_create {
-        targets.push(directory_of(target).join(data_file));
+        targets.push(beside(target, data_file));
     }
     let written: Vec<_> = targets
         .iter()

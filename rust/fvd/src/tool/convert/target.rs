@@ -12,7 +12,7 @@ use super::{Cache, ConvertRequest, Format};
 use crate::chain::{ChainOptions, open_image, open_source};
 use crate::error::{Error, Result};
 use crate::format::SECTOR;
-use crate::gate::directory_of;
+use crate::gate::beside;
 use crate::image::{CacheMode, CreateOptions, Image, OpenOptions, create, read_head};
 use crate::source::BaseSource;
 use crate::storage::{FileOptions, FileStorage, LockMode, Storage};
@@ -252,7 +252,7 @@ fn open_fvd(path: &Path, size: u64, request: &ConvertRequest, created: &mut Crea
     let data = if options.data_file.is_empty() {
         None
     } else {
-        let path = directory_of(path).join(&options.data_file);
+        let path = beside(path, &options.data_file);
         Some(created.create(&path, direct)?)
     };
     block_on(async {
@@ -278,7 +278,7 @@ fn open_base(image: &Path, options: &CreateOptions, request: &ConvertRequest) ->
     if options.base_img.is_empty() {
         return Ok(None);
     }
-    let path = directory_of(image).join(&options.base_img);
+    let path = beside(image, &options.base_img);
     let format = Some(options.base_img_fmt.as_str()).filter(|format| !format.is_empty());
     block_on(open_source(&path, format, &chain_options(request))).map(Some)
 }

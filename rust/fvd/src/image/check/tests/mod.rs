@@ -5,6 +5,7 @@ mod disk;
 mod dumps;
 mod findings;
 mod hostile;
+mod lost;
 mod repairs;
 
 use bytes::Bytes;

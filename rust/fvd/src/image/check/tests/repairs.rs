@@ -295,6 +295,48 @@ fn copies_that_have_no_room_on_a_device_are_refused_before_anything_is_written()
     assert_eq!(sample.file.to_vec(), bytes);
 }
 
+/// An image with chunks of 1 MiB, of which `in_use` have storage, the first `full` also data; `shared`
+/// more name storage chunk 2.
+fn shared_by(shared: u64, in_use: u64, full: u64) -> Sample<MemoryStorage> {
+    let mut options = options(Kind::default());
+    options.layout.virtual_size = (in_use + shared) << 20;
+    options.layout.chunk_size = Some(1 << 20);
+    options.layout.storage_grow_unit = Some(1 << 20);
+    let sample = Sample {
+        file: MemoryStorage::new(),
+        data: None,
+    };
+    block_on(create(&sample.file, None, &options, None)).expect("created");
+    let start = sample.geometry().data_offset;
+    sample.poke(start, &vec![1; (full as usize) << 20]);
+    block_on(sample.file.set_len(start + (in_use << 20))).expect("grows");
+    for chunk in 0..in_use + shared {
+        let number = if chunk < in_use { chunk } else { 2 };
+        sample.set_entry(chunk, number as u32);
+    }
+    sample
+}
+
+#[test]
+fn copies_that_take_more_than_there_is_are_refused_before_anything_is_written() {
+    // As much as there is; 16 MiB of them; and, of what there is, holes take nothing.
+    for (in_use, full, copies) in [(20, 20, 20), (3, 3, 16), (100, 20, 20)] {
+        let report = repair_all(&shared_by(copies, in_use, full));
+        assert_eq!(report.allocated_chunks, in_use + copies);
+
+        let sample = shared_by(copies + 1, in_use, full);
+        let len = len(&sample.file);
+        let error = sample.check(Repair::All).expect_err("too many");
+        assert_eq!(error.kind(), ErrorKind::InvalidImage);
+        let count = format!("{} chunks share the storage of others", copies + 1);
+        assert!(error.to_string().contains(&count), "{error}");
+        assert_eq!(block_on(sample.file.len()).expect("memory"), len);
+        assert_eq!(sample.entry(in_use + copies), 2);
+        // There is another way.
+        content(&sample);
+    }
+}
+
 #[test]
 fn a_clean_image_is_not_written() {
     let sample = sample(Kind::default());
