@@ -149,7 +149,9 @@ impl Image {
     /// `length` None: up to the end of the disk. Neighbours that are alike are merged.
     #[pyo3(signature = (offset = 0, length = None))]
     fn extents<'py>(&self, py: Python<'py>, offset: u64, length: Option<u64>) -> PyResult<Bound<'py, PyList>> {
-        let entries = blocking(py, || self.open.with(|engine| extents::collect(&**engine, offset, length)))?;
+        let entries = blocking(py, || {
+            self.open.with(|engine| extents::collect(&**engine, offset, length))
+        })?;
         extents::to_list(py, &entries)
     }
 

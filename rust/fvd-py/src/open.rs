@@ -76,7 +76,9 @@ impl Open {
 
     /// The control of prefetch, if anything runs in the background.
     pub(crate) fn running(&self) -> Option<Control> {
-        self.background().as_ref().map(|background| background.control().clone())
+        self.background()
+            .as_ref()
+            .map(|background| background.control().clone())
     }
 
     fn background(&self) -> MutexGuard<'_, Option<Background>> {

@@ -117,8 +117,12 @@ impl<S: Storage> Image<S> {
                     next = next.max(table.get(chunk)?.map_or(0, |number| number + 1));
                 }
             } else {
-                let mut runs = EntryRuns::new(&self.file, words.region(), chunk, end, &[]);
+                let mut runs = EntryRuns::new(&self.file, words.region(), chunk, end, &[]).with_lost(table.chunks());
                 while let Some(run) = runs.next().await? {
+                    if run.lost {
+                        // What their chunks hold would be cut off.
+                        return Err(Table::lost(run.first, run.end() - 1));
+                    }
                     let number = table.checked(run.first, run.entry)?;
                     next = next.max(number.map_or(0, |number| number + 1));
                 }

@@ -62,12 +62,16 @@ impl Table {
         let word = self.words.get(chunk);
         let neighbour = chunk ^ 1;
         if word == 0 && neighbour < self.chunks && self.words.get(neighbour) == 0 {
-            return Err(Error::invalid_image(format!(
-                "table: entries {chunk} and {neighbour} both name storage chunk 0, as if the table had been lost; \
-                 see fvd check"
-            )));
+            return Err(Self::lost(chunk.min(neighbour), chunk.max(neighbour)));
         }
         self.checked(chunk, Entry::from_disk(word))
+    }
+
+    /// The error of who needs entries that all name storage chunk 0.
+    pub(super) fn lost(first: u64, last: u64) -> Error {
+        Error::invalid_image(format!(
+            "table: entries {first} to {last} all name storage chunk 0, as if the table had been lost; see fvd check"
+        ))
     }
 
     /// The storage chunk that the entry of `chunk` names. Fails where the number cannot be one.

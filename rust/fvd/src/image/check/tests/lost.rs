@@ -121,6 +121,20 @@ fn a_table_that_is_a_hole_is_lost_to_its_last_chunk() {
 }
 
 #[test]
+fn nothing_is_allocated_while_a_part_of_the_table_is_lost() {
+    let sample = wide(Kind::default());
+    lose(&sample, 1);
+    let len = block_on(sample.data().len()).expect("memory");
+    let image = open(&sample, true).expect("opens");
+    let bytes = Bytes::from(vec![7; CHUNK as usize]);
+    let error = block_on(image.write(bytes, 5 * CHUNK)).expect_err("the data of lost entries would be cut off");
+    assert!(error.reason().contains("as if the table had been lost"), "{error}");
+    assert_eq!(block_on(sample.data().len()).expect("memory"), len);
+    let bytes = Bytes::from(vec![7; CHUNK as usize]);
+    block_on(image.write(bytes, 3 * CHUNK)).expect("in place");
+}
+
+#[test]
 fn the_journal_comes_on_top_of_what_is_lost() {
     let sample = wide(kinds_with(false)[1]);
     let expected = chunks(&sample);
