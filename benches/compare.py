@@ -2,6 +2,7 @@
 
     make bench                          everything
     make bench ARGS='convert python'    some of it: convert python create open start
+                                        first-read copy-on-write
 
 Each figure is the median of N runs (--runs) of each side, interleaved, so that what disturbs the machine
 disturbs both. Printed are both sides, their ratio, and what is aimed at. Not a test: the exit status is 0
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import bench_convert
 import bench_images
+import bench_overlay
 import bench_python
 import bench_start
 import fvd
@@ -31,6 +33,8 @@ BENCHES = {
     "create": bench_images.bench_create,
     "open": bench_images.bench_open,
     "start": bench_start.bench,
+    "first-read": bench_overlay.bench_first_read,
+    "copy-on-write": bench_overlay.bench_copy_on_write,
 }
 
 
