@@ -62,14 +62,15 @@ impl<'a, S: Storage> Background<'a, S> {
     }
 
     /// The parts, for a host that drives each of them on a thread of its own, because its
-    /// storage blocks. They end together.
+    /// storage blocks. They end together. An image that is open read-only has none.
     #[must_use]
     pub fn workers(&self) -> Vec<BoxFuture<'_, ()>> {
         let mut workers: Vec<BoxFuture<'_, ()>> = Vec::new();
-        if self.image.is_writable() && self.image.base().is_some() {
-            workers.push(Box::pin(race(self.store_copies(), self.over())));
-            workers.push(Box::pin(race(self.checkpoint(), self.over())));
+        if !self.image.is_writable() {
+            return workers;
         }
+        workers.push(Box::pin(race(self.store_copies(), self.over())));
+        workers.push(Box::pin(race(self.checkpoint(), self.over())));
         for _ in 0..self.prefetch.slots() {
             workers.push(Box::pin(self.slot()));
         }
@@ -77,7 +78,7 @@ impl<'a, S: Storage> Background<'a, S> {
     }
 
     async fn slot(&self) {
-        self.started().await;
+        race(self.started(), self.control.finished()).await;
         // The status has the outcome.
         let _ = self.prefetch.slot().await;
     }
@@ -109,23 +110,25 @@ impl<'a, S: Storage> Background<'a, S> {
         let _ = copy_on_read(self.image).await;
     }
 
-    /// What copy-on-read has stored, and prefetch before it was paused or failed.
+    /// Of what copy-on-read has stored, and prefetch before it was paused or failed.
     async fn checkpoint(&self) {
-        let stored = || {
+        let copied = || {
             let stats = self.image.stats();
             stats.copied_on_read + stats.prefetched
         };
-        let mut saved = stored();
+        let checkpoints = || self.image.stats().checkpoints;
+        let (mut before, mut unsaved) = ((copied(), checkpoints()), false);
         loop {
             self.clock.sleep(self.checkpoint_time).await;
-            let now = stored();
-            if now == saved {
-                continue;
+            let now = (copied(), checkpoints());
+            unsaved |= now.0 != before.0;
+            // Prefetch, or a full journal, may have seen to it; what came behind that waits for
+            // the next time.
+            if unsaved && now.1 == before.1 {
+                // A full disk may have room later; anything else, the next flush tells.
+                unsaved = self.image.checkpoint_copies().await.is_err();
             }
-            // A full disk may have room later; anything else, the next flush tells.
-            if self.image.checkpoint_copies().await.is_ok() {
-                saved = now;
-            }
+            before = (now.0, checkpoints());
         }
     }
 

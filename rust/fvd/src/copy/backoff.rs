@@ -45,3 +45,35 @@ impl Backoff {
         self.failures = 0;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_wait_is_up_to_twice_the_one_before_and_the_last_retry_is_the_last() {
+        let mut rng = fastrand::Rng::with_seed(3);
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1), 6);
+        for whole in [100, 200, 400, 800, 1000, 1000] {
+            let wait = backoff.failed(&mut rng).expect("a retry is left");
+            let whole = Duration::from_millis(whole);
+            assert!(whole / 2 <= wait && wait <= whole, "{wait:?} of {whole:?}");
+        }
+        assert_eq!(backoff.failed(&mut rng), None);
+        backoff.succeeded();
+        assert!(
+            backoff
+                .failed(&mut rng)
+                .is_some_and(|wait| wait <= Duration::from_millis(100))
+        );
+    }
+
+    #[test]
+    fn waits_differ_by_seed() {
+        let wait = |seed| {
+            let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(1), 1);
+            backoff.failed(&mut fastrand::Rng::with_seed(seed))
+        };
+        assert_ne!(wait(1), wait(2));
+    }
+}

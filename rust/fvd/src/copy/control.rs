@@ -215,6 +215,23 @@ impl Control {
         self.0.changed.notify(usize::MAX);
     }
 
+    /// A prefetch of `total` bytes is about to start, or has nothing to do.
+    pub(super) fn begin(&self, total: u64, finished: bool) {
+        let state = if finished {
+            PrefetchState::Finished
+        } else {
+            PrefetchState::Waiting
+        };
+        self.update(|status| {
+            *status = PrefetchStatus {
+                version: status.version,
+                state,
+                total,
+                ..PrefetchStatus::default()
+            };
+        });
+    }
+
     /// Changes what prefetch is said to do, unless it has ended.
     pub(super) fn enter(&self, state: PrefetchState) {
         let now = self.inner().status.state;

@@ -17,6 +17,8 @@ pub(super) struct Foreground {
     longest: Duration,
     /// Requests at the last look.
     requests: u64,
+    /// Whether none was under way.
+    was_idle: bool,
     /// When one was seen under way, or the number of them had grown.
     active_at: Option<Duration>,
     waiting_since: Option<Duration>,
@@ -29,18 +31,24 @@ impl Foreground {
             lull,
             longest,
             requests,
+            was_idle: true,
             active_at: None,
             waiting_since: None,
         }
     }
 
     /// Looks at the guest: how many requests there have been, and whether none is under way.
-    /// None: go on; else look again after that time.
-    pub(super) fn look(&mut self, now: Duration, requests: u64, idle: bool) -> Option<Duration> {
-        if !idle || requests != self.requests {
+    pub(super) fn look(&mut self, now: Duration, requests: u64, idle: bool) {
+        // What was under way at the last look has ended just now, for all one knows.
+        if !idle || !self.was_idle || requests != self.requests {
             self.requests = requests;
+            self.was_idle = idle;
             self.active_at = Some(now);
         }
+    }
+
+    /// After a look: None: go on; else look again after that time.
+    pub(super) fn wait(&mut self, now: Duration) -> Option<Duration> {
         let quiet = self.active_at.map_or(self.lull, |at| now.saturating_sub(at));
         let since = *self.waiting_since.get_or_insert(now);
         let waited = now.saturating_sub(since);
@@ -54,5 +62,47 @@ impl Foreground {
     /// Whether the guest was active a moment ago.
     pub(super) fn is_active(&self, now: Duration) -> bool {
         self.active_at.is_some_and(|at| now.saturating_sub(at) < ACTIVE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn look(foreground: &mut Foreground, now: Duration, requests: u64, idle: bool) -> Option<Duration> {
+        foreground.look(now, requests, idle);
+        foreground.wait(now)
+    }
+
+    #[test]
+    fn a_guest_that_was_never_seen_is_not_waited_for() {
+        let mut foreground = Foreground::new(3 * MS, 250 * MS, 5);
+        assert_eq!(look(&mut foreground, Duration::ZERO, 5, true), None);
+        assert!(!foreground.is_active(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_request_that_came_and_went_unseen_delays_too() {
+        let mut foreground = Foreground::new(3 * MS, 250 * MS, 0);
+        assert_eq!(look(&mut foreground, 100 * MS, 1, true), Some(3 * MS));
+        assert_eq!(look(&mut foreground, 102 * MS, 1, true), Some(MS));
+        assert_eq!(look(&mut foreground, 103 * MS, 1, true), None);
+        assert!(foreground.is_active(1099 * MS));
+        assert!(!foreground.is_active(1100 * MS));
+    }
+
+    #[test]
+    fn a_guest_that_is_never_idle_is_waited_for_but_not_forever() {
+        let mut foreground = Foreground::new(3 * MS, 250 * MS, 0);
+        let (mut now, mut steps) = (Duration::ZERO, 0);
+        while now < 10_000 * MS {
+            match look(&mut foreground, now, 1, false) {
+                None => steps += 1,
+                Some(wait) => now += wait,
+            }
+        }
+        assert_eq!(steps, 39, "one each 250 ms, and none at once");
     }
 }

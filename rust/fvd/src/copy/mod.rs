@@ -8,6 +8,7 @@ mod background;
 mod backoff;
 mod control;
 mod copy_on_read;
+mod end;
 mod foreground;
 mod join;
 mod lane;
@@ -16,6 +17,7 @@ mod pacing;
 mod prefetch;
 mod rate;
 mod step;
+mod take;
 mod throttle;
 mod work;
 

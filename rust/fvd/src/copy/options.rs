@@ -131,3 +131,66 @@ fn checked_cap(cap: u64) -> u64 {
 fn positive(value: i32) -> Option<u64> {
     (value > 0).then_some(u64::from(value.unsigned_abs()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::CreateOptions;
+
+    fn header() -> Header {
+        let mut options = CreateOptions {
+            base_img: "base".into(),
+            ..CreateOptions::default()
+        };
+        options.layout.virtual_size = 1 << 30;
+        options.layout.base_size = Some(1 << 30);
+        options.header().expect("the options are sound")
+    }
+
+    #[test]
+    fn the_header_of_a_new_image_gives_the_defaults() {
+        let expected = PrefetchOptions {
+            max_read_throughput: Some(1_000_000_000 << 10),
+            max_write_throughput: Some(1_000_000_000 << 10),
+            ..PrefetchOptions::default()
+        };
+        assert_eq!(PrefetchOptions::from(&header()), expected);
+    }
+
+    #[test]
+    fn fields_have_their_units() {
+        let header = Header {
+            prefetch_start_delay: 5,
+            prefetch_min_read_throughput: 3,
+            prefetch_max_write_throughput: 7,
+            prefetch_throttle_time: 11,
+            prefetch_perf_calc_alpha: 13,
+            ..header()
+        };
+        let options = PrefetchOptions::from(&header);
+        assert_eq!(options.start_delay, Some(Duration::from_secs(5)));
+        assert_eq!(options.min_read_throughput, 3 * 1024);
+        assert_eq!(options.max_write_throughput, Some(7 * 1024));
+        assert_eq!(options.throttle_time, Duration::from_millis(11));
+        assert_eq!(options.alpha, 13);
+    }
+
+    #[test]
+    fn nonsense_in_a_header_is_brought_into_range() {
+        for value in [i32::MIN, -1, 0, i32::MAX] {
+            let header = Header {
+                prefetch_start_delay: value,
+                num_prefetch_slots: value,
+                bytes_per_prefetch: value,
+                prefetch_perf_calc_alpha: value,
+                prefetch_max_read_throughput: value,
+                ..header()
+            };
+            let options = PrefetchOptions::from(&header).checked();
+            assert!((1..=MAX_SLOTS).contains(&options.slots));
+            assert!((1..=MAX_STEP).contains(&options.bytes_per_prefetch));
+            assert!(options.alpha <= 100);
+            assert_eq!(options.start_delay.is_some(), value > 0);
+        }
+    }
+}

@@ -8,19 +8,17 @@ use event_listener::Event;
 
 use super::backoff::Backoff;
 use super::control::{Control, PrefetchState, Wish};
+use super::end::Fault;
 use super::foreground::Foreground;
 use super::join::{join_all, race, yield_now};
 use super::lane::{Lane, Way};
 use super::options::PrefetchOptions;
+use super::take::Turn;
 use super::work::Work;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::host::{BoxFuture, Clock};
 use crate::image::Image;
-use crate::source::Content;
 use crate::storage::Storage;
-
-/// Known zeros that are made local at once at most, bytes.
-const ZEROS_STEP: u64 = 64 << 20;
 
 /// Fetches what is still in the base, in [`PrefetchOptions::slots`] pieces at once.
 ///
@@ -32,7 +30,7 @@ pub struct Prefetch<'a, S> {
     pub(super) clock: &'a dyn Clock,
     state: Mutex<State>,
     /// A step has ended, or all of prefetch.
-    ended: Event,
+    pub(super) ended: Event,
 }
 
 /// What the slots share. Held for moments, never over I/O.
@@ -44,11 +42,11 @@ pub(super) struct State {
     pub(super) backoff: Backoff,
     pub(super) rng: fastrand::Rng,
     /// Nothing is begun before, and why.
-    pub(super) hold: Option<(Duration, PrefetchState)>,
+    hold: Option<(Duration, PrefetchState)>,
     /// Bytes stored since the last checkpoint, and when that was.
     pub(super) unsaved: u64,
     pub(super) saved_at: Duration,
-    outcome: Option<Result<()>>,
+    pub(super) outcome: Option<Result<()>>,
 }
 
 impl State {
@@ -58,43 +56,13 @@ impl State {
             Way::Write => &mut self.write,
         }
     }
-}
 
-/// Why a turn of a slot ended early.
-pub(super) enum Fault {
-    /// The base failed; so many failures in a row had been counted when the attempt began.
-    Base { error: Error, failures: u32 },
-    /// The image failed.
-    Image(Error),
-    /// Prefetch has ended, or is to end.
-    Stopped,
-}
-
-/// A range that one slot works on; given back when dropped.
-pub(super) struct Step<'a, S: Storage> {
-    prefetch: &'a Prefetch<'a, S>,
-    /// Whole blocks, as bytes of the disk.
-    pub(super) bytes: Range<u64>,
-    /// Known zeros.
-    pub(super) zeros: bool,
-    /// One block that is moved part by part.
-    pub(super) in_parts: bool,
-}
-
-impl<S: Storage> Drop for Step<'_, S> {
-    fn drop(&mut self) {
-        self.prefetch.state().work.end();
-        self.prefetch.ended.notify(usize::MAX);
+    /// Nothing is begun before `until`.
+    pub(super) fn hold_until(&mut self, until: Duration, why: PrefetchState) {
+        if self.hold.is_none_or(|(held, _)| held < until) {
+            self.hold = Some((until, why));
+        }
     }
-}
-
-/// What there is to do for a slot.
-enum Turn<'a, S: Storage> {
-    Step(Step<'a, S>),
-    /// Something was walked that needs nothing.
-    Walked,
-    /// Everything has been walked.
-    Nothing,
 }
 
 impl<'a, S: Storage> Prefetch<'a, S> {
@@ -111,7 +79,8 @@ impl<'a, S: Storage> Prefetch<'a, S> {
         let options = options.checked();
         let now = clock.now();
         let total = image.base_size();
-        control.update(|status| status.total = total);
+        let outcome = image.base().is_none().then_some(Ok(()));
+        control.begin(total, outcome.is_some());
         let state = State {
             work: Work::new(first, total),
             read: Lane::new(Way::Read, &options, now),
@@ -122,7 +91,7 @@ impl<'a, S: Storage> Prefetch<'a, S> {
             hold: None,
             unsaved: 0,
             saved_at: now,
-            outcome: None,
+            outcome,
         };
         Self {
             image,
@@ -185,158 +154,6 @@ impl<'a, S: Storage> Prefetch<'a, S> {
             Turn::Walked => Ok(()),
             Turn::Nothing => self.complete().await,
         }
-    }
-
-    /// Takes what is to be fetched next.
-    async fn take(&self) -> Result<Turn<'_, S>, Fault> {
-        let Some(front) = self.state().work.front() else {
-            return Ok(Turn::Nothing);
-        };
-        let found = self.image.next_in_base(front.start, front.end).await;
-        let run = match found.map_err(Fault::Image)? {
-            Some(run) if !run.is_empty() => run,
-            walked => {
-                let stop = walked.map_or(front.end, |run| run.end);
-                self.walk(&front, stop, stop);
-                return Ok(Turn::Walked);
-            }
-        };
-        let failures = self.state().backoff.failures();
-        let content = self.image.base_status(run.start, run.end - run.start).await;
-        let block = self.image.geometry().block_size;
-        let piece = self.piece_len();
-        // What failed may fail because of one bad block: the others are fetched all the same.
-        let len = ((piece >> failures.min(16)) / block * block).max(block);
-        let mut stop = run.end.min(run.start + len);
-        let mut zeros = false;
-        if let Ok(found) = &content
-            && found.content == Content::Zero
-        {
-            let end = run.start + found.len;
-            let whole = if end >= run.end {
-                run.end
-            } else {
-                end - found.len % block
-            };
-            zeros = whole > run.start;
-            let most = run.start + (ZEROS_STEP / block * block).max(block);
-            stop = if zeros { whole.min(most) } else { stop };
-        }
-        if !self.walk(&front, run.start, stop) {
-            return Ok(Turn::Walked);
-        }
-        let step = Step {
-            prefetch: self,
-            bytes: run.start..stop,
-            zeros,
-            in_parts: block > piece,
-        };
-        match content {
-            Ok(_) => Ok(Turn::Step(step)),
-            Err(error) => Err(Fault::Base { error, failures }),
-        }
-    }
-
-    /// Walks to `stop`; what lies before `found`, the start of a step if there is one, is local.
-    /// False: another slot was faster.
-    fn walk(&self, front: &Range<u64>, found: u64, stop: u64) -> bool {
-        let mut state = self.state();
-        if !state.work.advance(front, stop) {
-            return false;
-        }
-        state.work.found_local(front.start..found.max(front.start));
-        if found < stop {
-            state.work.begin();
-        }
-        let local = state.work.local_bytes();
-        drop(state);
-        self.control.update(|status| status.local = local);
-        true
-    }
-
-    /// When nothing is left: asks the image, which knows.
-    async fn complete(&self) -> Result<(), Fault> {
-        let listener = self.ended.listen();
-        let is_done = {
-            let mut state = self.state();
-            let is_done = state.work.is_done();
-            if is_done {
-                state.work.begin();
-            }
-            is_done
-        };
-        if !is_done {
-            // Another slot works on the last steps; they may fail.
-            let wish = self.control.wish();
-            race(listener, self.control.wish_changes(wish)).await;
-            return Ok(());
-        }
-        let _alone = Step {
-            prefetch: self,
-            bytes: 0..0,
-            zeros: false,
-            in_parts: false,
-        };
-        let missing = match self.image.base() {
-            Some(_) => self.image.complete().await.map_err(Fault::Image)?,
-            None => None,
-        };
-        match missing {
-            Some(start) => self.state().work.again(start),
-            None => self.end(Ok(()), PrefetchState::Finished),
-        }
-        Ok(())
-    }
-
-    fn fault(&self, fault: Fault) {
-        match fault {
-            Fault::Stopped => self.end(Ok(()), PrefetchState::Stopped),
-            Fault::Image(error) => self.end(Err(error), PrefetchState::Failed),
-            Fault::Base { error, failures } => self.base_failed(error, failures),
-        }
-    }
-
-    fn base_failed(&self, error: Error, failures: u32) {
-        let mut guard = self.state();
-        let state = &mut *guard;
-        if state.backoff.failures() != failures {
-            // What made this one fail has been counted, and is waited for.
-            return;
-        }
-        // What the operating system reports may pass; a base that has changed is another one.
-        let may_pass = error.errno().is_some();
-        let wait = state.backoff.failed(&mut state.rng).filter(|_| may_pass);
-        let Some(wait) = wait else {
-            drop(guard);
-            return self.end(Err(error), PrefetchState::Failed);
-        };
-        state.hold = Some((self.clock.now() + wait, PrefetchState::BackingOff));
-        drop(guard);
-        self.control.update(|status| {
-            status.retries += 1;
-            status.error = Some(error);
-        });
-    }
-
-    fn end(&self, outcome: Result<()>, last: PrefetchState) {
-        let mut state = self.state();
-        if state.outcome.is_some() {
-            return;
-        }
-        let local = state.work.local_bytes();
-        state.outcome = Some(outcome.clone());
-        drop(state);
-        self.control.update(|status| {
-            status.state = last;
-            status.local = if last == PrefetchState::Finished {
-                status.total
-            } else {
-                local
-            };
-            (status.read_rate, status.write_rate) = (0, 0);
-            status.error = outcome.err();
-        });
-        self.ended.notify(usize::MAX);
     }
 
     /// Waits until nothing holds prefetch back: its user, contention, a base that failed.

@@ -2,12 +2,16 @@
 
 use std::future::Future;
 use std::ops::Range;
+use std::sync::MutexGuard;
+use std::time::Duration;
 
 use super::control::PrefetchState;
+use super::end::Fault;
 use super::lane::Way;
-use super::prefetch::{Fault, Prefetch, Step};
+use super::prefetch::{Prefetch, State};
+use super::take::Step;
 use crate::error::Result;
-use crate::image::CopyData;
+use crate::image::{CopyData, Part};
 use crate::source::Content;
 use crate::storage::{IoBufMut, Storage};
 
@@ -29,7 +33,7 @@ impl<S: Storage> Drop for Moving<'_, S> {
         let pause = lane.throttle.end(now, self.bytes, &mut rng);
         let rate = lane.rate.add(now, self.bytes);
         if let Some(pause) = pause {
-            state.hold = Some((now + pause, PrefetchState::Throttled));
+            state.hold_until(now + pause, PrefetchState::Throttled);
         }
         drop(guard);
         self.prefetch.control.update(|status| {
@@ -46,7 +50,7 @@ impl<S: Storage> Prefetch<'_, S> {
     /// Bytes that may be moved at once now; a multiple of 512.
     pub(super) fn piece_len(&self) -> u64 {
         let (now, slots) = (self.clock.now(), self.options.slots);
-        let mut state = self.state();
+        let mut state = self.look(now);
         let mut len = self.options.bytes_per_prefetch;
         for way in [Way::Read, Way::Write] {
             len = len.min(state.lane(way).pacer.longest_step(slots));
@@ -55,6 +59,13 @@ impl<S: Storage> Prefetch<'_, S> {
             len = len.min(self.options.bytes_beside_guest / slots as u64);
         }
         (len / 512 * 512).max(512)
+    }
+
+    /// The state, after a look at the guest.
+    fn look(&self, now: Duration) -> MutexGuard<'_, State> {
+        let mut state = self.state();
+        state.foreground.look(now, self.image.requests(), self.image.is_idle());
+        state
     }
 
     pub(super) async fn perform(&self, step: Step<'_, S>) -> Result<(), Fault> {
@@ -67,7 +78,10 @@ impl<S: Storage> Prefetch<'_, S> {
                 .await
                 .map_err(Fault::Image)?
         } else if step.in_parts {
-            self.store_in_parts(blocks.start, bytes.clone()).await?
+            match self.store_in_parts(blocks.start, bytes.clone()).await? {
+                Some(stored) => stored,
+                None => return Ok(()),
+            }
         } else {
             let data = self.read(bytes.clone()).await?;
             let store = self.image.store_prefetched(blocks, data);
@@ -78,22 +92,23 @@ impl<S: Storage> Prefetch<'_, S> {
         self.checkpoint_if_due().await
     }
 
-    /// Stores one block part by part, and publishes it with the last one.
-    async fn store_in_parts(&self, block: u64, bytes: Range<u64>) -> Result<u64, Fault> {
-        let mut at = bytes.start;
+    /// Stores one block part by part, and publishes it with the last one. None: it was disturbed,
+    /// and is left to the next walk.
+    async fn store_in_parts(&self, block: u64, bytes: Range<u64>) -> Result<Option<u64>, Fault> {
+        let (mut at, mut watch) = (bytes.start, None);
         while at < bytes.end {
             let part = at..bytes.end.min(at + self.piece_len());
             at = part.end;
             let data = self.read(part.clone()).await?;
             let len = part.end - part.start;
-            if !self
-                .store(len, self.image.store_prefetched_part(block, part, data))
-                .await?
-            {
-                return Ok(0);
+            let write = self.image.store_prefetched_part(block, part, data, watch);
+            match self.store(len, write).await? {
+                Part::Stored(next) => watch = Some(next),
+                Part::Local => return Ok(Some(0)),
+                Part::Disturbed => return Ok(None),
             }
         }
-        Ok(bytes.end - bytes.start)
+        Ok(Some(bytes.end - bytes.start))
     }
 
     /// What the base holds there. Known zeros are not read.
@@ -105,21 +120,24 @@ impl<S: Storage> Prefetch<'_, S> {
         let mut at = bytes.start;
         let mut zeros = true;
         while at < bytes.end {
-            self.lull().await?;
+            self.admitted().await?;
             let run = self.image.base_status(at, bytes.end - at).await.map_err(base)?;
+            let mut len = run.len;
+            if run.content == Content::Data {
+                // The guest may have become active since the step was taken.
+                len = len.min(self.piece_len());
+            }
             let mut part = rest;
-            rest = part.split_off(run.len as usize);
+            rest = part.split_off(len as usize);
             if run.content == Content::Data {
                 zeros = false;
-                self.pace(Way::Read, run.len).await?;
+                self.pace(Way::Read, len).await?;
                 self.lull().await?;
-                part = self
-                    .moving(Way::Read, run.len, self.image.read_base(part, at))
-                    .await
-                    .map_err(base)?;
+                let read = self.image.read_base(part, at);
+                part = self.moving(Way::Read, len, read).await.map_err(base)?;
             }
             done = done.join(part);
-            at += run.len;
+            at += len;
         }
         Ok(if zeros {
             CopyData::Zeros
@@ -169,8 +187,8 @@ impl<S: Storage> Prefetch<'_, S> {
     async fn lull(&self) -> Result<(), Fault> {
         loop {
             self.admitted().await?;
-            let (requests, idle) = (self.image.requests(), self.image.is_idle());
-            let wait = self.state().foreground.look(self.clock.now(), requests, idle);
+            let now = self.clock.now();
+            let wait = self.look(now).foreground.wait(now);
             let Some(wait) = wait else {
                 self.control.enter(PrefetchState::Running);
                 return Ok(());

@@ -83,3 +83,50 @@ impl Work {
         self.local_bytes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wanted_first_comes_first_and_lies_within_the_base() {
+        let mut work = Work::new(vec![50..60, 90..200, 300..400, 7..7], 100);
+        let mut walked = Vec::new();
+        while let Some(front) = work.front() {
+            assert!(work.advance(&front, front.end));
+            walked.push(front);
+        }
+        assert_eq!(walked, [50..60, 90..100, 0..100]);
+        assert!(work.is_done());
+    }
+
+    #[test]
+    fn of_two_that_walk_from_one_place_one_is_late() {
+        let mut work = Work::new(Vec::new(), 100);
+        let front = work.front().expect("all of it");
+        assert!(work.advance(&front, 10));
+        assert!(!work.advance(&front, 10));
+        assert_eq!(work.front(), Some(10..100));
+    }
+
+    #[test]
+    fn bytes_that_are_found_local_twice_count_once() {
+        let mut work = Work::new(Vec::new(), 100);
+        for range in [10..20, 15..30, 0..40, 35..36, 90..90] {
+            work.found_local(range);
+        }
+        assert_eq!(work.local_bytes(), 40);
+    }
+
+    #[test]
+    fn it_is_not_done_while_a_step_is_under_way() {
+        let mut work = Work::new(Vec::new(), 100);
+        work.begin();
+        assert!(work.advance(&(0..100), 100));
+        assert!(!work.is_done());
+        work.end();
+        assert!(work.is_done());
+        work.again(40);
+        assert_eq!(work.front(), Some(40..100));
+    }
+}

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::Image;
 use super::publish::Fresh;
+use super::range_lock::Watch;
 use crate::error::Result;
 use crate::source::is_zero;
 use crate::storage::Storage;
@@ -27,6 +28,16 @@ pub(crate) enum CopyData {
     Zeros,
     /// Still to be read.
     Unread,
+}
+
+/// What became of a part of a block.
+pub(crate) enum Part {
+    /// Stored; the next one is to come with this.
+    Stored(Watch),
+    /// Somebody else has stored the block.
+    Local,
+    /// Somebody else has tried.
+    Disturbed,
 }
 
 impl CopyData {
@@ -104,26 +115,39 @@ impl<S: Storage> Image<S> {
         Ok(stored)
     }
 
-    /// Stores a part of a block, if that is still in the base; else gives false. Parts come
-    /// front to back. Nobody sees them before the last one publishes the block: until then
-    /// its bit says that the base has it, and whoever fills it meanwhile stores all of it.
-    pub(crate) async fn store_prefetched_part(&self, block: u64, part: Range<u64>, data: CopyData) -> Result<bool> {
+    /// Stores a part of a block that is still in the base. Parts come front to back, each with
+    /// what the one before it gave; None: the first one.
+    ///
+    /// Nobody sees them before the last one publishes the block: until then its bit says that the
+    /// base has it, and whoever fills it meanwhile stores all of it. A write of the guest that
+    /// fails or is cancelled may leave something of it over earlier parts, which the guest must
+    /// never see: after anybody else has held the block, it is stored from the start again.
+    pub(crate) async fn store_prefetched_part(
+        &self,
+        block: u64,
+        part: Range<u64>,
+        data: CopyData,
+        before: Option<Watch>,
+    ) -> Result<Part> {
         self.check_poison()?;
         let Some(bitmap) = &self.bitmap else {
-            return Ok(false);
+            return Ok(Part::Local);
         };
         self.extend().await?;
         self.load(part.start, part.end).await?;
-        let _filling = self.filling.lock(block..block + 1).await;
+        let filling = self.filling.lock(block..block + 1).await;
         if bitmap.all_local(&(block..block + 1)) {
-            return Ok(false);
+            return Ok(Part::Local);
+        }
+        if before.is_some_and(|watch| !filling.is_first_since(watch)) {
+            return Ok(Part::Disturbed);
         }
         let mut fresh = Fresh::copy(self);
         self.store_data(&part, data, &mut fresh).await?;
         let is_last = part.end == bitmap.block_range(block).end;
         fresh.publish(&(block..block + u64::from(is_last)))?;
         self.counters.prefetched.add(part.end - part.start);
-        Ok(true)
+        Ok(Part::Stored(filling.watch()))
     }
 
     /// The blocks that the bytes of the disk touch.

@@ -39,7 +39,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 pub use create::{CreateOptions, create};
-pub(crate) use fill::CopyData;
+pub(crate) use fill::{CopyData, Part};
 pub use map::{Extent, Mapping};
 pub use open::{CacheMode, Head, OpenOptions, read_head};
 pub use stats::Stats;

@@ -1,5 +1,6 @@
 //! Exclusive locks on ranges of numbers, for tasks.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -9,14 +10,44 @@ use rangemap::RangeSet;
 /// A set of locked ranges. Waiters retry in the order in which they came.
 #[derive(Default)]
 pub(super) struct RangeLock {
-    locked: Mutex<RangeSet<u64>>,
+    state: Mutex<State>,
     released: Event,
 }
+
+#[derive(Default)]
+struct State {
+    locked: RangeSet<u64>,
+    /// Numbers that somebody has left, to come back to, and who.
+    watched: BTreeMap<u64, Watch>,
+    watches: u64,
+}
+
+/// Tells whether anybody has held a number since it was left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Watch(u64);
 
 /// Releases its range when dropped, also when the task that holds it is cancelled.
 pub(super) struct RangeGuard<'a> {
     lock: &'a RangeLock,
     range: Range<u64>,
+    /// The watch that this lock has ended on the first number.
+    ended: Option<Watch>,
+}
+
+impl RangeGuard<'_> {
+    /// Whether nobody has held the first number since `watch` began.
+    pub(super) fn is_first_since(&self, watch: Watch) -> bool {
+        self.ended == Some(watch)
+    }
+
+    /// Begins to watch the first number: the next lock of it ends that.
+    pub(super) fn watch(&self) -> Watch {
+        let mut state = self.lock.state();
+        state.watches += 1;
+        let watch = Watch(state.watches);
+        state.watched.insert(self.range.start, watch);
+        watch
+    }
 }
 
 impl RangeLock {
@@ -36,25 +67,52 @@ impl RangeLock {
     }
 
     fn try_lock(&self, range: &Range<u64>) -> Option<RangeGuard<'_>> {
-        let mut locked = self.ranges();
-        if locked.overlaps(range) {
+        let mut state = self.state();
+        if state.locked.overlaps(range) {
             return None;
         }
-        locked.insert(range.clone());
+        state.locked.insert(range.clone());
+        let ended = state.watched.get(&range.start).copied();
+        while let Some((&number, _)) = state.watched.range(range.clone()).next() {
+            state.watched.remove(&number);
+        }
         Some(RangeGuard {
             lock: self,
             range: range.clone(),
+            ended,
         })
     }
 
-    fn ranges(&self) -> MutexGuard<'_, RangeSet<u64>> {
-        self.locked.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for RangeGuard<'_> {
     fn drop(&mut self) {
-        self.lock.ranges().remove(self.range.clone());
+        self.lock.state().locked.remove(self.range.clone());
         self.lock.released.notify(usize::MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pollster::block_on;
+
+    use super::*;
+
+    #[test]
+    fn a_watch_ends_with_the_next_lock_of_its_number_and_of_no_other() {
+        let lock = RangeLock::default();
+        let watch = block_on(lock.lock(5..6)).watch();
+        drop(block_on(lock.lock(0..5)));
+        drop(block_on(lock.lock(6..9)));
+        let guard = block_on(lock.lock(5..6));
+        assert!(guard.is_first_since(watch));
+        let watch = guard.watch();
+        drop(guard);
+        drop(block_on(lock.lock(3..7)));
+        assert!(!block_on(lock.lock(5..6)).is_first_since(watch));
+        assert!(lock.state().watched.is_empty());
     }
 }

@@ -1,0 +1,104 @@
+//! End: of a turn, of a pass over the base, of prefetch.
+
+use super::control::PrefetchState;
+use super::join::race;
+use super::prefetch::Prefetch;
+use super::take::Step;
+use crate::error::{Error, Result};
+use crate::storage::Storage;
+
+/// Why a turn of a slot ended early.
+pub(super) enum Fault {
+    /// The base failed; so many failures in a row had been counted when the attempt began.
+    Base { error: Error, failures: u32 },
+    /// The image failed.
+    Image(Error),
+    /// Prefetch has ended, or is to end.
+    Stopped,
+}
+
+impl<S: Storage> Prefetch<'_, S> {
+    /// When nothing is left: asks the image, which knows.
+    pub(super) async fn complete(&self) -> Result<(), Fault> {
+        let listener = self.ended.listen();
+        let Some(_last) = self.last_step() else {
+            if self.outcome().is_none() {
+                // Another slot works on the last steps; they may fail.
+                let wish = self.control.wish();
+                race(listener, self.control.wish_changes(wish)).await;
+            }
+            return Ok(());
+        };
+        match self.image.complete().await.map_err(Fault::Image)? {
+            Some(start) => self.state().work.again(start),
+            None => self.end(Ok(()), PrefetchState::Finished),
+        }
+        Ok(())
+    }
+
+    /// A step for the one slot that comes when all others have ended.
+    fn last_step(&self) -> Option<Step<'_, S>> {
+        let mut state = self.state();
+        if state.outcome.is_some() || !state.work.is_done() {
+            return None;
+        }
+        state.work.begin();
+        Some(Step {
+            prefetch: self,
+            bytes: 0..0,
+            zeros: false,
+            in_parts: false,
+        })
+    }
+
+    pub(super) fn fault(&self, fault: Fault) {
+        match fault {
+            Fault::Stopped => self.end(Ok(()), PrefetchState::Stopped),
+            Fault::Image(error) => self.end(Err(error), PrefetchState::Failed),
+            Fault::Base { error, failures } => self.base_failed(error, failures),
+        }
+    }
+
+    fn base_failed(&self, error: Error, failures: u32) {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        if state.backoff.failures() != failures {
+            // What made this one fail has been counted, and is waited for.
+            return;
+        }
+        // What the operating system reports may pass; a base that has changed is another one.
+        let may_pass = error.errno().is_some();
+        let wait = state.backoff.failed(&mut state.rng).filter(|_| may_pass);
+        let Some(wait) = wait else {
+            drop(guard);
+            return self.end(Err(error), PrefetchState::Failed);
+        };
+        state.hold_until(self.clock.now() + wait, PrefetchState::BackingOff);
+        drop(guard);
+        self.control.update(|status| {
+            status.retries += 1;
+            status.error = Some(error);
+        });
+    }
+
+    fn end(&self, outcome: Result<()>, last: PrefetchState) {
+        let mut state = self.state();
+        if state.outcome.is_some() {
+            return;
+        }
+        let local = state.work.local_bytes();
+        state.outcome = Some(outcome.clone());
+        drop(state);
+        self.control.update(|status| {
+            status.state = last;
+            status.local = if last == PrefetchState::Finished {
+                status.total
+            } else {
+                local
+            };
+            (status.read_rate, status.write_rate) = (0, 0);
+            status.error = outcome.err();
+        });
+        self.ended.notify(usize::MAX);
+    }
+}

@@ -1,0 +1,107 @@
+//! Take: what a slot does next.
+
+use std::ops::Range;
+
+use super::end::Fault;
+use super::prefetch::Prefetch;
+use crate::source::{Content, Run};
+use crate::storage::Storage;
+
+/// Known zeros that are made local at once at most, bytes.
+const ZEROS_STEP: u64 = 64 << 20;
+
+/// A range that one slot works on; given back when dropped.
+pub(super) struct Step<'a, S: Storage> {
+    pub(super) prefetch: &'a Prefetch<'a, S>,
+    /// Whole blocks, as bytes of the disk.
+    pub(super) bytes: Range<u64>,
+    /// Known zeros.
+    pub(super) zeros: bool,
+    /// One block that is moved part by part.
+    pub(super) in_parts: bool,
+}
+
+impl<S: Storage> Drop for Step<'_, S> {
+    fn drop(&mut self) {
+        self.prefetch.state().work.end();
+        self.prefetch.ended.notify(usize::MAX);
+    }
+}
+
+/// What there is to do for a slot.
+pub(super) enum Turn<'a, S: Storage> {
+    Step(Step<'a, S>),
+    /// Something was walked that needs nothing.
+    Walked,
+    /// Everything has been walked.
+    Nothing,
+}
+
+impl<S: Storage> Prefetch<'_, S> {
+    /// Takes what is to be fetched next.
+    pub(super) async fn take(&self) -> Result<Turn<'_, S>, Fault> {
+        let Some(front) = self.state().work.front() else {
+            return Ok(Turn::Nothing);
+        };
+        let found = self.image.next_in_base(front.start, front.end).await;
+        let run = match found.map_err(Fault::Image)? {
+            Some(run) if !run.is_empty() => run,
+            walked => {
+                let stop = walked.map_or(front.end, |run| run.end);
+                self.walk(&front, stop, stop);
+                return Ok(Turn::Walked);
+            }
+        };
+        let failures = self.state().backoff.failures();
+        let content = self.image.base_status(run.start, run.end - run.start).await;
+        let block = self.image.geometry().block_size;
+        let piece = self.piece_len();
+        // What failed may fail because of one bad block: the others are fetched all the same.
+        let len = ((piece >> failures.min(16)) / block * block).max(block);
+        let zeros = zero_blocks(content.as_ref().ok(), &run, block);
+        let stop = zeros.unwrap_or(run.end.min(run.start + len));
+        if !self.walk(&front, run.start, stop) {
+            return Ok(Turn::Walked);
+        }
+        let step = Step {
+            prefetch: self,
+            bytes: run.start..stop,
+            zeros: zeros.is_some(),
+            in_parts: block > piece,
+        };
+        match content {
+            Ok(_) => Ok(Turn::Step(step)),
+            Err(error) => Err(Fault::Base { error, failures }),
+        }
+    }
+
+    /// Walks to `stop`; what lies before `found`, the start of a step if there is one, is local.
+    /// False: another slot was faster.
+    fn walk(&self, front: &Range<u64>, found: u64, stop: u64) -> bool {
+        let mut state = self.state();
+        if !state.work.advance(front, stop) {
+            return false;
+        }
+        state.work.found_local(front.start..found.max(front.start));
+        if found < stop {
+            state.work.begin();
+        }
+        let local = state.work.local_bytes();
+        drop(state);
+        self.control.update(|status| status.local = local);
+        true
+    }
+}
+
+/// The end of the whole blocks at the start of `run` (which begins and ends with a block) that
+/// `found` says are zeros, if there is one.
+fn zero_blocks(found: Option<&Run>, run: &Range<u64>, block: u64) -> Option<u64> {
+    let found = found.filter(|found| found.content == Content::Zero)?;
+    let most = (ZEROS_STEP / block * block).max(block);
+    let whole = if found.len >= run.end - run.start {
+        run.end
+    } else {
+        run.start + found.len / block * block
+    };
+    Some(whole.min(run.start + most)).filter(|end| *end > run.start)
+}

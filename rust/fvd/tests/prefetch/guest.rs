@@ -1,0 +1,172 @@
+//! Beside a guest.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use fvd::copy::{Control, PrefetchOptions, PrefetchState};
+use fvd::format::LayoutOptions;
+use fvd::host::Clock;
+use fvd::image::OpenOptions;
+use fvd::storage::IoBufMut;
+
+use crate::support::{Disk, FakeClock, Read, TestBase, both, layout, run, within};
+use crate::{KIB, MIB};
+
+const MS: Duration = Duration::from_millis(1);
+
+#[test]
+fn what_a_guest_writes_while_a_block_is_fetched_stays() {
+    // Whole blocks; one block in parts; a chunk for several blocks.
+    for (block, compact) in [(64 * KIB, false), (2 * MIB, false), (64 * KIB, true), (2 * MIB, true)] {
+        for seed in 0..20 {
+            let clock = FakeClock::default();
+            let base = TestBase::new(&clock, 4 * MIB).slow(10 * MS);
+            let shape = LayoutOptions {
+                block_size: Some(block),
+                compact,
+                ..layout(4 * MIB)
+            };
+            let disk = Disk::new(&clock, base, shape);
+            let image = disk.open();
+            let options = PrefetchOptions {
+                bytes_per_prefetch: 256 * KIB,
+                ..PrefetchOptions::default()
+            };
+            let control = Control::new();
+            let prefetch = disk.prefetch(&image, options, &control);
+            let mut expected = disk.base.content().to_vec();
+            let guest = async {
+                let mut rng = fastrand::Rng::with_seed(seed);
+                while !control.status().state.is_final() {
+                    let offset = rng.u64(..4 * MIB);
+                    let longest = if rng.bool() { 4 * KIB } else { 300 * KIB };
+                    let len = rng.u64(1..=longest).min(4 * MIB - offset);
+                    let (bytes, range) = (
+                        vec![rng.u8(1..); len as usize],
+                        offset as usize..(offset + len) as usize,
+                    );
+                    expected[range].copy_from_slice(&bytes);
+                    image.write(Bytes::from(bytes), offset).await.expect("writes");
+                    clock.sleep(rng.u32(..20) * MS).await;
+                }
+            };
+            run(&clock, async { both(prefetch.run(), guest).await.0.expect("finishes") });
+            assert!(
+                disk.read_all(&image) == expected,
+                "block {block}, compact {compact}, seed {seed}"
+            );
+            run(&clock, image.close()).expect("closes");
+            let image = disk.open_with(None, OpenOptions::default());
+            assert!(
+                disk.read_all(&image) == expected,
+                "block {block}, compact {compact}, seed {seed}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_write_that_is_cancelled_while_its_block_is_fetched_leaves_nothing_behind() {
+    for compact in [false, true] {
+        let clock = FakeClock::default();
+        let base = TestBase::new(&clock, 4 * MIB).slow(10 * MS);
+        let shape = LayoutOptions {
+            block_size: Some(4 * MIB),
+            compact,
+            ..layout(4 * MIB)
+        };
+        let disk = Disk::new(&clock, base, shape);
+        let image = disk.open();
+        let control = Control::new();
+        let options = PrefetchOptions {
+            bytes_per_prefetch: 256 * KIB,
+            ..PrefetchOptions::default()
+        };
+        let prefetch = disk.prefetch(&image, options, &control);
+        let guest = async {
+            clock.sleep(55 * MS).await;
+            // What it writes is stored; the rest of the block is still on its way.
+            let write = image.write(Bytes::from(vec![0; 4096]), 100 * KIB);
+            assert!(within(&clock, 25 * MS, write).await.is_none(), "the write was too fast");
+            let buf = image.read(IoBufMut::zeroed(4096), 100 * KIB).await.expect("reads");
+            assert!(buf.as_slice() == &disk.base.content()[100 << 10..][..4096]);
+        };
+        run(&clock, async {
+            both(prefetch.run(), guest).await.0.expect("finishes");
+        });
+        assert!(disk.read_all(&image) == disk.base.content(), "compact {compact}");
+        assert!(disk.base.bytes_read() > 4 * MIB + 256 * KIB, "it was not disturbed");
+    }
+}
+
+/// Reads of the base of this length are those of the guest.
+const GUEST_READ: u64 = 4096;
+/// What a read of the base takes.
+const LATENCY: Duration = Duration::from_millis(2);
+
+/// What prefetch reads from the base in `time`, beside a guest that reads it all that time, with
+/// pauses of `think`.
+fn read_beside(think: Duration, time: Duration) -> Vec<Read> {
+    let clock = FakeClock::default();
+    let base = TestBase::new(&clock, 32 * MIB).slow(LATENCY);
+    let disk = Disk::new(&clock, base, layout(32 * MIB));
+    let image = disk.open();
+    let control = Control::new();
+    let prefetch = disk.prefetch(&image, PrefetchOptions::default(), &control);
+    let guest = async {
+        while clock.now() < time {
+            let buf = IoBufMut::zeroed(GUEST_READ as usize);
+            image.read(buf, 31 * MIB).await.expect("reads");
+            if !think.is_zero() {
+                clock.sleep(think).await;
+            }
+        }
+        control.stop();
+    };
+    run(&clock, async {
+        both(guest, prefetch.run()).await.1.expect("stops");
+    });
+    let reads = disk.base.reads().into_iter();
+    reads.filter(|read| read.len() != GUEST_READ).collect()
+}
+
+#[test]
+fn a_guest_that_is_never_idle_slows_prefetch_down_but_does_not_stop_it() {
+    let reads = read_beside(Duration::ZERO, 10_000 * MS);
+    assert!((30..=40).contains(&reads.len()), "{} reads in 10 s", reads.len());
+    assert!(reads.iter().all(|read| read.len() == 128 * KIB));
+}
+
+#[test]
+fn prefetch_uses_the_lulls_of_a_guest_with_small_steps() {
+    let reads = read_beside(10 * MS, 100 * MS);
+    assert!(reads.len() > 20, "{} reads in 100 ms", reads.len());
+    for read in reads {
+        assert!(read.len() <= 128 * KIB, "{read:?}");
+        // Each 12 ms the guest is busy for 2, and prefetch looks for 3 whether it stays idle.
+        let begun = read.at.saturating_sub(LATENCY).as_millis() % 12;
+        assert!((5..12).contains(&begun), "{read:?}");
+    }
+}
+
+#[test]
+fn prefetch_that_waits_for_the_guest_says_so() {
+    let clock = FakeClock::default();
+    let disk = Disk::new(&clock, TestBase::new(&clock, 8 * MIB).slow(1000 * MS), layout(8 * MIB));
+    let image = disk.open();
+    let control = Control::new();
+    let prefetch = disk.prefetch(&image, PrefetchOptions::default(), &control);
+    let guest = async {
+        let buf = IoBufMut::zeroed(4096);
+        image.read(buf, 7 * MIB).await.expect("reads");
+    };
+    let look = async {
+        clock.sleep(100 * MS).await;
+        assert_eq!(control.status().state, PrefetchState::Yielding);
+        control.stop();
+    };
+    run(&clock, async {
+        both(guest, both(prefetch.run(), look)).await.1.0.expect("stops");
+    });
+    assert_eq!(control.status().fetched, 0);
+}

@@ -1,0 +1,12 @@
+//! Prefetch of whole images, in memory and with a clock that jumps.
+
+mod background;
+mod control;
+mod faults;
+mod guest;
+mod pace;
+mod support;
+mod whole;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
