@@ -111,6 +111,7 @@ impl Shape {
             data_file: if self.data_file { "data".into() } else { "".into() },
             data_file_fmt: if self.data_file { "raw".into() } else { String::new() },
             detect_sparse_hole: self.detect_sparse_hole,
+            generate_prefetch_profile: self.base_size.is_some(),
             ..CreateOptions::default()
         }
     }

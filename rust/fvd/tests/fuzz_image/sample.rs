@@ -56,6 +56,7 @@ fn sample(rng: &mut Rng, kind: u32, end: End) -> Sample {
             prefetch_profile_size: based.then_some(4096),
         },
         base_img: if based { "base" } else { "" }.into(),
+        generate_prefetch_profile: based,
         data_file: if separate { "data" } else { "" }.into(),
         ..CreateOptions::default()
     };
