@@ -1,0 +1,76 @@
+//! The prefetch profile of an image, by path. Nothing that the image names is opened.
+
+use std::ops::Range;
+use std::path::Path;
+
+use crate::chain::{ChainOptions, open_file};
+use crate::error::{Error, Result};
+use crate::format::profile::capacity;
+use crate::image::profile::{empty_profile, read_profile, write_profile};
+use crate::image::read_head;
+
+/// A profile, and what the image says of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredProfile {
+    /// Bytes of the disk.
+    pub virtual_size: u64,
+    /// Bytes that an entry is counted in; 0: the image has no room for a profile.
+    pub unit: u64,
+    /// Entries that the image has room for.
+    pub capacity: u64,
+    /// Whether the next session records a profile.
+    pub recording: bool,
+    /// Bytes of the disk, in the order in which they are fetched.
+    pub ranges: Vec<Range<u64>>,
+}
+
+/// Reads the profile of the image at `path`.
+pub async fn profile(path: &Path, force_share: bool) -> Result<StoredProfile> {
+    let options = ChainOptions {
+        force_share,
+        ..ChainOptions::default()
+    };
+    let file = open_file(path, &options)?;
+    let head = read_head(&file).await?;
+    let geometry = &head.geometry;
+    let profile = read_profile(&file, geometry).await?;
+    Ok(StoredProfile {
+        virtual_size: geometry.virtual_size,
+        unit: geometry.profile_unit,
+        capacity: geometry.profile.map_or(0, |region| capacity(region.size)),
+        recording: head.header.generate_prefetch_profile && geometry.profile.is_some() && geometry.profile_entries == 0,
+        ranges: profile.map_or_else(Vec::new, |profile| profile.ranges()),
+    })
+}
+
+/// Replaces the profile of the image at `path` by `ranges`, bytes of the disk, and gives what is
+/// stored: whole units, as far as disk and room go. None removes it.
+///
+/// # Errors
+///
+/// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) where the image has no room for a profile.
+pub async fn set_profile(path: &Path, ranges: &[Range<u64>]) -> Result<Vec<Range<u64>>> {
+    let options = ChainOptions {
+        writable: true,
+        ..ChainOptions::default()
+    };
+    let file = open_file(path, &options)?;
+    let head = read_head(&file).await?;
+    let Some(mut profile) = empty_profile(&head.geometry) else {
+        if ranges.is_empty() {
+            return Ok(Vec::new());
+        }
+        let error = Error::invalid_argument(
+            "The image has no room for a prefetch profile; it is made when the image is created, with the option \
+             prefetch_profile_size",
+        );
+        return Err(error.with_path(path));
+    };
+    for range in ranges {
+        if !profile.add(range.clone()) {
+            break;
+        }
+    }
+    write_profile(&file, &head.geometry, &profile).await?;
+    Ok(profile.ranges())
+}
