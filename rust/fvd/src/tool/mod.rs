@@ -13,7 +13,7 @@ mod progress;
 pub use check::check;
 pub use create::{Backing, CreateRequest, create, create_raw};
 pub use info::{DiskInfo, NamedBacking, info};
-pub use profile::{StoredProfile, profile, set_profile};
+pub use profile::{StoredProfile, TakenProfile, profile, set_profile};
 pub use progress::{Callback, Progress};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -43,13 +43,23 @@ pub async fn profile(path: &Path, force_share: bool) -> Result<StoredProfile> {
     })
 }
 
-/// Replaces the profile of the image at `path` by `ranges`, bytes of the disk, and gives what is
-/// stored: whole units, as far as disk and room go. None removes it.
+/// What an image has taken of a profile.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TakenProfile {
+    /// As they are stored: whole units, each once, neighbours merged.
+    pub ranges: Vec<Range<u64>>,
+    /// How many of those offered reach beyond the disk: they were cut, or left out.
+    pub beyond_disk: usize,
+    /// How many of those offered were left out, the first one perhaps in part, for lack of room.
+    pub no_room: usize,
+}
+
+/// Replaces the profile of the image at `path` by `ranges`, bytes of the disk. None removes it.
 ///
 /// # Errors
 ///
 /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) where the image has no room for a profile.
-pub async fn set_profile(path: &Path, ranges: &[Range<u64>]) -> Result<Vec<Range<u64>>> {
+pub async fn set_profile(path: &Path, ranges: &[Range<u64>]) -> Result<TakenProfile> {
     let options = ChainOptions {
         writable: true,
         ..ChainOptions::default()
@@ -58,7 +68,7 @@ pub async fn set_profile(path: &Path, ranges: &[Range<u64>]) -> Result<Vec<Range
     let head = read_head(&file).await?;
     let Some(mut profile) = empty_profile(&head.geometry) else {
         if ranges.is_empty() {
-            return Ok(Vec::new());
+            return Ok(TakenProfile::default());
         }
         let error = Error::invalid_argument(
             "The image has no room for a prefetch profile; it is made when the image is created, with the option \
@@ -66,11 +76,12 @@ pub async fn set_profile(path: &Path, ranges: &[Range<u64>]) -> Result<Vec<Range
         );
         return Err(error.with_path(path));
     };
-    for range in ranges {
-        if !profile.add(range.clone()) {
-            break;
-        }
-    }
+    let full_at = ranges.iter().position(|range| !profile.add(range.clone()));
     write_profile(&file, &head.geometry, &profile).await?;
-    Ok(profile.ranges())
+    let end = head.geometry.virtual_size;
+    Ok(TakenProfile {
+        ranges: profile.ranges(),
+        beyond_disk: ranges.iter().filter(|range| range.end > end).count(),
+        no_room: full_at.map_or(0, |at| ranges.len() - at),
+    })
 }
