@@ -163,6 +163,17 @@ impl<'a, S: Storage> Prefetch<'a, S> {
         }
     }
 
+    /// One slot until all of `first` has been taken, or prefetch has ended; [`Prefetch::slot`] goes
+    /// on from there.
+    pub async fn slot_of_first(&self) {
+        while self.outcome().is_none() && self.state().work.front_of_first().is_some() {
+            if let Err(fault) = self.turn_of_first().await {
+                self.fault(fault);
+            }
+            yield_now().await;
+        }
+    }
+
     /// How many slots there are to be.
     #[must_use]
     pub fn slots(&self) -> usize {
@@ -187,11 +198,30 @@ impl<'a, S: Storage> Prefetch<'a, S> {
         }
     }
 
+    async fn turn_of_first(&self) -> Result<(), Fault> {
+        self.image.check_writable().map_err(Fault::Image)?;
+        self.admitted().await?;
+        let front = self.state().work.front_of_first();
+        match front {
+            Some(front) => match self.take_from(front).await? {
+                Turn::Step(step) => self.perform(step).await,
+                Turn::Walked | Turn::Nothing => Ok(()),
+            },
+            None => Ok(()),
+        }
+    }
+
     /// Takes what is to be fetched next.
     async fn take(&self) -> Result<Turn<'_, S>, Fault> {
-        let Some(front) = self.state().work.front() else {
-            return Ok(Turn::Nothing);
-        };
+        let front = self.state().work.front();
+        match front {
+            Some(front) => self.take_from(front).await,
+            None => Ok(Turn::Nothing),
+        }
+    }
+
+    /// Takes from what was next a moment ago.
+    async fn take_from(&self, front: Range<u64>) -> Result<Turn<'_, S>, Fault> {
         let found = self.image.next_in_base(front.start, front.end).await;
         let run = match found.map_err(Fault::Image)? {
             Some(run) if !run.is_empty() => run,
