@@ -17,9 +17,11 @@ from fvd.types import (
     Extent,
     Format,
     ImageInfo,
+    ImportedProfile,
     OptionValue,
     PrefetchProgress,
     PrefetchStatus,
+    Profile,
     Progress,
     Repair,
     StrPath,
@@ -46,6 +48,8 @@ __all__ = [
     "info",
     "map",
     "open",
+    "profile",
+    "set_profile",
 ]
 
 __version__: Final[str]
@@ -130,6 +134,8 @@ def check(
     trust: Sequence[StrPath] = ...,
 ) -> CheckResult: ...
 def dump(path: StrPath, *, limit: int = 100_000, force_share: bool = False) -> Dump: ...
+def profile(path: StrPath, *, force_share: bool = False) -> Profile: ...
+def set_profile(path: StrPath, entries: Sequence[tuple[int, int]]) -> ImportedProfile: ...
 def map(
     path: StrPath,
     *,

@@ -83,8 +83,19 @@ FVD_OPTIONS = (
     Option("data_file", "str", "File name of a separate data file"),
     Option("data_file_fmt", "str", "Image format of the data file (raw)"),
     Option("detect_sparse_hole", "size", "Note regions of this size that are zeros in the base image"),
+    Option("generate_prefetch_profile", "bool", "Record which parts of the base the first session needs"),
     Option("journal_size", "signed size", "Size of the journal; default 16M, negative: no journal"),
+    Option(
+        "prefetch_profile_size",
+        "size",
+        "Room for a prefetch profile; default: none, 64K where one is wanted",
+    ),
     Option("prefetch_start_delay", "number", "Seconds until the base image is copied; 0 or negative: never"),
+    Option(
+        "profile_directed_prefetch_start_delay",
+        "number",
+        "Seconds until what the profile names is copied; negative: never",
+    ),
     SIZE_OPTION,
     Option("storage_grow_unit", "size", "Step in which a compact image's storage grows; default 100M"),
 )

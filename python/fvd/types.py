@@ -150,6 +150,38 @@ stored itself, known zeros included. `error`: why it failed, or the last failure
 PrefetchProgress = Callable[[PrefetchStatus], object]
 
 
+Profile = TypedDict(
+    "Profile",
+    {
+        "filename": str,
+        "virtual-size": int,
+        "unit": int,
+        "capacity": int,
+        "recording": bool,
+        "bytes": int,
+        "entries": list[tuple[int, int]],
+    },
+)
+"""The prefetch profile of an image: what a session needs of its base first.
+
+`entries` are offset and length, in bytes of the disk, in the order in which they are fetched; no byte occurs
+twice. `bytes` is their sum, `capacity` how many the image has room for, `unit` what they are rounded to.
+`recording`: the next session records a profile, because the image is to have one and has none.
+"""
+
+
+class ImportedProfile(TypedDict):
+    """What an image has taken of a profile."""
+
+    entries: int
+    """As they are stored: whole units, neighbours merged."""
+    bytes: int
+    beyond_disk: int
+    """Entries offered that reach beyond the disk: they were cut or left out."""
+    no_room: int
+    """Entries offered that were left out, the first of them perhaps in part, for lack of room."""
+
+
 class TableRecord(TypedDict):
     """A journal record that sets table entries."""
 
@@ -187,5 +219,7 @@ class Dump(TypedDict):
     """Runs of local blocks: first block, count. None: no bitmap."""
     journal: list[JournalSector] | None
     """Sectors that hold a record. None: no journal."""
+    profile: list[tuple[int, int]] | None
+    """Prefetch profile: offset in bytes, length in units. None: no room for one."""
     truncated: list[str]
-    """Which of `table`, `bitmap` and `journal` were cut at the limit."""
+    """Which of `table`, `bitmap`, `journal` and `profile` were cut at the limit."""

@@ -234,7 +234,7 @@ def test_dump_shows_the_parts_that_were_asked_for(run: Run, core: FakeCore) -> N
     ]
     core.answers["dump"] = {
         "filename": "x", "header": {"magic": 1, "base_img": "b\x1b"}, "table": [(0, 2, 5)], "bitmap": None,
-        "journal": [{"sector": 0, "records": records}], "truncated": ["journal"],
+        "journal": [{"sector": 0, "records": records}], "profile": [(4096, 3)], "truncated": ["journal"],
     }  # fmt: skip
     outcome = run("dump", "x")
     assert outcome.err == "fvd: note: the journal is too long to show, this is its beginning\n"
@@ -242,7 +242,7 @@ def test_dump_shows_the_parts_that_were_asked_for(run: Run, core: FakeCore) -> N
         "image: x\nHeader:\n    magic     1\n    base_img  b\\x1b\n"
         "Table: 2 chunks allocated\n    chunks 0..1 at storage chunks 5..6\nBitmap: none\n"
         "Journal: 1 sectors with records\n    sector 0: chunks 4..5 at storage chunks 7 -\n"
-        "    sector 0: disk sectors 8..9 are local\n"
+        "    sector 0: disk sectors 8..9 are local\nProfile: 1 entries\n    3 units at byte 4096\n"
     )
     assert list(json.loads(run("dump", "--table", "--output=json", "x").out)) == ["filename", "table"]
 

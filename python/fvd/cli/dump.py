@@ -13,15 +13,16 @@ if TYPE_CHECKING:
 
     from fvd.types import BitmapRecord, Dump, JournalSector, TableRecord
 
-PARTS = ("header", "table", "bitmap", "journal")
+PARTS = ("header", "table", "bitmap", "journal", "profile")
 
 
 def parser() -> Parser:
     """Return the parser of this command."""
     parser = Parser(
         "dump",
-        "Show header, table, bitmap and journal of an image",
-        "[--header] [--table] [--bitmap] [--journal] [-U] [--output human|json]\n        FILENAME",
+        "Show header, table, bitmap, journal and prefetch profile of an image",
+        "[--header] [--table] [--bitmap] [--journal] [--profile] [-U]\n"
+        "        [--output human|json] FILENAME",
     )
     for part in PARTS:
         parser.option(f"--{part}", help=f"show the {part}; without any of these: everything")
@@ -61,8 +62,10 @@ def human(metadata: Dump, part: str) -> Iterator[str]:
         yield from _table(metadata["table"])
     elif part == "bitmap":
         yield from _bitmap(metadata["bitmap"])
-    else:
+    elif part == "journal":
         yield from _journal(metadata["journal"])
+    else:
+        yield from _profile(metadata["profile"])
 
 
 def _table(runs: list[tuple[int, int, int]] | None) -> Iterator[str]:
@@ -91,6 +94,15 @@ def _journal(sectors: list[JournalSector] | None) -> Iterator[str]:
     for sector in sectors:
         for record in sector["records"]:
             yield f"    sector {sector['sector']}: {_record(record)}"
+
+
+def _profile(entries: list[tuple[int, int]] | None) -> Iterator[str]:
+    if entries is None:
+        yield "Profile: none"
+        return
+    yield f"Profile: {len(entries)} entries"
+    for offset, length in entries:
+        yield f"    {length} units at byte {offset}"
 
 
 def _record(record: TableRecord | BitmapRecord) -> str:

@@ -15,10 +15,11 @@ COMMANDS = {
     "compare": "Check if two images have the same contents",
     "convert": "Copy one image to another, with format conversion",
     "create": "Create and format a new image file",
-    "dump": "Show header, table, bitmap and journal of an image",
+    "dump": "Show header, table, bitmap, journal and prefetch profile of an image",
     "info": "Display information about an image",
     "map": "Show where the data of a disk lies",
     "prefetch": "Fetch everything that an image still needs from its base",
+    "profile": "Show, export, import or clear the prefetch profile of an image",
 }
 
 STATUS_FAILED = 1

@@ -25,7 +25,9 @@ impl Background {
     /// Whether the image, as it was opened, has something to do on its own.
     pub(crate) fn is_wanted(engine: &Engine) -> bool {
         let options = PrefetchOptions::from(engine.header());
-        engine.is_writable() && engine.base().is_some() && (engine.copies_on_read() || options.start_delay.is_some())
+        engine.is_writable()
+            && engine.base().is_some()
+            && (engine.copies_on_read() || options.start_delay.is_some() || options.profile_start_delay.is_some())
     }
 
     pub(crate) fn start(engine: Arc<Engine>) -> Result<Self, Error> {
@@ -54,7 +56,8 @@ impl Background {
 fn drive(engine: &Engine, control: &Control, clock: &TokioClock) {
     let options = PrefetchOptions::from(engine.header());
     let seed = RandomState::new().build_hasher().finish();
-    let background = copy::Background::new(engine, options, Vec::new(), control.clone(), clock, seed);
+    let first = block_on(copy::profile(engine, &options));
+    let background = copy::Background::new(engine, options, first, control.clone(), clock, seed);
     thread::scope(|scope| {
         for worker in background.workers() {
             let named = thread::Builder::new().name("fvd-copy".to_owned());

@@ -91,6 +91,7 @@ fn options_of<'py>(py: Python<'py>, header: &Header) -> PyResult<Bound<'py, PyDi
         if header.prefetch_start_delay > 0 {
             options.set_item("prefetch_start_delay", header.prefetch_start_delay)?;
         }
+        profile_options_of(&options, header)?;
     }
     options.set_item("compact_image", header.compact_image)?;
     if header.compact_image {
@@ -102,6 +103,22 @@ fn options_of<'py>(py: Python<'py>, header: &Header) -> PyResult<Bound<'py, PyDi
     }
     options.set_item("journal_size", header.journal_size)?;
     Ok(options)
+}
+
+/// The options of the prefetch profile, if there is room for one.
+fn profile_options_of(options: &Bound<'_, PyDict>, header: &Header) -> PyResult<()> {
+    let offset = header.prefetch_profile_offset;
+    if offset == 0 {
+        return Ok(());
+    }
+    // The last region of a new image.
+    options.set_item("prefetch_profile_size", header.metadata_size - offset)?;
+    options.set_item("generate_prefetch_profile", header.generate_prefetch_profile)?;
+    let delay = header.profile_directed_prefetch_start_delay;
+    if delay >= 0 {
+        options.set_item("profile_directed_prefetch_start_delay", delay)?;
+    }
+    Ok(())
 }
 
 /// Sets the options by the names of the original driver.
@@ -133,6 +150,11 @@ fn set(create: &mut CreateOptions, name: &str, value: &Bound<'_, PyAny>) -> PyRe
         "data_file_fmt" => create.data_file_fmt = value.extract()?,
         "copy_on_read" => create.copy_on_read = value.extract()?,
         "prefetch_start_delay" => create.prefetch_start_delay = Some(value.extract()?),
+        "prefetch_profile_size" => layout.prefetch_profile_size = Some(value.extract()?),
+        "generate_prefetch_profile" => create.generate_prefetch_profile = value.extract()?,
+        "profile_directed_prefetch_start_delay" => {
+            create.profile_directed_prefetch_start_delay = Some(value.extract()?);
+        }
         "detect_sparse_hole" => create.detect_sparse_hole = Some(value.extract()?),
         _ => {
             let message = format!("Invalid parameter '{name}'");

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use fvd::Error;
 use fvd::chain::{ChainOptions, open_file};
-use fvd::format::{FieldValue, Header, Record};
+use fvd::format::profile::ENTRY_SIZE;
+use fvd::format::{FieldValue, Header, ProfileEntry, Record};
 use fvd::image::dump::{BitmapRuns, JournalSectors, TableRuns};
+use fvd::image::profile::EntryReader;
 use fvd::image::{Head, read_head};
 use fvd::storage::FileStorage;
 use pollster::block_on;
@@ -37,16 +39,22 @@ pub(crate) fn dump(py: Python<'_>, path: PathBuf, limit: usize, force_share: boo
     let bitmap = bitmap.transpose()?;
     let journal = geometry.journal.map(|_| journal_of(py, &file, &head, limit));
     let journal = journal.transpose()?;
+    let profile = geometry
+        .profile
+        .map(|_| blocking(py, || profile_of(&file, &head, limit)));
+    let profile = profile.transpose()?;
     let lens = [
         ("table", table.as_ref().map(Vec::len)),
         ("bitmap", bitmap.as_ref().map(Vec::len)),
         ("journal", journal.as_ref().map(PyListMethods::len)),
+        ("profile", profile.as_ref().map(Vec::len)),
     ];
     let full = lens.into_iter().filter(|(_, len)| *len >= Some(limit));
     let truncated: Vec<&str> = full.map(|(name, _)| name).collect();
     dict.set_item("table", table)?;
     dict.set_item("bitmap", bitmap)?;
     dict.set_item("journal", journal)?;
+    dict.set_item("profile", profile)?;
     dict.set_item("truncated", truncated)?;
     Ok(dict)
 }
@@ -101,6 +109,21 @@ fn journal_of<'py>(py: Python<'py>, file: &FileStorage, head: &Head, limit: usiz
         list.append(dict)?;
     }
     Ok(list)
+}
+
+/// Offset in bytes and length in units.
+fn profile_of(file: &FileStorage, head: &Head, limit: usize) -> Result<Vec<(i64, u32)>, Error> {
+    let mut reader = EntryReader::new(file, &head.geometry);
+    let mut all = Vec::new();
+    while all.len() < limit
+        && let Some(bytes) = block_on(reader.next())?
+    {
+        let (entries, _) = bytes.as_slice().as_chunks::<{ ENTRY_SIZE as usize }>();
+        let entries = entries.iter().map(ProfileEntry::decode);
+        all.extend(entries.map(|entry| (entry.offset, entry.len)));
+    }
+    all.truncate(limit);
+    Ok(all)
 }
 
 fn record_of<'py>(py: Python<'py>, record: &Record) -> PyResult<Bound<'py, PyDict>> {

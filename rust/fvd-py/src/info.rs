@@ -80,6 +80,14 @@ fn specific_of<'py>(py: Python<'py>, info: &Info) -> PyResult<Bound<'py, PyDict>
         let delay = info.prefetch.and_then(|prefetch| prefetch.start_delay_secs);
         data.set_item("prefetch-start-delay", delay.map_or(-1, i64::from))?;
     }
+    if let Some(profile) = info.profile {
+        let dict = PyDict::new(py);
+        dict.set_item("size", profile.size)?;
+        dict.set_item("entries", profile.entries)?;
+        dict.set_item("generate", profile.generate)?;
+        dict.set_item("start-delay", profile.start_delay_secs.map_or(-1, i64::from))?;
+        data.set_item("prefetch-profile", dict)?;
+    }
     if let Some(size) = info.block_size {
         data.set_item("block-size", size)?;
     }

@@ -18,6 +18,7 @@ mod image;
 mod info;
 mod open;
 mod prefetch;
+mod profile;
 mod progress;
 mod time;
 
@@ -48,6 +49,8 @@ mod _fvd {
     use super::image::{Image, open};
     #[pymodule_export]
     use super::info::info;
+    #[pymodule_export]
+    use super::profile::{profile, set_profile};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -104,12 +104,14 @@ impl Shape {
                 chunk_size: self.compact.then_some(self.chunk_size),
                 storage_grow_unit: self.compact.then_some(self.grow_unit),
                 journal_size: Some(self.journal_size),
+                prefetch_profile_size: self.base_size.map(|_| 4096),
             },
             base_img: self.base_size.map_or("", |_| "base").into(),
             base_img_fmt: self.base_size.map_or("", |_| "raw").into(),
             data_file: if self.data_file { "data".into() } else { "".into() },
             data_file_fmt: if self.data_file { "raw".into() } else { String::new() },
             detect_sparse_hole: self.detect_sparse_hole,
+            generate_prefetch_profile: self.base_size.is_some(),
             ..CreateOptions::default()
         }
     }

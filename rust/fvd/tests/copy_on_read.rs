@@ -40,6 +40,7 @@ impl Folder {
                 chunk_size: compact.then_some(3 * BLOCK),
                 storage_grow_unit: compact.then_some(3 * BLOCK),
                 journal_size: None,
+                ..LayoutOptions::default()
             },
             base_img: "base".into(),
             base_img_fmt: "raw".into(),

@@ -9,7 +9,7 @@ use fvd::format::journal::{self, decode_sector, encode_sector};
 use fvd::format::{BitmapRecord, Entry, Geometry, HEADER_SIZE, Header, Layout, LayoutOptions, Record, TableRecord};
 
 /// Offsets of the fields that decide where regions lie and how large they are, with their lengths.
-const SIZE_FIELDS: [(usize, usize); 13] = [
+const SIZE_FIELDS: [(usize, usize); 16] = [
     (8, 4),
     (12, 8),
     (20, 8),
@@ -22,6 +22,9 @@ const SIZE_FIELDS: [(usize, usize); 13] = [
     (2220, 8),
     (4284, 8),
     (4292, 8),
+    (2152, 8),
+    (2160, 8),
+    (4312, 4),
     (28, 1),
 ];
 
@@ -55,6 +58,7 @@ fn valid_header(rng: &mut Rng) -> (Header, u64) {
         chunk_size: rng.bool().then(|| rng.u64(1 << 14..1 << 30)),
         storage_grow_unit: None,
         journal_size: rng.bool().then(|| rng.i64(-1..1 << 24)),
+        prefetch_profile_size: rng.bool().then(|| rng.u64(..1 << 20)),
     };
     let layout = Layout::compute(&options).expect("within every limit");
     let mut header = layout.header();
@@ -110,10 +114,8 @@ fn a_mutated_header_is_refused_or_sound() {
 
 fn assert_sound(header: &Header, geometry: &Geometry, file_len: u64) {
     let top = i64::MAX.unsigned_abs();
-    let mut regions: Vec<_> = [geometry.bitmap, geometry.table, geometry.journal]
-        .into_iter()
-        .flatten()
-        .collect();
+    let regions = [geometry.bitmap, geometry.table, geometry.journal, geometry.profile];
+    let mut regions: Vec<_> = regions.into_iter().flatten().collect();
     regions.sort_by_key(|region| (region.offset, region.size));
     let mut end = HEADER_SIZE;
     for region in regions {
@@ -134,6 +136,9 @@ fn assert_sound(header: &Header, geometry: &Geometry, file_len: u64) {
         }
         None => assert!(header.all_data_in_fvd_img || geometry.base_size == 0),
     }
+    assert_eq!(geometry.profile.is_some(), geometry.profile_unit > 0);
+    let profile_size = geometry.profile.map_or(0, |region| region.size);
+    assert!(geometry.profile_entries <= profile_size / 12);
     assert_eq!(geometry.table.is_some(), header.compact_image);
     let mut data_size = geometry.virtual_size;
     if let Some(region) = geometry.table {

@@ -99,6 +99,7 @@ impl Subject {
                 chunk_size: shape.chunk_size,
                 storage_grow_unit: shape.chunk_size,
                 journal_size: Some(shape.journal_size),
+                prefetch_profile_size: None,
             },
             base_img: if shape.base_len.is_some() { "base" } else { "" }.into(),
             data_file: if shape.separate { "data" } else { "" }.into(),

@@ -8,6 +8,7 @@ use super::copy_on_read;
 use super::join::{join_all, race};
 use super::options::PrefetchOptions;
 use super::prefetch::Prefetch;
+use super::profile::profile;
 use crate::host::{BoxFuture, Clock};
 use crate::image::Image;
 use crate::storage::Storage;
@@ -21,6 +22,8 @@ pub struct Background<'a, S> {
     control: Control,
     clock: &'a dyn Clock,
     prefetch: Prefetch<'a, S>,
+    /// Until the profile is fetched, and until the rest is.
+    profile_start_delay: Option<Duration>,
     start_delay: Option<Duration>,
     checkpoint_time: Duration,
     began: Duration,
@@ -29,13 +32,12 @@ pub struct Background<'a, S> {
 /// The [`Background`] of an image as its header wants it, in one future.
 pub async fn background<S: Storage>(image: &Image<S>, control: Control, clock: &dyn Clock, seed: u64) {
     let options = PrefetchOptions::from(image.header());
-    Background::new(image, options, Vec::new(), control, clock, seed)
-        .run()
-        .await;
+    let first = profile(image, &options).await;
+    Background::new(image, options, first, control, clock, seed).run().await;
 }
 
 impl<'a, S: Storage> Background<'a, S> {
-    /// See [`Prefetch::new`]. The delay of prefetch begins now.
+    /// See [`Prefetch::new`]; `first` is what [`profile`] gives. The delays begin now.
     pub fn new(
         image: &'a Image<S>,
         options: PrefetchOptions,
@@ -45,11 +47,15 @@ impl<'a, S: Storage> Background<'a, S> {
         seed: u64,
     ) -> Self {
         let (start_delay, checkpoint_time) = (options.start_delay, options.checkpoint_time);
+        // Not behind the rest.
+        let profile_start_delay = options.profile_start_delay.filter(|_| !first.is_empty());
+        let profile_start_delay = [profile_start_delay, start_delay].into_iter().flatten().min();
         Self {
             image,
             control: control.clone(),
             clock,
             prefetch: Prefetch::new(image, options, first, control, clock, seed),
+            profile_start_delay,
             start_delay,
             checkpoint_time,
             began: clock.now(),
@@ -78,27 +84,33 @@ impl<'a, S: Storage> Background<'a, S> {
     }
 
     async fn slot(&self) {
-        race(self.started(), self.control.finished()).await;
+        race(self.started(self.profile_start_delay), self.control.finished()).await;
+        self.prefetch.slot_of_first().await;
+        race(self.started(self.start_delay), self.control.finished()).await;
         // The status has the outcome.
         let _ = self.prefetch.slot().await;
     }
 
-    /// Waits for the start of prefetch, or for the end before that.
-    async fn started(&self) {
+    /// Waits until the delay has passed or the user wants it, or for the end before that.
+    async fn started(&self, delay: Option<Duration>) {
         loop {
             let wish = self.control.wish();
-            match (wish, self.start_delay) {
+            match (wish, delay) {
                 (Wish::Stop | Wish::Run, _) => return,
                 (Wish::Pause, _) => {
                     self.control.enter(PrefetchState::Paused);
                     self.control.wish_changes(wish).await;
                 }
-                (Wish::Start, None) => self.control.wish_changes(wish).await,
+                (Wish::Start, None) => {
+                    self.control.enter(PrefetchState::Waiting);
+                    self.control.wish_changes(wish).await;
+                }
                 (Wish::Start, Some(delay)) => {
                     let waited = self.clock.now().saturating_sub(self.began);
                     if waited >= delay {
                         return;
                     }
+                    self.control.enter(PrefetchState::Waiting);
                     self.control.sleep(self.clock, delay.saturating_sub(waited)).await;
                 }
             }

@@ -2,7 +2,7 @@
 //!
 //! Everything here is a future that the host drives: a thread of its own, a task of its runtime,
 //! the simulator. Dropped at any moment, it leaves the image as good as ever. Copies publish only in
-//! memory; a checkpoint makes them durable (`docs/design.md`, "Copies" and "Prefetch").
+//! memory; a checkpoint makes them durable (`docs/design.md`, "Copies", "Prefetch" and "Profile").
 
 mod background;
 mod backoff;
@@ -15,6 +15,7 @@ mod lane;
 mod options;
 mod pacing;
 mod prefetch;
+mod profile;
 mod rate;
 mod step;
 mod take;
@@ -26,3 +27,4 @@ pub use control::{Control, PrefetchState, PrefetchStatus};
 pub use copy_on_read::copy_on_read;
 pub use options::PrefetchOptions;
 pub use prefetch::Prefetch;
+pub use profile::profile;

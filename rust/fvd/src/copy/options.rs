@@ -16,6 +16,9 @@ pub struct PrefetchOptions {
     /// From the start of [`Background`](super::Background) to that of prefetch; None: prefetch
     /// waits for [`Control::resume`](super::Control::resume).
     pub start_delay: Option<Duration>,
+    /// From the start of [`Background`](super::Background) until what the profile names is fetched:
+    /// no later than the start of prefetch, and also without one. None: the profile is not used.
+    pub profile_start_delay: Option<Duration>,
     /// Pieces that are under way at once, 1..=16.
     pub slots: usize,
     /// Bytes fetched at once, at most 4 MiB; less under a low cap and beside a busy guest.
@@ -59,6 +62,7 @@ impl Default for PrefetchOptions {
     fn default() -> Self {
         Self {
             start_delay: None,
+            profile_start_delay: None,
             slots: 2,
             bytes_per_prefetch: 1 << 20,
             read_measure_time: Duration::from_millis(100),
@@ -88,6 +92,7 @@ impl From<&Header> for PrefetchOptions {
         let default = Self::default();
         Self {
             start_delay: positive(header.prefetch_start_delay).map(Duration::from_secs),
+            profile_start_delay: profile_start_delay(header),
             slots: positive(header.num_prefetch_slots).map_or(default.slots, |slots| slots as usize),
             bytes_per_prefetch: positive(header.bytes_per_prefetch).unwrap_or(default.bytes_per_prefetch),
             read_measure_time: time(header.prefetch_read_throughput_measure_time, default.read_measure_time),
@@ -125,6 +130,12 @@ impl PrefetchOptions {
 
 fn checked_cap(cap: u64) -> u64 {
     cap.clamp(1 << 10, 1 << 50)
+}
+
+/// None where there is no profile.
+fn profile_start_delay(header: &Header) -> Option<Duration> {
+    let delay = u64::try_from(header.profile_directed_prefetch_start_delay).ok()?;
+    (header.prefetch_profile_entries > 0).then_some(Duration::from_secs(delay))
 }
 
 /// What is 0 or negative in a header is not set.

@@ -132,6 +132,17 @@ impl<'a, S: Storage> Prefetch<'a, S> {
         }
     }
 
+    /// One slot until all of `first` has been taken, or prefetch has ended; [`Prefetch::slot`] goes
+    /// on from there.
+    pub async fn slot_of_first(&self) {
+        while self.outcome().is_none() && self.state().work.front_of_first().is_some() {
+            if let Err(fault) = self.turn_of_first().await {
+                self.fault(fault);
+            }
+            yield_now().await;
+        }
+    }
+
     /// How many slots there are to be.
     #[must_use]
     pub fn slots(&self) -> usize {
@@ -153,6 +164,19 @@ impl<'a, S: Storage> Prefetch<'a, S> {
             Turn::Step(step) => self.perform(step).await,
             Turn::Walked => Ok(()),
             Turn::Nothing => self.complete().await,
+        }
+    }
+
+    async fn turn_of_first(&self) -> Result<(), Fault> {
+        self.image.check_writable().map_err(Fault::Image)?;
+        self.admitted().await?;
+        let front = self.state().work.front_of_first();
+        match front {
+            Some(front) => match self.take_from(front).await? {
+                Turn::Step(step) => self.perform(step).await,
+                Turn::Walked | Turn::Nothing => Ok(()),
+            },
+            None => Ok(()),
         }
     }
 

@@ -40,9 +40,15 @@ pub(super) enum Turn<'a, S: Storage> {
 impl<S: Storage> Prefetch<'_, S> {
     /// Takes what is to be fetched next.
     pub(super) async fn take(&self) -> Result<Turn<'_, S>, Fault> {
-        let Some(front) = self.state().work.front() else {
-            return Ok(Turn::Nothing);
-        };
+        let front = self.state().work.front();
+        match front {
+            Some(front) => self.take_from(front).await,
+            None => Ok(Turn::Nothing),
+        }
+    }
+
+    /// Takes from what was next a moment ago.
+    pub(super) async fn take_from(&self, front: Range<u64>) -> Result<Turn<'_, S>, Fault> {
         let found = self.image.next_in_base(front.start, front.end).await;
         let run = match found.map_err(Fault::Image)? {
             Some(run) if !run.is_empty() => run,

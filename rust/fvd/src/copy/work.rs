@@ -10,6 +10,8 @@ use rangemap::RangeSet;
 pub(super) struct Work {
     total: u64,
     ranges: VecDeque<Range<u64>>,
+    /// How many of these are to be walked before all others.
+    first: usize,
     /// Steps that have been taken and have not ended.
     under_way: usize,
     local: RangeSet<u64>,
@@ -21,10 +23,12 @@ impl Work {
     pub(super) fn new(first: Vec<Range<u64>>, total: u64) -> Self {
         let inside = first.into_iter().map(|range| range.start..range.end.min(total));
         let mut ranges: VecDeque<_> = inside.filter(|range| !range.is_empty()).collect();
+        let first = ranges.len();
         ranges.push_back(0..total);
         Self {
             total,
             ranges,
+            first,
             under_way: 0,
             local: RangeSet::new(),
             local_bytes: 0,
@@ -36,6 +40,11 @@ impl Work {
         self.ranges.front().cloned()
     }
 
+    /// What is to be walked next of that which comes first.
+    pub(super) fn front_of_first(&self) -> Option<Range<u64>> {
+        self.front().filter(|_| self.first > 0)
+    }
+
     /// Everything of `seen`, the front as it was, up to `stop` has been walked. False: somebody
     /// else has walked there.
     pub(super) fn advance(&mut self, seen: &Range<u64>, stop: u64) -> bool {
@@ -44,6 +53,7 @@ impl Work {
                 front.start = stop;
                 if front.is_empty() {
                     self.ranges.pop_front();
+                    self.first = self.first.saturating_sub(1);
                 }
                 true
             }

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use super::{HEADER_SIZE, Header, PAGE, SECTOR, bitmap, table};
+use super::{HEADER_SIZE, Header, PAGE, SECTOR, bitmap, profile, table};
 use crate::error::{Error, Result};
 
 #[cfg(test)]
@@ -57,6 +57,14 @@ pub struct Geometry {
     pub table: Option<Region>,
     /// The journal, a multiple of a page; `None` without one.
     pub journal: Option<Region>,
+    /// Where the prefetch profile has room: from its offset up to the next region or to the end of
+    /// the metadata. `None` without one, or without the name of a base image.
+    pub profile: Option<Region>,
+    /// Bytes that the length of an entry of the profile is counted in, a multiple of 512; 0 exactly
+    /// where `profile` is `None`.
+    pub profile_unit: u64,
+    /// Entries of the profile, which fit its region; 0 without one.
+    pub profile_entries: u64,
     /// Where the data starts, in bytes: in the image and a multiple of 512, or 0 of the data file.
     pub data_offset: u64,
     /// Byte behind the last metadata region of the image, at least [`HEADER_SIZE`] and a multiple
@@ -70,7 +78,8 @@ impl Geometry {
     ///
     /// Some fields are not looked at because nothing reads what they speak of: block and base size
     /// where no base is named, chunk size and table offset of an image that is not compact, the
-    /// offset of a region of size 0, `storage_grow_unit`, and the prefetch profile.
+    /// offset of a region of size 0, `storage_grow_unit`, and the unit of lengths where there is no
+    /// prefetch profile.
     ///
     /// # Errors
     ///
@@ -80,6 +89,7 @@ impl Geometry {
     /// * regions overlap, lie in the header, reach beyond `metadata_size` or beyond the file;
     /// * the bitmap is too small for `base_img_size`, or what follows the table leaves too little
     ///   room for `virtual_disk_size`;
+    /// * the prefetch profile has more entries than room, or lengths in an impossible unit;
     /// * `base_img_size` exceeds `virtual_disk_size`;
     /// * blocks may still be in a base image that is not named, or that has no bitmap;
     /// * there are more chunks than a `u32` counts, or data beyond the largest file offset.
@@ -93,14 +103,17 @@ impl Geometry {
         let table = table_region(header, chunks)?;
         let journal = journal_region(header)?;
 
-        let mut regions = Vec::with_capacity(3);
+        let mut regions = Vec::with_capacity(4);
         regions.extend(bitmap.map(|region| ("bitmap", region)));
         regions.extend(table.map(|region| ("table", region)));
         regions.extend(journal.map(|region| ("journal", region)));
+        let profile = profile_region(header, &regions)?;
+        regions.extend(profile.map(|region| ("prefetch_profile", region)));
         let metadata_end = place_regions(&mut regions, header.metadata_size, file_len)?;
 
-        // Without a base nothing reads the bitmap that one may have left behind: it only takes room.
+        // Without a base nothing reads what one may have left behind: it only takes room.
         let bitmap = bitmap.filter(|_| has_base(header));
+        let profile = profile.filter(|_| has_base(header));
         let blocks = blocks(header, bitmap)?;
         Ok(Self {
             virtual_size: header.virtual_disk_size,
@@ -112,6 +125,9 @@ impl Geometry {
             chunks,
             table,
             journal,
+            profile,
+            profile_unit: profile.map_or(Ok(0), |_| profile_unit(header))?,
+            profile_entries: profile.map_or(0, |_| header.prefetch_profile_entries),
             data_offset: data_offset(header, chunks)?,
             metadata_end,
         })
@@ -198,6 +214,52 @@ fn region(offset_name: &str, offset: u64, size_name: &str, size: u64) -> Result<
         return Err(refuse(size_name, size, &why));
     }
     Ok(Some(Region { offset, size }))
+}
+
+/// The room of the profile, for which the header has no size: it ends where the next of the
+/// `others` starts, or with the metadata. None without one.
+fn profile_region(header: &Header, others: &[(&str, Region)]) -> Result<Option<Region>> {
+    const OFFSET: &str = "prefetch_profile_offset";
+    const ENTRIES: &str = "prefetch_profile_entries";
+    let (offset, entries) = (header.prefetch_profile_offset, header.prefetch_profile_entries);
+    if offset == 0 {
+        if entries > 0 {
+            return Err(refuse(ENTRIES, entries, &format!("but {OFFSET} is 0")));
+        }
+        return Ok(None);
+    }
+    page_aligned(OFFSET, offset)?;
+    let next = others
+        .iter()
+        .filter(|(_, other)| other.size > 0 && other.offset >= offset);
+    let next = next.min_by_key(|(_, other)| other.offset);
+    let metadata_end = ("metadata", header.metadata_size / PAGE * PAGE);
+    let (name, end) = next.map_or(metadata_end, |(name, other)| (*name, other.offset));
+    if end <= offset {
+        let why = match next {
+            Some(_) => format!("where the {name} starts"),
+            None => format!("but the metadata ends at {} (metadata_size)", header.metadata_size),
+        };
+        return Err(refuse(OFFSET, offset, &why));
+    }
+    let region = Region {
+        offset,
+        size: end - offset,
+    };
+    if entries > profile::capacity(region.size) {
+        let why = format!("more than the {} bytes at {OFFSET} {offset} hold", region.size);
+        return Err(refuse(ENTRIES, entries, &why));
+    }
+    Ok(Some(region))
+}
+
+fn profile_unit(header: &Header) -> Result<u64> {
+    const NAME: &str = "unit_of_PrefetchProfileEntry_len";
+    let unit = header.unit_of_prefetch_profile_entry_len;
+    match u64::try_from(unit) {
+        Ok(unit) => positive_multiple(NAME, unit, SECTOR).map(|()| unit),
+        Err(_) => Err(refuse(NAME, unit, "a negative number")),
+    }
 }
 
 fn page_aligned(name: &str, offset: u64) -> Result<()> {

@@ -34,9 +34,13 @@ pub const CLEAN_SHUTDOWN_OFFSET: u64 = 4300;
 /// Offset of `all_data_in_fvd_img` in the file, bytes.
 pub const ALL_DATA_OFFSET: u64 = 8;
 
+/// Offset of `prefetch_profile_entries` in the file, bytes.
+pub const PROFILE_ENTRIES_OFFSET: u64 = 2160;
+
 const _: () = assert!(size_of::<Raw>() == RAW_SIZE && RAW_SIZE < HEADER_SIZE as usize);
 const _: () = assert!(std::mem::offset_of!(Raw, clean_shutdown) == CLEAN_SHUTDOWN_OFFSET as usize);
 const _: () = assert!(std::mem::offset_of!(Raw, all_data_in_fvd_img) == ALL_DATA_OFFSET as usize);
+const _: () = assert!(std::mem::offset_of!(Raw, prefetch_profile_entries) == PROFILE_ENTRIES_OFFSET as usize);
 
 impl Header {
     /// Whether `bytes`, the start of a file, begin with the magic number of an image.
@@ -188,9 +192,10 @@ header_fields! {
     2132 data_file_fmt: [u8; 16] => String,
     /// Seconds from opening until prefetch starts; 0 and negative numbers: never.
     2148 prefetch_start_delay: I32 => i32,
-    /// Byte offset of the prefetch profile; 0: none.
+    /// Byte offset of the region of the prefetch profile; 0: none. It goes up to the next region, or
+    /// to the end of the metadata.
     2152 prefetch_profile_offset: I64 => u64,
-    /// Entries of the prefetch profile, 12 bytes each.
+    /// Entries of the prefetch profile, 12 bytes each; 0: it is empty.
     2160 prefetch_profile_entries: I64 => u64,
     /// Prefetch writes that may be outstanding; 2 by default.
     2168 num_prefetch_slots: I32 => i32,
@@ -233,11 +238,11 @@ header_fields! {
     4300 clean_shutdown: I32 => bool,
     /// Storage that was never written must be made to read as zeros.
     4304 need_zero_init: I32 => bool,
-    /// Whether to record a prefetch profile; never implemented.
+    /// Whether sessions record a prefetch profile while there is none.
     4308 generate_prefetch_profile: I32 => bool,
     /// Bytes that the length of a prefetch profile entry is counted in; 4096 by default.
     4312 unit_of_prefetch_profile_entry_len: I32 => i32,
-    /// Seconds until prefetch by the profile starts; -1: never. Never implemented.
+    /// Seconds from opening until prefetch by the profile starts; negative: never.
     4316 profile_directed_prefetch_start_delay: I32 => i32,
     /// `no`, `writethrough`, `writeback` or `writenocache`; empty means `no`. Never implemented.
     4320 write_updates_base_img: [u8; 16] => String,

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use super::{HEADER_SIZE, Header, PAGE, Region, SECTOR, bitmap, journal, table};
+use super::{HEADER_SIZE, Header, PAGE, Region, SECTOR, bitmap, journal, profile, table};
 use crate::error::{Error, Result};
 
 #[cfg(test)]
@@ -46,6 +46,9 @@ pub struct LayoutOptions {
     /// the table needs it. An image without bitmap and table has no journal; a size given all
     /// the same stays unused in front of the data, as in the images of the original driver.
     pub journal_size: Option<i64>,
+    /// Bytes for the prefetch profile, rounded up to 4096, at most [`profile::MAX_SIZE`]; 0 and
+    /// `None`: none. An image whose base has no bytes has none.
+    pub prefetch_profile_size: Option<u64>,
 }
 
 /// Where everything lies in a new image. All numbers in bytes.
@@ -65,6 +68,8 @@ pub struct Layout {
     pub table: Option<Region>,
     /// The journal, if there is one.
     pub journal: Option<Region>,
+    /// Room for the prefetch profile, if there is any. The original driver never made one.
+    pub profile: Option<Region>,
     /// Bytes of a chunk. Not compact: what the user gave, 0 if nothing.
     pub chunk_size: u64,
     /// Bytes by which the storage grows. Not compact: what the user gave, 0 if nothing.
@@ -110,6 +115,12 @@ impl Layout {
             append(&mut end, unused)?;
         }
 
+        let profile = match profile_size(options)? {
+            // The bitmap: without one nothing ever comes from the base.
+            size if size > 0 && bitmap.is_some() => Some(append(&mut end, size)?),
+            _ => None,
+        };
+
         let data_size = if options.compact {
             chunks.checked_mul(chunk_size)
         } else {
@@ -127,6 +138,7 @@ impl Layout {
             bitmap,
             table,
             journal,
+            profile,
             chunk_size,
             storage_grow_unit: storage_grow_unit(options, chunk_size)?,
             metadata_size: end,
@@ -155,7 +167,7 @@ impl Layout {
             data_file: OsString::new(),
             data_file_fmt: String::new(),
             prefetch_start_delay: if base { -1 } else { 0 },
-            prefetch_profile_offset: 0,
+            prefetch_profile_offset: or_zero(self.profile).offset,
             prefetch_profile_entries: 0,
             num_prefetch_slots: if base { 2 } else { 0 },
             bytes_per_prefetch: if base { bytes_per_prefetch(self.block_size) } else { 0 },
@@ -276,6 +288,12 @@ fn journal_size(options: &LayoutOptions, chunks: u64) -> Result<Option<u64>> {
     let sectors = chunks.div_ceil(journal::MAX_ENTRIES_WITH_BITMAP as u64);
     let size = wanted.max(sectors * SECTOR);
     round_up("journal_size", size, PAGE, MAX_OFFSET).map(Some)
+}
+
+/// Bytes for the profile in whole pages; 0: none.
+fn profile_size(options: &LayoutOptions) -> Result<u64> {
+    let size = options.prefetch_profile_size.unwrap_or(0);
+    round_up("prefetch_profile_size", size, PAGE, profile::MAX_SIZE)
 }
 
 /// Puts a region of `size` bytes at `end`.

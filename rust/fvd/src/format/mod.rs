@@ -9,12 +9,14 @@ pub mod geometry;
 pub mod header;
 pub mod journal;
 pub mod layout;
+pub mod profile;
 pub mod table;
 
 pub use geometry::{Geometry, Region};
 pub use header::{FieldValue, Header};
 pub use journal::{BitmapRecord, Record, TableRecord};
 pub use layout::{Layout, LayoutOptions};
+pub use profile::{Profile, ProfileEntry};
 pub use table::Entry;
 
 /// Bytes in a sector, the unit of every size and of every atomic write.

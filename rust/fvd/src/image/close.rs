@@ -31,6 +31,7 @@ impl<S: Storage> Image<S> {
             // Writes in place need no metadata, but they are to be durable too.
             self.sync_data_only().await?;
         }
-        Ok(())
+        // Last: it is no more than a hint.
+        self.write_recorded().await
     }
 }

@@ -98,6 +98,7 @@ impl Copies {
 impl<S: Storage> Image<S> {
     /// Fills `buf` with what the base holds from `start`, a run of bytes that are not local.
     pub(super) async fn read_missing(&self, mut buf: IoBufMut, start: u64) -> Result<IoBufMut> {
+        self.recorder.note(start..start + buf.len() as u64);
         let Some(bitmap) = self.bitmap.as_ref().filter(|_| self.copies.is_enabled()) else {
             return self.read_base(buf, start).await;
         };

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use bytes::Bytes;
 
 use crate::error::{Error, Result};
-use crate::format::{Header, Layout, LayoutOptions, PAGE, Region};
+use crate::format::{Header, Layout, LayoutOptions, PAGE, Region, profile};
 use crate::source::{BaseSource, Content, is_zero};
 use crate::storage::{IoBufMut, Storage};
 
@@ -32,6 +32,10 @@ pub struct CreateOptions {
     pub copy_on_read: bool,
     /// Seconds until the whole base is fetched; None, 0 or less: never.
     pub prefetch_start_delay: Option<i32>,
+    /// Have the first session record what it needs of the base.
+    pub generate_prefetch_profile: bool,
+    /// Seconds until what the profile names is fetched; None or negative: never.
+    pub profile_directed_prefetch_start_delay: Option<i32>,
     /// Length of aligned regions of the base, in bytes, that are marked local where they are all
     /// zeros, so that they never cost a read. None: the base is not searched.
     pub detect_sparse_hole: Option<u64>,
@@ -48,7 +52,7 @@ pub async fn create<S: Storage>(
     options: &CreateOptions,
     base: Option<&dyn BaseSource>,
 ) -> Result<Header> {
-    let layout = Layout::compute(&options.layout)?;
+    let layout = options.layout()?;
     let header = options.header()?;
     let bytes = header.encode()?;
     lay_out(file, &layout).await?;
@@ -69,7 +73,7 @@ impl CreateOptions {
     /// Fails with [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) where options
     /// contradict one another, or a name is too long for its field.
     pub fn header(&self) -> Result<Header> {
-        let layout = Layout::compute(&self.layout)?;
+        let layout = self.layout()?;
         check(&layout, self)?;
         let mut header = layout.header();
         header.base_img.clone_from(&self.base_img);
@@ -80,10 +84,26 @@ impl CreateOptions {
         if layout.has_base {
             header.copy_on_read = self.copy_on_read;
             header.prefetch_start_delay = self.prefetch_start_delay.unwrap_or(header.prefetch_start_delay);
+            header.generate_prefetch_profile = self.generate_prefetch_profile;
+            header.profile_directed_prefetch_start_delay = self.profile_directed_prefetch_start_delay.unwrap_or(-1);
             header.need_zero_init = self.detect_sparse_hole.is_some();
         }
         header.encode()?;
         Ok(header)
+    }
+
+    /// The layout; with room for a profile, if one is to be recorded or used.
+    fn layout(&self) -> Result<Layout> {
+        let size = self.layout.prefetch_profile_size;
+        Layout::compute(&LayoutOptions {
+            prefetch_profile_size: size.or(self.wants_profile().then_some(profile::DEFAULT_SIZE)),
+            ..self.layout
+        })
+    }
+
+    fn wants_profile(&self) -> bool {
+        let delay = self.profile_directed_prefetch_start_delay;
+        self.generate_prefetch_profile || delay.is_some_and(|delay| delay >= 0)
     }
 }
 
@@ -102,9 +122,15 @@ fn check(layout: &Layout, options: &CreateOptions) -> Result<()> {
         if options.copy_on_read || options.prefetch_start_delay.is_some_and(|delay| delay > 0) {
             return refuse("copy_on_read and prefetch_start_delay need a backing file");
         }
+        if options.wants_profile() || options.layout.prefetch_profile_size.is_some_and(|size| size > 0) {
+            return refuse("A prefetch profile needs a backing file");
+        }
     }
     if options.detect_sparse_hole.is_some() && options.layout.compact {
         return refuse("detect_sparse_hole cannot be used with compact_image");
+    }
+    if options.wants_profile() && options.layout.prefetch_profile_size == Some(0) {
+        return refuse("A prefetch profile needs room: prefetch_profile_size must be larger than 0");
     }
     if options.detect_sparse_hole == Some(0) {
         return refuse("detect_sparse_hole must be larger than 0");

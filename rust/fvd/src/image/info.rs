@@ -33,6 +33,19 @@ pub struct PrefetchInfo {
     pub throttle_time: i32,
 }
 
+/// The prefetch profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProfileInfo {
+    /// Bytes of its region.
+    pub size: u64,
+    /// Entries that it has.
+    pub entries: u64,
+    /// Whether sessions record one while there is none.
+    pub generate: bool,
+    /// Seconds from opening until what it names is fetched; None: never.
+    pub start_delay_secs: Option<u32>,
+}
+
 /// What the header of an image says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(
@@ -76,6 +89,8 @@ pub struct Info {
     pub max_outstanding_copy_on_read_data: i64,
     /// None without a base.
     pub prefetch: Option<PrefetchInfo>,
+    /// None without room for one.
+    pub profile: Option<ProfileInfo>,
     /// Every field as it is stored; [`Header::fields`] lists them.
     pub header: Header,
 }
@@ -109,6 +124,12 @@ impl From<Head> for Info {
             copy_on_read: header.copy_on_read,
             max_outstanding_copy_on_read_data: header.max_outstanding_copy_on_read_data,
             prefetch: base.as_ref().map(|_| prefetch(&header)),
+            profile: geometry.profile.map(|region| ProfileInfo {
+                size: region.size,
+                entries: geometry.profile_entries,
+                generate: header.generate_prefetch_profile,
+                start_delay_secs: u32::try_from(header.profile_directed_prefetch_start_delay).ok(),
+            }),
             base,
             header,
         }
@@ -175,6 +196,39 @@ mod tests {
         assert_eq!((info.chunk_size, info.data_file), (None, None));
         let prefetch = info.prefetch.expect("there is a base");
         assert_eq!(prefetch.start_delay_secs, Some(7));
+        assert_eq!(info.profile, None);
+    }
+
+    #[test]
+    fn a_profile_to_be_recorded_or_used_has_room_and_one_needs_a_base() {
+        let options = CreateOptions {
+            layout: LayoutOptions {
+                virtual_size: 4 << 20,
+                base_size: Some(3 << 20),
+                ..LayoutOptions::default()
+            },
+            base_img: "base.raw".into(),
+            ..CreateOptions::default()
+        };
+        let recording = CreateOptions {
+            generate_prefetch_profile: true,
+            ..options.clone()
+        };
+        let profile = info_of(&recording).profile.expect("room");
+        assert_eq!((profile.size, profile.entries, profile.generate), (64 << 10, 0, true));
+        assert_eq!(profile.start_delay_secs, None);
+        let mut using = options.clone();
+        using.profile_directed_prefetch_start_delay = Some(0);
+        assert_eq!(info_of(&using).profile.expect("room").start_delay_secs, Some(0));
+        using.layout.prefetch_profile_size = Some(4096);
+        assert_eq!(info_of(&using).profile.expect("room").size, 4096);
+        using.layout.prefetch_profile_size = Some(0);
+        let error = using.header().expect_err("no room").to_string();
+        assert!(error.contains("prefetch_profile_size"), "{error}");
+        let mut baseless = recording;
+        baseless.layout.base_size = None;
+        let error = baseless.header().expect_err("no base").to_string();
+        assert!(error.contains("needs a backing file"), "{error}");
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod map;
 mod open;
 mod patch;
 mod pending;
+pub mod profile;
 mod publish;
 mod range_lock;
 mod read;
@@ -56,6 +57,7 @@ use copies::Copies;
 use flush::FlushGate;
 use guests::Guests;
 use pending::Pending;
+use profile::Recorder;
 use range_lock::RangeLock;
 use stats::Counters;
 use table::Table;
@@ -89,6 +91,8 @@ pub struct Image<S> {
     filling: RangeLock,
     /// What readers have left to be stored.
     copies: Copies,
+    /// Notes what guests need of the base, for a prefetch profile.
+    recorder: Recorder,
     /// Requests under way.
     guests: Guests,
     counters: Counters,

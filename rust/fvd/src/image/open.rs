@@ -8,6 +8,7 @@ use super::commit::{Committer, Mark};
 use super::copies::Copies;
 use super::flush::FlushGate;
 use super::guests::Guests;
+use super::profile::{Recorder, empty_profile};
 use super::range_lock::RangeLock;
 use super::recover::in_place;
 use super::stats::Counters;
@@ -131,6 +132,9 @@ impl<S: Storage> Image<S> {
         let Head { header, geometry } = head;
         let bitmap = geometry.bitmap.filter(|_| needs_base);
         let copies = bitmap.is_some() && options.writable && options.copy_on_read.unwrap_or(header.copy_on_read);
+        // An existing profile stays, until somebody clears it.
+        let records = bitmap.is_some() && options.writable && header.generate_prefetch_profile;
+        let recorded = empty_profile(&geometry).filter(|_| records && geometry.profile_entries == 0);
         let most_waiting = header.max_outstanding_copy_on_read_data.unsigned_abs();
         let mark = if header.clean_shutdown {
             Mark::Clean
@@ -151,6 +155,7 @@ impl<S: Storage> Image<S> {
             volatile: Mutex::new(Volatile::default()),
             copied: AtomicBool::new(false),
             copies: Copies::new(copies, most_waiting),
+            recorder: Recorder::new(recorded),
             guests: Guests::default(),
             counters: Counters::default(),
             filling: RangeLock::default(),

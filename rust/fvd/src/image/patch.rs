@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use crate::error::Result;
-use crate::format::header::{ALL_DATA_OFFSET, CLEAN_SHUTDOWN_OFFSET};
+use crate::format::header::{ALL_DATA_OFFSET, CLEAN_SHUTDOWN_OFFSET, PROFILE_ENTRIES_OFFSET};
 use crate::format::{Entry, Region, SECTOR, table};
 use crate::storage::{IoBufMut, Storage};
 
@@ -76,11 +76,20 @@ pub(in crate::image) async fn write_all_local<S: Storage>(file: &S) -> Result<()
     write_boolean(file, ALL_DATA_OFFSET, true).await
 }
 
-/// Writes the sector of a boolean field: it changes, or nothing does.
+/// Sets `prefetch_profile_entries`, and leaves every other byte of the header as it is.
+pub(in crate::image) async fn write_profile_entries<S: Storage>(file: &S, count: u64) -> Result<()> {
+    write_field(file, PROFILE_ENTRIES_OFFSET, &count.to_le_bytes()).await
+}
+
 async fn write_boolean<S: Storage>(file: &S, offset: u64, value: bool) -> Result<()> {
+    write_field(file, offset, &i32::from(value).to_le_bytes()).await
+}
+
+/// Writes the sector of a field, which lies in one: it changes, or nothing does.
+async fn write_field<S: Storage>(file: &S, offset: u64, bytes: &[u8]) -> Result<()> {
     let start = offset / SECTOR * SECTOR;
     let field = (offset - start) as usize;
     let mut sector = file.read(IoBufMut::zeroed(SECTOR as usize), start).await?;
-    sector.as_mut_slice()[field..field + 4].copy_from_slice(&i32::from(value).to_le_bytes());
+    sector.as_mut_slice()[field..field + bytes.len()].copy_from_slice(bytes);
     file.write(sector.freeze(), start).await
 }

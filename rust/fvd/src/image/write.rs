@@ -89,6 +89,8 @@ impl<S: Storage> Image<S> {
         let tail = tail_edge(bitmap, &blocks, end);
         let mut fresh = Fresh::new(self);
         let missing = (head.end - head.start) + (tail.end - tail.start);
+        self.recorder.note(head.clone());
+        self.recorder.note(tail.clone());
         self.counters.filling_writes.add(1);
         self.counters.copy_on_write_bytes.add(missing);
         self.counters.base_reads_avoided.add(u64::from(missing == 0));

@@ -1,4 +1,4 @@
-//! What works on whole disks, by path: create, info, check, convert, compare, map. Blocking where
+//! What works on whole disks, by path: create, info, check, convert, compare, map, profile. Blocking where
 //! threads are used.
 
 mod check;
@@ -7,11 +7,13 @@ pub mod convert;
 mod create;
 mod info;
 pub mod map;
+mod profile;
 mod progress;
 
 pub use check::check;
 pub use create::{Backing, CreateRequest, create, create_raw};
 pub use info::{DiskInfo, NamedBacking, info};
+pub use profile::{StoredProfile, TakenProfile, profile, set_profile};
 pub use progress::{Callback, Progress};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

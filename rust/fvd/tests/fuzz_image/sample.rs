@@ -53,8 +53,10 @@ fn sample(rng: &mut Rng, kind: u32, end: End) -> Sample {
             chunk_size: Some(if odd { 12288 } else { 4096 }),
             storage_grow_unit: Some(16384),
             journal_size: Some(if odd && end == End::Closed { -1 } else { 8192 }),
+            prefetch_profile_size: based.then_some(4096),
         },
         base_img: if based { "base" } else { "" }.into(),
+        generate_prefetch_profile: based,
         data_file: if separate { "data" } else { "" }.into(),
         ..CreateOptions::default()
     };

@@ -60,6 +60,9 @@ fn a_geometry_holds_what_the_header_says() {
             offset: 16384,
             size: 16_777_216,
         }),
+        profile: None,
+        profile_unit: 0,
+        profile_entries: 0,
         data_offset: 16_793_600,
         metadata_end: 16_793_600,
     };
@@ -253,6 +256,124 @@ fn an_empty_disk_has_an_empty_table() {
     assert_eq!((geometry.chunks, geometry.blocks), (0, 0));
 }
 
+/// The header with a page for a profile behind the journal, at 16793600.
+fn with_profile(change: impl FnOnce(&mut Header)) -> Result<Geometry> {
+    with(|h| {
+        h.prefetch_profile_offset = h.metadata_size;
+        h.metadata_size += 4096;
+        change(h);
+    })
+}
+
+fn profile_refused(words: &[&str], change: impl FnOnce(&mut Header)) {
+    refused(words, |h| {
+        h.prefetch_profile_offset = h.metadata_size;
+        h.metadata_size += 4096;
+        change(h);
+    });
+}
+
+#[test]
+fn a_profile_goes_up_to_the_next_region_or_the_end_of_the_metadata() {
+    let geometry = with_profile(|h| h.metadata_size += 4095).expect("legal");
+    let region = Region {
+        offset: 16_793_600,
+        size: 4096,
+    };
+    assert_eq!((geometry.profile, geometry.profile_unit), (Some(region), 4096));
+    assert_eq!(geometry.metadata_end, 16_797_696);
+    let geometry = with_profile(|h| {
+        (h.prefetch_profile_offset, h.journal_offset) = (h.journal_offset, h.journal_offset + 8192);
+        h.metadata_size += 8192;
+    });
+    let region = Region {
+        offset: 16384,
+        size: 8192,
+    };
+    assert_eq!(geometry.expect("legal").profile, Some(region));
+}
+
+#[test]
+fn a_profile_where_other_metadata_or_none_lies_is_refused() {
+    profile_refused(&["prefetch_profile_offset is 16794112", "4096"], |h| {
+        h.prefetch_profile_offset += 512;
+    });
+    profile_refused(&["prefetch_profile_offset is 4096", "header"], |h| {
+        h.prefetch_profile_offset = 4096;
+    });
+    profile_refused(&["prefetch_profile_offset is 12288", "table"], |h| {
+        h.prefetch_profile_offset = 12288;
+    });
+    profile_refused(&["journal_offset is 16384", "prefetch_profile_offset 20480"], |h| {
+        h.prefetch_profile_offset = 20480;
+    });
+    profile_refused(&["prefetch_profile_offset is 16797696", "metadata_size"], |h| {
+        h.prefetch_profile_offset += 4096;
+    });
+    profile_refused(&["prefetch_profile_offset is 16793600", "metadata_size"], |h| {
+        h.metadata_size -= 1;
+    });
+    profile_refused(&["prefetch_profile_offset is 9223372036854771712"], |h| {
+        h.prefetch_profile_offset = i64::MAX as u64 - 4095;
+    });
+    let header = {
+        let mut header = header();
+        header.prefetch_profile_offset = header.metadata_size;
+        header.metadata_size += 4096;
+        header
+    };
+    let error = Geometry::new(&header, 16_797_695).expect_err("truncated");
+    assert!(error.to_string().contains("the prefetch_profile ends at"), "{error}");
+}
+
+#[test]
+fn more_entries_than_the_profile_has_room_for_are_refused() {
+    let geometry = with_profile(|h| h.prefetch_profile_entries = 341).expect("legal");
+    assert_eq!(geometry.profile_entries, 341);
+    profile_refused(&["prefetch_profile_entries is 342", "4096 bytes"], |h| {
+        h.prefetch_profile_entries = 342;
+    });
+    profile_refused(&["prefetch_profile_entries is 9223372036854775807"], |h| {
+        h.prefetch_profile_entries = i64::MAX as u64;
+    });
+    refused(
+        &["prefetch_profile_entries is 1", "prefetch_profile_offset is 0"],
+        |h| {
+            h.prefetch_profile_entries = 1;
+        },
+    );
+    // Room without end does not mean memory without end.
+    let most = (16 << 20) / 12;
+    assert!(
+        with_profile(|h| {
+            h.metadata_size += 1 << 30;
+            h.prefetch_profile_entries = most;
+        })
+        .is_ok()
+    );
+    profile_refused(&["prefetch_profile_entries is 1398102"], |h| {
+        h.metadata_size += 1 << 30;
+        h.prefetch_profile_entries = most + 1;
+    });
+}
+
+#[test]
+fn lengths_of_a_profile_in_an_impossible_unit_are_refused() {
+    for unit in [0, -1, i32::MIN, 4097] {
+        let words = format!("unit_of_PrefetchProfileEntry_len is {unit}");
+        profile_refused(&[&words], |h| h.unit_of_prefetch_profile_entry_len = unit);
+        accepted(|h| h.unit_of_prefetch_profile_entry_len = unit);
+    }
+}
+
+#[test]
+fn a_profile_without_a_base_only_takes_room() {
+    let geometry = with_profile(|h| (h.base_img, h.all_data_in_fvd_img) = ("".into(), true));
+    let geometry = geometry.expect("legal");
+    assert_eq!((geometry.profile, geometry.profile_unit), (None, 0));
+    assert_eq!(geometry.metadata_end, 16_797_696);
+}
+
 #[test]
 fn more_chunks_than_a_u32_counts_are_refused() {
     const CHUNKS: u64 = u32::MAX as u64;
@@ -326,11 +447,12 @@ proptest! {
         compact in any::<bool>(),
         chunk_size in prop::option::of((1_u64 << 14)..1 << 40),
         journal_size in prop::option::of(-4096_i64..1 << 30),
+        prefetch_profile_size in prop::option::of(0_u64..1 << 20),
         data_file in any::<bool>(),
     ) {
         let options = LayoutOptions {
             virtual_size, base_size, block_size, compact, chunk_size, journal_size,
-            storage_grow_unit: None,
+            storage_grow_unit: None, prefetch_profile_size,
         };
         let Ok(layout) = Layout::compute(&options) else {
             prop_assert!(block_size.is_some_and(|size| size > i32::MAX as u64 - 511));
@@ -347,6 +469,7 @@ proptest! {
         prop_assert_eq!(geometry.bitmap, layout.bitmap);
         prop_assert_eq!(geometry.table, layout.table);
         prop_assert_eq!(geometry.journal, layout.journal);
+        prop_assert_eq!(geometry.profile, layout.profile);
         prop_assert_eq!(geometry.base_size, layout.base_img_size);
         prop_assert_eq!(geometry.data_offset % 512, 0);
         let metadata_end = if data_file { 0 } else { geometry.metadata_end };

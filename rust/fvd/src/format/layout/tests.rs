@@ -190,6 +190,37 @@ fn a_journal_size_that_cannot_be_used_still_takes_its_room() {
 }
 
 #[test]
+fn room_for_a_profile_comes_last_in_whole_pages() {
+    let sized = |size, options| LayoutOptions {
+        prefetch_profile_size: Some(size),
+        ..options
+    };
+    let layout = Layout::compute(&sized(4097, journal(cow(24 * MIB, BASE, 4096), 65536))).expect("legal");
+    let region = Region {
+        offset: 77824,
+        size: 8192,
+    };
+    assert_eq!((layout.profile, layout.metadata_size), (Some(region), 77824 + 8192));
+    let header = layout.header();
+    assert_eq!(
+        (header.prefetch_profile_offset, header.prefetch_profile_entries),
+        (77824, 0)
+    );
+    for none in [
+        sized(0, cow(MIB, MIB, 0)),
+        sized(4096, cow(MIB, 0, 0)),
+        sized(4096, plain(MIB)),
+    ] {
+        assert_eq!(Layout::compute(&none).expect("legal").profile, None);
+    }
+    assert!(Layout::compute(&sized(16 << 20, cow(MIB, MIB, 0))).is_ok());
+    refused(
+        &["prefetch_profile_size is 16777217", "16777216"],
+        &sized((16 << 20) + 1, cow(MIB, MIB, 0)),
+    );
+}
+
+#[test]
 fn an_image_without_bytes_is_legal() {
     let layout = Layout::compute(&plain(0)).expect("legal");
     assert_eq!((layout.virtual_size, layout.metadata_size), (0, 8192));

@@ -257,7 +257,9 @@ fn open_fvd(path: &Path, size: u64, request: &ConvertRequest, created: &mut Crea
     };
     block_on(async {
         create(&file, data.as_ref(), &options, base.as_deref()).await?;
-        let head = read_head(&file).await?;
+        let mut head = read_head(&file).await?;
+        // What a conversion needs of the base says nothing of what a guest will.
+        head.header.generate_prefetch_profile = false;
         let open = OpenOptions {
             writable: true,
             cache: request.cache.image(),

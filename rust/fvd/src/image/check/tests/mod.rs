@@ -49,6 +49,7 @@ pub(super) fn options(kind: Kind) -> CreateOptions {
             journal_size: Some(if kind.no_journal { -1 } else { 8192 }),
             base_size: kind.based.then_some(30 * CHUNK),
             block_size: kind.based.then_some(12288),
+            prefetch_profile_size: kind.based.then_some(4096),
         },
         base_img: if kind.based { "base" } else { "" }.into(),
         data_file: if kind.separate { "data" } else { "" }.into(),
