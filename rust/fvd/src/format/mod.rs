@@ -9,6 +9,7 @@ pub mod geometry;
 pub mod header;
 pub mod journal;
 pub mod layout;
+pub mod redo;
 pub mod table;
 
 pub use geometry::{Geometry, Region};
