@@ -38,6 +38,7 @@ __all__ = [
     "PoisonedError",
     "UnsupportedError",
     "__version__",
+    "amend",
     "check",
     "compare",
     "convert",
@@ -129,6 +130,14 @@ def check(
     backing_chain: bool = False,
     trust: Sequence[StrPath] = ...,
 ) -> CheckResult: ...
+def amend(
+    path: StrPath,
+    attributes: Mapping[str, OptionValue],
+    *,
+    format: Format | None = None,
+    shrink: bool = False,
+    trust: Sequence[StrPath] = ...,
+) -> None: ...
 def dump(path: StrPath, *, limit: int = 100_000, force_share: bool = False) -> Dump: ...
 def map(
     path: StrPath,

@@ -1,7 +1,7 @@
 //! What a caller wants changed: checked attribute by attribute as it is said, and as a whole against
 //! the image.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use super::attribute::{ATTRIBUTES, Attribute, Kind};
 use crate::error::{Error, Result};
@@ -60,6 +60,16 @@ impl Changes {
             }
         }
         Ok(())
+    }
+
+    /// The file names that the image is to hold.
+    pub fn names(&self) -> impl Iterator<Item = &OsStr> {
+        self.fields
+            .iter()
+            .filter_map(|(number, value)| match (ATTRIBUTES[*number].kind, value) {
+                (Kind::Name(_), Value::Text(name)) if !name.is_empty() => Some(name.as_os_str()),
+                _ => None,
+            })
     }
 
     /// The size asked for, in bytes.
