@@ -10,6 +10,7 @@ import fvd
 from fvd.amendable import ALIASES, AMENDABLE
 from support.corpus import Case, cases
 from support.disks import content
+from support.header import FIELDS_END, REDO, integer, read_region, redo_copy, text
 
 MIB = 1 << 20
 GROWN = 192 * 1024
@@ -25,7 +26,11 @@ def base(tmp_path: Path) -> Path:
 @pytest.fixture
 def overlay(base: Path) -> Path:
     path = base.parent / "overlay.fvd"
-    options = {"compact_image": True, "chunk_size": "64K", "data_file": "data.raw"}
+    options: dict[str, str | int | bool] = {
+        "compact_image": True,
+        "chunk_size": "64K",
+        "data_file": "data.raw",
+    }
     fvd.create(path, 3 * MIB, backing_file=base.name, backing_format="raw", options=options)
     return path
 
@@ -53,7 +58,8 @@ def test_every_attribute_changes_its_field(overlay: Path, name: str) -> None:
     kind = next(option.kind for option in AMENDABLE if option.name == field)
     value = VALUES.get(field, True if kind == "switch" else 12 * MIB)
     before = header(overlay)
-    fvd.amend(overlay, **{name: value})
+    given: dict[str, Any] = {name: value}
+    fvd.amend(overlay, **given)
     after = header(overlay)
     changed = {key: after[key] for key in after if after[key] != before[key]}
     assert changed == {"virtual_disk_size" if field == "size" else field: value}
@@ -133,6 +139,47 @@ def test_info_shows_what_has_changed(overlay: Path) -> None:
     data = info["format-specific"]["data"]
     assert info["virtual-size"] == 4 * MIB
     assert (data["copy-on-read"], data["prefetch-start-delay"], data["prefetch"]["slots"]) == (True, 9, 5)
+
+
+def interrupt(path: Path, changes: dict[int, bytes]) -> None:
+    """Leaves what an amendment leaves that was cut short once its redo copy was written."""
+    region = read_region(path)
+    with path.open("r+b") as file:
+        file.seek(REDO)
+        file.write(redo_copy(region, changes))
+
+
+def test_an_interrupted_change_counts_and_is_finished_by_whoever_writes(overlay: Path) -> None:
+    interrupt(overlay, {12: (4 * MIB).to_bytes(8, "little"), 1096: b"\1", 28: b"B"})
+    before = overlay.read_bytes()
+    info = fvd.info(overlay)
+    assert (info["virtual-size"], info["backing-filename"]) == (4 * MIB, "Base.raw")
+    assert header(overlay)["copy_on_read"] == 1
+    found = fvd.check(overlay)
+    assert found["needs-recovery"]
+    assert (found["corruptions"], "interrupted" in " ".join(found["messages"])) == (0, True)
+    os.rename(overlay.with_name("base.raw"), overlay.with_name("Base.raw"))
+    with fvd.open(overlay) as image:
+        assert image.size == 4 * MIB
+    assert overlay.read_bytes() == before
+    with fvd.open(overlay, "r+") as image:
+        assert image.size == 4 * MIB
+    raw = read_region(overlay)
+    assert (integer(raw, "virtual_disk_size"), text(raw, "base_img")) == (4 * MIB, "Base.raw")
+    assert raw[FIELDS_END:] == bytes(len(raw) - FIELDS_END)
+
+
+@pytest.mark.parametrize("damage", [REDO, REDO + 5, REDO + 9, REDO + 13, REDO + 17, 2000])
+def test_a_torn_copy_or_that_of_another_header_is_ignored(overlay: Path, damage: int) -> None:
+    interrupt(overlay, {12: (4 * MIB).to_bytes(8, "little")})
+    raw = bytearray(overlay.read_bytes())
+    raw[damage] ^= 1
+    overlay.write_bytes(raw)
+    for mode in ("r", "r+"):
+        with fvd.open(overlay, mode) as image:
+            assert image.size == 3 * MIB
+    fvd.amend(overlay, size=5 * MIB)
+    assert fvd.info(overlay)["virtual-size"] == 5 * MIB
 
 
 def test_an_image_in_use_is_left_alone(overlay: Path) -> None:

@@ -18,7 +18,7 @@ def parser() -> Parser:
         "[-f FMT] [--shrink] [-q] [--trust DIR] FILENAME ATTRIBUTE=VALUE...",
     )
     amend.common_options(parser)
-    parser.describe("ATTRIBUTE=VALUE", "what to change, and to what; 'fvd amend -o help' lists it")
+    parser.describe("ATTRIBUTE=VALUE", "what to change, and to what; see 'fvd help amend'")
     return parser
 
 

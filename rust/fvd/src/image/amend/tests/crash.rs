@@ -60,6 +60,7 @@ fn cases() -> Vec<Case> {
         }
     }
     cases.push(into_the_journal());
+    cases.extend([false, true].map(drop_the_base));
     cases
 }
 
@@ -74,6 +75,26 @@ fn into_the_journal() -> Case {
         sample: sample(&options, true),
         changes: changes([("size", int(size))]),
         size,
+    }
+}
+
+/// An image whose base nobody needs any more.
+fn drop_the_base(separate: bool) -> Case {
+    let kind = Kind {
+        based: true,
+        separate,
+        ..Kind::default()
+    };
+    let sample = sample(&options(kind), true);
+    let image = open(&sample, true).expect("opens");
+    block_on(image.write(content(&sample).into(), 0)).expect("written");
+    block_on(image.flush()).expect("flushed");
+    drop(image);
+    Case {
+        name: format!("base dropped, separate: {separate}"),
+        sample,
+        changes: changes([("base_img", text(""))]),
+        size: SIZE,
     }
 }
 
