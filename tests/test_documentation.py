@@ -15,7 +15,19 @@ from support.disks import ext4_disk, fill_folder, random_disk
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 WITH_EXAMPLES = [page for page in PAGES if BLOCK.search(page.read_text())]
-COMMANDS = ("create", "info", "check", "map", "convert", "compare", "dump", "profile")
+COMMANDS = (
+    "create",
+    "info",
+    "check",
+    "map",
+    "convert",
+    "compare",
+    "dump",
+    "prefetch",
+    "profile",
+    "amend",
+    "update",
+)
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,7 @@ __all__ = [
     "PoisonedError",
     "UnsupportedError",
     "__version__",
+    "amend",
     "check",
     "clear_profile",
     "compare",
@@ -207,6 +208,24 @@ def check(
         backing_chain=backing_chain,
         trust=trust,
     )
+
+
+def amend(
+    path: StrPath,
+    *,
+    format: Format | None = None,
+    shrink: bool = False,
+    trust: Sequence[StrPath] = (),
+    **attributes: OptionValue,
+) -> None:
+    """Change what an image says of itself: all of the `attributes`, or none if it fails.
+
+    They are those of `fvd amend -o help`; strings are read as there. Nobody else may have the image open. A
+    smaller `size` needs `shrink`. Its base is not opened: a new `base_img` must have the same content.
+    """
+    from fvd.amendable import normalise_attributes
+
+    _core.amend(path, normalise_attributes(attributes), format=format, shrink=shrink, trust=trust)
 
 
 def map(

@@ -40,6 +40,7 @@ __all__ = [
     "PoisonedError",
     "UnsupportedError",
     "__version__",
+    "amend",
     "check",
     "compare",
     "convert",
@@ -133,6 +134,14 @@ def check(
     backing_chain: bool = False,
     trust: Sequence[StrPath] = ...,
 ) -> CheckResult: ...
+def amend(
+    path: StrPath,
+    attributes: Mapping[str, OptionValue],
+    *,
+    format: Format | None = None,
+    shrink: bool = False,
+    trust: Sequence[StrPath] = ...,
+) -> None: ...
 def dump(path: StrPath, *, limit: int = 100_000, force_share: bool = False) -> Dump: ...
 def profile(path: StrPath, *, force_share: bool = False) -> Profile: ...
 def set_profile(path: StrPath, entries: Sequence[tuple[int, int]]) -> ImportedProfile: ...

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from fvd.types import OptionValue
 
-    Kind = Literal["str", "bool", "size", "number", "signed size"]
+    Kind = Literal["str", "bool", "switch", "size", "number", "signed size"]
 
 MAX_SIZE = 2**63 - 1
 """The largest size of anything: offsets are signed 64-bit integers."""
@@ -38,7 +38,7 @@ class SizeRangeError(ValueError):
 
 
 class Option:
-    """An option that can be set when an image is created."""
+    """An option that can be set when an image is created, or changed later."""
 
     __slots__ = ("description", "kind", "name")
 
@@ -48,9 +48,16 @@ class Option:
         self.kind = kind
         self.description = description
 
+    @property
+    def is_bool(self) -> bool:
+        """Whether its values are on and off; a switch also accepts 1 and 0."""
+        return self.kind in ("bool", "switch")
+
     def parse(self, text: str) -> OptionValue:
         """Return the value that `text` stands for."""
-        if self.kind == "bool":
+        if self.kind == "switch" and text in ("0", "1"):
+            return text == "1"
+        if self.is_bool:
             return parse_bool(self.name, text)
         if self.kind == "number":
             return _parse_number(self.name, text)
@@ -60,7 +67,11 @@ class Option:
 
     def help(self) -> str:
         """Return the line of this option in the answer to `-o help`."""
-        shown = {"bool": "bool (on/off)", "number": "num", "signed size": "size"}.get(self.kind, self.kind)
+        shown = (
+            "bool (on/off)"
+            if self.is_bool
+            else {"number": "num", "signed size": "size"}.get(self.kind, self.kind)
+        )
         return f"  {f'{self.name}=<{shown}>':<22} - {self.description}"
 
 
@@ -109,7 +120,14 @@ def parse_options(texts: Sequence[str], format: str) -> dict[str, OptionValue]:
 
     Raises OptionError at the first that is unknown or wrong.
     """
-    known = {option.name: option for option in OPTIONS[format]}
+    return parse_known(texts, {option.name: option for option in OPTIONS[format]})
+
+
+def parse_known(texts: Sequence[str], known: Mapping[str, Option]) -> dict[str, OptionValue]:
+    """Return the values that the `-o` strings `texts` give to the options `known`, the last one last.
+
+    Raises OptionError at the first that is unknown or wrong.
+    """
     for text in texts:
         _check_list(text)
     values: dict[str, OptionValue] = {}
@@ -119,6 +137,7 @@ def parse_options(texts: Sequence[str], format: str) -> dict[str, OptionValue]:
                 name, value = name[2:], "off"
             if name not in known:
                 raise OptionError(f"Invalid parameter '{name}'")
+            values.pop(name, None)
             values[name] = known[name].parse("on" if value is None else value)
     return values
 
@@ -128,7 +147,16 @@ def normalise(options: Mapping[str, OptionValue], format: str) -> dict[str, Opti
 
     Raises OptionError for an unknown name or a value of the wrong type.
     """
-    known = {option.name: option for option in OPTIONS.get(format, ())}
+    return normalise_known(options, {option.name: option for option in OPTIONS.get(format, ())})
+
+
+def normalise_known(
+    options: Mapping[str, OptionValue], known: Mapping[str, Option]
+) -> dict[str, OptionValue]:
+    """Return `options` with the values that are strings read as on a command line, if all are `known`.
+
+    Raises OptionError for an unknown name or a value of the wrong type.
+    """
     values: dict[str, OptionValue] = {}
     for name, value in options.items():
         if name not in known:
@@ -136,7 +164,7 @@ def normalise(options: Mapping[str, OptionValue], format: str) -> dict[str, Opti
         option = known[name]
         if isinstance(value, str):
             value = option.parse(value)
-        elif isinstance(value, bool) != (option.kind == "bool") or option.kind == "str":
+        elif isinstance(value, bool) != option.is_bool or option.kind == "str":
             raise OptionError(f"Parameter '{name}' does not accept {value!r}")
         values[name] = value
     return values

@@ -24,12 +24,14 @@ READING: dict[str, tuple[str, ...]] = {
     "compare": ("compare", "{}", "good.fvd"),
     "compare behind": ("compare", "good.fvd", "{}"),
     "overlay": ("create", "-f", "fvd", "-b", "{}", "out"),
+    "amend": ("amend", "-o", "need_zero_init=on", "{}"),
 }
 WRITING: dict[str, tuple[str, ...]] = {
     "create": ("create", "-f", "fvd", "{}", "1M"),
     "create raw": ("create", "-f", "raw", "{}", "1M"),
     "convert": ("convert", "-O", "fvd", "good.fvd", "{}"),
     "convert into": ("convert", "-n", "-O", "fvd", "good.fvd", "{}"),
+    "amend": ("amend", "-o", "size=2M", "{}"),
     "data file": ("create", "-f", "fvd", "-o", "data_file={}", "out", "1M"),
 }
 
@@ -140,7 +142,7 @@ def test_a_file_that_may_not_be_read_is_refused(folder: Path, command: str) -> N
     assert b"Permission denied" in finished.err
 
 
-@pytest.mark.parametrize("command", ["create", "convert", "convert into", "data file"])
+@pytest.mark.parametrize("command", ["create", "convert", "convert into", "amend", "data file"])
 def test_a_file_that_may_not_be_written_stays_as_it_is(folder: Path, command: str) -> None:
     thing = folder / "thing"
     fvd_command("create", "-q", "-f", "fvd", thing, "1M")

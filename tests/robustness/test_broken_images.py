@@ -25,6 +25,8 @@ COMMANDS = (
     ("check", "-r", "leaks"),
     ("check", "-r", "all"),
     ("check",),
+    ("amend", "-o", "size=96M,need_zero_init=on"),
+    ("amend", "--shrink", "-o", "size=5M"),
     ("map",),
 )
 

@@ -8,6 +8,7 @@ REGION = 8192
 FIELDS_END = 4336
 CLEAN_SHUTDOWN = slice(4300, 4304)
 UNALLOCATED = 0xFFFFFFFF
+REDO = 4608
 
 # name: (offset, struct format); s: a NUL-padded string
 FIELDS: dict[str, tuple[int, str]] = {
@@ -68,3 +69,25 @@ def bitmap(path: Path) -> bytes:
 
 def bit(bits: bytes, block: int) -> bool:
     return bool(bits[block // 8] >> (block % 8) & 1)
+
+
+def redo_copy(region: bytes, changes: dict[int, bytes]) -> bytes:
+    """The redo copy of a change of header bytes, by their offset."""
+    fields = bytearray(region[:FIELDS_END])
+    patches = b""
+    for offset, new in changes.items():
+        fields[offset : offset + len(new)] = new
+        patches += struct.pack("<HH", offset, len(new)) + new
+    length = struct.pack("<I", len(patches))
+    checksum = struct.pack("<I", crc32c(length + patches + bytes(fields)))
+    return (b"REDO" + length + checksum + patches).ljust(REGION - REDO, b"\0")
+
+
+def crc32c(data: bytes) -> int:
+    """CRC-32C, bit by bit."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF

@@ -102,7 +102,7 @@ def cache_mode(name: str, what: str) -> CacheMode:
     return cast("CacheMode", name)
 
 
-def repeatable_options(parser: Parser) -> None:
+def repeatable_options(parser: Parser, what: str = "options of the new image") -> None:
     """Add `-o`."""
     parser.option(
         "-o",
@@ -110,7 +110,7 @@ def repeatable_options(parser: Parser) -> None:
         metavar="OPTIONS",
         action="append",
         default=[],
-        help="options of the new image, as a=b,c=d ('-o help' lists them); may be repeated",
+        help=f"{what}, as a=b,c=d ('-o help' lists them); may be repeated",
     )
 
 

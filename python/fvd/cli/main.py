@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 COMMANDS = {
+    "amend": "Change what an image says of itself, its size included",
     "check": "Check the metadata of an image, and repair it",
     "compare": "Check if two images have the same contents",
     "convert": "Copy one image to another, with format conversion",
@@ -20,6 +21,7 @@ COMMANDS = {
     "map": "Show where the data of a disk lies",
     "prefetch": "Fetch everything that an image still needs from its base",
     "profile": "Show, export, import or clear the prefetch profile of an image",
+    "update": "Change what an image says of itself, as with the original driver",
 }
 
 STATUS_FAILED = 1

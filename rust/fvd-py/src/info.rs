@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use fvd::format::Header;
 use fvd::image::info::Info;
 use fvd::tool::{self, DiskInfo};
 use pollster::block_on;
@@ -77,8 +78,13 @@ fn specific_of<'py>(py: Python<'py>, info: &Info) -> PyResult<Bound<'py, PyDict>
         data.set_item("base-size", info.base_size)?;
         data.set_item("all-data-local", info.all_local)?;
         data.set_item("copy-on-read", info.copy_on_read)?;
+        data.set_item(
+            "max-outstanding-copy-on-read-data",
+            info.max_outstanding_copy_on_read_data,
+        )?;
         let delay = info.prefetch.and_then(|prefetch| prefetch.start_delay_secs);
         data.set_item("prefetch-start-delay", delay.map_or(-1, i64::from))?;
+        data.set_item("prefetch", prefetch_of(py, &info.header)?)?;
     }
     if let Some(profile) = info.profile {
         let dict = PyDict::new(py);
@@ -101,5 +107,25 @@ fn specific_of<'py>(py: Python<'py>, info: &Info) -> PyResult<Bound<'py, PyDict>
     data.set_item("metadata-size", info.metadata_size)?;
     data.set_item("need-zero-init", info.need_zero_init)?;
     data.set_item("suspect", info.suspect)?;
+    Ok(data)
+}
+
+/// How the base is fetched, in the units of the header: KiB/s and milliseconds.
+fn prefetch_of<'py>(py: Python<'py>, header: &Header) -> PyResult<Bound<'py, PyDict>> {
+    let data = PyDict::new(py);
+    for (name, number) in [
+        ("slots", header.num_prefetch_slots),
+        ("bytes", header.bytes_per_prefetch),
+        ("min-read-throughput", header.prefetch_min_read_throughput),
+        ("min-write-throughput", header.prefetch_min_write_throughput),
+        ("max-read-throughput", header.prefetch_max_read_throughput),
+        ("max-write-throughput", header.prefetch_max_write_throughput),
+        ("perf-calc-alpha", header.prefetch_perf_calc_alpha),
+        ("read-measure-time", header.prefetch_read_throughput_measure_time),
+        ("write-measure-time", header.prefetch_write_throughput_measure_time),
+        ("throttle-time", header.prefetch_throttle_time),
+    ] {
+        data.set_item(name, number)?;
+    }
     Ok(data)
 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::needless_pass_by_value, reason = "PyO3 makes arguments as owned values")]
 
+mod amend;
 mod arguments;
 mod background;
 #[expect(unsafe_code, reason = "memory and descriptors of Python, in this one module")]
@@ -28,6 +29,8 @@ use pyo3::prelude::*;
 mod _fvd {
     use super::{Bound, PyModule, PyModuleMethods, PyResult, errors, exit};
 
+    #[pymodule_export]
+    use super::amend::amend;
     #[pymodule_export]
     use super::check::check;
     #[pymodule_export]

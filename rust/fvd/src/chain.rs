@@ -96,6 +96,11 @@ pub async fn open_named(
     Ok(data)
 }
 
+/// Opens the data file that the head of `file` names, if it does.
+pub fn open_data(image: &Path, head: &Head, file: &FileStorage, options: &ChainOptions) -> Result<Option<FileStorage>> {
+    open_data_file(image, head, options, &mut vec![file.identity()])
+}
+
 /// The name under which a format is known here, for those that users and images give.
 pub fn known_format(name: &str) -> Result<&'static str> {
     match name {

@@ -146,6 +146,20 @@ macro_rules! header_fields {
                 })
             }
 
+            /// Overwrites, in the `raw` fields of an image (at least [`RAW_SIZE`] bytes), those in
+            /// which this header differs from `old`. All others keep their bytes.
+            ///
+            /// # Errors
+            ///
+            /// As [`Header::encode`].
+            pub fn write_changes(&self, old: &Self, raw: &mut [u8]) -> Result<()> {
+                let encoded = self.to_raw()?;
+                $( if self.$name != old.$name {
+                    raw[$offset..$offset + size_of::<$disk>()].copy_from_slice(encoded.$name.as_bytes());
+                } )+
+                Ok(())
+            }
+
             /// Every field in the order of the format and under its name there, with `magic`
             /// and `version`.
             #[must_use]

@@ -21,7 +21,7 @@ pub const DEFAULT_JOURNAL_SIZE: u64 = 16 << 20;
 const BYTES_PER_PREFETCH: u64 = 1 << 20;
 
 /// Chunks of a compact image at most: as many as there are storage chunk numbers.
-const MAX_CHUNKS: u64 = table::MAX_CHUNK_NUMBER as u64 + 1;
+pub(crate) const MAX_CHUNKS: u64 = table::MAX_CHUNK_NUMBER as u64 + 1;
 
 const MAX_OFFSET: u64 = i64::MAX as u64;
 
@@ -284,9 +284,7 @@ fn journal_size(options: &LayoutOptions, chunks: u64) -> Result<Option<u64>> {
         Some(0) | None => DEFAULT_JOURNAL_SIZE,
         Some(size) => size.unsigned_abs(),
     };
-    // Room for the whole table, written as sectors that hold a bitmap record each.
-    let sectors = chunks.div_ceil(journal::MAX_ENTRIES_WITH_BITMAP as u64);
-    let size = wanted.max(sectors * SECTOR);
+    let size = wanted.max(least_journal_size(chunks));
     round_up("journal_size", size, PAGE, MAX_OFFSET).map(Some)
 }
 
@@ -294,6 +292,13 @@ fn journal_size(options: &LayoutOptions, chunks: u64) -> Result<Option<u64>> {
 fn profile_size(options: &LayoutOptions) -> Result<u64> {
     let size = options.prefetch_profile_size.unwrap_or(0);
     round_up("prefetch_profile_size", size, PAGE, profile::MAX_SIZE)
+}
+
+/// The least bytes, in whole pages, of the journal of an image with `chunks` table entries: room for
+/// the whole table, written as sectors that hold a bitmap record each.
+pub(crate) fn least_journal_size(chunks: u64) -> u64 {
+    let sectors = chunks.div_ceil(journal::MAX_ENTRIES_WITH_BITMAP as u64).max(1);
+    (sectors * SECTOR).next_multiple_of(PAGE)
 }
 
 /// Puts a region of `size` bytes at `end`.

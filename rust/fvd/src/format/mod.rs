@@ -10,6 +10,7 @@ pub mod header;
 pub mod journal;
 pub mod layout;
 pub mod profile;
+pub mod redo;
 pub mod table;
 
 pub use geometry::{Geometry, Region};

@@ -103,7 +103,7 @@ pub async fn info<S: Storage>(file: &S) -> Result<Info> {
 impl From<Head> for Info {
     fn from(head: Head) -> Self {
         let suspect = head.is_suspect();
-        let Head { header, geometry } = head;
+        let Head { header, geometry, .. } = head;
         let compact = geometry.table.is_some();
         let base = named(&header.base_img, &header.base_img_fmt);
         Self {

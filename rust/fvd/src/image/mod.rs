@@ -5,6 +5,7 @@
 //! `commit` (a flush) and `checkpoint`. `docs/design.md` has the invariants and the crash cases.
 
 mod allocate;
+pub mod amend;
 mod bitmap;
 pub mod check;
 mod checkpoint;
@@ -28,6 +29,7 @@ mod publish;
 mod range_lock;
 mod read;
 mod recover;
+mod redo;
 mod scan;
 mod source;
 mod stats;

@@ -13,9 +13,9 @@ use super::range_lock::RangeLock;
 use super::recover::in_place;
 use super::stats::Counters;
 use super::table::Table;
-use super::{Image, Volatile, patch};
+use super::{Image, Volatile};
 use crate::error::{Error, Result};
-use crate::format::{Geometry, HEADER_SIZE, Header};
+use crate::format::{Geometry, HEADER_SIZE, Header, Region, redo};
 use crate::source::BaseSource;
 use crate::storage::{IoBufMut, Storage};
 
@@ -50,6 +50,9 @@ pub struct Head {
     pub header: Header,
     /// Where the regions lie.
     pub geometry: Geometry,
+    /// A change of the header was cut short: not all of these fields are in place, and the next open
+    /// for writing puts them there.
+    pub interrupted: bool,
 }
 
 impl Head {
@@ -57,6 +60,12 @@ impl Head {
     #[must_use]
     pub fn needs_base(&self) -> bool {
         !self.header.all_data_in_fvd_img && !self.header.base_img.is_empty()
+    }
+
+    /// The journal, where it counts: the image was not closed.
+    #[must_use]
+    pub fn unclean_journal(&self) -> Option<Region> {
+        self.geometry.journal.filter(|_| !self.header.clean_shutdown)
     }
 
     /// Whether metadata may be incomplete and nothing tells what is missing: killed while open,
@@ -67,16 +76,35 @@ impl Head {
         let metadata = bitmap || self.geometry.table.is_some();
         !self.header.clean_shutdown && self.geometry.journal.is_none() && metadata
     }
+
+    /// Fails for a suspect image.
+    pub(super) fn check_trusted<S: Storage>(&self, file: &S) -> Result<()> {
+        if !self.is_suspect() {
+            return Ok(());
+        }
+        let error = Error::invalid_image(
+            "The image was not closed cleanly and has no journal: its content is suspect. \
+             `fvd check -r all` makes what is there usable",
+        );
+        Err(error.with_path(file.path()))
+    }
 }
 
-/// Reads and checks the header. Nothing that it names is opened.
+/// Reads and checks the header, as an interrupted change is to leave it. Nothing that it names is
+/// opened.
 pub async fn read_head<S: Storage>(file: &S) -> Result<Head> {
     let add_path = |error: Error| error.with_path(file.path());
     let len = file.len().await?;
     let buf = file.read(IoBufMut::zeroed(HEADER_SIZE.min(len) as usize), 0).await?;
-    let header = Header::decode(buf.as_slice()).map_err(add_path)?;
+    let redone = redo::replay(buf.as_slice());
+    let fields = redone.as_deref().unwrap_or(buf.as_slice());
+    let header = Header::decode(fields).map_err(add_path)?;
     let geometry = Geometry::new(&header, len).map_err(add_path)?;
-    Ok(Head { header, geometry })
+    Ok(Head {
+        header,
+        geometry,
+        interrupted: redone.is_some(),
+    })
 }
 
 impl<S: Storage> Image<S> {
@@ -105,23 +133,14 @@ impl<S: Storage> Image<S> {
             base.is_some() || !head.needs_base(),
             "the base comes with an image that needs it"
         );
-        if head.is_suspect() {
-            let error = Error::invalid_image(
-                "The image was not closed cleanly and has no journal: its content is suspect. \
-                 `fvd check -r all` makes what is there usable",
-            );
-            return Err(error.with_path(file.path()));
-        }
-        let unclean = head.geometry.journal.filter(|_| !head.header.clean_shutdown);
+        head.check_trusted(&file)?;
         let mut head = head;
-        if let Some(journal) = unclean.filter(|_| options.writable) {
-            in_place::replay(&file, &head, journal).await?;
-            patch::write_mark(&file, true).await?;
-            file.sync().await?;
-            head.header.clean_shutdown = true;
+        if options.writable {
+            in_place::recover(&file, &mut head).await?;
         }
+        let unclean = head.unclean_journal();
         let image = Self::assemble(file, head, data, base, options);
-        if let Some(journal) = unclean.filter(|_| !options.writable) {
+        if let Some(journal) = unclean {
             image.recover_in_memory(journal).await?;
         }
         Ok(image)
@@ -129,7 +148,7 @@ impl<S: Storage> Image<S> {
 
     fn assemble(file: S, head: Head, data: Option<S>, base: Option<Box<dyn BaseSource>>, options: OpenOptions) -> Self {
         let needs_base = head.needs_base();
-        let Head { header, geometry } = head;
+        let Head { header, geometry, .. } = head;
         let bitmap = geometry.bitmap.filter(|_| needs_base);
         let copies = bitmap.is_some() && options.writable && options.copy_on_read.unwrap_or(header.copy_on_read);
         // An existing profile stays, until somebody clears it.

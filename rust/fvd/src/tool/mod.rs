@@ -1,6 +1,7 @@
-//! What works on whole disks, by path: create, info, check, convert, compare, map, profile. Blocking where
-//! threads are used.
+//! What works on whole disks, by path: create, info, check, amend, convert, compare, map, profile. Blocking
+//! where threads are used.
 
+mod amend;
 mod check;
 pub mod compare;
 pub mod convert;
@@ -10,6 +11,7 @@ pub mod map;
 mod profile;
 mod progress;
 
+pub use amend::amend;
 pub use check::check;
 pub use create::{Backing, CreateRequest, create, create_raw};
 pub use info::{DiskInfo, NamedBacking, info};

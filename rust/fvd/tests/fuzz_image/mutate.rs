@@ -1,6 +1,8 @@
 //! Ways to break an image.
 
 use fastrand::Rng;
+use fvd::format::header::RAW_SIZE;
+use fvd::format::{HEADER_SIZE, redo};
 
 use crate::sample::Sample;
 
@@ -52,6 +54,7 @@ const CLEAN: usize = 4300;
 /// Breaks the bytes of an image in one to four places; gives the length that the file is to have.
 pub(crate) fn mutate(rng: &mut Rng, sample: &mut Sample) -> u64 {
     let regions = Regions::of(&sample.file);
+    let whole = sample.file[..RAW_SIZE].to_vec();
     let mut len = sample.file.len() as u64;
     for _ in 0..rng.usize(1..=4) {
         match rng.u32(..16) {
@@ -69,8 +72,22 @@ pub(crate) fn mutate(rng: &mut Rng, sample: &mut Sample) -> u64 {
     if rng.u32(..4) == 0 {
         put(&mut sample.file, CLEAN, &0_u32.to_le_bytes());
     }
+    if rng.u32(..8) == 0 {
+        interrupt(&mut sample.file, &whole);
+    }
     sample.file.truncate(len.min(sample.file.len() as u64) as usize);
     len
+}
+
+/// Makes the fields what a redo copy says, instead of what is in place: `old`.
+fn interrupt(file: &mut [u8], old: &[u8]) {
+    let Some(region) = file.get_mut(..HEADER_SIZE as usize) else {
+        return;
+    };
+    if let Ok(copy) = redo::encode(old, &region[..RAW_SIZE]) {
+        region[..RAW_SIZE].copy_from_slice(old);
+        region[redo::OFFSET as usize..].copy_from_slice(&copy);
+    }
 }
 
 /// Where the metadata of a sample lies: offset and size.

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use fastrand::Rng;
+use fvd::image::amend::{Changes, Value, amend};
 use fvd::image::check::{FindingKind, Repair, Report, check};
 use fvd::image::dump::{BitmapRuns, JournalSectors, TableRuns};
 use fvd::image::info::info;
@@ -20,6 +21,9 @@ const ITEMS: usize = 2000;
 /// A table may name one storage chunk a great many times. To give each chunk its own takes as long as
 /// that takes: not for here.
 const SHARED: u64 = 1000;
+
+/// Entries of a table that may have to be written.
+const ENTRIES: u64 = 1 << 20;
 
 /// An image on disks.
 struct Subject {
@@ -93,9 +97,10 @@ pub(crate) fn treat(rng: &mut Rng, sample: &Sample, len: u64) {
         Ok(report) => report,
         Err(error) => return assert_clear(&error),
     };
-    match rng.u32(..4) {
+    match rng.u32(..6) {
         0 | 1 => write(rng, &subject, &head, &report),
-        2 => repair(rng, &subject, &head, &report, Repair::Leaks),
+        2 | 3 => resize(rng, &subject, &head, &report),
+        4 => repair(rng, &subject, &head, &report, Repair::Leaks),
         _ => repair(rng, &subject, &head, &report, Repair::All),
     }
 }
@@ -223,6 +228,41 @@ fn write(rng: &mut Rng, subject: &Subject, head: &Head, before: &Report) {
     // first entry that names storage chunk 0 counts, too.
     let zeros = u64::from(after.counts.contains_key(&FindingKind::Lost));
     assert!(after.corruptions <= before.corruptions + zeros, "{:?}", after.findings);
+}
+
+/// Changes the size, and looks at what has become of the image.
+fn resize(rng: &mut Rng, subject: &Subject, head: &Head, before: &Report) {
+    let table = head.geometry.chunks;
+    let shared = before.counts.get(&FindingKind::Shared).copied().unwrap_or(0);
+    if table > ENTRIES || shared > SHARED {
+        return;
+    }
+    let old = subject.content().filter(|_| before.corruptions == 0);
+    let size = head.geometry.virtual_size;
+    let step = 512 * rng.u64(..200);
+    let wanted = match rng.u32(..3) {
+        0 => rng.u64(..READ_WHOLE),
+        1 => size.saturating_add(step),
+        _ => size.saturating_sub(step),
+    };
+    let wanted = wanted.min(i64::MAX.unsigned_abs());
+    let mut changes = Changes::new(true);
+    if let Err(error) = changes.set("size", Value::Int(wanted.cast_signed())) {
+        return assert_clear(&error);
+    }
+    let header = match block_on(amend(&subject.file, subject.data(head).as_ref(), &changes)) {
+        Ok(header) => header,
+        Err(error) => return assert_clear(&error),
+    };
+    assert_eq!(header.virtual_disk_size, wanted.next_multiple_of(512));
+    let head = subject.head().expect("it was valid");
+    assert_eq!((&head.header, head.interrupted), (&header, false));
+    let after = subject.check(&head, Repair::None).expect("could be checked before");
+    assert!(after.corruptions <= before.corruptions, "{:?}", after.findings);
+    if let (Some(mut model), Some(content)) = (old, subject.content()) {
+        model.resize(content.len(), 0);
+        assert!(model == content, "the guest sees something else");
+    }
 }
 
 /// One request, also to the model.

@@ -294,3 +294,23 @@ proptest! {
         let _ = Geometry::new(&header, file_len);
     }
 }
+
+#[test]
+fn only_changed_fields_are_overwritten() {
+    let mut old = plain();
+    old.base_img = "a".into();
+    let mut raw = old.encode().expect("fits");
+    // What other programs may leave behind a NUL, and as a boolean.
+    raw[40] = 0xEE;
+    raw[1140] = 0xEE;
+    raw[1096..1100].copy_from_slice(&2_i32.to_le_bytes());
+    let new = Header {
+        base_img: "another".into(),
+        virtual_disk_size: 512,
+        ..Header::decode(&raw).expect("valid")
+    };
+    new.write_changes(&Header::decode(&raw).expect("valid"), &mut raw)
+        .expect("fits");
+    assert_eq!(Header::decode(&raw).expect("valid"), new);
+    assert_eq!((raw[40], raw[1140], raw[1096]), (0, 0xEE, 2));
+}

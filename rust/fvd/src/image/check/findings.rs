@@ -42,6 +42,8 @@ pub enum FindingKind {
     Leak,
     /// A part of the metadata that could not be read.
     Unreadable,
+    /// A change of the header was cut short. It counts as done, and will be finished.
+    InterruptedAmend,
     /// The separate data file is not open: nothing was held against its length.
     DataFileNotOpened,
 }
@@ -53,7 +55,7 @@ impl FindingKind {
         match self {
             Self::Leak => Severity::Leak,
             Self::Unreadable => Severity::CheckError,
-            Self::DataFileNotOpened => Severity::Note,
+            Self::InterruptedAmend | Self::DataFileNotOpened => Severity::Note,
             _ => Severity::Corruption,
         }
     }
@@ -72,6 +74,7 @@ impl FindingKind {
             Self::Suspect => "suspect",
             Self::Leak => "leak",
             Self::Unreadable => "unreadable",
+            Self::InterruptedAmend => "interrupted-amend",
             Self::DataFileNotOpened => "data-file-not-opened",
         }
     }

@@ -8,9 +8,10 @@
 //! what it saw before, and another repair finishes the work. Each step ends with a sync, and
 //! relies on what the earlier ones made durable. In this order:
 //!
-//! 1. Recovery: the journal of an unclean image is written in place. The image stays unclean,
-//!    so that this starts again after a crash. Before that, lost sectors of the table, which read
-//!    as zeros, become "not allocated": with records over them they could not be told any more.
+//! 1. Recovery: a change of the header that was cut short is finished; the journal of an unclean
+//!    image is written in place. The image stays unclean, so that this starts again after a crash.
+//!    Before the journal, lost sectors of the table, which read as zeros, become "not allocated":
+//!    with records over them they could not be told any more.
 //! 2. The journal is erased: its records would put back what the next steps change. Nothing
 //!    that is in it is missing in place, whichever of its sectors a crash leaves.
 //! 3. Lost sectors of the table of a clean image, entries out of range or behind the end of the
@@ -42,7 +43,7 @@ mod repair;
 mod set;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(in crate::image) mod tests;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -81,7 +82,8 @@ pub struct Report {
     pub leaks_fixed: u64,
     /// The image was not closed, and no journal tells what is missing. Counts as a corruption.
     pub suspect: bool,
-    /// The image was not closed; the next open for writing, or a repair, replays its journal.
+    /// The image was not closed, or a change of its header was cut short; the next open for writing, or
+    /// a repair, replays its journal and finishes the change.
     pub needs_recovery: bool,
     /// The header names a data file that was not given: its length was not looked at.
     pub data_file_unchecked: bool,
@@ -184,8 +186,7 @@ impl<'a, S: Storage> Subject<'a, S> {
 
     /// The journal, if it counts.
     fn live_journal(&self) -> Option<Region> {
-        let unclean = !self.head.header.clean_shutdown;
-        self.head.geometry.journal.filter(|_| unclean)
+        self.head.unclean_journal()
     }
 
     /// Where a storage chunk starts in the data file, bytes. Exact for numbers that can exist.

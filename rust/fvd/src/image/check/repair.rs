@@ -8,9 +8,9 @@ use super::verify::Verdict;
 use super::{Repair, Subject, lost, relocate};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Region, table};
-use crate::image::patch;
 use crate::image::recover::in_place;
 use crate::image::scan::EntryRuns;
+use crate::image::{patch, redo};
 use crate::storage::Storage;
 
 /// Findings that speak of the table.
@@ -46,7 +46,7 @@ impl Plan {
         let fill = tidy && before.report.leaks > 0;
         let cut = tidy && excess(subject, before.table.used.end()).is_some();
         let unclean = !subject.head.header.clean_shutdown;
-        (mend || fill || cut || unclean).then_some(Self {
+        (mend || fill || cut || unclean || subject.head.interrupted).then_some(Self {
             mend,
             tidy,
             erase: mend || fill || unclean,
@@ -65,6 +65,9 @@ pub(super) async fn repair<S: Storage>(subject: &Subject<'_, S>, before: &Verdic
         return Ok(false);
     };
     check_means(subject, before, &plan).await?;
+    if subject.head.interrupted {
+        redo::finish(file).await?;
+    }
     if let Some(journal) = subject.live_journal() {
         if let Some(table) = subject.head.geometry.table
             && plan.mend

@@ -33,6 +33,11 @@ pub(super) async fn verify<S: Storage>(subject: &Subject<'_, S>) -> Result<Verdi
             "the image was not closed cleanly and has no journal: its metadata may be incomplete".to_owned()
         });
     }
+    if head.interrupted {
+        findings.add(FindingKind::InterruptedAmend, 1, || {
+            "a change of the header was interrupted: it counts, and the next open for writing finishes it".to_owned()
+        });
+    }
     let data_file_unchecked = subject.data.is_none();
     if data_file_unchecked {
         findings.add(FindingKind::DataFileNotOpened, 1, || {
@@ -48,7 +53,7 @@ pub(super) async fn verify<S: Storage>(subject: &Subject<'_, S>) -> Result<Verdi
         leaks: findings.total(Severity::Leak),
         check_errors: findings.total(Severity::CheckError),
         suspect,
-        needs_recovery: subject.live_journal().is_some(),
+        needs_recovery: subject.live_journal().is_some() || head.interrupted,
         data_file_unchecked,
         total_chunks: head.geometry.chunks,
         allocated_chunks: table.used.len(),

@@ -5,8 +5,24 @@ use rangemap::RangeSet;
 use super::{JournalReader, blocks_of, entries_of, settle};
 use crate::error::Result;
 use crate::format::{Record, Region};
-use crate::image::{Head, patch};
+use crate::image::{Head, patch, redo};
 use crate::storage::Storage;
+
+/// Finishes what was cut short: a change of the header, then the replay of the journal of an unclean
+/// image, which is marked clean. All of it is durable.
+pub(in crate::image) async fn recover<S: Storage>(file: &S, head: &mut Head) -> Result<()> {
+    if head.interrupted {
+        redo::finish(file).await?;
+        head.interrupted = false;
+    }
+    if let Some(journal) = head.unclean_journal() {
+        replay(file, head, journal).await?;
+        patch::write_mark(file, true).await?;
+        file.sync().await?;
+        head.header.clean_shutdown = true;
+    }
+    Ok(())
+}
 
 /// Writes what the journal says in place, and syncs it.
 ///

@@ -13,7 +13,7 @@ use crate::storage::{Allocation, IoBufMut, MemoryStorage, Storage};
 
 /// One change of a disk.
 #[derive(Clone, Debug)]
-pub(super) enum Op {
+pub(in crate::image) enum Op {
     Write(Bytes, u64),
     Zero(u64, u64),
     SetLen(u64),
@@ -22,24 +22,24 @@ pub(super) enum Op {
 
 /// What happened to the disks of a sample, by number of the disk, in order.
 #[derive(Default)]
-pub(super) struct Log {
-    pub(super) ops: Vec<(usize, Op)>,
+pub(in crate::image) struct Log {
+    pub(in crate::image) ops: Vec<(usize, Op)>,
     /// The operation to fail, and the error number.
-    pub(super) fail: Option<(usize, i32)>,
+    pub(in crate::image) fail: Option<(usize, i32)>,
     /// Reads that touch this byte fail.
-    pub(super) unreadable: Option<u64>,
+    pub(in crate::image) unreadable: Option<u64>,
 }
 
 /// A handle to one disk.
 #[derive(Clone)]
-pub(super) struct Disk {
+pub(in crate::image) struct Disk {
     number: usize,
     content: MemoryStorage,
     log: Arc<Mutex<Log>>,
 }
 
 /// Takes the disks of a sample over; what they hold is copied.
-pub(super) fn record(sample: &Sample<MemoryStorage>) -> (Sample<Disk>, Arc<Mutex<Log>>) {
+pub(in crate::image) fn record(sample: &Sample<MemoryStorage>) -> (Sample<Disk>, Arc<Mutex<Log>>) {
     let log = Arc::new(Mutex::new(Log::default()));
     let disk = |number, content: &MemoryStorage| Disk {
         number,
@@ -53,7 +53,7 @@ pub(super) fn record(sample: &Sample<MemoryStorage>) -> (Sample<Disk>, Arc<Mutex
     (recorded, log)
 }
 
-pub(super) fn copy(storage: &MemoryStorage) -> MemoryStorage {
+pub(in crate::image) fn copy(storage: &MemoryStorage) -> MemoryStorage {
     if storage.can_resize() {
         return MemoryStorage::from_bytes(&storage.to_vec());
     }
@@ -63,7 +63,7 @@ pub(super) fn copy(storage: &MemoryStorage) -> MemoryStorage {
     device
 }
 
-pub(super) fn contents(sample: &Sample<Disk>) -> Sample<MemoryStorage> {
+pub(in crate::image) fn contents(sample: &Sample<Disk>) -> Sample<MemoryStorage> {
     Sample {
         file: copy(&sample.file.content),
         data: sample.data.as_ref().map(|data| copy(&data.content)),
@@ -72,7 +72,7 @@ pub(super) fn contents(sample: &Sample<Disk>) -> Sample<MemoryStorage> {
 
 /// Does to `sample` what a power cut after the first `count` operations leaves: everything that
 /// was synced, and of the rest, sector by sector, what falls so.
-pub(super) fn power_cut(
+pub(in crate::image) fn power_cut(
     sample: &Sample<MemoryStorage>,
     ops: &[(usize, Op)],
     random: &mut fastrand::Rng,

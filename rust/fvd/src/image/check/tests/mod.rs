@@ -1,7 +1,7 @@
 //! Images made by `create` and written through `Image`, then broken by hand.
 
 mod crash;
-mod disk;
+pub(in crate::image) mod disk;
 mod dumps;
 mod findings;
 mod hostile;
@@ -19,27 +19,27 @@ use crate::image::{CreateOptions, Image, OpenOptions, create, read_head};
 use crate::source::{BaseSource, RawSource};
 use crate::storage::{IoBufMut, MemoryStorage, Storage};
 
-pub(super) const CHUNK: u64 = 8192;
-pub(super) const CHUNKS: u64 = 40;
+pub(in crate::image) const CHUNK: u64 = 8192;
+pub(in crate::image) const CHUNKS: u64 = 40;
 
 /// A compact image of [`CHUNKS`] chunks, and its data file if it has a separate one.
 #[derive(Clone)]
-pub(super) struct Sample<S> {
-    pub(super) file: S,
-    pub(super) data: Option<S>,
+pub(in crate::image) struct Sample<S> {
+    pub(in crate::image) file: S,
+    pub(in crate::image) data: Option<S>,
 }
 
 /// What kind of image.
 #[derive(Clone, Copy, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "every mix is a sample")]
-pub(super) struct Kind {
-    pub(super) separate: bool,
-    pub(super) no_journal: bool,
-    pub(super) based: bool,
-    pub(super) unclean: bool,
+pub(in crate::image) struct Kind {
+    pub(in crate::image) separate: bool,
+    pub(in crate::image) no_journal: bool,
+    pub(in crate::image) based: bool,
+    pub(in crate::image) unclean: bool,
 }
 
-pub(super) fn options(kind: Kind) -> CreateOptions {
+pub(in crate::image) fn options(kind: Kind) -> CreateOptions {
     CreateOptions {
         layout: LayoutOptions {
             virtual_size: CHUNKS * CHUNK,
@@ -65,7 +65,7 @@ fn base() -> Box<dyn BaseSource> {
 }
 
 /// Opens the image as a user would.
-pub(super) fn open<S: Storage + Clone>(sample: &Sample<S>, writable: bool) -> Result<Image<S>> {
+pub(in crate::image) fn open<S: Storage + Clone>(sample: &Sample<S>, writable: bool) -> Result<Image<S>> {
     block_on(async {
         let head = read_head(&sample.file).await?;
         let base = head.needs_base().then(base);
@@ -78,7 +78,7 @@ pub(super) fn open<S: Storage + Clone>(sample: &Sample<S>, writable: bool) -> Re
 }
 
 /// The whole disk as the guest sees it.
-pub(super) fn content<S: Storage + Clone>(sample: &Sample<S>) -> Vec<u8> {
+pub(in crate::image) fn content<S: Storage + Clone>(sample: &Sample<S>) -> Vec<u8> {
     let image = open(sample, false).expect("opens");
     let buf = IoBufMut::zeroed(image.size() as usize);
     let buf = block_on(image.read(buf, 0)).expect("reads");
@@ -86,7 +86,7 @@ pub(super) fn content<S: Storage + Clone>(sample: &Sample<S>) -> Vec<u8> {
 }
 
 /// An image with ten chunks allocated out of order, each with content of its own.
-pub(super) fn sample(kind: Kind) -> Sample<MemoryStorage> {
+pub(in crate::image) fn sample(kind: Kind) -> Sample<MemoryStorage> {
     let sample = Sample {
         file: MemoryStorage::new(),
         data: kind.separate.then(MemoryStorage::new),
@@ -105,45 +105,45 @@ pub(super) fn sample(kind: Kind) -> Sample<MemoryStorage> {
 }
 
 impl<S: Storage + Clone> Sample<S> {
-    pub(super) fn geometry(&self) -> Geometry {
+    pub(in crate::image) fn geometry(&self) -> Geometry {
         block_on(read_head(&self.file)).expect("valid").geometry
     }
 
-    pub(super) fn data(&self) -> &S {
+    pub(in crate::image) fn data(&self) -> &S {
         self.data.as_ref().unwrap_or(&self.file)
     }
 
-    pub(super) fn entry(&self, chunk: u64) -> u32 {
+    pub(in crate::image) fn entry(&self, chunk: u64) -> u32 {
         let table = self.geometry().table.expect("compact");
         let buf = block_on(self.file.read(IoBufMut::zeroed(4), table.offset + chunk * 4));
         u32::from_le_bytes(buf.expect("read").as_slice().try_into().expect("4 bytes"))
     }
 
-    pub(super) fn set_entry(&self, chunk: u64, number: u32) {
+    pub(in crate::image) fn set_entry(&self, chunk: u64, number: u32) {
         let table = self.geometry().table.expect("compact");
         self.poke(table.offset + chunk * 4, &number.to_le_bytes());
     }
 
-    pub(super) fn poke(&self, offset: u64, bytes: &[u8]) {
+    pub(in crate::image) fn poke(&self, offset: u64, bytes: &[u8]) {
         let bytes = Bytes::copy_from_slice(bytes);
         block_on(self.file.write(bytes, offset)).expect("written");
     }
 
-    pub(super) fn set_clean(&self, clean: bool) {
+    pub(in crate::image) fn set_clean(&self, clean: bool) {
         self.poke(CLEAN_SHUTDOWN_OFFSET, &i32::from(clean).to_le_bytes());
     }
 
-    pub(super) fn check(&self, repair: Repair) -> Result<Report> {
+    pub(in crate::image) fn check(&self, repair: Repair) -> Result<Report> {
         block_on(check(&self.file, self.data.as_ref(), repair))
     }
 
     /// Unallocates a chunk, which leaks its storage chunk.
-    pub(super) fn leak(&self, chunk: u64) {
+    pub(in crate::image) fn leak(&self, chunk: u64) {
         self.set_entry(chunk, u32::MAX);
     }
 }
 
-pub(super) fn assert_clean(report: &Report) {
+pub(in crate::image) fn assert_clean(report: &Report) {
     assert_eq!(
         (report.corruptions, report.leaks, report.check_errors),
         (0, 0, 0),
@@ -152,6 +152,6 @@ pub(super) fn assert_clean(report: &Report) {
     );
 }
 
-pub(super) fn kinds(report: &Report) -> Vec<(FindingKind, u64)> {
+pub(in crate::image) fn kinds(report: &Report) -> Vec<(FindingKind, u64)> {
     report.counts.iter().map(|(kind, count)| (*kind, *count)).collect()
 }

@@ -1,0 +1,67 @@
+"""`fvd amend`."""
+
+from __future__ import annotations
+
+import fvd
+from fvd import amendable, options
+from fvd.cli import _common, _output
+from fvd.cli._arguments import Parser
+from fvd.cli._common import CommandError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from fvd.types import OptionValue
+
+
+def parser() -> Parser:
+    """Return the parser of this command."""
+    parser = Parser(
+        "amend",
+        "Change what an image says of itself, its size included",
+        "-o OPTIONS [-f FMT] [--shrink] [-q] [--trust DIR] FILENAME",
+    )
+    _common.repeatable_options(parser, "what to change")
+    common_options(parser)
+    return parser
+
+
+def common_options(parser: Parser) -> None:
+    """Add what `update` has, too."""
+    _common.quiet_option(parser)
+    _common.format_option(parser, "-f", "--format")
+    parser.option("--shrink", help="let a smaller size delete what lies behind the new end of the disk")
+    _common.trust_option(parser)
+    parser.describe("FILENAME", "image file name; nobody else may have it open")
+
+
+def run(arguments: list[str]) -> int:
+    """Run this command and return its exit status."""
+    given = parser().parse(arguments, 0, 1, "Expecting one image file name")
+    if options.wants_help(given.options):
+        _output.write(amendable.attributes_help())
+        return 0
+    if not given.files:
+        # Only now, since `-o help` needs no file name.
+        parser().parse(arguments, 1, 1, "Expecting one image file name")
+    if not given.options:
+        raise CommandError("Must specify options (-o)")
+    try:
+        changes = amendable.parse_attributes(given.options)
+    except options.OptionError as error:
+        listed = str(error).startswith("Invalid option list")
+        raise CommandError(str(error) if listed else f"{given.files[0]}: {error}") from None
+    return apply(given, changes)
+
+
+def apply(given: argparse.Namespace, changes: dict[str, OptionValue]) -> int:
+    """Make the changes and return the exit status."""
+    fvd.amend(
+        given.files[0],
+        format=_common.source_format(given.format),
+        shrink=given.shrink,
+        trust=_common.trusted(given),
+        **changes,
+    )
+    return 0

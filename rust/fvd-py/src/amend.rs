@@ -1,0 +1,50 @@
+//! `amend`.
+
+use std::path::PathBuf;
+
+use fvd::image::amend::{Changes, Value};
+use fvd::tool;
+use pollster::block_on;
+use pyo3::exceptions::{PyOverflowError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyInt, PyMapping};
+
+use crate::arguments::{blocking, gate};
+use crate::errors::raise;
+
+/// Changes header fields of an image. See `fvd.amend`.
+#[pyfunction]
+#[pyo3(signature = (path, attributes, *, format = None, shrink = false, trust = Vec::new()))]
+pub(crate) fn amend(
+    py: Python<'_>,
+    path: PathBuf,
+    attributes: &Bound<'_, PyMapping>,
+    format: Option<&str>,
+    shrink: bool,
+    trust: Vec<PathBuf>,
+) -> PyResult<()> {
+    let mut changes = Changes::new(shrink);
+    for item in attributes.items()?.iter() {
+        let (name, object): (String, Bound<'_, PyAny>) = item.extract()?;
+        let set = changes.set(&name, value(&name, &object)?);
+        set.map_err(|error| raise(&error.with_path(&path)))?;
+    }
+    let gate = gate(&trust)?;
+    blocking(py, || block_on(tool::amend(&path, format, &changes, &gate)))?;
+    Ok(())
+}
+
+fn value(name: &str, object: &Bound<'_, PyAny>) -> PyResult<Value> {
+    if object.is_instance_of::<PyBool>() {
+        return Ok(Value::Bool(object.extract()?));
+    }
+    if object.is_instance_of::<PyInt>() {
+        return object.extract().map(Value::Int).map_err(|error| {
+            if error.is_instance_of::<PyOverflowError>(object.py()) {
+                return PyValueError::new_err(format!("Parameter '{name}' cannot be {object}"));
+            }
+            error
+        });
+    }
+    Ok(Value::Text(object.extract()?))
+}

@@ -1,0 +1,112 @@
+//! The redo copy: what makes a change of several header fields atomic (docs/design.md, changing the
+//! header).
+//!
+//! ```text
+//! magic "REDO" | length u32 | checksum u32 | patches: (offset u16, length u16, bytes) x n | zeros
+//! ```
+//!
+//! It lies in sectors that hold no field. Its checksum speaks of the fields that result, too, so a
+//! copy that was torn, or does not belong to the header in place, is none.
+
+use super::header::{Header, RAW_SIZE};
+use super::{HEADER_SIZE, SECTOR};
+use crate::error::{Error, Result};
+
+#[cfg(test)]
+mod tests;
+
+/// Byte offset of the redo copy in the image: the first sector that holds no field.
+pub const OFFSET: u64 = (RAW_SIZE as u64).next_multiple_of(SECTOR);
+
+/// Bytes of the redo copy: what is left of the header region.
+pub const SIZE: usize = (HEADER_SIZE - OFFSET) as usize;
+
+const MAGIC: [u8; 4] = *b"REDO";
+
+/// Magic, length and checksum.
+const HEAD_LEN: usize = 12;
+
+/// Offset and length of a patch.
+const PATCH_HEAD_LEN: usize = 4;
+
+/// Magic and version of the header, which no patch touches.
+const FIRST_FIELD: usize = 8;
+
+const _: () = assert!(OFFSET == 4608 && SIZE == 3584 && RAW_SIZE <= u16::MAX as usize);
+
+/// The redo copy, [`SIZE`] bytes, of a change from `old` to `new`: [`RAW_SIZE`] bytes of fields each,
+/// with the same magic and version.
+///
+/// # Errors
+///
+/// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) where they differ in more than there is room
+/// for, which nothing that can be amended does.
+pub fn encode(old: &[u8], new: &[u8]) -> Result<Vec<u8>> {
+    let mut patches = Vec::new();
+    for (start, end) in differences(old, new) {
+        patches.extend((start as u16).to_le_bytes());
+        patches.extend(((end - start) as u16).to_le_bytes());
+        patches.extend(&new[start..end]);
+    }
+    if HEAD_LEN + patches.len() > SIZE {
+        return Err(Error::invalid_argument(
+            "These are too many changes to be made at once: change some first, then the others",
+        ));
+    }
+    let mut copy = Vec::with_capacity(SIZE);
+    copy.extend(MAGIC);
+    copy.extend((patches.len() as u32).to_le_bytes());
+    copy.extend(checksum(&patches, new).to_le_bytes());
+    copy.extend(patches);
+    copy.resize(SIZE, 0);
+    Ok(copy)
+}
+
+/// The fields as a redo copy in `region`, the start of an image, makes them: [`RAW_SIZE`] bytes. `None`:
+/// there is no copy that counts.
+#[must_use]
+pub fn replay(region: &[u8]) -> Option<Vec<u8>> {
+    let copy = region.get(OFFSET as usize..)?;
+    if !Header::is_fvd(region) || copy.get(..4)? != MAGIC {
+        return None;
+    }
+    let length = u32::from_le_bytes(*copy.get(4..)?.first_chunk()?) as usize;
+    let expected = u32::from_le_bytes(*copy.get(8..)?.first_chunk()?);
+    let patches = copy.get(HEAD_LEN..)?.get(..length)?;
+    let mut fields = region[..RAW_SIZE].to_vec();
+    patch(&mut fields, patches)?;
+    (checksum(patches, &fields) == expected).then_some(fields)
+}
+
+/// Puts the patches over the fields; `None` where one does not lie in them.
+fn patch(fields: &mut [u8], mut patches: &[u8]) -> Option<()> {
+    while let Some((head, rest)) = patches.split_first_chunk::<PATCH_HEAD_LEN>() {
+        let start = usize::from(u16::from_le_bytes([head[0], head[1]]));
+        let len = usize::from(u16::from_le_bytes([head[2], head[3]]));
+        let (bytes, rest) = rest.split_at_checked(len)?;
+        if start < FIRST_FIELD {
+            return None;
+        }
+        fields.get_mut(start..start + len)?.copy_from_slice(bytes);
+        patches = rest;
+    }
+    patches.is_empty().then_some(())
+}
+
+/// The ranges that differ. Those with less between them than a patch has in front are one.
+fn differences(old: &[u8], new: &[u8]) -> Vec<(usize, usize)> {
+    let mut ranges: Vec<(usize, usize)> = Vec::new();
+    let differing = (0..RAW_SIZE).filter(|&at| old[at] != new[at]);
+    for at in differing {
+        match ranges.last_mut() {
+            Some((_, end)) if at <= *end + PATCH_HEAD_LEN => *end = at + 1,
+            _ => ranges.push((at, at + 1)),
+        }
+    }
+    ranges
+}
+
+fn checksum(patches: &[u8], fields: &[u8]) -> u32 {
+    let sum = crc32c::crc32c(&(patches.len() as u32).to_le_bytes());
+    crc32c::crc32c_append(crc32c::crc32c_append(sum, patches), fields)
+}

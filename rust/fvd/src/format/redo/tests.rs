@@ -1,0 +1,149 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::format::{Layout, LayoutOptions};
+
+/// The start of an image.
+fn region() -> Vec<u8> {
+    let options = LayoutOptions {
+        virtual_size: 1 << 30,
+        base_size: Some(1 << 29),
+        compact: true,
+        ..LayoutOptions::default()
+    };
+    let mut header = Layout::compute(&options).expect("valid").header();
+    header.base_img = "base.raw".into();
+    header.encode().expect("fits")
+}
+
+/// `region` with the redo copy of a change to `fields`.
+fn with_copy(region: &[u8], fields: &[u8]) -> Vec<u8> {
+    let copy = encode(&region[..RAW_SIZE], fields).expect("fits");
+    let mut region = region.to_vec();
+    region[OFFSET as usize..].copy_from_slice(&copy);
+    region
+}
+
+fn changed(fields: &[u8], edits: &[(usize, u8)]) -> Vec<u8> {
+    let mut fields = fields.to_vec();
+    for &(at, byte) in edits {
+        fields[at] = byte;
+    }
+    fields
+}
+
+#[test]
+fn a_header_without_a_copy_stays_as_it_is() {
+    assert_eq!(replay(&region()), None);
+    assert_eq!(replay(&[]), None);
+    assert_eq!(replay(&region()[..RAW_SIZE]), None);
+}
+
+#[test]
+fn the_bytes_on_disk_are_those_of_the_design() {
+    let old = region();
+    let new = changed(&old[..RAW_SIZE], &[(12, 7), (15, 8), (4300, 0)]);
+    let with_copy = with_copy(&old, &new);
+    let copy = &with_copy[4608..];
+    assert_eq!(&copy[..8], b"REDO\x0d\0\0\0");
+    assert_eq!(&copy[12..20], [12, 0, 4, 0, 7, old[13], old[14], 8]);
+    assert_eq!(&copy[20..25], [204, 16, 1, 0, 0]);
+    assert!(copy[25..].iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn the_names_and_all_the_numbers_that_can_be_amended_have_room() {
+    let old = region();
+    let mut new = old[..RAW_SIZE].to_vec();
+    // All of a field that can be amended, and the worst for the ranges between them.
+    for range in [
+        8..28,
+        28..1068,
+        1068..1076,
+        1100..2148,
+        2148..2208,
+        2228..2236,
+        4284..4336,
+    ] {
+        new[range].iter_mut().for_each(|byte| *byte ^= 0xFF);
+    }
+    assert_eq!(replay(&with_copy(&old, &new)), Some(new));
+}
+
+#[test]
+fn more_than_there_is_room_for_is_refused() {
+    let old = region();
+    let mut new = old[..RAW_SIZE].to_vec();
+    new[8..3600].iter_mut().for_each(|byte| *byte ^= 0xFF);
+    let error = encode(&old[..RAW_SIZE], &new).expect_err("too much");
+    assert!(error.to_string().contains("too many changes"), "{error}");
+}
+
+#[test]
+fn no_patch_touches_magic_or_version_or_what_lies_behind_the_fields() {
+    let old = region();
+    for (offset, len) in [(0_u16, 4_u16), (7, 2), (4335, 2), (u16::MAX, 1), (4300, 900)] {
+        let mut patches = [offset.to_le_bytes(), len.to_le_bytes()].concat();
+        patches.resize(patches.len() + usize::from(len).min(600), 1);
+        let mut fields = old[..RAW_SIZE].to_vec();
+        assert_eq!(patch(&mut fields, &patches), None, "{offset} {len}");
+    }
+}
+
+#[test]
+fn a_header_that_somebody_else_has_changed_is_left_alone() {
+    let old = region();
+    let new = changed(&old[..RAW_SIZE], &[(12, 1)]);
+    let mut region = with_copy(&old, &new);
+    region[2184] ^= 1;
+    assert_eq!(replay(&region), None);
+}
+
+fn edits() -> impl Strategy<Value = Vec<(usize, u8)>> {
+    prop::collection::vec((8..RAW_SIZE, any::<u8>()), 0..60)
+}
+
+proptest! {
+    #[test]
+    fn whichever_sectors_of_the_fields_are_new_the_result_is_the_same(edits in edits(), mix in any::<u16>()) {
+        let old = region();
+        let new = changed(&old[..RAW_SIZE], &edits);
+        let mut region = with_copy(&old, &new);
+        for sector in (0..9).filter(|sector| mix >> sector & 1 == 1) {
+            let range = sector * 512..(sector * 512 + 512).min(RAW_SIZE);
+            region[range.clone()].copy_from_slice(&new[range]);
+        }
+        prop_assert_eq!(replay(&region), Some(new));
+    }
+
+    #[test]
+    fn a_torn_copy_is_none(edits in edits(), keep in 0..127_u8, before in edits()) {
+        let old = region();
+        let new = changed(&old[..RAW_SIZE], &edits);
+        prop_assume!(new != old[..RAW_SIZE]);
+        let whole = with_copy(&old, &new);
+        // What an earlier change has left there, or zeros.
+        let mut torn = with_copy(&old, &changed(&old[..RAW_SIZE], &before));
+        if before.is_empty() {
+            torn[OFFSET as usize..].fill(0);
+        }
+        for sector in (0..7).filter(|sector| keep >> sector & 1 == 1) {
+            let start = OFFSET as usize + sector * 512;
+            torn[start..start + 512].copy_from_slice(&whole[start..start + 512]);
+        }
+        let earlier = changed(&old[..RAW_SIZE], &before);
+        let outcome = replay(&torn);
+        prop_assert!(outcome.is_none() || outcome == Some(new) || outcome == Some(earlier));
+    }
+
+    #[test]
+    fn any_bytes_are_a_copy_or_none(bytes in prop::collection::vec(any::<u8>(), 0..SIZE), length in any::<u32>()) {
+        let mut region = region();
+        let at = OFFSET as usize;
+        region[at..at + bytes.len()].copy_from_slice(&bytes);
+        region[at..at + 4].copy_from_slice(b"REDO");
+        prop_assert_eq!(replay(&region), None);
+        region[at + 4..at + 8].copy_from_slice(&(length % 4096).to_le_bytes());
+        prop_assert_eq!(replay(&region), None);
+    }
+}

@@ -1,0 +1,126 @@
+//! Amend: change what the header says, the size of the disk included, of an image that nobody else has
+//! open.
+//!
+//! Several fields change together or not at all, whatever happens meanwhile. `docs/design.md`,
+//! changing the header, has the steps, why they come in this order, and the crash cases.
+
+mod attribute;
+mod changes;
+mod names;
+mod resize;
+mod room;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+
+pub use changes::{Changes, Value};
+
+use super::check::{self, Repair};
+use super::recover::in_place;
+use super::{Head, read_head, redo};
+use crate::error::{Error, Result};
+use crate::format::{Geometry, Header};
+use crate::storage::Storage;
+
+use resize::Resize;
+
+/// Makes the changes, durably, and gives the header as it is then.
+///
+/// `data` is the separate data file, where [`needs_data`] says so. The image is recovered first. The
+/// caller holds the locks: nobody else may have the image open, not even as a base.
+///
+/// # Errors
+///
+/// [`InvalidArgument`](crate::ErrorKind::InvalidArgument), before anything but the recovery is written,
+/// where a change cannot be made; [`InvalidImage`](crate::ErrorKind::InvalidImage) for a suspect image. After any other
+/// failure the changes have been made, all of them, or none.
+pub async fn amend<S: Storage>(file: &S, data: Option<&S>, changes: &Changes) -> Result<Header> {
+    let add_path = |error: Error| error.with_path(file.path());
+    let mut head = read_head(file).await?;
+    head.check_trusted(file)?;
+    let plan = Plan::new(file, &head, changes).await.map_err(add_path)?;
+    let data = match data {
+        Some(data) => data,
+        None if head.header.data_file.is_empty() || !plan.needs_data(&head) => file,
+        None => {
+            return Err(add_path(Error::invalid_argument(
+                "The change needs the data file, which is not open",
+            )));
+        }
+    };
+    if let Some(resize) = &plan.resize {
+        resize.check_device(data).await?;
+    }
+    in_place::recover(file, &mut head).await?;
+    plan.carry_out(file, data, &head).await?;
+    if plan.resize.as_ref().is_some_and(Resize::frees_chunks) {
+        let freed = check::check(file, Some(data), Repair::Leaks).await;
+        freed.map_err(resize::too_late)?;
+    }
+    Ok(plan.new)
+}
+
+/// The name of the separate data file that the changes need open, if they do.
+///
+/// # Errors
+///
+/// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) where the changes cannot be made.
+pub async fn needs_data<S: Storage>(file: &S, head: &Head, changes: &Changes) -> Result<Option<OsString>> {
+    let plan = Plan::new(file, head, changes).await;
+    let plan = plan.map_err(|error| error.with_path(file.path()))?;
+    let needed = plan.needs_data(head) && !plan.new.data_file.is_empty();
+    Ok(needed.then_some(plan.new.data_file))
+}
+
+/// Changes that can be made.
+struct Plan {
+    new: Header,
+    resize: Option<Resize>,
+    /// What the journal holds would put back what changes.
+    erase: bool,
+}
+
+impl Plan {
+    async fn new<S: Storage>(file: &S, head: &Head, changes: &Changes) -> Result<Self> {
+        let file_len = file.len().await?;
+        let mut new = changes.apply(&head.header)?;
+        if changes.unclean() && head.geometry.journal.is_none() {
+            return Err(Error::invalid_argument(
+                "clean_shutdown: an image without a journal that is not clean could not be opened any more",
+            ));
+        }
+        let size = changes.size().unwrap_or(head.geometry.virtual_size);
+        let resize = Resize::plan(head, &mut new, size, changes.may_shrink(), file_len)?;
+        if names::drops_base(&head.header, &new) {
+            new.all_data_in_fvd_img = true;
+        }
+        Geometry::new(&new, file_len)?;
+        let erase = resize.is_some() || new.base_img != head.header.base_img || changes.unclean();
+        Ok(Self { new, resize, erase })
+    }
+
+    fn needs_data(&self, head: &Head) -> bool {
+        self.resize.is_some() || names::drops_base(&head.header, &self.new)
+    }
+
+    /// The image has been recovered.
+    async fn carry_out<S: Storage>(&self, file: &S, data: &S, head: &Head) -> Result<()> {
+        if names::drops_base(&head.header, &self.new) {
+            // All data is local only once it is durable.
+            data.sync().await?;
+            names::check_all_local(file, head).await?;
+        }
+        if let Some(journal) = head.geometry.journal.filter(|_| self.erase) {
+            in_place::erase(file, journal).await?;
+        }
+        if let Some(resize) = &self.resize {
+            resize.prepare(file, data).await?;
+        }
+        redo::replace(file, &head.header, &self.new).await?;
+        if let Some(resize) = &self.resize {
+            resize.clean_up(file, data).await.map_err(resize::too_late)?;
+        }
+        Ok(())
+    }
+}

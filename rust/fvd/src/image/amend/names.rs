@@ -1,0 +1,52 @@
+//! The names of the base and of the data file: what may become of them.
+
+use crate::error::{Error, Result};
+use crate::format::Header;
+use crate::image::Head;
+use crate::image::dump::BitmapRuns;
+use crate::storage::Storage;
+
+/// Names change, but what they name does not come or go: only a base that is not needed may go.
+pub(super) fn check(old: &Header, new: &Header) -> Result<()> {
+    let refuse = |message: &str| Err(Error::invalid_argument(message));
+    if old.base_img.is_empty() && !new.base_img.is_empty() {
+        return refuse(
+            "base_img: the image has no backing file and holds all its data; 'fvd create -b' makes an image that \
+             has one",
+        );
+    }
+    if new.base_img.is_empty() && !old.base_img_fmt.eq(&new.base_img_fmt) && !new.base_img_fmt.is_empty() {
+        return refuse("base_img_fmt needs a backing file");
+    }
+    match (old.data_file.is_empty(), new.data_file.is_empty()) {
+        (true, false) => refuse(
+            "data_file: the data lies in the image itself; 'fvd convert -o data_file=...' makes an image with a \
+             data file",
+        ),
+        (false, true) => refuse("data_file: the data lies in a file of its own, and the image has to name it"),
+        (true, true) if !new.data_file_fmt.is_empty() && new.data_file_fmt != old.data_file_fmt => {
+            refuse("data_file_fmt needs a data file")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether the image loses its base.
+pub(super) fn drops_base(old: &Header, new: &Header) -> bool {
+    !old.base_img.is_empty() && new.base_img.is_empty()
+}
+
+/// Fails if a block is still in the base. The journal is in place, and the data synced.
+pub(super) async fn check_all_local<S: Storage>(file: &S, head: &Head) -> Result<()> {
+    let blocks = head.geometry.blocks;
+    if !head.needs_base() || blocks == 0 {
+        return Ok(());
+    }
+    let first = BitmapRuns::new(file, head, 0).next().await?;
+    if first.is_some_and(|run| (run.first_block, run.count) == (0, blocks)) {
+        return Ok(());
+    }
+    let message = "base_img: data is still in the backing file only, so the image has to name one; \
+                   'fvd convert' makes an image without";
+    Err(Error::invalid_argument(message).with_path(file.path()))
+}

@@ -1,0 +1,237 @@
+//! An amendment is cut short at every point, by power cuts and by errors: the image is the old one or
+//! the new one, to whoever reads it and to whoever writes to it, and can be amended again.
+
+use super::*;
+use crate::image::check::tests::disk::{Disk, Op, contents, power_cut, record};
+
+/// Power cuts tried after every operation.
+const CUTS: usize = 8;
+
+/// An image, what is done to it, and its size then.
+struct Case {
+    name: String,
+    sample: Sample<MemoryStorage>,
+    changes: Changes,
+    size: u64,
+}
+
+/// What an image is, before or after.
+#[derive(Debug, PartialEq, Eq)]
+struct State {
+    header: Header,
+    content: Vec<u8>,
+}
+
+impl State {
+    fn of(sample: &Sample<MemoryStorage>) -> Self {
+        let mut header = sample.header();
+        // An interrupted amendment may or may not have recovered the image.
+        header.clean_shutdown = true;
+        Self {
+            header,
+            content: content(sample),
+        }
+    }
+}
+
+/// Every kind of image, larger and smaller, with a few more fields.
+fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for bits in 0..16 {
+        let kind = Kind {
+            separate: bits & 1 > 0,
+            based: bits & 2 > 0,
+            unclean: bits & 4 > 0,
+            no_journal: false,
+        };
+        let options = if bits & 8 > 0 { options(kind) } else { plain(kind) };
+        for size in [47 * CHUNK + 512, 13 * CHUNK + 4608] {
+            let mut changes = changes([("size", int(size)), ("need_zero_init", Value::Bool(true))]);
+            if kind.based {
+                let name = text(&"directory/".repeat(90));
+                changes.set("base_img", name).expect("a name");
+            }
+            cases.push(Case {
+                name: format!("{bits:04b} to {size}"),
+                sample: sample(&options, kind.unclean),
+                changes,
+                size,
+            });
+        }
+    }
+    cases.push(into_the_journal());
+    cases.extend([false, true].map(drop_the_base));
+    cases
+}
+
+/// A table that grows by a page, in an image whose small chunks keep the disk small.
+fn into_the_journal() -> Case {
+    let mut options = options(Kind::default());
+    options.layout.chunk_size = Some(4096);
+    options.layout.journal_size = Some(16384);
+    let size = 1025 * 4096;
+    Case {
+        name: "into the journal".to_owned(),
+        sample: sample(&options, true),
+        changes: changes([("size", int(size))]),
+        size,
+    }
+}
+
+/// An image whose base nobody needs any more.
+fn drop_the_base(separate: bool) -> Case {
+    let kind = Kind {
+        based: true,
+        separate,
+        ..Kind::default()
+    };
+    let sample = sample(&options(kind), true);
+    let image = open(&sample, true).expect("opens");
+    block_on(image.write(content(&sample).into(), 0)).expect("written");
+    block_on(image.flush()).expect("flushed");
+    drop(image);
+    Case {
+        name: format!("base dropped, separate: {separate}"),
+        sample,
+        changes: changes([("base_img", text(""))]),
+        size: SIZE,
+    }
+}
+
+/// What the image is before and after, and the operations between.
+fn run(case: &Case) -> (State, State, Vec<(usize, Op)>) {
+    let (recorded, log) = record(&case.sample);
+    let before = State::of(&case.sample);
+    let header = recorded.amend(&case.changes).expect("amended");
+    let ops = log.lock().expect("not poisoned").ops.clone();
+    let after = State::of(&contents(&recorded));
+    assert_eq!(header, after.header, "{}", case.name);
+    assert!(after.content == resized(&before.content, case.size), "{}", case.name);
+    (before, after, ops)
+}
+
+/// The image that an interruption left: which of the two it is, that it stays so, and that it goes on.
+fn verify(left: &Sample<MemoryStorage>, case: &Case, before: &State, after: &State, point: &str) -> bool {
+    let point = format!("{}, {point}", case.name);
+    left.assert_consistent(&point);
+    let now = State::of(left);
+    let changed = now.header == after.header;
+    let expected = if changed { after } else { before };
+    assert_eq!(now.header, expected.header, "{point}");
+    assert!(now.content == expected.content, "content: {point}");
+    // Whoever writes finishes it, and sees the same.
+    let image = open(left, true).expect("opens");
+    let last = image.size() - 512;
+    block_on(image.write(vec![0xA5; 512].into(), last)).expect("written");
+    block_on(image.close()).expect("closed");
+    let head = block_on(read_head(&left.file)).expect("valid");
+    assert_eq!(
+        (head.interrupted, head.header == expected.header),
+        (false, true),
+        "{point}"
+    );
+    let mut written = content(left);
+    written[last as usize..].copy_from_slice(&expected.content[last as usize..]);
+    assert!(written == expected.content, "content after a write: {point}");
+    left.assert_consistent(&point);
+    // What a disk that became smaller has lost does not come back, at whatever point it was cut.
+    let larger = after.content.len().max(before.content.len()) as u64 + CHUNK;
+    left.resize(larger).expect("grows");
+    let grown = content(left);
+    assert!(
+        grown[last as usize + 512..].iter().all(|byte| *byte == 0),
+        "growth: {point}"
+    );
+    left.amend(&case.changes).expect("amended");
+    let mut again = content(left);
+    if last as usize + 512 <= again.len() {
+        again[last as usize..last as usize + 512].copy_from_slice(&after.content[last as usize..last as usize + 512]);
+    }
+    let common = again.len().min(now.content.len());
+    assert!(again[..common] == after.content[..common], "amended again: {point}");
+    left.assert_consistent(&point);
+    changed
+}
+
+#[test]
+fn after_a_power_cut_at_any_point_the_image_is_the_old_one_or_the_new_one() {
+    let mut random = fastrand::Rng::with_seed(36);
+    let (mut old, mut new) = (0, 0);
+    for case in cases() {
+        let (before, after, ops) = run(&case);
+        assert!(ops.len() >= 6, "{}: {}", case.name, ops.len());
+        for count in 0..=ops.len() {
+            for _ in 0..CUTS {
+                let left = power_cut(&case.sample, &ops[..count], &mut random);
+                let point = format!("cut after {count} of {}", ops.len());
+                let changed = verify(&left, &case, &before, &after, &point);
+                new += u32::from(changed);
+                old += u32::from(!changed);
+            }
+        }
+    }
+    assert!(old > 500 && new > 500, "{old} {new}");
+}
+
+fn fail_everywhere(cause: i32) {
+    for case in cases() {
+        let (before, after, ops) = run(&case);
+        for at in 0..ops.len() {
+            let (recorded, log): (Sample<Disk>, _) = record(&case.sample);
+            log.lock().expect("not poisoned").fail = Some((at, cause));
+            let error = recorded.amend(&case.changes).expect_err("fails");
+            assert_eq!(error.errno(), Some(cause));
+            verify(&contents(&recorded), &case, &before, &after, &format!("error at {at}"));
+        }
+    }
+}
+
+#[test]
+fn an_io_error_at_any_point_reaches_the_caller_and_tears_nothing() {
+    fail_everywhere(libc::EIO);
+}
+
+#[test]
+fn a_full_disk_at_any_point_reaches_the_caller_and_tears_nothing() {
+    fail_everywhere(libc::ENOSPC);
+}
+
+/// An image whose header is in place only in part.
+fn interrupted() -> (Case, State) {
+    let case = into_the_journal();
+    let (_, after, ops) = run(&case);
+    let is_header = |(_, op): &(usize, Op)| matches!(op, Op::Write(bytes, 0) if bytes.len() > 512);
+    let header = ops.iter().position(is_header).expect("the header is written");
+    let left = power_cut(&case.sample, &ops[..header], &mut fastrand::Rng::with_seed(1));
+    let Op::Write(bytes, 0) = &ops[header].1 else {
+        unreachable!("found above");
+    };
+    // The size is new, the place of the journal is not.
+    block_on(left.file.write(bytes.slice(..512), 0)).expect("written");
+    (Case { sample: left, ..case }, after)
+}
+
+#[test]
+fn readers_see_an_interrupted_change_as_done_and_write_nothing() {
+    let (case, after) = interrupted();
+    let bytes = case.sample.file.to_vec();
+    assert_eq!(State::of(&case.sample), after);
+    let report = case.sample.check(Repair::None).expect("checks");
+    assert!(report.needs_recovery);
+    assert_eq!(report.counts[&FindingKind::InterruptedAmend], 1);
+    assert_eq!(report.corruptions, 0);
+    assert_eq!(case.sample.file.to_vec(), bytes);
+}
+
+#[test]
+fn a_repair_finishes_an_interrupted_change() {
+    for repair in [Repair::Leaks, Repair::All] {
+        let (case, after) = interrupted();
+        let report = case.sample.check(repair).expect("repairs");
+        assert!(!report.needs_recovery && report.findings.iter().all(|finding| finding.repaired));
+        let raw = case.sample.file.to_vec();
+        assert!(raw[4608..8192].iter().all(|byte| *byte == 0));
+        assert_eq!(Header::decode(&raw).expect("in place"), after.header);
+        assert_eq!(State::of(&case.sample), after);
+    }
+}

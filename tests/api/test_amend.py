@@ -1,0 +1,229 @@
+"""Changing images that exist."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fvd
+from fvd.amendable import ALIASES, AMENDABLE
+from support.corpus import Case, cases
+from support.disks import content
+from support.header import FIELDS_END, REDO, integer, read_region, redo_copy, text
+
+MIB = 1 << 20
+GROWN = 192 * 1024
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    path = tmp_path / "base.raw"
+    path.write_bytes(os.urandom(2 * MIB))
+    return path
+
+
+@pytest.fixture
+def overlay(base: Path) -> Path:
+    path = base.parent / "overlay.fvd"
+    options: dict[str, str | int | bool] = {
+        "compact_image": True,
+        "chunk_size": "64K",
+        "data_file": "data.raw",
+    }
+    fvd.create(path, 3 * MIB, backing_file=base.name, backing_format="raw", options=options)
+    return path
+
+
+def header(path: Path) -> dict[str, Any]:
+    return fvd.dump(path)["header"]
+
+
+VALUES: dict[str, str | int | bool] = {
+    "size": 4 * MIB,
+    "base_img": "other/base.raw",
+    "base_img_fmt": "qcow2",
+    "data_file": "other.raw",
+    "data_file_fmt": "raw",
+    "clean_shutdown": False,
+    "write_updates_base_img": "writeback",
+    "prefetch_start_delay": -7,
+    "prefetch_perf_calc_alpha": 33,
+}
+
+
+@pytest.mark.parametrize("name", [option.name for option in AMENDABLE] + list(ALIASES))
+def test_every_attribute_changes_its_field(overlay: Path, name: str) -> None:
+    field = ALIASES.get(name, name)
+    kind = next(option.kind for option in AMENDABLE if option.name == field)
+    value = VALUES.get(field, True if kind == "switch" else 12 * MIB)
+    before = header(overlay)
+    given: dict[str, Any] = {name: value}
+    fvd.amend(overlay, **given)
+    after = header(overlay)
+    changed = {key: after[key] for key in after if after[key] != before[key]}
+    assert changed == {"virtual_disk_size" if field == "size" else field: value}
+
+
+def test_a_string_is_read_as_on_the_command_line(overlay: Path) -> None:
+    fvd.amend(overlay, size="3.5M", copy_on_read="on", need_zero_init="1", bytes_per_prefetch="64k")
+    now = header(overlay)
+    assert now["virtual_disk_size"] == 7 * MIB // 2
+    assert (now["copy_on_read"], now["need_zero_init"], now["bytes_per_prefetch"]) == (1, 1, 65536)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "complaint"),
+    [
+        ({"nonsense": 1}, "Invalid parameter 'nonsense'"),
+        ({"block_size": 512}, "'block_size' cannot be changed"),
+        ({"chunk_size": "64K"}, "'chunk_size' cannot be changed"),
+        ({"prefetch_perf_calc_alpha": 101}, "'prefetch_perf_calc_alpha' expects a number from 0 to 100"),
+        ({"max_num_outstanding_prefetch_writes": 0}, "'num_prefetch_slots' expects a number from 1"),
+        ({"size": MIB}, "Use --shrink"),
+        ({"size": -1}, "size is -1"),
+        ({"size": 1 << 63}, "'size' cannot be 9223372036854775808"),
+        ({"base_img": "n" * 1024}, "base_img has 1024 bytes"),
+        ({"base_img": ""}, "still in the backing file"),
+        ({"base_img": "overlay.fvd"}, "is the image itself"),
+        ({"data_file": ""}, "the image has to name it"),
+        ({"backing_fmt": "vmdk"}, "expects one of '', 'raw', 'qcow2', 'fvd'"),
+        ({"copy_on_read": 1}, "'copy_on_read' does not accept 1"),
+        ({"copy_on_read": "maybe"}, "expects 'on' or 'off'"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_nothing_changes(
+    overlay: Path, attributes: dict[str, Any], complaint: str
+) -> None:
+    before = overlay.read_bytes()
+    with pytest.raises(ValueError, match=complaint):
+        fvd.amend(overlay, need_zero_init=True, **attributes)
+    assert overlay.read_bytes() == before
+
+
+def test_the_base_may_move(base: Path, overlay: Path) -> None:
+    with fvd.open(overlay) as image:
+        before = content(image)
+    base.rename(base.with_name("moved.raw"))
+    with pytest.raises(fvd.FvdError, match=r"base\.raw"):
+        fvd.open(overlay)
+    fvd.amend(overlay, backing_file="moved.raw", backing_fmt="")
+    with fvd.open(overlay) as image:
+        assert content(image) == before
+
+
+def test_a_base_is_dropped_once_everything_is_local(base: Path, overlay: Path) -> None:
+    with fvd.open(overlay, "r+") as image:
+        image.pwrite(base.read_bytes(), 0)
+    fvd.amend(overlay, base_img="")
+    base.unlink()
+    with fvd.open(overlay) as image:
+        assert image.pread(3 * MIB, 0)[2 * MIB :] == bytes(MIB)
+    assert "backing-filename" not in fvd.info(overlay)
+
+
+def test_the_data_file_may_move(overlay: Path) -> None:
+    with fvd.open(overlay, "r+") as image:
+        image.pwrite(b"kept", 5 * 65536)
+        before = content(image)
+    data = overlay.with_name("data.raw")
+    data.rename(data.with_name("moved.raw"))
+    fvd.amend(overlay, data_file="moved.raw", size=5 * MIB)
+    with fvd.open(overlay) as image:
+        assert content(image) == before + bytes(2 * MIB)
+
+
+def test_info_shows_what_has_changed(overlay: Path) -> None:
+    fvd.amend(overlay, copy_on_read=True, prefetch_start_delay=9, num_prefetch_slots=5, size=4 * MIB)
+    info = fvd.info(overlay)
+    data = info["format-specific"]["data"]
+    assert info["virtual-size"] == 4 * MIB
+    assert (data["copy-on-read"], data["prefetch-start-delay"], data["prefetch"]["slots"]) == (True, 9, 5)
+
+
+def interrupt(path: Path, changes: dict[int, bytes]) -> None:
+    """Leaves what an amendment leaves that was cut short once its redo copy was written."""
+    region = read_region(path)
+    with path.open("r+b") as file:
+        file.seek(REDO)
+        file.write(redo_copy(region, changes))
+
+
+def test_an_interrupted_change_counts_and_is_finished_by_whoever_writes(overlay: Path) -> None:
+    interrupt(overlay, {12: (4 * MIB).to_bytes(8, "little"), 1096: b"\1", 28: b"B"})
+    before = overlay.read_bytes()
+    info = fvd.info(overlay)
+    assert (info["virtual-size"], info["backing-filename"]) == (4 * MIB, "Base.raw")
+    assert header(overlay)["copy_on_read"] == 1
+    found = fvd.check(overlay)
+    assert found["needs-recovery"]
+    assert (found["corruptions"], "interrupted" in " ".join(found["messages"])) == (0, True)
+    os.rename(overlay.with_name("base.raw"), overlay.with_name("Base.raw"))
+    with fvd.open(overlay) as image:
+        assert image.size == 4 * MIB
+    assert overlay.read_bytes() == before
+    with fvd.open(overlay, "r+") as image:
+        assert image.size == 4 * MIB
+    raw = read_region(overlay)
+    assert (integer(raw, "virtual_disk_size"), text(raw, "base_img")) == (4 * MIB, "Base.raw")
+    assert raw[FIELDS_END:] == bytes(len(raw) - FIELDS_END)
+
+
+@pytest.mark.parametrize("damage", [REDO, REDO + 5, REDO + 9, REDO + 13, REDO + 17, 2000])
+def test_a_torn_copy_or_that_of_another_header_is_ignored(overlay: Path, damage: int) -> None:
+    interrupt(overlay, {12: (4 * MIB).to_bytes(8, "little")})
+    raw = bytearray(overlay.read_bytes())
+    raw[damage] ^= 1
+    overlay.write_bytes(raw)
+    for mode in ("r", "r+"):
+        with fvd.open(overlay, mode) as image:
+            assert image.size == 3 * MIB
+    fvd.amend(overlay, size=5 * MIB)
+    assert fvd.info(overlay)["virtual-size"] == 5 * MIB
+
+
+def test_an_image_in_use_is_left_alone(overlay: Path) -> None:
+    with fvd.open(overlay), pytest.raises(fvd.InUseError):
+        fvd.amend(overlay, copy_on_read=True)
+
+
+def test_only_fvd_images_can_be_amended(base: Path) -> None:
+    with pytest.raises(fvd.UnsupportedError, match="does not support option amendment"):
+        fvd.amend(base, size=MIB)
+
+
+def test_a_smaller_disk_gives_its_space_back(tmp_path: Path) -> None:
+    path = tmp_path / "small.fvd"
+    fvd.create(
+        path, 8 * MIB, options={"compact_image": True, "chunk_size": 65536, "storage_grow_unit": 65536}
+    )
+    with fvd.open(path, "r+") as image:
+        for chunk in reversed(range(128)):
+            image.pwrite(bytes([chunk + 1]) * 65536, chunk * 65536)
+        before = content(image)
+    length = path.stat().st_size
+    fvd.amend(path, size="1.5M", shrink=True)
+    assert path.stat().st_size == length - 104 * 65536
+    assert fvd.check(path)["leaks"] == 0
+    fvd.amend(path, size="8M")
+    with fvd.open(path) as image:
+        assert content(image) == before[: 3 * MIB // 2] + bytes(13 * MIB // 2)
+
+
+@pytest.mark.parametrize("case", [case for case in cases() if case.recoverable and case.hashed], ids=str)
+def test_images_of_the_original_grow_and_shrink(case: Case, tmp_path: Path) -> None:
+    path = case.unpack(tmp_path)
+    with fvd.open(path) as image:
+        before = content(image)
+    fvd.amend(path, size=case.size + GROWN)
+    assert header(path)["virtual_disk_size"] == case.size + GROWN
+    with fvd.open(path, "r+") as image:
+        assert content(image) == before + bytes(GROWN)
+        image.pwrite(b"\1" * GROWN, case.size)
+    half = case.size // 1024 * 512
+    fvd.amend(path, size=half, shrink=True)
+    fvd.amend(path, size=case.size + GROWN)
+    with fvd.open(path) as image:
+        assert content(image) == before[:half] + bytes(case.size + GROWN - half)
+    found = fvd.check(path, backing_chain=True)
+    assert (found["corruptions"], found["leaks"]) == (0, 0)
