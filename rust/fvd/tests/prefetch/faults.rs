@@ -95,6 +95,26 @@ fn a_base_that_comes_back_is_fetched_to_the_end() {
 }
 
 #[test]
+fn failures_that_are_not_in_a_row_do_not_add_up() {
+    let clock = FakeClock::default();
+    let disk = Disk::new(&clock, TestBase::new(&clock, 8 * MIB), layout(8 * MIB));
+    let reads = AtomicU32::new(0);
+    disk.base
+        .fail_if(move |_| reads.fetch_add(1, Ordering::SeqCst).is_multiple_of(3));
+    let image = disk.open();
+    let control = Control::new();
+    let options = PrefetchOptions {
+        slots: 1,
+        bytes_per_prefetch: 64 * KIB,
+        ..PrefetchOptions::default()
+    };
+    run(&clock, disk.prefetch(&image, options, &control).run()).expect("finishes");
+    assert!(control.status().retries > 50, "{} retries", control.status().retries);
+    // Each wait is one after a first failure.
+    assert!(clock.now() < Duration::from_secs(10), "{:?}", clock.now());
+}
+
+#[test]
 fn while_it_backs_off_the_base_is_left_alone() {
     let disk = disk();
     disk.base.fail_if(|_| true);

@@ -115,8 +115,9 @@ fn read_beside(think: Duration, time: Duration) -> Vec<Read> {
     let prefetch = disk.prefetch(&image, PrefetchOptions::default(), &control);
     let guest = async {
         while clock.now() < time {
-            let buf = IoBufMut::zeroed(GUEST_READ as usize);
+            let (begun, buf) = (clock.now(), IoBufMut::zeroed(GUEST_READ as usize));
             image.read(buf, 31 * MIB).await.expect("reads");
+            assert!(clock.now() > begun, "prefetch has come this far already");
             if !think.is_zero() {
                 clock.sleep(think).await;
             }
