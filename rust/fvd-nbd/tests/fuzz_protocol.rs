@@ -146,6 +146,18 @@ fn noise_is_refused_without_allocating() {
     });
 }
 
+#[test]
+fn a_count_of_queries_that_are_not_there_allocates_nothing_for_them() {
+    let mut data = support::queries("disk", &[]);
+    data[8..].fill(0xff);
+    let stream = [3_u32.to_be_bytes().to_vec(), message(opt::STRUCTURED_REPLY, b"")].concat();
+    let mut handshake = Handshake::new(TlsPolicy::Off);
+    feed(&mut handshake, &mut Rng::with_seed(1), &stream).expect("valid");
+    let bytes = message(opt::SET_META_CONTEXT, &data);
+    let (_, peak) = peak_of(|| handshake.feed(&mut &bytes[..], &OneDisk, &mut Vec::new()));
+    assert!(peak <= 4096, "{peak} bytes for an option of {}", bytes.len());
+}
+
 fn any_session(rng: &mut Rng) -> Session {
     let mut export = support::disk();
     export.size = [0, 511, 1 << 20, 16 << 40, i64::MAX as u64][rng.usize(..5)];
