@@ -107,11 +107,6 @@ pub enum ProtocolError {
         /// Bytes announced.
         length: u64,
     },
-    /// A write with extended headers does not announce a payload: none, or the usual?
-    WriteWithoutPayload {
-        /// The request's cookie.
-        cookie: u64,
-    },
 }
 
 impl fmt::Display for ProtocolError {
@@ -138,7 +133,6 @@ impl fmt::Display for ProtocolError {
                 "a payload of {length} bytes, the limit is {}",
                 crate::constants::MAX_PAYLOAD
             ),
-            Self::WriteWithoutPayload { .. } => write!(f, "a write with extended headers that announces no payload"),
         }
     }
 }

@@ -169,14 +169,15 @@ impl Raw {
     }
 
     /// Bytes of payload behind the header, whether or not the request makes sense.
+    ///
+    /// A write has one, also with extended headers, where it ought to announce it and QEMU (10.0)
+    /// does not.
     fn payload(self, style: HeaderStyle, cookie: u64) -> Result<u32, ProtocolError> {
-        let write = self.command == cmd::WRITE;
-        let announced = self.has(cmd::FLAG_PAYLOAD_LEN);
-        let length = match style {
-            HeaderStyle::Extended if announced => self.length,
-            HeaderStyle::Extended if write => return Err(ProtocolError::WriteWithoutPayload { cookie }),
-            HeaderStyle::Simple | HeaderStyle::Structured if write => self.length,
-            _ => 0,
+        let announced = style == HeaderStyle::Extended && self.has(cmd::FLAG_PAYLOAD_LEN);
+        let length = if announced || self.command == cmd::WRITE {
+            self.length
+        } else {
+            0
         };
         match u32::try_from(length) {
             Ok(length) if length <= MAX_PAYLOAD => Ok(length),
