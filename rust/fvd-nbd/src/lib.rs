@@ -11,6 +11,7 @@
 //! * [`handshake`]: from the greeting to a [`session::Session`].
 //! * [`request`]: 28 or 32 bytes to a checked request.
 //! * [`reply`]: replies to bytes, in all three styles.
+//! * [`server`]: sockets. All I/O of this crate.
 //!
 //! # Who reads what
 //!
@@ -32,9 +33,8 @@
 //! * The payload of a request is at most [`constants::MAX_PAYLOAD`]. A longer one ends the
 //!   connection: the limit was announced, and reading past 4 GiB serves nobody. A shorter payload
 //!   of a request that is refused is read past, and the connection goes on.
-//! * Where it is not certain how many bytes belong to a message (a wrong magic number, a write
-//!   with extended headers that does not announce its payload) the connection ends. A guess would
-//!   let data be taken for requests.
+//! * Where it is not certain where a message begins (a wrong magic number) the connection ends. A
+//!   guess would let data be taken for requests.
 //!
 //! # TLS
 //!
@@ -50,4 +50,5 @@ pub mod handshake;
 pub mod meta;
 pub mod reply;
 pub mod request;
+pub mod server;
 pub mod session;

@@ -18,7 +18,8 @@ use fvd_nbd::reply::{Extents, Position};
 use fvd_nbd::request::{Command, Request};
 use fvd_nbd::session::{HeaderStyle, Session};
 use memory::peak_of;
-use support::{OneDisk, chunks, message, replies};
+use support::options::{info, message, queries};
+use support::{OneDisk, chunks, replies};
 
 /// What an option may make the server hold: twice its data (a buffer that grew), what was parsed
 /// from it, the replies to it.
@@ -39,8 +40,8 @@ fn any_option(rng: &mut Rng) -> (u32, Vec<u8>) {
     let name = ["", "disk", "nope"][rng.usize(..3)];
     let mut data = match rng.u32(..6) {
         0 | 1 => vec![],
-        2 => support::info(name, &[rng.u16(..5), rng.u16(..)]),
-        3 => support::queries(name, &["base:", "base:allocation", "qemu:allocation-depth"]),
+        2 => info(name, &[rng.u16(..5), rng.u16(..)]),
+        3 => queries(name, &["base:", "base:allocation", "qemu:allocation-depth"]),
         4 => noise(rng, 300),
         _ => vec![rng.u8(..); rng.usize(..2 * MAX_OPTION_DATA as usize)],
     };
@@ -148,7 +149,7 @@ fn noise_is_refused_without_allocating() {
 
 #[test]
 fn a_count_of_queries_that_are_not_there_allocates_nothing_for_them() {
-    let mut data = support::queries("disk", &[]);
+    let mut data = queries("disk", &[]);
     data[8..].fill(0xff);
     let stream = [3_u32.to_be_bytes().to_vec(), message(opt::STRUCTURED_REPLY, b"")].concat();
     let mut handshake = Handshake::new(TlsPolicy::Off);

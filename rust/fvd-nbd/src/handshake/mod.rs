@@ -30,7 +30,7 @@ const GREETING_LEN: usize = 18;
 const OPTION_HEAD_LEN: usize = 16;
 
 /// The exports of a server. Asked in the middle of a handshake: answers at once.
-pub trait Catalog {
+pub trait Catalog: Sync {
     /// The exports to show in a list.
     fn list(&self) -> Vec<ExportInfo>;
 
