@@ -122,3 +122,80 @@ impl Output {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::budget::Budget;
+    use std::task::Waker;
+
+    /// A socket that takes a few bytes at a time, or none.
+    struct Slow {
+        taken: Vec<u8>,
+        room: usize,
+    }
+
+    impl AsyncWrite for Slow {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            let count = bytes.len().min(self.room);
+            if count == 0 {
+                return Poll::Pending;
+            }
+            self.taken.extend_from_slice(&bytes[..count]);
+            self.room -= count;
+            Poll::Ready(Ok(count))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn what_leaves_in_pieces_is_what_was_put_in() {
+        let mut rng = fastrand::Rng::with_seed(4);
+        let mut context = Context::from_waker(Waker::noop());
+        let mut output = Output::default();
+        let mut expected = Vec::new();
+        let (taken, room) = (Vec::new(), 0);
+        let mut socket = Slow { taken, room };
+        for round in 0..3000_u32 {
+            let length = [0, 1, 100, COPIED, COPIED + 1, 3 * COPIED][rng.usize(..6)];
+            let data = vec![round as u8; length];
+            expected.extend_from_slice(&data);
+            if rng.bool() {
+                output.put(|out| out.extend_from_slice(&data));
+            } else {
+                output.put_data(data, None);
+            }
+            socket.room = rng.usize(..40_000);
+            let sent = output.poll_write(&mut socket, &mut context);
+            assert_eq!(sent.is_ready(), output.is_empty());
+            assert!(
+                output.gathered.len() <= output.length + ENOUGH,
+                "what is sent is forgotten"
+            );
+        }
+        socket.room = usize::MAX;
+        assert!(output.poll_write(&mut socket, &mut context).is_ready());
+        assert!(socket.taken == expected);
+    }
+
+    #[test]
+    fn memory_of_long_data_is_given_back_when_it_is_sent_and_of_short_data_at_once() {
+        let budget = Budget::new(64 << 20);
+        let mut output = Output::default();
+        output.put_data(vec![1; COPIED], budget.try_take(1));
+        output.put_data(vec![2; COPIED + 1], budget.try_take(4096));
+        assert!(budget.try_take(64 << 20).is_none());
+        assert!(budget.try_take((64 << 20) - 4096).is_some());
+        let (taken, room) = (Vec::new(), usize::MAX);
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(output.poll_write(&mut Slow { taken, room }, &mut context).is_ready());
+        assert!(budget.try_take(64 << 20).is_some());
+    }
+}
