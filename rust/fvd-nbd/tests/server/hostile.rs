@@ -1,6 +1,7 @@
 //! The server and clients that send what no good client sends, or all at once, or nothing.
 
 use std::collections::BTreeSet;
+use std::io::Read;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -166,8 +167,8 @@ fn there_are_no_more_connections_than_allowed() {
     second.request(cmd::FLUSH, 1, 0, 0);
     assert_eq!(second.simple_reply(), (0, 1));
     let started = Instant::now();
-    while Client::connect(&host.socket()).stream.peer_addr().is_err() {
-        assert!(started.elapsed() < Duration::from_secs(10));
+    while Client::connect(&host.socket()).stream.read_exact(&mut [0; 18]).is_err() {
+        assert!(started.elapsed() < Duration::from_secs(10), "there is room again");
     }
 }
 
@@ -182,6 +183,26 @@ fn requests_that_wait_wait_together() {
         assert_eq!(client.simple_reply().0, 0);
         client.read(512);
     }
+}
+
+#[test]
+fn no_more_requests_are_under_way_than_allowed_and_the_others_follow() {
+    let limits = Limits {
+        in_flight: 4,
+        ..Limits::default()
+    };
+    let meeting = Arc::new(Meeting::new(4));
+    let host = Host::new(limits, [Arc::clone(&meeting)]);
+    let mut client = Client::simple(&host.socket());
+    let all: Vec<u8> = (0..64)
+        .flat_map(|cookie| client.header(0, cmd::READ, cookie, 0, 512))
+        .collect();
+    client.send(&all);
+    for _ in 0..64 {
+        assert_eq!(client.simple_reply().0, 0);
+        client.read(512);
+    }
+    assert_eq!(meeting.most(), 4);
 }
 
 #[test]

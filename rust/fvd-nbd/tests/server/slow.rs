@@ -1,6 +1,7 @@
 //! A disk that takes its time.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -12,11 +13,14 @@ use fvd_nbd::meta::Status;
 use fvd_nbd::server::{Export, MemoryExport, Zeroing};
 use tokio::sync::Semaphore;
 
-/// Reads end when there are enough of them.
+/// Reads end in groups: when there are enough of them.
 pub(crate) struct Meeting {
     disk: MemoryExport,
     size: u32,
-    here: std::sync::atomic::AtomicU32,
+    here: AtomicU32,
+    /// Reads under way, and the most there were at once.
+    now: AtomicU32,
+    most: AtomicU32,
     go: Semaphore,
 }
 
@@ -27,20 +31,27 @@ impl Meeting {
             disk: MemoryExport::new("disk", 1 << 20),
             size,
             here: 0.into(),
+            now: 0.into(),
+            most: 0.into(),
             go: Semaphore::new(0),
         }
     }
 
     /// Counts as a read.
     pub(crate) fn join(&self) {
-        let here = 1 + self.here.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-        if here == self.size {
+        let here = 1 + self.here.fetch_add(1, Ordering::SeqCst);
+        if here.is_multiple_of(self.size) {
             self.go.add_permits(self.size as usize);
         }
     }
 
+    /// The most reads that were under way at once.
+    pub(crate) fn most(&self) -> u32 {
+        self.most.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn wait_for_the_first(&self) {
-        while self.here.load(std::sync::atomic::Ordering::SeqCst) == 0 {
+        while self.here.load(Ordering::SeqCst) == 0 {
             thread::sleep(Duration::from_millis(1));
         }
     }
@@ -52,8 +63,11 @@ impl Export for Meeting {
     }
 
     async fn read(&self, buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
+        let now = 1 + self.now.fetch_add(1, Ordering::SeqCst);
+        self.most.fetch_max(now, Ordering::SeqCst);
         self.join();
         self.go.acquire().await.expect("it is not closed").forget();
+        self.now.fetch_sub(1, Ordering::SeqCst);
         self.disk.read(buf, offset).await
     }
 
