@@ -86,9 +86,9 @@ test-python: $(VENV)/.installed ## Python tests; ARGS='-k corpus' goes to pytest
 .PHONY: crash fuzz sim bench
 crash: ## power cuts at every I/O boundary; SEED=N replays one run
 	$(if $(SEED),FVD_CRASH_SEED=$(SEED)) cargo test $(RUST_TESTED) --test crash -- --nocapture
-fuzz: ## a million mutated headers, journals and images, in release mode; SEED=N replays
+fuzz: ## a million mutated headers, journals, images and NBD streams, in release mode; SEED=N replays
 	FVD_FUZZ_ITERATIONS=$${FVD_FUZZ_ITERATIONS:-1000000} $(if $(SEED),FVD_FUZZ_SEED=$(SEED)) \
-		cargo test $(RUST_TESTED) --release --test fuzz_format --test fuzz_image -- --nocapture
+		cargo test $(RUST_TESTED) --release --test fuzz_format --test fuzz_image --test fuzz_protocol -- --nocapture
 sim: ## crash tests for long: FVD_CRASH_IMAGES (1000000) images, new seeds
 	FVD_CRASH_IMAGES=$${FVD_CRASH_IMAGES:-1000000} $(if $(SEED),FVD_CRASH_SEED=$(SEED)) \
 		cargo test $(RUST_TESTED) --release --test crash -- --nocapture

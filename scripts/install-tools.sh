@@ -13,6 +13,8 @@ needed=(
     mkfs.ext4:e2fsprogs
     e2fsck:e2fsprogs
     debugfs:e2fsprogs
+    nbdinfo:libnbd-bin
+    nbdcopy:libnbd-bin
     xz:xz-utils
     tar:tar
     cc:build-essential

@@ -1,0 +1,249 @@
+//! What each option does.
+
+use super::data::{InfoQuery, MetaQuery, Rejection, string};
+use super::reply::Replies;
+use super::{Catalog, Event, Handshake, TlsPolicy};
+use crate::constants::{FLAG_NO_ZEROES, MAX_OPTION_DATA, opt, rep};
+use crate::error::ProtocolError;
+use crate::export::ExportInfo;
+use crate::meta::Contexts;
+use crate::session::{HeaderStyle, Session};
+
+/// What was agreed with the client so far; TLS starts with none of it.
+#[derive(Debug, Default)]
+pub(super) struct Agreed {
+    style: HeaderStyle,
+    /// The contexts of the last `SET_META_CONTEXT`, and the export that it named.
+    selected: Option<(String, Contexts)>,
+}
+
+impl Agreed {
+    /// The contexts that are in force for the export that the client knows as `name`.
+    fn contexts_of(&self, name: &str) -> Contexts {
+        match &self.selected {
+            Some((export, contexts)) if export == name => *contexts,
+            _ => Contexts::NONE,
+        }
+    }
+}
+
+impl Handshake {
+    /// Answers one option. `data` is None where it was too long to be kept.
+    pub(super) fn answer(
+        &mut self,
+        option: u32,
+        data: Option<&[u8]>,
+        catalog: &dyn Catalog,
+        out: &mut Vec<u8>,
+    ) -> Result<Event, ProtocolError> {
+        let mut replies = Replies { option, out };
+        if option == opt::SET_META_CONTEXT {
+            // Whatever comes of it, it replaces what was selected before.
+            self.agreed.selected = None;
+        }
+        if option == opt::EXPORT_NAME {
+            return self.export_name(data, catalog, &mut replies);
+        }
+        let event = match (option, data) {
+            // Its data means nothing, and nobody may be kept from leaving.
+            (opt::ABORT, _) => {
+                replies.ack();
+                Ok(Event::Aborted)
+            }
+            _ if self.tls_is_missing() && option != opt::STARTTLS => Err(Rejection::new(
+                rep::ERR_TLS_REQD,
+                "this server talks to you over TLS only",
+            )),
+            _ if self.shutting_down => Err(Rejection::new(rep::ERR_SHUTDOWN, "this server is shutting down")),
+            (option, Some(data)) => self.dispatch(option, data, catalog, &mut replies),
+            (option, None) => Err(too_long(option)),
+        };
+        Ok(event.unwrap_or_else(|rejection| {
+            replies.reject(&rejection);
+            Event::Reply
+        }))
+    }
+
+    /// Appends to `replies` only where it succeeds.
+    fn dispatch(
+        &mut self,
+        option: u32,
+        data: &[u8],
+        catalog: &dyn Catalog,
+        replies: &mut Replies<'_>,
+    ) -> Result<Event, Rejection> {
+        match option {
+            opt::LIST => {
+                no_data(data)?;
+                for export in catalog.list() {
+                    replies.server(&export);
+                }
+            }
+            opt::STARTTLS => return self.start_tls(data, replies),
+            opt::INFO => {
+                self.info(data, catalog, replies)?;
+            }
+            opt::GO => {
+                let session = self.info(data, catalog, replies)?;
+                replies.ack();
+                return Ok(Event::Done(session));
+            }
+            opt::STRUCTURED_REPLY => self.structured_reply(data)?,
+            opt::EXTENDED_HEADERS => self.extended_headers(data)?,
+            opt::LIST_META_CONTEXT => self.list_contexts(data, catalog, replies)?,
+            opt::SET_META_CONTEXT => self.set_contexts(data, catalog, replies)?,
+            _ => return Err(unknown(option)),
+        }
+        replies.ack();
+        Ok(Event::Reply)
+    }
+
+    fn tls_is_missing(&self) -> bool {
+        self.tls == TlsPolicy::Required && !self.encrypted
+    }
+
+    /// There is no error reply: what cannot be served ends the connection.
+    fn export_name(
+        &mut self,
+        data: Option<&[u8]>,
+        catalog: &dyn Catalog,
+        replies: &mut Replies<'_>,
+    ) -> Result<Event, ProtocolError> {
+        let refuse = |why: String| Err(ProtocolError::ExportName(why));
+        if self.tls_is_missing() {
+            return refuse("TLS is required".into());
+        }
+        if self.shutting_down {
+            return refuse("the server is shutting down".into());
+        }
+        if self.agreed.style == HeaderStyle::Extended {
+            return refuse("extended headers go with GO only".into());
+        }
+        let name = match data.map(|data| string("the name of the export", data)) {
+            Some(Ok(name)) => name,
+            Some(Err(rejection)) => return refuse(rejection.message),
+            None => return refuse("the name of the export is too long".into()),
+        };
+        let Some(export) = catalog.find(name) else {
+            return refuse(no_such_export(name).message);
+        };
+        replies.export_name(&export, self.agreed.style, !self.client_set(FLAG_NO_ZEROES));
+        Ok(Event::Done(self.session(name, export)))
+    }
+
+    fn start_tls(&self, data: &[u8], replies: &mut Replies<'_>) -> Result<Event, Rejection> {
+        if self.tls == TlsPolicy::Off {
+            return Err(Rejection::new(rep::ERR_UNSUP, "this server has no TLS"));
+        }
+        no_data(data)?;
+        if self.encrypted {
+            return Err(Rejection::invalid("TLS is in use already"));
+        }
+        replies.ack();
+        Ok(Event::StartTls)
+    }
+
+    /// The information about an export, without the final acknowledgement.
+    fn info(&self, data: &[u8], catalog: &dyn Catalog, replies: &mut Replies<'_>) -> Result<Session, Rejection> {
+        let query = InfoQuery::parse(data)?;
+        let export = find(catalog, query.export)?;
+        replies.info(&export, self.agreed.style, &query.wanted);
+        Ok(self.session(query.export, export))
+    }
+
+    fn structured_reply(&mut self, data: &[u8]) -> Result<(), Rejection> {
+        no_data(data)?;
+        if self.agreed.style == HeaderStyle::Extended {
+            return Err(Rejection::new(
+                rep::ERR_EXT_HEADER_REQD,
+                "extended headers are in use already",
+            ));
+        }
+        self.agreed.style = HeaderStyle::Structured;
+        Ok(())
+    }
+
+    fn extended_headers(&mut self, data: &[u8]) -> Result<(), Rejection> {
+        no_data(data)?;
+        self.agreed.style = HeaderStyle::Extended;
+        Ok(())
+    }
+
+    fn list_contexts(&self, data: &[u8], catalog: &dyn Catalog, replies: &mut Replies<'_>) -> Result<(), Rejection> {
+        self.structured_first()?;
+        let query = MetaQuery::parse(data)?;
+        let offered = find(catalog, query.export)?.contexts;
+        let listed = match query.queries.as_slice() {
+            [] => offered,
+            queries => offered.matching(queries, true),
+        };
+        for context in listed.iter() {
+            replies.context(context, 0);
+        }
+        Ok(())
+    }
+
+    fn set_contexts(&mut self, data: &[u8], catalog: &dyn Catalog, replies: &mut Replies<'_>) -> Result<(), Rejection> {
+        self.structured_first()?;
+        let query = MetaQuery::parse(data)?;
+        let offered = find(catalog, query.export)?.contexts;
+        let selected = offered.matching(&query.queries, false);
+        for context in selected.iter() {
+            replies.context(context, context.id());
+        }
+        self.agreed.selected = Some((query.export.to_owned(), selected));
+        Ok(())
+    }
+
+    fn structured_first(&self) -> Result<(), Rejection> {
+        if self.agreed.style.is_structured() {
+            Ok(())
+        } else {
+            Err(Rejection::invalid("metadata contexts need structured replies"))
+        }
+    }
+
+    fn session(&self, name: &str, export: ExportInfo) -> Session {
+        let style = self.agreed.style;
+        let contexts = self.agreed.contexts_of(name);
+        Session {
+            export,
+            style,
+            contexts,
+            encrypted: self.encrypted,
+        }
+    }
+}
+
+fn find(catalog: &dyn Catalog, name: &str) -> Result<ExportInfo, Rejection> {
+    catalog.find(name).ok_or_else(|| no_such_export(name))
+}
+
+fn no_such_export(name: &str) -> Rejection {
+    // Replies are strings of the protocol: a name of the greatest length leaves no room for more.
+    let name: String = name.chars().take(256).collect();
+    Rejection::new(rep::ERR_UNKNOWN, format!("there is no export {name:?}"))
+}
+
+fn no_data(data: &[u8]) -> Result<(), Rejection> {
+    if data.is_empty() {
+        Ok(())
+    } else {
+        Err(Rejection::invalid("this option has no data"))
+    }
+}
+
+fn unknown(option: u32) -> Rejection {
+    Rejection::new(rep::ERR_UNSUP, format!("this server does not know option {option}"))
+}
+
+/// An unknown option stays unknown, however long it is: a client then knows not to try again.
+fn too_long(option: u32) -> Rejection {
+    match option {
+        opt::LIST..=opt::EXTENDED_HEADERS if option != 4 => Rejection::new(
+            rep::ERR_TOO_BIG,
+            format!("the data of an option has at most {MAX_OPTION_DATA} bytes"),
+        ),
+        _ => unknown(option),
+    }
+}

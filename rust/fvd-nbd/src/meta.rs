@@ -1,0 +1,181 @@
+//! Metadata contexts: what a client may ask about the bytes of an export.
+
+/// A metadata context that this server knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Context {
+    /// `base:allocation`: holes and zeros.
+    Allocation,
+    /// `qemu:allocation-depth`: which image of a chain holds the data.
+    AllocationDepth,
+}
+
+impl Context {
+    /// Every context, in the order of their ids.
+    pub const ALL: [Self; 2] = [Self::Allocation, Self::AllocationDepth];
+
+    /// The name that a client selects it by.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Allocation => "base:allocation",
+            Self::AllocationDepth => "qemu:allocation-depth",
+        }
+    }
+
+    /// The id in replies: the same on every connection, which clients may not rely on.
+    #[must_use]
+    pub fn id(self) -> u32 {
+        match self {
+            Self::Allocation => 1,
+            Self::AllocationDepth => 2,
+        }
+    }
+
+    fn bit(self) -> u8 {
+        1 << self.id()
+    }
+}
+
+/// A set of contexts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Contexts(u8);
+
+impl Contexts {
+    /// No context.
+    pub const NONE: Self = Self(0);
+
+    /// Every context.
+    #[must_use]
+    pub fn all() -> Self {
+        Context::ALL.into_iter().collect()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether `context` is one of them.
+    #[must_use]
+    pub fn contains(self, context: Context) -> bool {
+        self.0 & context.bit() != 0
+    }
+
+    /// The contexts in the order of their ids.
+    pub fn iter(self) -> impl Iterator<Item = Context> {
+        Context::ALL.into_iter().filter(move |&context| self.contains(context))
+    }
+
+    /// Those of `self` that one of `queries` names. A bare namespace (`base:`) names all of it
+    /// where `wildcards` says so: to list, not to select. Queries that name nothing are ignored.
+    #[must_use]
+    pub fn matching(self, queries: &[&str], wildcards: bool) -> Self {
+        let named = |context: Context| {
+            queries.iter().any(|&query| {
+                query == context.name() || (wildcards && query.ends_with(':') && is_namespace_of(query, context))
+            })
+        };
+        self.iter().filter(|&context| named(context)).collect()
+    }
+}
+
+/// Whether `query`, with its colon, is the namespace of `context`.
+fn is_namespace_of(query: &str, context: Context) -> bool {
+    let (namespace, _) = context.name().split_once(':').expect("every name has a namespace");
+    query.strip_suffix(':') == Some(namespace)
+}
+
+impl FromIterator<Context> for Contexts {
+    fn from_iter<I: IntoIterator<Item = Context>>(contexts: I) -> Self {
+        Self(contexts.into_iter().fold(0, |bits, context| bits | context.bit()))
+    }
+}
+
+/// What is at a range of an export; each context tells its part of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Data of the image itself.
+    Local,
+    /// The image itself says that these bytes are zeros.
+    LocalZero,
+    /// Data of the base image.
+    Base,
+    /// Nothing anywhere: zeros that take no space.
+    Hole,
+}
+
+impl Status {
+    /// The status flags of `context`.
+    #[must_use]
+    pub fn flags(self, context: Context) -> u32 {
+        const HOLE: u32 = 1 << 0;
+        const ZERO: u32 = 1 << 1;
+        match context {
+            Context::Allocation => match self {
+                Self::Local | Self::Base => 0,
+                // Not a hole: whether a write here needs space is not known.
+                Self::LocalZero => ZERO,
+                Self::Hole => HOLE | ZERO,
+            },
+            Context::AllocationDepth => match self {
+                Self::Hole => 0,
+                Self::Local | Self::LocalZero => 1,
+                Self::Base => 2,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matching(queries: &[&str], wildcards: bool) -> Vec<&'static str> {
+        Contexts::all()
+            .matching(queries, wildcards)
+            .iter()
+            .map(Context::name)
+            .collect()
+    }
+
+    #[test]
+    fn a_namespace_is_a_wildcard_to_list_and_nothing_to_select() {
+        assert_eq!(matching(&["base:"], true), ["base:allocation"]);
+        assert_eq!(matching(&["qemu:"], true), ["qemu:allocation-depth"]);
+        assert!(matching(&["base:", "qemu:"], false).is_empty());
+    }
+
+    #[test]
+    fn queries_that_name_nothing_are_ignored() {
+        let strange = [
+            "",
+            ":",
+            "base",
+            "base:alloc",
+            "bas:",
+            "ase:",
+            "qemu:dirty-bitmap:x",
+            "x-y:",
+            "base::",
+        ];
+        assert!(matching(&strange, true).is_empty());
+        assert_eq!(
+            matching(&["x-y:z", "base:allocation", "base:allocation"], false),
+            ["base:allocation"]
+        );
+    }
+
+    #[test]
+    fn only_what_an_export_offers_can_be_selected() {
+        let offered = Contexts::from_iter([Context::Allocation]);
+        assert!(offered.matching(&["qemu:allocation-depth"], false).is_empty());
+    }
+
+    #[test]
+    fn depth_is_0_for_holes_1_for_the_image_2_for_its_base() {
+        let states = [Status::Hole, Status::Local, Status::LocalZero, Status::Base];
+        assert_eq!(states.map(|state| state.flags(Context::AllocationDepth)), [0, 1, 1, 2]);
+        assert_eq!(states.map(|state| state.flags(Context::Allocation)), [3, 0, 2, 0]);
+    }
+}

@@ -1,0 +1,48 @@
+//! Why connections end.
+
+use std::fmt;
+use std::io;
+
+use crate::error::ProtocolError;
+
+/// Why a connection ended that neither side meant to end.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ConnectionError {
+    /// The socket failed.
+    Socket(io::Error),
+    /// The client broke the protocol.
+    Protocol(ProtocolError),
+    /// The client was too slow.
+    Deadline(&'static str),
+    /// The export went away between the handshake and the first request.
+    NoExport(String),
+    /// A request was not answered: a fault of this server.
+    Lost,
+}
+
+impl fmt::Display for ConnectionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(error) => write!(f, "the connection failed: {error}"),
+            Self::Protocol(error) => write!(f, "protocol error: {error}"),
+            Self::Deadline(what) => write!(f, "the client took too long {what}"),
+            Self::NoExport(name) => write!(f, "export {name:?} is not there any more"),
+            Self::Lost => write!(f, "a request was not answered"),
+        }
+    }
+}
+
+impl std::error::Error for ConnectionError {}
+
+impl From<io::Error> for ConnectionError {
+    fn from(error: io::Error) -> Self {
+        Self::Socket(error)
+    }
+}
+
+impl From<ProtocolError> for ConnectionError {
+    fn from(error: ProtocolError) -> Self {
+        Self::Protocol(error)
+    }
+}

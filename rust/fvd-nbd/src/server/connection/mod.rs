@@ -1,0 +1,153 @@
+//! The transmission phase of one connection.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{self, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinSet;
+use tokio::time::{Sleep, sleep, timeout};
+
+use super::Shared;
+use super::export::Export;
+use super::input::{Input, poll_read};
+use super::output::Output;
+use super::serve::Answer;
+use crate::session::Session;
+use receive::{Receiving, Stop};
+
+mod error;
+mod receive;
+
+pub use error::ConnectionError;
+
+/// How long a client that broke the protocol may go on sending, so that it gets what it is told.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// One client with its session.
+pub(super) struct Connection<S, E> {
+    pub(super) socket: S,
+    pub(super) input: Input,
+    pub(super) session: Arc<Session>,
+    pub(super) export: Arc<E>,
+    pub(super) shared: Arc<Shared<E>>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin, E: Export> Connection<S, E> {
+    /// Serves requests until the client leaves, fails, or `shutdown` is ready.
+    pub(super) async fn run(self, shutdown: Pin<Box<dyn Future<Output = ()> + Send>>) -> Result<(), ConnectionError> {
+        let mut transmission = Transmission {
+            connection: self,
+            output: Output::default(),
+            receiving: Receiving::Header,
+            running: JoinSet::new(),
+            shutdown,
+            deadline: None,
+            ending: None,
+        };
+        let ended = poll_fn(|context| transmission.poll(context)).await;
+        if matches!(ended, Err(ConnectionError::Protocol(_))) {
+            // How that ends does not matter.
+            let _ = timeout(LINGER, transmission.connection.linger()).await;
+        }
+        ended
+    }
+
+    /// Says that nothing follows, and reads on: a socket that is closed with bytes unread takes
+    /// back what it has sent.
+    async fn linger(&mut self) -> io::Result<()> {
+        poll_fn(|context| Pin::new(&mut self.socket).poll_shutdown(context)).await?;
+        let mut scratch = [0; 4096];
+        while poll_fn(|context| poll_read(&mut self.socket, context, &mut scratch)).await? > 0 {}
+        Ok(())
+    }
+}
+
+struct Transmission<S, E> {
+    connection: Connection<S, E>,
+    output: Output,
+    receiving: Receiving,
+    /// Requests that had to wait. Those that did not are never here.
+    running: JoinSet<Answer>,
+    shutdown: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Until when the payload, or, at the end, the client, must have come to an end.
+    deadline: Option<Pin<Box<Sleep>>>,
+    /// Nothing more is received, for this reason.
+    ending: Option<Result<(), ConnectionError>>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin, E: Export> Transmission<S, E> {
+    fn poll(&mut self, context: &mut task::Context<'_>) -> Poll<Result<(), ConnectionError>> {
+        if self.ending.is_none() && self.shutdown.as_mut().poll(context).is_ready() {
+            self.end(Ok(()));
+        }
+        loop {
+            let stop = self.receive(context);
+            self.collect(context);
+            self.send(context);
+            let again = match stop {
+                Stop::Output => !self.output.is_full(),
+                Stop::InFlight => self.running.len() < self.connection.shared.limits.in_flight,
+                Stop::Input | Stop::Memory | Stop::End => false,
+            };
+            if !again || self.ending.is_some() {
+                break;
+            }
+        }
+        self.watch(context);
+        if self.ending.is_some() && self.running.is_empty() && self.output.is_empty() {
+            return Poll::Ready(self.ending.take().expect("it is ending"));
+        }
+        Poll::Pending
+    }
+
+    /// From now on only what is under way is ended; the first reason counts.
+    fn end(&mut self, why: Result<(), ConnectionError>) {
+        if self.ending.is_none() {
+            self.ending = Some(why);
+            self.receiving = Receiving::Header;
+            self.deadline = Some(Box::pin(sleep(self.connection.shared.limits.farewell)));
+        }
+    }
+
+    /// Takes the answers of requests that had to wait.
+    fn collect(&mut self, context: &mut task::Context<'_>) {
+        while let Poll::Ready(Some(answer)) = self.running.poll_join_next(context) {
+            match answer {
+                Ok(answer) => answer.put(&mut self.output),
+                Err(_) => self.end(Err(ConnectionError::Lost)),
+            }
+        }
+    }
+
+    fn send(&mut self, context: &mut task::Context<'_>) {
+        let sent = self.output.poll_write(&mut self.connection.socket, context);
+        if let Poll::Ready(Err(error)) = sent {
+            // Nobody listens. What is under way ends all the same.
+            self.output = Output::default();
+            self.end(Err(error.into()));
+        }
+    }
+
+    /// Looks at the clock.
+    fn watch(&mut self, context: &mut task::Context<'_>) {
+        let Some(deadline) = &mut self.deadline else {
+            return;
+        };
+        if deadline.as_mut().poll(context).is_pending() {
+            return;
+        }
+        self.deadline = None;
+        if self.ending.is_none() {
+            self.end(Err(ConnectionError::Deadline("to send what it announced")));
+            context.waker().wake_by_ref();
+        } else {
+            // What is under way goes on without a connection.
+            self.running.detach_all();
+            self.output = Output::default();
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! From the socket to requests that are begun.
+
+use std::io;
+use std::sync::Arc;
+use std::task::{self, Poll};
+
+use bytes::Bytes;
+use fvd::storage::IoBufMut;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::sleep;
+
+use super::{ConnectionError, Transmission};
+use crate::constants::MAX_EXTENTS;
+use crate::error::{Errno, ProtocolError, Refusal};
+use crate::meta::Context;
+use crate::reply::ReplyTo;
+use crate::request::{Command, Request};
+use crate::server::budget::{Grant, Waiting};
+use crate::server::export::Export;
+use crate::server::input::poll_read;
+use crate::server::serve::{Answer, Outcome, serve};
+
+/// Memory for the longest status of all metadata contexts.
+const STATUS_BYTES: u32 = (Context::ALL.len() * MAX_EXTENTS * size_of::<(u64, u32)>()) as u32;
+
+/// What is being received.
+pub(super) enum Receiving {
+    Header,
+    /// A whole header; memory is waited for.
+    Memory(Request, Waiting),
+    Payload {
+        reply_to: ReplyTo,
+        command: Command,
+        buffer: IoBufMut,
+        filled: usize,
+        grant: Option<Grant>,
+    },
+    /// Reads past the payload of a request that is refused.
+    Skip {
+        answer: Answer,
+        left: usize,
+    },
+}
+
+/// Why nothing more was received.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// The client has sent no more.
+    Input,
+    /// Too many replies are unsent.
+    Output,
+    /// Too many requests are under way.
+    InFlight,
+    /// No memory is free.
+    Memory,
+    /// Nothing more is received.
+    End,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin, E: Export> Transmission<S, E> {
+    /// Begins what has arrived, reads more, and so on, until something stops it.
+    pub(super) fn receive(&mut self, context: &mut task::Context<'_>) -> Stop {
+        loop {
+            if self.ending.is_some() {
+                return Stop::End;
+            }
+            if self.output.is_full() {
+                return Stop::Output;
+            }
+            if self.running.len() >= self.connection.shared.limits.in_flight {
+                return Stop::InFlight;
+            }
+            match self.step(context) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => self.end(Err(error)),
+                Poll::Pending if matches!(self.receiving, Receiving::Memory(..)) => return Stop::Memory,
+                Poll::Pending => return Stop::Input,
+            }
+        }
+    }
+
+    /// Receives one piece: a header, memory, a part of a payload.
+    fn step(&mut self, context: &mut task::Context<'_>) -> Poll<Result<(), ConnectionError>> {
+        let connection = &mut self.connection;
+        match std::mem::replace(&mut self.receiving, Receiving::Header) {
+            Receiving::Header => {
+                let length = connection.session.style.request_len();
+                let Some(header) = connection.input.bytes().get(..length) else {
+                    return self.fill(context);
+                };
+                let request = Request::decode(header, &connection.session);
+                connection.input.consume(length);
+                match request {
+                    Ok(request) => self.take(request, context),
+                    Err(error) => {
+                        self.answer_last(&error);
+                        return Poll::Ready(Err(error.into()));
+                    }
+                }
+            }
+            Receiving::Memory(request, mut waiting) => match waiting.as_mut().poll(context) {
+                Poll::Ready(grant) => self.granted(request, Some(grant), context),
+                Poll::Pending => {
+                    self.receiving = Receiving::Memory(request, waiting);
+                    return Poll::Pending;
+                }
+            },
+            Receiving::Payload {
+                reply_to,
+                command,
+                mut buffer,
+                filled,
+                grant,
+            } => {
+                let rest = &mut buffer.as_mut_slice()[filled..];
+                let count = match connection.input.move_to(rest) {
+                    0 => poll_read(&mut connection.socket, context, rest),
+                    count => Poll::Ready(Ok(count)),
+                };
+                let filled = filled + if let Poll::Ready(Ok(count)) = &count { *count } else { 0 };
+                if filled == buffer.len() {
+                    self.deadline = None;
+                    self.begin(reply_to, command, buffer.freeze(), grant, context);
+                    return Poll::Ready(Ok(()));
+                }
+                self.receiving = Receiving::Payload {
+                    reply_to,
+                    command,
+                    buffer,
+                    filled,
+                    grant,
+                };
+                return self.received(count);
+            }
+            Receiving::Skip { answer, left } => {
+                let there = connection.input.bytes().len().min(left);
+                connection.input.consume(there);
+                if there == left {
+                    self.deadline = None;
+                    answer.put(&mut self.output);
+                    return Poll::Ready(Ok(()));
+                }
+                self.receiving = Receiving::Skip {
+                    answer,
+                    left: left - there,
+                };
+                return self.fill(context);
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn fill(&mut self, context: &mut task::Context<'_>) -> Poll<Result<(), ConnectionError>> {
+        let connection = &mut self.connection;
+        let count = connection.input.poll_fill(&mut connection.socket, context);
+        self.received(count)
+    }
+
+    /// After a read of the socket: 0 bytes are the end of what the client sends.
+    fn received(&mut self, count: Poll<io::Result<usize>>) -> Poll<Result<(), ConnectionError>> {
+        match count {
+            Poll::Ready(Ok(0)) => {
+                let whole = matches!(self.receiving, Receiving::Header) && self.connection.input.bytes().is_empty();
+                let cut = || io::Error::from(io::ErrorKind::UnexpectedEof).into();
+                self.end(if whole { Ok(()) } else { Err(cut()) });
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+            Poll::Pending => {
+                if !matches!(self.receiving, Receiving::Header) && self.deadline.is_none() {
+                    self.deadline = Some(Box::pin(sleep(self.connection.shared.limits.payload)));
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    /// A request whose header is here.
+    fn take(&mut self, request: Request, context: &mut task::Context<'_>) {
+        let bytes = match request.command {
+            Ok(Command::Read { length, .. } | Command::Write { length, .. }) => length,
+            Ok(Command::BlockStatus { one: false, .. }) => STATUS_BYTES,
+            Ok(Command::Disconnect) => return self.end(Ok(())),
+            _ => 0,
+        };
+        if bytes == 0 {
+            return self.granted(request, None, context);
+        }
+        let budget = &self.connection.shared.budget;
+        match budget.try_take(bytes) {
+            Some(grant) => self.granted(request, Some(grant), context),
+            None => self.receiving = Receiving::Memory(request, budget.take(bytes)),
+        }
+    }
+
+    /// A request that has the memory it needs.
+    fn granted(&mut self, request: Request, grant: Option<Grant>, context: &mut task::Context<'_>) {
+        let Request {
+            reply_to,
+            payload,
+            command,
+        } = request;
+        match command {
+            Ok(command) if payload == 0 => self.begin(reply_to, command, Bytes::new(), grant, context),
+            Ok(command) => {
+                self.receiving = Receiving::Payload {
+                    reply_to,
+                    command,
+                    buffer: IoBufMut::zeroed(payload as usize),
+                    filled: 0,
+                    grant,
+                };
+            }
+            Err(refusal) => {
+                let answer = Answer {
+                    reply_to,
+                    outcome: Outcome::Refused(refusal),
+                    grant,
+                };
+                let left = payload as usize;
+                self.receiving = Receiving::Skip { answer, left };
+            }
+        }
+    }
+
+    /// Begins a request: answered here if nothing has to be waited for, by a task otherwise.
+    fn begin(
+        &mut self,
+        reply_to: ReplyTo,
+        command: Command,
+        payload: Bytes,
+        grant: Option<Grant>,
+        context: &mut task::Context<'_>,
+    ) {
+        let export = Arc::clone(&self.connection.export);
+        let session = Arc::clone(&self.connection.session);
+        let mut request = Box::pin(async move {
+            let outcome = serve(&*export, &session, command, payload).await;
+            Answer {
+                reply_to,
+                outcome,
+                grant,
+            }
+        });
+        match request.as_mut().poll(context) {
+            Poll::Ready(answer) => answer.put(&mut self.output),
+            Poll::Pending => {
+                self.running.spawn(request);
+            }
+        }
+    }
+
+    /// Says why, to a request after which there is no going on, where that is known.
+    fn answer_last(&mut self, error: &ProtocolError) {
+        if let ProtocolError::PayloadTooLong { cookie, .. } = *error {
+            let reply_to = ReplyTo {
+                style: self.connection.session.style,
+                cookie,
+                offset: 0,
+                read: false,
+            };
+            let refusal = Refusal::new(Errno::Inval, error.to_string());
+            self.output.put(|out| reply_to.refuse(out, &refusal));
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The server: connections under tokio.
+//!
+//! # Speed
+//!
+//! A small random read costs a server little more than its system calls, so there are few of them:
+//!
+//! * One read of the socket takes as many requests as have arrived; they are decoded where they lie.
+//! * A request is begun on the task of its connection. If the storage has the data at once (the page
+//!   cache, memory) it is answered there and then: no task, no channel, no wake-up. Only what has
+//!   to wait becomes a task of its own, so that many requests wait at once.
+//! * Replies gather until no request is left to begin, and leave with one vectored write. Short
+//!   data is copied into the gathered replies: that is cheaper than a piece of its own, and gives
+//!   its memory back at once. Long data is sent from where it was read to.
+//! * The payload of a write is read from the socket straight into the aligned buffer that the
+//!   storage gets, but for what a read of requests has taken with it.
+//!
+//! One task reads, begins, gathers and writes: nothing of a connection is shared, or locked. For
+//! the storage this means: what would block says so (it is pending), or it holds up the
+//! connection.
+//!
+//! # Limits
+//!
+//! Memory for data is taken from one budget for all connections ([`Limits::memory`]) before a
+//! request begins, and given back when its reply has been handed to the kernel. A connection whose
+//! next request gets none, that has [`Limits::in_flight`] requests under way, or whose client does
+//! not read its replies, is not read from: the client's own socket fills up. A client must end its
+//! handshake in [`Limits::handshake`], and send each payload it announced in
+//! [`Limits::payload`], for which it holds memory.
+//!
+//! # The end of a connection
+//!
+//! Whatever ends it (a farewell, the end of the stream, an error of the protocol, a shutdown), no
+//! request is read any more, those under way end, their replies are sent if the client still takes
+//! them, within [`Limits::farewell`]. Nothing is cut off in the middle of a write.
+
+mod budget;
+mod connection;
+mod export;
+mod input;
+mod listen;
+mod memory;
+mod negotiate;
+mod output;
+mod serve;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use connection::ConnectionError;
+pub use export::{Export, Exports, Zeroing};
+pub use listen::{Listener, Server};
+pub use memory::MemoryExport;
+
+/// What clients may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at once; others are closed as they come.
+    pub connections: usize,
+    /// Requests of one connection under way at once.
+    pub in_flight: usize,
+    /// Bytes of data, of all connections together; at least 64 MiB, the longest request.
+    pub memory: u64,
+    /// From the connection to the end of the handshake.
+    pub handshake: Duration,
+    /// From the header of a write to the end of its payload.
+    pub payload: Duration,
+    /// From the end of a connection until what is under way has ended and its replies are sent.
+    pub farewell: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 128,
+            in_flight: 128,
+            memory: 512 << 20,
+            handshake: Duration::from_secs(10),
+            payload: Duration::from_secs(60),
+            farewell: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What all connections of a server share.
+struct Shared<E> {
+    exports: Arc<Exports<E>>,
+    limits: Limits,
+    budget: budget::Budget,
+}

@@ -1,0 +1,135 @@
+//! One request: from the command to what is answered.
+
+use bytes::Bytes;
+use fvd::storage::IoBufMut;
+use fvd::{Error, ErrorKind};
+
+use super::budget::Grant;
+use super::export::{Export, Zeroing, refusal};
+use super::output::Output;
+use crate::error::{Errno, Refusal};
+use crate::meta::Context;
+use crate::reply::{Extents, Position, ReplyTo};
+use crate::request::Command;
+use crate::session::Session;
+
+/// What became of a request.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Done,
+    Data(IoBufMut),
+    Status(Vec<(Context, Extents)>),
+    Refused(Refusal),
+}
+
+/// An outcome on its way back.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) reply_to: ReplyTo,
+    pub(super) outcome: Outcome,
+    pub(super) grant: Option<Grant>,
+}
+
+impl Answer {
+    pub(super) fn put(self, output: &mut Output) {
+        let Self {
+            reply_to,
+            outcome,
+            grant,
+        } = self;
+        match outcome {
+            Outcome::Done => output.put(|out| reply_to.done(out)),
+            Outcome::Refused(refusal) => output.put(|out| reply_to.refuse(out, &refusal)),
+            Outcome::Data(data) => {
+                output.put(|out| reply_to.data(out, reply_to.offset, data.len() as u32, Position::Last));
+                output.put_data(data, grant);
+            }
+            Outcome::Status(contexts) => {
+                let last = contexts.len() - 1;
+                for (number, (context, extents)) in contexts.iter().enumerate() {
+                    let position = if number == last { Position::Last } else { Position::More };
+                    output.put(|out| reply_to.status(out, context.id(), extents, position));
+                }
+            }
+        }
+    }
+}
+
+/// Does what `command` says; `payload` is that of a write.
+pub(super) async fn serve<E: Export>(export: &E, session: &Session, command: Command, payload: Bytes) -> Outcome {
+    let outcome = match command {
+        Command::Read { length: 0, .. } => Ok(Outcome::Done),
+        Command::Read { offset, length, .. } => {
+            let buffer = IoBufMut::zeroed(length as usize);
+            export.read(buffer, offset).await.map(Outcome::Data)
+        }
+        Command::BlockStatus { offset, length, one } => status(export, session, offset, length, one).await,
+        command => modify(export, command, payload).await.map(|()| Outcome::Done),
+    };
+    outcome.unwrap_or_else(|error| match command {
+        Command::WriteZeroes { fast: true, .. } if error.kind() == ErrorKind::Unsupported => {
+            Outcome::Refused(Refusal::new(Errno::NotSup, error.reason()))
+        }
+        _ => Outcome::Refused(refusal(&error)),
+    })
+}
+
+/// The commands that are answered without data.
+async fn modify<E: Export>(export: &E, command: Command, payload: Bytes) -> Result<(), Error> {
+    let durable = match command {
+        Command::Write { offset, fua, .. } => {
+            export.write(payload, offset).await?;
+            fua
+        }
+        Command::WriteZeroes {
+            offset,
+            length,
+            fua,
+            no_hole,
+            fast,
+        } => {
+            export.write_zeroes(offset, length, Zeroing { no_hole, fast }).await?;
+            fua
+        }
+        Command::Trim { offset, length, fua } => {
+            export.trim(offset, length).await?;
+            fua
+        }
+        Command::Cache { offset, length } => {
+            export.cache(offset, length).await?;
+            false
+        }
+        Command::Flush => true,
+        Command::Read { .. } | Command::BlockStatus { .. } | Command::Disconnect => {
+            unreachable!("answered elsewhere")
+        }
+    };
+    if durable { export.flush().await } else { Ok(()) }
+}
+
+/// One walk over the range serves all contexts.
+async fn status<E: Export>(
+    export: &E,
+    session: &Session,
+    offset: u64,
+    length: u64,
+    one: bool,
+) -> Result<Outcome, Error> {
+    let mut contexts: Vec<_> = session
+        .contexts
+        .iter()
+        .map(|context| (context, Extents::new(session, length, one)))
+        .collect();
+    let mut piece = |length, status: crate::meta::Status| {
+        let mut wanted = false;
+        for (context, extents) in &mut contexts {
+            wanted |= extents.push(length, status.flags(*context));
+        }
+        wanted
+    };
+    export.status(offset, length, &mut piece).await?;
+    if contexts.iter().any(|(_, extents)| extents.as_slice().is_empty()) {
+        return Ok(Outcome::Refused(Refusal::new(Errno::Io, "the status is not known")));
+    }
+    Ok(Outcome::Status(contexts))
+}

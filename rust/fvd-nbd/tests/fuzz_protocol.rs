@@ -1,0 +1,282 @@
+//! Whatever a client sends: nothing panics, memory stays within the limits, and what follows a
+//! message with valid framing is understood.
+//!
+//! Deterministic: `FVD_FUZZ_SEED` replays a failure, `FVD_FUZZ_ITERATIONS` says how long to run.
+
+#[path = "../../fvd/tests/fuzz_image/memory.rs"]
+mod memory;
+#[path = "../../fvd/tests/seeds/mod.rs"]
+mod seeds;
+mod support;
+
+use fastrand::Rng;
+use fvd_nbd::constants::{MAX_OPTION_DATA, MAX_PAYLOAD, opt, rep};
+use fvd_nbd::error::{Errno, Refusal};
+use fvd_nbd::handshake::{Event, Handshake, TlsPolicy};
+use fvd_nbd::meta::{Context, Contexts, Status};
+use fvd_nbd::reply::{Extents, Position};
+use fvd_nbd::request::{Command, Request};
+use fvd_nbd::session::{HeaderStyle, Session};
+use memory::peak_of;
+use support::options::{info, message, queries};
+use support::{OneDisk, chunks, replies};
+
+/// What an option may make the server hold: twice its data (a buffer that grew), what was parsed
+/// from it, the replies to it.
+const MOST_MEMORY: usize = 16 * MAX_OPTION_DATA as usize;
+
+fn fuzz(run: impl Fn(&mut Rng)) {
+    seeds::fuzz(20_000, run);
+}
+
+fn noise(rng: &mut Rng, most: usize) -> Vec<u8> {
+    let length = rng.usize(..most);
+    std::iter::repeat_with(|| rng.u8(..)).take(length).collect()
+}
+
+/// Any option, mostly a known one, with data that is right, nearly right, or noise.
+fn any_option(rng: &mut Rng) -> (u32, Vec<u8>) {
+    let option = if rng.u32(..8) == 0 { rng.u32(..) } else { rng.u32(..14) };
+    let name = ["", "disk", "nope"][rng.usize(..3)];
+    let mut data = match rng.u32(..6) {
+        0 | 1 => vec![],
+        2 => info(name, &[rng.u16(..5), rng.u16(..)]),
+        3 => queries(name, &["base:", "base:allocation", "qemu:allocation-depth"]),
+        4 => noise(rng, 300),
+        _ => vec![rng.u8(..); rng.usize(..2 * MAX_OPTION_DATA as usize)],
+    };
+    if rng.bool() && !data.is_empty() {
+        let at = rng.usize(..data.len());
+        data[at] = rng.u8(..);
+    }
+    (option, data)
+}
+
+/// Feeds everything, in pieces of any size, until the handshake is over.
+fn feed(handshake: &mut Handshake, rng: &mut Rng, mut bytes: &[u8]) -> Option<(Event, Vec<u8>)> {
+    let mut out = Vec::new();
+    while !bytes.is_empty() {
+        let (mut piece, rest) = bytes.split_at(rng.usize(1..=bytes.len()));
+        while !piece.is_empty() {
+            match handshake.feed(&mut piece, &OneDisk, &mut out) {
+                Ok(Event::NeedInput | Event::Reply) => {}
+                Ok(event) => return Some((event, out)),
+                Err(_) => return None,
+            }
+        }
+        bytes = rest;
+    }
+    Some((Event::Reply, out))
+}
+
+#[test]
+fn after_any_option_with_valid_framing_the_next_one_is_answered() {
+    fuzz(|rng| {
+        let mut handshake = Handshake::new(TlsPolicy::Optional);
+        feed(&mut handshake, rng, &3_u32.to_be_bytes()).expect("the flags are valid");
+        for _ in 0..rng.usize(1..6) {
+            let (option, data) = any_option(rng);
+            let outcome = feed(&mut handshake, rng, &message(option, &data));
+            let Some((event, out)) = outcome else {
+                assert_eq!(option, opt::EXPORT_NAME, "only this one has no error reply");
+                return;
+            };
+            if option != opt::EXPORT_NAME {
+                assert_one_final_reply(option, &out);
+            }
+            match event {
+                Event::Reply => {}
+                Event::StartTls => handshake.tls_started(),
+                _ => return,
+            }
+            let (_, out) = feed(&mut handshake, rng, &message(opt::LIST, b"")).expect("in step");
+            let kinds: Vec<_> = replies(opt::LIST, &out).into_iter().map(|(kind, _)| kind).collect();
+            assert_eq!(kinds, [rep::SERVER, rep::ACK]);
+        }
+    });
+}
+
+/// A client waits for exactly one reply that ends the answer.
+fn assert_one_final_reply(option: u32, out: &[u8]) {
+    let replies = replies(option, out);
+    let (last, first) = replies.split_last().expect("a reply");
+    let is_final = |kind: u32| kind == rep::ACK || kind & rep::ERROR != 0;
+    assert!(is_final(last.0) && !first.iter().any(|(kind, _)| is_final(*kind)));
+    if last.0 != rep::ACK {
+        assert!(first.is_empty() && last.1.len() <= 4096);
+    }
+}
+
+#[test]
+fn a_mutated_stream_ends_or_goes_on_within_the_memory_limit() {
+    fuzz(|rng| {
+        let mut stream = 3_u32.to_be_bytes().to_vec();
+        for _ in 0..rng.usize(..8) {
+            let (option, data) = any_option(rng);
+            stream.extend(message(option, &data));
+        }
+        for _ in 0..rng.usize(..6) {
+            let at = rng.usize(..stream.len());
+            stream[at] = [0, 0xff, rng.u8(..), stream[at] ^ (1 << rng.u32(..8))][rng.usize(..4)];
+        }
+        let mut rest = &stream[..];
+        let mut handshake = Handshake::new(TlsPolicy::Required);
+        while !rest.is_empty() {
+            let ((), peak) = peak_of(|| {
+                let mut out = Vec::new();
+                match handshake.feed(&mut rest, &OneDisk, &mut out) {
+                    Ok(Event::StartTls) => handshake.tls_started(),
+                    Ok(Event::NeedInput | Event::Reply) => {}
+                    Ok(Event::Aborted | Event::Done(_)) | Err(_) => rest = &[],
+                }
+            });
+            assert!(peak <= MOST_MEMORY, "{peak} bytes for one option");
+        }
+    });
+}
+
+#[test]
+fn noise_is_refused_without_allocating() {
+    fuzz(|rng| {
+        let noise = noise(rng, 200);
+        let mut input = &noise[..];
+        let mut handshake = Handshake::new(TlsPolicy::Off);
+        let (event, peak) = peak_of(|| handshake.feed(&mut input, &OneDisk, &mut Vec::new()));
+        assert!(!matches!(event, Ok(Event::Done(_))));
+        assert!(peak <= 1024, "{peak} bytes for noise");
+    });
+}
+
+#[test]
+fn a_count_of_queries_that_are_not_there_allocates_nothing_for_them() {
+    let mut data = queries("disk", &[]);
+    data[8..].fill(0xff);
+    let stream = [3_u32.to_be_bytes().to_vec(), message(opt::STRUCTURED_REPLY, b"")].concat();
+    let mut handshake = Handshake::new(TlsPolicy::Off);
+    feed(&mut handshake, &mut Rng::with_seed(1), &stream).expect("valid");
+    let bytes = message(opt::SET_META_CONTEXT, &data);
+    let (_, peak) = peak_of(|| handshake.feed(&mut &bytes[..], &OneDisk, &mut Vec::new()));
+    assert!(peak <= 4096, "{peak} bytes for an option of {}", bytes.len());
+}
+
+fn any_session(rng: &mut Rng) -> Session {
+    let mut export = support::disk();
+    export.size = [0, 511, 1 << 20, 16 << 40, i64::MAX as u64][rng.usize(..5)];
+    export.block_sizes.minimum = 1 << rng.u32(..13);
+    export.read_only = rng.bool();
+    export.fast_zero = rng.bool();
+    let style = [HeaderStyle::Simple, HeaderStyle::Structured, HeaderStyle::Extended][rng.usize(..3)];
+    let contexts = if style.is_structured() && rng.bool() {
+        Contexts::all()
+    } else {
+        Contexts::NONE
+    };
+    Session {
+        export,
+        style,
+        contexts,
+        encrypted: false,
+    }
+}
+
+/// Offsets and lengths at the borders of everything.
+fn number(rng: &mut Rng, size: u64) -> u64 {
+    match rng.u32(..6) {
+        0 => u64::MAX - rng.u64(..3),
+        1 => size.wrapping_sub(rng.u64(..3) * 512),
+        2 => (1 << rng.u32(..64)) - rng.u64(..2),
+        3 => u64::from(MAX_PAYLOAD) + rng.u64(..2),
+        4 => 0,
+        _ => rng.u64(..1 << 12) * 512,
+    }
+}
+
+#[test]
+fn any_request_is_sound_refused_or_ends_the_connection() {
+    fuzz(|rng| {
+        let session = any_session(rng);
+        let mut header = session.style.request_magic().to_be_bytes().to_vec();
+        let flags = if rng.bool() { 0 } else { 1_u16 << rng.u32(..8) };
+        header.extend(flags.to_be_bytes());
+        header.extend(rng.u16(..10).to_be_bytes());
+        header.extend(rng.u64(..).to_be_bytes());
+        header.extend(number(rng, session.export.size).to_be_bytes());
+        let length = number(rng, session.export.size).to_be_bytes();
+        header.extend(if session.style == HeaderStyle::Extended {
+            &length[..]
+        } else {
+            &length[4..]
+        });
+        if rng.u32(..8) == 0 {
+            let at = rng.usize(..header.len());
+            header[at] = rng.u8(..);
+        }
+        let Ok(request) = Request::decode(&header, &session) else {
+            return;
+        };
+        assert!(request.payload <= MAX_PAYLOAD);
+        let mut out = Vec::new();
+        match &request.command {
+            Ok(command) => {
+                assert_sound(*command, &request, &session);
+                answer(rng, *command, &request, &session, &mut out);
+            }
+            Err(refusal) => request.reply_to.refuse(&mut out, refusal),
+        }
+        assert_reply_is_whole(&request, &session, &out);
+    });
+}
+
+fn assert_sound(command: Command, request: &Request, session: &Session) {
+    let (offset, length, writes) = match command {
+        Command::Read { offset, length, .. } => (offset, u64::from(length), false),
+        Command::Write { offset, length, .. } => {
+            assert_eq!(length, request.payload);
+            (offset, u64::from(length), true)
+        }
+        Command::Trim { offset, length, .. } | Command::WriteZeroes { offset, length, .. } => (offset, length, true),
+        Command::Cache { offset, length } => (offset, length, false),
+        Command::BlockStatus { offset, length, .. } => {
+            assert!(length > 0 && !session.contexts.is_empty());
+            (offset, length, false)
+        }
+        Command::Flush | Command::Disconnect => return,
+    };
+    let end = offset.checked_add(length).expect("no sum wraps");
+    assert!(end <= session.export.size);
+    let minimum = u64::from(session.export.block_sizes.minimum);
+    assert!(offset.is_multiple_of(minimum) && length.is_multiple_of(minimum));
+    assert!(!(writes && session.export.read_only));
+}
+
+/// Any of the answers that a server may give to `command`.
+fn answer(rng: &mut Rng, command: Command, request: &Request, session: &Session, out: &mut Vec<u8>) {
+    let to = request.reply_to;
+    let refusal = Refusal::new(Errno::Io, "é".repeat(rng.usize(..3000)));
+    match command {
+        _ if rng.u32(..4) == 0 => to.refuse(out, &refusal),
+        Command::Read { offset, length, .. } if length > 0 => {
+            let length = length.min(4096);
+            to.data(out, offset, length, Position::Last);
+            out.resize(out.len() + length as usize, 0xDA);
+        }
+        Command::BlockStatus { offset, length, one } => {
+            let mut extents = Extents::new(session, length, one);
+            let states = [Status::Hole, Status::Local, Status::LocalZero, Status::Base];
+            while extents.push(1 << rng.u32(9..63), states[rng.usize(..4)].flags(Context::Allocation)) {}
+            assert!(!one || extents.as_slice().len() == 1);
+            assert!(extents.as_slice().iter().map(|(length, _)| length).sum::<u64>() <= length);
+            to.status(out, Context::Allocation.id(), &extents, Position::More);
+            to.refuse_at(out, &refusal, offset);
+        }
+        _ => to.done(out),
+    }
+}
+
+/// A client that reads `out` finds the reply to its request and nothing else.
+fn assert_reply_is_whole(request: &Request, session: &Session, out: &[u8]) {
+    let chunks = chunks(session.style, out);
+    let (last, first) = chunks.split_last().expect("a reply");
+    assert!(last.done && first.iter().all(|chunk| !chunk.done));
+    assert!(chunks.iter().all(|chunk| chunk.cookie == request.reply_to.cookie));
+}

@@ -1,0 +1,102 @@
+//! A disk that takes its time.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fvd::Result;
+use fvd::storage::IoBufMut;
+use fvd_nbd::export::ExportInfo;
+use fvd_nbd::meta::Status;
+use fvd_nbd::server::{Export, MemoryExport, Zeroing};
+use tokio::sync::Semaphore;
+
+/// Reads end in groups: when there are enough of them.
+pub(crate) struct Meeting {
+    disk: MemoryExport,
+    size: u32,
+    here: AtomicU32,
+    /// Reads under way, and the most there were at once.
+    now: AtomicU32,
+    most: AtomicU32,
+    go: Semaphore,
+}
+
+impl Meeting {
+    /// The reads that have to be under way at once.
+    pub(crate) fn new(size: u32) -> Self {
+        Self {
+            disk: MemoryExport::new("disk", 1 << 20),
+            size,
+            here: 0.into(),
+            now: 0.into(),
+            most: 0.into(),
+            go: Semaphore::new(0),
+        }
+    }
+
+    /// Counts as a read.
+    pub(crate) fn join(&self) {
+        let here = 1 + self.here.fetch_add(1, Ordering::SeqCst);
+        if here.is_multiple_of(self.size) {
+            self.go.add_permits(self.size as usize);
+        }
+    }
+
+    /// The most reads that were under way at once.
+    pub(crate) fn most(&self) -> u32 {
+        self.most.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn wait_for_the_first(&self) {
+        while self.here.load(Ordering::SeqCst) == 0 {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+impl Export for Meeting {
+    fn info(&self) -> ExportInfo {
+        self.disk.info()
+    }
+
+    async fn read(&self, buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
+        let now = 1 + self.now.fetch_add(1, Ordering::SeqCst);
+        self.most.fetch_max(now, Ordering::SeqCst);
+        self.join();
+        self.go.acquire().await.expect("it is not closed").forget();
+        self.now.fetch_sub(1, Ordering::SeqCst);
+        self.disk.read(buf, offset).await
+    }
+
+    fn write(&self, buf: Bytes, offset: u64) -> impl Future<Output = Result<()>> + Send {
+        self.disk.write(buf, offset)
+    }
+
+    fn flush(&self) -> impl Future<Output = Result<()>> + Send {
+        self.disk.flush()
+    }
+
+    fn write_zeroes(&self, offset: u64, length: u64, how: Zeroing) -> impl Future<Output = Result<()>> + Send {
+        self.disk.write_zeroes(offset, length, how)
+    }
+
+    fn trim(&self, offset: u64, length: u64) -> impl Future<Output = Result<()>> + Send {
+        self.disk.trim(offset, length)
+    }
+
+    fn cache(&self, offset: u64, length: u64) -> impl Future<Output = Result<()>> + Send {
+        self.disk.cache(offset, length)
+    }
+
+    fn status(
+        &self,
+        offset: u64,
+        length: u64,
+        piece: &mut (dyn FnMut(u64, Status) -> bool + Send),
+    ) -> impl Future<Output = Result<()>> + Send {
+        self.disk.status(offset, length, piece)
+    }
+}
