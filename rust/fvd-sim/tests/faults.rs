@@ -29,6 +29,7 @@ fn plain() -> Shape {
         data_file: false,
         device: false,
         detect_sparse_hole: None,
+        copy_on_read: false,
         cache: CacheMode::Writeback,
     }
 }
