@@ -6,7 +6,9 @@
 //! two of them.
 
 mod cache;
+mod clock;
 mod flight;
+mod trace;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,7 +22,10 @@ use crate::fault::{Faults, Lie};
 use crate::medium::{Medium, SECTOR};
 
 pub(crate) use cache::Disk;
+pub use clock::SimClock;
+use clock::Timers;
 pub(crate) use flight::{Action, Flight};
+use trace::Trace;
 
 /// Index of a disk in its world.
 pub(crate) type DiskId = usize;
@@ -49,7 +54,8 @@ pub(crate) struct State {
     lie: Lie,
     /// The power is gone: nothing that is dropped from here on has an effect.
     dead: bool,
-    trace: bool,
+    timers: Timers,
+    trace: Trace,
     digest: u64,
 }
 
@@ -88,11 +94,6 @@ impl World {
         state.syncs = 0;
     }
 
-    /// Prints every operation.
-    pub fn set_trace(&self, trace: bool) {
-        self.state().trace = trace;
-    }
-
     /// Steps so far: submissions and completions.
     #[must_use]
     pub fn step(&self) -> u64 {
@@ -109,12 +110,6 @@ impl World {
     #[must_use]
     pub fn operations(&self) -> u64 {
         self.state().operations
-    }
-
-    /// A number that depends on everything that has happened.
-    #[must_use]
-    pub fn digest(&self) -> u64 {
-        self.state().digest
     }
 
     /// Whether an operation is in flight.
@@ -213,29 +208,10 @@ impl State {
         }
     }
 
-    fn note(&mut self, what: &str, disk: DiskId, action: &Action, offset: u64) {
-        let len = match action {
-            Action::Read(buf) => buf.as_ref().map_or(0, IoBufMut::len) as u64,
-            Action::Write(bytes) => bytes.len() as u64,
-            Action::Zero(len) | Action::SetLen(len) => *len,
-            Action::Sync => 0,
-        };
-        for word in [disk as u64, offset, len, u64::from(what.as_bytes()[0])] {
-            self.digest = (self.digest ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
-        }
-        if self.trace {
-            let path = self.disks[disk].path.display();
-            eprintln!(
-                "{:6} {what:8} {} {path} offset {offset} len {len}",
-                self.step,
-                action.name()
-            );
-        }
-    }
-
     fn complete(&mut self, flight: Flight) -> Outcome {
         self.step += 1;
         self.operations += 1;
+        self.pass_time();
         self.note("complete", flight.disk, &flight.action, flight.offset);
         if !matches!(flight.action, Action::Read(_)) {
             self.changes += 1;

@@ -31,6 +31,7 @@ fn compact() -> Shape {
         device: false,
         detect_sparse_hole: None,
         copy_on_read: false,
+        prefetch: false,
         cache: CacheMode::Writeback,
     }
 }

@@ -1,0 +1,266 @@
+//! One open of the image, until it ends well or not.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::rc::Rc;
+
+use fvd::ErrorKind;
+use fvd::copy::copy_on_read;
+use fvd::image::CacheMode;
+
+use super::script::{End, Session, Step};
+use crate::executor::Executor;
+use crate::fault::Faults;
+use crate::rig::{Rig, SimImage};
+use crate::workload::{Request, SharedRef, perform};
+use crate::world::World;
+
+/// Completions in one session at most: more means that something goes round in circles.
+const MOST_COMPLETIONS: u64 = 1 << 20;
+/// Writes that meet in a sector at most: the sets of the model stay small.
+const CROWD: usize = 8;
+
+/// How a session has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// The image was closed.
+    Closed,
+    /// The power was cut.
+    Cut,
+    /// The process is dead, by itself or because the image takes no more writes.
+    Killed,
+}
+
+/// Why it goes on no more.
+enum Stop {
+    Ended(Ended),
+    Wrong(String),
+}
+
+/// What has happened in a session.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    /// Requests.
+    pub(super) requests: u64,
+    /// Requests that were cancelled.
+    pub(super) cancelled: u64,
+    /// Errors that requests got.
+    pub(super) errors: u64,
+}
+
+/// Opens the image and carries out the session.
+pub(super) fn run(rig: &Rig, session: &Session, shared: &SharedRef) -> Result<(Ended, Counts), String> {
+    let world = rig.file.world();
+    world.set_queueing(true);
+    world.set_faults(Faults {
+        one_in: session.errors,
+        space: session.space.map(|pages| pages * 4096),
+        ..Faults::default()
+    });
+    let mut runner = Runner {
+        session,
+        rig,
+        shared,
+        executor: Executor::new(world, session.seed),
+        rng: fastrand::Rng::with_seed(!session.seed),
+        completions: 0,
+        cancels: BTreeMap::new(),
+        counts: Counts::default(),
+    };
+    let ended = match runner.run() {
+        Ok(()) => Ended::Closed,
+        Err(Stop::Ended(ended)) => ended,
+        Err(Stop::Wrong(detail)) => return Err(detail),
+    };
+    if ended == Ended::Cut {
+        // Nothing that is dropped from here on reaches the disks.
+        world.kill();
+    }
+    Ok((ended, runner.counts))
+}
+
+struct Runner<'a> {
+    session: &'a Session,
+    rig: &'a Rig,
+    shared: &'a SharedRef,
+    executor: Executor<'a>,
+    rng: fastrand::Rng,
+    completions: u64,
+    /// Tasks by the completion after which they are cancelled.
+    cancels: BTreeMap<u64, Vec<u64>>,
+    counts: Counts,
+}
+
+/// Stores what readers leave, until it is cancelled.
+async fn copy_in_background(image: Rc<SimImage>) {
+    while copy_on_read(&image).await.is_err() {
+        // Off from here on.
+    }
+}
+
+impl Runner<'_> {
+    fn world(&self) -> World {
+        self.executor.world().clone()
+    }
+
+    fn run(&mut self) -> Result<(), Stop> {
+        let (rig, cache) = (self.rig.clone(), self.rig.shape.cache);
+        let image = self.complete("open", async move { rig.open(true, cache).await })?;
+        let image = Rc::new(image);
+        let background = [self.executor.spawn_in_background(copy_in_background(image.clone()))];
+        self.requests(&image)?;
+        self.linger()?;
+        for task in background {
+            self.executor.cancel(task);
+        }
+        self.complete("close", async move { image.close().await })
+    }
+
+    /// Carries out the requests.
+    fn requests(&mut self, image: &Rc<SimImage>) -> Result<(), Stop> {
+        let session = self.session;
+        for (number, step) in session.steps.iter().enumerate() {
+            if number == session.steps.len() / 2 {
+                self.make_room();
+            }
+            while self.executor.active() >= session.depth {
+                self.step()?;
+            }
+            self.issue(step, image.clone(), self.rig.shape.cache);
+            // Some come in bursts, others while the ones before are under way.
+            for _ in 0..self.rng.usize(..3) {
+                self.step()?;
+            }
+        }
+        self.make_room();
+        while self.executor.active() > 0 {
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    /// There is space again.
+    fn make_room(&self) {
+        self.world().set_faults(Faults {
+            one_in: self.session.errors,
+            ..Faults::default()
+        });
+    }
+
+    fn issue(&mut self, step: &Step, image: Rc<SimImage>, cache: CacheMode) {
+        let mut request = step.request.clone();
+        if let Some((offset, len)) = request.written() {
+            let model = &self.shared.borrow().model;
+            let end = offset + len;
+            if model.meets_part(offset, end) || model.crowd(offset, end) >= CROWD {
+                // The model has no answer to that.
+                request = Request::Read { offset, len };
+            }
+        }
+        let task = self.executor.spawn(perform(request, image, cache, self.shared.clone()));
+        self.counts.requests += 1;
+        if let Some(after) = step.cancel {
+            let due = self.completions + after;
+            self.cancels.entry(due).or_default().push(task);
+        }
+        // The model is to know of it before the next request is made.
+        self.executor.settle();
+    }
+
+    /// Lets the background go on for a while.
+    fn linger(&mut self) -> Result<(), Stop> {
+        let mut left = match self.rng.u8(..4) {
+            0 => 0,
+            1 => self.rng.u64(..40),
+            _ => 5000,
+        };
+        let world = self.world();
+        while left > 0 && (world.is_busy() || world.has_sleepers()) {
+            self.step()?;
+            left -= 1;
+        }
+        Ok(())
+    }
+
+    /// Runs one task to its end, and all others with it.
+    fn complete<T: 'static>(
+        &mut self,
+        what: &str,
+        work: impl Future<Output = fvd::Result<T>> + 'static,
+    ) -> Result<T, Stop> {
+        let result = Rc::new(RefCell::new(None));
+        let slot = result.clone();
+        self.executor.spawn(async move {
+            let outcome = work.await;
+            *slot.borrow_mut() = Some(outcome);
+        });
+        self.executor.settle();
+        while self.executor.active() > 0 {
+            self.step()?;
+        }
+        match result.take().expect("the task has ended") {
+            Ok(value) => Ok(value),
+            Err(error) => {
+                self.expected(what, &error)?;
+                Err(Stop::Ended(self.dead()))
+            }
+        }
+    }
+
+    /// One completion, and what follows from it.
+    fn step(&mut self) -> Result<(), Stop> {
+        self.executor.settle();
+        self.executor.step();
+        self.completions += 1;
+        if self.completions > MOST_COMPLETIONS {
+            return Err(Stop::Wrong(format!("no end after {MOST_COMPLETIONS} completions")));
+        }
+        for task in self.cancels.remove(&self.completions).unwrap_or_default() {
+            if self.executor.cancel(task) {
+                self.world().tell(|| format!("cancel    task {task}"));
+                self.counts.cancelled += 1;
+            }
+        }
+        self.executor.settle();
+        self.look()
+    }
+
+    /// Whether something is wrong, or the session ends here.
+    fn look(&mut self) -> Result<(), Stop> {
+        if let Some(detail) = self.shared.borrow_mut().wrong.take() {
+            return Err(Stop::Wrong(detail));
+        }
+        let errors = std::mem::take(&mut self.shared.borrow_mut().errors);
+        self.counts.errors += errors.len() as u64;
+        for error in &errors {
+            self.expected("a request", error)?;
+        }
+        if errors.iter().any(|error| error.kind() == ErrorKind::Poisoned) && self.rng.u8(..8) == 0 {
+            return Err(Stop::Ended(self.dead()));
+        }
+        match self.session.end {
+            End::Cut(after) if after == self.completions => Err(Stop::Ended(Ended::Cut)),
+            End::Kill(after) if after == self.completions => Err(Stop::Ended(Ended::Killed)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Errors come from what was injected, and from nowhere else.
+    fn expected(&self, what: &str, error: &fvd::Error) -> Result<(), Stop> {
+        let full = self.session.space.is_some() && error.kind() == ErrorKind::NoSpace;
+        if self.session.errors.is_some() || full {
+            return Ok(());
+        }
+        Err(Stop::Wrong(format!("{what} failed: {error}")))
+    }
+
+    /// The image is of no use any more: the process ends, or the machine that nobody trusts.
+    fn dead(&mut self) -> Ended {
+        if self.rig.shape.cache != CacheMode::Unsafe && self.rng.bool() {
+            Ended::Cut
+        } else {
+            Ended::Killed
+        }
+    }
+}
