@@ -21,6 +21,11 @@ pub mod format;
 pub mod gate;
 pub mod host;
 pub mod image;
+#[cfg(feature = "mutations")]
+pub mod mutation;
+#[cfg(not(feature = "mutations"))]
+#[expect(unreachable_pub, reason = "with the feature it can be reached")]
+mod mutation;
 pub mod source;
 pub mod storage;
 #[expect(unsafe_code, reason = "raw memory and system calls live in this one module")]

@@ -6,6 +6,7 @@ use super::{JournalReader, blocks_of, entries_of, settle};
 use crate::error::Result;
 use crate::format::{Record, Region};
 use crate::image::{Head, patch};
+use crate::mutation::{self, Mutation};
 use crate::storage::Storage;
 
 /// Writes what the journal says in place, and syncs it.
@@ -21,6 +22,7 @@ pub(in crate::image) async fn replay<S: Storage>(file: &S, head: &Head, journal:
         let mut blocks = RangeSet::new();
         for (_, record) in records {
             match record {
+                Record::Table(_) if mutation::is(Mutation::RecoveryIgnoresTable) => {}
                 Record::Table(record) => entries.extend(entries_of(&record, geometry.chunks)),
                 Record::Bitmap(record) => {
                     let range = blocks_of(&record, geometry);

@@ -1,0 +1,54 @@
+//! The simulator can fail: it finds every deliberate fault of the engine (`fvd::mutation`).
+//!
+//! `FVD_MUTATION=NAME`: only this one. `FVD_MUTATION_SEEDS`: how many seeds to try at most.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use fvd::mutation::{self, Mutation};
+use fvd_sim::sim::{Script, Watch, run};
+
+const SEEDS: u64 = 3000;
+
+/// The first seed that finds the fault, and what it saw.
+fn find(mutation: Mutation, seeds: u64) -> Option<(u64, String)> {
+    mutation::set(Some(mutation));
+    let found = (1..=seeds).find_map(|seed| {
+        let failure = run(&Script::new(seed), Watch::No).err()?;
+        Some((seed, failure.to_string()))
+    });
+    mutation::set(None);
+    found
+}
+
+#[test]
+fn sim_finds_every_deliberate_fault_of_the_engine() {
+    let only = std::env::var("FVD_MUTATION").ok();
+    let seeds = std::env::var("FVD_MUTATION_SEEDS").map_or(SEEDS, |text| text.parse().expect("a number"));
+    let wanted = |mutation: &&Mutation| only.as_ref().is_none_or(|only| *only == format!("{mutation:?}"));
+    let mutations: Vec<Mutation> = Mutation::ALL.iter().filter(wanted).copied().collect();
+    assert!(!mutations.is_empty(), "no mutation has this name");
+    let next = AtomicUsize::new(0);
+    let missed = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some(&mutation) = mutations.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    match find(mutation, seeds) {
+                        Some((seed, failure)) => println!("{mutation:?}: seed {seed}: {failure:.160}"),
+                        None => missed.lock().expect("no panic").push(mutation),
+                    }
+                }
+            });
+        }
+    });
+    let missed = missed.into_inner().expect("no panic");
+    assert!(missed.is_empty(), "not found in {seeds} seeds: {missed:?}");
+}
+
+#[test]
+fn sim_accuses_no_engine_without_a_fault() {
+    for seed in 1..=40 {
+        run(&Script::new(seed), Watch::No).expect("no fault");
+    }
+}
