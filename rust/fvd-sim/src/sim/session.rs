@@ -4,9 +4,10 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::rc::Rc;
+use std::time::Duration;
 
 use fvd::ErrorKind;
-use fvd::copy::copy_on_read;
+use fvd::copy::{Background, Control, PrefetchOptions, copy_on_read};
 use fvd::image::CacheMode;
 
 use super::script::{End, Session, Step};
@@ -92,10 +93,35 @@ struct Runner<'a> {
     counts: Counts,
 }
 
+/// What moves data in the background.
+struct Copier {
+    task: u64,
+    control: Control,
+}
+
 /// Stores what readers leave, until it is cancelled.
-async fn copy_in_background(image: Rc<SimImage>) {
+async fn store_copies(image: Rc<SimImage>) {
     while copy_on_read(&image).await.is_err() {
         // Off from here on.
+    }
+}
+
+/// Stores what readers leave and fetches the rest.
+async fn fetch(image: Rc<SimImage>, options: PrefetchOptions, control: Control, world: World, seed: u64) {
+    let clock = world.clock();
+    let background = Background::new(&image, options, Vec::new(), control, &clock, seed);
+    background.run().await;
+}
+
+/// From options that do everything at once to those that do next to nothing.
+fn prefetch_options(image: &SimImage, prefetch: bool, rng: &mut fastrand::Rng) -> PrefetchOptions {
+    PrefetchOptions {
+        start_delay: prefetch.then(|| Duration::from_millis(rng.u64(..500))),
+        slots: rng.usize(1..5),
+        bytes_per_prefetch: 1 << rng.u8(12..21),
+        checkpoint_bytes: 1 << rng.u8(14..23),
+        checkpoint_time: Duration::from_millis(1 << rng.u8(4..15)),
+        ..PrefetchOptions::from(image.header())
     }
 }
 
@@ -108,17 +134,43 @@ impl Runner<'_> {
         let (rig, cache) = (self.rig.clone(), self.rig.shape.cache);
         let image = self.complete("open", async move { rig.open(true, cache).await })?;
         let image = Rc::new(image);
-        let background = [self.executor.spawn_in_background(copy_in_background(image.clone()))];
-        self.requests(&image)?;
+        let copier = self.start_copier(&image);
+        self.requests(&image, &copier)?;
         self.linger()?;
-        for task in background {
-            self.executor.cancel(task);
-        }
+        self.stop_copier(&copier)?;
         self.complete("close", async move { image.close().await })
     }
 
+    fn start_copier(&mut self, image: &Rc<SimImage>) -> Copier {
+        let control = Control::new();
+        let prefetch = self.rig.shape.prefetch;
+        let task = if prefetch || self.rng.bool() {
+            let options = prefetch_options(image, prefetch, &mut self.rng);
+            let seed = self.rng.u64(..);
+            let work = fetch(image.clone(), options, control.clone(), self.world(), seed);
+            self.executor.spawn_in_background(work)
+        } else {
+            self.executor.spawn_in_background(store_copies(image.clone()))
+        };
+        Copier { task, control }
+    }
+
+    /// Asks it to end and waits for that, or drops it.
+    fn stop_copier(&mut self, copier: &Copier) -> Result<(), Stop> {
+        if self.rng.bool() {
+            copier.control.stop();
+            let world = self.world();
+            self.executor.settle();
+            while self.executor.is_running(copier.task) && (world.is_busy() || world.has_sleepers()) {
+                self.step()?;
+            }
+        }
+        self.executor.cancel(copier.task);
+        Ok(())
+    }
+
     /// Carries out the requests.
-    fn requests(&mut self, image: &Rc<SimImage>) -> Result<(), Stop> {
+    fn requests(&mut self, image: &Rc<SimImage>, copier: &Copier) -> Result<(), Stop> {
         let session = self.session;
         for (number, step) in session.steps.iter().enumerate() {
             if number == session.steps.len() / 2 {
@@ -128,12 +180,20 @@ impl Runner<'_> {
                 self.step()?;
             }
             self.issue(step, image.clone(), self.rig.shape.cache);
+            match self.rng.u8(..64) {
+                0 => copier.control.pause(),
+                1 if self.rig.shape.prefetch => copier.control.resume(),
+                _ => {}
+            }
             // Some come in bursts, others while the ones before are under way.
             for _ in 0..self.rng.usize(..3) {
                 self.step()?;
             }
         }
         self.make_room();
+        if self.rig.shape.prefetch {
+            copier.control.resume();
+        }
         while self.executor.active() > 0 {
             self.step()?;
         }
