@@ -18,7 +18,7 @@ use std::task::Waker;
 use fvd::Error;
 use fvd::storage::IoBufMut;
 
-use crate::fault::{Faults, Lie};
+use crate::fault::{Faults, Lie, Target};
 use crate::medium::{Medium, SECTOR};
 
 pub(crate) use cache::Disk;
@@ -29,6 +29,9 @@ use trace::Trace;
 
 /// Index of a disk in its world.
 pub(crate) type DiskId = usize;
+
+/// The base among the disks of a [`Rig`](crate::rig::Rig).
+const BASE: DiskId = 1;
 
 /// What an operation gives back: the buffer of a read.
 pub(crate) type Outcome = fvd::Result<Option<IoBufMut>>;
@@ -237,7 +240,12 @@ impl State {
         if self.faults.fail_at == Some(number) || self.faults.fail_from.is_some_and(|first| number >= first) {
             return Some(libc::EIO);
         }
-        if self.faults.one_in.is_some_and(|count| self.rng.u32(..count) == 0) {
+        let hit = match self.faults.target {
+            Target::Anything => true,
+            Target::Base => flight.disk == BASE,
+            Target::Data => flight.offset >= disk.data_start && !matches!(flight.action, Action::Sync),
+        };
+        if hit && self.faults.one_in.is_some_and(|count| self.rng.u32(..count) == 0) {
             return Some(libc::EIO);
         }
         let Action::Write(bytes) = &flight.action else {

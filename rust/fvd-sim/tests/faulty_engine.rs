@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fvd::mutation::{self, Mutation};
+use fvd_sim::sim::shrink::shrink;
 use fvd_sim::sim::{Script, Watch, run};
 
 const SEEDS: u64 = 3000;
@@ -44,6 +45,27 @@ fn sim_finds_every_deliberate_fault_of_the_engine() {
     });
     let missed = missed.into_inner().expect("no panic");
     assert!(missed.is_empty(), "not found in {seeds} seeds: {missed:?}");
+}
+
+#[test]
+fn sim_shrinks_a_failure_to_a_few_requests() {
+    mutation::set(Some(Mutation::PublishBeforeData));
+    let failing = |seed| {
+        let script = Script::new(seed);
+        let failure = run(&script, Watch::No).err()?;
+        Some((script, failure))
+    };
+    let (script, failure) = (1..100).find_map(failing).expect("it is found soon");
+    let (small, _) = shrink(script.clone(), failure);
+    assert!(run(&small, Watch::No).is_err(), "it fails, too");
+    mutation::set(None);
+    run(&small, Watch::No).expect("without the fault nothing is wrong");
+    println!(
+        "from {} requests:\n{script}to {}:\n{small}",
+        script.requests(),
+        small.requests()
+    );
+    assert!(small.requests() <= 4, "{small}");
 }
 
 #[test]

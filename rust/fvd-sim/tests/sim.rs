@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use fvd_sim::sim::coverage::Coverage;
 use fvd_sim::sim::shrink::shrink;
-use fvd_sim::sim::{Report, Script, Watch, run};
+use fvd_sim::sim::{Counts, Failure, Report, Script, Watch, run};
 
 const SESSIONS: u64 = 3000;
 
@@ -19,7 +19,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 /// The failure of a script, shrunk, for people.
-fn describe(script: Script, failure: fvd_sim::sim::Failure) -> String {
+fn describe(script: Script, failure: Failure) -> String {
     let first = format!("seed {}: {failure}", script.seed);
     let (script, failure) = shrink(script, failure);
     format!(
@@ -33,7 +33,7 @@ fn replay(seed: u64) {
     let script = Script::new(seed);
     println!("{script}");
     match run(&script, Watch::Print) {
-        Ok(report) => println!("seed {seed}: no fault in {} sessions", report.sessions),
+        Ok(report) => println!("seed {seed}: no fault in {} sessions", report.counts.sessions),
         Err(failure) => panic!("{}", describe(script, failure)),
     }
 }
@@ -41,7 +41,7 @@ fn replay(seed: u64) {
 #[derive(Default)]
 struct Total {
     runs: u64,
-    report: Report,
+    counts: Counts,
     coverage: Coverage,
     failures: Vec<String>,
 }
@@ -49,34 +49,17 @@ struct Total {
 impl Total {
     fn add(&mut self, script: &Script, report: &Report) {
         self.runs += 1;
-        self.coverage.add(&script.case, report.sessions);
-        self.report.sessions += report.sessions;
-        self.report.requests += report.requests;
-        self.report.cancelled += report.cancelled;
-        self.report.errors += report.errors;
-        for (sum, count) in self.report.ends.iter_mut().zip(report.ends) {
-            *sum += count;
-        }
+        self.coverage.add(&script.case, report.counts.sessions);
+        self.counts.add(&report.counts);
     }
 
     fn print(&self, first: u64, time: Duration) {
-        let Report {
-            sessions,
-            ends,
-            requests,
-            cancelled,
-            errors,
-            ..
-        } = &self.report;
-        let [closed, cut, killed] = ends;
+        let (runs, time) = (self.runs, time.as_secs_f64());
         println!(
-            "{} runs, seeds from {first}, in {:.0} s: {:.1} a second",
-            self.runs,
-            time.as_secs_f64(),
-            self.runs as f64 / time.as_secs_f64()
+            "{runs} runs, seeds from {first}, in {time:.0} s: {:.1} a second",
+            runs as f64 / time
         );
-        println!("{sessions} sessions: {closed} closed, {cut} power cuts, {killed} killed");
-        println!("{requests} requests: {cancelled} cancelled, {errors} failed");
+        print!("{}", self.counts);
         println!("{}", self.coverage);
     }
 }
@@ -111,7 +94,7 @@ fn sim_sessions_of_the_whole_matrix_keep_what_they_promise() {
                     }
                     total.failures.extend(failure);
                     let late = seconds.is_some_and(|seconds| started.elapsed() >= Duration::from_secs(seconds));
-                    if late || total.report.sessions >= wanted || !total.failures.is_empty() {
+                    if late || total.counts.sessions >= wanted || !total.failures.is_empty() {
                         done.store(true, Ordering::Relaxed);
                     }
                 }

@@ -34,4 +34,7 @@ pub mod tool;
 
 pub use error::{Error, ErrorKind, Result};
 
+#[cfg(all(feature = "mutations", not(debug_assertions)))]
+compile_error!("the feature `mutations` makes the engine lose data: no release build has it");
+
 const _: () = assert!(usize::BITS == 64, "offsets and sizes are cast between u64 and usize");

@@ -16,7 +16,10 @@ pub const DIMENSIONS: [(&str, &[&str]); 9] = [
         "block",
         &["7680", "512", "1024", "15872", "65536", "65024", "1048576", "1048064"],
     ),
-    ("chunk", &["5", "1", "2", "3", "7", "9", "12", "16", "33", "99"]),
+    (
+        "chunk",
+        &["5", "1", "2", "3", "7", "9", "12", "16", "33", "99", "4 KiB"],
+    ),
     ("base", &["none", "smaller", "equal", "larger"]),
     ("I/O", &["small", "5 chunks"]),
     ("data file", &["no", "yes"]),
@@ -101,7 +104,11 @@ impl Case {
     #[must_use]
     pub fn shape(&self, rng: &mut fastrand::Rng) -> Shape {
         let block_size = self.number(BLOCK);
-        let chunk_size = (block_size * self.number(CHUNK)).next_multiple_of(4096);
+        // In blocks; or so small that a block touches more chunks than a journal sector has room for.
+        let chunk_size = match DIMENSIONS[CHUNK].1[self.0[CHUNK]] {
+            "4 KiB" => 4096,
+            _ => (block_size * self.number(CHUNK)).next_multiple_of(4096),
+        };
         let compact = self.compact();
         let unit = block_size.max(if compact { chunk_size } else { 0 });
         let virtual_size = virtual_size(rng, unit);

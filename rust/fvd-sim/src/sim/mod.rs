@@ -8,6 +8,7 @@
 //! * [`session`]: one open, until it ends well or not;
 //! * [`run`]: sessions, one after the other, and what is checked in between;
 //! * [`shrink`]: a smaller script that fails, too;
+//! * [`report`]: what was done;
 //! * [`coverage`]: which values and pairs of the matrix were met.
 //!
 //! `docs/simulation.md` has the model and how to use it.
@@ -15,11 +16,13 @@
 pub mod case;
 pub mod coverage;
 pub mod load;
+pub mod report;
 pub mod run;
 pub mod script;
 mod session;
 pub mod shrink;
 
 pub use case::Case;
-pub use run::{Failure, Report, Watch, run, run_seed};
+pub use report::{Counts, Failure, Report};
+pub use run::{Watch, run};
 pub use script::Script;

@@ -1,13 +1,13 @@
 //! Sessions, one after the other, and what is checked in between.
 
 use std::cell::RefCell;
-use std::fmt;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
+use super::report::{Counts, Ended, Failure, Report};
 use super::script::Script;
-use super::session::{self, Counts, Ended};
+use super::session;
 use crate::check::{check_closed_in, check_crashed_in};
 use crate::cut::Cut;
 use crate::medium::{Medium, SECTOR};
@@ -31,45 +31,6 @@ pub enum Watch {
     Print,
     /// It goes to the report.
     Keep,
-}
-
-/// What was done.
-#[derive(Clone, Debug, Default)]
-pub struct Report {
-    /// Sessions.
-    pub sessions: u64,
-    /// Those that ended with a close, a power cut, and the death of the process.
-    pub ends: [u64; 3],
-    /// Requests.
-    pub requests: u64,
-    /// Requests that were cancelled.
-    pub cancelled: u64,
-    /// Requests that failed.
-    pub errors: u64,
-    /// Depends on everything that happened.
-    pub digest: u64,
-    /// With [`Watch::Keep`].
-    pub trace: String,
-}
-
-/// What was found wrong.
-#[derive(Clone, Debug)]
-pub struct Failure {
-    /// Index of the session.
-    pub session: usize,
-    /// What was wrong.
-    pub detail: String,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "session {}: {}", self.session, self.detail)
-    }
-}
-
-/// Runs the script of a seed.
-pub fn run_seed(seed: u64) -> Result<Report, Failure> {
-    run(&Script::new(seed), Watch::No)
 }
 
 /// Runs a script. A panic of the engine is a failure, too.
@@ -141,11 +102,8 @@ impl Simulation<'_> {
 
     fn count(&mut self, ended: Ended, counts: Counts, world: &World) {
         let report = &mut self.report;
-        report.sessions += 1;
-        report.ends[ended as usize] += 1;
-        report.requests += counts.requests;
-        report.cancelled += counts.cancelled;
-        report.errors += counts.errors;
+        report.counts.add(&counts);
+        report.counts.end(ended);
         report.digest = report.digest.rotate_left(7) ^ world.digest();
         report.trace.push_str(&world.take_trace());
     }

@@ -6,8 +6,21 @@ use fvd::image::CacheMode;
 
 use super::case::Case;
 use super::load::Load;
+use crate::fault::Target;
 use crate::shape::Shape;
 use crate::workload::Request;
+
+/// What fails, session by session.
+const ERRORS: [Option<(u32, Target)>; 8] = [
+    None,
+    None,
+    None,
+    None,
+    Some((100, Target::Anything)),
+    Some((10, Target::Anything)),
+    Some((10, Target::Base)),
+    Some((10, Target::Data)),
+];
 
 /// A run.
 #[derive(Clone, Debug)]
@@ -35,8 +48,8 @@ pub struct Session {
     pub steps: Vec<Step>,
     /// How it ends.
     pub end: End,
-    /// One in so many operations fails.
-    pub errors: Option<u32>,
+    /// One in so many operations of this kind fails.
+    pub errors: Option<(u32, Target)>,
     /// Pages of new space that there are until half of the requests have come.
     pub space: Option<u64>,
 }
@@ -94,8 +107,8 @@ impl Session {
             _ => ([1, 2, 4, 8, 16, 64][rng.usize(..6)], rng.u64(3..80)),
         };
         let mut load = Load::new(shape, image_seed, case.is_long(), rng.fork());
-        let cancels = rng.bool();
-        let within = 2 * depth as u64 + 2;
+        let cancels = rng.u8(..4) > 0;
+        let within = depth as u64 + 2;
         let steps = (0..count).map(|_| Step {
             request: load.request(),
             cancel: (cancels && rng.u8(..10) == 0).then(|| rng.u64(..within)),
@@ -106,7 +119,7 @@ impl Session {
             depth,
             steps,
             end: End::random(shape.cache, count, rng),
-            errors: [None, None, None, Some(100), Some(10)][rng.usize(..5)],
+            errors: ERRORS[rng.usize(..ERRORS.len())],
             space: (rng.u8(..8) == 0).then(|| rng.u64(..24)),
         }
     }
@@ -142,8 +155,8 @@ impl fmt::Display for Numbered<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(number, session) = self;
         write!(f, "session {number}: {} at once, end {:?}", session.depth, session.end)?;
-        if let Some(count) = session.errors {
-            write!(f, ", one in {count} operations fails")?;
+        if let Some((count, target)) = session.errors {
+            write!(f, ", one in {count} operations fails ({target:?})")?;
         }
         if let Some(pages) = session.space {
             write!(f, ", at first {pages} pages of space")?;

@@ -7,9 +7,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use fvd::ErrorKind;
-use fvd::copy::{Background, Control, PrefetchOptions, copy_on_read};
+use fvd::copy::{Background, Control, PrefetchOptions, PrefetchState, copy_on_read};
 use fvd::image::CacheMode;
 
+use super::report::{Counts, Ended};
 use super::script::{End, Session, Step};
 use crate::executor::Executor;
 use crate::fault::Faults;
@@ -22,32 +23,10 @@ const MOST_COMPLETIONS: u64 = 1 << 20;
 /// Writes that meet in a sector at most: the sets of the model stay small.
 const CROWD: usize = 8;
 
-/// How a session has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ended {
-    /// The image was closed.
-    Closed,
-    /// The power was cut.
-    Cut,
-    /// The process is dead, by itself or because the image takes no more writes.
-    Killed,
-}
-
 /// Why it goes on no more.
 enum Stop {
     Ended(Ended),
     Wrong(String),
-}
-
-/// What has happened in a session.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Counts {
-    /// Requests.
-    pub(super) requests: u64,
-    /// Requests that were cancelled.
-    pub(super) cancelled: u64,
-    /// Errors that requests got.
-    pub(super) errors: u64,
 }
 
 /// Opens the image and carries out the session.
@@ -55,9 +34,8 @@ pub(super) fn run(rig: &Rig, session: &Session, shared: &SharedRef) -> Result<(E
     let world = rig.file.world();
     world.set_queueing(true);
     world.set_faults(Faults {
-        one_in: session.errors,
         space: session.space.map(|pages| pages * 4096),
-        ..Faults::default()
+        ..errors(session)
     });
     let mut runner = Runner {
         session,
@@ -68,6 +46,8 @@ pub(super) fn run(rig: &Rig, session: &Session, shared: &SharedRef) -> Result<(E
         completions: 0,
         cancels: BTreeMap::new(),
         counts: Counts::default(),
+        image: None,
+        copier: None,
     };
     let ended = match runner.run() {
         Ok(()) => Ended::Closed,
@@ -78,7 +58,16 @@ pub(super) fn run(rig: &Rig, session: &Session, shared: &SharedRef) -> Result<(E
         // Nothing that is dropped from here on reaches the disks.
         world.kill();
     }
+    runner.count();
     Ok((ended, runner.counts))
+}
+
+fn errors(session: &Session) -> Faults {
+    Faults {
+        one_in: session.errors.map(|(one_in, _)| one_in),
+        target: session.errors.map(|(_, target)| target).unwrap_or_default(),
+        ..Faults::default()
+    }
 }
 
 struct Runner<'a> {
@@ -91,9 +80,13 @@ struct Runner<'a> {
     /// Tasks by the completion after which they are cancelled.
     cancels: BTreeMap<u64, Vec<u64>>,
     counts: Counts,
+    /// Once it is open.
+    image: Option<Rc<SimImage>>,
+    copier: Option<Copier>,
 }
 
 /// What moves data in the background.
+#[derive(Clone)]
 struct Copier {
     task: u64,
     control: Control,
@@ -134,14 +127,15 @@ impl Runner<'_> {
         let (rig, cache) = (self.rig.clone(), self.rig.shape.cache);
         let image = self.complete("open", async move { rig.open(true, cache).await })?;
         let image = Rc::new(image);
-        let copier = self.start_copier(&image);
-        self.requests(&image, &copier)?;
+        self.image = Some(image.clone());
+        self.start_copier(&image);
+        self.requests(&image)?;
         self.linger()?;
-        self.stop_copier(&copier)?;
+        self.stop_copier()?;
         self.complete("close", async move { image.close().await })
     }
 
-    fn start_copier(&mut self, image: &Rc<SimImage>) -> Copier {
+    fn start_copier(&mut self, image: &Rc<SimImage>) {
         let control = Control::new();
         let prefetch = self.rig.shape.prefetch;
         let task = if prefetch || self.rng.bool() {
@@ -152,11 +146,30 @@ impl Runner<'_> {
         } else {
             self.executor.spawn_in_background(store_copies(image.clone()))
         };
-        Copier { task, control }
+        self.copier = Some(Copier { task, control });
+    }
+
+    /// Pauses it, lets it go on, or drops it for another one.
+    fn disturb_copier(&mut self, image: &Rc<SimImage>) {
+        let Some(copier) = &self.copier else {
+            return;
+        };
+        match self.rng.u8(..64) {
+            0 => copier.control.pause(),
+            1 if self.rig.shape.prefetch => copier.control.resume(),
+            2 | 3 => {
+                self.executor.cancel(copier.task);
+                self.start_copier(image);
+            }
+            _ => {}
+        }
     }
 
     /// Asks it to end and waits for that, or drops it.
-    fn stop_copier(&mut self, copier: &Copier) -> Result<(), Stop> {
+    fn stop_copier(&mut self) -> Result<(), Stop> {
+        let Some(copier) = self.copier.clone() else {
+            return Ok(());
+        };
         if self.rng.bool() {
             copier.control.stop();
             let world = self.world();
@@ -170,7 +183,7 @@ impl Runner<'_> {
     }
 
     /// Carries out the requests.
-    fn requests(&mut self, image: &Rc<SimImage>, copier: &Copier) -> Result<(), Stop> {
+    fn requests(&mut self, image: &Rc<SimImage>) -> Result<(), Stop> {
         let session = self.session;
         for (number, step) in session.steps.iter().enumerate() {
             if number == session.steps.len() / 2 {
@@ -180,18 +193,14 @@ impl Runner<'_> {
                 self.step()?;
             }
             self.issue(step, image.clone(), self.rig.shape.cache);
-            match self.rng.u8(..64) {
-                0 => copier.control.pause(),
-                1 if self.rig.shape.prefetch => copier.control.resume(),
-                _ => {}
-            }
+            self.disturb_copier(image);
             // Some come in bursts, others while the ones before are under way.
             for _ in 0..self.rng.usize(..3) {
                 self.step()?;
             }
         }
         self.make_room();
-        if self.rig.shape.prefetch {
+        if let Some(copier) = self.copier.as_ref().filter(|_| self.rig.shape.prefetch) {
             copier.control.resume();
         }
         while self.executor.active() > 0 {
@@ -202,10 +211,7 @@ impl Runner<'_> {
 
     /// There is space again.
     fn make_room(&self) {
-        self.world().set_faults(Faults {
-            one_in: self.session.errors,
-            ..Faults::default()
-        });
+        self.world().set_faults(errors(self.session));
     }
 
     fn issue(&mut self, step: &Step, image: Rc<SimImage>, cache: CacheMode) {
@@ -292,11 +298,15 @@ impl Runner<'_> {
             return Err(Stop::Wrong(detail));
         }
         let errors = std::mem::take(&mut self.shared.borrow_mut().errors);
-        self.counts.errors += errors.len() as u64;
+        self.counts.failed += errors.len() as u64;
         for error in &errors {
             self.expected("a request", error)?;
         }
-        if errors.iter().any(|error| error.kind() == ErrorKind::Poisoned) && self.rng.u8(..8) == 0 {
+        let poisoned = errors.iter().any(|error| error.kind() == ErrorKind::Poisoned);
+        if poisoned {
+            self.counts.poisoned = 1;
+        }
+        if poisoned && self.rng.u8(..8) == 0 {
             return Err(Stop::Ended(self.dead()));
         }
         match self.session.end {
@@ -313,6 +323,20 @@ impl Runner<'_> {
             return Ok(());
         }
         Err(Stop::Wrong(format!("{what} failed: {error}")))
+    }
+
+    /// What the engine says that it has done.
+    fn count(&mut self) {
+        let counts = &mut self.counts;
+        if let Some(image) = &self.image {
+            let stats = image.stats();
+            counts.copied_on_read = stats.copied_on_read;
+            counts.prefetched = stats.prefetched;
+            counts.journal_sectors = stats.journal_sectors;
+            counts.checkpoints = stats.checkpoints;
+        }
+        let state = self.copier.as_ref().map(|copier| copier.control.status().state);
+        counts.completed = u64::from(self.rig.shape.prefetch && state == Some(PrefetchState::Finished));
     }
 
     /// The image is of no use any more: the process ends, or the machine that nobody trusts.

@@ -2,7 +2,8 @@
 //!
 //! It need not fail in the same way: what a person wants to see is the shortest story that ends badly.
 
-use super::run::{Failure, Watch, run};
+use super::report::Failure;
+use super::run::{Watch, run};
 use super::script::{End, Script, Session, Step};
 
 /// Runs at most.
