@@ -109,7 +109,7 @@ async fn fetch(image: Rc<SimImage>, options: PrefetchOptions, control: Control, 
 /// From options that do everything at once to those that do next to nothing.
 fn prefetch_options(image: &SimImage, prefetch: bool, rng: &mut fastrand::Rng) -> PrefetchOptions {
     PrefetchOptions {
-        start_delay: prefetch.then(|| Duration::from_millis(rng.u64(..500))),
+        start_delay: prefetch.then(|| Duration::from_millis(1 << rng.u8(..15))),
         slots: rng.usize(1..5),
         bytes_per_prefetch: 1 << rng.u8(12..21),
         checkpoint_bytes: 1 << rng.u8(14..23),
