@@ -121,6 +121,18 @@ impl World {
         !self.state().flights.is_empty()
     }
 
+    /// Whether metadata has been written, or is being written, that no sync has made durable.
+    #[must_use]
+    pub fn has_unsynced_metadata(&self) -> bool {
+        let state = self.state();
+        let Some(image) = state.disks.first() else {
+            return false;
+        };
+        let written = image.pending.keys().next();
+        let flying = |flight: &Flight| flight.disk == 0 && flight.changes_content() && flight.offset < image.data_start;
+        written.is_some_and(|sector| sector * SECTOR < image.data_start) || state.flights.iter().any(flying)
+    }
+
     /// Completes one operation in flight, picked at random. False if there was none.
     #[must_use]
     pub fn complete_one(&self) -> bool {

@@ -18,7 +18,7 @@ pub const DIMENSIONS: [(&str, &[&str]); 9] = [
     ),
     (
         "chunk",
-        &["5", "1", "2", "3", "7", "9", "12", "16", "33", "99", "4 KiB"],
+        &["5", "1", "2", "3", "7", "9", "12", "16", "33", "99", SMALL_CHUNK],
     ),
     ("base", &["none", "smaller", "equal", "larger"]),
     ("I/O", &["small", "5 chunks"]),
@@ -36,6 +36,9 @@ const IO: usize = 6;
 const DATA_FILE: usize = 7;
 const JOURNAL: usize = 8;
 
+/// Not a number of blocks.
+const SMALL_CHUNK: &str = "4 KiB";
+
 /// The base that there is none of.
 const NO_BASE: usize = 0;
 
@@ -51,6 +54,10 @@ impl Case {
         if case.0[BASE] == NO_BASE {
             // Without a base half of the matrix means nothing: less often.
             case.0[BASE] = rng.usize(..DIMENSIONS[BASE].1.len());
+        }
+        if case.chunk() == SMALL_CHUNK && rng.bool() {
+            // With large blocks such chunks are what they are there for.
+            case.0[BLOCK] = DIMENSIONS[BLOCK].1.len() - 1 - rng.usize(..2);
         }
         if case.0[BASE] == NO_BASE {
             case.0[PREFETCH] = 0;
@@ -80,6 +87,10 @@ impl Case {
         text.parse().expect("these are numbers")
     }
 
+    fn chunk(&self) -> &'static str {
+        DIMENSIONS[CHUNK].1[self.0[CHUNK]]
+    }
+
     fn compact(&self) -> bool {
         self.0[COMPACT] == 1
     }
@@ -105,8 +116,8 @@ impl Case {
     pub fn shape(&self, rng: &mut fastrand::Rng) -> Shape {
         let block_size = self.number(BLOCK);
         // In blocks; or so small that a block touches more chunks than a journal sector has room for.
-        let chunk_size = match DIMENSIONS[CHUNK].1[self.0[CHUNK]] {
-            "4 KiB" => 4096,
+        let chunk_size = match self.chunk() {
+            SMALL_CHUNK => 4096,
             _ => (block_size * self.number(CHUNK)).next_multiple_of(4096),
         };
         let compact = self.compact();

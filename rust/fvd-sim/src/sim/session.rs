@@ -23,6 +23,9 @@ const MOST_COMPLETIONS: u64 = 1 << 20;
 /// Writes that meet in a sector at most: the sets of the model stay small.
 const CROWD: usize = 8;
 
+/// Completions that a power cut waits for metadata at most.
+const PATIENCE: u64 = 100;
+
 /// Why it goes on no more.
 enum Stop {
     Ended(Ended),
@@ -112,8 +115,8 @@ fn prefetch_options(image: &SimImage, prefetch: bool, rng: &mut fastrand::Rng) -
         start_delay: prefetch.then(|| Duration::from_millis(1 << rng.u8(..15))),
         slots: rng.usize(1..5),
         bytes_per_prefetch: 1 << rng.u8(12..21),
-        checkpoint_bytes: 1 << rng.u8(14..23),
-        checkpoint_time: Duration::from_millis(1 << rng.u8(4..15)),
+        checkpoint_bytes: 1 << rng.u8(14..28),
+        checkpoint_time: Duration::from_millis(1 << rng.u8(4..19)),
         ..PrefetchOptions::from(image.header())
     }
 }
@@ -310,10 +313,20 @@ impl Runner<'_> {
             return Err(Stop::Ended(self.dead()));
         }
         match self.session.end {
-            End::Cut(after) if after == self.completions => Err(Stop::Ended(Ended::Cut)),
+            End::Cut(after) if self.is_moment(after) => Err(Stop::Ended(Ended::Cut)),
             End::Kill(after) if after == self.completions => Err(Stop::Ended(Ended::Killed)),
             _ => Ok(()),
         }
+    }
+
+    /// Whether the power is cut now: `after` so many completions, or, in every other session, when
+    /// metadata is on its way to the disk, unless that takes too long.
+    fn is_moment(&self, after: u64) -> bool {
+        if self.completions < after {
+            return false;
+        }
+        let waits = self.session.seed.is_multiple_of(2) && self.completions < after + PATIENCE;
+        !waits || self.world().has_unsynced_metadata()
     }
 
     /// Errors come from what was injected, and from nowhere else.
