@@ -1,6 +1,7 @@
 //! What must hold of the disks that a power cut left.
 
 use std::ops::Range;
+use std::slice::from_ref;
 
 use fvd::image::CacheMode;
 
@@ -15,7 +16,7 @@ use crate::world::World;
 /// Opens what a power cut left in several ways, and gives the content of the disk, on which all of
 /// them have to agree. `seed` decides which of the costly ways are tried.
 pub fn check_crashed(rig: &Rig, media: &[Medium], model: &Model, seed: u64) -> Result<Vec<u8>, String> {
-    check_crashed_in(rig, media, model, &[0..model.size()], seed)
+    check_crashed_in(rig, media, model, from_ref(&(0..model.size())), seed)
 }
 
 /// As [`check_crashed`], of some ranges of the disk (bytes, whole sectors, ascending).
@@ -49,7 +50,7 @@ pub fn check_crashed_in(
 
 /// Checks an image that was closed.
 pub fn check_closed(rig: &Rig, media: &[Medium], model: &Model) -> Result<Vec<u8>, String> {
-    check_closed_in(rig, media, model, &[0..model.size()])
+    check_closed_in(rig, media, model, from_ref(&(0..model.size())))
 }
 
 /// As [`check_closed`], of some ranges of the disk.

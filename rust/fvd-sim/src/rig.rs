@@ -1,6 +1,7 @@
 //! The disks of one image: made once, opened again and again, also from what a power cut left.
 
 use std::ops::Range;
+use std::slice::from_ref;
 
 use fvd::Result;
 use fvd::image::{CacheMode, Image, OpenOptions, create, read_head};
@@ -49,7 +50,9 @@ pub fn landmarks(shape: &Shape, seed: u64) -> Vec<u64> {
             places.push(chunk / shape.block_size * shape.block_size);
         }
     }
-    places.iter_mut().for_each(|place| *place = last.min(*place));
+    for place in &mut places {
+        *place = last.min(*place);
+    }
     places.sort_unstable();
     places.dedup();
     places
@@ -192,8 +195,7 @@ impl Rig {
 
 /// The whole content of the disk.
 pub async fn read_all(image: &SimImage) -> Result<Vec<u8>> {
-    let size = image.size();
-    read_ranges(image, &[0..size]).await
+    read_ranges(image, from_ref(&(0..image.size()))).await
 }
 
 /// Bytes of the disk, those of one range behind those of the other.

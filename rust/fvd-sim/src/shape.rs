@@ -9,6 +9,7 @@ use crate::medium::SECTOR;
 
 /// Everything that is fixed when an image is created, and the cache mode.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub struct Shape {
     /// Bytes of the disk.
     pub virtual_size: u64,

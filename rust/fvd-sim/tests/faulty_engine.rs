@@ -60,11 +60,7 @@ fn sim_shrinks_a_failure_to_a_few_requests() {
     assert!(run(&small, Watch::No).is_err(), "it fails, too");
     mutation::set(None);
     run(&small, Watch::No).expect("without the fault nothing is wrong");
-    println!(
-        "from {} requests:\n{script}to {}:\n{small}",
-        script.requests(),
-        small.requests()
-    );
+    println!("{} requests shrink to\n{small}", script.requests());
     assert!(small.requests() <= 4, "{small}");
 }
 

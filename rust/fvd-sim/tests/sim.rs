@@ -54,10 +54,13 @@ impl Total {
     }
 
     fn print(&self, first: u64, time: Duration) {
-        let (runs, time) = (self.runs, time.as_secs_f64());
+        let (runs, time) = (self.runs, time.as_millis().max(1));
+        let tenths = u128::from(runs) * 10_000 / time;
         println!(
-            "{runs} runs, seeds from {first}, in {time:.0} s: {:.1} a second",
-            runs as f64 / time
+            "{runs} runs, seeds from {first}, in {} s: {}.{} a second",
+            time / 1000,
+            tenths / 10,
+            tenths % 10
         );
         print!("{}", self.counts);
         println!("{}", self.coverage);

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::rc::Rc;
+use std::slice::from_ref;
 
 use super::{Cell, Model};
 use crate::medium::{SECTOR, Sector};
@@ -48,7 +49,7 @@ fn sectors<'a>(ranges: &'a [Range<u64>], content: &'a [u8]) -> impl Iterator<Ite
 impl Model {
     /// The first sector whose content is not allowed after a crash at this moment.
     pub fn check_crashed(&self, content: &[u8]) -> Result<(), Mismatch> {
-        self.check_crashed_in(&[0..content.len() as u64], content)
+        self.check_crashed_in(from_ref(&(0..content.len() as u64)), content)
     }
 
     /// As [`Model::check_crashed`], of some ranges (bytes, whole sectors, ascending); `content` has
@@ -61,7 +62,7 @@ impl Model {
 
     /// The first sector whose content is not allowed after a close that succeeded.
     pub fn check_closed(&self, content: &[u8]) -> Result<(), Mismatch> {
-        self.check_closed_in(&[0..content.len() as u64], content)
+        self.check_closed_in(from_ref(&(0..content.len() as u64)), content)
     }
 
     /// As [`Model::check_closed`], of some ranges.
@@ -97,7 +98,7 @@ impl Model {
 
     /// From here on the disk holds this, durably, and nothing is in flight.
     pub fn collapse(&mut self, content: &[u8]) {
-        self.collapse_in(&[0..content.len() as u64], content);
+        self.collapse_in(from_ref(&(0..content.len() as u64)), content);
     }
 
     /// As [`Model::collapse`]; the ranges cover every sector that was written to, and what they

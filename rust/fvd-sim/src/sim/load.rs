@@ -31,7 +31,7 @@ impl<'a> Load<'a> {
             shape,
             hot: hot.collect(),
             is_long,
-            flush_percent: [1, 1, 4, 12][rng.usize(..4)],
+            flush_percent: [1, 1, 4, 12, 30][rng.usize(..5)],
             budget: BUDGET,
             rng,
         }

@@ -127,12 +127,12 @@ impl Session {
 
 impl End {
     fn random(cache: CacheMode, requests: u64, rng: &mut fastrand::Rng) -> Self {
-        let each = [1, 4, 8][rng.usize(..3)];
+        let each = [1, 2, 4][rng.usize(..3)];
         let after = rng.u64(1..requests * each + 8);
         match rng.u8(..8) {
-            0..3 => Self::Close,
+            0..2 => Self::Close,
             // Without syncs nothing is promised for a power cut.
-            3..7 if cache != CacheMode::Unsafe => Self::Cut(after),
+            2..7 if cache != CacheMode::Unsafe => Self::Cut(after),
             _ => Self::Kill(after),
         }
     }

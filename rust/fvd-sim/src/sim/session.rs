@@ -312,7 +312,8 @@ impl Runner<'_> {
         if poisoned && self.rng.u8(..8) == 0 {
             return Err(Stop::Ended(self.dead()));
         }
-        match self.session.end {
+        let session = self.session;
+        match session.end {
             End::Cut(after) if self.is_moment(after) => Err(Stop::Ended(Ended::Cut)),
             End::Kill(after) if after == self.completions => Err(Stop::Ended(Ended::Killed)),
             _ => Ok(()),
@@ -321,12 +322,12 @@ impl Runner<'_> {
 
     /// Whether the power is cut now: `after` so many completions, or, in every other session, when
     /// metadata is on its way to the disk, unless that takes too long.
-    fn is_moment(&self, after: u64) -> bool {
+    fn is_moment(&mut self, after: u64) -> bool {
         if self.completions < after {
             return false;
         }
         let waits = self.session.seed.is_multiple_of(2) && self.completions < after + PATIENCE;
-        !waits || self.world().has_unsynced_metadata()
+        !waits || (self.world().has_unsynced_metadata() && self.rng.u8(..4) == 0)
     }
 
     /// Errors come from what was injected, and from nowhere else.

@@ -1,5 +1,7 @@
 //! What has happened, for people and to compare two runs.
 
+use std::fmt::Write as _;
+
 use fvd::storage::IoBufMut;
 
 use super::{Action, DiskId, State, World};
@@ -52,7 +54,7 @@ impl State {
             Trace::Off => {}
             Trace::Print => eprintln!("{step:6} {}", text()),
             Trace::Keep(kept) => {
-                kept.push_str(&format!("{step:6} {}\n", text()));
+                let _ = writeln!(kept, "{step:6} {}", text());
             }
         }
     }
