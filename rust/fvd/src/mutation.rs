@@ -86,7 +86,6 @@ pub(crate) fn is(mutation: Mutation) -> bool {
 
 /// Never.
 #[cfg(not(feature = "mutations"))]
-#[inline(always)]
 pub(crate) const fn is(_: Mutation) -> bool {
     false
 }
