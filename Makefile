@@ -83,15 +83,21 @@ test-doc:
 test-python: $(VENV)/.installed ## Python tests; ARGS='-k corpus' goes to pytest
 	$(PY) -m pytest $(ARGS)
 
+.PHONY: test-mutations
+test-mutations: ## the simulator finds deliberate faults of the engine; MUTATION=NAME picks one
+	$(if $(MUTATION),FVD_MUTATION=$(MUTATION)) cargo test -p fvd-sim --features mutations --test faulty_engine -- --nocapture
+
 .PHONY: crash fuzz sim bench
-crash: ## power cuts at every I/O boundary; SEED=N replays one run
+crash: ## power cuts at every I/O boundary, FVD_CRASH_IMAGES (20000) of them; SEED=N replays one run
 	$(if $(SEED),FVD_CRASH_SEED=$(SEED)) cargo test $(RUST_TESTED) --test crash -- --nocapture
 fuzz: ## a million mutated headers, journals, images and NBD streams, in release mode; SEED=N replays
 	FVD_FUZZ_ITERATIONS=$${FVD_FUZZ_ITERATIONS:-1000000} $(if $(SEED),FVD_FUZZ_SEED=$(SEED)) \
 		cargo test $(RUST_TESTED) --release --test fuzz_format --test fuzz_image --test fuzz_protocol -- --nocapture
-sim: ## crash tests for long: FVD_CRASH_IMAGES (1000000) images, new seeds
-	FVD_CRASH_IMAGES=$${FVD_CRASH_IMAGES:-1000000} $(if $(SEED),FVD_CRASH_SEED=$(SEED)) \
-		cargo test $(RUST_TESTED) --release --test crash -- --nocapture
+# Optimised, with assertions and overflow checks: the test profile. New seeds each time.
+sim: ## whole sessions of the engine for SECONDS (600) or SESSIONS=N; SEED=N replays one run with a trace
+	$(if $(SEED),FVD_SIM_SEED=$(SEED),FVD_SIM_START=$${FVD_SIM_START:-$$((RANDOM * 32768 + RANDOM))}) \
+		$(if $(SESSIONS),FVD_SIM_SESSIONS=$(SESSIONS),FVD_SIM_SECONDS=$(or $(SECONDS),600)) \
+		cargo test -p fvd-sim --test sim -- --nocapture sim_sessions
 bench: tools build ## measures against qemu-img and os.pread side by side; ARGS='convert open' picks
 	$(PY) benches/compare.py $(ARGS)
 

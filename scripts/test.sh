@@ -23,7 +23,7 @@ print_report() {
 for name in tools build; do
     part "$name" || { print_report; exit 1; }
 done
-for name in lint-rust lint-python stubs test-rust test-doc demo; do
+for name in lint-rust lint-python stubs test-rust test-mutations test-doc demo; do
     part "$name"
 done
 print_report

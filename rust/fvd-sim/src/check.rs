@@ -1,41 +1,64 @@
 //! What must hold of the disks that a power cut left.
 
+use std::ops::Range;
+use std::slice::from_ref;
+
 use fvd::image::CacheMode;
 
 use crate::cut::Cut;
 use crate::executor::{Executor, run_now};
 use crate::medium::Medium;
 use crate::model::Model;
-use crate::rig::{Rig, read_all};
+use crate::rig::{Rig, read_ranges};
 use crate::verify::verify;
 use crate::world::World;
 
 /// Opens what a power cut left in several ways, and gives the content of the disk, on which all of
 /// them have to agree. `seed` decides which of the costly ways are tried.
 pub fn check_crashed(rig: &Rig, media: &[Medium], model: &Model, seed: u64) -> Result<Vec<u8>, String> {
+    check_crashed_in(rig, media, model, from_ref(&(0..model.size())), seed)
+}
+
+/// As [`check_crashed`], of some ranges of the disk (bytes, whole sectors, ascending).
+pub fn check_crashed_in(
+    rig: &Rig,
+    media: &[Medium],
+    model: &Model,
+    ranges: &[Range<u64>],
+    seed: u64,
+) -> Result<Vec<u8>, String> {
     let mut rng = fastrand::Rng::with_seed(seed);
     verify_media(rig, media, false)?;
-    let content = read_only(rig, media)?;
-    model.check_crashed(&content).map_err(|mismatch| mismatch.detail)?;
-    let recovered = recovered(rig, media, &content)?;
+    let content = read_only(rig, media, ranges)?;
+    let checked = model.check_crashed_in(ranges, &content);
+    checked.map_err(|mismatch| mismatch.detail)?;
+    let same = |found: &[u8], when: &str| same(ranges, &content, found, when);
+    let recovered = recovered(rig, media, ranges, same)?;
     if rng.u8(..4) == 0 {
-        let again = read_only(rig, &recovered)?;
-        same(&content, &again, "after a recovery and another power cut")?;
+        same(
+            &read_only(rig, &recovered, ranges)?,
+            "after a recovery and another power cut",
+        )?;
     }
     if rng.u8(..4) == 0 {
         let cut = cut_in_recovery(rig, media, &mut rng);
         verify_media(rig, &cut, false)?;
-        let again = read_only(rig, &cut)?;
-        same(&content, &again, "after a power cut during recovery")?;
+        same(&read_only(rig, &cut, ranges)?, "after a power cut during recovery")?;
     }
     Ok(content)
 }
 
 /// Checks an image that was closed.
 pub fn check_closed(rig: &Rig, media: &[Medium], model: &Model) -> Result<Vec<u8>, String> {
+    check_closed_in(rig, media, model, from_ref(&(0..model.size())))
+}
+
+/// As [`check_closed`], of some ranges of the disk.
+pub fn check_closed_in(rig: &Rig, media: &[Medium], model: &Model, ranges: &[Range<u64>]) -> Result<Vec<u8>, String> {
     verify_media(rig, media, true)?;
-    let content = read_only(rig, media)?;
-    model.check_closed(&content).map_err(|mismatch| mismatch.detail)?;
+    let content = read_only(rig, media, ranges)?;
+    let checked = model.check_closed_in(ranges, &content);
+    checked.map_err(|mismatch| mismatch.detail)?;
     Ok(content)
 }
 
@@ -45,11 +68,11 @@ fn verify_media(rig: &Rig, media: &[Medium], must_be_clean: bool) -> Result<(), 
 }
 
 /// The content as seen by an open that replays the journal in memory, and writes nothing.
-fn read_only(rig: &Rig, media: &[Medium]) -> Result<Vec<u8>, String> {
+fn read_only(rig: &Rig, media: &[Medium], ranges: &[Range<u64>]) -> Result<Vec<u8>, String> {
     let rig = rig.on(&World::immediate(), media);
     let image = run_now(rig.open(false, CacheMode::Writeback));
     let image = image.map_err(|error| format!("a read-only open failed: {error}"))?;
-    let content = run_now(read_all(&image)).map_err(|error| format!("a read failed: {error}"))?;
+    let content = run_now(read_ranges(&image, ranges)).map_err(|error| format!("a read failed: {error}"))?;
     if rig.media() != media {
         return Err("a read-only open has written".into());
     }
@@ -57,13 +80,18 @@ fn read_only(rig: &Rig, media: &[Medium]) -> Result<Vec<u8>, String> {
 }
 
 /// What is durable after an open that writes the recovered metadata in place.
-fn recovered(rig: &Rig, media: &[Medium], content: &[u8]) -> Result<Vec<Medium>, String> {
+fn recovered(
+    rig: &Rig,
+    media: &[Medium],
+    ranges: &[Range<u64>],
+    same: impl Fn(&[u8], &str) -> Result<(), String>,
+) -> Result<Vec<Medium>, String> {
     let world = World::immediate();
     let rig = rig.on(&world, media);
     let image = run_now(rig.open(true, rig.shape.cache));
     let image = image.map_err(|error| format!("recovery failed: {error}"))?;
-    let now = run_now(read_all(&image)).map_err(|error| format!("a read failed: {error}"))?;
-    same(content, &now, "recovered, not read-only")?;
+    let now = run_now(read_ranges(&image, ranges)).map_err(|error| format!("a read failed: {error}"))?;
+    same(&now, "recovered, not read-only")?;
     let durable = world.cut(Cut::Nothing);
     verify_media(&rig, &durable, true)?;
     Ok(durable)
@@ -90,12 +118,17 @@ fn cut_in_recovery(rig: &Rig, media: &[Medium], rng: &mut fastrand::Rng) -> Vec<
     cut
 }
 
-fn same(expected: &[u8], found: &[u8], when: &str) -> Result<(), String> {
-    match expected.iter().zip(found).position(|(a, b)| a != b) {
-        None => Ok(()),
-        Some(byte) => Err(format!(
-            "the content differs at byte {byte} (sector {}) {when}",
-            byte / 512
-        )),
+fn same(ranges: &[Range<u64>], expected: &[u8], found: &[u8], when: &str) -> Result<(), String> {
+    let Some(mut at) = expected.iter().zip(found).position(|(a, b)| a != b) else {
+        return Ok(());
+    };
+    for range in ranges {
+        let len = (range.end - range.start) as usize;
+        if at < len {
+            at += range.start as usize;
+            break;
+        }
+        at -= len;
     }
+    Err(format!("the content differs at byte {at} (sector {}) {when}", at / 512))
 }

@@ -227,9 +227,3 @@ fn fly(
     }
     landed.or(bytes.copied())
 }
-
-impl Flight {
-    fn changes_content(&self) -> bool {
-        matches!(self.action, Action::Write(_) | Action::Zero(_) | Action::SetLen(_))
-    }
-}

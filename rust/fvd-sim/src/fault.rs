@@ -10,9 +10,23 @@ pub struct Faults {
     pub fail_from: Option<u64>,
     /// One in so many operations fails with EIO.
     pub one_in: Option<u32>,
+    /// Which operations [`Faults::one_in`] speaks of.
+    pub target: Target,
     /// Bytes of new space that can still be used; then ENOSPC. Space is used by pages of 4096
     /// bytes, where something is written.
     pub space: Option<u64>,
+}
+
+/// What fails now and then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Target {
+    /// Anything.
+    #[default]
+    Anything,
+    /// Reads of the base.
+    Base,
+    /// Reads and writes of data, wherever it lies: nothing that poisons an image.
+    Data,
 }
 
 /// A medium that breaks its contract.

@@ -11,7 +11,8 @@
 //! * [`model`]: which contents each sector may have;
 //! * [`shape`]: geometries; [`rig`]: the disks of one image, created and opened;
 //! * [`workload`]: requests; [`verify`]: invariants on disk; [`check`]: what holds after a power cut;
-//! * [`run`]: all of it together.
+//! * [`run`]: power cuts at every boundary of random workloads;
+//! * [`sim`]: the simulator of the whole engine, over a matrix of geometries.
 
 pub mod check;
 pub mod cut;
@@ -23,6 +24,7 @@ pub mod model;
 pub mod rig;
 pub mod run;
 pub mod shape;
+pub mod sim;
 pub mod verify;
 pub mod workload;
 pub mod world;

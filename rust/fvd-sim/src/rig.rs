@@ -1,5 +1,8 @@
 //! The disks of one image: made once, opened again and again, also from what a power cut left.
 
+use std::ops::Range;
+use std::slice::from_ref;
+
 use fvd::Result;
 use fvd::image::{CacheMode, Image, OpenOptions, create, read_head};
 use fvd::source::{BaseSource, RawSource};
@@ -27,20 +30,68 @@ pub struct Rig {
     pub data: SimDisk,
 }
 
-/// Bytes of a base: random, but for a few holes where zeros are searched for.
+/// Bytes of a base that are random throughout; a larger one is random around its landmarks.
+const RANDOM_BASE: u64 = 2 << 20;
+/// Random bytes before and behind a landmark at most.
+const ISLAND: u64 = 192 << 10;
+
+/// Places on a disk where something changes: ends, and edges of some blocks and chunks.
 #[must_use]
-pub fn base_content(shape: &Shape, seed: u64) -> Vec<u8> {
+pub fn landmarks(shape: &Shape, seed: u64) -> Vec<u64> {
     let mut rng = fastrand::Rng::with_seed(seed);
-    let mut bytes = vec![0; shape.base_size.unwrap_or(0) as usize];
-    rng.fill(&mut bytes);
-    if shape.detect_sparse_hole.is_some() {
-        for _ in 0..3 {
-            let start = rng.usize(..bytes.len()) / 4096 * 4096;
-            let end = bytes.len().min(start + rng.usize(..64 << 10));
-            bytes[start..end].fill(0);
+    let last = shape.virtual_size - 1;
+    let mut places = vec![0, shape.base_size.unwrap_or(0), last];
+    for _ in 0..4 {
+        places.push(rng.u64(..=last / shape.block_size) * shape.block_size);
+        if shape.compact {
+            let chunk = rng.u64(..=last / shape.chunk_size) * shape.chunk_size;
+            places.push(chunk);
+            // The block that straddles the edge of the chunk, if it does.
+            places.push(chunk / shape.block_size * shape.block_size);
         }
     }
-    bytes
+    for place in &mut places {
+        *place = last.min(*place);
+    }
+    places.sort_unstable();
+    places.dedup();
+    places
+}
+
+/// Ranges of a large base that are not holes.
+#[must_use]
+pub fn islands(shape: &Shape, seed: u64) -> Vec<Range<u64>> {
+    let size = shape.base_size.unwrap_or(0);
+    if size <= RANDOM_BASE {
+        return std::iter::once(0..size).collect();
+    }
+    let mut rng = fastrand::Rng::with_seed(!seed);
+    let mut island = |place: u64| {
+        let start = place.saturating_sub(rng.u64(..ISLAND)).min(size);
+        start..(place + rng.u64(1..ISLAND)).min(size)
+    };
+    landmarks(shape, seed).into_iter().map(&mut island).collect()
+}
+
+/// The bytes of a base: random, but for holes in a large one and where zeros are searched for.
+#[must_use]
+pub fn base_content(shape: &Shape, seed: u64) -> Medium {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let size = shape.base_size.unwrap_or(0);
+    let mut medium = Medium::default();
+    medium.set_size(size);
+    for island in islands(shape, seed) {
+        let mut bytes = vec![0; (island.end - island.start) as usize];
+        rng.fill(&mut bytes);
+        medium.write(&bytes, island.start);
+    }
+    if shape.detect_sparse_hole.is_some() {
+        for _ in 0..3 {
+            let start = rng.u64(..size) / 4096 * 4096;
+            medium.zero(start, size.min(start + rng.u64(..64 << 10)));
+        }
+    }
+    medium
 }
 
 impl Rig {
@@ -51,10 +102,23 @@ impl Rig {
     /// If the engine refuses to create it.
     #[must_use]
     pub fn create(shape: &Shape, seed: u64) -> (Self, Vec<u8>) {
+        let (rig, content) = Self::create_sparse(shape, seed);
+        let mut bytes = vec![0; content.size() as usize];
+        content.read(&mut bytes, 0);
+        (rig, bytes)
+    }
+
+    /// As [`Rig::create`], for a disk that may be large.
+    ///
+    /// # Panics
+    ///
+    /// If the engine refuses to create it.
+    #[must_use]
+    pub fn create_sparse(shape: &Shape, seed: u64) -> (Self, Medium) {
         let world = World::seeded(seed);
         let base = base_content(shape, seed);
         let mut content = base.clone();
-        content.resize(shape.virtual_size as usize, 0);
+        content.set_size(shape.virtual_size);
         let mut rubbish = vec![0; if shape.device { shape.device_size() as usize } else { 0 }];
         fastrand::Rng::with_seed(!seed).fill(&mut rubbish);
         let rubbish = Medium::from_bytes(&rubbish);
@@ -69,7 +133,7 @@ impl Rig {
         let rig = Self {
             shape: shape.clone(),
             file: SimDisk::new(&world, "image", room(false), is_device(false)),
-            base: SimDisk::file(&world, "base", Medium::from_bytes(&base)),
+            base: SimDisk::file(&world, "base", base),
             data: SimDisk::new(&world, "data", room(true), is_device(true)),
         };
         let data = shape.data_file.then_some(&rig.data);
@@ -131,6 +195,16 @@ impl Rig {
 
 /// The whole content of the disk.
 pub async fn read_all(image: &SimImage) -> Result<Vec<u8>> {
-    let buf = image.read(IoBufMut::zeroed(image.size() as usize), 0).await?;
-    Ok(buf.as_slice().to_vec())
+    read_ranges(image, from_ref(&(0..image.size()))).await
+}
+
+/// Bytes of the disk, those of one range behind those of the other.
+pub async fn read_ranges(image: &SimImage, ranges: &[Range<u64>]) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    for range in ranges {
+        let len = (range.end - range.start) as usize;
+        let buf = image.read(IoBufMut::zeroed(len), range.start).await?;
+        bytes.extend_from_slice(buf.as_slice());
+    }
+    Ok(bytes)
 }

@@ -106,7 +106,6 @@ pub fn run(plan: &Plan) -> Result<Report, Failure> {
         model: Model::new(&content),
         wrong: None,
         errors: Vec::new(),
-        trace: plan.trace,
     }));
     let mut runner = Runner {
         plan: *plan,

@@ -9,6 +9,7 @@ use crate::medium::SECTOR;
 
 /// Everything that is fixed when an image is created, and the cache mode.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub struct Shape {
     /// Bytes of the disk.
     pub virtual_size: u64,
@@ -32,6 +33,8 @@ pub struct Shape {
     pub detect_sparse_hole: Option<u64>,
     /// Whether what is read from the base is stored.
     pub copy_on_read: bool,
+    /// Whether the base is fetched in the background.
+    pub prefetch: bool,
     /// When writes become durable.
     pub cache: CacheMode,
 }
@@ -73,6 +76,7 @@ impl Shape {
             device: rng.u8(..6) == 0,
             detect_sparse_hole: sparse.then(|| pick(rng, &[512, 4096, 65_536])),
             copy_on_read: base_size.is_some() && rng.bool(),
+            prefetch: false,
             cache: if rng.u8(..4) == 0 {
                 CacheMode::Writethrough
             } else {
@@ -160,6 +164,9 @@ impl Shape {
         }
         if self.copy_on_read {
             names.push("copy_on_read".into());
+        }
+        if self.prefetch {
+            names.push("prefetch".into());
         }
         names.push(format!("{:?}", self.cache).to_lowercase());
         names

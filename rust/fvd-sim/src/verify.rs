@@ -21,12 +21,15 @@ pub fn verify(image: &Medium, data: Option<&Medium>, must_be_clean: bool) -> Res
     if must_be_clean && !header.clean_shutdown && geometry.journal.is_some() {
         return Err("the image is not marked clean".into());
     }
+    if let Some(region) = geometry.bitmap.filter(|_| header.all_data_in_fvd_img) {
+        check_complete(&read(image, region), geometry.base_size.div_ceil(geometry.block_size))?;
+    }
     let Some(region) = geometry.table else {
         return Ok(());
     };
     let mut table = decode_table(&read(image, region));
     if let Some(region) = geometry.journal.filter(|_| !header.clean_shutdown) {
-        replay(&read(image, region), &mut table, geometry.chunks)?;
+        replay(image, region, &mut table, geometry.chunks)?;
     }
     check_table(&table, &geometry, data.unwrap_or(image).size())
 }
@@ -35,6 +38,14 @@ fn read(medium: &Medium, region: Region) -> Vec<u8> {
     let mut bytes = vec![0; region.size as usize];
     medium.read(&mut bytes, region.offset);
     bytes
+}
+
+/// Whether every block is local, as the header says.
+fn check_complete(bitmap: &[u8], blocks: u64) -> Result<(), String> {
+    match (0..blocks).find(|block| bitmap[(block / 8) as usize] >> (block % 8) & 1 == 0) {
+        None => Ok(()),
+        Some(block) => Err(format!("all_data_in_fvd_img is set, but block {block} is in the base")),
+    }
 }
 
 fn decode_table(bytes: &[u8]) -> Vec<Entry> {
@@ -46,12 +57,12 @@ fn decode_table(bytes: &[u8]) -> Vec<Entry> {
 }
 
 /// Applies table records. An entry that is allocated never changes: that is an invariant too.
-fn replay(bytes: &[u8], table: &mut [Entry], chunks: u64) -> Result<(), String> {
-    let (sectors, _) = bytes.as_chunks::<{ SECTOR as usize }>();
+fn replay(image: &Medium, journal: Region, table: &mut [Entry], chunks: u64) -> Result<(), String> {
+    let sectors = journal.offset / SECTOR..(journal.offset + journal.size) / SECTOR;
+    // Most of a journal is a hole.
     let records = sectors
-        .iter()
-        .filter(|sector| sector[0] != 0)
-        .flat_map(journal::decode_sector);
+        .filter(|sector| image.has_storage(*sector))
+        .flat_map(|sector| journal::decode_sector(&image.sector(sector)));
     for record in records {
         let Record::Table(record) = record else {
             continue;

@@ -24,6 +24,15 @@ pub enum Request {
         /// What the content follows from.
         content: u64,
     },
+    /// As a write; it is acknowledged when it is durable.
+    WriteFua {
+        /// Bytes from the start of the disk.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+        /// What the content follows from.
+        content: u64,
+    },
     /// Zeros.
     Zero {
         /// Bytes from the start of the disk.
@@ -42,6 +51,25 @@ pub enum Request {
     Flush,
 }
 
+impl Request {
+    /// Offset and length of what it writes.
+    #[must_use]
+    pub fn written(&self) -> Option<(u64, u64)> {
+        match *self {
+            Self::Write { offset, len, .. } | Self::WriteFua { offset, len, .. } | Self::Zero { offset, len } => {
+                Some((offset, len))
+            }
+            Self::Read { .. } | Self::Flush => None,
+        }
+    }
+
+    /// Whether it is a read.
+    #[must_use]
+    pub fn is_read(&self) -> bool {
+        matches!(self, Self::Read { .. })
+    }
+}
+
 /// What concurrent tasks share.
 pub struct Shared {
     /// The reference.
@@ -50,8 +78,6 @@ pub struct Shared {
     pub wrong: Option<String>,
     /// Errors that requests got.
     pub errors: Vec<fvd::Error>,
-    /// Prints requests.
-    pub trace: bool,
 }
 
 /// A [`Shared`] among the tasks of one thread.
@@ -177,10 +203,9 @@ impl Drop for Guard<'_> {
 
 /// Carries out one request.
 pub async fn perform(request: Request, image: Rc<SimImage>, cache: CacheMode, shared: SharedRef) {
-    if shared.borrow().trace {
-        eprintln!("       request {request:?}");
-    }
-    let label = format!("{request:?}");
+    let world = image.file().world().clone();
+    world.tell(|| format!("request   {request:?}"));
+    let label = request.clone();
     let result = match request {
         Request::Write {
             offset,
@@ -191,13 +216,27 @@ pub async fn perform(request: Request, image: Rc<SimImage>, cache: CacheMode, sh
             let id = shared.borrow_mut().model.begin_write(offset, &bytes);
             let guard = Guard::new(&shared, Model::fail_write, id);
             let result = image.write(bytes, offset).await;
-            end_write(guard, id, cache, result)
+            end_write(guard, id, cache == CacheMode::Writethrough, result)
+        }
+        Request::WriteFua {
+            offset,
+            len,
+            content: number,
+        } => {
+            let bytes = Bytes::from(content(number, len));
+            let id = shared.borrow_mut().model.begin_write(offset, &bytes);
+            let guard = Guard::new(&shared, Model::fail_write, id);
+            let result = match image.write(bytes, offset).await {
+                Ok(()) => image.flush().await,
+                error => error,
+            };
+            end_write(guard, id, true, result)
         }
         Request::Zero { offset, len } => {
             let id = shared.borrow_mut().model.begin_write(offset, &vec![0; len as usize]);
             let guard = Guard::new(&shared, Model::fail_write, id);
             let result = image.write_zeroes(offset, len).await;
-            end_write(guard, id, cache, result)
+            end_write(guard, id, cache == CacheMode::Writethrough, result)
         }
         Request::Read { offset, len } => read(&shared, &image, offset, len).await,
         Request::Flush => {
@@ -211,22 +250,17 @@ pub async fn perform(request: Request, image: Rc<SimImage>, cache: CacheMode, sh
             result
         }
     };
-    if shared.borrow().trace {
-        eprintln!("       ended   {label}: {result:?}");
-    }
+    world.tell(|| format!("ended     {label:?}: {result:?}"));
     if let Err(error) = result {
         shared.borrow_mut().errors.push(error);
     }
 }
 
-fn end_write(guard: Guard<'_>, id: u64, cache: CacheMode, result: fvd::Result<()>) -> fvd::Result<()> {
+fn end_write(guard: Guard<'_>, id: u64, durable: bool, result: fvd::Result<()>) -> fvd::Result<()> {
     if result.is_ok() {
         let shared = guard.shared;
         guard.disarm();
-        shared
-            .borrow_mut()
-            .model
-            .ack_write(id, cache == CacheMode::Writethrough);
+        shared.borrow_mut().model.ack_write(id, durable);
     }
     result
 }

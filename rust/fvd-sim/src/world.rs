@@ -6,7 +6,9 @@
 //! two of them.
 
 mod cache;
+mod clock;
 mod flight;
+mod trace;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,14 +18,20 @@ use std::task::Waker;
 use fvd::Error;
 use fvd::storage::IoBufMut;
 
-use crate::fault::{Faults, Lie};
+use crate::fault::{Faults, Lie, Target};
 use crate::medium::{Medium, SECTOR};
 
 pub(crate) use cache::Disk;
+pub use clock::SimClock;
+use clock::Timers;
 pub(crate) use flight::{Action, Flight};
+use trace::Trace;
 
 /// Index of a disk in its world.
 pub(crate) type DiskId = usize;
+
+/// The base among the disks of a [`Rig`](crate::rig::Rig).
+const BASE: DiskId = 1;
 
 /// What an operation gives back: the buffer of a read.
 pub(crate) type Outcome = fvd::Result<Option<IoBufMut>>;
@@ -49,7 +57,8 @@ pub(crate) struct State {
     lie: Lie,
     /// The power is gone: nothing that is dropped from here on has an effect.
     dead: bool,
-    trace: bool,
+    timers: Timers,
+    trace: Trace,
     digest: u64,
 }
 
@@ -88,11 +97,6 @@ impl World {
         state.syncs = 0;
     }
 
-    /// Prints every operation.
-    pub fn set_trace(&self, trace: bool) {
-        self.state().trace = trace;
-    }
-
     /// Steps so far: submissions and completions.
     #[must_use]
     pub fn step(&self) -> u64 {
@@ -111,16 +115,22 @@ impl World {
         self.state().operations
     }
 
-    /// A number that depends on everything that has happened.
-    #[must_use]
-    pub fn digest(&self) -> u64 {
-        self.state().digest
-    }
-
     /// Whether an operation is in flight.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         !self.state().flights.is_empty()
+    }
+
+    /// Whether metadata has been written, or is being written, that no sync has made durable.
+    #[must_use]
+    pub fn has_unsynced_metadata(&self) -> bool {
+        let state = self.state();
+        let Some(image) = state.disks.first() else {
+            return false;
+        };
+        let written = image.pending.keys().next();
+        let flying = |flight: &Flight| flight.disk == 0 && flight.changes_content() && flight.offset < image.data_start;
+        written.is_some_and(|sector| sector * SECTOR < image.data_start) || state.flights.iter().any(flying)
     }
 
     /// Completes one operation in flight, picked at random. False if there was none.
@@ -213,29 +223,10 @@ impl State {
         }
     }
 
-    fn note(&mut self, what: &str, disk: DiskId, action: &Action, offset: u64) {
-        let len = match action {
-            Action::Read(buf) => buf.as_ref().map_or(0, IoBufMut::len) as u64,
-            Action::Write(bytes) => bytes.len() as u64,
-            Action::Zero(len) | Action::SetLen(len) => *len,
-            Action::Sync => 0,
-        };
-        for word in [disk as u64, offset, len, u64::from(what.as_bytes()[0])] {
-            self.digest = (self.digest ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
-        }
-        if self.trace {
-            let path = self.disks[disk].path.display();
-            eprintln!(
-                "{:6} {what:8} {} {path} offset {offset} len {len}",
-                self.step,
-                action.name()
-            );
-        }
-    }
-
     fn complete(&mut self, flight: Flight) -> Outcome {
         self.step += 1;
         self.operations += 1;
+        self.pass_time();
         self.note("complete", flight.disk, &flight.action, flight.offset);
         if !matches!(flight.action, Action::Read(_)) {
             self.changes += 1;
@@ -261,7 +252,12 @@ impl State {
         if self.faults.fail_at == Some(number) || self.faults.fail_from.is_some_and(|first| number >= first) {
             return Some(libc::EIO);
         }
-        if self.faults.one_in.is_some_and(|count| self.rng.u32(..count) == 0) {
+        let hit = match self.faults.target {
+            Target::Anything => true,
+            Target::Base => flight.disk == BASE,
+            Target::Data => flight.offset >= disk.data_start && !matches!(flight.action, Action::Sync),
+        };
+        if hit && self.faults.one_in.is_some_and(|count| self.rng.u32(..count) == 0) {
             return Some(libc::EIO);
         }
         let Action::Write(bytes) = &flight.action else {

@@ -29,6 +29,8 @@ fn plain() -> Shape {
         data_file: false,
         device: false,
         detect_sparse_hole: None,
+        copy_on_read: false,
+        prefetch: false,
         cache: CacheMode::Writeback,
     }
 }
@@ -69,7 +71,6 @@ fn shared(content: &[u8]) -> SharedRef {
         model: Model::new(content),
         wrong: None,
         errors: Vec::new(),
-        trace: false,
     }))
 }
 

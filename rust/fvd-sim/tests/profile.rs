@@ -34,6 +34,7 @@ fn shape(compact: bool, data_file: bool) -> Shape {
         device: false,
         detect_sparse_hole: None,
         copy_on_read: false,
+        prefetch: false,
         cache: CacheMode::Writeback,
     }
 }

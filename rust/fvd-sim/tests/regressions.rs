@@ -30,6 +30,8 @@ fn compact() -> Shape {
         data_file: true,
         device: false,
         detect_sparse_hole: None,
+        copy_on_read: false,
+        prefetch: false,
         cache: CacheMode::Writeback,
     }
 }

@@ -21,6 +21,11 @@ pub mod format;
 pub mod gate;
 pub mod host;
 pub mod image;
+#[cfg(feature = "mutations")]
+pub mod mutation;
+#[cfg(not(feature = "mutations"))]
+#[expect(unreachable_pub, reason = "with the feature it can be reached")]
+mod mutation;
 pub mod source;
 pub mod storage;
 #[expect(unsafe_code, reason = "raw memory and system calls live in this one module")]
@@ -28,5 +33,8 @@ mod sys;
 pub mod tool;
 
 pub use error::{Error, ErrorKind, Result};
+
+#[cfg(all(feature = "mutations", not(debug_assertions)))]
+compile_error!("the feature `mutations` makes the engine lose data: no release build has it");
 
 const _: () = assert!(usize::BITS == 64, "offsets and sizes are cast between u64 and usize");

@@ -60,6 +60,10 @@ impl Flight {
         self.offset / SECTOR..self.end().div_ceil(SECTOR)
     }
 
+    pub(crate) fn changes_content(&self) -> bool {
+        matches!(self.action, Action::Write(_) | Action::Zero(_) | Action::SetLen(_))
+    }
+
     pub(super) fn covers(&self, sector: u64) -> bool {
         self.offset <= sector * SECTOR && (sector + 1) * SECTOR <= self.end()
     }

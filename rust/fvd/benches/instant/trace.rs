@@ -23,28 +23,43 @@ pub(crate) fn run(folder: &Path) -> Result<()> {
     let base = folder.join("base");
     std::fs::File::create(&base)?.set_len(SIZE)?;
     let trace = trace();
-    println!("a trace of {} MiB in {} reads over 4 GiB; base: 2 ms, 50 MiB/s", READ / MIB, trace.len());
+    println!(
+        "a trace of {} MiB in {} reads over 4 GiB; base: 2 ms, 50 MiB/s",
+        READ / MIB,
+        trace.len()
+    );
     let (first, second) = (folder.join("first"), folder.join("second"));
     create(&first)?;
     let image = open(&first, &base)?;
     let without = read_all(&image, &trace, Vec::new(), false)?;
     let read = image.stats().base_read_bytes;
     block_on(image.close())?;
-    println!("first session    {:7.2} s, {:4} MiB from the base", without.as_secs_f64(), read / MIB);
+    println!(
+        "first session    {:7.2} s, {:4} MiB from the base",
+        without.as_secs_f64(),
+        read / MIB
+    );
     let image = open(&first, &base)?;
     let again = read_all(&image, &trace, Vec::new(), false)?;
     let read = image.stats().base_read_bytes;
     let profile = block_on(image.profile())?;
     block_on(image.close())?;
     let mark = verdict(read as f64, 0.0);
-    println!("second session   {:7.2} s, {read:4} bytes from the base (aim 0)  {mark}", again.as_secs_f64());
+    println!(
+        "second session   {:7.2} s, {read:4} bytes from the base (aim 0)  {mark}",
+        again.as_secs_f64()
+    );
     create(&second)?;
     let image = open(&second, &base)?;
     let with = read_all(&image, &trace, profile, true)?;
     let read = image.stats().base_read_bytes;
     block_on(image.close())?;
     let ratio = with.as_secs_f64() / without.as_secs_f64();
-    println!("with its profile {:7.2} s, {:4} MiB from the base", with.as_secs_f64(), read / MIB);
+    println!(
+        "with its profile {:7.2} s, {:4} MiB from the base",
+        with.as_secs_f64(),
+        read / MIB
+    );
     println!("ratio {ratio:.3} (aim at most 0.5)  {}", verdict(ratio, 0.5));
     Ok(())
 }
@@ -81,13 +96,25 @@ fn create(path: &Path) -> Result<()> {
 }
 
 fn open(path: &Path, base: &Path) -> Result<Image<FileStorage>> {
-    let file = FileStorage::open(path, &fvd::storage::FileOptions { writable: true, ..Default::default() })?;
+    let file = FileStorage::open(
+        path,
+        &fvd::storage::FileOptions {
+            writable: true,
+            ..Default::default()
+        },
+    )?;
     let head = block_on(image::read_head(&file))?;
     let options = OpenOptions {
         writable: true,
         ..OpenOptions::default()
     };
-    Ok(block_on(Image::open(file, head, None, Some(SlowBase::open(base)?), options))?)
+    Ok(block_on(Image::open(
+        file,
+        head,
+        None,
+        Some(SlowBase::open(base)?),
+        options,
+    ))?)
 }
 
 /// The trace, with copy-on-read in the background, and prefetch of `profile`.

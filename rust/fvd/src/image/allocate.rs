@@ -13,6 +13,7 @@ use super::scan::EntryRuns;
 use super::table::Table;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::table::MAX_CHUNK_NUMBER;
+use crate::mutation::{self, Mutation};
 use crate::storage::Storage;
 
 #[derive(Default)]
@@ -96,7 +97,7 @@ impl<S: Storage> Image<S> {
         let next = self.first_unused(table).await?;
         let used = self.chunk_offset(table, next);
         let mut file_len = self.data().len().await?;
-        if self.data().can_resize() && file_len > used {
+        if self.data().can_resize() && file_len > used && !mutation::is(Mutation::KeepTail) {
             self.data().set_len(used).await?;
             file_len = used;
         }

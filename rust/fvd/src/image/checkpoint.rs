@@ -12,6 +12,7 @@ use super::words::Words;
 use super::{Image, Volatile};
 use crate::error::Result;
 use crate::format::{Entry, PAGE};
+use crate::mutation::{self, Mutation};
 use crate::storage::Storage;
 
 /// Pages written with one operation at most.
@@ -52,10 +53,18 @@ impl<S: Storage> Image<S> {
             return self.sync_data().await;
         }
         self.counters.checkpoints.add(1);
+        if mutation::is(Mutation::RecordedTooEarly) {
+            self.recorded(&quiet);
+        }
         self.sync_data_and_mark().await?;
         // Entries first: a bit must not become durable before them.
-        self.write_patches(table).await?;
-        self.write_patches(bitmap).await?;
+        let (first, second) = if mutation::is(Mutation::BitmapBeforeTable) {
+            (bitmap, table)
+        } else {
+            (table, bitmap)
+        };
+        self.write_patches(first).await?;
+        self.write_patches(second).await?;
         self.committer().position = 0;
         taken.done();
         self.recorded(&quiet);
@@ -118,6 +127,9 @@ impl<S: Storage> Image<S> {
         }
         for Patch { offset, bytes } in patches {
             self.write_metadata(bytes, offset).await?;
+        }
+        if mutation::is(Mutation::CheckpointWithoutSync) {
+            return Ok(());
         }
         self.sync_file().await
     }

@@ -1,8 +1,9 @@
 //! Close: everything in place, and the image marked clean.
 
 use super::commit::Mark;
-use super::{CacheMode, Image};
+use super::{CacheMode, Image, patch};
 use crate::error::Result;
+use crate::mutation::{self, Mutation};
 use crate::storage::Storage;
 
 impl<S: Storage> Image<S> {
@@ -23,6 +24,10 @@ impl<S: Storage> Image<S> {
         let in_place = self.volatile().pending.pages().is_empty();
         let untouched = in_place && self.committer().mark == Mark::Clean;
         if !untouched {
+            if mutation::is(Mutation::CleanMarkFirst) {
+                patch::write_mark(&self.file, true).await?;
+                self.sync_file().await?;
+            }
             self.checkpoint().await?;
         }
         if self.committer().mark != Mark::Clean {

@@ -14,6 +14,7 @@ use super::{CacheMode, Image, patch};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::journal::{self, MAX_ENTRIES, MAX_ENTRIES_WITH_BITMAP};
 use crate::format::{BitmapRecord, Entry, Region, SECTOR, TableRecord};
+use crate::mutation::{self, Mutation};
 use crate::storage::Storage;
 
 /// Sectors that one bitmap record names at most: no more than a signed field of a reader holds.
@@ -106,7 +107,7 @@ impl<'a, S: Storage> Taken<'a, S> {
 
 impl<S: Storage> Drop for Taken<'_, S> {
     fn drop(&mut self) {
-        if let Some(pending) = self.pending.take() {
+        if let Some(pending) = self.pending.take().filter(|_| !mutation::is(Mutation::ForgetRestore)) {
             self.image.volatile().pending.restore(pending);
         }
     }
@@ -125,7 +126,10 @@ impl<S: Storage> Image<S> {
         match self.plan_commit()? {
             Plan::DataOnly => self.sync_data_only().await,
             Plan::Checkpoint => self.checkpoint().await,
-            Plan::Journal(taken, sectors) => {
+            Plan::Journal(taken, mut sectors) => {
+                if mutation::is(Mutation::JournalInOneGo) {
+                    sectors.early.append(&mut sectors.late);
+                }
                 self.sync_data_and_mark().await?;
                 self.write_sectors(sectors.early).await?;
                 self.write_sectors(sectors.late).await?;
@@ -309,7 +313,11 @@ impl<S: Storage> Image<S> {
         if self.cache == CacheMode::Unsafe {
             return Ok(());
         }
-        storage.sync().await.map_err(|error: Error| self.poison(&error))
+        let result = storage.sync().await;
+        if mutation::is(Mutation::ForgetPoison) {
+            return result;
+        }
+        result.map_err(|error: Error| self.poison(&error))
     }
 
     /// Syncs the data, where no metadata has changed.
@@ -328,9 +336,14 @@ impl<S: Storage> Image<S> {
     /// unclean mark would declare it suspect.
     pub(super) async fn sync_data_and_mark(&self) -> Result<()> {
         if self.geometry.journal.is_none() || self.committer().mark == Mark::Unclean {
+            if mutation::is(Mutation::DropDataSync) {
+                return Ok(());
+            }
             return self.sync_data().await;
         }
-        self.write_mark(false).await?;
+        if !mutation::is(Mutation::DropUncleanMark) {
+            self.write_mark(false).await?;
+        }
         self.sync_data().await?;
         if self.data.is_some() {
             self.sync_file().await?;

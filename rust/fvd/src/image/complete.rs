@@ -2,6 +2,7 @@
 
 use super::{Image, patch};
 use crate::error::Result;
+use crate::mutation::{self, Mutation};
 use crate::storage::Storage;
 
 impl<S: Storage> Image<S> {
@@ -12,13 +13,17 @@ impl<S: Storage> Image<S> {
     pub(crate) async fn complete(&self) -> Result<Option<u64>> {
         let mut at = 0;
         while let Some(run) = self.next_in_base(at, self.base_size()).await? {
-            if !run.is_empty() {
+            if !run.is_empty() && !mutation::is(Mutation::CompleteUnseen) {
                 return Ok(Some(run.start));
             }
             at = run.end;
         }
         let _round = self.flushes.exclusive().await;
         self.check_poison()?;
+        if mutation::is(Mutation::CompleteFirst) {
+            patch::write_all_local(&self.file).await?;
+            self.sync_file().await?;
+        }
         // Bits only go up: what was local is local. The checkpoint syncs data, entries and bits.
         self.checkpoint().await?;
         self.metadata_written(patch::write_all_local(&self.file).await)?;

@@ -9,6 +9,7 @@ use super::Image;
 use super::publish::Fresh;
 use super::range_lock::Watch;
 use crate::error::Result;
+use crate::mutation::{self, Mutation};
 use crate::source::is_zero;
 use crate::storage::Storage;
 
@@ -93,7 +94,8 @@ impl<S: Storage> Image<S> {
         let mut stored = 0;
         let mut rest = blocks;
         while !rest.is_empty() {
-            let (local, next) = bitmap.run(&rest);
+            let (mut local, next) = bitmap.run(&rest);
+            local &= !mutation::is(Mutation::CopyOverwrites);
             let run = rest.start..next;
             if !local {
                 let bytes = bitmap.block_range(run.start).start..bitmap.block_range(run.end - 1).end;

@@ -6,6 +6,7 @@ use event_listener::Event;
 
 use super::Image;
 use crate::error::Result;
+use crate::mutation::{self, Mutation};
 use crate::storage::Storage;
 
 /// Hands out rounds. The holder of a round is the only one that writes metadata.
@@ -37,7 +38,7 @@ impl FlushGate {
     /// Waits for a round, or until a flush that started after this call has completed (None).
     async fn enter(&self) -> Option<Round<'_>> {
         // A round that is running now may have taken its changes already.
-        let covered_from = self.rounds().started + 1;
+        let covered_from = self.rounds().started + u64::from(!mutation::is(Mutation::ShareRunningRound));
         loop {
             let listener = {
                 let mut rounds = self.rounds();

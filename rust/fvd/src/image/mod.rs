@@ -45,6 +45,7 @@ pub use create::{CreateOptions, create};
 pub(crate) use fill::{CopyData, Part};
 pub use map::{Extent, Mapping};
 pub use open::{CacheMode, Head, OpenOptions, read_head};
+pub use recover::finish_change;
 pub use stats::Stats;
 
 use crate::error::{Error, ErrorKind, Result};

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use super::{Image, Volatile};
 use crate::error::Result;
 use crate::format::Entry;
+use crate::mutation::{self, Mutation};
 use crate::storage::Storage;
 
 /// A chunk that was not in the table when its data was stored, and its storage chunk.
@@ -64,7 +65,7 @@ impl<'a, S: Storage> Fresh<'a, S> {
 
 impl<S: Storage> Drop for Fresh<'_, S> {
     fn drop(&mut self) {
-        if !self.chunks.is_empty() {
+        if !self.chunks.is_empty() && !mutation::is(Mutation::HideFailedWrite) {
             // Fails for a corrupt table only, of which the request that failed has told.
             let _ = self.image.publish(self.cause, &self.chunks, &(0..0));
         }
@@ -81,8 +82,12 @@ impl<S: Storage> Image<S> {
             self.copied.store(true, Ordering::Release);
         }
         let mut volatile = self.volatile();
+        let mut cause_of_next = cause;
         for fresh in fresh {
-            self.publish_chunk(cause, *fresh, &mut volatile)?;
+            self.publish_chunk(cause_of_next, *fresh, &mut volatile)?;
+            if mutation::is(Mutation::JournalOneChunk) {
+                cause_of_next = Cause::Copy;
+            }
         }
         if let Some(bitmap) = &self.bitmap
             && !bitmap.all_local(blocks)
@@ -91,7 +96,9 @@ impl<S: Storage> Image<S> {
                 Cause::Guest => {
                     bitmap.set(blocks);
                     volatile.pending.add_blocks(blocks);
-                    self.claim_chunks_of(blocks, &mut volatile);
+                    if !mutation::is(Mutation::ForgetQuietChunk) {
+                        self.claim_chunks_of(blocks, &mut volatile);
+                    }
                 }
                 Cause::Copy => {
                     bitmap.set_quietly(blocks);
@@ -114,7 +121,7 @@ impl<S: Storage> Image<S> {
                 if is_new {
                     table.set(chunk, Entry::allocated(number));
                 }
-                if is_new || table.claim(chunk) {
+                if is_new || (!mutation::is(Mutation::ForgetQuietChunk) && table.claim(chunk)) {
                     volatile.pending.add_chunk(chunk);
                 }
             }
@@ -152,7 +159,9 @@ impl<S: Storage> Image<S> {
             let mut rest = blocks;
             while let Some(quiet) = bitmap.next_quiet(&rest) {
                 bitmap.claim(&quiet);
-                volatile.pending.add_blocks(&quiet);
+                if !mutation::is(Mutation::ForgetQuietBlock) {
+                    volatile.pending.add_blocks(&quiet);
+                }
                 self.claim_chunks_of(&quiet, &mut volatile);
                 rest.start = quiet.end;
             }

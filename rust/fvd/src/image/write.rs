@@ -8,6 +8,7 @@ use super::bitmap::Bitmap;
 use super::publish::Fresh;
 use super::{CacheMode, Image, Mapping};
 use crate::error::Result;
+use crate::mutation::{self, Mutation};
 use crate::source::{Content, Run};
 use crate::storage::{IoBufMut, Storage};
 
@@ -82,12 +83,16 @@ impl<S: Storage> Image<S> {
         offset: u64,
         end: u64,
     ) -> Result<()> {
+        let edges = || (head_edge(bitmap, &blocks, offset), tail_edge(bitmap, &blocks, end));
+        let stale = mutation::is(Mutation::EdgesBeforeLock).then(edges);
         let _filling = self.filling.lock(blocks.clone()).await;
         self.claim(offset, end);
         // Another writer, or a copy, may have filled an edge while this one waited.
-        let head = head_edge(bitmap, &blocks, offset);
-        let tail = tail_edge(bitmap, &blocks, end);
+        let (head, tail) = stale.unwrap_or_else(edges);
         let mut fresh = Fresh::new(self);
+        if mutation::is(Mutation::PublishBeforeData) {
+            Fresh::new(self).publish(&blocks)?;
+        }
         let missing = (head.end - head.start) + (tail.end - tail.start);
         self.recorder.note(head.clone());
         self.recorder.note(tail.clone());

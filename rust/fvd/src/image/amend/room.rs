@@ -74,14 +74,16 @@ fn for_chunks(head: &Head, chunks: u64, file_len: u64) -> Option<Room> {
     })
 }
 
-/// Where the table has to end, whatever becomes of the journal: at the bitmap, if that lies behind it,
-/// or at the end of the metadata.
+/// Where the table has to end, whatever becomes of the journal: at the bitmap or the profile, if they
+/// lie behind it, or at the end of the metadata.
 fn limit(head: &Head, table: Region, file_len: u64) -> u64 {
     // Also a bitmap that nothing reads any more takes its room.
     let header = &head.header;
-    let end = header.metadata_size.min(file_len);
-    if header.bitmap_size > 0 && header.bitmap_offset >= table.end() {
-        return end.min(header.bitmap_offset);
-    }
-    end
+    let bitmap = (header.bitmap_size > 0).then_some(header.bitmap_offset);
+    let profile = head.geometry.profile.map(|region| region.offset);
+    let behind = bitmap
+        .into_iter()
+        .chain(profile)
+        .filter(|offset| *offset >= table.end());
+    behind.fold(header.metadata_size.min(file_len), u64::min)
 }

@@ -6,20 +6,27 @@ use super::{JournalReader, blocks_of, entries_of, settle};
 use crate::error::Result;
 use crate::format::{Record, Region};
 use crate::image::{Head, patch, redo};
+use crate::mutation::{self, Mutation};
 use crate::storage::Storage;
 
 /// Finishes what was cut short: a change of the header, then the replay of the journal of an unclean
 /// image, which is marked clean. All of it is durable.
 pub(in crate::image) async fn recover<S: Storage>(file: &S, head: &mut Head) -> Result<()> {
-    if head.interrupted {
-        redo::finish(file).await?;
-        head.interrupted = false;
-    }
+    finish_change(file, head).await?;
     if let Some(journal) = head.unclean_journal() {
         replay(file, head, journal).await?;
         patch::write_mark(file, true).await?;
         file.sync().await?;
         head.header.clean_shutdown = true;
+    }
+    Ok(())
+}
+
+/// Finishes a change of the header that was cut short, durably.
+pub async fn finish_change<S: Storage>(file: &S, head: &mut Head) -> Result<()> {
+    if head.interrupted {
+        redo::finish(file).await?;
+        head.interrupted = false;
     }
     Ok(())
 }
@@ -37,6 +44,7 @@ pub(in crate::image) async fn replay<S: Storage>(file: &S, head: &Head, journal:
         let mut blocks = RangeSet::new();
         for (_, record) in records {
             match record {
+                Record::Table(_) if mutation::is(Mutation::RecoveryIgnoresTable) => {}
                 Record::Table(record) => entries.extend(entries_of(&record, geometry.chunks)),
                 Record::Bitmap(record) => {
                     let range = blocks_of(&record, geometry);

@@ -6,6 +6,8 @@
 mod in_memory;
 pub(super) mod in_place;
 
+pub use in_place::finish_change;
+
 use std::ops::Range;
 
 use crate::error::Result;

@@ -1,0 +1,121 @@
+//! What was found on the disk, compared with what may be there.
+
+use std::ops::Range;
+use std::rc::Rc;
+use std::slice::from_ref;
+
+use super::{Cell, Model};
+use crate::medium::{SECTOR, Sector};
+
+/// A sector with a content that it must not have.
+#[derive(Clone, Debug)]
+pub struct Mismatch {
+    /// Number of the sector.
+    pub sector: u64,
+    /// What was seen and what is allowed, for people.
+    pub detail: String,
+}
+
+fn describe(bytes: &[u8]) -> String {
+    if bytes.iter().all(|byte| *byte == 0) {
+        return "zeros".to_owned();
+    }
+    let middle = bytes.len() / 2;
+    format!(
+        "{:02x?}..{:02x?}",
+        &bytes[..bytes.len().min(8)],
+        &bytes[middle..bytes.len().min(middle + 4)]
+    )
+}
+
+pub(super) fn mismatch<'a>(sector: u64, bytes: &[u8], allowed: impl Iterator<Item = &'a [u8]>) -> Mismatch {
+    let allowed: Vec<String> = allowed.map(describe).collect();
+    let detail = format!(
+        "sector {sector} (byte {}) holds {}, allowed: {}",
+        sector * SECTOR,
+        describe(bytes),
+        allowed.join(" | ")
+    );
+    Mismatch { sector, detail }
+}
+
+/// The sectors of ascending `ranges` (bytes, whole sectors) and what `content` says of each:
+/// the bytes of all ranges, one behind the other.
+fn sectors<'a>(ranges: &'a [Range<u64>], content: &'a [u8]) -> impl Iterator<Item = (u64, &'a Sector)> {
+    let numbers = ranges.iter().flat_map(|range| range.start / SECTOR..range.end / SECTOR);
+    numbers.zip(content.as_chunks::<{ SECTOR as usize }>().0)
+}
+
+impl Model {
+    /// The first sector whose content is not allowed after a crash at this moment.
+    pub fn check_crashed(&self, content: &[u8]) -> Result<(), Mismatch> {
+        self.check_crashed_in(from_ref(&(0..content.len() as u64)), content)
+    }
+
+    /// As [`Model::check_crashed`], of some ranges (bytes, whole sectors, ascending); `content` has
+    /// their bytes one behind the other.
+    pub fn check_crashed_in(&self, ranges: &[Range<u64>], content: &[u8]) -> Result<(), Mismatch> {
+        self.check(ranges, content, |cell| {
+            cell.may.iter().map(|(content, _)| &**content).collect()
+        })
+    }
+
+    /// The first sector whose content is not allowed after a close that succeeded.
+    pub fn check_closed(&self, content: &[u8]) -> Result<(), Mismatch> {
+        self.check_closed_in(from_ref(&(0..content.len() as u64)), content)
+    }
+
+    /// As [`Model::check_closed`], of some ranges.
+    pub fn check_closed_in(&self, ranges: &[Range<u64>], content: &[u8]) -> Result<(), Mismatch> {
+        self.check(ranges, content, |cell| cell.now.iter().map(Rc::as_ref).collect())
+    }
+
+    fn check(
+        &self,
+        ranges: &[Range<u64>],
+        content: &[u8],
+        allowed: impl Fn(&Cell) -> Vec<&Sector>,
+    ) -> Result<(), Mismatch> {
+        for (sector, bytes) in sectors(ranges, content) {
+            let wrong = |allowed: &[&Sector]| {
+                let allowed = allowed.iter().map(|content| content.as_slice());
+                Err(mismatch(sector, bytes, allowed))
+            };
+            if let Some(cell) = self.cells.get(&sector) {
+                let allowed = allowed(cell);
+                if !allowed.contains(&bytes) {
+                    return wrong(&allowed);
+                }
+            } else {
+                let original = self.origin.sector(sector);
+                if original != *bytes {
+                    return wrong(&[&original]);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// From here on the disk holds this, durably, and nothing is in flight.
+    pub fn collapse(&mut self, content: &[u8]) {
+        self.collapse_in(from_ref(&(0..content.len() as u64)), content);
+    }
+
+    /// As [`Model::collapse`]; the ranges cover every sector that was written to, and what they
+    /// say has been checked.
+    ///
+    /// # Panics
+    ///
+    /// If they do not.
+    pub fn collapse_in(&mut self, ranges: &[Range<u64>], content: &[u8]) {
+        for (sector, bytes) in sectors(ranges, content) {
+            if self.cells.remove(&sector).is_some() {
+                self.origin.set_sector(sector, bytes);
+            }
+        }
+        assert!(self.cells.is_empty(), "every sector that was written to has been read");
+        let clock = self.clock;
+        *self = Self::on(std::mem::take(&mut self.origin));
+        self.clock = clock;
+    }
+}

@@ -1,0 +1,162 @@
+//! The reference: which contents each sector of the virtual disk may have.
+//!
+//! `now` is what a read may give while the machine runs, `may` what may be found after a crash. A
+//! write adds to `may` when it starts; a flush removes what it has made obsolete. Writes that
+//! overlap in time leave any of them. Whatever has been observed is the only content from then on.
+//!
+//! Only sectors that were written to have sets of their own: a disk may be large.
+
+mod check;
+mod read;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::rc::Rc;
+
+use crate::medium::{Medium, SECTOR, Sector};
+
+pub use check::Mismatch;
+use read::Read;
+use write::Write;
+
+type Content = Rc<Sector>;
+
+/// A virtual disk.
+pub struct Model {
+    /// What the disk holds, durably, in every sector that has no cell.
+    origin: Medium,
+    cells: BTreeMap<u64, Cell>,
+    /// Number of the last write or flush that started.
+    clock: u64,
+    writes: BTreeMap<u64, Write>,
+    flushes: BTreeMap<u64, BTreeMap<u64, Vec<Content>>>,
+    reads: BTreeMap<u64, Read>,
+}
+
+/// A sector that was written to.
+struct Cell {
+    now: Vec<Content>,
+    /// With the number of the write that brought it.
+    may: Vec<(Content, u64)>,
+    /// Writes in flight.
+    writers: Vec<u64>,
+}
+
+impl Cell {
+    fn of(content: &Content) -> Self {
+        Self {
+            now: vec![content.clone()],
+            may: vec![(content.clone(), 0)],
+            writers: Vec::new(),
+        }
+    }
+}
+
+fn add(set: &mut Vec<Content>, content: &Content) {
+    if !set.iter().any(|other| Rc::ptr_eq(other, content) || other == content) {
+        set.push(content.clone());
+    }
+}
+
+fn add_all(set: &mut Vec<Content>, contents: &[Content]) {
+    for content in contents {
+        add(set, content);
+    }
+}
+
+/// The part of a sector that `start..end` (bytes of the disk) covers.
+fn part_of(sector: u64, start: u64, end: u64) -> Range<usize> {
+    let first = sector * SECTOR;
+    (start.max(first) - first) as usize..(end.min(first + SECTOR) - first) as usize
+}
+
+fn sectors_of(start: u64, end: u64) -> Range<u64> {
+    if start == end {
+        0..0
+    } else {
+        start / SECTOR..end.div_ceil(SECTOR)
+    }
+}
+
+impl Model {
+    /// A disk with this (durable) content, a multiple of 512 bytes.
+    #[must_use]
+    pub fn new(content: &[u8]) -> Self {
+        Self::on(Medium::from_bytes(content))
+    }
+
+    /// As [`Model::new`].
+    #[must_use]
+    pub fn on(origin: Medium) -> Self {
+        Self {
+            origin,
+            cells: BTreeMap::new(),
+            clock: 0,
+            writes: BTreeMap::new(),
+            flushes: BTreeMap::new(),
+            reads: BTreeMap::new(),
+        }
+    }
+
+    /// Size of the disk in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.origin.size()
+    }
+
+    /// The sectors that were written to, as ascending ranges.
+    #[must_use]
+    pub fn written(&self) -> Vec<Range<u64>> {
+        let mut runs: Vec<Range<u64>> = Vec::new();
+        for &sector in self.cells.keys() {
+            match runs.last_mut() {
+                Some(last) if last.end == sector => last.end += 1,
+                _ => runs.push(sector..sector + 1),
+            }
+        }
+        runs
+    }
+
+    /// Whether a write of these bytes would meet one in flight in a sector that one of the two
+    /// writes in part. The model has no answer to that.
+    #[must_use]
+    pub fn meets_part(&self, start: u64, end: u64) -> bool {
+        let partial = |sector: u64| part_of(sector, start, end).len() < SECTOR as usize;
+        self.cells.range(sectors_of(start, end)).any(|(&sector, cell)| {
+            let edge = |id: &u64| self.writes[id].edges.contains(&sector);
+            !cell.writers.is_empty() && (partial(sector) || cell.writers.iter().any(edge))
+        })
+    }
+
+    /// How many writes are in flight on one of these bytes, at most.
+    #[must_use]
+    pub fn crowd(&self, start: u64, end: u64) -> usize {
+        let cells = self.cells.range(sectors_of(start, end));
+        cells.map(|(_, cell)| cell.writers.len()).max().unwrap_or(0)
+    }
+
+    fn original(&self, sector: u64) -> Content {
+        Rc::new(self.origin.sector(sector))
+    }
+
+    fn cell(&mut self, sector: u64) -> &mut Cell {
+        let origin = &self.origin;
+        self.cells
+            .entry(sector)
+            .or_insert_with(|| Cell::of(&Rc::new(origin.sector(sector))))
+    }
+
+    /// What writes in flight bring to the sector.
+    fn flying(&self, sector: u64) -> Vec<Content> {
+        let mut set = Vec::new();
+        if let Some(cell) = self.cells.get(&sector) {
+            for writer in &cell.writers {
+                add_all(&mut set, &self.writes[writer].at(sector).new);
+            }
+        }
+        set
+    }
+}

@@ -1,0 +1,187 @@
+//! The matrix: one value for each of nine dimensions, and the geometry that follows.
+
+use std::fmt;
+
+use fvd::image::CacheMode;
+
+use crate::medium::SECTOR;
+use crate::shape::Shape;
+
+/// Names of the dimensions and of their values.
+pub const DIMENSIONS: [(&str, &[&str]); 9] = [
+    ("compact", &["off", "on"]),
+    ("prefetch", &["off", "on"]),
+    ("copy-on-read", &["off", "on"]),
+    (
+        "block",
+        &["7680", "512", "1024", "15872", "65536", "65024", "1048576", "1048064"],
+    ),
+    (
+        "chunk",
+        &["5", "1", "2", "3", "7", "9", "12", "16", "33", "99", SMALL_CHUNK],
+    ),
+    ("base", &["none", "smaller", "equal", "larger"]),
+    ("I/O", &["small", "5 chunks"]),
+    ("data file", &["no", "yes"]),
+    ("journal", &["tiny", "default", "none"]),
+];
+
+const COMPACT: usize = 0;
+const PREFETCH: usize = 1;
+const COPY_ON_READ: usize = 2;
+const BLOCK: usize = 3;
+const CHUNK: usize = 4;
+const BASE: usize = 5;
+const IO: usize = 6;
+const DATA_FILE: usize = 7;
+const JOURNAL: usize = 8;
+
+/// Not a number of blocks.
+const SMALL_CHUNK: &str = "4 KiB";
+
+/// The base that there is none of.
+const NO_BASE: usize = 0;
+
+/// A point of the matrix: the index of a value in each dimension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Case(pub [usize; DIMENSIONS.len()]);
+
+impl Case {
+    /// A point that makes sense, each value of a dimension about as often as the others.
+    #[must_use]
+    pub fn random(rng: &mut fastrand::Rng) -> Self {
+        let mut case = Self(DIMENSIONS.map(|(_, values)| rng.usize(..values.len())));
+        if case.0[BASE] == NO_BASE {
+            // Without a base half of the matrix means nothing: less often.
+            case.0[BASE] = rng.usize(..DIMENSIONS[BASE].1.len());
+        }
+        if case.chunk() == SMALL_CHUNK && rng.bool() {
+            // With large blocks such chunks are what they are there for.
+            case.0[BLOCK] = DIMENSIONS[BLOCK].1.len() - 1 - rng.usize(..2);
+        }
+        if case.0[BASE] == NO_BASE {
+            case.0[PREFETCH] = 0;
+            case.0[COPY_ON_READ] = 0;
+        }
+        case
+    }
+
+    /// Whether it makes sense: what copies from a base needs one.
+    #[must_use]
+    pub fn is_possible(&self) -> bool {
+        self.0[BASE] != NO_BASE || (!self.prefetch() && !self.copy_on_read())
+    }
+
+    /// Whether the dimension makes a difference here.
+    #[must_use]
+    pub fn matters(&self, dimension: usize) -> bool {
+        match dimension {
+            BLOCK => self.0[BASE] != NO_BASE,
+            CHUNK => self.compact(),
+            _ => true,
+        }
+    }
+
+    fn number(&self, dimension: usize) -> u64 {
+        let text = DIMENSIONS[dimension].1[self.0[dimension]];
+        text.parse().expect("these are numbers")
+    }
+
+    fn chunk(&self) -> &'static str {
+        DIMENSIONS[CHUNK].1[self.0[CHUNK]]
+    }
+
+    fn compact(&self) -> bool {
+        self.0[COMPACT] == 1
+    }
+
+    /// Whether the base is fetched in the background.
+    #[must_use]
+    pub fn prefetch(&self) -> bool {
+        self.0[PREFETCH] == 1
+    }
+
+    fn copy_on_read(&self) -> bool {
+        self.0[COPY_ON_READ] == 1
+    }
+
+    /// Whether requests are up to five chunks (or blocks) long.
+    #[must_use]
+    pub fn is_long(&self) -> bool {
+        self.0[IO] == 1
+    }
+
+    /// An image of this kind.
+    #[must_use]
+    pub fn shape(&self, rng: &mut fastrand::Rng) -> Shape {
+        let block_size = self.number(BLOCK);
+        // In blocks; or so small that a block touches more chunks than a journal sector has room for.
+        let chunk_size = match self.chunk() {
+            SMALL_CHUNK => 4096,
+            _ => (block_size * self.number(CHUNK)).next_multiple_of(4096),
+        };
+        let compact = self.compact();
+        let unit = block_size.max(if compact { chunk_size } else { 0 });
+        let virtual_size = virtual_size(rng, unit);
+        let base_size = self.base_size(rng, virtual_size);
+        let small = virtual_size <= 512 << 10 && self.0[JOURNAL] != 1;
+        let sparse = base_size.is_some() && !compact && rng.u8(..8) == 0;
+        Shape {
+            virtual_size,
+            base_size,
+            block_size,
+            compact,
+            chunk_size,
+            grow_unit: chunk_size * [1, 2, 5][rng.usize(..3)],
+            journal_size: [4096, 0, -1][self.0[JOURNAL]],
+            data_file: self.0[DATA_FILE] == 1,
+            device: small && rng.u8(..12) == 0,
+            detect_sparse_hole: sparse.then(|| [512, 4096, 65_536][rng.usize(..3)]),
+            copy_on_read: self.copy_on_read(),
+            prefetch: self.prefetch(),
+            cache: match rng.u8(..8) {
+                0 => CacheMode::Writethrough,
+                1 => CacheMode::Unsafe,
+                _ => CacheMode::Writeback,
+            },
+        }
+    }
+
+    fn base_size(&self, rng: &mut fastrand::Rng, virtual_size: u64) -> Option<u64> {
+        match self.0[BASE] {
+            NO_BASE => None,
+            1 => Some(match rng.u8(..3) {
+                // With an end within a sector or a block, or with a few blocks only.
+                0 => rng.u64(1..virtual_size),
+                1 => (rng.u64(1..virtual_size) / SECTOR * SECTOR).max(SECTOR),
+                _ => rng.u64(1..virtual_size.min(256 << 10)),
+            }),
+            2 => Some(virtual_size),
+            _ => Some(virtual_size + rng.u64(1..100_000)),
+        }
+    }
+}
+
+/// Room for several blocks and chunks of at most `unit` bytes, but no more than is needed.
+fn virtual_size(rng: &mut fastrand::Rng, unit: u64) -> u64 {
+    let size = match unit {
+        0..32_768 => rng.u64(64 << 10..512 << 10),
+        32_768..524_288 => unit * 2 + rng.u64(..unit * 3),
+        524_288..8_388_608 => unit + rng.u64(..unit * 2),
+        _ => unit + rng.u64(..unit / 2),
+    };
+    size / SECTOR * SECTOR
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut gap = "";
+        for (dimension, (name, values)) in DIMENSIONS.iter().enumerate() {
+            if self.matters(dimension) {
+                write!(f, "{gap}{name} {}", values[self.0[dimension]])?;
+                gap = ", ";
+            }
+        }
+        Ok(())
+    }
+}

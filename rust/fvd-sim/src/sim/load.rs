@@ -1,0 +1,86 @@
+//! Requests, drawn at random, before anything runs.
+
+use crate::medium::SECTOR;
+use crate::rig::landmarks;
+use crate::shape::Shape;
+use crate::workload::Request;
+
+/// Bytes that the requests of a session move at most before they get small.
+const BUDGET: u64 = 4 << 20;
+/// Bytes of a request at most.
+const LONGEST: u64 = 2 << 20;
+
+/// Draws requests for one session.
+pub struct Load<'a> {
+    shape: &'a Shape,
+    rng: fastrand::Rng,
+    /// Places where much happens, so that requests meet.
+    hot: Vec<u64>,
+    is_long: bool,
+    flush_percent: u8,
+    budget: u64,
+}
+
+impl<'a> Load<'a> {
+    /// Requests for a disk of this shape; `long`: up to five chunks. `image_seed` is that of the image.
+    #[must_use]
+    pub fn new(shape: &'a Shape, image_seed: u64, is_long: bool, mut rng: fastrand::Rng) -> Self {
+        let landmarks = landmarks(shape, image_seed);
+        let hot = (0..rng.usize(1..6)).map(|_| landmarks[rng.usize(..landmarks.len())]);
+        Self {
+            shape,
+            hot: hot.collect(),
+            is_long,
+            flush_percent: [1, 1, 4, 12, 30][rng.usize(..5)],
+            budget: BUDGET,
+            rng,
+        }
+    }
+
+    /// A request.
+    pub fn request(&mut self) -> Request {
+        let kind = self.rng.u8(..100);
+        if kind < self.flush_percent {
+            return Request::Flush;
+        }
+        let (offset, len) = self.range();
+        let content = self.rng.u64(1..);
+        match self.rng.u8(..100) {
+            0..30 => Request::Read { offset, len },
+            30..42 => Request::Zero { offset, len },
+            42..47 => Request::WriteFua { offset, len, content },
+            _ => Request::Write { offset, len, content },
+        }
+    }
+
+    fn range(&mut self) -> (u64, u64) {
+        let rng = &mut self.rng;
+        let size = self.shape.virtual_size;
+        let unit = if self.shape.compact {
+            self.shape.chunk_size
+        } else {
+            self.shape.block_size
+        };
+        let longest = match rng.u8(..10) {
+            _ if self.budget == 0 => 8 * SECTOR,
+            0..4 if self.is_long => (5 * unit).min(LONGEST),
+            0..8 => 8 * SECTOR,
+            _ => 64 * SECTOR,
+        };
+        let centre = match rng.u8(..6) {
+            0 => rng.u64(..size),
+            // A little apart, so that they meet in a block more often than in a sector.
+            1 | 2 => (self.hot[rng.usize(..self.hot.len())] + rng.u64(..2 * self.shape.block_size)).min(size - 1),
+            _ => self.hot[rng.usize(..self.hot.len())],
+        };
+        let len = rng.u64(1..=longest.min(size));
+        let offset = centre.saturating_sub(rng.u64(..=len)).min(size - 1);
+        let len = len.min(size - offset);
+        self.budget = self.budget.saturating_sub(len);
+        if rng.u8(..8) == 0 {
+            return (offset, len);
+        }
+        let start = offset / SECTOR * SECTOR;
+        (start, (offset + len).next_multiple_of(SECTOR) - start)
+    }
+}

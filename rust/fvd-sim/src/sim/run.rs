@@ -1,0 +1,172 @@
+//! Sessions, one after the other, and what is checked in between.
+
+use std::cell::RefCell;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+use super::report::{Counts, Ended, Failure, Report};
+use super::script::Script;
+use super::session;
+use crate::check::{check_closed_in, check_crashed_in};
+use crate::cut::Cut;
+use crate::medium::{Medium, SECTOR};
+use crate::model::Model;
+use crate::rig::{Rig, islands};
+use crate::workload::{Shared, SharedRef};
+use crate::world::World;
+
+/// Bytes of a disk that is always compared as a whole.
+const SMALL: u64 = 1 << 20;
+/// Bytes around what was written that are compared in a larger one.
+const AROUND: u64 = 8 << 10;
+
+/// What to do with the trace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Watch {
+    /// Nothing.
+    #[default]
+    No,
+    /// It is printed.
+    Print,
+    /// It goes to the report.
+    Keep,
+}
+
+/// Runs a script. A panic of the engine is a failure, too.
+pub fn run(script: &Script, watch: Watch) -> Result<Report, Failure> {
+    let session = RefCell::new(0);
+    let result = catch_unwind(AssertUnwindSafe(|| run_sessions(script, watch, &session)));
+    let detail = match result {
+        Ok(Ok(report)) => return Ok(report),
+        Ok(Err(detail)) => detail,
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+            format!("panic: {}", text.unwrap_or_default())
+        }
+    };
+    let session = session.into_inner();
+    Err(Failure { session, detail })
+}
+
+fn run_sessions(script: &Script, watch: Watch, number: &RefCell<usize>) -> Result<Report, String> {
+    let (rig, content) = Rig::create_sparse(&script.shape, script.image_seed);
+    let mut simulation = Simulation {
+        script,
+        watch,
+        rig,
+        shared: Rc::new(RefCell::new(Shared {
+            model: Model::on(content),
+            wrong: None,
+            errors: Vec::new(),
+        })),
+        report: Report::default(),
+    };
+    for index in 0..script.sessions.len() {
+        *number.borrow_mut() = index;
+        simulation.session(index)?;
+    }
+    Ok(simulation.report)
+}
+
+struct Simulation<'a> {
+    script: &'a Script,
+    watch: Watch,
+    rig: Rig,
+    shared: SharedRef,
+    report: Report,
+}
+
+impl Simulation<'_> {
+    fn session(&mut self, index: usize) -> Result<(), String> {
+        let session = &self.script.sessions[index];
+        let world = self.rig.file.world().clone();
+        match self.watch {
+            Watch::No => {}
+            Watch::Print => world.set_trace(true),
+            Watch::Keep => world.keep_trace(),
+        }
+        let mut rng = fastrand::Rng::with_seed(session.seed.rotate_left(32));
+        let (ended, counts) = session::run(&self.rig, session, &self.shared)?;
+        world.tell(|| format!("session   {index} has ended: {ended:?}"));
+        self.count(ended, counts, &world);
+        let media = match ended {
+            Ended::Cut => world.cut(Cut::numbered(rng.u64(..), rng.u64(..), rng.u64(..4))),
+            Ended::Closed | Ended::Killed => self.rig.media(),
+        };
+        let content = self.check(ended, &media, &mut rng)?;
+        self.restart(&media, &content, rng.u64(..));
+        Ok(())
+    }
+
+    fn count(&mut self, ended: Ended, counts: Counts, world: &World) {
+        let report = &mut self.report;
+        report.counts.add(&counts);
+        report.counts.end(ended);
+        report.digest = report.digest.rotate_left(7) ^ world.digest();
+        report.trace.push_str(&world.take_trace());
+    }
+
+    /// Compares what is on the disks with the model. Gives what was read, and where.
+    fn check(&self, ended: Ended, media: &[Medium], rng: &mut fastrand::Rng) -> Result<Found, String> {
+        let model = &self.shared.borrow().model;
+        let ranges = self.ranges(model, rng);
+        let checked = match ended {
+            Ended::Closed => check_closed_in(&self.rig, media, model, &ranges),
+            Ended::Cut | Ended::Killed => check_crashed_in(&self.rig, media, model, &ranges, rng.u64(..)),
+        };
+        match checked {
+            Ok(bytes) => Ok(Found { ranges, bytes }),
+            Err(detail) => Err(format!("after it has ended ({ended:?}): {detail}")),
+        }
+    }
+
+    /// What is compared: everything, or, in a large disk, what was written, what is not a hole of
+    /// the base, and some of the rest.
+    fn ranges(&self, model: &Model, rng: &mut fastrand::Rng) -> Vec<Range<u64>> {
+        let size = model.size();
+        if size <= SMALL || rng.u8(..32) == 0 {
+            return std::iter::once(0..size).collect();
+        }
+        let mut ranges: Vec<Range<u64>> = Vec::new();
+        for run in model.written() {
+            ranges.push((run.start * SECTOR).saturating_sub(AROUND)..run.end * SECTOR + AROUND);
+        }
+        ranges.extend(islands(&self.script.shape, self.script.image_seed));
+        for _ in 0..8 {
+            let start = rng.u64(..size);
+            ranges.push(start..start + rng.u64(..64 << 10));
+        }
+        merge(ranges, size)
+    }
+
+    fn restart(&mut self, media: &[Medium], found: &Found, seed: u64) {
+        self.rig = self.rig.on(&World::seeded(seed), media);
+        let mut shared = self.shared.borrow_mut();
+        shared.model.collapse_in(&found.ranges, &found.bytes);
+        shared.errors.clear();
+    }
+}
+
+/// Bytes of the disk, those of one range behind those of the other.
+struct Found {
+    ranges: Vec<Range<u64>>,
+    bytes: Vec<u8>,
+}
+
+/// Ascending ranges of whole sectors, none of which touches another, within `size`.
+fn merge(mut ranges: Vec<Range<u64>>, size: u64) -> Vec<Range<u64>> {
+    ranges.sort_unstable_by_key(|range| range.start);
+    let mut merged: Vec<Range<u64>> = Vec::new();
+    for range in ranges {
+        let start = range.start / SECTOR * SECTOR;
+        let end = range.end.next_multiple_of(SECTOR).min(size);
+        match merged.last_mut() {
+            Some(last) if start <= last.end => last.end = last.end.max(end),
+            _ if start < end => merged.push(start..end),
+            _ => {}
+        }
+    }
+    merged
+}

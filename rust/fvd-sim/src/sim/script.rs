@@ -1,0 +1,172 @@
+//! What a run does: everything but the order in which operations complete.
+
+use std::fmt;
+
+use fvd::image::CacheMode;
+
+use super::case::Case;
+use super::load::Load;
+use crate::fault::Target;
+use crate::shape::Shape;
+use crate::workload::Request;
+
+/// What fails, session by session.
+const ERRORS: [Option<(u32, Target)>; 8] = [
+    None,
+    None,
+    None,
+    None,
+    Some((100, Target::Anything)),
+    Some((10, Target::Anything)),
+    Some((10, Target::Base)),
+    Some((10, Target::Data)),
+];
+
+/// A run.
+#[derive(Clone, Debug)]
+pub struct Script {
+    /// What it follows from.
+    pub seed: u64,
+    /// The point of the matrix.
+    pub case: Case,
+    /// The image.
+    pub shape: Shape,
+    /// Decides the content of the base.
+    pub image_seed: u64,
+    /// One after the other.
+    pub sessions: Vec<Session>,
+}
+
+/// From an open to its end.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// Decides the order of completions, what fails, what a power cut leaves.
+    pub seed: u64,
+    /// Requests in flight at most.
+    pub depth: usize,
+    /// The requests, in the order in which they come.
+    pub steps: Vec<Step>,
+    /// How it ends.
+    pub end: End,
+    /// One in so many operations of this kind fails.
+    pub errors: Option<(u32, Target)>,
+    /// Pages of new space that there are until half of the requests have come.
+    pub space: Option<u64>,
+}
+
+/// A request.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// What is asked for.
+    pub request: Request,
+    /// It is cancelled after so many completions of anything.
+    pub cancel: Option<u64>,
+}
+
+/// How a session ends. Numbers count completions of operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// With a close.
+    Close,
+    /// The power is cut.
+    Cut(u64),
+    /// The process dies; what it wrote stays.
+    Kill(u64),
+}
+
+impl Script {
+    /// The run of a seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let case = Case::random(&mut rng);
+        let shape = case.shape(&mut rng);
+        let image_seed = rng.u64(..);
+        let sessions = (0..rng.u8(2..6)).map(|_| Session::random(&shape, image_seed, case, &mut rng));
+        Self {
+            seed,
+            case,
+            image_seed,
+            sessions: sessions.collect(),
+            shape,
+        }
+    }
+
+    /// Requests of all sessions.
+    #[must_use]
+    pub fn requests(&self) -> usize {
+        self.sessions.iter().map(|session| session.steps.len()).sum()
+    }
+}
+
+impl Session {
+    fn random(shape: &Shape, image_seed: u64, case: Case, rng: &mut fastrand::Rng) -> Self {
+        let (depth, count) = match rng.u8(..50) {
+            0 => (1000, rng.u64(300..1200)),
+            1..4 => (200, rng.u64(100..300)),
+            _ => ([1, 2, 4, 8, 16, 64][rng.usize(..6)], rng.u64(3..80)),
+        };
+        let mut load = Load::new(shape, image_seed, case.is_long(), rng.fork());
+        let cancels = rng.u8(..4) > 0;
+        let within = depth as u64 + 2;
+        let steps = (0..count).map(|_| Step {
+            request: load.request(),
+            cancel: (cancels && rng.u8(..10) == 0).then(|| rng.u64(..within)),
+        });
+        let steps = steps.collect();
+        Self {
+            seed: rng.u64(..),
+            depth,
+            steps,
+            end: End::random(shape.cache, count, rng),
+            errors: ERRORS[rng.usize(..ERRORS.len())],
+            space: (rng.u8(..8) == 0).then(|| rng.u64(..24)),
+        }
+    }
+}
+
+impl End {
+    fn random(cache: CacheMode, requests: u64, rng: &mut fastrand::Rng) -> Self {
+        let each = [1, 2, 4][rng.usize(..3)];
+        let after = rng.u64(1..requests * each + 8);
+        match rng.u8(..8) {
+            0..2 => Self::Close,
+            // Without syncs nothing is promised for a power cut.
+            2..7 if cache != CacheMode::Unsafe => Self::Cut(after),
+            _ => Self::Kill(after),
+        }
+    }
+}
+
+impl fmt::Display for Script {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "seed {}: {}", self.seed, self.case)?;
+        writeln!(f, "{}", self.shape)?;
+        for (number, session) in self.sessions.iter().enumerate() {
+            writeln!(f, "{}", Numbered(number, session))?;
+        }
+        Ok(())
+    }
+}
+
+struct Numbered<'a>(usize, &'a Session);
+
+impl fmt::Display for Numbered<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(number, session) = self;
+        write!(f, "session {number}: {} at once, end {:?}", session.depth, session.end)?;
+        if let Some((count, target)) = session.errors {
+            write!(f, ", one in {count} operations fails ({target:?})")?;
+        }
+        if let Some(pages) = session.space {
+            write!(f, ", at first {pages} pages of space")?;
+        }
+        for step in &session.steps {
+            write!(f, "\n    {:?}", step.request)?;
+            if let Some(after) = step.cancel {
+                write!(f, " cancelled after {after}")?;
+            }
+        }
+        Ok(())
+    }
+}

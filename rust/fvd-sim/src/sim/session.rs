@@ -1,0 +1,364 @@
+//! One open of the image, until it ends well or not.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::rc::Rc;
+use std::time::Duration;
+
+use fvd::ErrorKind;
+use fvd::copy::{Background, Control, PrefetchOptions, PrefetchState, copy_on_read};
+use fvd::image::CacheMode;
+
+use super::report::{Counts, Ended};
+use super::script::{End, Session, Step};
+use crate::executor::Executor;
+use crate::fault::Faults;
+use crate::rig::{Rig, SimImage};
+use crate::workload::{Request, SharedRef, perform};
+use crate::world::World;
+
+/// Completions in one session at most: more means that something goes round in circles.
+const MOST_COMPLETIONS: u64 = 1 << 20;
+/// Writes that meet in a sector at most: the sets of the model stay small.
+const CROWD: usize = 8;
+
+/// Completions that a power cut waits for metadata at most.
+const PATIENCE: u64 = 100;
+
+/// Why it goes on no more.
+enum Stop {
+    Ended(Ended),
+    Wrong(String),
+}
+
+/// Opens the image and carries out the session.
+pub(super) fn run(rig: &Rig, session: &Session, shared: &SharedRef) -> Result<(Ended, Counts), String> {
+    let world = rig.file.world();
+    world.set_queueing(true);
+    world.set_faults(Faults {
+        space: session.space.map(|pages| pages * 4096),
+        ..errors(session)
+    });
+    let mut runner = Runner {
+        session,
+        rig,
+        shared,
+        executor: Executor::new(world, session.seed),
+        rng: fastrand::Rng::with_seed(!session.seed),
+        completions: 0,
+        cancels: BTreeMap::new(),
+        counts: Counts::default(),
+        image: None,
+        copier: None,
+    };
+    let ended = match runner.run() {
+        Ok(()) => Ended::Closed,
+        Err(Stop::Ended(ended)) => ended,
+        Err(Stop::Wrong(detail)) => return Err(detail),
+    };
+    if ended == Ended::Cut {
+        // Nothing that is dropped from here on reaches the disks.
+        world.kill();
+    }
+    runner.count();
+    Ok((ended, runner.counts))
+}
+
+fn errors(session: &Session) -> Faults {
+    Faults {
+        one_in: session.errors.map(|(one_in, _)| one_in),
+        target: session.errors.map(|(_, target)| target).unwrap_or_default(),
+        ..Faults::default()
+    }
+}
+
+struct Runner<'a> {
+    session: &'a Session,
+    rig: &'a Rig,
+    shared: &'a SharedRef,
+    executor: Executor<'a>,
+    rng: fastrand::Rng,
+    completions: u64,
+    /// Tasks by the completion after which they are cancelled.
+    cancels: BTreeMap<u64, Vec<u64>>,
+    counts: Counts,
+    /// Once it is open.
+    image: Option<Rc<SimImage>>,
+    copier: Option<Copier>,
+}
+
+/// What moves data in the background.
+#[derive(Clone)]
+struct Copier {
+    task: u64,
+    control: Control,
+}
+
+/// Stores what readers leave, until it is cancelled.
+async fn store_copies(image: Rc<SimImage>) {
+    while copy_on_read(&image).await.is_err() {
+        // Off from here on.
+    }
+}
+
+/// Stores what readers leave and fetches the rest.
+async fn fetch(image: Rc<SimImage>, options: PrefetchOptions, control: Control, world: World, seed: u64) {
+    let clock = world.clock();
+    let background = Background::new(&image, options, Vec::new(), control, &clock, seed);
+    background.run().await;
+}
+
+/// From options that do everything at once to those that do next to nothing.
+fn prefetch_options(image: &SimImage, prefetch: bool, rng: &mut fastrand::Rng) -> PrefetchOptions {
+    PrefetchOptions {
+        start_delay: prefetch.then(|| Duration::from_millis(1 << rng.u8(..15))),
+        slots: rng.usize(1..5),
+        bytes_per_prefetch: 1 << rng.u8(12..21),
+        checkpoint_bytes: 1 << rng.u8(14..28),
+        checkpoint_time: Duration::from_millis(1 << rng.u8(4..19)),
+        ..PrefetchOptions::from(image.header())
+    }
+}
+
+impl Runner<'_> {
+    fn world(&self) -> World {
+        self.executor.world().clone()
+    }
+
+    fn run(&mut self) -> Result<(), Stop> {
+        let (rig, cache) = (self.rig.clone(), self.rig.shape.cache);
+        let image = self.complete("open", async move { rig.open(true, cache).await })?;
+        let image = Rc::new(image);
+        self.image = Some(image.clone());
+        self.start_copier(&image);
+        self.requests(&image)?;
+        self.linger()?;
+        self.stop_copier()?;
+        self.complete("close", async move { image.close().await })
+    }
+
+    fn start_copier(&mut self, image: &Rc<SimImage>) {
+        let control = Control::new();
+        let prefetch = self.rig.shape.prefetch;
+        let task = if prefetch || self.rng.bool() {
+            let options = prefetch_options(image, prefetch, &mut self.rng);
+            let seed = self.rng.u64(..);
+            let work = fetch(image.clone(), options, control.clone(), self.world(), seed);
+            self.executor.spawn_in_background(work)
+        } else {
+            self.executor.spawn_in_background(store_copies(image.clone()))
+        };
+        self.copier = Some(Copier { task, control });
+    }
+
+    /// Pauses it, lets it go on, or drops it for another one.
+    fn disturb_copier(&mut self, image: &Rc<SimImage>) {
+        let Some(copier) = &self.copier else {
+            return;
+        };
+        match self.rng.u8(..64) {
+            0 => copier.control.pause(),
+            1 if self.rig.shape.prefetch => copier.control.resume(),
+            2 | 3 => {
+                self.executor.cancel(copier.task);
+                self.start_copier(image);
+            }
+            _ => {}
+        }
+    }
+
+    /// Asks it to end and waits for that, or drops it.
+    fn stop_copier(&mut self) -> Result<(), Stop> {
+        let Some(copier) = self.copier.clone() else {
+            return Ok(());
+        };
+        if self.rng.bool() {
+            copier.control.stop();
+            let world = self.world();
+            self.executor.settle();
+            while self.executor.is_running(copier.task) && (world.is_busy() || world.has_sleepers()) {
+                self.step()?;
+            }
+        }
+        self.executor.cancel(copier.task);
+        Ok(())
+    }
+
+    /// Carries out the requests.
+    fn requests(&mut self, image: &Rc<SimImage>) -> Result<(), Stop> {
+        let session = self.session;
+        for (number, step) in session.steps.iter().enumerate() {
+            if number == session.steps.len() / 2 {
+                self.make_room();
+            }
+            while self.executor.active() >= session.depth {
+                self.step()?;
+            }
+            self.issue(step, image.clone(), self.rig.shape.cache);
+            self.disturb_copier(image);
+            // Some come in bursts, others while the ones before are under way.
+            for _ in 0..self.rng.usize(..3) {
+                self.step()?;
+            }
+        }
+        self.make_room();
+        if let Some(copier) = self.copier.as_ref().filter(|_| self.rig.shape.prefetch) {
+            copier.control.resume();
+        }
+        while self.executor.active() > 0 {
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    /// There is space again.
+    fn make_room(&self) {
+        self.world().set_faults(errors(self.session));
+    }
+
+    fn issue(&mut self, step: &Step, image: Rc<SimImage>, cache: CacheMode) {
+        let mut request = step.request.clone();
+        if let Some((offset, len)) = request.written() {
+            let model = &self.shared.borrow().model;
+            let end = offset + len;
+            if model.meets_part(offset, end) || model.crowd(offset, end) >= CROWD {
+                // The model has no answer to that.
+                request = Request::Read { offset, len };
+            }
+        }
+        let task = self.executor.spawn(perform(request, image, cache, self.shared.clone()));
+        self.counts.requests += 1;
+        if let Some(after) = step.cancel {
+            let due = self.completions + after;
+            self.cancels.entry(due).or_default().push(task);
+        }
+        // The model is to know of it before the next request is made.
+        self.executor.settle();
+    }
+
+    /// Lets the background go on for a while.
+    fn linger(&mut self) -> Result<(), Stop> {
+        let mut left = match self.rng.u8(..4) {
+            0 => 0,
+            1 => self.rng.u64(..40),
+            _ => 5000,
+        };
+        let world = self.world();
+        while left > 0 && (world.is_busy() || world.has_sleepers()) {
+            self.step()?;
+            left -= 1;
+        }
+        Ok(())
+    }
+
+    /// Runs one task to its end, and all others with it.
+    fn complete<T: 'static>(
+        &mut self,
+        what: &str,
+        work: impl Future<Output = fvd::Result<T>> + 'static,
+    ) -> Result<T, Stop> {
+        let result = Rc::new(RefCell::new(None));
+        let slot = result.clone();
+        self.executor.spawn(async move {
+            let outcome = work.await;
+            *slot.borrow_mut() = Some(outcome);
+        });
+        self.executor.settle();
+        while self.executor.active() > 0 {
+            self.step()?;
+        }
+        match result.take().expect("the task has ended") {
+            Ok(value) => Ok(value),
+            Err(error) => {
+                self.expected(what, &error)?;
+                Err(Stop::Ended(self.dead()))
+            }
+        }
+    }
+
+    /// One completion, and what follows from it.
+    fn step(&mut self) -> Result<(), Stop> {
+        self.executor.settle();
+        self.executor.step();
+        self.completions += 1;
+        if self.completions > MOST_COMPLETIONS {
+            return Err(Stop::Wrong(format!("no end after {MOST_COMPLETIONS} completions")));
+        }
+        for task in self.cancels.remove(&self.completions).unwrap_or_default() {
+            if self.executor.cancel(task) {
+                self.world().tell(|| format!("cancel    task {task}"));
+                self.counts.cancelled += 1;
+            }
+        }
+        self.executor.settle();
+        self.look()
+    }
+
+    /// Whether something is wrong, or the session ends here.
+    fn look(&mut self) -> Result<(), Stop> {
+        if let Some(detail) = self.shared.borrow_mut().wrong.take() {
+            return Err(Stop::Wrong(detail));
+        }
+        let errors = std::mem::take(&mut self.shared.borrow_mut().errors);
+        self.counts.failed += errors.len() as u64;
+        for error in &errors {
+            self.expected("a request", error)?;
+        }
+        let poisoned = errors.iter().any(|error| error.kind() == ErrorKind::Poisoned);
+        if poisoned {
+            self.counts.poisoned = 1;
+        }
+        if poisoned && self.rng.u8(..8) == 0 {
+            return Err(Stop::Ended(self.dead()));
+        }
+        let session = self.session;
+        match session.end {
+            End::Cut(after) if self.is_moment(after) => Err(Stop::Ended(Ended::Cut)),
+            End::Kill(after) if after == self.completions => Err(Stop::Ended(Ended::Killed)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the power is cut now: `after` so many completions, or, in every other session, when
+    /// metadata is on its way to the disk, unless that takes too long.
+    fn is_moment(&mut self, after: u64) -> bool {
+        if self.completions < after {
+            return false;
+        }
+        let waits = self.session.seed.is_multiple_of(2) && self.completions < after + PATIENCE;
+        !waits || (self.world().has_unsynced_metadata() && self.rng.u8(..4) == 0)
+    }
+
+    /// Errors come from what was injected, and from nowhere else.
+    fn expected(&self, what: &str, error: &fvd::Error) -> Result<(), Stop> {
+        let full = self.session.space.is_some() && error.kind() == ErrorKind::NoSpace;
+        if self.session.errors.is_some() || full {
+            return Ok(());
+        }
+        Err(Stop::Wrong(format!("{what} failed: {error}")))
+    }
+
+    /// What the engine says that it has done.
+    fn count(&mut self) {
+        let counts = &mut self.counts;
+        if let Some(image) = &self.image {
+            let stats = image.stats();
+            counts.copied_on_read = stats.copied_on_read;
+            counts.prefetched = stats.prefetched;
+            counts.journal_sectors = stats.journal_sectors;
+            counts.checkpoints = stats.checkpoints;
+        }
+        let state = self.copier.as_ref().map(|copier| copier.control.status().state);
+        counts.completed = u64::from(self.rig.shape.prefetch && state == Some(PrefetchState::Finished));
+    }
+
+    /// The image is of no use any more: the process ends, or the machine that nobody trusts.
+    fn dead(&mut self) -> Ended {
+        if self.rig.shape.cache != CacheMode::Unsafe && self.rng.bool() {
+            Ended::Cut
+        } else {
+            Ended::Killed
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The simulator can fail: it finds every deliberate fault of the engine (`fvd::mutation`).
+//!
+//! `FVD_MUTATION=NAME`: only this one. `FVD_MUTATION_RUNS`: how many runs to try at most.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use fvd::mutation::{self, Mutation};
+use fvd_sim::shape::Shape;
+use fvd_sim::sim::shrink::shrink;
+use fvd_sim::sim::{Script, Watch, run};
+
+const RUNS: usize = 1500;
+
+/// Whether an engine with this fault can go wrong with such an image: others need not be tried.
+fn concerns(mutation: Mutation, shape: &Shape) -> bool {
+    use Mutation as M;
+    let (compact, base, journal) = (shape.compact, shape.base_size.is_some(), shape.journal_size >= 0);
+    let copies = shape.copy_on_read || shape.prefetch;
+    match mutation {
+        // More chunks to a block than a journal sector has room for.
+        M::JournalInOneGo => compact && base && journal && shape.block_size > 121 * shape.chunk_size,
+        M::JournalOneChunk => compact && journal,
+        M::HideFailedWrite | M::KeepTail | M::BitmapBeforeTable | M::RecoveryIgnoresTable => compact,
+        M::CopyOverwrites | M::ForgetQuietBlock | M::RecordedTooEarly => copies,
+        M::ForgetQuietChunk => copies && compact,
+        M::CompleteUnseen | M::CompleteFirst => shape.prefetch,
+        M::PublishBeforeData | M::EdgesBeforeLock => base,
+        _ => true,
+    }
+}
+
+/// The first seed that finds the fault, and what it saw.
+fn find(mutation: Mutation, runs: usize) -> Option<(u64, String)> {
+    mutation::set(Some(mutation));
+    let scripts = (1..).map(Script::new);
+    let concerned = scripts.filter(|script| concerns(mutation, &script.shape));
+    let found = concerned.take(runs).find_map(|script| {
+        let failure = run(&script, Watch::No).err()?;
+        Some((script.seed, failure.to_string()))
+    });
+    mutation::set(None);
+    found
+}
+
+#[test]
+fn sim_finds_every_deliberate_fault_of_the_engine() {
+    let only = std::env::var("FVD_MUTATION").ok();
+    let runs = std::env::var("FVD_MUTATION_RUNS").map_or(RUNS, |text| text.parse().expect("a number"));
+    let wanted = |mutation: &&Mutation| only.as_ref().is_none_or(|only| *only == format!("{mutation:?}"));
+    let mutations: Vec<Mutation> = Mutation::ALL.iter().filter(wanted).copied().collect();
+    assert!(!mutations.is_empty(), "no mutation has this name");
+    let next = AtomicUsize::new(0);
+    let missed = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some(&mutation) = mutations.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    match find(mutation, runs) {
+                        Some((seed, failure)) => println!("{mutation:?}: seed {seed}: {failure:.160}"),
+                        None => missed.lock().expect("no panic").push(mutation),
+                    }
+                }
+            });
+        }
+    });
+    let missed = missed.into_inner().expect("no panic");
+    assert!(missed.is_empty(), "not found in {runs} runs: {missed:?}");
+}
+
+#[test]
+fn sim_shrinks_a_failure_to_a_few_requests() {
+    mutation::set(Some(Mutation::PublishBeforeData));
+    let failing = |seed| {
+        let script = Script::new(seed);
+        let failure = run(&script, Watch::No).err()?;
+        Some((script, failure))
+    };
+    let (script, failure) = (1..100).find_map(failing).expect("it is found soon");
+    let (small, _) = shrink(script.clone(), failure);
+    assert!(run(&small, Watch::No).is_err(), "it fails, too");
+    mutation::set(None);
+    run(&small, Watch::No).expect("without the fault nothing is wrong");
+    println!("{} requests shrink to\n{small}", script.requests());
+    assert!(small.requests() <= 4, "{small}");
+}
+
+#[test]
+fn sim_accuses_no_engine_without_a_fault() {
+    for seed in 1..=40 {
+        run(&Script::new(seed), Watch::No).expect("no fault");
+    }
+}

@@ -1,0 +1,91 @@
+//! Deliberate faults, by which the simulator shows that it finds such faults.
+//!
+//! Only a build with the feature `mutations`, which nothing enables by default, can make them; in
+//! any other the question is answered at compile time, and nothing is left of them.
+
+#[cfg(feature = "mutations")]
+use std::cell::Cell;
+
+macro_rules! mutations {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// A fault: what the engine does wrong.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Mutation {
+            $($(#[$doc])* $name,)*
+        }
+
+        #[cfg(feature = "mutations")]
+        impl Mutation {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+        }
+    };
+}
+
+mutations! {
+    /// A commit to an unclean image does not sync the data.
+    DropDataSync,
+    /// A commit to a clean image does not mark it unclean.
+    DropUncleanMark,
+    /// Entries and the bits that rely on them go to the journal with one sync.
+    JournalInOneGo,
+    /// Of the chunks of a write only the first goes to the journal.
+    JournalOneChunk,
+    /// Blocks are local before a copy-on-write has stored them.
+    PublishBeforeData,
+    /// A copy-on-write decides before it has the lock which edges come from the base.
+    EdgesBeforeLock,
+    /// A failed write does not publish the chunks it has reserved.
+    HideFailedWrite,
+    /// Before the first allocation the file is not cut behind the last used chunk.
+    KeepTail,
+    /// A copy stores blocks that a guest has made local meanwhile.
+    CopyOverwrites,
+    /// A guest writes to quiet blocks, and no commit hears of it.
+    ForgetQuietBlock,
+    /// A guest publishes blocks, and their quiet chunks stay quiet.
+    ForgetQuietChunk,
+    /// What was quiet is taken for recorded before the checkpoint has written it.
+    RecordedTooEarly,
+    /// A checkpoint writes bitmap pages before table pages.
+    BitmapBeforeTable,
+    /// A checkpoint does not sync what it has written in place.
+    CheckpointWithoutSync,
+    /// What a failed or cancelled commit took is not pending again.
+    ForgetRestore,
+    /// A flush shares the round that is running already.
+    ShareRunningRound,
+    /// A failed sync does not poison the image.
+    ForgetPoison,
+    /// A close marks the image clean before its checkpoint.
+    CleanMarkFirst,
+    /// Recovery replays bitmap records only.
+    RecoveryIgnoresTable,
+    /// Every block is said to be local without a look at the bitmap.
+    CompleteUnseen,
+    /// The header says that every block is local before the checkpoint.
+    CompleteFirst,
+}
+
+#[cfg(feature = "mutations")]
+thread_local! {
+    static CURRENT: Cell<Option<Mutation>> = const { Cell::new(None) };
+}
+
+/// What this thread does has the fault from here on; None: no fault.
+#[cfg(feature = "mutations")]
+pub fn set(mutation: Option<Mutation>) {
+    CURRENT.set(mutation);
+}
+
+/// Whether this fault is to be made.
+#[cfg(feature = "mutations")]
+pub(crate) fn is(mutation: Mutation) -> bool {
+    CURRENT.get() == Some(mutation)
+}
+
+/// Never.
+#[cfg(not(feature = "mutations"))]
+pub(crate) const fn is(_: Mutation) -> bool {
+    false
+}
