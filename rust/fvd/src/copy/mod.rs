@@ -1,4 +1,4 @@
-//! What moves data from the base to the image, in the background.
+//! What moves data between the base and the image, in the background.
 //!
 //! Everything here is a future that the host drives: a thread of its own, a task of its runtime,
 //! the simulator. Dropped at any moment, it leaves the image as good as ever. Copies publish only in
@@ -14,6 +14,7 @@ mod lane;
 mod options;
 mod pacing;
 mod prefetch;
+mod push_to_base;
 mod rate;
 mod step;
 mod throttle;
@@ -24,3 +25,4 @@ pub use control::{Control, PrefetchState, PrefetchStatus};
 pub use copy_on_read::copy_on_read;
 pub use options::PrefetchOptions;
 pub use prefetch::Prefetch;
+pub use push_to_base::push_to_base;

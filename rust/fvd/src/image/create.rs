@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use bytes::Bytes;
 
 use crate::error::{Error, Result};
-use crate::format::{Header, Layout, LayoutOptions, PAGE, Region};
+use crate::format::{BaseUpdate, Header, Layout, LayoutOptions, PAGE, Region};
 use crate::source::{BaseSource, Content, is_zero};
 use crate::storage::{IoBufMut, Storage};
 
@@ -32,6 +32,8 @@ pub struct CreateOptions {
     pub copy_on_read: bool,
     /// Seconds until the whole base is fetched; None, 0 or less: never.
     pub prefetch_start_delay: Option<i32>,
+    /// What a write does to the base.
+    pub write_updates_base_img: BaseUpdate,
     /// Length of aligned regions of the base, in bytes, that are marked local where they are all
     /// zeros, so that they never cost a read. None: the base is not searched.
     pub detect_sparse_hole: Option<u64>,
@@ -80,6 +82,12 @@ impl CreateOptions {
         if layout.has_base {
             header.copy_on_read = self.copy_on_read;
             header.prefetch_start_delay = self.prefetch_start_delay.unwrap_or(header.prefetch_start_delay);
+            if self.write_updates_base_img != BaseUpdate::No {
+                // Otherwise empty, as the original left it.
+                header
+                    .write_updates_base_img
+                    .push_str(self.write_updates_base_img.name());
+            }
             header.need_zero_init = self.detect_sparse_hole.is_some();
         }
         header.encode()?;
@@ -101,6 +109,14 @@ fn check(layout: &Layout, options: &CreateOptions) -> Result<()> {
         }
         if options.copy_on_read || options.prefetch_start_delay.is_some_and(|delay| delay > 0) {
             return refuse("copy_on_read and prefetch_start_delay need a backing file");
+        }
+    }
+    if options.write_updates_base_img != BaseUpdate::No {
+        if layout.bitmap.is_none() {
+            return refuse("write_updates_base_img needs a backing file that is not empty");
+        }
+        if layout.journal.is_none() {
+            return refuse("write_updates_base_img needs a journal");
         }
     }
     if options.detect_sparse_hole.is_some() && options.layout.compact {

@@ -31,6 +31,7 @@ mod scan;
 mod source;
 mod stats;
 mod table;
+mod through;
 mod words;
 mod write;
 mod zero;
@@ -59,6 +60,7 @@ use pending::Pending;
 use range_lock::RangeLock;
 use stats::Counters;
 use table::Table;
+use through::Through;
 
 /// An open FVD image: a disk of [`Image::size`] bytes.
 ///
@@ -87,6 +89,8 @@ pub struct Image<S> {
     copied: AtomicBool,
     /// Blocks that a copy-on-write, or another copy, is filling.
     filling: RangeLock,
+    /// None: the base is only read.
+    through: Option<Through>,
     /// What readers have left to be stored.
     copies: Copies,
     /// Requests under way.
@@ -133,6 +137,12 @@ impl<S: Storage> Image<S> {
     #[must_use]
     pub fn geometry(&self) -> &Geometry {
         &self.geometry
+    }
+
+    /// Whether what is written goes to the base, now or in the background.
+    #[must_use]
+    pub fn updates_base(&self) -> bool {
+        self.through.is_some()
     }
 
     /// The base image, while one is needed.

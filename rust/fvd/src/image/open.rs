@@ -12,6 +12,7 @@ use super::range_lock::RangeLock;
 use super::recover::in_place;
 use super::stats::Counters;
 use super::table::Table;
+use super::through::Through;
 use super::{Image, Volatile, patch};
 use crate::error::{Error, Result};
 use crate::format::{Geometry, HEADER_SIZE, Header};
@@ -83,7 +84,8 @@ impl<S: Storage> Image<S> {
     /// names: `data`, the separate data file, and `base`.
     ///
     /// Fails with [`ErrorKind::InvalidImage`](crate::ErrorKind::InvalidImage) for a suspect image
-    /// (see [`Head::is_suspect`]).
+    /// (see [`Head::is_suspect`]). An image that writes through to its base (see
+    /// [`Head::base_update`]) is opened for writing only with a `base` that is writable.
     ///
     /// # Panics
     ///
@@ -111,22 +113,34 @@ impl<S: Storage> Image<S> {
             );
             return Err(error.with_path(file.path()));
         }
+        let through = Through::of(&head, base.as_deref(), options.writable);
+        let through = through.map_err(|error| error.with_path(file.path()))?;
         let unclean = head.geometry.journal.filter(|_| !head.header.clean_shutdown);
         let mut head = head;
         if let Some(journal) = unclean.filter(|_| options.writable) {
             in_place::replay(&file, &head, journal).await?;
-            patch::write_mark(&file, true).await?;
-            file.sync().await?;
-            head.header.clean_shutdown = true;
+            // The mark also says whether the base has what is local: it stays until that is so.
+            if through.is_none() {
+                patch::write_mark(&file, true).await?;
+                file.sync().await?;
+                head.header.clean_shutdown = true;
+            }
         }
-        let image = Self::assemble(file, head, data, base, options);
+        let image = Self::assemble(file, head, data, base, options, through);
         if let Some(journal) = unclean.filter(|_| !options.writable) {
             image.recover_in_memory(journal).await?;
         }
         Ok(image)
     }
 
-    fn assemble(file: S, head: Head, data: Option<S>, base: Option<Box<dyn BaseSource>>, options: OpenOptions) -> Self {
+    fn assemble(
+        file: S,
+        head: Head,
+        data: Option<S>,
+        base: Option<Box<dyn BaseSource>>,
+        options: OpenOptions,
+        through: Option<Through>,
+    ) -> Self {
         let needs_base = head.needs_base();
         let Head { header, geometry } = head;
         let bitmap = geometry.bitmap.filter(|_| needs_base);
@@ -150,6 +164,7 @@ impl<S: Storage> Image<S> {
             writable: options.writable,
             volatile: Mutex::new(Volatile::default()),
             copied: AtomicBool::new(false),
+            through,
             copies: Copies::new(copies, most_waiting),
             guests: Guests::default(),
             counters: Counters::default(),

@@ -36,7 +36,11 @@ impl<S: Storage> Image<S> {
         let _request = self.guests.enter();
         self.counters.writes.add(1);
         self.counters.written_bytes.add(buf.len() as u64);
-        self.store(buf, offset, end).await?;
+        match &self.through {
+            None => self.store(buf, offset, end).await?,
+            // Boxed: other images do not pay for the room that it takes.
+            Some(through) => Box::pin(self.store_through(through, buf, offset, end)).await?,
+        }
         self.write_through().await
     }
 
@@ -73,7 +77,6 @@ impl<S: Storage> Image<S> {
         fresh.publish(&(0..0))
     }
 
-    /// Stores whole blocks: the edges of the first and the last one come from the base.
     async fn copy_on_write(
         &self,
         bitmap: &Bitmap,
@@ -83,6 +86,19 @@ impl<S: Storage> Image<S> {
         end: u64,
     ) -> Result<()> {
         let _filling = self.filling.lock(blocks.clone()).await;
+        self.fill_blocks(bitmap, blocks, buf, offset, end).await
+    }
+
+    /// Stores whole blocks, which are locked: the edges of the first and the last one come from the
+    /// base.
+    pub(super) async fn fill_blocks(
+        &self,
+        bitmap: &Bitmap,
+        blocks: Range<u64>,
+        buf: Bytes,
+        offset: u64,
+        end: u64,
+    ) -> Result<()> {
         self.claim(offset, end);
         // Another writer, or a copy, may have filled an edge while this one waited.
         let head = head_edge(bitmap, &blocks, offset);
