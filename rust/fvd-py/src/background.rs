@@ -25,7 +25,9 @@ impl Background {
     /// Whether the image, as it was opened, has something to do on its own.
     pub(crate) fn is_wanted(engine: &Engine) -> bool {
         let options = PrefetchOptions::from(engine.header());
-        engine.is_writable() && engine.base().is_some() && (engine.copies_on_read() || options.start_delay.is_some())
+        engine.is_writable()
+            && engine.base().is_some()
+            && (engine.copies_on_read() || engine.updates_base() || options.start_delay.is_some())
     }
 
     pub(crate) fn start(engine: Arc<Engine>) -> Result<Self, Error> {

@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use fvd::format::Header;
+use fvd::format::{BaseUpdate, Header};
 use fvd::image::CreateOptions;
 use fvd::tool::{self, Backing, CreateRequest};
 use pollster::block_on;
@@ -91,6 +91,9 @@ fn options_of<'py>(py: Python<'py>, header: &Header) -> PyResult<Bound<'py, PyDi
         if header.prefetch_start_delay > 0 {
             options.set_item("prefetch_start_delay", header.prefetch_start_delay)?;
         }
+        if !header.write_updates_base_img.is_empty() {
+            options.set_item("write_updates_base_img", &header.write_updates_base_img)?;
+        }
     }
     options.set_item("compact_image", header.compact_image)?;
     if header.compact_image {
@@ -120,6 +123,13 @@ pub(crate) fn apply(create: &mut CreateOptions, options: &Bound<'_, PyMapping>) 
     Ok(())
 }
 
+fn base_update(name: &str) -> PyResult<BaseUpdate> {
+    BaseUpdate::from_name(name).ok_or_else(|| {
+        let names = BaseUpdate::ALL.map(BaseUpdate::name).join(", ");
+        PyValueError::new_err(format!("'{name}' is none of {names}"))
+    })
+}
+
 fn set(create: &mut CreateOptions, name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
     let layout = &mut create.layout;
     match name {
@@ -133,6 +143,7 @@ fn set(create: &mut CreateOptions, name: &str, value: &Bound<'_, PyAny>) -> PyRe
         "data_file_fmt" => create.data_file_fmt = value.extract()?,
         "copy_on_read" => create.copy_on_read = value.extract()?,
         "prefetch_start_delay" => create.prefetch_start_delay = Some(value.extract()?),
+        "write_updates_base_img" => create.write_updates_base_img = base_update(&value.extract::<String>()?)?,
         "detect_sparse_hole" => create.detect_sparse_hole = Some(value.extract()?),
         _ => {
             let message = format!("Invalid parameter '{name}'");

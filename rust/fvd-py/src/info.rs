@@ -79,6 +79,9 @@ fn specific_of<'py>(py: Python<'py>, info: &Info) -> PyResult<Bound<'py, PyDict>
         data.set_item("copy-on-read", info.copy_on_read)?;
         let delay = info.prefetch.and_then(|prefetch| prefetch.start_delay_secs);
         data.set_item("prefetch-start-delay", delay.map_or(-1, i64::from))?;
+        if !info.header.write_updates_base_img.is_empty() {
+            data.set_item("write-updates-base-img", &info.header.write_updates_base_img)?;
+        }
     }
     if let Some(size) = info.block_size {
         data.set_item("block-size", size)?;
