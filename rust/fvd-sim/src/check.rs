@@ -18,6 +18,11 @@ pub fn check_crashed(rig: &Rig, media: &[Medium], model: &Model, seed: u64) -> R
     let content = read_only(rig, media)?;
     model.check_crashed(&content).map_err(|mismatch| mismatch.detail)?;
     let recovered = recovered(rig, media, &content)?;
+    if rig.shape.writes_base() {
+        let closed = closed(rig, media)?;
+        same(&content, &read_only(rig, &closed)?, "after a recovery and a close")?;
+        check_base(rig, &closed, &content)?;
+    }
     if rng.u8(..4) == 0 {
         let again = read_only(rig, &recovered)?;
         same(&content, &again, "after a recovery and another power cut")?;
@@ -27,6 +32,9 @@ pub fn check_crashed(rig: &Rig, media: &[Medium], model: &Model, seed: u64) -> R
         verify_media(rig, &cut, false)?;
         let again = read_only(rig, &cut)?;
         same(&content, &again, "after a power cut during recovery")?;
+        if rig.shape.writes_base() {
+            check_base(rig, &closed(rig, &cut)?, &content)?;
+        }
     }
     Ok(content)
 }
@@ -36,7 +44,17 @@ pub fn check_closed(rig: &Rig, media: &[Medium], model: &Model) -> Result<Vec<u8
     verify_media(rig, media, true)?;
     let content = read_only(rig, media)?;
     model.check_closed(&content).map_err(|mismatch| mismatch.detail)?;
+    if rig.shape.writes_base() {
+        check_base(rig, media, &content)?;
+    }
     Ok(content)
+}
+
+/// A base that is written to holds what the image does, once that is clean.
+fn check_base(rig: &Rig, media: &[Medium], content: &[u8]) -> Result<(), String> {
+    let mut base = vec![0; rig.shape.base_img_size() as usize];
+    media[rig.base.id()].read(&mut base, 0);
+    same(content, &base, "in the base of an image that is clean")
 }
 
 fn verify_media(rig: &Rig, media: &[Medium], must_be_clean: bool) -> Result<(), String> {
@@ -65,6 +83,19 @@ fn recovered(rig: &Rig, media: &[Medium], content: &[u8]) -> Result<Vec<Medium>,
     let now = run_now(read_all(&image)).map_err(|error| format!("a read failed: {error}"))?;
     same(content, &now, "recovered, not read-only")?;
     let durable = world.cut(Cut::Nothing);
+    // Where a base has to be brought up to date, it stays unclean until that is done.
+    verify_media(&rig, &durable, !rig.shape.writes_base())?;
+    Ok(durable)
+}
+
+/// What is durable after an open and a close.
+fn closed(rig: &Rig, media: &[Medium]) -> Result<Vec<Medium>, String> {
+    let world = World::immediate();
+    let rig = rig.on(&world, media);
+    let image = run_now(rig.open(true, rig.shape.cache));
+    let image = image.map_err(|error| format!("recovery failed: {error}"))?;
+    run_now(image.close()).map_err(|error| format!("a close after a crash failed: {error}"))?;
+    let durable = world.cut(Cut::Nothing);
     verify_media(&rig, &durable, true)?;
     Ok(durable)
 }
@@ -76,10 +107,14 @@ fn cut_in_recovery(rig: &Rig, media: &[Medium], rng: &mut fastrand::Rng) -> Vec<
     world.set_queueing(true);
     let mut executor = Executor::new(&world, rng.u64(..));
     executor.spawn(async {
-        let _ = rig.open(true, rig.shape.cache).await;
+        if let Ok(image) = rig.open(true, rig.shape.cache).await
+            && rig.shape.writes_base()
+        {
+            let _ = image.close().await;
+        }
     });
     executor.settle();
-    let mut steps = rng.u64(..12);
+    let mut steps = rng.u64(..if rig.shape.writes_base() { 60 } else { 12 });
     while executor.active() > 0 && steps > 0 {
         executor.step();
         executor.settle();

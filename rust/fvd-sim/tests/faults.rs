@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use fvd::ErrorKind;
+use fvd::format::BaseUpdate;
 use fvd::image::CacheMode;
 use fvd_sim::check::check_crashed;
 use fvd_sim::cut::Cut;
@@ -29,6 +30,8 @@ fn plain() -> Shape {
         data_file: false,
         device: false,
         detect_sparse_hole: None,
+        copy_on_read: false,
+        updates: BaseUpdate::No,
         cache: CacheMode::Writeback,
     }
 }

@@ -3,6 +3,7 @@
 use std::future::Future;
 
 use bytes::Bytes;
+use fvd::format::BaseUpdate;
 use fvd::image::dump::JournalSectors;
 use fvd::image::{CacheMode, read_head};
 use fvd::storage::{Allocation, IoBufMut, Storage};
@@ -30,6 +31,8 @@ fn compact() -> Shape {
         data_file: true,
         device: false,
         detect_sparse_hole: None,
+        copy_on_read: false,
+        updates: BaseUpdate::No,
         cache: CacheMode::Writeback,
     }
 }
