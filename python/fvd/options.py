@@ -87,6 +87,11 @@ FVD_OPTIONS = (
     Option("prefetch_start_delay", "number", "Seconds until the base image is copied; 0 or negative: never"),
     SIZE_OPTION,
     Option("storage_grow_unit", "size", "Step in which a compact image's storage grows; default 100M"),
+    Option(
+        "write_updates_base_img",
+        "str",
+        "Write to the base image, too: writethrough, writeback or writenocache; default: no",
+    ),
 )
 
 OPTIONS: dict[str, tuple[Option, ...]] = {"fvd": FVD_OPTIONS, "raw": (SIZE_OPTION,)}
