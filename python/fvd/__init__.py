@@ -94,6 +94,7 @@ def open(
     path: StrPath,
     mode: str = "r",
     *,
+    write_base: bool = False,
     cache: CacheMode = "writeback",
     copy_on_read: bool | None = None,
     force_share: bool = False,
@@ -106,12 +107,16 @@ def open(
     whatever the image says. `force_share`, only for `r`, skips the locks that keep writers apart.
 
     An image opened with `r+` prefetches in the background when it says so (`prefetch_start_delay`).
+
+    An image with the option `write_updates_base_img` is a cache of its base, and writes to it: `r+` then
+    needs `write_base=True`, so that no image makes you write to a file by naming it.
     """
     if mode not in _WRITABLE:
         raise ValueError(f"invalid mode: {mode!r} (use 'r' or 'r+'; fvd.create() makes a new image)")
     return _core.open(
         path,
         writable=_WRITABLE[mode],
+        write_base=write_base,
         cache=cache,
         copy_on_read=copy_on_read,
         force_share=force_share,

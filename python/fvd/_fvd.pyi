@@ -101,6 +101,7 @@ def open(
     path: StrPath,
     *,
     writable: bool = False,
+    write_base: bool = False,
     cache: CacheMode = "writeback",
     copy_on_read: bool | None = None,
     force_share: bool = False,

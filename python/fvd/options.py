@@ -109,6 +109,11 @@ FVD_OPTIONS = (
     ),
     SIZE_OPTION,
     Option("storage_grow_unit", "size", "Step in which a compact image's storage grows; default 100M"),
+    Option(
+        "write_updates_base_img",
+        "str",
+        "Write to the base image, too: writethrough, writeback or writenocache; default: no",
+    ),
 )
 
 OPTIONS: dict[str, tuple[Option, ...]] = {"fvd": FVD_OPTIONS, "raw": (SIZE_OPTION,)}

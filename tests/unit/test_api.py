@@ -22,6 +22,7 @@ def test_open_takes_the_modes_of_a_file(core: FakeCore, mode: str, writable: boo
     fvd.open("x", mode)
     assert core.settings == {
         "writable": writable,
+        "write_base": False,
         "cache": "writeback",
         "copy_on_read": None,
         "force_share": False,

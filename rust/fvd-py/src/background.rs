@@ -27,7 +27,10 @@ impl Background {
         let options = PrefetchOptions::from(engine.header());
         engine.is_writable()
             && engine.base().is_some()
-            && (engine.copies_on_read() || options.start_delay.is_some() || options.profile_start_delay.is_some())
+            && (engine.copies_on_read()
+                || engine.updates_base()
+                || options.start_delay.is_some()
+                || options.profile_start_delay.is_some())
     }
 
     pub(crate) fn start(engine: Arc<Engine>) -> Result<Self, Error> {

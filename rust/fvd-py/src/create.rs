@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use fvd::format::Header;
+use fvd::format::{BaseUpdate, Header};
 use fvd::image::CreateOptions;
 use fvd::tool::{self, Backing, CreateRequest};
 use pollster::block_on;
@@ -92,6 +92,9 @@ fn options_of<'py>(py: Python<'py>, header: &Header) -> PyResult<Bound<'py, PyDi
             options.set_item("prefetch_start_delay", header.prefetch_start_delay)?;
         }
         profile_options_of(&options, header)?;
+        if !header.write_updates_base_img.is_empty() {
+            options.set_item("write_updates_base_img", &header.write_updates_base_img)?;
+        }
     }
     options.set_item("compact_image", header.compact_image)?;
     if header.compact_image {
@@ -137,6 +140,13 @@ pub(crate) fn apply(create: &mut CreateOptions, options: &Bound<'_, PyMapping>) 
     Ok(())
 }
 
+fn base_update(name: &str) -> PyResult<BaseUpdate> {
+    BaseUpdate::from_name(name).ok_or_else(|| {
+        let names = BaseUpdate::ALL.map(BaseUpdate::name).join(", ");
+        PyValueError::new_err(format!("'{name}' is none of {names}"))
+    })
+}
+
 fn set(create: &mut CreateOptions, name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
     let layout = &mut create.layout;
     match name {
@@ -155,6 +165,7 @@ fn set(create: &mut CreateOptions, name: &str, value: &Bound<'_, PyAny>) -> PyRe
         "profile_directed_prefetch_start_delay" => {
             create.profile_directed_prefetch_start_delay = Some(value.extract()?);
         }
+        "write_updates_base_img" => create.write_updates_base_img = base_update(&value.extract::<String>()?)?,
         "detect_sparse_hole" => create.detect_sparse_hole = Some(value.extract()?),
         _ => {
             let message = format!("Invalid parameter '{name}'");

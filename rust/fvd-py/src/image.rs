@@ -19,12 +19,15 @@ use crate::{exit, extents, info, prefetch};
 /// Opens an FVD image. See `fvd.open`.
 #[pyfunction]
 #[pyo3(signature = (
-    path, *, writable = false, cache = "writeback", copy_on_read = None, force_share = false, trust = Vec::new()
+    path, *, writable = false, write_base = false, cache = "writeback", copy_on_read = None, force_share = false,
+    trust = Vec::new()
 ))]
+#[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
 pub(crate) fn open(
     py: Python<'_>,
     path: PathBuf,
     writable: bool,
+    write_base: bool,
     cache: &str,
     copy_on_read: Option<bool>,
     force_share: bool,
@@ -33,6 +36,7 @@ pub(crate) fn open(
     let cache = arguments::cache(cache)?;
     let options = ChainOptions {
         writable,
+        write_base,
         cache: cache.image(),
         direct: cache.is_direct(),
         copy_on_read,

@@ -85,6 +85,9 @@ fn specific_of<'py>(py: Python<'py>, info: &Info) -> PyResult<Bound<'py, PyDict>
         let delay = info.prefetch.and_then(|prefetch| prefetch.start_delay_secs);
         data.set_item("prefetch-start-delay", delay.map_or(-1, i64::from))?;
         data.set_item("prefetch", prefetch_of(py, &info.header)?)?;
+        if !info.header.write_updates_base_img.is_empty() {
+            data.set_item("write-updates-base-img", &info.header.write_updates_base_img)?;
+        }
     }
     if let Some(profile) = info.profile {
         let dict = PyDict::new(py);

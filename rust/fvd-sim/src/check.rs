@@ -34,6 +34,11 @@ pub fn check_crashed_in(
     checked.map_err(|mismatch| mismatch.detail)?;
     let same = |found: &[u8], when: &str| same(ranges, &content, found, when);
     let recovered = recovered(rig, media, ranges, same)?;
+    if rig.shape.writes_base() {
+        let closed = closed(rig, media)?;
+        same(&read_only(rig, &closed, ranges)?, "after a recovery and a close")?;
+        check_base(rig, &closed, ranges, &content)?;
+    }
     if rng.u8(..4) == 0 {
         same(
             &read_only(rig, &recovered, ranges)?,
@@ -44,6 +49,9 @@ pub fn check_crashed_in(
         let cut = cut_in_recovery(rig, media, &mut rng);
         verify_media(rig, &cut, false)?;
         same(&read_only(rig, &cut, ranges)?, "after a power cut during recovery")?;
+        if rig.shape.writes_base() {
+            check_base(rig, &closed(rig, &cut)?, ranges, &content)?;
+        }
     }
     Ok(content)
 }
@@ -59,7 +67,23 @@ pub fn check_closed_in(rig: &Rig, media: &[Medium], model: &Model, ranges: &[Ran
     let content = read_only(rig, media, ranges)?;
     let checked = model.check_closed_in(ranges, &content);
     checked.map_err(|mismatch| mismatch.detail)?;
+    if rig.shape.writes_base() {
+        check_base(rig, media, ranges, &content)?;
+    }
     Ok(content)
+}
+
+/// A base that is written to holds what the image does, once that is clean.
+fn check_base(rig: &Rig, media: &[Medium], ranges: &[Range<u64>], mut content: &[u8]) -> Result<(), String> {
+    for range in ranges {
+        let (found, rest) = content.split_at((range.end - range.start) as usize);
+        let end = range.end.min(rig.shape.base_img_size()).max(range.start);
+        let mut base = vec![0; (end - range.start) as usize];
+        media[rig.base.id()].read(&mut base, range.start);
+        same(from_ref(range), found, &base, "in the base of an image that is clean")?;
+        content = rest;
+    }
+    Ok(())
 }
 
 fn verify_media(rig: &Rig, media: &[Medium], must_be_clean: bool) -> Result<(), String> {
@@ -93,6 +117,19 @@ fn recovered(
     let now = run_now(read_ranges(&image, ranges)).map_err(|error| format!("a read failed: {error}"))?;
     same(&now, "recovered, not read-only")?;
     let durable = world.cut(Cut::Nothing);
+    // Where a base has to be brought up to date, it stays unclean until that is done.
+    verify_media(&rig, &durable, !rig.shape.writes_base())?;
+    Ok(durable)
+}
+
+/// What is durable after an open and a close.
+fn closed(rig: &Rig, media: &[Medium]) -> Result<Vec<Medium>, String> {
+    let world = World::immediate();
+    let rig = rig.on(&world, media);
+    let image = run_now(rig.open(true, rig.shape.cache));
+    let image = image.map_err(|error| format!("recovery failed: {error}"))?;
+    run_now(image.close()).map_err(|error| format!("a close after a crash failed: {error}"))?;
+    let durable = world.cut(Cut::Nothing);
     verify_media(&rig, &durable, true)?;
     Ok(durable)
 }
@@ -104,10 +141,14 @@ fn cut_in_recovery(rig: &Rig, media: &[Medium], rng: &mut fastrand::Rng) -> Vec<
     world.set_queueing(true);
     let mut executor = Executor::new(&world, rng.u64(..));
     executor.spawn(async {
-        let _ = rig.open(true, rig.shape.cache).await;
+        if let Ok(image) = rig.open(true, rig.shape.cache).await
+            && rig.shape.writes_base()
+        {
+            let _ = image.close().await;
+        }
     });
     executor.settle();
-    let mut steps = rng.u64(..12);
+    let mut steps = rng.u64(..if rig.shape.writes_base() { 60 } else { 12 });
     while executor.active() > 0 && steps > 0 {
         executor.step();
         executor.settle();

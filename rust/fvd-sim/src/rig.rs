@@ -181,7 +181,12 @@ impl Rig {
         let head = read_head(&self.file).await?;
         let mut base: Option<Box<dyn BaseSource>> = None;
         if head.needs_base() {
-            base = Some(Box::new(RawSource::new(self.base.clone()).await?));
+            let disk = self.base.clone();
+            base = Some(Box::new(if writable && self.shape.writes_base() {
+                RawSource::for_writing(disk).await?
+            } else {
+                RawSource::new(disk).await?
+            }));
         }
         let data = self.shape.data_file.then(|| self.data.clone());
         let options = OpenOptions {

@@ -5,7 +5,8 @@ use std::fmt;
 use std::future::Future;
 use std::rc::Rc;
 
-use fvd::copy::copy_on_read;
+use fvd::copy::{copy_on_read, push_to_base};
+use fvd::format::BaseUpdate;
 
 use crate::check::{check_closed, check_crashed};
 use crate::cut::Cut;
@@ -34,6 +35,8 @@ pub struct Plan {
     pub errors: bool,
     /// Prints requests and operations.
     pub trace: bool,
+    /// What a write does to the base, whatever the seed says.
+    pub updates: Option<BaseUpdate>,
 }
 
 impl Plan {
@@ -101,6 +104,7 @@ impl fmt::Display for Failure {
 pub fn run(plan: &Plan) -> Result<Report, Failure> {
     let mut rng = fastrand::Rng::with_seed(plan.seed);
     let shape = Shape::random(&mut rng);
+    let shape = plan.updates.map_or(shape.clone(), |updates| shape.updating(updates));
     let (rig, content) = Rig::create(&shape, rng.u64(..));
     let shared = Rc::new(RefCell::new(Shared {
         model: Model::new(&content),
@@ -141,6 +145,11 @@ async fn copy_in_background(image: Rc<SimImage>) {
     while copy_on_read(&image).await.is_err() {
         // Off from here on.
     }
+}
+
+/// Brings the base up to date, until that fails or it is cancelled.
+async fn push_in_background(image: Rc<SimImage>) {
+    let _ = push_to_base(&image).await;
 }
 
 /// Whether the session goes on.
@@ -189,6 +198,11 @@ impl Runner {
         };
         let image = Rc::new(image);
         let copier = executor.spawn_in_background(copy_in_background(image.clone()));
+        let pusher = executor.spawn_in_background(push_in_background(image.clone()));
+        if self.rig.shape.writes_base() && self.rng.u8(..4) == 0 {
+            // Everything is left to flushes and to the close.
+            executor.cancel(pusher);
+        }
         // Now and then long enough for the journal to wrap several times.
         let most = if self.rng.u8(..8) == 0 { 200 } else { 40 };
         let mut left = self.rng.u64(5..most);
@@ -220,6 +234,7 @@ impl Runner {
         }
         if self.rng.bool() {
             executor.cancel(copier);
+            executor.cancel(pusher);
         } else {
             while executor.world().is_busy() {
                 if self.boundary(executor, fuse)? == Power::Cut {
@@ -229,6 +244,7 @@ impl Runner {
                 executor.settle();
             }
             executor.cancel(copier);
+            executor.cancel(pusher);
         }
         let closed = self.complete(executor, fuse, "close", async move { image.close().await })?;
         Ok(if closed.is_some() { Power::On } else { Power::Cut })

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use fvd::format::LayoutOptions;
+use fvd::format::{BaseUpdate, LayoutOptions};
 use fvd::image::{CacheMode, CreateOptions};
 
 use crate::medium::SECTOR;
@@ -35,6 +35,8 @@ pub struct Shape {
     pub copy_on_read: bool,
     /// Whether the base is fetched in the background.
     pub prefetch: bool,
+    /// What a write does to the base.
+    pub updates: BaseUpdate,
     /// When writes become durable.
     pub cache: CacheMode,
 }
@@ -77,12 +79,50 @@ impl Shape {
             detect_sparse_hole: sparse.then(|| pick(rng, &[512, 4096, 65_536])),
             copy_on_read: base_size.is_some() && rng.bool(),
             prefetch: false,
+            updates: BaseUpdate::No,
             cache: if rng.u8(..4) == 0 {
                 CacheMode::Writethrough
             } else {
                 CacheMode::Writeback
             },
         }
+        .with_updates(rng)
+    }
+
+    /// Some of those that can write to their base do.
+    fn with_updates(self, rng: &fastrand::Rng) -> Self {
+        // Of its own: what other seeds do does not change.
+        let mut rng = fastrand::Rng::with_seed(rng.get_seed() ^ 0x5EED_BA5E);
+        let can = self.base_size.is_some() && self.journal_size >= 0;
+        if !can || rng.u8(..3) > 0 {
+            return self;
+        }
+        let updates = pick(&mut rng, &BaseUpdate::ALL[1..]);
+        Self { updates, ..self }
+    }
+
+    /// The same with a base that is written to, and what that needs.
+    #[must_use]
+    pub fn updating(self, updates: BaseUpdate) -> Self {
+        Self {
+            base_size: self.base_size.or(Some(self.virtual_size)),
+            journal_size: self.journal_size.max(0),
+            updates,
+            ..self
+        }
+    }
+
+    /// Whether a write goes to the base, sooner or later.
+    #[must_use]
+    pub fn writes_base(&self) -> bool {
+        self.updates != BaseUpdate::No
+    }
+
+    /// Bytes of the base that the image knows of.
+    #[must_use]
+    pub fn base_img_size(&self) -> u64 {
+        let size = self.base_size.unwrap_or(0).next_multiple_of(SECTOR);
+        size.min(self.virtual_size)
     }
 
     fn base(rng: &mut fastrand::Rng, virtual_size: u64, crowded: bool) -> Option<u64> {
@@ -116,6 +156,7 @@ impl Shape {
             data_file_fmt: if self.data_file { "raw".into() } else { String::new() },
             detect_sparse_hole: self.detect_sparse_hole,
             generate_prefetch_profile: self.base_size.is_some(),
+            write_updates_base_img: self.updates,
             ..CreateOptions::default()
         }
     }
@@ -167,6 +208,9 @@ impl Shape {
         }
         if self.prefetch {
             names.push("prefetch".into());
+        }
+        if self.writes_base() {
+            names.push(format!("base {}", self.updates.name()));
         }
         names.push(format!("{:?}", self.cache).to_lowercase());
         names

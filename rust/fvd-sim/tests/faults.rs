@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use fvd::ErrorKind;
+use fvd::format::BaseUpdate;
 use fvd::image::CacheMode;
 use fvd_sim::check::check_crashed;
 use fvd_sim::cut::Cut;
@@ -31,6 +32,7 @@ fn plain() -> Shape {
         detect_sparse_hole: None,
         copy_on_read: false,
         prefetch: false,
+        updates: BaseUpdate::No,
         cache: CacheMode::Writeback,
     }
 }

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::ops::Range;
 
 use bytes::Bytes;
+use fvd::format::BaseUpdate;
 use fvd::image::profile::{empty_profile, read_profile, write_profile};
 use fvd::image::{CacheMode, read_head};
 use fvd::storage::IoBufMut;
@@ -35,6 +36,7 @@ fn shape(compact: bool, data_file: bool) -> Shape {
         detect_sparse_hole: None,
         copy_on_read: false,
         prefetch: false,
+        updates: BaseUpdate::No,
         cache: CacheMode::Writeback,
     }
 }

@@ -3,6 +3,7 @@
 use std::future::Future;
 
 use bytes::Bytes;
+use fvd::format::BaseUpdate;
 use fvd::image::dump::JournalSectors;
 use fvd::image::{CacheMode, read_head};
 use fvd::storage::{Allocation, IoBufMut, Storage};
@@ -32,6 +33,7 @@ fn compact() -> Shape {
         detect_sparse_hole: None,
         copy_on_read: false,
         prefetch: false,
+        updates: BaseUpdate::No,
         cache: CacheMode::Writeback,
     }
 }

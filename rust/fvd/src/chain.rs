@@ -3,7 +3,8 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::BaseUpdate;
 use crate::gate::Gate;
 use crate::image::{CacheMode, Head, Image, OpenOptions, read_head};
 use crate::source::{
@@ -16,9 +17,15 @@ const MAX_CHAIN_LEN: usize = 200;
 
 /// How to open an image and what it names.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct ChainOptions {
-    /// Open the image, and its data file, for writing. What is below is only ever read.
+    /// Open the image, and its data file, for writing. What is below is only read, unless
+    /// `write_base` is set.
     pub writable: bool,
+    /// Permission to write to the base of an image whose header asks for it
+    /// (`write_updates_base_img`); without, such an image is not opened for writing. The host then
+    /// runs [`push_to_base`](crate::copy::push_to_base).
+    pub write_base: bool,
     /// When acknowledged writes become durable.
     pub cache: CacheMode,
     /// Bypass the page cache (`O_DIRECT`).
@@ -92,7 +99,7 @@ pub async fn open_named(
 ) -> Result<Option<FileStorage>> {
     let mut seen = vec![file.identity()];
     let data = open_data_file(image, head, options, &mut seen)?;
-    open_base(image, head, options, &mut seen).await?;
+    open_base(image, head, &options.read_only(), &mut seen).await?;
     Ok(data)
 }
 
@@ -185,16 +192,57 @@ async fn open_base(
     let Some(path) = base_path(image, head, &options.gate).map_err(named)? else {
         return Ok(None);
     };
-    let options = options.read_only();
-    let storage = FileStorage::open(path, &options.file(false, true)).map_err(named)?;
+    let options = ChainOptions {
+        writable: options.writable && may_write_base(image, head, options)?,
+        // Nobody runs it for a layer below.
+        copy_on_read: Some(false),
+        ..options.clone()
+    };
+    let storage = FileStorage::open(path, &options.file(options.writable, true)).map_err(named)?;
     let format = Some(head.header.base_img_fmt.as_str()).filter(|f| !f.is_empty());
-    // Without locks somebody may write to it, and the user has said so.
-    let watch = (!options.force_share).then(|| Watch::new(&storage)).transpose()?;
+    // Without locks somebody may write to it, and the user has said so; else the image itself may.
+    let watch = (!options.force_share && !options.writable)
+        .then(|| Watch::new(&storage))
+        .transpose()?;
     let base = open_layer(storage, format, &options, seen).await?;
     Ok(Some(match watch {
         None => base,
         Some(watch) => Box::new(WatchedSource::new(base, watch)),
     }))
+}
+
+/// Whether an image that is opened for writing writes to its base. Fails where its header asks for
+/// that and the user has not allowed it: a header can name any file beside the image.
+fn may_write_base(image: &Path, head: &Head, options: &ChainOptions) -> Result<bool> {
+    let update = head.base_update().map_err(|error| error.with_path(image))?;
+    if update == BaseUpdate::No {
+        return Ok(false);
+    }
+    let header = &head.header;
+    if !options.write_base {
+        let message = format!(
+            "The image is to write to its base '{}' (write_updates_base_img is '{}'): use write_base to allow it",
+            header.base_img.display(),
+            update.name()
+        );
+        return Err(Error::new(ErrorKind::NotPermitted, message).with_path(image));
+    }
+    if header.base_img_fmt.is_empty() {
+        let message = "The image is to write to its base and does not name its format (base_img_fmt): \
+                       a format that is guessed would be what a guest makes it look like";
+        return Err(Error::unsupported(message).with_path(image));
+    }
+    Ok(true)
+}
+
+/// Fails for formats that cannot be written to, when they are the base of an image.
+pub fn check_writable_format(format: &str) -> Result<()> {
+    match known_format(format)? {
+        "qcow2" => Err(Error::unsupported(
+            "A base of format 'qcow2' cannot be written to (write_updates_base_img), only 'raw' and 'fvd'",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Says through which name an image led to the failure.
@@ -215,12 +263,19 @@ fn open_layer<'a>(
             Some(format) => known_format(format).map_err(|error| error.with_path(storage.path()))?,
             None => probe_format(&storage).await?,
         };
+        if options.writable {
+            check_writable_format(format).map_err(|error| error.with_path(storage.path()))?;
+        }
         let source: Box<dyn BaseSource> = match format {
             "qcow2" => Box::new(open_qcow2(storage, options, seen)?),
             "fvd" => Box::new(open_fvd(storage, options, seen).await?),
             _ => {
                 see(&storage, seen)?;
-                Box::new(RawSource::new(storage).await?)
+                if options.writable {
+                    Box::new(RawSource::for_writing(storage).await?)
+                } else {
+                    Box::new(RawSource::new(storage).await?)
+                }
             }
         };
         Ok(source)

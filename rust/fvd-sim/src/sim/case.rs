@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use fvd::format::BaseUpdate;
 use fvd::image::CacheMode;
 
 use crate::medium::SECTOR;
@@ -139,6 +140,7 @@ impl Case {
             detect_sparse_hole: sparse.then(|| [512, 4096, 65_536][rng.usize(..3)]),
             copy_on_read: self.copy_on_read(),
             prefetch: self.prefetch(),
+            updates: BaseUpdate::No,
             cache: match rng.u8(..8) {
                 0 => CacheMode::Writethrough,
                 1 => CacheMode::Unsafe,

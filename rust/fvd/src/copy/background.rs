@@ -9,13 +9,15 @@ use super::join::{join_all, race};
 use super::options::PrefetchOptions;
 use super::prefetch::Prefetch;
 use super::profile::profile;
+use super::push_to_base;
 use crate::host::{BoxFuture, Clock};
 use crate::image::Image;
 use crate::storage::Storage;
 
-/// Copy-on-read, prefetch after its delay, and checkpoints of what these have stored.
+/// Copy-on-read, prefetch after its delay, checkpoints of what these have stored, and what is owed
+/// to a base that is written to.
 ///
-/// Ends when it is stopped, or when every block is local. A failure ends the part that it
+/// Ends when it is stopped, or when every block is local and the base is only read. A failure ends the part that it
 /// concerns: [`Image::copy_on_read_error`] and [`Control::status`] tell of it.
 pub struct Background<'a, S> {
     image: &'a Image<S>,
@@ -77,6 +79,10 @@ impl<'a, S: Storage> Background<'a, S> {
         }
         workers.push(Box::pin(race(self.store_copies(), self.over())));
         workers.push(Box::pin(race(self.checkpoint(), self.over())));
+        if self.image.updates_base() {
+            // Goes on when every block is local.
+            workers.push(Box::pin(race(self.push(), self.control.stopped())));
+        }
         for _ in 0..self.prefetch.slots() {
             workers.push(Box::pin(self.slot()));
         }
@@ -120,6 +126,14 @@ impl<'a, S: Storage> Background<'a, S> {
     async fn store_copies(&self) {
         // Ends with an error only, which the image remembers.
         let _ = copy_on_read(self.image).await;
+    }
+
+    /// What the base is owed. One that fails is tried again later.
+    async fn push(&self) {
+        loop {
+            let _ = push_to_base(self.image).await;
+            self.clock.sleep(self.checkpoint_time).await;
+        }
     }
 
     /// Of what copy-on-read has stored, and prefetch before it was paused or failed.

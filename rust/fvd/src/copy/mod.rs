@@ -1,4 +1,4 @@
-//! What moves data from the base to the image, in the background.
+//! What moves data between the base and the image, in the background.
 //!
 //! Everything here is a future that the host drives: a thread of its own, a task of its runtime,
 //! the simulator. Dropped at any moment, it leaves the image as good as ever. Copies publish only in
@@ -16,6 +16,7 @@ mod options;
 mod pacing;
 mod prefetch;
 mod profile;
+mod push_to_base;
 mod rate;
 mod step;
 mod take;
@@ -28,3 +29,4 @@ pub use copy_on_read::copy_on_read;
 pub use options::PrefetchOptions;
 pub use prefetch::Prefetch;
 pub use profile::profile;
+pub use push_to_base::push_to_base;

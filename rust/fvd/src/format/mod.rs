@@ -4,6 +4,7 @@
 //! a [`Header`] has a fixed size, and a [`Geometry`] exists only if every size in the header is
 //! justified by the length of the file. `docs/design.md` describes the format itself.
 
+pub mod base_update;
 pub mod bitmap;
 pub mod geometry;
 pub mod header;
@@ -13,6 +14,7 @@ pub mod profile;
 pub mod redo;
 pub mod table;
 
+pub use base_update::BaseUpdate;
 pub use geometry::{Geometry, Region};
 pub use header::{FieldValue, Header};
 pub use journal::{BitmapRecord, Record, TableRecord};

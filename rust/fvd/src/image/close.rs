@@ -18,6 +18,9 @@ impl<S: Storage> Image<S> {
         }
         // The reader has paid for these: they are in memory already.
         while self.store_next_copy().await.unwrap_or(false) {}
+        if let Some(through) = &self.through {
+            Box::pin(self.settle(through)).await?;
+        }
         let _round = self.flushes.exclusive().await;
         // The round before this one may have failed.
         self.check_poison()?;
@@ -31,6 +34,9 @@ impl<S: Storage> Image<S> {
             self.checkpoint().await?;
         }
         if self.committer().mark != Mark::Clean {
+            if let Some(through) = &self.through {
+                through.end();
+            }
             self.mark_clean().await?;
         } else if untouched && self.cache != CacheMode::Unsafe {
             // Writes in place need no metadata, but they are to be durable too.

@@ -360,6 +360,14 @@ impl<S: Storage> Image<S> {
         Ok(())
     }
 
+    /// Sets `clean_shutdown` to 0, durably. The caller holds the flush round.
+    pub(super) async fn mark_unclean(&self) -> Result<()> {
+        self.write_mark(false).await?;
+        self.sync_file().await?;
+        self.committer().mark = Mark::Unclean;
+        Ok(())
+    }
+
     async fn write_mark(&self, clean: bool) -> Result<()> {
         // Before the write: it may be cancelled, and reach the disk all the same.
         self.committer().mark = Mark::Unknown;

@@ -6,7 +6,8 @@ use crate::mutation::{self, Mutation};
 use crate::storage::Storage;
 
 impl<S: Storage> Image<S> {
-    /// If every block is local: makes that durable, and then says so in the header. Gives the
+    /// If every block is local: makes that durable, and then says so in the header, unless writes
+    /// go on to the base. Gives the
     /// first byte that is still in the base, if there is one.
     ///
     /// Asks the bitmap itself: nobody's account of what was copied is trusted.
@@ -26,6 +27,10 @@ impl<S: Storage> Image<S> {
         }
         // Bits only go up: what was local is local. The checkpoint syncs data, entries and bits.
         self.checkpoint().await?;
+        if self.through.is_some() {
+            // The base stays in use: it gets what is written.
+            return Ok(None);
+        }
         self.metadata_written(patch::write_all_local(&self.file).await)?;
         self.sync_file().await?;
         Ok(None)
@@ -36,5 +41,29 @@ impl<S: Storage> Image<S> {
         let _round = self.flushes.exclusive().await;
         self.check_poison()?;
         self.checkpoint().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use pollster::block_on;
+
+    use crate::format::BaseUpdate;
+    use crate::image::read_head;
+    use crate::image::through::in_memory;
+
+    fn is_marked(updates: BaseUpdate) -> bool {
+        let image = in_memory(updates);
+        block_on(image.write(Bytes::from_static(&[9; 8192]), 0)).expect("memory does not fail");
+        assert_eq!(block_on(image.complete()).expect("memory does not fail"), None);
+        let head = block_on(read_head(image.file())).expect("valid");
+        head.header.all_data_in_fvd_img
+    }
+
+    #[test]
+    fn an_image_with_everything_local_needs_its_base_no_more_unless_it_writes_to_it() {
+        assert!(is_marked(BaseUpdate::No));
+        assert!(!is_marked(BaseUpdate::Writethrough));
     }
 }

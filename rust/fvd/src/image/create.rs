@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use bytes::Bytes;
 
 use crate::error::{Error, Result};
-use crate::format::{Header, Layout, LayoutOptions, PAGE, Region, profile};
+use crate::format::{BaseUpdate, Header, Layout, LayoutOptions, PAGE, Region, profile};
 use crate::source::{BaseSource, Content, is_zero};
 use crate::storage::{IoBufMut, Storage};
 
@@ -36,6 +36,8 @@ pub struct CreateOptions {
     pub generate_prefetch_profile: bool,
     /// Seconds until what the profile names is fetched; None or negative: never.
     pub profile_directed_prefetch_start_delay: Option<i32>,
+    /// What a write does to the base.
+    pub write_updates_base_img: BaseUpdate,
     /// Length of aligned regions of the base, in bytes, that are marked local where they are all
     /// zeros, so that they never cost a read. None: the base is not searched.
     pub detect_sparse_hole: Option<u64>,
@@ -86,6 +88,12 @@ impl CreateOptions {
             header.prefetch_start_delay = self.prefetch_start_delay.unwrap_or(header.prefetch_start_delay);
             header.generate_prefetch_profile = self.generate_prefetch_profile;
             header.profile_directed_prefetch_start_delay = self.profile_directed_prefetch_start_delay.unwrap_or(-1);
+            if self.write_updates_base_img != BaseUpdate::No {
+                // Otherwise empty, as the original left it.
+                header
+                    .write_updates_base_img
+                    .push_str(self.write_updates_base_img.name());
+            }
             header.need_zero_init = self.detect_sparse_hole.is_some();
         }
         header.encode()?;
@@ -124,6 +132,14 @@ fn check(layout: &Layout, options: &CreateOptions) -> Result<()> {
         }
         if options.wants_profile() || options.layout.prefetch_profile_size.is_some_and(|size| size > 0) {
             return refuse("A prefetch profile needs a backing file");
+        }
+    }
+    if options.write_updates_base_img != BaseUpdate::No {
+        if layout.bitmap.is_none() {
+            return refuse("write_updates_base_img needs a backing file that is not empty");
+        }
+        if layout.journal.is_none() {
+            return refuse("write_updates_base_img needs a journal");
         }
     }
     if options.detect_sparse_hole.is_some() && options.layout.compact {

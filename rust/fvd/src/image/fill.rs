@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::Image;
 use super::publish::Fresh;
 use super::range_lock::Watch;
+use super::through::Through;
 use crate::error::Result;
 use crate::mutation::{self, Mutation};
 use crate::source::is_zero;
@@ -79,13 +80,15 @@ impl<S: Storage> Image<S> {
     /// Stores those of the blocks that are still in the base; gives the bytes stored.
     ///
     /// Waits for writes of the guest to the same blocks, and never touches what they have stored.
-    /// The data may be older than that: the base holds the same bytes at any time.
+    /// The data may be older than that, where the base holds the same bytes at any time.
     pub(crate) async fn store_copy(&self, copy: Copy) -> Result<u64> {
         self.check_poison()?;
         let Some(bitmap) = &self.bitmap else {
             return Ok(0);
         };
         let Copy { blocks, data } = copy;
+        // Read without the lock: that will not do where the base changes (W5).
+        let data = if self.changes_base() { CopyData::Unread } else { data };
         let start = bitmap.block_range(blocks.start).start;
         let end = bitmap.block_range(blocks.end - 1).end;
         self.extend().await?;
@@ -144,12 +147,25 @@ impl<S: Storage> Image<S> {
         if before.is_some_and(|watch| !filling.is_first_since(watch)) {
             return Ok(Part::Disturbed);
         }
+        let whole = bitmap.block_range(block);
+        let is_last = part.end == whole.end;
+        let (part, data) = if !self.changes_base() {
+            (part, data)
+        } else if is_last {
+            // Parts of different times would not fit together: the last one brings all of them (W5).
+            (whole, CopyData::Unread)
+        } else {
+            return Ok(Part::Stored(filling.watch()));
+        };
         let mut fresh = Fresh::copy(self);
         self.store_data(&part, data, &mut fresh).await?;
-        let is_last = part.end == bitmap.block_range(block).end;
         fresh.publish(&(block..block + u64::from(is_last)))?;
         self.counters.prefetched.add(part.end - part.start);
         Ok(Part::Stored(filling.watch()))
+    }
+
+    fn changes_base(&self) -> bool {
+        self.through.as_ref().is_some_and(Through::changes_base)
     }
 
     /// The blocks that the bytes of the disk touch.
@@ -165,6 +181,33 @@ impl<S: Storage> Image<S> {
             CopyData::Unread => self.copy_base(bytes.clone(), fresh).await,
             CopyData::Bytes(data) if !is_zero(&data) => self.put(vec![data], bytes.start, bytes.end, fresh).await,
             CopyData::Bytes(_) | CopyData::Zeros => self.zero_stored(bytes.start, bytes.end, fresh).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pollster::block_on;
+
+    use super::*;
+    use crate::format::BaseUpdate;
+    use crate::image::through::in_memory;
+    use crate::storage::IoBufMut;
+
+    #[test]
+    fn parts_of_a_block_that_the_base_has_changed_between_are_not_put_together() {
+        for updates in BaseUpdate::ALL {
+            let image = in_memory(updates);
+            let old = CopyData::Bytes(Bytes::from_static(&[7; 4096]));
+            block_on(image.store_prefetched_part(0, 0..4096, old.clone(), None)).expect("memory does not fail");
+            block_on(image.write(Bytes::from_static(&[9; 100]), 50)).expect("memory does not fail");
+            block_on(image.store_prefetched_part(0, 4096..8192, old, None)).expect("memory does not fail");
+            let missing = block_on(image.next_in_base(0, 8192)).expect("memory does not fail");
+            assert!(missing.is_none_or(|run| run.is_empty()), "all of it is local");
+            let buf = block_on(image.read(IoBufMut::zeroed(8192), 0)).expect("memory does not fail");
+            let mut expected = [7; 8192];
+            expected[50..150].fill(9);
+            assert_eq!(buf.as_slice(), expected, "{}", updates.name());
         }
     }
 }

@@ -95,7 +95,8 @@ impl Drop for Round<'_> {
 impl<S: Storage> Image<S> {
     /// Makes everything durable that was acknowledged before this call.
     ///
-    /// Costs one sync where no metadata changed, two where the journal has to be written. After
+    /// Costs one sync where no metadata changed, two where the journal has to be written, and one of
+    /// the base where the image writes through to it. After
     /// a failure other than a full disk the image is poisoned: this and every later write and
     /// flush fails, and what the disk holds is what a reopen finds. With
     /// [`CacheMode::Unsafe`](super::CacheMode::Unsafe) nothing is synced: it survives the end of
@@ -107,12 +108,16 @@ impl<S: Storage> Image<S> {
         }
         let _request = self.guests.enter();
         self.counters.flushes.add(1);
+        if let Some(through) = &self.through {
+            Box::pin(self.push_new(through)).await?;
+        }
         match self.flushes.enter().await {
             None => Ok(()),
             Some(round) => {
                 // The round before this one may have failed.
                 self.check_poison()?;
                 self.commit().await?;
+                self.sync_base().await?;
                 round.complete();
                 Ok(())
             }

@@ -142,7 +142,7 @@ impl<S: Storage> Image<S> {
 }
 
 /// Whether the block at `offset` is local, and up to which byte that holds.
-fn block_run(bitmap: &Bitmap, offset: u64, end: u64) -> (bool, u64) {
+pub(super) fn block_run(bitmap: &Bitmap, offset: u64, end: u64) -> (bool, u64) {
     let blocks = bitmap.blocks(offset, end);
     let (local, next) = bitmap.run(&blocks);
     let stop = if next == blocks.end {

@@ -34,6 +34,7 @@ mod scan;
 mod source;
 mod stats;
 mod table;
+mod through;
 mod words;
 mod write;
 mod zero;
@@ -64,6 +65,7 @@ use profile::Recorder;
 use range_lock::RangeLock;
 use stats::Counters;
 use table::Table;
+use through::Through;
 
 /// An open FVD image: a disk of [`Image::size`] bytes.
 ///
@@ -92,6 +94,8 @@ pub struct Image<S> {
     copied: AtomicBool,
     /// Blocks that a copy-on-write, or another copy, is filling.
     filling: RangeLock,
+    /// None: the base is only read.
+    through: Option<Through>,
     /// What readers have left to be stored.
     copies: Copies,
     /// Notes what guests need of the base, for a prefetch profile.
@@ -140,6 +144,12 @@ impl<S: Storage> Image<S> {
     #[must_use]
     pub fn geometry(&self) -> &Geometry {
         &self.geometry
+    }
+
+    /// Whether what is written goes to the base, now or in the background.
+    #[must_use]
+    pub fn updates_base(&self) -> bool {
+        self.through.is_some()
     }
 
     /// The base image, while one is needed.

@@ -13,6 +13,7 @@ use super::range_lock::RangeLock;
 use super::recover::in_place;
 use super::stats::Counters;
 use super::table::Table;
+use super::through::Through;
 use super::{Image, Volatile};
 use crate::error::{Error, Result};
 use crate::format::{Geometry, HEADER_SIZE, Header, Region, redo};
@@ -112,7 +113,8 @@ impl<S: Storage> Image<S> {
     /// names: `data`, the separate data file, and `base`.
     ///
     /// Fails with [`ErrorKind::InvalidImage`](crate::ErrorKind::InvalidImage) for a suspect image
-    /// (see [`Head::is_suspect`]).
+    /// (see [`Head::is_suspect`]). An image that writes through to its base (see
+    /// [`Head::base_update`]) is opened for writing only with a `base` that is writable.
     ///
     /// # Panics
     ///
@@ -134,19 +136,28 @@ impl<S: Storage> Image<S> {
             "the base comes with an image that needs it"
         );
         head.check_trusted(&file)?;
+        let through = Through::of(&head, base.as_deref(), options.writable);
+        let through = through.map_err(|error| error.with_path(file.path()))?;
         let mut head = head;
         if options.writable {
             in_place::recover(&file, &mut head).await?;
         }
-        let unclean = head.unclean_journal();
-        let image = Self::assemble(file, head, data, base, options);
+        let unclean = head.unclean_journal().filter(|_| !options.writable);
+        let image = Self::assemble(file, head, data, base, options, through);
         if let Some(journal) = unclean {
             image.recover_in_memory(journal).await?;
         }
         Ok(image)
     }
 
-    fn assemble(file: S, head: Head, data: Option<S>, base: Option<Box<dyn BaseSource>>, options: OpenOptions) -> Self {
+    fn assemble(
+        file: S,
+        head: Head,
+        data: Option<S>,
+        base: Option<Box<dyn BaseSource>>,
+        options: OpenOptions,
+        through: Option<Through>,
+    ) -> Self {
         let needs_base = head.needs_base();
         let Head { header, geometry, .. } = head;
         let bitmap = geometry.bitmap.filter(|_| needs_base);
@@ -173,6 +184,7 @@ impl<S: Storage> Image<S> {
             writable: options.writable,
             volatile: Mutex::new(Volatile::default()),
             copied: AtomicBool::new(false),
+            through,
             copies: Copies::new(copies, most_waiting),
             recorder: Recorder::new(recorded),
             guests: Guests::default(),

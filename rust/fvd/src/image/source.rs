@@ -1,10 +1,14 @@
 //! An image as the base of another one, and as what a conversion reads.
 
+use std::future::ready;
 use std::path::Path;
 
+use bytes::Bytes;
+
 use super::{Image, Mapping};
+use crate::error::Error;
 use crate::error::Result;
-use crate::source::{BaseSource, BoxFuture, Location, Run};
+use crate::source::{BaseSource, BoxFuture, Location, Run, WritableBase};
 use crate::storage::{IoBufMut, Storage};
 
 impl<S: Storage> BaseSource for Image<S> {
@@ -27,9 +31,43 @@ impl<S: Storage> BaseSource for Image<S> {
     fn status(&self, offset: u64, len: u64) -> BoxFuture<'_, Result<Run>> {
         Box::pin(self.block_status(offset, len))
     }
+
+    fn writable(&self) -> Option<&dyn WritableBase> {
+        self.is_writable().then_some(self as _)
+    }
+}
+
+impl<S: Storage> WritableBase for Image<S> {
+    fn prepare(&self, size: u64) -> BoxFuture<'_, Result<()>> {
+        Box::pin(ready(self.check_room(size)))
+    }
+
+    fn write(&self, buf: Bytes, offset: u64) -> BoxFuture<'_, Result<()>> {
+        Box::pin(Image::write(self, buf, offset))
+    }
+
+    fn write_zeroes(&self, offset: u64, len: u64) -> BoxFuture<'_, Result<()>> {
+        Box::pin(Image::write_zeroes(self, offset, len))
+    }
+
+    fn sync(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.flush())
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(Image::close(self))
+    }
 }
 
 impl<S: Storage> Image<S> {
+    fn check_room(&self, size: u64) -> Result<()> {
+        if size <= self.size() {
+            return Ok(());
+        }
+        let message = format!("The base has {} bytes, the image above it needs {size}", self.size());
+        Err(Error::unsupported(message).with_path(self.file.path()))
+    }
+
     async fn read_with_zeros_behind(&self, mut buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
         let inside = self.size().saturating_sub(offset).min(buf.len() as u64);
         let mut behind = buf.split_off(inside as usize);

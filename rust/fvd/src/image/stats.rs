@@ -67,6 +67,10 @@ counters! {
     base_reads,
     /// Bytes of these.
     base_read_bytes,
+    /// Writes to the base, zeroing included.
+    base_writes,
+    /// Bytes of these.
+    base_written_bytes,
     /// Bytes read from the base to complete blocks that the guest wrote in part.
     copy_on_write_bytes,
     /// Writes that made blocks local.

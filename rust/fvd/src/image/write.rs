@@ -37,7 +37,11 @@ impl<S: Storage> Image<S> {
         let _request = self.guests.enter();
         self.counters.writes.add(1);
         self.counters.written_bytes.add(buf.len() as u64);
-        self.store(buf, offset, end).await?;
+        match &self.through {
+            None => self.store(buf, offset, end).await?,
+            // Boxed: other images do not pay for the room that it takes.
+            Some(through) => Box::pin(self.store_through(through, buf, offset, end)).await?,
+        }
         self.write_through().await
     }
 
@@ -74,7 +78,6 @@ impl<S: Storage> Image<S> {
         fresh.publish(&(0..0))
     }
 
-    /// Stores whole blocks: the edges of the first and the last one come from the base.
     async fn copy_on_write(
         &self,
         bitmap: &Bitmap,
@@ -83,12 +86,24 @@ impl<S: Storage> Image<S> {
         offset: u64,
         end: u64,
     ) -> Result<()> {
-        let edges = || (head_edge(bitmap, &blocks, offset), tail_edge(bitmap, &blocks, end));
+        let edges = || edges(bitmap, &blocks, offset, end);
         let stale = mutation::is(Mutation::EdgesBeforeLock).then(edges);
         let _filling = self.filling.lock(blocks.clone()).await;
-        self.claim(offset, end);
         // Another writer, or a copy, may have filled an edge while this one waited.
-        let (head, tail) = stale.unwrap_or_else(edges);
+        let edges = stale.unwrap_or_else(edges);
+        self.fill_blocks(blocks, edges, buf, offset, end).await
+    }
+
+    /// Stores whole blocks, which are locked: their edges come from the base.
+    pub(super) async fn fill_blocks(
+        &self,
+        blocks: Range<u64>,
+        (head, tail): Edges,
+        buf: Bytes,
+        offset: u64,
+        end: u64,
+    ) -> Result<()> {
+        self.claim(offset, end);
         let mut fresh = Fresh::new(self);
         if mutation::is(Mutation::PublishBeforeData) {
             Fresh::new(self).publish(&blocks)?;
@@ -184,6 +199,14 @@ impl<S: Storage> Image<S> {
         }
         Ok(places)
     }
+}
+
+/// What a write leaves of the first and the last block, as far as the base has it; bytes of the disk.
+pub(super) type Edges = (Range<u64>, Range<u64>);
+
+/// The edges of a write of `offset..end` to `blocks`.
+pub(super) fn edges(bitmap: &Bitmap, blocks: &Range<u64>, offset: u64, end: u64) -> Edges {
+    (head_edge(bitmap, blocks, offset), tail_edge(bitmap, blocks, end))
 }
 
 /// The part of the first block before `offset`, if the base has it; else empty, at `offset`.

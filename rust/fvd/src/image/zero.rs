@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::storage::Storage;
 
 /// Zeros written at once at most, where they have to be written at all.
-static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
+pub(super) static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
 
 impl<S: Storage> Image<S> {
     /// Makes `len` bytes from `offset` (any alignment) read as zeros, freeing their space where
@@ -26,7 +26,10 @@ impl<S: Storage> Image<S> {
         let mut start = offset;
         while start < end {
             let stop = self.lookup_end(start, end);
-            self.zero_range(start, stop).await?;
+            match &self.through {
+                None => self.zero_range(start, stop).await?,
+                Some(through) => Box::pin(self.zero_through(through, start, stop)).await?,
+            }
             start = stop;
         }
         if len == 0 {
@@ -35,7 +38,7 @@ impl<S: Storage> Image<S> {
         self.write_through().await
     }
 
-    async fn zero_range(&self, start: u64, end: u64) -> Result<()> {
+    pub(super) async fn zero_range(&self, start: u64, end: u64) -> Result<()> {
         self.load(start, end).await?;
         let Some(bitmap) = &self.bitmap else {
             return self.zero_local(start, end).await;

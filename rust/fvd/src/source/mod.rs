@@ -1,4 +1,4 @@
-//! Where base data comes from: read-only disks of any format.
+//! Where base data comes from: disks of any format, and which of them can be written to.
 
 mod detect;
 mod qcow2;
@@ -6,6 +6,7 @@ mod qcow2_header;
 mod raw;
 mod timed;
 mod watched;
+mod writable;
 
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,7 @@ pub use qcow2_header::Header as Qcow2Header;
 pub use raw::RawSource;
 pub use timed::TimedSource;
 pub use watched::{Watch, WatchedSource};
+pub use writable::WritableBase;
 
 pub use crate::host::BoxFuture;
 
@@ -86,7 +88,7 @@ pub fn is_zero(bytes: &[u8]) -> bool {
         .is_none_or(|&first| first == 0 && bytes[1..] == bytes[..bytes.len() - 1])
 }
 
-/// A disk that is only read: the base of an image, or what a conversion reads.
+/// A disk that is read: the base of an image, or what a conversion reads.
 pub trait BaseSource: Send + Sync {
     /// Name of the file, for messages.
     fn path(&self) -> &Path;
@@ -109,4 +111,9 @@ pub trait BaseSource: Send + Sync {
     /// What the bytes from `offset` hold, and for how many bytes (1..=`len`) that stays the same.
     /// At or beyond the end: zeros. `len` is not 0.
     fn status(&self, offset: u64, len: u64) -> BoxFuture<'_, Result<Run>>;
+
+    /// The same disk, to be written to; None unless it was opened for that.
+    fn writable(&self) -> Option<&dyn WritableBase> {
+        None
+    }
 }

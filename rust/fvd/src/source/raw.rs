@@ -1,23 +1,42 @@
 //! A file or device whose bytes are the disk.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{BaseSource, BoxFuture, Location, Run};
-use crate::error::Result;
+use bytes::Bytes;
+
+use super::{BaseSource, BoxFuture, Location, Run, WritableBase};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::SECTOR;
 use crate::storage::{IoBufMut, Storage};
 
 /// A storage, read as a disk.
 #[derive(Debug)]
 pub struct RawSource<S> {
     storage: S,
-    len: u64,
+    /// Grows at most once, when it is prepared for writes.
+    len: AtomicU64,
+    writable: bool,
 }
 
 impl<S: Storage> RawSource<S> {
     /// The disk is as long as the storage is now; what is appended later is not part of it.
     pub async fn new(storage: S) -> Result<Self> {
-        let len = storage.len().await?;
-        Ok(Self { storage, len })
+        Self::open(storage, false).await
+    }
+
+    /// As [`RawSource::new`], for a storage that was opened for writing.
+    pub async fn for_writing(storage: S) -> Result<Self> {
+        Self::open(storage, true).await
+    }
+
+    async fn open(storage: S, writable: bool) -> Result<Self> {
+        let len = AtomicU64::new(storage.len().await?);
+        Ok(Self { storage, len, writable })
+    }
+
+    fn disk_len(&self) -> u64 {
+        self.len.load(Ordering::Acquire)
     }
 
     /// Where the bytes are.
@@ -27,7 +46,7 @@ impl<S: Storage> RawSource<S> {
 
     async fn read_clipped(&self, buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
         let mut buf = self.storage.read(buf, offset).await?;
-        let inside = self.len.saturating_sub(offset);
+        let inside = self.disk_len().saturating_sub(offset);
         if inside < buf.len() as u64 {
             // The storage may have grown.
             buf.as_mut_slice()[inside as usize..].fill(0);
@@ -36,10 +55,11 @@ impl<S: Storage> RawSource<S> {
     }
 
     async fn status_clipped(&self, offset: u64, len: u64) -> Result<Run> {
-        if offset >= self.len {
+        let disk_len = self.disk_len();
+        if offset >= disk_len {
             return Ok(Run::zeros(len));
         }
-        let inside = len.min(self.len - offset);
+        let inside = len.min(disk_len - offset);
         let (allocation, len) = self.storage.allocation(offset, inside).await?;
         Ok(Run {
             content: allocation.into(),
@@ -64,7 +84,7 @@ impl<S: Storage> BaseSource for RawSource<S> {
     }
 
     fn len(&self) -> u64 {
-        self.len
+        self.disk_len()
     }
 
     fn read(&self, buf: IoBufMut, offset: u64) -> BoxFuture<'_, Result<IoBufMut>> {
@@ -73,6 +93,58 @@ impl<S: Storage> BaseSource for RawSource<S> {
 
     fn status(&self, offset: u64, len: u64) -> BoxFuture<'_, Result<Run>> {
         Box::pin(self.status_clipped(offset, len))
+    }
+
+    fn writable(&self) -> Option<&dyn WritableBase> {
+        self.writable.then_some(self as _)
+    }
+}
+
+impl<S: Storage> RawSource<S> {
+    /// Rounds the length up to whole sectors, if `size` reaches into the last one.
+    async fn complete_sector(&self, size: u64) -> Result<()> {
+        let len = self.disk_len();
+        if len >= size {
+            return Ok(());
+        }
+        if len.next_multiple_of(SECTOR) < size {
+            let message = format!("The base has {len} bytes, the image above it needs {size}");
+            return Err(Error::new(ErrorKind::Io, message).with_path(self.path()));
+        }
+        if self.storage.len().await? < size {
+            self.storage.set_len(size).await?;
+            self.storage.sync().await?;
+        }
+        self.len.fetch_max(size, Ordering::AcqRel);
+        Ok(())
+    }
+
+    async fn sync_all(&self) -> Result<()> {
+        let synced = self.storage.sync().await;
+        // A sync that finds the disk full has lost data: no space that is made later brings it back.
+        synced.map_err(|error| error.with_context(ErrorKind::Io, "The base may have lost what was written to it"))
+    }
+}
+
+impl<S: Storage> WritableBase for RawSource<S> {
+    fn prepare(&self, size: u64) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.complete_sector(size))
+    }
+
+    fn write(&self, buf: Bytes, offset: u64) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.storage.write(buf, offset))
+    }
+
+    fn write_zeroes(&self, offset: u64, len: u64) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.storage.write_zeroes(offset, len))
+    }
+
+    fn sync(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.sync_all())
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.sync_all())
     }
 }
 
@@ -96,6 +168,30 @@ mod tests {
         assert_eq!(source.len(), 1000);
         assert_eq!(buf.as_slice(), expected);
         assert_eq!(block_on(source.status(1000, 50)).expect("no I/O"), Run::zeros(50));
+    }
+
+    #[test]
+    fn only_what_was_opened_for_writing_is_writable() {
+        let open = |storage| block_on(RawSource::new(storage)).expect("memory does not fail");
+        assert!(open(MemoryStorage::new()).writable().is_none());
+    }
+
+    #[test]
+    fn a_base_that_is_prepared_has_whole_sectors_and_shows_what_is_written_to_them() {
+        let storage = MemoryStorage::from_bytes(&[7; 1000]);
+        let source = block_on(RawSource::for_writing(storage.clone())).expect("memory does not fail");
+        let base = source.writable().expect("opened for that");
+        block_on(base.prepare(1024)).expect("memory does not fail");
+        assert_eq!(block_on(storage.len()).expect("memory does not fail"), 1024);
+        block_on(base.write(Bytes::from_static(&[9; 24]), 1000)).expect("memory does not fail");
+        let buf = block_on(source.read(IoBufMut::zeroed(30), 995)).expect("memory does not fail");
+        assert_eq!(buf.as_slice()[..5], [7; 5]);
+        assert_eq!(buf.as_slice()[5..29], [9; 24]);
+        assert_eq!(buf.as_slice()[29], 0);
+        block_on(base.prepare(512)).expect("memory does not fail");
+        assert_eq!(source.len(), 1024);
+        let error = block_on(base.prepare(1536)).expect_err("a sector is missing, and zeros would pass for it");
+        assert!(error.to_string().contains("has 1024 bytes"), "{error}");
     }
 
     #[test]

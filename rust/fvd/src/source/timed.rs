@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::{BaseSource, BoxFuture, Run};
+use super::{BaseSource, BoxFuture, Run, WritableBase};
 use crate::error::{Error, Result};
 use crate::host::Clock;
 use crate::storage::IoBufMut;
@@ -68,6 +68,11 @@ impl BaseSource for TimedSource {
 
     fn status(&self, offset: u64, len: u64) -> BoxFuture<'_, Result<Run>> {
         Box::pin(self.in_time(self.source.status(offset, len), offset))
+    }
+
+    /// Without a limit: a write that was given up could still be carried out behind a later one.
+    fn writable(&self) -> Option<&dyn WritableBase> {
+        self.source.writable()
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::chain::{self, ChainOptions};
 use crate::error::{Error, Result};
-use crate::format::{Header, SECTOR};
+use crate::format::{BaseUpdate, Header, SECTOR};
 use crate::gate::{Gate, beside};
 use crate::image::{self, CreateOptions};
 use crate::source::BaseSource;
@@ -105,8 +105,24 @@ fn complete(request: &CreateRequest, base: Option<&dyn BaseSource>) -> Result<Cr
         options.layout.base_size = Some(base.map_or(size, BaseSource::len));
         options.base_img.clone_from(&backing.name);
         options.base_img_fmt = backing.format.clone().unwrap_or_default();
+        if options.write_updates_base_img != BaseUpdate::No {
+            options.base_img_fmt = written_format(backing, base)?;
+        }
     }
     Ok(options)
+}
+
+/// The format of a base that is to be written to: probed at every open, it would be what a guest
+/// makes it look like.
+fn written_format(backing: &Backing, base: Option<&dyn BaseSource>) -> Result<String> {
+    let format = backing.format.as_deref().or(base.map(BaseSource::format));
+    let Some(format) = format else {
+        return Err(Error::invalid_argument(
+            "write_updates_base_img needs the format of the backing file (backing_fmt)",
+        ));
+    };
+    chain::check_writable_format(format)?;
+    Ok(format.to_owned())
 }
 
 fn data_path(request: &CreateRequest) -> Result<Option<PathBuf>> {

@@ -20,7 +20,7 @@ use super::check::{self, Repair};
 use super::recover::in_place;
 use super::{Head, read_head, redo};
 use crate::error::{Error, Result};
-use crate::format::{Geometry, Header};
+use crate::format::{BaseUpdate, Geometry, Header};
 use crate::storage::Storage;
 
 use resize::Resize;
@@ -39,6 +39,11 @@ pub async fn amend<S: Storage>(file: &S, data: Option<&S>, changes: &Changes) ->
     let add_path = |error: Error| error.with_path(file.path());
     let mut head = read_head(file).await?;
     head.check_trusted(file)?;
+    if !head.header.clean_shutdown && head.may_owe_base() {
+        return Err(add_path(Error::invalid_argument(
+            "The base may lack what the image has: open the image once for writing, and its base too, and close it",
+        )));
+    }
     let plan = Plan::new(file, &head, changes).await.map_err(add_path)?;
     let data = match data {
         Some(data) => data,
@@ -95,8 +100,17 @@ impl Plan {
         if names::drops_base(&head.header, &new) {
             new.all_data_in_fvd_img = true;
         }
-        Geometry::new(&new, file_len)?;
-        let erase = resize.is_some() || new.base_img != head.header.base_img || changes.unclean();
+        let after = Head {
+            geometry: Geometry::new(&new, file_len)?,
+            header: new.clone(),
+            interrupted: false,
+        };
+        // What is local has never been written to the base: it is owed.
+        let owes = after.base_update()? != BaseUpdate::No && matches!(head.base_update(), Ok(BaseUpdate::No));
+        if owes {
+            new.clean_shutdown = false;
+        }
+        let erase = resize.is_some() || new.base_img != head.header.base_img || changes.unclean() || owes;
         Ok(Self { new, resize, erase })
     }
 

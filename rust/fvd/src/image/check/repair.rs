@@ -90,7 +90,8 @@ pub(super) async fn repair<S: Storage>(subject: &Subject<'_, S>, before: &Verdic
             tidy(&Subject::new(file, subject.data).await?, table).await?;
         }
     }
-    if !subject.head.header.clean_shutdown {
+    // The mark may also say that the base lacks what is local: nobody has looked there.
+    if !subject.head.header.clean_shutdown && !subject.head.may_owe_base() {
         patch::write_mark(file, true).await?;
         file.sync().await?;
     }

@@ -15,6 +15,10 @@ pub(in crate::image) async fn recover<S: Storage>(file: &S, head: &mut Head) -> 
     finish_change(file, head).await?;
     if let Some(journal) = head.unclean_journal() {
         replay(file, head, journal).await?;
+        if head.may_owe_base() {
+            // The mark also says whether the base has what is local: it stays until that is so.
+            return Ok(());
+        }
         patch::write_mark(file, true).await?;
         file.sync().await?;
         head.header.clean_shutdown = true;

@@ -11,7 +11,7 @@ use super::sink::Sink;
 use super::{Cache, ConvertRequest, Format};
 use crate::chain::{ChainOptions, open_image, open_source};
 use crate::error::{Error, Result};
-use crate::format::SECTOR;
+use crate::format::{BaseUpdate, SECTOR};
 use crate::gate::beside;
 use crate::image::{CacheMode, CreateOptions, Image, OpenOptions, create, read_head};
 use crate::source::BaseSource;
@@ -229,6 +229,8 @@ fn chain_options(request: &ConvertRequest) -> ChainOptions {
         direct: request.cache.is_direct(),
         force_share: false,
         gate: request.gate.clone(),
+        // Into a base only by hand: a conversion is asked for one disk.
+        write_base: false,
         // A conversion reads no more of the target than it overwrites.
         copy_on_read: Some(false),
     }
@@ -243,6 +245,11 @@ fn open_fvd(path: &Path, size: u64, request: &ConvertRequest, created: &mut Crea
     }
     let mut options: CreateOptions = request.create.clone();
     options.layout.virtual_size = size;
+    if options.write_updates_base_img != BaseUpdate::No {
+        return Err(Error::invalid_argument(
+            "write_updates_base_img cannot be used with a conversion, which writes to no base",
+        ));
+    }
     let base = open_base(path, &options, request)?;
     options.layout.base_size = base.as_ref().map(|base| base.len());
     // Before an existing file is emptied.

@@ -1,0 +1,237 @@
+//! Images that write through to their base: power cuts at every boundary, both sides with volatile
+//! caches of their own, and what the two hold afterwards.
+
+use bytes::Bytes;
+use fvd::format::BaseUpdate;
+use fvd::image::CacheMode;
+use fvd_sim::check::{check_closed, check_crashed};
+use fvd_sim::cut::Cut;
+use fvd_sim::executor::{Executor, run_now};
+use fvd_sim::fault::{Faults, Lie};
+use fvd_sim::model::Model;
+use fvd_sim::rig::{Rig, SimImage, read_all};
+use fvd_sim::run::{Failure, Plan, run};
+use fvd_sim::shape::Shape;
+use fvd_sim::workload::content;
+
+const KIB: u64 = 1024;
+const MODES: [BaseUpdate; 3] = [
+    BaseUpdate::Writethrough,
+    BaseUpdate::Writeback,
+    BaseUpdate::Writenocache,
+];
+
+/// Crash images of each mode.
+const IMAGES: u64 = 1500;
+
+fn crash(updates: BaseUpdate) {
+    let mut images = 0;
+    for seed in 1.. {
+        if images >= IMAGES {
+            return;
+        }
+        let plan = Plan {
+            updates: Some(updates),
+            ..Plan::new(seed)
+        };
+        match run(&plan) {
+            Ok(report) => images += report.images,
+            Err(failure) => panic!("{}: {failure}", updates.name()),
+        }
+    }
+}
+
+#[test]
+fn writethrough_survives_a_power_cut_at_any_boundary() {
+    crash(BaseUpdate::Writethrough);
+}
+
+#[test]
+fn writeback_survives_a_power_cut_at_any_boundary() {
+    crash(BaseUpdate::Writeback);
+}
+
+#[test]
+fn writenocache_survives_a_power_cut_at_any_boundary() {
+    crash(BaseUpdate::Writenocache);
+}
+
+#[test]
+fn a_base_that_is_not_synced_is_found_out() {
+    for updates in MODES {
+        let found = |seed| -> Option<Failure> {
+            let plan = Plan {
+                lie: Lie::DropEverySync,
+                updates: Some(updates),
+                ..Plan::new(seed)
+            };
+            run(&plan).err()
+        };
+        assert!((1..10).any(|seed| found(seed).is_some()), "{}", updates.name());
+    }
+}
+
+fn shape(updates: BaseUpdate) -> Shape {
+    Shape {
+        virtual_size: 128 * KIB,
+        base_size: Some(100 * KIB - 100),
+        block_size: 8 * KIB,
+        compact: false,
+        chunk_size: 64 * KIB,
+        grow_unit: 64 * KIB,
+        journal_size: 4096,
+        data_file: false,
+        device: false,
+        detect_sparse_hole: None,
+        copy_on_read: false,
+        updates,
+        cache: CacheMode::Writeback,
+    }
+}
+
+fn open(rig: &Rig) -> SimImage {
+    run_now(rig.open(true, CacheMode::Writeback)).expect("no faults yet")
+}
+
+fn write(image: &SimImage, model: &mut Model, offset: u64, len: u64, number: u64) -> fvd::Result<()> {
+    let bytes = content(number, len);
+    let id = model.begin_write(offset, &bytes);
+    let result = run_now(image.write(Bytes::from(bytes), offset));
+    match result {
+        Ok(()) => model.ack_write(id, false),
+        Err(_) => model.fail_write(id),
+    }
+    result
+}
+
+/// What the base holds of the disk, zeros behind its end.
+fn base(rig: &Rig) -> Vec<u8> {
+    let mut bytes = vec![0; rig.shape.base_img_size() as usize];
+    rig.base.content().read(&mut bytes, 0);
+    bytes
+}
+
+#[test]
+fn writes_that_overlap_end_alike_on_both_sides() {
+    for updates in MODES {
+        for seed in 0..60 {
+            let (rig, _) = Rig::create(&shape(updates), seed);
+            let world = rig.file.world().clone();
+            let image = open(&rig);
+            world.set_queueing(true);
+            let mut executor = Executor::new(&world, seed);
+            for number in 0..4 {
+                let image = &image;
+                executor.spawn(async move {
+                    let bytes = Bytes::from(content(number, 12 * KIB));
+                    image.write(bytes, number % 2 * 512).await.expect("no faults");
+                });
+            }
+            executor.settle();
+            while executor.active() > 0 {
+                executor.step();
+                executor.settle();
+            }
+            world.set_queueing(false);
+            let seen = run_now(read_all(&image)).expect("no faults");
+            run_now(image.flush()).expect("no faults");
+            assert_eq!(
+                base(&rig)[..16 << 10],
+                seen[..16 << 10],
+                "{}, seed {seed}",
+                updates.name()
+            );
+        }
+    }
+}
+
+#[test]
+fn the_sector_in_which_the_base_ends_is_written_like_any_other() {
+    for updates in MODES {
+        let (rig, before) = Rig::create(&shape(updates), 1);
+        let mut model = Model::new(&before);
+        let image = open(&rig);
+        let last = 100 * KIB - 512;
+        for (offset, len) in [(last, 450), (last, 512)] {
+            write(&image, &mut model, offset, len, len).expect("no faults");
+            let seen = run_now(read_all(&image)).expect("no faults");
+            model.check_closed(&seen).expect("as written");
+        }
+        for seed in 0..100 {
+            let media = rig.file.world().cut(Cut::Sectors(seed));
+            check_crashed(&rig, &media, &model, seed).expect("the sector is old or new");
+        }
+    }
+}
+
+#[test]
+fn a_copy_of_what_the_base_held_before_a_write_is_not_stored() {
+    let shape = Shape {
+        copy_on_read: true,
+        ..shape(BaseUpdate::Writenocache)
+    };
+    let (rig, before) = Rig::create(&shape, 1);
+    let mut model = Model::new(&before);
+    let image = open(&rig);
+    run_now(read_all(&image)).expect("no faults");
+    write(&image, &mut model, 4096, 512, 1).expect("no faults");
+    // Stores what the reader has left.
+    run_now(image.close()).expect("no faults");
+    assert!(image.stats().copied_on_read > 0);
+    check_closed(&rig, &rig.media(), &model).expect("the write is newer");
+}
+
+#[test]
+fn what_a_failed_write_has_left_is_brought_into_line_by_the_next_flush() {
+    for updates in MODES {
+        for fail_at in 1..16 {
+            let (rig, before) = Rig::create(&shape(updates), fail_at);
+            let world = rig.file.world().clone();
+            let mut model = Model::new(&before);
+            let image = open(&rig);
+            write(&image, &mut model, 0, 12 * KIB, 1).expect("no faults yet");
+            world.set_faults(Faults {
+                fail_at: Some(fail_at),
+                ..Faults::default()
+            });
+            let _ = write(&image, &mut model, 2 * KIB, 20 * KIB, 2);
+            let flushed = run_now(image.flush());
+            world.set_faults(Faults::default());
+            if flushed.is_err() && run_now(image.flush()).is_err() {
+                // Poisoned; a reopen recovers.
+                check_crashed(&rig, &rig.media(), &model, 1).expect("nothing is lost");
+                continue;
+            }
+            let seen = run_now(read_all(&image)).expect("no faults any more");
+            assert_eq!(
+                base(&rig),
+                seen[..base(&rig).len()],
+                "{}, failed at {fail_at}",
+                updates.name()
+            );
+            run_now(image.close()).expect("no faults any more");
+            check_closed(&rig, &rig.media(), &model).expect("both sides agree");
+        }
+    }
+}
+
+#[test]
+fn a_crash_leaves_an_image_unclean_until_its_base_is_up_to_date() {
+    for updates in [BaseUpdate::Writethrough, BaseUpdate::Writeback] {
+        let (rig, before) = Rig::create(&shape(updates), 1);
+        let mut model = Model::new(&before);
+        let image = open(&rig);
+        write(&image, &mut model, 0, 8 * KIB, 1).expect("no faults");
+        let id = model.begin_flush();
+        run_now(image.flush()).expect("no faults");
+        model.ack_flush(id);
+        // In place, and lost on one side.
+        write(&image, &mut model, 0, 8 * KIB, 2).expect("no faults");
+        let media = rig.file.world().cut(Cut::Nothing);
+        check_crashed(&rig, &media, &model, 0).expect("the flushed content");
+        let mut media = rig.media();
+        media[1] = rig.file.world().cut(Cut::Nothing)[1].clone();
+        let content = check_crashed(&rig, &media, &model, 0).expect("the image has the authority");
+        assert_eq!(content[..8 << 10], fvd_sim::workload::content(2, 8 * KIB));
+    }
+}

@@ -1,0 +1,129 @@
+//! What the base is owed: ranges that it may hold otherwise than the image does, where that has them.
+
+use std::ops::Range;
+
+use rangemap::RangeSet;
+
+/// Ranges remembered at most; with more of them, neighbours are merged.
+const RANGE_LIMIT: usize = 1 << 16;
+
+/// What lies between two debts is merged with them in units of this many bytes at first.
+const GRANULE: u64 = 1 << 20;
+
+/// Bytes of the disk, below the end of the base's region.
+///
+/// To owe too much does no harm: what is local can be pushed at any time.
+pub(super) struct Debts {
+    /// Of this session: a flush pays them.
+    new: RangeSet<u64>,
+    /// Of an earlier one that was not closed: paid in the background, or by a close.
+    old: RangeSet<u64>,
+    /// End of the base's region.
+    size: u64,
+}
+
+impl Debts {
+    /// `all`: nobody knows what an earlier session still owed.
+    pub(super) fn new(size: u64, all: bool) -> Self {
+        let mut old = RangeSet::new();
+        if all && size > 0 {
+            old.insert(0..size);
+        }
+        let new = RangeSet::new();
+        Self { new, old, size }
+    }
+
+    /// Notes a (non-empty) range.
+    pub(super) fn add(&mut self, range: &Range<u64>) {
+        self.new.insert(range.clone());
+        self.limit();
+    }
+
+    /// The base has the range as the image does.
+    pub(super) fn paid(&mut self, range: &Range<u64>) {
+        self.new.remove(range.clone());
+        self.limit();
+        // Holes in old debts are not worth more memory.
+        if self.old.len() < RANGE_LIMIT {
+            self.old.remove(range.clone());
+        }
+    }
+
+    /// Nothing was owed of the range by an earlier session.
+    pub(super) fn forgive_old(&mut self, range: Range<u64>) {
+        self.old.remove(range);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.new.is_empty() && self.old.is_empty()
+    }
+
+    pub(super) fn includes(&self, range: &Range<u64>) -> bool {
+        self.new.overlaps(range) || self.old.overlaps(range)
+    }
+
+    /// Everything that this session owes.
+    pub(super) fn all_new(&self) -> Vec<Range<u64>> {
+        self.new.iter().cloned().collect()
+    }
+
+    pub(super) fn first_new(&self) -> Option<Range<u64>> {
+        self.new.iter().next().cloned()
+    }
+
+    pub(super) fn first_old(&self) -> Option<Range<u64>> {
+        self.old.iter().next().cloned()
+    }
+
+    fn limit(&mut self) {
+        if self.new.len() <= RANGE_LIMIT {
+            return;
+        }
+        let mut granule = GRANULE;
+        while self.new.len() > RANGE_LIMIT / 2 {
+            let widen = |range: &Range<u64>| {
+                let end = range.end.next_multiple_of(granule).min(self.size);
+                range.start / granule * granule..end
+            };
+            self.new = self.new.iter().map(widen).collect();
+            granule *= 4;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_is_owed_is_forgotten_however_much_it_is() {
+        let size = 1 << 50;
+        let mut debts = Debts::new(size, false);
+        let range = |n: u64| n * (8 << 20) + 512..n * (8 << 20) + 1024;
+        for number in 0..3 * RANGE_LIMIT as u64 {
+            debts.add(&range(number));
+            assert!(debts.new.len() <= RANGE_LIMIT);
+        }
+        debts.add(&(size - 512..size));
+        assert!((0..3 * RANGE_LIMIT as u64).all(|number| debts.new.gaps(&range(number)).next().is_none()));
+        assert!(debts.all_new().iter().all(|range| range.end <= size));
+    }
+
+    #[test]
+    fn what_is_paid_is_owed_no_more_whoever_owed_it() {
+        let mut debts = Debts::new(4096, true);
+        debts.add(&(100..700));
+        debts.paid(&(0..1024));
+        assert_eq!(debts.first_new(), None);
+        assert_eq!(debts.first_old(), Some(1024..4096));
+        assert!(!debts.includes(&(0..1024)) && debts.includes(&(1000..1025)));
+    }
+
+    #[test]
+    fn the_old_is_forgiven_without_the_new() {
+        let mut debts = Debts::new(4096, true);
+        debts.add(&(512..1024));
+        debts.forgive_old(0..4096);
+        assert_eq!((debts.first_old(), debts.all_new()), (None, vec![512..1024]));
+    }
+}

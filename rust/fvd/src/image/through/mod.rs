@@ -1,0 +1,168 @@
+//! Writing through: the image as a local cache of a base that is written to.
+//!
+//! A block whose bit is 1 is as the image has it, one whose bit is 0 as the base has it; that the two
+//! may contradict each other is recorded by the mark. `docs/design.md`, "Writing through to the
+//! base", has the invariants (W1 to W5) and the crash cases.
+
+mod debts;
+mod push;
+mod update;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use event_listener::Event;
+
+use super::bitmap::Bitmap;
+use super::commit::Mark;
+use super::{Head, Image};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::BaseUpdate;
+use crate::source::{BaseSource, WritableBase};
+use crate::storage::Storage;
+
+use debts::Debts;
+
+/// The state of an image that writes through to its base.
+pub(super) struct Through {
+    mode: BaseUpdate,
+    debts: Mutex<Debts>,
+    /// There are new debts.
+    owed: Event,
+    /// The mark says that the sides may differ, and the base is ready to be written to.
+    begun: AtomicBool,
+}
+
+impl Head {
+    /// What a write to this image does to its base.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`] where `write_updates_base_img` names something unknown, or that
+    /// which it names cannot be done without losing data.
+    pub fn base_update(&self) -> Result<BaseUpdate> {
+        let name = self.header.write_updates_base_img.as_str();
+        let refuse = |why: &str| {
+            let message = format!("write_updates_base_img is '{name}': {why}");
+            Err(Error::unsupported(message))
+        };
+        match BaseUpdate::from_name(name) {
+            None => refuse("only no, writethrough, writeback and writenocache are known"),
+            Some(BaseUpdate::No) => Ok(BaseUpdate::No),
+            Some(_) if self.header.base_img.is_empty() => Ok(BaseUpdate::No),
+            Some(_) if self.header.all_data_in_fvd_img => {
+                refuse("all_data_in_fvd_img says that the base is no longer used")
+            }
+            Some(_) if self.geometry.journal.is_none() => refuse("this needs a journal, and the image has none"),
+            Some(update) => Ok(update),
+        }
+    }
+
+    /// Whether the base may lack what is local, if the image is unclean.
+    pub(in crate::image) fn may_owe_base(&self) -> bool {
+        self.needs_base() && matches!(self.base_update(), Ok(update) if update != BaseUpdate::No)
+    }
+}
+
+impl Through {
+    /// None: the base is only read.
+    pub(super) fn of(head: &Head, base: Option<&dyn BaseSource>, writable: bool) -> Result<Option<Self>> {
+        if !writable {
+            return Ok(None);
+        }
+        let mode = head.base_update()?;
+        let Some(base) = base.filter(|_| mode != BaseUpdate::No && head.geometry.bitmap.is_some()) else {
+            return Ok(None);
+        };
+        if base.writable().is_none() {
+            let message = "It cannot be written to, and the image is to write to its base (write_updates_base_img)";
+            return Err(Error::new(ErrorKind::NotPermitted, message).with_path(base.path()));
+        }
+        let size = head.geometry.base_size;
+        Ok(Some(Self {
+            mode,
+            debts: Mutex::new(Debts::new(size, !head.header.clean_shutdown)),
+            owed: Event::new(),
+            begun: AtomicBool::new(false),
+        }))
+    }
+
+    /// The base changes under blocks that are still there.
+    pub(super) fn changes_base(&self) -> bool {
+        self.mode == BaseUpdate::Writenocache
+    }
+
+    fn debts(&self) -> MutexGuard<'_, Debts> {
+        self.debts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Acquire)
+    }
+
+    /// The image is to be marked clean: what is written from here on is recorded anew.
+    pub(super) fn end(&self) {
+        self.begun.store(false, Ordering::Release);
+    }
+}
+
+impl<S: Storage> Image<S> {
+    /// Before the first write of a session reaches either side: the record that they may differ.
+    ///
+    /// The caller holds no lock of blocks and no flush round.
+    async fn begin_updates(&self, through: &Through) -> Result<()> {
+        if through.has_begun() {
+            return Ok(());
+        }
+        let _round = self.flushes.exclusive().await;
+        self.check_poison()?;
+        if self.committer().mark != Mark::Unclean {
+            self.mark_unclean().await?;
+        }
+        self.updated_base().prepare(self.base_size()).await?;
+        through.begun.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    fn updated_base(&self) -> &dyn WritableBase {
+        let base = self.base.as_deref().and_then(BaseSource::writable);
+        base.expect("an image that writes through was opened with a base for that")
+    }
+
+    fn needed_bitmap(&self) -> &Bitmap {
+        let bitmap = self.bitmap.as_ref();
+        bitmap.expect("an image that writes through has blocks in the base")
+    }
+}
+
+/// An image of one block of 8192 bytes, over a base of sevens.
+#[cfg(test)]
+pub(in crate::image) fn in_memory(updates: BaseUpdate) -> Image<crate::storage::MemoryStorage> {
+    use pollster::block_on;
+
+    use super::{CreateOptions, OpenOptions, create, read_head};
+    use crate::format::LayoutOptions;
+    use crate::source::RawSource;
+    use crate::storage::MemoryStorage;
+
+    let (file, base) = (MemoryStorage::new(), MemoryStorage::from_bytes(&[7; 8192]));
+    let options = CreateOptions {
+        layout: LayoutOptions {
+            virtual_size: 8192,
+            base_size: Some(8192),
+            block_size: Some(8192),
+            ..LayoutOptions::default()
+        },
+        base_img: "base".into(),
+        write_updates_base_img: updates,
+        ..CreateOptions::default()
+    };
+    block_on(create(&file, None, &options, None)).expect("created");
+    let head = block_on(read_head(&file)).expect("valid");
+    let base = block_on(RawSource::for_writing(base)).expect("memory does not fail");
+    let options = OpenOptions {
+        writable: true,
+        ..OpenOptions::default()
+    };
+    block_on(Image::open(file, head, None, Some(Box::new(base)), options)).expect("opens")
+}

@@ -1,0 +1,142 @@
+//! Push: what the base is owed. In the background, and all of it at a flush or a close.
+
+use std::ops::Range;
+
+use super::Through;
+use super::update::Content;
+use crate::error::Result;
+use crate::format::SECTOR;
+use crate::image::commit::Mark;
+use crate::image::map::block_run;
+use crate::image::write::COPY_STEP;
+use crate::image::{Image, Mapping};
+use crate::source::is_zero;
+use crate::storage::{IoBufMut, Storage};
+
+impl<S: Storage> Image<S> {
+    /// Pushes what this session owes at this moment. For a flush, before its round begins: it takes
+    /// locks of blocks.
+    pub(in crate::image) async fn push_new(&self, through: &Through) -> Result<()> {
+        let debts = through.debts().all_new();
+        for debt in debts {
+            let mut start = debt.start;
+            while start < debt.end {
+                let piece = self.first_piece(start..debt.end);
+                start = piece.end;
+                self.push_piece(through, piece).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Pushes some of what is owed; false if nothing is.
+    pub(crate) async fn push_some(&self) -> Result<bool> {
+        let Some(through) = &self.through else {
+            return Ok(false);
+        };
+        let Some(piece) = self.next_debt(through).await? else {
+            return Ok(false);
+        };
+        self.check_poison()?;
+        self.push_piece(through, piece).await?;
+        Ok(true)
+    }
+
+    /// Waits until something is owed; forever in an image that does not write through.
+    pub(crate) async fn debt_arises(&self) {
+        let Some(through) = &self.through else {
+            return std::future::pending().await;
+        };
+        loop {
+            let listener = through.owed.listen();
+            if !through.debts().is_empty() {
+                return;
+            }
+            listener.await;
+        }
+    }
+
+    /// Makes what was written to the base durable. For a flush, in its round.
+    pub(in crate::image) async fn sync_base(&self) -> Result<()> {
+        match &self.through {
+            Some(through) if through.has_begun() => self.metadata_written(self.updated_base().sync().await),
+            _ => Ok(()),
+        }
+    }
+
+    /// Pays every debt and puts the base away, so that the image may be marked clean.
+    pub(in crate::image) async fn settle(&self, through: &Through) -> Result<()> {
+        while self.push_some().await? {}
+        if through.has_begun() || self.committer().mark != Mark::Clean {
+            self.metadata_written(self.updated_base().close().await)?;
+        }
+        Ok(())
+    }
+
+    /// The first piece that is owed, of this session or of what an earlier one left local.
+    async fn next_debt(&self, through: &Through) -> Result<Option<Range<u64>>> {
+        loop {
+            let (new, old) = {
+                let debts = through.debts();
+                (debts.first_new(), debts.first_old())
+            };
+            if let Some(debt) = new {
+                return Ok(Some(self.first_piece(debt)));
+            }
+            let Some(debt) = old else {
+                return Ok(None);
+            };
+            let stop = self.lookup_end(debt.start, debt.end);
+            self.load(debt.start, stop).await?;
+            let (local, stop) = block_run(self.needed_bitmap(), debt.start, stop);
+            if local {
+                return Ok(Some(self.first_piece(debt.start..stop)));
+            }
+            // What this session makes local it owes anew.
+            through.debts().forgive_old(debt.start..stop);
+        }
+    }
+
+    /// The front of a debt that is pushed at once, in whole sectors.
+    fn first_piece(&self, debt: Range<u64>) -> Range<u64> {
+        let start = debt.start / SECTOR * SECTOR;
+        let end = debt.end.next_multiple_of(SECTOR).min(start + COPY_STEP);
+        start..end.min(self.base_size())
+    }
+
+    /// Writes to the base what is local of the range, unless somebody else has done so.
+    async fn push_piece(&self, through: &Through, piece: Range<u64>) -> Result<()> {
+        self.begin_updates(through).await?;
+        self.load(piece.start, piece.end).await?;
+        let blocks = self.needed_bitmap().blocks(piece.start, piece.end);
+        // Waits for writes under way: nothing of them is owed before they have ended (W3).
+        let _filling = self.filling.lock(blocks).await;
+        if !through.debts().includes(&piece) {
+            return Ok(());
+        }
+        let mut start = piece.start;
+        while start < piece.end {
+            let extent = self.extent(start, piece.end)?;
+            let end = start + extent.len;
+            match extent.mapping {
+                Mapping::Base => {}
+                Mapping::Zero => self.write_to_base(Content::Zeros, &(start..end)).await?,
+                Mapping::Local { offset } => self.push_local(offset, &(start..end)).await?,
+            }
+            start = end;
+        }
+        through.debts().paid(&piece);
+        Ok(())
+    }
+
+    async fn push_local(&self, offset: u64, range: &Range<u64>) -> Result<()> {
+        let buf = IoBufMut::zeroed((range.end - range.start) as usize);
+        let buf = self.data().read(buf, offset).await?;
+        let content = if is_zero(buf.as_slice()) {
+            Content::Zeros
+        } else {
+            Content::Bytes(buf.freeze())
+        };
+        self.write_to_base(content, range).await
+    }
+}

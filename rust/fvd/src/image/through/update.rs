@@ -1,0 +1,167 @@
+//! Write and zero, for both sides.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::Through;
+use crate::error::Result;
+use crate::format::BaseUpdate;
+use crate::image::Image;
+use crate::image::map::block_run;
+use crate::image::publish::Fresh;
+use crate::image::write::edges;
+use crate::image::zero::ZEROS;
+use crate::storage::Storage;
+
+/// What a range is to hold.
+#[derive(Clone)]
+pub(super) enum Content {
+    /// These bytes, as many as the range has.
+    Bytes(Bytes),
+    Zeros,
+}
+
+impl Content {
+    /// Removes what is for the first `len` bytes.
+    fn split_to(&mut self, len: u64) -> Self {
+        match self {
+            Self::Bytes(bytes) => Self::Bytes(bytes.split_to(len as usize)),
+            Self::Zeros => Self::Zeros,
+        }
+    }
+}
+
+impl<S: Storage> Image<S> {
+    /// As [`Image::store`]: writes `buf` to `offset..end`.
+    pub(in crate::image) async fn store_through(
+        &self,
+        through: &Through,
+        buf: Bytes,
+        offset: u64,
+        end: u64,
+    ) -> Result<()> {
+        let middle = self.base_size().clamp(offset, end);
+        let mut inside = buf;
+        let behind = inside.split_off((middle - offset) as usize);
+        if !inside.is_empty() {
+            self.update(through, Content::Bytes(inside), offset..middle).await?;
+        }
+        if !behind.is_empty() {
+            self.store(behind, middle, end).await?;
+        }
+        Ok(())
+    }
+
+    /// As [`Image::zero_range`].
+    pub(in crate::image) async fn zero_through(&self, through: &Through, start: u64, end: u64) -> Result<()> {
+        let middle = self.base_size().clamp(start, end);
+        let block = self.needed_bitmap().block_size();
+        // Whole blocks, and less than a block on either side.
+        let first = start.next_multiple_of(block).min(middle);
+        let last = if middle == self.base_size() {
+            middle
+        } else {
+            (middle / block * block).max(first)
+        };
+        self.zero_part(through, start..first).await?;
+        if first < last {
+            self.update(through, Content::Zeros, first..last).await?;
+        }
+        self.zero_part(through, last.max(first)..middle).await?;
+        if middle < end {
+            self.zero_range(middle, end).await?;
+        }
+        Ok(())
+    }
+
+    /// Zeroes a part of a block, which may be large, in pieces that can be stored.
+    async fn zero_part(&self, through: &Through, range: Range<u64>) -> Result<()> {
+        let mut start = range.start;
+        while start < range.end {
+            let end = range.end.min(start + ZEROS.len() as u64);
+            self.update(through, Content::Zeros, start..end).await?;
+            start = end;
+        }
+        Ok(())
+    }
+
+    /// Changes a (non-empty) range of the base's region, on the sides that the mode says. Zeros come
+    /// for whole blocks, or for no more than can be stored at once.
+    async fn update(&self, through: &Through, mut content: Content, range: Range<u64>) -> Result<()> {
+        self.begin_updates(through).await?;
+        self.load(range.start, range.end).await?;
+        let bitmap = self.needed_bitmap();
+        let _filling = self.filling.lock(bitmap.blocks(range.start, range.end)).await;
+        if !through.changes_base() {
+            return self.update_both(through, content, &range).await;
+        }
+        let mut start = range.start;
+        while start < range.end {
+            let (local, end) = block_run(bitmap, start, range.end);
+            let part = content.split_to(end - start);
+            if local {
+                self.update_both(through, part, &(start..end)).await?;
+            } else {
+                self.write_to_base(part, &(start..end)).await?;
+            }
+            start = end;
+        }
+        Ok(())
+    }
+
+    /// Changes a range, whose blocks are locked, in the image and, now or later, in the base.
+    async fn update_both(&self, through: &Through, content: Content, range: &Range<u64>) -> Result<()> {
+        // Before anything of it can be in the image (W4).
+        through.debts().add(range);
+        self.update_local(content.clone(), range).await?;
+        if through.mode == BaseUpdate::Writeback {
+            through.owed.notify(1);
+            return Ok(());
+        }
+        self.write_to_base(content, range).await?;
+        through.debts().paid(range);
+        Ok(())
+    }
+
+    /// Changes a range, whose blocks are locked, in the image, where they become local.
+    async fn update_local(&self, content: Content, range: &Range<u64>) -> Result<()> {
+        self.extend().await?;
+        let bitmap = self.needed_bitmap();
+        let Range { start, end } = *range;
+        let blocks = bitmap.blocks(start, end);
+        let local = bitmap.all_local(&blocks);
+        let whole = bitmap.block_range(blocks.start).start == start && bitmap.block_range(blocks.end - 1).end == end;
+        let buf = match content {
+            Content::Zeros if local || whole => return self.zero_locked(range, &blocks).await,
+            Content::Zeros => Bytes::from_static(&ZEROS[..(end - start) as usize]),
+            Content::Bytes(buf) => buf,
+        };
+        if !local {
+            let edges = edges(bitmap, &blocks, start, end);
+            return self.fill_blocks(blocks, edges, buf, start, end).await;
+        }
+        self.claim(start, end);
+        let mut fresh = Fresh::new(self);
+        self.put(vec![buf], start, end, &mut fresh).await?;
+        fresh.publish(&(0..0))
+    }
+
+    async fn zero_locked(&self, range: &Range<u64>, blocks: &Range<u64>) -> Result<()> {
+        self.claim(range.start, range.end);
+        let mut fresh = Fresh::new(self);
+        self.zero_stored(range.start, range.end, &mut fresh).await?;
+        fresh.publish(blocks)
+    }
+
+    /// Changes a range, whose blocks are locked, in the base.
+    pub(super) async fn write_to_base(&self, content: Content, range: &Range<u64>) -> Result<()> {
+        let len = range.end - range.start;
+        self.counters.base_writes.add(1);
+        self.counters.base_written_bytes.add(len);
+        match content {
+            Content::Bytes(bytes) => self.updated_base().write(bytes, range.start).await,
+            Content::Zeros => self.updated_base().write_zeroes(range.start, len).await,
+        }
+    }
+}
