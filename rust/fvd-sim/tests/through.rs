@@ -84,6 +84,7 @@ fn shape(updates: BaseUpdate) -> Shape {
         device: false,
         detect_sparse_hole: None,
         copy_on_read: false,
+        prefetch: false,
         updates,
         cache: CacheMode::Writeback,
     }
