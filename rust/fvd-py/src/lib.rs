@@ -21,6 +21,7 @@ mod open;
 mod prefetch;
 mod profile;
 mod progress;
+mod stats;
 mod time;
 
 use pyo3::prelude::*;
@@ -52,6 +53,8 @@ mod _fvd {
     use super::image::{Image, open};
     #[pymodule_export]
     use super::info::info;
+    #[pymodule_export]
+    use super::stats::stats;
     #[pymodule_export]
     use super::profile::{profile, set_profile};
 

@@ -12,6 +12,7 @@ pub mod layout;
 pub mod profile;
 pub mod redo;
 pub mod table;
+pub mod totals;
 
 pub use geometry::{Geometry, Region};
 pub use header::{FieldValue, Header};

@@ -24,6 +24,8 @@ impl<S: Storage> Image<S> {
         let untouched = in_place && self.committer().mark == Mark::Clean;
         if !untouched {
             self.checkpoint().await?;
+            // Durable with the mark. A hint: who cannot write it loses nothing.
+            let _ = self.add_to_totals().await;
         }
         if self.committer().mark != Mark::Clean {
             self.mark_clean().await?;

@@ -34,6 +34,7 @@ mod scan;
 mod source;
 mod stats;
 mod table;
+mod totals;
 mod words;
 mod write;
 mod zero;
@@ -46,6 +47,7 @@ pub(crate) use fill::{CopyData, Part};
 pub use map::{Extent, Mapping};
 pub use open::{CacheMode, Head, OpenOptions, read_head};
 pub use stats::Stats;
+pub use totals::read_totals;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Geometry, Header};

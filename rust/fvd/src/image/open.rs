@@ -12,6 +12,7 @@ use super::profile::{Recorder, empty_profile};
 use super::range_lock::RangeLock;
 use super::recover::in_place;
 use super::stats::Counters;
+use super::stats::Stats;
 use super::table::Table;
 use super::{Image, Volatile};
 use crate::error::{Error, Result};
@@ -184,6 +185,7 @@ impl<S: Storage> Image<S> {
                 position: 0,
                 mark,
                 file_synced: false,
+                counted: Stats::default(),
             }),
             poison: OnceLock::new(),
         }
