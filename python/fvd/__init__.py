@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         CompareResult,
         ConvertResult,
         CreateResult,
+        DiskStats,
         Dump,
         Extent,
         Format,
@@ -79,6 +80,7 @@ __all__ = [
     "map",
     "open",
     "profile",
+    "stats",
 ]
 
 if _DEBUG_BUILD:
@@ -190,6 +192,14 @@ def info(
     """
     chain = _core.info(path, format=format, force_share=force_share, backing_chain=backing_chain, trust=trust)
     return chain if backing_chain else chain[0]
+
+
+def stats(path: StrPath, *, force_share: bool = False) -> DiskStats:
+    """Return how much of an image is local, and what its sessions have done so far.
+
+    Opens nothing that the image names.
+    """
+    return _core.stats(path, force_share=force_share)
 
 
 def check(

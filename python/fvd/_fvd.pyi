@@ -13,6 +13,7 @@ from fvd.types import (
     CompareResult,
     ConvertResult,
     CreateResult,
+    DiskStats,
     Dump,
     Extent,
     Format,
@@ -51,6 +52,7 @@ __all__ = [
     "open",
     "profile",
     "set_profile",
+    "stats",
 ]
 
 __version__: Final[str]
@@ -126,6 +128,7 @@ def info(
     backing_chain: bool = False,
     trust: Sequence[StrPath] = ...,
 ) -> list[ImageInfo]: ...
+def stats(path: StrPath, *, force_share: bool = False) -> DiskStats: ...
 def check(
     path: StrPath,
     *,

@@ -121,6 +121,20 @@ class ConvertResult(TypedDict):
     """Bytes of the source's disk. An FVD image has them rounded up to 512."""
 
 
+DiskStats = TypedDict(
+    "DiskStats",
+    {
+        "base-bytes": int,
+        "local-bytes": int,
+        "totals": dict[str, int],
+    },
+)
+"""How far an image is from needing no base: `local-bytes` of `base-bytes`, as its bitmap on disk says.
+
+`totals` has the counters of `Image.stats()`, summed up over all sessions that changed the image and were
+closed.
+"""
+
 PrefetchState = Literal[
     "waiting", "running", "yielding", "paused", "throttled", "backing-off", "finished", "failed", "stopped"
 ]

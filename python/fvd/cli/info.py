@@ -9,7 +9,7 @@ from fvd.cli._output import human_size, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fvd.types import ImageInfo
+    from fvd.types import DiskStats, ImageInfo
 
 
 def parser() -> Parser:
@@ -17,11 +17,12 @@ def parser() -> Parser:
     parser = Parser(
         "info",
         "Display information about an image",
-        "[-f FMT] [-b] [-U] [--output human|json] [--trust DIR] FILENAME",
+        "[-f FMT] [-b] [-U] [--stats] [--output human|json] [--trust DIR] FILENAME",
     )
     _common.format_option(parser, "-f", "--format")
     _common.chain_option(parser)
     _common.share_option(parser)
+    parser.option("--stats", help="also how much is local, and what the sessions of the image have done")
     _common.output_option(parser)
     _common.trust_option(parser)
     parser.describe("FILENAME", "image file name")
@@ -32,6 +33,8 @@ def run(arguments: list[str]) -> int:
     """Run this command and return its exit status."""
     given = parser().parse(arguments, 1, 1, "Expecting one image file name")
     as_json = _common.wants_json(given, "info")
+    if given.stats and given.backing_chain:
+        raise _common.CommandError("--stats is for one image, without --backing-chain")
     format = _common.source_format(given.format)
     if given.backing_chain:
         chain = fvd.info(
@@ -45,11 +48,36 @@ def run(arguments: list[str]) -> int:
     else:
         document = fvd.info(given.files[0], format=format, force_share=given.force_share)
         chain = [document]
+        if given.stats:
+            stats = _stats(given.files[0], document, force_share=given.force_share)
+            document = {**document, "stats": stats}
     if as_json:
         _output.write(_output.json_document(document))
     else:
         _output.write("\n".join(human(image) for image in chain))
+        if given.stats:
+            _output.write(human_stats(stats))
     return 0
+
+
+def _stats(path: str, image: ImageInfo, *, force_share: bool) -> DiskStats:
+    if image["format"] != "fvd":
+        raise _common.CommandError(f"'{path}' is a {image['format']} image: only fvd images have --stats")
+    return fvd.stats(path, force_share=force_share)
+
+
+def human_stats(stats: DiskStats) -> str:
+    """Return what people read about how far an image is, and what its sessions have done."""
+    base, local = stats["base-bytes"], stats["local-bytes"]
+    if base:
+        lines = [f"local: {human_size(local)} of {human_size(base)} ({100 * local / base:.1f}%)"]
+    else:
+        lines = ["local: everything"]
+    lines.append("Totals of all sessions:")
+    for name, value in stats["totals"].items():
+        size = f" ({human_size(value)})" if value >= 1024 and "bytes" in name else ""
+        lines.append(f"    {name.replace('-', ' ')}: {value}{size}")
+    return "\n".join(lines) + "\n"
 
 
 def human(image: ImageInfo) -> str:

@@ -14,6 +14,7 @@ use pyo3::types::{PyBytes, PyDict, PyList};
 use crate::arguments::{self, Size, blocking, gate};
 use crate::buffer::{Buffer, LentMut, new_bytes};
 use crate::open::Open;
+use crate::stats::counters;
 use crate::{exit, extents, info, prefetch};
 
 /// Opens an FVD image. See `fvd.open`.
@@ -169,11 +170,7 @@ impl Image {
     /// Counters of what was done since the image was opened: a dictionary.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let stats = blocking(py, || self.open.with(|engine| Ok(engine.stats())))?;
-        let dict = PyDict::new(py);
-        for (name, value) in stats.fields() {
-            dict.set_item(name.replace('_', "-"), value)?;
-        }
-        Ok(dict)
+        counters(py, &stats)
     }
 
     /// Stores everything that is still in the base, after which the base is never needed again.

@@ -21,6 +21,7 @@ mod open;
 mod prefetch;
 mod profile;
 mod progress;
+mod stats;
 mod time;
 
 use pyo3::prelude::*;
@@ -54,6 +55,8 @@ mod _fvd {
     use super::info::info;
     #[pymodule_export]
     use super::profile::{profile, set_profile};
+    #[pymodule_export]
+    use super::stats::stats;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -13,6 +13,7 @@ pub mod layout;
 pub mod profile;
 pub mod redo;
 pub mod table;
+pub mod totals;
 
 pub use base_update::BaseUpdate;
 pub use geometry::{Geometry, Region};

@@ -9,7 +9,7 @@
 //! copy that was torn, or does not belong to the header in place, is none.
 
 use super::header::{Header, RAW_SIZE};
-use super::{HEADER_SIZE, SECTOR};
+use super::{SECTOR, totals};
 use crate::error::{Error, Result};
 
 #[cfg(test)]
@@ -18,8 +18,8 @@ mod tests;
 /// Byte offset of the redo copy in the image: the first sector that holds no field.
 pub const OFFSET: u64 = (RAW_SIZE as u64).next_multiple_of(SECTOR);
 
-/// Bytes of the redo copy: what is left of the header region.
-pub const SIZE: usize = (HEADER_SIZE - OFFSET) as usize;
+/// Bytes of the redo copy: up to the totals.
+pub const SIZE: usize = (totals::OFFSET - OFFSET) as usize;
 
 const MAGIC: [u8; 4] = *b"REDO";
 
@@ -32,7 +32,7 @@ const PATCH_HEAD_LEN: usize = 4;
 /// Magic and version of the header, which no patch touches.
 const FIRST_FIELD: usize = 8;
 
-const _: () = assert!(OFFSET == 4608 && SIZE == 3584 && RAW_SIZE <= u16::MAX as usize);
+const _: () = assert!(OFFSET == 4608 && SIZE == 3072 && RAW_SIZE <= u16::MAX as usize);
 
 /// The redo copy, [`SIZE`] bytes, of a change from `old` to `new`: [`RAW_SIZE`] bytes of fields each,
 /// with the same magic and version.
@@ -66,7 +66,7 @@ pub fn encode(old: &[u8], new: &[u8]) -> Result<Vec<u8>> {
 /// there is no copy that counts.
 #[must_use]
 pub fn replay(region: &[u8]) -> Option<Vec<u8>> {
-    let copy = region.get(OFFSET as usize..)?;
+    let copy = region.get(OFFSET as usize..totals::OFFSET as usize)?;
     if !Header::is_fvd(region) || copy.get(..4)? != MAGIC {
         return None;
     }

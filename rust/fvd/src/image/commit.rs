@@ -10,7 +10,7 @@ use bytes::Bytes;
 use rangemap::RangeSet;
 
 use super::pending::{Changes, Pending};
-use super::{CacheMode, Image, patch};
+use super::{CacheMode, Image, Stats, patch};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::journal::{self, MAX_ENTRIES, MAX_ENTRIES_WITH_BITMAP};
 use crate::format::{BitmapRecord, Entry, Region, SECTOR, TableRecord};
@@ -29,6 +29,8 @@ pub(super) struct Committer {
     /// The image file has been synced in this session. A new image may never have been: without
     /// its header a separate data file is worth nothing.
     pub(super) file_synced: bool,
+    /// What of this session is in the totals already.
+    pub(super) counted: Stats,
 }
 
 /// What is known of `clean_shutdown` on disk.

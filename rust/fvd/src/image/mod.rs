@@ -35,6 +35,7 @@ mod source;
 mod stats;
 mod table;
 mod through;
+mod totals;
 mod words;
 mod write;
 mod zero;
@@ -48,6 +49,7 @@ pub use map::{Extent, Mapping};
 pub use open::{CacheMode, Head, OpenOptions, read_head};
 pub use recover::finish_change;
 pub use stats::Stats;
+pub use totals::read_totals;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Geometry, Header};

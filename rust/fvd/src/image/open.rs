@@ -12,6 +12,7 @@ use super::profile::{Recorder, empty_profile};
 use super::range_lock::RangeLock;
 use super::recover::in_place;
 use super::stats::Counters;
+use super::stats::Stats;
 use super::table::Table;
 use super::through::Through;
 use super::{Image, Volatile};
@@ -196,6 +197,7 @@ impl<S: Storage> Image<S> {
                 position: 0,
                 mark,
                 file_synced: false,
+                counted: Stats::default(),
             }),
             poison: OnceLock::new(),
         }

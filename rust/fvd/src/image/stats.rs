@@ -28,6 +28,31 @@ macro_rules! counters {
         }
 
         impl Stats {
+            /// The values, in the order of the fields.
+            #[must_use]
+            pub fn values(&self) -> Vec<u64> {
+                vec![$(self.$name),*]
+            }
+
+            /// From values in the order of the fields; those that are missing are 0.
+            #[must_use]
+            pub fn from_values(values: &[u64]) -> Self {
+                let mut values = values.iter().copied();
+                Self { $($name: values.next().unwrap_or(0),)* }
+            }
+
+            /// The sum, name by name.
+            #[must_use]
+            pub fn plus(&self, other: &Self) -> Self {
+                Self { $($name: self.$name.saturating_add(other.$name),)* }
+            }
+
+            /// What has come since `before`, name by name.
+            #[must_use]
+            pub fn minus(&self, before: &Self) -> Self {
+                Self { $($name: self.$name.saturating_sub(before.$name),)* }
+            }
+
             /// Names and values, in the order of the fields.
             #[must_use]
             pub fn fields(&self) -> Vec<(&'static str, u64)> {
@@ -48,6 +73,7 @@ macro_rules! counters {
     };
 }
 
+// Stored by place (`format::totals`): new ones go to the end.
 counters! {
     /// Reads of the guest.
     reads,

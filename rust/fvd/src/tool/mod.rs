@@ -1,4 +1,4 @@
-//! What works on whole disks, by path: create, info, check, amend, convert, compare, map, profile. Blocking
+//! What works on whole disks, by path: create, info, check, amend, convert, compare, map, profile, stats. Blocking
 //! where threads are used.
 
 mod amend;
@@ -10,6 +10,7 @@ mod info;
 pub mod map;
 mod profile;
 mod progress;
+mod stats;
 
 pub use amend::amend;
 pub use check::check;
@@ -17,6 +18,7 @@ pub use create::{Backing, CreateRequest, create, create_raw};
 pub use info::{DiskInfo, NamedBacking, info};
 pub use profile::{StoredProfile, TakenProfile, profile, set_profile};
 pub use progress::{Callback, Progress};
+pub use stats::{DiskStats, stats};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -1,0 +1,32 @@
+//! Counters: of an open image, and of all sessions of one that is closed.
+
+use std::path::PathBuf;
+
+use fvd::image::Stats;
+use fvd::tool;
+use pollster::block_on;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::arguments::blocking;
+
+/// How far an image is from needing no base, and what its sessions have done. See `fvd.info`.
+#[pyfunction]
+#[pyo3(signature = (path, *, force_share = false))]
+pub(crate) fn stats(py: Python<'_>, path: PathBuf, force_share: bool) -> PyResult<Bound<'_, PyDict>> {
+    let stats = blocking(py, || block_on(tool::stats(&path, force_share)))?;
+    let dict = PyDict::new(py);
+    dict.set_item("base-bytes", stats.base_bytes)?;
+    dict.set_item("local-bytes", stats.local_bytes)?;
+    dict.set_item("totals", counters(py, &stats.totals)?)?;
+    Ok(dict)
+}
+
+/// Names and values.
+pub(crate) fn counters<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    for (name, value) in stats.fields() {
+        dict.set_item(name.replace('_', "-"), value)?;
+    }
+    Ok(dict)
+}
