@@ -57,6 +57,12 @@ impl State {
         }
     }
 
+    /// Whether the guest comes first. Not where its profile says what it asks for next: what it would
+    /// wait for is that which is being fetched.
+    pub(super) fn is_polite(&self) -> bool {
+        self.work.front_of_first().is_none()
+    }
+
     /// Nothing is begun before `until`.
     pub(super) fn hold_until(&mut self, until: Duration, why: PrefetchState) {
         if self.hold.is_none_or(|(held, _)| held < until) {

@@ -55,7 +55,7 @@ impl<S: Storage> Prefetch<'_, S> {
         for way in [Way::Read, Way::Write] {
             len = len.min(state.lane(way).pacer.longest_step(slots));
         }
-        if state.foreground.is_active(now) {
+        if state.is_polite() && state.foreground.is_active(now) {
             len = len.min(self.options.bytes_beside_guest / slots as u64);
         }
         (len / 512 * 512).max(512)
@@ -188,7 +188,13 @@ impl<S: Storage> Prefetch<'_, S> {
         loop {
             self.admitted().await?;
             let now = self.clock.now();
-            let wait = self.look(now).foreground.wait(now);
+            let mut state = self.look(now);
+            let wait = if state.is_polite() {
+                state.foreground.wait(now)
+            } else {
+                None
+            };
+            drop(state);
             let Some(wait) = wait else {
                 self.control.enter(PrefetchState::Running);
                 return Ok(());

@@ -20,7 +20,7 @@ fn region() -> Vec<u8> {
 fn with_copy(region: &[u8], fields: &[u8]) -> Vec<u8> {
     let copy = encode(&region[..RAW_SIZE], fields).expect("fits");
     let mut region = region.to_vec();
-    region[OFFSET as usize..].copy_from_slice(&copy);
+    region[OFFSET as usize..][..SIZE].copy_from_slice(&copy);
     region
 }
 
