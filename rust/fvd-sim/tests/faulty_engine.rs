@@ -10,7 +10,7 @@ use fvd_sim::shape::Shape;
 use fvd_sim::sim::shrink::shrink;
 use fvd_sim::sim::{Script, Watch, run};
 
-const RUNS: usize = 1500;
+const RUNS: usize = 3000;
 
 /// Whether an engine with this fault can go wrong with such an image: others need not be tried.
 fn concerns(mutation: Mutation, shape: &Shape) -> bool {
@@ -22,8 +22,9 @@ fn concerns(mutation: Mutation, shape: &Shape) -> bool {
         M::JournalInOneGo => compact && base && journal && shape.block_size > 121 * shape.chunk_size,
         M::JournalOneChunk => compact && journal,
         M::HideFailedWrite | M::KeepTail | M::BitmapBeforeTable | M::RecoveryIgnoresTable => compact,
-        M::CopyOverwrites | M::ForgetQuietBlock | M::RecordedTooEarly => copies,
-        M::ForgetQuietChunk => copies && compact,
+        M::CopyOverwrites | M::ForgetQuietBlock => copies,
+        M::ForgetQuietChunk => copies && compact && journal,
+        M::RecordedTooEarly => copies && journal,
         M::CompleteUnseen | M::CompleteFirst => shape.prefetch,
         M::PublishBeforeData | M::EdgesBeforeLock => base,
         _ => true,

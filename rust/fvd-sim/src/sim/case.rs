@@ -123,7 +123,11 @@ impl Case {
         };
         let compact = self.compact();
         let unit = block_size.max(if compact { chunk_size } else { 0 });
-        let virtual_size = virtual_size(rng, unit);
+        let mut virtual_size = virtual_size(rng, unit);
+        if compact && self.chunk() == SMALL_CHUNK {
+            // Each block shows what it is there for only once.
+            virtual_size = virtual_size.max(unit * rng.u64(4..8));
+        }
         let base_size = self.base_size(rng, virtual_size);
         let small = virtual_size <= 512 << 10 && self.0[JOURNAL] != 1;
         let sparse = base_size.is_some() && !compact && rng.u8(..8) == 0;

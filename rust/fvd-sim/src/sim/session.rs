@@ -160,11 +160,15 @@ impl Runner<'_> {
         match self.rng.u8(..64) {
             0 => copier.control.pause(),
             1 if self.rig.shape.prefetch => copier.control.resume(),
-            2 | 3 => {
-                self.executor.cancel(copier.task);
-                self.start_copier(image);
-            }
+            2 => self.restart_copier(image),
             _ => {}
+        }
+    }
+
+    fn restart_copier(&mut self, image: &Rc<SimImage>) {
+        if self.copier.is_some() {
+            self.drop_copier();
+            self.start_copier(image);
         }
     }
 
@@ -181,8 +185,17 @@ impl Runner<'_> {
                 self.step()?;
             }
         }
-        self.executor.cancel(copier.task);
+        self.drop_copier();
         Ok(())
+    }
+
+    fn drop_copier(&mut self) {
+        if let Some(Copier { task, control }) = self.copier.take() {
+            self.executor.cancel(task);
+            if self.rig.shape.prefetch && control.status().state == PrefetchState::Finished {
+                self.counts.completed = 1;
+            }
+        }
     }
 
     /// Carries out the requests.
@@ -291,6 +304,12 @@ impl Runner<'_> {
                 self.counts.cancelled += 1;
             }
         }
+        if self.world().has_unsynced_metadata() && self.rng.u8(..32) == 0 {
+            // Perhaps in the middle of its checkpoint.
+            if let Some(image) = self.image.clone() {
+                self.restart_copier(&image);
+            }
+        }
         self.executor.settle();
         self.look()
     }
@@ -341,6 +360,7 @@ impl Runner<'_> {
 
     /// What the engine says that it has done.
     fn count(&mut self) {
+        self.drop_copier();
         let counts = &mut self.counts;
         if let Some(image) = &self.image {
             let stats = image.stats();
@@ -349,8 +369,6 @@ impl Runner<'_> {
             counts.journal_sectors = stats.journal_sectors;
             counts.checkpoints = stats.checkpoints;
         }
-        let state = self.copier.as_ref().map(|copier| copier.control.status().state);
-        counts.completed = u64::from(self.rig.shape.prefetch && state == Some(PrefetchState::Finished));
     }
 
     /// The image is of no use any more: the process ends, or the machine that nobody trusts.
