@@ -1,0 +1,111 @@
+//! What moves data in the background of a session: copy-on-read and prefetch.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use fvd::copy::{Background, Control, PrefetchOptions, PrefetchState, copy_on_read};
+
+use super::{Runner, Stop};
+use crate::rig::SimImage;
+use crate::world::World;
+
+/// What moves data in the background.
+#[derive(Clone)]
+pub(super) struct Copier {
+    task: u64,
+    control: Control,
+}
+
+/// Stores what readers leave, until it is cancelled.
+async fn store_copies(image: Rc<SimImage>) {
+    while copy_on_read(&image).await.is_err() {
+        // Off from here on.
+    }
+}
+
+/// Stores what readers leave and fetches the rest.
+async fn fetch(image: Rc<SimImage>, options: PrefetchOptions, control: Control, world: World, seed: u64) {
+    let clock = world.clock();
+    let background = Background::new(&image, options, Vec::new(), control, &clock, seed);
+    background.run().await;
+}
+
+/// From options that do everything at once to those that do next to nothing.
+fn prefetch_options(image: &SimImage, prefetch: bool, rng: &mut fastrand::Rng) -> PrefetchOptions {
+    PrefetchOptions {
+        start_delay: prefetch.then(|| Duration::from_millis(1 << rng.u8(..15))),
+        slots: rng.usize(1..5),
+        bytes_per_prefetch: 1 << rng.u8(12..21),
+        checkpoint_bytes: 1 << rng.u8(14..28),
+        checkpoint_time: Duration::from_millis(1 << rng.u8(4..19)),
+        ..PrefetchOptions::from(image.header())
+    }
+}
+
+impl Runner<'_> {
+    pub(super) fn start_copier(&mut self, image: &Rc<SimImage>) {
+        let control = Control::new();
+        let prefetch = self.rig.shape.prefetch;
+        let task = if prefetch || self.rng.bool() {
+            let options = prefetch_options(image, prefetch, &mut self.rng);
+            let seed = self.rng.u64(..);
+            let work = fetch(image.clone(), options, control.clone(), self.world(), seed);
+            self.executor.spawn_in_background(work)
+        } else {
+            self.executor.spawn_in_background(store_copies(image.clone()))
+        };
+        self.copier = Some(Copier { task, control });
+    }
+
+    pub(super) fn resume_prefetch(&self) {
+        if let Some(copier) = self.copier.as_ref().filter(|_| self.rig.shape.prefetch) {
+            copier.control.resume();
+        }
+    }
+
+    /// Pauses it, lets it go on, or drops it for another one.
+    pub(super) fn disturb_copier(&mut self, image: &Rc<SimImage>) {
+        let Some(copier) = &self.copier else {
+            return;
+        };
+        match self.rng.u8(..64) {
+            0 => copier.control.pause(),
+            1 if self.rig.shape.prefetch => copier.control.resume(),
+            2 => self.restart_copier(image),
+            _ => {}
+        }
+    }
+
+    pub(super) fn restart_copier(&mut self, image: &Rc<SimImage>) {
+        if self.copier.is_some() {
+            self.drop_copier();
+            self.start_copier(image);
+        }
+    }
+
+    /// Asks it to end and waits for that, or drops it.
+    pub(super) fn stop_copier(&mut self) -> Result<(), Stop> {
+        let Some(copier) = self.copier.clone() else {
+            return Ok(());
+        };
+        if self.rng.bool() {
+            copier.control.stop();
+            let world = self.world();
+            self.executor.settle();
+            while self.executor.is_running(copier.task) && (world.is_busy() || world.has_sleepers()) {
+                self.step()?;
+            }
+        }
+        self.drop_copier();
+        Ok(())
+    }
+
+    pub(super) fn drop_copier(&mut self) {
+        if let Some(Copier { task, control }) = self.copier.take() {
+            self.executor.cancel(task);
+            if self.rig.shape.prefetch && control.status().state == PrefetchState::Finished {
+                self.counts.completed = 1;
+            }
+        }
+    }
+}
