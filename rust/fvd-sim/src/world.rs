@@ -40,6 +40,13 @@ pub(crate) type Outcome = fvd::Result<Option<IoBufMut>>;
 #[derive(Clone, Default)]
 pub struct World(Arc<Mutex<State>>);
 
+/// The result of an operation that has not been fetched.
+struct Finished {
+    outcome: Outcome,
+    /// The disk of a sync that has failed.
+    failed_sync: Option<DiskId>,
+}
+
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) rng: fastrand::Rng,
@@ -47,7 +54,7 @@ pub(crate) struct State {
     queueing: bool,
     pub(crate) disks: Vec<Disk>,
     pub(crate) flights: Vec<Flight>,
-    finished: BTreeMap<u64, Outcome>,
+    finished: BTreeMap<u64, Finished>,
     step: u64,
     /// Counts what can make a difference to a power cut.
     pub(crate) changes: u64,
@@ -145,9 +152,11 @@ impl World {
             let index = state.rng.usize(..count);
             let mut flight = state.flights.swap_remove(index);
             let waker = flight.waker.take();
-            let id = flight.id;
+            let (id, disk) = (flight.id, flight.disk);
+            let is_sync = matches!(flight.action, Action::Sync);
             let outcome = state.complete(flight);
-            state.finished.insert(id, outcome);
+            let failed_sync = (is_sync && outcome.is_err()).then_some(disk);
+            state.finished.insert(id, Finished { outcome, failed_sync });
             waker
         };
         if let Some(waker) = waker {
@@ -199,8 +208,8 @@ impl State {
 
     /// The result of an operation, or None and a promise to wake.
     pub(crate) fn poll(&mut self, id: u64, waker: &Waker) -> Option<Outcome> {
-        if let Some(outcome) = self.finished.remove(&id) {
-            return Some(outcome);
+        if let Some(finished) = self.finished.remove(&id) {
+            return Some(finished.outcome);
         }
         let flight = self.flights.iter_mut().find(|flight| flight.id == id);
         flight.expect("an operation is in flight until it is finished").waker = Some(waker.clone());
@@ -209,9 +218,12 @@ impl State {
 
     /// The caller has lost interest: the operation ends now, done in part. None lands later.
     pub(crate) fn cancel(&mut self, id: u64) {
-        self.finished.remove(&id);
         if self.dead {
             return;
+        }
+        if let Some(disk) = self.finished.remove(&id).and_then(|finished| finished.failed_sync) {
+            // Nobody has seen it: the next sync tells.
+            self.disks[disk].unseen_failure = true;
         }
         if let Some(index) = self.flights.iter().position(|flight| flight.id == id) {
             let flight = self.flights.swap_remove(index);
@@ -232,6 +244,7 @@ impl State {
             self.changes += 1;
         }
         if let Some(errno) = self.fault(&flight) {
+            self.tell(|| format!("          fails: error {errno}"));
             self.land_in_part(&flight);
             let error = Error::io(flight.action.name(), std::io::Error::from_raw_os_error(errno));
             return Err(error
@@ -247,7 +260,10 @@ impl State {
     }
 
     fn fault(&mut self, flight: &Flight) -> Option<i32> {
-        let disk = &self.disks[flight.disk];
+        let disk = &mut self.disks[flight.disk];
+        if matches!(flight.action, Action::Sync) && std::mem::take(&mut disk.unseen_failure) {
+            return Some(libc::EIO);
+        }
         let number = self.operations;
         if self.faults.fail_at == Some(number) || self.faults.fail_from.is_some_and(|first| number >= first) {
             return Some(libc::EIO);

@@ -9,7 +9,7 @@ use fvd::format::BaseUpdate;
 use fvd::image::CacheMode;
 use fvd_sim::check::check_crashed;
 use fvd_sim::cut::Cut;
-use fvd_sim::executor::run_now;
+use fvd_sim::executor::{Executor, run_now};
 use fvd_sim::fault::Faults;
 use fvd_sim::model::Model;
 use fvd_sim::rig::{Rig, SimImage, read_all};
@@ -264,5 +264,44 @@ fn a_failed_sync_poisons_the_image_with_the_first_error() {
         for cut in [Cut::Nothing, Cut::Everything, Cut::MetadataOnly, Cut::DataOnly] {
             check_crashed(&rig, &world.cut(cut), &model, 0).expect("old or new, sector by sector");
         }
+    }
+}
+
+#[test]
+fn a_failed_sync_that_nobody_waited_for_fails_the_next_flush() {
+    for data_file in [false, true] {
+        let shape = Shape { data_file, ..plain() };
+        let (rig, before) = Rig::create(&shape, 1);
+        let world = rig.file.world().clone();
+        let image = run_now(rig.open(true, CacheMode::Writeback)).expect("no faults yet");
+        run_now(image.flush()).expect("no faults yet");
+        write(&image, 0, 5).expect("no faults yet");
+        world.set_faults(Faults {
+            fail_from: Some(3),
+            ..Faults::default()
+        });
+        world.set_queueing(true);
+        let mut executor = Executor::new(&world, 1);
+        let task = executor.spawn(async {
+            let _ = image.flush().await;
+        });
+        executor.settle();
+        // A sync follows the mark, which is read and written.
+        for _ in 0..2 {
+            executor.step();
+            executor.settle();
+        }
+        executor.step();
+        executor.cancel(task);
+        world.set_queueing(false);
+        world.set_faults(Faults::default());
+        let error = run_now(image.flush()).expect_err("what the sync has lost does not come back");
+        assert_eq!(error.kind(), ErrorKind::Io);
+        let error = run_now(image.flush()).expect_err("poisoned");
+        assert_eq!(error.kind(), ErrorKind::Poisoned);
+        let mut model = Model::new(&before);
+        let id = model.begin_write(0, &content(5, 4096));
+        model.ack_write(id, false);
+        check_crashed(&rig, &world.cut(Cut::Nothing), &model, 1).expect("nothing was promised");
     }
 }

@@ -19,9 +19,12 @@ fn number(name: &str) -> Option<u64> {
 }
 
 /// The failure of a script, shrunk, for people.
-fn describe(script: Script, failure: Failure) -> String {
+fn describe(script: Script, failure: Failure, watch: Watch) -> String {
     let first = format!("seed {}: {failure}", script.seed);
     let (script, failure) = shrink(script, failure);
+    if watch == Watch::Print {
+        let _ = run(&script, watch);
+    }
     format!(
         "{first}\nreplay: make sim SEED={}\n\nshrunk to {} requests:\n{script}{failure}",
         script.seed,
@@ -29,12 +32,15 @@ fn describe(script: Script, failure: Failure) -> String {
     )
 }
 
+/// A trace of the run, or, if it fails, of what it shrinks to.
 fn replay(seed: u64) {
     let script = Script::new(seed);
-    println!("{script}");
-    match run(&script, Watch::Print) {
-        Ok(report) => println!("seed {seed}: no fault in {} sessions", report.counts.sessions),
-        Err(failure) => panic!("{}", describe(script, failure)),
+    match run(&script, Watch::No) {
+        Err(failure) => panic!("{}", describe(script, failure, Watch::Print)),
+        Ok(report) => {
+            let _ = run(&script, Watch::Print);
+            println!("{script}seed {seed}: no fault in {} sessions", report.counts.sessions);
+        }
     }
 }
 
@@ -90,7 +96,7 @@ fn sim_sessions_of_the_whole_matrix_keep_what_they_promise() {
                         .as_ref()
                         .err()
                         .cloned()
-                        .map(|failure| describe(script.clone(), failure));
+                        .map(|failure| describe(script.clone(), failure, Watch::No));
                     let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
                     if let Ok(report) = &result {
                         total.add(&script, report);

@@ -20,6 +20,8 @@ pub(crate) struct Disk {
     /// Sectors that a failed sync has given up: they are durable only when written again.
     pub(super) stuck: BTreeSet<u64>,
     pub(super) previous_sync: u64,
+    /// A sync has failed after its task was gone.
+    pub(super) unseen_failure: bool,
 }
 
 /// A content that a sector has had since the last sync.
@@ -42,6 +44,7 @@ impl Disk {
             lengths: Vec::new(),
             stuck: BTreeSet::new(),
             previous_sync: 0,
+            unseen_failure: false,
         }
     }
 

@@ -188,13 +188,11 @@ impl<S: Storage> Prefetch<'_, S> {
         loop {
             self.admitted().await?;
             let now = self.clock.now();
-            let mut state = self.look(now);
-            let wait = if state.is_polite() {
-                state.foreground.wait(now)
-            } else {
-                None
+            let wait = {
+                let mut state = self.look(now);
+                let polite = state.is_polite();
+                state.foreground.wait(now).filter(|_| polite)
             };
-            drop(state);
             let Some(wait) = wait else {
                 self.control.enter(PrefetchState::Running);
                 return Ok(());

@@ -67,6 +67,9 @@ pub trait Storage: Send + Sync + 'static {
     fn write_zeroes(&self, offset: u64, len: u64) -> impl Future<Output = Result<()>> + Send;
 
     /// Makes every completed write, zeroing and change of length durable.
+    ///
+    /// After a failure nobody knows what is durable, and the caller must hear of it. If its future
+    /// is dropped before it could, the failure is that of the next sync.
     fn sync(&self) -> impl Future<Output = Result<()>> + Send;
 
     /// Length in bytes.
