@@ -1,5 +1,7 @@
 //! Images that write through to their base: power cuts at every boundary, both sides with volatile
 //! caches of their own, and what the two hold afterwards.
+//!
+//! `FVD_CRASH_IMAGES`: how many crash images of each mode to check at least.
 
 use bytes::Bytes;
 use fvd::format::BaseUpdate;
@@ -25,9 +27,10 @@ const MODES: [BaseUpdate; 3] = [
 const IMAGES: u64 = 1500;
 
 fn crash(updates: BaseUpdate) {
+    let wanted = std::env::var("FVD_CRASH_IMAGES").map_or(IMAGES, |text| text.parse().expect("a number"));
     let mut images = 0;
     for seed in 1.. {
-        if images >= IMAGES {
+        if images >= wanted {
             return;
         }
         let plan = Plan {
