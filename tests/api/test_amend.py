@@ -62,6 +62,9 @@ def test_every_attribute_changes_its_field(overlay: Path, name: str) -> None:
     fvd.amend(overlay, **given)
     after = header(overlay)
     changed = {key: after[key] for key in after if after[key] != before[key]}
+    if field == "write_updates_base_img":
+        # What is local has never been written to the base: that is on record.
+        assert changed.pop("clean_shutdown") == 0
     assert changed == {"virtual_disk_size" if field == "size" else field: value}
 
 
@@ -227,3 +230,22 @@ def test_images_of_the_original_grow_and_shrink(case: Case, tmp_path: Path) -> N
         assert content(image) == before[:half] + bytes(case.size + GROWN - half)
     found = fvd.check(path, backing_chain=True)
     assert (found["corruptions"], found["leaks"]) == (0, 0)
+
+
+def test_a_cache_that_begins_to_write_through_brings_its_base_up_to_date(overlay: Path) -> None:
+    base = overlay.parent / "base.raw"
+    with fvd.open(overlay, "r+") as image:
+        image.pwrite(b"only here", 4096)
+    fvd.amend(overlay, write_updates_base_img="writethrough", base_img_fmt="raw")
+    with pytest.raises(fvd.FvdError, match="write_base"):
+        fvd.open(overlay, "r+")
+    with pytest.raises(ValueError, match="The base may lack what the image has"):
+        fvd.amend(overlay, write_updates_base_img="no")
+    with fvd.open(overlay, "r+", write_base=True):
+        pass
+    with base.open("rb") as file:
+        file.seek(4096)
+        assert file.read(9) == b"only here"
+    fvd.amend(overlay, write_updates_base_img="no")
+    with fvd.open(overlay) as image:
+        assert image.pread(9, 4096) == b"only here"

@@ -32,8 +32,8 @@ impl<S: Storage> Image<S> {
                 self.sync_file().await?;
             }
             self.checkpoint().await?;
-            // Durable with the mark. A hint: who cannot write it loses nothing.
-            let _ = self.add_to_totals().await;
+            // Durable with the mark.
+            self.add_to_totals().await?;
         }
         if self.committer().mark != Mark::Clean {
             if let Some(through) = &self.through {

@@ -86,7 +86,7 @@ fn interrupt(file: &mut [u8], old: &[u8]) {
     };
     if let Ok(copy) = redo::encode(old, &region[..RAW_SIZE]) {
         region[..RAW_SIZE].copy_from_slice(old);
-        region[redo::OFFSET as usize..].copy_from_slice(&copy);
+        region[redo::OFFSET as usize..][..redo::SIZE].copy_from_slice(&copy);
     }
 }
 
