@@ -76,7 +76,9 @@ def bench_copy_on_write(report: Report, folder: Path, runs: int) -> None:
             report.note(name, ours, "B", theirs)
         else:
             report.at_most(name, ours, theirs, "B", limit)
-        report.note(f"written to the journal, blocks of {block_size}", stats["journal-sectors"] * 512 / WRITES, "B")
+        report.note(
+            f"written to the journal, blocks of {block_size}", stats["journal-sectors"] * 512 / WRITES, "B"
+        )
         report.note(f"time, blocks of {block_size}", taken / WRITES * 1e6, "us")
         target.unlink()
     base.unlink()
@@ -84,7 +86,18 @@ def bench_copy_on_write(report: Report, folder: Path, runs: int) -> None:
 
 def qcow2_base_reads(base: Path, target: Path, offsets: list[int]) -> float:
     """Bytes that `qemu-io` reads for the same writes; what it reads without them is not counted."""
-    command = ["qemu-img", "create", "-q", "-f", "qcow2", "-b", os.fspath(base), "-F", "raw", os.fspath(target)]
+    command = [
+        "qemu-img",
+        "create",
+        "-q",
+        "-f",
+        "qcow2",
+        "-b",
+        os.fspath(base),
+        "-F",
+        "raw",
+        os.fspath(target),
+    ]
     run(command)
     idle = bytes_read(target, [])
     commands = []
@@ -98,7 +111,7 @@ def qcow2_base_reads(base: Path, target: Path, offsets: list[int]) -> float:
 
 
 def bytes_read(image: Path, commands: list[str]) -> int:
-    """What a run of `qemu-io` asked the kernel to read; a shell has the sum of its children in its account."""
+    """What a run of `qemu-io` asked the kernel to read; a shell's account has those of its children."""
     script = 'qemu-io -f qcow2 "$1" > /dev/null && grep rchar "/proc/$$/io"'
     said = subprocess.run(
         ["sh", "-c", script, "sh", os.fspath(image)],

@@ -47,7 +47,7 @@ impl Folder {
             copy_on_read: true,
             ..CreateOptions::default()
         };
-        let file = FileStorage::create(&folder.path("image"), false).unwrap();
+        let file = FileStorage::create(folder.path("image"), false).unwrap();
         block_on(create(&file, None, &options, None)).unwrap();
         folder
     }
@@ -96,7 +96,7 @@ fn what_was_read_in_one_session_is_not_read_from_the_base_in_the_next() {
 fn copies_wait_up_to_the_limit_of_the_image_and_no_further() {
     let folder = Folder::new(false);
     let image = folder.open();
-    let limit = image.header().max_outstanding_copy_on_read_data as u64;
+    let limit = image.header().max_outstanding_copy_on_read_data.cast_unsigned();
     for _ in 0..10 {
         assert_eq!(read(&image, 0, SIZE).unwrap(), expected(0, SIZE));
     }

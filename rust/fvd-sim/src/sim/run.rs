@@ -62,6 +62,7 @@ fn run_sessions(script: &Script, watch: Watch, number: &RefCell<usize>) -> Resul
             errors: Vec::new(),
         })),
         report: Report::default(),
+        crashed: false,
     };
     for index in 0..script.sessions.len() {
         *number.borrow_mut() = index;
@@ -76,6 +77,8 @@ struct Simulation<'a> {
     rig: Rig,
     shared: SharedRef,
     report: Report,
+    /// A session has not ended with a close.
+    crashed: bool,
 }
 
 impl Simulation<'_> {
@@ -88,7 +91,8 @@ impl Simulation<'_> {
             Watch::Keep => world.keep_trace(),
         }
         let mut rng = fastrand::Rng::with_seed(session.seed.rotate_left(32));
-        let (ended, counts) = session::run(&self.rig, session, &self.shared)?;
+        let (ended, counts) = session::run(&self.rig, session, &self.shared, self.crashed)?;
+        self.crashed |= ended != Ended::Closed;
         world.tell(|| format!("session   {index} has ended: {ended:?}"));
         self.count(ended, counts, &world);
         let media = match ended {

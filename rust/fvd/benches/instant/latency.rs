@@ -46,8 +46,8 @@ pub(crate) fn run(folder: &Path, rounds: usize) -> Result<()> {
         with.sort_unstable();
         without.sort_unstable();
         println!("reads of 4 KiB, {name}; prefetched meanwhile: {} MiB", fetched / MIB);
-        for (name, part) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
-            let at = |all: &[Duration]| all[(all.len() as f64 * part) as usize].as_secs_f64() * 1e6;
+        for (name, per_mille) in [("p50", 500), ("p99", 990), ("p99.9", 999)] {
+            let at = |all: &[Duration]| all[all.len() * per_mille / 1000].as_secs_f64() * 1e6;
             let (with, without) = (at(&with), at(&without));
             let ratio = with / without;
             let mark = if name == "p99" { verdict(ratio, AIM) } else { "" };

@@ -44,7 +44,7 @@ pub(crate) fn run(folder: &Path) -> Result<()> {
     let read = image.stats().base_read_bytes;
     let profile = block_on(image.profile())?;
     block_on(image.close())?;
-    let mark = verdict(read as f64, 0.0);
+    let mark = if read == 0 { "ok" } else { "MISS" };
     println!(
         "second session   {:7.2} s, {read:4} bytes from the base (aim 0)  {mark}",
         again.as_secs_f64()

@@ -54,7 +54,10 @@ fn values(sector: &[u8]) -> Option<Vec<u64>> {
         return None;
     }
     let values = rest.get(..count * 8)?;
-    let (values, _) = (crc32c::crc32c(values) == word(8)).then(|| values.as_chunks::<8>())?;
+    if crc32c::crc32c(values) != word(8) {
+        return None;
+    }
+    let (values, _) = values.as_chunks::<8>();
     Some(values.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect())
 }
 
