@@ -7,6 +7,7 @@ the order in which they are to be fetched.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 
@@ -21,7 +22,26 @@ _MAX_OFFSET = 2**63 - 1
 
 
 def write_file(path: StrPath, profile: Profile) -> None:
-    """Write `profile` to a file, in place of any that is there."""
+    """Write `profile` to a file, in place of a profile that is there.
+
+    Raises ValueError where something else is there: a disk must not be lost to a slip of the pen.
+    """
+    name = os.fsdecode(path)
+    if os.path.isfile(path):
+        with open(path, "rb") as there:
+            head = there.read(256)
+        if head and b'"fvd-profile"' not in head:
+            raise ValueError(f"{name}: the file exists and is no prefetch profile, so it is not overwritten")
+        new = f"{name}.new"
+        try:
+            with open(new, "w", encoding="ascii") as file:
+                file.write(to_text(profile))
+            os.replace(new, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(new)
+            raise
+        return
     with open(path, "w", encoding="ascii") as file:
         file.write(to_text(profile))
 

@@ -21,7 +21,7 @@ MAX_SIZE = 2**63 - 1
 """The largest size of anything: offsets are signed 64-bit integers."""
 
 SIZE_HELP = (
-    "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\nand exabytes, respectively."
+    "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta- and exabytes, respectively."
 )
 
 

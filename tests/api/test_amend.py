@@ -8,6 +8,7 @@ import pytest
 
 import fvd
 from fvd.amendable import ALIASES, AMENDABLE
+from support import fvd_command
 from support.corpus import Case, cases
 from support.disks import content
 from support.header import FIELDS_END, REDO, integer, read_region, redo_copy, text
@@ -62,9 +63,6 @@ def test_every_attribute_changes_its_field(overlay: Path, name: str) -> None:
     fvd.amend(overlay, **given)
     after = header(overlay)
     changed = {key: after[key] for key in after if after[key] != before[key]}
-    if field == "write_updates_base_img":
-        # What is local has never been written to the base: that is on record.
-        assert changed.pop("clean_shutdown") == 0
     assert changed == {"virtual_disk_size" if field == "size" else field: value}
 
 
@@ -239,7 +237,7 @@ def test_a_cache_that_begins_to_write_through_brings_its_base_up_to_date(overlay
     fvd.amend(overlay, write_updates_base_img="writethrough", base_img_fmt="raw")
     with pytest.raises(fvd.FvdError, match="write_base"):
         fvd.open(overlay, "r+")
-    with pytest.raises(ValueError, match="The base may lack what the image has"):
+    with pytest.raises(ValueError, match="The backing file may lack what the image has"):
         fvd.amend(overlay, write_updates_base_img="no")
     with fvd.open(overlay, "r+", write_base=True):
         pass
@@ -249,3 +247,27 @@ def test_a_cache_that_begins_to_write_through_brings_its_base_up_to_date(overlay
     fvd.amend(overlay, write_updates_base_img="no")
     with fvd.open(overlay) as image:
         assert image.pread(9, 4096) == b"only here"
+
+
+def test_a_cache_that_holds_nothing_owes_its_base_nothing(overlay: Path) -> None:
+    fvd.amend(overlay, write_updates_base_img="writeback", base_img_fmt="raw")
+    assert header(overlay)["clean_shutdown"] == 1
+    fvd.amend(overlay, write_updates_base_img="no")
+
+
+def test_the_command_brings_a_base_up_to_date_before_it_amends(overlay: Path) -> None:
+    with fvd.open(overlay, "r+") as image:
+        image.pwrite(b"only here", 4096)
+    fvd.amend(overlay, write_updates_base_img="writeback", base_img_fmt="raw")
+    amend = ("amend", "-o", "write_updates_base_img=no")
+    assert b"--write-base" in fvd_command(*amend, overlay, ok=[1]).stderr
+    fvd_command(*amend, "--write-base", overlay)
+    assert b"only here" in (overlay.parent / "base.raw").read_bytes()
+
+
+def test_the_data_file_cannot_become_the_base(tmp_path: Path) -> None:
+    (tmp_path / "base.raw").write_bytes(bytes(MIB))
+    path = tmp_path / "disk.fvd"
+    fvd.create(path, backing_file="base.raw", backing_format="raw", options={"data_file": "data.raw"})
+    with pytest.raises(ValueError, match="that is the backing file"):
+        fvd.amend(path, data_file="base.raw")

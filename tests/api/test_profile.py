@@ -219,3 +219,21 @@ def test_the_command_refuses_in_one_line(base: Path, arguments: list[str], compl
     done = fvd_command("profile", *given, cwd=base.parent, ok=(1,))
     lines = [line for line in done.stderr.decode().splitlines() if line.startswith("fvd: ")]
     assert lines == [f"fvd: {complaint}"]
+
+
+def test_an_export_overwrites_profiles_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "base.raw").write_bytes(b"x" * MIB)
+    path = tmp_path / "disk.fvd"
+    options: dict[str, str | int | bool] = {"generate_prefetch_profile": True}
+    fvd.create(path, backing_file="base.raw", backing_format="raw", options=options)
+    for victim in (path, tmp_path / "base.raw"):
+        before = victim.read_bytes()
+        with pytest.raises(ValueError, match="is no prefetch profile, so it is not overwritten"):
+            fvd.export_profile(path, victim)
+        assert victim.read_bytes() == before
+    target = tmp_path / "profile"
+    fvd.export_profile(path, target)
+    first = target.read_text()
+    fvd.export_profile(path, target)
+    assert target.read_text() == first
+    assert fvd_command("profile", "export", path, "-").stdout.decode() == first

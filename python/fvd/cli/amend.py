@@ -20,7 +20,7 @@ def parser() -> Parser:
     parser = Parser(
         "amend",
         "Change what an image says of itself, its size included",
-        "-o OPTIONS [-f FMT] [--shrink] [-q] [--trust DIR] FILENAME",
+        "-o OPTIONS [-f FMT] [--shrink] [--write-base] [-q] [--trust DIR] FILENAME",
     )
     _common.repeatable_options(parser, "what to change")
     common_options(parser)
@@ -31,6 +31,9 @@ def common_options(parser: Parser) -> None:
     """Add what `update` has, too."""
     _common.quiet_option(parser)
     _common.format_option(parser, "-f", "--format")
+    parser.option(
+        "--write-base", help="bring the backing file up to date first, where the image writes to it"
+    )
     parser.option("--shrink", help="let a smaller size delete what lies behind the new end of the disk")
     _common.trust_option(parser)
     parser.describe("FILENAME", "image file name; nobody else may have it open")
@@ -57,6 +60,9 @@ def run(arguments: list[str]) -> int:
 
 def apply(given: argparse.Namespace, changes: dict[str, OptionValue]) -> int:
     """Make the changes and return the exit status."""
+    if given.write_base:
+        with fvd.open(given.files[0], "r+", write_base=True, trust=_common.trusted(given)):
+            pass
     fvd.amend(
         given.files[0],
         format=_common.source_format(given.format),

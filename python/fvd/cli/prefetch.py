@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 
@@ -19,7 +20,7 @@ def parser() -> Parser:
     parser = Parser(
         "prefetch",
         "Fetch everything that an image still needs from its base",
-        "[-p] [-q] [-T CACHE] [--trust DIR] FILENAME",
+        "[-p] [-q] [-T CACHE] [--write-base] [--trust DIR] FILENAME",
     )
     _common.quiet_option(parser)
     _prefetch_progress.options(parser)
@@ -30,6 +31,7 @@ def parser() -> Parser:
         default="writeback",
         help="cache mode (default writeback): writeback, writethrough, none, directsync or unsafe",
     )
+    parser.option("--write-base", help="allow an image that writes to its base to do so")
     _common.trust_option(parser)
     parser.describe("FILENAME", "image file name")
     return parser
@@ -41,8 +43,18 @@ def run(arguments: list[str]) -> int:
     cache = _common.cache_mode(given.cache, "cache")
     display = _prefetch_progress.display(given, "prefetch")
     started = time.monotonic()
-    with fvd.open(given.files[0], "r+", cache=cache, trust=_common.trusted(given)) as image, display:
-        status = image.prefetch(progress=display.callback)
+    image = fvd.open(
+        given.files[0], "r+", cache=cache, write_base=given.write_base, trust=_common.trusted(given)
+    )
+    try:
+        with display:
+            status = image.prefetch(progress=display.callback)
+    except BaseException:
+        # What went wrong first is what there is to tell.
+        with contextlib.suppress(fvd.FvdError):
+            image.close()
+        raise
+    image.close()
     if not given.quiet and sys.stdout is not None:
         sys.stdout.write(summary(status, time.monotonic() - started))
     return 0

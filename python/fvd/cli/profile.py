@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fvd
+from fvd._profile import to_text
 from fvd.cli import _common, _output
 from fvd.cli._arguments import Parser, UsageError
 from fvd.cli._common import CommandError
@@ -41,7 +42,7 @@ def parser() -> Parser:
     parser.describe("import", "replace the profile of FILENAME by the one in FILE")
     parser.describe("clear", "remove the profile; where one is to be recorded, the next session does that")
     parser.describe("FILENAME", "image file name; files that it names are not opened")
-    parser.describe("FILE", "text file (JSON)")
+    parser.describe("FILE", "text file (JSON); export: - for standard output")
     return parser
 
 
@@ -63,7 +64,7 @@ def run(arguments: list[str]) -> int:
             _output.write(line)
         return 0
     said = _change(action, files, force_share=given.force_share)
-    if not given.quiet:
+    if said and not given.quiet:
         _output.write(f"{said}\n")
     return 0
 
@@ -74,6 +75,10 @@ def _change(action: str, files: list[str], *, force_share: bool) -> str:
         return "Cleared"
     image, file = files
     try:
+        if action == "export" and file == "-":
+            exported = fvd.profile(image, force_share=force_share)
+            _output.write(to_text(exported))
+            return ""
         if action == "export":
             exported = fvd.export_profile(image, file, force_share=force_share)
             return f"Exported {_amount(len(exported['entries']), exported['bytes'])}"

@@ -17,7 +17,9 @@ const INTERVAL: Duration = Duration::from_millis(100);
 /// Fetches everything that is still in the base. See `Image.prefetch`.
 pub(crate) fn run(py: Python<'_>, open: &Open, callback: Option<Py<PyAny>>) -> PyResult<PrefetchStatus> {
     let Some(control) = py.detach(|| open.control()).map_err(|error| raise(&error))? else {
-        return Ok(complete());
+        let status = complete();
+        report(py, callback.as_ref(), &status)?;
+        return Ok(status);
     };
     control.resume();
     let status = watch(py, &control, callback.as_ref()).inspect_err(|_| control.pause())?;
@@ -33,8 +35,9 @@ fn watch(py: Python<'_>, control: &Control, callback: Option<&Py<PyAny>>) -> PyR
     let mut status = control.status();
     loop {
         py.check_signals()?;
-        if let Some(callback) = callback {
-            callback.call1(py, (to_dict(py, &status)?,))?;
+        // Before it has looked, it does not know how much there is.
+        if status.total > 0 || status.state.is_final() {
+            report(py, callback, &status)?;
         }
         if status.state.is_final() {
             return Ok(status);
@@ -46,6 +49,13 @@ fn watch(py: Python<'_>, control: &Control, callback: Option<&Py<PyAny>>) -> PyR
             control.changed_within(seen, INTERVAL)
         });
     }
+}
+
+fn report(py: Python<'_>, callback: Option<&Py<PyAny>>, status: &PrefetchStatus) -> PyResult<()> {
+    if let Some(callback) = callback {
+        callback.call1(py, (to_dict(py, status)?,))?;
+    }
+    Ok(())
 }
 
 fn ended() -> Error {

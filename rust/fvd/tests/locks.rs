@@ -111,7 +111,7 @@ fn what_qemu_writes_is_refused_here_with_its_words() {
 
     let error = open(&path, LockMode::Shared).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InUse);
-    assert_eq!(error.reason(), format!("Failed to get shared \"write\" lock\n{advice}"));
+    assert_eq!(error.reason(), format!("Failed to get shared \"write\" lock. {advice}"));
     assert_eq!(error.path(), Some(&*path));
     let error = open(&path, LockMode::Exclusive).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InUse);

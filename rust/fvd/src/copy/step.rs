@@ -213,7 +213,9 @@ impl<S: Storage> Prefetch<'_, S> {
         self.control.update(|status| {
             status.local = local;
             status.fetched += stored;
-            status.error = None;
+            if !status.state.is_final() {
+                status.error = None;
+            }
         });
     }
 

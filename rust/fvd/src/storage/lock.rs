@@ -129,7 +129,7 @@ fn is_held(fd: BorrowedFd<'_>, path: &Path, byte: u64) -> Result<bool> {
 
 fn in_use(path: &Path, what: &str) -> Error {
     let advice = format!("Is another process using the image [{}]?", path.display());
-    Error::new(ErrorKind::InUse, format!("{what}\n{advice}")).with_path(path)
+    Error::new(ErrorKind::InUse, format!("{what}. {advice}")).with_path(path)
 }
 
 fn has_no_locks(error: &io::Error) -> bool {

@@ -41,7 +41,8 @@ pub async fn amend<S: Storage>(file: &S, data: Option<&S>, changes: &Changes) ->
     head.check_trusted(file)?;
     if !head.header.clean_shutdown && head.may_owe_base() {
         return Err(add_path(Error::invalid_argument(
-            "The base may lack what the image has: open the image once for writing, and its base too, and close it",
+            "The backing file may lack what the image has, which is written to it first: open the image with \
+             write_base=True, or use --write-base",
         )));
     }
     let plan = Plan::new(file, &head, changes).await.map_err(add_path)?;
@@ -106,7 +107,8 @@ impl Plan {
             interrupted: false,
         };
         // What is local has never been written to the base: it is owed.
-        let owes = after.base_update()? != BaseUpdate::No && matches!(head.base_update(), Ok(BaseUpdate::No));
+        let begins = after.base_update()? != BaseUpdate::No && matches!(head.base_update(), Ok(BaseUpdate::No));
+        let owes = begins && names::may_be_local(file, head).await?;
         if owes {
             new.clean_shutdown = false;
         }

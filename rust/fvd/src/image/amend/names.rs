@@ -24,6 +24,9 @@ pub(super) fn check(old: &Header, new: &Header) -> Result<()> {
              data file",
         ),
         (false, true) => refuse("data_file: the data lies in a file of its own, and the image has to name it"),
+        (false, false) if new.data_file == new.base_img => {
+            refuse("data_file: that is the backing file, which would be written over")
+        }
         (true, true) if !new.data_file_fmt.is_empty() && new.data_file_fmt != old.data_file_fmt => {
             refuse("data_file_fmt needs a data file")
         }
@@ -34,6 +37,11 @@ pub(super) fn check(old: &Header, new: &Header) -> Result<()> {
 /// Whether the image loses its base.
 pub(super) fn drops_base(old: &Header, new: &Header) -> bool {
     !old.base_img.is_empty() && new.base_img.is_empty()
+}
+
+/// Whether a block may be local: its bit is set, or a journal may say so.
+pub(super) async fn may_be_local<S: Storage>(file: &S, head: &Head) -> Result<bool> {
+    Ok(!head.header.clean_shutdown || BitmapRuns::new(file, head, 0).next().await?.is_some())
 }
 
 /// Fails if a block is still in the base. The journal is in place, and the data synced.
