@@ -58,12 +58,20 @@ impl Open {
                 let error = Error::new(ErrorKind::NotPermitted, "The image is open read-only");
                 return Err(error.with_path(fvd::storage::Storage::path(engine.file())));
             }
+            if !self.is_ours() {
+                return Err(Error::invalid_argument(
+                    "The image was opened by the process that forked this one",
+                ));
+            }
             let mut background = self.background();
             if self.is_closed() {
                 return Err(closed());
             }
             // One that has failed gets another chance.
-            let over = |background: &mut Background| background.control().status().state == PrefetchState::Failed;
+            let over = |background: &mut Background| {
+                let state = background.control().status().state;
+                state.is_final() && state != PrefetchState::Finished
+            };
             if let Some(failed) = background.take_if(over) {
                 failed.stop();
             }
@@ -97,10 +105,14 @@ impl Open {
     pub(crate) fn close(&self) -> Result<(), Error> {
         // From here on nothing begins in the background.
         self.closed.store(true, Ordering::Release);
-        let background = self.background().take();
-        if let Some(background) = background.filter(|_| self.is_ours()) {
-            background.stop();
+        let mut background = self.background();
+        match background.take() {
+            // Somebody else who closes it waits until its threads have ended.
+            Some(background) if self.is_ours() => background.stop(),
+            // Its threads are the parent's.
+            other => std::mem::forget(other),
         }
+        drop(background);
         let mut engine = self.engine.write().unwrap_or_else(PoisonError::into_inner);
         match engine.take() {
             Some(engine) => block_on(engine.close()),

@@ -127,7 +127,7 @@ fn what_qemu_reads_can_be_read_but_not_written_here() {
     open(&path, LockMode::Shared).unwrap();
     let error = open(&path, LockMode::Exclusive).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InUse);
-    assert!(error.reason().starts_with("Failed to get \"write\" lock\n"), "{error}");
+    assert!(error.reason().starts_with("Failed to get \"write\" lock. "), "{error}");
 }
 
 #[test]

@@ -117,7 +117,7 @@ impl<'a, S: Storage> Background<'a, S> {
                         return;
                     }
                     self.control.enter(PrefetchState::Waiting);
-                    self.control.sleep(self.clock, delay.saturating_sub(waited)).await;
+                    self.control.sleep(self.clock, delay.saturating_sub(waited), wish).await;
                 }
             }
         }

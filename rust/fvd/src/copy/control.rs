@@ -167,10 +167,6 @@ impl Control {
         self.inner().wish
     }
 
-    pub(super) fn is_stopped(&self) -> bool {
-        self.wish() == Wish::Stop
-    }
-
     /// Waits until the wish is another one.
     pub(super) async fn wish_changes(&self, from: Wish) {
         loop {
@@ -200,10 +196,10 @@ impl Control {
         }
     }
 
-    /// Sleeps until the time has passed or the wish changes.
-    pub(super) async fn sleep(&self, clock: &dyn Clock, time: Duration) {
-        let wish = self.wish();
-        race(clock.sleep(time), self.wish_changes(wish)).await;
+    /// Sleeps until the time has passed or the wish is another one than `seen`, by which the caller
+    /// decided to sleep.
+    pub(super) async fn sleep(&self, clock: &dyn Clock, time: Duration, seen: Wish) {
+        race(clock.sleep(time), self.wish_changes(seen)).await;
     }
 
     /// Changes the status.

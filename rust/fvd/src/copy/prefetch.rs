@@ -192,7 +192,8 @@ impl<'a, S: Storage> Prefetch<'a, S> {
             if self.outcome().is_some() {
                 return Err(Fault::Stopped);
             }
-            match self.control.wish() {
+            let wish = self.control.wish();
+            match wish {
                 Wish::Stop => return Err(Fault::Stopped),
                 Wish::Pause => {
                     self.control.enter(PrefetchState::Paused);
@@ -207,13 +208,14 @@ impl<'a, S: Storage> Prefetch<'a, S> {
                 return Ok(());
             };
             self.control.enter(state);
-            self.sleep(until.saturating_sub(now)).await;
+            self.sleep(until.saturating_sub(now), wish).await;
         }
     }
 
-    /// Sleeps until the time has passed, the wish of the user changes, or prefetch has ended.
-    pub(super) async fn sleep(&self, time: Duration) {
-        race(self.control.sleep(self.clock, time), self.until_ended()).await;
+    /// Sleeps until the time has passed, the wish of the user is another one than `seen`, or prefetch
+    /// has ended.
+    pub(super) async fn sleep(&self, time: Duration, seen: Wish) {
+        race(self.control.sleep(self.clock, time, seen), self.until_ended()).await;
     }
 
     async fn until_ended(&self) {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::MutexGuard;
 use std::time::Duration;
 
-use super::control::PrefetchState;
+use super::control::{PrefetchState, Wish};
 use super::end::Fault;
 use super::lane::Way;
 use super::prefetch::{Prefetch, State};
@@ -176,16 +176,18 @@ impl<S: Storage> Prefetch<'_, S> {
             if now >= at {
                 return Ok(());
             }
-            if self.control.is_stopped() || self.outcome().is_some() {
+            let wish = self.control.wish();
+            if wish == Wish::Stop || self.outcome().is_some() {
                 return Err(Fault::Stopped);
             }
-            self.sleep(at.saturating_sub(now)).await;
+            self.sleep(at.saturating_sub(now), wish).await;
         }
     }
 
     /// Waits for a lull of the guest, though not forever.
     async fn lull(&self) -> Result<(), Fault> {
         loop {
+            let wish = self.control.wish();
             self.admitted().await?;
             let now = self.clock.now();
             let wait = {
@@ -198,7 +200,7 @@ impl<S: Storage> Prefetch<'_, S> {
                 return Ok(());
             };
             self.control.enter(PrefetchState::Yielding);
-            self.sleep(wait).await;
+            self.sleep(wait, wish).await;
         }
     }
 

@@ -179,8 +179,12 @@ impl Profile {
     pub fn decode(&mut self, bytes: &[u8]) {
         let (entries, _) = bytes.as_chunks();
         for entry in entries.iter().map(ProfileEntry::decode) {
-            if let Some(bytes) = entry.bytes(self.unit) {
-                self.add(bytes);
+            let Some(bytes) = entry.bytes(self.unit) else {
+                continue;
+            };
+            if !self.add(bytes) {
+                // Full: what follows would only be searched for gaps.
+                return;
             }
         }
     }

@@ -18,9 +18,11 @@ impl<S: Storage> Image<S> {
         }
         // The reader has paid for these: they are in memory already.
         while self.store_next_copy().await.unwrap_or(false) {}
-        if let Some(through) = &self.through {
-            Box::pin(self.settle(through)).await?;
-        }
+        let settled = match &self.through {
+            Some(through) => Box::pin(self.settle(through)).await,
+            None => Ok(()),
+        };
+        // A base that cannot be reached is no reason to lose what the image has.
         let _round = self.flushes.exclusive().await;
         // The round before this one may have failed.
         self.check_poison()?;
@@ -31,10 +33,11 @@ impl<S: Storage> Image<S> {
                 patch::write_mark(&self.file, true).await?;
                 self.sync_file().await?;
             }
-            self.checkpoint().await?;
-            // Durable with the mark.
+            // Durable with the pages, or with the mark.
             self.add_to_totals().await?;
+            self.checkpoint().await?;
         }
+        settled?;
         if self.committer().mark != Mark::Clean {
             if let Some(through) = &self.through {
                 through.end();

@@ -110,15 +110,14 @@ impl<S: Storage> Image<S> {
             let bytes = bitmap.block_range(blocks.start).start..bitmap.block_range(blocks.end - 1).end;
             let len = bytes.end - bytes.start;
             if len > 2 * COPY_STEP {
-                // Large blocks are read again, piece by piece.
-                let data = CopyData::Unread;
-                self.copies.offer(Copy { blocks, data }, len);
+                // Large blocks are left to prefetch, which moves them part by part.
                 break;
             }
-            let data = self
-                .read_base(IoBufMut::zeroed(len as usize), bytes.start)
-                .await?
-                .freeze();
+            let Ok(data) = self.read_base(IoBufMut::zeroed(len as usize), bytes.start).await else {
+                // What failed may be what nobody has asked for.
+                break;
+            };
+            let data = data.freeze();
             let part = &data[(at - bytes.start) as usize..(stop - bytes.start) as usize];
             buf.as_mut_slice()[(at - start) as usize..(stop - start) as usize].copy_from_slice(part);
             self.leave(blocks, data);

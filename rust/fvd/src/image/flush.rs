@@ -108,15 +108,18 @@ impl<S: Storage> Image<S> {
         }
         let _request = self.guests.enter();
         self.counters.flushes.add(1);
-        if let Some(through) = &self.through {
-            Box::pin(self.push_new(through)).await?;
-        }
-        match self.flushes.enter().await {
+        // A base that cannot be reached is no reason not to make durable what the image has.
+        let pushed = match &self.through {
+            Some(through) => Box::pin(self.push_new(through)).await,
             None => Ok(()),
+        };
+        match self.flushes.enter().await {
+            None => pushed,
             Some(round) => {
                 // The round before this one may have failed.
                 self.check_poison()?;
                 self.commit().await?;
+                pushed?;
                 self.sync_base().await?;
                 round.complete();
                 Ok(())

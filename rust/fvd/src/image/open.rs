@@ -21,6 +21,9 @@ use crate::format::{Geometry, HEADER_SIZE, Header, Region, redo};
 use crate::source::BaseSource;
 use crate::storage::{IoBufMut, Storage};
 
+/// Bytes of copies that wait to be stored at most, whatever the header says.
+const MOST_WAITING: i64 = 64 << 20;
+
 /// When acknowledged writes become durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CacheMode {
@@ -166,7 +169,10 @@ impl<S: Storage> Image<S> {
         // An existing profile stays, until somebody clears it.
         let records = bitmap.is_some() && options.writable && header.generate_prefetch_profile;
         let recorded = empty_profile(&geometry).filter(|_| records && geometry.profile_entries == 0);
-        let most_waiting = header.max_outstanding_copy_on_read_data.unsigned_abs();
+        let most_waiting = header
+            .max_outstanding_copy_on_read_data
+            .clamp(0, MOST_WAITING)
+            .cast_unsigned();
         let mark = if header.clean_shutdown {
             Mark::Clean
         } else {

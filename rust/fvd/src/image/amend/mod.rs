@@ -107,8 +107,9 @@ impl Plan {
             interrupted: false,
         };
         // What is local has never been written to the base: it is owed.
-        let begins = after.base_update()? != BaseUpdate::No && matches!(head.base_update(), Ok(BaseUpdate::No));
-        let owes = begins && names::may_be_local(file, head).await?;
+        let updates = after.base_update()? != BaseUpdate::No;
+        let has_it = head.may_owe_base() && new.base_img == head.header.base_img;
+        let owes = updates && !has_it && names::may_be_local(file, head).await?;
         if owes {
             new.clean_shutdown = false;
         }

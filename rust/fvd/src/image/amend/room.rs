@@ -67,7 +67,8 @@ fn for_chunks(head: &Head, chunks: u64, file_len: u64) -> Option<Room> {
         left.size = journal.end().checked_sub(end)?;
         left.offset = end;
     }
-    let enough = left.size >= layout::least_journal_size(chunks);
+    // One that stays as it is may be as small as its creator wanted it.
+    let enough = left.size == journal.size || left.size >= layout::least_journal_size(chunks);
     (enough && end <= limit).then_some(Room {
         table_size,
         journal: Some(left),
