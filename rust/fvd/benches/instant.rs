@@ -16,8 +16,8 @@
 mod latency;
 #[path = "instant/slow_base.rs"]
 mod slow_base;
-#[path = "instant/thread_clock.rs"]
-mod thread_clock;
+#[path = "instant/timer.rs"]
+mod timer;
 #[path = "instant/trace.rs"]
 mod trace;
 

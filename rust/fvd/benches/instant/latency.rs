@@ -11,7 +11,7 @@ use fvd::source::{BaseSource, RawSource};
 use fvd::storage::{FileOptions, FileStorage, IoBufMut};
 use pollster::block_on;
 
-use crate::thread_clock::ThreadClock;
+use crate::timer::Timer;
 use crate::{GIB, MIB, Result, verdict};
 
 const LOCAL: u64 = 64 * MIB;
@@ -72,7 +72,7 @@ fn write_base(path: &Path) -> Result<()> {
 /// Latencies of reads of local data, and what was prefetched meanwhile.
 fn measure(path: &Path, base: &Path, prefetch: bool, pause: Duration, reads: usize) -> Result<(Vec<Duration>, u64)> {
     let image = overlay(path, base)?;
-    let clock = ThreadClock::new();
+    let clock = Timer::new()?;
     let control = Control::new();
     let options = PrefetchOptions::from(image.header());
     let background = Background::new(&image, options, Vec::new(), control.clone(), &clock, 1);

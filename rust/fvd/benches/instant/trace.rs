@@ -12,7 +12,7 @@ use fvd::storage::{FileStorage, IoBufMut};
 use pollster::block_on;
 
 use crate::slow_base::SlowBase;
-use crate::thread_clock::ThreadClock;
+use crate::timer::Timer;
 use crate::{GIB, MIB, Result, verdict};
 
 const SIZE: u64 = 4 * GIB;
@@ -49,6 +49,7 @@ pub(crate) fn run(folder: &Path) -> Result<()> {
         "second session   {:7.2} s, {read:4} bytes from the base (aim 0)  {mark}",
         again.as_secs_f64()
     );
+    println!("its profile has {} ranges", profile.len());
     create(&second)?;
     let image = open(&second, &base)?;
     let with = read_all(&image, &trace, profile, true)?;
@@ -119,9 +120,10 @@ fn open(path: &Path, base: &Path) -> Result<Image<FileStorage>> {
 
 /// The trace, with copy-on-read in the background, and prefetch of `profile`.
 fn read_all(image: &Image<FileStorage>, trace: &[u64], profile: Vec<Range<u64>>, replay: bool) -> Result<Duration> {
-    let clock = ThreadClock::new();
+    let clock = Timer::new()?;
     let control = Control::new();
-    let options = PrefetchOptions::from(image.header());
+    let mut options = PrefetchOptions::from(image.header());
+    options.profile_start_delay = replay.then_some(Duration::ZERO);
     let background = Background::new(image, options, profile, control.clone(), &clock, 1);
     if !replay {
         control.pause();
