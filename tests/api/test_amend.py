@@ -216,6 +216,11 @@ def test_images_of_the_original_grow_and_shrink(case: Case, tmp_path: Path) -> N
     path = case.unpack(tmp_path)
     with fvd.open(path) as image:
         before = content(image)
+    if case.name == "crash-wrapped-journal":
+        # Its table fills its pages, and its journal is the smallest there may be.
+        with pytest.raises(ValueError, match=r"no room for the table .* This image cannot grow"):
+            fvd.amend(path, size=case.size + GROWN)
+        return
     fvd.amend(path, size=case.size + GROWN)
     assert header(path)["virtual_disk_size"] == case.size + GROWN
     with fvd.open(path, "r+") as image:
