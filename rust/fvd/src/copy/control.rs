@@ -242,3 +242,35 @@ impl Control {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use pollster::block_on;
+
+    use super::*;
+    use crate::host::BoxFuture;
+
+    /// No sleep is ever over.
+    struct Endless;
+
+    impl Clock for Endless {
+        fn now(&self) -> Duration {
+            Duration::ZERO
+        }
+
+        fn sleep(&self, _: Duration) -> BoxFuture<'_, ()> {
+            Box::pin(pending())
+        }
+    }
+
+    #[test]
+    fn a_sleep_decided_on_before_a_stop_is_over_at_once() {
+        let control = Control::new();
+        let seen = control.wish();
+        control.stop();
+        // With the wish of now instead, nothing would ever wake it.
+        block_on(control.sleep(&Endless, Duration::from_secs(1), seen));
+    }
+}

@@ -148,3 +148,14 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn nothing_is_searched_for_what_comes_behind_a_full_profile() {
+    // Two thirds are units with gaps between them, and fill it; each of the others would be all gaps.
+    let mut profile = Profile::new(4096, 1 << 40, 150_000);
+    let entry = |offset, len| ProfileEntry { offset, len }.encode();
+    let units = (0..100_000).map(|n| entry(n * 8192, 1));
+    let bytes: Vec<u8> = units.chain((0..300_000).map(|_| entry(0, 1 << 28))).flatten().collect();
+    profile.decode(&bytes);
+    assert_eq!(profile.len(), 150_000);
+}
