@@ -92,6 +92,12 @@ if _DEBUG_BUILD:
 _WRITABLE = {"r": False, "rb": False, "r+": True, "r+b": True, "rb+": True}
 
 
+def _is_writable(mode: str) -> bool:
+    if mode not in _WRITABLE:
+        raise ValueError(f"invalid mode: {mode!r} (use 'r' or 'r+'; fvd.create() makes a new image)")
+    return _WRITABLE[mode]
+
+
 def open(
     path: StrPath,
     mode: str = "r",
@@ -113,11 +119,9 @@ def open(
     An image with the option `write_updates_base_img` is a cache of its base, and writes to it: `r+` then
     needs `write_base=True`, so that no image makes you write to a file by naming it.
     """
-    if mode not in _WRITABLE:
-        raise ValueError(f"invalid mode: {mode!r} (use 'r' or 'r+'; fvd.create() makes a new image)")
     return _core.open(
         path,
-        writable=_WRITABLE[mode],
+        writable=_is_writable(mode),
         write_base=write_base,
         cache=cache,
         copy_on_read=copy_on_read,

@@ -1,7 +1,7 @@
 """The compiled core (Rust). Its public names are those that `fvd` exports again."""
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self, final
 
@@ -31,6 +31,7 @@ from fvd.types import (
 
 __all__ = [
     "DEBUG_BUILD",
+    "AsyncImage",
     "FvdError",
     "Image",
     "InUseError",
@@ -50,6 +51,7 @@ __all__ = [
     "info",
     "map",
     "open",
+    "open_async",
     "profile",
     "set_profile",
     "stats",
@@ -99,6 +101,30 @@ class Image:
         self, t: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None
     ) -> None: ...
 
+@final
+class AsyncImage:
+    @property
+    def size(self) -> int: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def writable(self) -> bool: ...
+    @property
+    def closed(self) -> bool: ...
+    def pread(self, count: int, offset: int) -> Awaitable[bytes]: ...
+    def readinto(self, buffer: Buffer, offset: int) -> Awaitable[int]: ...
+    def pwrite(self, buffer: Buffer, offset: int) -> Awaitable[int]: ...
+    def zero(self, count: int, offset: int) -> Awaitable[None]: ...
+    def flush(self) -> Awaitable[None]: ...
+    def extents(self, offset: int = 0, length: int | None = None) -> Awaitable[list[Extent]]: ...
+    def info(self) -> Awaitable[ImageInfo]: ...
+    def stats(self) -> Awaitable[dict[str, int]]: ...
+    def prefetch_status(self) -> Awaitable[PrefetchStatus]: ...
+    def prefetch_outcome(self) -> Awaitable[PrefetchStatus]: ...
+    def pause_prefetch(self) -> Awaitable[None]: ...
+    def resume_prefetch(self) -> Awaitable[None]: ...
+    def close(self) -> Awaitable[None]: ...
+
 def open(
     path: StrPath,
     *,
@@ -109,6 +135,16 @@ def open(
     force_share: bool = False,
     trust: Sequence[StrPath] = ...,
 ) -> Image: ...
+def open_async(
+    path: StrPath,
+    *,
+    writable: bool = False,
+    write_base: bool = False,
+    cache: CacheMode = "writeback",
+    copy_on_read: bool | None = None,
+    force_share: bool = False,
+    trust: Sequence[StrPath] = ...,
+) -> Awaitable[AsyncImage]: ...
 def create(
     path: StrPath,
     size: int | None = None,

@@ -4,10 +4,10 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use fvd::Error;
-use fvd::copy::{self, Control, PrefetchOptions};
+use fvd::copy::{self, Control, PrefetchOptions, PrefetchState};
 use fvd::image::Image;
-use fvd::storage::FileStorage;
+use fvd::storage::{FileStorage, Storage};
+use fvd::{Error, ErrorKind};
 use pollster::block_on;
 
 use crate::time::TokioClock;
@@ -21,20 +21,61 @@ pub(crate) struct Background {
     thread: JoinHandle<()>,
 }
 
-impl Background {
-    /// Whether the image, as it was opened, has something to do on its own.
-    pub(crate) fn is_wanted(engine: &Engine) -> bool {
-        let options = PrefetchOptions::from(engine.header());
-        engine.is_writable()
-            && engine.base().is_some()
-            && (engine.copies_on_read()
-                || engine.updates_base()
-                || options.start_delay.is_some()
-                || options.profile_start_delay.is_some())
-    }
+/// What runs in the background of an image, on threads or as a task.
+pub(crate) trait Running {
+    fn control(&self) -> &Control;
 
+    /// Waits for what is under way where that can be done here.
+    fn stop(self);
+}
+
+/// Whether the image, as it was opened, has something to do on its own.
+pub(crate) fn is_wanted<S: Storage>(engine: &Image<S>) -> bool {
+    let options = PrefetchOptions::from(engine.header());
+    engine.is_writable()
+        && engine.base().is_some()
+        && (engine.copies_on_read()
+            || engine.updates_base()
+            || options.start_delay.is_some()
+            || options.profile_start_delay.is_some())
+}
+
+/// The control of prefetch, which is made ready to run if it is not; None where nothing comes from
+/// a base.
+pub(crate) fn control<S: Storage, R: Running>(
+    engine: &Image<S>,
+    running: &mut Option<R>,
+    start: impl FnOnce() -> Result<R, Error>,
+) -> Result<Option<Control>, Error> {
+    if engine.base().is_none() {
+        return Ok(None);
+    }
+    if !engine.is_writable() {
+        let error = Error::new(ErrorKind::NotPermitted, "The image is open read-only");
+        return Err(error.with_path(engine.file().path()));
+    }
+    // One that has failed gets another chance.
+    let over = |running: &mut R| {
+        let state = running.control().status().state;
+        state.is_final() && state != PrefetchState::Finished
+    };
+    if let Some(failed) = running.take_if(over) {
+        failed.stop();
+    }
+    if running.is_none() {
+        *running = Some(start()?);
+    }
+    Ok(running.as_ref().map(|running| running.control().clone()))
+}
+
+/// A seed that no other image has.
+pub(crate) fn seed() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+impl Background {
     pub(crate) fn start(engine: Arc<Engine>) -> Result<Self, Error> {
-        let clock = TokioClock::shared()?;
+        let clock = TokioClock::new()?;
         let control = Control::new();
         let handle = control.clone();
         let thread = thread::Builder::new()
@@ -43,13 +84,15 @@ impl Background {
             .map_err(|error| Error::io("start a thread", error))?;
         Ok(Self { control, thread })
     }
+}
 
-    pub(crate) fn control(&self) -> &Control {
+impl Running for Background {
+    fn control(&self) -> &Control {
         &self.control
     }
 
-    /// Waits for what is under way. Without the GIL.
-    pub(crate) fn stop(self) {
+    /// Without the GIL.
+    fn stop(self) {
         self.control.stop();
         // It ends without a panic, or what it held is as good as after a cancellation.
         let _ = self.thread.join();
@@ -58,9 +101,8 @@ impl Background {
 
 fn drive(engine: &Engine, control: &Control, clock: &TokioClock) {
     let options = PrefetchOptions::from(engine.header());
-    let seed = RandomState::new().build_hasher().finish();
     let first = block_on(copy::profile(engine, &options));
-    let background = copy::Background::new(engine, options, first, control.clone(), clock, seed);
+    let background = copy::Background::new(engine, options, first, control.clone(), clock, seed());
     thread::scope(|scope| {
         for worker in background.workers() {
             let named = thread::Builder::new().name("fvd-copy".to_owned());

@@ -1,21 +1,24 @@
-//! Memory of Python objects, lent to the core for the time of one blocking call.
+//! Memory of Python objects, lent to the core.
 //!
-//! The core owns its buffers while an operation is in flight. Here that is cheap to promise: a
-//! blocking call returns only when the operation has ended and all its buffers are dropped, and
-//! the Python object is kept alive, and locked against resizing, until then. Other threads may
-//! still write to the memory meanwhile, as with `os.preadv`; they get what they ask for.
+//! The core owns its buffers while an operation is in flight. For a blocking call that is cheap to
+//! promise: it returns only when the operation has ended and all its buffers are dropped, and
+//! the Python object is kept alive, and locked against resizing, until then. What asyncio begins
+//! can outlive the call, and whoever waits for it: there the buffers of the core hold the object.
+//! Other threads may still write to the memory meanwhile, as with `os.preadv`; they get what they
+//! ask for.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use fvd::storage::IoBufMut;
 use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::PyBufferError;
 use pyo3::types::PyBytes;
-use pyo3::{Bound, PyAny, PyResult, Python, ffi};
+use pyo3::{Bound, Py, PyAny, PyResult, Python, ffi};
 
 /// A new bytes object of `len` bytes that nobody has initialised, and its memory.
 ///
@@ -42,6 +45,17 @@ pub(crate) fn duplicate(fd: i32) -> io::Result<File> {
     // SAFETY: only borrowed for the time of the duplication, which checks that it is open.
     let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
     Ok(File::from(borrowed.try_clone_to_owned()?))
+}
+
+/// A new bytes object of `len` bytes that nobody has initialised, and its memory, which keeps the
+/// object. The object must not become visible to Python before the memory has been filled.
+pub(crate) fn shared_bytes(py: Python<'_>, len: usize) -> PyResult<(Py<PyBytes>, IoBufMut)> {
+    let (object, lent) = new_bytes(py, len)?;
+    let object = object.unbind();
+    let owner = Arc::new(object.clone_ref(py));
+    // SAFETY: the memory of a bytes object stays where it is while somebody holds the object.
+    let memory = unsafe { IoBufMut::from_raw(lent.ptr, lent.len, Some(owner)) };
+    Ok((object, memory))
 }
 
 /// Writable memory of a Python object that the caller keeps alive.
@@ -95,13 +109,32 @@ impl Buffer {
         Ok(LentMut::new(self.0.buf_ptr().cast(), self.len()))
     }
 
+    /// Its memory, to be filled. It holds the object, which must be writable.
+    pub(crate) fn into_memory(self) -> PyResult<IoBufMut> {
+        let lent = self.lend_mut()?;
+        // SAFETY: the memory of a buffer stays where it is until the buffer is given back.
+        Ok(unsafe { IoBufMut::from_raw(lent.ptr, lent.len, Some(Arc::new(self))) })
+    }
+
+    /// Its memory, to be read. It holds the object.
+    pub(crate) fn into_bytes(self) -> Bytes {
+        Bytes::from_owner(self)
+    }
+
     /// Its memory, to be read. The caller drops every clone before `self`.
     pub(crate) fn lend(&self) -> Bytes {
+        // SAFETY: not really `'static`, but the clones end with the blocking call (see the top of
+        // this file).
+        Bytes::from_static(unsafe { std::mem::transmute::<&[u8], &'static [u8]>(self.as_ref()) })
+    }
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
         if self.len() == 0 {
-            return Bytes::new();
+            return &[];
         }
-        // SAFETY: the memory is valid while the buffer is held; not really `'static`, but the
-        // clones end with the blocking call (see the top of this file).
-        Bytes::from_static(unsafe { std::slice::from_raw_parts(self.0.buf_ptr().cast(), self.len()) })
+        // SAFETY: the memory is valid while the buffer is held.
+        unsafe { std::slice::from_raw_parts(self.0.buf_ptr().cast(), self.len()) }
     }
 }

@@ -1,14 +1,27 @@
-//! Images that are still open when the interpreter exits are flushed and closed.
+//! When the interpreter exits, images that are still open are flushed and closed, and threads ended.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use pyo3::prelude::*;
 use pyo3::wrap_pyfunction;
 
-use crate::arguments::blocking;
-use crate::open::Open;
+use fvd::Error;
 
-static IMAGES: Mutex<Vec<Weak<Open>>> = Mutex::new(Vec::new());
+use crate::arguments::blocking;
+use crate::runtime;
+
+/// What has to be closed before the process ends.
+pub(crate) trait Closable: Send + Sync {
+    /// Whether this process has opened it.
+    fn is_ours(&self) -> bool;
+
+    fn is_closed(&self) -> bool;
+
+    /// Without the GIL.
+    fn close_now(&self) -> Result<(), Error>;
+}
+
+static IMAGES: Mutex<Vec<Weak<dyn Closable>>> = Mutex::new(Vec::new());
 
 /// Has `close_all` called before the interpreter goes down.
 pub(crate) fn register(py: Python<'_>) -> PyResult<()> {
@@ -18,18 +31,20 @@ pub(crate) fn register(py: Python<'_>) -> PyResult<()> {
 }
 
 /// Adds an image, and forgets those that are gone.
-pub(crate) fn remember(open: &Arc<Open>) {
+pub(crate) fn remember<C: Closable + 'static>(open: &Arc<C>) {
     let mut images = IMAGES.lock().unwrap_or_else(PoisonError::into_inner);
     images.retain(|image| image.strong_count() > 0);
-    images.push(Arc::downgrade(open));
+    let open = Arc::downgrade(open);
+    images.push(open);
 }
 
 #[pyfunction]
 fn close_all(py: Python<'_>) {
     let images = std::mem::take(&mut *IMAGES.lock().unwrap_or_else(PoisonError::into_inner));
     for image in images.iter().filter_map(Weak::upgrade).filter(|image| image.is_ours()) {
-        if let Err(error) = blocking(py, || image.close()) {
+        if let Err(error) = blocking(py, || image.close_now()) {
             error.write_unraisable(py, None);
         }
     }
+    py.detach(runtime::end);
 }

@@ -16,13 +16,26 @@ use crate::arguments::{blocking, read_only};
 /// Extents that are looked up at once, without the GIL.
 const BATCH: usize = 256;
 
-pub(crate) fn collect(source: &dyn BaseSource, start: u64, length: Option<u64>) -> Result<Vec<MapEntry>> {
+pub(crate) async fn collect(source: &dyn BaseSource, start: u64, length: Option<u64>) -> Result<Vec<MapEntry>> {
     let mut entries = Vec::new();
-    block_on(each_extent(source, start, length, |entry| entries.push(entry)))?;
+    each_extent(source, start, length, |entry| entries.push(entry)).await?;
     Ok(entries)
 }
 
-pub(crate) fn to_list<'py>(py: Python<'py>, entries: &[MapEntry]) -> PyResult<Bound<'py, PyList>> {
+/// A list of dictionaries.
+pub(crate) struct Entries(pub(crate) Vec<MapEntry>);
+
+impl<'py> IntoPyObject<'py> for Entries {
+    type Target = PyList;
+    type Output = Bound<'py, PyList>;
+    type Error = PyErr;
+
+    fn into_pyobject(self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        to_list(py, &self.0)
+    }
+}
+
+fn to_list<'py>(py: Python<'py>, entries: &[MapEntry]) -> PyResult<Bound<'py, PyList>> {
     let list = PyList::empty(py);
     for entry in entries {
         list.append(to_dict(py, entry)?)?;

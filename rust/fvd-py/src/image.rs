@@ -1,21 +1,21 @@
 //! `open` and `Image`.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fvd::chain::{ChainOptions, open_image};
 use fvd::copy::Control;
 use pollster::block_on;
-use pyo3::exceptions::{PyResourceWarning, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList};
+use pyo3::types::PyBytes;
 
 use crate::arguments::{self, Size, blocking, gate};
 use crate::buffer::{Buffer, LentMut, new_bytes};
 use crate::open::Open;
-use crate::stats::counters;
-use crate::{exit, extents, info, prefetch};
+use crate::stats::Counters;
+use crate::{exit, extents, info, prefetch, unclosed};
 
 /// Opens an FVD image. See `fvd.open`.
 #[pyfunction]
@@ -105,7 +105,7 @@ impl Image {
     /// `ValueError` if a byte lies beyond the end of the disk.
     fn pread<'py>(&self, py: Python<'py>, count: Size, offset: Size) -> PyResult<Bound<'py, PyBytes>> {
         let (Size(count), Size(offset)) = (count, offset);
-        self.check_range(count, offset)?;
+        check_range(count, offset, self.size)?;
         let (object, memory) = new_bytes(py, count as usize)?;
         self.fill(py, &memory, offset)?;
         Ok(object)
@@ -153,24 +153,23 @@ impl Image {
     ///
     /// `length` None: up to the end of the disk. Neighbours that are alike are merged.
     #[pyo3(signature = (offset = 0, length = None))]
-    fn extents<'py>(&self, py: Python<'py>, offset: u64, length: Option<u64>) -> PyResult<Bound<'py, PyList>> {
+    fn extents(&self, py: Python<'_>, offset: u64, length: Option<u64>) -> PyResult<extents::Entries> {
         let entries = blocking(py, || {
-            self.open.with(|engine| extents::collect(&**engine, offset, length))
+            self.open
+                .with(|engine| block_on(extents::collect(&**engine, offset, length)))
         })?;
-        extents::to_list(py, &entries)
+        Ok(extents::Entries(entries))
     }
 
     /// What `fvd.info` says of this image.
-    fn info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+    fn info(&self, py: Python<'_>) -> PyResult<info::Described> {
         // Fails if it is closed; the path then says where the header is.
-        blocking(py, || self.open.with(|_| Ok(())))?;
-        info::of_open_image(py, &self.path)
+        blocking(py, || self.open.with(|_| info::of_open_image(&self.path)))
     }
 
     /// Counters of what was done since the image was opened: a dictionary.
-    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let stats = blocking(py, || self.open.with(|engine| Ok(engine.stats())))?;
-        counters(py, &stats)
+    fn stats(&self, py: Python<'_>) -> PyResult<Counters> {
+        blocking(py, || self.open.with(|engine| Ok(Counters(engine.stats()))))
     }
 
     /// Stores everything that is still in the base, after which the base is never needed again.
@@ -178,15 +177,14 @@ impl Image {
     /// Returns when that is done, what `prefetch_status` says. `progress(status)` is called a few
     /// times a second; an exception of it, or a signal, pauses prefetch and is raised.
     #[pyo3(signature = (progress = None))]
-    fn prefetch<'py>(&self, py: Python<'py>, progress: Option<Py<PyAny>>) -> PyResult<Bound<'py, PyDict>> {
-        let status = prefetch::run(py, &self.open, progress)?;
-        prefetch::to_dict(py, &status)
+    fn prefetch(&self, py: Python<'_>, progress: Option<Py<PyAny>>) -> PyResult<prefetch::Status> {
+        prefetch::run(py, &self.open, progress).map(prefetch::Status)
     }
 
     /// How far prefetch is, in the background or in another thread: a dictionary.
-    fn prefetch_status<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let status = blocking(py, || self.open.with(|engine| Ok(prefetch::status(&self.open, engine))))?;
-        prefetch::to_dict(py, &status)
+    fn prefetch_status(&self, py: Python<'_>) -> PyResult<prefetch::Status> {
+        let status = |engine: &Arc<_>| Ok(prefetch::status(self.open.running().as_ref(), engine));
+        blocking(py, || self.open.with(status)).map(prefetch::Status)
     }
 
     /// Begins no further piece until `resume_prefetch`.
@@ -223,46 +221,29 @@ impl Image {
     }
 
     fn __repr__(&self) -> String {
-        let mode = if self.writable { "r+" } else { "r" };
-        let state = if self.closed() { ", closed" } else { "" };
-        let path = self.path.display();
-        format!("<fvd.Image '{path}', mode '{mode}', {} bytes{state}>", self.size)
+        describe("fvd.Image", &self.path, self.writable, self.size, self.closed())
     }
 }
 
-impl Image {
-    /// Before memory is allocated for the answer.
-    fn check_range(&self, count: u64, offset: u64) -> PyResult<()> {
-        match offset.checked_add(count) {
-            Some(end) if end <= self.size => Ok(()),
-            _ => Err(PyValueError::new_err(format!(
-                "{count} bytes at offset {offset} lie beyond the end of the disk ({} bytes)",
-                self.size
-            ))),
-        }
+/// What `repr` says of an open image.
+pub(crate) fn describe(class: &str, path: &Path, writable: bool, size: u64, closed: bool) -> String {
+    let mode = if writable { "r+" } else { "r" };
+    let state = if closed { ", closed" } else { "" };
+    format!("<{class} '{}', mode '{mode}', {size} bytes{state}>", path.display())
+}
+
+/// Before memory is allocated for the answer: `count` bytes at `offset` lie within a disk of `size`.
+pub(crate) fn check_range(count: u64, offset: u64, size: u64) -> PyResult<()> {
+    match offset.checked_add(count) {
+        Some(end) if end <= size => Ok(()),
+        _ => Err(PyValueError::new_err(format!(
+            "{count} bytes at offset {offset} lie beyond the end of the disk ({size} bytes)"
+        ))),
     }
 }
 
 impl Drop for Image {
     fn drop(&mut self) {
-        if self.closed() || !self.open.is_ours() {
-            return;
-        }
-        Python::attach(|py| {
-            // An exception may be on its way, and be what drops the image.
-            let raised = PyErr::take(py);
-            let message = format!("unclosed image {}", self.path.display());
-            let message = std::ffi::CString::new(message).unwrap_or_default();
-            let category = py.get_type::<PyResourceWarning>();
-            if let Err(error) = PyErr::warn(py, &category, &message, 1) {
-                error.write_unraisable(py, None);
-            }
-            if let Err(error) = self.close(py) {
-                error.write_unraisable(py, None);
-            }
-            if let Some(raised) = raised {
-                raised.restore(py);
-            }
-        });
+        unclosed::close(&*self.open, &self.path);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use fvd::Error;
 use fvd::format::Header;
 use fvd::image::info::Info;
 use fvd::tool::{self, DiskInfo};
@@ -31,10 +32,23 @@ pub(crate) fn info<'py>(
     Ok(list)
 }
 
-/// `info` of one image that is open already: without locks, since it holds them itself.
-pub(crate) fn of_open_image<'py>(py: Python<'py>, path: &Path) -> PyResult<Bound<'py, PyDict>> {
-    let chain = blocking(py, || block_on(tool::info(path, Some("fvd"), true, None)))?;
-    to_dict(py, &chain[0])
+/// One disk, as a dictionary.
+pub(crate) struct Described(DiskInfo);
+
+impl<'py> IntoPyObject<'py> for Described {
+    type Target = PyDict;
+    type Output = Bound<'py, PyDict>;
+    type Error = PyErr;
+
+    fn into_pyobject(self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        to_dict(py, &self.0)
+    }
+}
+
+/// `info` of one image that is open already: without locks, since it holds them itself. Blocks.
+pub(crate) fn of_open_image(path: &Path) -> Result<Described, Error> {
+    let mut chain = block_on(tool::info(path, Some("fvd"), true, None))?;
+    Ok(Described(chain.swap_remove(0)))
 }
 
 fn to_dict<'py>(py: Python<'py>, disk: &DiskInfo) -> PyResult<Bound<'py, PyDict>> {

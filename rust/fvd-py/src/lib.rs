@@ -2,6 +2,7 @@
 
 #![expect(clippy::needless_pass_by_value, reason = "PyO3 makes arguments as owned values")]
 
+mod aio;
 mod amend;
 mod arguments;
 mod background;
@@ -21,8 +22,10 @@ mod open;
 mod prefetch;
 mod profile;
 mod progress;
+mod runtime;
 mod stats;
 mod time;
+mod unclosed;
 
 use pyo3::prelude::*;
 
@@ -30,6 +33,8 @@ use pyo3::prelude::*;
 mod _fvd {
     use super::{Bound, PyModule, PyModuleMethods, PyResult, errors, exit};
 
+    #[pymodule_export]
+    use super::aio::{AsyncImage, open_async};
     #[pymodule_export]
     use super::amend::amend;
     #[pymodule_export]

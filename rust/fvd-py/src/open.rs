@@ -3,11 +3,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use fvd::copy::{Control, PrefetchState};
-use fvd::{Error, ErrorKind};
+use fvd::Error;
+use fvd::copy::Control;
 use pollster::block_on;
 
-use crate::background::{Background, Engine};
+use crate::background::{self, Background, Engine, Running};
+use crate::exit::Closable;
 
 /// An engine that can be closed while other threads use it: each operation holds the lock shared.
 ///
@@ -24,7 +25,7 @@ impl Open {
     /// Starts what the image does on its own.
     pub(crate) fn new(engine: Engine) -> Result<Self, Error> {
         let engine = Arc::new(engine);
-        let wanted = Background::is_wanted(&engine);
+        let wanted = background::is_wanted(&engine);
         let background = wanted.then(|| Background::start(Arc::clone(&engine))).transpose()?;
         Ok(Self {
             engine: RwLock::new(Some(engine)),
@@ -51,34 +52,14 @@ impl Open {
     /// from a base.
     pub(crate) fn control(&self) -> Result<Option<Control>, Error> {
         self.with(|engine| {
-            if engine.base().is_none() {
-                return Ok(None);
-            }
-            if !engine.is_writable() {
-                let error = Error::new(ErrorKind::NotPermitted, "The image is open read-only");
-                return Err(error.with_path(fvd::storage::Storage::path(engine.file())));
-            }
             if !self.is_ours() {
-                return Err(Error::invalid_argument(
-                    "The image was opened by the process that forked this one",
-                ));
+                return Err(forked());
             }
             let mut background = self.background();
             if self.is_closed() {
                 return Err(closed());
             }
-            // One that has failed gets another chance.
-            let over = |background: &mut Background| {
-                let state = background.control().status().state;
-                state.is_final() && state != PrefetchState::Finished
-            };
-            if let Some(failed) = background.take_if(over) {
-                failed.stop();
-            }
-            if background.is_none() {
-                *background = Some(Background::start(Arc::clone(engine))?);
-            }
-            Ok(background.as_ref().map(|background| background.control().clone()))
+            background::control(engine, &mut *background, || Background::start(Arc::clone(engine)))
         })
     }
 
@@ -121,6 +102,24 @@ impl Open {
     }
 }
 
-fn closed() -> Error {
+impl Closable for Open {
+    fn is_ours(&self) -> bool {
+        self.is_ours()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.is_closed()
+    }
+
+    fn close_now(&self) -> Result<(), Error> {
+        self.close()
+    }
+}
+
+pub(crate) fn closed() -> Error {
     Error::invalid_argument("I/O operation on a closed image")
+}
+
+pub(crate) fn forked() -> Error {
+    Error::invalid_argument("The image was opened by the process that forked this one")
 }

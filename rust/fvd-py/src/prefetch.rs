@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use fvd::copy::{Control, PrefetchState, PrefetchStatus};
+use fvd::image::Image;
+use fvd::storage::Storage;
 use fvd::{Error, ErrorKind};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::background::Engine;
 use crate::errors::raise;
 use crate::open::Open;
 
@@ -23,10 +24,15 @@ pub(crate) fn run(py: Python<'_>, open: &Open, callback: Option<Py<PyAny>>) -> P
     };
     control.resume();
     let status = watch(py, &control, callback.as_ref()).inspect_err(|_| control.pause())?;
+    outcome(status).map_err(|error| raise(&error))
+}
+
+/// What a final status means to who waited for it.
+pub(crate) fn outcome(status: PrefetchStatus) -> Result<PrefetchStatus, Error> {
     match status.state {
         PrefetchState::Finished => Ok(status),
-        PrefetchState::Failed => Err(raise(&status.error.unwrap_or_else(ended))),
-        _ => Err(raise(&ended())),
+        PrefetchState::Failed => Err(status.error.unwrap_or_else(ended)),
+        _ => Err(ended()),
     }
 }
 
@@ -63,8 +69,8 @@ fn ended() -> Error {
 }
 
 /// How far it is now.
-pub(crate) fn status(open: &Open, engine: &Engine) -> PrefetchStatus {
-    match open.running() {
+pub(crate) fn status<S: Storage>(running: Option<&Control>, engine: &Image<S>) -> PrefetchStatus {
+    match running {
         Some(control) => control.status(),
         None if engine.base().is_none() => complete(),
         None => PrefetchStatus {
@@ -82,7 +88,20 @@ fn complete() -> PrefetchStatus {
     }
 }
 
-pub(crate) fn to_dict<'py>(py: Python<'py>, status: &PrefetchStatus) -> PyResult<Bound<'py, PyDict>> {
+/// A dictionary.
+pub(crate) struct Status(pub(crate) PrefetchStatus);
+
+impl<'py> IntoPyObject<'py> for Status {
+    type Target = PyDict;
+    type Output = Bound<'py, PyDict>;
+    type Error = PyErr;
+
+    fn into_pyobject(self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        to_dict(py, &self.0)
+    }
+}
+
+fn to_dict<'py>(py: Python<'py>, status: &PrefetchStatus) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(py);
     dict.set_item("state", state_name(status.state))?;
     dict.set_item("total", status.total)?;

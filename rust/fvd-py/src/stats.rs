@@ -18,15 +18,23 @@ pub(crate) fn stats(py: Python<'_>, path: PathBuf, force_share: bool) -> PyResul
     let dict = PyDict::new(py);
     dict.set_item("base-bytes", stats.base_bytes)?;
     dict.set_item("local-bytes", stats.local_bytes)?;
-    dict.set_item("totals", counters(py, &stats.totals)?)?;
+    dict.set_item("totals", Counters(stats.totals))?;
     Ok(dict)
 }
 
-/// Names and values.
-pub(crate) fn counters<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, PyDict>> {
-    let dict = PyDict::new(py);
-    for (name, value) in stats.fields() {
-        dict.set_item(name.replace('_', "-"), value)?;
+/// A dictionary of names and values.
+pub(crate) struct Counters(pub(crate) Stats);
+
+impl<'py> IntoPyObject<'py> for Counters {
+    type Target = PyDict;
+    type Output = Bound<'py, PyDict>;
+    type Error = PyErr;
+
+    fn into_pyobject(self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let dict = PyDict::new(py);
+        for (name, value) in self.0.fields() {
+            dict.set_item(name.replace('_', "-"), value)?;
+        }
+        Ok(dict)
     }
-    Ok(dict)
 }

@@ -1,0 +1,213 @@
+"""Images for asyncio: what `fvd.open` and `fvd.Image` do, without stopping the event loop.
+
+    async with fvd.aio.open("disk.fvd", "r+") as image:
+        await image.pwrite(b"...", 1 << 20)
+        await image.flush()
+
+Any number of requests may be under way at once. What is in the page cache is answered at once, without a
+change of threads; everything else waits in the kernel while other tasks run.
+
+Cancellation is safe. A read that is cancelled is given up; memory that it was to fill, or that is written,
+is kept until the kernel no longer uses it. A write (or `zero`, `flush`, `close`) that is cancelled before it
+has begun does not happen; one that has begun runs to its end, while nobody waits for it. Requests that
+overlap with a write before them wait for it, so none is overtaken; `close` waits for all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import fvd
+from fvd import _fvd as _core
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+    from types import TracebackType
+
+    from typing_extensions import Buffer
+
+    from fvd.types import CacheMode, Extent, ImageInfo, PrefetchProgress, PrefetchStatus, StrPath
+
+__all__ = ["Image", "open"]
+
+_PREFETCH_INTERVAL = 0.1  # seconds between two reports
+_FINAL_STATES = {"finished", "failed", "stopped"}
+
+_Method = TypeVar("_Method", bound="Callable[..., Any]")
+
+
+def _twin(method: _Method) -> _Method:
+    """Gives `method` the docstring of the one of `fvd.Image`."""
+    method.__doc__ = getattr(fvd.Image, method.__name__).__doc__
+    return method
+
+
+class Image:
+    """An open FVD image: the methods of `fvd.Image` as coroutines. `fvd.aio.open` makes it.
+
+    It belongs to no event loop, and may be used from several.
+    """
+
+    __slots__ = ("__weakref__", "_image")
+
+    def __init__(self, image: _core.AsyncImage) -> None:
+        """Take over what `open` has opened."""
+        self._image = image
+
+    @property
+    def size(self) -> int:
+        """Size of the virtual disk in bytes."""
+        return self._image.size
+
+    @property
+    def path(self) -> str:
+        """The path as it was given."""
+        return self._image.path
+
+    @property
+    def writable(self) -> bool:
+        """Whether the image was opened for writing."""
+        return self._image.writable
+
+    @property
+    def closed(self) -> bool:
+        """Whether the image has been closed."""
+        return self._image.closed
+
+    @_twin
+    async def pread(self, count: int, offset: int) -> bytes:
+        return await self._image.pread(count, offset)
+
+    @_twin
+    async def readinto(self, buffer: Buffer, offset: int) -> int:
+        return await self._image.readinto(buffer, offset)
+
+    @_twin
+    async def pwrite(self, buffer: Buffer, offset: int) -> int:
+        return await self._image.pwrite(buffer, offset)
+
+    @_twin
+    async def zero(self, count: int, offset: int) -> None:
+        await self._image.zero(count, offset)
+
+    @_twin
+    async def flush(self) -> None:
+        await self._image.flush()
+
+    @_twin
+    async def extents(self, offset: int = 0, length: int | None = None) -> list[Extent]:
+        return await self._image.extents(offset, length)
+
+    @_twin
+    async def info(self) -> ImageInfo:
+        return await self._image.info()
+
+    @_twin
+    async def stats(self) -> dict[str, int]:
+        return await self._image.stats()
+
+    @_twin
+    async def prefetch(self, progress: PrefetchProgress | None = None) -> PrefetchStatus:
+        await self._image.resume_prefetch()
+        try:
+            await self._prefetched(progress)
+        except BaseException:
+            if not self.closed:
+                await self._image.pause_prefetch()
+            raise
+        return await self._image.prefetch_outcome()
+
+    async def _prefetched(self, progress: PrefetchProgress | None) -> None:
+        while True:
+            status = await self._image.prefetch_status()
+            final = status["state"] in _FINAL_STATES
+            # Before it has looked, it does not know how much there is.
+            if progress is not None and (final or status["total"] > 0):
+                progress(status)
+            if final:
+                return
+            await asyncio.sleep(_PREFETCH_INTERVAL)
+
+    @_twin
+    async def prefetch_status(self) -> PrefetchStatus:
+        return await self._image.prefetch_status()
+
+    @_twin
+    async def pause_prefetch(self) -> None:
+        await self._image.pause_prefetch()
+
+    @_twin
+    async def resume_prefetch(self) -> None:
+        await self._image.resume_prefetch()
+
+    @_twin
+    async def close(self) -> None:
+        await self._image.close()
+
+    async def __aenter__(self) -> Self:
+        """Return the image itself."""
+        return self
+
+    async def __aexit__(
+        self, t: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        """Close the image."""
+        await self.close()
+
+    def __repr__(self) -> str:
+        """Say which image it is, and whether it is open."""
+        return repr(self._image)
+
+
+class _Opening:
+    """What `open` returns: to be awaited, or entered with `async with`."""
+
+    __slots__ = ("_arguments", "_image", "_path")
+
+    def __init__(self, path: StrPath, arguments: dict[str, Any]) -> None:
+        self._path = path
+        self._arguments = arguments
+        self._image: Image | None = None
+
+    async def _open(self) -> Image:
+        return Image(await _core.open_async(self._path, **self._arguments))
+
+    def __await__(self) -> Generator[Any, Any, Image]:
+        return self._open().__await__()
+
+    async def __aenter__(self) -> Image:
+        self._image = await self
+        return self._image
+
+    async def __aexit__(
+        self, t: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if self._image is not None:
+            await self._image.close()
+
+
+def open(
+    path: StrPath,
+    mode: str = "r",
+    *,
+    write_base: bool = False,
+    cache: CacheMode = "writeback",
+    copy_on_read: bool | None = None,
+    force_share: bool = False,
+    trust: Sequence[StrPath] = (),
+) -> _Opening:
+    return _Opening(
+        path,
+        {
+            "writable": fvd._is_writable(mode),
+            "write_base": write_base,
+            "cache": cache,
+            "copy_on_read": copy_on_read,
+            "force_share": force_share,
+            "trust": trust,
+        },
+    )
+
+
+open.__doc__ = fvd.open.__doc__

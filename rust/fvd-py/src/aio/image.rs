@@ -1,0 +1,246 @@
+//! `AsyncImage`: the methods of `Image`, returning awaitables. `fvd.aio` wraps them in coroutines
+//! and takes the docstrings from `Image`.
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use fvd::Error;
+use fvd::chain::ChainOptions;
+use fvd::copy::Control;
+use fvd::storage::IoBufMut;
+use pyo3::prelude::*;
+
+use super::answer::{Answer, Nothing, droppable, unstoppable};
+use super::open::{AsyncOpen, Engine};
+use crate::arguments::{self, Size, gate};
+use crate::buffer::{Buffer, shared_bytes};
+use crate::image::{check_range, describe};
+use crate::{exit, extents, info, prefetch, runtime, stats, unclosed};
+
+/// Opens an FVD image; an awaitable of it. See `fvd.aio.open`.
+#[pyfunction]
+#[pyo3(signature = (
+    path, *, writable = false, write_base = false, cache = "writeback", copy_on_read = None, force_share = false,
+    trust = Vec::new()
+))]
+#[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
+pub(crate) fn open_async<'py>(
+    py: Python<'py>,
+    path: PathBuf,
+    writable: bool,
+    write_base: bool,
+    cache: &str,
+    copy_on_read: Option<bool>,
+    force_share: bool,
+    trust: Vec<PathBuf>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let cache = arguments::cache(cache)?;
+    let options = ChainOptions {
+        writable,
+        write_base,
+        cache: cache.image(),
+        direct: cache.is_direct(),
+        copy_on_read,
+        force_share,
+        gate: gate(&trust)?,
+    };
+    droppable(py, async move {
+        let file = path.clone();
+        let (open, size) = may_block(move || AsyncOpen::open(&file, &options)).await?;
+        let open = Arc::new(open);
+        exit::remember(&open);
+        Ok(AsyncImage {
+            open,
+            size,
+            path,
+            writable,
+        })
+    })
+}
+
+/// Runs what blocks where that is allowed.
+async fn may_block<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    let task = runtime::shared()?.spawn_blocking(work);
+    task.await.unwrap_or_else(|error| {
+        Err(Error::io(
+            "finish the operation",
+            std::io::Error::other(error.to_string()),
+        ))
+    })
+}
+
+/// An open FVD image. See `fvd.aio.Image`.
+#[pyclass(frozen, module = "fvd._fvd", weakref)]
+pub(crate) struct AsyncImage {
+    open: Arc<AsyncOpen>,
+    size: u64,
+    path: PathBuf,
+    writable: bool,
+}
+
+#[pymethods]
+impl AsyncImage {
+    #[getter]
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    #[getter]
+    fn path(&self) -> OsString {
+        self.path.as_os_str().to_owned()
+    }
+
+    #[getter]
+    fn writable(&self) -> bool {
+        self.writable
+    }
+
+    #[getter]
+    fn closed(&self) -> bool {
+        self.open.is_closed()
+    }
+
+    fn pread<'py>(&self, py: Python<'py>, count: Size, offset: Size) -> PyResult<Bound<'py, PyAny>> {
+        let (Size(count), Size(offset)) = (count, offset);
+        check_range(count, offset, self.size)?;
+        let (object, memory) = shared_bytes(py, count as usize)?;
+        let fill = self.fill(memory, offset);
+        droppable(py, async move { fill.await.map(|()| object) })
+    }
+
+    fn readinto<'py>(&self, py: Python<'py>, buffer: &Bound<'py, PyAny>, offset: Size) -> PyResult<Bound<'py, PyAny>> {
+        let Size(offset) = offset;
+        let buffer = Buffer::get(buffer)?;
+        let count = buffer.len();
+        let fill = self.fill(buffer.into_memory()?, offset);
+        droppable(py, async move { fill.await.map(|()| count) })
+    }
+
+    fn pwrite<'py>(&self, py: Python<'py>, buffer: &Bound<'py, PyAny>, offset: Size) -> PyResult<Bound<'py, PyAny>> {
+        let Size(offset) = offset;
+        let bytes = Buffer::get(buffer)?.into_bytes();
+        let count = bytes.len();
+        self.change(py, count as u64, offset, async move |engine: Arc<Engine>| {
+            engine.write(bytes, offset).await.map(|()| count)
+        })
+    }
+
+    fn zero<'py>(&self, py: Python<'py>, count: Size, offset: Size) -> PyResult<Bound<'py, PyAny>> {
+        let (Size(count), Size(offset)) = (count, offset);
+        self.change(py, count, offset, async move |engine: Arc<Engine>| {
+            engine.write_zeroes(offset, count).await.map(|()| Nothing)
+        })
+    }
+
+    fn flush<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let open = Arc::clone(&self.open);
+        let flush = async |engine: Arc<Engine>| engine.flush().await.map(|()| Nothing);
+        unstoppable(py, async move { open.with(flush).await })
+    }
+
+    #[pyo3(signature = (offset = 0, length = None))]
+    fn extents<'py>(&self, py: Python<'py>, offset: u64, length: Option<u64>) -> PyResult<Bound<'py, PyAny>> {
+        let open = Arc::clone(&self.open);
+        droppable(py, async move {
+            let collect = async |engine: Arc<Engine>| extents::collect(&*engine, offset, length).await;
+            open.with(collect).await.map(extents::Entries)
+        })
+    }
+
+    fn info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let (open, path) = (Arc::clone(&self.open), self.path.clone());
+        droppable(py, async move {
+            // Fails if it is closed; the path then says where the header is.
+            open.with(async |_| Ok(())).await?;
+            may_block(move || info::of_open_image(&path)).await
+        })
+    }
+
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let open = Arc::clone(&self.open);
+        droppable(py, async move {
+            let stats = open.with(async |engine: Arc<Engine>| Ok(engine.stats())).await?;
+            Ok(stats::Counters(stats))
+        })
+    }
+
+    fn prefetch_status<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let open = Arc::clone(&self.open);
+        droppable(py, async move {
+            let status = async |engine: Arc<Engine>| Ok(prefetch::status(open.running().as_ref(), &engine));
+            open.with(status).await.map(prefetch::Status)
+        })
+    }
+
+    /// The status, once it is final; the error if prefetch has failed.
+    fn prefetch_outcome<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let open = Arc::clone(&self.open);
+        droppable(py, async move {
+            let outcome = async |engine: Arc<Engine>| {
+                let status = prefetch::status(open.running().as_ref(), &engine);
+                prefetch::outcome(status)
+            };
+            open.with(outcome).await.map(prefetch::Status)
+        })
+    }
+
+    fn pause_prefetch<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.steer(py, Control::pause)
+    }
+
+    fn resume_prefetch<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.steer(py, Control::resume)
+    }
+
+    fn close<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let open = Arc::clone(&self.open);
+        unstoppable(py, async move { open.close().await.map(|()| Nothing) })
+    }
+
+    fn __repr__(&self) -> String {
+        describe("fvd.aio.Image", &self.path, self.writable, self.size, self.closed())
+    }
+}
+
+impl AsyncImage {
+    fn fill(&self, memory: IoBufMut, offset: u64) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+        let open = Arc::clone(&self.open);
+        let mut turn = open.order.read(offset, memory.len() as u64);
+        async move {
+            turn.come().await;
+            let read = async |engine: Arc<Engine>| engine.read(memory, offset).await.map(drop);
+            open.with(read).await
+        }
+    }
+
+    /// Changes `count` bytes at `offset`, behind what has been begun on them before.
+    fn change<'py, T, W, F>(&self, py: Python<'py>, count: u64, offset: u64, work: W) -> PyResult<Bound<'py, PyAny>>
+    where
+        T: Answer,
+        W: FnOnce(Arc<Engine>) -> F + Send + 'static,
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        let open = Arc::clone(&self.open);
+        let mut turn = open.order.write(offset, count);
+        unstoppable(py, async move {
+            turn.come().await;
+            open.with(work).await
+        })
+    }
+
+    fn steer<'py>(&self, py: Python<'py>, wish: fn(&Control)) -> PyResult<Bound<'py, PyAny>> {
+        let open = Arc::clone(&self.open);
+        droppable(py, async move {
+            open.control().await?.iter().for_each(wish);
+            Ok(Nothing)
+        })
+    }
+}
+
+impl Drop for AsyncImage {
+    fn drop(&mut self) {
+        unclosed::close(&*self.open, &self.path);
+    }
+}

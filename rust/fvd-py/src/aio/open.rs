@@ -1,0 +1,162 @@
+//! An open engine that asyncio uses.
+
+use std::future::Future;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use fvd::Error;
+use fvd::chain::{ChainOptions, open_image};
+use fvd::copy::{self, Control};
+use fvd::image::Image;
+use fvd::storage::FileStorage;
+use pollster::block_on;
+use tokio::sync::RwLock;
+use tokio::task::JoinHandle;
+
+use super::order::Order;
+use crate::background::{self, Running};
+use crate::exit::Closable;
+use crate::open::{closed, forked};
+use crate::runtime;
+use crate::time::TokioClock;
+
+/// An engine whose operations wait without a thread.
+pub(super) type Engine = Image<FileStorage>;
+
+/// An engine that can be closed while it is used: each operation holds the lock shared.
+pub(super) struct AsyncOpen {
+    engine: RwLock<Option<Arc<Engine>>>,
+    background: Mutex<Option<Background>>,
+    pub(super) order: Order,
+    closed: AtomicBool,
+    /// The process that opened it.
+    process: u32,
+}
+
+struct Background {
+    control: Control,
+    task: JoinHandle<()>,
+}
+
+impl AsyncOpen {
+    /// Opens the image and starts what it does on its own. Also gives the size of the disk in
+    /// bytes. Blocks.
+    pub(super) fn open(path: &Path, options: &ChainOptions) -> Result<(Self, u64), Error> {
+        let engine = Arc::new(block_on(open_image(path, options))?);
+        let size = engine.size();
+        let background = background::is_wanted(&engine).then(|| Background::start(&engine));
+        let open = Self {
+            engine: RwLock::new(Some(engine)),
+            background: Mutex::new(background.transpose()?),
+            order: Order::default(),
+            closed: AtomicBool::new(false),
+            process: std::process::id(),
+        };
+        Ok((open, size))
+    }
+
+    /// False in a child that was forked while the image was open: see `Open::is_ours`.
+    pub(super) fn is_ours(&self) -> bool {
+        self.process == std::process::id()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Runs `work` on the engine, which is not closed before that has ended.
+    pub(super) async fn with<T, W, F>(&self, work: W) -> Result<T, Error>
+    where
+        W: FnOnce(Arc<Engine>) -> F,
+        F: Future<Output = Result<T, Error>>,
+    {
+        let engine = self.engine.read().await;
+        match engine.as_ref() {
+            Some(engine) if self.is_ours() => work(Arc::clone(engine)).await,
+            Some(_) => Err(forked()),
+            None => Err(closed()),
+        }
+    }
+
+    /// The control of prefetch, which is made ready to run if it is not; None where nothing comes
+    /// from a base.
+    pub(super) async fn control(&self) -> Result<Option<Control>, Error> {
+        self.with(async |engine: Arc<Engine>| {
+            let mut running = self.background();
+            if self.is_closed() {
+                return Err(closed());
+            }
+            background::control(&engine, &mut *running, || Background::start(&engine))
+        })
+        .await
+    }
+
+    /// The control of prefetch, if anything runs in the background.
+    pub(super) fn running(&self) -> Option<Control> {
+        self.background().as_ref().map(|background| background.control.clone())
+    }
+
+    fn background(&self) -> MutexGuard<'_, Option<Background>> {
+        self.background.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Flushes, marks the image clean and releases its files, once all operations have ended.
+    /// The files are released also after an error.
+    pub(super) async fn close(&self) -> Result<(), Error> {
+        // From here on nothing begins in the background.
+        self.closed.store(true, Ordering::Release);
+        let background = self.background().take();
+        if !self.is_ours() {
+            // Its threads, and what its memory holds, are the parent's.
+            std::mem::forget(background);
+            return Ok(());
+        }
+        if let Some(background) = background {
+            background.control.stop();
+            // It ends without a panic, or what it held is as good as after a cancellation.
+            let _ = background.task.await;
+        }
+        // Held meanwhile: somebody else who closes it waits until that is done.
+        let mut engine = self.engine.write().await;
+        match engine.take() {
+            Some(engine) => engine.close().await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Background {
+    fn start(engine: &Arc<Engine>) -> Result<Self, Error> {
+        let (engine, clock) = (Arc::clone(engine), TokioClock::new()?);
+        let control = Control::new();
+        let handle = control.clone();
+        let work = async move { copy::background(&engine, handle, &clock, background::seed()).await };
+        let task = runtime::shared()?.spawn(work);
+        Ok(Self { control, task })
+    }
+}
+
+impl Running for Background {
+    fn control(&self) -> &Control {
+        &self.control
+    }
+
+    fn stop(self) {
+        self.control.stop();
+    }
+}
+
+impl Closable for AsyncOpen {
+    fn is_ours(&self) -> bool {
+        self.is_ours()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.is_closed()
+    }
+
+    fn close_now(&self) -> Result<(), Error> {
+        block_on(self.close())
+    }
+}

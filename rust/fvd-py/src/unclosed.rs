@@ -1,0 +1,32 @@
+//! Images that nobody has closed when the last reference to them goes.
+
+use std::path::Path;
+
+use pyo3::exceptions::PyResourceWarning;
+use pyo3::prelude::*;
+
+use crate::arguments::blocking;
+use crate::exit::Closable;
+
+/// Warns, as for a file, and closes the image; for destructors.
+pub(crate) fn close<C: Closable>(open: &C, path: &Path) {
+    if open.is_closed() || !open.is_ours() {
+        return;
+    }
+    Python::attach(|py| {
+        // An exception may be on its way, and be what drops the image.
+        let raised = PyErr::take(py);
+        let message = format!("unclosed image {}", path.display());
+        let message = std::ffi::CString::new(message).unwrap_or_default();
+        let category = py.get_type::<PyResourceWarning>();
+        if let Err(error) = PyErr::warn(py, &category, &message, 1) {
+            error.write_unraisable(py, None);
+        }
+        if let Err(error) = blocking(py, || open.close_now()) {
+            error.write_unraisable(py, None);
+        }
+        if let Some(raised) = raised {
+            raised.restore(py);
+        }
+    });
+}

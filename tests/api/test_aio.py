@@ -1,0 +1,290 @@
+"""`fvd.aio`: the same image for asyncio."""
+
+import asyncio
+import inspect
+import os
+import random
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+import fvd
+import fvd.aio
+from fvd.types import PrefetchStatus
+
+Cache = Literal["writeback", "none"]
+
+SIZE = 8 << 20
+BLOCK = 4096
+
+# Writes past the page cache always have to wait, what lies in it almost never.
+CACHES = pytest.mark.parametrize("cache", ["writeback", "none"])
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "disk.fvd"
+    fvd.create(path, SIZE, options={"compact_image": "on"})
+    return path
+
+
+@pytest.fixture
+def overlay(tmp_path: Path) -> tuple[Path, bytes]:
+    base = tmp_path / "base.raw"
+    base.write_bytes(random.Random(1).randbytes(SIZE))
+    path = tmp_path / "overlay.fvd"
+    fvd.create(path, backing_file="base.raw", backing_format="raw", options={"copy_on_read": "on"})
+    return path, base.read_bytes()
+
+
+def test_every_public_method_has_a_twin_with_the_same_parameters_and_docstring() -> None:
+    names = {name for name in dir(fvd.Image) if not name.startswith("_")}
+    # A file object blocks by its nature.
+    assert {name for name in dir(fvd.aio.Image) if not name.startswith("_")} == names - {"file"}
+    for name in names - {"file", "size", "path", "writable", "closed"}:
+        blocking, twin = getattr(fvd.Image, name), getattr(fvd.aio.Image, name)
+        assert inspect.iscoroutinefunction(twin), name
+        assert inspect.getdoc(twin) == inspect.getdoc(blocking)
+        assert list(inspect.signature(twin).parameters) == list(inspect.signature(blocking).parameters)
+    assert inspect.signature(fvd.aio.open).parameters.keys() == inspect.signature(fvd.open).parameters.keys()
+
+
+@CACHES
+def test_what_many_tasks_write_at_once_is_there_afterwards(path: Path, cache: Cache) -> None:
+    blocks = {offset: os.urandom(BLOCK) for offset in range(0, SIZE, 4 * BLOCK)}
+
+    async def main() -> None:
+        async with fvd.aio.open(path, "r+", cache=cache) as image:
+            async with asyncio.TaskGroup() as group:
+                for offset, block in blocks.items():
+                    group.create_task(image.pwrite(block, offset))
+            await image.flush()
+            read = await asyncio.gather(*(image.pread(BLOCK, offset) for offset in blocks))
+            assert read == list(blocks.values())
+            assert (await image.stats())["writes"] == len(blocks)
+
+    asyncio.run(main())
+    with fvd.open(path) as image:
+        assert all(image.pread(BLOCK, offset) == block for offset, block in blocks.items())
+    assert fvd.check(path)["check-errors"] == 0
+
+
+@CACHES
+def test_requests_that_overlap_take_effect_in_the_order_in_which_they_were_begun(
+    path: Path, cache: Cache
+) -> None:
+    choices = random.Random(2)
+    content = bytearray(1 << 20)
+
+    async def main() -> None:
+        async with fvd.aio.open(path, "r+", cache=cache) as image:
+            requests: list[Any] = []
+            expected: list[int | bytes] = []
+            for number in range(400):
+                offset = choices.randrange(0, len(content) - 64 * 1024)
+                length = choices.randrange(1, 64 * 1024)
+                if number % 4 == 3:
+                    requests.append(image.pread(length, offset))
+                    expected.append(bytes(content[offset : offset + length]))
+                else:
+                    data = choices.randbytes(length)
+                    requests.append(image.pwrite(data, offset))
+                    expected.append(length)
+                    content[offset : offset + length] = data
+            # `gather` begins them in their order.
+            assert await asyncio.gather(*requests) == expected
+            assert await image.pread(len(content), 0) == content
+
+    asyncio.run(main())
+
+
+@CACHES
+def test_a_write_that_is_cancelled_has_happened_or_not_and_does_not_come_late(
+    path: Path, cache: Cache
+) -> None:
+    choices = random.Random(3)
+    length = 256 * 1024
+
+    async def main() -> None:
+        async with fvd.aio.open(path, "r+", cache=cache) as image:
+            for number in range(1, 60):
+                old, new = bytes([number]) * length, bytes([number + 100]) * length
+                await image.pwrite(old, 0)
+                task = asyncio.create_task(image.pwrite(new, 0))
+                for _ in range(choices.randrange(3)):
+                    await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+                seen = await image.pread(length, 0)
+                assert seen in (old, new)
+                last = bytes([number + 50]) * length
+                await image.pwrite(last, 0)
+                await asyncio.sleep(0.001)
+                assert await image.pread(length, 0) == last
+
+    asyncio.run(main())
+
+
+@CACHES
+def test_memory_of_a_cancelled_read_is_given_back_when_nothing_writes_to_it_any_more(
+    path: Path, cache: Cache
+) -> None:
+    async def main() -> None:
+        async with fvd.aio.open(path, "r+", cache=cache) as image:
+            await image.pwrite(b"x" * SIZE, 0)
+            memory = bytearray(SIZE)
+            task = asyncio.create_task(image.readinto(memory, 0))
+            await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            for _ in range(1000):
+                try:
+                    memory.append(0)  # refused while somebody may still write to it
+                    return
+                except BufferError:
+                    await asyncio.sleep(0.01)
+            pytest.fail("the buffer is never given back")
+
+    asyncio.run(main())
+
+
+def test_a_task_that_reads_only_cached_data_lets_others_run(path: Path) -> None:
+    async def main() -> None:
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        async with fvd.aio.open(path) as image:
+            other = asyncio.create_task(count())
+            for _ in range(2000):
+                await image.pread(512, 0)
+            other.cancel()
+        assert turns > 10
+
+    asyncio.run(main())
+
+
+def test_prefetch_reports_and_the_base_is_needed_no_more(overlay: tuple[Path, bytes]) -> None:
+    path, content = overlay
+    seen: list[PrefetchStatus] = []
+
+    async def main() -> None:
+        async with fvd.aio.open(path, "r+") as image:
+            assert await image.pread(SIZE, 0) == content
+            status = await image.prefetch(seen.append)
+            assert status == await image.prefetch_status()
+            assert status["state"] == seen[-1]["state"] == "finished"
+
+    asyncio.run(main())
+    (path.parent / "base.raw").unlink()
+    with fvd.open(path) as image:
+        assert image.pread(SIZE, 0) == content
+
+
+def test_prefetch_that_is_cancelled_is_paused(overlay: tuple[Path, bytes]) -> None:
+    path, _ = overlay
+    fvd.amend(path, prefetch_max_read_throughput=64)
+
+    async def main() -> None:
+        async with fvd.aio.open(path, "r+") as image:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.3):
+                    await image.prefetch()
+            await asyncio.sleep(0.1)
+            assert (await image.prefetch_status())["state"] == "paused"
+
+    asyncio.run(main())
+
+
+def test_an_open_image_can_be_awaited_and_closed_by_hand(path: Path) -> None:
+    async def main() -> None:
+        image = await fvd.aio.open(path, "r+")
+        assert (image.size, image.path, image.writable, image.closed) == (SIZE, str(path), True, False)
+        assert [extent["length"] for extent in await image.extents()] == [SIZE]
+        assert (await image.info())["format"] == "fvd"
+        await image.zero(BLOCK, 0)
+        # Whoever comes second waits for the first.
+        await asyncio.gather(image.close(), image.close())
+        assert image.closed
+        assert repr(image) == f"<fvd.aio.Image '{path}', mode 'r+', {SIZE} bytes, closed>"
+        for call in (image.pread(1, 0), image.pwrite(b"x", 0), image.flush(), image.info(), image.stats()):
+            with pytest.raises(ValueError, match="closed"):
+                await call
+
+    asyncio.run(main())
+
+
+def test_misuse_is_a_value_error_and_a_failure_an_fvd_error(path: Path, tmp_path: Path) -> None:
+    async def main() -> None:
+        with pytest.raises(ValueError, match="invalid mode"):
+            fvd.aio.open(path, "w")
+        with pytest.raises(fvd.FvdError) as failure:
+            await fvd.aio.open(tmp_path / "none.fvd")
+        assert failure.value.filename == str(tmp_path / "none.fvd")
+        async with fvd.aio.open(path) as image:
+            with pytest.raises(ValueError, match="beyond the end"):
+                await image.pread(1, SIZE)
+            with pytest.raises(fvd.NotPermittedError):
+                await image.pwrite(b"x", 0)
+            with pytest.raises(BufferError):
+                await image.readinto(b"read-only", 0)
+
+    asyncio.run(main())
+
+
+def test_an_image_that_nobody_closes_warns_and_keeps_what_was_written(path: Path) -> None:
+    async def main() -> None:
+        image = await fvd.aio.open(path, "r+")
+        await image.pwrite(b"kept", 0)
+
+    with pytest.warns(ResourceWarning, match="unclosed image"):
+        asyncio.run(main())
+    with fvd.open(path) as image:
+        assert image.pread(4, 0) == b"kept"
+
+
+def test_the_end_of_the_process_closes_what_is_open_whatever_is_under_way(path: Path) -> None:
+    script = """
+        import asyncio, sys, fvd.aio
+
+        async def main():
+            global image
+            image = await fvd.aio.open(sys.argv[1], "r+", cache="none")
+            await image.pwrite(b"kept", 0)
+            tasks = [asyncio.create_task(image.pread(1 << 20, 0)) for _ in range(64)]
+            await asyncio.sleep(0)
+
+        asyncio.run(main())
+    """
+    for _ in range(5):
+        subprocess.run([sys.executable, "-c", textwrap.dedent(script), str(path)], check=True, timeout=60)
+    with fvd.open(path) as image:
+        assert image.pread(4, 0) == b"kept"
+    assert not fvd.info(path)["dirty-flag"]
+
+
+def test_a_forked_child_can_open_images_of_its_own(path: Path) -> None:
+    script = """
+        import asyncio, os, sys, fvd, fvd.aio
+
+        async def read():
+            async with fvd.aio.open(sys.argv[1], cache="none") as image:
+                await asyncio.gather(*(image.pread(4096, 0) for _ in range(100)))
+
+        asyncio.run(read())
+        child = os.fork()
+        if child == 0:
+            asyncio.run(read())
+            sys.exit(7)
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """
+    result = subprocess.run([sys.executable, "-c", textwrap.dedent(script), str(path)], timeout=60)
+    assert result.returncode == 7
