@@ -34,21 +34,29 @@
 //! them, within [`Limits::farewell`]. Nothing is cut off in the middle of a write.
 
 mod budget;
+mod clients;
 mod connection;
+mod converse;
+mod counters;
 mod export;
 mod input;
 mod listen;
+mod listener;
 mod memory;
 mod negotiate;
 mod output;
+mod phase;
 mod serve;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use clients::Sharing;
 pub use connection::ConnectionError;
+pub use counters::{ConnectionCounts, Counters, Kind, RequestCounts};
 pub use export::{Export, Exports, Zeroing};
-pub use listen::{Listener, Server};
+pub use listen::Server;
+pub use listener::Listener;
 pub use memory::MemoryExport;
 
 /// What clients may take.
@@ -83,7 +91,8 @@ impl Default for Limits {
 
 /// What all connections of a server share.
 struct Shared<E> {
-    exports: Arc<Exports<E>>,
+    exports: Exports<E>,
     limits: Limits,
     budget: budget::Budget,
+    counters: Arc<Counters>,
 }

@@ -5,6 +5,7 @@ use fvd::storage::IoBufMut;
 use fvd::{Error, ErrorKind};
 
 use super::budget::Grant;
+use super::counters::{Counters, Kind};
 use super::export::{Export, Zeroing, refusal};
 use super::output::Output;
 use crate::error::{Errno, Refusal};
@@ -28,15 +29,23 @@ pub(super) struct Answer {
     pub(super) reply_to: ReplyTo,
     pub(super) outcome: Outcome,
     pub(super) grant: Option<Grant>,
+    /// What it counts as; None if it was never begun.
+    pub(super) measured: Option<(Kind, u64)>,
 }
 
 impl Answer {
-    pub(super) fn put(self, output: &mut Output) {
+    pub(super) fn put(self, output: &mut Output, counters: &Counters) {
         let Self {
             reply_to,
             outcome,
             grant,
+            measured,
         } = self;
+        match (measured, &outcome) {
+            (Some((kind, _)), Outcome::Refused(_)) => counters.answered(kind, None),
+            (Some((kind, bytes)), _) => counters.answered(kind, Some(bytes)),
+            (None, _) => counters.refused_request(),
+        }
         match outcome {
             Outcome::Done => output.put(|out| reply_to.done(out)),
             Outcome::Refused(refusal) => output.put(|out| reply_to.refuse(out, &refusal)),

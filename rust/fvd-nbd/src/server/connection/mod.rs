@@ -116,9 +116,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: Export> Transmission<S, E> {
     /// Takes the answers of requests that had to wait.
     fn collect(&mut self, context: &mut task::Context<'_>) {
         while let Poll::Ready(Some(answer)) = self.running.poll_join_next(context) {
-            match answer {
-                Ok(answer) => answer.put(&mut self.output),
-                Err(_) => self.end(Err(ConnectionError::Lost)),
+            if let Ok(answer) = answer {
+                answer.put(&mut self.output, &self.connection.shared.counters);
+            } else {
+                self.connection.shared.counters.abandoned(1);
+                self.end(Err(ConnectionError::Lost));
             }
         }
     }
@@ -146,8 +148,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: Export> Transmission<S, E> {
             context.waker().wake_by_ref();
         } else {
             // What is under way goes on without a connection.
+            let under_way = self.running.len() as u64;
+            self.connection.shared.counters.abandoned(under_way);
             self.running.detach_all();
             self.output = Output::default();
         }
+    }
+}
+
+impl<S, E> Drop for Transmission<S, E> {
+    fn drop(&mut self) {
+        self.connection.shared.counters.abandoned(self.running.len() as u64);
     }
 }

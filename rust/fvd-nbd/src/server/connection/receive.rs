@@ -16,6 +16,7 @@ use crate::meta::Context;
 use crate::reply::ReplyTo;
 use crate::request::{Command, Request};
 use crate::server::budget::{Grant, Waiting};
+use crate::server::counters::measure;
 use crate::server::export::Export;
 use crate::server::input::poll_read;
 use crate::server::serve::{Answer, Outcome, serve};
@@ -137,7 +138,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: Export> Transmission<S, E> {
                 connection.input.consume(there);
                 if there == left {
                     self.deadline = None;
-                    answer.put(&mut self.output);
+                    answer.put(&mut self.output, &connection.shared.counters);
                     return Poll::Ready(Ok(()));
                 }
                 self.receiving = Receiving::Skip {
@@ -217,6 +218,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: Export> Transmission<S, E> {
                     reply_to,
                     outcome: Outcome::Refused(refusal),
                     grant,
+                    measured: None,
                 };
                 let left = payload as usize;
                 self.receiving = Receiving::Skip { answer, left };
@@ -235,16 +237,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: Export> Transmission<S, E> {
     ) {
         let export = Arc::clone(&self.connection.export);
         let session = Arc::clone(&self.connection.session);
+        let measured = measure(&command);
+        self.connection.shared.counters.begun();
         let mut request = Box::pin(async move {
             let outcome = serve(&*export, &session, command, payload).await;
             Answer {
                 reply_to,
                 outcome,
                 grant,
+                measured,
             }
         });
         match request.as_mut().poll(context) {
-            Poll::Ready(answer) => answer.put(&mut self.output),
+            Poll::Ready(answer) => answer.put(&mut self.output, &self.connection.shared.counters),
             Poll::Pending => {
                 self.running.spawn(request);
             }

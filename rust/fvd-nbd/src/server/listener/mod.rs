@@ -1,0 +1,129 @@
+//! Where clients connect.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixListener as StdUnixListener;
+use std::path::{Path, PathBuf};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustix::fs::OFlags;
+use rustix::net::{AddressFamily, SocketType, sockopt};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+mod inherited;
+mod path;
+
+use path::OwnSocket;
+
+/// From the last word of a client until the kernel asks whether it is still there.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+
+/// Between two such questions, of which [`KEEP_ALIVE_COUNT`] go unanswered before the connection
+/// counts as lost.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEP_ALIVE_COUNT: u32 = 4;
+
+/// Where clients connect.
+#[derive(Debug)]
+pub struct Listener {
+    socket: Socket,
+    /// The name of a socket that was made here; it goes with the listener.
+    _own: Option<OwnSocket>,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// A client that has connected.
+#[derive(Debug)]
+pub(super) enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Listener {
+    /// Listens on `address`; port 0 takes one that is free.
+    pub async fn tcp(address: SocketAddr) -> io::Result<Self> {
+        Ok(Self::new(Socket::Tcp(TcpListener::bind(address).await?)))
+    }
+
+    /// Listens on a socket that is made at `path`. One on which nobody listens any more is
+    /// replaced; anything else there is an error. The socket is removed with the listener.
+    pub fn unix(path: &Path) -> io::Result<Self> {
+        let (listener, own) = path::bind(path)?;
+        Ok(Self {
+            socket: Socket::Unix(UnixListener::from_std(listener)?),
+            _own: Some(own),
+        })
+    }
+
+    /// Takes over a socket that listens already; its name, if it has one, stays.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::InvalidInput`] for what is no TCP or Unix stream socket that listens.
+    pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
+        let refuse = |why: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        if !sockopt::socket_acceptconn(&fd).is_ok_and(|listens| listens)
+            || sockopt::socket_type(&fd)? != SocketType::STREAM
+        {
+            return refuse("the file descriptor is no stream socket that listens");
+        }
+        rustix::fs::fcntl_setfl(&fd, rustix::fs::fcntl_getfl(&fd)? | OFlags::NONBLOCK)?;
+        rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
+        Ok(Self::new(match sockopt::socket_domain(&fd)? {
+            AddressFamily::INET | AddressFamily::INET6 => Socket::Tcp(TcpListener::from_std(fd.into())?),
+            AddressFamily::UNIX => Socket::Unix(UnixListener::from_std(StdUnixListener::from(fd))?),
+            _ => return refuse("the socket is neither TCP nor Unix"),
+        }))
+    }
+
+    fn new(socket: Socket) -> Self {
+        Self { socket, _own: None }
+    }
+
+    /// The address, if it is TCP: tells the port where 0 was asked for.
+    #[must_use]
+    pub fn tcp_address(&self) -> Option<SocketAddr> {
+        match &self.socket {
+            Socket::Tcp(listener) => listener.local_addr().ok(),
+            Socket::Unix(_) => None,
+        }
+    }
+
+    /// The path, if it is a Unix socket that has one.
+    #[must_use]
+    pub fn unix_path(&self) -> Option<PathBuf> {
+        match &self.socket {
+            Socket::Tcp(_) => None,
+            Socket::Unix(listener) => listener.local_addr().ok()?.as_pathname().map(Path::to_owned),
+        }
+    }
+
+    pub(super) fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<Stream>> {
+        match &self.socket {
+            Socket::Tcp(listener) => listener
+                .poll_accept(context)
+                .map_ok(|(stream, _)| Stream::Tcp(prepare(stream))),
+            Socket::Unix(listener) => listener.poll_accept(context).map_ok(|(stream, _)| Stream::Unix(stream)),
+        }
+    }
+}
+
+/// A client that has gone meanwhile makes these fail; its first read tells.
+fn prepare(stream: TcpStream) -> TcpStream {
+    // Replies are gathered here; the kernel need not wait for more.
+    let _ = stream.set_nodelay(true);
+    // A machine that is gone never says so; idle connections are kept for ever otherwise.
+    let socket = stream.as_fd();
+    let _ = sockopt::set_tcp_keepidle(socket, KEEP_ALIVE);
+    let _ = sockopt::set_tcp_keepintvl(socket, KEEP_ALIVE_INTERVAL);
+    let _ = sockopt::set_tcp_keepcnt(socket, KEEP_ALIVE_COUNT);
+    let _ = sockopt::set_socket_keepalive(socket, true);
+    stream
+}

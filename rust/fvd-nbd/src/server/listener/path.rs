@@ -1,0 +1,118 @@
+//! The name of a Unix socket: made, replaced if nobody listens on it, removed if it is still ours.
+
+use std::fs::{self, File, Metadata};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+/// A socket that was made here. Its name is removed when this is dropped, unless it names another
+/// file by then.
+#[derive(Debug)]
+pub(super) struct OwnSocket {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl Drop for OwnSocket {
+    fn drop(&mut self) {
+        if fs::symlink_metadata(&self.path).is_ok_and(|now| identity(&now) == self.identity) {
+            // A name that stays is replaced by the next server.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+/// A listener, which does not block, at `path`.
+pub(super) fn bind(path: &Path) -> io::Result<(UnixListener, OwnSocket)> {
+    // Two servers that start at once must not both find the socket dead, and the second remove
+    // what the first has made.
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let folder = File::open(folder)?;
+    flock(&folder, FlockOperation::LockExclusive)?;
+    let listener = match UnixListener::bind(path) {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            remove_if_dead(path)?;
+            UnixListener::bind(path)?
+        }
+        bound => bound?,
+    };
+    listener.set_nonblocking(true)?;
+    // Absolute: the program may go elsewhere before the end.
+    let path = fs::canonicalize(path)?;
+    let identity = identity(&fs::symlink_metadata(&path)?);
+    Ok((listener, OwnSocket { path, identity }))
+}
+
+/// Removes the socket of a server that is gone.
+fn remove_if_dead(path: &Path) -> io::Result<()> {
+    let refuse = |why: &str| Err(io::Error::new(ErrorKind::AddrInUse, why));
+    let found = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        found => found?,
+    };
+    if !found.file_type().is_socket() {
+        return refuse("there is a file with this name, and it is no socket");
+    }
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Err(error) => Err(error),
+        Ok(_) => refuse("another server listens on this socket"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder() -> tempfile::TempDir {
+        tempfile::tempdir().unwrap()
+    }
+
+    #[test]
+    fn a_socket_on_which_nobody_listens_is_replaced_and_a_live_one_is_not() {
+        let folder = folder();
+        let path = folder.path().join("nbd");
+        drop(UnixListener::bind(&path).unwrap());
+        let (_listener, _own) = bind(&path).unwrap();
+        let refused = bind(&path).unwrap_err();
+        assert_eq!(refused.to_string(), "another server listens on this socket");
+        assert!(UnixStream::connect(&path).is_ok());
+    }
+
+    #[test]
+    fn what_is_no_socket_is_never_removed() {
+        let folder = folder();
+        let path = folder.path().join("disk");
+        fs::write(&path, "data").unwrap();
+        assert!(bind(&path).is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"data");
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(bind(&link).is_err());
+        assert!(fs::symlink_metadata(&link).is_ok());
+    }
+
+    #[test]
+    fn only_a_socket_of_ones_own_is_removed_at_the_end() {
+        let folder = folder();
+        let path = folder.path().join("nbd");
+        drop(bind(&path).unwrap());
+        assert!(!path.exists());
+        let (listener, own) = bind(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        // As long as the first one is open, its inode is not used again.
+        let _another = UnixListener::bind(&path).unwrap();
+        drop((listener, own));
+        assert!(path.exists());
+    }
+}
