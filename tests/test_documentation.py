@@ -26,6 +26,7 @@ COMMANDS = (
     "prefetch",
     "profile",
     "amend",
+    "resize",
     "update",
 )
 

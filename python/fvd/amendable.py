@@ -72,6 +72,11 @@ def normalise_attributes(attributes: Mapping[str, OptionValue]) -> dict[str, Opt
     return _in_header_terms(normalise_known(attributes, _known()))
 
 
+def is_attribute(name: str) -> bool:
+    """Tell whether an image that exists has something of that name which can be changed."""
+    return name in ALIASES or any(option.name == name for option in AMENDABLE)
+
+
 def attributes_help() -> str:
     """Return the answer to `-o help`."""
     return "\n".join(["Amend options for 'fvd':", *(option.help() for option in AMENDABLE)]) + "\n"

@@ -11,10 +11,13 @@ from fvd._config import ConfigError
 from fvd.cli import _output
 from fvd.cli._arguments import UsageError
 from fvd.cli._common import CommandError
+from fvd.cli._signals import Terminated
 from fvd.options import OptionError
 
 STATUS_INTERRUPTED = 128 + 2
 """What a shell reports of a program that SIGINT ended."""
+STATUS_TERMINATED = 128 + 15
+"""What a shell reports of a program that SIGTERM ended."""
 STATUS_BROKEN_PIPE = 128 + 13
 """What a shell reports of a program that SIGPIPE ended."""
 
@@ -23,6 +26,8 @@ def explain(error: BaseException, failed: int) -> tuple[str, int]:
     """Return what to say about `error`, empty for nothing, and the exit status; `failed` is the usual one."""
     if isinstance(error, KeyboardInterrupt):
         return "", STATUS_INTERRUPTED
+    if isinstance(error, Terminated):
+        return "", STATUS_TERMINATED
     if isinstance(error, OSError) and error.errno == errno.EPIPE:
         return "", STATUS_BROKEN_PIPE
     if isinstance(error, UsageError):

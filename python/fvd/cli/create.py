@@ -58,7 +58,7 @@ def run(arguments: list[str]) -> int:
         result = _create(given, format)
     except options.OptionError as error:
         listed = str(error).startswith("Invalid option list")
-        raise CommandError(str(error) if listed else f"{filename}: {error}") from None
+        raise CommandError(str(error) if listed else f"{filename}: {error}{_later(error)}") from None
     if not given.quiet:
         _output.write(formatting_line(result))
         for directory in result["needs_trust"]:
@@ -67,6 +67,14 @@ def run(arguments: list[str]) -> int:
                 f"opening it needs --trust {directory}"
             )
     return 0
+
+
+def _later(error: options.OptionError) -> str:
+    """What to say of an option that only an image that exists has."""
+    from fvd.amendable import is_attribute
+
+    name = str(error).removeprefix("Invalid parameter '").removesuffix("'")
+    return " ('fvd amend -o' sets it, once the image exists)" if is_attribute(name) else ""
 
 
 def _create(given: argparse.Namespace, format: TargetFormat) -> CreateResult:

@@ -21,8 +21,18 @@ COMMANDS = {
     "map": "Show where the data of a disk lies",
     "prefetch": "Fetch everything that an image still needs from its base",
     "profile": "Show, export, import or clear the prefetch profile of an image",
+    "resize": "Change the size of a disk",
     "update": "Change what an image says of itself, as with the original driver",
 }
+
+ELSEWHERE = {
+    "bitmap": "images have no dirty bitmaps",
+    "commit": "'fvd amend -o write_updates_base_img=' makes images that write to their base",
+    "measure": "'fvd create' allocates nothing but metadata",
+    "rebase": "'fvd amend -o backing_file=NAME' changes the name of the base, 'fvd prefetch' does without it",
+    "snapshot": "an overlay ('fvd create -b') is a snapshot of its base",
+}
+"""Commands of qemu-img that are not here, and what there is."""
 
 STATUS_FAILED = 1
 
@@ -44,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name.startswith("-") and name != "-":
         return _refused(f"invalid option -- '{name[1]}'")
     if name not in COMMANDS:
-        return _refused(f"Command not found: {name}")
+        instead = f" ({ELSEWHERE[name]})" if name in ELSEWHERE else ""
+        return _refused(f"Command not found: {name}{instead}")
     # To `compare` a status of 1 means that the images differ.
     failed = 2 if name == "compare" else STATUS_FAILED
     return _guarded(lambda: _command(name).run(rest), failed)

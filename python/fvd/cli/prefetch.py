@@ -7,7 +7,7 @@ import sys
 import time
 
 import fvd
-from fvd.cli import _common, _prefetch_progress
+from fvd.cli import _common, _prefetch_progress, _signals
 from fvd.cli._arguments import Parser
 
 TYPE_CHECKING = False
@@ -47,7 +47,7 @@ def run(arguments: list[str]) -> int:
         given.files[0], "r+", cache=cache, write_base=given.write_base, trust=_common.trusted(given)
     )
     try:
-        with display:
+        with _signals.terminable(), display:
             status = image.prefetch(progress=display.callback)
     except BaseException:
         # What went wrong first is what there is to tell.

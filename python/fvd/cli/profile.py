@@ -78,9 +78,11 @@ def _change(action: str, files: list[str], *, force_share: bool) -> str:
         if action == "export" and file == "-":
             exported = fvd.profile(image, force_share=force_share)
             _output.write(to_text(exported))
+            _note_emptiness(image, exported)
             return ""
         if action == "export":
             exported = fvd.export_profile(image, file, force_share=force_share)
+            _note_emptiness(image, exported)
             return f"Exported {_amount(len(exported['entries']), exported['bytes'])}"
         imported = fvd.import_profile(image, file)
     except fvd.FvdError:
@@ -89,6 +91,12 @@ def _change(action: str, files: list[str], *, force_share: bool) -> str:
         raise CommandError(f"Could not {action} '{file}': {error.strerror}") from None
     _note_what_is_missing(imported)
     return f"Imported {_amount(imported['entries'], imported['bytes'])}"
+
+
+def _note_emptiness(image: str, exported: Profile) -> None:
+    if not exported["entries"]:
+        hint = "-o generate_prefetch_profile=on has the next session record one"
+        _output.complain(f"fvd: note: the profile of '{printable(image)}' is empty ({hint})")
 
 
 def _note_what_is_missing(imported: ImportedProfile) -> None:
