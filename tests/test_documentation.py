@@ -25,6 +25,7 @@ COMMANDS = (
     "dump",
     "prefetch",
     "profile",
+    "serve",
     "amend",
     "resize",
     "update",

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Final, Self, final
+from typing import Final, Literal, Self, final
 
 from typing_extensions import Buffer
 
@@ -13,8 +13,10 @@ from fvd.types import (
     CompareResult,
     ConvertResult,
     CreateResult,
+    Discard,
     DiskStats,
     Dump,
+    ExportStats,
     Extent,
     Format,
     ImageInfo,
@@ -40,6 +42,7 @@ __all__ = [
     "NoSpaceError",
     "NotPermittedError",
     "PoisonedError",
+    "Server",
     "UnsupportedError",
     "__version__",
     "amend",
@@ -53,6 +56,7 @@ __all__ = [
     "open",
     "open_async",
     "profile",
+    "serve",
     "set_profile",
     "stats",
 ]
@@ -224,3 +228,35 @@ def convert(
     trust: Sequence[StrPath] = ...,
     progress: Progress | None = None,
 ) -> ConvertResult: ...
+
+@final
+class Server:
+    @property
+    def uris(self) -> list[str]: ...
+    @property
+    def connections(self) -> int: ...
+    def wait(self, timeout: float | None = None) -> Literal["ended", "signal", "timeout"]: ...
+    def stats(self) -> dict[str, ExportStats]: ...
+    def shut_down(self) -> None: ...
+    def stop(self) -> None: ...
+
+def serve(
+    disks: Sequence[tuple[str, StrPath]],
+    *,
+    socket: StrPath | None = None,
+    bind: str | None = None,
+    port: int | None = None,
+    description: str = "",
+    format: Format | None = None,
+    read_only: bool = False,
+    persistent: bool = True,
+    shared: int = 0,
+    force_share: bool = False,
+    cache: CacheMode = "writeback",
+    discard: Discard = "unmap",
+    copy_on_read: bool | None = None,
+    write_base: bool = False,
+    trust: Sequence[StrPath] = ...,
+    verbose: bool = False,
+    signals: bool = False,
+) -> Server: ...

@@ -10,6 +10,8 @@ Format = Literal["fvd", "raw", "qcow2"]
 TargetFormat = Literal["fvd", "raw"]
 """Formats that can be written."""
 CacheMode = Literal["writeback", "writethrough", "none", "directsync", "unsafe"]
+Discard = Literal["ignore", "unmap"]
+"""What becomes of blocks that a client does not need any more."""
 Repair = Literal["leaks", "all"]
 OptionValue = str | int | bool
 Progress = Callable[[int, int], object]
@@ -160,6 +162,16 @@ PrefetchStatus = TypedDict(
 `total`: what the base covers. `local`: what prefetch has found or made local of it. `fetched`: what it has
 stored itself, known zeros included. `error`: why it failed, or the last failure of the base.
 """
+
+
+class ExportStats(TypedDict):
+    """How one disk of a server does."""
+
+    image: dict[str, int] | None
+    """Counters since it was opened; None of a disk that is no image."""
+    prefetch: PrefetchStatus | None
+    """None where nothing comes from a base."""
+
 
 PrefetchProgress = Callable[[PrefetchStatus], object]
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "prefetch": "Fetch everything that an image still needs from its base",
     "profile": "Show, export, import or clear the prefetch profile of an image",
     "resize": "Change the size of a disk",
+    "serve": "Serve disks over NBD",
     "update": "Change what an image says of itself, as with the original driver",
 }
 

@@ -11,7 +11,9 @@
 //! * [`handshake`]: from the greeting to a [`session::Session`].
 //! * [`request`]: 28 or 32 bytes to a checked request.
 //! * [`reply`]: replies to bytes, in all three styles.
-//! * [`server`]: sockets. All I/O of this crate.
+//! * [`server`]: sockets, and connections on them.
+//! * [`disk`]: images and other disks as exports.
+//! * [`host`]: a server with its disks: opening, background work, signals, closing.
 //!
 //! # Who reads what
 //!
@@ -44,9 +46,11 @@
 //! they come from somebody who wants them to be taken for what was said under TLS.
 
 pub mod constants;
+pub mod disk;
 pub mod error;
 pub mod export;
 pub mod handshake;
+pub mod host;
 pub mod meta;
 pub mod reply;
 pub mod request;

@@ -94,35 +94,28 @@ impl FromIterator<Context> for Contexts {
 
 /// What is at a range of an export; each context tells its part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
-    /// Data of the image itself.
-    Local,
-    /// The image itself says that these bytes are zeros.
-    LocalZero,
-    /// Data of the base image.
-    Base,
-    /// Nothing anywhere: zeros that take no space.
-    Hole,
+pub struct Status {
+    /// It is known to read as zeros, and takes no space.
+    pub zero: bool,
+    /// Which image of the chain holds it: 1 is the export itself, 2 its base, and so on; 0 none.
+    pub depth: u32,
 }
 
 impl Status {
+    /// Nothing anywhere: zeros that take no space.
+    pub const HOLE: Self = Self { zero: true, depth: 0 };
+    /// Data of the image itself.
+    pub const LOCAL: Self = Self { zero: false, depth: 1 };
+
     /// The status flags of `context`.
     #[must_use]
     pub fn flags(self, context: Context) -> u32 {
         const HOLE: u32 = 1 << 0;
         const ZERO: u32 = 1 << 1;
         match context {
-            Context::Allocation => match self {
-                Self::Local | Self::Base => 0,
-                // Not a hole: whether a write here needs space is not known.
-                Self::LocalZero => ZERO,
-                Self::Hole => HOLE | ZERO,
-            },
-            Context::AllocationDepth => match self {
-                Self::Hole => 0,
-                Self::Local | Self::LocalZero => 1,
-                Self::Base => 2,
-            },
+            Context::Allocation if self.zero => HOLE | ZERO,
+            Context::Allocation => 0,
+            Context::AllocationDepth => self.depth,
         }
     }
 }
@@ -173,9 +166,14 @@ mod tests {
     }
 
     #[test]
-    fn depth_is_0_for_holes_1_for_the_image_2_for_its_base() {
-        let states = [Status::Hole, Status::Local, Status::LocalZero, Status::Base];
-        assert_eq!(states.map(|state| state.flags(Context::AllocationDepth)), [0, 1, 1, 2]);
-        assert_eq!(states.map(|state| state.flags(Context::Allocation)), [3, 0, 2, 0]);
+    fn depth_is_0_for_holes_1_for_the_image_and_counts_the_bases_below() {
+        let states = [
+            Status::HOLE,
+            Status::LOCAL,
+            Status { zero: true, depth: 1 },
+            Status { zero: false, depth: 3 },
+        ];
+        assert_eq!(states.map(|state| state.flags(Context::AllocationDepth)), [0, 1, 1, 3]);
+        assert_eq!(states.map(|state| state.flags(Context::Allocation)), [3, 0, 3, 0]);
     }
 }

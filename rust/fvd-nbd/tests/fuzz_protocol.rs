@@ -262,7 +262,8 @@ fn answer(rng: &mut Rng, command: Command, request: &Request, session: &Session,
         }
         Command::BlockStatus { offset, length, one } => {
             let mut extents = Extents::new(session, length, one);
-            let states = [Status::Hole, Status::Local, Status::LocalZero, Status::Base];
+            let base = |zero| Status { zero, depth: 2 };
+            let states = [Status::HOLE, Status::LOCAL, base(true), base(false)];
             while extents.push(1 << rng.u32(9..63), states[rng.usize(..4)].flags(Context::Allocation)) {}
             assert!(!one || extents.as_slice().len() == 1);
             assert!(extents.as_slice().iter().map(|(length, _)| length).sum::<u64>() <= length);

@@ -23,6 +23,7 @@ mod prefetch;
 mod profile;
 mod progress;
 mod runtime;
+mod serve;
 mod stats;
 mod time;
 mod unclosed;
@@ -60,6 +61,8 @@ mod _fvd {
     use super::info::info;
     #[pymodule_export]
     use super::profile::{profile, set_profile};
+    #[pymodule_export]
+    use super::serve::{Server, serve};
     #[pymodule_export]
     use super::stats::stats;
 

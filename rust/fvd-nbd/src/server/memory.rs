@@ -107,7 +107,7 @@ impl Export for MemoryExport {
         while at < offset + length {
             let next = ((at / PIECE + 1) * PIECE).min(offset + length);
             let zero = bytes[at as usize..next as usize].iter().all(|&byte| byte == 0);
-            if !piece(next - at, if zero { Status::Hole } else { Status::Local }) {
+            if !piece(next - at, if zero { Status::HOLE } else { Status::LOCAL }) {
                 break;
             }
             at = next;

@@ -120,6 +120,11 @@ impl<S: Storage> Image<S> {
         Ok(stored)
     }
 
+    /// [`Image::store_copy`], for somebody who asked for these blocks.
+    pub(crate) async fn store_fetched(&self, blocks: Range<u64>, data: CopyData) -> Result<()> {
+        self.store_copy(Copy { blocks, data }).await.map(drop)
+    }
+
     /// Stores a part of a block that is still in the base. Parts come front to back, each with
     /// what the one before it gave; None: the first one.
     ///

@@ -1,0 +1,116 @@
+//! Disks as exports: images, raw files, and whatever else can be read.
+//!
+//! An export adds nothing to what a disk promises: what is acknowledged is what the engine has
+//! acknowledged, a flush is a flush of the image, on whichever connection it comes. Errors keep
+//! their kind, so that a full disk reaches the guest as one.
+
+mod content;
+mod image;
+mod raw;
+mod status;
+
+use std::future::Future;
+
+use bytes::Bytes;
+use fvd::Result;
+use fvd::storage::{IoBufMut, Storage};
+
+use crate::export::ExportInfo;
+use crate::meta::Status;
+use crate::server::{Export, Zeroing};
+
+pub use content::{Content, Trim};
+pub use raw::RawDisk;
+
+/// A disk under the name by which clients know it.
+pub struct DiskExport<S> {
+    info: ExportInfo,
+    content: Content<S>,
+}
+
+impl<S: Storage> DiskExport<S> {
+    /// What `content` is and can do decides all of the [`ExportInfo`] but name and description.
+    pub fn new(name: &str, description: &str, content: Content<S>) -> Self {
+        let info = ExportInfo {
+            description: description.to_owned(),
+            ..content.info(name)
+        };
+        Self { info, content }
+    }
+
+    /// Whether clients hear that they may connect more than once, for more speed. A flush on one
+    /// connection covers what was written on the others anyway.
+    #[must_use]
+    pub fn with_multi_conn(mut self, allowed: bool) -> Self {
+        self.info.multi_conn = allowed;
+        self
+    }
+
+    /// What is served.
+    pub fn content(&self) -> &Content<S> {
+        &self.content
+    }
+}
+
+impl<S: Storage> Export for DiskExport<S> {
+    fn info(&self) -> ExportInfo {
+        self.info.clone()
+    }
+
+    async fn read(&self, buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
+        match &self.content {
+            Content::Image { image, .. } => image.read(buf, offset).await,
+            Content::Raw(raw) => raw.read(buf, offset).await,
+            Content::Source(source) => source.read(buf, offset).await,
+        }
+    }
+
+    async fn write(&self, buf: Bytes, offset: u64) -> Result<()> {
+        match &self.content {
+            Content::Image { image, .. } => image.write(buf, offset).await,
+            Content::Raw(raw) => raw.write(buf, offset).await,
+            Content::Source(source) => Err(content::read_only(&**source)),
+        }
+    }
+
+    async fn flush(&self) -> Result<()> {
+        match &self.content {
+            Content::Image { image, .. } => image.flush().await,
+            Content::Raw(raw) => raw.flush().await,
+            Content::Source(_) => Ok(()),
+        }
+    }
+
+    async fn write_zeroes(&self, offset: u64, length: u64, how: Zeroing) -> Result<()> {
+        match &self.content {
+            Content::Image { image, .. } => image::write_zeroes(image, offset, length, how).await,
+            Content::Raw(raw) => raw.write_zeroes(offset, length, how).await,
+            Content::Source(source) => Err(content::read_only(&**source)),
+        }
+    }
+
+    async fn trim(&self, offset: u64, length: u64) -> Result<()> {
+        match &self.content {
+            Content::Image { image, trim } => image::trim(image, offset, length, *trim).await,
+            Content::Raw(raw) => raw.trim(offset, length).await,
+            Content::Source(source) => Err(content::read_only(&**source)),
+        }
+    }
+
+    async fn cache(&self, offset: u64, length: u64) -> Result<()> {
+        match &self.content {
+            Content::Image { image, .. } => image::cache(image, offset, length).await,
+            // The page cache does what it likes.
+            Content::Raw(_) | Content::Source(_) => Ok(()),
+        }
+    }
+
+    fn status(
+        &self,
+        offset: u64,
+        length: u64,
+        piece: &mut (dyn FnMut(u64, Status) -> bool + Send),
+    ) -> impl Future<Output = Result<()>> + Send {
+        status::walk(self.content.source(), offset, length, piece)
+    }
+}

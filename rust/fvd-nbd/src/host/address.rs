@@ -1,0 +1,144 @@
+//! Where clients connect: sockets, and what they are called.
+
+use std::fmt::Write as _;
+use std::io::{self, ErrorKind as IoErrorKind};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use fvd::{Error, ErrorKind, Result};
+
+use crate::server::Listener;
+
+/// The port that is registered for NBD.
+pub const DEFAULT_PORT: u16 = 10809;
+
+/// Where to listen.
+#[derive(Debug)]
+pub enum Address {
+    /// A socket of the file system.
+    Unix(PathBuf),
+    /// All addresses of a host; port 0: one that is free.
+    Tcp {
+        /// A name or an address.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// A socket that listens already.
+    Inherited(OwnedFd),
+}
+
+/// Where clients find a socket.
+#[derive(Clone, Debug)]
+pub(super) enum Place {
+    Unix(PathBuf),
+    Tcp(SocketAddr),
+    /// Whoever made the socket knows.
+    Unnamed,
+}
+
+/// Binds the sockets of an address: one at least.
+pub(super) async fn bind(address: Address) -> Result<Vec<Listener>> {
+    match address {
+        Address::Unix(path) => bind_unix(&path).map(|listener| vec![listener]),
+        Address::Tcp { host, port } => bind_tcp(&host, port).await,
+        Address::Inherited(socket) => match Listener::from_fd(socket) {
+            Ok(listener) => Ok(vec![listener]),
+            Err(error) => Err(Error::io("take over the socket that was handed over", error)),
+        },
+    }
+}
+
+fn bind_unix(path: &Path) -> Result<Listener> {
+    Listener::unix(path).map_err(|error| {
+        let kind = kind_of(&error);
+        Error::io("listen on", error).with_context(kind, "").with_path(path)
+    })
+}
+
+async fn bind_tcp(host: &str, port: u16) -> Result<Vec<Listener>> {
+    let failed = |error: io::Error| {
+        let kind = kind_of(&error);
+        let advice = match kind {
+            ErrorKind::InUse => " (-p chooses another port, 0 one that is free)",
+            _ => "",
+        };
+        let message = format!("Could not listen on {host}, port {port}: {}{advice}", os_text(&error));
+        Error::new(kind, message)
+    };
+    let addresses = (host, port).to_socket_addrs().map_err(failed)?;
+    let (mut all, mut port, mut first_error) = (Vec::new(), port, None);
+    for mut address in addresses {
+        address.set_port(port);
+        match Listener::tcp(address).await {
+            Ok(listener) => {
+                port = listener.tcp_address().map_or(port, |address| address.port());
+                all.push(listener);
+            }
+            Err(error) => first_error = first_error.or(Some(error)),
+        }
+    }
+    match first_error {
+        // A name may have addresses that this machine has not (IPv6).
+        Some(error) if all.is_empty() || error.kind() == IoErrorKind::AddrInUse => Err(failed(error)),
+        _ if all.is_empty() => Err(failed(io::Error::from(IoErrorKind::AddrNotAvailable))),
+        _ => Ok(all),
+    }
+}
+
+impl Place {
+    pub(super) fn of(listener: &Listener) -> Self {
+        match (listener.tcp_address(), listener.unix_path()) {
+            (Some(address), _) => Self::Tcp(address),
+            // Clients may be elsewhere.
+            (None, Some(path)) => Self::Unix(std::path::absolute(&path).unwrap_or(path)),
+            (None, None) => Self::Unnamed,
+        }
+    }
+
+    /// What clients are given to find the export `name` here.
+    pub(super) fn uri(&self, name: &str) -> Option<String> {
+        let name = percent(name.as_bytes());
+        match self {
+            Self::Unix(path) => {
+                let path = percent(path.as_os_str().as_bytes());
+                Some(format!("nbd+unix:///{name}?socket={path}"))
+            }
+            Self::Tcp(address) if address.ip().is_unspecified() => {
+                Some(format!("nbd://localhost:{}/{name}", address.port()))
+            }
+            Self::Tcp(address) => Some(format!("nbd://{address}/{name}")),
+            Self::Unnamed => None,
+        }
+    }
+}
+
+fn kind_of(error: &io::Error) -> ErrorKind {
+    match error.kind() {
+        IoErrorKind::AddrInUse => ErrorKind::InUse,
+        IoErrorKind::PermissionDenied => ErrorKind::NotPermitted,
+        _ => ErrorKind::Io,
+    }
+}
+
+/// As it stands in a URI.
+fn percent(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for &byte in bytes {
+        if byte.is_ascii_alphanumeric() || b"-._~/:".contains(&byte) {
+            text.push(byte as char);
+        } else {
+            // Writing to a String does not fail.
+            let _ = write!(text, "%{byte:02X}");
+        }
+    }
+    text
+}
+
+/// The system's own words, without Rust's "(os error N)".
+fn os_text(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,199 @@
+//! A server with its disks, from opening them to closing them.
+//!
+//! Everything is opened before anybody can connect, and closed after the last request has ended:
+//! the background work of the images is stopped, what they hold is made durable, and they are
+//! marked clean. What fails there is the result of [`Host::close`].
+
+mod address;
+mod background;
+mod clock;
+mod open;
+mod signals;
+mod start;
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fvd::copy::PrefetchStatus;
+use fvd::image::Stats;
+use fvd::storage::FileStorage;
+use fvd::{Error, ErrorKind, Result};
+use tokio::runtime::Runtime;
+use tokio::sync::Mutex;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{sleep, timeout};
+
+pub use address::{Address, DEFAULT_PORT};
+pub use open::{DiskOptions, Format};
+
+use crate::disk::DiskExport;
+use crate::server::{ConnectionError, Counters, Export, Limits, Server, Sharing};
+use address::Place;
+use background::Background;
+use signals::Signals;
+
+/// Between two looks whether requests without a connection have ended.
+const LOOK: Duration = Duration::from_millis(5);
+
+type Disk = DiskExport<FileStorage>;
+
+/// What is served, where, and to whom.
+pub struct HostOptions {
+    /// The disks; at least one.
+    pub disks: Vec<DiskOptions>,
+    /// Where to listen; at least one.
+    pub addresses: Vec<Address>,
+    /// What clients may take.
+    pub limits: Limits,
+    /// How many clients at once, and whether it goes on when the last one has left.
+    pub sharing: Sharing,
+    /// Whether SIGTERM, SIGINT and SIGHUP are waited for. They stay with this library then, for as
+    /// long as the process lives.
+    pub signals: bool,
+    /// Hears of connections that ended as nobody meant them to.
+    pub report: Box<dyn Fn(&ConnectionError) + Send + Sync>,
+}
+
+/// Why [`Host::wait`] has returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The time has passed.
+    Timeout,
+    /// A signal asks it to end.
+    Signal,
+    /// No client is connected, and none will be: it is to be closed.
+    Ended,
+}
+
+/// How one disk does.
+#[derive(Clone, Debug)]
+pub struct DiskStatus {
+    /// The name of the export.
+    pub name: String,
+    /// Counters of an image.
+    pub stats: Option<Stats>,
+    /// How far prefetch is, where there is one.
+    pub prefetch: Option<PrefetchStatus>,
+}
+
+/// A server that runs.
+pub struct Host {
+    runtime: Runtime,
+    server: Arc<Server<Disk>>,
+    disks: Vec<(Arc<Disk>, Option<Background>)>,
+    places: Vec<Place>,
+    listening: Vec<JoinHandle<()>>,
+    signals: Mutex<Option<Signals>>,
+}
+
+impl Host {
+    /// What clients are given: one URI for each export on each socket.
+    #[must_use]
+    pub fn uris(&self) -> Vec<String> {
+        let names = || self.disks.iter().map(|(disk, _)| disk.info().name);
+        let of_place = |place: &Place| names().filter_map(|name| place.uri(&name)).collect::<Vec<_>>();
+        self.places.iter().flat_map(of_place).collect()
+    }
+
+    /// What clients have asked for so far.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        self.server.counters()
+    }
+
+    /// How the disks do.
+    #[must_use]
+    pub fn disks(&self) -> Vec<DiskStatus> {
+        let status = |(disk, background): &(Arc<Disk>, Option<Background>)| DiskStatus {
+            name: disk.info().name,
+            stats: disk.content().image().map(|image| image.stats()),
+            prefetch: background.as_ref().map(|background| background.control().status()),
+        };
+        self.disks.iter().map(status).collect()
+    }
+
+    /// Waits for whatever comes first: the end, a signal, or the end of `time`.
+    pub fn wait(&self, time: Option<Duration>) -> Event {
+        let event = async {
+            tokio::select! {
+                () = self.server.ended() => Event::Ended,
+                () = next_signal(&self.signals) => Event::Signal,
+            }
+        };
+        self.runtime.block_on(async {
+            match time {
+                None => event.await,
+                Some(time) => timeout(time, event).await.unwrap_or(Event::Timeout),
+            }
+        })
+    }
+
+    /// Ends it without a client's consent: no new connection, no new request; what is under way is
+    /// answered. [`Host::wait`] says that it has ended; [`Host::close`] waits until it has.
+    pub fn stop(&self) {
+        self.server.shut_down();
+    }
+
+    /// Stops, waits until what is under way has ended, and closes all disks.
+    ///
+    /// Fails with the first failure; all disks are closed all the same. A signal meanwhile ends it
+    /// at once ([`ErrorKind::Cancelled`]): what a flush covered is safe, and images are as after a
+    /// crash. The process must not use them any more.
+    pub fn close(self) -> Result<()> {
+        self.stop();
+        let Self {
+            runtime,
+            server,
+            disks,
+            listening,
+            signals,
+            ..
+        } = self;
+        let exports = server;
+        let closing = async move {
+            for task in listening {
+                // One that panicked has ended, too.
+                let _ = task.await;
+            }
+            drop(exports);
+            let (disks, background): (Vec<_>, Vec<_>) = disks.into_iter().unzip();
+            // Joining threads blocks.
+            let _ = spawn_blocking(|| Background::stop_all(background)).await;
+            close_all(&disks).await
+        };
+        let closed = runtime.block_on(async {
+            tokio::select! {
+                closed = closing => Some(closed),
+                () = next_signal(&signals) => None,
+            }
+        });
+        closed.unwrap_or_else(|| {
+            runtime.shutdown_background();
+            Err(Error::new(
+                ErrorKind::Cancelled,
+                "A second signal ended the server at once",
+            ))
+        })
+    }
+}
+
+/// The next signal, if there are any to come.
+async fn next_signal(signals: &Mutex<Option<Signals>>) {
+    match &mut *signals.lock().await {
+        Some(signals) => signals.next().await,
+        None => pending().await,
+    }
+}
+
+/// Closes disks whose requests have ended, or do so soon: those of connections that were given up.
+async fn close_all(disks: &[Arc<Disk>]) -> Result<()> {
+    let mut result = Ok(());
+    for disk in disks {
+        while Arc::strong_count(disk) > 1 {
+            sleep(LOOK).await;
+        }
+        result = result.and(disk.content().close().await);
+    }
+    result
+}

@@ -1,0 +1,77 @@
+//! Opening what is to be served.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fvd::chain::{ChainOptions, open_file, open_image, open_source, probe_format};
+use fvd::storage::FileStorage;
+use fvd::{Error, Result};
+
+use crate::disk::{Content, DiskExport, RawDisk, Trim};
+
+/// What a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// An image.
+    Fvd,
+    /// The disk itself.
+    Raw,
+    /// An image of QEMU's; read-only.
+    Qcow2,
+}
+
+/// A disk to be served.
+#[derive(Clone, Debug)]
+pub struct DiskOptions {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The name of the export; "" is the default export.
+    pub name: String,
+    /// Words for people.
+    pub description: String,
+    /// What it is; None: an image, if it begins like one. A guest can make a raw disk look like
+    /// anything, so that is never guessed.
+    pub format: Option<Format>,
+    /// What a trim does.
+    pub trim: Trim,
+    /// How to open it, and what it names.
+    pub chain: ChainOptions,
+}
+
+/// Opens a disk. One that was opened is to be closed.
+pub(super) async fn open(options: &DiskOptions) -> Result<DiskExport<FileStorage>> {
+    let format = match options.format {
+        Some(format) => format,
+        None => probe(&options.path).await?,
+    };
+    let DiskOptions { path, trim, chain, .. } = options;
+    let content = match format {
+        Format::Fvd => Content::Image {
+            image: Arc::new(open_image(path, chain).await?),
+            trim: *trim,
+        },
+        Format::Raw => {
+            let storage = open_file(path, chain)?;
+            Content::Raw(RawDisk::new(storage, chain.writable, chain.cache, *trim).await?)
+        }
+        Format::Qcow2 if chain.writable => {
+            let message = "A disk of format qcow2 can only be served read-only (-r)";
+            return Err(Error::unsupported(message).with_path(path));
+        }
+        Format::Qcow2 => Content::Source(open_source(path, Some("qcow2"), chain).await?),
+    };
+    Ok(DiskExport::new(&options.name, &options.description, content))
+}
+
+async fn probe(path: &Path) -> Result<Format> {
+    let options = ChainOptions {
+        force_share: true,
+        ..ChainOptions::default()
+    };
+    let storage = open_file(path, &options)?;
+    if probe_format(&storage).await? == "fvd" {
+        return Ok(Format::Fvd);
+    }
+    let message = "It is no FVD image: say what it is, with the format raw or qcow2 (-f)";
+    Err(Error::invalid_argument(message).with_path(path))
+}

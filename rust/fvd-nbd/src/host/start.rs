@@ -1,0 +1,130 @@
+//! Start: everything is opened, then everybody may come.
+
+use std::sync::Arc;
+use std::thread::available_parallelism;
+
+use fvd::{Error, Result};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Mutex;
+
+use super::address::{Address, Place, bind};
+use super::background::Background;
+use super::open::{DiskOptions, open as open_disk};
+use super::signals::Signals;
+use super::{Disk, Host, HostOptions, close_all};
+use crate::server::{Exports, Listener, Server};
+
+/// Most threads that serve.
+const MOST_WORKERS: usize = 4;
+
+/// What a server needs besides its disks.
+struct Prepared {
+    exports: Exports<Disk>,
+    listeners: Vec<Listener>,
+    background: Vec<Option<Background>>,
+    signals: Option<Signals>,
+}
+
+impl Host {
+    /// Opens the disks, listens, and serves. Nothing is left behind if that fails.
+    pub fn start(options: HostOptions) -> Result<Self> {
+        let runtime = runtime().map_err(|error| Error::io("start a thread", error))?;
+        let HostOptions {
+            disks,
+            addresses,
+            limits,
+            sharing,
+            signals,
+            report,
+        } = options;
+        // With one client at once a second connection would wait for ever.
+        let multi_conn = sharing.shared != 1;
+        let mut open = Vec::new();
+        let prepared = runtime.block_on(async {
+            let exports = open_all(&disks, multi_conn, &mut open).await?;
+            prepare(exports, addresses, signals, &open).await
+        });
+        let prepared = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                // What went wrong first is what there is to tell.
+                let _ = runtime.block_on(close_all(&open));
+                return Err(error);
+            }
+        };
+        let server = Server::new(prepared.exports, limits, report).with_sharing(sharing);
+        let server = Arc::new(server);
+        let places = prepared.listeners.iter().map(Place::of).collect();
+        let listen = |listener| {
+            let server = Arc::clone(&server);
+            runtime.spawn(async move { server.listen(listener).await })
+        };
+        Ok(Self {
+            listening: prepared.listeners.into_iter().map(listen).collect(),
+            disks: open.into_iter().zip(prepared.background).collect(),
+            signals: Mutex::new(prepared.signals),
+            runtime,
+            server,
+            places,
+        })
+    }
+}
+
+fn runtime() -> std::io::Result<Runtime> {
+    let cores = available_parallelism().map_or(1, usize::from);
+    Builder::new_multi_thread()
+        .worker_threads(cores.min(MOST_WORKERS))
+        .thread_name("fvd-serve")
+        .enable_all()
+        .build()
+}
+
+/// What is wrong with disks is known before there is a socket. Those that were opened are in `open`
+/// also after an error.
+async fn open_all(disks: &[DiskOptions], multi_conn: bool, open: &mut Vec<Arc<Disk>>) -> Result<Exports<Disk>> {
+    let mut exports = Exports::new();
+    for options in disks {
+        let disk = open_disk(options).await?.with_multi_conn(multi_conn);
+        let disk = Arc::new(disk);
+        open.push(Arc::clone(&disk));
+        exports.add(disk)?;
+    }
+    Ok(exports)
+}
+
+async fn prepare(
+    exports: Exports<Disk>,
+    addresses: Vec<Address>,
+    signals: bool,
+    open: &[Arc<Disk>],
+) -> Result<Prepared> {
+    let mut listeners = Vec::new();
+    for address in addresses {
+        listeners.extend(bind(address).await?);
+    }
+    let signals = signals.then(Signals::new).transpose();
+    let signals = signals.map_err(|error| Error::io("wait for signals", error))?;
+    Ok(Prepared {
+        background: start_background(open)?,
+        exports,
+        listeners,
+        signals,
+    })
+}
+
+/// Begins what the images do on their own; all of it, or nothing.
+fn start_background(disks: &[Arc<Disk>]) -> Result<Vec<Option<Background>>> {
+    let runtime = tokio::runtime::Handle::current();
+    let mut all = Vec::new();
+    for disk in disks {
+        let image = disk.content().image();
+        match image.map_or(Ok(None), |image| Background::start(image, &runtime)) {
+            Ok(background) => all.push(background),
+            Err(error) => {
+                Background::stop_all(all);
+                return Err(error);
+            }
+        }
+    }
+    Ok(all)
+}
