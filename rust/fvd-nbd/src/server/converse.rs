@@ -1,45 +1,115 @@
 //! One client, from the greeting to the end.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::Shared;
 use super::clients::Client;
 use super::connection::{Connection, ConnectionError};
 use super::export::Export;
 use super::input::Input;
-use super::negotiate::negotiate;
+use super::negotiate::{Outcome, greet, negotiate};
 use super::phase::{Phase, reached, until};
+use super::tls::Credentials;
+use crate::handshake::{Handshake, TlsPolicy};
+use crate::session::Session;
 
-pub(super) async fn converse<S: AsyncRead + AsyncWrite + Unpin, E: Export>(
-    mut socket: S,
-    client: &Client,
-    shared: &Arc<Shared<E>>,
-    mut phases: watch::Receiver<Phase>,
-) -> Result<(), ConnectionError> {
+/// What surrounds a conversation.
+pub(super) struct Surroundings<'a, E> {
+    pub(super) client: &'a Client,
+    pub(super) shared: &'a Arc<Shared<E>>,
+    pub(super) phases: watch::Receiver<Phase>,
+    /// Until when the handshake, that of TLS included, has ended.
+    pub(super) deadline: Instant,
+}
+
+pub(super) async fn converse<S, E>(mut socket: S, mut around: Surroundings<'_, E>) -> Result<(), ConnectionError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    E: Export,
+{
+    let shared = around.shared;
+    let policy = shared.tls.as_ref().map_or(TlsPolicy::Off, |(_, policy)| *policy);
+    let mut handshake = Handshake::new(policy);
     let mut input = Input::new();
-    let handshake = negotiate(&mut socket, &mut input, &shared.exports);
-    let handshake = until(&mut phases, Phase::Ending, timeout(shared.limits.handshake, handshake)).await;
-    let session = match handshake {
-        None | Some(Ok(Ok(None))) => return Ok(()),
-        Some(Ok(Ok(Some(session)))) => session,
-        Some(Ok(Err(error))) => return Err(error),
-        Some(Err(_)) => return Err(ConnectionError::Deadline("to end the handshake")),
+    let plain = async {
+        greet(&mut socket).await?;
+        negotiate(&mut socket, &mut input, &mut handshake, &shared.exports).await
     };
-    let Some(export) = shared.exports.get(&session.export.name) else {
-        return Err(ConnectionError::NoExport(session.export.name));
-    };
-    client.took_an_export();
-    let connection = Connection {
-        socket,
-        input,
-        export: Arc::clone(export),
-        session: Arc::new(session),
-        shared: Arc::clone(shared),
-    };
-    let ending = Box::pin(async move { reached(&mut phases, Phase::Ending).await });
-    connection.run(ending).await
+    match around.in_time(plain).await? {
+        None | Some(Outcome::Left) => Ok(()),
+        Some(Outcome::Session(session)) => around.transmit(socket, input, session).await,
+        Some(Outcome::StartTls) => {
+            let (credentials, _) = shared.tls.as_ref().expect("without TLS it is refused");
+            drop(input);
+            around.encrypted(socket, handshake, credentials).await
+        }
+    }
+}
+
+impl<E: Export> Surroundings<'_, E> {
+    /// The client has asked for TLS. Nothing of the plain text is left but its handshake flags.
+    async fn encrypted<S: AsyncRead + AsyncWrite + Unpin>(
+        mut self,
+        socket: S,
+        mut handshake: Handshake,
+        credentials: &Credentials,
+    ) -> Result<(), ConnectionError> {
+        let mut input = Input::new();
+        let exports = &self.shared.exports;
+        let secret = async {
+            let mut socket = credentials.accept(socket).await?;
+            handshake.tls_started();
+            let outcome = negotiate(&mut socket, &mut input, &mut handshake, exports).await?;
+            Ok((outcome, socket))
+        };
+        match self.in_time(secret).await? {
+            Some((Outcome::Session(session), socket)) => self.transmit(socket, input, session).await,
+            Some((Outcome::StartTls, _)) => unreachable!("under TLS it is refused"),
+            Some((Outcome::Left, _)) | None => Ok(()),
+        }
+    }
+
+    /// What a part of the handshake comes to; None if the server ends before.
+    async fn in_time<T>(
+        &mut self,
+        part: impl Future<Output = Result<T, ConnectionError>>,
+    ) -> Result<Option<T>, ConnectionError> {
+        match until(&mut self.phases, Phase::Ending, timeout_at(self.deadline, part)).await {
+            None => Ok(None),
+            Some(Ok(outcome)) => outcome.map(Some),
+            Some(Err(_)) => Err(ConnectionError::Deadline("to end the handshake")),
+        }
+    }
+
+    async fn transmit<S: AsyncRead + AsyncWrite + Unpin>(
+        self,
+        socket: S,
+        input: Input,
+        session: Session,
+    ) -> Result<(), ConnectionError> {
+        let Self {
+            client,
+            shared,
+            mut phases,
+            ..
+        } = self;
+        let Some(export) = shared.exports.get(&session.export.name) else {
+            return Err(ConnectionError::NoExport(session.export.name));
+        };
+        client.took_an_export();
+        let connection = Connection {
+            socket,
+            input,
+            export: Arc::clone(export),
+            session: Arc::new(session),
+            shared: Arc::clone(shared),
+        };
+        let ending = Box::pin(async move { reached(&mut phases, Phase::Ending).await });
+        connection.run(ending).await
+    }
 }

@@ -8,17 +8,19 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::budget::Budget;
 use super::clients::{Clients, Sharing};
 use super::connection::ConnectionError;
-use super::converse::converse;
+use super::converse::{Surroundings, converse};
 use super::counters::{Counters, add};
 use super::export::{Export, Exports};
 use super::listener::{Listener, Stream};
 use super::phase::{Phase, advance, reached, until};
+use super::tls::Credentials;
 use super::{Limits, Shared};
+use crate::handshake::TlsPolicy;
 
 /// Between two attempts to accept while the system has no descriptor or memory left.
 const RETRY: Duration = Duration::from_millis(100);
@@ -42,6 +44,7 @@ impl<E: Export> Server<E> {
             limits,
             budget: Budget::new(limits.memory),
             counters: Arc::clone(&counters),
+            tls: None,
         };
         let clients = Clients::new(Sharing::default(), limits.connections, counters, phases.clone());
         Self {
@@ -58,6 +61,14 @@ impl<E: Export> Server<E> {
         let counters = Arc::clone(&self.shared.counters);
         let connections = self.shared.limits.connections;
         self.clients = Arc::new(Clients::new(sharing, connections, counters, self.phases.clone()));
+        self
+    }
+
+    /// The same server with TLS, for clients that ask or for all. Before it listens.
+    #[must_use]
+    pub fn with_tls(mut self, credentials: Credentials, policy: TlsPolicy) -> Self {
+        let shared = Arc::get_mut(&mut self.shared).expect("there are no connections yet");
+        shared.tls = Some((credentials, policy));
         self
     }
 
@@ -128,10 +139,17 @@ impl<E: Export> Server<E> {
         let shared = Arc::clone(&self.shared);
         let report = Arc::clone(&self.report);
         let phases = self.phases.subscribe();
+        let deadline = Instant::now() + shared.limits.handshake;
         tasks.spawn(async move {
+            let around = Surroundings {
+                client: &client,
+                shared: &shared,
+                phases,
+                deadline,
+            };
             let ended = match stream {
-                Stream::Tcp(socket) => converse(socket, &client, &shared, phases).await,
-                Stream::Unix(socket) => converse(socket, &client, &shared, phases).await,
+                Stream::Tcp(socket) => converse(socket, around).await,
+                Stream::Unix(socket) => converse(socket, around).await,
             };
             if let Err(error) = ended {
                 add(&shared.counters.failed, 1);

@@ -47,10 +47,12 @@ mod negotiate;
 mod output;
 mod phase;
 mod serve;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::handshake::TlsPolicy;
 pub use clients::Sharing;
 pub use connection::ConnectionError;
 pub use counters::{ConnectionCounts, Counters, Kind, RequestCounts};
@@ -58,6 +60,7 @@ pub use export::{Export, Exports, Zeroing};
 pub use listen::Server;
 pub use listener::Listener;
 pub use memory::MemoryExport;
+pub use tls::Credentials;
 
 /// What clients may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,4 +98,5 @@ struct Shared<E> {
     limits: Limits,
     budget: budget::Budget,
     counters: Arc<Counters>,
+    tls: Option<(Credentials, TlsPolicy)>,
 }

@@ -7,19 +7,33 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::connection::ConnectionError;
 use super::input::Input;
 use super::output::Output;
-use crate::handshake::{Catalog, Event, Handshake, TlsPolicy};
+use crate::handshake::{Catalog, Event, Handshake};
 use crate::session::Session;
 
-/// Negotiates until there is a session, with the requests that came behind it in `input`. None: the
-/// client took its leave.
+/// What a negotiation comes to.
+pub(super) enum Outcome {
+    /// The requests that came behind it are in the input.
+    Session(Session),
+    /// The client waits for TLS, and has sent nothing else.
+    StartTls,
+    /// The client took its leave.
+    Left,
+}
+
+pub(super) async fn greet<S: AsyncWrite + Unpin>(socket: &mut S) -> Result<(), ConnectionError> {
+    let mut output = Output::default();
+    output.put(|out| out.extend_from_slice(&Handshake::greeting()));
+    Ok(poll_fn(|context| output.poll_write(socket, context)).await?)
+}
+
+/// Negotiates until something else is to be done.
 pub(super) async fn negotiate<S: AsyncRead + AsyncWrite + Unpin>(
     socket: &mut S,
     input: &mut Input,
+    handshake: &mut Handshake,
     catalog: &dyn Catalog,
-) -> Result<Option<Session>, ConnectionError> {
+) -> Result<Outcome, ConnectionError> {
     let mut output = Output::default();
-    output.put(|out| out.extend_from_slice(&Handshake::greeting()));
-    let mut handshake = Handshake::new(TlsPolicy::Off);
     loop {
         let mut bytes = input.bytes();
         let before = bytes.len();
@@ -31,18 +45,18 @@ pub(super) async fn negotiate<S: AsyncRead + AsyncWrite + Unpin>(
         let sent = poll_fn(|context| output.poll_write(socket, context)).await;
         if event == Event::Aborted {
             // Clients may hang up without waiting for the acknowledgement.
-            return Ok(None);
+            return Ok(Outcome::Left);
         }
         sent?;
         match event {
             Event::NeedInput => {
                 if poll_fn(|context| input.poll_fill(socket, context)).await? == 0 {
-                    return Ok(None);
+                    return Ok(Outcome::Left);
                 }
             }
             Event::Reply | Event::Aborted => {}
-            Event::StartTls => unreachable!("without TLS it is refused"),
-            Event::Done(session) => return Ok(Some(session)),
+            Event::StartTls => return Ok(Outcome::StartTls),
+            Event::Done(session) => return Ok(Outcome::Session(session)),
         }
     }
 }

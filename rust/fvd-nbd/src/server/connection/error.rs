@@ -11,6 +11,8 @@ use crate::error::ProtocolError;
 pub enum ConnectionError {
     /// The socket failed.
     Socket(io::Error),
+    /// There was no agreement on TLS.
+    Tls(String),
     /// The client broke the protocol.
     Protocol(ProtocolError),
     /// The client was too slow.
@@ -25,6 +27,7 @@ impl fmt::Display for ConnectionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Socket(error) => write!(f, "the connection failed: {error}"),
+            Self::Tls(why) => write!(f, "TLS did not start: {why}"),
             Self::Protocol(error) => write!(f, "protocol error: {error}"),
             Self::Deadline(what) => write!(f, "the client took too long {what}"),
             Self::NoExport(name) => write!(f, "export {name:?} is not there any more"),

@@ -1,0 +1,77 @@
+//! Certificates, in a folder as QEMU and libnbd lay them out.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use fvd::{Error, Result};
+use s2n_tls::callbacks::VerifyHostNameCallback;
+use s2n_tls::enums::ClientAuthType;
+
+use super::{Credentials, MAX_FILE, builder};
+
+/// The server's certificate, and those that vouch for it.
+const CERTIFICATE: &str = "server-cert.pem";
+/// Its private key.
+const KEY: &str = "server-key.pem";
+/// Those who vouch for clients.
+const AUTHORITY: &str = "ca-cert.pem";
+
+impl Credentials {
+    /// Certificate and key from `server-cert.pem` and `server-key.pem` in `folder`. With
+    /// `verify_peer` only clients are served that show a certificate for which `ca-cert.pem` vouches,
+    /// whatever name it has.
+    ///
+    /// # Errors
+    ///
+    /// A file is missing or cannot be understood, or certificate and key do not belong together.
+    pub fn x509(folder: &Path, verify_peer: bool) -> Result<Self> {
+        let read = |name: &str| read(&folder.join(name));
+        let (certificate, key) = (read(CERTIFICATE)?, read(KEY)?);
+        let authority = verify_peer.then(|| read(AUTHORITY)).transpose()?;
+        make(&certificate, &key, authority.as_deref()).map_err(|error| {
+            let all = if verify_peer {
+                format!("{CERTIFICATE}, {KEY} and {AUTHORITY}")
+            } else {
+                format!("{CERTIFICATE} and {KEY}")
+            };
+            Error::invalid_argument(format!("TLS cannot use {all}: {}", error.message())).with_path(folder)
+        })
+    }
+}
+
+fn make(
+    certificate: &[u8],
+    key: &[u8],
+    authority: Option<&[u8]>,
+) -> std::result::Result<Credentials, s2n_tls::error::Error> {
+    let mut builder = builder()?;
+    builder.load_pem(certificate, key)?;
+    if let Some(authority) = authority {
+        builder.trust_pem(authority)?;
+        builder.set_client_auth_type(ClientAuthType::Required)?;
+        builder.set_verify_host_callback(AnyName)?;
+    }
+    Credentials::new(builder, Vec::new())
+}
+
+/// That the authority vouches for a client is enough.
+struct AnyName;
+
+impl VerifyHostNameCallback for AnyName {
+    fn verify_host_name(&self, _: &str) -> bool {
+        true
+    }
+}
+
+/// A file that is not too long.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
+        .map_err(|error| Error::io("read", error).with_path(path))?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(Error::invalid_argument(format!("longer than {MAX_FILE} bytes")).with_path(path));
+    }
+    Ok(bytes)
+}
