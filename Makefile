@@ -87,7 +87,7 @@ test-python: $(VENV)/.installed ## Python tests; ARGS='-k corpus' goes to pytest
 test-mutations: ## the simulator finds deliberate faults of the engine; MUTATION=NAME picks one
 	$(if $(MUTATION),FVD_MUTATION=$(MUTATION)) cargo test -p fvd-sim --features mutations --test faulty_engine -- --nocapture
 
-.PHONY: crash fuzz sim bench
+.PHONY: crash fuzz sim bench bench-nbd
 crash: ## power cuts at every I/O boundary, FVD_CRASH_IMAGES (20000) of them; SEED=N replays one run
 	$(if $(SEED),FVD_CRASH_SEED=$(SEED)) cargo test $(RUST_TESTED) --test crash -- --nocapture
 fuzz: ## a million mutated headers, journals, images and NBD streams, in release mode; SEED=N replays
@@ -100,6 +100,8 @@ sim: ## whole sessions of the engine for SECONDS (600) or SESSIONS=N; SEED=N rep
 		cargo test -p fvd-sim --test sim -- --nocapture sim_sessions
 bench: tools build ## measures against qemu-img and os.pread side by side; ARGS='convert open' picks
 	$(PY) benches/compare.py $(ARGS)
+bench-nbd: tools build ## measures fvd serve beside qemu-nbd and nbdkit; ARGS='--only randread32' picks
+	$(PY) -m benches.nbd $(ARGS)
 
 .PHONY: clean
 clean: ## removes everything that make made

@@ -15,15 +15,23 @@ needed=(
     debugfs:e2fsprogs
     nbdinfo:libnbd-bin
     nbdcopy:libnbd-bin
+    nbdfuse:libnbd-bin
+    fusermount3:fuse3
+    fio:fio
+    nbdkit:nbdkit
     xz:xz-utils
     tar:tar
     cc:build-essential
 )
 
+# A module of Debian's Python, whichever Python runs the tests.
+has_libnbd() { /usr/bin/python3 -c 'import nbd' 2>/dev/null; }
+
 packages=()
 for entry in "${needed[@]}"; do
     command -v "${entry%%:*}" >/dev/null || packages+=("${entry#*:}")
 done
+has_libnbd || packages+=(python3-libnbd)
 if ! command -v "$python" >/dev/null; then
     packages+=(python3 python3-venv)
 elif ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
@@ -46,8 +54,10 @@ if ((${#packages[@]})); then
         exit 1
     }
     "${as_root[@]}" apt-get update -q </dev/null
+    # Newer Debians have a package of its own for it.
+    if apt-cache show nbdfuse >/dev/null 2>&1; then packages=("${packages[@]/libnbd-bin/nbdfuse}" libnbd-bin); fi
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -q -y --no-install-recommends "${packages[@]}" </dev/null
+        apt-get install -q -y --no-install-recommends --no-remove "${packages[@]}" </dev/null
 fi
 
 status=0
@@ -58,6 +68,8 @@ missing() {
 for entry in "${needed[@]}"; do
     command -v "${entry%%:*}" >/dev/null || missing "${entry%%:*} (package ${entry#*:})"
 done
+has_libnbd || missing "the module nbd of /usr/bin/python3 (package python3-libnbd)"
+scripts/fetch-machine.sh || missing "a virtual machine for the tests (scripts/fetch-machine.sh)"
 if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
     missing "Python 3.11 or newer as '$python'; name another with make PYTHON=..."
 elif ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then

@@ -35,6 +35,11 @@ def tools() -> None:
         ["mkfs.ext4", "-V"],
         ["e2fsck", "-V"],
         ["debugfs", "-V"],
+        ["nbdinfo", "--version"],
+        ["nbdcopy", "--version"],
+        ["nbdfuse", "--version"],
+        ["fusermount3", "--version"],
+        ["fio", "--version"],
         ["xz", "--version"],
     ):
         try:

@@ -1,0 +1,137 @@
+"""One run: a disk, a server, fio, and what the server took for it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .disks import Disks
+from .servers import Server
+from .works import Work
+
+STARTS = 20.0
+STOPS = 60.0
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Of one run."""
+
+    seconds: float
+    requests: int
+    iops: float
+    mib_s: float
+    median_us: float
+    p99_us: float
+    cpu_us: float
+    """CPU time of the server per request, all its threads."""
+    peak_mib: float
+    """The most memory that the server had resident."""
+
+    def value(self, work: Work) -> float:
+        """The figure that the work is about."""
+        return {"kIOPS": self.iops / 1000, "MiB/s": self.mib_s, "MiB peak": self.peak_mib}[work.value]
+
+
+def measure(work: Work, server: Server, disks: Disks, runtime: int) -> Measurement:
+    disk = disks.make(server.format, work.disk)
+    with serving(server, disk) as (process, path):
+        before = cpu_seconds(process.pid)
+        (job,) = fio(work, path, disks.size_of(work.disk), runtime)["jobs"]
+        cpu = cpu_seconds(process.pid) - before
+        peak = peak_mib(process.pid)
+    sides = [job["read"], job["write"]]
+    busiest = max(sides, key=lambda side: int(side["total_ios"]))
+    requests = sum(int(side["total_ios"]) for side in sides)
+    percentiles = busiest["clat_ns"]["percentile"]
+    return Measurement(
+        seconds=max(side["runtime"] for side in sides) / 1000,
+        requests=requests,
+        iops=sum(side["iops"] for side in sides),
+        mib_s=sum(side["bw_bytes"] for side in sides) / (1 << 20),
+        median_us=percentiles["50.000000"] / 1000,
+        p99_us=percentiles["99.000000"] / 1000,
+        cpu_us=cpu / requests * 1e6,
+        peak_mib=peak,
+    )
+
+
+def fio(work: Work, path: str, size: int, runtime: int) -> dict[str, Any]:
+    """Runs the load; fio's account of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [
+                "fio",
+                f"--name={work.name}",
+                "--ioengine=nbd",
+                f"--uri=nbd+unix:///?socket={path}",
+                f"--size={size}",
+                f"--runtime={runtime}",
+                f"--numjobs={work.clients}",
+                "--group_reporting",
+                "--output-format=json",
+                *work.fio,
+            ],
+            cwd=folder,  # it leaves files
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode:
+        raise SystemExit(f"fio failed: {done.stderr}\n{done.stdout[-2000:]}")
+    account: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{") :])
+    return account
+
+
+@contextmanager
+def serving(server: Server, disk: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """The server, until the end of the block, and its socket."""
+    with tempfile.TemporaryDirectory(prefix="nbd-") as folder:
+        path = os.path.join(folder, "socket")
+        with (
+            open(os.path.join(folder, "said"), "w+b") as said,
+            subprocess.Popen(server.command(disk, path), stdout=said, stderr=said) as process,
+        ):
+            try:
+                wait_for(process, path, Path(said.name))
+                yield process, path
+            finally:
+                process.send_signal(signal.SIGTERM)
+                try:
+                    process.wait(STOPS)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+
+
+def wait_for(process: subprocess.Popen[bytes], path: str, said: Path) -> None:
+    """Until it accepts connections."""
+    deadline = time.monotonic() + STARTS
+    while process.poll() is None and time.monotonic() < deadline:
+        with socket.socket(socket.AF_UNIX) as client:
+            try:
+                client.connect(path)
+                return
+            except OSError:
+                time.sleep(0.01)
+    raise SystemExit(f"{process.args!r} does not serve: {said.read_text(errors='replace')}")
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of all its threads, those that ended included."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def peak_mib(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    raise SystemExit(f"the kernel tells no peak memory of process {pid}")

@@ -1,0 +1,90 @@
+"""What the servers have to do."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+CACHED = ("fvd", "fvd-compact", "qemu-raw", "qemu-qcow2", "qemu-qcow2-uring", "nbdkit-file", "nbdkit-null")
+DIRECT = (
+    "fvd-direct",
+    "fvd-uring",
+    "fvd-compact-direct",
+    "qemu-raw-uring",
+    "qemu-qcow2-uring",
+    "nbdkit-null",
+)
+
+
+@dataclass(frozen=True)
+class Work:
+    """A load, the disks that it needs, and who takes part."""
+
+    name: str
+    title: str
+    disk: str
+    """"full" of data, "empty" or an "overlay" over a full one, both anew for each run, or "huge"."""
+    fio: Sequence[str]
+    servers: Sequence[str]
+    """The first is what the others are compared with."""
+    value: str = "kIOPS"
+    clients: int = 1
+
+
+TIMED = ("--time_based", "--norandommap")
+WORKS = {
+    work.name: work
+    for work in (
+        Work(
+            "randread32",
+            "4 KiB random reads of cached data, 32 at once",
+            "full",
+            ("--rw=randread", "--bs=4k", "--iodepth=32", *TIMED),
+            CACHED,
+        ),
+        Work(
+            "randread1",
+            "4 KiB random reads of cached data, one at a time",
+            "full",
+            ("--rw=randread", "--bs=4k", "--iodepth=1", *TIMED),
+            CACHED,
+        ),
+        Work(
+            "seqread",
+            "1 MiB sequential reads of cached data, 4 at once",
+            "full",
+            ("--rw=read", "--bs=1M", "--iodepth=4", "--time_based"),
+            CACHED,
+            value="MiB/s",
+        ),
+        # Each block once: not timed, a second pass would find storage.
+        Work(
+            "randwrite32",
+            "4 KiB random writes that allocate, 32 at once",
+            "empty",
+            ("--rw=randwrite", "--bs=4k", "--iodepth=32"),
+            CACHED,
+        ),
+        Work(
+            "flush8",
+            "4 KiB random writes that allocate, past the page cache, a flush after every 8",
+            "empty",
+            ("--rw=randwrite", "--bs=4k", "--iodepth=32", "--fsync=8"),
+            DIRECT,
+        ),
+        Work(
+            "overlay",
+            "4 KiB random writes over a base, 32 at once",
+            "overlay",
+            ("--rw=randwrite", "--bs=4k", "--iodepth=32"),
+            ("fvd-4k", "fvd-64k", "qemu-qcow2", "qemu-qcow2-sub"),
+        ),
+        Work(
+            "memory",
+            "16 clients, 4 KiB random reads and writes on a disk of 1 TiB",
+            "huge",
+            ("--rw=randrw", "--bs=4k", "--iodepth=8", *TIMED),
+            ("fvd", "fvd-compact", "qemu-raw", "qemu-qcow2", "nbdkit-file"),
+            value="MiB peak",
+            clients=16,
+        ),
+    )
+}

@@ -1,0 +1,22 @@
+from pathlib import Path
+
+import pytest
+
+from support import MIB
+from support.serving import KINDS, Disk
+
+SIZE = 16 * MIB
+
+
+@pytest.fixture(params=KINDS)
+def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Disk:
+    """An image of each kind."""
+    return KINDS[request.param](tmp_path, SIZE)
+
+
+@pytest.fixture
+def overlay(tmp_path: Path) -> Disk:
+    """The kind that can do everything, for tests that do not care."""
+    folder = tmp_path / "overlay"
+    folder.mkdir()
+    return KINDS["over_raw"](folder, SIZE)

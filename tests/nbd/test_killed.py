@@ -1,0 +1,159 @@
+"""A server that is killed at any moment: what a flush or a durable write acknowledged is there afterwards."""
+
+import json
+import os
+import random
+import struct
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import fvd
+from support import KIB, MIB, fvd_command, run
+from support.serving import KINDS, PREFETCH_STARTS, Server
+
+CLIENT = Path(__file__).parent / "libnbd_writer.py"
+SEED = os.environ.get("FVD_KILL_SEED") or str(random.SystemRandom().randrange(1 << 32))
+ROUNDS = int(os.environ.get("FVD_KILL_ROUNDS", "12"))  # of each kind
+BATCHES = 300
+SIZE = 4 * MIB
+SECTOR = 512
+
+
+@dataclass(frozen=True)
+class Operation:
+    kind: str
+    offset: int
+    length: int
+    number: int
+    fua: bool
+
+    def sectors(self) -> range:
+        return range(self.offset // SECTOR, (self.offset + self.length) // SECTOR)
+
+    def leaves(self, sector: int) -> bytes:
+        """What it makes of a sector."""
+        if self.kind == "write":
+            return struct.pack("<QQ", self.number, sector) * (SECTOR // 16)
+        return bytes(SECTOR)
+
+
+def batch(rng: random.Random, first: int) -> list[Operation]:
+    """Operations that may be in flight at once: no two change the same sector."""
+    taken: set[int] = set()
+    operations = []
+    for number in range(first, first + 24):
+        kind = rng.choices(["write", "zero", "trim", "read"], [12, 2, 2, 3])[0]
+        length = rng.choice([SECTOR, 3 * SECTOR, 4 * KIB, 4 * KIB, 20 * KIB, 64 * KIB, 150 * KIB])
+        offset = rng.randrange((SIZE - length) // SECTOR + 1) * SECTOR
+        operation = Operation(kind, offset, length, number, kind != "read" and rng.random() < 0.1)
+        if kind == "read" or taken.isdisjoint(operation.sectors()):
+            operations.append(operation)
+            taken.update(operation.sectors() if kind != "read" else ())
+    return operations
+
+
+class Model:
+    """What each sector may hold. After a kill it learns what was found."""
+
+    def __init__(self, content: bytes) -> None:
+        self.learn(content)
+
+    def learn(self, content: bytes) -> None:
+        self.allowed = [{content[at : at + SECTOR]} for at in range(0, SIZE, SECTOR)]
+
+    def apply(self, operations: list[Operation], durable: set[int] | None = None) -> None:
+        """A batch of which all is durable, or only some of it."""
+        for operation in operations:
+            certain = durable is None or operation.number in durable
+            for sector in operation.sectors() if operation.kind != "read" else ():
+                # A discard is a hint: what was there may stay.
+                if certain and operation.kind != "trim":
+                    self.allowed[sector] = set()
+                self.allowed[sector].add(operation.leaves(sector))
+
+    def wrong(self, content: bytes) -> list[str]:
+        """The sectors that hold what they may not."""
+        return [
+            f"sector {sector} holds {found[:16].hex()}, not {' or '.join(one[:16].hex() for one in allowed)}"
+            for sector, allowed in enumerate(self.allowed)
+            if (found := content[sector * SECTOR : (sector + 1) * SECTOR]) not in allowed
+        ]
+
+
+def write_until_killed(
+    server: Server, batches: list[list[Operation]], file: Path, seconds: float
+) -> tuple[int, set[int]]:
+    """Kills the server so long after the first flush; gives what the client knows to be durable."""
+    plain = [[(o.kind, o.offset, o.length, o.number, o.fua) for o in operations] for operations in batches]
+    file.write_text(json.dumps(plain))
+    command = ["/usr/bin/python3", "-I", os.fspath(CLIENT), server.uri, os.fspath(file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as client:
+        assert client.stdout is not None
+        started = client.stdout.readline()
+        time.sleep(seconds)
+        server.kill()
+        out, err = client.communicate(timeout=30)
+    assert started == "started\n", err
+    told = json.loads(out)
+    return told["flushed"], set(told["durable"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_was_acknowledged_before_a_kill_is_there(tmp_path: Path, kind: str) -> None:
+    disk = KINDS[kind](tmp_path, SIZE)
+    if disk.fills:
+        fvd.amend(disk.path, prefetch_max_read_throughput=KIB)  # so that it is not full after a round
+    rng = random.Random(f"{SEED} {kind}")
+    print(f"FVD_KILL_SEED={SEED}")
+    model = Model(disk.content)
+    cut = 0
+    for number in range(ROUNDS):
+        batches = [batch(rng, (number * BATCHES + position) * 100 + 1) for position in range(BATCHES)]
+        # What is read through a server that copies on read becomes local, and then there is less to lose.
+        before = disk.fills or rng.random() < 0.5
+        if before:
+            verify(model, disk.read(), f"round {number}, by the engine")
+        with Server(disk.path) as server:
+            if not before:
+                verify(model, copied(server), f"round {number}, by the server")
+            if disk.fills and number % 3 == 0:
+                time.sleep(PREFETCH_STARTS)
+            seconds = rng.choice([0, rng.uniform(0, 0.02), rng.uniform(0, 0.15)])
+            flushed, durable = write_until_killed(server, batches, tmp_path / "batches", seconds)
+        for operations in batches[:flushed]:
+            model.apply(operations)
+        if flushed < BATCHES:
+            cut += 1
+            model.apply(batches[flushed], durable)
+    assert cut > ROUNDS // 2, "the client was done before the server was killed"
+    with Server(disk.path) as server:
+        found = copied(server)
+        verify(model, found, "the end")
+    fvd_command("check", disk.path)
+    assert disk.read() == found
+
+
+def copied(server: Server) -> bytes:
+    """The disk as the server that was started again shows it."""
+    return run("nbdcopy", server.uri, "-").stdout
+
+
+def verify(model: Model, content: bytes, when: str) -> None:
+    wrong = model.wrong(content)
+    assert not wrong, f"FVD_KILL_SEED={SEED}, {when}: {len(wrong)} sectors, {wrong[:5]}"
+    model.learn(content)
+
+
+def test_the_model_finds_a_write_that_was_lost() -> None:
+    """The one above would notice."""
+    content = bytes(SIZE)
+    model = Model(content)
+    write = Operation("write", 4096, 1024, 7, False)
+    model.apply([write], set())
+    assert not model.wrong(content)
+    model.apply([write])
+    assert len(model.wrong(content)) == 2

@@ -1,0 +1,112 @@
+"""What `nbdinfo` of libnbd is told about an export."""
+
+import json
+from itertools import groupby
+from pathlib import Path
+
+import pytest
+
+import fvd
+from fvd.types import Extent
+from support import run
+from support.serving import Disk, Server
+
+HOLE_AND_ZERO = 3
+
+
+def nbdinfo(*words: str) -> str:
+    return run("nbdinfo", *words).stdout.decode()
+
+
+def can(server: Server, what: str) -> bool:
+    # 0: yes, 2: no; 1 would be a failure.
+    return run("nbdinfo", "--can", what, server.uri, ok=(0, 2)).returncode == 0
+
+
+def test_size_and_flags(disk: Disk) -> None:
+    with disk.serve() as server:
+        assert int(nbdinfo("--size", server.uri)) == len(disk.content)
+        everything = (
+            "connect", "read", "write", "flush", "fua", "trim", "zero", "fast-zero", "df", "cache",
+            "multi-conn", "structured-reply",
+        )  # fmt: skip
+        missing = {what for what in everything if not can(server, what)}
+        assert missing <= {"cache", "fast-zero"}, missing
+        assert not can(server, "rotational")
+
+
+def test_a_read_only_export_says_so(overlay: Disk) -> None:
+    with overlay.serve("-r") as server:
+        run("nbdinfo", "--is", "read-only", server.uri)
+        assert not can(server, "write")
+        assert not can(server, "trim")
+        # Nobody writes, so every connection sees the same.
+        assert can(server, "multi-conn")
+
+
+def test_the_list_names_every_export_with_its_size(overlay: Disk, tmp_path: Path) -> None:
+    fvd.create(tmp_path / "other.fvd", 3 << 20)
+    with Server(f"one={overlay.path}", f"two={tmp_path / 'other.fvd'}") as server:
+        listed = json.loads(nbdinfo("--list", "--json", server.export("")))
+        sizes = {export["export-name"]: export["export-size"] for export in listed["exports"]}
+        assert sizes == {"one": len(overlay.content), "two": 3 << 20}
+        assert int(nbdinfo("--size", server.export("two"))) == 3 << 20
+        refused = run("nbdinfo", server.export("three"), ok=(1,))
+        assert b"three" in refused.stderr
+
+
+def test_a_description_and_a_name_reach_the_client(overlay: Disk) -> None:
+    with overlay.serve("-x", "disk", "-D", "the disk of a test") as server:
+        (export,) = json.loads(nbdinfo("--list", "--json", server.uri))["exports"]
+        assert export["export-name"] == "disk"
+        assert export["description"] == "the disk of a test"
+
+
+def test_contexts_and_block_sizes_are_told(disk: Disk) -> None:
+    with disk.serve() as server:
+        (export,) = json.loads(nbdinfo("--json", server.uri))["exports"]
+    assert {"base:allocation", "qemu:allocation-depth"} <= set(export["contexts"])
+    assert export["block_size_minimum"] == 1
+    assert export["block_size_preferred"] >= 4096
+    assert export["block_size_maximum"] >= 32 << 20
+
+
+def mapped(server: Server, context: str) -> list[tuple[int, int, int]]:
+    """Offset, length and type of each extent, neighbours of one type as one."""
+    entries = json.loads(nbdinfo(f"--map={context}", "--json", server.uri))
+    return merged([(entry["offset"], entry["length"], entry["type"]) for entry in entries])
+
+
+def merged(extents: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    runs = [list(group) for _, group in groupby(extents, key=lambda extent: extent[2])]
+    return [(group[0][0], sum(length for _, length, _ in group), group[0][2]) for group in runs]
+
+
+def expected(extents: list[Extent], context: str) -> list[tuple[int, int, int]]:
+    def kind(extent: Extent) -> int:
+        if context == "base:allocation":
+            return (0 if extent["data"] else 1) | (2 if extent["zero"] else 0)
+        return extent["depth"] + 1 if extent["present"] else 0
+
+    return merged([(extent["start"], extent["length"], kind(extent)) for extent in extents])
+
+
+@pytest.mark.parametrize("context", ["base:allocation", "qemu:allocation-depth"])
+def test_the_map_is_that_of_the_engine(disk: Disk, context: str) -> None:
+    if disk.fills:
+        # What is where changes under the feet of the client; afterwards nothing may be left to tell.
+        fvd.amend(disk.path, prefetch_start_delay=0)
+    with fvd.open(disk.path) as image:
+        extents = image.extents()
+    with disk.serve() as server:
+        told = mapped(server, context)
+    assert told == expected(extents, context)
+    assert sum(length for _, length, _ in told) == len(disk.content)
+
+
+def test_what_the_map_calls_zero_is_zero(disk: Disk) -> None:
+    with disk.serve() as server:
+        told = mapped(server, "base:allocation")
+    zeros = [(offset, length) for offset, length, kind in told if kind & 2]
+    assert zeros
+    assert all(not any(disk.content[offset : offset + length]) for offset, length in zeros)
