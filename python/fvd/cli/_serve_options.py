@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from fvd.cli import _common
+from fvd.cli import _activation, _common
 from fvd.cli._arguments import Parser
 from fvd.cli._common import CommandError
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         """What the core is asked to serve."""
 
         disks: list[tuple[str, str]]
+        sockets: list[int]
         socket: str | None
         bind: str | None
         port: int | None
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         copy_on_read: bool | None
         write_base: bool
         trust: list[str]
+        metrics: str | None
         verbose: bool
         signals: bool
 
@@ -98,6 +100,11 @@ def _how(parser: Parser) -> None:
     )
     parser.option("--write-base", help="allow an image that writes to its base to do so")
     _common.trust_option(parser)
+    parser.option(
+        "--metrics",
+        metavar="ADDR:PORT",
+        help="hand out metrics for Prometheus there (HTTP)",
+    )
     parser.option("--fork", help="go on in the background; returns when clients can connect")
     parser.option("--pid-file", metavar="PATH", help="write the number of the process there, while it serves")
 
@@ -108,6 +115,7 @@ def settings(given: argparse.Namespace) -> Settings:
         raise CommandError("A Unix socket (-k) has no address (-b) and no port (-p)")
     return {
         "disks": _disks(given),
+        "sockets": _sockets(given),
         "socket": given.socket,
         "bind": given.bind,
         "port": None if given.port is None else _number("port", given.port, 0xFFFF),
@@ -122,9 +130,22 @@ def settings(given: argparse.Namespace) -> Settings:
         "copy_on_read": given.copy_on_read,
         "write_base": given.write_base,
         "trust": _common.trusted(given),
+        "metrics": given.metrics,
         "verbose": True,
         "signals": True,
     }
+
+
+def _sockets(given: argparse.Namespace) -> list[int]:
+    """Return the sockets that were handed over."""
+    sockets = _activation.inherited()
+    if sockets and (given.socket is not None or given.bind is not None or given.port is not None):
+        raise CommandError("The sockets were handed over (LISTEN_FDS): -k, -b and -p are not for this")
+    if sockets and given.fork:
+        raise CommandError(
+            "The sockets were handed over to this process (LISTEN_FDS): --fork is not for this"
+        )
+    return sockets
 
 
 def _disks(given: argparse.Namespace) -> list[tuple[str, str]]:

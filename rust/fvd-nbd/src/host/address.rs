@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use fvd::{Error, ErrorKind, Result};
+use tokio::net::TcpListener;
 
 use crate::server::Listener;
 
@@ -55,6 +56,18 @@ fn bind_unix(path: &Path) -> Result<Listener> {
     Listener::unix(path).map_err(|error| {
         let kind = kind_of(&error);
         Error::io("listen on", error).with_context(kind, "").with_path(path)
+    })
+}
+
+/// Binds the socket for metrics, `ADDRESS:PORT`.
+pub(super) async fn bind_metrics(address: &str) -> Result<(SocketAddr, TcpListener)> {
+    let bound = async {
+        let listener = TcpListener::bind(address).await?;
+        Ok((listener.local_addr()?, listener))
+    };
+    bound.await.map_err(|error: io::Error| {
+        let message = format!("Could not listen on {address} for metrics: {}", os_text(&error));
+        Error::new(kind_of(&error), message)
     })
 }
 
