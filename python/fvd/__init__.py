@@ -362,6 +362,10 @@ def serve(
     copy_on_read: bool | None = None,
     write_base: bool = False,
     trust: Sequence[StrPath] = (),
+    tls_creds: StrPath | None = None,
+    tls_psk: StrPath | None = None,
+    tls_verify_peer: bool = False,
+    tls_required: bool = True,
     metrics: str | None = None,
 ) -> Server:
     """Serve a disk over NBD, or several as a mapping from names to files, until the server is stopped.
@@ -372,8 +376,9 @@ def serve(
     It runs on threads of its own, on a Unix `socket`, or on TCP: `bind` is `"localhost"` unless told
     otherwise, `port` any that is free. The server has the disks open, so nobody else can. `shared` is how
     many clients may be connected at once, 0 as many as it can take; without `persistent` it ends when the
-    last one has left. `metrics` is an address (`"localhost:9000"`) for Prometheus. The other arguments are
-    those of `open`, and of `fvd serve`.
+    last one has left. `tls_creds` is a folder with `server-cert.pem` and `server-key.pem`, `tls_psk` a file
+    with keys; `tls_verify_peer` demands certificates of clients. `metrics` is an address
+    (`"localhost:9000"`) for Prometheus. The other arguments are those of `open`, and of `fvd serve`.
     """
     from fvd._server import Server, named
 
@@ -395,6 +400,10 @@ def serve(
         copy_on_read=copy_on_read,
         write_base=write_base,
         trust=trust,
+        tls_creds=tls_creds,
+        tls_psk=tls_psk,
+        tls_verify_peer=tls_verify_peer,
+        tls_required=tls_required,
         metrics=metrics,
     )
     return Server(server)

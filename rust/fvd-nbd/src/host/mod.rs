@@ -15,6 +15,7 @@ mod start;
 
 use std::future::pending;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,6 +52,8 @@ pub struct HostOptions {
     pub limits: Limits,
     /// How many clients at once, and whether it goes on when the last one has left.
     pub sharing: Sharing,
+    /// TLS, if there is to be any.
+    pub tls: Option<TlsOptions>,
     /// Where to hand out metrics over HTTP, for Prometheus: `ADDRESS:PORT`.
     pub metrics: Option<String>,
     /// Whether SIGTERM, SIGINT and SIGHUP are waited for. They stay with this library then, for as
@@ -58,6 +61,29 @@ pub struct HostOptions {
     pub signals: bool,
     /// Hears of connections that ended as nobody meant them to.
     pub report: Box<dyn Fn(&ConnectionError) + Send + Sync>,
+}
+
+/// How clients are to know the server, and the server its clients.
+#[derive(Clone, Debug)]
+pub struct TlsOptions {
+    /// What is shown to clients.
+    pub credentials: TlsCredentials,
+    /// Whether clients without TLS are refused.
+    pub required: bool,
+}
+
+/// Where certificates or keys are.
+#[derive(Clone, Debug)]
+pub enum TlsCredentials {
+    /// `server-cert.pem`, `server-key.pem` and, to verify clients, `ca-cert.pem`.
+    Certificates {
+        /// The folder that they are in.
+        folder: PathBuf,
+        /// Whether clients have to show a certificate.
+        verify_peer: bool,
+    },
+    /// A file of lines `user:key`.
+    Keys(PathBuf),
 }
 
 /// Why [`Host::wait`] has returned.
@@ -98,6 +124,7 @@ pub struct Host {
     server: Arc<Server<Disk>>,
     disks: Vec<(Arc<Disk>, Option<Background>)>,
     places: Vec<Place>,
+    has_tls: bool,
     listening: Vec<JoinHandle<()>>,
     metrics: Option<(SocketAddr, JoinHandle<()>)>,
     signals: Mutex<Option<Signals>>,
@@ -108,7 +135,11 @@ impl Host {
     #[must_use]
     pub fn uris(&self) -> Vec<String> {
         let names = || self.disks.iter().map(|(disk, _)| disk.info().name);
-        let of_place = |place: &Place| names().filter_map(|name| place.uri(&name)).collect::<Vec<_>>();
+        let of_place = |place: &Place| {
+            names()
+                .filter_map(|name| place.uri(&name, self.has_tls))
+                .collect::<Vec<_>>()
+        };
         self.places.iter().flat_map(of_place).collect()
     }
 

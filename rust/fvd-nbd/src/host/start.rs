@@ -15,8 +15,9 @@ use super::http::respond;
 use super::metrics;
 use super::open::{DiskOptions, open as open_disk};
 use super::signals::Signals;
-use super::{Disk, DiskStatus, Host, HostOptions, close_all};
-use crate::server::{Exports, Listener, Server};
+use super::{Disk, DiskStatus, Host, HostOptions, TlsCredentials, TlsOptions, close_all};
+use crate::handshake::TlsPolicy;
+use crate::server::{Credentials, Exports, Listener, Server};
 
 /// Most threads that serve.
 const MOST_WORKERS: usize = 4;
@@ -39,12 +40,15 @@ impl Host {
             addresses,
             limits,
             sharing,
+            tls,
             metrics,
             signals,
             report,
         } = options;
         // With one client at once a second connection would wait for ever.
         let multi_conn = sharing.shared != 1;
+        let credentials = tls.as_ref().map(credentials).transpose()?;
+        let has_tls = credentials.is_some();
         let mut open = Vec::new();
         let prepared = runtime.block_on(async {
             let exports = open_all(&disks, multi_conn, &mut open).await?;
@@ -70,7 +74,10 @@ impl Host {
                 return Err(error);
             }
         };
-        let server = Server::new(prepared.exports, limits, report).with_sharing(sharing);
+        let mut server = Server::new(prepared.exports, limits, report).with_sharing(sharing);
+        if let Some((credentials, policy)) = credentials {
+            server = server.with_tls(credentials, policy);
+        }
         let server = Arc::new(server);
         let places = prepared.listeners.iter().map(Place::of).collect();
         let listen = |listener| {
@@ -89,8 +96,22 @@ impl Host {
             runtime,
             server,
             places,
+            has_tls,
         })
     }
+}
+
+fn credentials(tls: &TlsOptions) -> Result<(Credentials, TlsPolicy)> {
+    let credentials = match &tls.credentials {
+        TlsCredentials::Certificates { folder, verify_peer } => Credentials::x509(folder, *verify_peer)?,
+        TlsCredentials::Keys(file) => Credentials::psk(file)?,
+    };
+    let policy = if tls.required {
+        TlsPolicy::Required
+    } else {
+        TlsPolicy::Optional
+    };
+    Ok((credentials, policy))
 }
 
 fn runtime() -> std::io::Result<Runtime> {

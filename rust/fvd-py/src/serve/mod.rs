@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use fvd::chain::ChainOptions;
 use fvd_nbd::disk::Trim;
-use fvd_nbd::host::{Address, DEFAULT_PORT, DiskOptions, Format, Host, HostOptions};
+use fvd_nbd::host::{Address, DEFAULT_PORT, DiskOptions, Format, Host, HostOptions, TlsCredentials, TlsOptions};
 use fvd_nbd::server::{Limits, Sharing};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -22,7 +22,8 @@ pub(crate) use server::Server;
 #[pyo3(signature = (
     disks, *, sockets = Vec::new(), socket = None, bind = None, port = None, description = "", format = None, read_only = false,
     persistent = true, shared = 0, force_share = false, cache = "writeback", discard = "unmap",
-    copy_on_read = None, write_base = false, trust = Vec::new(), metrics = None, verbose = false, signals = false
+    copy_on_read = None, write_base = false, trust = Vec::new(), tls_creds = None, tls_psk = None,
+    tls_verify_peer = false, tls_required = true, metrics = None, verbose = false, signals = false
 ))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
 #[expect(clippy::fn_params_excessive_bools, reason = "keyword arguments of Python")]
@@ -44,6 +45,10 @@ pub(crate) fn serve(
     copy_on_read: Option<bool>,
     write_base: bool,
     trust: Vec<PathBuf>,
+    tls_creds: Option<PathBuf>,
+    tls_psk: Option<PathBuf>,
+    tls_verify_peer: bool,
+    tls_required: bool,
     metrics: Option<String>,
     verbose: bool,
     signals: bool,
@@ -71,6 +76,7 @@ pub(crate) fn serve(
         disks: disks.into_iter().map(disk).collect(),
         addresses: addresses(&sockets, socket, bind, port)?,
         limits: Limits::default(),
+        tls: tls(tls_creds, tls_psk, tls_verify_peer, tls_required)?,
         metrics,
         sharing: Sharing { shared, persistent },
         signals,
@@ -107,6 +113,28 @@ fn addresses(
             port: port.unwrap_or(DEFAULT_PORT),
         },
     }])
+}
+
+fn tls(
+    folder: Option<PathBuf>,
+    keys: Option<PathBuf>,
+    verify_peer: bool,
+    required: bool,
+) -> PyResult<Option<TlsOptions>> {
+    let credentials = match (folder, keys) {
+        (Some(_), Some(_)) => {
+            let message = "TLS is either by certificates or by keys";
+            return Err(PyValueError::new_err(message));
+        }
+        (Some(folder), None) => TlsCredentials::Certificates { folder, verify_peer },
+        (None, _) if verify_peer => {
+            let message = "To verify clients, TLS needs certificates";
+            return Err(PyValueError::new_err(message));
+        }
+        (None, Some(keys)) => TlsCredentials::Keys(keys),
+        (None, None) => return Ok(None),
+    };
+    Ok(Some(TlsOptions { credentials, required }))
 }
 
 fn disk_format(name: &str) -> PyResult<Format> {
