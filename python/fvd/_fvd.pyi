@@ -16,7 +16,6 @@ from fvd.types import (
     Discard,
     DiskStats,
     Dump,
-    ExportStats,
     Extent,
     Format,
     ImageInfo,
@@ -27,6 +26,7 @@ from fvd.types import (
     Profile,
     Progress,
     Repair,
+    ServerStats,
     StrPath,
     TargetFormat,
 )
@@ -234,15 +234,19 @@ class Server:
     @property
     def uris(self) -> list[str]: ...
     @property
+    def metrics_url(self) -> str | None: ...
+    @property
+    def closed(self) -> bool: ...
+    @property
     def connections(self) -> int: ...
     def wait(self, timeout: float | None = None) -> Literal["ended", "signal", "timeout"]: ...
-    def stats(self) -> dict[str, ExportStats]: ...
-    def shut_down(self) -> None: ...
+    def stats(self) -> ServerStats | None: ...
     def stop(self) -> None: ...
 
 def serve(
     disks: Sequence[tuple[str, StrPath]],
     *,
+    sockets: Sequence[int] = ...,
     socket: StrPath | None = None,
     bind: str | None = None,
     port: int | None = None,
@@ -257,6 +261,11 @@ def serve(
     copy_on_read: bool | None = None,
     write_base: bool = False,
     trust: Sequence[StrPath] = ...,
+    tls_creds: StrPath | None = None,
+    tls_psk: StrPath | None = None,
+    tls_verify_peer: bool = False,
+    tls_required: bool = True,
+    metrics: str | None = None,
     verbose: bool = False,
     signals: bool = False,
 ) -> Server: ...

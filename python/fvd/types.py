@@ -173,6 +173,40 @@ class ExportStats(TypedDict):
     """None where nothing comes from a base."""
 
 
+class ConnectionCounts(TypedDict):
+    """Connections of a server."""
+
+    now: int
+    total: int
+    """Served since the start."""
+    refused: int
+    """Closed as they came, because there were too many."""
+    failed: int
+    """Ended as nobody meant them to."""
+
+
+class RequestCounts(TypedDict):
+    """Requests of one kind since the start of a server."""
+
+    requests: int
+    bytes: int
+    """Of those that succeeded."""
+    errors: int
+
+
+ServerStats = TypedDict(
+    "ServerStats",
+    {
+        "connections": ConnectionCounts,
+        "requests": dict[str, RequestCounts],
+        "in-flight": int,
+        "invalid": int,
+        "exports": dict[str, ExportStats],
+    },
+)
+"""What a server has done. `requests`: by the names that the protocol gives them. `invalid`: requests that
+could not be (out of bounds, unknown); they are in no other count."""
+
 PrefetchProgress = Callable[[PrefetchStatus], object]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from fvd.cli import _common
+from fvd.cli import _activation, _common
 from fvd.cli._arguments import Parser
 from fvd.cli._common import CommandError
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         """What the core is asked to serve."""
 
         disks: list[tuple[str, str]]
+        sockets: list[int]
         socket: str | None
         bind: str | None
         port: int | None
@@ -33,6 +34,11 @@ if TYPE_CHECKING:
         copy_on_read: bool | None
         write_base: bool
         trust: list[str]
+        tls_creds: str | None
+        tls_psk: str | None
+        tls_verify_peer: bool
+        tls_required: bool
+        metrics: str | None
         verbose: bool
         signals: bool
 
@@ -43,6 +49,7 @@ def parser() -> Parser:
     _where(parser)
     _what(parser)
     _how(parser)
+    _tls(parser)
     parser.describe("FILE", "an image, or with -f a disk of another format")
     parser.describe("NAME=FILE", "the same under a name of its own; may be repeated")
     return parser
@@ -96,18 +103,53 @@ def _how(parser: Parser) -> None:
     parser.option(
         "--no-copy-on-read", action="store_false", dest="copy_on_read", help="store nothing that is only read"
     )
+    parser.option(
+        "--aio",
+        metavar="MODE",
+        help="what waits for disks: threads or io_uring (default: what is faster here)",
+    )
+    parser.option(
+        "--detect-zeroes",
+        metavar="MODE",
+        default="off",
+        help="zeros that are written: off (default), on or unmap",
+    )
     parser.option("--write-base", help="allow an image that writes to its base to do so")
     _common.trust_option(parser)
+    parser.option(
+        "--metrics",
+        metavar="ADDR:PORT",
+        help="hand out metrics for Prometheus there (HTTP)",
+    )
     parser.option("--fork", help="go on in the background; returns when clients can connect")
     parser.option("--pid-file", metavar="PATH", help="write the number of the process there, while it serves")
 
 
+def _tls(parser: Parser) -> None:
+    parser.option(
+        "--tls-creds",
+        metavar="DIR",
+        help="TLS: DIR has server-cert.pem and server-key.pem, and ca-cert.pem to verify clients",
+    )
+    parser.option(
+        "--tls-psk", metavar="FILE", help="TLS with keys: FILE has lines USER:KEY, as psktool makes them"
+    )
+    parser.option("--tls-verify-peer", help="demand a certificate of clients")
+    parser.option(
+        "--tls",
+        metavar="allow|require",
+        help="whether clients need TLS (default: require, where there is any)",
+    )
+
+
 def settings(given: argparse.Namespace) -> Settings:
     """Check the options, and return what they ask for."""
+    _choose_io(given.aio)
     if given.socket is not None and (given.bind is not None or given.port is not None):
         raise CommandError("A Unix socket (-k) has no address (-b) and no port (-p)")
     return {
         "disks": _disks(given),
+        "sockets": _sockets(given),
         "socket": given.socket,
         "bind": given.bind,
         "port": None if given.port is None else _number("port", given.port, 0xFFFF),
@@ -122,9 +164,26 @@ def settings(given: argparse.Namespace) -> Settings:
         "copy_on_read": given.copy_on_read,
         "write_base": given.write_base,
         "trust": _common.trusted(given),
+        "tls_creds": given.tls_creds,
+        "tls_psk": given.tls_psk,
+        "tls_verify_peer": given.tls_verify_peer,
+        "tls_required": _tls_required(given),
+        "metrics": given.metrics,
         "verbose": True,
         "signals": True,
     }
+
+
+def _sockets(given: argparse.Namespace) -> list[int]:
+    """Return the sockets that were handed over."""
+    sockets = _activation.inherited()
+    if sockets and (given.socket is not None or given.bind is not None or given.port is not None):
+        raise CommandError("The sockets were handed over (LISTEN_FDS): -k, -b and -p are not for this")
+    if sockets and given.fork:
+        raise CommandError(
+            "The sockets were handed over to this process (LISTEN_FDS): --fork is not for this"
+        )
+    return sockets
 
 
 def _disks(given: argparse.Namespace) -> list[tuple[str, str]]:
@@ -154,6 +213,24 @@ def _number(what: str, text: str, most: int) -> int:
     if not text.isascii() or not text.isdigit() or int(text) > most:
         raise CommandError(f"Invalid {what} '{text}': a number from 0 to {most}")
     return int(text)
+
+
+def _choose_io(mode: str | None) -> None:
+    """Tell the core what waits for disks."""
+    backends = {"threads": "threads", "io_uring": "uring"}
+    if mode is None:
+        return
+    if mode not in backends:
+        raise CommandError(f"Invalid aio mode '{mode}': threads or io_uring")
+    os.environ["FVD_IO"] = backends[mode]
+
+
+def _tls_required(given: argparse.Namespace) -> bool:
+    if given.tls not in (None, "allow", "require"):
+        raise CommandError(f"Invalid TLS mode '{given.tls}': allow or require")
+    if given.tls is not None and given.tls_creds is None and given.tls_psk is None:
+        raise CommandError("--tls needs --tls-creds or --tls-psk")
+    return bool(given.tls != "allow")
 
 
 def _discard(mode: str) -> Discard:

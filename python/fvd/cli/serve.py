@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import sys
 
 from fvd import _fvd as _core
-from fvd.cli import _output, _serve_options
+from fvd.cli import _output, _serve_line, _serve_options
 from fvd.cli._daemon import Daemon, PidFile
 
 TYPE_CHECKING = False
@@ -13,8 +16,8 @@ if TYPE_CHECKING:
     import argparse
 
 EXPECTED = "Expecting one image file name at least"
-LOOK_S = 0.5
-"""Between two looks at what the server does."""
+STATUS_KILLED = 128 + 15
+"""What a shell reports of a program that SIGTERM ended."""
 
 
 def run(arguments: list[str]) -> int:
@@ -41,20 +44,31 @@ def _serve(given: argparse.Namespace, settings: _serve_options.Settings, daemon:
             if daemon is not None:
                 daemon.ready()
             _watch(server)
-            _stop(server)
+            server.stop()
+    except _core.FvdError as error:
+        if error.errno == errno.EINTR:
+            # A second signal: nothing is waited for, nothing is cleaned up.
+            os._exit(STATUS_KILLED)
+        raise
     except BaseException:
-        server.shut_down()
-        server.stop()
+        # What went wrong first is what there is to tell.
+        with contextlib.suppress(_core.FvdError):
+            server.stop()
         raise
     return 0
 
 
 def _announce(server: _core.Server, settings: _serve_options.Settings) -> None:
-    """Say what is served, and where; whoever reads this can connect."""
+    """Say what is served, and where; whoever reads the last line can connect."""
+    if settings["sockets"]:
+        # Whoever has made the sockets knows; the output may be theirs.
+        return
     mode = " (read-only)" if settings["read_only"] else ""
     for name, path in settings["disks"]:
-        named = f" as '{name}'" if name else ""
+        named = f" as '{_output.printable(name)}'" if name else ""
         _output.write(f"Serving {_output.printable(path)}{named}{mode}\n")
+    if server.metrics_url is not None:
+        _output.write(f"Metrics: {server.metrics_url}\n")
     for uri in server.uris:
         _output.write(f"{uri}\n")
     if sys.stdout is not None:
@@ -62,10 +76,15 @@ def _announce(server: _core.Server, settings: _serve_options.Settings) -> None:
 
 
 def _watch(server: _core.Server) -> None:
-    """Wait for the end."""
-    server.wait()
-
-
-def _stop(server: _core.Server) -> None:
-    """Close the disks."""
-    server.stop()
+    """Wait for the end, and tell on a terminal what goes on until then."""
+    line = _serve_line.line()
+    if line is None:
+        server.wait()
+        return
+    try:
+        while server.wait(_serve_line.INTERVAL_S) == "timeout":
+            stats = server.stats()
+            if stats is not None:
+                line.draw(stats)
+    finally:
+        line.clear()

@@ -39,6 +39,7 @@ create_exception!(
     "An earlier failed write of metadata made the image unusable."
 );
 
+const EINTR: i32 = 4;
 const EIO: i32 = 5;
 const EAGAIN: i32 = 11;
 const EACCES: i32 = 13;
@@ -84,6 +85,7 @@ fn exception(error: &Error) -> PyErr {
         ErrorKind::NotPermitted => NotPermittedError::new_err(arguments(EACCES)),
         ErrorKind::InUse => InUseError::new_err(arguments(EAGAIN)),
         ErrorKind::NoSpace => NoSpaceError::new_err(arguments(ENOSPC)),
+        ErrorKind::Cancelled => IoError::new_err(arguments(EINTR)),
         ErrorKind::Poisoned => PoisonedError::new_err(arguments(EIO)),
         _ => IoError::new_err(arguments(EIO)),
     }

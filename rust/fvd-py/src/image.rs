@@ -244,6 +244,6 @@ pub(crate) fn check_range(count: u64, offset: u64, size: u64) -> PyResult<()> {
 
 impl Drop for Image {
     fn drop(&mut self) {
-        unclosed::close(&*self.open, &self.path);
+        unclosed::close(&*self.open, || format!("image {}", self.path.display()));
     }
 }

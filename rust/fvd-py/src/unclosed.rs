@@ -1,6 +1,4 @@
-//! Images that nobody has closed when the last reference to them goes.
-
-use std::path::Path;
+//! Images, and servers, that nobody has closed when the last reference to them goes.
 
 use pyo3::exceptions::PyResourceWarning;
 use pyo3::prelude::*;
@@ -8,15 +6,15 @@ use pyo3::prelude::*;
 use crate::arguments::blocking;
 use crate::exit::Closable;
 
-/// Warns, as for a file, and closes the image; for destructors.
-pub(crate) fn close<C: Closable>(open: &C, path: &Path) {
+/// Warns, as for a file, that `what` was not closed, and closes it; for destructors.
+pub(crate) fn close<C: Closable>(open: &C, what: impl FnOnce() -> String) {
     if open.is_closed() || !open.is_ours() {
         return;
     }
     Python::attach(|py| {
         // An exception may be on its way, and be what drops the image.
         let raised = PyErr::take(py);
-        let message = format!("unclosed image {}", path.display());
+        let message = format!("unclosed {}", what());
         let message = std::ffi::CString::new(message).unwrap_or_default();
         let category = py.get_type::<PyResourceWarning>();
         if let Err(error) = PyErr::warn(py, &category, &message, 1) {

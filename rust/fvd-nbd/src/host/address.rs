@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use fvd::{Error, ErrorKind, Result};
+use tokio::net::TcpListener;
 
 use crate::server::Listener;
 
@@ -58,6 +59,18 @@ fn bind_unix(path: &Path) -> Result<Listener> {
     })
 }
 
+/// Binds the socket for metrics, `ADDRESS:PORT`.
+pub(super) async fn bind_metrics(address: &str) -> Result<(SocketAddr, TcpListener)> {
+    let bound = async {
+        let listener = TcpListener::bind(address).await?;
+        Ok((listener.local_addr()?, listener))
+    };
+    bound.await.map_err(|error: io::Error| {
+        let message = format!("Could not listen on {address} for metrics: {}", os_text(&error));
+        Error::new(kind_of(&error), message)
+    })
+}
+
 async fn bind_tcp(host: &str, port: u16) -> Result<Vec<Listener>> {
     let failed = |error: io::Error| {
         let kind = kind_of(&error);
@@ -98,18 +111,18 @@ impl Place {
         }
     }
 
-    /// What clients are given to find the export `name` here.
-    pub(super) fn uri(&self, name: &str) -> Option<String> {
-        let name = percent(name.as_bytes());
+    /// What clients are given to find the export `name` here, with TLS or without.
+    pub(super) fn uri(&self, name: &str, has_tls: bool) -> Option<String> {
+        let (scheme, name) = (if has_tls { "nbds" } else { "nbd" }, percent(name.as_bytes()));
         match self {
             Self::Unix(path) => {
                 let path = percent(path.as_os_str().as_bytes());
-                Some(format!("nbd+unix:///{name}?socket={path}"))
+                Some(format!("{scheme}+unix:///{name}?socket={path}"))
             }
             Self::Tcp(address) if address.ip().is_unspecified() => {
-                Some(format!("nbd://localhost:{}/{name}", address.port()))
+                Some(format!("{scheme}://localhost:{}/{name}", address.port()))
             }
-            Self::Tcp(address) => Some(format!("nbd://{address}/{name}")),
+            Self::Tcp(address) => Some(format!("{scheme}://{address}/{name}")),
             Self::Unnamed => None,
         }
     }
@@ -141,4 +154,21 @@ fn percent(bytes: &[u8]) -> String {
 fn os_text(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uris_escape_what_would_end_a_name_or_a_path() {
+        let unix = Place::Unix(PathBuf::from("/run/a b?&#%.sock"));
+        assert_eq!(
+            unix.uri("disk 1/é", false).unwrap(),
+            "nbd+unix:///disk%201/%C3%A9?socket=/run/a%20b%3F%26%23%25.sock"
+        );
+        let tcp = |address: &str| Place::Tcp(address.parse().unwrap());
+        assert_eq!(tcp("[::1]:7").uri("", true).unwrap(), "nbds://[::1]:7/");
+        assert_eq!(tcp("0.0.0.0:7").uri("x", false).unwrap(), "nbd://localhost:7/x");
+    }
 }

@@ -7,15 +7,19 @@
 mod address;
 mod background;
 mod clock;
+mod http;
+mod metrics;
 mod open;
 mod signals;
 mod start;
 
 use std::future::pending;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fvd::copy::PrefetchStatus;
+use fvd::copy::{Control, PrefetchStatus};
 use fvd::image::Stats;
 use fvd::storage::FileStorage;
 use fvd::{Error, ErrorKind, Result};
@@ -48,11 +52,38 @@ pub struct HostOptions {
     pub limits: Limits,
     /// How many clients at once, and whether it goes on when the last one has left.
     pub sharing: Sharing,
+    /// TLS, if there is to be any.
+    pub tls: Option<TlsOptions>,
+    /// Where to hand out metrics over HTTP, for Prometheus: `ADDRESS:PORT`.
+    pub metrics: Option<String>,
     /// Whether SIGTERM, SIGINT and SIGHUP are waited for. They stay with this library then, for as
     /// long as the process lives.
     pub signals: bool,
     /// Hears of connections that ended as nobody meant them to.
     pub report: Box<dyn Fn(&ConnectionError) + Send + Sync>,
+}
+
+/// How clients are to know the server, and the server its clients.
+#[derive(Clone, Debug)]
+pub struct TlsOptions {
+    /// What is shown to clients.
+    pub credentials: TlsCredentials,
+    /// Whether clients without TLS are refused.
+    pub required: bool,
+}
+
+/// Where certificates or keys are.
+#[derive(Clone, Debug)]
+pub enum TlsCredentials {
+    /// `server-cert.pem`, `server-key.pem` and, to verify clients, `ca-cert.pem`.
+    Certificates {
+        /// The folder that they are in.
+        folder: PathBuf,
+        /// Whether clients have to show a certificate.
+        verify_peer: bool,
+    },
+    /// A file of lines `user:key`.
+    Keys(PathBuf),
 }
 
 /// Why [`Host::wait`] has returned.
@@ -77,13 +108,25 @@ pub struct DiskStatus {
     pub prefetch: Option<PrefetchStatus>,
 }
 
+impl DiskStatus {
+    fn new(disk: &Disk, control: Option<&Control>) -> Self {
+        Self {
+            name: disk.info().name,
+            stats: disk.content().image().map(|image| image.stats()),
+            prefetch: control.map(Control::status),
+        }
+    }
+}
+
 /// A server that runs.
 pub struct Host {
     runtime: Runtime,
     server: Arc<Server<Disk>>,
     disks: Vec<(Arc<Disk>, Option<Background>)>,
     places: Vec<Place>,
+    has_tls: bool,
     listening: Vec<JoinHandle<()>>,
+    metrics: Option<(SocketAddr, JoinHandle<()>)>,
     signals: Mutex<Option<Signals>>,
 }
 
@@ -92,25 +135,33 @@ impl Host {
     #[must_use]
     pub fn uris(&self) -> Vec<String> {
         let names = || self.disks.iter().map(|(disk, _)| disk.info().name);
-        let of_place = |place: &Place| names().filter_map(|name| place.uri(&name)).collect::<Vec<_>>();
+        let of_place = |place: &Place| {
+            names()
+                .filter_map(|name| place.uri(&name, self.has_tls))
+                .collect::<Vec<_>>()
+        };
         self.places.iter().flat_map(of_place).collect()
     }
 
     /// What clients have asked for so far.
     #[must_use]
-    pub fn counters(&self) -> &Counters {
+    pub fn counters(&self) -> &Arc<Counters> {
         self.server.counters()
     }
 
     /// How the disks do.
     #[must_use]
     pub fn disks(&self) -> Vec<DiskStatus> {
-        let status = |(disk, background): &(Arc<Disk>, Option<Background>)| DiskStatus {
-            name: disk.info().name,
-            stats: disk.content().image().map(|image| image.stats()),
-            prefetch: background.as_ref().map(|background| background.control().status()),
-        };
-        self.disks.iter().map(status).collect()
+        let control = |background: &Option<Background>| background.as_ref().map(|b| b.control().clone());
+        let of_disk = |(disk, background): &(Arc<Disk>, _)| DiskStatus::new(disk, control(background).as_ref());
+        self.disks.iter().map(of_disk).collect()
+    }
+
+    /// Where the metrics are.
+    #[must_use]
+    pub fn metrics_url(&self) -> Option<String> {
+        let url = |(address, _): &(SocketAddr, _)| format!("http://{address}/metrics");
+        self.metrics.as_ref().map(url)
     }
 
     /// Waits for whatever comes first: the end, a signal, or the end of `time`.
@@ -147,13 +198,17 @@ impl Host {
             server,
             disks,
             listening,
+            metrics,
             signals,
             ..
         } = self;
         let exports = server;
+        if let Some((_, task)) = &metrics {
+            task.abort();
+        }
         let closing = async move {
-            for task in listening {
-                // One that panicked has ended, too.
+            for task in listening.into_iter().chain(metrics.map(|(_, task)| task)) {
+                // One that panicked, or was not to go on, has ended, too.
                 let _ = task.await;
             }
             drop(exports);

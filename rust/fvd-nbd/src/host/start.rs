@@ -1,18 +1,23 @@
 //! Start: everything is opened, then everybody may come.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
 use fvd::{Error, Result};
+use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Mutex;
 
-use super::address::{Address, Place, bind};
+use super::address::{Address, Place, bind, bind_metrics};
 use super::background::Background;
+use super::http::respond;
+use super::metrics;
 use super::open::{DiskOptions, open as open_disk};
 use super::signals::Signals;
-use super::{Disk, Host, HostOptions, close_all};
-use crate::server::{Exports, Listener, Server};
+use super::{Disk, DiskStatus, Host, HostOptions, TlsCredentials, TlsOptions, close_all};
+use crate::handshake::TlsPolicy;
+use crate::server::{Credentials, Exports, Listener, Server};
 
 /// Most threads that serve.
 const MOST_WORKERS: usize = 4;
@@ -21,6 +26,7 @@ const MOST_WORKERS: usize = 4;
 struct Prepared {
     exports: Exports<Disk>,
     listeners: Vec<Listener>,
+    metrics: Option<(SocketAddr, TcpListener)>,
     background: Vec<Option<Background>>,
     signals: Option<Signals>,
 }
@@ -34,15 +40,31 @@ impl Host {
             addresses,
             limits,
             sharing,
+            tls,
+            metrics,
             signals,
             report,
         } = options;
         // With one client at once a second connection would wait for ever.
         let multi_conn = sharing.shared != 1;
+        let credentials = tls.as_ref().map(credentials).transpose()?;
+        let has_tls = credentials.is_some();
         let mut open = Vec::new();
         let prepared = runtime.block_on(async {
             let exports = open_all(&disks, multi_conn, &mut open).await?;
-            prepare(exports, addresses, signals, &open).await
+            let listeners = bind_all(addresses).await?;
+            let metrics = match metrics {
+                None => None,
+                Some(address) => Some(bind_metrics(&address).await?),
+            };
+            let signals = signals.then(Signals::new).transpose();
+            Ok(Prepared {
+                signals: signals.map_err(|error| Error::io("wait for signals", error))?,
+                background: start_background(&open)?,
+                exports,
+                listeners,
+                metrics,
+            })
         });
         let prepared = match prepared {
             Ok(prepared) => prepared,
@@ -52,22 +74,44 @@ impl Host {
                 return Err(error);
             }
         };
-        let server = Server::new(prepared.exports, limits, report).with_sharing(sharing);
+        let mut server = Server::new(prepared.exports, limits, report).with_sharing(sharing);
+        if let Some((credentials, policy)) = credentials {
+            server = server.with_tls(credentials, policy);
+        }
         let server = Arc::new(server);
         let places = prepared.listeners.iter().map(Place::of).collect();
         let listen = |listener| {
             let server = Arc::clone(&server);
             runtime.spawn(async move { server.listen(listener).await })
         };
+        let metrics = prepared.metrics.map(|(address, listener)| {
+            let text = metrics_of(&server, &open, &prepared.background);
+            (address, runtime.spawn(respond(listener, text)))
+        });
         Ok(Self {
+            metrics,
             listening: prepared.listeners.into_iter().map(listen).collect(),
             disks: open.into_iter().zip(prepared.background).collect(),
             signals: Mutex::new(prepared.signals),
             runtime,
             server,
             places,
+            has_tls,
         })
     }
+}
+
+fn credentials(tls: &TlsOptions) -> Result<(Credentials, TlsPolicy)> {
+    let credentials = match &tls.credentials {
+        TlsCredentials::Certificates { folder, verify_peer } => Credentials::x509(folder, *verify_peer)?,
+        TlsCredentials::Keys(file) => Credentials::psk(file)?,
+    };
+    let policy = if tls.required {
+        TlsPolicy::Required
+    } else {
+        TlsPolicy::Optional
+    };
+    Ok((credentials, policy))
 }
 
 fn runtime() -> std::io::Result<Runtime> {
@@ -92,24 +136,31 @@ async fn open_all(disks: &[DiskOptions], multi_conn: bool, open: &mut Vec<Arc<Di
     Ok(exports)
 }
 
-async fn prepare(
-    exports: Exports<Disk>,
-    addresses: Vec<Address>,
-    signals: bool,
-    open: &[Arc<Disk>],
-) -> Result<Prepared> {
+async fn bind_all(addresses: Vec<Address>) -> Result<Vec<Listener>> {
     let mut listeners = Vec::new();
     for address in addresses {
         listeners.extend(bind(address).await?);
     }
-    let signals = signals.then(Signals::new).transpose();
-    let signals = signals.map_err(|error| Error::io("wait for signals", error))?;
-    Ok(Prepared {
-        background: start_background(open)?,
-        exports,
-        listeners,
-        signals,
-    })
+    Ok(listeners)
+}
+
+/// What the metrics are made of, each time somebody asks.
+fn metrics_of(
+    server: &Arc<Server<Disk>>,
+    disks: &[Arc<Disk>],
+    background: &[Option<Background>],
+) -> impl Fn() -> String + Send + Sync + 'static {
+    let counters = Arc::clone(server.counters());
+    let controls = background
+        .iter()
+        .map(|all| all.as_ref().map(|one| one.control().clone()));
+    let disks: Vec<_> = disks.iter().cloned().zip(controls).collect();
+    move || {
+        let status = disks
+            .iter()
+            .map(|(disk, control)| DiskStatus::new(disk, control.as_ref()));
+        metrics::text(&counters, &status.collect::<Vec<_>>())
+    }
 }
 
 /// Begins what the images do on their own; all of it, or nothing.

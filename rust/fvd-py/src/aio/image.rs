@@ -241,6 +241,6 @@ impl AsyncImage {
 
 impl Drop for AsyncImage {
     fn drop(&mut self) {
-        unclosed::close(&*self.open, &self.path);
+        unclosed::close(&*self.open, || format!("image {}", self.path.display()));
     }
 }

@@ -1,0 +1,107 @@
+"""`fvd.serve`: a server in this process."""
+
+from __future__ import annotations
+
+import os
+
+from fvd import _fvd as _core
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+    from typing import Self
+
+    from fvd.types import ServerStats, StrPath
+
+
+class Server:
+    """A server that runs on threads of its own; `fvd.serve` starts it.
+
+    A context manager, also of asyncio (`async with`): its end stops the server.
+    """
+
+    __slots__ = ("__weakref__", "_server")
+
+    def __init__(self, server: _core.Server) -> None:
+        """Take over what `fvd.serve` has started."""
+        self._server = server
+
+    @property
+    def uri(self) -> str:
+        """Where clients find the disk: the first of `uris`."""
+        return self.uris[0]
+
+    @property
+    def uris(self) -> list[str]:
+        """Where clients find the disks: one for each export on each socket."""
+        return self._server.uris
+
+    @property
+    def metrics_url(self) -> str | None:
+        """Where the metrics are; None if they were not asked for."""
+        return self._server.metrics_url
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return self._server.connections
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has been stopped."""
+        return self._server.closed
+
+    def stats(self) -> ServerStats | None:
+        """Return what was done since the start; None after the end."""
+        return self._server.stats()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until nobody is served any more; False if that takes longer than `timeout` seconds.
+
+        Without `persistent` that is when the last client has left. `stop` is still to be called then.
+        """
+        return self._server.wait(timeout) == "ended"
+
+    def stop(self) -> None:
+        """Stop: what is under way is answered, then the disks are closed. Does nothing the second time.
+
+        Raises FvdError where a disk could not be closed.
+        """
+        self._server.stop()
+
+    def __enter__(self) -> Self:
+        """Return the server, which runs already."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop."""
+        self.stop()
+
+    async def __aenter__(self) -> Self:
+        """Return the server, which runs already."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop, while the event loop goes on."""
+        import asyncio
+
+        await asyncio.to_thread(self.stop)
+
+    def __repr__(self) -> str:
+        """Say where it is."""
+        state = ", closed" if self.closed else ""
+        return f"<fvd.Server {' '.join(self.uris)}{state}>"
+
+
+def named(disks: StrPath | Mapping[str, StrPath]) -> list[tuple[str, StrPath]]:
+    """Return the names of exports and their files; one disk alone is the default export."""
+    if isinstance(disks, str | os.PathLike):
+        return [("", disks)]
+    if not disks:
+        raise ValueError("there is nothing to serve")
+    return list(disks.items())

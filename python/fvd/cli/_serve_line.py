@@ -1,0 +1,72 @@
+"""The line that tells on a terminal what a server does."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from fvd.cli import _progress
+from fvd.cli._output import human_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TextIO
+
+    from fvd.types import PrefetchStatus, ServerStats
+
+INTERVAL_S = 1.0
+"""Between two looks."""
+
+
+def line() -> Line | None:
+    """Return the line, if there is a terminal for it."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        return None
+    return Line(sys.stderr, lambda: _progress.columns(sys.stderr))
+
+
+class Line:
+    """Clients, rates since the last look, and how far prefetch is."""
+
+    def __init__(
+        self, stream: TextIO, columns: Callable[[], int], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Draw on `stream`, which is `columns()` wide at the moment."""
+        self._stream = stream
+        self._columns = columns
+        self._clock = clock
+        self._before: tuple[float, int, int] | None = None
+
+    def draw(self, stats: ServerStats) -> None:
+        """Show how it is now."""
+        text = self._text(stats)[: max(self._columns() - 1, 0)]
+        self._stream.write(f"\r\x1b[K{text}")
+        self._stream.flush()
+
+    def clear(self) -> None:
+        """Remove it."""
+        self._stream.write("\r\x1b[K")
+        self._stream.flush()
+
+    def _text(self, stats: ServerStats) -> str:
+        clients = stats["connections"]["now"]
+        parts = [f"{clients} client" + ("" if clients == 1 else "s")]
+        now = (self._clock(), stats["requests"]["read"]["bytes"], stats["requests"]["write"]["bytes"])
+        before, self._before = self._before or now, now
+        elapsed = now[0] - before[0]
+        if elapsed > 0:
+            parts.append(f"read {human_size(int((now[1] - before[1]) / elapsed))}/s")
+            parts.append(f"write {human_size(int((now[2] - before[2]) / elapsed))}/s")
+        parts += self._prefetch([export["prefetch"] for export in stats["exports"].values()])
+        return "  ".join(parts)
+
+    @staticmethod
+    def _prefetch(all: list[PrefetchStatus | None]) -> list[str]:
+        """Return how far all images are together, once it has begun."""
+        begun = [status for status in all if status is not None and status["total"]]
+        if not begun:
+            return []
+        total = sum(status["total"] for status in begun)
+        local = sum(s["total"] if s["state"] == "finished" else s["local"] for s in begun)
+        return [f"prefetch {100 * min(1.0, local / total):.1f}%"]

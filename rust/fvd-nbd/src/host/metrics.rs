@@ -1,0 +1,160 @@
+//! Counters as Prometheus reads them.
+
+use std::fmt::{Display, Write as _};
+
+use super::DiskStatus;
+use crate::server::{Counters, Kind};
+
+/// All that there is to tell.
+pub(super) fn text(counters: &Counters, disks: &[DiskStatus]) -> String {
+    let mut text = Text(String::new());
+    connections(&mut text, counters);
+    requests(&mut text, counters);
+    images(&mut text, disks);
+    prefetch(&mut text, disks);
+    text.0
+}
+
+fn connections(text: &mut Text, counters: &Counters) {
+    let connections = counters.connections();
+    text.single("fvd_connections", "gauge", "Clients now", connections.now);
+    text.single("fvd_connections_total", "counter", "Clients served", connections.total);
+    let refused = connections.refused;
+    text.single("fvd_connections_refused_total", "counter", "Clients too many", refused);
+    let failed = connections.failed;
+    text.single(
+        "fvd_connections_failed_total",
+        "counter",
+        "Connections that broke",
+        failed,
+    );
+    text.single(
+        "fvd_requests_in_flight",
+        "gauge",
+        "Requests under way",
+        counters.in_flight(),
+    );
+    let invalid = counters.invalid();
+    text.single(
+        "fvd_requests_invalid_total",
+        "counter",
+        "Requests that could not be",
+        invalid,
+    );
+}
+
+fn requests(text: &mut Text, counters: &Counters) {
+    let all: Vec<_> = Kind::ALL.iter().map(|&kind| (kind, counters.requests(kind))).collect();
+    let labels = |kind: Kind| format!("kind=\"{}\"", kind.name());
+    text.head("fvd_requests_total", "counter", "Requests answered");
+    for (kind, count) in &all {
+        text.line("fvd_requests_total", &labels(*kind), count.requests);
+    }
+    text.head("fvd_request_bytes_total", "counter", "Bytes of requests that succeeded");
+    for (kind, count) in &all {
+        text.line("fvd_request_bytes_total", &labels(*kind), count.bytes);
+    }
+    text.head("fvd_request_errors_total", "counter", "Requests answered with an error");
+    for (kind, count) in &all {
+        text.line("fvd_request_errors_total", &labels(*kind), count.errors);
+    }
+}
+
+fn images(text: &mut Text, disks: &[DiskStatus]) {
+    let all: Vec<_> = disks
+        .iter()
+        .filter_map(|disk| Some((export(disk), disk.stats.as_ref()?.fields())))
+        .collect();
+    let Some((_, names)) = all.first() else {
+        return;
+    };
+    for (number, (name, _)) in names.iter().enumerate() {
+        let metric = format!("fvd_image_{name}_total");
+        text.head(&metric, "counter", &format!("Image: {}", name.replace('_', " ")));
+        for (labels, fields) in &all {
+            text.line(&metric, labels, fields[number].1);
+        }
+    }
+}
+
+fn prefetch(text: &mut Text, disks: &[DiskStatus]) {
+    let all: Vec<_> = disks
+        .iter()
+        .filter_map(|disk| Some((export(disk), disk.prefetch.as_ref()?)))
+        .collect();
+    if all.is_empty() {
+        return;
+    }
+    text.head("fvd_base_bytes", "gauge", "Bytes of the disk that the base covers");
+    for (labels, status) in &all {
+        text.line("fvd_base_bytes", labels, status.total);
+    }
+    text.head("fvd_prefetch_local_bytes", "gauge", "Those of them known to be local");
+    for (labels, status) in &all {
+        text.line("fvd_prefetch_local_bytes", labels, status.local);
+    }
+    text.head(
+        "fvd_prefetch_retries_total",
+        "counter",
+        "Failures of the base that were survived",
+    );
+    for (labels, status) in &all {
+        text.line("fvd_prefetch_retries_total", labels, status.retries);
+    }
+    text.head("fvd_prefetch_finished", "gauge", "1: the base is not needed any more");
+    for (labels, status) in &all {
+        let finished = status.state == fvd::copy::PrefetchState::Finished;
+        text.line("fvd_prefetch_finished", labels, u64::from(finished));
+    }
+}
+
+/// The label of a disk, escaped as the format wants it.
+fn export(disk: &DiskStatus) -> String {
+    let name = disk
+        .name
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n");
+    format!("export=\"{name}\"")
+}
+
+/// Writing to a String does not fail.
+struct Text(String);
+
+impl Text {
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = writeln!(self.0, "# HELP {name} {help}.\n# TYPE {name} {kind}");
+    }
+
+    fn line(&mut self, name: &str, labels: &str, value: impl Display) {
+        let _ = writeln!(self.0, "{name}{{{labels}}} {value}");
+    }
+
+    fn single(&mut self, name: &str, kind: &str, help: &str, value: u64) {
+        self.head(name, kind, help);
+        let _ = writeln!(self.0, "{name} {value}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_exports_cannot_break_out_of_their_label() {
+        let disk = DiskStatus {
+            name: "a\"b\\c\nd".to_owned(),
+            stats: Some(fvd::image::Stats::default()),
+            prefetch: None,
+        };
+        let text = text(&Counters::default(), &[disk]);
+        assert!(
+            text.contains(r#"fvd_image_reads_total{export="a\"b\\c\nd"} 0"#),
+            "{text}"
+        );
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            assert!(name.starts_with("fvd_") && value.parse::<u64>().is_ok(), "{line}");
+        }
+    }
+}

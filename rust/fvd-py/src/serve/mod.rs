@@ -1,0 +1,157 @@
+//! `serve` and `Server`.
+
+mod server;
+mod stats;
+
+use std::path::PathBuf;
+
+use fvd::chain::ChainOptions;
+use fvd_nbd::disk::Trim;
+use fvd_nbd::host::{Address, DEFAULT_PORT, DiskOptions, Format, Host, HostOptions, TlsCredentials, TlsOptions};
+use fvd_nbd::server::{Limits, Sharing};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use crate::arguments::{self, blocking, gate};
+use crate::buffer::duplicate;
+
+pub(crate) use server::Server;
+
+/// Serves disks over NBD. See `fvd.serve`.
+#[pyfunction]
+#[pyo3(signature = (
+    disks, *, sockets = Vec::new(), socket = None, bind = None, port = None, description = "", format = None, read_only = false,
+    persistent = true, shared = 0, force_share = false, cache = "writeback", discard = "unmap",
+    copy_on_read = None, write_base = false, trust = Vec::new(), tls_creds = None, tls_psk = None,
+    tls_verify_peer = false, tls_required = true, metrics = None, verbose = false, signals = false
+))]
+#[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
+#[expect(clippy::fn_params_excessive_bools, reason = "keyword arguments of Python")]
+pub(crate) fn serve(
+    py: Python<'_>,
+    disks: Vec<(String, PathBuf)>,
+    sockets: Vec<i32>,
+    socket: Option<PathBuf>,
+    bind: Option<String>,
+    port: Option<u16>,
+    description: &str,
+    format: Option<&str>,
+    read_only: bool,
+    persistent: bool,
+    shared: usize,
+    force_share: bool,
+    cache: &str,
+    discard: &str,
+    copy_on_read: Option<bool>,
+    write_base: bool,
+    trust: Vec<PathBuf>,
+    tls_creds: Option<PathBuf>,
+    tls_psk: Option<PathBuf>,
+    tls_verify_peer: bool,
+    tls_required: bool,
+    metrics: Option<String>,
+    verbose: bool,
+    signals: bool,
+) -> PyResult<Server> {
+    let cache = arguments::cache(cache)?;
+    let chain = ChainOptions {
+        writable: !read_only,
+        write_base,
+        cache: cache.image(),
+        direct: cache.is_direct(),
+        copy_on_read,
+        force_share,
+        gate: gate(&trust)?,
+    };
+    let (format, trim) = (format.map(disk_format).transpose()?, trim(discard)?);
+    let disk = |(name, path)| DiskOptions {
+        path,
+        name,
+        description: description.to_owned(),
+        format,
+        trim,
+        chain: chain.clone(),
+    };
+    let options = HostOptions {
+        disks: disks.into_iter().map(disk).collect(),
+        addresses: addresses(&sockets, socket, bind, port)?,
+        limits: Limits::default(),
+        tls: tls(tls_creds, tls_psk, tls_verify_peer, tls_required)?,
+        metrics,
+        sharing: Sharing { shared, persistent },
+        signals,
+        report: Box::new(move |error| {
+            if verbose {
+                eprintln!("fvd: {error}");
+            }
+        }),
+    };
+    let host = blocking(py, || Host::start(options))?;
+    Ok(Server::new(host))
+}
+
+fn addresses(
+    sockets: &[i32],
+    socket: Option<PathBuf>,
+    bind: Option<String>,
+    port: Option<u16>,
+) -> PyResult<Vec<Address>> {
+    let is_tcp = bind.is_some() || port.is_some();
+    if is_tcp && socket.is_some() {
+        let message = "A Unix socket has no address and no port: give either `socket`, or `bind` and `port`";
+        return Err(PyValueError::new_err(message));
+    }
+    if !sockets.is_empty() {
+        // The caller's descriptors are the caller's.
+        let inherited = |fd: &i32| Ok(Address::Inherited(duplicate(*fd)?.into()));
+        return sockets.iter().map(inherited).collect();
+    }
+    Ok(vec![match socket {
+        Some(path) => Address::Unix(path),
+        None => Address::Tcp {
+            host: bind.unwrap_or_else(|| "0.0.0.0".to_owned()),
+            port: port.unwrap_or(DEFAULT_PORT),
+        },
+    }])
+}
+
+fn tls(
+    folder: Option<PathBuf>,
+    keys: Option<PathBuf>,
+    verify_peer: bool,
+    required: bool,
+) -> PyResult<Option<TlsOptions>> {
+    let credentials = match (folder, keys) {
+        (Some(_), Some(_)) => {
+            let message = "TLS is either by certificates or by keys";
+            return Err(PyValueError::new_err(message));
+        }
+        (Some(folder), None) => TlsCredentials::Certificates { folder, verify_peer },
+        (None, _) if verify_peer => {
+            let message = "To verify clients, TLS needs certificates";
+            return Err(PyValueError::new_err(message));
+        }
+        (None, Some(keys)) => TlsCredentials::Keys(keys),
+        (None, None) => return Ok(None),
+    };
+    Ok(Some(TlsOptions { credentials, required }))
+}
+
+fn disk_format(name: &str) -> PyResult<Format> {
+    match name {
+        "fvd" => Ok(Format::Fvd),
+        "raw" => Ok(Format::Raw),
+        "qcow2" => Ok(Format::Qcow2),
+        _ => Err(PyValueError::new_err(format!("Unknown file format '{name}'"))),
+    }
+}
+
+fn trim(discard: &str) -> PyResult<Trim> {
+    match discard {
+        "unmap" | "on" => Ok(Trim::Unmap),
+        "ignore" | "off" => Ok(Trim::Ignore),
+        _ => Err(PyValueError::new_err(format!(
+            "Invalid discard mode '{discard}': ignore or unmap"
+        ))),
+    }
+}

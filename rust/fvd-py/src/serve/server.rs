@@ -1,0 +1,155 @@
+//! A server that runs on threads of its own.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use fvd::Error;
+use fvd_nbd::host::{Event, Host};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::stats;
+use crate::arguments::blocking;
+use crate::exit::{self, Closable};
+use crate::unclosed;
+
+/// How often signals of Python are looked for.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// A host that can be closed while other threads use it. The lock is taken only without the GIL.
+struct Serving {
+    host: RwLock<Option<Host>>,
+    /// The process that started it.
+    process: u32,
+}
+
+impl Serving {
+    fn with<T>(&self, work: impl FnOnce(&Host) -> T) -> Option<T> {
+        let host = self.host.read().unwrap_or_else(PoisonError::into_inner);
+        host.as_ref().map(work)
+    }
+
+    fn take(&self) -> Option<Host> {
+        self.host.write().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Closable for Serving {
+    fn is_ours(&self) -> bool {
+        self.process == std::process::id()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.with(|_| ()).is_none()
+    }
+
+    fn close_now(&self) -> Result<(), Error> {
+        // Whoever waits, waits no longer.
+        self.with(Host::stop);
+        self.take().map_or(Ok(()), Host::close)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        if !self.is_ours() {
+            // Its threads are the parent's.
+            std::mem::forget(self.take());
+        }
+    }
+}
+
+/// A server that runs on threads of its own, until it is stopped. See `fvd.serve`.
+#[pyclass(frozen, module = "fvd", weakref)]
+pub(crate) struct Server {
+    serving: Arc<Serving>,
+    uris: Vec<String>,
+    metrics_url: Option<String>,
+}
+
+impl Server {
+    pub(super) fn new(host: Host) -> Self {
+        let (uris, metrics_url) = (host.uris(), host.metrics_url());
+        let serving = Arc::new(Serving {
+            host: RwLock::new(Some(host)),
+            process: std::process::id(),
+        });
+        exit::remember(&serving);
+        Self {
+            serving,
+            uris,
+            metrics_url,
+        }
+    }
+}
+
+#[pymethods]
+impl Server {
+    /// Where clients find the disks: one for each export on each socket.
+    #[getter]
+    fn uris(&self) -> Vec<String> {
+        self.uris.clone()
+    }
+
+    /// Where the metrics are, if they are anywhere.
+    #[getter]
+    fn metrics_url(&self) -> Option<String> {
+        self.metrics_url.clone()
+    }
+
+    /// Whether it has been stopped.
+    #[getter]
+    fn closed(&self, py: Python<'_>) -> bool {
+        py.detach(|| self.serving.is_closed())
+    }
+
+    /// How many clients are connected.
+    #[getter]
+    fn connections(&self, py: Python<'_>) -> u64 {
+        let connections = |host: &Host| host.counters().connections().now;
+        py.detach(|| self.serving.with(connections)).unwrap_or(0)
+    }
+
+    /// Waits until it does not serve any more (`ended`), a signal has come (`signal`), or the time in
+    /// seconds has passed (`timeout`).
+    #[pyo3(signature = (timeout = None))]
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<&'static str> {
+        let mut rest = timeout.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default());
+        loop {
+            py.check_signals()?;
+            let step = rest.map_or(INTERVAL, |rest| rest.min(INTERVAL));
+            match py.detach(|| self.serving.with(|host| host.wait(Some(step)))) {
+                None | Some(Event::Ended) => return Ok("ended"),
+                Some(Event::Signal) => return Ok("signal"),
+                Some(Event::Timeout) => {}
+            }
+            if let Some(rest) = &mut rest {
+                *rest = rest.saturating_sub(step);
+                if rest.is_zero() {
+                    return Ok("timeout");
+                }
+            }
+        }
+    }
+
+    /// What was done since the start: a dictionary. None after the end.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let read = |host: &Host| (Arc::clone(host.counters()), host.disks());
+        match py.detach(|| self.serving.with(read)) {
+            Some((counters, disks)) => stats::to_dict(py, &counters, disks).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Shuts down, waits until what is under way has ended, and closes the disks. Does nothing the
+    /// second time.
+    fn stop(&self, py: Python<'_>) -> PyResult<()> {
+        blocking(py, || self.serving.close_now())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        unclosed::close(&*self.serving, || format!("server of {}", self.uris.join(", ")));
+    }
+}
