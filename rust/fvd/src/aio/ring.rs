@@ -141,17 +141,17 @@ impl Shared {
     }
 
     fn serve<F: AsFd>(&self, ring: io::Result<Uring<F, Tag>>) {
-        if let Ok(mut ring) = ring {
-            while self.take_over(&mut ring) {
-                match ring.wait() {
-                    Ok(()) => {}
-                    Err(error) if is_temporary(&error) => std::thread::sleep(SHORT_OF_MEMORY),
-                    Err(_) => break,
-                }
-                ring.reap(end);
+        // Also after a panic: nobody waits for a thread that is gone.
+        let _refusal = Refusal(self);
+        let Ok(mut ring) = ring else { return };
+        while self.take_over(&mut ring) {
+            match ring.wait() {
+                Ok(()) => {}
+                Err(error) if is_temporary(&error) => std::thread::sleep(SHORT_OF_MEMORY),
+                Err(_) => break,
             }
+            ring.reap(end);
         }
-        self.refuse();
     }
 
     /// Gives the ring what it has room for. False when there is no more to come.
@@ -173,6 +173,15 @@ impl Shared {
         for (operation, tag) in queue {
             tag.end(Ok(Outcome::Refused(operation)));
         }
+    }
+}
+
+/// Refuses what comes when there is no ring any more.
+struct Refusal<'a>(&'a Shared);
+
+impl Drop for Refusal<'_> {
+    fn drop(&mut self) {
+        self.0.refuse();
     }
 }
 
