@@ -1,14 +1,20 @@
 //! Opening by path: an image with its data file and its backing chain.
 
+mod files;
+
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use files::clock_of;
+pub use files::{AsyncIo, Blocking, Files};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::BaseUpdate;
 use crate::gate::Gate;
 use crate::image::{CacheMode, Head, Image, OpenOptions, read_head};
 use crate::source::{
-    BaseSource, BoxFuture, PROBE_LEN, Qcow2Options, Qcow2Source, RawSource, Watch, WatchedSource, probe,
+    BaseSource, BoxFuture, PROBE_LEN, Qcow2Options, Qcow2Source, RawSource, TimedSource, Watch, WatchedSource, probe,
 };
 use crate::storage::{FileOptions, FileStorage, IoBufMut, LockMode, Storage};
 
@@ -33,6 +39,9 @@ pub struct ChainOptions {
     /// Store what is read from the base; None: as the header of the image says. The host then runs
     /// [`copy_on_read`](crate::copy::copy_on_read).
     pub copy_on_read: Option<bool>,
+    /// How long one read of the base may take before it fails with `ETIMEDOUT`; None: as long as it
+    /// likes. Needs [`Files`] with a clock, which do not block.
+    pub base_timeout: Option<Duration>,
     /// Take no locks (`-U`): somebody else may write to the image meanwhile. Read-only.
     pub force_share: bool,
     /// What images may name.
@@ -64,20 +73,30 @@ impl ChainOptions {
 
 /// Opens the FVD image at `path`.
 pub async fn open_image(path: &Path, options: &ChainOptions) -> Result<Image<FileStorage>> {
-    if options.force_share && options.writable {
-        return Err(Error::invalid_argument(
-            "An image can be opened without locks only for reading",
-        ));
-    }
-    let storage = FileStorage::open(path, &options.file(options.writable, false))?;
-    open_fvd(storage, options, &mut Vec::new()).await
+    open_image_on(&Blocking, path, options).await
+}
+
+/// As [`open_image`], on files that are used as `files` says. To open them blocks, whatever they are.
+pub async fn open_image_on<F: Files>(files: &F, path: &Path, options: &ChainOptions) -> Result<Image<F::Storage>> {
+    let storage = open_file(path, options)?;
+    open_fvd(files, storage, options, &mut Vec::new()).await
 }
 
 /// Opens the disk at `path` for reading. `format`: `raw`, `qcow2` or `fvd`; None: look what it is.
 pub async fn open_source(path: &Path, format: Option<&str>, options: &ChainOptions) -> Result<Box<dyn BaseSource>> {
+    open_source_on(&Blocking, path, format, options).await
+}
+
+/// As [`open_source`], on files that are used as `files` says. To open them blocks, whatever they are.
+pub async fn open_source_on<F: Files>(
+    files: &F,
+    path: &Path,
+    format: Option<&str>,
+    options: &ChainOptions,
+) -> Result<Box<dyn BaseSource>> {
     let options = options.read_only();
     let storage = FileStorage::open(path, &options.file(false, false))?;
-    open_layer(storage, format, &options, &mut Vec::new()).await
+    open_layer(files, storage, format, &options, &mut Vec::new()).await
 }
 
 /// Opens the file of an image alone, locked as `options` say. Nothing that it names is opened.
@@ -99,7 +118,7 @@ pub async fn open_named(
 ) -> Result<Option<FileStorage>> {
     let mut seen = vec![file.identity()];
     let data = open_data_file(image, head, options, &mut seen)?;
-    open_base(image, head, &options.read_only(), &mut seen).await?;
+    open_base(&Blocking, image, head, &options.read_only(), &mut seen).await?;
     Ok(data)
 }
 
@@ -150,18 +169,24 @@ fn see(storage: &FileStorage, seen: &mut Seen) -> Result<()> {
     Ok(())
 }
 
-async fn open_fvd(storage: FileStorage, options: &ChainOptions, seen: &mut Seen) -> Result<Image<FileStorage>> {
+async fn open_fvd<F: Files>(
+    files: &F,
+    storage: FileStorage,
+    options: &ChainOptions,
+    seen: &mut Seen,
+) -> Result<Image<F::Storage>> {
     see(&storage, seen)?;
     let head = read_head(&storage).await?;
     let path = storage.path().to_owned();
     let data = open_data_file(&path, &head, options, seen)?;
-    let base = open_base(&path, &head, options, seen).await?;
+    let base = open_base(files, &path, &head, options, seen).await?;
     let open = OpenOptions {
         writable: options.writable,
         cache: options.cache,
         copy_on_read: options.copy_on_read,
     };
-    Image::open(storage, head, data, base, open).await
+    let data = data.map(|data| files.storage(data));
+    Image::open(files.storage(storage), head, data, base, open).await
 }
 
 fn open_data_file(image: &Path, head: &Head, options: &ChainOptions, seen: &mut Seen) -> Result<Option<FileStorage>> {
@@ -181,7 +206,8 @@ fn open_data_file(image: &Path, head: &Head, options: &ChainOptions, seen: &mut 
     Ok(Some(storage))
 }
 
-async fn open_base(
+async fn open_base<F: Files>(
+    files: &F,
     image: &Path,
     head: &Head,
     options: &ChainOptions,
@@ -192,10 +218,16 @@ async fn open_base(
     let Some(path) = base_path(image, head, &options.gate).map_err(named)? else {
         return Ok(None);
     };
+    let limit = options
+        .base_timeout
+        .map(|limit| clock_of(files).map(|clock| (limit, clock)))
+        .transpose()?;
     let options = ChainOptions {
         writable: options.writable && may_write_base(image, head, options)?,
         // Nobody runs it for a layer below.
         copy_on_read: Some(false),
+        // The limit here holds for all that is below.
+        base_timeout: None,
         ..options.clone()
     };
     let storage = FileStorage::open(path, &options.file(options.writable, true)).map_err(named)?;
@@ -204,11 +236,14 @@ async fn open_base(
     let watch = (!options.force_share && !options.writable)
         .then(|| Watch::new(&storage))
         .transpose()?;
-    let base = open_layer(storage, format, &options, seen).await?;
-    Ok(Some(match watch {
-        None => base,
-        Some(watch) => Box::new(WatchedSource::new(base, watch)),
-    }))
+    let mut base = open_layer(files, storage, format, &options, seen).await?;
+    if let Some(watch) = watch {
+        base = Box::new(WatchedSource::new(base, watch));
+    }
+    if let Some((limit, clock)) = limit {
+        base = Box::new(TimedSource::new(base, clock, limit));
+    }
+    Ok(Some(base))
 }
 
 /// Whether an image that is opened for writing writes to its base. Fails where its header asks for
@@ -252,7 +287,8 @@ fn named_error(error: &Error, what: &str, name: &OsStr) -> Error {
 }
 
 /// Boxed: the chain is as deep as the files say.
-fn open_layer<'a>(
+fn open_layer<'a, F: Files>(
+    files: &'a F,
     storage: FileStorage,
     format: Option<&'a str>,
     options: &'a ChainOptions,
@@ -267,10 +303,11 @@ fn open_layer<'a>(
             check_writable_format(format).map_err(|error| error.with_path(storage.path()))?;
         }
         let source: Box<dyn BaseSource> = match format {
-            "qcow2" => Box::new(open_qcow2(storage, options, seen)?),
-            "fvd" => Box::new(open_fvd(storage, options, seen).await?),
+            "qcow2" => files.source(Box::new(open_qcow2(storage, options, seen)?)),
+            "fvd" => Box::new(open_fvd(files, storage, options, seen).await?),
             _ => {
                 see(&storage, seen)?;
+                let storage = files.storage(storage);
                 if options.writable {
                     Box::new(RawSource::for_writing(storage).await?)
                 } else {

@@ -14,6 +14,7 @@
 //!
 //! `docs/design.md` has the format, the invariants and the crash cases.
 
+mod aio;
 pub mod chain;
 pub mod copy;
 pub mod error;

@@ -2,13 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Barrier};
 
 use bytes::Bytes;
 use fvd::ErrorKind;
-use fvd::storage::{Allocation, FileOptions, FileStorage, IoBufMut, LockMode, MemoryStorage, Storage};
+use fvd::storage::{
+    Allocation, AsyncFile, Backend, FileOptions, FileStorage, IoBufMut, LockMode, MemoryStorage, Storage,
+};
 use pollster::block_on;
 use proptest::prelude::*;
 
@@ -50,6 +52,36 @@ impl Made for TestFile {
 }
 
 impl Drop for TestFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(self.0.path());
+    }
+}
+
+/// The same, that blocks nobody.
+struct AsyncTestFile(AsyncFile);
+
+impl AsyncTestFile {
+    fn new(backend: Backend, direct: bool) -> Self {
+        Self::at(new_path(if direct { "async-direct" } else { "async" }), backend, direct)
+    }
+
+    fn in_memory(backend: Backend) -> Self {
+        let path = new_path("tmpfs");
+        Self::at(Path::new("/dev/shm").join(path.file_name().unwrap()), backend, false)
+    }
+
+    fn at(path: PathBuf, backend: Backend, direct: bool) -> Self {
+        Self(AsyncFile::new(FileStorage::create(path, direct).unwrap(), backend))
+    }
+}
+
+impl Made for AsyncTestFile {
+    fn storage(&self) -> &impl Storage {
+        &self.0
+    }
+}
+
+impl Drop for AsyncTestFile {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(self.0.path());
     }
@@ -332,6 +364,12 @@ macro_rules! contract {
 contract!(memory, MemoryStorage::new());
 contract!(buffered_file, TestFile::new(false));
 contract!(direct_file, TestFile::new(true));
+contract!(buffered_file_with_threads, AsyncTestFile::new(Backend::Threads, false));
+contract!(direct_file_with_threads, AsyncTestFile::new(Backend::Threads, true));
+contract!(file_in_memory_with_threads, AsyncTestFile::in_memory(Backend::Threads));
+contract!(buffered_file_with_a_ring, AsyncTestFile::new(Backend::Uring, false));
+contract!(direct_file_with_a_ring, AsyncTestFile::new(Backend::Uring, true));
+contract!(file_in_memory_with_a_ring, AsyncTestFile::in_memory(Backend::Uring));
 
 #[test]
 fn neighbours_in_one_sector_of_memory_do_not_disturb_one_another() {
@@ -345,6 +383,10 @@ fn neighbours_in_one_sector_of_a_file_do_not_disturb_one_another() {
             let path = new_path("neighbours");
             let storage = FileStorage::create(&path, direct).unwrap();
             neighbours_in_one_sector_do_not_disturb_one_another(storage);
+            for backend in [Backend::Threads, Backend::Uring] {
+                let storage = FileStorage::create(&path, direct).unwrap();
+                neighbours_in_one_sector_do_not_disturb_one_another(AsyncFile::new(storage, backend));
+            }
             std::fs::remove_file(path).unwrap();
         }
     }

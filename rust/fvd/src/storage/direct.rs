@@ -19,7 +19,7 @@ use crate::sys::buffer::ALIGNMENT;
 use crate::sys::file::{DirectAlignment, read_full, write_full, write_vectored_full};
 
 /// Most bytes of aligned memory that one operation takes.
-const BOUNCE_LEN: usize = 1 << 20;
+pub(super) const BOUNCE_LEN: usize = 1 << 20;
 
 /// What the medium demands, and who may write.
 #[derive(Debug)]
@@ -52,18 +52,18 @@ impl Direct {
     }
 
     /// Whether sectors on disk are written whole.
-    fn is_range_aligned(&self, offset: u64, len: usize) -> bool {
+    pub(super) fn is_range_aligned(&self, offset: u64, len: usize) -> bool {
         let granule = self.alignment.offset;
         offset.is_multiple_of(granule as u64) && len.is_multiple_of(granule)
     }
 
-    fn is_memory_aligned(&self, address: *const u8) -> bool {
+    pub(super) fn is_memory_aligned(&self, address: *const u8) -> bool {
         address.addr().is_multiple_of(self.alignment.memory)
     }
 
     /// Aligned memory for up to `len` bytes. What [`IoBufMut::zeroed`] gives is enough for every
     /// medium known; one that wants more gets its alignment by cutting the front.
-    fn bounce(&self, len: usize) -> IoBufMut {
+    pub(super) fn bounce(&self, len: usize) -> IoBufMut {
         if self.alignment.memory <= ALIGNMENT {
             return IoBufMut::zeroed(len);
         }
@@ -118,12 +118,29 @@ impl Direct {
             return self.read_modify_write(file, medium, &mut pieces, len, offset);
         }
         let _settled = self.settled();
-        let each_aligned = |buf: &Bytes| self.is_memory_aligned(buf.as_ptr()) && self.is_range_aligned(0, buf.len());
-        if bufs.iter().all(each_aligned) {
+        if self.is_each_aligned(bufs) {
             write_vectored_full(file.as_fd(), bufs, offset)
         } else {
             self.write_copied(file.as_fd(), &mut pieces, len, offset)
         }
+    }
+
+    /// Bytes of the file that one aligned read gives: less only where it ends.
+    pub(super) fn granule(&self) -> usize {
+        self.alignment.offset
+    }
+
+    /// Whether the kernel takes these pieces as they are.
+    pub(super) fn is_each_aligned(&self, bufs: &[Bytes]) -> bool {
+        let is_aligned = |buf: &Bytes| self.is_memory_aligned(buf.as_ptr()) && self.is_range_aligned(0, buf.len());
+        bufs.iter().all(is_aligned)
+    }
+
+    /// The same bytes in one aligned piece.
+    pub(super) fn aligned_copy(&self, bufs: &[Bytes]) -> Bytes {
+        let mut memory = self.bounce(bufs.iter().map(Bytes::len).sum());
+        Pieces::new(bufs.iter().map(AsRef::as_ref)).copy_to(memory.as_mut_slice());
+        memory.freeze()
     }
 
     /// Writes an aligned range from memory that is not.

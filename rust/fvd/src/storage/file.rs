@@ -81,6 +81,16 @@ impl FileStorage {
         Ok(metadata.blocks() * 512)
     }
 
+    /// What `O_DIRECT` demands; None where the page cache is used.
+    pub(super) fn direct(&self) -> Option<&Direct> {
+        self.direct.as_ref()
+    }
+
+    /// Gives the locks back now.
+    pub(super) fn unlock(&self) {
+        self.locks.release(self.fd());
+    }
+
     pub(super) fn medium(&self) -> Medium {
         self.medium
     }
@@ -90,12 +100,12 @@ impl FileStorage {
         &self.file
     }
 
-    fn fd(&self) -> BorrowedFd<'_> {
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
 
     #[cold]
-    fn error(&self, op: &str, offset: u64, error: io::Error) -> Error {
+    pub(super) fn error(&self, op: &str, offset: u64, error: io::Error) -> Error {
         Error::io(op, error).with_path(&self.path).with_offset(offset)
     }
 
@@ -147,7 +157,7 @@ impl FileStorage {
         }
     }
 
-    fn write_vectored_blocking(&self, bufs: &[Bytes], offset: u64) -> Result<()> {
+    pub(super) fn write_vectored_blocking(&self, bufs: &[Bytes], offset: u64) -> Result<()> {
         let len = bufs.iter().map(|buf| buf.len() as u64).sum();
         if len == 0 {
             return Ok(());
@@ -166,13 +176,13 @@ impl FileStorage {
         }
     }
 
-    fn len_blocking(&self) -> Result<u64> {
+    pub(super) fn len_blocking(&self) -> Result<u64> {
         let _settled = self.direct.as_ref().map(Direct::settled);
         let result = self.len_now();
         result.map_err(|error| Error::io("get the length", error).with_path(&self.path))
     }
 
-    fn write_zeroes_blocking(&self, offset: u64, len: u64) -> Result<()> {
+    pub(super) fn write_zeroes_blocking(&self, offset: u64, len: u64) -> Result<()> {
         let (len, zeroed) = {
             // A read-modify-write next door would put back what it read before.
             let _settled = self.direct.as_ref().map(Direct::settled);
@@ -214,7 +224,11 @@ impl FileStorage {
         Ok(())
     }
 
-    fn set_len_blocking(&self, len: u64) -> Result<()> {
+    pub(super) fn sync_blocking(&self) -> Result<()> {
+        sys::sync_data(self.fd()).map_err(|error| Error::io("sync", error).with_path(&self.path))
+    }
+
+    pub(super) fn set_len_blocking(&self, len: u64) -> Result<()> {
         if self.is_device() {
             return Err(Error::unsupported("The length of a block device cannot be changed").with_path(&self.path));
         }
@@ -223,7 +237,7 @@ impl FileStorage {
         result.map_err(|error| self.error("change the length", len, error))
     }
 
-    fn allocation_blocking(&self, offset: u64, len: u64) -> Result<(Allocation, u64)> {
+    pub(super) fn allocation_blocking(&self, offset: u64, len: u64) -> Result<(Allocation, u64)> {
         let end = self.len_blocking()?;
         if offset >= end {
             return Ok((Allocation::Hole, len));
@@ -258,7 +272,7 @@ impl FileStorage {
 }
 
 /// EFBIG, as the system says for offsets that no file can have.
-fn check_end(offset: u64, len: u64) -> io::Result<()> {
+pub(super) fn check_end(offset: u64, len: u64) -> io::Result<()> {
     match offset.checked_add(len) {
         Some(end) if end <= MAX_OFFSET => Ok(()),
         _ => Err(io::Error::from_raw_os_error(libc::EFBIG)),
@@ -296,7 +310,7 @@ impl Storage for FileStorage {
     }
 
     async fn sync(&self) -> Result<()> {
-        sys::sync_data(self.fd()).map_err(|error| Error::io("sync", error).with_path(&self.path))
+        self.sync_blocking()
     }
 
     async fn len(&self) -> Result<u64> {

@@ -1,5 +1,6 @@
 //! Where bytes are kept: a file, a block device, memory, a simulated disk.
 
+mod async_file;
 mod direct;
 mod file;
 mod lock;
@@ -12,7 +13,9 @@ use std::path::Path;
 
 use bytes::Bytes;
 
+pub use crate::aio::Backend;
 pub use crate::sys::buffer::IoBufMut;
+pub use async_file::AsyncFile;
 pub use file::FileStorage;
 pub use lock::LockMode;
 pub use memory::MemoryStorage;

@@ -14,7 +14,7 @@ use rustix::io::{Errno, retry_on_intr};
 use super::buffer::IoBufMut;
 
 /// Most pieces that one vectored call takes (`IOV_MAX`).
-const MAX_PIECES: usize = 1024;
+pub(crate) const MAX_PIECES: usize = 1024;
 
 /// `BLKZEROOUT` of `linux/fs.h`: `_IO(0x12, 127)`. Its type differs between C libraries.
 const BLKZEROOUT: libc::Ioctl = 0x127f;

@@ -2,3 +2,5 @@
 
 pub(crate) mod buffer;
 pub(crate) mod file;
+pub(crate) mod nowait;
+pub(crate) mod uring;

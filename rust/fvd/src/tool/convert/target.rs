@@ -233,6 +233,7 @@ fn chain_options(request: &ConvertRequest) -> ChainOptions {
         write_base: false,
         // A conversion reads no more of the target than it overwrites.
         copy_on_read: Some(false),
+        base_timeout: None,
     }
 }
 

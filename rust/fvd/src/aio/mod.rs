@@ -1,0 +1,17 @@
+//! Doing elsewhere what would block: on threads, or by the kernel itself.
+//!
+//! Knows no runtime: what waits is woken by its waker alone.
+
+mod backend;
+mod handoff;
+mod pool;
+mod process;
+mod ring;
+
+pub use backend::Backend;
+#[cfg(test)]
+pub(crate) use handoff::{Completer, handoff};
+pub(crate) use handoff::{Handoff, Unfinished};
+pub(crate) use pool::Pool;
+pub(crate) use process::Process;
+pub(crate) use ring::{Guard, Outcome, Ring};

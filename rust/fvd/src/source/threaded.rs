@@ -1,0 +1,120 @@
+//! A source that blocks, where blocking is allowed.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use pollster::block_on;
+
+use super::{BaseSource, BoxFuture, Run};
+use crate::aio::Pool;
+use crate::error::Result;
+use crate::storage::IoBufMut;
+
+/// Most reads of one source at once.
+const THREADS: usize = 16;
+
+/// Reads a source on threads of its own: what hangs holds up nothing else. For reading only.
+///
+/// Buffers belong to the read until it ends, also if nobody waits for it any more.
+pub struct ThreadedSource {
+    source: Arc<dyn BaseSource>,
+    pool: Pool,
+}
+
+impl ThreadedSource {
+    /// `source`: one whose futures block when they are polled.
+    #[must_use]
+    pub fn new(source: Box<dyn BaseSource>) -> Self {
+        let pool = Pool::new(THREADS);
+        Self {
+            source: source.into(),
+            pool,
+        }
+    }
+
+    async fn on_thread<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn BaseSource) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let source = Arc::clone(&self.source);
+        let begun = self.pool.run(move || work(&*source));
+        begun.map_err(|error| error.with_path(self.path()))?.await
+    }
+}
+
+impl BaseSource for ThreadedSource {
+    fn path(&self) -> &Path {
+        self.source.path()
+    }
+
+    fn format(&self) -> &'static str {
+        self.source.format()
+    }
+
+    fn len(&self) -> u64 {
+        self.source.len()
+    }
+
+    fn read(&self, buf: IoBufMut, offset: u64) -> BoxFuture<'_, Result<IoBufMut>> {
+        Box::pin(self.on_thread(move |source| block_on(source.read(buf, offset))))
+    }
+
+    fn status(&self, offset: u64, len: u64) -> BoxFuture<'_, Result<Run>> {
+        Box::pin(self.on_thread(move |source| block_on(source.status(offset, len))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::sync::mpsc::{Receiver, channel};
+    use std::sync::{Mutex, PoisonError};
+    use std::task::{Context, Waker};
+
+    use super::*;
+
+    /// Answers when it is told to.
+    struct Slow {
+        answers: Mutex<Receiver<u8>>,
+    }
+
+    impl BaseSource for Slow {
+        fn path(&self) -> &Path {
+            Path::new("slow")
+        }
+
+        fn format(&self) -> &'static str {
+            "raw"
+        }
+
+        fn len(&self) -> u64 {
+            4096
+        }
+
+        fn read(&self, mut buf: IoBufMut, _: u64) -> BoxFuture<'_, Result<IoBufMut>> {
+            let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+            buf.as_mut_slice().fill(answers.recv().expect("the test answers"));
+            Box::pin(std::future::ready(Ok(buf)))
+        }
+
+        fn status(&self, _: u64, len: u64) -> BoxFuture<'_, Result<Run>> {
+            Box::pin(std::future::ready(Ok(Run::zeros(len))))
+        }
+    }
+
+    #[test]
+    fn a_source_that_blocks_does_not_block_who_polls() {
+        let (answer, answers) = channel();
+        let source = ThreadedSource::new(Box::new(Slow {
+            answers: Mutex::new(answers),
+        }));
+        let mut read = pin!(source.read(IoBufMut::zeroed(512), 0));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(read.as_mut().poll(&mut context).is_pending());
+        // A read that hangs holds up no other question.
+        assert_eq!(block_on(source.status(0, 7)).expect("no I/O"), Run::zeros(7));
+        answer.send(5).expect("somebody waits");
+        assert_eq!(block_on(read).expect("answered").as_slice(), [5; 512]);
+    }
+}

@@ -1,0 +1,165 @@
+//! What is tried on the caller's thread: what needs no waiting, or hardly ever does.
+//!
+//! Nothing here fails. What could not be done is left to the backend, which meets the same error.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+
+use bytes::Bytes;
+
+use super::stalls::Stalls;
+use crate::storage::file::FileStorage;
+use crate::sys::buffer::IoBufMut;
+use crate::sys::file::{MAX_PIECES, write_full, write_vectored_full};
+use crate::sys::nowait::{Home, read_nowait, write_nowait};
+
+/// Longest transfer that is tried where the kernel cannot be asked whether it would wait: to copy it
+/// takes no longer than a few handoffs to another thread.
+const TRIED_LEN: usize = 256 << 10;
+
+/// Page of the cache: a write of whole ones has nothing to read.
+const PAGE: u64 = 4096;
+
+/// How writes to the page cache are tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Writes {
+    /// The kernel is asked.
+    Ask,
+    /// It cannot be asked; they are tried while that goes well.
+    Try,
+    /// Not at all.
+    Never,
+}
+
+/// What one file has taught.
+#[derive(Debug)]
+pub(super) struct Inline {
+    home: Home,
+    /// Whether the kernel can be asked about reads.
+    asks_reads: AtomicBool,
+    /// [`Writes`].
+    writes: AtomicU8,
+    stalls: Stalls,
+    /// How many operations are at work that lock the whole file and hold up its writes.
+    exclusive: Arc<AtomicUsize>,
+}
+
+/// Held by an operation that locks the whole file.
+pub(super) struct Exclusive(Arc<AtomicUsize>);
+
+impl Drop for Exclusive {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Release);
+    }
+}
+
+impl Inline {
+    pub(super) fn of(file: &FileStorage) -> Self {
+        // The node of a device lies on a file system, the device does not.
+        let home = if file.is_device() {
+            Home::Local
+        } else {
+            Home::of(file.fd())
+        };
+        let writes = if home == Home::Memory { Writes::Try } else { Writes::Ask };
+        Self {
+            home,
+            asks_reads: AtomicBool::new(home != Home::Memory),
+            writes: AtomicU8::new(writes as u8),
+            stalls: Stalls::default(),
+            exclusive: Arc::default(),
+        }
+    }
+
+    /// Whether a question about the file is answered without waiting for anybody.
+    pub(super) fn is_near(&self) -> bool {
+        self.home != Home::Far
+    }
+
+    /// Until it is dropped no write is merely tried.
+    pub(super) fn exclusive(&self) -> Exclusive {
+        self.exclusive.fetch_add(1, Ordering::Acquire);
+        Exclusive(Arc::clone(&self.exclusive))
+    }
+
+    /// Fills the front of `buf`, with zeros where the file has ended, and says how much of it.
+    #[inline]
+    pub(super) fn read(&self, file: &FileStorage, buf: &mut IoBufMut, offset: u64) -> usize {
+        if !self.asks_reads.load(Ordering::Relaxed) {
+            return self.read_memory(file, buf, offset);
+        }
+        match read_nowait(file.fd(), buf, 0, offset) {
+            Ok(count) if count == buf.len() => count,
+            Ok(count) => read_on(file, buf, offset, count),
+            Err(error) => {
+                if error.raw_os_error() == Some(libc::EOPNOTSUPP) {
+                    self.asks_reads.store(false, Ordering::Relaxed);
+                }
+                0
+            }
+        }
+    }
+
+    #[cold]
+    fn read_memory(&self, file: &FileStorage, buf: &mut IoBufMut, offset: u64) -> usize {
+        let is_tried = self.home == Home::Memory && buf.len() <= TRIED_LEN;
+        let is_done = is_tried && file.read_blocking(buf, offset).is_ok();
+        if is_done { buf.len() } else { 0 }
+    }
+
+    /// Writes the front of `bufs`, together `len` bytes, and says how much of it.
+    #[inline]
+    pub(super) fn write(&self, file: &FileStorage, bufs: &[Bytes], len: usize, offset: u64) -> usize {
+        let writes = self.writes.load(Ordering::Relaxed);
+        if bufs.len() > MAX_PIECES || writes == Writes::Never as u8 {
+            return 0;
+        }
+        if writes == Writes::Ask as u8 {
+            match write_nowait(file.fd(), bufs, offset) {
+                Ok(count) => return count,
+                Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => self.cannot_ask(),
+                Err(_) => return 0,
+            }
+        }
+        self.try_write(file, bufs, len, offset)
+    }
+
+    #[cold]
+    fn cannot_ask(&self) {
+        let writes = if self.is_near() { Writes::Try } else { Writes::Never };
+        self.writes.store(writes as u8, Ordering::Relaxed);
+    }
+
+    fn try_write(&self, file: &FileStorage, bufs: &[Bytes], len: usize, offset: u64) -> usize {
+        let whole_pages = offset.is_multiple_of(PAGE) && (len as u64).is_multiple_of(PAGE);
+        let is_harmless = len <= TRIED_LEN && (whole_pages || self.home == Home::Memory);
+        if !is_harmless || !self.is_near() || self.exclusive.load(Ordering::Acquire) > 0 {
+            return 0;
+        }
+        let result = self.stalls.watch(|| match bufs {
+            [buf] => write_full(file.fd(), buf, offset),
+            _ => write_vectored_full(file.fd(), bufs, offset),
+        });
+        match result {
+            Some(Ok(())) => len,
+            _ => 0,
+        }
+    }
+}
+
+/// Goes on behind the first `filled` bytes, as far as that needs no waiting.
+#[cold]
+fn read_on(file: &FileStorage, buf: &mut IoBufMut, offset: u64, mut filled: usize) -> usize {
+    while filled < buf.len() {
+        match read_nowait(file.fd(), buf, filled, offset + filled as u64) {
+            Ok(0) => {
+                buf.as_mut_slice()[filled..].fill(0);
+                return buf.len();
+            }
+            Ok(count) => filled += count,
+            Err(_) => break,
+        }
+    }
+    filled
+}

@@ -1,0 +1,112 @@
+//! Where the operations of one file are done when they would block.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use crate::aio::{Backend, Guard, Handoff, Outcome, Pool, Process, Ring};
+use crate::error::{Error, Result};
+use crate::storage::file::FileStorage;
+use crate::sys::uring::Operation;
+
+/// Most operations of one file that threads carry out at once. What a disk gains from more is little.
+const THREADS: usize = 32;
+
+/// Threads, and a ring if there is one. They belong to this file: what hangs, on a network file
+/// system for instance, holds up no other.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pool: Pool,
+    backend: Backend,
+    /// Made when it is first needed; None: refused.
+    ring: OnceLock<Option<Ring>>,
+    file: Arc<FileStorage>,
+    process: Process,
+}
+
+/// What the thread of the ring keeps.
+struct Held(Arc<FileStorage>);
+
+impl AsFd for Held {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.fd()
+    }
+}
+
+impl Lane {
+    pub(super) fn new(file: &Arc<FileStorage>, backend: Backend) -> Self {
+        Self {
+            pool: Pool::new(THREADS),
+            backend,
+            ring: OnceLock::new(),
+            file: Arc::clone(file),
+            process: Process::current(),
+        }
+    }
+
+    /// False in a forked child.
+    pub(super) fn is_own(&self) -> bool {
+        self.process.is_current()
+    }
+
+    /// Fails in a forked child, where nobody would ever answer.
+    pub(super) fn check(&self, path: &Path) -> Result<()> {
+        self.process.check().map_err(|error| error.with_path(path))
+    }
+
+    fn ring(&self) -> Option<&Ring> {
+        let start = || Ring::start(Held(Arc::clone(&self.file))).ok();
+        match self.backend {
+            Backend::Uring => self.ring.get_or_init(start).as_ref(),
+            Backend::Threads => None,
+        }
+    }
+
+    pub(super) fn has_ring(&self) -> bool {
+        self.ring().is_some()
+    }
+
+    pub(super) fn submit(&self, operation: Operation, guard: Guard) -> Result<Handoff<Outcome>> {
+        match self.ring() {
+            Some(ring) => ring.submit(operation, guard),
+            None => Err(Error::unsupported("There is no ring")),
+        }
+    }
+
+    pub(super) fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<Handoff<T>> {
+        self.pool.run(work)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use pollster::block_on;
+
+    use super::*;
+    use crate::storage::{AsyncFile, IoBufMut, Storage as _};
+
+    /// A file whose ring cannot be made, as where containers forbid it.
+    fn refused(direct: bool) -> (AsyncFile, tempfile::TempDir) {
+        let folder = tempfile::tempdir_in(std::env::current_dir().expect("a directory")).expect("a folder");
+        let file = FileStorage::create(folder.path().join("file"), direct).expect("a new file");
+        let file = AsyncFile::new(file, Backend::Uring);
+        file.lane.ring.set(Some(Ring::refused())).expect("not used yet");
+        (file, folder)
+    }
+
+    #[test]
+    fn threads_do_what_a_refused_ring_does_not() {
+        for direct in [false, true] {
+            let (file, _folder) = refused(direct);
+            block_on(file.write(Bytes::from_owner(IoBufMut::zeroed(8192)), 0)).expect("on a thread");
+            block_on(file.write(Bytes::from_static(b"data"), 1001)).expect("on a thread");
+            block_on(file.sync()).expect("on a thread");
+            let buf = block_on(file.read(IoBufMut::zeroed(4096), 0)).expect("on a thread");
+            assert_eq!(&buf.as_slice()[1000..1006], b"\0data\0");
+        }
+    }
+}

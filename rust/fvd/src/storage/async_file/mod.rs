@@ -1,0 +1,222 @@
+//! A file or block device that blocks nobody: what would have to wait is done elsewhere.
+//!
+//! `docs/design.md`, "Asynchronous I/O", has the invariants.
+
+mod inline;
+mod lane;
+mod orphans;
+mod read;
+mod stalls;
+mod write;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use async_lock::RwLock;
+use bytes::Bytes;
+
+use self::inline::Inline;
+use self::lane::Lane;
+use self::orphans::{Adopted, EVERYTHING, Effect, Orphans};
+use super::file::FileStorage;
+use super::{Allocation, IoBufMut, Storage};
+use crate::aio::{Backend, Guard, Handoff, Outcome};
+use crate::error::Result;
+use crate::sys::uring::Operation;
+
+/// A [`FileStorage`] whose futures wait instead of blocking the thread that polls them. They need
+/// no particular runtime.
+///
+/// Opening blocks: that has been done when this is made.
+pub struct AsyncFile {
+    file: Arc<FileStorage>,
+    inline: Inline,
+    lane: Lane,
+    orphans: Orphans,
+    /// For `O_DIRECT`: shared by aligned writes, exclusive for what moves the end of the file or
+    /// rewrites sectors. [`Direct`](super::direct::Direct) has the same lock for those who block.
+    writers: Option<Arc<RwLock<()>>>,
+}
+
+impl fmt::Debug for AsyncFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AsyncFile")
+            .field("file", &self.file)
+            .field("lane", &self.lane)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for AsyncFile {
+    /// Whoever opens the file next finds it free, unless something is still being written to it.
+    fn drop(&mut self) {
+        if self.lane.is_own() && self.orphans.is_quiet() {
+            self.file.unlock();
+        }
+    }
+}
+
+impl AsyncFile {
+    /// Takes over an open file.
+    #[must_use]
+    pub fn new(file: FileStorage, backend: Backend) -> Self {
+        let file = Arc::new(file);
+        Self {
+            inline: Inline::of(&file),
+            lane: Lane::new(&file, backend),
+            orphans: Orphans::default(),
+            writers: file.direct().map(|_| Arc::default()),
+            file,
+        }
+    }
+
+    /// The file itself, for what is done where blocking is allowed. What was written through this
+    /// handle and has not ended yet is unknown to it.
+    #[must_use]
+    pub fn file(&self) -> &FileStorage {
+        &self.file
+    }
+
+    /// No read-modify-write runs until this is dropped.
+    async fn shared(&self) -> Guard {
+        match &self.writers {
+            Some(writers) => Some(writers.read_arc().await),
+            None => None,
+        }
+    }
+
+    /// Runs `work` where it may block. With `O_DIRECT`, `is_alone` says that nothing else may
+    /// write meanwhile; else nothing that is alone runs.
+    async fn on_thread<T: Send + 'static>(
+        &self,
+        effect: Effect,
+        is_alone: bool,
+        work: impl FnOnce(&FileStorage) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let locked = match &self.writers {
+            Some(writers) if is_alone => (None, Some(writers.write_arc().await)),
+            Some(writers) => (Some(writers.read_arc().await), None),
+            None => (None, None),
+        };
+        let file = Arc::clone(&self.file);
+        let job = move || {
+            let result = work(&file);
+            drop(locked);
+            drop(file);
+            result
+        };
+        let handoff = self.lane.run(job).map_err(|error| error.with_path(self.path()))?;
+        self.adopt(handoff, effect).await
+    }
+
+    /// Runs `operation` in the ring. There has to be one.
+    async fn on_ring(&self, operation: Operation, guard: Guard, effect: Effect) -> Result<Outcome> {
+        let result = match self.lane.submit(operation, guard) {
+            Ok(handoff) => self.adopt(handoff, effect).await,
+            Err(error) => Err(error),
+        };
+        result.map_err(|error| error.with_path(self.path()))
+    }
+
+    fn adopt<T: Send + 'static>(&self, handoff: Handoff<T>, effect: Effect) -> Adopted<'_, T> {
+        Adopted::new(handoff, effect, &self.orphans)
+    }
+
+    async fn sync_elsewhere(&self) -> Result<()> {
+        self.lane.check(self.path())?;
+        let heard = self.orphans.wait_for_all().await;
+        heard.map_err(|error| error.with_path(self.path()))?;
+        if self.lane.has_ring() {
+            let done = self.on_ring(Operation::SyncData, None, Effect::Syncs).await?;
+            if let Outcome::Done(..) = done {
+                return Ok(());
+            }
+        }
+        self.on_thread(Effect::Syncs, false, FileStorage::sync_blocking).await
+    }
+
+    async fn len_elsewhere(&self) -> Result<u64> {
+        self.lane.check(self.path())?;
+        self.orphans.wait(EVERYTHING).await;
+        if self.inline.is_near() {
+            let _settled = self.shared().await;
+            return self.file.len_blocking();
+        }
+        self.on_thread(Effect::Reads, false, FileStorage::len_blocking).await
+    }
+}
+
+impl Storage for AsyncFile {
+    fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    async fn read(&self, mut buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
+        let filled = self.read_inline(&mut buf, offset);
+        if filled == buf.len() {
+            return Ok(buf);
+        }
+        // Boxed: the futures of the engine hold this one, and seldom come here.
+        Box::pin(self.read_elsewhere(buf, filled, offset)).await
+    }
+
+    async fn write(&self, buf: Bytes, offset: u64) -> Result<()> {
+        let written = self.write_inline(std::slice::from_ref(&buf), buf.len(), offset);
+        if written == buf.len() {
+            return Ok(());
+        }
+        Box::pin(self.write_elsewhere(vec![buf], written, offset)).await
+    }
+
+    async fn write_vectored(&self, bufs: Vec<Bytes>, offset: u64) -> Result<()> {
+        let len = bufs.iter().map(Bytes::len).sum();
+        let written = self.write_inline(&bufs, len, offset);
+        if written == len {
+            return Ok(());
+        }
+        Box::pin(self.write_elsewhere(bufs, written, offset)).await
+    }
+
+    async fn write_zeroes(&self, offset: u64, len: u64) -> Result<()> {
+        let range = offset..offset.saturating_add(len);
+        self.lane.check(self.path())?;
+        self.orphans.wait(range.clone()).await;
+        let exclusive = self.inline.exclusive();
+        let zero = move |file: &FileStorage| {
+            let _exclusive = exclusive;
+            file.write_zeroes_blocking(offset, len)
+        };
+        self.on_thread(Effect::Changes(range), false, zero).await
+    }
+
+    async fn sync(&self) -> Result<()> {
+        Box::pin(self.sync_elsewhere()).await
+    }
+
+    async fn len(&self) -> Result<u64> {
+        Box::pin(self.len_elsewhere()).await
+    }
+
+    async fn set_len(&self, len: u64) -> Result<()> {
+        self.lane.check(self.path())?;
+        self.orphans.wait(EVERYTHING).await;
+        let exclusive = self.inline.exclusive();
+        let cut = move |file: &FileStorage| {
+            let _exclusive = exclusive;
+            file.set_len_blocking(len)
+        };
+        self.on_thread(Effect::Changes(EVERYTHING), true, cut).await
+    }
+
+    fn can_resize(&self) -> bool {
+        self.file.can_resize()
+    }
+
+    async fn allocation(&self, offset: u64, len: u64) -> Result<(Allocation, u64)> {
+        self.lane.check(self.path())?;
+        self.orphans.wait(EVERYTHING).await;
+        let look = move |file: &FileStorage| file.allocation_blocking(offset, len);
+        self.on_thread(Effect::Reads, false, look).await
+    }
+}

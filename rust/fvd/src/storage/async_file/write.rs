@@ -1,0 +1,99 @@
+//! Writing.
+
+use bytes::{Buf, Bytes};
+
+use super::orphans::Effect;
+use super::{AsyncFile, Storage as _};
+use crate::aio::Outcome;
+use crate::error::Result;
+use crate::storage::direct::BOUNCE_LEN;
+use crate::storage::file::{FileStorage, MAX_OFFSET, check_end};
+use crate::sys::uring::Operation;
+
+impl AsyncFile {
+    /// What can be written at once of `bufs`, together `len` bytes; gives the bytes that are.
+    #[inline]
+    pub(super) fn write_inline(&self, bufs: &[Bytes], len: usize, offset: u64) -> usize {
+        let is_far_away = MAX_OFFSET.saturating_sub(offset) < len as u64;
+        if self.writers.is_some() || is_far_away || !self.orphans.is_empty() || len == 0 {
+            return 0;
+        }
+        self.inline.write(&self.file, bufs, len, offset)
+    }
+
+    /// Writes what lies behind the first `written` bytes of `bufs`, which begin at `offset`.
+    pub(super) async fn write_elsewhere(&self, mut bufs: Vec<Bytes>, written: usize, offset: u64) -> Result<()> {
+        self.lane.check(self.path())?;
+        advance(&mut bufs, written);
+        let len: usize = bufs.iter().map(Bytes::len).sum();
+        let offset = offset + written as u64;
+        let checked = check_end(offset, len as u64);
+        checked.map_err(|error| self.file.error("write", offset, error))?;
+        let range = offset..offset + len as u64;
+        self.orphans.wait(range.clone()).await;
+        if self.can_write_in_ring(&mut bufs, len, offset) {
+            return self.write_in_ring(bufs, len, offset).await;
+        }
+        self.write_on_thread(bufs, offset).await
+    }
+
+    /// Whether the ring takes them, if need be after a copy to aligned memory.
+    fn can_write_in_ring(&self, bufs: &mut Vec<Bytes>, len: usize, offset: u64) -> bool {
+        // Writes to the page cache block in the kernel's threads as they would in ours.
+        let Some(direct) = self.file.direct() else { return false };
+        if !direct.is_range_aligned(offset, len) || !self.lane.has_ring() {
+            return false;
+        }
+        if !direct.is_each_aligned(bufs) {
+            if len > BOUNCE_LEN {
+                return false;
+            }
+            *bufs = vec![direct.aligned_copy(bufs)];
+        }
+        true
+    }
+
+    async fn write_in_ring(&self, bufs: Vec<Bytes>, len: usize, offset: u64) -> Result<()> {
+        let effect = Effect::Changes(offset..offset + len as u64);
+        let guard = self.shared().await;
+        let ended = self.on_ring(Operation::Write { bufs, offset }, guard, effect).await;
+        let (mut bufs, count) = match ended.map_err(|error| error.with_offset(offset))? {
+            Outcome::Done(_, count) if count == len => return Ok(()),
+            Outcome::Done(Operation::Write { bufs, .. }, count) => (bufs, count),
+            Outcome::Refused(Operation::Write { bufs, .. }) => (bufs, 0),
+            _ => unreachable!("an operation comes back as it was"),
+        };
+        // Rare: a disk that is full, or more pieces than one call takes.
+        advance(&mut bufs, count);
+        self.write_on_thread(bufs, offset + count as u64).await
+    }
+
+    async fn write_on_thread(&self, bufs: Vec<Bytes>, offset: u64) -> Result<()> {
+        let len: usize = bufs.iter().map(Bytes::len).sum();
+        let is_aligned = self
+            .file
+            .direct()
+            .is_none_or(|direct| direct.is_range_aligned(offset, len));
+        let effect = Effect::Changes(offset..offset + len as u64);
+        let write = move |file: &FileStorage| match bufs.as_slice() {
+            [buf] => file.write_blocking(buf, offset),
+            _ => file.write_vectored_blocking(&bufs, offset),
+        };
+        self.on_thread(effect, !is_aligned, write).await
+    }
+}
+
+/// Drops the first `count` bytes, and pieces without any.
+fn advance(bufs: &mut Vec<Bytes>, mut count: usize) {
+    let mut whole = 0;
+    for buf in bufs.iter_mut() {
+        let step = count.min(buf.len());
+        buf.advance(step);
+        count -= step;
+        if !buf.is_empty() {
+            break;
+        }
+        whole += 1;
+    }
+    bufs.drain(..whole);
+}

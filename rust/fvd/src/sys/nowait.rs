@@ -1,0 +1,77 @@
+//! I/O that fails instead of waiting.
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use bytes::Bytes;
+use rustix::io::ReadWriteFlags;
+
+use super::buffer::IoBufMut;
+
+/// Fills the buffer behind its first `filled` bytes, as far as that needs no waiting; 0 at the end
+/// of the file.
+///
+/// # Errors
+///
+/// EAGAIN if it would have to wait, EOPNOTSUPP where the medium cannot tell.
+#[inline]
+pub(crate) fn read_nowait(fd: BorrowedFd<'_>, buf: &mut IoBufMut, filled: usize, offset: u64) -> io::Result<usize> {
+    assert!(filled <= buf.len(), "read behind the end of a buffer");
+    // SAFETY: `filled` is within the buffer or its end.
+    let target = unsafe { buf.as_mut_ptr().add(filled) };
+    let piece = libc::iovec {
+        iov_base: target.cast(),
+        iov_len: buf.len() - filled,
+    };
+    // SAFETY: the one piece lies within the buffer, which is valid for writes and accessed by nobody
+    // else; its bytes need not be initialised for the kernel to fill them.
+    let count = unsafe {
+        libc::preadv2(
+            fd.as_raw_fd(),
+            &raw const piece,
+            1,
+            offset.cast_signed(),
+            libc::RWF_NOWAIT,
+        )
+    };
+    usize::try_from(count).map_err(|_| io::Error::last_os_error())
+}
+
+/// Writes what needs no waiting of `bufs`, of which there are at most 1024; errors as
+/// [`read_nowait`].
+#[inline]
+pub(crate) fn write_nowait(fd: BorrowedFd<'_>, bufs: &[Bytes], offset: u64) -> io::Result<usize> {
+    let flags = ReadWriteFlags::NOWAIT;
+    if let [buf] = bufs {
+        return Ok(rustix::io::pwritev2(fd, &[IoSlice::new(buf)], offset, flags)?);
+    }
+    let pieces: Vec<IoSlice<'_>> = bufs.iter().map(|buf| IoSlice::new(buf)).collect();
+    Ok(rustix::io::pwritev2(fd, &pieces, offset, flags)?)
+}
+
+/// What a file system has below it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Home {
+    /// Nothing: its pages are all there is.
+    Memory,
+    /// A disk of this machine, behind a page cache that takes writes.
+    Local,
+    /// Another machine or another process, which may be gone.
+    Far,
+}
+
+impl Home {
+    /// Unknown file systems are far away.
+    pub(crate) fn of(fd: BorrowedFd<'_>) -> Self {
+        const TMPFS: i64 = 0x0102_1994;
+        const EXT4: i64 = 0xef53;
+        const XFS: i64 = 0x5846_5342;
+        const BTRFS: i64 = 0x9123_683e;
+        const F2FS: i64 = 0xf2f5_2010;
+        match rustix::fs::fstatfs(fd).map(|stat| stat.f_type) {
+            Ok(TMPFS) => Self::Memory,
+            Ok(EXT4 | XFS | BTRFS | F2FS) => Self::Local,
+            _ => Self::Far,
+        }
+    }
+}
