@@ -8,9 +8,10 @@ use fvd::copy::{self, Control, PrefetchOptions, PrefetchState};
 use fvd::image::Image;
 use fvd::storage::{FileStorage, Storage};
 use fvd::{Error, ErrorKind};
+use fvd_nbd::host::TokioClock;
 use pollster::block_on;
 
-use crate::time::TokioClock;
+use crate::time;
 
 /// An engine on files.
 pub(crate) type Engine = Image<FileStorage>;
@@ -75,7 +76,7 @@ pub(crate) fn seed() -> u64 {
 
 impl Background {
     pub(crate) fn start(engine: Arc<Engine>) -> Result<Self, Error> {
-        let clock = TokioClock::new()?;
+        let clock = time::clock()?;
         let control = Control::new();
         let handle = control.clone();
         let thread = thread::Builder::new()

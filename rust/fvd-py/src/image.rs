@@ -43,6 +43,7 @@ pub(crate) fn open(
         copy_on_read,
         force_share,
         gate: gate(&trust)?,
+        ..ChainOptions::default()
     };
     let engine = blocking(py, || block_on(open_image(&path, &options)))?;
     let size = engine.size();

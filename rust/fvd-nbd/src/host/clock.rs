@@ -6,13 +6,15 @@ use fvd::host::{BoxFuture, Clock};
 use tokio::runtime::Handle;
 
 /// The clock of a runtime, for whatever polls it.
-pub(super) struct TokioClock {
+pub struct TokioClock {
     handle: Handle,
     start: Instant,
 }
 
 impl TokioClock {
-    pub(super) fn new(handle: Handle) -> Self {
+    /// Measures from now on.
+    #[must_use]
+    pub fn new(handle: Handle) -> Self {
         Self {
             handle,
             start: Instant::now(),

@@ -21,14 +21,15 @@ use std::time::Duration;
 
 use fvd::copy::{Control, PrefetchStatus};
 use fvd::image::Stats;
-use fvd::storage::FileStorage;
+use fvd::storage::AsyncFile;
 use fvd::{Error, ErrorKind, Result};
 use tokio::runtime::Runtime;
 use tokio::sync::Mutex;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 pub use address::{Address, DEFAULT_PORT};
+pub use clock::TokioClock;
 pub use open::{DiskOptions, Format};
 
 use crate::disk::DiskExport;
@@ -40,7 +41,7 @@ use signals::Signals;
 /// Between two looks whether requests without a connection have ended.
 const LOOK: Duration = Duration::from_millis(5);
 
-type Disk = DiskExport<FileStorage>;
+type Disk = DiskExport<AsyncFile>;
 
 /// What is served, where, and to whom.
 pub struct HostOptions {
@@ -213,8 +214,7 @@ impl Host {
             }
             drop(exports);
             let (disks, background): (Vec<_>, Vec<_>) = disks.into_iter().unzip();
-            // Joining threads blocks.
-            let _ = spawn_blocking(|| Background::stop_all(background)).await;
+            Background::stop_all(background).await;
             close_all(&disks).await
         };
         let closed = runtime.block_on(async {

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fvd::chain::{ChainOptions, open_file, open_image, open_source, probe_format};
-use fvd::storage::FileStorage;
+use fvd::chain::{AsyncIo, ChainOptions, Files, open_file, open_image_on, open_source_on, probe_format};
+use fvd::storage::AsyncFile;
 use fvd::{Error, Result};
 
 use crate::disk::{Content, DiskExport, RawDisk, Trim};
@@ -39,7 +39,7 @@ pub struct DiskOptions {
 }
 
 /// Opens a disk. One that was opened is to be closed.
-pub(super) async fn open(options: &DiskOptions) -> Result<DiskExport<FileStorage>> {
+pub(super) async fn open(files: &AsyncIo, options: &DiskOptions) -> Result<DiskExport<AsyncFile>> {
     let format = match options.format {
         Some(format) => format,
         None => probe(&options.path).await?,
@@ -47,18 +47,18 @@ pub(super) async fn open(options: &DiskOptions) -> Result<DiskExport<FileStorage
     let DiskOptions { path, trim, chain, .. } = options;
     let content = match format {
         Format::Fvd => Content::Image {
-            image: Arc::new(open_image(path, chain).await?),
+            image: Arc::new(open_image_on(files, path, chain).await?),
             trim: *trim,
         },
         Format::Raw => {
-            let storage = open_file(path, chain)?;
+            let storage = files.storage(open_file(path, chain)?);
             Content::Raw(RawDisk::new(storage, chain.writable, chain.cache, *trim).await?)
         }
         Format::Qcow2 if chain.writable => {
             let message = "A disk of format qcow2 can only be served read-only (-r)";
             return Err(Error::unsupported(message).with_path(path));
         }
-        Format::Qcow2 => Content::Source(open_source(path, Some("qcow2"), chain).await?),
+        Format::Qcow2 => Content::Source(open_source_on(files, path, Some("qcow2"), chain).await?),
     };
     Ok(DiskExport::new(&options.name, &options.description, content))
 }

@@ -4,13 +4,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
+use fvd::chain::AsyncIo;
 use fvd::{Error, Result};
 use tokio::net::TcpListener;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::Mutex;
 
 use super::address::{Address, Place, bind, bind_metrics};
 use super::background::Background;
+use super::clock::TokioClock;
 use super::http::respond;
 use super::metrics;
 use super::open::{DiskOptions, open as open_disk};
@@ -60,7 +62,7 @@ impl Host {
             let signals = signals.then(Signals::new).transpose();
             Ok(Prepared {
                 signals: signals.map_err(|error| Error::io("wait for signals", error))?,
-                background: start_background(&open)?,
+                background: start_background(&open),
                 exports,
                 listeners,
                 metrics,
@@ -127,8 +129,9 @@ fn runtime() -> std::io::Result<Runtime> {
 /// also after an error.
 async fn open_all(disks: &[DiskOptions], multi_conn: bool, open: &mut Vec<Arc<Disk>>) -> Result<Exports<Disk>> {
     let mut exports = Exports::new();
+    let files = AsyncIo::new()?.with_clock(Arc::new(TokioClock::new(Handle::current())));
     for options in disks {
-        let disk = open_disk(options).await?.with_multi_conn(multi_conn);
+        let disk = open_disk(&files, options).await?.with_multi_conn(multi_conn);
         let disk = Arc::new(disk);
         open.push(Arc::clone(&disk));
         exports.add(disk)?;
@@ -163,19 +166,9 @@ fn metrics_of(
     }
 }
 
-/// Begins what the images do on their own; all of it, or nothing.
-fn start_background(disks: &[Arc<Disk>]) -> Result<Vec<Option<Background>>> {
-    let runtime = tokio::runtime::Handle::current();
-    let mut all = Vec::new();
-    for disk in disks {
-        let image = disk.content().image();
-        match image.map_or(Ok(None), |image| Background::start(image, &runtime)) {
-            Ok(background) => all.push(background),
-            Err(error) => {
-                Background::stop_all(all);
-                return Err(error);
-            }
-        }
-    }
-    Ok(all)
+/// Begins what the images do on their own.
+fn start_background(disks: &[Arc<Disk>]) -> Vec<Option<Background>> {
+    let runtime = Handle::current();
+    let of_disk = |disk: &Arc<Disk>| Background::start(disk.content().image()?, &runtime);
+    disks.iter().map(of_disk).collect()
 }

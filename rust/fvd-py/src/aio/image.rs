@@ -45,6 +45,7 @@ pub(crate) fn open_async<'py>(
         copy_on_read,
         force_share,
         gate: gate(&trust)?,
+        ..ChainOptions::default()
     };
     droppable(py, async move {
         let file = path.clone();

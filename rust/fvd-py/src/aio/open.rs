@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fvd::Error;
-use fvd::chain::{ChainOptions, open_image};
+use fvd::chain::{AsyncIo, ChainOptions, open_image_on};
 use fvd::copy::{self, Control};
 use fvd::image::Image;
-use fvd::storage::FileStorage;
+use fvd::storage::AsyncFile;
 use pollster::block_on;
 use tokio::sync::RwLock;
 use tokio::task::JoinHandle;
@@ -18,11 +18,10 @@ use super::order::Order;
 use crate::background::{self, Running};
 use crate::exit::Closable;
 use crate::open::{closed, forked};
-use crate::runtime;
-use crate::time::TokioClock;
+use crate::{runtime, time};
 
 /// An engine whose operations wait without a thread.
-pub(super) type Engine = Image<FileStorage>;
+pub(super) type Engine = Image<AsyncFile>;
 
 /// An engine that can be closed while it is used: each operation holds the lock shared.
 pub(super) struct AsyncOpen {
@@ -43,7 +42,8 @@ impl AsyncOpen {
     /// Opens the image and starts what it does on its own. Also gives the size of the disk in
     /// bytes. Blocks.
     pub(super) fn open(path: &Path, options: &ChainOptions) -> Result<(Self, u64), Error> {
-        let engine = Arc::new(block_on(open_image(path, options))?);
+        let files = AsyncIo::new()?.with_clock(Arc::new(time::clock()?));
+        let engine = Arc::new(block_on(open_image_on(&files, path, options))?);
         let size = engine.size();
         let background = background::is_wanted(&engine).then(|| Background::start(&engine));
         let open = Self {
@@ -128,7 +128,7 @@ impl AsyncOpen {
 
 impl Background {
     fn start(engine: &Arc<Engine>) -> Result<Self, Error> {
-        let (engine, clock) = (Arc::clone(engine), TokioClock::new()?);
+        let (engine, clock) = (Arc::clone(engine), time::clock()?);
         let control = Control::new();
         let handle = control.clone();
         let work = async move { copy::background(&engine, handle, &clock, background::seed()).await };

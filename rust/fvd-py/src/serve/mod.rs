@@ -62,6 +62,7 @@ pub(crate) fn serve(
         copy_on_read,
         force_share,
         gate: gate(&trust)?,
+        ..ChainOptions::default()
     };
     let (format, trim) = (format.map(disk_format).transpose()?, trim(discard)?);
     let disk = |(name, path)| DiskOptions {
