@@ -3,13 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use fvd::ErrorKind;
@@ -134,6 +134,41 @@ fn a_dropped_change_of_length_does_not_come_later() {
             assert_eq!(block_on(file.len()).unwrap(), 0, "round {round}");
         }
     });
+}
+
+/// Both in flight at once.
+fn both<T>(first: impl Future<Output = T>, second: impl Future<Output = T>) {
+    let (mut first, mut second) = (pin!(first), pin!(second));
+    let (mut first_done, mut second_done) = (false, false);
+    block_on(poll_fn(|context| {
+        first_done = first_done || first.as_mut().poll(context).is_ready();
+        second_done = second_done || second.as_mut().poll(context).is_ready();
+        if first_done && second_done {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }));
+}
+
+/// A write of a part of the last sector cuts the file to its right length, which must not be one
+/// that another write has moved meanwhile.
+#[test]
+fn the_end_of_a_file_is_moved_by_one_write_at_a_time() {
+    for backend in BACKENDS {
+        let file = TestFile::new(backend, true);
+        let file = &file.0;
+        for round in 0..300 {
+            block_on(file.set_len(0)).unwrap();
+            both(
+                file.write(Bytes::from_static(&[1; 100]), 0),
+                file.write(sectors(2, 8, true), 8192),
+            );
+            assert_eq!(block_on(file.len()).unwrap(), 12288, "round {round}");
+            assert_eq!(read(file, 0, 101)[99..], [1, 0], "round {round}");
+            assert_eq!(read(file, 8192, 4096), [2; 4096], "round {round}");
+        }
+    }
 }
 
 /// Threads with ranges of their own, sectors side by side, and readers that are dropped.

@@ -224,7 +224,7 @@ mod tests {
     use pollster::block_on;
 
     use super::*;
-    use crate::storage::IoBufMut;
+    use crate::sys::buffer::IoBufMut;
     use crate::sys::uring::DEPTH;
 
     /// A ring on a pipe, whose reads end when the test wants them to.
