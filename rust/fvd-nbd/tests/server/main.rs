@@ -1,9 +1,14 @@
 //! The server, its clients, and those that are none.
 
+mod certificates;
 mod clients;
 mod host;
 mod hostile;
+mod lifecycle;
 #[path = "../support/options.rs"]
 mod options;
+mod programs;
 mod slow;
+mod starttls;
+mod tls;
 mod wire;

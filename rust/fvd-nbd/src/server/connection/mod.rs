@@ -24,7 +24,7 @@ mod receive;
 
 pub use error::ConnectionError;
 
-/// How long a client that broke the protocol may go on sending, so that it gets what it is told.
+/// How long a client that is told no more may go on sending, so that it gets what it was told.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// One client with its session.
@@ -49,14 +49,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: Export> Connection<S, E> {
             ending: None,
         };
         let ended = poll_fn(|context| transmission.poll(context)).await;
-        if matches!(ended, Err(ConnectionError::Protocol(_))) {
+        if matches!(ended, Ok(()) | Err(ConnectionError::Protocol(_))) {
             // How that ends does not matter.
             let _ = timeout(LINGER, transmission.connection.linger()).await;
         }
         ended
     }
 
-    /// Says that nothing follows, and reads on: a socket that is closed with bytes unread takes
+    /// Says that nothing follows (under TLS, too), and reads on: a socket that is closed with bytes unread takes
     /// back what it has sent.
     async fn linger(&mut self) -> io::Result<()> {
         poll_fn(|context| Pin::new(&mut self.socket).poll_shutdown(context)).await?;
