@@ -24,8 +24,8 @@
 //! request begins, and given back when its reply has been handed to the kernel. A connection whose
 //! next request gets none, that has [`Limits::in_flight`] requests under way, or whose client does
 //! not read its replies, is not read from: the client's own socket fills up. A client must end its
-//! handshake in [`Limits::handshake`], and send each payload it announced in
-//! [`Limits::payload`], for which it holds memory.
+//! handshake, that of TLS included, in [`Limits::handshake`]. It must send each payload it announced,
+//! and take its replies, in [`Limits::payload`]: it holds memory that others wait for.
 //!
 //! # The end of a connection
 //!
@@ -73,7 +73,8 @@ pub struct Limits {
     pub memory: u64,
     /// From the connection to the end of the handshake.
     pub handshake: Duration,
-    /// From the header of a write to the end of its payload.
+    /// From the header of a write to the end of its payload; and from when replies are there until
+    /// the client has taken them.
     pub payload: Duration,
     /// From the end of a connection until what is under way has ended and its replies are sent.
     pub farewell: Duration,
