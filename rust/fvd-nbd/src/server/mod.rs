@@ -27,6 +27,11 @@
 //! handshake, that of TLS included, in [`Limits::handshake`]. It must send each payload it announced,
 //! and take its replies, in [`Limits::payload`]: it holds memory that others wait for.
 //!
+//! # Who is served
+//!
+//! [`Sharing`] says how many clients there may be and whether the server outlives them,
+//! [`Server::with_tls`] who may know what is said. [`Counters`] tell what was done.
+//!
 //! # The end of a connection
 //!
 //! Whatever ends it (a farewell, the end of the stream, an error of the protocol, a shutdown), no

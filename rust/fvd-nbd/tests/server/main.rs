@@ -5,6 +5,7 @@ mod clients;
 mod host;
 mod hostile;
 mod lifecycle;
+mod limits;
 #[path = "../support/options.rs"]
 mod options;
 mod programs;
