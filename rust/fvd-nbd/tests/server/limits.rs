@@ -1,6 +1,6 @@
 //! Clients that come in numbers, take their time, or take what others need.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -168,7 +168,7 @@ fn those_who_vanish_in_the_middle_of_a_payload_leave_nothing_behind() {
 }
 
 #[test]
-fn over_tcp_replies_to_what_is_under_way_survive_a_shutdown_with_requests_unread() {
+fn over_tcp_a_reply_survives_a_shutdown_with_requests_unread() {
     let host = host(Limits::default(), 16 * MIB);
     let mut client = std::net::TcpStream::connect(("127.0.0.1", host.port)).unwrap();
     client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -177,24 +177,13 @@ fn over_tcp_replies_to_what_is_under_way_survive_a_shutdown_with_requests_unread
     client.write_all(&[&3_u32.to_be_bytes()[..], &export].concat()).unwrap();
     client.read_exact(&mut [0; 10]).unwrap();
     let wire = Client::detached();
-    for cookie in 0..4 {
-        client
-            .write_all(&wire.header(0, cmd::READ, cookie, 0, 8 * MIB))
-            .unwrap();
-    }
+    client.write_all(&wire.header(0, cmd::READ, 1, 0, 8 * MIB)).unwrap();
     thread::sleep(SOON / 3);
     host.server.shut_down();
-    thread::sleep(SOON / 3);
-    client.write_all(&wire.header(0, cmd::FLUSH, 9, 0, 0)).unwrap();
-    let mut received = Vec::new();
-    match client.read_to_end(&mut received) {
-        Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
-        read => drop(read.unwrap()),
-    }
-    let reply = 16 + (8 << 20);
-    assert!(
-        received.len() >= reply && received.len() % reply == 0,
-        "{}",
-        received.len()
-    );
+    client.write_all(&wire.header(0, cmd::FLUSH, 2, 0, 0)).unwrap();
+    // The last part lies in the kernel when the server has done all it wants to do.
+    client.read_exact(&mut vec![0; 16 + (7 << 20)]).unwrap();
+    thread::sleep(SOON);
+    client.read_exact(&mut vec![0; 1 << 20]).unwrap();
+    assert_eq!(client.read(&mut [0; 16]).unwrap(), 0, "nothing else is answered");
 }
