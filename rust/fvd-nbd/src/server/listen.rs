@@ -47,6 +47,7 @@ impl<E: Export> Server<E> {
             limits,
             budget: Budget::new(limits.memory),
             counters: Arc::clone(&counters),
+            kept: Arc::default(),
             tls: None,
         };
         let clients = Clients::new(Sharing::default(), limits.connections, counters, phases.clone());

@@ -39,6 +39,7 @@
 //! them, within [`Limits::farewell`]. Nothing is cut off in the middle of a write.
 
 mod budget;
+mod buffers;
 mod clients;
 mod connection;
 mod converse;
@@ -55,6 +56,7 @@ mod serve;
 mod tls;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use crate::handshake::TlsPolicy;
@@ -98,11 +100,24 @@ impl Default for Limits {
     }
 }
 
+/// This part of [`Limits::memory`] may, on top of it, be kept for the next reads.
+const KEPT_PART: u64 = 8;
+
+impl<E> Shared<E> {
+    /// Buffers for a new connection.
+    fn buffers(&self) -> buffers::Buffers {
+        let most = self.limits.memory / KEPT_PART;
+        buffers::Buffers::new(Arc::clone(&self.kept), most as usize)
+    }
+}
+
 /// What all connections of a server share.
 struct Shared<E> {
     exports: Exports<E>,
     limits: Limits,
     budget: budget::Budget,
     counters: Arc<Counters>,
+    /// Bytes of buffers that connections keep for their next reads.
+    kept: Arc<AtomicUsize>,
     tls: Option<(Credentials, TlsPolicy)>,
 }

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep, timeout};
 
 use super::Shared;
+use super::buffers::Buffers;
 use super::export::Export;
 use super::input::{Input, poll_read};
 use super::output::Output;
@@ -31,6 +32,7 @@ const LINGER: Duration = Duration::from_secs(1);
 pub(super) struct Connection<S, E> {
     pub(super) socket: S,
     pub(super) input: Input,
+    pub(super) buffers: Buffers,
     pub(super) session: Arc<Session>,
     pub(super) export: Arc<E>,
     pub(super) shared: Arc<Shared<E>>,
