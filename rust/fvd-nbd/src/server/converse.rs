@@ -103,6 +103,7 @@ impl<E: Export> Surroundings<'_, E> {
         };
         client.took_an_export();
         let connection = Connection {
+            buffers: shared.buffers(),
             socket,
             input,
             export: Arc::clone(export),

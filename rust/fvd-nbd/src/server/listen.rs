@@ -6,12 +6,13 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::budget::Budget;
-use super::clients::{Clients, Sharing};
+use super::clients::{Client, Clients, Sharing};
 use super::connection::ConnectionError;
 use super::converse::{Surroundings, converse};
 use super::counters::{Counters, add};
@@ -25,11 +26,13 @@ use crate::handshake::TlsPolicy;
 /// Between two attempts to accept while the system has no descriptor or memory left.
 const RETRY: Duration = Duration::from_millis(100);
 
+type Report = Arc<dyn Fn(&ConnectionError) + Send + Sync>;
+
 /// Serves exports on any number of sockets.
 pub struct Server<E> {
     shared: Arc<Shared<E>>,
     clients: Arc<Clients>,
-    report: Arc<dyn Fn(&ConnectionError) + Send + Sync>,
+    report: Report,
     phases: watch::Sender<Phase>,
 }
 
@@ -44,6 +47,7 @@ impl<E: Export> Server<E> {
             limits,
             budget: Budget::new(limits.memory),
             counters: Arc::clone(&counters),
+            kept: Arc::default(),
             tls: None,
         };
         let clients = Clients::new(Sharing::default(), limits.connections, counters, phases.clone());
@@ -133,28 +137,61 @@ impl<E: Export> Server<E> {
 
     /// Serves one client on a task; hangs up if there are too many.
     fn spawn(&self, stream: Stream, leave: OwnedSemaphorePermit, tasks: &mut JoinSet<()>) {
-        let Some(client) = self.clients.admit(leave) else {
+        let Some(talk) = self.admit(leave) else {
             return;
         };
-        let shared = Arc::clone(&self.shared);
-        let report = Arc::clone(&self.report);
-        let phases = self.phases.subscribe();
-        let deadline = Instant::now() + shared.limits.handshake;
         tasks.spawn(async move {
-            let around = Surroundings {
-                client: &client,
-                shared: &shared,
-                phases,
-                deadline,
-            };
-            let ended = match stream {
-                Stream::Tcp(socket) => converse(socket, around).await,
-                Stream::Unix(socket) => converse(socket, around).await,
-            };
-            if let Err(error) = ended {
-                add(&shared.counters.failed, 1);
-                report(&error);
+            match stream {
+                Stream::Tcp(socket) => talk.run(socket).await,
+                Stream::Unix(socket) => talk.run(socket).await,
             }
         });
+    }
+
+    /// Serves one client that is connected already, like one that was accepted, to its end.
+    pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(&self, socket: S) {
+        let leave = loop {
+            match self.clients.try_accept() {
+                Some(leave) => break leave,
+                None => self.clients.room().await,
+            }
+        };
+        if let Some(talk) = self.admit(leave) {
+            let mut phases = self.phases.subscribe();
+            until(&mut phases, Phase::Aborted, talk.run(socket)).await;
+        }
+    }
+
+    fn admit(&self, leave: OwnedSemaphorePermit) -> Option<Talk<E>> {
+        let client = self.clients.admit(leave)?;
+        Some(Talk {
+            client,
+            shared: Arc::clone(&self.shared),
+            report: Arc::clone(&self.report),
+            phases: self.phases.subscribe(),
+        })
+    }
+}
+
+/// One client that was let in.
+struct Talk<E> {
+    client: Client,
+    shared: Arc<Shared<E>>,
+    report: Report,
+    phases: watch::Receiver<Phase>,
+}
+
+impl<E: Export> Talk<E> {
+    async fn run<S: AsyncRead + AsyncWrite + Unpin>(self, socket: S) {
+        let around = Surroundings {
+            client: &self.client,
+            shared: &self.shared,
+            phases: self.phases,
+            deadline: Instant::now() + self.shared.limits.handshake,
+        };
+        if let Err(error) = converse(socket, around).await {
+            add(&self.shared.counters.failed, 1);
+            (self.report)(&error);
+        }
     }
 }

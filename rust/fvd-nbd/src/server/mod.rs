@@ -24,8 +24,13 @@
 //! request begins, and given back when its reply has been handed to the kernel. A connection whose
 //! next request gets none, that has [`Limits::in_flight`] requests under way, or whose client does
 //! not read its replies, is not read from: the client's own socket fills up. A client must end its
-//! handshake in [`Limits::handshake`], and send each payload it announced in
-//! [`Limits::payload`], for which it holds memory.
+//! handshake, that of TLS included, in [`Limits::handshake`]. It must send each payload it announced,
+//! and take its replies, in [`Limits::payload`]: it holds memory that others wait for.
+//!
+//! # Who is served
+//!
+//! [`Sharing`] says how many clients there may be and whether the server outlives them,
+//! [`Server::with_tls`] who may know what is said. [`Counters`] tell what was done.
 //!
 //! # The end of a connection
 //!
@@ -34,6 +39,7 @@
 //! them, within [`Limits::farewell`]. Nothing is cut off in the middle of a write.
 
 mod budget;
+mod buffers;
 mod clients;
 mod connection;
 mod converse;
@@ -50,6 +56,7 @@ mod serve;
 mod tls;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use crate::handshake::TlsPolicy;
@@ -73,7 +80,8 @@ pub struct Limits {
     pub memory: u64,
     /// From the connection to the end of the handshake.
     pub handshake: Duration,
-    /// From the header of a write to the end of its payload.
+    /// From the header of a write to the end of its payload; and from when replies are there until
+    /// the client has taken them.
     pub payload: Duration,
     /// From the end of a connection until what is under way has ended and its replies are sent.
     pub farewell: Duration,
@@ -92,11 +100,24 @@ impl Default for Limits {
     }
 }
 
+/// This part of [`Limits::memory`] may, on top of it, be kept for the next reads.
+const KEPT_PART: u64 = 8;
+
+impl<E> Shared<E> {
+    /// Buffers for a new connection.
+    fn buffers(&self) -> buffers::Buffers {
+        let most = self.limits.memory / KEPT_PART;
+        buffers::Buffers::new(Arc::clone(&self.kept), most as usize)
+    }
+}
+
 /// What all connections of a server share.
 struct Shared<E> {
     exports: Exports<E>,
     limits: Limits,
     budget: budget::Budget,
     counters: Arc<Counters>,
+    /// Bytes of buffers that connections keep for their next reads.
+    kept: Arc<AtomicUsize>,
     tls: Option<(Credentials, TlsPolicy)>,
 }

@@ -30,6 +30,8 @@ pub(super) struct Output {
     gathered: Vec<u8>,
     /// Bytes of all.
     length: usize,
+    /// Bytes that were ever sent.
+    sent_in_all: u64,
 }
 
 impl Output {
@@ -40,6 +42,16 @@ impl Output {
     /// Whether the client should read before it gets more.
     pub(super) fn is_full(&self) -> bool {
         self.length >= ENOUGH
+    }
+
+    /// Bytes that were ever sent.
+    pub(super) fn sent_in_all(&self) -> u64 {
+        self.sent_in_all
+    }
+
+    /// Bytes that were ever put in.
+    pub(super) fn put_in_all(&self) -> u64 {
+        self.sent_in_all + self.length as u64
     }
 
     /// Appends what `write` appends.
@@ -104,6 +116,7 @@ impl Output {
     /// Forgets `written` bytes from the front.
     fn advance(&mut self, written: usize) {
         self.length -= written;
+        self.sent_in_all += written as u64;
         self.sent += written;
         while let Some((piece, _)) = self.pieces.front() {
             if self.sent < piece.len() {

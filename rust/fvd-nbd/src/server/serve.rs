@@ -1,10 +1,10 @@
 //! One request: from the command to what is answered.
 
 use bytes::Bytes;
-use fvd::storage::IoBufMut;
 use fvd::{Error, ErrorKind};
 
 use super::budget::Grant;
+use super::buffers::{Buffers, Lent};
 use super::counters::{Counters, Kind};
 use super::export::{Export, Zeroing, refusal};
 use super::output::Output;
@@ -18,7 +18,7 @@ use crate::session::Session;
 #[derive(Debug)]
 pub(super) enum Outcome {
     Done,
-    Data(IoBufMut),
+    Data(Lent),
     Status(Vec<(Context, Extents)>),
     Refused(Refusal),
 }
@@ -50,7 +50,7 @@ impl Answer {
             Outcome::Done => output.put(|out| reply_to.done(out)),
             Outcome::Refused(refusal) => output.put(|out| reply_to.refuse(out, &refusal)),
             Outcome::Data(data) => {
-                output.put(|out| reply_to.data(out, reply_to.offset, data.len() as u32, Position::Last));
+                output.put(|out| reply_to.data(out, reply_to.offset, data.as_ref().len() as u32, Position::Last));
                 output.put_data(data, grant);
             }
             Outcome::Status(contexts) => {
@@ -65,12 +65,18 @@ impl Answer {
 }
 
 /// Does what `command` says; `payload` is that of a write.
-pub(super) async fn serve<E: Export>(export: &E, session: &Session, command: Command, payload: Bytes) -> Outcome {
+pub(super) async fn serve<E: Export>(
+    export: &E,
+    session: &Session,
+    buffers: &Buffers,
+    command: Command,
+    payload: Bytes,
+) -> Outcome {
     let outcome = match command {
         Command::Read { length: 0, .. } => Ok(Outcome::Done),
         Command::Read { offset, length, .. } => {
-            let buffer = IoBufMut::zeroed(length as usize);
-            export.read(buffer, offset).await.map(Outcome::Data)
+            let read = export.read(buffers.take(length as usize), offset).await;
+            read.map(|buffer| Outcome::Data(buffers.lend(buffer)))
         }
         Command::BlockStatus { offset, length, one } => status(export, session, offset, length, one).await,
         command => modify(export, command, payload).await.map(|()| Outcome::Done),

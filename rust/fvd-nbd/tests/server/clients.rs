@@ -1,7 +1,6 @@
 //! Clients that others wrote: nbdinfo, nbdcopy, qemu-img, qemu-io.
 
 use std::fs;
-use std::process::Command;
 use std::sync::Arc;
 
 use fastrand::Rng;
@@ -9,26 +8,13 @@ use fvd_nbd::export::ExportInfo;
 use fvd_nbd::server::{Limits, MemoryExport};
 
 use crate::host::Host;
+use crate::programs::run;
 
 const MIB: usize = 1 << 20;
 
 fn host(exports: impl IntoIterator<Item = MemoryExport>) -> (Host<MemoryExport>, Vec<Arc<MemoryExport>>) {
     let exports: Vec<_> = exports.into_iter().map(Arc::new).collect();
     (Host::new(Limits::default(), exports.clone()), exports)
-}
-
-/// What a program prints; it must succeed.
-fn run(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output();
-    let output = output.unwrap_or_else(|error| panic!("{program} cannot be run ({error}): make tools installs it"));
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(
-        output.status.success(),
-        "{program} {arguments:?}: {}{}",
-        text(&output.stdout),
-        text(&output.stderr)
-    );
-    text(&output.stdout)
 }
 
 #[test]

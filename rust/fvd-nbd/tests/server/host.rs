@@ -1,5 +1,6 @@
-//! A server in a thread of its own, on a socket in a temporary folder.
+//! A server in a thread of its own, on a socket in a temporary folder and on a port.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -13,21 +14,31 @@ pub(crate) struct Host<E: Export> {
     pub(crate) server: Arc<Server<E>>,
     /// What connections ended with that nobody meant to end.
     pub(crate) errors: Arc<Mutex<Vec<String>>>,
+    pub(crate) port: u16,
     folder: TempDir,
     thread: Option<JoinHandle<()>>,
 }
 
 impl<E: Export> Host<E> {
     pub(crate) fn new(limits: Limits, exports: impl IntoIterator<Item = Arc<E>>) -> Self {
+        Self::with(limits, exports, |server| server)
+    }
+
+    /// A server that `configure` completes.
+    pub(crate) fn with(
+        limits: Limits,
+        exports: impl IntoIterator<Item = Arc<E>>,
+        configure: impl FnOnce(Server<E>) -> Server<E>,
+    ) -> Self {
         let mut all = Exports::new();
         for export in exports {
             all.add(export).expect("a sound export");
         }
         let errors = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&errors);
-        let server = Arc::new(Server::new(all, limits, move |error| {
+        let server = Arc::new(configure(Server::new(all, limits, move |error| {
             log.lock().expect("nobody panics").push(error.to_string());
-        }));
+        })));
         let folder = tempfile::tempdir().expect("a folder");
         let (path, listening) = (folder.path().join("nbd"), Arc::clone(&server));
         let (ready, is_ready) = std::sync::mpsc::channel();
@@ -37,15 +48,22 @@ impl<E: Export> Host<E> {
                 .enable_all()
                 .build();
             runtime.expect("a runtime").block_on(async {
-                let listener = Listener::unix(&path).expect("a socket");
-                ready.send(()).expect("somebody waits");
-                listening.listen(listener).await;
+                let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+                let tcp = Listener::tcp(any_port).await.expect("a port");
+                let unix = Listener::unix(&path).expect("a socket");
+                let port = tcp.tcp_address().expect("it is TCP").port();
+                ready.send(port).expect("somebody waits");
+                let also = Arc::clone(&listening);
+                let on_tcp = tokio::spawn(async move { also.listen(tcp).await });
+                listening.listen(unix).await;
+                on_tcp.await.expect("it does not panic");
             });
         });
-        is_ready.recv().expect("the server listens");
+        let port = is_ready.recv().expect("the server listens");
         Self {
             server,
             errors,
+            port,
             folder,
             thread: Some(thread),
         }
@@ -59,6 +77,10 @@ impl<E: Export> Host<E> {
         format!("nbd+unix:///{name}?socket={}", self.socket().display())
     }
 
+    pub(crate) fn tcp_uri(&self, name: &str) -> String {
+        format!("nbd://localhost:{}/{name}", self.port)
+    }
+
     pub(crate) fn folder(&self) -> PathBuf {
         self.folder.path().to_owned()
     }
@@ -67,6 +89,12 @@ impl<E: Export> Host<E> {
         while self.errors.lock().expect("nobody panics").is_empty() {
             thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// Waits for the end of a server that ends by itself.
+    pub(crate) fn wait_for_the_end(&mut self) {
+        let thread = self.thread.take().expect("it was not waited for");
+        thread.join().expect("the server ends");
     }
 
     /// Shuts the server down, waits for it, and gives the errors.

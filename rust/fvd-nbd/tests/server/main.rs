@@ -1,9 +1,15 @@
 //! The server, its clients, and those that are none.
 
+mod certificates;
 mod clients;
 mod host;
 mod hostile;
+mod lifecycle;
+mod limits;
 #[path = "../support/options.rs"]
 mod options;
+mod programs;
 mod slow;
+mod starttls;
+mod tls;
 mod wire;

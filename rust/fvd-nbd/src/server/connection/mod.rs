@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep, timeout};
 
 use super::Shared;
+use super::buffers::Buffers;
 use super::export::Export;
 use super::input::{Input, poll_read};
 use super::output::Output;
@@ -24,13 +25,14 @@ mod receive;
 
 pub use error::ConnectionError;
 
-/// How long a client that broke the protocol may go on sending, so that it gets what it is told.
+/// How long a client that is told no more may go on sending, so that it gets what it was told.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// One client with its session.
 pub(super) struct Connection<S, E> {
     pub(super) socket: S,
     pub(super) input: Input,
+    pub(super) buffers: Buffers,
     pub(super) session: Arc<Session>,
     pub(super) export: Arc<E>,
     pub(super) shared: Arc<Shared<E>>,
@@ -46,17 +48,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: Export> Connection<S, E> {
             running: JoinSet::new(),
             shutdown,
             deadline: None,
+            unread: None,
+            mute: false,
             ending: None,
         };
         let ended = poll_fn(|context| transmission.poll(context)).await;
-        if matches!(ended, Err(ConnectionError::Protocol(_))) {
+        if matches!(ended, Ok(()) | Err(ConnectionError::Protocol(_))) {
             // How that ends does not matter.
             let _ = timeout(LINGER, transmission.connection.linger()).await;
         }
         ended
     }
 
-    /// Says that nothing follows, and reads on: a socket that is closed with bytes unread takes
+    /// Says that nothing follows (under TLS, too), and reads on: a socket that is closed with bytes unread takes
     /// back what it has sent.
     async fn linger(&mut self) -> io::Result<()> {
         poll_fn(|context| Pin::new(&mut self.socket).poll_shutdown(context)).await?;
@@ -75,6 +79,10 @@ struct Transmission<S, E> {
     shutdown: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// Until when the payload, or, at the end, the client, must have come to an end.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// Until when the client must have taken the replies up to this byte of all.
+    unread: Option<(Pin<Box<Sleep>>, u64)>,
+    /// Nothing more is sent: a reply was cut off.
+    mute: bool,
     /// Nothing more is received, for this reason.
     ending: Option<Result<(), ConnectionError>>,
 }
@@ -126,16 +134,39 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: Export> Transmission<S, E> {
     }
 
     fn send(&mut self, context: &mut task::Context<'_>) {
-        let sent = self.output.poll_write(&mut self.connection.socket, context);
-        if let Poll::Ready(Err(error)) = sent {
-            // Nobody listens. What is under way ends all the same.
+        if self.mute {
             self.output = Output::default();
-            self.end(Err(error.into()));
+            return;
         }
+        match self.output.poll_write(&mut self.connection.socket, context) {
+            Poll::Ready(Ok(())) => self.unread = None,
+            // Nobody listens. What is under way ends all the same.
+            Poll::Ready(Err(error)) => self.hang_up(error.into()),
+            Poll::Pending => {
+                let taken = |mark| self.output.sent_in_all() >= mark;
+                if self.unread.as_ref().is_none_or(|(_, mark)| taken(*mark)) {
+                    let patience = self.connection.shared.limits.payload;
+                    self.unread = Some((Box::pin(sleep(patience)), self.output.put_in_all()));
+                }
+            }
+        }
+    }
+
+    /// No more replies.
+    fn hang_up(&mut self, why: ConnectionError) {
+        self.output = Output::default();
+        self.mute = true;
+        self.unread = None;
+        self.end(Err(why));
     }
 
     /// Looks at the clock.
     fn watch(&mut self, context: &mut task::Context<'_>) {
+        if let Some((patience, _)) = &mut self.unread
+            && patience.as_mut().poll(context).is_ready()
+        {
+            self.hang_up(ConnectionError::Deadline("to take its replies"));
+        }
         let Some(deadline) = &mut self.deadline else {
             return;
         };

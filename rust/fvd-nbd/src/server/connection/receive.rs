@@ -237,10 +237,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: Export> Transmission<S, E> {
     ) {
         let export = Arc::clone(&self.connection.export);
         let session = Arc::clone(&self.connection.session);
+        let buffers = self.connection.buffers.clone();
         let measured = measure(&command);
         self.connection.shared.counters.begun();
         let mut request = Box::pin(async move {
-            let outcome = serve(&*export, &session, command, payload).await;
+            let outcome = serve(&*export, &session, &buffers, command, payload).await;
             Answer {
                 reply_to,
                 outcome,

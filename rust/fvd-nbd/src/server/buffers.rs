@@ -1,0 +1,153 @@
+//! Memory for reads that is used again. Fresh memory is zeroed first, which costs as much as the
+//! storage's copy into it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use fvd::storage::IoBufMut;
+
+/// Bytes that one connection keeps.
+const KEPT: usize = 4 << 20;
+
+/// The buffers of one connection. Never those of another: should a disk say that it has filled a
+/// buffer and it has not, then a client sees what it has seen before.
+#[derive(Clone, Debug)]
+pub(super) struct Buffers(Arc<Mutex<Kept>>);
+
+#[derive(Debug)]
+struct Kept {
+    /// In the order in which they came back.
+    buffers: Vec<IoBufMut>,
+    bytes: usize,
+    /// Bytes of all connections, and how many there may be.
+    all: Arc<AtomicUsize>,
+    most: usize,
+}
+
+impl Buffers {
+    /// None as yet. `all` counts the bytes that all connections keep, of which there are no more
+    /// than `most`.
+    pub(super) fn new(all: Arc<AtomicUsize>, most: usize) -> Self {
+        Self(Arc::new(Mutex::new(Kept {
+            buffers: Vec::new(),
+            bytes: 0,
+            all,
+            most,
+        })))
+    }
+
+    /// `length` bytes, of which nobody should rely on the content.
+    pub(super) fn take(&self, length: usize) -> IoBufMut {
+        let known = self.lock().take(length);
+        known.unwrap_or_else(|| IoBufMut::zeroed(length))
+    }
+
+    /// Data in a buffer that comes back when the data is not needed any more.
+    pub(super) fn lend(&self, buffer: IoBufMut) -> Lent {
+        Lent {
+            buffer: Some(buffer),
+            buffers: self.clone(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    fn take(&mut self, length: usize) -> Option<IoBufMut> {
+        // The last one is the one that the processor's cache still has.
+        let place = self.buffers.iter().rposition(|buffer| buffer.len() == length)?;
+        self.forget(length);
+        Some(self.buffers.remove(place))
+    }
+
+    fn put(&mut self, buffer: IoBufMut) {
+        let length = buffer.len();
+        while self.bytes + length > KEPT && !self.buffers.is_empty() {
+            let oldest = self.buffers.remove(0);
+            self.forget(oldest.len());
+        }
+        if self.bytes + length > KEPT {
+            return;
+        }
+        if self.all.fetch_add(length, Ordering::Relaxed) + length > self.most {
+            self.all.fetch_sub(length, Ordering::Relaxed);
+            return;
+        }
+        self.bytes += length;
+        self.buffers.push(buffer);
+    }
+
+    fn forget(&mut self, length: usize) {
+        self.bytes -= length;
+        self.all.fetch_sub(length, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// See [`Buffers::lend`].
+#[derive(Debug)]
+pub(super) struct Lent {
+    /// None while it is dropped.
+    buffer: Option<IoBufMut>,
+    buffers: Buffers,
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        self.buffer.as_ref().map_or(&[], IoBufMut::as_slice)
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(buffer) = self.buffer.take() {
+            self.buffers.lock().put(buffer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn buffers(most: usize) -> (Buffers, Arc<AtomicUsize>) {
+        let all = Arc::new(AtomicUsize::new(0));
+        (Buffers::new(Arc::clone(&all), most), all)
+    }
+
+    #[test]
+    fn a_buffer_comes_back_when_its_data_is_sent() {
+        let (buffers, all) = buffers(KEPT);
+        let mut first = buffers.take(4096);
+        first.as_mut_slice().fill(7);
+        drop(buffers.lend(first));
+        assert_eq!(all.load(Ordering::Relaxed), 4096);
+        assert_eq!(buffers.take(8192).as_slice()[0], 0, "of another length");
+        assert_eq!(buffers.take(4096).as_slice()[0], 7);
+        assert_eq!(all.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn no_more_is_kept_than_allowed_for_one_and_for_all() {
+        let (first, all) = buffers(2 * KEPT - 1);
+        for length in [512, KEPT / 2, KEPT / 2, KEPT + 1] {
+            drop(first.lend(IoBufMut::zeroed(length)));
+            assert!(all.load(Ordering::Relaxed) <= KEPT);
+        }
+        drop(first.lend(IoBufMut::zeroed(KEPT)));
+        assert_eq!(all.load(Ordering::Relaxed), KEPT);
+        let second = Buffers::new(Arc::clone(&all), 2 * KEPT - 1);
+        drop(second.lend(IoBufMut::zeroed(KEPT)));
+        assert_eq!(all.load(Ordering::Relaxed), KEPT, "it would be too much for all");
+        drop(first);
+        assert_eq!(all.load(Ordering::Relaxed), 0, "nothing is kept for one that has gone");
+    }
+}

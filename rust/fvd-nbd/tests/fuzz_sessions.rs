@@ -1,0 +1,197 @@
+//! Whole sessions with the server, from the greeting to the end, over a pipe in memory: what a
+//! client may send is answered as a model says; whatever else it sends, the server comes to an end
+//! with it, within its limits of memory and time.
+//!
+//! Deterministic: `FVD_FUZZ_SEED` replays a failure, `FVD_FUZZ_ITERATIONS` says how long to run. Time
+//! is simulated: a deadline takes no time.
+
+#[path = "../../fvd/tests/fuzz_image/memory.rs"]
+mod memory;
+#[path = "support/options.rs"]
+mod options;
+#[path = "../../fvd/tests/seeds/mod.rs"]
+mod seeds;
+#[path = "fuzz_sessions/session.rs"]
+mod session;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+use fvd_nbd::handshake::TlsPolicy;
+use fvd_nbd::server::{Credentials, Exports, Limits, MemoryExport, Server};
+use memory::peak_of;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::time::{sleep, timeout};
+
+use session::{SIZE, Script};
+
+/// What a connection may hold: its input, its replies (those under way, and the megabyte from which
+/// no request is begun), the payload of one write.
+const MOST_MEMORY: usize = 8 << 20;
+
+/// Longer than all deadlines together.
+const SILENCE: Duration = Duration::from_secs(200);
+
+fn limits() -> Limits {
+    Limits {
+        in_flight: 8,
+        handshake: Duration::from_secs(10),
+        payload: Duration::from_secs(60),
+        farewell: Duration::from_secs(30),
+        ..Limits::default()
+    }
+}
+
+fn server(tls: Option<Credentials>) -> (Server<MemoryExport>, Arc<MemoryExport>) {
+    let disk = Arc::new(MemoryExport::new("disk", SIZE));
+    let mut exports = Exports::new();
+    exports.add(Arc::clone(&disk)).expect("a sound export");
+    let server = Server::new(exports, limits(), |_| {});
+    match tls {
+        None => (server, disk),
+        Some(credentials) => (server.with_tls(credentials, TlsPolicy::Optional), disk),
+    }
+}
+
+/// What a client that sends `bytes`, in pieces of any size, and then `end`s, gets.
+fn converse(rng: &mut Rng, server: &Server<MemoryExport>, bytes: &[u8], end: End) -> Vec<u8> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let (client, socket) = duplex(rng.usize(1..100_000));
+        let mut received = Vec::new();
+        let work = async {
+            let served = server.serve(socket);
+            let client = talk(rng, client, bytes, end, &mut received);
+            tokio::pin!(served, client);
+            // The order does not matter: both end.
+            let mut left = false;
+            std::future::poll_fn(|context| {
+                left = left || client.as_mut().poll(context).is_ready();
+                served.as_mut().poll(context)
+            })
+            .await;
+            if !left {
+                client.await;
+            }
+        };
+        // Between requests a client may be silent for ever: until it is gone.
+        let patience = SILENCE + limits().farewell + Duration::from_secs(10);
+        timeout(patience, work).await.expect("a connection ends in time");
+        received
+    })
+}
+
+/// How a client ends.
+#[derive(Clone, Copy, PartialEq)]
+enum End {
+    /// Says that it is done, and reads on.
+    HalfClosed,
+    /// Is gone.
+    Gone,
+    /// Neither reads nor writes any more.
+    Silent,
+}
+
+async fn talk(rng: &mut Rng, client: DuplexStream, bytes: &[u8], end: End, received: &mut Vec<u8>) {
+    let (mut from, mut to) = tokio::io::split(client);
+    let pieces: Vec<usize> = (0..8).map(|_| rng.usize(1..10_000)).collect();
+    let send = async {
+        let mut rest = bytes;
+        for length in pieces.iter().cycle() {
+            let (piece, behind) = rest.split_at(rest.len().min(*length));
+            // The server may have hung up.
+            if piece.is_empty() || to.write_all(piece).await.is_err() {
+                break;
+            }
+            rest = behind;
+        }
+        match end {
+            End::HalfClosed => drop(to.shutdown().await),
+            End::Gone => {}
+            End::Silent => sleep(SILENCE).await,
+        }
+    };
+    let receive = async {
+        // A silent client does not read: the server must not wait for it.
+        if end != End::Silent {
+            let _ = from.read_to_end(received).await;
+        }
+    };
+    tokio::pin!(send, receive);
+    let (mut sent, mut read) = (false, false);
+    std::future::poll_fn(|context| {
+        sent = sent || send.as_mut().poll(context).is_ready();
+        read = read || receive.as_mut().poll(context).is_ready();
+        if sent && (read || end != End::HalfClosed) {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await;
+}
+
+fn assert_idle(server: &Server<MemoryExport>) {
+    assert_eq!(server.counters().connections().now, 0);
+    assert_eq!(server.counters().in_flight(), 0);
+}
+
+#[test]
+fn a_sound_session_is_answered_as_the_model_says() {
+    seeds::fuzz(500, |rng| {
+        let script = Script::new(rng);
+        let (server, disk) = server(None);
+        let received = converse(rng, &server, script.bytes(), End::HalfClosed);
+        script.assert_answered(&received);
+        assert!(disk.content() == script.content(), "the disk is that of the model");
+        assert_idle(&server);
+        assert_eq!(server.counters().connections().failed, 0);
+    });
+}
+
+#[test]
+fn a_mutated_session_ends_within_its_limits() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(&file, "alice:000102030405060708090a0b0c0d0e0f\n").expect("keys");
+    let credentials = Credentials::psk(file.path()).expect("keys");
+    seeds::fuzz(2000, |rng| {
+        let script = Script::new(rng);
+        let mut bytes = script.bytes().to_vec();
+        mutate(rng, &mut bytes);
+        let (server, _) = server(rng.bool().then(|| credentials.clone()));
+        let end = [End::HalfClosed, End::Gone, End::Silent][rng.usize(..3)];
+        let ((), peak) = peak_of(|| drop(converse(rng, &server, &bytes, end)));
+        // What the client holds itself is not the server's.
+        assert!(peak <= MOST_MEMORY + 4 * bytes.len(), "{peak} bytes for a session");
+        assert_idle(&server);
+    });
+}
+
+/// Bits, bytes, lengths, the order, the end.
+fn mutate(rng: &mut Rng, bytes: &mut Vec<u8>) {
+    for _ in 0..rng.usize(..6) {
+        let at = rng.usize(..bytes.len());
+        match rng.u32(..6) {
+            0 => bytes[at] ^= 1 << rng.u32(..8),
+            1 => bytes[at] = [0, 0xff, 0x80, rng.u8(..)][rng.usize(..4)],
+            2 => bytes.truncate(at + 1),
+            3 => {
+                let length = rng.usize(..64);
+                let noise: Vec<u8> = std::iter::repeat_with(|| rng.u8(..)).take(length).collect();
+                bytes.splice(at..at, noise);
+            }
+            4 => {
+                let end = bytes.len().min(at + rng.usize(..200));
+                let again = bytes[at..end].to_vec();
+                bytes.splice(at..at, again);
+            }
+            // TLS in the middle of something else.
+            _ => drop(bytes.splice(at..at, options::message(5, b""))),
+        }
+    }
+}

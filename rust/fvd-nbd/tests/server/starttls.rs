@@ -1,0 +1,199 @@
+//! What servers have fallen for when TLS starts in the middle of a conversation.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fvd_nbd::constants::{cmd, opt, rep};
+use fvd_nbd::handshake::TlsPolicy;
+use fvd_nbd::server::{Credentials, Limits, MemoryExport};
+use s2n_tls::config::Config;
+use s2n_tls::connection::{Builder, Connection};
+use s2n_tls::enums::{Mode, PskHmac};
+use s2n_tls::psk::Psk;
+use s2n_tls_tokio::{TlsConnector, TlsStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+use crate::certificates;
+use crate::host::Host;
+use crate::options::{message, queries};
+use crate::wire::Client;
+
+fn host(limits: Limits) -> (Host<MemoryExport>, Arc<MemoryExport>) {
+    let folder = certificates::make();
+    let credentials = Credentials::psk(&folder.path().join("keys.psk")).expect("keys");
+    let export = Arc::new(MemoryExport::new("disk", 64 << 20));
+    let host = Host::with(limits, [Arc::clone(&export)], |server| {
+        server.with_tls(credentials, TlsPolicy::Optional)
+    });
+    (host, export)
+}
+
+fn hasty() -> Limits {
+    Limits {
+        handshake: Duration::from_millis(300),
+        ..Limits::default()
+    }
+}
+
+/// A client that is asked for its key.
+#[derive(Clone)]
+struct Alice;
+
+impl Builder for Alice {
+    type Output = Connection;
+
+    fn build_connection(&self, mode: Mode) -> Result<Connection, s2n_tls::error::Error> {
+        let mut config = Config::builder();
+        config.set_security_policy(&s2n_tls::security::DEFAULT_TLS13)?;
+        let mut connection = config.build()?.build_connection(mode)?;
+        let mut psk = Psk::builder()?;
+        let (user, key) = certificates::PSK.trim().split_once(':').expect("two parts");
+        let key: Vec<u8> = (0..key.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&key[at..at + 2], 16).expect("a digit"))
+            .collect();
+        psk.set_identity(user.as_bytes())?
+            .set_secret(&key)?
+            .set_hmac(PskHmac::SHA256)?;
+        connection.append_psk(&psk.build()?)?;
+        Ok(connection)
+    }
+}
+
+/// Says `plain` and asks for TLS; then has it.
+async fn encrypted(socket: &Path, plain: &[Vec<u8>]) -> TlsStream<UnixStream> {
+    let mut stream = UnixStream::connect(socket).await.expect("the server listens");
+    let mut greeting = [0; 18];
+    stream.read_exact(&mut greeting).await.expect("the server writes");
+    stream.write_all(&3_u32.to_be_bytes()).await.expect("the server reads");
+    for option in plain.iter().chain([&message(opt::STARTTLS, b"")]) {
+        stream.write_all(option).await.expect("the server reads");
+        loop {
+            let kind = reply(&mut stream).await;
+            if kind == rep::ACK || kind & rep::ERROR != 0 {
+                break;
+            }
+        }
+    }
+    TlsConnector::new(Alice)
+        .connect("localhost", stream)
+        .await
+        .expect("TLS starts")
+}
+
+async fn reply(stream: &mut (impl AsyncReadExt + Unpin)) -> u32 {
+    let mut head = [0; 20];
+    stream.read_exact(&mut head).await.expect("the server writes");
+    let [kind, length] = [12, 16].map(|at| u32::from_be_bytes(head[at..at + 4].try_into().expect("four bytes")));
+    stream
+        .read_exact(&mut vec![0; length as usize])
+        .await
+        .expect("the server writes");
+    kind
+}
+
+fn run<T>(test: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime
+        .block_on(async { tokio::time::timeout(Duration::from_secs(20), test).await })
+        .expect("in time")
+}
+
+#[test]
+fn state_kept_across_starttls_there_is_none() {
+    let (host, _) = host(Limits::default());
+    run(async {
+        let contexts = queries("disk", &["base:allocation"]);
+        let plain = [
+            message(opt::STRUCTURED_REPLY, b""),
+            message(opt::SET_META_CONTEXT, &contexts),
+        ];
+        let mut client = encrypted(&host.socket(), &plain).await;
+        client
+            .write_all(&message(opt::SET_META_CONTEXT, &contexts))
+            .await
+            .unwrap();
+        assert_eq!(
+            reply(&mut client).await,
+            rep::ERR_INVALID,
+            "structured replies are forgotten"
+        );
+        client.write_all(&message(opt::STARTTLS, b"")).await.unwrap();
+        assert_eq!(reply(&mut client).await, rep::ERR_INVALID, "TLS within TLS");
+        client.write_all(&message(opt::EXPORT_NAME, b"disk")).await.unwrap();
+        let mut size_and_flags = [0; 10];
+        client.read_exact(&mut size_and_flags).await.unwrap();
+        let df = 1 << 7;
+        assert_eq!(size_and_flags[9] & df, 0, "replies are simple");
+    });
+}
+
+#[test]
+fn commands_injected_behind_starttls_are_not_taken_for_encrypted_ones() {
+    let (host, _) = host(Limits::default());
+    let mut client = Client::connect(&host.socket());
+    client.read(18);
+    let injected = [message(opt::STARTTLS, b""), message(opt::LIST, b"")].concat();
+    client.send(&[&3_u32.to_be_bytes()[..], &injected].concat());
+    assert!(client.rest().is_empty(), "not even the acknowledgement");
+    assert_eq!(
+        host.stop(),
+        ["protocol error: plain text behind the request to start TLS"]
+    );
+}
+
+#[test]
+fn plain_text_where_tls_should_start_is_answered_with_nothing_in_plain_text() {
+    let (host, _) = host(hasty());
+    let mut client = Client::connect(&host.socket());
+    client.read(18);
+    client.send(&[&3_u32.to_be_bytes()[..], &message(opt::STARTTLS, b"")].concat());
+    client.read(20);
+    client.send(&message(opt::LIST, b""));
+    let last = client.rest();
+    assert!(last.len() < 20, "at most an alert of TLS: {last:?}");
+    assert_eq!(host.stop().len(), 1);
+}
+
+#[test]
+fn who_says_nothing_where_tls_should_start_is_hung_up_on() {
+    let (host, _) = host(hasty());
+    let mut client = Client::connect(&host.socket());
+    client.read(18);
+    client.send(&[&3_u32.to_be_bytes()[..], &message(opt::STARTTLS, b"")].concat());
+    client.read(20);
+    let started = Instant::now();
+    assert!(client.rest().is_empty());
+    assert!(started.elapsed() < Duration::from_secs(10));
+    assert_eq!(host.stop(), ["the client took too long to end the handshake"]);
+}
+
+#[test]
+fn long_data_goes_both_ways_at_once_and_replies_reach_a_client_that_has_nothing_more_to_say() {
+    let (host, export) = host(Limits::default());
+    let wire = Client::detached();
+    run(async {
+        let mut client = encrypted(&host.socket(), &[]).await;
+        client.write_all(&message(opt::EXPORT_NAME, b"disk")).await.unwrap();
+        client.read_exact(&mut [0; 10]).await.unwrap();
+        let data: Vec<u8> = (0..32_u32 << 20).map(|n| (n / 251) as u8).collect();
+        let mut sent = wire.header(0, cmd::WRITE, 1, 0, 32 << 20);
+        sent.extend(&data);
+        sent.extend(wire.header(0, cmd::READ, 2, 32 << 20, 32 << 20));
+        sent.extend(wire.header(0, cmd::READ, 3, 0, 32 << 20));
+        client.write_all(&sent).await.unwrap();
+        // Half of the connection ends: TLS says so, and the socket.
+        client.shutdown().await.unwrap();
+        let mut received = Vec::new();
+        client.read_to_end(&mut received).await.unwrap();
+        assert_eq!(received.len(), 16 + 2 * (16 + (32 << 20)));
+        assert!(received[received.len() - (32 << 20)..] == data[..]);
+    });
+    assert!(export.content()[(32 << 20) - 1] != 0);
+    assert_eq!(host.stop(), [""; 0]);
+}
