@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import fvd
-from support import FVD, MIB, TOOLS_ENV, fvd_command, run
+from support import FVD, KIB, MIB, TOOLS_ENV, fvd_command, run
 
 from .processes import io, refused, serving
 
@@ -89,12 +89,14 @@ def test_the_map_tells_holes_and_depth(overlay: Path, socket: Path) -> None:
 
 def test_caching_makes_blocks_local(overlay: Path, socket: Path) -> None:
     with serving("-k", socket, "-t", overlay) as server:
-        script = f"h.connect_uri({server.uri!r}); h.cache(100000, 5 << 20); h.shutdown()"
-        run("nbdsh", "-c", script)
+        connect = f"import nbd; h = nbd.NBD(); h.connect_uri({server.uri!r})"
+        script = f"{connect}; h.cache(3000000, 3 << 20); h.shutdown()"
+        run("/usr/bin/python3", "-I", "-c", script)
         server.end()
     with fvd.open(overlay) as disk:
-        local = [extent["start"] for extent in disk.extents() if extent["depth"] == 0 and extent["data"]]
-    assert local == [5 << 20], "the 64 KiB block that holds the first byte, and those behind it"
+        data = [extent for extent in disk.extents() if extent["depth"] == 0 and extent["data"]]
+    end = 94 * 64 * KIB  # the first block behind 3000000 + 3 MiB
+    assert [(extent["start"], extent["length"]) for extent in data] == [(4 * MIB, end - 4 * MIB)]
 
 
 def test_a_raw_disk_is_served_if_it_is_called_one(tmp_path: Path, socket: Path) -> None:
