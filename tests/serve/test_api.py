@@ -17,7 +17,6 @@ def test_a_server_is_a_context_manager(image: Path, socket: Path) -> None:
         assert server.uri == f"nbd+unix:///?socket={socket}"
         io(server.uri, "write -P 7 0 1M")
         stats = server.stats()
-        assert stats is not None
         assert stats["requests"]["write"] == {"requests": 1, "bytes": MIB, "errors": 0}
         assert stats["connections"]["total"] == 1
         counters = stats["exports"][""]["image"]
@@ -26,7 +25,8 @@ def test_a_server_is_a_context_manager(image: Path, socket: Path) -> None:
         with pytest.raises(fvd.InUseError):
             fvd.open(image, "r+")
     assert server.closed
-    assert server.stats() is None
+    with pytest.raises(ValueError, match="stopped"):
+        server.stats()
     server.stop()
     with fvd.open(image) as disk:
         assert disk.pread(MIB, 0) == b"\7" * MIB
