@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from fvd._server import Server
     from fvd.types import (
+        Aio,
         CacheMode,
         CheckResult,
         CompareResult,
@@ -359,6 +360,7 @@ def serve(
     force_share: bool = False,
     cache: CacheMode = "writeback",
     discard: Discard = "unmap",
+    aio: Aio | None = None,
     copy_on_read: bool | None = None,
     write_base: bool = False,
     trust: Sequence[StrPath] = (),
@@ -377,7 +379,8 @@ def serve(
     otherwise, `port` any that is free. The server has the disks open, so nobody else can. `shared` is how
     many clients may be connected at once, 0 as many as it can take; without `persistent` it ends when the
     last one has left. `tls_creds` is a folder with `server-cert.pem` and `server-key.pem`, `tls_psk` a file
-    with keys; `tls_verify_peer` demands certificates of clients. `metrics` is an address
+    with keys; `tls_verify_peer` demands certificates of clients. `aio` is what
+    waits for disks, the fastest unless told otherwise. `metrics` is an address
     (`"localhost:9000"`) for Prometheus. The other arguments are those of `open`, and of `fvd serve`.
     """
     from fvd._server import Server, named
@@ -397,6 +400,7 @@ def serve(
         force_share=force_share,
         cache=cache,
         discard=discard,
+        aio=aio,
         copy_on_read=copy_on_read,
         write_base=write_base,
         trust=trust,

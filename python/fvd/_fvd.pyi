@@ -8,6 +8,7 @@ from typing import Final, Literal, Self, final
 from typing_extensions import Buffer
 
 from fvd.types import (
+    Aio,
     CacheMode,
     CheckResult,
     CompareResult,
@@ -240,7 +241,7 @@ class Server:
     @property
     def connections(self) -> int: ...
     def wait(self, timeout: float | None = None) -> Literal["ended", "signal", "timeout"]: ...
-    def stats(self) -> ServerStats | None: ...
+    def stats(self) -> ServerStats: ...
     def stop(self) -> None: ...
 
 def serve(
@@ -258,6 +259,7 @@ def serve(
     force_share: bool = False,
     cache: CacheMode = "writeback",
     discard: Discard = "unmap",
+    aio: Aio | None = None,
     copy_on_read: bool | None = None,
     write_base: bool = False,
     trust: Sequence[StrPath] = ...,

@@ -52,8 +52,8 @@ class Server:
         """Whether it has been stopped."""
         return self._server.closed
 
-    def stats(self) -> ServerStats | None:
-        """Return what was done since the start; None after the end."""
+    def stats(self) -> ServerStats:
+        """Return what was done since the start. Raises ValueError after the end."""
         return self._server.stats()
 
     def wait(self, timeout: float | None = None) -> bool:

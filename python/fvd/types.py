@@ -10,6 +10,8 @@ Format = Literal["fvd", "raw", "qcow2"]
 TargetFormat = Literal["fvd", "raw"]
 """Formats that can be written."""
 CacheMode = Literal["writeback", "writethrough", "none", "directsync", "unsafe"]
+Aio = Literal["threads", "io_uring"]
+"""What waits for disks."""
 Discard = Literal["ignore", "unmap"]
 """What becomes of blocks that a client does not need any more."""
 Repair = Literal["leaks", "all"]

@@ -6,6 +6,7 @@ import os
 
 from fvd.cli import _activation, _common
 from fvd.cli._arguments import Parser
+from fvd.cli._cast import cast
 from fvd.cli._common import CommandError
 
 TYPE_CHECKING = False
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     import argparse
     from typing import TypedDict
 
-    from fvd.types import CacheMode, Discard, Format
+    from fvd.types import Aio, CacheMode, Discard, Format
 
     class Settings(TypedDict):
         """What the core is asked to serve."""
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         force_share: bool
         cache: CacheMode
         discard: Discard
+        aio: Aio | None
         copy_on_read: bool | None
         write_base: bool
         trust: list[str]
@@ -144,7 +146,6 @@ def _tls(parser: Parser) -> None:
 
 def settings(given: argparse.Namespace) -> Settings:
     """Check the options, and return what they ask for."""
-    _choose_io(given.aio)
     if given.socket is not None and (given.bind is not None or given.port is not None):
         raise CommandError("A Unix socket (-k) has no address (-b) and no port (-p)")
     return {
@@ -161,6 +162,7 @@ def settings(given: argparse.Namespace) -> Settings:
         "force_share": given.force_share,
         "cache": _common.cache_mode(given.cache, "cache"),
         "discard": _discard(given.discard),
+        "aio": _aio(given.aio),
         "copy_on_read": given.copy_on_read,
         "write_base": given.write_base,
         "trust": _common.trusted(given),
@@ -215,14 +217,11 @@ def _number(what: str, text: str, most: int) -> int:
     return int(text)
 
 
-def _choose_io(mode: str | None) -> None:
-    """Tell the core what waits for disks."""
-    backends = {"threads": "threads", "io_uring": "uring"}
-    if mode is None:
-        return
-    if mode not in backends:
+def _aio(mode: str | None) -> Aio | None:
+    """Check what is to wait for disks."""
+    if mode not in (None, "threads", "io_uring"):
         raise CommandError(f"Invalid aio mode '{mode}': threads or io_uring")
-    os.environ["FVD_IO"] = backends[mode]
+    return cast("Aio | None", mode)
 
 
 def _tls_required(given: argparse.Namespace) -> bool:

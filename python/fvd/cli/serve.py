@@ -83,8 +83,6 @@ def _watch(server: _core.Server) -> None:
         return
     try:
         while server.wait(_serve_line.INTERVAL_S) == "timeout":
-            stats = server.stats()
-            if stats is not None:
-                line.draw(stats)
+            line.draw(server.stats())
     finally:
         line.clear()

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use fvd::copy::{Control, PrefetchStatus};
 use fvd::image::Stats;
-use fvd::storage::AsyncFile;
+use fvd::storage::{AsyncFile, Backend};
 use fvd::{Error, ErrorKind, Result};
 use tokio::runtime::Runtime;
 use tokio::sync::Mutex;
@@ -41,6 +41,7 @@ use signals::Signals;
 /// Between two looks whether requests without a connection have ended.
 const LOOK: Duration = Duration::from_millis(5);
 
+/// Requests of a connection begin on its task: what would block is handed on.
 type Disk = DiskExport<AsyncFile>;
 
 /// What is served, where, and to whom.
@@ -49,6 +50,8 @@ pub struct HostOptions {
     pub disks: Vec<DiskOptions>,
     /// Where to listen; at least one.
     pub addresses: Vec<Address>,
+    /// What does the I/O that would block; None: the best that the system permits.
+    pub backend: Option<Backend>,
     /// What clients may take.
     pub limits: Limits,
     /// How many clients at once, and whether it goes on when the last one has left.

@@ -40,6 +40,7 @@ impl Host {
         let HostOptions {
             disks,
             addresses,
+            backend,
             limits,
             sharing,
             tls,
@@ -51,9 +52,14 @@ impl Host {
         let multi_conn = sharing.shared != 1;
         let credentials = tls.as_ref().map(credentials).transpose()?;
         let has_tls = credentials.is_some();
+        let files = match backend {
+            Some(backend) => AsyncIo::with_backend(backend)?,
+            None => AsyncIo::new()?,
+        };
+        let files = files.with_clock(Arc::new(TokioClock::new(runtime.handle().clone())));
         let mut open = Vec::new();
         let prepared = runtime.block_on(async {
-            let exports = open_all(&disks, multi_conn, &mut open).await?;
+            let exports = open_all(&files, &disks, multi_conn, &mut open).await?;
             let listeners = bind_all(addresses).await?;
             let metrics = match metrics {
                 None => None,
@@ -127,11 +133,15 @@ fn runtime() -> std::io::Result<Runtime> {
 
 /// What is wrong with disks is known before there is a socket. Those that were opened are in `open`
 /// also after an error.
-async fn open_all(disks: &[DiskOptions], multi_conn: bool, open: &mut Vec<Arc<Disk>>) -> Result<Exports<Disk>> {
+async fn open_all(
+    files: &AsyncIo,
+    disks: &[DiskOptions],
+    multi_conn: bool,
+    open: &mut Vec<Arc<Disk>>,
+) -> Result<Exports<Disk>> {
     let mut exports = Exports::new();
-    let files = AsyncIo::new()?.with_clock(Arc::new(TokioClock::new(Handle::current())));
     for options in disks {
-        let disk = open_disk(&files, options).await?.with_multi_conn(multi_conn);
+        let disk = open_disk(files, options).await?.with_multi_conn(multi_conn);
         let disk = Arc::new(disk);
         open.push(Arc::clone(&disk));
         exports.add(disk)?;

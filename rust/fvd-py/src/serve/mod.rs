@@ -6,6 +6,7 @@ mod stats;
 use std::path::PathBuf;
 
 use fvd::chain::ChainOptions;
+use fvd::storage::Backend;
 use fvd_nbd::disk::Trim;
 use fvd_nbd::host::{Address, DEFAULT_PORT, DiskOptions, Format, Host, HostOptions, TlsCredentials, TlsOptions};
 use fvd_nbd::server::{Limits, Sharing};
@@ -22,7 +23,7 @@ pub(crate) use server::Server;
 #[pyo3(signature = (
     disks, *, sockets = Vec::new(), socket = None, bind = None, port = None, description = "", format = None, read_only = false,
     persistent = true, shared = 0, force_share = false, cache = "writeback", discard = "unmap",
-    copy_on_read = None, write_base = false, trust = Vec::new(), tls_creds = None, tls_psk = None,
+    aio = None, copy_on_read = None, write_base = false, trust = Vec::new(), tls_creds = None, tls_psk = None,
     tls_verify_peer = false, tls_required = true, metrics = None, verbose = false, signals = false
 ))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
@@ -42,6 +43,7 @@ pub(crate) fn serve(
     force_share: bool,
     cache: &str,
     discard: &str,
+    aio: Option<&str>,
     copy_on_read: Option<bool>,
     write_base: bool,
     trust: Vec<PathBuf>,
@@ -76,6 +78,7 @@ pub(crate) fn serve(
     let options = HostOptions {
         disks: disks.into_iter().map(disk).collect(),
         addresses: addresses(&sockets, socket, bind, port)?,
+        backend: aio.map(backend).transpose()?,
         limits: Limits::default(),
         tls: tls(tls_creds, tls_psk, tls_verify_peer, tls_required)?,
         metrics,
@@ -144,6 +147,16 @@ fn disk_format(name: &str) -> PyResult<Format> {
         "raw" => Ok(Format::Raw),
         "qcow2" => Ok(Format::Qcow2),
         _ => Err(PyValueError::new_err(format!("Unknown file format '{name}'"))),
+    }
+}
+
+fn backend(aio: &str) -> PyResult<Backend> {
+    match aio {
+        "io_uring" => Ok(Backend::Uring),
+        "threads" => Ok(Backend::Threads),
+        _ => Err(PyValueError::new_err(format!(
+            "Invalid aio mode '{aio}': threads or io_uring"
+        ))),
     }
 }
 

@@ -132,13 +132,12 @@ impl Server {
         }
     }
 
-    /// What was done since the start: a dictionary. None after the end.
-    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+    /// What was done since the start: a dictionary.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let read = |host: &Host| (Arc::clone(host.counters()), host.disks());
-        match py.detach(|| self.serving.with(read)) {
-            Some((counters, disks)) => stats::to_dict(py, &counters, disks).map(Some),
-            None => Ok(None),
-        }
+        let stopped = || Error::invalid_argument("The server has been stopped");
+        let (counters, disks) = blocking(py, || self.serving.with(read).ok_or_else(stopped))?;
+        stats::to_dict(py, &counters, disks)
     }
 
     /// Shuts down, waits until what is under way has ended, and closes the disks. Does nothing the

@@ -1,0 +1,82 @@
+"""The line that tells on a terminal what a server does, and the names of its disks."""
+
+import io
+from pathlib import Path
+
+import pytest
+
+from fvd.cli import _serve_options
+from fvd.cli._common import CommandError
+from fvd.cli._serve_line import Line
+from fvd.types import PrefetchState, RequestCounts, ServerStats
+
+from .test_cli_progress import ticking
+
+
+def stats(
+    clients: int, read: int, written: int, local: int = 0, state: PrefetchState = "running"
+) -> ServerStats:
+    def count(size: int) -> RequestCounts:
+        return {"requests": 1, "bytes": size, "errors": 0}
+
+    return {
+        "connections": {"now": clients, "total": clients, "refused": 0, "failed": 0},
+        "requests": {"read": count(read), "write": count(written)},
+        "in-flight": 0,
+        "invalid": 0,
+        "exports": {
+            "raw": {"image": None, "prefetch": None},
+            "disk": {
+                "image": {},
+                "prefetch": {
+                    "state": state,
+                    "total": 1 << 30,
+                    "local": local,
+                    "fetched": 0,
+                    "read-rate": 0,
+                    "write-rate": 0,
+                    "pauses": 0,
+                    "retries": 0,
+                    "error": None,
+                },
+            },
+        },
+    }
+
+
+def test_the_line_shows_clients_rates_and_prefetch() -> None:
+    terminal = io.StringIO()
+    line = Line(terminal, lambda: 80, ticking(0, 2, 3))
+    line.draw(stats(1, 0, 0))
+    line.draw(stats(2, 8 << 20, 1 << 20, local=1 << 28))
+    line.draw(stats(0, 8 << 20, 1 << 20, state="finished"))
+    line.clear()
+    assert terminal.getvalue().split("\r\x1b[K")[1:] == [
+        "1 client  prefetch 0.0%",
+        "2 clients  read 4 MiB/s  write 512 KiB/s  prefetch 25.0%",
+        "0 clients  read 0 B/s  write 0 B/s  prefetch 100.0%",
+        "",
+    ]
+
+
+def test_the_line_fits_any_terminal() -> None:
+    for columns in (0, 1, 10, 200):
+        terminal = io.StringIO()
+        Line(terminal, lambda columns=columns: columns, ticking(0)).draw(stats(1, 0, 0))  # type: ignore[misc]
+        assert len(terminal.getvalue()) <= len("\r\x1b[K") + max(columns - 1, 0)
+
+
+def disks(*words: str) -> list[tuple[str, str]]:
+    return _serve_options.settings(_serve_options.parser().parse(list(words), 1, 9, "?"))["disks"]
+
+
+def test_names_of_exports_come_from_the_command_line(tmp_path: Path) -> None:
+    assert disks("disk.fvd") == [("", "disk.fvd")]
+    assert disks("-x", "name", "disk.fvd") == [("name", "disk.fvd")]
+    assert disks("a=one", "b=two=2") == [("a", "one"), ("b", "two=2")]
+    assert disks("./a=b") == [("", "./a=b")]
+    odd = tmp_path / "a=b"
+    odd.touch()
+    assert disks(str(odd)) == [("", str(odd))]
+    with pytest.raises(CommandError):
+        disks("a=one", "two")

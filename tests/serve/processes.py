@@ -1,0 +1,87 @@
+"""`fvd serve` as a process."""
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from support import FVD, TOOLS_ENV, run
+
+ENDS = 30.0
+
+
+class Serving:
+    """A process that has said where it serves."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        self.said: list[str] = []
+        assert process.stdout is not None
+        for line in process.stdout:
+            self.said.append(line.decode().strip())
+            if self.said[-1].startswith(("nbd", "nbds")):
+                return
+        assert process.stderr is not None
+        raise AssertionError(f"it did not start: {process.stderr.read()!r}")
+
+    @property
+    def uri(self) -> str:
+        return self.said[-1]
+
+    def end(self, number: int = signal.SIGTERM) -> None:
+        """Sends a signal, after which it ends well."""
+        self.process.send_signal(number)
+        self.assert_ended_well()
+
+    def assert_ended_well(self) -> None:
+        _, said = self.process.communicate(timeout=ENDS)
+        assert (self.process.returncode, said) == (0, b"")
+
+
+@contextlib.contextmanager
+def serving(*words: str | Path) -> Iterator[Serving]:
+    """A server with these options; killed at the end if it is still there."""
+    process = subprocess.Popen(
+        [FVD, "serve", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=TOOLS_ENV
+    )
+    try:
+        yield Serving(process)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def io(uri: str, *commands: str) -> str:
+    """Runs `qemu-io` on what is served."""
+    words = [word for command in commands for word in ("-c", command)]
+    return run("qemu-io", "-f", "raw", *words, uri).stdout.decode()
+
+
+def refused(*words: str | Path) -> str:
+    """What `fvd serve` says where it cannot serve: one line."""
+    done = run(FVD, "serve", *words, ok=(1,))
+    said = done.stderr.decode()
+    assert done.stdout == b""
+    assert said.startswith("fvd: ")
+    assert said.count("\n") == 1, said
+    return said
+
+
+def wait_for_death(pid: int) -> None:
+    """Waits for a process that is nobody's child here."""
+    handle = os.pidfd_open(pid)
+    try:
+        assert select.select([handle], [], [], ENDS)[0], "it goes on"
+    finally:
+        os.close(handle)
+
+
+def wait_until_listening(path: Path) -> None:
+    deadline = time.monotonic() + ENDS
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -1,0 +1,84 @@
+"""`fvd.serve`: a server in this process."""
+
+import asyncio
+import threading
+from pathlib import Path
+
+import pytest
+
+import fvd
+from support import MIB, fvd_command
+
+from .processes import io
+
+
+def test_a_server_is_a_context_manager(image: Path, socket: Path) -> None:
+    with fvd.serve(image, socket=socket) as server:
+        assert server.uri == f"nbd+unix:///?socket={socket}"
+        io(server.uri, "write -P 7 0 1M")
+        stats = server.stats()
+        assert stats["requests"]["write"] == {"requests": 1, "bytes": MIB, "errors": 0}
+        assert stats["connections"]["total"] == 1
+        counters = stats["exports"][""]["image"]
+        assert counters is not None
+        assert counters["written-bytes"] == MIB
+        with pytest.raises(fvd.InUseError):
+            fvd.open(image, "r+")
+    assert server.closed
+    with pytest.raises(ValueError, match="stopped"):
+        server.stats()
+    server.stop()
+    with fvd.open(image) as disk:
+        assert disk.pread(MIB, 0) == b"\7" * MIB
+    fvd_command("check", image)
+
+
+def test_several_disks_on_a_free_port(image: Path, overlay: Path) -> None:
+    with fvd.serve({"a": image, "b": overlay}, bind="127.0.0.1") as server:
+        assert [uri.rpartition("/")[2] for uri in server.uris] == ["a", "b"]
+        io(server.uris[1], "read -P 7 4M 64k")
+
+
+def test_waiting_ends_with_the_last_client_or_with_a_stop(image: Path, socket: Path) -> None:
+    with fvd.serve(image, socket=socket, persistent=False) as server:
+        assert not server.wait(0.05)
+        io(server.uri, "read 0 512")
+        assert server.wait(30)
+    with fvd.serve(image, socket=socket) as server:
+        timer = threading.Timer(0.2, server.stop)
+        timer.start()
+        assert server.wait(30)
+        timer.join()
+
+
+def test_asyncio_goes_on_while_a_server_runs(image: Path, socket: Path) -> None:
+    async def work() -> None:
+        async with fvd.serve(image, socket=socket) as server:
+            process = await asyncio.create_subprocess_exec("nbdinfo", "--size", server.uri, stdout=-1)
+            out, _ = await process.communicate()
+            assert int(out) == 16 * MIB
+
+    asyncio.run(work())
+
+
+def test_what_cannot_be_served_leaves_nothing_behind(image: Path, tmp_path: Path, socket: Path) -> None:
+    with pytest.raises(fvd.FvdError):
+        fvd.serve({"a": image, "b": tmp_path / "nothing"}, socket=socket)
+    with pytest.raises(ValueError, match="nothing to serve"):
+        fvd.serve({}, socket=socket)
+    with pytest.raises(ValueError, match="no port"):
+        fvd.serve(image, socket=socket, port=1)
+    (tmp_path / "file").touch()
+    with pytest.raises(fvd.InUseError):
+        fvd.serve(image, socket=tmp_path / "file")
+    assert not socket.exists()
+    fvd.open(image, "r+").close()
+
+
+def test_a_server_that_nobody_stops_warns_and_closes_its_disks(image: Path, socket: Path) -> None:
+    server = fvd.serve(image, socket=socket)
+    io(server.uri, "write -P 1 0 512")
+    with pytest.warns(ResourceWarning, match="unclosed server of nbd"):
+        del server
+    with fvd.open(image) as disk:
+        assert disk.pread(512, 0) == b"\1" * 512

@@ -1,0 +1,72 @@
+"""`fvd serve --fork`, `--pid-file`, and signals."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import fvd
+from support import FVD, MIB, fvd_command, run
+
+from .processes import ENDS, io, refused, serving, wait_for_death
+
+
+def reopened(image: Path) -> fvd.Image:
+    """The image after its server was killed: the kernel may give its locks back a moment later."""
+    deadline = time.monotonic() + ENDS
+    while True:
+        try:
+            return fvd.open(image, "r+")
+        except fvd.InUseError:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_fork_returns_when_clients_can_connect(image: Path, socket: Path) -> None:
+    pid_file = socket.parent / "pid"
+    done = run(FVD, "serve", "--fork", "-t", "--pid-file", pid_file, "-k", socket, image)
+    pid = int(pid_file.read_text())
+    try:
+        uri = done.stdout.decode().splitlines()[-1]
+        io(uri, "write -P 3 0 64k")
+        assert os.readlink(f"/proc/{pid}/cwd") == "/"
+        assert {os.readlink(f"/proc/{pid}/fd/{number}") for number in range(3)} == {"/dev/null"}
+        assert os.getsid(pid) == pid
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        wait_for_death(pid)
+    assert not pid_file.exists()
+    assert not socket.exists()
+    with fvd.open(image) as disk:
+        assert disk.pread(64 << 10, 0) == b"\3" * (64 << 10)
+    fvd_command("check", image)
+
+
+def test_what_fails_before_that_reaches_the_terminal_and_the_status(tmp_path: Path, socket: Path) -> None:
+    assert "No such file" in refused("--fork", "-k", socket, tmp_path / "nothing.fvd")
+
+
+def test_a_pid_file_that_cannot_be_written_ends_it(image: Path, socket: Path) -> None:
+    assert "nowhere" in refused("--pid-file", image.parent / "nowhere" / "pid", "-k", socket, image)
+    assert not socket.exists()
+    fvd_command("check", image)
+
+
+def test_a_second_signal_ends_it_at_once_and_what_was_flushed_is_there(image: Path, socket: Path) -> None:
+    with serving("-k", socket, "-t", "-e", "0", image) as server:
+        io(server.uri, "write -P 4 0 1M", "flush")
+        server.process.send_signal(signal.SIGTERM)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(ENDS) in (0, 128 + signal.SIGTERM)
+    with reopened(image) as disk:
+        assert disk.pread(MIB, 0) == b"\4" * MIB
+
+
+def test_a_server_that_is_killed_loses_nothing_that_was_flushed(image: Path, socket: Path) -> None:
+    with serving("-k", socket, "-t", image) as server:
+        io(server.uri, "write -P 4 0 1M", "flush")
+        server.process.kill()
+        server.process.wait(ENDS)
+    with reopened(image) as disk:
+        assert disk.pread(MIB, 0) == b"\4" * MIB
+    fvd_command("check", image)
