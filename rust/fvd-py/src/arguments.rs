@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use fvd::Error;
 use fvd::chain::ChainOptions;
 use fvd::gate::Gate;
+use fvd::image::{DetectZeroes, Discard};
 use fvd::tool::convert::Cache;
 use pyo3::Borrowed;
 use pyo3::exceptions::{PyOverflowError, PyValueError};
@@ -44,6 +45,29 @@ pub(crate) fn cache(name: &str) -> PyResult<Cache> {
         "unsafe" => Ok(Cache::Unsafe),
         _ => Err(PyValueError::new_err(format!(
             "Invalid cache mode '{name}': writeback, writethrough, none, directsync or unsafe"
+        ))),
+    }
+}
+
+/// What becomes of discards, as QEMU names it.
+pub(crate) fn discard(name: &str) -> PyResult<Discard> {
+    match name {
+        "ignore" | "off" => Ok(Discard::Ignore),
+        "unmap" | "on" => Ok(Discard::Unmap),
+        _ => Err(PyValueError::new_err(format!(
+            "Invalid discard mode '{name}': ignore or unmap"
+        ))),
+    }
+}
+
+/// What becomes of writes of zeros, as QEMU names it.
+pub(crate) fn detect_zeroes(name: &str) -> PyResult<DetectZeroes> {
+    match name {
+        "off" => Ok(DetectZeroes::Off),
+        "on" => Ok(DetectZeroes::On),
+        "unmap" => Ok(DetectZeroes::Unmap),
+        _ => Err(PyValueError::new_err(format!(
+            "Invalid detect_zeroes mode '{name}': off, on or unmap"
         ))),
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::BaseUpdate;
 use crate::gate::Gate;
-use crate::image::{CacheMode, Head, Image, OpenOptions, read_head};
+use crate::image::{CacheMode, DetectZeroes, Discard, Head, Image, OpenOptions, read_head};
 use crate::source::{
     BaseSource, BoxFuture, PROBE_LEN, Qcow2Options, Qcow2Source, RawSource, Watch, WatchedSource, probe,
 };
@@ -33,6 +33,10 @@ pub struct ChainOptions {
     /// Store what is read from the base; None: as the header of the image says. The host then runs
     /// [`copy_on_read`](crate::copy::copy_on_read).
     pub copy_on_read: Option<bool>,
+    /// What becomes of discards.
+    pub discard: Discard,
+    /// What becomes of writes of zeros.
+    pub detect_zeroes: DetectZeroes,
     /// Take no locks (`-U`): somebody else may write to the image meanwhile. Read-only.
     pub force_share: bool,
     /// What images may name.
@@ -160,6 +164,8 @@ async fn open_fvd(storage: FileStorage, options: &ChainOptions, seen: &mut Seen)
         writable: options.writable,
         cache: options.cache,
         copy_on_read: options.copy_on_read,
+        discard: options.discard,
+        detect_zeroes: options.detect_zeroes,
     };
     Image::open(storage, head, data, base, open).await
 }
