@@ -42,6 +42,8 @@ if TYPE_CHECKING:
         CompareResult,
         ConvertResult,
         CreateResult,
+        DetectZeroes,
+        DiscardMode,
         DiskStats,
         Dump,
         Extent,
@@ -98,6 +100,8 @@ def open(
     *,
     write_base: bool = False,
     cache: CacheMode = "writeback",
+    discard: DiscardMode = "unmap",
+    detect_zeroes: DetectZeroes = "off",
     copy_on_read: bool | None = None,
     force_share: bool = False,
     trust: Sequence[StrPath] = (),
@@ -107,6 +111,10 @@ def open(
     `cache` is what QEMU means by it: `writethrough` flushes every write, `unsafe` never syncs, `none` and
     `directsync` bypass the page cache. `copy_on_read` says whether what is read from the base is stored,
     whatever the image says. `force_share`, only for `r`, skips the locks that keep writers apart.
+
+    With `discard="ignore"`, `Image.discard` does nothing, and `Image.zero` keeps the space of what it
+    zeroes. With `detect_zeroes="on"`, writes that are all zeros become zeroing that keeps space, with
+    `unmap` zeroing that frees it.
 
     An image opened with `r+` prefetches in the background when it says so (`prefetch_start_delay`).
 
@@ -120,6 +128,8 @@ def open(
         writable=_WRITABLE[mode],
         write_base=write_base,
         cache=cache,
+        discard=discard,
+        detect_zeroes=detect_zeroes,
         copy_on_read=copy_on_read,
         force_share=force_share,
         trust=trust,

@@ -13,6 +13,8 @@ from fvd.types import (
     CompareResult,
     ConvertResult,
     CreateResult,
+    DetectZeroes,
+    DiscardMode,
     DiskStats,
     Dump,
     Extent,
@@ -83,6 +85,7 @@ class Image:
     def pread(self, count: int, offset: int) -> bytes: ...
     def readinto(self, buffer: Buffer, offset: int) -> int: ...
     def pwrite(self, buffer: Buffer, offset: int) -> int: ...
+    def discard(self, count: int, offset: int) -> None: ...
     def zero(self, count: int, offset: int) -> None: ...
     def flush(self) -> None: ...
     def extents(self, offset: int = 0, length: int | None = None) -> list[Extent]: ...
@@ -105,6 +108,8 @@ def open(
     writable: bool = False,
     write_base: bool = False,
     cache: CacheMode = "writeback",
+    discard: DiscardMode = "unmap",
+    detect_zeroes: DetectZeroes = "off",
     copy_on_read: bool | None = None,
     force_share: bool = False,
     trust: Sequence[StrPath] = ...,

@@ -10,6 +10,8 @@ Format = Literal["fvd", "raw", "qcow2"]
 TargetFormat = Literal["fvd", "raw"]
 """Formats that can be written."""
 CacheMode = Literal["writeback", "writethrough", "none", "directsync", "unsafe"]
+DiscardMode = Literal["ignore", "unmap"]
+DetectZeroes = Literal["off", "on", "unmap"]
 Repair = Literal["leaks", "all"]
 OptionValue = str | int | bool
 Progress = Callable[[int, int], object]
