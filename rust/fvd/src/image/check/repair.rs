@@ -68,6 +68,9 @@ pub(super) async fn repair<S: Storage>(subject: &Subject<'_, S>, before: &Verdic
     let Some(plan) = Plan::of(subject, before, repair) else {
         return Ok(false);
     };
+    if plan.mend {
+        check_base_is_safe(subject, before)?;
+    }
     check_means(subject, before, &plan).await?;
     if subject.head.interrupted {
         redo::finish(file).await?;
@@ -100,6 +103,20 @@ pub(super) async fn repair<S: Storage>(subject: &Subject<'_, S>, before: &Verdic
         file.sync().await?;
     }
     Ok(true)
+}
+
+/// The next open of an unclean image that writes to its base brings the base up to date with what is
+/// local: chunks whose place is lost would become zeros there, too, where their content may still be.
+fn check_base_is_safe<S: Storage>(subject: &Subject<'_, S>, before: &Verdict) -> Result<()> {
+    let zeroed = [FindingKind::OutOfRange, FindingKind::BeyondEnd, FindingKind::Lost];
+    let loses = zeroed.iter().any(|kind| before.count(*kind) > 0);
+    if !loses || subject.head.header.clean_shutdown || !subject.head.may_owe_base() {
+        return Ok(());
+    }
+    let message = "The repair would make chunks zeros whose place is lost, and the next open would write these to the \
+                   base, where their content may still be: nothing was repaired. `fvd convert` makes a new image of \
+                   what can be read";
+    Err(Error::unsupported(message).with_path(subject.file.path()))
 }
 
 /// Whether everything is there that the plan needs.
