@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         CompareResult,
         ConvertResult,
         CreateResult,
+        DetectZeroes,
         Discard,
         DiskStats,
         Dump,
@@ -108,6 +109,8 @@ def open(
     *,
     write_base: bool = False,
     cache: CacheMode = "writeback",
+    discard: Discard = "unmap",
+    detect_zeroes: DetectZeroes = "off",
     copy_on_read: bool | None = None,
     force_share: bool = False,
     trust: Sequence[StrPath] = (),
@@ -117,6 +120,10 @@ def open(
     `cache` is what QEMU means by it: `writethrough` flushes every write, `unsafe` never syncs, `none` and
     `directsync` bypass the page cache. `copy_on_read` says whether what is read from the base is stored,
     whatever the image says. `force_share`, only for `r`, skips the locks that keep writers apart.
+
+    With `discard="ignore"`, `Image.discard` does nothing, and `Image.zero` keeps the space of what it
+    zeroes. With `detect_zeroes="on"`, writes that are all zeros become zeroing that keeps space, with
+    `unmap` zeroing that frees it.
 
     An image opened with `r+` prefetches in the background when it says so (`prefetch_start_delay`).
 
@@ -128,6 +135,8 @@ def open(
         writable=_is_writable(mode),
         write_base=write_base,
         cache=cache,
+        discard=discard,
+        detect_zeroes=detect_zeroes,
         copy_on_read=copy_on_read,
         force_share=force_share,
         trust=trust,
@@ -360,8 +369,10 @@ def serve(
     force_share: bool = False,
     cache: CacheMode = "writeback",
     discard: Discard = "unmap",
+    detect_zeroes: DetectZeroes = "off",
     aio: Aio | None = None,
     copy_on_read: bool | None = None,
+    base_timeout: float | None = None,
     write_base: bool = False,
     trust: Sequence[StrPath] = (),
     tls_creds: StrPath | None = None,
@@ -380,8 +391,9 @@ def serve(
     many clients may be connected at once, 0 as many as it can take; without `persistent` it ends when the
     last one has left. `tls_creds` is a folder with `server-cert.pem` and `server-key.pem`, `tls_psk` a file
     with keys; `tls_verify_peer` demands certificates of clients. `aio` is what
-    waits for disks, the fastest unless told otherwise. `metrics` is an address
-    (`"localhost:9000"`) for Prometheus. The other arguments are those of `open`, and of `fvd serve`.
+    waits for disks, the fastest unless told otherwise; `base_timeout` the seconds after which a read of a
+    base that does not answer fails with ETIMEDOUT. `metrics` is an address (`"localhost:9000"`)
+    for Prometheus. The other arguments are those of `open`, and of `fvd serve`.
     """
     from fvd._server import Server, named
 
@@ -400,8 +412,10 @@ def serve(
         force_share=force_share,
         cache=cache,
         discard=discard,
+        detect_zeroes=detect_zeroes,
         aio=aio,
         copy_on_read=copy_on_read,
+        base_timeout=base_timeout,
         write_base=write_base,
         trust=trust,
         tls_creds=tls_creds,

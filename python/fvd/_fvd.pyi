@@ -14,6 +14,7 @@ from fvd.types import (
     CompareResult,
     ConvertResult,
     CreateResult,
+    DetectZeroes,
     Discard,
     DiskStats,
     Dump,
@@ -90,6 +91,7 @@ class Image:
     def pread(self, count: int, offset: int) -> bytes: ...
     def readinto(self, buffer: Buffer, offset: int) -> int: ...
     def pwrite(self, buffer: Buffer, offset: int) -> int: ...
+    def discard(self, count: int, offset: int) -> None: ...
     def zero(self, count: int, offset: int) -> None: ...
     def flush(self) -> None: ...
     def extents(self, offset: int = 0, length: int | None = None) -> list[Extent]: ...
@@ -120,6 +122,7 @@ class AsyncImage:
     def readinto(self, buffer: Buffer, offset: int) -> Awaitable[int]: ...
     def pwrite(self, buffer: Buffer, offset: int) -> Awaitable[int]: ...
     def zero(self, count: int, offset: int) -> Awaitable[None]: ...
+    def discard(self, count: int, offset: int) -> Awaitable[None]: ...
     def flush(self) -> Awaitable[None]: ...
     def extents(self, offset: int = 0, length: int | None = None) -> Awaitable[list[Extent]]: ...
     def info(self) -> Awaitable[ImageInfo]: ...
@@ -136,6 +139,8 @@ def open(
     writable: bool = False,
     write_base: bool = False,
     cache: CacheMode = "writeback",
+    discard: Discard = "unmap",
+    detect_zeroes: DetectZeroes = "off",
     copy_on_read: bool | None = None,
     force_share: bool = False,
     trust: Sequence[StrPath] = ...,
@@ -146,7 +151,10 @@ def open_async(
     writable: bool = False,
     write_base: bool = False,
     cache: CacheMode = "writeback",
+    discard: Discard = "unmap",
+    detect_zeroes: DetectZeroes = "off",
     copy_on_read: bool | None = None,
+    base_timeout: float | None = None,
     force_share: bool = False,
     trust: Sequence[StrPath] = ...,
 ) -> Awaitable[AsyncImage]: ...
@@ -259,8 +267,10 @@ def serve(
     force_share: bool = False,
     cache: CacheMode = "writeback",
     discard: Discard = "unmap",
+    detect_zeroes: DetectZeroes = "off",
     aio: Aio | None = None,
     copy_on_read: bool | None = None,
+    base_timeout: float | None = None,
     write_base: bool = False,
     trust: Sequence[StrPath] = ...,
     tls_creds: StrPath | None = None,

@@ -8,9 +8,9 @@ Any number of requests may be under way at once. What is in the page cache is an
 change of threads; everything else waits in the kernel while other tasks run.
 
 Cancellation is safe. A read that is cancelled is given up; memory that it was to fill, or that is written,
-is kept until the kernel no longer uses it. A write (or `zero`, `flush`, `close`) that is cancelled before it
-has begun does not happen; one that has begun runs to its end, while nobody waits for it. Requests that
-overlap with a write before them wait for it, so none is overtaken; `close` waits for all of them.
+is kept until the kernel no longer uses it. A write (or `zero`, `discard`, `flush`, `close`) that is
+cancelled before it has begun does not happen; one that has begun runs to its end, while nobody waits for it.
+Requests that overlap with a write before them wait for it, so none is overtaken; `close` waits for all.
 """
 
 from __future__ import annotations
@@ -27,7 +27,16 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from fvd.types import CacheMode, Extent, ImageInfo, PrefetchProgress, PrefetchStatus, StrPath
+    from fvd.types import (
+        CacheMode,
+        DetectZeroes,
+        Discard,
+        Extent,
+        ImageInfo,
+        PrefetchProgress,
+        PrefetchStatus,
+        StrPath,
+    )
 
 __all__ = ["Image", "open"]
 
@@ -90,6 +99,10 @@ class Image:
     @_twin
     async def zero(self, count: int, offset: int) -> None:
         await self._image.zero(count, offset)
+
+    @_twin
+    async def discard(self, count: int, offset: int) -> None:
+        await self._image.discard(count, offset)
 
     @_twin
     async def flush(self) -> None:
@@ -193,7 +206,10 @@ def open(
     *,
     write_base: bool = False,
     cache: CacheMode = "writeback",
+    discard: Discard = "unmap",
+    detect_zeroes: DetectZeroes = "off",
     copy_on_read: bool | None = None,
+    base_timeout: float | None = None,
     force_share: bool = False,
     trust: Sequence[StrPath] = (),
 ) -> _Opening:
@@ -203,11 +219,17 @@ def open(
             "writable": fvd._is_writable(mode),
             "write_base": write_base,
             "cache": cache,
+            "discard": discard,
+            "detect_zeroes": detect_zeroes,
             "copy_on_read": copy_on_read,
+            "base_timeout": base_timeout,
             "force_share": force_share,
             "trust": trust,
         },
     )
 
 
-open.__doc__ = fvd.open.__doc__
+open.__doc__ = f"""{fvd.open.__doc__}
+    `base_timeout` is the number of seconds after which a read of a base that does not answer fails with
+    ETIMEDOUT; without it readers wait as long as it takes.
+    """

@@ -14,6 +14,7 @@ Aio = Literal["threads", "io_uring"]
 """What waits for disks."""
 Discard = Literal["ignore", "unmap"]
 """What becomes of blocks that a client does not need any more."""
+DetectZeroes = Literal["off", "on", "unmap"]
 Repair = Literal["leaks", "all"]
 OptionValue = str | int | bool
 Progress = Callable[[int, int], object]

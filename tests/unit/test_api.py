@@ -24,6 +24,8 @@ def test_open_takes_the_modes_of_a_file(core: FakeCore, mode: str, writable: boo
         "writable": writable,
         "write_base": False,
         "cache": "writeback",
+        "discard": "unmap",
+        "detect_zeroes": "off",
         "copy_on_read": None,
         "force_share": False,
         "trust": (),

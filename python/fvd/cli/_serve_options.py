@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import argparse
     from typing import TypedDict
 
-    from fvd.types import Aio, CacheMode, Discard, Format
+    from fvd.types import Aio, CacheMode, DetectZeroes, Discard, Format
 
     class Settings(TypedDict):
         """What the core is asked to serve."""
@@ -32,8 +32,10 @@ if TYPE_CHECKING:
         force_share: bool
         cache: CacheMode
         discard: Discard
+        detect_zeroes: DetectZeroes
         aio: Aio | None
         copy_on_read: bool | None
+        base_timeout: float | None
         write_base: bool
         trust: list[str]
         tls_creds: str | None
@@ -116,6 +118,11 @@ def _how(parser: Parser) -> None:
         default="off",
         help="zeros that are written: off (default), on or unmap",
     )
+    parser.option(
+        "--base-timeout",
+        metavar="SECONDS",
+        help="fail reads of a base that does not answer in time (default: wait)",
+    )
     parser.option("--write-base", help="allow an image that writes to its base to do so")
     _common.trust_option(parser)
     parser.option(
@@ -162,8 +169,10 @@ def settings(given: argparse.Namespace) -> Settings:
         "force_share": given.force_share,
         "cache": _common.cache_mode(given.cache, "cache"),
         "discard": _discard(given.discard),
+        "detect_zeroes": _detect_zeroes(given.detect_zeroes),
         "aio": _aio(given.aio),
         "copy_on_read": given.copy_on_read,
+        "base_timeout": None if given.base_timeout is None else _seconds(given.base_timeout),
         "write_base": given.write_base,
         "trust": _common.trusted(given),
         "tls_creds": given.tls_creds,
@@ -230,6 +239,22 @@ def _tls_required(given: argparse.Namespace) -> bool:
     if given.tls is not None and given.tls_creds is None and given.tls_psk is None:
         raise CommandError("--tls needs --tls-creds or --tls-psk")
     return bool(given.tls != "allow")
+
+
+def _detect_zeroes(mode: str) -> DetectZeroes:
+    if mode not in ("off", "on", "unmap"):
+        raise CommandError(f"Invalid detect-zeroes mode '{mode}': off, on or unmap")
+    return cast("DetectZeroes", mode)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0
+    if not 0 < value < 1e9:
+        raise CommandError(f"Invalid base timeout '{text}': seconds, more than 0")
+    return value
 
 
 def _discard(mode: str) -> Discard:

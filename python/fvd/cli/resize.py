@@ -36,7 +36,8 @@ def run(arguments: list[str]) -> int:
     rest = arguments[: len(arguments) - len(minus)]
     wanted = 2 - len(minus)
     given = parser().parse(rest, wanted, wanted, EXPECTED)
-    filename, text = [*given.files, *minus]
+    files: list[str] = given.files
+    filename, text = [*files, *minus]
     size = _new_size(filename, text, given.format)
     fvd.amend(
         filename,

@@ -1,10 +1,12 @@
 //! Arguments that several verbs share.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use fvd::Error;
 use fvd::chain::ChainOptions;
 use fvd::gate::Gate;
+use fvd::image::{DetectZeroes, Discard};
 use fvd::tool::convert::Cache;
 use pyo3::Borrowed;
 use pyo3::exceptions::{PyOverflowError, PyValueError};
@@ -46,6 +48,35 @@ pub(crate) fn cache(name: &str) -> PyResult<Cache> {
             "Invalid cache mode '{name}': writeback, writethrough, none, directsync or unsafe"
         ))),
     }
+}
+
+/// What becomes of discards, as QEMU names it.
+pub(crate) fn discard(name: &str) -> PyResult<Discard> {
+    match name {
+        "ignore" | "off" => Ok(Discard::Ignore),
+        "unmap" | "on" => Ok(Discard::Unmap),
+        _ => Err(PyValueError::new_err(format!(
+            "Invalid discard mode '{name}': ignore or unmap"
+        ))),
+    }
+}
+
+/// What becomes of writes of zeros, as QEMU names it.
+pub(crate) fn detect_zeroes(name: &str) -> PyResult<DetectZeroes> {
+    match name {
+        "off" => Ok(DetectZeroes::Off),
+        "on" => Ok(DetectZeroes::On),
+        "unmap" => Ok(DetectZeroes::Unmap),
+        _ => Err(PyValueError::new_err(format!(
+            "Invalid detect_zeroes mode '{name}': off, on or unmap"
+        ))),
+    }
+}
+
+/// A time in seconds, more than none.
+pub(crate) fn seconds(time: f64) -> PyResult<Duration> {
+    let valid = Duration::try_from_secs_f64(time).ok().filter(|time| !time.is_zero());
+    valid.ok_or_else(|| PyValueError::new_err(format!("Invalid time {time}: seconds, more than 0")))
 }
 
 pub(crate) fn gate(trust: &[PathBuf]) -> PyResult<Gate> {

@@ -20,8 +20,8 @@ use crate::{exit, extents, info, prefetch, unclosed};
 /// Opens an FVD image. See `fvd.open`.
 #[pyfunction]
 #[pyo3(signature = (
-    path, *, writable = false, write_base = false, cache = "writeback", copy_on_read = None, force_share = false,
-    trust = Vec::new()
+    path, *, writable = false, write_base = false, cache = "writeback", discard = "unmap", detect_zeroes = "off",
+    copy_on_read = None, force_share = false, trust = Vec::new()
 ))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
 pub(crate) fn open(
@@ -30,6 +30,8 @@ pub(crate) fn open(
     writable: bool,
     write_base: bool,
     cache: &str,
+    discard: &str,
+    detect_zeroes: &str,
     copy_on_read: Option<bool>,
     force_share: bool,
     trust: Vec<PathBuf>,
@@ -41,6 +43,8 @@ pub(crate) fn open(
         cache: cache.image(),
         direct: cache.is_direct(),
         copy_on_read,
+        discard: arguments::discard(discard)?,
+        detect_zeroes: arguments::detect_zeroes(detect_zeroes)?,
         force_share,
         gate: gate(&trust)?,
         ..ChainOptions::default()
@@ -133,6 +137,16 @@ impl Image {
         let bytes = buffer.lend();
         blocking(py, || self.open.with(|engine| block_on(engine.write(bytes, offset))))?;
         Ok(buffer.len())
+    }
+
+    /// Gives up the content of `count` bytes from `offset` (bytes, any alignment), and their space:
+    /// they read as zeros, but for parts of sectors, and of blocks that are still in the base.
+    ///
+    /// Does nothing in an image that was opened with `discard="ignore"`. `ValueError` if a byte lies
+    /// beyond the end of the disk.
+    fn discard(&self, py: Python<'_>, count: Size, offset: Size) -> PyResult<()> {
+        let (Size(count), Size(offset)) = (count, offset);
+        blocking(py, || self.open.with(|engine| block_on(engine.discard(offset, count))))
     }
 
     /// Makes `count` bytes from `offset` (bytes, any alignment) read as zeros, freeing their

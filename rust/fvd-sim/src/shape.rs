@@ -46,6 +46,17 @@ fn pick<T: Copy>(rng: &mut fastrand::Rng, choices: &[T]) -> T {
 }
 
 impl Shape {
+    /// The range, widened to whole chunks of a compact image, unless they are more than `most` bytes.
+    #[must_use]
+    pub fn whole_chunks(&self, offset: u64, len: u64, most: u64) -> (u64, u64) {
+        let start = offset / self.chunk_size * self.chunk_size;
+        let end = (offset + len).next_multiple_of(self.chunk_size).min(self.virtual_size);
+        if !self.compact || end - start > most {
+            return (offset, len);
+        }
+        (start, end - start)
+    }
+
     /// A geometry.
     #[must_use]
     pub fn random(rng: &mut fastrand::Rng) -> Self {

@@ -56,13 +56,15 @@ fn decode_table(bytes: &[u8]) -> Vec<Entry> {
         .collect()
 }
 
-/// Applies table records. An entry that is allocated never changes: that is an invariant too.
+/// Applies table records. They agree on where a chunk lies: that is an invariant too. The table in place
+/// may be ahead of them, if a power cut came before the journal was erased.
 fn replay(image: &Medium, journal: Region, table: &mut [Entry], chunks: u64) -> Result<(), String> {
     let sectors = journal.offset / SECTOR..(journal.offset + journal.size) / SECTOR;
     // Most of a journal is a hole.
     let records = sectors
         .filter(|sector| image.has_storage(*sector))
         .flat_map(|sector| journal::decode_sector(&image.sector(sector)));
+    let mut said = BTreeMap::new();
     for record in records {
         let Record::Table(record) = record else {
             continue;
@@ -74,13 +76,13 @@ fn replay(image: &Medium, journal: Region, table: &mut [Entry], chunks: u64) -> 
             let Some(number) = entry.number() else {
                 continue;
             };
-            let slot = &mut table[index as usize];
-            if slot.number().is_some_and(|old| old != number) {
+            let before = *said.entry(index).or_insert(number);
+            if before != number {
                 return Err(format!(
-                    "chunk {index} lies at {slot:?} and, says the journal, at {number}"
+                    "the journal says that chunk {index} lies at {before} and at {number}"
                 ));
             }
-            *slot = entry;
+            table[index as usize] = entry;
         }
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! Requests, drawn at random, and the tasks that carry them out and tell the model.
 
 use std::cell::RefCell;
+use std::ops::Range;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -39,6 +40,15 @@ pub enum Request {
         offset: u64,
         /// Bytes.
         len: u64,
+        /// Chunks keep their storage.
+        no_hole: bool,
+    },
+    /// A discard.
+    Discard {
+        /// Bytes from the start of the disk.
+        offset: u64,
+        /// Bytes.
+        len: u64,
     },
     /// A read that is compared with the model.
     Read {
@@ -56,8 +66,12 @@ impl Request {
     #[must_use]
     pub fn written(&self) -> Option<(u64, u64)> {
         match *self {
-            Self::Write { offset, len, .. } | Self::WriteFua { offset, len, .. } | Self::Zero { offset, len } => {
+            Self::Write { offset, len, .. } | Self::WriteFua { offset, len, .. } | Self::Zero { offset, len, .. } => {
                 Some((offset, len))
+            }
+            Self::Discard { offset, len } => {
+                let sectors = whole_sectors(offset, len);
+                Some((sectors.start, sectors.end - sectors.start))
             }
             Self::Read { .. } | Self::Flush => None,
         }
@@ -68,6 +82,36 @@ impl Request {
     pub fn is_read(&self) -> bool {
         matches!(self, Self::Read { .. })
     }
+}
+
+/// The sectors that lie in the range as a whole, as bytes.
+fn whole_sectors(offset: u64, len: u64) -> Range<u64> {
+    let start = offset.next_multiple_of(SECTOR);
+    start..((offset + len) / SECTOR * SECTOR).max(start)
+}
+
+/// What a discard makes zeros, and, on either side, what it may leave as it is: parts of blocks of the
+/// base.
+fn discarded(image: &SimImage, offset: u64, len: u64) -> (Range<u64>, [Range<u64>; 2]) {
+    let mut range = whole_sectors(offset, len);
+    let geometry = image.geometry();
+    let (base, block) = (geometry.base_size, geometry.block_size.max(SECTOR));
+    if image.updates_base() {
+        // There it changes nothing.
+        range.start = range.start.max(base).min(range.end);
+    }
+    let Range { start, end } = range;
+    let first = if start < base {
+        start.next_multiple_of(block).min(base).min(end)
+    } else {
+        start
+    };
+    let last = if end < base {
+        (end / block * block).max(first)
+    } else {
+        end
+    };
+    (first..last, [start..first, last..end])
 }
 
 /// What concurrent tasks share.
@@ -125,13 +169,33 @@ impl Generator {
         match kind {
             17..33 => Request::Read { offset, len },
             _ if model.meets_part(offset, offset + len) => Request::Read { offset, len },
-            33..47 => Request::Zero { offset, len },
+            33..38 => Request::Zero {
+                offset,
+                len,
+                no_hole: false,
+            },
+            38..40 => Request::Zero {
+                offset,
+                len,
+                no_hole: true,
+            },
+            40..48 => self.discard(offset, len),
             _ => {
                 self.number += 1;
                 let content = self.rng.u64(..1 << 40) << 20 | self.number;
                 Request::Write { offset, len, content }
             }
         }
+    }
+
+    /// Of whole chunks as often as not, where that is not too much.
+    fn discard(&mut self, offset: u64, len: u64) -> Request {
+        let (offset, len) = if self.rng.bool() {
+            self.shape.whole_chunks(offset, len, 1 << 20)
+        } else {
+            (offset, len)
+        };
+        Request::Discard { offset, len }
     }
 
     fn range(&mut self) -> (u64, u64) {
@@ -232,12 +296,17 @@ pub async fn perform(request: Request, image: Rc<SimImage>, cache: CacheMode, sh
             };
             end_write(guard, id, true, result)
         }
-        Request::Zero { offset, len } => {
+        Request::Zero { offset, len, no_hole } => {
             let id = shared.borrow_mut().model.begin_write(offset, &vec![0; len as usize]);
             let guard = Guard::new(&shared, Model::fail_write, id);
-            let result = image.write_zeroes(offset, len).await;
+            let result = if no_hole {
+                image.write_zeroes_no_hole(offset, len).await
+            } else {
+                image.write_zeroes(offset, len).await
+            };
             end_write(guard, id, cache == CacheMode::Writethrough, result)
         }
+        Request::Discard { offset, len } => discard(&shared, &image, cache, offset, len).await,
         Request::Read { offset, len } => read(&shared, &image, offset, len).await,
         Request::Flush => {
             let id = shared.borrow_mut().model.begin_flush();
@@ -263,6 +332,21 @@ fn end_write(guard: Guard<'_>, id: u64, durable: bool, result: fvd::Result<()>) 
         shared.borrow_mut().model.ack_write(id, durable);
     }
     result
+}
+
+async fn discard(shared: &SharedRef, image: &SimImage, cache: CacheMode, offset: u64, len: u64) -> fvd::Result<()> {
+    let (zeros, either) = discarded(image, offset, len);
+    let begin = |range: &Range<u64>| {
+        let zeros = vec![0; (range.end - range.start) as usize];
+        shared.borrow_mut().model.begin_write(range.start, &zeros)
+    };
+    // These end as if they had failed: each sector is old or new.
+    let either = either.map(|range| Guard::new(shared, Model::fail_write, begin(&range)));
+    let id = begin(&zeros);
+    let guard = Guard::new(shared, Model::fail_write, id);
+    let result = image.discard(offset, len).await;
+    drop(either);
+    end_write(guard, id, cache == CacheMode::Writethrough, result)
 }
 
 async fn read(shared: &SharedRef, image: &SimImage, offset: u64, len: u64) -> fvd::Result<()> {

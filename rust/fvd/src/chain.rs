@@ -12,7 +12,7 @@ pub use files::{AsyncIo, Blocking, Files};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::BaseUpdate;
 use crate::gate::Gate;
-use crate::image::{CacheMode, Head, Image, OpenOptions, read_head};
+use crate::image::{CacheMode, DetectZeroes, Discard, Head, Image, OpenOptions, read_head};
 use crate::source::{
     BaseSource, BoxFuture, PROBE_LEN, Qcow2Options, Qcow2Source, RawSource, TimedSource, Watch, WatchedSource, probe,
 };
@@ -42,6 +42,10 @@ pub struct ChainOptions {
     /// How long one read of the base may take before it fails with `ETIMEDOUT`; None: as long as it
     /// likes. Needs [`Files`] with a clock, which do not block.
     pub base_timeout: Option<Duration>,
+    /// What becomes of discards.
+    pub discard: Discard,
+    /// What becomes of writes of zeros.
+    pub detect_zeroes: DetectZeroes,
     /// Take no locks (`-U`): somebody else may write to the image meanwhile. Read-only.
     pub force_share: bool,
     /// What images may name.
@@ -60,6 +64,18 @@ impl ChainOptions {
             direct: self.direct,
             lock,
             no_follow: named,
+        }
+    }
+
+    /// What concerns the disk alone, not what it names.
+    #[must_use]
+    pub fn image(&self) -> OpenOptions {
+        OpenOptions {
+            writable: self.writable,
+            cache: self.cache,
+            copy_on_read: self.copy_on_read,
+            discard: self.discard,
+            detect_zeroes: self.detect_zeroes,
         }
     }
 
@@ -180,13 +196,8 @@ async fn open_fvd<F: Files>(
     let path = storage.path().to_owned();
     let data = open_data_file(&path, &head, options, seen)?;
     let base = open_base(files, &path, &head, options, seen).await?;
-    let open = OpenOptions {
-        writable: options.writable,
-        cache: options.cache,
-        copy_on_read: options.copy_on_read,
-    };
     let data = data.map(|data| files.storage(data));
-    Image::open(files.storage(storage), head, data, base, open).await
+    Image::open(files.storage(storage), head, data, base, options.image()).await
 }
 
 fn open_data_file(image: &Path, head: &Head, options: &ChainOptions, seen: &mut Seen) -> Result<Option<FileStorage>> {

@@ -65,6 +65,20 @@ mutations! {
     CompleteUnseen,
     /// The header says that every block is local before the checkpoint.
     CompleteFirst,
+    /// A storage chunk that was freed is used again while its old entry is on disk.
+    ReuseUnsettled,
+    /// A storage chunk that was freed is used again while requests may know it as that of another chunk.
+    ReuseInFlight,
+    /// A storage chunk that was freed is not zeroed when it is used again.
+    ReuseUnzeroed,
+    /// The journal is not erased before storage chunks that were freed are used again.
+    KeepJournal,
+    /// A commit goes to the journal although chunks were freed.
+    CommitFreed,
+    /// A request publishes storage chunks that were freed since it has looked them up.
+    PublishDiscarded,
+    /// A discard does not wait for blocks that are being filled.
+    DiscardUnlocked,
 }
 
 #[cfg(feature = "mutations")]

@@ -15,25 +15,10 @@ const PREFERRED: u32 = 4096;
 /// The most: clients gather writes up to it, and should not have to wait for much more.
 const MOST_PREFERRED: u32 = 2 << 20;
 
-/// What a trim does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Trim {
-    /// Nothing.
-    Ignore,
-    /// Gives space back to the host.
-    #[default]
-    Unmap,
-}
-
 /// A disk to serve.
 pub enum Content<S> {
     /// An image, writable as it was opened.
-    Image {
-        /// The engine.
-        image: Arc<Image<S>>,
-        /// What a trim does.
-        trim: Trim,
-    },
+    Image(Arc<Image<S>>),
     /// A file or device whose bytes are the disk.
     Raw(RawDisk<S>),
     /// Anything that can be read.
@@ -44,7 +29,7 @@ impl<S: Storage> Content<S> {
     /// The disk as something that is read.
     pub(super) fn source(&self) -> &dyn BaseSource {
         match self {
-            Self::Image { image, .. } => &**image,
+            Self::Image(image) => &**image,
             Self::Raw(raw) => raw.source(),
             Self::Source(source) => &**source,
         }
@@ -53,7 +38,7 @@ impl<S: Storage> Content<S> {
     /// The image, if it is one.
     pub fn image(&self) -> Option<&Arc<Image<S>>> {
         match self {
-            Self::Image { image, .. } => Some(image),
+            Self::Image(image) => Some(image),
             _ => None,
         }
     }
@@ -61,13 +46,13 @@ impl<S: Storage> Content<S> {
     /// What clients are told.
     pub(super) fn info(&self, name: &str) -> ExportInfo {
         let (read_only, trim) = match self {
-            Self::Image { image, trim } => (!image.is_writable(), *trim),
-            Self::Raw(raw) => (!raw.is_writable(), raw.trim_does()),
-            Self::Source(_) => (true, Trim::Ignore),
+            Self::Image(image) => (!image.is_writable(), image.discards()),
+            Self::Raw(raw) => (!raw.is_writable(), raw.discards()),
+            Self::Source(_) => (true, false),
         };
         ExportInfo {
             read_only,
-            trim: trim == Trim::Unmap,
+            trim,
             block_sizes: BlockSizes {
                 preferred: self.preferred(),
                 ..BlockSizes::default()
@@ -79,7 +64,7 @@ impl<S: Storage> Content<S> {
     /// Writes of whole blocks need nothing from the base.
     fn preferred(&self) -> u32 {
         let block = match self {
-            Self::Image { image, .. } if image.base().is_some() => image.geometry().block_size,
+            Self::Image(image) if image.base().is_some() => image.geometry().block_size,
             _ => 0,
         };
         match u32::try_from(block) {
@@ -91,7 +76,7 @@ impl<S: Storage> Content<S> {
     /// Makes everything durable; an image is marked clean. Requests must have ended.
     pub async fn close(&self) -> fvd::Result<()> {
         match self {
-            Self::Image { image, .. } => image.close().await,
+            Self::Image(image) => image.close().await,
             Self::Raw(raw) => raw.flush().await,
             Self::Source(_) => Ok(()),
         }

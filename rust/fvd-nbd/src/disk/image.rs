@@ -5,7 +5,6 @@ use fvd::image::Image;
 use fvd::storage::Storage;
 use fvd::{Error, Result, copy};
 
-use super::content::Trim;
 use crate::server::Zeroing;
 
 /// Zeros sent at once, where they have to be stored.
@@ -22,20 +21,7 @@ pub(super) async fn write_zeroes<S: Storage>(image: &Image<S>, offset: u64, leng
             image.write_zeroes(offset, length).await
         }
         Zeroing { fast: true, .. } => Err(slow()),
-        Zeroing { .. } => {
-            for (at, zeros) in pieces_of_zeros(offset, length) {
-                image.write(zeros, at).await?;
-            }
-            Ok(())
-        }
-    }
-}
-
-/// What nobody needs any more.
-pub(super) async fn trim<S: Storage>(image: &Image<S>, offset: u64, length: u64, trim: Trim) -> Result<()> {
-    match trim {
-        Trim::Ignore => Ok(()),
-        Trim::Unmap => image.write_zeroes(offset, length).await,
+        Zeroing { .. } => image.write_zeroes_no_hole(offset, length).await,
     }
 }
 

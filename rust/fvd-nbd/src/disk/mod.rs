@@ -19,7 +19,7 @@ use crate::export::ExportInfo;
 use crate::meta::Status;
 use crate::server::{Export, Zeroing};
 
-pub use content::{Content, Trim};
+pub use content::Content;
 pub use raw::RawDisk;
 
 /// A disk under the name by which clients know it.
@@ -59,7 +59,7 @@ impl<S: Storage> Export for DiskExport<S> {
 
     async fn read(&self, buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
         match &self.content {
-            Content::Image { image, .. } => image.read(buf, offset).await,
+            Content::Image(image) => image.read(buf, offset).await,
             Content::Raw(raw) => raw.read(buf, offset).await,
             Content::Source(source) => source.read(buf, offset).await,
         }
@@ -67,7 +67,7 @@ impl<S: Storage> Export for DiskExport<S> {
 
     async fn write(&self, buf: Bytes, offset: u64) -> Result<()> {
         match &self.content {
-            Content::Image { image, .. } => image.write(buf, offset).await,
+            Content::Image(image) => image.write(buf, offset).await,
             Content::Raw(raw) => raw.write(buf, offset).await,
             Content::Source(source) => Err(content::read_only(&**source)),
         }
@@ -75,7 +75,7 @@ impl<S: Storage> Export for DiskExport<S> {
 
     async fn flush(&self) -> Result<()> {
         match &self.content {
-            Content::Image { image, .. } => image.flush().await,
+            Content::Image(image) => image.flush().await,
             Content::Raw(raw) => raw.flush().await,
             Content::Source(_) => Ok(()),
         }
@@ -83,7 +83,7 @@ impl<S: Storage> Export for DiskExport<S> {
 
     async fn write_zeroes(&self, offset: u64, length: u64, how: Zeroing) -> Result<()> {
         match &self.content {
-            Content::Image { image, .. } => image::write_zeroes(image, offset, length, how).await,
+            Content::Image(image) => image::write_zeroes(image, offset, length, how).await,
             Content::Raw(raw) => raw.write_zeroes(offset, length, how).await,
             Content::Source(source) => Err(content::read_only(&**source)),
         }
@@ -91,7 +91,7 @@ impl<S: Storage> Export for DiskExport<S> {
 
     async fn trim(&self, offset: u64, length: u64) -> Result<()> {
         match &self.content {
-            Content::Image { image, trim } => image::trim(image, offset, length, *trim).await,
+            Content::Image(image) => image.discard(offset, length).await,
             Content::Raw(raw) => raw.trim(offset, length).await,
             Content::Source(source) => Err(content::read_only(&**source)),
         }
@@ -99,7 +99,7 @@ impl<S: Storage> Export for DiskExport<S> {
 
     async fn cache(&self, offset: u64, length: u64) -> Result<()> {
         match &self.content {
-            Content::Image { image, .. } => image::cache(image, offset, length).await,
+            Content::Image(image) => image::cache(image, offset, length).await,
             // The page cache does what it likes.
             Content::Raw(_) | Content::Source(_) => Ok(()),
         }

@@ -2,39 +2,34 @@
 
 use bytes::Bytes;
 use fvd::Result;
-use fvd::image::CacheMode;
-use fvd::source::{BaseSource, RawSource};
+use fvd::image::{CacheMode, DetectZeroes, Discard, OpenOptions};
+use fvd::source::{BaseSource, RawSource, is_zero};
 use fvd::storage::{IoBufMut, Storage};
 
-use super::content::Trim;
 use super::image::{pieces_of_zeros, slow};
 use crate::server::Zeroing;
 
 /// A storage, as it is.
 pub struct RawDisk<S> {
     source: RawSource<S>,
-    writable: bool,
-    cache: CacheMode,
-    trim: Trim,
+    options: OpenOptions,
 }
 
 impl<S: Storage> RawDisk<S> {
-    /// The disk is as long as the storage is now. `writable`: as the storage was opened.
-    pub async fn new(storage: S, writable: bool, cache: CacheMode, trim: Trim) -> Result<Self> {
+    /// The disk is as long as the storage is now, and writable if the storage was opened so.
+    pub async fn new(storage: S, options: OpenOptions) -> Result<Self> {
         Ok(Self {
             source: RawSource::new(storage).await?,
-            writable,
-            cache,
-            trim,
+            options,
         })
     }
 
     pub(super) fn is_writable(&self) -> bool {
-        self.writable
+        self.options.writable
     }
 
-    pub(super) fn trim_does(&self) -> Trim {
-        self.trim
+    pub(super) fn discards(&self) -> bool {
+        self.options.discard == Discard::Unmap
     }
 
     pub(super) fn source(&self) -> &dyn BaseSource {
@@ -50,13 +45,18 @@ impl<S: Storage> RawDisk<S> {
     }
 
     pub(super) async fn write(&self, buf: Bytes, offset: u64) -> Result<()> {
-        self.storage().write(buf, offset).await?;
+        // To find zeros and store them is what a write does, too.
+        if self.options.detect_zeroes == DetectZeroes::Unmap && self.discards() && is_zero(&buf) {
+            self.storage().write_zeroes(offset, buf.len() as u64).await?;
+        } else {
+            self.storage().write(buf, offset).await?;
+        }
         self.write_through().await
     }
 
     /// Makes what has completed durable.
     pub(super) async fn flush(&self) -> Result<()> {
-        if !self.writable || self.cache == CacheMode::Unsafe {
+        if !self.options.writable || self.options.cache == CacheMode::Unsafe {
             return Ok(());
         }
         self.storage().sync().await
@@ -78,9 +78,9 @@ impl<S: Storage> RawDisk<S> {
     }
 
     pub(super) async fn trim(&self, offset: u64, length: u64) -> Result<()> {
-        match self.trim {
-            Trim::Ignore => Ok(()),
-            Trim::Unmap => {
+        match self.options.discard {
+            Discard::Ignore => Ok(()),
+            Discard::Unmap => {
                 self.storage().write_zeroes(offset, length).await?;
                 self.write_through().await
             }
@@ -88,7 +88,7 @@ impl<S: Storage> RawDisk<S> {
     }
 
     async fn write_through(&self) -> Result<()> {
-        match self.cache {
+        match self.options.cache {
             CacheMode::Writethrough => self.storage().sync().await,
             CacheMode::Writeback | CacheMode::Unsafe => Ok(()),
         }

@@ -7,7 +7,7 @@ use fvd::chain::{AsyncIo, ChainOptions, Files, open_file, open_image_on, open_so
 use fvd::storage::AsyncFile;
 use fvd::{Error, Result};
 
-use crate::disk::{Content, DiskExport, RawDisk, Trim};
+use crate::disk::{Content, DiskExport, RawDisk};
 
 /// What a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +32,6 @@ pub struct DiskOptions {
     /// What it is; None: an image, if it begins like one. A guest can make a raw disk look like
     /// anything, so that is never guessed.
     pub format: Option<Format>,
-    /// What a trim does.
-    pub trim: Trim,
     /// How to open it, and what it names.
     pub chain: ChainOptions,
 }
@@ -44,15 +42,12 @@ pub(super) async fn open(files: &AsyncIo, options: &DiskOptions) -> Result<DiskE
         Some(format) => format,
         None => probe(&options.path).await?,
     };
-    let DiskOptions { path, trim, chain, .. } = options;
+    let DiskOptions { path, chain, .. } = options;
     let content = match format {
-        Format::Fvd => Content::Image {
-            image: Arc::new(open_image_on(files, path, chain).await?),
-            trim: *trim,
-        },
+        Format::Fvd => Content::Image(Arc::new(open_image_on(files, path, chain).await?)),
         Format::Raw => {
             let storage = files.storage(open_file(path, chain)?);
-            Content::Raw(RawDisk::new(storage, chain.writable, chain.cache, *trim).await?)
+            Content::Raw(RawDisk::new(storage, chain.image()).await?)
         }
         Format::Qcow2 if chain.writable => {
             let message = "A disk of format qcow2 can only be served read-only (-r)";

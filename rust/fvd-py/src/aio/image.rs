@@ -22,8 +22,8 @@ use crate::{exit, extents, info, prefetch, runtime, stats, unclosed};
 /// Opens an FVD image; an awaitable of it. See `fvd.aio.open`.
 #[pyfunction]
 #[pyo3(signature = (
-    path, *, writable = false, write_base = false, cache = "writeback", copy_on_read = None, force_share = false,
-    trust = Vec::new()
+    path, *, writable = false, write_base = false, cache = "writeback", discard = "unmap", detect_zeroes = "off",
+    copy_on_read = None, base_timeout = None, force_share = false, trust = Vec::new()
 ))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
 pub(crate) fn open_async<'py>(
@@ -32,7 +32,10 @@ pub(crate) fn open_async<'py>(
     writable: bool,
     write_base: bool,
     cache: &str,
+    discard: &str,
+    detect_zeroes: &str,
     copy_on_read: Option<bool>,
+    base_timeout: Option<f64>,
     force_share: bool,
     trust: Vec<PathBuf>,
 ) -> PyResult<Bound<'py, PyAny>> {
@@ -43,9 +46,11 @@ pub(crate) fn open_async<'py>(
         cache: cache.image(),
         direct: cache.is_direct(),
         copy_on_read,
+        base_timeout: base_timeout.map(arguments::seconds).transpose()?,
+        discard: arguments::discard(discard)?,
+        detect_zeroes: arguments::detect_zeroes(detect_zeroes)?,
         force_share,
         gate: gate(&trust)?,
-        ..ChainOptions::default()
     };
     droppable(py, async move {
         let file = path.clone();
@@ -132,6 +137,13 @@ impl AsyncImage {
         let (Size(count), Size(offset)) = (count, offset);
         self.change(py, count, offset, async move |engine: Arc<Engine>| {
             engine.write_zeroes(offset, count).await.map(|()| Nothing)
+        })
+    }
+
+    fn discard<'py>(&self, py: Python<'py>, count: Size, offset: Size) -> PyResult<Bound<'py, PyAny>> {
+        let (Size(count), Size(offset)) = (count, offset);
+        self.change(py, count, offset, async move |engine: Arc<Engine>| {
+            engine.discard(offset, count).await.map(|()| Nothing)
         })
     }
 

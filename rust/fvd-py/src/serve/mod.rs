@@ -7,7 +7,6 @@ use std::path::PathBuf;
 
 use fvd::chain::ChainOptions;
 use fvd::storage::Backend;
-use fvd_nbd::disk::Trim;
 use fvd_nbd::host::{Address, DEFAULT_PORT, DiskOptions, Format, Host, HostOptions, TlsCredentials, TlsOptions};
 use fvd_nbd::server::{Limits, Sharing};
 use pyo3::exceptions::PyValueError;
@@ -23,8 +22,8 @@ pub(crate) use server::Server;
 #[pyo3(signature = (
     disks, *, sockets = Vec::new(), socket = None, bind = None, port = None, description = "", format = None, read_only = false,
     persistent = true, shared = 0, force_share = false, cache = "writeback", discard = "unmap",
-    aio = None, copy_on_read = None, write_base = false, trust = Vec::new(), tls_creds = None, tls_psk = None,
-    tls_verify_peer = false, tls_required = true, metrics = None, verbose = false, signals = false
+    detect_zeroes = "off", aio = None, copy_on_read = None, base_timeout = None, write_base = false, trust = Vec::new(),
+    tls_creds = None, tls_psk = None, tls_verify_peer = false, tls_required = true, metrics = None, verbose = false, signals = false
 ))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
 #[expect(clippy::fn_params_excessive_bools, reason = "keyword arguments of Python")]
@@ -43,8 +42,10 @@ pub(crate) fn serve(
     force_share: bool,
     cache: &str,
     discard: &str,
+    detect_zeroes: &str,
     aio: Option<&str>,
     copy_on_read: Option<bool>,
+    base_timeout: Option<f64>,
     write_base: bool,
     trust: Vec<PathBuf>,
     tls_creds: Option<PathBuf>,
@@ -62,17 +63,18 @@ pub(crate) fn serve(
         cache: cache.image(),
         direct: cache.is_direct(),
         copy_on_read,
+        base_timeout: base_timeout.map(arguments::seconds).transpose()?,
+        discard: arguments::discard(discard)?,
+        detect_zeroes: arguments::detect_zeroes(detect_zeroes)?,
         force_share,
         gate: gate(&trust)?,
-        ..ChainOptions::default()
     };
-    let (format, trim) = (format.map(disk_format).transpose()?, trim(discard)?);
+    let format = format.map(disk_format).transpose()?;
     let disk = |(name, path)| DiskOptions {
         path,
         name,
         description: description.to_owned(),
         format,
-        trim,
         chain: chain.clone(),
     };
     let options = HostOptions {
@@ -156,16 +158,6 @@ fn backend(aio: &str) -> PyResult<Backend> {
         "threads" => Ok(Backend::Threads),
         _ => Err(PyValueError::new_err(format!(
             "Invalid aio mode '{aio}': threads or io_uring"
-        ))),
-    }
-}
-
-fn trim(discard: &str) -> PyResult<Trim> {
-    match discard {
-        "unmap" | "on" => Ok(Trim::Unmap),
-        "ignore" | "off" => Ok(Trim::Ignore),
-        _ => Err(PyValueError::new_err(format!(
-            "Invalid discard mode '{discard}': ignore or unmap"
         ))),
     }
 }

@@ -18,6 +18,8 @@ pub struct Load<'a> {
     hot: Vec<u64>,
     is_long: bool,
     flush_percent: u8,
+    /// Chunks are freed. Where they are not, more of what is flushed goes through the journal.
+    frees: bool,
     budget: u64,
 }
 
@@ -32,6 +34,7 @@ impl<'a> Load<'a> {
             hot: hot.collect(),
             is_long,
             flush_percent: [1, 1, 4, 12, 30][rng.usize(..5)],
+            frees: rng.u8(..3) > 0,
             budget: BUDGET,
             rng,
         }
@@ -47,10 +50,24 @@ impl<'a> Load<'a> {
         let content = self.rng.u64(1..);
         match self.rng.u8(..100) {
             0..30 => Request::Read { offset, len },
-            30..42 => Request::Zero { offset, len },
-            42..47 => Request::WriteFua { offset, len, content },
+            30..38 => Request::Zero {
+                offset,
+                len,
+                no_hole: !self.frees || kind.is_multiple_of(4),
+            },
+            38..48 if self.frees => self.discard(offset, len),
+            48..52 => Request::WriteFua { offset, len, content },
             _ => Request::Write { offset, len, content },
         }
+    }
+
+    /// Of whole chunks in two of three cases, where that is not too much.
+    fn discard(&mut self, offset: u64, len: u64) -> Request {
+        let (offset, len) = match self.rng.u8(..3) {
+            0 => (offset, len),
+            _ => self.shape.whole_chunks(offset, len, LONGEST),
+        };
+        Request::Discard { offset, len }
     }
 
     fn range(&mut self) -> (u64, u64) {

@@ -1,14 +1,18 @@
 //! Storage chunks for compact images.
 //!
-//! Numbers are handed out upwards from the highest in use. A reservation stays until its chunk is
+//! The lowest number that was freed is handed out first, otherwise the one behind the highest in use. A reservation stays until its chunk is
 //! published, which happens also when the write fails. A fresh chunk reads as zeros where nobody
 //! has written: a file is cut behind the last used chunk before the first allocation after an open
-//! (a crash may have left data there that no entry points at); on a device the chunk is zeroed
-//! before anybody gets it.
+//! (a crash may have left data there that no entry points at); on a device, and where it was in use
+//! before, the chunk is zeroed before anybody gets it.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::Image;
+use super::freed::Freed;
+use super::lookups::Lookups;
+use super::numbers::NumberSet;
 use super::scan::EntryRuns;
 use super::table::Table;
 use crate::error::{Error, ErrorKind, Result};
@@ -16,12 +20,17 @@ use crate::format::table::MAX_CHUNK_NUMBER;
 use crate::mutation::{self, Mutation};
 use crate::storage::Storage;
 
+/// Where fewer than one in so many storage chunks are in use, the others are left alone.
+const SPARSE: u64 = 64;
+
 #[derive(Default)]
 pub(super) struct Allocator {
     /// Chunk to storage chunk, not yet in the table.
     reserved: BTreeMap<u64, u32>,
     /// None until the table has been scanned.
     frontier: Option<Frontier>,
+    /// Storage chunks below the frontier that are nobody's, or will be.
+    freed: Freed,
 }
 
 #[derive(Clone, Copy)]
@@ -41,46 +50,84 @@ impl Allocator {
     pub(super) fn is_reserved(&self, chunk: u64) -> bool {
         self.reserved.contains_key(&chunk)
     }
+
+    /// Whether `number` is reserved for the chunk.
+    pub(super) fn has_reserved(&self, chunk: u64, number: u32) -> bool {
+        self.reserved.get(&chunk) == Some(&number)
+    }
+
+    /// The chunks of the range that have a reservation.
+    pub(super) fn reserved_in(&self, chunks: &Range<u64>) -> Vec<u64> {
+        self.reserved.range(chunks.clone()).map(|(chunk, _)| *chunk).collect()
+    }
+
+    /// Nothing on disk leads to these storage chunks any more.
+    pub(super) fn settle(&mut self, numbers: NumberSet, lookups: &Lookups) {
+        self.freed.settle(numbers);
+        self.freed.collect(lookups);
+    }
+
+    /// One more than the highest number in use, as far as that is known.
+    pub(super) fn end(&self) -> u64 {
+        self.frontier.map_or(0, |frontier| frontier.next.into())
+    }
 }
 
 impl<S: Storage> Image<S> {
-    /// A storage chunk for `chunk`: that of the table, one reserved earlier, or a fresh one.
+    /// A storage chunk for `chunk`: that of the table, one reserved earlier, one that was freed, or a
+    /// fresh one.
     pub(super) async fn reserve(&self, table: &Table, chunk: u64) -> Result<u32> {
+        if let Some(number) = self.try_reserve(table, chunk)? {
+            return Ok(number);
+        }
+        let _growing = self.growing.lock(0..1).await;
         loop {
-            if let Some(number) = self.try_reserve(table, chunk)? {
-                return Ok(number);
-            }
-            let _growing = self.growing.lock(0..1).await;
             // While this task waited another one may have reserved the chunk, perhaps the last one
             // that there is room for.
             if let Some(number) = self.try_reserve(table, chunk)? {
                 return Ok(number);
             }
-            let frontier = self.volatile().allocator.frontier;
-            let frontier = match frontier {
-                None => self.scan(table).await?,
-                Some(frontier) if self.chunk_end(table, frontier.next)? <= frontier.file_len => frontier,
-                Some(frontier) => self.grow(table, frontier).await?,
+            let (frontier, free) = {
+                let allocator = &mut self.volatile().allocator;
+                (allocator.frontier, allocator.freed.first_free())
             };
-            self.volatile().allocator.frontier = Some(frontier);
-            if !self.data().can_resize() {
-                return self.reserve_on_device(table, chunk, frontier).await;
+            let Some(frontier) = frontier else {
+                self.scan(table).await?;
+                continue;
+            };
+            let number = free.unwrap_or(frontier.next);
+            if self.chunk_end(table, number)? > frontier.file_len {
+                if free.is_some() && !self.data().can_resize() {
+                    // A corrupt table has named it.
+                    self.volatile().allocator.freed.take(number);
+                    continue;
+                }
+                let frontier = self.grow(table, frontier, number).await?;
+                self.volatile().allocator.frontier = Some(frontier);
+            }
+            if free.is_some() || !self.data().can_resize() {
+                return self.reserve_zeroed(table, chunk, number).await;
             }
         }
     }
 
-    /// None where the allocator is not ready, the file has to grow, or a device is to be zeroed.
+    /// None where the allocator is not ready, the file has to grow, or a chunk is to be zeroed.
     fn try_reserve(&self, table: &Table, chunk: u64) -> Result<Option<u32>> {
         let mut volatile = self.volatile();
         // Looked up again under the mutex: it may have been published since the caller looked.
         if let Some(number) = table.get(chunk)? {
             return Ok(Some(number));
         }
-        let Allocator { reserved, frontier } = &mut volatile.allocator;
+        let Allocator {
+            reserved,
+            frontier,
+            freed,
+        } = &mut volatile.allocator;
         if let Some(number) = reserved.get(&chunk) {
             return Ok(Some(*number));
         }
-        let Some(frontier) = frontier else {
+        freed.collect(&self.lookups);
+        let Some(frontier) = frontier.as_mut().filter(|_| freed.first_free().is_none()) else {
             return Ok(None);
         };
         if !self.data().can_resize() || self.chunk_end(table, frontier.next)? > frontier.file_len {
@@ -92,30 +139,71 @@ impl<S: Storage> Image<S> {
         Ok(Some(number))
     }
 
-    /// Finds the highest number in use and cuts a file behind it.
-    async fn scan(&self, table: &Table) -> Result<Frontier> {
-        let next = self.first_unused(table).await?;
+    /// Sees to it that the allocator knows every storage chunk in use, before one is freed.
+    pub(super) async fn prepare_allocator(&self, table: &Table) -> Result<()> {
+        if self.volatile().allocator.frontier.is_some() {
+            return Ok(());
+        }
+        let _growing = self.growing.lock(0..1).await;
+        if self.volatile().allocator.frontier.is_some() {
+            return Ok(());
+        }
+        self.scan(table).await
+    }
+
+    /// Finds the numbers in use, and cuts a file behind the highest. The caller holds the lock on growing.
+    async fn scan(&self, table: &Table) -> Result<()> {
+        let (mut next, mut count) = (0, 0);
+        self.visit_numbers(table, |number| {
+            next = next.max(number + 1);
+            count += 1;
+        })
+        .await?;
+        let gaps = self.gaps(table, next, count).await?;
         let used = self.chunk_offset(table, next);
         let mut file_len = self.data().len().await?;
         if self.data().can_resize() && file_len > used && !mutation::is(Mutation::KeepTail) {
             self.data().set_len(used).await?;
             file_len = used;
         }
-        Ok(Frontier { next, file_len })
+        let mut volatile = self.volatile();
+        volatile.allocator.freed.add_free(gaps);
+        volatile.allocator.frontier = Some(Frontier { next, file_len });
+        Ok(())
     }
 
-    /// One more than the highest number in use. Entries that are not in memory are only passed
-    /// through: a table can have billions of them. None of them changes meanwhile, because nobody
-    /// gets a storage chunk before this ends.
-    async fn first_unused(&self, table: &Table) -> Result<u32> {
+    /// The numbers below `next` that none of the `count` allocated chunks has: earlier sessions
+    /// have freed them, or lost them in a crash.
+    async fn gaps(&self, table: &Table, next: u32, count: u64) -> Result<NumberSet> {
+        let mut gaps = NumberSet::default();
+        // A few entries can name numbers as far apart as they like: no memory for that.
+        if count >= u64::from(next) || count < u64::from(next) / SPARSE {
+            return Ok(gaps);
+        }
+        let mut used = NumberSet::default();
+        self.visit_numbers(table, |number| {
+            used.insert(number);
+        })
+        .await?;
+        let mut from = 0;
+        while let Some(gap) = used.next(from, false) {
+            gaps.insert(gap);
+            from = gap + 1;
+        }
+        Ok(gaps)
+    }
+
+    /// Visits the storage chunks in use. Entries that are not in memory are only passed through: a
+    /// table can have billions of them. None of them changes meanwhile, because nobody gets a storage
+    /// chunk, or frees one, before the allocator is ready.
+    async fn visit_numbers(&self, table: &Table, mut visit: impl FnMut(u32) + Send) -> Result<()> {
         let words = table.words();
-        let mut next = 0;
         let mut chunk = 0;
         while chunk < table.chunks() {
             let (in_memory, end) = words.memory_run(chunk, table.chunks());
             if in_memory {
                 for chunk in chunk..end {
-                    next = next.max(table.get(chunk)?.map_or(0, |number| number + 1));
+                    table.get(chunk)?.into_iter().for_each(&mut visit);
                 }
             } else {
                 let mut runs = EntryRuns::new(&self.file, words.region(), chunk, end, &[]).with_lost(table.chunks());
@@ -125,17 +213,17 @@ impl<S: Storage> Image<S> {
                         return Err(Table::lost(run.first, run.end() - 1));
                     }
                     let number = table.checked(run.first, run.entry)?;
-                    next = next.max(number.map_or(0, |number| number + 1));
+                    number.into_iter().for_each(&mut visit);
                 }
             }
             chunk = end;
         }
-        Ok(next)
+        Ok(())
     }
 
-    /// Extends the file by the grow unit, or by one chunk where there is no room for more.
-    async fn grow(&self, table: &Table, frontier: Frontier) -> Result<Frontier> {
-        let needed = self.chunk_end(table, frontier.next)?;
+    /// Extends the file to hold `number`, by the grow unit where there is room for that.
+    async fn grow(&self, table: &Table, frontier: Frontier, number: u32) -> Result<Frontier> {
+        let needed = self.chunk_end(table, number)?;
         if !self.data().can_resize() {
             let error = Error::new(
                 ErrorKind::NoSpace,
@@ -159,20 +247,19 @@ impl<S: Storage> Image<S> {
         Ok(Frontier { file_len, ..frontier })
     }
 
-    /// Zeroes the next storage chunk and reserves it. The caller holds the lock on growing.
-    async fn reserve_on_device(&self, table: &Table, chunk: u64, frontier: Frontier) -> Result<u32> {
-        if self.chunk_end(table, frontier.next)? > frontier.file_len {
-            self.grow(table, frontier).await?;
-        }
-        let number = frontier.next;
+    /// Zeroes a storage chunk that is nobody's, and reserves it: a chunk that was freed, or one of a
+    /// device. The caller holds the lock on growing.
+    async fn reserve_zeroed(&self, table: &Table, chunk: u64, number: u32) -> Result<u32> {
         let start = self.chunk_offset(table, number);
-        self.data().write_zeroes(start, table.chunk_size()).await?;
-        let mut volatile = self.volatile();
-        volatile.allocator.reserved.insert(chunk, number);
-        volatile.allocator.frontier = Some(Frontier {
-            next: number + 1,
-            ..frontier
-        });
+        if !mutation::is(Mutation::ReuseUnzeroed) {
+            self.data().write_zeroes(start, table.chunk_size()).await?;
+        }
+        let allocator = &mut self.volatile().allocator;
+        allocator.freed.take(number);
+        allocator.reserved.insert(chunk, number);
+        if let Some(frontier) = &mut allocator.frontier {
+            frontier.next = frontier.next.max(number + 1);
+        }
         Ok(number)
     }
 

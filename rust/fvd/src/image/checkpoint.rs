@@ -11,7 +11,7 @@ use super::table::Table;
 use super::words::Words;
 use super::{Image, Volatile};
 use crate::error::Result;
-use crate::format::{Entry, PAGE};
+use crate::format::{Entry, PAGE, Region};
 use crate::mutation::{self, Mutation};
 use crate::storage::Storage;
 
@@ -30,7 +30,8 @@ struct Snapshot {
 struct Quiet {
     /// Index of a word of the bitmap, and bits in it.
     bits: Vec<(u64, u32)>,
-    chunks: Vec<u64>,
+    /// Chunk, and its storage chunk.
+    chunks: Vec<(u64, u32)>,
 }
 
 /// Bytes for one place in the image file.
@@ -44,11 +45,12 @@ impl<S: Storage> Image<S> {
     /// each. The caller holds the flush round.
     ///
     /// Stale sectors stay in the journal: a bit only goes from 0 to 1 and an entry never changes,
-    /// so replaying them changes nothing.
+    /// so replaying them changes nothing. Unless chunks were freed: then the journal is erased, and
+    /// what they have freed can be used again.
     pub(super) async fn checkpoint(&self) -> Result<()> {
         let (taken, snapshot) = self.snapshot();
         let Snapshot { table, bitmap, quiet } = snapshot;
-        if table.is_empty() && bitmap.is_empty() {
+        if table.is_empty() && bitmap.is_empty() && !taken.has_freed() {
             taken.done();
             return self.sync_data().await;
         }
@@ -65,9 +67,27 @@ impl<S: Storage> Image<S> {
         };
         self.write_patches(first).await?;
         self.write_patches(second).await?;
+        if taken.has_freed() && !mutation::is(Mutation::KeepJournal) {
+            self.erase_journal().await?;
+        }
         self.committer().position = 0;
         taken.done();
         self.recorded(&quiet);
+        Ok(())
+    }
+
+    /// Makes the journal zeros, durably: everything that it says is in place.
+    async fn erase_journal(&self) -> Result<()> {
+        let Some(Region { offset, size }) = self.geometry.journal else {
+            return Ok(());
+        };
+        let end = self.committer().written_end.unwrap_or(size);
+        if end == 0 {
+            return Ok(());
+        }
+        self.metadata_written(self.file.write_zeroes(offset, end).await)?;
+        self.sync_file().await?;
+        self.committer().written_end = Some(0);
         Ok(())
     }
 
@@ -101,7 +121,7 @@ impl<S: Storage> Image<S> {
             if let Some(table) = &self.table {
                 let pages = pages.table.iter().flat_map(Clone::clone);
                 let chunks = pages.flat_map(|page| table.chunks_on(page));
-                quiet.chunks = chunks.filter(|chunk| table.is_quiet(*chunk)).collect();
+                quiet.chunks = chunks.filter_map(|chunk| Some((chunk, table.quiet(chunk)?))).collect();
             }
         }
         quiet
@@ -115,8 +135,11 @@ impl<S: Storage> Image<S> {
             bitmap.recorded(&quiet.bits);
         }
         if let Some(table) = &self.table {
-            for chunk in &quiet.chunks {
-                table.claim(*chunk);
+            for &(chunk, number) in &quiet.chunks {
+                // It may have been discarded since, and copied anew: of that the disk knows nothing.
+                if table.quiet(chunk) == Some(number) {
+                    table.claim(chunk);
+                }
             }
         }
     }

@@ -24,6 +24,9 @@ const MAX_RECORD_SECTORS: u64 = i32::MAX as u64;
 pub(super) struct Committer {
     /// Next journal sector to use.
     pub(super) position: u64,
+    /// Bytes of the journal up to which it may hold records; None: all of it, as an earlier session
+    /// has left it.
+    pub(super) written_end: Option<u64>,
     /// `clean_shutdown` in the header on disk.
     pub(super) mark: Mark,
     /// The image file has been synced in this session. A new image may never have been: without
@@ -101,9 +104,18 @@ impl<'a, S: Storage> Taken<'a, S> {
         }
     }
 
-    /// It is durable.
+    /// Whether storage chunks are to be settled.
+    pub(super) fn has_freed(&self) -> bool {
+        self.pending.as_ref().is_some_and(|pending| !pending.freed().is_empty())
+    }
+
+    /// It is durable, and nothing on disk leads to what was freed.
     pub(super) fn done(mut self) {
-        self.pending = None;
+        let freed = self.pending.take().map(|mut pending| pending.take_freed());
+        if let Some(freed) = freed.filter(|freed| !freed.is_empty()) {
+            let mut volatile = self.image.volatile();
+            volatile.allocator.settle(freed, &self.image.lookups);
+        }
     }
 }
 
@@ -146,6 +158,10 @@ impl<S: Storage> Image<S> {
     fn plan_commit(&self) -> Result<Plan<'_, S>> {
         let mut volatile = self.volatile();
         let changes = volatile.pending.changes();
+        if !volatile.pending.freed().is_empty() && !mutation::is(Mutation::CommitFreed) {
+            // The journal must not say two things of a chunk, nor take back that it was freed.
+            return Ok(Plan::Checkpoint);
+        }
         if changes.is_empty() {
             return Ok(Plan::DataOnly);
         }
@@ -276,6 +292,8 @@ impl<S: Storage> Image<S> {
             let start = committer.position * SECTOR;
             // Never written twice in a lap, even if this write fails or is cancelled half way.
             committer.position += sectors.len() as u64 / SECTOR;
+            let end = committer.position * SECTOR;
+            committer.written_end = committer.written_end.map(|written| written.max(end));
             start
         };
         assert!(

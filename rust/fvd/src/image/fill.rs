@@ -9,6 +9,7 @@ use super::Image;
 use super::publish::Fresh;
 use super::range_lock::Watch;
 use super::through::Through;
+use super::zero::Space;
 use crate::error::Result;
 use crate::mutation::{self, Mutation};
 use crate::source::is_zero;
@@ -91,6 +92,7 @@ impl<S: Storage> Image<S> {
         let data = if self.changes_base() { CopyData::Unread } else { data };
         let start = bitmap.block_range(blocks.start).start;
         let end = bitmap.block_range(blocks.end - 1).end;
+        let _lookup = self.look();
         self.extend().await?;
         self.load(start, end).await?;
         let _filling = self.filling.lock(blocks.clone()).await;
@@ -143,6 +145,7 @@ impl<S: Storage> Image<S> {
         let Some(bitmap) = &self.bitmap else {
             return Ok(Part::Local);
         };
+        let _lookup = self.look();
         self.extend().await?;
         self.load(part.start, part.end).await?;
         let filling = self.filling.lock(block..block + 1).await;
@@ -185,7 +188,7 @@ impl<S: Storage> Image<S> {
         match data {
             CopyData::Unread => self.copy_base(bytes.clone(), fresh).await,
             CopyData::Bytes(data) if !is_zero(&data) => self.put(vec![data], bytes.start, bytes.end, fresh).await,
-            CopyData::Bytes(_) | CopyData::Zeros => self.zero_stored(bytes.start, bytes.end, fresh).await,
+            CopyData::Bytes(_) | CopyData::Zeros => self.zero_stored(bytes.start, bytes.end, Space::Keep, fresh).await,
         }
     }
 }

@@ -14,13 +14,18 @@ mod commit;
 mod complete;
 mod copies;
 mod create;
+mod discard;
 pub mod dump;
 mod extend;
 mod fill;
 mod flush;
+mod free;
+mod freed;
 mod guests;
 pub mod info;
+mod lookups;
 mod map;
+mod numbers;
 mod open;
 mod patch;
 mod pending;
@@ -46,7 +51,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 pub use create::{CreateOptions, create};
 pub(crate) use fill::{CopyData, Part};
 pub use map::{Extent, Mapping};
-pub use open::{CacheMode, Head, OpenOptions, read_head};
+pub use open::{CacheMode, DetectZeroes, Discard, Head, OpenOptions, read_head};
 pub use recover::finish_change;
 pub use stats::Stats;
 pub use totals::read_totals;
@@ -62,6 +67,7 @@ use commit::Committer;
 use copies::Copies;
 use flush::FlushGate;
 use guests::Guests;
+use lookups::Lookups;
 use pending::Pending;
 use profile::Recorder;
 use range_lock::RangeLock;
@@ -88,6 +94,8 @@ pub struct Image<S> {
     /// None unless the image is compact.
     table: Option<Table>,
     cache: CacheMode,
+    discard: Discard,
+    detect_zeroes: DetectZeroes,
     writable: bool,
     /// What is in memory only. Held for moments, never over I/O.
     volatile: Mutex<Volatile>,
@@ -104,6 +112,8 @@ pub struct Image<S> {
     recorder: Recorder,
     /// Requests under way.
     guests: Guests,
+    /// Requests that may know where a chunk lies.
+    lookups: Lookups,
     counters: Counters,
     /// Serialises what must not run twice at once: growing the file, preparing the allocator.
     growing: RangeLock,

@@ -8,6 +8,7 @@ use super::commit::{Committer, Mark};
 use super::copies::Copies;
 use super::flush::FlushGate;
 use super::guests::Guests;
+use super::lookups::Lookups;
 use super::profile::{Recorder, empty_profile};
 use super::range_lock::RangeLock;
 use super::recover::in_place;
@@ -36,6 +37,28 @@ pub enum CacheMode {
     Unsafe,
 }
 
+/// What becomes of what the guest discards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Discard {
+    /// Nothing; zeroing keeps the space, too.
+    Ignore,
+    /// It reads as zeros, and its space is free.
+    #[default]
+    Unmap,
+}
+
+/// What becomes of writes that are all zeros.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DetectZeroes {
+    /// They are written, as any other.
+    #[default]
+    Off,
+    /// The range is zeroed, which needs no space where there was none; storage chunks stay.
+    On,
+    /// The range is zeroed, and its space is free, unless [`Discard::Ignore`] forbids that.
+    Unmap,
+}
+
 /// How to open an image.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OpenOptions {
@@ -46,6 +69,10 @@ pub struct OpenOptions {
     /// Store what is read from the base; None: as the header says. Needs `writable`, and somebody
     /// who runs [`copy::copy_on_read`](crate::copy::copy_on_read).
     pub copy_on_read: Option<bool>,
+    /// What becomes of discards.
+    pub discard: Discard,
+    /// What becomes of writes of zeros.
+    pub detect_zeroes: DetectZeroes,
 }
 
 /// A header that passed every check, and what follows from it.
@@ -188,6 +215,8 @@ impl<S: Storage> Image<S> {
             header,
             geometry,
             cache: options.cache,
+            discard: options.discard,
+            detect_zeroes: options.detect_zeroes,
             writable: options.writable,
             volatile: Mutex::new(Volatile::default()),
             copied: AtomicBool::new(false),
@@ -195,12 +224,14 @@ impl<S: Storage> Image<S> {
             copies: Copies::new(copies, most_waiting),
             recorder: Recorder::new(recorded),
             guests: Guests::default(),
+            lookups: Lookups::default(),
             counters: Counters::default(),
             filling: RangeLock::default(),
             growing: RangeLock::default(),
             flushes: FlushGate::default(),
             committer: Mutex::new(Committer {
                 position: 0,
+                written_end: None,
                 mark,
                 file_synced: false,
                 counted: Stats::default(),

@@ -5,6 +5,7 @@ use std::ops::Range;
 use rangemap::RangeSet;
 
 use super::bitmap::Bitmap;
+use super::numbers::NumberSet;
 use super::table::Table;
 
 /// Separate ranges remembered at most. With more, a checkpoint costs less than the journal does,
@@ -16,6 +17,8 @@ const RANGE_LIMIT: usize = 1 << 16;
 pub(super) struct Pending {
     changes: Changes,
     pages: Pages,
+    /// Storage chunks that were freed: on disk their old entries count.
+    freed: NumberSet,
 }
 
 /// Blocks that became local and chunks that were allocated since the last commit.
@@ -90,6 +93,27 @@ impl Pending {
         }
     }
 
+    /// The entries of the chunks named storage chunks from `number` on, and name nothing any more.
+    pub(super) fn free_chunks(&mut self, chunks: &Range<u64>, number: u32) {
+        self.pages.table.insert(Table::pages(chunks));
+        self.changes.chunks.remove(chunks.clone());
+        self.changes.limit();
+        for (_, number) in chunks.clone().zip(number..) {
+            self.freed.insert(number);
+        }
+    }
+
+    /// Storage chunks that were freed, and that a checkpoint has to settle before anything else goes
+    /// to the journal.
+    pub(super) fn freed(&self) -> &NumberSet {
+        &self.freed
+    }
+
+    /// As [`Pending::freed`], removed.
+    pub(super) fn take_freed(&mut self) -> NumberSet {
+        self.freed.take()
+    }
+
     pub(super) fn changes(&self) -> &Changes {
         &self.changes
     }
@@ -113,6 +137,7 @@ impl Pending {
         self.changes.merge(taken.changes);
         self.pages.bitmap.extend(taken.pages.bitmap);
         self.pages.table.extend(taken.pages.table);
+        self.freed.append(taken.freed);
     }
 }
 
@@ -120,7 +145,7 @@ impl From<Changes> for Pending {
     fn from(changes: Changes) -> Self {
         Self {
             changes,
-            pages: Pages::default(),
+            ..Self::default()
         }
     }
 }

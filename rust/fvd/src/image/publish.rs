@@ -115,7 +115,13 @@ impl<S: Storage> Image<S> {
         };
         let FreshChunk { chunk, number } = fresh;
         // Two writers of one chunk share its reservation; the first one publishes it.
-        let is_new = table.get(chunk)?.is_none();
+        let is_new = match table.get(chunk)? {
+            None if volatile.allocator.has_reserved(chunk, number) => true,
+            Some(now) if now == number => false,
+            // Discarded since it was looked up: its number belongs to this chunk no more.
+            None if mutation::is(Mutation::PublishDiscarded) => true,
+            _ => return Ok(()),
+        };
         match cause {
             Cause::Guest => {
                 if is_new {

@@ -19,6 +19,7 @@ impl<S: Storage> Image<S> {
         if buf.is_empty() {
             return Ok(buf);
         }
+        let _lookup = self.look();
         self.load(offset, end).await?;
         let mut extent = self.extent(offset, end)?;
         let mut done: Option<IoBufMut> = None;

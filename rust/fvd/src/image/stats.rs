@@ -111,6 +111,14 @@ counters! {
     journal_sectors,
     /// Times that bitmap and table were written in place.
     checkpoints,
+    /// Requests of the guest to discard a range.
+    discards,
+    /// Bytes of these.
+    discarded_bytes,
+    /// Writes of zeros that were zeroed instead (`detect_zeroes`).
+    detected_zeroes,
+    /// Storage chunks that discarding and zeroing have freed.
+    freed_chunks,
 }
 
 impl<S: Storage> Image<S> {

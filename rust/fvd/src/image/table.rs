@@ -1,4 +1,4 @@
-//! Where chunks lie. An entry, once allocated, never changes while the image is open.
+//! Where chunks lie. An entry, once allocated, changes only when its chunk is discarded.
 //!
 //! In memory bit 31 of an entry says that it is *quiet*: a copy has allocated it, and nothing on
 //! disk says so. It goes away when a guest claims the chunk, or a checkpoint recorded it.
@@ -100,8 +100,13 @@ impl Table {
     }
 
     pub(super) fn is_quiet(&self, chunk: u64) -> bool {
+        self.quiet(chunk).is_some()
+    }
+
+    /// The storage chunk of a chunk that is quiet.
+    pub(super) fn quiet(&self, chunk: u64) -> Option<u32> {
         let word = self.words.get(chunk);
-        word != Entry::UNALLOCATED.raw() && word & QUIET != 0
+        (word != Entry::UNALLOCATED.raw() && word & QUIET != 0).then_some(word & !QUIET)
     }
 
     /// The entry is like any other from here on; false if it was before.

@@ -6,10 +6,11 @@ use bytes::Bytes;
 
 use super::bitmap::Bitmap;
 use super::publish::Fresh;
-use super::{CacheMode, Image, Mapping};
+use super::zero::Space;
+use super::{CacheMode, DetectZeroes, Image, Mapping};
 use crate::error::Result;
 use crate::mutation::{self, Mutation};
-use crate::source::{Content, Run};
+use crate::source::{Content, Run, is_zero};
 use crate::storage::{IoBufMut, Storage};
 
 /// Base data copied at once at most: the memory that a copy-on-write needs, whatever the block size.
@@ -38,11 +39,25 @@ impl<S: Storage> Image<S> {
         self.counters.writes.add(1);
         self.counters.written_bytes.add(buf.len() as u64);
         match &self.through {
+            _ if self.detects_zeros(&buf) => Box::pin(self.zero_instead(offset, end)).await?,
             None => self.store(buf, offset, end).await?,
             // Boxed: other images do not pay for the room that it takes.
             Some(through) => Box::pin(self.store_through(through, buf, offset, end)).await?,
         }
         self.write_through().await
+    }
+
+    fn detects_zeros(&self, buf: &[u8]) -> bool {
+        self.detect_zeroes != DetectZeroes::Off && is_zero(buf)
+    }
+
+    async fn zero_instead(&self, offset: u64, end: u64) -> Result<()> {
+        self.counters.detected_zeroes.add(1);
+        let space = match self.detect_zeroes {
+            DetectZeroes::Unmap => self.space(),
+            DetectZeroes::On | DetectZeroes::Off => Space::Keep,
+        };
+        self.zero(offset, end, space).await
     }
 
     /// Makes a request durable before it is acknowledged, where the cache mode asks for it.
@@ -56,6 +71,7 @@ impl<S: Storage> Image<S> {
     /// Writes `buf` to `offset..end` (bytes, not empty).
     pub(super) async fn store(&self, buf: Bytes, offset: u64, end: u64) -> Result<()> {
         let start = offset;
+        let _lookup = self.look();
         self.extend().await?;
         self.load(offset, end).await?;
         let extent = self.extent(offset, end)?;
@@ -144,7 +160,7 @@ impl<S: Storage> Image<S> {
         while start < range.end {
             let Run { content, len, .. } = self.base_status(start, range.end - start).await?;
             if content == Content::Zero {
-                self.zero_stored(start, start + len, fresh).await?;
+                self.zero_stored(start, start + len, Space::Keep, fresh).await?;
                 start += len;
                 continue;
             }

@@ -1,51 +1,87 @@
 //! Write zeroes: no base read, no allocation.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
-use super::Image;
 use super::publish::Fresh;
 use super::table::Table;
+use super::{Discard, Image};
 use crate::error::Result;
 use crate::storage::Storage;
 
 /// Zeros written at once at most, where they have to be written at all.
 pub(super) static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
 
+/// What becomes of the storage chunks that are zeroed as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Space {
+    /// They stay.
+    Keep,
+    /// Others may have them.
+    Free,
+}
+
 impl<S: Storage> Image<S> {
     /// Makes `len` bytes from `offset` (any alignment) read as zeros, freeing their space where
     /// the storage can. Durable after the next successful [`Image::flush`].
     ///
-    /// Whole blocks that are still in the base become local without being read or stored.
+    /// Whole blocks that are still in the base become local without being read or stored. In a compact
+    /// image whole chunks give their storage back, unless it was opened with [`Discard::Ignore`].
     pub async fn write_zeroes(&self, offset: u64, len: u64) -> Result<()> {
+        self.zero_request(offset, len, self.space()).await
+    }
+
+    /// As [`Image::write_zeroes`], but chunks keep their storage: a later write to them allocates none
+    /// in the image. (In a file of the host there may be holes.)
+    pub async fn write_zeroes_no_hole(&self, offset: u64, len: u64) -> Result<()> {
+        self.zero_request(offset, len, Space::Keep).await
+    }
+
+    /// What becomes of space of which nobody says otherwise.
+    pub(super) fn space(&self) -> Space {
+        match self.discard {
+            Discard::Ignore => Space::Keep,
+            Discard::Unmap => Space::Free,
+        }
+    }
+
+    async fn zero_request(&self, offset: u64, len: u64, space: Space) -> Result<()> {
         self.check_writable()?;
         let end = self.check_range(offset, len)?;
         let _request = self.guests.enter();
         self.counters.zeroes.add(1);
         self.counters.zeroed_bytes.add(len);
-        // The table and bitmap of a huge range are loaded step by step.
-        let mut start = offset;
-        while start < end {
-            let stop = self.lookup_end(start, end);
-            match &self.through {
-                None => self.zero_range(start, stop).await?,
-                Some(through) => Box::pin(self.zero_through(through, start, stop)).await?,
-            }
-            start = stop;
-        }
         if len == 0 {
             return Ok(());
         }
+        self.zero(offset, end, space).await?;
         self.write_through().await
     }
 
-    pub(super) async fn zero_range(&self, start: u64, end: u64) -> Result<()> {
+    /// Zeroes `start..end` (bytes), on both sides where the image writes to its base.
+    pub(super) async fn zero(&self, mut start: u64, end: u64, space: Space) -> Result<()> {
+        // The table and bitmap of a huge range are loaded step by step.
+        while start < end {
+            let stop = self.lookup_end(start, end);
+            match &self.through {
+                None => self.zero_range(start, stop, space).await?,
+                Some(through) => Box::pin(self.zero_through(through, start, stop, space)).await?,
+            }
+            start = stop;
+        }
+        self.settle_many().await
+    }
+
+    pub(super) async fn zero_range(&self, start: u64, end: u64, space: Space) -> Result<()> {
+        let _lookup = self.look();
         self.load(start, end).await?;
         let Some(bitmap) = &self.bitmap else {
-            return self.zero_local(start, end).await;
+            return self.zero_local(start, end, space).await;
         };
         let blocks = bitmap.blocks(start, end);
         if bitmap.all_local(&blocks) {
-            return self.zero_local(start, end).await;
+            return self.zero_local(start, end, space).await;
         }
         // Blocks covered in part keep the rest of their base data: a copy-on-write of zeros.
         let mut whole = blocks.clone();
@@ -58,7 +94,7 @@ impl<S: Storage> Image<S> {
         if whole.is_empty() {
             let behind = end.min(bitmap.base_size());
             self.store_zeros(start, behind).await?;
-            return self.zero_local(behind, end).await;
+            return self.zero_local(behind, end, space).await;
         }
         let first = bitmap.block_range(whole.start).start;
         let last = bitmap.block_range(whole.end - 1).end;
@@ -69,20 +105,20 @@ impl<S: Storage> Image<S> {
             self.counters.filling_writes.add(1);
             self.counters.base_reads_avoided.add(1);
             let mut fresh = Fresh::new(self);
-            self.zero_stored(first, last, &mut fresh).await?;
+            self.zero_stored(first, last, space, &mut fresh).await?;
             fresh.publish(&whole)?;
         }
         if last < end && last < bitmap.base_size() {
             return self.store_zeros(last, end).await;
         }
-        self.zero_local(last, end).await
+        self.zero_local(last, end, space).await
     }
 
     /// Zeroes what is local.
-    async fn zero_local(&self, start: u64, end: u64) -> Result<()> {
+    pub(super) async fn zero_local(&self, start: u64, end: u64, space: Space) -> Result<()> {
         self.claim(start, end);
         let mut fresh = Fresh::new(self);
-        self.zero_stored(start, end, &mut fresh).await?;
+        self.zero_stored(start, end, space, &mut fresh).await?;
         fresh.publish(&(0..0))
     }
 
@@ -98,26 +134,46 @@ impl<S: Storage> Image<S> {
         Ok(())
     }
 
-    /// Zeroes what is stored for `start..end`. Nothing is published; `fresh` gets the new chunks.
-    pub(super) async fn zero_stored(&self, start: u64, end: u64, fresh: &mut Fresh<'_, S>) -> Result<()> {
+    /// Zeroes what is stored for `start..end`. Nothing is published, except that whole chunks are freed
+    /// if they are to be; `fresh` gets the new chunks.
+    pub(super) async fn zero_stored(&self, start: u64, end: u64, space: Space, fresh: &mut Fresh<'_, S>) -> Result<()> {
+        let Some(table) = &self.table else {
+            let offset = self.geometry.data_offset + start;
+            return self.data().write_zeroes(offset, end - start).await;
+        };
+        let whole = self.whole_chunks(table, start, end);
+        if space == Space::Keep || whole.is_empty() {
+            return self.zero_chunks(table, start, end, fresh).await;
+        }
+        let first = whole.start * table.chunk_size();
+        let last = whole.end.saturating_mul(table.chunk_size()).min(end);
+        self.zero_chunks(table, start, first, fresh).await?;
+        self.free_chunks(table, whole, fresh).await?;
+        self.zero_chunks(table, last, end, fresh).await
+    }
+
+    /// Chunks that lie in `start..end` with all of their content.
+    fn whole_chunks(&self, table: &Table, start: u64, end: u64) -> Range<u64> {
+        let first = start.div_ceil(table.chunk_size());
+        let last = if end == self.size() {
+            end.div_ceil(table.chunk_size())
+        } else {
+            end / table.chunk_size()
+        };
+        first..last
+    }
+
+    async fn zero_chunks(&self, table: &Table, start: u64, end: u64, fresh: &mut Fresh<'_, S>) -> Result<()> {
         let mut at = start;
         while at < end {
-            let stop = match &self.table {
-                None => {
-                    let offset = self.geometry.data_offset + at;
-                    self.data().write_zeroes(offset, end - at).await?;
-                    end
-                }
-                Some(table) => self.zero_chunk(table, at, end, fresh).await?,
-            };
-            at = stop;
+            at = self.zero_chunk(table, at, end, fresh).await?;
         }
         Ok(())
     }
 
     /// Zeroes the part of `at..end` in the first chunk, or skips it and all those behind it that
     /// have no storage. Gives the end of that part.
-    async fn zero_chunk(&self, table: &Table, at: u64, end: u64, fresh: &mut Fresh<'_, S>) -> Result<u64> {
+    pub(super) async fn zero_chunk(&self, table: &Table, at: u64, end: u64, fresh: &mut Fresh<'_, S>) -> Result<u64> {
         let chunk = at / table.chunk_size();
         let stop = (chunk + 1).saturating_mul(table.chunk_size()).min(end);
         let number = match table.get(chunk)? {

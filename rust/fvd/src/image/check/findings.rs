@@ -114,11 +114,6 @@ impl Findings {
         }
     }
 
-    /// Whether more of the kind would be kept.
-    pub(super) fn has_room(&self, kind: FindingKind) -> bool {
-        self.kept_of.get(&kind).is_none_or(|kept| *kept < MAX_KEPT)
-    }
-
     pub(super) fn count(&self, kind: FindingKind) -> u64 {
         self.counts.get(&kind).copied().unwrap_or(0)
     }

@@ -40,7 +40,6 @@ mod journal;
 mod lost;
 mod relocate;
 mod repair;
-mod set;
 mod table;
 #[cfg(test)]
 pub(in crate::image) mod tests;

@@ -1,10 +1,10 @@
 //! Moving and copying storage chunks: first the data, a sync, then the entries, a sync.
 
 use super::Subject;
-use super::set::NumberSet;
 use super::table::TableSurvey;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Entry, Region};
+use crate::image::numbers::NumberSet;
 use crate::image::patch;
 use crate::image::scan::EntryRuns;
 use crate::storage::{Allocation, IoBufMut, Storage};

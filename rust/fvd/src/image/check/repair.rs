@@ -24,11 +24,14 @@ const TABLE_CORRUPTIONS: [FindingKind; 6] = [
 ];
 
 /// What there is to do.
+#[expect(clippy::struct_excessive_bools, reason = "each is a step of its own")]
 struct Plan {
     /// Entries are to be cleared or changed for being wrong.
     mend: bool,
-    /// Leaks may be filled, and the file cut.
+    /// The file may be cut behind the last storage chunk in use.
     tidy: bool,
+    /// Leaks are filled before, and with them all that nobody uses.
+    fill: bool,
     /// The journal is to be erased.
     erase: bool,
 }
@@ -49,6 +52,7 @@ impl Plan {
         (mend || fill || cut || unclean || subject.head.interrupted).then_some(Self {
             mend,
             tidy,
+            fill,
             erase: mend || fill || unclean,
         })
     }
@@ -64,6 +68,9 @@ pub(super) async fn repair<S: Storage>(subject: &Subject<'_, S>, before: &Verdic
     let Some(plan) = Plan::of(subject, before, repair) else {
         return Ok(false);
     };
+    if plan.mend {
+        check_base_is_safe(subject, before)?;
+    }
     check_means(subject, before, &plan).await?;
     if subject.head.interrupted {
         redo::finish(file).await?;
@@ -87,7 +94,7 @@ pub(super) async fn repair<S: Storage>(subject: &Subject<'_, S>, before: &Verdic
         }
         if plan.tidy {
             // What lies in the file, and its length, are not as they were.
-            tidy(&Subject::new(file, subject.data).await?, table).await?;
+            tidy(&Subject::new(file, subject.data).await?, table, plan.fill || plan.mend).await?;
         }
     }
     // The mark may also say that the base lacks what is local: nobody has looked there.
@@ -96,6 +103,20 @@ pub(super) async fn repair<S: Storage>(subject: &Subject<'_, S>, before: &Verdic
         file.sync().await?;
     }
     Ok(true)
+}
+
+/// The next open of an unclean image that writes to its base brings the base up to date with what is
+/// local: chunks whose place is lost would become zeros there, too, where their content may still be.
+fn check_base_is_safe<S: Storage>(subject: &Subject<'_, S>, before: &Verdict) -> Result<()> {
+    let zeroed = [FindingKind::OutOfRange, FindingKind::BeyondEnd, FindingKind::Lost];
+    let loses = zeroed.iter().any(|kind| before.count(*kind) > 0);
+    if !loses || subject.head.header.clean_shutdown || !subject.head.may_owe_base() {
+        return Ok(());
+    }
+    let message = "The repair would make chunks zeros whose place is lost, and the next open would write these to the \
+                   base, where their content may still be: nothing was repaired. `fvd convert` makes a new image of \
+                   what can be read";
+    Err(Error::unsupported(message).with_path(subject.file.path()))
 }
 
 /// Whether everything is there that the plan needs.
@@ -164,18 +185,20 @@ async fn clear_wrong<S: Storage>(subject: &Subject<'_, S>, table: Region) -> Res
 }
 
 /// Frees the storage that nothing uses, unless corruptions are left.
-async fn tidy<S: Storage>(subject: &Subject<'_, S>, table: Region) -> Result<()> {
+async fn tidy<S: Storage>(subject: &Subject<'_, S>, table: Region, fill: bool) -> Result<()> {
     let mut findings = Findings::default();
     let survey = survey(subject, &mut findings).await?;
     let wrong = findings.total(Severity::Corruption) + findings.total(Severity::CheckError);
     let Some(data) = subject.data.filter(|_| wrong == 0) else {
         return Ok(());
     };
-    if survey.leaks() > 0 {
+    let mut end = survey.used.end();
+    if fill && survey.gaps() > 0 {
         relocate::fill_leaks(subject, data, table, &survey).await?;
+        // The count of storage chunks is the number behind the highest, now that there are no gaps.
+        end = survey.used.len() as u32;
     }
-    // The count of storage chunks is the number behind the highest, now that there are no gaps.
-    if let Some(len) = excess(subject, survey.used.len() as u32) {
+    if let Some(len) = excess(subject, end) {
         data.set_len(len).await?;
         data.sync().await?;
     }

@@ -11,7 +11,7 @@ use crate::image::Image;
 use crate::image::map::block_run;
 use crate::image::publish::Fresh;
 use crate::image::write::edges;
-use crate::image::zero::ZEROS;
+use crate::image::zero::{Space, ZEROS};
 use crate::storage::Storage;
 
 /// What a range is to hold.
@@ -54,7 +54,15 @@ impl<S: Storage> Image<S> {
     }
 
     /// As [`Image::zero_range`].
-    pub(in crate::image) async fn zero_through(&self, through: &Through, start: u64, end: u64) -> Result<()> {
+    ///
+    /// What lies in the base's region keeps its storage.
+    pub(in crate::image) async fn zero_through(
+        &self,
+        through: &Through,
+        start: u64,
+        end: u64,
+        space: Space,
+    ) -> Result<()> {
         let middle = self.base_size().clamp(start, end);
         let block = self.needed_bitmap().block_size();
         // Whole blocks, and less than a block on either side.
@@ -70,7 +78,7 @@ impl<S: Storage> Image<S> {
         }
         self.zero_part(through, last.max(first)..middle).await?;
         if middle < end {
-            self.zero_range(middle, end).await?;
+            self.zero_range(middle, end, space).await?;
         }
         Ok(())
     }
@@ -150,7 +158,8 @@ impl<S: Storage> Image<S> {
     async fn zero_locked(&self, range: &Range<u64>, blocks: &Range<u64>) -> Result<()> {
         self.claim(range.start, range.end);
         let mut fresh = Fresh::new(self);
-        self.zero_stored(range.start, range.end, &mut fresh).await?;
+        self.zero_stored(range.start, range.end, Space::Keep, &mut fresh)
+            .await?;
         fresh.publish(blocks)
     }
 

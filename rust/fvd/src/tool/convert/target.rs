@@ -13,7 +13,7 @@ use crate::chain::{ChainOptions, open_image, open_source};
 use crate::error::{Error, Result};
 use crate::format::{BaseUpdate, SECTOR};
 use crate::gate::beside;
-use crate::image::{CacheMode, CreateOptions, Image, OpenOptions, create, read_head};
+use crate::image::{CacheMode, CreateOptions, DetectZeroes, Discard, Image, OpenOptions, create, read_head};
 use crate::source::BaseSource;
 use crate::storage::{FileOptions, FileStorage, LockMode, Storage};
 
@@ -234,6 +234,8 @@ fn chain_options(request: &ConvertRequest) -> ChainOptions {
         // A conversion reads no more of the target than it overwrites.
         copy_on_read: Some(false),
         base_timeout: None,
+        discard: Discard::Unmap,
+        detect_zeroes: DetectZeroes::Off,
     }
 }
 

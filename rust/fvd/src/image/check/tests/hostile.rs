@@ -76,7 +76,8 @@ fn random_entries_are_sorted_out() {
     let end = block_on(sample.file.len()).expect("memory");
     block_on(sample.file.set_len(end + (1 << 60))).expect("grows");
     let report = timed(&sample);
-    assert!(report.corruptions > 0 && report.leaks > 0);
+    assert!(report.corruptions > 0);
+    assert_eq!(report.leaks, 0, "all of the data is one hole");
     assert!(report.findings.len() <= 500);
 }
 

@@ -363,3 +363,24 @@ fn metadata_that_cannot_be_read_is_counted_and_stops_a_repair() {
     assert_eq!(error.kind(), ErrorKind::Io);
     assert!(log.lock().expect("not poisoned").ops.is_empty());
 }
+
+#[test]
+fn zeros_for_what_is_lost_do_not_go_on_to_a_base_that_is_written_to() {
+    let broken = |unclean: bool| {
+        let sample = sample(Kind {
+            based: true,
+            unclean,
+            ..Kind::default()
+        });
+        sample.poke(4320, b"writeback");
+        sample.set_entry(1, 5000);
+        sample
+    };
+    let unclean = broken(true);
+    let error = unclean.check(Repair::All).expect_err("refused");
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    assert_eq!(unclean.entry(1), 5000, "nothing was written");
+    // Of a clean one the base has everything.
+    let clean = broken(false);
+    assert_clean(&clean.check(Repair::All).expect("repaired"));
+}

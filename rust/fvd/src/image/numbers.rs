@@ -14,8 +14,10 @@ type Segment = [u64; SEGMENT_WORDS];
 pub(super) struct NumberSet {
     segments: Vec<Option<Box<Segment>>>,
     len: u64,
-    /// One more than the highest number.
+    /// One more than the highest number that has ever been in it.
     end: u32,
+    /// No number below is in it.
+    start: u32,
 }
 
 fn locate(number: u32) -> (usize, usize, u64) {
@@ -40,7 +42,66 @@ impl NumberSet {
         segment[word] |= mask;
         self.len += u64::from(is_new);
         self.end = self.end.max(number + 1);
+        self.start = self.start.min(number);
         is_new
+    }
+
+    /// Removes the number. False if it was not there.
+    pub(super) fn remove(&mut self, number: u32) -> bool {
+        let (segment, word, mask) = locate(number);
+        let Some(slot) = self.segments.get_mut(segment) else {
+            return false;
+        };
+        let Some(words) = slot.as_mut().filter(|words| words[word] & mask != 0) else {
+            return false;
+        };
+        words[word] &= !mask;
+        self.len -= 1;
+        if words[word] == 0 && words.iter().all(|word| *word == 0) {
+            *slot = None;
+        }
+        true
+    }
+
+    /// Adds all of `other`.
+    pub(super) fn append(&mut self, other: Self) {
+        if self.is_empty() {
+            *self = other;
+            return;
+        }
+        if self.segments.len() < other.segments.len() {
+            self.segments.resize(other.segments.len(), None);
+        }
+        for (mine, theirs) in self.segments.iter_mut().zip(other.segments) {
+            let Some(theirs) = theirs else { continue };
+            let Some(mine) = mine else {
+                self.len += theirs.iter().map(|word| u64::from(word.count_ones())).sum::<u64>();
+                *mine = Some(theirs);
+                continue;
+            };
+            for (mine, theirs) in mine.iter_mut().zip(*theirs) {
+                self.len += u64::from((theirs & !*mine).count_ones());
+                *mine |= theirs;
+            }
+        }
+        self.end = self.end.max(other.end);
+        self.start = self.start.min(other.start);
+    }
+
+    /// Removes everything, and gives it.
+    pub(super) fn take(&mut self) -> Self {
+        std::mem::take(self)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The lowest number.
+    pub(super) fn first(&mut self) -> Option<u32> {
+        let first = self.next(self.start, true)?;
+        self.start = first;
+        Some(first)
     }
 
     /// How many numbers there are.
@@ -48,7 +109,7 @@ impl NumberSet {
         self.len
     }
 
-    /// One more than the highest number; 0 of an empty set.
+    /// One more than the highest number that has ever been in it; 0 of a new set.
     pub(super) fn end(&self) -> u32 {
         self.end
     }
@@ -90,6 +151,40 @@ mod tests {
             assert_eq!(set.next(number, true), Some(number));
         }
         assert_eq!((set.len(), set.end()), (6, MAX_CHUNK_NUMBER + 1));
+    }
+
+    #[test]
+    fn what_was_removed_is_a_gap_and_the_lowest_number_is_found_again() {
+        let mut set = NumberSet::default();
+        for number in [3, 4097, 70] {
+            set.insert(number);
+        }
+        assert_eq!(set.first(), Some(3));
+        assert!(set.remove(3));
+        assert!(!set.remove(3));
+        assert!(!set.remove(1 << 30));
+        assert_eq!((set.first(), set.len()), (Some(70), 2));
+        set.insert(1);
+        assert_eq!(set.first(), Some(1));
+    }
+
+    #[test]
+    fn sets_are_united() {
+        let mut set = NumberSet::default();
+        let mut other = NumberSet::default();
+        for number in [5, 6, 9000] {
+            set.insert(number);
+        }
+        for number in [6, 7, 20_000] {
+            other.insert(number);
+        }
+        set.append(other);
+        assert_eq!((set.len(), set.end()), (5, 20_001));
+        for number in [5, 6, 7, 9000, 20_000] {
+            assert!(set.remove(number), "{number}");
+        }
+        assert!(set.is_empty());
+        assert_eq!(set.first(), None);
     }
 
     #[test]

@@ -1,0 +1,99 @@
+//! Discard: the guest needs a range no more.
+//!
+//! Advice, unlike zeroing: blocks that are still in the base and lie in the range only in part are
+//! left alone, as are parts of sectors, and, in an image that writes to its base, what lies there.
+
+use super::bitmap::Bitmap;
+use super::publish::Fresh;
+use super::zero::Space;
+use super::{Discard, Image};
+use crate::error::Result;
+use crate::format::SECTOR;
+use crate::mutation::{self, Mutation};
+use crate::storage::Storage;
+
+impl<S: Storage> Image<S> {
+    /// Whether discards do anything, as the image was opened.
+    #[must_use]
+    pub fn discards(&self) -> bool {
+        self.discard == Discard::Unmap
+    }
+
+    /// Gives up the content of `len` bytes from `offset`, and their space. Durable after the next
+    /// successful [`Image::flush`].
+    ///
+    /// From then on the whole sectors of the range read as zeros, but for blocks that are still in
+    /// the base and lie in the range only in part: these keep their content. So does what is
+    /// left of a sector. Whole blocks of the base become local without being read or stored. In an image
+    /// that writes to its base (see [`Image::updates_base`]) all blocks of the base's region are
+    /// left as they are. With [`Discard::Ignore`] everything is.
+    pub async fn discard(&self, offset: u64, len: u64) -> Result<()> {
+        self.check_writable()?;
+        let end = self.check_range(offset, len)?;
+        let _request = self.guests.enter();
+        self.counters.discards.add(1);
+        self.counters.discarded_bytes.add(len);
+        let mut start = offset.next_multiple_of(SECTOR);
+        let end = end / SECTOR * SECTOR;
+        if self.through.is_some() {
+            start = start.max(self.base_size());
+        }
+        if start >= end || !self.discards() {
+            return Ok(());
+        }
+        while start < end {
+            let stop = self.lookup_end(start, end);
+            self.discard_range(start, stop).await?;
+            start = stop;
+        }
+        self.settle_many().await?;
+        self.write_through().await
+    }
+
+    async fn discard_range(&self, start: u64, end: u64) -> Result<()> {
+        let _lookup = self.look();
+        self.load(start, end).await?;
+        let Some(bitmap) = &self.bitmap else {
+            return self.zero_local(start, end, Space::Free).await;
+        };
+        let blocks = bitmap.blocks(start, end);
+        if bitmap.all_local(&blocks) {
+            return self.zero_local(start, end, Space::Free).await;
+        }
+        // Also those that are left alone: whoever fills one stores in chunks that are freed here.
+        let _filling = if mutation::is(Mutation::DiscardUnlocked) {
+            None
+        } else {
+            Some(self.filling.lock(blocks).await)
+        };
+        let (start, end) = without_parts(bitmap, start, end);
+        if start >= end {
+            return Ok(());
+        }
+        self.claim(start, end);
+        let mut fresh = Fresh::new(self);
+        self.zero_stored(start, end, Space::Free, &mut fresh).await?;
+        fresh.publish(&bitmap.blocks(start, end))
+    }
+}
+
+/// The range without a first and a last block that are in the base and lie in it only in part.
+fn without_parts(bitmap: &Bitmap, start: u64, end: u64) -> (u64, u64) {
+    let blocks = bitmap.blocks(start, end);
+    let is_local = |block: u64| bitmap.all_local(&(block..block + 1));
+    let first = bitmap.block_range(blocks.start);
+    let last = bitmap.block_range(blocks.end - 1);
+    (
+        if first.start < start && !is_local(blocks.start) {
+            first.end
+        } else {
+            start
+        },
+        // Behind the base everything is local.
+        if end < last.end && !is_local(blocks.end - 1) {
+            last.start
+        } else {
+            end
+        },
+    )
+}

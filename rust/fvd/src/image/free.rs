@@ -1,0 +1,130 @@
+//! Free: the storage of whole chunks, which read as zeros from then on.
+//!
+//! In memory at once, and the space in the file too; the numbers can be used again when nothing on
+//! disk and no request leads to them (`freed`).
+
+use std::ops::Range;
+
+use super::Image;
+use super::numbers::NumberSet;
+use super::publish::Fresh;
+use super::table::Table;
+use crate::error::Result;
+use crate::format::Entry;
+use crate::mutation::{self, Mutation};
+use crate::storage::Storage;
+
+/// Chunks freed in one step at most: others wait for the mutex meanwhile.
+const STEP: u64 = 1 << 12;
+
+/// Not more than this part of the storage chunks waits to be used again.
+const WAITING_PART: u64 = 8;
+
+/// Chunks that lie one behind the other in the data file, too.
+struct Run {
+    first: u64,
+    count: u64,
+    /// Storage chunk of the first one.
+    number: u32,
+}
+
+impl<S: Storage> Image<S> {
+    /// Frees the storage of `chunks`, all of whose content is given up. Nothing else is published;
+    /// `fresh` gets chunks that somebody is just writing to: those are zeroed.
+    ///
+    /// No block that the chunks touch is being filled.
+    pub(super) async fn free_chunks(&self, table: &Table, chunks: Range<u64>, fresh: &mut Fresh<'_, S>) -> Result<()> {
+        let reserved = self.volatile().allocator.reserved_in(&chunks);
+        for chunk in reserved {
+            let start = chunk * table.chunk_size();
+            let end = start.saturating_add(table.chunk_size()).min(self.size());
+            self.zero_chunk(table, start, end, fresh).await?;
+        }
+        let mut at = chunks.start;
+        while let Some(run) = next_run(table, at..chunks.end)? {
+            self.prepare_allocator(table).await?;
+            let offset = self.chunk_offset(table, run.number);
+            // First: if an entry comes back, because of a crash, it leads to zeros, or to what was there.
+            self.data().write_zeroes(offset, run.count * table.chunk_size()).await?;
+            at = run.first + run.count;
+            self.free_run(table, &run);
+        }
+        Ok(())
+    }
+
+    fn free_run(&self, table: &Table, run: &Run) {
+        let mut volatile = self.volatile();
+        let mut at = 0;
+        while at < run.count {
+            // Somebody else may have freed it, and a writer have got another one.
+            let names = |at| {
+                table
+                    .get(run.first + at)
+                    .is_ok_and(|now| now == Some(run.number + at as u32))
+            };
+            if !names(at) {
+                at += 1;
+                continue;
+            }
+            let start = at;
+            while at < run.count && names(at) {
+                table.set(run.first + at, Entry::UNALLOCATED);
+                at += 1;
+            }
+            let chunks = run.first + start..run.first + at;
+            let number = run.number + start as u32;
+            self.counters.freed_chunks.add(at - start);
+            if mutation::is(Mutation::ReuseUnsettled) {
+                let mut numbers = NumberSet::default();
+                for (number, _) in (number..).zip(chunks.clone()) {
+                    numbers.insert(number);
+                }
+                volatile.allocator.settle(numbers, &self.lookups);
+            }
+            volatile.pending.free_chunks(&chunks, number);
+        }
+    }
+
+    /// Settles what was freed where that is much, so that its space can be used again: of many small
+    /// discards only few do this, and of a file only a part lies idle.
+    pub(super) async fn settle_many(&self) -> Result<()> {
+        let Some(table) = &self.table else {
+            return Ok(());
+        };
+        let grow_unit = self.header.storage_grow_unit / table.chunk_size();
+        let is_much = {
+            let volatile = self.volatile();
+            let most = grow_unit.max(volatile.allocator.end() / WAITING_PART);
+            volatile.pending.freed().len() > most
+        };
+        if !is_much {
+            return Ok(());
+        }
+        let _round = self.flushes.exclusive().await;
+        self.check_poison()?;
+        self.checkpoint().await
+    }
+}
+
+/// The first chunks of the range that are allocated, in one piece.
+fn next_run(table: &Table, chunks: Range<u64>) -> Result<Option<Run>> {
+    let first = table.skip_unallocated(chunks.clone());
+    if first >= chunks.end {
+        return Ok(None);
+    }
+    let Some(number) = table.get(first)? else {
+        // Freed by somebody else since.
+        return Ok(Some(Run {
+            first,
+            count: 0,
+            number: 0,
+        }));
+    };
+    let mut end = first + 1;
+    let stop = chunks.end.min(first + STEP);
+    while end < stop && table.get(end)? == Some(number + (end - first) as u32) {
+        end += 1;
+    }
+    let count = end - first;
+    Ok(Some(Run { first, count, number }))
+}

@@ -1,0 +1,88 @@
+//! Which requests are under way that may know where a chunk lay: its storage may not be used again
+//! before they have ended.
+//!
+//! Requests count in one of two phases. To find out when all those of this moment have ended, the
+//! phase changes; from then on no request joins the old one.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::Image;
+use crate::mutation::{self, Mutation};
+use crate::storage::Storage;
+
+#[derive(Default)]
+pub(super) struct Lookups {
+    phase: AtomicUsize,
+    active: [AtomicUsize; 2],
+}
+
+/// A request that looks up storage chunks; ends when dropped.
+pub(super) struct Lookup<'a>(&'a AtomicUsize);
+
+/// The requests that were under way at some moment.
+#[derive(Clone, Copy)]
+pub(super) struct Phase(usize);
+
+impl Lookups {
+    fn active(&self, phase: usize) -> &AtomicUsize {
+        &self.active[phase & 1]
+    }
+
+    fn enter(&self) -> Lookup<'_> {
+        loop {
+            let phase = self.phase.load(Ordering::SeqCst);
+            let active = self.active(phase);
+            active.fetch_add(1, Ordering::SeqCst);
+            // If the phase has changed meanwhile, nobody waits for this request: so it must not
+            // look up anything before it belongs to the new one.
+            if self.phase.load(Ordering::SeqCst) == phase {
+                return Lookup(active);
+            }
+            active.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Begins a new phase; gives the old one. None of the phases before that is still waited for.
+    pub(super) fn change(&self) -> Phase {
+        Phase(self.phase.fetch_add(1, Ordering::SeqCst))
+    }
+
+    /// Whether all requests of the phase have ended.
+    pub(super) fn have_ended(&self, phase: Phase) -> bool {
+        self.active(phase.0).load(Ordering::SeqCst) == 0 || mutation::is(Mutation::ReuseInFlight)
+    }
+}
+
+impl Drop for Lookup<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl<S: Storage> Image<S> {
+    /// Whoever looks up storage chunks and then reads or writes there holds this meanwhile. None
+    /// where chunks never move.
+    pub(super) fn look(&self) -> Option<Lookup<'_>> {
+        (self.writable && self.table.is_some()).then(|| self.lookups.enter())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_phase_ends_with_its_requests_and_not_with_later_ones() {
+        let lookups = Lookups::default();
+        let early = lookups.enter();
+        let phase = lookups.change();
+        let late = lookups.enter();
+        assert!(!lookups.have_ended(phase));
+        drop(early);
+        assert!(lookups.have_ended(phase));
+        let phase = lookups.change();
+        assert!(!lookups.have_ended(phase));
+        drop(late);
+        assert!(lookups.have_ended(phase));
+    }
+}

@@ -1,0 +1,268 @@
+//! Discard, and zeroing that frees space.
+
+use bytes::Bytes;
+use fvd::format::LayoutOptions;
+use fvd::image::check::{Repair, Report, check};
+use fvd::image::{CreateOptions, DetectZeroes, Discard, Image, OpenOptions, create, read_head};
+use fvd::source::RawSource;
+use fvd::storage::{IoBufMut, MemoryStorage, Storage};
+use pollster::block_on;
+
+const CHUNK: u64 = 64 << 10;
+const BLOCK: u64 = 8192;
+/// Chunks of the disk.
+const CHUNKS: u64 = 16;
+
+const WRITABLE: OpenOptions = OpenOptions {
+    writable: true,
+    cache: fvd::image::CacheMode::Writeback,
+    copy_on_read: None,
+    discard: Discard::Unmap,
+    detect_zeroes: DetectZeroes::Off,
+};
+
+/// An image, over a base of sevens if there is to be one.
+struct Disk {
+    file: MemoryStorage,
+    base: Option<MemoryStorage>,
+}
+
+impl Disk {
+    fn new(has_base: bool, compact: bool) -> Self {
+        Self::over(if has_base { CHUNKS * CHUNK } else { 0 }, compact)
+    }
+
+    /// Over so many bytes of a base.
+    fn over(base_size: u64, compact: bool) -> Self {
+        let has_base = base_size > 0;
+        let base = has_base.then(|| MemoryStorage::from_bytes(&vec![7; base_size as usize]));
+        let options = CreateOptions {
+            layout: LayoutOptions {
+                virtual_size: CHUNKS * CHUNK,
+                base_size: has_base.then_some(base_size),
+                block_size: has_base.then_some(BLOCK),
+                compact,
+                chunk_size: Some(CHUNK),
+                storage_grow_unit: Some(CHUNK),
+                // The data of a compact image begins on a page of the memory, which frees whole ones.
+                journal_size: Some(13 * 4096),
+                ..LayoutOptions::default()
+            },
+            base_img: if has_base { "base".into() } else { "".into() },
+            ..CreateOptions::default()
+        };
+        let file = MemoryStorage::new();
+        block_on(create(&file, None, &options, None)).expect("created");
+        Self { file, base }
+    }
+
+    fn open(&self, options: OpenOptions) -> Image<MemoryStorage> {
+        let head = block_on(read_head(&self.file)).expect("valid");
+        let base = self
+            .base
+            .clone()
+            .map(|base| block_on(RawSource::new(base)).expect("memory"));
+        let base = base.map(|base| Box::new(base) as Box<dyn fvd::source::BaseSource>);
+        block_on(Image::open(self.file.clone(), head, None, base, options)).expect("opens")
+    }
+
+    fn check(&self) -> Report {
+        block_on(check(&self.file, None, Repair::None)).expect("can be checked")
+    }
+
+    fn len(&self) -> u64 {
+        block_on(self.file.len()).expect("memory")
+    }
+}
+
+fn write(image: &Image<MemoryStorage>, fill: u8, offset: u64, len: u64) {
+    block_on(image.write(Bytes::from(vec![fill; len as usize]), offset)).expect("written");
+}
+
+fn read(image: &Image<MemoryStorage>, offset: u64, len: u64) -> Vec<u8> {
+    let buf = block_on(image.read(IoBufMut::zeroed(len as usize), offset)).expect("read");
+    buf.as_slice().to_vec()
+}
+
+/// Whether the chunk at `offset` has storage, as the table in place says after a close.
+fn is_mapped(image: &Image<MemoryStorage>, offset: u64) -> bool {
+    block_on(image.close()).expect("closed");
+    let table = image.geometry().table.expect("compact");
+    let entry = block_on(
+        image
+            .file()
+            .read(IoBufMut::zeroed(4), table.offset + offset / CHUNK * 4),
+    );
+    entry.expect("read").as_slice() != [0xFF; 4]
+}
+
+#[test]
+fn a_discarded_chunk_reads_as_zeros_now_after_a_flush_and_after_a_crash() {
+    let disk = Disk::new(false, true);
+    let image = disk.open(WRITABLE);
+    write(&image, 1, 0, 3 * CHUNK);
+    block_on(image.flush()).expect("flushed");
+    block_on(image.discard(CHUNK, CHUNK)).expect("discarded");
+    assert_eq!(read(&image, CHUNK, CHUNK), vec![0; CHUNK as usize]);
+    assert!(!is_mapped(&image, CHUNK) && is_mapped(&image, 0));
+    block_on(image.flush()).expect("flushed");
+    drop(image);
+    let image = disk.open(WRITABLE);
+    assert!(!is_mapped(&image, CHUNK));
+    assert_eq!(read(&image, 0, CHUNK), vec![1; CHUNK as usize]);
+    assert_eq!(read(&image, 2 * CHUNK, CHUNK), vec![1; CHUNK as usize]);
+    assert_eq!(image.stats().freed_chunks, 0, "another session");
+}
+
+#[test]
+fn a_file_does_not_grow_when_chunks_are_discarded_and_written_in_turn() {
+    for flushes in [true, false] {
+        let disk = Disk::new(false, true);
+        let image = disk.open(WRITABLE);
+        write(&image, 1, 0, 4 * CHUNK);
+        let mut most = 0;
+        for round in 0..100_u8 {
+            let at = u64::from(round % 4) * CHUNK;
+            block_on(image.discard(at, CHUNK)).expect("discarded");
+            if flushes {
+                block_on(image.flush()).expect("flushed");
+            }
+            write(&image, round, at + 100, CHUNK - 100);
+            assert_eq!(read(&image, at, 100), [0; 100], "what was not written");
+            most = most.max(disk.len());
+        }
+        let room = image.geometry().data_offset + 8 * CHUNK;
+        assert!(most <= room, "{most} of {room}, flushes: {flushes}");
+        block_on(image.close()).expect("closed");
+        assert_eq!((disk.check().corruptions, disk.check().leaks), (0, 0));
+    }
+}
+
+#[test]
+fn the_next_session_uses_the_space_that_one_has_discarded() {
+    let disk = Disk::new(false, true);
+    let image = disk.open(WRITABLE);
+    write(&image, 1, 0, 8 * CHUNK);
+    block_on(image.discard(CHUNK, 3 * CHUNK)).expect("discarded");
+    block_on(image.close()).expect("closed");
+    let report = disk.check();
+    assert_eq!((report.corruptions, report.leaks, report.allocated_chunks), (0, 0, 5));
+    let len = disk.len();
+    let image = disk.open(WRITABLE);
+    write(&image, 2, 8 * CHUNK + 512, 2 * CHUNK);
+    block_on(image.close()).expect("closed");
+    assert!(disk.len() <= len, "{} of {len}", disk.len());
+    let image = disk.open(OpenOptions::default());
+    assert_eq!(read(&image, 8 * CHUNK, 512), [0; 512]);
+    assert_eq!(read(&image, 4 * CHUNK, CHUNK), vec![1; CHUNK as usize]);
+    assert_eq!(disk.check().corruptions, 0);
+}
+
+#[test]
+fn whole_blocks_of_the_base_become_zeros_and_parts_stay() {
+    for compact in [true, false] {
+        let disk = Disk::new(true, compact);
+        let image = disk.open(WRITABLE);
+        write(&image, 1, 4 * BLOCK, 512);
+        block_on(image.discard(100, 3 * BLOCK)).expect("discarded");
+        block_on(image.discard(4 * BLOCK - 1, 700)).expect("discarded");
+        assert_eq!(image.stats().base_reads, 1, "only the write has read");
+        assert_eq!(read(&image, 0, BLOCK), vec![7; BLOCK as usize]);
+        assert_eq!(read(&image, BLOCK, 2 * BLOCK), vec![0; 2 * BLOCK as usize]);
+        assert_eq!(read(&image, 3 * BLOCK, BLOCK), vec![7; BLOCK as usize]);
+        assert_eq!(read(&image, 4 * BLOCK, 512), [0; 512], "a local block, in part");
+        assert_eq!(read(&image, 4 * BLOCK + 512, 512), [7; 512]);
+    }
+}
+
+#[test]
+fn what_lies_behind_the_base_is_discarded_with_a_part_of_its_last_block_before_it() {
+    let disk = Disk::over(CHUNK - 1024, false);
+    let image = disk.open(WRITABLE);
+    write(&image, 1, CHUNK - 1024, 4096);
+    block_on(image.discard(CHUNK - 2048, 5120)).expect("discarded");
+    assert_eq!(
+        read(&image, CHUNK - 2048, 1024),
+        [7; 1024],
+        "a part of a block of the base"
+    );
+    assert_eq!(read(&image, CHUNK - 1024, 4096), [0; 4096]);
+}
+
+#[test]
+fn a_disk_is_discarded_as_a_whole() {
+    for (has_base, compact) in [(true, true), (true, false), (false, true), (false, false)] {
+        let disk = Disk::new(has_base, compact);
+        let image = disk.open(WRITABLE);
+        write(&image, 1, 1000, 5 * CHUNK);
+        block_on(image.discard(0, CHUNKS * CHUNK)).expect("discarded");
+        block_on(image.close()).expect("closed");
+        let image = disk.open(OpenOptions::default());
+        assert_eq!(read(&image, 0, CHUNKS * CHUNK), vec![0; (CHUNKS * CHUNK) as usize]);
+        let report = disk.check();
+        assert_eq!((report.corruptions, report.leaks, report.allocated_chunks), (0, 0, 0));
+    }
+}
+
+#[test]
+fn zeroing_frees_whole_chunks_unless_they_are_to_keep_their_storage() {
+    let disk = Disk::new(false, true);
+    let image = disk.open(WRITABLE);
+    write(&image, 1, 0, 3 * CHUNK);
+    block_on(image.write_zeroes_no_hole(0, CHUNK)).expect("zeroed");
+    block_on(image.write_zeroes(CHUNK, CHUNK + 1)).expect("zeroed");
+    let mapped = [0, 1, 2].map(|chunk| is_mapped(&image, chunk * CHUNK));
+    assert_eq!(mapped, [true, false, true]);
+    assert_eq!(read(&image, 0, 2 * CHUNK + 1), vec![0; 2 * CHUNK as usize + 1]);
+    assert_eq!(image.stats().freed_chunks, 1);
+}
+
+#[test]
+fn discards_can_be_ignored() {
+    let disk = Disk::new(false, true);
+    let options = OpenOptions {
+        discard: Discard::Ignore,
+        detect_zeroes: DetectZeroes::Unmap,
+        ..WRITABLE
+    };
+    let image = disk.open(options);
+    write(&image, 1, 0, 2 * CHUNK);
+    block_on(image.discard(0, CHUNK)).expect("ignored");
+    assert_eq!(read(&image, 0, CHUNK), vec![1; CHUNK as usize]);
+    block_on(image.write_zeroes(0, CHUNK)).expect("zeroed");
+    write(&image, 0, CHUNK, CHUNK);
+    assert!(is_mapped(&image, 0) && is_mapped(&image, CHUNK), "the space stays");
+    assert_eq!(read(&image, 0, 2 * CHUNK), vec![0; 2 * CHUNK as usize]);
+    let error = block_on(image.discard(CHUNKS * CHUNK, 1)).expect_err("beyond the end");
+    assert_eq!(error.kind(), fvd::ErrorKind::InvalidArgument);
+}
+
+#[test]
+fn writes_of_zeros_need_no_space_where_they_are_looked_for() {
+    let modes = [DetectZeroes::Off, DetectZeroes::On, DetectZeroes::Unmap];
+    let mapped = modes.map(|detect_zeroes| {
+        let disk = Disk::new(false, true);
+        let image = disk.open(OpenOptions {
+            detect_zeroes,
+            ..WRITABLE
+        });
+        write(&image, 1, 0, CHUNK);
+        write(&image, 0, 0, 2 * CHUNK);
+        let mut almost = vec![0; CHUNK as usize];
+        almost[CHUNK as usize - 1] = 1;
+        block_on(image.write(Bytes::from(almost), 2 * CHUNK)).expect("written");
+        assert_eq!(read(&image, 0, 3 * CHUNK - 1), vec![0; 3 * CHUNK as usize - 1]);
+        let counted = image.stats().detected_zeroes;
+        assert_eq!(counted, u64::from(detect_zeroes != DetectZeroes::Off));
+        [0, 1, 2].map(|chunk| is_mapped(&image, chunk * CHUNK))
+    });
+    assert_eq!(mapped, [[true, true, true], [true, false, true], [false, false, true]]);
+}
+
+#[test]
+fn nothing_is_discarded_in_an_image_that_is_only_read() {
+    let disk = Disk::new(false, true);
+    let image = disk.open(OpenOptions::default());
+    let error = block_on(image.discard(0, CHUNK)).expect_err("read-only");
+    assert_eq!(error.kind(), fvd::ErrorKind::NotPermitted);
+}
