@@ -1,5 +1,5 @@
-//! Memory for reads that is used again. Fresh memory is zeroed first, which costs as much as the
-//! storage's copy into it.
+//! Memory for data that is used again. Fresh memory is mapped and zeroed first, which costs more than
+//! all the rest of a long request.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -121,7 +121,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: Export> Transmission<S, E> {
                 let filled = filled + if let Poll::Ready(Ok(count)) = &count { *count } else { 0 };
                 if filled == buffer.len() {
                     self.deadline = None;
-                    self.begin(reply_to, command, buffer.freeze(), grant, context);
+                    let payload = Bytes::from_owner(connection.buffers.lend(buffer));
+                    self.begin(reply_to, command, payload, grant, context);
                     return Poll::Ready(Ok(()));
                 }
                 self.receiving = Receiving::Payload {
@@ -208,7 +209,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: Export> Transmission<S, E> {
                 self.receiving = Receiving::Payload {
                     reply_to,
                     command,
-                    buffer: IoBufMut::zeroed(payload as usize),
+                    buffer: self.connection.buffers.take(payload as usize),
                     filled: 0,
                     grant,
                 };
