@@ -249,7 +249,12 @@ async fn open_base<F: Files>(
         .transpose()?;
     let mut base = open_layer(files, storage, format, &options, seen).await?;
     if let Some(watch) = watch {
-        base = Box::new(WatchedSource::new(base, watch));
+        let watched = if files.may_block() {
+            WatchedSource::new
+        } else {
+            WatchedSource::on_threads
+        };
+        base = Box::new(watched(base, watch));
     }
     if let Some((limit, clock)) = limit {
         base = Box::new(TimedSource::new(base, clock, limit));

@@ -18,6 +18,11 @@ pub trait Files: Clone + Send + Sync + 'static {
     /// A source that blocks (qcow2), read-only.
     fn source(&self, source: Box<dyn BaseSource>) -> Box<dyn BaseSource>;
 
+    /// Whether the thread that polls may be blocked.
+    fn may_block(&self) -> bool {
+        false
+    }
+
     /// Time, where the host waits without blocking.
     fn clock(&self) -> Option<Arc<dyn Clock>> {
         None
@@ -37,6 +42,10 @@ impl Files for Blocking {
 
     fn source(&self, source: Box<dyn BaseSource>) -> Box<dyn BaseSource> {
         source
+    }
+
+    fn may_block(&self) -> bool {
+        true
     }
 }
 

@@ -1,12 +1,19 @@
 //! A base that must not change while an image is open over it.
 
 use std::fs::{File, Metadata};
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::{BaseSource, BoxFuture, Run};
+use crate::aio::Pool;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{FileStorage, IoBufMut, Storage};
+use crate::sys::nowait::Home;
+
+/// Most looks at one file at once.
+const THREADS: usize = 4;
 
 /// A source, and the file that it reads. Once that has changed, every read fails: what an image
 /// keeps of the old content does not fit what the base holds now.
@@ -16,7 +23,9 @@ use crate::storage::{FileStorage, IoBufMut, Storage};
 /// seen.
 pub struct WatchedSource {
     source: Box<dyn BaseSource>,
-    watch: Watch,
+    watch: Arc<Watch>,
+    /// Where to look at the file; None: here.
+    pool: Option<Pool>,
 }
 
 /// An open file, and what it was like.
@@ -81,19 +90,42 @@ impl WatchedSource {
     /// `watch` is that of the file which `source` reads.
     #[must_use]
     pub fn new(source: Box<dyn BaseSource>, watch: Watch) -> Self {
-        Self { source, watch }
+        Self {
+            source,
+            watch: Arc::new(watch),
+            pool: None,
+        }
+    }
+
+    /// As [`WatchedSource::new`], for hosts that must not be blocked: on a file system that is far
+    /// away, even a look at the file can hang.
+    #[must_use]
+    pub fn on_threads(source: Box<dyn BaseSource>, watch: Watch) -> Self {
+        let is_far = Home::of(watch.file.as_fd()) == Home::Far;
+        Self {
+            pool: is_far.then(|| Pool::new(THREADS)),
+            ..Self::new(source, watch)
+        }
+    }
+
+    async fn check(&self) -> Result<()> {
+        let Some(pool) = &self.pool else {
+            return self.watch.check();
+        };
+        let watch = Arc::clone(&self.watch);
+        pool.run(move || watch.check())?.await
     }
 
     async fn read_watched(&self, buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
         let buf = self.source.read(buf, offset).await?;
         // Behind the read: what it gave was there before the file could change unseen.
-        self.watch.check()?;
+        self.check().await?;
         Ok(buf)
     }
 
     async fn status_watched(&self, offset: u64, len: u64) -> Result<Run> {
         let run = self.source.status(offset, len).await?;
-        self.watch.check()?;
+        self.check().await?;
         Ok(run)
     }
 }
@@ -160,6 +192,17 @@ mod tests {
         assert!(error.to_string().contains("it had 4096 bytes, and has 1024"), "{error}");
         assert_eq!(error.path(), Some(file.path()));
         block_on(source.status(0, 4096)).expect_err("its holes are not to be believed, either");
+    }
+
+    #[test]
+    fn a_file_that_is_far_away_is_looked_at_on_threads() {
+        let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+        file.write_all(&[7; 4096]).expect("room for a page");
+        let mut source = watched(file.path());
+        source.pool = Some(Pool::new(1));
+        assert_eq!(read(&source).expect("unchanged"), [7; 512]);
+        file.as_file().set_len(1024).expect("a shorter file");
+        read(&source).expect_err("the file is shorter");
     }
 
     #[test]

@@ -68,9 +68,12 @@ impl Home {
         const XFS: i64 = 0x5846_5342;
         const BTRFS: i64 = 0x9123_683e;
         const F2FS: i64 = 0xf2f5_2010;
+        const ZFS: i64 = 0x2fc1_2fc1;
+        // In containers: on top of one of these.
+        const OVERLAYFS: i64 = 0x794c_7630;
         match rustix::fs::fstatfs(fd).map(|stat| stat.f_type) {
             Ok(TMPFS) => Self::Memory,
-            Ok(EXT4 | XFS | BTRFS | F2FS) => Self::Local,
+            Ok(EXT4 | XFS | BTRFS | F2FS | ZFS | OVERLAYFS) => Self::Local,
             _ => Self::Far,
         }
     }
