@@ -1,0 +1,182 @@
+//! Disks as exports, against a model: what a client may do in any order, and what it then sees.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fastrand::Rng;
+use fvd::ErrorKind;
+use fvd::format::LayoutOptions;
+use fvd::image::{CacheMode, CreateOptions, Image, OpenOptions, create, read_head};
+use fvd::source::RawSource;
+use fvd::storage::{IoBufMut, MemoryStorage};
+use fvd_nbd::disk::{Content, DiskExport, RawDisk, Trim};
+use fvd_nbd::meta::Status;
+use fvd_nbd::server::{Export, Zeroing};
+use pollster::block_on;
+
+const SIZE: u64 = 1 << 20;
+const BASE: u64 = 700_416;
+const STEPS: usize = 400;
+
+type Disk = DiskExport<MemoryStorage>;
+
+/// An image over a base of sevens that is shorter than it.
+fn image(block_size: u64, trim: Trim) -> Disk {
+    let (file, base) = (MemoryStorage::new(), MemoryStorage::from_bytes(&vec![7; BASE as usize]));
+    let options = CreateOptions {
+        layout: LayoutOptions {
+            virtual_size: SIZE,
+            base_size: Some(BASE),
+            block_size: Some(block_size),
+            ..LayoutOptions::default()
+        },
+        base_img: "base".into(),
+        ..CreateOptions::default()
+    };
+    block_on(create(&file, None, &options, None)).expect("created");
+    let head = block_on(read_head(&file)).expect("valid");
+    let base = block_on(RawSource::new(base)).expect("memory does not fail");
+    let options = OpenOptions {
+        writable: true,
+        ..OpenOptions::default()
+    };
+    let image = block_on(Image::open(file, head, None, Some(Box::new(base)), options)).expect("opens");
+    let image = Arc::new(image);
+    DiskExport::new("", "", Content::Image { image, trim })
+}
+
+fn raw(trim: Trim) -> Disk {
+    let storage = MemoryStorage::from_bytes(&vec![7; SIZE as usize]);
+    let disk = RawDisk::new(storage, true, CacheMode::Writeback, trim);
+    DiskExport::new("", "", Content::Raw(block_on(disk).expect("memory does not fail")))
+}
+
+fn read(disk: &Disk, offset: u64, length: u64) -> Vec<u8> {
+    let buf = block_on(disk.read(IoBufMut::zeroed(length as usize), offset)).expect("memory does not fail");
+    buf.as_slice().to_vec()
+}
+
+fn status(disk: &Disk, offset: u64, length: u64) -> Vec<(u64, Status)> {
+    let mut pieces = Vec::new();
+    let mut piece = |length, status| {
+        pieces.push((length, status));
+        true
+    };
+    block_on(disk.status(offset, length, &mut piece)).expect("memory does not fail");
+    pieces
+}
+
+/// One step of a client, on the disk and on the model.
+fn step(disk: &Disk, model: &mut [u8], trim: Trim, rng: &mut Rng) {
+    let offset = rng.u64(..SIZE - 1);
+    let length = rng.u64(1..=(SIZE - offset).min(100_000));
+    let range = offset as usize..(offset + length) as usize;
+    let done = match rng.u32(..7) {
+        0 | 1 => {
+            let data = vec![rng.u8(..); length as usize];
+            model[range].copy_from_slice(&data);
+            block_on(disk.write(Bytes::from(data), offset))
+        }
+        2 => {
+            let no_hole = rng.bool();
+            model[range].fill(0);
+            block_on(disk.write_zeroes(offset, length, Zeroing { no_hole, fast: false }))
+        }
+        3 => block_on(disk.cache(offset, length)),
+        4 => block_on(disk.flush()),
+        5 => {
+            let done = block_on(disk.trim(offset, length));
+            // What is trimmed may read as anything; as itself, if trims are ignored.
+            if trim == Trim::Unmap {
+                model[range.clone()].copy_from_slice(&read(disk, offset, length));
+            }
+            done
+        }
+        _ => {
+            assert!(read(disk, offset, length) == model[range], "{length} bytes at {offset}");
+            Ok(())
+        }
+    };
+    done.expect("memory does not fail");
+}
+
+fn check_status(disk: &Disk, model: &[u8], rng: &mut Rng) {
+    let offset = rng.u64(..SIZE - 1);
+    let length = rng.u64(1..=SIZE - offset);
+    let mut at = offset as usize;
+    for (length, status) in status(disk, offset, length) {
+        let bytes = &model[at..at + length as usize];
+        assert!(
+            !status.zero || bytes.iter().all(|&byte| byte == 0),
+            "{status:?} at {at}"
+        );
+        at += length as usize;
+    }
+    assert_eq!(at as u64, offset + length, "memory has few pieces");
+}
+
+#[test]
+fn what_a_client_sees_is_what_it_did() {
+    for (number, block_size) in [512, 4096, 65_536].into_iter().enumerate() {
+        for trim in [Trim::Unmap, Trim::Ignore] {
+            for (disk, base) in [(image(block_size, trim), BASE), (raw(trim), SIZE)] {
+                let mut rng = Rng::with_seed(number as u64);
+                let mut model = vec![0; SIZE as usize];
+                model[..base as usize].fill(7);
+                for _ in 0..STEPS {
+                    step(&disk, &mut model, trim, &mut rng);
+                    check_status(&disk, &model, &mut rng);
+                }
+                assert!(read(&disk, 0, SIZE) == model);
+            }
+        }
+    }
+}
+
+#[test]
+fn zeros_are_fast_only_where_they_take_no_space() {
+    for disk in [image(4096, Trim::Unmap), raw(Trim::Unmap)] {
+        let zero = |no_hole| block_on(disk.write_zeroes(0, 4096, Zeroing { no_hole, fast: true }));
+        let refused = zero(true).expect_err("they would be stored");
+        assert_eq!(refused.kind(), ErrorKind::Unsupported);
+        assert_eq!(read(&disk, 0, 4096), [7; 4096], "nothing has changed");
+        zero(false).expect("a hole");
+        assert_eq!(read(&disk, 0, 4096), [0; 4096]);
+    }
+}
+
+#[test]
+fn depth_counts_the_images_of_the_chain() {
+    let disk = image(4096, Trim::Unmap);
+    block_on(disk.write(Bytes::from_static(&[1; 4096]), 4096)).expect("memory does not fail");
+    block_on(disk.cache(10_000, 1)).expect("memory does not fail");
+    let depths: Vec<_> = status(&disk, 0, 16_384)
+        .into_iter()
+        .map(|(length, s)| (length, s.depth))
+        .collect();
+    assert_eq!(depths, [(4096, 2), (8192, 1), (4096, 2)]);
+}
+
+#[test]
+fn blocks_of_the_image_are_preferred_where_others_cost_reads_of_the_base() {
+    let preferred = |disk: Disk| disk.info().block_sizes.preferred;
+    assert_eq!(preferred(image(65_536, Trim::Unmap)), 65_536);
+    assert_eq!(preferred(image(512, Trim::Unmap)), 4096);
+    assert_eq!(preferred(image(1536, Trim::Unmap)), 4096, "a power of two");
+    assert_eq!(preferred(raw(Trim::Unmap)), 4096);
+}
+
+#[test]
+fn what_cannot_be_written_is_read_only() {
+    let source = block_on(RawSource::new(MemoryStorage::from_bytes(&[7; 1000]))).expect("memory does not fail");
+    let disk: Disk = DiskExport::new("name", "words", Content::Source(Box::new(source)));
+    let info = disk.info();
+    assert!(info.read_only && !info.trim);
+    assert_eq!((info.size, &*info.name, &*info.description), (1000, "name", "words"));
+    let refused = block_on(disk.write(Bytes::from_static(b"x"), 0)).expect_err("read-only");
+    assert_eq!(refused.kind(), ErrorKind::NotPermitted);
+    assert!(
+        !image(512, Trim::Ignore).info().trim,
+        "a trim that does nothing is not offered"
+    );
+}
