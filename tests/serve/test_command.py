@@ -160,7 +160,7 @@ def test_who_cannot_listen_says_why(image: Path, tmp_path: Path, socket: Path) -
         (["-k", "s", "-p", "1", "x"], "no port (-p)"),
         (["--cache", "x", "x"], "Invalid cache option: x"),
         (["--discard", "x", "x"], "Invalid discard mode 'x'"),
-        (["--detect-zeroes", "on", "x"], "not supported"),
+        (["--detect-zeroes", "maybe", "x"], "off, on or unmap"),
         (["--aio", "native", "x"], "Invalid aio mode 'native'"),
         (["--tls", "require", "x"], "--tls needs"),
         (["x", "y"], "Several disks need names"),

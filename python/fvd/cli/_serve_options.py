@@ -155,7 +155,6 @@ def settings(given: argparse.Namespace) -> Settings:
     """Check the options, and return what they ask for."""
     if given.socket is not None and (given.bind is not None or given.port is not None):
         raise CommandError("A Unix socket (-k) has no address (-b) and no port (-p)")
-    _check_detect_zeroes(given.detect_zeroes)
     return {
         "disks": _disks(given),
         "sockets": _sockets(given),
@@ -225,13 +224,6 @@ def _number(what: str, text: str, most: int) -> int:
     if not text.isascii() or not text.isdigit() or int(text) > most:
         raise CommandError(f"Invalid {what} '{text}': a number from 0 to {most}")
     return int(text)
-
-
-def _check_detect_zeroes(mode: str) -> None:
-    if mode not in ("off", "on", "unmap"):
-        raise CommandError(f"Invalid detect-zeroes mode '{mode}': off, on or unmap")
-    if mode != "off":
-        raise CommandError(f"--detect-zeroes={mode} is not supported")
 
 
 def _aio(mode: str | None) -> Aio | None:
