@@ -107,15 +107,18 @@ impl<S: Storage> Image<S> {
     async fn settle_freed(&self) -> Result<()> {
         let _round = self.flushes.exclusive().await;
         self.check_poison()?;
+        // The round before this one may have settled them.
+        if self.volatile().pending.freed().is_empty() {
+            return Ok(());
+        }
         self.checkpoint().await
     }
 
     /// There is no room left: waits until storage chunks that were freed can be used, if there are any. The
     /// caller holds no lock, and no request waits for it.
     pub(super) async fn reclaim(&self) -> Result<bool> {
-        if !self.volatile().pending.freed().is_empty() {
-            self.settle_freed().await?;
-        }
+        // Also where none are pending: a round that is running may have taken them.
+        self.settle_freed().await?;
         loop {
             let ended = self.lookups.listen();
             let has_free = self.volatile().allocator.has_free(&self.lookups);
