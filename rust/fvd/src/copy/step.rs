@@ -10,7 +10,7 @@ use super::end::Fault;
 use super::lane::Way;
 use super::prefetch::{Prefetch, State};
 use super::take::Step;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::image::{CopyData, Part};
 use crate::source::Content;
 use crate::storage::{IoBufMut, Storage};
@@ -73,10 +73,9 @@ impl<S: Storage> Prefetch<'_, S> {
         let blocks = self.image.blocks_of(&bytes);
         let stored = if step.zeros {
             self.lull().await?;
-            self.image
-                .store_prefetched(blocks, CopyData::Zeros)
-                .await
-                .map_err(Fault::Image)?
+            let failures = self.state().backoff.failures();
+            let stored = self.image.store_prefetched(blocks, CopyData::Zeros).await;
+            stored.map_err(|error| self.store_failed(error, failures))?
         } else if step.in_parts {
             match self.store_in_parts(blocks.start, bytes.clone()).await? {
                 Some(stored) => stored,
@@ -149,7 +148,17 @@ impl<S: Storage> Prefetch<'_, S> {
     /// A write of `len` bytes to the image.
     async fn store<T>(&self, len: u64, write: impl Future<Output = Result<T>>) -> Result<T, Fault> {
         self.pace(Way::Write, len).await?;
-        self.moving(Way::Write, len, write).await.map_err(Fault::Image)
+        let failures = self.state().backoff.failures();
+        let stored = self.moving(Way::Write, len, write).await;
+        stored.map_err(|error| self.store_failed(error, failures))
+    }
+
+    fn store_failed(&self, error: Error, failures: u32) -> Fault {
+        if self.image.is_of_base(&error) {
+            Fault::Base { error, failures }
+        } else {
+            Fault::Image(error)
+        }
     }
 
     /// Measures an operation that moves `len` bytes.

@@ -152,6 +152,8 @@ impl<S: Storage> Image<S> {
                 self.counters.copied_on_read.add(stored);
                 Ok(true)
             }
+            // The reader has its answer; the next one may find the base in a better state.
+            Err(error) if self.is_of_base(&error) => Ok(true),
             Err(error) => {
                 self.copies.fail(error.clone());
                 Err(error)

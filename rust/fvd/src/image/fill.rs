@@ -10,7 +10,7 @@ use super::publish::Fresh;
 use super::range_lock::Watch;
 use super::through::Through;
 use super::zero::Space;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::mutation::{self, Mutation};
 use crate::source::is_zero;
 use crate::storage::Storage;
@@ -167,6 +167,12 @@ impl<S: Storage> Image<S> {
         Ok(Part::Stored(filling.watch()))
     }
 
+    /// Whether a store has failed because of the base, which it reads where the base changes (W5).
+    pub(crate) fn is_of_base(&self, error: &Error) -> bool {
+        let base = self.base.as_deref().filter(|_| self.changes_base());
+        base.is_some_and(|base| error.path() == Some(base.path()))
+    }
+
     fn changes_base(&self) -> bool {
         self.through.as_ref().is_some_and(Through::changes_base)
     }
@@ -192,10 +198,56 @@ impl<S: Storage> Image<S> {
 mod tests {
     use pollster::block_on;
 
+    use std::path::Path;
+
     use super::*;
+    use crate::error::ErrorKind;
     use crate::format::BaseUpdate;
-    use crate::image::through::in_memory;
-    use crate::storage::IoBufMut;
+    use crate::image::through::{in_memory, over};
+    use crate::source::{BaseSource, BoxFuture, RawSource, Run, WritableBase};
+    use crate::storage::{IoBufMut, MemoryStorage};
+
+    /// A base that cannot be read.
+    struct Broken(RawSource<MemoryStorage>);
+
+    impl BaseSource for Broken {
+        fn path(&self) -> &Path {
+            Path::new("broken")
+        }
+
+        fn format(&self) -> &'static str {
+            "raw"
+        }
+
+        fn len(&self) -> u64 {
+            self.0.len()
+        }
+
+        fn read(&self, _: IoBufMut, _: u64) -> BoxFuture<'_, Result<IoBufMut>> {
+            let error = Error::new(ErrorKind::Io, "It is broken").with_path(self.path());
+            Box::pin(std::future::ready(Err(error)))
+        }
+
+        fn status(&self, offset: u64, len: u64) -> BoxFuture<'_, Result<Run>> {
+            self.0.status(offset, len)
+        }
+
+        fn writable(&self) -> Option<&dyn WritableBase> {
+            self.0.writable()
+        }
+    }
+
+    #[test]
+    fn a_base_that_a_store_cannot_read_has_failed_and_the_image_has_not() {
+        let sevens = MemoryStorage::from_bytes(&[7; 8192]);
+        let base = block_on(RawSource::for_writing(sevens)).expect("memory does not fail");
+        let image = over(Box::new(Broken(base)), BaseUpdate::Writenocache);
+        let data = CopyData::Bytes(Bytes::from_static(&[7; 8192]));
+        let error = block_on(image.store_prefetched(0..1, data)).expect_err("read again");
+        assert!(image.is_of_base(&error), "{error}");
+        let other = Error::new(ErrorKind::Io, "It is full").with_path("image");
+        assert!(!image.is_of_base(&other));
+    }
 
     #[test]
     fn parts_of_a_block_that_the_base_has_changed_between_are_not_put_together() {

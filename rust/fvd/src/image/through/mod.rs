@@ -140,12 +140,24 @@ impl<S: Storage> Image<S> {
 pub(in crate::image) fn in_memory(updates: BaseUpdate) -> Image<crate::storage::MemoryStorage> {
     use pollster::block_on;
 
-    use super::{CreateOptions, OpenOptions, create, read_head};
-    use crate::format::LayoutOptions;
     use crate::source::RawSource;
     use crate::storage::MemoryStorage;
 
-    let (file, base) = (MemoryStorage::new(), MemoryStorage::from_bytes(&[7; 8192]));
+    let base = MemoryStorage::from_bytes(&[7; 8192]);
+    let base = block_on(RawSource::for_writing(base)).expect("memory does not fail");
+    over(Box::new(base), updates)
+}
+
+/// As [`in_memory`], over this base.
+#[cfg(test)]
+pub(in crate::image) fn over(base: Box<dyn BaseSource>, updates: BaseUpdate) -> Image<crate::storage::MemoryStorage> {
+    use pollster::block_on;
+
+    use super::{CreateOptions, OpenOptions, create, read_head};
+    use crate::format::LayoutOptions;
+    use crate::storage::MemoryStorage;
+
+    let file = MemoryStorage::new();
     let options = CreateOptions {
         layout: LayoutOptions {
             virtual_size: 8192,
@@ -159,10 +171,9 @@ pub(in crate::image) fn in_memory(updates: BaseUpdate) -> Image<crate::storage::
     };
     block_on(create(&file, None, &options, None)).expect("created");
     let head = block_on(read_head(&file)).expect("valid");
-    let base = block_on(RawSource::for_writing(base)).expect("memory does not fail");
     let options = OpenOptions {
         writable: true,
         ..OpenOptions::default()
     };
-    block_on(Image::open(file, head, None, Some(Box::new(base)), options)).expect("opens")
+    block_on(Image::open(file, head, None, Some(base), options)).expect("opens")
 }
