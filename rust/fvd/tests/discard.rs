@@ -266,3 +266,27 @@ fn nothing_is_discarded_in_an_image_that_is_only_read() {
     let error = block_on(image.discard(0, CHUNK)).expect_err("read-only");
     assert_eq!(error.kind(), fvd::ErrorKind::NotPermitted);
 }
+
+#[test]
+fn a_device_that_is_full_has_room_for_what_was_discarded() {
+    let (file, device) = (MemoryStorage::new(), MemoryStorage::device(4 * CHUNK));
+    let options = CreateOptions {
+        layout: LayoutOptions {
+            virtual_size: 4 * CHUNK,
+            compact: true,
+            chunk_size: Some(CHUNK),
+            storage_grow_unit: Some(64 * CHUNK),
+            ..LayoutOptions::default()
+        },
+        data_file: "device".into(),
+        ..CreateOptions::default()
+    };
+    block_on(create(&file, Some(&device), &options, None)).expect("created");
+    let head = block_on(read_head(&file)).expect("valid");
+    let image = block_on(Image::open(file, head, Some(device), None, WRITABLE)).expect("opens");
+    write(&image, 1, 0, 4 * CHUNK);
+    block_on(image.discard(0, 2 * CHUNK)).expect("discarded");
+    write(&image, 2, 100, 2 * CHUNK - 100);
+    assert_eq!(read(&image, 0, 100), [0; 100]);
+    assert_eq!(read(&image, 100, 2 * CHUNK - 100), vec![2; 2 * CHUNK as usize - 100]);
+}

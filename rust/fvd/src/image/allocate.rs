@@ -67,6 +67,16 @@ impl Allocator {
         self.freed.collect(lookups);
     }
 
+    /// Whether a storage chunk that was freed can be had: now, or (None) when requests have ended.
+    pub(super) fn has_free(&mut self, lookups: &Lookups) -> Option<bool> {
+        self.freed.collect(lookups);
+        match self.freed.first_free() {
+            Some(_) => Some(true),
+            None if self.freed.is_waiting() => None,
+            None => Some(false),
+        }
+    }
+
     /// One more than the highest number in use, as far as that is known.
     pub(super) fn end(&self) -> u64 {
         self.frontier.map_or(0, |frontier| frontier.next.into())

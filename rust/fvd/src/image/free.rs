@@ -20,6 +20,10 @@ const STEP: u64 = 1 << 12;
 /// Not more than this part of the storage chunks waits to be used again.
 const WAITING_PART: u64 = 8;
 
+/// How often a request is tried again that finds no room. Others may be quicker; and it may be the
+/// host that has none.
+pub(super) const ATTEMPTS: usize = 16;
+
 /// Chunks that lie one behind the other in the data file, too.
 struct Run {
     first: u64,
@@ -97,12 +101,32 @@ impl<S: Storage> Image<S> {
             let most = grow_unit.max(volatile.allocator.end() / WAITING_PART);
             volatile.pending.freed().len() > most
         };
-        if !is_much {
-            return Ok(());
-        }
+        if is_much { self.settle_freed().await } else { Ok(()) }
+    }
+
+    async fn settle_freed(&self) -> Result<()> {
         let _round = self.flushes.exclusive().await;
         self.check_poison()?;
+        // The round before this one may have settled them.
+        if self.volatile().pending.freed().is_empty() {
+            return Ok(());
+        }
         self.checkpoint().await
+    }
+
+    /// There is no room left: waits until storage chunks that were freed can be used, if there are any. The
+    /// caller holds no lock, and no request waits for it.
+    pub(super) async fn reclaim(&self) -> Result<bool> {
+        // Also where none are pending: a round that is running may have taken them.
+        self.settle_freed().await?;
+        loop {
+            let ended = self.lookups.listen();
+            let has_free = self.volatile().allocator.has_free(&self.lookups);
+            if let Some(has_free) = has_free {
+                return Ok(has_free);
+            }
+            ended.await;
+        }
     }
 }
 

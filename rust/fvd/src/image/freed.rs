@@ -42,6 +42,11 @@ impl Freed {
         }
     }
 
+    /// Whether some will be free when requests have ended.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.leaving.is_some() || !self.settled.is_empty()
+    }
+
     /// The lowest number to be used again.
     pub(super) fn first_free(&mut self) -> Option<u32> {
         self.free.first()

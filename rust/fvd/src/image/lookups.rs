@@ -6,6 +6,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use event_listener::{Event, EventListener};
+
 use super::Image;
 use crate::mutation::{self, Mutation};
 use crate::storage::Storage;
@@ -14,10 +16,14 @@ use crate::storage::Storage;
 pub(super) struct Lookups {
     phase: AtomicUsize,
     active: [AtomicUsize; 2],
+    ended: Event,
 }
 
 /// A request that looks up storage chunks; ends when dropped.
-pub(super) struct Lookup<'a>(&'a AtomicUsize);
+pub(super) struct Lookup<'a> {
+    lookups: &'a Lookups,
+    phase: usize,
+}
 
 /// The requests that were under way at some moment.
 #[derive(Clone, Copy)]
@@ -31,20 +37,24 @@ impl Lookups {
     fn enter(&self) -> Lookup<'_> {
         loop {
             let phase = self.phase.load(Ordering::SeqCst);
-            let active = self.active(phase);
-            active.fetch_add(1, Ordering::SeqCst);
+            self.active(phase).fetch_add(1, Ordering::SeqCst);
+            let lookup = Lookup { lookups: self, phase };
             // If the phase has changed meanwhile, nobody waits for this request: so it must not
             // look up anything before it belongs to the new one.
             if self.phase.load(Ordering::SeqCst) == phase {
-                return Lookup(active);
+                return lookup;
             }
-            active.fetch_sub(1, Ordering::SeqCst);
         }
     }
 
     /// Begins a new phase; gives the old one. None of the phases before that is still waited for.
     pub(super) fn change(&self) -> Phase {
         Phase(self.phase.fetch_add(1, Ordering::SeqCst))
+    }
+
+    /// Wakes when the last request of a phase ends.
+    pub(super) fn listen(&self) -> EventListener {
+        self.ended.listen()
     }
 
     /// Whether all requests of the phase have ended.
@@ -55,7 +65,9 @@ impl Lookups {
 
 impl Drop for Lookup<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+        if self.lookups.active(self.phase).fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.lookups.ended.notify(usize::MAX);
+        }
     }
 }
 

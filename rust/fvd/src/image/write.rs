@@ -5,10 +5,11 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::bitmap::Bitmap;
+use super::free::ATTEMPTS;
 use super::publish::Fresh;
 use super::zero::Space;
 use super::{CacheMode, DetectZeroes, Image, Mapping};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::mutation::{self, Mutation};
 use crate::source::{Content, Run, is_zero};
 use crate::storage::{IoBufMut, Storage};
@@ -38,13 +39,38 @@ impl<S: Storage> Image<S> {
         let _request = self.guests.enter();
         self.counters.writes.add(1);
         self.counters.written_bytes.add(buf.len() as u64);
-        match &self.through {
-            _ if self.detects_zeros(&buf) => Box::pin(self.zero_instead(offset, end)).await?,
-            None => self.store(buf, offset, end).await?,
-            // Boxed: other images do not pay for the room that it takes.
-            Some(through) => Box::pin(self.store_through(through, buf, offset, end)).await?,
+        let again = self.table.is_some().then(|| buf.clone());
+        match (self.write_once(buf, offset, end).await, again) {
+            (Err(error), Some(buf)) if error.kind() == ErrorKind::NoSpace => {
+                Box::pin(self.write_again(buf, offset, end, error)).await?;
+            }
+            (result, _) => result?,
         }
         self.write_through().await
+    }
+
+    async fn write_once(&self, buf: Bytes, offset: u64, end: u64) -> Result<()> {
+        match &self.through {
+            _ if self.detects_zeros(&buf) => Box::pin(self.zero_instead(offset, end)).await,
+            None => self.store(buf, offset, end).await,
+            // Boxed: other images do not pay for the room that it takes.
+            Some(through) => Box::pin(self.store_through(through, buf, offset, end)).await,
+        }
+    }
+
+    /// What there was no room for is written as soon as there is, as long as chunks were freed.
+    async fn write_again(&self, buf: Bytes, offset: u64, end: u64, full: Error) -> Result<()> {
+        let mut full = full;
+        for _ in 0..ATTEMPTS {
+            if !self.reclaim().await? {
+                break;
+            }
+            match self.write_once(buf.clone(), offset, end).await {
+                Err(error) if error.kind() == ErrorKind::NoSpace => full = error,
+                result => return result,
+            }
+        }
+        Err(full)
     }
 
     fn detects_zeros(&self, buf: &[u8]) -> bool {

@@ -4,10 +4,11 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::free::ATTEMPTS;
 use super::publish::Fresh;
 use super::table::Table;
 use super::{Discard, Image};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::storage::Storage;
 
 /// Zeros written at once at most, where they have to be written at all.
@@ -61,14 +62,27 @@ impl<S: Storage> Image<S> {
 
     /// Zeroes `start..end` (bytes), on both sides where the image writes to its base.
     pub(super) async fn zero(&self, mut start: u64, end: u64, space: Space) -> Result<()> {
+        let mut left = if self.table.is_some() { ATTEMPTS } else { 0 };
         // The table and bitmap of a huge range are loaded step by step.
         while start < end {
             let stop = self.lookup_end(start, end);
-            match &self.through {
-                None => self.zero_range(start, stop, space).await?,
-                Some(through) => Box::pin(self.zero_through(through, start, stop, space)).await?,
+            let zeroed = match &self.through {
+                None => self.zero_range(start, stop, space).await,
+                Some(through) => Box::pin(self.zero_through(through, start, stop, space)).await,
+            };
+            match zeroed {
+                // Once more, where chunks were freed.
+                Err(error) if error.kind() == ErrorKind::NoSpace && left > 0 => {
+                    left -= 1;
+                    if !Box::pin(self.reclaim()).await? {
+                        return Err(error);
+                    }
+                }
+                zeroed => {
+                    zeroed?;
+                    start = stop;
+                }
             }
-            start = stop;
         }
         self.settle_many().await
     }
