@@ -34,7 +34,7 @@ impl<'a> Load<'a> {
             hot: hot.collect(),
             is_long,
             flush_percent: [1, 1, 4, 12, 30][rng.usize(..5)],
-            frees: rng.u8(..3) > 0,
+            frees: rng.u8(..3) == 0,
             budget: BUDGET,
             rng,
         }

@@ -373,13 +373,13 @@ fn zeros_for_what_is_lost_do_not_go_on_to_a_base_that_is_written_to() {
             ..Kind::default()
         });
         sample.poke(4320, b"writeback");
-        sample.set_entry(1, 5000);
+        sample.set_entry(35, 5000);
         sample
     };
     let unclean = broken(true);
     let error = unclean.check(Repair::All).expect_err("refused");
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
-    assert_eq!(unclean.entry(1), 5000, "nothing was written");
+    assert_eq!(unclean.entry(35), 5000, "nothing was written");
     // Of a clean one the base has everything.
     let clean = broken(false);
     assert_clean(&clean.check(Repair::All).expect("repaired"));
