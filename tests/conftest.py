@@ -40,6 +40,7 @@ def tools() -> None:
         ["nbdfuse", "--version"],
         ["fusermount3", "--version"],
         ["fio", "--version"],
+        ["/usr/bin/python3", "-c", "import nbd"],
         ["xz", "--version"],
     ):
         try:

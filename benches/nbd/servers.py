@@ -3,7 +3,6 @@
 import functools
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,7 +50,7 @@ SERVERS = [
     Server("fvd", "fvd", fvd_serve(), "a plain image, default options"),
     Server("fvd-compact", "compact", fvd_serve(), "a compact image"),
     Server("fvd-direct", "fvd", fvd_serve(DIRECT), "a plain image past the page cache"),
-    Server("fvd-uring", "fvd", fvd_serve(*URING), "a plain image past the page cache, io_uring"),
+    Server("fvd-direct-threads", "fvd", fvd_serve(DIRECT, "--aio=threads"), "the same without io_uring"),
     Server("fvd-compact-direct", "compact", fvd_serve(DIRECT), "a compact image past the page cache"),
     Server("fvd-64k", "fvd-64k", fvd_serve(), "an overlay with blocks of 64 KiB"),
     Server("fvd-4k", "fvd-4k", fvd_serve(), "an overlay with blocks of 4 KiB"),
@@ -71,8 +70,4 @@ def available(server: Server) -> str:
     program = server.command("disk", "socket")[0]
     if shutil.which(program) is None:
         return f"{program} is missing: scripts/install-tools.sh installs it"
-    if server.name == "fvd-uring":
-        said = subprocess.run([program, "serve", "--help"], capture_output=True, text=True, check=False)
-        if "--aio" not in said.stdout:
-            return "fvd serve has no --aio"
     return ""

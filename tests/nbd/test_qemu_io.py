@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from support import KIB, MIB, run
-from support.serving import Disk, Server
+from support.disks import allocated
+from support.serving import KINDS, Disk, Server
 
 SECTOR = 512
 SLOT = 128 * KIB
@@ -59,6 +60,18 @@ def test_what_is_discarded_is_what_it_was_or_zeros(disk: Disk) -> None:
     for at in range(start, start + length, SECTOR):
         sector = now[at : min(at + SECTOR, start + length)]
         assert sector in (disk.content[at : at + len(sector)], bytes(len(sector))), at
+
+
+@pytest.mark.parametrize("kind", ["plain", "compact", "over_raw", "over_qcow2"])
+def test_a_discard_gives_space_back_unless_it_is_ignored(tmp_path: Path, kind: str) -> None:
+    disk = KINDS[kind](tmp_path, 16 * MIB)
+    with disk.serve("--discard", "ignore") as server:
+        qemu_io(server.uri, "write -P 55 0 12M", "flush", "discard 0 12M", "read -P 55 0 12M")
+        full = allocated(disk.path)
+    with disk.serve() as server:
+        qemu_io(server.uri, "discard 0 12M", "flush", "read -P 0 0 12M")
+    assert allocated(disk.path) <= full - 10 * MIB
+    assert disk.read() == bytes(12 * MIB) + disk.content[12 * MIB :]
 
 
 def test_a_disk_that_was_discarded_is_written_again(disk: Disk) -> None:
