@@ -116,7 +116,7 @@ def _how(parser: Parser) -> None:
         "--detect-zeroes",
         metavar="MODE",
         default="off",
-        help="zeros that are written stay what they are: off (default)",
+        help="zeros that are written: off (default) stores them, on zeroes, unmap frees",
     )
     parser.option(
         "--base-timeout",
