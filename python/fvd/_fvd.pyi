@@ -280,4 +280,5 @@ def serve(
     metrics: str | None = None,
     verbose: bool = False,
     signals: bool = False,
+    patience: float | None = None,
 ) -> Server: ...
