@@ -1,6 +1,7 @@
 //! `serve` and `Server`.
 
 mod server;
+mod serving;
 mod stats;
 
 use std::path::PathBuf;
