@@ -1,5 +1,6 @@
 //! The end of disks, each by itself: one that never comes to its end keeps no other from it.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,18 +20,16 @@ const LOOK: Duration = Duration::from_millis(5);
 /// Fails with what the first of them has failed with, which tells of the others.
 pub(super) async fn close_all(disks: Vec<(Arc<Disk>, Option<Background>)>) -> Result<()> {
     let mut closing = JoinSet::new();
-    let count = disks.len();
     for (number, (disk, background)) in disks.into_iter().enumerate() {
-        closing.spawn(async move { (number, close(disk, background).await) });
+        closing.spawn(async move { close(disk, background).await.map_err(|error| (number, error)) });
     }
-    let mut errors: Vec<_> = (0..count).map(|_| None).collect();
+    let mut errors = Vec::new();
     while let Some(closed) = closing.join_next().await {
-        match closed {
-            Ok((number, closed)) => errors[number] = closed.err(),
-            Err(panic) => return Err(Error::io("close a disk", std::io::Error::other(panic))),
-        }
+        let panicked = |panic| (usize::MAX, Error::io("close a disk", io::Error::other(panic)));
+        errors.extend(closed.unwrap_or_else(|panic| Err(panicked(panic))).err());
     }
-    merge(errors.into_iter().flatten())
+    errors.sort_by_key(|(number, _)| *number);
+    merge(errors.into_iter().map(|(_, error)| error))
 }
 
 async fn close(disk: Arc<Disk>, background: Option<Background>) -> Result<()> {
@@ -58,7 +57,39 @@ fn merge(mut errors: impl Iterator<Item = Error>) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use fvd::chain::{AsyncIo, ChainOptions};
+    use fvd::storage::Backend;
+    use tokio::time::timeout;
+
     use super::*;
+    use crate::host::open::open_patiently;
+    use crate::host::{DiskOptions, Format};
+
+    async fn disk(path: &Path) -> Arc<Disk> {
+        std::fs::write(path, [0; 4096]).unwrap();
+        let options = DiskOptions {
+            path: path.to_owned(),
+            name: String::new(),
+            description: String::new(),
+            format: Some(Format::Raw),
+            chain: ChainOptions::default(),
+        };
+        let files = AsyncIo::with_backend(Backend::Threads).unwrap();
+        Arc::new(open_patiently(&files, &options, Duration::ZERO).await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_is_used_for_ever_keeps_no_other_from_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let used = disk(&folder.path().join("used")).await;
+        let other = disk(&folder.path().join("other")).await;
+        let closed = Arc::downgrade(&other);
+        let closing = close_all(vec![(Arc::clone(&used), None), (other, None)]);
+        assert!(timeout(Duration::from_millis(300), closing).await.is_err());
+        assert!(closed.upgrade().is_none());
+    }
 
     #[test]
     fn one_error_stays_what_it_is_and_several_are_all_told() {
