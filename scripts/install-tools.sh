@@ -19,6 +19,7 @@ needed=(
     fusermount3:fuse3
     fio:fio
     nbdkit:nbdkit
+    openssl:openssl
     xz:xz-utils
     tar:tar
     cc:build-essential

@@ -392,8 +392,8 @@ def serve(
     last one has left. `tls_creds` is a folder with `server-cert.pem` and `server-key.pem`, `tls_psk` a file
     with keys; `tls_verify_peer` demands certificates of clients. `aio` is what
     waits for disks, the fastest unless told otherwise; `base_timeout` the seconds after which a read of a
-    base that does not answer fails with ETIMEDOUT. `metrics` is an address (`"localhost:9000"`)
-    for Prometheus. The other arguments are those of `open`, and of `fvd serve`.
+    base that does not answer fails: with EIO, because NBD knows no ETIMEDOUT. `metrics` is an address
+    (`"localhost:9000"`) for Prometheus. The other arguments are those of `open`, and of `fvd serve`.
     """
     from fvd._server import Server, named
 

@@ -66,7 +66,8 @@ class Server:
     def stop(self) -> None:
         """Stop: what is under way is answered, then the disks are closed. Does nothing the second time.
 
-        Raises FvdError where a disk could not be closed.
+        Raises FvdError where a disk could not be closed. A KeyboardInterrupt ends the waiting only: the
+        closing goes on, and another `stop` waits for it.
         """
         self._server.stop()
 

@@ -10,6 +10,7 @@ change of threads; everything else waits in the kernel while other tasks run.
 Cancellation is safe. A read that is cancelled is given up; memory that it was to fill, or that is written,
 is kept until the kernel no longer uses it. A write (or `zero`, `discard`, `flush`, `close`) that is
 cancelled before it has begun does not happen; one that has begun runs to its end, while nobody waits for it.
+An image whose opening is cancelled is closed.
 Requests that overlap with a write before them wait for it, so none is overtaken; `close` waits for all.
 """
 
@@ -184,7 +185,10 @@ class _Opening:
         self._image: Image | None = None
 
     async def _open(self) -> Image:
-        return Image(await _core.open_async(self._path, **self._arguments))
+        image = await _core.open_async(self._path, **self._arguments)
+        # Nobody can be cancelled from here on, so somebody has it.
+        image.start()
+        return Image(image)
 
     def __await__(self) -> Generator[Any, Any, Image]:
         return self._open().__await__()

@@ -2,12 +2,14 @@
 
 import array
 import asyncio
+import contextlib
 import inspect
 import os
 import random
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 from typing import Literal
 
@@ -241,6 +243,32 @@ def test_misuse_is_a_value_error_and_a_failure_an_fvd_error(path: Path, tmp_path
                 await image.readinto(b"read-only", 0)
 
     asyncio.run(main())
+
+
+def test_an_image_whose_opening_was_cancelled_is_soon_closed(overlay: tuple[Path, bytes]) -> None:
+    path, _ = overlay
+
+    async def open_and_close() -> None:
+        async with fvd.aio.open(path, "r+"):
+            pass
+
+    async def main() -> None:
+        for number in range(30):
+            task = asyncio.create_task(open_and_close())
+            await asyncio.sleep(number / 5000)
+            task.cancel()
+            # One that is still being closed is in use.
+            with contextlib.suppress(asyncio.CancelledError, fvd.InUseError):
+                await task
+
+    asyncio.run(main())
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            return fvd.open(path, "r+").close()
+        except fvd.InUseError:
+            assert time.monotonic() < deadline, "somebody still has it"
+            time.sleep(0.01)
 
 
 def test_an_image_that_nobody_closes_warns_and_keeps_what_was_written(path: Path) -> None:

@@ -4,6 +4,8 @@ import contextlib
 import os
 import select
 import signal
+import socket
+import struct
 import subprocess
 import time
 from collections.abc import Iterator
@@ -53,6 +55,19 @@ def serving(*words: str | Path) -> Iterator[Serving]:
     finally:
         process.kill()
         process.communicate()
+
+
+@contextlib.contextmanager
+def greedy_client(path: Path, length: int) -> Iterator[None]:
+    """A client that asks for so many bytes of the default export, and takes none of them."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        client.recv(18, socket.MSG_WAITALL)
+        client.sendall(struct.pack(">IQII", 3, 0x49484156454F5054, 1, 0))
+        client.recv(10, socket.MSG_WAITALL)
+        client.sendall(struct.pack(">IHHQQI", 0x25609513, 0, 0, 1, 0, length))
+        client.recv(1, socket.MSG_PEEK)
+        yield
 
 
 def io(uri: str, *commands: str) -> str:

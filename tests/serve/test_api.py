@@ -1,6 +1,10 @@
 """`fvd.serve`: a server in this process."""
 
 import asyncio
+import signal
+import subprocess
+import sys
+import textwrap
 import threading
 from pathlib import Path
 
@@ -9,7 +13,7 @@ import pytest
 import fvd
 from support import MIB, fvd_command
 
-from .processes import io
+from .processes import greedy_client, io
 
 
 def test_a_server_is_a_context_manager(image: Path, socket: Path) -> None:
@@ -82,3 +86,48 @@ def test_a_server_that_nobody_stops_warns_and_closes_its_disks(image: Path, sock
         del server
     with fvd.open(image) as disk:
         assert disk.pread(512, 0) == b"\1" * 512
+
+
+def test_whoever_stops_a_server_too_waits_and_an_interrupt_ends_only_the_waiting(
+    image: Path, socket: Path
+) -> None:
+    server = fvd.serve(image, socket=socket)
+    also = threading.Thread(target=server.stop)
+    main = threading.main_thread().ident
+    assert main is not None
+    with greedy_client(socket, 16 * MIB):
+        threading.Timer(0.3, signal.pthread_kill, (main, signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            server.stop()
+        also.start()
+        also.join(0.3)
+        assert also.is_alive(), "the client still has its replies to take"
+    also.join(30)
+    fvd.open(image, "r+").close()
+
+
+def test_a_forked_child_has_no_part_in_a_server_and_does_not_hang(image: Path, socket: Path) -> None:
+    script = """
+        import os, sys, threading, time, fvd
+
+        server = fvd.serve(sys.argv[1], socket=sys.argv[2])
+        threading.Thread(target=server.wait).start()
+        time.sleep(0.3)
+        child = os.fork()
+        if child == 0:
+            try:
+                server.wait()
+            except ValueError as error:
+                assert "forked" in str(error)
+            server.stop()
+            assert server.closed and server.connections == 0
+            del server
+            sys.exit(7)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert not server.closed
+        server.stop()
+        sys.exit(status)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), str(image), str(socket)]
+    assert subprocess.run(command, timeout=60).returncode == 7
+    fvd.open(image, "r+").close()

@@ -188,15 +188,3 @@ def test_metrics_count_what_clients_did(overlay: Path, socket: Path) -> None:
         assert "fvd_connections_total 1" in lines
         assert 'fvd_prefetch_finished{export="disk"} 0' in lines
         server.end()
-
-
-def test_with_tls_only_those_who_know_the_key_are_served(image: Path, tmp_path: Path, socket: Path) -> None:
-    keys = tmp_path / "keys.psk"
-    keys.write_text(f"alice:{'5a' * 32}\n")
-    with serving("-k", socket, "-t", "--tls-psk", keys, image) as server:
-        assert server.uri == f"nbds+unix:///?socket={socket}"
-        known = f"nbds+unix://alice@/?socket={socket}&tls-psk-file={keys}"
-        assert run("nbdinfo", "--size", known).stdout.decode().strip() == str(16 * MIB)
-        plain = run("nbdinfo", "--size", f"nbd+unix:///?socket={socket}", ok=(1,))
-        assert b"TLS" in plain.stderr
-        server.end()

@@ -2,13 +2,14 @@
 
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
 import fvd
 from support import FVD, MIB, fvd_command, run
 
-from .processes import ENDS, io, refused, serving, wait_for_death
+from .processes import ENDS, greedy_client, io, refused, serving, wait_for_death
 
 
 def reopened(image: Path) -> fvd.Image:
@@ -52,12 +53,23 @@ def test_a_pid_file_that_cannot_be_written_ends_it(image: Path, socket: Path) ->
     fvd_command("check", image)
 
 
-def test_a_second_signal_ends_it_at_once_and_what_was_flushed_is_there(image: Path, socket: Path) -> None:
+def test_signals_that_come_together_are_one(image: Path, socket: Path) -> None:
     with serving("-k", socket, "-t", "-e", "0", image) as server:
+        io(server.uri, "write -P 4 0 1M")
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGTERM):
+            server.process.send_signal(number)
+        server.assert_ended_well()
+    with fvd.open(image) as disk:
+        assert disk.pread(MIB, 0) == b"\4" * MIB
+
+
+def test_a_second_signal_ends_it_at_once_and_what_was_flushed_is_there(image: Path, socket: Path) -> None:
+    with serving("-k", socket, "-t", "-e", "0", image) as server, greedy_client(socket, 16 * MIB):
         io(server.uri, "write -P 4 0 1M", "flush")
         server.process.send_signal(signal.SIGTERM)
+        time.sleep(1.5)
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(ENDS) in (0, 128 + signal.SIGTERM)
+        assert server.process.wait(ENDS) == 128 + signal.SIGTERM
     with reopened(image) as disk:
         assert disk.pread(MIB, 0) == b"\4" * MIB
 
@@ -70,3 +82,12 @@ def test_a_server_that_is_killed_loses_nothing_that_was_flushed(image: Path, soc
     with reopened(image) as disk:
         assert disk.pread(MIB, 0) == b"\4" * MIB
     fvd_command("check", image)
+
+
+def test_it_waits_a_moment_for_locks_of_one_that_was_killed(image: Path, socket: Path) -> None:
+    holder = fvd.open(image, "r+")
+    release = threading.Timer(0.5, holder.close)
+    release.start()
+    with serving("-k", socket, "-t", image) as server:
+        server.end()
+    release.join()

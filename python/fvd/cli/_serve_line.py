@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 
@@ -41,13 +42,17 @@ class Line:
     def draw(self, stats: ServerStats) -> None:
         """Show how it is now."""
         text = self._text(stats)[: max(self._columns() - 1, 0)]
-        self._stream.write(f"\r\x1b[K{text}")
-        self._stream.flush()
+        self._write(f"\r\x1b[K{text}")
 
     def clear(self) -> None:
         """Remove it."""
-        self._stream.write("\r\x1b[K")
-        self._stream.flush()
+        self._write("\r\x1b[K")
+
+    def _write(self, text: str) -> None:
+        # A terminal may be closed; that is no end of a server.
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+            self._stream.flush()
 
     def _text(self, stats: ServerStats) -> str:
         clients = stats["connections"]["now"]

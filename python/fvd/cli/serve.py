@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import argparse
 
 EXPECTED = "Expecting one image file name at least"
+PATIENCE_S = 1.0
+"""Seconds to wait for a disk that is in use: a server that was killed may lose its locks a moment later."""
 STATUS_KILLED = 128 + 15
 """What a shell reports of a program that SIGTERM ended."""
 
@@ -37,25 +39,30 @@ def _serve(given: argparse.Namespace, settings: _serve_options.Settings, daemon:
 
     # Up to here it raised KeyboardInterrupt; the server waits for it on its own.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    server = _core.serve(**settings)
+    server = _core.serve(**settings, patience=PATIENCE_S)
     try:
         with PidFile(given.pid_file):
             _announce(server, settings)
             if daemon is not None:
                 daemon.ready()
             _watch(server)
-            server.stop()
-    except _core.FvdError as error:
-        if error.errno == errno.EINTR:
-            # A second signal: nothing is waited for, nothing is cleaned up.
-            os._exit(STATUS_KILLED)
-        raise
+            _stop(server)
     except BaseException:
         # What went wrong first is what there is to tell.
         with contextlib.suppress(_core.FvdError):
-            server.stop()
+            _stop(server)
         raise
     return 0
+
+
+def _stop(server: _core.Server) -> None:
+    """Close all disks, unless a second signal comes: then nothing is waited for, nothing is cleaned up."""
+    try:
+        server.stop()
+    except _core.FvdError as error:
+        if error.errno == errno.EINTR:
+            os._exit(STATUS_KILLED)
+        raise
 
 
 def _announce(server: _core.Server, settings: _serve_options.Settings) -> None:

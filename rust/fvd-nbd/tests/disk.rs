@@ -6,10 +6,10 @@ use bytes::Bytes;
 use fastrand::Rng;
 use fvd::ErrorKind;
 use fvd::format::LayoutOptions;
-use fvd::image::{CacheMode, CreateOptions, Image, OpenOptions, create, read_head};
+use fvd::image::{CreateOptions, Discard, Image, OpenOptions, create, read_head};
 use fvd::source::RawSource;
 use fvd::storage::{IoBufMut, MemoryStorage};
-use fvd_nbd::disk::{Content, DiskExport, RawDisk, Trim};
+use fvd_nbd::disk::{Content, DiskExport, RawDisk};
 use fvd_nbd::meta::Status;
 use fvd_nbd::server::{Export, Zeroing};
 use pollster::block_on;
@@ -21,7 +21,7 @@ const STEPS: usize = 400;
 type Disk = DiskExport<MemoryStorage>;
 
 /// An image over a base of sevens that is shorter than it.
-fn image(block_size: u64, trim: Trim) -> Disk {
+fn image(block_size: u64, trim: Discard) -> Disk {
     let (file, base) = (MemoryStorage::new(), MemoryStorage::from_bytes(&vec![7; BASE as usize]));
     let options = CreateOptions {
         layout: LayoutOptions {
@@ -38,16 +38,22 @@ fn image(block_size: u64, trim: Trim) -> Disk {
     let base = block_on(RawSource::new(base)).expect("memory does not fail");
     let options = OpenOptions {
         writable: true,
+        discard: trim,
         ..OpenOptions::default()
     };
     let image = block_on(Image::open(file, head, None, Some(Box::new(base)), options)).expect("opens");
     let image = Arc::new(image);
-    DiskExport::new("", "", Content::Image { image, trim })
+    DiskExport::new("", "", Content::Image(image))
 }
 
-fn raw(trim: Trim) -> Disk {
+fn raw(trim: Discard) -> Disk {
     let storage = MemoryStorage::from_bytes(&vec![7; SIZE as usize]);
-    let disk = RawDisk::new(storage, true, CacheMode::Writeback, trim);
+    let options = OpenOptions {
+        writable: true,
+        discard: trim,
+        ..OpenOptions::default()
+    };
+    let disk = RawDisk::new(storage, options);
     DiskExport::new("", "", Content::Raw(block_on(disk).expect("memory does not fail")))
 }
 
@@ -67,7 +73,7 @@ fn status(disk: &Disk, offset: u64, length: u64) -> Vec<(u64, Status)> {
 }
 
 /// One step of a client, on the disk and on the model.
-fn step(disk: &Disk, model: &mut [u8], trim: Trim, rng: &mut Rng) {
+fn step(disk: &Disk, model: &mut [u8], trim: Discard, rng: &mut Rng) {
     let offset = rng.u64(..SIZE - 1);
     let length = rng.u64(1..=(SIZE - offset).min(100_000));
     let range = offset as usize..(offset + length) as usize;
@@ -87,7 +93,7 @@ fn step(disk: &Disk, model: &mut [u8], trim: Trim, rng: &mut Rng) {
         5 => {
             let done = block_on(disk.trim(offset, length));
             // What is trimmed may read as anything; as itself, if trims are ignored.
-            if trim == Trim::Unmap {
+            if trim == Discard::Unmap {
                 model[range.clone()].copy_from_slice(&read(disk, offset, length));
             }
             done
@@ -118,7 +124,7 @@ fn check_status(disk: &Disk, model: &[u8], rng: &mut Rng) {
 #[test]
 fn what_a_client_sees_is_what_it_did() {
     for (number, block_size) in [512, 4096, 65_536].into_iter().enumerate() {
-        for trim in [Trim::Unmap, Trim::Ignore] {
+        for trim in [Discard::Unmap, Discard::Ignore] {
             for (disk, base) in [(image(block_size, trim), BASE), (raw(trim), SIZE)] {
                 let mut rng = Rng::with_seed(number as u64);
                 let mut model = vec![0; SIZE as usize];
@@ -135,7 +141,7 @@ fn what_a_client_sees_is_what_it_did() {
 
 #[test]
 fn zeros_are_fast_only_where_they_take_no_space() {
-    for disk in [image(4096, Trim::Unmap), raw(Trim::Unmap)] {
+    for disk in [image(4096, Discard::Unmap), raw(Discard::Unmap)] {
         let zero = |no_hole| block_on(disk.write_zeroes(0, 4096, Zeroing { no_hole, fast: true }));
         let refused = zero(true).expect_err("they would be stored");
         assert_eq!(refused.kind(), ErrorKind::Unsupported);
@@ -147,7 +153,7 @@ fn zeros_are_fast_only_where_they_take_no_space() {
 
 #[test]
 fn depth_counts_the_images_of_the_chain() {
-    let disk = image(4096, Trim::Unmap);
+    let disk = image(4096, Discard::Unmap);
     block_on(disk.write(Bytes::from_static(&[1; 4096]), 4096)).expect("memory does not fail");
     block_on(disk.cache(10_000, 1)).expect("memory does not fail");
     let depths: Vec<_> = status(&disk, 0, 16_384)
@@ -160,10 +166,10 @@ fn depth_counts_the_images_of_the_chain() {
 #[test]
 fn blocks_of_the_image_are_preferred_where_others_cost_reads_of_the_base() {
     let preferred = |disk: Disk| disk.info().block_sizes.preferred;
-    assert_eq!(preferred(image(65_536, Trim::Unmap)), 65_536);
-    assert_eq!(preferred(image(512, Trim::Unmap)), 4096);
-    assert_eq!(preferred(image(1536, Trim::Unmap)), 4096, "a power of two");
-    assert_eq!(preferred(raw(Trim::Unmap)), 4096);
+    assert_eq!(preferred(image(65_536, Discard::Unmap)), 65_536);
+    assert_eq!(preferred(image(512, Discard::Unmap)), 4096);
+    assert_eq!(preferred(image(1536, Discard::Unmap)), 4096, "a power of two");
+    assert_eq!(preferred(raw(Discard::Unmap)), 4096);
 }
 
 #[test]
@@ -176,7 +182,7 @@ fn what_cannot_be_written_is_read_only() {
     let refused = block_on(disk.write(Bytes::from_static(b"x"), 0)).expect_err("read-only");
     assert_eq!(refused.kind(), ErrorKind::NotPermitted);
     assert!(
-        !image(512, Trim::Ignore).info().trim,
+        !image(512, Discard::Ignore).info().trim,
         "a trim that does nothing is not offered"
     );
 }

@@ -8,7 +8,8 @@ use crate::exit::Closable;
 
 /// Warns, as for a file, that `what` was not closed, and closes it; for destructors.
 pub(crate) fn close<C: Closable>(open: &C, what: impl FnOnce() -> String) {
-    if open.is_closed() || !open.is_ours() {
+    // In a child that was forked nothing else may be asked: threads of the parent's may hold its locks.
+    if !open.is_ours() || open.is_closed() {
         return;
     }
     Python::attach(|py| {

@@ -15,6 +15,9 @@ use crate::server::Listener;
 /// The port that is registered for NBD.
 pub const DEFAULT_PORT: u16 = 10809;
 
+/// So many free ports are tried for a name with several addresses.
+const PORTS: u32 = 8;
+
 /// Where to listen.
 #[derive(Debug)]
 pub enum Address {
@@ -81,13 +84,26 @@ async fn bind_tcp(host: &str, port: u16) -> Result<Vec<Listener>> {
         let message = format!("Could not listen on {host}, port {port}: {}{advice}", os_text(&error));
         Error::new(kind, message)
     };
-    let addresses = (host, port).to_socket_addrs().map_err(failed)?;
-    let (mut all, mut port, mut first_error) = (Vec::new(), port, None);
-    for mut address in addresses {
-        address.set_port(port);
+    let addresses: Vec<_> = (host, port).to_socket_addrs().map_err(failed)?.collect();
+    let mut attempts = if port == 0 { PORTS } else { 1 };
+    loop {
+        attempts -= 1;
+        match bind_all(&addresses).await {
+            // The port that was free for the first address was not for another one.
+            Err(error) if error.kind() == IoErrorKind::AddrInUse && attempts > 0 => {}
+            bound => return bound.map_err(failed),
+        }
+    }
+}
+
+/// Binds all of the addresses that this machine has, to one port where theirs is 0.
+async fn bind_all(addresses: &[SocketAddr]) -> io::Result<Vec<Listener>> {
+    let (mut all, mut port, mut first_error) = (Vec::new(), None, None);
+    for &(mut address) in addresses {
+        address.set_port(port.unwrap_or(address.port()));
         match Listener::tcp(address).await {
             Ok(listener) => {
-                port = listener.tcp_address().map_or(port, |address| address.port());
+                port = listener.tcp_address().map(|address| address.port());
                 all.push(listener);
             }
             Err(error) => first_error = first_error.or(Some(error)),
@@ -95,8 +111,8 @@ async fn bind_tcp(host: &str, port: u16) -> Result<Vec<Listener>> {
     }
     match first_error {
         // A name may have addresses that this machine has not (IPv6).
-        Some(error) if all.is_empty() || error.kind() == IoErrorKind::AddrInUse => Err(failed(error)),
-        _ if all.is_empty() => Err(failed(io::Error::from(IoErrorKind::AddrNotAvailable))),
+        Some(error) if all.is_empty() || error.kind() == IoErrorKind::AddrInUse => Err(error),
+        _ if all.is_empty() => Err(IoErrorKind::AddrNotAvailable.into()),
         _ => Ok(all),
     }
 }

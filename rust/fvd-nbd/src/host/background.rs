@@ -35,13 +35,10 @@ impl Background {
         &self.control
     }
 
-    /// Waits for what is under way everywhere.
-    pub(super) async fn stop_all(all: Vec<Option<Self>>) {
-        // Before any of them is waited for.
-        all.iter().flatten().for_each(|background| background.control.stop());
-        for background in all.into_iter().flatten() {
-            // It ends without a panic, or what it held is as good as after a cancellation.
-            let _ = background.task.await;
-        }
+    /// Waits for what is under way.
+    pub(super) async fn stop(self) {
+        self.control.stop();
+        // It ends without a panic, or what it held is as good as after a cancellation.
+        let _ = self.task.await;
     }
 }

@@ -7,13 +7,14 @@
 mod address;
 mod background;
 mod clock;
+mod close;
 mod http;
+mod log;
 mod metrics;
 mod open;
 mod signals;
 mod start;
 
-use std::future::pending;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,22 +25,20 @@ use fvd::image::Stats;
 use fvd::storage::{AsyncFile, Backend};
 use fvd::{Error, ErrorKind, Result};
 use tokio::runtime::Runtime;
-use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 pub use address::{Address, DEFAULT_PORT};
 pub use clock::TokioClock;
+pub use log::Log;
 pub use open::{DiskOptions, Format};
 
 use crate::disk::DiskExport;
 use crate::server::{ConnectionError, Counters, Export, Limits, Server, Sharing};
 use address::Place;
 use background::Background;
+use close::close_all;
 use signals::Signals;
-
-/// Between two looks whether requests without a connection have ended.
-const LOOK: Duration = Duration::from_millis(5);
 
 /// Requests of a connection begin on its task: what would block is handed on.
 type Disk = DiskExport<AsyncFile>;
@@ -48,6 +47,9 @@ type Disk = DiskExport<AsyncFile>;
 pub struct HostOptions {
     /// The disks; at least one.
     pub disks: Vec<DiskOptions>,
+    /// How long to wait for a disk that is in use: the kernel may give back the locks of a program
+    /// that was killed a moment later.
+    pub patience: Duration,
     /// Where to listen; at least one.
     pub addresses: Vec<Address>,
     /// What does the I/O that would block; None: the best that the system permits.
@@ -95,7 +97,7 @@ pub enum TlsCredentials {
 pub enum Event {
     /// The time has passed.
     Timeout,
-    /// A signal asks it to end.
+    /// A signal has asked it to end.
     Signal,
     /// No client is connected, and none will be: it is to be closed.
     Ended,
@@ -131,7 +133,7 @@ pub struct Host {
     has_tls: bool,
     listening: Vec<JoinHandle<()>>,
     metrics: Option<(SocketAddr, JoinHandle<()>)>,
-    signals: Mutex<Option<Signals>>,
+    signals: Signals,
 }
 
 impl Host {
@@ -173,7 +175,7 @@ impl Host {
         let event = async {
             tokio::select! {
                 () = self.server.ended() => Event::Ended,
-                () = next_signal(&self.signals) => Event::Signal,
+                () = self.signals.first() => Event::Signal,
             }
         };
         self.runtime.block_on(async {
@@ -192,9 +194,9 @@ impl Host {
 
     /// Stops, waits until what is under way has ended, and closes all disks.
     ///
-    /// Fails with the first failure; all disks are closed all the same. A signal meanwhile ends it
-    /// at once ([`ErrorKind::Cancelled`]): what a flush covered is safe, and images are as after a
-    /// crash. The process must not use them any more.
+    /// All disks are closed, whichever of them fail. A second signal ends it at once
+    /// ([`ErrorKind::Cancelled`]): what a flush covered is safe, and images are as after a crash. The
+    /// process must not use them any more. Signals within a second of the first are the same one.
     pub fn close(self) -> Result<()> {
         self.stop();
         let Self {
@@ -216,14 +218,12 @@ impl Host {
                 let _ = task.await;
             }
             drop(exports);
-            let (disks, background): (Vec<_>, Vec<_>) = disks.into_iter().unzip();
-            Background::stop_all(background).await;
-            close_all(&disks).await
+            close_all(disks).await
         };
         let closed = runtime.block_on(async {
             tokio::select! {
                 closed = closing => Some(closed),
-                () = next_signal(&signals) => None,
+                () = signals.second() => None,
             }
         });
         closed.unwrap_or_else(|| {
@@ -234,24 +234,4 @@ impl Host {
             ))
         })
     }
-}
-
-/// The next signal, if there are any to come.
-async fn next_signal(signals: &Mutex<Option<Signals>>) {
-    match &mut *signals.lock().await {
-        Some(signals) => signals.next().await,
-        None => pending().await,
-    }
-}
-
-/// Closes disks whose requests have ended, or do so soon: those of connections that were given up.
-async fn close_all(disks: &[Arc<Disk>]) -> Result<()> {
-    let mut result = Ok(());
-    for disk in disks {
-        while Arc::strong_count(disk) > 1 {
-            sleep(LOOK).await;
-        }
-        result = result.and(disk.content().close().await);
-    }
-    result
 }

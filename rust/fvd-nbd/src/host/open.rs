@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use fvd::chain::{AsyncIo, ChainOptions, Files, open_file, open_image_on, open_source_on, probe_format};
 use fvd::storage::AsyncFile;
-use fvd::{Error, Result};
+use fvd::{Error, ErrorKind, Result};
+use tokio::time::{Instant, sleep};
 
 use crate::disk::{Content, DiskExport, RawDisk};
 
@@ -36,8 +38,25 @@ pub struct DiskOptions {
     pub chain: ChainOptions,
 }
 
-/// Opens a disk. One that was opened is to be closed.
-pub(super) async fn open(files: &AsyncIo, options: &DiskOptions) -> Result<DiskExport<AsyncFile>> {
+/// Between two attempts to open a disk that is in use.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// Opens a disk, for as long as `patience` while it is in use. One that was opened is to be closed.
+pub(super) async fn open_patiently(
+    files: &AsyncIo,
+    options: &DiskOptions,
+    patience: Duration,
+) -> Result<DiskExport<AsyncFile>> {
+    let start = Instant::now();
+    loop {
+        match open(files, options).await {
+            Err(error) if error.kind() == ErrorKind::InUse && start.elapsed() < patience => sleep(RETRY).await,
+            done => return done,
+        }
+    }
+}
+
+async fn open(files: &AsyncIo, options: &DiskOptions) -> Result<DiskExport<AsyncFile>> {
     let format = match options.format {
         Some(format) => format,
         None => probe(&options.path).await?,

@@ -3,21 +3,22 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::available_parallelism;
+use std::time::Duration;
 
 use fvd::chain::AsyncIo;
 use fvd::{Error, Result};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::sync::Mutex;
 
 use super::address::{Address, Place, bind, bind_metrics};
 use super::background::Background;
 use super::clock::TokioClock;
+use super::close::close_all;
 use super::http::respond;
 use super::metrics;
-use super::open::{DiskOptions, open as open_disk};
+use super::open::{DiskOptions, open_patiently};
 use super::signals::Signals;
-use super::{Disk, DiskStatus, Host, HostOptions, TlsCredentials, TlsOptions, close_all};
+use super::{Disk, DiskStatus, Host, HostOptions, TlsCredentials, TlsOptions};
 use crate::handshake::TlsPolicy;
 use crate::server::{Credentials, Exports, Listener, Server};
 
@@ -30,7 +31,7 @@ struct Prepared {
     listeners: Vec<Listener>,
     metrics: Option<(SocketAddr, TcpListener)>,
     background: Vec<Option<Background>>,
-    signals: Option<Signals>,
+    signals: Signals,
 }
 
 impl Host {
@@ -39,6 +40,7 @@ impl Host {
         let runtime = runtime().map_err(|error| Error::io("start a thread", error))?;
         let HostOptions {
             disks,
+            patience,
             addresses,
             backend,
             limits,
@@ -59,13 +61,13 @@ impl Host {
         let files = files.with_clock(Arc::new(TokioClock::new(runtime.handle().clone())));
         let mut open = Vec::new();
         let prepared = runtime.block_on(async {
-            let exports = open_all(&files, &disks, multi_conn, &mut open).await?;
+            let exports = open_all(&files, &disks, patience, multi_conn, &mut open).await?;
             let listeners = bind_all(addresses).await?;
             let metrics = match metrics {
                 None => None,
                 Some(address) => Some(bind_metrics(&address).await?),
             };
-            let signals = signals.then(Signals::new).transpose();
+            let signals = if signals { Signals::catch() } else { Ok(Signals::none()) };
             Ok(Prepared {
                 signals: signals.map_err(|error| Error::io("wait for signals", error))?,
                 background: start_background(&open),
@@ -78,7 +80,7 @@ impl Host {
             Ok(prepared) => prepared,
             Err(error) => {
                 // What went wrong first is what there is to tell.
-                let _ = runtime.block_on(close_all(&open));
+                let _ = runtime.block_on(close_all(open.into_iter().map(|disk| (disk, None)).collect()));
                 return Err(error);
             }
         };
@@ -100,7 +102,7 @@ impl Host {
             metrics,
             listening: prepared.listeners.into_iter().map(listen).collect(),
             disks: open.into_iter().zip(prepared.background).collect(),
-            signals: Mutex::new(prepared.signals),
+            signals: prepared.signals,
             runtime,
             server,
             places,
@@ -136,12 +138,15 @@ fn runtime() -> std::io::Result<Runtime> {
 async fn open_all(
     files: &AsyncIo,
     disks: &[DiskOptions],
+    patience: Duration,
     multi_conn: bool,
     open: &mut Vec<Arc<Disk>>,
 ) -> Result<Exports<Disk>> {
     let mut exports = Exports::new();
     for options in disks {
-        let disk = open_disk(files, options).await?.with_multi_conn(multi_conn);
+        let disk = open_patiently(files, options, patience)
+            .await?
+            .with_multi_conn(multi_conn);
         let disk = Arc::new(disk);
         open.push(Arc::clone(&disk));
         exports.add(disk)?;

@@ -12,7 +12,8 @@ use super::phase::{Phase, advance};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sharing {
     /// Clients at once; further ones wait, unaccepted, until one leaves. 0: as many as
-    /// [`Limits::connections`](super::Limits::connections), and further ones are hung up on.
+    /// [`Limits::connections`](super::Limits::connections), and further ones are hung up on. More
+    /// than these raise that limit.
     pub shared: usize,
     /// Whether the server goes on when its last client has left. Before one has taken an export (not
     /// only asked for the list, or said nothing) it goes on in any case.

@@ -63,7 +63,8 @@ impl<E: Export> Server<E> {
     #[must_use]
     pub fn with_sharing(mut self, sharing: Sharing) -> Self {
         let counters = Arc::clone(&self.shared.counters);
-        let connections = self.shared.limits.connections;
+        // All who may share it are let in.
+        let connections = self.shared.limits.connections.max(sharing.shared);
         self.clients = Arc::new(Clients::new(sharing, connections, counters, self.phases.clone()));
         self
     }

@@ -25,7 +25,7 @@
 //! next request gets none, that has [`Limits::in_flight`] requests under way, or whose client does
 //! not read its replies, is not read from: the client's own socket fills up. A client must end its
 //! handshake, that of TLS included, in [`Limits::handshake`]. It must send each payload it announced,
-//! and take its replies, in [`Limits::payload`]: it holds memory that others wait for.
+//! and take its replies, at a MiB in [`Limits::payload`]: it holds memory that others wait for.
 //!
 //! # Who is served
 //!
@@ -36,7 +36,8 @@
 //!
 //! Whatever ends it (a farewell, the end of the stream, an error of the protocol, a shutdown), no
 //! request is read any more, those under way end, their replies are sent if the client still takes
-//! them, within [`Limits::farewell`]. Nothing is cut off in the middle of a write.
+//! them, within [`Limits::farewell`]. After that changes go on without a connection, so that nothing
+//! is cut off in the middle of a write; whatever changes nothing is dropped.
 
 mod budget;
 mod buffers;
@@ -81,7 +82,7 @@ pub struct Limits {
     /// From the connection to the end of the handshake.
     pub handshake: Duration,
     /// From the header of a write to the end of its payload; and from when replies are there until
-    /// the client has taken them.
+    /// the client has taken them. Each MiB that was sent or taken gives as much time again.
     pub payload: Duration,
     /// From the end of a connection until what is under way has ended and its replies are sent.
     pub farewell: Duration,

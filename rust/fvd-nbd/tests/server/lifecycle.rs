@@ -85,6 +85,47 @@ fn clients_beyond_the_share_wait_until_one_leaves_on_whichever_socket() {
 }
 
 #[test]
+fn all_who_may_share_a_server_are_let_in() {
+    let limits = Limits {
+        connections: 1,
+        ..Limits::default()
+    };
+    let sharing = Sharing {
+        shared: 3,
+        persistent: true,
+    };
+    let disk = Arc::new(MemoryExport::new("disk", MIB));
+    let host = Host::with(limits, [disk], |server| server.with_sharing(sharing));
+    let mut clients = [(); 3].map(|()| Client::connect(&host.socket()));
+    assert!(clients.iter_mut().all(is_greeted));
+}
+
+#[test]
+fn a_read_that_never_ends_is_dropped_after_the_farewell() {
+    let limits = Limits {
+        farewell: Duration::from_millis(100),
+        ..Limits::default()
+    };
+    let meeting = Arc::new(Meeting::new(2));
+    let host = Host::new(limits, [Arc::clone(&meeting)]);
+    let before = Arc::strong_count(&meeting);
+    let mut client = Client::simple(&host.socket());
+    client.request(cmd::READ, 1, 0, 512);
+    meeting.wait_for_the_first();
+    assert!(Arc::strong_count(&meeting) > before);
+    drop(client);
+    let started = Instant::now();
+    while Arc::strong_count(&meeting) > before {
+        assert!(
+            started.elapsed() < Duration::from_secs(20),
+            "somebody still has the disk"
+        );
+        thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(host.server.counters().in_flight(), 0);
+}
+
+#[test]
 fn an_abort_waits_for_nothing() {
     let meeting = Arc::new(Meeting::new(2));
     let mut host = Host::new(Limits::default(), [Arc::clone(&meeting)]);

@@ -142,6 +142,50 @@ fn one_who_takes_replies_slowly_but_takes_them_is_served() {
 }
 
 #[test]
+fn one_who_takes_a_long_reply_slowly_but_takes_it_is_served() {
+    let limits = Limits {
+        payload: SOON,
+        ..Limits::default()
+    };
+    let host = host(limits, 8 * MIB);
+    let mut slow = Client::simple(&host.socket());
+    slow.request(cmd::READ, 1, 0, 8 * MIB);
+    assert_eq!(slow.simple_reply(), (0, 1));
+    for _ in 0..8 {
+        thread::sleep(SOON / 2);
+        slow.read(MIB as usize);
+    }
+    assert_eq!(host.stop(), [""; 0]);
+}
+
+#[test]
+fn one_who_sends_a_long_payload_slowly_is_served_and_one_who_crawls_is_not() {
+    let limits = Limits {
+        payload: SOON,
+        ..Limits::default()
+    };
+    let host = host(limits, 8 * MIB);
+    let mut slow = Client::simple(&host.socket());
+    slow.request(cmd::WRITE, 1, 0, 8 * MIB);
+    for _ in 0..8 {
+        slow.send(&vec![1; MIB as usize]);
+        thread::sleep(SOON / 2);
+    }
+    assert_eq!(slow.simple_reply(), (0, 1));
+    for offset in [0, 8 * MIB] {
+        // One that is stored, and one that is read past.
+        let mut crawling = Client::simple(&host.socket());
+        crawling.request(cmd::WRITE, 2, offset, 2 * MIB);
+        let started = Instant::now();
+        while crawling.stream.write_all(&[1; 100]).is_ok() {
+            assert!(started.elapsed() < Duration::from_secs(20));
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+    assert_eq!(host.stop(), ["the client took too long to send what it announced"; 2]);
+}
+
+#[test]
 fn those_who_vanish_in_the_middle_of_a_payload_leave_nothing_behind() {
     let limits = Limits {
         memory: 0,

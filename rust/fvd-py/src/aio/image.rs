@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 
 use super::answer::{Answer, Nothing, droppable, unstoppable};
 use super::open::{AsyncOpen, Engine};
-use crate::arguments::{self, Size, gate};
+use crate::arguments::{self, Size, blocking, gate};
 use crate::buffer::{Buffer, shared_bytes};
 use crate::image::{check_range, describe};
 use crate::{exit, extents, info, prefetch, runtime, stats, unclosed};
@@ -53,16 +53,16 @@ pub(crate) fn open_async<'py>(
         gate: gate(&trust)?,
     };
     droppable(py, async move {
-        let file = path.clone();
-        let (open, size) = may_block(move || AsyncOpen::open(&file, &options)).await?;
-        let open = Arc::new(open);
-        exit::remember(&open);
-        Ok(AsyncImage {
-            open,
-            size,
-            path,
-            writable,
+        may_block(move || {
+            let (open, size) = AsyncOpen::open(&path, &options)?;
+            Ok(AsyncImage {
+                open: Arc::new(open),
+                size,
+                path,
+                writable,
+            })
         })
+        .await
     })
 }
 
@@ -106,6 +106,14 @@ impl AsyncImage {
     #[getter]
     fn closed(&self) -> bool {
         self.open.is_closed()
+    }
+
+    /// Starts what the image does on its own, for whoever has waited for it: an image that nobody got is
+    /// closed without a word.
+    fn start(&self, py: Python<'_>) -> PyResult<()> {
+        blocking(py, || self.open.start())?;
+        exit::remember(&self.open);
+        Ok(())
     }
 
     fn pread<'py>(&self, py: Python<'py>, count: Size, offset: Size) -> PyResult<Bound<'py, PyAny>> {
@@ -254,6 +262,9 @@ impl AsyncImage {
 
 impl Drop for AsyncImage {
     fn drop(&mut self) {
+        if !self.open.is_started() {
+            return self.open.close_soon();
+        }
         unclosed::close(&*self.open, || format!("image {}", self.path.display()));
     }
 }

@@ -27,7 +27,11 @@ pub(super) type Engine = Image<AsyncFile>;
 pub(super) struct AsyncOpen {
     engine: RwLock<Option<Arc<Engine>>>,
     background: Mutex<Option<Background>>,
+    /// Held while it is closed.
+    closing: tokio::sync::Mutex<()>,
     pub(super) order: Order,
+    /// Whether somebody has got it.
+    started: AtomicBool,
     closed: AtomicBool,
     /// The process that opened it.
     process: u32,
@@ -39,21 +43,44 @@ struct Background {
 }
 
 impl AsyncOpen {
-    /// Opens the image and starts what it does on its own. Also gives the size of the disk in
-    /// bytes. Blocks.
+    /// Opens the image. Also gives the size of the disk in bytes. Blocks.
     pub(super) fn open(path: &Path, options: &ChainOptions) -> Result<(Self, u64), Error> {
         let files = AsyncIo::new()?.with_clock(Arc::new(time::clock()?));
         let engine = Arc::new(block_on(open_image_on(&files, path, options))?);
         let size = engine.size();
-        let background = background::is_wanted(&engine).then(|| Background::start(&engine));
         let open = Self {
             engine: RwLock::new(Some(engine)),
-            background: Mutex::new(background.transpose()?),
+            background: Mutex::new(None),
+            closing: tokio::sync::Mutex::new(()),
             order: Order::default(),
+            started: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             process: std::process::id(),
         };
         Ok((open, size))
+    }
+
+    /// Starts what the image does on its own. Before it is used.
+    pub(super) fn start(&self) -> Result<(), Error> {
+        let mut background = self.background();
+        match block_on(self.engine.read()).as_ref() {
+            Some(engine) if background::is_wanted(engine) => *background = Some(Background::start(engine)?),
+            _ => {}
+        }
+        self.started.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    pub(super) fn is_started(&self) -> bool {
+        self.started.load(Ordering::Acquire)
+    }
+
+    /// Closes it where nothing may wait, and nobody is left who would hear of an error.
+    pub(super) fn close_soon(self: &Arc<Self>) {
+        if let (true, Ok(runtime)) = (self.is_ours(), runtime::shared()) {
+            let open = Arc::clone(self);
+            runtime.spawn_blocking(move || block_on(open.close()));
+        }
     }
 
     /// False in a child that was forked while the image was open: see `Open::is_ours`.
@@ -106,20 +133,21 @@ impl AsyncOpen {
     pub(super) async fn close(&self) -> Result<(), Error> {
         // From here on nothing begins in the background.
         self.closed.store(true, Ordering::Release);
-        let background = self.background().take();
         if !self.is_ours() {
             // Its threads, and what its memory holds, are the parent's.
-            std::mem::forget(background);
+            std::mem::forget(self.background().take());
             return Ok(());
         }
+        // Held to the end: somebody else who closes it waits until all of that is done.
+        let _closing = self.closing.lock().await;
+        let background = self.background().take();
         if let Some(background) = background {
             background.control.stop();
             // It ends without a panic, or what it held is as good as after a cancellation.
             let _ = background.task.await;
         }
-        // Held meanwhile: somebody else who closes it waits until that is done.
-        let mut engine = self.engine.write().await;
-        match engine.take() {
+        let engine = self.engine.write().await.take();
+        match engine {
             Some(engine) => engine.close().await,
             None => Ok(()),
         }

@@ -1,21 +1,26 @@
 //! `serve` and `Server`.
 
 mod server;
+mod serving;
 mod stats;
 
 use std::path::PathBuf;
 
+use fvd::Error;
 use fvd::chain::ChainOptions;
 use fvd::storage::Backend;
-use fvd_nbd::host::{Address, DEFAULT_PORT, DiskOptions, Format, Host, HostOptions, TlsCredentials, TlsOptions};
-use fvd_nbd::server::{Limits, Sharing};
+use fvd_nbd::host::{Address, DEFAULT_PORT, DiskOptions, Format, Host, HostOptions, Log, TlsCredentials, TlsOptions};
+use fvd_nbd::server::{ConnectionError, Limits, Sharing};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::arguments::{self, blocking, gate};
 use crate::buffer::duplicate;
+use crate::errors::raise;
 
 pub(crate) use server::Server;
+
+type Report = Box<dyn Fn(&ConnectionError) + Send + Sync>;
 
 /// Serves disks over NBD. See `fvd.serve`.
 #[pyfunction]
@@ -23,7 +28,8 @@ pub(crate) use server::Server;
     disks, *, sockets = Vec::new(), socket = None, bind = None, port = None, description = "", format = None, read_only = false,
     persistent = true, shared = 0, force_share = false, cache = "writeback", discard = "unmap",
     detect_zeroes = "off", aio = None, copy_on_read = None, base_timeout = None, write_base = false, trust = Vec::new(),
-    tls_creds = None, tls_psk = None, tls_verify_peer = false, tls_required = true, metrics = None, verbose = false, signals = false
+    tls_creds = None, tls_psk = None, tls_verify_peer = false, tls_required = true, metrics = None, verbose = false, signals = false,
+    patience = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
 #[expect(clippy::fn_params_excessive_bools, reason = "keyword arguments of Python")]
@@ -55,6 +61,7 @@ pub(crate) fn serve(
     metrics: Option<String>,
     verbose: bool,
     signals: bool,
+    patience: Option<f64>,
 ) -> PyResult<Server> {
     let cache = arguments::cache(cache)?;
     let chain = ChainOptions {
@@ -79,6 +86,7 @@ pub(crate) fn serve(
     };
     let options = HostOptions {
         disks: disks.into_iter().map(disk).collect(),
+        patience: patience.map(arguments::seconds).transpose()?.unwrap_or_default(),
         addresses: addresses(&sockets, socket, bind, port)?,
         backend: aio.map(backend).transpose()?,
         limits: Limits::default(),
@@ -86,14 +94,19 @@ pub(crate) fn serve(
         metrics,
         sharing: Sharing { shared, persistent },
         signals,
-        report: Box::new(move |error| {
-            if verbose {
-                eprintln!("fvd: {error}");
-            }
-        }),
+        report: report(verbose)?,
     };
     let host = blocking(py, || Host::start(options))?;
     Ok(Server::new(host))
+}
+
+/// What hears of connections that broke.
+fn report(verbose: bool) -> PyResult<Report> {
+    if !verbose {
+        return Ok(Box::new(|_| {}));
+    }
+    let log = Log::to_stderr().map_err(|error| raise(&Error::io("start a thread", error)))?;
+    Ok(Box::new(move |error| log.tell(format!("fvd: {error}"))))
 }
 
 fn addresses(

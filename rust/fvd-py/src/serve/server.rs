@@ -1,6 +1,7 @@
 //! A server that runs on threads of its own.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use fvd::Error;
@@ -8,56 +9,15 @@ use fvd_nbd::host::{Event, Host};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use super::serving::Serving;
 use super::stats;
 use crate::arguments::blocking;
+use crate::errors::raise;
 use crate::exit::{self, Closable};
 use crate::unclosed;
 
 /// How often signals of Python are looked for.
 const INTERVAL: Duration = Duration::from_millis(100);
-
-/// A host that can be closed while other threads use it. The lock is taken only without the GIL.
-struct Serving {
-    host: RwLock<Option<Host>>,
-    /// The process that started it.
-    process: u32,
-}
-
-impl Serving {
-    fn with<T>(&self, work: impl FnOnce(&Host) -> T) -> Option<T> {
-        let host = self.host.read().unwrap_or_else(PoisonError::into_inner);
-        host.as_ref().map(work)
-    }
-
-    fn take(&self) -> Option<Host> {
-        self.host.write().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-impl Closable for Serving {
-    fn is_ours(&self) -> bool {
-        self.process == std::process::id()
-    }
-
-    fn is_closed(&self) -> bool {
-        self.with(|_| ()).is_none()
-    }
-
-    fn close_now(&self) -> Result<(), Error> {
-        // Whoever waits, waits no longer.
-        self.with(Host::stop);
-        self.take().map_or(Ok(()), Host::close)
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        if !self.is_ours() {
-            // Its threads are the parent's.
-            std::mem::forget(self.take());
-        }
-    }
-}
 
 /// A server that runs on threads of its own, until it is stopped. See `fvd.serve`.
 #[pyclass(frozen, module = "fvd", weakref)]
@@ -70,16 +30,22 @@ pub(crate) struct Server {
 impl Server {
     pub(super) fn new(host: Host) -> Self {
         let (uris, metrics_url) = (host.uris(), host.metrics_url());
-        let serving = Arc::new(Serving {
-            host: RwLock::new(Some(host)),
-            process: std::process::id(),
-        });
+        let serving = Arc::new(Serving::new(host));
         exit::remember(&serving);
         Self {
             serving,
             uris,
             metrics_url,
         }
+    }
+
+    /// Fails in a child that was forked while the server ran: its threads are not there.
+    fn check_process(&self) -> PyResult<()> {
+        if self.serving.is_ours() {
+            return Ok(());
+        }
+        let message = "The server was started by the process that forked this one";
+        Err(raise(&Error::invalid_argument(message)))
     }
 }
 
@@ -114,6 +80,7 @@ impl Server {
     /// seconds has passed (`timeout`).
     #[pyo3(signature = (timeout = None))]
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<&'static str> {
+        self.check_process()?;
         let mut rest = timeout.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default());
         loop {
             py.check_signals()?;
@@ -134,6 +101,7 @@ impl Server {
 
     /// What was done since the start: a dictionary.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        self.check_process()?;
         let read = |host: &Host| (Arc::clone(host.counters()), host.disks());
         let stopped = || Error::invalid_argument("The server has been stopped");
         let (counters, disks) = blocking(py, || self.serving.with(read).ok_or_else(stopped))?;
@@ -141,9 +109,23 @@ impl Server {
     }
 
     /// Shuts down, waits until what is under way has ended, and closes the disks. Does nothing the
-    /// second time.
+    /// second time, but for waiting, and nothing in a child that was forked. A signal of Python's ends
+    /// the waiting, not the closing.
     fn stop(&self, py: Python<'_>) -> PyResult<()> {
-        blocking(py, || self.serving.close_now())
+        if !self.serving.is_ours() {
+            return Ok(());
+        }
+        let mut closed = blocking(py, || self.serving.begin_close())?;
+        loop {
+            py.check_signals()?;
+            let closed = &mut closed;
+            match py.detach(move || closed.recv_timeout(INTERVAL)) {
+                Ok(closed) => return closed.map_err(|error| raise(&error)),
+                Err(RecvTimeoutError::Timeout) => {}
+                // It has panicked, and said so.
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+        }
     }
 }
 

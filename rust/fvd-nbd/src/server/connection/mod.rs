@@ -8,7 +8,6 @@ use std::task::{self, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep, timeout};
 
 use super::Shared;
@@ -16,17 +15,22 @@ use super::buffers::Buffers;
 use super::export::Export;
 use super::input::{Input, poll_read};
 use super::output::Output;
-use super::serve::Answer;
 use crate::session::Session;
 use receive::{Receiving, Stop};
+use running::Running;
 
 mod error;
+mod needs;
 mod receive;
+mod running;
 
 pub use error::ConnectionError;
 
 /// How long a client that is told no more may go on sending, so that it gets what it was told.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// Who moves so many bytes gets as much time again.
+const PROGRESS: u64 = 1 << 20;
 
 /// One client with its session.
 pub(super) struct Connection<S, E> {
@@ -45,7 +49,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: Export> Connection<S, E> {
             connection: self,
             output: Output::default(),
             receiving: Receiving::Header,
-            running: JoinSet::new(),
+            running: Running::default(),
             shutdown,
             deadline: None,
             unread: None,
@@ -75,9 +79,9 @@ struct Transmission<S, E> {
     output: Output,
     receiving: Receiving,
     /// Requests that had to wait. Those that did not are never here.
-    running: JoinSet<Answer>,
+    running: Running,
     shutdown: Pin<Box<dyn Future<Output = ()> + Send>>,
-    /// Until when the payload, or, at the end, the client, must have come to an end.
+    /// Until when the payload must have made progress, or, at the end, all have come to its end.
     deadline: Option<Pin<Box<Sleep>>>,
     /// Until when the client must have taken the replies up to this byte of all.
     unread: Option<(Pin<Box<Sleep>>, u64)>,
@@ -123,7 +127,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: Export> Transmission<S, E> {
 
     /// Takes the answers of requests that had to wait.
     fn collect(&mut self, context: &mut task::Context<'_>) {
-        while let Poll::Ready(Some(answer)) = self.running.poll_join_next(context) {
+        while let Poll::Ready(Some(answer)) = self.running.poll_next(context) {
             if let Ok(answer) = answer {
                 answer.put(&mut self.output, &self.connection.shared.counters);
             } else {
@@ -146,7 +150,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: Export> Transmission<S, E> {
                 let taken = |mark| self.output.sent_in_all() >= mark;
                 if self.unread.as_ref().is_none_or(|(_, mark)| taken(*mark)) {
                     let patience = self.connection.shared.limits.payload;
-                    self.unread = Some((Box::pin(sleep(patience)), self.output.put_in_all()));
+                    let mark = self.output.put_in_all().min(self.output.sent_in_all() + PROGRESS);
+                    self.unread = Some((Box::pin(sleep(patience)), mark));
                 }
             }
         }
@@ -178,10 +183,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: Export> Transmission<S, E> {
             self.end(Err(ConnectionError::Deadline("to send what it announced")));
             context.waker().wake_by_ref();
         } else {
-            // What is under way goes on without a connection.
-            let under_way = self.running.len() as u64;
-            self.connection.shared.counters.abandoned(under_way);
-            self.running.detach_all();
+            let given_up = self.running.give_up() as u64;
+            self.connection.shared.counters.abandoned(given_up);
             self.output = Output::default();
         }
     }

@@ -9,10 +9,10 @@ use fvd::storage::IoBufMut;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::sleep;
 
-use super::{ConnectionError, Transmission};
-use crate::constants::MAX_EXTENTS;
+use super::needs::needs;
+use super::running::changes;
+use super::{ConnectionError, PROGRESS, Transmission};
 use crate::error::{Errno, ProtocolError, Refusal};
-use crate::meta::Context;
 use crate::reply::ReplyTo;
 use crate::request::{Command, Request};
 use crate::server::budget::{Grant, Waiting};
@@ -20,9 +20,6 @@ use crate::server::counters::measure;
 use crate::server::export::Export;
 use crate::server::input::poll_read;
 use crate::server::serve::{Answer, Outcome, serve};
-
-/// Memory for the longest status of all metadata contexts.
-const STATUS_BYTES: u32 = (Context::ALL.len() * MAX_EXTENTS * size_of::<(u64, u32)>()) as u32;
 
 /// What is being received.
 pub(super) enum Receiving {
@@ -118,7 +115,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: Export> Transmission<S, E> {
                     0 => poll_read(&mut connection.socket, context, rest),
                     count => Poll::Ready(Ok(count)),
                 };
+                let before = filled;
                 let filled = filled + if let Poll::Ready(Ok(count)) = &count { *count } else { 0 };
+                self.progress(before, filled);
+                let connection = &mut self.connection;
                 if filled == buffer.len() {
                     self.deadline = None;
                     let payload = Bytes::from_owner(connection.buffers.lend(buffer));
@@ -142,6 +142,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: Export> Transmission<S, E> {
                     answer.put(&mut self.output, &connection.shared.counters);
                     return Poll::Ready(Ok(()));
                 }
+                self.progress(left, left - there);
                 self.receiving = Receiving::Skip {
                     answer,
                     left: left - there,
@@ -150,6 +151,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: Export> Transmission<S, E> {
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// A payload that has come past another [`PROGRESS`] bytes gets as much time again.
+    fn progress(&mut self, before: usize, now: usize) {
+        if before as u64 / PROGRESS != now as u64 / PROGRESS {
+            self.deadline = None;
+        }
     }
 
     fn fill(&mut self, context: &mut task::Context<'_>) -> Poll<Result<(), ConnectionError>> {
@@ -180,11 +188,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: Export> Transmission<S, E> {
 
     /// A request whose header is here.
     fn take(&mut self, request: Request, context: &mut task::Context<'_>) {
-        let bytes = match request.command {
-            Ok(Command::Read { length, .. } | Command::Write { length, .. }) => length,
-            Ok(Command::BlockStatus { one: false, .. }) => STATUS_BYTES,
+        let bytes = match &request.command {
             Ok(Command::Disconnect) => return self.end(Ok(())),
-            _ => 0,
+            Ok(command) => needs(command, self.connection.session.export.block_sizes.preferred),
+            Err(_) => 0,
         };
         if bytes == 0 {
             return self.granted(request, None, context);
@@ -239,7 +246,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: Export> Transmission<S, E> {
         let export = Arc::clone(&self.connection.export);
         let session = Arc::clone(&self.connection.session);
         let buffers = self.connection.buffers.clone();
-        let measured = measure(&command);
+        let (measured, changes) = (measure(&command), changes(&command));
         self.connection.shared.counters.begun();
         let mut request = Box::pin(async move {
             let outcome = serve(&*export, &session, &buffers, command, payload).await;
@@ -253,7 +260,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: Export> Transmission<S, E> {
         match request.as_mut().poll(context) {
             Poll::Ready(answer) => answer.put(&mut self.output, &self.connection.shared.counters),
             Poll::Pending => {
-                self.running.spawn(request);
+                self.running.spawn(changes, request);
             }
         }
     }

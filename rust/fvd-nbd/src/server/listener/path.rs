@@ -5,8 +5,15 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
+
+/// How long another server may take to make its socket.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Between two attempts to get the lock.
+const RETRY: Duration = Duration::from_millis(10);
 
 /// A socket that was made here. Its name is removed when this is dropped, unless it names another
 /// file by then.
@@ -33,12 +40,10 @@ fn identity(metadata: &Metadata) -> (u64, u64) {
 pub(super) fn bind(path: &Path) -> io::Result<(UnixListener, OwnSocket)> {
     // Two servers that start at once must not both find the socket dead, and the second remove
     // what the first has made.
-    let folder = match path.parent() {
+    let _lock = lock(match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
-    };
-    let folder = File::open(folder)?;
-    flock(&folder, FlockOperation::LockExclusive)?;
+    });
     let listener = match UnixListener::bind(path) {
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
             remove_if_dead(path)?;
@@ -51,6 +56,20 @@ pub(super) fn bind(path: &Path) -> io::Result<(UnixListener, OwnSocket)> {
     let path = fs::canonicalize(path)?;
     let identity = identity(&fs::symlink_metadata(&path)?);
     Ok((listener, OwnSocket { path, identity }))
+}
+
+/// A lock on a folder, which other servers wait for. None where it cannot be had: whoever may read the
+/// folder can hold it for ever, and must not keep a server from its start.
+fn lock(folder: &Path) -> Option<File> {
+    let folder = File::open(folder).ok()?;
+    let start = Instant::now();
+    while flock(&folder, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if start.elapsed() >= PATIENCE {
+            return None;
+        }
+        thread::sleep(RETRY);
+    }
+    Some(folder)
 }
 
 /// Removes the socket of a server that is gone.
@@ -86,6 +105,17 @@ mod tests {
         let (_listener, _own) = bind(&path).unwrap();
         let refused = bind(&path).unwrap_err();
         assert_eq!(refused.to_string(), "another server listens on this socket");
+        assert!(UnixStream::connect(&path).is_ok());
+    }
+
+    #[test]
+    fn a_lock_that_somebody_holds_for_ever_only_delays_the_start() {
+        let folder = folder();
+        let path = folder.path().join("nbd");
+        drop(UnixListener::bind(&path).unwrap());
+        let holder = File::open(folder.path()).unwrap();
+        flock(&holder, FlockOperation::LockShared).unwrap();
+        let _bound = bind(&path).unwrap();
         assert!(UnixStream::connect(&path).is_ok());
     }
 

@@ -1,0 +1,105 @@
+//! The end of disks, each by itself: one that never comes to its end keeps no other from it.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fvd::{Error, Result};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::Disk;
+use super::background::Background;
+
+/// Between two looks whether requests without a connection have ended.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Stops what the disks do on their own, and closes them, all at once. Their requests have ended,
+/// or do so soon: those of connections that were given up.
+///
+/// Fails with what the first of them has failed with, which tells of the others.
+pub(super) async fn close_all(disks: Vec<(Arc<Disk>, Option<Background>)>) -> Result<()> {
+    let mut closing = JoinSet::new();
+    for (number, (disk, background)) in disks.into_iter().enumerate() {
+        closing.spawn(async move { close(disk, background).await.map_err(|error| (number, error)) });
+    }
+    let mut errors = Vec::new();
+    while let Some(closed) = closing.join_next().await {
+        let panicked = |panic| (usize::MAX, Error::io("close a disk", io::Error::other(panic)));
+        errors.extend(closed.unwrap_or_else(|panic| Err(panicked(panic))).err());
+    }
+    errors.sort_by_key(|(number, _)| *number);
+    merge(errors.into_iter().map(|(_, error)| error))
+}
+
+async fn close(disk: Arc<Disk>, background: Option<Background>) -> Result<()> {
+    if let Some(background) = background {
+        background.stop().await;
+    }
+    while Arc::strong_count(&disk) > 1 {
+        sleep(LOOK).await;
+    }
+    disk.content().close().await
+}
+
+/// All errors as one, of the kind of the first.
+fn merge(mut errors: impl Iterator<Item = Error>) -> Result<()> {
+    let Some(first) = errors.next() else {
+        return Ok(());
+    };
+    let others: Vec<_> = errors.map(|error| error.to_string()).collect();
+    if others.is_empty() {
+        return Err(first);
+    }
+    let message = format!("{first}; {}", others.join("; "));
+    Err(Error::new(first.kind(), message))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use fvd::chain::{AsyncIo, ChainOptions};
+    use fvd::storage::Backend;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::host::open::open_patiently;
+    use crate::host::{DiskOptions, Format};
+
+    async fn disk(path: &Path) -> Arc<Disk> {
+        std::fs::write(path, [0; 4096]).unwrap();
+        let options = DiskOptions {
+            path: path.to_owned(),
+            name: String::new(),
+            description: String::new(),
+            format: Some(Format::Raw),
+            chain: ChainOptions::default(),
+        };
+        let files = AsyncIo::with_backend(Backend::Threads).unwrap();
+        Arc::new(open_patiently(&files, &options, Duration::ZERO).await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_is_used_for_ever_keeps_no_other_from_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let used = disk(&folder.path().join("used")).await;
+        let other = disk(&folder.path().join("other")).await;
+        let closed = Arc::downgrade(&other);
+        let closing = close_all(vec![(Arc::clone(&used), None), (other, None)]);
+        assert!(timeout(Duration::from_millis(300), closing).await.is_err());
+        assert!(closed.upgrade().is_none());
+    }
+
+    #[test]
+    fn one_error_stays_what_it_is_and_several_are_all_told() {
+        assert!(merge([].into_iter()).is_ok());
+        let error = |path: &str| Error::unsupported("no").with_path(path);
+        let one = merge([error("a")].into_iter()).unwrap_err();
+        assert_eq!(one.to_string(), error("a").to_string());
+        assert!(one.path().is_some());
+        let both = merge([error("a"), error("b")].into_iter()).unwrap_err();
+        assert_eq!(both.kind(), one.kind());
+        assert_eq!(both.to_string(), format!("{}; {}", error("a"), error("b")));
+    }
+}

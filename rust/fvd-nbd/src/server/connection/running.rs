@@ -1,0 +1,119 @@
+//! The requests of a connection that had to wait.
+
+use std::future::Future;
+use std::task::{Context, Poll};
+
+use tokio::task::{JoinError, JoinSet};
+
+use crate::request::Command;
+use crate::server::serve::Answer;
+
+/// Those that change the disk, and those that can be dropped at any time.
+#[derive(Default)]
+pub(super) struct Running {
+    changes: JoinSet<Answer>,
+    reads: JoinSet<Answer>,
+}
+
+impl Running {
+    pub(super) fn len(&self) -> usize {
+        self.changes.len() + self.reads.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(super) fn spawn(&mut self, changes: bool, request: impl Future<Output = Answer> + Send + 'static) {
+        let tasks = if changes { &mut self.changes } else { &mut self.reads };
+        tasks.spawn(request);
+    }
+
+    /// The next one that has ended, if there are any at all.
+    pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Answer, JoinError>>> {
+        for tasks in [&mut self.changes, &mut self.reads] {
+            if let Poll::Ready(Some(ended)) = tasks.poll_join_next(context) {
+                return Poll::Ready(Some(ended));
+            }
+        }
+        if self.is_empty() {
+            Poll::Ready(None)
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// Nobody waits for them any more: changes go on, so that none is cut off; the others end. Tells
+    /// how many there were.
+    pub(super) fn give_up(&mut self) -> usize {
+        let count = self.len();
+        self.changes.detach_all();
+        self.reads.abort_all();
+        self.reads.detach_all();
+        count
+    }
+}
+
+/// Whether dropping such a request would leave a change half done.
+pub(super) fn changes(command: &Command) -> bool {
+    match command {
+        Command::Read { .. } | Command::Cache { .. } | Command::BlockStatus { .. } => false,
+        Command::Write { .. }
+        | Command::WriteZeroes { .. }
+        | Command::Trim { .. }
+        | Command::Flush
+        | Command::Disconnect => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use tokio::sync::Semaphore;
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+    use crate::reply::ReplyTo;
+    use crate::server::serve::Outcome;
+    use crate::session::HeaderStyle;
+
+    /// A request that waits for `go` and then takes it away.
+    async fn request(go: Arc<Semaphore>) -> Answer {
+        go.acquire().await.expect("it is not closed").forget();
+        go.close();
+        let reply_to = ReplyTo {
+            style: HeaderStyle::Simple,
+            cookie: 0,
+            offset: 0,
+            read: false,
+        };
+        Answer {
+            reply_to,
+            outcome: Outcome::Done,
+            grant: None,
+            measured: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn changes_that_are_given_up_go_on_and_reads_end() {
+        let [change, read] = [(); 2].map(|()| Arc::new(Semaphore::new(0)));
+        let mut running = Running::default();
+        running.spawn(true, request(Arc::clone(&change)));
+        running.spawn(false, request(Arc::clone(&read)));
+        tokio::task::yield_now().await;
+        assert_eq!((running.give_up(), running.is_empty()), (2, true));
+        let ended = async {
+            while Arc::strong_count(&read) > 1 {
+                sleep(Duration::from_millis(1)).await;
+            }
+            change.add_permits(1);
+            while !change.is_closed() {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        assert!(timeout(Duration::from_secs(20), ended).await.is_ok());
+    }
+}

@@ -1,0 +1,99 @@
+//! A host that is closed once, while other threads use it.
+
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread;
+
+use fvd::Error;
+use fvd_nbd::host::Host;
+
+use crate::exit::Closable;
+
+/// The locks are taken only without the GIL, and only in the process that started the host: in a
+/// child that was forked they may be held by threads that are not there.
+pub(super) struct Serving {
+    host: RwLock<Option<Host>>,
+    /// Held while it is closed. What that has failed with, if nobody has heard of it.
+    closing: Mutex<Result<(), Error>>,
+    /// The process that started it.
+    process: u32,
+}
+
+impl Serving {
+    pub(super) fn new(host: Host) -> Self {
+        Self {
+            host: RwLock::new(Some(host)),
+            closing: Mutex::new(Ok(())),
+            process: std::process::id(),
+        }
+    }
+
+    /// What `work` makes of the host; None once that is closed, and where it never was.
+    pub(super) fn with<T>(&self, work: impl FnOnce(&Host) -> T) -> Option<T> {
+        if !self.is_ours() {
+            return None;
+        }
+        let host = self.host.read().unwrap_or_else(PoisonError::into_inner);
+        host.as_ref().map(work)
+    }
+
+    /// Closes it. Somebody else who closes it waits until that is done. What it has failed with is told
+    /// once.
+    pub(super) fn close(&self) -> Result<(), Error> {
+        let mut result = Ok(());
+        self.close_and_tell(|closed| {
+            result.clone_from(closed);
+            true
+        });
+        result
+    }
+
+    /// Begins to close it, on a thread that ends it whoever still waits. What is received is how that
+    /// went. Fails where no thread can be started.
+    pub(super) fn begin_close(self: &Arc<Self>) -> Result<Receiver<Result<(), Error>>, Error> {
+        let (sender, receiver) = channel();
+        let serving = Arc::clone(self);
+        let close = move || serving.close_and_tell(|closed| sender.send(closed.clone()).is_ok());
+        let thread = thread::Builder::new().name("fvd-close".to_owned()).spawn(close);
+        thread.map_err(|error| Error::io("start a thread", error))?;
+        Ok(receiver)
+    }
+
+    /// `tell` says whether somebody has heard.
+    fn close_and_tell(&self, tell: impl FnOnce(&Result<(), Error>) -> bool) {
+        let mut unheard = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever waits, waits no longer.
+        self.with(Host::stop);
+        let host = self.host.write().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(host) = host {
+            *unheard = host.close();
+        }
+        if tell(&unheard) {
+            *unheard = Ok(());
+        }
+    }
+}
+
+impl Closable for Serving {
+    fn is_ours(&self) -> bool {
+        self.process == std::process::id()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.with(|_| ()).is_none()
+    }
+
+    fn close_now(&self) -> Result<(), Error> {
+        if self.is_ours() { self.close() } else { Ok(()) }
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        if !self.is_ours() {
+            // Its threads are the parent's.
+            let host = self.host.get_mut().unwrap_or_else(PoisonError::into_inner);
+            std::mem::forget(host.take());
+        }
+    }
+}

@@ -1,0 +1,60 @@
+"""`fvd serve` with TLS."""
+
+import signal
+from pathlib import Path
+
+from support import MIB, run
+
+from .processes import serving
+
+
+def test_with_tls_only_those_who_know_the_key_are_served(image: Path, tmp_path: Path, socket: Path) -> None:
+    keys = tmp_path / "keys.psk"
+    keys.write_text(f"alice:{'5a' * 32}\n")
+    with serving("-k", socket, "-t", "--tls-psk", keys, image) as server:
+        assert server.uri == f"nbds+unix:///?socket={socket}"
+        known = f"nbds+unix://alice@/?socket={socket}&tls-psk-file={keys}"
+        assert run("nbdinfo", "--size", known).stdout.decode().strip() == str(16 * MIB)
+        plain = run("nbdinfo", "--size", f"nbd+unix:///?socket={socket}", ok=(1,))
+        assert b"TLS" in plain.stderr
+        server.end()
+
+
+def certificates(folder: Path) -> None:
+    """An authority, and a server and a client for which it vouches, as QEMU demands them."""
+    new = ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1")
+    authority = ("-CA", folder / "ca-cert.pem", "-CAkey", folder / "ca-key.pem")
+    usage = "keyUsage=critical,digitalSignature,keyEncipherment"
+    for role, more in [
+        ("ca", ("-addext", "keyUsage=critical,keyCertSign")),
+        ("server", (*authority, "-addext", usage, "-addext", "subjectAltName=DNS:localhost")),
+        ("client", (*authority, "-addext", usage)),
+    ]:
+        leaf = () if role == "ca" else ("-addext", "basicConstraints=critical,CA:FALSE")
+        files = ("-keyout", folder / f"{role}-key.pem", "-out", folder / f"{role}-cert.pem")
+        run("openssl", *new, *files, "-subj", f"/CN={role}", *leaf, *more)
+
+
+def test_with_certificates_only_those_for_whom_the_authority_vouches_are_served(
+    image: Path, tmp_path: Path
+) -> None:
+    folder, strangers = tmp_path / "tls", tmp_path / "strangers"
+    for made in (folder, strangers):
+        made.mkdir()
+        certificates(made)
+    # They know the server, and show what another authority has signed.
+    (strangers / "ca-cert.pem").write_bytes((folder / "ca-cert.pem").read_bytes())
+    tls = ("--tls-creds", folder, "--tls-verify-peer")
+    with serving("-b", "localhost", "-p", "0", "-t", *tls, image) as server:
+        port = server.uri.rstrip("/").rpartition(":")[2]
+        uri = f"nbds://localhost:{port}/?tls-certificates="
+        assert run("nbdinfo", "--size", f"{uri}{folder}").stdout.decode().strip() == str(16 * MIB)
+        run("nbdinfo", "--size", f"{uri}{strangers}", ok=(1,))
+        credentials = f"tls-creds-x509,id=tls,endpoint=client,dir={folder}"
+        disk = f"driver=nbd,host=localhost,port={port},tls-creds=tls"
+        words = ("-c", "write -P 7 0 64k", "-c", "read -P 7 0 64k")
+        run("qemu-io", "--object", credentials, "--image-opts", *words, disk)
+        server.process.send_signal(signal.SIGTERM)
+        _, said = server.process.communicate(timeout=30)
+        assert server.process.returncode == 0
+        assert b"fvd: TLS did not start: " in said
