@@ -6,6 +6,7 @@ mod backend;
 mod handoff;
 mod pool;
 mod process;
+mod queue;
 mod ring;
 
 pub use backend::Backend;

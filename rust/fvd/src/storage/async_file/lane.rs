@@ -2,11 +2,11 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
+use super::farewell::Opened;
 use crate::aio::{Backend, Guard, Handoff, Outcome, Pool, Process, Ring};
 use crate::error::{Error, Result};
-use crate::storage::file::FileStorage;
 use crate::sys::uring::Operation;
 
 /// Most operations of one file that threads carry out at once. What a disk gains from more is little.
@@ -17,15 +17,12 @@ const THREADS: usize = 32;
 #[derive(Debug)]
 pub(super) struct Lane {
     pool: Pool,
-    backend: Backend,
-    /// Made when it is first needed; None: refused.
-    ring: OnceLock<Option<Ring>>,
-    file: Arc<FileStorage>,
+    ring: Option<Ring>,
     process: Process,
 }
 
 /// What the thread of the ring keeps.
-struct Held(Arc<FileStorage>);
+struct Held(Arc<Opened>);
 
 impl AsFd for Held {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -34,12 +31,11 @@ impl AsFd for Held {
 }
 
 impl Lane {
-    pub(super) fn new(file: &Arc<FileStorage>, backend: Backend) -> Self {
+    pub(super) fn new(file: &Arc<Opened>, backend: Backend) -> Self {
+        let file = Arc::clone(file);
         Self {
             pool: Pool::new(THREADS),
-            backend,
-            ring: OnceLock::new(),
-            file: Arc::clone(file),
+            ring: (backend == Backend::Uring).then(|| Ring::new(move || Held(Arc::clone(&file)))),
             process: Process::current(),
         }
     }
@@ -54,20 +50,12 @@ impl Lane {
         self.process.check().map_err(|error| error.with_path(path))
     }
 
-    fn ring(&self) -> Option<&Ring> {
-        let start = || Ring::start(Held(Arc::clone(&self.file))).ok();
-        match self.backend {
-            Backend::Uring => self.ring.get_or_init(start).as_ref(),
-            Backend::Threads => None,
-        }
-    }
-
     pub(super) fn has_ring(&self) -> bool {
-        self.ring().is_some()
+        self.ring.as_ref().is_some_and(|ring| !ring.is_refused())
     }
 
     pub(super) fn submit(&self, operation: Operation, guard: Guard) -> Result<Handoff<Outcome>> {
-        match self.ring() {
+        match &self.ring {
             Some(ring) => ring.submit(operation, guard),
             None => Err(Error::unsupported("There is no ring")),
         }
@@ -87,14 +75,15 @@ mod tests {
     use pollster::block_on;
 
     use super::*;
+    use crate::storage::file::FileStorage;
     use crate::storage::{AsyncFile, IoBufMut, Storage as _};
 
     /// A file whose ring cannot be made, as where containers forbid it.
     fn refused(direct: bool) -> (AsyncFile, tempfile::TempDir) {
         let folder = tempfile::tempdir_in(std::env::current_dir().expect("a directory")).expect("a folder");
         let file = FileStorage::create(folder.path().join("file"), direct).expect("a new file");
-        let file = AsyncFile::new(file, Backend::Uring);
-        file.lane.ring.set(Some(Ring::refused())).expect("not used yet");
+        let mut file = AsyncFile::new(file, Backend::Uring);
+        file.lane.ring = Some(Ring::refused());
         (file, folder)
     }
 

@@ -33,6 +33,11 @@ impl Stalls {
         Some(result)
     }
 
+    #[cfg(test)]
+    pub(super) fn forget(&self) {
+        self.resume_at.store(0, Ordering::Relaxed);
+    }
+
     fn took(&self, start: u64, end: u64) {
         if end - start <= STALL.as_nanos() as u64 {
             return;
