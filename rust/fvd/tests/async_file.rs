@@ -7,9 +7,10 @@ use std::future::{Future, poll_fn};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
+use std::thread::{self, ThreadId};
 
 use bytes::Bytes;
 use fvd::ErrorKind;
@@ -179,7 +180,7 @@ fn many_users_at_once_do_not_disturb_one_another() {
     for backend in BACKENDS {
         for direct in [false, true] {
             let file = Arc::new(TestFile::new(backend, direct));
-            std::thread::scope(|scope| {
+            thread::scope(|scope| {
                 for user in 0..USERS {
                     let file = Arc::clone(&file);
                     scope.spawn(move || {
@@ -223,6 +224,38 @@ fn a_file_is_free_as_soon_as_it_is_dropped() {
         }
         std::fs::remove_file(path).unwrap();
     }
+}
+
+/// Memory of the host, and which thread drops it.
+struct Memory(Vec<u8>, Arc<Mutex<Option<ThreadId>>>);
+
+impl AsRef<[u8]> for Memory {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        *self.1.lock().unwrap() = Some(thread::current().id());
+    }
+}
+
+/// To drop it may take a lock of the host, for which no thread of a file is to wait.
+#[test]
+fn buffers_are_dropped_by_who_waits() {
+    each_kind(|file| {
+        for (len, offset) in [(100, 50), (8192, 0), (8191, 0), (4096, u64::MAX - 4096)] {
+            let dropped = Arc::default();
+            let memory = Memory(vec![1; len], Arc::clone(&dropped));
+            let _ = block_on(file.write_vectored(vec![Bytes::from_owner(memory), Bytes::from_static(b"x")], offset));
+            assert_eq!(
+                *dropped.lock().unwrap(),
+                Some(thread::current().id()),
+                "{len} at {offset}"
+            );
+        }
+    });
 }
 
 #[test]

@@ -401,6 +401,11 @@ mod tests {
         drop(ring.submit(operation, None).expect("not forked"));
         assert_eq!(memory.strong_count(), 0);
         reads.push(ring.submit(read(8), None).expect("not forked"));
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(
+            !ring.shared.lock().is_asleep,
+            "nobody needs to wake it for what has no room"
+        );
         for _ in 0..reads.len() {
             writer.write_all(&[7; 8]).expect("somebody reads");
         }

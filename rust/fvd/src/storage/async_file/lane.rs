@@ -98,4 +98,17 @@ mod tests {
             assert_eq!(&buf.as_slice()[1000..1006], b"\0data\0");
         }
     }
+
+    #[test]
+    fn nothing_fails_for_want_of_threads() {
+        for direct in [false, true] {
+            let (mut file, _folder) = refused(direct);
+            file.lane.pool = Pool::new(0);
+            block_on(file.write(Bytes::from_static(b"data"), 1001)).expect("here");
+            block_on(file.write_zeroes(1003, 1)).expect("here");
+            block_on(file.sync()).expect("here");
+            let buf = block_on(file.read(IoBufMut::zeroed(4096), 0)).expect("here");
+            assert_eq!(&buf.as_slice()[1000..1006], b"\0da\0a\0");
+        }
+    }
 }
