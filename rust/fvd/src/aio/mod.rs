@@ -3,6 +3,7 @@
 //! Knows no runtime: what waits is woken by its waker alone.
 
 mod backend;
+mod farewell;
 mod handoff;
 mod pool;
 mod process;
@@ -10,6 +11,7 @@ mod queue;
 mod ring;
 
 pub use backend::Backend;
+pub(crate) use farewell::{Farewell, Opened, Remains};
 #[cfg(test)]
 pub(crate) use handoff::{Completer, handoff};
 pub(crate) use handoff::{Handoff, Unfinished};

@@ -87,7 +87,7 @@ impl FileStorage {
     }
 
     /// Gives the locks back now.
-    pub(super) fn unlock(&self) {
+    pub(crate) fn unlock(&self) {
         self.locks.release(self.fd());
     }
 

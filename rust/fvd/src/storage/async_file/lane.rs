@@ -4,9 +4,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::farewell::Opened;
-use crate::aio::{Backend, Guard, Handoff, Outcome, Pool, Process, Ring};
+use crate::aio::{Backend, Guard, Handoff, Opened, Outcome, Pool, Process, Ring};
 use crate::error::{Error, Result};
+use crate::storage::file::FileStorage;
 use crate::sys::uring::Operation;
 
 /// Most operations of one file that threads carry out at once. What a disk gains from more is little.
@@ -22,7 +22,7 @@ pub(super) struct Lane {
 }
 
 /// What the thread of the ring keeps.
-struct Held(Arc<Opened>);
+struct Held(Arc<Opened<FileStorage>>);
 
 impl AsFd for Held {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -31,7 +31,7 @@ impl AsFd for Held {
 }
 
 impl Lane {
-    pub(super) fn new(file: &Arc<Opened>, backend: Backend) -> Self {
+    pub(super) fn new(file: &Arc<Opened<FileStorage>>, backend: Backend) -> Self {
         let file = Arc::clone(file);
         Self {
             pool: Pool::new(THREADS),
@@ -75,7 +75,6 @@ mod tests {
     use pollster::block_on;
 
     use super::*;
-    use crate::storage::file::FileStorage;
     use crate::storage::{AsyncFile, IoBufMut, Storage as _};
 
     /// A file whose ring cannot be made, as where containers forbid it.

@@ -2,7 +2,6 @@
 //!
 //! `docs/design.md`, "Asynchronous I/O", has the invariants.
 
-mod farewell;
 mod inline;
 mod lane;
 mod orphans;
@@ -18,14 +17,13 @@ use std::sync::Arc;
 use async_lock::RwLock;
 use bytes::Bytes;
 
-use self::farewell::{Farewell, Opened};
 use self::inline::Inline;
 use self::lane::Lane;
 use self::orphans::{Adopted, EVERYTHING, Effect, Orphans};
 use self::syncs::Syncs;
 use super::file::FileStorage;
 use super::{Allocation, IoBufMut, Storage};
-use crate::aio::{Backend, Guard, Handoff, Outcome};
+use crate::aio::{Backend, Farewell, Guard, Handoff, Opened, Outcome};
 use crate::error::Result;
 use crate::sys::uring::Operation;
 
@@ -34,7 +32,7 @@ use crate::sys::uring::Operation;
 ///
 /// Opening blocks: that has been done when this is made.
 pub struct AsyncFile {
-    file: Arc<Opened>,
+    file: Arc<Opened<FileStorage>>,
     inline: Inline,
     lane: Lane,
     orphans: Orphans,
@@ -43,7 +41,7 @@ pub struct AsyncFile {
     writers: Option<Arc<RwLock<()>>>,
     syncs: Syncs,
     /// Last: it closes the file.
-    farewell: Farewell,
+    farewell: Farewell<FileStorage>,
 }
 
 impl fmt::Debug for AsyncFile {
@@ -69,7 +67,7 @@ impl AsyncFile {
     pub fn new(file: FileStorage, backend: Backend) -> Self {
         let inline = Inline::of(&file);
         let writers = file.direct().map(|_| Arc::default());
-        let (file, farewell) = Farewell::of(file, inline.is_near());
+        let (file, farewell) = Farewell::of(file, inline.is_near(), FileStorage::unlock);
         Self {
             inline,
             lane: Lane::new(&file, backend),

@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
-use super::farewell::Remains;
-use crate::aio::{Handoff, Unfinished};
+use crate::aio::{Handoff, Remains, Unfinished};
 use crate::error::{Error, Result};
 
 /// All of a file.

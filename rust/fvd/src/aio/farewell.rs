@@ -1,85 +1,91 @@
-//! The end of a file that others may still be busy with.
+//! The end of something open that others may still be busy with.
 
 use std::ops::Deref;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::aio::Process;
-use crate::storage::file::FileStorage;
+use super::process::Process;
 
-/// How long to wait for the file to be closed. Nothing is in flight then, so this is only ever
-/// used up by a server that does not answer.
+/// How long to wait for it to be closed. Nothing is in flight then, so this is only ever used up by
+/// a server that does not answer.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// An open file. Who asks learns when it is closed.
+/// A file or a source. Who asks learns when it is closed.
 #[derive(Debug)]
-pub(super) struct Opened {
-    file: FileStorage,
-    /// Dropped behind the file.
+pub(crate) struct Opened<T> {
+    inner: T,
+    /// Dropped behind it.
     _is_open: Sender<()>,
 }
 
-impl Deref for Opened {
-    type Target = FileStorage;
+impl<T> Deref for Opened<T> {
+    type Target = T;
 
-    fn deref(&self) -> &FileStorage {
-        &self.file
+    fn deref(&self) -> &T {
+        &self.inner
     }
 }
 
 /// What is still in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Remains {
+pub(crate) enum Remains {
     Nothing,
     Reads,
     Changes,
 }
 
-/// Closes the file when it is dropped, which is to be after everything else that has to do with it.
-#[derive(Debug)]
-pub(super) struct Farewell {
-    file: Option<Arc<Opened>>,
+/// Closes it when this is dropped, which is to be after everything else that has to do with it.
+pub(crate) struct Farewell<T: Send + Sync + 'static> {
+    opened: Option<Arc<Opened<T>>>,
     closed: Mutex<Receiver<()>>,
+    /// Gives its locks back, whoever has it open.
+    unlock: fn(&T),
     /// Whether unlocking and closing wait for nobody.
-    pub(super) is_near: bool,
-    pub(super) remains: Remains,
+    is_near: bool,
+    pub(crate) remains: Remains,
     process: Process,
 }
 
-impl Farewell {
-    pub(super) fn of(file: FileStorage, is_near: bool) -> (Arc<Opened>, Self) {
+impl<T: Send + Sync + 'static> Farewell<T> {
+    pub(crate) fn of(inner: T, is_near: bool, unlock: fn(&T)) -> (Arc<Opened<T>>, Self) {
         let (sender, receiver) = channel();
-        let file = Arc::new(Opened { file, _is_open: sender });
+        let opened = Arc::new(Opened {
+            inner,
+            _is_open: sender,
+        });
         let farewell = Self {
-            file: Some(Arc::clone(&file)),
+            opened: Some(Arc::clone(&opened)),
             closed: Mutex::new(receiver),
+            unlock,
             is_near,
             remains: Remains::Nothing,
             process: Process::current(),
         };
-        (file, farewell)
+        (opened, farewell)
     }
 }
 
-impl Drop for Farewell {
-    /// Whoever opens the file next finds it free, unless something is still being written to it or
+impl<T: Send + Sync + 'static> Drop for Farewell<T> {
+    /// Whoever opens it next finds it free, unless something is still being written to it or
     /// somebody else has to be waited for.
     fn drop(&mut self) {
-        let Some(file) = self.file.take().filter(|_| self.process.is_current()) else {
+        let opened = self.opened.take();
+        if !self.process.is_current() {
             return;
-        };
+        }
         let is_free = self.remains != Remains::Changes;
+        let unlock = self.unlock;
         let close = move || {
-            if is_free {
-                file.unlock();
+            if let Some(opened) = opened.as_deref().filter(|_| is_free) {
+                unlock(opened);
             }
-            drop(file);
+            drop(opened);
         };
         if self.is_near {
             close();
         } else {
-            // If there is no thread to be had, here.
+            // If there is no thread to be had it is closed here.
             let builder = std::thread::Builder::new().name("fvd-close".to_owned());
             let _ = builder.spawn(close);
         }
@@ -95,11 +101,12 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::storage::FileStorage;
 
-    fn bid(is_near: bool, remains: Remains, others: impl FnOnce(Arc<Opened>)) -> Duration {
+    fn bid(is_near: bool, remains: Remains, others: impl FnOnce(Arc<Opened<FileStorage>>)) -> Duration {
         let path = tempfile::NamedTempFile::new().expect("a file").into_temp_path();
         let file = FileStorage::create(&path, false).expect("a new file");
-        let (file, mut farewell) = Farewell::of(file, is_near);
+        let (file, mut farewell) = Farewell::of(file, is_near, FileStorage::unlock);
         farewell.remains = remains;
         others(file);
         let start = Instant::now();
@@ -132,5 +139,22 @@ mod tests {
                 assert!(bid(is_near, remains, |file| hanging = Some(file)) < PATIENCE);
             }
         }
+    }
+
+    /// Takes long to close.
+    struct Slow;
+
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            std::thread::sleep(10 * PATIENCE);
+        }
+    }
+
+    #[test]
+    fn a_server_that_does_not_answer_is_waited_for_elsewhere() {
+        let (_, farewell) = Farewell::of(Slow, false, |_| ());
+        let start = Instant::now();
+        drop(farewell);
+        assert!(start.elapsed() < 5 * PATIENCE);
     }
 }
