@@ -1,7 +1,6 @@
 //! What waits to be begun.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::IntoValues;
 
 /// In the order of coming. Each can be taken back until it has been begun.
 #[derive(Debug)]
@@ -38,21 +37,17 @@ impl<T> Queue<T> {
         self.waiting.remove(&ticket)
     }
 
+    /// All that wait. Tickets are never given twice: the old ones may still be used.
+    pub(super) fn empty(&mut self) -> impl Iterator<Item = T> + use<T> {
+        std::mem::take(&mut self.waiting).into_values()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
-    }
-}
-
-impl<T> IntoIterator for Queue<T> {
-    type Item = T;
-    type IntoIter = IntoValues<u64, T>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.waiting.into_values()
     }
 }
 
@@ -67,5 +62,14 @@ mod tests {
         assert_eq!(queue.take_back(tickets[1]), Some("b"));
         assert_eq!(queue.take_back(tickets[1]), None);
         assert_eq!((queue.pop(), queue.pop(), queue.pop()), (Some("a"), Some("c"), None));
+    }
+
+    #[test]
+    fn an_old_ticket_takes_back_nothing_new() {
+        let mut queue = Queue::default();
+        let old = queue.push("old");
+        assert_eq!(queue.empty().collect::<Vec<_>>(), ["old"]);
+        queue.push("new");
+        assert_eq!((queue.take_back(old), queue.pop()), (None, Some("new")));
     }
 }

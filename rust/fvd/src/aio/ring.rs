@@ -221,7 +221,7 @@ impl Shared {
         let mut state = self.lock();
         state.refused = Some(Instant::now());
         state.bell = None;
-        let queue = std::mem::take(&mut state.queue);
+        let queue = state.queue.empty();
         drop(state);
         for (operation, tag) in queue {
             tag.end(Ok(Outcome::Refused(operation)));
