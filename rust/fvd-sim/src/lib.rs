@@ -10,7 +10,7 @@
 //! * [`executor`]: polls tasks and completes operations in random order;
 //! * [`model`]: which contents each sector may have;
 //! * [`shape`]: geometries; [`rig`]: the disks of one image, created and opened;
-//! * [`workload`]: requests; [`verify`]: invariants on disk; [`check`]: what holds after a power cut;
+//! * [`workload`]: requests; [`shared`]: what they share; [`verify`]: invariants on disk; [`check`]: what holds after a power cut;
 //! * [`run`]: power cuts at every boundary of random workloads;
 //! * [`sim`]: the simulator of the whole engine, over a matrix of geometries.
 
@@ -24,6 +24,7 @@ pub mod model;
 pub mod rig;
 pub mod run;
 pub mod shape;
+pub mod shared;
 pub mod sim;
 pub mod verify;
 pub mod workload;

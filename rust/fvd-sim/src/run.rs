@@ -12,10 +12,11 @@ use crate::check::{check_closed, check_crashed};
 use crate::cut::Cut;
 use crate::executor::Executor;
 use crate::fault::{Faults, Lie};
-use crate::model::Model;
+use crate::medium::Medium;
 use crate::rig::{Rig, SimImage};
 use crate::shape::Shape;
-use crate::workload::{Generator, Shared, SharedRef, perform};
+use crate::shared::{Shared, SharedRef};
+use crate::workload::{Generator, perform};
 use crate::world::World;
 
 /// What to run.
@@ -106,11 +107,7 @@ pub fn run(plan: &Plan) -> Result<Report, Failure> {
     let shape = Shape::random(&mut rng);
     let shape = plan.updates.map_or(shape.clone(), |updates| shape.updating(updates));
     let (rig, content) = Rig::create(&shape, rng.u64(..));
-    let shared = Rc::new(RefCell::new(Shared {
-        model: Model::new(&content),
-        wrong: None,
-        errors: Vec::new(),
-    }));
+    let shared = Rc::new(RefCell::new(Shared::new(Medium::from_bytes(&content))));
     let mut runner = Runner {
         plan: *plan,
         generator: Generator::new(&shape, rng.u64(..)),
@@ -337,7 +334,7 @@ impl Runner {
         Ok(())
     }
 
-    fn restart(&mut self, media: &[crate::medium::Medium], content: &[u8]) {
+    fn restart(&mut self, media: &[Medium], content: &[u8]) {
         self.rig = self.rig.on(&World::seeded(self.rng.u64(..)), media);
         self.shared.borrow_mut().model.collapse(content);
         self.changes = u64::MAX;

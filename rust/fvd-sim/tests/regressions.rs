@@ -5,7 +5,7 @@ use std::future::Future;
 use bytes::Bytes;
 use fvd::format::BaseUpdate;
 use fvd::image::dump::JournalSectors;
-use fvd::image::{CacheMode, read_head};
+use fvd::image::{CacheMode, DetectZeroes, read_head};
 use fvd::storage::{Allocation, IoBufMut, Storage};
 use fvd_sim::check::check_crashed;
 use fvd_sim::cut::Cut;
@@ -35,6 +35,7 @@ fn compact() -> Shape {
         prefetch: false,
         updates: BaseUpdate::No,
         cache: CacheMode::Writeback,
+        detect_zeroes: DetectZeroes::Off,
     }
 }
 

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
+use super::base;
 use super::report::{Counts, Ended, Failure, Report};
 use super::script::Script;
 use super::session;
@@ -13,7 +14,7 @@ use crate::cut::Cut;
 use crate::medium::{Medium, SECTOR};
 use crate::model::Model;
 use crate::rig::{Rig, islands};
-use crate::workload::{Shared, SharedRef};
+use crate::shared::{Shared, SharedRef};
 use crate::world::World;
 
 /// Bytes of a disk that is always compared as a whole.
@@ -56,11 +57,7 @@ fn run_sessions(script: &Script, watch: Watch, number: &RefCell<usize>) -> Resul
         script,
         watch,
         rig,
-        shared: Rc::new(RefCell::new(Shared {
-            model: Model::on(content),
-            wrong: None,
-            errors: Vec::new(),
-        })),
+        shared: Rc::new(RefCell::new(Shared::with_base(content, &script.shape))),
         report: Report::default(),
         crashed: false,
     };
@@ -114,12 +111,16 @@ impl Simulation<'_> {
 
     /// Compares what is on the disks with the model. Gives what was read, and where.
     fn check(&self, ended: Ended, media: &[Medium], rng: &mut fastrand::Rng) -> Result<Found, String> {
-        let model = &self.shared.borrow().model;
-        let ranges = self.ranges(model, rng);
+        let Shared { model, base, .. } = &*self.shared.borrow();
+        let ranges = self.ranges(model, base.as_ref(), rng);
         let checked = match ended {
             Ended::Closed => check_closed_in(&self.rig, media, model, &ranges),
             Ended::Cut | Ended::Killed => check_crashed_in(&self.rig, media, model, &ranges, rng.u64(..)),
         };
+        let checked = checked.and_then(|bytes| match base {
+            Some(base) => base::check(&self.rig, media, base, ended, &ranges).map(|()| bytes),
+            None => Ok(bytes),
+        });
         match checked {
             Ok(bytes) => Ok(Found { ranges, bytes }),
             Err(detail) => Err(format!("after it has ended ({ended:?}): {detail}")),
@@ -128,13 +129,14 @@ impl Simulation<'_> {
 
     /// What is compared: everything, or, in a large disk, what was written, what is not a hole of
     /// the base, and some of the rest.
-    fn ranges(&self, model: &Model, rng: &mut fastrand::Rng) -> Vec<Range<u64>> {
+    fn ranges(&self, model: &Model, base: Option<&Model>, rng: &mut fastrand::Rng) -> Vec<Range<u64>> {
         let size = model.size();
         if size <= SMALL || rng.u8(..32) == 0 {
             return std::iter::once(0..size).collect();
         }
         let mut ranges: Vec<Range<u64>> = Vec::new();
-        for run in model.written() {
+        let written = model.written().into_iter();
+        for run in written.chain(base.map(Model::written).unwrap_or_default()) {
             ranges.push((run.start * SECTOR).saturating_sub(AROUND)..run.end * SECTOR + AROUND);
         }
         ranges.extend(islands(&self.script.shape, self.script.image_seed));
@@ -148,15 +150,18 @@ impl Simulation<'_> {
     fn restart(&mut self, media: &[Medium], found: &Found, seed: u64) {
         self.rig = self.rig.on(&World::seeded(seed), media);
         let mut shared = self.shared.borrow_mut();
+        if let Some(base) = &mut shared.base {
+            base::restart(&self.rig, media, base, found);
+        }
         shared.model.collapse_in(&found.ranges, &found.bytes);
         shared.errors.clear();
     }
 }
 
 /// Bytes of the disk, those of one range behind those of the other.
-struct Found {
-    ranges: Vec<Range<u64>>,
-    bytes: Vec<u8>,
+pub(super) struct Found {
+    pub(super) ranges: Vec<Range<u64>>,
+    pub(super) bytes: Vec<u8>,
 }
 
 /// Ascending ranges of whole sectors, none of which touches another, within `size`.

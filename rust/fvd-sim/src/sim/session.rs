@@ -17,7 +17,8 @@ use super::script::{End, Session, Step};
 use crate::executor::Executor;
 use crate::fault::Faults;
 use crate::rig::{Rig, SimImage};
-use crate::workload::{Request, SharedRef, perform};
+use crate::shared::SharedRef;
+use crate::workload::{Request, perform};
 use crate::world::World;
 
 /// Completions in one session at most: more means that something goes round in circles.
