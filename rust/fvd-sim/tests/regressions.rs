@@ -81,6 +81,29 @@ fn writers_of_the_last_chunk_that_a_device_has_room_for_share_it() {
 }
 
 #[test]
+fn a_device_has_room_for_every_chunk_although_few_of_its_numbers_are_in_use() {
+    let shape = Shape {
+        virtual_size: 512 * KIB,
+        chunk_size: 4 * KIB,
+        device: true,
+        ..compact()
+    };
+    let (rig, _) = Rig::create(&shape, 1);
+    let fill = |image: &SimImage| {
+        for chunk in 0..128 {
+            let bytes = Bytes::from(content(chunk, 4 * KIB));
+            run_now(image.write(bytes, chunk * 4 * KIB)).expect("there is room for every chunk");
+        }
+    };
+    let image = open(&rig);
+    fill(&image);
+    // The highest number stays.
+    run_now(image.discard(0, 508 * KIB)).expect("no faults");
+    run_now(image.close()).expect("no faults");
+    fill(&open(&rig));
+}
+
+#[test]
 fn a_sector_in_which_the_file_ended_is_not_torn() {
     let shape = Shape {
         compact: false,

@@ -7,14 +7,12 @@
 //! * [`script`]: what is done; [`load`]: the requests;
 //! * [`session`]: one open, until it ends well or not;
 //! * [`run`]: sessions, one after the other, and what is checked in between;
-//! * [`base`]: what a base that is written to may hold;
 //! * [`shrink`]: a smaller script that fails, too;
 //! * [`report`]: what was done;
 //! * [`coverage`]: which values and pairs of the matrix were met.
 //!
 //! `docs/simulation.md` has the model and how to use it.
 
-mod base;
 pub mod case;
 pub mod coverage;
 pub mod load;

@@ -5,10 +5,10 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
-use super::base;
 use super::report::{Counts, Ended, Failure, Report};
 use super::script::Script;
 use super::session;
+use crate::base;
 use crate::check::{check_closed_in, check_crashed_in};
 use crate::cut::Cut;
 use crate::medium::{Medium, SECTOR};
@@ -59,7 +59,6 @@ fn run_sessions(script: &Script, watch: Watch, number: &RefCell<usize>) -> Resul
         rig,
         shared: Rc::new(RefCell::new(Shared::with_base(content, &script.shape))),
         report: Report::default(),
-        crashed: false,
     };
     for index in 0..script.sessions.len() {
         *number.borrow_mut() = index;
@@ -74,8 +73,6 @@ struct Simulation<'a> {
     rig: Rig,
     shared: SharedRef,
     report: Report,
-    /// A session has not ended with a close.
-    crashed: bool,
 }
 
 impl Simulation<'_> {
@@ -88,8 +85,7 @@ impl Simulation<'_> {
             Watch::Keep => world.keep_trace(),
         }
         let mut rng = fastrand::Rng::with_seed(session.seed.rotate_left(32));
-        let (ended, counts) = session::run(&self.rig, session, &self.shared, self.crashed)?;
-        self.crashed |= ended != Ended::Closed;
+        let (ended, counts) = session::run(&self.rig, session, &self.shared)?;
         world.tell(|| format!("session   {index} has ended: {ended:?}"));
         self.count(ended, counts, &world);
         let media = match ended {
@@ -118,12 +114,19 @@ impl Simulation<'_> {
             Ended::Cut | Ended::Killed => check_crashed_in(&self.rig, media, model, &ranges, rng.u64(..)),
         };
         let checked = checked.and_then(|bytes| match base {
-            Some(base) => base::check(&self.rig, media, base, ended, &ranges).map(|()| bytes),
             None => Ok(bytes),
+            Some(base) => self.check_base(ended, media, base, &ranges).map(|()| bytes),
         });
         match checked {
             Ok(bytes) => Ok(Found { ranges, bytes }),
             Err(detail) => Err(format!("after it has ended ({ended:?}): {detail}")),
+        }
+    }
+
+    fn check_base(&self, ended: Ended, media: &[Medium], base: &Model, ranges: &[Range<u64>]) -> Result<(), String> {
+        match ended {
+            Ended::Cut => base::check_crashed(&self.rig, media, base, ranges),
+            Ended::Closed | Ended::Killed => base::check_written(&self.rig, media, base, ranges),
         }
     }
 
@@ -151,7 +154,7 @@ impl Simulation<'_> {
         self.rig = self.rig.on(&World::seeded(seed), media);
         let mut shared = self.shared.borrow_mut();
         if let Some(base) = &mut shared.base {
-            base::restart(&self.rig, media, base, found);
+            base::restart(&self.rig, media, base, &found.ranges, &found.bytes);
         }
         shared.model.collapse_in(&found.ranges, &found.bytes);
         shared.errors.clear();
@@ -159,9 +162,9 @@ impl Simulation<'_> {
 }
 
 /// Bytes of the disk, those of one range behind those of the other.
-pub(super) struct Found {
-    pub(super) ranges: Vec<Range<u64>>,
-    pub(super) bytes: Vec<u8>,
+struct Found {
+    ranges: Vec<Range<u64>>,
+    bytes: Vec<u8>,
 }
 
 /// Ascending ranges of whole sectors, none of which touches another, within `size`.

@@ -22,6 +22,8 @@ use crate::storage::Storage;
 
 /// Where fewer than one in so many storage chunks are in use, the others are left alone.
 const SPARSE: u64 = 64;
+/// Numbers below are always worth remembering: 32 KiB of bits.
+const FEW: u32 = 1 << 18;
 
 #[derive(Default)]
 pub(super) struct Allocator {
@@ -187,7 +189,8 @@ impl<S: Storage> Image<S> {
     async fn gaps(&self, table: &Table, next: u32, count: u64) -> Result<NumberSet> {
         let mut gaps = NumberSet::default();
         // A few entries can name numbers as far apart as they like: no memory for that.
-        if count >= u64::from(next) || count < u64::from(next) / SPARSE {
+        let is_sparse = next > FEW && count < u64::from(next) / SPARSE;
+        if count >= u64::from(next) || is_sparse {
             return Ok(gaps);
         }
         let mut used = NumberSet::default();
