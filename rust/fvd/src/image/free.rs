@@ -92,23 +92,32 @@ impl<S: Storage> Image<S> {
     /// Settles what was freed where that is much, so that its space can be used again: of many small
     /// discards only few do this, and of a file only a part lies idle.
     pub(super) async fn settle_many(&self) -> Result<()> {
-        let Some(table) = &self.table else {
-            return Ok(());
-        };
-        let grow_unit = self.header.storage_grow_unit / table.chunk_size();
-        let is_much = {
-            let volatile = self.volatile();
-            let most = grow_unit.max(volatile.allocator.end() / WAITING_PART);
-            volatile.pending.freed().len() > most
-        };
-        if is_much { self.settle_freed().await } else { Ok(()) }
+        if self.has_freed_much() {
+            self.settle_freed(Self::has_freed_much).await
+        } else {
+            Ok(())
+        }
     }
 
-    async fn settle_freed(&self) -> Result<()> {
+    fn has_freed(&self) -> bool {
+        !self.volatile().pending.freed().is_empty()
+    }
+
+    fn has_freed_much(&self) -> bool {
+        let Some(table) = &self.table else {
+            return false;
+        };
+        let grow_unit = self.header.storage_grow_unit / table.chunk_size();
+        let volatile = self.volatile();
+        let most = grow_unit.max(volatile.allocator.end() / WAITING_PART);
+        volatile.pending.freed().len() > most
+    }
+
+    async fn settle_freed(&self, is_worth_it: fn(&Self) -> bool) -> Result<()> {
         let _round = self.flushes.exclusive().await;
         self.check_poison()?;
-        // The round before this one may have settled them.
-        if self.volatile().pending.freed().is_empty() {
+        // The round before this one may have settled them, and then only a few have come since.
+        if !is_worth_it(self) {
             return Ok(());
         }
         self.checkpoint().await
@@ -118,9 +127,10 @@ impl<S: Storage> Image<S> {
     /// caller holds no lock, and no request waits for it.
     pub(super) async fn reclaim(&self) -> Result<bool> {
         // Also where none are pending: a round that is running may have taken them.
-        self.settle_freed().await?;
+        self.settle_freed(Self::has_freed).await?;
+        let waiting = self.lookups.wait();
         loop {
-            let ended = self.lookups.listen();
+            let ended = waiting.listen();
             let has_free = self.volatile().allocator.has_free(&self.lookups);
             if let Some(has_free) = has_free {
                 return Ok(has_free);

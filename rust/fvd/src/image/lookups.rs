@@ -16,6 +16,8 @@ use crate::storage::Storage;
 pub(super) struct Lookups {
     phase: AtomicUsize,
     active: [AtomicUsize; 2],
+    /// How many wait for the end of a phase: to wake nobody costs a mutex, of every request.
+    waiting: AtomicUsize,
     ended: Event,
 }
 
@@ -24,6 +26,9 @@ pub(super) struct Lookup<'a> {
     lookups: &'a Lookups,
     phase: usize,
 }
+
+/// Somebody who waits for the end of a phase; no more when dropped.
+pub(super) struct Waiting<'a>(&'a Lookups);
 
 /// The requests that were under way at some moment.
 #[derive(Clone, Copy)]
@@ -52,9 +57,10 @@ impl Lookups {
         Phase(self.phase.fetch_add(1, Ordering::SeqCst))
     }
 
-    /// Wakes when the last request of a phase ends.
-    pub(super) fn listen(&self) -> EventListener {
-        self.ended.listen()
+    /// From now on requests tell when they are the last of a phase.
+    pub(super) fn wait(&self) -> Waiting<'_> {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        Waiting(self)
     }
 
     /// Whether all requests of the phase have ended.
@@ -63,9 +69,24 @@ impl Lookups {
     }
 }
 
+impl Waiting<'_> {
+    /// Wakes when the last request of a phase ends. Look whether it has ended after this, not before.
+    pub(super) fn listen(&self) -> EventListener {
+        self.0.ended.listen()
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 impl Drop for Lookup<'_> {
     fn drop(&mut self) {
-        if self.lookups.active(self.phase).fetch_sub(1, Ordering::SeqCst) == 1 {
+        // In this order, and the other side in the other one: either it finds the phase ended, or it is found waiting.
+        let is_last = self.lookups.active(self.phase).fetch_sub(1, Ordering::SeqCst) == 1;
+        if is_last && self.lookups.waiting.load(Ordering::SeqCst) > 0 {
             self.lookups.ended.notify(usize::MAX);
         }
     }
@@ -81,6 +102,10 @@ impl<S: Storage> Image<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use event_listener::Listener;
+
     use super::*;
 
     #[test]
@@ -96,5 +121,20 @@ mod tests {
         assert!(!lookups.have_ended(phase));
         drop(late);
         assert!(lookups.have_ended(phase));
+    }
+
+    #[test]
+    fn who_waits_is_woken_by_the_last_request_of_a_phase() {
+        let lookups = Lookups::default();
+        let (first, last) = (lookups.enter(), lookups.enter());
+        let phase = lookups.change();
+        let waiting = lookups.wait();
+        let ended = waiting.listen();
+        drop(first);
+        assert!(!lookups.have_ended(phase));
+        drop(last);
+        assert!(ended.wait_timeout(Duration::ZERO).is_some(), "it was told");
+        drop(waiting);
+        assert_eq!(lookups.waiting.load(Ordering::SeqCst), 0);
     }
 }

@@ -86,6 +86,7 @@ impl<S: Storage> Image<S> {
         }
         // An answer, not a scan of the disk.
         let end = self.lookup_end(offset, self.size().min(offset.saturating_add(len)));
+        let _lookup = self.look();
         self.load(offset, end).await?;
         let extent = self.extent(offset, end)?;
         match extent.mapping {
