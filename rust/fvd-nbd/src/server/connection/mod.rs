@@ -2,12 +2,11 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Poll};
 use std::time::{Duration, Instant};
 
-use tokio::task::yield_now;
 use tokio::time::{Sleep, sleep, timeout};
 
 use super::Shared;
@@ -32,9 +31,6 @@ pub(super) use polling::{Found, Turns};
 
 /// How long a client that is told no more may go on sending, so that it gets what it was told.
 const LINGER: Duration = Duration::from_secs(1);
-
-/// A connection that always has something to do lets others have their turn after this.
-const TURN: Duration = Duration::from_micros(200);
 
 /// Who moves so many bytes gets as much time again.
 const PROGRESS: u64 = 1 << 20;
@@ -109,7 +105,7 @@ impl<S: Socket, E: Export> Transmission<S, E> {
         if self.ending.is_none() && self.shutdown.as_mut().poll(context).is_ready() {
             self.end(Ok(()));
         }
-        let entered = Instant::now();
+        self.polling.woken(Instant::now());
         loop {
             let stop = self.receive(context);
             self.collect(context);
@@ -121,11 +117,6 @@ impl<S: Socket, E: Export> Transmission<S, E> {
                 Stop::Memory | Stop::End => false,
             };
             if !again || self.ending.is_some() {
-                break;
-            }
-            if entered.elapsed() >= TURN {
-                // The runtime looks after everybody else, and comes back here.
-                let _ = pin!(yield_now()).poll(context);
                 break;
             }
         }

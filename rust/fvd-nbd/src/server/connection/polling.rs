@@ -19,12 +19,11 @@ const ENOUGH: i32 = 4;
 /// So many more after a client turned out to have several requests under way.
 const PENALTY: i32 = 1024;
 
-/// Of so many looks, one begins late: requests that come one by one look like the only one each, as
-/// long as each is taken as it comes.
-const PROBE: u32 = 32;
-
-/// From the last answer to the beginning of such a look.
-const GATHER: Duration = Duration::from_micros(20);
+/// So long after it was woken a connection sleeps all the same. Others have their turn then. Requests
+/// that are taken one by one as they come look like the only one each: those of a client that has
+/// several gather meanwhile. And the thread of the runtime that waits for all sockets, which each
+/// request wakes, takes the connection over: nobody waits beside the one that looks.
+const TURN: Duration = Duration::from_micros(500);
 
 /// Whose turn it was last, of all connections of a server.
 #[derive(Debug, Default)]
@@ -71,22 +70,28 @@ pub(super) struct Polling {
     /// Quick rounds of late, if positive; else those that are still to be waited for.
     quick: i32,
     since: Instant,
-    looks: u32,
+    woken: Instant,
 }
 
 impl Polling {
     /// Looks for `window` at the most; zero: never.
     pub(super) fn new(window: Duration, turns: &Arc<Turns>) -> Self {
         // On a single processor the client could not send meanwhile.
+        let now = Instant::now();
         let is_alone = available_parallelism().is_ok_and(|count| count.get() == 1);
         Self {
             window: if is_alone { Duration::ZERO } else { window },
             turns: Arc::clone(turns),
             connection: 1 + turns.connections.fetch_add(1, Ordering::Relaxed),
             quick: 0,
-            looks: 0,
-            since: Instant::now(),
+            since: now,
+            woken: now,
         }
+    }
+
+    /// The connection has slept.
+    pub(super) fn woken(&mut self, now: Instant) {
+        self.woken = now;
     }
 
     /// Whether the next request is worth looking for, now that a round has ended.
@@ -97,21 +102,17 @@ impl Polling {
         self.since = now;
         if round.requests > 1 {
             self.quick = -PENALTY;
-            self.looks = 0;
         } else if is_alone && is_quick && round.is_over && round.requests == 1 {
             self.quick = (self.quick + 1).min(ENOUGH);
         } else {
             self.quick = self.quick.min(0);
         }
-        self.quick == ENOUGH && !self.window.is_zero()
+        let is_turn = now.saturating_duration_since(self.woken) < TURN;
+        self.quick == ENOUGH && is_turn && !self.window.is_zero()
     }
 
     /// Repeats `attempt` until it finds something or the time is over; tells whether it did.
     pub(super) fn look(&mut self, mut attempt: impl FnMut() -> Found) -> bool {
-        if self.looks.is_multiple_of(PROBE) {
-            self.gather();
-        }
-        self.looks = self.looks.wrapping_add(1);
         loop {
             match attempt() {
                 Found::Something => return true,
@@ -125,15 +126,7 @@ impl Polling {
             yield_now();
         }
         self.quick = 0;
-        self.looks = 0;
         false
-    }
-
-    /// Gives a client that has several requests under way the time to show it.
-    fn gather(&self) {
-        while self.since.elapsed() < GATHER.min(self.window) {
-            yield_now();
-        }
     }
 }
 
@@ -168,7 +161,11 @@ mod tests {
 
         /// Rounds until it looks.
         fn patience(&mut self) -> i32 {
-            (1..2000).find(|_| self.round(ALONE)).expect("it looks at last")
+            let found = (1..2000).find(|_| {
+                self.polling.woken(self.now);
+                self.round(ALONE)
+            });
+            found.expect("it looks at last")
         }
     }
 
@@ -200,22 +197,27 @@ mod tests {
             ..ALONE
         };
         for _ in 0..3 {
-            assert!(client.patience() >= ENOUGH);
-            assert!(!client.round(several));
-            assert_eq!(client.patience(), ENOUGH);
+            client.patience();
             assert!(!client.round(waits));
             assert_eq!(client.patience(), ENOUGH);
             client.now += 2 * QUICK;
             assert!(!client.round(ALONE));
+            assert_eq!(client.patience(), ENOUGH);
+            assert!(!client.round(several));
+            assert_eq!(client.patience(), PENALTY + ENOUGH);
         }
     }
 
     #[test]
-    fn a_request_that_was_there_before_the_last_answer_ends_it_for_long() {
+    fn after_a_while_a_round_ends_with_a_sleep() {
         let mut client = Client::of(&Arc::default());
         client.patience();
-        assert!(client.polling.look(|| Found::Something));
-        assert_eq!(client.patience(), PENALTY + ENOUGH);
+        client.polling.woken(client.now);
+        let looks = (0..100).take_while(|_| client.round(ALONE)).count();
+        assert_eq!(looks as u128, (TURN.as_micros() - 1) / STEP.as_micros());
+        assert!(!client.round(ALONE));
+        client.polling.woken(client.now);
+        assert!(client.round(ALONE));
     }
 
     #[test]
