@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use fvd::chain::{ChainOptions, open_image};
 use fvd::copy::Control;
@@ -13,9 +15,13 @@ use pyo3::types::PyBytes;
 
 use crate::arguments::{self, Size, blocking, gate};
 use crate::buffer::{Buffer, LentMut, new_bytes};
+use crate::loans::Lender;
 use crate::open::Open;
 use crate::stats::Counters;
 use crate::{exit, extents, info, prefetch, unclosed};
+
+/// Between two looks whether a server has ended.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Opens an FVD image. See `fvd.open`.
 #[pyfunction]
@@ -64,7 +70,7 @@ pub(crate) fn open(
 /// An open FVD image. Safe to use from many threads; the GIL is released during I/O.
 #[pyclass(frozen, module = "fvd", weakref)]
 pub(crate) struct Image {
-    open: Arc<Open>,
+    pub(crate) open: Arc<Open>,
     size: u64,
     path: PathBuf,
     writable: bool,
@@ -76,6 +82,18 @@ impl Image {
             let read = |buf| self.open.with(|engine| block_on(engine.read(buf, offset)));
             memory.with(read).map(drop)
         })
+    }
+
+    /// Until those that are being stopped have given the image back. Signals of Python's end the waiting,
+    /// as they end that of `stop`.
+    fn wait_for_servers(&self, py: Python<'_>) -> PyResult<()> {
+        let loans = self.open.loans();
+        blocking(py, || loans.end())?;
+        while py.detach(|| loans.any_running()) {
+            py.check_signals()?;
+            py.detach(|| thread::sleep(LOOK));
+        }
+        Ok(())
     }
 }
 
@@ -222,7 +240,12 @@ impl Image {
     }
 
     /// Flushes, marks the image clean and releases its files. Does nothing the second time.
+    ///
+    /// `InUseError`, and the image stays open, while `fvd.serve` serves it.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
+        if self.open.is_ours() {
+            self.wait_for_servers(py)?;
+        }
         blocking(py, || self.open.close())
     }
 

@@ -17,6 +17,7 @@ use super::open::{AsyncOpen, Engine};
 use crate::arguments::{self, Size, blocking, gate};
 use crate::buffer::{Buffer, shared_bytes};
 use crate::image::{check_range, describe};
+use crate::loans::Lender;
 use crate::{exit, extents, info, prefetch, runtime, stats, unclosed};
 
 /// Opens an FVD image; an awaitable of it. See `fvd.aio.open`.
@@ -80,7 +81,7 @@ async fn may_block<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + 
 /// An open FVD image. See `fvd.aio.Image`.
 #[pyclass(frozen, module = "fvd._fvd", weakref)]
 pub(crate) struct AsyncImage {
-    open: Arc<AsyncOpen>,
+    pub(crate) open: Arc<AsyncOpen>,
     size: u64,
     path: PathBuf,
     writable: bool,

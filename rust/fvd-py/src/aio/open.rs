@@ -9,7 +9,8 @@ use fvd::Error;
 use fvd::chain::{AsyncIo, ChainOptions, open_image_on};
 use fvd::copy::{self, Control};
 use fvd::image::Image;
-use fvd::storage::AsyncFile;
+use fvd::storage::{AsyncFile, Storage};
+use fvd_nbd::host::{OpenEngine, OpenImage};
 use pollster::block_on;
 use tokio::sync::RwLock;
 use tokio::task::JoinHandle;
@@ -17,19 +18,21 @@ use tokio::task::JoinHandle;
 use super::order::Order;
 use crate::background::{self, Running};
 use crate::exit::Closable;
+use crate::loans::{Lender, Loan, Loans};
 use crate::open::{closed, forked};
 use crate::{runtime, time};
 
 /// An engine whose operations wait without a thread.
-pub(super) type Engine = Image<AsyncFile>;
+pub(crate) type Engine = Image<AsyncFile>;
 
 /// An engine that can be closed while it is used: each operation holds the lock shared.
-pub(super) struct AsyncOpen {
+pub(crate) struct AsyncOpen {
     engine: RwLock<Option<Arc<Engine>>>,
     background: Mutex<Option<Background>>,
     /// Held while it is closed.
     closing: tokio::sync::Mutex<()>,
     pub(super) order: Order,
+    loans: Loans,
     /// Whether somebody has got it.
     started: AtomicBool,
     closed: AtomicBool,
@@ -49,6 +52,7 @@ impl AsyncOpen {
         let engine = Arc::new(block_on(open_image_on(&files, path, options))?);
         let size = engine.size();
         let open = Self {
+            loans: Loans::new(engine.file().path()),
             engine: RwLock::new(Some(engine)),
             background: Mutex::new(None),
             closing: tokio::sync::Mutex::new(()),
@@ -119,9 +123,16 @@ impl AsyncOpen {
         .await
     }
 
-    /// The control of prefetch, if anything runs in the background.
-    pub(super) fn running(&self) -> Option<Control> {
-        self.background().as_ref().map(|background| background.control.clone())
+    /// Lends the engine to a server, which has to end before this can be closed. Blocks.
+    pub(crate) fn lend(self: &Arc<Self>, read_only: bool) -> Result<OpenImage, Error> {
+        if !self.is_ours() {
+            return Err(forked());
+        }
+        // From here on nobody closes it.
+        let loan = Arc::new(Loan::begin(self)?);
+        let engine = block_on(self.with(async |engine: Arc<Engine>| Ok(engine)))?;
+        let image = OpenEngine::Async(engine);
+        Ok(OpenImage { image, read_only, loan })
     }
 
     fn background(&self) -> MutexGuard<'_, Option<Background>> {
@@ -129,15 +140,18 @@ impl AsyncOpen {
     }
 
     /// Flushes, marks the image clean and releases its files, once all operations have ended.
-    /// The files are released also after an error.
+    /// The files are released also after an error; but not while the image is served, which is one.
     pub(super) async fn close(&self) -> Result<(), Error> {
-        // From here on nothing begins in the background.
-        self.closed.store(true, Ordering::Release);
         if !self.is_ours() {
             // Its threads, and what its memory holds, are the parent's.
+            self.closed.store(true, Ordering::Release);
             std::mem::forget(self.background().take());
             return Ok(());
         }
+        self.loans.end()?;
+        self.loans.returned().await;
+        // From here on nothing begins in the background.
+        self.closed.store(true, Ordering::Release);
         // Held to the end: somebody else who closes it waits until all of that is done.
         let _closing = self.closing.lock().await;
         let background = self.background().take();
@@ -162,6 +176,16 @@ impl Background {
         let work = async move { copy::background(&engine, handle, &clock, background::seed()).await };
         let task = runtime::shared()?.spawn(work);
         Ok(Self { control, task })
+    }
+}
+
+impl Lender for AsyncOpen {
+    fn loans(&self) -> &Loans {
+        &self.loans
+    }
+
+    fn running(&self) -> Option<Control> {
+        self.background().as_ref().map(|background| background.control.clone())
     }
 }
 

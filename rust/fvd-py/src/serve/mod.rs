@@ -1,5 +1,6 @@
 //! `serve` and `Server`.
 
+mod disk;
 mod server;
 mod serving;
 mod stats;
@@ -9,7 +10,9 @@ use std::path::PathBuf;
 use fvd::Error;
 use fvd::chain::ChainOptions;
 use fvd::storage::Backend;
-use fvd_nbd::host::{Address, DEFAULT_PORT, DiskOptions, Format, Host, HostOptions, Log, TlsCredentials, TlsOptions};
+use fvd_nbd::host::{
+    Address, DEFAULT_PORT, DiskOptions, FileOptions, Format, Host, HostOptions, Log, TlsCredentials, TlsOptions,
+};
 use fvd_nbd::server::{ConnectionError, Limits, Sharing};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -18,6 +21,7 @@ use crate::arguments::{self, blocking, gate};
 use crate::buffer::duplicate;
 use crate::errors::raise;
 
+use disk::{Disk, Given};
 pub(crate) use server::Server;
 
 type Report = Box<dyn Fn(&ConnectionError) + Send + Sync>;
@@ -35,7 +39,7 @@ type Report = Box<dyn Fn(&ConnectionError) + Send + Sync>;
 #[expect(clippy::fn_params_excessive_bools, reason = "keyword arguments of Python")]
 pub(crate) fn serve(
     py: Python<'_>,
-    disks: Vec<(String, PathBuf)>,
+    disks: Vec<(String, Given<'_>)>,
     sockets: Vec<i32>,
     socket: Option<PathBuf>,
     bind: Option<String>,
@@ -77,15 +81,18 @@ pub(crate) fn serve(
         gate: gate(&trust)?,
     };
     let format = format.map(disk_format).transpose()?;
-    let disk = |(name, path)| DiskOptions {
+    let file = |path| FileOptions {
         path,
-        name,
-        description: description.to_owned(),
         format,
         chain: chain.clone(),
     };
+    let lent = disks.iter().filter_map(|(_, given)| given.object()).collect();
+    let disks: Vec<_> = disks
+        .into_iter()
+        .map(|(name, given)| (name, given.into_disk(file)))
+        .collect();
     let options = HostOptions {
-        disks: disks.into_iter().map(disk).collect(),
+        disks: Vec::new(),
         patience: patience.map(arguments::seconds).transpose()?.unwrap_or_default(),
         addresses: addresses(&sockets, socket, bind, port)?,
         backend: aio.map(backend).transpose()?,
@@ -96,8 +103,18 @@ pub(crate) fn serve(
         signals,
         report: report(verbose)?,
     };
-    let host = blocking(py, || Host::start(options))?;
-    Ok(Server::new(host))
+    let host = blocking(py, || {
+        let disk = |(name, disk): (String, Disk)| {
+            Ok(DiskOptions {
+                name,
+                description: description.to_owned(),
+                source: disk.source(read_only)?,
+            })
+        };
+        let disks = disks.into_iter().map(disk).collect::<Result<_, Error>>()?;
+        Host::start(HostOptions { disks, ..options })
+    })?;
+    Ok(Server::new(host, lent))
 }
 
 /// What hears of connections that broke.
