@@ -30,7 +30,7 @@ fn image(block_size: u64, trim: Discard) -> Disk {
 /// The same on a file, used from threads.
 fn threaded(block_size: u64, trim: Discard) -> Disk {
     let folder = tempfile::tempdir().expect("a folder");
-    let file = FileStorage::create(&folder.path().join("disk"), false).expect("a file");
+    let file = FileStorage::create(folder.path().join("disk"), false).expect("a file");
     let image = ThreadedImage::new(image_on(file, block_size, trim), Arc::new(()));
     DiskExport::new("", "", Content::Threaded(image))
 }

@@ -83,3 +83,48 @@ impl BaseSource for ThreadedImage {
         Box::pin(self.run(async move |image: &Image<_>| image.block_status(offset, len).await))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::sync::Mutex;
+    use std::sync::mpsc::{RecvTimeoutError, channel};
+    use std::task::{Context, Waker};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::image::{CreateOptions, OpenOptions, create, read_head};
+
+    fn image() -> Arc<Image<FileStorage>> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = FileStorage::create(folder.path().join("disk"), false).expect("a file");
+        let mut options = CreateOptions::default();
+        options.layout.virtual_size = 1 << 20;
+        block_on(create(&file, None, &options, None)).expect("created");
+        let head = block_on(read_head(&file)).expect("valid");
+        let image = block_on(Image::open(file, head, None, None, OpenOptions::default()));
+        Arc::new(image.expect("opens"))
+    }
+
+    #[test]
+    fn an_image_that_blocks_does_not_block_who_polls_and_is_kept_until_its_last_request_has_ended() {
+        let (kept, is_kept) = channel::<()>();
+        let threaded = ThreadedImage::new(image(), Arc::new(Mutex::new(kept)));
+        let (answer, answers) = channel();
+        let answers = Mutex::new(answers);
+        let mut hangs = Box::pin(threaded.run(async move |_: &Image<_>| {
+            answers.lock().expect("nobody panics").recv().expect("the test answers");
+            Ok(())
+        }));
+        let poll = hangs.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert!(poll.is_pending());
+        let size = block_on(threaded.run(async |image: &Image<_>| Ok(image.size())));
+        assert_eq!(size.expect("no I/O"), 1 << 20);
+        drop(hangs);
+        drop(threaded);
+        let soon = Duration::from_millis(50);
+        assert_eq!(is_kept.recv_timeout(soon), Err(RecvTimeoutError::Timeout));
+        answer.send(()).expect("somebody waits");
+        is_kept.recv().expect_err("nobody keeps it any more");
+    }
+}
