@@ -106,7 +106,7 @@ impl Open {
         let mut background = self.background();
         match background.take() {
             // Somebody else who closes it waits until its threads have ended.
-            Some(background) if self.is_ours() => background.stop(),
+            Some(background) if self.is_ours() => background.end(),
             // Its threads are the parent's.
             other => std::mem::forget(other),
         }

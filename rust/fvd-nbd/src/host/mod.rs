@@ -29,6 +29,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 pub use address::{Address, DEFAULT_PORT};
+pub use background::{Background, seed};
 pub use clock::TokioClock;
 pub use log::Log;
 pub use open::{DiskOptions, DiskSource, FileOptions, Format, OpenEngine, OpenImage};
@@ -36,7 +37,6 @@ pub use open::{DiskOptions, DiskSource, FileOptions, Format, OpenEngine, OpenIma
 use crate::disk::DiskExport;
 use crate::server::{ConnectionError, Counters, Export, Limits, Server, Sharing};
 use address::Place;
-use background::Background;
 use close::close_all;
 use signals::Signals;
 

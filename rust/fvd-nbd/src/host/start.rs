@@ -195,9 +195,10 @@ fn metrics_of(
 /// Begins what the images do on their own; those on loan do it already.
 fn start_background(disks: &[Arc<Disk>]) -> Vec<Option<Background>> {
     let runtime = Handle::current();
-    let of_disk = |disk: &Arc<Disk>| match disk.loan() {
-        None => Background::start(disk.content().image()?, &runtime),
-        Some(_) => None,
+    let of_disk = |disk: &Arc<Disk>| {
+        let image = disk.content().image()?;
+        let works = image.is_writable() && image.base().is_some() && disk.loan().is_none();
+        works.then(|| Background::start(image, &runtime))
     };
     disks.iter().map(of_disk).collect()
 }

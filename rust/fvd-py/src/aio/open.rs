@@ -7,16 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fvd::Error;
 use fvd::chain::{AsyncIo, ChainOptions, open_image_on};
-use fvd::copy::{self, Control};
+use fvd::copy::Control;
 use fvd::image::Image;
 use fvd::storage::{AsyncFile, Storage};
-use fvd_nbd::host::{OpenEngine, OpenImage};
+use fvd_nbd::host::{Background, OpenEngine, OpenImage};
 use pollster::block_on;
 use tokio::sync::RwLock;
-use tokio::task::JoinHandle;
 
 use super::order::Order;
-use crate::background::{self, Running};
+use crate::background;
 use crate::exit::Closable;
 use crate::loans::{Lender, Loan, Loans};
 use crate::open::{closed, forked};
@@ -38,11 +37,6 @@ pub(crate) struct AsyncOpen {
     closed: AtomicBool,
     /// The process that opened it.
     process: u32,
-}
-
-struct Background {
-    control: Control,
-    task: JoinHandle<()>,
 }
 
 impl AsyncOpen {
@@ -68,7 +62,7 @@ impl AsyncOpen {
     pub(super) fn start(&self) -> Result<(), Error> {
         let mut background = self.background();
         match block_on(self.engine.read()).as_ref() {
-            Some(engine) if background::is_wanted(engine) => *background = Some(Background::start(engine)?),
+            Some(engine) if background::is_wanted(engine) => *background = Some(start_background(engine)?),
             _ => {}
         }
         self.started.store(true, Ordering::Release);
@@ -118,7 +112,7 @@ impl AsyncOpen {
             if self.is_closed() {
                 return Err(closed());
             }
-            background::control(&engine, &mut *running, || Background::start(&engine))
+            background::control(&engine, &mut *running, || start_background(&engine))
         })
         .await
     }
@@ -156,9 +150,7 @@ impl AsyncOpen {
         let _closing = self.closing.lock().await;
         let background = self.background().take();
         if let Some(background) = background {
-            background.control.stop();
-            // It ends without a panic, or what it held is as good as after a cancellation.
-            let _ = background.task.await;
+            background.stop().await;
         }
         let engine = self.engine.write().await.take();
         match engine {
@@ -168,15 +160,8 @@ impl AsyncOpen {
     }
 }
 
-impl Background {
-    fn start(engine: &Arc<Engine>) -> Result<Self, Error> {
-        let (engine, clock) = (Arc::clone(engine), time::clock()?);
-        let control = Control::new();
-        let handle = control.clone();
-        let work = async move { copy::background(&engine, handle, &clock, background::seed()).await };
-        let task = runtime::shared()?.spawn(work);
-        Ok(Self { control, task })
-    }
+fn start_background(engine: &Arc<Engine>) -> Result<Background, Error> {
+    Ok(Background::start(engine, &runtime::shared()?))
 }
 
 impl Lender for AsyncOpen {
@@ -185,17 +170,9 @@ impl Lender for AsyncOpen {
     }
 
     fn running(&self) -> Option<Control> {
-        self.background().as_ref().map(|background| background.control.clone())
-    }
-}
-
-impl Running for Background {
-    fn control(&self) -> &Control {
-        &self.control
-    }
-
-    fn stop(self) {
-        self.control.stop();
+        self.background()
+            .as_ref()
+            .map(|background| background.control().clone())
     }
 }
 

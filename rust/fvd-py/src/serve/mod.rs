@@ -8,7 +8,6 @@ mod stats;
 use std::path::PathBuf;
 
 use fvd::Error;
-use fvd::chain::ChainOptions;
 use fvd::storage::Backend;
 use fvd_nbd::host::{
     Address, DEFAULT_PORT, DiskOptions, FileOptions, Format, Host, HostOptions, Log, TlsCredentials, TlsOptions,
@@ -17,7 +16,7 @@ use fvd_nbd::server::{ConnectionError, Limits, Sharing};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::arguments::{self, blocking, gate};
+use crate::arguments::{self, Opening, blocking};
 use crate::buffer::duplicate;
 use crate::errors::raise;
 
@@ -67,19 +66,18 @@ pub(crate) fn serve(
     signals: bool,
     patience: Option<f64>,
 ) -> PyResult<Server> {
-    let cache = arguments::cache(cache)?;
-    let chain = ChainOptions {
+    let opening = Opening {
         writable: !read_only,
         write_base,
-        cache: cache.image(),
-        direct: cache.is_direct(),
+        cache,
+        discard,
+        detect_zeroes,
         copy_on_read,
-        base_timeout: base_timeout.map(arguments::seconds).transpose()?,
-        discard: arguments::discard(discard)?,
-        detect_zeroes: arguments::detect_zeroes(detect_zeroes)?,
+        base_timeout,
         force_share,
-        gate: gate(&trust)?,
+        trust: &trust,
     };
+    let chain = opening.options()?;
     let format = format.map(disk_format).transpose()?;
     let file = |path| FileOptions {
         path,
