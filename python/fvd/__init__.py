@@ -29,6 +29,7 @@ from fvd._fvd import (
     UnsupportedError,
     __version__,
 )
+from fvd._profile import clear_profile, export_profile, import_profile, profile
 from fvd._serve import serve
 
 # `typing` costs a third of the time that `fvd --version` takes.
@@ -50,9 +51,7 @@ if TYPE_CHECKING:
         Extent,
         Format,
         ImageInfo,
-        ImportedProfile,
         OptionValue,
-        Profile,
         Progress,
         Repair,
         StrPath,
@@ -352,43 +351,6 @@ def convert(
         trust=trust,
         progress=progress,
     )
-
-
-def profile(path: StrPath, *, force_share: bool = False) -> Profile:
-    """Return the prefetch profile of an image: what a session needs of its base first.
-
-    Opens nothing that the image names. An image without room for a profile has a `capacity` of 0.
-    """
-    return _core.profile(path, force_share=force_share)
-
-
-def export_profile(path: StrPath, target: StrPath, *, force_share: bool = False) -> Profile:
-    """Write the prefetch profile of an image to the file `target`, and return it.
-
-    The file is small JSON text; `import_profile` gives it to other images with the same base.
-    """
-    from fvd._profile import write_file
-
-    exported = profile(path, force_share=force_share)
-    write_file(target, exported)
-    return exported
-
-
-def import_profile(path: StrPath, source: StrPath) -> ImportedProfile:
-    """Give an image the prefetch profile in the file `source`, in place of any that it has.
-
-    Entries are cut to the disk of the image and to the room that it has; it gets some when it is created
-    (`prefetch_profile_size`). Raises ValueError, and changes nothing, where it has none or the file is no
-    profile.
-    """
-    from fvd._profile import read_file
-
-    return _core.set_profile(path, read_file(source))
-
-
-def clear_profile(path: StrPath) -> None:
-    """Remove the prefetch profile of an image. The next session records one, if the image is to have one."""
-    _core.set_profile(path, ())
 
 
 def _size(size: int | str | None) -> int | None:
