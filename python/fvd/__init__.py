@@ -29,6 +29,8 @@ from fvd._fvd import (
     UnsupportedError,
     __version__,
 )
+from fvd._profile import clear_profile, export_profile, import_profile, profile
+from fvd._serve import serve
 
 # `typing` costs a third of the time that `fvd --version` takes.
 TYPE_CHECKING = False
@@ -36,9 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Literal, overload
 
-    from fvd._server import Server
     from fvd.types import (
-        Aio,
         CacheMode,
         CheckResult,
         CompareResult,
@@ -51,9 +51,7 @@ if TYPE_CHECKING:
         Extent,
         Format,
         ImageInfo,
-        ImportedProfile,
         OptionValue,
-        Profile,
         Progress,
         Repair,
         StrPath,
@@ -353,115 +351,6 @@ def convert(
         trust=trust,
         progress=progress,
     )
-
-
-def serve(
-    disks: StrPath | Mapping[str, StrPath],
-    *,
-    socket: StrPath | None = None,
-    bind: str | None = None,
-    port: int | None = None,
-    description: str = "",
-    format: Format | None = None,
-    read_only: bool = False,
-    persistent: bool = True,
-    shared: int = 0,
-    force_share: bool = False,
-    cache: CacheMode = "writeback",
-    discard: Discard = "unmap",
-    detect_zeroes: DetectZeroes = "off",
-    aio: Aio | None = None,
-    copy_on_read: bool | None = None,
-    base_timeout: float | None = None,
-    write_base: bool = False,
-    trust: Sequence[StrPath] = (),
-    tls_creds: StrPath | None = None,
-    tls_psk: StrPath | None = None,
-    tls_verify_peer: bool = False,
-    tls_required: bool = True,
-    metrics: str | None = None,
-) -> Server:
-    """Serve a disk over NBD, or several as a mapping from names to files, until the server is stopped.
-
-        with fvd.serve("disk.fvd", socket="nbd.sock") as server:
-            subprocess.run(["nbdcopy", server.uri, "copy.raw"], check=True)
-
-    It runs on threads of its own, on a Unix `socket`, or on TCP: `bind` is `"localhost"` unless told
-    otherwise, `port` any that is free. The server has the disks open, so nobody else can. `shared` is how
-    many clients may be connected at once, 0 as many as it can take; without `persistent` it ends when the
-    last one has left. `tls_creds` is a folder with `server-cert.pem` and `server-key.pem`, `tls_psk` a file
-    with keys; `tls_verify_peer` demands certificates of clients. `aio` is what
-    waits for disks, the fastest unless told otherwise; `base_timeout` the seconds after which a read of a
-    base that does not answer fails: with EIO, because NBD knows no ETIMEDOUT. `metrics` is an address
-    (`"localhost:9000"`) for Prometheus. The other arguments are those of `open`, and of `fvd serve`.
-    """
-    from fvd._server import Server, named
-
-    if socket is None:
-        bind, port = "localhost" if bind is None else bind, 0 if port is None else port
-    server = _core.serve(
-        named(disks),
-        socket=socket,
-        bind=bind,
-        port=port,
-        description=description,
-        format=format,
-        read_only=read_only or force_share,
-        persistent=persistent,
-        shared=shared,
-        force_share=force_share,
-        cache=cache,
-        discard=discard,
-        detect_zeroes=detect_zeroes,
-        aio=aio,
-        copy_on_read=copy_on_read,
-        base_timeout=base_timeout,
-        write_base=write_base,
-        trust=trust,
-        tls_creds=tls_creds,
-        tls_psk=tls_psk,
-        tls_verify_peer=tls_verify_peer,
-        tls_required=tls_required,
-        metrics=metrics,
-    )
-    return Server(server)
-
-
-def profile(path: StrPath, *, force_share: bool = False) -> Profile:
-    """Return the prefetch profile of an image: what a session needs of its base first.
-
-    Opens nothing that the image names. An image without room for a profile has a `capacity` of 0.
-    """
-    return _core.profile(path, force_share=force_share)
-
-
-def export_profile(path: StrPath, target: StrPath, *, force_share: bool = False) -> Profile:
-    """Write the prefetch profile of an image to the file `target`, and return it.
-
-    The file is small JSON text; `import_profile` gives it to other images with the same base.
-    """
-    from fvd._profile import write_file
-
-    exported = profile(path, force_share=force_share)
-    write_file(target, exported)
-    return exported
-
-
-def import_profile(path: StrPath, source: StrPath) -> ImportedProfile:
-    """Give an image the prefetch profile in the file `source`, in place of any that it has.
-
-    Entries are cut to the disk of the image and to the room that it has; it gets some when it is created
-    (`prefetch_profile_size`). Raises ValueError, and changes nothing, where it has none or the file is no
-    profile.
-    """
-    from fvd._profile import read_file
-
-    return _core.set_profile(path, read_file(source))
-
-
-def clear_profile(path: StrPath) -> None:
-    """Remove the prefetch profile of an image. The next session records one, if the image is to have one."""
-    _core.set_profile(path, ())
 
 
 def _size(size: int | str | None) -> int | None:

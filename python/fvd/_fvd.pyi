@@ -254,7 +254,7 @@ class Server:
     def stop(self) -> None: ...
 
 def serve(
-    disks: Sequence[tuple[str, StrPath]],
+    disks: Sequence[tuple[str, StrPath | Image | AsyncImage]],
     *,
     sockets: Sequence[int] = ...,
     socket: StrPath | None = None,

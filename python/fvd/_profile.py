@@ -1,98 +1,46 @@
-"""Prefetch profiles as files, to be carried from one image to others.
-
-A file is JSON: an object with `fvd-profile` (the version of this format, 1), `disk-size` and `unit` of the
-image it comes from, in bytes, and `entries`, a list of pairs of offset and length in bytes of the disk, in
-the order in which they are to be fetched.
-"""
+"""`fvd.profile` and its kin: what an image fetches first, shown and carried from one to others."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
+from fvd import _fvd as _core
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fvd.types import Profile, StrPath
-
-VERSION = 1
-MAX_FILE_SIZE = 128 << 20
-"""Bytes; the largest profile that an image has room for makes a file of half of this."""
-_MAX_OFFSET = 2**63 - 1
+    from fvd.types import ImportedProfile, Profile, StrPath
 
 
-def write_file(path: StrPath, profile: Profile) -> None:
-    """Write `profile` to a file, in place of a profile that is there.
+def profile(path: StrPath, *, force_share: bool = False) -> Profile:
+    """Return the prefetch profile of an image: what a session needs of its base first.
 
-    Raises ValueError where something else is there: a disk must not be lost to a slip of the pen.
+    Opens nothing that the image names. An image without room for a profile has a `capacity` of 0.
     """
-    name = os.fsdecode(path)
-    if os.path.isfile(path):
-        with open(path, "rb") as there:
-            head = there.read(256)
-        if head and b'"fvd-profile"' not in head:
-            raise ValueError(f"{name}: the file exists and is no prefetch profile, so it is not overwritten")
-        new = f"{name}.new"
-        try:
-            with open(new, "w", encoding="ascii") as file:
-                file.write(to_text(profile))
-            os.replace(new, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(new)
-            raise
-        return
-    with open(path, "w", encoding="ascii") as file:
-        file.write(to_text(profile))
+    return _core.profile(path, force_share=force_share)
 
 
-def read_file(path: StrPath) -> list[tuple[int, int]]:
-    """Return the entries in a file. Raises ValueError where it is no profile."""
-    name = os.fsdecode(path)
-    with open(path, "rb") as file:
-        text = file.read(MAX_FILE_SIZE + 1)
-    if len(text) > MAX_FILE_SIZE:
-        raise _refused(name, f"it has more than {MAX_FILE_SIZE} bytes")
-    return from_text(text, name)
+def export_profile(path: StrPath, target: StrPath, *, force_share: bool = False) -> Profile:
+    """Write the prefetch profile of an image to the file `target`, and return it.
 
-
-def to_text(profile: Profile) -> str:
-    """Return the text of a file, an entry a line."""
-    head = f'"fvd-profile": {VERSION}, "disk-size": {profile["virtual-size"]}, "unit": {profile["unit"]}'
-    entries = ",".join(f"\n[{offset}, {length}]" for offset, length in profile["entries"])
-    return f'{{{head}, "entries": [{entries}\n]}}\n'
-
-
-def from_text(text: str | bytes, name: str) -> list[tuple[int, int]]:
-    """Return the entries in the text of a file; `name` is for the error.
-
-    Raises ValueError where it is no profile.
+    The file is small JSON text; `import_profile` gives it to other images with the same base.
     """
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
-        raise _refused(name, "it is not JSON") from None
-    if not isinstance(document, dict) or "fvd-profile" not in document:
-        raise _refused(name, "'fvd-profile' is missing")
-    version = document["fvd-profile"]
-    if type(version) is not int or version != VERSION:
-        raise _refused(name, f"its version is {version!r:.40}, only {VERSION} is known")
-    entries = document.get("entries")
-    if not isinstance(entries, list):
-        raise _refused(name, "'entries' is not a list")
-    return [_entry(entry, number, name) for number, entry in enumerate(entries)]
+    from fvd._profile_file import write_file
+
+    exported = profile(path, force_share=force_share)
+    write_file(target, exported)
+    return exported
 
 
-def _entry(entry: object, number: int, name: str) -> tuple[int, int]:
-    match entry:
-        case [int(offset), int(length)] if _is_size(offset) and _is_size(length):
-            return offset, length
-    raise _refused(name, f"entry {number} is {entry!r:.40}, not an offset and a length in bytes")
+def import_profile(path: StrPath, source: StrPath) -> ImportedProfile:
+    """Give an image the prefetch profile in the file `source`, in place of any that it has.
+
+    Entries are cut to the disk of the image and to the room that it has; it gets some when it is created
+    (`prefetch_profile_size`). Raises ValueError, and changes nothing, where it has none or the file is no
+    profile.
+    """
+    from fvd._profile_file import read_file
+
+    return _core.set_profile(path, read_file(source))
 
 
-def _is_size(number: int) -> bool:
-    return not isinstance(number, bool) and 0 <= number <= _MAX_OFFSET
-
-
-def _refused(name: str, why: str) -> ValueError:
-    return ValueError(f"{name}: not a prefetch profile: {why}")
+def clear_profile(path: StrPath) -> None:
+    """Remove the prefetch profile of an image. The next session records one, if the image is to have one."""
+    _core.set_profile(path, ())

@@ -1,18 +1,14 @@
-"""`fvd.serve`: a server in this process."""
+"""A server in this process."""
 
 from __future__ import annotations
 
-import os
-
-from fvd import _fvd as _core
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from types import TracebackType
     from typing import Self
 
-    from fvd.types import ServerStats, StrPath
+    from fvd import _fvd as _core
+    from fvd.types import ServerStats
 
 
 class Server:
@@ -66,6 +62,7 @@ class Server:
     def stop(self) -> None:
         """Stop: what is under way is answered, then the disks are closed. Does nothing the second time.
 
+        Images that were open before stay open; they can be closed from now on.
         Raises FvdError where a disk could not be closed. A KeyboardInterrupt ends the waiting only: the
         closing goes on, and another `stop` waits for it.
         """
@@ -97,12 +94,3 @@ class Server:
         """Say where it is."""
         state = ", closed" if self.closed else ""
         return f"<fvd.Server {' '.join(self.uris)}{state}>"
-
-
-def named(disks: StrPath | Mapping[str, StrPath]) -> list[tuple[str, StrPath]]:
-    """Return the names of exports and their files; one disk alone is the default export."""
-    if isinstance(disks, str | os.PathLike):
-        return [("", disks)]
-    if not disks:
-        raise ValueError("there is nothing to serve")
-    return list(disks.items())

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fastrand::Rng;
 use fvd::ErrorKind;
+use fvd::copy::PrefetchStatus;
 use fvd::format::LayoutOptions;
-use fvd::image::{CreateOptions, Discard, Image, OpenOptions, create, read_head};
+use fvd::image::{CreateOptions, Discard, Image, OpenOptions, ThreadedImage, create, read_head};
 use fvd::source::RawSource;
-use fvd::storage::{IoBufMut, MemoryStorage};
-use fvd_nbd::disk::{Content, DiskExport, RawDisk};
+use fvd::storage::{FileStorage, IoBufMut, MemoryStorage, Storage};
+use fvd_nbd::disk::{Content, DiskExport, Loan, RawDisk};
 use fvd_nbd::meta::Status;
 use fvd_nbd::server::{Export, Zeroing};
 use pollster::block_on;
@@ -22,7 +23,20 @@ type Disk = DiskExport<MemoryStorage>;
 
 /// An image over a base of sevens that is shorter than it.
 fn image(block_size: u64, trim: Discard) -> Disk {
-    let (file, base) = (MemoryStorage::new(), MemoryStorage::from_bytes(&vec![7; BASE as usize]));
+    let image = image_on(MemoryStorage::new(), block_size, trim);
+    DiskExport::new("", "", Content::Image(image))
+}
+
+/// The same on a file, used from threads.
+fn threaded(block_size: u64, trim: Discard) -> Disk {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = FileStorage::create(folder.path().join("disk"), false).expect("a file");
+    let image = ThreadedImage::new(image_on(file, block_size, trim), Arc::new(()));
+    DiskExport::new("", "", Content::Threaded(image))
+}
+
+fn image_on<S: Storage>(file: S, block_size: u64, trim: Discard) -> Arc<Image<S>> {
+    let base = MemoryStorage::from_bytes(&vec![7; BASE as usize]);
     let options = CreateOptions {
         layout: LayoutOptions {
             virtual_size: SIZE,
@@ -42,8 +56,7 @@ fn image(block_size: u64, trim: Discard) -> Disk {
         ..OpenOptions::default()
     };
     let image = block_on(Image::open(file, head, None, Some(Box::new(base)), options)).expect("opens");
-    let image = Arc::new(image);
-    DiskExport::new("", "", Content::Image(image))
+    Arc::new(image)
 }
 
 fn raw(trim: Discard) -> Disk {
@@ -125,7 +138,12 @@ fn check_status(disk: &Disk, model: &[u8], rng: &mut Rng) {
 fn what_a_client_sees_is_what_it_did() {
     for (number, block_size) in [512, 4096, 65_536].into_iter().enumerate() {
         for trim in [Discard::Unmap, Discard::Ignore] {
-            for (disk, base) in [(image(block_size, trim), BASE), (raw(trim), SIZE)] {
+            let disks = [
+                (image(block_size, trim), BASE),
+                (threaded(block_size, trim), BASE),
+                (raw(trim), SIZE),
+            ];
+            for (disk, base) in disks {
                 let mut rng = Rng::with_seed(number as u64);
                 let mut model = vec![0; SIZE as usize];
                 model[..base as usize].fill(7);
@@ -141,7 +159,12 @@ fn what_a_client_sees_is_what_it_did() {
 
 #[test]
 fn zeros_are_fast_only_where_they_take_no_space() {
-    for disk in [image(4096, Discard::Unmap), raw(Discard::Unmap)] {
+    let all = [
+        image(4096, Discard::Unmap),
+        threaded(4096, Discard::Unmap),
+        raw(Discard::Unmap),
+    ];
+    for disk in all {
         let zero = |no_hole| block_on(disk.write_zeroes(0, 4096, Zeroing { no_hole, fast: true }));
         let refused = zero(true).expect_err("they would be stored");
         assert_eq!(refused.kind(), ErrorKind::Unsupported);
@@ -153,14 +176,15 @@ fn zeros_are_fast_only_where_they_take_no_space() {
 
 #[test]
 fn depth_counts_the_images_of_the_chain() {
-    let disk = image(4096, Discard::Unmap);
-    block_on(disk.write(Bytes::from_static(&[1; 4096]), 4096)).expect("memory does not fail");
-    block_on(disk.cache(10_000, 1)).expect("memory does not fail");
-    let depths: Vec<_> = status(&disk, 0, 16_384)
-        .into_iter()
-        .map(|(length, s)| (length, s.depth))
-        .collect();
-    assert_eq!(depths, [(4096, 2), (8192, 1), (4096, 2)]);
+    for disk in [image(4096, Discard::Unmap), threaded(4096, Discard::Unmap)] {
+        block_on(disk.write(Bytes::from_static(&[1; 4096]), 4096)).expect("memory does not fail");
+        block_on(disk.cache(10_000, 1)).expect("memory does not fail");
+        let depths: Vec<_> = status(&disk, 0, 16_384)
+            .into_iter()
+            .map(|(length, s)| (length, s.depth))
+            .collect();
+        assert_eq!(depths, [(4096, 2), (8192, 1), (4096, 2)]);
+    }
 }
 
 #[test]
@@ -170,6 +194,40 @@ fn blocks_of_the_image_are_preferred_where_others_cost_reads_of_the_base() {
     assert_eq!(preferred(image(512, Discard::Unmap)), 4096);
     assert_eq!(preferred(image(1536, Discard::Unmap)), 4096, "a power of two");
     assert_eq!(preferred(raw(Discard::Unmap)), 4096);
+}
+
+#[test]
+fn an_image_on_threads_says_of_itself_what_any_image_says() {
+    for trim in [Discard::Unmap, Discard::Ignore] {
+        assert_eq!(threaded(65_536, trim).info(), image(65_536, trim).info());
+    }
+}
+
+#[test]
+fn what_is_lent_is_not_closed_and_can_be_kept_from_writes() {
+    struct Lent;
+    impl Loan for Lent {
+        fn served_at(&self, _: Vec<String>) {}
+        fn ending(&self) {}
+        fn prefetch(&self) -> Option<PrefetchStatus> {
+            None
+        }
+    }
+    let file = MemoryStorage::new();
+    let image = image_on(file.clone(), 4096, Discard::Unmap);
+    let disk = DiskExport::new("", "", Content::Image(Arc::clone(&image)))
+        .on_loan(Arc::new(Lent))
+        .read_only();
+    assert!(disk.info().read_only);
+    let write = |value| block_on(image.write(Bytes::from(vec![value; 512]), 0)).expect("memory does not fail");
+    write(1);
+    block_on(image.flush()).expect("memory does not fail");
+    block_on(disk.close()).expect("nothing to do");
+    let head = || block_on(read_head(&file)).expect("valid");
+    assert!(!head().header.clean_shutdown, "it is still in use");
+    write(2);
+    block_on(image.close()).expect("memory does not fail");
+    assert!(head().header.clean_shutdown);
 }
 
 #[test]

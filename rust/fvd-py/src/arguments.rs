@@ -51,7 +51,7 @@ pub(crate) fn cache(name: &str) -> PyResult<Cache> {
 }
 
 /// What becomes of discards, as QEMU names it.
-pub(crate) fn discard(name: &str) -> PyResult<Discard> {
+fn discard(name: &str) -> PyResult<Discard> {
     match name {
         "ignore" | "off" => Ok(Discard::Ignore),
         "unmap" | "on" => Ok(Discard::Unmap),
@@ -62,7 +62,7 @@ pub(crate) fn discard(name: &str) -> PyResult<Discard> {
 }
 
 /// What becomes of writes of zeros, as QEMU names it.
-pub(crate) fn detect_zeroes(name: &str) -> PyResult<DetectZeroes> {
+fn detect_zeroes(name: &str) -> PyResult<DetectZeroes> {
     match name {
         "off" => Ok(DetectZeroes::Off),
         "on" => Ok(DetectZeroes::On),
@@ -81,6 +81,39 @@ pub(crate) fn seconds(time: f64) -> PyResult<Duration> {
 
 pub(crate) fn gate(trust: &[PathBuf]) -> PyResult<Gate> {
     Gate::new(trust).map_err(|error| raise(&error))
+}
+
+/// How to open an image and what it names, as Python says it.
+pub(crate) struct Opening<'a> {
+    pub(crate) writable: bool,
+    pub(crate) write_base: bool,
+    pub(crate) cache: &'a str,
+    pub(crate) discard: &'a str,
+    pub(crate) detect_zeroes: &'a str,
+    pub(crate) copy_on_read: Option<bool>,
+    /// In seconds.
+    pub(crate) base_timeout: Option<f64>,
+    pub(crate) force_share: bool,
+    pub(crate) trust: &'a [PathBuf],
+}
+
+impl Opening<'_> {
+    /// `ValueError` for what is none of the words that are known.
+    pub(crate) fn options(self) -> PyResult<ChainOptions> {
+        let cache = cache(self.cache)?;
+        Ok(ChainOptions {
+            writable: self.writable,
+            write_base: self.write_base,
+            cache: cache.image(),
+            direct: cache.is_direct(),
+            copy_on_read: self.copy_on_read,
+            base_timeout: self.base_timeout.map(seconds).transpose()?,
+            discard: discard(self.discard)?,
+            detect_zeroes: detect_zeroes(self.detect_zeroes)?,
+            force_share: self.force_share,
+            gate: gate(self.trust)?,
+        })
+    }
 }
 
 /// Options for something that is only read.

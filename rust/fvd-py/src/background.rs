@@ -1,6 +1,5 @@
 //! What an open image does on its own: a thread for each part, because files block.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
@@ -8,7 +7,7 @@ use fvd::copy::{self, Control, PrefetchOptions, PrefetchState};
 use fvd::image::Image;
 use fvd::storage::{FileStorage, Storage};
 use fvd::{Error, ErrorKind};
-use fvd_nbd::host::TokioClock;
+use fvd_nbd::host::{self, TokioClock, seed};
 use pollster::block_on;
 
 use crate::time;
@@ -26,8 +25,8 @@ pub(crate) struct Background {
 pub(crate) trait Running {
     fn control(&self) -> &Control;
 
-    /// Waits for what is under way where that can be done here.
-    fn stop(self);
+    /// Ends it, and waits for what is under way where that can be done here.
+    fn end(self);
 }
 
 /// Whether the image, as it was opened, has something to do on its own.
@@ -61,17 +60,12 @@ pub(crate) fn control<S: Storage, R: Running>(
         state.is_final() && state != PrefetchState::Finished
     };
     if let Some(failed) = running.take_if(over) {
-        failed.stop();
+        failed.end();
     }
     if running.is_none() {
         *running = Some(start()?);
     }
     Ok(running.as_ref().map(|running| running.control().clone()))
-}
-
-/// A seed that no other image has.
-pub(crate) fn seed() -> u64 {
-    RandomState::new().build_hasher().finish()
 }
 
 impl Background {
@@ -93,10 +87,20 @@ impl Running for Background {
     }
 
     /// Without the GIL.
-    fn stop(self) {
+    fn end(self) {
         self.control.stop();
         // It ends without a panic, or what it held is as good as after a cancellation.
         let _ = self.thread.join();
+    }
+}
+
+impl Running for host::Background {
+    fn control(&self) -> &Control {
+        self.control()
+    }
+
+    fn end(self) {
+        self.control().stop();
     }
 }
 

@@ -25,7 +25,12 @@ create_exception!(
     FvdError,
     "Access was refused, by the system or by the trust rules."
 );
-create_exception!(fvd, InUseError, FvdError, "Another process uses the image.");
+create_exception!(
+    fvd,
+    InUseError,
+    FvdError,
+    "Somebody else uses the image: another process, or a server."
+);
 create_exception!(
     fvd,
     NoSpaceError,

@@ -41,7 +41,9 @@ pub(crate) fn remember<C: Closable + 'static>(open: &Arc<C>) {
 #[pyfunction]
 fn close_all(py: Python<'_>) {
     let images = std::mem::take(&mut *IMAGES.lock().unwrap_or_else(PoisonError::into_inner));
-    for image in images.iter().filter_map(Weak::upgrade).filter(|image| image.is_ours()) {
+    // A server is younger than the images that are lent to it.
+    let open = images.iter().rev().filter_map(Weak::upgrade);
+    for image in open.filter(|image| image.is_ours()) {
         if let Err(error) = blocking(py, || image.close_now()) {
             error.write_unraisable(py, None);
         }

@@ -3,19 +3,25 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
-use fvd::chain::{ChainOptions, open_image};
+use fvd::chain::open_image;
 use fvd::copy::Control;
 use pollster::block_on;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::arguments::{self, Size, blocking, gate};
+use crate::arguments::{Opening, Size, blocking};
 use crate::buffer::{Buffer, LentMut, new_bytes};
+use crate::loans::Lender;
 use crate::open::Open;
 use crate::stats::Counters;
 use crate::{exit, extents, info, prefetch, unclosed};
+
+/// Between two looks whether a server has ended.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Opens an FVD image. See `fvd.open`.
 #[pyfunction]
@@ -36,19 +42,18 @@ pub(crate) fn open(
     force_share: bool,
     trust: Vec<PathBuf>,
 ) -> PyResult<Image> {
-    let cache = arguments::cache(cache)?;
-    let options = ChainOptions {
+    let opening = Opening {
         writable,
         write_base,
-        cache: cache.image(),
-        direct: cache.is_direct(),
+        cache,
+        discard,
+        detect_zeroes,
         copy_on_read,
-        discard: arguments::discard(discard)?,
-        detect_zeroes: arguments::detect_zeroes(detect_zeroes)?,
+        base_timeout: None,
         force_share,
-        gate: gate(&trust)?,
-        ..ChainOptions::default()
+        trust: &trust,
     };
+    let options = opening.options()?;
     let engine = blocking(py, || block_on(open_image(&path, &options)))?;
     let size = engine.size();
     let open = Arc::new(blocking(py, || Open::new(engine))?);
@@ -56,7 +61,7 @@ pub(crate) fn open(
     Ok(Image {
         open,
         size,
-        path,
+        path: path.into_os_string(),
         writable,
     })
 }
@@ -64,9 +69,15 @@ pub(crate) fn open(
 /// An open FVD image. Safe to use from many threads; the GIL is released during I/O.
 #[pyclass(frozen, module = "fvd", weakref)]
 pub(crate) struct Image {
-    open: Arc<Open>,
+    pub(crate) open: Arc<Open>,
+    /// Size of the virtual disk in bytes.
+    #[pyo3(get)]
     size: u64,
-    path: PathBuf,
+    /// The path as it was given.
+    #[pyo3(get)]
+    path: OsString,
+    /// Whether the image was opened for writing.
+    #[pyo3(get)]
     writable: bool,
 }
 
@@ -77,28 +88,22 @@ impl Image {
             memory.with(read).map(drop)
         })
     }
+
+    /// Until those that are being stopped have given the image back. Signals of Python's end the waiting,
+    /// as they end that of `stop`.
+    fn wait_for_servers(&self, py: Python<'_>) -> PyResult<()> {
+        let loans = self.open.loans();
+        blocking(py, || loans.end())?;
+        while py.detach(|| loans.any_running()) {
+            py.check_signals()?;
+            py.detach(|| thread::sleep(LOOK));
+        }
+        Ok(())
+    }
 }
 
 #[pymethods]
 impl Image {
-    /// Size of the virtual disk in bytes.
-    #[getter]
-    fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// The path as it was given.
-    #[getter]
-    fn path(&self) -> OsString {
-        self.path.as_os_str().to_owned()
-    }
-
-    /// Whether the image was opened for writing.
-    #[getter]
-    fn writable(&self) -> bool {
-        self.writable
-    }
-
     /// Whether the image has been closed.
     #[getter]
     fn closed(&self) -> bool {
@@ -179,7 +184,7 @@ impl Image {
     /// What `fvd.info` says of this image.
     fn info(&self, py: Python<'_>) -> PyResult<info::Described> {
         // Fails if it is closed; the path then says where the header is.
-        blocking(py, || self.open.with(|_| info::of_open_image(&self.path)))
+        blocking(py, || self.open.with(|_| info::of_open_image(self.path.as_ref())))
     }
 
     /// Counters of what was done since the image was opened: a dictionary.
@@ -222,7 +227,12 @@ impl Image {
     }
 
     /// Flushes, marks the image clean and releases its files. Does nothing the second time.
+    ///
+    /// `InUseError`, and the image stays open, while `fvd.serve` serves it.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
+        if self.open.is_ours() {
+            self.wait_for_servers(py)?;
+        }
         blocking(py, || self.open.close())
     }
 
@@ -236,7 +246,7 @@ impl Image {
     }
 
     fn __repr__(&self) -> String {
-        describe("fvd.Image", &self.path, self.writable, self.size, self.closed())
+        describe("fvd.Image", self.path.as_ref(), self.writable, self.size, self.closed())
     }
 }
 

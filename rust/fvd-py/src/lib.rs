@@ -18,6 +18,7 @@ mod exit;
 mod extents;
 mod image;
 mod info;
+mod loans;
 mod open;
 mod prefetch;
 mod profile;

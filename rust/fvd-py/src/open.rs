@@ -5,10 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use fvd::Error;
 use fvd::copy::Control;
+use fvd::storage::Storage;
+use fvd_nbd::host::{OpenEngine, OpenImage};
 use pollster::block_on;
 
 use crate::background::{self, Background, Engine, Running};
 use crate::exit::Closable;
+use crate::loans::{Lender, Loan, Loans};
 
 /// An engine that can be closed while other threads use it: each operation holds the lock shared.
 ///
@@ -16,6 +19,7 @@ use crate::exit::Closable;
 pub(crate) struct Open {
     engine: RwLock<Option<Arc<Engine>>>,
     background: Mutex<Option<Background>>,
+    loans: Loans,
     closed: AtomicBool,
     /// The process that opened it.
     process: u32,
@@ -28,6 +32,7 @@ impl Open {
         let wanted = background::is_wanted(&engine);
         let background = wanted.then(|| Background::start(Arc::clone(&engine))).transpose()?;
         Ok(Self {
+            loans: Loans::new(engine.file().path()),
             engine: RwLock::new(Some(engine)),
             background: Mutex::new(background),
             closed: AtomicBool::new(false),
@@ -63,11 +68,15 @@ impl Open {
         })
     }
 
-    /// The control of prefetch, if anything runs in the background.
-    pub(crate) fn running(&self) -> Option<Control> {
-        self.background()
-            .as_ref()
-            .map(|background| background.control().clone())
+    /// Lends the engine to a server, which has to end before this can be closed.
+    pub(crate) fn lend(self: &Arc<Self>, read_only: bool) -> Result<OpenImage, Error> {
+        if !self.is_ours() {
+            return Err(forked());
+        }
+        // From here on nobody closes it.
+        let loan = Arc::new(Loan::begin(self)?);
+        let image = self.with(|engine| Ok(OpenEngine::Blocking(Arc::clone(engine))))?;
+        Ok(OpenImage { image, read_only, loan })
     }
 
     fn background(&self) -> MutexGuard<'_, Option<Background>> {
@@ -82,14 +91,22 @@ impl Open {
     }
 
     /// Flushes, marks the image clean and releases its files, once all operations have ended.
-    /// The files are released also after an error.
+    /// The files are released also after an error; but not while the image is served, which is one.
     pub(crate) fn close(&self) -> Result<(), Error> {
+        if self.is_ours() {
+            self.loans.end()?;
+            block_on(self.loans.returned());
+        } else if self.loans.any() {
+            // The clients of the parent's server go on changing what is written here.
+            self.closed.store(true, Ordering::Release);
+            return Ok(());
+        }
         // From here on nothing begins in the background.
         self.closed.store(true, Ordering::Release);
         let mut background = self.background();
         match background.take() {
             // Somebody else who closes it waits until its threads have ended.
-            Some(background) if self.is_ours() => background.stop(),
+            Some(background) if self.is_ours() => background.end(),
             // Its threads are the parent's.
             other => std::mem::forget(other),
         }
@@ -99,6 +116,18 @@ impl Open {
             Some(engine) => block_on(engine.close()),
             None => Ok(()),
         }
+    }
+}
+
+impl Lender for Open {
+    fn loans(&self) -> &Loans {
+        &self.loans
+    }
+
+    fn running(&self) -> Option<Control> {
+        self.background()
+            .as_ref()
+            .map(|background| background.control().clone())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fvd::image::Image;
+use fvd::image::{Image, Stats, ThreadedImage};
 use fvd::source::BaseSource;
 use fvd::storage::Storage;
 use fvd::{Error, ErrorKind};
@@ -19,6 +19,8 @@ const MOST_PREFERRED: u32 = 2 << 20;
 pub enum Content<S> {
     /// An image, writable as it was opened.
     Image(Arc<Image<S>>),
+    /// The same, on files that block.
+    Threaded(ThreadedImage),
     /// A file or device whose bytes are the disk.
     Raw(RawDisk<S>),
     /// Anything that can be read.
@@ -30,12 +32,13 @@ impl<S: Storage> Content<S> {
     pub(super) fn source(&self) -> &dyn BaseSource {
         match self {
             Self::Image(image) => &**image,
+            Self::Threaded(image) => image,
             Self::Raw(raw) => raw.source(),
             Self::Source(source) => &**source,
         }
     }
 
-    /// The image, if it is one.
+    /// The image, if it is one that does not block.
     pub fn image(&self) -> Option<&Arc<Image<S>>> {
         match self {
             Self::Image(image) => Some(image),
@@ -43,33 +46,43 @@ impl<S: Storage> Content<S> {
         }
     }
 
-    /// What clients are told.
-    pub(super) fn info(&self, name: &str) -> ExportInfo {
-        let (read_only, trim) = match self {
-            Self::Image(image) => (!image.is_writable(), image.discards()),
-            Self::Raw(raw) => (!raw.is_writable(), raw.discards()),
-            Self::Source(_) => (true, false),
-        };
-        ExportInfo {
-            read_only,
-            trim,
-            block_sizes: BlockSizes {
-                preferred: self.preferred(),
-                ..BlockSizes::default()
-            },
-            ..ExportInfo::new(name, self.source().len())
+    /// Counters, if it is an image.
+    pub fn stats(&self) -> Option<Stats> {
+        match self {
+            Self::Image(image) => Some(image.stats()),
+            Self::Threaded(image) => Some(image.image().stats()),
+            _ => None,
         }
     }
 
-    /// Writes of whole blocks need nothing from the base.
-    fn preferred(&self) -> u32 {
-        let block = match self {
-            Self::Image(image) if image.base().is_some() => image.geometry().block_size,
-            _ => 0,
+    /// What clients are told.
+    pub(super) fn info(&self, name: &str) -> ExportInfo {
+        let Traits {
+            writable,
+            trim,
+            preferred,
+        } = match self {
+            Self::Image(image) => Traits::of_image(image),
+            Self::Threaded(image) => Traits::of_image(image.image()),
+            Self::Raw(raw) => Traits {
+                writable: raw.is_writable(),
+                trim: raw.discards(),
+                preferred: PREFERRED,
+            },
+            Self::Source(_) => Traits {
+                writable: false,
+                trim: false,
+                preferred: PREFERRED,
+            },
         };
-        match u32::try_from(block) {
-            Ok(block) if block.is_power_of_two() => block.clamp(PREFERRED, MOST_PREFERRED),
-            _ => PREFERRED,
+        ExportInfo {
+            read_only: !writable,
+            trim,
+            block_sizes: BlockSizes {
+                preferred,
+                ..BlockSizes::default()
+            },
+            ..ExportInfo::new(name, self.source().len())
         }
     }
 
@@ -77,8 +90,33 @@ impl<S: Storage> Content<S> {
     pub async fn close(&self) -> fvd::Result<()> {
         match self {
             Self::Image(image) => image.close().await,
+            Self::Threaded(image) => image.run(async |image: &Image<_>| image.close().await).await,
             Self::Raw(raw) => raw.flush().await,
             Self::Source(_) => Ok(()),
+        }
+    }
+}
+
+/// What clients are told of a disk that the kind of it decides.
+struct Traits {
+    writable: bool,
+    trim: bool,
+    /// In bytes, a power of two.
+    preferred: u32,
+}
+
+impl Traits {
+    fn of_image<S: Storage>(image: &Image<S>) -> Self {
+        // Writes of whole blocks need nothing from the base.
+        let block = image.base().map_or(0, |_| image.geometry().block_size);
+        let preferred = match u32::try_from(block) {
+            Ok(block) if block.is_power_of_two() => block.clamp(PREFERRED, MOST_PREFERRED),
+            _ => PREFERRED,
+        };
+        Self {
+            writable: image.is_writable(),
+            trim: image.discards(),
+            preferred,
         }
     }
 }

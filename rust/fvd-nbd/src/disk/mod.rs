@@ -6,13 +6,16 @@
 
 mod content;
 mod image;
+mod loan;
 mod raw;
 mod status;
 
 use std::future::Future;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use fvd::Result;
+use fvd::image::Image;
 use fvd::storage::{IoBufMut, Storage};
 
 use crate::export::ExportInfo;
@@ -20,12 +23,15 @@ use crate::meta::Status;
 use crate::server::{Export, Zeroing};
 
 pub use content::Content;
+pub use loan::Loan;
 pub use raw::RawDisk;
 
 /// A disk under the name by which clients know it.
 pub struct DiskExport<S> {
     info: ExportInfo,
     content: Content<S>,
+    /// Behind the content: who hears that it has ended may close the image.
+    loan: Option<Arc<dyn Loan>>,
 }
 
 impl<S: Storage> DiskExport<S> {
@@ -35,7 +41,25 @@ impl<S: Storage> DiskExport<S> {
             description: description.to_owned(),
             ..content.info(name)
         };
-        Self { info, content }
+        Self {
+            info,
+            content,
+            loan: None,
+        }
+    }
+
+    /// The content belongs to somebody else, who closes it.
+    #[must_use]
+    pub fn on_loan(mut self, loan: Arc<dyn Loan>) -> Self {
+        self.loan = Some(loan);
+        self
+    }
+
+    /// Refuses writes, whatever the content can do.
+    #[must_use]
+    pub fn read_only(mut self) -> Self {
+        self.info.read_only = true;
+        self
     }
 
     /// Whether clients hear that they may connect more than once, for more speed. A flush on one
@@ -50,6 +74,19 @@ impl<S: Storage> DiskExport<S> {
     pub fn content(&self) -> &Content<S> {
         &self.content
     }
+
+    /// None for what is the server's own.
+    pub fn loan(&self) -> Option<&Arc<dyn Loan>> {
+        self.loan.as_ref()
+    }
+
+    /// Closes what is the server's own: see [`Content::close`].
+    pub async fn close(&self) -> Result<()> {
+        match self.loan {
+            None => self.content.close().await,
+            Some(_) => Ok(()),
+        }
+    }
 }
 
 impl<S: Storage> Export for DiskExport<S> {
@@ -60,6 +97,10 @@ impl<S: Storage> Export for DiskExport<S> {
     async fn read(&self, buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
         match &self.content {
             Content::Image(image) => image.read(buf, offset).await,
+            Content::Threaded(image) => {
+                let read = async move |image: &Image<_>| image.read(buf, offset).await;
+                image.run(read).await
+            }
             Content::Raw(raw) => raw.read(buf, offset).await,
             Content::Source(source) => source.read(buf, offset).await,
         }
@@ -68,6 +109,10 @@ impl<S: Storage> Export for DiskExport<S> {
     async fn write(&self, buf: Bytes, offset: u64) -> Result<()> {
         match &self.content {
             Content::Image(image) => image.write(buf, offset).await,
+            Content::Threaded(image) => {
+                let write = async move |image: &Image<_>| image.write(buf, offset).await;
+                image.run(write).await
+            }
             Content::Raw(raw) => raw.write(buf, offset).await,
             Content::Source(source) => Err(content::read_only(&**source)),
         }
@@ -76,6 +121,7 @@ impl<S: Storage> Export for DiskExport<S> {
     async fn flush(&self) -> Result<()> {
         match &self.content {
             Content::Image(image) => image.flush().await,
+            Content::Threaded(image) => image.run(async |image: &Image<_>| image.flush().await).await,
             Content::Raw(raw) => raw.flush().await,
             Content::Source(_) => Ok(()),
         }
@@ -84,6 +130,10 @@ impl<S: Storage> Export for DiskExport<S> {
     async fn write_zeroes(&self, offset: u64, length: u64, how: Zeroing) -> Result<()> {
         match &self.content {
             Content::Image(image) => image::write_zeroes(image, offset, length, how).await,
+            Content::Threaded(image) => {
+                let zero = async move |image: &Image<_>| image::write_zeroes(image, offset, length, how).await;
+                image.run(zero).await
+            }
             Content::Raw(raw) => raw.write_zeroes(offset, length, how).await,
             Content::Source(source) => Err(content::read_only(&**source)),
         }
@@ -92,6 +142,10 @@ impl<S: Storage> Export for DiskExport<S> {
     async fn trim(&self, offset: u64, length: u64) -> Result<()> {
         match &self.content {
             Content::Image(image) => image.discard(offset, length).await,
+            Content::Threaded(image) => {
+                let discard = async move |image: &Image<_>| image.discard(offset, length).await;
+                image.run(discard).await
+            }
             Content::Raw(raw) => raw.trim(offset, length).await,
             Content::Source(source) => Err(content::read_only(&**source)),
         }
@@ -100,6 +154,10 @@ impl<S: Storage> Export for DiskExport<S> {
     async fn cache(&self, offset: u64, length: u64) -> Result<()> {
         match &self.content {
             Content::Image(image) => image::cache(image, offset, length).await,
+            Content::Threaded(image) => {
+                let cache = async move |image: &Image<_>| image::cache(image, offset, length).await;
+                image.run(cache).await
+            }
             // The page cache does what it likes.
             Content::Raw(_) | Content::Source(_) => Ok(()),
         }

@@ -39,7 +39,7 @@ async fn close(disk: Arc<Disk>, background: Option<Background>) -> Result<()> {
     while Arc::strong_count(&disk) > 1 {
         sleep(LOOK).await;
     }
-    disk.content().close().await
+    disk.close().await
 }
 
 /// All errors as one, of the kind of the first.
@@ -65,19 +65,21 @@ mod tests {
 
     use super::*;
     use crate::host::open::open_patiently;
-    use crate::host::{DiskOptions, Format};
+    use crate::host::{DiskOptions, DiskSource, FileOptions, Format};
 
     async fn disk(path: &Path) -> Arc<Disk> {
         std::fs::write(path, [0; 4096]).unwrap();
         let options = DiskOptions {
-            path: path.to_owned(),
             name: String::new(),
             description: String::new(),
-            format: Some(Format::Raw),
-            chain: ChainOptions::default(),
+            source: DiskSource::File(FileOptions {
+                path: path.to_owned(),
+                format: Some(Format::Raw),
+                chain: ChainOptions::default(),
+            }),
         };
         let files = AsyncIo::with_backend(Backend::Threads).unwrap();
-        Arc::new(open_patiently(&files, &options, Duration::ZERO).await.unwrap())
+        Arc::new(open_patiently(&files, options, Duration::ZERO).await.unwrap())
     }
 
     #[tokio::test]

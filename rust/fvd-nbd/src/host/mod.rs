@@ -29,14 +29,14 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 pub use address::{Address, DEFAULT_PORT};
+pub use background::{Background, seed};
 pub use clock::TokioClock;
 pub use log::Log;
-pub use open::{DiskOptions, Format};
+pub use open::{DiskOptions, DiskSource, FileOptions, Format, OpenEngine, OpenImage};
 
 use crate::disk::DiskExport;
 use crate::server::{ConnectionError, Counters, Export, Limits, Server, Sharing};
 use address::Place;
-use background::Background;
 use close::close_all;
 use signals::Signals;
 
@@ -118,8 +118,11 @@ impl DiskStatus {
     fn new(disk: &Disk, control: Option<&Control>) -> Self {
         Self {
             name: disk.info().name,
-            stats: disk.content().image().map(|image| image.stats()),
-            prefetch: control.map(Control::status),
+            stats: disk.content().stats(),
+            prefetch: match disk.loan() {
+                Some(loan) => loan.prefetch(),
+                None => control.map(Control::status),
+            },
         }
     }
 }
@@ -140,13 +143,16 @@ impl Host {
     /// What clients are given: one URI for each export on each socket.
     #[must_use]
     pub fn uris(&self) -> Vec<String> {
-        let names = || self.disks.iter().map(|(disk, _)| disk.info().name);
-        let of_place = |place: &Place| {
-            names()
-                .filter_map(|name| place.uri(&name, self.has_tls))
-                .collect::<Vec<_>>()
-        };
+        let of_place = |place| self.disks.iter().filter_map(move |(disk, _)| self.uri(disk, place));
         self.places.iter().flat_map(of_place).collect()
+    }
+
+    fn uris_of(&self, disk: &Disk) -> impl Iterator<Item = String> {
+        self.places.iter().filter_map(|place| self.uri(disk, place))
+    }
+
+    fn uri(&self, disk: &Disk, place: &Place) -> Option<String> {
+        place.uri(&disk.info().name, self.has_tls)
     }
 
     /// What clients have asked for so far.
@@ -190,11 +196,13 @@ impl Host {
     /// answered. [`Host::wait`] says that it has ended; [`Host::close`] waits until it has.
     pub fn stop(&self) {
         self.server.shut_down();
+        let loans = self.disks.iter().filter_map(|(disk, _)| disk.loan());
+        loans.for_each(|loan| loan.ending());
     }
 
-    /// Stops, waits until what is under way has ended, and closes all disks.
+    /// Stops, waits until what is under way has ended, and closes all disks but those on loan.
     ///
-    /// All disks are closed, whichever of them fail. A second signal ends it at once
+    /// Each is closed, whichever of the others fail. A second signal ends it at once
     /// ([`ErrorKind::Cancelled`]): what a flush covered is safe, and images are as after a crash. The
     /// process must not use them any more. Signals within a second of the first are the same one.
     pub fn close(self) -> Result<()> {

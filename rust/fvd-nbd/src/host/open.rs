@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fvd::chain::{AsyncIo, ChainOptions, Files, open_file, open_image_on, open_source_on, probe_format};
-use fvd::storage::AsyncFile;
+use fvd::image::{Image, ThreadedImage};
+use fvd::storage::{AsyncFile, FileStorage};
 use fvd::{Error, ErrorKind, Result};
 use tokio::time::{Instant, sleep};
 
-use crate::disk::{Content, DiskExport, RawDisk};
+use crate::disk::{Content, DiskExport, Loan, RawDisk};
 
 /// What a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,14 +24,28 @@ pub enum Format {
 }
 
 /// A disk to be served.
-#[derive(Clone, Debug)]
 pub struct DiskOptions {
-    /// Where it is.
-    pub path: PathBuf,
     /// The name of the export; "" is the default export.
     pub name: String,
     /// Words for people.
     pub description: String,
+    /// Where it comes from.
+    pub source: DiskSource,
+}
+
+/// Where a disk comes from.
+pub enum DiskSource {
+    /// A file, which the server opens and closes.
+    File(FileOptions),
+    /// An image that somebody has open, and goes on using.
+    Open(OpenImage),
+}
+
+/// A file to be opened.
+#[derive(Clone, Debug)]
+pub struct FileOptions {
+    /// Where it is.
+    pub path: PathBuf,
     /// What it is; None: an image, if it begins like one. A guest can make a raw disk look like
     /// anything, so that is never guessed.
     pub format: Option<Format>,
@@ -38,31 +53,69 @@ pub struct DiskOptions {
     pub chain: ChainOptions,
 }
 
+/// An image that is lent to the server.
+pub struct OpenImage {
+    /// The image.
+    pub image: OpenEngine,
+    /// Whether clients may not write, although the image could.
+    pub read_only: bool,
+    /// Kept until no request runs any more.
+    pub loan: Arc<dyn Loan>,
+}
+
+/// The engine of an open image, by what its files do.
+pub enum OpenEngine {
+    /// They wait without a thread: served as if the server had opened it.
+    Async(Arc<Image<AsyncFile>>),
+    /// They block: served on threads.
+    Blocking(Arc<Image<FileStorage>>),
+}
+
 /// Between two attempts to open a disk that is in use.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// Opens a disk, for as long as `patience` while it is in use. One that was opened is to be closed.
+/// Opens a disk, trying for as long as `patience` while it is in use. One that was opened is to be closed.
 pub(super) async fn open_patiently(
     files: &AsyncIo,
-    options: &DiskOptions,
+    options: DiskOptions,
     patience: Duration,
 ) -> Result<DiskExport<AsyncFile>> {
+    let DiskOptions {
+        name,
+        description,
+        source,
+    } = options;
+    let options = match source {
+        DiskSource::File(options) => options,
+        DiskSource::Open(open) => return Ok(borrow(&name, &description, open)),
+    };
     let start = Instant::now();
-    loop {
-        match open(files, options).await {
+    let content = loop {
+        match open(files, &options).await {
             Err(error) if error.kind() == ErrorKind::InUse && start.elapsed() < patience => sleep(RETRY).await,
-            done => return done,
+            done => break done?,
         }
-    }
+    };
+    Ok(DiskExport::new(&name, &description, content))
 }
 
-async fn open(files: &AsyncIo, options: &DiskOptions) -> Result<DiskExport<AsyncFile>> {
+fn borrow(name: &str, description: &str, open: OpenImage) -> DiskExport<AsyncFile> {
+    let OpenImage { image, read_only, loan } = open;
+    let content = match image {
+        OpenEngine::Async(image) => Content::Image(image),
+        OpenEngine::Blocking(image) => Content::Threaded(ThreadedImage::new(image, Arc::clone(&loan) as _)),
+    };
+    let disk = DiskExport::new(name, description, content).on_loan(loan);
+    if read_only { disk.read_only() } else { disk }
+}
+
+async fn open(files: &AsyncIo, options: &FileOptions) -> Result<Content<AsyncFile>> {
     let format = match options.format {
         Some(format) => format,
         None => probe(&options.path).await?,
     };
-    let DiskOptions { path, chain, .. } = options;
-    let content = match format {
+    let FileOptions { path, chain, .. } = options;
+    Ok(match format {
         Format::Fvd => Content::Image(Arc::new(open_image_on(files, path, chain).await?)),
         Format::Raw => {
             let storage = files.storage(open_file(path, chain)?);
@@ -73,8 +126,7 @@ async fn open(files: &AsyncIo, options: &DiskOptions) -> Result<DiskExport<Async
             return Err(Error::unsupported(message).with_path(path));
         }
         Format::Qcow2 => Content::Source(open_source_on(files, path, Some("qcow2"), chain).await?),
-    };
-    Ok(DiskExport::new(&options.name, &options.description, content))
+    })
 }
 
 async fn probe(path: &Path) -> Result<Format> {

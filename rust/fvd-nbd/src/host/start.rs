@@ -61,7 +61,7 @@ impl Host {
         let files = files.with_clock(Arc::new(TokioClock::new(runtime.handle().clone())));
         let mut open = Vec::new();
         let prepared = runtime.block_on(async {
-            let exports = open_all(&files, &disks, patience, multi_conn, &mut open).await?;
+            let exports = open_all(&files, disks, patience, multi_conn, &mut open).await?;
             let listeners = bind_all(addresses).await?;
             let metrics = match metrics {
                 None => None,
@@ -98,7 +98,7 @@ impl Host {
             let text = metrics_of(&server, &open, &prepared.background);
             (address, runtime.spawn(respond(listener, text)))
         });
-        Ok(Self {
+        let host = Self {
             metrics,
             listening: prepared.listeners.into_iter().map(listen).collect(),
             disks: open.into_iter().zip(prepared.background).collect(),
@@ -107,7 +107,18 @@ impl Host {
             server,
             places,
             has_tls,
-        })
+        };
+        host.tell_lenders();
+        Ok(host)
+    }
+
+    /// Says where the images on loan are served.
+    fn tell_lenders(&self) {
+        for (disk, _) in &self.disks {
+            if let Some(loan) = disk.loan() {
+                loan.served_at(self.uris_of(disk).collect());
+            }
+        }
     }
 }
 
@@ -137,7 +148,7 @@ fn runtime() -> std::io::Result<Runtime> {
 /// also after an error.
 async fn open_all(
     files: &AsyncIo,
-    disks: &[DiskOptions],
+    disks: Vec<DiskOptions>,
     patience: Duration,
     multi_conn: bool,
     open: &mut Vec<Arc<Disk>>,
@@ -181,9 +192,13 @@ fn metrics_of(
     }
 }
 
-/// Begins what the images do on their own.
+/// Begins what the images do on their own; those on loan do it already.
 fn start_background(disks: &[Arc<Disk>]) -> Vec<Option<Background>> {
     let runtime = Handle::current();
-    let of_disk = |disk: &Arc<Disk>| Background::start(disk.content().image()?, &runtime);
+    let of_disk = |disk: &Arc<Disk>| {
+        let image = disk.content().image()?;
+        let works = image.is_writable() && image.base().is_some() && disk.loan().is_none();
+        works.then(|| Background::start(image, &runtime))
+    };
     disks.iter().map(of_disk).collect()
 }

@@ -7,16 +7,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use fvd::Error;
-use fvd::chain::ChainOptions;
 use fvd::copy::Control;
 use fvd::storage::IoBufMut;
 use pyo3::prelude::*;
 
 use super::answer::{Answer, Nothing, droppable, unstoppable};
 use super::open::{AsyncOpen, Engine};
-use crate::arguments::{self, Size, blocking, gate};
+use crate::arguments::{Opening, Size, blocking};
 use crate::buffer::{Buffer, shared_bytes};
 use crate::image::{check_range, describe};
+use crate::loans::Lender;
 use crate::{exit, extents, info, prefetch, runtime, stats, unclosed};
 
 /// Opens an FVD image; an awaitable of it. See `fvd.aio.open`.
@@ -39,26 +39,25 @@ pub(crate) fn open_async<'py>(
     force_share: bool,
     trust: Vec<PathBuf>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let cache = arguments::cache(cache)?;
-    let options = ChainOptions {
+    let opening = Opening {
         writable,
         write_base,
-        cache: cache.image(),
-        direct: cache.is_direct(),
+        cache,
+        discard,
+        detect_zeroes,
         copy_on_read,
-        base_timeout: base_timeout.map(arguments::seconds).transpose()?,
-        discard: arguments::discard(discard)?,
-        detect_zeroes: arguments::detect_zeroes(detect_zeroes)?,
+        base_timeout,
         force_share,
-        gate: gate(&trust)?,
+        trust: &trust,
     };
+    let options = opening.options()?;
     droppable(py, async move {
         may_block(move || {
             let (open, size) = AsyncOpen::open(&path, &options)?;
             Ok(AsyncImage {
                 open: Arc::new(open),
                 size,
-                path,
+                path: path.into_os_string(),
                 writable,
             })
         })
@@ -80,29 +79,17 @@ async fn may_block<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + 
 /// An open FVD image. See `fvd.aio.Image`.
 #[pyclass(frozen, module = "fvd._fvd", weakref)]
 pub(crate) struct AsyncImage {
-    open: Arc<AsyncOpen>,
+    pub(crate) open: Arc<AsyncOpen>,
+    #[pyo3(get)]
     size: u64,
-    path: PathBuf,
+    #[pyo3(get)]
+    path: OsString,
+    #[pyo3(get)]
     writable: bool,
 }
 
 #[pymethods]
 impl AsyncImage {
-    #[getter]
-    fn size(&self) -> u64 {
-        self.size
-    }
-
-    #[getter]
-    fn path(&self) -> OsString {
-        self.path.as_os_str().to_owned()
-    }
-
-    #[getter]
-    fn writable(&self) -> bool {
-        self.writable
-    }
-
     #[getter]
     fn closed(&self) -> bool {
         self.open.is_closed()
@@ -175,7 +162,7 @@ impl AsyncImage {
         droppable(py, async move {
             // Fails if it is closed; the path then says where the header is.
             open.with(async |_| Ok(())).await?;
-            may_block(move || info::of_open_image(&path)).await
+            may_block(move || info::of_open_image(path.as_ref())).await
         })
     }
 
@@ -221,7 +208,13 @@ impl AsyncImage {
     }
 
     fn __repr__(&self) -> String {
-        describe("fvd.aio.Image", &self.path, self.writable, self.size, self.closed())
+        describe(
+            "fvd.aio.Image",
+            self.path.as_ref(),
+            self.writable,
+            self.size,
+            self.closed(),
+        )
     }
 }
 

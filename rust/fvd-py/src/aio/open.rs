@@ -7,39 +7,36 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fvd::Error;
 use fvd::chain::{AsyncIo, ChainOptions, open_image_on};
-use fvd::copy::{self, Control};
+use fvd::copy::Control;
 use fvd::image::Image;
-use fvd::storage::AsyncFile;
+use fvd::storage::{AsyncFile, Storage};
+use fvd_nbd::host::{Background, OpenEngine, OpenImage};
 use pollster::block_on;
 use tokio::sync::RwLock;
-use tokio::task::JoinHandle;
 
 use super::order::Order;
-use crate::background::{self, Running};
+use crate::background;
 use crate::exit::Closable;
+use crate::loans::{Lender, Loan, Loans};
 use crate::open::{closed, forked};
 use crate::{runtime, time};
 
 /// An engine whose operations wait without a thread.
-pub(super) type Engine = Image<AsyncFile>;
+pub(crate) type Engine = Image<AsyncFile>;
 
 /// An engine that can be closed while it is used: each operation holds the lock shared.
-pub(super) struct AsyncOpen {
+pub(crate) struct AsyncOpen {
     engine: RwLock<Option<Arc<Engine>>>,
     background: Mutex<Option<Background>>,
     /// Held while it is closed.
     closing: tokio::sync::Mutex<()>,
     pub(super) order: Order,
+    loans: Loans,
     /// Whether somebody has got it.
     started: AtomicBool,
     closed: AtomicBool,
     /// The process that opened it.
     process: u32,
-}
-
-struct Background {
-    control: Control,
-    task: JoinHandle<()>,
 }
 
 impl AsyncOpen {
@@ -49,6 +46,7 @@ impl AsyncOpen {
         let engine = Arc::new(block_on(open_image_on(&files, path, options))?);
         let size = engine.size();
         let open = Self {
+            loans: Loans::new(engine.file().path()),
             engine: RwLock::new(Some(engine)),
             background: Mutex::new(None),
             closing: tokio::sync::Mutex::new(()),
@@ -64,7 +62,7 @@ impl AsyncOpen {
     pub(super) fn start(&self) -> Result<(), Error> {
         let mut background = self.background();
         match block_on(self.engine.read()).as_ref() {
-            Some(engine) if background::is_wanted(engine) => *background = Some(Background::start(engine)?),
+            Some(engine) if background::is_wanted(engine) => *background = Some(start_background(engine)?),
             _ => {}
         }
         self.started.store(true, Ordering::Release);
@@ -114,14 +112,21 @@ impl AsyncOpen {
             if self.is_closed() {
                 return Err(closed());
             }
-            background::control(&engine, &mut *running, || Background::start(&engine))
+            background::control(&engine, &mut *running, || start_background(&engine))
         })
         .await
     }
 
-    /// The control of prefetch, if anything runs in the background.
-    pub(super) fn running(&self) -> Option<Control> {
-        self.background().as_ref().map(|background| background.control.clone())
+    /// Lends the engine to a server, which has to end before this can be closed. Blocks.
+    pub(crate) fn lend(self: &Arc<Self>, read_only: bool) -> Result<OpenImage, Error> {
+        if !self.is_ours() {
+            return Err(forked());
+        }
+        // From here on nobody closes it.
+        let loan = Arc::new(Loan::begin(self)?);
+        let engine = block_on(self.with(async |engine: Arc<Engine>| Ok(engine)))?;
+        let image = OpenEngine::Async(engine);
+        Ok(OpenImage { image, read_only, loan })
     }
 
     fn background(&self) -> MutexGuard<'_, Option<Background>> {
@@ -129,22 +134,23 @@ impl AsyncOpen {
     }
 
     /// Flushes, marks the image clean and releases its files, once all operations have ended.
-    /// The files are released also after an error.
+    /// The files are released also after an error; but not while the image is served, which is one.
     pub(super) async fn close(&self) -> Result<(), Error> {
-        // From here on nothing begins in the background.
-        self.closed.store(true, Ordering::Release);
         if !self.is_ours() {
             // Its threads, and what its memory holds, are the parent's.
+            self.closed.store(true, Ordering::Release);
             std::mem::forget(self.background().take());
             return Ok(());
         }
+        self.loans.end()?;
+        self.loans.returned().await;
+        // From here on nothing begins in the background.
+        self.closed.store(true, Ordering::Release);
         // Held to the end: somebody else who closes it waits until all of that is done.
         let _closing = self.closing.lock().await;
         let background = self.background().take();
         if let Some(background) = background {
-            background.control.stop();
-            // It ends without a panic, or what it held is as good as after a cancellation.
-            let _ = background.task.await;
+            background.stop().await;
         }
         let engine = self.engine.write().await.take();
         match engine {
@@ -154,24 +160,19 @@ impl AsyncOpen {
     }
 }
 
-impl Background {
-    fn start(engine: &Arc<Engine>) -> Result<Self, Error> {
-        let (engine, clock) = (Arc::clone(engine), time::clock()?);
-        let control = Control::new();
-        let handle = control.clone();
-        let work = async move { copy::background(&engine, handle, &clock, background::seed()).await };
-        let task = runtime::shared()?.spawn(work);
-        Ok(Self { control, task })
-    }
+fn start_background(engine: &Arc<Engine>) -> Result<Background, Error> {
+    Ok(Background::start(engine, &runtime::shared()?))
 }
 
-impl Running for Background {
-    fn control(&self) -> &Control {
-        &self.control
+impl Lender for AsyncOpen {
+    fn loans(&self) -> &Loans {
+        &self.loans
     }
 
-    fn stop(self) {
-        self.control.stop();
+    fn running(&self) -> Option<Control> {
+        self.background()
+            .as_ref()
+            .map(|background| background.control().clone())
     }
 }
 

@@ -1,5 +1,6 @@
 //! `serve` and `Server`.
 
+mod disk;
 mod server;
 mod serving;
 mod stats;
@@ -7,17 +8,19 @@ mod stats;
 use std::path::PathBuf;
 
 use fvd::Error;
-use fvd::chain::ChainOptions;
 use fvd::storage::Backend;
-use fvd_nbd::host::{Address, DEFAULT_PORT, DiskOptions, Format, Host, HostOptions, Log, TlsCredentials, TlsOptions};
+use fvd_nbd::host::{
+    Address, DEFAULT_PORT, DiskOptions, FileOptions, Format, Host, HostOptions, Log, TlsCredentials, TlsOptions,
+};
 use fvd_nbd::server::{ConnectionError, Limits, Sharing};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::arguments::{self, blocking, gate};
+use crate::arguments::{self, Opening, blocking};
 use crate::buffer::duplicate;
 use crate::errors::raise;
 
+use disk::{Disk, Given};
 pub(crate) use server::Server;
 
 type Report = Box<dyn Fn(&ConnectionError) + Send + Sync>;
@@ -35,7 +38,7 @@ type Report = Box<dyn Fn(&ConnectionError) + Send + Sync>;
 #[expect(clippy::fn_params_excessive_bools, reason = "keyword arguments of Python")]
 pub(crate) fn serve(
     py: Python<'_>,
-    disks: Vec<(String, PathBuf)>,
+    disks: Vec<(String, Given<'_>)>,
     sockets: Vec<i32>,
     socket: Option<PathBuf>,
     bind: Option<String>,
@@ -63,29 +66,31 @@ pub(crate) fn serve(
     signals: bool,
     patience: Option<f64>,
 ) -> PyResult<Server> {
-    let cache = arguments::cache(cache)?;
-    let chain = ChainOptions {
+    let opening = Opening {
         writable: !read_only,
         write_base,
-        cache: cache.image(),
-        direct: cache.is_direct(),
+        cache,
+        discard,
+        detect_zeroes,
         copy_on_read,
-        base_timeout: base_timeout.map(arguments::seconds).transpose()?,
-        discard: arguments::discard(discard)?,
-        detect_zeroes: arguments::detect_zeroes(detect_zeroes)?,
+        base_timeout,
         force_share,
-        gate: gate(&trust)?,
+        trust: &trust,
     };
+    let chain = opening.options()?;
     let format = format.map(disk_format).transpose()?;
-    let disk = |(name, path)| DiskOptions {
+    let file = |path| FileOptions {
         path,
-        name,
-        description: description.to_owned(),
         format,
         chain: chain.clone(),
     };
+    let lent = disks.iter().filter_map(|(_, given)| given.object()).collect();
+    let disks: Vec<_> = disks
+        .into_iter()
+        .map(|(name, given)| (name, given.into_disk(file)))
+        .collect();
     let options = HostOptions {
-        disks: disks.into_iter().map(disk).collect(),
+        disks: Vec::new(),
         patience: patience.map(arguments::seconds).transpose()?.unwrap_or_default(),
         addresses: addresses(&sockets, socket, bind, port)?,
         backend: aio.map(backend).transpose()?,
@@ -96,8 +101,18 @@ pub(crate) fn serve(
         signals,
         report: report(verbose)?,
     };
-    let host = blocking(py, || Host::start(options))?;
-    Ok(Server::new(host))
+    let host = blocking(py, || {
+        let disk = |(name, disk): (String, Disk)| {
+            Ok(DiskOptions {
+                name,
+                description: description.to_owned(),
+                source: disk.source(read_only)?,
+            })
+        };
+        let disks = disks.into_iter().map(disk).collect::<Result<_, Error>>()?;
+        Host::start(HostOptions { disks, ..options })
+    })?;
+    Ok(Server::new(host, lent))
 }
 
 /// What hears of connections that broke.

@@ -25,10 +25,13 @@ pub(crate) struct Server {
     serving: Arc<Serving>,
     uris: Vec<String>,
     metrics_url: Option<String>,
+    /// They live as long as this: what nobody has any more is closed, and cannot be while it is served.
+    _lent: Vec<Py<PyAny>>,
 }
 
 impl Server {
-    pub(super) fn new(host: Host) -> Self {
+    /// `lent`: the images among the disks.
+    pub(super) fn new(host: Host, lent: Vec<Py<PyAny>>) -> Self {
         let (uris, metrics_url) = (host.uris(), host.metrics_url());
         let serving = Arc::new(Serving::new(host));
         exit::remember(&serving);
@@ -36,6 +39,7 @@ impl Server {
             serving,
             uris,
             metrics_url,
+            _lent: lent,
         }
     }
 

@@ -39,6 +39,7 @@ mod scan;
 mod source;
 mod stats;
 mod table;
+mod threaded;
 mod through;
 mod totals;
 mod words;
@@ -54,6 +55,7 @@ pub use map::{Extent, Mapping};
 pub use open::{CacheMode, DetectZeroes, Discard, Head, OpenOptions, read_head};
 pub use recover::finish_change;
 pub use stats::Stats;
+pub use threaded::ThreadedImage;
 pub use totals::read_totals;
 
 use crate::error::{Error, ErrorKind, Result};

@@ -1,0 +1,154 @@
+//! Who serves an open image: it is not closed before they have given it back.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use fvd::copy::{Control, PrefetchStatus};
+use fvd::{Error, ErrorKind};
+use tokio::sync::watch;
+
+use crate::open::closed;
+
+/// The loans of one image, for as long as it is open.
+pub(crate) struct Loans {
+    /// The image, for messages.
+    path: PathBuf,
+    state: watch::Sender<State>,
+    /// Whether there ever was one. A forked child may ask for no more: the parent's threads hold locks.
+    any: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    /// It is being closed: there are no more.
+    over: bool,
+    next: u64,
+    running: BTreeMap<u64, Stage>,
+}
+
+enum Stage {
+    /// Clients can come, to these URIs.
+    Serving(Vec<String>),
+    /// The server ends; the image comes back soon.
+    Ending,
+}
+
+impl Loans {
+    pub(crate) fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            state: watch::Sender::new(State::default()),
+            any: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether the image was lent before, in a child also by its parent.
+    pub(crate) fn any(&self) -> bool {
+        self.any.load(Ordering::Acquire)
+    }
+
+    /// The number of a new loan.
+    fn begin(&self) -> Result<u64, Error> {
+        self.any.store(true, Ordering::Release);
+        self.change(|state| {
+            if state.over {
+                return Err(closed());
+            }
+            state.next += 1;
+            state.running.insert(state.next, Stage::Serving(Vec::new()));
+            Ok(state.next)
+        })
+    }
+
+    /// Lends no more. Fails where a server goes on: then nothing has changed.
+    pub(crate) fn end(&self) -> Result<(), Error> {
+        self.change(|state| {
+            let serving = |stage: &Stage| match stage {
+                Stage::Serving(uris) => Some(uris.clone()),
+                Stage::Ending => None,
+            };
+            let servers: Vec<_> = state.running.values().filter_map(serving).collect();
+            if !servers.is_empty() {
+                return Err(self.served_at(&servers.concat()));
+            }
+            state.over = true;
+            Ok(())
+        })
+    }
+
+    /// Whether something has not come back yet.
+    pub(crate) fn any_running(&self) -> bool {
+        !self.state.borrow().running.is_empty()
+    }
+
+    /// Waits until everything has come back.
+    pub(crate) async fn returned(&self) {
+        let mut watched = self.state.subscribe();
+        // It ends with an error only with `self`.
+        let _ = watched.wait_for(|state| state.running.is_empty()).await;
+    }
+
+    fn served_at(&self, uris: &[String]) -> Error {
+        // While the server starts there are none.
+        let place = if uris.is_empty() { "" } else { " at " };
+        let message = format!("The image is served{place}{}: stop the server first", uris.join(", "));
+        Error::new(ErrorKind::InUse, message).with_path(&self.path)
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut result = None;
+        self.state.send_modify(|state| result = Some(change(state)));
+        result.expect("it has been called")
+    }
+}
+
+/// An open image that has loans.
+pub(crate) trait Lender: Send + Sync + 'static {
+    fn loans(&self) -> &Loans;
+
+    /// The control of prefetch, if anything runs in the background.
+    fn running(&self) -> Option<Control>;
+}
+
+/// One loan, which ends when it is dropped.
+pub(crate) struct Loan<L: Lender> {
+    lender: Arc<L>,
+    number: u64,
+}
+
+impl<L: Lender> Loan<L> {
+    /// Fails once the image is closed.
+    pub(crate) fn begin(lender: &Arc<L>) -> Result<Self, Error> {
+        let number = lender.loans().begin()?;
+        let lender = Arc::clone(lender);
+        Ok(Self { lender, number })
+    }
+
+    fn set(&self, stage: Stage) {
+        self.lender
+            .loans()
+            .change(|state| state.running.insert(self.number, stage));
+    }
+}
+
+impl<L: Lender> fvd_nbd::disk::Loan for Loan<L> {
+    fn served_at(&self, uris: Vec<String>) {
+        self.set(Stage::Serving(uris));
+    }
+
+    fn ending(&self) {
+        self.set(Stage::Ending);
+    }
+
+    fn prefetch(&self) -> Option<PrefetchStatus> {
+        self.lender.running().map(|control| control.status())
+    }
+}
+
+impl<L: Lender> Drop for Loan<L> {
+    fn drop(&mut self) {
+        self.lender.loans().change(|state| state.running.remove(&self.number));
+    }
+}
