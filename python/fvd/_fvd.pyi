@@ -278,6 +278,7 @@ def serve(
     tls_psk: StrPath | None = None,
     tls_verify_peer: bool = False,
     tls_required: bool = True,
+    poll_max_ns: int | None = None,
     metrics: str | None = None,
     verbose: bool = False,
     signals: bool = False,

@@ -56,6 +56,7 @@ def serve(
     tls_psk: StrPath | None = None,
     tls_verify_peer: bool = False,
     tls_required: bool = True,
+    poll_max_ns: int | None = None,
     metrics: str | None = None,
 ) -> Server:
     """Serve a disk over NBD, or several as a mapping from names to disks, until the server is stopped.
@@ -70,7 +71,9 @@ def serve(
     with keys; `tls_verify_peer` demands certificates of clients. `aio` is what
     waits for disks, the fastest unless told otherwise; `base_timeout` the seconds after which a read of a
     base that does not answer fails: with EIO, because NBD knows no ETIMEDOUT. `metrics` is an address
-    (`"localhost:9000"`) for Prometheus. The other arguments are those of `open`, and of `fvd serve`.
+    (`"localhost:9000"`) for Prometheus. `poll_max_ns` is how long, in nanoseconds up to 10 ms, it looks for
+    the next request of a client that sends one at a time before it sleeps: 50,000 unless told otherwise, 0
+    never. The other arguments are those of `open`, and of `fvd serve`.
 
     A disk is a file, or an image that is open already:
 

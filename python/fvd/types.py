@@ -204,11 +204,13 @@ ServerStats = TypedDict(
         "requests": dict[str, RequestCounts],
         "in-flight": int,
         "invalid": int,
+        "polled": int,
         "exports": dict[str, ExportStats],
     },
 )
 """What a server has done. `requests`: by the names that the protocol gives them. `invalid`: requests that
-could not be (out of bounds, unknown); they are in no other count."""
+could not be (out of bounds, unknown); they are in no other count. `polled`: requests that came while they
+were looked for, before a thread had to be woken."""
 
 PrefetchProgress = Callable[[PrefetchStatus], object]
 

@@ -24,6 +24,7 @@ def stats(
         "requests": {"read": count(read), "write": count(written)},
         "in-flight": 0,
         "invalid": 0,
+        "polled": 0,
         "exports": {
             "raw": {"image": None, "prefetch": None},
             "disk": {

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         tls_psk: str | None
         tls_verify_peer: bool
         tls_required: bool
+        poll_max_ns: int | None
         metrics: str | None
         verbose: bool
         signals: bool
@@ -113,6 +114,11 @@ def _how(parser: Parser) -> None:
         help="what waits for disks: threads or io_uring (default: what is faster here)",
     )
     parser.option(
+        "--poll-max-ns",
+        metavar="N",
+        help="look for the next request for so long before sleeping (default 50000; 0: never)",
+    )
+    parser.option(
         "--detect-zeroes",
         metavar="MODE",
         default="off",
@@ -179,6 +185,7 @@ def settings(given: argparse.Namespace) -> Settings:
         "tls_psk": given.tls_psk,
         "tls_verify_peer": given.tls_verify_peer,
         "tls_required": _tls_required(given),
+        "poll_max_ns": _poll_max_ns(given.poll_max_ns),
         "metrics": given.metrics,
         "verbose": True,
         "signals": True,
@@ -224,6 +231,11 @@ def _number(what: str, text: str, most: int) -> int:
     if not text.isascii() or not text.isdigit() or int(text) > most:
         raise CommandError(f"Invalid {what} '{text}': a number from 0 to {most}")
     return int(text)
+
+
+def _poll_max_ns(text: str | None) -> int | None:
+    """Read how long to look for requests, at most 10 ms."""
+    return None if text is None else _number("time to poll", text, 10_000_000)
 
 
 def _aio(mode: str | None) -> Aio | None:

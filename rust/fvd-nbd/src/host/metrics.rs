@@ -41,6 +41,12 @@ fn connections(text: &mut Text, counters: &Counters) {
         "Requests that could not be",
         invalid,
     );
+    text.single(
+        "fvd_requests_polled_total",
+        "counter",
+        "Times that a request came while it was looked for",
+        counters.polled(),
+    );
 }
 
 fn requests(text: &mut Text, counters: &Counters) {

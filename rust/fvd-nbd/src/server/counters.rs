@@ -84,6 +84,7 @@ pub struct Counters {
     pub(super) failed: AtomicU64,
     in_flight: AtomicU64,
     invalid: AtomicU64,
+    pub(super) polled: AtomicU64,
     kinds: [OfKind; Kind::ALL.len()],
 }
 
@@ -128,6 +129,12 @@ impl Counters {
     #[must_use]
     pub fn invalid(&self) -> u64 {
         get(&self.invalid)
+    }
+
+    /// Times that the next request came while it was looked for: nobody had to be woken.
+    #[must_use]
+    pub fn polled(&self) -> u64 {
+        get(&self.polled)
     }
 
     pub(super) fn begun(&self) {

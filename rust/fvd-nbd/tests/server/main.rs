@@ -8,6 +8,7 @@ mod lifecycle;
 mod limits;
 #[path = "../support/options.rs"]
 mod options;
+mod polling;
 mod programs;
 mod slow;
 mod starttls;

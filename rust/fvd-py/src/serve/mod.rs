@@ -6,6 +6,7 @@ mod serving;
 mod stats;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use fvd::Error;
 use fvd::storage::Backend;
@@ -23,6 +24,9 @@ use crate::errors::raise;
 use disk::{Disk, Given};
 pub(crate) use server::Server;
 
+/// Meanwhile a thread of the runtime does nothing else.
+const MAX_POLL: Duration = Duration::from_millis(10);
+
 type Report = Box<dyn Fn(&ConnectionError) + Send + Sync>;
 
 /// Serves disks over NBD. See `fvd.serve`.
@@ -31,7 +35,7 @@ type Report = Box<dyn Fn(&ConnectionError) + Send + Sync>;
     disks, *, sockets = Vec::new(), socket = None, bind = None, port = None, description = "", format = None, read_only = false,
     persistent = true, shared = 0, force_share = false, cache = "writeback", discard = "unmap",
     detect_zeroes = "off", aio = None, copy_on_read = None, base_timeout = None, write_base = false, trust = Vec::new(),
-    tls_creds = None, tls_psk = None, tls_verify_peer = false, tls_required = true, metrics = None, verbose = false, signals = false,
+    tls_creds = None, tls_psk = None, tls_verify_peer = false, tls_required = true, poll_max_ns = None, metrics = None, verbose = false, signals = false,
     patience = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
@@ -61,6 +65,7 @@ pub(crate) fn serve(
     tls_psk: Option<PathBuf>,
     tls_verify_peer: bool,
     tls_required: bool,
+    poll_max_ns: Option<u64>,
     metrics: Option<String>,
     verbose: bool,
     signals: bool,
@@ -94,7 +99,7 @@ pub(crate) fn serve(
         patience: patience.map(arguments::seconds).transpose()?.unwrap_or_default(),
         addresses: addresses(&sockets, socket, bind, port)?,
         backend: aio.map(backend).transpose()?,
-        limits: Limits::default(),
+        limits: limits(poll_max_ns)?,
         tls: tls(tls_creds, tls_psk, tls_verify_peer, tls_required)?,
         metrics,
         sharing: Sharing { shared, persistent },
@@ -113,6 +118,19 @@ pub(crate) fn serve(
         Host::start(HostOptions { disks, ..options })
     })?;
     Ok(Server::new(host, lent))
+}
+
+/// The limits of a server that looks for requests for so long before it sleeps.
+fn limits(poll_max_ns: Option<u64>) -> PyResult<Limits> {
+    let mut limits = Limits::default();
+    if let Some(poll) = poll_max_ns.map(Duration::from_nanos) {
+        if poll > MAX_POLL {
+            let message = format!("`poll_max_ns` is at most {}", MAX_POLL.as_nanos());
+            return Err(PyValueError::new_err(message));
+        }
+        limits.poll = poll;
+    }
+    Ok(limits)
 }
 
 /// What hears of connections that broke.

@@ -24,6 +24,7 @@ pub(super) fn to_dict<'py>(
     all.set_item("requests", requests(py, counters)?)?;
     all.set_item("in-flight", counters.in_flight())?;
     all.set_item("invalid", counters.invalid())?;
+    all.set_item("polled", counters.polled())?;
     all.set_item("exports", exports)?;
     Ok(all)
 }

@@ -11,6 +11,7 @@ use tokio::time::{Sleep, sleep, timeout};
 
 use super::Shared;
 use super::buffers::Buffers;
+use super::counters::add;
 use super::export::Export;
 use super::input::{Input, poll_read};
 use super::output::Output;
@@ -139,7 +140,10 @@ impl<S: Socket, E: Export> Transmission<S, E> {
             requests: std::mem::take(&mut self.begun),
             is_over: is_over && self.running.is_empty() && self.output.is_empty() && self.ending.is_none(),
         };
-        self.polling.expects(round, Instant::now()) && self.polling.look(|| connection.input.try_fill(socket))
+        let found =
+            self.polling.expects(round, Instant::now()) && self.polling.look(|| connection.input.try_fill(socket));
+        add(&connection.shared.counters.polled, u64::from(found));
+        found
     }
 
     /// From now on only what is under way is ended; the first reason counts.
