@@ -47,6 +47,8 @@ struct Inner {
     path: Option<PathBuf>,
     offset: Option<u64>,
     source: Option<Arc<io::Error>>,
+    /// No storage chunk is left to an image that cannot get more: one that is freed helps.
+    needs_chunk: bool,
 }
 
 impl Error {
@@ -59,6 +61,7 @@ impl Error {
             path: None,
             offset: None,
             source: None,
+            needs_chunk: false,
         }))
     }
 
@@ -75,6 +78,18 @@ impl Error {
     /// [`ErrorKind::Unsupported`].
     pub fn unsupported(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Unsupported, message)
+    }
+
+    /// [`ErrorKind::NoSpace`] of an image that has no storage chunk left and cannot get more.
+    pub(crate) fn needs_chunk(message: impl Into<String>) -> Self {
+        let mut error = Self::new(ErrorKind::NoSpace, message);
+        error.inner().needs_chunk = true;
+        error
+    }
+
+    /// Whether a storage chunk that is freed would help.
+    pub(crate) fn is_for_want_of_a_chunk(&self) -> bool {
+        self.0.needs_chunk
     }
 
     /// A failed system call; `op` is a verb phrase such as `"read"` or `"take a lock"`.

@@ -20,8 +20,8 @@ use crate::format::table::MAX_CHUNK_NUMBER;
 use crate::mutation::{self, Mutation};
 use crate::storage::Storage;
 
-/// Where fewer than one in so many storage chunks are in use, the others are left alone.
-const SPARSE: u64 = 64;
+/// Below this number the storage chunks in use are counted whatever the data file's length is: 32 MiB of bits.
+const ALWAYS_COUNTED: u32 = 1 << 28;
 
 #[derive(Default)]
 pub(super) struct Allocator {
@@ -186,8 +186,7 @@ impl<S: Storage> Image<S> {
     /// have freed them, or lost them in a crash.
     async fn gaps(&self, table: &Table, next: u32, count: u64) -> Result<NumberSet> {
         let mut gaps = NumberSet::default();
-        // A few entries can name numbers as far apart as they like: no memory for that.
-        if count >= u64::from(next) || count < u64::from(next) / SPARSE {
+        if count >= u64::from(next) || !self.may_count(table, next).await? {
             return Ok(gaps);
         }
         let mut used = NumberSet::default();
@@ -201,6 +200,15 @@ impl<S: Storage> Image<S> {
             from = gap + 1;
         }
         Ok(gaps)
+    }
+
+    /// Whether there is memory for a bit of each number below `next`: a few entries can name numbers
+    /// as far apart as they like, but on a device each of them takes space.
+    async fn may_count(&self, table: &Table, next: u32) -> Result<bool> {
+        if next <= ALWAYS_COUNTED {
+            return Ok(true);
+        }
+        Ok(!self.data().can_resize() && self.chunk_offset(table, next) <= self.data().len().await?)
     }
 
     /// Visits the storage chunks in use. Entries that are not in memory are only passed through: a
@@ -235,13 +243,10 @@ impl<S: Storage> Image<S> {
     async fn grow(&self, table: &Table, frontier: Frontier, number: u32) -> Result<Frontier> {
         let needed = self.chunk_end(table, number)?;
         if !self.data().can_resize() {
-            let error = Error::new(
-                ErrorKind::NoSpace,
-                format!(
-                    "The device is full: the image needs {needed} bytes, it has {}",
-                    frontier.file_len
-                ),
-            );
+            let error = Error::needs_chunk(format!(
+                "The device is full: the image needs {needed} bytes, it has {}",
+                frontier.file_len
+            ));
             return Err(error.with_path(self.data().path()));
         }
         let unit = self.header.storage_grow_unit;
@@ -280,10 +285,9 @@ impl<S: Storage> Image<S> {
             .and_then(|end| end.checked_add(self.geometry.data_offset));
         match end {
             Some(end) if number <= MAX_CHUNK_NUMBER && i64::try_from(end).is_ok() => Ok(end),
-            _ => Err(Error::new(
-                ErrorKind::NoSpace,
-                format!("The image has no storage chunk left: number {number} is beyond the limit of the format"),
-            )
+            _ => Err(Error::needs_chunk(format!(
+                "The image has no storage chunk left: number {number} is beyond the limit of the format"
+            ))
             .with_path(self.file.path())),
         }
     }

@@ -9,6 +9,7 @@ use super::bitmap::Bitmap;
 use super::commit::Taken;
 use super::table::Table;
 use super::words::Words;
+use super::zero::ZEROS;
 use super::{Image, Volatile};
 use crate::error::Result;
 use crate::format::{Entry, PAGE, Region};
@@ -17,6 +18,10 @@ use crate::storage::Storage;
 
 /// Pages written with one operation at most.
 const PAGES_PER_WRITE: u64 = 256;
+
+/// What a session has written of its journal is overwritten with zeros if it is not more bytes than these: in a
+/// hole the next commit would have to get space from the host, which may have none left.
+const ERASED_BY_WRITING: u64 = ZEROS.len() as u64;
 
 /// What a checkpoint writes, as it was when everything pending was taken.
 struct Snapshot {
@@ -81,11 +86,17 @@ impl<S: Storage> Image<S> {
         let Some(Region { offset, size }) = self.geometry.journal else {
             return Ok(());
         };
-        let end = self.committer().written_end.unwrap_or(size);
+        let written = self.committer().written_end;
+        let end = written.unwrap_or(size);
         if end == 0 {
             return Ok(());
         }
-        self.metadata_written(self.file.write_zeroes(offset, end).await)?;
+        if written.is_none() || end > ERASED_BY_WRITING {
+            self.metadata_written(self.file.write_zeroes(offset, end).await)?;
+        } else {
+            self.write_metadata(Bytes::from_static(&ZEROS[..end as usize]), offset)
+                .await?;
+        }
         self.sync_file().await?;
         self.committer().written_end = Some(0);
         Ok(())

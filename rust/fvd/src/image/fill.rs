@@ -16,7 +16,7 @@ use crate::source::is_zero;
 use crate::storage::Storage;
 
 /// Whole blocks to be stored.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Copy {
     /// Numbers of the blocks; not empty.
     pub(crate) blocks: Range<u64>,
@@ -83,6 +83,13 @@ impl<S: Storage> Image<S> {
     /// Waits for writes of the guest to the same blocks, and never touches what they have stored.
     /// The data may be older than that, where the base holds the same bytes at any time.
     pub(crate) async fn store_copy(&self, copy: Copy) -> Result<u64> {
+        match self.store_copy_once(copy.clone()).await {
+            Err(error) if self.makes_room(&error).await? => self.store_copy_once(copy).await,
+            result => result,
+        }
+    }
+
+    async fn store_copy_once(&self, copy: Copy) -> Result<u64> {
         self.check_poison()?;
         let Some(bitmap) = &self.bitmap else {
             return Ok(0);
@@ -135,6 +142,21 @@ impl<S: Storage> Image<S> {
     /// fails or is cancelled may leave something of it over earlier parts, which the guest must
     /// never see: after anybody else has held the block, it is stored from the start again.
     pub(crate) async fn store_prefetched_part(
+        &self,
+        block: u64,
+        part: Range<u64>,
+        data: CopyData,
+        before: Option<Watch>,
+    ) -> Result<Part> {
+        let stored = self.store_part_once(block, part.clone(), data.clone(), before).await;
+        match stored {
+            // Where parts had been stored before, this one has disturbed them by having had the block.
+            Err(error) if self.makes_room(&error).await? => self.store_part_once(block, part, data, before).await,
+            result => result,
+        }
+    }
+
+    async fn store_part_once(
         &self,
         block: u64,
         part: Range<u64>,

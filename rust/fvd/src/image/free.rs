@@ -9,7 +9,7 @@ use super::Image;
 use super::numbers::NumberSet;
 use super::publish::Fresh;
 use super::table::Table;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::Entry;
 use crate::mutation::{self, Mutation};
 use crate::storage::Storage;
@@ -20,8 +20,7 @@ const STEP: u64 = 1 << 12;
 /// Not more than this part of the storage chunks waits to be used again.
 const WAITING_PART: u64 = 8;
 
-/// How often a request is tried again that finds no room. Others may be quicker; and it may be the
-/// host that has none.
+/// How often a request is tried again that finds no room: others may be quicker.
 pub(super) const ATTEMPTS: usize = 16;
 
 /// Chunks that lie one behind the other in the data file, too.
@@ -123,9 +122,17 @@ impl<S: Storage> Image<S> {
         self.checkpoint().await
     }
 
+    /// Whether a request that failed with `error` may find room now: it was storage chunks of this image
+    /// that had run out, and some that were freed can be used. What the host has no room for nothing
+    /// that is freed here can cure. The caller is as that of [`Image::reclaim`].
+    pub(super) async fn makes_room(&self, error: &Error) -> Result<bool> {
+        let is_of_this_image = error.path() == Some(self.data().path()) || error.path() == Some(self.file.path());
+        Ok(error.is_for_want_of_a_chunk() && is_of_this_image && Box::pin(self.reclaim()).await?)
+    }
+
     /// There is no room left: waits until storage chunks that were freed can be used, if there are any. The
     /// caller holds no lock, and no request waits for it.
-    pub(super) async fn reclaim(&self) -> Result<bool> {
+    async fn reclaim(&self) -> Result<bool> {
         // Also where none are pending: a round that is running may have taken them.
         self.settle_freed(Self::has_freed).await?;
         let waiting = self.lookups.wait();
