@@ -190,3 +190,32 @@ fn copy_pages(words: Option<&Words>, pages: &RangeSet<u64>, on_disk: fn(u32) -> 
     }
     patches
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::PoisonError;
+
+    use pollster::block_on;
+
+    use crate::image::check::tests::disk::{Op, record};
+    use crate::image::check::tests::{CHUNK, Kind, open, sample};
+
+    #[test]
+    fn the_journal_keeps_its_space_when_it_is_erased_once_it_is_known_what_was_written() {
+        let (sample, log) = record(&sample(Kind::default()));
+        let journal = sample.geometry().journal.expect("there is one");
+        let holes = || {
+            let log = log.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_hole = |(_, op): &&(usize, Op)| matches!(op, Op::Zero(offset, _) if *offset == journal.offset);
+            log.ops.iter().filter(is_hole).count()
+        };
+        let image = open(&sample, true).expect("opens");
+        for round in 0..3 {
+            block_on(image.write(vec![1; CHUNK as usize].into(), 13 * CHUNK)).expect("written");
+            block_on(image.flush()).expect("flushed");
+            block_on(image.discard(13 * CHUNK, CHUNK)).expect("discarded");
+            block_on(image.flush()).expect("flushed");
+            assert_eq!(holes(), 1, "round {round}");
+        }
+    }
+}

@@ -47,8 +47,9 @@ impl<S: Storage> Image<S> {
         while let Some(run) = next_run(table, at..chunks.end)? {
             self.prepare_allocator(table).await?;
             let offset = self.chunk_offset(table, run.number);
-            // First: if an entry comes back, because of a crash, it leads to zeros, or to what was there.
-            self.data().write_zeroes(offset, run.count * table.chunk_size()).await?;
+            // First: if an entry comes back, because of a crash, it leads to zeros, or to what was there. It is
+            // for the space alone: whoever gets the storage chunk zeroes it.
+            self.data().discard(offset, run.count * table.chunk_size()).await?;
             at = run.first + run.count;
             self.free_run(table, &run);
         }
@@ -168,4 +169,38 @@ fn next_run(table: &Table, chunks: Range<u64>) -> Result<Option<Run>> {
     }
     let count = end - first;
     Ok(Some(Run { first, count, number }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::PoisonError;
+
+    use pollster::block_on;
+
+    use crate::image::check::tests::disk::{Op, record};
+    use crate::image::check::tests::{CHUNK, Kind, open, sample};
+    use crate::storage::IoBufMut;
+
+    #[test]
+    fn where_no_space_can_be_freed_discarded_chunks_read_as_zeros_and_are_zeroed_when_they_are_used_again() {
+        let (sample, log) = record(&sample(Kind::default()));
+        let zeroings = || {
+            let data = sample.geometry().data_offset;
+            let log = log.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_zeroing = |(_, op): &&(usize, Op)| matches!(op, Op::Zero(offset, _) if *offset >= data);
+            log.ops.iter().filter(is_zeroing).count()
+        };
+        let image = open(&sample, true).expect("opens");
+        let read = |chunk: u64| {
+            let buf = block_on(image.read(IoBufMut::zeroed(CHUNK as usize), chunk * CHUNK));
+            buf.expect("read").as_slice().to_vec()
+        };
+        block_on(image.discard(3 * CHUNK, CHUNK)).expect("discarded");
+        assert!(read(3).iter().all(|byte| *byte == 0));
+        block_on(image.flush()).expect("flushed");
+        assert_eq!(zeroings(), 0, "nothing was written");
+        block_on(image.write(vec![1; 100].into(), 13 * CHUNK)).expect("written");
+        assert_eq!(zeroings(), 1);
+        assert!(read(13)[100..].iter().all(|byte| *byte == 0));
+    }
 }

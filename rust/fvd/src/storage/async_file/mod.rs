@@ -147,6 +147,20 @@ impl AsyncFile {
     }
 }
 
+impl AsyncFile {
+    async fn zero_with(&self, offset: u64, len: u64, zero: fn(&FileStorage, u64, u64) -> Result<()>) -> Result<()> {
+        let range = offset..offset.saturating_add(len);
+        self.lane.check(self.path())?;
+        self.orphans.wait(range.clone()).await;
+        let exclusive = self.inline.exclusive();
+        let zero = move |file: &FileStorage| {
+            let _exclusive = exclusive;
+            zero(file, offset, len)
+        };
+        self.on_thread(Effect::Changes(range), false, zero).await
+    }
+}
+
 impl Storage for AsyncFile {
     fn path(&self) -> &Path {
         self.file.path()
@@ -179,15 +193,11 @@ impl Storage for AsyncFile {
     }
 
     async fn write_zeroes(&self, offset: u64, len: u64) -> Result<()> {
-        let range = offset..offset.saturating_add(len);
-        self.lane.check(self.path())?;
-        self.orphans.wait(range.clone()).await;
-        let exclusive = self.inline.exclusive();
-        let zero = move |file: &FileStorage| {
-            let _exclusive = exclusive;
-            file.write_zeroes_blocking(offset, len)
-        };
-        self.on_thread(Effect::Changes(range), false, zero).await
+        self.zero_with(offset, len, FileStorage::write_zeroes_blocking).await
+    }
+
+    async fn discard(&self, offset: u64, len: u64) -> Result<()> {
+        self.zero_with(offset, len, FileStorage::discard_blocking).await
     }
 
     async fn sync(&self) -> Result<()> {

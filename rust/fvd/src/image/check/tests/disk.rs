@@ -168,6 +168,11 @@ impl Storage for Disk {
         self.content.write_zeroes(offset, len).await
     }
 
+    /// It cannot free space.
+    async fn discard(&self, _: u64, _: u64) -> Result<()> {
+        Ok(())
+    }
+
     async fn sync(&self) -> Result<()> {
         self.log(Op::Sync)
     }
