@@ -8,7 +8,8 @@ Any number of requests may be under way at once. What is in the page cache is an
 change of threads; everything else waits in the kernel while other tasks run.
 
 Cancellation is safe. A read that is cancelled is given up; memory that it was to fill, or that is written,
-is kept until the kernel no longer uses it. A write (or `zero`, `discard`, `flush`, `close`) that is
+is kept until the kernel no longer uses it, and its content may change until then. The same goes for a read
+that has failed with ETIMEDOUT (`base_timeout`). A write (or `zero`, `discard`, `flush`, `close`) that is
 cancelled before it has begun does not happen; one that has begun runs to its end, while nobody waits for it.
 An image whose opening is cancelled is closed.
 Requests that overlap with a write before them wait for it, so none is overtaken; `close` waits for all.

@@ -23,7 +23,7 @@ pub enum Target {
     /// Anything.
     #[default]
     Anything,
-    /// Reads of the base.
+    /// What the base is asked for.
     Base,
     /// Reads and writes of data, wherever it lies: nothing that poisons an image.
     Data,

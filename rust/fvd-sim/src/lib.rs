@@ -10,10 +10,12 @@
 //! * [`executor`]: polls tasks and completes operations in random order;
 //! * [`model`]: which contents each sector may have;
 //! * [`shape`]: geometries; [`rig`]: the disks of one image, created and opened;
-//! * [`workload`]: requests; [`verify`]: invariants on disk; [`check`]: what holds after a power cut;
+//! * [`workload`]: requests; [`shared`]: what they share; [`verify`]: invariants on disk; [`check`]: what holds after a power cut;
+//! * [`base`]: the same of a base that is written to;
 //! * [`run`]: power cuts at every boundary of random workloads;
 //! * [`sim`]: the simulator of the whole engine, over a matrix of geometries.
 
+pub mod base;
 pub mod check;
 pub mod cut;
 pub mod disk;
@@ -24,6 +26,7 @@ pub mod model;
 pub mod rig;
 pub mod run;
 pub mod shape;
+pub mod shared;
 pub mod sim;
 pub mod verify;
 pub mod workload;

@@ -193,6 +193,7 @@ impl Rig {
             writable,
             cache,
             copy_on_read: Some(self.shape.copy_on_read),
+            detect_zeroes: self.shape.detect_zeroes,
             ..OpenOptions::default()
         };
         Image::open(self.file.clone(), head, data, base, options).await

@@ -4,18 +4,21 @@ use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
 use std::rc::Rc;
+use std::slice::from_ref;
 
 use fvd::copy::{copy_on_read, push_to_base};
 use fvd::format::BaseUpdate;
 
+use crate::base;
 use crate::check::{check_closed, check_crashed};
 use crate::cut::Cut;
 use crate::executor::Executor;
 use crate::fault::{Faults, Lie};
-use crate::model::Model;
+use crate::medium::Medium;
 use crate::rig::{Rig, SimImage};
 use crate::shape::Shape;
-use crate::workload::{Generator, Shared, SharedRef, perform};
+use crate::shared::{Shared, SharedRef};
+use crate::workload::{Generator, perform};
 use crate::world::World;
 
 /// What to run.
@@ -106,11 +109,7 @@ pub fn run(plan: &Plan) -> Result<Report, Failure> {
     let shape = Shape::random(&mut rng);
     let shape = plan.updates.map_or(shape.clone(), |updates| shape.updating(updates));
     let (rig, content) = Rig::create(&shape, rng.u64(..));
-    let shared = Rc::new(RefCell::new(Shared {
-        model: Model::new(&content),
-        wrong: None,
-        errors: Vec::new(),
-    }));
+    let shared = Rc::new(RefCell::new(Shared::with_base(Medium::from_bytes(&content), &shape)));
     let mut runner = Runner {
         plan: *plan,
         generator: Generator::new(&shape, rng.u64(..)),
@@ -184,7 +183,7 @@ impl Runner {
             return self.crash();
         }
         let media = self.rig.media();
-        let content = check_closed(&self.rig, &media, &self.shared.borrow().model);
+        let content = self.check_closed(&media);
         let content = content.map_err(|detail| self.failure(None, format!("after a close: {detail}")))?;
         self.restart(&media, &content);
         Ok(())
@@ -323,8 +322,24 @@ impl Runner {
         let media = self.rig.file.world().cut(cut);
         let seed = self.plan.seed ^ boundary << 20 ^ number << 50;
         self.report.images += 1;
-        let result = check_crashed(&self.rig, &media, &self.shared.borrow().model, seed);
+        let result = self.check_crashed(&media, seed);
         result.map_err(|detail| self.failure(Some((number, cut)), detail))
+    }
+
+    fn check_crashed(&self, media: &[Medium], seed: u64) -> Result<Vec<u8>, String> {
+        let Shared { model, base, .. } = &*self.shared.borrow();
+        if let Some(base) = base {
+            base::check_crashed(&self.rig, media, base, from_ref(&(0..model.size())))?;
+        }
+        check_crashed(&self.rig, media, model, seed)
+    }
+
+    fn check_closed(&self, media: &[Medium]) -> Result<Vec<u8>, String> {
+        let Shared { model, base, .. } = &*self.shared.borrow();
+        if let Some(base) = base {
+            base::check_written(&self.rig, media, base, from_ref(&(0..model.size())))?;
+        }
+        check_closed(&self.rig, media, model)
     }
 
     /// The power cut that the next session starts from.
@@ -337,9 +352,15 @@ impl Runner {
         Ok(())
     }
 
-    fn restart(&mut self, media: &[crate::medium::Medium], content: &[u8]) {
+    fn restart(&mut self, media: &[Medium], content: &[u8]) {
         self.rig = self.rig.on(&World::seeded(self.rng.u64(..)), media);
-        self.shared.borrow_mut().model.collapse(content);
+        let mut shared = self.shared.borrow_mut();
+        if let Some(base) = &mut shared.base {
+            let whole = 0..content.len() as u64;
+            base::restart(&self.rig, media, base, from_ref(&whole), content);
+        }
+        shared.model.collapse(content);
+        drop(shared);
         self.changes = u64::MAX;
     }
 

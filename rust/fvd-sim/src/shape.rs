@@ -3,7 +3,7 @@
 use std::fmt;
 
 use fvd::format::{BaseUpdate, LayoutOptions};
-use fvd::image::{CacheMode, CreateOptions};
+use fvd::image::{CacheMode, CreateOptions, DetectZeroes};
 
 use crate::medium::SECTOR;
 
@@ -39,6 +39,8 @@ pub struct Shape {
     pub updates: BaseUpdate,
     /// When writes become durable.
     pub cache: CacheMode,
+    /// What becomes of writes of zeros.
+    pub detect_zeroes: DetectZeroes,
 }
 
 fn pick<T: Copy>(rng: &mut fastrand::Rng, choices: &[T]) -> T {
@@ -96,6 +98,7 @@ impl Shape {
             } else {
                 CacheMode::Writeback
             },
+            detect_zeroes: DetectZeroes::Off,
         }
         .with_updates(rng)
     }
@@ -222,6 +225,9 @@ impl Shape {
         }
         if self.writes_base() {
             names.push(format!("base {}", self.updates.name()));
+        }
+        if self.detect_zeroes != DetectZeroes::Off {
+            names.push(format!("detect_zeroes {:?}", self.detect_zeroes).to_lowercase());
         }
         names.push(format!("{:?}", self.cache).to_lowercase());
         names

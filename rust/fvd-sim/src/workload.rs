@@ -1,6 +1,5 @@
 //! Requests, drawn at random, and the tasks that carry them out and tell the model.
 
-use std::cell::RefCell;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -12,6 +11,7 @@ use crate::medium::SECTOR;
 use crate::model::Model;
 use crate::rig::SimImage;
 use crate::shape::Shape;
+use crate::shared::{Guard, Id, Shared, SharedRef};
 
 /// A request of the guest.
 #[derive(Clone, Debug)]
@@ -113,19 +113,6 @@ fn discarded(image: &SimImage, offset: u64, len: u64) -> (Range<u64>, [Range<u64
     };
     (first..last, [start..first, last..end])
 }
-
-/// What concurrent tasks share.
-pub struct Shared {
-    /// The reference.
-    pub model: Model,
-    /// The first thing found wrong.
-    pub wrong: Option<String>,
-    /// Errors that requests got.
-    pub errors: Vec<fvd::Error>,
-}
-
-/// A [`Shared`] among the tasks of one thread.
-pub type SharedRef = Rc<RefCell<Shared>>;
 
 /// Draws requests for one image.
 pub struct Generator {
@@ -235,34 +222,15 @@ pub fn content(number: u64, len: u64) -> Vec<u8> {
     bytes
 }
 
-/// Tells the model that a request has failed.
-type Fail = fn(&mut Model, u64);
+/// The number of a write of zeros.
+pub const ZEROS: u64 = 0;
 
-/// Ends a request in the model when its task is dropped: it was cancelled.
-struct Guard<'a> {
-    shared: &'a SharedRef,
-    fail: Option<(Fail, u64)>,
-}
-
-impl<'a> Guard<'a> {
-    fn new(shared: &'a SharedRef, fail: Fail, id: u64) -> Self {
-        Self {
-            shared,
-            fail: Some((fail, id)),
-        }
+/// What a request writes.
+fn payload(number: u64, len: u64) -> Bytes {
+    if number == ZEROS {
+        return Bytes::from(vec![0; len as usize]);
     }
-
-    fn disarm(mut self) {
-        self.fail = None;
-    }
-}
-
-impl Drop for Guard<'_> {
-    fn drop(&mut self) {
-        if let Some((fail, id)) = self.fail.take() {
-            fail(&mut self.shared.borrow_mut().model, id);
-        }
-    }
+    Bytes::from(content(number, len))
 }
 
 /// Carries out one request.
@@ -276,9 +244,9 @@ pub async fn perform(request: Request, image: Rc<SimImage>, cache: CacheMode, sh
             len,
             content: number,
         } => {
-            let bytes = Bytes::from(content(number, len));
-            let id = shared.borrow_mut().model.begin_write(offset, &bytes);
-            let guard = Guard::new(&shared, Model::fail_write, id);
+            let bytes = payload(number, len);
+            let id = shared.borrow_mut().begin_write(offset, &bytes);
+            let guard = Guard::new(&shared, Shared::fail_write, id);
             let result = image.write(bytes, offset).await;
             end_write(guard, id, cache == CacheMode::Writethrough, result)
         }
@@ -287,9 +255,9 @@ pub async fn perform(request: Request, image: Rc<SimImage>, cache: CacheMode, sh
             len,
             content: number,
         } => {
-            let bytes = Bytes::from(content(number, len));
-            let id = shared.borrow_mut().model.begin_write(offset, &bytes);
-            let guard = Guard::new(&shared, Model::fail_write, id);
+            let bytes = payload(number, len);
+            let id = shared.borrow_mut().begin_write(offset, &bytes);
+            let guard = Guard::new(&shared, Shared::fail_write, id);
             let result = match image.write(bytes, offset).await {
                 Ok(()) => image.flush().await,
                 error => error,
@@ -297,8 +265,8 @@ pub async fn perform(request: Request, image: Rc<SimImage>, cache: CacheMode, sh
             end_write(guard, id, true, result)
         }
         Request::Zero { offset, len, no_hole } => {
-            let id = shared.borrow_mut().model.begin_write(offset, &vec![0; len as usize]);
-            let guard = Guard::new(&shared, Model::fail_write, id);
+            let id = shared.borrow_mut().begin_write(offset, &vec![0; len as usize]);
+            let guard = Guard::new(&shared, Shared::fail_write, id);
             let result = if no_hole {
                 image.write_zeroes_no_hole(offset, len).await
             } else {
@@ -309,12 +277,12 @@ pub async fn perform(request: Request, image: Rc<SimImage>, cache: CacheMode, sh
         Request::Discard { offset, len } => discard(&shared, &image, cache, offset, len).await,
         Request::Read { offset, len } => read(&shared, &image, offset, len).await,
         Request::Flush => {
-            let id = shared.borrow_mut().model.begin_flush();
-            let guard = Guard::new(&shared, Model::fail_flush, id);
+            let id = shared.borrow_mut().begin_flush();
+            let guard = Guard::new(&shared, Shared::fail_flush, id);
             let result = image.flush().await;
             if result.is_ok() {
                 guard.disarm();
-                shared.borrow_mut().model.ack_flush(id);
+                shared.borrow_mut().ack_flush(id);
             }
             result
         }
@@ -325,11 +293,11 @@ pub async fn perform(request: Request, image: Rc<SimImage>, cache: CacheMode, sh
     }
 }
 
-fn end_write(guard: Guard<'_>, id: u64, durable: bool, result: fvd::Result<()>) -> fvd::Result<()> {
+fn end_write(guard: Guard<'_>, id: Id, durable: bool, result: fvd::Result<()>) -> fvd::Result<()> {
     if result.is_ok() {
         let shared = guard.shared;
         guard.disarm();
-        shared.borrow_mut().model.ack_write(id, durable);
+        shared.borrow_mut().ack_write(id, durable);
     }
     result
 }
@@ -338,24 +306,24 @@ async fn discard(shared: &SharedRef, image: &SimImage, cache: CacheMode, offset:
     let (zeros, either) = discarded(image, offset, len);
     let begin = |range: &Range<u64>| {
         let zeros = vec![0; (range.end - range.start) as usize];
-        shared.borrow_mut().model.begin_write(range.start, &zeros)
+        shared.borrow_mut().begin_write(range.start, &zeros)
     };
     // These end as if they had failed: each sector is old or new.
-    let either = either.map(|range| Guard::new(shared, Model::fail_write, begin(&range)));
+    let either = either.map(|range| Guard::new(shared, Shared::fail_write, begin(&range)));
     let id = begin(&zeros);
-    let guard = Guard::new(shared, Model::fail_write, id);
+    let guard = Guard::new(shared, Shared::fail_write, id);
     let result = image.discard(offset, len).await;
     drop(either);
     end_write(guard, id, cache == CacheMode::Writethrough, result)
 }
 
 async fn read(shared: &SharedRef, image: &SimImage, offset: u64, len: u64) -> fvd::Result<()> {
-    let id = shared.borrow_mut().model.begin_read(offset, len);
-    let guard = Guard::new(shared, Model::fail_read, id);
+    let id = shared.borrow_mut().begin_read(offset, len);
+    let guard = Guard::new(shared, Shared::fail_read, id);
     let buf = image.read(IoBufMut::zeroed(len as usize), offset).await?;
     guard.disarm();
     let mut shared = shared.borrow_mut();
-    if let Err(mismatch) = shared.model.end_read(id, buf.as_slice()) {
+    if let Err(mismatch) = shared.end_read(id, buf.as_slice()) {
         let text = format!("a read of {len} bytes at {offset}: {}", mismatch.detail);
         shared.wrong.get_or_insert(text);
     }

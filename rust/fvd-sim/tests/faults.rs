@@ -6,15 +6,17 @@ use std::rc::Rc;
 use bytes::Bytes;
 use fvd::ErrorKind;
 use fvd::format::BaseUpdate;
-use fvd::image::CacheMode;
+use fvd::image::{CacheMode, DetectZeroes};
 use fvd_sim::check::check_crashed;
 use fvd_sim::cut::Cut;
 use fvd_sim::executor::{Executor, run_now};
 use fvd_sim::fault::Faults;
+use fvd_sim::medium::Medium;
 use fvd_sim::model::Model;
 use fvd_sim::rig::{Rig, SimImage, read_all};
 use fvd_sim::shape::Shape;
-use fvd_sim::workload::{Generator, Request, Shared, SharedRef, content, perform};
+use fvd_sim::shared::{Shared, SharedRef};
+use fvd_sim::workload::{Generator, Request, content, perform};
 
 const KIB: u64 = 1024;
 
@@ -34,6 +36,7 @@ fn plain() -> Shape {
         prefetch: false,
         updates: BaseUpdate::No,
         cache: CacheMode::Writeback,
+        detect_zeroes: DetectZeroes::Off,
     }
 }
 
@@ -69,11 +72,7 @@ fn shapes() -> Vec<Shape> {
 }
 
 fn shared(content: &[u8]) -> SharedRef {
-    Rc::new(RefCell::new(Shared {
-        model: Model::new(content),
-        wrong: None,
-        errors: Vec::new(),
-    }))
+    Rc::new(RefCell::new(Shared::new(Medium::from_bytes(content))))
 }
 
 /// A small workload that meets every kind of operation: writes, a commit, a checkpoint.

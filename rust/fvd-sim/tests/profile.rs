@@ -6,7 +6,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use fvd::format::BaseUpdate;
 use fvd::image::profile::{empty_profile, read_profile, write_profile};
-use fvd::image::{CacheMode, read_head};
+use fvd::image::{CacheMode, DetectZeroes, read_head};
 use fvd::storage::IoBufMut;
 use fvd_sim::cut::Cut;
 use fvd_sim::executor::{Executor, run_now};
@@ -38,6 +38,7 @@ fn shape(compact: bool, data_file: bool) -> Shape {
         prefetch: false,
         updates: BaseUpdate::No,
         cache: CacheMode::Writeback,
+        detect_zeroes: DetectZeroes::Off,
     }
 }
 

@@ -5,7 +5,7 @@ use std::future::Future;
 use bytes::Bytes;
 use fvd::format::BaseUpdate;
 use fvd::image::dump::JournalSectors;
-use fvd::image::{CacheMode, read_head};
+use fvd::image::{CacheMode, DetectZeroes, read_head};
 use fvd::storage::{Allocation, IoBufMut, Storage};
 use fvd_sim::check::check_crashed;
 use fvd_sim::cut::Cut;
@@ -35,6 +35,7 @@ fn compact() -> Shape {
         prefetch: false,
         updates: BaseUpdate::No,
         cache: CacheMode::Writeback,
+        detect_zeroes: DetectZeroes::Off,
     }
 }
 
@@ -77,6 +78,29 @@ fn writers_of_the_last_chunk_that_a_device_has_room_for_share_it() {
             executor.settle();
         }
     }
+}
+
+#[test]
+fn a_device_has_room_for_every_chunk_although_few_of_its_numbers_are_in_use() {
+    let shape = Shape {
+        virtual_size: 512 * KIB,
+        chunk_size: 4 * KIB,
+        device: true,
+        ..compact()
+    };
+    let (rig, _) = Rig::create(&shape, 1);
+    let fill = |image: &SimImage| {
+        for chunk in 0..128 {
+            let bytes = Bytes::from(content(chunk, 4 * KIB));
+            run_now(image.write(bytes, chunk * 4 * KIB)).expect("there is room for every chunk");
+        }
+    };
+    let image = open(&rig);
+    fill(&image);
+    // The highest number stays.
+    run_now(image.discard(0, 508 * KIB)).expect("no faults");
+    run_now(image.close()).expect("no faults");
+    fill(&open(&rig));
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use fvd::format::BaseUpdate;
-use fvd::image::CacheMode;
+use fvd::image::{CacheMode, DetectZeroes};
 use fvd_sim::check::{check_closed, check_crashed};
 use fvd_sim::cut::Cut;
 use fvd_sim::executor::{Executor, run_now};
@@ -90,6 +90,7 @@ fn shape(updates: BaseUpdate) -> Shape {
         prefetch: false,
         updates,
         cache: CacheMode::Writeback,
+        detect_zeroes: DetectZeroes::Off,
     }
 }
 

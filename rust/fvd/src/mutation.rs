@@ -79,6 +79,20 @@ mutations! {
     PublishDiscarded,
     /// A discard does not wait for blocks that are being filled.
     DiscardUnlocked,
+    /// With `writethrough` a write is acknowledged when the image has it.
+    AckBeforeBase,
+    /// An image that was not closed owes its base nothing.
+    ForgetResync,
+    /// What could not be pushed to the base is owed no more.
+    DropDebt,
+    /// A flush does not sync the base.
+    BaseUnsynced,
+    /// The base is written to without a mark that says so.
+    UpdateUnrecorded,
+    /// A write to both sides does not lock its blocks.
+    UpdateUnlocked,
+    /// A copy stores what it has read of a base that changes before it had the lock.
+    StaleCopy,
 }
 
 #[cfg(feature = "mutations")]

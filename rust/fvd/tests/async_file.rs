@@ -7,9 +7,10 @@ use std::future::{Future, poll_fn};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
+use std::thread::{self, ThreadId};
 
 use bytes::Bytes;
 use fvd::ErrorKind;
@@ -179,7 +180,7 @@ fn many_users_at_once_do_not_disturb_one_another() {
     for backend in BACKENDS {
         for direct in [false, true] {
             let file = Arc::new(TestFile::new(backend, direct));
-            std::thread::scope(|scope| {
+            thread::scope(|scope| {
                 for user in 0..USERS {
                     let file = Arc::clone(&file);
                     scope.spawn(move || {
@@ -223,6 +224,38 @@ fn a_file_is_free_as_soon_as_it_is_dropped() {
         }
         std::fs::remove_file(path).unwrap();
     }
+}
+
+/// Memory of the host, and which thread drops it.
+struct Memory(Vec<u8>, Arc<Mutex<Option<ThreadId>>>);
+
+impl AsRef<[u8]> for Memory {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        *self.1.lock().unwrap() = Some(thread::current().id());
+    }
+}
+
+/// To drop it may take a lock of the host, for which no thread of a file is to wait.
+#[test]
+fn buffers_are_dropped_by_who_waits() {
+    each_kind(|file| {
+        for (len, offset) in [(100, 50), (8192, 0), (8191, 0), (4096, u64::MAX - 4096)] {
+            let dropped = Arc::default();
+            let memory = Memory(vec![1; len], Arc::clone(&dropped));
+            let _ = block_on(file.write_vectored(vec![Bytes::from_owner(memory), Bytes::from_static(b"x")], offset));
+            assert_eq!(
+                *dropped.lock().unwrap(),
+                Some(thread::current().id()),
+                "{len} at {offset}"
+            );
+        }
+    });
 }
 
 #[test]
@@ -273,20 +306,27 @@ fn run(program: &str, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// A block device that takes what it is given, and has no room for it in the end. Needs root.
-struct FullDevice {
+/// A block device of 16 MiB; with less room, it takes what it is given, and cannot keep it in the
+/// end. Needs root.
+struct Device {
     folder: PathBuf,
     device: PathBuf,
 }
 
-impl FullDevice {
-    fn new() -> Self {
-        let folder = new_path();
-        std::fs::create_dir(&folder).unwrap();
-        run(
-            "mount",
-            &["-t", "tmpfs", "-o", "size=1m", "tmpfs", folder.to_str().unwrap()],
-        );
+fn mount_memory(mib: u8) -> PathBuf {
+    let folder = new_path();
+    std::fs::create_dir(&folder).unwrap();
+    let size = format!("size={mib}m");
+    run(
+        "mount",
+        &["-t", "tmpfs", "-o", &size, "tmpfs", folder.to_str().unwrap()],
+    );
+    folder
+}
+
+impl Device {
+    fn new(room_mib: u8) -> Self {
+        let folder = mount_memory(room_mib);
         let disk = folder.join("disk");
         std::fs::File::create(&disk).unwrap().set_len(16 << 20).unwrap();
         let device = run("losetup", &["--find", "--show", disk.to_str().unwrap()]).into();
@@ -294,7 +334,7 @@ impl FullDevice {
     }
 }
 
-impl Drop for FullDevice {
+impl Drop for Device {
     fn drop(&mut self) {
         let _ = Command::new("losetup").arg("--detach").arg(&self.device).status();
         let _ = Command::new("umount").arg("--lazy").arg(&self.folder).status();
@@ -309,13 +349,60 @@ fn open(path: &Path, backend: Backend) -> AsyncFile {
 #[test]
 fn the_failure_of_a_dropped_sync_is_that_of_the_next() {
     for backend in BACKENDS {
-        let device = FullDevice::new();
+        let device = Device::new(1);
         let file = open(&device.device, backend);
         block_on(file.write(sectors(1, 8192, true), 0)).unwrap();
         assert!(!poll_and_drop(file.sync()), "a sync is never ready at once");
         let error = block_on(file.sync()).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Io | ErrorKind::NoSpace), "{error}");
         assert_eq!(error.path(), Some(file.path()));
+        drop(file);
+    }
+}
+
+/// A device zeroes whole sectors only: the rest is read, changed and written back, and must not put
+/// back what a write beside it has replaced.
+#[test]
+fn zeroing_a_part_of_a_sector_loses_no_write_to_it() {
+    for backend in BACKENDS {
+        let device = Device::new(17);
+        let file = AsyncFile::new(FileStorage::create(&device.device, true).unwrap(), backend);
+        for round in 0..400_u32 {
+            let fill = (round % 250) as u8 + 1;
+            both(
+                file.write_zeroes(600, 100),
+                file.write(sectors(fill, 1, true), SECTOR as u64),
+            );
+            assert_eq!(read(&file, SECTOR, 88), [fill; 88], "round {round}");
+        }
+        drop(file);
+    }
+}
+
+#[test]
+fn a_file_is_closed_when_it_was_dropped() {
+    for backend in BACKENDS {
+        let folder = mount_memory(1);
+        for _ in 0..5 {
+            let file = open(&folder.join("file"), backend);
+            block_on(file.write(sectors(1, 8, true), 0)).unwrap();
+            block_on(file.sync()).unwrap();
+        }
+        run("umount", &[folder.to_str().unwrap()]);
+        std::fs::remove_dir(folder).unwrap();
+    }
+}
+
+/// The kernel tells one of several, and that but once.
+#[test]
+fn every_sync_behind_a_lost_write_fails() {
+    for backend in BACKENDS {
+        let device = Device::new(1);
+        let file = open(&device.device, backend);
+        block_on(file.write(sectors(1, 8192, true), 0)).unwrap();
+        let is_error = async || assert!(file.sync().await.is_err());
+        both(is_error(), is_error());
+        block_on(is_error());
         drop(file);
     }
 }

@@ -5,7 +5,7 @@
 use std::future::ready;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -26,6 +26,10 @@ struct Base {
     disk: MemoryStorage,
     len: u64,
     bad: Arc<Mutex<Range<u64>>>,
+    /// Its reads fail with this.
+    errno: i32,
+    /// Reads that have failed.
+    failed: Arc<AtomicU32>,
     down: Arc<AtomicBool>,
 }
 
@@ -43,6 +47,8 @@ impl Base {
             disk,
             len,
             bad: Arc::default(),
+            errno: libc::EIO,
+            failed: Arc::default(),
             down: Arc::default(),
         }
     }
@@ -57,7 +63,7 @@ impl Base {
 
     fn check_up(&self) -> Result<()> {
         if self.down.load(Ordering::Relaxed) {
-            return Err(unreachable("write"));
+            return Err(failure("write", libc::EIO));
         }
         Ok(())
     }
@@ -67,8 +73,8 @@ fn content(offset: u64, len: u64) -> Vec<u8> {
     (offset..offset + len).map(|n| (n / 512 % 251 + 1) as u8).collect()
 }
 
-fn unreachable(op: &str) -> Error {
-    Error::io(op, std::io::Error::from_raw_os_error(5))
+fn failure(op: &str, errno: i32) -> Error {
+    Error::io(op, std::io::Error::from_raw_os_error(errno))
 }
 
 impl BaseSource for Opened {
@@ -87,7 +93,8 @@ impl BaseSource for Opened {
     fn read(&self, buf: IoBufMut, offset: u64) -> BoxFuture<'_, Result<IoBufMut>> {
         let bad = self.base.bad.lock().unwrap();
         if offset < bad.end && bad.start < offset + buf.len() as u64 {
-            return Box::pin(ready(Err(unreachable("read"))));
+            self.base.failed.fetch_add(1, Ordering::Relaxed);
+            return Box::pin(ready(Err(failure("read", self.base.errno))));
         }
         self.raw.read(buf, offset)
     }
@@ -189,6 +196,24 @@ fn a_reader_gets_its_bytes_although_the_rest_of_their_block_cannot_be_read() {
     assert_eq!(image.outstanding_copies(), 2 * BLOCK);
     read(&image, BLOCK - 512, 512).unwrap_err();
     block_on(image.close()).unwrap();
+}
+
+/// Each failure may have taken as long as the host lets a base take.
+#[test]
+fn a_base_is_asked_again_only_if_less_can_be_asked_and_it_has_answered() {
+    for (errno, offset, len, reads) in [
+        (libc::EIO, 4096, 4096, 2),
+        (libc::EIO, 0, BLOCK, 1),
+        (libc::ETIMEDOUT, 4096, 4096, 1),
+    ] {
+        let mut base = Base::new(MIB);
+        base.errno = errno;
+        let image = open(&overlay(&base, BLOCK, copying()), &base);
+        *base.bad.lock().unwrap() = 0..BLOCK;
+        let error = read(&image, offset, len).unwrap_err();
+        assert_eq!(error.errno(), Some(errno));
+        assert_eq!(base.failed.load(Ordering::Relaxed), reads, "{offset}, {len}: {error}");
+    }
 }
 
 #[test]

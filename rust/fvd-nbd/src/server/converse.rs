@@ -1,6 +1,7 @@
 //! One client, from the greeting to the end.
 
 use std::future::Future;
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -40,7 +41,7 @@ where
         greet(&mut socket).await?;
         negotiate(&mut socket, &mut input, &mut handshake, &shared.exports).await
     };
-    match around.in_time(plain).await? {
+    match left(around.in_time(plain).await)? {
         None | Some(Outcome::Left) => Ok(()),
         Some(Outcome::Session(session)) => around.transmit(socket, input, session).await,
         Some(Outcome::StartTls) => {
@@ -48,6 +49,18 @@ where
             drop(input);
             around.encrypted(socket, handshake, credentials).await
         }
+    }
+}
+
+/// Who is gone before the handshake has ended has just looked whether somebody is here.
+fn left(outcome: Result<Option<Outcome>, ConnectionError>) -> Result<Option<Outcome>, ConnectionError> {
+    match outcome {
+        Err(ConnectionError::Socket(error))
+            if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) =>
+        {
+            Ok(Some(Outcome::Left))
+        }
+        outcome => outcome,
     }
 }
 

@@ -145,6 +145,16 @@ fn an_abort_waits_for_nothing() {
 }
 
 #[test]
+fn who_only_looks_whether_somebody_is_here_is_no_failure() {
+    let host = host(Sharing::default());
+    for _ in 0..50 {
+        drop(Client::connect(&host.socket()));
+    }
+    drop(Client::simple(&host.socket()));
+    assert_eq!(host.stop(), Vec::<String>::new());
+}
+
+#[test]
 fn counters_tell_what_was_done() {
     let limits = Limits {
         connections: 1,

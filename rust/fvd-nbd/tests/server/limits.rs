@@ -152,7 +152,7 @@ fn one_who_takes_a_long_reply_slowly_but_takes_it_is_served() {
     slow.request(cmd::READ, 1, 0, 8 * MIB);
     assert_eq!(slow.simple_reply(), (0, 1));
     for _ in 0..8 {
-        thread::sleep(SOON / 2);
+        thread::sleep(SOON / 4);
         slow.read(MIB as usize);
     }
     assert_eq!(host.stop(), [""; 0]);

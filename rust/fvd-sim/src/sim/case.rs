@@ -1,15 +1,15 @@
-//! The matrix: one value for each of nine dimensions, and the geometry that follows.
+//! The matrix: one value for each of ten dimensions, and the geometry that follows.
 
 use std::fmt;
 
 use fvd::format::BaseUpdate;
-use fvd::image::CacheMode;
+use fvd::image::{CacheMode, DetectZeroes};
 
 use crate::medium::SECTOR;
 use crate::shape::Shape;
 
 /// Names of the dimensions and of their values.
-pub const DIMENSIONS: [(&str, &[&str]); 9] = [
+pub const DIMENSIONS: [(&str, &[&str]); 10] = [
     ("compact", &["off", "on"]),
     ("prefetch", &["off", "on"]),
     ("copy-on-read", &["off", "on"]),
@@ -25,6 +25,7 @@ pub const DIMENSIONS: [(&str, &[&str]); 9] = [
     ("I/O", &["small", "5 chunks"]),
     ("data file", &["no", "yes"]),
     ("journal", &["tiny", "default", "none"]),
+    ("updates", &["no", "writethrough", "writeback", "writenocache"]),
 ];
 
 const COMPACT: usize = 0;
@@ -36,12 +37,15 @@ const BASE: usize = 5;
 const IO: usize = 6;
 const DATA_FILE: usize = 7;
 const JOURNAL: usize = 8;
+const UPDATES: usize = 9;
 
 /// Not a number of blocks.
 const SMALL_CHUNK: &str = "4 KiB";
 
 /// The base that there is none of.
 const NO_BASE: usize = 0;
+/// The journal that there is none of.
+const NO_JOURNAL: usize = 2;
 
 /// A point of the matrix: the index of a value in each dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +55,10 @@ impl Case {
     /// A point that makes sense, each value of a dimension about as often as the others.
     #[must_use]
     pub fn random(rng: &mut fastrand::Rng) -> Self {
-        let mut case = Self(DIMENSIONS.map(|(_, values)| rng.usize(..values.len())));
+        let mut case = Self([0; DIMENSIONS.len()]);
+        for (value, (_, values)) in case.0[..UPDATES].iter_mut().zip(DIMENSIONS) {
+            *value = rng.usize(..values.len());
+        }
         if case.0[BASE] == NO_BASE {
             // Without a base half of the matrix means nothing: less often.
             case.0[BASE] = rng.usize(..DIMENSIONS[BASE].1.len());
@@ -64,13 +71,29 @@ impl Case {
             case.0[PREFETCH] = 0;
             case.0[COPY_ON_READ] = 0;
         }
-        case
+        case.with_updates(rng)
+    }
+
+    /// One in three of those that can write to their base does.
+    fn with_updates(mut self, rng: &fastrand::Rng) -> Self {
+        // Of its own: what other seeds do does not change.
+        let mut rng = own(rng, 1);
+        if self.can_update() && rng.u8(..3) == 0 {
+            self.0[UPDATES] = rng.usize(1..DIMENSIONS[UPDATES].1.len());
+        }
+        self
+    }
+
+    /// What writes to its base needs one, and a journal.
+    fn can_update(&self) -> bool {
+        self.0[BASE] != NO_BASE && self.0[JOURNAL] != NO_JOURNAL
     }
 
     /// Whether it makes sense: what copies from a base needs one.
     #[must_use]
     pub fn is_possible(&self) -> bool {
-        self.0[BASE] != NO_BASE || (!self.prefetch() && !self.copy_on_read())
+        let copies = self.prefetch() || self.copy_on_read();
+        (self.0[BASE] != NO_BASE || !copies) && (self.0[UPDATES] == 0 || self.can_update())
     }
 
     /// Whether the dimension makes a difference here.
@@ -144,11 +167,16 @@ impl Case {
             detect_sparse_hole: sparse.then(|| [512, 4096, 65_536][rng.usize(..3)]),
             copy_on_read: self.copy_on_read(),
             prefetch: self.prefetch(),
-            updates: BaseUpdate::No,
+            updates: BaseUpdate::ALL[self.0[UPDATES]],
             cache: match rng.u8(..8) {
                 0 => CacheMode::Writethrough,
                 1 => CacheMode::Unsafe,
                 _ => CacheMode::Writeback,
+            },
+            detect_zeroes: match own(rng, 2).u8(..8) {
+                0 => DetectZeroes::On,
+                1 => DetectZeroes::Unmap,
+                _ => DetectZeroes::Off,
             },
         }
     }
@@ -166,6 +194,11 @@ impl Case {
             _ => Some(virtual_size + rng.u64(1..100_000)),
         }
     }
+}
+
+/// Random numbers of their own: that they are drawn changes nothing of what comes behind.
+fn own(rng: &fastrand::Rng, purpose: u64) -> fastrand::Rng {
+    fastrand::Rng::with_seed(rng.get_seed() ^ purpose.rotate_right(8))
 }
 
 /// Room for several blocks and chunks of at most `unit` bytes, but no more than is needed.

@@ -1,9 +1,11 @@
 //! Requests, drawn at random, before anything runs.
 
+use fvd::image::DetectZeroes;
+
 use crate::medium::SECTOR;
 use crate::rig::landmarks;
 use crate::shape::Shape;
-use crate::workload::Request;
+use crate::workload::{Request, ZEROS};
 
 /// Bytes that the requests of a session move at most before they get small.
 const BUDGET: u64 = 4 << 20;
@@ -20,6 +22,8 @@ pub struct Load<'a> {
     flush_percent: u8,
     /// Chunks are freed. Where they are not, more of what is flushed goes through the journal.
     frees: bool,
+    /// Some of the writes are of zeros.
+    detects_zeroes: bool,
     budget: u64,
 }
 
@@ -35,6 +39,7 @@ impl<'a> Load<'a> {
             is_long,
             flush_percent: [1, 1, 4, 12, 30][rng.usize(..5)],
             frees: rng.u8(..3) == 0,
+            detects_zeroes: shape.detect_zeroes != DetectZeroes::Off,
             budget: BUDGET,
             rng,
         }
@@ -47,7 +52,10 @@ impl<'a> Load<'a> {
             return Request::Flush;
         }
         let (offset, len) = self.range();
-        let content = self.rng.u64(1..);
+        let content = match self.rng.u64(1..) {
+            number if self.detects_zeroes && number.is_multiple_of(4) => ZEROS,
+            number => number,
+        };
         match self.rng.u8(..100) {
             0..30 => Request::Read { offset, len },
             30..38 => Request::Zero {

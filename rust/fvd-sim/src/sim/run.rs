@@ -8,12 +8,13 @@ use std::rc::Rc;
 use super::report::{Counts, Ended, Failure, Report};
 use super::script::Script;
 use super::session;
+use crate::base;
 use crate::check::{check_closed_in, check_crashed_in};
 use crate::cut::Cut;
 use crate::medium::{Medium, SECTOR};
 use crate::model::Model;
 use crate::rig::{Rig, islands};
-use crate::workload::{Shared, SharedRef};
+use crate::shared::{Shared, SharedRef};
 use crate::world::World;
 
 /// Bytes of a disk that is always compared as a whole.
@@ -56,13 +57,8 @@ fn run_sessions(script: &Script, watch: Watch, number: &RefCell<usize>) -> Resul
         script,
         watch,
         rig,
-        shared: Rc::new(RefCell::new(Shared {
-            model: Model::on(content),
-            wrong: None,
-            errors: Vec::new(),
-        })),
+        shared: Rc::new(RefCell::new(Shared::with_base(content, &script.shape))),
         report: Report::default(),
-        crashed: false,
     };
     for index in 0..script.sessions.len() {
         *number.borrow_mut() = index;
@@ -77,8 +73,6 @@ struct Simulation<'a> {
     rig: Rig,
     shared: SharedRef,
     report: Report,
-    /// A session has not ended with a close.
-    crashed: bool,
 }
 
 impl Simulation<'_> {
@@ -91,8 +85,7 @@ impl Simulation<'_> {
             Watch::Keep => world.keep_trace(),
         }
         let mut rng = fastrand::Rng::with_seed(session.seed.rotate_left(32));
-        let (ended, counts) = session::run(&self.rig, session, &self.shared, self.crashed)?;
-        self.crashed |= ended != Ended::Closed;
+        let (ended, counts) = session::run(&self.rig, session, &self.shared)?;
         world.tell(|| format!("session   {index} has ended: {ended:?}"));
         self.count(ended, counts, &world);
         let media = match ended {
@@ -114,27 +107,39 @@ impl Simulation<'_> {
 
     /// Compares what is on the disks with the model. Gives what was read, and where.
     fn check(&self, ended: Ended, media: &[Medium], rng: &mut fastrand::Rng) -> Result<Found, String> {
-        let model = &self.shared.borrow().model;
-        let ranges = self.ranges(model, rng);
+        let Shared { model, base, .. } = &*self.shared.borrow();
+        let ranges = self.ranges(model, base.as_ref(), rng);
         let checked = match ended {
             Ended::Closed => check_closed_in(&self.rig, media, model, &ranges),
             Ended::Cut | Ended::Killed => check_crashed_in(&self.rig, media, model, &ranges, rng.u64(..)),
         };
+        let checked = checked.and_then(|bytes| match base {
+            None => Ok(bytes),
+            Some(base) => self.check_base(ended, media, base, &ranges).map(|()| bytes),
+        });
         match checked {
             Ok(bytes) => Ok(Found { ranges, bytes }),
             Err(detail) => Err(format!("after it has ended ({ended:?}): {detail}")),
         }
     }
 
+    fn check_base(&self, ended: Ended, media: &[Medium], base: &Model, ranges: &[Range<u64>]) -> Result<(), String> {
+        match ended {
+            Ended::Cut => base::check_crashed(&self.rig, media, base, ranges),
+            Ended::Closed | Ended::Killed => base::check_written(&self.rig, media, base, ranges),
+        }
+    }
+
     /// What is compared: everything, or, in a large disk, what was written, what is not a hole of
     /// the base, and some of the rest.
-    fn ranges(&self, model: &Model, rng: &mut fastrand::Rng) -> Vec<Range<u64>> {
+    fn ranges(&self, model: &Model, base: Option<&Model>, rng: &mut fastrand::Rng) -> Vec<Range<u64>> {
         let size = model.size();
         if size <= SMALL || rng.u8(..32) == 0 {
             return std::iter::once(0..size).collect();
         }
         let mut ranges: Vec<Range<u64>> = Vec::new();
-        for run in model.written() {
+        let written = model.written().into_iter();
+        for run in written.chain(base.map(Model::written).unwrap_or_default()) {
             ranges.push((run.start * SECTOR).saturating_sub(AROUND)..run.end * SECTOR + AROUND);
         }
         ranges.extend(islands(&self.script.shape, self.script.image_seed));
@@ -148,6 +153,9 @@ impl Simulation<'_> {
     fn restart(&mut self, media: &[Medium], found: &Found, seed: u64) {
         self.rig = self.rig.on(&World::seeded(seed), media);
         let mut shared = self.shared.borrow_mut();
+        if let Some(base) = &mut shared.base {
+            base::restart(&self.rig, media, base, &found.ranges, &found.bytes);
+        }
         shared.model.collapse_in(&found.ranges, &found.bytes);
         shared.errors.clear();
     }

@@ -17,7 +17,8 @@ use super::script::{End, Session, Step};
 use crate::executor::Executor;
 use crate::fault::Faults;
 use crate::rig::{Rig, SimImage};
-use crate::workload::{Request, SharedRef, perform};
+use crate::shared::SharedRef;
+use crate::workload::{Request, perform};
 use crate::world::World;
 
 /// Completions in one session at most: more means that something goes round in circles.
@@ -35,7 +36,7 @@ enum Stop {
 }
 
 /// Opens the image and carries out the session.
-pub(super) fn run(rig: &Rig, session: &Session, shared: &SharedRef, may_leak: bool) -> Result<(Ended, Counts), String> {
+pub(super) fn run(rig: &Rig, session: &Session, shared: &SharedRef) -> Result<(Ended, Counts), String> {
     let world = rig.file.world();
     world.set_queueing(true);
     world.set_faults(Faults {
@@ -44,8 +45,6 @@ pub(super) fn run(rig: &Rig, session: &Session, shared: &SharedRef, may_leak: bo
     });
     let mut runner = Runner {
         session,
-        // Chunks that an earlier session has leaked are missing on a device that has no more.
-        may_be_full: session.space.is_some() || (may_leak && rig.shape.device && rig.shape.compact),
         rig,
         shared,
         executor: Executor::new(world, session.seed),
@@ -79,8 +78,6 @@ fn errors(session: &Session) -> Faults {
 
 struct Runner<'a> {
     session: &'a Session,
-    /// An error that says so is expected.
-    may_be_full: bool,
     rig: &'a Rig,
     shared: &'a SharedRef,
     executor: Executor<'a>,
@@ -260,9 +257,10 @@ impl Runner<'_> {
         !waits || (self.world().has_unsynced_metadata() && self.rng.u8(..4) == 0)
     }
 
-    /// Errors come from what was injected, and from nowhere else.
+    /// Errors come from what was injected, and from nowhere else. A device has room for every chunk, whatever
+    /// earlier sessions have left there.
     fn expected(&self, what: &str, error: &fvd::Error) -> Result<(), Stop> {
-        let full = self.may_be_full && error.kind() == ErrorKind::NoSpace;
+        let full = self.session.space.is_some() && error.kind() == ErrorKind::NoSpace;
         if self.session.errors.is_some() || full {
             return Ok(());
         }

@@ -2,6 +2,9 @@
 //!
 //! It need not fail in the same way: what a person wants to see is the shortest story that ends badly.
 
+use fvd::format::BaseUpdate;
+use fvd::image::DetectZeroes;
+
 use super::report::Failure;
 use super::run::{Watch, run};
 use super::script::{End, Script, Session, Step};
@@ -116,9 +119,11 @@ impl Shrinker {
                 }
             }
         }
-        let off: [fn(&mut Script); 2] = [
+        let off: [fn(&mut Script); 4] = [
             |script| script.shape.prefetch = false,
             |script| script.shape.copy_on_read = false,
+            |script| script.shape.detect_zeroes = DetectZeroes::Off,
+            |script| script.shape.updates = BaseUpdate::No,
         ];
         for change in off {
             let mut script = self.script.clone();

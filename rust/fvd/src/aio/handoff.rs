@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use event_listener::{Event, EventListener};
 
+use super::process::Process;
 use crate::error::{Error, ErrorKind, Result};
 
 /// A pair: who waits for the result, and who gives it.
@@ -16,7 +17,13 @@ pub(crate) fn handoff<T>() -> (Handoff<T>, Completer<T>) {
         state: Mutex::new(State::Waiting(None)),
         ended: Event::new(),
     });
-    (Handoff(Arc::clone(&cell)), Completer(Some(cell)))
+    let handoff = Handoff {
+        cell: Arc::clone(&cell),
+        place: None,
+        is_over: false,
+        process: Process::current(),
+    };
+    (handoff, Completer(Some(cell)))
 }
 
 struct Cell<T> {
@@ -27,18 +34,46 @@ struct Cell<T> {
 
 enum State<T> {
     Waiting(Option<Waker>),
+    /// It goes on, and nobody will take what it gives.
+    Abandoned,
     Ended(Result<T>),
-    Taken,
+    /// The value was taken, or dropped: then the error is left.
+    Over(Option<Error>),
 }
 
 impl<T> Cell<T> {
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn abandon(&self) {
+        let mut state = self.lock();
+        let before = std::mem::replace(&mut *state, State::Abandoned);
+        *state = match &before {
+            State::Waiting(_) | State::Abandoned => return,
+            State::Ended(result) => State::Over(result.as_ref().err().cloned()),
+            State::Over(error) => State::Over(error.clone()),
+        };
+        // The value may belong to somebody who takes a lock to drop it.
+        drop(state);
+        drop(before);
+    }
 }
 
-/// Waits for the result. Dropping it stops nothing.
-pub(crate) struct Handoff<T>(Arc<Cell<T>>);
+/// Where something waits to be begun.
+pub(super) trait Recall: Send + Sync {
+    /// Drops it, unless it has been begun.
+    fn recall(&self, ticket: u64);
+}
+
+/// Waits for the result. Dropping it takes back what has not been begun; what has goes on.
+pub(crate) struct Handoff<T> {
+    cell: Arc<Cell<T>>,
+    /// Where to take it back from.
+    place: Option<(Arc<dyn Recall>, u64)>,
+    is_over: bool,
+    process: Process,
+}
 
 impl<T> fmt::Debug for Handoff<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -46,25 +81,55 @@ impl<T> fmt::Debug for Handoff<T> {
     }
 }
 
+impl<T> Handoff<T> {
+    /// It waits in `queue` with this ticket.
+    pub(super) fn waiting_in(mut self, queue: Arc<dyn Recall>, ticket: u64) -> Self {
+        self.place = Some((queue, ticket));
+        self
+    }
+
+    /// Takes it back, unless it has been begun.
+    pub(crate) fn recall(&mut self) {
+        if let Some((queue, ticket)) = self.place.take() {
+            queue.recall(ticket);
+        }
+    }
+}
+
 impl<T: Send + 'static> Handoff<T> {
-    /// What goes on when nobody waits for the result any more.
-    pub(crate) fn unfinished(&self) -> Arc<dyn Unfinished> {
-        Arc::clone(&self.0) as _
+    /// What goes on when nobody waits for the result any more. It is not taken back then.
+    pub(crate) fn unfinished(&mut self) -> Arc<dyn Unfinished> {
+        self.place = None;
+        Arc::clone(&self.cell) as _
+    }
+}
+
+impl<T> Drop for Handoff<T> {
+    fn drop(&mut self) {
+        // A forked child may find the locks held by nobody.
+        if !self.is_over && self.process.is_current() {
+            self.recall();
+            self.cell.abandon();
+        }
     }
 }
 
 impl<T> Future for Handoff<T> {
     type Output = Result<T>;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
-        let mut state = self.0.lock();
-        match std::mem::replace(&mut *state, State::Taken) {
-            State::Ended(result) => Poll::Ready(result),
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
+        let mut state = self.cell.lock();
+        match std::mem::replace(&mut *state, State::Over(None)) {
+            State::Ended(result) => {
+                drop(state);
+                self.is_over = true;
+                Poll::Ready(result)
+            }
             State::Waiting(_) => {
                 *state = State::Waiting(Some(context.waker().clone()));
                 Poll::Pending
             }
-            State::Taken => panic!("polled after it was ready"),
+            State::Abandoned | State::Over(_) => panic!("polled after it was ready"),
         }
     }
 }
@@ -79,11 +144,22 @@ impl<T> Completer<T> {
 
     fn give(&mut self, result: Result<T>) {
         let Some(cell) = self.0.take() else { return };
-        let before = std::mem::replace(&mut *cell.lock(), State::Ended(result));
-        if let State::Waiting(Some(waker)) = before {
+        let mut state = cell.lock();
+        let over = State::Over(result.as_ref().err().cloned());
+        let (waker, unwanted) = match std::mem::replace(&mut *state, over) {
+            State::Waiting(waker) => {
+                *state = State::Ended(result);
+                (waker, None)
+            }
+            _ => (None, Some(result)),
+        };
+        drop(state);
+        if let Some(waker) = waker {
             waker.wake();
         }
         cell.ended.notify(usize::MAX);
+        // Last: a buffer may need a lock that is held by somebody who waits for this end.
+        drop(unwanted);
     }
 }
 
@@ -111,7 +187,7 @@ pub(crate) trait Unfinished: Send + Sync {
 
 impl<T: Send + 'static> Unfinished for Cell<T> {
     fn has_ended(&self) -> bool {
-        !matches!(*self.lock(), State::Waiting(_))
+        matches!(*self.lock(), State::Ended(_) | State::Over(_))
     }
 
     fn listen(&self) -> EventListener {
@@ -120,7 +196,7 @@ impl<T: Send + 'static> Unfinished for Cell<T> {
 
     fn failure(&self) -> Option<Error> {
         match &*self.lock() {
-            State::Ended(Err(error)) => Some(error.clone()),
+            State::Ended(Err(error)) | State::Over(Some(error)) => Some(error.clone()),
             _ => None,
         }
     }
@@ -149,7 +225,7 @@ mod tests {
 
     #[test]
     fn who_only_watches_learns_of_end_and_failure() {
-        let (handoff, completer) = handoff::<()>();
+        let (mut handoff, completer) = handoff::<()>();
         let watched = handoff.unfinished();
         drop(handoff);
         let listener = watched.listen();
@@ -158,5 +234,31 @@ mod tests {
         block_on(listener);
         assert!(watched.has_ended());
         assert_eq!(watched.failure().map(|error| error.kind()), Some(ErrorKind::NoSpace));
+    }
+
+    /// Says when it is dropped whether the operation had ended by then.
+    struct Owned(Arc<Mutex<Option<bool>>>, Arc<dyn Unfinished>);
+
+    impl Drop for Owned {
+        fn drop(&mut self) {
+            *self.0.lock().expect("no panic") = Some(self.1.has_ended());
+        }
+    }
+
+    #[test]
+    fn what_nobody_takes_is_dropped_behind_the_end() {
+        let seen = Arc::new(Mutex::new(None));
+        for completes_first in [false, true] {
+            let (mut handoff, completer) = handoff();
+            let owned = Owned(Arc::clone(&seen), handoff.unfinished());
+            if completes_first {
+                completer.complete(Ok(owned));
+                drop(handoff);
+            } else {
+                drop(handoff);
+                completer.complete(Ok(owned));
+            }
+            assert_eq!(seen.lock().expect("no panic").take(), Some(true));
+        }
     }
 }

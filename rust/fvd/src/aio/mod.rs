@@ -3,12 +3,15 @@
 //! Knows no runtime: what waits is woken by its waker alone.
 
 mod backend;
+mod farewell;
 mod handoff;
 mod pool;
 mod process;
+mod queue;
 mod ring;
 
 pub use backend::Backend;
+pub(crate) use farewell::{Farewell, Opened, Remains};
 #[cfg(test)]
 pub(crate) use handoff::{Completer, handoff};
 pub(crate) use handoff::{Handoff, Unfinished};

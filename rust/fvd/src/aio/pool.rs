@@ -1,21 +1,22 @@
 //! Threads that may block.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::handoff::{Handoff, handoff};
+use super::handoff::{Handoff, Recall, handoff};
 use super::process::Process;
-use crate::error::{Error, Result};
+use super::queue::Queue;
+use crate::error::Result;
 
-/// How long a thread without work stays.
+/// How long threads without work stay, except for one.
 const IDLE: Duration = Duration::from_secs(5);
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A bounded number of threads, started when there is work and ended when there is none. One for
-/// each file or source: what hangs holds up nothing else.
+/// A bounded number of threads, started when there is work and ended when there is none, but for
+/// one: it may be impossible to start another. A pool for each file or source: what hangs holds up
+/// nothing else.
 #[derive(Debug)]
 pub(crate) struct Pool {
     shared: Arc<Shared>,
@@ -31,7 +32,7 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    jobs: VecDeque<Job>,
+    jobs: Queue<Job>,
     threads: usize,
     idle: usize,
     is_closing: bool,
@@ -44,7 +45,7 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Pool {
-    /// `limit`: most threads at once, at least 1.
+    /// `limit`: most threads at once. With 0 all is done where it is begun.
     pub(crate) fn new(limit: usize) -> Self {
         Self::with_idle_time(limit, IDLE)
     }
@@ -60,12 +61,15 @@ impl Pool {
         Self { shared, process }
     }
 
-    /// Begins `work`, in the order of the calls as far as there are threads. It runs to its end,
-    /// also if nobody waits for it.
+    /// Begins `work`, in the order of the calls as far as there are threads. Once begun it runs to
+    /// its end, also if nobody waits for it.
+    ///
+    /// Where no thread can be started at all it is done here and now: to block once is better than
+    /// an error that looks as if the medium had failed.
     ///
     /// # Errors
     ///
-    /// If there is no thread, and none can be started; in a forked child.
+    /// In a forked child.
     pub(crate) fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T> + Send + 'static,
@@ -75,17 +79,20 @@ impl Pool {
         // A panic drops the completer, which tells.
         let job: Job = Box::new(move || completer.complete(work()));
         let mut state = self.shared.lock();
-        if state.idle <= state.jobs.len() && state.threads < self.shared.limit {
-            match self.start_thread() {
-                Ok(()) => state.threads += 1,
-                Err(error) if state.threads == 0 => return Err(Error::io("start a thread", error)),
-                Err(_) => {}
-            }
+        let wants_thread = state.idle <= state.jobs.len() && state.threads < self.shared.limit;
+        if wants_thread && self.start_thread().is_ok() {
+            state.threads += 1;
         }
-        state.jobs.push_back(job);
+        if state.threads == 0 {
+            drop(state);
+            do_job(job);
+            return Ok(handoff);
+        }
+        let ticket = state.jobs.push(job);
         drop(state);
         self.shared.changed.notify_one();
-        Ok(handoff)
+        let shared = Arc::clone(&self.shared);
+        Ok(handoff.waiting_in(shared, ticket))
     }
 
     fn start_thread(&self) -> std::io::Result<()> {
@@ -113,26 +120,52 @@ impl Shared {
     fn serve(&self) {
         let mut state = self.lock();
         loop {
-            if let Some(job) = state.jobs.pop_front() {
+            if let Some(job) = state.jobs.pop() {
                 drop(state);
-                let _ = catch_unwind(AssertUnwindSafe(job));
+                do_job(job);
                 state = self.lock();
                 continue;
             }
             if state.is_closing {
                 break;
             }
-            state.idle += 1;
-            let waited = self.changed.wait_timeout(state, self.idle_time);
-            let (woken, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            let (woken, is_surplus) = self.wait(state);
             state = woken;
-            state.idle -= 1;
-            if timeout.timed_out() && state.jobs.is_empty() {
+            if is_surplus && state.jobs.is_empty() {
                 break;
             }
         }
         state.threads -= 1;
     }
+
+    /// Waits for something to do; true if there has been nothing for long, and other threads stay.
+    fn wait<'a>(&'a self, mut state: MutexGuard<'a, State>) -> (MutexGuard<'a, State>, bool) {
+        state.idle += 1;
+        let (mut state, timed_out) = if state.threads == 1 {
+            let woken = self.changed.wait(state);
+            (woken.unwrap_or_else(PoisonError::into_inner), false)
+        } else {
+            let woken = self.changed.wait_timeout(state, self.idle_time);
+            let (state, timeout) = woken.unwrap_or_else(PoisonError::into_inner);
+            (state, timeout.timed_out())
+        };
+        state.idle -= 1;
+        let is_surplus = timed_out && state.threads > 1;
+        (state, is_surplus)
+    }
+}
+
+impl Recall for Shared {
+    fn recall(&self, ticket: u64) {
+        let job = self.lock().jobs.take_back(ticket);
+        // Without the lock: what it owns may take others.
+        drop(job);
+    }
+}
+
+fn do_job(job: Job) {
+    // The completer tells.
+    let _ = catch_unwind(AssertUnwindSafe(job));
 }
 
 #[cfg(test)]
@@ -192,14 +225,60 @@ mod tests {
     }
 
     #[test]
-    fn idle_threads_end_and_new_ones_start() {
-        let pool = Pool::with_idle_time(2, Duration::from_millis(1));
+    fn idle_threads_end_but_for_one() {
+        let pool = Pool::with_idle_time(3, Duration::from_millis(1));
         for _ in 0..2 {
-            block_on(pool.run(|| Ok(())).expect("a thread")).expect("nothing fails");
-            while pool.shared.lock().threads > 0 {
+            let barrier = Arc::new(Barrier::new(3));
+            let jobs = [(); 3].map(|()| {
+                let barrier = Arc::clone(&barrier);
+                pool.run(move || Ok(barrier.wait())).expect("not forked")
+            });
+            for job in jobs {
+                block_on(job).expect("nothing fails");
+            }
+            while pool.shared.lock().threads > 1 {
                 std::thread::yield_now();
             }
+            std::thread::sleep(Duration::from_millis(20));
+            assert_eq!(pool.shared.lock().threads, 1);
         }
+    }
+
+    #[test]
+    fn without_threads_the_work_is_done_by_who_brings_it() {
+        let pool = Pool::new(0);
+        let caller = std::thread::current().id();
+        let done = pool.run(move || Ok(std::thread::current().id() == caller));
+        assert!(block_on(done.expect("not forked")).expect("done"));
+    }
+
+    #[test]
+    fn what_was_given_up_before_it_began_is_dropped_at_once() {
+        let pool = Pool::new(1);
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let first = pool.run(move || wait.recv().map_err(|_| unreachable!("the test sends")));
+        let buffer = Arc::new(());
+        let watch = Arc::downgrade(&buffer);
+        let [given_up, orphan] = [(); 2].map(|()| {
+            let buffer = Arc::clone(&buffer);
+            let work = move || {
+                drop(buffer);
+                Ok(())
+            };
+            pool.run(work).expect("not forked")
+        });
+        drop(buffer);
+        drop(given_up);
+        assert_eq!(watch.strong_count(), 1);
+        // One that is to go on is not taken back.
+        let mut orphan = orphan;
+        let unfinished = orphan.unfinished();
+        drop(orphan);
+        assert_eq!(watch.strong_count(), 1);
+        go.send(()).expect("somebody waits");
+        block_on(first.expect("not forked")).expect("nothing fails");
+        block_on(pool.run(|| Ok(())).expect("not forked")).expect("nothing fails");
+        assert!(watch.strong_count() == 0 && unfinished.has_ended() && unfinished.failure().is_none());
     }
 
     #[test]

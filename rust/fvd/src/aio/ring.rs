@@ -3,22 +3,29 @@
 //! The thread that submits is the one that reaps: the kernel hands completions to the submitter,
 //! which would have to be woken for that anyway. Whoever has an operation leaves it in a queue and
 //! rings the bell if the thread sleeps; under load it does not, and takes what has come in one go.
+//! The thread and its ring are made when there is work, and end when there has been none for long.
 
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_lock::RwLockReadGuardArc;
 
-use super::handoff::{Completer, Handoff, handoff};
+use super::handoff::{Completer, Handoff, Recall, handoff};
 use super::process::Process;
+use super::queue::Queue;
 use crate::error::{Error, Result};
-use crate::sys::uring::{Bell, Operation, Uring, is_temporary};
+use crate::sys::uring::{Bell, Operation, Uring, is_temporary, is_timeout};
 
 /// How long to wait where the kernel is short of memory for operations.
 const SHORT_OF_MEMORY: Duration = Duration::from_millis(1);
+
+/// How long a ring without work stays.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// How long a refusal counts. The system may have been short of threads or memory.
+const RETRY: Duration = Duration::from_secs(10);
 
 /// How an operation has ended, if it did not fail.
 #[derive(Debug)]
@@ -44,63 +51,72 @@ impl Tag {
     }
 }
 
+/// Opens what the ring is for once more: each ring has its own.
+type Open = Box<dyn Fn() -> Box<dyn AsFd + Send> + Send + Sync>;
+
 /// The way to the thread, which ends when this is dropped, after what it has to do.
-#[derive(Debug)]
 pub(crate) struct Ring {
     shared: Arc<Shared>,
+    open: Open,
     process: Process,
 }
 
 struct Shared {
     state: Mutex<State>,
-    bell: Arc<Bell>,
+    idle_time: Duration,
 }
 
 #[derive(Default)]
 struct State {
-    queue: VecDeque<(Operation, Tag)>,
-    /// The thread has looked at the queue and will not again before the bell rings.
+    queue: Queue<(Operation, Tag)>,
+    /// That of the thread, if there is one.
+    bell: Option<Arc<Bell>>,
+    /// The thread has emptied the queue and will not look again before the bell rings.
     is_asleep: bool,
     is_closing: bool,
-    /// There is no ring, or none any more.
-    is_refused: bool,
+    /// When there was last no ring to be had.
+    refused: Option<Instant>,
 }
 
-impl std::fmt::Debug for Shared {
+impl std::fmt::Debug for Ring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} waiting", self.lock().queue.len())
+        write!(f, "{} waiting", self.shared.lock().queue.len())
     }
 }
 
 impl Ring {
-    /// Starts the thread. Whether it gets a ring shows with the first operation.
-    pub(crate) fn start<F: AsFd + Send + 'static>(file: F) -> io::Result<Self> {
-        let bell = Arc::new(Bell::new()?);
-        let shared = Arc::new(Shared {
-            state: Mutex::default(),
-            bell: Arc::clone(&bell),
-        });
-        let thread = Arc::clone(&shared);
-        let builder = std::thread::Builder::new().name("fvd-uring".to_owned());
-        builder.spawn(move || thread.serve(Uring::new(file, bell)))?;
-        let process = Process::current();
-        Ok(Self { shared, process })
+    /// `open` gives the file.
+    pub(crate) fn new<F: AsFd + Send + 'static>(open: impl Fn() -> F + Send + Sync + 'static) -> Self {
+        Self::with_idle_time(open, IDLE)
+    }
+
+    fn with_idle_time<F: AsFd + Send + 'static>(
+        open: impl Fn() -> F + Send + Sync + 'static,
+        idle_time: Duration,
+    ) -> Self {
+        let state = Mutex::default();
+        Self {
+            shared: Arc::new(Shared { state, idle_time }),
+            open: Box::new(move || Box::new(open())),
+            process: Process::current(),
+        }
     }
 
     /// A ring that the system has refused.
     #[cfg(test)]
     pub(crate) fn refused() -> Self {
-        let bell = Arc::new(Bell::new().expect("an eventfd"));
-        let shared = Arc::new(Shared {
-            state: Mutex::default(),
-            bell,
-        });
-        shared.serve::<std::fs::File>(Err(io::Error::from_raw_os_error(libc::EPERM)));
-        let process = Process::current();
-        Self { shared, process }
+        let ring = Self::new(io::stdin);
+        ring.shared.refuse();
+        ring
     }
 
-    /// Begins an operation. `guard` is dropped when it has ended.
+    /// Whether to try another way first.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.shared.lock().is_refused()
+    }
+
+    /// Begins an operation. `guard` is dropped when it has ended. A sync or a write whose handoff is
+    /// dropped has to be made to go on ([`Handoff::unfinished`]), or may never be begun.
     ///
     /// # Errors
     ///
@@ -110,18 +126,34 @@ impl Ring {
         let (handoff, completer) = handoff();
         let tag = Tag { completer, guard };
         let mut state = self.shared.lock();
-        if state.is_refused {
+        if state.bell.is_none() && !state.is_refused() {
+            match self.start() {
+                Ok(bell) => state.bell = Some(bell),
+                Err(_) => state.refused = Some(Instant::now()),
+            }
+        }
+        let Some(bell) = state.bell.clone() else {
             drop(state);
             tag.end(Ok(Outcome::Refused(operation)));
             return Ok(handoff);
-        }
-        state.queue.push_back((operation, tag));
+        };
+        let ticket = state.queue.push((operation, tag));
         let is_asleep = std::mem::take(&mut state.is_asleep);
         drop(state);
         if is_asleep {
-            self.shared.bell.ring();
+            bell.ring();
         }
-        Ok(handoff)
+        let shared = Arc::clone(&self.shared);
+        Ok(handoff.waiting_in(shared, ticket))
+    }
+
+    /// Starts the thread. Whether it gets a ring shows with the first operation.
+    fn start(&self) -> io::Result<Arc<Bell>> {
+        let bell = Arc::new(Bell::new()?);
+        let (shared, for_ring, file) = (Arc::clone(&self.shared), Arc::clone(&bell), (self.open)());
+        let builder = std::thread::Builder::new().name("fvd-uring".to_owned());
+        builder.spawn(move || shared.serve(Uring::new(file, for_ring)))?;
+        Ok(bell)
     }
 }
 
@@ -129,9 +161,18 @@ impl Drop for Ring {
     fn drop(&mut self) {
         // A child shares the bell with its parent, and may find the lock held by nobody.
         if self.process.is_current() {
-            self.shared.lock().is_closing = true;
-            self.shared.bell.ring();
+            let mut state = self.shared.lock();
+            state.is_closing = true;
+            if let Some(bell) = &state.bell {
+                bell.ring();
+            }
         }
+    }
+}
+
+impl State {
+    fn is_refused(&self) -> bool {
+        self.refused.is_some_and(|since| since.elapsed() < RETRY)
     }
 }
 
@@ -142,37 +183,57 @@ impl Shared {
 
     fn serve<F: AsFd>(&self, ring: io::Result<Uring<F, Tag>>) {
         // Also after a panic: nobody waits for a thread that is gone.
-        let _refusal = Refusal(self);
+        let refusal = Refusal(self);
         let Ok(mut ring) = ring else { return };
-        while self.take_over(&mut ring) {
-            match ring.wait() {
+        let mut is_idle = false;
+        while self.take_over(&mut ring, is_idle) {
+            is_idle = false;
+            match ring.wait(self.idle_time) {
                 Ok(()) => {}
+                Err(error) if is_timeout(&error) => is_idle = true,
                 Err(error) if is_temporary(&error) => std::thread::sleep(SHORT_OF_MEMORY),
-                Err(_) => break,
+                Err(_) => return,
             }
             ring.reap(end);
         }
+        std::mem::forget(refusal);
     }
 
-    /// Gives the ring what it has room for. False when there is no more to come.
-    fn take_over<F: AsFd>(&self, ring: &mut Uring<F, Tag>) -> bool {
+    /// Gives the ring what it has room for. False when there is no more to come, or has not been
+    /// for long: whoever comes then starts another thread.
+    fn take_over<F: AsFd>(&self, ring: &mut Uring<F, Tag>, is_idle: bool) -> bool {
         let mut state = self.lock();
-        let count = ring.room().min(state.queue.len());
-        for (operation, tag) in state.queue.drain(..count) {
+        while ring.room() > 0
+            && let Some((operation, tag)) = state.queue.pop()
+        {
             ring.push(operation, tag);
         }
-        state.is_asleep = true;
-        !(state.is_closing && ring.is_idle() && state.queue.is_empty())
+        // What had no room is looked at when something has ended: no bell is needed for that.
+        state.is_asleep = state.queue.is_empty();
+        if ring.is_idle() && (is_idle || state.is_closing) {
+            state.bell = None;
+            return false;
+        }
+        true
     }
 
     fn refuse(&self) {
         let mut state = self.lock();
-        state.is_refused = true;
-        let queue = std::mem::take(&mut state.queue);
+        state.refused = Some(Instant::now());
+        state.bell = None;
+        let queue = state.queue.empty();
         drop(state);
         for (operation, tag) in queue {
             tag.end(Ok(Outcome::Refused(operation)));
         }
+    }
+}
+
+impl Recall for Shared {
+    fn recall(&self, ticket: u64) {
+        let operation = self.lock().queue.take_back(ticket);
+        // Without the lock: what it owns may take others.
+        drop(operation);
     }
 }
 
@@ -186,21 +247,23 @@ impl Drop for Refusal<'_> {
 }
 
 fn end(operation: Operation, tag: Tag, result: io::Result<usize>) {
-    tag.end(match result {
-        Ok(count) => Ok(Outcome::Done(operation, count)),
-        Err(error) if is_refusal(&operation, &error) => Ok(Outcome::Refused(operation)),
-        Err(error) => Err(Error::io(verb(&operation), error)),
-    });
+    let error = match result {
+        Ok(count) => return tag.end(Ok(Outcome::Done(operation, count))),
+        Err(error) if is_refusal(&operation, &error) => return tag.end(Ok(Outcome::Refused(operation))),
+        Err(error) => error,
+    };
+    tag.end(Err(Error::io(verb(&operation), error)));
+    // Not before: to drop buffers may take a lock that is held by somebody who waits for this end.
+    drop(operation);
 }
 
-/// Whether a thread may do better. A sync that has done anything is never tried again: its error
-/// would be gone the second time.
+/// Whether a thread may do better: the operation was not begun. A sync that has done anything is
+/// never tried again: its error would be gone the second time. ECANCELED is what the kernel says
+/// when it has no thread for it; what is synced here has no such error of its own.
 fn is_refusal(operation: &Operation, error: &io::Error) -> bool {
     match error.raw_os_error() {
-        Some(libc::EINTR | libc::ENOSYS) => true,
-        Some(libc::EAGAIN | libc::EOPNOTSUPP | libc::ECANCELED | libc::ENOMEM) => {
-            !matches!(operation, Operation::SyncData)
-        }
+        Some(libc::EINTR | libc::ENOSYS | libc::ECANCELED) => true,
+        Some(libc::EAGAIN | libc::EOPNOTSUPP | libc::ENOMEM) => !matches!(operation, Operation::SyncData),
         _ => false,
     }
 }
@@ -229,8 +292,13 @@ mod tests {
 
     /// A ring on a pipe, whose reads end when the test wants them to.
     fn on_pipe() -> (Ring, PipeWriter) {
+        on_pipe_for(IDLE)
+    }
+
+    fn on_pipe_for(idle_time: Duration) -> (Ring, PipeWriter) {
         let (reader, writer): (PipeReader, _) = pipe().expect("a pipe");
-        (Ring::start(reader).expect("a thread"), writer)
+        let open = move || reader.try_clone().expect("duplicated");
+        (Ring::with_idle_time(open, idle_time), writer)
     }
 
     fn read(len: usize) -> Operation {
@@ -271,7 +339,9 @@ mod tests {
         let (operation, memory) = watched_read();
         let lock = Arc::new(RwLock::new(()));
         let guard = lock.try_read_arc();
-        drop(ring.submit(operation, guard).expect("not forked"));
+        let handoff = ring.submit(operation, guard).expect("not forked");
+        wait_until(|| ring.shared.lock().queue.is_empty());
+        drop(handoff);
         drop(ring);
         std::thread::sleep(Duration::from_millis(30));
         assert!(memory.strong_count() > 0 && lock.try_write().is_none());
@@ -321,6 +391,51 @@ mod tests {
     }
 
     #[test]
+    fn what_has_no_room_and_is_given_up_is_never_begun() {
+        let (ring, mut writer) = on_pipe();
+        let mut reads: Vec<_> = (0..DEPTH)
+            .map(|_| ring.submit(read(8), None).expect("not forked"))
+            .collect();
+        wait_until(|| ring.shared.lock().queue.is_empty());
+        let (operation, memory) = watched_read();
+        drop(ring.submit(operation, None).expect("not forked"));
+        assert_eq!(memory.strong_count(), 0);
+        reads.push(ring.submit(read(8), None).expect("not forked"));
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(
+            !ring.shared.lock().is_asleep,
+            "nobody needs to wake it for what has no room"
+        );
+        for _ in 0..reads.len() {
+            writer.write_all(&[7; 8]).expect("somebody reads");
+        }
+        for read in reads {
+            block_on(read).expect("no failure");
+        }
+    }
+
+    #[test]
+    fn a_ring_without_work_ends_and_another_one_starts() {
+        let (ring, mut writer) = on_pipe_for(Duration::from_millis(1));
+        for _ in 0..3 {
+            writer.write_all(&[7; 8]).expect("room");
+            block_on(ring.submit(read(8), None).expect("not forked")).expect("no failure");
+            wait_until(|| ring.shared.lock().bell.is_none());
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_not_for_ever() {
+        let (ring, mut writer) = on_pipe();
+        ring.shared.refuse();
+        assert!(ring.is_refused());
+        ring.shared.lock().refused = Instant::now().checked_sub(RETRY);
+        writer.write_all(&[7; 8]).expect("room");
+        let outcome = block_on(ring.submit(read(8), None).expect("not forked")).expect("no failure");
+        assert!(matches!(outcome, Outcome::Done(_, 8)), "{outcome:?}");
+    }
+
+    #[test]
     fn another_process_is_refused() {
         let (mut ring, _writer) = on_pipe();
         ring.process = Process::of_init();
@@ -329,10 +444,12 @@ mod tests {
 
     #[test]
     fn a_sync_is_never_tried_again_behind_an_error() {
-        for errno in [libc::EIO, libc::ENOSPC, libc::EAGAIN, libc::ENOMEM, libc::ECANCELED] {
+        for errno in [libc::EIO, libc::ENOSPC, libc::EAGAIN, libc::ENOMEM] {
             let error = io::Error::from_raw_os_error(errno);
             assert!(!is_refusal(&Operation::SyncData, &error), "{error}");
         }
+        let no_thread = io::Error::from_raw_os_error(libc::ECANCELED);
+        assert!(is_refusal(&Operation::SyncData, &no_thread), "it was not begun");
         assert!(is_refusal(&read(8), &io::Error::from_raw_os_error(libc::EAGAIN)));
         assert!(!is_refusal(&read(8), &io::Error::from_raw_os_error(libc::EIO)));
     }

@@ -113,11 +113,12 @@ impl<S: Storage> Image<S> {
                 // Large blocks are left to prefetch, which moves them part by part.
                 break;
             }
-            let Ok(data) = self.read_base(IoBufMut::zeroed(len as usize), bytes.start).await else {
-                // What failed may be what nobody has asked for.
-                break;
+            let data = match self.read_base(IoBufMut::zeroed(len as usize), bytes.start).await {
+                Ok(data) => data.freeze(),
+                // What failed may be what nobody has asked for. A base that hangs would hang again.
+                Err(error) if len > stop - at && error.errno() != Some(libc::ETIMEDOUT) => break,
+                Err(error) => return Err(error),
             };
-            let data = data.freeze();
             let part = &data[(at - bytes.start) as usize..(stop - bytes.start) as usize];
             buf.as_mut_slice()[(at - start) as usize..(stop - start) as usize].copy_from_slice(part);
             self.leave(blocks, data);

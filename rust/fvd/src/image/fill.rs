@@ -201,7 +201,8 @@ impl<S: Storage> Image<S> {
     }
 
     fn changes_base(&self) -> bool {
-        self.through.as_ref().is_some_and(Through::changes_base)
+        let changes = self.through.as_ref().is_some_and(Through::changes_base);
+        changes && !mutation::is(Mutation::StaleCopy)
     }
 
     /// The blocks that the bytes of the disk touch.

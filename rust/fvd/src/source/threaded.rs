@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pollster::block_on;
 
 use super::{BaseSource, BoxFuture, Run};
-use crate::aio::Pool;
+use crate::aio::{Farewell, Opened, Pool, Remains};
 use crate::error::Result;
 use crate::storage::IoBufMut;
 
@@ -17,18 +17,30 @@ const THREADS: usize = 16;
 ///
 /// Buffers belong to the read until it ends, also if nobody waits for it any more.
 pub struct ThreadedSource {
-    source: Arc<dyn BaseSource>,
+    source: Arc<Opened<Box<dyn BaseSource>>>,
     pool: Pool,
+    /// Last: it closes the source, which may block as well.
+    farewell: Farewell<Box<dyn BaseSource>>,
+}
+
+impl Drop for ThreadedSource {
+    fn drop(&mut self) {
+        // One is its own, one that of the farewell; the others are those of reads.
+        if Arc::strong_count(&self.source) > 2 {
+            self.farewell.remains = Remains::Reads;
+        }
+    }
 }
 
 impl ThreadedSource {
     /// `source`: one whose futures block when they are polled.
     #[must_use]
     pub fn new(source: Box<dyn BaseSource>) -> Self {
-        let pool = Pool::new(THREADS);
+        let (source, farewell) = Farewell::of(source, false, |_| ());
         Self {
-            source: source.into(),
-            pool,
+            source,
+            pool: Pool::new(THREADS),
+            farewell,
         }
     }
 
@@ -37,7 +49,7 @@ impl ThreadedSource {
         work: impl FnOnce(&dyn BaseSource) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let source = Arc::clone(&self.source);
-        let begun = self.pool.run(move || work(&*source));
+        let begun = self.pool.run(move || work(&***source));
         begun.map_err(|error| error.with_path(self.path()))?.await
     }
 }

@@ -52,9 +52,9 @@ impl Direct {
     }
 
     /// Whether sectors on disk are written whole.
-    pub(super) fn is_range_aligned(&self, offset: u64, len: usize) -> bool {
-        let granule = self.alignment.offset;
-        offset.is_multiple_of(granule as u64) && len.is_multiple_of(granule)
+    pub(super) fn is_range_aligned(&self, offset: u64, len: u64) -> bool {
+        let granule = self.alignment.offset as u64;
+        offset.is_multiple_of(granule) && len.is_multiple_of(granule)
     }
 
     pub(super) fn is_memory_aligned(&self, address: *const u8) -> bool {
@@ -81,7 +81,7 @@ impl Direct {
 
     pub(super) fn read(&self, fd: BorrowedFd<'_>, buf: &mut IoBufMut, offset: u64) -> io::Result<()> {
         let granule = self.alignment.offset;
-        if self.is_range_aligned(offset, buf.len()) && self.is_memory_aligned(buf.as_slice().as_ptr()) {
+        if self.is_range_aligned(offset, buf.len() as u64) && self.is_memory_aligned(buf.as_slice().as_ptr()) {
             return read_full(fd, buf, offset, granule);
         }
         let end = offset + buf.len() as u64;
@@ -100,7 +100,7 @@ impl Direct {
     }
 
     pub(super) fn write(&self, file: &File, medium: Medium, buf: &[u8], offset: u64) -> io::Result<()> {
-        if !self.is_range_aligned(offset, buf.len()) {
+        if !self.is_range_aligned(offset, buf.len() as u64) {
             return self.read_modify_write(file, medium, &mut Pieces::new([buf]), buf.len(), offset);
         }
         let _settled = self.settled();
@@ -114,7 +114,7 @@ impl Direct {
     pub(super) fn write_vectored(&self, file: &File, medium: Medium, bufs: &[Bytes], offset: u64) -> io::Result<()> {
         let len = bufs.iter().map(Bytes::len).sum();
         let mut pieces = Pieces::new(bufs.iter().map(AsRef::as_ref));
-        if !self.is_range_aligned(offset, len) {
+        if !self.is_range_aligned(offset, len as u64) {
             return self.read_modify_write(file, medium, &mut pieces, len, offset);
         }
         let _settled = self.settled();
@@ -132,7 +132,8 @@ impl Direct {
 
     /// Whether the kernel takes these pieces as they are.
     pub(super) fn is_each_aligned(&self, bufs: &[Bytes]) -> bool {
-        let is_aligned = |buf: &Bytes| self.is_memory_aligned(buf.as_ptr()) && self.is_range_aligned(0, buf.len());
+        let is_aligned =
+            |buf: &Bytes| self.is_memory_aligned(buf.as_ptr()) && self.is_range_aligned(0, buf.len() as u64);
         bufs.iter().all(is_aligned)
     }
 

@@ -87,7 +87,7 @@ impl FileStorage {
     }
 
     /// Gives the locks back now.
-    pub(super) fn unlock(&self) {
+    pub(crate) fn unlock(&self) {
         self.locks.release(self.fd());
     }
 
@@ -178,25 +178,34 @@ impl FileStorage {
 
     pub(super) fn len_blocking(&self) -> Result<u64> {
         let _settled = self.direct.as_ref().map(Direct::settled);
+        self.len_unlocked()
+    }
+
+    /// The length, for a caller that knows of no read-modify-write.
+    pub(super) fn len_unlocked(&self) -> Result<u64> {
         let result = self.len_now();
         result.map_err(|error| Error::io("get the length", error).with_path(&self.path))
     }
 
     pub(super) fn write_zeroes_blocking(&self, offset: u64, len: u64) -> Result<()> {
-        let (len, zeroed) = {
-            // A read-modify-write next door would put back what it read before.
-            let _settled = self.direct.as_ref().map(Direct::settled);
-            let end = self.len_now();
-            let end = end.map_err(|error| self.error("write zeros", offset, error))?;
-            let len = len.min(end.saturating_sub(offset));
-            if len == 0 {
-                return Ok(());
-            }
-            (len, self.zero_by_the_medium(offset, len))
-        };
-        match zeroed {
-            Ok(()) => Ok(()),
-            Err(error) if cannot_zero(&error) => self.write_zeros(offset, len),
+        let left = self.zero_blocking(offset, len)?;
+        self.write_zeros(offset, left)
+    }
+
+    /// Zeroes what of the range lies in the file, if the medium can; gives the bytes from `offset`
+    /// that have to be written instead.
+    pub(super) fn zero_blocking(&self, offset: u64, len: u64) -> Result<u64> {
+        // A read-modify-write next door would put back what it read before.
+        let _settled = self.direct.as_ref().map(Direct::settled);
+        let end = self.len_now();
+        let end = end.map_err(|error| self.error("write zeros", offset, error))?;
+        let len = len.min(end.saturating_sub(offset));
+        if len == 0 {
+            return Ok(0);
+        }
+        match self.zero_by_the_medium(offset, len) {
+            Ok(()) => Ok(0),
+            Err(error) if cannot_zero(&error) => Ok(len),
             Err(error) => Err(self.error("write zeros", offset, error)),
         }
     }
@@ -227,7 +236,7 @@ impl FileStorage {
         }
     }
 
-    fn write_zeros(&self, offset: u64, len: u64) -> Result<()> {
+    pub(super) fn write_zeros(&self, offset: u64, len: u64) -> Result<()> {
         let zeros = IoBufMut::zeroed(len.min(ZEROS_LEN as u64) as usize);
         let mut done = 0;
         while done < len {

@@ -4,6 +4,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use bytes::Bytes;
+use rustix::fs::OFlags;
 use rustix::io::ReadWriteFlags;
 
 use super::buffer::IoBufMut;
@@ -69,12 +70,18 @@ impl Home {
         const BTRFS: i64 = 0x9123_683e;
         const F2FS: i64 = 0xf2f5_2010;
         const ZFS: i64 = 0x2fc1_2fc1;
-        // In containers: on top of one of these.
+        // In containers: what is open for writing lies on one of these, what is not may lie anywhere.
         const OVERLAYFS: i64 = 0x794c_7630;
         match rustix::fs::fstatfs(fd).map(|stat| stat.f_type) {
             Ok(TMPFS) => Self::Memory,
-            Ok(EXT4 | XFS | BTRFS | F2FS | ZFS | OVERLAYFS) => Self::Local,
+            Ok(EXT4 | XFS | BTRFS | F2FS | ZFS) => Self::Local,
+            Ok(OVERLAYFS) if is_writable(fd) => Self::Local,
             _ => Self::Far,
         }
     }
+}
+
+fn is_writable(fd: BorrowedFd<'_>) -> bool {
+    let flags = rustix::fs::fcntl_getfl(fd);
+    flags.is_ok_and(|flags| flags.intersects(OFlags::WRONLY | OFlags::RDWR))
 }

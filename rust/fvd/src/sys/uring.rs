@@ -8,9 +8,10 @@ use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use io_uring::types::{Fd, Fixed, FsyncFlags};
+use io_uring::types::{Fd, Fixed, FsyncFlags, SubmitArgs, Timespec};
 use io_uring::{IoUring, Probe, opcode, squeue};
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -147,19 +148,29 @@ impl<F: AsFd, T> Uring<F, T> {
         pushed.expect("the queue has an entry for each slot and one for the bell");
     }
 
-    /// Submits what was pushed, and waits until an operation has ended or the bell has rung.
+    /// Submits what was pushed, and waits until an operation has ended or the bell has rung. If the
+    /// kernel has nothing to do, no longer than `idle_time` (since 5.11).
     ///
     /// # Errors
     ///
-    /// EAGAIN or EBUSY if the kernel is short of memory, to be tried again later.
-    pub(crate) fn wait(&mut self) -> io::Result<()> {
+    /// EAGAIN or EBUSY if the kernel is short of memory, to be tried again later; ETIME when the time
+    /// is over.
+    pub(crate) fn wait(&mut self, idle_time: Duration) -> io::Result<()> {
         if !self.is_listening {
             let fd: RawFd = self.bell.0.as_raw_fd();
             let target = (&raw mut *self.rings).cast();
             self.enqueue(&opcode::Read::new(Fd(fd), target, 8).build().user_data(BELL));
             self.is_listening = true;
         }
-        match self.ring.submit_and_wait(1) {
+        let waited = if self.is_idle() && self.ring.params().is_feature_ext_arg() {
+            let limit = Timespec::from(idle_time);
+            self.ring
+                .submitter()
+                .submit_with_args(1, &SubmitArgs::new().timespec(&limit))
+        } else {
+            self.ring.submit_and_wait(1)
+        };
+        match waited {
             Err(error) if error.raw_os_error() == Some(libc::EINTR) => Ok(()),
             result => result.map(|_| ()),
         }
@@ -203,8 +214,16 @@ impl<F: AsFd, T> Drop for Uring<F, T> {
                 mem::forget((lost.operation, lost.pieces));
             }
             mem::forget(mem::take(&mut self.rings));
+            return;
         }
+        // The kernel would keep the file open for some time after the ring is closed.
+        let _ = self.ring.submitter().unregister_files();
     }
+}
+
+/// Whether there was nothing to wait for.
+pub(crate) fn is_timeout(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ETIME)
 }
 
 /// Whether to try it again.

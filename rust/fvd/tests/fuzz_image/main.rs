@@ -19,6 +19,10 @@ use sample::{Sample, samples};
 
 const DEFAULT_ITERATIONS: u64 = 3000;
 
+/// Seeds that have failed. 77254: lost entries of a table between entries of the journal, on a device that ends
+/// within a storage chunk.
+const FOUND: [u64; 1] = [77_254];
+
 /// Bytes that may be in use at once. The images have a few hundred KiB, the largest request 1 MiB.
 const MEMORY: usize = 64 << 20;
 
@@ -39,6 +43,14 @@ fn one(rng: &mut Rng, samples: &[Sample]) {
 fn fuzzed_images_are_refused_or_work() {
     let samples = samples();
     seeds::fuzz(DEFAULT_ITERATIONS, |rng| one(rng, &samples));
+}
+
+#[test]
+fn fuzzed_images_that_have_failed_once_do_so_no_more() {
+    let samples = samples();
+    for seed in FOUND {
+        one(&mut Rng::with_seed(seed), &samples);
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use fvd::copy::{Background, Control, PrefetchOptions, PrefetchState, copy_on_read};
+use fvd::copy::{Background, Control, PrefetchOptions, PrefetchState, copy_on_read, push_to_base};
 
 use super::{Runner, Stop};
 use crate::rig::SimImage;
@@ -21,6 +21,11 @@ async fn store_copies(image: Rc<SimImage>) {
     while copy_on_read(&image).await.is_err() {
         // Off from here on.
     }
+}
+
+/// Brings the base up to date, until that fails or it is cancelled.
+async fn push(image: Rc<SimImage>) {
+    let _ = push_to_base(&image).await;
 }
 
 /// Stores what readers leave and fetches the rest.
@@ -51,6 +56,8 @@ impl Runner<'_> {
             let seed = self.rng.u64(..);
             let work = fetch(image.clone(), options, control.clone(), self.world(), seed);
             self.executor.spawn_in_background(work)
+        } else if self.rig.shape.writes_base() && self.rng.bool() {
+            self.executor.spawn_in_background(push(image.clone()))
         } else {
             self.executor.spawn_in_background(store_copies(image.clone()))
         };

@@ -18,6 +18,7 @@ use super::commit::Mark;
 use super::{Head, Image};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::BaseUpdate;
+use crate::mutation::{self, Mutation};
 use crate::source::{BaseSource, WritableBase};
 use crate::storage::Storage;
 
@@ -79,9 +80,10 @@ impl Through {
             return Err(Error::new(ErrorKind::NotPermitted, message).with_path(base.path()));
         }
         let size = head.geometry.base_size;
+        let resync = !head.header.clean_shutdown && !mutation::is(Mutation::ForgetResync);
         Ok(Some(Self {
             mode,
-            debts: Mutex::new(Debts::new(size, !head.header.clean_shutdown)),
+            debts: Mutex::new(Debts::new(size, resync)),
             owed: Event::new(),
             begun: AtomicBool::new(false),
         }))
@@ -116,7 +118,7 @@ impl<S: Storage> Image<S> {
         }
         let _round = self.flushes.exclusive().await;
         self.check_poison()?;
-        if self.committer().mark != Mark::Unclean {
+        if self.committer().mark != Mark::Unclean && !mutation::is(Mutation::UpdateUnrecorded) {
             self.mark_unclean().await?;
         }
         self.updated_base().prepare(self.base_size()).await?;

@@ -12,6 +12,7 @@ use crate::image::map::block_run;
 use crate::image::publish::Fresh;
 use crate::image::write::edges;
 use crate::image::zero::{Space, ZEROS};
+use crate::mutation::{self, Mutation};
 use crate::storage::Storage;
 
 /// What a range is to hold.
@@ -100,7 +101,11 @@ impl<S: Storage> Image<S> {
         self.begin_updates(through).await?;
         self.load(range.start, range.end).await?;
         let bitmap = self.needed_bitmap();
-        let _filling = self.filling.lock(bitmap.blocks(range.start, range.end)).await;
+        let _filling = if mutation::is(Mutation::UpdateUnlocked) {
+            None
+        } else {
+            Some(self.filling.lock(bitmap.blocks(range.start, range.end)).await)
+        };
         if !through.changes_base() {
             return self.update_both(through, content, &range).await;
         }
@@ -123,7 +128,7 @@ impl<S: Storage> Image<S> {
         // Before anything of it can be in the image (W4).
         through.debts().add(range);
         self.update_local(content.clone(), range).await?;
-        if through.mode == BaseUpdate::Writeback {
+        if through.mode == BaseUpdate::Writeback || mutation::is(Mutation::AckBeforeBase) {
             through.owed.notify(1);
             return Ok(());
         }

@@ -41,14 +41,15 @@ pub(super) struct Inline {
     /// [`Writes`].
     writes: AtomicU8,
     stalls: Stalls,
-    /// How many operations are at work that lock the whole file and hold up its writes.
-    exclusive: Arc<AtomicUsize>,
+    /// How many operations are at work, or wait for a thread, that lock the file for others that
+    /// write to it.
+    busy: Arc<AtomicUsize>,
 }
 
-/// Held by an operation that locks the whole file.
-pub(super) struct Exclusive(Arc<AtomicUsize>);
+/// Held by one that does.
+pub(super) struct Busy(Arc<AtomicUsize>);
 
-impl Drop for Exclusive {
+impl Drop for Busy {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Release);
     }
@@ -68,7 +69,7 @@ impl Inline {
             asks_reads: AtomicBool::new(home != Home::Memory),
             writes: AtomicU8::new(writes as u8),
             stalls: Stalls::default(),
-            exclusive: Arc::default(),
+            busy: Arc::default(),
         }
     }
 
@@ -78,9 +79,15 @@ impl Inline {
     }
 
     /// Until it is dropped no write is merely tried.
-    pub(super) fn exclusive(&self) -> Exclusive {
-        self.exclusive.fetch_add(1, Ordering::Acquire);
-        Exclusive(Arc::clone(&self.exclusive))
+    pub(super) fn busy(&self) -> Busy {
+        self.busy.fetch_add(1, Ordering::Acquire);
+        Busy(Arc::clone(&self.busy))
+    }
+
+    /// The same, if there is no other: who waits for the file does so on one thread of the host.
+    fn alone(&self) -> Option<Busy> {
+        let alone = self.busy.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed);
+        alone.ok().map(|_| Busy(Arc::clone(&self.busy)))
     }
 
     /// Fills the front of `buf`, with zeros where the file has ended, and says how much of it.
@@ -134,9 +141,10 @@ impl Inline {
     fn try_write(&self, file: &FileStorage, bufs: &[Bytes], len: usize, offset: u64) -> usize {
         let whole_pages = offset.is_multiple_of(PAGE) && (len as u64).is_multiple_of(PAGE);
         let is_harmless = len <= TRIED_LEN && (whole_pages || self.home == Home::Memory);
-        if !is_harmless || !self.is_near() || self.exclusive.load(Ordering::Acquire) > 0 {
+        if !is_harmless || !self.is_near() {
             return 0;
         }
+        let Some(_alone) = self.alone() else { return 0 };
         let result = self.stalls.watch(|| match bufs {
             [buf] => write_full(file.fd(), buf, offset),
             _ => write_vectored_full(file.fd(), bufs, offset),
@@ -162,4 +170,37 @@ fn read_on(file: &FileStorage, buf: &mut IoBufMut, offset: u64, mut filled: usiz
         }
     }
     filled
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_write_is_tried_beside_one_that_may_hold_it_up() {
+        let path = tempfile::NamedTempFile::new().expect("a file").into_temp_path();
+        let file = FileStorage::create(&path, false).expect("a new file");
+        let inline = Inline {
+            home: Home::Local,
+            writes: AtomicU8::new(Writes::Try as u8),
+            ..Inline::of(&file)
+        };
+        let data = [Bytes::from_static(&[1; 4096])];
+        let tried = || inline.write(&file, &data, 4096, 0);
+        let on_a_thread = inline.busy();
+        assert_eq!(tried(), 0);
+        drop(on_a_thread);
+        let slow = inline.alone().expect("nobody else");
+        assert!(std::thread::scope(|scope| scope
+            .spawn(|| tried() == 0)
+            .join()
+            .expect("no panic")));
+        drop(slow);
+        // Another process may take the processor away, which looks like a stall.
+        let is_done = |_: u8| {
+            inline.stalls.forget();
+            tried() == 4096
+        };
+        assert!((0..10).any(is_done));
+    }
 }

@@ -2,9 +2,9 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use crate::aio::{Backend, Guard, Handoff, Outcome, Pool, Process, Ring};
+use crate::aio::{Backend, Guard, Handoff, Opened, Outcome, Pool, Process, Ring};
 use crate::error::{Error, Result};
 use crate::storage::file::FileStorage;
 use crate::sys::uring::Operation;
@@ -17,15 +17,12 @@ const THREADS: usize = 32;
 #[derive(Debug)]
 pub(super) struct Lane {
     pool: Pool,
-    backend: Backend,
-    /// Made when it is first needed; None: refused.
-    ring: OnceLock<Option<Ring>>,
-    file: Arc<FileStorage>,
+    ring: Option<Ring>,
     process: Process,
 }
 
 /// What the thread of the ring keeps.
-struct Held(Arc<FileStorage>);
+struct Held(Arc<Opened<FileStorage>>);
 
 impl AsFd for Held {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -34,12 +31,11 @@ impl AsFd for Held {
 }
 
 impl Lane {
-    pub(super) fn new(file: &Arc<FileStorage>, backend: Backend) -> Self {
+    pub(super) fn new(file: &Arc<Opened<FileStorage>>, backend: Backend) -> Self {
+        let file = Arc::clone(file);
         Self {
             pool: Pool::new(THREADS),
-            backend,
-            ring: OnceLock::new(),
-            file: Arc::clone(file),
+            ring: (backend == Backend::Uring).then(|| Ring::new(move || Held(Arc::clone(&file)))),
             process: Process::current(),
         }
     }
@@ -54,20 +50,12 @@ impl Lane {
         self.process.check().map_err(|error| error.with_path(path))
     }
 
-    fn ring(&self) -> Option<&Ring> {
-        let start = || Ring::start(Held(Arc::clone(&self.file))).ok();
-        match self.backend {
-            Backend::Uring => self.ring.get_or_init(start).as_ref(),
-            Backend::Threads => None,
-        }
-    }
-
     pub(super) fn has_ring(&self) -> bool {
-        self.ring().is_some()
+        self.ring.as_ref().is_some_and(|ring| !ring.is_refused())
     }
 
     pub(super) fn submit(&self, operation: Operation, guard: Guard) -> Result<Handoff<Outcome>> {
-        match self.ring() {
+        match &self.ring {
             Some(ring) => ring.submit(operation, guard),
             None => Err(Error::unsupported("There is no ring")),
         }
@@ -93,8 +81,8 @@ mod tests {
     fn refused(direct: bool) -> (AsyncFile, tempfile::TempDir) {
         let folder = tempfile::tempdir_in(std::env::current_dir().expect("a directory")).expect("a folder");
         let file = FileStorage::create(folder.path().join("file"), direct).expect("a new file");
-        let file = AsyncFile::new(file, Backend::Uring);
-        file.lane.ring.set(Some(Ring::refused())).expect("not used yet");
+        let mut file = AsyncFile::new(file, Backend::Uring);
+        file.lane.ring = Some(Ring::refused());
         (file, folder)
     }
 
@@ -107,6 +95,19 @@ mod tests {
             block_on(file.sync()).expect("on a thread");
             let buf = block_on(file.read(IoBufMut::zeroed(4096), 0)).expect("on a thread");
             assert_eq!(&buf.as_slice()[1000..1006], b"\0data\0");
+        }
+    }
+
+    #[test]
+    fn nothing_fails_for_want_of_threads() {
+        for direct in [false, true] {
+            let (mut file, _folder) = refused(direct);
+            file.lane.pool = Pool::new(0);
+            block_on(file.write(Bytes::from_static(b"data"), 1001)).expect("here");
+            block_on(file.write_zeroes(1003, 1)).expect("here");
+            block_on(file.sync()).expect("here");
+            let buf = block_on(file.read(IoBufMut::zeroed(4096), 0)).expect("here");
+            assert_eq!(&buf.as_slice()[1000..1006], b"\0da\0a\0");
         }
     }
 }

@@ -7,6 +7,7 @@ mod lane;
 mod orphans;
 mod read;
 mod stalls;
+mod syncs;
 mod write;
 
 use std::fmt;
@@ -19,9 +20,10 @@ use bytes::Bytes;
 use self::inline::Inline;
 use self::lane::Lane;
 use self::orphans::{Adopted, EVERYTHING, Effect, Orphans};
+use self::syncs::Syncs;
 use super::file::FileStorage;
 use super::{Allocation, IoBufMut, Storage};
-use crate::aio::{Backend, Guard, Handoff, Outcome};
+use crate::aio::{Backend, Farewell, Guard, Handoff, Opened, Outcome};
 use crate::error::Result;
 use crate::sys::uring::Operation;
 
@@ -30,13 +32,16 @@ use crate::sys::uring::Operation;
 ///
 /// Opening blocks: that has been done when this is made.
 pub struct AsyncFile {
-    file: Arc<FileStorage>,
+    file: Arc<Opened<FileStorage>>,
     inline: Inline,
     lane: Lane,
     orphans: Orphans,
     /// For `O_DIRECT`: shared by aligned writes, exclusive for what moves the end of the file or
     /// rewrites sectors. [`Direct`](super::direct::Direct) has the same lock for those who block.
     writers: Option<Arc<RwLock<()>>>,
+    syncs: Syncs,
+    /// Last: it closes the file.
+    farewell: Farewell<FileStorage>,
 }
 
 impl fmt::Debug for AsyncFile {
@@ -49,10 +54,9 @@ impl fmt::Debug for AsyncFile {
 }
 
 impl Drop for AsyncFile {
-    /// Whoever opens the file next finds it free, unless something is still being written to it.
     fn drop(&mut self) {
-        if self.lane.is_own() && self.orphans.is_quiet() {
-            self.file.unlock();
+        if self.lane.is_own() {
+            self.farewell.remains = self.orphans.remains();
         }
     }
 }
@@ -61,13 +65,17 @@ impl AsyncFile {
     /// Takes over an open file.
     #[must_use]
     pub fn new(file: FileStorage, backend: Backend) -> Self {
-        let file = Arc::new(file);
+        let inline = Inline::of(&file);
+        let writers = file.direct().map(|_| Arc::default());
+        let (file, farewell) = Farewell::of(file, inline.is_near(), FileStorage::unlock);
         Self {
-            inline: Inline::of(&file),
+            inline,
             lane: Lane::new(&file, backend),
             orphans: Orphans::default(),
-            writers: file.direct().map(|_| Arc::default()),
+            writers,
+            syncs: Syncs::default(),
             file,
+            farewell,
         }
     }
 
@@ -86,7 +94,8 @@ impl AsyncFile {
         }
     }
 
-    /// Runs `work` where it may block. With `O_DIRECT`, `is_alone` says that nothing else may
+    /// Runs `work` where it may block. Buffers belong in its result, so that they are dropped behind
+    /// its end by whoever waits: that may take a lock of the host. With `O_DIRECT`, `is_alone` says that nothing else may
     /// write meanwhile; else nothing that is alone runs.
     async fn on_thread<T: Send + 'static>(
         &self,
@@ -125,9 +134,14 @@ impl AsyncFile {
 
     async fn sync_elsewhere(&self) -> Result<()> {
         self.lane.check(self.path())?;
+        self.syncs.join(|| self.sync_alone()).await
+    }
+
+    async fn sync_alone(&self) -> Result<()> {
         let heard = self.orphans.wait_for_all().await;
         heard.map_err(|error| error.with_path(self.path()))?;
-        if self.lane.has_ring() {
+        // A ring that has no thread says ECANCELED, which a server may say, too.
+        if self.inline.is_near() && self.lane.has_ring() {
             let done = self.on_ring(Operation::SyncData, None, Effect::Syncs).await?;
             if let Outcome::Done(..) = done {
                 return Ok(());
@@ -141,23 +155,50 @@ impl AsyncFile {
         self.orphans.wait(EVERYTHING).await;
         if self.inline.is_near() {
             let _settled = self.shared().await;
-            return self.file.len_blocking();
+            return self.file.len_unlocked();
         }
         self.on_thread(Effect::Reads, false, FileStorage::len_blocking).await
     }
-}
 
-impl AsyncFile {
-    async fn zero_with(&self, offset: u64, len: u64, zero: fn(&FileStorage, u64, u64) -> Result<()>) -> Result<()> {
-        let range = offset..offset.saturating_add(len);
+    async fn zero_elsewhere(&self, offset: u64, len: u64) -> Result<()> {
         self.lane.check(self.path())?;
-        self.orphans.wait(range.clone()).await;
-        let exclusive = self.inline.exclusive();
+        let effect = Effect::Changes(offset..offset.saturating_add(len));
+        self.orphans.wait(offset..offset.saturating_add(len)).await;
+        let busy = self.inline.busy();
         let zero = move |file: &FileStorage| {
-            let _exclusive = exclusive;
-            zero(file, offset, len)
+            let _busy = busy;
+            file.zero_blocking(offset, len)
         };
-        self.on_thread(Effect::Changes(range), false, zero).await
+        let left = self.on_thread(effect.clone(), false, zero).await?;
+        if left == 0 {
+            return Ok(());
+        }
+        // The medium cannot: what rewrites sectors in part is alone, as any other write.
+        let is_aligned = self.covers_sectors(offset, left);
+        let busy = self.inline.busy();
+        let write = move |file: &FileStorage| {
+            let _busy = busy;
+            file.write_zeros(offset, left)
+        };
+        self.on_thread(effect, !is_aligned, write).await
+    }
+
+    async fn discard_elsewhere(&self, offset: u64, len: u64) -> Result<()> {
+        self.lane.check(self.path())?;
+        let range = offset..offset.saturating_add(len);
+        self.orphans.wait(range.clone()).await;
+        let busy = self.inline.busy();
+        let punch = move |file: &FileStorage| {
+            let _busy = busy;
+            file.discard_blocking(offset, len)
+        };
+        self.on_thread(Effect::Changes(range), false, punch).await
+    }
+
+    /// Whether a write there rewrites no sector in part.
+    fn covers_sectors(&self, offset: u64, len: u64) -> bool {
+        let direct = self.file.direct();
+        direct.is_none_or(|direct| direct.is_range_aligned(offset, len))
     }
 }
 
@@ -193,11 +234,11 @@ impl Storage for AsyncFile {
     }
 
     async fn write_zeroes(&self, offset: u64, len: u64) -> Result<()> {
-        self.zero_with(offset, len, FileStorage::write_zeroes_blocking).await
+        Box::pin(self.zero_elsewhere(offset, len)).await
     }
 
     async fn discard(&self, offset: u64, len: u64) -> Result<()> {
-        self.zero_with(offset, len, FileStorage::discard_blocking).await
+        Box::pin(self.discard_elsewhere(offset, len)).await
     }
 
     async fn sync(&self) -> Result<()> {
@@ -211,9 +252,9 @@ impl Storage for AsyncFile {
     async fn set_len(&self, len: u64) -> Result<()> {
         self.lane.check(self.path())?;
         self.orphans.wait(EVERYTHING).await;
-        let exclusive = self.inline.exclusive();
+        let busy = self.inline.busy();
         let cut = move |file: &FileStorage| {
-            let _exclusive = exclusive;
+            let _busy = busy;
             file.set_len_blocking(len)
         };
         self.on_thread(Effect::Changes(EVERYTHING), true, cut).await

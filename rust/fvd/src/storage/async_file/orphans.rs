@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
-use crate::aio::{Handoff, Unfinished};
+use crate::aio::{Handoff, Remains, Unfinished};
 use crate::error::{Error, Result};
 
 /// All of a file.
@@ -16,7 +16,7 @@ pub(super) const EVERYTHING: Range<u64> = 0..u64::MAX;
 /// What an operation does to the file, as far as others must know when nobody waits for it.
 #[derive(Clone, Debug)]
 pub(super) enum Effect {
-    /// Nothing.
+    /// Nothing: they need not know.
     Reads,
     /// Changes these bytes: later operations on them wait.
     Changes(Range<u64>),
@@ -27,7 +27,7 @@ pub(super) enum Effect {
 /// The operations of one file that nobody waits for.
 #[derive(Default)]
 pub(super) struct Orphans {
-    /// Length of the list, to be looked at without the lock.
+    /// Of those in the list that do something to the file; to be looked at without the lock.
     count: AtomicUsize,
     list: Mutex<Vec<Orphan>>,
 }
@@ -44,6 +44,10 @@ impl Orphan {
         self.operation.has_ended() && !is_owed
     }
 
+    fn only_reads(&self) -> bool {
+        matches!(self.effect, Effect::Reads)
+    }
+
     fn touches(&self, range: &Range<u64>) -> bool {
         matches!(&self.effect, Effect::Changes(own) if own.start < range.end && range.start < own.end)
     }
@@ -56,7 +60,8 @@ impl Orphans {
 
     fn settle(&self, list: &mut Vec<Orphan>) {
         list.retain(|orphan| !orphan.is_settled());
-        self.count.store(list.len(), Ordering::Release);
+        let count = list.iter().filter(|orphan| !orphan.only_reads()).count();
+        self.count.store(count, Ordering::Release);
     }
 
     fn add(&self, effect: Effect, operation: Arc<dyn Unfinished>) {
@@ -65,15 +70,23 @@ impl Orphans {
         self.settle(&mut list);
     }
 
-    /// True if there are none.
+    /// True if there are none but reads.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.count.load(Ordering::Acquire) == 0
     }
 
-    /// True if none is at work.
-    pub(super) fn is_quiet(&self) -> bool {
-        self.is_empty() || self.lock().iter().all(|orphan| orphan.operation.has_ended())
+    /// What is at work.
+    pub(super) fn remains(&self) -> Remains {
+        let list = self.lock();
+        let mut remains = Remains::Nothing;
+        for orphan in list.iter().filter(|orphan| !orphan.operation.has_ended()) {
+            if !orphan.only_reads() {
+                return Remains::Changes;
+            }
+            remains = Remains::Reads;
+        }
+        remains
     }
 
     /// Waits for those that change bytes of `range`.
@@ -86,9 +99,9 @@ impl Orphans {
         }
     }
 
-    /// Waits for all. Fails as the first sync did of which nobody heard.
+    /// Waits for all but reads. Fails as the first sync did of which nobody heard.
     pub(super) async fn wait_for_all(&self) -> Result<()> {
-        while let Some(operation) = self.find(|orphan| !orphan.operation.has_ended()) {
+        while let Some(operation) = self.find(|orphan| !orphan.only_reads() && !orphan.operation.has_ended()) {
             let ended = operation.listen();
             if !operation.has_ended() {
                 ended.await;
@@ -128,20 +141,20 @@ impl Orphans {
     }
 }
 
-/// A handoff that becomes an orphan when it is dropped before its end.
+/// A handoff that becomes an orphan when it is dropped before its end; a read that has not been
+/// begun then never is.
 pub(super) struct Adopted<'a, T: Send + 'static> {
     handoff: Handoff<T>,
-    /// None: the result has been seen, or is nobody's business.
+    /// None: the result has been seen.
     effect: Option<Effect>,
     orphans: &'a Orphans,
 }
 
 impl<'a, T: Send + 'static> Adopted<'a, T> {
     pub(super) fn new(handoff: Handoff<T>, effect: Effect, orphans: &'a Orphans) -> Self {
-        let effect = Some(effect).filter(|effect| !matches!(effect, Effect::Reads));
         Self {
             handoff,
-            effect,
+            effect: Some(effect),
             orphans,
         }
     }
@@ -161,9 +174,11 @@ impl<T: Send + 'static> Future for Adopted<'_, T> {
 
 impl<T: Send + 'static> Drop for Adopted<'_, T> {
     fn drop(&mut self) {
-        if let Some(effect) = self.effect.take() {
-            self.orphans.add(effect, self.handoff.unfinished());
+        let Some(effect) = self.effect.take() else { return };
+        if matches!(effect, Effect::Reads) {
+            self.handoff.recall();
         }
+        self.orphans.add(effect, self.handoff.unfinished());
     }
 }
 
@@ -199,9 +214,9 @@ mod tests {
         for range in [0..100, 200..300] {
             assert!(is_ready(orphans.wait(range.clone())), "{range:?}");
         }
-        assert!(!is_ready(orphans.wait_for_all()) && !orphans.is_quiet());
+        assert!(!is_ready(orphans.wait_for_all()) && orphans.remains() == Remains::Changes);
         write.complete(Ok(()));
-        assert!(is_ready(orphans.wait(100..200)) && orphans.is_quiet());
+        assert!(is_ready(orphans.wait(100..200)) && orphans.remains() == Remains::Nothing);
         assert!(orphans.is_empty());
     }
 
@@ -230,12 +245,15 @@ mod tests {
     }
 
     #[test]
-    fn what_was_seen_or_only_read_leaves_nothing() {
+    fn nobody_waits_for_what_was_seen_or_only_reads() {
         let orphans = Orphans::default();
         let (handoff, completer) = handoff();
         completer.complete(Err::<(), _>(Error::new(ErrorKind::Io, "seen")));
         block_on(Adopted::new(handoff, Effect::Syncs, &orphans)).expect_err("it failed");
-        drop(orphan(&orphans, Effect::Reads));
-        assert!(orphans.is_empty());
+        let read = orphan(&orphans, Effect::Reads);
+        assert!(orphans.is_empty() && orphans.remains() == Remains::Reads);
+        assert!(is_ready(orphans.wait(EVERYTHING)) && is_ready(orphans.wait_for_all()));
+        drop(read);
+        assert_eq!(orphans.remains(), Remains::Nothing);
     }
 }

@@ -57,7 +57,7 @@ impl AsyncFile {
             return false;
         }
         let is_aligned = self.file.direct().is_none_or(|direct| {
-            direct.is_range_aligned(offset, buf.len()) && direct.is_memory_aligned(buf.as_slice().as_ptr())
+            direct.is_range_aligned(offset, buf.len() as u64) && direct.is_memory_aligned(buf.as_slice().as_ptr())
         });
         is_aligned && self.lane.has_ring()
     }
@@ -65,9 +65,10 @@ impl AsyncFile {
     async fn read_on_thread(&self, mut buf: IoBufMut, filled: usize, offset: u64) -> Result<IoBufMut> {
         let read = move |file: &FileStorage| {
             let mut rest = buf.split_off(filled);
-            file.read_blocking(&mut rest, offset + filled as u64)?;
-            Ok(buf.join(rest))
+            let result = file.read_blocking(&mut rest, offset + filled as u64);
+            Ok((result, buf.join(rest)))
         };
-        self.on_thread(Effect::Reads, false, read).await
+        let (result, buf) = self.on_thread(Effect::Reads, false, read).await?;
+        result.map(|()| buf)
     }
 }

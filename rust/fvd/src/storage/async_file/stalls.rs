@@ -11,8 +11,7 @@ const STALL: Duration = Duration::from_millis(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// When writes to one file were last held up. Concurrent users may lose an update of each other,
-/// which costs a stall or a handoff.
+/// When writes to one file were last held up. Whoever is watched is alone.
 #[derive(Debug, Default)]
 pub(super) struct Stalls {
     /// Nothing is tried before; nanoseconds of [`now`].
@@ -31,6 +30,11 @@ impl Stalls {
         let result = work();
         self.took(start, now());
         Some(result)
+    }
+
+    #[cfg(test)]
+    pub(super) fn forget(&self) {
+        self.resume_at.store(0, Ordering::Relaxed);
     }
 
     fn took(&self, start: u64, end: u64) {

@@ -41,7 +41,7 @@ impl AsyncFile {
     fn can_write_in_ring(&self, bufs: &mut Vec<Bytes>, len: usize, offset: u64) -> bool {
         // Writes to the page cache block in the kernel's threads as they would in ours.
         let Some(direct) = self.file.direct() else { return false };
-        if !direct.is_range_aligned(offset, len) || !self.lane.has_ring() {
+        if !direct.is_range_aligned(offset, len as u64) || !self.lane.has_ring() {
             return false;
         }
         if !direct.is_each_aligned(bufs) {
@@ -69,17 +69,20 @@ impl AsyncFile {
     }
 
     async fn write_on_thread(&self, bufs: Vec<Bytes>, offset: u64) -> Result<()> {
-        let len: usize = bufs.iter().map(Bytes::len).sum();
-        let is_aligned = self
-            .file
-            .direct()
-            .is_none_or(|direct| direct.is_range_aligned(offset, len));
-        let effect = Effect::Changes(offset..offset + len as u64);
-        let write = move |file: &FileStorage| match bufs.as_slice() {
-            [buf] => file.write_blocking(buf, offset),
-            _ => file.write_vectored_blocking(&bufs, offset),
+        let len = bufs.iter().map(|buf| buf.len() as u64).sum();
+        let is_aligned = self.covers_sectors(offset, len);
+        let busy = self.inline.busy();
+        let write = move |file: &FileStorage| {
+            let _busy = busy;
+            let result = match bufs.as_slice() {
+                [buf] => file.write_blocking(buf, offset),
+                _ => file.write_vectored_blocking(&bufs, offset),
+            };
+            Ok((result, bufs))
         };
-        self.on_thread(effect, !is_aligned, write).await
+        let effect = Effect::Changes(offset..offset + len);
+        let (result, _bufs) = self.on_thread(effect, !is_aligned, write).await?;
+        result
     }
 }
 

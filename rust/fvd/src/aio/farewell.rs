@@ -1,0 +1,160 @@
+//! The end of something open that others may still be busy with.
+
+use std::ops::Deref;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::process::Process;
+
+/// How long to wait for it to be closed. Nothing is in flight then, so this is only ever used up by
+/// a server that does not answer.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// A file or a source. Who asks learns when it is closed.
+#[derive(Debug)]
+pub(crate) struct Opened<T> {
+    inner: T,
+    /// Dropped behind it.
+    _is_open: Sender<()>,
+}
+
+impl<T> Deref for Opened<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.inner
+    }
+}
+
+/// What is still in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Remains {
+    Nothing,
+    Reads,
+    Changes,
+}
+
+/// Closes it when this is dropped, which is to be after everything else that has to do with it.
+pub(crate) struct Farewell<T: Send + Sync + 'static> {
+    opened: Option<Arc<Opened<T>>>,
+    closed: Mutex<Receiver<()>>,
+    /// Gives its locks back, whoever has it open.
+    unlock: fn(&T),
+    /// Whether unlocking and closing wait for nobody.
+    is_near: bool,
+    pub(crate) remains: Remains,
+    process: Process,
+}
+
+impl<T: Send + Sync + 'static> Farewell<T> {
+    pub(crate) fn of(inner: T, is_near: bool, unlock: fn(&T)) -> (Arc<Opened<T>>, Self) {
+        let (sender, receiver) = channel();
+        let opened = Arc::new(Opened {
+            inner,
+            _is_open: sender,
+        });
+        let farewell = Self {
+            opened: Some(Arc::clone(&opened)),
+            closed: Mutex::new(receiver),
+            unlock,
+            is_near,
+            remains: Remains::Nothing,
+            process: Process::current(),
+        };
+        (opened, farewell)
+    }
+}
+
+impl<T: Send + Sync + 'static> Drop for Farewell<T> {
+    /// Whoever opens it next finds it free, unless something is still being written to it or
+    /// somebody else has to be waited for.
+    fn drop(&mut self) {
+        let opened = self.opened.take();
+        if !self.process.is_current() {
+            return;
+        }
+        let is_free = self.remains != Remains::Changes;
+        let unlock = self.unlock;
+        let close = move || {
+            if let Some(opened) = opened.as_deref().filter(|_| is_free) {
+                unlock(opened);
+            }
+            drop(opened);
+        };
+        if self.is_near {
+            close();
+        } else {
+            // If there is no thread to be had it is closed here.
+            let builder = std::thread::Builder::new().name("fvd-close".to_owned());
+            let _ = builder.spawn(close);
+        }
+        if self.remains == Remains::Nothing {
+            let closed = self.closed.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let _ = closed.recv_timeout(PATIENCE);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::storage::FileStorage;
+
+    fn bid(is_near: bool, remains: Remains, others: impl FnOnce(Arc<Opened<FileStorage>>)) -> Duration {
+        let path = tempfile::NamedTempFile::new().expect("a file").into_temp_path();
+        let file = FileStorage::create(&path, false).expect("a new file");
+        let (file, mut farewell) = Farewell::of(file, is_near, FileStorage::unlock);
+        farewell.remains = remains;
+        others(file);
+        let start = Instant::now();
+        drop(farewell);
+        if remains == Remains::Nothing {
+            FileStorage::create(&path, false).expect("it is free");
+        }
+        start.elapsed()
+    }
+
+    #[test]
+    fn a_file_is_closed_when_its_last_user_is_gone() {
+        for is_near in [false, true] {
+            bid(is_near, Remains::Nothing, drop);
+            // As the thread of a ring does.
+            bid(is_near, Remains::Nothing, |file| {
+                std::thread::spawn(move || {
+                    std::thread::sleep(PATIENCE / 10);
+                    drop(file);
+                });
+            });
+        }
+    }
+
+    #[test]
+    fn what_hangs_holds_up_nobody_for_long() {
+        for is_near in [false, true] {
+            for remains in [Remains::Reads, Remains::Changes] {
+                let mut hanging = None;
+                assert!(bid(is_near, remains, |file| hanging = Some(file)) < PATIENCE);
+            }
+        }
+    }
+
+    /// Takes long to close.
+    struct Slow;
+
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            std::thread::sleep(10 * PATIENCE);
+        }
+    }
+
+    #[test]
+    fn a_server_that_does_not_answer_is_waited_for_elsewhere() {
+        let (_, farewell) = Farewell::of(Slow, false, |_| ());
+        let start = Instant::now();
+        drop(farewell);
+        assert!(start.elapsed() < 5 * PATIENCE);
+    }
+}
