@@ -80,11 +80,12 @@ impl Error {
         Self::new(ErrorKind::Unsupported, message)
     }
 
-    /// [`ErrorKind::NoSpace`] of an image that has no storage chunk left and cannot get more.
-    pub(crate) fn needs_chunk(message: impl Into<String>) -> Self {
-        let mut error = Self::new(ErrorKind::NoSpace, message);
-        error.inner().needs_chunk = true;
-        error
+    /// The same, of an image that has no storage chunk left and cannot get more, if it is
+    /// [`ErrorKind::NoSpace`].
+    pub(crate) fn for_want_of_a_chunk(mut self) -> Self {
+        let is_full = self.kind() == ErrorKind::NoSpace;
+        self.inner().needs_chunk = is_full;
+        self
     }
 
     /// Whether a storage chunk that is freed would help.

@@ -9,7 +9,7 @@ use super::Image;
 use super::numbers::NumberSet;
 use super::publish::Fresh;
 use super::table::Table;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::Entry;
 use crate::mutation::{self, Mutation};
 use crate::storage::Storage;
@@ -49,7 +49,12 @@ impl<S: Storage> Image<S> {
             let offset = self.chunk_offset(table, run.number);
             // First: if an entry comes back, because of a crash, it leads to zeros, or to what was there. It is
             // for the space alone: whoever gets the storage chunk zeroes it.
-            self.data().discard(offset, run.count * table.chunk_size()).await?;
+            let punched = self.data().discard(offset, run.count * table.chunk_size()).await;
+            match punched {
+                // Some file systems need space to make a hole; it would be a pity not to free it for that.
+                Err(error) if error.kind() == ErrorKind::NoSpace => {}
+                punched => punched?,
+            }
             at = run.first + run.count;
             self.free_run(table, &run);
         }
@@ -173,34 +178,101 @@ fn next_run(table: &Table, chunks: Range<u64>) -> Result<Option<Run>> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::PoisonError;
+    use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
     use pollster::block_on;
 
-    use crate::image::check::tests::disk::{Op, record};
-    use crate::image::check::tests::{CHUNK, Kind, open, sample};
+    use super::*;
+    use crate::image::check::tests::disk::{Discards, Disk, Log, Op, record};
+    use crate::image::check::tests::{CHUNK, Kind, Sample, open, sample};
     use crate::storage::IoBufMut;
+
+    const SEPARATE: Kind = Kind {
+        separate: true,
+        no_journal: false,
+        based: false,
+        unclean: false,
+    };
+
+    /// An image whose discards go like that; its data lies on disk 1.
+    fn recorded(discards: Discards) -> (Sample<Disk>, Arc<Mutex<Log>>) {
+        let (sample, log) = record(&sample(SEPARATE));
+        look(&log).discards = discards;
+        (sample, log)
+    }
+
+    fn look(log: &Mutex<Log>) -> MutexGuard<'_, Log> {
+        log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read(image: &Image<Disk>, chunk: u64) -> Vec<u8> {
+        let buf = block_on(image.read(IoBufMut::zeroed(CHUNK as usize), chunk * CHUNK));
+        buf.expect("read").as_slice().to_vec()
+    }
+
+    fn write(image: &Image<Disk>, len: usize, chunk: u64) -> Result<()> {
+        block_on(image.write(vec![1; len].into(), chunk * CHUNK))
+    }
 
     #[test]
     fn where_no_space_can_be_freed_discarded_chunks_read_as_zeros_and_are_zeroed_when_they_are_used_again() {
-        let (sample, log) = record(&sample(Kind::default()));
-        let zeroings = || {
-            let data = sample.geometry().data_offset;
-            let log = log.lock().unwrap_or_else(PoisonError::into_inner);
-            let is_zeroing = |(_, op): &&(usize, Op)| matches!(op, Op::Zero(offset, _) if *offset >= data);
-            log.ops.iter().filter(is_zeroing).count()
-        };
+        for discards in [Discards::Ignore, Discards::Full] {
+            let (sample, log) = recorded(discards);
+            let changes = || look(&log).count(1, 0, |_| true);
+            let image = open(&sample, true).expect("opens");
+            block_on(image.discard(3 * CHUNK, CHUNK)).expect("discarded");
+            assert!(read(&image, 3).iter().all(|byte| *byte == 0));
+            block_on(image.flush()).expect("flushed");
+            assert!(read(&image, 3).iter().all(|byte| *byte == 0));
+            assert_eq!(changes(), 0, "nothing was written");
+            write(&image, 100, 13).expect("written");
+            assert_eq!(look(&log).count(1, 0, |op| matches!(op, Op::Zero(..))), 1);
+            assert!(read(&image, 13)[100..].iter().all(|byte| *byte == 0));
+            drop(image);
+            assert!(
+                read(&open(&sample, true).expect("opens"), 3)
+                    .iter()
+                    .all(|byte| *byte == 0)
+            );
+        }
+    }
+
+    #[test]
+    fn parts_of_chunks_are_zeroed_on_any_medium() {
+        let (sample, _log) = recorded(Discards::Ignore);
         let image = open(&sample, true).expect("opens");
-        let read = |chunk: u64| {
-            let buf = block_on(image.read(IoBufMut::zeroed(CHUNK as usize), chunk * CHUNK));
-            buf.expect("read").as_slice().to_vec()
-        };
+        block_on(image.discard(3 * CHUNK, 4096)).expect("discarded");
+        block_on(image.write_zeroes(4 * CHUNK + 2048, 1024)).expect("zeroed");
+        let mut expected = vec![0; CHUNK as usize];
+        expected[4096..1024 + 5000].fill(4);
+        assert_eq!(read(&image, 3), expected);
+        expected.fill(0);
+        expected[1024..1024 + 5000].fill(5);
+        expected[2048..3072].fill(0);
+        assert_eq!(read(&image, 4), expected);
+    }
+
+    #[test]
+    fn a_host_without_space_is_no_reason_to_settle_what_was_discarded() {
+        let (sample, log) = recorded(Discards::Free);
+        let image = open(&sample, true).expect("opens");
         block_on(image.discard(3 * CHUNK, CHUNK)).expect("discarded");
-        assert!(read(3).iter().all(|byte| *byte == 0));
-        block_on(image.flush()).expect("flushed");
-        assert_eq!(zeroings(), 0, "nothing was written");
-        block_on(image.write(vec![1; 100].into(), 13 * CHUNK)).expect("written");
-        assert_eq!(zeroings(), 1);
-        assert!(read(13)[100..].iter().all(|byte| *byte == 0));
+        look(&log).full = 0..u64::MAX;
+        let error = write(&image, 100, 13).expect_err("full");
+        assert_eq!(error.kind(), ErrorKind::NoSpace);
+        assert_eq!(image.stats().checkpoints, 0);
+        assert!(image.has_freed(), "it waits for a flush");
+    }
+
+    #[test]
+    fn a_file_that_cannot_grow_has_room_for_what_was_discarded() {
+        let (sample, log) = recorded(Discards::Free);
+        let image = open(&sample, true).expect("opens");
+        look(&log).longest = Some(10 * CHUNK);
+        let error = write(&image, 100, 13).expect_err("full");
+        assert_eq!(error.kind(), ErrorKind::NoSpace);
+        block_on(image.discard(3 * CHUNK, CHUNK)).expect("discarded");
+        write(&image, 100, 13).expect("there is room now");
+        assert_eq!(&read(&image, 13)[..101], [[1; 100].as_slice(), &[0]].concat());
     }
 }

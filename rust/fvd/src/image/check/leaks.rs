@@ -85,12 +85,13 @@ pub(super) async fn report<S: Storage>(
     Ok(())
 }
 
-/// Makes the leaks holes. No entry leads to them, in place or in the journal.
+/// Makes the leaks holes, where the medium can: zeros that are written would take as much space as what was
+/// there. No entry leads to them, in place or in the journal.
 pub(super) async fn free<S: Storage>(subject: &Subject<'_, S>, data: &S, used: &NumberSet) -> Result<()> {
     let mut leaks = Leaks::new(subject, used);
     while let Some(run) = leaks.next().await? {
         let start = subject.chunk_offset(run.start);
-        data.write_zeroes(start, subject.chunk_offset(run.end) - start).await?;
+        data.discard(start, subject.chunk_offset(run.end) - start).await?;
     }
     data.sync().await
 }

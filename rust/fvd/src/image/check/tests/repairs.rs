@@ -1,5 +1,6 @@
 //! Every repair: it ends clean, and the guest sees what it saw.
 
+use super::disk::{Discards, Op, record};
 use super::*;
 use crate::error::ErrorKind;
 use crate::format::TableRecord;
@@ -59,6 +60,35 @@ fn leaked_chunks_become_holes_and_the_file_is_cut_behind_the_last_one_in_use() {
             assert_clean(&sample.check(Repair::None).expect("checks"));
             assert_usable(&sample);
         }
+    }
+}
+
+#[test]
+fn to_free_leaks_moves_nothing_and_needs_no_space() {
+    for discards in [Discards::Free, Discards::Ignore] {
+        let (sample, log) = record(&sample(Kind {
+            separate: true,
+            ..Kind::default()
+        }));
+        for chunk in [3, 8, 0] {
+            sample.leak(chunk);
+        }
+        let expected = content(&sample);
+        {
+            let log = &mut *log.lock().expect("not poisoned");
+            log.ops.clear();
+            log.discards = discards;
+            log.full = 0..u64::MAX;
+            log.longest = Some(10 * CHUNK);
+        }
+        let report = sample.check(Repair::Leaks).expect("repairs");
+        let (left, freed) = if discards == Discards::Free { (0, 3) } else { (3, 0) };
+        assert_eq!((report.leaks, report.leaks_fixed), (left, freed));
+        let log = log.lock().expect("not poisoned");
+        assert_eq!(log.count(0, 0, |op| matches!(op, Op::Write(..))), 0);
+        assert_eq!(log.count(1, 0, |op| !matches!(op, Op::Discard(..))), 0);
+        drop(log);
+        assert_eq!(content(&sample), expected);
     }
 }
 
@@ -341,7 +371,7 @@ fn copies_that_take_more_than_there_is_are_refused_before_anything_is_written() 
 fn a_clean_image_is_not_written() {
     let sample = sample(Kind::default());
     repair_all(&sample);
-    let (recorded, log) = disk::record(&sample);
+    let (recorded, log) = record(&sample);
     assert_clean(&recorded.check(Repair::All).expect("checks"));
     assert!(log.lock().expect("not poisoned").ops.is_empty());
 }
@@ -353,7 +383,7 @@ fn metadata_that_cannot_be_read_is_counted_and_stops_a_repair() {
         ..Kind::default()
     });
     sample.leak(3);
-    let (recorded, log) = disk::record(&sample);
+    let (recorded, log) = record(&sample);
     let bitmap = sample.geometry().bitmap.expect("a base");
     log.lock().expect("not poisoned").unreadable = Some(bitmap.offset + 700);
     let report = recorded.check(Repair::None).expect("checks the rest");
