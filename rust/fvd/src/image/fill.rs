@@ -296,7 +296,7 @@ mod tests {
             data_file: "device".into(),
             ..CreateOptions::default()
         };
-        let base = MemoryStorage::from_bytes(&[7; 4 * CHUNK as usize]);
+        let base = MemoryStorage::from_bytes(&vec![7; 4 * CHUNK as usize]);
         let options = (
             options,
             OpenOptions {

@@ -106,13 +106,13 @@ impl NumberSet {
                     *word &= !(u64::MAX << last.saturating_sub(bit));
                 }
             }
-            missing.add_segment(first, words);
+            missing.add_segment(first, Box::new(words));
         }
         missing
     }
 
     /// Adds a segment behind all that there are; its first bit is for `first`.
-    fn add_segment(&mut self, first: u32, words: Segment) {
+    fn add_segment(&mut self, first: u32, words: Box<Segment>) {
         let Some(last) = words.iter().rposition(|word| *word != 0) else {
             return;
         };
@@ -120,7 +120,7 @@ impl NumberSet {
         self.segments.resize(segment + 1, None);
         self.len += words.iter().map(|word| u64::from(word.count_ones())).sum::<u64>();
         self.end = first + (last as u32 + 1) * u64::BITS - words[last].leading_zeros();
-        self.segments[segment] = Some(Box::new(words));
+        self.segments[segment] = Some(words);
     }
 
     pub(super) fn is_empty(&self) -> bool {
