@@ -4,7 +4,6 @@ use std::future::Future;
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
@@ -15,6 +14,7 @@ use super::export::Export;
 use super::input::Input;
 use super::negotiate::{Outcome, greet, negotiate};
 use super::phase::{Phase, reached, until};
+use super::socket::Socket;
 use super::tls::Credentials;
 use crate::handshake::{Handshake, TlsPolicy};
 use crate::session::Session;
@@ -30,7 +30,7 @@ pub(super) struct Surroundings<'a, E> {
 
 pub(super) async fn converse<S, E>(mut socket: S, mut around: Surroundings<'_, E>) -> Result<(), ConnectionError>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: Socket,
     E: Export,
 {
     let shared = around.shared;
@@ -66,7 +66,7 @@ fn left(outcome: Result<Option<Outcome>, ConnectionError>) -> Result<Option<Outc
 
 impl<E: Export> Surroundings<'_, E> {
     /// The client has asked for TLS. Nothing of the plain text is left but its handshake flags.
-    async fn encrypted<S: AsyncRead + AsyncWrite + Unpin>(
+    async fn encrypted<S: Socket>(
         mut self,
         socket: S,
         mut handshake: Handshake,
@@ -99,12 +99,7 @@ impl<E: Export> Surroundings<'_, E> {
         }
     }
 
-    async fn transmit<S: AsyncRead + AsyncWrite + Unpin>(
-        self,
-        socket: S,
-        input: Input,
-        session: Session,
-    ) -> Result<(), ConnectionError> {
+    async fn transmit<S: Socket>(self, socket: S, input: Input, session: Session) -> Result<(), ConnectionError> {
         let Self {
             client,
             shared,

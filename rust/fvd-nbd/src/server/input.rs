@@ -1,10 +1,15 @@
 //! What the client has sent, as it arrives.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, ReadBuf};
+
+use super::connection::Found;
 
 /// Bytes of one read of the socket: two thousand requests, or a dozen short writes.
 const LENGTH: usize = 64 * 1024;
@@ -42,6 +47,21 @@ impl Input {
         target[..count].copy_from_slice(&self.bytes()[..count]);
         self.consume(count);
         count
+    }
+
+    /// Reads what has come since from `socket` itself, past the runtime: which learns of it in vain,
+    /// later. With nothing left in here.
+    pub(super) fn try_fill(&mut self, socket: BorrowedFd<'_>) -> Found {
+        debug_assert!(self.start == self.end, "nothing is left");
+        match recv(socket, &mut *self.buffer, RecvFlags::DONTWAIT) {
+            Ok((count @ 1.., _)) => {
+                (self.start, self.end) = (0, count);
+                Found::Something
+            }
+            Err(Errno::AGAIN | Errno::INTR) => Found::Nothing,
+            // The runtime learns of it, too.
+            Ok(_) | Err(_) => Found::Trouble,
+        }
     }
 
     /// Reads more behind what is there, which is less than the buffer holds. 0: the client sends

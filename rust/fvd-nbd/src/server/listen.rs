@@ -6,7 +6,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -19,6 +18,7 @@ use super::counters::{Counters, add};
 use super::export::{Export, Exports};
 use super::listener::{Listener, Stream};
 use super::phase::{Phase, advance, reached, until};
+use super::socket::Socket;
 use super::tls::Credentials;
 use super::{Limits, Shared};
 use crate::handshake::TlsPolicy;
@@ -48,6 +48,7 @@ impl<E: Export> Server<E> {
             budget: Budget::new(limits.memory),
             counters: Arc::clone(&counters),
             kept: Arc::default(),
+            turns: Arc::default(),
             tls: None,
         };
         let clients = Clients::new(Sharing::default(), limits.connections, counters, phases.clone());
@@ -150,7 +151,7 @@ impl<E: Export> Server<E> {
     }
 
     /// Serves one client that is connected already, like one that was accepted, to its end.
-    pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(&self, socket: S) {
+    pub async fn serve<S: Socket>(&self, socket: S) {
         let leave = loop {
             match self.clients.try_accept() {
                 Some(leave) => break leave,
@@ -183,7 +184,7 @@ struct Talk<E> {
 }
 
 impl<E: Export> Talk<E> {
-    async fn run<S: AsyncRead + AsyncWrite + Unpin>(self, socket: S) {
+    async fn run<S: Socket>(self, socket: S) {
         let around = Surroundings {
             client: &self.client,
             shared: &self.shared,

@@ -54,6 +54,7 @@ mod negotiate;
 mod output;
 mod phase;
 mod serve;
+mod socket;
 mod tls;
 
 use std::sync::Arc;
@@ -68,6 +69,7 @@ pub use export::{Export, Exports, Zeroing};
 pub use listen::Server;
 pub use listener::Listener;
 pub use memory::MemoryExport;
+pub use socket::Socket;
 pub use tls::Credentials;
 
 /// What clients may take.
@@ -86,6 +88,9 @@ pub struct Limits {
     pub payload: Duration,
     /// From the end of a connection until what is under way has ended and its replies are sent.
     pub farewell: Duration,
+    /// For so long the next request of a client that sends one at a time is looked for before a
+    /// thread sleeps; zero: not at all. It costs time of the processor, and halves the latency.
+    pub poll: Duration,
 }
 
 impl Default for Limits {
@@ -97,6 +102,7 @@ impl Default for Limits {
             handshake: Duration::from_secs(10),
             payload: Duration::from_secs(60),
             farewell: Duration::from_secs(30),
+            poll: Duration::from_micros(50),
         }
     }
 }
@@ -118,6 +124,7 @@ struct Shared<E> {
     limits: Limits,
     budget: budget::Budget,
     counters: Arc<Counters>,
+    turns: Arc<connection::Turns>,
     /// Bytes of buffers that connections keep for their next reads.
     kept: Arc<AtomicUsize>,
     tls: Option<(Credentials, TlsPolicy)>,

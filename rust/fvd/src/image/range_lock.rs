@@ -72,15 +72,23 @@ impl RangeLock {
             return None;
         }
         state.locked.insert(range.clone());
+        // Nearly always there are none, and this is on the way of every request.
+        if state.watched.is_empty() {
+            return Some(self.guard(range, None));
+        }
         let ended = state.watched.get(&range.start).copied();
         while let Some((&number, _)) = state.watched.range(range.clone()).next() {
             state.watched.remove(&number);
         }
-        Some(RangeGuard {
+        Some(self.guard(range, ended))
+    }
+
+    fn guard(&self, range: &Range<u64>, ended: Option<Watch>) -> RangeGuard<'_> {
+        RangeGuard {
             lock: self,
             range: range.clone(),
             ended,
-        })
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -2,12 +2,12 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{self, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::yield_now;
 use tokio::time::{Sleep, sleep, timeout};
 
 use super::Shared;
@@ -15,19 +15,26 @@ use super::buffers::Buffers;
 use super::export::Export;
 use super::input::{Input, poll_read};
 use super::output::Output;
+use super::socket::Socket;
 use crate::session::Session;
+use polling::{Polling, Round};
 use receive::{Receiving, Stop};
 use running::Running;
 
 mod error;
 mod needs;
+mod polling;
 mod receive;
 mod running;
 
 pub use error::ConnectionError;
+pub(super) use polling::{Found, Turns};
 
 /// How long a client that is told no more may go on sending, so that it gets what it was told.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// A connection that always has something to do lets others have their turn after this.
+const TURN: Duration = Duration::from_micros(200);
 
 /// Who moves so many bytes gets as much time again.
 const PROGRESS: u64 = 1 << 20;
@@ -42,14 +49,17 @@ pub(super) struct Connection<S, E> {
     pub(super) shared: Arc<Shared<E>>,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin, E: Export> Connection<S, E> {
+impl<S: Socket, E: Export> Connection<S, E> {
     /// Serves requests until the client leaves, fails, or `shutdown` is ready.
     pub(super) async fn run(self, shutdown: Pin<Box<dyn Future<Output = ()> + Send>>) -> Result<(), ConnectionError> {
+        let polling = Polling::new(self.shared.limits.poll, &self.shared.turns);
         let mut transmission = Transmission {
             connection: self,
             output: Output::default(),
             receiving: Receiving::Header,
             running: Running::default(),
+            polling,
+            begun: 0,
             shutdown,
             deadline: None,
             unread: None,
@@ -80,6 +90,9 @@ struct Transmission<S, E> {
     receiving: Receiving,
     /// Requests that had to wait. Those that did not are never here.
     running: Running,
+    polling: Polling,
+    /// Requests since the client was last waited for.
+    begun: u64,
     shutdown: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// Until when the payload must have made progress, or, at the end, all have come to its end.
     deadline: Option<Pin<Box<Sleep>>>,
@@ -91,11 +104,12 @@ struct Transmission<S, E> {
     ending: Option<Result<(), ConnectionError>>,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin, E: Export> Transmission<S, E> {
+impl<S: Socket, E: Export> Transmission<S, E> {
     fn poll(&mut self, context: &mut task::Context<'_>) -> Poll<Result<(), ConnectionError>> {
         if self.ending.is_none() && self.shutdown.as_mut().poll(context).is_ready() {
             self.end(Ok(()));
         }
+        let entered = Instant::now();
         loop {
             let stop = self.receive(context);
             self.collect(context);
@@ -103,9 +117,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: Export> Transmission<S, E> {
             let again = match stop {
                 Stop::Output => !self.output.is_full(),
                 Stop::InFlight => self.running.len() < self.connection.shared.limits.in_flight,
-                Stop::Input | Stop::Memory | Stop::End => false,
+                Stop::Input => self.look(),
+                Stop::Memory | Stop::End => false,
             };
             if !again || self.ending.is_some() {
+                break;
+            }
+            if entered.elapsed() >= TURN {
+                // The runtime looks after everybody else, and comes back here.
+                let _ = pin!(yield_now()).poll(context);
                 break;
             }
         }
@@ -114,6 +134,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: Export> Transmission<S, E> {
             return Poll::Ready(self.ending.take().expect("it is ending"));
         }
         Poll::Pending
+    }
+
+    /// All that has come is begun. Looks for the next request, if it is likely to come at once; tells
+    /// whether it has.
+    fn look(&mut self) -> bool {
+        let connection = &mut self.connection;
+        let Some(socket) = connection.socket.plain() else {
+            return false;
+        };
+        let is_over = matches!(self.receiving, Receiving::Header) && connection.input.bytes().is_empty();
+        let round = Round {
+            requests: std::mem::take(&mut self.begun),
+            is_over: is_over && self.running.is_empty() && self.output.is_empty() && self.ending.is_none(),
+        };
+        self.polling.expects(round, Instant::now()) && self.polling.look(|| connection.input.try_fill(socket))
     }
 
     /// From now on only what is under way is ended; the first reason counts.

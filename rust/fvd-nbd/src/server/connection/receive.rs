@@ -6,7 +6,6 @@ use std::task::{self, Poll};
 
 use bytes::Bytes;
 use fvd::storage::IoBufMut;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::sleep;
 
 use super::needs::needs;
@@ -20,6 +19,7 @@ use crate::server::counters::measure;
 use crate::server::export::Export;
 use crate::server::input::poll_read;
 use crate::server::serve::{Answer, Outcome, serve};
+use crate::server::socket::Socket;
 
 /// What is being received.
 pub(super) enum Receiving {
@@ -55,7 +55,7 @@ pub(super) enum Stop {
     End,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin, E: Export> Transmission<S, E> {
+impl<S: Socket, E: Export> Transmission<S, E> {
     /// Begins what has arrived, reads more, and so on, until something stops it.
     pub(super) fn receive(&mut self, context: &mut task::Context<'_>) -> Stop {
         loop {
@@ -248,6 +248,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: Export> Transmission<S, E> {
         let buffers = self.connection.buffers.clone();
         let (measured, changes) = (measure(&command), changes(&command));
         self.connection.shared.counters.begun();
+        self.begun += 1;
         let mut request = Box::pin(async move {
             let outcome = serve(&*export, &session, &buffers, command, payload).await;
             Answer {

@@ -4,6 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use crate::server::socket::Socket;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A socket under TLS.
@@ -15,6 +16,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
         Self(stream)
     }
 }
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Socket for TlsStream<S> {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<S> {
     /// The end of the stream is the end, with or without a farewell of TLS: whether something is
