@@ -151,6 +151,14 @@ impl Storage for SimDisk {
         self.run(Action::Zero(end - offset), offset).await.map(drop)
     }
 
+    async fn discard(&self, offset: u64, len: u64) -> Result<()> {
+        // Devices cannot, in this world.
+        if self.is_device {
+            return Ok(());
+        }
+        self.write_zeroes(offset, len).await
+    }
+
     async fn sync(&self) -> Result<()> {
         self.run(Action::Sync, 0).await.map(drop)
     }

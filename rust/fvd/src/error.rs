@@ -47,6 +47,8 @@ struct Inner {
     path: Option<PathBuf>,
     offset: Option<u64>,
     source: Option<Arc<io::Error>>,
+    /// No storage chunk is left to an image that cannot get more: one that is freed helps.
+    needs_chunk: bool,
 }
 
 impl Error {
@@ -59,6 +61,7 @@ impl Error {
             path: None,
             offset: None,
             source: None,
+            needs_chunk: false,
         }))
     }
 
@@ -75,6 +78,19 @@ impl Error {
     /// [`ErrorKind::Unsupported`].
     pub fn unsupported(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Unsupported, message)
+    }
+
+    /// The same, of an image that has no storage chunk left and cannot get more, if it is
+    /// [`ErrorKind::NoSpace`].
+    pub(crate) fn for_want_of_a_chunk(mut self) -> Self {
+        let is_full = self.kind() == ErrorKind::NoSpace;
+        self.inner().needs_chunk = is_full;
+        self
+    }
+
+    /// Whether a storage chunk that is freed would help.
+    pub(crate) fn is_for_want_of_a_chunk(&self) -> bool {
+        self.0.needs_chunk
     }
 
     /// A failed system call; `op` is a verb phrase such as `"read"` or `"take a lock"`.

@@ -290,3 +290,32 @@ fn a_device_that_is_full_has_room_for_what_was_discarded() {
     assert_eq!(read(&image, 0, 100), [0; 100]);
     assert_eq!(read(&image, 100, 2 * CHUNK - 100), vec![2; 2 * CHUNK as usize - 100]);
 }
+
+#[test]
+fn the_next_session_has_room_on_a_device_that_was_nearly_emptied() {
+    /// Of a disk of which one chunk in so many stays in use.
+    const LARGE: u64 = 200;
+    let (file, device) = (MemoryStorage::new(), MemoryStorage::device(LARGE * CHUNK));
+    let options = CreateOptions {
+        layout: LayoutOptions {
+            virtual_size: LARGE * CHUNK,
+            compact: true,
+            chunk_size: Some(CHUNK),
+            ..LayoutOptions::default()
+        },
+        data_file: "device".into(),
+        ..CreateOptions::default()
+    };
+    block_on(create(&file, Some(&device), &options, None)).expect("created");
+    let open = || {
+        let head = block_on(read_head(&file)).expect("valid");
+        block_on(Image::open(file.clone(), head, Some(device.clone()), None, WRITABLE)).expect("opens")
+    };
+    let image = open();
+    write(&image, 1, 0, LARGE * CHUNK);
+    block_on(image.discard(0, (LARGE - 1) * CHUNK)).expect("discarded");
+    block_on(image.close()).expect("closed");
+    let image = open();
+    write(&image, 2, 0, (LARGE - 1) * CHUNK);
+    assert_eq!(read(&image, (LARGE - 1) * CHUNK - 1, 2), [2, 1]);
+}

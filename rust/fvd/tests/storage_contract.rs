@@ -262,6 +262,20 @@ fn zeroing_clips_at_the_end_and_frees_what_it_covers<S: Storage>(storage: &S) {
     assert_eq!(allocation, Allocation::Data);
 }
 
+fn a_discard_changes_nothing_but_its_range_and_frees_what_it_can<S: Storage>(storage: &S) {
+    write(storage, &pattern(1, 1_000_001), 0);
+    block_on(storage.discard(100_001, 800_000)).unwrap();
+    block_on(storage.discard(900_001, 10 << 20)).unwrap();
+    block_on(storage.discard(u64::from(u32::MAX), 10)).unwrap();
+    assert_eq!(block_on(storage.len()).unwrap(), 1_000_001);
+    assert_eq!(read(storage, 0, 100_001), pattern(1, 100_001));
+    let old = pattern(1, 1_000_001);
+    let now = read(storage, 0, 1_000_001);
+    assert!(now.iter().zip(&old).all(|(now, old)| *now == 0 || now == old));
+    let (allocation, len) = block_on(storage.allocation(300_000, 100_000)).unwrap();
+    assert_eq!((allocation, len), (Allocation::Hole, 100_000));
+}
+
 fn what_is_cut_off_does_not_come_back<S: Storage>(storage: &S) {
     write(storage, &vec![7; 100_000], 0);
     block_on(storage.set_len(70_001)).unwrap();
@@ -344,6 +358,7 @@ macro_rules! contract {
             case!(empty_operations_do_nothing);
             case!(far_away_reads_are_zeros_and_writes_fail);
             case!(zeroing_clips_at_the_end_and_frees_what_it_covers);
+            case!(a_discard_changes_nothing_but_its_range_and_frees_what_it_can);
             case!(what_is_cut_off_does_not_come_back);
             case!(more_pieces_than_one_call_takes_are_written_in_order);
             case!(large_unaligned_transfers_arrive_whole);

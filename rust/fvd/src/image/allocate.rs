@@ -20,10 +20,8 @@ use crate::format::table::MAX_CHUNK_NUMBER;
 use crate::mutation::{self, Mutation};
 use crate::storage::Storage;
 
-/// Where fewer than one in so many storage chunks are in use, the others are left alone.
-const SPARSE: u64 = 64;
-/// Numbers below are always worth remembering: 32 KiB of bits.
-const FEW: u32 = 1 << 18;
+/// Gaps of a file are remembered below this number: 32 MiB of bits.
+const GAPS_END: u32 = 1 << 28;
 
 #[derive(Default)]
 pub(super) struct Allocator {
@@ -187,23 +185,28 @@ impl<S: Storage> Image<S> {
     /// The numbers below `next` that none of the `count` allocated chunks has: earlier sessions
     /// have freed them, or lost them in a crash.
     async fn gaps(&self, table: &Table, next: u32, count: u64) -> Result<NumberSet> {
-        let mut gaps = NumberSet::default();
-        // A few entries can name numbers as far apart as they like: no memory for that.
-        let is_sparse = next > FEW && count < u64::from(next) / SPARSE;
-        if count >= u64::from(next) || is_sparse {
-            return Ok(gaps);
+        if count >= u64::from(next) {
+            return Ok(NumberSet::default());
         }
+        let end = next.min(self.gaps_end(table).await?);
         let mut used = NumberSet::default();
         self.visit_numbers(table, |number| {
-            used.insert(number);
+            if number < end {
+                used.insert(number);
+            }
         })
         .await?;
-        let mut from = 0;
-        while let Some(gap) = used.next(from, false) {
-            gaps.insert(gap);
-            from = gap + 1;
+        Ok(used.missing_below(end))
+    }
+
+    /// Below which number gaps are remembered: a few entries can name numbers as far apart as they
+    /// like, which costs a file nothing. A device has room for so many, and can get no more.
+    async fn gaps_end(&self, table: &Table) -> Result<u32> {
+        if self.data().can_resize() {
+            return Ok(GAPS_END);
         }
-        Ok(gaps)
+        let room = self.data().len().await?.saturating_sub(self.geometry.data_offset) / table.chunk_size();
+        Ok(room.min(u64::from(MAX_CHUNK_NUMBER) + 1) as u32)
     }
 
     /// Visits the storage chunks in use. Entries that are not in memory are only passed through: a
@@ -238,23 +241,23 @@ impl<S: Storage> Image<S> {
     async fn grow(&self, table: &Table, frontier: Frontier, number: u32) -> Result<Frontier> {
         let needed = self.chunk_end(table, number)?;
         if !self.data().can_resize() {
-            let error = Error::new(
-                ErrorKind::NoSpace,
-                format!(
-                    "The device is full: the image needs {needed} bytes, it has {}",
-                    frontier.file_len
-                ),
+            let message = format!(
+                "The device is full: the image needs {needed} bytes, it has {}",
+                frontier.file_len
             );
-            return Err(error.with_path(self.data().path()));
+            let error = Error::new(ErrorKind::NoSpace, message).with_path(self.data().path());
+            return Err(error.for_want_of_a_chunk());
         }
         let unit = self.header.storage_grow_unit;
         let wanted = needed.max(frontier.file_len.saturating_add(unit));
         let mut file_len = wanted;
         if let Err(error) = self.data().set_len(wanted).await {
-            if error.kind() != ErrorKind::NoSpace || wanted == needed {
+            if error.kind() != ErrorKind::NoSpace {
                 return Err(error);
             }
-            self.data().set_len(needed).await?;
+            // A file that cannot be longer is as full as a device.
+            let cut = self.data().set_len(needed).await;
+            cut.map_err(Error::for_want_of_a_chunk)?;
             file_len = needed;
         }
         Ok(Frontier { file_len, ..frontier })
@@ -287,7 +290,75 @@ impl<S: Storage> Image<S> {
                 ErrorKind::NoSpace,
                 format!("The image has no storage chunk left: number {number} is beyond the limit of the format"),
             )
-            .with_path(self.file.path())),
+            .with_path(self.file.path())
+            .for_want_of_a_chunk()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pollster::block_on;
+
+    use super::*;
+    use crate::image::check::tests::{CHUNK, Kind, Sample, content, open, options, sample};
+    use crate::image::create;
+    use crate::storage::MemoryStorage;
+
+    /// Gaps that the image finds when it is opened.
+    fn gaps(image: &Image<MemoryStorage>) -> NumberSet {
+        let table = image.table.as_ref().expect("compact");
+        let (mut next, mut count) = (0, 0);
+        let visited = image.visit_numbers(table, |number| {
+            next = next.max(number + 1);
+            count += 1;
+        });
+        block_on(visited).expect("visited");
+        block_on(image.gaps(table, next, count)).expect("found")
+    }
+
+    #[test]
+    fn a_number_far_away_costs_a_file_32_mib_at_most_and_leaves_the_gaps_below() {
+        let sample = sample(Kind::default());
+        sample.leak(3);
+        sample.set_entry(12, MAX_CHUNK_NUMBER - 1);
+        let expected = content(&sample);
+        let image = open(&sample, true).expect("opens");
+        let mut gaps = gaps(&image);
+        assert_eq!(gaps.first(), Some(0));
+        assert_eq!(gaps.end(), GAPS_END);
+        assert_eq!(gaps.len(), u64::from(GAPS_END) - 9);
+        block_on(image.write(vec![9; 100].into(), 13 * CHUNK)).expect("written");
+        block_on(image.close()).expect("closed");
+        assert_eq!(sample.entry(13), 0);
+        let content = content(&sample);
+        let at = 13 * CHUNK as usize;
+        assert_eq!(content[at..at + 100], [9; 100]);
+        assert!(content[at + 100..at + CHUNK as usize].iter().all(|byte| *byte == 0));
+        assert_eq!(content[..at], expected[..at]);
+    }
+
+    #[test]
+    fn gaps_of_a_device_are_those_that_it_has_room_for() {
+        let (file, device) = (MemoryStorage::new(), MemoryStorage::device(5 * CHUNK + 4096));
+        let kind = Kind {
+            separate: true,
+            ..Kind::default()
+        };
+        block_on(create(&file, Some(&device), &options(kind), None)).expect("created");
+        let sample = Sample {
+            file,
+            data: Some(device),
+        };
+        sample.set_entry(0, 2);
+        sample.set_entry(1, MAX_CHUNK_NUMBER - 1);
+        let image = open(&sample, true).expect("opens");
+        let mut gaps = gaps(&image);
+        assert_eq!((gaps.first(), gaps.len(), gaps.end()), (Some(0), 4, 5));
+        for chunk in 2..6 {
+            block_on(image.write(vec![9; 100].into(), chunk * CHUNK)).expect("there is room");
+        }
+        let full = block_on(image.write(vec![9; 100].into(), 6 * CHUNK)).expect_err("full");
+        assert_eq!(full.kind(), ErrorKind::NoSpace);
     }
 }

@@ -9,14 +9,19 @@ use super::bitmap::Bitmap;
 use super::commit::Taken;
 use super::table::Table;
 use super::words::Words;
+use super::zero::ZEROS;
 use super::{Image, Volatile};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::format::{Entry, PAGE, Region};
 use crate::mutation::{self, Mutation};
 use crate::storage::Storage;
 
 /// Pages written with one operation at most.
 const PAGES_PER_WRITE: u64 = 256;
+
+/// What a session has written of its journal is overwritten with zeros if it is not more bytes than these: in a
+/// hole the next commit would have to get space from the host, which may have none left.
+const ERASED_BY_WRITING: u64 = ZEROS.len() as u64;
 
 /// What a checkpoint writes, as it was when everything pending was taken.
 struct Snapshot {
@@ -81,11 +86,22 @@ impl<S: Storage> Image<S> {
         let Some(Region { offset, size }) = self.geometry.journal else {
             return Ok(());
         };
-        let end = self.committer().written_end.unwrap_or(size);
+        let written = self.committer().written_end;
+        let end = written.unwrap_or(size);
         if end == 0 {
             return Ok(());
         }
-        self.metadata_written(self.file.write_zeroes(offset, end).await)?;
+        let erased = if written.is_none() || end > ERASED_BY_WRITING {
+            self.file.write_zeroes(offset, end).await
+        } else {
+            let zeros = Bytes::from_static(&ZEROS[..end as usize]);
+            match self.file.write(zeros, offset).await {
+                // There are holes in it, of commits that had no space either: a hole needs none.
+                Err(error) if error.kind() == ErrorKind::NoSpace => self.file.write_zeroes(offset, end).await,
+                written => written,
+            }
+        };
+        self.metadata_written(erased)?;
         self.sync_file().await?;
         self.committer().written_end = Some(0);
         Ok(())
@@ -178,4 +194,67 @@ fn copy_pages(words: Option<&Words>, pages: &RangeSet<u64>, on_disk: fn(u32) -> 
         }
     }
     patches
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+    use pollster::block_on;
+
+    use super::*;
+    use crate::image::check::tests::disk::{Disk, Log, Op, record};
+    use crate::image::check::tests::{CHUNK, Kind, Sample, open, sample};
+    use crate::storage::IoBufMut;
+
+    /// An image with its data in another file, whose journal lies at the end of its own.
+    fn recorded() -> (Sample<Disk>, Arc<Mutex<Log>>) {
+        record(&sample(Kind {
+            separate: true,
+            ..Kind::default()
+        }))
+    }
+
+    fn look(log: &Mutex<Log>) -> MutexGuard<'_, Log> {
+        log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_and_discard(image: &Image<Disk>) {
+        block_on(image.write(vec![1; CHUNK as usize].into(), 13 * CHUNK)).expect("written");
+        block_on(image.flush()).expect("flushed");
+        block_on(image.discard(13 * CHUNK, CHUNK)).expect("discarded");
+    }
+
+    #[test]
+    fn the_journal_keeps_its_space_when_it_is_erased_once_it_is_known_what_was_written() {
+        let (sample, log) = recorded();
+        let journal = sample.geometry().journal.expect("there is one");
+        let holes = || look(&log).count(0, journal.offset, |op| matches!(op, Op::Zero(..)));
+        let image = open(&sample, true).expect("opens");
+        for round in 0..3 {
+            write_and_discard(&image);
+            block_on(image.flush()).expect("flushed");
+            assert_eq!(holes(), 1, "round {round}");
+        }
+    }
+
+    #[test]
+    fn a_journal_that_has_no_space_to_be_erased_by_writing_becomes_a_hole() {
+        let (sample, log) = recorded();
+        let journal = sample.geometry().journal.expect("there is one");
+        let image = open(&sample, true).expect("opens");
+        for round in 0..2 {
+            look(&log).full = 0..0;
+            write_and_discard(&image);
+            look(&log).full = journal.offset..journal.offset + journal.size;
+            block_on(image.flush()).expect("the holes that it may have need no space");
+            let bytes = block_on(
+                sample
+                    .file
+                    .read(IoBufMut::zeroed(journal.size as usize), journal.offset),
+            );
+            let is_erased = bytes.expect("read").as_slice().iter().all(|byte| *byte == 0);
+            assert!(is_erased, "round {round}");
+        }
+    }
 }

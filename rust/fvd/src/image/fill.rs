@@ -16,7 +16,7 @@ use crate::source::is_zero;
 use crate::storage::Storage;
 
 /// Whole blocks to be stored.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Copy {
     /// Numbers of the blocks; not empty.
     pub(crate) blocks: Range<u64>,
@@ -83,6 +83,13 @@ impl<S: Storage> Image<S> {
     /// Waits for writes of the guest to the same blocks, and never touches what they have stored.
     /// The data may be older than that, where the base holds the same bytes at any time.
     pub(crate) async fn store_copy(&self, copy: Copy) -> Result<u64> {
+        match self.store_copy_once(copy.clone()).await {
+            Err(error) if self.makes_room(&error).await? => self.store_copy_once(copy).await,
+            result => result,
+        }
+    }
+
+    async fn store_copy_once(&self, copy: Copy) -> Result<u64> {
         self.check_poison()?;
         let Some(bitmap) = &self.bitmap else {
             return Ok(0);
@@ -135,6 +142,21 @@ impl<S: Storage> Image<S> {
     /// fails or is cancelled may leave something of it over earlier parts, which the guest must
     /// never see: after anybody else has held the block, it is stored from the start again.
     pub(crate) async fn store_prefetched_part(
+        &self,
+        block: u64,
+        part: Range<u64>,
+        data: CopyData,
+        before: Option<Watch>,
+    ) -> Result<Part> {
+        let stored = self.store_part_once(block, part.clone(), data.clone(), before).await;
+        match stored {
+            // Where parts had been stored before, this one has disturbed them by having had the block.
+            Err(error) if self.makes_room(&error).await? => self.store_part_once(block, part, data, before).await,
+            result => result,
+        }
+    }
+
+    async fn store_part_once(
         &self,
         block: u64,
         part: Range<u64>,
@@ -208,8 +230,9 @@ mod tests {
 
     use super::*;
     use crate::error::ErrorKind;
-    use crate::format::BaseUpdate;
+    use crate::format::{BaseUpdate, LayoutOptions};
     use crate::image::through::{in_memory, over};
+    use crate::image::{CreateOptions, OpenOptions, create, read_head};
     use crate::source::{BaseSource, BoxFuture, RawSource, Run, WritableBase};
     use crate::storage::{IoBufMut, MemoryStorage};
 
@@ -253,6 +276,84 @@ mod tests {
         assert!(image.is_of_base(&error), "{error}");
         let other = Error::new(ErrorKind::Io, "It is full").with_path("image");
         assert!(!image.is_of_base(&other));
+    }
+
+    const CHUNK: u64 = 8192;
+
+    /// An image over a base of sevens, on a device that is full, of whose two chunks one was discarded.
+    fn full() -> Image<MemoryStorage> {
+        let (file, device) = (MemoryStorage::new(), MemoryStorage::device(2 * CHUNK));
+        let options = CreateOptions {
+            layout: LayoutOptions {
+                virtual_size: 4 * CHUNK,
+                base_size: Some(4 * CHUNK),
+                block_size: Some(CHUNK),
+                compact: true,
+                chunk_size: Some(CHUNK),
+                ..LayoutOptions::default()
+            },
+            base_img: "base".into(),
+            data_file: "device".into(),
+            ..CreateOptions::default()
+        };
+        let base = MemoryStorage::from_bytes(&vec![7; 4 * CHUNK as usize]);
+        let options = (
+            options,
+            OpenOptions {
+                writable: true,
+                ..OpenOptions::default()
+            },
+        );
+        let opened = async {
+            create(&file, Some(&device), &options.0, None).await?;
+            let base = Box::new(RawSource::new(base).await?);
+            let image = Image::open(
+                file.clone(),
+                read_head(&file).await?,
+                Some(device),
+                Some(base),
+                options.1,
+            )
+            .await?;
+            image.write(vec![1; 2 * CHUNK as usize].into(), 0).await?;
+            let full = image.store_prefetched(2..3, CopyData::Unread).await;
+            assert_eq!(full.expect_err("full").kind(), ErrorKind::NoSpace);
+            image.discard(0, CHUNK).await?;
+            Ok::<_, Error>(image)
+        };
+        block_on(opened).expect("memory does not fail")
+    }
+
+    #[test]
+    fn a_copy_has_room_in_what_was_discarded() {
+        let image = full();
+        let sevens = CopyData::Bytes(vec![7; CHUNK as usize].into());
+        let stored = block_on(image.store_prefetched(2..3, sevens)).expect("there is room");
+        assert_eq!(stored, CHUNK);
+        let buf = block_on(image.read(IoBufMut::zeroed(3 * CHUNK as usize), 0)).expect("memory does not fail");
+        let expected: Vec<u8> = [0, 1, 7].iter().flat_map(|fill| [*fill; CHUNK as usize]).collect();
+        assert_eq!(buf.as_slice(), expected);
+        assert!(
+            block_on(image.store_prefetched(3..4, CopyData::Unread)).is_err(),
+            "full again"
+        );
+    }
+
+    #[test]
+    fn a_part_of_a_block_has_room_in_what_was_discarded() {
+        let image = full();
+        let sevens = CopyData::Bytes(vec![7; 4096].into());
+        let at = 2 * CHUNK;
+        let first = block_on(image.store_prefetched_part(2, at..at + 4096, sevens.clone(), None));
+        let Ok(Part::Stored(watch)) = first else {
+            panic!("there is room");
+        };
+        let rest = at + 4096..at + CHUNK;
+        let last = block_on(image.store_prefetched_part(2, rest, sevens, Some(watch)));
+        assert!(matches!(last, Ok(Part::Stored(_))));
+        assert!(image.bitmap.as_ref().expect("there is a base").all_local(&(2..3)));
+        let buf = block_on(image.read(IoBufMut::zeroed(CHUNK as usize), at)).expect("memory does not fail");
+        assert_eq!(buf.as_slice(), [7; CHUNK as usize]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::Image;
 use super::numbers::NumberSet;
 use super::publish::Fresh;
 use super::table::Table;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::Entry;
 use crate::mutation::{self, Mutation};
 use crate::storage::Storage;
@@ -20,8 +20,7 @@ const STEP: u64 = 1 << 12;
 /// Not more than this part of the storage chunks waits to be used again.
 const WAITING_PART: u64 = 8;
 
-/// How often a request is tried again that finds no room. Others may be quicker; and it may be the
-/// host that has none.
+/// How often a request is tried again that finds no room: others may be quicker.
 pub(super) const ATTEMPTS: usize = 16;
 
 /// Chunks that lie one behind the other in the data file, too.
@@ -48,8 +47,14 @@ impl<S: Storage> Image<S> {
         while let Some(run) = next_run(table, at..chunks.end)? {
             self.prepare_allocator(table).await?;
             let offset = self.chunk_offset(table, run.number);
-            // First: if an entry comes back, because of a crash, it leads to zeros, or to what was there.
-            self.data().write_zeroes(offset, run.count * table.chunk_size()).await?;
+            // First: if an entry comes back, because of a crash, it leads to zeros, or to what was there. It is
+            // for the space alone: whoever gets the storage chunk zeroes it.
+            let punched = self.data().discard(offset, run.count * table.chunk_size()).await;
+            match punched {
+                // Some file systems need space to make a hole; it would be a pity not to free it for that.
+                Err(error) if error.kind() == ErrorKind::NoSpace => {}
+                punched => punched?,
+            }
             at = run.first + run.count;
             self.free_run(table, &run);
         }
@@ -123,9 +128,17 @@ impl<S: Storage> Image<S> {
         self.checkpoint().await
     }
 
+    /// Whether a request that failed with `error` may find room now: it was storage chunks of this image
+    /// that had run out, and some that were freed can be used. What the host has no room for nothing
+    /// that is freed here can cure. The caller is as that of [`Image::reclaim`].
+    pub(super) async fn makes_room(&self, error: &Error) -> Result<bool> {
+        let is_of_this_image = error.path() == Some(self.data().path()) || error.path() == Some(self.file.path());
+        Ok(error.is_for_want_of_a_chunk() && is_of_this_image && Box::pin(self.reclaim()).await?)
+    }
+
     /// There is no room left: waits until storage chunks that were freed can be used, if there are any. The
     /// caller holds no lock, and no request waits for it.
-    pub(super) async fn reclaim(&self) -> Result<bool> {
+    async fn reclaim(&self) -> Result<bool> {
         // Also where none are pending: a round that is running may have taken them.
         self.settle_freed(Self::has_freed).await?;
         let waiting = self.lookups.wait();
@@ -161,4 +174,105 @@ fn next_run(table: &Table, chunks: Range<u64>) -> Result<Option<Run>> {
     }
     let count = end - first;
     Ok(Some(Run { first, count, number }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+    use pollster::block_on;
+
+    use super::*;
+    use crate::image::check::tests::disk::{Discards, Disk, Log, Op, record};
+    use crate::image::check::tests::{CHUNK, Kind, Sample, open, sample};
+    use crate::storage::IoBufMut;
+
+    const SEPARATE: Kind = Kind {
+        separate: true,
+        no_journal: false,
+        based: false,
+        unclean: false,
+    };
+
+    /// An image whose discards go like that; its data lies on disk 1.
+    fn recorded(discards: Discards) -> (Sample<Disk>, Arc<Mutex<Log>>) {
+        let (sample, log) = record(&sample(SEPARATE));
+        look(&log).discards = discards;
+        (sample, log)
+    }
+
+    fn look(log: &Mutex<Log>) -> MutexGuard<'_, Log> {
+        log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read(image: &Image<Disk>, chunk: u64) -> Vec<u8> {
+        let buf = block_on(image.read(IoBufMut::zeroed(CHUNK as usize), chunk * CHUNK));
+        buf.expect("read").as_slice().to_vec()
+    }
+
+    fn write(image: &Image<Disk>, len: usize, chunk: u64) -> Result<()> {
+        block_on(image.write(vec![1; len].into(), chunk * CHUNK))
+    }
+
+    #[test]
+    fn where_no_space_can_be_freed_discarded_chunks_read_as_zeros_and_are_zeroed_when_they_are_used_again() {
+        for discards in [Discards::Ignore, Discards::Full] {
+            let (sample, log) = recorded(discards);
+            let changes = || look(&log).count(1, 0, |_| true);
+            let image = open(&sample, true).expect("opens");
+            block_on(image.discard(3 * CHUNK, CHUNK)).expect("discarded");
+            assert!(read(&image, 3).iter().all(|byte| *byte == 0));
+            block_on(image.flush()).expect("flushed");
+            assert!(read(&image, 3).iter().all(|byte| *byte == 0));
+            assert_eq!(changes(), 0, "nothing was written");
+            write(&image, 100, 13).expect("written");
+            assert_eq!(look(&log).count(1, 0, |op| matches!(op, Op::Zero(..))), 1);
+            assert!(read(&image, 13)[100..].iter().all(|byte| *byte == 0));
+            drop(image);
+            assert!(
+                read(&open(&sample, true).expect("opens"), 3)
+                    .iter()
+                    .all(|byte| *byte == 0)
+            );
+        }
+    }
+
+    #[test]
+    fn parts_of_chunks_are_zeroed_on_any_medium() {
+        let (sample, _log) = recorded(Discards::Ignore);
+        let image = open(&sample, true).expect("opens");
+        block_on(image.discard(3 * CHUNK, 4096)).expect("discarded");
+        block_on(image.write_zeroes(4 * CHUNK + 2048, 1024)).expect("zeroed");
+        let mut expected = vec![0; CHUNK as usize];
+        expected[4096..1024 + 5000].fill(4);
+        assert_eq!(read(&image, 3), expected);
+        expected.fill(0);
+        expected[1024..1024 + 5000].fill(5);
+        expected[2048..3072].fill(0);
+        assert_eq!(read(&image, 4), expected);
+    }
+
+    #[test]
+    fn a_host_without_space_is_no_reason_to_settle_what_was_discarded() {
+        let (sample, log) = recorded(Discards::Free);
+        let image = open(&sample, true).expect("opens");
+        block_on(image.discard(3 * CHUNK, CHUNK)).expect("discarded");
+        look(&log).full = 0..u64::MAX;
+        let error = write(&image, 100, 13).expect_err("full");
+        assert_eq!(error.kind(), ErrorKind::NoSpace);
+        assert_eq!(image.stats().checkpoints, 0);
+        assert!(image.has_freed(), "it waits for a flush");
+    }
+
+    #[test]
+    fn a_file_that_cannot_grow_has_room_for_what_was_discarded() {
+        let (sample, log) = recorded(Discards::Free);
+        let image = open(&sample, true).expect("opens");
+        look(&log).longest = Some(10 * CHUNK);
+        let error = write(&image, 100, 13).expect_err("full");
+        assert_eq!(error.kind(), ErrorKind::NoSpace);
+        block_on(image.discard(3 * CHUNK, CHUNK)).expect("discarded");
+        write(&image, 100, 13).expect("there is room now");
+        assert_eq!(&read(&image, 13)[..101], [[1; 100].as_slice(), &[0]].concat());
+    }
 }

@@ -93,6 +93,36 @@ impl NumberSet {
         std::mem::take(self)
     }
 
+    /// The numbers below `end` that are not in it.
+    pub(super) fn missing_below(&self, end: u32) -> Self {
+        let mut missing = Self::default();
+        for first in (0..end).step_by(SEGMENT_BITS as usize) {
+            let (segment, ..) = locate(first);
+            let mine = self.segments.get(segment).and_then(Option::as_deref);
+            let mut words = mine.map_or([u64::MAX; SEGMENT_WORDS], |words| words.map(|word| !word));
+            let last = end - first;
+            for (bit, word) in (0..).step_by(u64::BITS as usize).zip(&mut words) {
+                if last < bit + u64::BITS {
+                    *word &= !(u64::MAX << last.saturating_sub(bit));
+                }
+            }
+            missing.add_segment(first, Box::new(words));
+        }
+        missing
+    }
+
+    /// Adds a segment behind all that there are; its first bit is for `first`.
+    fn add_segment(&mut self, first: u32, words: Box<Segment>) {
+        let Some(last) = words.iter().rposition(|word| *word != 0) else {
+            return;
+        };
+        let (segment, ..) = locate(first);
+        self.segments.resize(segment + 1, None);
+        self.len += words.iter().map(|word| u64::from(word.count_ones())).sum::<u64>();
+        self.end = first + (last as u32 + 1) * u64::BITS - words[last].leading_zeros();
+        self.segments[segment] = Some(words);
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -185,6 +215,27 @@ mod tests {
         }
         assert!(set.is_empty());
         assert_eq!(set.first(), None);
+    }
+
+    #[test]
+    fn what_is_missing_is_all_that_is_not_in_it_up_to_an_end() {
+        let mut set = NumberSet::default();
+        for number in [0, 3, 63, 64, 4095, 9000] {
+            set.insert(number);
+        }
+        for end in [
+            0, 1, 2, 63, 64, 65, 128, 4095, 4096, 4097, 9000, 9001, 9100, 12_288, 20_000,
+        ] {
+            let missing = set.missing_below(end);
+            let expected: Vec<u32> = (0..end)
+                .filter(|number| set.next(*number, true) != Some(*number))
+                .collect();
+            assert_eq!(missing.len(), expected.len() as u64, "{end}");
+            assert_eq!(missing.end(), expected.last().map_or(0, |last| last + 1), "{end}");
+            for number in expected {
+                assert_eq!(missing.next(number, true), Some(number), "{end}");
+            }
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::free::ATTEMPTS;
 use super::publish::Fresh;
 use super::zero::Space;
 use super::{CacheMode, DetectZeroes, Image, Mapping};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::mutation::{self, Mutation};
 use crate::source::{Content, Run, is_zero};
 use crate::storage::{IoBufMut, Storage};
@@ -39,19 +39,20 @@ impl<S: Storage> Image<S> {
         let _request = self.guests.enter();
         self.counters.writes.add(1);
         self.counters.written_bytes.add(buf.len() as u64);
-        let again = self.table.is_some().then(|| buf.clone());
-        match (self.write_once(buf, offset, end).await, again) {
-            (Err(error), Some(buf)) if error.kind() == ErrorKind::NoSpace => {
-                Box::pin(self.write_again(buf, offset, end, error)).await?;
+        if self.detects_zeros(&buf) {
+            Box::pin(self.zero_instead(offset, end)).await?;
+        } else {
+            let again = self.table.is_some().then(|| buf.clone());
+            match (self.write_once(buf, offset, end).await, again) {
+                (Err(error), Some(buf)) => Box::pin(self.write_again(buf, offset, end, error)).await?,
+                (result, _) => result?,
             }
-            (result, _) => result?,
         }
         self.write_through().await
     }
 
     async fn write_once(&self, buf: Bytes, offset: u64, end: u64) -> Result<()> {
         match &self.through {
-            _ if self.detects_zeros(&buf) => Box::pin(self.zero_instead(offset, end)).await,
             None => self.store(buf, offset, end).await,
             // Boxed: other images do not pay for the room that it takes.
             Some(through) => Box::pin(self.store_through(through, buf, offset, end)).await,
@@ -59,18 +60,18 @@ impl<S: Storage> Image<S> {
     }
 
     /// What there was no room for is written as soon as there is, as long as chunks were freed.
-    async fn write_again(&self, buf: Bytes, offset: u64, end: u64, full: Error) -> Result<()> {
-        let mut full = full;
+    async fn write_again(&self, buf: Bytes, offset: u64, end: u64, error: Error) -> Result<()> {
+        let mut error = error;
         for _ in 0..ATTEMPTS {
-            if !self.reclaim().await? {
+            if !self.makes_room(&error).await? {
                 break;
             }
             match self.write_once(buf.clone(), offset, end).await {
-                Err(error) if error.kind() == ErrorKind::NoSpace => full = error,
-                result => return result,
+                Err(again) => error = again,
+                Ok(()) => return Ok(()),
             }
         }
-        Err(full)
+        Err(error)
     }
 
     fn detects_zeros(&self, buf: &[u8]) -> bool {

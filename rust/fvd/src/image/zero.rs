@@ -8,7 +8,7 @@ use super::free::ATTEMPTS;
 use super::publish::Fresh;
 use super::table::Table;
 use super::{Discard, Image};
-use crate::error::{ErrorKind, Result};
+use crate::error::Result;
 use crate::storage::Storage;
 
 /// Zeros written at once at most, where they have to be written at all.
@@ -72,9 +72,9 @@ impl<S: Storage> Image<S> {
             };
             match zeroed {
                 // Once more, where chunks were freed.
-                Err(error) if error.kind() == ErrorKind::NoSpace && left > 0 => {
+                Err(error) if left > 0 => {
                     left -= 1;
-                    if !Box::pin(self.reclaim()).await? {
+                    if !self.makes_room(&error).await? {
                         return Err(error);
                     }
                 }

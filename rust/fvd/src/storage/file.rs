@@ -210,6 +210,20 @@ impl FileStorage {
         }
     }
 
+    pub(super) fn discard_blocking(&self, offset: u64, len: u64) -> Result<()> {
+        // A read-modify-write next door would put back what it read before.
+        let _settled = self.direct.as_ref().map(Direct::settled);
+        let error = |error| self.error("discard", offset, error);
+        let len = len.min(self.len_now().map_err(error)?.saturating_sub(offset));
+        if len == 0 {
+            return Ok(());
+        }
+        match sys::punch_hole(self.fd(), offset, len) {
+            Err(cause) if !cannot_zero(&cause) => Err(error(cause)),
+            _ => Ok(()),
+        }
+    }
+
     /// Frees or zeroes without sending zeros.
     fn zero_by_the_medium(&self, offset: u64, len: u64) -> io::Result<()> {
         let result = sys::punch_hole(self.fd(), offset, len);
@@ -316,6 +330,10 @@ impl Storage for FileStorage {
 
     async fn write_zeroes(&self, offset: u64, len: u64) -> Result<()> {
         self.write_zeroes_blocking(offset, len)
+    }
+
+    async fn discard(&self, offset: u64, len: u64) -> Result<()> {
+        self.discard_blocking(offset, len)
     }
 
     async fn sync(&self) -> Result<()> {

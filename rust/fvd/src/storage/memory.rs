@@ -12,7 +12,7 @@ use super::{Allocation, IoBufMut, Storage};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Bytes of memory that are allocated at once.
-const PAGE_LEN: u64 = 64 << 10;
+const PAGE_LEN: u64 = 4 << 10;
 
 /// Sparse bytes in memory. Clones are handles to the same content, as if opened once more.
 #[derive(Clone, Debug, Default)]
@@ -159,6 +159,7 @@ impl Content {
         let pages = self.pages.range(first..).map(|(number, _)| *number);
         let run = (first..)
             .zip(pages.clone())
+            .take((len / PAGE_LEN + 2) as usize)
             .take_while(|(expected, number)| expected == number);
         let run = run.count() as u64;
         if run > 0 {

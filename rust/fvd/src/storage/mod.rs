@@ -69,6 +69,12 @@ pub trait Storage: Send + Sync + 'static {
     /// Does not extend a file: what lies beyond its end reads as zeros already.
     fn write_zeroes(&self, offset: u64, len: u64) -> impl Future<Output = Result<()>> + Send;
 
+    /// Frees the space of `len` bytes from `offset` where the medium can do that without writing zeros.
+    /// Each sector reads as zeros or as it was from then on. Until a [`Storage::sync`] that is not durable.
+    fn discard(&self, offset: u64, len: u64) -> impl Future<Output = Result<()>> + Send {
+        self.write_zeroes(offset, len)
+    }
+
     /// Makes every completed write, zeroing and change of length durable.
     ///
     /// After a failure nobody knows what is durable, and the caller must hear of it. If its future

@@ -16,7 +16,7 @@ use std::ffi::OsString;
 
 pub use changes::{Changes, Value};
 
-use super::check::{self, Repair};
+use super::check;
 use super::recover::in_place;
 use super::{Head, read_head, redo};
 use crate::error::{Error, Result};
@@ -61,7 +61,7 @@ pub async fn amend<S: Storage>(file: &S, data: Option<&S>, changes: &Changes) ->
     in_place::recover(file, &mut head).await?;
     plan.carry_out(file, data, &head).await?;
     if plan.resize.as_ref().is_some_and(Resize::frees_chunks) {
-        let freed = check::check(file, Some(data), Repair::Leaks).await;
+        let freed = check::compact(file, data).await;
         freed.map_err(resize::too_late)?;
     }
     Ok(plan.new)

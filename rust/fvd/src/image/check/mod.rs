@@ -21,9 +21,7 @@
 //! 5. Chunks that share a storage chunk, but for the first, get copies behind the last storage
 //!    chunk: in batches, first the data, a sync, then the entries. The copies take no more space
 //!    than the data that there is, or 16 MiB.
-//! 6. The highest storage chunks move into the leaked ones: in batches as above. An entry names,
-//!    at any time, one of two equal copies, and no batch writes to a storage chunk that an entry
-//!    on disk may still name.
+//! 6. Leaked storage chunks become holes. Nothing moves: the next allocations use them.
 //! 7. A file is cut behind its last storage chunk in use. (A device keeps its length.)
 //! 8. The image is marked clean.
 //!
@@ -37,6 +35,7 @@
 
 mod findings;
 mod journal;
+mod leaks;
 mod lost;
 mod relocate;
 mod repair;
@@ -46,6 +45,8 @@ pub(in crate::image) mod tests;
 mod verify;
 
 use std::collections::BTreeMap;
+
+use repair::Leaked;
 
 pub use findings::{Finding, FindingKind, Severity};
 
@@ -125,11 +126,23 @@ pub struct Report {
 pub async fn check<S: Storage>(file: &S, data: Option<&S>, repair: Repair) -> Result<Report> {
     let subject = Subject::new(file, data).await?;
     let before = verify::verify(&subject).await?;
-    if repair == Repair::None || !repair::repair(&subject, &before, repair).await? {
+    if repair == Repair::None || !repair::repair(&subject, &before, repair, Leaked::Holes).await? {
         return Ok(before.report);
     }
     let after = verify::verify(&Subject::new(file, data).await?).await?;
     Ok(after_repair(before.report, after.report))
+}
+
+/// As a repair of leaks, but the highest storage chunks move into the leaked ones, in batches as copies do, and
+/// the file becomes shorter: for an image that somebody wants to be smaller.
+///
+/// An entry names, at any time, one of two equal copies, and no batch writes to a storage chunk that an entry
+/// on disk may still name.
+pub(super) async fn compact<S: Storage>(file: &S, data: &S) -> Result<()> {
+    let subject = Subject::new(file, Some(data)).await?;
+    let before = verify::verify(&subject).await?;
+    let repaired = repair::repair(&subject, &before, Repair::Leaks, Leaked::Filled);
+    repaired.await.map(drop)
 }
 
 /// What is left, with what was there before.

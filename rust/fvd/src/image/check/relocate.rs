@@ -1,7 +1,6 @@
 //! Moving and copying storage chunks: first the data, a sync, then the entries, a sync.
 
 use super::Subject;
-use super::table::TableSurvey;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Entry, Region};
 use crate::image::numbers::NumberSet;
@@ -176,14 +175,13 @@ pub(super) async fn unshare<S: Storage>(
     mover.finish().await
 }
 
-/// Moves the highest storage chunks into the leaked ones. No storage chunk is shared.
-pub(super) async fn fill_leaks<S: Storage>(
+/// Moves the highest storage chunks into those that nobody uses. No storage chunk is shared.
+pub(super) async fn fill_gaps<S: Storage>(
     subject: &Subject<'_, S>,
     data: &S,
     table: Region,
-    survey: &TableSurvey,
+    used: &NumberSet,
 ) -> Result<()> {
-    let used = &survey.used;
     let mut free = 0;
     let mut mover = Mover::new(subject, data, table);
     let chunks = subject.head.geometry.chunks;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::findings::{FindingKind, Findings, Severity};
 use super::table::{Bounds, Place, survey};
 use super::verify::Verdict;
-use super::{Repair, Subject, lost, relocate};
+use super::{Repair, Subject, leaks, lost, relocate};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Region, table};
 use crate::image::recover::in_place;
@@ -23,6 +23,14 @@ const TABLE_CORRUPTIONS: [FindingKind; 6] = [
     FindingKind::Garbage,
 ];
 
+/// What becomes of leaked storage chunks.
+#[derive(Clone, Copy)]
+pub(super) enum Leaked {
+    Holes,
+    /// The highest move into them, and a file becomes shorter.
+    Filled,
+}
+
 /// What there is to do.
 #[expect(clippy::struct_excessive_bools, reason = "each is a step of its own")]
 struct Plan {
@@ -30,8 +38,8 @@ struct Plan {
     mend: bool,
     /// The file may be cut behind the last storage chunk in use.
     tidy: bool,
-    /// Leaks are filled before, and with them all that nobody uses.
-    fill: bool,
+    /// Leaks are freed before.
+    free: bool,
     /// The journal is to be erased.
     erase: bool,
 }
@@ -46,20 +54,25 @@ impl Plan {
         let corrupt = TABLE_CORRUPTIONS.iter().any(|kind| before.count(*kind) > 0);
         let mend = all && corrupt;
         let tidy = (all || !corrupt) && subject.head.geometry.table.is_some();
-        let fill = tidy && before.report.leaks > 0;
+        let free = tidy && before.report.leaks > 0;
         let cut = tidy && excess(subject, before.table.used.end()).is_some();
         let unclean = !subject.head.header.clean_shutdown;
-        (mend || fill || cut || unclean || subject.head.interrupted).then_some(Self {
+        (mend || free || cut || unclean || subject.head.interrupted).then_some(Self {
             mend,
             tidy,
-            fill,
-            erase: mend || fill || unclean,
+            free,
+            erase: mend || free || unclean,
         })
     }
 }
 
-/// Repairs what `before` has found. False: there was nothing to do, and nothing was written.
-pub(super) async fn repair<S: Storage>(subject: &Subject<'_, S>, before: &Verdict, repair: Repair) -> Result<bool> {
+/// Repairs what `before` has found; what becomes of leaks `leaked` says. False: there was nothing to do, and nothing was written.
+pub(super) async fn repair<S: Storage>(
+    subject: &Subject<'_, S>,
+    before: &Verdict,
+    repair: Repair,
+    leaked: Leaked,
+) -> Result<bool> {
     let file = subject.file;
     if before.report.check_errors > 0 {
         let message = "A part of the metadata cannot be read: nothing was repaired";
@@ -94,7 +107,12 @@ pub(super) async fn repair<S: Storage>(subject: &Subject<'_, S>, before: &Verdic
         }
         if plan.tidy {
             // What lies in the file, and its length, are not as they were.
-            tidy(&Subject::new(file, subject.data).await?, table, plan.fill || plan.mend).await?;
+            tidy(
+                &Subject::new(file, subject.data).await?,
+                table,
+                (plan.free || plan.mend).then_some(leaked),
+            )
+            .await?;
         }
     }
     // The mark may also say that the base lacks what is local: nobody has looked there.
@@ -126,8 +144,7 @@ async fn check_means<S: Storage>(subject: &Subject<'_, S>, before: &Verdict, pla
     } else {
         0
     };
-    let leaks = if plan.tidy { before.report.leaks } else { 0 };
-    if shared + leaks == 0 {
+    if shared == 0 {
         return Ok(());
     }
     let Some(data) = subject.data else {
@@ -185,7 +202,7 @@ async fn clear_wrong<S: Storage>(subject: &Subject<'_, S>, table: Region) -> Res
 }
 
 /// Frees the storage that nothing uses, unless corruptions are left.
-async fn tidy<S: Storage>(subject: &Subject<'_, S>, table: Region, fill: bool) -> Result<()> {
+async fn tidy<S: Storage>(subject: &Subject<'_, S>, table: Region, leaked: Option<Leaked>) -> Result<()> {
     let mut findings = Findings::default();
     let survey = survey(subject, &mut findings).await?;
     let wrong = findings.total(Severity::Corruption) + findings.total(Severity::CheckError);
@@ -193,10 +210,14 @@ async fn tidy<S: Storage>(subject: &Subject<'_, S>, table: Region, fill: bool) -
         return Ok(());
     };
     let mut end = survey.used.end();
-    if fill && survey.gaps() > 0 {
-        relocate::fill_leaks(subject, data, table, &survey).await?;
-        // The count of storage chunks is the number behind the highest, now that there are no gaps.
-        end = survey.used.len() as u32;
+    match leaked.filter(|_| findings.count(FindingKind::Leak) > 0) {
+        Some(Leaked::Holes) => leaks::free(subject, data, &survey.used).await?,
+        Some(Leaked::Filled) => {
+            relocate::fill_gaps(subject, data, table, &survey.used).await?;
+            // The count of storage chunks is the number behind the highest, now that there are no gaps.
+            end = survey.used.len() as u32;
+        }
+        None => {}
     }
     if let Some(len) = excess(subject, end) {
         data.set_len(len).await?;

@@ -1,15 +1,14 @@
 //! What is wrong with a table.
 
-use std::ops::Range;
-
 use super::Subject;
 use super::findings::{FindingKind, Findings};
 use super::journal::{self, TableWindow};
+use super::leaks;
 use crate::error::{Error, Result};
 use crate::format::{Region, table};
 use crate::image::numbers::NumberSet;
 use crate::image::scan::{EntryRun, EntryRuns};
-use crate::storage::{Allocation, Storage};
+use crate::storage::Storage;
 
 /// Places that cannot be read and are passed over; with more, the check gives up.
 const MAX_UNREADABLE: u64 = 100;
@@ -80,11 +79,6 @@ pub(super) struct TableSurvey {
 }
 
 impl TableSurvey {
-    /// Storage chunks below the highest in use that no entry names.
-    pub(super) fn gaps(&self) -> u64 {
-        u64::from(self.used.end()) - self.used.len()
-    }
-
     fn add(&mut self, run: EntryRun, bounds: &Bounds, findings: &mut Findings) {
         let Some(number) = run.entry.number() else {
             return;
@@ -162,53 +156,8 @@ pub(super) async fn survey<S: Storage>(subject: &Subject<'_, S>, findings: &mut 
     if !subject.head.interrupted {
         survey_padding(subject, region, findings).await?;
     }
-    report_leaks(subject, &survey.used, findings).await?;
+    leaks::report(subject, &survey.used, findings).await?;
     Ok(survey)
-}
-
-/// Storage chunks below the highest in use that nobody uses, and that take space. Those that were
-/// discarded are holes, and wait to be used again.
-async fn report_leaks<S: Storage>(subject: &Subject<'_, S>, used: &NumberSet, findings: &mut Findings) -> Result<()> {
-    if used.len() == u64::from(used.end()) {
-        return Ok(());
-    }
-    let Some(data) = subject.data else {
-        report_gaps(used, 0..used.end(), findings);
-        return Ok(());
-    };
-    let chunk_size = subject.head.geometry.chunk_size;
-    let stop = subject.chunk_offset(used.end());
-    let mut number = 0;
-    while number < used.end() {
-        let at = subject.chunk_offset(number);
-        let (allocation, len) = data.allocation(at, stop - at).await?;
-        let chunks = match allocation {
-            Allocation::Hole if len >= chunk_size => {
-                number += (len / chunk_size) as u32;
-                continue;
-            }
-            // It begins with a hole, and has data behind that.
-            Allocation::Hole => 1,
-            Allocation::Data => len.div_ceil(chunk_size),
-        };
-        let end = used.end().min(number + chunks as u32);
-        report_gaps(used, number..end, findings);
-        number = end;
-    }
-    Ok(())
-}
-
-fn report_gaps(used: &NumberSet, numbers: Range<u32>, findings: &mut Findings) {
-    let mut from = numbers.start;
-    while let Some(start) = used.next(from, false).filter(|start| *start < numbers.end) {
-        let end = used.next(start, true).unwrap_or(used.end()).min(numbers.end);
-        let count = u64::from(end - start);
-        findings.add(FindingKind::Leak, count, || match count {
-            1 => format!("storage chunk {start} is not in use"),
-            _ => format!("storage chunks {start}..{end} are not in use"),
-        });
-        from = end;
-    }
 }
 
 /// The entries behind the last chunk. The journal never speaks of them.

@@ -183,6 +183,18 @@ impl AsyncFile {
         self.on_thread(effect, !is_aligned, write).await
     }
 
+    async fn discard_elsewhere(&self, offset: u64, len: u64) -> Result<()> {
+        self.lane.check(self.path())?;
+        let range = offset..offset.saturating_add(len);
+        self.orphans.wait(range.clone()).await;
+        let busy = self.inline.busy();
+        let punch = move |file: &FileStorage| {
+            let _busy = busy;
+            file.discard_blocking(offset, len)
+        };
+        self.on_thread(Effect::Changes(range), false, punch).await
+    }
+
     /// Whether a write there rewrites no sector in part.
     fn covers_sectors(&self, offset: u64, len: u64) -> bool {
         let direct = self.file.direct();
@@ -223,6 +235,10 @@ impl Storage for AsyncFile {
 
     async fn write_zeroes(&self, offset: u64, len: u64) -> Result<()> {
         Box::pin(self.zero_elsewhere(offset, len)).await
+    }
+
+    async fn discard(&self, offset: u64, len: u64) -> Result<()> {
+        Box::pin(self.discard_elsewhere(offset, len)).await
     }
 
     async fn sync(&self) -> Result<()> {

@@ -1,6 +1,7 @@
 //! A disk that records what is done to it, and fails where it is told to.
 
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,6 +17,8 @@ use crate::storage::{Allocation, IoBufMut, MemoryStorage, Storage};
 pub(in crate::image) enum Op {
     Write(Bytes, u64),
     Zero(u64, u64),
+    /// As [`Op::Zero`], on a medium that can.
+    Discard(u64, u64),
     SetLen(u64),
     Sync,
 }
@@ -28,6 +31,37 @@ pub(in crate::image) struct Log {
     pub(in crate::image) fail: Option<(usize, i32)>,
     /// Reads that touch this byte fail.
     pub(in crate::image) unreadable: Option<u64>,
+    /// Writes that touch these bytes, of any disk, find no space.
+    pub(in crate::image) full: Range<u64>,
+    /// No file becomes longer than this.
+    pub(in crate::image) longest: Option<u64>,
+    /// How discards go.
+    pub(in crate::image) discards: Discards,
+}
+
+/// What becomes of a discard.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(in crate::image) enum Discards {
+    #[default]
+    Free,
+    /// The medium cannot do it.
+    Ignore,
+    /// It takes space to free some.
+    Full,
+}
+
+impl Log {
+    /// How many of the operations on disk `number` change the bytes from `offset` on, and how.
+    pub(in crate::image) fn count(&self, number: usize, offset: u64, is_counted: fn(&Op) -> bool) -> usize {
+        let touches = |(disk, op): &&(usize, Op)| {
+            let at = match op {
+                Op::Write(_, at) | Op::Zero(at, _) | Op::Discard(at, _) => *at,
+                Op::SetLen(_) | Op::Sync => return false,
+            };
+            *disk == number && at >= offset && is_counted(op)
+        };
+        self.ops.iter().filter(touches).count()
+    }
 }
 
 /// A handle to one disk.
@@ -94,7 +128,7 @@ pub(in crate::image) fn power_cut(
                     block_on(disk.set_len(*len)).expect("memory");
                 }
             }
-            Op::Zero(offset, len) => {
+            Op::Zero(offset, len) | Op::Discard(offset, len) => {
                 for (at, end) in sectors(*offset, *len) {
                     if keep() {
                         block_on(disk.write_zeroes(at, end - at)).expect("memory");
@@ -121,6 +155,15 @@ fn sectors(offset: u64, len: u64) -> impl Iterator<Item = (u64, u64)> {
 }
 
 impl Disk {
+    fn look<T>(&self, look: impl FnOnce(&Log) -> T) -> T {
+        look(&self.log.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn full(&self) -> Error {
+        let error = Error::io("write", io::Error::from_raw_os_error(libc::ENOSPC));
+        error.with_path(self.path())
+    }
+
     fn log(&self, op: Op) -> Result<()> {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((at, cause)) = log.fail
@@ -140,7 +183,7 @@ impl Storage for Disk {
     }
 
     async fn read(&self, buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
-        let unreadable = self.log.lock().unwrap_or_else(PoisonError::into_inner).unreadable;
+        let unreadable = self.look(|log| log.unreadable);
         if unreadable.is_some_and(|at| (offset..offset + buf.len() as u64).contains(&at)) {
             let error = Error::io("read", io::Error::from_raw_os_error(libc::EIO));
             return Err(error.with_path(self.path()).with_offset(offset));
@@ -149,6 +192,10 @@ impl Storage for Disk {
     }
 
     async fn write(&self, buf: Bytes, offset: u64) -> Result<()> {
+        let end = offset + buf.len() as u64;
+        if self.look(|log| offset < log.full.end && log.full.start < end) {
+            return Err(self.full());
+        }
         self.log(Op::Write(buf.clone(), offset))?;
         self.content.write(buf, offset).await
     }
@@ -168,6 +215,17 @@ impl Storage for Disk {
         self.content.write_zeroes(offset, len).await
     }
 
+    async fn discard(&self, offset: u64, len: u64) -> Result<()> {
+        if self.look(|log| log.discards == Discards::Ignore) {
+            return Ok(());
+        }
+        if self.look(|log| log.discards == Discards::Full) {
+            return Err(self.full());
+        }
+        self.log(Op::Discard(offset, len))?;
+        self.content.write_zeroes(offset, len).await
+    }
+
     async fn sync(&self) -> Result<()> {
         self.log(Op::Sync)
     }
@@ -177,6 +235,9 @@ impl Storage for Disk {
     }
 
     async fn set_len(&self, len: u64) -> Result<()> {
+        if self.look(|log| log.longest.is_some_and(|longest| len > longest)) {
+            return Err(self.full());
+        }
         self.log(Op::SetLen(len))?;
         self.content.set_len(len).await
     }

@@ -80,7 +80,7 @@ fn entries_behind_the_end_of_the_data_file_are_found_unless_it_is_not_open() {
             let report = sample.check(Repair::None).expect("checks");
             assert!(report.data_file_unchecked);
             assert_eq!(report.corruptions, 0);
-            assert_eq!(report.leaks, 490);
+            assert_eq!(report.leaks, 0, "nobody can tell");
         }
     }
 }

@@ -93,7 +93,8 @@ fn lost_chunks_become_unallocated_and_take_no_space() {
         for chunk in 128..1024 {
             assert_eq!(sample.entry(chunk), u32::MAX, "{chunk}");
         }
-        let end = sample.geometry().data_offset + 4 * CHUNK;
+        // Those in between are holes, and nothing has moved.
+        let end = sample.geometry().data_offset + 10 * CHUNK;
         assert_eq!(block_on(sample.data().len()).expect("memory"), end);
     }
 }

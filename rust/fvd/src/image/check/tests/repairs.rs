@@ -1,5 +1,6 @@
 //! Every repair: it ends clean, and the guest sees what it saw.
 
+use super::disk::{Discards, Op, record};
 use super::*;
 use crate::error::ErrorKind;
 use crate::format::TableRecord;
@@ -35,7 +36,7 @@ fn assert_usable(sample: &Sample<MemoryStorage>) {
 }
 
 #[test]
-fn leaked_chunks_are_filled_from_the_end_and_the_file_is_cut() {
+fn leaked_chunks_become_holes_and_the_file_is_cut_behind_the_last_one_in_use() {
     for separate in [false, true] {
         for repair in [Repair::Leaks, Repair::All] {
             let sample = sample(Kind {
@@ -46,16 +47,48 @@ fn leaked_chunks_are_filled_from_the_end_and_the_file_is_cut() {
                 sample.leak(chunk);
             }
             let expected = content(&sample);
+            let before = len(sample.data());
+            let named: Vec<_> = (0..CHUNKS).map(|chunk| sample.entry(chunk)).collect();
             let report = sample.check(repair).expect("repairs");
             assert_clean(&report);
             assert_eq!((report.leaks_fixed, report.corruptions_fixed), (3, 0));
             assert!(report.findings.iter().all(|finding| finding.repaired));
             assert_eq!(content(&sample), expected);
-            let end = sample.geometry().data_offset + 7 * CHUNK;
-            assert_eq!(len(sample.data()), end);
+            assert!(len(sample.data()) <= before);
+            let entries: Vec<_> = (0..CHUNKS).map(|chunk| sample.entry(chunk)).collect();
+            assert_eq!(entries, named, "nothing has moved");
             assert_clean(&sample.check(Repair::None).expect("checks"));
             assert_usable(&sample);
         }
+    }
+}
+
+#[test]
+fn to_free_leaks_moves_nothing_and_needs_no_space() {
+    for discards in [Discards::Free, Discards::Ignore] {
+        let (sample, log) = record(&sample(Kind {
+            separate: true,
+            ..Kind::default()
+        }));
+        for chunk in [3, 8, 0] {
+            sample.leak(chunk);
+        }
+        let expected = content(&sample);
+        {
+            let log = &mut *log.lock().expect("not poisoned");
+            log.ops.clear();
+            log.discards = discards;
+            log.full = 0..u64::MAX;
+            log.longest = Some(10 * CHUNK);
+        }
+        let report = sample.check(Repair::Leaks).expect("repairs");
+        let (left, freed) = if discards == Discards::Free { (0, 3) } else { (3, 0) };
+        assert_eq!((report.leaks, report.leaks_fixed), (left, freed));
+        let log = log.lock().expect("not poisoned");
+        assert_eq!(log.count(0, 0, |op| matches!(op, Op::Write(..))), 0);
+        assert_eq!(log.count(1, 0, |op| !matches!(op, Op::Discard(..))), 0);
+        drop(log);
+        assert_eq!(content(&sample), expected);
     }
 }
 
@@ -72,7 +105,7 @@ fn a_leaked_image_without_any_chunk_in_use_is_left_alone_but_cut() {
 }
 
 #[test]
-fn on_a_device_chunks_move_and_the_length_stays() {
+fn on_a_device_what_nobody_uses_is_no_leak() {
     let mut options = options(Kind::default());
     options.layout.virtual_size = 12 * CHUNK;
     let device = MemoryStorage::device(1 << 20);
@@ -89,9 +122,10 @@ fn on_a_device_chunks_move_and_the_length_stays() {
     block_on(image.close()).expect("closed");
     sample.leak(4);
     let expected = content(&sample);
-    assert_eq!(repair_all(&sample).leaks_fixed, 1);
+    assert_clean(&sample.check(Repair::None).expect("checks"));
+    assert_eq!(repair_all(&sample).leaks_fixed, 0);
     assert_eq!(content(&sample), expected);
-    assert_eq!(sample.entry(7), 1);
+    assert_eq!(sample.entry(7), 3);
     assert_eq!(len(&sample.file), 1 << 20);
 }
 
@@ -245,19 +279,15 @@ fn a_repair_that_needs_the_data_file_is_refused_without_it() {
         separate: true,
         ..Kind::default()
     };
-    for shared in [false, true] {
-        let mut sample = sample(kind);
-        sample.leak(3);
-        if shared {
-            sample.set_entry(12, 4);
-        }
-        sample.data = None;
-        let bytes = sample.file.to_vec();
-        let error = sample.check(Repair::All).expect_err("no data file");
-        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
-        assert!(error.to_string().contains("'data'"), "{error}");
-        assert_eq!(sample.file.to_vec(), bytes);
-    }
+    let mut sample = sample(kind);
+    sample.leak(3);
+    sample.set_entry(12, 4);
+    sample.data = None;
+    let bytes = sample.file.to_vec();
+    let error = sample.check(Repair::All).expect_err("no data file");
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    assert!(error.to_string().contains("'data'"), "{error}");
+    assert_eq!(sample.file.to_vec(), bytes);
 }
 
 #[test]
@@ -341,7 +371,7 @@ fn copies_that_take_more_than_there_is_are_refused_before_anything_is_written() 
 fn a_clean_image_is_not_written() {
     let sample = sample(Kind::default());
     repair_all(&sample);
-    let (recorded, log) = disk::record(&sample);
+    let (recorded, log) = record(&sample);
     assert_clean(&recorded.check(Repair::All).expect("checks"));
     assert!(log.lock().expect("not poisoned").ops.is_empty());
 }
@@ -353,7 +383,7 @@ fn metadata_that_cannot_be_read_is_counted_and_stops_a_repair() {
         ..Kind::default()
     });
     sample.leak(3);
-    let (recorded, log) = disk::record(&sample);
+    let (recorded, log) = record(&sample);
     let bitmap = sample.geometry().bitmap.expect("a base");
     log.lock().expect("not poisoned").unreadable = Some(bitmap.offset + 700);
     let report = recorded.check(Repair::None).expect("checks the rest");

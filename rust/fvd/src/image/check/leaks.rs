@@ -1,0 +1,97 @@
+//! Leaks: storage chunks below the highest in use that nobody uses, and that take space.
+//!
+//! Those that were discarded are holes, and wait to be used again. A device cannot tell them from others,
+//! and where the data file is not open nobody can: there nothing is a leak. The next session that allocates
+//! uses all of them.
+
+use std::ops::Range;
+
+use super::Subject;
+use super::findings::{FindingKind, Findings};
+use crate::error::Result;
+use crate::image::numbers::NumberSet;
+use crate::storage::{Allocation, Storage};
+
+/// The leaks, in runs, front to back.
+struct Leaks<'s, 'a, S> {
+    subject: &'s Subject<'a, S>,
+    data: Option<&'a S>,
+    used: &'s NumberSet,
+    /// Storage chunks that take space, of which those before it have been looked at.
+    taken: Range<u32>,
+}
+
+impl<'s, 'a, S: Storage> Leaks<'s, 'a, S> {
+    fn new(subject: &'s Subject<'a, S>, used: &'s NumberSet) -> Self {
+        let has_gaps = used.len() < u64::from(used.end());
+        Self {
+            subject,
+            data: subject.data.filter(|data| has_gaps && data.can_resize()),
+            used,
+            taken: 0..0,
+        }
+    }
+
+    async fn next(&mut self) -> Result<Option<Range<u32>>> {
+        let Some(data) = self.data else {
+            return Ok(None);
+        };
+        loop {
+            let start = self.used.next(self.taken.start, false);
+            if let Some(start) = start.filter(|start| *start < self.taken.end) {
+                let end = self.used.next(start, true).unwrap_or(self.used.end());
+                self.taken.start = end.min(self.taken.end);
+                return Ok(Some(start..self.taken.start));
+            }
+            if self.taken.end >= self.used.end() {
+                return Ok(None);
+            }
+            self.taken = self.find_taken(data, self.taken.end).await?;
+        }
+    }
+
+    /// The storage chunks that take space, from `number` on, or none, at the end of a hole.
+    async fn find_taken(&self, data: &S, number: u32) -> Result<Range<u32>> {
+        let chunk_size = self.subject.head.geometry.chunk_size;
+        let at = self.subject.chunk_offset(number);
+        let stop = self.subject.chunk_offset(self.used.end());
+        let (allocation, len) = data.allocation(at, stop - at).await?;
+        let chunks = match allocation {
+            Allocation::Hole if len >= chunk_size => {
+                let end = number + (len / chunk_size) as u32;
+                return Ok(end..end);
+            }
+            // It begins with a hole, and has data behind that.
+            Allocation::Hole => 1,
+            Allocation::Data => len.div_ceil(chunk_size),
+        };
+        Ok(number..self.used.end().min(number + chunks as u32))
+    }
+}
+
+pub(super) async fn report<S: Storage>(
+    subject: &Subject<'_, S>,
+    used: &NumberSet,
+    findings: &mut Findings,
+) -> Result<()> {
+    let mut leaks = Leaks::new(subject, used);
+    while let Some(Range { start, end }) = leaks.next().await? {
+        let count = u64::from(end - start);
+        findings.add(FindingKind::Leak, count, || match count {
+            1 => format!("storage chunk {start} is not in use"),
+            _ => format!("storage chunks {start}..{end} are not in use"),
+        });
+    }
+    Ok(())
+}
+
+/// Makes the leaks holes, where the medium can: zeros that are written would take as much space as what was
+/// there. No entry leads to them, in place or in the journal.
+pub(super) async fn free<S: Storage>(subject: &Subject<'_, S>, data: &S, used: &NumberSet) -> Result<()> {
+    let mut leaks = Leaks::new(subject, used);
+    while let Some(run) = leaks.next().await? {
+        let start = subject.chunk_offset(run.start);
+        data.discard(start, subject.chunk_offset(run.end) - start).await?;
+    }
+    data.sync().await
+}
