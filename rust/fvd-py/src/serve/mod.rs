@@ -10,9 +10,9 @@ use std::path::PathBuf;
 use fvd::Error;
 use fvd::storage::Backend;
 use fvd_nbd::host::{
-    Address, DEFAULT_PORT, DiskOptions, FileOptions, Format, Host, HostOptions, Log, TlsCredentials, TlsOptions,
+    Address, DEFAULT_PORT, DiskOptions, FileOptions, Format, Host, HostOptions, Log, Report, TlsCredentials, TlsOptions,
 };
-use fvd_nbd::server::{ConnectionError, Limits, Sharing};
+use fvd_nbd::server::{Limits, Sharing};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -22,8 +22,6 @@ use crate::errors::raise;
 
 use disk::{Disk, Given};
 pub(crate) use server::Server;
-
-type Report = Box<dyn Fn(&ConnectionError) + Send + Sync>;
 
 /// Serves disks over NBD. See `fvd.serve`.
 #[pyfunction]
@@ -115,13 +113,13 @@ pub(crate) fn serve(
     Ok(Server::new(host, lent))
 }
 
-/// What hears of connections that broke.
+/// What hears of connections that broke, and the like.
 fn report(verbose: bool) -> PyResult<Report> {
     if !verbose {
         return Ok(Box::new(|_| {}));
     }
     let log = Log::to_stderr().map_err(|error| raise(&Error::io("start a thread", error)))?;
-    Ok(Box::new(move |error| log.tell(format!("fvd: {error}"))))
+    Ok(Box::new(move |message| log.tell(format!("fvd: {message}"))))
 }
 
 fn addresses(
