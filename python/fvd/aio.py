@@ -13,6 +13,8 @@ that has failed with ETIMEDOUT (`base_timeout`). A write (or `zero`, `discard`, 
 cancelled before it has begun does not happen; one that has begun runs to its end, while nobody waits for it.
 An image whose opening is cancelled is closed.
 Requests that overlap with a write before them wait for it, so none is overtaken; `close` waits for all.
+
+`fvd.serve` lends an open image to NBD clients, while it is used here.
 """
 
 from __future__ import annotations
@@ -67,23 +69,23 @@ class Image:
         self._image = image
 
     @property
+    @_twin
     def size(self) -> int:
-        """Size of the virtual disk in bytes."""
         return self._image.size
 
     @property
+    @_twin
     def path(self) -> str:
-        """The path as it was given."""
         return self._image.path
 
     @property
+    @_twin
     def writable(self) -> bool:
-        """Whether the image was opened for writing."""
         return self._image.writable
 
     @property
+    @_twin
     def closed(self) -> bool:
-        """Whether the image has been closed."""
         return self._image.closed
 
     @_twin

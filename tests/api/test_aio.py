@@ -245,6 +245,27 @@ def test_misuse_is_a_value_error_and_a_failure_an_fvd_error(path: Path, tmp_path
     asyncio.run(main())
 
 
+def test_whoever_closes_it_too_waits_until_it_is_closed(overlay: tuple[Path, bytes]) -> None:
+    path, expected = overlay
+
+    async def main() -> None:
+        for number in range(20):
+            image = await fvd.aio.open(path, "r+", copy_on_read=True)
+            # What it does on its own, and requests, are under way.
+            reading = asyncio.create_task(image.pread(len(expected), 0))
+            writing = asyncio.create_task(image.pwrite(bytes([number]) * 512, 512 * number))
+            await asyncio.sleep(0)
+            closing = [asyncio.create_task(image.close()) for _ in range(3)]
+            await asyncio.wait(closing, return_when=asyncio.FIRST_COMPLETED)
+            # One that is still being closed is in use.
+            with fvd.open(path, "r+") as again:
+                assert again.pread(512, 512 * number) == bytes([number]) * 512
+            await asyncio.gather(reading, writing, *closing)
+
+    asyncio.run(main())
+    assert not fvd.info(path)["dirty-flag"]
+
+
 def test_an_image_whose_opening_was_cancelled_is_soon_closed(overlay: tuple[Path, bytes]) -> None:
     path, _ = overlay
 

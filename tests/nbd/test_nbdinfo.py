@@ -1,6 +1,7 @@
 """What `nbdinfo` of libnbd is told about an export."""
 
 import json
+import subprocess
 from itertools import groupby
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 import fvd
 from fvd.types import Extent
-from support import run
+from support import KIB, TOOLS_ENV, run
 from support.serving import Disk, Server
 
 HOLE_AND_ZERO = 3
@@ -102,6 +103,41 @@ def test_the_map_is_that_of_the_engine(disk: Disk, context: str) -> None:
         told = mapped(server, context)
     assert told == expected(extents, context)
     assert sum(length for _, length, _ in told) == len(disk.content)
+
+
+def test_what_a_client_discards_is_a_hole_to_others_also_while_it_writes(disk: Disk) -> None:
+    with disk.serve("-e", "0") as server:
+        # Data, of which whole chunks and blocks go, and parts of chunks.
+        commands = ["write -P 1 1M 2M", "discard 1M 512k", "discard 1600k 64k", "discard 2M 128k"]
+        writing = [f"aio_write -q -P 2 {1700 + 8 * number}k 4k" for number in range(40)]
+        words = [word for command in [*commands, *writing] for word in ("-c", command)]
+        run("qemu-io", "-d", "unmap", "-f", "raw", *words, server.uri)
+        client = subprocess.Popen(
+            [
+                "qemu-io",
+                "-f",
+                "raw",
+                *(word for command in writing * 20 for word in ("-c", command)),
+                server.uri,
+            ],
+            stdout=subprocess.DEVNULL,
+            env=TOOLS_ENV,
+        )
+        try:
+            writes = True
+            while writes:
+                writes = client.poll() is None
+                told = mapped(server, "base:allocation")
+                for start, length in ((1024, 512), (1600, 64), (2048, 128)):
+                    inside = [
+                        kind
+                        for offset, size, kind in told
+                        if offset < (start + length) * KIB and offset + size > start * KIB
+                    ]
+                    assert inside == [HOLE_AND_ZERO], (start, told)
+        finally:
+            client.kill()
+            client.wait()
 
 
 def test_what_the_map_calls_zero_is_zero(disk: Disk) -> None:

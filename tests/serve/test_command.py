@@ -1,6 +1,8 @@
 """`fvd serve`: what it serves, to whom, and what it says where it cannot."""
 
+import fcntl
 import json
+import os
 import signal
 import socket as sockets
 import subprocess
@@ -44,6 +46,19 @@ def test_a_port_that_is_free_is_found_and_told(image: Path) -> None:
         assert server.uri.endswith("/the%20disk")
         assert info(server.uri)["export-size"] == 16 * MIB
         server.end(signal.SIGINT)
+
+
+def test_a_lock_on_the_folder_that_somebody_keeps_is_passed_over_and_told_of(
+    image: Path, socket: Path
+) -> None:
+    folder = os.open(socket.parent, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_SH)
+    with serving("-k", socket, image) as server:
+        io(server.uri, "read 0 512")
+        _, said = server.process.communicate(timeout=30)
+        assert said.decode().startswith(f"fvd: The lock on the folder {socket.parent} could not be had: ")
+        assert said.count(b"\n") == 1
+    os.close(folder)
 
 
 def test_several_disks_have_names(image: Path, overlay: Path, socket: Path) -> None:

@@ -8,7 +8,7 @@ use fvd::ErrorKind;
 use fvd::copy::PrefetchStatus;
 use fvd::format::LayoutOptions;
 use fvd::image::{CreateOptions, Discard, Image, OpenOptions, ThreadedImage, create, read_head};
-use fvd::source::RawSource;
+use fvd::source::{BaseSource, RawSource};
 use fvd::storage::{FileStorage, IoBufMut, MemoryStorage, Storage};
 use fvd_nbd::disk::{Content, DiskExport, Loan, RawDisk};
 use fvd_nbd::meta::Status;
@@ -36,27 +36,35 @@ fn threaded(block_size: u64, trim: Discard) -> Disk {
 }
 
 fn image_on<S: Storage>(file: S, block_size: u64, trim: Discard) -> Arc<Image<S>> {
-    let base = MemoryStorage::from_bytes(&vec![7; BASE as usize]);
+    let layout = LayoutOptions {
+        virtual_size: SIZE,
+        base_size: Some(BASE),
+        block_size: Some(block_size),
+        ..LayoutOptions::default()
+    };
+    open_new(file, layout, trim)
+}
+
+/// An image of this layout, if it has a base over sevens.
+fn open_new<S: Storage>(file: S, layout: LayoutOptions, discard: Discard) -> Arc<Image<S>> {
+    let base = layout.base_size.map(|size| {
+        let bytes = MemoryStorage::from_bytes(&vec![7; size as usize]);
+        let base = block_on(RawSource::new(bytes)).expect("memory does not fail");
+        Box::new(base) as Box<dyn BaseSource>
+    });
     let options = CreateOptions {
-        layout: LayoutOptions {
-            virtual_size: SIZE,
-            base_size: Some(BASE),
-            block_size: Some(block_size),
-            ..LayoutOptions::default()
-        },
-        base_img: "base".into(),
+        base_img: base.as_ref().map_or_else(Default::default, |_| "base".into()),
+        layout,
         ..CreateOptions::default()
     };
     block_on(create(&file, None, &options, None)).expect("created");
     let head = block_on(read_head(&file)).expect("valid");
-    let base = block_on(RawSource::new(base)).expect("memory does not fail");
     let options = OpenOptions {
         writable: true,
-        discard: trim,
+        discard,
         ..OpenOptions::default()
     };
-    let image = block_on(Image::open(file, head, None, Some(Box::new(base)), options)).expect("opens");
-    Arc::new(image)
+    Arc::new(block_on(Image::open(file, head, None, base, options)).expect("opens"))
 }
 
 fn raw(trim: Discard) -> Disk {
@@ -243,4 +251,121 @@ fn what_cannot_be_written_is_read_only() {
         !image(512, Discard::Ignore).info().trim,
         "a trim that does nothing is not offered"
     );
+}
+
+/// Plain and compact images on files, with a base and without: what the file system says is asked, too.
+fn on_files() -> impl Iterator<Item = DiskExport<FileStorage>> {
+    [(false, None), (true, None), (false, Some(BASE)), (true, Some(BASE))]
+        .into_iter()
+        .map(|(compact, base_size)| {
+            let folder = tempfile::tempdir().expect("a folder");
+            let file = FileStorage::create(folder.path().join("disk"), false).expect("a file");
+            let layout = LayoutOptions {
+                virtual_size: SIZE,
+                base_size,
+                block_size: Some(4096),
+                compact,
+                chunk_size: Some(65_536),
+                storage_grow_unit: Some(131_072),
+                ..LayoutOptions::default()
+            };
+            DiskExport::new("", "", Content::Image(open_new(file, layout, Discard::Unmap)))
+        })
+}
+
+/// Whether all of the range is told to be a hole (true), all of it to hold data (false), or neither.
+fn is_hole(disk: &impl Export, offset: u64, length: u64) -> Option<bool> {
+    let (mut holes, mut all) = (0, 0);
+    let mut piece = |length, status: Status| {
+        holes += if status.zero { length } else { 0 };
+        all += length;
+        true
+    };
+    block_on(disk.status(offset, length, &mut piece)).expect("the disk is sound");
+    assert_eq!(all, length, "it has few pieces");
+    [(0, false), (length, true)]
+        .iter()
+        .find_map(|&(sum, hole)| (holes == sum).then_some(hole))
+}
+
+#[test]
+fn what_was_discarded_is_told_to_be_a_hole_and_its_neighbours_are_not() {
+    for disk in on_files() {
+        let data = Bytes::from(vec![1; SIZE as usize]);
+        block_on(disk.write(data, 0)).expect("written");
+        assert_eq!(is_hole(&disk, 0, SIZE), Some(false));
+        // Parts of chunks, whole ones, and what is neither.
+        for (offset, length) in [(8192, 4096), (65_536, 65_536), (200_704, 131_072), (SIZE - 4096, 4096)] {
+            block_on(disk.trim(offset, length)).expect("trimmed");
+            let look = || {
+                assert_eq!(is_hole(&disk, offset, length), Some(true), "{length} bytes at {offset}");
+                assert_eq!(is_hole(&disk, offset - 4096, 4096), Some(false), "before {offset}");
+            };
+            look();
+            block_on(disk.flush()).expect("flushed");
+            look();
+        }
+        block_on(disk.write(Bytes::from(vec![2; 4096]), 69_632)).expect("written");
+        assert_eq!(is_hole(&disk, 69_632, 4096), Some(false), "written again");
+        assert_eq!(is_hole(&disk, 73_728, 4096), Some(true), "the rest of the chunk");
+    }
+}
+
+#[test]
+fn a_hole_is_told_while_others_write_beside_it_and_never_where_data_was_acknowledged() {
+    // Some have whole chunks, which are freed; their ends lie in chunks that others write to.
+    const SLOT: u64 = 81_920;
+    const ROUNDS: u64 = 200;
+    for disk in on_files() {
+        // Each thread has every fourth slot.
+        std::thread::scope(|scope| {
+            for mine in 0..4 {
+                let disk = &disk;
+                scope.spawn(move || {
+                    for round in 0..ROUNDS {
+                        let offset = (round % 3 * 4 + mine) * SLOT;
+                        let data = Bytes::from(vec![mine as u8 + 1; SLOT as usize]);
+                        block_on(disk.write(data, offset)).expect("written");
+                        assert_eq!(is_hole(disk, offset, SLOT), Some(false), "data at {offset}");
+                        if round % 5 == 0 {
+                            block_on(disk.flush()).expect("flushed");
+                        }
+                        block_on(disk.trim(offset, SLOT)).expect("trimmed");
+                        assert_eq!(is_hole(disk, offset, SLOT), Some(true), "a hole at {offset}");
+                    }
+                });
+            }
+            // Somebody asks for everything meanwhile.
+            scope.spawn(|| {
+                for _ in 0..ROUNDS {
+                    is_hole(&disk, 0, SIZE);
+                }
+            });
+        });
+        assert_eq!(is_hole(&disk, 0, SIZE), Some(true));
+    }
+}
+
+#[test]
+fn what_is_told_of_a_range_that_is_discarded_and_written_at_once_is_one_or_the_other_and_then_true() {
+    for disk in on_files() {
+        for round in 0..50 {
+            let data = Bytes::from(vec![1; 131_072]);
+            block_on(disk.write(data.clone(), 0)).expect("written");
+            std::thread::scope(|scope| {
+                scope.spawn(|| block_on(disk.trim(0, 131_072)).expect("trimmed"));
+                if round % 2 == 0 {
+                    scope.spawn(|| block_on(disk.write(data.slice(..32_768), 65_536)).expect("written"));
+                }
+                for _ in 0..10 {
+                    is_hole(&disk, 0, 131_072);
+                }
+            });
+            for offset in (0..131_072).step_by(4096) {
+                let buf = block_on(disk.read(IoBufMut::zeroed(4096), offset)).expect("read");
+                let zeros = buf.as_slice().iter().all(|&byte| byte == 0);
+                assert!(zeros || is_hole(&disk, offset, 4096) == Some(false), "data at {offset}");
+            }
+        }
+    }
 }

@@ -176,6 +176,27 @@ fn os_text(error: &io::Error) -> String {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn all_addresses_of_a_name_get_the_same_free_port_and_each_uri_leads_to_its_own() {
+        let loopback = ["127.0.0.1:0", "127.0.0.2:0", "127.0.0.3:0"].map(|address| address.parse().unwrap());
+        let listeners = bind_all(&loopback).await.unwrap();
+        let places: Vec<_> = listeners.iter().map(Place::of).collect();
+        let port = listeners[0].tcp_address().unwrap().port();
+        assert_ne!(port, 0);
+        for (number, place) in (1..).zip(&places) {
+            let address = format!("127.0.0.{number}:{port}");
+            assert_eq!(place.uri("x", false).unwrap(), format!("nbd://{address}/x"));
+            std::net::TcpStream::connect(address).unwrap();
+        }
+        assert_eq!(places.len(), 3);
+        // An address that is not this machine's is left out, like the IPv6 of a name that has none here.
+        let mixed = ["192.0.2.1:0", "127.0.0.1:0"].map(|address| address.parse().unwrap());
+        let [listener] = &bind_all(&mixed).await.unwrap()[..] else {
+            panic!("one is there");
+        };
+        assert!(listener.tcp_address().unwrap().ip().is_loopback());
+    }
+
     #[test]
     fn uris_escape_what_would_end_a_name_or_a_path() {
         let unix = Place::Unix(PathBuf::from("/run/a b?&#%.sock"));

@@ -15,6 +15,7 @@ mod open;
 mod signals;
 mod start;
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,13 +36,17 @@ pub use log::Log;
 pub use open::{DiskOptions, DiskSource, FileOptions, Format, OpenEngine, OpenImage};
 
 use crate::disk::DiskExport;
-use crate::server::{ConnectionError, Counters, Export, Limits, Server, Sharing};
+use crate::server::{Counters, Export, Limits, Server, Sharing};
 use address::Place;
 use close::close_all;
 use signals::Signals;
 
 /// Requests of a connection begin on its task: what would block is handed on.
 type Disk = DiskExport<AsyncFile>;
+
+/// Hears of what fails nothing else: connections that ended as nobody meant them to, a lock that was passed
+/// over. Must not block.
+pub type Report = Box<dyn Fn(&dyn Display) + Send + Sync>;
 
 /// What is served, where, and to whom.
 pub struct HostOptions {
@@ -65,8 +70,8 @@ pub struct HostOptions {
     /// Whether SIGTERM, SIGINT and SIGHUP are waited for. They stay with this library then, for as
     /// long as the process lives.
     pub signals: bool,
-    /// Hears of connections that ended as nobody meant them to.
-    pub report: Box<dyn Fn(&ConnectionError) + Send + Sync>,
+    /// Hears of what goes wrong meanwhile.
+    pub report: Report,
 }
 
 /// How clients are to know the server, and the server its clients.

@@ -1,6 +1,7 @@
 //! Start: everything is opened, then everybody may come.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
@@ -84,7 +85,10 @@ impl Host {
                 return Err(error);
             }
         };
-        let mut server = Server::new(prepared.exports, limits, report).with_sharing(sharing);
+        for folder in prepared.listeners.iter().filter_map(Listener::unlocked_folder) {
+            report(&unlocked(folder));
+        }
+        let mut server = Server::new(prepared.exports, limits, move |error| report(error)).with_sharing(sharing);
         if let Some((credentials, policy)) = credentials {
             server = server.with_tls(credentials, policy);
         }
@@ -120,6 +124,14 @@ impl Host {
             }
         }
     }
+}
+
+/// What there is to say of a socket that was made without the lock on its folder.
+fn unlocked(folder: &Path) -> String {
+    let folder = folder.display();
+    format!(
+        "The lock on the folder {folder} could not be had: if another server makes the same socket now, one replaces the other's"
+    )
 }
 
 fn credentials(tls: &TlsOptions) -> Result<(Credentials, TlsPolicy)> {

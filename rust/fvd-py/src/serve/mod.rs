@@ -11,9 +11,9 @@ use std::time::Duration;
 use fvd::Error;
 use fvd::storage::Backend;
 use fvd_nbd::host::{
-    Address, DEFAULT_PORT, DiskOptions, FileOptions, Format, Host, HostOptions, Log, TlsCredentials, TlsOptions,
+    Address, DEFAULT_PORT, DiskOptions, FileOptions, Format, Host, HostOptions, Log, Report, TlsCredentials, TlsOptions,
 };
-use fvd_nbd::server::{ConnectionError, Limits, Sharing};
+use fvd_nbd::server::{Limits, Sharing};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -26,8 +26,6 @@ pub(crate) use server::Server;
 
 /// Meanwhile a thread of the runtime does nothing else.
 const MAX_POLL: Duration = Duration::from_millis(10);
-
-type Report = Box<dyn Fn(&ConnectionError) + Send + Sync>;
 
 /// Serves disks over NBD. See `fvd.serve`.
 #[pyfunction]
@@ -133,13 +131,13 @@ fn limits(poll_max_ns: Option<u64>) -> PyResult<Limits> {
     Ok(limits)
 }
 
-/// What hears of connections that broke.
+/// What hears of connections that broke, and the like.
 fn report(verbose: bool) -> PyResult<Report> {
     if !verbose {
         return Ok(Box::new(|_| {}));
     }
     let log = Log::to_stderr().map_err(|error| raise(&Error::io("start a thread", error)))?;
-    Ok(Box::new(move |error| log.tell(format!("fvd: {error}"))))
+    Ok(Box::new(move |message| log.tell(format!("fvd: {message}"))))
 }
 
 fn addresses(

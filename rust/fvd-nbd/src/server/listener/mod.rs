@@ -30,7 +30,7 @@ const KEEP_ALIVE_COUNT: u32 = 4;
 pub struct Listener {
     socket: Socket,
     /// The name of a socket that was made here; it goes with the listener.
-    _own: Option<OwnSocket>,
+    own: Option<OwnSocket>,
 }
 
 #[derive(Debug)]
@@ -58,7 +58,7 @@ impl Listener {
         let (listener, own) = path::bind(path)?;
         Ok(Self {
             socket: Socket::Unix(UnixListener::from_std(listener)?),
-            _own: Some(own),
+            own: Some(own),
         })
     }
 
@@ -84,7 +84,14 @@ impl Listener {
     }
 
     fn new(socket: Socket) -> Self {
-        Self { socket, _own: None }
+        Self { socket, own: None }
+    }
+
+    /// The folder of the socket, if it was made without the lock that keeps two servers from replacing each
+    /// other's: somebody has held it for too long, or the folder cannot be read.
+    #[must_use]
+    pub fn unlocked_folder(&self) -> Option<&Path> {
+        self.own.as_ref()?.unlocked.as_deref()
     }
 
     /// The address, if it is TCP: tells the port where 0 was asked for.

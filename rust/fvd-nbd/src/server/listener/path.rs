@@ -21,6 +21,8 @@ const RETRY: Duration = Duration::from_millis(10);
 pub(super) struct OwnSocket {
     path: PathBuf,
     identity: (u64, u64),
+    /// The folder that it was made in without its lock.
+    pub(super) unlocked: Option<PathBuf>,
 }
 
 impl Drop for OwnSocket {
@@ -40,10 +42,11 @@ fn identity(metadata: &Metadata) -> (u64, u64) {
 pub(super) fn bind(path: &Path) -> io::Result<(UnixListener, OwnSocket)> {
     // Two servers that start at once must not both find the socket dead, and the second remove
     // what the first has made.
-    let _lock = lock(match path.parent() {
+    let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
-    });
+    };
+    let lock = lock(folder);
     let listener = match UnixListener::bind(path) {
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
             remove_if_dead(path)?;
@@ -54,8 +57,12 @@ pub(super) fn bind(path: &Path) -> io::Result<(UnixListener, OwnSocket)> {
     listener.set_nonblocking(true)?;
     // Absolute: the program may go elsewhere before the end.
     let path = fs::canonicalize(path)?;
-    let identity = identity(&fs::symlink_metadata(&path)?);
-    Ok((listener, OwnSocket { path, identity }))
+    let own = OwnSocket {
+        identity: identity(&fs::symlink_metadata(&path)?),
+        path,
+        unlocked: lock.is_none().then(|| folder.to_owned()),
+    };
+    Ok((listener, own))
 }
 
 /// A lock on a folder, which other servers wait for. None where it cannot be had: whoever may read the
@@ -102,7 +109,8 @@ mod tests {
         let folder = folder();
         let path = folder.path().join("nbd");
         drop(UnixListener::bind(&path).unwrap());
-        let (_listener, _own) = bind(&path).unwrap();
+        let (_listener, own) = bind(&path).unwrap();
+        assert_eq!(own.unlocked, None);
         let refused = bind(&path).unwrap_err();
         assert_eq!(refused.to_string(), "another server listens on this socket");
         assert!(UnixStream::connect(&path).is_ok());
@@ -115,8 +123,9 @@ mod tests {
         drop(UnixListener::bind(&path).unwrap());
         let holder = File::open(folder.path()).unwrap();
         flock(&holder, FlockOperation::LockShared).unwrap();
-        let _bound = bind(&path).unwrap();
+        let (_listener, own) = bind(&path).unwrap();
         assert!(UnixStream::connect(&path).is_ok());
+        assert_eq!(own.unlocked.as_deref(), Some(folder.path()));
     }
 
     #[test]
