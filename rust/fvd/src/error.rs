@@ -1,6 +1,6 @@
 //! The one error type of the crate.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -47,6 +47,8 @@ struct Inner {
     path: Option<PathBuf>,
     offset: Option<u64>,
     source: Option<Arc<io::Error>>,
+    /// What stands behind the words of the system.
+    remark: String,
 }
 
 impl Error {
@@ -59,6 +61,7 @@ impl Error {
             path: None,
             offset: None,
             source: None,
+            remark: String::new(),
         }))
     }
 
@@ -123,6 +126,34 @@ impl Error {
         self
     }
 
+    /// The same error as one of the file at `path`, which led to the file that it was about; `context` says how.
+    #[must_use]
+    pub(crate) fn seen_from(self, path: &Path, context: &str) -> Self {
+        let operation = self
+            .op()
+            .filter(|op| *op != "open")
+            .map(|op| format!(": could not {op}"));
+        let kind = self.kind();
+        let mut error = self.with_context(kind, &format!("{context}{}", operation.unwrap_or_default()));
+        let inner = error.inner();
+        inner.op = None;
+        inner.path = Some(path.to_owned());
+        // It is none of that file.
+        if let Some(offset) = inner.offset.take() {
+            inner.remark = offset_text(offset) + &inner.remark;
+        }
+        error
+    }
+
+    /// Adds what would help.
+    #[must_use]
+    pub(crate) fn with_hint(mut self, hint: &str) -> Self {
+        let remark = &mut self.inner().remark;
+        remark.push_str("; ");
+        remark.push_str(hint);
+        self
+    }
+
     fn inner(&mut self) -> &mut Inner {
         Arc::make_mut(&mut self.0)
     }
@@ -169,11 +200,15 @@ impl Error {
             text.push_str(&os_text(source));
         }
         if let Some(offset) = self.0.offset {
-            // Writing to a String does not fail.
-            let _ = write!(text, " (at offset {offset})");
+            text.push_str(&offset_text(offset));
         }
+        text.push_str(&self.0.remark);
         text
     }
+}
+
+fn offset_text(offset: u64) -> String {
+    format!(" (at offset {offset})")
 }
 
 /// The system's own words, without Rust's "(os error N)".
