@@ -137,6 +137,14 @@ pub async fn open_named(
     Ok(data)
 }
 
+/// Fails if the disk at `path`, which the user names, cannot be read, or not as what lies below the image in
+/// `file`.
+pub async fn try_base(path: &Path, format: Option<&str>, file: &FileStorage, options: &ChainOptions) -> Result<()> {
+    let storage = FileStorage::open(path, &options.file(false, false))?;
+    let tried = open_layer(&Blocking, storage, format, options, &mut vec![file.identity()]).await;
+    tried.map(drop)
+}
+
 /// Opens the data file that the head of `file` names, if it does.
 pub fn open_data(image: &Path, head: &Head, file: &FileStorage, options: &ChainOptions) -> Result<Option<FileStorage>> {
     open_data_file(image, head, options, &mut vec![file.identity()])

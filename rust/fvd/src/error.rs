@@ -145,6 +145,13 @@ impl Error {
         error
     }
 
+    /// Names the operation that failed, a verb phrase.
+    #[must_use]
+    pub(crate) fn with_op(mut self, op: &str) -> Self {
+        self.inner().op = Some(op.to_owned());
+        self
+    }
+
     /// Adds what would help.
     #[must_use]
     pub(crate) fn with_hint(mut self, hint: &str) -> Self {
