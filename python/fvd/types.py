@@ -153,6 +153,7 @@ PrefetchStatus = TypedDict(
         "total": int,
         "local": int,
         "fetched": int,
+        "zeros": int,
         "read-rate": int,
         "write-rate": int,
         "pauses": int,
@@ -163,7 +164,9 @@ PrefetchStatus = TypedDict(
 """How far prefetch is. Bytes, and bytes a second of late.
 
 `total`: what the base covers. `local`: what prefetch has found or made local of it. `fetched`: what it has
-stored itself, known zeros included. `error`: why it failed, or the last failure of the base.
+read from the base itself, and stored. `zeros`: what it has made local without reading it, because the base is
+known to hold zeros there (a hole, say); zeros that take space in the base are read, and count as fetched.
+`error`: why it failed, or the last failure of the base.
 """
 
 

@@ -78,14 +78,15 @@ impl<S: Storage> Image<S> {
         Ok(Some(start..bitmap.block_range(run.end - 1).end))
     }
 
-    /// Stores those of the blocks that are still in the base; gives the bytes stored.
+    /// Stores those of the blocks that are still in the base; gives what was stored, as ranges of bytes of the
+    /// disk, front to back.
     ///
     /// Waits for writes of the guest to the same blocks, and never touches what they have stored.
     /// The data may be older than that, where the base holds the same bytes at any time.
-    pub(crate) async fn store_copy(&self, copy: Copy) -> Result<u64> {
+    pub(crate) async fn store_copy(&self, copy: Copy) -> Result<Vec<Range<u64>>> {
         self.check_poison()?;
         let Some(bitmap) = &self.bitmap else {
-            return Ok(0);
+            return Ok(Vec::new());
         };
         let Copy { blocks, data } = copy;
         // Read without the lock: that will not do where the base changes (W5).
@@ -96,7 +97,7 @@ impl<S: Storage> Image<S> {
         self.extend().await?;
         self.load(start, end).await?;
         let _filling = self.filling.lock(blocks.clone()).await;
-        let mut stored = 0;
+        let mut stored = Vec::new();
         let mut rest = blocks;
         while !rest.is_empty() {
             let (mut local, next) = bitmap.run(&rest);
@@ -108,23 +109,17 @@ impl<S: Storage> Image<S> {
                 let mut fresh = Fresh::copy(self);
                 self.store_data(&bytes, data, &mut fresh).await?;
                 fresh.publish(&run)?;
-                stored += bytes.end - bytes.start;
+                stored.push(bytes);
             }
             rest.start = next;
         }
         Ok(stored)
     }
 
-    /// [`Image::store_copy`], for prefetch.
-    pub(crate) async fn store_prefetched(&self, blocks: Range<u64>, data: CopyData) -> Result<u64> {
-        let stored = self.store_copy(Copy { blocks, data }).await?;
-        self.counters.prefetched.add(stored);
-        Ok(stored)
-    }
-
-    /// [`Image::store_copy`], for somebody who asked for these blocks.
-    pub(crate) async fn store_fetched(&self, blocks: Range<u64>, data: CopyData) -> Result<()> {
-        self.store_copy(Copy { blocks, data }).await.map(drop)
+    /// Counts what prefetch has made local: bytes that it had read from the base, and known zeros.
+    pub(crate) fn count_prefetched(&self, fetched: u64, zeros: u64) {
+        self.counters.prefetched.add(fetched);
+        self.counters.prefetched_zeros.add(zeros);
     }
 
     /// Stores a part of a block that is still in the base. Parts come front to back, each with
@@ -134,7 +129,7 @@ impl<S: Storage> Image<S> {
     /// base has it, and whoever fills it meanwhile stores all of it. A write of the guest that
     /// fails or is cancelled may leave something of it over earlier parts, which the guest must
     /// never see: after anybody else has held the block, it is stored from the start again.
-    pub(crate) async fn store_prefetched_part(
+    pub(crate) async fn store_part(
         &self,
         block: u64,
         part: Range<u64>,
@@ -168,7 +163,6 @@ impl<S: Storage> Image<S> {
         let mut fresh = Fresh::copy(self);
         self.store_data(&part, data, &mut fresh).await?;
         fresh.publish(&(block..block + u64::from(is_last)))?;
-        self.counters.prefetched.add(part.end - part.start);
         Ok(Part::Stored(filling.watch()))
     }
 
@@ -249,7 +243,7 @@ mod tests {
         let base = block_on(RawSource::for_writing(sevens)).expect("memory does not fail");
         let image = over(Box::new(Broken(base)), BaseUpdate::Writenocache);
         let data = CopyData::Bytes(Bytes::from_static(&[7; 8192]));
-        let error = block_on(image.store_prefetched(0..1, data)).expect_err("read again");
+        let error = block_on(image.store_copy(Copy { blocks: 0..1, data })).expect_err("read again");
         assert!(image.is_of_base(&error), "{error}");
         let other = Error::new(ErrorKind::Io, "It is full").with_path("image");
         assert!(!image.is_of_base(&other));
@@ -260,9 +254,9 @@ mod tests {
         for updates in BaseUpdate::ALL {
             let image = in_memory(updates);
             let old = CopyData::Bytes(Bytes::from_static(&[7; 4096]));
-            block_on(image.store_prefetched_part(0, 0..4096, old.clone(), None)).expect("memory does not fail");
+            block_on(image.store_part(0, 0..4096, old.clone(), None)).expect("memory does not fail");
             block_on(image.write(Bytes::from_static(&[9; 100]), 50)).expect("memory does not fail");
-            block_on(image.store_prefetched_part(0, 4096..8192, old, None)).expect("memory does not fail");
+            block_on(image.store_part(0, 4096..8192, old, None)).expect("memory does not fail");
             let missing = block_on(image.next_in_base(0, 8192)).expect("memory does not fail");
             assert!(missing.is_none_or(|run| run.is_empty()), "all of it is local");
             let buf = block_on(image.read(IoBufMut::zeroed(8192), 0)).expect("memory does not fail");

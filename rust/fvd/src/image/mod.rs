@@ -49,7 +49,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 pub use create::{CreateOptions, create};
-pub(crate) use fill::{CopyData, Part};
+pub(crate) use fill::{Copy, CopyData, Part};
 pub use map::{Extent, Mapping};
 pub use open::{CacheMode, DetectZeroes, Discard, Head, OpenOptions, read_head};
 pub use recover::finish_change;
