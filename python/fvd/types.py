@@ -134,7 +134,8 @@ DiskStats = TypedDict(
         "totals": dict[str, int],
     },
 )
-"""How far an image is from needing no base: `local-bytes` of `base-bytes`, as its bitmap on disk says.
+"""How far an image is from needing no base: `local-bytes` of `base-bytes`, as the next open
+finds it: with the journal of an image that was not closed, without what only the memory of a process knows.
 
 `totals` has the counters of `Image.stats()`, summed up over all sessions that changed the image and were
 closed.
