@@ -1,6 +1,7 @@
 """Changing images that exist."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 import fvd
 from fvd.amendable import ALIASES, AMENDABLE
+from fvd.options import FVD_OPTIONS, Option
 from support import fvd_command
 from support.corpus import Case, cases
 from support.disks import content
@@ -64,6 +66,45 @@ def test_every_attribute_changes_its_field(overlay: Path, name: str) -> None:
     after = header(overlay)
     changed = {key: after[key] for key in after if after[key] != before[key]}
     assert changed == {"virtual_disk_size" if field == "size" else field: value}
+
+
+NUMBERS = [option for option in AMENDABLE if option.kind in ("number", "size") and option.name != "size"]
+
+
+@pytest.mark.parametrize("option", NUMBERS, ids=lambda option: option.name)
+def test_the_help_of_a_number_tells_its_range_and_its_default(base: Path, option: Option) -> None:
+    path = base.with_name("new.fvd")
+    fvd.create(path, backing_file=base.name, options={"compact_image": True})
+    default = re.search(r"default: (-?\w+)", option.limits)
+    assert default is not None
+    assert header(path)[option.name] == option.parse(default[1])
+    limits = re.search(r"(?:, |^)(-?\d+) to (\d+)\b(?!\^)", option.limits)
+    if limits is None:
+        assert "2^63 - 1" in option.limits or "from 1," in option.limits
+        return
+    least, most = int(limits[1]), int(limits[2])
+
+    def set_to(value: int) -> None:
+        given: dict[str, Any] = {option.name: value}
+        fvd.amend(path, **given)
+
+    set_to(least)
+    if "rounded" not in option.limits:
+        set_to(most)
+    for value in (least - 1, most + 1):
+        with pytest.raises(ValueError, match=option.name):
+            set_to(value)
+
+
+def test_every_option_of_creation_says_what_is_accepted() -> None:
+    for option in (*FVD_OPTIONS, *AMENDABLE):
+        said = option.help()
+        assert option.limits in said
+        if option.name not in ("size", "backing_file", "base_img", "data_file", "clean_shutdown"):
+            assert "default: " in option.limits or option in AMENDABLE, option.name
+        if option.kind in ("number", "size", "signed size") and option.name != "size":
+            units = ("bytes", "seconds", "milliseconds", "KiB/s", "percent")
+            assert option.limits.startswith(units) or option.name == "num_prefetch_slots", option.name
 
 
 def test_a_string_is_read_as_on_the_command_line(overlay: Path) -> None:
