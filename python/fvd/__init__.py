@@ -245,17 +245,26 @@ def amend(
     *,
     format: Format | None = None,
     shrink: bool = False,
+    backing_unsafe: bool = False,
     trust: Sequence[StrPath] = (),
     **attributes: OptionValue,
 ) -> None:
     """Change what an image says of itself: all of the `attributes`, or none if it fails.
 
     They are those of `fvd amend -o help`; strings are read as there. Nobody else may have the image open. A
-    smaller `size` needs `shrink`. Its base is not opened: a new `base_img` must have the same content.
+    smaller `size` needs `shrink`. A new `base_img` must have the same content; it, or a new `data_file`, is
+    only opened to see that it is there, and with `backing_unsafe` not even that.
     """
     from fvd.amendable import normalise_attributes
 
-    _core.amend(path, normalise_attributes(attributes), format=format, shrink=shrink, trust=trust)
+    _core.amend(
+        path,
+        normalise_attributes(attributes),
+        format=format,
+        shrink=shrink,
+        backing_unsafe=backing_unsafe,
+        trust=trust,
+    )
 
 
 def map(

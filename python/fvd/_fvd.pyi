@@ -194,6 +194,7 @@ def amend(
     *,
     format: Format | None = None,
     shrink: bool = False,
+    backing_unsafe: bool = False,
     trust: Sequence[StrPath] = ...,
 ) -> None: ...
 def dump(path: StrPath, *, limit: int = 100_000, force_share: bool = False) -> Dump: ...

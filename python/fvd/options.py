@@ -40,13 +40,14 @@ class SizeRangeError(ValueError):
 class Option:
     """An option that can be set when an image is created, or changed later."""
 
-    __slots__ = ("description", "kind", "name")
+    __slots__ = ("description", "kind", "limits", "name")
 
-    def __init__(self, name: str, kind: Kind, description: str) -> None:
-        """Describe the option `name`."""
+    def __init__(self, name: str, kind: Kind, description: str, limits: str = "") -> None:
+        """Describe the option `name`; `limits` are its unit, its range, and its default in a new image."""
         self.name = name
         self.kind = kind
         self.description = description
+        self.limits = limits
 
     @property
     def is_bool(self) -> bool:
@@ -72,7 +73,8 @@ class Option:
             if self.is_bool
             else {"number": "num", "signed size": "size"}.get(self.kind, self.kind)
         )
-        return f"  {f'{self.name}=<{shown}>':<22} - {self.description}"
+        limits = f" ({self.limits})" if self.limits else ""
+        return f"  {f'{self.name}=<{shown}>':<22} - {self.description}{limits}"
 
 
 SIZE_OPTION = Option("size", "size", "Virtual disk size")
@@ -81,38 +83,91 @@ FVD_OPTIONS = (
     Option(
         "add_storage_cmd",
         "str",
-        "Command noted in the image for growing a block device (never run because an image names it)",
+        "Command noted in the image for growing a block device; never run because an image names it",
+        "default: none",
     ),
     Option("backing_file", "str", "File name of a base image"),
-    Option("backing_fmt", "str", "Image format of the base image (fvd, raw, qcow2)"),
     Option(
-        "block_size", "size", "Unit of copy-on-write, a multiple of 512; default: by the size of the base"
+        "backing_fmt",
+        "str",
+        "Image format of the base image, believed at every opening",
+        "fvd, raw or qcow2; default: found out at every opening",
     ),
-    Option("chunk_size", "size", "Unit of allocation of a compact image, a multiple of 4096; default 1M"),
-    Option("compact_image", "bool", "Allocate storage as it is written, through a table"),
-    Option("copy_on_read", "bool", "Keep what is read from the base image"),
-    Option("data_file", "str", "File name of a separate data file"),
-    Option("data_file_fmt", "str", "Image format of the data file (raw)"),
-    Option("detect_sparse_hole", "size", "Note regions of this size that are zeros in the base image"),
-    Option("generate_prefetch_profile", "bool", "Record which parts of the base the first session needs"),
-    Option("journal_size", "signed size", "Size of the journal; default 16M, negative: no journal"),
+    Option(
+        "block_size",
+        "size",
+        "Unit of copy-on-write; larger: a smaller bitmap and more that is copied for a small write",
+        "bytes, 1 to 2147483136, rounded up to 512; default: the least of at least 512 whose bitmap takes "
+        "at most 4 MiB",
+    ),
+    Option(
+        "chunk_size",
+        "size",
+        "Unit of allocation of a compact image; larger: a smaller table and more space for a small write",
+        "bytes, 1 to 2^63 - 4096, rounded up to 4096; default: 1M",
+    ),
+    Option(
+        "compact_image",
+        "bool",
+        "Allocate storage as it is written, through a table: a file that grows, also without holes",
+        "default: off",
+    ),
+    Option(
+        "copy_on_read",
+        "bool",
+        "Keep what is read from the base image, so that it is read once",
+        "default: off",
+    ),
+    Option("data_file", "str", "File name of a separate data file, which is made, too", "default: none"),
+    Option("data_file_fmt", "str", "Image format of the data file", "raw; default: raw"),
+    Option(
+        "detect_sparse_hole",
+        "size",
+        "Search the base image for regions of this size that are zeros, which are then never read from it",
+        "bytes, from 1, not with compact_image; default: no search",
+    ),
+    Option(
+        "generate_prefetch_profile",
+        "bool",
+        "Record which parts of the base the first session needs, for images that use the profile",
+        "default: off",
+    ),
+    Option(
+        "journal_size",
+        "signed size",
+        "Size of the journal; larger: fewer checkpoints. Without one flushes are slower",
+        "bytes, rounded up to 4096 and to what the table needs; 0 or default: 16M; negative: no journal",
+    ),
     Option(
         "prefetch_profile_size",
         "size",
-        "Room for a prefetch profile; default: none, 64K where one is wanted",
+        "Room for a prefetch profile: 12 bytes for each range",
+        "bytes, 0 to 16M, rounded up to 4096; default: 64K where a profile is recorded or used, else none",
     ),
-    Option("prefetch_start_delay", "number", "Seconds until the base image is copied; 0 or negative: never"),
+    Option(
+        "prefetch_start_delay",
+        "number",
+        "Time from opening for writing until all of the base image is copied, in the background",
+        "seconds, -2147483648 to 2147483647; 0 or negative: never; default: -1",
+    ),
     Option(
         "profile_directed_prefetch_start_delay",
         "number",
-        "Seconds until what the profile names is copied; negative: never",
+        "Time from opening for writing until what the profile names is copied",
+        "seconds, -2147483648 to 2147483647; negative: never; default: -1",
     ),
     SIZE_OPTION,
-    Option("storage_grow_unit", "size", "Step in which a compact image's storage grows; default 100M"),
+    Option(
+        "storage_grow_unit",
+        "size",
+        "Step in which a compact image's storage grows; larger: less often",
+        "bytes, from 1, at least chunk_size; default: 100M",
+    ),
     Option(
         "write_updates_base_img",
         "str",
-        "Write to the base image, too: writethrough, writeback or writenocache; default: no",
+        "Write to the base image, too",
+        "no, writethrough, writeback or writenocache; default: no",
     ),
 )
 

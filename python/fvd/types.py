@@ -134,7 +134,8 @@ DiskStats = TypedDict(
         "totals": dict[str, int],
     },
 )
-"""How far an image is from needing no base: `local-bytes` of `base-bytes`, as its bitmap on disk says.
+"""How far an image is from needing no base: `local-bytes` of `base-bytes`, as the next open
+finds it: with the journal of an image that was not closed, without what only the memory of a process knows.
 
 `totals` has the counters of `Image.stats()`, summed up over all sessions that changed the image and were
 closed.
@@ -153,6 +154,7 @@ PrefetchStatus = TypedDict(
         "total": int,
         "local": int,
         "fetched": int,
+        "zeros": int,
         "read-rate": int,
         "write-rate": int,
         "pauses": int,
@@ -163,7 +165,9 @@ PrefetchStatus = TypedDict(
 """How far prefetch is. Bytes, and bytes a second of late.
 
 `total`: what the base covers. `local`: what prefetch has found or made local of it. `fetched`: what it has
-stored itself, known zeros included. `error`: why it failed, or the last failure of the base.
+read from the base itself, and stored. `zeros`: what it has made local without reading it, because the base is
+known to hold zeros there (a hole, say); zeros that take space in the base are read, and count as fetched.
+`error`: why it failed, or the last failure of the base.
 """
 
 

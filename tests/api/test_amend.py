@@ -1,6 +1,7 @@
 """Changing images that exist."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 import fvd
 from fvd.amendable import ALIASES, AMENDABLE
+from fvd.options import FVD_OPTIONS, Option
 from support import fvd_command
 from support.corpus import Case, cases
 from support.disks import content
@@ -60,10 +62,49 @@ def test_every_attribute_changes_its_field(overlay: Path, name: str) -> None:
     value = VALUES.get(field, True if kind == "switch" else 12 * MIB)
     before = header(overlay)
     given: dict[str, Any] = {name: value}
-    fvd.amend(overlay, **given)
+    fvd.amend(overlay, backing_unsafe=True, **given)
     after = header(overlay)
     changed = {key: after[key] for key in after if after[key] != before[key]}
     assert changed == {"virtual_disk_size" if field == "size" else field: value}
+
+
+NUMBERS = [option for option in AMENDABLE if option.kind in ("number", "size") and option.name != "size"]
+
+
+@pytest.mark.parametrize("option", NUMBERS, ids=lambda option: option.name)
+def test_the_help_of_a_number_tells_its_range_and_its_default(base: Path, option: Option) -> None:
+    path = base.with_name("new.fvd")
+    fvd.create(path, backing_file=base.name, options={"compact_image": True})
+    default = re.search(r"default: (-?\w+)", option.limits)
+    assert default is not None
+    assert header(path)[option.name] == option.parse(default[1])
+    limits = re.search(r"(?:, |^)(-?\d+) to (\d+)\b(?!\^)", option.limits)
+    if limits is None:
+        assert "2^63 - 1" in option.limits or "from 1," in option.limits
+        return
+    least, most = int(limits[1]), int(limits[2])
+
+    def set_to(value: int) -> None:
+        given: dict[str, Any] = {option.name: value}
+        fvd.amend(path, **given)
+
+    set_to(least)
+    if "rounded" not in option.limits:
+        set_to(most)
+    for value in (least - 1, most + 1):
+        with pytest.raises(ValueError, match=option.name):
+            set_to(value)
+
+
+def test_every_option_of_creation_says_what_is_accepted() -> None:
+    for option in (*FVD_OPTIONS, *AMENDABLE):
+        said = option.help()
+        assert option.limits in said
+        if option.name not in ("size", "backing_file", "base_img", "data_file", "clean_shutdown"):
+            assert "default: " in option.limits or option in AMENDABLE, option.name
+        if option.kind in ("number", "size", "signed size") and option.name != "size":
+            units = ("bytes", "seconds", "milliseconds", "KiB/s", "percent")
+            assert option.limits.startswith(units) or option.name == "num_prefetch_slots", option.name
 
 
 def test_a_string_is_read_as_on_the_command_line(overlay: Path) -> None:
@@ -111,6 +152,75 @@ def test_the_base_may_move(base: Path, overlay: Path) -> None:
     fvd.amend(overlay, backing_file="moved.raw", backing_fmt="")
     with fvd.open(overlay) as image:
         assert content(image) == before
+
+
+@pytest.mark.parametrize(
+    ("attributes", "complaint"),
+    [
+        (
+            {"base_img": "none.raw"},
+            r"its backing file 'none\.raw' \(.*/none\.raw\) cannot be opened: No such",
+        ),
+        ({"base_img": "none.raw", "base_img_fmt": "fvd"}, "its backing file .* No such file"),
+        ({"base_img_fmt": "qcow2"}, r"its backing file 'base\.raw' .*: It is not a qcow2 image"),
+        (
+            {"base_img": "lacks.fvd", "base_img_fmt": ""},
+            r"'lacks\.fvd' .*: its backing file 'away\.raw' .*: No such",
+        ),
+        ({"base_img": "above.fvd", "base_img_fmt": "fvd"}, "part of its own backing chain"),
+        ({"base_img": "folder"}, "It is a directory"),
+        ({"data_file": "none.raw"}, r"its data file 'none\.raw' \(.*/none\.raw\) cannot be opened: No such"),
+        ({"data_file": "folder"}, "its data file 'folder' .*: It is a directory"),
+    ],
+)
+def test_a_file_that_cannot_be_opened_is_not_named_unless_unchecked(
+    overlay: Path, attributes: dict[str, Any], complaint: str
+) -> None:
+    (overlay.parent / "folder").mkdir()
+    fvd.create(overlay.parent / "above.fvd", backing_file=overlay.name, backing_format="fvd")
+    fvd.create(overlay.parent / "lacks.fvd", MIB, backing_file="away.raw", backing_unsafe=True)
+    before = overlay.read_bytes()
+    with pytest.raises(fvd.FvdError, match=complaint) as caught:
+        fvd.amend(overlay, copy_on_read=True, **attributes)
+    assert caught.value.filename == str(overlay)
+    assert "-u, or backing_unsafe=True" in str(caught.value)
+    assert overlay.read_bytes() == before
+    fvd.amend(overlay, backing_unsafe=True, **attributes)
+    now = header(overlay)
+    assert {name: now[name] for name in attributes} == attributes
+
+
+def test_a_base_is_looked_at_where_it_is_and_while_others_use_it(base: Path, overlay: Path) -> None:
+    below = overlay.parent / "below.fvd"
+    fvd.create(below, backing_file=base.name, backing_format="raw")
+    with fvd.open(below, "r+"):
+        fvd.amend(overlay, base_img="below.fvd", base_img_fmt="fvd")
+    # The user names it: no trust is needed, as at creation.
+    elsewhere = overlay.parent / "other" / "base.raw"
+    elsewhere.parent.mkdir()
+    base.rename(elsewhere)
+    path = overlay.parent / "images" / "overlay.fvd"
+    path.parent.mkdir()
+    overlay.rename(path)
+    fvd.amend(path, base_img="../other/base.raw", base_img_fmt="raw")
+    # Here the image does.
+    with pytest.raises(fvd.NotPermittedError, match="use --trust"):
+        fvd.amend(path, base_img_fmt="")
+    fvd.amend(path, base_img_fmt="", trust=[elsewhere.parent])
+
+
+def test_the_command_refuses_a_missing_base_unless_told(overlay: Path) -> None:
+    said = fvd_command("amend", "-o", "backing_file=none.raw", overlay, ok=[1]).stderr.decode()
+    missing = overlay.with_name("none.raw")
+    assert said == (
+        f"fvd: Could not amend '{overlay}': its backing file 'none.raw' ({missing}) cannot be opened: "
+        "No such file or directory; -u, or backing_unsafe=True, writes the name without a look\n"
+    )
+    fvd_command("amend", "-u", "-o", "backing_file=none.raw", overlay)
+    fvd_command("update", overlay, "data_file=none.data", ok=[1])
+    fvd_command("update", "--backing-unsafe", overlay, "data_file=none.data")
+    now = header(overlay)
+    assert (now["base_img"], now["data_file"]) == ("none.raw", "none.data")
 
 
 def test_a_base_is_dropped_once_everything_is_local(base: Path, overlay: Path) -> None:

@@ -160,3 +160,17 @@ def test_the_command_says_why_it_cannot(base: Path, tmp_path: Path) -> None:
     assert "base.raw" in err
     assert "Traceback" not in err
     run("prefetch", tmp_path / "none", ok=1)
+
+
+def test_holes_of_the_base_are_not_fetched(tmp_path: Path) -> None:
+    with (tmp_path / "base.raw").open("wb") as file:
+        file.write(os.urandom(MIB))
+        file.truncate(8 * MIB)
+    path = tmp_path / "overlay.fvd"
+    fvd.create(path, backing_file="base.raw", backing_format="raw")
+    with fvd.open(path, "r+") as image:
+        image.prefetch()
+        status, stats = image.prefetch_status(), image.stats()
+    assert (status["fetched"], status["zeros"], status["local"]) == (MIB, 7 * MIB, 8 * MIB)
+    assert (stats["prefetched"], stats["prefetched-zeros"]) == (MIB, 7 * MIB)
+    assert stats["base-read-bytes"] == MIB

@@ -65,3 +65,20 @@ def test_the_command_tells_people_and_programs(overlay: Path) -> None:
     assert document["format"] == "fvd"
     error = fvd_command("info", "--stats", overlay.parent / "base.raw", ok=[1]).stderr.decode()
     assert "only fvd images have --stats" in error
+
+
+def test_what_a_killed_session_has_flushed_is_local(overlay: Path) -> None:
+    if os.fork() == 0:
+        image = fvd.open(overlay, "r+")
+        image.pwrite(b"x" * MIB, MIB)
+        image.flush()
+        image.pwrite(b"x" * MIB, 3 * MIB)
+        os._exit(0)
+    os.wait()
+    assert fvd.info(overlay)["dirty-flag"] is True
+    before = overlay.read_bytes()
+    assert fvd.stats(overlay)["local-bytes"] == MIB
+    assert "local: 1 MiB of 4 MiB (25.0%)" in fvd_command("info", "--stats", overlay).stdout.decode()
+    assert overlay.read_bytes() == before
+    fvd.open(overlay, "r+").close()
+    assert fvd.stats(overlay)["local-bytes"] == MIB

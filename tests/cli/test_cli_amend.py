@@ -10,12 +10,12 @@ def test_amend_passes_on_what_it_was_told_by_the_names_of_the_header(run: Run, c
     core.answers["amend"] = None
     outcome = run(
         "amend", "-o", "size=1G,backing_file=a,,b", "-o", "copy_on_read,nogenerate_prefetch_profile",
-        "--shrink", "--trust", "/srv", "-f", "fvd", "x",
+        "--shrink", "-u", "--trust", "/srv", "-f", "fvd", "x",
     )  # fmt: skip
     assert (outcome.status, outcome.out, outcome.err) == (0, "", "")
     expected = {"size": 1 << 30, "base_img": "a,b", "copy_on_read": True, "generate_prefetch_profile": False}
     assert core.arguments == ("x", expected)
-    assert core.settings == {"format": "fvd", "shrink": True, "trust": ["/srv"]}
+    assert core.settings == {"format": "fvd", "shrink": True, "backing_unsafe": True, "trust": ["/srv"]}
 
 
 def test_update_takes_attributes_as_the_original_spelt_them(run: Run, core: FakeCore) -> None:
@@ -33,7 +33,7 @@ def test_update_takes_attributes_as_the_original_spelt_them(run: Run, core: Fake
         "prefetch_start_delay": -1,
         "copy_on_read": False,
     }
-    assert core.settings == {"format": None, "shrink": False, "trust": []}
+    assert core.settings == {"format": None, "shrink": False, "backing_unsafe": False, "trust": []}
 
 
 def test_the_last_of_two_names_for_one_attribute_counts(run: Run, core: FakeCore) -> None:

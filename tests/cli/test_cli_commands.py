@@ -66,7 +66,12 @@ def test_create_refuses_before_anything_is_made(
 
 
 def test_create_lists_its_options_without_a_file_name(run: Run) -> None:
-    assert run("create", "-o", "help").out.startswith("Supported fvd options:\n")
+    listed = run("create", "-o", "help").out
+    assert listed.startswith("Supported fvd options:\n")
+    now, _, later = listed.partition("\nSet with 'fvd amend -o', once the image exists:\n")
+    assert "chunk_size=<size> " in now
+    assert "num_prefetch_slots=<num> " in later
+    assert "  copy_on_read=" not in later
 
 
 def test_info_is_laid_out_as_by_qemu_img(run: Run, core: FakeCore, tmp_path: Path) -> None:

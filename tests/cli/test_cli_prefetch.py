@@ -4,6 +4,7 @@ import io
 import json
 
 from fvd.cli._prefetch_progress import Bar, Lines
+from fvd.cli.prefetch import summary
 from fvd.types import PrefetchState, PrefetchStatus
 
 from .test_cli_progress import ticking
@@ -15,6 +16,7 @@ def status(local: int, state: PrefetchState = "running", pauses: int = 0) -> Pre
         "total": 4 << 30,
         "local": local,
         "fetched": local,
+        "zeros": 0,
         "read-rate": 512 << 20,
         "write-rate": 512 << 20,
         "pauses": pauses,
@@ -53,3 +55,12 @@ def test_json_lines_come_at_intervals_and_with_the_end() -> None:
     shown = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert [it["percent"] for it in shown] == [0, 50, 100]
     assert shown[-1]["state"] == "finished"
+
+
+def test_the_summary_tells_zeros_from_what_was_fetched() -> None:
+    done = status(1 << 20, "finished")
+    assert summary(done, 2).startswith("Fetched 1 MiB in 2.0 s (512 KiB/s); every block is local now")
+    done["zeros"] = 3 << 20
+    assert summary(done, 2).startswith(
+        "Fetched 1 MiB in 2.0 s (512 KiB/s) and passed over 3 MiB of zeros; every"
+    )

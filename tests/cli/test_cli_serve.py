@@ -34,6 +34,7 @@ def stats(
                     "total": 1 << 30,
                     "local": local,
                     "fetched": 0,
+                    "zeros": 0,
                     "read-rate": 0,
                     "write-rate": 0,
                     "pauses": 0,

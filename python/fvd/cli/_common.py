@@ -121,5 +121,10 @@ def option_help_asked(texts: Sequence[str], format: str) -> bool:
 
     if not options.wants_help(texts):
         return False
-    _output.write(options.options_help(format))
+    later = ""
+    if format == "fvd":
+        from fvd.amendable import later_help
+
+        later = later_help()
+    _output.write(options.options_help(format) + later)
     return True

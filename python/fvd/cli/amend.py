@@ -20,7 +20,7 @@ def parser() -> Parser:
     parser = Parser(
         "amend",
         "Change what an image says of itself, its size included",
-        "-o OPTIONS [-f FMT] [--shrink] [--write-base] [-q] [--trust DIR] FILENAME",
+        "-o OPTIONS [-f FMT] [-u] [--shrink] [--write-base] [-q] [--trust DIR] FILENAME",
     )
     _common.repeatable_options(parser, "what to change")
     common_options(parser)
@@ -33,6 +33,9 @@ def common_options(parser: Parser) -> None:
     _common.format_option(parser, "-f", "--format")
     parser.option(
         "--write-base", help="bring the backing file up to date first, where the image writes to it"
+    )
+    parser.option(
+        "-u", "--backing-unsafe", help="write the name of a base or data file without opening the file"
     )
     parser.option("--shrink", help="let a smaller size delete what lies behind the new end of the disk")
     _common.trust_option(parser)
@@ -67,6 +70,7 @@ def apply(given: argparse.Namespace, changes: dict[str, OptionValue]) -> int:
         given.files[0],
         format=_common.source_format(given.format),
         shrink=given.shrink,
+        backing_unsafe=given.backing_unsafe,
         trust=_common.trusted(given),
         **changes,
     )

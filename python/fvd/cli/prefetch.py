@@ -67,7 +67,8 @@ def summary(status: PrefetchStatus, elapsed_s: float) -> str:
     if not status["total"]:
         return "Nothing to fetch: the image needs no base.\n"
     rate = human_size(int(status["fetched"] / elapsed_s)) if elapsed_s > 0 else "-"
+    zeros = f" and passed over {human_size(status['zeros'])} of zeros" if status["zeros"] else ""
     return (
-        f"Fetched {human_size(status['fetched'])} in {elapsed_s:.1f} s ({rate}/s); "
+        f"Fetched {human_size(status['fetched'])} in {elapsed_s:.1f} s ({rate}/s){zeros}; "
         "every block is local now, and the base is not needed any more.\n"
     )

@@ -14,13 +14,14 @@ use crate::errors::raise;
 
 /// Changes header fields of an image. See `fvd.amend`.
 #[pyfunction]
-#[pyo3(signature = (path, attributes, *, format = None, shrink = false, trust = Vec::new()))]
+#[pyo3(signature = (path, attributes, *, format = None, shrink = false, backing_unsafe = false, trust = Vec::new()))]
 pub(crate) fn amend(
     py: Python<'_>,
     path: PathBuf,
     attributes: &Bound<'_, PyMapping>,
     format: Option<&str>,
     shrink: bool,
+    backing_unsafe: bool,
     trust: Vec<PathBuf>,
 ) -> PyResult<()> {
     let mut changes = Changes::new(shrink);
@@ -30,7 +31,9 @@ pub(crate) fn amend(
         set.map_err(|error| raise(&error.with_path(&path)))?;
     }
     let gate = gate(&trust)?;
-    blocking(py, || block_on(tool::amend(&path, format, &changes, &gate)))?;
+    blocking(py, || {
+        block_on(tool::amend(&path, format, &changes, backing_unsafe, &gate))
+    })?;
     Ok(())
 }
 

@@ -107,6 +107,7 @@ fn to_dict<'py>(py: Python<'py>, status: &PrefetchStatus) -> PyResult<Bound<'py,
     dict.set_item("total", status.total)?;
     dict.set_item("local", status.local)?;
     dict.set_item("fetched", status.fetched)?;
+    dict.set_item("zeros", status.zeros)?;
     dict.set_item("read-rate", status.read_rate)?;
     dict.set_item("write-rate", status.write_rate)?;
     dict.set_item("pauses", status.pauses)?;

@@ -2,7 +2,6 @@
 
 mod files;
 
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ pub use files::{AsyncIo, Blocking, Files};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::BaseUpdate;
-use crate::gate::Gate;
+use crate::gate::{Gate, Named};
 use crate::image::{CacheMode, DetectZeroes, Discard, Head, Image, OpenOptions, read_head};
 use crate::source::{
     BaseSource, BoxFuture, PROBE_LEN, Qcow2Options, Qcow2Source, RawSource, TimedSource, Watch, WatchedSource, probe,
@@ -138,6 +137,14 @@ pub async fn open_named(
     Ok(data)
 }
 
+/// Fails if the disk at `path`, which the user names, cannot be read, or not as what lies below the image in
+/// `file`.
+pub async fn try_base(path: &Path, format: Option<&str>, file: &FileStorage, options: &ChainOptions) -> Result<()> {
+    let storage = FileStorage::open(path, &options.file(false, false))?;
+    let tried = open_layer(&Blocking, storage, format, options, &mut vec![file.identity()]).await;
+    tried.map(drop)
+}
+
 /// Opens the data file that the head of `file` names, if it does.
 pub fn open_data(image: &Path, head: &Head, file: &FileStorage, options: &ChainOptions) -> Result<Option<FileStorage>> {
     open_data_file(image, head, options, &mut vec![file.identity()])
@@ -210,10 +217,10 @@ fn open_data_file(image: &Path, head: &Head, options: &ChainOptions, seen: &mut 
         let message = format!("The format '{format}' of its data file is not supported, only 'raw'");
         return Err(Error::unsupported(message).with_path(image));
     }
-    let named = |error: Error| named_error(&error, "data file", name);
-    let path = options.gate.permit(image, name).map_err(named)?;
-    let storage = FileStorage::open(path, &options.file(options.writable, true)).map_err(named)?;
-    see(&storage, seen)?;
+    let named = Named::data(image, name).amendable("data_file");
+    let path = named.opened(options.gate.permit(image, name))?;
+    let storage = named.opened(FileStorage::open(path, &options.file(options.writable, true)))?;
+    named.opened(see(&storage, seen))?;
     Ok(Some(storage))
 }
 
@@ -224,9 +231,8 @@ async fn open_base<F: Files>(
     options: &ChainOptions,
     seen: &mut Seen,
 ) -> Result<Option<Box<dyn BaseSource>>> {
-    let name = &head.header.base_img;
-    let named = |error: Error| named_error(&error, "backing file", name);
-    let Some(path) = base_path(image, head, &options.gate).map_err(named)? else {
+    let named = Named::base(image, &head.header.base_img).amendable("backing_file");
+    let Some(path) = named.opened(base_path(image, head, &options.gate))? else {
         return Ok(None);
     };
     let limit = options
@@ -241,13 +247,14 @@ async fn open_base<F: Files>(
         base_timeout: None,
         ..options.clone()
     };
-    let storage = FileStorage::open(path, &options.file(options.writable, true)).map_err(named)?;
+    let storage = named.opened(FileStorage::open(path, &options.file(options.writable, true)))?;
     let format = Some(head.header.base_img_fmt.as_str()).filter(|f| !f.is_empty());
     // Without locks somebody may write to it, and the user has said so; else the image itself may.
     let watch = (!options.force_share && !options.writable)
         .then(|| Watch::new(&storage))
-        .transpose()?;
-    let mut base = open_layer(files, storage, format, &options, seen).await?;
+        .transpose();
+    let watch = named.opened(watch)?;
+    let mut base = named.opened(open_layer(files, storage, format, &options, seen).await)?;
     if let Some(watch) = watch {
         let watched = if files.may_block() {
             WatchedSource::new
@@ -294,12 +301,6 @@ pub fn check_writable_format(format: &str) -> Result<()> {
         )),
         _ => Ok(()),
     }
-}
-
-/// Says through which name an image led to the failure.
-fn named_error(error: &Error, what: &str, name: &OsStr) -> Error {
-    let context = format!("Could not open {what} '{}'", name.display());
-    error.clone().with_context(error.kind(), &context)
 }
 
 /// Boxed: the chain is as deep as the files say.

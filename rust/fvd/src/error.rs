@@ -1,6 +1,6 @@
 //! The one error type of the crate.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -49,6 +49,8 @@ struct Inner {
     source: Option<Arc<io::Error>>,
     /// No storage chunk is left to an image that cannot get more: one that is freed helps.
     needs_chunk: bool,
+    /// What stands behind the words of the system.
+    remark: String,
 }
 
 impl Error {
@@ -62,6 +64,7 @@ impl Error {
             offset: None,
             source: None,
             needs_chunk: false,
+            remark: String::new(),
         }))
     }
 
@@ -139,6 +142,41 @@ impl Error {
         self
     }
 
+    /// The same error as one of the file at `path`, which led to the file that it was about; `context` says how.
+    #[must_use]
+    pub(crate) fn seen_from(self, path: &Path, context: &str) -> Self {
+        let operation = self
+            .op()
+            .filter(|op| *op != "open")
+            .map(|op| format!(": could not {op}"));
+        let kind = self.kind();
+        let mut error = self.with_context(kind, &format!("{context}{}", operation.unwrap_or_default()));
+        let inner = error.inner();
+        inner.op = None;
+        inner.path = Some(path.to_owned());
+        // It is none of that file.
+        if let Some(offset) = inner.offset.take() {
+            inner.remark = offset_text(offset) + &inner.remark;
+        }
+        error
+    }
+
+    /// Names the operation that failed, a verb phrase.
+    #[must_use]
+    pub(crate) fn with_op(mut self, op: &str) -> Self {
+        self.inner().op = Some(op.to_owned());
+        self
+    }
+
+    /// Adds what would help.
+    #[must_use]
+    pub(crate) fn with_hint(mut self, hint: &str) -> Self {
+        let remark = &mut self.inner().remark;
+        remark.push_str("; ");
+        remark.push_str(hint);
+        self
+    }
+
     fn inner(&mut self) -> &mut Inner {
         Arc::make_mut(&mut self.0)
     }
@@ -185,11 +223,15 @@ impl Error {
             text.push_str(&os_text(source));
         }
         if let Some(offset) = self.0.offset {
-            // Writing to a String does not fail.
-            let _ = write!(text, " (at offset {offset})");
+            text.push_str(&offset_text(offset));
         }
+        text.push_str(&self.0.remark);
         text
     }
+}
+
+fn offset_text(offset: u64) -> String {
+    format!(" (at offset {offset})")
 }
 
 /// The system's own words, without Rust's "(os error N)".

@@ -12,10 +12,14 @@
 //!
 //! Names that the user gives directly do not come here.
 
+mod named;
+
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Component, Path, PathBuf};
+
+pub(crate) use named::Named;
 
 use crate::error::{Error, ErrorKind, Result};
 

@@ -140,7 +140,7 @@ impl<'a, S: Storage> Background<'a, S> {
     async fn checkpoint(&self) {
         let copied = || {
             let stats = self.image.stats();
-            stats.copied_on_read + stats.prefetched
+            stats.copied_on_read + stats.prefetched + stats.prefetched_zeros
         };
         let checkpoints = || self.image.stats().checkpoints;
         let (mut before, mut unsaved) = ((copied(), checkpoints()), false);

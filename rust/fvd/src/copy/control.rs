@@ -53,8 +53,11 @@ pub struct PrefetchStatus {
     pub total: u64,
     /// Those known to be local: what prefetch has passed. The guest may have made others local.
     pub local: u64,
-    /// Bytes that prefetch itself has stored, known zeros included.
+    /// Bytes that prefetch itself has read from the base and stored; twice, where a guest has disturbed a large
+    /// block that is stored in parts.
     pub fetched: u64,
+    /// Bytes that prefetch itself has made local without reading them: the base is known to hold zeros there.
+    pub zeros: u64,
     /// Bytes a second read from the base, of late.
     pub read_rate: u64,
     /// Bytes a second written, of late.

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::error::Result;
-use crate::image::{CopyData, Image};
+use crate::image::{Copy, CopyData, Image};
 use crate::source::Content;
 use crate::storage::{IoBufMut, Storage};
 
@@ -32,7 +32,8 @@ async fn fetch_run<S: Storage>(image: &Image<S>, run: Range<u64>) -> Result<()> 
     while at < run.end {
         let stop = run.end.min(at + step);
         let data = read(image, at..stop).await?;
-        image.store_fetched(image.blocks_of(&(at..stop)), data).await?;
+        let blocks = image.blocks_of(&(at..stop));
+        image.store_copy(Copy { blocks, data }).await?;
         at = stop;
     }
     Ok(())

@@ -4,6 +4,7 @@
 //! the simulator. Dropped at any moment, it leaves the image as good as ever. Copies publish only in
 //! memory; a checkpoint makes them durable (`docs/design.md`, "Copies", "Prefetch" and "Profile").
 
+mod amount;
 mod background;
 mod backoff;
 mod control;

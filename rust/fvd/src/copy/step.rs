@@ -5,13 +5,16 @@ use std::ops::Range;
 use std::sync::MutexGuard;
 use std::time::Duration;
 
+use rangemap::RangeSet;
+
+use super::amount::{Amount, len_of};
 use super::control::{PrefetchState, Wish};
 use super::end::Fault;
 use super::lane::Way;
 use super::prefetch::{Prefetch, State};
 use super::take::Step;
 use crate::error::{Error, Result};
-use crate::image::{CopyData, Part};
+use crate::image::{Copy, CopyData, Part};
 use crate::source::Content;
 use crate::storage::{IoBufMut, Storage};
 
@@ -71,53 +74,56 @@ impl<S: Storage> Prefetch<'_, S> {
     pub(super) async fn perform(&self, step: Step<'_, S>) -> Result<(), Fault> {
         let bytes = step.bytes.clone();
         let blocks = self.image.blocks_of(&bytes);
-        let stored = if step.zeros {
+        if step.zeros {
             self.lull().await?;
             let failures = self.state().backoff.failures();
-            let stored = self.image.store_prefetched(blocks, CopyData::Zeros).await;
-            stored.map_err(|error| self.store_failed(error, failures))?
+            let data = CopyData::Zeros;
+            let stored = self.image.store_copy(Copy { blocks, data }).await;
+            let stored = stored.map_err(|error| self.store_failed(error, failures))?;
+            self.count(Amount::of(&stored, &RangeSet::new()));
         } else if step.in_parts {
-            match self.store_in_parts(blocks.start, bytes.clone()).await? {
-                Some(stored) => stored,
-                None => return Ok(()),
+            if !self.store_in_parts(blocks.start, bytes.clone()).await? {
+                return Ok(());
             }
         } else {
-            let data = self.read(bytes.clone()).await?;
-            let store = self.image.store_prefetched(blocks, data);
-            self.store(bytes.end - bytes.start, store).await?
-        };
-        self.has_stored(bytes, stored);
+            let (data, read) = self.read(bytes.clone()).await?;
+            let store = self.image.store_copy(Copy { blocks, data });
+            let stored = self.store(len_of(&read), store).await?;
+            self.count(Amount::of(&stored, &read));
+        }
+        self.is_local(bytes);
         drop(step);
         self.checkpoint_if_due().await
     }
 
-    /// Stores one block part by part, and publishes it with the last one. None: it was disturbed,
+    /// Stores one block part by part, and publishes it with the last one. False: it was disturbed,
     /// and is left to the next walk.
-    async fn store_in_parts(&self, block: u64, bytes: Range<u64>) -> Result<Option<u64>, Fault> {
+    async fn store_in_parts(&self, block: u64, bytes: Range<u64>) -> Result<bool, Fault> {
         let (mut at, mut watch) = (bytes.start, None);
         while at < bytes.end {
             let part = at..bytes.end.min(at + self.piece_len());
             at = part.end;
-            let data = self.read(part.clone()).await?;
-            let len = part.end - part.start;
-            let write = self.image.store_prefetched_part(block, part, data, watch);
-            match self.store(len, write).await? {
+            let (data, read) = self.read(part.clone()).await?;
+            let amount = Amount::of(std::slice::from_ref(&part), &read);
+            let write = self.image.store_part(block, part, data, watch);
+            match self.store(amount.fetched, write).await? {
                 Part::Stored(next) => watch = Some(next),
-                Part::Local => return Ok(Some(0)),
-                Part::Disturbed => return Ok(None),
+                Part::Local => return Ok(true),
+                Part::Disturbed => return Ok(false),
             }
+            self.count(amount);
         }
-        Ok(Some(bytes.end - bytes.start))
+        Ok(true)
     }
 
-    /// What the base holds there. Known zeros are not read.
-    async fn read(&self, bytes: Range<u64>) -> Result<CopyData, Fault> {
+    /// What the base holds there, and what of it was read: known zeros are not.
+    async fn read(&self, bytes: Range<u64>) -> Result<(CopyData, RangeSet<u64>), Fault> {
         let failures = self.state().backoff.failures();
         let base = |error| Fault::Base { error, failures };
         let mut done = IoBufMut::zeroed((bytes.end - bytes.start) as usize);
         let mut rest = done.split_off(0);
         let mut at = bytes.start;
-        let mut zeros = true;
+        let mut were_read = RangeSet::new();
         while at < bytes.end {
             self.admitted().await?;
             let run = self.image.base_status(at, bytes.end - at).await.map_err(base)?;
@@ -129,7 +135,7 @@ impl<S: Storage> Prefetch<'_, S> {
             let mut part = rest;
             rest = part.split_off(len as usize);
             if run.content == Content::Data {
-                zeros = false;
+                were_read.insert(at..at + len);
                 self.pace(Way::Read, len).await?;
                 self.lull().await?;
                 let read = self.image.read_base(part, at);
@@ -138,18 +144,24 @@ impl<S: Storage> Prefetch<'_, S> {
             done = done.join(part);
             at += len;
         }
-        Ok(if zeros {
+        let data = if were_read.is_empty() {
             CopyData::Zeros
         } else {
             CopyData::Bytes(done.freeze())
-        })
+        };
+        Ok((data, were_read))
     }
 
-    /// A write of `len` bytes to the image.
+    /// A write to the image, of `len` bytes that were read and of known zeros, which move nothing.
     async fn store<T>(&self, len: u64, write: impl Future<Output = Result<T>>) -> Result<T, Fault> {
-        self.pace(Way::Write, len).await?;
         let failures = self.state().backoff.failures();
-        let stored = self.moving(Way::Write, len, write).await;
+        let stored = if len == 0 {
+            // Measured, it would look like a slow medium.
+            write.await
+        } else {
+            self.pace(Way::Write, len).await?;
+            self.moving(Way::Write, len, write).await
+        };
         stored.map_err(|error| self.store_failed(error, failures))
     }
 
@@ -213,17 +225,25 @@ impl<S: Storage> Prefetch<'_, S> {
         }
     }
 
-    /// The bytes are local now; `stored` of them because of this step.
-    fn has_stored(&self, bytes: Range<u64>, stored: u64) {
+    /// Counts what was stored. Of a block that is stored in parts, whether or not it becomes local with them.
+    fn count(&self, stored: Amount) {
+        self.image.count_prefetched(stored.fetched, stored.zeros);
+        self.state().unsaved += stored.fetched + stored.zeros;
+        self.control.update(|status| {
+            status.fetched += stored.fetched;
+            status.zeros += stored.zeros;
+        });
+    }
+
+    /// The bytes are local now.
+    fn is_local(&self, bytes: Range<u64>) {
         let mut state = self.state();
         state.backoff.succeeded();
         state.work.found_local(bytes);
-        state.unsaved += stored;
         let local = state.work.local_bytes();
         drop(state);
         self.control.update(|status| {
             status.local = local;
-            status.fetched += stored;
             if !status.state.is_final() {
                 status.error = None;
             }

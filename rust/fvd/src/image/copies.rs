@@ -150,6 +150,7 @@ impl<S: Storage> Image<S> {
         };
         match self.store_copy(copy).await {
             Ok(stored) => {
+                let stored = stored.iter().map(|range| range.end - range.start).sum();
                 self.counters.copied_on_read.add(stored);
                 Ok(true)
             }

@@ -78,21 +78,22 @@ impl<S: Storage> Image<S> {
         Ok(Some(start..bitmap.block_range(run.end - 1).end))
     }
 
-    /// Stores those of the blocks that are still in the base; gives the bytes stored.
+    /// Stores those of the blocks that are still in the base; gives what was stored, as ranges of bytes of the
+    /// disk, front to back.
     ///
     /// Waits for writes of the guest to the same blocks, and never touches what they have stored.
     /// The data may be older than that, where the base holds the same bytes at any time.
-    pub(crate) async fn store_copy(&self, copy: Copy) -> Result<u64> {
+    pub(crate) async fn store_copy(&self, copy: Copy) -> Result<Vec<Range<u64>>> {
         match self.store_copy_once(copy.clone()).await {
             Err(error) if self.makes_room(&error).await? => self.store_copy_once(copy).await,
             result => result,
         }
     }
 
-    async fn store_copy_once(&self, copy: Copy) -> Result<u64> {
+    async fn store_copy_once(&self, copy: Copy) -> Result<Vec<Range<u64>>> {
         self.check_poison()?;
         let Some(bitmap) = &self.bitmap else {
-            return Ok(0);
+            return Ok(Vec::new());
         };
         let Copy { blocks, data } = copy;
         // Read without the lock: that will not do where the base changes (W5).
@@ -103,7 +104,7 @@ impl<S: Storage> Image<S> {
         self.extend().await?;
         self.load(start, end).await?;
         let _filling = self.filling.lock(blocks.clone()).await;
-        let mut stored = 0;
+        let mut stored = Vec::new();
         let mut rest = blocks;
         while !rest.is_empty() {
             let (mut local, next) = bitmap.run(&rest);
@@ -115,23 +116,17 @@ impl<S: Storage> Image<S> {
                 let mut fresh = Fresh::copy(self);
                 self.store_data(&bytes, data, &mut fresh).await?;
                 fresh.publish(&run)?;
-                stored += bytes.end - bytes.start;
+                stored.push(bytes);
             }
             rest.start = next;
         }
         Ok(stored)
     }
 
-    /// [`Image::store_copy`], for prefetch.
-    pub(crate) async fn store_prefetched(&self, blocks: Range<u64>, data: CopyData) -> Result<u64> {
-        let stored = self.store_copy(Copy { blocks, data }).await?;
-        self.counters.prefetched.add(stored);
-        Ok(stored)
-    }
-
-    /// [`Image::store_copy`], for somebody who asked for these blocks.
-    pub(crate) async fn store_fetched(&self, blocks: Range<u64>, data: CopyData) -> Result<()> {
-        self.store_copy(Copy { blocks, data }).await.map(drop)
+    /// Counts what prefetch has made local: bytes that it had read from the base, and known zeros.
+    pub(crate) fn count_prefetched(&self, fetched: u64, zeros: u64) {
+        self.counters.prefetched.add(fetched);
+        self.counters.prefetched_zeros.add(zeros);
     }
 
     /// Stores a part of a block that is still in the base. Parts come front to back, each with
@@ -141,7 +136,7 @@ impl<S: Storage> Image<S> {
     /// base has it, and whoever fills it meanwhile stores all of it. A write of the guest that
     /// fails or is cancelled may leave something of it over earlier parts, which the guest must
     /// never see: after anybody else has held the block, it is stored from the start again.
-    pub(crate) async fn store_prefetched_part(
+    pub(crate) async fn store_part(
         &self,
         block: u64,
         part: Range<u64>,
@@ -190,7 +185,6 @@ impl<S: Storage> Image<S> {
         let mut fresh = Fresh::copy(self);
         self.store_data(&part, data, &mut fresh).await?;
         fresh.publish(&(block..block + u64::from(is_last)))?;
-        self.counters.prefetched.add(part.end - part.start);
         Ok(Part::Stored(filling.watch()))
     }
 
@@ -272,7 +266,7 @@ mod tests {
         let base = block_on(RawSource::for_writing(sevens)).expect("memory does not fail");
         let image = over(Box::new(Broken(base)), BaseUpdate::Writenocache);
         let data = CopyData::Bytes(Bytes::from_static(&[7; 8192]));
-        let error = block_on(image.store_prefetched(0..1, data)).expect_err("read again");
+        let error = block_on(image.store_copy(Copy { blocks: 0..1, data })).expect_err("read again");
         assert!(image.is_of_base(&error), "{error}");
         let other = Error::new(ErrorKind::Io, "It is full").with_path("image");
         assert!(!image.is_of_base(&other));
@@ -316,7 +310,7 @@ mod tests {
             )
             .await?;
             image.write(vec![1; 2 * CHUNK as usize].into(), 0).await?;
-            let full = image.store_prefetched(2..3, CopyData::Unread).await;
+            let full = image.store_copy(copy(2..3, CopyData::Unread)).await;
             assert_eq!(full.expect_err("full").kind(), ErrorKind::NoSpace);
             image.discard(0, CHUNK).await?;
             Ok::<_, Error>(image)
@@ -324,17 +318,22 @@ mod tests {
         block_on(opened).expect("memory does not fail")
     }
 
+    fn copy(blocks: Range<u64>, data: CopyData) -> Copy {
+        Copy { blocks, data }
+    }
+
     #[test]
     fn a_copy_has_room_in_what_was_discarded() {
         let image = full();
         let sevens = CopyData::Bytes(vec![7; CHUNK as usize].into());
-        let stored = block_on(image.store_prefetched(2..3, sevens)).expect("there is room");
-        assert_eq!(stored, CHUNK);
+        let stored = block_on(image.store_copy(copy(2..3, sevens))).expect("there is room");
+        let all = 2 * CHUNK..3 * CHUNK;
+        assert_eq!(stored, std::slice::from_ref(&all));
         let buf = block_on(image.read(IoBufMut::zeroed(3 * CHUNK as usize), 0)).expect("memory does not fail");
         let expected: Vec<u8> = [0, 1, 7].iter().flat_map(|fill| [*fill; CHUNK as usize]).collect();
         assert_eq!(buf.as_slice(), expected);
         assert!(
-            block_on(image.store_prefetched(3..4, CopyData::Unread)).is_err(),
+            block_on(image.store_copy(copy(3..4, CopyData::Unread))).is_err(),
             "full again"
         );
     }
@@ -344,12 +343,12 @@ mod tests {
         let image = full();
         let sevens = CopyData::Bytes(vec![7; 4096].into());
         let at = 2 * CHUNK;
-        let first = block_on(image.store_prefetched_part(2, at..at + 4096, sevens.clone(), None));
+        let first = block_on(image.store_part(2, at..at + 4096, sevens.clone(), None));
         let Ok(Part::Stored(watch)) = first else {
             panic!("there is room");
         };
         let rest = at + 4096..at + CHUNK;
-        let last = block_on(image.store_prefetched_part(2, rest, sevens, Some(watch)));
+        let last = block_on(image.store_part(2, rest, sevens, Some(watch)));
         assert!(matches!(last, Ok(Part::Stored(_))));
         assert!(image.bitmap.as_ref().expect("there is a base").all_local(&(2..3)));
         let buf = block_on(image.read(IoBufMut::zeroed(CHUNK as usize), at)).expect("memory does not fail");
@@ -361,9 +360,9 @@ mod tests {
         for updates in BaseUpdate::ALL {
             let image = in_memory(updates);
             let old = CopyData::Bytes(Bytes::from_static(&[7; 4096]));
-            block_on(image.store_prefetched_part(0, 0..4096, old.clone(), None)).expect("memory does not fail");
+            block_on(image.store_part(0, 0..4096, old.clone(), None)).expect("memory does not fail");
             block_on(image.write(Bytes::from_static(&[9; 100]), 50)).expect("memory does not fail");
-            block_on(image.store_prefetched_part(0, 4096..8192, old, None)).expect("memory does not fail");
+            block_on(image.store_part(0, 4096..8192, old, None)).expect("memory does not fail");
             let missing = block_on(image.next_in_base(0, 8192)).expect("memory does not fail");
             assert!(missing.is_none_or(|run| run.is_empty()), "all of it is local");
             let buf = block_on(image.read(IoBufMut::zeroed(8192), 0)).expect("memory does not fail");

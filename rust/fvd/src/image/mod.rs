@@ -23,6 +23,7 @@ mod free;
 mod freed;
 mod guests;
 pub mod info;
+mod local;
 mod lookups;
 mod map;
 mod numbers;
@@ -50,7 +51,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 pub use create::{CreateOptions, create};
-pub(crate) use fill::{CopyData, Part};
+pub(crate) use fill::{Copy, CopyData, Part};
+pub use local::local_bytes;
 pub use map::{Extent, Mapping};
 pub use open::{CacheMode, DetectZeroes, Discard, Head, OpenOptions, read_head};
 pub use recover::finish_change;

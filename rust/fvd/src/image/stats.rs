@@ -105,7 +105,7 @@ counters! {
     base_reads_avoided,
     /// Bytes that copy-on-read has stored.
     copied_on_read,
-    /// Bytes that prefetch has stored.
+    /// Bytes that prefetch has read from the base and stored.
     prefetched,
     /// Sectors written to the journal, 512 bytes each.
     journal_sectors,
@@ -119,6 +119,8 @@ counters! {
     detected_zeroes,
     /// Storage chunks that discarding and zeroing have freed.
     freed_chunks,
+    /// Bytes that prefetch has made local without reading them, because the base is known to hold zeros there.
+    prefetched_zeros,
 }
 
 impl<S: Storage> Image<S> {

@@ -19,7 +19,7 @@ use imago::{DenyImplicitOpenGate, FormatAccess, FormatDriverBuilder, Mapping};
 use super::qcow2_header::Header;
 use super::{BaseSource, BoxFuture, Content, Run, detect};
 use crate::error::{Error, ErrorKind, Result};
-use crate::gate::Gate;
+use crate::gate::{Gate, Named};
 use crate::storage::{FileOptions, FileStorage, IoBufMut, LockMode, Storage};
 
 /// Most files in a backing chain.
@@ -145,19 +145,21 @@ fn open_qcow2(storage: FileStorage, options: &Qcow2Options<'_>, files: &mut Vec<
             let message = "The image keeps its data in another file, and does not name it";
             Error::invalid_image(message).with_path(&path)
         })?;
-        let storage = open_named(&path, name, options)?;
-        data_file = Some(add_file(storage, files)?);
+        let named = Named::data(&path, OsStr::new(name));
+        let storage = named.opened(open_named(&path, name, options))?;
+        data_file = Some(named.opened(add_file(storage, files))?);
     }
     image.set_data_file(data_file);
 
     let mut backing = None;
     if let Some(name) = image.implicit_backing_file().filter(|name| !name.is_empty()) {
-        let storage = open_named(&path, name, options)?;
-        let format = backing_format(&path, &header, &storage, options)?;
-        backing = Some(match format {
-            "qcow2" => open_qcow2(storage, options, files)?,
-            _ => open_raw(storage, files)?,
-        });
+        let named = Named::base(&path, OsStr::new(name));
+        let storage = named.opened(open_named(&path, name, options))?;
+        let format = named.opened(backing_format(&path, &header, &storage, options))?;
+        backing = Some(named.opened(match format {
+            "qcow2" => open_qcow2(storage, options, files),
+            _ => open_raw(storage, files),
+        })?);
     }
     image.set_backing(backing);
     Ok(FormatAccess::new(image))

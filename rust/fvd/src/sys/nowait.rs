@@ -85,3 +85,72 @@ fn is_writable(fd: BorrowedFd<'_>) -> bool {
     let flags = rustix::fs::fcntl_getfl(fd);
     flags.is_ok_and(|flags| flags.intersects(OFlags::WRONLY | OFlags::RDWR))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, OpenOptions};
+    use std::os::fd::AsFd;
+    use std::path::{Path, PathBuf};
+    use std::process::Command;
+
+    use super::*;
+
+    /// An overlay with layers in memory. Needs root.
+    struct Overlay(PathBuf);
+
+    fn mount(arguments: &[&str], folder: &Path) {
+        let output = Command::new("mount").args(arguments).arg(folder).output();
+        let output = output.expect("mount is there");
+        assert!(output.status.success(), "mount {arguments:?}: {output:?}");
+    }
+
+    impl Overlay {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().expect("a temporary folder").keep();
+            mount(&["-t", "tmpfs", "tmpfs"], &folder);
+            // From here on it is unmounted, whatever fails.
+            let overlay = Self(folder.clone());
+            let layer = |name: &str| {
+                fs::create_dir(folder.join(name)).expect("room for a folder");
+                format!("{name}dir={}", folder.join(name).display())
+            };
+            let layers = ["lower", "upper", "work"].map(layer).join(",");
+            fs::write(folder.join("lower/file"), "below").expect("room for a file");
+            fs::create_dir(overlay.path("")).expect("room for a folder");
+            mount(&["-t", "overlay", "-o", &layers, "overlay"], &overlay.path(""));
+            overlay
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.0.join("merged").join(name)
+        }
+    }
+
+    impl Drop for Overlay {
+        fn drop(&mut self) {
+            for folder in [self.path(""), self.0.clone()] {
+                let _ = Command::new("umount").arg("--lazy").arg(folder).status();
+            }
+            let _ = fs::remove_dir(&self.0);
+        }
+    }
+
+    #[test]
+    fn on_an_overlay_what_is_open_for_writing_is_local_and_the_rest_may_be_far() {
+        let overlay = Overlay::new();
+        let path = overlay.path("file");
+        let home = |options: &OpenOptions| {
+            let file = options.open(&path).expect("a file of the overlay");
+            Home::of(file.as_fd())
+        };
+        // Also where it has been copied up: the same name may have been opened before.
+        for _ in 0..2 {
+            assert_eq!(home(OpenOptions::new().read(true)), Home::Far);
+            assert_eq!(home(OpenOptions::new().read(true).write(true)), Home::Local);
+            assert_eq!(home(OpenOptions::new().append(true)), Home::Local);
+        }
+        // The layers themselves are what they are.
+        let below = fs::File::open(overlay.0.join("lower/file")).expect("a file in memory");
+        assert_eq!(Home::of(below.as_fd()), Home::Memory);
+    }
+}

@@ -5,16 +5,25 @@ use std::path::Path;
 use crate::chain::{self, ChainOptions};
 use crate::error::{Error, Result};
 use crate::format::Header;
-use crate::gate::Gate;
+use crate::gate::{Gate, Named, beside};
 use crate::image::amend::{self, Changes};
-use crate::image::read_head;
+use crate::image::{Head, read_head};
+use crate::storage::FileStorage;
 
 /// Makes the changes to the image at `path`, which nobody else may have open, and gives its header.
 ///
-/// Its base is never opened; its data file, through the gate, only where a change needs it.
+/// Its data file is opened, through the gate, where a change needs it. A base and a data file that the changes
+/// name are the user's: unless `unchecked`, they are opened before anything is changed, without locks, so
+/// that no image is left without them by mistake. What such a base names goes through the gate.
 ///
 /// Fails with [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for other formats.
-pub async fn amend(path: &Path, format: Option<&str>, changes: &Changes, gate: &Gate) -> Result<Header> {
+pub async fn amend(
+    path: &Path,
+    format: Option<&str>,
+    changes: &Changes,
+    unchecked: bool,
+    gate: &Gate,
+) -> Result<Header> {
     let options = ChainOptions {
         writable: true,
         gate: gate.clone(),
@@ -35,7 +44,15 @@ pub async fn amend(path: &Path, format: Option<&str>, changes: &Changes, gate: &
         return Err(Error::invalid_argument(message).with_path(path));
     }
     let mut head = read_head(&file).await?;
-    let data = match amend::needs_data(&file, &head, changes).await? {
+    let needs_data = amend::needs_data(&file, &head, changes).await?;
+    if !unchecked {
+        let checked = check_named(path, &file, &head, changes, gate).await;
+        checked.map_err(|error| {
+            let error = error.with_op("amend").with_path(path);
+            error.with_hint("-u, or backing_unsafe=True, writes the name without a look")
+        })?;
+    }
+    let data = match needs_data {
         Some(name) => {
             head.header.data_file = name;
             chain::open_data(path, &head, &file, &options)?
@@ -43,4 +60,33 @@ pub async fn amend(path: &Path, format: Option<&str>, changes: &Changes, gate: &
         None => None,
     };
     amend::amend(&file, data.as_ref(), changes).await
+}
+
+/// Fails if the data file or the base cannot be opened as `changes` are to have them.
+async fn check_named(path: &Path, file: &FileStorage, head: &Head, changes: &Changes, gate: &Gate) -> Result<()> {
+    let options = ChainOptions {
+        force_share: true,
+        gate: gate.clone(),
+        ..ChainOptions::default()
+    };
+    if let Some(name) = changes.text("data_file").filter(|name| !name.is_empty()) {
+        let opened = chain::open_file(&beside(path, name), &options);
+        Named::data(path, name).opened(opened.map(drop))?;
+    }
+    let (new_name, new_format) = (changes.text("base_img"), changes.text("base_img_fmt"));
+    let name = new_name.unwrap_or(&head.header.base_img);
+    if name.is_empty() || (new_name.is_none() && new_format.is_none()) {
+        return Ok(());
+    }
+    let named = Named::base(path, name);
+    let base = match new_name {
+        Some(name) => beside(path, name),
+        // The image's name, not the user's.
+        None => named.opened(gate.permit(path, name))?,
+    };
+    let format = new_format.map_or(head.header.base_img_fmt.clone().into(), |format| {
+        format.to_string_lossy()
+    });
+    let format = Some(&*format).filter(|format| !format.is_empty());
+    named.opened(chain::try_base(&base, format, file, &options).await)
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::chain;
 use crate::error::{Error, Result};
-use crate::gate::{Gate, beside};
+use crate::gate::{Gate, Named, beside};
 use crate::image::info::{self, Info};
 use crate::source::Qcow2Header;
 use crate::storage::{FileOptions, FileStorage, LockMode, Storage as _};
@@ -49,8 +49,24 @@ pub async fn info(
     force_share: bool,
     backing_chain: Option<&Gate>,
 ) -> Result<Vec<DiskInfo>> {
+    let mut chain = Vec::new();
+    let looked = look_down(path, format, force_share, backing_chain, &mut chain).await;
+    match looked {
+        Ok(()) => Ok(chain),
+        // All that were looked at led to the one that failed.
+        Err(error) => Err(chain.iter().rev().fold(error, |error, disk| disk.led_to(error))),
+    }
+}
+
+/// As [`info`], which is told of the disks in `chain` also where one below them fails.
+async fn look_down(
+    path: &Path,
+    format: Option<&str>,
+    force_share: bool,
+    backing_chain: Option<&Gate>,
+    chain: &mut Vec<DiskInfo>,
+) -> Result<()> {
     let lock = if force_share { LockMode::None } else { LockMode::Shared };
-    let mut chain: Vec<DiskInfo> = Vec::new();
     let mut seen = Vec::new();
     let mut next = Some((path.to_owned(), format.map(str::to_owned), false));
     while let Some((path, format, named)) = next.take() {
@@ -65,13 +81,29 @@ pub async fn info(
         }
         seen.push(storage.identity());
         let disk = look(&storage, format.as_deref()).await?;
-        if let (Some(gate), Some(backing)) = (backing_chain, &disk.backing) {
-            let path = gate.permit(&path, &backing.name)?;
-            next = Some((path, backing.format.clone(), true));
-        }
+        let backing = disk.backing.clone();
         chain.push(disk);
+        if let (Some(gate), Some(backing)) = (backing_chain, backing) {
+            let path = gate.permit(&path, &backing.name)?;
+            next = Some((path, backing.format, true));
+        }
     }
-    Ok(chain)
+    Ok(())
+}
+
+impl DiskInfo {
+    /// The error of this disk for one of its backing file.
+    fn led_to(&self, error: Error) -> Error {
+        match &self.backing {
+            Some(backing) => {
+                let named = Named::base(&self.path, &backing.name);
+                let is_fvd = self.format == "fvd";
+                let named = if is_fvd { named.amendable("backing_file") } else { named };
+                named.failure(error)
+            }
+            None => error,
+        }
+    }
 }
 
 async fn look(storage: &FileStorage, format: Option<&str>) -> Result<DiskInfo> {

@@ -4,17 +4,15 @@ use std::path::Path;
 
 use crate::chain::{ChainOptions, open_file};
 use crate::error::Result;
-use crate::image::dump::BitmapRuns;
-use crate::image::{Head, Stats, read_head, read_totals};
-use crate::storage::FileStorage;
+use crate::image::{Stats, local_bytes, read_head, read_totals};
 
 /// What the metadata of an image says of its use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiskStats {
     /// Bytes of the disk that the base covers; 0 where it is not needed.
     pub base_bytes: u64,
-    /// Those of them that are local, as it stands in the bitmap: what only a journal or the memory of a
-    /// process knows does not count.
+    /// Those of them that are local, as the next open finds it: the journal of an image that was not closed counts, what
+    /// only the memory of a process knows does not.
     pub local_bytes: u64,
     /// What all sessions did that changed the image and were closed.
     pub totals: Stats,
@@ -38,17 +36,4 @@ pub async fn stats(path: &Path, force_share: bool) -> Result<DiskStats> {
         },
         totals: read_totals(&file).await?,
     })
-}
-
-async fn local_bytes(file: &FileStorage, head: &Head) -> Result<u64> {
-    let (block, end) = (head.geometry.block_size, head.geometry.base_size);
-    let mut runs = BitmapRuns::new(file, head, 0);
-    let mut bytes = 0;
-    while let Some(run) = runs.next().await? {
-        // The last block may reach beyond the base.
-        let start = run.first_block.saturating_mul(block).min(end);
-        let stop = (run.first_block + run.count).saturating_mul(block).min(end);
-        bytes += stop - start;
-    }
-    Ok(bytes)
 }

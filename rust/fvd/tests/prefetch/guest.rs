@@ -66,6 +66,47 @@ fn what_a_guest_writes_while_a_block_is_fetched_stays() {
 }
 
 #[test]
+fn what_a_guest_writes_meanwhile_is_neither_fetched_nor_zeros() {
+    // Blocks of one piece with data and zeros in it; one block in parts.
+    for (block, guests) in [(64 * KIB, 64 * KIB), (MIB, 0)] {
+        let clock = FakeClock::default();
+        let zeros = 266 * KIB..512 * KIB;
+        let base = TestBase::new(&clock, MIB).slow(10 * MS).with_zeros(zeros.clone());
+        let shape = LayoutOptions {
+            block_size: Some(block),
+            ..layout(MIB)
+        };
+        let disk = Disk::new(&clock, base, shape);
+        let image = disk.open();
+        let options = PrefetchOptions {
+            slots: 1,
+            bytes_per_prefetch: if block == MIB { 128 * KIB } else { MIB },
+            ..PrefetchOptions::default()
+        };
+        let control = Control::new();
+        let guest = async {
+            clock.sleep(MS).await;
+            if guests > 0 {
+                for offset in [0, 320 * KIB] {
+                    let bytes = Bytes::from(vec![1; guests as usize]);
+                    image.write(bytes, offset).await.expect("writes");
+                }
+            }
+        };
+        let prefetch = disk.prefetch(&image, options, &control);
+        run(&clock, async { both(prefetch.run(), guest).await.0.expect("finishes") });
+        let known = zeros.end - zeros.start;
+        let (status, stats) = (control.status(), image.stats());
+        assert_eq!((status.fetched, status.zeros), (MIB - known - guests, known - guests));
+        assert_eq!(
+            (stats.prefetched, stats.prefetched_zeros),
+            (status.fetched, status.zeros)
+        );
+        assert_eq!(status.local, MIB);
+    }
+}
+
+#[test]
 fn a_write_that_is_cancelled_while_its_block_is_fetched_leaves_nothing_behind() {
     for compact in [false, true] {
         let clock = FakeClock::default();

@@ -72,6 +72,20 @@ impl Changes {
             })
     }
 
+    /// What the field `name`, a word or a file name, is to be; None: it stays.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<&OsStr> {
+        let mut of_name = self
+            .fields
+            .iter()
+            .rev()
+            .filter(|(number, _)| ATTRIBUTES[*number].name == name);
+        match of_name.next() {
+            Some((_, Value::Text(text))) => Some(text),
+            _ => None,
+        }
+    }
+
     /// The size asked for, in bytes.
     pub(super) fn size(&self) -> Option<u64> {
         self.size
