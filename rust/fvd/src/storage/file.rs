@@ -352,6 +352,10 @@ impl Storage for FileStorage {
         self.medium == Medium::File
     }
 
+    fn hole_unit(&self) -> u64 {
+        self.file.metadata().map_or(1, |metadata| metadata.blksize().max(1))
+    }
+
     async fn allocation(&self, offset: u64, len: u64) -> Result<(Allocation, u64)> {
         self.allocation_blocking(offset, len)
     }

@@ -91,6 +91,12 @@ pub trait Storage: Send + Sync + 'static {
     /// Whether [`Storage::set_len`] works: true for files, false for block devices.
     fn can_resize(&self) -> bool;
 
+    /// Holes begin and end at multiples of so many bytes, as far as that is known: a block of the
+    /// file system, which is 128 KiB on some.
+    fn hole_unit(&self) -> u64 {
+        1
+    }
+
     /// Allocation of the bytes from `offset`, and for how many bytes (1..=`len`) it stays the
     /// same. At or beyond the end: a hole of `len` bytes. A medium that cannot tell says
     /// [`Allocation::Data`]. `len` is not 0.

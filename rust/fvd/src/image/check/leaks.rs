@@ -1,6 +1,7 @@
 //! Leaks: storage chunks below the highest in use that nobody uses, and that take space.
 //!
-//! Those that were discarded are holes, and wait to be used again. A device cannot tell them from others,
+//! Those that were discarded are holes, but for the blocks of the file system that they share with
+//! neighbours, and wait to be used again. A device cannot tell them from others,
 //! and where the data file is not open nobody can: there nothing is a leak. The next session that allocates
 //! uses all of them.
 
@@ -19,6 +20,8 @@ struct Leaks<'s, 'a, S> {
     used: &'s NumberSet,
     /// Storage chunks that take space, of which those before it have been looked at.
     taken: Range<u32>,
+    /// Where the numbers that nobody uses begin, among which the last run was.
+    gap: u32,
 }
 
 impl<'s, 'a, S: Storage> Leaks<'s, 'a, S> {
@@ -29,6 +32,7 @@ impl<'s, 'a, S: Storage> Leaks<'s, 'a, S> {
             data: subject.data.filter(|data| has_gaps && data.can_resize()),
             used,
             taken: 0..0,
+            gap: 0,
         }
     }
 
@@ -40,14 +44,40 @@ impl<'s, 'a, S: Storage> Leaks<'s, 'a, S> {
             let start = self.used.next(self.taken.start, false);
             if let Some(start) = start.filter(|start| *start < self.taken.end) {
                 let end = self.used.next(start, true).unwrap_or(self.used.end());
+                if start == 0 || self.used.next(start - 1, true) == Some(start - 1) {
+                    self.gap = start;
+                }
                 self.taken.start = end.min(self.taken.end);
-                return Ok(Some(start..self.taken.start));
+                let run = start..self.taken.start;
+                if self.is_more_than_edge(data, &run, self.gap..end).await? {
+                    return Ok(Some(run));
+                }
+                continue;
             }
             if self.taken.end >= self.used.end() {
                 return Ok(None);
             }
             self.taken = self.find_taken(data, self.taken.end).await?;
         }
+    }
+
+    /// Whether a run takes more than blocks of the file system that the gap in which it lies shares with
+    /// its neighbours, and that nobody can free.
+    async fn is_more_than_edge(&self, data: &S, run: &Range<u32>, gap: Range<u32>) -> Result<bool> {
+        let unit = data.hole_unit();
+        let bytes = |run: &Range<u32>| (self.subject.chunk_offset(run.start), self.subject.chunk_offset(run.end));
+        let ((start, end), (first, last)) = (bytes(run), bytes(&gap));
+        let (mut at, end) = (start.max(first.next_multiple_of(unit)), end.min(last - last % unit));
+        if (at, end) == bytes(run) {
+            return Ok(true);
+        }
+        while at < end {
+            match data.allocation(at, end - at).await? {
+                (Allocation::Data, _) => return Ok(true),
+                (Allocation::Hole, len) => at += len,
+            }
+        }
+        Ok(false)
     }
 
     /// The storage chunks that take space, from `number` on, or none, at the end of a hole.

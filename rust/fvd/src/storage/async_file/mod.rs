@@ -264,6 +264,10 @@ impl Storage for AsyncFile {
         self.file.can_resize()
     }
 
+    fn hole_unit(&self) -> u64 {
+        self.file.hole_unit()
+    }
+
     async fn allocation(&self, offset: u64, len: u64) -> Result<(Allocation, u64)> {
         self.lane.check(self.path())?;
         self.orphans.wait(EVERYTHING).await;

@@ -35,6 +35,8 @@ pub(in crate::image) struct Log {
     pub(in crate::image) full: Range<u64>,
     /// No file becomes longer than this.
     pub(in crate::image) longest: Option<u64>,
+    /// Bytes of a block of the file system: all of it is a hole, or nothing. 0: bytes.
+    pub(in crate::image) hole_unit: u64,
     /// How discards go.
     pub(in crate::image) discards: Discards,
 }
@@ -246,7 +248,20 @@ impl Storage for Disk {
         self.content.can_resize()
     }
 
+    fn hole_unit(&self) -> u64 {
+        self.look(|log| log.hole_unit).max(1)
+    }
+
     async fn allocation(&self, offset: u64, len: u64) -> Result<(Allocation, u64)> {
-        self.content.allocation(offset, len).await
+        let unit = self.hole_unit();
+        if unit == 1 {
+            return self.content.allocation(offset, len).await;
+        }
+        // Block by block.
+        let (start, left) = (offset - offset % unit, len.min(unit - offset % unit));
+        match self.content.allocation(start, unit).await? {
+            (Allocation::Hole, hole) if hole >= unit => Ok((Allocation::Hole, left)),
+            _ => Ok((Allocation::Data, left)),
+        }
     }
 }

@@ -93,6 +93,26 @@ fn to_free_leaks_moves_nothing_and_needs_no_space() {
 }
 
 #[test]
+fn what_a_leak_shares_with_its_neighbours_is_no_leak() {
+    let (sample, log) = record(&sample(Kind {
+        separate: true,
+        ..Kind::default()
+    }));
+    // A storage chunk has two pages, and a block three: 0 has no block of its own, 4 to 6 have pages 9 to 11.
+    log.lock().expect("not poisoned").hole_unit = 3 * 4096;
+    for chunk in [3, 39, 11, 7] {
+        sample.leak(chunk);
+    }
+    assert_eq!(sample.check(Repair::None).expect("checks").leaks, 2);
+    let report = sample.check(Repair::Leaks).expect("repairs");
+    assert_eq!(
+        (report.leaks, report.leaks_fixed),
+        (0, 2),
+        "what is left of them at the edges is none"
+    );
+}
+
+#[test]
 fn a_leaked_image_without_any_chunk_in_use_is_left_alone_but_cut() {
     let sample = sample(Kind::default());
     for chunk in 0..CHUNKS {
