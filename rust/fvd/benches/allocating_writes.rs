@@ -8,13 +8,17 @@
 //! in every round. The rate counts the flush: writes / (time of the writes + time of the flush). A
 //! ratio of 1 is the speed of `pwrite` and `fdatasync`; aimed at is 0.9 for images without a base.
 
+#[path = "support/arguments.rs"]
+mod arguments;
+
 use std::collections::HashSet;
 use std::error::Error;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use arguments::Arguments;
 use bytes::Bytes;
 use fvd::image::{self, CreateOptions, Image};
 use fvd::source::{BaseSource, RawSource};
@@ -64,37 +68,6 @@ const CASES: [Case; 4] = [
     },
 ];
 
-struct Arguments {
-    rounds: usize,
-    writes: usize,
-    only: Option<String>,
-    folder: PathBuf,
-}
-
-impl Arguments {
-    fn parse() -> Result<Self> {
-        let mut arguments = Self {
-            rounds: 11,
-            writes: 4096,
-            only: None,
-            folder: PathBuf::from(env!("CARGO_TARGET_TMPDIR")),
-        };
-        let mut words = std::env::args().skip(1);
-        while let Some(word) = words.next() {
-            let mut value = || words.next().ok_or(format!("{word} needs a value"));
-            match word.as_str() {
-                "--bench" => {} // cargo says so
-                "--rounds" => arguments.rounds = value()?.parse()?,
-                "--writes" => arguments.writes = value()?.parse()?,
-                "--only" => arguments.only = Some(value()?),
-                "--folder" => arguments.folder = value()?.into(),
-                other => return Err(format!("unknown option '{other}'").into()),
-            }
-        }
-        Ok(arguments)
-    }
-}
-
 /// What one side took in one round.
 #[derive(Clone, Copy)]
 struct Taken {
@@ -109,29 +82,36 @@ impl Taken {
 }
 
 fn main() -> Result<()> {
-    let arguments = Arguments::parse()?;
+    let mut writes = 4096;
+    let arguments = Arguments::parse(11, |option, value| {
+        let is_writes = option == "--writes";
+        if is_writes {
+            writes = value.parse()?;
+        }
+        Ok(is_writes)
+    })?;
     let folder = tempfile::tempdir_in(&arguments.folder)?;
     println!(
         "{} random writes of 4 KiB, one flush; {} rounds; medians in ms (writes + flush), ratio of the rates",
-        arguments.writes, arguments.rounds
+        writes, arguments.rounds
     );
     for case in &CASES {
-        if arguments.only.as_ref().is_none_or(|name| name == case.name) {
-            run_case(case, &arguments, folder.path())?;
+        if arguments.wants(case.name) {
+            run_case(case, writes, arguments.rounds, folder.path())?;
         }
     }
     Ok(())
 }
 
-fn run_case(case: &Case, arguments: &Arguments, folder: &Path) -> Result<()> {
+fn run_case(case: &Case, writes: usize, rounds: usize, folder: &Path) -> Result<()> {
     let base = folder.join("base");
     if case.block_size.is_some() {
         write_base(&base, case.size)?;
     }
-    let offsets = random_offsets(arguments.writes, case.size);
+    let offsets = random_offsets(writes, case.size);
     let block = Bytes::from(random_bytes(WRITE_LEN as usize));
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for round in 0..arguments.rounds {
+    for round in 0..rounds {
         let path = folder.join("target");
         for side in [round % 2, (round + 1) % 2] {
             let taken = if side == 0 {

@@ -12,6 +12,8 @@
 //!
 //! *latency*: reads of 4 KiB of local data, with prefetch running and without it, in turns.
 
+#[path = "support/arguments.rs"]
+mod arguments;
 #[path = "instant/latency.rs"]
 mod latency;
 #[path = "instant/slow_base.rs"]
@@ -22,47 +24,16 @@ mod timer;
 mod trace;
 
 use std::error::Error;
-use std::path::PathBuf;
+
+use arguments::Arguments;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
-struct Arguments {
-    rounds: usize,
-    only: Option<String>,
-    folder: PathBuf,
-}
-
-impl Arguments {
-    fn parse() -> Result<Self> {
-        let mut arguments = Self {
-            rounds: 5,
-            only: None,
-            folder: PathBuf::from(env!("CARGO_TARGET_TMPDIR")),
-        };
-        let mut words = std::env::args().skip(1);
-        while let Some(word) = words.next() {
-            let mut value = || words.next().ok_or(format!("{word} needs a value"));
-            match word.as_str() {
-                "--bench" => {} // cargo says so
-                "--rounds" => arguments.rounds = value()?.parse()?,
-                "--only" => arguments.only = Some(value()?),
-                "--folder" => arguments.folder = value()?.into(),
-                other => return Err(format!("unknown option '{other}'").into()),
-            }
-        }
-        Ok(arguments)
-    }
-
-    fn wants(&self, name: &str) -> bool {
-        self.only.as_ref().is_none_or(|only| only == name)
-    }
-}
-
 fn main() -> Result<()> {
-    let arguments = Arguments::parse()?;
+    let arguments = Arguments::parse(5, |_, _| Ok(false))?;
     let folder = tempfile::tempdir_in(&arguments.folder)?;
     if arguments.wants("boot") {
         trace::run(folder.path())?;

@@ -1,5 +1,7 @@
 //! An image against a plain array of bytes: random requests, reopened in between.
 
+mod requests;
+
 use bytes::Bytes;
 use fvd::format::LayoutOptions;
 use fvd::image::{CacheMode, CreateOptions, Image, OpenOptions, create, read_head};
@@ -7,33 +9,17 @@ use fvd::source::{BaseSource, RawSource};
 use fvd::storage::{IoBufMut, MemoryStorage};
 use pollster::block_on;
 use proptest::prelude::*;
+use requests::{Request, request};
 
 const SIZE: u64 = 300 * 512;
 
+/// What becomes of the session.
 #[derive(Clone, Debug)]
-enum Request {
-    Write {
-        offset: u64,
-        len: u64,
-        fill: u8,
-    },
-    Zero {
-        offset: u64,
-        len: u64,
-    },
-    Read {
-        offset: u64,
-        len: u64,
-    },
-    Flush,
+enum Session {
     /// Closed, and opened with another cache mode, for reading first.
-    Reopen {
-        writethrough: bool,
-    },
+    Reopen { writethrough: bool },
     /// Dropped without a close, after a flush: nothing may be lost.
-    Kill {
-        writethrough: bool,
-    },
+    Kill { writethrough: bool },
 }
 
 #[derive(Clone, Debug)]
@@ -45,18 +31,10 @@ struct Shape {
     separate: bool,
 }
 
-fn range() -> impl Strategy<Value = (u64, u64)> {
-    (0..SIZE).prop_flat_map(|offset| (Just(offset), 0..=(SIZE - offset).min(60_000)))
-}
-
-fn request() -> impl Strategy<Value = Request> {
+fn session() -> impl Strategy<Value = Session> {
     prop_oneof![
-        6 => (range(), any::<u8>()).prop_map(|((offset, len), fill)| Request::Write { offset, len, fill }),
-        2 => range().prop_map(|(offset, len)| Request::Zero { offset, len }),
-        4 => range().prop_map(|(offset, len)| Request::Read { offset, len }),
-        1 => Just(Request::Flush),
-        1 => any::<bool>().prop_map(|writethrough| Request::Reopen { writethrough }),
-        1 => any::<bool>().prop_map(|writethrough| Request::Kill { writethrough }),
+        any::<bool>().prop_map(|writethrough| Session::Reopen { writethrough }),
+        any::<bool>().prop_map(|writethrough| Session::Kill { writethrough }),
     ]
 }
 
@@ -147,7 +125,7 @@ impl Subject {
     }
 }
 
-fn run(shape: &Shape, requests: Vec<Request>) {
+fn run(shape: &Shape, requests: Vec<Request<Session>>) {
     let mut subject = Subject::new(shape);
     let mut image = subject.open(true, false);
     for request in requests {
@@ -163,12 +141,12 @@ fn run(shape: &Shape, requests: Vec<Request>) {
             }
             Request::Read { offset, len } => subject.check(&image, offset, len),
             Request::Flush => block_on(image.flush()).expect("flushes"),
-            Request::Reopen { writethrough } => {
+            Request::Own(Session::Reopen { writethrough }) => {
                 block_on(image.close()).expect("closes");
                 subject.check_readers();
                 image = subject.open(true, writethrough);
             }
-            Request::Kill { writethrough } => {
+            Request::Own(Session::Kill { writethrough }) => {
                 block_on(image.flush()).expect("flushes");
                 drop(image);
                 subject.check_readers();
@@ -185,7 +163,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn an_image_reads_as_what_was_written_to_it(shape in shape(), requests in prop::collection::vec(request(), 1..40)) {
+    fn an_image_reads_as_what_was_written_to_it(shape in shape(), requests in prop::collection::vec(request(SIZE, 2, session()), 1..40)) {
         run(&shape, requests);
     }
 }

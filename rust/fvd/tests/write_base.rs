@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod requests;
+
 use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Waker};
@@ -15,6 +17,7 @@ use fvd::source::{BaseSource, RawSource};
 use fvd::storage::{IoBufMut, MemoryStorage, Storage};
 use pollster::block_on;
 use proptest::prelude::*;
+use requests::{Request, request};
 
 const SIZE: u64 = 300 * 512;
 const MODES: [BaseUpdate; 3] = [
@@ -163,42 +166,17 @@ fn push(image: &Image<MemoryStorage>) {
     assert!(pushing.poll(&mut Context::from_waker(Waker::noop())).is_pending());
 }
 
+/// What the image does besides, and what becomes of the session.
 #[derive(Clone, Debug)]
-enum Request {
-    Write {
-        offset: u64,
-        len: u64,
-        fill: u8,
-    },
-    Zero {
-        offset: u64,
-        len: u64,
-    },
-    Read {
-        offset: u64,
-        len: u64,
-    },
+enum Own {
     Push,
-    Flush,
     Reopen,
     /// Dropped without a close, after a flush.
     Kill,
 }
 
-fn range() -> impl Strategy<Value = (u64, u64)> {
-    (0..SIZE).prop_flat_map(|offset| (Just(offset), 0..=(SIZE - offset).min(60_000)))
-}
-
-fn request() -> impl Strategy<Value = Request> {
-    prop_oneof![
-        6 => (range(), any::<u8>()).prop_map(|((offset, len), fill)| Request::Write { offset, len, fill }),
-        2 => range().prop_map(|(offset, len)| Request::Zero { offset, len }),
-        4 => range().prop_map(|(offset, len)| Request::Read { offset, len }),
-        1 => Just(Request::Push),
-        1 => Just(Request::Flush),
-        1 => Just(Request::Reopen),
-        1 => Just(Request::Kill),
-    ]
+fn own() -> impl Strategy<Value = Own> {
+    prop::sample::select(vec![Own::Push, Own::Reopen, Own::Kill])
 }
 
 fn shape() -> impl Strategy<Value = Shape> {
@@ -222,7 +200,7 @@ fn shape() -> impl Strategy<Value = Shape> {
         )
 }
 
-fn run(shape: &Shape, requests: Vec<Request>) {
+fn run(shape: &Shape, requests: Vec<Request<Own>>) {
     let mut subject = Subject::new(shape);
     let mut image = subject.open(true);
     for request in requests {
@@ -233,19 +211,19 @@ fn run(shape: &Shape, requests: Vec<Request>) {
                 block_on(image.write_zeroes(offset, len)).unwrap();
             }
             Request::Read { offset, len } => subject.check(&image, offset, len),
-            Request::Push => push(&image),
+            Request::Own(Own::Push) => push(&image),
             Request::Flush => {
                 block_on(image.flush()).unwrap();
                 subject.check_base();
             }
-            Request::Reopen => {
+            Request::Own(Own::Reopen) => {
                 block_on(image.close()).unwrap();
                 subject.check_base();
                 assert!(block_on(read_head(&subject.file)).unwrap().header.clean_shutdown);
                 subject.check(&subject.open(false), 0, SIZE);
                 image = subject.open(true);
             }
-            Request::Kill => {
+            Request::Own(Own::Kill) => {
                 block_on(image.flush()).unwrap();
                 drop(image);
                 subject.check(&subject.open(false), 0, SIZE);
@@ -262,7 +240,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn image_and_base_hold_what_was_written(shape in shape(), requests in prop::collection::vec(request(), 1..40)) {
+    fn image_and_base_hold_what_was_written(shape in shape(), requests in prop::collection::vec(request(SIZE, 3, own()), 1..40)) {
         run(&shape, requests);
     }
 }
