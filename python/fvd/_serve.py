@@ -71,7 +71,7 @@ def serve(
     with keys; `tls_verify_peer` demands certificates of clients. `aio` is what
     waits for disks, the fastest unless told otherwise; `base_timeout` the seconds after which a read of a
     base that does not answer fails: with EIO, because NBD knows no ETIMEDOUT. `metrics` is an address
-    (`"localhost:9000"`) for Prometheus. `poll_max_ns` is how long, in nanoseconds up to 10 ms, it looks for
+    (`"localhost:9000"`) for Prometheus. `poll_max_ns` is how long, in nanoseconds up to 500,000, it looks for
     the next request of a client that sends one at a time before it sleeps: 50,000 unless told otherwise, 0
     never. The other arguments are those of `open`, and of `fvd serve`.
 

@@ -234,8 +234,8 @@ def _number(what: str, text: str, most: int) -> int:
 
 
 def _poll_max_ns(text: str | None) -> int | None:
-    """Read how long to look for requests, at most 10 ms."""
-    return None if text is None else _number("time to poll", text, 10_000_000)
+    """Read how long to look for requests, at most 500 us."""
+    return None if text is None else _number("time to poll", text, 500_000)
 
 
 def _aio(mode: str | None) -> Aio | None:

@@ -51,16 +51,17 @@ impl Input {
 
     /// Reads what has come since from `socket` itself, past the runtime: which learns of it in vain,
     /// later. With nothing left in here.
-    pub(super) fn try_fill(&mut self, socket: BorrowedFd<'_>) -> Found {
+    pub(super) fn try_fill(&mut self, socket: BorrowedFd<'_>) -> Result<Found, Errno> {
         debug_assert!(self.start == self.end, "nothing is left");
         match recv(socket, &mut *self.buffer, RecvFlags::DONTWAIT) {
             Ok((count @ 1.., _)) => {
                 (self.start, self.end) = (0, count);
-                Found::Something
+                Ok(Found::Something)
             }
-            Err(Errno::AGAIN | Errno::INTR) => Found::Nothing,
-            // The runtime learns of it, too.
-            Ok(_) | Err(_) => Found::Trouble,
+            Err(Errno::AGAIN | Errno::INTR) => Ok(Found::Nothing),
+            Ok(_) => Ok(Found::End),
+            // The system tells it once: the runtime would take it for the end.
+            Err(error) => Err(error),
         }
     }
 

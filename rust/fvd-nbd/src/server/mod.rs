@@ -89,7 +89,7 @@ pub struct Limits {
     /// From the end of a connection until what is under way has ended and its replies are sent.
     pub farewell: Duration,
     /// For so long the next request of a client that sends one at a time is looked for before a
-    /// thread sleeps; zero: not at all. It costs time of the processor, and halves the latency.
+    /// thread sleeps, at most half a millisecond; zero: not at all. It costs time of the processor, and halves the latency.
     pub poll: Duration,
 }
 

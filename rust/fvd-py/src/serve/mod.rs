@@ -25,7 +25,7 @@ use disk::{Disk, Given};
 pub(crate) use server::Server;
 
 /// Meanwhile a thread of the runtime does nothing else.
-const MAX_POLL: Duration = Duration::from_millis(10);
+const MAX_POLL: Duration = Duration::from_micros(500);
 
 /// Serves disks over NBD. See `fvd.serve`.
 #[pyfunction]

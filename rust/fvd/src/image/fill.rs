@@ -6,6 +6,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::Image;
+use super::free::ATTEMPTS;
 use super::publish::Fresh;
 use super::range_lock::Watch;
 use super::through::Through;
@@ -84,16 +85,21 @@ impl<S: Storage> Image<S> {
     /// Waits for writes of the guest to the same blocks, and never touches what they have stored.
     /// The data may be older than that, where the base holds the same bytes at any time.
     pub(crate) async fn store_copy(&self, copy: Copy) -> Result<Vec<Range<u64>>> {
-        match self.store_copy_once(copy.clone()).await {
-            Err(error) if self.makes_room(&error).await? => self.store_copy_once(copy).await,
-            result => result,
+        let mut stored = Vec::new();
+        for _ in 0..ATTEMPTS {
+            match self.store_copy_once(copy.clone(), &mut stored).await {
+                Err(error) if self.makes_room(&error).await? => {}
+                result => return result.map(|()| stored),
+            }
         }
+        self.store_copy_once(copy, &mut stored).await?;
+        Ok(stored)
     }
 
-    async fn store_copy_once(&self, copy: Copy) -> Result<Vec<Range<u64>>> {
+    async fn store_copy_once(&self, copy: Copy, stored: &mut Vec<Range<u64>>) -> Result<()> {
         self.check_poison()?;
         let Some(bitmap) = &self.bitmap else {
-            return Ok(Vec::new());
+            return Ok(());
         };
         let Copy { blocks, data } = copy;
         // Read without the lock: that will not do where the base changes (W5).
@@ -104,7 +110,6 @@ impl<S: Storage> Image<S> {
         self.extend().await?;
         self.load(start, end).await?;
         let _filling = self.filling.lock(blocks.clone()).await;
-        let mut stored = Vec::new();
         let mut rest = blocks;
         while !rest.is_empty() {
             let (mut local, next) = bitmap.run(&rest);
@@ -120,7 +125,7 @@ impl<S: Storage> Image<S> {
             }
             rest.start = next;
         }
-        Ok(stored)
+        Ok(())
     }
 
     /// Counts what prefetch has made local: bytes that it had read from the base, and known zeros.
@@ -143,12 +148,14 @@ impl<S: Storage> Image<S> {
         data: CopyData,
         before: Option<Watch>,
     ) -> Result<Part> {
-        let stored = self.store_part_once(block, part.clone(), data.clone(), before).await;
-        match stored {
-            // Where parts had been stored before, this one has disturbed them by having had the block.
-            Err(error) if self.makes_room(&error).await? => self.store_part_once(block, part, data, before).await,
-            result => result,
+        for _ in 0..ATTEMPTS {
+            match self.store_part_once(block, part.clone(), data.clone(), before).await {
+                // Where parts had been stored before, this one has disturbed them by having had the block.
+                Err(error) if self.makes_room(&error).await? => {}
+                result => return result,
+            }
         }
+        self.store_part_once(block, part, data, before).await
     }
 
     async fn store_part_once(

@@ -40,6 +40,8 @@ pub(super) struct Changes {
     /// There were too many to remember, or a checkpoint costs less than their journal: only a
     /// checkpoint makes them durable.
     pub(super) overflowed: bool,
+    /// How many ranges there were when it was asked last whether a checkpoint is cheaper.
+    asked: u32,
 }
 
 /// Pages of the regions that differ from what lies in place.
@@ -57,7 +59,10 @@ impl Changes {
     /// Forgets the ranges if there are too many, seeing that `pages` would go in place instead.
     fn limit(&mut self, pages: &Pages) {
         let count = self.blocks.len() + self.chunks.len();
-        let is_asked = count > FEW_RANGES && count.is_multiple_of(ASK_AGAIN);
+        let is_asked = count >= FEW_RANGES.max(self.asked as usize) + ASK_AGAIN;
+        if is_asked {
+            self.asked = count.min(RANGE_LIMIT) as u32;
+        }
         if self.overflowed || count > RANGE_LIMIT || (is_asked && pages.cost_less_than(count)) {
             *self = Self {
                 overflowed: true,

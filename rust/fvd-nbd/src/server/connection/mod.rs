@@ -132,18 +132,26 @@ impl<S: Socket, E: Export> Transmission<S, E> {
     /// whether it has.
     fn look(&mut self) -> bool {
         let connection = &mut self.connection;
-        let Some(socket) = connection.socket.plain() else {
-            return false;
-        };
         let is_over = matches!(self.receiving, Receiving::Header) && connection.input.bytes().is_empty();
         let round = Round {
             requests: std::mem::take(&mut self.begun),
             is_over: is_over && self.running.is_empty() && self.output.is_empty() && self.ending.is_none(),
         };
-        let found =
-            self.polling.expects(round, Instant::now()) && self.polling.look(|| connection.input.try_fill(socket));
-        add(&connection.shared.counters.polled, u64::from(found));
-        found
+        // Under TLS, where nobody looks, it is a turn all the same.
+        let is_expected = self.polling.expects(round, Instant::now());
+        let Some(socket) = connection.socket.plain().filter(|_| is_expected) else {
+            return false;
+        };
+        match self.polling.look(|| connection.input.try_fill(socket)) {
+            Ok(found) => {
+                add(&connection.shared.counters.polled, u64::from(found));
+                found
+            }
+            Err(error) => {
+                self.end(Err(io::Error::from(error).into()));
+                false
+            }
+        }
     }
 
     /// From now on only what is under way is ended; the first reason counts.

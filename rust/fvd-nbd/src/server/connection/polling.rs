@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{available_parallelism, yield_now};
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+
 /// From one answer to the next, at the most, where it is worth looking.
 const QUICK: Duration = Duration::from_micros(150);
 
@@ -26,10 +28,22 @@ const PENALTY: i32 = 1024;
 const TURN: Duration = Duration::from_micros(500);
 
 /// Whose turn it was last, of all connections of a server.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::server) struct Turns {
     connections: AtomicU64,
     last: AtomicU64,
+    /// On a single processor no client could send while it is looked for.
+    can_look: bool,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self {
+            connections: AtomicU64::new(0),
+            last: AtomicU64::new(0),
+            can_look: available_parallelism().is_ok_and(|count| count.get() > 1),
+        }
+    }
 }
 
 impl Turns {
@@ -57,8 +71,8 @@ pub(super) struct Round {
 pub(in crate::server) enum Found {
     Something,
     Nothing,
-    /// There is something to be told that is no data.
-    Trouble,
+    /// The client sends no more, of which the runtime learns, too.
+    End,
 }
 
 /// One connection's decision whether to look or to sleep.
@@ -76,11 +90,9 @@ pub(super) struct Polling {
 impl Polling {
     /// Looks for `window` at the most; zero: never.
     pub(super) fn new(window: Duration, turns: &Arc<Turns>) -> Self {
-        // On a single processor the client could not send meanwhile.
         let now = Instant::now();
-        let is_alone = available_parallelism().is_ok_and(|count| count.get() == 1);
         Self {
-            window: if is_alone { Duration::ZERO } else { window },
+            window: if turns.can_look { window } else { Duration::ZERO },
             turns: Arc::clone(turns),
             connection: 1 + turns.connections.fetch_add(1, Ordering::Relaxed),
             quick: 0,
@@ -112,21 +124,24 @@ impl Polling {
     }
 
     /// Repeats `attempt` until it finds something or the time is over; tells whether it did.
-    pub(super) fn look(&mut self, mut attempt: impl FnMut() -> Found) -> bool {
+    pub(super) fn look(&mut self, mut attempt: impl FnMut() -> Result<Found, Errno>) -> Result<bool, Errno> {
+        // Behind its turn others have theirs.
+        let left = TURN.saturating_sub(self.since.saturating_duration_since(self.woken));
+        let window = self.window.min(left);
         loop {
-            match attempt() {
-                Found::Something => return true,
-                Found::Trouble => break,
+            match attempt()? {
+                Found::Something => return Ok(true),
+                Found::End => break,
                 Found::Nothing => {}
             }
-            if self.since.elapsed() >= self.window {
+            if self.since.elapsed() >= window {
                 break;
             }
             // Whoever else wants this processor, the client perhaps, has it first.
             yield_now();
         }
         self.quick = 0;
-        false
+        Ok(false)
     }
 }
 
@@ -178,14 +193,28 @@ mod tests {
         let mut tries = 0;
         let found = client.polling.look(|| {
             tries += 1;
-            if tries == 3 { Found::Something } else { Found::Nothing }
+            Ok(if tries == 3 { Found::Something } else { Found::Nothing })
         });
-        assert!(found && client.round(ALONE));
+        assert_eq!(found, Ok(true));
+        assert!(client.round(ALONE));
         client.polling.window = Duration::from_micros(1);
-        assert!(!client.polling.look(|| Found::Nothing));
+        assert_eq!(client.polling.look(|| Ok(Found::Nothing)), Ok(false));
         assert_eq!(client.patience(), ENOUGH);
-        assert!(!client.polling.look(|| Found::Trouble));
+        assert_eq!(client.polling.look(|| Ok(Found::End)), Ok(false));
         assert_eq!(client.patience(), ENOUGH);
+        let reset = Err(Errno::CONNRESET);
+        assert_eq!(client.polling.look(|| reset), Err(Errno::CONNRESET));
+    }
+
+    #[test]
+    fn nobody_looks_for_longer_than_a_turn() {
+        let mut client = Client::of(&Arc::default());
+        client.patience();
+        client.polling.since = Instant::now();
+        client.polling.woken = client.polling.since;
+        let began = Instant::now();
+        assert_eq!(client.polling.look(|| Ok(Found::Nothing)), Ok(false));
+        assert!(began.elapsed() < client.polling.window / 4);
     }
 
     #[test]

@@ -65,7 +65,7 @@ fn leaked_chunks_become_holes_and_the_file_is_cut_behind_the_last_one_in_use() {
 
 #[test]
 fn to_free_leaks_moves_nothing_and_needs_no_space() {
-    for discards in [Discards::Free, Discards::Ignore] {
+    for discards in [Discards::Free, Discards::Ignore, Discards::Full] {
         let (sample, log) = record(&sample(Kind {
             separate: true,
             ..Kind::default()
