@@ -88,6 +88,8 @@ class Server:
         """Stop, while the event loop goes on."""
         import asyncio
 
+        # Before anything that a cancellation could keep from being done.
+        self._server.begin_stop()
         await asyncio.to_thread(self.stop)
 
     def __repr__(self) -> str:

@@ -1,7 +1,9 @@
 """`fvd.serve` with images that are open already."""
 
+import _thread
 import asyncio
 import json
+import operator
 import random
 import re
 import signal
@@ -10,6 +12,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -296,6 +299,44 @@ def test_closing_waits_for_a_server_that_is_being_stopped_and_can_be_interrupted
         signal.signal(signal.SIGINT, before)
     disk.close()
     stopping.join(30)
+    fvd_command("check", image)
+
+
+def test_an_image_can_be_closed_from_the_moment_on_in_which_a_stop_is_interrupted(
+    image: Path, socket: Path
+) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    for _ in range(20):
+        disk = fvd.open(image, "r+")
+        server = fvd.serve(disk, socket=socket)
+        with pytest.raises(KeyboardInterrupt):
+            # No bytecode between the two, where the signal would be noticed before the stop begins.
+            list(map(operator.call, (_thread.interrupt_main, server._server.stop)))
+        disk.close()
+        server.stop()
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_cancelled_task_stops_its_server_all_the_same(image: Path, socket: Path) -> None:
+    async def serve(disk: fvd.Image) -> None:
+        async with fvd.serve(disk, socket=socket):
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+
+    async def work(disk: fvd.Image) -> None:
+        busy = threading.Event()
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        loop.run_in_executor(None, busy.wait, 30)
+        try:
+            with pytest.raises(asyncio.CancelledError):
+                await serve(disk)
+            disk.close()
+        finally:
+            busy.set()
+
+    asyncio.run(work(fvd.open(image, "r+")))
     fvd_command("check", image)
 
 

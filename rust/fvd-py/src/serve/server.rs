@@ -1,7 +1,7 @@
 //! A server that runs on threads of its own.
 
 use std::sync::Arc;
-use std::sync::mpsc::RecvTimeoutError;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use fvd::Error;
@@ -112,6 +112,14 @@ impl Server {
         stats::to_dict(py, &counters, disks)
     }
 
+    /// Does what `stop` does, and waits for nothing. What fails is told to the next `stop`.
+    fn begin_stop(&self, py: Python<'_>) -> PyResult<()> {
+        if !self.serving.is_ours() {
+            return Ok(());
+        }
+        blocking(py, || self.serving.begin_close(|_| false))
+    }
+
     /// Shuts down, waits until what is under way has ended, and closes the disks. Does nothing the
     /// second time, but for waiting, and nothing in a child that was forked. A signal of Python's ends
     /// the waiting, not the closing.
@@ -119,7 +127,9 @@ impl Server {
         if !self.serving.is_ours() {
             return Ok(());
         }
-        let mut closed = blocking(py, || self.serving.begin_close())?;
+        let (sender, mut closed) = channel();
+        let tell = move |closed: &Result<(), Error>| sender.send(closed.clone()).is_ok();
+        blocking(py, || self.serving.begin_close(tell))?;
         loop {
             py.check_signals()?;
             let closed = &mut closed;

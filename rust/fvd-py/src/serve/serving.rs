@@ -1,6 +1,5 @@
 //! A host that is closed once, while other threads use it.
 
-use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread;
 
@@ -48,15 +47,19 @@ impl Serving {
         result
     }
 
-    /// Begins to close it, on a thread that ends it whoever still waits. What is received is how that
-    /// went. Fails where no thread can be started.
-    pub(super) fn begin_close(self: &Arc<Self>) -> Result<Receiver<Result<(), Error>>, Error> {
-        let (sender, receiver) = channel();
+    /// Begins to close it, on a thread that ends it whoever still waits. `tell` hears how that went, and
+    /// says whether somebody has heard. Fails where no thread can be started.
+    pub(super) fn begin_close(
+        self: &Arc<Self>,
+        tell: impl FnOnce(&Result<(), Error>) -> bool + Send + 'static,
+    ) -> Result<(), Error> {
+        // Here, and not on the thread, which may begin late: whoever closes an image from now on waits.
+        self.with(Host::stop);
         let serving = Arc::clone(self);
-        let close = move || serving.close_and_tell(|closed| sender.send(closed.clone()).is_ok());
+        let close = move || serving.close_and_tell(tell);
         let thread = thread::Builder::new().name("fvd-close".to_owned()).spawn(close);
         thread.map_err(|error| Error::io("start a thread", error))?;
-        Ok(receiver)
+        Ok(())
     }
 
     /// `tell` says whether somebody has heard.
