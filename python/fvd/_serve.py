@@ -94,7 +94,6 @@ def serve(
     if socket is None:
         given["bind"] = "localhost" if bind is None else bind
         given["port"] = 0 if port is None else port
-    given["read_only"] = read_only or force_share
     from fvd._server import Server
 
     return Server(_core.serve(named, **given))

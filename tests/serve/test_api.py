@@ -54,8 +54,9 @@ def test_how_long_a_request_is_looked_for_is_up_to_the_caller(image: Path, socke
                 if limit == 0 or polled > 0:
                     break
             assert (polled > 0) == (limit > 0)
-    with pytest.raises(ValueError, match="`poll_max_ns` is at most 500000"):
-        fvd.serve(image, socket=socket, poll_max_ns=500_001)
+    for wrong in (-1, 500_001, 1 << 64):
+        with pytest.raises(ValueError, match="`poll_max_ns` is at least 0 and at most 500000"):
+            fvd.serve(image, socket=socket, poll_max_ns=wrong)
 
 
 def test_waiting_ends_with_the_last_client_or_with_a_stop(image: Path, socket: Path) -> None:

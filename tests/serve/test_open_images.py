@@ -251,6 +251,18 @@ def test_an_image_and_a_file_are_served_side_by_side(image: Path, overlay: Path,
         assert other.pread(4096, 0) == b"\4" * 4096
 
 
+def test_sharing_a_file_by_force_leaves_an_open_image_writable(
+    image: Path, overlay: Path, socket: Path
+) -> None:
+    with (
+        fvd.open(image, "r+") as disk,
+        fvd.open(overlay, "r+"),
+        fvd.serve({"open": disk, "file": overlay}, socket=socket, force_share=True) as server,
+    ):
+        io(server.uris[0], "write -P 3 0 4k")
+        assert [nbdinfo(uri)["is_read_only"] for uri in server.uris] == [False, True]
+
+
 def test_a_server_that_does_not_start_gives_the_image_back(image: Path, tmp_path: Path, socket: Path) -> None:
     with fvd.open(image, "r+") as disk:
         with pytest.raises(fvd.FvdError):

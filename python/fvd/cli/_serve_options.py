@@ -169,7 +169,7 @@ def settings(given: argparse.Namespace) -> Settings:
         "port": None if given.port is None else _number("port", given.port, 0xFFFF),
         "description": given.description,
         "format": _common.source_format(given.format),
-        "read_only": given.read_only or given.force_share,
+        "read_only": given.read_only,
         "persistent": given.persistent,
         "shared": _number("number of clients", given.shared, 1 << 16),
         "force_share": given.force_share,

@@ -1,12 +1,12 @@
 //! `serve` and `Server`.
 
 mod disk;
+mod poll;
 mod server;
 mod serving;
 mod stats;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use fvd::Error;
 use fvd::storage::Backend;
@@ -22,10 +22,8 @@ use crate::buffer::duplicate;
 use crate::errors::raise;
 
 use disk::{Disk, Given};
+use poll::Poll;
 pub(crate) use server::Server;
-
-/// Meanwhile a thread of the runtime does nothing else.
-const MAX_POLL: Duration = Duration::from_micros(500);
 
 /// Serves disks over NBD. See `fvd.serve`.
 #[pyfunction]
@@ -63,14 +61,15 @@ pub(crate) fn serve(
     tls_psk: Option<PathBuf>,
     tls_verify_peer: bool,
     tls_required: bool,
-    poll_max_ns: Option<u64>,
+    poll_max_ns: Option<Poll>,
     metrics: Option<String>,
     verbose: bool,
     signals: bool,
     patience: Option<f64>,
 ) -> PyResult<Server> {
     let opening = Opening {
-        writable: !read_only,
+        // Only what is opened here: others go on writing to what is open already.
+        writable: !(read_only || force_share),
         write_base,
         cache,
         discard,
@@ -97,7 +96,7 @@ pub(crate) fn serve(
         patience: patience.map(arguments::seconds).transpose()?.unwrap_or_default(),
         addresses: addresses(&sockets, socket, bind, port)?,
         backend: aio.map(backend).transpose()?,
-        limits: limits(poll_max_ns)?,
+        limits: limits(poll_max_ns),
         tls: tls(tls_creds, tls_psk, tls_verify_peer, tls_required)?,
         metrics,
         sharing: Sharing { shared, persistent },
@@ -119,16 +118,12 @@ pub(crate) fn serve(
 }
 
 /// The limits of a server that looks for requests for so long before it sleeps.
-fn limits(poll_max_ns: Option<u64>) -> PyResult<Limits> {
-    let mut limits = Limits::default();
-    if let Some(poll) = poll_max_ns.map(Duration::from_nanos) {
-        if poll > MAX_POLL {
-            let message = format!("`poll_max_ns` is at most {}", MAX_POLL.as_nanos());
-            return Err(PyValueError::new_err(message));
-        }
-        limits.poll = poll;
+fn limits(poll: Option<Poll>) -> Limits {
+    let default = Limits::default();
+    Limits {
+        poll: poll.map_or(default.poll, |Poll(poll)| poll),
+        ..default
     }
-    Ok(limits)
 }
 
 /// What hears of connections that broke, and the like.
