@@ -309,6 +309,9 @@ def test_closing_waits_for_a_server_that_is_being_stopped_and_can_be_interrupted
         with pytest.raises(KeyboardInterrupt):
             disk.close()
         signal.signal(signal.SIGINT, before)
+        # It is open, and as it was.
+        with fvd.serve(disk, bind="127.0.0.1") as other:
+            io(other.uri, "write -P 4 0 4k")
     disk.close()
     stopping.join(30)
     fvd_command("check", image)
@@ -406,3 +409,27 @@ def test_a_forked_child_closes_neither_the_server_nor_the_image_it_serves(image:
     with fvd.open(image) as disk:
         assert disk.pread(1024, 0) == b"\1" * 512 + b"\4" * 512
     fvd_command("check", image)
+
+
+def test_what_a_forked_child_closes_is_closed_as_if_it_had_never_been_served(
+    tmp_path: Path, socket: Path
+) -> None:
+    path = tmp_path / "disk.fvd"
+    # Where something is stays in memory until it is flushed.
+    fvd.create(path, 16 * MIB, options={"compact_image": True})
+    script = """
+        import os, sys, fvd
+
+        image = fvd.open(sys.argv[1], "r+")
+        fvd.serve(image, socket=sys.argv[2]).stop()
+        if os.fork() == 0:
+            image.pwrite(b"\\1" * 512, 0)
+            image.close()
+            os._exit(0)
+        os.wait()
+        os.kill(os.getpid(), 9)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), str(path), str(socket)]
+    assert subprocess.run(command, timeout=60).returncode == -signal.SIGKILL
+    with fvd.open(path) as disk:
+        assert disk.pread(512, 0) == b"\1" * 512

@@ -3,8 +3,6 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
 
 use fvd::chain::open_image;
 use fvd::copy::Control;
@@ -19,9 +17,6 @@ use crate::loans::Lender;
 use crate::open::Open;
 use crate::stats::Counters;
 use crate::{exit, extents, info, prefetch, unclosed};
-
-/// Between two looks whether a server has ended.
-const LOOK: Duration = Duration::from_millis(5);
 
 /// Opens an FVD image. See `fvd.open`.
 #[pyfunction]
@@ -87,18 +82,6 @@ impl Image {
             let read = |buf| self.open.with(|engine| block_on(engine.read(buf, offset)));
             memory.with(read).map(drop)
         })
-    }
-
-    /// Until those that are being stopped have given the image back. Signals of Python's end the waiting,
-    /// as they end that of `stop`.
-    fn wait_for_servers(&self, py: Python<'_>) -> PyResult<()> {
-        let loans = self.open.loans();
-        blocking(py, || loans.end())?;
-        while py.detach(|| loans.any_running()) {
-            py.check_signals()?;
-            py.detach(|| thread::sleep(LOOK));
-        }
-        Ok(())
     }
 }
 
@@ -231,7 +214,7 @@ impl Image {
     /// `InUseError`, and the image stays open, while `fvd.serve` serves it.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         if self.open.is_ours() {
-            self.wait_for_servers(py)?;
+            exit::wait_for_servers(py, &*self.open)?;
         }
         blocking(py, || self.open.close())
     }

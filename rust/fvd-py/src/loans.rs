@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fvd::copy::{Control, PrefetchStatus};
 use fvd::{Error, ErrorKind};
@@ -16,8 +16,8 @@ pub(crate) struct Loans {
     /// The image, for messages.
     path: PathBuf,
     state: watch::Sender<State>,
-    /// Whether there ever was one. A forked child may ask for no more: the parent's threads hold locks.
-    any: AtomicBool,
+    /// How many there are. A forked child may ask for no more: the parent's threads hold locks.
+    count: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -40,30 +40,31 @@ impl Loans {
         Self {
             path: path.to_owned(),
             state: watch::Sender::new(State::default()),
-            any: AtomicBool::new(false),
+            count: AtomicUsize::new(0),
         }
     }
 
-    /// Whether the image was lent before, in a child also by its parent.
+    /// Whether the image is on loan; in a child, whether it was when that was forked.
     pub(crate) fn any(&self) -> bool {
-        self.any.load(Ordering::Acquire)
+        self.count.load(Ordering::Acquire) > 0
     }
 
     /// The number of a new loan.
     fn begin(&self) -> Result<u64, Error> {
-        self.any.store(true, Ordering::Release);
         self.change(|state| {
             if state.over {
                 return Err(closed());
             }
+            self.count.fetch_add(1, Ordering::Release);
             state.next += 1;
             state.running.insert(state.next, Stage::Serving(Vec::new()));
             Ok(state.next)
         })
     }
 
-    /// Lends no more. Fails where a server goes on: then nothing has changed.
-    pub(crate) fn end(&self) -> Result<(), Error> {
+    /// Lends no more, if everything has come back: false, and nothing has changed, while something has
+    /// not. Fails where a server goes on.
+    pub(crate) fn try_end(&self) -> Result<bool, Error> {
         self.change(|state| {
             let serving = |stage: &Stage| match stage {
                 Stage::Serving(uris) => Some(uris.clone()),
@@ -73,21 +74,19 @@ impl Loans {
             if !servers.is_empty() {
                 return Err(self.served_at(&servers.concat()));
             }
-            state.over = true;
-            Ok(())
+            state.over = state.running.is_empty();
+            Ok(state.over)
         })
     }
 
-    /// Whether something has not come back yet.
-    pub(crate) fn any_running(&self) -> bool {
-        !self.state.borrow().running.is_empty()
-    }
-
-    /// Waits until everything has come back.
-    pub(crate) async fn returned(&self) {
-        let mut watched = self.state.subscribe();
-        // It ends with an error only with `self`.
-        let _ = watched.wait_for(|state| state.running.is_empty()).await;
+    /// Waits until everything has come back, and lends no more. Fails where a server goes on.
+    pub(crate) async fn end(&self) -> Result<(), Error> {
+        while !self.try_end()? {
+            let mut watched = self.state.subscribe();
+            // It ends with an error only with `self`.
+            let _ = watched.wait_for(|state| state.running.is_empty()).await;
+        }
+        Ok(())
     }
 
     fn served_at(&self, uris: &[String]) -> Error {
@@ -149,6 +148,9 @@ impl<L: Lender> fvd_nbd::disk::Loan for Loan<L> {
 
 impl<L: Lender> Drop for Loan<L> {
     fn drop(&mut self) {
-        self.lender.loans().change(|state| state.running.remove(&self.number));
+        let loans = self.lender.loans();
+        // First: who is told that it has come back may fork at once.
+        loans.count.fetch_sub(1, Ordering::Release);
+        loans.change(|state| state.running.remove(&self.number));
     }
 }

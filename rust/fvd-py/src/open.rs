@@ -94,8 +94,7 @@ impl Open {
     /// The files are released also after an error; but not while the image is served, which is one.
     pub(crate) fn close(&self) -> Result<(), Error> {
         if self.is_ours() {
-            self.loans.end()?;
-            block_on(self.loans.returned());
+            block_on(self.loans.end())?;
         } else if self.loans.any() {
             // The clients of the parent's server go on changing what is written here.
             self.closed.store(true, Ordering::Release);
@@ -140,8 +139,16 @@ impl Closable for Open {
         self.is_closed()
     }
 
+    fn try_return(&self) -> Result<bool, Error> {
+        self.loans.try_end()
+    }
+
     fn close_now(&self) -> Result<(), Error> {
         self.close()
+    }
+
+    fn abandon(&self) {
+        self.closed.store(true, Ordering::Release);
     }
 }
 

@@ -3,8 +3,7 @@
 use pyo3::exceptions::PyResourceWarning;
 use pyo3::prelude::*;
 
-use crate::arguments::blocking;
-use crate::exit::Closable;
+use crate::exit::{Closable, close_last};
 
 /// Warns, as for a file, that `what` was not closed, and closes it; for destructors.
 pub(crate) fn close<C: Closable>(open: &C, what: impl FnOnce() -> String) {
@@ -21,7 +20,7 @@ pub(crate) fn close<C: Closable>(open: &C, what: impl FnOnce() -> String) {
         if let Err(error) = PyErr::warn(py, &category, &message, 1) {
             error.write_unraisable(py, None);
         }
-        if let Err(error) = blocking(py, || open.close_now()) {
+        if let Err(error) = close_last(py, open) {
             error.write_unraisable(py, None);
         }
         if let Some(raised) = raised {

@@ -142,8 +142,7 @@ impl AsyncOpen {
             std::mem::forget(self.background().take());
             return Ok(());
         }
-        self.loans.end()?;
-        self.loans.returned().await;
+        self.loans.end().await?;
         // From here on nothing begins in the background.
         self.closed.store(true, Ordering::Release);
         // Held to the end: somebody else who closes it waits until all of that is done.
@@ -185,7 +184,15 @@ impl Closable for AsyncOpen {
         self.is_closed()
     }
 
+    fn try_return(&self) -> Result<bool, Error> {
+        self.loans.try_end()
+    }
+
     fn close_now(&self) -> Result<(), Error> {
         block_on(self.close())
+    }
+
+    fn abandon(&self) {
+        self.closed.store(true, Ordering::Release);
     }
 }

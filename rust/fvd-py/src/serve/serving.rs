@@ -86,9 +86,16 @@ impl Closable for Serving {
         self.with(|_| ()).is_none()
     }
 
+    fn try_return(&self) -> Result<bool, Error> {
+        Ok(true)
+    }
+
     fn close_now(&self) -> Result<(), Error> {
         if self.is_ours() { self.close() } else { Ok(()) }
     }
+
+    /// Nobody lends a server: nothing is waited for before it is closed.
+    fn abandon(&self) {}
 }
 
 impl Drop for Serving {
