@@ -73,7 +73,8 @@ def serve(
     base that does not answer fails: with EIO, because NBD knows no ETIMEDOUT. `metrics` is an address
     (`"localhost:9000"`) for Prometheus. `poll_max_ns` is how long, in nanoseconds up to 500,000, it looks for
     the next request of a client that sends one at a time before it sleeps: 50,000 unless told otherwise, 0
-    never. The other arguments are those of `open`, and of `fvd serve`.
+    never. `force_share` opens files read-only, and past their locks. The other arguments are those of `open`,
+    and of `fvd serve`.
 
     A disk is a file, or an image that is open already:
 
