@@ -64,7 +64,8 @@ def draw_work(panel: Axes, work: Work, rows: list[Row]) -> None:
     furthest = max((row.most for row in rows), default=1.0)
     panel.set_xlim(0, furthest * 1.28)
     for position, row in zip(positions, rows, strict=True):
-        text = f" {row.value:.3g}" + (f"  ({row.ratio:.2f})" if position else "")
+        value = f"{row.value:.0f}" if row.value >= 1000 else f"{row.value:.3g}"
+        text = f" {value}" + (f"  ({row.ratio:.2f})" if position else "")
         panel.text(row.most + furthest * 0.01, position, text, va="center", fontsize=8)
     panel.spines[["top", "right"]].set_visible(False)
     panel.grid(axis="x", color="#dddddd", linewidth=0.6)
