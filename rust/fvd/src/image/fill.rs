@@ -85,14 +85,10 @@ impl<S: Storage> Image<S> {
     /// Waits for writes of the guest to the same blocks, and never touches what they have stored.
     /// The data may be older than that, where the base holds the same bytes at any time.
     pub(crate) async fn store_copy(&self, copy: Copy) -> Result<Vec<Range<u64>>> {
-        let mut stored = Vec::new();
-        for _ in 0..ATTEMPTS {
-            match self.store_copy_once(copy.clone(), &mut stored).await {
-                Err(error) if self.makes_room(&error).await? => {}
-                result => return result.map(|()| stored),
-            }
+        let (mut stored, mut left) = (Vec::new(), ATTEMPTS);
+        while let Err(error) = self.store_copy_once(copy.clone(), &mut stored).await {
+            self.find_room(error, &mut left).await?;
         }
-        self.store_copy_once(copy, &mut stored).await?;
         Ok(stored)
     }
 
@@ -148,14 +144,14 @@ impl<S: Storage> Image<S> {
         data: CopyData,
         before: Option<Watch>,
     ) -> Result<Part> {
-        for _ in 0..ATTEMPTS {
+        let mut left = ATTEMPTS;
+        loop {
             match self.store_part_once(block, part.clone(), data.clone(), before).await {
                 // Where parts had been stored before, this one has disturbed them by having had the block.
-                Err(error) if self.makes_room(&error).await? => {}
-                result => return result,
+                Err(error) => self.find_room(error, &mut left).await?,
+                stored => return stored,
             }
         }
-        self.store_part_once(block, part, data, before).await
     }
 
     async fn store_part_once(

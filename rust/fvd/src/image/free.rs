@@ -131,9 +131,19 @@ impl<S: Storage> Image<S> {
     /// Whether a request that failed with `error` may find room now: it was storage chunks of this image
     /// that had run out, and some that were freed can be used. What the host has no room for nothing
     /// that is freed here can cure. The caller is as that of [`Image::reclaim`].
-    pub(super) async fn makes_room(&self, error: &Error) -> Result<bool> {
+    async fn makes_room(&self, error: &Error) -> Result<bool> {
         let is_of_this_image = error.path() == Some(self.data().path()) || error.path() == Some(self.file.path());
         Ok(error.is_for_want_of_a_chunk() && is_of_this_image && Box::pin(self.reclaim()).await?)
+    }
+
+    /// After a failed attempt, of which `left` more are allowed: returns when another one may find room, or
+    /// else with its error. As [`Image::makes_room`].
+    pub(super) async fn find_room(&self, error: Error, left: &mut usize) -> Result<()> {
+        if *left == 0 || !self.makes_room(&error).await? {
+            return Err(error);
+        }
+        *left -= 1;
+        Ok(())
     }
 
     /// There is no room left: waits until storage chunks that were freed can be used, if there are any. The

@@ -61,17 +61,13 @@ impl<S: Storage> Image<S> {
 
     /// What there was no room for is written as soon as there is, as long as chunks were freed.
     async fn write_again(&self, buf: Bytes, offset: u64, end: u64, error: Error) -> Result<()> {
-        let mut error = error;
-        for _ in 0..ATTEMPTS {
-            if !self.makes_room(&error).await? {
-                break;
-            }
-            match self.write_once(buf.clone(), offset, end).await {
-                Err(again) => error = again,
-                Ok(()) => return Ok(()),
-            }
+        let mut left = ATTEMPTS;
+        let mut failed = Err(error);
+        while let Err(error) = failed {
+            self.find_room(error, &mut left).await?;
+            failed = self.write_once(buf.clone(), offset, end).await;
         }
-        Err(error)
+        Ok(())
     }
 
     fn detects_zeros(&self, buf: &[u8]) -> bool {

@@ -72,16 +72,8 @@ impl<S: Storage> Image<S> {
             };
             match zeroed {
                 // Once more, where chunks were freed.
-                Err(error) if left > 0 => {
-                    left -= 1;
-                    if !self.makes_room(&error).await? {
-                        return Err(error);
-                    }
-                }
-                zeroed => {
-                    zeroed?;
-                    start = stop;
-                }
+                Err(error) => self.find_room(error, &mut left).await?,
+                Ok(()) => start = stop,
             }
         }
         self.settle_many().await
