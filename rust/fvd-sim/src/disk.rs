@@ -163,6 +163,11 @@ impl Storage for SimDisk {
         self.run(Action::Sync, 0).await.map(drop)
     }
 
+    async fn drop_cached(&self, len: u64) -> Result<()> {
+        self.world.state().drop_cached(self.id, len);
+        Ok(())
+    }
+
     async fn len(&self) -> Result<u64> {
         Ok(self.world.state().disks[self.id].current.size())
     }

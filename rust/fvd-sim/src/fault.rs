@@ -12,6 +12,9 @@ pub struct Faults {
     pub one_in: Option<u32>,
     /// Which operations [`Faults::one_in`] speaks of.
     pub target: Target,
+    /// Before one in so many operations the kernel has tried to write out what its cache holds of that disk, and
+    /// failed: the next sync says so, once.
+    pub writeback: Option<u32>,
     /// Bytes of new space that can still be used; then ENOSPC. Space is used by pages of 4096
     /// bytes, where something is written.
     pub space: Option<u64>,

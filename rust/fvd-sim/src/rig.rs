@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::slice::from_ref;
 
 use fvd::Result;
-use fvd::image::{CacheMode, Image, OpenOptions, create, read_head};
+use fvd::image::{CacheMode, Image, OpenOptions, create, read_head, read_head_to_write};
 use fvd::source::{BaseSource, RawSource};
 use fvd::storage::{IoBufMut, Storage};
 
@@ -178,7 +178,11 @@ impl Rig {
 
     /// Opens the image.
     pub async fn open(&self, writable: bool, cache: CacheMode) -> Result<SimImage> {
-        let head = read_head(&self.file).await?;
+        let head = if writable {
+            read_head_to_write(&self.file).await?
+        } else {
+            read_head(&self.file).await?
+        };
         let mut base: Option<Box<dyn BaseSource>> = None;
         if head.needs_base() {
             let disk = self.base.clone();

@@ -165,6 +165,39 @@ impl World {
         true
     }
 
+    /// The process has died, and all its tasks with it. What it has left in the caches stays there.
+    ///
+    /// # Panics
+    ///
+    /// If an operation is in flight.
+    pub fn end_process(&self) {
+        let mut state = self.state();
+        assert!(state.flights.is_empty(), "who has died has nothing in flight");
+        state.finished.clear();
+        state.queueing = false;
+        state.faults = Faults::default();
+    }
+
+    /// Whether a cache has what a failed sync, or the kernel on its own, has given up writing.
+    #[must_use]
+    pub fn has_given_up(&self) -> bool {
+        self.state().disks.iter().any(Disk::has_given_up)
+    }
+
+    /// Whether the next sync of a disk tells of a failure that no program has heard of yet.
+    #[must_use]
+    pub fn has_unseen_failure(&self) -> bool {
+        self.state().disks.iter().any(|disk| disk.unseen_failure)
+    }
+
+    /// The kernel needs memory: all that is not waiting to be written is dropped from the caches.
+    pub fn drop_caches(&self) {
+        let mut state = self.state();
+        for disk in 0..state.disks.len() {
+            state.drop_cached(disk, u64::MAX);
+        }
+    }
+
     /// Cuts the power: tasks can be dropped without any effect on the disks.
     pub fn kill(&self) {
         self.state().dead = true;
@@ -259,7 +292,19 @@ impl State {
         Ok(None)
     }
 
+    /// Drops the first `len` bytes of a disk from its cache, but for what waits to be written.
+    pub(crate) fn drop_cached(&mut self, disk: DiskId, len: u64) {
+        self.changes += 1;
+        self.disks[disk].drop_cached(len / SECTOR, &mut self.rng);
+    }
+
     fn fault(&mut self, flight: &Flight) -> Option<i32> {
+        if self.faults.writeback.is_some_and(|count| self.rng.u32(..count) == 0) {
+            // The kernel writes on its own, and fails: the next sync tells, and the pages look clean.
+            let disk = &mut self.disks[flight.disk];
+            disk.unseen_failure |= !disk.pending.is_empty();
+            disk.give_up();
+        }
         let disk = &mut self.disks[flight.disk];
         if matches!(flight.action, Action::Sync) && std::mem::take(&mut disk.unseen_failure) {
             return Some(libc::EIO);
@@ -323,10 +368,7 @@ impl State {
     /// A failed or cancelled operation: any of its sectors may have been written.
     fn land_in_part(&mut self, flight: &Flight) {
         match flight.action {
-            Action::Sync => {
-                let disk = &mut self.disks[flight.disk];
-                disk.stuck.extend(disk.pending.keys());
-            }
+            Action::Sync => self.disks[flight.disk].give_up(),
             Action::SetLen(_) if self.rng.bool() => {}
             Action::SetLen(_) | Action::Write(_) | Action::Zero(_) => {
                 let mut coin = self.rng.fork();
@@ -357,7 +399,7 @@ impl State {
                 continue;
             }
             flight.patch(&mut disk.current, sector);
-            disk.stuck.remove(&sector);
+            disk.touch(sector, self.rng.bool());
             disk.push_version(sector, flight.id, step);
             end = end.max(flight.end().min((sector + 1) * SECTOR));
         }

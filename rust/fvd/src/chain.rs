@@ -11,7 +11,7 @@ pub use files::{AsyncIo, Blocking, Files};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::BaseUpdate;
 use crate::gate::{Gate, Named};
-use crate::image::{CacheMode, DetectZeroes, Discard, Head, Image, OpenOptions, read_head};
+use crate::image::{CacheMode, DetectZeroes, Discard, Head, Image, OpenOptions, read_head, read_head_to_write};
 use crate::source::{
     BaseSource, BoxFuture, PROBE_LEN, Qcow2Options, Qcow2Source, RawSource, TimedSource, Watch, WatchedSource, probe,
 };
@@ -199,7 +199,11 @@ async fn open_fvd<F: Files>(
     seen: &mut Seen,
 ) -> Result<Image<F::Storage>> {
     see(&storage, seen)?;
-    let head = read_head(&storage).await?;
+    let head = if options.writable {
+        read_head_to_write(&storage).await?
+    } else {
+        read_head(&storage).await?
+    };
     let path = storage.path().to_owned();
     let data = open_data_file(&path, &head, options, seen)?;
     let base = open_base(files, &path, &head, options, seen).await?;

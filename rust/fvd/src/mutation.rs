@@ -59,6 +59,10 @@ mutations! {
     ForgetPoison,
     /// A close marks the image clean before its checkpoint.
     CleanMarkFirst,
+    /// An open for writing believes what the page cache has, also where a sync has failed.
+    BelieveCache,
+    /// An open for writing takes what an earlier session has left in the page cache for durable.
+    BelieveUnsynced,
     /// Recovery replays bitmap records only.
     RecoveryIgnoresTable,
     /// Every block is said to be local without a look at the bitmap.

@@ -43,6 +43,8 @@ struct Cell {
     may: Vec<(Content, u64)>,
     /// Writes in flight.
     writers: Vec<u64>,
+    /// A cache may hold it as if it were durable: no flush says anything of it until it is written again.
+    given_up: bool,
 }
 
 impl Cell {
@@ -51,6 +53,7 @@ impl Cell {
             now: vec![content.clone()],
             may: vec![(content.clone(), 0)],
             writers: Vec::new(),
+            given_up: false,
         }
     }
 }

@@ -81,6 +81,7 @@ impl Model {
             let cell = self.cell(sector);
             add_all(&mut writing.new, &writing.overtaken);
             cell.now = writing.new;
+            cell.given_up = false;
             if durable {
                 let now = &cell.now;
                 cell.may
@@ -116,7 +117,7 @@ impl Model {
         self.clock += 1;
         let mut kept = BTreeMap::new();
         for (sector, cell) in &self.cells {
-            if cell.may.len() > 1 {
+            if cell.may.len() > 1 && !cell.given_up {
                 let mut set = cell.now.clone();
                 for writer in &cell.writers {
                     add_all(&mut set, &self.writes[writer].at(*sector).new);

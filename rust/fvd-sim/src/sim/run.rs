@@ -58,11 +58,15 @@ fn run_sessions(script: &Script, watch: Watch, number: &RefCell<usize>) -> Resul
         watch,
         rig,
         shared: Rc::new(RefCell::new(Shared::with_base(content, &script.shape))),
+        durable: true,
         report: Report::default(),
     };
     for index in 0..script.sessions.len() {
         *number.borrow_mut() = index;
         simulation.session(index)?;
+        if simulation.is_forfeit() {
+            break;
+        }
     }
     Ok(simulation.report)
 }
@@ -72,6 +76,8 @@ struct Simulation<'a> {
     watch: Watch,
     rig: Rig,
     shared: SharedRef,
+    /// Whether what the last session has left is promised to survive a power cut, as far as it was flushed.
+    durable: bool,
     report: Report,
 }
 
@@ -85,16 +91,34 @@ impl Simulation<'_> {
             Watch::Keep => world.keep_trace(),
         }
         let mut rng = fastrand::Rng::with_seed(session.seed.rotate_left(32));
-        let (ended, counts) = session::run(&self.rig, session, &self.shared)?;
+        let run = session::run(&self.rig, session, &self.shared, self.durable)?;
+        let (ended, counts) = (run.ended, run.counts);
+        self.durable = run.durable;
         world.tell(|| format!("session   {index} has ended: {ended:?}"));
         self.count(ended, counts, &world);
-        let media = match ended {
-            Ended::Cut => world.cut(Cut::numbered(rng.u64(..), rng.u64(..), rng.u64(..4))),
-            Ended::Closed | Ended::Killed => self.rig.media(),
-        };
-        let content = self.check(ended, &media, &mut rng)?;
-        self.restart(&media, &content, rng.u64(..));
+        if ended == Ended::Cut {
+            let media = world.cut(Cut::numbered(rng.u64(..), rng.u64(..), rng.u64(..4)));
+            let found = self.check(ended, &media, &mut rng)?;
+            self.power_up(&media, &found, rng.u64(..));
+            return Ok(());
+        }
+        world.end_process();
+        if self.is_forfeit() {
+            return Ok(());
+        }
+        if rng.u8(..4) == 0 {
+            world.drop_caches();
+        }
+        let media = self.rig.media();
+        let found = self.check(ended, &media, &mut rng)?;
+        let mut shared = self.shared.borrow_mut();
+        shared.outlive_process(&self.rig, &media, &found.ranges, &found.bytes);
         Ok(())
+    }
+
+    /// What a session without syncs has left could not be written: nothing was promised.
+    fn is_forfeit(&self) -> bool {
+        !self.durable && self.rig.file.world().has_given_up()
     }
 
     fn count(&mut self, ended: Ended, counts: Counts, world: &World) {
@@ -150,7 +174,9 @@ impl Simulation<'_> {
         merge(ranges, size)
     }
 
-    fn restart(&mut self, media: &[Medium], found: &Found, seed: u64) {
+    /// The machine comes back after a power cut.
+    fn power_up(&mut self, media: &[Medium], found: &Found, seed: u64) {
+        self.durable = true;
         self.rig = self.rig.on(&World::seeded(seed), media);
         let mut shared = self.shared.borrow_mut();
         if let Some(base) = &mut shared.base {

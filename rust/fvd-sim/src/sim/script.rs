@@ -46,6 +46,8 @@ pub struct Session {
     pub depth: usize,
     /// The requests, in the order in which they come.
     pub steps: Vec<Step>,
+    /// When its writes become durable.
+    pub cache: CacheMode,
     /// How it ends.
     pub end: End,
     /// One in so many operations of this kind fails.
@@ -114,11 +116,17 @@ impl Session {
             cancel: (cancels && rng.u8(..10) == 0).then(|| rng.u64(..within)),
         });
         let steps = steps.collect();
+        let cache = match shape.cache {
+            // One without syncs among others.
+            CacheMode::Writeback if rng.u8(..12) == 0 => CacheMode::Unsafe,
+            cache => cache,
+        };
         Self {
             seed: rng.u64(..),
             depth,
             steps,
-            end: End::random(shape.cache, count, rng),
+            cache,
+            end: End::random(cache, count, rng),
             errors: ERRORS[rng.usize(..ERRORS.len())],
             space: (rng.u8(..8) == 0).then(|| rng.u64(..24)),
         }
@@ -154,7 +162,7 @@ struct Numbered<'a>(usize, &'a Session);
 impl fmt::Display for Numbered<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(number, session) = self;
-        write!(f, "session {number}: {} at once, end {:?}", session.depth, session.end)?;
+        write!(f, "session {number}: {} at once, {:?}, end {:?}", session.depth, session.cache, session.end)?;
         if let Some((count, target)) = session.errors {
             write!(f, ", one in {count} operations fails ({target:?})")?;
         }

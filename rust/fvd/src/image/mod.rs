@@ -55,7 +55,7 @@ pub(crate) use fill::{Copy, CopyData, Part};
 pub use local::local_bytes;
 pub use map::{Extent, Mapping};
 pub use open::{CacheMode, DetectZeroes, Discard, Head, OpenOptions, read_head};
-pub use recover::finish_change;
+pub use recover::{finish_change, read_head_to_write};
 pub use stats::Stats;
 pub use threaded::ThreadedImage;
 pub use totals::read_totals;

@@ -11,7 +11,7 @@ use super::guests::Guests;
 use super::lookups::Lookups;
 use super::profile::{Recorder, empty_profile};
 use super::range_lock::RangeLock;
-use super::recover::in_place;
+use super::recover::{in_place, medium};
 use super::stats::Counters;
 use super::stats::Stats;
 use super::table::Table;
@@ -147,6 +147,10 @@ impl<S: Storage> Image<S> {
     /// (see [`Head::is_suspect`]). An image that writes through to its base (see
     /// [`Head::base_update`]) is opened for writing only with a `base` that is writable.
     ///
+    /// Opening for writing syncs the files of the image first, unless with [`CacheMode::Unsafe`]: nothing that only
+    /// the page cache has is believed (invariant I17). `head` should come from
+    /// [`read_head_to_write`](super::read_head_to_write) then.
+    ///
     /// # Panics
     ///
     /// If `data` or `base` is missing although the header names it.
@@ -166,10 +170,16 @@ impl<S: Storage> Image<S> {
             base.is_some() || !head.needs_base(),
             "the base comes with an image that needs it"
         );
+        let mut head = head;
+        if options.writable {
+            head = medium::settle(&file, data.as_ref(), head, options.cache).await?;
+        }
         head.check_trusted(&file)?;
         let through = Through::of(&head, base.as_deref(), options.writable);
         let through = through.map_err(|error| error.with_path(file.path()))?;
-        let mut head = head;
+        if let Some(through) = &through {
+            through.settle(&head, base.as_deref()).await?;
+        }
         if options.writable {
             in_place::recover(&file, &mut head).await?;
         }

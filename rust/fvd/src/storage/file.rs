@@ -251,6 +251,11 @@ impl FileStorage {
         sys::sync_data(self.fd()).map_err(|error| Error::io("sync", error).with_path(&self.path))
     }
 
+    pub(super) fn drop_cached_blocking(&self, len: u64) {
+        let end = len.saturating_add(sys::MAX_FOLIO).min(MAX_OFFSET);
+        sys::drop_cached(self.fd(), end / sys::MAX_FOLIO * sys::MAX_FOLIO);
+    }
+
     pub(super) fn set_len_blocking(&self, len: u64) -> Result<()> {
         if self.is_device() {
             return Err(Error::unsupported("The length of a block device cannot be changed").with_path(&self.path));
@@ -338,6 +343,11 @@ impl Storage for FileStorage {
 
     async fn sync(&self) -> Result<()> {
         self.sync_blocking()
+    }
+
+    async fn drop_cached(&self, len: u64) -> Result<()> {
+        self.drop_cached_blocking(len);
+        Ok(())
     }
 
     async fn len(&self) -> Result<u64> {

@@ -81,6 +81,16 @@ pub trait Storage: Send + Sync + 'static {
     /// is dropped before it could, the failure is that of the next sync.
     fn sync(&self) -> impl Future<Output = Result<()>> + Send;
 
+    /// Drops what a cache holds of the first `len` bytes and is not waiting to be written: from then on a read gives
+    /// what the medium has.
+    ///
+    /// After a failed sync the kernel keeps what it could not write, as if it had been written. Only this
+    /// brings out what the medium has instead. The cache may keep what another program uses at that moment.
+    /// A medium without a cache has nothing to drop.
+    fn drop_cached(&self, _len: u64) -> impl Future<Output = Result<()>> + Send {
+        async { Ok(()) }
+    }
+
     /// Length in bytes.
     fn len(&self) -> impl Future<Output = Result<u64>> + Send;
 

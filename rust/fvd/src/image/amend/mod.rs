@@ -17,8 +17,8 @@ use std::ffi::OsString;
 pub use changes::{Changes, Value};
 
 use super::check;
-use super::recover::in_place;
-use super::{Head, read_head, redo};
+use super::recover::{in_place, medium};
+use super::{CacheMode, Head, read_head_to_write, redo};
 use crate::error::{Error, Result};
 use crate::format::{BaseUpdate, Geometry, Header};
 use crate::storage::Storage;
@@ -37,7 +37,8 @@ use resize::Resize;
 /// failure the changes have been made, all of them, or none.
 pub async fn amend<S: Storage>(file: &S, data: Option<&S>, changes: &Changes) -> Result<Header> {
     let add_path = |error: Error| error.with_path(file.path());
-    let mut head = read_head(file).await?;
+    let head = read_head_to_write(file).await?;
+    let mut head = medium::settle(file, data, head, CacheMode::default()).await?;
     head.check_trusted(file)?;
     if !head.header.clean_shutdown && head.may_owe_base() {
         return Err(add_path(Error::invalid_argument(

@@ -89,6 +89,14 @@ impl Through {
         }))
     }
 
+    /// Makes durable what an earlier session has written to the base, if that may be missing there (I17).
+    pub(super) async fn settle(&self, head: &Head, base: Option<&dyn BaseSource>) -> Result<()> {
+        match base.and_then(BaseSource::writable) {
+            Some(base) if !head.header.clean_shutdown => base.sync().await,
+            _ => Ok(()),
+        }
+    }
+
     /// The base changes under blocks that are still there.
     pub(super) fn changes_base(&self) -> bool {
         self.mode == BaseUpdate::Writenocache

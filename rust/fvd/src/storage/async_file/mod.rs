@@ -245,6 +245,16 @@ impl Storage for AsyncFile {
         Box::pin(self.sync_elsewhere()).await
     }
 
+    async fn drop_cached(&self, len: u64) -> Result<()> {
+        self.lane.check(self.path())?;
+        self.orphans.wait(EVERYTHING).await;
+        let drop = move |file: &FileStorage| {
+            file.drop_cached_blocking(len);
+            Ok(())
+        };
+        self.on_thread(Effect::Reads, false, drop).await
+    }
+
     async fn len(&self) -> Result<u64> {
         Box::pin(self.len_elsewhere()).await
     }
