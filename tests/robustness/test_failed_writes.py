@@ -28,6 +28,11 @@ def eventually(is_true: Callable[[], bool], what: str) -> None:
     raise AssertionError(f"{what} does not come")
 
 
+def finish(*command: str | Path) -> None:
+    """Takes a layer away, if it is there."""
+    subprocess.run(command, check=False)
+
+
 class FailingDisk:
     """ext4 on a loop device on a FUSE file on an NBD server whose writes fail while `broken` is entered."""
 
@@ -53,13 +58,13 @@ class FailingDisk:
         eventually(socket.exists, "the NBD server")
         client = subprocess.Popen(["nbdfuse", fuse / "disk", f"nbd+unix:///?socket={socket}"])
         self.cleanup.callback(client.wait)
-        self.cleanup.callback(subprocess.run, ["fusermount3", "-u", fuse], check=False)
+        self.cleanup.callback(finish, "fusermount3", "-u", fuse)
         eventually((fuse / "disk").exists, "the FUSE file")
-        self.device = run("losetup", "-f", "--show", fuse / "disk").stdout.strip()
-        self.cleanup.callback(subprocess.run, ["losetup", "-d", self.device], check=False)
+        self.device = run("losetup", "-f", "--show", fuse / "disk").stdout.decode().strip()
+        self.cleanup.callback(finish, "losetup", "-d", self.device)
         run("mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", self.device)
         self.attach()
-        self.cleanup.callback(subprocess.run, ["umount", self.mount], check=False)
+        self.cleanup.callback(finish, "umount", self.mount)
 
     def attach(self) -> None:
         """Mounts it. The kernel writes little on its own."""
