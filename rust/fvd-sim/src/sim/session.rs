@@ -69,11 +69,7 @@ pub(super) fn run(rig: &Rig, session: &Session, shared: &SharedRef) -> Result<(E
 }
 
 fn errors(session: &Session) -> Faults {
-    Faults {
-        one_in: session.errors.map(|(one_in, _)| one_in),
-        target: session.errors.map(|(_, target)| target).unwrap_or_default(),
-        ..Faults::default()
-    }
+    session.errors.map_or_else(Faults::default, Faults::from)
 }
 
 struct Runner<'a> {
