@@ -67,6 +67,10 @@ impl SimDisk {
         self.id
     }
 
+    fn size(&self) -> u64 {
+        self.world.state().disks[self.id].current.size()
+    }
+
     fn run(&self, action: Action, offset: u64) -> Operation<'_> {
         Operation {
             disk: self,
@@ -144,7 +148,7 @@ impl Storage for SimDisk {
     }
 
     async fn write_zeroes(&self, offset: u64, len: u64) -> Result<()> {
-        let end = offset.saturating_add(len).min(self.len().await?);
+        let end = offset.saturating_add(len).min(self.size());
         if offset >= end {
             return Ok(());
         }
@@ -169,7 +173,8 @@ impl Storage for SimDisk {
     }
 
     async fn len(&self) -> Result<u64> {
-        Ok(self.world.state().disks[self.id].current.size())
+        self.world.state().fail_question(self.id, "get the length")?;
+        Ok(self.size())
     }
 
     async fn set_len(&self, len: u64) -> Result<()> {
@@ -185,6 +190,8 @@ impl Storage for SimDisk {
     }
 
     async fn allocation(&self, offset: u64, len: u64) -> Result<(Allocation, u64)> {
-        Ok(self.world.state().disks[self.id].current.allocation(offset, len))
+        let mut state = self.world.state();
+        state.fail_question(self.id, "find holes")?;
+        Ok(state.disks[self.id].current.allocation(offset, len))
     }
 }

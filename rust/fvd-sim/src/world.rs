@@ -310,17 +310,13 @@ impl State {
             return Some(libc::EIO);
         }
         let number = self.operations;
-        if self.faults.fail_at == Some(number) || self.faults.fail_from.is_some_and(|first| number >= first) {
-            return Some(libc::EIO);
+        let chosen = self.faults.fail_at == Some(number) || self.faults.fail_from.is_some_and(|first| number >= first);
+        let is_hit = self.faults.one_in.is_some() && flight.is_hit(self.faults.target, disk.data_start);
+        if chosen || (is_hit && self.is_unlucky()) {
+            let needs_space = !matches!(flight.action, Action::Read(_));
+            return Some(self.faults.error.number(needs_space, &mut self.rng));
         }
-        let hit = match self.faults.target {
-            Target::Anything => true,
-            Target::Base => flight.disk == BASE,
-            Target::Data => flight.offset >= disk.data_start && !matches!(flight.action, Action::Sync),
-        };
-        if hit && self.faults.one_in.is_some_and(|count| self.rng.u32(..count) == 0) {
-            return Some(libc::EIO);
-        }
+        let disk = &self.disks[flight.disk];
         let Action::Write(bytes) = &flight.action else {
             return None;
         };
@@ -336,6 +332,26 @@ impl State {
             *space -= needed;
         }
         None
+    }
+
+    fn is_unlucky(&mut self) -> bool {
+        self.faults.one_in.is_some_and(|count| self.rng.u32(..count) == 0)
+    }
+
+    /// Whether a question that is answered at once fails, and how. Nothing is in flight for it.
+    pub(crate) fn fail_question(&mut self, disk: DiskId, name: &str) -> fvd::Result<()> {
+        let is_hit = match self.faults.target {
+            Target::Anything | Target::Questions => true,
+            Target::Base => disk == BASE,
+            _ => false,
+        };
+        if !self.queueing || !is_hit || !self.is_unlucky() {
+            return Ok(());
+        }
+        let errno = self.faults.error.number(false, &mut self.rng);
+        self.tell(|| format!("question  {name}: error {errno}"));
+        let error = Error::io(name, std::io::Error::from_raw_os_error(errno));
+        Err(error.with_path(&self.disks[disk].path))
     }
 
     /// Each sector comes from before or after the writes that are in flight.
@@ -355,7 +371,8 @@ impl State {
             .iter()
             .filter(|flight| flight.disk == disk && flight.touches(offset, end))
         {
-            for sector in flight.sectors() {
+            let sectors = flight.sectors();
+            for sector in sectors.start.max(offset / SECTOR)..sectors.end.min(end.div_ceil(SECTOR)) {
                 if self.rng.bool() {
                     flight.patch(&mut view, sector);
                 }
@@ -388,8 +405,8 @@ impl State {
             return;
         }
         let mut end = old_len;
-        for sector in flight.sectors() {
-            if !wanted(sector) || disk.is_idle_hole(flight, sector) {
+        for sector in disk.changed_by(flight) {
+            if !wanted(sector) {
                 continue;
             }
             // Of writes that were in flight together, any one may be the last.

@@ -81,6 +81,55 @@ fn writers_of_the_last_chunk_that_a_device_has_room_for_share_it() {
 }
 
 #[test]
+fn who_waits_for_room_shares_the_chunk_that_another_writer_has_got() {
+    const CHUNK: u64 = 256 * KIB;
+    let shape = Shape {
+        virtual_size: 2 * CHUNK,
+        chunk_size: CHUNK,
+        device: true,
+        ..compact()
+    };
+    for journal_size in [-1, 4096] {
+        let shape = Shape {
+            journal_size,
+            ..shape.clone()
+        };
+        for seed in 0..300 {
+            let (rig, _) = Rig::create(&shape, seed);
+            let world = rig.file.world().clone();
+            let image = open(&rig);
+            for chunk in 0..2 {
+                let bytes = Bytes::from(content(chunk, 4 * KIB));
+                run_now(image.write(bytes, chunk * CHUNK)).expect("there is room for every chunk");
+            }
+            run_now(image.discard(CHUNK, CHUNK)).expect("no faults");
+            world.set_queueing(true);
+            let mut executor = Executor::new(&world, seed);
+            let mut rng = fastrand::Rng::with_seed(seed);
+            for number in 0..4 {
+                let image = &image;
+                executor.spawn(async move {
+                    let bytes = Bytes::from(content(number, 4096));
+                    let written = image.write(bytes, CHUNK + number * 4096).await;
+                    written.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+                });
+                // Each takes a round that a writer waits for as well.
+                executor.spawn(async move { image.flush().await.expect("no faults") });
+                executor.settle();
+                for _ in 0..rng.u8(..6) {
+                    executor.step();
+                    executor.settle();
+                }
+            }
+            while executor.active() > 0 {
+                executor.step();
+                executor.settle();
+            }
+        }
+    }
+}
+
+#[test]
 fn a_device_has_room_for_every_chunk_although_few_of_its_numbers_are_in_use() {
     let shape = Shape {
         virtual_size: 512 * KIB,

@@ -47,7 +47,9 @@ fn fill(byte: u8, len: u64) -> Bytes {
 }
 
 fn first(image: &SimImage, offset: u64) -> u8 {
-    run_now(image.read(IoBufMut::zeroed(512), offset)).expect("read").as_slice()[0]
+    run_now(image.read(IoBufMut::zeroed(512), offset))
+        .expect("read")
+        .as_slice()[0]
 }
 
 /// An image over a base, with a flushed write of 0xAA at its start; not closed yet.
@@ -134,7 +136,10 @@ fn check_discarded(rig: &Rig) {
     drop(image);
     let media = world.cut(Cut::DataOnly);
     let found = first(&open(&rig.on(&World::immediate(), &media)), 0);
-    assert!(found == 0xAA || found == 0, "chunk 0 shows what was written to chunk 2: {found:#x}");
+    assert!(
+        found == 0xAA || found == 0,
+        "chunk 0 shows what was written to chunk 2: {found:#x}"
+    );
 }
 
 /// Two chunks, closed.

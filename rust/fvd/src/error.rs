@@ -47,8 +47,8 @@ struct Inner {
     path: Option<PathBuf>,
     offset: Option<u64>,
     source: Option<Arc<io::Error>>,
-    /// No storage chunk is left to an image that cannot get more: one that is freed helps.
-    needs_chunk: bool,
+    /// The chunk for which no storage chunk is left in an image that cannot get more: one that is freed helps.
+    lacks_storage: Option<u64>,
     /// What stands behind the words of the system.
     remark: String,
 }
@@ -63,7 +63,7 @@ impl Error {
             path: None,
             offset: None,
             source: None,
-            needs_chunk: false,
+            lacks_storage: None,
             remark: String::new(),
         }))
     }
@@ -83,17 +83,17 @@ impl Error {
         Self::new(ErrorKind::Unsupported, message)
     }
 
-    /// The same, of an image that has no storage chunk left and cannot get more, if it is
+    /// The same, of an image that has no storage chunk left for `chunk` and cannot get more, if it is
     /// [`ErrorKind::NoSpace`].
-    pub(crate) fn for_want_of_a_chunk(mut self) -> Self {
+    pub(crate) fn for_want_of_storage(mut self, chunk: u64) -> Self {
         let is_full = self.kind() == ErrorKind::NoSpace;
-        self.inner().needs_chunk = is_full;
+        self.inner().lacks_storage = is_full.then_some(chunk);
         self
     }
 
-    /// Whether a storage chunk that is freed would help.
-    pub(crate) fn is_for_want_of_a_chunk(&self) -> bool {
-        self.0.needs_chunk
+    /// The chunk that a storage chunk that is freed would help.
+    pub(crate) fn lacks_storage(&self) -> Option<u64> {
+        self.0.lacks_storage
     }
 
     /// A failed system call; `op` is a verb phrase such as `"read"` or `"take a lock"`.

@@ -83,6 +83,8 @@ mutations! {
     PublishDiscarded,
     /// A discard does not wait for blocks that are being filled.
     DiscardUnlocked,
+    /// A request that finds no room fails, although another one has got storage for its chunk meanwhile.
+    RoomUnshared,
     /// With `writethrough` a write is acknowledged when the image has it.
     AckBeforeBase,
     /// An image that was not closed owes its base nothing.
@@ -93,6 +95,8 @@ mutations! {
     BaseUnsynced,
     /// The base is written to without a mark that says so.
     UpdateUnrecorded,
+    /// A part of a sector goes to the base alone, although it may lack other parts of the sector.
+    PartOfSector,
     /// A write to both sides does not lock its blocks.
     UpdateUnlocked,
     /// A copy stores what it has read of a base that changes before it had the lock.

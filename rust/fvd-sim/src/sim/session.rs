@@ -83,14 +83,12 @@ pub(super) fn run(rig: &Rig, session: &Session, shared: &SharedRef, durable: boo
 }
 
 fn errors(session: &Session) -> Faults {
+    let errors = session.errors;
     Faults {
-        one_in: session.errors.map(|(one_in, _)| one_in),
-        target: session.errors.map(|(_, target)| target).unwrap_or_default(),
-        writeback: session
-            .errors
-            .filter(|(_, target)| *target == Target::Anything && session.cache != CacheMode::Unsafe)
-            .map(|(one_in, _)| one_in * 4),
-        ..Faults::default()
+        writeback: errors
+            .filter(|errors| errors.target == Target::Anything && session.cache != CacheMode::Unsafe)
+            .map(|errors| errors.one_in * 4),
+        ..errors.map_or_else(Faults::default, Faults::from)
     }
 }
 

@@ -60,11 +60,18 @@ impl Disk {
         });
     }
 
-    /// Zeroing a hole that nobody has written to since the last sync.
-    pub(super) fn is_idle_hole(&self, flight: &Flight, sector: u64) -> bool {
-        matches!(flight.action, Action::Zero(_))
-            && !self.current.has_storage(sector)
-            && !self.pending.contains_key(&sector)
+    /// The sectors that the operation changes. A zeroing, which may be long, changes nothing in a hole that nobody has
+    /// written to since the last sync.
+    pub(crate) fn changed_by(&self, flight: &Flight) -> Vec<u64> {
+        let sectors = flight.sectors();
+        if !matches!(flight.action, Action::Zero(_)) {
+            return sectors.collect();
+        }
+        let mut changed: Vec<u64> = self.current.sectors_with_storage(sectors.clone()).collect();
+        changed.extend(self.pending.range(sectors).map(|(sector, _)| *sector));
+        changed.sort_unstable();
+        changed.dedup();
+        changed
     }
 
     /// Sectors that are written to disk together: a write to one of them takes along what a failed sync has

@@ -25,15 +25,19 @@ impl<S: Storage> Image<S> {
         let wanted = self.geometry.data_offset + self.size();
         let len = self.data().len().await?;
         if self.data().can_resize() && len < wanted {
+            // The old end lies within a sector, and must not come back. Before the change, which may fail, or be cancelled,
+            // and have happened all the same.
+            if !len.is_multiple_of(SECTOR) {
+                self.has_odd_end.store(true, Ordering::Release);
+            }
             match self.data().set_len(wanted).await {
                 // No file of this file system can be as large as the disk. Its front can be used.
                 Err(error) if error.kind() == ErrorKind::NoSpace => {}
                 result => result?,
             }
-            if !len.is_multiple_of(SECTOR) {
-                // The old end lies within a sector, and must not come back.
-                self.sync_data().await?;
-            }
+        }
+        if self.has_odd_end.load(Ordering::Acquire) {
+            self.sync_data().await?;
         }
         self.extended.store(true, Ordering::Release);
         Ok(())

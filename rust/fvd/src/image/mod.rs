@@ -123,6 +123,8 @@ pub struct Image<S> {
     growing: RangeLock,
     /// The data file is as long as it has to be (compact images see to that as they allocate).
     extended: AtomicBool,
+    /// The data file had an end within a sector: its new length is synced before it is written to.
+    has_odd_end: AtomicBool,
     flushes: FlushGate,
     /// Journal position and clean mark; used by the holder of the flush round only.
     committer: Mutex<Committer>,

@@ -219,6 +219,7 @@ impl<S: Storage> Image<S> {
             bitmap: bitmap.map(|region| Bitmap::new(region, &geometry)),
             table: geometry.table.map(|region| Table::new(region, &geometry)),
             extended: AtomicBool::new(geometry.table.is_some()),
+            has_odd_end: AtomicBool::new(false),
             base: base.filter(|_| needs_base),
             file,
             data,

@@ -182,21 +182,12 @@ impl<S: Storage> Image<S> {
     pub(super) async fn zero_chunk(&self, table: &Table, at: u64, end: u64, fresh: &mut Fresh<'_, S>) -> Result<u64> {
         let chunk = at / table.chunk_size();
         let stop = (chunk + 1).saturating_mul(table.chunk_size()).min(end);
-        let number = match table.get(chunk)? {
-            Some(number) => {
-                if !table.is_recorded(chunk) {
-                    fresh.push(chunk, number);
-                }
-                number
-            }
-            // A reserved chunk may hold data of a write that has not been published.
-            None if self.volatile().allocator.is_reserved(chunk) => {
-                let number = self.reserve(table, chunk).await?;
-                fresh.push(chunk, number);
-                number
-            }
-            None => return Ok(stop),
+        let Some(number) = self.storage_of(table, chunk)? else {
+            return Ok(stop);
         };
+        if !table.is_recorded(chunk) {
+            fresh.push(chunk, number);
+        }
         let offset = self.chunk_offset(table, number) + at % table.chunk_size();
         self.data().write_zeroes(offset, stop - at).await?;
         Ok(stop)

@@ -113,7 +113,6 @@ impl<S: Storage> RawSource<S> {
         }
         if self.storage.len().await? < size {
             self.storage.set_len(size).await?;
-            self.storage.sync().await?;
         }
         self.len.fetch_max(size, Ordering::AcqRel);
         Ok(())

@@ -12,8 +12,9 @@ use crate::error::Result;
 /// [`WritableBase::sync`] that began after it.
 pub trait WritableBase: Send + Sync {
     /// Says that writes up to the byte `size` (a multiple of 512) will come. To be called before the
-    /// first one: a disk that ends within its last sector gets all of it, durably, so that no write
-    /// moves its end.
+    /// first one: a disk that ends within its last sector gets all of it, so that no write moves its end. A
+    /// [`WritableBase::sync`] has to succeed before the first write: until then a power cut may bring the old
+    /// end back, which would tear that sector.
     ///
     /// Fails where whole sectors are missing: the disk was longer when the image was made.
     fn prepare(&self, size: u64) -> BoxFuture<'_, Result<()>>;

@@ -130,6 +130,9 @@ impl<S: Storage> Image<S> {
             self.mark_unclean().await?;
         }
         self.updated_base().prepare(self.base_size()).await?;
+        // Whoever has changed its length, in this attempt, in one before or in an earlier process: no power cut may bring
+        // the old one back (as for `extend`).
+        self.metadata_written(self.updated_base().sync().await)?;
         through.begun.store(true, Ordering::Release);
         Ok(())
     }

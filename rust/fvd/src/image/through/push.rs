@@ -102,9 +102,14 @@ impl<S: Storage> Image<S> {
 
     /// The front of a debt that is pushed at once, in whole sectors.
     fn first_piece(&self, debt: Range<u64>) -> Range<u64> {
-        let start = debt.start / SECTOR * SECTOR;
-        let end = debt.end.next_multiple_of(SECTOR).min(start + COPY_STEP);
-        start..end.min(self.base_size())
+        let Range { start, end } = self.whole_sectors(&debt);
+        start..end.min(start + COPY_STEP)
+    }
+
+    /// The range, which lies in the base's region, widened to whole sectors.
+    pub(super) fn whole_sectors(&self, range: &Range<u64>) -> Range<u64> {
+        let start = range.start / SECTOR * SECTOR;
+        start..range.end.next_multiple_of(SECTOR).min(self.base_size())
     }
 
     /// Writes to the base what is local of the range, unless somebody else has done so.
@@ -120,9 +125,16 @@ impl<S: Storage> Image<S> {
         if mutation::is(Mutation::DropDebt) {
             through.debts().paid(&piece);
         }
-        let mut start = piece.start;
-        while start < piece.end {
-            let extent = self.extent(start, piece.end)?;
+        self.push_locked(&piece).await?;
+        through.debts().paid(&piece);
+        Ok(())
+    }
+
+    /// Writes to the base what is local of the range, whose blocks are locked.
+    pub(super) async fn push_locked(&self, range: &Range<u64>) -> Result<()> {
+        let mut start = range.start;
+        while start < range.end {
+            let extent = self.extent(start, range.end)?;
             let end = start + extent.len;
             match extent.mapping {
                 Mapping::Base => {}
@@ -131,7 +143,6 @@ impl<S: Storage> Image<S> {
             }
             start = end;
         }
-        through.debts().paid(&piece);
         Ok(())
     }
 

@@ -132,8 +132,15 @@ impl<S: Storage> Image<S> {
             through.owed.notify(1);
             return Ok(());
         }
-        self.write_to_base(content, range).await?;
-        through.debts().paid(range);
+        // Where the base lacks something else of a sector, it gets the sector as the image has it (W6).
+        let whole = self.whole_sectors(range);
+        if through.debts().includes_beside(range, &whole) && !mutation::is(Mutation::PartOfSector) {
+            self.push_locked(&whole).await?;
+            through.debts().paid(&whole);
+        } else {
+            self.write_to_base(content, range).await?;
+            through.debts().paid(range);
+        }
         Ok(())
     }
 
