@@ -133,16 +133,17 @@ pub async fn check<S: Storage>(file: &S, data: Option<&S>, repair: Repair) -> Re
     Ok(after_repair(before.report, after.report))
 }
 
-/// As a repair of leaks, but the highest storage chunks move into the leaked ones, in batches as copies do, and
-/// the file becomes shorter: for an image that somebody wants to be smaller.
+/// Frees leaked storage as a repair does, but the highest storage chunks move into the leaked ones, in batches as
+/// copies do, and the file becomes shorter: for a disk that becomes smaller. Nothing where the table is corrupt.
 ///
 /// An entry names, at any time, one of two equal copies, and no batch writes to a storage chunk that an entry
-/// on disk may still name.
+/// on disk may still name. The journal holds no record.
 pub(super) async fn compact<S: Storage>(file: &S, data: &S) -> Result<()> {
     let subject = Subject::new(file, Some(data)).await?;
-    let before = verify::verify(&subject).await?;
-    let repaired = repair::repair(&subject, &before, Repair::Leaks, Leaked::Filled);
-    repaired.await.map(drop)
+    match subject.head.geometry.table {
+        Some(table) => repair::tidy(&subject, table, Some(Leaked::Filled)).await,
+        None => Ok(()),
+    }
 }
 
 /// What is left, with what was there before.
