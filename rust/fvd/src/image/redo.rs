@@ -23,12 +23,7 @@ impl<'a, S: Storage> Change<'a, S> {
     /// single sector does. With `fenced` the fence is used for that, too.
     ///
     /// After a failure, or a crash, the header is one or the other.
-    pub(in crate::image) async fn begin(
-        file: &'a S,
-        old: &Header,
-        new: &Header,
-        fenced: bool,
-    ) -> Result<Option<Self>> {
+    pub(in crate::image) async fn begin(file: &'a S, old: &Header, new: &Header, fenced: bool) -> Result<Option<Self>> {
         let region = read_region(file).await?;
         let mut sectors = region.as_slice()[..redo::OFFSET as usize].to_vec();
         new.write_changes(old, &mut sectors)?;

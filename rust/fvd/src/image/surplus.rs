@@ -57,7 +57,12 @@ async fn used_end<S: Storage>(file: &S, region: Region, geometry: &Geometry) -> 
 /// Clears what lies behind the end of the disk, after it has changed, and syncs that: entries, also on
 /// pages that only a larger table has; the rest of the chunk in which the disk ends; what a plain image has
 /// in a file. (A device keeps what a plain image had on it: how much that is, nobody knows.)
-pub(in crate::image) async fn clear<S: Storage>(file: &S, data: &S, header: &Header, geometry: &Geometry) -> Result<()> {
+pub(in crate::image) async fn clear<S: Storage>(
+    file: &S,
+    data: &S,
+    header: &Header,
+    geometry: &Geometry,
+) -> Result<()> {
     let Some(region) = geometry.table else {
         let end = geometry.data_offset + geometry.virtual_size;
         if data.can_resize() && data.len().await? > end {
@@ -104,7 +109,9 @@ fn unused_end(table: Region, header: &Header, geometry: &Geometry, file_len: u64
     let regions = [geometry.journal, geometry.profile];
     let regions = regions.into_iter().flatten().map(|region| region.offset);
     let behind = regions.chain(bitmap).filter(|offset| *offset >= table.end());
-    behind.fold(header.metadata_size.min(file_len), u64::min).max(table.end())
+    behind
+        .fold(header.metadata_size.min(file_len), u64::min)
+        .max(table.end())
 }
 
 /// Clears the rest of the storage chunk of the chunk in which byte `end` of the disk lies, if there is one.

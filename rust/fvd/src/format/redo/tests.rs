@@ -51,12 +51,14 @@ fn the_bytes_on_disk_are_those_of_the_design() {
     let new = changed(&old[..RAW_SIZE], &[(12, 7), (15, 8)]);
     let with_copy = with_copy(&old, &new);
     let copy = &with_copy[4608..];
-    assert_eq!(&copy[..8], b"RED2\x1d\0\0\0");
+    assert_eq!(&copy[..8], b"RED2\x1a\0\0\0");
     assert_eq!(&copy[12..20], [12, 0, 4, 0, 7, old[13], old[14], 8]);
-    // The fields that the fence takes, up to the last byte that differs.
-    assert_eq!(&copy[20..24], [188, 16, 17, 0]);
-    assert_eq!(&copy[24..41], &old[4284..4301]);
-    assert!(copy[41..].iter().all(|byte| *byte == 0));
+    // What the fence has taken.
+    assert_eq!(&copy[20..24], [188, 16, 4, 0]);
+    assert_eq!(&copy[24..28], &old[4284..4288]);
+    assert_eq!(&copy[28..32], [199, 16, 6, 0]);
+    assert_eq!(&copy[32..38], &old[4295..4301]);
+    assert!(copy[38..].iter().all(|byte| *byte == 0));
     assert_eq!(&with_copy[4284..4304], b"REDO\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
 }
 

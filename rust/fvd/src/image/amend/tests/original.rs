@@ -67,9 +67,10 @@ impl<'a> Original<'a> {
     }
 
     fn replay(&mut self) {
-        let journal = self.geometry.journal.map_or_else(Vec::new, |region| {
-            read(&self.sample.file, region.offset, region.size)
-        });
+        let journal = self
+            .geometry
+            .journal
+            .map_or_else(Vec::new, |region| read(&self.sample.file, region.offset, region.size));
         let (sectors, _) = journal.as_chunks::<{ SECTOR as usize }>();
         for record in sectors.iter().flat_map(|sector| decode_sector(sector)) {
             match record {
@@ -130,7 +131,10 @@ impl<'a> Original<'a> {
         };
         let entries = TableRecord {
             first: chunks.start as u32,
-            entries: chunks.clone().map(|chunk| Entry::allocated(self.table[chunk as usize])).collect(),
+            entries: chunks
+                .clone()
+                .map(|chunk| Entry::allocated(self.table[chunk as usize]))
+                .collect(),
         };
         let entries = Some(&entries).filter(|_| !chunks.is_empty());
         if entries.is_some() || bits.is_some() {
@@ -208,6 +212,9 @@ pub(super) fn tail(sample: &Sample<MemoryStorage>) -> Vec<u8> {
         }
         None => geometry.virtual_size,
     };
-    let (start, len) = (geometry.data_offset + used, block_on(sample.data().len()).expect("memory"));
+    let (start, len) = (
+        geometry.data_offset + used,
+        block_on(sample.data().len()).expect("memory"),
+    );
     read(sample.data(), start, len.saturating_sub(start))
 }
