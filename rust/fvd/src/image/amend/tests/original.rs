@@ -72,7 +72,7 @@ impl<'a> Original<'a> {
             .journal
             .map_or_else(Vec::new, |region| read(&self.sample.file, region.offset, region.size));
         let (sectors, _) = journal.as_chunks::<{ SECTOR as usize }>();
-        for record in sectors.iter().flat_map(|sector| decode_sector(sector)) {
+        for record in sectors.iter().flat_map(decode_sector) {
             match record {
                 Record::Table(record) => {
                     for (entry, new) in self.table.iter_mut().skip(record.first as usize).zip(record.entries) {
