@@ -253,7 +253,7 @@ def test_info_shows_what_has_changed(overlay: Path) -> None:
 
 
 def interrupt(path: Path, changes: dict[int, bytes], fence: bytes = FENCE) -> None:
-    """Leaves what an amendment leaves that was cut short once its redo copy was written, and then the fence."""
+    """Leaves what an amendment leaves that was cut short once its copy and the fence were written."""
     region = read_region(path)
     with path.open("r+b") as file:
         file.seek(REDO)
