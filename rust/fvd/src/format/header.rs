@@ -31,6 +31,9 @@ pub const RAW_SIZE: usize = 4336;
 /// Byte offset of `clean_shutdown` in the image, for changing this one field in place.
 pub const CLEAN_SHUTDOWN_OFFSET: u64 = 4300;
 
+/// Byte offset of `journal_offset`, `journal_size` and `clean_shutdown`, which follow one another.
+pub const JOURNAL_FIELDS_OFFSET: u64 = 4284;
+
 /// Offset of `all_data_in_fvd_img` in the file, bytes.
 pub const ALL_DATA_OFFSET: u64 = 8;
 
@@ -39,6 +42,7 @@ pub const PROFILE_ENTRIES_OFFSET: u64 = 2160;
 
 const _: () = assert!(size_of::<Raw>() == RAW_SIZE && RAW_SIZE < HEADER_SIZE as usize);
 const _: () = assert!(std::mem::offset_of!(Raw, clean_shutdown) == CLEAN_SHUTDOWN_OFFSET as usize);
+const _: () = assert!(std::mem::offset_of!(Raw, journal_offset) == JOURNAL_FIELDS_OFFSET as usize);
 const _: () = assert!(std::mem::offset_of!(Raw, all_data_in_fvd_img) == ALL_DATA_OFFSET as usize);
 const _: () = assert!(std::mem::offset_of!(Raw, prefetch_profile_entries) == PROFILE_ENTRIES_OFFSET as usize);
 

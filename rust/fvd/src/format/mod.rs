@@ -6,6 +6,7 @@
 
 pub mod base_update;
 pub mod bitmap;
+pub mod fence;
 pub mod geometry;
 pub mod header;
 pub mod journal;

@@ -39,6 +39,7 @@ mod redo;
 mod scan;
 mod source;
 mod stats;
+mod surplus;
 mod table;
 mod threaded;
 mod through;

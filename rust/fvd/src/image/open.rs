@@ -129,7 +129,7 @@ pub async fn read_head<S: Storage>(file: &S) -> Result<Head> {
     let len = file.len().await?;
     let buf = file.read(IoBufMut::zeroed(HEADER_SIZE.min(len) as usize), 0).await?;
     let redone = redo::replay(buf.as_slice());
-    let fields = redone.as_deref().unwrap_or(buf.as_slice());
+    let fields = redone.as_ref().map_or(buf.as_slice(), |redone| &redone.fields);
     let header = Header::decode(fields).map_err(add_path)?;
     let geometry = Geometry::new(&header, len).map_err(add_path)?;
     Ok(Head {
@@ -148,7 +148,7 @@ impl<S: Storage> Image<S> {
     /// [`Head::base_update`]) is opened for writing only with a `base` that is writable.
     ///
     /// Opening for writing syncs the files of the image first, unless with [`CacheMode::Unsafe`]: nothing that only
-    /// the page cache has is believed (invariant I17). `head` should come from
+    /// the page cache has is believed (invariant I19). `head` should come from
     /// [`read_head_to_write`](super::read_head_to_write) then.
     ///
     /// # Panics
@@ -181,7 +181,7 @@ impl<S: Storage> Image<S> {
             through.settle(&head, base.as_deref()).await?;
         }
         if options.writable {
-            in_place::recover(&file, &mut head).await?;
+            in_place::recover(&file, Some(data.as_ref().unwrap_or(&file)), &mut head).await?;
         }
         let unclean = head.unclean_journal().filter(|_| !options.writable);
         let image = Self::assemble(file, head, data, base, options, through);

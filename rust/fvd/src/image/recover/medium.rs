@@ -1,4 +1,4 @@
-//! What may be believed of an image that is to be written: what the medium has (invariant I17).
+//! What may be believed of an image that is to be written: what the medium has (invariant I19).
 //!
 //! A process that died leaves metadata in the page cache that no sync has covered. A sync that failed leaves
 //! pages there that the medium never got, and that look as if it had. Neither may be taken for durable.
