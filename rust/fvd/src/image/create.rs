@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::format::{BaseUpdate, Header, Layout, LayoutOptions, PAGE, Region, profile};
 use crate::source::{BaseSource, Content, is_zero};
-use crate::storage::{IoBufMut, Storage};
+use crate::storage::{IoBufMut, Space, Storage};
 
 /// Table bytes written with one buffer; several go with one system call.
 const FILL: u64 = 64 << 10;
@@ -165,7 +165,7 @@ async fn lay_out<S: Storage>(file: &S, layout: &Layout) -> Result<()> {
         let message = format!("The device has {len} bytes, the metadata alone needs {needed}");
         return Err(Error::invalid_argument(message).with_path(file.path()));
     }
-    file.write_zeroes(0, layout.metadata_size).await
+    file.write_zeroes(0, layout.metadata_size, Space::Free).await
 }
 
 /// On a device, whatever lay there before must not show through where nobody has written.
@@ -183,7 +183,7 @@ async fn clear_data<S: Storage>(data: &S, separate: bool, layout: &Layout) -> Re
         );
         return Err(Error::invalid_argument(message).with_path(data.path()));
     }
-    data.write_zeroes(start, layout.virtual_size).await
+    data.write_zeroes(start, layout.virtual_size, Space::Free).await
 }
 
 /// Marks every chunk as not allocated.

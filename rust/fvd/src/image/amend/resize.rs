@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Geometry, Header, SECTOR, table};
 use crate::image::table::Table;
 use crate::image::{Head, patch};
-use crate::storage::Storage;
+use crate::storage::{Space, Storage};
 
 use super::room;
 
@@ -138,7 +138,8 @@ impl Resize {
             data.set_len(start).await?;
         } else {
             let stop = len.min(self.geometry.data_offset + limit);
-            data.write_zeroes(start, stop.saturating_sub(start)).await?;
+            data.write_zeroes(start, stop.saturating_sub(start), Space::Free)
+                .await?;
         }
         data.sync().await
     }
@@ -158,7 +159,8 @@ impl Resize {
             return Ok(());
         };
         let start = geometry.data_offset + u64::from(number) * geometry.chunk_size;
-        data.write_zeroes(start + within, geometry.chunk_size - within).await
+        let behind = geometry.chunk_size - within;
+        data.write_zeroes(start + within, behind, Space::Free).await
     }
 }
 

@@ -15,7 +15,7 @@ use crate::format::{BaseUpdate, SECTOR};
 use crate::gate::beside;
 use crate::image::{CacheMode, CreateOptions, DetectZeroes, Discard, Image, OpenOptions, create, read_head};
 use crate::source::BaseSource;
-use crate::storage::{FileOptions, FileStorage, LockMode, Storage};
+use crate::storage::{FileOptions, FileStorage, LockMode, Space, Storage};
 
 /// Where a conversion writes, open.
 pub(super) enum Disk {
@@ -163,7 +163,7 @@ impl Sink for RawDisk {
 
     fn zero(&self, offset: u64, len: u64) -> Result<()> {
         self.check_limit(offset + len)?;
-        block_on(self.storage.write_zeroes(offset, len))?;
+        block_on(self.storage.write_zeroes(offset, len, Space::Free))?;
         self.write_through()
     }
 
