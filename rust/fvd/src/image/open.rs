@@ -125,13 +125,16 @@ impl Head {
 /// Reads and checks the header, as an interrupted change is to leave it. Nothing that it names is
 /// opened.
 pub async fn read_head<S: Storage>(file: &S) -> Result<Head> {
-    let add_path = |error: Error| error.with_path(file.path());
     let len = file.len().await?;
     let buf = file.read(IoBufMut::zeroed(HEADER_SIZE.min(len) as usize), 0).await?;
-    let redone = redo::replay(buf.as_slice());
-    let fields = redone.as_deref().unwrap_or(buf.as_slice());
-    let header = Header::decode(fields).map_err(add_path)?;
-    let geometry = Geometry::new(&header, len).map_err(add_path)?;
+    head_of(buf.as_slice(), len).map_err(|error| error.with_path(file.path()))
+}
+
+/// The head that `region`, the start of an image of `len` bytes, says.
+pub(super) fn head_of(region: &[u8], len: u64) -> Result<Head> {
+    let redone = redo::replay(region);
+    let header = Header::decode(redone.as_deref().unwrap_or(region))?;
+    let geometry = Geometry::new(&header, len)?;
     Ok(Head {
         header,
         geometry,
