@@ -223,6 +223,8 @@ def test_a_target_that_existed_stays_unfinished_and_can_be_written_again(
     assert_refused_as_unfinished(target)
     fvd_command("convert", "-n", "-f", "raw", *format, source, target)
     fvd_command("compare", "-F", "raw", target, source)
+    # Not to be kept with the other files of this test.
+    target.unlink()
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -239,6 +241,7 @@ def test_a_creation_that_is_killed_leaves_no_image(tmp_path: Path) -> None:
     process = start("create", "-q", "-o", "compact_image=on,chunk_size=4K", image, "4T")
     end_when(process, has_written(image, least=64 * MIB), signal.SIGKILL)
     assert_refused_as_unfinished(image)
+    image.unlink()
 
 
 def test_an_exception_in_a_program_removes_what_convert_has_made(endless: Path) -> None:
