@@ -132,7 +132,7 @@ fn a_raw_target_shows_its_first_bytes_last() {
                 request.sparse_size = sparse_size;
                 request.no_create = exists;
                 if exists {
-                    write_raw(&target, &[1; 9_500_000]);
+                    write_raw(&target, &vec![1; 9_500_000]);
                 }
                 let mut looks = 0;
                 convert(&request, &mut |_| {
