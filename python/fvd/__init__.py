@@ -119,9 +119,9 @@ def open(
     `directsync` bypass the page cache. `copy_on_read` says whether what is read from the base is stored,
     whatever the image says. `force_share`, only for `r`, skips the locks that keep writers apart.
 
-    With `discard="ignore"`, `Image.discard` does nothing, and `Image.zero` keeps the space of what it
-    zeroes. With `detect_zeroes="on"`, writes that are all zeros become zeroing that keeps space, with
-    `unmap` zeroing that frees it.
+    With `discard="ignore"`, `Image.discard` does nothing, and `Image.zero` gives no space away: what has
+    space keeps it, so that a later write finds it. With `detect_zeroes="on"`, writes that are all zeros
+    become zeroing that keeps space, with `unmap` zeroing that frees it.
 
     An image opened with `r+` prefetches in the background when it says so (`prefetch_start_delay`).
 
@@ -157,7 +157,7 @@ def create(
     `size` is in bytes, or a string such as `"20G"`; without it the image is as large as its base. `options`
     are those of `fvd create -o help`; strings in it are read as there. `backing_file` is stored as given and,
     where relative, found from the directory of the image; with `backing_unsafe` it is not opened, and a size
-    is needed.
+    is needed. A new file is removed when this fails, or when a signal raises an exception.
     """
     return _core.create(
         path,
@@ -341,7 +341,9 @@ def convert(
     """Copy a disk into a new image, or with `no_create` into one that exists.
 
     An `int` is a file descriptor of a stream, raw only. Runs of `sparse_size` zeros and more become holes; 0
-    writes every byte. A target that was begun is removed when the copy fails.
+    writes every byte. A target that was begun is removed when the copy fails, or when `progress` or a signal
+    raises an exception. What cannot be removed, a device or a target with `no_create`, is marked as not
+    finished, and refused by whatever opens it.
     """
     return _core.convert(
         source,

@@ -16,8 +16,6 @@ from fvd.options import OptionError
 
 STATUS_INTERRUPTED = 128 + 2
 """What a shell reports of a program that SIGINT ended."""
-STATUS_TERMINATED = 128 + 15
-"""What a shell reports of a program that SIGTERM ended."""
 STATUS_BROKEN_PIPE = 128 + 13
 """What a shell reports of a program that SIGPIPE ended."""
 
@@ -27,7 +25,8 @@ def explain(error: BaseException, failed: int) -> tuple[str, int]:
     if isinstance(error, KeyboardInterrupt):
         return "", STATUS_INTERRUPTED
     if isinstance(error, Terminated):
-        return "", STATUS_TERMINATED
+        # What a shell reports of a program that the signal ended.
+        return "", 128 + error.number
     if isinstance(error, OSError) and error.errno == errno.EPIPE:
         return "", STATUS_BROKEN_PIPE
     if isinstance(error, UsageError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fvd
 from fvd import options
-from fvd.cli import _common, _progress
+from fvd.cli import _common, _progress, _signals
 from fvd.cli._arguments import Parser
 from fvd.cli._cast import cast
 from fvd.cli._common import CommandError
@@ -99,7 +99,8 @@ def run(arguments: list[str]) -> int:
     cache = _common.cache_mode(given.cache, "cache")
     source_cache = _common.cache_mode(given.source_cache, "source cache")
     trust = _common.trusted(given)
-    with _progress.Progress(given, "convert", stdout_is_data=target == STDOUT) as progress:
+    shown = _progress.Progress(given, "convert", stdout_is_data=target == STDOUT)
+    with _signals.terminable(), shown as progress:
         fvd.convert(
             source,
             target,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fvd
 from fvd import options
-from fvd.cli import _common, _output
+from fvd.cli import _common, _output, _signals
 from fvd.cli._arguments import Parser
 from fvd.cli._cast import cast
 from fvd.cli._common import CommandError
@@ -55,12 +55,13 @@ def run(arguments: list[str]) -> int:
         parser().parse(arguments, 1, 2, "Expecting image file name")
     filename = given.files[0]
     try:
-        result = _create(given, format)
+        with _signals.terminable():
+            result = _create(given, format)
     except options.OptionError as error:
         listed = str(error).startswith("Invalid option list")
         raise CommandError(str(error) if listed else f"{filename}: {error}{_later(error)}") from None
     if not given.quiet:
-        _output.write(formatting_line(result))
+        _output.remark(formatting_line(result))
         for directory in result["needs_trust"]:
             _output.complain(
                 f"fvd: note: '{filename}' names a file outside its own directory, or a hidden one: "

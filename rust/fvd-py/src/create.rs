@@ -13,6 +13,7 @@ use pyo3::types::{PyDict, PyList, PyMapping};
 
 use crate::arguments::{blocking, gate};
 use crate::errors::raise;
+use crate::progress::interruptible;
 
 /// Makes a new image. See `fvd.create`.
 #[pyfunction]
@@ -52,7 +53,7 @@ pub(crate) fn create<'py>(
     result.set_item("format", format)?;
     match format {
         "fvd" => {
-            let header = blocking(py, || block_on(tool::create(&request)))?;
+            let header = interruptible(py, || tool::create(&request))?;
             result.set_item("size", header.virtual_disk_size)?;
             result.set_item("options", options_of(py, &header)?)?;
             let names = [&header.base_img, &header.data_file].into_iter();

@@ -138,7 +138,7 @@ impl Image {
     }
 
     /// Makes `count` bytes from `offset` (bytes, any alignment) read as zeros, freeing their
-    /// space where the storage can.
+    /// space where the storage can; with `discard="ignore"` what has space keeps it.
     fn zero(&self, py: Python<'_>, count: Size, offset: Size) -> PyResult<()> {
         let (Size(count), Size(offset)) = (count, offset);
         blocking(py, || {

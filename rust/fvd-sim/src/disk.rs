@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use fvd::storage::{Allocation, IoBufMut, Storage};
+use fvd::storage::{Allocation, IoBufMut, Space, Storage};
 use fvd::{Error, ErrorKind, Result};
 
 use crate::medium::Medium;
@@ -147,7 +147,7 @@ impl Storage for SimDisk {
         self.write(whole.freeze(), offset).await
     }
 
-    async fn write_zeroes(&self, offset: u64, len: u64) -> Result<()> {
+    async fn write_zeroes(&self, offset: u64, len: u64, _space: Space) -> Result<()> {
         let end = offset.saturating_add(len).min(self.size());
         if offset >= end {
             return Ok(());
@@ -160,7 +160,7 @@ impl Storage for SimDisk {
         if self.is_device {
             return Ok(());
         }
-        self.write_zeroes(offset, len).await
+        self.write_zeroes(offset, len, Space::Free).await
     }
 
     async fn sync(&self) -> Result<()> {

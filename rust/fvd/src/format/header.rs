@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use zerocopy::little_endian::{I32, I64, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::HEADER_SIZE;
+use super::{HEADER_SIZE, unfinished};
 use crate::error::{Error, Result};
 
 mod field;
@@ -63,8 +63,11 @@ impl Header {
     ///
     /// [`InvalidImage`](crate::ErrorKind::InvalidImage), naming the field, where the magic or
     /// the version differ, an unsigned field is negative, a string has no NUL, a format name is
-    /// no UTF-8, or `bytes` end within the fields.
+    /// no UTF-8, or `bytes` end within the fields; or where they have the mark of a disk that is not finished.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
+        if unfinished::is_marked(bytes) {
+            return Err(unfinished::error());
+        }
         if !Self::is_fvd(bytes) {
             return Err(not_an_image(bytes));
         }

@@ -15,6 +15,7 @@ pub mod profile;
 pub mod redo;
 pub mod table;
 pub mod totals;
+pub mod unfinished;
 
 pub use base_update::BaseUpdate;
 pub use geometry::{Geometry, Region};

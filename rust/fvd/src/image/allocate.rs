@@ -273,7 +273,9 @@ impl<S: Storage> Image<S> {
     async fn reserve_zeroed(&self, table: &Table, chunk: u64, number: u32) -> Result<u32> {
         let start = self.chunk_offset(table, number);
         if !mutation::is(Mutation::ReuseUnzeroed) {
-            self.data().write_zeroes(start, table.chunk_size()).await?;
+            self.data()
+                .write_zeroes(start, table.chunk_size(), self.space())
+                .await?;
         }
         let allocator = &mut self.volatile().allocator;
         allocator.freed.take(number);

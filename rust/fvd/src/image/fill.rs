@@ -10,7 +10,6 @@ use super::free::ATTEMPTS;
 use super::publish::Fresh;
 use super::range_lock::Watch;
 use super::through::Through;
-use super::zero::Space;
 use crate::error::{Error, Result};
 use crate::mutation::{self, Mutation};
 use crate::source::is_zero;
@@ -214,7 +213,9 @@ impl<S: Storage> Image<S> {
         match data {
             CopyData::Unread => self.copy_base(bytes.clone(), fresh).await,
             CopyData::Bytes(data) if !is_zero(&data) => self.put(vec![data], bytes.start, bytes.end, fresh).await,
-            CopyData::Bytes(_) | CopyData::Zeros => self.zero_stored(bytes.start, bytes.end, Space::Keep, fresh).await,
+            CopyData::Bytes(_) | CopyData::Zeros => {
+                self.zero_in_place(bytes.start, bytes.end, self.space(), fresh).await
+            }
         }
     }
 }

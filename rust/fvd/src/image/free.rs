@@ -12,7 +12,7 @@ use super::table::Table;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Entry;
 use crate::mutation::{self, Mutation};
-use crate::storage::Storage;
+use crate::storage::{Space, Storage};
 
 /// Chunks freed in one step at most: others wait for the mutex meanwhile.
 const STEP: u64 = 1 << 12;
@@ -41,7 +41,7 @@ impl<S: Storage> Image<S> {
         for chunk in reserved {
             let start = chunk * table.chunk_size();
             let end = start.saturating_add(table.chunk_size()).min(self.size());
-            self.zero_chunk(table, start, end, fresh).await?;
+            self.zero_chunk(table, start, end, Space::Free, fresh).await?;
         }
         let mut at = chunks.start;
         while let Some(run) = next_run(table, at..chunks.end)? {

@@ -44,6 +44,7 @@ mod table;
 mod threaded;
 mod through;
 mod totals;
+mod unfinished;
 mod words;
 mod write;
 mod zero;
@@ -51,7 +52,7 @@ mod zero;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-pub use create::{CreateOptions, create};
+pub use create::{CreateOptions, create, create_unfinished};
 pub(crate) use fill::{Copy, CopyData, Part};
 pub use local::local_bytes;
 pub use map::{Extent, Mapping};
@@ -60,6 +61,7 @@ pub use recover::{finish_change, read_head_to_write};
 pub use stats::Stats;
 pub use threaded::ThreadedImage;
 pub use totals::read_totals;
+pub use unfinished::{begin, finish, read_unfinished_head, suspend};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Geometry, Header};

@@ -85,6 +85,8 @@ pub struct Head {
     /// A change of the header was cut short: not all of these fields are in place, and the next open
     /// for writing puts them there.
     pub interrupted: bool,
+    /// What it describes is not complete: somebody is making it, or has not finished.
+    pub unfinished: bool,
 }
 
 impl Head {
@@ -125,17 +127,21 @@ impl Head {
 /// Reads and checks the header, as an interrupted change is to leave it. Nothing that it names is
 /// opened.
 pub async fn read_head<S: Storage>(file: &S) -> Result<Head> {
-    let add_path = |error: Error| error.with_path(file.path());
     let len = file.len().await?;
     let buf = file.read(IoBufMut::zeroed(HEADER_SIZE.min(len) as usize), 0).await?;
-    let redone = redo::replay(buf.as_slice());
-    let fields = redone.as_ref().map_or(buf.as_slice(), |redone| &redone.fields);
-    let header = Header::decode(fields).map_err(add_path)?;
-    let geometry = Geometry::new(&header, len).map_err(add_path)?;
+    head_of(buf.as_slice(), len).map_err(|error| error.with_path(file.path()))
+}
+
+/// The head that `region`, the start of an image of `len` bytes, says.
+pub(super) fn head_of(region: &[u8], len: u64) -> Result<Head> {
+    let redone = redo::replay(region);
+    let header = Header::decode(redone.as_ref().map_or(region, |redone| &redone.fields))?;
+    let geometry = Geometry::new(&header, len)?;
     Ok(Head {
         header,
         geometry,
         interrupted: redone.is_some(),
+        unfinished: false,
     })
 }
 

@@ -9,7 +9,7 @@ use super::{Image, Mapping};
 use crate::error::Error;
 use crate::error::Result;
 use crate::source::{BaseSource, BoxFuture, Location, Run, WritableBase};
-use crate::storage::{IoBufMut, Storage};
+use crate::storage::{IoBufMut, Space, Storage};
 
 impl<S: Storage> BaseSource for Image<S> {
     fn path(&self) -> &Path {
@@ -46,8 +46,8 @@ impl<S: Storage> WritableBase for Image<S> {
         Box::pin(Image::write(self, buf, offset))
     }
 
-    fn write_zeroes(&self, offset: u64, len: u64) -> BoxFuture<'_, Result<()>> {
-        Box::pin(Image::write_zeroes(self, offset, len))
+    fn write_zeroes(&self, offset: u64, len: u64, space: Space) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.zero_request(offset, len, space))
     }
 
     fn sync(&self) -> BoxFuture<'_, Result<()>> {

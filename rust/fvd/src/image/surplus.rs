@@ -12,7 +12,7 @@ use crate::error::{ErrorKind, Result};
 use crate::format::table::{self, MAX_CHUNK_NUMBER};
 use crate::format::{Geometry, Header, PAGE, Region};
 use crate::mutation::{self, Mutation};
-use crate::storage::Storage;
+use crate::storage::{Space, Storage};
 
 #[cfg(test)]
 mod tests;
@@ -135,5 +135,6 @@ pub(in crate::image) async fn clear_chunk_behind<S: Storage>(
         return Ok(());
     };
     let start = geometry.data_offset + u64::from(number) * geometry.chunk_size;
-    data.write_zeroes(start + within, geometry.chunk_size - within).await
+    let rest = geometry.chunk_size - within;
+    data.write_zeroes(start + within, rest, Space::Free).await
 }

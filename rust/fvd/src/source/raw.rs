@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::{BaseSource, BoxFuture, Location, Run, WritableBase};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::SECTOR;
-use crate::storage::{IoBufMut, Storage};
+use crate::storage::{IoBufMut, Space, Storage};
 
 /// A storage, read as a disk.
 #[derive(Debug)]
@@ -134,8 +134,8 @@ impl<S: Storage> WritableBase for RawSource<S> {
         Box::pin(self.storage.write(buf, offset))
     }
 
-    fn write_zeroes(&self, offset: u64, len: u64) -> BoxFuture<'_, Result<()>> {
-        Box::pin(self.storage.write_zeroes(offset, len))
+    fn write_zeroes(&self, offset: u64, len: u64, space: Space) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.storage.write_zeroes(offset, len, space))
     }
 
     fn sync(&self) -> BoxFuture<'_, Result<()>> {

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::BoxFuture;
 use crate::error::Result;
+use crate::storage::Space;
 
 /// What a [`BaseSource`](super::BaseSource) that was opened for writing can do besides. Nobody else uses the disk meanwhile.
 ///
@@ -22,8 +23,8 @@ pub trait WritableBase: Send + Sync {
     /// Writes `buf` at `offset` (bytes).
     fn write(&self, buf: Bytes, offset: u64) -> BoxFuture<'_, Result<()>>;
 
-    /// Makes `len` bytes from `offset` read as zeros, freeing their space where the medium can.
-    fn write_zeroes(&self, offset: u64, len: u64) -> BoxFuture<'_, Result<()>>;
+    /// Makes `len` bytes from `offset` read as zeros; `space` says what becomes of their space.
+    fn write_zeroes(&self, offset: u64, len: u64, space: Space) -> BoxFuture<'_, Result<()>>;
 
     /// Makes everything durable that was written before.
     ///

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use bytes::Bytes;
 use super::direct::Direct;
 use super::lock::Locks;
 use super::medium::Medium;
-use super::{Allocation, IoBufMut, Storage};
+use super::{Allocation, IoBufMut, Space, Storage};
 use crate::error::{Error, Result};
 use crate::sys::file as sys;
 
@@ -187,27 +188,52 @@ impl FileStorage {
         result.map_err(|error| Error::io("get the length", error).with_path(&self.path))
     }
 
-    pub(super) fn write_zeroes_blocking(&self, offset: u64, len: u64) -> Result<()> {
-        let left = self.zero_blocking(offset, len)?;
-        self.write_zeros(offset, left)
+    pub(super) fn write_zeroes_blocking(&self, offset: u64, len: u64, space: Space) -> Result<()> {
+        let left = self.zero_blocking(offset, len, space)?;
+        self.write_zeros(left, space)
     }
 
-    /// Zeroes what of the range lies in the file, if the medium can; gives the bytes from `offset`
-    /// that have to be written instead.
-    pub(super) fn zero_blocking(&self, offset: u64, len: u64) -> Result<u64> {
+    /// Zeroes what of the range lies in the file, as far as the medium can do that without being sent zeros; gives
+    /// the part, up to the end of the range or of the file, that is left for [`FileStorage::write_zeros`].
+    pub(super) fn zero_blocking(&self, offset: u64, len: u64, space: Space) -> Result<Range<u64>> {
         // A read-modify-write next door would put back what it read before.
         let _settled = self.direct.as_ref().map(Direct::settled);
         let end = self.len_now();
         let end = end.map_err(|error| self.error("write zeros", offset, error))?;
-        let len = len.min(end.saturating_sub(offset));
-        if len == 0 {
-            return Ok(0);
+        let end = end.min(offset.saturating_add(len));
+        let mut at = offset;
+        while at < end {
+            let piece = self.next_to_zero(at..end, space)?;
+            let zeroed = match space {
+                _ if piece.is_empty() => Ok(()),
+                Space::Free => self.free_by_the_medium(&piece),
+                Space::Keep | Space::Allocate => self.zero_by_the_medium(&piece),
+            };
+            match zeroed {
+                Ok(()) => at = piece.end,
+                Err(error) if cannot_zero(&error) => return Ok(at..end),
+                Err(error) => return Err(self.error("write zeros", offset, error)),
+            }
         }
-        match self.zero_by_the_medium(offset, len) {
-            Ok(()) => Ok(0),
-            Err(error) if cannot_zero(&error) => Ok(len),
-            Err(error) => Err(self.error("write zeros", offset, error)),
+        Ok(end..end)
+    }
+
+    /// The first part of a range, within the file, in which something has to be done to zero it; empty, at the end of
+    /// the range, if nothing has.
+    fn next_to_zero(&self, range: Range<u64>, space: Space) -> Result<Range<u64>> {
+        if space != Space::Keep || self.is_device() {
+            return Ok(range);
         }
+        let Range { mut start, end } = range;
+        while start < end {
+            let looked = self.file_allocation(start, end - start, end - start);
+            let (allocation, len) = looked.map_err(|error| self.error("look for data", start, error))?;
+            if allocation == Allocation::Data {
+                return Ok(start..start + len);
+            }
+            start += len;
+        }
+        Ok(end..end)
     }
 
     pub(super) fn discard_blocking(&self, offset: u64, len: u64) -> Result<()> {
@@ -224,25 +250,35 @@ impl FileStorage {
         }
     }
 
-    /// Frees or zeroes without sending zeros.
-    fn zero_by_the_medium(&self, offset: u64, len: u64) -> io::Result<()> {
-        let result = sys::punch_hole(self.fd(), offset, len);
-        match result {
-            Err(error) if cannot_zero(&error) => match self.medium {
-                Medium::File => sys::zero_range(self.fd(), offset, len),
-                Medium::Device => sys::device_zero_out(self.fd(), offset, len),
-            },
+    /// Frees, or else zeroes, without sending zeros.
+    fn free_by_the_medium(&self, range: &Range<u64>) -> io::Result<()> {
+        match sys::punch_hole(self.fd(), range.start, range.end - range.start) {
+            Err(error) if cannot_zero(&error) => self.zero_by_the_medium(range),
             result => result,
         }
     }
 
-    pub(super) fn write_zeros(&self, offset: u64, len: u64) -> Result<()> {
-        let zeros = IoBufMut::zeroed(len.min(ZEROS_LEN as u64) as usize);
-        let mut done = 0;
-        while done < len {
-            let piece = (len - done).min(ZEROS_LEN as u64);
-            self.write_blocking(&zeros.as_slice()[..piece as usize], offset + done)?;
-            done += piece;
+    /// Zeroes without sending zeros; the range has space then.
+    fn zero_by_the_medium(&self, range: &Range<u64>) -> io::Result<()> {
+        let (offset, len) = (range.start, range.end - range.start);
+        match self.medium {
+            Medium::File => sys::zero_range(self.fd(), offset, len),
+            Medium::Device => sys::device_zero_out(self.fd(), offset, len),
+        }
+    }
+
+    /// Writes zeros to a range within the file, but for holes that may stay.
+    pub(super) fn write_zeros(&self, range: Range<u64>, space: Space) -> Result<()> {
+        let Range { start: mut at, end } = range;
+        let zeros = IoBufMut::zeroed((end - at).min(ZEROS_LEN as u64) as usize);
+        while at < end {
+            let piece = self.next_to_zero(at..end, space)?;
+            at = piece.start;
+            while at < piece.end {
+                let len = (piece.end - at).min(ZEROS_LEN as u64);
+                self.write_blocking(&zeros.as_slice()[..len as usize], at)?;
+                at += len;
+            }
         }
         Ok(())
     }
@@ -333,8 +369,8 @@ impl Storage for FileStorage {
         self.write_vectored_blocking(&bufs, offset)
     }
 
-    async fn write_zeroes(&self, offset: u64, len: u64) -> Result<()> {
-        self.write_zeroes_blocking(offset, len)
+    async fn write_zeroes(&self, offset: u64, len: u64, space: Space) -> Result<()> {
+        self.write_zeroes_blocking(offset, len, space)
     }
 
     async fn discard(&self, offset: u64, len: u64) -> Result<()> {

@@ -1,11 +1,14 @@
 //! How far a long job is, and whether to go on: told and asked on the caller's thread while other
 //! threads work.
 
+use std::future::Future;
 use std::ops::ControlFlow;
-use std::sync::Mutex;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::thread;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use super::lock;
@@ -26,6 +29,39 @@ pub struct Progress {
 
 /// The caller's callback: [`ControlFlow::Break`] cancels the job.
 pub type Callback<'a> = dyn FnMut(Progress) -> ControlFlow<()> + 'a;
+
+/// Runs `work` on this thread, and asks between its steps, a few times a second at most, whether to go on. After a
+/// [`ControlFlow::Break`] it is dropped.
+///
+/// # Errors
+///
+/// That of `work`; [`ErrorKind::Cancelled`] after a Break.
+pub fn drive<T>(work: impl Future<Output = Result<T>>, go_on: &mut dyn FnMut() -> ControlFlow<()>) -> Result<T> {
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let mut work = pin!(work);
+    let mut next = Instant::now() + INTERVAL;
+    loop {
+        if let Poll::Ready(result) = work.as_mut().poll(&mut context) {
+            return result;
+        }
+        thread::park_timeout(INTERVAL);
+        if Instant::now() >= next {
+            if go_on().is_break() {
+                return Err(Error::new(ErrorKind::Cancelled, "Cancelled"));
+            }
+            next = Instant::now() + INTERVAL;
+        }
+    }
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
 
 /// How much there is to do, as far as it has been counted.
 #[derive(Clone, Copy, Debug, Default)]

@@ -103,6 +103,7 @@ impl Plan {
             geometry: Geometry::new(&new, file_len)?,
             header: new.clone(),
             interrupted: false,
+            unfinished: false,
         };
         // What is local has never been written to the base: it is owed.
         let updates = after.base_update()? != BaseUpdate::No;

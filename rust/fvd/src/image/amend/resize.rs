@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Geometry, Header, SECTOR, table};
 use crate::image::{Head, check, patch, surplus};
-use crate::storage::Storage;
+use crate::storage::{Space, Storage};
 
 use super::room;
 
@@ -120,7 +120,8 @@ impl Resize {
             data.set_len(start).await?;
         } else {
             let stop = len.min(self.geometry.data_offset + limit);
-            data.write_zeroes(start, stop.saturating_sub(start)).await?;
+            data.write_zeroes(start, stop.saturating_sub(start), Space::Free)
+                .await?;
         }
         data.sync().await
     }

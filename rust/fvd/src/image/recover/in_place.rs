@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::format::{Record, Region};
 use crate::image::{Head, patch, redo, surplus};
 use crate::mutation::{self, Mutation};
-use crate::storage::Storage;
+use crate::storage::{Space, Storage};
 
 /// Finishes what was cut short: a change of the header, then the replay of the journal of an unclean
 /// image, which is marked clean. All of it is durable.
@@ -84,6 +84,6 @@ pub(in crate::image) async fn replay<S: Storage>(file: &S, head: &Head, journal:
 
 /// Makes the journal zeros, and syncs it. A sector of zeros holds no record.
 pub(in crate::image) async fn erase<S: Storage>(file: &S, journal: Region) -> Result<()> {
-    file.write_zeroes(journal.offset, journal.size).await?;
+    file.write_zeroes(journal.offset, journal.size, Space::Free).await?;
     file.sync().await
 }

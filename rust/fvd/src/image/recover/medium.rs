@@ -4,6 +4,7 @@
 //! pages there that the medium never got, and that look as if it had. Neither may be taken for durable.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::image::unfinished::read_unfinished_head;
 use crate::image::{CacheMode, Head, read_head};
 use crate::mutation::{self, Mutation};
 use crate::storage::Storage;
@@ -11,13 +12,20 @@ use crate::storage::Storage;
 /// As [`read_head`], for a file that is to be written: drops the metadata from the cache first, but for what waits
 /// to be written.
 pub async fn read_head_to_write<S: Storage>(file: &S) -> Result<Head> {
-    let mut head = read_head(file).await?;
+    reread(file, read_head(file).await?).await
+}
+
+async fn reread<S: Storage>(file: &S, mut head: Head) -> Result<Head> {
     loop {
         let end = head.geometry.metadata_end;
         if !mutation::is(Mutation::BelieveCache) {
             file.drop_cached(end).await?;
         }
-        head = read_head(file).await?;
+        head = if head.unfinished {
+            read_unfinished_head(file).await?
+        } else {
+            read_head(file).await?
+        };
         if head.geometry.metadata_end <= end {
             return Ok(head);
         }
@@ -41,10 +49,10 @@ pub(in crate::image) async fn settle<S: Storage>(
     cache: CacheMode,
 ) -> Result<Head> {
     let is_recovered = |head: &Head| head.header.clean_shutdown && !head.interrupted;
-    let mut found = read_head_to_write(file).await?;
+    let mut found = reread(file, head.clone()).await?;
     if cache != CacheMode::Unsafe || !is_recovered(&found) {
         sync(file, data).await?;
-        found = read_head_to_write(file).await?;
+        found = reread(file, found).await?;
     }
     if names_same_files(&head, &found) {
         return Ok(found);

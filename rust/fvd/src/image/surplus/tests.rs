@@ -8,7 +8,7 @@ use crate::image::check::Repair;
 use crate::image::check::tests::disk::{Disk, Op, copy, power_cut, record};
 use crate::image::check::tests::{CHUNK, Kind, Sample, content, open, options, sample};
 use crate::image::create;
-use crate::storage::{IoBufMut, MemoryStorage, Storage};
+use crate::storage::{IoBufMut, MemoryStorage, Space, Storage};
 
 /// All kinds with a journal, not closed, and with bytes behind the last chunk in use.
 fn with_tails() -> impl Iterator<Item = Sample<MemoryStorage>> {
@@ -134,7 +134,7 @@ fn nothing_is_cut_where_a_part_of_the_table_is_lost() {
         sample.poke(table.offset, &[0; 160]);
         // With the entries of the journal it would not be told from a sound one.
         let journal = sample.geometry().journal.expect("one");
-        block_on(sample.file.write_zeroes(journal.offset, journal.size)).expect("erased");
+        block_on(sample.file.write_zeroes(journal.offset, journal.size, Space::Free)).expect("erased");
         recover(&sample);
         assert_eq!(len(sample.data()), before);
     }

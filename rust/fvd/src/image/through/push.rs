@@ -12,7 +12,10 @@ use crate::image::write::COPY_STEP;
 use crate::image::{Image, Mapping};
 use crate::mutation::{self, Mutation};
 use crate::source::is_zero;
-use crate::storage::{IoBufMut, Storage};
+use crate::storage::{IoBufMut, Space, Storage};
+
+/// Zeros for the base. Nothing tells any more whether a guest has written them or given space back.
+const ZEROS: Content = Content::Zeros(Space::Keep);
 
 impl<S: Storage> Image<S> {
     /// Pushes what this session owes at this moment. For a flush, before its round begins: it takes
@@ -138,7 +141,7 @@ impl<S: Storage> Image<S> {
             let end = start + extent.len;
             match extent.mapping {
                 Mapping::Base => {}
-                Mapping::Zero => self.write_to_base(Content::Zeros, &(start..end)).await?,
+                Mapping::Zero => self.write_to_base(ZEROS, &(start..end)).await?,
                 Mapping::Local { offset } => self.push_local(offset, &(start..end)).await?,
             }
             start = end;
@@ -150,7 +153,7 @@ impl<S: Storage> Image<S> {
         let buf = IoBufMut::zeroed((range.end - range.start) as usize);
         let buf = self.data().read(buf, offset).await?;
         let content = if is_zero(buf.as_slice()) {
-            Content::Zeros
+            ZEROS
         } else {
             Content::Bytes(buf.freeze())
         };

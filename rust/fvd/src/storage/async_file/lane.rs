@@ -75,7 +75,7 @@ mod tests {
     use pollster::block_on;
 
     use super::*;
-    use crate::storage::{AsyncFile, IoBufMut, Storage as _};
+    use crate::storage::{AsyncFile, IoBufMut, Space, Storage as _};
 
     /// A file whose ring cannot be made, as where containers forbid it.
     fn refused(direct: bool) -> (AsyncFile, tempfile::TempDir) {
@@ -104,7 +104,7 @@ mod tests {
             let (mut file, _folder) = refused(direct);
             file.lane.pool = Pool::new(0);
             block_on(file.write(Bytes::from_static(b"data"), 1001)).expect("here");
-            block_on(file.write_zeroes(1003, 1)).expect("here");
+            block_on(file.write_zeroes(1003, 1, Space::Free)).expect("here");
             block_on(file.sync()).expect("here");
             let buf = block_on(file.read(IoBufMut::zeroed(4096), 0)).expect("here");
             assert_eq!(&buf.as_slice()[1000..1006], b"\0da\0a\0");
