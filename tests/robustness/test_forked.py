@@ -1,5 +1,6 @@
 """A process that forks while an image is open: the image stays the parent's, and the child is told so."""
 
+import time
 from pathlib import Path
 from typing import Literal
 
@@ -31,8 +32,16 @@ def create(folder: Path, kind: str = "compact") -> Path:
 
 
 def read(path: Path, count: int, offset: int) -> bytes:
-    with fvd.open(path) as image:
-        return image.pread(count, offset)
+    """What the disk holds, after a session that may have been killed."""
+    end = time.monotonic() + 10
+    while True:
+        try:
+            with fvd.open(path) as image:
+                return image.pread(count, offset)
+        except fvd.InUseError:
+            # The kernel gives back the ring of a killed process a little later.
+            assert time.monotonic() < end, "a lock has been left"
+            time.sleep(0.01)
 
 
 ENDS = {
