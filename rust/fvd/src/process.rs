@@ -92,6 +92,7 @@ pub struct Owned<T> {
 
 impl<T> Owned<T> {
     /// Of this process.
+    #[must_use]
     pub fn new(value: T) -> Self {
         Self {
             value: Some(value),
@@ -154,13 +155,14 @@ impl<T: Send + Sync + 'static> PerProcess<T> {
     }
 
     /// The value of this process. Takes no lock.
+    #[must_use]
     pub fn get(&self) -> &'static T {
         self.values.get(self.make)
     }
 }
 
-/// Keeps a descriptor from children: while this lives, they inherit its number, with nothing behind
-/// it. So what the parent has open, with its locks, is closed when the parent closes it or dies.
+/// Keeps a descriptor from children: while this lives, they inherit its number, but not the file. So
+/// what the parent has open, with its locks, is closed when the parent closes it or dies.
 /// (`CLOEXEC` does the same when another program is run.)
 ///
 /// To be dropped before the descriptor is closed.
@@ -170,7 +172,7 @@ pub struct CloseOnFork {
 }
 
 impl CloseOnFork {
-    /// Of an open descriptor that somebody else owns.
+    /// Of an open descriptor with another owner.
     pub(crate) fn of_number(descriptor: RawFd) -> Self {
         Self {
             _registration: fork::Registration::of(descriptor),

@@ -340,7 +340,7 @@ fn a_job_that_its_callback_forks_goes_on_in_the_parent_alone() {
 #[test]
 fn each_process_has_a_value_of_its_own() {
     static VALUE: PerProcess<Mutex<u32>> = PerProcess::new(Mutex::default);
-    // A lock that nobody gives back in the child.
+    // A lock that no thread of the child gives back.
     let mut held = VALUE.get().lock().unwrap();
     *held = 1;
     in_child(|| {

@@ -136,8 +136,8 @@ impl DiskStatus {
 
 /// A server that runs.
 ///
-/// It belongs to the process that started it: in a child that was forked since it has ended, and to stop, close or
-/// drop it does nothing.
+/// It belongs to the process that started it: in a child that was forked since, it has ended, and to
+/// stop, close or drop it does nothing.
 pub struct Host {
     runtime: Owned<Runtime>,
     server: Arc<Server<Disk>>,

@@ -38,8 +38,8 @@ impl Serving {
         self.0.get().map(drop)
     }
 
-    /// Closes it; does nothing in a forked child. Somebody else who closes it waits until that is done. What it has failed with is told
-    /// once.
+    /// Closes it; does nothing in a forked child. Another thread that closes it waits until that is done.
+    /// What it has failed with is told once.
     pub(super) fn close(&self) -> Result<(), Error> {
         let mut result = Ok(());
         self.close_and_tell(|closed| {

@@ -68,7 +68,7 @@ impl<T: Send + Sync + 'static> Drop for Farewell<T> {
     /// Whoever opens it next finds it free, unless something is still being written to it or
     /// somebody else has to be waited for.
     fn drop(&mut self) {
-        // A forked child forgets it: it is neither its to unlock, nor does anybody else let go of it there.
+        // A forked child forgets it: the lock is the parent's, and no thread of the child lets go of the file.
         let (Ok(opened), Ok(closed)) = (self.opened.get_mut(), self.closed.get_mut()) else {
             return;
         };

@@ -82,7 +82,7 @@ impl<T> fmt::Debug for Handoff<T> {
 }
 
 impl<T> Handoff<T> {
-    /// False in a forked child, where locks may be held by nobody.
+    /// False in a forked child, where a lock may stay locked for ever.
     pub(crate) fn is_own(&self) -> bool {
         self.process.is_current()
     }
@@ -122,7 +122,7 @@ impl<T> Future for Handoff<T> {
     type Output = Result<T>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
-        // Nobody gives it a result there.
+        // No thread of a forked child gives it a result.
         self.process.check()?;
         let mut state = self.cell.lock();
         match std::mem::replace(&mut *state, State::Over(None)) {

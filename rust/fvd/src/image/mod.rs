@@ -215,8 +215,8 @@ impl<S: Storage> Image<S> {
         }
     }
 
-    /// Fails in a process that was forked since the image was opened. To be called before any lock is taken, which
-    /// a thread of the parent may hold for ever there.
+    /// Fails in a process that was forked since the image was opened. To be called before any lock is
+    /// taken: a thread of the parent may have held it at the fork.
     #[inline]
     pub(crate) fn check_process(&self) -> Result<()> {
         self.process.check_for(self.file.path())

@@ -65,7 +65,7 @@ extern "C" fn in_child() {
     while let Some(current) = unsafe { slot.as_ref() } {
         let descriptor = current.descriptor.load(Ordering::Acquire);
         if descriptor != FREE {
-            // SAFETY: it is registered, so open; whoever owns it here still owns a descriptor of that number.
+            // SAFETY: it is registered, so open; its owner in this process still owns a descriptor of that number.
             unsafe { libc::dup3(nothing, descriptor, libc::O_CLOEXEC) };
         }
         slot = current.next;
@@ -119,7 +119,7 @@ impl Registration {
         }));
         let address = ptr::from_mut(slot);
         loop {
-            // SAFETY: nobody else has its address before it is in the list.
+            // SAFETY: no other thread has its address before it is in the list.
             let next = unsafe { (*address).next };
             let exchanged = SLOTS.compare_exchange(next, address, Ordering::AcqRel, Ordering::Acquire);
             match exchanged {

@@ -41,7 +41,7 @@ impl<T: Send + Sync + 'static> Values<T> {
                 // SAFETY: see above.
                 Ok(_) => return unsafe { &(*new).value },
                 Err(other) => {
-                    // SAFETY: it was made above, and nobody else has its address.
+                    // SAFETY: it was made above, and no other thread has its address.
                     drop(unsafe { Box::from_raw(new) });
                     address = other;
                 }

@@ -66,7 +66,7 @@ struct InFlight<T> {
 
 /// See the module.
 pub(crate) struct Uring<F: AsFd, T> {
-    /// Before the ring, which keeps the file open as long as anybody has the ring.
+    /// Before the ring, which keeps the file open as long as any process has the ring.
     _descriptor: Registration,
     ring: IoUring,
     bell: Arc<Bell>,

@@ -141,7 +141,7 @@ fn data_path(request: &CreateRequest) -> Result<Option<PathBuf>> {
 /// Files that did not exist: removed again unless kept.
 struct NewFiles {
     paths: Vec<PathBuf>,
-    /// Who made them: nobody else removes them.
+    /// The process that made them: no other one removes them.
     process: Process,
 }
 

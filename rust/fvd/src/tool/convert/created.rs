@@ -12,7 +12,7 @@ use crate::storage::FileStorage;
 #[derive(Debug, Default)]
 pub(super) struct Created {
     files: Vec<(PathBuf, (u64, u64))>,
-    /// Who made them: nobody else removes them.
+    /// The process that made them: no other one removes them.
     process: Process,
 }
 
