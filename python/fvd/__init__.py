@@ -125,6 +125,9 @@ def open(
 
     An image opened with `r+` prefetches in the background when it says so (`prefetch_start_delay`).
 
+    The image belongs to this process. A process that is forked from it gets a `ValueError` for everything but
+    `close`, which does nothing there: open after forking.
+
     An image with the option `write_updates_base_img` is a cache of its base, and writes to it: `r+` then
     needs `write_base=True`, so that no image makes you write to a file by naming it.
     """

@@ -7,6 +7,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use fvd::chain::AsyncIo;
+use fvd::process::Owned;
 use fvd::{Error, Result};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -107,7 +108,7 @@ impl Host {
             listening: prepared.listeners.into_iter().map(listen).collect(),
             disks: open.into_iter().zip(prepared.background).collect(),
             signals: prepared.signals,
-            runtime,
+            runtime: Owned::new(runtime),
             server,
             places,
             has_tls,

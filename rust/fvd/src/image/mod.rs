@@ -65,6 +65,7 @@ pub use unfinished::{begin, finish, read_unfinished_head, suspend};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Geometry, Header};
+use crate::process::Process;
 use crate::source::BaseSource;
 use crate::storage::Storage;
 
@@ -87,7 +88,12 @@ use through::Through;
 /// All methods take `&self` and may run at once, from any number of tasks. The contract is that
 /// of a disk with a volatile write cache: what was acknowledged before a [`Image::flush`] that
 /// succeeded survives any crash; a sector written since holds its old or its new content.
+///
+/// It belongs to the process that opened it: in a child that is forked since, everything fails, and
+/// [`Image::close`] does nothing (see [`process`](crate::process)).
 pub struct Image<S> {
+    /// Who opened it.
+    process: Process,
     /// The file with the metadata, and with the data unless `data` is there.
     file: S,
     /// The separate data file.
@@ -214,7 +220,15 @@ impl<S: Storage> Image<S> {
         }
     }
 
+    /// Fails in a process that was forked since the image was opened. To be called before any lock is
+    /// taken: a thread of the parent may have held it at the fork.
+    #[inline]
+    pub(crate) fn check_process(&self) -> Result<()> {
+        self.process.check_for(self.file.path())
+    }
+
     pub(crate) fn check_writable(&self) -> Result<()> {
+        self.check_process()?;
         if !self.writable {
             let error = Error::new(ErrorKind::NotPermitted, "The image is open read-only");
             return Err(error.with_path(self.file.path()));

@@ -19,6 +19,7 @@ use super::through::Through;
 use super::{Image, Volatile};
 use crate::error::{Error, Result};
 use crate::format::{Geometry, HEADER_SIZE, Header, Region, redo};
+use crate::process::Process;
 use crate::source::BaseSource;
 use crate::storage::{IoBufMut, Storage};
 
@@ -222,6 +223,7 @@ impl<S: Storage> Image<S> {
             Mark::Unclean
         };
         Self {
+            process: Process::current(),
             bitmap: bitmap.map(|region| Bitmap::new(region, &geometry)),
             table: geometry.table.map(|region| Table::new(region, &geometry)),
             extended: AtomicBool::new(geometry.table.is_some()),

@@ -12,6 +12,7 @@ impl<S: Storage> Image<S> {
     /// Fails with [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) where a byte
     /// lies beyond the end of the disk. A poisoned image can still be read.
     pub async fn read(&self, mut buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
+        self.check_process()?;
         let end = self.check_range(offset, buf.len() as u64)?;
         let _request = self.guests.enter();
         self.counters.reads.add(1);

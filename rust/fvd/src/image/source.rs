@@ -69,6 +69,7 @@ impl<S: Storage> Image<S> {
     }
 
     async fn read_with_zeros_behind(&self, mut buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
+        self.check_process()?;
         let inside = self.size().saturating_sub(offset).min(buf.len() as u64);
         let mut behind = buf.split_off(inside as usize);
         behind.as_mut_slice().fill(0);
@@ -81,6 +82,7 @@ impl<S: Storage> Image<S> {
     /// Block status: where the bytes from `offset` come from, through the whole chain, and for
     /// how many bytes (1..=`len`) that stays the same. At or beyond the end: zeros.
     pub async fn block_status(&self, offset: u64, len: u64) -> Result<Run> {
+        self.check_process()?;
         if offset >= self.size() {
             return Ok(Run::zeros(len));
         }

@@ -7,6 +7,7 @@
 use std::ffi::OsStr;
 use std::future::ready;
 use std::io;
+use std::os::fd::{AsRawFd as _, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +21,7 @@ use super::qcow2_header::Header;
 use super::{BaseSource, BoxFuture, Content, Run, detect};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gate::{Gate, Named};
+use crate::process::CloseOnFork;
 use crate::storage::{FileOptions, FileStorage, IoBufMut, LockMode, Storage};
 
 /// Most files in a backing chain.
@@ -42,12 +44,21 @@ pub struct Qcow2Options<'a> {
     pub probe_backing: bool,
 }
 
+#[derive(Debug)]
+struct ChainFile {
+    storage: FileStorage,
+    /// The descriptor that `imago` reads.
+    duplicate: RawFd,
+}
+
 /// A qcow2 disk with its backing chain, read-only.
 #[derive(Debug)]
 pub struct Qcow2Source {
+    /// Before the disk, which closes its duplicates of the files: see [`CloseOnFork`].
+    _duplicates: Vec<CloseOnFork>,
     disk: Disk,
     /// Every file of the chain, this one first: they hold the locks.
-    files: Vec<FileStorage>,
+    files: Vec<ChainFile>,
     len: u64,
     /// `imago` panicked: what it holds in memory is not to be relied on.
     is_broken: AtomicBool,
@@ -80,7 +91,9 @@ impl Qcow2Source {
             let message = format!("The virtual size {len} is more than a disk can have");
             return Err(Error::invalid_image(message).with_path(path));
         }
+        let duplicate = |file: &ChainFile| CloseOnFork::of_number(file.duplicate);
         Ok(Self {
+            _duplicates: files.iter().map(duplicate).collect(),
             disk,
             files,
             len,
@@ -90,11 +103,13 @@ impl Qcow2Source {
 
     /// [`FileStorage::identity`] of every file of the chain, the image itself first.
     pub fn identities(&self) -> impl Iterator<Item = (u64, u64)> {
-        self.files.iter().map(FileStorage::identity)
+        self.files.iter().map(|file| file.storage.identity())
     }
 
     /// Runs `work` on the disk; names file and offset in errors.
     fn with_disk<T>(&self, op: &str, offset: u64, work: impl FnOnce(&Disk) -> io::Result<T>) -> Result<T> {
+        // Before the locks of `imago`.
+        self.files[0].storage.check_process()?;
         if self.is_broken.load(Ordering::Relaxed) {
             return Err(panicked(self.path()));
         }
@@ -133,7 +148,7 @@ impl Qcow2Source {
 }
 
 /// Opens one image of the chain and, below it, the rest; adds all files to `files`.
-fn open_qcow2(storage: FileStorage, options: &Qcow2Options<'_>, files: &mut Vec<FileStorage>) -> Result<Disk> {
+fn open_qcow2(storage: FileStorage, options: &Qcow2Options<'_>, files: &mut Vec<ChainFile>) -> Result<Disk> {
     let path = storage.path().to_owned();
     let header = Header::read(&storage)?;
     let file = add_file(storage, files)?;
@@ -165,7 +180,7 @@ fn open_qcow2(storage: FileStorage, options: &Qcow2Options<'_>, files: &mut Vec<
     Ok(FormatAccess::new(image))
 }
 
-fn open_raw(storage: FileStorage, files: &mut Vec<FileStorage>) -> Result<Disk> {
+fn open_raw(storage: FileStorage, files: &mut Vec<ChainFile>) -> Result<Disk> {
     let path = storage.path().to_owned();
     let file = add_file(storage, files)?;
     let raw = guarded(&path, || {
@@ -195,17 +210,20 @@ fn open_named(image: &Path, name: &str, options: &Qcow2Options<'_>) -> Result<Fi
 }
 
 /// Keeps `storage` with its lock, and makes a duplicate of its file for `imago`.
-fn add_file(storage: FileStorage, files: &mut Vec<FileStorage>) -> Result<ImagoFile> {
+fn add_file(storage: FileStorage, files: &mut Vec<ChainFile>) -> Result<ImagoFile> {
     let path = storage.path().to_owned();
-    if files.iter().any(|file| file.identity() == storage.identity()) {
+    if files.iter().any(|file| file.storage.identity() == storage.identity()) {
         return Err(Error::invalid_image("The file is part of its own backing chain").with_path(path));
     }
     if files.len() >= MAX_CHAIN_LEN {
         let message = format!("The backing chain has more than {MAX_CHAIN_LEN} files");
         return Err(Error::unsupported(message).with_path(path));
     }
-    let file = guarded(&path, || ImagoFile::try_from(storage.file().try_clone()?))?;
-    files.push(storage);
+    let clone = storage.file().try_clone();
+    let clone = clone.map_err(|error| Error::io("open", error).with_path(&path))?;
+    let duplicate = clone.as_raw_fd();
+    let file = guarded(&path, || ImagoFile::try_from(clone))?;
+    files.push(ChainFile { storage, duplicate });
     Ok(file)
 }
 
@@ -273,7 +291,7 @@ fn translate(op: &str, error: io::Error, path: &Path) -> Error {
 
 impl BaseSource for Qcow2Source {
     fn path(&self) -> &Path {
-        self.files[0].path()
+        self.files[0].storage.path()
     }
 
     fn format(&self) -> &'static str {

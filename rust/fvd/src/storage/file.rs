@@ -14,6 +14,7 @@ use super::lock::Locks;
 use super::medium::Medium;
 use super::{Allocation, IoBufMut, Space, Storage};
 use crate::error::{Error, Result};
+use crate::process::{CloseOnFork, Process};
 use crate::sys::file as sys;
 
 /// Where every file must end: the largest offset that system calls can express, and still can once
@@ -26,6 +27,8 @@ const ZEROS_LEN: usize = 1 << 20;
 /// A regular file or a block device.
 #[derive(Debug)]
 pub struct FileStorage {
+    /// Before the file: see [`CloseOnFork`].
+    _descriptor: CloseOnFork,
     file: File,
     path: PathBuf,
     medium: Medium,
@@ -34,6 +37,8 @@ pub struct FileStorage {
     identity: (u64, u64),
     /// Given back on drop.
     locks: Locks,
+    /// Who opened it.
+    process: Process,
 }
 
 impl Drop for FileStorage {
@@ -52,13 +57,21 @@ impl FileStorage {
         locks: Locks,
     ) -> Self {
         Self {
+            _descriptor: CloseOnFork::new(file.as_fd()),
             file,
             path: path.to_owned(),
             medium,
             direct,
             identity,
             locks,
+            process: Process::current(),
         }
+    }
+
+    /// Fails in a process that was forked since it was opened, before any lock is touched.
+    #[inline]
+    pub(crate) fn check_process(&self) -> Result<()> {
+        self.process.check_for(&self.path)
     }
 
     /// What tells this file from every other one: device and inode, or the number of a block
@@ -76,6 +89,7 @@ impl FileStorage {
 
     /// Bytes that the file takes on disk, which holes do not; 0 for a device that does not say.
     pub fn allocated_bytes(&self) -> Result<u64> {
+        self.check_process()?;
         let result = self.file.metadata();
         let metadata = result.map_err(|error| Error::io("get the size on disk", error).with_path(&self.path))?;
         // st_blocks counts 512 bytes, whatever the file system's blocks are.
@@ -113,6 +127,7 @@ impl FileStorage {
     /// [`Storage::read`], on this thread.
     #[inline]
     pub fn read_blocking(&self, buf: &mut IoBufMut, offset: u64) -> Result<()> {
+        self.check_process()?;
         if buf.is_empty() {
             return Ok(());
         }
@@ -140,6 +155,7 @@ impl FileStorage {
     /// [`Storage::write`], on this thread.
     #[inline]
     pub fn write_blocking(&self, buf: &[u8], offset: u64) -> Result<()> {
+        self.check_process()?;
         if buf.is_empty() {
             return Ok(());
         }
@@ -153,12 +169,13 @@ impl FileStorage {
     /// Lets the kernel begin to write out what it holds, so that a later [`Storage::sync`] has
     /// less to wait for.
     pub fn start_writeback(&self) {
-        if self.direct.is_none() {
+        if self.direct.is_none() && self.process.is_current() {
             sys::start_writeback(self.fd());
         }
     }
 
     pub(super) fn write_vectored_blocking(&self, bufs: &[Bytes], offset: u64) -> Result<()> {
+        self.check_process()?;
         let len = bufs.iter().map(|buf| buf.len() as u64).sum();
         if len == 0 {
             return Ok(());
@@ -178,6 +195,7 @@ impl FileStorage {
     }
 
     pub(super) fn len_blocking(&self) -> Result<u64> {
+        self.check_process()?;
         let _settled = self.direct.as_ref().map(Direct::settled);
         self.len_unlocked()
     }
@@ -196,6 +214,7 @@ impl FileStorage {
     /// Zeroes what of the range lies in the file, as far as the medium can do that without being sent zeros; gives
     /// the part, up to the end of the range or of the file, that is left for [`FileStorage::write_zeros`].
     pub(super) fn zero_blocking(&self, offset: u64, len: u64, space: Space) -> Result<Range<u64>> {
+        self.check_process()?;
         // A read-modify-write next door would put back what it read before.
         let _settled = self.direct.as_ref().map(Direct::settled);
         let end = self.len_now();
@@ -237,6 +256,7 @@ impl FileStorage {
     }
 
     pub(super) fn discard_blocking(&self, offset: u64, len: u64) -> Result<()> {
+        self.check_process()?;
         // A read-modify-write next door would put back what it read before.
         let _settled = self.direct.as_ref().map(Direct::settled);
         let error = |error| self.error("discard", offset, error);
@@ -284,6 +304,7 @@ impl FileStorage {
     }
 
     pub(super) fn sync_blocking(&self) -> Result<()> {
+        self.check_process()?;
         sys::sync_data(self.fd()).map_err(|error| Error::io("sync", error).with_path(&self.path))
     }
 
@@ -293,6 +314,7 @@ impl FileStorage {
     }
 
     pub(super) fn set_len_blocking(&self, len: u64) -> Result<()> {
+        self.check_process()?;
         if self.is_device() {
             return Err(Error::unsupported("The length of a block device cannot be changed").with_path(&self.path));
         }

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 use super::lock;
 use crate::error::{Error, ErrorKind, Result};
+use crate::process::Process;
+use crate::sys::threads::beside;
 
 /// Time between two calls of the callback.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -75,6 +77,7 @@ pub(super) struct Total {
 /// Shared by the threads of one job.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
+    process: Process,
     done: AtomicU64,
     stop: AtomicBool,
     error: Mutex<Option<Error>>,
@@ -109,19 +112,22 @@ impl Meter {
         lock(&self.error).take().map_or(Ok(()), Err)
     }
 
-    /// Reports once; a Break becomes the failure of the job.
+    /// Reports once; a Break becomes the failure of the job. A process that the callback has forked has no
+    /// part in the job: what it says there counts for nothing.
     pub(super) fn report(&self, callback: &mut Callback<'_>, total: Option<u64>) {
         let progress = Progress {
             done: self.done(),
             total: total.map(|total| total.max(self.done())),
         };
-        if callback(progress).is_break() {
+        if callback(progress).is_break() && self.process.is_current() {
             self.fail(Error::new(ErrorKind::Cancelled, "Cancelled"));
         }
     }
 
     /// Runs `work` on `workers` threads until all have ended, and reports meanwhile. `count` counts
     /// a part of what there is to do; it is called until it says that it has counted everything.
+    ///
+    /// In a process that the callback has forked it ends at once: no worker is there.
     ///
     /// # Panics
     ///
@@ -134,19 +140,13 @@ impl Meter {
         count: &mut dyn FnMut() -> Total,
     ) {
         let (sender, receiver) = channel();
-        thread::scope(|scope| {
-            for _ in 0..workers {
-                // Dropped with the worker, however it ends.
-                let sender = sender.clone();
-                let work = &work;
-                scope.spawn(move || {
-                    let _sender = sender;
-                    work();
-                });
-            }
-            drop(sender);
-            self.watch(&receiver, callback, count);
-        });
+        let senders = Mutex::new(vec![sender; workers]);
+        let work = || {
+            // Dropped with the worker, however it ends.
+            let _sender = lock(&senders).pop();
+            work();
+        };
+        beside(workers, &work, || self.watch(&receiver, callback, count));
     }
 
     /// Reports until the last sender of `workers` is gone.
@@ -158,6 +158,9 @@ impl Meter {
             if now >= next {
                 if !self.is_stopped() {
                     self.report(callback, total.bytes);
+                }
+                if !self.process.is_current() {
+                    return;
                 }
                 next = Instant::now() + INTERVAL;
             }

@@ -4,8 +4,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::aio::{Backend, Guard, Handoff, Opened, Outcome, Pool, Process, Ring};
+use crate::aio::{Backend, Guard, Handoff, Opened, Outcome, Pool, Ring};
 use crate::error::{Error, Result};
+use crate::process::Process;
 use crate::storage::file::FileStorage;
 use crate::sys::uring::Operation;
 
@@ -47,7 +48,7 @@ impl Lane {
 
     /// Fails in a forked child, where nobody would ever answer.
     pub(super) fn check(&self, path: &Path) -> Result<()> {
-        self.process.check().map_err(|error| error.with_path(path))
+        self.process.check_for(path)
     }
 
     pub(super) fn has_ring(&self) -> bool {
