@@ -20,6 +20,8 @@ pub struct Faults {
     /// Bytes of new space that can still be used; then ENOSPC. Space is used by pages of 4096
     /// bytes, where something is written.
     pub space: Option<u64>,
+    /// Bytes of a file at most; then EFBIG.
+    pub longest: Option<u64>,
 }
 
 /// What fails now and then.

@@ -50,6 +50,7 @@ pub fn landmarks(shape: &Shape, seed: u64) -> Vec<u64> {
             places.push(chunk / shape.block_size * shape.block_size);
         }
     }
+    places.extend(shape.metadata_edges());
     for place in &mut places {
         *place = last.min(*place);
     }
@@ -66,11 +67,18 @@ pub fn islands(shape: &Shape, seed: u64) -> Vec<Range<u64>> {
         return std::iter::once(0..size).collect();
     }
     let mut rng = fastrand::Rng::with_seed(!seed);
-    let mut island = |place: u64| {
-        let start = place.saturating_sub(rng.u64(..ISLAND)).min(size);
-        start..(place + rng.u64(1..ISLAND)).min(size)
+    let landmarks = landmarks(shape, seed);
+    // Many of them, or as large as a block.
+    let most = if shape.metadata_edges().is_empty() {
+        ISLAND
+    } else {
+        ISLAND / 8
     };
-    landmarks(shape, seed).into_iter().map(&mut island).collect()
+    let mut island = |place: u64| {
+        let start = place.saturating_sub(rng.u64(..most)).min(size);
+        start..(place + rng.u64(1..most)).min(size)
+    };
+    landmarks.into_iter().map(&mut island).collect()
 }
 
 /// The bytes of a base: random, but for holes in a large one and where zeros are searched for.

@@ -278,7 +278,10 @@ impl State {
         }
         if let Some(errno) = self.fault(&flight) {
             self.tell(|| format!("          fails: error {errno}"));
-            self.land_in_part(&flight);
+            // A file does not become longer than it can be, not even by mistake.
+            if errno != libc::EFBIG {
+                self.land_in_part(&flight);
+            }
             let error = Error::io(flight.action.name(), std::io::Error::from_raw_os_error(errno));
             return Err(error
                 .with_path(&self.disks[flight.disk].path)
@@ -317,6 +320,13 @@ impl State {
             return Some(self.faults.error.number(needs_space, &mut self.rng));
         }
         let disk = &self.disks[flight.disk];
+        let len = match flight.action {
+            Action::SetLen(len) => len,
+            _ => flight.end(),
+        };
+        if flight.changes_content() && self.faults.longest.is_some_and(|longest| len > longest) {
+            return Some(libc::EFBIG);
+        }
         let Action::Write(bytes) = &flight.action else {
             return None;
         };

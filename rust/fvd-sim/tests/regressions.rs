@@ -3,6 +3,7 @@
 use std::future::Future;
 
 use bytes::Bytes;
+use fvd::ErrorKind;
 use fvd::format::BaseUpdate;
 use fvd::image::dump::JournalSectors;
 use fvd::image::{CacheMode, DetectZeroes, read_head};
@@ -181,6 +182,70 @@ fn a_sector_in_which_the_file_ended_is_not_torn() {
                 check_crashed(&rig, &media, &model, seed).expect("each sector is old or new");
             }
         }
+    }
+}
+
+/// Two writes that share a sector; what the first `steps` operations do is cut off by a cancellation, if there are any.
+fn write_around_the_end(rig: &Rig, seed: u64, steps: Option<u64>) -> (SimImage, Model) {
+    let mut before = vec![0; rig.shape.virtual_size as usize];
+    let world = rig.file.world().clone();
+    let image = open(rig);
+    let read = run_now(read_all(&image)).expect("no faults yet");
+    before.copy_from_slice(&read);
+    let mut model = Model::new(&before);
+    if let Some(steps) = steps {
+        let bytes = content(9, 700);
+        let id = model.begin_write(0, &bytes);
+        cancel_after(&world, seed, steps, image.write(Bytes::from(bytes), 0));
+        model.fail_write(id);
+    }
+    for (offset, len) in [(0, 700), (512, 1536)] {
+        let bytes = content(offset, len);
+        let id = model.begin_write(offset, &bytes);
+        run_now(image.write(Bytes::from(bytes), offset)).expect("there is room for it");
+        model.ack_write(id, false);
+    }
+    (image, model)
+}
+
+#[test]
+fn a_sector_is_not_torn_although_the_change_of_the_length_was_cancelled() {
+    let shape = Shape {
+        compact: false,
+        data_file: false,
+        journal_size: 1000,
+        ..compact()
+    };
+    for seed in 0..40 {
+        let (rig, _) = Rig::create(&shape, seed);
+        let (_image, model) = write_around_the_end(&rig, seed, Some(seed % 4));
+        for cut in 0..50 {
+            let media = rig.file.world().cut(Cut::Sectors(cut));
+            check_crashed(&rig, &media, &model, seed).expect("each sector is old or new");
+        }
+    }
+}
+
+#[test]
+fn no_sector_is_torn_where_the_file_cannot_be_as_long_as_the_disk() {
+    for data_file in [true, false] {
+        let shape = Shape {
+            compact: false,
+            data_file,
+            ..compact()
+        };
+        let (rig, _) = Rig::create(&shape, 1);
+        rig.file.world().set_faults(Faults {
+            longest: Some(64 * KIB),
+            ..Faults::default()
+        });
+        let (image, model) = write_around_the_end(&rig, 1, None);
+        for cut in 0..200 {
+            let media = rig.file.world().cut(Cut::Sectors(cut));
+            check_crashed(&rig, &media, &model, cut).expect("each sector is old or new");
+        }
+        let behind = run_now(image.write(Bytes::from(content(3, 512)), shape.virtual_size - 512));
+        assert_eq!(behind.expect_err("it does not fit").kind(), ErrorKind::NoSpace);
     }
 }
 

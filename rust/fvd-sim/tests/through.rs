@@ -172,6 +172,31 @@ fn the_sector_in_which_the_base_ends_is_written_like_any_other() {
 }
 
 #[test]
+fn the_sector_in_which_the_base_ends_is_not_torn_by_a_session_that_began_with_an_error() {
+    for updates in MODES {
+        for fail_at in 1..10 {
+            let (rig, before) = Rig::create(&shape(updates), fail_at);
+            let world = rig.file.world().clone();
+            let mut model = Model::new(&before);
+            let image = open(&rig);
+            let last = 100 * KIB - 512;
+            world.set_faults(Faults {
+                fail_at: Some(fail_at),
+                ..Faults::default()
+            });
+            let _ = write(&image, &mut model, last, 450, 1);
+            world.set_faults(Faults::default());
+            let _ = write(&image, &mut model, last, 512, 2);
+            for seed in 0..50 {
+                let media = world.cut(Cut::Sectors(seed));
+                let checked = check_crashed(&rig, &media, &model, seed);
+                checked.unwrap_or_else(|detail| panic!("{}, failed at {fail_at}: {detail}", updates.name()));
+            }
+        }
+    }
+}
+
+#[test]
 fn a_copy_of_what_the_base_held_before_a_write_is_not_stored() {
     let shape = Shape {
         copy_on_read: true,

@@ -41,6 +41,8 @@ mutations! {
     KeepTail,
     /// A copy stores blocks that a guest has made local meanwhile.
     CopyOverwrites,
+    /// A block that is fetched in parts is published although somebody else has held it meanwhile.
+    PartsDisturbed,
     /// A guest writes to quiet blocks, and no commit hears of it.
     ForgetQuietBlock,
     /// A guest publishes blocks, and their quiet chunks stay quiet.
@@ -49,6 +51,8 @@ mutations! {
     RecordedTooEarly,
     /// A checkpoint writes bitmap pages before table pages.
     BitmapBeforeTable,
+    /// Where blocks cross a page of the bitmap, its last page is not written.
+    LastPageMissed,
     /// A checkpoint does not sync what it has written in place.
     CheckpointWithoutSync,
     /// What a failed or cancelled commit took is not pending again.
@@ -57,6 +61,8 @@ mutations! {
     ShareRunningRound,
     /// A failed sync does not poison the image.
     ForgetPoison,
+    /// A sync that fails because the disk is full does not poison the image.
+    FullSyncIsNoLoss,
     /// A close marks the image clean before its checkpoint.
     CleanMarkFirst,
     /// An open for writing believes what the page cache has, also where a sync has failed.
@@ -73,10 +79,14 @@ mutations! {
     ReuseUnsettled,
     /// A storage chunk that was freed is used again while requests may know it as that of another chunk.
     ReuseInFlight,
+    /// A read does not count among the requests that may know a storage chunk.
+    ReadUncounted,
     /// A storage chunk that was freed is not zeroed when it is used again.
     ReuseUnzeroed,
     /// The journal is not erased before storage chunks that were freed are used again.
     KeepJournal,
+    /// The journal is erased up to the last sector of this lap only.
+    EraseThisLap,
     /// A commit goes to the journal although chunks were freed.
     CommitFreed,
     /// A request publishes storage chunks that were freed since it has looked them up.

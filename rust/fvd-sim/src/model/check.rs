@@ -109,6 +109,7 @@ impl Model {
             };
             if cell.may.iter().all(|(content, _)| **content == *bytes) {
                 self.cells.remove(&sector);
+                self.unsettled.remove(&sector);
                 self.origin.set_sector(sector, bytes);
                 continue;
             }

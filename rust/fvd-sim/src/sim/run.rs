@@ -19,6 +19,8 @@ use crate::world::World;
 
 /// Bytes of a disk that is always compared as a whole.
 const SMALL: u64 = 1 << 20;
+/// Bytes of a disk that is never compared as a whole: more than that.
+const LARGE: u64 = 160 << 20;
 /// Bytes around what was written that are compared in a larger one.
 const AROUND: u64 = 8 << 10;
 
@@ -158,7 +160,7 @@ impl Simulation<'_> {
     /// the base, and some of the rest.
     fn ranges(&self, model: &Model, base: Option<&Model>, rng: &mut fastrand::Rng) -> Vec<Range<u64>> {
         let size = model.size();
-        if size <= SMALL || rng.u8(..32) == 0 {
+        if size <= SMALL || (size <= LARGE && rng.u8(..32) == 0) {
             return std::iter::once(0..size).collect();
         }
         let mut ranges: Vec<Range<u64>> = Vec::new();

@@ -163,6 +163,8 @@ impl Session {
         let (depth, count) = match rng.u8(..50) {
             0 => (1000, rng.u64(300..1200)),
             1..4 => (200, rng.u64(100..300)),
+            // Long enough for a journal to be full several times.
+            4..8 => ([1, 2, 4][rng.usize(..3)], rng.u64(80..250)),
             _ => ([1, 2, 4, 8, 16, 64][rng.usize(..6)], rng.u64(3..80)),
         };
         let mut load = Load::new(shape, image_seed, case.is_long(), rng.fork());

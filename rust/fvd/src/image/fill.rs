@@ -102,7 +102,7 @@ impl<S: Storage> Image<S> {
         let start = bitmap.block_range(blocks.start).start;
         let end = bitmap.block_range(blocks.end - 1).end;
         let _lookup = self.look();
-        self.extend().await?;
+        self.extend(end).await?;
         self.load(start, end).await?;
         let _filling = self.filling.lock(blocks.clone()).await;
         let mut rest = blocks;
@@ -165,13 +165,14 @@ impl<S: Storage> Image<S> {
             return Ok(Part::Local);
         };
         let _lookup = self.look();
-        self.extend().await?;
+        self.extend(part.end).await?;
         self.load(part.start, part.end).await?;
         let filling = self.filling.lock(block..block + 1).await;
         if bitmap.all_local(&(block..block + 1)) {
             return Ok(Part::Local);
         }
-        if before.is_some_and(|watch| !filling.is_first_since(watch)) {
+        let is_disturbed = before.is_some_and(|watch| !filling.is_first_since(watch));
+        if is_disturbed && !mutation::is(Mutation::PartsDisturbed) {
             return Ok(Part::Disturbed);
         }
         let whole = bitmap.block_range(block);

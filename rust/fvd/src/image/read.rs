@@ -3,6 +3,7 @@
 use super::{Extent, Image, Mapping};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::SECTOR;
+use crate::mutation::{self, Mutation};
 use crate::source::{BaseSource, Run};
 use crate::storage::{IoBufMut, Storage};
 
@@ -20,7 +21,7 @@ impl<S: Storage> Image<S> {
         if buf.is_empty() {
             return Ok(buf);
         }
-        let _lookup = self.look();
+        let _lookup = self.look().filter(|_| !mutation::is(Mutation::ReadUncounted));
         self.load(offset, end).await?;
         let mut extent = self.extent(offset, end)?;
         let mut done: Option<IoBufMut> = None;

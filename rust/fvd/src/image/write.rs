@@ -94,7 +94,7 @@ impl<S: Storage> Image<S> {
     pub(super) async fn store(&self, buf: Bytes, offset: u64, end: u64) -> Result<()> {
         let start = offset;
         let _lookup = self.look();
-        self.extend().await?;
+        self.extend(end).await?;
         self.load(offset, end).await?;
         let extent = self.extent(offset, end)?;
         if extent.len == end - offset

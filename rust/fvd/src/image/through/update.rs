@@ -147,9 +147,9 @@ impl<S: Storage> Image<S> {
 
     /// Changes a range, whose blocks are locked, in the image, where they become local.
     async fn update_local(&self, content: Content, range: &Range<u64>) -> Result<()> {
-        self.extend().await?;
-        let bitmap = self.needed_bitmap();
         let Range { start, end } = *range;
+        self.extend(end).await?;
+        let bitmap = self.needed_bitmap();
         let blocks = bitmap.blocks(start, end);
         let local = bitmap.all_local(&blocks);
         let whole = bitmap.block_range(blocks.start).start == start && bitmap.block_range(blocks.end - 1).end == end;
