@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         Discard,
         Extent,
         ImageInfo,
+        Mode,
         PrefetchProgress,
         PrefetchStatus,
         StrPath,
@@ -209,7 +210,7 @@ class _Opening:
 
 def open(
     path: StrPath,
-    mode: str = "r",
+    mode: Mode = "r",
     *,
     write_base: bool = False,
     cache: CacheMode = "writeback",
