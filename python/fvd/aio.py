@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         Discard,
         Extent,
         ImageInfo,
+        Mode,
         PrefetchProgress,
         PrefetchStatus,
         StrPath,
@@ -211,7 +212,7 @@ class _Opening:
 
 def open(
     path: StrPath,
-    mode: str = "r",
+    mode: Mode = "r",
     *,
     write_base: bool = False,
     cache: CacheMode = "writeback",

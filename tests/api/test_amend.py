@@ -10,6 +10,7 @@ import pytest
 import fvd
 from fvd.amendable import ALIASES, AMENDABLE
 from fvd.options import FVD_OPTIONS, Option
+from fvd.types import ImageOptions
 from support import fvd_command
 from support.corpus import Case, cases
 from support.disks import content
@@ -29,7 +30,7 @@ def base(tmp_path: Path) -> Path:
 @pytest.fixture
 def overlay(base: Path) -> Path:
     path = base.parent / "overlay.fvd"
-    options: dict[str, str | int | bool] = {
+    options: ImageOptions = {
         "compact_image": True,
         "chunk_size": "64K",
         "data_file": "data.raw",
@@ -204,7 +205,7 @@ def test_a_base_is_looked_at_where_it_is_and_while_others_use_it(base: Path, ove
     overlay.rename(path)
     fvd.amend(path, base_img="../other/base.raw", base_img_fmt="raw")
     # Here the image does.
-    with pytest.raises(fvd.NotPermittedError, match="use --trust"):
+    with pytest.raises(fvd.NotPermittedError, match="is not trusted"):
         fvd.amend(path, base_img_fmt="")
     fvd.amend(path, base_img_fmt="", trust=[elsewhere.parent])
 

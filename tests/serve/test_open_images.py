@@ -21,6 +21,7 @@ import pytest
 
 import fvd
 import fvd.aio
+from fvd.types import ImageOptions, Mode
 from support import KIB, MIB, fvd_command, run
 from support.disks import content
 from support.forks import run_forking
@@ -40,7 +41,7 @@ class Handle(Protocol):
 
 
 class Blocking:
-    def __init__(self, path: Path, mode: str) -> None:
+    def __init__(self, path: Path, mode: Mode) -> None:
         self.served = fvd.open(path, mode)
         self.pread = self.served.pread
         self.pwrite = self.served.pwrite
@@ -51,7 +52,7 @@ class Blocking:
 class Asynchronous:
     """An event loop for each call: an image belongs to none."""
 
-    def __init__(self, path: Path, mode: str) -> None:
+    def __init__(self, path: Path, mode: Mode) -> None:
         async def opened() -> fvd.aio.Image:
             return await fvd.aio.open(path, mode)
 
@@ -70,12 +71,12 @@ class Asynchronous:
         asyncio.run(self.served.close())
 
 
-KINDS: dict[str, Callable[[Path, str], Handle]] = {"blocking": Blocking, "asynchronous": Asynchronous}
+KINDS: dict[str, Callable[[Path, Mode], Handle]] = {"blocking": Blocking, "asynchronous": Asynchronous}
 each_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 @contextmanager
-def opened(kind: str, path: Path, mode: str = "r+") -> Iterator[Handle]:
+def opened(kind: str, path: Path, mode: Mode = "r+") -> Iterator[Handle]:
     image = KINDS[kind](path, mode)
     try:
         yield image
@@ -211,7 +212,7 @@ def test_the_wrong_order_of_contexts_is_an_error_that_loses_nothing(image: Path,
 @each_kind
 def test_both_write_at_once_and_nothing_is_lost(kind: str, tmp_path: Path, socket: Path) -> None:
     path = tmp_path / "disk.fvd"
-    options: dict[str, str | int] = {"compact_image": True, "chunk_size": "64K", "block_size": "16K"}
+    options: ImageOptions = {"compact_image": True, "chunk_size": "64K", "block_size": "16K"}
     (tmp_path / "base.raw").write_bytes(b"\7" * 8 * MIB)
     fvd.create(path, 8 * MIB, backing_file="base.raw", backing_format="raw", options=options)
     rng = random.Random(1)

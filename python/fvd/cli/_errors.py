@@ -53,11 +53,23 @@ def explain(error: BaseException, failed: int) -> tuple[str, int]:
 
 def fvd_error_text(error: FvdError) -> str:
     """Return `Could not open 'x': reason`, with the verb of the operation that failed."""
-    reason = error.strerror or str(error)
+    reason = _in_words_of_the_command_line(error)
     if error.filename is None:
         return reason
     operation = getattr(error, "op", None) or "open"
     return f"Could not {operation} '{os.fsdecode(error.filename)}': {reason}"
+
+
+def _in_words_of_the_command_line(error: FvdError) -> str:
+    """Return why, where the exception says what helps in the words of Python."""
+    reason = error.strerror or str(error)
+    # One that was not made by the core has no such attribute.
+    directory: str | None = getattr(error, "needs_trust", None)
+    if directory is None:
+        return reason
+    import shlex
+
+    return reason.replace(f"trust={[directory]!r} allows it", f"--trust {shlex.quote(directory)} allows it")
 
 
 def discard_unwritable_stdout(error: BaseException) -> None:

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
-    from fvd.types import CreateResult, OptionValue, TargetFormat
+    from fvd.types import CreateResult, ImageOptions, OptionValue, TargetFormat
 
 
 def parser() -> Parser:
@@ -95,14 +95,16 @@ def _create(given: argparse.Namespace, format: TargetFormat) -> CreateResult:
         raise CommandError(f"{filename}: A backing format needs a backing file (-b)")
     if size is None and (backing_file is None or given.backing_unsafe):
         raise CommandError(f"{filename}: Image creation needs a size parameter")
-    return fvd.create(
+    _common.warn_of_format(filename, backing_file, backing_format, "-F")
+    known: ImageOptions = cast("ImageOptions", values)
+    return fvd._create(
         filename,
         size,
         format=format,
         backing_file=cast("str | None", backing_file),
         backing_format=_common.source_format(cast("str | None", backing_format)),
         backing_unsafe=given.backing_unsafe,
-        options=values,
+        options=known,
         trust=_common.trusted(given),
     )
 

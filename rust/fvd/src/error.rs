@@ -49,6 +49,8 @@ struct Inner {
     source: Option<Arc<io::Error>>,
     /// The chunk for which no storage chunk is left in an image that cannot get more: one that is freed helps.
     lacks_storage: Option<u64>,
+    /// The directory that would have to be trusted.
+    needs_trust: Option<PathBuf>,
     /// What stands behind the words of the system.
     remark: String,
 }
@@ -64,6 +66,7 @@ impl Error {
             offset: None,
             source: None,
             lacks_storage: None,
+            needs_trust: None,
             remark: String::new(),
         }))
     }
@@ -179,6 +182,20 @@ impl Error {
 
     fn inner(&mut self) -> &mut Inner {
         Arc::make_mut(&mut self.0)
+    }
+
+    /// Of a name in an image that the gate refuses: trusting `directory` would help.
+    #[must_use]
+    pub(crate) fn with_needed_trust(mut self, directory: &Path) -> Self {
+        self.inner().needs_trust = Some(directory.to_owned());
+        self
+    }
+
+    /// The directory that would have to be trusted for this not to fail, if that would help. How to trust it is
+    /// for the caller to say.
+    #[must_use]
+    pub fn needs_trust(&self) -> Option<&Path> {
+        self.0.needs_trust.as_deref()
     }
 
     /// The stable kind.

@@ -94,6 +94,8 @@ pub enum TlsCredentials {
         folder: PathBuf,
         /// Whether clients have to show a certificate.
         verify_peer: bool,
+        /// The subjects of the certificates that are let in, which implies `verify_peer`; empty: all are.
+        subjects: Vec<String>,
     },
     /// A file of lines `user:key`.
     Keys(PathBuf),

@@ -137,7 +137,18 @@ fn unlocked(folder: &Path) -> String {
 
 fn credentials(tls: &TlsOptions) -> Result<(Credentials, TlsPolicy)> {
     let credentials = match &tls.credentials {
-        TlsCredentials::Certificates { folder, verify_peer } => Credentials::x509(folder, *verify_peer)?,
+        TlsCredentials::Certificates {
+            folder,
+            verify_peer,
+            subjects,
+        } => {
+            let credentials = Credentials::x509(folder, *verify_peer || !subjects.is_empty())?;
+            if subjects.is_empty() {
+                credentials
+            } else {
+                credentials.for_subjects(subjects.clone())?
+            }
+        }
         TlsCredentials::Keys(file) => Credentials::psk(file)?,
     };
     let policy = if tls.required {
@@ -168,11 +179,14 @@ async fn open_all(
 ) -> Result<Exports<Disk>> {
     let mut exports = Exports::new();
     for options in disks {
-        let disk = open_patiently(files, options, patience)
+        let part = options.part;
+        let mut disk = open_patiently(files, options, patience)
             .await?
             .with_multi_conn(multi_conn);
+        let fits = disk.limit_to(part);
         let disk = Arc::new(disk);
         open.push(Arc::clone(&disk));
+        fits?;
         exports.add(disk)?;
     }
     Ok(exports)

@@ -122,7 +122,7 @@ impl AsyncOpen {
     }
 
     /// Runs `work` on the engine, which is not closed before that has ended.
-    pub(super) async fn with<T, W, F>(&self, work: W) -> Result<T, Error>
+    pub(crate) async fn with<T, W, F>(&self, work: W) -> Result<T, Error>
     where
         W: FnOnce(Arc<Engine>) -> F,
         F: Future<Output = Result<T, Error>>,

@@ -164,7 +164,7 @@ impl<S: Storage> Image<S> {
     ) -> Result<()> {
         let Some(table) = &self.table else {
             if space == Space::Allocate {
-                self.extend().await?;
+                self.extend(end).await?;
             }
             let offset = self.geometry.data_offset + start;
             return self.data().write_zeroes(offset, end - start, space).await;

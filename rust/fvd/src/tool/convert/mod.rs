@@ -63,6 +63,7 @@ pub fn convert(request: &ConvertRequest, progress: &mut Callback<'_>) -> Result<
             let source = block_on(open_source(path, format.as_deref(), &source_options(request)))?;
             convert_disk(source.as_ref(), request, progress)
         }
+        Source::Open(disk) => convert_disk(&**disk, request, progress),
         Source::Stream(stream) => match stream::as_file(stream)? {
             Some(storage) => convert_raw(storage, request, progress),
             None => convert_stream(stream, request, progress),
