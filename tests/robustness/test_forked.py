@@ -7,6 +7,7 @@ from typing import Literal
 import pytest
 
 import fvd
+from fvd.types import ImageOptions
 from support import KIB, MIB, fvd_command, run
 from support.disks import random_disk
 from support.forks import run_forking
@@ -17,7 +18,7 @@ KINDS = ("compact", "overlay", "data_file", "no_journal")
 def create(folder: Path, kind: str = "compact") -> Path:
     """An image of 64 MiB, whose metadata is in memory for a while when it is written to."""
     path = folder / "disk.fvd"
-    options: dict[str, str | int | bool] = {"compact_image": True, "chunk_size": "64K"}
+    options: ImageOptions = {"compact_image": True, "chunk_size": "64K"}
     if kind == "overlay":
         random_disk(folder / "base.raw", 64 * MIB, seed=5)
         options |= {"copy_on_read": True, "prefetch_start_delay": 1, "block_size": "64K"}
@@ -484,6 +485,8 @@ def test_a_daemon_opens_after_forking(tmp_path: Path) -> None:
                     break
                 except fvd.InUseError:
                     time.sleep(0.02)
+            else:
+                sys.exit("the old file is still locked")
             print("done", flush=True)
             sys.exit()
         os.wait()

@@ -79,7 +79,7 @@ class Ballast:
             os.posix_fallocate(file.fileno(), 0, state.f_bavail * state.f_frsize - left)
 
     def fill(self) -> None:
-        """Takes the rest, to the last block: also what a file system gives back once it has placed the data."""
+        """Takes the rest, to the last block: also what is given back once the data has its place."""
         for _ in range(3):
             self._fill_once()
 
