@@ -251,7 +251,8 @@ def test_an_exception_in_a_program_removes_what_convert_has_made(endless: Path) 
     def interrupt(_done: int, _total: int) -> None:
         raise KeyboardInterrupt
 
-    for options in ({}, {"data_file": "data.raw"}):
+    kinds: tuple[ImageOptions, ...] = ({}, {"data_file": "data.raw"})
+    for options in kinds:
         with pytest.raises(KeyboardInterrupt):
             fvd.convert(
                 endless,
