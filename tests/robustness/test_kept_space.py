@@ -8,7 +8,7 @@ import pytest
 
 import fvd
 from fvd.types import Aio, CacheMode, Discard, ImageOptions
-from support import MIB, run
+from support import MIB, run, unmount
 from support.disks import Ballast, allocated
 
 SIZE = 16 * MIB
@@ -40,7 +40,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     try:
         yield place
     finally:
-        run("umount", place)
+        unmount(place)
 
 
 @pytest.fixture
