@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use fvd::copy::{Control, PrefetchStatus};
+use fvd::copy::Control;
 use fvd::{Error, ErrorKind};
 use tokio::sync::watch;
 
@@ -141,8 +141,8 @@ impl<L: Lender> fvd_nbd::disk::Loan for Loan<L> {
         self.set(Stage::Ending);
     }
 
-    fn prefetch(&self) -> Option<PrefetchStatus> {
-        self.lender.running().map(|control| control.status())
+    fn prefetch(&self) -> Option<Control> {
+        self.lender.running()
     }
 }
 

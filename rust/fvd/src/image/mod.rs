@@ -40,6 +40,7 @@ mod scan;
 mod source;
 mod stats;
 mod table;
+mod tally;
 mod threaded;
 mod through;
 mod totals;
