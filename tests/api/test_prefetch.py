@@ -4,7 +4,7 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Unpack
+from typing import Literal, Unpack
 
 import pytest
 
@@ -51,6 +51,42 @@ def test_a_prefetched_image_needs_its_base_no_more(base: Path, compact: bool) ->
         assert image.pread(8 * MIB, 0) == content[:12345] + b"x" * 1000 + content[13345:]
         assert image.prefetch_status()["state"] == "finished"
     assert fvd.check(path)["corruptions"] == 0
+
+
+@pytest.mark.parametrize("mode", ["r", "r+"])
+def test_what_is_local_is_told_also_where_nothing_is_prefetched(base: Path, mode: Literal["r", "r+"]) -> None:
+    path = overlay(base)
+    with fvd.open(path, "r+") as image:
+        image.pwrite(b"x" * (3 * MIB), MIB)
+        assert image.prefetch_status()["local"] == 3 * MIB
+    with fvd.open(path, mode) as image:
+        status = image.prefetch_status()
+        assert (status["state"], status["local"], status["total"]) == ("waiting", 3 * MIB, 8 * MIB)
+        with fvd.serve(image, bind="127.0.0.1", port=0) as server:
+            [export] = server.stats()["exports"].values()
+            assert export["prefetch"] is not None
+            assert export["prefetch"]["local"] == 3 * MIB
+        if mode == "r+":
+            image.pwrite(b"x" * MIB, 6 * MIB)
+            assert image.prefetch_status()["local"] == 4 * MIB
+
+
+def test_an_image_of_a_sparse_base_takes_no_more_space_than_it(tmp_path: Path) -> None:
+    base = tmp_path / "base.raw"
+    with base.open("wb") as file:
+        for page in range(82):
+            file.seek(page * 25 * 4096)
+            file.write(b"\7" * 4096)
+    for compact in [False, True]:
+        path = tmp_path / f"{compact}.fvd"
+        fvd.create(path, backing_file=base.name, backing_format="raw", options={"compact_image": compact})
+        with fvd.open(path, "r+") as image:
+            image.prefetch()
+        space = path.stat().st_blocks * 512
+        assert space <= base.stat().st_blocks * 512 + 128 * 1024, f"{space} bytes"
+        base.rename(tmp_path / "away")
+        assert fvd.compare(path, tmp_path / "away")["identical"]
+        (tmp_path / "away").rename(base)
 
 
 def test_an_image_without_a_base_has_nothing_to_prefetch(tmp_path: Path) -> None:

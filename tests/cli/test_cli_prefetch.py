@@ -21,6 +21,7 @@ def status(local: int, state: PrefetchState = "running", pauses: int = 0) -> Pre
         "write-rate": 512 << 20,
         "pauses": pauses,
         "retries": 0,
+        "reason": None,
         "error": None,
     }
 

@@ -39,6 +39,7 @@ def stats(
                     "write-rate": 0,
                     "pauses": 0,
                     "retries": 0,
+                    "reason": None,
                     "error": None,
                 },
             },

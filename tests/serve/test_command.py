@@ -203,4 +203,28 @@ def test_metrics_count_what_clients_did(overlay: Path, socket: Path) -> None:
         assert 'fvd_image_written_bytes_total{export="disk"} 65536' in lines
         assert "fvd_connections_total 1" in lines
         assert 'fvd_prefetch_finished{export="disk"} 0' in lines
+        assert 'fvd_prefetch_paused{export="disk",reason="slow-reads"} 0' in lines
+        server.end()
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_what_is_local_is_told_also_where_nothing_is_prefetched(
+    read_only: bool, overlay: Path, socket: Path
+) -> None:
+    import urllib.request
+
+    with fvd.open(overlay, "r+") as image:
+        image.pwrite(b"x" * (3 * MIB), 1 * MIB)
+    options = ["-k", socket, "-t", "-x", "disk", "--metrics", "127.0.0.1:0"]
+    with serving(*options, *(["-r"] if read_only else []), overlay) as server:
+        [line] = [line for line in server.said if line.startswith("Metrics: ")]
+
+        def metrics() -> list[str]:
+            with urllib.request.urlopen(line.removeprefix("Metrics: ")) as answer:
+                return answer.read().decode().splitlines()
+
+        assert f'fvd_prefetch_local_bytes{{export="disk"}} {3 * MIB}' in metrics()
+        if not read_only:
+            io(server.uri, "write 6M 64k")
+            assert f'fvd_prefetch_local_bytes{{export="disk"}} {3 * MIB + 65536}' in metrics()
         server.end()

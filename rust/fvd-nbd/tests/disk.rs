@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fastrand::Rng;
 use fvd::ErrorKind;
-use fvd::copy::PrefetchStatus;
+use fvd::copy::Control;
 use fvd::format::LayoutOptions;
 use fvd::image::{CreateOptions, Discard, Image, OpenOptions, ThreadedImage, create, read_head};
 use fvd::source::{BaseSource, RawSource};
@@ -217,7 +217,7 @@ fn what_is_lent_is_not_closed_and_can_be_kept_from_writes() {
     impl Loan for Lent {
         fn served_at(&self, _: Vec<String>) {}
         fn ending(&self) {}
-        fn prefetch(&self) -> Option<PrefetchStatus> {
+        fn prefetch(&self) -> Option<Control> {
             None
         }
     }

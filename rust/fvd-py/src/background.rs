@@ -116,5 +116,11 @@ fn drive(engine: &Engine, control: &Control, clock: &TokioClock) {
                 control.stop();
             }
         }
+        for helper in background.helpers() {
+            let named = thread::Builder::new().name("fvd-copy".to_owned());
+            if named.spawn_scoped(scope, || block_on(helper)).is_err() {
+                break;
+            }
+        }
     });
 }

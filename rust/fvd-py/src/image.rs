@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fvd::chain::open_image;
-use fvd::copy::Control;
+use fvd::copy::{self, Control};
 use pollster::block_on;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -187,7 +187,7 @@ impl Image {
 
     /// How far prefetch is, in the background or in another thread: a dictionary.
     fn prefetch_status(&self, py: Python<'_>) -> PyResult<prefetch::Status> {
-        let status = |engine: &Arc<_>| Ok(prefetch::status(self.open.running().as_ref(), engine));
+        let status = |engine: &Arc<_>| block_on(copy::status(engine, self.open.running().as_ref()));
         blocking(py, || self.open.with(status)).map(prefetch::Status)
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fvd::copy::{Control, PrefetchStatus};
+use fvd::copy::Control;
 use fvd::{Error, ErrorKind};
 use tokio::sync::watch;
 
@@ -132,8 +132,8 @@ impl<L: Lender> fvd_nbd::disk::Loan for Loan<L> {
         self.set(Stage::Ending);
     }
 
-    fn prefetch(&self) -> Option<PrefetchStatus> {
-        self.lender.running().map(|control| control.status())
+    fn prefetch(&self) -> Option<Control> {
+        self.lender.running()
     }
 }
 

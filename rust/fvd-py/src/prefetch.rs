@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use fvd::copy::{Control, PrefetchState, PrefetchStatus};
-use fvd::image::Image;
-use fvd::storage::Storage;
+use fvd::copy::{self, Control, PrefetchState, PrefetchStatus};
 use fvd::{Error, ErrorKind};
+use pollster::block_on;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -38,7 +37,7 @@ pub(crate) fn outcome(status: PrefetchStatus) -> Result<PrefetchStatus, Error> {
 
 /// Waits for the end of prefetch.
 fn watch(py: Python<'_>, open: &Open, control: &Control, callback: Option<&Py<PyAny>>) -> PyResult<PrefetchStatus> {
-    let mut status = control.status();
+    let mut status = py.detach(|| look(open, control));
     loop {
         py.check_signals()?;
         // Before it has looked, it does not know how much there is.
@@ -54,9 +53,17 @@ fn watch(py: Python<'_>, open: &Open, control: &Control, callback: Option<&Py<Py
         status = py.detach(|| {
             // No more often than somebody can see.
             std::thread::sleep(INTERVAL / 4);
-            control.changed_within(seen, INTERVAL)
+            // Late or not, what it is now is told.
+            let _ = control.changed_within(seen, INTERVAL);
+            look(open, control)
         });
     }
+}
+
+/// How far it is; as far as the control knows, once the image is closed.
+fn look(open: &Open, control: &Control) -> PrefetchStatus {
+    let status = open.with(|engine| block_on(copy::status(engine, Some(control))));
+    status.unwrap_or_else(|_| control.status())
 }
 
 fn report(py: Python<'_>, callback: Option<&Py<PyAny>>, status: &PrefetchStatus) -> PyResult<()> {
@@ -68,18 +75,6 @@ fn report(py: Python<'_>, callback: Option<&Py<PyAny>>, status: &PrefetchStatus)
 
 fn ended() -> Error {
     Error::new(ErrorKind::Cancelled, "The image was closed while it was prefetched")
-}
-
-/// How far it is now.
-pub(crate) fn status<S: Storage>(running: Option<&Control>, engine: &Image<S>) -> PrefetchStatus {
-    match running {
-        Some(control) => control.status(),
-        None if engine.base().is_none() => complete(),
-        None => PrefetchStatus {
-            total: engine.geometry().base_size,
-            ..PrefetchStatus::default()
-        },
-    }
 }
 
 /// The status of an image that needs no base.
@@ -114,6 +109,7 @@ fn to_dict<'py>(py: Python<'py>, status: &PrefetchStatus) -> PyResult<Bound<'py,
     dict.set_item("write-rate", status.write_rate)?;
     dict.set_item("pauses", status.pauses)?;
     dict.set_item("retries", status.retries)?;
+    dict.set_item("reason", status.pause.map(|pause| pause.to_string()))?;
     dict.set_item("error", status.error.as_ref().map(ToString::to_string))?;
     Ok(dict)
 }

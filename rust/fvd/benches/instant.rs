@@ -2,7 +2,7 @@
 //! requests of a guest.
 //!
 //! ```sh
-//! cargo bench -p fvd --bench instant -- [--rounds N] [--only boot|latency] [--folder DIR]
+//! cargo bench -p fvd --bench instant -- [--rounds N] [--only boot|far|latency] [--folder DIR]
 //! ```
 //!
 //! *boot*: a trace like that of a starting system, 200 MiB in pieces of 32 KiB spread over 4 GiB, on a
@@ -10,10 +10,14 @@
 //! and records a profile; the second one reads it again; the third one is a fresh overlay that has the
 //! profile of the first.
 //!
+//! *far*: 400 reads of 4 KiB from a base that takes 1 to 100 ms to answer, without a profile and with one.
+//!
 //! *latency*: reads of 4 KiB of local data, with prefetch running and without it, in turns.
 
 #[path = "support/arguments.rs"]
 mod arguments;
+#[path = "instant/far.rs"]
+mod far;
 #[path = "instant/latency.rs"]
 mod latency;
 #[path = "instant/slow_base.rs"]
@@ -37,6 +41,9 @@ fn main() -> Result<()> {
     let folder = tempfile::tempdir_in(&arguments.folder)?;
     if arguments.wants("boot") {
         trace::run(folder.path())?;
+    }
+    if arguments.wants("far") {
+        far::run(folder.path())?;
     }
     if arguments.wants("latency") {
         latency::run(folder.path(), arguments.rounds)?;

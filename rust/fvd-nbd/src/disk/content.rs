@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use fvd::copy::{self, Control, PrefetchStatus};
 use fvd::image::{Image, Stats, ThreadedImage};
 use fvd::source::BaseSource;
 use fvd::storage::Storage;
@@ -53,6 +54,21 @@ impl<S: Storage> Content<S> {
             Self::Threaded(image) => Some(image.image().stats()),
             _ => None,
         }
+    }
+
+    /// How far it is from needing no base, whether or not `control` fetches; None where nothing comes from one.
+    pub async fn prefetch(&self, control: Option<&Control>) -> Option<PrefetchStatus> {
+        let status = match self {
+            Self::Image(image) if image.base().is_some() => copy::status(image, control).await,
+            Self::Threaded(image) if image.image().base().is_some() => {
+                let control = control.cloned();
+                let status = async move |image: &Image<_>| copy::status(image, control.as_ref()).await;
+                image.run(status).await
+            }
+            _ => return None,
+        };
+        // What is wrong with the image is not told here.
+        status.ok().or_else(|| control.map(Control::status))
     }
 
     /// What clients are told.

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 
-use fvd::copy::PrefetchStatus;
+use fvd::copy::Control;
 
 /// What ties an image that is served to whoever has it open: who goes on using it, does what it does on
 /// its own, and closes it.
@@ -15,6 +15,6 @@ pub trait Loan: Any + Send + Sync {
     /// No client can come any more. What is under way ends, and then the loan.
     fn ending(&self);
 
-    /// How far prefetch is, where there is one.
-    fn prefetch(&self) -> Option<PrefetchStatus>;
+    /// Its prefetch, where there is one.
+    fn prefetch(&self) -> Option<Control>;
 }

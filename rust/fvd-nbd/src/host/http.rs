@@ -8,6 +8,7 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fvd::host::BoxFuture;
 use fvd::process::CloseOnFork;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -25,7 +26,10 @@ const DEADLINE: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_millis(100);
 
 /// Answers `GET /metrics` with what `text` gives at that moment, for ever.
-pub(super) async fn respond(listener: TcpListener, text: impl Fn() -> String + Send + Sync + 'static) {
+pub(super) async fn respond(
+    listener: TcpListener,
+    text: impl Fn() -> BoxFuture<'static, String> + Send + Sync + 'static,
+) {
     let _descriptor = CloseOnFork::new(listener.as_fd());
     let text = Arc::new(text);
     let places = Arc::new(Semaphore::new(CLIENTS));
@@ -47,9 +51,10 @@ pub(super) async fn respond(listener: TcpListener, text: impl Fn() -> String + S
     }
 }
 
-async fn converse(mut socket: TcpStream, text: impl Fn() -> String) -> io::Result<()> {
+async fn converse(mut socket: TcpStream, text: impl Fn() -> BoxFuture<'static, String>) -> io::Result<()> {
     let head = read_head(&mut socket).await?;
-    socket.write_all(answer(&head, text).as_bytes()).await?;
+    let answer = answer(&head, text).await;
+    socket.write_all(answer.as_bytes()).await?;
     socket.shutdown().await?;
     // A socket that is closed with bytes unread takes back what it has sent.
     let mut rest = [0; 512];
@@ -71,13 +76,13 @@ async fn read_head(socket: &mut TcpStream) -> io::Result<Vec<u8>> {
     Ok(head)
 }
 
-fn answer(head: &[u8], text: impl Fn() -> String) -> String {
+async fn answer(head: &[u8], text: impl Fn() -> BoxFuture<'static, String>) -> String {
     let line = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
     let mut words = line.split(|&byte| byte == b' ');
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let path = target.split(|&byte| byte == b'?').next().unwrap_or_default();
     let (status, more, body) = match (method, path) {
-        (b"GET", b"/metrics" | b"/") => ("200 OK", "", text()),
+        (b"GET", b"/metrics" | b"/") => ("200 OK", "", text().await),
         (b"GET", _) => ("404 Not Found", "", "Only /metrics is here.\n".to_owned()),
         _ => ("405 Method Not Allowed", "Allow: GET\r\n", String::new()),
     };
@@ -90,10 +95,17 @@ fn answer(head: &[u8], text: impl Fn() -> String) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
+
     use super::*;
 
+    fn get(head: &str) -> String {
+        let text = || -> BoxFuture<'static, String> { Box::pin(ready("fvd_x 1\n".to_owned())) };
+        pollster::block_on(answer(head.as_bytes(), text))
+    }
+
     fn status(head: &str) -> String {
-        let answer = answer(head.as_bytes(), || "fvd_x 1\n".to_owned());
+        let answer = get(head);
         answer.split("\r\n").next().unwrap_or_default().to_owned()
     }
 
@@ -109,7 +121,7 @@ mod tests {
 
     #[test]
     fn the_length_is_that_of_the_body() {
-        let answer = answer(b"GET / HTTP/1.1\r\n\r\n", || "fvd_x 1\n".to_owned());
+        let answer = get("GET / HTTP/1.1\r\n\r\n");
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         assert_eq!(body, "fvd_x 1\n");
         assert!(head.contains("Content-Length: 8\r\n"));

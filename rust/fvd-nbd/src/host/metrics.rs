@@ -2,6 +2,8 @@
 
 use std::fmt::{Display, Write as _};
 
+use fvd::copy::PauseReason;
+
 use super::DiskStatus;
 use crate::server::{Counters, Kind};
 
@@ -95,7 +97,7 @@ fn prefetch(text: &mut Text, disks: &[DiskStatus]) {
     for (labels, status) in &all {
         text.line("fvd_base_bytes", labels, status.total);
     }
-    text.head("fvd_prefetch_local_bytes", "gauge", "Those of them known to be local");
+    text.head("fvd_prefetch_local_bytes", "gauge", "Those of them that are local");
     for (labels, status) in &all {
         text.line("fvd_prefetch_local_bytes", labels, status.local);
     }
@@ -106,6 +108,22 @@ fn prefetch(text: &mut Text, disks: &[DiskStatus]) {
     );
     for (labels, status) in &all {
         text.line("fvd_prefetch_retries_total", labels, status.retries);
+    }
+    text.head("fvd_prefetch_pauses_total", "counter", "Pauses because of contention");
+    for (labels, status) in &all {
+        text.line("fvd_prefetch_pauses_total", labels, status.pauses);
+    }
+    text.head(
+        "fvd_prefetch_paused",
+        "gauge",
+        "1: it pauses on its own now, for this reason",
+    );
+    for (labels, status) in &all {
+        for reason in PauseReason::ALL {
+            let labels = format!("{labels},reason=\"{}\"", reason.name());
+            let pauses = status.pause.is_some_and(|pause| pause.reason == reason);
+            text.line("fvd_prefetch_paused", &labels, u64::from(pauses));
+        }
     }
     text.head("fvd_prefetch_finished", "gauge", "1: the base is not needed any more");
     for (labels, status) in &all {
@@ -144,7 +162,36 @@ impl Text {
 
 #[cfg(test)]
 mod tests {
+    use fvd::copy::{Pause, PrefetchStatus};
+
     use super::*;
+
+    #[test]
+    fn a_pause_is_one_with_its_reason() {
+        let mut prefetch = PrefetchStatus::default();
+        (prefetch.local, prefetch.total, prefetch.pauses) = (37, 100, 2);
+        prefetch.pause = Some(Pause {
+            reason: PauseReason::SlowReads,
+            time: std::time::Duration::from_secs(3),
+            rate: 1,
+            best_rate: 2,
+        });
+        let disk = DiskStatus {
+            name: "a".to_owned(),
+            stats: None,
+            prefetch: Some(prefetch),
+        };
+        let text = text(&Counters::default(), &[disk]);
+        for line in [
+            "fvd_prefetch_local_bytes{export=\"a\"} 37",
+            "fvd_prefetch_pauses_total{export=\"a\"} 2",
+            "fvd_prefetch_paused{export=\"a\",reason=\"slow-reads\"} 1",
+            "fvd_prefetch_paused{export=\"a\",reason=\"slow-writes\"} 0",
+            "fvd_prefetch_paused{export=\"a\",reason=\"base-fails\"} 0",
+        ] {
+            assert!(text.lines().any(|other| other == line), "{line}: {text}");
+        }
+    }
 
     #[test]
     fn names_of_exports_cannot_break_out_of_their_label() {

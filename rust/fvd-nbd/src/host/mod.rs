@@ -12,6 +12,7 @@ mod http;
 mod log;
 mod metrics;
 mod open;
+mod pauses;
 mod signals;
 mod start;
 
@@ -119,20 +120,29 @@ pub struct DiskStatus {
     pub name: String,
     /// Counters of an image.
     pub stats: Option<Stats>,
-    /// How far prefetch is, where there is one.
+    /// How far it is from needing no base, where it has one.
     pub prefetch: Option<PrefetchStatus>,
 }
 
 impl DiskStatus {
-    fn new(disk: &Disk, control: Option<&Control>) -> Self {
+    async fn new(disk: &Disk, control: Option<&Control>) -> Self {
+        let control = match disk.loan() {
+            Some(loan) => loan.prefetch(),
+            None => control.cloned(),
+        };
         Self {
             name: disk.info().name,
             stats: disk.content().stats(),
-            prefetch: match disk.loan() {
-                Some(loan) => loan.prefetch(),
-                None => control.map(Control::status),
-            },
+            prefetch: disk.content().prefetch(control.as_ref()).await,
         }
+    }
+
+    async fn of_all(disks: &[(Arc<Disk>, Option<Control>)]) -> Vec<Self> {
+        let mut all = Vec::with_capacity(disks.len());
+        for (disk, control) in disks {
+            all.push(Self::new(disk, control.as_ref()).await);
+        }
+        all
     }
 }
 
@@ -176,12 +186,13 @@ impl Host {
     /// How the disks do.
     #[must_use]
     pub fn disks(&self) -> Vec<DiskStatus> {
-        if !self.runtime.is_ours() {
+        let Ok(runtime) = self.runtime.get() else {
             return Vec::new();
-        }
+        };
         let control = |background: &Option<Background>| background.as_ref().map(|b| b.control().clone());
-        let of_disk = |(disk, background): &(Arc<Disk>, _)| DiskStatus::new(disk, control(background).as_ref());
-        self.disks.iter().map(of_disk).collect()
+        let disks = self.disks.iter();
+        let disks: Vec<_> = disks.map(|(disk, work)| (Arc::clone(disk), control(work))).collect();
+        runtime.block_on(DiskStatus::of_all(&disks))
     }
 
     /// Where the metrics are.

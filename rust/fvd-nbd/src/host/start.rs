@@ -1,5 +1,6 @@
 //! Start: everything is opened, then everybody may come.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -7,10 +8,13 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use fvd::chain::AsyncIo;
+use fvd::host::BoxFuture;
 use fvd::process::Owned;
+use fvd::storage::Storage as _;
 use fvd::{Error, Result};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::time::sleep;
 
 use super::address::{Address, Place, bind, bind_metrics};
 use super::background::Background;
@@ -19,8 +23,9 @@ use super::close::close_all;
 use super::http::respond;
 use super::metrics;
 use super::open::{DiskOptions, open_patiently};
+use super::pauses::tell_pauses;
 use super::signals::Signals;
-use super::{Disk, DiskStatus, Host, HostOptions, TlsCredentials, TlsOptions};
+use super::{Disk, DiskStatus, Host, HostOptions, Report, TlsCredentials, TlsOptions};
 use crate::handshake::TlsPolicy;
 use crate::server::{Credentials, Exports, Listener, Server};
 
@@ -89,6 +94,8 @@ impl Host {
         for folder in prepared.listeners.iter().filter_map(Listener::unlocked_folder) {
             report(&unlocked(folder));
         }
+        let report = Arc::new(report);
+        tell_pauses_of(&runtime, &open, &prepared.background, &report);
         let mut server = Server::new(prepared.exports, limits, move |error| report(error)).with_sharing(sharing);
         if let Some((credentials, policy)) = credentials {
             server = server.with_tls(credentials, policy);
@@ -205,17 +212,27 @@ fn metrics_of(
     server: &Arc<Server<Disk>>,
     disks: &[Arc<Disk>],
     background: &[Option<Background>],
-) -> impl Fn() -> String + Send + Sync + 'static {
+) -> impl Fn() -> BoxFuture<'static, String> + Send + Sync + 'static {
     let counters = Arc::clone(server.counters());
     let controls = background
         .iter()
         .map(|all| all.as_ref().map(|one| one.control().clone()));
-    let disks: Vec<_> = disks.iter().cloned().zip(controls).collect();
+    let disks: Arc<[_]> = disks.iter().cloned().zip(controls).collect();
     move || {
-        let status = disks
-            .iter()
-            .map(|(disk, control)| DiskStatus::new(disk, control.as_ref()));
-        metrics::text(&counters, &status.collect::<Vec<_>>())
+        let (counters, disks) = (Arc::clone(&counters), Arc::clone(&disks));
+        Box::pin(async move { metrics::text(&counters, &DiskStatus::of_all(&disks).await) })
+    }
+}
+
+/// Says when prefetch of one of the disks pauses. Who has lent one hears of it otherwise.
+fn tell_pauses_of(runtime: &Runtime, disks: &[Arc<Disk>], background: &[Option<Background>], report: &Arc<Report>) {
+    for (disk, background) in disks.iter().zip(background) {
+        if let (Some(image), Some(background)) = (disk.content().image(), background) {
+            let path = image.file().path().to_owned();
+            let report = Arc::clone(report);
+            let report = move |line: &dyn Display| report(line);
+            runtime.spawn(tell_pauses(path, background.control().clone(), report, sleep));
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use fvd::Error;
-use fvd::copy::Control;
+use fvd::copy::{self, Control};
 use fvd::storage::IoBufMut;
 use pollster::block_on;
 use pyo3::prelude::*;
@@ -179,7 +179,7 @@ impl AsyncImage {
     fn prefetch_status<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let open = self.ours()?;
         droppable(py, async move {
-            let status = async |engine: Arc<Engine>| Ok(prefetch::status(open.running().as_ref(), &engine));
+            let status = async |engine: Arc<Engine>| copy::status(&engine, open.running().as_ref()).await;
             open.with(status).await.map(prefetch::Status)
         })
     }
@@ -189,7 +189,7 @@ impl AsyncImage {
         let open = self.ours()?;
         droppable(py, async move {
             let outcome = async |engine: Arc<Engine>| {
-                let status = prefetch::status(open.running().as_ref(), &engine);
+                let status = copy::status(&engine, open.running().as_ref()).await?;
                 prefetch::outcome(status)
             };
             open.with(outcome).await.map(prefetch::Status)

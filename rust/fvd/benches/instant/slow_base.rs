@@ -12,21 +12,22 @@ use pollster::block_on;
 
 use crate::{MIB, Result};
 
-const LATENCY: Duration = Duration::from_millis(2);
 const RATE: u64 = 50 * MIB;
 
-/// A file that takes [`LATENCY`] to answer, on a line of [`RATE`] bytes a second that its readers share.
+/// A file that takes a while to answer, on a line of [`RATE`] bytes a second that its readers share.
 pub(crate) struct SlowBase {
     source: RawSource<FileStorage>,
+    latency: Duration,
     /// When the line is free again.
     free: Mutex<Instant>,
 }
 
 impl SlowBase {
-    pub(crate) fn open(path: &Path) -> Result<Box<dyn BaseSource>> {
+    pub(crate) fn open(path: &Path, latency: Duration) -> Result<Box<dyn BaseSource>> {
         let storage = FileStorage::open(path, &FileOptions::default())?;
         Ok(Box::new(Self {
             source: block_on(RawSource::new(storage))?,
+            latency,
             free: Mutex::new(Instant::now()),
         }))
     }
@@ -34,7 +35,7 @@ impl SlowBase {
     fn transfer(&self, len: u64) {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let time = Duration::from_nanos(len * 1_000_000_000 / RATE);
-        *free = (*free).max(Instant::now() + LATENCY) + time;
+        *free = (*free).max(Instant::now() + self.latency) + time;
         let arrives = *free;
         drop(free);
         sleep(arrives.saturating_duration_since(Instant::now()));

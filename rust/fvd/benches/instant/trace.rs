@@ -15,9 +15,10 @@ use crate::slow_base::SlowBase;
 use crate::timer::Timer;
 use crate::{GIB, MIB, Result, verdict};
 
-const SIZE: u64 = 4 * GIB;
+pub(crate) const SIZE: u64 = 4 * GIB;
 const READ: u64 = 200 * MIB;
 const PIECE: u64 = 32 << 10;
+const LATENCY: Duration = Duration::from_millis(2);
 
 pub(crate) fn run(folder: &Path) -> Result<()> {
     let base = folder.join("base");
@@ -30,8 +31,8 @@ pub(crate) fn run(folder: &Path) -> Result<()> {
     );
     let (first, second) = (folder.join("first"), folder.join("second"));
     create(&first)?;
-    let image = open(&first, &base)?;
-    let without = read_all(&image, &trace, Vec::new(), false)?;
+    let image = open(&first, &base, LATENCY)?;
+    let without = read_all(&image, &trace, PIECE, Vec::new(), false)?;
     let read = image.stats().base_read_bytes;
     block_on(image.close())?;
     println!(
@@ -39,8 +40,8 @@ pub(crate) fn run(folder: &Path) -> Result<()> {
         without.as_secs_f64(),
         read / MIB
     );
-    let image = open(&first, &base)?;
-    let again = read_all(&image, &trace, Vec::new(), false)?;
+    let image = open(&first, &base, LATENCY)?;
+    let again = read_all(&image, &trace, PIECE, Vec::new(), false)?;
     let read = image.stats().base_read_bytes;
     let profile = block_on(image.profile())?;
     block_on(image.close())?;
@@ -51,8 +52,8 @@ pub(crate) fn run(folder: &Path) -> Result<()> {
     );
     println!("its profile has {} ranges", profile.len());
     create(&second)?;
-    let image = open(&second, &base)?;
-    let with = read_all(&image, &trace, profile, true)?;
+    let image = open(&second, &base, LATENCY)?;
+    let with = read_all(&image, &trace, PIECE, profile, true)?;
     let read = image.stats().base_read_bytes;
     block_on(image.close())?;
     let ratio = with.as_secs_f64() / without.as_secs_f64();
@@ -82,7 +83,7 @@ fn trace() -> Vec<u64> {
     trace
 }
 
-fn create(path: &Path) -> Result<()> {
+pub(crate) fn create(path: &Path) -> Result<()> {
     let mut options = CreateOptions::default();
     options.layout.virtual_size = SIZE;
     options.layout.base_size = Some(SIZE);
@@ -96,7 +97,7 @@ fn create(path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn open(path: &Path, base: &Path) -> Result<Image<FileStorage>> {
+pub(crate) fn open(path: &Path, base: &Path, latency: Duration) -> Result<Image<FileStorage>> {
     let file = FileStorage::open(
         path,
         &fvd::storage::FileOptions {
@@ -113,13 +114,19 @@ fn open(path: &Path, base: &Path) -> Result<Image<FileStorage>> {
         file,
         head,
         None,
-        Some(SlowBase::open(base)?),
+        Some(SlowBase::open(base, latency)?),
         options,
     ))?)
 }
 
 /// The trace, with copy-on-read in the background, and prefetch of `profile`.
-fn read_all(image: &Image<FileStorage>, trace: &[u64], profile: Vec<Range<u64>>, replay: bool) -> Result<Duration> {
+pub(crate) fn read_all(
+    image: &Image<FileStorage>,
+    trace: &[u64],
+    piece: u64,
+    profile: Vec<Range<u64>>,
+    replay: bool,
+) -> Result<Duration> {
     let clock = Timer::new()?;
     let control = Control::new();
     let mut options = PrefetchOptions::from(image.header());
@@ -133,7 +140,10 @@ fn read_all(image: &Image<FileStorage>, trace: &[u64], profile: Vec<Range<u64>>,
         for worker in background.workers() {
             scope.spawn(|| block_on(worker));
         }
-        let mut buf = IoBufMut::zeroed(PIECE as usize);
+        for helper in background.helpers() {
+            scope.spawn(|| block_on(helper));
+        }
+        let mut buf = IoBufMut::zeroed(piece as usize);
         for &offset in trace {
             buf = block_on(image.read(buf, offset))?;
         }

@@ -66,7 +66,9 @@ impl<'a, S: Storage> Background<'a, S> {
 
     /// All parts in one future.
     pub async fn run(&self) {
-        join_all(self.workers()).await;
+        let mut all = self.workers();
+        all.extend(self.helpers());
+        join_all(all).await;
     }
 
     /// The parts, for a host that drives each of them on a thread of its own, because its
@@ -87,6 +89,25 @@ impl<'a, S: Storage> Background<'a, S> {
             workers.push(Box::pin(self.slot()));
         }
         workers
+    }
+
+    /// More of them, for a profile on a base that is far away: each waits until it is needed, and ends when the
+    /// profile is there. What a host cannot drive is not missed.
+    #[must_use]
+    pub fn helpers(&self) -> Vec<BoxFuture<'_, ()>> {
+        let count = if self.image.is_writable() {
+            self.prefetch.helpers()
+        } else {
+            0
+        };
+        (0..count)
+            .map(|number| -> BoxFuture<'_, ()> { Box::pin(self.helper(number)) })
+            .collect()
+    }
+
+    async fn helper(&self, number: usize) {
+        race(self.started(self.profile_start_delay), self.control.finished()).await;
+        self.prefetch.helper(number).await;
     }
 
     async fn slot(&self) {

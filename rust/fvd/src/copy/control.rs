@@ -6,6 +6,7 @@ use std::time::Duration;
 use event_listener::{Event, Listener as _};
 
 use super::join::race;
+use super::pause::{Pause, PauseReason};
 use crate::error::Error;
 use crate::host::Clock;
 use crate::process::Process;
@@ -52,10 +53,11 @@ pub struct PrefetchStatus {
     pub state: PrefetchState,
     /// Bytes of the disk that the base covers: all of them are local in the end.
     pub total: u64,
-    /// Those known to be local: what prefetch has passed. The guest may have made others local.
+    /// Those that were local when prefetch moved something last, whoever put them there; 0 before it has begun.
+    /// [`status`](super::status) gives those of now.
     pub local: u64,
-    /// Bytes that prefetch itself has read from the base and stored; twice, where a guest has disturbed a large
-    /// block that is stored in parts.
+    /// Bytes that prefetch itself has read from the base and stored, zeros without taking space; twice, where a
+    /// guest has disturbed a large block that is stored in parts.
     pub fetched: u64,
     /// Bytes that prefetch itself has made local without reading them: the base is known to hold zeros there.
     pub zeros: u64,
@@ -67,6 +69,8 @@ pub struct PrefetchStatus {
     pub pauses: u64,
     /// Failures of the base that were survived.
     pub retries: u64,
+    /// Why it pauses on its own, while it does.
+    pub pause: Option<Pause>,
     /// Why it has failed, or the last failure of the base.
     pub error: Option<Error>,
 }
@@ -89,12 +93,15 @@ struct Shared {
     inner: Mutex<Inner>,
     wished: Event,
     changed: Event,
+    pausing: Event,
 }
 
 #[derive(Default)]
 struct Inner {
     wish: Wish,
     status: PrefetchStatus,
+    /// How many pauses it has made on its own, whatever the reason, and the last one.
+    paused: (u64, Option<Pause>),
 }
 
 /// Pauses and stops one prefetch and tells how far it is. Clones are handles to the same.
@@ -174,6 +181,22 @@ impl Control {
         self.status()
     }
 
+    /// Waits until prefetch has paused on its own more often than `seen` times; gives how often, and why the last
+    /// time.
+    pub async fn pauses(&self, seen: u64) -> (u64, Pause) {
+        loop {
+            if self.is_forked() {
+                return std::future::pending().await;
+            }
+            let listener = self.0.pausing.listen();
+            let (count, pause) = self.inner().paused;
+            if let Some(pause) = pause.filter(|_| count > seen) {
+                return (count, pause);
+            }
+            listener.await;
+        }
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.0.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -242,6 +265,28 @@ impl Control {
         self.0.changed.notify(usize::MAX);
     }
 
+    /// Prefetch pauses on its own.
+    pub(super) fn pause_for(&self, pause: Pause, change: impl FnOnce(&mut PrefetchStatus)) {
+        if self.is_forked() {
+            return;
+        }
+        {
+            let mut inner = self.inner();
+            inner.paused = (inner.paused.0 + 1, Some(pause));
+        }
+        self.update(|status| {
+            if !status.state.is_final() {
+                status.state = match pause.reason {
+                    PauseReason::BaseFails => PrefetchState::BackingOff,
+                    PauseReason::SlowReads | PauseReason::SlowWrites => PrefetchState::Throttled,
+                };
+                status.pause = Some(pause);
+            }
+            change(status);
+        });
+        self.0.pausing.notify(usize::MAX);
+    }
+
     /// A prefetch of `total` bytes is about to start, or has nothing to do.
     pub(super) fn begin(&self, total: u64, finished: bool) {
         let state = if finished {
@@ -267,6 +312,9 @@ impl Control {
         }
         self.update(|status| {
             status.state = state;
+            if !matches!(state, PrefetchState::Throttled | PrefetchState::BackingOff) {
+                status.pause = None;
+            }
             if !matches!(state, PrefetchState::Running | PrefetchState::Yielding) {
                 (status.read_rate, status.write_rate) = (0, 0);
             }

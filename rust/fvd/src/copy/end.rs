@@ -2,6 +2,7 @@
 
 use super::control::PrefetchState;
 use super::join::race;
+use super::pause::Pause;
 use super::prefetch::Prefetch;
 use super::take::Step;
 use crate::error::{Error, Result};
@@ -42,12 +43,13 @@ impl<S: Storage> Prefetch<'_, S> {
         if state.outcome.is_some() || !state.work.is_done() {
             return None;
         }
-        state.work.begin();
+        state.work.begin(false);
         Some(Step {
             prefetch: self,
             bytes: 0..0,
             zeros: false,
             in_parts: false,
+            first: false,
         })
     }
 
@@ -75,7 +77,7 @@ impl<S: Storage> Prefetch<'_, S> {
         };
         state.hold_until(self.clock.now() + wait, PrefetchState::BackingOff);
         drop(guard);
-        self.control.update(|status| {
+        self.control.pause_for(Pause::of_failure(wait), |status| {
             status.retries += 1;
             status.error = Some(error);
         });
@@ -86,19 +88,17 @@ impl<S: Storage> Prefetch<'_, S> {
         if state.outcome.is_some() {
             return;
         }
-        let local = state.work.local_bytes();
         state.outcome = Some(outcome.clone());
         drop(state);
+        let local = self.image.local_bytes_counted();
         self.control.update(|status| {
             status.state = last;
-            status.local = if last == PrefetchState::Finished {
-                status.total
-            } else {
-                local
-            };
+            status.local = local;
+            status.pause = None;
             (status.read_rate, status.write_rate) = (0, 0);
             status.error = outcome.err();
         });
         self.ended.notify(usize::MAX);
+        self.widened.notify(usize::MAX);
     }
 }

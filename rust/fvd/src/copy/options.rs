@@ -6,8 +6,12 @@ use crate::format::Header;
 
 /// Bytes moved at once at most, whatever the options say: the memory of a slot.
 pub(super) const MAX_STEP: u64 = 4 << 20;
+/// The same while helpers are at work.
+pub(super) const MAX_HELPER_STEP: u64 = 256 << 10;
 /// Slots at most.
 const MAX_SLOTS: usize = 16;
+/// The same while a profile is fetched.
+const MAX_PROFILE_SLOTS: usize = 64;
 
 /// Parameters of [`Prefetch`](super::Prefetch). `PrefetchOptions::from(&header)` has those of an
 /// image; any field may then be changed. Values that make no sense are brought into range.
@@ -21,6 +25,8 @@ pub struct PrefetchOptions {
     pub profile_start_delay: Option<Duration>,
     /// Pieces that are under way at once, 1..=16.
     pub slots: usize,
+    /// Pieces that are under way at once while a profile is fetched, if the base is far away, `slots`..=64.
+    pub profile_slots: usize,
     /// Bytes fetched at once, at most 4 MiB; less under a low cap and beside a busy guest.
     pub bytes_per_prefetch: u64,
     /// Shortest time over which the throughput of reads is measured.
@@ -29,9 +35,10 @@ pub struct PrefetchOptions {
     pub write_measure_time: Duration,
     /// Weight of the old average in a new one, percent, 0..=100.
     pub alpha: u32,
-    /// Bytes a second; a lower average of the reads is taken for a sign of contention.
+    /// Bytes a second; a lower average of the reads is taken for a sign of contention, if it was more than twice as
+    /// high of late, and each read takes more than twice as long.
     pub min_read_throughput: u64,
-    /// Bytes a second; a lower average of the writes is taken for a sign of contention.
+    /// The same of the writes.
     pub min_write_throughput: u64,
     /// Bytes a second that reads do not exceed over any two seconds; None: no limit.
     pub max_read_throughput: Option<u64>,
@@ -64,6 +71,7 @@ impl Default for PrefetchOptions {
             start_delay: None,
             profile_start_delay: None,
             slots: 2,
+            profile_slots: MAX_PROFILE_SLOTS,
             bytes_per_prefetch: 1 << 20,
             read_measure_time: Duration::from_millis(100),
             write_measure_time: Duration::from_millis(100),
@@ -115,6 +123,7 @@ impl PrefetchOptions {
     /// The same, every value in its range.
     pub(super) fn checked(mut self) -> Self {
         self.slots = self.slots.clamp(1, MAX_SLOTS);
+        self.profile_slots = self.profile_slots.clamp(self.slots, MAX_PROFILE_SLOTS);
         self.bytes_per_prefetch = self.bytes_per_prefetch.clamp(1 << 12, MAX_STEP);
         self.bytes_beside_guest = self
             .bytes_beside_guest

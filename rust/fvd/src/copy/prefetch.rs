@@ -12,8 +12,10 @@ use super::end::Fault;
 use super::foreground::Foreground;
 use super::join::{join_all, race, yield_now};
 use super::lane::{Lane, Way};
-use super::options::PrefetchOptions;
+use super::options::{MAX_HELPER_STEP, PrefetchOptions};
+use super::plan::plan;
 use super::take::Turn;
+use super::window::Window;
 use super::work::Work;
 use crate::error::Result;
 use crate::host::{BoxFuture, Clock};
@@ -31,6 +33,8 @@ pub struct Prefetch<'a, S> {
     state: Mutex<State>,
     /// A step has ended, or all of prefetch.
     pub(super) ended: Event,
+    /// More helpers are needed, or none any more.
+    pub(super) widened: Event,
 }
 
 /// What the slots share. Held for moments, never over I/O.
@@ -38,6 +42,8 @@ pub(super) struct State {
     pub(super) work: Work,
     read: Lane,
     write: Lane,
+    /// How many steps of what comes first may be under way.
+    pub(super) window: Window,
     pub(super) foreground: Foreground,
     pub(super) backoff: Backoff,
     pub(super) rng: fastrand::Rng,
@@ -60,7 +66,7 @@ impl State {
     /// Whether the guest comes first. Not where its profile says what it asks for next: what it would
     /// wait for is that which is being fetched.
     pub(super) fn is_polite(&self) -> bool {
-        self.work.front_of_first().is_none()
+        !self.work.is_at_first()
     }
 
     /// Nothing is begun before `until`.
@@ -87,10 +93,17 @@ impl<'a, S: Storage> Prefetch<'a, S> {
         let total = image.base_size();
         let outcome = image.base().is_none().then_some(Ok(()));
         control.begin(total, outcome.is_some());
+        let first = plan(first, image.geometry().block_size, total, options.bytes_per_prefetch);
+        let (read, write) = (
+            Lane::new(Way::Read, &options, now),
+            Lane::new(Way::Write, &options, now),
+        );
+        let pacers = [&read.pacer, &write.pacer];
         let state = State {
+            window: Window::new(options.slots, options.profile_slots, pacers),
             work: Work::new(first, total),
-            read: Lane::new(Way::Read, &options, now),
-            write: Lane::new(Way::Write, &options, now),
+            read,
+            write,
             foreground: Foreground::new(options.lull, options.longest_yield, image.requests()),
             backoff: Backoff::new(options.first_backoff, options.longest_backoff, options.retries),
             rng: fastrand::Rng::with_seed(seed),
@@ -106,6 +119,7 @@ impl<'a, S: Storage> Prefetch<'a, S> {
             clock,
             state: Mutex::new(state),
             ended: Event::new(),
+            widened: Event::new(),
         }
     }
 
@@ -121,7 +135,8 @@ impl<'a, S: Storage> Prefetch<'a, S> {
                 let _ = self.slot().await;
             })
         });
-        join_all(slots.collect()).await;
+        let helpers = (0..self.helpers()).map(|number| -> BoxFuture<'_, ()> { Box::pin(self.helper(number)) });
+        join_all(slots.chain(helpers).collect()).await;
         self.outcome().unwrap_or(Ok(()))
     }
 
@@ -129,6 +144,7 @@ impl<'a, S: Storage> Prefetch<'a, S> {
     /// [`Prefetch::slots`] times. All of them end together, as [`Prefetch::run`] does.
     pub async fn slot(&self) -> Result<()> {
         self.image.check_process()?;
+        self.count_local().await;
         loop {
             if let Some(outcome) = self.outcome() {
                 return outcome;
@@ -146,11 +162,55 @@ impl<'a, S: Storage> Prefetch<'a, S> {
         if self.image.check_process().is_err() {
             return;
         }
+        if self.state().work.front_of_first().is_some() {
+            self.count_local().await;
+        }
         while self.outcome().is_none() && self.state().work.front_of_first().is_some() {
             if let Err(fault) = self.turn_of_first().await {
                 self.fault(fault);
             }
             yield_now().await;
+        }
+    }
+
+    /// How many helpers there may be.
+    pub(super) fn helpers(&self) -> usize {
+        let state = self.state();
+        let needed = state.window.most() - self.options.slots;
+        needed.min(state.work.steps_of_first(MAX_HELPER_STEP))
+    }
+
+    /// One more slot for what comes first, as long as the base is so far away that it takes so many. Nothing
+    /// depends on it.
+    pub(super) async fn helper(&self, number: usize) {
+        while self.image.check_process().is_ok() {
+            let listener = self.widened.listen();
+            let (is_over, is_needed) = {
+                let state = self.state();
+                let is_over = state.outcome.is_some() || state.work.front_of_first().is_none();
+                (is_over, self.options.slots + number < state.window.size())
+            };
+            if is_over {
+                return;
+            }
+            if !is_needed {
+                listener.await;
+                continue;
+            }
+            if let Err(fault) = self.turn_of_first().await {
+                self.fault(fault);
+            }
+            yield_now().await;
+        }
+    }
+
+    /// Before anything is fetched: how much is local.
+    async fn count_local(&self) {
+        if self.outcome().is_none() {
+            match self.image.local_bytes().await {
+                Ok(_) => self.tell_local(|_| ()),
+                Err(error) => self.fault(Fault::Image(error)),
+            }
         }
     }
 

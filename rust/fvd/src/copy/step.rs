@@ -8,11 +8,14 @@ use std::time::Duration;
 use rangemap::RangeSet;
 
 use super::amount::{Amount, len_of};
-use super::control::{PrefetchState, Wish};
+use super::control::{PrefetchState, PrefetchStatus, Wish};
 use super::end::Fault;
 use super::lane::Way;
+use super::options::MAX_HELPER_STEP;
+use super::pause::{Pause, PauseReason};
 use super::prefetch::{Prefetch, State};
 use super::take::Step;
+use super::throttle::Fall;
 use crate::error::{Error, Result};
 use crate::image::{Copy, CopyData, Part};
 use crate::source::Content;
@@ -22,6 +25,7 @@ use crate::storage::{IoBufMut, Storage};
 struct Moving<'a, S: Storage> {
     prefetch: &'a Prefetch<'a, S>,
     way: Way,
+    began: Duration,
     /// Bytes it has moved.
     bytes: u64,
 }
@@ -32,29 +36,57 @@ impl<S: Storage> Drop for Moving<'_, S> {
         let mut guard = self.prefetch.state();
         let state = &mut *guard;
         let mut rng = state.rng.fork();
-        let lane = state.lane(self.way);
-        let pause = lane.throttle.end(now, self.bytes, &mut rng);
+        let (lane, time) = (state.lane(self.way), now.saturating_sub(self.began));
+        let fall = lane.throttle.end(now, time, self.bytes, &mut rng);
         let rate = lane.rate.add(now, self.bytes);
+        // What comes first is wanted now, whoever else is there.
+        let at_first = state.work.is_at_first();
+        let pause = fall.as_ref().filter(|_| !at_first).and_then(|fall| self.pause(fall));
         if let Some(pause) = pause {
-            state.hold_until(now + pause, PrefetchState::Throttled);
+            state.hold_until(now + pause.time, PrefetchState::Throttled);
         }
+        let has_widened = self.way == Way::Read && self.bytes > 0 && at_first && state.window.note(time);
         drop(guard);
-        self.prefetch.control.update(|status| {
-            status.pauses += u64::from(pause.is_some());
-            match self.way {
-                Way::Read => status.read_rate = rate,
-                Way::Write => status.write_rate = rate,
-            }
-        });
+        if has_widened {
+            self.prefetch.widened.notify(usize::MAX);
+        }
+        let rates = |status: &mut PrefetchStatus| match self.way {
+            Way::Read => status.read_rate = rate,
+            Way::Write => status.write_rate = rate,
+        };
+        match pause {
+            None => self.prefetch.control.update(rates),
+            Some(pause) => self.prefetch.control.pause_for(pause, |status| {
+                status.pauses += 1;
+                rates(status);
+            }),
+        }
+    }
+}
+
+impl<S: Storage> Moving<'_, S> {
+    fn pause(&self, fall: &Fall) -> Option<Pause> {
+        let reason = match self.way {
+            Way::Read => PauseReason::SlowReads,
+            Way::Write => PauseReason::SlowWrites,
+        };
+        fall.pause.map(|time| Pause::of_fall(reason, fall, time))
     }
 }
 
 impl<S: Storage> Prefetch<'_, S> {
     /// Bytes that may be moved at once now; a multiple of 512.
     pub(super) fn piece_len(&self) -> u64 {
-        let (now, slots) = (self.clock.now(), self.options.slots);
+        let now = self.clock.now();
         let mut state = self.look(now);
         let mut len = self.options.bytes_per_prefetch;
+        let mut slots = self.options.slots;
+        if state.work.is_at_first() {
+            slots = state.window.most();
+            if state.window.size() > self.options.slots {
+                len = len.min(MAX_HELPER_STEP);
+            }
+        }
         for way in [Way::Read, Way::Write] {
             len = len.min(state.lane(way).pacer.longest_step(slots));
         }
@@ -91,7 +123,7 @@ impl<S: Storage> Prefetch<'_, S> {
             let stored = self.store(len_of(&read), store).await?;
             self.count(Amount::of(&stored, &read));
         }
-        self.is_local(bytes);
+        self.is_stored();
         drop(step);
         self.checkpoint_if_due().await
     }
@@ -180,6 +212,7 @@ impl<S: Storage> Prefetch<'_, S> {
         let mut moving = Moving {
             prefetch: self,
             way,
+            began: now,
             bytes: 0,
         };
         let result = operation.await;
@@ -235,18 +268,22 @@ impl<S: Storage> Prefetch<'_, S> {
         });
     }
 
-    /// The bytes are local now.
-    fn is_local(&self, bytes: Range<u64>) {
-        let mut state = self.state();
-        state.backoff.succeeded();
-        state.work.found_local(bytes);
-        let local = state.work.local_bytes();
-        drop(state);
-        self.control.update(|status| {
-            status.local = local;
+    /// A step has succeeded.
+    fn is_stored(&self) {
+        self.state().backoff.succeeded();
+        self.tell_local(|status| {
             if !status.state.is_final() {
                 status.error = None;
             }
+        });
+    }
+
+    /// Tells how much is local, and what `change` has to tell.
+    pub(super) fn tell_local(&self, change: impl FnOnce(&mut PrefetchStatus)) {
+        let local = self.image.local_bytes_counted();
+        self.control.update(|status| {
+            status.local = local;
+            change(status);
         });
     }
 

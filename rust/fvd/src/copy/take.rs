@@ -19,11 +19,13 @@ pub(super) struct Step<'a, S: Storage> {
     pub(super) zeros: bool,
     /// One block that is moved part by part.
     pub(super) in_parts: bool,
+    /// Of what comes first.
+    pub(super) first: bool,
 }
 
 impl<S: Storage> Drop for Step<'_, S> {
     fn drop(&mut self) {
-        self.prefetch.state().work.end();
+        self.prefetch.state().work.end(self.first);
         self.prefetch.ended.notify(usize::MAX);
     }
 }
@@ -66,14 +68,15 @@ impl<S: Storage> Prefetch<'_, S> {
         let len = ((piece >> failures.min(16)) / block * block).max(block);
         let zeros = zero_blocks(content.as_ref().ok(), &run, block);
         let stop = zeros.unwrap_or(run.end.min(run.start + len));
-        if !self.walk(&front, run.start, stop) {
+        let Some(first) = self.walk(&front, run.start, stop) else {
             return Ok(Turn::Walked);
-        }
+        };
         let step = Step {
             prefetch: self,
             bytes: run.start..stop,
             zeros: zeros.is_some(),
             in_parts: block > piece,
+            first,
         };
         match content {
             Ok(_) => Ok(Turn::Step(step)),
@@ -81,21 +84,25 @@ impl<S: Storage> Prefetch<'_, S> {
         }
     }
 
-    /// Walks to `stop`; what lies before `found`, the start of a step if there is one, is local.
-    /// False: another slot was faster.
-    fn walk(&self, front: &Range<u64>, found: u64, stop: u64) -> bool {
+    /// Walks to `stop`; what lies before `found`, the start of a step if there is one, is local. Gives whether the
+    /// step is one of what comes first; None: another slot was faster.
+    fn walk(&self, front: &Range<u64>, found: u64, stop: u64) -> Option<bool> {
         let mut state = self.state();
+        let first = state.work.front_of_first().is_some();
         if !state.work.advance(front, stop) {
-            return false;
+            return None;
         }
-        state.work.found_local(front.start..found.max(front.start));
         if found < stop {
-            state.work.begin();
+            state.work.begin(first);
         }
-        let local = state.work.local_bytes();
+        let is_last = first && state.work.front_of_first().is_none();
         drop(state);
-        self.control.update(|status| status.local = local);
-        true
+        if is_last {
+            // Helpers have nothing left to do.
+            self.widened.notify(usize::MAX);
+        }
+        self.tell_local(|_| ());
+        Some(first)
     }
 }
 

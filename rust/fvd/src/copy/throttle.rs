@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use super::best::{Best, Speed};
+
 /// How one direction is judged.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
@@ -11,10 +13,19 @@ pub(super) struct Limits {
     pub(super) measure_time: Duration,
     /// Weight of the old average, percent.
     pub(super) alpha: u32,
-    /// Bytes a second below which there is contention.
+    /// Bytes a second from which on there is no contention.
     pub(super) min: u64,
     /// The longest pause.
     pub(super) throttle_time: Duration,
+}
+
+/// What looks like contention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fall {
+    pub(super) now: Speed,
+    pub(super) best: Speed,
+    /// None: this time it goes on.
+    pub(super) pause: Option<Duration>,
 }
 
 /// Throughput of one direction, bytes a second of the time in which something was under way.
@@ -31,7 +42,11 @@ pub(super) struct Throttle {
     began: Option<Duration>,
     busy: Duration,
     bytes: u64,
-    average: Option<u64>,
+    /// Operations that have ended, and the sum of their times.
+    operations: u32,
+    waited: Duration,
+    average: Option<Speed>,
+    best: Best,
 }
 
 impl Throttle {
@@ -43,7 +58,10 @@ impl Throttle {
             began: None,
             busy: Duration::ZERO,
             bytes: 0,
+            operations: 0,
+            waited: Duration::ZERO,
             average: None,
+            best: Best::default(),
         }
     }
 
@@ -56,36 +74,55 @@ impl Throttle {
         self.under_way += 1;
     }
 
-    /// An operation has moved `bytes`, 0 if it failed. Gives a pause that is to be made.
-    pub(super) fn end(&mut self, now: Duration, bytes: u64, rng: &mut fastrand::Rng) -> Option<Duration> {
+    /// An operation that has taken `time` has moved `bytes`, 0 if it failed. Tells of contention.
+    ///
+    /// Little says nothing: with few bytes under way, or far away, a base is slow that is idle. So contention is
+    /// a fall: less than half of the best rate of late, while each operation takes more than twice the time that
+    /// it took at best.
+    pub(super) fn end(&mut self, now: Duration, time: Duration, bytes: u64, rng: &mut fastrand::Rng) -> Option<Fall> {
         self.under_way = self.under_way.saturating_sub(1);
         self.busy += now.saturating_sub(self.since);
         self.since = now;
         self.bytes += bytes;
+        self.operations += 1;
+        self.waited += time;
         let began = self.began.unwrap_or(now);
         if now.saturating_sub(began) < self.limits.measure_time || self.busy.is_zero() || self.bytes == 0 {
             return None;
         }
-        let this = per_second(self.bytes, self.busy);
+        let this = Speed {
+            rate: per_second(self.bytes, self.busy),
+            latency: self.waited / self.operations,
+        };
         self.began = (self.under_way > 0).then_some(now);
-        self.busy = Duration::ZERO;
-        self.bytes = 0;
+        (self.busy, self.waited) = (Duration::ZERO, Duration::ZERO);
+        (self.bytes, self.operations) = (0, 0);
         let average = self.fold(this);
-        if average >= self.limits.min {
+        let best = self.best.note(now, average);
+        if average.rate >= self.limits.min || !average.has_fallen(best) {
             return None;
         }
-        // What was measured before a pause says nothing about the time behind it either.
+        // What was measured before a pause says nothing about the time after it either.
         self.average = None;
-        rng.bool().then(|| random(self.limits.throttle_time, rng))
+        let pause = rng.bool().then(|| random(self.limits.throttle_time, rng));
+        let now = average;
+        Some(Fall { now, best, pause })
     }
 
-    fn fold(&mut self, this: u64) -> u64 {
-        let (this, alpha) = (u128::from(this), u128::from(self.limits.alpha));
-        let old = self.average.map_or(this, u128::from);
-        // An average of two u64 is one.
-        let new = ((alpha * old + (100 - alpha) * this) / 100) as u64;
+    fn fold(&mut self, this: Speed) -> Speed {
+        let old = self.average.unwrap_or(this);
+        let new = Speed {
+            rate: self.weigh(u128::from(old.rate), u128::from(this.rate)),
+            latency: Duration::from_nanos(self.weigh(old.latency.as_nanos(), this.latency.as_nanos())),
+        };
         self.average = Some(new);
         new
+    }
+
+    fn weigh(&self, old: u128, this: u128) -> u64 {
+        let alpha = u128::from(self.limits.alpha);
+        let new = (alpha * old + (100 - alpha) * this) / 100;
+        u64::try_from(new).unwrap_or(u64::MAX)
     }
 }
 
@@ -108,6 +145,7 @@ mod tests {
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
+    const MIB: u64 = 1 << 20;
 
     fn throttle(alpha: u32, min: u64) -> Throttle {
         Throttle::new(Limits {
@@ -118,33 +156,37 @@ mod tests {
         })
     }
 
-    /// Operations of `time` that move `bytes`, one behind the other; gives the last pause.
-    fn repeat(throttle: &mut Throttle, now: &mut Duration, count: u32, time: Duration, bytes: u64) -> Option<Duration> {
+    fn rate(throttle: &Throttle) -> Option<u64> {
+        throttle.average.map(|average| average.rate)
+    }
+
+    /// Operations of `time` that move `bytes`, one after the other; gives the last fall.
+    fn repeat(throttle: &mut Throttle, now: &mut Duration, count: u32, time: Duration, bytes: u64) -> Option<Fall> {
         let mut rng = fastrand::Rng::with_seed(7);
-        let mut pause = None;
+        let mut fall = None;
         for _ in 0..count {
             throttle.begin(*now);
             *now += time;
-            pause = throttle.end(*now, bytes, &mut rng).or(pause);
+            fall = throttle.end(*now, time, bytes, &mut rng).or(fall);
         }
-        pause
+        fall
     }
 
     #[test]
     fn the_average_moves_by_what_alpha_leaves() {
         let (mut throttle, mut now) = (throttle(80, 0), Duration::ZERO);
         repeat(&mut throttle, &mut now, 10, 10 * MS, 1000);
-        assert_eq!(throttle.average, Some(100_000), "the first measurement is the average");
+        assert_eq!(rate(&throttle), Some(100_000), "the first measurement is the average");
         repeat(&mut throttle, &mut now, 10, 10 * MS, 2000);
-        assert_eq!(throttle.average, Some(120_000), "0.8 * 100000 + 0.2 * 200000");
+        assert_eq!(rate(&throttle), Some(120_000), "0.8 * 100000 + 0.2 * 200000");
         repeat(&mut throttle, &mut now, 1, 200 * MS, 0);
         assert_eq!(
-            throttle.average,
+            rate(&throttle),
             Some(120_000),
             "nothing was moved: nothing is measured yet"
         );
         repeat(&mut throttle, &mut now, 1, 100 * MS, 6000);
-        assert_eq!(throttle.average, Some(100_000), "0.8 * 120000 + 0.2 * 20000");
+        assert_eq!(rate(&throttle), Some(100_000), "0.8 * 120000 + 0.2 * 20000");
     }
 
     #[test]
@@ -154,7 +196,7 @@ mod tests {
             repeat(&mut throttle, &mut now, 1, 10 * MS, 1000);
             now += 500 * MS;
         }
-        assert_eq!(throttle.average, Some(100_000));
+        assert_eq!(rate(&throttle), Some(100_000));
     }
 
     #[test]
@@ -162,21 +204,57 @@ mod tests {
         let (mut throttle, mut rng) = (throttle(0, 0), fastrand::Rng::with_seed(1));
         throttle.begin(Duration::ZERO);
         throttle.begin(Duration::ZERO);
-        assert_eq!(throttle.end(50 * MS, 1000, &mut rng), None);
-        assert_eq!(throttle.end(100 * MS, 1000, &mut rng), None);
-        assert_eq!(throttle.average, Some(20_000));
+        assert_eq!(throttle.end(50 * MS, 50 * MS, 1000, &mut rng), None);
+        assert_eq!(throttle.end(100 * MS, 100 * MS, 1000, &mut rng), None);
+        assert_eq!(rate(&throttle), Some(20_000));
+    }
+
+    #[test]
+    fn a_base_that_is_slow_because_it_is_far_is_not_contended() {
+        for (latency, bytes) in [(30, 4096), (100, 128 << 10), (1000, MIB)] {
+            let (mut throttle, mut now) = (throttle(80, 5 * MIB), Duration::ZERO);
+            let fall = repeat(&mut throttle, &mut now, 1000, latency * MS, bytes);
+            assert_eq!(fall, None, "{latency} ms, {bytes} bytes");
+        }
+    }
+
+    #[test]
+    fn a_low_rate_for_want_of_bytes_under_way_is_no_fall() {
+        let (mut throttle, mut now) = (throttle(80, 5 * MIB), Duration::ZERO);
+        // 1 MiB takes 40 ms, 4 KiB take 31 ms.
+        assert_eq!(repeat(&mut throttle, &mut now, 100, 40 * MS, MIB), None);
+        assert_eq!(repeat(&mut throttle, &mut now, 1000, 31 * MS, 4096), None);
+    }
+
+    #[test]
+    fn a_base_that_was_faster_of_late_is_contended_until_that_is_long_ago() {
+        let (mut throttle, mut now) = (throttle(80, 5 * MIB), Duration::ZERO);
+        assert_eq!(repeat(&mut throttle, &mut now, 100, 20 * MS, MIB), None);
+        let fall = repeat(&mut throttle, &mut now, 20, 1000 * MS, MIB).expect("a fall");
+        assert!(fall.best.rate == 50 * MIB && fall.now.rate < 5 * MIB, "{fall:?}");
+        repeat(&mut throttle, &mut now, 300, 1000 * MS, MIB);
+        assert_eq!(repeat(&mut throttle, &mut now, 100, 1000 * MS, MIB), None);
+    }
+
+    /// One that has moved 100 MB/s.
+    fn fast(min: u64) -> (Throttle, Duration) {
+        let (mut throttle, mut now) = (throttle(80, min), Duration::ZERO);
+        repeat(&mut throttle, &mut now, 1, 100 * MS, 10_000_000);
+        throttle.average = None;
+        (throttle, now)
     }
 
     proptest! {
         #[test]
-        fn below_the_threshold_about_every_other_measurement_pauses_and_all_are_forgotten(seed: u64) {
-            let (mut throttle, mut now) = (throttle(80, 1_000_000), Duration::ZERO);
+        fn about_every_other_measurement_of_a_fall_pauses_and_all_are_forgotten(seed: u64) {
+            let (mut throttle, mut now) = fast(1_000_000);
             let mut rng = fastrand::Rng::with_seed(seed);
             let mut pauses = Vec::new();
             for _ in 0..400 {
                 throttle.begin(now);
-                now += 100 * MS;
-                pauses.extend(throttle.end(now, 99_000, &mut rng));
+                now += 250 * MS;
+                let fall = throttle.end(now, 250 * MS, 99_000, &mut rng);
+                pauses.extend(fall.expect("a fall").pause);
                 prop_assert_eq!(throttle.average, None);
             }
             prop_assert!((120..280).contains(&pauses.len()), "{} pauses", pauses.len());
@@ -186,9 +264,10 @@ mod tests {
         }
 
         #[test]
-        fn above_the_threshold_nothing_pauses(bytes in 100_000_u64..1 << 40, alpha in 0..=100_u32) {
-            let (mut throttle, mut now) = (throttle(alpha, 1_000_000), Duration::ZERO);
-            prop_assert_eq!(repeat(&mut throttle, &mut now, 50, 100 * MS, bytes), None);
+        fn from_the_minimum_on_nothing_pauses(bytes in 300_000_u64..1 << 40, alpha in 0..=100_u32) {
+            let (mut throttle, mut now) = fast(1_000_000);
+            throttle.limits.alpha = alpha;
+            prop_assert_eq!(repeat(&mut throttle, &mut now, 50, 300 * MS, bytes), None);
             prop_assert!(throttle.average.is_some());
         }
 
@@ -202,7 +281,7 @@ mod tests {
             for (bytes, ms) in all {
                 repeat(&mut throttle, &mut now, 1, Duration::from_millis(ms), bytes);
             }
-            let average = throttle.average.unwrap();
+            let average = rate(&throttle).unwrap();
             // Each average is rounded down.
             prop_assert!(average + 20 >= *rates.iter().min().unwrap() && average <= *rates.iter().max().unwrap());
         }

@@ -1,9 +1,7 @@
-//! Work: what is still to be fetched, in order, and what is known to be local.
+//! Work: what is still to be fetched, in order.
 
 use std::collections::VecDeque;
 use std::ops::Range;
-
-use rangemap::RangeSet;
 
 /// Ranges to be walked, in bytes of the disk.
 #[derive(Debug)]
@@ -12,10 +10,9 @@ pub(super) struct Work {
     ranges: VecDeque<Range<u64>>,
     /// How many of these are to be walked before all others.
     first: usize,
-    /// Steps that have been taken and have not ended.
+    /// Steps that have been taken and have not ended; those of what comes first, and others.
+    first_under_way: usize,
     under_way: usize,
-    local: RangeSet<u64>,
-    local_bytes: u64,
 }
 
 impl Work {
@@ -29,9 +26,8 @@ impl Work {
             total,
             ranges,
             first,
+            first_under_way: 0,
             under_way: 0,
-            local: RangeSet::new(),
-            local_bytes: 0,
         }
     }
 
@@ -43,6 +39,12 @@ impl Work {
     /// What is to be walked next of that which comes first.
     pub(super) fn front_of_first(&self) -> Option<Range<u64>> {
         self.front().filter(|_| self.first > 0)
+    }
+
+    /// How many steps of `len` bytes are to be taken before all others.
+    pub(super) fn steps_of_first(&self, len: u64) -> usize {
+        let steps = |range: &Range<u64>| (range.end - range.start).div_ceil(len) as usize;
+        self.ranges.iter().take(self.first).map(steps).sum()
     }
 
     /// Everything of `seen`, the front as it was, up to `stop` has been walked. False: somebody
@@ -66,31 +68,30 @@ impl Work {
         self.ranges.push_back(start..self.total);
     }
 
-    pub(super) fn begin(&mut self) {
-        self.under_way += 1;
+    pub(super) fn begin(&mut self, first: bool) {
+        *self.count_of(first) += 1;
     }
 
-    pub(super) fn end(&mut self) {
-        self.under_way -= 1;
+    pub(super) fn end(&mut self, first: bool) {
+        *self.count_of(first) -= 1;
+    }
+
+    fn count_of(&mut self, first: bool) -> &mut usize {
+        if first {
+            &mut self.first_under_way
+        } else {
+            &mut self.under_way
+        }
+    }
+
+    /// Whether what comes first has not all been fetched.
+    pub(super) fn is_at_first(&self) -> bool {
+        self.first > 0 || self.first_under_way > 0
     }
 
     /// Whether everything has been walked, and nothing is under way.
     pub(super) fn is_done(&self) -> bool {
-        self.ranges.is_empty() && self.under_way == 0
-    }
-
-    /// The range is local.
-    pub(super) fn found_local(&mut self, range: Range<u64>) {
-        if !range.is_empty() {
-            let new: u64 = self.local.gaps(&range).map(|gap| gap.end - gap.start).sum();
-            self.local_bytes += new;
-            self.local.insert(range);
-        }
-    }
-
-    /// Bytes known to be local.
-    pub(super) fn local_bytes(&self) -> u64 {
-        self.local_bytes
+        self.ranges.is_empty() && self.under_way == 0 && self.first_under_way == 0
     }
 }
 
@@ -120,23 +121,25 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_found_local_twice_count_once() {
-        let mut work = Work::new(Vec::new(), 100);
-        for range in [10..20, 15..30, 0..40, 35..36, 90..90] {
-            work.found_local(range);
-        }
-        assert_eq!(work.local_bytes(), 40);
-    }
-
-    #[test]
     fn it_is_not_done_while_a_step_is_under_way() {
         let mut work = Work::new(Vec::new(), 100);
-        work.begin();
+        work.begin(false);
         assert!(work.advance(&(0..100), 100));
         assert!(!work.is_done());
-        work.end();
+        work.end(false);
         assert!(work.is_done());
         work.again(40);
         assert_eq!(work.front(), Some(40..100));
+    }
+
+    #[test]
+    fn what_comes_first_is_over_when_all_of_it_is_there() {
+        let mut work = Work::new(vec![10..20, 7..7], 100);
+        work.begin(true);
+        assert!(work.advance(&(10..20), 20));
+        assert_eq!(work.front_of_first(), None);
+        assert!(work.is_at_first());
+        work.end(true);
+        assert!(!work.is_at_first());
     }
 }

@@ -6,18 +6,21 @@
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
+use super::tally::Tally;
 use super::words::{PAGE_WORDS, Words};
 use crate::error::Result;
 use crate::format::{Geometry, Region, bitmap};
 use crate::mutation::{self, Mutation};
 use crate::storage::Storage;
 
-const WORD_BITS: u64 = 32;
+pub(super) const WORD_BITS: u64 = 32;
 
 pub(super) struct Bitmap {
     /// Local, quietly or not.
     words: Words,
     quiet: Words,
+    /// How many are local.
+    pub(super) tally: Tally,
     block_size: u64,
     base_size: u64,
 }
@@ -27,6 +30,7 @@ impl Bitmap {
         Self {
             words: Words::new(region),
             quiet: Words::zeroed(region),
+            tally: Tally::default(),
             block_size: geometry.block_size,
             base_size: geometry.base_size,
         }
@@ -80,8 +84,12 @@ impl Bitmap {
 
     /// Marks the blocks local.
     pub(super) fn set(&self, blocks: &Range<u64>) {
+        let mut tally = self.tally.lock();
         for (index, mask) in masks(blocks) {
-            self.words.word(index).fetch_or(mask, Ordering::AcqRel);
+            let before = self.words.word(index).fetch_or(mask, Ordering::AcqRel);
+            if index < tally.words {
+                self.add(&mut tally, index, mask & !before);
+            }
         }
     }
 

@@ -12,8 +12,11 @@ use super::range_lock::Watch;
 use super::through::Through;
 use crate::error::{Error, Result};
 use crate::mutation::{self, Mutation};
-use crate::source::is_zero;
+use crate::source::parts;
 use crate::storage::Storage;
+
+/// Bytes of zeros that become a hole, and where they begin and end in the file: a block of most file systems.
+const HOLE_UNIT: u64 = 4096;
 
 /// Whole blocks to be stored.
 #[derive(Clone, Debug)]
@@ -213,11 +216,30 @@ impl<S: Storage> Image<S> {
     async fn store_data(&self, bytes: &Range<u64>, data: CopyData, fresh: &mut Fresh<'_, S>) -> Result<()> {
         match data {
             CopyData::Unread => self.copy_base(bytes.clone(), fresh).await,
-            CopyData::Bytes(data) if !is_zero(&data) => self.put(vec![data], bytes.start, bytes.end, fresh).await,
-            CopyData::Bytes(_) | CopyData::Zeros => {
-                self.zero_in_place(bytes.start, bytes.end, self.space(), fresh).await
-            }
+            CopyData::Bytes(data) => self.put_sparse(data, bytes.start, fresh).await,
+            CopyData::Zeros => self.zero_in_place(bytes.start, bytes.end, self.space(), fresh).await,
         }
+    }
+
+    /// Stores what a copy has read from the base at `start`, in blocks that are locked: zeros become holes, in
+    /// units of a block of most file systems. Publishes nothing.
+    ///
+    /// No hole is taken for granted: what lies there may have been left by a write that a crash cut short.
+    pub(super) async fn put_sparse(&self, data: Bytes, start: u64, fresh: &mut Fresh<'_, S>) -> Result<()> {
+        // On a device zeros save nothing unless they are all that there is.
+        let unit = if self.data().can_resize() { HOLE_UNIT } else { u64::MAX };
+        // A hole frees whole blocks of the file, not of the disk.
+        let parts = parts(&data, (start + self.geometry.data_offset) % HOLE_UNIT, unit);
+        // Zeros first: a chunk that has no storage yet needs nothing, and a new one reads as zeros.
+        for part in parts.iter().filter(|part| part.zero) {
+            let (from, to) = (start + part.range.start as u64, start + part.range.end as u64);
+            self.zero_in_place(from, to, self.space(), fresh).await?;
+        }
+        for part in parts.into_iter().filter(|part| !part.zero) {
+            let (from, to) = (start + part.range.start as u64, start + part.range.end as u64);
+            self.put(vec![data.slice(part.range)], from, to, fresh).await?;
+        }
+        Ok(())
     }
 }
 

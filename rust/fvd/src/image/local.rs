@@ -71,7 +71,7 @@ async fn journalled_blocks<S: Storage>(file: &S, head: &Head, most_ranges: usize
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use bytes::Bytes;
     use pollster::block_on;
 
@@ -82,11 +82,11 @@ mod tests {
     use crate::source::RawSource;
     use crate::storage::MemoryStorage;
 
-    const BLOCK: u64 = 4096;
+    pub(in crate::image) const BLOCK: u64 = 4096;
     /// The last block ends behind it.
-    const BASE: u64 = 100 * BLOCK - 512;
+    pub(in crate::image) const BASE: u64 = 100 * BLOCK - 512;
 
-    fn empty() -> MemoryStorage {
+    pub(in crate::image) fn empty() -> MemoryStorage {
         let file = MemoryStorage::new();
         let options = CreateOptions {
             layout: LayoutOptions {
@@ -103,7 +103,7 @@ mod tests {
         file
     }
 
-    fn open(file: &MemoryStorage) -> Image<MemoryStorage> {
+    pub(in crate::image) fn open(file: &MemoryStorage) -> Image<MemoryStorage> {
         let base = MemoryStorage::from_bytes(&vec![7; BASE as usize]);
         let options = OpenOptions {
             writable: true,
@@ -123,13 +123,13 @@ mod tests {
         block_on(open).expect("a sound image")
     }
 
-    fn write(image: &Image<MemoryStorage>, blocks: Range<u64>) {
+    pub(in crate::image) fn write(image: &Image<MemoryStorage>, blocks: Range<u64>) {
         let bytes = vec![1; ((blocks.end - blocks.start) * BLOCK) as usize];
         block_on(image.write(Bytes::from(bytes), blocks.start * BLOCK)).expect("memory does not fail");
         block_on(image.flush()).expect("memory does not fail");
     }
 
-    fn local(file: &MemoryStorage) -> u64 {
+    pub(in crate::image) fn local(file: &MemoryStorage) -> u64 {
         let head = block_on(read_head(file)).expect("a sound image");
         block_on(local_bytes(file, &head)).expect("a short journal")
     }

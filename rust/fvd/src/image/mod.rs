@@ -41,6 +41,7 @@ mod source;
 mod stats;
 mod surplus;
 mod table;
+mod tally;
 mod threaded;
 mod through;
 mod totals;

@@ -38,6 +38,19 @@ impl Piece {
         }
         stop
     }
+
+    /// Word `index` of the piece.
+    pub(crate) fn word(&self, index: u64) -> u32 {
+        let Some(bytes) = &self.bytes else {
+            return 0;
+        };
+        let (words, _) = bytes.as_slice().as_chunks::<4>();
+        u32::from_le_bytes(words[index as usize])
+    }
+
+    pub(crate) fn is_hole(&self) -> bool {
+        self.bytes.is_none()
+    }
 }
 
 impl Piece {

@@ -175,8 +175,8 @@ impl<S: Storage> Image<S> {
         Ok(())
     }
 
-    /// Copies a range of any size from the base, without publishing it. What is known to be zeros
-    /// there is not stored: a block of 2 GiB costs what its data does.
+    /// Copies a range of any size from the base, without publishing it. Zeros are not stored: a
+    /// block of 2 GiB costs what its data does.
     pub(super) async fn copy_base(&self, range: Range<u64>, fresh: &mut Fresh<'_, S>) -> Result<()> {
         let mut start = range.start;
         while start < range.end {
@@ -187,9 +187,9 @@ impl<S: Storage> Image<S> {
                 continue;
             }
             let end = start + len.min(COPY_STEP);
-            let mut bufs = Vec::with_capacity(1);
-            self.push_base(&mut bufs, &(start..end)).await?;
-            self.put(bufs, start, end, fresh).await?;
+            let buf = IoBufMut::zeroed((end - start) as usize);
+            let data = self.read_base(buf, start).await?.freeze();
+            self.put_sparse(data, start, fresh).await?;
             start = end;
         }
         Ok(())

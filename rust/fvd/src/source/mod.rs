@@ -1,6 +1,7 @@
 //! Where base data comes from: disks of any format, and which of them can be written to.
 
 mod detect;
+mod parts;
 mod qcow2;
 mod qcow2_header;
 mod raw;
@@ -12,6 +13,7 @@ mod writable;
 use std::path::{Path, PathBuf};
 
 pub use detect::{PROBE_LEN, probe};
+pub(crate) use parts::{Part, parts};
 pub use qcow2::{Qcow2Options, Qcow2Source};
 pub use qcow2_header::Header as Qcow2Header;
 pub use raw::RawSource;

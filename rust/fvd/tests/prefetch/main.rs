@@ -2,11 +2,13 @@
 
 mod background;
 mod control;
+mod far;
 mod faults;
 mod guest;
 mod pace;
 mod support;
 mod whole;
+mod zeros;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fvd::copy::{Control, PrefetchOptions, PrefetchState};
+use fvd::copy::{Control, PauseReason, PrefetchOptions, PrefetchState};
 use fvd::format::LayoutOptions;
 use fvd::host::Clock;
 
@@ -102,54 +102,70 @@ fn writes_stay_within_their_cap() {
     }
 }
 
+/// Prefetch of 64 MiB from a base that others begin to use after half a second: 40 MiB a second before, 2 after.
+/// `watch` runs beside it.
+fn contended<T>(seed: u64, watch: impl AsyncFnOnce(&FakeClock, &Control) -> T) -> (FakeClock, Control, T) {
+    let clock = FakeClock::default();
+    let base = TestBase::new(&clock, 64 * MIB).slow(Duration::from_millis(50));
+    let disk = Disk::new(&clock, base, layout(64 * MIB));
+    let image = disk.open();
+    let control = Control::new();
+    let options = PrefetchOptions::default();
+    let prefetch = fvd::copy::Prefetch::new(&image, options, Vec::new(), control.clone(), &clock, seed);
+    let others = async {
+        clock.sleep(Duration::from_millis(500)).await;
+        disk.base.becomes(Duration::from_secs(1));
+    };
+    let all = both(both(prefetch.run(), others), watch(&clock, &control));
+    let ((outcome, ()), watched) = run(&clock, all);
+    outcome.expect("finishes, or is stopped");
+    (clock, control, watched)
+}
+
 #[test]
 fn contention_makes_random_pauses() {
     let times: Vec<Duration> = [1, 2]
         .map(|seed| {
-            let clock = FakeClock::default();
-            // About 2 MiB a second.
-            let base = TestBase::new(&clock, 16 * MIB).slow(Duration::from_secs(1));
-            let disk = Disk::new(&clock, base, layout(16 * MIB));
-            let image = disk.open();
-            let control = Control::new();
-            let options = PrefetchOptions::default();
-            let prefetch = fvd::copy::Prefetch::new(&image, options, Vec::new(), control.clone(), &clock, seed);
-            run(&clock, prefetch.run()).expect("finishes");
+            let (clock, control, ()) = contended(seed, async |_, _| ());
             assert!(control.status().pauses > 0);
             clock.now()
         })
         .into();
     assert_ne!(times[0], times[1], "two hosts do not move in step");
-    assert!(times.iter().all(|time| *time > Duration::from_secs(9)), "{times:?}");
+    assert!(times.iter().all(|time| *time > Duration::from_secs(22)), "{times:?}");
 }
 
 #[test]
-fn a_pause_of_contention_says_so_and_a_fast_base_makes_none() {
-    let clock = FakeClock::default();
-    let base = TestBase::new(&clock, 16 * MIB).slow(Duration::from_secs(1));
-    let disk = Disk::new(&clock, base, layout(16 * MIB));
-    let image = disk.open();
-    let control = Control::new();
-    let prefetch = disk.prefetch(&image, PrefetchOptions::default(), &control);
-    let watch = async {
+fn a_pause_of_contention_says_so_and_why() {
+    let (clock, control, (pause, stopped)) = contended(1, async |clock, control| {
+        let (count, pause) = control.pauses(0).await;
+        assert_eq!(count, 1);
         let mut status = control.status();
         while status.state != PrefetchState::Throttled {
             status = control.changed(status.version).await;
         }
+        assert_eq!(status.pause, Some(pause));
         control.stop();
-    };
-    run(&clock, async { both(prefetch.run(), watch).await.0.expect("stops") });
+        (pause, clock.now())
+    });
+    assert_eq!(pause.reason, PauseReason::SlowReads);
+    assert!(pause.best_rate > 20 * MIB, "{pause}");
+    assert!(pause.rate < 5 * MIB && !pause.time.is_zero(), "{pause}");
+    assert_eq!(control.status().pause, None, "it has ended");
+    assert!(clock.now() <= stopped + Duration::from_secs(1), "a stop cuts it short");
+}
 
-    let clock = FakeClock::default();
-    let base = TestBase::new(&clock, 16 * MIB).slow(Duration::from_millis(50));
-    let disk = Disk::new(&clock, base, layout(16 * MIB));
-    let image = disk.open();
-    let control = Control::new();
-    run(
-        &clock,
-        disk.prefetch(&image, PrefetchOptions::default(), &control).run(),
-    )
-    .expect("finishes");
-    assert_eq!(control.status().pauses, 0);
-    assert_eq!(clock.now(), Duration::from_millis(400), "two slots, 1 MiB each 50 ms");
+#[test]
+fn a_base_that_is_slow_from_the_start_and_a_fast_one_are_not_contended() {
+    for (latency, expected) in [(50, 400), (1000, 8000)] {
+        let clock = FakeClock::default();
+        let base = TestBase::new(&clock, 16 * MIB).slow(Duration::from_millis(latency));
+        let disk = Disk::new(&clock, base, layout(16 * MIB));
+        let image = disk.open();
+        let control = Control::new();
+        let prefetch = disk.prefetch(&image, PrefetchOptions::default(), &control);
+        run(&clock, prefetch.run()).expect("finishes");
+        assert_eq!(control.status().pauses, 0);
+        assert_eq!(clock.now(), Duration::from_millis(expected), "two slots, 1 MiB each");
+    }
 }

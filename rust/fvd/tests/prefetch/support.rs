@@ -169,7 +169,7 @@ type Failing = Box<dyn Fn(&Range<u64>) -> bool + Send>;
 pub(crate) struct TestBase {
     content: Arc<Vec<u8>>,
     clock: FakeClock,
-    latency: Duration,
+    latency: Arc<Mutex<Duration>>,
     zeros: Range<u64>,
     log: Arc<Mutex<Vec<Read>>>,
     failing: Arc<Mutex<Option<Failing>>>,
@@ -178,19 +178,28 @@ pub(crate) struct TestBase {
 impl TestBase {
     pub(crate) fn new(clock: &FakeClock, len: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(len);
+        Self::of(clock, (0..len).map(|_| rng.u8(1..)).collect())
+    }
+
+    pub(crate) fn of(clock: &FakeClock, content: Vec<u8>) -> Self {
         Self {
-            content: Arc::new((0..len).map(|_| rng.u8(1..)).collect()),
+            content: Arc::new(content),
             clock: clock.clone(),
-            latency: Duration::ZERO,
+            latency: Arc::default(),
             zeros: 0..0,
             log: Arc::default(),
             failing: Arc::default(),
         }
     }
 
-    pub(crate) fn slow(mut self, latency: Duration) -> Self {
-        self.latency = latency;
+    pub(crate) fn slow(self, latency: Duration) -> Self {
+        self.becomes(latency);
         self
+    }
+
+    /// From now on every read takes so long.
+    pub(crate) fn becomes(&self, latency: Duration) {
+        *self.latency.lock().expect(POISONED) = latency;
     }
 
     /// A range that is known to be zeros.
@@ -242,8 +251,9 @@ impl BaseSource for TestBase {
 
     fn read(&self, mut buf: IoBufMut, offset: u64) -> BoxFuture<'_, Result<IoBufMut>> {
         Box::pin(async move {
-            if !self.latency.is_zero() {
-                self.clock.sleep(self.latency).await;
+            let latency = *self.latency.lock().expect(POISONED);
+            if !latency.is_zero() {
+                self.clock.sleep(latency).await;
             }
             let bytes = offset..offset + buf.len() as u64;
             let at = self.clock.now();

@@ -1,5 +1,6 @@
 //! What moves data in the background of a session: copy-on-read and prefetch.
 
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -31,8 +32,24 @@ async fn push(image: Rc<SimImage>) {
 /// Stores what readers leave and fetches the rest.
 async fn fetch(image: Rc<SimImage>, options: PrefetchOptions, control: Control, world: World, seed: u64) {
     let clock = world.clock();
-    let background = Background::new(&image, options, Vec::new(), control, &clock, seed);
+    let (first, profile_slots) = profile(&image, seed);
+    let options = PrefetchOptions {
+        profile_slots,
+        ..options
+    };
+    let background = Background::new(&image, options, first, control, &clock, seed);
     background.run().await;
+}
+
+/// A profile of small entries, in half of all sessions, and how many of them may be under way.
+fn profile(image: &SimImage, seed: u64) -> (Vec<Range<u64>>, usize) {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let count = if rng.bool() { rng.usize(..100) } else { 0 };
+    let entry = |rng: &mut fastrand::Rng| {
+        let start = rng.u64(..image.size().max(1));
+        start..start + rng.u64(1..16 << 10)
+    };
+    ((0..count).map(|_| entry(&mut rng)).collect(), rng.usize(1..65))
 }
 
 /// From options that do everything at once to those that do next to nothing.

@@ -1,7 +1,6 @@
 //! Convert: copies a disk into a new raw file or FVD image, keeping holes.
 
 mod created;
-mod detect;
 mod pipeline;
 mod plan;
 mod queue;

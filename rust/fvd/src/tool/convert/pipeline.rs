@@ -9,13 +9,12 @@ use std::thread;
 use bytes::Bytes;
 use pollster::block_on;
 
-use super::detect::{Part, parts};
 use super::plan::{Batch, Census, Input, Piece, Plan, Zeros};
 use super::queue::{Filled, Queue, Task};
 use super::sink::Sink;
 use crate::error::Result;
 use crate::process::Owned;
-use crate::source::{BaseSource, Content};
+use crate::source::{BaseSource, Content, Part, parts};
 use crate::storage::IoBufMut;
 use crate::tool::lock;
 use crate::tool::progress::{Callback, Meter, Total};

@@ -9,8 +9,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use super::detect::Part;
 use super::plan::Batch;
+use crate::source::Part;
 use crate::storage::IoBufMut;
 use crate::tool::lock;
 

@@ -2,20 +2,20 @@
 
 use std::ops::Range;
 
-use crate::source::is_zero;
+use super::is_zero;
 
 /// A part of a buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Part {
+pub(crate) struct Part {
     /// Bytes of the buffer.
-    pub(super) range: Range<usize>,
+    pub(crate) range: Range<usize>,
     /// Whether all of them are 0.
-    pub(super) zero: bool,
+    pub(crate) zero: bool,
 }
 
 /// Cuts `bytes`, which lie at `offset` of the disk, into parts of zeros and of data. Judged by
 /// units of `unit` bytes that start at multiples of it on the disk; neighbours are one part.
-pub(super) fn parts(bytes: &[u8], offset: u64, unit: u64) -> Vec<Part> {
+pub(crate) fn parts(bytes: &[u8], offset: u64, unit: u64) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::with_capacity(1);
     let mut start = 0;
     while start < bytes.len() {
