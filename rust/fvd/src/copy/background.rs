@@ -95,7 +95,7 @@ impl<'a, S: Storage> Background<'a, S> {
     /// profile is there. What a host cannot drive is not missed.
     #[must_use]
     pub fn helpers(&self) -> Vec<BoxFuture<'_, ()>> {
-        let count = if self.image.is_writable() {
+        let count = if self.image.is_writable() && self.image.check_process().is_ok() {
             self.prefetch.helpers()
         } else {
             0
