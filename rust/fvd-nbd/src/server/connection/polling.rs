@@ -124,7 +124,16 @@ impl Polling {
     }
 
     /// Repeats `attempt` until it finds something or the time is over; tells whether it did.
-    pub(super) fn look(&mut self, mut attempt: impl FnMut() -> Result<Found, Errno>) -> Result<bool, Errno> {
+    pub(super) fn look(&mut self, attempt: impl FnMut() -> Result<Found, Errno>) -> Result<bool, Errno> {
+        self.look_by(Instant::now, attempt)
+    }
+
+    /// As [`Polling::look`], by another clock.
+    fn look_by(
+        &mut self,
+        now: impl Fn() -> Instant,
+        mut attempt: impl FnMut() -> Result<Found, Errno>,
+    ) -> Result<bool, Errno> {
         // Behind its turn others have theirs.
         let left = TURN.saturating_sub(self.since.saturating_duration_since(self.woken));
         let window = self.window.min(left);
@@ -134,7 +143,7 @@ impl Polling {
                 Found::End => break,
                 Found::Nothing => {}
             }
-            if self.since.elapsed() >= window {
+            if now().saturating_duration_since(self.since) >= window {
                 break;
             }
             // Whoever else wants this processor, the client perhaps, has it first.
@@ -147,6 +156,8 @@ impl Polling {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     const ALONE: Round = Round {
@@ -174,6 +185,18 @@ mod tests {
             self.polling.expects(round, self.now)
         }
 
+        /// Looks; each attempt takes a microsecond.
+        fn look(&mut self, mut attempt: impl FnMut() -> Result<Found, Errno>) -> Result<bool, Errno> {
+            let now = Cell::new(self.polling.since);
+            self.polling.look_by(
+                || now.get(),
+                || {
+                    now.set(now.get() + Duration::from_micros(1));
+                    attempt()
+                },
+            )
+        }
+
         /// Rounds until it looks.
         fn patience(&mut self) -> i32 {
             let found = (1..2000).find(|_| {
@@ -191,30 +214,33 @@ mod tests {
         assert_eq!(client.patience(), 1 + ENOUGH);
         assert!(client.round(ALONE), "it goes on");
         let mut tries = 0;
-        let found = client.polling.look(|| {
+        let found = client.look(|| {
             tries += 1;
             Ok(if tries == 3 { Found::Something } else { Found::Nothing })
         });
         assert_eq!(found, Ok(true));
         assert!(client.round(ALONE));
         client.polling.window = Duration::from_micros(1);
-        assert_eq!(client.polling.look(|| Ok(Found::Nothing)), Ok(false));
+        assert_eq!(client.look(|| Ok(Found::Nothing)), Ok(false));
         assert_eq!(client.patience(), ENOUGH);
-        assert_eq!(client.polling.look(|| Ok(Found::End)), Ok(false));
+        assert_eq!(client.look(|| Ok(Found::End)), Ok(false));
         assert_eq!(client.patience(), ENOUGH);
         let reset = Err(Errno::CONNRESET);
-        assert_eq!(client.polling.look(|| reset), Err(Errno::CONNRESET));
+        assert_eq!(client.look(|| reset), Err(Errno::CONNRESET));
     }
 
     #[test]
     fn nobody_looks_for_longer_than_a_turn() {
         let mut client = Client::of(&Arc::default());
         client.patience();
-        client.polling.since = Instant::now();
         client.polling.woken = client.polling.since;
-        let began = Instant::now();
-        assert_eq!(client.polling.look(|| Ok(Found::Nothing)), Ok(false));
-        assert!(began.elapsed() < client.polling.window / 4);
+        let mut tries = 0;
+        let found = client.look(|| {
+            tries += 1;
+            Ok(Found::Nothing)
+        });
+        assert_eq!(found, Ok(false));
+        assert_eq!(tries, TURN.as_micros());
     }
 
     #[test]
