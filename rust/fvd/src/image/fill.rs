@@ -13,7 +13,7 @@ use super::through::Through;
 use super::zero::Space;
 use crate::error::{Error, Result};
 use crate::mutation::{self, Mutation};
-use crate::source::is_zero;
+use crate::source::{BaseSource as _, is_zero};
 use crate::storage::Storage;
 
 /// Whole blocks to be stored.
@@ -193,7 +193,7 @@ impl<S: Storage> Image<S> {
 
     /// Whether a store has failed because of the base, which it reads where the base changes (W5).
     pub(crate) fn is_of_base(&self, error: &Error) -> bool {
-        let base = self.base.as_deref().filter(|_| self.changes_base());
+        let base = self.base.as_ref().filter(|_| self.changes_base());
         base.is_some_and(|base| error.path() == Some(base.path()))
     }
 

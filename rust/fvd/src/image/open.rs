@@ -19,7 +19,7 @@ use super::through::Through;
 use super::{Image, Volatile};
 use crate::error::{Error, Result};
 use crate::format::{Geometry, HEADER_SIZE, Header, Region, redo};
-use crate::source::BaseSource;
+use crate::source::{BaseSource, Layer};
 use crate::storage::{IoBufMut, Storage};
 
 /// Bytes of copies that wait to be stored at most, whatever the header says.
@@ -209,7 +209,7 @@ impl<S: Storage> Image<S> {
             bitmap: bitmap.map(|region| Bitmap::new(region, &geometry)),
             table: geometry.table.map(|region| Table::new(region, &geometry)),
             extended: AtomicBool::new(geometry.table.is_some()),
-            base: base.filter(|_| needs_base),
+            base: base.filter(|_| needs_base).map(Layer::new),
             file,
             data,
             header,

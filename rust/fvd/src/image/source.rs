@@ -109,6 +109,7 @@ impl<S: Storage> Image<S> {
             depth: 0,
             present: true,
             location: Some(Location { path, offset }),
+            compressed: false,
         })
     }
 }

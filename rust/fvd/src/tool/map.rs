@@ -19,6 +19,8 @@ pub struct MapEntry {
     pub zero: bool,
     /// Whether it may hold data.
     pub data: bool,
+    /// Whether it is stored compressed.
+    pub compressed: bool,
     /// Where its bytes lie, as they are, in a file.
     pub location: Option<Location>,
 }
@@ -30,7 +32,7 @@ impl MapEntry {
 
     /// Whether `next`, which starts where this ends, has the same attributes and lies behind it.
     fn continues_with(&self, next: &Self) -> bool {
-        let same = |entry: &Self| (entry.depth, entry.present, entry.zero, entry.data);
+        let same = |entry: &Self| (entry.depth, entry.present, entry.zero, entry.data, entry.compressed);
         let contiguous = match (&self.location, &next.location) {
             (None, None) => true,
             (Some(a), Some(b)) => a.path == b.path && a.offset + self.length == b.offset,
@@ -105,6 +107,7 @@ impl Mapper {
             present: run.present,
             zero: run.content == Content::Zero,
             data: run.content == Content::Data,
+            compressed: run.compressed,
             location: run.location,
         })
     }
@@ -120,6 +123,7 @@ fn behind_the_end(source: &dyn BaseSource, start: u64, end: u64) -> MapEntry {
         present: is_raw,
         zero: true,
         data: false,
+        compressed: false,
         location: is_raw.then(|| Location {
             path: source.path().to_owned(),
             offset: start,

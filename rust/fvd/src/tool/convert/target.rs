@@ -9,13 +9,14 @@ use super::created::Created;
 use super::plan::Zeros;
 use super::sink::Sink;
 use super::{Cache, ConvertRequest, Format};
-use crate::chain::{ChainOptions, open_image, open_source};
+use crate::chain::{ChainOptions, open_image, open_new_base};
 use crate::error::{Error, Result};
 use crate::format::{BaseUpdate, SECTOR};
 use crate::gate::beside;
 use crate::image::{CacheMode, CreateOptions, DetectZeroes, Discard, Image, OpenOptions, create, read_head};
 use crate::source::BaseSource;
 use crate::storage::{FileOptions, FileStorage, LockMode, Storage};
+use crate::tool::create::files_of;
 
 /// Where a conversion writes, open.
 pub(super) enum Disk {
@@ -292,5 +293,6 @@ fn open_base(image: &Path, options: &CreateOptions, request: &ConvertRequest) ->
     }
     let path = beside(image, &options.base_img);
     let format = Some(options.base_img_fmt.as_str()).filter(|format| !format.is_empty());
-    block_on(open_source(&path, format, &chain_options(request))).map(Some)
+    let chain = chain_options(request);
+    block_on(open_new_base(&path, format, files_of(options), &chain)).map(Some)
 }
