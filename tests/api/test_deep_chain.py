@@ -43,7 +43,9 @@ def test_commands_need_little_stack(chain: Path, words: list[str]) -> None:
     words = [str(chain) if word == "IMAGE" else word for word in words]
     # Half of what a process gets by default, and what chains of this length did not fit into.
     limited = ["sh", "-c", 'ulimit -s 1024 && exec "$0" "$@"', FVD, *words]
-    done = subprocess.run(limited, cwd=chain.parent, env=TOOLS_ENV, capture_output=True, timeout=240, check=False)
+    done = subprocess.run(
+        limited, cwd=chain.parent, env=TOOLS_ENV, capture_output=True, timeout=240, check=False
+    )
     assert done.returncode == 0, (done.returncode, done.stderr[-2000:])
 
 

@@ -28,7 +28,9 @@ def qemu_io(image: Path, *commands: str) -> None:
     run("qemu-io", "-f", "qcow2", *(word for command in commands for word in ("-c", command)), image)
 
 
-def write_at_random(image: Path, size: int, seed: int, *, compress: bool = True, discard: bool = True) -> None:
+def write_at_random(
+    image: Path, size: int, seed: int, *, compress: bool = True, discard: bool = True
+) -> None:
     """Data, compressed clusters, zeros, discarded ranges, over one another."""
     rng = random.Random(seed)
     info = json.loads(run("qemu-img", "info", "--output=json", image).stdout)
@@ -94,11 +96,17 @@ def test_every_make_is_read_and_mapped_as_qemu_does(options: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("options", ["", "cluster_size=512", "extended_l2=on", "compat=0.10"])
-@pytest.mark.parametrize("sizes", [(4 * MIB, 4 * MIB), (2 * MIB + 300 * 512, 4 * MIB), (6 * MIB, 3 * MIB + 512)])
-def test_a_chain_is_read_and_mapped_as_qemu_does(options: str, sizes: tuple[int, int], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "sizes", [(4 * MIB, 4 * MIB), (2 * MIB + 300 * 512, 4 * MIB), (6 * MIB, 3 * MIB + 512)]
+)
+def test_a_chain_is_read_and_mapped_as_qemu_does(
+    options: str, sizes: tuple[int, int], tmp_path: Path
+) -> None:
     below, above = sizes
     raw = tmp_path / "raw"
-    raw.write_bytes(random.Random(1).randbytes(MIB) + bytes(MIB) + random.Random(2).randbytes(below - 2 * MIB - 100))
+    raw.write_bytes(
+        random.Random(1).randbytes(MIB) + bytes(MIB) + random.Random(2).randbytes(below - 2 * MIB - 100)
+    )
     with_options = ["-o", options] if options else []
     run("qemu-img", "create", "-f", "qcow2", "-b", "raw", "-F", "raw", "middle", str(below), cwd=tmp_path)
     write_at_random(tmp_path / "middle", below, seed=below)
@@ -112,7 +120,9 @@ def test_a_chain_is_read_and_mapped_as_qemu_does(options: str, sizes: tuple[int,
 
 @pytest.mark.parametrize("raw", ["on", "off"])
 @pytest.mark.parametrize("more", ["", ",extended_l2=on", ",preallocation=metadata"])
-def test_an_image_with_a_data_file_is_read_and_mapped_as_qemu_does(raw: str, more: str, tmp_path: Path) -> None:
+def test_an_image_with_a_data_file_is_read_and_mapped_as_qemu_does(
+    raw: str, more: str, tmp_path: Path
+) -> None:
     image, options = tmp_path / "image", f"data_file=data.raw,data_file_raw={raw}{more}"
     run("qemu-img", "create", "-f", "qcow2", "-o", options, image, "4M", cwd=tmp_path)
     write_at_random(image, 4 * MIB, seed=3, compress=False)

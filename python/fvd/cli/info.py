@@ -108,7 +108,9 @@ def human(image: ImageInfo) -> str:
 def _snapshots(snapshots: Iterable[Snapshot]) -> Iterator[str]:
     import time
 
-    heading = "Snapshot list:\nID      TAG               VM_SIZE                DATE        VM_CLOCK     ICOUNT"
+    heading = (
+        "Snapshot list:\nID      TAG               VM_SIZE                DATE        VM_CLOCK     ICOUNT"
+    )
     for snapshot in snapshots:
         date = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(snapshot["date-sec"]))
         seconds, milliseconds = snapshot["vm-clock-sec"], snapshot["vm-clock-nsec"] // 1_000_000

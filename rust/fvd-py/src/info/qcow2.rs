@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use fvd::source::qcow2::{Bitmap, Snapshot};
+use fvd::source::qcow2::{Bitmap, Compression, Snapshot};
 use fvd::tool::Qcow2Info;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
@@ -35,10 +35,7 @@ fn data_of<'py>(py: Python<'py>, info: &Qcow2Info) -> PyResult<Bound<'py, PyDict
     let is_v3 = header.version > 2;
     data.set_item("compat", if is_v3 { "1.1" } else { "0.10" })?;
     let compression = header.compression();
-    data.set_item(
-        "compression-type",
-        compression.map_or("unknown", |method| method.name()),
-    )?;
+    data.set_item("compression-type", compression.map_or("unknown", Compression::name))?;
     if is_v3 {
         data.set_item("lazy-refcounts", features.has_lazy_refcounts())?;
     }

@@ -14,12 +14,6 @@ const MAX_LEN: usize = 2 << 20;
 /// What is read first: mostly all of it.
 const FIRST_LEN: usize = 64 << 10;
 
-const EXTENSION_END: u32 = 0;
-const BACKING_FORMAT: u32 = 0xe279_2aca;
-const FEATURE_NAMES: u32 = 0x6803_f857;
-const BITMAPS: u32 = 0x2385_2875;
-const DATA_FILE: u32 = 0x4441_5441;
-
 /// QEMU's limits.
 const MAX_L1_BYTES: u64 = 32 << 20;
 const MAX_NAME: usize = 1023;
@@ -126,36 +120,6 @@ impl Header {
         Ok(header)
     }
 
-    /// Walks the extensions, which end with a type of 0, with the first cluster, or with the name of the
-    /// backing file, which in images of version 2 without extensions follows at once.
-    fn read_extensions(&mut self, cluster: &[u8], header_len: usize) -> Result<()> {
-        let name_at = u64_at(cluster, 8).unwrap_or(0) as usize;
-        let end = if name_at == 0 {
-            cluster.len()
-        } else {
-            cluster.len().min(name_at)
-        };
-        let mut at = header_len;
-        while at + 8 <= end {
-            let kind = u32_at(cluster, at).unwrap_or(EXTENSION_END);
-            let len = u32_at(cluster, at + 4).unwrap_or(0) as usize;
-            if kind == EXTENSION_END {
-                break;
-            }
-            let data = cluster[..end].get(at + 8..at + 8 + len);
-            let data = data.ok_or_else(|| Error::invalid_image("A header extension is longer than the header"))?;
-            match kind {
-                BACKING_FORMAT => self.backing_format = Some(data.to_vec()),
-                DATA_FILE => self.data_file = Some(data.to_vec()),
-                FEATURE_NAMES => self.feature_names = data.to_vec(),
-                BITMAPS => self.bitmaps = bitmap_directory(data),
-                _ => {}
-            }
-            at += 8 + len.next_multiple_of(8);
-        }
-        Ok(())
-    }
-
     /// How clusters are compressed; None: in a way that is not known here.
     #[must_use]
     pub fn compression(&self) -> Option<Compression> {
@@ -242,12 +206,6 @@ fn backing_file(bytes: &[u8], cluster_size: usize) -> Result<Option<Vec<u8>>> {
             "The name of the backing file lies outside the header, or is too long",
         )),
     }
-}
-
-/// Offset and length in bytes of the directory, and its entries.
-fn bitmap_directory(extension: &[u8]) -> Option<(u64, u64, u32)> {
-    let count = u32_at(extension, 0)?;
-    Some((u64_at(extension, 16)?, u64_at(extension, 8)?, count))
 }
 
 #[cfg(test)]

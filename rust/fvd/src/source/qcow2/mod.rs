@@ -8,6 +8,7 @@ mod bitmaps;
 mod bytes;
 mod cache;
 mod compressed;
+mod extensions;
 mod features;
 mod header;
 mod layer;

@@ -46,10 +46,9 @@ impl Place {
     /// Whether `next`, `distance` bytes of the disk further, is more of the same.
     fn continues_with(self, next: Self, distance: u64) -> bool {
         match (self, next) {
-            (Self::Unallocated, Self::Unallocated) => true,
-            (Self::Zeros { host: None }, Self::Zeros { host: None }) => true,
-            (Self::Zeros { host: Some(a) }, Self::Zeros { host: Some(b) }) => a + distance == b,
-            (Self::Data { host: a }, Self::Data { host: b }) => a + distance == b,
+            (Self::Unallocated, Self::Unallocated) | (Self::Zeros { host: None }, Self::Zeros { host: None }) => true,
+            (Self::Zeros { host: Some(a) }, Self::Zeros { host: Some(b) })
+            | (Self::Data { host: a }, Self::Data { host: b }) => a + distance == b,
             _ => false,
         }
     }
@@ -99,10 +98,11 @@ impl Lookup<'_> {
             self.place(entry, at)
         };
         let found = place(offset)?;
-        let unit = match found {
-            Place::Compressed { .. } => cluster_size,
-            _ if entry_words == 2 => cluster_size / SUBCLUSTERS,
-            _ => cluster_size,
+        let has_subclusters = entry_words == 2 && !matches!(found, Place::Compressed { .. });
+        let unit = if has_subclusters {
+            cluster_size / SUBCLUSTERS
+        } else {
+            cluster_size
         };
         let mut stop = offset / unit * unit + unit;
         // What is wrong further on is met there.
