@@ -4,6 +4,7 @@ mod background;
 mod control;
 mod faults;
 mod guest;
+mod holes;
 mod pace;
 mod support;
 mod whole;
