@@ -88,7 +88,7 @@ test-mutations: ## the simulator finds deliberate faults of the engine; MUTATION
 	$(if $(MUTATION),FVD_MUTATION=$(MUTATION)) cargo test -p fvd-sim --features mutations --test faulty_engine -- --nocapture
 
 .PHONY: crash fuzz sim bench bench-nbd
-crash: ## power cuts at every I/O boundary, FVD_CRASH_IMAGES (20000) of them; SEED=N replays one run
+crash: ## power cuts at every I/O boundary, FVD_CRASH_IMAGES (15000) of them, and 5000 of new seeds; SEED=N replays one run
 	$(if $(SEED),FVD_CRASH_SEED=$(SEED)) cargo test $(RUST_TESTED) --test crash -- --nocapture
 fuzz: ## a million mutated headers, journals, images, NBD streams and sessions, in release mode; SEED=N replays
 	FVD_FUZZ_ITERATIONS=$${FVD_FUZZ_ITERATIONS:-1000000} $(if $(SEED),FVD_FUZZ_SEED=$(SEED)) \

@@ -9,14 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import fvd
+from fvd.types import ImageOptions
 from measure import GIB, KIB, MIB, TIB, Report, interleaved
 
-COMPACT: dict[str, int | bool | str] = {"compact_image": True}
+COMPACT: ImageOptions = {"compact_image": True}
 
 # Run in a process of its own: its memory is that of the interpreter, the module and the image.
 OPEN = """
 import resource, sys, time
 import fvd
+from fvd.types import ImageOptions
 started = time.perf_counter()
 image = fvd.open(sys.argv[1], sys.argv[2])
 taken = time.perf_counter() - started

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import fvd
+from fvd.types import ImageOptions
 from measure import GIB, KIB, MIB, Report, fvd_command, interleaved, run, seconds
 
 WRITES = 2048
@@ -60,7 +61,7 @@ def bench_copy_on_write(report: Report, folder: Path, runs: int) -> None:
     offsets = [rng.randrange(GIB // WRITE_LEN) * WRITE_LEN for _ in range(WRITES)]
     theirs = qcow2_base_reads(base, target, offsets) / WRITES
     for block_size, limit in ((64 * KIB, None), (4 * KIB, 0.25), (512, 0.25)):
-        options: dict[str, int | str | bool] = {"block_size": block_size}
+        options: ImageOptions = {"block_size": block_size}
         fvd.create(target, backing_file=base.name, backing_format="raw", options=options)
         with fvd.open(target, "r+") as image:
             started = time.perf_counter()

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import fvd
+from fvd.types import ImageOptions
 from measure import KIB, MIB, Report, interleaved
 
 SIZE = 256 * MIB
-LAYOUTS: dict[str, dict[str, int | bool | str]] = {"plain": {}, "compact": {"compact_image": True}}
+LAYOUTS: dict[str, ImageOptions] = {"plain": {}, "compact": {"compact_image": True}}
 
 
 def bench(report: Report, folder: Path, runs: int) -> None:

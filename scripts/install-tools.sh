@@ -3,7 +3,7 @@
 # every tool and names each that is still missing. Does nothing on a machine that has them all.
 set -euo pipefail
 
-PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin" # where Debian keeps mkfs.ext4, also for those who are not root
+PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin" # where Debian keeps mkfs.ext4 and others, also for those who are not root
 python="${PYTHON:-python3}"
 
 # command:package
@@ -11,6 +11,7 @@ needed=(
     qemu-img:qemu-utils
     qemu-io:qemu-utils
     mkfs.ext4:e2fsprogs
+    mkfs.xfs:xfsprogs
     e2fsck:e2fsprogs
     debugfs:e2fsprogs
     nbdinfo:libnbd-bin

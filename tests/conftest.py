@@ -33,6 +33,7 @@ def tools() -> None:
         ["qemu-img", "--version"],
         ["qemu-io", "--version"],
         ["mkfs.ext4", "-V"],
+        ["mkfs.xfs", "-V"],
         ["e2fsck", "-V"],
         ["debugfs", "-V"],
         ["nbdinfo", "--version"],

@@ -6,13 +6,13 @@ import subprocess
 from pathlib import Path
 
 import fvd
-from fvd.types import OptionValue
+from fvd.types import ImageOptions
 
 MIB = 1 << 20
 TIB = 1 << 40
 
 # Options of the images that fvd makes.
-FVD: dict[str, dict[str, OptionValue]] = {
+FVD: dict[str, ImageOptions] = {
     "fvd": {},
     "compact": {"compact_image": True},
     "fvd-64k": {"block_size": 64 << 10},

@@ -14,6 +14,7 @@ Errors are `FvdError`, an `OSError` with a subclass a kind; misuse is a `ValueEr
 from __future__ import annotations
 
 from fvd import _fvd as _core
+from fvd._disks import name_of, of_core
 from fvd._fvd import (
     DEBUG_BUILD as _DEBUG_BUILD,
 )
@@ -31,14 +32,17 @@ from fvd._fvd import (
 )
 from fvd._profile import clear_profile, export_profile, import_profile, profile
 from fvd._serve import serve
+from fvd._server import Server
 
 # `typing` costs a third of the time that `fvd --version` takes.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from typing import Literal, overload
+    from typing import Literal, Unpack, overload
 
+    from fvd._disks import Disk
     from fvd.types import (
+        Attributes,
         CacheMode,
         CheckResult,
         CompareResult,
@@ -51,6 +55,8 @@ if TYPE_CHECKING:
         Extent,
         Format,
         ImageInfo,
+        ImageOptions,
+        Mode,
         OptionValue,
         Progress,
         Repair,
@@ -67,6 +73,7 @@ __all__ = [
     "NoSpaceError",
     "NotPermittedError",
     "PoisonedError",
+    "Server",
     "UnsupportedError",
     "__version__",
     "amend",
@@ -103,7 +110,7 @@ def _is_writable(mode: str) -> bool:
 
 def open(
     path: StrPath,
-    mode: str = "r",
+    mode: Mode = "r",
     *,
     write_base: bool = False,
     cache: CacheMode = "writeback",
@@ -119,11 +126,14 @@ def open(
     `directsync` bypass the page cache. `copy_on_read` says whether what is read from the base is stored,
     whatever the image says. `force_share`, only for `r`, skips the locks that keep writers apart.
 
-    With `discard="ignore"`, `Image.discard` does nothing, and `Image.zero` keeps the space of what it
-    zeroes. With `detect_zeroes="on"`, writes that are all zeros become zeroing that keeps space, with
-    `unmap` zeroing that frees it.
+    With `discard="ignore"`, `Image.discard` does nothing, and `Image.zero` gives no space away: what has
+    space keeps it, so that a later write finds it. With `detect_zeroes="on"`, writes that are all zeros
+    become zeroing that keeps space, with `unmap` zeroing that frees it.
 
     An image opened with `r+` prefetches in the background when it says so (`prefetch_start_delay`).
+
+    The image belongs to this process. A process that is forked from it gets a `ValueError` for everything but
+    `close`, which does nothing there: open after forking.
 
     An image with the option `write_updates_base_img` is a cache of its base, and writes to it: `r+` then
     needs `write_base=True`, so that no image makes you write to a file by naming it.
@@ -146,10 +156,10 @@ def create(
     size: int | str | None = None,
     *,
     format: TargetFormat = "fvd",
-    backing_file: str | None = None,
+    backing_file: StrPath | None = None,
     backing_format: Format | None = None,
     backing_unsafe: bool = False,
-    options: Mapping[str, OptionValue] | None = None,
+    options: ImageOptions | None = None,
     trust: Sequence[StrPath] = (),
 ) -> CreateResult:
     """Create an image, in place of any file that is there.
@@ -157,13 +167,44 @@ def create(
     `size` is in bytes, or a string such as `"20G"`; without it the image is as large as its base. `options`
     are those of `fvd create -o help`; strings in it are read as there. `backing_file` is stored as given and,
     where relative, found from the directory of the image; with `backing_unsafe` it is not opened, and a size
-    is needed.
+    is needed. A new file is removed when this fails, or when a signal raises an exception.
+
+    Warns of a base without `backing_format`, and of an image that cannot be opened without `trust`.
     """
+    from fvd import _advice
+
+    _advice.warn_of_format(backing_file, backing_format)
+    result = _create(
+        path,
+        size,
+        format=format,
+        backing_file=backing_file,
+        backing_format=backing_format,
+        backing_unsafe=backing_unsafe,
+        options=options,
+        trust=trust,
+    )
+    _advice.warn_of_names(path, result["needs_trust"])
+    return result
+
+
+def _create(
+    path: StrPath,
+    size: int | str | None,
+    *,
+    format: TargetFormat,
+    backing_file: StrPath | None,
+    backing_format: Format | None,
+    backing_unsafe: bool,
+    options: ImageOptions | None,
+    trust: Sequence[StrPath],
+) -> CreateResult:
+    """Do what `create` does, and warn of nothing: the command line has words of its own."""
     return _core.create(
         path,
         _size(size),
         format=format,
-        backing_file=backing_file,
+        backing_file=name_of(backing_file),
         backing_format=backing_format,
         backing_unsafe=backing_unsafe,
         options=_options(options, format),
@@ -191,6 +232,15 @@ if TYPE_CHECKING:
         backing_chain: Literal[True],
         trust: Sequence[StrPath] = ...,
     ) -> list[ImageInfo]: ...
+    @overload
+    def info(
+        path: StrPath,
+        *,
+        format: Format | None = ...,
+        force_share: bool = ...,
+        backing_chain: bool,
+        trust: Sequence[StrPath] = ...,
+    ) -> ImageInfo | list[ImageInfo]: ...
 
 
 def info(
@@ -247,7 +297,7 @@ def amend(
     shrink: bool = False,
     backing_unsafe: bool = False,
     trust: Sequence[StrPath] = (),
-    **attributes: OptionValue,
+    **attributes: Unpack[Attributes],
 ) -> None:
     """Change what an image says of itself: all of the `attributes`, or none if it fails.
 
@@ -292,8 +342,8 @@ def dump(path: StrPath, *, limit: int = 100_000, force_share: bool = False) -> D
 
 
 def compare(
-    a: StrPath,
-    b: StrPath,
+    a: Disk,
+    b: Disk,
     *,
     a_format: Format | None = None,
     b_format: Format | None = None,
@@ -305,11 +355,12 @@ def compare(
 ) -> CompareResult:
     """Compare what two disks read as.
 
-    Where one is longer, the rest of it must be zeros; with `strict` none may be longer.
+    Each is a file, or an image that is open. Where one is longer, the rest of it must be zeros; with `strict`
+    none may be longer.
     """
     return _core.compare(
-        a,
-        b,
+        of_core(a),
+        of_core(b),
         a_format=a_format,
         b_format=b_format,
         strict=strict,
@@ -321,13 +372,14 @@ def compare(
 
 
 def convert(
-    source: StrPath | int,
+    source: Disk | int,
     target: StrPath | int,
     *,
     source_format: Format | None = None,
-    target_format: TargetFormat = "raw",
-    options: Mapping[str, OptionValue] | None = None,
-    backing_file: str | None = None,
+    format: TargetFormat | None = None,
+    target_format: TargetFormat | None = None,
+    options: ImageOptions | None = None,
+    backing_file: StrPath | None = None,
     backing_format: Format | None = None,
     sparse_size: int = 4096,
     no_create: bool = False,
@@ -340,16 +392,26 @@ def convert(
 ) -> ConvertResult:
     """Copy a disk into a new image, or with `no_create` into one that exists.
 
-    An `int` is a file descriptor of a stream, raw only. Runs of `sparse_size` zeros and more become holes; 0
-    writes every byte. A target that was begun is removed when the copy fails.
+    `format`, `options` and `backing_file` are those of the new image, as in `create`; it is `raw` unless told
+    otherwise. (`target_format` is another name for `format`.) The source is a file, or an image that is open:
+    what is written to it meanwhile may be in the copy or not. An `int` is a file descriptor of a stream, raw
+    only. Runs of `sparse_size` zeros and more become holes; 0 writes every byte. A target that was begun is
+    removed when the copy fails, or when `progress` or a signal raises an exception. What cannot be removed, a
+    device or a target with `no_create`, is marked as not finished, and refused by whatever opens it.
     """
+    if format is not None and target_format is not None:
+        raise ValueError("format and target_format are the same: give one of them")
+    from fvd import _advice
+
+    _advice.warn_of_format(backing_file, backing_format)
+    made = format or target_format or "raw"
     return _core.convert(
-        source,
+        source if isinstance(source, int) else of_core(source),
         target,
         source_format=source_format,
-        target_format=target_format,
-        options=_options(options, target_format),
-        backing_file=backing_file,
+        target_format=made,
+        options=_options(options, made),
+        backing_file=name_of(backing_file),
         backing_format=backing_format,
         sparse_size=sparse_size,
         no_create=no_create,
@@ -370,7 +432,7 @@ def _size(size: int | str | None) -> int | None:
     return size_argument("image size", size)
 
 
-def _options(options: Mapping[str, OptionValue] | None, format: str) -> Mapping[str, OptionValue]:
+def _options(options: ImageOptions | None, format: str) -> Mapping[str, OptionValue]:
     if not options:
         return {}
     from fvd.options import normalise

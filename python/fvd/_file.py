@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import io
 import os
+import weakref
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, Never
+
     from typing_extensions import Buffer
 
     from fvd._fvd import Image
@@ -113,9 +116,50 @@ class ImageFile(io.RawIOBase):
             raise ValueError("I/O operation on closed file.")
 
 
+class _Reader(io.BufferedReader):
+    """A buffered file object over an image that is only read."""
+
+
+class _Random(io.BufferedRandom):
+    """A buffered file object over an image that can be written to."""
+
+
+def _refuse(file: io.BufferedReader | io.BufferedRandom, *_: Any) -> Never:
+    """Fail as every operation on the image does."""
+    raw = file.raw
+    assert isinstance(raw, ImageFile)
+    raw._image.pread(0, 0)
+    raise AssertionError("the image has not refused a forked child")
+
+
+def _let_go(file: io.BufferedReader | io.BufferedRandom) -> None:
+    """Close without a flush: what is buffered is the parent's to write."""
+    file.raw.close()
+
+
+_OPERATIONS = [
+    *["__iter__", "__next__", "detach", "flush", "peek", "read", "read1", "readinto", "readinto1"],
+    *["readline", "readlines", "seek", "tell", "truncate", "write", "writelines"],
+]
+_OF_A_CHILD = dict.fromkeys(_OPERATIONS, _refuse) | {"close": _let_go}
+
+# What a forked child has of them. Their C code would wait for a lock that a thread of the parent may hold.
+_IN_CHILD = {cls: type(cls.__name__, (cls,), dict(_OF_A_CHILD)) for cls in (_Reader, _Random)}
+
+_files: weakref.WeakSet[_Reader | _Random] = weakref.WeakSet()
+
+
+def _leave_to_the_parent() -> None:
+    for file in _files:
+        file.__class__ = _IN_CHILD.get(type(file), type(file))
+
+
+os.register_at_fork(after_in_child=_leave_to_the_parent)
+
+
 def image_file(image: Image, buffering: int = BUFFER_SIZE) -> io.BufferedReader | io.BufferedRandom:
     """Return a buffered file object over `image`: a `BufferedRandom` where it is writable."""
     raw = ImageFile(image)
-    if raw.writable():
-        return io.BufferedRandom(raw, buffering)
-    return io.BufferedReader(raw, buffering)
+    file = _Random(raw, buffering) if raw.writable() else _Reader(raw, buffering)
+    _files.add(file)
+    return file

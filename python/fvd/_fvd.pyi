@@ -69,6 +69,7 @@ DEBUG_BUILD: Final[bool]
 class FvdError(OSError):
     op: str | None
     offset: int | None
+    needs_trust: str | None
 
 class InvalidImageError(FvdError): ...
 class UnsupportedError(FvdError): ...
@@ -210,8 +211,8 @@ def map(
     trust: Sequence[StrPath] = ...,
 ) -> Iterator[Extent]: ...
 def compare(
-    a: StrPath,
-    b: StrPath,
+    a: StrPath | Image | AsyncImage,
+    b: StrPath | Image | AsyncImage,
     *,
     a_format: Format | None = None,
     b_format: Format | None = None,
@@ -222,7 +223,7 @@ def compare(
     progress: Progress | None = None,
 ) -> CompareResult: ...
 def convert(
-    source: StrPath | int,
+    source: StrPath | Image | AsyncImage | int,
     target: StrPath | int,
     *,
     source_format: Format | None = None,
@@ -252,7 +253,7 @@ class Server:
     def connections(self) -> int: ...
     def wait(self, timeout: float | None = None) -> Literal["ended", "signal", "timeout"]: ...
     def stats(self) -> ServerStats: ...
-    def begin_stop(self) -> None: ...
+    def begin_stop(self) -> bool: ...
     def stop(self) -> None: ...
 
 def serve(
@@ -264,6 +265,8 @@ def serve(
     port: int | None = None,
     description: str = "",
     format: Format | None = None,
+    offset: int = ...,
+    size: int | None = None,
     read_only: bool = False,
     persistent: bool = True,
     shared: int = 0,
@@ -279,7 +282,9 @@ def serve(
     tls_creds: StrPath | None = None,
     tls_psk: StrPath | None = None,
     tls_verify_peer: bool = False,
+    tls_authz: Sequence[str] = ...,
     tls_required: bool = True,
+    handshake_limit: int | None = None,
     poll_max_ns: int | None = None,
     metrics: str | None = None,
     verbose: bool = False,

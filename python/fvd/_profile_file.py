@@ -22,28 +22,32 @@ _MAX_OFFSET = 2**63 - 1
 
 
 def write_file(path: StrPath, profile: Profile) -> None:
-    """Write `profile` to a file, in place of a profile that is there.
+    """Write `profile` to a file, in place of a profile that is there: all of it, or nothing is changed.
 
     Raises ValueError where something else is there: a disk must not be lost to a slip of the pen.
     """
     name = os.fsdecode(path)
+    if os.path.exists(path) and not os.path.isfile(path):
+        with open(path, "w", encoding="ascii") as stream:
+            stream.write(to_text(profile))
+        return
     if os.path.isfile(path):
         with open(path, "rb") as there:
             head = there.read(256)
         if head and b'"fvd-profile"' not in head:
             raise ValueError(f"{name}: the file exists and is no prefetch profile, so it is not overwritten")
-        new = f"{name}.new"
-        try:
-            with open(new, "w", encoding="ascii") as file:
-                file.write(to_text(profile))
-            os.replace(new, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(new)
-            raise
-        return
-    with open(path, "w", encoding="ascii") as file:
-        file.write(to_text(profile))
+    # Through a link it is the file that is written.
+    target = os.path.realpath(name)
+    new = f"{target}.{os.getpid()}.new"
+    file = open(new, "x", encoding="ascii")  # noqa: SIM115
+    try:
+        with file:
+            file.write(to_text(profile))
+        os.replace(new, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(new)
+        raise
 
 
 def read_file(path: StrPath) -> list[tuple[int, int]]:

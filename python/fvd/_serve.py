@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import sys
-
 from fvd import _fvd as _core
+from fvd._disks import is_path, of_core
+from fvd._server import Server
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from fvd import aio as _aio
-    from fvd._server import Server
+    from fvd._disks import CoreDisk, Disk
     from fvd.types import Aio, CacheMode, DetectZeroes, Discard, Format, StrPath
-
-    Disk = StrPath | _core.Image | _aio.Image
 
 _OF_OPENING = (
     "format",
@@ -40,6 +36,8 @@ def serve(
     port: int | None = None,
     description: str = "",
     format: Format | None = None,
+    offset: int = 0,
+    size: int | None = None,
     read_only: bool = False,
     persistent: bool = True,
     shared: int = 0,
@@ -55,7 +53,9 @@ def serve(
     tls_creds: StrPath | None = None,
     tls_psk: StrPath | None = None,
     tls_verify_peer: bool = False,
+    tls_authz: Sequence[str] = (),
     tls_required: bool = True,
+    handshake_limit: int | None = None,
     poll_max_ns: int | None = None,
     metrics: str | None = None,
 ) -> Server:
@@ -67,14 +67,19 @@ def serve(
     It runs on threads of its own, on a Unix `socket`, or on TCP: `bind` is `"localhost"` unless told
     otherwise, `port` any that is free. The server has the disks open, so nobody else can. `shared` is how
     many clients may be connected at once, 0 as many as it can take; without `persistent` it ends when the
-    last one has left. `tls_creds` is a folder with `server-cert.pem` and `server-key.pem`, `tls_psk` a file
-    with keys; `tls_verify_peer` demands certificates of clients. `aio` is what
-    waits for disks, the fastest unless told otherwise; `base_timeout` the seconds after which a read of a
-    base that does not answer fails: with EIO, because NBD knows no ETIMEDOUT. `metrics` is an address
-    (`"localhost:9000"`) for Prometheus. `poll_max_ns` is how long, in nanoseconds up to 500,000, it looks for
-    the next request of a client that sends one at a time before it sleeps: 50,000 unless told otherwise, 0
-    never. `force_share` opens files read-only, and past their locks. The other arguments are those of `open`,
-    and of `fvd serve`.
+    last one has left. `offset` and `size` serve a part of the disk, in bytes.
+
+    `tls_creds` is a folder with `server-cert.pem` and `server-key.pem`, `tls_psk` a file with keys;
+    `tls_verify_peer` demands certificates of clients, and `tls_authz` lets in only those whose certificates
+    have these subjects (`"CN=laptop,O=Example"`). `handshake_limit` is how many seconds a client's handshake
+    may take, 10 unless told otherwise, 0 as many as it likes.
+
+    `aio` is what waits for disks, the fastest unless told otherwise; `base_timeout` the seconds after which a
+    read of a base that does not answer fails: with EIO, because NBD knows no ETIMEDOUT. `metrics` is an
+    address (`"localhost:9000"`) for Prometheus. `poll_max_ns` is how long, in nanoseconds up to 500,000, it
+    looks for the next request of a client that sends one at a time before it sleeps: 50,000 unless told
+    otherwise, 0 never. `force_share` opens files read-only, and past their locks. The other arguments are
+    those of `open`, and of `fvd serve`.
 
     A disk is a file, or an image that is open already:
 
@@ -90,34 +95,28 @@ def serve(
     # By name, all of them.
     given = dict(locals())
     named = _named(given.pop("disks"))
-    if not any(isinstance(disk, str | os.PathLike) for _, disk in named):
+    if not any(is_path(disk) for _, disk in named):
         _refuse_opening(given)
     if socket is None:
         given["bind"] = "localhost" if bind is None else bind
         given["port"] = 0 if port is None else port
-    from fvd._server import Server
-
     return Server(_core.serve(named, **given))
 
 
-def _named(disks: Disk | Mapping[str, Disk]) -> list[tuple[str, StrPath | _core.Image | _core.AsyncImage]]:
+def _named(disks: Disk | Mapping[str, Disk]) -> list[tuple[str, CoreDisk]]:
     """Return the disks with the names of their exports; one disk alone is the default export."""
     if not hasattr(disks, "items"):
-        return [("", _of_core(disks))]
+        return [("", _known(disks))]
     if not disks:
         raise ValueError("there is nothing to serve")
-    return [(name, _of_core(disk)) for name, disk in disks.items()]
+    return [(name, _known(disk)) for name, disk in disks.items()]
 
 
-def _of_core(disk: Disk) -> StrPath | _core.Image | _core.AsyncImage:
-    """Return a disk as the core knows it."""
-    if isinstance(disk, str | os.PathLike | _core.Image):
-        return disk
-    # Whoever has one has imported the module, which is slow to import.
-    aio = sys.modules.get("fvd.aio")
-    if aio is not None and isinstance(disk, aio.Image):
-        core: _core.AsyncImage = disk._image
-        return core
+def _known(disk: Disk) -> CoreDisk:
+    """Return a disk as the core knows it, if it can be served."""
+    known = of_core(disk)
+    if is_path(known) or isinstance(known, _core.Image | _core.AsyncImage):
+        return known
     raise TypeError(f"cannot serve {disk!r}: a path, an fvd.Image or an fvd.aio.Image is needed")
 
 

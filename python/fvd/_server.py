@@ -62,7 +62,8 @@ class Server:
     def stop(self) -> None:
         """Stop: what is under way is answered, then the disks are closed. Does nothing the second time.
 
-        Images that were open before stay open; they can be closed from now on.
+        Images that were open before stay open; they can be closed from now on. In a process that was forked
+        since the server was started nothing is done: it is the parent's.
         Raises FvdError where a disk could not be closed. A KeyboardInterrupt ends the waiting only: the
         closing goes on, and another `stop` waits for it.
         """
@@ -89,8 +90,8 @@ class Server:
         import asyncio
 
         # Before anything that a cancellation could keep from being done.
-        self._server.begin_stop()
-        await asyncio.to_thread(self.stop)
+        if self._server.begin_stop():
+            await asyncio.to_thread(self.stop)
 
     def __repr__(self) -> str:
         """Say where it is."""

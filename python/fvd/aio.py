@@ -20,6 +20,7 @@ Requests that overlap with a write before them wait for it, so none is overtaken
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import fvd
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         Discard,
         Extent,
         ImageInfo,
+        Mode,
         PrefetchProgress,
         PrefetchStatus,
         StrPath,
@@ -130,7 +132,8 @@ class Image:
         try:
             await self._prefetched(progress)
         except BaseException:
-            if not self.closed:
+            # Of an image that is closed, or that `progress` has left to the parent of a fork, there is none.
+            with contextlib.suppress(ValueError):
                 await self._image.pause_prefetch()
             raise
         return await self._image.prefetch_outcome()
@@ -209,7 +212,7 @@ class _Opening:
 
 def open(
     path: StrPath,
-    mode: str = "r",
+    mode: Mode = "r",
     *,
     write_base: bool = False,
     cache: CacheMode = "writeback",

@@ -16,11 +16,11 @@ _MEASURE_TIME = "milliseconds, 1 to 2147483647; default: 100"
 
 AMENDABLE = (
     SIZE_OPTION,
-    Option("base_img", "str", "File name of the base image; the new one must have the same content"),
+    Option("base_img", "file", "File name of the base image; the new one must have the same content"),
     Option(
         "base_img_fmt", "str", "Image format of the base image", "fvd, raw, qcow2 or nothing: to be found out"
     ),
-    Option("data_file", "str", "File name of the separate data file, after it was moved"),
+    Option("data_file", "file", "File name of the separate data file, after it was moved"),
     Option("data_file_fmt", "str", "Image format of the data file", "raw"),
     Option("clean_shutdown", "switch", "On: recover the image; off: have the next open recover it"),
     Option(
@@ -142,7 +142,7 @@ def parse_attributes(texts: Sequence[str]) -> dict[str, OptionValue]:
     return _in_header_terms(parse_known(texts, _known()))
 
 
-def normalise_attributes(attributes: Mapping[str, OptionValue]) -> dict[str, OptionValue]:
+def normalise_attributes(attributes: Mapping[str, object]) -> dict[str, OptionValue]:
     """Return `attributes` by the names of the header, strings read as on a command line.
 
     Raises OptionError for one that is unknown or fixed, or a value of the wrong type.

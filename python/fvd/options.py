@@ -6,7 +6,10 @@ Sizes are `1.5G`, `512K`, `0x1000`: see `parse_size`.
 
 from __future__ import annotations
 
+import os
 import re
+
+from fvd._disks import name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
 
     from fvd.types import OptionValue
 
-    Kind = Literal["str", "bool", "switch", "size", "number", "signed size"]
+    Kind = Literal["str", "file", "bool", "switch", "size", "number", "signed size"]
 
 MAX_SIZE = 2**63 - 1
 """The largest size of anything: offsets are signed 64-bit integers."""
@@ -54,6 +57,11 @@ class Option:
         """Whether its values are on and off; a switch also accepts 1 and 0."""
         return self.kind in ("bool", "switch")
 
+    @property
+    def is_text(self) -> bool:
+        """Whether its values are texts: words, or names of files."""
+        return self.kind in ("str", "file")
+
     def parse(self, text: str) -> OptionValue:
         """Return the value that `text` stands for."""
         if self.kind == "switch" and text in ("0", "1"):
@@ -62,7 +70,7 @@ class Option:
             return parse_bool(self.name, text)
         if self.kind == "number":
             return _parse_number(self.name, text)
-        if self.kind == "str":
+        if self.is_text:
             return text
         return _parse_size_option(self.name, text, signed=self.kind == "signed size")
 
@@ -71,7 +79,7 @@ class Option:
         shown = (
             "bool (on/off)"
             if self.is_bool
-            else {"number": "num", "signed size": "size"}.get(self.kind, self.kind)
+            else {"number": "num", "signed size": "size", "file": "str"}.get(self.kind, self.kind)
         )
         limits = f" ({self.limits})" if self.limits else ""
         return f"  {f'{self.name}=<{shown}>':<22} - {self.description}{limits}"
@@ -86,7 +94,7 @@ FVD_OPTIONS = (
         "Command noted in the image for growing a block device; never run because an image names it",
         "default: none",
     ),
-    Option("backing_file", "str", "File name of a base image"),
+    Option("backing_file", "file", "File name of a base image"),
     Option(
         "backing_fmt",
         "str",
@@ -118,7 +126,7 @@ FVD_OPTIONS = (
         "Keep what is read from the base image, so that it is read once",
         "default: off",
     ),
-    Option("data_file", "str", "File name of a separate data file, which is made, too", "default: none"),
+    Option("data_file", "file", "File name of a separate data file, which is made, too", "default: none"),
     Option("data_file_fmt", "str", "Image format of the data file", "raw; default: raw"),
     Option(
         "detect_sparse_hole",
@@ -136,7 +144,8 @@ FVD_OPTIONS = (
         "journal_size",
         "signed size",
         "Size of the journal; larger: fewer checkpoints. Without one flushes are slower",
-        "bytes, rounded up to 4096 and to what the table needs; 0 or default: 16M; negative: no journal",
+        "bytes, rounded up to 4096 and to what the table needs; 0 or default: 16M; negative: no journal. "
+        "Without a base, and not compact, an image has no metadata for a journal to keep, and has none",
     ),
     Option(
         "prefetch_profile_size",
@@ -202,7 +211,7 @@ def parse_known(texts: Sequence[str], known: Mapping[str, Option]) -> dict[str, 
     return values
 
 
-def normalise(options: Mapping[str, OptionValue], format: str) -> dict[str, OptionValue]:
+def normalise(options: Mapping[str, object], format: str) -> dict[str, OptionValue]:
     """Return `options` with the values that are strings read as on a command line.
 
     Raises OptionError for an unknown name or a value of the wrong type.
@@ -210,9 +219,7 @@ def normalise(options: Mapping[str, OptionValue], format: str) -> dict[str, Opti
     return normalise_known(options, {option.name: option for option in OPTIONS.get(format, ())})
 
 
-def normalise_known(
-    options: Mapping[str, OptionValue], known: Mapping[str, Option]
-) -> dict[str, OptionValue]:
+def normalise_known(options: Mapping[str, object], known: Mapping[str, Option]) -> dict[str, OptionValue]:
     """Return `options` with the values that are strings read as on a command line, if all are `known`.
 
     Raises OptionError for an unknown name or a value of the wrong type.
@@ -222,9 +229,11 @@ def normalise_known(
         if name not in known:
             raise OptionError(f"Invalid parameter '{name}'")
         option = known[name]
+        if option.kind == "file" and isinstance(value, os.PathLike):
+            value = name_of(value)
         if isinstance(value, str):
             value = option.parse(value)
-        elif isinstance(value, bool) != option.is_bool or option.kind == "str":
+        elif not isinstance(value, int) or isinstance(value, bool) != option.is_bool or option.is_text:
             raise OptionError(f"Parameter '{name}' does not accept {value!r}")
         values[name] = value
     return values

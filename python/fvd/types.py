@@ -16,9 +16,73 @@ Discard = Literal["ignore", "unmap"]
 """What becomes of blocks that a client does not need any more."""
 DetectZeroes = Literal["off", "on", "unmap"]
 Repair = Literal["leaks", "all"]
+Mode = Literal["r", "rb", "r+", "r+b", "rb+"]
+"""How to open: to read, or to read and write."""
 OptionValue = str | int | bool
+StrSize = int | str
+"""Bytes, or a text such as `"64K"`."""
+Switch = bool | str
+"""On or off; a text as on a command line."""
 Progress = Callable[[int, int], object]
 """Called with bytes done and bytes in all; the second is 0 while nobody knows it (a stream)."""
+
+
+class ImageOptions(TypedDict, total=False):
+    """The options of a new image: those of `fvd create -o help`."""
+
+    add_storage_cmd: str
+    block_size: StrSize
+    chunk_size: StrSize
+    compact_image: Switch
+    copy_on_read: Switch
+    data_file: StrPath
+    data_file_fmt: str
+    detect_sparse_hole: StrSize
+    generate_prefetch_profile: Switch
+    journal_size: StrSize
+    prefetch_profile_size: StrSize
+    prefetch_start_delay: StrSize
+    profile_directed_prefetch_start_delay: StrSize
+    storage_grow_unit: StrSize
+    write_updates_base_img: str
+
+
+class Attributes(TypedDict, total=False):
+    """What can be changed in an image: the options of `fvd amend -o help`, under all of their names."""
+
+    size: StrSize
+    virtual_disk_size: StrSize
+    base_img: StrPath
+    backing_file: StrPath
+    base_img_fmt: str
+    backing_fmt: str
+    data_file: StrPath
+    data_file_fmt: str
+    clean_shutdown: Switch
+    need_zero_init: Switch
+    storage_grow_unit: StrSize
+    copy_on_read: Switch
+    max_outstanding_copy_on_read_data: StrSize
+    write_updates_base_img: str
+    prefetch_start_delay: StrSize
+    num_prefetch_slots: StrSize
+    max_num_outstanding_prefetch_writes: StrSize
+    bytes_per_prefetch: StrSize
+    prefetch_min_read_throughput: StrSize
+    prefetch_min_read_throughput_threshold: StrSize
+    prefetch_min_write_throughput: StrSize
+    prefetch_min_write_throughput_threshold: StrSize
+    prefetch_max_read_throughput: StrSize
+    prefetch_max_read_throughput_threshold: StrSize
+    prefetch_max_write_throughput: StrSize
+    prefetch_max_write_throughput_threshold: StrSize
+    prefetch_perf_calc_alpha: StrSize
+    prefetch_read_throughput_measure_time: StrSize
+    prefetch_write_throughput_measure_time: StrSize
+    prefetch_throttle_time: StrSize
+    prefetch_over_threshold_throttle_time: StrSize
+    generate_prefetch_profile: Switch
+    profile_directed_prefetch_start_delay: StrSize
 
 
 class Extent(TypedDict):
@@ -140,7 +204,7 @@ class CreateResult(TypedDict):
 class ConvertResult(TypedDict):
     """What a conversion did."""
 
-    target_format: str
+    format: str
     size: int
     """Bytes of the source's disk. An FVD image has them rounded up to 512."""
 

@@ -230,7 +230,7 @@ def test_an_open_image_can_be_awaited_and_closed_by_hand(path: Path) -> None:
 def test_misuse_is_a_value_error_and_a_failure_an_fvd_error(path: Path, tmp_path: Path) -> None:
     async def main() -> None:
         with pytest.raises(ValueError, match="invalid mode"):
-            fvd.aio.open(path, "w")
+            fvd.aio.open(path, "w")  # type: ignore[arg-type]
         with pytest.raises(fvd.FvdError) as failure:
             await fvd.aio.open(tmp_path / "none.fvd")
         assert failure.value.filename == str(tmp_path / "none.fvd")

@@ -10,10 +10,11 @@ import pytest
 import fvd
 from fvd.amendable import ALIASES, AMENDABLE
 from fvd.options import FVD_OPTIONS, Option
+from fvd.types import ImageOptions
 from support import fvd_command
 from support.corpus import Case, cases
 from support.disks import content
-from support.header import FIELDS_END, REDO, integer, read_region, redo_copy, text
+from support.header import FENCE, FENCE_OFFSET, FIELDS_END, REDO, integer, read_region, redo_copy, text
 
 MIB = 1 << 20
 GROWN = 192 * 1024
@@ -29,7 +30,7 @@ def base(tmp_path: Path) -> Path:
 @pytest.fixture
 def overlay(base: Path) -> Path:
     path = base.parent / "overlay.fvd"
-    options: dict[str, str | int | bool] = {
+    options: ImageOptions = {
         "compact_image": True,
         "chunk_size": "64K",
         "data_file": "data.raw",
@@ -204,7 +205,7 @@ def test_a_base_is_looked_at_where_it_is_and_while_others_use_it(base: Path, ove
     overlay.rename(path)
     fvd.amend(path, base_img="../other/base.raw", base_img_fmt="raw")
     # Here the image does.
-    with pytest.raises(fvd.NotPermittedError, match="use --trust"):
+    with pytest.raises(fvd.NotPermittedError, match="is not trusted"):
         fvd.amend(path, base_img_fmt="")
     fvd.amend(path, base_img_fmt="", trust=[elsewhere.parent])
 
@@ -252,12 +253,14 @@ def test_info_shows_what_has_changed(overlay: Path) -> None:
     assert (data["copy-on-read"], data["prefetch-start-delay"], data["prefetch"]["slots"]) == (True, 9, 5)
 
 
-def interrupt(path: Path, changes: dict[int, bytes]) -> None:
-    """Leaves what an amendment leaves that was cut short once its redo copy was written."""
+def interrupt(path: Path, changes: dict[int, bytes], fence: bytes = FENCE) -> None:
+    """Leaves what an amendment leaves that was cut short once its copy and the fence were written."""
     region = read_region(path)
     with path.open("r+b") as file:
         file.seek(REDO)
         file.write(redo_copy(region, changes))
+        file.seek(FENCE_OFFSET)
+        file.write(fence)
 
 
 def test_an_interrupted_change_counts_and_is_finished_by_whoever_writes(overlay: Path) -> None:
@@ -280,6 +283,18 @@ def test_an_interrupted_change_counts_and_is_finished_by_whoever_writes(overlay:
     assert raw[FIELDS_END:] == bytes(len(raw) - FIELDS_END)
 
 
+def test_a_copy_does_not_count_before_the_fence_is_written(overlay: Path) -> None:
+    """Another program may have used the image since."""
+    region = read_region(overlay)
+    interrupt(overlay, {12: (4 * MIB).to_bytes(8, "little")}, fence=region[FENCE_OFFSET:][: len(FENCE)])
+    for mode in ("r", "r+"):
+        with fvd.open(overlay, mode) as image:
+            assert image.size == 3 * MIB
+    assert read_region(overlay) == region
+    fvd.amend(overlay, size=5 * MIB)
+    assert fvd.info(overlay)["virtual-size"] == 5 * MIB
+
+
 @pytest.mark.parametrize("damage", [REDO, REDO + 5, REDO + 9, REDO + 13, REDO + 17, 2000])
 def test_a_torn_copy_or_that_of_another_header_is_ignored(overlay: Path, damage: int) -> None:
     interrupt(overlay, {12: (4 * MIB).to_bytes(8, "little")})
@@ -287,10 +302,11 @@ def test_a_torn_copy_or_that_of_another_header_is_ignored(overlay: Path, damage:
     raw[damage] ^= 1
     overlay.write_bytes(raw)
     for mode in ("r", "r+"):
-        with fvd.open(overlay, mode) as image:
-            assert image.size == 3 * MIB
-    fvd.amend(overlay, size=5 * MIB)
-    assert fvd.info(overlay)["virtual-size"] == 5 * MIB
+        with pytest.raises(fvd.InvalidImageError, match="suspect"):
+            fvd.open(overlay, mode)
+    fvd.check(overlay, repair="all")
+    with fvd.open(overlay, "r+") as image:
+        assert image.size == 3 * MIB
 
 
 def test_an_image_in_use_is_left_alone(overlay: Path) -> None:

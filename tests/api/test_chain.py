@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import fvd
+from fvd.types import ImageOptions
 
 MIB = 1 << 20
 
@@ -22,7 +23,7 @@ def test_three_images_stand_on_one_another(base: Path, tmp_path: Path) -> None:
     below, depth = base.name, 4
     for level in range(depth):
         path = tmp_path / f"level{level}.fvd"
-        options: dict[str, str | int | bool] = {"block_size": 512 << level, "compact_image": level % 2 == 1}
+        options: ImageOptions = {"block_size": 512 << level, "compact_image": level % 2 == 1}
         fvd.create(path, 3 * MIB, backing_file=below, options=options)
         with fvd.open(path, "r+") as image:
             assert image.pread(image.size, 0) == model
@@ -56,7 +57,7 @@ def test_a_base_elsewhere_needs_trust_and_the_error_says_how(base: Path, tmp_pat
     path = folder / "overlay.fvd"
     made = fvd.create(path, backing_file="../base.raw")
     assert made["needs_trust"] == [str(tmp_path)]
-    with pytest.raises(fvd.NotPermittedError, match=f"--trust {tmp_path}"):
+    with pytest.raises(fvd.NotPermittedError, match=rf"trust=\['{tmp_path}'\] allows it"):
         fvd.open(path)
     with fvd.open(path, trust=[tmp_path]) as image:
         assert image.pread(100, 0) == base.read_bytes()[:100]
@@ -69,7 +70,7 @@ def test_a_hidden_file_needs_trust_also_below_the_image(base: Path, tmp_path: Pa
     base.rename(hidden / "key")
     made = fvd.create(tmp_path / "overlay.fvd", backing_file=".ssh/key")
     assert made["needs_trust"] == [str(hidden)]
-    with pytest.raises(fvd.NotPermittedError, match=f"is hidden, at .*: use --trust {hidden}"):
+    with pytest.raises(fvd.NotPermittedError, match=rf"is hidden, at .*: trust=\['{hidden}'\] allows it"):
         fvd.open(tmp_path / "overlay.fvd")
     fvd.open(tmp_path / "overlay.fvd", trust=[hidden]).close()
 
@@ -79,7 +80,7 @@ def test_a_link_does_not_lead_out_of_the_directory(base: Path, tmp_path: Path) -
     folder.mkdir()
     (folder / "link.raw").symlink_to(base)
     fvd.create(folder / "overlay.fvd", backing_file="link.raw")
-    with pytest.raises(fvd.NotPermittedError, match="--trust"):
+    with pytest.raises(fvd.NotPermittedError, match="trust="):
         fvd.open(folder / "overlay.fvd")
 
 

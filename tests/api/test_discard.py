@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import fvd
+from fvd.types import ImageOptions
 from support import MIB
 from support.corpus import Case, cases
 from support.disks import allocated
@@ -18,7 +19,7 @@ PLAIN = [case for case in cases() if case.hashed and case.recoverable and not ca
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "disk.fvd"
-    options = {"compact_image": True, "chunk_size": CHUNK, "storage_grow_unit": CHUNK}
+    options: ImageOptions = {"compact_image": True, "chunk_size": CHUNK, "storage_grow_unit": CHUNK}
     fvd.create(path, 64 * MIB, options=options)
     return path
 

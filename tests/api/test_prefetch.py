@@ -4,11 +4,12 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Unpack
 
 import pytest
 
 import fvd
-from fvd.types import PrefetchStatus
+from fvd.types import ImageOptions, PrefetchStatus
 from support import fvd_command
 
 MIB = 1 << 20
@@ -21,7 +22,7 @@ def base(tmp_path: Path) -> Path:
     return path
 
 
-def overlay(base: Path, **options: str | int | bool) -> Path:
+def overlay(base: Path, **options: Unpack[ImageOptions]) -> Path:
     path = base.parent / "overlay.fvd"
     fvd.create(path, backing_file=base.name, backing_format="raw", options=options)
     return path

@@ -2,14 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import Unpack
 
 import pytest
 
 import fvd
+from fvd.types import ImageOptions
 from support import KIB, MIB, fvd_command
 from support.disks import random_disk
 
-ROOM = {"prefetch_profile_size": 4096}
+ROOM: ImageOptions = {"prefetch_profile_size": 4096}
 
 
 @pytest.fixture
@@ -17,7 +19,7 @@ def base(tmp_path: Path) -> Path:
     return random_disk(tmp_path / "base.raw", 4 * MIB, seed=1)
 
 
-def overlay(base: Path, name: str, size: int | None = None, **options: str | int | bool) -> Path:
+def overlay(base: Path, name: str, size: int | None = None, **options: Unpack[ImageOptions]) -> Path:
     path = base.parent / name
     fvd.create(path, size, backing_file=base.name, backing_format="raw", options=options)
     return path
@@ -160,7 +162,12 @@ def test_a_profile_is_not_replaced_under_an_open_image(base: Path) -> None:
 
 
 def test_options_without_a_base_or_room_are_refused(tmp_path: Path, base: Path) -> None:
-    for options in (ROOM, {"generate_prefetch_profile": True}, {"profile_directed_prefetch_start_delay": 0}):
+    needing: tuple[ImageOptions, ...] = (
+        ROOM,
+        {"generate_prefetch_profile": True},
+        {"profile_directed_prefetch_start_delay": 0},
+    )
+    for options in needing:
         with pytest.raises(ValueError, match="needs a backing file"):
             fvd.create(tmp_path / "x.fvd", MIB, options=options)
     with pytest.raises(ValueError, match="prefetch_profile_size must be larger than 0"):
@@ -224,7 +231,7 @@ def test_the_command_refuses_in_one_line(base: Path, arguments: list[str], compl
 def test_an_export_overwrites_profiles_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "base.raw").write_bytes(b"x" * MIB)
     path = tmp_path / "disk.fvd"
-    options: dict[str, str | int | bool] = {"generate_prefetch_profile": True}
+    options: ImageOptions = {"generate_prefetch_profile": True}
     fvd.create(path, backing_file="base.raw", backing_format="raw", options=options)
     for victim in (path, tmp_path / "base.raw"):
         before = victim.read_bytes()

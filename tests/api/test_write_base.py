@@ -4,10 +4,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Unpack
 
 import pytest
 
 import fvd
+from fvd.types import ImageOptions
 
 MIB = 1 << 20
 MODES = ["writethrough", "writeback", "writenocache"]
@@ -20,7 +22,7 @@ def base(tmp_path: Path) -> Path:
     return path
 
 
-def make(base: Path, mode: str, **options: str | int | bool) -> Path:
+def make(base: Path, mode: str, **options: Unpack[ImageOptions]) -> Path:
     path = base.with_name("cache.fvd")
     options["write_updates_base_img"] = mode
     made = fvd.create(path, 2 * MIB, backing_file=base.name, backing_format="raw", options=options)
@@ -91,7 +93,7 @@ def test_an_fvd_image_can_be_the_base(base: Path) -> None:
     below = base.with_name("below.fvd")
     fvd.create(below, MIB, backing_file=base.name, backing_format="raw")
     path = base.with_name("cache.fvd")
-    options = {"write_updates_base_img": "writeback"}
+    options: ImageOptions = {"write_updates_base_img": "writeback"}
     fvd.create(path, backing_file="below.fvd", backing_format="fvd", options=options)
     before = base.read_bytes()
     with fvd.open(path, "r+", write_base=True) as image:
@@ -109,7 +111,7 @@ def test_an_fvd_image_can_be_the_base(base: Path) -> None:
         ({"write_updates_base_img": "writeback", "journal_size": -1}, "needs a journal"),
     ],
 )
-def test_creation_refuses_what_cannot_be(base: Path, options: dict[str, str | int], message: str) -> None:
+def test_creation_refuses_what_cannot_be(base: Path, options: ImageOptions, message: str) -> None:
     path = base.with_name("cache.fvd")
     with pytest.raises(ValueError, match=message):
         fvd.create(path, backing_file=base.name, backing_format="raw", options=options)

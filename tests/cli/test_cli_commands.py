@@ -195,6 +195,31 @@ def test_compare_that_fails_is_not_mistaken_for_a_difference(run: Run, core: Fak
     assert run("compare", "--bogus").status == 2
 
 
+@pytest.mark.parametrize(
+    "words", [("create", "-b", "b.raw", "x", "1M"), ("convert", "-O", "fvd", "-B", "b.raw", "a", "x")]
+)
+def test_a_base_without_a_format_is_warned_of(run: Run, core: FakeCore, words: tuple[str, ...]) -> None:
+    made = {"filename": "x", "format": "fvd", "size": 1 << 20, "options": {}, "needs_trust": []}
+    core.answers |= {"create": made, "convert": {}}
+    outcome = run(*words)
+    assert outcome.status == 0
+    assert outcome.err.startswith(
+        "fvd: warning: x: backing file without a format (-F): it is guessed at every"
+    )
+    assert outcome.err.count("\n") == 1
+    assert run(*words, "-F", "raw").err == ""
+
+
+def test_what_helps_against_a_refusal_is_said_in_the_words_of_the_command_line(
+    run: Run, core: FakeCore
+) -> None:
+    refused = fvd.NotPermittedError(13, "and /b c is not trusted: trust=['/b c'] allows it", "x")
+    refused.needs_trust = "/b c"
+    core.answers["map"] = refused
+    outcome = run("map", "x")
+    assert outcome.err == "fvd: Could not open 'x': and /b c is not trusted: --trust '/b c' allows it\n"
+
+
 def test_convert_passes_on_what_it_was_told(run: Run, core: FakeCore, tmp_path: Path) -> None:
     core.answers["convert"] = {}
     given = ["-O", "fvd", "-o", "compact_image=on", "-W", "-S", "64k", "-T", "none", "-U", "-m", "8"]

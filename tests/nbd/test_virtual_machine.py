@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import fvd
+from fvd.types import ImageOptions
 from support import KIB, MIB, fvd_command, run
 from support.disks import ext4_disk, fill_folder, sha256_file
 from support.machine import boot
@@ -78,7 +79,7 @@ def test_a_machine_boots_and_writes(base: Path, tmp_path: Path) -> None:
 
 def test_a_machine_boots_without_its_base_once_the_disk_has_filled_itself(base: Path, tmp_path: Path) -> None:
     image = tmp_path / "disk.fvd"
-    options: dict[str, int | str | bool] = {
+    options: ImageOptions = {
         "block_size": 64 * KIB,
         "compact_image": True,
         "copy_on_read": True,

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fvd
+from fvd.types import ImageOptions
 from support import run
 
 SECTOR = 512
@@ -25,7 +26,7 @@ RUNS = st.lists(
 
 
 @given(runs=RUNS, options=OPTIONS, tail=st.integers(0, SECTOR - 1))
-def test_raw_to_fvd_to_raw(runs: list[tuple[int, bytes]], options: dict[str, int | bool], tail: int) -> None:
+def test_raw_to_fvd_to_raw(runs: list[tuple[int, bytes]], options: ImageOptions, tail: int) -> None:
     content = b"".join((pattern * SECTOR)[:SECTOR] * count for count, pattern in runs) + b"t" * tail
     with tempfile.TemporaryDirectory(prefix="fvd-convert-") as name:
         folder = Path(name)

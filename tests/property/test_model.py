@@ -6,7 +6,6 @@ FVD_HYPOTHESIS=long runs many more. A failure prints the steps, and a line that 
 import random
 import shutil
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -17,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import fvd
+from fvd.types import ImageOptions
 from support import CACHE_MODES, KIB, MIB, CacheMode, run
 from support.disks import sha256_file
 
@@ -26,7 +26,7 @@ class Geometry:
     """How an image is made, and the base below it."""
 
     size: int
-    options: Mapping[str, str | int | bool] = field(default_factory=dict)
+    options: ImageOptions = field(default_factory=lambda: ImageOptions())
     base_size: int | None = None
     base_format: Literal["raw", "qcow2", "fvd"] = "raw"
 

@@ -11,7 +11,7 @@ import pytest
 
 import fvd
 from support import KIB, MIB, fvd_command
-from support.disks import content, random_disk
+from support.disks import Ballast, content, random_disk
 from support.processes import measured
 
 SIZE = 8 * MIB
@@ -33,30 +33,6 @@ def create(place: Path, kind: str) -> Path:
         command += ["-b", "base.raw", "-F", "raw"]
     fvd_command(*command, path, str(SIZE))
     return path
-
-
-class Ballast:
-    """A file that takes all the room but for some, in a place."""
-
-    def __init__(self, place: Path, left: int) -> None:
-        self.path = place / "ballast"
-        state = os.statvfs(place)
-        with self.path.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, state.f_bavail * state.f_frsize - left)
-
-    def fill(self) -> None:
-        """Takes the rest, to the last block."""
-        with self.path.open("ab", buffering=0) as file:
-            for size in (MIB, 4096):
-                while True:
-                    try:
-                        file.write(b"\xff" * size)
-                    except OSError:
-                        break
-            os.fsync(file.fileno())
-
-    def drop(self) -> None:
-        self.path.unlink()
 
 
 def writes(rng: random.Random) -> Iterator[tuple[int, bytes]]:

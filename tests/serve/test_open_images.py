@@ -21,8 +21,10 @@ import pytest
 
 import fvd
 import fvd.aio
+from fvd.types import ImageOptions, Mode
 from support import KIB, MIB, fvd_command, run
 from support.disks import content
+from support.forks import run_forking
 
 from .processes import greedy_client, io
 
@@ -39,7 +41,7 @@ class Handle(Protocol):
 
 
 class Blocking:
-    def __init__(self, path: Path, mode: str) -> None:
+    def __init__(self, path: Path, mode: Mode) -> None:
         self.served = fvd.open(path, mode)
         self.pread = self.served.pread
         self.pwrite = self.served.pwrite
@@ -50,7 +52,7 @@ class Blocking:
 class Asynchronous:
     """An event loop for each call: an image belongs to none."""
 
-    def __init__(self, path: Path, mode: str) -> None:
+    def __init__(self, path: Path, mode: Mode) -> None:
         async def opened() -> fvd.aio.Image:
             return await fvd.aio.open(path, mode)
 
@@ -69,12 +71,12 @@ class Asynchronous:
         asyncio.run(self.served.close())
 
 
-KINDS: dict[str, Callable[[Path, str], Handle]] = {"blocking": Blocking, "asynchronous": Asynchronous}
+KINDS: dict[str, Callable[[Path, Mode], Handle]] = {"blocking": Blocking, "asynchronous": Asynchronous}
 each_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 @contextmanager
-def opened(kind: str, path: Path, mode: str = "r+") -> Iterator[Handle]:
+def opened(kind: str, path: Path, mode: Mode = "r+") -> Iterator[Handle]:
     image = KINDS[kind](path, mode)
     try:
         yield image
@@ -210,7 +212,7 @@ def test_the_wrong_order_of_contexts_is_an_error_that_loses_nothing(image: Path,
 @each_kind
 def test_both_write_at_once_and_nothing_is_lost(kind: str, tmp_path: Path, socket: Path) -> None:
     path = tmp_path / "disk.fvd"
-    options: dict[str, str | int] = {"compact_image": True, "chunk_size": "64K", "block_size": "16K"}
+    options: ImageOptions = {"compact_image": True, "chunk_size": "64K", "block_size": "16K"}
     (tmp_path / "base.raw").write_bytes(b"\7" * 8 * MIB)
     fvd.create(path, 8 * MIB, backing_file="base.raw", backing_format="raw", options=options)
     rng = random.Random(1)
@@ -411,25 +413,90 @@ def test_a_forked_child_closes_neither_the_server_nor_the_image_it_serves(image:
     fvd_command("check", image)
 
 
-def test_what_a_forked_child_closes_is_closed_as_if_it_had_never_been_served(
-    tmp_path: Path, socket: Path
-) -> None:
+def test_a_forked_child_closes_nothing_after_the_server_either(tmp_path: Path, socket: Path) -> None:
     path = tmp_path / "disk.fvd"
     # Where something is stays in memory until it is flushed.
     fvd.create(path, 16 * MIB, options={"compact_image": True})
     script = """
-        import os, sys, fvd
-
-        image = fvd.open(sys.argv[1], "r+")
+        image = fvd.open(path, "r+")
         fvd.serve(image, socket=sys.argv[2]).stop()
-        if os.fork() == 0:
-            image.pwrite(b"\\1" * 512, 0)
+        child = fork()
+        if child == 0:
+            refused(image.pwrite, b"\\1" * 512, 0)
             image.close()
-            os._exit(0)
-        os.wait()
-        os.kill(os.getpid(), 9)
+            sys.exit(5)
+        assert status(child) == 5
+        image.pwrite(b"\\2" * 512, 4096)
+        image.flush()
+        die()
     """
-    command = [sys.executable, "-c", textwrap.dedent(script), str(path), str(socket)]
-    assert subprocess.run(command, timeout=60).returncode == -signal.SIGKILL
+    run_forking(script, path, socket, status=-9)
     with fvd.open(path) as disk:
-        assert disk.pread(512, 0) == b"\1" * 512
+        assert disk.pread(8192, 0) == bytes(4096) + b"\2" * 512 + bytes(3584)
+    assert fvd.info(path)["dirty-flag"]
+
+
+def test_a_forked_child_leaves_a_server_of_asyncio_at_once(image: Path, socket: Path) -> None:
+    script = """
+        import asyncio
+
+        async def main():
+            # Threads that a child believes to have.
+            await asyncio.gather(*(asyncio.to_thread(time.sleep, 0.01) for _ in range(4)))
+            async with fvd.serve(path, socket=sys.argv[2]) as server:
+                child = fork()
+                if child == 0:
+                    refused(server.stats)
+                    refused(server.wait)
+                    async with server:
+                        pass
+                    # An event loop that ends in a child stops that of its parent.
+                    os._exit(5)
+                assert status(child) == 5
+                assert not server.closed
+
+        asyncio.run(main())
+    """
+    run_forking(script, image, socket)
+    fvd.open(image, "r+").close()
+
+
+def test_a_child_keeps_no_connection_of_a_killed_server(image: Path) -> None:
+    script = """
+        import socket
+
+        told, tell = os.pipe()
+        lives, dies = os.pipe()
+        server = fork()
+        if server == 0:
+            serving = fvd.serve(path)
+            os.write(tell, serving.uri.rstrip("/").rsplit(":", 1)[1].encode())
+            os.read(lives, 1)
+            forked, ready = os.pipe()
+            if fork() == 0:
+                os.write(ready, b"x")
+                os.close(dies)
+                # Until the test is over.
+                os.read(lives, 1)
+                os._exit(0)
+            os.read(forked, 1)
+            die()
+        port = int(os.read(told, 100))
+        client = socket.create_connection(("localhost", port))
+        client.settimeout(10)
+        assert client.recv(18)[:8] == b"NBDMAGIC"
+        os.write(dies, b"x")
+        assert status(server) == -9
+        try:
+            # The child of the server is still there.
+            assert client.recv(1) == b""
+        except ConnectionResetError:
+            pass
+        try:
+            socket.create_connection(("localhost", port), timeout=10)
+        except ConnectionRefusedError:
+            pass
+        else:
+            raise AssertionError("the child still listens")
+    """
+    run_forking(script, image)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from support import MIB, run
 
-from .processes import serving
+from .processes import refused, serving
 
 
 def test_with_tls_only_those_who_know_the_key_are_served(image: Path, tmp_path: Path, socket: Path) -> None:
@@ -33,6 +33,36 @@ def certificates(folder: Path) -> None:
         leaf = () if role == "ca" else ("-addext", "basicConstraints=critical,CA:FALSE")
         files = ("-keyout", folder / f"{role}-key.pem", "-out", folder / f"{role}-cert.pem")
         run("openssl", *new, *files, "-subj", f"/CN={role}", *leaf, *more)
+
+
+def test_only_those_are_let_in_whose_certificates_have_a_name_that_is_allowed(
+    image: Path, tmp_path: Path
+) -> None:
+    folder, other = tmp_path / "tls", tmp_path / "other"
+    for made in (folder, other):
+        made.mkdir()
+    certificates(folder)
+    subject = "/C=GB/O=Example, Ltd/CN=laptop"
+    usage = "keyUsage=critical,digitalSignature,keyEncipherment"
+    run(
+        "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+        "-days", "1", "-CA", folder / "ca-cert.pem", "-CAkey", folder / "ca-key.pem", "-addext", usage,
+        "-addext", "basicConstraints=critical,CA:FALSE", "-subj", subject,
+        "-keyout", other / "client-key.pem", "-out", other / "client-cert.pem",
+    )  # fmt: skip
+    (other / "ca-cert.pem").write_bytes((folder / "ca-cert.pem").read_bytes())
+    allowed = r"CN=laptop,O=Example\, Ltd,C=GB"
+    tls = ("--tls-creds", folder, "--tls-authz", "CN=another", "--tls-authz", allowed)
+    with serving("-b", "localhost", "-p", "0", "-t", *tls, image) as server:
+        port = server.uri.rstrip("/").rpartition(":")[2]
+        uri = f"nbds://localhost:{port}/?tls-certificates="
+        assert run("nbdinfo", "--size", f"{uri}{other}").stdout.decode().strip() == str(16 * MIB)
+        run("nbdinfo", "--size", f"{uri}{folder}", ok=(1,))
+        server.process.send_signal(signal.SIGTERM)
+        _, said = server.process.communicate(timeout=30)
+        assert said == b"fvd: the client with the certificate of 'CN=client' is not let in\n"
+    assert "not the id of an object" in refused("--tls-creds", folder, "--tls-authz", "authz0", image)
+    assert "goes by certificates" in refused("--tls-authz", "CN=a", image)
 
 
 def test_with_certificates_only_those_for_whom_the_authority_vouches_are_served(

@@ -67,3 +67,27 @@ def fill_folder(folder: Path, *, seed: int, files: int = 40) -> Path:
         if number % 7 == 0:
             os.truncate(path, 2 * MIB)
     return folder
+
+
+class Ballast:
+    """A file that takes all the room but for some, in a place."""
+
+    def __init__(self, place: Path, left: int) -> None:
+        self.path = place / "ballast"
+        state = os.statvfs(place)
+        with self.path.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, state.f_bavail * state.f_frsize - left)
+
+    def fill(self) -> None:
+        """Takes the rest, to the last block."""
+        with self.path.open("ab", buffering=0) as file:
+            for size in (MIB, 4096):
+                while True:
+                    try:
+                        file.write(b"\xff" * size)
+                    except OSError:
+                        break
+            os.fsync(file.fileno())
+
+    def drop(self) -> None:
+        self.path.unlink()

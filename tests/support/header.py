@@ -9,6 +9,8 @@ FIELDS_END = 4336
 CLEAN_SHUTDOWN = slice(4300, 4304)
 UNALLOCATED = 0xFFFFFFFF
 REDO = 4608
+FENCE_OFFSET = 4284
+FENCE = b"REDO".ljust(20, b"\0")
 
 # name: (offset, struct format); s: a NUL-padded string
 FIELDS: dict[str, tuple[int, str]] = {
@@ -72,15 +74,16 @@ def bit(bits: bytes, block: int) -> bool:
 
 
 def redo_copy(region: bytes, changes: dict[int, bytes]) -> bytes:
-    """The redo copy of a change of header bytes, by their offset."""
+    """The redo copy of a change of header bytes, by their offset. It takes back the fence."""
     fields = bytearray(region[:FIELDS_END])
     patches = b""
-    for offset, new in changes.items():
+    unfenced = {FENCE_OFFSET: region[FENCE_OFFSET : FENCE_OFFSET + len(FENCE)]}
+    for offset, new in (changes | unfenced).items():
         fields[offset : offset + len(new)] = new
         patches += struct.pack("<HH", offset, len(new)) + new
     length = struct.pack("<I", len(patches))
     checksum = struct.pack("<I", crc32c(length + patches + bytes(fields)))
-    return (b"REDO" + length + checksum + patches).ljust(REGION - REDO, b"\0")
+    return (b"RED2" + length + checksum + patches).ljust(REGION - REDO, b"\0")
 
 
 def crc32c(data: bytes) -> int:

@@ -7,6 +7,7 @@ import pytest
 
 import fvd
 from cli.fake_core import FakeCore
+from fvd.types import Mode
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def core(monkeypatch: pytest.MonkeyPatch) -> FakeCore:
 
 
 @pytest.mark.parametrize(("mode", "writable"), [("r", False), ("rb", False), ("r+", True), ("r+b", True)])
-def test_open_takes_the_modes_of_a_file(core: FakeCore, mode: str, writable: bool) -> None:
+def test_open_takes_the_modes_of_a_file(core: FakeCore, mode: Mode, writable: bool) -> None:
     core.answers["open"] = None
     fvd.open("x", mode)
     assert core.settings == {
@@ -35,7 +36,7 @@ def test_open_takes_the_modes_of_a_file(core: FakeCore, mode: str, writable: boo
 @pytest.mark.parametrize("mode", ["w", "a", "", "rw", "x"])
 def test_open_refuses_modes_that_would_create(core: FakeCore, mode: str) -> None:
     with pytest.raises(ValueError, match="invalid mode"):
-        fvd.open("x", mode)
+        fvd.open("x", mode)  # type: ignore[arg-type]
     assert core.calls == []
 
 

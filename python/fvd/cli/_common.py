@@ -78,6 +78,22 @@ def wants_json(arguments: argparse.Namespace, command: str) -> bool:
     return bool(arguments.output == "json")
 
 
+def warn_of_format(image: str, backing_file: object, backing_format: object, option: str) -> None:
+    """Warn, as qemu-img does, of a base whose format `option` does not name."""
+    if backing_file is None or backing_format is not None:
+        return
+    from fvd.cli import _output
+
+    _output.complain(
+        f"fvd: warning: {image}: backing file without a format ({option}): it is guessed at every opening, "
+        "and whoever writes to a raw one can make it look like another format"
+    )
+    import warnings
+
+    # It is told, in the words of the command line.
+    warnings.simplefilter("ignore", UserWarning)
+
+
 def source_format(name: str | None) -> Format | None:
     """Check the name of a format to read; None: detect."""
     if name is not None and name not in READABLE:

@@ -16,8 +16,6 @@ from fvd.options import OptionError
 
 STATUS_INTERRUPTED = 128 + 2
 """What a shell reports of a program that SIGINT ended."""
-STATUS_TERMINATED = 128 + 15
-"""What a shell reports of a program that SIGTERM ended."""
 STATUS_BROKEN_PIPE = 128 + 13
 """What a shell reports of a program that SIGPIPE ended."""
 
@@ -27,7 +25,8 @@ def explain(error: BaseException, failed: int) -> tuple[str, int]:
     if isinstance(error, KeyboardInterrupt):
         return "", STATUS_INTERRUPTED
     if isinstance(error, Terminated):
-        return "", STATUS_TERMINATED
+        # What a shell reports of a program that the signal ended.
+        return "", 128 + error.number
     if isinstance(error, OSError) and error.errno == errno.EPIPE:
         return "", STATUS_BROKEN_PIPE
     if isinstance(error, UsageError):
@@ -54,11 +53,23 @@ def explain(error: BaseException, failed: int) -> tuple[str, int]:
 
 def fvd_error_text(error: FvdError) -> str:
     """Return `Could not open 'x': reason`, with the verb of the operation that failed."""
-    reason = error.strerror or str(error)
+    reason = _in_words_of_the_command_line(error)
     if error.filename is None:
         return reason
     operation = getattr(error, "op", None) or "open"
     return f"Could not {operation} '{os.fsdecode(error.filename)}': {reason}"
+
+
+def _in_words_of_the_command_line(error: FvdError) -> str:
+    """Return why, where the exception says what helps in the words of Python."""
+    reason = error.strerror or str(error)
+    # One that was not made by the core has no such attribute.
+    directory: str | None = getattr(error, "needs_trust", None)
+    if directory is None:
+        return reason
+    import shlex
+
+    return reason.replace(f"trust={[directory]!r} allows it", f"--trust {shlex.quote(directory)} allows it")
 
 
 def discard_unwritable_stdout(error: BaseException) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 
 TYPE_CHECKING = False
@@ -38,6 +40,47 @@ def _write(stream: TextIO | None, text: str) -> None:
         stream.write(text)
         if stream is sys.stderr:
             stream.flush()
+
+
+class Screen:
+    """A stream for what is shown meanwhile. Once it cannot be written, nothing more is: the work goes on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        """Write to `stream`."""
+        self._stream = stream
+        self._usable = True
+
+    def show(self, text: str) -> None:
+        """Write `text`, and have it out."""
+        if not self._usable:
+            return
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except (OSError, ValueError):  # full, without a reader, closed
+            self._usable = False
+            with contextlib.suppress(OSError, ValueError):
+                _forget(self._stream)
+
+
+def _forget(stream: TextIO) -> None:
+    """Drop what a failed write has left in the buffers: it would fail again with what is written next."""
+    descriptor = stream.fileno()
+    kept = os.dup(descriptor)
+    try:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, descriptor)
+        os.close(null)
+        stream.flush()
+    finally:
+        os.dup2(kept, descriptor)
+        os.close(kept)
+
+
+def remark(text: str) -> None:
+    """Write `text` to stdout, of what is done: if it cannot be written, that stays done."""
+    if sys.stdout is not None:
+        Screen(sys.stdout).show(text)
 
 
 def json_document(value: object) -> str:

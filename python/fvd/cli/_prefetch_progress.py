@@ -6,7 +6,7 @@ import sys
 import time
 
 from fvd.cli import _progress
-from fvd.cli._output import human_size
+from fvd.cli._output import Screen, human_size
 from fvd.cli._progress import JSON_INTERVAL_S, REDRAW_INTERVAL_S, Percentages
 
 TYPE_CHECKING = False
@@ -63,7 +63,7 @@ class _Timed(Display):
     """Shows the status at most once in an interval, and the last one always."""
 
     def __init__(self, stream: TextIO, interval_s: float, clock: Callable[[], float]) -> None:
-        self._stream = stream
+        self._screen = Screen(stream)
         self._interval_s = interval_s
         self._clock = clock
         self._started = self._next = clock()
@@ -77,7 +77,6 @@ class _Timed(Display):
         if now >= self._next or status["state"] in FINAL:
             self._next = now + self._interval_s
             self._show(status)
-            self._stream.flush()
 
     def _show(self, status: PrefetchStatus) -> None:
         raise NotImplementedError
@@ -105,8 +104,7 @@ class Bar(_Timed):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Leave the last state on the screen."""
-        self._stream.write("\n")
-        self._stream.flush()
+        self._screen.show("\n")
 
     def _show(self, status: PrefetchStatus) -> None:
         part = _part(status)
@@ -119,7 +117,7 @@ class Bar(_Timed):
         width = self._columns() - 1
         inner = width - len(numbers) - 2
         bar = _progress.bar(inner, part) if inner >= 10 else ""
-        self._stream.write(f"\r\x1b[K{(bar + numbers)[:width]}")
+        self._screen.show(f"\r\x1b[K{(bar + numbers)[:width]}")
 
 
 class Plain(Display):
@@ -157,7 +155,7 @@ class Lines(_Timed):
             "percent": round(100 * _part(status), 2),
             "eta-seconds": None if remaining_s is None else round(remaining_s, 1),
         }
-        self._stream.write(json.dumps(report) + "\n")
+        self._screen.show(json.dumps(report) + "\n")
 
 
 def _part(status: PrefetchStatus) -> float:

@@ -7,7 +7,7 @@ import sys
 import time
 
 from fvd.cli._arguments import Parser, UsageError
-from fvd.cli._output import human_size
+from fvd.cli._output import Screen, human_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class Percentages:
 
     def __init__(self, stream: TextIO) -> None:
         """Write to `stream`."""
-        self._stream = stream
+        self._screen = Screen(stream)
         self._shown = -PERCENT_STEP
 
     def update(self, done: int, total: int) -> None:
@@ -119,20 +119,18 @@ class Percentages:
         """End the line."""
         if complete:
             self._show(100.0)
-        self._stream.write("\n")
-        self._stream.flush()
+        self._screen.show("\n")
 
     def _show(self, percent: float) -> None:
         self._shown = percent
-        self._stream.write(f"    ({percent:3.2f}/100%)\r")
-        self._stream.flush()
+        self._screen.show(f"    ({percent:3.2f}/100%)\r")
 
 
 class _Timed:
     """A display that is redrawn at most once in an interval."""
 
     def __init__(self, stream: TextIO, interval_s: float, clock: Callable[[], float]) -> None:
-        self._stream = stream
+        self._screen = Screen(stream)
         self._interval_s = interval_s
         self._clock = clock
         self._started = clock()
@@ -173,8 +171,7 @@ class Bar(_Timed):
         """Leave the last state on the screen."""
         done, total = self._last
         self._show(total if complete and total else done, total)
-        self._stream.write("\n")
-        self._stream.flush()
+        self._screen.show("\n")
 
     def _show(self, done: int, total: int) -> None:
         numbers = f" {human_size(int(self._rate(done)))}/s"
@@ -186,8 +183,7 @@ class Bar(_Timed):
         width = self._columns() - 1
         inner = width - len(numbers) - 2
         drawn = bar(inner, done / total) if total and inner >= 10 else ""
-        self._stream.write(f"\r\x1b[K{(drawn + numbers)[:width]}")
-        self._stream.flush()
+        self._screen.show(f"\r\x1b[K{(drawn + numbers)[:width]}")
 
 
 def bar(inner: int, part: float) -> str:
@@ -233,5 +229,4 @@ class JsonLines(_Timed):
             "bytes-per-second": round(self._rate(done)),
             "eta-seconds": None if eta_s is None else round(eta_s, 1),
         }
-        self._stream.write(json.dumps(report) + "\n")
-        self._stream.flush()
+        self._screen.show(json.dumps(report) + "\n")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 
-from fvd.cli import _activation, _common
+from fvd import __version__, options
+from fvd.cli import _activation, _common, _not_here
+from fvd.cli import _serve_values as _values
 from fvd.cli._arguments import Parser
-from fvd.cli._cast import cast
 from fvd.cli._common import CommandError
 
 TYPE_CHECKING = False
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
         port: int | None
         description: str
         format: Format | None
+        offset: int
+        size: int | None
         read_only: bool
         persistent: bool
         shared: int
@@ -41,7 +44,9 @@ if TYPE_CHECKING:
         tls_creds: str | None
         tls_psk: str | None
         tls_verify_peer: bool
+        tls_authz: list[str]
         tls_required: bool
+        handshake_limit: int | None
         poll_max_ns: int | None
         metrics: str | None
         verbose: bool
@@ -55,6 +60,10 @@ def parser() -> Parser:
     _what(parser)
     _how(parser)
     _tls(parser)
+    parser.option(
+        "-V", "--version", action="version", version=f"fvd version {__version__}", help="print the version"
+    )
+    _not_here.add(parser)
     parser.describe("FILE", "an image, or with -f a disk of another format")
     parser.describe("NAME=FILE", "the same under a name of its own; may be repeated")
     return parser
@@ -75,6 +84,10 @@ def _what(parser: Parser) -> None:
         metavar="FMT",
         help="fvd, raw, or qcow2 with -r (default: only fvd is detected)",
     )
+    parser.option(
+        "--image-opts", help="FILE is a description as QEMU takes it: driver=FMT,file.filename=NAME"
+    )
+    parser.option("-o", "--offset", metavar="N", help="serve FILE from this byte on, not from its start")
     parser.option("-r", "--read-only", help="refuse writes")
     parser.option("-t", "--persistent", help="go on when the last client has left")
     parser.option(
@@ -83,6 +96,9 @@ def _what(parser: Parser) -> None:
         metavar="N",
         default="1",
         help="clients at once (default 1; 0: no limit)",
+    )
+    parser.option(
+        "--handshake-limit", metavar="SECONDS", help="time for a client's handshake (default 10; 0: no limit)"
     )
     parser.option("-A", "--allocation-depth", help="accepted; qemu:allocation-depth is always offered")
 
@@ -94,6 +110,9 @@ def _how(parser: Parser) -> None:
         metavar="MODE",
         default="writeback",
         help="cache mode (default writeback): writeback, writethrough, none, off, directsync or unsafe",
+    )
+    parser.option(
+        "-n", "--nocache", action="store_const", const="none", dest="cache", help="the same as --cache=none"
     )
     parser.option(
         "--discard", metavar="MODE", default="unmap", help="what a trim does: ignore or unmap (default)"
@@ -111,7 +130,7 @@ def _how(parser: Parser) -> None:
     parser.option(
         "--aio",
         metavar="MODE",
-        help="what waits for disks: threads or io_uring (default: what is faster here)",
+        help="what waits for disks: threads, io_uring or native (default, native: what is faster here)",
     )
     parser.option(
         "--poll-max-ns",
@@ -137,7 +156,11 @@ def _how(parser: Parser) -> None:
         help="hand out metrics for Prometheus there (HTTP)",
     )
     parser.option("--fork", help="go on in the background; returns when clients can connect")
-    parser.option("--pid-file", metavar="PATH", help="write the number of the process there, while it serves")
+    parser.option("--pid-file", metavar="PATH", help="a file for the number of the process, while it serves")
+    parser.option("-v", "--verbose", help="accepted; what goes wrong is told in any case")
+    parser.option(
+        "-T", "--trace", metavar="WORDS", help="accepted; there is nothing to trace (see --metrics)"
+    )
 
 
 def _tls(parser: Parser) -> None:
@@ -151,6 +174,14 @@ def _tls(parser: Parser) -> None:
     )
     parser.option("--tls-verify-peer", help="demand a certificate of clients")
     parser.option(
+        "--tls-authz",
+        metavar="DN",
+        action="append",
+        default=[],
+        help="let in only the client whose certificate has this subject (CN=laptop,O=Example); may be\n"
+        "repeated; implies --tls-verify-peer",
+    )
+    parser.option(
         "--tls",
         metavar="allow|require",
         help="whether clients need TLS (default: require, where there is any)",
@@ -161,31 +192,38 @@ def settings(given: argparse.Namespace) -> Settings:
     """Check the options, and return what they ask for."""
     if given.socket is not None and (given.bind is not None or given.port is not None):
         raise CommandError("A Unix socket (-k) has no address (-b) and no port (-p)")
+    disks, format, offset, size = _content(given)
     return {
-        "disks": _disks(given),
+        "disks": disks,
         "sockets": _sockets(given),
         "socket": given.socket,
         "bind": given.bind,
-        "port": None if given.port is None else _number("port", given.port, 0xFFFF),
+        "port": None if given.port is None else _values.number("port", given.port, 0xFFFF),
         "description": given.description,
-        "format": _common.source_format(given.format),
+        "format": format,
+        "offset": offset,
+        "size": size,
         "read_only": given.read_only,
         "persistent": given.persistent,
-        "shared": _number("number of clients", given.shared, 1 << 16),
+        "shared": _values.number("number of clients", given.shared, 1 << 16),
         "force_share": given.force_share,
         "cache": _common.cache_mode(given.cache, "cache"),
-        "discard": _discard(given.discard),
-        "detect_zeroes": _detect_zeroes(given.detect_zeroes),
-        "aio": _aio(given.aio),
+        "discard": _values.discard(given.discard),
+        "detect_zeroes": _values.detect_zeroes(given.detect_zeroes),
+        "aio": _values.aio(given.aio),
         "copy_on_read": given.copy_on_read,
-        "base_timeout": None if given.base_timeout is None else _seconds(given.base_timeout),
+        "base_timeout": None if given.base_timeout is None else _values.seconds(given.base_timeout),
         "write_base": given.write_base,
         "trust": _common.trusted(given),
         "tls_creds": given.tls_creds,
         "tls_psk": given.tls_psk,
         "tls_verify_peer": given.tls_verify_peer,
-        "tls_required": _tls_required(given),
-        "poll_max_ns": _poll_max_ns(given.poll_max_ns),
+        "tls_authz": given.tls_authz,
+        "tls_required": _values.tls_required(given),
+        "handshake_limit": None
+        if given.handshake_limit is None
+        else _values.number("handshake limit", given.handshake_limit, 0xFFFF_FFFF),
+        "poll_max_ns": _values.poll_max_ns(given.poll_max_ns),
         "metrics": given.metrics,
         "verbose": True,
         "signals": True,
@@ -202,6 +240,27 @@ def _sockets(given: argparse.Namespace) -> list[int]:
             "The sockets were handed over to this process (LISTEN_FDS): --fork is not for this"
         )
     return sockets
+
+
+def _content(given: argparse.Namespace) -> tuple[list[tuple[str, str]], Format | None, int, int | None]:
+    """Return the exports with their files, the format of these, and the part of them to serve."""
+    offset = 0 if given.offset is None else options.size_argument("offset", given.offset)
+    if not given.image_opts:
+        disks = _disks(given)
+        if offset and len(disks) > 1:
+            raise CommandError("-o is for one disk, and there are several")
+        return disks, _common.source_format(given.format), offset, None
+    if given.format is not None:
+        raise CommandError("--image-opts names the format, and so does -f: one of them is enough")
+    if len(given.files) > 1:
+        raise CommandError("--image-opts describes one disk, and there are several")
+    from fvd.cli import _image_opts
+
+    found = _image_opts.parse(given.files[0])
+    if offset and found["offset"]:
+        raise CommandError("--image-opts has an offset, and so has -o: one of them is enough")
+    disks = [(given.export_name or "", found["path"])]
+    return disks, _common.source_format(found["format"]), offset or found["offset"], found["size"]
 
 
 def _disks(given: argparse.Namespace) -> list[tuple[str, str]]:
@@ -224,52 +283,3 @@ def _named(text: str) -> tuple[str, str]:
     if not equals or "/" in name or os.path.exists(text):
         return "", text
     return name, path
-
-
-def _number(what: str, text: str, most: int) -> int:
-    """Read a number of `what`, from 0 to `most`."""
-    if not text.isascii() or not text.isdigit() or int(text) > most:
-        raise CommandError(f"Invalid {what} '{text}': a number from 0 to {most}")
-    return int(text)
-
-
-def _poll_max_ns(text: str | None) -> int | None:
-    """Read how long to look for requests, at most 500 us."""
-    return None if text is None else _number("time to poll", text, 500_000)
-
-
-def _aio(mode: str | None) -> Aio | None:
-    """Check what is to wait for disks."""
-    if mode not in (None, "threads", "io_uring"):
-        raise CommandError(f"Invalid aio mode '{mode}': threads or io_uring")
-    return cast("Aio | None", mode)
-
-
-def _tls_required(given: argparse.Namespace) -> bool:
-    if given.tls not in (None, "allow", "require"):
-        raise CommandError(f"Invalid TLS mode '{given.tls}': allow or require")
-    if given.tls is not None and given.tls_creds is None and given.tls_psk is None:
-        raise CommandError("--tls needs --tls-creds or --tls-psk")
-    return bool(given.tls != "allow")
-
-
-def _detect_zeroes(mode: str) -> DetectZeroes:
-    if mode not in ("off", "on", "unmap"):
-        raise CommandError(f"Invalid detect-zeroes mode '{mode}': off, on or unmap")
-    return cast("DetectZeroes", mode)
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0
-    if not 0 < value < 1e9:
-        raise CommandError(f"Invalid base timeout '{text}': seconds, more than 0")
-    return value
-
-
-def _discard(mode: str) -> Discard:
-    if mode not in ("ignore", "off", "unmap", "on"):
-        raise CommandError(f"Invalid discard mode '{mode}': ignore or unmap")
-    return "unmap" if mode in ("unmap", "on") else "ignore"

@@ -6,13 +6,14 @@ import fvd
 from fvd import amendable, options
 from fvd.cli import _common, _output
 from fvd.cli._arguments import Parser
+from fvd.cli._cast import cast
 from fvd.cli._common import CommandError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
-    from fvd.types import OptionValue
+    from fvd.types import Attributes, OptionValue
 
 
 def parser() -> Parser:
@@ -66,12 +67,13 @@ def apply(given: argparse.Namespace, changes: dict[str, OptionValue]) -> int:
     if given.write_base:
         with fvd.open(given.files[0], "r+", write_base=True, trust=_common.trusted(given)):
             pass
+    known: Attributes = cast("Attributes", changes)
     fvd.amend(
         given.files[0],
         format=_common.source_format(given.format),
         shrink=given.shrink,
         backing_unsafe=given.backing_unsafe,
         trust=_common.trusted(given),
-        **changes,
+        **known,
     )
     return 0

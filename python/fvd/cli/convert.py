@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fvd
 from fvd import options
-from fvd.cli import _common, _progress
+from fvd.cli import _common, _progress, _signals
 from fvd.cli._arguments import Parser
 from fvd.cli._cast import cast
 from fvd.cli._common import CommandError
@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
-    from fvd.types import OptionValue, TargetFormat
+    from fvd.types import ImageOptions, OptionValue, TargetFormat
 
 STDIN, STDOUT = 0, 1
 MAX_SPARSE_SIZE = 16 << 20
@@ -95,17 +95,20 @@ def run(arguments: list[str]) -> int:
     if "size" in values:
         raise CommandError("The size of TARGET is that of SOURCE: 'size' cannot be given")
     backing_file, backing_format = _backing(given, values)
+    _common.warn_of_format(given.files[1], backing_file, backing_format, "-F")
+    known: ImageOptions = cast("ImageOptions", values)
     sparse_size = _sparse_size(given.sparse_size)
     cache = _common.cache_mode(given.cache, "cache")
     source_cache = _common.cache_mode(given.source_cache, "source cache")
     trust = _common.trusted(given)
-    with _progress.Progress(given, "convert", stdout_is_data=target == STDOUT) as progress:
+    shown = _progress.Progress(given, "convert", stdout_is_data=target == STDOUT)
+    with _signals.terminable(), shown as progress:
         fvd.convert(
             source,
             target,
             source_format="raw" if source == STDIN else source_format,
             target_format=target_format,
-            options=values,
+            options=known,
             backing_file=backing_file,
             backing_format=_common.source_format(backing_format),
             sparse_size=sparse_size,

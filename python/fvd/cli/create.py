@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fvd
 from fvd import options
-from fvd.cli import _common, _output
+from fvd.cli import _common, _output, _signals
 from fvd.cli._arguments import Parser
 from fvd.cli._cast import cast
 from fvd.cli._common import CommandError
@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
-    from fvd.types import CreateResult, OptionValue, TargetFormat
+    from fvd.types import CreateResult, ImageOptions, OptionValue, TargetFormat
 
 
 def parser() -> Parser:
@@ -55,12 +55,13 @@ def run(arguments: list[str]) -> int:
         parser().parse(arguments, 1, 2, "Expecting image file name")
     filename = given.files[0]
     try:
-        result = _create(given, format)
+        with _signals.terminable():
+            result = _create(given, format)
     except options.OptionError as error:
         listed = str(error).startswith("Invalid option list")
         raise CommandError(str(error) if listed else f"{filename}: {error}{_later(error)}") from None
     if not given.quiet:
-        _output.write(formatting_line(result))
+        _output.remark(formatting_line(result))
         for directory in result["needs_trust"]:
             _output.complain(
                 f"fvd: note: '{filename}' names a file outside its own directory, or a hidden one: "
@@ -94,14 +95,16 @@ def _create(given: argparse.Namespace, format: TargetFormat) -> CreateResult:
         raise CommandError(f"{filename}: A backing format needs a backing file (-b)")
     if size is None and (backing_file is None or given.backing_unsafe):
         raise CommandError(f"{filename}: Image creation needs a size parameter")
-    return fvd.create(
+    _common.warn_of_format(filename, backing_file, backing_format, "-F")
+    known: ImageOptions = cast("ImageOptions", values)
+    return fvd._create(
         filename,
         size,
         format=format,
         backing_file=cast("str | None", backing_file),
         backing_format=_common.source_format(cast("str | None", backing_format)),
         backing_unsafe=given.backing_unsafe,
-        options=values,
+        options=known,
         trust=_common.trusted(given),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fvd
 from fvd._profile_file import to_text
-from fvd.cli import _common, _output
+from fvd.cli import _common, _output, _signals
 from fvd.cli._arguments import Parser, UsageError
 from fvd.cli._common import CommandError
 from fvd.cli._output import hexadecimal, human_size, printable
@@ -65,7 +65,7 @@ def run(arguments: list[str]) -> int:
         return 0
     said = _change(action, files, force_share=given.force_share)
     if said and not given.quiet:
-        _output.write(f"{said}\n")
+        _output.remark(f"{said}\n")
     return 0
 
 
@@ -81,7 +81,8 @@ def _change(action: str, files: list[str], *, force_share: bool) -> str:
             _note_emptiness(image, exported)
             return ""
         if action == "export":
-            exported = fvd.export_profile(image, file, force_share=force_share)
+            with _signals.terminable():
+                exported = fvd.export_profile(image, file, force_share=force_share)
             _note_emptiness(image, exported)
             return f"Exported {_amount(len(exported['entries']), exported['bytes'])}"
         imported = fvd.import_profile(image, file)

@@ -26,6 +26,8 @@ def run(arguments: list[str]) -> int:
     """Run this command and return its exit status."""
     given = _serve_options.parser().parse(arguments, 1, sys.maxsize, EXPECTED)
     settings = _serve_options.settings(given)
+    if given.trace is not None:
+        _output.complain("fvd: note: --trace: there are no trace points; --metrics counts what is done")
     if not given.fork:
         return _serve(given, settings, None)
     # Before there is any thread.

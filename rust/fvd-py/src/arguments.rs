@@ -111,6 +111,7 @@ impl Opening<'_> {
             discard: discard(self.discard)?,
             detect_zeroes: detect_zeroes(self.detect_zeroes)?,
             force_share: self.force_share,
+            unfinished: false,
             gate: gate(self.trust)?,
         })
     }

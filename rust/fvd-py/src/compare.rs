@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use fvd::chain::{ChainOptions, open_source};
+use fvd::chain::ChainOptions;
 use fvd::tool::compare::{Comparison, compare as compare_disks};
-use pollster::block_on;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::arguments::{self, blocking, read_only};
+use crate::disk::Disk;
 use crate::progress::Reporter;
 
 /// Compares two disks. See `fvd.compare`.
@@ -20,8 +20,8 @@ use crate::progress::Reporter;
 #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
 pub(crate) fn compare<'py>(
     py: Python<'py>,
-    a: PathBuf,
-    b: PathBuf,
+    a: Disk,
+    b: Disk,
     a_format: Option<&str>,
     b_format: Option<&str>,
     strict: bool,
@@ -34,28 +34,31 @@ pub(crate) fn compare<'py>(
         direct: arguments::cache(cache)?.is_direct(),
         ..read_only(force_share, &trust)?
     };
-    let (a, b) = blocking(py, || {
-        let a = block_on(open_source(&a, a_format, &options))?;
-        let b = block_on(open_source(&b, b_format, &options))?;
-        Ok((a, b))
-    })?;
     let mut reporter = Reporter::new(progress);
     let result = blocking(py, || {
-        let outcome = compare_disks(&*a, &*b, strict, &mut |progress| reporter.report(progress));
-        outcome.map_err(|failed| failed.error)
+        a.with(a_format, &options, |a| {
+            b.with(b_format, &options, |b| {
+                let outcome = compare_disks(&*a, &*b, strict, &mut |progress| reporter.report(progress));
+                let outcome = outcome.map_err(|failed| failed.error)?;
+                Ok((outcome, a.len(), b.len()))
+            })
+        })
     });
-    let (reason, offset) = match result {
+    let (outcome, size_a, size_b) = match result {
+        Ok(compared) => compared,
         Err(error) => return Err(reporter.cause(error)),
-        Ok(Comparison::Identical) => (None, None),
-        Ok(Comparison::ContentDiffers { offset }) => (Some("content"), Some(offset)),
-        Ok(Comparison::StatusDiffers { offset }) => (Some("status"), Some(offset)),
-        Ok(Comparison::SizeDiffers) => (Some("size"), None),
+    };
+    let (reason, offset) = match outcome {
+        Comparison::Identical => (None, None),
+        Comparison::ContentDiffers { offset } => (Some("content"), Some(offset)),
+        Comparison::StatusDiffers { offset } => (Some("status"), Some(offset)),
+        Comparison::SizeDiffers => (Some("size"), None),
     };
     let dict = PyDict::new(py);
     dict.set_item("identical", reason.is_none())?;
     dict.set_item("reason", reason)?;
     dict.set_item("offset", offset)?;
-    dict.set_item("size_a", a.len())?;
-    dict.set_item("size_b", b.len())?;
+    dict.set_item("size_a", size_a)?;
+    dict.set_item("size_b", size_b)?;
     Ok(dict)
 }

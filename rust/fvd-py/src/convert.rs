@@ -1,25 +1,56 @@
 //! `convert`.
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::path::PathBuf;
 
+use fvd::chain::ChainOptions;
 use fvd::image::CreateOptions;
 use fvd::tool::convert::{ConvertRequest, Format, Source, Target, convert as convert_disk};
+use pyo3::Borrowed;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyMapping};
+use pyo3::types::{PyDict, PyInt, PyMapping};
 
 use crate::arguments::{self, blocking, gate};
 use crate::buffer::duplicate;
 use crate::create::apply;
+use crate::disk::{Disk, unfit};
 use crate::progress::Reporter;
 
+/// A disk to read, or the descriptor of a stream.
+pub(crate) enum From {
+    Stream(i32),
+    Disk(Disk),
+}
+
+impl<'py> FromPyObject<'_, 'py> for From {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        if object.is_instance_of::<PyInt>() {
+            return Ok(Self::Stream(object.extract()?));
+        }
+        let disk = object.extract().map(Self::Disk);
+        disk.map_err(|_: PyErr| unfit(object, "a path, an open image or the descriptor of a stream"))
+    }
+}
+
 /// A path, or the descriptor of a stream.
-#[derive(FromPyObject)]
-pub(crate) enum Place {
+pub(crate) enum To {
     Stream(i32),
     Path(PathBuf),
+}
+
+impl<'py> FromPyObject<'_, 'py> for To {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        if object.is_instance_of::<PyInt>() {
+            return Ok(Self::Stream(object.extract()?));
+        }
+        let path = object.extract().map(Self::Path);
+        path.map_err(|_: PyErr| unfit(object, "a path or the descriptor of a stream"))
+    }
 }
 
 /// Converts a disk. See `fvd.convert`.
@@ -32,12 +63,12 @@ pub(crate) enum Place {
 #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
 pub(crate) fn convert<'py>(
     py: Python<'py>,
-    source: Place,
-    target: Place,
+    source: From,
+    target: To,
     source_format: Option<String>,
     target_format: &str,
     options: Option<&Bound<'py, PyMapping>>,
-    backing_file: Option<OsString>,
+    backing_file: Option<PathBuf>,
     backing_format: Option<String>,
     sparse_size: u64,
     no_create: bool,
@@ -60,43 +91,65 @@ pub(crate) fn convert<'py>(
     if let Some(options) = options {
         apply(&mut create, options)?;
     }
-    create.base_img = backing_file.unwrap_or_default();
+    create.base_img = backing_file.unwrap_or_default().into_os_string();
     create.base_img_fmt = backing_format.unwrap_or_default();
-    let request = ConvertRequest {
-        create,
-        sparse_size,
-        no_create,
-        out_of_order,
-        cache: arguments::cache(cache)?,
-        source_cache: arguments::cache(source_cache)?,
-        gate: gate(&trust)?,
-        force_share,
-        ..ConvertRequest::new(from(source, source_format)?, to(target)?, format)
-    };
+    let gate = gate(&trust)?;
+    let (cache, source_cache) = (arguments::cache(cache)?, arguments::cache(source_cache)?);
+    let (input, target) = (from(source, source_format.as_deref())?, to(target)?);
     let mut reporter = Reporter::new(progress);
-    let result = blocking(py, || convert_disk(&request, &mut |progress| reporter.report(progress)));
+    let run = |source| {
+        let request = ConvertRequest {
+            create,
+            sparse_size,
+            no_create,
+            out_of_order,
+            cache,
+            source_cache,
+            gate,
+            force_share,
+            ..ConvertRequest::new(source, target, format)
+        };
+        convert_disk(&request, &mut |progress| reporter.report(progress))
+    };
+    let result = blocking(py, || match input {
+        Input::ToOpen(source) => run(source),
+        Input::IsOpen(disk) => {
+            let format = source_format.as_deref();
+            disk.with(format, &ChainOptions::default(), |disk| run(Source::Open(disk)))
+        }
+    });
     let converted = match result {
         Ok(converted) => converted,
         Err(error) => return Err(reporter.cause(error)),
     };
     let dict = PyDict::new(py);
-    dict.set_item("target_format", target_format)?;
+    dict.set_item("format", target_format)?;
     dict.set_item("size", converted.size)?;
     Ok(dict)
 }
 
-fn from(place: Place, format: Option<String>) -> PyResult<Source> {
-    match place {
-        Place::Path(path) => Ok(Source::File { path, format }),
-        Place::Stream(fd) if matches!(format.as_deref(), None | Some("raw")) => Ok(Source::Stream(stream(fd)?)),
-        Place::Stream(_) => Err(PyValueError::new_err("Only a raw disk can be read from a stream")),
-    }
+/// What is read, and whether it is open already.
+enum Input {
+    ToOpen(Source),
+    IsOpen(Disk),
 }
 
-fn to(place: Place) -> PyResult<Target> {
-    match place {
-        Place::Path(path) => Ok(Target::File(path)),
-        Place::Stream(fd) => Ok(Target::Stream(stream(fd)?)),
+fn from(source: From, format: Option<&str>) -> PyResult<Input> {
+    Ok(match source {
+        From::Disk(Disk::File(path)) => {
+            let format = format.map(str::to_owned);
+            Input::ToOpen(Source::File { path, format })
+        }
+        From::Disk(disk) => Input::IsOpen(disk),
+        From::Stream(fd) if matches!(format, None | Some("raw")) => Input::ToOpen(Source::Stream(stream(fd)?)),
+        From::Stream(_) => return Err(PyValueError::new_err("Only a raw disk can be read from a stream")),
+    })
+}
+
+fn to(target: To) -> PyResult<Target> {
+    match target {
+        To::Path(path) => Ok(Target::File(path)),
+        To::Stream(fd) => Ok(Target::Stream(stream(fd)?)),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `create`.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use fvd::format::{BaseUpdate, Header};
@@ -13,6 +13,7 @@ use pyo3::types::{PyDict, PyList, PyMapping};
 
 use crate::arguments::{blocking, gate};
 use crate::errors::raise;
+use crate::progress::interruptible;
 
 /// Makes a new image. See `fvd.create`.
 #[pyfunction]
@@ -26,7 +27,7 @@ pub(crate) fn create<'py>(
     path: PathBuf,
     size: Option<u64>,
     format: &str,
-    backing_file: Option<OsString>,
+    backing_file: Option<PathBuf>,
     backing_format: Option<String>,
     options: Option<&Bound<'py, PyMapping>>,
     backing_unsafe: bool,
@@ -40,7 +41,7 @@ pub(crate) fn create<'py>(
         path,
         size,
         backing: backing_file.map(|name| Backing {
-            name,
+            name: name.into_os_string(),
             format: backing_format,
             unchecked: backing_unsafe,
         }),
@@ -52,7 +53,7 @@ pub(crate) fn create<'py>(
     result.set_item("format", format)?;
     match format {
         "fvd" => {
-            let header = blocking(py, || block_on(tool::create(&request)))?;
+            let header = interruptible(py, || tool::create(&request))?;
             result.set_item("size", header.virtual_disk_size)?;
             result.set_item("options", options_of(py, &header)?)?;
             let names = [&header.base_img, &header.data_file].into_iter();
@@ -104,7 +105,10 @@ fn options_of<'py>(py: Python<'py>, header: &Header) -> PyResult<Bound<'py, PyDi
     if !header.data_file.is_empty() {
         options.set_item("data_file", &header.data_file)?;
     }
-    options.set_item("journal_size", header.journal_size)?;
+    // A plain image has no metadata that a journal would keep.
+    if header.compact_image || !header.base_img.is_empty() {
+        options.set_item("journal_size", header.journal_size)?;
+    }
     Ok(options)
 }
 
@@ -156,7 +160,7 @@ fn set(create: &mut CreateOptions, name: &str, value: &Bound<'_, PyAny>) -> PyRe
         "storage_grow_unit" => layout.storage_grow_unit = Some(value.extract()?),
         "journal_size" => layout.journal_size = Some(value.extract()?),
         "add_storage_cmd" => create.add_storage_cmd = value.extract()?,
-        "data_file" => create.data_file = value.extract()?,
+        "data_file" => create.data_file = value.extract::<PathBuf>()?.into_os_string(),
         "data_file_fmt" => create.data_file_fmt = value.extract()?,
         "copy_on_read" => create.copy_on_read = value.extract()?,
         "prefetch_start_delay" => create.prefetch_start_delay = Some(value.extract()?),

@@ -1,9 +1,12 @@
 //! Errors of the core as Python exceptions: an `OSError` with `errno`, `strerror` and `filename`.
 
+use std::path::Path;
+
 use fvd::{Error, ErrorKind};
 use pyo3::create_exception;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyList;
 
 create_exception!(
     fvd,
@@ -55,12 +58,14 @@ const EOPNOTSUPP: i32 = 95;
 /// What exceptions of the core have besides the attributes of `OSError`. On the class: no value.
 const OP: &str = "op";
 const OFFSET: &str = "offset";
+const NEEDS_TRUST: &str = "needs_trust";
 
 /// Gives the class the attributes that only some instances set.
 pub(crate) fn add_defaults(py: Python<'_>) -> PyResult<()> {
     let class = py.get_type::<FvdError>();
     class.setattr(OP, py.None())?;
-    class.setattr(OFFSET, py.None())
+    class.setattr(OFFSET, py.None())?;
+    class.setattr(NEEDS_TRUST, py.None())
 }
 
 /// The exception for `error`.
@@ -73,15 +78,35 @@ pub(crate) fn raise(error: &Error) -> PyErr {
         let value = exception.value(py);
         let op = error.op().map_or(Ok(()), |op| value.setattr(OP, op));
         let offset = error.offset().map_or(Ok(()), |offset| value.setattr(OFFSET, offset));
+        let trust = error.needs_trust().map(Path::as_os_str);
+        let trust = trust.map_or(Ok(()), |directory| value.setattr(NEEDS_TRUST, directory));
         op.and(offset)
+            .and(trust)
             .map_or_else(|failure| failure, |()| exception.clone_ref(py))
     })
+}
+
+/// Why, and what helps in the words of Python; the command line has its own.
+fn reason(error: &Error) -> String {
+    let reason = error.reason();
+    let Some(directory) = error.needs_trust() else {
+        return reason;
+    };
+    let quoted = Python::attach(|py| {
+        let list = PyList::new(py, [directory.as_os_str()])?;
+        Ok::<_, PyErr>(list.repr()?.to_string())
+    });
+    match quoted {
+        Ok(list) => format!("{reason}: trust={list} allows it"),
+        // A name that cannot be shown.
+        Err(_) => reason,
+    }
 }
 
 fn exception(error: &Error) -> PyErr {
     let arguments = |fallback: i32| {
         let filename = error.path().map(|path| path.as_os_str().to_owned());
-        (error.errno().unwrap_or(fallback), error.reason(), filename)
+        (error.errno().unwrap_or(fallback), reason(error), filename)
     };
     match error.kind() {
         ErrorKind::InvalidArgument => PyValueError::new_err(error.to_string()),

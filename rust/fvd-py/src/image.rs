@@ -13,6 +13,7 @@ use pyo3::types::PyBytes;
 
 use crate::arguments::{Opening, Size, blocking};
 use crate::buffer::{Buffer, LentMut, new_bytes};
+use crate::errors::raise;
 use crate::loans::Lender;
 use crate::open::Open;
 use crate::stats::Counters;
@@ -138,7 +139,7 @@ impl Image {
     }
 
     /// Makes `count` bytes from `offset` (bytes, any alignment) read as zeros, freeing their
-    /// space where the storage can.
+    /// space where the storage can; with `discard="ignore"` what has space keeps it.
     fn zero(&self, py: Python<'_>, count: Size, offset: Size) -> PyResult<()> {
         let (Size(count), Size(offset)) = (count, offset);
         blocking(py, || {
@@ -206,10 +207,12 @@ impl Image {
 
     /// A buffered, seekable binary file object over the disk (see `io`).
     fn file<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.get().open.check_process().map_err(|error| raise(&error))?;
         slf.py().import("fvd._file")?.call_method1("image_file", (slf,))
     }
 
-    /// Flushes, marks the image clean and releases its files. Does nothing the second time.
+    /// Flushes, marks the image clean and releases its files. Does nothing the second time, and
+    /// nothing in a process that was forked since the image was opened.
     ///
     /// `InUseError`, and the image stays open, while `fvd.serve` serves it.
     fn close(&self, py: Python<'_>) -> PyResult<()> {

@@ -12,6 +12,7 @@ mod check;
 mod compare;
 mod convert;
 mod create;
+mod disk;
 mod dump;
 mod errors;
 mod exit;

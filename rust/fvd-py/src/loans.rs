@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fvd::copy::{Control, PrefetchStatus};
 use fvd::{Error, ErrorKind};
@@ -16,8 +15,6 @@ pub(crate) struct Loans {
     /// The image, for messages.
     path: PathBuf,
     state: watch::Sender<State>,
-    /// How many there are. A forked child may ask for no more: the parent's threads hold locks.
-    count: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -40,13 +37,7 @@ impl Loans {
         Self {
             path: path.to_owned(),
             state: watch::Sender::new(State::default()),
-            count: AtomicUsize::new(0),
         }
-    }
-
-    /// Whether the image is on loan; in a child, whether it was when that was forked.
-    pub(crate) fn any(&self) -> bool {
-        self.count.load(Ordering::Acquire) > 0
     }
 
     /// The number of a new loan.
@@ -55,7 +46,6 @@ impl Loans {
             if state.over {
                 return Err(closed());
             }
-            self.count.fetch_add(1, Ordering::Release);
             state.next += 1;
             state.running.insert(state.next, Stage::Serving(Vec::new()));
             Ok(state.next)
@@ -105,7 +95,8 @@ impl Loans {
 
 /// An open image that has loans.
 pub(crate) trait Lender: Send + Sync + 'static {
-    fn loans(&self) -> &Loans;
+    /// Fails in a forked child.
+    fn loans(&self) -> Result<&Loans, Error>;
 
     /// The control of prefetch, if anything runs in the background.
     fn running(&self) -> Option<Control>;
@@ -120,15 +111,15 @@ pub(crate) struct Loan<L: Lender> {
 impl<L: Lender> Loan<L> {
     /// Fails once the image is closed.
     pub(crate) fn begin(lender: &Arc<L>) -> Result<Self, Error> {
-        let number = lender.loans().begin()?;
+        let number = lender.loans()?.begin()?;
         let lender = Arc::clone(lender);
         Ok(Self { lender, number })
     }
 
     fn set(&self, stage: Stage) {
-        self.lender
-            .loans()
-            .change(|state| state.running.insert(self.number, stage));
+        if let Ok(loans) = self.lender.loans() {
+            loans.change(|state| state.running.insert(self.number, stage));
+        }
     }
 }
 
@@ -148,9 +139,8 @@ impl<L: Lender> fvd_nbd::disk::Loan for Loan<L> {
 
 impl<L: Lender> Drop for Loan<L> {
     fn drop(&mut self) {
-        let loans = self.lender.loans();
-        // First: who is told that it has come back may fork at once.
-        loans.count.fetch_sub(1, Ordering::Release);
-        loans.change(|state| state.running.remove(&self.number));
+        if let Ok(loans) = self.lender.loans() {
+            loans.change(|state| state.running.remove(&self.number));
+        }
     }
 }

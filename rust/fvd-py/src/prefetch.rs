@@ -23,7 +23,7 @@ pub(crate) fn run(py: Python<'_>, open: &Open, callback: Option<Py<PyAny>>) -> P
         return Ok(status);
     };
     control.resume();
-    let status = watch(py, &control, callback.as_ref()).inspect_err(|_| control.pause())?;
+    let status = watch(py, open, &control, callback.as_ref()).inspect_err(|_| control.pause())?;
     outcome(status).map_err(|error| raise(&error))
 }
 
@@ -37,13 +37,15 @@ pub(crate) fn outcome(status: PrefetchStatus) -> Result<PrefetchStatus, Error> {
 }
 
 /// Waits for the end of prefetch.
-fn watch(py: Python<'_>, control: &Control, callback: Option<&Py<PyAny>>) -> PyResult<PrefetchStatus> {
+fn watch(py: Python<'_>, open: &Open, control: &Control, callback: Option<&Py<PyAny>>) -> PyResult<PrefetchStatus> {
     let mut status = control.status();
     loop {
         py.check_signals()?;
         // Before it has looked, it does not know how much there is.
         if status.total > 0 || status.state.is_final() {
             report(py, callback, &status)?;
+            // The callback may have forked this process.
+            open.check_process().map_err(|error| raise(&error))?;
         }
         if status.state.is_final() {
             return Ok(status);

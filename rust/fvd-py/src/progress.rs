@@ -1,9 +1,23 @@
 //! Progress of long jobs: Python's callback, and the signals that came meanwhile.
 
+use std::future::Future;
 use std::ops::ControlFlow;
 
-use fvd::tool::Progress;
+use fvd::tool::{Progress, drive};
 use pyo3::prelude::*;
+
+use crate::arguments::blocking;
+
+/// Runs what `begin` begins without the GIL. A signal whose handler raises drops it between two of its steps.
+pub(crate) fn interruptible<T: Send, F: Future<Output = fvd::Result<T>>>(
+    py: Python<'_>,
+    begin: impl FnOnce() -> F + Send,
+) -> PyResult<T> {
+    let mut reporter = Reporter::new(None);
+    let nothing = Progress { done: 0, total: None };
+    let result = blocking(py, || drive(begin(), &mut || reporter.report(nothing)));
+    result.map_err(|error| reporter.cause(error))
+}
 
 /// Calls `callback(done, total)`, and keeps the exception that ended the job.
 pub(crate) struct Reporter {

@@ -52,6 +52,24 @@ pub fn check_written(rig: &Rig, media: &[Medium], base: &Model, ranges: &[Range<
 pub fn restart(rig: &Rig, media: &[Medium], base: &mut Model, ranges: &[Range<u64>], disk: &[u8]) {
     let inner = inside(&rig.shape, ranges);
     base.collapse_in(&inner, &read_all(rig, media, &inner));
+    owe_what_differs(rig, media, base, ranges, disk);
+}
+
+/// As [`restart`], where only the process has died; as [`Model::outlive_process`].
+pub fn outlive_process(
+    rig: &Rig,
+    media: &[Medium],
+    base: &mut Model,
+    ranges: &[Range<u64>],
+    disk: &[u8],
+    given_up: bool,
+) {
+    let inner = inside(&rig.shape, ranges);
+    base.outlive_process(&inner, &read_all(rig, media, &inner), given_up);
+    owe_what_differs(rig, media, base, ranges, disk);
+}
+
+fn owe_what_differs(rig: &Rig, media: &[Medium], base: &mut Model, ranges: &[Range<u64>], disk: &[u8]) {
     let mut rest = disk;
     for range in ranges {
         let (found, behind) = rest.split_at((range.end - range.start) as usize);

@@ -108,7 +108,7 @@ impl Keeper {
         flights.sort_by_key(|flight| flight.id);
         let mut medium = disk.durable.clone();
         let mut touched: Vec<u64> = disk.pending.keys().copied().collect();
-        touched.extend(flights.iter().flat_map(|flight| flight.sectors()));
+        touched.extend(flights.iter().flat_map(|flight| disk.changed_by(flight)));
         touched.sort_unstable();
         touched.dedup();
         let mut kept_end = 0;

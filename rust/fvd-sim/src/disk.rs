@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use fvd::storage::{Allocation, IoBufMut, Storage};
+use fvd::storage::{Allocation, IoBufMut, Space, Storage};
 use fvd::{Error, ErrorKind, Result};
 
 use crate::medium::Medium;
@@ -65,6 +65,10 @@ impl SimDisk {
 
     pub(crate) fn id(&self) -> DiskId {
         self.id
+    }
+
+    fn size(&self) -> u64 {
+        self.world.state().disks[self.id].current.size()
     }
 
     fn run(&self, action: Action, offset: u64) -> Operation<'_> {
@@ -143,8 +147,8 @@ impl Storage for SimDisk {
         self.write(whole.freeze(), offset).await
     }
 
-    async fn write_zeroes(&self, offset: u64, len: u64) -> Result<()> {
-        let end = offset.saturating_add(len).min(self.len().await?);
+    async fn write_zeroes(&self, offset: u64, len: u64, _space: Space) -> Result<()> {
+        let end = offset.saturating_add(len).min(self.size());
         if offset >= end {
             return Ok(());
         }
@@ -156,15 +160,21 @@ impl Storage for SimDisk {
         if self.is_device {
             return Ok(());
         }
-        self.write_zeroes(offset, len).await
+        self.write_zeroes(offset, len, Space::Free).await
     }
 
     async fn sync(&self) -> Result<()> {
         self.run(Action::Sync, 0).await.map(drop)
     }
 
+    async fn drop_cached(&self, len: u64) -> Result<()> {
+        self.world.state().drop_cached(self.id, len);
+        Ok(())
+    }
+
     async fn len(&self) -> Result<u64> {
-        Ok(self.world.state().disks[self.id].current.size())
+        self.world.state().fail_question(self.id, "get the length")?;
+        Ok(self.size())
     }
 
     async fn set_len(&self, len: u64) -> Result<()> {
@@ -180,6 +190,8 @@ impl Storage for SimDisk {
     }
 
     async fn allocation(&self, offset: u64, len: u64) -> Result<(Allocation, u64)> {
-        Ok(self.world.state().disks[self.id].current.allocation(offset, len))
+        let mut state = self.world.state();
+        state.fail_question(self.id, "find holes")?;
+        Ok(state.disks[self.id].current.allocation(offset, len))
     }
 }

@@ -4,17 +4,24 @@
 /// Errors to inject. Operations are counted from 1, in the order in which they complete.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
-    /// The operation with this number fails with EIO.
+    /// The operation with this number fails.
     pub fail_at: Option<u64>,
-    /// Every operation from this number on fails with EIO.
+    /// Every operation from this number on fails.
     pub fail_from: Option<u64>,
-    /// One in so many operations fails with EIO.
+    /// One in so many operations fails.
     pub one_in: Option<u32>,
     /// Which operations [`Faults::one_in`] speaks of.
     pub target: Target,
+    /// What those that fail, fail with.
+    pub error: Errno,
+    /// Before one in so many operations the kernel has tried to write out what its cache holds of that disk, and
+    /// failed: the next sync says so, once.
+    pub writeback: Option<u32>,
     /// Bytes of new space that can still be used; then ENOSPC. Space is used by pages of 4096
     /// bytes, where something is written.
     pub space: Option<u64>,
+    /// Bytes of a file at most; then EFBIG.
+    pub longest: Option<u64>,
 }
 
 /// What fails now and then.
@@ -27,6 +34,52 @@ pub enum Target {
     Base,
     /// Reads and writes of data, wherever it lies: nothing that poisons an image.
     Data,
+    /// Reads and writes of metadata.
+    Metadata,
+    /// Reads of anything.
+    Reads,
+    /// Writes of anything but zeros.
+    Writes,
+    /// Zeroing.
+    Zeroes,
+    /// Syncs.
+    Syncs,
+    /// Changes of a length.
+    Lengths,
+    /// Questions: how long it is, and where its holes are.
+    Questions,
+}
+
+/// The error number of what fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Errno {
+    /// EIO.
+    #[default]
+    Io,
+    /// ENOSPC; EIO where space makes no difference.
+    NoSpace,
+    /// EDQUOT, as [`Errno::NoSpace`].
+    Quota,
+    /// ETIMEDOUT.
+    TimedOut,
+    /// Any of these.
+    Any,
+}
+
+impl Errno {
+    /// The number, for an operation that may need space or cannot.
+    pub(crate) fn number(self, needs_space: bool, rng: &mut fastrand::Rng) -> i32 {
+        match self {
+            Self::Any => {
+                let all = [Self::Io, Self::NoSpace, Self::Quota, Self::TimedOut];
+                all[rng.usize(..all.len())].number(needs_space, rng)
+            }
+            Self::NoSpace if needs_space => libc::ENOSPC,
+            Self::Quota if needs_space => libc::EDQUOT,
+            Self::TimedOut => libc::ETIMEDOUT,
+            Self::Io | Self::NoSpace | Self::Quota => libc::EIO,
+        }
+    }
 }
 
 /// A medium that breaks its contract.

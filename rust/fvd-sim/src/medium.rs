@@ -1,6 +1,7 @@
 //! Sparse bytes that are cheap to copy: what a disk holds at one moment.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use fvd::storage::Allocation;
@@ -114,6 +115,18 @@ impl Medium {
     #[must_use]
     pub fn has_storage(&self, sector: u64) -> bool {
         self.pages.contains_key(&(sector * SECTOR / PAGE))
+    }
+
+    /// Those of the sectors that lie in pages with storage.
+    pub fn sectors_with_storage(&self, sectors: Range<u64>) -> impl Iterator<Item = u64> {
+        const EACH: u64 = PAGE / SECTOR;
+        let pages = if sectors.is_empty() {
+            0..0
+        } else {
+            sectors.start / EACH..sectors.end.div_ceil(EACH)
+        };
+        let pages = self.pages.range(pages).map(|(page, _)| page * EACH);
+        pages.flat_map(move |first| first.max(sectors.start)..(first + EACH).min(sectors.end))
     }
 
     /// The bytes of a sector; zeros beyond the end.

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::slice::from_ref;
 
 use fvd::Result;
-use fvd::image::{CacheMode, Image, OpenOptions, create, read_head};
+use fvd::image::{CacheMode, Image, OpenOptions, create, read_head, read_head_to_write};
 use fvd::source::{BaseSource, RawSource};
 use fvd::storage::{IoBufMut, Storage};
 
@@ -50,6 +50,7 @@ pub fn landmarks(shape: &Shape, seed: u64) -> Vec<u64> {
             places.push(chunk / shape.block_size * shape.block_size);
         }
     }
+    places.extend(shape.metadata_edges());
     for place in &mut places {
         *place = last.min(*place);
     }
@@ -66,11 +67,18 @@ pub fn islands(shape: &Shape, seed: u64) -> Vec<Range<u64>> {
         return std::iter::once(0..size).collect();
     }
     let mut rng = fastrand::Rng::with_seed(!seed);
-    let mut island = |place: u64| {
-        let start = place.saturating_sub(rng.u64(..ISLAND)).min(size);
-        start..(place + rng.u64(1..ISLAND)).min(size)
+    let landmarks = landmarks(shape, seed);
+    // Many of them, or as large as a block.
+    let most = if shape.metadata_edges().is_empty() {
+        ISLAND
+    } else {
+        ISLAND / 8
     };
-    landmarks(shape, seed).into_iter().map(&mut island).collect()
+    let mut island = |place: u64| {
+        let start = place.saturating_sub(rng.u64(..most)).min(size);
+        start..(place + rng.u64(1..most)).min(size)
+    };
+    landmarks.into_iter().map(&mut island).collect()
 }
 
 /// The bytes of a base: random, but for holes in a large one and where zeros are searched for.
@@ -178,7 +186,11 @@ impl Rig {
 
     /// Opens the image.
     pub async fn open(&self, writable: bool, cache: CacheMode) -> Result<SimImage> {
-        let head = read_head(&self.file).await?;
+        let head = if writable {
+            read_head_to_write(&self.file).await?
+        } else {
+            read_head(&self.file).await?
+        };
         let mut base: Option<Box<dyn BaseSource>> = None;
         if head.needs_base() {
             let disk = self.base.clone();

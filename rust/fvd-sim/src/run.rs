@@ -155,6 +155,7 @@ async fn push_in_background(image: Rc<SimImage>) {
 #[derive(PartialEq, Eq)]
 enum Power {
     On,
+    /// The power is cut, or the process dies.
     Cut,
 }
 
@@ -176,25 +177,41 @@ impl Runner {
             u64::MAX
         };
         let power = self.requests(&mut executor, &mut fuse)?;
-        world.kill();
+        // Of its own: what other seeds do does not change.
+        let dies = power == Power::Cut && fastrand::Rng::with_seed(self.plan.seed ^ world.digest()).u8(..3) == 0;
+        let is_cut = power == Power::Cut && !dies;
+        if is_cut {
+            world.kill();
+        }
         drop(executor);
         self.report.digest = self.report.digest.rotate_left(7) ^ world.digest();
-        if power == Power::Cut {
+        if is_cut {
             return self.crash();
         }
+        world.set_lie(Lie::None);
+        world.end_process();
         let media = self.rig.media();
-        let content = self.check_closed(&media);
-        let content = content.map_err(|detail| self.failure(None, format!("after a close: {detail}")))?;
-        self.restart(&media, &content);
+        let content = if dies {
+            let seed = self.rng.u64(..);
+            let checked = self.check_crashed(&media, seed);
+            checked.map_err(|detail| self.failure(None, format!("after the process has died: {detail}")))?
+        } else {
+            let checked = self.check_closed(&media);
+            checked.map_err(|detail| self.failure(None, format!("after a close: {detail}")))?
+        };
+        self.outlive_process(&media, &content);
         Ok(())
     }
 
     /// Opens the image, carries out requests and closes it, or is stopped by a power cut.
     fn requests(&mut self, executor: &mut Executor<'_>, fuse: &mut u64) -> Result<Power, Failure> {
         let (rig, cache) = (self.rig.clone(), self.rig.shape.cache);
+        let left = self.shared.borrow_mut().begin_flush();
         let Some(image) = self.complete(executor, fuse, "open", async move { rig.open(true, cache).await })? else {
             return Ok(Power::Cut);
         };
+        // Whatever earlier sessions have left.
+        self.shared.borrow_mut().ack_flush(left);
         let image = Rc::new(image);
         let copier = executor.spawn_in_background(copy_in_background(image.clone()));
         let pusher = executor.spawn_in_background(push_in_background(image.clone()));
@@ -350,6 +367,15 @@ impl Runner {
         let content = self.check_cut(number)?;
         self.restart(&media, &content);
         Ok(())
+    }
+
+    /// The next session finds what this one has left in the caches.
+    fn outlive_process(&mut self, media: &[Medium], content: &[u8]) {
+        let whole = 0..content.len() as u64;
+        let mut shared = self.shared.borrow_mut();
+        shared.outlive_process(&self.rig, media, from_ref(&whole), content);
+        drop(shared);
+        self.changes = u64::MAX;
     }
 
     fn restart(&mut self, media: &[Medium], content: &[u8]) {

@@ -7,6 +7,13 @@ use fvd::image::{CacheMode, CreateOptions, DetectZeroes};
 
 use crate::medium::SECTOR;
 
+/// Blocks whose bits lie on one page of the bitmap.
+pub(crate) const BLOCKS_OF_PAGE: u64 = 4096 * 8;
+/// Chunks whose entries lie on one page of the table.
+pub(crate) const CHUNKS_OF_PAGE: u64 = 4096 / 4;
+/// Pages that are read at once: a segment of 64 KiB.
+pub(crate) const SEGMENT_PAGES: u64 = 16;
+
 /// Everything that is fixed when an image is created, and the cache mode.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
@@ -57,6 +64,25 @@ impl Shape {
             return (offset, len);
         }
         (start, end - start)
+    }
+
+    /// Places on the disk where a page of the bitmap or the table ends, and another one begins: the first ones, the last one,
+    /// and those between segments.
+    #[must_use]
+    pub fn metadata_edges(&self) -> Vec<u64> {
+        let bitmap = (self.base_img_size(), self.block_size * BLOCKS_OF_PAGE);
+        let table = (self.virtual_size, self.chunk_size * CHUNKS_OF_PAGE);
+        let mut edges = Vec::new();
+        for (end, page) in [bitmap].into_iter().chain(self.compact.then_some(table)) {
+            // Where it ends with a page there is no edge.
+            let pages = end.saturating_sub(1) / page;
+            let segments = (SEGMENT_PAGES..=pages).step_by(SEGMENT_PAGES as usize).take(2);
+            let numbers = [1, 2, pages].into_iter().filter(|number| (1..=pages).contains(number));
+            edges.extend(numbers.chain(segments).map(|number| number * page));
+        }
+        edges.sort_unstable();
+        edges.dedup();
+        edges
     }
 
     /// A geometry.

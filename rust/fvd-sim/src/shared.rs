@@ -1,10 +1,13 @@
 //! What the tasks of a session share: the reference, and what went wrong.
 
 use std::cell::RefCell;
+use std::ops::Range;
 use std::rc::Rc;
 
+use crate::base;
 use crate::medium::{Medium, SECTOR};
 use crate::model::{Mismatch, Model};
+use crate::rig::Rig;
 use crate::shape::Shape;
 
 /// What concurrent tasks share.
@@ -92,6 +95,17 @@ impl Shared {
     pub(crate) fn fail_flush(&mut self, id: Id) {
         self.model.fail_flush(id.disk);
         self.in_base(id, Model::fail_flush);
+    }
+
+    /// A new process finds what `media` say, in caches as on disks; `disk`: the bytes of `ranges`, one behind the other,
+    /// as the image shows them.
+    pub(crate) fn outlive_process(&mut self, rig: &Rig, media: &[Medium], ranges: &[Range<u64>], disk: &[u8]) {
+        let given_up = rig.file.world().has_given_up();
+        self.model.outlive_process(ranges, disk, given_up);
+        if let Some(base) = &mut self.base {
+            base::outlive_process(rig, media, base, ranges, disk, given_up);
+        }
+        self.errors.clear();
     }
 
     pub(crate) fn begin_read(&mut self, offset: u64, len: u64) -> Id {

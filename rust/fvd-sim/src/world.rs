@@ -165,6 +165,39 @@ impl World {
         true
     }
 
+    /// The process has died, and all its tasks with it. What it has left in the caches stays there.
+    ///
+    /// # Panics
+    ///
+    /// If an operation is in flight.
+    pub fn end_process(&self) {
+        let mut state = self.state();
+        assert!(state.flights.is_empty(), "who has died has nothing in flight");
+        state.finished.clear();
+        state.queueing = false;
+        state.faults = Faults::default();
+    }
+
+    /// Whether a cache has what a failed sync, or the kernel on its own, has given up writing.
+    #[must_use]
+    pub fn has_given_up(&self) -> bool {
+        self.state().disks.iter().any(Disk::has_given_up)
+    }
+
+    /// Whether the next sync of a disk tells of a failure that no program has heard of yet.
+    #[must_use]
+    pub fn has_unseen_failure(&self) -> bool {
+        self.state().disks.iter().any(|disk| disk.unseen_failure)
+    }
+
+    /// The kernel needs memory: all that is not waiting to be written is dropped from the caches.
+    pub fn drop_caches(&self) {
+        let mut state = self.state();
+        for disk in 0..state.disks.len() {
+            state.drop_cached(disk, u64::MAX);
+        }
+    }
+
     /// Cuts the power: tasks can be dropped without any effect on the disks.
     pub fn kill(&self) {
         self.state().dead = true;
@@ -245,7 +278,10 @@ impl State {
         }
         if let Some(errno) = self.fault(&flight) {
             self.tell(|| format!("          fails: error {errno}"));
-            self.land_in_part(&flight);
+            // A file does not become longer than it can be, not even by mistake.
+            if errno != libc::EFBIG {
+                self.land_in_part(&flight);
+            }
             let error = Error::io(flight.action.name(), std::io::Error::from_raw_os_error(errno));
             return Err(error
                 .with_path(&self.disks[flight.disk].path)
@@ -259,22 +295,37 @@ impl State {
         Ok(None)
     }
 
+    /// Drops the first `len` bytes of a disk from its cache, but for what waits to be written.
+    pub(crate) fn drop_cached(&mut self, disk: DiskId, len: u64) {
+        self.changes += 1;
+        self.disks[disk].drop_cached(len / SECTOR, &mut self.rng);
+    }
+
     fn fault(&mut self, flight: &Flight) -> Option<i32> {
+        if self.faults.writeback.is_some_and(|count| self.rng.u32(..count) == 0) {
+            // The kernel writes on its own, and fails: the next sync tells, and the pages look clean.
+            let disk = &mut self.disks[flight.disk];
+            disk.unseen_failure |= !disk.pending.is_empty();
+            disk.give_up();
+        }
         let disk = &mut self.disks[flight.disk];
         if matches!(flight.action, Action::Sync) && std::mem::take(&mut disk.unseen_failure) {
             return Some(libc::EIO);
         }
         let number = self.operations;
-        if self.faults.fail_at == Some(number) || self.faults.fail_from.is_some_and(|first| number >= first) {
-            return Some(libc::EIO);
+        let chosen = self.faults.fail_at == Some(number) || self.faults.fail_from.is_some_and(|first| number >= first);
+        let is_hit = self.faults.one_in.is_some() && flight.is_hit(self.faults.target, disk.data_start);
+        if chosen || (is_hit && self.is_unlucky()) {
+            let needs_space = !matches!(flight.action, Action::Read(_));
+            return Some(self.faults.error.number(needs_space, &mut self.rng));
         }
-        let hit = match self.faults.target {
-            Target::Anything => true,
-            Target::Base => flight.disk == BASE,
-            Target::Data => flight.offset >= disk.data_start && !matches!(flight.action, Action::Sync),
+        let disk = &self.disks[flight.disk];
+        let len = match flight.action {
+            Action::SetLen(len) => len,
+            _ => flight.end(),
         };
-        if hit && self.faults.one_in.is_some_and(|count| self.rng.u32(..count) == 0) {
-            return Some(libc::EIO);
+        if flight.changes_content() && self.faults.longest.is_some_and(|longest| len > longest) {
+            return Some(libc::EFBIG);
         }
         let Action::Write(bytes) = &flight.action else {
             return None;
@@ -291,6 +342,26 @@ impl State {
             *space -= needed;
         }
         None
+    }
+
+    fn is_unlucky(&mut self) -> bool {
+        self.faults.one_in.is_some_and(|count| self.rng.u32(..count) == 0)
+    }
+
+    /// Whether a question that is answered at once fails, and how. Nothing is in flight for it.
+    pub(crate) fn fail_question(&mut self, disk: DiskId, name: &str) -> fvd::Result<()> {
+        let is_hit = match self.faults.target {
+            Target::Anything | Target::Questions => true,
+            Target::Base => disk == BASE,
+            _ => false,
+        };
+        if !self.queueing || !is_hit || !self.is_unlucky() {
+            return Ok(());
+        }
+        let errno = self.faults.error.number(false, &mut self.rng);
+        self.tell(|| format!("question  {name}: error {errno}"));
+        let error = Error::io(name, std::io::Error::from_raw_os_error(errno));
+        Err(error.with_path(&self.disks[disk].path))
     }
 
     /// Each sector comes from before or after the writes that are in flight.
@@ -310,7 +381,8 @@ impl State {
             .iter()
             .filter(|flight| flight.disk == disk && flight.touches(offset, end))
         {
-            for sector in flight.sectors() {
+            let sectors = flight.sectors();
+            for sector in sectors.start.max(offset / SECTOR)..sectors.end.min(end.div_ceil(SECTOR)) {
                 if self.rng.bool() {
                     flight.patch(&mut view, sector);
                 }
@@ -323,10 +395,7 @@ impl State {
     /// A failed or cancelled operation: any of its sectors may have been written.
     fn land_in_part(&mut self, flight: &Flight) {
         match flight.action {
-            Action::Sync => {
-                let disk = &mut self.disks[flight.disk];
-                disk.stuck.extend(disk.pending.keys());
-            }
+            Action::Sync => self.disks[flight.disk].give_up(),
             Action::SetLen(_) if self.rng.bool() => {}
             Action::SetLen(_) | Action::Write(_) | Action::Zero(_) => {
                 let mut coin = self.rng.fork();
@@ -346,8 +415,8 @@ impl State {
             return;
         }
         let mut end = old_len;
-        for sector in flight.sectors() {
-            if !wanted(sector) || disk.is_idle_hole(flight, sector) {
+        for sector in disk.changed_by(flight) {
+            if !wanted(sector) {
                 continue;
             }
             // Of writes that were in flight together, any one may be the last.
@@ -357,7 +426,7 @@ impl State {
                 continue;
             }
             flight.patch(&mut disk.current, sector);
-            disk.stuck.remove(&sector);
+            disk.touch(sector, self.rng.bool());
             disk.push_version(sector, flight.id, step);
             end = end.max(flight.end().min((sector + 1) * SECTOR));
         }

@@ -1,7 +1,11 @@
 //! Power cuts at every boundary between operations of random workloads.
 //!
-//! `FVD_CRASH_IMAGES`: how many crash images to check at least. `FVD_CRASH_START`: the first seed.
+//! Of seeds that are always the same, and of new ones in each run, which are printed.
+//!
+//! `FVD_CRASH_IMAGES`: how many crash images to check at least. `FVD_CRASH_START`: the first seed of all.
 //! `FVD_CRASH_SEED=SEED[:BOUNDARY[:CUT]]`: only this one, with a trace.
+
+mod seeds;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,7 +14,10 @@ use std::sync::{Mutex, PoisonError};
 
 use fvd_sim::run::{Plan, Report, run};
 
-const IMAGES: u64 = 20_000;
+/// Crash images of the seeds that are always the same.
+const IMAGES: u64 = 15_000;
+/// Those of new ones.
+const NEW_IMAGES: u64 = 5_000;
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
@@ -61,8 +68,20 @@ fn after_a_crash_at_any_boundary_every_sector_has_an_allowed_content() {
     if let Ok(text) = std::env::var("FVD_CRASH_SEED") {
         return replay(&text);
     }
-    let wanted = number("FVD_CRASH_IMAGES", IMAGES);
-    let first = number("FVD_CRASH_START", 1);
+    check(number("FVD_CRASH_START", 1), number("FVD_CRASH_IMAGES", IMAGES));
+}
+
+#[test]
+fn after_a_crash_of_new_seeds_every_sector_has_an_allowed_content() {
+    let is_chosen = |name| std::env::var_os(name).is_some();
+    if !is_chosen("FVD_CRASH_SEED") && !is_chosen("FVD_CRASH_START") {
+        check(seeds::new_start(), NEW_IMAGES);
+    }
+}
+
+/// Checks so many crash images at least, of seeds from `first` on.
+fn check(first: u64, wanted: u64) {
+    println!("seeds from {first}: FVD_CRASH_START={first} does the same again");
     let most_failures = number("FVD_CRASH_FAILURES", 1) as usize;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let next = AtomicU64::new(first);

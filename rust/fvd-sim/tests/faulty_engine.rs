@@ -25,8 +25,14 @@ fn concerns(mutation: Mutation, shape: &Shape) -> bool {
         M::JournalInOneGo => compact && base && journal && shape.block_size > 121 * shape.chunk_size,
         M::JournalOneChunk => compact && journal,
         M::HideFailedWrite | M::KeepTail | M::BitmapBeforeTable | M::RecoveryIgnoresTable => compact,
-        M::ReuseUnsettled | M::ReuseInFlight | M::ReuseUnzeroed | M::PublishDiscarded => compact,
+        M::ReuseUnsettled | M::ReuseInFlight | M::ReadUncounted | M::ReuseUnzeroed | M::PublishDiscarded => compact,
         M::KeepJournal | M::CommitFreed => compact && journal,
+        // A small one is full several times in a session.
+        M::EraseThisLap => compact && shape.journal_size > 0,
+        M::LastPageMissed => base && !shape.metadata_edges().is_empty(),
+        // In a file there is always room.
+        M::RoomUnshared => compact && shape.device,
+        M::PartsDisturbed => shape.prefetch && shape.block_size > 4096,
         M::DiscardUnlocked => compact && base,
         M::CopyOverwrites | M::ForgetQuietBlock => copies,
         M::ForgetQuietChunk => copies && compact && journal,
@@ -34,7 +40,7 @@ fn concerns(mutation: Mutation, shape: &Shape) -> bool {
         M::CompleteUnseen | M::CompleteFirst => shape.prefetch,
         M::PublishBeforeData | M::EdgesBeforeLock => base,
         // Elsewhere the image has it anyway.
-        M::AckBeforeBase => shape.writes_base() && shape.updates != BaseUpdate::Writeback,
+        M::AckBeforeBase | M::PartOfSector => shape.writes_base() && shape.updates != BaseUpdate::Writeback,
         M::ForgetResync | M::DropDebt | M::BaseUnsynced | M::UpdateUnrecorded | M::UpdateUnlocked => {
             shape.writes_base()
         }

@@ -3,6 +3,7 @@
 use std::future::Future;
 
 use bytes::Bytes;
+use fvd::ErrorKind;
 use fvd::format::BaseUpdate;
 use fvd::image::dump::JournalSectors;
 use fvd::image::{CacheMode, DetectZeroes, read_head};
@@ -81,6 +82,55 @@ fn writers_of_the_last_chunk_that_a_device_has_room_for_share_it() {
 }
 
 #[test]
+fn who_waits_for_room_shares_the_chunk_that_another_writer_has_got() {
+    const CHUNK: u64 = 256 * KIB;
+    let shape = Shape {
+        virtual_size: 2 * CHUNK,
+        chunk_size: CHUNK,
+        device: true,
+        ..compact()
+    };
+    for journal_size in [-1, 4096] {
+        let shape = Shape {
+            journal_size,
+            ..shape.clone()
+        };
+        for seed in 0..300 {
+            let (rig, _) = Rig::create(&shape, seed);
+            let world = rig.file.world().clone();
+            let image = open(&rig);
+            for chunk in 0..2 {
+                let bytes = Bytes::from(content(chunk, 4 * KIB));
+                run_now(image.write(bytes, chunk * CHUNK)).expect("there is room for every chunk");
+            }
+            run_now(image.discard(CHUNK, CHUNK)).expect("no faults");
+            world.set_queueing(true);
+            let mut executor = Executor::new(&world, seed);
+            let mut rng = fastrand::Rng::with_seed(seed);
+            for number in 0..4 {
+                let image = &image;
+                executor.spawn(async move {
+                    let bytes = Bytes::from(content(number, 4096));
+                    let written = image.write(bytes, CHUNK + number * 4096).await;
+                    written.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+                });
+                // Each takes a round that a writer waits for as well.
+                executor.spawn(async move { image.flush().await.expect("no faults") });
+                executor.settle();
+                for _ in 0..rng.u8(..6) {
+                    executor.step();
+                    executor.settle();
+                }
+            }
+            while executor.active() > 0 {
+                executor.step();
+                executor.settle();
+            }
+        }
+    }
+}
+
+#[test]
 fn a_device_has_room_for_every_chunk_although_few_of_its_numbers_are_in_use() {
     let shape = Shape {
         virtual_size: 512 * KIB,
@@ -132,6 +182,70 @@ fn a_sector_in_which_the_file_ended_is_not_torn() {
                 check_crashed(&rig, &media, &model, seed).expect("each sector is old or new");
             }
         }
+    }
+}
+
+/// Two writes that share a sector; what the first `steps` operations do is cut off by a cancellation, if there are any.
+fn write_around_the_end(rig: &Rig, seed: u64, steps: Option<u64>) -> (SimImage, Model) {
+    let mut before = vec![0; rig.shape.virtual_size as usize];
+    let world = rig.file.world().clone();
+    let image = open(rig);
+    let read = run_now(read_all(&image)).expect("no faults yet");
+    before.copy_from_slice(&read);
+    let mut model = Model::new(&before);
+    if let Some(steps) = steps {
+        let bytes = content(9, 700);
+        let id = model.begin_write(0, &bytes);
+        cancel_after(&world, seed, steps, image.write(Bytes::from(bytes), 0));
+        model.fail_write(id);
+    }
+    for (offset, len) in [(0, 700), (512, 1536)] {
+        let bytes = content(offset, len);
+        let id = model.begin_write(offset, &bytes);
+        run_now(image.write(Bytes::from(bytes), offset)).expect("there is room for it");
+        model.ack_write(id, false);
+    }
+    (image, model)
+}
+
+#[test]
+fn a_sector_is_not_torn_although_the_change_of_the_length_was_cancelled() {
+    let shape = Shape {
+        compact: false,
+        data_file: false,
+        journal_size: 1000,
+        ..compact()
+    };
+    for seed in 0..40 {
+        let (rig, _) = Rig::create(&shape, seed);
+        let (_image, model) = write_around_the_end(&rig, seed, Some(seed % 4));
+        for cut in 0..50 {
+            let media = rig.file.world().cut(Cut::Sectors(cut));
+            check_crashed(&rig, &media, &model, seed).expect("each sector is old or new");
+        }
+    }
+}
+
+#[test]
+fn no_sector_is_torn_where_the_file_cannot_be_as_long_as_the_disk() {
+    for data_file in [true, false] {
+        let shape = Shape {
+            compact: false,
+            data_file,
+            ..compact()
+        };
+        let (rig, _) = Rig::create(&shape, 1);
+        rig.file.world().set_faults(Faults {
+            longest: Some(64 * KIB),
+            ..Faults::default()
+        });
+        let (image, model) = write_around_the_end(&rig, 1, None);
+        for cut in 0..200 {
+            let media = rig.file.world().cut(Cut::Sectors(cut));
+            check_crashed(&rig, &media, &model, cut).expect("each sector is old or new");
+        }
+        let behind = run_now(image.write(Bytes::from(content(3, 512)), shape.virtual_size - 512));
+        assert_eq!(behind.expect_err("it does not fit").kind(), ErrorKind::NoSpace);
     }
 }
 

@@ -1,7 +1,9 @@
 //! The simulator of the whole engine, over the matrix of geometries (docs/simulation.md).
 //!
 //! `FVD_SIM_SESSIONS`: how many sessions to simulate at least. `FVD_SIM_SECONDS`: for how long
-//! instead. `FVD_SIM_START`: the first seed. `FVD_SIM_SEED`: only this one, with a trace.
+//! instead. `FVD_SIM_START`: the first seed; without it, some are always the same, and some are new in each run. `FVD_SIM_SEED`: only this one, with a trace.
+
+mod seeds;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -11,7 +13,10 @@ use fvd_sim::sim::coverage::Coverage;
 use fvd_sim::sim::shrink::shrink;
 use fvd_sim::sim::{Counts, Failure, Report, Script, Watch, run};
 
-const SESSIONS: u64 = 3000;
+/// Sessions of the seeds that are always the same.
+const SESSIONS: u64 = 2000;
+/// Those of new ones.
+const NEW_SESSIONS: u64 = 1000;
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
@@ -78,9 +83,21 @@ fn sim_sessions_of_the_whole_matrix_keep_what_they_promise() {
     if let Some(seed) = number("FVD_SIM_SEED") {
         return replay(seed);
     }
-    let first = number("FVD_SIM_START").unwrap_or(1);
     let seconds = number("FVD_SIM_SECONDS");
     let wanted = number("FVD_SIM_SESSIONS").unwrap_or(if seconds.is_some() { u64::MAX } else { SESSIONS });
+    simulate(number("FVD_SIM_START").unwrap_or(1), wanted, seconds);
+}
+
+#[test]
+fn sim_sessions_of_new_seeds_keep_what_they_promise() {
+    if number("FVD_SIM_SEED").is_none() && number("FVD_SIM_START").is_none() {
+        simulate(seeds::new_start(), NEW_SESSIONS, None);
+    }
+}
+
+/// So many sessions at least, of seeds from `first` on; or for so many seconds.
+fn simulate(first: u64, wanted: u64, seconds: Option<u64>) {
+    println!("seeds from {first}: FVD_SIM_START={first} does the same again");
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let started = Instant::now();
     let next = AtomicU64::new(first);

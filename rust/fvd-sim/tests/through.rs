@@ -4,8 +4,10 @@
 //! `FVD_CRASH_IMAGES`: how many crash images of each mode to check at least.
 
 use bytes::Bytes;
+use fvd::copy::copy_on_read;
 use fvd::format::BaseUpdate;
 use fvd::image::{CacheMode, DetectZeroes};
+use fvd::storage::IoBufMut;
 use fvd_sim::check::{check_closed, check_crashed};
 use fvd_sim::cut::Cut;
 use fvd_sim::executor::{Executor, run_now};
@@ -170,6 +172,31 @@ fn the_sector_in_which_the_base_ends_is_written_like_any_other() {
 }
 
 #[test]
+fn the_sector_in_which_the_base_ends_is_not_torn_by_a_session_that_began_with_an_error() {
+    for updates in MODES {
+        for fail_at in 1..10 {
+            let (rig, before) = Rig::create(&shape(updates), fail_at);
+            let world = rig.file.world().clone();
+            let mut model = Model::new(&before);
+            let image = open(&rig);
+            let last = 100 * KIB - 512;
+            world.set_faults(Faults {
+                fail_at: Some(fail_at),
+                ..Faults::default()
+            });
+            let _ = write(&image, &mut model, last, 450, 1);
+            world.set_faults(Faults::default());
+            let _ = write(&image, &mut model, last, 512, 2);
+            for seed in 0..50 {
+                let media = world.cut(Cut::Sectors(seed));
+                let checked = check_crashed(&rig, &media, &model, seed);
+                checked.unwrap_or_else(|detail| panic!("{}, failed at {fail_at}: {detail}", updates.name()));
+            }
+        }
+    }
+}
+
+#[test]
 fn a_copy_of_what_the_base_held_before_a_write_is_not_stored() {
     let shape = Shape {
         copy_on_read: true,
@@ -216,6 +243,62 @@ fn what_a_failed_write_has_left_is_brought_into_line_by_the_next_flush() {
             );
             run_now(image.close()).expect("no faults any more");
             check_closed(&rig, &rig.media(), &model).expect("both sides agree");
+        }
+    }
+}
+
+/// Makes the first block local without any write of the guest.
+fn copy_first_block(rig: &Rig, image: &SimImage, seed: u64) {
+    let world = rig.file.world().clone();
+    run_now(image.read(IoBufMut::zeroed(512), 0)).expect("no faults yet");
+    world.set_queueing(true);
+    let mut executor = Executor::new(&world, seed);
+    executor.spawn_in_background(async {
+        let _ = copy_on_read(image).await;
+    });
+    executor.settle();
+    while world.is_busy() {
+        executor.step();
+        executor.settle();
+    }
+    world.set_queueing(false);
+    assert!(image.stats().copied_on_read > 0);
+}
+
+#[test]
+fn a_part_of_a_sector_meets_no_older_rest_in_the_base() {
+    for updates in MODES {
+        let shape = Shape {
+            copy_on_read: true,
+            ..shape(updates)
+        };
+        for seed in 0..60 {
+            let (rig, before) = Rig::create(&shape, seed);
+            let world = rig.file.world().clone();
+            let mut model = Model::new(&before);
+            let image = open(&rig);
+            copy_first_block(&rig, &image, seed);
+            write(&image, &mut model, 64 * KIB, 512, 7).expect("from here on the base is written to");
+            // What the base is not to get: all of a sector, or the part before that of the next write, or behind it.
+            let (offset, len) = [(512, 1024), (1024, 100), (1300, 200)][(seed % 3) as usize];
+            world.set_faults(Faults {
+                fail_at: Some(seed / 3 % 2 + 1),
+                ..Faults::default()
+            });
+            let _ = write(&image, &mut model, offset, len, 1);
+            world.set_faults(Faults::default());
+            let read = model.begin_read(0, 4096);
+            let seen = run_now(image.read(IoBufMut::zeroed(4096), 0)).expect("no faults any more");
+            model
+                .end_read(read, seen.as_slice())
+                .expect("each sector is old or new");
+            for (offset, len) in [(1150, 100), (1024, 10), (1500, 36)] {
+                write(&image, &mut model, offset, len, 2 + offset).expect("no faults any more");
+                for cut in [Cut::Everything, Cut::Nothing, Cut::Sectors(seed)] {
+                    let checked = check_crashed(&rig, &world.cut(cut), &model, seed);
+                    checked.unwrap_or_else(|detail| panic!("{}, seed {seed}, {cut}: {detail}", updates.name()));
+                }
+            }
         }
     }
 }

@@ -13,7 +13,9 @@ use seen::Seen;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::BaseUpdate;
 use crate::gate::{Gate, Named};
-use crate::image::{CacheMode, DetectZeroes, Discard, Head, Image, OpenOptions, read_head};
+use crate::image::{
+    CacheMode, DetectZeroes, Discard, Head, Image, OpenOptions, read_head, read_head_to_write, read_unfinished_head,
+};
 use crate::source::{
     BaseSource, BoxFuture, PROBE_LEN, Qcow2Options, Qcow2Source, RawSource, TimedSource, Watch, WatchedSource, deep,
     probe,
@@ -47,6 +49,9 @@ pub struct ChainOptions {
     pub detect_zeroes: DetectZeroes,
     /// Take no locks (`-U`): somebody else may write to the image meanwhile. Read-only.
     pub force_share: bool,
+    /// Also open an image that has the mark of one that is not finished: its metadata is in order, its content is not
+    /// all there.
+    pub unfinished: bool,
     /// What images may name.
     pub gate: Gate,
 }
@@ -205,7 +210,13 @@ async fn open_fvd<F: Files>(
     seen: &mut Seen,
 ) -> Result<Image<F::Storage>> {
     seen.add(storage.identity(), storage.path())?;
-    let head = read_head(&storage).await?;
+    let head = if options.unfinished {
+        read_unfinished_head(&storage).await?
+    } else if options.writable {
+        read_head_to_write(&storage).await?
+    } else {
+        read_head(&storage).await?
+    };
     let path = storage.path().to_owned();
     let data = open_data_file(&path, &head, options, seen)?;
     let base = open_base(files, &path, &head, options, seen).await?;
@@ -251,6 +262,7 @@ async fn open_base<F: Files>(
         copy_on_read: Some(false),
         // The limit here holds for all that is below.
         base_timeout: None,
+        unfinished: false,
         ..options.clone()
     };
     let storage = named.opened(FileStorage::open(path, &options.file(options.writable, true)))?;

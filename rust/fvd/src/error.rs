@@ -47,8 +47,10 @@ struct Inner {
     path: Option<PathBuf>,
     offset: Option<u64>,
     source: Option<Arc<io::Error>>,
-    /// No storage chunk is left to an image that cannot get more: one that is freed helps.
-    needs_chunk: bool,
+    /// The chunk for which no storage chunk is left in an image that cannot get more: one that is freed helps.
+    lacks_storage: Option<u64>,
+    /// The directory that would have to be trusted.
+    needs_trust: Option<PathBuf>,
     /// What stands behind the words of the system.
     remark: String,
 }
@@ -63,7 +65,8 @@ impl Error {
             path: None,
             offset: None,
             source: None,
-            needs_chunk: false,
+            lacks_storage: None,
+            needs_trust: None,
             remark: String::new(),
         }))
     }
@@ -83,17 +86,17 @@ impl Error {
         Self::new(ErrorKind::Unsupported, message)
     }
 
-    /// The same, of an image that has no storage chunk left and cannot get more, if it is
+    /// The same, of an image that has no storage chunk left for `chunk` and cannot get more, if it is
     /// [`ErrorKind::NoSpace`].
-    pub(crate) fn for_want_of_a_chunk(mut self) -> Self {
+    pub(crate) fn for_want_of_storage(mut self, chunk: u64) -> Self {
         let is_full = self.kind() == ErrorKind::NoSpace;
-        self.inner().needs_chunk = is_full;
+        self.inner().lacks_storage = is_full.then_some(chunk);
         self
     }
 
-    /// Whether a storage chunk that is freed would help.
-    pub(crate) fn is_for_want_of_a_chunk(&self) -> bool {
-        self.0.needs_chunk
+    /// The chunk that a storage chunk that is freed would help.
+    pub(crate) fn lacks_storage(&self) -> Option<u64> {
+        self.0.lacks_storage
     }
 
     /// A failed system call; `op` is a verb phrase such as `"read"` or `"take a lock"`.
@@ -179,6 +182,20 @@ impl Error {
 
     fn inner(&mut self) -> &mut Inner {
         Arc::make_mut(&mut self.0)
+    }
+
+    /// Of a name in an image that the gate refuses: trusting `directory` would help.
+    #[must_use]
+    pub(crate) fn with_needed_trust(mut self, directory: &Path) -> Self {
+        self.inner().needs_trust = Some(directory.to_owned());
+        self
+    }
+
+    /// The directory that would have to be trusted for this not to fail, if that would help. How to trust it is
+    /// for the caller to say.
+    #[must_use]
+    pub fn needs_trust(&self) -> Option<&Path> {
+        self.0.needs_trust.as_deref()
     }
 
     /// The stable kind.

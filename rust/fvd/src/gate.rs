@@ -125,11 +125,12 @@ pub fn beside(image: &Path, name: &OsStr) -> PathBuf {
 fn refusal(image: &Path, name: &OsStr, why: &str, target: &Path) -> Error {
     let directory = target.parent().unwrap_or(target);
     let message = format!(
-        "The image names '{}', which {why}: use --trust {} to allow it",
+        "The image names '{}', which {why}, and {} is not trusted",
         name.display(),
         directory.display()
     );
-    Error::new(ErrorKind::NotPermitted, message).with_path(image)
+    let error = Error::new(ErrorKind::NotPermitted, message).with_path(image);
+    error.with_needed_trust(directory)
 }
 
 /// Says what is wrong with a file that no trusted place covers, named by an image in `home`. Both

@@ -2,6 +2,7 @@
 //!
 //! Layers, from the ground up; nothing imports upwards:
 //!
+//! * [`process`]: which process something belongs to.
 //! * [`host`]: what the host lends the engine besides storage: time.
 //! * [`mod@format`]: bytes to typed values and back. No I/O.
 //! * [`gate`]: may a name found inside an image be opened?
@@ -27,6 +28,7 @@ pub mod mutation;
 #[cfg(not(feature = "mutations"))]
 #[expect(unreachable_pub, reason = "with the feature it can be reached")]
 mod mutation;
+pub mod process;
 pub mod source;
 pub mod storage;
 #[expect(unsafe_code, reason = "raw memory and system calls live in this one module")]

@@ -41,6 +41,8 @@ mutations! {
     KeepTail,
     /// A copy stores blocks that a guest has made local meanwhile.
     CopyOverwrites,
+    /// A block that is fetched in parts is published although somebody else has held it meanwhile.
+    PartsDisturbed,
     /// A guest writes to quiet blocks, and no commit hears of it.
     ForgetQuietBlock,
     /// A guest publishes blocks, and their quiet chunks stay quiet.
@@ -49,6 +51,8 @@ mutations! {
     RecordedTooEarly,
     /// A checkpoint writes bitmap pages before table pages.
     BitmapBeforeTable,
+    /// Where blocks cross a page of the bitmap, its last page is not written.
+    LastPageMissed,
     /// A checkpoint does not sync what it has written in place.
     CheckpointWithoutSync,
     /// What a failed or cancelled commit took is not pending again.
@@ -57,8 +61,14 @@ mutations! {
     ShareRunningRound,
     /// A failed sync does not poison the image.
     ForgetPoison,
+    /// A sync that fails because the disk is full does not poison the image.
+    FullSyncIsNoLoss,
     /// A close marks the image clean before its checkpoint.
     CleanMarkFirst,
+    /// An open for writing believes what the page cache has, also where a sync has failed.
+    BelieveCache,
+    /// An open for writing takes what an earlier session has left in the page cache for durable.
+    BelieveUnsynced,
     /// Recovery replays bitmap records only.
     RecoveryIgnoresTable,
     /// Every block is said to be local without a look at the bitmap.
@@ -69,16 +79,22 @@ mutations! {
     ReuseUnsettled,
     /// A storage chunk that was freed is used again while requests may know it as that of another chunk.
     ReuseInFlight,
+    /// A read does not count among the requests that may know a storage chunk.
+    ReadUncounted,
     /// A storage chunk that was freed is not zeroed when it is used again.
     ReuseUnzeroed,
     /// The journal is not erased before storage chunks that were freed are used again.
     KeepJournal,
+    /// The journal is erased up to the last sector of this lap only.
+    EraseThisLap,
     /// A commit goes to the journal although chunks were freed.
     CommitFreed,
     /// A request publishes storage chunks that were freed since it has looked them up.
     PublishDiscarded,
     /// A discard does not wait for blocks that are being filled.
     DiscardUnlocked,
+    /// A request that finds no room fails, although another one has got storage for its chunk meanwhile.
+    RoomUnshared,
     /// With `writethrough` a write is acknowledged when the image has it.
     AckBeforeBase,
     /// An image that was not closed owes its base nothing.
@@ -89,6 +105,8 @@ mutations! {
     BaseUnsynced,
     /// The base is written to without a mark that says so.
     UpdateUnrecorded,
+    /// A part of a sector goes to the base alone, although it may lack other parts of the sector.
+    PartOfSector,
     /// A write to both sides does not lock its blocks.
     UpdateUnlocked,
     /// A copy stores what it has read of a base that changes before it had the lock.

@@ -14,7 +14,7 @@ use std::thread::{self, ThreadId};
 
 use bytes::Bytes;
 use fvd::ErrorKind;
-use fvd::storage::{AsyncFile, Backend, FileStorage, IoBufMut, Storage};
+use fvd::storage::{AsyncFile, Backend, FileStorage, IoBufMut, Space, Storage};
 use pollster::block_on;
 
 const BACKENDS: [Backend; 2] = [Backend::Threads, Backend::Uring];
@@ -89,7 +89,7 @@ fn dropped_writes_land_before_what_is_begun_later_or_never() {
             match random.u8(..10) {
                 0..=4 => {
                     let is_done = match random.u8(..4) {
-                        0 => poll_and_drop(file.write_zeroes(offset, (count * SECTOR) as u64)),
+                        0 => poll_and_drop(file.write_zeroes(offset, (count * SECTOR) as u64, Space::Free)),
                         1 => poll_and_drop(
                             file.write_vectored(vec![sectors(fill, 1, true), sectors(fill, count - 1, false)], offset),
                         ),
@@ -370,7 +370,7 @@ fn zeroing_a_part_of_a_sector_loses_no_write_to_it() {
         for round in 0..400_u32 {
             let fill = (round % 250) as u8 + 1;
             both(
-                file.write_zeroes(600, 100),
+                file.write_zeroes(600, 100, Space::Free),
                 file.write(sectors(fill, 1, true), SECTOR as u64),
             );
             assert_eq!(read(&file, SECTOR, 88), [fill; 88], "round {round}");

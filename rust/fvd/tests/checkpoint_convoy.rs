@@ -11,7 +11,7 @@ use bytes::Bytes;
 use fvd::Result;
 use fvd::format::LayoutOptions;
 use fvd::image::{CreateOptions, Image, OpenOptions, create, read_head};
-use fvd::storage::{Allocation, IoBufMut, MemoryStorage, Storage};
+use fvd::storage::{Allocation, IoBufMut, MemoryStorage, Space, Storage};
 use pollster::block_on;
 
 const CHUNK: u64 = 4096;
@@ -52,8 +52,8 @@ impl Storage for SlowSync {
         self.0.write_vectored(bufs, offset).await
     }
 
-    async fn write_zeroes(&self, offset: u64, len: u64) -> Result<()> {
-        self.0.write_zeroes(offset, len).await
+    async fn write_zeroes(&self, offset: u64, len: u64, space: Space) -> Result<()> {
+        self.0.write_zeroes(offset, len, space).await
     }
 
     async fn sync(&self) -> Result<()> {

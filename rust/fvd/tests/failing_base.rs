@@ -14,7 +14,7 @@ use fvd::format::{BaseUpdate, LayoutOptions};
 use fvd::host::BoxFuture;
 use fvd::image::{CreateOptions, Image, OpenOptions, create, read_head};
 use fvd::source::{BaseSource, RawSource, Run, WritableBase};
-use fvd::storage::{IoBufMut, MemoryStorage};
+use fvd::storage::{IoBufMut, MemoryStorage, Space};
 use pollster::block_on;
 
 const BLOCK: u64 = 64 << 10;
@@ -126,9 +126,9 @@ impl WritableBase for Opened {
         }
     }
 
-    fn write_zeroes(&self, offset: u64, len: u64) -> BoxFuture<'_, Result<()>> {
+    fn write_zeroes(&self, offset: u64, len: u64, space: Space) -> BoxFuture<'_, Result<()>> {
         match self.base.check_up() {
-            Ok(()) => self.writer().write_zeroes(offset, len),
+            Ok(()) => self.writer().write_zeroes(offset, len, space),
             Err(error) => Box::pin(ready(Err(error))),
         }
     }

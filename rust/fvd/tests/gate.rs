@@ -77,8 +77,9 @@ fn names_that_lead_elsewhere_are_refused_with_the_way_to_allow_them() {
         let error = tree.permit(name).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotPermitted, "{error}");
         assert_eq!(error.path(), Some(&*tree.path("images/disk.fvd")));
-        let advice = format!("use --trust {} to allow it", tree.path("other").display());
+        let advice = format!(", and {} is not trusted", tree.path("other").display());
         assert!(error.reason().ends_with(&advice), "{error}");
+        assert_eq!(error.needs_trust(), Some(&*tree.path("other")));
         assert!(error.reason().contains(&format!("'{}'", name.display())), "{error}");
         assert_eq!(tree.permit_with(&["other"], name).unwrap(), absolute, "{name:?}");
     }
@@ -115,11 +116,12 @@ fn hidden_files_below_the_directory_of_the_image_are_refused_unless_trusted() {
         let target = tree.path("images").join(name).canonicalize().unwrap();
         let parent = target.parent().unwrap();
         let why = format!(
-            "which is hidden, at {}: use --trust {} to allow it",
+            "which is hidden, at {}, and {} is not trusted",
             target.display(),
             parent.display()
         );
         assert!(error.reason().ends_with(&why), "{error}");
+        assert_eq!(error.needs_trust(), Some(parent));
         // The directory that the error names, and any above it.
         assert_eq!(tree.permit_with(&[parent.to_str().unwrap()], name).unwrap(), target);
         assert_eq!(tree.permit_with(&["images"], name).unwrap(), target, "{name:?}");

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use fvd::chain::{AsyncIo, Files as _};
 use fvd::source::RawSource;
-use fvd::storage::{AsyncFile, Backend, FileOptions, FileStorage, IoBufMut, Storage};
+use fvd::storage::{AsyncFile, Backend, FileOptions, FileStorage, IoBufMut, Space, Storage};
 use pollster::block_on;
 
 const NOBODY: libc::uid_t = 65534;
@@ -64,7 +64,7 @@ fn use_file(file: &AsyncFile) {
     block_on(file.set_len(1 << 20)).unwrap();
     block_on(file.write(Bytes::from(vec![1; 8192]), 0)).unwrap();
     block_on(file.write(Bytes::from(vec![2; 1000]), 100)).unwrap();
-    block_on(file.write_zeroes(4096, 2048)).unwrap();
+    block_on(file.write_zeroes(4096, 2048, Space::Free)).unwrap();
     block_on(file.sync()).unwrap();
     let mut expected = vec![1; 8192];
     expected[100..1100].fill(2);

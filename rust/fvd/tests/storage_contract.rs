@@ -9,7 +9,7 @@ use std::sync::{Arc, Barrier};
 use bytes::Bytes;
 use fvd::ErrorKind;
 use fvd::storage::{
-    Allocation, AsyncFile, Backend, FileOptions, FileStorage, IoBufMut, LockMode, MemoryStorage, Storage,
+    Allocation, AsyncFile, Backend, FileOptions, FileStorage, IoBufMut, LockMode, MemoryStorage, Space, Storage,
 };
 use pollster::block_on;
 use proptest::prelude::*;
@@ -109,7 +109,7 @@ enum Op {
     Read { offset: usize, len: usize },
     Write { offset: usize, len: usize, seed: u64 },
     WriteVectored { offset: usize, lens: Vec<usize>, seed: u64 },
-    WriteZeroes { offset: usize, len: usize },
+    WriteZeroes { offset: usize, len: usize, space: Space },
     SetLen { len: usize },
     Allocation { offset: usize, len: usize },
     Sync,
@@ -129,11 +129,12 @@ fn operations() -> impl Strategy<Value = Vec<Op>> {
     let place = || places(MAX_LEN - (64 << 10));
     let len = || places(60 << 10);
     let lens = proptest::collection::vec(places(8 << 10), 0..6);
+    let space = prop_oneof![Just(Space::Free), Just(Space::Keep), Just(Space::Allocate)];
     let op = prop_oneof![
         (place(), len()).prop_map(|(offset, len)| Op::Read { offset, len }),
         (place(), len(), any::<u64>()).prop_map(|(offset, len, seed)| Op::Write { offset, len, seed }),
         (place(), lens, any::<u64>()).prop_map(|(offset, lens, seed)| Op::WriteVectored { offset, lens, seed }),
-        (place(), len()).prop_map(|(offset, len)| Op::WriteZeroes { offset, len }),
+        (place(), len(), space).prop_map(|(offset, len, space)| Op::WriteZeroes { offset, len, space }),
         place().prop_map(|len| Op::SetLen { len }),
         (place(), len()).prop_map(|(offset, len)| Op::Allocation { offset, len: len + 1 }),
         Just(Op::Sync),
@@ -178,8 +179,8 @@ fn run<S: Storage>(storage: &S, ops: &[Op]) {
                 block_on(storage.write_vectored(pieces, offset as u64)).unwrap();
                 model_write(&mut model, &data, offset);
             }
-            Op::WriteZeroes { offset, len } => {
-                block_on(storage.write_zeroes(offset as u64, len as u64)).unwrap();
+            Op::WriteZeroes { offset, len, space } => {
+                block_on(storage.write_zeroes(offset as u64, len as u64, space)).unwrap();
                 let end = (offset + len).min(model.len());
                 if offset < end {
                     model[offset..end].fill(0);
@@ -214,7 +215,7 @@ fn empty_operations_do_nothing<S: Storage>(storage: &S) {
     write(storage, &[], 1000);
     block_on(storage.write_vectored(vec![], 1000)).unwrap();
     block_on(storage.write_vectored(vec![Bytes::new(), Bytes::new()], u64::MAX)).unwrap();
-    block_on(storage.write_zeroes(0, 0)).unwrap();
+    block_on(storage.write_zeroes(0, 0, Space::Free)).unwrap();
     write(storage, &[], u64::MAX);
     assert_eq!(read(storage, u64::MAX, 0), []);
     assert_eq!(block_on(storage.len()).unwrap(), 0);
@@ -235,7 +236,7 @@ fn far_away_reads_are_zeros_and_writes_fail<S: Storage>(storage: &S) {
             (Allocation::Hole, 7),
             "at {offset}"
         );
-        block_on(storage.write_zeroes(offset, u64::MAX)).unwrap();
+        block_on(storage.write_zeroes(offset, u64::MAX, Space::Allocate)).unwrap();
     }
     for offset in [i64::MAX as u64, u64::MAX - 5] {
         let error = block_on(storage.write(Bytes::from_static(&[1; 10]), offset)).unwrap_err();
@@ -252,7 +253,7 @@ fn far_away_reads_are_zeros_and_writes_fail<S: Storage>(storage: &S) {
 
 fn zeroing_clips_at_the_end_and_frees_what_it_covers<S: Storage>(storage: &S) {
     write(storage, &pattern(1, 1_000_001), 0);
-    block_on(storage.write_zeroes(100_001, 10 << 20)).unwrap();
+    block_on(storage.write_zeroes(100_001, 10 << 20, Space::Free)).unwrap();
     assert_eq!(block_on(storage.len()).unwrap(), 1_000_001);
     assert_eq!(read(storage, 0, 100_001), pattern(1, 100_001));
     assert!(read(storage, 100_001, 1_000_000).iter().all(|byte| *byte == 0));
@@ -260,6 +261,21 @@ fn zeroing_clips_at_the_end_and_frees_what_it_covers<S: Storage>(storage: &S) {
     assert_eq!((allocation, len), (Allocation::Hole, 100_000));
     let (allocation, _) = block_on(storage.allocation(0, 1)).unwrap();
     assert_eq!(allocation, Allocation::Data);
+}
+
+fn zeros_that_keep_their_space_clip_at_the_end_and_leave_the_rest<S: Storage>(storage: &S) {
+    for space in [Space::Keep, Space::Allocate] {
+        block_on(storage.set_len(0)).unwrap();
+        write(storage, &pattern(1, 300_001), 0);
+        write(storage, &pattern(2, 300_001), 700_000);
+        block_on(storage.write_zeroes(100_001, 800_000, space)).unwrap();
+        assert_eq!(read(storage, 0, 100_001), pattern(1, 100_001));
+        assert!(read(storage, 100_001, 800_000).iter().all(|byte| *byte == 0));
+        assert_eq!(read(storage, 900_001, 100_000), pattern(2, 300_001)[200_001..]);
+        block_on(storage.write_zeroes(950_001, 10 << 20, space)).unwrap();
+        assert_eq!(block_on(storage.len()).unwrap(), 1_000_001);
+        assert!(read(storage, 950_001, 100_000).iter().all(|byte| *byte == 0));
+    }
 }
 
 fn a_discard_changes_nothing_but_its_range_and_frees_what_it_can<S: Storage>(storage: &S) {
@@ -326,7 +342,7 @@ fn neighbours_in_one_sector_do_not_disturb_one_another<S: Storage>(storage: S) {
                     barrier.wait();
                     let offset = ((round * WRITERS + writer) * PIECE) as u64;
                     if writer == 0 {
-                        block_on(storage.write_zeroes(offset, PIECE as u64)).unwrap();
+                        block_on(storage.write_zeroes(offset, PIECE as u64, Space::Free)).unwrap();
                     } else {
                         write(&*storage, &[writer as u8; PIECE], offset);
                     }
@@ -358,6 +374,7 @@ macro_rules! contract {
             case!(empty_operations_do_nothing);
             case!(far_away_reads_are_zeros_and_writes_fail);
             case!(zeroing_clips_at_the_end_and_frees_what_it_covers);
+            case!(zeros_that_keep_their_space_clip_at_the_end_and_leave_the_rest);
             case!(a_discard_changes_nothing_but_its_range_and_frees_what_it_can);
             case!(what_is_cut_off_does_not_come_back);
             case!(more_pieces_than_one_call_takes_are_written_in_order);
@@ -427,7 +444,7 @@ fn zeroed_bytes_stay_zeros_while_their_sector_is_rewritten() {
             let mut came_back = 0;
             for _ in 0..60 {
                 write(storage, &[3; 100], 200);
-                block_on(storage.write_zeroes(200, 100)).unwrap();
+                block_on(storage.write_zeroes(200, 100, Space::Free)).unwrap();
                 std::thread::yield_now();
                 came_back += usize::from(read(storage, 200, 100) != [0; 100]);
             }
@@ -494,11 +511,14 @@ fn a_block_device_keeps_the_contract_and_its_length() {
         let data = pattern(6, 300_000);
         write(&storage, &data, 1001);
         assert!(read(&storage, 1001, 300_000) == data);
-        block_on(storage.write_zeroes(2001, 200_000)).unwrap();
-        block_on(storage.write_zeroes(LEN - 10, 200_000)).unwrap();
-        assert!(read(&storage, 1001, 1000) == data[..1000]);
-        assert!(read(&storage, 2001, 200_000).iter().all(|byte| *byte == 0));
-        assert!(read(&storage, 202_001, 99_000) == data[201_000..]);
+        for space in [Space::Free, Space::Keep, Space::Allocate] {
+            write(&storage, &data, 1001);
+            block_on(storage.write_zeroes(2001, 200_000, space)).unwrap();
+            block_on(storage.write_zeroes(LEN - 10, 200_000, space)).unwrap();
+            assert!(read(&storage, 1001, 1000) == data[..1000]);
+            assert!(read(&storage, 2001, 200_000).iter().all(|byte| *byte == 0));
+            assert!(read(&storage, 202_001, 99_000) == data[201_000..]);
+        }
         let error = block_on(storage.write(Bytes::from_static(&[1; 4096]), LEN)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
         assert_eq!(block_on(storage.set_len(0)).unwrap_err().kind(), ErrorKind::Unsupported);

@@ -109,7 +109,7 @@ fn the_gate_is_asked_as_ever() {
     let folder = Folder::new();
     fs::create_dir(folder.path("below")).unwrap();
     let path = folder.create("below/image.fvd", "../base.raw", Some("raw")).unwrap();
-    refused(&path, ErrorKind::NotPermitted, "--trust");
+    refused(&path, ErrorKind::NotPermitted, "is not trusted");
 }
 
 #[test]

@@ -1,27 +1,20 @@
 //! What an image needs to be a disk of NBD.
 
-use bytes::Bytes;
 use fvd::image::Image;
-use fvd::storage::Storage;
+use fvd::storage::{Space, Storage};
 use fvd::{Error, Result, copy};
 
 use crate::server::Zeroing;
 
-/// Zeros sent at once, where they have to be stored.
-static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
-
 /// Zeros that take no space, unless they are to.
 pub(super) async fn write_zeroes<S: Storage>(image: &Image<S>, offset: u64, length: u64, how: Zeroing) -> Result<()> {
-    match how {
-        Zeroing { no_hole: false, fast } => {
-            // A device may have to write them.
-            if fast && !image.data().can_resize() {
-                return Err(slow());
-            }
-            image.write_zeroes(offset, length).await
-        }
-        Zeroing { fast: true, .. } => Err(slow()),
-        Zeroing { .. } => image.write_zeroes_no_hole(offset, length).await,
+    if how.fast && is_slow(image.data(), how.space(image.discards())) {
+        return Err(slow());
+    }
+    if how.no_hole {
+        image.write_zeroes_no_hole(offset, length).await
+    } else {
+        image.write_zeroes(offset, length).await
     }
 }
 
@@ -33,16 +26,12 @@ pub(super) async fn cache<S: Storage>(image: &Image<S>, offset: u64, length: u64
     copy::fetch(image, offset..offset + length).await
 }
 
+/// Whether zeros may have to be written: a device does that, and some files where space is not to be freed.
+pub(super) fn is_slow<S: Storage>(storage: &S, space: Space) -> bool {
+    space != Space::Free || !storage.can_resize()
+}
+
 /// Why zeros cannot be written fast.
 pub(super) fn slow() -> Error {
     Error::unsupported("Zeros are written here like anything else")
-}
-
-/// Zeros for all of the range, and where each piece of them goes.
-pub(super) fn pieces_of_zeros(offset: u64, length: u64) -> impl Iterator<Item = (u64, Bytes)> {
-    let end = offset + length;
-    (offset..end).step_by(ZEROS.len()).map(move |at| {
-        let len = (end - at).min(ZEROS.len() as u64);
-        (at, Bytes::from_static(&ZEROS[..len as usize]))
-    })
 }

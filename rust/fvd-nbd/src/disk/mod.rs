@@ -14,9 +14,9 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use fvd::Result;
 use fvd::image::Image;
 use fvd::storage::{IoBufMut, Storage};
+use fvd::{Error, Result};
 
 use crate::export::ExportInfo;
 use crate::meta::Status;
@@ -26,10 +26,21 @@ pub use content::Content;
 pub use loan::Loan;
 pub use raw::RawDisk;
 
+/// A part of a disk; by default all of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Part {
+    /// First byte.
+    pub offset: u64,
+    /// Bytes; None: all from there on.
+    pub size: Option<u64>,
+}
+
 /// A disk under the name by which clients know it.
 pub struct DiskExport<S> {
     info: ExportInfo,
     content: Content<S>,
+    /// Where in the content the disk of the clients begins, in bytes.
+    start: u64,
     /// Behind the content: who hears that it has ended may close the image.
     loan: Option<Arc<dyn Loan>>,
 }
@@ -44,6 +55,7 @@ impl<S: Storage> DiskExport<S> {
         Self {
             info,
             content,
+            start: 0,
             loan: None,
         }
     }
@@ -53,6 +65,33 @@ impl<S: Storage> DiskExport<S> {
     pub fn on_loan(mut self, loan: Arc<dyn Loan>) -> Self {
         self.loan = Some(loan);
         self
+    }
+
+    /// Serves a part of the content as if it were all.
+    ///
+    /// # Errors
+    ///
+    /// The part does not lie in the content, or has no byte.
+    pub fn limit_to(&mut self, part: Part) -> Result<()> {
+        if part == Part::default() {
+            return Ok(());
+        }
+        let Part { offset, size } = part;
+        let whole = self.content.source().len();
+        let Some(rest) = whole.checked_sub(offset).filter(|&rest| rest > 0) else {
+            return Err(self.outside(format!("The offset {offset} has to be less than the size, {whole}")));
+        };
+        let size = size.unwrap_or(rest);
+        if size > rest || size == 0 {
+            let message = format!("{size} bytes from {offset} are no part of the {whole} bytes that there are");
+            return Err(self.outside(message));
+        }
+        (self.start, self.info.size) = (offset, size);
+        Ok(())
+    }
+
+    fn outside(&self, message: String) -> Error {
+        Error::invalid_argument(message).with_path(self.content.source().path())
     }
 
     /// Refuses writes, whatever the content can do.
@@ -95,6 +134,7 @@ impl<S: Storage> Export for DiskExport<S> {
     }
 
     async fn read(&self, buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
+        let offset = self.start + offset;
         match &self.content {
             Content::Image(image) => image.read(buf, offset).await,
             Content::Threaded(image) => {
@@ -107,6 +147,7 @@ impl<S: Storage> Export for DiskExport<S> {
     }
 
     async fn write(&self, buf: Bytes, offset: u64) -> Result<()> {
+        let offset = self.start + offset;
         match &self.content {
             Content::Image(image) => image.write(buf, offset).await,
             Content::Threaded(image) => {
@@ -128,6 +169,7 @@ impl<S: Storage> Export for DiskExport<S> {
     }
 
     async fn write_zeroes(&self, offset: u64, length: u64, how: Zeroing) -> Result<()> {
+        let offset = self.start + offset;
         match &self.content {
             Content::Image(image) => image::write_zeroes(image, offset, length, how).await,
             Content::Threaded(image) => {
@@ -140,6 +182,7 @@ impl<S: Storage> Export for DiskExport<S> {
     }
 
     async fn trim(&self, offset: u64, length: u64) -> Result<()> {
+        let offset = self.start + offset;
         match &self.content {
             Content::Image(image) => image.discard(offset, length).await,
             Content::Threaded(image) => {
@@ -152,6 +195,7 @@ impl<S: Storage> Export for DiskExport<S> {
     }
 
     async fn cache(&self, offset: u64, length: u64) -> Result<()> {
+        let offset = self.start + offset;
         match &self.content {
             Content::Image(image) => image::cache(image, offset, length).await,
             Content::Threaded(image) => {
@@ -169,6 +213,6 @@ impl<S: Storage> Export for DiskExport<S> {
         length: u64,
         piece: &mut (dyn FnMut(u64, Status) -> bool + Send),
     ) -> impl Future<Output = Result<()>> + Send {
-        status::walk(self.content.source(), offset, length, piece)
+        status::walk(self.content.source(), self.start + offset, length, piece)
     }
 }

@@ -4,9 +4,9 @@ use bytes::Bytes;
 use fvd::Result;
 use fvd::image::{CacheMode, DetectZeroes, Discard, OpenOptions};
 use fvd::source::{BaseSource, RawSource, is_zero};
-use fvd::storage::{IoBufMut, Storage};
+use fvd::storage::{IoBufMut, Space, Storage};
 
-use super::image::{pieces_of_zeros, slow};
+use super::image::{is_slow, slow};
 use crate::server::Zeroing;
 
 /// A storage, as it is.
@@ -47,7 +47,9 @@ impl<S: Storage> RawDisk<S> {
     pub(super) async fn write(&self, buf: Bytes, offset: u64) -> Result<()> {
         // To find zeros and store them is what a write does, too.
         if self.options.detect_zeroes == DetectZeroes::Unmap && self.discards() && is_zero(&buf) {
-            self.storage().write_zeroes(offset, buf.len() as u64).await?;
+            self.storage()
+                .write_zeroes(offset, buf.len() as u64, Space::Free)
+                .await?;
         } else {
             self.storage().write(buf, offset).await?;
         }
@@ -63,17 +65,11 @@ impl<S: Storage> RawDisk<S> {
     }
 
     pub(super) async fn write_zeroes(&self, offset: u64, length: u64, how: Zeroing) -> Result<()> {
-        // A device may have to write them.
-        if how.fast && (how.no_hole || !self.storage().can_resize()) {
+        let space = how.space(self.discards());
+        if how.fast && is_slow(self.storage(), space) {
             return Err(slow());
         }
-        if how.no_hole {
-            for (at, zeros) in pieces_of_zeros(offset, length) {
-                self.storage().write(zeros, at).await?;
-            }
-        } else {
-            self.storage().write_zeroes(offset, length).await?;
-        }
+        self.storage().write_zeroes(offset, length, space).await?;
         self.write_through().await
     }
 
@@ -81,7 +77,7 @@ impl<S: Storage> RawDisk<S> {
         match self.options.discard {
             Discard::Ignore => Ok(()),
             Discard::Unmap => {
-                self.storage().write_zeroes(offset, length).await?;
+                self.storage().write_zeroes(offset, length, Space::Free).await?;
                 self.write_through().await
             }
         }

@@ -153,18 +153,23 @@ impl Handshake {
 
     fn structured_reply(&mut self, data: &[u8]) -> Result<(), Rejection> {
         no_data(data)?;
-        if self.agreed.style == HeaderStyle::Extended {
-            return Err(Rejection::new(
-                rep::ERR_EXT_HEADER_REQD,
-                "extended headers are in use already",
-            ));
+        match self.agreed.style {
+            HeaderStyle::Simple => self.agreed.style = HeaderStyle::Structured,
+            HeaderStyle::Structured => return Err(Rejection::invalid("structured replies are in use already")),
+            // The extension has an error of its own for this: what was agreed takes precedence.
+            HeaderStyle::Extended => {
+                let message = "extended headers are in use already";
+                return Err(Rejection::new(rep::ERR_EXT_HEADER_REQD, message));
+            }
         }
-        self.agreed.style = HeaderStyle::Structured;
         Ok(())
     }
 
     fn extended_headers(&mut self, data: &[u8]) -> Result<(), Rejection> {
         no_data(data)?;
+        if self.agreed.style == HeaderStyle::Extended {
+            return Err(Rejection::invalid("extended headers are in use already"));
+        }
         self.agreed.style = HeaderStyle::Extended;
         Ok(())
     }

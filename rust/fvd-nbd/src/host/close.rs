@@ -64,6 +64,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
+    use crate::disk::Part;
     use crate::host::open::open_patiently;
     use crate::host::{DiskOptions, DiskSource, FileOptions, Format};
 
@@ -72,6 +73,7 @@ mod tests {
         let options = DiskOptions {
             name: String::new(),
             description: String::new(),
+            part: Part::default(),
             source: DiskSource::File(FileOptions {
                 path: path.to_owned(),
                 format: Some(Format::Raw),

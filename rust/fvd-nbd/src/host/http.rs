@@ -4,9 +4,11 @@
 //! most; no body is read.
 
 use std::io;
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fvd::process::CloseOnFork;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -24,6 +26,7 @@ const RETRY: Duration = Duration::from_millis(100);
 
 /// Answers `GET /metrics` with what `text` gives at that moment, for ever.
 pub(super) async fn respond(listener: TcpListener, text: impl Fn() -> String + Send + Sync + 'static) {
+    let _descriptor = CloseOnFork::new(listener.as_fd());
     let text = Arc::new(text);
     let places = Arc::new(Semaphore::new(CLIENTS));
     let mut tasks = JoinSet::new();

@@ -16,6 +16,7 @@ mod signals;
 mod start;
 
 use std::fmt::Display;
+use std::mem;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 use fvd::copy::{Control, PrefetchStatus};
 use fvd::image::Stats;
+use fvd::process::Owned;
 use fvd::storage::{AsyncFile, Backend};
 use fvd::{Error, ErrorKind, Result};
 use tokio::runtime::Runtime;
@@ -92,6 +94,8 @@ pub enum TlsCredentials {
         folder: PathBuf,
         /// Whether clients have to show a certificate.
         verify_peer: bool,
+        /// The subjects of the certificates that are let in, which implies `verify_peer`; empty: all are.
+        subjects: Vec<String>,
     },
     /// A file of lines `user:key`.
     Keys(PathBuf),
@@ -133,8 +137,11 @@ impl DiskStatus {
 }
 
 /// A server that runs.
+///
+/// It belongs to the process that started it: in a child that was forked since, it has ended, and to
+/// stop, close or drop it does nothing.
 pub struct Host {
-    runtime: Runtime,
+    runtime: Owned<Runtime>,
     server: Arc<Server<Disk>>,
     disks: Vec<(Arc<Disk>, Option<Background>)>,
     places: Vec<Place>,
@@ -169,6 +176,9 @@ impl Host {
     /// How the disks do.
     #[must_use]
     pub fn disks(&self) -> Vec<DiskStatus> {
+        if !self.runtime.is_ours() {
+            return Vec::new();
+        }
         let control = |background: &Option<Background>| background.as_ref().map(|b| b.control().clone());
         let of_disk = |(disk, background): &(Arc<Disk>, _)| DiskStatus::new(disk, control(background).as_ref());
         self.disks.iter().map(of_disk).collect()
@@ -183,13 +193,16 @@ impl Host {
 
     /// Waits for whatever comes first: the end, a signal, or the end of `time`.
     pub fn wait(&self, time: Option<Duration>) -> Event {
+        let Ok(runtime) = self.runtime.get() else {
+            return Event::Ended;
+        };
         let event = async {
             tokio::select! {
                 () = self.server.ended() => Event::Ended,
                 () = self.signals.first() => Event::Signal,
             }
         };
-        self.runtime.block_on(async {
+        runtime.block_on(async {
             match time {
                 None => event.await,
                 Some(time) => timeout(time, event).await.unwrap_or(Event::Timeout),
@@ -200,6 +213,9 @@ impl Host {
     /// Ends it without a client's consent: no new connection, no new request; what is under way is
     /// answered. [`Host::wait`] says that it has ended; [`Host::close`] waits until it has.
     pub fn stop(&self) {
+        if !self.runtime.is_ours() {
+            return;
+        }
         self.server.shut_down();
         let loans = self.disks.iter().filter_map(|(disk, _)| disk.loan());
         loans.for_each(|loan| loan.ending());
@@ -211,6 +227,10 @@ impl Host {
     /// ([`ErrorKind::Cancelled`]): what a flush covered is safe, and images are as after a crash. The
     /// process must not use them any more. Signals within a second of the first are the same one.
     pub fn close(self) -> Result<()> {
+        if !self.runtime.is_ours() {
+            mem::forget(self);
+            return Ok(());
+        }
         self.stop();
         let Self {
             runtime,
@@ -222,6 +242,7 @@ impl Host {
             ..
         } = self;
         let exports = server;
+        let runtime = runtime.into_inner().expect("it is ours");
         if let Some((_, task)) = &metrics {
             task.abort();
         }

@@ -10,7 +10,7 @@ use fvd::storage::{AsyncFile, FileStorage};
 use fvd::{Error, ErrorKind, Result};
 use tokio::time::{Instant, sleep};
 
-use crate::disk::{Content, DiskExport, Loan, RawDisk};
+use crate::disk::{Content, DiskExport, Loan, Part, RawDisk};
 
 /// What a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub struct DiskOptions {
     pub name: String,
     /// Words for people.
     pub description: String,
+    /// What of it is served.
+    pub part: Part,
     /// Where it comes from.
     pub source: DiskSource,
 }
@@ -84,6 +86,7 @@ pub(super) async fn open_patiently(
         name,
         description,
         source,
+        ..
     } = options;
     let options = match source {
         DiskSource::File(options) => options,

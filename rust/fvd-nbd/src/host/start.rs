@@ -7,6 +7,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use fvd::chain::AsyncIo;
+use fvd::process::Owned;
 use fvd::{Error, Result};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -107,7 +108,7 @@ impl Host {
             listening: prepared.listeners.into_iter().map(listen).collect(),
             disks: open.into_iter().zip(prepared.background).collect(),
             signals: prepared.signals,
-            runtime,
+            runtime: Owned::new(runtime),
             server,
             places,
             has_tls,
@@ -136,7 +137,18 @@ fn unlocked(folder: &Path) -> String {
 
 fn credentials(tls: &TlsOptions) -> Result<(Credentials, TlsPolicy)> {
     let credentials = match &tls.credentials {
-        TlsCredentials::Certificates { folder, verify_peer } => Credentials::x509(folder, *verify_peer)?,
+        TlsCredentials::Certificates {
+            folder,
+            verify_peer,
+            subjects,
+        } => {
+            let credentials = Credentials::x509(folder, *verify_peer || !subjects.is_empty())?;
+            if subjects.is_empty() {
+                credentials
+            } else {
+                credentials.for_subjects(subjects.clone())?
+            }
+        }
         TlsCredentials::Keys(file) => Credentials::psk(file)?,
     };
     let policy = if tls.required {
@@ -167,11 +179,14 @@ async fn open_all(
 ) -> Result<Exports<Disk>> {
     let mut exports = Exports::new();
     for options in disks {
-        let disk = open_patiently(files, options, patience)
+        let part = options.part;
+        let mut disk = open_patiently(files, options, patience)
             .await?
             .with_multi_conn(multi_conn);
+        let fits = disk.limit_to(part);
         let disk = Arc::new(disk);
         open.push(Arc::clone(&disk));
+        fits?;
         exports.add(disk)?;
     }
     Ok(exports)

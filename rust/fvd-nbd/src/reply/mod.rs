@@ -125,7 +125,7 @@ impl ReplyTo {
     }
 
     /// Appends: `length` bytes (at least 1) from `offset` are zeros. Only in chunks, and not where
-    /// the client asked for an unfragmented reply and other chunks have data.
+    /// the client asked for an unfragmented reply.
     pub fn hole(&self, out: &mut Vec<u8>, offset: u64, length: u32, position: Position) {
         debug_assert!(
             self.read && length > 0 && self.style.is_structured(),

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use fvd::storage::IoBufMut;
+use fvd::storage::{IoBufMut, Space};
 use fvd::{Error, ErrorKind, Result};
 
 use crate::error::{Errno, Refusal};
@@ -16,11 +16,23 @@ use crate::meta::Status;
 /// How to write zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Zeroing {
-    /// Keeps, or takes, the space, so that a later write finds it.
+    /// All of the range has space afterwards, so that a later write finds it.
     pub no_hole: bool,
     /// Fails with [`ErrorKind::Unsupported`], at once and with nothing changed, where writing the
     /// zeros would be as fast.
     pub fast: bool,
+}
+
+impl Zeroing {
+    /// What becomes of the space; `discards` says whether any is to be freed at all.
+    #[must_use]
+    pub fn space(self, discards: bool) -> Space {
+        match (self.no_hole, discards) {
+            (true, _) => Space::Allocate,
+            (false, true) => Space::Free,
+            (false, false) => Space::Keep,
+        }
+    }
 }
 
 /// A disk that is served. Ranges lie within its size; a write never comes to one that is read-only.

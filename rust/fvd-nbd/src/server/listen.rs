@@ -18,7 +18,7 @@ use super::counters::{Counters, add};
 use super::export::{Export, Exports};
 use super::listener::{Listener, Stream};
 use super::phase::{Phase, advance, reached, until};
-use super::socket::Socket;
+use super::socket::{CloseOnForkSocket, Socket};
 use super::tls::Credentials;
 use super::{Limits, Shared};
 use crate::handshake::TlsPolicy;
@@ -144,8 +144,8 @@ impl<E: Export> Server<E> {
         };
         tasks.spawn(async move {
             match stream {
-                Stream::Tcp(socket) => talk.run(socket).await,
-                Stream::Unix(socket) => talk.run(socket).await,
+                Stream::Tcp(socket) => talk.run(CloseOnForkSocket::new(socket)).await,
+                Stream::Unix(socket) => talk.run(CloseOnForkSocket::new(socket)).await,
             }
         });
     }

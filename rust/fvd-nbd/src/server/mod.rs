@@ -10,7 +10,8 @@
 //!   to wait becomes a task of its own, so that many requests wait at once.
 //! * Replies gather until no request is left to begin, and leave with one vectored write. Short
 //!   data is copied into the gathered replies: that is cheaper than a piece of its own, and gives
-//!   its memory back at once. Long data is sent from where it was read to.
+//!   its memory back at once. Long data is sent from where it was read to. Zeros are told, not sent,
+//!   where the client takes replies in chunks: the data itself shows them.
 //! * The payload of a write is read from the socket straight into the aligned buffer that the
 //!   storage gets, but for what a read of requests has taken with it.
 //!
@@ -46,6 +47,7 @@ mod connection;
 mod converse;
 mod counters;
 mod export;
+mod holes;
 mod input;
 mod listen;
 mod listener;

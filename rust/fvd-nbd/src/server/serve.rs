@@ -7,6 +7,7 @@ use super::budget::Grant;
 use super::buffers::{Buffers, Lent};
 use super::counters::{Counters, Kind};
 use super::export::{Export, Zeroing, refusal};
+use super::holes::{Piece, Pieces};
 use super::output::Output;
 use crate::error::{Errno, Refusal};
 use crate::meta::Context;
@@ -18,7 +19,10 @@ use crate::session::Session;
 #[derive(Debug)]
 pub(super) enum Outcome {
     Done,
+    /// In one piece.
     Data(Lent),
+    /// In chunks; what is zeros is not sent.
+    Sparse(Lent),
     Status(Vec<(Context, Extents)>),
     Refused(Refusal),
 }
@@ -49,10 +53,8 @@ impl Answer {
         match outcome {
             Outcome::Done => output.put(|out| reply_to.done(out)),
             Outcome::Refused(refusal) => output.put(|out| reply_to.refuse(out, &refusal)),
-            Outcome::Data(data) => {
-                output.put(|out| reply_to.data(out, reply_to.offset, data.as_ref().len() as u32, Position::Last));
-                output.put_data(data, grant);
-            }
+            Outcome::Data(data) => put_whole(reply_to, output, data, grant),
+            Outcome::Sparse(data) => put_pieces(reply_to, output, data, grant),
             Outcome::Status(contexts) => {
                 let last = contexts.len() - 1;
                 for (number, (context, extents)) in contexts.iter().enumerate() {
@@ -61,6 +63,44 @@ impl Answer {
                 }
             }
         }
+    }
+}
+
+fn put_whole(reply_to: ReplyTo, output: &mut Output, data: Lent, grant: Option<Grant>) {
+    output.put(|out| reply_to.data(out, reply_to.offset, data.as_ref().len() as u32, Position::Last));
+    output.put_data(data, grant);
+}
+
+fn put_pieces(reply_to: ReplyTo, output: &mut Output, data: Lent, grant: Option<Grant>) {
+    let length = data.as_ref().len();
+    let mut pieces = Pieces::new(data.as_ref());
+    let mut next = pieces.next(data.as_ref());
+    if next.is_some_and(|piece| !piece.is_hole && piece.length == length) {
+        return put_whole(reply_to, output, data, grant);
+    }
+    let data = Bytes::from_owner(Granted { data, _grant: grant });
+    while let Some(Piece { start, length, is_hole }) = next {
+        next = pieces.next(&data);
+        let position = if next.is_none() { Position::Last } else { Position::More };
+        let offset = reply_to.offset + start as u64;
+        if is_hole {
+            output.put(|out| reply_to.hole(out, offset, length as u32, position));
+        } else {
+            output.put(|out| reply_to.data(out, offset, length as u32, position));
+            output.put_data(data.slice(start..start + length), None);
+        }
+    }
+}
+
+/// Data of which several pieces are sent, and the grant for its memory.
+struct Granted {
+    data: Lent,
+    _grant: Option<Grant>,
+}
+
+impl AsRef<[u8]> for Granted {
+    fn as_ref(&self) -> &[u8] {
+        self.data.as_ref()
     }
 }
 
@@ -74,9 +114,15 @@ pub(super) async fn serve<E: Export>(
 ) -> Outcome {
     let outcome = match command {
         Command::Read { length: 0, .. } => Ok(Outcome::Done),
-        Command::Read { offset, length, .. } => {
+        Command::Read {
+            offset,
+            length,
+            unfragmented,
+        } => {
             let read = export.read(buffers.take(length as usize), offset).await;
-            read.map(|buffer| Outcome::Data(buffers.lend(buffer)))
+            let in_chunks = session.style.is_structured() && !unfragmented;
+            let outcome = if in_chunks { Outcome::Sparse } else { Outcome::Data };
+            read.map(|buffer| outcome(buffers.lend(buffer)))
         }
         Command::BlockStatus { offset, length, one } => status(export, session, offset, length, one).await,
         command => modify(export, command, payload).await.map(|()| Outcome::Done),

@@ -18,7 +18,10 @@ enum Style {
 /// What a request is answered with.
 enum Answer {
     Done,
+    /// In any number of chunks.
     Data(Vec<u8>),
+    /// In one chunk of data, as the client has asked for it.
+    Whole(Vec<u8>),
     Status,
     Refused,
 }
@@ -107,9 +110,15 @@ impl Script {
             (offset, length) = (0, 0);
         }
         let payload = self.style == Style::Extended && command == cmd::WRITE;
-        let flags = if payload { cmd::FLAG_PAYLOAD_LEN } else { 0 };
+        let whole = self.style != Style::Simple && command == cmd::READ && rng.bool();
+        let flags = match (payload, whole) {
+            (true, _) => cmd::FLAG_PAYLOAD_LEN,
+            (_, true) => cmd::FLAG_DF,
+            _ => 0,
+        };
         self.header(flags, command, cookie, offset, length);
-        let data: Vec<u8> = std::iter::repeat_n(cookie as u8 + 1, length as usize).collect();
+        let mut data: Vec<u8> = std::iter::repeat_n(cookie as u8 + 1, length as usize).collect();
+        data[length as usize / 2..].fill(rng.u8(..2));
         if command == cmd::WRITE {
             self.bytes.extend(&data);
         }
@@ -119,6 +128,7 @@ impl Script {
             Answer::Refused
         } else {
             match command {
+                cmd::READ if length > 0 && whole => Answer::Whole(self.disk[range].to_vec()),
                 cmd::READ if length > 0 => Answer::Data(self.disk[range].to_vec()),
                 cmd::BLOCK_STATUS => Answer::Status,
                 cmd::WRITE => {
@@ -141,36 +151,61 @@ impl Script {
         for (cookie, offset, answer) in &self.answers {
             match self.style {
                 Style::Simple => simple(&mut rest, *cookie, answer),
-                _ => self.chunk(&mut rest, *cookie, *offset, answer),
+                _ => self.chunks(&mut rest, *cookie, *offset, answer),
             }
         }
         assert!(rest.0.is_empty(), "{} bytes too many", rest.0.len());
     }
 
-    fn chunk(&self, rest: &mut Bytes<'_>, cookie: u64, offset: u64, answer: &Answer) {
+    fn chunks(&self, rest: &mut Bytes<'_>, cookie: u64, offset: u64, answer: &Answer) {
+        let Answer::Data(data) = answer else {
+            let (done, kind, payload) = self.chunk(rest, cookie, offset);
+            return assert_one(done, kind, payload, offset, answer, self.style);
+        };
+        let mut at = 0;
+        loop {
+            let (done, kind, mut payload) = self.chunk(rest, cookie, offset);
+            assert_eq!(payload.number(8), offset + at as u64);
+            let zeros = vec![0; if kind == 2 { payload.number(4) as usize } else { 0 }];
+            let part = if kind == 2 { &zeros[..] } else { payload.0 };
+            assert!(kind <= 2 && data[at..].starts_with(part));
+            at += part.len();
+            if done {
+                return assert_eq!(at, data.len());
+            }
+        }
+    }
+
+    /// Whether it is the last one, its type, and its payload; a simple reply counts as one without data.
+    fn chunk<'a>(&self, rest: &mut Bytes<'a>, cookie: u64, offset: u64) -> (bool, u64, Bytes<'a>) {
         let extended = self.style == Style::Extended;
         let magic = rest.number(4);
         if magic == 0x6744_6698 {
-            assert!(!extended && matches!(answer, Answer::Done));
-            return assert_eq!((rest.number(4), rest.number(8)), (0, cookie));
+            assert!(!extended);
+            assert_eq!((rest.number(4), rest.number(8)), (0, cookie));
+            return (true, 0, Bytes(&[]));
         }
         assert_eq!(magic, if extended { 0x6e8a_278c } else { 0x668e_33ef });
-        assert_eq!(rest.number(2), 1, "one chunk is all");
-        let kind = rest.number(2);
+        let (done, kind) = (rest.number(2) == 1, rest.number(2));
         assert_eq!(rest.number(8), cookie);
         if extended {
             assert_eq!(rest.number(8), offset);
         }
         let length = rest.number(if extended { 8 } else { 4 });
-        let mut payload = Bytes(rest.take(length as usize));
-        match answer {
-            Answer::Done => assert_eq!((kind, length), (0, 0)),
-            Answer::Refused => assert_eq!(kind, 0x8001),
-            Answer::Status => assert_eq!(kind, if extended { 6 } else { 5 }),
-            Answer::Data(data) => {
-                assert_eq!((kind, payload.number(8)), (1, offset));
-                assert!(payload.0 == data);
-            }
+        (done, kind, Bytes(rest.take(length as usize)))
+    }
+}
+
+/// Of all answers but data in any number of chunks.
+fn assert_one(done: bool, kind: u64, mut payload: Bytes<'_>, offset: u64, answer: &Answer, style: Style) {
+    assert!(done, "one chunk is all");
+    match answer {
+        Answer::Done => assert_eq!((kind, payload.0.len()), (0, 0)),
+        Answer::Refused => assert_eq!(kind, 0x8001),
+        Answer::Status => assert_eq!(kind, if style == Style::Extended { 6 } else { 5 }),
+        Answer::Data(data) | Answer::Whole(data) => {
+            assert_eq!((kind, payload.number(8)), (1, offset));
+            assert!(payload.0 == data);
         }
     }
 }

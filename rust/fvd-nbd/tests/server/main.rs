@@ -10,6 +10,7 @@ mod limits;
 mod options;
 mod polling;
 mod programs;
+mod reads;
 mod slow;
 mod starttls;
 mod tls;

@@ -116,10 +116,18 @@ impl Client {
 
     /// Type and payload of an extended reply; the last chunk if `done`.
     pub(crate) fn chunk(&mut self, done: bool) -> (u16, Vec<u8>) {
+        let (is_last, kind, payload) = self.any_chunk();
+        assert_eq!(is_last, done);
+        (kind, payload)
+    }
+
+    /// Whether it is the last one, type and payload of an extended reply.
+    pub(crate) fn any_chunk(&mut self) -> (bool, u16, Vec<u8>) {
         let head = self.read(32);
-        assert_eq!(head[..6], [0x6e, 0x8a, 0x27, 0x8c, 0, u8::from(done)]);
+        assert_eq!(head[..5], [0x6e, 0x8a, 0x27, 0x8c, 0]);
+        assert!(head[5] <= 1, "the only flag");
         let payload = self.read(number(&head[24..]) as usize);
-        (number(&head[6..8]) as u16, payload)
+        (head[5] == 1, number(&head[6..8]) as u16, payload)
     }
 }
 

@@ -48,6 +48,11 @@ where
     })
 }
 
+/// A result that is there without an operation.
+pub(super) fn at_once<T: Answer>(py: Python<'_>, value: T) -> PyResult<Bound<'_, PyAny>> {
+    Ready::of(py, value)
+}
+
 /// Polls `future` once, here: what needs not wait costs no change of threads.
 fn begin<T, F, W, G>(py: Python<'_>, future: F, drive: W) -> PyResult<Bound<'_, PyAny>>
 where

@@ -9,12 +9,14 @@ use std::sync::Arc;
 use fvd::Error;
 use fvd::copy::Control;
 use fvd::storage::IoBufMut;
+use pollster::block_on;
 use pyo3::prelude::*;
 
-use super::answer::{Answer, Nothing, droppable, unstoppable};
+use super::answer::{Answer, Nothing, at_once, droppable, unstoppable};
 use super::open::{AsyncOpen, Engine};
 use crate::arguments::{Opening, Size, blocking};
 use crate::buffer::{Buffer, shared_bytes};
+use crate::errors::raise;
 use crate::image::{check_range, describe};
 use crate::loans::Lender;
 use crate::{exit, extents, info, prefetch, runtime, stats, unclosed};
@@ -107,7 +109,7 @@ impl AsyncImage {
         let (Size(count), Size(offset)) = (count, offset);
         check_range(count, offset, self.size)?;
         let (object, memory) = shared_bytes(py, count as usize)?;
-        let fill = self.fill(memory, offset);
+        let fill = self.fill(memory, offset)?;
         droppable(py, async move { fill.await.map(|()| object) })
     }
 
@@ -115,7 +117,7 @@ impl AsyncImage {
         let Size(offset) = offset;
         let buffer = Buffer::get(buffer)?;
         let count = buffer.len();
-        let fill = self.fill(buffer.into_memory()?, offset);
+        let fill = self.fill(buffer.into_memory()?, offset)?;
         droppable(py, async move { fill.await.map(|()| count) })
     }
 
@@ -143,14 +145,14 @@ impl AsyncImage {
     }
 
     fn flush<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let open = Arc::clone(&self.open);
+        let open = self.ours()?;
         let flush = async |engine: Arc<Engine>| engine.flush().await.map(|()| Nothing);
         unstoppable(py, async move { open.with(flush).await })
     }
 
     #[pyo3(signature = (offset = 0, length = None))]
     fn extents<'py>(&self, py: Python<'py>, offset: u64, length: Option<u64>) -> PyResult<Bound<'py, PyAny>> {
-        let open = Arc::clone(&self.open);
+        let open = self.ours()?;
         droppable(py, async move {
             let collect = async |engine: Arc<Engine>| extents::collect(&*engine, offset, length).await;
             open.with(collect).await.map(extents::Entries)
@@ -158,7 +160,7 @@ impl AsyncImage {
     }
 
     fn info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let (open, path) = (Arc::clone(&self.open), self.path.clone());
+        let (open, path) = (self.ours()?, self.path.clone());
         droppable(py, async move {
             // Fails if it is closed; the path then says where the header is.
             open.with(async |_| Ok(())).await?;
@@ -167,7 +169,7 @@ impl AsyncImage {
     }
 
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let open = Arc::clone(&self.open);
+        let open = self.ours()?;
         droppable(py, async move {
             let stats = open.with(async |engine: Arc<Engine>| Ok(engine.stats())).await?;
             Ok(stats::Counters(stats))
@@ -175,7 +177,7 @@ impl AsyncImage {
     }
 
     fn prefetch_status<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let open = Arc::clone(&self.open);
+        let open = self.ours()?;
         droppable(py, async move {
             let status = async |engine: Arc<Engine>| Ok(prefetch::status(open.running().as_ref(), &engine));
             open.with(status).await.map(prefetch::Status)
@@ -184,7 +186,7 @@ impl AsyncImage {
 
     /// The status, once it is final; the error if prefetch has failed.
     fn prefetch_outcome<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let open = Arc::clone(&self.open);
+        let open = self.ours()?;
         droppable(py, async move {
             let outcome = async |engine: Arc<Engine>| {
                 let status = prefetch::status(open.running().as_ref(), &engine);
@@ -204,6 +206,11 @@ impl AsyncImage {
 
     fn close<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let open = Arc::clone(&self.open);
+        if !open.is_ours() {
+            // Without a runtime, which a forked child may never need.
+            block_on(open.close()).map_err(|error| raise(&error))?;
+            return at_once(py, Nothing);
+        }
         unstoppable(py, async move { open.close().await.map(|()| Nothing) })
     }
 
@@ -219,14 +226,21 @@ impl AsyncImage {
 }
 
 impl AsyncImage {
-    fn fill(&self, memory: IoBufMut, offset: u64) -> impl Future<Output = Result<(), Error>> + Send + use<> {
-        let open = Arc::clone(&self.open);
-        let mut turn = open.order.read(offset, memory.len() as u64);
-        async move {
+    /// Fails in a child that was forked while the image was open.
+    fn ours(&self) -> PyResult<Arc<AsyncOpen>> {
+        self.open.check_process().map_err(|error| raise(&error))?;
+        Ok(Arc::clone(&self.open))
+    }
+
+    fn fill(&self, memory: IoBufMut, offset: u64) -> PyResult<impl Future<Output = Result<(), Error>> + Send + use<>> {
+        let open = self.ours()?;
+        let order = open.order().map_err(|error| raise(&error))?;
+        let mut turn = order.read(offset, memory.len() as u64);
+        Ok(async move {
             turn.come().await;
             let read = async |engine: Arc<Engine>| engine.read(memory, offset).await.map(drop);
             open.with(read).await
-        }
+        })
     }
 
     /// Changes `count` bytes at `offset`, behind what has been begun on them before.
@@ -236,8 +250,9 @@ impl AsyncImage {
         W: FnOnce(Arc<Engine>) -> F + Send + 'static,
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
-        let open = Arc::clone(&self.open);
-        let mut turn = open.order.write(offset, count);
+        let open = self.ours()?;
+        let order = open.order().map_err(|error| raise(&error))?;
+        let mut turn = order.write(offset, count);
         unstoppable(py, async move {
             turn.come().await;
             open.with(work).await
@@ -245,7 +260,7 @@ impl AsyncImage {
     }
 
     fn steer<'py>(&self, py: Python<'py>, wish: fn(&Control)) -> PyResult<Bound<'py, PyAny>> {
-        let open = Arc::clone(&self.open);
+        let open = self.ours()?;
         droppable(py, async move {
             open.control().await?.iter().for_each(wish);
             Ok(Nothing)

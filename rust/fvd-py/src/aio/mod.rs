@@ -6,4 +6,4 @@ mod open;
 mod order;
 
 pub(crate) use image::{AsyncImage, open_async};
-pub(crate) use open::AsyncOpen;
+pub(crate) use open::{AsyncOpen, Engine};

@@ -1,7 +1,7 @@
 //! An open engine that asyncio uses.
 
 use std::future::Future;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,6 +9,7 @@ use fvd::Error;
 use fvd::chain::{AsyncIo, ChainOptions, open_image_on};
 use fvd::copy::Control;
 use fvd::image::Image;
+use fvd::process::Owned;
 use fvd::storage::{AsyncFile, Storage};
 use fvd_nbd::host::{Background, OpenEngine, OpenImage};
 use pollster::block_on;
@@ -18,7 +19,7 @@ use super::order::Order;
 use crate::background;
 use crate::exit::Closable;
 use crate::loans::{Lender, Loan, Loans};
-use crate::open::{closed, forked};
+use crate::open::closed;
 use crate::{runtime, time};
 
 /// An engine whose operations wait without a thread.
@@ -26,17 +27,28 @@ pub(crate) type Engine = Image<AsyncFile>;
 
 /// An engine that can be closed while it is used: each operation holds the lock shared.
 pub(crate) struct AsyncOpen {
+    /// The image, for messages.
+    path: PathBuf,
+    parts: Owned<Parts>,
+    /// Whether somebody has got it.
+    started: AtomicBool,
+    closed: AtomicBool,
+}
+
+/// What has locks, which are never taken in a forked child: threads that are not there may hold them.
+struct Parts {
     engine: RwLock<Option<Arc<Engine>>>,
     background: Mutex<Option<Background>>,
     /// Held while it is closed.
     closing: tokio::sync::Mutex<()>,
-    pub(super) order: Order,
+    order: Order,
     loans: Loans,
-    /// Whether somebody has got it.
-    started: AtomicBool,
-    closed: AtomicBool,
-    /// The process that opened it.
-    process: u32,
+}
+
+impl Parts {
+    fn background(&self) -> MutexGuard<'_, Option<Background>> {
+        self.background.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl AsyncOpen {
@@ -45,23 +57,28 @@ impl AsyncOpen {
         let files = AsyncIo::new()?.with_clock(Arc::new(time::clock()?));
         let engine = Arc::new(block_on(open_image_on(&files, path, options))?);
         let size = engine.size();
-        let open = Self {
-            loans: Loans::new(engine.file().path()),
+        let path = engine.file().path().to_owned();
+        let parts = Parts {
+            loans: Loans::new(&path),
             engine: RwLock::new(Some(engine)),
             background: Mutex::new(None),
             closing: tokio::sync::Mutex::new(()),
             order: Order::default(),
+        };
+        let open = Self {
+            path,
+            parts: Owned::new(parts),
             started: AtomicBool::new(false),
             closed: AtomicBool::new(false),
-            process: std::process::id(),
         };
         Ok((open, size))
     }
 
     /// Starts what the image does on its own. Before it is used.
     pub(super) fn start(&self) -> Result<(), Error> {
-        let mut background = self.background();
-        match block_on(self.engine.read()).as_ref() {
+        let parts = self.parts()?;
+        let mut background = parts.background();
+        match block_on(parts.engine.read()).as_ref() {
             Some(engine) if background::is_wanted(engine) => *background = Some(start_background(engine)?),
             _ => {}
         }
@@ -81,9 +98,23 @@ impl AsyncOpen {
         }
     }
 
-    /// False in a child that was forked while the image was open: see `Open::is_ours`.
+    /// False in a child that was forked while the image was open.
     pub(super) fn is_ours(&self) -> bool {
-        self.process == std::process::id()
+        self.parts.is_ours()
+    }
+
+    /// Fails in such a child.
+    pub(super) fn check_process(&self) -> Result<(), Error> {
+        self.parts().map(drop)
+    }
+
+    fn parts(&self) -> Result<&Parts, Error> {
+        self.parts.get().map_err(|error| error.with_path(&self.path))
+    }
+
+    /// Which requests come before which.
+    pub(super) fn order(&self) -> Result<&Order, Error> {
+        self.parts().map(|parts| &parts.order)
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -91,15 +122,14 @@ impl AsyncOpen {
     }
 
     /// Runs `work` on the engine, which is not closed before that has ended.
-    pub(super) async fn with<T, W, F>(&self, work: W) -> Result<T, Error>
+    pub(crate) async fn with<T, W, F>(&self, work: W) -> Result<T, Error>
     where
         W: FnOnce(Arc<Engine>) -> F,
         F: Future<Output = Result<T, Error>>,
     {
-        let engine = self.engine.read().await;
+        let engine = self.parts()?.engine.read().await;
         match engine.as_ref() {
-            Some(engine) if self.is_ours() => work(Arc::clone(engine)).await,
-            Some(_) => Err(forked()),
+            Some(engine) => work(Arc::clone(engine)).await,
             None => Err(closed()),
         }
     }
@@ -108,7 +138,7 @@ impl AsyncOpen {
     /// from a base.
     pub(super) async fn control(&self) -> Result<Option<Control>, Error> {
         self.with(async |engine: Arc<Engine>| {
-            let mut running = self.background();
+            let mut running = self.parts()?.background();
             if self.is_closed() {
                 return Err(closed());
             }
@@ -119,9 +149,6 @@ impl AsyncOpen {
 
     /// Lends the engine to a server, which has to end before this can be closed. Blocks.
     pub(crate) fn lend(self: &Arc<Self>, read_only: bool) -> Result<OpenImage, Error> {
-        if !self.is_ours() {
-            return Err(forked());
-        }
         // From here on nobody closes it.
         let loan = Arc::new(Loan::begin(self)?);
         let engine = block_on(self.with(async |engine: Arc<Engine>| Ok(engine)))?;
@@ -129,29 +156,24 @@ impl AsyncOpen {
         Ok(OpenImage { image, read_only, loan })
     }
 
-    fn background(&self) -> MutexGuard<'_, Option<Background>> {
-        self.background.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Flushes, marks the image clean and releases its files, once all operations have ended.
     /// The files are released also after an error; but not while the image is served, which is one.
+    /// Does nothing in a child that was forked: the image is the parent's to close.
     pub(super) async fn close(&self) -> Result<(), Error> {
-        if !self.is_ours() {
-            // Its threads, and what its memory holds, are the parent's.
+        let Ok(parts) = self.parts() else {
             self.closed.store(true, Ordering::Release);
-            std::mem::forget(self.background().take());
             return Ok(());
-        }
-        self.loans.end().await?;
+        };
+        parts.loans.end().await?;
         // From here on nothing begins in the background.
         self.closed.store(true, Ordering::Release);
         // Held to the end: somebody else who closes it waits until all of that is done.
-        let _closing = self.closing.lock().await;
-        let background = self.background().take();
+        let _closing = parts.closing.lock().await;
+        let background = parts.background().take();
         if let Some(background) = background {
             background.stop().await;
         }
-        let engine = self.engine.write().await.take();
+        let engine = parts.engine.write().await.take();
         match engine {
             Some(engine) => engine.close().await,
             None => Ok(()),
@@ -164,14 +186,13 @@ fn start_background(engine: &Arc<Engine>) -> Result<Background, Error> {
 }
 
 impl Lender for AsyncOpen {
-    fn loans(&self) -> &Loans {
-        &self.loans
+    fn loans(&self) -> Result<&Loans, Error> {
+        self.parts().map(|parts| &parts.loans)
     }
 
     fn running(&self) -> Option<Control> {
-        self.background()
-            .as_ref()
-            .map(|background| background.control().clone())
+        let background = self.parts().ok()?.background();
+        background.as_ref().map(|background| background.control().clone())
     }
 }
 
@@ -185,7 +206,7 @@ impl Closable for AsyncOpen {
     }
 
     fn try_return(&self) -> Result<bool, Error> {
-        self.loans.try_end()
+        self.loans()?.try_end()
     }
 
     fn close_now(&self) -> Result<(), Error> {

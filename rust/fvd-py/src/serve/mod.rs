@@ -7,9 +7,11 @@ mod serving;
 mod stats;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use fvd::Error;
 use fvd::storage::Backend;
+use fvd_nbd::disk::Part;
 use fvd_nbd::host::{
     Address, DEFAULT_PORT, DiskOptions, FileOptions, Format, Host, HostOptions, Log, Report, TlsCredentials, TlsOptions,
 };
@@ -17,7 +19,7 @@ use fvd_nbd::server::{Limits, Sharing};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::arguments::{self, Opening, blocking};
+use crate::arguments::{self, Opening, Size, blocking};
 use crate::buffer::duplicate;
 use crate::errors::raise;
 
@@ -28,11 +30,11 @@ pub(crate) use server::Server;
 /// Serves disks over NBD. See `fvd.serve`.
 #[pyfunction]
 #[pyo3(signature = (
-    disks, *, sockets = Vec::new(), socket = None, bind = None, port = None, description = "", format = None, read_only = false,
+    disks, *, sockets = Vec::new(), socket = None, bind = None, port = None, description = "", format = None, offset = Size(0), size = None, read_only = false,
     persistent = true, shared = 0, force_share = false, cache = "writeback", discard = "unmap",
     detect_zeroes = "off", aio = None, copy_on_read = None, base_timeout = None, write_base = false, trust = Vec::new(),
-    tls_creds = None, tls_psk = None, tls_verify_peer = false, tls_required = true, poll_max_ns = None, metrics = None, verbose = false, signals = false,
-    patience = None
+    tls_creds = None, tls_psk = None, tls_verify_peer = false, tls_authz = Vec::new(), tls_required = true,
+    handshake_limit = None, poll_max_ns = None, metrics = None, verbose = false, signals = false, patience = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
 #[expect(clippy::fn_params_excessive_bools, reason = "keyword arguments of Python")]
@@ -45,6 +47,8 @@ pub(crate) fn serve(
     port: Option<u16>,
     description: &str,
     format: Option<&str>,
+    offset: Size,
+    size: Option<Size>,
     read_only: bool,
     persistent: bool,
     shared: usize,
@@ -60,7 +64,9 @@ pub(crate) fn serve(
     tls_creds: Option<PathBuf>,
     tls_psk: Option<PathBuf>,
     tls_verify_peer: bool,
+    tls_authz: Vec<String>,
     tls_required: bool,
+    handshake_limit: Option<u32>,
     poll_max_ns: Option<Poll>,
     metrics: Option<String>,
     verbose: bool,
@@ -91,13 +97,17 @@ pub(crate) fn serve(
         .into_iter()
         .map(|(name, given)| (name, given.into_disk(file)))
         .collect();
+    let part = Part {
+        offset: offset.0,
+        size: size.map(|Size(size)| size),
+    };
     let options = HostOptions {
         disks: Vec::new(),
         patience: patience.map(arguments::seconds).transpose()?.unwrap_or_default(),
         addresses: addresses(&sockets, socket, bind, port)?,
         backend: aio.map(backend).transpose()?,
-        limits: limits(poll_max_ns),
-        tls: tls(tls_creds, tls_psk, tls_verify_peer, tls_required)?,
+        limits: limits(poll_max_ns, handshake_limit),
+        tls: tls(tls_creds, tls_psk, tls_verify_peer, tls_authz, tls_required)?,
         metrics,
         sharing: Sharing { shared, persistent },
         signals,
@@ -108,6 +118,7 @@ pub(crate) fn serve(
             Ok(DiskOptions {
                 name,
                 description: description.to_owned(),
+                part,
                 source: disk.source(read_only)?,
             })
         };
@@ -117,11 +128,19 @@ pub(crate) fn serve(
     Ok(Server::new(host, lent))
 }
 
-/// The limits of a server that looks for requests for so long before it sleeps.
-fn limits(poll: Option<Poll>) -> Limits {
+/// The limits of a server that looks for requests for so long before it sleeps, and waits for handshakes for so
+/// many seconds, 0 for as long as they take.
+fn limits(poll: Option<Poll>, handshake: Option<u32>) -> Limits {
+    /// Longer than any server lives.
+    const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
     let default = Limits::default();
     Limits {
         poll: poll.map_or(default.poll, |Poll(poll)| poll),
+        handshake: match handshake {
+            None => default.handshake,
+            Some(0) => FOR_EVER,
+            Some(seconds) => Duration::from_secs(seconds.into()),
+        },
         ..default
     }
 }
@@ -164,6 +183,7 @@ fn tls(
     folder: Option<PathBuf>,
     keys: Option<PathBuf>,
     verify_peer: bool,
+    subjects: Vec<String>,
     required: bool,
 ) -> PyResult<Option<TlsOptions>> {
     let credentials = match (folder, keys) {
@@ -171,7 +191,19 @@ fn tls(
             let message = "TLS is either by certificates or by keys";
             return Err(PyValueError::new_err(message));
         }
-        (Some(folder), None) => TlsCredentials::Certificates { folder, verify_peer },
+        (Some(folder), None) => TlsCredentials::Certificates {
+            folder,
+            verify_peer,
+            subjects,
+        },
+        (None, Some(_)) if !subjects.is_empty() => {
+            let message = "Who is let in (tls_authz) goes by certificates; with keys, the file of the keys says it";
+            return Err(PyValueError::new_err(message));
+        }
+        (None, _) if !subjects.is_empty() => {
+            let message = "Who is let in (tls_authz) goes by certificates: TLS needs some (tls_creds)";
+            return Err(PyValueError::new_err(message));
+        }
         (None, _) if verify_peer => {
             let message = "To verify clients, TLS needs certificates";
             return Err(PyValueError::new_err(message));

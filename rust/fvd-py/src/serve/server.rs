@@ -45,11 +45,7 @@ impl Server {
 
     /// Fails in a child that was forked while the server ran: its threads are not there.
     fn check_process(&self) -> PyResult<()> {
-        if self.serving.is_ours() {
-            return Ok(());
-        }
-        let message = "The server was started by the process that forked this one";
-        Err(raise(&Error::invalid_argument(message)))
+        self.serving.check_process().map_err(|error| raise(&error))
     }
 }
 
@@ -112,12 +108,14 @@ impl Server {
         stats::to_dict(py, &counters, disks)
     }
 
-    /// Does what `stop` does, and waits for nothing. What fails is told to the next `stop`.
-    fn begin_stop(&self, py: Python<'_>) -> PyResult<()> {
+    /// Does what `stop` does, and waits for nothing. What fails is told to the next `stop`. False where
+    /// there is nothing to wait for: in a child that was forked.
+    fn begin_stop(&self, py: Python<'_>) -> PyResult<bool> {
         if !self.serving.is_ours() {
-            return Ok(());
+            return Ok(false);
         }
-        blocking(py, || self.serving.begin_close(|_| false))
+        blocking(py, || self.serving.begin_close(|_| false))?;
+        Ok(true)
     }
 
     /// Shuts down, waits until what is under way has ended, and closes the disks. Does nothing the

@@ -4,40 +4,42 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread;
 
 use fvd::Error;
+use fvd::process::Owned;
 use fvd_nbd::host::Host;
 
 use crate::exit::Closable;
 
 /// The locks are taken only without the GIL, and only in the process that started the host: in a
 /// child that was forked they may be held by threads that are not there.
-pub(super) struct Serving {
+pub(super) struct Serving(Owned<Parts>);
+
+struct Parts {
     host: RwLock<Option<Host>>,
     /// Held while it is closed. What that has failed with, if nobody has heard of it.
     closing: Mutex<Result<(), Error>>,
-    /// The process that started it.
-    process: u32,
 }
 
 impl Serving {
     pub(super) fn new(host: Host) -> Self {
-        Self {
+        Self(Owned::new(Parts {
             host: RwLock::new(Some(host)),
             closing: Mutex::new(Ok(())),
-            process: std::process::id(),
-        }
+        }))
     }
 
     /// What `work` makes of the host; None once that is closed, and where it never was.
     pub(super) fn with<T>(&self, work: impl FnOnce(&Host) -> T) -> Option<T> {
-        if !self.is_ours() {
-            return None;
-        }
-        let host = self.host.read().unwrap_or_else(PoisonError::into_inner);
+        let host = self.0.get().ok()?.host.read().unwrap_or_else(PoisonError::into_inner);
         host.as_ref().map(work)
     }
 
-    /// Closes it. Somebody else who closes it waits until that is done. What it has failed with is told
-    /// once.
+    /// Fails in a child that was forked while the server ran: its threads are not there.
+    pub(super) fn check_process(&self) -> Result<(), Error> {
+        self.0.get().map(drop)
+    }
+
+    /// Closes it; does nothing in a forked child. Another thread that closes it waits until that is done.
+    /// What it has failed with is told once.
     pub(super) fn close(&self) -> Result<(), Error> {
         let mut result = Ok(());
         self.close_and_tell(|closed| {
@@ -64,10 +66,11 @@ impl Serving {
 
     /// `tell` says whether somebody has heard.
     fn close_and_tell(&self, tell: impl FnOnce(&Result<(), Error>) -> bool) {
-        let mut unheard = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Ok(parts) = self.0.get() else { return };
+        let mut unheard = parts.closing.lock().unwrap_or_else(PoisonError::into_inner);
         // Whoever waits, waits no longer.
         self.with(Host::stop);
-        let host = self.host.write().unwrap_or_else(PoisonError::into_inner).take();
+        let host = parts.host.write().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(host) = host {
             *unheard = host.close();
         }
@@ -79,7 +82,7 @@ impl Serving {
 
 impl Closable for Serving {
     fn is_ours(&self) -> bool {
-        self.process == std::process::id()
+        self.0.is_ours()
     }
 
     fn is_closed(&self) -> bool {
@@ -91,19 +94,9 @@ impl Closable for Serving {
     }
 
     fn close_now(&self) -> Result<(), Error> {
-        if self.is_ours() { self.close() } else { Ok(()) }
+        self.close()
     }
 
     /// Nobody lends a server: nothing is waited for before it is closed.
     fn abandon(&self) {}
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        if !self.is_ours() {
-            // Its threads are the parent's.
-            let host = self.host.get_mut().unwrap_or_else(PoisonError::into_inner);
-            std::mem::forget(host.take());
-        }
-    }
 }

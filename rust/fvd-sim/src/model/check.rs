@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::slice::from_ref;
 
-use super::{Cell, Model};
+use super::{Cell, Model, add};
 use crate::medium::{SECTOR, Sector};
 
 /// A sector with a content that it must not have.
@@ -94,6 +94,36 @@ impl Model {
             }
         }
         Ok(())
+    }
+
+    /// The process has died, or has closed the image, and a new one finds this; nothing is in flight. What a power
+    /// cut may leave is what it was before, until a flush succeeds. The ranges are as those of
+    /// [`Model::collapse_in`].
+    ///
+    /// `given_up`: the cache holds what the disk may not have, looks as if it had, and may be dropped at any time. So
+    /// all that a power cut could leave may also be found, and no flush changes that.
+    pub fn outlive_process(&mut self, ranges: &[Range<u64>], content: &[u8], given_up: bool) {
+        for (sector, bytes) in sectors(ranges, content) {
+            let Some(cell) = self.cells.get_mut(&sector) else {
+                continue;
+            };
+            if cell.may.iter().all(|(content, _)| **content == *bytes) {
+                self.cells.remove(&sector);
+                self.unsettled.remove(&sector);
+                self.origin.set_sector(sector, bytes);
+                continue;
+            }
+            let found = Rc::new(*bytes);
+            cell.now = vec![found.clone()];
+            cell.given_up = given_up;
+            if given_up {
+                for (content, _) in &cell.may {
+                    add(&mut cell.now, content);
+                }
+            }
+        }
+        self.reads.clear();
+        self.flushes.clear();
     }
 
     /// From here on the disk holds this, durably, and nothing is in flight.

@@ -12,7 +12,7 @@ mod read;
 mod tests;
 mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -29,6 +29,8 @@ pub struct Model {
     /// What the disk holds, durably, in every sector that has no cell.
     origin: Medium,
     cells: BTreeMap<u64, Cell>,
+    /// Sectors of which a crash may leave more than one content: a flush asks about these.
+    unsettled: BTreeSet<u64>,
     /// Number of the last write or flush that started.
     clock: u64,
     writes: BTreeMap<u64, Write>,
@@ -43,6 +45,8 @@ struct Cell {
     may: Vec<(Content, u64)>,
     /// Writes in flight.
     writers: Vec<u64>,
+    /// A cache may hold it as if it were durable: no flush says anything of it until it is written again.
+    given_up: bool,
 }
 
 impl Cell {
@@ -51,6 +55,7 @@ impl Cell {
             now: vec![content.clone()],
             may: vec![(content.clone(), 0)],
             writers: Vec::new(),
+            given_up: false,
         }
     }
 }
@@ -94,6 +99,7 @@ impl Model {
         Self {
             origin,
             cells: BTreeMap::new(),
+            unsettled: BTreeSet::new(),
             clock: 0,
             writes: BTreeMap::new(),
             flushes: BTreeMap::new(),

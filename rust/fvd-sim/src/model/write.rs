@@ -45,6 +45,7 @@ impl Model {
             sectors: Vec::with_capacity((sectors.end - sectors.start) as usize),
             edges: Vec::new(),
         };
+        let zeros = Rc::new([0; SECTOR as usize]);
         for sector in sectors.clone() {
             let part = part_of(sector, offset, end);
             let source = (sector * SECTOR + part.start as u64 - offset) as usize;
@@ -52,7 +53,9 @@ impl Model {
             let cell = self.cell(sector);
             let mut new = Vec::new();
             if let Ok(whole) = <Sector>::try_from(bytes) {
-                new.push(Rc::new(whole));
+                // A long zeroing is one sector in memory.
+                let is_zero = whole == [0; SECTOR as usize];
+                new.push(if is_zero { zeros.clone() } else { Rc::new(whole) });
             } else {
                 write.edges.push(sector);
                 for old in &cell.now {
@@ -61,6 +64,8 @@ impl Model {
                     add(&mut new, &Rc::new(content));
                 }
             }
+            self.unsettled.insert(sector);
+            let cell = self.cell(sector);
             cell.may.extend(new.iter().map(|content| (content.clone(), id)));
             cell.writers.push(id);
             let overtaken = Vec::new();
@@ -81,6 +86,7 @@ impl Model {
             let cell = self.cell(sector);
             add_all(&mut writing.new, &writing.overtaken);
             cell.now = writing.new;
+            cell.given_up = false;
             if durable {
                 let now = &cell.now;
                 cell.may
@@ -115,14 +121,18 @@ impl Model {
     pub fn begin_flush(&mut self) -> u64 {
         self.clock += 1;
         let mut kept = BTreeMap::new();
-        for (sector, cell) in &self.cells {
-            if cell.may.len() > 1 {
-                let mut set = cell.now.clone();
-                for writer in &cell.writers {
-                    add_all(&mut set, &self.writes[writer].at(*sector).new);
-                }
-                kept.insert(*sector, set);
+        let cells = &self.cells;
+        self.unsettled.retain(|sector| cells[sector].may.len() > 1);
+        for sector in &self.unsettled {
+            let cell = &self.cells[sector];
+            if cell.given_up {
+                continue;
             }
+            let mut set = cell.now.clone();
+            for writer in &cell.writers {
+                add_all(&mut set, &self.writes[writer].at(*sector).new);
+            }
+            kept.insert(*sector, set);
         }
         self.flushes.insert(self.clock, kept);
         self.clock

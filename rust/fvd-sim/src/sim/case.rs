@@ -1,4 +1,4 @@
-//! The matrix: one value for each of ten dimensions, and the geometry that follows.
+//! The matrix: one value for each of eleven dimensions, and the geometry that follows.
 
 use std::fmt;
 
@@ -6,10 +6,10 @@ use fvd::format::BaseUpdate;
 use fvd::image::{CacheMode, DetectZeroes};
 
 use crate::medium::SECTOR;
-use crate::shape::Shape;
+use crate::shape::{BLOCKS_OF_PAGE, CHUNKS_OF_PAGE, SEGMENT_PAGES, Shape};
 
 /// Names of the dimensions and of their values.
-pub const DIMENSIONS: [(&str, &[&str]); 10] = [
+pub const DIMENSIONS: [(&str, &[&str]); 11] = [
     ("compact", &["off", "on"]),
     ("prefetch", &["off", "on"]),
     ("copy-on-read", &["off", "on"]),
@@ -26,6 +26,7 @@ pub const DIMENSIONS: [(&str, &[&str]); 10] = [
     ("data file", &["no", "yes"]),
     ("journal", &["tiny", "default", "none"]),
     ("updates", &["no", "writethrough", "writeback", "writenocache"]),
+    ("metadata", &["a page", "pages", "segments"]),
 ];
 
 const COMPACT: usize = 0;
@@ -38,6 +39,7 @@ const IO: usize = 6;
 const DATA_FILE: usize = 7;
 const JOURNAL: usize = 8;
 const UPDATES: usize = 9;
+const METADATA: usize = 10;
 
 /// Not a number of blocks.
 const SMALL_CHUNK: &str = "4 KiB";
@@ -46,6 +48,11 @@ const SMALL_CHUNK: &str = "4 KiB";
 const NO_BASE: usize = 0;
 /// The journal that there is none of.
 const NO_JOURNAL: usize = 2;
+/// Several pages of the bitmap or the table; several segments of one of them, which are read as a whole.
+const PAGES: usize = 1;
+const SEGMENTS: usize = 2;
+/// Bytes of a disk at most; most of a large one is a hole.
+const MOST: u64 = 1 << 29;
 
 /// A point of the matrix: the index of a value in each dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +78,39 @@ impl Case {
             case.0[PREFETCH] = 0;
             case.0[COPY_ON_READ] = 0;
         }
-        case.with_updates(rng)
+        case.with_metadata(rng).with_updates(rng)
+    }
+
+    /// One in four has a large disk, of small blocks or chunks: more than a page of metadata.
+    fn with_metadata(mut self, rng: &mut fastrand::Rng) -> Self {
+        if rng.u8(..4) > 0 {
+            return self;
+        }
+        self.0[METADATA] = [PAGES, PAGES, SEGMENTS][rng.usize(..3)];
+        while !self.has_metadata() {
+            match rng.u8(..3) {
+                // 512 or 1024 bytes.
+                0 => self.0[BLOCK] = rng.usize(1..3),
+                1 => self.0[COMPACT] = 1,
+                _ => self.0[CHUNK] = DIMENSIONS[CHUNK].1.len() - 1,
+            }
+        }
+        self
+    }
+
+    /// Whether a disk can be large enough for that much metadata.
+    fn has_metadata(&self) -> bool {
+        self.0[METADATA] == 0 || !self.metadata_units().is_empty()
+    }
+
+    /// Bytes of the disk that a page of metadata speaks of, or a segment; that of the bitmap, that of the table, if there
+    /// can be more than one of them.
+    fn metadata_units(&self) -> Vec<u64> {
+        let scale = if self.0[METADATA] == SEGMENTS { SEGMENT_PAGES } else { 1 };
+        let bitmap = (self.0[BASE] != NO_BASE).then(|| self.number(BLOCK) * BLOCKS_OF_PAGE * scale);
+        let table = self.compact().then(|| self.chunk_size() * CHUNKS_OF_PAGE * scale);
+        let units = bitmap.into_iter().chain(table);
+        units.filter(|unit| *unit < MOST).collect()
     }
 
     /// One in three of those that can write to their base does.
@@ -93,7 +132,8 @@ impl Case {
     #[must_use]
     pub fn is_possible(&self) -> bool {
         let copies = self.prefetch() || self.copy_on_read();
-        (self.0[BASE] != NO_BASE || !copies) && (self.0[UPDATES] == 0 || self.can_update())
+        let has_what_it_needs = (self.0[BASE] != NO_BASE || !copies) && (self.0[UPDATES] == 0 || self.can_update());
+        has_what_it_needs && self.has_metadata()
     }
 
     /// Whether the dimension makes a difference here.
@@ -135,21 +175,31 @@ impl Case {
         self.0[IO] == 1
     }
 
+    /// In blocks; or so small that a block touches more chunks than a journal sector has room for.
+    fn chunk_size(&self) -> u64 {
+        match self.chunk() {
+            SMALL_CHUNK => 4096,
+            _ => (self.number(BLOCK) * self.number(CHUNK)).next_multiple_of(4096),
+        }
+    }
+
     /// An image of this kind.
     #[must_use]
     pub fn shape(&self, rng: &mut fastrand::Rng) -> Shape {
         let block_size = self.number(BLOCK);
-        // In blocks; or so small that a block touches more chunks than a journal sector has room for.
-        let chunk_size = match self.chunk() {
-            SMALL_CHUNK => 4096,
-            _ => (block_size * self.number(CHUNK)).next_multiple_of(4096),
-        };
+        let chunk_size = self.chunk_size();
         let compact = self.compact();
         let unit = block_size.max(if compact { chunk_size } else { 0 });
         let mut virtual_size = virtual_size(rng, unit);
         if compact && self.chunk() == SMALL_CHUNK {
             // Each block shows what it is there for only once.
             virtual_size = virtual_size.max(unit * rng.u64(4..8));
+        }
+        let units = self.metadata_units();
+        if self.0[METADATA] > 0 {
+            // Up to behind the first edge, or the second one.
+            let edge = units[rng.usize(..units.len())] * [1, 1, 1, 2][rng.usize(..4)];
+            virtual_size = virtual_size.max(edge + rng.u64(1..1 << 20) / SECTOR * SECTOR + SECTOR);
         }
         let base_size = self.base_size(rng, virtual_size);
         let small = virtual_size <= 512 << 10 && self.0[JOURNAL] != 1;
@@ -163,7 +213,7 @@ impl Case {
             grow_unit: chunk_size * [1, 2, 5][rng.usize(..3)],
             journal_size: [4096, 0, -1][self.0[JOURNAL]],
             data_file: self.0[DATA_FILE] == 1,
-            device: small && rng.u8(..12) == 0,
+            device: small && rng.u8(..6) == 0,
             detect_sparse_hole: sparse.then(|| [512, 4096, 65_536][rng.usize(..3)]),
             copy_on_read: self.copy_on_read(),
             prefetch: self.prefetch(),
@@ -184,6 +234,8 @@ impl Case {
     fn base_size(&self, rng: &mut fastrand::Rng, virtual_size: u64) -> Option<u64> {
         match self.0[BASE] {
             NO_BASE => None,
+            // What has several pages of a bitmap mostly has them in use.
+            1 if self.0[METADATA] > 0 && rng.bool() => Some(virtual_size - rng.u64(1..(64 << 10).min(virtual_size))),
             1 => Some(match rng.u8(..3) {
                 // With an end within a sector or a block, or with a few blocks only.
                 0 => rng.u64(1..virtual_size),

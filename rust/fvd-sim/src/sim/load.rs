@@ -1,5 +1,7 @@
 //! Requests, drawn at random, before anything runs.
 
+use std::collections::VecDeque;
+
 use fvd::image::DetectZeroes;
 
 use crate::medium::SECTOR;
@@ -12,7 +14,40 @@ const BUDGET: u64 = 4 << 20;
 /// Bytes of a request at most.
 const LONGEST: u64 = 2 << 20;
 
+/// Bytes that are zeroed or discarded at once, now and then, in a large disk.
+const SWEEP: u64 = 8 << 20;
+/// Writes whose places are remembered, to come back to them.
+const RECENT: usize = 24;
+
+/// What the requests are about for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mood {
+    /// A bit of everything, mostly at a few places.
+    Mixed,
+    /// New places, and a flush behind nearly each: journals fill up.
+    Commits,
+    /// What was written a while ago is discarded, and something else written elsewhere.
+    Discards,
+    /// What was written a while ago is read, while others free and use its storage.
+    Reads,
+}
+
+impl Mood {
+    fn random(rng: &mut fastrand::Rng) -> Self {
+        match rng.u8(..8) {
+            0..2 => Self::Mixed,
+            2..5 => Self::Commits,
+            5..7 => Self::Discards,
+            _ => Self::Reads,
+        }
+    }
+}
+
 /// Draws requests for one session.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says what a session has, apart from the others"
+)]
 pub struct Load<'a> {
     shape: &'a Shape,
     rng: fastrand::Rng,
@@ -24,7 +59,16 @@ pub struct Load<'a> {
     frees: bool,
     /// Some of the writes are of zeros.
     detects_zeroes: bool,
+    /// One in so many requests begins or ends within a sector.
+    odd: u8,
     budget: u64,
+    mood: Mood,
+    /// Requests until it changes.
+    left: u32,
+    /// Whether it ever does.
+    is_moody: bool,
+    /// Where something was written.
+    recent: VecDeque<u64>,
 }
 
 impl<'a> Load<'a> {
@@ -32,7 +76,13 @@ impl<'a> Load<'a> {
     #[must_use]
     pub fn new(shape: &'a Shape, image_seed: u64, is_long: bool, mut rng: fastrand::Rng) -> Self {
         let landmarks = landmarks(shape, image_seed);
-        let hot = (0..rng.usize(1..6)).map(|_| landmarks[rng.usize(..landmarks.len())]);
+        let edges = shape.metadata_edges();
+        let hot = (0..rng.usize(1..6)).map(|_| {
+            if !edges.is_empty() && rng.bool() {
+                return edges[rng.usize(..edges.len())];
+            }
+            landmarks[rng.usize(..landmarks.len())]
+        });
         Self {
             shape,
             hot: hot.collect(),
@@ -40,33 +90,121 @@ impl<'a> Load<'a> {
             flush_percent: [1, 1, 4, 12, 30][rng.usize(..5)],
             frees: rng.u8(..3) == 0,
             detects_zeroes: shape.detect_zeroes != DetectZeroes::Off,
+            odd: [8, 8, 2][rng.usize(..3)],
             budget: BUDGET,
+            mood: Mood::Mixed,
+            left: 0,
+            is_moody: rng.bool(),
+            recent: VecDeque::new(),
             rng,
         }
     }
 
     /// A request.
     pub fn request(&mut self) -> Request {
+        if self.is_moody && self.left == 0 {
+            self.mood = Mood::random(&mut self.rng);
+            self.left = self.rng.u32(3..40);
+        }
+        self.left = self.left.saturating_sub(1);
+        let request = match self.mood {
+            Mood::Mixed => self.mixed(),
+            Mood::Commits => self.commit(),
+            Mood::Discards => self.around_discards(),
+            Mood::Reads => self.around_reads(),
+        };
+        if let Request::Write { offset, .. } | Request::WriteFua { offset, .. } = request {
+            self.recent.push_back(offset);
+            if self.recent.len() > RECENT {
+                self.recent.pop_front();
+            }
+        }
+        request
+    }
+
+    fn mixed(&mut self) -> Request {
         let kind = self.rng.u8(..100);
         if kind < self.flush_percent {
             return Request::Flush;
         }
         let (offset, len) = self.range();
-        let content = match self.rng.u64(1..) {
-            number if self.detects_zeroes && number.is_multiple_of(4) => ZEROS,
-            number => number,
-        };
         match self.rng.u8(..100) {
             0..30 => Request::Read { offset, len },
-            30..38 => Request::Zero {
-                offset,
-                len,
-                no_hole: !self.frees || kind.is_multiple_of(4),
-            },
+            30..38 => self.zero(offset, len, !self.frees || kind.is_multiple_of(4)),
             38..48 if self.frees => self.discard(offset, len),
-            48..52 => Request::WriteFua { offset, len, content },
-            _ => Request::Write { offset, len, content },
+            48..52 => self.write_fua(offset, len),
+            _ => self.write(offset, len),
         }
+    }
+
+    fn commit(&mut self) -> Request {
+        let (offset, len) = self.new_place();
+        match self.rng.u8(..100) {
+            0..40 => Request::Flush,
+            40..60 => self.write_fua(offset, len),
+            60..95 => self.write(offset, len),
+            _ => Request::Read { offset, len },
+        }
+    }
+
+    fn around_discards(&mut self) -> Request {
+        let (recent, len) = self.recent_place();
+        match self.rng.u8(..100) {
+            0..30 => self.discard(recent, len),
+            30..40 => self.zero(recent, len, false),
+            40..55 => Request::Flush,
+            55..65 => Request::Read { offset: recent, len },
+            65..80 => self.write(recent, len),
+            _ => {
+                let (offset, len) = self.new_place();
+                self.write(offset, len)
+            }
+        }
+    }
+
+    fn around_reads(&mut self) -> Request {
+        let (recent, len) = self.recent_place();
+        match self.rng.u8(..100) {
+            0..50 => Request::Read { offset: recent, len },
+            50..65 => self.discard(recent, len),
+            65..73 => Request::Flush,
+            73..85 => self.write(recent, len),
+            _ => {
+                let (offset, len) = self.new_place();
+                self.write(offset, len)
+            }
+        }
+    }
+
+    fn content(&mut self) -> u64 {
+        match self.rng.u64(1..) {
+            number if self.detects_zeroes && number.is_multiple_of(4) => ZEROS,
+            number => number,
+        }
+    }
+
+    fn write(&mut self, offset: u64, len: u64) -> Request {
+        let content = self.content();
+        Request::Write { offset, len, content }
+    }
+
+    fn write_fua(&mut self, offset: u64, len: u64) -> Request {
+        let content = self.content();
+        Request::WriteFua { offset, len, content }
+    }
+
+    /// Now and then more than a page of metadata speaks of, where the disk is that large.
+    fn swept(&mut self, offset: u64, len: u64) -> (u64, u64) {
+        if self.shape.virtual_size < 2 * SWEEP || self.rng.u8(..64) > 0 {
+            return (offset, len);
+        }
+        let start = offset.saturating_sub(self.rng.u64(..SWEEP)) / SECTOR * SECTOR;
+        (start, SWEEP.min(self.shape.virtual_size - start))
+    }
+
+    fn zero(&mut self, offset: u64, len: u64, no_hole: bool) -> Request {
+        let (offset, len) = self.swept(offset, len);
+        Request::Zero { offset, len, no_hole }
     }
 
     /// Of whole chunks in two of three cases, where that is not too much.
@@ -75,7 +213,25 @@ impl<'a> Load<'a> {
             0 => (offset, len),
             _ => self.shape.whole_chunks(offset, len, LONGEST),
         };
+        let (offset, len) = self.swept(offset, len);
         Request::Discard { offset, len }
+    }
+
+    /// Anywhere, a few sectors: mostly what nobody has written to.
+    fn new_place(&mut self) -> (u64, u64) {
+        let len = self.rng.u64(1..=8) * SECTOR;
+        let centre = self.rng.u64(..self.shape.virtual_size);
+        self.place(centre, len)
+    }
+
+    /// Where something was written, a few sectors.
+    fn recent_place(&mut self) -> (u64, u64) {
+        if self.recent.is_empty() {
+            return self.range();
+        }
+        let centre = self.recent[self.rng.usize(..self.recent.len())];
+        let len = self.rng.u64(1..=8) * SECTOR;
+        self.place(centre + len / 2, len)
     }
 
     fn range(&mut self) -> (u64, u64) {
@@ -99,10 +255,18 @@ impl<'a> Load<'a> {
             _ => self.hot[rng.usize(..self.hot.len())],
         };
         let len = rng.u64(1..=longest.min(size));
+        let (offset, len) = self.place(centre, len);
+        self.budget = self.budget.saturating_sub(len);
+        (offset, len)
+    }
+
+    /// About so many bytes around `centre`, mostly whole sectors.
+    fn place(&mut self, centre: u64, len: u64) -> (u64, u64) {
+        let rng = &mut self.rng;
+        let size = self.shape.virtual_size;
         let offset = centre.saturating_sub(rng.u64(..=len)).min(size - 1);
         let len = len.min(size - offset);
-        self.budget = self.budget.saturating_sub(len);
-        if rng.u8(..8) == 0 {
+        if rng.u8(..self.odd) == 0 {
             return (offset, len);
         }
         let start = offset / SECTOR * SECTOR;

@@ -19,6 +19,8 @@ use crate::world::World;
 
 /// Bytes of a disk that is always compared as a whole.
 const SMALL: u64 = 1 << 20;
+/// Bytes of a disk that is never compared as a whole: more than that.
+const LARGE: u64 = 160 << 20;
 /// Bytes around what was written that are compared in a larger one.
 const AROUND: u64 = 8 << 10;
 
@@ -58,11 +60,15 @@ fn run_sessions(script: &Script, watch: Watch, number: &RefCell<usize>) -> Resul
         watch,
         rig,
         shared: Rc::new(RefCell::new(Shared::with_base(content, &script.shape))),
+        durable: true,
         report: Report::default(),
     };
     for index in 0..script.sessions.len() {
         *number.borrow_mut() = index;
         simulation.session(index)?;
+        if simulation.is_forfeit() {
+            break;
+        }
     }
     Ok(simulation.report)
 }
@@ -72,6 +78,8 @@ struct Simulation<'a> {
     watch: Watch,
     rig: Rig,
     shared: SharedRef,
+    /// Whether what the last session has left is promised to survive a power cut, as far as it was flushed.
+    durable: bool,
     report: Report,
 }
 
@@ -85,16 +93,36 @@ impl Simulation<'_> {
             Watch::Keep => world.keep_trace(),
         }
         let mut rng = fastrand::Rng::with_seed(session.seed.rotate_left(32));
-        let (ended, counts) = session::run(&self.rig, session, &self.shared)?;
+        let run = session::run(&self.rig, session, &self.shared, self.durable)?;
+        let (ended, counts) = (run.ended, run.counts);
+        self.durable = run.durable;
         world.tell(|| format!("session   {index} has ended: {ended:?}"));
         self.count(ended, counts, &world);
-        let media = match ended {
-            Ended::Cut => world.cut(Cut::numbered(rng.u64(..), rng.u64(..), rng.u64(..4))),
-            Ended::Closed | Ended::Killed => self.rig.media(),
-        };
-        let content = self.check(ended, &media, &mut rng)?;
-        self.restart(&media, &content, rng.u64(..));
+        if ended == Ended::Cut {
+            let media = world.cut(Cut::numbered(rng.u64(..), rng.u64(..), rng.u64(..4)));
+            let found = self.check(ended, false, &media, &mut rng)?;
+            self.power_up(&media, &found, rng.u64(..));
+            return Ok(());
+        }
+        world.end_process();
+        if self.is_forfeit() {
+            return Ok(());
+        }
+        // What was given up of a base was written, and is not there: as after a power cut.
+        let given_up = world.has_given_up();
+        if rng.u8(..4) == 0 {
+            world.drop_caches();
+        }
+        let media = self.rig.media();
+        let found = self.check(ended, given_up, &media, &mut rng)?;
+        let mut shared = self.shared.borrow_mut();
+        shared.outlive_process(&self.rig, &media, &found.ranges, &found.bytes);
         Ok(())
+    }
+
+    /// What a session without syncs has left could not be written: nothing was promised.
+    fn is_forfeit(&self) -> bool {
+        !self.durable && self.rig.file.world().has_given_up()
     }
 
     fn count(&mut self, ended: Ended, counts: Counts, world: &World) {
@@ -106,7 +134,8 @@ impl Simulation<'_> {
     }
 
     /// Compares what is on the disks with the model. Gives what was read, and where.
-    fn check(&self, ended: Ended, media: &[Medium], rng: &mut fastrand::Rng) -> Result<Found, String> {
+    /// `given_up`: a cache held what its disk may never get.
+    fn check(&self, ended: Ended, given_up: bool, media: &[Medium], rng: &mut fastrand::Rng) -> Result<Found, String> {
         let Shared { model, base, .. } = &*self.shared.borrow();
         let ranges = self.ranges(model, base.as_ref(), rng);
         let checked = match ended {
@@ -115,7 +144,10 @@ impl Simulation<'_> {
         };
         let checked = checked.and_then(|bytes| match base {
             None => Ok(bytes),
-            Some(base) => self.check_base(ended, media, base, &ranges).map(|()| bytes),
+            Some(base) if given_up || ended == Ended::Cut => {
+                base::check_crashed(&self.rig, media, base, &ranges).map(|()| bytes)
+            }
+            Some(base) => base::check_written(&self.rig, media, base, &ranges).map(|()| bytes),
         });
         match checked {
             Ok(bytes) => Ok(Found { ranges, bytes }),
@@ -123,18 +155,11 @@ impl Simulation<'_> {
         }
     }
 
-    fn check_base(&self, ended: Ended, media: &[Medium], base: &Model, ranges: &[Range<u64>]) -> Result<(), String> {
-        match ended {
-            Ended::Cut => base::check_crashed(&self.rig, media, base, ranges),
-            Ended::Closed | Ended::Killed => base::check_written(&self.rig, media, base, ranges),
-        }
-    }
-
     /// What is compared: everything, or, in a large disk, what was written, what is not a hole of
     /// the base, and some of the rest.
     fn ranges(&self, model: &Model, base: Option<&Model>, rng: &mut fastrand::Rng) -> Vec<Range<u64>> {
         let size = model.size();
-        if size <= SMALL || rng.u8(..32) == 0 {
+        if size <= SMALL || (size <= LARGE && rng.u8(..32) == 0) {
             return std::iter::once(0..size).collect();
         }
         let mut ranges: Vec<Range<u64>> = Vec::new();
@@ -150,7 +175,9 @@ impl Simulation<'_> {
         merge(ranges, size)
     }
 
-    fn restart(&mut self, media: &[Medium], found: &Found, seed: u64) {
+    /// The machine comes back after a power cut.
+    fn power_up(&mut self, media: &[Medium], found: &Found, seed: u64) {
+        self.durable = true;
         self.rig = self.rig.on(&World::seeded(seed), media);
         let mut shared = self.shared.borrow_mut();
         if let Some(base) = &mut shared.base {

@@ -6,21 +6,78 @@ use fvd::image::CacheMode;
 
 use super::case::Case;
 use super::load::Load;
-use crate::fault::Target;
+use crate::fault::{Errno, Faults, Target};
 use crate::shape::Shape;
 use crate::workload::Request;
 
-/// What fails, session by session.
-const ERRORS: [Option<(u32, Target)>; 8] = [
-    None,
-    None,
-    None,
-    None,
-    Some((100, Target::Anything)),
-    Some((10, Target::Anything)),
-    Some((10, Target::Base)),
-    Some((10, Target::Data)),
+/// How many of so many operations fail.
+const ONE_IN: [u32; 4] = [100, 30, 10, 10];
+
+/// What fails, in sessions in which anything does.
+const TARGETS: [Target; 16] = [
+    Target::Anything,
+    Target::Anything,
+    Target::Anything,
+    Target::Base,
+    Target::Base,
+    Target::Base,
+    Target::Data,
+    Target::Data,
+    Target::Data,
+    Target::Metadata,
+    Target::Reads,
+    Target::Writes,
+    Target::Zeroes,
+    Target::Syncs,
+    Target::Lengths,
+    Target::Questions,
 ];
+
+/// How it fails.
+const ERRORS: [Errno; 8] = [
+    Errno::Io,
+    Errno::Io,
+    Errno::Io,
+    Errno::NoSpace,
+    Errno::NoSpace,
+    Errno::Quota,
+    Errno::TimedOut,
+    Errno::Any,
+];
+
+/// What fails now and then.
+#[derive(Clone, Copy, Debug)]
+pub struct Errors {
+    /// One in so many operations.
+    pub one_in: u32,
+    /// Of these.
+    pub target: Target,
+    /// With this.
+    pub error: Errno,
+}
+
+impl Errors {
+    /// None in half of all sessions.
+    fn random(rng: &mut fastrand::Rng) -> Option<Self> {
+        let errors = Self {
+            one_in: ONE_IN[rng.usize(..ONE_IN.len())],
+            target: TARGETS[rng.usize(..TARGETS.len())],
+            error: ERRORS[rng.usize(..ERRORS.len())],
+        };
+        rng.bool().then_some(errors)
+    }
+}
+
+impl From<Errors> for Faults {
+    fn from(errors: Errors) -> Self {
+        Self {
+            one_in: Some(errors.one_in),
+            target: errors.target,
+            error: errors.error,
+            ..Self::default()
+        }
+    }
+}
 
 /// A run.
 #[derive(Clone, Debug)]
@@ -46,10 +103,12 @@ pub struct Session {
     pub depth: usize,
     /// The requests, in the order in which they come.
     pub steps: Vec<Step>,
+    /// When its writes become durable.
+    pub cache: CacheMode,
     /// How it ends.
     pub end: End,
-    /// One in so many operations of this kind fails.
-    pub errors: Option<(u32, Target)>,
+    /// What fails now and then.
+    pub errors: Option<Errors>,
     /// Pages of new space that there are until half of the requests have come.
     pub space: Option<u64>,
 }
@@ -104,6 +163,8 @@ impl Session {
         let (depth, count) = match rng.u8(..50) {
             0 => (1000, rng.u64(300..1200)),
             1..4 => (200, rng.u64(100..300)),
+            // Long enough for a journal to be full several times.
+            4..8 => ([1, 2, 4][rng.usize(..3)], rng.u64(80..250)),
             _ => ([1, 2, 4, 8, 16, 64][rng.usize(..6)], rng.u64(3..80)),
         };
         let mut load = Load::new(shape, image_seed, case.is_long(), rng.fork());
@@ -114,12 +175,18 @@ impl Session {
             cancel: (cancels && rng.u8(..10) == 0).then(|| rng.u64(..within)),
         });
         let steps = steps.collect();
+        let cache = match shape.cache {
+            // One without syncs among others.
+            CacheMode::Writeback if rng.u8(..12) == 0 => CacheMode::Unsafe,
+            cache => cache,
+        };
         Self {
             seed: rng.u64(..),
             depth,
             steps,
-            end: End::random(shape.cache, count, rng),
-            errors: ERRORS[rng.usize(..ERRORS.len())],
+            cache,
+            end: End::random(cache, count, rng),
+            errors: Errors::random(rng),
             space: (rng.u8(..8) == 0).then(|| rng.u64(..24)),
         }
     }
@@ -154,9 +221,13 @@ struct Numbered<'a>(usize, &'a Session);
 impl fmt::Display for Numbered<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(number, session) = self;
-        write!(f, "session {number}: {} at once, end {:?}", session.depth, session.end)?;
-        if let Some((count, target)) = session.errors {
-            write!(f, ", one in {count} operations fails ({target:?})")?;
+        write!(
+            f,
+            "session {number}: {} at once, {:?}, end {:?}",
+            session.depth, session.cache, session.end
+        )?;
+        if let Some(Errors { one_in, target, error }) = session.errors {
+            write!(f, ", one in {one_in} operations fails ({target:?}, {error:?})")?;
         }
         if let Some(pages) = session.space {
             write!(f, ", at first {pages} pages of space")?;

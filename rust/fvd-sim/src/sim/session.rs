@@ -15,7 +15,7 @@ use copier::Copier;
 use super::report::{Counts, Ended};
 use super::script::{End, Session, Step};
 use crate::executor::Executor;
-use crate::fault::Faults;
+use crate::fault::{Faults, Target};
 use crate::rig::{Rig, SimImage};
 use crate::shared::SharedRef;
 use crate::workload::{Request, perform};
@@ -35,8 +35,16 @@ enum Stop {
     Wrong(String),
 }
 
-/// Opens the image and carries out the session.
-pub(super) fn run(rig: &Rig, session: &Session, shared: &SharedRef) -> Result<(Ended, Counts), String> {
+/// What a session leaves.
+pub(super) struct Run {
+    pub(super) ended: Ended,
+    pub(super) counts: Counts,
+    /// Whether a power cut from here on leaves what was flushed.
+    pub(super) durable: bool,
+}
+
+/// Opens the image and carries out the session. `durable`: whether a power cut before that would leave what was flushed.
+pub(super) fn run(rig: &Rig, session: &Session, shared: &SharedRef, durable: bool) -> Result<Run, String> {
     let world = rig.file.world();
     world.set_queueing(true);
     world.set_faults(Faults {
@@ -54,6 +62,8 @@ pub(super) fn run(rig: &Rig, session: &Session, shared: &SharedRef) -> Result<(E
         counts: Counts::default(),
         image: None,
         copier: None,
+        durable,
+        inherits_failure: world.has_unseen_failure(),
     };
     let ended = match runner.run() {
         Ok(()) => Ended::Closed,
@@ -65,14 +75,20 @@ pub(super) fn run(rig: &Rig, session: &Session, shared: &SharedRef) -> Result<(E
         world.kill();
     }
     runner.count();
-    Ok((ended, runner.counts))
+    Ok(Run {
+        ended,
+        counts: runner.counts,
+        durable: runner.durable,
+    })
 }
 
 fn errors(session: &Session) -> Faults {
+    let errors = session.errors;
     Faults {
-        one_in: session.errors.map(|(one_in, _)| one_in),
-        target: session.errors.map(|(_, target)| target).unwrap_or_default(),
-        ..Faults::default()
+        writeback: errors
+            .filter(|errors| errors.target == Target::Anything && session.cache != CacheMode::Unsafe)
+            .map(|errors| errors.one_in * 4),
+        ..errors.map_or_else(Faults::default, Faults::from)
     }
 }
 
@@ -89,6 +105,10 @@ struct Runner<'a> {
     /// Once it is open.
     image: Option<Rc<SimImage>>,
     copier: Option<Copier>,
+    /// A power cut leaves what was flushed. Not after a session without syncs, until another one has opened the image.
+    durable: bool,
+    /// A sync is to tell of a failure of an earlier session.
+    inherits_failure: bool,
 }
 
 impl Runner<'_> {
@@ -97,8 +117,14 @@ impl Runner<'_> {
     }
 
     fn run(&mut self) -> Result<(), Stop> {
-        let (rig, cache) = (self.rig.clone(), self.rig.shape.cache);
+        let (rig, cache) = (self.rig.clone(), self.session.cache);
+        let left = self.shared.borrow_mut().begin_flush();
         let image = self.complete("open", async move { rig.open(true, cache).await })?;
+        self.durable = cache != CacheMode::Unsafe;
+        if self.durable {
+            // Whatever earlier sessions have left.
+            self.shared.borrow_mut().ack_flush(left);
+        }
         let image = Rc::new(image);
         self.image = Some(image.clone());
         self.start_copier(&image);
@@ -118,7 +144,7 @@ impl Runner<'_> {
             while self.executor.active() >= session.depth {
                 self.step()?;
             }
-            self.issue(step, image.clone(), self.rig.shape.cache);
+            self.issue(step, image.clone(), session.cache);
             self.disturb_copier(image);
             // Some come in bursts, others while the ones before are under way.
             for _ in 0..self.rng.usize(..3) {
@@ -241,7 +267,7 @@ impl Runner<'_> {
         }
         let session = self.session;
         match session.end {
-            End::Cut(after) if self.is_moment(after) => Err(Stop::Ended(Ended::Cut)),
+            End::Cut(after) if self.durable && self.is_moment(after) => Err(Stop::Ended(Ended::Cut)),
             End::Kill(after) if after == self.completions => Err(Stop::Ended(Ended::Killed)),
             _ => Ok(()),
         }
@@ -261,7 +287,7 @@ impl Runner<'_> {
     /// earlier sessions have left there.
     fn expected(&self, what: &str, error: &fvd::Error) -> Result<(), Stop> {
         let full = self.session.space.is_some() && error.kind() == ErrorKind::NoSpace;
-        if self.session.errors.is_some() || full {
+        if self.session.errors.is_some() || self.inherits_failure || full {
             return Ok(());
         }
         Err(Stop::Wrong(format!("{what} failed: {error}")))
@@ -282,7 +308,7 @@ impl Runner<'_> {
 
     /// The image is of no use any more: the process ends, or the machine that nobody trusts.
     fn dead(&mut self) -> Ended {
-        if self.rig.shape.cache != CacheMode::Unsafe && self.rng.bool() {
+        if self.durable && self.rng.bool() {
             Ended::Cut
         } else {
             Ended::Killed

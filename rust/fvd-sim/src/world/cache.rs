@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use super::flight::{Action, Flight};
 use crate::medium::{Medium, SECTOR, Sector};
 
+/// Sectors of a page of the cache.
+const PAGE_SECTORS: u64 = 8;
+
 pub(crate) struct Disk {
     pub(crate) path: PathBuf,
     pub(crate) is_device: bool,
@@ -57,11 +60,66 @@ impl Disk {
         });
     }
 
-    /// Zeroing a hole that nobody has written to since the last sync.
-    pub(super) fn is_idle_hole(&self, flight: &Flight, sector: u64) -> bool {
-        matches!(flight.action, Action::Zero(_))
-            && !self.current.has_storage(sector)
-            && !self.pending.contains_key(&sector)
+    /// The sectors that the operation changes. A zeroing, which may be long, changes nothing in a hole that nobody has
+    /// written to since the last sync.
+    pub(crate) fn changed_by(&self, flight: &Flight) -> Vec<u64> {
+        let sectors = flight.sectors();
+        if !matches!(flight.action, Action::Zero(_)) {
+            return sectors.collect();
+        }
+        let mut changed: Vec<u64> = self.current.sectors_with_storage(sectors.clone()).collect();
+        changed.extend(self.pending.range(sectors).map(|(sector, _)| *sector));
+        changed.sort_unstable();
+        changed.dedup();
+        changed
+    }
+
+    /// Sectors that are written to disk together: a write to one of them takes along what a failed sync has
+    /// given up of the others.
+    fn page_of(sector: u64) -> std::ops::Range<u64> {
+        let first = sector / PAGE_SECTORS * PAGE_SECTORS;
+        first..first + PAGE_SECTORS
+    }
+
+    /// A sector is written anew: the next sync will write it, and, with `whole_page`, its page.
+    pub(super) fn touch(&mut self, sector: u64, whole_page: bool) {
+        if whole_page {
+            self.stuck.retain(|other| !Self::page_of(sector).contains(other));
+        } else {
+            self.stuck.remove(&sector);
+        }
+    }
+
+    /// What is waiting to be written could not be: the cache keeps it, as if it had been.
+    pub(super) fn give_up(&mut self) {
+        self.stuck.extend(self.pending.keys());
+    }
+
+    /// Whether the cache has what the disk may not get any more.
+    pub(super) fn has_given_up(&self) -> bool {
+        !self.stuck.is_empty()
+    }
+
+    /// Drops sectors below `end` from the cache that are not waiting to be written. Of those that were given up
+    /// the disk has what it had, or what a write that was reported as failed has left.
+    pub(super) fn drop_cached(&mut self, end: u64, rng: &mut fastrand::Rng) {
+        let gone: Vec<u64> = self.stuck.range(..end).copied().collect();
+        for sector in gone {
+            self.stuck.remove(&sector);
+            let versions = self.pending.remove(&sector).unwrap_or_default();
+            let start = sector * SECTOR;
+            let index = rng.usize(..=versions.len());
+            if let Some(version) = index.checked_sub(1).and_then(|index| versions.get(index))
+                && start < self.durable.size()
+            {
+                self.durable.set_sector(sector, &version.bytes);
+            }
+            if !self.durable.has_storage(sector) || start >= self.durable.size() {
+                self.current.zero(start, self.current.size().min(start + SECTOR));
+            } else if start < self.current.size() {
+                self.current.set_sector(sector, &self.durable.sector(sector));
+            }
+        }
     }
 
     pub(super) fn set_len(&mut self, flight: &Flight, len: u64, step: u64) {

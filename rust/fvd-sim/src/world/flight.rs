@@ -5,7 +5,8 @@ use std::task::Waker;
 use bytes::Bytes;
 use fvd::storage::IoBufMut;
 
-use super::DiskId;
+use super::{BASE, DiskId};
+use crate::fault::Target;
 use crate::medium::{Medium, SECTOR};
 
 #[derive(Debug)]
@@ -62,6 +63,24 @@ impl Flight {
 
     pub(crate) fn changes_content(&self) -> bool {
         matches!(self.action, Action::Write(_) | Action::Zero(_) | Action::SetLen(_))
+    }
+
+    /// Whether an error hits it. Metadata ends, on its disk, at `data_start`.
+    pub(super) fn is_hit(&self, target: Target, data_start: u64) -> bool {
+        let is_data = self.offset >= data_start;
+        let moves = !matches!(self.action, Action::Sync | Action::SetLen(_));
+        match target {
+            Target::Anything => true,
+            Target::Base => self.disk == BASE,
+            Target::Data => is_data && !matches!(self.action, Action::Sync),
+            Target::Metadata => !is_data && moves,
+            Target::Reads => matches!(self.action, Action::Read(_)),
+            Target::Writes => matches!(self.action, Action::Write(_)),
+            Target::Zeroes => matches!(self.action, Action::Zero(_)),
+            Target::Syncs => matches!(self.action, Action::Sync),
+            Target::Lengths => matches!(self.action, Action::SetLen(_)),
+            Target::Questions => false,
+        }
     }
 
     pub(super) fn covers(&self, sector: u64) -> bool {

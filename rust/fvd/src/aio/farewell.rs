@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::process::Process;
+use crate::process::Owned;
 
 /// How long to wait for it to be closed. Nothing is in flight then, so this is only ever used up by
 /// a server that does not answer.
@@ -37,14 +37,13 @@ pub(crate) enum Remains {
 
 /// Closes it when this is dropped, which is to be after everything else that has to do with it.
 pub(crate) struct Farewell<T: Send + Sync + 'static> {
-    opened: Option<Arc<Opened<T>>>,
-    closed: Mutex<Receiver<()>>,
+    opened: Owned<Option<Arc<Opened<T>>>>,
+    closed: Owned<Mutex<Receiver<()>>>,
     /// Gives its locks back, whoever has it open.
     unlock: fn(&T),
     /// Whether unlocking and closing wait for nobody.
     is_near: bool,
     pub(crate) remains: Remains,
-    process: Process,
 }
 
 impl<T: Send + Sync + 'static> Farewell<T> {
@@ -55,12 +54,11 @@ impl<T: Send + Sync + 'static> Farewell<T> {
             _is_open: sender,
         });
         let farewell = Self {
-            opened: Some(Arc::clone(&opened)),
-            closed: Mutex::new(receiver),
+            opened: Owned::new(Some(Arc::clone(&opened))),
+            closed: Owned::new(Mutex::new(receiver)),
             unlock,
             is_near,
             remains: Remains::Nothing,
-            process: Process::current(),
         };
         (opened, farewell)
     }
@@ -70,10 +68,11 @@ impl<T: Send + Sync + 'static> Drop for Farewell<T> {
     /// Whoever opens it next finds it free, unless something is still being written to it or
     /// somebody else has to be waited for.
     fn drop(&mut self) {
-        let opened = self.opened.take();
-        if !self.process.is_current() {
+        // A forked child forgets it: the lock is the parent's, and no thread of the child lets go of the file.
+        let (Ok(opened), Ok(closed)) = (self.opened.get_mut(), self.closed.get_mut()) else {
             return;
-        }
+        };
+        let opened = opened.take();
         let is_free = self.remains != Remains::Changes;
         let unlock = self.unlock;
         let close = move || {
@@ -90,7 +89,7 @@ impl<T: Send + Sync + 'static> Drop for Farewell<T> {
             let _ = builder.spawn(close);
         }
         if self.remains == Remains::Nothing {
-            let closed = self.closed.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let closed = closed.get_mut().unwrap_or_else(PoisonError::into_inner);
             let _ = closed.recv_timeout(PATIENCE);
         }
     }

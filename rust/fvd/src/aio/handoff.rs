@@ -8,8 +8,8 @@ use std::task::{Context, Poll, Waker};
 
 use event_listener::{Event, EventListener};
 
-use super::process::Process;
 use crate::error::{Error, ErrorKind, Result};
+use crate::process::Process;
 
 /// A pair: who waits for the result, and who gives it.
 pub(crate) fn handoff<T>() -> (Handoff<T>, Completer<T>) {
@@ -82,6 +82,11 @@ impl<T> fmt::Debug for Handoff<T> {
 }
 
 impl<T> Handoff<T> {
+    /// False in a forked child, where a lock may stay locked for ever.
+    pub(crate) fn is_own(&self) -> bool {
+        self.process.is_current()
+    }
+
     /// It waits in `queue` with this ticket.
     pub(super) fn waiting_in(mut self, queue: Arc<dyn Recall>, ticket: u64) -> Self {
         self.place = Some((queue, ticket));
@@ -106,8 +111,7 @@ impl<T: Send + 'static> Handoff<T> {
 
 impl<T> Drop for Handoff<T> {
     fn drop(&mut self) {
-        // A forked child may find the locks held by nobody.
-        if !self.is_over && self.process.is_current() {
+        if !self.is_over && self.is_own() {
             self.recall();
             self.cell.abandon();
         }
@@ -118,6 +122,8 @@ impl<T> Future for Handoff<T> {
     type Output = Result<T>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
+        // No thread of a forked child gives it a result.
+        self.process.check()?;
         let mut state = self.cell.lock();
         match std::mem::replace(&mut *state, State::Over(None)) {
             State::Ended(result) => {

@@ -6,7 +6,6 @@ mod backend;
 mod farewell;
 mod handoff;
 mod pool;
-mod process;
 mod queue;
 mod ring;
 
@@ -16,5 +15,4 @@ pub(crate) use farewell::{Farewell, Opened, Remains};
 pub(crate) use handoff::{Completer, handoff};
 pub(crate) use handoff::{Handoff, Unfinished};
 pub(crate) use pool::Pool;
-pub(crate) use process::Process;
 pub(crate) use ring::{Guard, Outcome, Ring};

@@ -5,9 +5,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::handoff::{Handoff, Recall, handoff};
-use super::process::Process;
 use super::queue::Queue;
 use crate::error::Result;
+use crate::process::Process;
 
 /// How long threads without work stay, except for one.
 const IDLE: Duration = Duration::from_secs(5);

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use async_lock::RwLockReadGuardArc;
 
 use super::handoff::{Completer, Handoff, Recall, handoff};
-use super::process::Process;
 use super::queue::Queue;
 use crate::error::{Error, Result};
+use crate::process::Process;
 use crate::sys::uring::{Bell, Operation, Uring, is_temporary, is_timeout};
 
 /// How long to wait where the kernel is short of memory for operations.
@@ -438,8 +438,8 @@ mod tests {
     #[test]
     fn another_process_is_refused() {
         let (mut ring, _writer) = on_pipe();
-        ring.process = Process::of_init();
-        ring.submit(read(8), None).expect_err("it belongs to init");
+        ring.process = Process::other();
+        ring.submit(read(8), None).expect_err("it belongs to another");
     }
 
     #[test]

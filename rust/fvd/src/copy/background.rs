@@ -74,7 +74,7 @@ impl<'a, S: Storage> Background<'a, S> {
     #[must_use]
     pub fn workers(&self) -> Vec<BoxFuture<'_, ()>> {
         let mut workers: Vec<BoxFuture<'_, ()>> = Vec::new();
-        if !self.image.is_writable() {
+        if !self.image.is_writable() || self.image.check_process().is_err() {
             return workers;
         }
         workers.push(Box::pin(race(self.store_copies(), self.over())));

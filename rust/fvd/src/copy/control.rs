@@ -8,6 +8,7 @@ use event_listener::{Event, Listener as _};
 use super::join::race;
 use crate::error::Error;
 use crate::host::Clock;
+use crate::process::Process;
 
 /// What prefetch is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,6 +84,8 @@ pub(super) enum Wish {
 
 #[derive(Default)]
 struct Shared {
+    /// Who made it. In a forked child it is over: the locks may be held by threads that are not there.
+    process: Process,
     inner: Mutex<Inner>,
     wished: Event,
     changed: Event,
@@ -95,6 +98,8 @@ struct Inner {
 }
 
 /// Pauses and stops one prefetch and tells how far it is. Clones are handles to the same.
+///
+/// In a child that was forked it can do nothing, and says that prefetch has failed, and why.
 #[derive(Clone, Default)]
 pub struct Control(Arc<Shared>);
 
@@ -124,12 +129,26 @@ impl Control {
     /// How far it is.
     #[must_use]
     pub fn status(&self) -> PrefetchStatus {
-        self.inner().status.clone()
+        match self.0.process.check() {
+            Ok(()) => self.inner().status.clone(),
+            Err(error) => PrefetchStatus {
+                state: PrefetchState::Failed,
+                error: Some(error),
+                ..PrefetchStatus::default()
+            },
+        }
+    }
+
+    fn is_forked(&self) -> bool {
+        !self.0.process.is_current()
     }
 
     /// Waits until the status is another one than that of the version `seen`.
     pub async fn changed(&self, seen: u64) -> PrefetchStatus {
         loop {
+            if self.is_forked() {
+                return self.status();
+            }
             let listener = self.0.changed.listen();
             let status = self.status();
             if status.version != seen {
@@ -142,6 +161,9 @@ impl Control {
     /// The same for a thread, which waits no longer than `timeout`.
     #[must_use]
     pub fn changed_within(&self, seen: u64, timeout: Duration) -> PrefetchStatus {
+        if self.is_forked() {
+            return self.status();
+        }
         let listener = self.0.changed.listen();
         let status = self.status();
         if status.version != seen {
@@ -157,6 +179,9 @@ impl Control {
     }
 
     fn wish_for(&self, wish: Wish) {
+        if self.is_forked() {
+            return;
+        }
         let mut inner = self.inner();
         if inner.wish == Wish::Stop {
             return;
@@ -167,6 +192,9 @@ impl Control {
     }
 
     pub(super) fn wish(&self) -> Wish {
+        if self.is_forked() {
+            return Wish::Stop;
+        }
         self.inner().wish
     }
 

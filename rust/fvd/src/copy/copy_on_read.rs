@@ -7,6 +7,7 @@ use crate::storage::Storage;
 /// Stores what readers have fetched from the base, as it comes. Ends only with an error, after
 /// which copy-on-read is off for this image; readers are not disturbed.
 pub async fn copy_on_read<S: Storage>(image: &Image<S>) -> Result<()> {
+    image.check_process()?;
     loop {
         image.copy_arrives().await;
         image.store_next_copy().await?;

@@ -114,6 +114,7 @@ impl<'a, S: Storage> Prefetch<'a, S> {
     /// Ends when every block is local, durably so, and the header says it; when it is stopped;
     /// or with the error of the base, after the last retry, or of the image.
     pub async fn run(&self) -> Result<()> {
+        self.image.check_process()?;
         let slots = (0..self.options.slots).map(|_| -> BoxFuture<'_, ()> {
             Box::pin(async {
                 // The outcome is that of all slots.
@@ -127,6 +128,7 @@ impl<'a, S: Storage> Prefetch<'a, S> {
     /// One slot, for a host that drives each of them on a thread of its own: call this
     /// [`Prefetch::slots`] times. All of them end together, as [`Prefetch::run`] does.
     pub async fn slot(&self) -> Result<()> {
+        self.image.check_process()?;
         loop {
             if let Some(outcome) = self.outcome() {
                 return outcome;
@@ -141,6 +143,9 @@ impl<'a, S: Storage> Prefetch<'a, S> {
     /// One slot until all of `first` has been taken, or prefetch has ended; [`Prefetch::slot`] goes
     /// on from there.
     pub async fn slot_of_first(&self) {
+        if self.image.check_process().is_err() {
+            return;
+        }
         while self.outcome().is_none() && self.state().work.front_of_first().is_some() {
             if let Err(fault) = self.turn_of_first().await {
                 self.fault(fault);

@@ -9,6 +9,7 @@ use crate::storage::Storage;
 /// images there is never anything to do. Ends only with an error: what could not be pushed stays
 /// owed, and the next flush or close tries again, as does this future when it is run anew.
 pub async fn push_to_base<S: Storage>(image: &Image<S>) -> Result<()> {
+    image.check_process()?;
     loop {
         image.debt_arises().await;
         image.push_some().await?;

@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use zerocopy::little_endian::{I32, I64, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::HEADER_SIZE;
+use super::{HEADER_SIZE, unfinished};
 use crate::error::{Error, Result};
 
 mod field;
@@ -31,6 +31,9 @@ pub const RAW_SIZE: usize = 4336;
 /// Byte offset of `clean_shutdown` in the image, for changing this one field in place.
 pub const CLEAN_SHUTDOWN_OFFSET: u64 = 4300;
 
+/// Byte offset of `journal_offset`, `journal_size` and `clean_shutdown`, which follow one another.
+pub const JOURNAL_FIELDS_OFFSET: u64 = 4284;
+
 /// Offset of `all_data_in_fvd_img` in the file, bytes.
 pub const ALL_DATA_OFFSET: u64 = 8;
 
@@ -39,6 +42,7 @@ pub const PROFILE_ENTRIES_OFFSET: u64 = 2160;
 
 const _: () = assert!(size_of::<Raw>() == RAW_SIZE && RAW_SIZE < HEADER_SIZE as usize);
 const _: () = assert!(std::mem::offset_of!(Raw, clean_shutdown) == CLEAN_SHUTDOWN_OFFSET as usize);
+const _: () = assert!(std::mem::offset_of!(Raw, journal_offset) == JOURNAL_FIELDS_OFFSET as usize);
 const _: () = assert!(std::mem::offset_of!(Raw, all_data_in_fvd_img) == ALL_DATA_OFFSET as usize);
 const _: () = assert!(std::mem::offset_of!(Raw, prefetch_profile_entries) == PROFILE_ENTRIES_OFFSET as usize);
 
@@ -59,8 +63,11 @@ impl Header {
     ///
     /// [`InvalidImage`](crate::ErrorKind::InvalidImage), naming the field, where the magic or
     /// the version differ, an unsigned field is negative, a string has no NUL, a format name is
-    /// no UTF-8, or `bytes` end within the fields.
+    /// no UTF-8, or `bytes` end within the fields; or where they have the mark of a disk that is not finished.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
+        if unfinished::is_marked(bytes) {
+            return Err(unfinished::error());
+        }
         if !Self::is_fvd(bytes) {
             return Err(not_an_image(bytes));
         }

@@ -6,6 +6,7 @@
 
 pub mod base_update;
 pub mod bitmap;
+pub mod fence;
 pub mod geometry;
 pub mod header;
 pub mod journal;
@@ -14,6 +15,7 @@ pub mod profile;
 pub mod redo;
 pub mod table;
 pub mod totals;
+pub mod unfinished;
 
 pub use base_update::BaseUpdate;
 pub use geometry::{Geometry, Region};

@@ -2,15 +2,20 @@
 //! header).
 //!
 //! ```text
-//! magic "REDO" | length u32 | checksum u32 | patches: (offset u16, length u16, bytes) x n | zeros
+//! magic "RED2" | length u32 | checksum u32 | patches: (offset u16, length u16, bytes) x n | zeros
 //! ```
 //!
 //! It lies in sectors that hold no field. Its checksum speaks of the fields that result, too, so a
-//! copy that was torn, or does not belong to the header in place, is none.
+//! copy that was torn, or does not belong to the header in place, is none. It counts only while the
+//! header in place has the [`fence`](super::fence).
+
+use std::ops::Range;
 
 use super::header::{Header, RAW_SIZE};
-use super::{SECTOR, totals};
+use super::{SECTOR, fence, totals};
 use crate::error::{Error, Result};
+
+mod unfenced;
 
 #[cfg(test)]
 mod tests;
@@ -21,7 +26,7 @@ pub const OFFSET: u64 = (RAW_SIZE as u64).next_multiple_of(SECTOR);
 /// Bytes of the redo copy: up to the totals.
 pub const SIZE: usize = (totals::OFFSET - OFFSET) as usize;
 
-const MAGIC: [u8; 4] = *b"REDO";
+const MAGIC: [u8; 4] = *b"RED2";
 
 /// Magic, length and checksum.
 const HEAD_LEN: usize = 12;
@@ -32,18 +37,32 @@ const PATCH_HEAD_LEN: usize = 4;
 /// Magic and version of the header, which no patch touches.
 const FIRST_FIELD: usize = 8;
 
+/// `virtual_disk_size`.
+const SIZE_FIELD: Range<usize> = 12..20;
+
 const _: () = assert!(OFFSET == 4608 && SIZE == 3072 && RAW_SIZE <= u16::MAX as usize);
 
+/// A header as a redo copy makes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redone {
+    /// [`RAW_SIZE`] bytes.
+    pub fields: Vec<u8>,
+    /// The size of the disk is one of the fields that change.
+    pub resizes: bool,
+}
+
 /// The redo copy, [`SIZE`] bytes, of a change from `old` to `new`: [`RAW_SIZE`] bytes of fields each,
-/// with the same magic and version.
+/// with the same magic and version. It also takes back the fence that `old` gets.
 ///
 /// # Errors
 ///
 /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) where they differ in more than there is room
 /// for, which nothing that can be amended does.
 pub fn encode(old: &[u8], new: &[u8]) -> Result<Vec<u8>> {
+    let mut fenced = old[..RAW_SIZE].to_vec();
+    fence::put_into(&mut fenced);
     let mut patches = Vec::new();
-    for (start, end) in differences(old, new) {
+    for Range { start, end } in differences(old, &fenced, new) {
         patches.extend((start as u16).to_le_bytes());
         patches.extend(((end - start) as u16).to_le_bytes());
         patches.extend(&new[start..end]);
@@ -62,24 +81,44 @@ pub fn encode(old: &[u8], new: &[u8]) -> Result<Vec<u8>> {
     Ok(copy)
 }
 
-/// The fields as a redo copy in `region`, the start of an image, makes them: [`RAW_SIZE`] bytes. `None`:
-/// there is no copy that counts.
+/// The fields as a redo copy in `region`, the start of an image, makes them. `None`: there is no copy
+/// that counts.
 #[must_use]
-pub fn replay(region: &[u8]) -> Option<Vec<u8>> {
-    let copy = region.get(OFFSET as usize..totals::OFFSET as usize)?;
-    if !Header::is_fvd(region) || copy.get(..4)? != MAGIC {
+pub fn replay(region: &[u8]) -> Option<Redone> {
+    if !Header::is_fvd(region) || !is_in(region) {
         return None;
     }
+    let copy = region.get(OFFSET as usize..totals::OFFSET as usize)?;
     let length = u32::from_le_bytes(*copy.get(4..)?.first_chunk()?) as usize;
     let expected = u32::from_le_bytes(*copy.get(8..)?.first_chunk()?);
     let patches = copy.get(HEAD_LEN..)?.get(..length)?;
-    let mut fields = region[..RAW_SIZE].to_vec();
-    patch(&mut fields, patches)?;
-    (checksum(patches, &fields) == expected).then_some(fields)
+    let in_place = &region[..RAW_SIZE];
+    let mut fields = in_place.to_vec();
+    let patched = patch(&mut fields, patches)?;
+    if checksum(patches, &fields) != expected {
+        return None;
+    }
+    let counts = if copy.starts_with(&MAGIC) {
+        fence::is_in(in_place)
+    } else {
+        unfenced::has_begun(in_place, &fields, &patched)
+    };
+    counts.then(|| Redone {
+        fields,
+        resizes: patched.iter().any(|range| overlap(range, &SIZE_FIELD)),
+    })
 }
 
-/// Puts the patches over the fields; `None` where one does not lie in them.
-fn patch(fields: &mut [u8], mut patches: &[u8]) -> Option<()> {
+/// Whether there is something in `region`, the start of an image, that begins as a redo copy does.
+#[must_use]
+pub fn is_in(region: &[u8]) -> bool {
+    let copy = region.get(OFFSET as usize..).unwrap_or_default();
+    copy.starts_with(&MAGIC) || copy.starts_with(&unfenced::MAGIC)
+}
+
+/// Puts the patches over the fields, and gives the ranges; `None` where one does not lie in them.
+fn patch(fields: &mut [u8], mut patches: &[u8]) -> Option<Vec<Range<usize>>> {
+    let mut ranges = Vec::new();
     while let Some((head, rest)) = patches.split_first_chunk::<PATCH_HEAD_LEN>() {
         let start = usize::from(u16::from_le_bytes([head[0], head[1]]));
         let len = usize::from(u16::from_le_bytes([head[2], head[3]]));
@@ -88,22 +127,28 @@ fn patch(fields: &mut [u8], mut patches: &[u8]) -> Option<()> {
             return None;
         }
         fields.get_mut(start..start + len)?.copy_from_slice(bytes);
+        ranges.push(start..start + len);
         patches = rest;
     }
-    patches.is_empty().then_some(())
+    patches.is_empty().then_some(ranges)
 }
 
-/// The ranges that differ. Those with less between them than a patch has in front are one.
-fn differences(old: &[u8], new: &[u8]) -> Vec<(usize, usize)> {
-    let mut ranges: Vec<(usize, usize)> = Vec::new();
-    let differing = (0..RAW_SIZE).filter(|&at| old[at] != new[at]);
+/// The ranges in which `new` differs from one of the others. Those with less between them than a patch
+/// has in front are one.
+fn differences(old: &[u8], fenced: &[u8], new: &[u8]) -> Vec<Range<usize>> {
+    let mut ranges: Vec<Range<usize>> = Vec::new();
+    let differing = (0..RAW_SIZE).filter(|&at| old[at] != new[at] || fenced[at] != new[at]);
     for at in differing {
         match ranges.last_mut() {
-            Some((_, end)) if at <= *end + PATCH_HEAD_LEN => *end = at + 1,
-            _ => ranges.push((at, at + 1)),
+            Some(range) if at <= range.end + PATCH_HEAD_LEN => range.end = at + 1,
+            _ => ranges.push(at..at + 1),
         }
     }
     ranges
+}
+
+fn overlap(a: &Range<usize>, b: &Range<usize>) -> bool {
+    a.start < b.end && b.start < a.end
 }
 
 fn checksum(patches: &[u8], fields: &[u8]) -> u32 {

@@ -47,13 +47,14 @@ impl Allocator {
         self.reserved.remove(&chunk);
     }
 
-    pub(super) fn is_reserved(&self, chunk: u64) -> bool {
-        self.reserved.contains_key(&chunk)
+    /// The storage chunk that is reserved for the chunk.
+    pub(super) fn reserved(&self, chunk: u64) -> Option<u32> {
+        self.reserved.get(&chunk).copied()
     }
 
     /// Whether `number` is reserved for the chunk.
     pub(super) fn has_reserved(&self, chunk: u64, number: u32) -> bool {
-        self.reserved.get(&chunk) == Some(&number)
+        self.reserved(chunk) == Some(number)
     }
 
     /// The chunks of the range that have a reservation.
@@ -106,13 +107,15 @@ impl<S: Storage> Image<S> {
                 continue;
             };
             let number = free.unwrap_or(frontier.next);
-            if self.chunk_end(table, number)? > frontier.file_len {
+            let end = self.chunk_end(table, number);
+            let end = end.map_err(|error| error.for_want_of_storage(chunk))?;
+            if end > frontier.file_len {
                 if free.is_some() && !self.data().can_resize() {
                     // A corrupt table has named it.
                     self.volatile().allocator.freed.take(number);
                     continue;
                 }
-                let frontier = self.grow(table, frontier, number).await?;
+                let frontier = self.grow(chunk, frontier, end).await?;
                 self.volatile().allocator.frontier = Some(frontier);
             }
             if free.is_some() || !self.data().can_resize() {
@@ -140,7 +143,10 @@ impl<S: Storage> Image<S> {
         let Some(frontier) = frontier.as_mut().filter(|_| freed.first_free().is_none()) else {
             return Ok(None);
         };
-        if !self.data().can_resize() || self.chunk_end(table, frontier.next)? > frontier.file_len {
+        let has_room = self
+            .chunk_end(table, frontier.next)
+            .is_ok_and(|end| end <= frontier.file_len);
+        if !self.data().can_resize() || !has_room {
             return Ok(None);
         }
         let number = frontier.next;
@@ -237,16 +243,15 @@ impl<S: Storage> Image<S> {
         Ok(())
     }
 
-    /// Extends the file to hold `number`, by the grow unit where there is room for that.
-    async fn grow(&self, table: &Table, frontier: Frontier, number: u32) -> Result<Frontier> {
-        let needed = self.chunk_end(table, number)?;
+    /// Extends the file to `needed` bytes, for storage of `chunk`; by the grow unit where there is room for that.
+    async fn grow(&self, chunk: u64, frontier: Frontier, needed: u64) -> Result<Frontier> {
         if !self.data().can_resize() {
             let message = format!(
                 "The device is full: the image needs {needed} bytes, it has {}",
                 frontier.file_len
             );
             let error = Error::new(ErrorKind::NoSpace, message).with_path(self.data().path());
-            return Err(error.for_want_of_a_chunk());
+            return Err(error.for_want_of_storage(chunk));
         }
         let unit = self.header.storage_grow_unit;
         let wanted = needed.max(frontier.file_len.saturating_add(unit));
@@ -257,7 +262,7 @@ impl<S: Storage> Image<S> {
             }
             // A file that cannot be longer is as full as a device.
             let cut = self.data().set_len(needed).await;
-            cut.map_err(Error::for_want_of_a_chunk)?;
+            cut.map_err(|error| error.for_want_of_storage(chunk))?;
             file_len = needed;
         }
         Ok(Frontier { file_len, ..frontier })
@@ -268,7 +273,9 @@ impl<S: Storage> Image<S> {
     async fn reserve_zeroed(&self, table: &Table, chunk: u64, number: u32) -> Result<u32> {
         let start = self.chunk_offset(table, number);
         if !mutation::is(Mutation::ReuseUnzeroed) {
-            self.data().write_zeroes(start, table.chunk_size()).await?;
+            self.data()
+                .write_zeroes(start, table.chunk_size(), self.space())
+                .await?;
         }
         let allocator = &mut self.volatile().allocator;
         allocator.freed.take(number);
@@ -290,8 +297,7 @@ impl<S: Storage> Image<S> {
                 ErrorKind::NoSpace,
                 format!("The image has no storage chunk left: number {number} is beyond the limit of the format"),
             )
-            .with_path(self.file.path())
-            .for_want_of_a_chunk()),
+            .with_path(self.file.path())),
         }
     }
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use super::words::{PAGE_WORDS, Words};
 use crate::error::Result;
 use crate::format::{Geometry, Region, bitmap};
+use crate::mutation::{self, Mutation};
 use crate::storage::Storage;
 
 const WORD_BITS: u64 = 32;
@@ -133,7 +134,11 @@ impl Bitmap {
     /// Pages of the region that hold the bits of the blocks.
     pub(super) fn pages(blocks: &Range<u64>) -> Range<u64> {
         let per_page = PAGE_WORDS * WORD_BITS;
-        blocks.start / per_page..blocks.end.div_ceil(per_page)
+        let pages = blocks.start / per_page..blocks.end.div_ceil(per_page);
+        if mutation::is(Mutation::LastPageMissed) {
+            return pages.start..(pages.end - 1).max(pages.start + 1);
+        }
+        pages
     }
 
     pub(super) fn words(&self) -> &Words {

@@ -14,7 +14,7 @@ use super::{Image, Volatile};
 use crate::error::{ErrorKind, Result};
 use crate::format::{Entry, PAGE, Region};
 use crate::mutation::{self, Mutation};
-use crate::storage::Storage;
+use crate::storage::{Space, Storage};
 
 /// Pages written with one operation at most.
 const PAGES_PER_WRITE: u64 = 256;
@@ -92,12 +92,14 @@ impl<S: Storage> Image<S> {
             return Ok(());
         }
         let erased = if written.is_none() || end > ERASED_BY_WRITING {
-            self.file.write_zeroes(offset, end).await
+            self.file.write_zeroes(offset, end, Space::Free).await
         } else {
             let zeros = Bytes::from_static(&ZEROS[..end as usize]);
             match self.file.write(zeros, offset).await {
                 // There are holes in it, of commits that had no space either: a hole needs none.
-                Err(error) if error.kind() == ErrorKind::NoSpace => self.file.write_zeroes(offset, end).await,
+                Err(error) if error.kind() == ErrorKind::NoSpace => {
+                    self.file.write_zeroes(offset, end, Space::Free).await
+                }
                 written => written,
             }
         };

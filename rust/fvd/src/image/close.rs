@@ -11,7 +11,13 @@ impl<S: Storage> Image<S> {
     ///
     /// Requests still running must have ended. Dropping an image without closing it loses what
     /// no flush covered, as a crash would.
+    ///
+    /// In a child that was forked since the image was opened this does nothing: what its copy of the
+    /// metadata says is long untrue, and the parent closes the image.
     pub async fn close(&self) -> Result<()> {
+        if self.check_process().is_err() {
+            return Ok(());
+        }
         self.check_poison()?;
         if !self.writable {
             return Ok(());

@@ -293,7 +293,14 @@ impl<S: Storage> Image<S> {
             // Never written twice in a lap, even if this write fails or is cancelled half way.
             committer.position += sectors.len() as u64 / SECTOR;
             let end = committer.position * SECTOR;
-            committer.written_end = committer.written_end.map(|written| written.max(end));
+            let before = |written| {
+                if mutation::is(Mutation::EraseThisLap) {
+                    0
+                } else {
+                    written
+                }
+            };
+            committer.written_end = committer.written_end.map(|written| before(written).max(end));
             start
         };
         assert!(
@@ -336,6 +343,9 @@ impl<S: Storage> Image<S> {
         let result = storage.sync().await;
         if mutation::is(Mutation::ForgetPoison) {
             return result;
+        }
+        if mutation::is(Mutation::FullSyncIsNoLoss) {
+            return self.metadata_written(result);
         }
         result.map_err(|error: Error| self.poison(&error))
     }

@@ -38,6 +38,7 @@ impl<S: Storage> Image<S> {
 
     /// Makes what has been copied durable, so that it is not copied again after a crash.
     pub(crate) async fn checkpoint_copies(&self) -> Result<()> {
+        self.check_process()?;
         let _round = self.flushes.exclusive().await;
         self.check_poison()?;
         self.checkpoint().await

@@ -183,13 +183,16 @@ impl<S: Storage> Image<S> {
     /// Bytes that readers have fetched from the base, and that are not stored yet.
     #[must_use]
     pub fn outstanding_copies(&self) -> u64 {
-        self.copies.state().outstanding
+        self.check_process().map_or(0, |()| self.copies.state().outstanding)
     }
 
     /// Why copy-on-read has stopped: the first copy that could not be stored.
     #[must_use]
     pub fn copy_on_read_error(&self) -> Option<Error> {
-        self.copies.state().failed.clone()
+        match self.check_process() {
+            Ok(()) => self.copies.state().failed.clone(),
+            Err(error) => Some(error),
+        }
     }
 }
 

@@ -1,17 +1,24 @@
 //! Create: lay out a new image. Regions are holes; only what is not zero is written.
 
 use std::ffi::OsString;
+use std::future::poll_fn;
+use std::task::Poll;
 
 use bytes::Bytes;
 
+use super::unfinished::begin;
+
 use crate::error::{Error, Result};
-use crate::format::{BaseUpdate, Header, Layout, LayoutOptions, PAGE, Region, profile};
+use crate::format::{BaseUpdate, Header, Layout, LayoutOptions, PAGE, Region, SECTOR, profile, unfinished};
 use crate::source::{BaseSource, Content, is_zero};
-use crate::storage::{IoBufMut, Storage};
+use crate::storage::{IoBufMut, Space, Storage};
 
 /// Table bytes written with one buffer; several go with one system call.
 const FILL: u64 = 64 << 10;
 const FILLS_PER_WRITE: u64 = 512;
+
+/// Bytes of the base that are searched for zeros before the caller is asked whether to go on.
+const LOOKED_AT: u64 = 64 << 20;
 
 /// What a new image is to be.
 #[derive(Clone, Debug, Default)]
@@ -47,18 +54,45 @@ pub struct CreateOptions {
 ///
 /// `base_size` is the length of the base in bytes, and `base` the base itself, needed only with
 /// `detect_sparse_hole`. Nothing is synced. The header comes last: an interrupted creation
-/// leaves no image.
+/// leaves no image, but something that says so.
 pub async fn create<S: Storage>(
     file: &S,
     data: Option<&S>,
     options: &CreateOptions,
     base: Option<&dyn BaseSource>,
 ) -> Result<Header> {
+    write_image(file, data, options, base, true).await
+}
+
+/// As [`create`], for an image that is opened with [`read_unfinished_head`](super::read_unfinished_head) to get its
+/// content, and is one that others can use only after [`finish`](super::finish).
+pub async fn create_unfinished<S: Storage>(
+    file: &S,
+    data: Option<&S>,
+    options: &CreateOptions,
+    base: Option<&dyn BaseSource>,
+) -> Result<Header> {
+    write_image(file, data, options, base, false).await
+}
+
+async fn write_image<S: Storage>(
+    file: &S,
+    data: Option<&S>,
+    options: &CreateOptions,
+    base: Option<&dyn BaseSource>,
+    finished: bool,
+) -> Result<Header> {
     let layout = options.layout()?;
     let header = options.header()?;
-    let bytes = header.encode()?;
+    let mut bytes = header.encode()?;
+    if !finished {
+        bytes[..unfinished::MARK.len()].copy_from_slice(&unfinished::MARK);
+    }
+    check_room(file, data, &layout).await?;
+    begin(file).await?;
     lay_out(file, &layout).await?;
-    clear_data(data.unwrap_or(file), data.is_some(), &layout).await?;
+    let (storage, start) = data_region(file, data, &layout);
+    clear_data(storage, start, &layout).await?;
     if let Some(table) = layout.table {
         fill_table(file, table).await?;
     }
@@ -159,31 +193,73 @@ async fn lay_out<S: Storage>(file: &S, layout: &Layout) -> Result<()> {
     if file.can_resize() {
         return file.set_len(layout.metadata_size).await;
     }
-    let len = file.len().await?;
-    if len < layout.metadata_size {
-        let needed = layout.metadata_size;
-        let message = format!("The device has {len} bytes, the metadata alone needs {needed}");
-        return Err(Error::invalid_argument(message).with_path(file.path()));
+    // The mark stays.
+    clear(file, unfinished::LEN, layout.metadata_size).await
+}
+
+/// Fails where a device is too small, before anything is changed.
+async fn check_room<S: Storage>(file: &S, data: Option<&S>, layout: &Layout) -> Result<()> {
+    if !file.can_resize() {
+        let (len, needed) = (file.len().await?, layout.metadata_size);
+        if len < needed {
+            let message = format!("The device has {len} bytes, the metadata alone needs {needed}");
+            return Err(Error::invalid_argument(message).with_path(file.path()));
+        }
     }
-    file.write_zeroes(0, layout.metadata_size).await
+    let (storage, start) = data_region(file, data, layout);
+    if storage.can_resize() || layout.table.is_some() {
+        return Ok(());
+    }
+    let (len, size) = (storage.len().await?, layout.virtual_size);
+    if len < start.saturating_add(size) {
+        let message = format!("The device has {len} bytes, too few for a disk of {size} bytes");
+        return Err(Error::invalid_argument(message).with_path(storage.path()));
+    }
+    Ok(())
+}
+
+/// Where data lies, and from which byte on.
+fn data_region<'a, S: Storage>(file: &'a S, data: Option<&'a S>, layout: &Layout) -> (&'a S, u64) {
+    match data {
+        Some(data) => (data, 0),
+        None => (file, layout.metadata_size / SECTOR * SECTOR),
+    }
 }
 
 /// On a device, whatever lay there before must not show through where nobody has written.
 /// Chunks of a compact image are zeroed when they are allocated.
-async fn clear_data<S: Storage>(data: &S, separate: bool, layout: &Layout) -> Result<()> {
+async fn clear_data<S: Storage>(data: &S, start: u64, layout: &Layout) -> Result<()> {
     if data.can_resize() || layout.table.is_some() {
         return Ok(());
     }
-    let start = if separate { 0 } else { layout.metadata_size / 512 * 512 };
-    let len = data.len().await?;
-    if len < start.saturating_add(layout.virtual_size) {
-        let message = format!(
-            "The device has {len} bytes, too few for a disk of {} bytes",
-            layout.virtual_size
-        );
-        return Err(Error::invalid_argument(message).with_path(data.path()));
+    clear(data, start, start + layout.virtual_size).await
+}
+
+/// Makes zeros of a part of a device, which may take long.
+async fn clear<S: Storage>(device: &S, mut start: u64, end: u64) -> Result<()> {
+    const STEP: u64 = 1 << 30;
+    while start < end {
+        let len = STEP.min(end - start);
+        device.write_zeroes(start, len, Space::Free).await?;
+        start += len;
+        if start < end {
+            yield_now().await;
+        }
     }
-    data.write_zeroes(start, layout.virtual_size).await
+    Ok(())
+}
+
+/// Lets the caller look whether this is to go on. To drop a creation between two steps is as good as a failure.
+async fn yield_now() {
+    let mut is_first = true;
+    poll_fn(|context| {
+        if std::mem::take(&mut is_first) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    })
+    .await;
 }
 
 /// Marks every chunk as not allocated.
@@ -200,6 +276,9 @@ async fn fill_table<S: Storage>(file: &S, table: Region) -> Result<()> {
         }
         file.write_vectored(bufs, table.offset + at).await?;
         at += len;
+        if at < table.size {
+            yield_now().await;
+        }
     }
     Ok(())
 }
@@ -216,7 +295,12 @@ async fn mark_zero_regions<S: Storage>(
     let mut page = BitmapPage::default();
     let step = step.div_ceil(layout.block_size).saturating_mul(layout.block_size);
     let mut start = 0;
+    let mut looked_at = 0;
     while start < layout.base_img_size {
+        if start - looked_at >= LOOKED_AT {
+            looked_at = start;
+            yield_now().await;
+        }
         let run = base.status(start, layout.base_img_size - start).await?;
         let end = (start + run.len).min(layout.base_img_size);
         let whole = if end == layout.base_img_size {

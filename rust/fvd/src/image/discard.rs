@@ -5,12 +5,11 @@
 
 use super::bitmap::Bitmap;
 use super::publish::Fresh;
-use super::zero::Space;
 use super::{Discard, Image};
 use crate::error::Result;
 use crate::format::SECTOR;
 use crate::mutation::{self, Mutation};
-use crate::storage::Storage;
+use crate::storage::{Space, Storage};
 
 impl<S: Storage> Image<S> {
     /// Whether discards do anything, as the image was opened.

@@ -13,8 +13,8 @@ use crate::format::SECTOR;
 use crate::storage::Storage;
 
 impl<S: Storage> Image<S> {
-    /// Everything that writes data calls this first.
-    pub(super) async fn extend(&self) -> Result<()> {
+    /// Everything that writes data up to the byte `end` of the disk calls this first.
+    pub(super) async fn extend(&self, end: u64) -> Result<()> {
         if self.extended.load(Ordering::Acquire) {
             return Ok(());
         }
@@ -24,18 +24,38 @@ impl<S: Storage> Image<S> {
         }
         let wanted = self.geometry.data_offset + self.size();
         let len = self.data().len().await?;
+        let mut has_all = true;
         if self.data().can_resize() && len < wanted {
+            // The old end lies within a sector, and must not come back. Noted before the change, which may fail, or
+            // be cancelled, and have happened all the same.
+            if !len.is_multiple_of(SECTOR) {
+                self.has_odd_end.store(true, Ordering::Release);
+            }
             match self.data().set_len(wanted).await {
-                // No file of this file system can be as large as the disk. Its front can be used.
-                Err(error) if error.kind() == ErrorKind::NoSpace => {}
+                Err(error) if error.kind() == ErrorKind::NoSpace => {
+                    has_all = false;
+                    self.extend_for(end, len).await?;
+                }
                 result => result?,
             }
-            if !len.is_multiple_of(SECTOR) {
-                // The old end lies within a sector, and must not come back.
-                self.sync_data().await?;
-            }
         }
-        self.extended.store(true, Ordering::Release);
+        if self.has_odd_end.load(Ordering::Acquire) {
+            self.sync_data().await?;
+        }
+        if has_all {
+            self.extended.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// No file of this file system can be as large as the disk. Its front can be used: the file, of `len` bytes, grows
+    /// with each write, by whole sectors, and before it.
+    async fn extend_for(&self, end: u64, len: u64) -> Result<()> {
+        let (_, end) = self.widen(end - 1, end);
+        let needed = self.geometry.data_offset + end.next_multiple_of(SECTOR);
+        if len < needed {
+            self.data().set_len(needed).await?;
+        }
         Ok(())
     }
 }

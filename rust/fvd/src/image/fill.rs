@@ -10,7 +10,6 @@ use super::free::ATTEMPTS;
 use super::publish::Fresh;
 use super::range_lock::Watch;
 use super::through::Through;
-use super::zero::Space;
 use crate::error::{Error, Result};
 use crate::mutation::{self, Mutation};
 use crate::source::{BaseSource as _, is_zero};
@@ -103,7 +102,7 @@ impl<S: Storage> Image<S> {
         let start = bitmap.block_range(blocks.start).start;
         let end = bitmap.block_range(blocks.end - 1).end;
         let _lookup = self.look();
-        self.extend().await?;
+        self.extend(end).await?;
         self.load(start, end).await?;
         let _filling = self.filling.lock(blocks.clone()).await;
         let mut rest = blocks;
@@ -166,13 +165,14 @@ impl<S: Storage> Image<S> {
             return Ok(Part::Local);
         };
         let _lookup = self.look();
-        self.extend().await?;
+        self.extend(part.end).await?;
         self.load(part.start, part.end).await?;
         let filling = self.filling.lock(block..block + 1).await;
         if bitmap.all_local(&(block..block + 1)) {
             return Ok(Part::Local);
         }
-        if before.is_some_and(|watch| !filling.is_first_since(watch)) {
+        let is_disturbed = before.is_some_and(|watch| !filling.is_first_since(watch));
+        if is_disturbed && !mutation::is(Mutation::PartsDisturbed) {
             return Ok(Part::Disturbed);
         }
         let whole = bitmap.block_range(block);
@@ -214,7 +214,9 @@ impl<S: Storage> Image<S> {
         match data {
             CopyData::Unread => self.copy_base(bytes.clone(), fresh).await,
             CopyData::Bytes(data) if !is_zero(&data) => self.put(vec![data], bytes.start, bytes.end, fresh).await,
-            CopyData::Bytes(_) | CopyData::Zeros => self.zero_stored(bytes.start, bytes.end, Space::Keep, fresh).await,
+            CopyData::Bytes(_) | CopyData::Zeros => {
+                self.zero_in_place(bytes.start, bytes.end, self.space(), fresh).await
+            }
         }
     }
 }

@@ -102,6 +102,7 @@ impl<S: Storage> Image<S> {
     /// [`CacheMode::Unsafe`](super::CacheMode::Unsafe) nothing is synced: it survives the end of
     /// the process, not a power cut.
     pub async fn flush(&self) -> Result<()> {
+        self.check_process()?;
         self.check_poison()?;
         if !self.writable {
             return Ok(());

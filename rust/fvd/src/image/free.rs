@@ -12,7 +12,7 @@ use super::table::Table;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Entry;
 use crate::mutation::{self, Mutation};
-use crate::storage::Storage;
+use crate::storage::{Space, Storage};
 
 /// Chunks freed in one step at most: others wait for the mutex meanwhile.
 const STEP: u64 = 1 << 12;
@@ -41,7 +41,7 @@ impl<S: Storage> Image<S> {
         for chunk in reserved {
             let start = chunk * table.chunk_size();
             let end = start.saturating_add(table.chunk_size()).min(self.size());
-            self.zero_chunk(table, start, end, fresh).await?;
+            self.zero_chunk(table, start, end, Space::Free, fresh).await?;
         }
         let mut at = chunks.start;
         while let Some(run) = next_run(table, at..chunks.end)? {
@@ -133,7 +133,10 @@ impl<S: Storage> Image<S> {
     /// that is freed here can cure. The caller is as that of [`Image::reclaim`].
     async fn makes_room(&self, error: &Error) -> Result<bool> {
         let is_of_this_image = error.path() == Some(self.data().path()) || error.path() == Some(self.file.path());
-        Ok(error.is_for_want_of_a_chunk() && is_of_this_image && Box::pin(self.reclaim()).await?)
+        match (error.lacks_storage(), &self.table) {
+            (Some(chunk), Some(table)) if is_of_this_image => Box::pin(self.reclaim(table, chunk)).await,
+            _ => Ok(false),
+        }
     }
 
     /// After a failed attempt, of which `left` more are allowed: returns when another one may find room, or
@@ -146,20 +149,41 @@ impl<S: Storage> Image<S> {
         Ok(())
     }
 
-    /// There is no room left: waits until storage chunks that were freed can be used, if there are any. The
+    /// There was no room for `chunk`: waits until storage chunks that were freed can be used, if there are any. The
     /// caller holds no lock, and no request waits for it.
-    async fn reclaim(&self) -> Result<bool> {
+    ///
+    /// Of several that need room for one chunk the first one gets it, perhaps the last that there is, and the
+    /// others share it: so none is told that there is no room before a look whether the chunk has storage now.
+    async fn reclaim(&self, table: &Table, chunk: u64) -> Result<bool> {
+        let shares = || -> Result<bool> {
+            let storage = self.storage_of(table, chunk)?;
+            Ok(storage.is_some() && !mutation::is(Mutation::RoomUnshared))
+        };
+        if shares()? {
+            return Ok(true);
+        }
         // Also where none are pending: a round that is running may have taken them.
         self.settle_freed(Self::has_freed).await?;
         let waiting = self.lookups.wait();
         loop {
             let ended = waiting.listen();
             let has_free = self.volatile().allocator.has_free(&self.lookups);
-            if let Some(has_free) = has_free {
-                return Ok(has_free);
+            if shares()? || has_free == Some(true) {
+                return Ok(true);
+            }
+            if has_free == Some(false) {
+                return Ok(false);
             }
             ended.await;
         }
+    }
+
+    /// The storage chunk of `chunk`, in the table or reserved: a reserved one may hold data of a write that has not
+    /// been published.
+    pub(super) fn storage_of(&self, table: &Table, chunk: u64) -> Result<Option<u32>> {
+        let volatile = self.volatile();
+        let number = table.get(chunk)?;
+        Ok(number.or_else(|| volatile.allocator.reserved(chunk)))
     }
 }
 

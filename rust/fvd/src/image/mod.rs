@@ -39,10 +39,12 @@ mod redo;
 mod scan;
 mod source;
 mod stats;
+mod surplus;
 mod table;
 mod threaded;
 mod through;
 mod totals;
+mod unfinished;
 mod words;
 mod write;
 mod zero;
@@ -50,18 +52,20 @@ mod zero;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-pub use create::{CreateOptions, create};
+pub use create::{CreateOptions, create, create_unfinished};
 pub(crate) use fill::{Copy, CopyData, Part};
 pub use local::local_bytes;
 pub use map::{Extent, Mapping};
 pub use open::{CacheMode, DetectZeroes, Discard, Head, OpenOptions, read_head};
-pub use recover::finish_change;
+pub use recover::{finish_change, read_head_to_write};
 pub use stats::Stats;
 pub use threaded::ThreadedImage;
 pub use totals::read_totals;
+pub use unfinished::{begin, finish, read_unfinished_head, suspend};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Geometry, Header};
+use crate::process::Process;
 use crate::source::{BaseSource, Layer};
 use crate::storage::Storage;
 
@@ -84,7 +88,12 @@ use through::Through;
 /// All methods take `&self` and may run at once, from any number of tasks. The contract is that
 /// of a disk with a volatile write cache: what was acknowledged before a [`Image::flush`] that
 /// succeeded survives any crash; a sector written since holds its old or its new content.
+///
+/// It belongs to the process that opened it: in a child that is forked since, everything fails, and
+/// [`Image::close`] does nothing (see [`process`](crate::process)).
 pub struct Image<S> {
+    /// Who opened it.
+    process: Process,
     /// The file with the metadata, and with the data unless `data` is there.
     file: S,
     /// The separate data file.
@@ -123,6 +132,8 @@ pub struct Image<S> {
     growing: RangeLock,
     /// The data file is as long as it has to be (compact images see to that as they allocate).
     extended: AtomicBool,
+    /// The data file had an end within a sector: its new length is synced before it is written to.
+    has_odd_end: AtomicBool,
     flushes: FlushGate,
     /// Journal position and clean mark; used by the holder of the flush round only.
     committer: Mutex<Committer>,
@@ -209,7 +220,15 @@ impl<S: Storage> Image<S> {
         }
     }
 
+    /// Fails in a process that was forked since the image was opened. To be called before any lock is
+    /// taken: a thread of the parent may have held it at the fork.
+    #[inline]
+    pub(crate) fn check_process(&self) -> Result<()> {
+        self.process.check_for(self.file.path())
+    }
+
     pub(crate) fn check_writable(&self) -> Result<()> {
+        self.check_process()?;
         if !self.writable {
             let error = Error::new(ErrorKind::NotPermitted, "The image is open read-only");
             return Err(error.with_path(self.file.path()));

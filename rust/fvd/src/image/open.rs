@@ -11,7 +11,7 @@ use super::guests::Guests;
 use super::lookups::Lookups;
 use super::profile::{Recorder, empty_profile};
 use super::range_lock::RangeLock;
-use super::recover::in_place;
+use super::recover::{in_place, medium};
 use super::stats::Counters;
 use super::stats::Stats;
 use super::table::Table;
@@ -19,6 +19,7 @@ use super::through::Through;
 use super::{Image, Volatile};
 use crate::error::{Error, Result};
 use crate::format::{Geometry, HEADER_SIZE, Header, Region, redo};
+use crate::process::Process;
 use crate::source::{BaseSource, Layer};
 use crate::storage::{IoBufMut, Storage};
 
@@ -85,6 +86,8 @@ pub struct Head {
     /// A change of the header was cut short: not all of these fields are in place, and the next open
     /// for writing puts them there.
     pub interrupted: bool,
+    /// What it describes is not complete: somebody is making it, or has not finished.
+    pub unfinished: bool,
 }
 
 impl Head {
@@ -125,17 +128,21 @@ impl Head {
 /// Reads and checks the header, as an interrupted change is to leave it. Nothing that it names is
 /// opened.
 pub async fn read_head<S: Storage>(file: &S) -> Result<Head> {
-    let add_path = |error: Error| error.with_path(file.path());
     let len = file.len().await?;
     let buf = file.read(IoBufMut::zeroed(HEADER_SIZE.min(len) as usize), 0).await?;
-    let redone = redo::replay(buf.as_slice());
-    let fields = redone.as_deref().unwrap_or(buf.as_slice());
-    let header = Header::decode(fields).map_err(add_path)?;
-    let geometry = Geometry::new(&header, len).map_err(add_path)?;
+    head_of(buf.as_slice(), len).map_err(|error| error.with_path(file.path()))
+}
+
+/// The head that `region`, the start of an image of `len` bytes, says.
+pub(super) fn head_of(region: &[u8], len: u64) -> Result<Head> {
+    let redone = redo::replay(region);
+    let header = Header::decode(redone.as_ref().map_or(region, |redone| &redone.fields))?;
+    let geometry = Geometry::new(&header, len)?;
     Ok(Head {
         header,
         geometry,
         interrupted: redone.is_some(),
+        unfinished: false,
     })
 }
 
@@ -146,6 +153,10 @@ impl<S: Storage> Image<S> {
     /// Fails with [`ErrorKind::InvalidImage`](crate::ErrorKind::InvalidImage) for a suspect image
     /// (see [`Head::is_suspect`]). An image that writes through to its base (see
     /// [`Head::base_update`]) is opened for writing only with a `base` that is writable.
+    ///
+    /// Opening for writing syncs the files of the image first, unless with [`CacheMode::Unsafe`]: nothing that only
+    /// the page cache has is believed (invariant I19). `head` should come from
+    /// [`read_head_to_write`](super::read_head_to_write) then.
     ///
     /// # Panics
     ///
@@ -166,12 +177,18 @@ impl<S: Storage> Image<S> {
             base.is_some() || !head.needs_base(),
             "the base comes with an image that needs it"
         );
+        let mut head = head;
+        if options.writable {
+            head = medium::settle(&file, data.as_ref(), head, options.cache).await?;
+        }
         head.check_trusted(&file)?;
         let through = Through::of(&head, base.as_deref(), options.writable);
         let through = through.map_err(|error| error.with_path(file.path()))?;
-        let mut head = head;
+        if let Some(through) = &through {
+            through.settle(&head, base.as_deref()).await?;
+        }
         if options.writable {
-            in_place::recover(&file, &mut head).await?;
+            in_place::recover(&file, Some(data.as_ref().unwrap_or(&file)), &mut head).await?;
         }
         let unclean = head.unclean_journal().filter(|_| !options.writable);
         let image = Self::assemble(file, head, data, base, options, through);
@@ -206,9 +223,11 @@ impl<S: Storage> Image<S> {
             Mark::Unclean
         };
         Self {
+            process: Process::current(),
             bitmap: bitmap.map(|region| Bitmap::new(region, &geometry)),
             table: geometry.table.map(|region| Table::new(region, &geometry)),
             extended: AtomicBool::new(geometry.table.is_some()),
+            has_odd_end: AtomicBool::new(false),
             base: base.filter(|_| needs_base).map(Layer::new),
             file,
             data,

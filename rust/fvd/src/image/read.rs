@@ -3,6 +3,7 @@
 use super::{Extent, Image, Mapping};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::SECTOR;
+use crate::mutation::{self, Mutation};
 use crate::source::{BaseSource, Run};
 use crate::storage::{IoBufMut, Storage};
 
@@ -12,6 +13,7 @@ impl<S: Storage> Image<S> {
     /// Fails with [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) where a byte
     /// lies beyond the end of the disk. A poisoned image can still be read.
     pub async fn read(&self, mut buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
+        self.check_process()?;
         let end = self.check_range(offset, buf.len() as u64)?;
         let _request = self.guests.enter();
         self.counters.reads.add(1);
@@ -19,7 +21,7 @@ impl<S: Storage> Image<S> {
         if buf.is_empty() {
             return Ok(buf);
         }
-        let _lookup = self.look();
+        let _lookup = self.look().filter(|_| !mutation::is(Mutation::ReadUncounted));
         self.load(offset, end).await?;
         let mut extent = self.extent(offset, end)?;
         let mut done: Option<IoBufMut> = None;

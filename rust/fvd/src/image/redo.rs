@@ -1,64 +1,105 @@
-//! Writing the header: all of a change or nothing, through the redo copy.
+//! Writing the header: all of a change or nothing, through the redo copy and the fence.
 
 use bytes::Bytes;
 
-use crate::error::Result;
+use super::surplus;
+use crate::error::{Error, Result};
 use crate::format::header::RAW_SIZE;
-use crate::format::{Geometry, HEADER_SIZE, Header, redo, table};
+use crate::format::{Geometry, HEADER_SIZE, Header, SECTOR, fence, redo};
 use crate::storage::{IoBufMut, Storage};
 
-/// Makes `old`, the header in place, `new`. Everything that the new one relies on is durable.
+/// A change that has happened, and is not all in place: the header has the fence, and a durable copy
+/// says what it is to be.
+pub(in crate::image) struct Change<'a, S> {
+    file: &'a S,
+    /// The sectors of the fields, as they are to be.
+    sectors: Vec<u8>,
+}
+
+impl<'a, S: Storage> Change<'a, S> {
+    /// Makes `old`, the header in place, `new`. Everything that the new one relies on is durable.
+    ///
+    /// Gives what is left to be done: [`Change::end`]. None: nothing, because nothing changes, or a
+    /// single sector does. With `fenced` the fence is used for that, too.
+    ///
+    /// After a failure, or a crash, the header is one or the other.
+    pub(in crate::image) async fn begin(file: &'a S, old: &Header, new: &Header, fenced: bool) -> Result<Option<Self>> {
+        let region = read_region(file).await?;
+        let mut sectors = region.as_slice()[..redo::OFFSET as usize].to_vec();
+        new.write_changes(old, &mut sectors)?;
+        let mut changed = (0..redo::OFFSET).step_by(SECTOR as usize).filter(|&at| {
+            let range = at as usize..(at + SECTOR) as usize;
+            sectors[range.clone()] != region.as_slice()[range]
+        });
+        let Some(first) = changed.next() else {
+            return Ok(None);
+        };
+        if changed.next().is_none() && !fenced {
+            write_sector(file, &sectors, first).await?;
+            return Ok(None);
+        }
+        let copy = redo::encode(region.as_slice(), &sectors[..RAW_SIZE])?;
+        file.write(Bytes::from(copy), redo::OFFSET).await?;
+        file.sync().await?;
+        let mut fenced = region.as_slice()[..redo::OFFSET as usize].to_vec();
+        fence::put_into(&mut fenced);
+        write_sector(file, &fenced, fence::SECTOR_OFFSET).await?;
+        let change = Self { file, sectors };
+        change.put_in_place().await?;
+        Ok(Some(change))
+    }
+
+    /// Writes the fields in place, but for the sector with the fence.
+    async fn put_in_place(&self) -> Result<()> {
+        let fields = self.sectors[..fence::SECTOR_OFFSET as usize].to_vec();
+        self.file.write(Bytes::from(fields), 0).await?;
+        self.file.sync().await
+    }
+
+    /// Writes the last sector, which takes the fence away: from here on the copy does not count.
+    pub(in crate::image) async fn end(self) -> Result<()> {
+        write_sector(self.file, &self.sectors, fence::SECTOR_OFFSET).await?;
+        erase(self.file).await
+    }
+}
+
+/// Finishes what a redo copy in the file says, if there is one that counts; erases one that does not.
 ///
-/// After a failure, or a crash, it is one or the other: the next [`finish`] decides.
-pub(in crate::image) async fn replace<S: Storage>(file: &S, old: &Header, new: &Header) -> Result<()> {
+/// `data` is where the data lies; None: in a file that is not open.
+pub(in crate::image) async fn finish<S: Storage>(file: &S, data: Option<&S>) -> Result<()> {
     let region = read_region(file).await?;
-    let in_place = &region.as_slice()[..RAW_SIZE];
-    let mut fields = in_place.to_vec();
-    new.write_changes(old, &mut fields)?;
-    if fields == in_place {
+    let Some(redone) = redo::replay(region.as_slice()) else {
+        if redo::is_in(region.as_slice()) {
+            erase(file).await?;
+        }
         return Ok(());
+    };
+    let header = Header::decode(&redone.fields)?;
+    let geometry = Geometry::new(&header, file.len().await?)?;
+    if redone.resizes && data.is_none() {
+        let message = "A change of the size was cut short: open the image for writing once, which finishes it";
+        return Err(Error::invalid_argument(message).with_path(file.path()));
     }
-    let copy = redo::encode(in_place, &fields)?;
-    file.write(Bytes::from(copy), redo::OFFSET).await?;
-    file.sync().await?;
-    put_in_place(file, region, &fields).await
-}
-
-/// Finishes what a redo copy in the file says, if there is one that counts.
-pub(in crate::image) async fn finish<S: Storage>(file: &S) -> Result<()> {
-    let region = read_region(file).await?;
-    match redo::replay(region.as_slice()) {
-        Some(fields) => put_in_place(file, region, &fields).await,
-        None => Ok(()),
-    }
-}
-
-/// Writes the fields in place, now that a durable copy tells of them, and erases the copy.
-async fn put_in_place<S: Storage>(file: &S, region: IoBufMut, fields: &[u8]) -> Result<()> {
     // What lies between the last field and the next sector stays.
     let mut sectors = region.as_slice()[..redo::OFFSET as usize].to_vec();
-    sectors[..RAW_SIZE].copy_from_slice(fields);
-    file.write(Bytes::from(sectors), 0).await?;
-    file.sync().await?;
-    trim_table(file, fields).await?;
-    file.write(Bytes::from_static(&[0; redo::SIZE]), redo::OFFSET).await?;
+    sectors[..RAW_SIZE].copy_from_slice(&redone.fields);
+    let change = Change { file, sectors };
+    change.put_in_place().await?;
+    if let Some(data) = data.filter(|_| redone.resizes) {
+        surplus::clear(file, data, &header, &geometry).await?;
+        surplus::cut_tail(file, Some(data), &geometry).await?;
+    }
+    change.end().await
+}
+
+async fn write_sector<S: Storage>(file: &S, sectors: &[u8], offset: u64) -> Result<()> {
+    let sector = &sectors[offset as usize..(offset + SECTOR) as usize];
+    file.write(Bytes::copy_from_slice(sector), offset).await?;
     file.sync().await
 }
 
-/// Makes the entries behind the last chunk, in the last page of the table, "not allocated", durably: a
-/// disk that has become smaller leaves some there.
-async fn trim_table<S: Storage>(file: &S, fields: &[u8]) -> Result<()> {
-    let geometry = Geometry::new(&Header::decode(fields)?, file.len().await?)?;
-    let Some(table) = geometry.table else {
-        return Ok(());
-    };
-    let start = table.offset + geometry.chunks * table::ENTRY_SIZE;
-    let behind = IoBufMut::zeroed((table.end() - start) as usize);
-    let behind = file.read(behind, start).await?;
-    if behind.as_slice().iter().all(|byte| *byte == 0xFF) {
-        return Ok(());
-    }
-    file.write(Bytes::from(vec![0xFF; behind.len()]), start).await?;
+async fn erase<S: Storage>(file: &S) -> Result<()> {
+    file.write(Bytes::from_static(&[0; redo::SIZE]), redo::OFFSET).await?;
     file.sync().await
 }
 

@@ -9,7 +9,7 @@ use super::{Image, Mapping};
 use crate::error::Error;
 use crate::error::Result;
 use crate::source::{BaseSource, BoxFuture, Location, Run, WritableBase};
-use crate::storage::{IoBufMut, Storage};
+use crate::storage::{IoBufMut, Space, Storage};
 
 impl<S: Storage> BaseSource for Image<S> {
     fn path(&self) -> &Path {
@@ -46,8 +46,8 @@ impl<S: Storage> WritableBase for Image<S> {
         Box::pin(Image::write(self, buf, offset))
     }
 
-    fn write_zeroes(&self, offset: u64, len: u64) -> BoxFuture<'_, Result<()>> {
-        Box::pin(Image::write_zeroes(self, offset, len))
+    fn write_zeroes(&self, offset: u64, len: u64, space: Space) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.zero_request(offset, len, space))
     }
 
     fn sync(&self) -> BoxFuture<'_, Result<()>> {
@@ -69,6 +69,7 @@ impl<S: Storage> Image<S> {
     }
 
     async fn read_with_zeros_behind(&self, mut buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
+        self.check_process()?;
         let inside = self.size().saturating_sub(offset).min(buf.len() as u64);
         let mut behind = buf.split_off(inside as usize);
         behind.as_mut_slice().fill(0);
@@ -81,6 +82,7 @@ impl<S: Storage> Image<S> {
     /// Block status: where the bytes from `offset` come from, through the whole chain, and for
     /// how many bytes (1..=`len`) that stays the same. At or beyond the end: zeros.
     pub async fn block_status(&self, offset: u64, len: u64) -> Result<Run> {
+        self.check_process()?;
         if offset >= self.size() {
             return Ok(Run::zeros(len));
         }

@@ -7,12 +7,11 @@ use bytes::Bytes;
 use super::bitmap::Bitmap;
 use super::free::ATTEMPTS;
 use super::publish::Fresh;
-use super::zero::Space;
 use super::{CacheMode, DetectZeroes, Image, Mapping};
 use crate::error::{Error, Result};
 use crate::mutation::{self, Mutation};
 use crate::source::{Content, Run, is_zero};
-use crate::storage::{IoBufMut, Storage};
+use crate::storage::{IoBufMut, Space, Storage};
 
 /// Base data copied at once at most: the memory that a copy-on-write needs, whatever the block size.
 pub(super) const COPY_STEP: u64 = 1 << 20;
@@ -95,7 +94,7 @@ impl<S: Storage> Image<S> {
     pub(super) async fn store(&self, buf: Bytes, offset: u64, end: u64) -> Result<()> {
         let start = offset;
         let _lookup = self.look();
-        self.extend().await?;
+        self.extend(end).await?;
         self.load(offset, end).await?;
         let extent = self.extent(offset, end)?;
         if extent.len == end - offset
@@ -183,7 +182,7 @@ impl<S: Storage> Image<S> {
         while start < range.end {
             let Run { content, len, .. } = self.base_status(start, range.end - start).await?;
             if content == Content::Zero {
-                self.zero_stored(start, start + len, Space::Keep, fresh).await?;
+                self.zero_in_place(start, start + len, self.space(), fresh).await?;
                 start += len;
                 continue;
             }

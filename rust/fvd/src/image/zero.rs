@@ -9,45 +9,42 @@ use super::publish::Fresh;
 use super::table::Table;
 use super::{Discard, Image};
 use crate::error::Result;
-use crate::storage::Storage;
+use crate::storage::{Space, Storage};
 
 /// Zeros written at once at most, where they have to be written at all.
 pub(super) static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
 
-/// What becomes of the storage chunks that are zeroed as a whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Space {
-    /// They stay.
-    Keep,
-    /// Others may have them.
-    Free,
-}
-
 impl<S: Storage> Image<S> {
-    /// Makes `len` bytes from `offset` (any alignment) read as zeros, freeing their space where
-    /// the storage can. Durable after the next successful [`Image::flush`].
+    /// Makes `len` bytes from `offset` (any alignment) read as zeros. Durable after the next successful
+    /// [`Image::flush`].
     ///
-    /// Whole blocks that are still in the base become local without being read or stored. In a compact
-    /// image whole chunks give their storage back, unless it was opened with [`Discard::Ignore`].
+    /// Whole blocks that are still in the base become local without being read or stored. Space is freed where the
+    /// storage can do that, in a compact image that of whole chunks; unless the image was opened with
+    /// [`Discard::Ignore`]: then what has space keeps it.
     pub async fn write_zeroes(&self, offset: u64, len: u64) -> Result<()> {
-        self.zero_request(offset, len, self.space()).await
+        self.zero_request(offset, len, Space::Free).await
     }
 
-    /// As [`Image::write_zeroes`], but chunks keep their storage: a later write to them allocates none
-    /// in the image. (In a file of the host there may be holes.)
+    /// As [`Image::write_zeroes`], but all of the range has space afterwards, in the image and in the file: a later
+    /// write there does not fail for want of space.
     pub async fn write_zeroes_no_hole(&self, offset: u64, len: u64) -> Result<()> {
-        self.zero_request(offset, len, Space::Keep).await
+        self.zero_request(offset, len, Space::Allocate).await
     }
 
-    /// What becomes of space of which nobody says otherwise.
+    /// What becomes of the space of zeros that the image stores for reasons of its own.
     pub(super) fn space(&self) -> Space {
-        match self.discard {
-            Discard::Ignore => Space::Keep,
-            Discard::Unmap => Space::Free,
+        self.permitted(Space::Free)
+    }
+
+    /// `space`, as far as the image was opened to free any.
+    pub(super) fn permitted(&self, space: Space) -> Space {
+        match (space, self.discard) {
+            (Space::Free, Discard::Ignore) => Space::Keep,
+            _ => space,
         }
     }
 
-    async fn zero_request(&self, offset: u64, len: u64, space: Space) -> Result<()> {
+    pub(super) async fn zero_request(&self, offset: u64, len: u64, space: Space) -> Result<()> {
         self.check_writable()?;
         let end = self.check_range(offset, len)?;
         let _request = self.guests.enter();
@@ -56,7 +53,7 @@ impl<S: Storage> Image<S> {
         if len == 0 {
             return Ok(());
         }
-        self.zero(offset, end, space).await?;
+        self.zero(offset, end, self.permitted(space)).await?;
         self.write_through().await
     }
 
@@ -143,19 +140,40 @@ impl<S: Storage> Image<S> {
     /// Zeroes what is stored for `start..end`. Nothing is published, except that whole chunks are freed
     /// if they are to be; `fresh` gets the new chunks.
     pub(super) async fn zero_stored(&self, start: u64, end: u64, space: Space, fresh: &mut Fresh<'_, S>) -> Result<()> {
-        let Some(table) = &self.table else {
-            let offset = self.geometry.data_offset + start;
-            return self.data().write_zeroes(offset, end - start).await;
+        let whole = match &self.table {
+            Some(table) if space == Space::Free => Some((table, self.whole_chunks(table, start, end))),
+            _ => None,
         };
-        let whole = self.whole_chunks(table, start, end);
-        if space == Space::Keep || whole.is_empty() {
-            return self.zero_chunks(table, start, end, fresh).await;
-        }
+        let Some((table, whole)) = whole.filter(|(_, whole)| !whole.is_empty()) else {
+            return self.zero_in_place(start, end, space, fresh).await;
+        };
         let first = whole.start * table.chunk_size();
         let last = whole.end.saturating_mul(table.chunk_size()).min(end);
-        self.zero_chunks(table, start, first, fresh).await?;
+        self.zero_in_place(start, first, space, fresh).await?;
         self.free_chunks(table, whole, fresh).await?;
-        self.zero_chunks(table, last, end, fresh).await
+        self.zero_in_place(last, end, space, fresh).await
+    }
+
+    /// As [`Image::zero_stored`], but every chunk keeps its storage chunk: `space` is about the data file alone.
+    pub(super) async fn zero_in_place(
+        &self,
+        start: u64,
+        end: u64,
+        space: Space,
+        fresh: &mut Fresh<'_, S>,
+    ) -> Result<()> {
+        let Some(table) = &self.table else {
+            if space == Space::Allocate {
+                self.extend(end).await?;
+            }
+            let offset = self.geometry.data_offset + start;
+            return self.data().write_zeroes(offset, end - start, space).await;
+        };
+        let mut at = start;
+        while at < end {
+            at = self.zero_chunk(table, at, end, space, fresh).await?;
+        }
+        Ok(())
     }
 
     /// Chunks that lie in `start..end` with all of their content.
@@ -169,36 +187,28 @@ impl<S: Storage> Image<S> {
         first..last
     }
 
-    async fn zero_chunks(&self, table: &Table, start: u64, end: u64, fresh: &mut Fresh<'_, S>) -> Result<()> {
-        let mut at = start;
-        while at < end {
-            at = self.zero_chunk(table, at, end, fresh).await?;
-        }
-        Ok(())
-    }
-
-    /// Zeroes the part of `at..end` in the first chunk, or skips it and all those behind it that
-    /// have no storage. Gives the end of that part.
-    pub(super) async fn zero_chunk(&self, table: &Table, at: u64, end: u64, fresh: &mut Fresh<'_, S>) -> Result<u64> {
+    /// Zeroes the part of `at..end` in the first chunk, or skips it if it has no storage and is to get none. Gives
+    /// the end of that part.
+    pub(super) async fn zero_chunk(
+        &self,
+        table: &Table,
+        at: u64,
+        end: u64,
+        space: Space,
+        fresh: &mut Fresh<'_, S>,
+    ) -> Result<u64> {
         let chunk = at / table.chunk_size();
         let stop = (chunk + 1).saturating_mul(table.chunk_size()).min(end);
-        let number = match table.get(chunk)? {
-            Some(number) => {
-                if !table.is_recorded(chunk) {
-                    fresh.push(chunk, number);
-                }
-                number
-            }
-            // A reserved chunk may hold data of a write that has not been published.
-            None if self.volatile().allocator.is_reserved(chunk) => {
-                let number = self.reserve(table, chunk).await?;
-                fresh.push(chunk, number);
-                number
-            }
+        let number = match self.storage_of(table, chunk)? {
+            Some(number) => number,
+            None if space == Space::Allocate => self.reserve(table, chunk).await?,
             None => return Ok(stop),
         };
+        if !table.is_recorded(chunk) {
+            fresh.push(chunk, number);
+        }
         let offset = self.chunk_offset(table, number) + at % table.chunk_size();
-        self.data().write_zeroes(offset, stop - at).await?;
+        self.data().write_zeroes(offset, stop - at, space).await?;
         Ok(stop)
     }
 }

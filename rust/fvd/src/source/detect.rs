@@ -1,9 +1,13 @@
 //! Which format a file has, by its first bytes.
 
+use crate::format::unfinished;
+
 /// Bytes of a file that [`probe`] wants to see; fewer if the file is shorter.
 pub const PROBE_LEN: usize = 8;
 
 /// Format name of a file that starts with `first_bytes`: `qcow2`, `fvd` or, for all else, `raw`.
+///
+/// What is not finished, an image or a raw disk, is `fvd`: it is refused when its header is read.
 ///
 /// Whoever can write to a raw disk chooses its first bytes, and so what this says. Probe only files
 /// whose format the user did not name, and none that a guest has written to.
@@ -13,6 +17,7 @@ pub fn probe(first_bytes: &[u8]) -> &'static str {
         // Version 1 (`qcow`) has the same magic, and another format behind it.
         [b'Q', b'F', b'I', 0xfb, 0, 0, 0, 2 | 3, ..] => "qcow2",
         [0xa9, 0xf5, 0x43, 0x51, ..] => "fvd",
+        _ if unfinished::is_marked(first_bytes) => "fvd",
         _ => "raw",
     }
 }

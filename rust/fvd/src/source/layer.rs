@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::{BaseSource, BoxFuture, Run, WritableBase};
 use crate::error::Result;
-use crate::storage::IoBufMut;
+use crate::storage::{IoBufMut, Space};
 use crate::sys::stack::with_room;
 
 /// A source that may have others below it. To open, read, close and drop a chain goes down one stack, a
@@ -77,12 +77,16 @@ impl WritableBase for Layer {
         deep(|| self.target().write(buf, offset))
     }
 
-    fn write_zeroes(&self, offset: u64, len: u64) -> BoxFuture<'_, Result<()>> {
-        deep(|| self.target().write_zeroes(offset, len))
+    fn write_zeroes(&self, offset: u64, len: u64, space: Space) -> BoxFuture<'_, Result<()>> {
+        deep(|| self.target().write_zeroes(offset, len, space))
     }
 
     fn sync(&self) -> BoxFuture<'_, Result<()>> {
         deep(|| self.target().sync())
+    }
+
+    fn settle(&self) -> BoxFuture<'_, Result<()>> {
+        deep(|| self.target().settle())
     }
 
     fn close(&self) -> BoxFuture<'_, Result<()>> {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::{BaseSource, BoxFuture, Location, Run, WritableBase};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::SECTOR;
-use crate::storage::{IoBufMut, Storage};
+use crate::storage::{IoBufMut, Space, Storage};
 
 /// A storage, read as a disk.
 #[derive(Debug)]
@@ -114,7 +114,6 @@ impl<S: Storage> RawSource<S> {
         }
         if self.storage.len().await? < size {
             self.storage.set_len(size).await?;
-            self.storage.sync().await?;
         }
         self.len.fetch_max(size, Ordering::AcqRel);
         Ok(())
@@ -136,12 +135,19 @@ impl<S: Storage> WritableBase for RawSource<S> {
         Box::pin(self.storage.write(buf, offset))
     }
 
-    fn write_zeroes(&self, offset: u64, len: u64) -> BoxFuture<'_, Result<()>> {
-        Box::pin(self.storage.write_zeroes(offset, len))
+    fn write_zeroes(&self, offset: u64, len: u64, space: Space) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.storage.write_zeroes(offset, len, space))
     }
 
     fn sync(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(self.sync_all())
+    }
+
+    fn settle(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async {
+            self.sync_all().await?;
+            self.storage.drop_cached(u64::MAX).await
+        })
     }
 
     fn close(&self) -> BoxFuture<'_, Result<()>> {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::{BaseSource, BoxFuture, Run};
 use crate::aio::Pool;
 use crate::error::{Error, ErrorKind, Result};
+use crate::process::CloseOnFork;
 use crate::storage::{FileStorage, IoBufMut, Storage};
 use crate::sys::nowait::Home;
 
@@ -30,6 +31,8 @@ pub struct WatchedSource {
 
 /// An open file, and what it was like.
 pub struct Watch {
+    /// Before the file: see [`CloseOnFork`].
+    _descriptor: CloseOnFork,
     file: File,
     path: PathBuf,
     version: Version,
@@ -62,7 +65,12 @@ impl Watch {
         let failed = |error| Error::io("watch", error).with_path(&path);
         let file = storage.file().try_clone().map_err(failed)?;
         let version = file.metadata().map_err(failed)?.into();
-        Ok(Self { file, path, version })
+        Ok(Self {
+            _descriptor: CloseOnFork::new(file.as_fd()),
+            file,
+            path,
+            version,
+        })
     }
 
     /// Fails if the file has changed.

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -11,8 +12,9 @@ use bytes::Bytes;
 use super::direct::Direct;
 use super::lock::Locks;
 use super::medium::Medium;
-use super::{Allocation, IoBufMut, Storage};
+use super::{Allocation, IoBufMut, Space, Storage};
 use crate::error::{Error, Result};
+use crate::process::{CloseOnFork, Process};
 use crate::sys::file as sys;
 
 /// Where every file must end: the largest offset that system calls can express, and still can once
@@ -25,6 +27,8 @@ const ZEROS_LEN: usize = 1 << 20;
 /// A regular file or a block device.
 #[derive(Debug)]
 pub struct FileStorage {
+    /// Before the file: see [`CloseOnFork`].
+    _descriptor: CloseOnFork,
     file: File,
     path: PathBuf,
     medium: Medium,
@@ -33,6 +37,8 @@ pub struct FileStorage {
     identity: (u64, u64),
     /// Given back on drop.
     locks: Locks,
+    /// Who opened it.
+    process: Process,
 }
 
 impl Drop for FileStorage {
@@ -51,13 +57,21 @@ impl FileStorage {
         locks: Locks,
     ) -> Self {
         Self {
+            _descriptor: CloseOnFork::new(file.as_fd()),
             file,
             path: path.to_owned(),
             medium,
             direct,
             identity,
             locks,
+            process: Process::current(),
         }
+    }
+
+    /// Fails in a process that was forked since it was opened, before any lock is touched.
+    #[inline]
+    pub(crate) fn check_process(&self) -> Result<()> {
+        self.process.check_for(&self.path)
     }
 
     /// What tells this file from every other one: device and inode, or the number of a block
@@ -75,6 +89,7 @@ impl FileStorage {
 
     /// Bytes that the file takes on disk, which holes do not; 0 for a device that does not say.
     pub fn allocated_bytes(&self) -> Result<u64> {
+        self.check_process()?;
         let result = self.file.metadata();
         let metadata = result.map_err(|error| Error::io("get the size on disk", error).with_path(&self.path))?;
         // st_blocks counts 512 bytes, whatever the file system's blocks are.
@@ -112,6 +127,7 @@ impl FileStorage {
     /// [`Storage::read`], on this thread.
     #[inline]
     pub fn read_blocking(&self, buf: &mut IoBufMut, offset: u64) -> Result<()> {
+        self.check_process()?;
         if buf.is_empty() {
             return Ok(());
         }
@@ -139,6 +155,7 @@ impl FileStorage {
     /// [`Storage::write`], on this thread.
     #[inline]
     pub fn write_blocking(&self, buf: &[u8], offset: u64) -> Result<()> {
+        self.check_process()?;
         if buf.is_empty() {
             return Ok(());
         }
@@ -152,12 +169,13 @@ impl FileStorage {
     /// Lets the kernel begin to write out what it holds, so that a later [`Storage::sync`] has
     /// less to wait for.
     pub fn start_writeback(&self) {
-        if self.direct.is_none() {
+        if self.direct.is_none() && self.process.is_current() {
             sys::start_writeback(self.fd());
         }
     }
 
     pub(super) fn write_vectored_blocking(&self, bufs: &[Bytes], offset: u64) -> Result<()> {
+        self.check_process()?;
         let len = bufs.iter().map(|buf| buf.len() as u64).sum();
         if len == 0 {
             return Ok(());
@@ -177,6 +195,7 @@ impl FileStorage {
     }
 
     pub(super) fn len_blocking(&self) -> Result<u64> {
+        self.check_process()?;
         let _settled = self.direct.as_ref().map(Direct::settled);
         self.len_unlocked()
     }
@@ -187,30 +206,57 @@ impl FileStorage {
         result.map_err(|error| Error::io("get the length", error).with_path(&self.path))
     }
 
-    pub(super) fn write_zeroes_blocking(&self, offset: u64, len: u64) -> Result<()> {
-        let left = self.zero_blocking(offset, len)?;
-        self.write_zeros(offset, left)
+    pub(super) fn write_zeroes_blocking(&self, offset: u64, len: u64, space: Space) -> Result<()> {
+        let left = self.zero_blocking(offset, len, space)?;
+        self.write_zeros(left, space)
     }
 
-    /// Zeroes what of the range lies in the file, if the medium can; gives the bytes from `offset`
-    /// that have to be written instead.
-    pub(super) fn zero_blocking(&self, offset: u64, len: u64) -> Result<u64> {
+    /// Zeroes what of the range lies in the file, as far as the medium can do that without being sent zeros; gives
+    /// the part, up to the end of the range or of the file, that is left for [`FileStorage::write_zeros`].
+    pub(super) fn zero_blocking(&self, offset: u64, len: u64, space: Space) -> Result<Range<u64>> {
+        self.check_process()?;
         // A read-modify-write next door would put back what it read before.
         let _settled = self.direct.as_ref().map(Direct::settled);
         let end = self.len_now();
         let end = end.map_err(|error| self.error("write zeros", offset, error))?;
-        let len = len.min(end.saturating_sub(offset));
-        if len == 0 {
-            return Ok(0);
+        let end = end.min(offset.saturating_add(len));
+        let mut at = offset;
+        while at < end {
+            let piece = self.next_to_zero(at..end, space)?;
+            let zeroed = match space {
+                _ if piece.is_empty() => Ok(()),
+                Space::Free => self.free_by_the_medium(&piece),
+                Space::Keep | Space::Allocate => self.zero_by_the_medium(&piece),
+            };
+            match zeroed {
+                Ok(()) => at = piece.end,
+                Err(error) if cannot_zero(&error) => return Ok(at..end),
+                Err(error) => return Err(self.error("write zeros", offset, error)),
+            }
         }
-        match self.zero_by_the_medium(offset, len) {
-            Ok(()) => Ok(0),
-            Err(error) if cannot_zero(&error) => Ok(len),
-            Err(error) => Err(self.error("write zeros", offset, error)),
+        Ok(end..end)
+    }
+
+    /// The first part of a range, within the file, in which something has to be done to zero it; empty, at the end of
+    /// the range, if nothing has.
+    fn next_to_zero(&self, range: Range<u64>, space: Space) -> Result<Range<u64>> {
+        if space != Space::Keep || self.is_device() {
+            return Ok(range);
         }
+        let Range { mut start, end } = range;
+        while start < end {
+            let looked = self.file_allocation(start, end - start, end - start);
+            let (allocation, len) = looked.map_err(|error| self.error("look for data", start, error))?;
+            if allocation == Allocation::Data {
+                return Ok(start..start + len);
+            }
+            start += len;
+        }
+        Ok(end..end)
     }
 
     pub(super) fn discard_blocking(&self, offset: u64, len: u64) -> Result<()> {
+        self.check_process()?;
         // A read-modify-write next door would put back what it read before.
         let _settled = self.direct.as_ref().map(Direct::settled);
         let error = |error| self.error("discard", offset, error);
@@ -224,34 +270,51 @@ impl FileStorage {
         }
     }
 
-    /// Frees or zeroes without sending zeros.
-    fn zero_by_the_medium(&self, offset: u64, len: u64) -> io::Result<()> {
-        let result = sys::punch_hole(self.fd(), offset, len);
-        match result {
-            Err(error) if cannot_zero(&error) => match self.medium {
-                Medium::File => sys::zero_range(self.fd(), offset, len),
-                Medium::Device => sys::device_zero_out(self.fd(), offset, len),
-            },
+    /// Frees, or else zeroes, without sending zeros.
+    fn free_by_the_medium(&self, range: &Range<u64>) -> io::Result<()> {
+        match sys::punch_hole(self.fd(), range.start, range.end - range.start) {
+            Err(error) if cannot_zero(&error) => self.zero_by_the_medium(range),
             result => result,
         }
     }
 
-    pub(super) fn write_zeros(&self, offset: u64, len: u64) -> Result<()> {
-        let zeros = IoBufMut::zeroed(len.min(ZEROS_LEN as u64) as usize);
-        let mut done = 0;
-        while done < len {
-            let piece = (len - done).min(ZEROS_LEN as u64);
-            self.write_blocking(&zeros.as_slice()[..piece as usize], offset + done)?;
-            done += piece;
+    /// Zeroes without sending zeros; the range has space then.
+    fn zero_by_the_medium(&self, range: &Range<u64>) -> io::Result<()> {
+        let (offset, len) = (range.start, range.end - range.start);
+        match self.medium {
+            Medium::File => sys::zero_range(self.fd(), offset, len),
+            Medium::Device => sys::device_zero_out(self.fd(), offset, len),
+        }
+    }
+
+    /// Writes zeros to a range within the file, but for holes that may stay.
+    pub(super) fn write_zeros(&self, range: Range<u64>, space: Space) -> Result<()> {
+        let Range { start: mut at, end } = range;
+        let zeros = IoBufMut::zeroed((end - at).min(ZEROS_LEN as u64) as usize);
+        while at < end {
+            let piece = self.next_to_zero(at..end, space)?;
+            at = piece.start;
+            while at < piece.end {
+                let len = (piece.end - at).min(ZEROS_LEN as u64);
+                self.write_blocking(&zeros.as_slice()[..len as usize], at)?;
+                at += len;
+            }
         }
         Ok(())
     }
 
     pub(super) fn sync_blocking(&self) -> Result<()> {
+        self.check_process()?;
         sys::sync_data(self.fd()).map_err(|error| Error::io("sync", error).with_path(&self.path))
     }
 
+    pub(super) fn drop_cached_blocking(&self, len: u64) {
+        let end = len.saturating_add(sys::MAX_FOLIO).min(MAX_OFFSET);
+        sys::drop_cached(self.fd(), end / sys::MAX_FOLIO * sys::MAX_FOLIO);
+    }
+
     pub(super) fn set_len_blocking(&self, len: u64) -> Result<()> {
+        self.check_process()?;
         if self.is_device() {
             return Err(Error::unsupported("The length of a block device cannot be changed").with_path(&self.path));
         }
@@ -328,8 +391,8 @@ impl Storage for FileStorage {
         self.write_vectored_blocking(&bufs, offset)
     }
 
-    async fn write_zeroes(&self, offset: u64, len: u64) -> Result<()> {
-        self.write_zeroes_blocking(offset, len)
+    async fn write_zeroes(&self, offset: u64, len: u64, space: Space) -> Result<()> {
+        self.write_zeroes_blocking(offset, len, space)
     }
 
     async fn discard(&self, offset: u64, len: u64) -> Result<()> {
@@ -338,6 +401,11 @@ impl Storage for FileStorage {
 
     async fn sync(&self) -> Result<()> {
         self.sync_blocking()
+    }
+
+    async fn drop_cached(&self, len: u64) -> Result<()> {
+        self.drop_cached_blocking(len);
+        Ok(())
     }
 
     async fn len(&self) -> Result<u64> {

@@ -10,6 +10,7 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::process::Process;
 use crate::sys::file::{is_byte_locked, lock_byte_shared, unlock_byte};
 
 /// Which lock to hold on a file while it is open.
@@ -65,7 +66,7 @@ impl LockMode {
 pub(super) struct Locks {
     mode: LockMode,
     /// Who took them: a child that was forked since shares them, and must not give them back.
-    process: u32,
+    process: Process,
 }
 
 impl Locks {
@@ -74,7 +75,7 @@ impl Locks {
     ///
     /// A file system without such locks lets everybody in, as QEMU does.
     pub(super) fn acquire(fd: BorrowedFd<'_>, path: &Path, mode: LockMode) -> Result<Self> {
-        let process = std::process::id();
+        let process = Process::current();
         let locks = Self { mode, process };
         take(fd, path, mode).inspect_err(|_| locks.release(fd))?;
         Ok(locks)
@@ -83,7 +84,7 @@ impl Locks {
     /// Gives them back. To close the file is not enough: a process that another thread starts at
     /// that moment has a duplicate of it, with its locks, until it runs its program.
     pub(super) fn release(&self, fd: BorrowedFd<'_>) {
-        if self.process != std::process::id() {
+        if !self.process.is_current() {
             return;
         }
         for byte in self.mode.bytes() {
@@ -187,7 +188,7 @@ mod tests {
         let storage = open(file.path()).expect("nobody has it");
         let of_the_parent = Locks {
             mode: LockMode::Exclusive,
-            process: std::os::unix::process::parent_id(),
+            process: Process::other(),
         };
         of_the_parent.release(storage.file().as_fd());
         assert_eq!(open(file.path()).expect_err("locked").kind(), ErrorKind::InUse);

@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use bytes::Bytes;
 
 use super::file::MAX_OFFSET;
-use super::{Allocation, IoBufMut, Storage};
+use super::{Allocation, IoBufMut, Space, Storage};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Bytes of memory that are allocated at once.
@@ -119,20 +119,26 @@ impl Content {
         }
         while !buf.is_empty() {
             let (page, at, count) = locate(offset, buf.len());
-            let page = self
-                .pages
-                .entry(page)
-                .or_insert_with(|| vec![0; PAGE_LEN as usize].into());
-            page[at..at + count].copy_from_slice(&buf[..count]);
+            self.page(page)[at..at + count].copy_from_slice(&buf[..count]);
             buf = &buf[count..];
             offset += count as u64;
         }
     }
 
-    /// Zeroes `offset..end` and frees the pages that lie in it whole.
-    fn zero(&mut self, offset: u64, end: u64) {
+    fn page(&mut self, number: u64) -> &mut [u8] {
+        let page = self.pages.entry(number);
+        page.or_insert_with(|| vec![0; PAGE_LEN as usize].into())
+    }
+
+    /// Zeroes `offset..end`, which lies before the end.
+    fn zero(&mut self, offset: u64, end: u64, space: Space) {
         if offset >= end {
             return;
+        }
+        if space == Space::Allocate {
+            for number in offset / PAGE_LEN..=(end - 1) / PAGE_LEN {
+                self.page(number);
+            }
         }
         let numbers: Vec<u64> = self
             .pages
@@ -143,7 +149,7 @@ impl Content {
             let start = number * PAGE_LEN;
             let from = offset.max(start) - start;
             let to = (end - start).min(PAGE_LEN);
-            if (from, to) == (0, PAGE_LEN) {
+            if space == Space::Free && (from, to) == (0, PAGE_LEN) {
                 self.pages.remove(&number);
             } else if let Some(page) = self.pages.get_mut(&number) {
                 page[from as usize..to as usize].fill(0);
@@ -197,10 +203,10 @@ impl Storage for MemoryStorage {
         self.write_all(bufs.iter().map(AsRef::as_ref), offset)
     }
 
-    async fn write_zeroes(&self, offset: u64, len: u64) -> Result<()> {
+    async fn write_zeroes(&self, offset: u64, len: u64, space: Space) -> Result<()> {
         let mut content = self.write_guard();
         let end = offset.saturating_add(len).min(content.len);
-        content.zero(offset, end);
+        content.zero(offset, end, space);
         Ok(())
     }
 
@@ -223,7 +229,7 @@ impl Storage for MemoryStorage {
             return Err(error.with_path(self.path()).with_offset(len));
         }
         let old = content.len;
-        content.zero(len, old);
+        content.zero(len, old, Space::Free);
         let kept = len.div_ceil(PAGE_LEN);
         content.pages.split_off(&kept);
         content.len = len;

@@ -32,6 +32,17 @@ pub enum Allocation {
     Hole,
 }
 
+/// What becomes of the space of a range that is zeroed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Space {
+    /// It is freed, where the medium can do that.
+    Free,
+    /// What has space keeps it, so that a later write there does not fail for want of space. Holes may stay holes.
+    Keep,
+    /// All of the range has space afterwards, holes included.
+    Allocate,
+}
+
 /// Positional I/O on one file or device, shared by any number of tasks.
 ///
 /// Contract, for every implementation:
@@ -65,14 +76,16 @@ pub trait Storage: Send + Sync + 'static {
     /// possible. Not atomic as a whole.
     fn write_vectored(&self, bufs: Vec<Bytes>, offset: u64) -> impl Future<Output = Result<()>> + Send;
 
-    /// Makes `len` bytes from `offset` read as zeros, and frees their space where the medium can.
+    /// Makes `len` bytes from `offset` read as zeros; `space` says what becomes of their space.
     /// Does not extend a file: what lies beyond its end reads as zeros already.
-    fn write_zeroes(&self, offset: u64, len: u64) -> impl Future<Output = Result<()>> + Send;
+    ///
+    /// A block device does not tell holes from data: [`Space::Keep`] is [`Space::Allocate`] there.
+    fn write_zeroes(&self, offset: u64, len: u64, space: Space) -> impl Future<Output = Result<()>> + Send;
 
     /// Frees the space of `len` bytes from `offset` where the medium can do that without writing zeros.
     /// Each sector reads as zeros or as it was from then on. Until a [`Storage::sync`] that is not durable.
     fn discard(&self, offset: u64, len: u64) -> impl Future<Output = Result<()>> + Send {
-        self.write_zeroes(offset, len)
+        self.write_zeroes(offset, len, Space::Free)
     }
 
     /// Makes every completed write, zeroing and change of length durable.
@@ -80,6 +93,16 @@ pub trait Storage: Send + Sync + 'static {
     /// After a failure nobody knows what is durable, and the caller must hear of it. If its future
     /// is dropped before it could, the failure is that of the next sync.
     fn sync(&self) -> impl Future<Output = Result<()>> + Send;
+
+    /// Drops what a cache holds of the first `len` bytes and is not waiting to be written: from then on a read gives
+    /// what the medium has.
+    ///
+    /// After a failed sync the kernel keeps what it could not write, as if it had been written. Only this
+    /// brings out what the medium has instead. The cache may keep what another program uses at that moment.
+    /// A medium without a cache has nothing to drop.
+    fn drop_cached(&self, _len: u64) -> impl Future<Output = Result<()>> + Send {
+        async { Ok(()) }
+    }
 
     /// Length in bytes.
     fn len(&self) -> impl Future<Output = Result<u64>> + Send;

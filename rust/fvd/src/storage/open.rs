@@ -83,6 +83,7 @@ impl FileStorage {
 
     /// The second half of [`FileStorage::create`]: cuts a file to nothing. A device stays as it is.
     pub fn empty(&self) -> Result<()> {
+        self.check_process()?;
         if let Medium::File = self.medium() {
             let emptied = empty(self.file());
             return emptied.map_err(|error| Error::io("empty the file", error).with_path(self.path()));

@@ -125,6 +125,18 @@ pub(crate) fn start_writeback(fd: BorrowedFd<'_>) {
     let _ = unsafe { libc::sync_file_range(fd.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
 }
 
+/// The largest piece of a file that the page cache holds, and drops, as one: 2 MiB on most machines, and
+/// more on some with large pages.
+pub(crate) const MAX_FOLIO: u64 = 4 << 20;
+
+/// Drops the first `len` bytes of the file from the page cache, but for what is dirty, mapped or being read.
+pub(crate) fn drop_cached(fd: BorrowedFd<'_>, len: u64) {
+    // Where the system has no page cache for the file, there is nothing to drop.
+    if let Some(len) = std::num::NonZeroU64::new(len) {
+        let _ = rustix::fs::fadvise(fd, 0, Some(len), rustix::fs::Advice::DontNeed);
+    }
+}
+
 /// Frees the range, which reads as zeros then; the length of the file stays.
 pub(crate) fn punch_hole(fd: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<()> {
     let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;

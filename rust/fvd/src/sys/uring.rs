@@ -17,6 +17,7 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use super::buffer::IoBufMut;
 use super::file::MAX_PIECES;
+use super::fork::Registration;
 
 /// Operations that can be in flight at once: with the bell, as many as the submission queue has
 /// room for, and half of what the completion queue has: neither can overflow.
@@ -65,6 +66,8 @@ struct InFlight<T> {
 
 /// See the module.
 pub(crate) struct Uring<F: AsFd, T> {
+    /// Before the ring, which keeps the file open as long as any process has the ring.
+    _descriptor: Registration,
     ring: IoUring,
     bell: Arc<Bell>,
     /// What the kernel reads from the bell.
@@ -94,14 +97,16 @@ pub(crate) fn is_usable() -> io::Result<()> {
     }
 }
 
-/// Completions are handled when the thread asks for them, not by interrupting it (since 6.1).
+/// Completions are handled when the thread asks for them, not by interrupting it (since 6.1). Forked
+/// children do not have the memory of the ring, which would keep the ring and its file alive.
 fn make(entries: u32) -> io::Result<IoUring> {
     let modern = IoUring::builder()
+        .dontfork()
         .setup_single_issuer()
         .setup_defer_taskrun()
         .build(entries);
     modern.or_else(|error| match error.raw_os_error() {
-        Some(libc::EINVAL) => IoUring::new(entries),
+        Some(libc::EINVAL) => IoUring::builder().dontfork().build(entries),
         _ => Err(error),
     })
 }
@@ -111,6 +116,7 @@ impl<F: AsFd, T> Uring<F, T> {
         let ring = make(DEPTH as u32 + 1)?;
         ring.submitter().register_files(&[file.as_fd().as_raw_fd()])?;
         Ok(Self {
+            _descriptor: Registration::of(ring.as_raw_fd()),
             ring,
             bell,
             rings: Box::new(0),

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::format::Header;
 use crate::gate::{Gate, Named, beside};
 use crate::image::amend::{self, Changes};
-use crate::image::{Head, read_head};
+use crate::image::{Head, read_head_to_write};
 use crate::storage::FileStorage;
 
 /// Makes the changes to the image at `path`, which nobody else may have open, and gives its header.
@@ -43,7 +43,7 @@ pub async fn amend(
         let message = format!("'{}' is the image itself", name.display());
         return Err(Error::invalid_argument(message).with_path(path));
     }
-    let mut head = read_head(&file).await?;
+    let mut head = read_head_to_write(&file).await?;
     let needs_data = amend::needs_data(&file, &head, changes).await?;
     if !unchecked {
         let checked = check_named(path, &file, &head, changes, gate).await;

@@ -13,6 +13,7 @@ use super::lock;
 use super::progress::{Callback, Meter, Total};
 use crate::error::{Error, Result};
 use crate::format::SECTOR;
+use crate::process::Owned;
 use crate::source::{BaseSource, Content, Run, is_zero};
 use crate::storage::IoBufMut;
 
@@ -86,7 +87,7 @@ pub fn compare(
         return Ok(Comparison::SizeDiffers);
     }
     let end = a.len().max(b.len());
-    let job = Job {
+    let owned = Owned::new(Job {
         sides: [a, b],
         strict,
         plan: Mutex::new(Plan {
@@ -97,15 +98,23 @@ pub fn compare(
         found: Mutex::new(Comparison::Identical),
         failed_step: Mutex::new(CompareStep::Read),
         meter: Meter::default(),
+    });
+    let forked = |error| CompareError {
+        step: CompareStep::Read,
+        error,
     };
+    let job = owned.get().map_err(forked)?;
     let total = Total {
         bytes: Some(end),
         is_final: true,
     };
     job.meter.run(WORKERS, || job.work(), progress, &mut || total);
+    // Fails in a process that the callback has forked.
+    let job = owned.get().map_err(forked)?;
     if !job.meter.is_stopped() {
         job.meter.report(progress, total.bytes);
     }
+    let job = owned.get().map_err(forked)?;
     job.meter.outcome().map_err(|error| CompareError {
         step: *lock(&job.failed_step),
         error,

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::format::{BaseUpdate, Header, SECTOR};
 use crate::gate::{Gate, beside};
 use crate::image::{self, CreateOptions};
+use crate::process::Process;
 use crate::source::BaseSource;
 use crate::storage::{FileStorage, Storage as _};
 
@@ -143,29 +144,33 @@ fn data_path(request: &CreateRequest) -> Result<Option<PathBuf>> {
 }
 
 /// Files that did not exist: removed again unless kept.
-struct NewFiles(Vec<PathBuf>);
+struct NewFiles {
+    paths: Vec<PathBuf>,
+    /// The process that made them: no other one removes them.
+    process: Process,
+}
 
 impl NewFiles {
     fn expect<const N: usize>(paths: [Option<&Path>; N]) -> Self {
         let missing = |path: &&Path| fs::symlink_metadata(path).is_err();
-        Self(
-            paths
-                .into_iter()
-                .flatten()
-                .filter(missing)
-                .map(Path::to_owned)
-                .collect(),
-        )
+        let paths = paths.into_iter().flatten().filter(missing);
+        Self {
+            paths: paths.map(Path::to_owned).collect(),
+            process: Process::current(),
+        }
     }
 
     fn keep(mut self) {
-        self.0.clear();
+        self.paths.clear();
     }
 }
 
 impl Drop for NewFiles {
     fn drop(&mut self) {
-        for path in &self.0 {
+        if !self.process.is_current() {
+            return;
+        }
+        for path in &self.paths {
             // It may not have been made; nothing else can be done about it here.
             let _ = fs::remove_file(path);
         }

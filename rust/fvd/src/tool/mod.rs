@@ -17,7 +17,7 @@ pub use check::check;
 pub use create::{Backing, CreateRequest, create, create_raw};
 pub use info::{DiskInfo, NamedBacking, Qcow2Info, info};
 pub use profile::{StoredProfile, TakenProfile, profile, set_profile};
-pub use progress::{Callback, Progress};
+pub use progress::{Callback, Progress, drive};
 pub use stats::{DiskStats, stats};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -7,7 +7,8 @@ use crate::chain::{ChainOptions, open_file};
 use crate::error::{Error, Result};
 use crate::format::profile::capacity;
 use crate::image::profile::{empty_profile, read_profile, write_profile};
-use crate::image::{finish_change, read_head};
+use crate::image::{finish_change, read_head, read_head_to_write};
+use crate::storage::Storage as _;
 
 /// A profile, and what the image says of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +66,8 @@ pub async fn set_profile(path: &Path, ranges: &[Range<u64>]) -> Result<TakenProf
         ..ChainOptions::default()
     };
     let file = open_file(path, &options)?;
-    let mut head = read_head(&file).await?;
+    let mut head = read_head_to_write(&file).await?;
+    file.sync().await?;
     finish_change(&file, &mut head).await?;
     let Some(mut profile) = empty_profile(&head.geometry) else {
         if ranges.is_empty() {

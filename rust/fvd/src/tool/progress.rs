@@ -1,15 +1,20 @@
 //! How far a long job is, and whether to go on: told and asked on the caller's thread while other
 //! threads work.
 
+use std::future::Future;
 use std::ops::ControlFlow;
-use std::sync::Mutex;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::thread;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use super::lock;
 use crate::error::{Error, ErrorKind, Result};
+use crate::process::Process;
+use crate::sys::threads::beside;
 
 /// Time between two calls of the callback.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -27,6 +32,39 @@ pub struct Progress {
 /// The caller's callback: [`ControlFlow::Break`] cancels the job.
 pub type Callback<'a> = dyn FnMut(Progress) -> ControlFlow<()> + 'a;
 
+/// Runs `work` on this thread, and asks between its steps, a few times a second at most, whether to go on. After a
+/// [`ControlFlow::Break`] it is dropped.
+///
+/// # Errors
+///
+/// That of `work`; [`ErrorKind::Cancelled`] after a Break.
+pub fn drive<T>(work: impl Future<Output = Result<T>>, go_on: &mut dyn FnMut() -> ControlFlow<()>) -> Result<T> {
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let mut work = pin!(work);
+    let mut next = Instant::now() + INTERVAL;
+    loop {
+        if let Poll::Ready(result) = work.as_mut().poll(&mut context) {
+            return result;
+        }
+        thread::park_timeout(INTERVAL);
+        if Instant::now() >= next {
+            if go_on().is_break() {
+                return Err(Error::new(ErrorKind::Cancelled, "Cancelled"));
+            }
+            next = Instant::now() + INTERVAL;
+        }
+    }
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
 /// How much there is to do, as far as it has been counted.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Total {
@@ -39,6 +77,7 @@ pub(super) struct Total {
 /// Shared by the threads of one job.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
+    process: Process,
     done: AtomicU64,
     stop: AtomicBool,
     error: Mutex<Option<Error>>,
@@ -73,19 +112,22 @@ impl Meter {
         lock(&self.error).take().map_or(Ok(()), Err)
     }
 
-    /// Reports once; a Break becomes the failure of the job.
+    /// Reports once; a Break becomes the failure of the job. A process that the callback has forked has no
+    /// part in the job: what it says there counts for nothing.
     pub(super) fn report(&self, callback: &mut Callback<'_>, total: Option<u64>) {
         let progress = Progress {
             done: self.done(),
             total: total.map(|total| total.max(self.done())),
         };
-        if callback(progress).is_break() {
+        if callback(progress).is_break() && self.process.is_current() {
             self.fail(Error::new(ErrorKind::Cancelled, "Cancelled"));
         }
     }
 
     /// Runs `work` on `workers` threads until all have ended, and reports meanwhile. `count` counts
     /// a part of what there is to do; it is called until it says that it has counted everything.
+    ///
+    /// In a process that the callback has forked it ends at once: no worker is there.
     ///
     /// # Panics
     ///
@@ -98,19 +140,13 @@ impl Meter {
         count: &mut dyn FnMut() -> Total,
     ) {
         let (sender, receiver) = channel();
-        thread::scope(|scope| {
-            for _ in 0..workers {
-                // Dropped with the worker, however it ends.
-                let sender = sender.clone();
-                let work = &work;
-                scope.spawn(move || {
-                    let _sender = sender;
-                    work();
-                });
-            }
-            drop(sender);
-            self.watch(&receiver, callback, count);
-        });
+        let senders = Mutex::new(vec![sender; workers]);
+        let work = || {
+            // Dropped with the worker, however it ends.
+            let _sender = lock(&senders).pop();
+            work();
+        };
+        beside(workers, &work, || self.watch(&receiver, callback, count));
     }
 
     /// Reports until the last sender of `workers` is gone.
@@ -122,6 +158,9 @@ impl Meter {
             if now >= next {
                 if !self.is_stopped() {
                     self.report(callback, total.bytes);
+                }
+                if !self.process.is_current() {
+                    return;
                 }
                 next = Instant::now() + INTERVAL;
             }

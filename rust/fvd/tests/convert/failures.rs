@@ -6,7 +6,9 @@ use std::os::unix::fs::{FileExt, symlink};
 use std::path::Path;
 
 use fvd::ErrorKind;
+use fvd::chain::{ChainOptions, open_source};
 use fvd::tool::convert::{ConvertRequest, Format, Source, Target, convert};
+use pollster::block_on;
 use tempfile::{TempDir, tempdir};
 
 use crate::support::{Kind, content, data_of, make, make_empty, random, read_all, request, run, write_raw};
@@ -80,20 +82,74 @@ fn a_source_that_fails_half_way_leaves_no_target() {
 }
 
 #[test]
-fn an_existing_target_stays_when_a_conversion_into_it_fails() {
+fn an_existing_target_stays_unfinished_when_a_conversion_into_it_fails() {
     let directory = tempdir().expect("a directory");
     let (source, target) = (directory.path().join("source"), directory.path().join("target"));
-    broken_qcow2(&source);
+    let (good, whole) = (directory.path().join("good"), random(7 << 20));
+    write_raw(&good, &whole);
     for kind in [Kind::Raw, Kind::Plain, Kind::Compact] {
+        broken_qcow2(&source);
         let before = random(8 << 20);
         make(kind, &target, &before);
         let mut request = request(&source, &target, kind.format());
         request.no_create = true;
-        run(&request).expect_err("the source is broken");
-        // Half written, but in good order, and unlocked.
+        for _ in 0..2 {
+            run(&request).expect_err("the source is broken");
+            let refused = block_on(open_source(&target, None, &ChainOptions::default())).err();
+            assert!(refused.expect("half written").to_string().contains("not finished"));
+        }
+        // Unlocked, and good for another attempt.
+        request.source = Source::File {
+            path: good.clone(),
+            format: Some("raw".to_owned()),
+        };
+        run(&request).expect("nothing is broken now");
         let after = read_all(&target, kind.format());
-        assert_eq!(after.len(), before.len());
-        assert!(after[6 << 20..] == before[6 << 20..]);
+        assert!(after[..7 << 20] == whole);
+        assert!(after[7 << 20..] == before[7 << 20..]);
+    }
+}
+
+#[test]
+fn a_raw_target_shows_its_first_bytes_last() {
+    let directory = tempdir().expect("a directory");
+    let (source, target) = (directory.path().join("source"), directory.path().join("target"));
+    let long = content(9_000_000);
+    for (len, sparse_size) in [
+        (9_000_000, 4096),
+        (9_000_000, 0),
+        (4097, 4096),
+        (700, 4096),
+        (12, 4096),
+        (0, 4096),
+    ] {
+        for zeros in [0, 4096.min(len)] {
+            let mut bytes = long[..len].to_vec();
+            bytes[..zeros].fill(0);
+            write_raw(&source, &bytes);
+            for exists in [false, true] {
+                let mut request = request(&source, &target, Format::Raw);
+                request.sparse_size = sparse_size;
+                request.no_create = exists;
+                if exists {
+                    write_raw(&target, &vec![1; 9_500_000]);
+                }
+                let mut looks = 0;
+                convert(&request, &mut |_| {
+                    looks += 1;
+                    ControlFlow::Continue(())
+                })
+                .expect("nothing fails");
+                let mut expected = if exists { vec![1; 9_500_000] } else { vec![0; len] };
+                expected[..len].copy_from_slice(&bytes);
+                assert!(looks > 0);
+                assert!(
+                    fs::read(&target).expect("a file") == expected,
+                    "{len}, {zeros}, {exists}"
+                );
+                fs::remove_file(&target).expect("it is there");
+            }
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use fvd::Result;
-use fvd::storage::{Allocation, IoBufMut, MemoryStorage, Storage};
+use fvd::storage::{Allocation, IoBufMut, MemoryStorage, Space, Storage};
 
 /// Operations on one disk at most. The images are small: more means that something goes in circles.
 const STEPS: u64 = 100_000;
@@ -70,9 +70,9 @@ impl Storage for Disk {
         self.content.write_vectored(bufs, offset).await
     }
 
-    async fn write_zeroes(&self, offset: u64, len: u64) -> Result<()> {
+    async fn write_zeroes(&self, offset: u64, len: u64, space: Space) -> Result<()> {
         self.change();
-        self.content.write_zeroes(offset, len).await
+        self.content.write_zeroes(offset, len, space).await
     }
 
     async fn sync(&self) -> Result<()> {

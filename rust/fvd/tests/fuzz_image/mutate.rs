@@ -2,7 +2,7 @@
 
 use fastrand::Rng;
 use fvd::format::header::RAW_SIZE;
-use fvd::format::{HEADER_SIZE, redo};
+use fvd::format::{HEADER_SIZE, fence, redo};
 
 use crate::sample::Sample;
 
@@ -79,13 +79,14 @@ pub(crate) fn mutate(rng: &mut Rng, sample: &mut Sample) -> u64 {
     len
 }
 
-/// Makes the fields what a redo copy says, instead of what is in place: `old`.
+/// Makes the fields what a redo copy says, instead of what is in place: `old`, with the fence.
 fn interrupt(file: &mut [u8], old: &[u8]) {
     let Some(region) = file.get_mut(..HEADER_SIZE as usize) else {
         return;
     };
     if let Ok(copy) = redo::encode(old, &region[..RAW_SIZE]) {
-        region[..RAW_SIZE].copy_from_slice(old);
+        region[..RAW_SIZE].copy_from_slice(&old[..RAW_SIZE]);
+        fence::put_into(region);
         region[redo::OFFSET as usize..][..redo::SIZE].copy_from_slice(&copy);
     }
 }

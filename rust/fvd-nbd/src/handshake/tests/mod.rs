@@ -225,16 +225,30 @@ fn abort_is_acknowledged_whatever_comes_with_it() {
 #[test]
 fn headers_grow_from_simple_over_structured_to_extended_and_not_back() {
     assert_eq!(Peer::new(TlsPolicy::Off).go("").style, HeaderStyle::Simple);
+    assert_eq!(Peer::structured().go("").style, HeaderStyle::Structured);
     let mut peer = Peer::structured();
-    peer.ack(opt::STRUCTURED_REPLY, b"");
-    assert_eq!(peer.go("").style, HeaderStyle::Structured);
-    let mut peer = Peer::new(TlsPolicy::Off);
     assert_eq!(peer.rejected(opt::EXTENDED_HEADERS, b"x").0, rep::ERR_INVALID);
     peer.ack(opt::EXTENDED_HEADERS, b"");
     assert_eq!(peer.rejected(opt::STRUCTURED_REPLY, b"").0, rep::ERR_EXT_HEADER_REQD);
     let flags = &peer.ask(opt::INFO, &info_data("", &[]))[0].1[10..];
     assert_ne!(u16::from_be_bytes(flags.try_into().unwrap()) & transmission::SEND_DF, 0);
     assert_eq!(peer.go("").style, HeaderStyle::Extended);
+}
+
+#[test]
+fn headers_that_are_agreed_upon_cannot_be_asked_for_again() {
+    for (option, style) in [
+        (opt::STRUCTURED_REPLY, HeaderStyle::Structured),
+        (opt::EXTENDED_HEADERS, HeaderStyle::Extended),
+    ] {
+        let mut peer = Peer::new(TlsPolicy::Off);
+        peer.ack(option, b"");
+        peer.ask(opt::SET_META_CONTEXT, &meta_data("disk", &["base:allocation"]));
+        assert_eq!(peer.rejected(option, b"").0, rep::ERR_INVALID);
+        let session = peer.go("disk");
+        assert_eq!(session.style, style, "what was agreed upon stays");
+        assert!(!session.contexts.is_empty());
+    }
 }
 
 #[test]

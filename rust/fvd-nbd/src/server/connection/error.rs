@@ -13,6 +13,8 @@ pub enum ConnectionError {
     Socket(io::Error),
     /// There was no agreement on TLS.
     Tls(String),
+    /// The certificate of the client has this name, which is none of those that are let in.
+    NotAllowed(String),
     /// The client broke the protocol.
     Protocol(ProtocolError),
     /// The client was too slow.
@@ -28,6 +30,7 @@ impl fmt::Display for ConnectionError {
         match self {
             Self::Socket(error) => write!(f, "the connection failed: {error}"),
             Self::Tls(why) => write!(f, "TLS did not start: {why}"),
+            Self::NotAllowed(name) => write!(f, "the client with the certificate of '{name}' is not let in"),
             Self::Protocol(error) => write!(f, "protocol error: {error}"),
             Self::Deadline(what) => write!(f, "the client took too long {what}"),
             Self::NoExport(name) => write!(f, "export {name:?} is not there any more"),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use fvd::process::CloseOnFork;
 use rustix::fs::OFlags;
 use rustix::net::{AddressFamily, SocketType, sockopt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -28,6 +29,8 @@ const KEEP_ALIVE_COUNT: u32 = 4;
 /// Where clients connect.
 #[derive(Debug)]
 pub struct Listener {
+    /// Before the socket: see [`CloseOnFork`].
+    _descriptor: CloseOnFork,
     socket: Socket,
     /// The name of a socket that was made here; it goes with the listener.
     own: Option<OwnSocket>,
@@ -56,9 +59,10 @@ impl Listener {
     /// replaced; anything else there is an error. The socket is removed with the listener.
     pub fn unix(path: &Path) -> io::Result<Self> {
         let (listener, own) = path::bind(path)?;
+        let listener = Self::new(Socket::Unix(UnixListener::from_std(listener)?));
         Ok(Self {
-            socket: Socket::Unix(UnixListener::from_std(listener)?),
             own: Some(own),
+            ..listener
         })
     }
 
@@ -84,7 +88,15 @@ impl Listener {
     }
 
     fn new(socket: Socket) -> Self {
-        Self { socket, own: None }
+        let descriptor = match &socket {
+            Socket::Tcp(listener) => listener.as_fd(),
+            Socket::Unix(listener) => listener.as_fd(),
+        };
+        Self {
+            _descriptor: CloseOnFork::new(descriptor),
+            socket,
+            own: None,
+        }
     }
 
     /// The folder of the socket, if it was made without the lock that keeps two servers from replacing each

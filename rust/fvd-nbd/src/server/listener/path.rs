@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use fvd::process::Process;
 use rustix::fs::{FlockOperation, flock};
 
 /// How long another server may take to make its socket.
@@ -16,18 +17,22 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_millis(10);
 
 /// A socket that was made here. Its name is removed when this is dropped, unless it names another
-/// file by then.
+/// file by then, or a forked child drops it.
 #[derive(Debug)]
 pub(super) struct OwnSocket {
     path: PathBuf,
     identity: (u64, u64),
+    /// Who made it.
+    process: Process,
     /// The folder that it was made in without its lock.
     pub(super) unlocked: Option<PathBuf>,
 }
 
 impl Drop for OwnSocket {
     fn drop(&mut self) {
-        if fs::symlink_metadata(&self.path).is_ok_and(|now| identity(&now) == self.identity) {
+        if self.process.is_current()
+            && fs::symlink_metadata(&self.path).is_ok_and(|now| identity(&now) == self.identity)
+        {
             // A name that stays is replaced by the next server.
             let _ = fs::remove_file(&self.path);
         }
@@ -60,6 +65,7 @@ pub(super) fn bind(path: &Path) -> io::Result<(UnixListener, OwnSocket)> {
     let own = OwnSocket {
         identity: identity(&fs::symlink_metadata(&path)?),
         path,
+        process: Process::current(),
         unlocked: lock.is_none().then(|| folder.to_owned()),
     };
     Ok((listener, own))

@@ -14,6 +14,7 @@ use super::connection::ConnectionError;
 
 mod psk;
 mod stream;
+mod subject;
 mod x509;
 
 pub(super) use stream::TlsStream;
@@ -35,6 +36,8 @@ const BLINDING: u32 = 1;
 pub struct Credentials {
     config: Config,
     keys: Arc<[Psk]>,
+    /// The subjects of the certificates of those who are let in; None: all.
+    allowed: Option<Arc<[String]>>,
 }
 
 /// What [`TlsAcceptor`] makes connections from.
@@ -58,6 +61,7 @@ impl Credentials {
         Ok(Self {
             config: config.build()?,
             keys: keys.into(),
+            allowed: None,
         })
     }
 
@@ -67,10 +71,32 @@ impl Credentials {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         match TlsAcceptor::new(self.clone()).accept(socket).await {
-            Ok(stream) => Ok(TlsStream::new(stream)),
+            Ok(stream) => {
+                self.check(stream.as_ref())?;
+                Ok(TlsStream::new(stream))
+            }
             Err(error) => Err(ConnectionError::Tls(error.message().to_owned())),
         }
     }
+
+    /// Whether the client, whose certificate was verified, is one that is let in.
+    fn check(&self, connection: &Connection) -> Result<(), ConnectionError> {
+        let Some(allowed) = &self.allowed else {
+            return Ok(());
+        };
+        let name = peer(connection).unwrap_or_default();
+        if allowed.contains(&name) {
+            return Ok(());
+        }
+        Err(ConnectionError::NotAllowed(name))
+    }
+}
+
+/// The subject of the certificate that the other side has shown.
+fn peer(connection: &Connection) -> Option<String> {
+    let chain = connection.peer_cert_chain().ok()?;
+    let certificate = chain.iter().next()?.ok()?;
+    subject::subject(certificate.der().ok()?)
 }
 
 /// What all kinds of credentials have in common: TLS 1.3, and 1.2 with what is safe of it.

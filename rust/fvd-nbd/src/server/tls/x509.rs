@@ -38,6 +38,23 @@ impl Credentials {
             Error::invalid_argument(format!("TLS cannot use {all}: {}", error.message())).with_path(folder)
         })
     }
+
+    /// Of the clients for whom the authority vouches only these, by the whole names of the subjects of
+    /// their certificates, as RFC 4514 writes them: `CN=laptop,O=Example`.
+    ///
+    /// # Errors
+    ///
+    /// One of the `names` can be none of any certificate.
+    pub fn for_subjects(mut self, names: Vec<String>) -> Result<Self> {
+        if let Some(name) = names.iter().find(|name| !name.contains('=')) {
+            let message = format!(
+                "'{name}' is no distinguished name of a certificate (CN=laptop,O=Example; not the id of an object, as in QEMU)"
+            );
+            return Err(Error::invalid_argument(message));
+        }
+        self.allowed = Some(names.into());
+        Ok(self)
+    }
 }
 
 fn make(
@@ -55,7 +72,7 @@ fn make(
     Credentials::new(builder, Vec::new())
 }
 
-/// That the authority vouches for a client is enough.
+/// That the authority vouches for a client is enough; [`Credentials::for_subjects`] looks at the rest.
 struct AnyName;
 
 impl VerifyHostNameCallback for AnyName {

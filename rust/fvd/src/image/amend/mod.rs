@@ -16,9 +16,8 @@ use std::ffi::OsString;
 
 pub use changes::{Changes, Value};
 
-use super::check;
-use super::recover::in_place;
-use super::{Head, read_head, redo};
+use super::recover::{in_place, medium};
+use super::{CacheMode, Head, read_head_to_write, redo};
 use crate::error::{Error, Result};
 use crate::format::{BaseUpdate, Geometry, Header};
 use crate::storage::Storage;
@@ -37,7 +36,8 @@ use resize::Resize;
 /// failure the changes have been made, all of them, or none.
 pub async fn amend<S: Storage>(file: &S, data: Option<&S>, changes: &Changes) -> Result<Header> {
     let add_path = |error: Error| error.with_path(file.path());
-    let mut head = read_head(file).await?;
+    let head = read_head_to_write(file).await?;
+    let mut head = medium::settle(file, data, head, CacheMode::default()).await?;
     head.check_trusted(file)?;
     if !head.header.clean_shutdown && head.may_owe_base() {
         return Err(add_path(Error::invalid_argument(
@@ -46,24 +46,22 @@ pub async fn amend<S: Storage>(file: &S, data: Option<&S>, changes: &Changes) ->
         )));
     }
     let plan = Plan::new(file, &head, changes).await.map_err(add_path)?;
-    let data = match data {
-        Some(data) => data,
-        None if head.header.data_file.is_empty() || !plan.needs_data(&head) => file,
-        None => {
-            return Err(add_path(Error::invalid_argument(
-                "The change needs the data file, which is not open",
-            )));
-        }
+    let data = if head.header.data_file.is_empty() {
+        Some(file)
+    } else {
+        data
     };
-    if let Some(resize) = &plan.resize {
+    if data.is_none() && plan.needs_data(&head) {
+        return Err(add_path(Error::invalid_argument(
+            "The change needs the data file, which is not open",
+        )));
+    }
+    if let (Some(resize), Some(data)) = (&plan.resize, data) {
         resize.check_device(data).await?;
     }
-    in_place::recover(file, &mut head).await?;
-    plan.carry_out(file, data, &head).await?;
-    if plan.resize.as_ref().is_some_and(Resize::frees_chunks) {
-        let freed = check::compact(file, data).await;
-        freed.map_err(resize::too_late)?;
-    }
+    in_place::recover(file, data, &mut head).await?;
+    // A change that does not need the data file does nothing to it.
+    plan.carry_out(file, data.unwrap_or(file), &head).await?;
     Ok(plan.new)
 }
 
@@ -105,6 +103,7 @@ impl Plan {
             geometry: Geometry::new(&new, file_len)?,
             header: new.clone(),
             interrupted: false,
+            unfinished: false,
         };
         // What is local has never been written to the base: it is owed.
         let updates = after.base_update()? != BaseUpdate::No;
@@ -118,7 +117,9 @@ impl Plan {
     }
 
     fn needs_data(&self, head: &Head) -> bool {
-        self.resize.is_some() || names::drops_base(&head.header, &self.new)
+        // A recovery cuts the file of a compact image, and the end of a change that of any.
+        let recovers = head.interrupted || (head.unclean_journal().is_some() && head.geometry.table.is_some());
+        self.resize.is_some() || names::drops_base(&head.header, &self.new) || recovers
     }
 
     /// The image has been recovered.
@@ -134,10 +135,15 @@ impl Plan {
         if let Some(resize) = &self.resize {
             resize.prepare(file, data).await?;
         }
-        redo::replace(file, &head.header, &self.new).await?;
-        if let Some(resize) = &self.resize {
-            resize.clean_up(file, data).await.map_err(resize::too_late)?;
+        let shrinks = self.resize.as_ref().filter(|resize| !resize.grows());
+        let change = redo::Change::begin(file, &head.header, &self.new, shrinks.is_some()).await?;
+        if let Some(resize) = shrinks {
+            let cleaned = resize.clean_up(file, data, &self.new).await;
+            cleaned.map_err(resize::too_late)?;
         }
-        Ok(())
+        match change {
+            Some(change) => change.end().await,
+            None => Ok(()),
+        }
     }
 }

@@ -4,9 +4,8 @@ use std::ops::Range;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Geometry, Header, SECTOR, table};
-use crate::image::table::Table;
-use crate::image::{Head, patch};
-use crate::storage::Storage;
+use crate::image::{Head, check, patch, surplus};
+use crate::storage::{Space, Storage};
 
 use super::room;
 
@@ -17,7 +16,7 @@ pub(super) struct Resize {
     to: u64,
     /// As it is before.
     geometry: Geometry,
-    /// Table entries that are not in use before, or not after: to be made "not allocated".
+    /// Table entries that only a larger disk has, up to the end of its last page: to be made "not allocated".
     entries: Range<u64>,
 }
 
@@ -52,10 +51,7 @@ impl Resize {
             entries: 0..0,
         };
         match head.geometry.table {
-            Some(region) if to < from => {
-                let chunks = to.div_ceil(head.geometry.chunk_size);
-                resize.entries = chunks..region.size / table::ENTRY_SIZE;
-            }
+            Some(_) if to < from => {}
             Some(_) => {
                 let room = room::for_table(head, to, file_len)?;
                 if let Some(journal) = room.journal {
@@ -69,13 +65,8 @@ impl Resize {
         Ok(Some(resize))
     }
 
-    fn grows(&self) -> bool {
+    pub(super) fn grows(&self) -> bool {
         self.to > self.from
-    }
-
-    /// Whether a smaller disk leaves storage chunks behind.
-    pub(super) fn frees_chunks(&self) -> bool {
-        !self.grows() && self.geometry.table.is_some()
     }
 
     /// Fails where a device is too small for the disk to come.
@@ -96,39 +87,30 @@ impl Resize {
 
     /// Before the header changes: makes what a larger disk will show read as zeros.
     pub(super) async fn prepare<S: Storage>(&self, file: &S, data: &S) -> Result<()> {
-        if self.grows() {
-            self.clear_data(file, data, self.from, self.to).await?;
-            self.clear_entries(file).await?;
-        }
-        Ok(())
-    }
-
-    /// After the header has changed: removes what a smaller disk does not show any more.
-    pub(super) async fn clean_up<S: Storage>(&self, file: &S, data: &S) -> Result<()> {
-        if self.grows() {
+        if !self.grows() {
             return Ok(());
         }
-        self.clear_data(file, data, self.to, self.from).await?;
-        self.clear_entries(file).await
+        let Some(table) = self.geometry.table else {
+            return self.clear_plain(data, self.from, self.to).await;
+        };
+        surplus::clear_chunk_behind(file, data, &self.geometry, self.from).await?;
+        data.sync().await?;
+        patch::clear_entries(file, table, self.entries.clone()).await?;
+        file.sync().await
     }
 
-    async fn clear_entries<S: Storage>(&self, file: &S) -> Result<()> {
-        match self.geometry.table {
-            Some(table) if !self.entries.is_empty() => {
-                patch::clear_entries(file, table, self.entries.clone()).await?;
-                file.sync().await
-            }
-            _ => Ok(()),
+    /// After the header has become `new`, that of a smaller disk: removes what it does not show any more.
+    pub(super) async fn clean_up<S: Storage>(&self, file: &S, data: &S, new: &Header) -> Result<()> {
+        if self.geometry.table.is_none() {
+            return self.clear_plain(data, self.to, self.from).await;
         }
+        let geometry = Geometry::new(new, file.len().await?)?;
+        surplus::clear(file, data, new, &geometry).await?;
+        check::compact(file, data).await
     }
 
-    /// Removes what is stored of the disk from `end` up to `limit`: all of it, or in a compact image the
-    /// rest of the chunk in which `end` lies.
-    async fn clear_data<S: Storage>(&self, file: &S, data: &S, end: u64, limit: u64) -> Result<()> {
-        if self.geometry.table.is_some() {
-            self.clear_chunk_behind(file, data, end).await?;
-            return data.sync().await;
-        }
+    /// Removes what a plain image has stored of the disk from `end` on, on a device up to `limit`.
+    async fn clear_plain<S: Storage>(&self, data: &S, end: u64, limit: u64) -> Result<()> {
         let len = data.len().await?;
         let start = self.geometry.data_offset + end;
         if len <= start {
@@ -138,27 +120,10 @@ impl Resize {
             data.set_len(start).await?;
         } else {
             let stop = len.min(self.geometry.data_offset + limit);
-            data.write_zeroes(start, stop.saturating_sub(start)).await?;
+            data.write_zeroes(start, stop.saturating_sub(start), Space::Free)
+                .await?;
         }
         data.sync().await
-    }
-
-    async fn clear_chunk_behind<S: Storage>(&self, file: &S, data: &S, end: u64) -> Result<()> {
-        let geometry = &self.geometry;
-        let within = end.checked_rem(geometry.chunk_size).unwrap_or(0);
-        let Some(region) = geometry.table.filter(|_| within > 0) else {
-            return Ok(());
-        };
-        let table = Table::new(region, geometry);
-        let chunk = end / geometry.chunk_size;
-        let last = (chunk | 1).min(geometry.chunks - 1);
-        table.load(file, &(chunk..last + 1)).await?;
-        let number = table.get(chunk).map_err(|error| error.with_path(file.path()))?;
-        let Some(number) = number else {
-            return Ok(());
-        };
-        let start = geometry.data_offset + u64::from(number) * geometry.chunk_size;
-        data.write_zeroes(start + within, geometry.chunk_size - within).await
     }
 }
 

@@ -8,6 +8,8 @@
 //! what it saw before, and another repair finishes the work. Each step ends with a sync, and
 //! relies on what the earlier ones made durable. In this order:
 //!
+//! 0. What earlier sessions have left in the page cache is made durable, and what only the cache has is dropped
+//!    (invariant I19).
 //! 1. Recovery: a change of the header that was cut short is finished; the journal of an unclean
 //!    image is written in place. The image stays unclean, so that this starts again after a crash.
 //!    Before the journal, lost sectors of the table, which read as zeros, become "not allocated":
@@ -50,7 +52,8 @@ use repair::Leaked;
 
 pub use findings::{Finding, FindingKind, Severity};
 
-use super::{Head, read_head};
+use super::recover::medium;
+use super::{CacheMode, Head, read_head, read_head_to_write};
 use crate::error::Result;
 use crate::format::{Region, table::MAX_CHUNK_NUMBER};
 use crate::storage::Storage;
@@ -124,6 +127,10 @@ pub struct Report {
 /// ([`ErrorKind::NoSpace`](crate::ErrorKind::NoSpace)). If it fails later, the image is as
 /// consistent as before.
 pub async fn check<S: Storage>(file: &S, data: Option<&S>, repair: Repair) -> Result<Report> {
+    if repair != Repair::None {
+        let head = read_head_to_write(file).await?;
+        medium::settle(file, data, head, CacheMode::default()).await?;
+    }
     let subject = Subject::new(file, data).await?;
     let before = verify::verify(&subject).await?;
     if repair == Repair::None || !repair::repair(&subject, &before, repair, Leaked::Holes).await? {
@@ -133,16 +140,17 @@ pub async fn check<S: Storage>(file: &S, data: Option<&S>, repair: Repair) -> Re
     Ok(after_repair(before.report, after.report))
 }
 
-/// As a repair of leaks, but the highest storage chunks move into the leaked ones, in batches as copies do, and
-/// the file becomes shorter: for an image that somebody wants to be smaller.
+/// Frees leaked storage as a repair does, but the highest storage chunks move into the leaked ones, in batches as
+/// copies do, and the file becomes shorter: for a disk that becomes smaller. Nothing where the table is corrupt.
 ///
 /// An entry names, at any time, one of two equal copies, and no batch writes to a storage chunk that an entry
-/// on disk may still name.
+/// on disk may still name. The journal holds no record.
 pub(super) async fn compact<S: Storage>(file: &S, data: &S) -> Result<()> {
     let subject = Subject::new(file, Some(data)).await?;
-    let before = verify::verify(&subject).await?;
-    let repaired = repair::repair(&subject, &before, Repair::Leaks, Leaked::Filled);
-    repaired.await.map(drop)
+    match subject.head.geometry.table {
+        Some(table) => repair::tidy(&subject, table, Some(Leaked::Filled)).await,
+        None => Ok(()),
+    }
 }
 
 /// What is left, with what was there before.

@@ -6,7 +6,7 @@ use crate::format::{Entry, Region};
 use crate::image::numbers::NumberSet;
 use crate::image::patch;
 use crate::image::scan::EntryRuns;
-use crate::storage::{Allocation, IoBufMut, Storage};
+use crate::storage::{Allocation, IoBufMut, Space, Storage};
 
 /// Chunks that share the two syncs.
 const MOVES_PER_SYNC: usize = 4096;
@@ -84,7 +84,7 @@ async fn copy<S: Storage>(data: &S, from: u64, to: u64, len: u64) -> Result<()> 
         let (allocation, run) = data.allocation(from + at, len - at).await?;
         let run = match allocation {
             Allocation::Hole => {
-                data.write_zeroes(to + at, run).await?;
+                data.write_zeroes(to + at, run, Space::Free).await?;
                 run
             }
             Allocation::Data => {

@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Region, table};
 use crate::image::recover::in_place;
 use crate::image::scan::EntryRuns;
-use crate::image::{patch, redo};
+use crate::image::{patch, redo, surplus};
 use crate::storage::Storage;
 
 /// Findings that speak of the table.
@@ -85,9 +85,7 @@ pub(super) async fn repair<S: Storage>(
         check_base_is_safe(subject, before)?;
     }
     check_means(subject, before, &plan).await?;
-    if subject.head.interrupted {
-        redo::finish(file).await?;
-    }
+    redo::finish(file, subject.data).await?;
     if let Some(journal) = subject.live_journal() {
         if let Some(table) = subject.head.geometry.table
             && plan.mend
@@ -115,12 +113,23 @@ pub(super) async fn repair<S: Storage>(
             .await?;
         }
     }
-    // The mark may also say that the base lacks what is local: nobody has looked there.
-    if !subject.head.header.clean_shutdown && !subject.head.may_owe_base() {
-        patch::write_mark(file, true).await?;
-        file.sync().await?;
-    }
+    mark_clean(subject).await?;
     Ok(true)
+}
+
+/// Marks an unclean image clean, unless that would say too much: that the base has what is local, where nobody
+/// has looked, or that a data file ends with what the table names, where it is not open. (Without a journal the
+/// image would stay suspect for that.)
+async fn mark_clean<S: Storage>(subject: &Subject<'_, S>) -> Result<()> {
+    let Subject { file, data, head, .. } = subject;
+    let unseen = head.geometry.table.is_some() && head.geometry.journal.is_some() && data.is_none();
+    if head.header.clean_shutdown || head.may_owe_base() || unseen {
+        return Ok(());
+    }
+    // The steps before have not looked at it where corruptions are left.
+    surplus::cut_tail(*file, *data, &head.geometry).await?;
+    patch::write_mark(*file, true).await?;
+    file.sync().await
 }
 
 /// The next open of an unclean image that writes to its base brings the base up to date with what is
@@ -202,7 +211,7 @@ async fn clear_wrong<S: Storage>(subject: &Subject<'_, S>, table: Region) -> Res
 }
 
 /// Frees the storage that nothing uses, unless corruptions are left.
-async fn tidy<S: Storage>(subject: &Subject<'_, S>, table: Region, leaked: Option<Leaked>) -> Result<()> {
+pub(super) async fn tidy<S: Storage>(subject: &Subject<'_, S>, table: Region, leaked: Option<Leaked>) -> Result<()> {
     let mut findings = Findings::default();
     let survey = survey(subject, &mut findings).await?;
     let wrong = findings.total(Severity::Corruption) + findings.total(Severity::CheckError);

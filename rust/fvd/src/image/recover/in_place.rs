@@ -5,16 +5,19 @@ use rangemap::RangeSet;
 use super::{JournalReader, blocks_of, entries_of, settle};
 use crate::error::Result;
 use crate::format::{Record, Region};
-use crate::image::{Head, patch, redo};
+use crate::image::{Head, patch, redo, surplus};
 use crate::mutation::{self, Mutation};
-use crate::storage::Storage;
+use crate::storage::{Space, Storage};
 
 /// Finishes what was cut short: a change of the header, then the replay of the journal of an unclean
 /// image, which is marked clean. All of it is durable.
-pub(in crate::image) async fn recover<S: Storage>(file: &S, head: &mut Head) -> Result<()> {
-    finish_change(file, head).await?;
+///
+/// `data` is where the data lies; None: in a file that is not open, of which nothing is cut.
+pub(in crate::image) async fn recover<S: Storage>(file: &S, data: Option<&S>, head: &mut Head) -> Result<()> {
+    finish(file, data, head).await?;
     if let Some(journal) = head.unclean_journal() {
         replay(file, head, journal).await?;
+        surplus::cut_tail(file, data, &head.geometry).await?;
         if head.may_owe_base() {
             // The mark also says whether the base has what is local: it stays until that is so.
             return Ok(());
@@ -26,12 +29,20 @@ pub(in crate::image) async fn recover<S: Storage>(file: &S, head: &mut Head) -> 
     Ok(())
 }
 
-/// Finishes a change of the header that was cut short, durably.
+/// Finishes a change of the header that was cut short, durably. Only `file` is open, nothing that it names.
+///
+/// # Errors
+///
+/// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) where the change is one of the size, and the data
+/// lies in another file.
 pub async fn finish_change<S: Storage>(file: &S, head: &mut Head) -> Result<()> {
-    if head.interrupted {
-        redo::finish(file).await?;
-        head.interrupted = false;
-    }
+    let data = head.header.data_file.is_empty().then_some(file);
+    finish(file, data, head).await
+}
+
+async fn finish<S: Storage>(file: &S, data: Option<&S>, head: &mut Head) -> Result<()> {
+    redo::finish(file, data).await?;
+    head.interrupted = false;
     Ok(())
 }
 
@@ -73,6 +84,6 @@ pub(in crate::image) async fn replay<S: Storage>(file: &S, head: &Head, journal:
 
 /// Makes the journal zeros, and syncs it. A sector of zeros holds no record.
 pub(in crate::image) async fn erase<S: Storage>(file: &S, journal: Region) -> Result<()> {
-    file.write_zeroes(journal.offset, journal.size).await?;
+    file.write_zeroes(journal.offset, journal.size, Space::Free).await?;
     file.sync().await
 }

@@ -1,12 +1,14 @@
 //! Recovery: the journal of an image that was not closed cleanly.
 //!
-//! In place where the image may be written, in memory where it is only read. Neither does any harm
+//! First of all `medium` sees to it that what is read is what the medium has. Then: in place where the image may be written, in memory where it is only read. Neither does any harm
 //! when done again: a bit only goes from 0 to 1, and an entry never changes once it is allocated.
 
 mod in_memory;
 pub(super) mod in_place;
+pub(super) mod medium;
 
 pub use in_place::finish_change;
+pub use medium::read_head_to_write;
 
 use std::ops::Range;
 

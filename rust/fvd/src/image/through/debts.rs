@@ -62,6 +62,12 @@ impl Debts {
         self.new.overlaps(range) || self.old.overlaps(range)
     }
 
+    /// Whether something is owed of `whole` that does not lie in `range`, a part of it.
+    pub(super) fn includes_beside(&self, range: &Range<u64>, whole: &Range<u64>) -> bool {
+        let beside = [whole.start..range.start, range.end..whole.end];
+        beside.iter().any(|part| !part.is_empty() && self.includes(part))
+    }
+
     /// Everything that this session owes.
     pub(super) fn all_new(&self) -> Vec<Range<u64>> {
         self.new.iter().cloned().collect()

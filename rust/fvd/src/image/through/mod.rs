@@ -89,6 +89,14 @@ impl Through {
         }))
     }
 
+    /// Makes durable what an earlier session has written to the base, if that may be missing there (I19).
+    pub(super) async fn settle(&self, head: &Head, base: Option<&dyn BaseSource>) -> Result<()> {
+        match base.and_then(BaseSource::writable) {
+            Some(base) if !head.header.clean_shutdown => base.settle().await,
+            _ => Ok(()),
+        }
+    }
+
     /// The base changes under blocks that are still there.
     pub(super) fn changes_base(&self) -> bool {
         self.mode == BaseUpdate::Writenocache
@@ -122,6 +130,9 @@ impl<S: Storage> Image<S> {
             self.mark_unclean().await?;
         }
         self.updated_base().prepare(self.base_size()).await?;
+        // Whoever has changed its length, in this attempt, in one before or in an earlier process: no power cut may bring
+        // the old one back (as for `extend`).
+        self.metadata_written(self.updated_base().sync().await)?;
         through.begun.store(true, Ordering::Release);
         Ok(())
     }

@@ -12,7 +12,10 @@ use crate::image::write::COPY_STEP;
 use crate::image::{Image, Mapping};
 use crate::mutation::{self, Mutation};
 use crate::source::is_zero;
-use crate::storage::{IoBufMut, Storage};
+use crate::storage::{IoBufMut, Space, Storage};
+
+/// Zeros for the base. Nothing tells any more whether a guest has written them or given space back.
+const ZEROS: Content = Content::Zeros(Space::Keep);
 
 impl<S: Storage> Image<S> {
     /// Pushes what this session owes at this moment. For a flush, before its round begins: it takes
@@ -102,9 +105,14 @@ impl<S: Storage> Image<S> {
 
     /// The front of a debt that is pushed at once, in whole sectors.
     fn first_piece(&self, debt: Range<u64>) -> Range<u64> {
-        let start = debt.start / SECTOR * SECTOR;
-        let end = debt.end.next_multiple_of(SECTOR).min(start + COPY_STEP);
-        start..end.min(self.base_size())
+        let Range { start, end } = self.whole_sectors(&debt);
+        start..end.min(start + COPY_STEP)
+    }
+
+    /// The range, which lies in the base's region, widened to whole sectors.
+    pub(super) fn whole_sectors(&self, range: &Range<u64>) -> Range<u64> {
+        let start = range.start / SECTOR * SECTOR;
+        start..range.end.next_multiple_of(SECTOR).min(self.base_size())
     }
 
     /// Writes to the base what is local of the range, unless somebody else has done so.
@@ -120,18 +128,24 @@ impl<S: Storage> Image<S> {
         if mutation::is(Mutation::DropDebt) {
             through.debts().paid(&piece);
         }
-        let mut start = piece.start;
-        while start < piece.end {
-            let extent = self.extent(start, piece.end)?;
+        self.push_locked(&piece).await?;
+        through.debts().paid(&piece);
+        Ok(())
+    }
+
+    /// Writes to the base what is local of the range, whose blocks are locked.
+    pub(super) async fn push_locked(&self, range: &Range<u64>) -> Result<()> {
+        let mut start = range.start;
+        while start < range.end {
+            let extent = self.extent(start, range.end)?;
             let end = start + extent.len;
             match extent.mapping {
                 Mapping::Base => {}
-                Mapping::Zero => self.write_to_base(Content::Zeros, &(start..end)).await?,
+                Mapping::Zero => self.write_to_base(ZEROS, &(start..end)).await?,
                 Mapping::Local { offset } => self.push_local(offset, &(start..end)).await?,
             }
             start = end;
         }
-        through.debts().paid(&piece);
         Ok(())
     }
 
@@ -139,7 +153,7 @@ impl<S: Storage> Image<S> {
         let buf = IoBufMut::zeroed((range.end - range.start) as usize);
         let buf = self.data().read(buf, offset).await?;
         let content = if is_zero(buf.as_slice()) {
-            Content::Zeros
+            ZEROS
         } else {
             Content::Bytes(buf.freeze())
         };

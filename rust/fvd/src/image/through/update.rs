@@ -11,16 +11,17 @@ use crate::image::Image;
 use crate::image::map::block_run;
 use crate::image::publish::Fresh;
 use crate::image::write::edges;
-use crate::image::zero::{Space, ZEROS};
+use crate::image::zero::ZEROS;
 use crate::mutation::{self, Mutation};
-use crate::storage::Storage;
+use crate::storage::{Space, Storage};
 
 /// What a range is to hold.
 #[derive(Clone)]
 pub(super) enum Content {
     /// These bytes, as many as the range has.
     Bytes(Bytes),
-    Zeros,
+    /// Zeros, and what becomes of their space.
+    Zeros(Space),
 }
 
 impl Content {
@@ -28,7 +29,7 @@ impl Content {
     fn split_to(&mut self, len: u64) -> Self {
         match self {
             Self::Bytes(bytes) => Self::Bytes(bytes.split_to(len as usize)),
-            Self::Zeros => Self::Zeros,
+            Self::Zeros(space) => Self::Zeros(*space),
         }
     }
 }
@@ -56,7 +57,7 @@ impl<S: Storage> Image<S> {
 
     /// As [`Image::zero_range`].
     ///
-    /// What lies in the base's region keeps its storage.
+    /// What lies in the base's region keeps its storage chunks.
     pub(in crate::image) async fn zero_through(
         &self,
         through: &Through,
@@ -73,11 +74,11 @@ impl<S: Storage> Image<S> {
         } else {
             (middle / block * block).max(first)
         };
-        self.zero_part(through, start..first).await?;
+        self.zero_part(through, start..first, space).await?;
         if first < last {
-            self.update(through, Content::Zeros, first..last).await?;
+            self.update(through, Content::Zeros(space), first..last).await?;
         }
-        self.zero_part(through, last.max(first)..middle).await?;
+        self.zero_part(through, last.max(first)..middle, space).await?;
         if middle < end {
             self.zero_range(middle, end, space).await?;
         }
@@ -85,11 +86,11 @@ impl<S: Storage> Image<S> {
     }
 
     /// Zeroes a part of a block, which may be large, in pieces that can be stored.
-    async fn zero_part(&self, through: &Through, range: Range<u64>) -> Result<()> {
+    async fn zero_part(&self, through: &Through, range: Range<u64>, space: Space) -> Result<()> {
         let mut start = range.start;
         while start < range.end {
             let end = range.end.min(start + ZEROS.len() as u64);
-            self.update(through, Content::Zeros, start..end).await?;
+            self.update(through, Content::Zeros(space), start..end).await?;
             start = end;
         }
         Ok(())
@@ -132,22 +133,29 @@ impl<S: Storage> Image<S> {
             through.owed.notify(1);
             return Ok(());
         }
-        self.write_to_base(content, range).await?;
-        through.debts().paid(range);
+        // Where the base lacks something else of a sector, it gets the sector as the image has it (W6).
+        let whole = self.whole_sectors(range);
+        if through.debts().includes_beside(range, &whole) && !mutation::is(Mutation::PartOfSector) {
+            self.push_locked(&whole).await?;
+            through.debts().paid(&whole);
+        } else {
+            self.write_to_base(content, range).await?;
+            through.debts().paid(range);
+        }
         Ok(())
     }
 
     /// Changes a range, whose blocks are locked, in the image, where they become local.
     async fn update_local(&self, content: Content, range: &Range<u64>) -> Result<()> {
-        self.extend().await?;
-        let bitmap = self.needed_bitmap();
         let Range { start, end } = *range;
+        self.extend(end).await?;
+        let bitmap = self.needed_bitmap();
         let blocks = bitmap.blocks(start, end);
         let local = bitmap.all_local(&blocks);
         let whole = bitmap.block_range(blocks.start).start == start && bitmap.block_range(blocks.end - 1).end == end;
         let buf = match content {
-            Content::Zeros if local || whole => return self.zero_locked(range, &blocks).await,
-            Content::Zeros => Bytes::from_static(&ZEROS[..(end - start) as usize]),
+            Content::Zeros(space) if local || whole => return self.zero_locked(range, &blocks, space).await,
+            Content::Zeros(_) => Bytes::from_static(&ZEROS[..(end - start) as usize]),
             Content::Bytes(buf) => buf,
         };
         if !local {
@@ -160,11 +168,10 @@ impl<S: Storage> Image<S> {
         fresh.publish(&(0..0))
     }
 
-    async fn zero_locked(&self, range: &Range<u64>, blocks: &Range<u64>) -> Result<()> {
+    async fn zero_locked(&self, range: &Range<u64>, blocks: &Range<u64>, space: Space) -> Result<()> {
         self.claim(range.start, range.end);
         let mut fresh = Fresh::new(self);
-        self.zero_stored(range.start, range.end, Space::Keep, &mut fresh)
-            .await?;
+        self.zero_in_place(range.start, range.end, space, &mut fresh).await?;
         fresh.publish(blocks)
     }
 
@@ -175,7 +182,7 @@ impl<S: Storage> Image<S> {
         self.counters.base_written_bytes.add(len);
         match content {
             Content::Bytes(bytes) => self.updated_base().write(bytes, range.start).await,
-            Content::Zeros => self.updated_base().write_zeroes(range.start, len).await,
+            Content::Zeros(space) => self.updated_base().write_zeroes(range.start, len, space).await,
         }
     }
 }

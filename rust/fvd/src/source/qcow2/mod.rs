@@ -110,6 +110,16 @@ impl Qcow2Source {
         self.layers.iter().flat_map(Layer::files).map(FileStorage::identity)
     }
 
+    /// Fails in a process that was forked since it was opened: before the locks of what is kept.
+    fn check_process(&self) -> Result<()> {
+        self.file().check_process()
+    }
+
+    /// The file of the image itself.
+    fn file(&self) -> &FileStorage {
+        self.layers[0].files().next().expect("a layer has a file")
+    }
+
     /// What the bytes from `offset` on, which lies within the disk, are, for up to `len` bytes.
     fn find(&self, offset: u64, len: u64) -> Result<Found<'_>> {
         let mut len = len.min(self.len() - offset);
@@ -154,6 +164,7 @@ impl Qcow2Source {
     }
 
     fn read_now(&self, mut buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
+        self.check_process()?;
         let inside = self.len().saturating_sub(offset).min(buf.len() as u64);
         let mut rest = buf.split_off(inside as usize);
         rest.as_mut_slice().fill(0);
@@ -202,6 +213,7 @@ impl Qcow2Source {
     }
 
     fn status_now(&self, offset: u64, len: u64) -> Result<Run> {
+        self.check_process()?;
         if offset >= self.len() {
             return Ok(Run::zeros(len));
         }
@@ -245,7 +257,7 @@ impl Qcow2Source {
 
 impl BaseSource for Qcow2Source {
     fn path(&self) -> &Path {
-        self.layers[0].files().next().expect("a layer has a file").path()
+        self.file().path()
     }
 
     fn format(&self) -> &'static str {

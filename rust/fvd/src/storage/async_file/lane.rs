@@ -4,8 +4,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::aio::{Backend, Guard, Handoff, Opened, Outcome, Pool, Process, Ring};
+use crate::aio::{Backend, Guard, Handoff, Opened, Outcome, Pool, Ring};
 use crate::error::{Error, Result};
+use crate::process::Process;
 use crate::storage::file::FileStorage;
 use crate::sys::uring::Operation;
 
@@ -47,7 +48,7 @@ impl Lane {
 
     /// Fails in a forked child, where nobody would ever answer.
     pub(super) fn check(&self, path: &Path) -> Result<()> {
-        self.process.check().map_err(|error| error.with_path(path))
+        self.process.check_for(path)
     }
 
     pub(super) fn has_ring(&self) -> bool {
@@ -75,7 +76,7 @@ mod tests {
     use pollster::block_on;
 
     use super::*;
-    use crate::storage::{AsyncFile, IoBufMut, Storage as _};
+    use crate::storage::{AsyncFile, IoBufMut, Space, Storage as _};
 
     /// A file whose ring cannot be made, as where containers forbid it.
     fn refused(direct: bool) -> (AsyncFile, tempfile::TempDir) {
@@ -104,7 +105,7 @@ mod tests {
             let (mut file, _folder) = refused(direct);
             file.lane.pool = Pool::new(0);
             block_on(file.write(Bytes::from_static(b"data"), 1001)).expect("here");
-            block_on(file.write_zeroes(1003, 1)).expect("here");
+            block_on(file.write_zeroes(1003, 1, Space::Free)).expect("here");
             block_on(file.sync()).expect("here");
             let buf = block_on(file.read(IoBufMut::zeroed(4096), 0)).expect("here");
             assert_eq!(&buf.as_slice()[1000..1006], b"\0da\0a\0");

@@ -22,7 +22,7 @@ use self::lane::Lane;
 use self::orphans::{Adopted, EVERYTHING, Effect, Orphans};
 use self::syncs::Syncs;
 use super::file::FileStorage;
-use super::{Allocation, IoBufMut, Storage};
+use super::{Allocation, IoBufMut, Space, Storage};
 use crate::aio::{Backend, Farewell, Guard, Handoff, Opened, Outcome};
 use crate::error::Result;
 use crate::sys::uring::Operation;
@@ -160,25 +160,26 @@ impl AsyncFile {
         self.on_thread(Effect::Reads, false, FileStorage::len_blocking).await
     }
 
-    async fn zero_elsewhere(&self, offset: u64, len: u64) -> Result<()> {
+    async fn zero_elsewhere(&self, offset: u64, len: u64, space: Space) -> Result<()> {
         self.lane.check(self.path())?;
         let effect = Effect::Changes(offset..offset.saturating_add(len));
         self.orphans.wait(offset..offset.saturating_add(len)).await;
         let busy = self.inline.busy();
         let zero = move |file: &FileStorage| {
             let _busy = busy;
-            file.zero_blocking(offset, len)
+            file.zero_blocking(offset, len, space)
         };
         let left = self.on_thread(effect.clone(), false, zero).await?;
-        if left == 0 {
+        if left.is_empty() {
             return Ok(());
         }
-        // The medium cannot: what rewrites sectors in part is alone, as any other write.
-        let is_aligned = self.covers_sectors(offset, left);
+        // The medium cannot: what rewrites sectors in part is alone, as any other write. Where holes stay the file
+        // system says where data begins and ends.
+        let is_aligned = self.covers_sectors(left.start, left.end - left.start) && space != Space::Keep;
         let busy = self.inline.busy();
         let write = move |file: &FileStorage| {
             let _busy = busy;
-            file.write_zeros(offset, left)
+            file.write_zeros(left, space)
         };
         self.on_thread(effect, !is_aligned, write).await
     }
@@ -233,8 +234,8 @@ impl Storage for AsyncFile {
         Box::pin(self.write_elsewhere(bufs, written, offset)).await
     }
 
-    async fn write_zeroes(&self, offset: u64, len: u64) -> Result<()> {
-        Box::pin(self.zero_elsewhere(offset, len)).await
+    async fn write_zeroes(&self, offset: u64, len: u64, space: Space) -> Result<()> {
+        Box::pin(self.zero_elsewhere(offset, len, space)).await
     }
 
     async fn discard(&self, offset: u64, len: u64) -> Result<()> {
@@ -243,6 +244,16 @@ impl Storage for AsyncFile {
 
     async fn sync(&self) -> Result<()> {
         Box::pin(self.sync_elsewhere()).await
+    }
+
+    async fn drop_cached(&self, len: u64) -> Result<()> {
+        self.lane.check(self.path())?;
+        self.orphans.wait(EVERYTHING).await;
+        let drop = move |file: &FileStorage| {
+            file.drop_cached_blocking(len);
+            Ok(())
+        };
+        self.on_thread(Effect::Reads, false, drop).await
     }
 
     async fn len(&self) -> Result<u64> {

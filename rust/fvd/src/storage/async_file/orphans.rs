@@ -175,6 +175,9 @@ impl<T: Send + 'static> Future for Adopted<'_, T> {
 impl<T: Send + 'static> Drop for Adopted<'_, T> {
     fn drop(&mut self) {
         let Some(effect) = self.effect.take() else { return };
+        if !self.handoff.is_own() {
+            return;
+        }
         if matches!(effect, Effect::Reads) {
             self.handoff.recall();
         }

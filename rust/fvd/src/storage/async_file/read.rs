@@ -13,7 +13,7 @@ impl AsyncFile {
     #[inline]
     pub(super) fn read_inline(&self, buf: &mut IoBufMut, offset: u64) -> usize {
         let is_far_away = MAX_OFFSET.saturating_sub(offset) < buf.len() as u64;
-        if self.writers.is_some() || is_far_away || !self.orphans.is_empty() || buf.is_empty() {
+        if self.writers.is_some() || is_far_away || !self.orphans.is_empty() || buf.is_empty() || !self.lane.is_own() {
             return 0;
         }
         self.inline.read(&self.file, buf, offset)

@@ -15,7 +15,7 @@ impl AsyncFile {
     #[inline]
     pub(super) fn write_inline(&self, bufs: &[Bytes], len: usize, offset: u64) -> usize {
         let is_far_away = MAX_OFFSET.saturating_sub(offset) < len as u64;
-        if self.writers.is_some() || is_far_away || !self.orphans.is_empty() || len == 0 {
+        if self.writers.is_some() || is_far_away || !self.orphans.is_empty() || len == 0 || !self.lane.is_own() {
             return 0;
         }
         self.inline.write(&self.file, bufs, len, offset)

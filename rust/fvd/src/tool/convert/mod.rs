@@ -5,6 +5,7 @@ mod detect;
 mod pipeline;
 mod plan;
 mod queue;
+mod raw;
 mod request;
 mod same_file;
 mod sink;
@@ -25,8 +26,9 @@ use crate::storage::{FileStorage, Storage};
 use created::Created;
 use pipeline::copy;
 use plan::{Input, Zeros};
+use raw::RawDisk;
 use stream::StreamSink;
-use target::{Opened, RawDisk};
+use target::Opened;
 
 pub use request::{Cache, ConvertRequest, DEFAULT_SPARSE_SIZE, Format, MAX_SPARSE_SIZE, Source, Target};
 
@@ -45,7 +47,8 @@ pub struct Converted {
 /// With every cache mode but [`Cache::Unsafe`] the target is durable when this succeeds. After a
 /// failure a target file that this call made is removed. So is one that existed: it was
 /// emptied, its old content is gone. A device, and anything with
-/// [`ConvertRequest::no_create`], stays, half written.
+/// [`ConvertRequest::no_create`], stays, half written, and so does what a kill or a power cut leaves: with a mark by
+/// which it is refused (see [`format::unfinished`](crate::format::unfinished)).
 ///
 /// # Errors
 ///
@@ -60,6 +63,7 @@ pub fn convert(request: &ConvertRequest, progress: &mut Callback<'_>) -> Result<
             let source = block_on(open_source(path, format.as_deref(), &source_options(request)))?;
             convert_disk(source.as_ref(), request, progress)
         }
+        Source::Open(disk) => convert_disk(&**disk, request, progress),
         Source::Stream(stream) => match stream::as_file(stream)? {
             Some(storage) => convert_raw(storage, request, progress),
             None => convert_stream(stream, request, progress),
@@ -135,7 +139,7 @@ fn copy_to_file(
     progress: &mut Callback<'_>,
 ) -> Result<u64> {
     let mut created = Created::default();
-    let Opened { disk, zeros } = Opened::new(path, size, request, &mut created)?;
+    let Opened { disk, zeros } = Opened::new(path, size, request, &mut created, progress)?;
     let out_of_order = request.out_of_order || !disk.order_matters();
     let copied = copy(input, disk.sink(), zeros, out_of_order, progress);
     let outcome = copied.and_then(|end| {

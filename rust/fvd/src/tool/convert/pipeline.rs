@@ -2,8 +2,8 @@
 //!
 //! Workers read batches and look for zeros in them, and write those whose turn it is: see `queue`.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use super::plan::{Batch, Census, Input, Piece, Plan, Zeros};
 use super::queue::{Filled, Queue, Task};
 use super::sink::Sink;
 use crate::error::Result;
+use crate::process::Owned;
 use crate::source::{BaseSource, Content};
 use crate::storage::IoBufMut;
 use crate::tool::lock;
@@ -46,7 +47,7 @@ pub(super) fn copy(
 ) -> Result<u64> {
     let workers = workers(out_of_order);
     let buffer_len = BUFFER_LEN.max(zeros.unit().unwrap_or(0));
-    let job = Job {
+    let owned = Owned::new(Job {
         plan: Mutex::new(Plan::new(input, zeros)),
         source: match input {
             Input::Disk(source) => Some(source),
@@ -57,7 +58,8 @@ pub(super) fn copy(
         written: AtomicU64::new(0),
         queue: Queue::new(workers + BUFFERS_AHEAD, buffer_len, !out_of_order),
         meter: Meter::default(),
-    };
+    });
+    let job = owned.get()?;
     let mut census = job.source.map(|source| Census::new(source, zeros));
     let mut count = || match &mut census {
         Some(census) => {
@@ -72,13 +74,15 @@ pub(super) fn copy(
         },
     };
     job.meter.run(workers, || job.work(), callback, &mut count);
+    // Fails in a process that the callback has forked.
+    let job = owned.get()?;
     if !job.meter.is_stopped() {
         let total = job.source.map(|_| job.meter.done());
         job.meter.report(callback, total);
     }
+    let job = owned.get()?;
     job.meter.outcome()?;
-    let plan = job.plan.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok(plan.position())
+    Ok(lock(&job.plan).position())
 }
 
 fn workers(out_of_order: bool) -> usize {

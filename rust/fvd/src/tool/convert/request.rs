@@ -1,11 +1,14 @@
 //! What a caller asks for.
 
+use std::fmt;
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::gate::Gate;
 use crate::image::{CacheMode, CreateOptions};
+use crate::source::BaseSource;
 
 /// Zeros shorter than this are written as data, unless the caller says otherwise. Bytes.
 pub const DEFAULT_SPARSE_SIZE: u64 = 4096;
@@ -14,7 +17,6 @@ pub const DEFAULT_SPARSE_SIZE: u64 = 4096;
 pub const MAX_SPARSE_SIZE: u64 = 16 << 20;
 
 /// What to read.
-#[derive(Debug)]
 pub enum Source {
     /// A disk in a file or device.
     File {
@@ -23,9 +25,25 @@ pub enum Source {
         /// `raw`, `qcow2` or `fvd`; None: look what it is.
         format: Option<String>,
     },
+    /// A disk that is open, and is read as it is meanwhile.
+    Open(Arc<dyn BaseSource>),
     /// The bytes of a raw disk up to the end of a pipe. A regular file that has not been read
     /// from is used as a file, with its holes, but without a lock.
     Stream(File),
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { path, format } => f
+                .debug_struct("File")
+                .field("path", path)
+                .field("format", format)
+                .finish(),
+            Self::Open(disk) => f.debug_tuple("Open").field(&disk.path()).finish(),
+            Self::Stream(stream) => f.debug_tuple("Stream").field(stream).finish(),
+        }
+    }
 }
 
 /// Where to write.

@@ -63,6 +63,7 @@ fn identities(request: &ConvertRequest) -> Vec<(u64, u64)> {
             return file.iter().map(FileStorage::identity).collect();
         }
         Source::File { path, format } => (path.clone(), format.clone()),
+        Source::Open(disk) => (disk.path().to_owned(), Some(disk.format().to_owned())),
     };
     let mut found = Vec::new();
     let mut next = Some((path, format));

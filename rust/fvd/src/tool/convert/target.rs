@@ -7,16 +7,20 @@ use pollster::block_on;
 
 use super::created::Created;
 use super::plan::Zeros;
+use super::raw::RawDisk;
 use super::sink::Sink;
 use super::{Cache, ConvertRequest, Format};
 use crate::chain::{ChainOptions, open_image, open_new_base};
 use crate::error::{Error, Result};
 use crate::format::{BaseUpdate, SECTOR};
 use crate::gate::beside;
-use crate::image::{CacheMode, CreateOptions, DetectZeroes, Discard, Image, OpenOptions, create, read_head};
+use crate::image::{
+    CreateOptions, DetectZeroes, Discard, Image, OpenOptions, create_unfinished, finish, read_unfinished_head, suspend,
+};
 use crate::source::BaseSource;
-use crate::storage::{FileOptions, FileStorage, LockMode, Storage};
+use crate::storage::{FileStorage, Storage};
 use crate::tool::create::files_of;
+use crate::tool::progress::{Callback, Progress, drive};
 
 /// Where a conversion writes, open.
 pub(super) enum Disk {
@@ -24,16 +28,9 @@ pub(super) enum Disk {
     Fvd(Box<FvdDisk>),
 }
 
-/// A file or device that holds the bytes as they are.
-pub(super) struct RawDisk {
-    storage: FileStorage,
-    cache: Cache,
-    /// Bytes that an existing file may have written; None: it grows.
-    limit: Option<u64>,
-}
-
 /// An image that is written from its start to its end.
 pub(super) struct FvdDisk {
+    /// It has the mark of an unfinished one, until [`Disk::finish`].
     image: Image<FileStorage>,
     cache: Cache,
 }
@@ -48,21 +45,23 @@ pub(super) struct Opened {
 impl Opened {
     /// Creates or opens the target at `path` for a disk of `size` bytes; None: it grows as
     /// it is written, as only a raw one can.
-    pub(super) fn new(path: &Path, size: Option<u64>, request: &ConvertRequest, created: &mut Created) -> Result<Self> {
+    pub(super) fn new(
+        path: &Path,
+        size: Option<u64>,
+        request: &ConvertRequest,
+        created: &mut Created,
+        progress: &mut Callback<'_>,
+    ) -> Result<Self> {
         let cache = request.cache;
         let (disk, is_blank, unit) = match request.format {
             Format::Raw => {
-                let storage = open_raw(path, size, request, created)?;
-                let is_blank = storage.can_resize() && !request.no_create;
-                let mut disk = RawDisk::new(storage, cache);
-                if request.no_create {
-                    disk.limit = Some(block_on(disk.storage.len())?);
-                }
+                let disk = RawDisk::open(path, size, request, created)?;
+                let is_blank = disk.can_resize() && !request.no_create;
                 (Disk::Raw(disk), is_blank, 1)
             }
             Format::Fvd => {
                 let size = size.expect("an image is created with its size");
-                let image = open_fvd(path, size, request, created)?;
+                let image = open_fvd(path, size, request, created, progress)?;
                 let has_base = image.base().is_some();
                 // Less than a block of zeros would be a copy-on-write.
                 let unit = if has_base { image.geometry().block_size } else { 1 };
@@ -95,7 +94,7 @@ impl Disk {
     /// the page cache the file system gives out its space write by write.
     pub(super) fn order_matters(&self) -> bool {
         match self {
-            Self::Raw(disk) => disk.cache.is_direct(),
+            Self::Raw(disk) => disk.is_direct(),
             Self::Fvd(disk) => disk.cache.is_direct() || disk.image.geometry().table.is_some(),
         }
     }
@@ -104,22 +103,21 @@ impl Disk {
     /// file that grew, the rest of the last sector of an image, where its base shows through.
     pub(super) fn complete(&self, len: u64) -> Result<()> {
         match self {
-            Self::Raw(disk) if disk.storage.can_resize() => block_on(disk.storage.set_len(len)),
+            Self::Raw(disk) if disk.can_resize() => block_on(disk.storage().set_len(len)),
             Self::Raw(_) => Ok(()),
             Self::Fvd(disk) => block_on(disk.image.write_zeroes(len, disk.image.size() - len)),
         }
     }
 
-    /// Everything durable as the cache mode says, an image marked clean.
+    /// Everything durable as the cache mode says, an image marked clean, and the mark of the unfinished gone last.
     pub(super) fn finish(&self) -> Result<()> {
         match self {
-            Self::Raw(disk) if disk.cache == Cache::Unsafe => Ok(()),
-            Self::Raw(disk) => block_on(disk.storage.sync()),
-            Self::Fvd(disk) => block_on(disk.image.close()),
+            Self::Raw(disk) => disk.finish(),
+            Self::Fvd(disk) => block_on(disk.finish()),
         }
     }
 
-    /// After a failure, leaves an existing image in as good a state as can be.
+    /// After a failure, leaves an existing image with its metadata in order. It keeps the mark.
     pub(super) fn abandon(&self) {
         if let Self::Fvd(disk) = self {
             let _ = block_on(disk.image.close());
@@ -127,51 +125,14 @@ impl Disk {
     }
 }
 
-impl RawDisk {
-    pub(super) fn new(storage: FileStorage, cache: Cache) -> Self {
-        Self {
-            storage,
-            cache,
-            limit: None,
+impl FvdDisk {
+    async fn finish(&self) -> Result<()> {
+        self.image.close().await?;
+        finish(self.image.file()).await?;
+        if self.cache == Cache::Unsafe {
+            return Ok(());
         }
-    }
-
-    pub(super) fn into_storage(self) -> FileStorage {
-        self.storage
-    }
-
-    fn check_limit(&self, end: u64) -> Result<()> {
-        match self.limit {
-            Some(limit) => check_room(self.storage.path(), limit, end),
-            None => Ok(()),
-        }
-    }
-
-    fn write_through(&self) -> Result<()> {
-        if self.cache.image() == CacheMode::Writethrough {
-            return block_on(self.storage.sync());
-        }
-        Ok(())
-    }
-}
-
-impl Sink for RawDisk {
-    fn write(&self, buf: Bytes, offset: u64, _stopped: &dyn Fn() -> bool) -> Result<()> {
-        self.check_limit(offset + buf.len() as u64)?;
-        self.storage.write_blocking(&buf, offset)?;
-        self.write_through()
-    }
-
-    fn zero(&self, offset: u64, len: u64) -> Result<()> {
-        self.check_limit(offset + len)?;
-        block_on(self.storage.write_zeroes(offset, len))?;
-        self.write_through()
-    }
-
-    fn settle(&self) {
-        if self.cache == Cache::Writeback {
-            self.storage.start_writeback();
-        }
+        self.image.file().sync().await
     }
 }
 
@@ -191,31 +152,7 @@ impl Sink for FvdDisk {
     }
 }
 
-fn open_raw(path: &Path, size: Option<u64>, request: &ConvertRequest, created: &mut Created) -> Result<FileStorage> {
-    let direct = request.cache.is_direct();
-    let storage = if request.no_create {
-        let options = FileOptions {
-            writable: true,
-            direct,
-            lock: LockMode::Exclusive,
-            no_follow: false,
-        };
-        FileStorage::open(path, &options)?
-    } else {
-        created.create(path, direct)?
-    };
-    let Some(size) = size else {
-        return Ok(storage);
-    };
-    if storage.can_resize() && !request.no_create {
-        block_on(storage.set_len(size))?;
-    } else {
-        check_room(path, block_on(storage.len())?, size)?;
-    }
-    Ok(storage)
-}
-
-fn check_room(path: &Path, len: u64, size: u64) -> Result<()> {
+pub(super) fn check_room(path: &Path, len: u64, size: u64) -> Result<()> {
     if len >= size {
         return Ok(());
     }
@@ -237,14 +174,23 @@ fn chain_options(request: &ConvertRequest) -> ChainOptions {
         base_timeout: None,
         discard: Discard::Unmap,
         detect_zeroes: DetectZeroes::Off,
+        // One that an earlier conversion has left is written once more.
+        unfinished: request.no_create,
     }
 }
 
-fn open_fvd(path: &Path, size: u64, request: &ConvertRequest, created: &mut Created) -> Result<Image<FileStorage>> {
+fn open_fvd(
+    path: &Path,
+    size: u64,
+    request: &ConvertRequest,
+    created: &mut Created,
+    progress: &mut Callback<'_>,
+) -> Result<Image<FileStorage>> {
     let size = size.next_multiple_of(SECTOR);
     if request.no_create {
         let image = block_on(open_image(path, &chain_options(request)))?;
         check_room(path, image.size(), size)?;
+        block_on(suspend(image.file()))?;
         return Ok(image);
     }
     let mut options: CreateOptions = request.create.clone();
@@ -266,9 +212,10 @@ fn open_fvd(path: &Path, size: u64, request: &ConvertRequest, created: &mut Crea
         let path = beside(path, &options.data_file);
         Some(created.create(&path, direct)?)
     };
+    let made = create_unfinished(&file, data.as_ref(), &options, base.as_deref());
+    drive(made, &mut || progress(Progress { done: 0, total: None }))?;
     block_on(async {
-        create(&file, data.as_ref(), &options, base.as_deref()).await?;
-        let mut head = read_head(&file).await?;
+        let mut head = read_unfinished_head(&file).await?;
         // What a conversion needs of the base says nothing of what a guest will.
         head.header.generate_prefetch_profile = false;
         let open = OpenOptions {

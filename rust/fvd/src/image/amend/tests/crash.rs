@@ -8,18 +8,18 @@ use crate::image::check::tests::disk::{Disk, Op, contents, power_cut, record};
 const CUTS: usize = 8;
 
 /// An image, what is done to it, and its size then.
-struct Case {
-    name: String,
-    sample: Sample<MemoryStorage>,
-    changes: Changes,
-    size: u64,
+pub(super) struct Case {
+    pub(super) name: String,
+    pub(super) sample: Sample<MemoryStorage>,
+    pub(super) changes: Changes,
+    pub(super) size: u64,
 }
 
 /// What an image is, before or after.
 #[derive(Debug, PartialEq, Eq)]
-struct State {
-    header: Header,
-    content: Vec<u8>,
+pub(super) struct State {
+    pub(super) header: Header,
+    pub(super) content: Vec<u8>,
 }
 
 impl State {
@@ -35,7 +35,7 @@ impl State {
 }
 
 /// Every kind of image, larger and smaller, with a few more fields.
-fn cases() -> Vec<Case> {
+pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for bits in 0..16 {
         let kind = Kind {
@@ -65,7 +65,7 @@ fn cases() -> Vec<Case> {
 }
 
 /// A table that grows by a page, in an image whose small chunks keep the disk small.
-fn into_the_journal() -> Case {
+pub(super) fn into_the_journal() -> Case {
     let mut options = options(Kind::default());
     options.layout.chunk_size = Some(4096);
     options.layout.journal_size = Some(16384);
@@ -99,7 +99,7 @@ fn drop_the_base(separate: bool) -> Case {
 }
 
 /// What the image is before and after, and the operations between.
-fn run(case: &Case) -> (State, State, Vec<(usize, Op)>) {
+pub(super) fn run(case: &Case) -> (State, State, Vec<(usize, Op)>) {
     let (recorded, log) = record(&case.sample);
     let before = State::of(&case.sample);
     let header = recorded.amend(&case.changes).expect("amended");

@@ -3,7 +3,9 @@
 mod attributes;
 mod compact;
 mod crash;
+mod foreign;
 mod names;
+mod original;
 mod plain;
 
 use bytes::Bytes;

@@ -100,6 +100,11 @@ fn only_what_needs_the_data_file_asks_for_it() {
         file: sample.file.clone(),
         data: None,
     };
+    // It was not closed: to recover it is to cut the data file.
+    without.refusal([("copy_on_read", Value::Bool(true))]);
+    sample
+        .amend(&changes([("clean_shutdown", Value::Bool(true))]))
+        .expect("recovered");
     without
         .amend(&changes([("copy_on_read", Value::Bool(true))]))
         .expect("amended");

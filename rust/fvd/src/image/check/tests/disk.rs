@@ -10,7 +10,7 @@ use pollster::block_on;
 
 use super::Sample;
 use crate::error::{Error, Result};
-use crate::storage::{Allocation, IoBufMut, MemoryStorage, Storage};
+use crate::storage::{Allocation, IoBufMut, MemoryStorage, Space, Storage};
 
 /// One change of a disk.
 #[derive(Clone, Debug)]
@@ -133,7 +133,7 @@ pub(in crate::image) fn power_cut(
             Op::Zero(offset, len) | Op::Discard(offset, len) => {
                 for (at, end) in sectors(*offset, *len) {
                     if keep() {
-                        block_on(disk.write_zeroes(at, end - at)).expect("memory");
+                        block_on(disk.write_zeroes(at, end - at, Space::Free)).expect("memory");
                     }
                 }
             }
@@ -212,9 +212,9 @@ impl Storage for Disk {
         Ok(())
     }
 
-    async fn write_zeroes(&self, offset: u64, len: u64) -> Result<()> {
+    async fn write_zeroes(&self, offset: u64, len: u64, space: Space) -> Result<()> {
         self.log(Op::Zero(offset, len))?;
-        self.content.write_zeroes(offset, len).await
+        self.content.write_zeroes(offset, len, space).await
     }
 
     async fn discard(&self, offset: u64, len: u64) -> Result<()> {
@@ -225,7 +225,7 @@ impl Storage for Disk {
             return Err(self.full());
         }
         self.log(Op::Discard(offset, len))?;
-        self.content.write_zeroes(offset, len).await
+        self.content.write_zeroes(offset, len, Space::Free).await
     }
 
     async fn sync(&self) -> Result<()> {

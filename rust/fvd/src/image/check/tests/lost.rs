@@ -3,6 +3,7 @@
 use super::disk::{Op, contents, power_cut, record};
 use super::repairs::repair_all;
 use super::*;
+use crate::storage::Space;
 
 /// Sectors of 128 entries: two whole ones, and one with 44 and what pads the table.
 const WIDE: u64 = 300;
@@ -110,7 +111,7 @@ fn a_table_that_is_a_hole_is_lost_to_its_last_chunk() {
         };
         block_on(create(&sample.file, None, &options, None)).expect("created");
         let table = sample.geometry().table.expect("compact");
-        block_on(sample.file.write_zeroes(table.offset, table.size)).expect("punched");
+        block_on(sample.file.write_zeroes(table.offset, table.size, Space::Free)).expect("punched");
         let end = sample.geometry().data_offset + CHUNK;
         block_on(sample.file.set_len(end)).expect("grows");
         let report = repair_all(&sample);

@@ -110,7 +110,7 @@ fn the_first_failure_ends_the_copy_wherever_it_happens() {
 }
 
 #[test]
-#[should_panic(expected = "a scoped thread panicked")]
+#[should_panic(expected = "the sink panics")]
 fn a_panic_ends_the_copy_too() {
     let bytes = random(12 << 20);
     let sink = Recorder {

@@ -1,0 +1,34 @@
+"""What is worth a warning although it succeeds."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fvd.types import StrPath
+
+
+def warn_of_names(path: StrPath, needs_trust: Sequence[str]) -> None:
+    """Warn of an image that cannot be opened without trust."""
+    if needs_trust:
+        _warn(
+            f"'{path}' names a file outside its own directory, or a hidden one: "
+            f"opening it needs trust={list(needs_trust)!r}"
+        )
+
+
+def warn_of_format(backing_file: object, backing_format: str | None) -> None:
+    """Warn of a base whose format nobody has named."""
+    if backing_file is not None and backing_format is None:
+        _warn(
+            "backing_file without backing_format: the format is guessed at every opening, "
+            "and whoever writes to a raw base can make it look like another one"
+        )
+
+
+def _warn(text: str) -> None:
+    import warnings
+
+    # What called the function of `fvd` that called the one above.
+    warnings.warn(text, UserWarning, stacklevel=4)

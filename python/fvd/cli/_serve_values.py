@@ -1,0 +1,68 @@
+"""What the options of `fvd serve` may say: each is checked, and read."""
+
+from __future__ import annotations
+
+from fvd.cli._cast import cast
+from fvd.cli._common import CommandError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from fvd.types import Aio, DetectZeroes, Discard
+
+
+def number(what: str, text: str, most: int) -> int:
+    """Read a number of `what`, from 0 to `most`."""
+    if not text.isascii() or not text.isdigit() or int(text) > most:
+        raise CommandError(f"Invalid {what} '{text}': a number from 0 to {most}")
+    return int(text)
+
+
+def poll_max_ns(text: str | None) -> int | None:
+    """Read how long to look for requests, at most 500 us."""
+    return None if text is None else number("time to poll", text, 500_000)
+
+
+def aio(mode: str | None) -> Aio | None:
+    """Check what is to wait for disks."""
+    if mode == "native":
+        # The kernel's older interface is not used; what waits without threads, too, is.
+        return None
+    if mode not in (None, "threads", "io_uring"):
+        raise CommandError(f"Invalid aio mode '{mode}': threads, io_uring or native")
+    return cast("Aio | None", mode)
+
+
+def tls_required(given: argparse.Namespace) -> bool:
+    """Tell whether clients without TLS are refused."""
+    if given.tls not in (None, "allow", "require"):
+        raise CommandError(f"Invalid TLS mode '{given.tls}': allow or require")
+    if given.tls is not None and given.tls_creds is None and given.tls_psk is None:
+        raise CommandError("--tls needs --tls-creds or --tls-psk")
+    return bool(given.tls != "allow")
+
+
+def detect_zeroes(mode: str) -> DetectZeroes:
+    """Check what becomes of zeros that are written."""
+    if mode not in ("off", "on", "unmap"):
+        raise CommandError(f"Invalid detect-zeroes mode '{mode}': off, on or unmap")
+    return cast("DetectZeroes", mode)
+
+
+def seconds(text: str) -> float:
+    """Read a time, more than none."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0
+    if not 0 < value < 1e9:
+        raise CommandError(f"Invalid base timeout '{text}': seconds, more than 0")
+    return value
+
+
+def discard(mode: str) -> Discard:
+    """Check what a trim does."""
+    if mode not in ("ignore", "off", "unmap", "on"):
+        raise CommandError(f"Invalid discard mode '{mode}': ignore or unmap")
+    return "unmap" if mode in ("unmap", "on") else "ignore"

@@ -1,0 +1,67 @@
+//! What Python gives to be read: a file, or an image that is open.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use fvd::Error;
+use fvd::chain::{ChainOptions, open_source};
+use fvd::source::BaseSource;
+use pollster::block_on;
+use pyo3::Borrowed;
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+
+use crate::aio::{AsyncImage, AsyncOpen, Engine as AsyncEngine};
+use crate::background::Engine;
+use crate::image::Image;
+use crate::open::Open;
+
+/// A disk, as it was given.
+pub(crate) enum Disk {
+    Open(Arc<Open>),
+    OpenAsync(Arc<AsyncOpen>),
+    File(PathBuf),
+}
+
+impl<'py> FromPyObject<'_, 'py> for Disk {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        if let Ok(image) = object.cast::<Image>() {
+            return Ok(Self::Open(Arc::clone(&image.get().open)));
+        }
+        if let Ok(image) = object.cast::<AsyncImage>() {
+            return Ok(Self::OpenAsync(Arc::clone(&image.get().open)));
+        }
+        let path = object.extract().map(Self::File);
+        path.map_err(|_: PyErr| unfit(object, "a path or an open image"))
+    }
+}
+
+/// What there is to say of an object where something else is `needed`.
+pub(crate) fn unfit(object: Borrowed<'_, '_, PyAny>, needed: &str) -> PyErr {
+    let kind = object.get_type().name();
+    let kind = kind.map_or_else(|_| "something else".to_owned(), |name| name.to_string());
+    PyTypeError::new_err(format!("{needed} is needed, not {kind}"))
+}
+
+impl Disk {
+    /// Runs `work` on the disk, without the GIL. An image that is open is read as it is, and not closed before
+    /// `work` has ended; a file is opened, as one of `format`.
+    pub(crate) fn with<T>(
+        &self,
+        format: Option<&str>,
+        options: &ChainOptions,
+        work: impl FnOnce(Arc<dyn BaseSource>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        match self {
+            Self::File(path) => work(block_on(open_source(path, format, options))?.into()),
+            _ if !matches!(format, None | Some("fvd")) => {
+                let message = "An image that is open has the format fvd, no other";
+                Err(Error::invalid_argument(message))
+            }
+            Self::Open(open) => open.with(|engine: &Arc<Engine>| work(Arc::clone(engine) as _)),
+            Self::OpenAsync(open) => block_on(open.with(async |engine: Arc<AsyncEngine>| work(engine as _))),
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! What a process leaves in the page cache is not durable, and what a failed sync leaves there is not on the disk.
+
+use bytes::Bytes;
+use fvd::format::BaseUpdate;
+use fvd::image::amend::{Changes, Value, amend};
+use fvd::image::check::{Repair, check};
+use fvd::image::{CacheMode, DetectZeroes};
+use fvd::storage::IoBufMut;
+use fvd_sim::cut::Cut;
+use fvd_sim::disk::SimDisk;
+use fvd_sim::executor::{Executor, run_now};
+use fvd_sim::fault::Faults;
+use fvd_sim::rig::{Rig, SimImage};
+use fvd_sim::shape::Shape;
+use fvd_sim::world::World;
+
+const KIB: u64 = 1024;
+/// More operations than a close or an open has here.
+const OPERATIONS: u64 = 16;
+
+fn shape() -> Shape {
+    Shape {
+        virtual_size: 512 * KIB,
+        base_size: None,
+        block_size: 512,
+        compact: true,
+        chunk_size: 64 * KIB,
+        grow_unit: 64 * KIB,
+        journal_size: -1,
+        data_file: false,
+        device: false,
+        detect_sparse_hole: None,
+        copy_on_read: false,
+        prefetch: false,
+        updates: BaseUpdate::No,
+        cache: CacheMode::Writeback,
+        detect_zeroes: DetectZeroes::Off,
+    }
+}
+
+fn open(rig: &Rig) -> SimImage {
+    run_now(rig.open(true, CacheMode::Writeback)).expect("opens")
+}
+
+fn fill(byte: u8, len: u64) -> Bytes {
+    Bytes::from(vec![byte; len as usize])
+}
+
+fn first(image: &SimImage, offset: u64) -> u8 {
+    run_now(image.read(IoBufMut::zeroed(512), offset))
+        .expect("read")
+        .as_slice()[0]
+}
+
+/// An image over a base, with a flushed write of 0xAA at its start; not closed yet.
+fn flushed() -> (Rig, World, SimImage) {
+    let shape = Shape {
+        base_size: Some(512 * KIB),
+        block_size: 4096,
+        compact: false,
+        journal_size: 4096,
+        ..shape()
+    };
+    let (rig, _) = Rig::create(&shape, 1);
+    let world = rig.file.world().clone();
+    let image = open(&rig);
+    run_now(image.write(fill(0xAA, 4096), 0)).expect("written");
+    run_now(image.flush()).expect("durable from here on");
+    (rig, world, image)
+}
+
+fn fail_at(world: &World, fail_at: Option<u64>) {
+    world.set_faults(Faults {
+        fail_at,
+        ..Faults::default()
+    });
+}
+
+/// Whether the flushed write is there after a power cut that takes everything that no sync has covered.
+fn survives(rig: &Rig, world: &World) -> bool {
+    let after = rig.on(&World::immediate(), &world.cut(Cut::Nothing));
+    first(&open(&after), 0) == 0xAA
+}
+
+#[test]
+fn a_flushed_write_survives_a_failed_close_and_a_restart() {
+    for number in 1..OPERATIONS {
+        let (rig, world, image) = flushed();
+        fail_at(&world, Some(number));
+        let _ = run_now(image.close());
+        drop(image);
+        fail_at(&world, None);
+        drop(open(&rig)); // the process comes back on the same machine
+        assert!(survives(&rig, &world), "operation {number} of the close failed");
+    }
+}
+
+/// Carries out `work` with each of its operations failing once, then again without errors, on an image that was not closed.
+fn survives_a_second_try(work: impl Fn(&Rig) -> bool) {
+    for number in 1..OPERATIONS {
+        let (rig, world, image) = flushed();
+        drop(image);
+        fail_at(&world, Some(number));
+        let _ = work(&rig);
+        fail_at(&world, None);
+        assert!(work(&rig), "the second try works");
+        assert!(survives(&rig, &world), "operation {number} of the first try failed");
+    }
+}
+
+#[test]
+fn a_flushed_write_survives_a_recovery_that_fails_once() {
+    survives_a_second_try(|rig| run_now(rig.open(true, CacheMode::Writeback)).is_ok());
+}
+
+#[test]
+fn a_flushed_write_survives_a_repair_that_fails_once() {
+    survives_a_second_try(|rig| run_now(check(&rig.file, None::<&SimDisk>, Repair::All)).is_ok());
+}
+
+#[test]
+fn a_flushed_write_survives_an_amend_that_fails_once() {
+    survives_a_second_try(|rig| {
+        let mut changes = Changes::new(false);
+        changes.set("size", Value::Int(1024 * 1024)).expect("a size");
+        run_now(amend(&rig.file, None, &changes)).is_ok()
+    });
+}
+
+/// A chunk is discarded, and what says so is in the page cache only. The next session writes another chunk, and the
+/// power goes before any sync: `chunk 0` shows what it held or zeros.
+fn check_discarded(rig: &Rig) {
+    let world = rig.file.world();
+    let image = open(rig);
+    run_now(image.write(fill(0xCC, 64 * KIB), 128 * KIB)).expect("written");
+    drop(image);
+    let media = world.cut(Cut::DataOnly);
+    let found = first(&open(&rig.on(&World::immediate(), &media)), 0);
+    assert!(
+        found == 0xAA || found == 0,
+        "chunk 0 shows what was written to chunk 2: {found:#x}"
+    );
+}
+
+/// Two chunks, closed.
+fn two_chunks(shape: &Shape) -> Rig {
+    let (rig, _) = Rig::create(shape, 1);
+    let image = open(&rig);
+    run_now(image.write(fill(0xAA, 64 * KIB), 0)).expect("written");
+    run_now(image.write(fill(0xBB, 64 * KIB), 64 * KIB)).expect("written");
+    run_now(image.close()).expect("closed");
+    rig
+}
+
+#[test]
+fn a_discarded_chunk_shows_no_other_after_an_unsafe_session() {
+    let rig = two_chunks(&Shape {
+        journal_size: 4096,
+        ..shape()
+    });
+    let image = run_now(rig.open(true, CacheMode::Unsafe)).expect("opens");
+    run_now(image.discard(0, 64 * KIB)).expect("discarded");
+    run_now(image.close()).expect("closed");
+    drop(image);
+    check_discarded(&rig);
+}
+
+#[test]
+fn a_discarded_chunk_shows_no_other_after_a_kill() {
+    let rig = two_chunks(&shape());
+    let world = rig.file.world().clone();
+    let image = open(&rig);
+    run_now(image.discard(0, 64 * KIB)).expect("discarded");
+    world.set_queueing(true);
+    {
+        let mut executor = Executor::new(&world, 7);
+        executor.spawn(async {
+            let _ = image.flush().await;
+        });
+        executor.settle();
+        while !world.has_unsynced_metadata() {
+            executor.step();
+            executor.settle();
+        }
+        executor.step(); // the page of the table has landed; its sync is next
+    }
+    world.set_queueing(false);
+    drop(image);
+    check_discarded(&rig);
+}

@@ -1,0 +1,80 @@
+//! What may be believed of an image that is to be written: what the medium has (invariant I19).
+//!
+//! A process that died leaves metadata in the page cache that no sync has covered. A sync that failed leaves
+//! pages there that the medium never got, and that look as if it had. Neither may be taken for durable.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::image::unfinished::read_unfinished_head;
+use crate::image::{CacheMode, Head, read_head};
+use crate::mutation::{self, Mutation};
+use crate::storage::Storage;
+
+/// As [`read_head`], for a file that is to be written: drops the metadata from the cache first, but for what waits
+/// to be written.
+pub async fn read_head_to_write<S: Storage>(file: &S) -> Result<Head> {
+    reread(file, read_head(file).await?).await
+}
+
+async fn reread<S: Storage>(file: &S, mut head: Head) -> Result<Head> {
+    loop {
+        let end = head.geometry.metadata_end;
+        if !mutation::is(Mutation::BelieveCache) {
+            file.drop_cached(end).await?;
+        }
+        head = if head.unfinished {
+            read_unfinished_head(file).await?
+        } else {
+            read_head(file).await?
+        };
+        if head.geometry.metadata_end <= end {
+            return Ok(head);
+        }
+    }
+}
+
+/// Makes durable what earlier sessions have left in the cache, drops the metadata from it, and gives the head as
+/// the medium has it. The first step of everything that writes to an existing image.
+///
+/// `data` is the separate data file, where it is open. It is synced first: a bit or an entry must not become
+/// durable before its data (I6). With [`CacheMode::Unsafe`] nothing is synced, unless there is something to recover.
+///
+/// # Errors
+///
+/// A sync that fails, with the medium's error. [`ErrorKind::InvalidImage`] where the header on the medium names
+/// other files than `head`, which [`read_head_to_write`] prevents.
+pub(in crate::image) async fn settle<S: Storage>(
+    file: &S,
+    data: Option<&S>,
+    head: Head,
+    cache: CacheMode,
+) -> Result<Head> {
+    let is_recovered = |head: &Head| head.header.clean_shutdown && !head.interrupted;
+    let mut found = reread(file, head.clone()).await?;
+    if cache != CacheMode::Unsafe || !is_recovered(&found) {
+        sync(file, data).await?;
+        found = reread(file, found).await?;
+    }
+    if names_same_files(&head, &found) {
+        return Ok(found);
+    }
+    let message = "The header in the page cache was not that on the disk, because an earlier write failed, and named \
+                   other files: open the image again";
+    Err(Error::new(ErrorKind::InvalidImage, message).with_path(file.path()))
+}
+
+async fn sync<S: Storage>(file: &S, data: Option<&S>) -> Result<()> {
+    if mutation::is(Mutation::BelieveUnsynced) {
+        return Ok(());
+    }
+    if let Some(data) = data {
+        data.sync().await?;
+    }
+    file.sync().await
+}
+
+fn names_same_files(one: &Head, other: &Head) -> bool {
+    let base = |head: &Head| (head.header.base_img.clone(), head.header.base_img_fmt.clone());
+    let bases = |head: &Head| head.needs_base().then(|| base(head));
+    let data = |head: &Head| (head.header.data_file.clone(), head.header.data_file_fmt.clone());
+    bases(one) == bases(other) && data(one) == data(other)
+}

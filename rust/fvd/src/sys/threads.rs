@@ -1,0 +1,59 @@
+//! Threads that borrow from the one that starts them.
+
+use std::mem;
+use std::panic::resume_unwind;
+use std::thread::{Builder, JoinHandle};
+
+use super::fork;
+
+/// Runs `work` on `count` threads and `here` on this one. Returns when all have ended: in a process
+/// that `here` has forked, which has none of these threads, when `here` has.
+///
+/// # Panics
+///
+/// If one of them does, or if a thread cannot be started.
+pub(crate) fn beside<T>(count: usize, work: &(dyn Fn() + Sync), here: impl FnOnce() -> T) -> T {
+    fork::watch();
+    let mut threads = Threads {
+        running: Vec::with_capacity(count),
+        generation: fork::generation(),
+    };
+    for _ in 0..count {
+        // SAFETY: `threads` waits, also in a panic, until the thread has ended, so it outlives nothing
+        // that it borrows. A forked child does not wait, but has no such thread, either.
+        let started = unsafe { Builder::new().spawn_unchecked(work) };
+        threads.running.push(started.expect("a thread can be started"));
+    }
+    let result = here();
+    if let Err(panic) = threads.join() {
+        resume_unwind(panic);
+    }
+    result
+}
+
+struct Threads {
+    running: Vec<JoinHandle<()>>,
+    generation: u32,
+}
+
+impl Threads {
+    fn join(&mut self) -> std::thread::Result<()> {
+        let running = mem::take(&mut self.running);
+        if self.generation != fork::generation() {
+            mem::forget(running);
+            return Ok(());
+        }
+        let mut result = Ok(());
+        for thread in running {
+            result = result.and(thread.join());
+        }
+        result
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        // Left over only where a panic is on its way, which says enough.
+        let _ = self.join();
+    }
+}

@@ -1,0 +1,210 @@
+//! A raw file or device as the target. Its first bytes are written last: until then a mark lies there, so that what
+//! a kill or a power cut leaves is taken for no disk.
+
+use std::path::Path;
+use std::sync::Mutex;
+
+use bytes::Bytes;
+use pollster::block_on;
+
+use super::created::Created;
+use super::sink::Sink;
+use super::target::check_room;
+use super::{Cache, ConvertRequest};
+use crate::error::Result;
+use crate::format::{SECTOR, unfinished};
+use crate::image::CacheMode;
+use crate::storage::{FileOptions, FileStorage, IoBufMut, LockMode, Space, Storage};
+use crate::tool::lock;
+
+/// A file or device that holds the bytes as they are.
+pub(super) struct RawDisk {
+    storage: FileStorage,
+    cache: Cache,
+    /// Bytes that an existing file may have written; None: it grows.
+    limit: Option<u64>,
+    front: Front,
+}
+
+/// The first bytes of the disk.
+#[derive(Default)]
+struct Front {
+    /// How many; 0: there is no mark, everything is written at once.
+    len: u64,
+    content: Mutex<FrontContent>,
+}
+
+#[derive(Default)]
+struct FrontContent {
+    bytes: Vec<u8>,
+    /// Something was written, be it zeros, so that a hole is not what the caller wants.
+    written: bool,
+}
+
+impl RawDisk {
+    /// Writes to `storage` as it is.
+    pub(super) fn new(storage: FileStorage, cache: Cache) -> Self {
+        Self {
+            storage,
+            cache,
+            limit: None,
+            front: Front::default(),
+        }
+    }
+
+    /// Opens the target at `path` for a disk of `size` bytes, or of so many as come, and marks it.
+    pub(super) fn open(
+        path: &Path,
+        size: Option<u64>,
+        request: &ConvertRequest,
+        created: &mut Created,
+    ) -> Result<Self> {
+        let storage = open_file(path, size, request, created)?;
+        let mut disk = Self::new(storage, request.cache);
+        let existed = request.no_create || !disk.can_resize();
+        let len = block_on(disk.storage.len())?;
+        if request.no_create {
+            disk.limit = Some(len);
+        }
+        let room = if existed || size.is_some() { len } else { u64::MAX };
+        disk.begin(room.min(unfinished::LEN), existed)?;
+        Ok(disk)
+    }
+
+    /// Marks the disk. What it holds is kept for the end where the target `existed`, and the mark is durable then.
+    fn begin(&mut self, len: u64, existed: bool) -> Result<()> {
+        let mut bytes = vec![0; len as usize];
+        if existed {
+            let buf = block_on(self.storage.read(IoBufMut::zeroed(len as usize), 0))?;
+            bytes.copy_from_slice(buf.as_slice());
+        }
+        self.storage.write_blocking(&unfinished::page()[..len as usize], 0)?;
+        if existed {
+            block_on(self.storage.sync())?;
+        }
+        let content = FrontContent {
+            bytes,
+            written: existed,
+        };
+        self.front = Front {
+            len,
+            content: Mutex::new(content),
+        };
+        Ok(())
+    }
+
+    pub(super) fn storage(&self) -> &FileStorage {
+        &self.storage
+    }
+
+    pub(super) fn into_storage(self) -> FileStorage {
+        self.storage
+    }
+
+    pub(super) fn is_direct(&self) -> bool {
+        self.cache.is_direct()
+    }
+
+    pub(super) fn can_resize(&self) -> bool {
+        self.storage.can_resize()
+    }
+
+    /// Writes what has waited, the first sector after everything else, each step durable where the cache mode says so.
+    pub(super) fn finish(&self) -> Result<()> {
+        let content = lock(&self.front.content);
+        let len = self.front.len.min(block_on(self.storage.len())?);
+        let bytes = &content.bytes[..len as usize];
+        if bytes.is_empty() {
+            return self.sync();
+        }
+        let sector = bytes.len().min(SECTOR as usize);
+        self.storage.write_blocking(&bytes[sector..], sector as u64)?;
+        self.sync()?;
+        if !content.written && bytes.iter().all(|byte| *byte == 0) {
+            block_on(self.storage.write_zeroes(0, len, Space::Free))?;
+        } else {
+            self.storage.write_blocking(&bytes[..sector], 0)?;
+        }
+        self.sync()
+    }
+
+    fn sync(&self) -> Result<()> {
+        if self.cache == Cache::Unsafe {
+            return Ok(());
+        }
+        block_on(self.storage.sync())
+    }
+
+    /// Takes what belongs to the front off the range `offset..offset + len`: how many bytes that are.
+    fn hold_back(&self, offset: u64, len: u64, change: impl FnOnce(&mut [u8], &mut bool)) -> u64 {
+        let held = self.front.len.saturating_sub(offset).min(len);
+        if held > 0 {
+            let FrontContent { bytes, written } = &mut *lock(&self.front.content);
+            change(&mut bytes[offset as usize..(offset + held) as usize], written);
+        }
+        held
+    }
+
+    fn check_limit(&self, end: u64) -> Result<()> {
+        match self.limit {
+            Some(limit) => check_room(self.storage.path(), limit, end),
+            None => Ok(()),
+        }
+    }
+
+    fn write_through(&self) -> Result<()> {
+        if self.cache.image() == CacheMode::Writethrough {
+            return block_on(self.storage.sync());
+        }
+        Ok(())
+    }
+}
+
+impl Sink for RawDisk {
+    fn write(&self, buf: Bytes, offset: u64, _stopped: &dyn Fn() -> bool) -> Result<()> {
+        self.check_limit(offset + buf.len() as u64)?;
+        let held = self.hold_back(offset, buf.len() as u64, |front, written| {
+            front.copy_from_slice(&buf[..front.len()]);
+            *written = true;
+        });
+        self.storage.write_blocking(&buf[held as usize..], offset + held)?;
+        self.write_through()
+    }
+
+    fn zero(&self, offset: u64, len: u64) -> Result<()> {
+        self.check_limit(offset + len)?;
+        let held = self.hold_back(offset, len, |front, _| front.fill(0));
+        block_on(self.storage.write_zeroes(offset + held, len - held, Space::Free))?;
+        self.write_through()
+    }
+
+    fn settle(&self) {
+        if self.cache == Cache::Writeback {
+            self.storage.start_writeback();
+        }
+    }
+}
+
+fn open_file(path: &Path, size: Option<u64>, request: &ConvertRequest, created: &mut Created) -> Result<FileStorage> {
+    let direct = request.cache.is_direct();
+    let storage = if request.no_create {
+        let options = FileOptions {
+            writable: true,
+            direct,
+            lock: LockMode::Exclusive,
+            no_follow: false,
+        };
+        FileStorage::open(path, &options)?
+    } else {
+        created.create(path, direct)?
+    };
+    let Some(size) = size else {
+        return Ok(storage);
+    };
+    if storage.can_resize() && !request.no_create {
+        block_on(storage.set_len(size))?;
+    } else {
+        check_room(path, block_on(storage.len())?, size)?;
+    }
+    Ok(storage)
+}
