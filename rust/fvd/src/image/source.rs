@@ -54,6 +54,11 @@ impl<S: Storage> WritableBase for Image<S> {
         Box::pin(self.flush())
     }
 
+    fn settle(&self) -> BoxFuture<'_, Result<()>> {
+        // What an earlier session has left was settled when the image was opened.
+        Box::pin(self.flush())
+    }
+
     fn close(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(Image::close(self))
     }

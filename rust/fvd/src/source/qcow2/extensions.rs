@@ -10,6 +10,10 @@ const FEATURE_NAMES: u32 = 0x6803_f857;
 const BITMAPS: u32 = 0x2385_2875;
 const DATA_FILE: u32 = 0x4441_5441;
 
+/// Bytes that the name of a format may have in QEMU, and a path in Linux.
+const MAX_FORMAT: usize = 15;
+const MAX_PATH: usize = 4095;
+
 impl Header {
     /// Walks the extensions, which end with a type of 0, with the first cluster, or with the name of the
     /// backing file, which in images of version 2 without extensions follows at once.
@@ -30,8 +34,8 @@ impl Header {
             let data = cluster[..end].get(at + 8..at + 8 + len);
             let data = data.ok_or_else(|| Error::invalid_image("A header extension is longer than the header"))?;
             match kind {
-                BACKING_FORMAT => self.backing_format = Some(data.to_vec()),
-                DATA_FILE => self.data_file = Some(data.to_vec()),
+                BACKING_FORMAT => self.backing_format = Some(name("format of the backing file", data, MAX_FORMAT)?),
+                DATA_FILE => self.data_file = Some(name("data file", data, MAX_PATH)?),
                 FEATURE_NAMES => self.feature_names = data.to_vec(),
                 BITMAPS => self.bitmaps = bitmap_directory(data),
                 _ => {}
@@ -40,6 +44,14 @@ impl Header {
         }
         Ok(())
     }
+}
+
+fn name(of: &str, data: &[u8], most: usize) -> Result<Vec<u8>> {
+    if data.len() <= most {
+        return Ok(data.to_vec());
+    }
+    let message = format!("The name of the {of} has {} bytes, more than {most}", data.len());
+    Err(Error::invalid_image(message))
 }
 
 /// Offset and length in bytes of the directory, and its entries.

@@ -95,6 +95,13 @@ impl Header {
             let hint = "`qemu-img check -r all` repairs it, `qemu-img convert` copies what can be read";
             return Err(Error::invalid_image(message).with_hint(hint));
         }
+        if (self.compression_type == 0) == self.features.has_compression_type() {
+            let message = format!(
+                "The feature bits do not go with the compression type {}",
+                self.compression_type
+            );
+            return Err(Error::invalid_image(message));
+        }
         if self.compression().is_none() {
             let message = format!("The compression type {} is not known", self.compression_type);
             return Err(Error::unsupported(message).with_hint(convert));

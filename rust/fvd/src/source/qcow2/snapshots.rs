@@ -8,6 +8,7 @@ use crate::storage::{FileStorage, IoBufMut, Storage as _};
 /// QEMU's limits.
 const MOST: u32 = 65536;
 const MAX_EXTRA: usize = 1024;
+const MAX_TABLE: u64 = 64 << 20;
 
 /// Bytes of an entry before its extra data.
 const FIXED: usize = 40;
@@ -31,7 +32,7 @@ pub struct Snapshot {
 
 /// The snapshots of the image in `file`, whose header that is.
 pub fn snapshots(file: &FileStorage, header: &Header) -> Result<Vec<Snapshot>> {
-    let (count, mut at) = header.snapshots;
+    let (count, start) = header.snapshots;
     let refused = |what: &str| {
         let message = format!("The snapshot table is corrupt: {what}");
         Error::invalid_image(message).with_path(file.path())
@@ -39,12 +40,18 @@ pub fn snapshots(file: &FileStorage, header: &Header) -> Result<Vec<Snapshot>> {
     if count > MOST {
         return Err(refused(&format!("it is to have {count} entries")));
     }
-    let mut snapshots = Vec::new();
+    if start > i64::MAX as u64 - MAX_TABLE {
+        return Err(refused("it lies beyond the end of any file"));
+    }
+    let (mut snapshots, mut len) = (Vec::new(), 0);
     for _ in 0..count {
-        let (snapshot, len) = read_entry(file, at)?.ok_or_else(|| refused("an entry is longer than it may be"))?;
+        let entry = read_entry(file, start + len)?;
+        let (snapshot, entry_len) = entry.ok_or_else(|| refused("an entry is longer than it may be"))?;
+        len += entry_len.next_multiple_of(8);
+        if len > MAX_TABLE {
+            return Err(refused("it is longer than it may be"));
+        }
         snapshots.push(snapshot);
-        let next = at.checked_add(len.next_multiple_of(8));
-        at = next.ok_or_else(|| refused("it lies beyond the end of any file"))?;
     }
     Ok(snapshots)
 }

@@ -21,6 +21,7 @@ const COMPRESSED: u64 = 1 << 62;
 const ZERO: u64 = 1;
 
 const SUBCLUSTERS: u64 = 32;
+const ALL_SUBCLUSTERS: u64 = (1 << SUBCLUSTERS) - 1;
 
 /// Slices of the tables of all images of a chain.
 pub(super) type Tables = Cache<[u64]>;
@@ -131,14 +132,16 @@ impl Lookup<'_> {
         };
         let data = Place::Data { host };
         if self.header.features.has_extended_l2() {
+            let (with_data, with_zeros) = (words[1] & ALL_SUBCLUSTERS, words[1] >> SUBCLUSTERS);
+            if with_data & with_zeros != 0 || (with_data != 0 && !is_allocated) {
+                return Err(self.corrupt(at, "has a subcluster that is data and cannot be"));
+            }
             let subcluster = inside / (cluster_size / SUBCLUSTERS);
-            let (has_data, is_zero) = (words[1] >> subcluster & 1, words[1] >> (SUBCLUSTERS + subcluster) & 1);
-            return match (is_allocated, has_data, is_zero) {
-                (_, 0, 0) => Ok(Place::Unallocated),
-                (_, 0, _) => Ok(zeros),
-                (true, _, 0) => Ok(data),
-                _ => Err(self.corrupt(at, "has a subcluster that is data and cannot be")),
-            };
+            return Ok(match (with_data >> subcluster & 1, with_zeros >> subcluster & 1) {
+                (0, 0) => Place::Unallocated,
+                (0, _) => zeros,
+                _ => data,
+            });
         }
         match (entry & ZERO != 0, is_allocated) {
             (true, _) if self.header.version < 3 => Err(self.corrupt(at, "is marked as zeros in version 2")),
@@ -173,7 +176,9 @@ impl Lookup<'_> {
         let len = (words - first).min(SLICE) * 8;
         let at = table + first * 8;
         let key = (self.layer, at);
-        if let Some(slice) = self.tables.get(key) {
+        // Of a table that is shorter, where a corrupt image has two in one place, it is not this one.
+        let kept = self.tables.get(key).filter(|slice| slice.len() as u64 * 8 == len);
+        if let Some(slice) = kept {
             return Ok(slice);
         }
         let is_misplaced = !table.is_multiple_of(self.header.cluster_size);
