@@ -99,7 +99,8 @@ pub async fn open_image(path: &Path, options: &ChainOptions) -> Result<Image<Fil
 /// As [`open_image`], on files that are used as `files` says. To open them blocks, whatever they are.
 pub async fn open_image_on<F: Files>(files: &F, path: &Path, options: &ChainOptions) -> Result<Image<F::Storage>> {
     let storage = open_file(path, options)?;
-    open_fvd(files, storage, options, &mut Seen::default()).await
+    let mut seen = Seen::default();
+    deep(|| Box::pin(open_fvd(files, storage, options, &mut seen))).await
 }
 
 /// Opens the disk at `path` for reading. `format`: `raw`, `qcow2` or `fvd`; None: look what it is.
@@ -116,7 +117,8 @@ pub async fn open_source_on<F: Files>(
 ) -> Result<Box<dyn BaseSource>> {
     let options = options.read_only();
     let storage = FileStorage::open(path, &options.file(false, false))?;
-    open_layer(files, storage, format, &options, &mut Seen::default()).await
+    let mut seen = Seen::default();
+    deep(|| open_layer(files, storage, format, &options, &mut seen)).await
 }
 
 /// As [`open_source`], for a disk that becomes the base of an image of `new_files` files which is still to be
@@ -130,7 +132,7 @@ pub async fn open_new_base(
     let options = options.read_only();
     let storage = FileStorage::open(path, &options.file(false, false))?;
     let mut seen = Seen::default().with_above(new_files);
-    open_layer(&Blocking, storage, format, &options, &mut seen).await
+    deep(|| open_layer(&Blocking, storage, format, &options, &mut seen)).await
 }
 
 /// Opens the file of an image alone, locked as `options` say. Nothing that it names is opened.
