@@ -120,7 +120,7 @@ def _snapshots(snapshots: Iterable[Snapshot]) -> Iterator[str]:
         if heading:
             yield heading
             heading = ""
-        yield f"{names} {size:>8} {date:>20} {clock:>15} {icount:>10}"
+        yield f"{names} {size:>8} {date:>19} {clock:>15} {icount:>10}"
 
 
 def _backing(image: ImageInfo) -> list[str]:

@@ -141,7 +141,11 @@ fn tables_that_overlap_are_read_as_what_they_are_used_for() {
     assert_eq!(read(&source, CLUSTER * 5, 512).unwrap(), [0; 512]);
     let run = block_on(source.status(CLUSTER * 5, SPAN - CLUSTER * 5)).unwrap();
     assert_eq!((run.content, run.present), (Content::Zero, false));
-    assert_eq!(read(&source, 8, 8).unwrap(), [0; 8], "the table is the first cluster, too");
+    assert_eq!(
+        read(&source, 8, 8).unwrap(),
+        [0; 8],
+        "the table is the first cluster, too"
+    );
 }
 
 #[test]

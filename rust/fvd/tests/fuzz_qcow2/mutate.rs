@@ -39,7 +39,13 @@ pub(crate) fn mutate(rng: &mut Rng, sample: &Sample) -> Broken {
                 let table = sample.layout.l2[rng.usize(..sample.layout.l2.len())];
                 entries(rng, sample, &mut broken, table);
             }
-            10..=13 => any_byte(rng, sample, &mut broken),
+            10 | 11 => bytes(rng, sample, &mut broken, (0, sample.good.len())),
+            12 | 13 if !sample.layout.compressed.is_empty() => {
+                let clusters = &sample.layout.compressed;
+                let cluster = clusters[rng.usize(..clusters.len())];
+                bytes(rng, sample, &mut broken, cluster);
+            }
+            12 | 13 => bytes(rng, sample, &mut broken, (0, 4096)),
             14 => copied_cluster(rng, sample, &mut broken),
             _ => resize(rng, sample, &mut broken),
         }
@@ -73,9 +79,10 @@ fn extension(rng: &mut Rng, sample: &Sample, broken: &mut Broken) {
 fn entries(rng: &mut Rng, sample: &Sample, broken: &mut Broken, (offset, len): (usize, usize)) {
     for _ in 0..rng.usize(1..5) {
         let at = offset + rng.usize(..len / 8) * 8;
-        let old = sample.good.get(at..at + 8).map_or(0, |bytes| {
-            u64::from_be_bytes(bytes.try_into().expect("8 bytes"))
-        });
+        let old = sample
+            .good
+            .get(at..at + 8)
+            .map_or(0, |bytes| u64::from_be_bytes(bytes.try_into().expect("8 bytes")));
         let flags = [0, 1, 1 << 63, 1 << 62, 3 << 62][rng.usize(..5)];
         let value = match rng.u32(..8) {
             0 => old ^ 1 << rng.u32(..64),
@@ -94,11 +101,18 @@ fn entries(rng: &mut Rng, sample: &Sample, broken: &mut Broken, (offset, len): (
     }
 }
 
-/// Most of a file is data, and much of that compressed.
-fn any_byte(rng: &mut Rng, sample: &Sample, broken: &mut Broken) {
+/// Any bytes from `offset` on.
+fn bytes(rng: &mut Rng, sample: &Sample, broken: &mut Broken, (offset, len): (usize, usize)) {
+    let end = sample.good.len().min(offset + len);
     for _ in 0..rng.usize(1..12) {
-        let at = rng.usize(..sample.good.len());
-        let byte = if rng.bool() { rng.u8(..) } else { sample.good[at] ^ 1 << rng.u32(..8) };
+        // Where a compressed cluster begins is what everything after it depends on.
+        let limit = if rng.u32(..4) == 0 { end.min(offset + 16) } else { end };
+        let at = rng.usize(offset..limit);
+        let byte = if rng.bool() {
+            rng.u8(..)
+        } else {
+            sample.good[at] ^ 1 << rng.u32(..8)
+        };
         sample.put(broken, at, &[byte]);
     }
 }

@@ -16,7 +16,10 @@ const MAKES: [(&str, &[&str]); 6] = [
     ("v2", &["-o", "compat=0.10,cluster_size=512"]),
     ("zlib", &["-o", "cluster_size=4k"]),
     ("zstd", &["-o", "cluster_size=64k,compression_type=zstd"]),
-    ("subclusters", &["-o", "cluster_size=16k,extended_l2=on,compression_type=zstd"]),
+    (
+        "subclusters",
+        &["-o", "cluster_size=16k,extended_l2=on,compression_type=zstd"],
+    ),
     ("data-file", &["-o", "cluster_size=4k,data_file=data"]),
     ("overlay", &["-o", "cluster_size=512", "-b", "zstd", "-F", "qcow2"]),
 ];
@@ -31,11 +34,12 @@ pub(crate) struct Sample {
     pub(crate) layout: Layout,
 }
 
-/// Where its tables lie: offset and length in bytes.
+/// Where its tables and its compressed clusters lie: offset and length in bytes.
 pub(crate) struct Layout {
     pub(crate) cluster_size: usize,
     pub(crate) l1: (usize, usize),
     pub(crate) l2: Vec<(usize, usize)>,
+    pub(crate) compressed: Vec<(usize, usize)>,
 }
 
 /// What was done to an image.
@@ -89,14 +93,25 @@ impl Layout {
     fn of(image: &[u8]) -> Self {
         let long = |at: usize| u64::from_be_bytes(image[at..at + 8].try_into().unwrap());
         let word = |at: usize| u32::from_be_bytes(image[at..at + 4].try_into().unwrap());
-        let cluster_size = 1 << word(20);
+        let cluster_bits = word(20);
+        let cluster_size = 1 << cluster_bits;
+        let entries = |(at, len): (usize, usize)| (at..at + len).step_by(8).map(long);
         let l1 = (long(40) as usize, word(36) as usize * 8);
-        let tables = (l1.0..l1.0 + l1.1).step_by(8).map(long);
-        let l2 = tables.map(|entry| (entry & 0x00ff_ffff_ffff_fe00) as usize);
+        let tables = entries(l1).map(|entry| (entry & 0x00ff_ffff_ffff_fe00) as usize);
+        let l2: Vec<_> = tables.filter(|at| *at != 0).map(|at| (at, cluster_size)).collect();
+        let is_compressed = |entry: &u64| entry >> 62 == 1;
+        let place = |entry: u64| {
+            let shift = 62 - (cluster_bits - 8);
+            let sectors = (entry & !(1 << 62)) >> shift;
+            ((entry & ((1 << shift) - 1)) as usize, (sectors as usize + 1) * 512)
+        };
+        let compressed = l2.iter().copied().flat_map(entries).filter(is_compressed);
+        let is_inside = |(at, _): &(usize, usize)| *at < image.len();
         Self {
+            compressed: compressed.map(place).filter(is_inside).collect(),
             cluster_size,
             l1,
-            l2: l2.filter(|table| *table != 0).map(|table| (table, cluster_size)).collect(),
+            l2,
         }
     }
 }

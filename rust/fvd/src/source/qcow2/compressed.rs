@@ -123,7 +123,7 @@ mod tests {
     fn any_bytes_are_decompressed_or_refused() {
         let mut random = fastrand::Rng::with_seed(5);
         // A frame of one raw block, and whatever becomes of it.
-        let frame = [&[0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x58, 0x01, 0x02, 0x00][..], &[7; 32]].concat();
+        let frame = [&[0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x58, 0x01, 0x01, 0x00][..], &[7; 32]].concat();
         let mut content = [0; 32];
         assert!(unzstd(&frame, &mut content));
         assert_eq!(content, [7; 32]);

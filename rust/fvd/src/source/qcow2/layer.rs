@@ -12,7 +12,7 @@ pub(super) enum Layer {
     Image(Image),
     Raw {
         file: FileStorage,
-        /// Of the disk: bytes of the file when it was opened.
+        /// Of the disk: bytes of the file when it was opened, and zeros up to a whole sector, as in QEMU.
         len: u64,
     },
 }

@@ -11,6 +11,7 @@ use super::header::Header;
 use super::layer::{Image, Layer};
 use super::tables::check_l1;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::SECTOR;
 use crate::gate::{Gate, Named};
 use crate::source::{MAX_CHAIN_LEN, PROBE_LEN, probe};
 use crate::storage::{FileOptions, FileStorage, IoBufMut, LockMode, Storage};
@@ -62,7 +63,7 @@ impl Opening<'_> {
 
     fn raw(&mut self, file: FileStorage) -> Result<()> {
         self.see(&file)?;
-        let len = block_on(file.len())?;
+        let len = block_on(file.len())?.next_multiple_of(SECTOR);
         self.layers.push(Layer::Raw { file, len });
         Ok(())
     }
