@@ -19,9 +19,11 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("chain")
     (folder / "0").write_bytes(b"\x07" * MIB)
     for level in range(1, LONGEST):
-        format = "raw" if level == 1 else "fvd"
-        path = folder / str(level)
-        fvd.create(path, MIB, backing_file=str(level - 1), backing_format=format, backing_unsafe=True)
+        path, below = folder / str(level), str(level - 1)
+        if level == 1:
+            fvd.create(path, MIB, backing_file=below, backing_format="raw", backing_unsafe=True)
+        else:
+            fvd.create(path, MIB, backing_file=below, backing_format="fvd", backing_unsafe=True)
     return path
 
 
@@ -42,7 +44,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_commands_need_little_stack(chain: Path, words: list[str]) -> None:
     words = [str(chain) if word == "IMAGE" else word for word in words]
     # Half of what a process gets by default, and what chains of this length did not fit into.
-    limited = ["sh", "-c", 'ulimit -s 1024 && exec "$0" "$@"', FVD, *words]
+    limited: list[str | Path] = ["sh", "-c", 'ulimit -s 1024 && exec "$0" "$@"', FVD, *words]
     done = subprocess.run(
         limited, cwd=chain.parent, env=TOOLS_ENV, capture_output=True, timeout=240, check=False
     )

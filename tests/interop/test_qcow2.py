@@ -92,7 +92,11 @@ def extents(json_map: bytes) -> list[dict[str, Any]]:
         if not extent["present"]:
             extent.pop("offset", None)
         before = merged[-1] if merged else {}
-        if "offset" not in before and {**before, "start": 0, "length": 0} == {**extent, "start": 0, "length": 0}:
+        if "offset" not in before and {**before, "start": 0, "length": 0} == {
+            **extent,
+            "start": 0,
+            "length": 0,
+        }:
             before["length"] += extent["length"]
         else:
             merged.append(extent)
@@ -101,7 +105,7 @@ def extents(json_map: bytes) -> list[dict[str, Any]]:
 
 def check_map(image: Path) -> None:
     for output in ("json", "human"):
-        words = ["map", "-f", "qcow2", f"--output={output}", image]
+        words: list[str | Path] = ["map", "-f", "qcow2", f"--output={output}", image]
         of_qemu = run("qemu-img", *words, ok=(0, 1))
         ours = fvd_command(*words, ok=(0, 1))
         assert ours.returncode == of_qemu.returncode, ours.stderr
