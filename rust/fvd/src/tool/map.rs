@@ -6,6 +6,7 @@ use crate::source::{BaseSource, Content, Location};
 
 /// A range of a disk with the same attributes.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a field of the map")]
 pub struct MapEntry {
     /// Bytes from the start of the disk.
     pub start: u64,

@@ -90,7 +90,7 @@ fn entries(rng: &mut Rng, sample: &Sample, broken: &mut Broken, (offset, len): (
             2 => old.wrapping_add(sample.layout.cluster_size as u64),
             3 => flags | sample.layout.l1.0 as u64,
             4 => flags | sample.layout.l2[rng.usize(..sample.layout.l2.len())].0 as u64,
-            5 => flags | rng.u64(..64) * sample.layout.cluster_size as u64,
+            5 => flags | (rng.u64(..64) * sample.layout.cluster_size as u64),
             6 => flags | rng.u64(..sample.good.len() as u64),
             _ => number(rng, sample),
         };

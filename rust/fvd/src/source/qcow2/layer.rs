@@ -9,7 +9,7 @@ use crate::storage::FileStorage;
 
 /// A qcow2 image, or the raw disk that a chain ends with.
 pub(super) enum Layer {
-    Image(Image),
+    Image(Box<Image>),
     Raw {
         file: FileStorage,
         /// Of the disk: bytes of the file when it was opened, and zeros up to a whole sector, as in QEMU.

@@ -57,7 +57,8 @@ impl Opening<'_> {
         } else {
             None
         };
-        self.layers.push(Layer::Image(Image { header, file, data }));
+        let image = Box::new(Image { header, file, data });
+        self.layers.push(Layer::Image(image));
         Ok(())
     }
 
