@@ -90,9 +90,9 @@ test-mutations: ## the simulator finds deliberate faults of the engine; MUTATION
 .PHONY: crash fuzz sim bench bench-nbd
 crash: ## power cuts at every I/O boundary, FVD_CRASH_IMAGES (15000) of them, and 5000 of new seeds; SEED=N replays one run
 	$(if $(SEED),FVD_CRASH_SEED=$(SEED)) cargo test $(RUST_TESTED) --test crash -- --nocapture
-fuzz: ## a million mutated headers, journals, images, NBD streams and sessions, in release mode; SEED=N replays
+fuzz: ## a million mutated headers, journals, images, qcow2 bases, NBD streams and sessions, in release mode; SEED=N replays
 	FVD_FUZZ_ITERATIONS=$${FVD_FUZZ_ITERATIONS:-1000000} $(if $(SEED),FVD_FUZZ_SEED=$(SEED)) \
-		cargo test $(RUST_TESTED) --release --test fuzz_format --test fuzz_image --test fuzz_protocol --test fuzz_sessions -- --nocapture
+		cargo test $(RUST_TESTED) --release --test fuzz_format --test fuzz_image --test fuzz_qcow2 --test fuzz_protocol --test fuzz_sessions -- --nocapture
 # Optimised, with assertions and overflow checks: the test profile. New seeds each time.
 sim: ## whole sessions of the engine for SECONDS (600) or SESSIONS=N; SEED=N replays one run with a trace
 	$(if $(SEED),FVD_SIM_SEED=$(SEED),FVD_SIM_START=$${FVD_SIM_START:-$$((RANDOM * 32768 + RANDOM))}) \

@@ -98,6 +98,8 @@ class Extent(TypedDict):
     """It reads as zeros."""
     data: bool
     """It has storage behind it."""
+    compressed: bool
+    """It is stored compressed: in a qcow2 image of the chain."""
     offset: NotRequired[int]
     """Where it starts in `filename`, when it lies there as it is."""
     filename: NotRequired[str]
@@ -110,6 +112,21 @@ class FormatSpecific(TypedDict):
     data: dict[str, Any]
 
 
+Snapshot = TypedDict(
+    "Snapshot",
+    {
+        "id": str,
+        "name": str,
+        "vm-state-size": int,
+        "date-sec": int,
+        "date-nsec": int,
+        "vm-clock-sec": int,
+        "vm-clock-nsec": int,
+        "icount": NotRequired[int],
+    },
+)
+"""A snapshot inside a qcow2 image. fvd reads what the disk holds now, not what it held then."""
+
 ImageInfo = TypedDict(
     "ImageInfo",
     {
@@ -119,6 +136,8 @@ ImageInfo = TypedDict(
         "actual-size": NotRequired[int],
         "cluster-size": NotRequired[int],
         "dirty-flag": bool,
+        "encrypted": NotRequired[Literal[True]],
+        "snapshots": NotRequired[list[Snapshot]],
         "backing-filename": NotRequired[str],
         "full-backing-filename": NotRequired[str],
         "backing-filename-format": NotRequired[str],

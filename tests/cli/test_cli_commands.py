@@ -12,8 +12,25 @@ from cli.conftest import Run
 from cli.fake_core import FakeCore
 
 EXTENTS: list[dict[str, Any]] = [
-    {"start": 0, "length": 65536, "depth": 1, "present": True, "zero": False, "data": True, "offset": 0},
-    {"start": 65536, "length": 65536, "depth": 0, "present": False, "zero": True, "data": False},
+    {
+        "start": 0,
+        "length": 65536,
+        "depth": 1,
+        "present": True,
+        "zero": False,
+        "data": True,
+        "compressed": False,
+        "offset": 0,
+    },
+    {
+        "start": 65536,
+        "length": 65536,
+        "depth": 0,
+        "present": False,
+        "zero": True,
+        "data": False,
+        "compressed": False,
+    },
 ]
 CLEAN = {
     "filename": "x", "format": "fvd", "check-errors": 0, "corruptions": 0, "leaks": 0, "corruptions-fixed": 0,

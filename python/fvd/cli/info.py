@@ -9,7 +9,9 @@ from fvd.cli._output import human_size, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fvd.types import DiskStats, ImageInfo
+    from collections.abc import Iterable, Iterator
+
+    from fvd.types import DiskStats, ImageInfo, Snapshot
 
 
 def parser() -> Parser:
@@ -89,15 +91,36 @@ def human(image: ImageInfo) -> str:
         f"virtual size: {human_size(size)} ({size} bytes)",
         f"disk size: {human_size(image['actual-size']) if 'actual-size' in image else 'unavailable'}",
     ]
-    if image.get("dirty-flag"):
-        lines.append("cleanly shut down: no")
+    if image.get("encrypted"):
+        lines.append("encrypted: yes")
     if "cluster-size" in image:
         lines.append(f"cluster_size: {image['cluster-size']}")
+    if image.get("dirty-flag"):
+        lines.append("cleanly shut down: no")
     lines += _backing(image)
+    lines += _snapshots(image.get("snapshots", []))
     specific = image.get("format-specific", {}).get("data")
     if specific:
         lines += ["Format specific information:", *_output.nested(specific, 4)]
     return "\n".join(lines) + "\n"
+
+
+def _snapshots(snapshots: Iterable[Snapshot]) -> Iterator[str]:
+    import time
+
+    heading = (
+        "Snapshot list:\nID      TAG               VM_SIZE                DATE        VM_CLOCK     ICOUNT"
+    )
+    for snapshot in snapshots:
+        date = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(snapshot["date-sec"]))
+        seconds, milliseconds = snapshot["vm-clock-sec"], snapshot["vm-clock-nsec"] // 1_000_000
+        clock = f"{seconds // 3600:04}:{seconds // 60 % 60:02}:{seconds % 60:02}.{milliseconds:03}"
+        names = f"{printable(snapshot['id']):<7} {printable(snapshot['name']):<16}"
+        size, icount = human_size(snapshot["vm-state-size"]), snapshot.get("icount", "--")
+        if heading:
+            yield heading
+            heading = ""
+        yield f"{names} {size:>8} {date:>19} {clock:>15} {icount:>10}"
 
 
 def _backing(image: ImageInfo) -> list[str]:

@@ -74,7 +74,7 @@ def json_lines(extents: Iterable[Extent]) -> Iterator[str]:
             f'"present": {_output.scalar(extent["present"])}',
             f'"zero": {_output.scalar(extent["zero"])}',
             f'"data": {_output.scalar(extent["data"])}',
-            '"compressed": false',
+            f'"compressed": {_output.scalar(extent["compressed"])}',
         ]
         if "offset" in extent:
             fields.append(f'"offset": {extent["offset"]}')

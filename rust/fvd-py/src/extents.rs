@@ -51,6 +51,7 @@ fn to_dict<'py>(py: Python<'py>, entry: &MapEntry) -> PyResult<Bound<'py, PyDict
     item.set_item("present", entry.present)?;
     item.set_item("zero", entry.zero)?;
     item.set_item("data", entry.data)?;
+    item.set_item("compressed", entry.compressed)?;
     if let Some(location) = &entry.location {
         item.set_item("offset", location.offset)?;
         item.set_item("filename", location.path.as_os_str())?;

@@ -1,5 +1,7 @@
 //! `info`.
 
+mod qcow2;
+
 use std::path::{Path, PathBuf};
 
 use fvd::Error;
@@ -60,7 +62,7 @@ fn to_dict<'py>(py: Python<'py>, disk: &DiskInfo) -> PyResult<Bound<'py, PyDict>
     if let Some(size) = disk.cluster_size {
         dict.set_item("cluster-size", size)?;
     }
-    dict.set_item("dirty-flag", disk.fvd.as_ref().is_some_and(|info| info.dirty))?;
+    dict.set_item("dirty-flag", disk.is_dirty())?;
     if let Some(backing) = &disk.backing {
         dict.set_item("backing-filename", &backing.name)?;
         dict.set_item("full-backing-filename", backing.path.as_os_str())?;
@@ -73,6 +75,9 @@ fn to_dict<'py>(py: Python<'py>, disk: &DiskInfo) -> PyResult<Bound<'py, PyDict>
         specific.set_item("type", "fvd")?;
         specific.set_item("data", specific_of(py, info)?)?;
         dict.set_item("format-specific", specific)?;
+    }
+    if let Some(info) = &disk.qcow2 {
+        qcow2::add(py, &dict, info)?;
     }
     Ok(dict)
 }

@@ -1,12 +1,14 @@
 //! Opening by path: an image with its data file and its backing chain.
 
 mod files;
+mod seen;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use files::clock_of;
 pub use files::{AsyncIo, Blocking, Files};
+use seen::Seen;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::BaseUpdate;
@@ -15,12 +17,10 @@ use crate::image::{
     CacheMode, DetectZeroes, Discard, Head, Image, OpenOptions, read_head, read_head_to_write, read_unfinished_head,
 };
 use crate::source::{
-    BaseSource, BoxFuture, PROBE_LEN, Qcow2Options, Qcow2Source, RawSource, TimedSource, Watch, WatchedSource, probe,
+    BaseSource, BoxFuture, PROBE_LEN, Qcow2Options, Qcow2Source, RawSource, TimedSource, Watch, WatchedSource, deep,
+    probe,
 };
 use crate::storage::{FileOptions, FileStorage, IoBufMut, LockMode, Storage};
-
-/// Most files in a backing chain.
-const MAX_CHAIN_LEN: usize = 200;
 
 /// How to open an image and what it names.
 #[derive(Clone, Debug, Default)]
@@ -99,7 +99,8 @@ pub async fn open_image(path: &Path, options: &ChainOptions) -> Result<Image<Fil
 /// As [`open_image`], on files that are used as `files` says. To open them blocks, whatever they are.
 pub async fn open_image_on<F: Files>(files: &F, path: &Path, options: &ChainOptions) -> Result<Image<F::Storage>> {
     let storage = open_file(path, options)?;
-    open_fvd(files, storage, options, &mut Vec::new()).await
+    let mut seen = Seen::default();
+    deep(|| Box::pin(open_fvd(files, storage, options, &mut seen))).await
 }
 
 /// Opens the disk at `path` for reading. `format`: `raw`, `qcow2` or `fvd`; None: look what it is.
@@ -116,7 +117,22 @@ pub async fn open_source_on<F: Files>(
 ) -> Result<Box<dyn BaseSource>> {
     let options = options.read_only();
     let storage = FileStorage::open(path, &options.file(false, false))?;
-    open_layer(files, storage, format, &options, &mut Vec::new()).await
+    let mut seen = Seen::default();
+    deep(|| open_layer(files, storage, format, &options, &mut seen)).await
+}
+
+/// As [`open_source`], for a disk that becomes the base of an image of `new_files` files which is still to be
+/// made. Fails where a chain with that image could not be opened.
+pub async fn open_new_base(
+    path: &Path,
+    format: Option<&str>,
+    new_files: usize,
+    options: &ChainOptions,
+) -> Result<Box<dyn BaseSource>> {
+    let options = options.read_only();
+    let storage = FileStorage::open(path, &options.file(false, false))?;
+    let mut seen = Seen::default().with_above(new_files);
+    deep(|| open_layer(&Blocking, storage, format, &options, &mut seen)).await
 }
 
 /// Opens the file of an image alone, locked as `options` say. Nothing that it names is opened.
@@ -136,23 +152,31 @@ pub async fn open_named(
     file: &FileStorage,
     options: &ChainOptions,
 ) -> Result<Option<FileStorage>> {
-    let mut seen = vec![file.identity()];
+    let mut seen = Seen::below(file);
     let data = open_data_file(image, head, options, &mut seen)?;
     open_base(&Blocking, image, head, &options.read_only(), &mut seen).await?;
     Ok(data)
 }
 
 /// Fails if the disk at `path`, which the user names, cannot be read, or not as what lies below the image in
-/// `file`.
-pub async fn try_base(path: &Path, format: Option<&str>, file: &FileStorage, options: &ChainOptions) -> Result<()> {
+/// `file`. `data_files`: how many the image has.
+pub async fn try_base(
+    path: &Path,
+    format: Option<&str>,
+    file: &FileStorage,
+    data_files: usize,
+    options: &ChainOptions,
+) -> Result<()> {
     let storage = FileStorage::open(path, &options.file(false, false))?;
-    let tried = open_layer(&Blocking, storage, format, options, &mut vec![file.identity()]).await;
-    tried.map(drop)
+    let mut seen = Seen::below(file).with_above(data_files);
+    open_layer(&Blocking, storage, format, options, &mut seen)
+        .await
+        .map(drop)
 }
 
 /// Opens the data file that the head of `file` names, if it does.
 pub fn open_data(image: &Path, head: &Head, file: &FileStorage, options: &ChainOptions) -> Result<Option<FileStorage>> {
-    open_data_file(image, head, options, &mut vec![file.identity()])
+    open_data_file(image, head, options, &mut Seen::below(file))
 }
 
 /// The name under which a format is known here, for those that users and images give.
@@ -181,29 +205,13 @@ pub fn base_path(image: &Path, head: &Head, gate: &Gate) -> Result<Option<PathBu
     gate.permit(image, &head.header.base_img).map(Some)
 }
 
-/// Files of a chain by identity: none may occur twice.
-type Seen = Vec<(u64, u64)>;
-
-fn see(storage: &FileStorage, seen: &mut Seen) -> Result<()> {
-    if seen.contains(&storage.identity()) {
-        let message = "The file is part of its own backing chain";
-        return Err(Error::invalid_image(message).with_path(storage.path()));
-    }
-    if seen.len() >= MAX_CHAIN_LEN {
-        let message = format!("The backing chain has more than {MAX_CHAIN_LEN} files");
-        return Err(Error::unsupported(message).with_path(storage.path()));
-    }
-    seen.push(storage.identity());
-    Ok(())
-}
-
 async fn open_fvd<F: Files>(
     files: &F,
     storage: FileStorage,
     options: &ChainOptions,
     seen: &mut Seen,
 ) -> Result<Image<F::Storage>> {
-    see(&storage, seen)?;
+    seen.add(storage.identity(), storage.path())?;
     let head = if options.unfinished {
         read_unfinished_head(&storage).await?
     } else if options.writable {
@@ -231,7 +239,7 @@ fn open_data_file(image: &Path, head: &Head, options: &ChainOptions, seen: &mut 
     let named = Named::data(image, name).amendable("data_file");
     let path = named.opened(options.gate.permit(image, name))?;
     let storage = named.opened(FileStorage::open(path, &options.file(options.writable, true)))?;
-    named.opened(see(&storage, seen))?;
+    named.opened(seen.add(storage.identity(), storage.path()))?;
     Ok(Some(storage))
 }
 
@@ -266,7 +274,7 @@ async fn open_base<F: Files>(
         .then(|| Watch::new(&storage))
         .transpose();
     let watch = named.opened(watch)?;
-    let mut base = named.opened(open_layer(files, storage, format, &options, seen).await)?;
+    let mut base = named.opened(deep(|| open_layer(files, storage, format, &options, seen)).await)?;
     if let Some(watch) = watch {
         let watched = if files.may_block() {
             WatchedSource::new
@@ -335,7 +343,7 @@ fn open_layer<'a, F: Files>(
             "qcow2" => files.source(Box::new(open_qcow2(storage, options, seen)?)),
             "fvd" => Box::new(open_fvd(files, storage, options, seen).await?),
             _ => {
-                see(&storage, seen)?;
+                seen.add(storage.identity(), storage.path())?;
                 let storage = files.storage(storage);
                 if options.writable {
                     Box::new(RawSource::for_writing(storage).await?)
@@ -349,7 +357,7 @@ fn open_layer<'a, F: Files>(
 }
 
 fn open_qcow2(storage: FileStorage, options: &ChainOptions, seen: &mut Seen) -> Result<Qcow2Source> {
-    see(&storage, seen)?;
+    seen.add(storage.identity(), storage.path())?;
     let lock = if options.force_share {
         LockMode::None
     } else {
@@ -364,11 +372,7 @@ fn open_qcow2(storage: FileStorage, options: &ChainOptions, seen: &mut Seen) -> 
     let path = storage.path().to_owned();
     let source = Qcow2Source::from_storage(storage, &qcow2)?;
     for identity in source.identities().skip(1) {
-        if seen.contains(&identity) {
-            let message = "The file is part of its own backing chain";
-            return Err(Error::invalid_image(message).with_path(path));
-        }
-        seen.push(identity);
+        seen.add(identity, &path)?;
     }
     Ok(source)
 }

@@ -6,7 +6,7 @@
 //! does nothing.
 
 use std::mem;
-use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::path::Path;
 
 use crate::error::{Error, Result};
@@ -172,13 +172,6 @@ pub struct CloseOnFork {
 }
 
 impl CloseOnFork {
-    /// Of an open descriptor with another owner.
-    pub(crate) fn of_number(descriptor: RawFd) -> Self {
-        Self {
-            _registration: fork::Registration::of(descriptor),
-        }
-    }
-
     /// Of an open descriptor.
     #[must_use]
     pub fn new(descriptor: BorrowedFd<'_>) -> Self {

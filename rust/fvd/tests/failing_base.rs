@@ -137,6 +137,10 @@ impl WritableBase for Opened {
         self.writer().sync()
     }
 
+    fn settle(&self) -> BoxFuture<'_, Result<()>> {
+        self.writer().settle()
+    }
+
     fn close(&self) -> BoxFuture<'_, Result<()>> {
         self.writer().close()
     }

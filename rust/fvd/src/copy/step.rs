@@ -261,7 +261,8 @@ impl<S: Storage> Prefetch<'_, S> {
     /// Counts what was stored. Of a block that is stored in parts, whether or not it becomes local with them.
     fn count(&self, stored: Amount) {
         self.image.count_prefetched(stored.fetched, stored.zeros);
-        self.state().unsaved += stored.fetched + stored.zeros;
+        // Known zeros are found again at no cost: however many they are, no checkpoint is worth it.
+        self.state().unsaved += stored.fetched + u64::from(stored.zeros > 0);
         self.control.update(|status| {
             status.fetched += stored.fetched;
             status.zeros += stored.zeros;

@@ -7,8 +7,8 @@ use super::prefetch::Prefetch;
 use crate::source::{Content, Run};
 use crate::storage::Storage;
 
-/// Known zeros that are made local at once at most, bytes.
-const ZEROS_STEP: u64 = 64 << 20;
+/// Known zeros that are made local at once at most, bytes: mostly all that one look at the metadata finds.
+const ZEROS_STEP: u64 = 1 << 30;
 
 /// A range that one slot works on; given back when dropped.
 pub(super) struct Step<'a, S: Storage> {

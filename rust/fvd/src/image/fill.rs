@@ -12,7 +12,7 @@ use super::range_lock::Watch;
 use super::through::Through;
 use crate::error::{Error, Result};
 use crate::mutation::{self, Mutation};
-use crate::source::parts;
+use crate::source::{BaseSource as _, parts};
 use crate::storage::Storage;
 
 /// Bytes of zeros that become a hole, and where they begin and end in the file: a block of most file systems.
@@ -196,7 +196,7 @@ impl<S: Storage> Image<S> {
 
     /// Whether a store has failed because of the base, which it reads where the base changes (W5).
     pub(crate) fn is_of_base(&self, error: &Error) -> bool {
-        let base = self.base.as_deref().filter(|_| self.changes_base());
+        let base = self.base.as_ref().filter(|_| self.changes_base());
         base.is_some_and(|base| error.path() == Some(base.path()))
     }
 

@@ -67,7 +67,7 @@ pub use unfinished::{begin, finish, read_unfinished_head, suspend};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Geometry, Header};
 use crate::process::Process;
-use crate::source::BaseSource;
+use crate::source::{BaseSource, Layer};
 use crate::storage::Storage;
 
 use allocate::Allocator;
@@ -102,7 +102,7 @@ pub struct Image<S> {
     header: Header,
     geometry: Geometry,
     /// None: no base, or every block is local.
-    base: Option<Box<dyn BaseSource>>,
+    base: Option<Layer>,
     /// None where no block can be in the base.
     bitmap: Option<Bitmap>,
     /// None unless the image is compact.
@@ -183,7 +183,7 @@ impl<S: Storage> Image<S> {
     /// The base image, while one is needed.
     #[must_use]
     pub fn base(&self) -> Option<&dyn BaseSource> {
-        self.base.as_deref()
+        self.base.as_ref().map(|base| base as _)
     }
 
     /// The file with the metadata.

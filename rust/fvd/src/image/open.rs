@@ -20,7 +20,7 @@ use super::{Image, Volatile};
 use crate::error::{Error, Result};
 use crate::format::{Geometry, HEADER_SIZE, Header, Region, redo};
 use crate::process::Process;
-use crate::source::BaseSource;
+use crate::source::{BaseSource, Layer};
 use crate::storage::{IoBufMut, Storage};
 
 /// Bytes of copies that wait to be stored at most, whatever the header says.
@@ -228,7 +228,7 @@ impl<S: Storage> Image<S> {
             table: geometry.table.map(|region| Table::new(region, &geometry)),
             extended: AtomicBool::new(geometry.table.is_some()),
             has_odd_end: AtomicBool::new(false),
-            base: base.filter(|_| needs_base),
+            base: base.filter(|_| needs_base).map(Layer::new),
             file,
             data,
             header,

@@ -67,7 +67,7 @@ impl<S: Storage> Image<S> {
     /// The base, for a request up to the byte `end`. A base that has become shorter since the image
     /// was made has lost data: zeros would pass for it.
     fn needed_base(&self, end: u64) -> Result<&dyn BaseSource> {
-        let base = self.base.as_deref();
+        let base = self.base.as_ref();
         let base = base.expect("an image whose bitmap is in use was opened with its base");
         if end <= base.len().next_multiple_of(SECTOR) {
             return Ok(base);

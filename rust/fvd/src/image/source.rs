@@ -54,6 +54,11 @@ impl<S: Storage> WritableBase for Image<S> {
         Box::pin(self.flush())
     }
 
+    fn settle(&self) -> BoxFuture<'_, Result<()>> {
+        // What an earlier session has left was settled when the image was opened.
+        Box::pin(self.flush())
+    }
+
     fn close(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(Image::close(self))
     }
@@ -111,6 +116,7 @@ impl<S: Storage> Image<S> {
             depth: 0,
             present: true,
             location: Some(Location { path, offset }),
+            compressed: false,
         })
     }
 }

@@ -1,9 +1,9 @@
 //! Where base data comes from: disks of any format, and which of them can be written to.
 
 mod detect;
+mod layer;
 mod parts;
-mod qcow2;
-mod qcow2_header;
+pub mod qcow2;
 mod raw;
 mod threaded;
 mod timed;
@@ -13,9 +13,10 @@ mod writable;
 use std::path::{Path, PathBuf};
 
 pub use detect::{PROBE_LEN, probe};
+pub use layer::Layer;
+pub(crate) use layer::deep;
 pub(crate) use parts::{Part, parts};
-pub use qcow2::{Qcow2Options, Qcow2Source};
-pub use qcow2_header::Header as Qcow2Header;
+pub use qcow2::{Header as Qcow2Header, Qcow2Options, Qcow2Source};
 pub use raw::RawSource;
 pub use threaded::ThreadedSource;
 pub use timed::TimedSource;
@@ -26,6 +27,9 @@ pub use crate::host::BoxFuture;
 
 use crate::error::Result;
 use crate::storage::{Allocation, IoBufMut};
+
+/// Most files of a chain, data files included.
+pub(crate) const MAX_CHAIN_LEN: usize = 200;
 
 /// What a range of a source holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +71,8 @@ pub struct Run {
     pub present: bool,
     /// Where its bytes lie; None where that cannot be said (compressed, not allocated).
     pub location: Option<Location>,
+    /// Whether it is stored compressed.
+    pub compressed: bool,
 }
 
 impl Run {
@@ -79,6 +85,7 @@ impl Run {
             depth: 0,
             present: false,
             location: None,
+            compressed: false,
         }
     }
 }

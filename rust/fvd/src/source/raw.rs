@@ -70,6 +70,7 @@ impl<S: Storage> RawSource<S> {
                 path: self.storage.path().to_owned(),
                 offset,
             }),
+            compressed: false,
         })
     }
 }

@@ -88,5 +88,7 @@ async fn check_named(path: &Path, file: &FileStorage, head: &Head, changes: &Cha
         format.to_string_lossy()
     });
     let format = Some(&*format).filter(|format| !format.is_empty());
-    named.opened(chain::try_base(&base, format, file, &options).await)
+    let data_file = changes.text("data_file").unwrap_or(&head.header.data_file);
+    let data_files = usize::from(!data_file.is_empty());
+    named.opened(chain::try_base(&base, format, file, data_files, &options).await)
 }

@@ -92,8 +92,13 @@ async fn open_backing(request: &CreateRequest) -> Result<Option<Box<dyn BaseSour
         gate: request.gate.clone(),
         ..ChainOptions::default()
     };
-    let base = chain::open_source(&path, backing.format.as_deref(), &options).await?;
+    let base = chain::open_new_base(&path, backing.format.as_deref(), files_of(&request.options), &options).await?;
     Ok(Some(base))
+}
+
+/// Files that an image with these options consists of.
+pub(super) fn files_of(options: &CreateOptions) -> usize {
+    1 + usize::from(!options.data_file.is_empty())
 }
 
 /// The options with size and base filled in.

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::gate::{Gate, Named, beside};
 use crate::image::info::{self, Info};
 use crate::source::Qcow2Header;
+use crate::source::qcow2::{Bitmap, Snapshot, bitmaps, snapshots};
 use crate::storage::{FileOptions, FileStorage, LockMode, Storage as _};
 
 /// The base that a disk names.
@@ -39,6 +40,19 @@ pub struct DiskInfo {
     pub backing: Option<NamedBacking>,
     /// What only FVD images have.
     pub fvd: Option<Info>,
+    /// What only qcow2 images have.
+    pub qcow2: Option<Qcow2Info>,
+}
+
+/// What a qcow2 image says of itself, whether or not it can be read.
+#[derive(Clone, Debug)]
+pub struct Qcow2Info {
+    /// Its header, with the extensions.
+    pub header: Qcow2Header,
+    /// Snapshots inside the image.
+    pub snapshots: Vec<Snapshot>,
+    /// Bitmaps that are up to date.
+    pub bitmaps: Vec<Bitmap>,
 }
 
 /// Looks at the disk at `path`; with `backing_chain` at all those below it as well, the last base
@@ -92,6 +106,13 @@ async fn look_down(
 }
 
 impl DiskInfo {
+    /// The image was not closed, or is open for writing somewhere.
+    #[must_use]
+    pub fn is_dirty(&self) -> bool {
+        let qcow2 = self.qcow2.as_ref().is_some_and(|info| info.header.features.is_dirty());
+        qcow2 || self.fvd.as_ref().is_some_and(|info| info.dirty)
+    }
+
     /// The error of this disk for one of its backing file.
     fn led_to(&self, error: Error) -> Error {
         match &self.backing {
@@ -120,6 +141,7 @@ async fn look(storage: &FileStorage, format: Option<&str>) -> Result<DiskInfo> {
         cluster_size: None,
         backing: None,
         fvd: None,
+        qcow2: None,
     };
     match format {
         "fvd" => look_at_fvd(storage, &mut disk).await?,
@@ -143,9 +165,15 @@ fn look_at_qcow2(storage: &FileStorage, disk: &mut DiskInfo) -> Result<()> {
     let header = Qcow2Header::read(storage)?;
     disk.virtual_size = header.virtual_size;
     disk.cluster_size = Some(header.cluster_size);
-    let format = header.backing_format.map(|f| String::from_utf8_lossy(&f).into_owned());
-    let name = header.backing_file.map(OsString::from_vec);
+    let format = header.backing_format.as_deref();
+    let format = format.map(|format| String::from_utf8_lossy(format).into_owned());
+    let name = header.backing_file.clone().map(OsString::from_vec);
     disk.backing = name.map(|name| backing(&disk.path, &name, format));
+    disk.qcow2 = Some(Qcow2Info {
+        snapshots: snapshots(storage, &header)?,
+        bitmaps: bitmaps(storage, &header)?,
+        header,
+    });
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use crate::source::{BaseSource, Content, Location};
 
 /// A range of a disk with the same attributes.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a field of the map")]
 pub struct MapEntry {
     /// Bytes from the start of the disk.
     pub start: u64,
@@ -19,6 +20,8 @@ pub struct MapEntry {
     pub zero: bool,
     /// Whether it may hold data.
     pub data: bool,
+    /// Whether it is stored compressed.
+    pub compressed: bool,
     /// Where its bytes lie, as they are, in a file.
     pub location: Option<Location>,
 }
@@ -30,7 +33,7 @@ impl MapEntry {
 
     /// Whether `next`, which starts where this ends, has the same attributes and lies behind it.
     fn continues_with(&self, next: &Self) -> bool {
-        let same = |entry: &Self| (entry.depth, entry.present, entry.zero, entry.data);
+        let same = |entry: &Self| (entry.depth, entry.present, entry.zero, entry.data, entry.compressed);
         let contiguous = match (&self.location, &next.location) {
             (None, None) => true,
             (Some(a), Some(b)) => a.path == b.path && a.offset + self.length == b.offset,
@@ -105,6 +108,7 @@ impl Mapper {
             present: run.present,
             zero: run.content == Content::Zero,
             data: run.content == Content::Data,
+            compressed: run.compressed,
             location: run.location,
         })
     }
@@ -120,6 +124,7 @@ fn behind_the_end(source: &dyn BaseSource, start: u64, end: u64) -> MapEntry {
         present: is_raw,
         zero: true,
         data: false,
+        compressed: false,
         location: is_raw.then(|| Location {
             path: source.path().to_owned(),
             offset: start,

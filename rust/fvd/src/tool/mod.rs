@@ -15,7 +15,7 @@ mod stats;
 pub use amend::amend;
 pub use check::check;
 pub use create::{Backing, CreateRequest, create, create_raw};
-pub use info::{DiskInfo, NamedBacking, info};
+pub use info::{DiskInfo, NamedBacking, Qcow2Info, info};
 pub use profile::{StoredProfile, TakenProfile, profile, set_profile};
 pub use progress::{Callback, Progress, drive};
 pub use stats::{DiskStats, stats};

@@ -5,6 +5,7 @@ mod control;
 mod far;
 mod faults;
 mod guest;
+mod holes;
 mod pace;
 mod support;
 mod whole;

@@ -138,7 +138,7 @@ impl<S: Storage> Image<S> {
     }
 
     fn updated_base(&self) -> &dyn WritableBase {
-        let base = self.base.as_deref().and_then(BaseSource::writable);
+        let base = self.base.as_ref().and_then(BaseSource::writable);
         base.expect("an image that writes through was opened with a base for that")
     }
 

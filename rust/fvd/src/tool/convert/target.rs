@@ -10,7 +10,7 @@ use super::plan::Zeros;
 use super::raw::RawDisk;
 use super::sink::Sink;
 use super::{Cache, ConvertRequest, Format};
-use crate::chain::{ChainOptions, open_image, open_source};
+use crate::chain::{ChainOptions, open_image, open_new_base};
 use crate::error::{Error, Result};
 use crate::format::{BaseUpdate, SECTOR};
 use crate::gate::beside;
@@ -19,6 +19,7 @@ use crate::image::{
 };
 use crate::source::BaseSource;
 use crate::storage::{FileStorage, Storage};
+use crate::tool::create::files_of;
 use crate::tool::progress::{Callback, Progress, drive};
 
 /// Where a conversion writes, open.
@@ -239,5 +240,6 @@ fn open_base(image: &Path, options: &CreateOptions, request: &ConvertRequest) ->
     }
     let path = beside(image, &options.base_img);
     let format = Some(options.base_img_fmt.as_str()).filter(|format| !format.is_empty());
-    block_on(open_source(&path, format, &chain_options(request))).map(Some)
+    let chain = chain_options(request);
+    block_on(open_new_base(&path, format, files_of(options), &chain)).map(Some)
 }

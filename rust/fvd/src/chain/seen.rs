@@ -1,0 +1,54 @@
+//! The files of a chain: none may occur twice, and there may not be too many.
+
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::source::MAX_CHAIN_LEN;
+use crate::storage::FileStorage;
+
+/// What was met on the way down.
+#[derive(Default)]
+pub(super) struct Seen {
+    /// [`FileStorage::identity`] of each.
+    files: Vec<(u64, u64)>,
+    /// Files of the image above these that are not among them.
+    above: usize,
+}
+
+impl Seen {
+    /// Below the image in `file`.
+    pub(super) fn below(file: &FileStorage) -> Self {
+        Self {
+            files: vec![file.identity()],
+            above: 0,
+        }
+    }
+
+    /// With so many files more above what is met, which need not exist yet.
+    pub(super) fn with_above(self, files: usize) -> Self {
+        Self { above: files, ..self }
+    }
+
+    /// Adds a file that `path` leads to.
+    pub(super) fn add(&mut self, identity: (u64, u64), path: &Path) -> Result<()> {
+        if self.files.contains(&identity) {
+            let message = "The file is part of its own backing chain";
+            return Err(Error::invalid_image(message).with_path(path));
+        }
+        if self.files.len() + self.above >= MAX_CHAIN_LEN {
+            return Err(self.too_long().with_path(path));
+        }
+        self.files.push(identity);
+        Ok(())
+    }
+
+    fn too_long(&self) -> Error {
+        let hint = "`fvd convert` makes one image of a chain";
+        let message = if self.above == 0 {
+            format!("The backing chain has more than {MAX_CHAIN_LEN} files")
+        } else {
+            format!("With the image above it, the backing chain would have more than {MAX_CHAIN_LEN} files")
+        };
+        Error::unsupported(message).with_hint(hint)
+    }
+}

@@ -1,0 +1,114 @@
+//! What was read last: tables, and clusters that were decompressed.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The layer of the chain, and bytes from the start of its file.
+pub(super) type Key = (u32, u64);
+
+/// Keeps what was used last, up to a number of bytes.
+pub(super) struct Cache<T: ?Sized> {
+    kept: Mutex<Kept<T>>,
+    most_bytes: usize,
+}
+
+struct Kept<T: ?Sized> {
+    entries: HashMap<Key, Entry<T>>,
+    bytes: usize,
+    /// Counts uses.
+    now: u64,
+}
+
+struct Entry<T: ?Sized> {
+    value: Arc<T>,
+    bytes: usize,
+    used: u64,
+}
+
+impl<T: ?Sized> Cache<T> {
+    pub(super) fn new(most_bytes: usize) -> Self {
+        let kept = Kept {
+            entries: HashMap::new(),
+            bytes: 0,
+            now: 0,
+        };
+        Self {
+            kept: Mutex::new(kept),
+            most_bytes,
+        }
+    }
+
+    /// Locks what no holder can leave half changed.
+    fn kept(&self) -> MutexGuard<'_, Kept<T>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn get(&self, key: Key) -> Option<Arc<T>> {
+        let mut kept = self.kept();
+        kept.now += 1;
+        let now = kept.now;
+        let entry = kept.entries.get_mut(&key)?;
+        entry.used = now;
+        Some(Arc::clone(&entry.value))
+    }
+
+    /// Keeps `value`, which takes so many bytes, at the expense of what was not used for the longest time.
+    pub(super) fn put(&self, key: Key, value: &Arc<T>, bytes: usize) {
+        let mut kept = self.kept();
+        while kept.bytes + bytes > self.most_bytes && !kept.entries.is_empty() {
+            kept.drop_oldest();
+        }
+        kept.now += 1;
+        let entry = Entry {
+            value: Arc::clone(value),
+            bytes,
+            used: kept.now,
+        };
+        kept.bytes += bytes;
+        if let Some(before) = kept.entries.insert(key, entry) {
+            kept.bytes -= before.bytes;
+        }
+    }
+}
+
+impl<T: ?Sized> Kept<T> {
+    fn drop_oldest(&mut self) {
+        let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.used);
+        if let Some(key) = oldest.map(|(key, _)| *key)
+            && let Some(entry) = self.entries.remove(&key)
+        {
+            self.bytes -= entry.bytes;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_used_last_is_kept() {
+        let cache = Cache::<[u8]>::new(30);
+        let value: Arc<[u8]> = Arc::new([1; 10]);
+        for at in 0..3 {
+            cache.put((0, at), &value, 10);
+        }
+        assert!(cache.get((0, 0)).is_some());
+        cache.put((1, 0), &value, 10);
+        let kept: Vec<_> = [(0, 0), (0, 1), (0, 2), (1, 0)]
+            .map(|key| cache.get(key).is_some())
+            .into();
+        assert_eq!(kept, [true, false, true, true]);
+    }
+
+    #[test]
+    fn what_is_put_twice_counts_once_and_what_is_too_large_is_kept_alone() {
+        let cache = Cache::<[u8]>::new(30);
+        let value: Arc<[u8]> = Arc::new([1; 20]);
+        cache.put((0, 0), &value, 20);
+        cache.put((0, 0), &value, 20);
+        assert_eq!(cache.kept().bytes, 20);
+        cache.put((0, 1), &value, 50);
+        assert!(cache.get((0, 0)).is_none() && cache.get((0, 1)).is_some());
+    }
+}

@@ -1,0 +1,116 @@
+//! Breaks qcow2 images that qemu-img made, and reads them: nothing panics or hangs, memory and the number of
+//! steps stay small, and what is said to be zeros reads as zeros.
+//!
+//! Deterministic: `FVD_FUZZ_SEED` replays a failure, `FVD_FUZZ_ITERATIONS` says how long to run.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../fuzz_image/memory.rs"]
+mod memory;
+mod mutate;
+mod sample;
+#[path = "../seeds/mod.rs"]
+mod seeds;
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use fvd::gate::Gate;
+use fvd::source::{BaseSource, Content, Qcow2Options, Qcow2Source};
+use fvd::storage::IoBufMut;
+use fvd::tool::info;
+use fvd::tool::map::map;
+use pollster::block_on;
+
+use sample::{SIZE, Sample, samples};
+
+const DEFAULT_ITERATIONS: u64 = 1500;
+
+/// Bytes that may be in use at once: a zstd window, a cluster, what is read, tables.
+const MEMORY: usize = 40 << 20;
+
+/// Entries of a map: more than the tables of any sample have.
+const MOST_ENTRIES: usize = 300_000;
+
+/// For one image; they take milliseconds. Generous, because the machine may be busy.
+const TIME: Duration = Duration::from_secs(20);
+
+/// How many images were refused, could be read in part, and as a whole.
+#[derive(Debug, Default)]
+struct Outcomes {
+    refused: u64,
+    in_part: u64,
+    whole: u64,
+}
+
+fn read(source: &Qcow2Source, offset: u64, len: usize) -> fvd::Result<Vec<u8>> {
+    block_on(source.read(IoBufMut::zeroed(len), offset)).map(|buf| buf.as_slice().to_vec())
+}
+
+/// Reads what is there piece by piece, and asks for it beforehand.
+fn treat(rng: &mut Rng, path: &Path, outcomes: &mut Outcomes) {
+    let _ = block_on(info(path, Some("qcow2"), true, None));
+    let gate = Gate::default();
+    let options = Qcow2Options {
+        gate: Some(&gate),
+        ..Qcow2Options::default()
+    };
+    let Ok(source) = Qcow2Source::open(path, &options) else {
+        outcomes.refused += 1;
+        return;
+    };
+    let mut failed = false;
+    for _ in 0..8 {
+        let most = if rng.u32(..4) == 0 { source.len() } else { SIZE };
+        let (offset, len) = (rng.u64(..=most), rng.usize(1..300_000));
+        let content = read(&source, offset, len);
+        failed |= content.is_err();
+        let Ok(run) = block_on(source.status(offset, len as u64)) else {
+            continue;
+        };
+        assert!((1..=len as u64).contains(&run.len), "{run:?} for {len} bytes");
+        let zeros = run.content == Content::Zero;
+        if let (true, Ok(content)) = (zeros, content) {
+            assert!(content[..run.len as usize].iter().all(|byte| *byte == 0), "{run:?}");
+        }
+    }
+    let mut entries = 0;
+    failed |= block_on(map(&source, 0, None, |_| entries += 1)).is_err();
+    assert!(entries < MOST_ENTRIES, "{entries} entries");
+    if failed {
+        outcomes.in_part += 1;
+    } else {
+        outcomes.whole += 1;
+    }
+}
+
+fn one(rng: &mut Rng, samples: &[Sample], outcomes: &mut Outcomes) {
+    let sample = &samples[rng.usize(..samples.len())];
+    let broken = mutate::mutate(rng, sample);
+    let started = Instant::now();
+    let ((), peak) = memory::peak_of(|| treat(rng, sample.path(), outcomes));
+    assert!(peak < MEMORY, "{peak} bytes were in use at once");
+    let elapsed = started.elapsed();
+    assert!(elapsed < TIME, "it took {elapsed:?}");
+    sample.repair(&broken);
+}
+
+#[test]
+fn fuzzed_qcow2_images_are_refused_or_read() {
+    let (samples, outcomes) = (samples(), RefCell::new(Outcomes::default()));
+    seeds::fuzz(DEFAULT_ITERATIONS, |rng| {
+        one(rng, &samples, &mut outcomes.borrow_mut());
+    });
+    println!("{:?}", outcomes.into_inner());
+}
+
+#[test]
+fn fuzzing_starts_from_qcow2_images_that_are_sound() {
+    for sample in samples() {
+        let mut outcomes = Outcomes::default();
+        treat(&mut Rng::with_seed(1), sample.path(), &mut outcomes);
+        assert_eq!(outcomes.whole, 1, "{}: {outcomes:?}", sample.path().display());
+    }
+}
