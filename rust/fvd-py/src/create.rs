@@ -18,7 +18,7 @@ use crate::errors::raise;
 #[pyfunction]
 #[pyo3(signature = (
     path, size = None, *, format = "fvd", backing_file = None, backing_format = None,
-    options = None, backing_unsafe = false, trust = Vec::new()
+    options = None, backing_unsafe = false, force = false, trust = Vec::new()
 ))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
 pub(crate) fn create<'py>(
@@ -30,6 +30,7 @@ pub(crate) fn create<'py>(
     backing_format: Option<String>,
     options: Option<&Bound<'py, PyMapping>>,
     backing_unsafe: bool,
+    force: bool,
     trust: Vec<PathBuf>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let mut create = CreateOptions::default();
@@ -46,6 +47,7 @@ pub(crate) fn create<'py>(
         }),
         options: create,
         gate: gate(&trust)?,
+        force,
     };
     let result = PyDict::new(py);
     result.set_item("filename", request.path.as_os_str())?;

@@ -1,5 +1,7 @@
 //! Errors of the core as Python exceptions: an `OSError` with `errno`, `strerror` and `filename`.
 
+use std::io::{self, Write as _};
+
 use fvd::{Error, ErrorKind};
 use pyo3::create_exception;
 use pyo3::exceptions::{PyOSError, PyValueError};
@@ -61,6 +63,11 @@ pub(crate) fn add_defaults(py: Python<'_>) -> PyResult<()> {
     let class = py.get_type::<FvdError>();
     class.setattr(OP, py.None())?;
     class.setattr(OFFSET, py.None())
+}
+
+/// Tells a user of what is no error, on stderr, if there is any. On any thread, without the GIL.
+pub(crate) fn notice(text: &str) {
+    let _ = writeln!(io::stderr(), "fvd: {text}");
 }
 
 /// The exception for `error`.

@@ -27,6 +27,7 @@ pub mod mutation;
 #[cfg(not(feature = "mutations"))]
 #[expect(unreachable_pub, reason = "with the feature it can be reached")]
 mod mutation;
+pub mod notice;
 pub mod source;
 pub mod storage;
 #[expect(unsafe_code, reason = "raw memory and system calls live in this one module")]

@@ -3,4 +3,5 @@
 pub(crate) mod buffer;
 pub(crate) mod file;
 pub(crate) mod nowait;
+pub(crate) mod resolved;
 pub(crate) mod uring;

@@ -52,7 +52,7 @@ impl Opened {
         let (disk, is_blank, unit) = match request.format {
             Format::Raw => {
                 let storage = open_raw(path, size, request, created)?;
-                let is_blank = storage.can_resize() && !request.no_create;
+                let is_blank = request.target_is_zero || (storage.can_resize() && !request.no_create);
                 let mut disk = RawDisk::new(storage, cache);
                 if request.no_create {
                     disk.limit = Some(block_on(disk.storage.len())?);
@@ -63,9 +63,13 @@ impl Opened {
                 let size = size.expect("an image is created with its size");
                 let image = open_fvd(path, size, request, created)?;
                 let has_base = image.base().is_some();
+                if request.target_is_zero && has_base {
+                    let message = "It has a backing file: zeros have to be written, or that shows (--target-is-zero)";
+                    return Err(Error::invalid_argument(message).with_path(path));
+                }
                 // Less than a block of zeros would be a copy-on-write.
                 let unit = if has_base { image.geometry().block_size } else { 1 };
-                let is_blank = !has_base && !request.no_create;
+                let is_blank = request.target_is_zero || (!has_base && !request.no_create);
                 (Disk::Fvd(Box::new(FvdDisk { image, cache })), is_blank, unit)
             }
         };
