@@ -150,6 +150,7 @@ def create(
     backing_format: Format | None = None,
     backing_unsafe: bool = False,
     options: Mapping[str, OptionValue] | None = None,
+    force: bool = False,
     trust: Sequence[StrPath] = (),
 ) -> CreateResult:
     """Create an image, in place of any file that is there.
@@ -157,7 +158,7 @@ def create(
     `size` is in bytes, or a string such as `"20G"`; without it the image is as large as its base. `options`
     are those of `fvd create -o help`; strings in it are read as there. `backing_file` is stored as given and,
     where relative, found from the directory of the image; with `backing_unsafe` it is not opened, and a size
-    is needed.
+    is needed. A data file (the option `data_file`) that exists and is not empty is refused without `force`.
     """
     return _core.create(
         path,
@@ -167,6 +168,7 @@ def create(
         backing_format=backing_format,
         backing_unsafe=backing_unsafe,
         options=_options(options, format),
+        force=force,
         trust=trust,
     )
 
@@ -332,6 +334,8 @@ def convert(
     sparse_size: int = 4096,
     no_create: bool = False,
     out_of_order: bool = False,
+    force: bool = False,
+    target_is_zero: bool = False,
     cache: CacheMode = "unsafe",
     source_cache: CacheMode = "writeback",
     force_share: bool = False,
@@ -341,7 +345,9 @@ def convert(
     """Copy a disk into a new image, or with `no_create` into one that exists.
 
     An `int` is a file descriptor of a stream, raw only. Runs of `sparse_size` zeros and more become holes; 0
-    writes every byte. A target that was begun is removed when the copy fails.
+    writes every byte. A target that was begun is removed when the copy fails. `target_is_zero`, with
+    `no_create`, says that the target reads as zeros, so that none are written. A data file (the option
+    `data_file`) that exists and is not empty is refused without `force`.
     """
     return _core.convert(
         source,
@@ -354,6 +360,8 @@ def convert(
         sparse_size=sparse_size,
         no_create=no_create,
         out_of_order=out_of_order,
+        force=force,
+        target_is_zero=target_is_zero,
         cache=cache,
         source_cache=source_cache,
         force_share=force_share,

@@ -168,6 +168,7 @@ def create(
     backing_format: Format | None = None,
     backing_unsafe: bool = False,
     options: Mapping[str, OptionValue] | None = None,
+    force: bool = False,
     trust: Sequence[StrPath] = ...,
 ) -> CreateResult: ...
 def info(
@@ -233,6 +234,8 @@ def convert(
     sparse_size: int = 4096,
     no_create: bool = False,
     out_of_order: bool = False,
+    force: bool = False,
+    target_is_zero: bool = False,
     cache: CacheMode = "unsafe",
     source_cache: CacheMode = "writeback",
     force_share: bool = False,
@@ -246,6 +249,8 @@ class Server:
     def uris(self) -> list[str]: ...
     @property
     def metrics_url(self) -> str | None: ...
+    @property
+    def open_doors(self) -> list[str]: ...
     @property
     def closed(self) -> bool: ...
     @property

@@ -65,7 +65,8 @@ def serve(
             subprocess.run(["nbdcopy", server.uri, "copy.raw"], check=True)
 
     It runs on threads of its own, on a Unix `socket`, or on TCP: `bind` is `"localhost"` unless told
-    otherwise, `port` any that is free. The server has the disks open, so nobody else can. `shared` is how
+    otherwise, `port` any that is free; a RuntimeWarning tells of addresses that other machines can reach
+    without TLS. The server has the disks open, so nobody else can. `shared` is how
     many clients may be connected at once, 0 as many as it can take; without `persistent` it ends when the
     last one has left. `tls_creds` is a folder with `server-cert.pem` and `server-key.pem`, `tls_psk` a file
     with keys; `tls_verify_peer` demands certificates of clients. `aio` is what
@@ -97,7 +98,25 @@ def serve(
         given["port"] = 0 if port is None else port
     from fvd._server import Server
 
-    return Server(_core.serve(named, **given))
+    server = Server(_core.serve(named, **given))
+    _warn_of_open_doors(server)
+    return server
+
+
+def _warn_of_open_doors(server: Server) -> None:
+    from fvd._server import open_door_warning
+
+    message = open_door_warning(server.open_doors)
+    if not message:
+        return
+    import warnings
+
+    try:
+        warnings.warn(f"fvd.serve: {message}", RuntimeWarning, stacklevel=3)
+    except Warning:
+        # It was made an error: nothing is served then.
+        server.stop()
+        raise
 
 
 def _named(disks: Disk | Mapping[str, Disk]) -> list[tuple[str, StrPath | _core.Image | _core.AsyncImage]]:
