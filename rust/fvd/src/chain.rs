@@ -2,7 +2,7 @@
 
 mod files;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use files::clock_of;
@@ -15,9 +15,9 @@ use crate::image::{
     CacheMode, DetectZeroes, Discard, Head, Image, OpenOptions, read_head, read_head_to_write, read_unfinished_head,
 };
 use crate::source::{
-    BaseSource, BoxFuture, PROBE_LEN, Qcow2Options, Qcow2Source, RawSource, TimedSource, Watch, WatchedSource, probe,
+    BaseSource, BoxFuture, Qcow2Options, Qcow2Source, RawSource, TimedSource, Watch, WatchedSource, readable,
 };
-use crate::storage::{FileOptions, FileStorage, IoBufMut, LockMode, Storage};
+use crate::storage::{FileOptions, FileStorage, LockMode, Storage};
 
 /// Most files in a backing chain.
 const MAX_CHAIN_LEN: usize = 200;
@@ -57,7 +57,7 @@ pub struct ChainOptions {
 }
 
 impl ChainOptions {
-    fn file(&self, writable: bool, named: bool) -> FileOptions {
+    fn file(&self, writable: bool) -> FileOptions {
         let lock = match (self.force_share, writable) {
             (true, _) => LockMode::None,
             (false, true) => LockMode::Exclusive,
@@ -67,7 +67,7 @@ impl ChainOptions {
             writable,
             direct: self.direct,
             lock,
-            no_follow: named,
+            no_follow: false,
         }
     }
 
@@ -102,7 +102,8 @@ pub async fn open_image_on<F: Files>(files: &F, path: &Path, options: &ChainOpti
     open_fvd(files, storage, options, &mut Vec::new()).await
 }
 
-/// Opens the disk at `path` for reading. `format`: `raw`, `qcow2` or `fvd`; None: look what it is.
+/// Opens the disk at `path` for reading. `format`: `raw`, `qcow2` or `fvd`; None: look which of
+/// them it is, and refuse all other formats that are known.
 pub async fn open_source(path: &Path, format: Option<&str>, options: &ChainOptions) -> Result<Box<dyn BaseSource>> {
     open_source_on(&Blocking, path, format, options).await
 }
@@ -115,7 +116,7 @@ pub async fn open_source_on<F: Files>(
     options: &ChainOptions,
 ) -> Result<Box<dyn BaseSource>> {
     let options = options.read_only();
-    let storage = FileStorage::open(path, &options.file(false, false))?;
+    let storage = FileStorage::open(path, &options.file(false))?;
     open_layer(files, storage, format, &options, &mut Vec::new()).await
 }
 
@@ -126,7 +127,7 @@ pub fn open_file(path: &Path, options: &ChainOptions) -> Result<FileStorage> {
             "An image can be opened without locks only for reading",
         ));
     }
-    FileStorage::open(path, &options.file(options.writable, false))
+    FileStorage::open(path, &options.file(options.writable))
 }
 
 /// Opens what the head of `file` names: the data file is given, the backing chain only tried.
@@ -142,11 +143,14 @@ pub async fn open_named(
     Ok(data)
 }
 
-/// Fails if the disk at `path`, which the user names, cannot be read, or not as what lies below the image in
-/// `file`.
-pub async fn try_base(path: &Path, format: Option<&str>, file: &FileStorage, options: &ChainOptions) -> Result<()> {
-    let storage = FileStorage::open(path, &options.file(false, false))?;
-    let tried = open_layer(&Blocking, storage, format, options, &mut vec![file.identity()]).await;
+/// Fails if the disk in `base` cannot be read, or not as what lies below the image in `file`.
+pub async fn try_base(
+    base: FileStorage,
+    format: Option<&str>,
+    file: &FileStorage,
+    options: &ChainOptions,
+) -> Result<()> {
+    let tried = open_layer(&Blocking, base, format, options, &mut vec![file.identity()]).await;
     tried.map(drop)
 }
 
@@ -165,20 +169,6 @@ pub fn known_format(name: &str) -> Result<&'static str> {
             "Unknown format '{name}': raw, qcow2 and fvd can be read"
         ))),
     }
-}
-
-/// The format that the first bytes of a file speak of: `fvd`, `qcow2` or `raw`.
-pub async fn probe_format(storage: &FileStorage) -> Result<&'static str> {
-    let first = storage.read(IoBufMut::zeroed(PROBE_LEN), 0).await?;
-    Ok(probe(first.as_slice()))
-}
-
-/// The path of the base of `image`, if it needs one and the gate permits it.
-pub fn base_path(image: &Path, head: &Head, gate: &Gate) -> Result<Option<PathBuf>> {
-    if !head.needs_base() {
-        return Ok(None);
-    }
-    gate.permit(image, &head.header.base_img).map(Some)
 }
 
 /// Files of a chain by identity: none may occur twice.
@@ -229,8 +219,7 @@ fn open_data_file(image: &Path, head: &Head, options: &ChainOptions, seen: &mut 
         return Err(Error::unsupported(message).with_path(image));
     }
     let named = Named::data(image, name).amendable("data_file");
-    let path = named.opened(options.gate.permit(image, name))?;
-    let storage = named.opened(FileStorage::open(path, &options.file(options.writable, true)))?;
+    let storage = named.opened(options.gate.open(image, name, &options.file(options.writable)))?;
     named.opened(see(&storage, seen))?;
     Ok(Some(storage))
 }
@@ -242,10 +231,11 @@ async fn open_base<F: Files>(
     options: &ChainOptions,
     seen: &mut Seen,
 ) -> Result<Option<Box<dyn BaseSource>>> {
-    let named = Named::base(image, &head.header.base_img).amendable("backing_file");
-    let Some(path) = named.opened(base_path(image, head, &options.gate))? else {
+    if !head.needs_base() {
         return Ok(None);
-    };
+    }
+    let name = &head.header.base_img;
+    let named = Named::base(image, name).amendable("backing_file");
     let limit = options
         .base_timeout
         .map(|limit| clock_of(files).map(|clock| (limit, clock)))
@@ -259,7 +249,7 @@ async fn open_base<F: Files>(
         unfinished: false,
         ..options.clone()
     };
-    let storage = named.opened(FileStorage::open(path, &options.file(options.writable, true)))?;
+    let storage = named.opened(options.gate.open(image, name, &options.file(options.writable)))?;
     let format = Some(head.header.base_img_fmt.as_str()).filter(|f| !f.is_empty());
     // Without locks somebody may write to it, and the user has said so; else the image itself may.
     let watch = (!options.force_share && !options.writable)
@@ -326,7 +316,7 @@ fn open_layer<'a, F: Files>(
     Box::pin(async move {
         let format = match format {
             Some(format) => known_format(format).map_err(|error| error.with_path(storage.path()))?,
-            None => probe_format(&storage).await?,
+            None => readable(&storage)?,
         };
         if options.writable {
             check_writable_format(format).map_err(|error| error.with_path(storage.path()))?;

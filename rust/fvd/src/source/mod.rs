@@ -11,7 +11,7 @@ mod writable;
 
 use std::path::{Path, PathBuf};
 
-pub use detect::{PROBE_LEN, probe};
+pub use detect::{PROBE_LEN, foreign, probe, probe_file, readable};
 pub use qcow2::{Qcow2Options, Qcow2Source};
 pub use qcow2_header::Header as Qcow2Header;
 pub use raw::RawSource;

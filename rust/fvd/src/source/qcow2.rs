@@ -117,7 +117,7 @@ impl Qcow2Source {
             self.is_broken.store(true, Ordering::Relaxed);
             return Err(panicked(self.path()));
         };
-        result.map_err(|error| translate(op, error, self.path()).with_offset(offset))
+        result.map_err(|error| translate(op, error, self.path()).during(op).with_offset(offset))
     }
 
     fn status_now(&self, offset: u64, len: u64) -> Result<Run> {
@@ -195,7 +195,6 @@ fn open_named(image: &Path, name: &str, options: &Qcow2Options<'_>) -> Result<Fi
         let message = format!("The image names '{name}', and files that it names are not to be opened");
         return Err(Error::new(ErrorKind::NotPermitted, message).with_path(image));
     };
-    let path = gate.permit(image, OsStr::new(name))?;
     let lock = match options.lock {
         LockMode::None => LockMode::None,
         LockMode::Shared | LockMode::Exclusive => LockMode::Shared,
@@ -204,9 +203,9 @@ fn open_named(image: &Path, name: &str, options: &Qcow2Options<'_>) -> Result<Fi
         writable: false,
         direct: options.direct,
         lock,
-        no_follow: true,
+        ..FileOptions::default()
     };
-    FileStorage::open(path, &how)
+    gate.open(image, OsStr::new(name), &how)
 }
 
 /// Keeps `storage` with its lock, and makes a duplicate of its file for `imago`.
@@ -242,17 +241,13 @@ fn backing_format(
             let message = format!("The format '{other}' of its backing file is not supported");
             return Err(Error::unsupported(message).with_path(image));
         }
-        None if options.probe_backing => {
-            let mut first = IoBufMut::zeroed(detect::PROBE_LEN);
-            backing.read_blocking(&mut first, 0)?;
-            match detect::probe(first.as_slice()) {
-                found @ ("raw" | "qcow2") => found,
-                found => {
-                    let message = format!("The format '{found}' of its backing file is not supported");
-                    return Err(Error::unsupported(message).with_path(image));
-                }
+        None if options.probe_backing => match detect::readable(backing)? {
+            found @ ("raw" | "qcow2") => found,
+            found => {
+                let message = format!("The format '{found}' of its backing file is not supported");
+                return Err(Error::unsupported(message).with_path(image));
             }
-        }
+        },
         None => {
             let message = format!(
                 "The image does not say which format its backing file '{}' has",

@@ -5,5 +5,6 @@ pub(crate) mod file;
 pub(crate) mod fork;
 pub(crate) mod nowait;
 pub(crate) mod per_process;
+pub(crate) mod resolved;
 pub(crate) mod threads;
 pub(crate) mod uring;
