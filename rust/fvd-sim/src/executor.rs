@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
@@ -173,15 +174,29 @@ pub fn block_on_seeded<T>(world: &World, seed: u64, future: impl Future<Output =
     result.expect("the task has ended")
 }
 
-/// Runs a future whose operations complete at once.
+/// Runs a future whose operations complete at once. It may give way, as long as it is woken at once.
 ///
 /// # Panics
 ///
 /// If it has to wait.
 pub fn run_now<T>(future: impl Future<Output = T>) -> T {
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(woken.clone());
     let mut future = pin!(future);
-    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => value,
-        Poll::Pending => panic!("it waits, although every operation completes at once"),
+    loop {
+        if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return value;
+        }
+        let goes_on = woken.0.swap(false, Ordering::AcqRel);
+        assert!(goes_on, "it waits, although every operation completes at once");
+    }
+}
+
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Release);
     }
 }

@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use fvd::format::BaseUpdate;
 use fvd::image::DetectZeroes;
 use fvd::mutation::{self, Mutation};
+use fvd_sim::fault::{Errno, Target};
 use fvd_sim::shape::Shape;
+use fvd_sim::sim::script::{Errors, Session};
 use fvd_sim::sim::shrink::shrink;
 use fvd_sim::sim::{Script, Watch, run};
 use fvd_sim::workload::Request;
@@ -25,14 +27,16 @@ fn concerns(mutation: Mutation, shape: &Shape) -> bool {
         M::JournalInOneGo => compact && base && journal && shape.block_size > 121 * shape.chunk_size,
         M::JournalOneChunk => compact && journal,
         M::HideFailedWrite | M::KeepTail | M::BitmapBeforeTable | M::RecoveryIgnoresTable => compact,
-        M::ReuseUnsettled | M::ReuseInFlight | M::ReadUncounted | M::ReuseUnzeroed | M::PublishDiscarded => compact,
+        M::ReadUncounted => compact && shape.virtual_size >= 4 * shape.chunk_size,
+        M::ReuseUnsettled | M::ReuseInFlight | M::ReuseUnzeroed | M::PublishDiscarded => compact,
         M::KeepJournal | M::CommitFreed => compact && journal,
         // A small one is full several times in a session.
         M::EraseThisLap => compact && shape.journal_size > 0,
         M::LastPageMissed => base && !shape.metadata_edges().is_empty(),
         // In a file there is always room.
         M::RoomUnshared => compact && shape.device,
-        M::PartsDisturbed => shape.prefetch && shape.block_size > 4096,
+        // More than one part to a block.
+        M::PartsDisturbed => shape.prefetch && !shape.writes_base() && shape.block_size >= 1 << 19,
         M::DiscardUnlocked => compact && base,
         M::CopyOverwrites | M::ForgetQuietBlock => copies,
         M::ForgetQuietChunk => copies && compact && journal,
@@ -51,18 +55,97 @@ fn concerns(mutation: Mutation, shape: &Shape) -> bool {
 
 /// The script, with a mix that shows the fault where the usual one hardly ever does.
 fn suited(mutation: Mutation, mut script: Script) -> Script {
-    if mutation == Mutation::JournalInOneGo {
-        // Many commits that find chunks, and go to the journal because none was freed; even seeds wait for
-        // metadata to be under way before they cut the power.
-        script.shape.detect_zeroes = DetectZeroes::Off;
-        for session in &mut script.sessions {
-            session.seed &= !1;
-            session.errors = None;
-            let others = session.steps.iter_mut().filter(|step| !is_write(&step.request));
-            others.for_each(|step| step.request = Request::Flush);
+    for session in &mut script.sessions {
+        match mutation {
+            // Many commits that find chunks, and go to the journal because none was freed; even seeds wait for
+            // metadata to be under way before they cut the power.
+            Mutation::JournalInOneGo => {
+                session.seed &= !1;
+                session.errors = None;
+                let others = session.steps.iter_mut().filter(|step| !is_write(&step.request));
+                others.for_each(|step| step.request = Request::Flush);
+            }
+            Mutation::PartOfSector => write_parts(session, script.shape.virtual_size),
+            Mutation::PartsDisturbed => read_what_failed(session, script.shape.virtual_size),
+            Mutation::ReadUncounted => read_beside_reuse(session, &script.shape),
+            _ => {}
         }
     }
+    if mutation == Mutation::JournalInOneGo {
+        script.shape.detect_zeroes = DetectZeroes::Off;
+    }
     script
+}
+
+/// Sectors are written, and then parts of them, while the base fails now and then.
+fn write_parts(session: &mut Session, size: u64) {
+    session.errors = Some(Errors {
+        one_in: 6,
+        target: Target::Base,
+        error: Errno::Io,
+    });
+    pair(session, size, |first, number| Request::Write {
+        offset: first + 100,
+        len: 200,
+        content: number,
+    });
+}
+
+/// Writes fail or are cancelled, and what they have left is read.
+fn read_what_failed(session: &mut Session, size: u64) {
+    session.errors = Some(Errors {
+        one_in: 10,
+        target: Target::Writes,
+        error: Errno::Io,
+    });
+    pair(session, size, |offset, _| Request::Read { offset, len: 1024 });
+}
+
+/// Every second request follows from the offset of the one before, which becomes a write of two sectors.
+fn pair(session: &mut Session, size: u64, second: impl Fn(u64, u64) -> Request) {
+    let mut number = session.seed;
+    for steps in session.steps.chunks_exact_mut(2) {
+        let offset = match steps[0].request {
+            Request::Read { offset, .. } => offset,
+            ref request => request.written().map_or(0, |(offset, _)| offset),
+        };
+        let offset = offset.min(size - 1024) / 512 * 512;
+        number = number.wrapping_add(1);
+        steps[0].request = Request::Write {
+            offset,
+            len: 1024,
+            content: number,
+        };
+        steps[1].request = second(offset, !number);
+    }
+}
+
+/// A few chunks are read while they are discarded, and others are written.
+fn read_beside_reuse(session: &mut Session, shape: &Shape) {
+    session.errors = None;
+    session.depth = session.depth.max(16);
+    let chunks = (shape.virtual_size / shape.chunk_size).max(1);
+    let len = shape.chunk_size.min(64 << 10);
+    for (number, step) in (0_u64..).zip(&mut session.steps) {
+        step.cancel = None;
+        let offset = number / 4 % chunks * shape.chunk_size;
+        let len = len.min(shape.virtual_size - offset);
+        let other = (number / 4 + chunks / 2) % chunks * shape.chunk_size;
+        let other_len = len.min(shape.virtual_size - other);
+        step.request = match number % 4 {
+            0 => Request::Read { offset, len },
+            1 => Request::Discard {
+                offset,
+                len: shape.chunk_size.min(shape.virtual_size - offset),
+            },
+            2 => Request::Flush,
+            _ => Request::Write {
+                offset: other,
+                len: other_len,
+                content: number,
+            },
+        };
+    }
 }
 
 fn is_write(request: &Request) -> bool {

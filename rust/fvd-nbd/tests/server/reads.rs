@@ -30,12 +30,11 @@ fn chunks(client: &mut Client) -> Vec<(u16, u64, u64)> {
     loop {
         let (done, kind, payload) = client.any_chunk();
         let (offset, rest) = payload.split_at(8);
-        let length = match kind {
-            HOLE => u64::from(u32::from_be_bytes(rest.try_into().expect("a length"))),
-            _ => {
-                assert!(rest.iter().all(|&byte| byte == 7));
-                rest.len() as u64
-            }
+        let length = if kind == HOLE {
+            u64::from(u32::from_be_bytes(rest.try_into().expect("a length")))
+        } else {
+            assert!(rest.iter().all(|&byte| byte == 7));
+            rest.len() as u64
         };
         let offset = u64::from_be_bytes(offset.try_into().expect("8 bytes"));
         chunks.push((kind, offset / KIB, length / KIB));

@@ -1,4 +1,4 @@
-//! The matrix: one value for each of eleven dimensions, and the geometry that follows.
+//! The matrix: one value for each of thirteen dimensions, and the geometry that follows.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use crate::medium::SECTOR;
 use crate::shape::{BLOCKS_OF_PAGE, CHUNKS_OF_PAGE, SEGMENT_PAGES, Shape};
 
 /// Names of the dimensions and of their values.
-pub const DIMENSIONS: [(&str, &[&str]); 11] = [
+pub const DIMENSIONS: [(&str, &[&str]); 13] = [
     ("compact", &["off", "on"]),
     ("prefetch", &["off", "on"]),
     ("copy-on-read", &["off", "on"]),
@@ -27,6 +27,8 @@ pub const DIMENSIONS: [(&str, &[&str]); 11] = [
     ("journal", &["tiny", "default", "none"]),
     ("updates", &["no", "writethrough", "writeback", "writenocache"]),
     ("metadata", &["a page", "pages", "segments"]),
+    ("ends", &["mixed", "kills", "cuts"]),
+    ("syncs", &["all", "some unsafe"]),
 ];
 
 const COMPACT: usize = 0;
@@ -40,6 +42,8 @@ const DATA_FILE: usize = 7;
 const JOURNAL: usize = 8;
 const UPDATES: usize = 9;
 const METADATA: usize = 10;
+const ENDS: usize = 11;
+const SYNCS: usize = 12;
 
 /// Not a number of blocks.
 const SMALL_CHUNK: &str = "4 KiB";
@@ -53,6 +57,17 @@ const PAGES: usize = 1;
 const SEGMENTS: usize = 2;
 /// Bytes of a disk at most; most of a large one is a hole.
 const MOST: u64 = 1 << 29;
+
+/// How most sessions end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ends {
+    /// In any way.
+    Mixed,
+    /// The process dies, and another one comes on the same machine.
+    Kills,
+    /// The power is cut.
+    Cuts,
+}
 
 /// A point of the matrix: the index of a value in each dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +93,21 @@ impl Case {
             case.0[PREFETCH] = 0;
             case.0[COPY_ON_READ] = 0;
         }
+        case.0[ENDS] = rng.usize(..DIMENSIONS[ENDS].1.len());
+        case.0[SYNCS] = usize::from(rng.u8(..4) == 0);
         case.with_metadata(rng).with_updates(rng)
+    }
+
+    /// How most sessions end.
+    #[must_use]
+    pub fn ends(&self) -> Ends {
+        [Ends::Mixed, Ends::Kills, Ends::Cuts][self.0[ENDS]]
+    }
+
+    /// Whether some of the sessions sync nothing.
+    #[must_use]
+    pub fn has_unsafe_sessions(&self) -> bool {
+        self.0[SYNCS] == 1
     }
 
     /// One in four has a large disk, of small blocks or chunks: more than a page of metadata.

@@ -44,6 +44,10 @@ impl Mood {
 }
 
 /// Draws requests for one session.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says what a session has, apart from the others"
+)]
 pub struct Load<'a> {
     shape: &'a Shape,
     rng: fastrand::Rng,

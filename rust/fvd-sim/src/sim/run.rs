@@ -100,7 +100,7 @@ impl Simulation<'_> {
         self.count(ended, counts, &world);
         if ended == Ended::Cut {
             let media = world.cut(Cut::numbered(rng.u64(..), rng.u64(..), rng.u64(..4)));
-            let found = self.check(ended, &media, &mut rng)?;
+            let found = self.check(ended, false, &media, &mut rng)?;
             self.power_up(&media, &found, rng.u64(..));
             return Ok(());
         }
@@ -108,11 +108,13 @@ impl Simulation<'_> {
         if self.is_forfeit() {
             return Ok(());
         }
+        // What was given up of a base was written, and is not there: as after a power cut.
+        let given_up = world.has_given_up();
         if rng.u8(..4) == 0 {
             world.drop_caches();
         }
         let media = self.rig.media();
-        let found = self.check(ended, &media, &mut rng)?;
+        let found = self.check(ended, given_up, &media, &mut rng)?;
         let mut shared = self.shared.borrow_mut();
         shared.outlive_process(&self.rig, &media, &found.ranges, &found.bytes);
         Ok(())
@@ -132,7 +134,8 @@ impl Simulation<'_> {
     }
 
     /// Compares what is on the disks with the model. Gives what was read, and where.
-    fn check(&self, ended: Ended, media: &[Medium], rng: &mut fastrand::Rng) -> Result<Found, String> {
+    /// `given_up`: a cache held what its disk may never get.
+    fn check(&self, ended: Ended, given_up: bool, media: &[Medium], rng: &mut fastrand::Rng) -> Result<Found, String> {
         let Shared { model, base, .. } = &*self.shared.borrow();
         let ranges = self.ranges(model, base.as_ref(), rng);
         let checked = match ended {
@@ -141,18 +144,14 @@ impl Simulation<'_> {
         };
         let checked = checked.and_then(|bytes| match base {
             None => Ok(bytes),
-            Some(base) => self.check_base(ended, media, base, &ranges).map(|()| bytes),
+            Some(base) if given_up || ended == Ended::Cut => {
+                base::check_crashed(&self.rig, media, base, &ranges).map(|()| bytes)
+            }
+            Some(base) => base::check_written(&self.rig, media, base, &ranges).map(|()| bytes),
         });
         match checked {
             Ok(bytes) => Ok(Found { ranges, bytes }),
             Err(detail) => Err(format!("after it has ended ({ended:?}): {detail}")),
-        }
-    }
-
-    fn check_base(&self, ended: Ended, media: &[Medium], base: &Model, ranges: &[Range<u64>]) -> Result<(), String> {
-        match ended {
-            Ended::Cut => base::check_crashed(&self.rig, media, base, ranges),
-            Ended::Closed | Ended::Killed => base::check_written(&self.rig, media, base, ranges),
         }
     }
 

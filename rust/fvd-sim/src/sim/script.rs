@@ -4,7 +4,7 @@ use std::fmt;
 
 use fvd::image::CacheMode;
 
-use super::case::Case;
+use super::case::{Case, Ends};
 use super::load::Load;
 use crate::fault::{Errno, Faults, Target};
 use crate::shape::Shape;
@@ -177,7 +177,7 @@ impl Session {
         let steps = steps.collect();
         let cache = match shape.cache {
             // One without syncs among others.
-            CacheMode::Writeback if rng.u8(..12) == 0 => CacheMode::Unsafe,
+            CacheMode::Writeback if case.has_unsafe_sessions() && rng.u8(..3) == 0 => CacheMode::Unsafe,
             cache => cache,
         };
         Self {
@@ -185,7 +185,7 @@ impl Session {
             depth,
             steps,
             cache,
-            end: End::random(cache, count, rng),
+            end: End::random(case.ends(), cache, count, rng),
             errors: Errors::random(rng),
             space: (rng.u8(..8) == 0).then(|| rng.u64(..24)),
         }
@@ -193,14 +193,22 @@ impl Session {
 }
 
 impl End {
-    fn random(cache: CacheMode, requests: u64, rng: &mut fastrand::Rng) -> Self {
+    fn random(ends: Ends, cache: CacheMode, requests: u64, rng: &mut fastrand::Rng) -> Self {
         let each = [1, 2, 4][rng.usize(..3)];
         let after = rng.u64(1..requests * each + 8);
-        match rng.u8(..8) {
-            0..2 => Self::Close,
+        let (closes, cuts) = match ends {
+            Ends::Mixed => (2, 4),
+            Ends::Kills => (1, 1),
+            Ends::Cuts => (1, 7),
+        };
+        let number = rng.u8(..8);
+        if number < closes {
+            Self::Close
+        } else if number < closes + cuts && cache != CacheMode::Unsafe {
             // Without syncs nothing is promised for a power cut.
-            2..7 if cache != CacheMode::Unsafe => Self::Cut(after),
-            _ => Self::Kill(after),
+            Self::Cut(after)
+        } else {
+            Self::Kill(after)
         }
     }
 }

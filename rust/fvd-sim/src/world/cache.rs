@@ -129,6 +129,8 @@ impl Disk {
             .collect();
         self.current.set_size(len);
         for sector in lost {
+            // What is cut off leaves the cache: nothing of it can be left over.
+            self.stuck.remove(&sector);
             self.push_version(sector, flight.id, step);
         }
         self.lengths.push((len, step));

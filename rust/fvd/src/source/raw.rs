@@ -142,6 +142,13 @@ impl<S: Storage> WritableBase for RawSource<S> {
         Box::pin(self.sync_all())
     }
 
+    fn settle(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async {
+            self.sync_all().await?;
+            self.storage.drop_cached(u64::MAX).await
+        })
+    }
+
     fn close(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(self.sync_all())
     }

@@ -92,7 +92,7 @@ impl Through {
     /// Makes durable what an earlier session has written to the base, if that may be missing there (I19).
     pub(super) async fn settle(&self, head: &Head, base: Option<&dyn BaseSource>) -> Result<()> {
         match base.and_then(BaseSource::writable) {
-            Some(base) if !head.header.clean_shutdown => base.sync().await,
+            Some(base) if !head.header.clean_shutdown => base.settle().await,
             _ => Ok(()),
         }
     }
