@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def of_core(disk: Disk) -> CoreDisk:
     """Return a disk as the core knows it."""
-    # Whoever has one has imported the module, which is slow to import.
+    # A caller that has such an image has imported the module already; the import is slow.
     aio = sys.modules.get("fvd.aio")
     if aio is not None and isinstance(disk, aio.Image):
         core: _core.AsyncImage = disk._image

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from support import MIB, run
+from support import MIB, run, unmount
 
 
 @pytest.fixture
@@ -24,4 +24,4 @@ def small_file_system(tmp_path: Path) -> Iterator[Path]:
     try:
         yield place
     finally:
-        run("umount", place)
+        unmount(place)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import fvd
-from support import KIB, MIB, run
+from support import KIB, MIB, run, unmount
 
 OLD, NEW, OTHER = b"\x11", b"\xaa", b"\x22"
 BLOCK = 4 * KIB
@@ -81,7 +81,7 @@ class FailingDisk:
 
     def lose_the_page_cache(self) -> None:
         """What the disk has is all that is left."""
-        run("umount", self.mount)
+        unmount(self.mount)
         self.attach()
 
 

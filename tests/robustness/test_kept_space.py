@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 import fvd
-from fvd.types import Aio, CacheMode, Discard, OptionValue
-from support import MIB, run
+from fvd.types import Aio, CacheMode, Discard, ImageOptions
+from support import MIB, run, unmount
 from support.disks import Ballast, allocated
 
 SIZE = 16 * MIB
 SLACK = MIB  # metadata, and what file systems need for themselves
-LAYOUTS: dict[str, dict[str, OptionValue]] = {
+LAYOUTS: dict[str, ImageOptions] = {
     "plain": {},
     "compact": {"compact_image": True, "chunk_size": "64K"},
     "data-file": {"data_file": "data.raw"},
@@ -40,7 +40,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     try:
         yield place
     finally:
-        run("umount", place)
+        unmount(place)
 
 
 @pytest.fixture
@@ -172,7 +172,7 @@ def test_zeros_without_holes_get_space_where_blocks_are_in_the_base(place: Path)
         base.truncate(SIZE)
     for layout in ("plain", "compact"):
         image = place / f"{layout}.fvd"
-        options = LAYOUTS[layout] | {"block_size": "24K"}
+        options: ImageOptions = {**LAYOUTS[layout], "block_size": "24K"}
         fvd.create(image, backing_file="base.raw", backing_format="raw", options=options)
         with fvd.serve(image) as server:
             qemu_io(server.uri, f"write -z 512 {SIZE - 512}")
@@ -259,7 +259,7 @@ def test_prefetch_of_zeros_keeps_space_where_discards_are_ignored(tmp_path: Path
     with (tmp_path / "base.raw").open("wb") as base:
         base.truncate(SIZE)
     image = tmp_path / "image.fvd"
-    options = {"data_file": "data.raw"}
+    options: ImageOptions = {"data_file": "data.raw"}
     fvd.create(image, backing_file="base.raw", backing_format="raw", options=options)
     data = tmp_path / "data.raw"
     with data.open("r+b") as file:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import fvd
+from fvd.types import ImageOptions
 from support import FVD, KIB, MIB, TOOLS_ENV, fvd_command, run
 from support.disks import allocated, content, random_disk
 
@@ -250,7 +251,8 @@ def test_an_exception_in_a_program_removes_what_convert_has_made(endless: Path) 
     def interrupt(_done: int, _total: int) -> None:
         raise KeyboardInterrupt
 
-    for options in ({}, {"data_file": "data.raw"}):
+    kinds: tuple[ImageOptions, ...] = ({}, {"data_file": "data.raw"})
+    for options in kinds:
         with pytest.raises(KeyboardInterrupt):
             fvd.convert(
                 endless,
@@ -316,7 +318,7 @@ def test_a_profile_is_exported_as_a_whole_or_not_at_all(
 ) -> None:
     (tmp_path / "base.raw").write_bytes(bytes(64 * KIB))
     image, target = tmp_path / "image.fvd", tmp_path / "profile"
-    options = {"prefetch_profile_size": "4K"}
+    options: ImageOptions = {"prefetch_profile_size": "4K"}
     fvd.create(image, backing_file="base.raw", backing_format="raw", options=options)
 
     def interrupt(_profile: object) -> str:

@@ -176,7 +176,7 @@ def test_who_cannot_listen_says_why(image: Path, tmp_path: Path, socket: Path) -
         (["--cache", "x", "x"], "Invalid cache option: x"),
         (["--discard", "x", "x"], "Invalid discard mode 'x'"),
         (["--detect-zeroes", "maybe", "x"], "off, on or unmap"),
-        (["--aio", "native", "x"], "Invalid aio mode 'native'"),
+        (["--aio", "posix", "x"], "Invalid aio mode 'posix'"),
         (["--poll-max-ns", "500001", "x"], "Invalid time to poll '500001': a number from 0 to 500000"),
         (["--tls", "require", "x"], "--tls needs"),
         (["x", "y"], "Several disks need names"),

@@ -115,10 +115,10 @@ def test_a_part_of_a_disk_is_served_as_if_it_were_all(tmp_path: Path, socket: Pa
         run("qemu-io", "-f", "raw", "-c", "write 2M 512", server.uri, ok=(1,))
         server.end()
     with serving(
-        "-k", socket, "-t", "-r", "--image-opts", f"driver=raw,offset=2095104,size=2k,file.filename={disk}"
+        "-k", socket, "-t", "-r", "--image-opts", f"driver=raw,offset=2096128,size=2k,file.filename={disk}"
     ) as server:
         assert run("nbdinfo", "--size", server.uri).stdout.strip() == b"2048"
-        io(server.uri, "read -P 9 0 2k")
+        run("qemu-io", "-r", "-f", "raw", "-c", "read -P 9 0 2k", server.uri)
     expected = bytearray(b"\1" * MIB + b"\2" * MIB + b"\3" * MIB)
     expected[MIB + 4096 : MIB + 8192] = bytes(4096)
     expected[2 * MIB - 1024 : 2 * MIB + 1024] = b"\x09" * 2048

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -51,6 +52,15 @@ def run(
         f"{done.stdout.decode(errors='replace')[-4000:]}\n{done.stderr.decode(errors='replace')[-4000:]}"
     )
     return done
+
+
+def unmount(place: Path) -> None:
+    """Unmounts a file system, with a few tries: the kernel lets go of a closed file a little later."""
+    for patience in (0.05, 0.2, 1, 5):
+        if not subprocess.run(["umount", place], capture_output=True, check=False).returncode:
+            return
+        time.sleep(patience)
+    run("umount", place)
 
 
 def fvd_command(

@@ -79,9 +79,13 @@ class Ballast:
             os.posix_fallocate(file.fileno(), 0, state.f_bavail * state.f_frsize - left)
 
     def fill(self) -> None:
-        """Takes the rest, to the last block."""
+        """Takes the rest, to the last block: also what is given back once the data has its place."""
+        for _ in range(3):
+            self._fill_once()
+
+    def _fill_once(self) -> None:
         with self.path.open("ab", buffering=0) as file:
-            for size in (MIB, 4096):
+            for size in (MIB, 4096, 512):
                 while True:
                     try:
                         file.write(b"\xff" * size)

@@ -41,7 +41,7 @@ def test_open_refuses_modes_that_would_create(core: FakeCore, mode: str) -> None
 
 
 def test_create_reads_sizes_and_options_that_are_strings(core: FakeCore) -> None:
-    core.answers["create"] = None
+    core.answers["create"] = {"needs_trust": None}
     fvd.create("x", "1.5G", options={"block_size": "64K"})
     assert core.arguments == ("x", 3 << 29)
     assert core.settings["options"] == {"block_size": 65536}

@@ -108,6 +108,14 @@ impl Shared {
         self.errors.clear();
     }
 
+    /// The caches are dropped.
+    pub(crate) fn lose_cache(&mut self) {
+        self.model.lose_cache();
+        if let Some(base) = &mut self.base {
+            base.lose_cache();
+        }
+    }
+
     pub(crate) fn begin_read(&mut self, offset: u64, len: u64) -> Id {
         Id {
             disk: self.model.begin_read(offset, len),

@@ -166,7 +166,7 @@ impl Generator {
                 len,
                 no_hole: true,
             },
-            40..48 => self.discard(offset, len),
+            40..48 => self.discard(model, offset, len),
             _ => {
                 self.number += 1;
                 let content = self.rng.u64(..1 << 40) << 20 | self.number;
@@ -175,13 +175,14 @@ impl Generator {
         }
     }
 
-    /// Of whole chunks as often as not, where that is not too much.
-    fn discard(&mut self, offset: u64, len: u64) -> Request {
-        let (offset, len) = if self.rng.bool() {
-            self.shape.whole_chunks(offset, len, 1 << 20)
-        } else {
-            (offset, len)
-        };
+    /// Of whole chunks as often as not, where that is not too much and where `model` has an answer.
+    fn discard(&mut self, model: &Model, offset: u64, len: u64) -> Request {
+        if self.rng.bool() {
+            let (start, len) = self.shape.whole_chunks(offset, len, 1 << 20);
+            if !model.meets_part(start, start + len) {
+                return Request::Discard { offset: start, len };
+            }
+        }
         Request::Discard { offset, len }
     }
 

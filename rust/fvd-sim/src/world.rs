@@ -172,7 +172,7 @@ impl World {
     /// If an operation is in flight.
     pub fn end_process(&self) {
         let mut state = self.state();
-        assert!(state.flights.is_empty(), "who has died has nothing in flight");
+        assert!(state.flights.is_empty(), "a dead process has nothing in flight");
         state.finished.clear();
         state.queueing = false;
         state.faults = Faults::default();

@@ -126,6 +126,16 @@ impl Model {
         self.flushes.clear();
     }
 
+    /// The cache is dropped: where it held what the disk may not have, the next read may give what a power cut
+    /// could leave, whatever has been read before.
+    pub fn lose_cache(&mut self) {
+        for cell in self.cells.values_mut().filter(|cell| cell.given_up) {
+            for (content, _) in &cell.may {
+                add(&mut cell.now, content);
+            }
+        }
+    }
+
     /// From here on the disk holds this, durably, and nothing is in flight.
     pub fn collapse(&mut self, content: &[u8]) {
         self.collapse_in(from_ref(&(0..content.len() as u64)), content);

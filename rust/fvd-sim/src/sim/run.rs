@@ -112,6 +112,7 @@ impl Simulation<'_> {
         let given_up = world.has_given_up();
         if rng.u8(..4) == 0 {
             world.drop_caches();
+            self.shared.borrow_mut().lose_cache();
         }
         let media = self.rig.media();
         let found = self.check(ended, given_up, &media, &mut rng)?;

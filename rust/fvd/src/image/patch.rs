@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::error::Result;
 use crate::format::header::{ALL_DATA_OFFSET, CLEAN_SHUTDOWN_OFFSET, PROFILE_ENTRIES_OFFSET};
 use crate::format::{Entry, Region, SECTOR, table};
+use crate::mutation::{self, Mutation};
 use crate::storage::{IoBufMut, Storage};
 
 /// Bytes written or patched at once at most.
@@ -50,14 +51,18 @@ pub(in crate::image) async fn set_bits<S: Storage>(file: &S, bitmap: Region, blo
         let len = STEP.min(end - at);
         let offset = bitmap.offset + at;
         let mut buf = file.read(IoBufMut::zeroed(len as usize), offset).await?;
+        let mut changed = false;
         for (byte, number) in buf.as_mut_slice().iter_mut().zip(at..) {
             let first = blocks.start.max(number * 8) - number * 8;
             let last = blocks.end.min(number * 8 + 8) - number * 8;
             let mask = (0xFF_u8 << first) & (0xFF >> (8 - last));
+            changed |= *byte | mask != *byte;
             *byte |= mask;
         }
         // Also where every bit is set: that may be true of the page cache only.
-        file.write(buf.freeze(), offset).await?;
+        if changed || !mutation::is(Mutation::BelieveCache) {
+            file.write(buf.freeze(), offset).await?;
+        }
         at += len;
     }
     Ok(())

@@ -87,7 +87,12 @@ pub(in crate::image) async fn finish<S: Storage>(file: &S, data: Option<&S>) -> 
     change.put_in_place().await?;
     if let Some(data) = data.filter(|_| redone.resizes) {
         surplus::clear(file, data, &header, &geometry).await?;
-        surplus::cut_tail(file, Some(data), &geometry).await?;
+        // In an unclean image the journal may name chunks that the table does not: recovery cuts after its replay.
+        if header.clean_shutdown {
+            surplus::cut_tail(file, Some(data), &geometry).await?;
+        }
+    } else if let Some(table) = geometry.table {
+        surplus::clear_entries(file, table, &header, &geometry).await?;
     }
     change.end().await
 }

@@ -84,7 +84,12 @@ pub(in crate::image) async fn clear<S: Storage>(
 
 /// Makes the entries behind the last chunk "not allocated": those on its page, and those on the pages
 /// behind the table that no other region has. A hole holds no entry.
-async fn clear_entries<S: Storage>(file: &S, table: Region, header: &Header, geometry: &Geometry) -> Result<()> {
+pub(in crate::image) async fn clear_entries<S: Storage>(
+    file: &S,
+    table: Region,
+    header: &Header,
+    geometry: &Geometry,
+) -> Result<()> {
     let end = unused_end(table, header, geometry, file.len().await?);
     let start = table.offset + geometry.chunks * table::ENTRY_SIZE;
     let first = start / PAGE * PAGE;

@@ -1,6 +1,6 @@
 //! Whom a certificate is for: its subject as text, as RFC 4514 writes it.
 //!
-//! Only of certificates whose signature was verified; the bytes are the client's all the same.
+//! Only of certificates whose signature was verified. The bytes still come from the client and are not trusted.
 
 use std::fmt::Write as _;
 
@@ -76,7 +76,7 @@ fn text_of(tag: u8, value: &[u8]) -> Option<&str> {
     }
 }
 
-/// What would end a value, or is not to be seen, behind a backslash.
+/// Escapes with a backslash what would end a value, and what cannot be seen.
 fn escaped(text: &str) -> String {
     let mut out = String::new();
     let last = text.chars().count().saturating_sub(1);
@@ -126,7 +126,7 @@ fn dotted(id: &[u8]) -> String {
     numbers.join(".")
 }
 
-/// Values of DER, one behind the other.
+/// DER values, one after the other.
 struct Der<'a>(&'a [u8]);
 
 impl<'a> Der<'a> {

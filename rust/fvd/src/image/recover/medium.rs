@@ -54,12 +54,23 @@ pub(in crate::image) async fn settle<S: Storage>(
         sync(file, data).await?;
         found = reread(file, found).await?;
     }
-    if names_same_files(&head, &found) {
-        return Ok(found);
+    if !names_same_files(&head, &found) {
+        let message = "The header in the page cache was not that on the disk, because an earlier write failed, and \
+                       named other files: open the image again";
+        return Err(Error::new(ErrorKind::InvalidImage, message).with_path(file.path()));
     }
-    let message = "The header in the page cache was not that on the disk, because an earlier write failed, and named \
-                   other files: open the image again";
-    Err(Error::new(ErrorKind::InvalidImage, message).with_path(file.path()))
+    // A caller may have changed what only tunes a session.
+    Ok(if describes_same(&head, &found) { head } else { found })
+}
+
+/// Whether the metadata lies, and means, the same.
+fn describes_same(one: &Head, other: &Head) -> bool {
+    let state = |head: &Head| {
+        let header = &head.header;
+        let flags = (header.clean_shutdown, header.all_data_in_fvd_img, head.interrupted);
+        (flags, head.unfinished, head.geometry.clone())
+    };
+    state(one) == state(other)
 }
 
 async fn sync<S: Storage>(file: &S, data: Option<&S>) -> Result<()> {
