@@ -57,10 +57,12 @@ impl<'py> FromPyObject<'_, 'py> for To {
 #[pyfunction]
 #[pyo3(signature = (
     source, target, *, source_format = None, target_format = "raw", options = None, backing_file = None,
-    backing_format = None, sparse_size = 4096, no_create = false, out_of_order = false, force = false, target_is_zero = false,
-    cache = "unsafe", source_cache = "writeback", force_share = false, trust = Vec::new(), progress = None
+    backing_format = None, sparse_size = 4096, no_create = false, out_of_order = false, force = false,
+    target_is_zero = false, cache = "unsafe", source_cache = "writeback", force_share = false, trust = Vec::new(),
+    progress = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
+#[expect(clippy::fn_params_excessive_bools, reason = "keyword arguments of Python")]
 pub(crate) fn convert<'py>(
     py: Python<'py>,
     source: From,

@@ -24,16 +24,20 @@ pub(crate) fn open_resolved(path: &Path, flags: OFlags) -> io::Result<File> {
     .map_err(io::Error::from)
 }
 
-/// Where a path starts, and the path from there.
-fn start(path: &Path) -> (&Path, &Path) {
-    match path.strip_prefix("/") {
+/// Where a path starts, and the path from there; fails if it has a `..`.
+fn start(path: &Path) -> Result<(&Path, &Path), Errno> {
+    let (top, below) = match path.strip_prefix("/") {
         Ok(below) => (Path::new("/"), below),
         Err(_) => (Path::new("."), path),
-    }
+    };
+    let is_plain = below
+        .components()
+        .all(|component| matches!(component, Component::Normal(_)));
+    if is_plain { Ok((top, below)) } else { Err(Errno::INVAL) }
 }
 
 fn at_once(path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
-    let (top, below) = start(path);
+    let (top, below) = start(path)?;
     let top = retry_on_intr(|| open(top, FOLDER | OFlags::DIRECTORY, Mode::empty()))?;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     retry_on_intr(|| openat2(&top, below, flags | OFlags::CLOEXEC, Mode::empty(), resolve))
@@ -41,13 +45,10 @@ fn at_once(path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
 
 /// The same with calls that every kernel has: folder by folder, each one from the one above it.
 fn step_by_step(path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
-    let (top, below) = start(path);
+    let (top, below) = start(path)?;
     let mut folder = retry_on_intr(|| open(top, FOLDER | OFlags::DIRECTORY, Mode::empty()))?;
-    let mut names = below.components().peekable();
-    while let Some(component) = names.next() {
-        let Component::Normal(name) = component else {
-            return Err(Errno::XDEV);
-        };
+    let mut names = below.iter().peekable();
+    while let Some(name) = names.next() {
         if names.peek().is_none() {
             let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             return retry_on_intr(|| openat(&folder, name, flags, Mode::empty()));
@@ -108,7 +109,8 @@ mod tests {
                 let refused = open(&top.join(path), OFlags::RDONLY);
                 assert_eq!(refused.expect_err("a link"), Errno::LOOP, "{path}");
             }
-            assert!(open(&top.join("outside/../outside/b/file"), OFlags::RDONLY).is_err());
+            let upward = open(&top.join("outside/../outside/b/file"), OFlags::RDONLY);
+            assert_eq!(upward.expect_err("not resolved"), Errno::INVAL);
         }
     }
 }

@@ -9,6 +9,7 @@ use pollster::block_on;
 use super::convert::chain_of;
 use crate::error::{Error, Result};
 use crate::gate::{Gate, beside, check_storable, directory_of};
+use crate::image::read_unfinished_head;
 use crate::source::is_zero;
 use crate::storage::{Allocation, FileOptions, FileStorage, IoBufMut, LockMode, Storage as _};
 
@@ -54,11 +55,18 @@ impl NewFiles<'_> {
                 data,
                 "data_file: it is part of the backing chain, and would be overwritten",
             )?;
-            if !self.force {
+            if !self.force && !self.was_begun() {
                 check_empty(data)?;
             }
         }
         Ok(())
+    }
+
+    /// Whether an earlier command began the same image, with this data file, and did not come to its end: what the
+    /// data file holds is its doing, and the user is told to repeat it.
+    fn was_begun(&self) -> bool {
+        let head = look_at(self.image).and_then(|file| block_on(read_unfinished_head(&file)).ok());
+        head.is_some_and(|head| head.unfinished && head.header.data_file == self.data_file)
     }
 
     /// Fails with `message` if the file at `path`, which would be overwritten, belongs to the backing chain.

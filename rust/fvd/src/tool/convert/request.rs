@@ -101,6 +101,7 @@ impl Cache {
 
 /// What to convert into what.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub struct ConvertRequest {
     /// What to read.
     pub source: Source,
