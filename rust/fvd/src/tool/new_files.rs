@@ -141,7 +141,6 @@ fn check_empty(path: &Path) -> Result<()> {
     if is_empty {
         return Ok(());
     }
-    let message =
-        "data_file: the file is not empty, and its content would be lost: --force, or force=True, allows that";
+    let message = "data_file: the file is not empty; --force (in Python force=True) overwrites it";
     Err(Error::invalid_argument(message).with_path(path))
 }
