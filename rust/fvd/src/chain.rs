@@ -15,7 +15,7 @@ use crate::image::{
     CacheMode, DetectZeroes, Discard, Head, Image, OpenOptions, read_head, read_head_to_write, read_unfinished_head,
 };
 use crate::source::{
-    BaseSource, BoxFuture, Qcow2Options, Qcow2Source, RawSource, TimedSource, Watch, WatchedSource, readable,
+    BaseSource, BoxFuture, NamedBy, Qcow2Options, Qcow2Source, RawSource, TimedSource, Watch, WatchedSource, readable,
 };
 use crate::storage::{FileOptions, FileStorage, LockMode, Storage};
 
@@ -316,7 +316,9 @@ fn open_layer<'a, F: Files>(
     Box::pin(async move {
         let format = match format {
             Some(format) => known_format(format).map_err(|error| error.with_path(storage.path()))?,
-            None => readable(&storage)?,
+            // Above all others it is the user who names it.
+            None if seen.is_empty() => readable(&storage, NamedBy::User)?,
+            None => readable(&storage, NamedBy::Fvd)?,
         };
         if options.writable {
             check_writable_format(format).map_err(|error| error.with_path(storage.path()))?;

@@ -49,7 +49,7 @@ impl Gate {
     /// Opens the file that `image` calls `name`, if it may be opened.
     ///
     /// What is opened is the file that was looked at: where a part of the way to it has become a symbolic link
-    /// since, this fails. So who can write to the directories on the way gains no file elsewhere.
+    /// since, this fails. So a program that can write to the directories on the way gains no file elsewhere.
     ///
     /// # Errors
     ///

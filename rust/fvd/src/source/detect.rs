@@ -143,13 +143,34 @@ pub fn foreign(format: &str) -> Option<String> {
     Some(format!("It looks like {name}, which is not read here: {advice}"))
 }
 
-/// The format of a file whose format the user did not name, if it is one that is read here.
+/// Where the name of a file comes from, and so how it is called raw.
+#[derive(Clone, Copy)]
+pub(crate) enum NamedBy {
+    /// The user, now.
+    User,
+    /// An FVD image, or one that is to be.
+    Fvd,
+    /// A qcow2 image.
+    Qcow2,
+}
+
+impl NamedBy {
+    fn advice(self) -> &'static str {
+        match self {
+            Self::User => "the format raw (-f raw, for a backing file -F raw) takes its bytes as they are",
+            Self::Fvd => "'fvd amend -o backing_fmt=raw' takes its bytes as they are",
+            Self::Qcow2 => "'qemu-img rebase -u -b FILE -F raw' takes its bytes as they are",
+        }
+    }
+}
+
+/// The format of a file whose format is not named, if it is one that is read here.
 ///
 /// # Errors
 ///
 /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), naming it, for every other format that is known, and
 /// for an empty file.
-pub fn readable(file: &FileStorage) -> Result<&'static str> {
+pub(crate) fn readable(file: &FileStorage, named_by: NamedBy) -> Result<&'static str> {
     let format = probe_file(file)?;
     let refused = foreign(format).or_else(|| {
         let is_empty = format == "raw" && block_on(file.len()).is_ok_and(|len| len == 0);
@@ -158,9 +179,7 @@ pub fn readable(file: &FileStorage) -> Result<&'static str> {
     let Some(refused) = refused else {
         return Ok(format);
     };
-    let anyway = "its bytes are taken as they are with the format raw (-f raw; for a backing file, -F raw or \
-                  'fvd amend -o backing_fmt=raw')";
-    Err(Error::unsupported(format!("{refused}; {anyway}")).with_path(file.path()))
+    Err(Error::unsupported(format!("{refused}; {}", named_by.advice())).with_path(file.path()))
 }
 
 #[cfg(test)]

@@ -11,7 +11,8 @@ mod writable;
 
 use std::path::{Path, PathBuf};
 
-pub use detect::{PROBE_LEN, foreign, probe, probe_file, readable};
+pub(crate) use detect::{NamedBy, readable};
+pub use detect::{PROBE_LEN, foreign, probe, probe_file};
 pub use qcow2::{Qcow2Options, Qcow2Source};
 pub use qcow2_header::Header as Qcow2Header;
 pub use raw::RawSource;

@@ -241,7 +241,7 @@ fn backing_format(
             let message = format!("The format '{other}' of its backing file is not supported");
             return Err(Error::unsupported(message).with_path(image));
         }
-        None if options.probe_backing => match detect::readable(backing)? {
+        None if options.probe_backing => match detect::readable(backing, detect::NamedBy::Qcow2)? {
             found @ ("raw" | "qcow2") => found,
             found => {
                 let message = format!("The format '{found}' of its backing file is not supported");
