@@ -12,7 +12,7 @@ use crate::gate::{Gate, Named, beside};
 use crate::image::amend::{self, Changes};
 use crate::image::{Head, read_head_to_write};
 use crate::source::probe_file;
-use crate::storage::FileStorage;
+use crate::storage::{FileStorage, Storage as _};
 
 /// Makes the changes to the image at `path`, which nobody else may have open, and gives its header.
 ///
@@ -43,7 +43,7 @@ pub async fn amend(
         return Err(Error::unsupported(message).with_path(path));
     }
     let mut head = read_head_to_write(&file).await?;
-    check_apart(path, &head, changes, gate)?;
+    check_apart(&file, &head, changes, gate)?;
     let needs_data = amend::needs_data(&file, &head, changes).await?;
     if !unchecked {
         let checked = check_named(path, &file, &head, changes, gate).await;
@@ -93,7 +93,8 @@ async fn check_named(path: &Path, file: &FileStorage, head: &Head, changes: &Cha
 }
 
 /// Fails if image, data file and the files of the backing chain would not all be different files any more.
-fn check_apart(path: &Path, head: &Head, changes: &Changes, gate: &Gate) -> Result<()> {
+fn check_apart(file: &FileStorage, head: &Head, changes: &Changes, gate: &Gate) -> Result<()> {
+    let path = file.path();
     let refuse = |name: &OsStr, what: &str| {
         let message = format!("'{}' is {what}", name.display());
         Err(Error::invalid_argument(message).with_path(path))
@@ -122,7 +123,9 @@ fn check_apart(path: &Path, head: &Head, changes: &Changes, gate: &Gate) -> Resu
     };
     let format = changes.text("base_img_fmt").unwrap_or(header.base_img_fmt.as_ref());
     let format = Some(format.to_string_lossy().into_owned()).filter(|format| !format.is_empty());
-    if chain_of(base, format, gate).contains(&data.identity()) {
+    let chain = chain_of(base, format, gate);
+    // By way of the image itself every chain has it: that one stands on itself is another error.
+    if chain.contains(&data.identity()) && !chain.contains(&file.identity()) {
         return refuse(
             new,
             "refused: the data file, which is written to, would be part of the backing chain",
