@@ -46,6 +46,15 @@ impl SimDisk {
         }
     }
 
+    /// The same disk in a copy of its world.
+    #[must_use]
+    pub(crate) fn within(&self, copy: &World) -> Self {
+        Self {
+            world: copy.clone(),
+            ..self.clone()
+        }
+    }
+
     /// Its world.
     #[must_use]
     pub fn world(&self) -> &World {

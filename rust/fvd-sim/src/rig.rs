@@ -174,6 +174,18 @@ impl Rig {
         rig
     }
 
+    /// The same image in a copy of its world, with what its caches hold.
+    #[must_use]
+    pub fn copy(&self, seed: u64) -> Self {
+        let world = self.file.world().copy(seed);
+        Self {
+            shape: self.shape.clone(),
+            file: self.file.within(&world),
+            base: self.base.within(&world),
+            data: self.data.within(&world),
+        }
+    }
+
     fn data_start(&self) -> u64 {
         self.file.world().state().disks[self.file.id()].data_start
     }

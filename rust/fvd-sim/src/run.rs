@@ -10,7 +10,7 @@ use fvd::copy::{copy_on_read, push_to_base};
 use fvd::format::BaseUpdate;
 
 use crate::base;
-use crate::check::{check_closed, check_crashed};
+use crate::check::{check_closed, check_crashed, check_reopened_in};
 use crate::cut::Cut;
 use crate::executor::Executor;
 use crate::fault::{Faults, Lie};
@@ -199,6 +199,8 @@ impl Runner {
             let checked = self.check_closed(&media);
             checked.map_err(|detail| self.failure(None, format!("after a close: {detail}")))?
         };
+        let reopened = self.check_reopened();
+        reopened.map_err(|detail| self.failure(None, detail))?;
         self.outlive_process(&media, &content);
         Ok(())
     }
@@ -349,6 +351,12 @@ impl Runner {
             base::check_crashed(&self.rig, media, base, from_ref(&(0..model.size())))?;
         }
         check_crashed(&self.rig, media, model, seed)
+    }
+
+    fn check_reopened(&mut self) -> Result<(), String> {
+        let seed = self.rng.u64(..);
+        let model = &self.shared.borrow().model;
+        check_reopened_in(&self.rig, model, from_ref(&(0..model.size())), seed).map(drop)
     }
 
     fn check_closed(&self, media: &[Medium]) -> Result<Vec<u8>, String> {

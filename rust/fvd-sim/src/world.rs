@@ -178,6 +178,21 @@ impl World {
         state.faults = Faults::default();
     }
 
+    /// The same disks and caches once more: what happens there has no effect here.
+    ///
+    /// # Panics
+    ///
+    /// If an operation is in flight.
+    #[must_use]
+    pub fn copy(&self, seed: u64) -> Self {
+        let state = self.state();
+        assert!(state.flights.is_empty(), "an operation is in flight for one world only");
+        let copy = Self::seeded(seed);
+        copy.state().disks.clone_from(&state.disks);
+        copy.state().step = state.step;
+        copy
+    }
+
     /// Whether a cache has what a failed sync, or the kernel on its own, has given up writing.
     #[must_use]
     pub fn has_given_up(&self) -> bool {

@@ -14,7 +14,7 @@ use fvd_sim::executor::run_now;
 use fvd_sim::fault::{Errno, Faults, Target};
 use fvd_sim::rig::Rig;
 use fvd_sim::shape::Shape;
-use fvd_sim::sim::script::{Errors, Session};
+use fvd_sim::sim::script::{Errors, Phase, Session};
 use fvd_sim::sim::shrink::shrink;
 use fvd_sim::sim::{Script, Watch, run};
 use fvd_sim::workload::Request;
@@ -91,6 +91,7 @@ fn write_parts(session: &mut Session, size: u64) {
         one_in: 6,
         target: Target::Base,
         error: Errno::Io,
+        phase: Phase::Whole,
     });
     pair(session, size, |first, number| Request::Write {
         offset: first + 100,
@@ -105,6 +106,7 @@ fn read_what_failed(session: &mut Session, size: u64) {
         one_in: 10,
         target: Target::Writes,
         error: Errno::Io,
+        phase: Phase::Whole,
     });
     pair(session, size, |offset, _| Request::Read { offset, len: 1024 });
 }

@@ -39,15 +39,24 @@ pub(super) fn mismatch<'a>(sector: u64, bytes: &[u8], allowed: impl Iterator<Ite
     Mismatch { sector, detail }
 }
 
-/// The sectors of ascending `ranges` (bytes, whole sectors) and what `content` says of each:
-/// the bytes of all ranges, one behind the other.
-fn sectors<'a>(ranges: &'a [Range<u64>], content: &'a [u8]) -> impl Iterator<Item = (u64, &'a Sector)> {
-    let numbers = ranges.iter().flat_map(|range| range.start / SECTOR..range.end / SECTOR);
-    numbers.zip(content.as_chunks::<{ SECTOR as usize }>().0)
+/// Ascending `ranges` (bytes, whole sectors), each with what `content` says of it: the bytes of all ranges, one after
+/// the other.
+fn pieces<'a>(ranges: &'a [Range<u64>], content: &'a [u8]) -> impl Iterator<Item = (Range<u64>, &'a [u8])> {
+    let mut rest = content;
+    ranges.iter().map(move |range| {
+        let (piece, behind) = rest.split_at((range.end - range.start) as usize);
+        rest = behind;
+        (range.start / SECTOR..range.end / SECTOR, piece)
+    })
+}
+
+/// The bytes of a sector in those of sectors from `first` on.
+fn sector_in(bytes: &[u8], first: u64, sector: u64) -> &Sector {
+    &bytes.as_chunks::<{ SECTOR as usize }>().0[(sector - first) as usize]
 }
 
 impl Model {
-    /// The first sector whose content is not allowed after a crash at this moment.
+    /// A sector whose content is not allowed after a crash at this moment.
     pub fn check_crashed(&self, content: &[u8]) -> Result<(), Mismatch> {
         self.check_crashed_in(from_ref(&(0..content.len() as u64)), content)
     }
@@ -60,7 +69,7 @@ impl Model {
         })
     }
 
-    /// The first sector whose content is not allowed after a close that succeeded.
+    /// A sector whose content is not allowed after a close that succeeded.
     pub fn check_closed(&self, content: &[u8]) -> Result<(), Mismatch> {
         self.check_closed_in(from_ref(&(0..content.len() as u64)), content)
     }
@@ -76,24 +85,40 @@ impl Model {
         content: &[u8],
         allowed: impl Fn(&Cell) -> Vec<&Sector>,
     ) -> Result<(), Mismatch> {
-        for (sector, bytes) in sectors(ranges, content) {
-            let wrong = |allowed: &[&Sector]| {
-                let allowed = allowed.iter().map(|content| content.as_slice());
-                Err(mismatch(sector, bytes, allowed))
-            };
-            if let Some(cell) = self.cells.get(&sector) {
-                let allowed = allowed(cell);
+        for (sectors, found) in pieces(ranges, content) {
+            let first = sectors.start;
+            let mut expected = vec![0; found.len()];
+            self.origin.read(&mut expected, first * SECTOR);
+            let expected = expected.as_chunks_mut::<{ SECTOR as usize }>().0;
+            for (&sector, cell) in self.cells.range(sectors) {
+                let (bytes, allowed) = (sector_in(found, first, sector), allowed(cell));
                 if !allowed.contains(&bytes) {
-                    return wrong(&allowed);
+                    let allowed = allowed.iter().map(|content| content.as_slice());
+                    return Err(mismatch(sector, bytes, allowed));
                 }
-            } else {
-                let original = self.origin.sector(sector);
-                if original != *bytes {
-                    return wrong(&[&original]);
+                expected[(sector - first) as usize] = *bytes;
+            }
+            if *expected.as_flattened() == *found {
+                continue;
+            }
+            for (sector, original) in (first..).zip(&*expected) {
+                let bytes = sector_in(found, first, sector);
+                if bytes != original {
+                    return Err(mismatch(sector, bytes, std::iter::once(original.as_slice())));
                 }
             }
         }
         Ok(())
+    }
+
+    /// The sectors of the ranges that have cells, and what was found there.
+    fn found_in_cells<'a>(&self, ranges: &'a [Range<u64>], content: &'a [u8]) -> Vec<(u64, &'a Sector)> {
+        let in_piece = |(sectors, bytes): (Range<u64>, &'a [u8])| {
+            let first = sectors.start;
+            let cells = self.cells.range(sectors);
+            cells.map(move |(&sector, _)| (sector, sector_in(bytes, first, sector)))
+        };
+        pieces(ranges, content).flat_map(in_piece).collect()
     }
 
     /// The process has died, or has closed the image, and a new one finds this; nothing is in flight. What a power
@@ -103,10 +128,8 @@ impl Model {
     /// `given_up`: the cache holds what the disk may not have, looks as if it had, and may be dropped at any time. So
     /// all that a power cut could leave may also be found, and no flush changes that.
     pub fn outlive_process(&mut self, ranges: &[Range<u64>], content: &[u8], given_up: bool) {
-        for (sector, bytes) in sectors(ranges, content) {
-            let Some(cell) = self.cells.get_mut(&sector) else {
-                continue;
-            };
+        for (sector, bytes) in self.found_in_cells(ranges, content) {
+            let cell = self.cells.get_mut(&sector).expect("it has been found");
             if cell.may.iter().all(|(content, _)| **content == *bytes) {
                 self.cells.remove(&sector);
                 self.unsettled.remove(&sector);
@@ -148,10 +171,9 @@ impl Model {
     ///
     /// If they do not.
     pub fn collapse_in(&mut self, ranges: &[Range<u64>], content: &[u8]) {
-        for (sector, bytes) in sectors(ranges, content) {
-            if self.cells.remove(&sector).is_some() {
-                self.origin.set_sector(sector, bytes);
-            }
+        for (sector, bytes) in self.found_in_cells(ranges, content) {
+            self.cells.remove(&sector);
+            self.origin.set_sector(sector, bytes);
         }
         assert!(self.cells.is_empty(), "every sector that was written to has been read");
         let clock = self.clock;

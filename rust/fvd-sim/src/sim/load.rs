@@ -30,15 +30,26 @@ enum Mood {
     Discards,
     /// What was written a while ago is read, while others free and use its storage.
     Reads,
+    /// A discard, commits until a small journal is full, a discard again.
+    Laps,
 }
 
 impl Mood {
     fn random(rng: &mut fastrand::Rng) -> Self {
-        match rng.u8(..8) {
+        match rng.u8(..9) {
             0..2 => Self::Mixed,
             2..5 => Self::Commits,
             5..7 => Self::Discards,
+            7 => Self::Laps,
             _ => Self::Reads,
+        }
+    }
+
+    /// How many requests it lasts.
+    fn length(self, rng: &mut fastrand::Rng) -> u32 {
+        match self {
+            Self::Laps => rng.u32(30..120),
+            _ => rng.u32(3..40),
         }
     }
 }
@@ -69,6 +80,8 @@ pub struct Load<'a> {
     is_moody: bool,
     /// Where something was written.
     recent: VecDeque<u64>,
+    /// Offset and length of the last write.
+    last: Option<(u64, u64)>,
 }
 
 impl<'a> Load<'a> {
@@ -96,6 +109,7 @@ impl<'a> Load<'a> {
             left: 0,
             is_moody: rng.bool(),
             recent: VecDeque::new(),
+            last: None,
             rng,
         }
     }
@@ -104,16 +118,19 @@ impl<'a> Load<'a> {
     pub fn request(&mut self) -> Request {
         if self.is_moody && self.left == 0 {
             self.mood = Mood::random(&mut self.rng);
-            self.left = self.rng.u32(3..40);
+            self.left = self.mood.length(&mut self.rng);
         }
         self.left = self.left.saturating_sub(1);
         let request = match self.mood {
+            _ if self.rng.u8(..24) == 0 => self.beside_last(),
             Mood::Mixed => self.mixed(),
             Mood::Commits => self.commit(),
             Mood::Discards => self.around_discards(),
             Mood::Reads => self.around_reads(),
+            Mood::Laps => self.lap(),
         };
-        if let Request::Write { offset, .. } | Request::WriteFua { offset, .. } = request {
+        if let Request::Write { offset, len, .. } | Request::WriteFua { offset, len, .. } = request {
+            self.last = Some((offset, len));
             self.recent.push_back(offset);
             if self.recent.len() > RECENT {
                 self.recent.pop_front();
@@ -174,6 +191,33 @@ impl<'a> Load<'a> {
                 self.write(offset, len)
             }
         }
+    }
+
+    /// A discard, and a dozen commits of new places after it.
+    fn lap(&mut self) -> Request {
+        let (recent, len) = self.recent_place();
+        match self.left % 24 {
+            0 => self.discard(recent, len),
+            number if number % 2 == 1 => Request::Flush,
+            _ => {
+                let (offset, len) = self.new_place();
+                self.write(offset, len)
+            }
+        }
+    }
+
+    /// What was written last, which may have failed or been cancelled, is read; or a part of one of its sectors is written.
+    fn beside_last(&mut self) -> Request {
+        let Some((offset, len)) = self.last else {
+            return self.mixed();
+        };
+        let len = len.min(LONGEST);
+        if self.rng.bool() {
+            return Request::Read { offset, len };
+        }
+        let offset = offset + self.rng.u64(..len);
+        let len = self.rng.u64(1..SECTOR).min(self.shape.virtual_size - offset);
+        self.write(offset, len)
     }
 
     fn content(&mut self) -> u64 {

@@ -9,7 +9,7 @@ use super::report::{Counts, Ended, Failure, Report};
 use super::script::Script;
 use super::session;
 use crate::base;
-use crate::check::{check_closed_in, check_crashed_in};
+use crate::check::{check_closed_in, check_crashed_in, check_reopened_in};
 use crate::cut::Cut;
 use crate::medium::{Medium, SECTOR};
 use crate::model::Model;
@@ -116,6 +116,9 @@ impl Simulation<'_> {
         }
         let media = self.rig.media();
         let found = self.check(ended, given_up, &media, &mut rng)?;
+        if rng.bool() {
+            self.check_reopened(&found.ranges, rng.u64(..))?;
+        }
         let mut shared = self.shared.borrow_mut();
         shared.outlive_process(&self.rig, &media, &found.ranges, &found.bytes);
         Ok(())
@@ -153,6 +156,16 @@ impl Simulation<'_> {
         match checked {
             Ok(bytes) => Ok(Found { ranges, bytes }),
             Err(detail) => Err(format!("after it has ended ({ended:?}): {detail}")),
+        }
+    }
+
+    /// The next process opens the image, and the power is cut.
+    fn check_reopened(&self, ranges: &[Range<u64>], seed: u64) -> Result<(), String> {
+        let Shared { model, base, .. } = &*self.shared.borrow();
+        let media = check_reopened_in(&self.rig, model, ranges, seed)?;
+        match base {
+            Some(base) => base::check_crashed(&self.rig, &media, base, ranges),
+            None => Ok(()),
         }
     }
 

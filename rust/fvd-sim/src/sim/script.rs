@@ -33,6 +33,20 @@ const TARGETS: [Target; 16] = [
     Target::Questions,
 ];
 
+/// When it does.
+const PHASES: [Phase; 8] = [
+    Phase::Whole,
+    Phase::Whole,
+    Phase::Whole,
+    Phase::Whole,
+    Phase::Whole,
+    Phase::Open,
+    Phase::Close,
+    Phase::Close,
+];
+/// One in so many operations of an open or a close fails at least.
+const FEW: u32 = 10;
+
 /// How it fails.
 const ERRORS: [Errno; 8] = [
     Errno::Io,
@@ -54,6 +68,20 @@ pub struct Errors {
     pub target: Target,
     /// With this.
     pub error: Errno,
+    /// During this.
+    pub phase: Phase,
+}
+
+/// A part of a session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// All of it.
+    #[default]
+    Whole,
+    /// The open: recovery, above all.
+    Open,
+    /// The close, with its checkpoint.
+    Close,
 }
 
 impl Errors {
@@ -63,8 +91,17 @@ impl Errors {
             one_in: ONE_IN[rng.usize(..ONE_IN.len())],
             target: TARGETS[rng.usize(..TARGETS.len())],
             error: ERRORS[rng.usize(..ERRORS.len())],
+            phase: PHASES[rng.usize(..PHASES.len())],
         };
-        rng.bool().then_some(errors)
+        rng.bool().then_some(errors.within_phase())
+    }
+
+    /// An open and a close take few operations: more of them fail.
+    fn within_phase(mut self) -> Self {
+        if self.phase != Phase::Whole {
+            self.one_in = self.one_in.min(FEW);
+        }
+        self
     }
 }
 
@@ -164,7 +201,9 @@ impl Session {
             0 => (1000, rng.u64(300..1200)),
             1..4 => (200, rng.u64(100..300)),
             // Long enough for a journal to be full several times.
-            4..8 => ([1, 2, 4][rng.usize(..3)], rng.u64(80..250)),
+            4..10 => ([1, 2, 4][rng.usize(..3)], rng.u64(80..250)),
+            // Little more than an open: what the sessions before have left stays as it is.
+            10..16 => (1, rng.u64(..3)),
             _ => ([1, 2, 4, 8, 16, 64][rng.usize(..6)], rng.u64(3..80)),
         };
         let mut load = Load::new(shape, image_seed, case.is_long(), rng.fork());
@@ -234,8 +273,17 @@ impl fmt::Display for Numbered<'_> {
             "session {number}: {} at once, {:?}, end {:?}",
             session.depth, session.cache, session.end
         )?;
-        if let Some(Errors { one_in, target, error }) = session.errors {
-            write!(f, ", one in {one_in} operations fails ({target:?}, {error:?})")?;
+        if let Some(errors) = session.errors {
+            let Errors {
+                one_in,
+                target,
+                error,
+                phase,
+            } = errors;
+            write!(
+                f,
+                ", one in {one_in} operations fails ({target:?}, {error:?}, {phase:?})"
+            )?;
         }
         if let Some(pages) = session.space {
             write!(f, ", at first {pages} pages of space")?;

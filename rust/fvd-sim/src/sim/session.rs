@@ -13,7 +13,7 @@ use fvd::image::CacheMode;
 use copier::Copier;
 
 use super::report::{Counts, Ended};
-use super::script::{End, Session, Step};
+use super::script::{End, Errors, Phase, Session, Step};
 use crate::executor::Executor;
 use crate::fault::{Faults, Target};
 use crate::rig::{Rig, SimImage};
@@ -48,8 +48,8 @@ pub(super) fn run(rig: &Rig, session: &Session, shared: &SharedRef, durable: boo
     let world = rig.file.world();
     world.set_queueing(true);
     world.set_faults(Faults {
-        space: session.space.map(|pages| pages * 4096),
-        ..errors(session)
+        space: scarce(session),
+        ..errors(session, Phase::Open)
     });
     let mut runner = Runner {
         session,
@@ -82,8 +82,15 @@ pub(super) fn run(rig: &Rig, session: &Session, shared: &SharedRef, durable: boo
     })
 }
 
-fn errors(session: &Session) -> Faults {
-    let errors = session.errors;
+/// Bytes of new space that there are at first.
+fn scarce(session: &Session) -> Option<u64> {
+    session.space.map(|pages| pages * 4096)
+}
+
+/// What fails in this part of the session.
+fn errors(session: &Session, now: Phase) -> Faults {
+    let is_now = |errors: &Errors| errors.phase == Phase::Whole || errors.phase == now;
+    let errors = session.errors.filter(is_now);
     Faults {
         writeback: errors
             .filter(|errors| errors.target == Target::Anything && session.cache != CacheMode::Unsafe)
@@ -127,10 +134,15 @@ impl Runner<'_> {
         }
         let image = Rc::new(image);
         self.image = Some(image.clone());
+        self.world().set_faults(Faults {
+            space: scarce(self.session),
+            ..errors(self.session, Phase::Whole)
+        });
         self.start_copier(&image);
         self.requests(&image)?;
         self.linger()?;
         self.stop_copier()?;
+        self.world().set_faults(errors(self.session, Phase::Close));
         self.complete("close", async move { image.close().await })
     }
 
@@ -161,7 +173,7 @@ impl Runner<'_> {
 
     /// There is space again.
     fn make_room(&self) {
-        self.world().set_faults(errors(self.session));
+        self.world().set_faults(errors(self.session, Phase::Whole));
     }
 
     fn issue(&mut self, step: &Step, image: Rc<SimImage>, cache: CacheMode) {

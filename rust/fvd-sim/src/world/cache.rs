@@ -9,6 +9,7 @@ use crate::medium::{Medium, SECTOR, Sector};
 /// Sectors of a page of the cache.
 const PAGE_SECTORS: u64 = 8;
 
+#[derive(Clone)]
 pub(crate) struct Disk {
     pub(crate) path: PathBuf,
     pub(crate) is_device: bool,
@@ -28,6 +29,7 @@ pub(crate) struct Disk {
 }
 
 /// A content that a sector has had since the last sync.
+#[derive(Clone)]
 pub(crate) struct Version {
     pub(crate) bytes: Sector,
     pub(crate) operation: u64,
