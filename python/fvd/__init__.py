@@ -160,6 +160,7 @@ def create(
     backing_format: Format | None = None,
     backing_unsafe: bool = False,
     options: ImageOptions | None = None,
+    force: bool = False,
     trust: Sequence[StrPath] = (),
 ) -> CreateResult:
     """Create an image, in place of any file that is there.
@@ -167,7 +168,8 @@ def create(
     `size` is in bytes, or a string such as `"20G"`; without it the image is as large as its base. `options`
     are those of `fvd create -o help`; strings in it are read as there. `backing_file` is stored as given and,
     where relative, found from the directory of the image; with `backing_unsafe` it is not opened, and a size
-    is needed. A new file is removed when this fails, or when a signal raises an exception.
+    is needed. A data file (the option `data_file`) that exists and is not empty is refused without `force`. A
+    new file is removed when this fails, or when a signal raises an exception.
 
     Warns of a base without `backing_format`, and of an image that cannot be opened without `trust`.
     """
@@ -182,6 +184,7 @@ def create(
         backing_format=backing_format,
         backing_unsafe=backing_unsafe,
         options=options,
+        force=force,
         trust=trust,
     )
     _advice.warn_of_names(path, result["needs_trust"])
@@ -197,6 +200,7 @@ def _create(
     backing_format: Format | None,
     backing_unsafe: bool,
     options: ImageOptions | None,
+    force: bool,
     trust: Sequence[StrPath],
 ) -> CreateResult:
     """Do what `create` does, and warn of nothing: the command line has words of its own."""
@@ -208,6 +212,7 @@ def _create(
         backing_format=backing_format,
         backing_unsafe=backing_unsafe,
         options=_options(options, format),
+        force=force,
         trust=trust,
     )
 
@@ -384,6 +389,8 @@ def convert(
     sparse_size: int = 4096,
     no_create: bool = False,
     out_of_order: bool = False,
+    force: bool = False,
+    target_is_zero: bool = False,
     cache: CacheMode = "unsafe",
     source_cache: CacheMode = "writeback",
     force_share: bool = False,
@@ -392,12 +399,15 @@ def convert(
 ) -> ConvertResult:
     """Copy a disk into a new image, or with `no_create` into one that exists.
 
-    `format`, `options` and `backing_file` are those of the new image, as in `create`; it is `raw` unless told
-    otherwise. (`target_format` is another name for `format`.) The source is a file, or an image that is open:
-    what is written to it meanwhile may be in the copy or not. An `int` is a file descriptor of a stream, raw
-    only. Runs of `sparse_size` zeros and more become holes; 0 writes every byte. A target that was begun is
-    removed when the copy fails, or when `progress` or a signal raises an exception. What cannot be removed, a
-    device or a target with `no_create`, is marked as not finished, and refused by whatever opens it.
+    `format`, `options`, `backing_file` and `force` are those of the new image, as in `create`; it is `raw`
+    unless told otherwise. (`target_format` is another name for `format`.) The source is a file, or an image
+    that is open: what is written to it meanwhile may be in the copy or not. An `int` is a file descriptor of
+    a stream, raw only. Runs of `sparse_size` zeros and more become holes; 0 writes every byte.
+    `target_is_zero`, with `no_create`, says that the target reads as zeros, so that none are written.
+
+    A target that was begun is removed when the copy fails, or when `progress` or a signal raises an
+    exception. What cannot be removed, a device or a target with `no_create`, is marked as not finished, and
+    refused by whatever opens it.
     """
     if format is not None and target_format is not None:
         raise ValueError("format and target_format are the same: give one of them")
@@ -416,6 +426,8 @@ def convert(
         sparse_size=sparse_size,
         no_create=no_create,
         out_of_order=out_of_order,
+        force=force,
+        target_is_zero=target_is_zero,
         cache=cache,
         source_cache=source_cache,
         force_share=force_share,

@@ -56,7 +56,7 @@ def _from_environment(environ: Mapping[str, str]) -> list[str]:
         # It would mean another place in every working directory.
         if not os.path.isabs(directory):
             raise ConfigError(f"FVD_TRUST: '{directory}' is not an absolute path")
-    return directories
+    return _present(directories)
 
 
 def _from_file(environ: Mapping[str, str]) -> list[str]:
@@ -74,7 +74,12 @@ def _from_file(environ: Mapping[str, str]) -> list[str]:
     for directory in directories:
         if not os.path.isabs(directory):
             raise ConfigError(f"{path}: 'trust': '{directory}' is not an absolute path")
-    return directories
+    return _present(directories)
+
+
+def _present(directories: list[str]) -> list[str]:
+    """Leave out what does not exist (now, as a share that is not mounted): nothing can lie there."""
+    return [directory for directory in directories if os.path.exists(directory)]
 
 
 def _read(path: str, *, required: bool) -> dict[str, object]:

@@ -169,6 +169,7 @@ def create(
     backing_format: Format | None = None,
     backing_unsafe: bool = False,
     options: Mapping[str, OptionValue] | None = None,
+    force: bool = False,
     trust: Sequence[StrPath] = ...,
 ) -> CreateResult: ...
 def info(
@@ -234,6 +235,8 @@ def convert(
     sparse_size: int = 4096,
     no_create: bool = False,
     out_of_order: bool = False,
+    force: bool = False,
+    target_is_zero: bool = False,
     cache: CacheMode = "unsafe",
     source_cache: CacheMode = "writeback",
     force_share: bool = False,
@@ -247,6 +250,8 @@ class Server:
     def uris(self) -> list[str]: ...
     @property
     def metrics_url(self) -> str | None: ...
+    @property
+    def open_doors(self) -> list[str]: ...
     @property
     def closed(self) -> bool: ...
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fvd import _fvd as _core
 from fvd._disks import is_path, of_core
-from fvd._server import Server
+from fvd._server import Server, open_door_warning
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ def serve(
             subprocess.run(["nbdcopy", server.uri, "copy.raw"], check=True)
 
     It runs on threads of its own, on a Unix `socket`, or on TCP: `bind` is `"localhost"` unless told
-    otherwise, `port` any that is free. The server has the disks open, so nobody else can. `shared` is how
+    otherwise, `port` any that is free; a RuntimeWarning tells of addresses that other machines can reach
+    without TLS. The server has the disks open, so nobody else can. `shared` is how
     many clients may be connected at once, 0 as many as it can take; without `persistent` it ends when the
     last one has left. `offset` and `size` serve a part of the disk, in bytes.
 
@@ -100,7 +101,23 @@ def serve(
     if socket is None:
         given["bind"] = "localhost" if bind is None else bind
         given["port"] = 0 if port is None else port
-    return Server(_core.serve(named, **given))
+    server = Server(_core.serve(named, **given))
+    _warn_of_open_doors(server)
+    return server
+
+
+def _warn_of_open_doors(server: Server) -> None:
+    message = open_door_warning(server.open_doors)
+    if not message:
+        return
+    import warnings
+
+    try:
+        warnings.warn(f"fvd.serve: {message}", RuntimeWarning, stacklevel=3)
+    except Warning:
+        # It was made an error: nothing is served then.
+        server.stop()
+        raise
 
 
 def _named(disks: Disk | Mapping[str, Disk]) -> list[tuple[str, CoreDisk]]:

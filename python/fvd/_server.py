@@ -11,6 +11,16 @@ if TYPE_CHECKING:
     from fvd.types import ServerStats
 
 
+def open_door_warning(addresses: list[str]) -> str:
+    """Return what to say where other machines reach `addresses` without TLS; empty for none."""
+    if not addresses:
+        return ""
+    return (
+        f"other machines can reach {', '.join(addresses)} and need no TLS there: any client can use the disk "
+        "(TLS with keys or certificates decides who can)"
+    )
+
+
 class Server:
     """A server that runs on threads of its own; `fvd.serve` starts it.
 
@@ -22,6 +32,11 @@ class Server:
     def __init__(self, server: _core.Server) -> None:
         """Take over what `fvd.serve` has started."""
         self._server = server
+
+    @property
+    def open_doors(self) -> list[str]:
+        """Addresses that other machines can reach and whose clients need no TLS."""
+        return self._server.open_doors
 
     @property
     def uri(self) -> str:

@@ -132,7 +132,7 @@ ImageInfo = TypedDict(
     {
         "filename": str,
         "format": str,
-        "virtual-size": int,
+        "virtual-size": NotRequired[int],
         "actual-size": NotRequired[int],
         "cluster-size": NotRequired[int],
         "dirty-flag": bool,
@@ -144,7 +144,7 @@ ImageInfo = TypedDict(
         "format-specific": NotRequired[FormatSpecific],
     },
 )
-"""One image, as `qemu-img info --output=json` tells it."""
+"""One image, as `qemu-img info --output=json` tells it; no virtual size where the format is not read."""
 
 CheckResult = TypedDict(
     "CheckResult",

@@ -400,5 +400,5 @@ def test_the_data_file_cannot_become_the_base(tmp_path: Path) -> None:
     (tmp_path / "base.raw").write_bytes(bytes(MIB))
     path = tmp_path / "disk.fvd"
     fvd.create(path, backing_file="base.raw", backing_format="raw", options={"data_file": "data.raw"})
-    with pytest.raises(ValueError, match="that is the backing file"):
+    with pytest.raises(ValueError, match="would be part of the backing chain"):
         fvd.amend(path, data_file="base.raw")

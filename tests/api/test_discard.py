@@ -12,6 +12,7 @@ from support.corpus import Case, cases
 from support.disks import allocated
 
 CHUNK = 256 * 1024
+SLACK = 64 * 1024  # what a file system needs to say where the rest of a file lies
 COMPACT = [case for case in cases() if case.hashed and case.recoverable and case.header["compact_image"]]
 PLAIN = [case for case in cases() if case.hashed and case.recoverable and not case.header["compact_image"]]
 
@@ -67,7 +68,7 @@ def test_what_is_discarded_of_a_plain_image_becomes_a_hole(tmp_path: Path) -> No
         full = allocated(path)
         image.discard(8 * MIB, 4 * MIB)
         assert image.pread(8 * MIB, 4 * MIB) == bytes(8 * MIB)
-    assert allocated(path) <= full - 8 * MIB
+    assert allocated(path) <= full - 8 * MIB + SLACK
 
 
 def test_blocks_of_the_base_are_discarded_whole_or_not_at_all(tmp_path: Path) -> None:

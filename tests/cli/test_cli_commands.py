@@ -59,7 +59,7 @@ def test_create_says_what_it_made(run: Run, core: FakeCore) -> None:
     assert core.arguments == ("x", 1 << 20)
     assert core.settings == {
         "format": "fvd", "backing_file": "a,b", "backing_format": "raw", "backing_unsafe": False,
-        "options": {"compact_image": True}, "trust": [],
+        "options": {"compact_image": True}, "force": False, "trust": [],
     }  # fmt: skip
 
 
@@ -234,6 +234,8 @@ def test_convert_passes_on_what_it_was_told(run: Run, core: FakeCore, tmp_path: 
         "sparse_size": 65536,
         "no_create": False,
         "out_of_order": True,
+        "force": False,
+        "target_is_zero": False,
         "cache": "unsafe",
         "source_cache": "none",
         "force_share": True,

@@ -58,6 +58,9 @@ def test_every_command_has_a_help_reached_in_two_ways(run: Run, command: str) ->
         ["convert", "-t", "foo", "a", "b"],
         ["convert", "-T", "foo", "a", "b"],
         ["convert", "-n", "-o", "a=b", "a", "b"],
+        ["convert", "--target-is-zero", "a", "b"],
+        ["create", "-b"],
+        ["create", "-q", "--backing"],
     ],
 )
 def test_a_wrong_command_line_is_refused_in_qemu_imgs_words(

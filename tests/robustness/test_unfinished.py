@@ -142,6 +142,22 @@ def test_a_conversion_that_is_killed_leaves_nothing_that_is_taken_for_a_disk(
     assert_refused_as_unfinished(target)
 
 
+def test_a_command_that_was_killed_can_be_repeated_onto_its_own_data_file(endless: Path) -> None:
+    source = random_disk(endless.parent / "source.raw", 8 * MIB, seed=7, density=1)
+    target, data = endless.parent / "target", endless.parent / "data.raw"
+    convert = ["convert", "-f", "raw", *KINDS["data-file"]]
+    process = start(*convert, "-S", "0", endless, target)
+    end_when(process, has_written(data), signal.SIGKILL)
+    other = fvd_command(*convert, source, endless.parent / "other", ok=(1,))
+    assert b"data.raw: data_file: the file is not empty" in other.stderr
+    fvd_command(*convert, source, target)
+    fvd_command("compare", "-F", "raw", target, source)
+    # It is complete now, and so the data is not taken for what a command has left.
+    again = fvd_command(*convert, source, target, ok=(1,))
+    assert b"the file is not empty" in again.stderr
+    fvd_command("compare", "-F", "raw", target, source)
+
+
 @pytest.mark.parametrize("kind", ["raw", "plain", "compact", "overlay"])
 @pytest.mark.parametrize("on_device", [False, True], ids=["file", "device"])
 def test_a_kill_at_any_moment_leaves_the_old_disk_the_new_one_or_none(

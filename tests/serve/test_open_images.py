@@ -287,7 +287,9 @@ def test_what_says_how_to_open_is_refused_for_what_is_open(image: Path, socket: 
 
 def test_prefetch_of_an_image_that_is_served_is_the_callers(overlay: Path, socket: Path) -> None:
     with fvd.open(overlay, "r+") as disk, fvd.serve(disk, socket=socket) as server:
-        assert server.stats()["exports"][""]["prefetch"] is None
+        before = server.stats()["exports"][""]["prefetch"]
+        assert before is not None
+        assert (before["state"], before["local"], before["total"]) == ("waiting", 0, 8 << 20)
         assert disk.prefetch()["state"] == "finished"
         prefetch = server.stats()["exports"][""]["prefetch"]
         assert prefetch is not None

@@ -1,5 +1,6 @@
 """Where trusted directories come from."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,21 @@ def write(path: Path, text: str) -> str:
 
 
 def test_command_line_environment_and_file_add_up_each_directory_once(tmp_path: Path) -> None:
-    config = write(tmp_path / "config.toml", 'trust = ["/srv/templates", "/b"]')
-    environ = {"FVD_CONFIG": config, "FVD_TRUST": "/a:/b::"}
-    assert trusted_directories([str(tmp_path)], environ) == [str(tmp_path), "/a", "/b", "/srv/templates"]
+    a, b, templates = folders = [str(tmp_path / name) for name in ("a", "b", "templates")]
+    for folder in folders:
+        os.mkdir(folder)
+    config = write(tmp_path / "config.toml", f'trust = ["{templates}", "{b}"]')
+    environ = {"FVD_CONFIG": config, "FVD_TRUST": f"{a}:{b}::"}
+    assert trusted_directories([str(tmp_path)], environ) == [str(tmp_path), a, b, templates]
+
+
+def test_a_folder_that_is_missing_is_an_error_only_where_it_is_named_now(tmp_path: Path) -> None:
+    here, missing = str(tmp_path), str(tmp_path / "not mounted")
+    config = write(tmp_path / "config.toml", f'trust = ["{missing}", "{here}"]')
+    assert trusted_directories([], {"FVD_CONFIG": "", "FVD_TRUST": f"{missing}:{here}"}) == [here]
+    assert trusted_directories([], {"FVD_CONFIG": config}) == [here]
+    with pytest.raises(ConfigError, match="Not a directory"):
+        trusted_directories([missing], {"FVD_CONFIG": ""})
 
 
 def test_the_default_file_is_under_xdg_config_home_and_else_under_home(tmp_path: Path) -> None:
@@ -24,8 +37,8 @@ def test_the_default_file_is_under_xdg_config_home_and_else_under_home(tmp_path:
     assert config_path({"HOME": "/h"}) == "/h/.config/fvd/config.toml"
     assert config_path({"XDG_CONFIG_HOME": "relative", "HOME": "/h"}) == "/h/.config/fvd/config.toml"
     assert config_path({}) is None
-    write(tmp_path / "fvd" / "config.toml", 'trust = ["/t"]')
-    assert trusted_directories([], {"XDG_CONFIG_HOME": str(tmp_path)}) == ["/t"]
+    write(tmp_path / "fvd" / "config.toml", 'trust = ["/"]')
+    assert trusted_directories([], {"XDG_CONFIG_HOME": str(tmp_path)}) == ["/"]
 
 
 def test_a_missing_default_file_is_no_error(tmp_path: Path) -> None:

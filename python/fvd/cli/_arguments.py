@@ -55,7 +55,7 @@ class Parser(argparse.ArgumentParser):
 
         Raises UsageError; with `expected` where there are too few.
         """
-        options, files = _split(arguments)
+        options, files = self._split(arguments)
         known, extra = self.parse_known_args(options)
         for index, argument in enumerate(extra):
             if argument.startswith("-") and argument != "-":
@@ -67,6 +67,44 @@ class Parser(argparse.ArgumentParser):
             raise self._usage(expected if most == least else f"Unexpected argument: {files[most]}")
         known.files = files
         return known
+
+    def _split(self, arguments: list[str]) -> tuple[list[str], list[str]]:
+        """Cut at `--`: what follows is no option, nor is the word after an option that takes a value."""
+        options: list[str] = []
+        rest = iter(arguments)
+        for argument in rest:
+            if argument == "--":
+                break
+            wants = self._wants_value(argument)
+            value = next(rest, None) if wants else None
+            if wants and value is None and not argument.startswith("--"):
+                raise self._usage(f"option requires an argument -- '{argument[-1]}'", of_getopt=True)
+            if value is not None and value.startswith("-"):
+                # As argparse knows that it is no option.
+                argument += f"={value}" if argument.startswith("--") else value
+            elif value is not None:
+                options.append(argument)
+                argument = value
+            options.append(argument)
+        return options, list(rest)
+
+    def _wants_value(self, argument: str) -> bool:
+        """Whether the value of the last option in `argument` is the next word."""
+        if argument.startswith("--"):
+            known = self._option_string_actions
+            names = [argument] if argument in known else [it for it in known if it.startswith(argument)]
+            return len({id(known[name]) for name in names}) == 1 and _takes(known[names[0]])
+        for index, letter in enumerate(argument[1:] if argument.startswith("-") else "", 1):
+            option = self._option_string_actions.get(f"-{letter}")
+            if option is None:
+                return False
+            if _takes(option):
+                return index == len(argument) - 1
+        return False
+
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        """Take `--` for a value where it is one; argparse leaves it out."""
+        return "--" if _takes(action) and arg_strings == ["--"] else super()._get_values(action, arg_strings)
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageError with getopt's words for argparse's `message`."""
@@ -81,12 +119,9 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
     return argparse.HelpFormatter(prog, width=80)
 
 
-def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Cut at `--`: what follows is never an option."""
-    if "--" not in arguments:
-        return arguments, []
-    cut = arguments.index("--")
-    return arguments[:cut], arguments[cut + 1 :]
+def _takes(option: argparse.Action) -> bool:
+    """Whether an option has a value."""
+    return option.nargs is None
 
 
 def _unknown_option(argument: str) -> str:

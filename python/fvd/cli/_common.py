@@ -52,6 +52,11 @@ def chain_option(parser: Parser) -> None:
     parser.option("-b", "--backing-chain", help="go on to the base images; without it none is opened")
 
 
+def force_option(parser: Parser) -> None:
+    """Add `--force`."""
+    parser.option("--force", help="overwrite a data file (-o data_file=) that is not empty")
+
+
 def trust_option(parser: Parser) -> None:
     """Add `--trust`."""
     parser.option(

@@ -71,7 +71,7 @@ def parser() -> Parser:
 
 def _where(parser: Parser) -> None:
     parser.option("-k", "--socket", metavar="PATH", help="listen on a Unix socket")
-    parser.option("-b", "--bind", metavar="ADDR", help="listen on this address (default 0.0.0.0)")
+    parser.option("-b", "--bind", metavar="ADDR", help="listen on this address (default localhost)")
     parser.option("-p", "--port", metavar="N", help="listen on it (default 10809; 0: one that is free)")
 
 

@@ -26,7 +26,8 @@ def parser() -> Parser:
         "convert",
         "Copy one image to another, with format conversion",
         "[-f FMT] [-O FMT] [-o OPTIONS] [-B BACKING [-F FMT]] [-n] [-W]\n"
-        "        [-S SIZE] [-t CACHE] [-T CACHE] [-U] [-p] [-q] [--trust DIR] SOURCE TARGET",
+        "        [-S SIZE] [-t CACHE] [-T CACHE] [-U] [-p] [-q] [--force] [--target-is-zero] [--trust DIR]\n"
+        "        SOURCE TARGET",
     )
     _common.quiet_option(parser)
     _progress.progress_options(parser)
@@ -38,6 +39,7 @@ def parser() -> Parser:
     parser.option("-B", "-b", "--backing", metavar="BACKING", help="stack TARGET on top of BACKING")
     _common.format_option(parser, "-F", "--backing-format", what="BACKING", dest="backing_format")
     parser.option("-n", "--no-create", help="write into TARGET, which exists and is large enough")
+    parser.option("--target-is-zero", help="with -n: TARGET reads as zeros, which are then not written again")
     parser.option(
         "-S",
         "--sparse-size",
@@ -54,8 +56,13 @@ def parser() -> Parser:
         help=f"1 to {MAX_PARALLEL}; accepted for qemu-img's sake, fvd finds its own parallelism",
     )
     parser.option("-c", "--compress", help="refused: neither raw nor fvd can be compressed")
+    _common.force_option(parser)
     _common.trust_option(parser)
-    parser.describe("SOURCE", "image to copy; - or /dev/stdin: a raw disk from standard input")
+    parser.describe(
+        "SOURCE",
+        "image to copy; - or /dev/stdin: a raw disk from standard input; a pipe that becomes an fvd\n"
+        "image is stored next to TARGET first, which needs the room twice meanwhile",
+    )
     parser.describe("TARGET", "image to write; - or /dev/stdout: a raw disk to standard output")
     return parser
 
@@ -114,6 +121,8 @@ def run(arguments: list[str]) -> int:
             sparse_size=sparse_size,
             no_create=given.no_create,
             out_of_order=given.oob_writes,
+            force=given.force,
+            target_is_zero=given.target_is_zero,
             cache=cache,
             source_cache=source_cache,
             force_share=given.force_share,
@@ -128,6 +137,8 @@ def _refuse_what_does_not_go_together(given: argparse.Namespace, target_format: 
         raise CommandError("Compression not supported for this file format")
     if given.options and given.no_create:
         raise CommandError("-o has no effect when skipping image creation")
+    if given.target_is_zero and not given.no_create:
+        raise CommandError("--target-is-zero requires use of -n flag")
     if given.backing and target_format == "raw":
         raise CommandError("Backing file not supported for file format 'raw'")
 

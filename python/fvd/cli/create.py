@@ -22,7 +22,8 @@ def parser() -> Parser:
         "create",
         "Create and format a new image file",
         "[-f FMT] [-o OPTIONS] [-b BACKING [-F BACKING_FMT]] [-u] [-q]\n"
-        "        [--trust DIR] FILENAME [SIZE[bkKMGTPE]]",
+        "        [--force] "
+        "[--trust DIR] FILENAME [SIZE[bkKMGTPE]]",
     )
     _common.quiet_option(parser)
     parser.option(
@@ -36,6 +37,7 @@ def parser() -> Parser:
     parser.option("-b", "--backing", metavar="BACKING", help="stack the new image on top of BACKING")
     _common.format_option(parser, "-F", "--backing-format", what="BACKING", dest="backing_format")
     parser.option("-u", "--backing-unsafe", help="do not open BACKING; SIZE is needed")
+    _common.force_option(parser)
     _common.trust_option(parser)
     parser.describe("FILENAME", "image file to create; a file that is there is replaced")
     parser.describe(
@@ -105,6 +107,7 @@ def _create(given: argparse.Namespace, format: TargetFormat) -> CreateResult:
         backing_format=_common.source_format(cast("str | None", backing_format)),
         backing_unsafe=given.backing_unsafe,
         options=known,
+        force=given.force,
         trust=_common.trusted(given),
     )
 

@@ -84,11 +84,11 @@ def human_stats(stats: DiskStats) -> str:
 
 def human(image: ImageInfo) -> str:
     """Return what people read about one image, laid out as qemu-img does."""
-    size = image["virtual-size"]
+    size = image.get("virtual-size")
     lines = [
         f"image: {printable(image['filename'])}",
         f"file format: {printable(image['format'])}",
-        f"virtual size: {human_size(size)} ({size} bytes)",
+        "virtual size: unknown" if size is None else f"virtual size: {human_size(size)} ({size} bytes)",
         f"disk size: {human_size(image['actual-size']) if 'actual-size' in image else 'unavailable'}",
     ]
     if image.get("encrypted"):

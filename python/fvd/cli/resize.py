@@ -64,7 +64,7 @@ def _new_size(filename: str, text: str, format: str | None) -> int:
     amount = options.size_argument("image size", text.removeprefix(sign))
     if not sign:
         return amount
-    now = fvd.info(filename, format=_common.source_format(format))["virtual-size"]
+    now = fvd.info(filename, format=_common.source_format(format)).get("virtual-size", 0)
     size = now + amount if sign == "+" else now - amount
     if size <= 0:
         raise CommandError(f"{filename}: New image size must be positive")

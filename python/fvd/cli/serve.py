@@ -8,6 +8,7 @@ import os
 import sys
 
 from fvd import _fvd as _core
+from fvd._server import open_door_warning
 from fvd.cli import _output, _serve_line, _serve_options
 from fvd.cli._daemon import Daemon, PidFile
 
@@ -69,6 +70,9 @@ def _stop(server: _core.Server) -> None:
 
 def _announce(server: _core.Server, settings: _serve_options.Settings) -> None:
     """Say what is served, and where; whoever reads the last line can connect."""
+    warning = open_door_warning(server.open_doors)
+    if warning:
+        _output.complain(f"fvd: warning: {warning}")
     if settings["sockets"]:
         # Whoever has made the sockets knows; the output may be theirs.
         return

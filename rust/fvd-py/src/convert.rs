@@ -57,10 +57,12 @@ impl<'py> FromPyObject<'_, 'py> for To {
 #[pyfunction]
 #[pyo3(signature = (
     source, target, *, source_format = None, target_format = "raw", options = None, backing_file = None,
-    backing_format = None, sparse_size = 4096, no_create = false, out_of_order = false, cache = "unsafe",
-    source_cache = "writeback", force_share = false, trust = Vec::new(), progress = None
+    backing_format = None, sparse_size = 4096, no_create = false, out_of_order = false, force = false,
+    target_is_zero = false, cache = "unsafe", source_cache = "writeback", force_share = false, trust = Vec::new(),
+    progress = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
+#[expect(clippy::fn_params_excessive_bools, reason = "keyword arguments of Python")]
 pub(crate) fn convert<'py>(
     py: Python<'py>,
     source: From,
@@ -73,6 +75,8 @@ pub(crate) fn convert<'py>(
     sparse_size: u64,
     no_create: bool,
     out_of_order: bool,
+    force: bool,
+    target_is_zero: bool,
     cache: &str,
     source_cache: &str,
     force_share: bool,
@@ -103,6 +107,8 @@ pub(crate) fn convert<'py>(
             sparse_size,
             no_create,
             out_of_order,
+            force,
+            target_is_zero,
             cache,
             source_cache,
             gate,

@@ -19,7 +19,7 @@ use crate::progress::interruptible;
 #[pyfunction]
 #[pyo3(signature = (
     path, size = None, *, format = "fvd", backing_file = None, backing_format = None,
-    options = None, backing_unsafe = false, trust = Vec::new()
+    options = None, backing_unsafe = false, force = false, trust = Vec::new()
 ))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
 pub(crate) fn create<'py>(
@@ -31,6 +31,7 @@ pub(crate) fn create<'py>(
     backing_format: Option<String>,
     options: Option<&Bound<'py, PyMapping>>,
     backing_unsafe: bool,
+    force: bool,
     trust: Vec<PathBuf>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let mut create = CreateOptions::default();
@@ -47,6 +48,7 @@ pub(crate) fn create<'py>(
         }),
         options: create,
         gate: gate(&trust)?,
+        force,
     };
     let result = PyDict::new(py);
     result.set_item("filename", request.path.as_os_str())?;

@@ -1,5 +1,6 @@
 //! Errors of the core as Python exceptions: an `OSError` with `errno`, `strerror` and `filename`.
 
+use std::io::{self, Write as _};
 use std::path::Path;
 
 use fvd::{Error, ErrorKind};
@@ -66,6 +67,11 @@ pub(crate) fn add_defaults(py: Python<'_>) -> PyResult<()> {
     class.setattr(OP, py.None())?;
     class.setattr(OFFSET, py.None())?;
     class.setattr(NEEDS_TRUST, py.None())
+}
+
+/// Tells a user of what is no error, on stderr, if there is any. On any thread, without the GIL.
+pub(crate) fn notice(text: &str) {
+    let _ = writeln!(io::stderr(), "fvd: {text}");
 }
 
 /// The exception for `error`.

@@ -57,7 +57,9 @@ fn to_dict<'py>(py: Python<'py>, disk: &DiskInfo) -> PyResult<Bound<'py, PyDict>
     let dict = PyDict::new(py);
     dict.set_item("filename", disk.path.as_os_str())?;
     dict.set_item("format", disk.format)?;
-    dict.set_item("virtual-size", disk.virtual_size)?;
+    if let Some(size) = disk.virtual_size {
+        dict.set_item("virtual-size", size)?;
+    }
     dict.set_item("actual-size", disk.actual_size)?;
     if let Some(size) = disk.cluster_size {
         dict.set_item("cluster-size", size)?;

@@ -72,6 +72,7 @@ mod _fvd {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("DEBUG_BUILD", cfg!(debug_assertions))?;
+        fvd::notice::hear_with(errors::notice);
         errors::add_defaults(module.py())?;
         exit::register(module.py())
     }

@@ -3,7 +3,7 @@
 mod files;
 mod seen;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use files::clock_of;
@@ -17,10 +17,10 @@ use crate::image::{
     CacheMode, DetectZeroes, Discard, Head, Image, OpenOptions, read_head, read_head_to_write, read_unfinished_head,
 };
 use crate::source::{
-    BaseSource, BoxFuture, PROBE_LEN, Qcow2Options, Qcow2Source, RawSource, TimedSource, Watch, WatchedSource, deep,
-    probe,
+    BaseSource, BoxFuture, NamedBy, Qcow2Options, Qcow2Source, RawSource, TimedSource, Watch, WatchedSource, deep,
+    readable,
 };
-use crate::storage::{FileOptions, FileStorage, IoBufMut, LockMode, Storage};
+use crate::storage::{FileOptions, FileStorage, LockMode, Storage};
 
 /// How to open an image and what it names.
 #[derive(Clone, Debug, Default)]
@@ -57,7 +57,7 @@ pub struct ChainOptions {
 }
 
 impl ChainOptions {
-    fn file(&self, writable: bool, named: bool) -> FileOptions {
+    fn file(&self, writable: bool) -> FileOptions {
         let lock = match (self.force_share, writable) {
             (true, _) => LockMode::None,
             (false, true) => LockMode::Exclusive,
@@ -67,7 +67,7 @@ impl ChainOptions {
             writable,
             direct: self.direct,
             lock,
-            no_follow: named,
+            no_follow: false,
         }
     }
 
@@ -103,7 +103,8 @@ pub async fn open_image_on<F: Files>(files: &F, path: &Path, options: &ChainOpti
     deep(|| Box::pin(open_fvd(files, storage, options, &mut seen))).await
 }
 
-/// Opens the disk at `path` for reading. `format`: `raw`, `qcow2` or `fvd`; None: look what it is.
+/// Opens the disk at `path` for reading. `format`: `raw`, `qcow2` or `fvd`; None: look which of
+/// them it is, and refuse all other formats that are known.
 pub async fn open_source(path: &Path, format: Option<&str>, options: &ChainOptions) -> Result<Box<dyn BaseSource>> {
     open_source_on(&Blocking, path, format, options).await
 }
@@ -116,7 +117,7 @@ pub async fn open_source_on<F: Files>(
     options: &ChainOptions,
 ) -> Result<Box<dyn BaseSource>> {
     let options = options.read_only();
-    let storage = FileStorage::open(path, &options.file(false, false))?;
+    let storage = FileStorage::open(path, &options.file(false))?;
     let mut seen = Seen::default();
     deep(|| open_layer(files, storage, format, &options, &mut seen)).await
 }
@@ -130,7 +131,7 @@ pub async fn open_new_base(
     options: &ChainOptions,
 ) -> Result<Box<dyn BaseSource>> {
     let options = options.read_only();
-    let storage = FileStorage::open(path, &options.file(false, false))?;
+    let storage = FileStorage::open(path, &options.file(false))?;
     let mut seen = Seen::default().with_above(new_files);
     deep(|| open_layer(&Blocking, storage, format, &options, &mut seen)).await
 }
@@ -142,7 +143,7 @@ pub fn open_file(path: &Path, options: &ChainOptions) -> Result<FileStorage> {
             "An image can be opened without locks only for reading",
         ));
     }
-    FileStorage::open(path, &options.file(options.writable, false))
+    FileStorage::open(path, &options.file(options.writable))
 }
 
 /// Opens what the head of `file` names: the data file is given, the backing chain only tried.
@@ -158,20 +159,18 @@ pub async fn open_named(
     Ok(data)
 }
 
-/// Fails if the disk at `path`, which the user names, cannot be read, or not as what lies below the image in
-/// `file`. `data_files`: how many the image has.
+/// Fails if the disk in `base` cannot be read, or not as what lies below the image in `file`. `data_files`: how many
+/// the image has.
 pub async fn try_base(
-    path: &Path,
+    base: FileStorage,
     format: Option<&str>,
     file: &FileStorage,
     data_files: usize,
     options: &ChainOptions,
 ) -> Result<()> {
-    let storage = FileStorage::open(path, &options.file(false, false))?;
     let mut seen = Seen::below(file).with_above(data_files);
-    open_layer(&Blocking, storage, format, options, &mut seen)
-        .await
-        .map(drop)
+    let tried = open_layer(&Blocking, base, format, options, &mut seen).await;
+    tried.map(drop)
 }
 
 /// Opens the data file that the head of `file` names, if it does.
@@ -189,20 +188,6 @@ pub fn known_format(name: &str) -> Result<&'static str> {
             "Unknown format '{name}': raw, qcow2 and fvd can be read"
         ))),
     }
-}
-
-/// The format that the first bytes of a file speak of: `fvd`, `qcow2` or `raw`.
-pub async fn probe_format(storage: &FileStorage) -> Result<&'static str> {
-    let first = storage.read(IoBufMut::zeroed(PROBE_LEN), 0).await?;
-    Ok(probe(first.as_slice()))
-}
-
-/// The path of the base of `image`, if it needs one and the gate permits it.
-pub fn base_path(image: &Path, head: &Head, gate: &Gate) -> Result<Option<PathBuf>> {
-    if !head.needs_base() {
-        return Ok(None);
-    }
-    gate.permit(image, &head.header.base_img).map(Some)
 }
 
 async fn open_fvd<F: Files>(
@@ -237,8 +222,7 @@ fn open_data_file(image: &Path, head: &Head, options: &ChainOptions, seen: &mut 
         return Err(Error::unsupported(message).with_path(image));
     }
     let named = Named::data(image, name).amendable("data_file");
-    let path = named.opened(options.gate.permit(image, name))?;
-    let storage = named.opened(FileStorage::open(path, &options.file(options.writable, true)))?;
+    let storage = named.opened(options.gate.open(image, name, &options.file(options.writable)))?;
     named.opened(seen.add(storage.identity(), storage.path()))?;
     Ok(Some(storage))
 }
@@ -250,10 +234,11 @@ async fn open_base<F: Files>(
     options: &ChainOptions,
     seen: &mut Seen,
 ) -> Result<Option<Box<dyn BaseSource>>> {
-    let named = Named::base(image, &head.header.base_img).amendable("backing_file");
-    let Some(path) = named.opened(base_path(image, head, &options.gate))? else {
+    if !head.needs_base() {
         return Ok(None);
-    };
+    }
+    let name = &head.header.base_img;
+    let named = Named::base(image, name).amendable("backing_file");
     let limit = options
         .base_timeout
         .map(|limit| clock_of(files).map(|clock| (limit, clock)))
@@ -267,7 +252,7 @@ async fn open_base<F: Files>(
         unfinished: false,
         ..options.clone()
     };
-    let storage = named.opened(FileStorage::open(path, &options.file(options.writable, true)))?;
+    let storage = named.opened(options.gate.open(image, name, &options.file(options.writable)))?;
     let format = Some(head.header.base_img_fmt.as_str()).filter(|f| !f.is_empty());
     // Without locks somebody may write to it, and the user has said so; else the image itself may.
     let watch = (!options.force_share && !options.writable)
@@ -334,7 +319,9 @@ fn open_layer<'a, F: Files>(
     Box::pin(async move {
         let format = match format {
             Some(format) => known_format(format).map_err(|error| error.with_path(storage.path()))?,
-            None => probe_format(&storage).await?,
+            // Above all others it is the user who names it.
+            None if seen.is_empty() => readable(&storage, NamedBy::User)?,
+            None => readable(&storage, NamedBy::Fvd)?,
         };
         if options.writable {
             check_writable_format(format).map_err(|error| error.with_path(storage.path()))?;

@@ -1,9 +1,13 @@
 //! The one error type of the crate.
 
+mod trail;
+
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use trail::Trail;
 
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -53,6 +57,7 @@ struct Inner {
     needs_trust: Option<PathBuf>,
     /// What stands behind the words of the system.
     remark: String,
+    trail: Trail,
 }
 
 impl Error {
@@ -68,6 +73,7 @@ impl Error {
             lacks_storage: None,
             needs_trust: None,
             remark: String::new(),
+            trail: Trail::default(),
         }))
     }
 
@@ -138,6 +144,10 @@ impl Error {
     pub fn with_context(mut self, kind: ErrorKind, context: &str) -> Self {
         let inner = self.inner();
         inner.kind = kind;
+        if !inner.trail.is_empty() {
+            inner.trail.push(context);
+            return self;
+        }
         inner.message = match inner.message.as_str() {
             "" => context.to_owned(),
             message => format!("{context}: {message}"),
@@ -152,9 +162,9 @@ impl Error {
             .op()
             .filter(|op| *op != "open")
             .map(|op| format!(": could not {op}"));
-        let kind = self.kind();
-        let mut error = self.with_context(kind, &format!("{context}{}", operation.unwrap_or_default()));
+        let mut error = self;
         let inner = error.inner();
+        inner.trail.push(&format!("{context}{}", operation.unwrap_or_default()));
         inner.op = None;
         inner.path = Some(path.to_owned());
         // It is none of that file.
@@ -169,6 +179,16 @@ impl Error {
     pub(crate) fn with_op(mut self, op: &str) -> Self {
         self.inner().op = Some(op.to_owned());
         self
+    }
+
+    /// Names the operation during which this came about, where the message is about none and no misuse.
+    #[must_use]
+    pub(crate) fn during(self, op: &str) -> Self {
+        let is_misuse = matches!(self.kind(), ErrorKind::InvalidArgument | ErrorKind::Cancelled);
+        if is_misuse || self.op().is_some() {
+            return self;
+        }
+        self.with_op(op)
     }
 
     /// Adds what would help.
@@ -232,7 +252,11 @@ impl Error {
     /// Why, without path and operation, for messages that name these themselves.
     #[must_use]
     pub fn reason(&self) -> String {
-        let mut text = self.0.message.clone();
+        let mut text = self.0.trail.text();
+        if !text.is_empty() && !self.0.message.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&self.0.message);
         if let Some(source) = &self.0.source {
             if !text.is_empty() {
                 text.push_str(": ");

@@ -22,6 +22,7 @@ use std::path::{Component, Path, PathBuf};
 pub(crate) use named::Named;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::storage::{FileOptions, FileStorage};
 
 /// The places that names found in images may lead to.
 #[derive(Clone, Debug, Default)]
@@ -45,15 +46,34 @@ impl Gate {
         Ok(Self { trusted })
     }
 
+    /// Opens the file that `image` calls `name`, if it may be opened.
+    ///
+    /// What is opened is the file that was looked at: where a part of the way to it has become a symbolic link
+    /// since, this fails. So a program that can write to the directories on the way gains no file elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Gate::permit`] and of [`FileStorage::open`].
+    pub fn open(&self, image: &Path, name: &OsStr, options: &FileOptions) -> Result<FileStorage> {
+        let target = self.permit(image, name)?;
+        let options = FileOptions {
+            no_follow: true,
+            ..options.clone()
+        };
+        let storage = FileStorage::open(&target, &options)?;
+        if storage.is_device() && !self.trusts(&target) {
+            // It was none when it was looked at.
+            return Err(refusal(image, name, "is a block device", &target));
+        }
+        Ok(storage)
+    }
+
     /// The path, absolute and without links, of the file that `image` calls `name`.
     ///
     /// A relative name starts at the directory of `image` as the user named it, as in QEMU: not at
     /// the one that `image`, itself a link, leads to.
     ///
-    /// The answer is about now. Who can write to the directories on the way can put something
-    /// else there before the file is opened. Open it with
-    /// [`no_follow`](crate::storage::FileOptions::no_follow), so that at least a link in
-    /// place of the file fails. Directories that others can write to should not be trusted.
+    /// The answer is about now, to be shown: [`Gate::open`] opens the file.
     ///
     /// # Errors
     ///
@@ -70,7 +90,7 @@ impl Gate {
         };
         let target = resolve(&named)?;
         let home = resolve(directory)?;
-        let is_trusted = self.trusted.iter().any(|place| target.starts_with(place));
+        let is_trusted = self.trusts(&target);
         if !is_trusted {
             check_place(&home, &target).map_err(|why| refusal(image, name, &why, &target))?;
         }
@@ -88,6 +108,10 @@ impl Gate {
             );
             Err(Error::new(ErrorKind::NotPermitted, message).with_path(image))
         }
+    }
+
+    fn trusts(&self, target: &Path) -> bool {
+        self.trusted.iter().any(|place| target.starts_with(place))
     }
 }
 
@@ -159,13 +183,37 @@ fn check_form(image: &Path, name: &OsStr) -> Result<()> {
         let message = "The image holds an empty or broken file name";
         return Err(Error::invalid_image(message).with_path(image));
     }
-    // As QEMU reads names: a colon before the first slash ends a protocol. A file with a colon in
-    // its name is written `./a:b`.
-    let first = bytes.iter().find(|byte| matches!(byte, b':' | b'/'));
-    if first == Some(&b':') {
+    if has_protocol(name) {
         let shown = name.display();
         let message = format!("The image names '{shown}': only files are opened, no protocol or URL");
         return Err(Error::unsupported(message).with_path(image));
+    }
+    Ok(())
+}
+
+/// As QEMU reads names: a colon before the first slash ends a protocol. A file with a colon in
+/// its name is written `./a:b`.
+fn has_protocol(name: &OsStr) -> bool {
+    let first = name.as_bytes().iter().find(|byte| matches!(byte, b':' | b'/'));
+    first == Some(&b':')
+}
+
+/// Fails if `name`, which `field` of an image is to hold, can never be opened as the name of a file.
+///
+/// # Errors
+///
+/// [`ErrorKind::InvalidArgument`], with the way to write it.
+pub fn check_storable(field: &str, name: &OsStr) -> Result<()> {
+    let shown = name.display();
+    if name.as_bytes().contains(&0) {
+        let message = format!("{field}: a file name has no zero byte in it: '{shown}'");
+        return Err(Error::invalid_argument(message));
+    }
+    if has_protocol(name) {
+        return Err(Error::invalid_argument(format!(
+            "{field}: '{shown}' begins with a protocol, as its colon says, and only files are opened: write './{shown}' \
+             for a file of that name"
+        )));
     }
     Ok(())
 }

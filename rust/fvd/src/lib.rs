@@ -28,6 +28,7 @@ pub mod mutation;
 #[cfg(not(feature = "mutations"))]
 #[expect(unreachable_pub, reason = "with the feature it can be reached")]
 mod mutation;
+pub mod notice;
 pub mod process;
 pub mod source;
 pub mod storage;

@@ -73,6 +73,7 @@ impl Folder {
                 ..CreateOptions::default()
             },
             gate: fvd::gate::Gate::default(),
+            force: false,
         };
         block_on(create(&request)).unwrap();
         path

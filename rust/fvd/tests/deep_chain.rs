@@ -50,6 +50,7 @@ impl Folder {
             backing: Some(backing),
             options: options.clone(),
             gate: Gate::default(),
+            force: false,
         };
         block_on(create(&request)).map(drop)
     }

@@ -6,9 +6,12 @@ use std::ffi::OsStr;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use fvd::gate::Gate;
+use fvd::gate::{Gate, check_storable};
+use fvd::storage::{FileOptions, Storage as _};
 use fvd::{Error, ErrorKind};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use tempfile::TempDir;
 
 /// `images/disk.fvd`, `images/base`, `images/sub/base`, `other/base`, `other/sub/base`.
@@ -212,4 +215,63 @@ fn directories_pipes_and_devices_are_refused() {
         .permit(&tree.path("images/disk.fvd"), OsStr::new("/dev/zero"))
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotPermitted, "{error}");
+}
+
+#[test]
+fn a_folder_that_becomes_a_link_leads_to_no_other_file() {
+    const OPENS: usize = 4000;
+    let tree = Tree::new();
+    std::fs::write(tree.path("images/sub/base"), "mine").unwrap();
+    std::fs::write(tree.path("other/base"), "SECRET").unwrap();
+    let (folder, link) = (tree.path("images/sub"), tree.path("images/evil"));
+    symlink(tree.path("other"), &link).unwrap();
+    let stop = AtomicBool::new(false);
+    let opened = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                renameat_with(CWD, &folder, CWD, &link, RenameFlags::EXCHANGE).unwrap();
+            }
+        });
+        let gate = Gate::default();
+        let (image, name) = (tree.path("images/disk.fvd"), OsStr::new("sub/base"));
+        let open = |_| {
+            let storage = gate.open(&image, name, &FileOptions::default()).ok()?;
+            Some(pollster::block_on(storage.len()).unwrap())
+        };
+        let opened: Vec<_> = (0..OPENS).filter_map(open).collect();
+        stop.store(true, Ordering::Relaxed);
+        opened
+    });
+    assert!(!opened.is_empty());
+    assert!(opened.iter().all(|len| *len == 4), "the file outside was opened");
+}
+
+#[test]
+fn what_is_opened_is_what_the_name_leads_to_through_links() {
+    let tree = Tree::new();
+    symlink("sub/base", tree.path("images/link")).unwrap();
+    symlink("sub", tree.path("images/folder")).unwrap();
+    let image = tree.path("images/disk.fvd");
+    for name in ["link", "folder/base", "sub/base"] {
+        let storage = Gate::default()
+            .open(&image, OsStr::new(name), &FileOptions::default())
+            .unwrap();
+        assert_eq!(storage.path(), tree.path("images/sub/base"), "{name}");
+    }
+    let refused = Gate::default().open(&image, OsStr::new("../other/base"), &FileOptions::default());
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::NotPermitted);
+}
+
+#[test]
+fn names_that_could_not_be_opened_are_not_stored() {
+    for name in ["a:b.raw", "nbd://host/disk", "json:{}", "a:/b", ":", "a\0b"] {
+        let error = check_storable("data_file", OsStr::new(name)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{name}");
+        assert!(error.reason().starts_with("data_file: "), "{error}");
+    }
+    let error = check_storable("backing_file", OsStr::new("a:b.raw")).unwrap_err();
+    assert!(error.reason().contains("write './a:b.raw'"), "{error}");
+    for name in ["", "a", "./a:b", "/a:b", "dir/a:b"] {
+        check_storable("backing_file", OsStr::new(name)).unwrap();
+    }
 }

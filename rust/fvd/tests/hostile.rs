@@ -149,7 +149,9 @@ fn dump(path: &Path) -> (usize, usize, usize) {
 }
 
 fn virtual_size_of(path: &Path) -> u64 {
-    block_on(tool::info(path, None, false, None)).expect("valid")[0].virtual_size
+    block_on(tool::info(path, None, false, None)).expect("valid")[0]
+        .virtual_size
+        .expect("of a format that is read")
 }
 
 #[test]

@@ -104,7 +104,7 @@ fn options(compact: bool, size: u64) -> CreateOptions {
 /// What lies at the start, as others see it.
 fn probed(content: &MemoryStorage) -> &'static str {
     let first = block_on(content.read(IoBufMut::zeroed(8), 0)).unwrap();
-    probe(first.as_slice())
+    probe(first.as_slice(), b"")
 }
 
 fn assert_refused(content: &MemoryStorage, when: &str) {

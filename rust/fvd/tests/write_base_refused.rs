@@ -48,6 +48,7 @@ impl Folder {
                 ..CreateOptions::default()
             },
             gate: Gate::default(),
+            force: false,
         };
         block_on(tool::create(&request)).map(|_| path)
     }

@@ -127,6 +127,14 @@ impl Place {
         }
     }
 
+    /// The address, if other machines can reach it.
+    pub(super) fn reachable(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) if !address.ip().to_canonical().is_loopback() => Some(*address),
+            _ => None,
+        }
+    }
+
     /// What clients are given to find the export `name` here, with TLS or without.
     pub(super) fn uri(&self, name: &str, has_tls: bool) -> Option<String> {
         let (scheme, name) = (if has_tls { "nbds" } else { "nbd" }, percent(name.as_bytes()));

@@ -156,6 +156,7 @@ pub struct Host {
     disks: Vec<(Arc<Disk>, Option<Background>)>,
     places: Vec<Place>,
     has_tls: bool,
+    requires_tls: bool,
     listening: Vec<JoinHandle<()>>,
     metrics: Option<(SocketAddr, JoinHandle<()>)>,
     signals: Signals,
@@ -175,6 +176,15 @@ impl Host {
 
     fn uri(&self, disk: &Disk, place: &Place) -> Option<String> {
         place.uri(&disk.info().name, self.has_tls)
+    }
+
+    /// Addresses that other machines can reach and whose clients need no TLS: any client can use the disks.
+    #[must_use]
+    pub fn open_doors(&self) -> Vec<SocketAddr> {
+        if self.requires_tls {
+            return Vec::new();
+        }
+        self.places.iter().filter_map(Place::reachable).collect()
     }
 
     /// What clients have asked for so far.

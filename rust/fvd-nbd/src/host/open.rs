@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fvd::chain::{AsyncIo, ChainOptions, Files, open_file, open_image_on, open_source_on, probe_format};
+use fvd::chain::{AsyncIo, ChainOptions, Files, open_file, open_image_on, open_source_on};
 use fvd::image::{Image, ThreadedImage};
+use fvd::source::{foreign, probe_file};
 use fvd::storage::{AsyncFile, FileStorage};
 use fvd::{Error, ErrorKind, Result};
 use tokio::time::{Instant, sleep};
@@ -115,7 +116,7 @@ fn borrow(name: &str, description: &str, open: OpenImage) -> DiskExport<AsyncFil
 async fn open(files: &AsyncIo, options: &FileOptions) -> Result<Content<AsyncFile>> {
     let format = match options.format {
         Some(format) => format,
-        None => probe(&options.path).await?,
+        None => probe(&options.path)?,
     };
     let FileOptions { path, chain, .. } = options;
     Ok(match format {
@@ -132,15 +133,17 @@ async fn open(files: &AsyncIo, options: &FileOptions) -> Result<Content<AsyncFil
     })
 }
 
-async fn probe(path: &Path) -> Result<Format> {
+fn probe(path: &Path) -> Result<Format> {
     let options = ChainOptions {
         force_share: true,
         ..ChainOptions::default()
     };
     let storage = open_file(path, &options)?;
-    if probe_format(&storage).await? == "fvd" {
+    let format = probe_file(&storage)?;
+    if format == "fvd" {
         return Ok(Format::Fvd);
     }
-    let message = "It is no FVD image: say what it is, with the format raw or qcow2 (-f)";
+    let what = foreign(format).unwrap_or_else(|| "It is no FVD image".to_owned());
+    let message = format!("{what}; say what it is, with the format raw or qcow2 (-f)");
     Err(Error::invalid_argument(message).with_path(path))
 }

@@ -61,6 +61,7 @@ impl Host {
         let multi_conn = sharing.shared != 1;
         let credentials = tls.as_ref().map(credentials).transpose()?;
         let has_tls = credentials.is_some();
+        let requires_tls = tls.as_ref().is_some_and(|tls| tls.required);
         let files = match backend {
             Some(backend) => AsyncIo::with_backend(backend)?,
             None => AsyncIo::new()?,
@@ -119,6 +120,7 @@ impl Host {
             server,
             places,
             has_tls,
+            requires_tls,
         };
         host.tell_lenders();
         Ok(host)

@@ -173,7 +173,7 @@ fn addresses(
     Ok(vec![match socket {
         Some(path) => Address::Unix(path),
         None => Address::Tcp {
-            host: bind.unwrap_or_else(|| "0.0.0.0".to_owned()),
+            host: bind.unwrap_or_else(|| "localhost".to_owned()),
             port: port.unwrap_or(DEFAULT_PORT),
         },
     }])

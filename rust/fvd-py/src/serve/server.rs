@@ -25,6 +25,7 @@ pub(crate) struct Server {
     serving: Arc<Serving>,
     uris: Vec<String>,
     metrics_url: Option<String>,
+    open_doors: Vec<String>,
     /// They live as long as this: what nobody has any more is closed, and cannot be while it is served.
     _lent: Vec<Py<PyAny>>,
 }
@@ -33,12 +34,14 @@ impl Server {
     /// `lent`: the images among the disks.
     pub(super) fn new(host: Host, lent: Vec<Py<PyAny>>) -> Self {
         let (uris, metrics_url) = (host.uris(), host.metrics_url());
+        let open_doors = host.open_doors().iter().map(ToString::to_string).collect();
         let serving = Arc::new(Serving::new(host));
         exit::remember(&serving);
         Self {
             serving,
             uris,
             metrics_url,
+            open_doors,
             _lent: lent,
         }
     }
@@ -61,6 +64,12 @@ impl Server {
     #[getter]
     fn metrics_url(&self) -> Option<String> {
         self.metrics_url.clone()
+    }
+
+    /// Addresses that other machines can reach and whose clients need no TLS.
+    #[getter]
+    fn open_doors(&self) -> Vec<String> {
+        self.open_doors.clone()
     }
 
     /// Whether it has been stopped.

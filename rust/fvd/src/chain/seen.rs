@@ -29,6 +29,11 @@ impl Seen {
         Self { above: files, ..self }
     }
 
+    /// Whether nothing has been met yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
     /// Adds a file that `path` leads to.
     pub(super) fn add(&mut self, identity: (u64, u64), path: &Path) -> Result<()> {
         if self.files.contains(&identity) {

@@ -251,7 +251,7 @@ impl<S: Storage> Image<S> {
                 frontier.file_len
             );
             let error = Error::new(ErrorKind::NoSpace, message).with_path(self.data().path());
-            return Err(error.for_want_of_storage(chunk));
+            return Err(error.with_op("write").for_want_of_storage(chunk));
         }
         let unit = self.header.storage_grow_unit;
         let wanted = needed.max(frontier.file_len.saturating_add(unit));
@@ -297,7 +297,8 @@ impl<S: Storage> Image<S> {
                 ErrorKind::NoSpace,
                 format!("The image has no storage chunk left: number {number} is beyond the limit of the format"),
             )
-            .with_path(self.file.path())),
+            .with_path(self.file.path())
+            .with_op("write")),
         }
     }
 }

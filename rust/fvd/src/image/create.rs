@@ -10,6 +10,7 @@ use super::unfinished::begin;
 
 use crate::error::{Error, Result};
 use crate::format::{BaseUpdate, Header, Layout, LayoutOptions, PAGE, Region, SECTOR, profile, unfinished};
+use crate::gate::check_storable;
 use crate::source::{BaseSource, Content, is_zero};
 use crate::storage::{IoBufMut, Space, Storage};
 
@@ -151,6 +152,8 @@ impl CreateOptions {
 
 fn check(layout: &Layout, options: &CreateOptions) -> Result<()> {
     let refuse = |message: &str| Err(Error::invalid_argument(message));
+    check_storable("backing_file", &options.base_img)?;
+    check_storable("data_file", &options.data_file)?;
     if !matches!(options.data_file_fmt.as_str(), "" | "raw") {
         let format = &options.data_file_fmt;
         return Err(Error::unsupported(format!(

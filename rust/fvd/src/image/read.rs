@@ -78,6 +78,8 @@ impl<S: Storage> Image<S> {
             self.base_size(),
             end - 1
         );
-        Err(Error::new(ErrorKind::Io, message).with_path(base.path()))
+        Err(Error::new(ErrorKind::Io, message)
+            .with_path(base.path())
+            .with_op("read"))
     }
 }

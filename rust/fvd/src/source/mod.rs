@@ -12,7 +12,8 @@ mod writable;
 
 use std::path::{Path, PathBuf};
 
-pub use detect::{PROBE_LEN, probe};
+pub(crate) use detect::{NamedBy, readable};
+pub use detect::{PROBE_LEN, foreign, probe, probe_file};
 pub use layer::Layer;
 pub(crate) use layer::deep;
 pub(crate) use parts::{Part, parts};

@@ -90,7 +90,7 @@ impl Watch {
             "The backing file has changed while it was in use ({what}): what the image keeps of its old content \
              does not fit any more"
         );
-        Err(Error::new(ErrorKind::Io, message).with_path(&self.path))
+        Err(Error::new(ErrorKind::Io, message).with_path(&self.path).with_op("read"))
     }
 }
 

@@ -8,8 +8,10 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
+use std::sync::Once;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::notice;
 use crate::process::Process;
 use crate::sys::file::{is_byte_locked, lock_byte_shared, unlock_byte};
 
@@ -73,11 +75,29 @@ impl Locks {
     /// Takes the locks of `mode`, which last until [`Locks::release`], or until the last duplicate
     /// of `fd` is closed. After a failure none is left.
     ///
-    /// A file system without such locks lets everybody in, as QEMU does.
+    /// A file system without such locks lets everybody in, as QEMU does; the first writer is told.
     pub(super) fn acquire(fd: BorrowedFd<'_>, path: &Path, mode: LockMode) -> Result<Self> {
+        static TOLD: Once = Once::new();
+        let tell = |text: &str| TOLD.call_once(|| notice::tell(text));
+        Self::acquire_with(fd, path, mode, lock_byte_shared, tell)
+    }
+
+    fn acquire_with(
+        fd: BorrowedFd<'_>,
+        path: &Path,
+        mode: LockMode,
+        lock_byte: impl Fn(BorrowedFd<'_>, u64) -> io::Result<()>,
+        tell: impl Fn(&str),
+    ) -> Result<Self> {
         let process = Process::current();
         let locks = Self { mode, process };
-        take(fd, path, mode).inspect_err(|_| locks.release(fd))?;
+        let has_locks = take(fd, path, mode, lock_byte).inspect_err(|_| locks.release(fd))?;
+        if !has_locks && mode == LockMode::Exclusive {
+            tell(&format!(
+                "warning: '{}' lies on a file system without locks: nothing keeps others from writing to it",
+                path.display()
+            ));
+        }
         Ok(locks)
     }
 
@@ -94,12 +114,18 @@ impl Locks {
     }
 }
 
-fn take(fd: BorrowedFd<'_>, path: &Path, mode: LockMode) -> Result<()> {
+/// False: the file system has no locks.
+fn take(
+    fd: BorrowedFd<'_>,
+    path: &Path,
+    mode: LockMode,
+    lock_byte: impl Fn(BorrowedFd<'_>, u64) -> io::Result<()>,
+) -> Result<bool> {
     // All locks first, then the checks: of two that come at the same time at least one sees the other.
     for byte in mode.bytes() {
-        match lock_byte_shared(fd, byte) {
+        match lock_byte(fd, byte) {
             Ok(()) => {}
-            Err(error) if has_no_locks(&error) => return Ok(()),
+            Err(error) if has_no_locks(&error) => return Ok(false),
             Err(error) if is_conflict(&error) => {
                 return Err(in_use(path, &format!("Failed to lock byte {byte}")));
             }
@@ -118,7 +144,7 @@ fn take(fd: BorrowedFd<'_>, path: &Path, mode: LockMode) -> Result<()> {
             return Err(in_use(path, &what));
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 fn is_held(fd: BorrowedFd<'_>, path: &Path, byte: u64) -> Result<bool> {
@@ -169,6 +195,23 @@ mod tests {
         drop(storage);
         drop(open(file.path()).expect("unlocked"));
         drop(duplicate);
+    }
+
+    #[test]
+    fn a_writer_hears_that_there_are_no_locks_and_a_reader_does_not() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let no_locks = |_: BorrowedFd<'_>, _| Err(io::Error::from_raw_os_error(libc::ENOLCK));
+        for (mode, lines) in [(LockMode::Exclusive, 1), (LockMode::Shared, 0), (LockMode::None, 0)] {
+            let told = std::cell::RefCell::new(Vec::new());
+            let tell = |text: &str| told.borrow_mut().push(text.to_owned());
+            Locks::acquire_with(file.as_file().as_fd(), Path::new("disk.fvd"), mode, no_locks, tell).expect("let in");
+            let told = told.into_inner();
+            assert_eq!(told.len(), lines, "{told:?}");
+            assert!(
+                told.iter()
+                    .all(|line| line.contains("'disk.fvd' lies on a file system without locks"))
+            );
+        }
     }
 
     #[test]

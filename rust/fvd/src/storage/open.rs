@@ -15,6 +15,7 @@ use super::lock::{LockMode, Locks};
 use super::medium::Medium;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::file::set_blocking;
+use crate::sys::resolved::open_resolved;
 
 /// How to open a file.
 #[derive(Clone, Debug, Default)]
@@ -25,9 +26,8 @@ pub struct FileOptions {
     pub direct: bool,
     /// Which lock to take. Independent of [`FileOptions::writable`].
     pub lock: LockMode,
-    /// Fail if the last component of the path is a symbolic link. For paths that
-    /// [`Gate::permit`](crate::gate::Gate::permit) resolved: they have none, unless somebody put
-    /// one there since.
+    /// Fail if any component of the path is a symbolic link, or `..`. For paths that the
+    /// [`Gate`](crate::gate::Gate) resolved: they have none, unless one was put there since.
     pub no_follow: bool,
 }
 
@@ -161,7 +161,8 @@ fn open_file(path: &Path, options: &FileOptions, mut how: OpenOptions) -> Result
         flags |= OFlags::DIRECT;
     }
     if options.no_follow {
-        flags |= OFlags::NOFOLLOW;
+        flags |= if options.writable { OFlags::RDWR } else { OFlags::RDONLY };
+        return open_resolved(path, flags).map_err(|error| explain(path, options, error));
     }
     how.read(true)
         .write(options.writable)
@@ -188,7 +189,10 @@ fn explain(path: &Path, options: &FileOptions, error: io::Error) -> Error {
         }
         Some(libc::ELOOP) if options.no_follow => {
             let error = Error::io("open", error).with_path(path);
-            error.with_context(ErrorKind::NotPermitted, "It became a symbolic link")
+            error.with_context(
+                ErrorKind::NotPermitted,
+                "It became a symbolic link, or lies behind one now",
+            )
         }
         _ => Error::io("open", error).with_path(path),
     }

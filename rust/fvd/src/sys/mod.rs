@@ -5,6 +5,7 @@ pub(crate) mod file;
 pub(crate) mod fork;
 pub(crate) mod nowait;
 pub(crate) mod per_process;
+pub(crate) mod resolved;
 pub(crate) mod stack;
 pub(crate) mod threads;
 pub(crate) mod uring;

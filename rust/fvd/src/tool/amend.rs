@@ -1,14 +1,18 @@
 //! Amend an image by path.
 
+use std::ffi::OsStr;
 use std::path::Path;
 
+use super::convert::chain_of;
+use super::new_files::{is_same, look_at, unlocked};
 use crate::chain::{self, ChainOptions};
 use crate::error::{Error, Result};
 use crate::format::Header;
 use crate::gate::{Gate, Named, beside};
 use crate::image::amend::{self, Changes};
 use crate::image::{Head, read_head_to_write};
-use crate::storage::FileStorage;
+use crate::source::probe_file;
+use crate::storage::{FileStorage, Storage as _};
 
 /// Makes the changes to the image at `path`, which nobody else may have open, and gives its header.
 ///
@@ -32,18 +36,14 @@ pub async fn amend(
     let file = chain::open_file(path, &options)?;
     let format = match format {
         Some(format) => chain::known_format(format)?,
-        None => chain::probe_format(&file).await?,
+        None => probe_file(&file)?,
     };
     if format != "fvd" {
         let message = format!("Format driver '{format}' does not support option amendment");
         return Err(Error::unsupported(message).with_path(path));
     }
-    let directory = path.parent().unwrap_or(Path::new(""));
-    if let Some(name) = changes.names().find(|name| directory.join(name) == path) {
-        let message = format!("'{}' is the image itself", name.display());
-        return Err(Error::invalid_argument(message).with_path(path));
-    }
     let mut head = read_head_to_write(&file).await?;
+    check_apart(&file, &head, changes, gate)?;
     let needs_data = amend::needs_data(&file, &head, changes).await?;
     if !unchecked {
         let checked = check_named(path, &file, &head, changes, gate).await;
@@ -80,15 +80,58 @@ async fn check_named(path: &Path, file: &FileStorage, head: &Head, changes: &Cha
     }
     let named = Named::base(path, name);
     let base = match new_name {
-        Some(name) => beside(path, name),
+        Some(name) => chain::open_file(&beside(path, name), &options),
         // The image's name, not the user's.
-        None => named.opened(gate.permit(path, name))?,
+        None => gate.open(path, name, &unlocked()),
     };
+    let base = named.opened(base)?;
     let format = new_format.map_or(head.header.base_img_fmt.clone().into(), |format| {
         format.to_string_lossy()
     });
     let format = Some(&*format).filter(|format| !format.is_empty());
     let data_file = changes.text("data_file").unwrap_or(&head.header.data_file);
     let data_files = usize::from(!data_file.is_empty());
-    named.opened(chain::try_base(&base, format, file, data_files, &options).await)
+    named.opened(chain::try_base(base, format, file, data_files, &options).await)
+}
+
+/// Fails if image, data file and the files of the backing chain would not all be different files any more.
+fn check_apart(file: &FileStorage, head: &Head, changes: &Changes, gate: &Gate) -> Result<()> {
+    let path = file.path();
+    let refuse = |name: &OsStr, what: &str| {
+        let message = format!("'{}' is {what}", name.display());
+        Err(Error::invalid_argument(message).with_path(path))
+    };
+    let named = ["base_img", "data_file"].map(|field| changes.text(field).filter(|name| !name.is_empty()));
+    if let Some(name) = named
+        .into_iter()
+        .flatten()
+        .find(|name| is_same(&beside(path, name), path))
+    {
+        return refuse(name, "the image itself");
+    }
+    let [base, data] = named;
+    let Some(new) = data.or(base) else {
+        return Ok(());
+    };
+    // A name that stays is the image's.
+    let open = |new: Option<&OsStr>, old: &OsStr| match new {
+        Some(name) => look_at(&beside(path, name)),
+        None if old.is_empty() => None,
+        None => gate.open(path, old, &unlocked()).ok(),
+    };
+    let header = &head.header;
+    let (Some(base), Some(data)) = (open(base, &header.base_img), open(data, &header.data_file)) else {
+        return Ok(());
+    };
+    let format = changes.text("base_img_fmt").unwrap_or(header.base_img_fmt.as_ref());
+    let format = Some(format.to_string_lossy().into_owned()).filter(|format| !format.is_empty());
+    let chain = chain_of(base, format, gate);
+    // By way of the image itself every chain has it: that one stands on itself is another error.
+    if chain.contains(&data.identity()) && !chain.contains(&file.identity()) {
+        return refuse(
+            new,
+            "refused: the data file, which is written to, would be part of the backing chain",
+        );
+    }
+    Ok(())
 }

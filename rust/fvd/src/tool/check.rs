@@ -6,6 +6,7 @@ use crate::chain::{self, ChainOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::check::{self, Repair, Report};
 use crate::image::read_head;
+use crate::source::probe_file;
 use crate::storage::{FileStorage, Storage as _};
 
 /// Checks the image at `path`, and repairs it as far as `repair` says.
@@ -29,7 +30,7 @@ pub async fn check(
     let file = chain::open_file(path, &options).map_err(cannot_check)?;
     let format = match format {
         Some(format) => chain::known_format(format)?,
-        None => chain::probe_format(&file).await?,
+        None => probe_file(&file)?,
     };
     if format != "fvd" {
         return Err(Error::unsupported("This image format does not support checks").with_path(path));

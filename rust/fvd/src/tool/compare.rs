@@ -32,7 +32,7 @@ pub enum Comparison {
         /// Bytes; a multiple of 512.
         offset: u64,
     },
-    /// Strict only: one of the disks has more sectors.
+    /// Strict only: one of the disks has more bytes.
     SizeDiffers,
     /// Strict only: from `offset` on, one disk holds something (or zeros) where the other
     /// holds nothing, or data.
@@ -71,8 +71,8 @@ pub struct CompareError {
 
 /// Compares two disks, on this thread and others.
 ///
-/// The longer disk may have zeros where the shorter one has nothing. `strict`: sizes, in sectors,
-/// must be equal, and so must what is known of every range without reading it: whether a layer
+/// The longer disk may have zeros where the shorter one has nothing. `strict`: sizes must be
+/// equal, and so must what is known of every range without reading it: whether a layer
 /// holds it, and whether it is a hole or zeros.
 ///
 /// `progress` is called on this thread; a Break cancels. Its total is that of the longer disk.
@@ -82,8 +82,7 @@ pub fn compare(
     strict: bool,
     progress: &mut Callback<'_>,
 ) -> Result<Comparison, CompareError> {
-    let sectors = |source: &dyn BaseSource| source.len().div_ceil(SECTOR);
-    if strict && sectors(a) != sectors(b) {
+    if strict && a.len() != b.len() {
         return Ok(Comparison::SizeDiffers);
     }
     let end = a.len().max(b.len());
@@ -115,9 +114,16 @@ pub fn compare(
         job.meter.report(progress, total.bytes);
     }
     let job = owned.get().map_err(forked)?;
-    job.meter.outcome().map_err(|error| CompareError {
-        step: *lock(&job.failed_step),
-        error,
+    job.meter.outcome().map_err(|error| {
+        let step = *lock(&job.failed_step);
+        let op = match step {
+            CompareStep::Status => "look up",
+            CompareStep::Read => "read",
+        };
+        CompareError {
+            step,
+            error: error.during(op),
+        }
     })?;
     Ok(*lock(&job.found))
 }

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::new_files::NewFiles;
 use crate::chain::{self, ChainOptions};
 use crate::error::{Error, Result};
 use crate::format::{BaseUpdate, Header, SECTOR};
@@ -37,6 +38,8 @@ pub struct CreateRequest {
     pub options: CreateOptions,
     /// What the base, in turn, may name.
     pub gate: Gate,
+    /// A data file that is not empty may be overwritten.
+    pub force: bool,
 }
 
 /// Makes the image and, if one is named, its data file. Gives the header.
@@ -44,11 +47,12 @@ pub struct CreateRequest {
 /// Everything that can be checked is checked before an existing file is touched. After a failure
 /// no new file is left behind.
 pub async fn create(request: &CreateRequest) -> Result<Header> {
+    request.new_files().check()?;
     let base = open_backing(request).await?;
     let options = complete(request, base.as_deref())?;
     options.header().map_err(|error| error.with_path(&request.path))?;
-    let data_path = data_path(request)?;
-    let new = NewFiles::expect([Some(request.path.as_path()), data_path.as_deref()]);
+    let data_path = data_path(request);
+    let new = Made::expect([Some(request.path.as_path()), data_path.as_deref()]);
     // Both are locked before either is emptied.
     let file = FileStorage::claim(&request.path, false)?;
     let data = data_path.map(|path| FileStorage::claim(path, false)).transpose()?;
@@ -72,7 +76,7 @@ pub async fn create_raw(request: &CreateRequest) -> Result<u64> {
         .checked_next_multiple_of(SECTOR)
         .filter(|&size| i64::try_from(size).is_ok());
     let size = size.ok_or_else(|| Error::invalid_argument("The size is more than a file can have"))?;
-    let new = NewFiles::expect([Some(request.path.as_path())]);
+    let new = Made::expect([Some(request.path.as_path())]);
     let file = FileStorage::create(&request.path, false)?;
     if file.can_resize() {
         file.set_len(size).await?;
@@ -131,26 +135,32 @@ fn written_format(backing: &Backing, base: Option<&dyn BaseSource>) -> Result<St
     Ok(format.to_owned())
 }
 
-fn data_path(request: &CreateRequest) -> Result<Option<PathBuf>> {
+fn data_path(request: &CreateRequest) -> Option<PathBuf> {
     let name = &request.options.data_file;
-    if name.is_empty() {
-        return Ok(None);
+    (!name.is_empty()).then(|| beside(&request.path, name))
+}
+
+impl CreateRequest {
+    fn new_files(&self) -> NewFiles<'_> {
+        let base = self.backing.as_ref();
+        NewFiles {
+            image: &self.path,
+            data_file: &self.options.data_file,
+            base: base.map(|base| (base.name.as_os_str(), base.format.as_deref())),
+            gate: &self.gate,
+            force: self.force,
+        }
     }
-    let path = beside(&request.path, name);
-    if path == request.path {
-        return Err(Error::invalid_argument("data_file: the image cannot be its own data file").with_path(path));
-    }
-    Ok(Some(path))
 }
 
 /// Files that did not exist: removed again unless kept.
-struct NewFiles {
+struct Made {
     paths: Vec<PathBuf>,
     /// The process that made them: no other one removes them.
     process: Process,
 }
 
-impl NewFiles {
+impl Made {
     fn expect<const N: usize>(paths: [Option<&Path>; N]) -> Self {
         let missing = |path: &&Path| fs::symlink_metadata(path).is_err();
         let paths = paths.into_iter().flatten().filter(missing);
@@ -165,7 +175,7 @@ impl NewFiles {
     }
 }
 
-impl Drop for NewFiles {
+impl Drop for Made {
     fn drop(&mut self) {
         if !self.process.is_current() {
             return;

@@ -8,8 +8,8 @@ use crate::chain;
 use crate::error::{Error, Result};
 use crate::gate::{Gate, Named, beside};
 use crate::image::info::{self, Info};
-use crate::source::Qcow2Header;
 use crate::source::qcow2::{Bitmap, Snapshot, bitmaps, snapshots};
+use crate::source::{Qcow2Header, foreign, probe_file};
 use crate::storage::{FileOptions, FileStorage, LockMode, Storage as _};
 
 /// The base that a disk names.
@@ -28,10 +28,10 @@ pub struct NamedBacking {
 pub struct DiskInfo {
     /// As the user, or the image above, named it.
     pub path: PathBuf,
-    /// `fvd`, `qcow2` or `raw`.
+    /// `fvd`, `qcow2` or `raw`, or a format that is known and not read.
     pub format: &'static str,
-    /// Bytes.
-    pub virtual_size: u64,
+    /// Bytes; None: the format is not read.
+    pub virtual_size: Option<u64>,
     /// Bytes that the file takes on its file system.
     pub actual_size: u64,
     /// Bytes per unit of allocation, where the format has one.
@@ -82,24 +82,23 @@ async fn look_down(
 ) -> Result<()> {
     let lock = if force_share { LockMode::None } else { LockMode::Shared };
     let mut seen = Vec::new();
-    let mut next = Some((path.to_owned(), format.map(str::to_owned), false));
-    while let Some((path, format, named)) = next.take() {
-        let options = FileOptions {
-            lock,
-            no_follow: named,
-            ..FileOptions::default()
-        };
-        let storage = FileStorage::open(&path, &options)?;
+    let options = FileOptions {
+        lock,
+        ..FileOptions::default()
+    };
+    let mut next = Some((FileStorage::open(path, &options)?, format.map(str::to_owned)));
+    while let Some((storage, format)) = next.take() {
         if seen.contains(&storage.identity()) {
-            return Err(Error::invalid_image("The file is part of its own backing chain").with_path(path));
+            let message = "The file is part of its own backing chain";
+            return Err(Error::invalid_image(message).with_path(storage.path()));
         }
         seen.push(storage.identity());
         let disk = look(&storage, format.as_deref()).await?;
         let backing = disk.backing.clone();
         chain.push(disk);
         if let (Some(gate), Some(backing)) = (backing_chain, backing) {
-            let path = gate.permit(&path, &backing.name)?;
-            next = Some((path, backing.format, true));
+            let below = gate.open(storage.path(), &backing.name, &options)?;
+            next = Some((below, backing.format));
         }
     }
     Ok(())
@@ -131,12 +130,12 @@ async fn look(storage: &FileStorage, format: Option<&str>) -> Result<DiskInfo> {
     let path = storage.path();
     let format = match format {
         Some(format) => chain::known_format(format).map_err(|error| error.with_path(path))?,
-        None => chain::probe_format(storage).await?,
+        None => probe_file(storage)?,
     };
     let mut disk = DiskInfo {
         path: path.to_owned(),
         format,
-        virtual_size: 0,
+        virtual_size: None,
         actual_size: storage.allocated_bytes()?,
         cluster_size: None,
         backing: None,
@@ -146,14 +145,15 @@ async fn look(storage: &FileStorage, format: Option<&str>) -> Result<DiskInfo> {
     match format {
         "fvd" => look_at_fvd(storage, &mut disk).await?,
         "qcow2" => look_at_qcow2(storage, &mut disk)?,
-        _ => disk.virtual_size = storage.len().await?,
+        _ if foreign(format).is_some() => {}
+        _ => disk.virtual_size = Some(storage.len().await?),
     }
     Ok(disk)
 }
 
 async fn look_at_fvd(storage: &FileStorage, disk: &mut DiskInfo) -> Result<()> {
     let info = info::info(storage).await?;
-    disk.virtual_size = info.virtual_size;
+    disk.virtual_size = Some(info.virtual_size);
     disk.cluster_size = info.chunk_size.filter(|_| info.compact);
     let base = info.base.as_ref().filter(|_| !info.all_local);
     disk.backing = base.map(|base| backing(&disk.path, &base.name, base.format.clone()));
@@ -163,7 +163,7 @@ async fn look_at_fvd(storage: &FileStorage, disk: &mut DiskInfo) -> Result<()> {
 
 fn look_at_qcow2(storage: &FileStorage, disk: &mut DiskInfo) -> Result<()> {
     let header = Qcow2Header::read(storage)?;
-    disk.virtual_size = header.virtual_size;
+    disk.virtual_size = Some(header.virtual_size);
     disk.cluster_size = Some(header.cluster_size);
     let format = header.backing_format.as_deref();
     let format = format.map(|format| String::from_utf8_lossy(format).into_owned());

@@ -100,7 +100,8 @@ impl Mapper {
             return Ok(behind_the_end(source, self.at, self.end));
         }
         let len = self.end.min(source.len()) - self.at;
-        let run = source.status(self.at, len).await?;
+        let run = source.status(self.at, len).await;
+        let run = run.map_err(|error| error.during("look up"))?;
         Ok(MapEntry {
             start: self.at,
             length: run.len.min(len),

@@ -8,6 +8,7 @@ pub mod convert;
 mod create;
 mod info;
 pub mod map;
+mod new_files;
 mod profile;
 mod progress;
 mod stats;

@@ -22,6 +22,7 @@ fn a_pipe_converts_into_every_kind() {
             let source = Source::Stream(pipe_with(bytes.clone()));
             let mut request = ConvertRequest::new(source, Target::File(target.clone()), to.format());
             request.create = to.options(&target);
+            request.force = true;
             request.sparse_size = sparse_size;
             let converted = run(&request).expect("a conversion");
             assert_eq!(converted.size, len as u64);

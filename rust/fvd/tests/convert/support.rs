@@ -158,6 +158,7 @@ pub(crate) fn make_empty(kind: Kind, path: &Path, size: u64) {
         backing,
         options,
         gate: fvd::gate::Gate::default(),
+        force: true,
     };
     block_on(create(&request)).expect("an image");
 }
@@ -186,12 +187,17 @@ pub(crate) fn allocated(path: &Path) -> u64 {
     fs::metadata(path).expect("a file").blocks() * 512
 }
 
+/// A conversion that detects what its source is, and overwrites what is there.
 pub(crate) fn request(source: &Path, target: &Path, format: Format) -> ConvertRequest {
+    let is_empty = fs::metadata(source).is_ok_and(|metadata| metadata.len() == 0);
     let source = Source::File {
         path: source.to_owned(),
-        format: None,
+        // Of an empty file it must be said.
+        format: is_empty.then(|| "raw".to_owned()),
     };
-    ConvertRequest::new(source, Target::File(target.to_owned()), format)
+    let mut request = ConvertRequest::new(source, Target::File(target.to_owned()), format);
+    request.force = true;
+    request
 }
 
 pub(crate) fn run(request: &ConvertRequest) -> fvd::Result<Converted> {

@@ -62,16 +62,6 @@ impl Changes {
         Ok(())
     }
 
-    /// The file names that the image is to hold.
-    pub fn names(&self) -> impl Iterator<Item = &OsStr> {
-        self.fields
-            .iter()
-            .filter_map(|(number, value)| match (ATTRIBUTES[*number].kind, value) {
-                (Kind::Name(_), Value::Text(name)) if !name.is_empty() => Some(name.as_os_str()),
-                _ => None,
-            })
-    }
-
     /// What the field `name`, a word or a file name, is to be; None: it stays.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&OsStr> {

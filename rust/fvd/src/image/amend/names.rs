@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::format::Header;
+use crate::gate::check_storable;
 use crate::image::Head;
 use crate::image::dump::BitmapRuns;
 use crate::storage::Storage;
@@ -9,6 +10,14 @@ use crate::storage::Storage;
 /// Names change, but what they name does not come or go: only a base that is not needed may go.
 pub(super) fn check(old: &Header, new: &Header) -> Result<()> {
     let refuse = |message: &str| Err(Error::invalid_argument(message));
+    for (field, old, new) in [
+        ("base_img", &old.base_img, &new.base_img),
+        ("data_file", &old.data_file, &new.data_file),
+    ] {
+        if new != old {
+            check_storable(field, new)?;
+        }
+    }
     if old.base_img.is_empty() && !new.base_img.is_empty() {
         return refuse(
             "base_img: the image has no backing file and holds all its data; 'fvd create -b' makes an image that \

@@ -149,7 +149,9 @@ fn check_room<S: Storage>(subject: &Subject<'_, S>, data: &S, used: &NumberSet, 
     }
     let message =
         format!("To give every chunk a storage chunk of its own takes {needed} of them, there is room for {limit}");
-    Err(Error::new(ErrorKind::NoSpace, message).with_path(data.path()))
+    Err(Error::new(ErrorKind::NoSpace, message)
+        .with_path(data.path())
+        .with_op("repair"))
 }
 
 /// Gives every chunk, but for the first, that names a storage chunk of another one a copy behind

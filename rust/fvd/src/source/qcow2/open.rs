@@ -13,8 +13,8 @@ use super::tables::check_l1;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::SECTOR;
 use crate::gate::{Gate, Named};
-use crate::source::{MAX_CHAIN_LEN, PROBE_LEN, probe};
-use crate::storage::{FileOptions, FileStorage, IoBufMut, LockMode, Storage};
+use crate::source::{MAX_CHAIN_LEN, NamedBy, readable};
+use crate::storage::{FileOptions, FileStorage, LockMode, Storage};
 
 /// The chain of the image in `storage`: it first, the last backing file last.
 pub(super) fn open_chain(storage: FileStorage, options: &Qcow2Options<'_>) -> Result<Vec<Layer>> {
@@ -132,7 +132,6 @@ impl Opening<'_> {
 }
 
 fn open_named(gate: &Gate, image: &Path, name: &OsStr, options: &Qcow2Options<'_>) -> Result<FileStorage> {
-    let path = gate.permit(image, name)?;
     let lock = match options.lock {
         LockMode::None => LockMode::None,
         LockMode::Shared | LockMode::Exclusive => LockMode::Shared,
@@ -141,9 +140,9 @@ fn open_named(gate: &Gate, image: &Path, name: &OsStr, options: &Qcow2Options<'_
         writable: false,
         direct: options.direct,
         lock,
-        no_follow: true,
+        ..FileOptions::default()
     };
-    FileStorage::open(path, &how)
+    gate.open(image, name, &how)
 }
 
 fn backing_format(
@@ -161,14 +160,10 @@ fn backing_format(
         Some(b"raw" | b"file" | b"host_device") => Ok("raw"),
         Some(b"qcow2") => Ok("qcow2"),
         Some(other) => unsupported(&String::from_utf8_lossy(other)),
-        None if options.probe_backing => {
-            let mut first = IoBufMut::zeroed(PROBE_LEN);
-            backing.read_blocking(&mut first, 0)?;
-            match probe(first.as_slice()) {
-                found @ ("raw" | "qcow2") => Ok(found),
-                found => unsupported(found),
-            }
-        }
+        None if options.probe_backing => match readable(backing, NamedBy::Qcow2)? {
+            found @ ("raw" | "qcow2") => Ok(found),
+            found => unsupported(found),
+        },
         None => {
             let message = format!(
                 "The image does not say which format its backing file '{}' has",

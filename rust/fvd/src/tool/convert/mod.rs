@@ -18,7 +18,7 @@ use pollster::block_on;
 
 use super::progress::Callback;
 use crate::chain::{ChainOptions, open_source};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::source::{BaseSource, RawSource};
 use crate::storage::{FileStorage, Storage};
 
@@ -28,6 +28,8 @@ use plan::{Input, Zeros};
 use raw::RawDisk;
 use stream::StreamSink;
 use target::Opened;
+
+pub(super) use same_file::chain_of;
 
 pub use request::{Cache, ConvertRequest, DEFAULT_SPARSE_SIZE, Format, MAX_SPARSE_SIZE, Source, Target};
 
@@ -145,7 +147,7 @@ fn copy_to_file(
         if !request.no_create {
             disk.complete(end)?;
         }
-        disk.finish()?;
+        disk.finish().map_err(|error| error.during("write"))?;
         Ok(end)
     });
     match &outcome {
@@ -162,7 +164,14 @@ fn fill_spool(stream: &File, target: &Path, progress: &mut Callback<'_>) -> Resu
     let zeros = Zeros::Skip {
         unit: DEFAULT_SPARSE_SIZE,
     };
-    let len = copy(Input::Stream(stream), &disk, zeros, false, progress)?;
+    let copied = copy(Input::Stream(stream), &disk, zeros, false, progress);
+    let len = copied.map_err(|error| match error.kind() {
+        ErrorKind::NoSpace => error.with_hint(
+            "what comes from a pipe is stored here before it becomes an image, which takes twice the room meanwhile: \
+             convert it to raw first, and that to fvd",
+        ),
+        _ => error,
+    })?;
     let storage = disk.into_storage();
     block_on(storage.set_len(len))?;
     Ok(storage)

@@ -123,18 +123,21 @@ impl Job<'_> {
             match self.queue.next(&stopped) {
                 Task::Done => return Ok(()),
                 Task::Read(mut buf) => {
-                    let Some(batch) = lock(&self.plan).next(&mut buf, &stopped)? else {
+                    let Some(batch) = lock(&self.plan)
+                        .next(&mut buf, &stopped)
+                        .map_err(|error| error.during("read"))?
+                    else {
                         self.queue.end(buf);
                         continue;
                     };
                     if !batch.filled {
-                        buf = self.read(&batch, buf)?;
+                        buf = self.read(&batch, buf).map_err(|error| error.during("read"))?;
                     }
                     let found = self.search(&batch, buf.as_slice());
                     self.queue.filled(batch, found, buf);
                 }
                 Task::Write(filled) => {
-                    self.write(&filled, &stopped)?;
+                    self.write(&filled, &stopped).map_err(|error| error.during("write"))?;
                     let len = filled.bytes.len() as u64;
                     self.queue.written(filled);
                     let before = self.written.fetch_add(len, Ordering::Relaxed);

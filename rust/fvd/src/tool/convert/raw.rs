@@ -67,27 +67,33 @@ impl RawDisk {
             disk.limit = Some(len);
         }
         let room = if existed || size.is_some() { len } else { u64::MAX };
-        disk.begin(room.min(unfinished::LEN), existed)?;
+        let content = FrontContent {
+            bytes: disk.start(room.min(unfinished::LEN), existed && !request.target_is_zero)?,
+            written: existed,
+        };
+        disk.begin(content)?;
         Ok(disk)
     }
 
-    /// Marks the disk. What it holds is kept for the end where the target `existed`, and the mark is durable then.
-    fn begin(&mut self, len: u64, existed: bool) -> Result<()> {
+    /// What the first `len` bytes hold, or zeros.
+    fn start(&self, len: u64, is_read: bool) -> Result<Vec<u8>> {
         let mut bytes = vec![0; len as usize];
-        if existed {
+        if is_read {
             let buf = block_on(self.storage.read(IoBufMut::zeroed(len as usize), 0))?;
             bytes.copy_from_slice(buf.as_slice());
         }
-        self.storage.write_blocking(&unfinished::page()[..len as usize], 0)?;
-        if existed {
+        Ok(bytes)
+    }
+
+    /// Marks the disk, and keeps `content` for the end. The mark is durable where something was there.
+    fn begin(&mut self, content: FrontContent) -> Result<()> {
+        let len = content.bytes.len();
+        self.storage.write_blocking(&unfinished::page()[..len], 0)?;
+        if content.written {
             block_on(self.storage.sync())?;
         }
-        let content = FrontContent {
-            bytes,
-            written: existed,
-        };
         self.front = Front {
-            len,
+            len: len as u64,
             content: Mutex::new(content),
         };
         Ok(())

@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::gate::Gate;
 use crate::image::{CacheMode, CreateOptions};
 use crate::source::BaseSource;
+use crate::tool::new_files::NewFiles;
 
 /// Zeros shorter than this are written as data, unless the caller says otherwise. Bytes.
 pub const DEFAULT_SPARSE_SIZE: u64 = 4096;
@@ -100,6 +101,7 @@ impl Cache {
 
 /// What to convert into what.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub struct ConvertRequest {
     /// What to read.
     pub source: Source,
@@ -121,6 +123,10 @@ pub struct ConvertRequest {
     /// Write in whatever order data is ready, also where the order decides how the target is laid
     /// out: the storage of a compact image may then not be in the order of the disk.
     pub out_of_order: bool,
+    /// A data file that is not empty may be overwritten.
+    pub force: bool,
+    /// With [`ConvertRequest::no_create`]: the target reads as zeros, so that none need be written.
+    pub target_is_zero: bool,
     /// Cache mode of the target.
     pub cache: Cache,
     /// Cache mode of the source; only [`Cache::is_direct`] matters.
@@ -143,10 +149,25 @@ impl ConvertRequest {
             sparse_size: DEFAULT_SPARSE_SIZE,
             no_create: false,
             out_of_order: false,
+            force: false,
+            target_is_zero: false,
             cache: Cache::default(),
             source_cache: Cache::default(),
             gate: Gate::default(),
             force_share: false,
+        }
+    }
+
+    /// What is made at `target`.
+    pub(super) fn new_files<'a>(&'a self, target: &'a Path) -> NewFiles<'a> {
+        let create = &self.create;
+        let format = Some(create.base_img_fmt.as_str()).filter(|format| !format.is_empty());
+        NewFiles {
+            image: target,
+            data_file: &create.data_file,
+            base: (!create.base_img.is_empty()).then_some((create.base_img.as_os_str(), format)),
+            gate: &self.gate,
+            force: self.force,
         }
     }
 
@@ -157,6 +178,10 @@ impl ConvertRequest {
             return Err(Error::invalid_argument(format!(
                 "The sparse size {sparse_size} is not a multiple of 512 up to {MAX_SPARSE_SIZE}"
             )));
+        }
+        if self.target_is_zero && !self.no_create {
+            let message = "That the target is zero can be said only of one that exists (no_create)";
+            return Err(Error::invalid_argument(message));
         }
         if let Target::Stream(_) = self.target {
             if self.format != Format::Raw {

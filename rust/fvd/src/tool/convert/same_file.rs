@@ -1,57 +1,40 @@
 //! Refuses to write to a file that is being read, whatever the locks say.
 
-use std::path::{Path, PathBuf};
-
 use pollster::block_on;
 
-use super::{ConvertRequest, Source, Target};
-use crate::chain::{base_path, probe_format};
+use super::{ConvertRequest, Format, Source, Target};
 use crate::error::{Error, Result};
-use crate::gate::beside;
+use crate::gate::{Gate, beside};
 use crate::image::read_head;
-use crate::source::{Qcow2Options, Qcow2Source};
-use crate::storage::{FileOptions, FileStorage, LockMode};
+use crate::source::{Qcow2Options, Qcow2Source, probe_file};
+use crate::storage::{FileStorage, LockMode, Storage as _};
+use crate::tool::new_files::{look_at, unlocked};
 
-/// Fails if the target, or its data file, belongs to the source. Goes by identity, so links do
-/// not hide anything. What cannot be opened here fails with a better message later.
+/// Fails if the target, or its data file, belongs to the source, or to the base that it is to have. Goes by identity,
+/// so links do not hide anything. What cannot be opened here fails with a better message later.
 pub(super) fn check(request: &ConvertRequest) -> Result<()> {
     let Target::File(target) = &request.target else {
         return Ok(());
     };
-    let mut targets = vec![target.clone()];
+    let makes_image = request.format == Format::Fvd && !request.no_create;
     let data_file = &request.create.data_file;
-    if !data_file.is_empty() && !request.no_create {
-        targets.push(beside(target, data_file));
-    }
-    let written: Vec<_> = targets
-        .iter()
-        .filter_map(|path| Some((path, open(path)?.identity())))
+    let data = (makes_image && !data_file.is_empty()).then(|| beside(target, data_file));
+    let written: Vec<_> = [Some(target), data.as_ref()]
+        .into_iter()
+        .flatten()
+        .filter_map(|path| Some((path, look_at(path)?.identity())))
         .collect();
-    if let [(path, a), (_, b)] = written[..]
-        && a == b
-    {
-        let message = "The image and its data file are the same file";
-        return Err(Error::invalid_argument(message).with_path(path));
-    }
-    if written.is_empty() {
-        return Ok(());
-    }
-    let read = identities(request);
-    match written.iter().find(|(_, target)| read.contains(target)) {
-        None => Ok(()),
-        Some((path, _)) => {
+    if !written.is_empty() {
+        let read = identities(request);
+        if let Some((path, _)) = written.iter().find(|(_, target)| read.contains(target)) {
             let message = "It is part of the source, and cannot be the target too";
-            Err(Error::invalid_argument(message).with_path(path))
+            return Err(Error::invalid_argument(message).with_path(path));
         }
     }
-}
-
-fn open(path: &Path) -> Option<FileStorage> {
-    let options = FileOptions {
-        lock: LockMode::None,
-        ..FileOptions::default()
-    };
-    FileStorage::open(path, &options).ok()
+    if makes_image {
+        request.new_files(target).check()?;
+    }
+    Ok(())
 }
 
 /// Every file of the source that can be found.
@@ -65,10 +48,15 @@ fn identities(request: &ConvertRequest) -> Vec<(u64, u64)> {
         Source::File { path, format } => (path.clone(), format.clone()),
         Source::Open(disk) => (disk.path().to_owned(), Some(disk.format().to_owned())),
     };
+    look_at(&path).map_or_else(Vec::new, |storage| chain_of(storage, format, &request.gate))
+}
+
+/// Every file of the disk in `storage` that can be found, the data files of its layers included.
+pub(in crate::tool) fn chain_of(storage: FileStorage, format: Option<String>, gate: &Gate) -> Vec<(u64, u64)> {
     let mut found = Vec::new();
-    let mut next = Some((path, format));
-    while let Some((path, format)) = next {
-        next = layer(&path, format, request, &mut found);
+    let mut next = Some((storage, format));
+    while let Some((storage, format)) = next {
+        next = layer(storage, format, gate, &mut found);
     }
     found
 }
@@ -76,23 +64,22 @@ fn identities(request: &ConvertRequest) -> Vec<(u64, u64)> {
 /// Adds the files of one layer, and gives the layer below with its format. A chain that bites its
 /// tail ends here; opening it says so.
 fn layer(
-    path: &Path,
+    storage: FileStorage,
     format: Option<String>,
-    request: &ConvertRequest,
+    gate: &Gate,
     found: &mut Vec<(u64, u64)>,
-) -> Option<(PathBuf, Option<String>)> {
-    let storage = open(path)?;
+) -> Option<(FileStorage, Option<String>)> {
     if found.contains(&storage.identity()) {
         return None;
     }
     found.push(storage.identity());
-    let format = format.or_else(|| block_on(probe_format(&storage)).ok().map(str::to_owned))?;
+    let format = format.or_else(|| probe_file(&storage).ok().map(str::to_owned))?;
     match format.as_str() {
         "qcow2" => {
             let options = Qcow2Options {
                 lock: LockMode::None,
                 direct: false,
-                gate: Some(&request.gate),
+                gate: Some(gate),
                 probe_backing: true,
             };
             let source = Qcow2Source::from_storage(storage, &options).ok()?;
@@ -101,12 +88,12 @@ fn layer(
         }
         "fvd" => {
             let head = block_on(read_head(&storage)).ok()?;
-            if !head.header.data_file.is_empty()
-                && let Ok(data) = request.gate.permit(path, &head.header.data_file)
-            {
-                found.extend(open(&data).iter().map(FileStorage::identity));
+            let header = &head.header;
+            let named = |name| gate.open(storage.path(), name, &unlocked());
+            if !header.data_file.is_empty() {
+                found.extend(named(&header.data_file).iter().map(FileStorage::identity));
             }
-            let base = base_path(path, &head, &request.gate).ok()??;
+            let base = head.needs_base().then(|| named(&header.base_img).ok()).flatten()?;
             let format = Some(head.header.base_img_fmt).filter(|format| !format.is_empty());
             Some((base, format))
         }

@@ -56,16 +56,20 @@ impl Opened {
         let (disk, is_blank, unit) = match request.format {
             Format::Raw => {
                 let disk = RawDisk::open(path, size, request, created)?;
-                let is_blank = disk.can_resize() && !request.no_create;
+                let is_blank = request.target_is_zero || (disk.can_resize() && !request.no_create);
                 (Disk::Raw(disk), is_blank, 1)
             }
             Format::Fvd => {
                 let size = size.expect("an image is created with its size");
                 let image = open_fvd(path, size, request, created, progress)?;
                 let has_base = image.base().is_some();
+                if request.target_is_zero && has_base {
+                    let message = "It has a backing file: zeros have to be written, or that shows (--target-is-zero)";
+                    return Err(Error::invalid_argument(message).with_path(path));
+                }
                 // Less than a block of zeros would be a copy-on-write.
                 let unit = if has_base { image.geometry().block_size } else { 1 };
-                let is_blank = !has_base && !request.no_create;
+                let is_blank = request.target_is_zero || (!has_base && !request.no_create);
                 (Disk::Fvd(Box::new(FvdDisk { image, cache })), is_blank, unit)
             }
         };
