@@ -215,13 +215,14 @@ def test_what_is_local_is_told_also_where_nothing_is_prefetched(
 
     with fvd.open(overlay, "r+") as image:
         image.pwrite(b"x" * (3 * MIB), 1 * MIB)
-    options = ["-k", socket, "-t", "-x", "disk", "--metrics", "127.0.0.1:0"]
+    options: list[str | Path] = ["-k", socket, "-t", "-x", "disk", "--metrics", "127.0.0.1:0"]
     with serving(*options, *(["-r"] if read_only else []), overlay) as server:
         [line] = [line for line in server.said if line.startswith("Metrics: ")]
 
         def metrics() -> list[str]:
             with urllib.request.urlopen(line.removeprefix("Metrics: ")) as answer:
-                return answer.read().decode().splitlines()
+                text: str = answer.read().decode()
+            return text.splitlines()
 
         assert f'fvd_prefetch_local_bytes{{export="disk"}} {3 * MIB}' in metrics()
         if not read_only:
