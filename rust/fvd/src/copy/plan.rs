@@ -12,8 +12,11 @@ const NEAR: u64 = 32 << 10;
 const BACK: usize = 32;
 
 /// `first` in its order, in whole blocks of a base of `total` bytes, none twice. Ranges that lie near one another
-/// are one, of at most `most` bytes.
+/// are one, of at most `most` bytes. `block` may be 0 where there is no base: nothing is fetched then.
 pub(super) fn plan(first: Vec<Range<u64>>, block: u64, total: u64, most: u64) -> Vec<Range<u64>> {
+    if total == 0 {
+        return Vec::new();
+    }
     let mut plan = Plan {
         ranges: Vec::new(),
         covered: RangeSet::new(),
@@ -90,6 +93,11 @@ mod tests {
         let first = vec![70 * KIB..71 * KIB, 4095 * KIB..5000 * KIB, 9000 * KIB..9001 * KIB, 7..7];
         let expected = [64 * KIB..128 * KIB, 4032 * KIB..4100 * KIB];
         assert_eq!(plan(first, 64 * KIB, 4100 * KIB, 1 << 20), expected);
+    }
+
+    #[test]
+    fn without_a_base_nothing_is_fetched() {
+        assert_eq!(plan(vec![0..KIB], 0, 0, 1 << 20), []);
     }
 
     #[test]
