@@ -1,34 +1,48 @@
 #!/usr/bin/env bash
-# Everything that CI runs, in order. Every part runs even where an earlier one failed, so that one run tells
-# about all that is broken; any failure fails the run. pytest is last, and so is its summary, unless
-# something failed before it.
+# Everything that CI runs. Every part runs even where an earlier one failed, so that one run tells about all that is
+# broken; any failure fails the run.
+#
+# Once the package is built there are two lanes: the Rust parts, which need the processors, and the Python parts, which
+# mostly wait for disks and other programs. What the Python lane says is printed when both have ended, pytest's
+# summary last.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-failed=()
-report=()
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+
+# A part of `make test`; adds a line to the report of its lane.
 part() {
-    local name=$1 started=$SECONDS result=ok
+    local lane=$1 name=$2 started=$SECONDS result=ok
     printf '\n=== %s\n' "$name"
-    "${MAKE:-make}" --no-print-directory "$name" </dev/null || { result=FAILED; failed+=("$name"); }
-    report+=("$(printf '%-14s %-7s %4d s' "$name" "$result" $((SECONDS - started)))")
+    "${MAKE:-make}" --no-print-directory "$name" </dev/null || result=FAILED
+    printf '%-14s %-7s %4d s\n' "$name" "$result" $((SECONDS - started)) >>"$logs/$lane.report"
     [[ $result == ok ]]
+}
+lane() {
+    local lane=$1 name
+    shift
+    for name in "$@"; do
+        part "$lane" "$name"
+    done
+    return 0
 }
 print_report() {
     printf '\n=== what ran\n'
-    printf '%s\n' "${report[@]}"
+    cat "$logs"/*.report
 }
 
 # Without these nothing else can run.
 for name in tools build; do
-    part "$name" || { print_report; exit 1; }
+    part 0-first "$name" || { print_report; exit 1; }
 done
-for name in lint-rust lint-python stubs test-rust test-mutations test-doc demo; do
-    part "$name"
-done
+lane 2-python lint-python stubs demo test-python >"$logs/python.log" 2>&1 &
+lane 1-rust lint-rust test-rust test-mutations test-doc
+wait
 print_report
-part test-python
-if ((${#failed[@]})); then
-    printf '\nfailed: %s\n' "${failed[*]}" >&2
+cat "$logs/python.log"
+failed=$(awk '$2 == "FAILED" { print $1 }' "$logs"/*.report)
+if [[ $failed ]]; then
+    printf '\nfailed: %s\n' "${failed//$'\n'/ }" >&2
     exit 1
 fi

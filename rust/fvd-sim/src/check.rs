@@ -79,14 +79,15 @@ pub fn check_closed_in(rig: &Rig, media: &[Medium], model: &Model, ranges: &[Ran
 pub fn check_reopened_in(rig: &Rig, model: &Model, ranges: &[Range<u64>], seed: u64) -> Result<Vec<Medium>, String> {
     let rig = rig.copy(seed);
     let world = rig.file.world().clone();
-    let given_up = world.has_given_up();
+    let (given_up, had_failed) = (world.has_given_up(), world.has_unseen_failure());
     let cache = CacheMode::Writeback;
-    let opened = run_now(rig.open(true, cache));
-    let opened = match opened {
-        // Nobody had heard of it: systemd tries again.
-        Err(_) if given_up => run_now(rig.open(true, cache)),
-        opened => opened,
-    };
+    let mut opened = run_now(rig.open(true, cache));
+    for _ in rig.media() {
+        if opened.is_err() && had_failed {
+            // No program had heard of it, and there can be one for each disk: the process comes back once more.
+            opened = run_now(rig.open(true, cache));
+        }
+    }
     let image = opened.map_err(|error| format!("an open after a restart failed: {error}"))?;
     let seen =
         run_now(read_ranges(&image, ranges)).map_err(|error| format!("a read after a restart failed: {error}"))?;
