@@ -8,12 +8,14 @@
 mod cache;
 mod clock;
 mod flight;
+mod process;
 mod trace;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
+use std::time::Duration;
 
 use fvd::Error;
 use fvd::storage::IoBufMut;
@@ -61,6 +63,7 @@ pub(crate) struct State {
     operations: u64,
     syncs: u64,
     pub(crate) faults: Faults,
+    base_latency: Duration,
     lie: Lie,
     /// The power is gone: nothing that is dropped from here on has an effect.
     dead: bool,
@@ -148,8 +151,7 @@ impl World {
             if state.flights.is_empty() {
                 return false;
             }
-            let count = state.flights.len();
-            let index = state.rng.usize(..count);
+            let index = state.next_to_complete();
             let mut flight = state.flights.swap_remove(index);
             let waker = flight.waker.take();
             let (id, disk) = (flight.id, flight.disk);
@@ -165,52 +167,9 @@ impl World {
         true
     }
 
-    /// The process has died, and all its tasks with it. What it has left in the caches stays there.
-    ///
-    /// # Panics
-    ///
-    /// If an operation is in flight.
-    pub fn end_process(&self) {
-        let mut state = self.state();
-        assert!(state.flights.is_empty(), "a dead process has nothing in flight");
-        state.finished.clear();
-        state.queueing = false;
-        state.faults = Faults::default();
-    }
-
-    /// The same disks and caches once more: what happens there has no effect here.
-    ///
-    /// # Panics
-    ///
-    /// If an operation is in flight.
-    #[must_use]
-    pub fn copy(&self, seed: u64) -> Self {
-        let state = self.state();
-        assert!(state.flights.is_empty(), "an operation is in flight for one world only");
-        let copy = Self::seeded(seed);
-        copy.state().disks.clone_from(&state.disks);
-        copy.state().step = state.step;
-        copy
-    }
-
-    /// Whether a cache has what a failed sync, or the kernel on its own, has given up writing.
-    #[must_use]
-    pub fn has_given_up(&self) -> bool {
-        self.state().disks.iter().any(Disk::has_given_up)
-    }
-
-    /// Whether the next sync of a disk tells of a failure that no program has heard of yet.
-    #[must_use]
-    pub fn has_unseen_failure(&self) -> bool {
-        self.state().disks.iter().any(|disk| disk.unseen_failure)
-    }
-
-    /// The kernel needs memory: all that is not waiting to be written is dropped from the caches.
-    pub fn drop_caches(&self) {
-        let mut state = self.state();
-        for disk in 0..state.disks.len() {
-            state.drop_cached(disk, u64::MAX);
-        }
+    /// How long a read of the base takes at least, from here on. Others mostly overtake it.
+    pub fn set_base_latency(&self, latency: Duration) {
+        self.state().base_latency = latency;
     }
 
     /// Cuts the power: tasks can be dropped without any effect on the disks.
@@ -242,6 +201,7 @@ impl State {
             id,
             disk,
             submitted: id,
+            began: self.timers.now(),
             snapshot: matches!(action, Action::Sync).then(|| self.disks[disk].current.clone()),
             action,
             offset,
@@ -283,10 +243,25 @@ impl State {
         }
     }
 
+    /// Any operation; one that waits for a base far away seldom comes before others.
+    fn next_to_complete(&mut self) -> usize {
+        let count = self.flights.len();
+        let index = self.rng.usize(..count);
+        if self.base_latency.is_zero() || self.flights[index].disk != BASE || self.rng.u8(..8) == 0 {
+            return index;
+        }
+        let near = (0..count).filter(|&index| self.flights[index].disk != BASE);
+        let near: Vec<usize> = near.collect();
+        self.rng.choice(&near).copied().unwrap_or(index)
+    }
+
     fn complete(&mut self, flight: Flight) -> Outcome {
         self.step += 1;
         self.operations += 1;
         self.pass_time();
+        if flight.disk == BASE && matches!(flight.action, Action::Read(_)) {
+            self.timers.pass_until(flight.began + self.base_latency);
+        }
         self.note("complete", flight.disk, &flight.action, flight.offset);
         if !matches!(flight.action, Action::Read(_)) {
             self.changes += 1;

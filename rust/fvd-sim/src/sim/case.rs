@@ -1,4 +1,4 @@
-//! The matrix: one value for each of thirteen dimensions, and the geometry that follows.
+//! The matrix: one value for each of fourteen dimensions, and the geometry that follows.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use crate::medium::SECTOR;
 use crate::shape::{BLOCKS_OF_PAGE, CHUNKS_OF_PAGE, SEGMENT_PAGES, Shape};
 
 /// Names of the dimensions and of their values.
-pub const DIMENSIONS: [(&str, &[&str]); 13] = [
+pub const DIMENSIONS: [(&str, &[&str]); 14] = [
     ("compact", &["off", "on"]),
     ("prefetch", &["off", "on"]),
     ("copy-on-read", &["off", "on"]),
@@ -29,6 +29,7 @@ pub const DIMENSIONS: [(&str, &[&str]); 13] = [
     ("metadata", &["a page", "pages", "segments"]),
     ("ends", &["mixed", "kills", "cuts"]),
     ("syncs", &["all", "some unsafe"]),
+    ("distance", &["near", "far"]),
 ];
 
 const COMPACT: usize = 0;
@@ -44,6 +45,7 @@ const UPDATES: usize = 9;
 const METADATA: usize = 10;
 const ENDS: usize = 11;
 const SYNCS: usize = 12;
+const DISTANCE: usize = 13;
 
 /// Not a number of blocks.
 const SMALL_CHUNK: &str = "4 KiB";
@@ -95,6 +97,7 @@ impl Case {
         }
         case.0[ENDS] = rng.usize(..DIMENSIONS[ENDS].1.len());
         case.0[SYNCS] = usize::from(rng.u8(..4) == 0);
+        case.0[DISTANCE] = usize::from(case.0[BASE] != NO_BASE && rng.u8(..3) == 0);
         case.with_metadata(rng).with_updates(rng)
     }
 
@@ -108,6 +111,12 @@ impl Case {
     #[must_use]
     pub fn has_unsafe_sessions(&self) -> bool {
         self.0[SYNCS] == 1
+    }
+
+    /// Whether the base is far away: each read of it takes a while, and others go on meanwhile.
+    #[must_use]
+    pub fn is_far(&self) -> bool {
+        self.0[DISTANCE] == 1
     }
 
     /// One in four has a large disk, of small blocks or chunks: more than a page of metadata.
@@ -161,7 +170,8 @@ impl Case {
     #[must_use]
     pub fn is_possible(&self) -> bool {
         let copies = self.prefetch() || self.copy_on_read();
-        let has_what_it_needs = (self.0[BASE] != NO_BASE || !copies) && (self.0[UPDATES] == 0 || self.can_update());
+        let has_what_it_needs =
+            (self.0[BASE] != NO_BASE || !(copies || self.is_far())) && (self.0[UPDATES] == 0 || self.can_update());
         has_what_it_needs && self.has_metadata()
     }
 

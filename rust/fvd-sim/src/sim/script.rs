@@ -1,6 +1,7 @@
 //! What a run does: everything but the order in which operations complete.
 
 use std::fmt;
+use std::time::Duration;
 
 use fvd::image::CacheMode;
 
@@ -12,6 +13,9 @@ use crate::workload::Request;
 
 /// How many of so many operations fail.
 const ONE_IN: [u32; 4] = [100, 30, 10, 10];
+
+/// Milliseconds of a read of a base that is far away.
+const LATENCIES: [u64; 4] = [1, 10, 30, 100];
 
 /// What fails, in sessions in which anything does.
 const TARGETS: [Target; 16] = [
@@ -148,6 +152,8 @@ pub struct Session {
     pub errors: Option<Errors>,
     /// Pages of new space that there are until half of the requests have come.
     pub space: Option<u64>,
+    /// How long a read of the base takes at least.
+    pub latency: Duration,
 }
 
 /// A request.
@@ -227,6 +233,11 @@ impl Session {
             end: End::random(case.ends(), cache, count, rng),
             errors: Errors::random(rng),
             space: (rng.u8(..8) == 0).then(|| rng.u64(..24)),
+            latency: if case.is_far() {
+                Duration::from_millis(LATENCIES[rng.usize(..LATENCIES.len())])
+            } else {
+                Duration::ZERO
+            },
         }
     }
 }
@@ -287,6 +298,9 @@ impl fmt::Display for Numbered<'_> {
         }
         if let Some(pages) = session.space {
             write!(f, ", at first {pages} pages of space")?;
+        }
+        if !session.latency.is_zero() {
+            write!(f, ", {} ms to the base", session.latency.as_millis())?;
         }
         for step in &session.steps {
             write!(f, "\n    {:?}", step.request)?;

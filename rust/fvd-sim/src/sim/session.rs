@@ -47,6 +47,7 @@ pub(super) struct Run {
 pub(super) fn run(rig: &Rig, session: &Session, shared: &SharedRef, durable: bool) -> Result<Run, String> {
     let world = rig.file.world();
     world.set_queueing(true);
+    world.set_base_latency(session.latency);
     world.set_faults(Faults {
         space: scarce(session),
         ..errors(session, Phase::Open)

@@ -2,6 +2,8 @@
 //!
 //! It need not fail in the same way: what a person wants to see is the shortest story that ends badly.
 
+use std::time::Duration;
+
 use fvd::format::BaseUpdate;
 use fvd::image::DetectZeroes;
 
@@ -99,9 +101,10 @@ impl Shrinker {
 
     /// Everything that can be left out of a session.
     fn simplify(&mut self) {
-        let simpler: [fn(&mut Session); 6] = [
+        let simpler: [fn(&mut Session); 7] = [
             |session| session.errors = None,
             |session| session.space = None,
+            |session| session.latency = Duration::ZERO,
             |session| session.end = End::Close,
             |session| session.depth = 1,
             |session| session.steps.iter_mut().for_each(|step| step.cancel = None),

@@ -34,6 +34,17 @@ struct Sleeper {
     waker: Waker,
 }
 
+impl Timers {
+    pub(super) fn now(&self) -> Duration {
+        self.now
+    }
+
+    /// It is not earlier than that.
+    pub(super) fn pass_until(&mut self, time: Duration) {
+        self.now = self.now.max(time);
+    }
+}
+
 impl World {
     /// Its clock.
     #[must_use]

@@ -1,6 +1,7 @@
 //! Operations in flight.
 
 use std::task::Waker;
+use std::time::Duration;
 
 use bytes::Bytes;
 use fvd::storage::IoBufMut;
@@ -36,6 +37,8 @@ pub(crate) struct Flight {
     pub(crate) action: Action,
     pub(crate) offset: u64,
     pub(super) submitted: u64,
+    /// When that was.
+    pub(super) began: Duration,
     /// For a sync: the content that it makes durable.
     pub(super) snapshot: Option<Medium>,
     pub(super) waker: Option<Waker>,
