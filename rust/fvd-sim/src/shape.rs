@@ -55,6 +55,28 @@ fn pick<T: Copy>(rng: &mut fastrand::Rng, choices: &[T]) -> T {
 }
 
 impl Shape {
+    /// A plain image of 128 KiB with a small journal and no base: where a test begins.
+    #[must_use]
+    pub fn small() -> Self {
+        Self {
+            virtual_size: 128 << 10,
+            base_size: None,
+            block_size: 512,
+            compact: false,
+            chunk_size: 64 << 10,
+            grow_unit: 64 << 10,
+            journal_size: 4096,
+            data_file: false,
+            device: false,
+            detect_sparse_hole: None,
+            copy_on_read: false,
+            prefetch: false,
+            updates: BaseUpdate::No,
+            cache: CacheMode::Writeback,
+            detect_zeroes: DetectZeroes::Off,
+        }
+    }
+
     /// The range, widened to whole chunks of a compact image, unless they are more than `most` bytes.
     #[must_use]
     pub fn whole_chunks(&self, offset: u64, len: u64, most: u64) -> (u64, u64) {

@@ -5,8 +5,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use fvd::ErrorKind;
-use fvd::format::BaseUpdate;
-use fvd::image::{CacheMode, DetectZeroes};
+use fvd::image::CacheMode;
 use fvd_sim::check::check_crashed;
 use fvd_sim::cut::Cut;
 use fvd_sim::executor::{Executor, run_now};
@@ -22,21 +21,11 @@ const KIB: u64 = 1024;
 
 fn plain() -> Shape {
     Shape {
-        virtual_size: 128 * KIB,
         base_size: Some(100 * KIB + 77),
         block_size: 7680,
-        compact: false,
         chunk_size: 12_288,
         grow_unit: 12_288,
-        journal_size: 4096,
-        data_file: false,
-        device: false,
-        detect_sparse_hole: None,
-        copy_on_read: false,
-        prefetch: false,
-        updates: BaseUpdate::No,
-        cache: CacheMode::Writeback,
-        detect_zeroes: DetectZeroes::Off,
+        ..Shape::small()
     }
 }
 

@@ -238,18 +238,7 @@ fn is_lost(fail_at: u64) -> bool {
         virtual_size: 512 << 10,
         base_size: Some(512 << 10),
         block_size: 4096,
-        compact: false,
-        chunk_size: 64 << 10,
-        grow_unit: 64 << 10,
-        journal_size: 4096,
-        data_file: false,
-        device: false,
-        detect_sparse_hole: None,
-        copy_on_read: false,
-        prefetch: false,
-        updates: BaseUpdate::No,
-        cache: CacheMode::Writeback,
-        detect_zeroes: DetectZeroes::Off,
+        ..Shape::small()
     };
     let open = |rig: &Rig| run_now(rig.open(true, CacheMode::Writeback)).expect("opens");
     let (rig, _) = Rig::create(&shape, 1);

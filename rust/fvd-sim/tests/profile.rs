@@ -4,9 +4,8 @@ use std::future::Future;
 use std::ops::Range;
 
 use bytes::Bytes;
-use fvd::format::BaseUpdate;
 use fvd::image::profile::{empty_profile, read_profile, write_profile};
-use fvd::image::{CacheMode, DetectZeroes, read_head};
+use fvd::image::read_head;
 use fvd::storage::IoBufMut;
 use fvd_sim::cut::Cut;
 use fvd_sim::executor::{Executor, run_now};
@@ -28,17 +27,8 @@ fn shape(compact: bool, data_file: bool) -> Shape {
         base_size: Some(500 * KIB + 100),
         block_size: 4 * KIB,
         compact,
-        chunk_size: 64 * KIB,
-        grow_unit: 64 * KIB,
-        journal_size: 4096,
         data_file,
-        device: false,
-        detect_sparse_hole: None,
-        copy_on_read: false,
-        prefetch: false,
-        updates: BaseUpdate::No,
-        cache: CacheMode::Writeback,
-        detect_zeroes: DetectZeroes::Off,
+        ..Shape::small()
     }
 }
 

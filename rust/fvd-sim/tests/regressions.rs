@@ -4,9 +4,8 @@ use std::future::Future;
 
 use bytes::Bytes;
 use fvd::ErrorKind;
-use fvd::format::BaseUpdate;
 use fvd::image::dump::JournalSectors;
-use fvd::image::{CacheMode, DetectZeroes, read_head};
+use fvd::image::{CacheMode, read_head};
 use fvd::storage::{Allocation, IoBufMut, Storage};
 use fvd_sim::check::check_crashed;
 use fvd_sim::cut::Cut;
@@ -22,21 +21,9 @@ const KIB: u64 = 1024;
 
 fn compact() -> Shape {
     Shape {
-        virtual_size: 128 * KIB,
-        base_size: None,
-        block_size: 512,
         compact: true,
-        chunk_size: 64 * KIB,
-        grow_unit: 64 * KIB,
-        journal_size: 4096,
         data_file: true,
-        device: false,
-        detect_sparse_hole: None,
-        copy_on_read: false,
-        prefetch: false,
-        updates: BaseUpdate::No,
-        cache: CacheMode::Writeback,
-        detect_zeroes: DetectZeroes::Off,
+        ..Shape::small()
     }
 }
 

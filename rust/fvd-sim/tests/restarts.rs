@@ -1,10 +1,9 @@
 //! What a process leaves in the page cache is not durable, and what a failed sync leaves there is not on the disk.
 
 use bytes::Bytes;
-use fvd::format::BaseUpdate;
+use fvd::image::CacheMode;
 use fvd::image::amend::{Changes, Value, amend};
 use fvd::image::check::{Repair, check};
-use fvd::image::{CacheMode, DetectZeroes};
 use fvd::storage::IoBufMut;
 use fvd_sim::cut::Cut;
 use fvd_sim::disk::SimDisk;
@@ -21,20 +20,9 @@ const OPERATIONS: u64 = 16;
 fn shape() -> Shape {
     Shape {
         virtual_size: 512 * KIB,
-        base_size: None,
-        block_size: 512,
         compact: true,
-        chunk_size: 64 * KIB,
-        grow_unit: 64 * KIB,
         journal_size: -1,
-        data_file: false,
-        device: false,
-        detect_sparse_hole: None,
-        copy_on_read: false,
-        prefetch: false,
-        updates: BaseUpdate::No,
-        cache: CacheMode::Writeback,
-        detect_zeroes: DetectZeroes::Off,
+        ..Shape::small()
     }
 }
 

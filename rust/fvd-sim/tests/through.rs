@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use fvd::copy::copy_on_read;
 use fvd::format::BaseUpdate;
-use fvd::image::{CacheMode, DetectZeroes};
+use fvd::image::CacheMode;
 use fvd::storage::IoBufMut;
 use fvd_sim::check::{check_closed, check_crashed};
 use fvd_sim::cut::Cut;
@@ -78,21 +78,10 @@ fn a_base_that_is_not_synced_is_found_out() {
 
 fn shape(updates: BaseUpdate) -> Shape {
     Shape {
-        virtual_size: 128 * KIB,
         base_size: Some(100 * KIB - 100),
         block_size: 8 * KIB,
-        compact: false,
-        chunk_size: 64 * KIB,
-        grow_unit: 64 * KIB,
-        journal_size: 4096,
-        data_file: false,
-        device: false,
-        detect_sparse_hole: None,
-        copy_on_read: false,
-        prefetch: false,
         updates,
-        cache: CacheMode::Writeback,
-        detect_zeroes: DetectZeroes::Off,
+        ..Shape::small()
     }
 }
 
