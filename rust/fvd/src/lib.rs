@@ -23,6 +23,7 @@ pub mod format;
 pub mod gate;
 pub mod host;
 pub mod image;
+mod join;
 #[cfg(feature = "mutations")]
 pub mod mutation;
 #[cfg(not(feature = "mutations"))]

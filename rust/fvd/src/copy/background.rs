@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use super::control::{Control, PrefetchState, Wish};
 use super::copy_on_read;
-use super::join::{join_all, race};
 use super::options::PrefetchOptions;
 use super::prefetch::Prefetch;
 use super::profile::profile;
 use super::push_to_base;
 use crate::host::{BoxFuture, Clock};
 use crate::image::Image;
+use crate::join::{join_all, race};
 use crate::storage::Storage;
 
 /// Copy-on-read, prefetch after its delay, checkpoints of what these have stored, and what is owed

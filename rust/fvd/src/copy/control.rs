@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use event_listener::{Event, Listener as _};
 
-use super::join::race;
 use super::pause::{Pause, PauseReason};
 use crate::error::Error;
 use crate::host::Clock;
+use crate::join::race;
 use crate::process::Process;
 
 /// What prefetch is doing.

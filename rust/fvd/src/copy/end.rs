@@ -1,11 +1,11 @@
 //! End: of a turn, of a pass over the base, of prefetch.
 
 use super::control::PrefetchState;
-use super::join::race;
 use super::pause::Pause;
 use super::prefetch::Prefetch;
 use super::take::Step;
 use crate::error::{Error, Result};
+use crate::join::race;
 use crate::storage::Storage;
 
 /// Why a turn of a slot ended early.

@@ -13,7 +13,6 @@ mod copy_on_read;
 mod end;
 mod fetch;
 mod foreground;
-mod join;
 mod lane;
 mod options;
 mod pacing;

@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn without_a_base_nothing_is_fetched() {
-        assert_eq!(plan(vec![0..KIB], 0, 0, 1 << 20), []);
+        assert_eq!(plan(vec![0..KIB, KIB..2 * KIB], 0, 0, 1 << 20), []);
     }
 
     #[test]

@@ -10,7 +10,6 @@ use super::backoff::Backoff;
 use super::control::{Control, PrefetchState, Wish};
 use super::end::Fault;
 use super::foreground::Foreground;
-use super::join::{join_all, race, yield_now};
 use super::lane::{Lane, Way};
 use super::options::{MAX_HELPER_STEP, PrefetchOptions};
 use super::plan::plan;
@@ -20,6 +19,7 @@ use super::work::Work;
 use crate::error::Result;
 use crate::host::{BoxFuture, Clock};
 use crate::image::Image;
+use crate::join::{join_all, race, yield_now};
 use crate::storage::Storage;
 
 /// Fetches what is still in the base, in [`PrefetchOptions::slots`] pieces at once.

@@ -1,8 +1,8 @@
 //! The other way: what an image that writes through owes its base.
 
-use super::join::yield_now;
 use crate::error::Result;
 use crate::image::Image;
+use crate::join::yield_now;
 use crate::storage::Storage;
 
 /// Pushes what `image` owes its base, as it comes, what a crash has left over included. For other

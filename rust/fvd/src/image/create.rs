@@ -1,16 +1,14 @@
 //! Create: lay out a new image. Regions are holes; only what is not zero is written.
 
 use std::ffi::OsString;
-use std::future::poll_fn;
-use std::task::Poll;
 
 use bytes::Bytes;
 
 use super::unfinished::begin;
-
 use crate::error::{Error, Result};
 use crate::format::{BaseUpdate, Header, Layout, LayoutOptions, PAGE, Region, SECTOR, profile, unfinished};
 use crate::gate::check_storable;
+use crate::join::yield_now;
 use crate::source::{BaseSource, Content, is_zero};
 use crate::storage::{IoBufMut, Space, Storage};
 
@@ -250,19 +248,6 @@ async fn clear<S: Storage>(device: &S, mut start: u64, end: u64) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Lets the caller look whether this is to go on. To drop a creation between two steps is as good as a failure.
-async fn yield_now() {
-    let mut is_first = true;
-    poll_fn(|context| {
-        if std::mem::take(&mut is_first) {
-            context.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        Poll::Ready(())
-    })
-    .await;
 }
 
 /// Marks every chunk as not allocated.

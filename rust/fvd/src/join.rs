@@ -7,7 +7,7 @@ use std::task::Poll;
 use crate::host::BoxFuture;
 
 /// Runs all of them until the last one has ended.
-pub(super) async fn join_all(mut futures: Vec<BoxFuture<'_, ()>>) {
+pub(crate) async fn join_all(mut futures: Vec<BoxFuture<'_, ()>>) {
     poll_fn(|context| {
         futures.retain_mut(|future| future.as_mut().poll(context).is_pending());
         if futures.is_empty() {
@@ -20,7 +20,7 @@ pub(super) async fn join_all(mut futures: Vec<BoxFuture<'_, ()>>) {
 }
 
 /// Runs both until one of them ends; drops the other.
-pub(super) async fn race<T>(first: impl Future<Output = T>, second: impl Future<Output = T>) -> T {
+pub(crate) async fn race<T>(first: impl Future<Output = T>, second: impl Future<Output = T>) -> T {
     let (mut first, mut second) = (pin!(first), pin!(second));
     poll_fn(|context| match first.as_mut().poll(context) {
         Poll::Pending => second.as_mut().poll(context),
@@ -29,8 +29,9 @@ pub(super) async fn race<T>(first: impl Future<Output = T>, second: impl Future<
     .await
 }
 
-/// Lets the others that share the thread go on: a blocking storage never makes anybody wait.
-pub(super) async fn yield_now() {
+/// Lets the others that share the thread go on, which a blocking storage never does; and lets the caller look whether
+/// this is to go on: to drop a future here is as good as a failure.
+pub(crate) async fn yield_now() {
     let mut yielded = false;
     poll_fn(|context| {
         if std::mem::replace(&mut yielded, true) {
