@@ -49,11 +49,16 @@ pub(in crate::image) async fn settle<S: Storage>(
     cache: CacheMode,
 ) -> Result<Head> {
     let is_recovered = |head: &Head| head.header.clean_shutdown && !head.interrupted;
-    let mut found = reread(file, head.clone()).await?;
-    if cache != CacheMode::Unsafe || !is_recovered(&found) {
+    let found = match cache {
+        CacheMode::Unsafe => Some(reread(file, head.clone()).await?).filter(is_recovered),
+        CacheMode::Writeback | CacheMode::Writethrough => None,
+    };
+    let found = if let Some(found) = found {
+        found
+    } else {
         sync(file, data).await?;
-        found = reread(file, found).await?;
-    }
+        reread(file, head.clone()).await?
+    };
     if !names_same_files(&head, &found) {
         let message = "The header in the page cache was not that on the disk, because an earlier write failed, and \
                        named other files: open the image again";
