@@ -22,7 +22,7 @@ use fvd_sim::world::World;
 
 const RUNS: usize = 3000;
 /// What so many runs find only now and then: asked for by name. Each needs a mix of requests of its own.
-const SELDOM: [Mutation; 2] = [Mutation::PartOfSector, Mutation::PartsDisturbed];
+const SELDOM: [Mutation; 3] = [Mutation::BelieveCache, Mutation::PartOfSector, Mutation::PartsDisturbed];
 
 /// Whether an engine with this fault can go wrong with such an image: others need not be tried.
 fn concerns(mutation: Mutation, shape: &Shape) -> bool {
