@@ -248,7 +248,7 @@ PrefetchStatus = TypedDict(
 )
 """How far prefetch is. Bytes, and bytes a second of late.
 
-`total`: what the base covers. `local`: what is local of it, whoever has stored it. `fetched`: what prefetch
+`total`: what the base covers. `local`: what is local of it, however it came there. `fetched`: what prefetch
 has read from the base itself, and stored (zeros without taking space). `zeros`: what it has made local
 without reading it, because the base is known to hold zeros there (a hole, say); zeros that take space in
 the base are read, and count as fetched. `reason`: why it pauses on its own, while it does. `error`: why it

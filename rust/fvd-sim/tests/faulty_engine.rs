@@ -104,7 +104,7 @@ fn write_parts(session: &mut Session, size: u64) {
 fn read_what_was_cancelled(session: &mut Session, size: u64) {
     session.errors = None;
     session.space = None;
-    // A read beside a write may see either.
+    // A read that overlaps a write in time may see the old or the new content.
     session.depth = 1;
     pair(session, size, |offset, _| Request::Read { offset, len: 1024 });
     let mut after = session.seed % 8;

@@ -169,7 +169,7 @@ pub async fn try_base(
     options: &ChainOptions,
 ) -> Result<()> {
     let mut seen = Seen::below(file).with_above(data_files);
-    let tried = open_layer(&Blocking, base, format, options, &mut seen).await;
+    let tried = deep(|| open_layer(&Blocking, base, format, options, &mut seen)).await;
     tried.map(drop)
 }
 

@@ -226,7 +226,7 @@ fn metrics_of(
     }
 }
 
-/// Says when prefetch of one of the disks pauses. Who has lent one hears of it otherwise.
+/// Says when prefetch of one of the disks pauses. Not of images that the program has open itself: it can ask.
 fn tell_pauses_of(runtime: &Runtime, disks: &[Arc<Disk>], background: &[Option<Background>], report: &Arc<Report>) {
     for (disk, background) in disks.iter().zip(background) {
         if let (Some(image), Some(background)) = (disk.content().image(), background) {

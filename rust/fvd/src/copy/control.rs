@@ -53,7 +53,7 @@ pub struct PrefetchStatus {
     pub state: PrefetchState,
     /// Bytes of the disk that the base covers: all of them are local in the end.
     pub total: u64,
-    /// Those that were local when prefetch moved something last, whoever put them there; 0 before it has begun.
+    /// Those that were local when prefetch last moved something, however they came there; 0 before it has begun.
     /// [`status`](super::status) gives those of now.
     pub local: u64,
     /// Bytes that prefetch itself has read from the base and stored, zeros without taking space; twice, where a

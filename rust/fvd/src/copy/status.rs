@@ -5,8 +5,8 @@ use crate::error::Result;
 use crate::image::Image;
 use crate::storage::Storage;
 
-/// How far prefetch of `image` is; without a `control` none runs. What is local is that of the image now, whoever
-/// put it there: the first call may read the bitmap ([`Image::local_bytes`]).
+/// How far prefetch of `image` is; without a `control` none runs. What is local is counted in the image as
+/// it is now: the first call may read the bitmap ([`Image::local_bytes`]).
 pub async fn status<S: Storage>(image: &Image<S>, control: Option<&Control>) -> Result<PrefetchStatus> {
     let mut status = control.map_or_else(PrefetchStatus::default, Control::status);
     if image.base().is_none() {

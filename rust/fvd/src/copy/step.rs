@@ -39,7 +39,7 @@ impl<S: Storage> Drop for Moving<'_, S> {
         let (lane, time) = (state.lane(self.way), now.saturating_sub(self.began));
         let fall = lane.throttle.end(now, time, self.bytes, &mut rng);
         let rate = lane.rate.add(now, self.bytes);
-        // What comes first is wanted now, whoever else is there.
+        // What comes first is wanted now, even beside other users of the base.
         let at_first = state.work.is_at_first();
         let pause = fall.as_ref().filter(|_| !at_first).and_then(|fall| self.pause(fall));
         if let Some(pause) = pause {

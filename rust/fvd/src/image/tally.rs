@@ -46,7 +46,7 @@ impl Bitmap {
         self.block_count().div_ceil(WORD_BITS)
     }
 
-    /// Adds the blocks whose bits are `bits` of a word. What lies behind the last block is none.
+    /// Adds the blocks whose bits are `bits` of a word. Bits after the last block do not count.
     pub(super) fn add(&self, counted: &mut Counted, index: u64, bits: u32) {
         let (first, count) = (index * WORD_BITS, self.block_count());
         let bits = match count.saturating_sub(first) {
