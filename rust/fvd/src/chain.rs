@@ -1,14 +1,12 @@
 //! Opening by path: an image with its data file and its backing chain.
 
 mod files;
-mod seen;
 
 use std::path::Path;
 use std::time::Duration;
 
 use files::clock_of;
 pub use files::{AsyncIo, Blocking, Files};
-use seen::Seen;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::BaseUpdate;
@@ -17,8 +15,8 @@ use crate::image::{
     CacheMode, DetectZeroes, Discard, Head, Image, OpenOptions, read_head, read_head_to_write, read_unfinished_head,
 };
 use crate::source::{
-    BaseSource, BoxFuture, NamedBy, Qcow2Options, Qcow2Source, RawSource, TimedSource, Watch, WatchedSource, deep,
-    readable,
+    BaseSource, BoxFuture, NamedBy, Qcow2Options, Qcow2Source, RawSource, Seen, TimedSource, Watch, WatchedSource,
+    deep, readable,
 };
 use crate::storage::{FileOptions, FileStorage, LockMode, Storage};
 

@@ -13,7 +13,7 @@ use super::tables::check_l1;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::SECTOR;
 use crate::gate::{Gate, Named};
-use crate::source::{MAX_CHAIN_LEN, NamedBy, readable};
+use crate::source::{NamedBy, Seen, readable};
 use crate::storage::{FileOptions, FileStorage, LockMode, Storage};
 
 /// The chain of the image in `storage`: it first, the last backing file last.
@@ -21,7 +21,7 @@ pub(super) fn open_chain(storage: FileStorage, options: &Qcow2Options<'_>) -> Re
     let mut opening = Opening {
         options,
         layers: Vec::new(),
-        files: Vec::new(),
+        seen: Seen::default(),
     };
     let mut next = Some((storage, "qcow2"));
     while let Some((storage, format)) = next.take() {
@@ -40,8 +40,7 @@ pub(super) fn open_chain(storage: FileStorage, options: &Qcow2Options<'_>) -> Re
 struct Opening<'a> {
     options: &'a Qcow2Options<'a>,
     layers: Vec<Layer>,
-    /// [`FileStorage::identity`] of all files.
-    files: Vec<(u64, u64)>,
+    seen: Seen,
 }
 
 impl Opening<'_> {
@@ -70,15 +69,7 @@ impl Opening<'_> {
     }
 
     fn see(&mut self, file: &FileStorage) -> Result<()> {
-        if self.files.contains(&file.identity()) {
-            return Err(Error::invalid_image("The file is part of its own backing chain").with_path(file.path()));
-        }
-        if self.files.len() >= MAX_CHAIN_LEN {
-            let message = format!("The backing chain has more than {MAX_CHAIN_LEN} files");
-            return Err(Error::unsupported(message).with_path(file.path()));
-        }
-        self.files.push(file.identity());
-        Ok(())
+        self.seen.add(file.identity(), file.path())
     }
 
     fn data_file(&mut self, header: &Header, image: &FileStorage) -> Result<FileStorage> {

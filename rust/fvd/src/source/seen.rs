@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
+use super::MAX_CHAIN_LEN;
 use crate::error::{Error, Result};
-use crate::source::MAX_CHAIN_LEN;
 use crate::storage::FileStorage;
 
 /// What was met on the way down.
 #[derive(Default)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     /// [`FileStorage::identity`] of each.
     files: Vec<(u64, u64)>,
     /// Files of the image above these that are not among them.
@@ -17,7 +17,7 @@ pub(super) struct Seen {
 
 impl Seen {
     /// Below the image in `file`.
-    pub(super) fn below(file: &FileStorage) -> Self {
+    pub(crate) fn below(file: &FileStorage) -> Self {
         Self {
             files: vec![file.identity()],
             above: 0,
@@ -25,17 +25,17 @@ impl Seen {
     }
 
     /// With so many files more above what is met, which need not exist yet.
-    pub(super) fn with_above(self, files: usize) -> Self {
+    pub(crate) fn with_above(self, files: usize) -> Self {
         Self { above: files, ..self }
     }
 
     /// Whether nothing has been met yet.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.files.is_empty()
     }
 
     /// Adds a file that `path` leads to.
-    pub(super) fn add(&mut self, identity: (u64, u64), path: &Path) -> Result<()> {
+    pub(crate) fn add(&mut self, identity: (u64, u64), path: &Path) -> Result<()> {
         if self.files.contains(&identity) {
             let message = "The file is part of its own backing chain";
             return Err(Error::invalid_image(message).with_path(path));
