@@ -92,7 +92,7 @@ crash: ## power cuts at every I/O boundary, FVD_CRASH_IMAGES (15000) of them, an
 	$(if $(SEED),FVD_CRASH_SEED=$(SEED)) cargo test $(RUST_TESTED) --test crash -- --nocapture
 fuzz: ## a million mutated headers, journals, images, qcow2 bases, NBD streams and sessions, in release mode; SEED=N replays
 	FVD_FUZZ_ITERATIONS=$${FVD_FUZZ_ITERATIONS:-1000000} $(if $(SEED),FVD_FUZZ_SEED=$(SEED)) \
-		cargo test $(RUST_TESTED) --release --test fuzz_format --test fuzz_image --test fuzz_qcow2 --test fuzz_protocol --test fuzz_sessions -- --nocapture
+		cargo test $(RUST_TESTED) --release --test fuzz -- --nocapture
 # Optimised, with assertions and overflow checks: the test profile. New seeds each time.
 sim: ## whole sessions of the engine for SECONDS (600) or SESSIONS=N; SEED=N replays one run with a trace
 	$(if $(SEED),FVD_SIM_SEED=$(SEED),FVD_SIM_START=$${FVD_SIM_START:-$$((RANDOM * 32768 + RANDOM))}) \

@@ -2,11 +2,12 @@
 
 mod certificates;
 mod clients;
+mod disk;
 mod host;
 mod hostile;
 mod lifecycle;
 mod limits;
-#[path = "../support/options.rs"]
+#[path = "../options/mod.rs"]
 mod options;
 mod polling;
 mod programs;

@@ -8,8 +8,8 @@ use fvd::image::OpenOptions;
 use fvd::storage::IoBufMut;
 use pollster::block_on;
 
-use crate::MIB;
-use crate::support::{Disk, FakeClock, TestBase, both, layout, run};
+use super::MIB;
+use super::support::{Disk, FakeClock, TestBase, both, layout, run};
 
 const SECOND: Duration = Duration::from_secs(1);
 

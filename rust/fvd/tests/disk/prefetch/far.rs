@@ -13,8 +13,8 @@ use fvd::image::{CreateOptions, Image, OpenOptions, create, read_head};
 use fvd::source::{BaseSource, Content, Run};
 use fvd::storage::{IoBufMut, MemoryStorage};
 
-use crate::support::{FakeClock, both, run};
-use crate::{KIB, MIB};
+use super::support::{FakeClock, both, run};
+use super::{KIB, MIB};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);

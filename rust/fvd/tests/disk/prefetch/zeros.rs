@@ -8,8 +8,8 @@ use fvd::image::{CreateOptions, Image, OpenOptions, create, read_head};
 use fvd::source::BaseSource;
 use fvd::storage::{Allocation, FileOptions, FileStorage, IoBufMut, MemoryStorage, Storage};
 
-use crate::support::{Disk, FakeClock, TestBase, both, layout, run, within};
-use crate::{KIB, MIB};
+use super::support::{Disk, FakeClock, TestBase, both, layout, run, within};
+use super::{KIB, MIB};
 
 /// What the base uses: pages all over it.
 const USED: u64 = 328 * KIB;

@@ -1,18 +1,7 @@
 //! Whole sessions with the server, from the greeting to the end, over a pipe in memory: what a
 //! client may send is answered as a model says; whatever else it sends, the server comes to an end
 //! with it, within its limits of memory and time.
-//!
-//! Deterministic: `FVD_FUZZ_SEED` replays a failure, `FVD_FUZZ_ITERATIONS` says how long to run. Time
-//! is simulated: a deadline takes no time.
-
-#[path = "../../fvd/tests/fuzz_image/memory.rs"]
-mod memory;
-#[path = "support/options.rs"]
-mod options;
-#[path = "../../fvd/tests/seeds/mod.rs"]
-mod seeds;
-#[path = "fuzz_sessions/session.rs"]
-mod session;
+//! Time is simulated: a deadline takes no time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,11 +9,12 @@ use std::time::Duration;
 use fastrand::Rng;
 use fvd_nbd::handshake::TlsPolicy;
 use fvd_nbd::server::{Credentials, Exports, Limits, MemoryExport, Server};
-use memory::peak_of;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::{sleep, timeout};
 
-use session::{SIZE, Script};
+use crate::memory::peak_of;
+use crate::session::{SIZE, Script};
+use crate::{options, seeds};
 
 /// What a connection may hold: its input, its replies (those under way, and the megabyte from which
 /// no request is begun), the payload of one write.

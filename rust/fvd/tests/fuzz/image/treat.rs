@@ -11,8 +11,8 @@ use fvd::storage::{IoBufMut, Storage as _};
 use fvd::{ErrorKind, Result};
 use pollster::block_on;
 
-use crate::disk::Disk;
-use crate::sample::{Sample, raw};
+use super::disk::Disk;
+use super::sample::{Sample, raw};
 
 /// Disks up to this size are read whole, and compared.
 const READ_WHOLE: u64 = 1 << 20;

@@ -9,8 +9,8 @@ use fvd::host::Clock;
 use fvd::image::OpenOptions;
 use fvd::storage::IoBufMut;
 
-use crate::support::{Disk, FakeClock, Read, TestBase, both, layout, run, within};
-use crate::{KIB, MIB};
+use super::support::{Disk, FakeClock, Read, TestBase, both, layout, run, within};
+use super::{KIB, MIB};
 
 const MS: Duration = Duration::from_millis(1);
 

@@ -4,7 +4,7 @@ use fastrand::Rng;
 use fvd::format::header::RAW_SIZE;
 use fvd::format::{HEADER_SIZE, fence, redo};
 
-use crate::sample::Sample;
+use super::sample::Sample;
 
 /// Offset and length of every number in the header.
 const FIELDS: [(usize, usize); 33] = [

@@ -1,16 +1,10 @@
 //! Breaks qcow2 images that qemu-img made, and reads them: nothing panics or hangs, memory and the number of
 //! steps stay small, and what is said to be zeros reads as zeros.
-//!
-//! Deterministic: `FVD_FUZZ_SEED` replays a failure, `FVD_FUZZ_ITERATIONS` says how long to run.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "../fuzz_image/memory.rs"]
-mod memory;
 mod mutate;
 mod sample;
-#[path = "../seeds/mod.rs"]
-mod seeds;
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -24,7 +18,8 @@ use fvd::tool::info;
 use fvd::tool::map::map;
 use pollster::block_on;
 
-use sample::{SIZE, Sample, samples};
+use self::sample::{SIZE, Sample, samples};
+use crate::{memory, seeds};
 
 const DEFAULT_ITERATIONS: u64 = 1500;
 

@@ -14,7 +14,7 @@ use fvd::source::{BaseSource, Run};
 use fvd::storage::{IoBufMut, MemoryStorage};
 use pollster::block_on;
 
-use crate::support::{FakeClock, run};
+use super::support::{FakeClock, run};
 
 const SIZE: u64 = 1 << 40;
 

@@ -1,13 +1,5 @@
 //! Whatever a client sends: nothing panics, memory stays within the limits, and what follows a
 //! message with valid framing is understood.
-//!
-//! Deterministic: `FVD_FUZZ_SEED` replays a failure, `FVD_FUZZ_ITERATIONS` says how long to run.
-
-#[path = "../../fvd/tests/fuzz_image/memory.rs"]
-mod memory;
-#[path = "../../fvd/tests/seeds/mod.rs"]
-mod seeds;
-mod support;
 
 use fastrand::Rng;
 use fvd_nbd::constants::{MAX_OPTION_DATA, MAX_PAYLOAD, opt, rep};
@@ -17,9 +9,11 @@ use fvd_nbd::meta::{Context, Contexts, Status};
 use fvd_nbd::reply::{Extents, Position};
 use fvd_nbd::request::{Command, Request};
 use fvd_nbd::session::{HeaderStyle, Session};
-use memory::peak_of;
-use support::options::{info, message, queries};
-use support::{OneDisk, chunks, replies};
+
+use crate::memory::peak_of;
+use crate::options::{info, message, queries};
+use crate::replies::{OneDisk, chunks, disk, replies};
+use crate::seeds;
 
 /// What an option may make the server hold: twice its data (a buffer that grew), what was parsed
 /// from it, the replies to it.
@@ -160,7 +154,7 @@ fn a_count_of_queries_that_are_not_there_allocates_nothing_for_them() {
 }
 
 fn any_session(rng: &mut Rng) -> Session {
-    let mut export = support::disk();
+    let mut export = disk();
     export.size = [0, 511, 1 << 20, 16 << 40, i64::MAX as u64][rng.usize(..5)];
     export.block_sizes.minimum = 1 << rng.u32(..13);
     export.read_only = rng.bool();

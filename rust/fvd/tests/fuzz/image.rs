@@ -1,21 +1,17 @@
 //! Breaks valid images and does with them all that can be done: nothing panics or hangs, memory stays
 //! small, what can be read stays as it was, and what was repaired is clean.
-//!
-//! Deterministic: `FVD_FUZZ_SEED` replays a failure, `FVD_FUZZ_ITERATIONS` says how long to run.
 
 mod disk;
-mod memory;
 mod mutate;
 mod sample;
-#[path = "../seeds/mod.rs"]
-mod seeds;
 mod treat;
 
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
-use sample::{Sample, samples};
+use self::sample::{Sample, samples};
+use crate::{memory, seeds};
 
 const DEFAULT_ITERATIONS: u64 = 3000;
 

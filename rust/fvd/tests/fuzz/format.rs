@@ -1,12 +1,10 @@
 //! Mutates valid headers and journal sectors: nothing panics, and what is accepted is sound.
-//!
-//! Deterministic: `FVD_FUZZ_SEED` replays a failure, `FVD_FUZZ_ITERATIONS` says how long to run.
-
-mod seeds;
 
 use fastrand::Rng;
 use fvd::format::journal::{self, decode_sector, encode_sector};
 use fvd::format::{BitmapRecord, Entry, Geometry, HEADER_SIZE, Header, Layout, LayoutOptions, Record, TableRecord};
+
+use crate::seeds;
 
 /// Offsets of the fields that decide where regions lie and how large they are, with their lengths.
 const SIZE_FIELDS: [(usize, usize); 16] = [

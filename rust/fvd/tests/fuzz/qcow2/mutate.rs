@@ -2,7 +2,7 @@
 
 use fastrand::Rng;
 
-use crate::sample::{Broken, Sample};
+use super::sample::{Broken, Sample};
 
 /// Offset and length of every number in the header.
 const FIELDS: [(usize, usize); 19] = [

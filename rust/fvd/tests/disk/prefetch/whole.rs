@@ -6,8 +6,8 @@ use fvd::copy::{Control, Prefetch, PrefetchOptions, PrefetchState};
 use fvd::format::LayoutOptions;
 use fvd::image::OpenOptions;
 
-use crate::support::{Disk, FakeClock, TestBase, both, layout, run};
-use crate::{KIB, MIB};
+use super::support::{Disk, FakeClock, TestBase, both, layout, run};
+use super::{KIB, MIB};
 
 #[test]
 fn every_block_becomes_local_and_the_base_can_go() {

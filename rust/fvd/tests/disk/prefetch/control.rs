@@ -6,8 +6,8 @@ use std::time::Duration;
 use fvd::copy::{Control, PrefetchOptions, PrefetchState};
 use fvd::host::Clock;
 
-use crate::MIB;
-use crate::support::{Disk, FakeClock, TestBase, both, layout, run};
+use super::MIB;
+use super::support::{Disk, FakeClock, TestBase, both, layout, run};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -9,8 +9,8 @@ use fvd::format::LayoutOptions;
 use fvd::host::Clock;
 use fvd::storage::{IoBufMut, MemoryStorage};
 
-use crate::support::{Disk, FakeClock, TestBase, both, layout, run};
-use crate::{KIB, MIB};
+use super::support::{Disk, FakeClock, TestBase, both, layout, run};
+use super::{KIB, MIB};
 
 fn disk() -> Disk {
     let clock = FakeClock::default();

@@ -2,12 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod requests;
-
 use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Waker};
 
+use crate::requests::{Request, request};
 use bytes::Bytes;
 use fvd::ErrorKind;
 use fvd::copy::push_to_base;
@@ -17,7 +16,6 @@ use fvd::source::{BaseSource, RawSource};
 use fvd::storage::{IoBufMut, MemoryStorage, Storage};
 use pollster::block_on;
 use proptest::prelude::*;
-use requests::{Request, request};
 
 const SIZE: u64 = 300 * 512;
 const MODES: [BaseUpdate; 3] = [

@@ -1,7 +1,5 @@
 //! What a client makes of replies: not with the code under test.
 
-pub(crate) mod options;
-
 use fvd_nbd::export::ExportInfo;
 use fvd_nbd::handshake::Catalog;
 use fvd_nbd::session::HeaderStyle;

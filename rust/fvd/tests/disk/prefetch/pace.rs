@@ -6,8 +6,8 @@ use fvd::copy::{Control, PauseReason, PrefetchOptions, PrefetchState};
 use fvd::format::LayoutOptions;
 use fvd::host::Clock;
 
-use crate::support::{Disk, FakeClock, TestBase, both, layout, run};
-use crate::{KIB, MIB};
+use super::support::{Disk, FakeClock, TestBase, both, layout, run};
+use super::{KIB, MIB};
 
 const WINDOW: Duration = Duration::from_secs(2);
 

@@ -1,7 +1,6 @@
 //! An image against a plain array of bytes: random requests, reopened in between.
 
-mod requests;
-
+use crate::requests::{Request, request};
 use bytes::Bytes;
 use fvd::format::LayoutOptions;
 use fvd::image::{CacheMode, CreateOptions, Image, OpenOptions, create, read_head};
@@ -9,7 +8,6 @@ use fvd::source::{BaseSource, RawSource};
 use fvd::storage::{IoBufMut, MemoryStorage};
 use pollster::block_on;
 use proptest::prelude::*;
-use requests::{Request, request};
 
 const SIZE: u64 = 300 * 512;
 
