@@ -82,12 +82,15 @@ const DISKS: usize = 3;
 pub fn check_reopened_in(rig: &Rig, model: &Model, ranges: &[Range<u64>], seed: u64) -> Result<Vec<Medium>, String> {
     let rig = rig.copy(seed);
     let world = rig.file.world().clone();
-    let (given_up, had_failed) = (world.has_given_up(), world.has_unseen_failure());
+    let had_failed = world.has_unseen_failure();
     let cache = CacheMode::Writeback;
+    let mut given_up = world.has_given_up();
     let mut opened = run_now(rig.open(true, cache));
     for _ in 0..DISKS {
         if opened.is_err() && had_failed {
-            // Each disk can have a failure that no program was told of: the process comes back once more.
+            // Each disk can have a failure that no program was told of: the process comes back once more. The sync that
+            // tells has given up what was waiting.
+            given_up |= world.has_given_up();
             opened = run_now(rig.open(true, cache));
         }
     }
