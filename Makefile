@@ -12,8 +12,6 @@ export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 VENV := .venv
 PY := $(VENV)/bin/python
-# The compiled module links no libpython, so a Rust test binary of its crate could not either: pytest tests it.
-RUST_TESTED := --workspace --exclude fvd-py
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 SOURCES := $(shell find rust python -type f \( -name '*.rs' -o -name '*.toml' -o -name '*.py' -o -name '*.pyi' -o -name py.typed \)) \
            Cargo.toml pyproject.toml $(wildcard Cargo.lock)
@@ -74,30 +72,30 @@ format: $(VENV)/.dev ## formats the sources in place
 .PHONY: test-rust test-doc test-python
 test-rust: ## Rust tests (cargo nextest where it is installed)
 ifeq ($(NEXTEST),yes)
-	cargo nextest run $(RUST_TESTED)
+	cargo nextest run --workspace
 else
-	cargo test $(RUST_TESTED) --all-targets
+	cargo test --workspace --exclude fvd-py --all-targets
 endif
 test-doc:
-	cargo test $(RUST_TESTED) --doc
+	cargo test --workspace --doc
 test-python: $(VENV)/.installed ## Python tests; ARGS='-k corpus' goes to pytest
 	$(PY) -m pytest $(ARGS)
 
 .PHONY: test-mutations
 test-mutations: ## the simulator finds deliberate faults of the engine; MUTATION=NAME picks one
-	$(if $(MUTATION),FVD_MUTATION=$(MUTATION)) cargo test -p fvd-sim --features mutations --test faulty_engine -- --nocapture
+	$(if $(MUTATION),FVD_MUTATION=$(MUTATION)) cargo test --workspace --features fvd-sim/mutations --test faulty_engine -- --nocapture
 
 .PHONY: crash fuzz sim bench bench-nbd
 crash: ## power cuts at every I/O boundary, FVD_CRASH_IMAGES (15000) of them, and 5000 of new seeds; SEED=N replays one run
-	$(if $(SEED),FVD_CRASH_SEED=$(SEED)) cargo test $(RUST_TESTED) --test crash -- --nocapture
+	$(if $(SEED),FVD_CRASH_SEED=$(SEED)) cargo test --workspace --test crash -- --nocapture
 fuzz: ## a million mutated headers, journals, images, qcow2 bases, NBD streams and sessions, in release mode; SEED=N replays
 	FVD_FUZZ_ITERATIONS=$${FVD_FUZZ_ITERATIONS:-1000000} $(if $(SEED),FVD_FUZZ_SEED=$(SEED)) \
-		cargo test $(RUST_TESTED) --release --test fuzz -- --nocapture
+		cargo test --workspace --release --test fuzz -- --nocapture
 # Optimised, with assertions and overflow checks: the test profile. New seeds each time.
 sim: ## whole sessions of the engine for SECONDS (600) or SESSIONS=N; SEED=N replays one run with a trace
 	$(if $(SEED),FVD_SIM_SEED=$(SEED),FVD_SIM_START=$${FVD_SIM_START:-$$((RANDOM * 32768 + RANDOM))}) \
 		$(if $(SESSIONS),FVD_SIM_SESSIONS=$(SESSIONS),FVD_SIM_SECONDS=$(or $(SECONDS),600)) \
-		cargo test -p fvd-sim --test sim -- --nocapture sim_sessions
+		cargo test --workspace --test sim -- --nocapture sim_sessions
 bench: tools build ## measures against qemu-img and os.pread side by side; ARGS='convert open' picks
 	$(PY) benches/compare.py $(ARGS)
 bench-nbd: tools build ## measures fvd serve beside qemu-nbd and nbdkit; ARGS='--only randread32' picks
