@@ -13,7 +13,7 @@
 //! * [`reply`]: replies to bytes, in all three styles.
 //! * [`server`]: sockets, and connections on them.
 //! * [`disk`]: images and other disks as exports.
-//! * [`host`]: a server with its disks: opening, background work, signals, closing.
+//! * [`daemon`]: a server with its disks: opening, background work, signals, closing.
 //!
 //! # Who reads what
 //!
@@ -46,11 +46,11 @@
 //! they come from somebody who wants them to be taken for what was said under TLS.
 
 pub mod constants;
+pub mod daemon;
 pub mod disk;
 pub mod error;
 pub mod export;
 pub mod handshake;
-pub mod host;
 pub mod meta;
 pub mod reply;
 pub mod request;

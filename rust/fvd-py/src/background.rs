@@ -7,7 +7,7 @@ use fvd::copy::{self, Control, PrefetchOptions, PrefetchState};
 use fvd::image::Image;
 use fvd::storage::{FileStorage, Storage};
 use fvd::{Error, ErrorKind};
-use fvd_nbd::host::{self, TokioClock, seed};
+use fvd_nbd::daemon::{self, TokioClock, seed};
 use pollster::block_on;
 
 use crate::time;
@@ -94,7 +94,7 @@ impl Running for Background {
     }
 }
 
-impl Running for host::Background {
+impl Running for daemon::Background {
     fn control(&self) -> &Control {
         self.control()
     }

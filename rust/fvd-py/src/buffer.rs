@@ -1,4 +1,4 @@
-//! Memory of Python objects, lent to the core.
+//! Memory of Python objects, leased to the core.
 //!
 //! The core owns its buffers while an operation is in flight. For a blocking call that is cheap to
 //! promise: it returns only when the operation has ended and all its buffers are dropped, and
@@ -23,7 +23,7 @@ use pyo3::{Bound, Py, PyAny, PyResult, Python, ffi};
 /// A new bytes object of `len` bytes that nobody has initialised, and its memory.
 ///
 /// The object must not become visible to Python before the memory has been filled.
-pub(crate) fn new_bytes(py: Python<'_>, len: usize) -> PyResult<(Bound<'_, PyBytes>, LentMut)> {
+pub(crate) fn new_bytes(py: Python<'_>, len: usize) -> PyResult<(Bound<'_, PyBytes>, LeasedMut)> {
     let size = ffi::Py_ssize_t::try_from(len)?;
     // SAFETY: a null pointer asks for uninitialised bytes; a null result is an error that is set.
     let object = unsafe {
@@ -32,8 +32,8 @@ pub(crate) fn new_bytes(py: Python<'_>, len: usize) -> PyResult<(Bound<'_, PyByt
     };
     // SAFETY: it is a bytes object.
     let address = unsafe { ffi::PyBytes_AsString(object.as_ptr()) };
-    let lent = LentMut::new(address.cast(), len);
-    Ok((object, lent))
+    let leased = LeasedMut::new(address.cast(), len);
+    Ok((object, leased))
 }
 
 /// A duplicate of a file descriptor that Python holds.
@@ -50,26 +50,26 @@ pub(crate) fn duplicate(fd: i32) -> io::Result<File> {
 /// A new bytes object of `len` bytes that nobody has initialised, and its memory, which keeps the
 /// object. The object must not become visible to Python before the memory has been filled.
 pub(crate) fn shared_bytes(py: Python<'_>, len: usize) -> PyResult<(Py<PyBytes>, IoBufMut)> {
-    let (object, lent) = new_bytes(py, len)?;
+    let (object, leased) = new_bytes(py, len)?;
     let object = object.unbind();
     let owner = Arc::new(object.clone_ref(py));
     // SAFETY: the memory of a bytes object stays where it is while somebody holds the object.
-    let memory = unsafe { IoBufMut::from_raw(lent.ptr, lent.len, Some(owner)) };
+    let memory = unsafe { IoBufMut::from_raw(leased.ptr, leased.len, Some(owner)) };
     Ok((object, memory))
 }
 
 /// Writable memory of a Python object that the caller keeps alive.
-pub(crate) struct LentMut {
+pub(crate) struct LeasedMut {
     ptr: NonNull<u8>,
     len: usize,
 }
 
 // SAFETY: an address; what is done with it is up to `with`.
-unsafe impl Send for LentMut {}
+unsafe impl Send for LeasedMut {}
 // SAFETY: as above; each caller of `with` runs one operation on it.
-unsafe impl Sync for LentMut {}
+unsafe impl Sync for LeasedMut {}
 
-impl LentMut {
+impl LeasedMut {
     fn new(ptr: *mut u8, len: usize) -> Self {
         Self {
             ptr: NonNull::new(ptr).unwrap_or(NonNull::dangling()),
@@ -102,18 +102,18 @@ impl Buffer {
     }
 
     /// Its memory, to be written to.
-    pub(crate) fn lend_mut(&self) -> PyResult<LentMut> {
+    pub(crate) fn lease_mut(&self) -> PyResult<LeasedMut> {
         if self.0.readonly() {
             return Err(PyBufferError::new_err("the buffer is read-only"));
         }
-        Ok(LentMut::new(self.0.buf_ptr().cast(), self.len()))
+        Ok(LeasedMut::new(self.0.buf_ptr().cast(), self.len()))
     }
 
     /// Its memory, to be filled. It holds the object, which must be writable.
     pub(crate) fn into_memory(self) -> PyResult<IoBufMut> {
-        let lent = self.lend_mut()?;
+        let leased = self.lease_mut()?;
         // SAFETY: the memory of a buffer stays where it is until the buffer is given back.
-        Ok(unsafe { IoBufMut::from_raw(lent.ptr, lent.len, Some(Arc::new(self))) })
+        Ok(unsafe { IoBufMut::from_raw(leased.ptr, leased.len, Some(Arc::new(self))) })
     }
 
     /// Its memory, to be read. It holds the object.
@@ -122,7 +122,7 @@ impl Buffer {
     }
 
     /// Its memory, to be read. The caller drops every clone before `self`.
-    pub(crate) fn lend(&self) -> Bytes {
+    pub(crate) fn lease(&self) -> Bytes {
         // SAFETY: not really `'static`, but the clones end with the blocking call (see the top of
         // this file).
         Bytes::from_static(unsafe { std::mem::transmute::<&[u8], &'static [u8]>(self.as_ref()) })

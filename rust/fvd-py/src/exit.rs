@@ -69,7 +69,7 @@ pub(crate) fn remember<C: Closable + 'static>(open: &Arc<C>) {
 #[pyfunction]
 fn close_all(py: Python<'_>) {
     let images = std::mem::take(&mut *IMAGES.lock().unwrap_or_else(PoisonError::into_inner));
-    // A server is younger than the images that are lent to it.
+    // A server is younger than the images that are leased to it.
     let open = images.iter().rev().filter_map(Weak::upgrade);
     for image in open.filter(|image| image.is_ours()) {
         if let Err(error) = close_last(py, &*image) {

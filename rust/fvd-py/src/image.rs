@@ -12,9 +12,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::arguments::{Opening, Size, blocking};
-use crate::buffer::{Buffer, LentMut, new_bytes};
+use crate::buffer::{Buffer, LeasedMut, new_bytes};
 use crate::errors::raise;
-use crate::loans::Lender;
+use crate::leases::Leasable;
 use crate::open::Open;
 use crate::stats::Counters;
 use crate::{exit, extents, info, prefetch, unclosed};
@@ -78,7 +78,7 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    fn fill(&self, py: Python<'_>, memory: &LentMut, offset: u64) -> PyResult<()> {
+    fn fill(&self, py: Python<'_>, memory: &LeasedMut, offset: u64) -> PyResult<()> {
         blocking(py, || {
             let read = |buf| self.open.with(|engine| block_on(engine.read(buf, offset)));
             memory.with(read).map(drop)
@@ -112,7 +112,7 @@ impl Image {
     fn readinto(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>, offset: Size) -> PyResult<usize> {
         let Size(offset) = offset;
         let buffer = Buffer::get(buffer)?;
-        self.fill(py, &buffer.lend_mut()?, offset)?;
+        self.fill(py, &buffer.lease_mut()?, offset)?;
         Ok(buffer.len())
     }
 
@@ -123,7 +123,7 @@ impl Image {
     fn pwrite(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>, offset: Size) -> PyResult<usize> {
         let Size(offset) = offset;
         let buffer = Buffer::get(buffer)?;
-        let bytes = buffer.lend();
+        let bytes = buffer.lease();
         blocking(py, || self.open.with(|engine| block_on(engine.write(bytes, offset))))?;
         Ok(buffer.len())
     }

@@ -19,7 +19,7 @@ mod exit;
 mod extents;
 mod image;
 mod info;
-mod loans;
+mod leases;
 mod open;
 mod prefetch;
 mod profile;

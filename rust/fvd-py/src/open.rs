@@ -8,12 +8,12 @@ use fvd::Error;
 use fvd::copy::Control;
 use fvd::process::Owned;
 use fvd::storage::Storage;
-use fvd_nbd::host::{OpenEngine, OpenImage};
+use fvd_nbd::daemon::{OpenEngine, OpenImage};
 use pollster::block_on;
 
 use crate::background::{self, Background, Engine, Running};
 use crate::exit::Closable;
-use crate::loans::{Lender, Loan, Loans};
+use crate::leases::{Leasable, Lease, Leases};
 
 /// An engine that can be closed while other threads use it: each operation holds the lock shared.
 pub(crate) struct Open {
@@ -28,7 +28,7 @@ pub(crate) struct Open {
 struct Parts {
     engine: RwLock<Option<Arc<Engine>>>,
     background: Mutex<Option<Background>>,
-    loans: Loans,
+    leases: Leases,
 }
 
 impl Parts {
@@ -45,7 +45,7 @@ impl Open {
         let wanted = background::is_wanted(&engine);
         let background = wanted.then(|| Background::start(Arc::clone(&engine))).transpose()?;
         let parts = Parts {
-            loans: Loans::new(&path),
+            leases: Leases::new(&path),
             engine: RwLock::new(Some(engine)),
             background: Mutex::new(background),
         };
@@ -91,11 +91,15 @@ impl Open {
     }
 
     /// Lends the engine to a server, which has to end before this can be closed.
-    pub(crate) fn lend(self: &Arc<Self>, read_only: bool) -> Result<OpenImage, Error> {
+    pub(crate) fn lease(self: &Arc<Self>, read_only: bool) -> Result<OpenImage, Error> {
         // From here on nobody closes it.
-        let loan = Arc::new(Loan::begin(self)?);
+        let lease = Arc::new(Lease::begin(self)?);
         let image = self.with(|engine| Ok(OpenEngine::Blocking(Arc::clone(engine))))?;
-        Ok(OpenImage { image, read_only, loan })
+        Ok(OpenImage {
+            image,
+            read_only,
+            lease,
+        })
     }
 
     /// False in a child that was forked while the image was open.
@@ -111,7 +115,7 @@ impl Open {
             self.closed.store(true, Ordering::Release);
             return Ok(());
         };
-        block_on(parts.loans.end())?;
+        block_on(parts.leases.end())?;
         // From here on nothing begins in the background.
         self.closed.store(true, Ordering::Release);
         let mut background = parts.background();
@@ -128,9 +132,9 @@ impl Open {
     }
 }
 
-impl Lender for Open {
-    fn loans(&self) -> Result<&Loans, Error> {
-        self.parts().map(|parts| &parts.loans)
+impl Leasable for Open {
+    fn leases(&self) -> Result<&Leases, Error> {
+        self.parts().map(|parts| &parts.leases)
     }
 
     fn running(&self) -> Option<Control> {
@@ -149,7 +153,7 @@ impl Closable for Open {
     }
 
     fn try_return(&self) -> Result<bool, Error> {
-        self.loans()?.try_end()
+        self.leases()?.try_end()
     }
 
     fn close_now(&self) -> Result<(), Error> {

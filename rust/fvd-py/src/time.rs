@@ -1,6 +1,6 @@
 //! Time for what works in the background.
 
-use fvd_nbd::host::TokioClock;
+use fvd_nbd::daemon::TokioClock;
 
 use crate::runtime;
 

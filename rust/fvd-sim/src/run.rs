@@ -6,7 +6,7 @@ use std::future::Future;
 use std::rc::Rc;
 use std::slice::from_ref;
 
-use fvd::copy::{copy_on_read, push_to_base};
+use fvd::copy::{copy_on_read, write_back_base};
 use fvd::format::BaseUpdate;
 
 use crate::base;
@@ -148,7 +148,7 @@ async fn copy_in_background(image: Rc<SimImage>) {
 
 /// Brings the base up to date, until that fails or it is cancelled.
 async fn push_in_background(image: Rc<SimImage>) {
-    let _ = push_to_base(&image).await;
+    let _ = write_back_base(&image).await;
 }
 
 /// Whether the session goes on.

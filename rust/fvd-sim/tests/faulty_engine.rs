@@ -36,7 +36,7 @@ fn concerns(mutation: Mutation, shape: &Shape) -> bool {
         M::BelieveCache => compact || base,
         M::HideFailedWrite | M::KeepTail | M::BitmapBeforeTable | M::RecoveryIgnoresTable => compact,
         M::ReadUncounted => compact && shape.virtual_size >= 4 * shape.chunk_size,
-        M::ReuseUnsettled | M::ReuseInFlight | M::ReuseUnzeroed | M::PublishDiscarded => compact,
+        M::ReuseReferenced | M::ReuseInFlight | M::ReuseUnzeroed | M::PublishDiscarded => compact,
         M::KeepJournal | M::CommitFreed => compact && journal,
         // A small one is full several times in a session.
         M::EraseThisLap => compact && shape.journal_size > 0,
@@ -46,14 +46,14 @@ fn concerns(mutation: Mutation, shape: &Shape) -> bool {
         // More than one part to a block.
         M::PartsDisturbed => shape.prefetch && !shape.writes_base() && shape.block_size >= 1 << 19,
         M::DiscardUnlocked => compact && base,
-        M::CopyOverwrites | M::ForgetQuietBlock => copies,
-        M::ForgetQuietChunk => copies && compact && journal,
+        M::CopyOverwrites | M::ForgetUnloggedBlock => copies,
+        M::ForgetUnloggedChunk => copies && compact && journal,
         M::RecordedTooEarly => copies && journal,
         M::CompleteUnseen | M::CompleteFirst => shape.prefetch,
         M::PublishBeforeData | M::EdgesBeforeLock => base,
         // Elsewhere the image has it anyway.
         M::AckBeforeBase | M::PartOfSector => shape.writes_base() && shape.updates != BaseUpdate::Writeback,
-        M::ForgetResync | M::DropDebt | M::BaseUnsynced | M::UpdateUnrecorded | M::UpdateUnlocked => {
+        M::ForgetResync | M::ForgetDirty | M::BaseUnsynced | M::UpdateUnrecorded | M::UpdateUnlocked => {
             shape.writes_base()
         }
         M::StaleCopy => copies && shape.updates == BaseUpdate::Writenocache,

@@ -29,7 +29,7 @@ pub struct ChainOptions {
     pub writable: bool,
     /// Permission to write to the base of an image whose header asks for it
     /// (`write_updates_base_img`); without, such an image is not opened for writing. The host then
-    /// runs [`push_to_base`](crate::copy::push_to_base).
+    /// runs [`write_back_base`](crate::copy::write_back_base).
     pub write_base: bool,
     /// When acknowledged writes become durable.
     pub cache: CacheMode,

@@ -43,11 +43,11 @@ mutations! {
     CopyOverwrites,
     /// A block that is fetched in parts is published although somebody else has held it meanwhile.
     PartsDisturbed,
-    /// A guest writes to quiet blocks, and no commit hears of it.
-    ForgetQuietBlock,
-    /// A guest publishes blocks, and their quiet chunks stay quiet.
-    ForgetQuietChunk,
-    /// What was quiet is taken for recorded before the checkpoint has written it.
+    /// A guest writes to unlogged blocks, and no commit hears of it.
+    ForgetUnloggedBlock,
+    /// A guest publishes blocks, and their unlogged chunks stay unlogged.
+    ForgetUnloggedChunk,
+    /// What was unlogged is taken for recorded before the checkpoint has written it.
     RecordedTooEarly,
     /// A checkpoint writes bitmap pages before table pages.
     BitmapBeforeTable,
@@ -76,7 +76,7 @@ mutations! {
     /// The header says that every block is local before the checkpoint.
     CompleteFirst,
     /// A storage chunk that was freed is used again while its old entry is on disk.
-    ReuseUnsettled,
+    ReuseReferenced,
     /// A storage chunk that was freed is used again while requests may know it as that of another chunk.
     ReuseInFlight,
     /// A read does not count among the requests that may know a storage chunk.
@@ -100,7 +100,7 @@ mutations! {
     /// An image that was not closed owes its base nothing.
     ForgetResync,
     /// What could not be pushed to the base is owed no more.
-    DropDebt,
+    ForgetDirty,
     /// A flush does not sync the base.
     BaseUnsynced,
     /// The base is written to without a mark that says so.

@@ -6,7 +6,7 @@
 
 mod content;
 mod image;
-mod loan;
+mod lease;
 mod raw;
 mod status;
 
@@ -23,7 +23,7 @@ use crate::meta::Status;
 use crate::server::{Export, Zeroing};
 
 pub use content::Content;
-pub use loan::Loan;
+pub use lease::Lease;
 pub use raw::RawDisk;
 
 /// A part of a disk; by default all of it.
@@ -42,7 +42,7 @@ pub struct DiskExport<S> {
     /// Where in the content the disk of the clients begins, in bytes.
     start: u64,
     /// Behind the content: who hears that it has ended may close the image.
-    loan: Option<Arc<dyn Loan>>,
+    lease: Option<Arc<dyn Lease>>,
 }
 
 impl<S: Storage> DiskExport<S> {
@@ -56,14 +56,14 @@ impl<S: Storage> DiskExport<S> {
             info,
             content,
             start: 0,
-            loan: None,
+            lease: None,
         }
     }
 
     /// The content belongs to somebody else, who closes it.
     #[must_use]
-    pub fn on_loan(mut self, loan: Arc<dyn Loan>) -> Self {
-        self.loan = Some(loan);
+    pub fn leased(mut self, lease: Arc<dyn Lease>) -> Self {
+        self.lease = Some(lease);
         self
     }
 
@@ -115,13 +115,13 @@ impl<S: Storage> DiskExport<S> {
     }
 
     /// None for what is the server's own.
-    pub fn loan(&self) -> Option<&Arc<dyn Loan>> {
-        self.loan.as_ref()
+    pub fn lease(&self) -> Option<&Arc<dyn Lease>> {
+        self.lease.as_ref()
     }
 
     /// Closes what is the server's own: see [`Content::close`].
     pub async fn close(&self) -> Result<()> {
-        match self.loan {
+        match self.lease {
             None => self.content.close().await,
             Some(_) => Ok(()),
         }

@@ -43,8 +43,8 @@ impl Buffers {
     }
 
     /// Data in a buffer that comes back when the data is not needed any more.
-    pub(super) fn lend(&self, buffer: IoBufMut) -> Lent {
-        Lent {
+    pub(super) fn lease(&self, buffer: IoBufMut) -> Leased {
+        Leased {
             buffer: Some(buffer),
             buffers: self.clone(),
         }
@@ -92,21 +92,21 @@ impl Drop for Kept {
     }
 }
 
-/// See [`Buffers::lend`].
+/// See [`Buffers::lease`].
 #[derive(Debug)]
-pub(super) struct Lent {
+pub(super) struct Leased {
     /// None while it is dropped.
     buffer: Option<IoBufMut>,
     buffers: Buffers,
 }
 
-impl AsRef<[u8]> for Lent {
+impl AsRef<[u8]> for Leased {
     fn as_ref(&self) -> &[u8] {
         self.buffer.as_ref().map_or(&[], IoBufMut::as_slice)
     }
 }
 
-impl Drop for Lent {
+impl Drop for Leased {
     fn drop(&mut self) {
         if let Some(buffer) = self.buffer.take() {
             self.buffers.lock().put(buffer);
@@ -128,7 +128,7 @@ mod tests {
         let (buffers, all) = buffers(KEPT);
         let mut first = buffers.take(4096);
         first.as_mut_slice().fill(7);
-        drop(buffers.lend(first));
+        drop(buffers.lease(first));
         assert_eq!(all.load(Ordering::Relaxed), 4096);
         assert_eq!(buffers.take(8192).as_slice()[0], 0, "of another length");
         assert_eq!(buffers.take(4096).as_slice()[0], 7);
@@ -139,13 +139,13 @@ mod tests {
     fn no_more_is_kept_than_allowed_for_one_and_for_all() {
         let (first, all) = buffers(2 * KEPT - 1);
         for length in [512, KEPT / 2, KEPT / 2, KEPT + 1] {
-            drop(first.lend(IoBufMut::zeroed(length)));
+            drop(first.lease(IoBufMut::zeroed(length)));
             assert!(all.load(Ordering::Relaxed) <= KEPT);
         }
-        drop(first.lend(IoBufMut::zeroed(KEPT)));
+        drop(first.lease(IoBufMut::zeroed(KEPT)));
         assert_eq!(all.load(Ordering::Relaxed), KEPT);
         let second = Buffers::new(Arc::clone(&all), 2 * KEPT - 1);
-        drop(second.lend(IoBufMut::zeroed(KEPT)));
+        drop(second.lease(IoBufMut::zeroed(KEPT)));
         assert_eq!(all.load(Ordering::Relaxed), KEPT, "it would be too much for all");
         drop(first);
         assert_eq!(all.load(Ordering::Relaxed), 0, "nothing is kept for one that has gone");

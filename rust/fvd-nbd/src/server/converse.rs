@@ -20,7 +20,7 @@ use crate::handshake::{Handshake, TlsPolicy};
 use crate::session::Session;
 
 /// What surrounds a conversation.
-pub(super) struct Surroundings<'a, E> {
+pub(super) struct ConnectionContext<'a, E> {
     pub(super) client: &'a Client,
     pub(super) shared: &'a Arc<Shared<E>>,
     pub(super) phases: watch::Receiver<Phase>,
@@ -28,7 +28,7 @@ pub(super) struct Surroundings<'a, E> {
     pub(super) deadline: Instant,
 }
 
-pub(super) async fn converse<S, E>(mut socket: S, mut around: Surroundings<'_, E>) -> Result<(), ConnectionError>
+pub(super) async fn converse<S, E>(mut socket: S, mut around: ConnectionContext<'_, E>) -> Result<(), ConnectionError>
 where
     S: Socket,
     E: Export,
@@ -64,7 +64,7 @@ fn left(outcome: Result<Option<Outcome>, ConnectionError>) -> Result<Option<Outc
     }
 }
 
-impl<E: Export> Surroundings<'_, E> {
+impl<E: Export> ConnectionContext<'_, E> {
     /// The client has asked for TLS. Nothing of the plain text is left but its handshake flags.
     async fn encrypted<S: Socket>(
         mut self,

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::connection::Found;
+use super::connection::PollResult;
 
 /// Bytes of one read of the socket: two thousand requests, or a dozen short writes.
 const LENGTH: usize = 64 * 1024;
@@ -51,15 +51,15 @@ impl Input {
 
     /// Reads what has come since from `socket` itself, past the runtime: which learns of it in vain,
     /// later. With nothing left in here.
-    pub(super) fn try_fill(&mut self, socket: BorrowedFd<'_>) -> Result<Found, Errno> {
+    pub(super) fn try_fill(&mut self, socket: BorrowedFd<'_>) -> Result<PollResult, Errno> {
         debug_assert!(self.start == self.end, "nothing is left");
         match recv(socket, &mut *self.buffer, RecvFlags::DONTWAIT) {
             Ok((count @ 1.., _)) => {
                 (self.start, self.end) = (0, count);
-                Ok(Found::Something)
+                Ok(PollResult::Something)
             }
-            Err(Errno::AGAIN | Errno::INTR) => Ok(Found::Nothing),
-            Ok(_) => Ok(Found::End),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(PollResult::Nothing),
+            Ok(_) => Ok(PollResult::End),
             // The system tells it once: the runtime would take it for the end.
             Err(error) => Err(error),
         }

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use super::budget::Budget;
 use super::clients::{Client, Clients, Sharing};
 use super::connection::ConnectionError;
-use super::converse::{Surroundings, converse};
+use super::converse::{ConnectionContext, converse};
 use super::counters::{Counters, add};
 use super::export::{Export, Exports};
 use super::listener::{Listener, Stream};
@@ -48,7 +48,7 @@ impl<E: Export> Server<E> {
             budget: Budget::new(limits.memory),
             counters: Arc::clone(&counters),
             kept: Arc::default(),
-            turns: Arc::default(),
+            slots: Arc::default(),
             tls: None,
         };
         let clients = Clients::new(Sharing::default(), limits.connections, counters, phases.clone());
@@ -85,7 +85,7 @@ impl<E: Export> Server<E> {
     }
 
     /// No new connection, no new request; what is under way ends and is answered, within
-    /// [`Limits::farewell`], and [`Server::listen`] after it.
+    /// [`Limits::drain_timeout`], and [`Server::listen`] after it.
     pub fn shut_down(&self) {
         advance(&self.phases, Phase::Ending);
     }
@@ -185,7 +185,7 @@ struct Talk<E> {
 
 impl<E: Export> Talk<E> {
     async fn run<S: Socket>(self, socket: S) {
-        let around = Surroundings {
+        let around = ConnectionContext {
             client: &self.client,
             shared: &self.shared,
             phases: self.phases,

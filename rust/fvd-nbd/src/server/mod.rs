@@ -37,7 +37,7 @@
 //!
 //! Whatever ends it (a farewell, the end of the stream, an error of the protocol, a shutdown), no
 //! request is read any more, those under way end, their replies are sent if the client still takes
-//! them, within [`Limits::farewell`]. After that changes go on without a connection, so that nothing
+//! them, within [`Limits::drain_timeout`]. After that changes go on without a connection, so that nothing
 //! is cut off in the middle of a write; whatever changes nothing is dropped.
 
 mod budget;
@@ -89,7 +89,7 @@ pub struct Limits {
     /// the client has taken them. Each MiB that was sent or taken gives as much time again.
     pub payload: Duration,
     /// From the end of a connection until what is under way has ended and its replies are sent.
-    pub farewell: Duration,
+    pub drain_timeout: Duration,
     /// For so long the next request of a client that sends one at a time is looked for before a
     /// thread sleeps, at most half a millisecond; zero: not at all. It costs time of the processor, and halves the latency.
     pub poll: Duration,
@@ -103,7 +103,7 @@ impl Default for Limits {
             memory: 512 << 20,
             handshake: Duration::from_secs(10),
             payload: Duration::from_secs(60),
-            farewell: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(30),
             poll: Duration::from_micros(50),
         }
     }
@@ -126,7 +126,7 @@ struct Shared<E> {
     limits: Limits,
     budget: budget::Budget,
     counters: Arc<Counters>,
-    turns: Arc<connection::Turns>,
+    slots: Arc<connection::SpinSlots>,
     /// Bytes of buffers that connections keep for their next reads.
     kept: Arc<AtomicUsize>,
     tls: Option<(Credentials, TlsPolicy)>,

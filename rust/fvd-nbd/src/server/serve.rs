@@ -4,7 +4,7 @@ use bytes::Bytes;
 use fvd::{Error, ErrorKind};
 
 use super::budget::Grant;
-use super::buffers::{Buffers, Lent};
+use super::buffers::{Buffers, Leased};
 use super::counters::{Counters, Kind};
 use super::export::{Export, Zeroing, refusal};
 use super::holes::{Piece, Pieces};
@@ -20,9 +20,9 @@ use crate::session::Session;
 pub(super) enum Outcome {
     Done,
     /// In one piece.
-    Data(Lent),
+    Data(Leased),
     /// In chunks; what is zeros is not sent.
-    Sparse(Lent),
+    Sparse(Leased),
     Status(Vec<(Context, Extents)>),
     Refused(Refusal),
 }
@@ -66,12 +66,12 @@ impl Answer {
     }
 }
 
-fn put_whole(reply_to: ReplyTo, output: &mut Output, data: Lent, grant: Option<Grant>) {
+fn put_whole(reply_to: ReplyTo, output: &mut Output, data: Leased, grant: Option<Grant>) {
     output.put(|out| reply_to.data(out, reply_to.offset, data.as_ref().len() as u32, Position::Last));
     output.put_data(data, grant);
 }
 
-fn put_pieces(reply_to: ReplyTo, output: &mut Output, data: Lent, grant: Option<Grant>) {
+fn put_pieces(reply_to: ReplyTo, output: &mut Output, data: Leased, grant: Option<Grant>) {
     let length = data.as_ref().len();
     let mut pieces = Pieces::new(data.as_ref());
     let mut next = pieces.next(data.as_ref());
@@ -94,7 +94,7 @@ fn put_pieces(reply_to: ReplyTo, output: &mut Output, data: Lent, grant: Option<
 
 /// Data of which several pieces are sent, and the grant for its memory.
 struct Granted {
-    data: Lent,
+    data: Leased,
     _grant: Option<Grant>,
 }
 
@@ -122,7 +122,7 @@ pub(super) async fn serve<E: Export>(
             let read = export.read(buffers.take(length as usize), offset).await;
             let in_chunks = session.style.is_structured() && !unfragmented;
             let outcome = if in_chunks { Outcome::Sparse } else { Outcome::Data };
-            read.map(|buffer| outcome(buffers.lend(buffer)))
+            read.map(|buffer| outcome(buffers.lease(buffer)))
         }
         Command::BlockStatus { offset, length, one } => status(export, session, offset, length, one).await,
         command => modify(export, command, payload).await.map(|()| Outcome::Done),

@@ -28,7 +28,7 @@ fn limits() -> Limits {
         in_flight: 8,
         handshake: Duration::from_secs(10),
         payload: Duration::from_secs(60),
-        farewell: Duration::from_secs(30),
+        drain_timeout: Duration::from_secs(30),
         ..Limits::default()
     }
 }
@@ -70,7 +70,7 @@ fn converse(rng: &mut Rng, server: &Server<MemoryExport>, bytes: &[u8], end: End
             }
         };
         // Between requests a client may be silent for ever: until it is gone.
-        let patience = SILENCE + limits().farewell + Duration::from_secs(10);
+        let patience = SILENCE + limits().drain_timeout + Duration::from_secs(10);
         timeout(patience, work).await.expect("a connection ends in time");
         received
     })

@@ -10,7 +10,7 @@ use fvd::format::LayoutOptions;
 use fvd::image::{CreateOptions, Discard, Image, OpenOptions, ThreadedImage, create, read_head};
 use fvd::source::{BaseSource, RawSource};
 use fvd::storage::{FileStorage, IoBufMut, MemoryStorage, Storage};
-use fvd_nbd::disk::{Content, DiskExport, Loan, RawDisk};
+use fvd_nbd::disk::{Content, DiskExport, Lease, RawDisk};
 use fvd_nbd::meta::Status;
 use fvd_nbd::server::{Export, Zeroing};
 use pollster::block_on;
@@ -213,8 +213,8 @@ fn an_image_on_threads_says_of_itself_what_any_image_says() {
 
 #[test]
 fn what_is_lent_is_not_closed_and_can_be_kept_from_writes() {
-    struct Lent;
-    impl Loan for Lent {
+    struct Leased;
+    impl Lease for Leased {
         fn served_at(&self, _: Vec<String>) {}
         fn ending(&self) {}
         fn prefetch(&self) -> Option<Control> {
@@ -224,7 +224,7 @@ fn what_is_lent_is_not_closed_and_can_be_kept_from_writes() {
     let file = MemoryStorage::new();
     let image = image_on(file.clone(), 4096, Discard::Unmap);
     let disk = DiskExport::new("", "", Content::Image(Arc::clone(&image)))
-        .on_loan(Arc::new(Lent))
+        .leased(Arc::new(Leased))
         .read_only();
     assert!(disk.info().read_only);
     let write = |value| block_on(image.write(Bytes::from(vec![value; 512]), 0)).expect("memory does not fail");

@@ -103,7 +103,7 @@ fn all_who_may_share_a_server_are_let_in() {
 #[test]
 fn a_read_that_never_ends_is_dropped_after_the_farewell() {
     let limits = Limits {
-        farewell: Duration::from_millis(100),
+        drain_timeout: Duration::from_millis(100),
         ..Limits::default()
     };
     let meeting = Arc::new(Meeting::new(2));

@@ -108,7 +108,7 @@ fn one_who_does_not_take_replies_gives_the_memory_back_to_others() {
     let limits = Limits {
         memory: 0,
         payload: SOON,
-        farewell: SOON,
+        drain_timeout: SOON,
         ..Limits::default()
     };
     let host = host(limits, 64 * MIB);

@@ -18,7 +18,7 @@ use crate::arguments::{Opening, Size, blocking};
 use crate::buffer::{Buffer, shared_bytes};
 use crate::errors::raise;
 use crate::image::{check_range, describe};
-use crate::loans::Lender;
+use crate::leases::Leasable;
 use crate::{exit, extents, info, prefetch, runtime, stats, unclosed};
 
 /// Opens an FVD image; an awaitable of it. See `fvd.aio.open`.

@@ -11,14 +11,14 @@ use fvd::copy::Control;
 use fvd::image::Image;
 use fvd::process::Owned;
 use fvd::storage::{AsyncFile, Storage};
-use fvd_nbd::host::{Background, OpenEngine, OpenImage};
+use fvd_nbd::daemon::{Background, OpenEngine, OpenImage};
 use pollster::block_on;
 use tokio::sync::RwLock;
 
 use super::order::Order;
 use crate::background;
 use crate::exit::Closable;
-use crate::loans::{Lender, Loan, Loans};
+use crate::leases::{Leasable, Lease, Leases};
 use crate::open::closed;
 use crate::{runtime, time};
 
@@ -42,7 +42,7 @@ struct Parts {
     /// Held while it is closed.
     closing: tokio::sync::Mutex<()>,
     order: Order,
-    loans: Loans,
+    leases: Leases,
 }
 
 impl Parts {
@@ -59,7 +59,7 @@ impl AsyncOpen {
         let size = engine.size();
         let path = engine.file().path().to_owned();
         let parts = Parts {
-            loans: Loans::new(&path),
+            leases: Leases::new(&path),
             engine: RwLock::new(Some(engine)),
             background: Mutex::new(None),
             closing: tokio::sync::Mutex::new(()),
@@ -148,12 +148,16 @@ impl AsyncOpen {
     }
 
     /// Lends the engine to a server, which has to end before this can be closed. Blocks.
-    pub(crate) fn lend(self: &Arc<Self>, read_only: bool) -> Result<OpenImage, Error> {
+    pub(crate) fn lease(self: &Arc<Self>, read_only: bool) -> Result<OpenImage, Error> {
         // From here on nobody closes it.
-        let loan = Arc::new(Loan::begin(self)?);
+        let lease = Arc::new(Lease::begin(self)?);
         let engine = block_on(self.with(async |engine: Arc<Engine>| Ok(engine)))?;
         let image = OpenEngine::Async(engine);
-        Ok(OpenImage { image, read_only, loan })
+        Ok(OpenImage {
+            image,
+            read_only,
+            lease,
+        })
     }
 
     /// Flushes, marks the image clean and releases its files, once all operations have ended.
@@ -164,7 +168,7 @@ impl AsyncOpen {
             self.closed.store(true, Ordering::Release);
             return Ok(());
         };
-        parts.loans.end().await?;
+        parts.leases.end().await?;
         // From here on nothing begins in the background.
         self.closed.store(true, Ordering::Release);
         // Held to the end: somebody else who closes it waits until all of that is done.
@@ -185,9 +189,9 @@ fn start_background(engine: &Arc<Engine>) -> Result<Background, Error> {
     Ok(Background::start(engine, &runtime::shared()?))
 }
 
-impl Lender for AsyncOpen {
-    fn loans(&self) -> Result<&Loans, Error> {
-        self.parts().map(|parts| &parts.loans)
+impl Leasable for AsyncOpen {
+    fn leases(&self) -> Result<&Leases, Error> {
+        self.parts().map(|parts| &parts.leases)
     }
 
     fn running(&self) -> Option<Control> {
@@ -206,7 +210,7 @@ impl Closable for AsyncOpen {
     }
 
     fn try_return(&self) -> Result<bool, Error> {
-        self.loans()?.try_end()
+        self.leases()?.try_end()
     }
 
     fn close_now(&self) -> Result<(), Error> {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use fvd::Error;
-use fvd_nbd::host::{DiskSource, FileOptions};
+use fvd_nbd::daemon::{DiskSource, FileOptions};
 use pyo3::prelude::*;
 
 use crate::aio::{AsyncImage, AsyncOpen};
@@ -50,8 +50,8 @@ impl Disk {
     /// Without the GIL. Lends what is open; `read_only`: to be read only.
     pub(super) fn source(self, read_only: bool) -> Result<DiskSource, Error> {
         Ok(match self {
-            Self::Open(open) => DiskSource::Open(open.lend(read_only)?),
-            Self::OpenAsync(open) => DiskSource::Open(open.lend(read_only)?),
+            Self::Open(open) => DiskSource::Open(open.lease(read_only)?),
+            Self::OpenAsync(open) => DiskSource::Open(open.lease(read_only)?),
             Self::File(options) => DiskSource::File(options),
         })
     }

@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use fvd::Error;
 use fvd::storage::Backend;
-use fvd_nbd::disk::Part;
-use fvd_nbd::host::{
-    Address, DEFAULT_PORT, DiskOptions, FileOptions, Format, Host, HostOptions, Log, Report, TlsCredentials, TlsOptions,
+use fvd_nbd::daemon::{
+    Address, DEFAULT_PORT, Daemon, DaemonOptions, DiskOptions, FileOptions, Format, Log, Report, TlsCredentials,
+    TlsOptions,
 };
+use fvd_nbd::disk::Part;
 use fvd_nbd::server::{Limits, Sharing};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -92,7 +93,7 @@ pub(crate) fn serve(
         format,
         chain: chain.clone(),
     };
-    let lent = disks.iter().filter_map(|(_, given)| given.object()).collect();
+    let leased = disks.iter().filter_map(|(_, given)| given.object()).collect();
     let disks: Vec<_> = disks
         .into_iter()
         .map(|(name, given)| (name, given.into_disk(file)))
@@ -101,7 +102,7 @@ pub(crate) fn serve(
         offset: offset.0,
         size: size.map(|Size(size)| size),
     };
-    let options = HostOptions {
+    let options = DaemonOptions {
         disks: Vec::new(),
         patience: patience.map(arguments::seconds).transpose()?.unwrap_or_default(),
         addresses: addresses(&sockets, socket, bind, port)?,
@@ -113,7 +114,7 @@ pub(crate) fn serve(
         signals,
         report: report(verbose)?,
     };
-    let host = blocking(py, || {
+    let daemon = blocking(py, || {
         let disk = |(name, disk): (String, Disk)| {
             Ok(DiskOptions {
                 name,
@@ -123,9 +124,9 @@ pub(crate) fn serve(
             })
         };
         let disks = disks.into_iter().map(disk).collect::<Result<_, Error>>()?;
-        Host::start(HostOptions { disks, ..options })
+        Daemon::start(DaemonOptions { disks, ..options })
     })?;
-    Ok(Server::new(host, lent))
+    Ok(Server::new(daemon, leased))
 }
 
 /// The limits of a server that looks for requests for so long before it sleeps, and waits for handshakes for so

@@ -5,7 +5,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use fvd::Error;
-use fvd_nbd::host::{Event, Host};
+use fvd_nbd::daemon::{Daemon, Event};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -27,22 +27,22 @@ pub(crate) struct Server {
     metrics_url: Option<String>,
     open_doors: Vec<String>,
     /// They live as long as this: what nobody has any more is closed, and cannot be while it is served.
-    _lent: Vec<Py<PyAny>>,
+    _leased: Vec<Py<PyAny>>,
 }
 
 impl Server {
-    /// `lent`: the images among the disks.
-    pub(super) fn new(host: Host, lent: Vec<Py<PyAny>>) -> Self {
-        let (uris, metrics_url) = (host.uris(), host.metrics_url());
-        let open_doors = host.open_doors().iter().map(ToString::to_string).collect();
-        let serving = Arc::new(Serving::new(host));
+    /// `leased`: the images among the disks.
+    pub(super) fn new(daemon: Daemon, leased: Vec<Py<PyAny>>) -> Self {
+        let (uris, metrics_url) = (daemon.uris(), daemon.metrics_url());
+        let open_doors = daemon.open_doors().iter().map(ToString::to_string).collect();
+        let serving = Arc::new(Serving::new(daemon));
         exit::remember(&serving);
         Self {
             serving,
             uris,
             metrics_url,
             open_doors,
-            _lent: lent,
+            _leased: leased,
         }
     }
 
@@ -81,7 +81,7 @@ impl Server {
     /// How many clients are connected.
     #[getter]
     fn connections(&self, py: Python<'_>) -> u64 {
-        let connections = |host: &Host| host.counters().connections().now;
+        let connections = |daemon: &Daemon| daemon.counters().connections().now;
         py.detach(|| self.serving.with(connections)).unwrap_or(0)
     }
 
@@ -94,7 +94,7 @@ impl Server {
         loop {
             py.check_signals()?;
             let step = rest.map_or(INTERVAL, |rest| rest.min(INTERVAL));
-            match py.detach(|| self.serving.with(|host| host.wait(Some(step)))) {
+            match py.detach(|| self.serving.with(|daemon| daemon.wait(Some(step)))) {
                 None | Some(Event::Ended) => return Ok("ended"),
                 Some(Event::Signal) => return Ok("signal"),
                 Some(Event::Timeout) => {}
@@ -111,7 +111,7 @@ impl Server {
     /// What was done since the start: a dictionary.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         self.check_process()?;
-        let read = |host: &Host| (Arc::clone(host.counters()), host.disks());
+        let read = |daemon: &Daemon| (Arc::clone(daemon.counters()), daemon.disks());
         let stopped = || Error::invalid_argument("The server has been stopped");
         let (counters, disks) = blocking(py, || self.serving.with(read).ok_or_else(stopped))?;
         stats::to_dict(py, &counters, disks)

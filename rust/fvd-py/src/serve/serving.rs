@@ -1,36 +1,36 @@
-//! A host that is closed once, while other threads use it.
+//! A daemon that is closed once, while other threads use it.
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread;
 
 use fvd::Error;
 use fvd::process::Owned;
-use fvd_nbd::host::Host;
+use fvd_nbd::daemon::Daemon;
 
 use crate::exit::Closable;
 
-/// The locks are taken only without the GIL, and only in the process that started the host: in a
+/// The locks are taken only without the GIL, and only in the process that started the daemon: in a
 /// child that was forked they may be held by threads that are not there.
 pub(super) struct Serving(Owned<Parts>);
 
 struct Parts {
-    host: RwLock<Option<Host>>,
+    daemon: RwLock<Option<Daemon>>,
     /// Held while it is closed. What that has failed with, if nobody has heard of it.
     closing: Mutex<Result<(), Error>>,
 }
 
 impl Serving {
-    pub(super) fn new(host: Host) -> Self {
+    pub(super) fn new(daemon: Daemon) -> Self {
         Self(Owned::new(Parts {
-            host: RwLock::new(Some(host)),
+            daemon: RwLock::new(Some(daemon)),
             closing: Mutex::new(Ok(())),
         }))
     }
 
-    /// What `work` makes of the host; None once that is closed, and where it never was.
-    pub(super) fn with<T>(&self, work: impl FnOnce(&Host) -> T) -> Option<T> {
-        let host = self.0.get().ok()?.host.read().unwrap_or_else(PoisonError::into_inner);
-        host.as_ref().map(work)
+    /// What `work` makes of the daemon; None once that is closed, and where it never was.
+    pub(super) fn with<T>(&self, work: impl FnOnce(&Daemon) -> T) -> Option<T> {
+        let daemon = self.0.get().ok()?.daemon.read().unwrap_or_else(PoisonError::into_inner);
+        daemon.as_ref().map(work)
     }
 
     /// Fails in a child that was forked while the server ran: its threads are not there.
@@ -56,7 +56,7 @@ impl Serving {
         tell: impl FnOnce(&Result<(), Error>) -> bool + Send + 'static,
     ) -> Result<(), Error> {
         // Here, and not on the thread, which may begin late: whoever closes an image from now on waits.
-        self.with(Host::stop);
+        self.with(Daemon::stop);
         let serving = Arc::clone(self);
         let close = move || serving.close_and_tell(tell);
         let thread = thread::Builder::new().name("fvd-close".to_owned()).spawn(close);
@@ -69,10 +69,10 @@ impl Serving {
         let Ok(parts) = self.0.get() else { return };
         let mut unheard = parts.closing.lock().unwrap_or_else(PoisonError::into_inner);
         // Whoever waits, waits no longer.
-        self.with(Host::stop);
-        let host = parts.host.write().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(host) = host {
-            *unheard = host.close();
+        self.with(Daemon::stop);
+        let daemon = parts.daemon.write().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(daemon) = daemon {
+            *unheard = daemon.close();
         }
         if tell(&unheard) {
             *unheard = Ok(());

@@ -1,6 +1,6 @@
 //! What a server has done, as Python gets it.
 
-use fvd_nbd::host::DiskStatus;
+use fvd_nbd::daemon::DiskStatus;
 use fvd_nbd::server::{Counters, Kind};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;

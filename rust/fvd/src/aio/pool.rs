@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::handoff::{Handoff, Recall, handoff};
+use super::oneshot::{Recall, Receiver, oneshot};
 use super::queue::Queue;
 use crate::error::Result;
 use crate::process::Process;
@@ -73,11 +73,11 @@ impl Pool {
     pub(crate) fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T> + Send + 'static,
-    ) -> Result<Handoff<T>> {
+    ) -> Result<Receiver<T>> {
         self.process.check()?;
-        let (handoff, completer) = handoff();
-        // A panic drops the completer, which tells.
-        let job: Job = Box::new(move || completer.complete(work()));
+        let (receiver, sender) = oneshot();
+        // A panic drops the sender, which tells.
+        let job: Job = Box::new(move || sender.complete(work()));
         let mut state = self.shared.lock();
         let wants_thread = state.idle <= state.jobs.len() && state.threads < self.shared.limit;
         if wants_thread && self.start_thread().is_ok() {
@@ -86,13 +86,13 @@ impl Pool {
         if state.threads == 0 {
             drop(state);
             do_job(job);
-            return Ok(handoff);
+            return Ok(receiver);
         }
         let ticket = state.jobs.push(job);
         drop(state);
         self.shared.changed.notify_one();
         let shared = Arc::clone(&self.shared);
-        Ok(handoff.waiting_in(shared, ticket))
+        Ok(receiver.waiting_in(shared, ticket))
     }
 
     fn start_thread(&self) -> std::io::Result<()> {
@@ -164,7 +164,7 @@ impl Recall for Shared {
 }
 
 fn do_job(job: Job) {
-    // The completer tells.
+    // The sender tells.
     let _ = catch_unwind(AssertUnwindSafe(job));
 }
 

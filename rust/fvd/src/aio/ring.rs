@@ -2,7 +2,7 @@
 //!
 //! The thread that submits is the one that reaps: the kernel hands completions to the submitter,
 //! which would have to be woken for that anyway. Whoever has an operation leaves it in a queue and
-//! rings the bell if the thread sleeps; under load it does not, and takes what has come in one go.
+//! rings the event_fd if the thread sleeps; under load it does not, and takes what has come in one go.
 //! The thread and its ring are made when there is work, and end when there has been none for long.
 
 use std::io;
@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use async_lock::RwLockReadGuardArc;
 
-use super::handoff::{Completer, Handoff, Recall, handoff};
+use super::oneshot::{Recall, Receiver, Sender, oneshot};
 use super::queue::Queue;
 use crate::error::{Error, Result};
 use crate::process::Process;
-use crate::sys::uring::{Bell, Operation, Uring, is_temporary, is_timeout};
+use crate::sys::uring::{EventFd, Operation, Uring, is_temporary, is_timeout};
 
 /// How long to wait where the kernel is short of memory for operations.
 const SHORT_OF_MEMORY: Duration = Duration::from_millis(1);
@@ -40,14 +40,14 @@ pub(crate) enum Outcome {
 pub(crate) type Guard = Option<RwLockReadGuardArc<()>>;
 
 struct Tag {
-    completer: Completer<Outcome>,
+    sender: Sender<Outcome>,
     guard: Guard,
 }
 
 impl Tag {
     fn end(self, result: Result<Outcome>) {
         drop(self.guard);
-        self.completer.complete(result);
+        self.sender.complete(result);
     }
 }
 
@@ -70,8 +70,8 @@ struct Shared {
 struct State {
     queue: Queue<(Operation, Tag)>,
     /// That of the thread, if there is one.
-    bell: Option<Arc<Bell>>,
-    /// The thread has emptied the queue and will not look again before the bell rings.
+    event_fd: Option<Arc<EventFd>>,
+    /// The thread has emptied the queue and will not look again before the event_fd rings.
     is_asleep: bool,
     is_closing: bool,
     /// When there was last no ring to be had.
@@ -115,56 +115,56 @@ impl Ring {
         self.shared.lock().is_refused()
     }
 
-    /// Begins an operation. `guard` is dropped when it has ended. A sync or a write whose handoff is
-    /// dropped has to be made to go on ([`Handoff::unfinished`]), or may never be begun.
+    /// Begins an operation. `guard` is dropped when it has ended. A sync or a write whose receiver is
+    /// dropped has to be made to go on ([`Receiver::unfinished`]), or may never be begun.
     ///
     /// # Errors
     ///
     /// In a forked child.
-    pub(crate) fn submit(&self, operation: Operation, guard: Guard) -> Result<Handoff<Outcome>> {
+    pub(crate) fn submit(&self, operation: Operation, guard: Guard) -> Result<Receiver<Outcome>> {
         self.process.check()?;
-        let (handoff, completer) = handoff();
-        let tag = Tag { completer, guard };
+        let (receiver, sender) = oneshot();
+        let tag = Tag { sender, guard };
         let mut state = self.shared.lock();
-        if state.bell.is_none() && !state.is_refused() {
+        if state.event_fd.is_none() && !state.is_refused() {
             match self.start() {
-                Ok(bell) => state.bell = Some(bell),
+                Ok(event_fd) => state.event_fd = Some(event_fd),
                 Err(_) => state.refused = Some(Instant::now()),
             }
         }
-        let Some(bell) = state.bell.clone() else {
+        let Some(event_fd) = state.event_fd.clone() else {
             drop(state);
             tag.end(Ok(Outcome::Refused(operation)));
-            return Ok(handoff);
+            return Ok(receiver);
         };
         let ticket = state.queue.push((operation, tag));
         let is_asleep = std::mem::take(&mut state.is_asleep);
         drop(state);
         if is_asleep {
-            bell.ring();
+            event_fd.wake();
         }
         let shared = Arc::clone(&self.shared);
-        Ok(handoff.waiting_in(shared, ticket))
+        Ok(receiver.waiting_in(shared, ticket))
     }
 
     /// Starts the thread. Whether it gets a ring shows with the first operation.
-    fn start(&self) -> io::Result<Arc<Bell>> {
-        let bell = Arc::new(Bell::new()?);
-        let (shared, for_ring, file) = (Arc::clone(&self.shared), Arc::clone(&bell), (self.open)());
+    fn start(&self) -> io::Result<Arc<EventFd>> {
+        let event_fd = Arc::new(EventFd::new()?);
+        let (shared, for_ring, file) = (Arc::clone(&self.shared), Arc::clone(&event_fd), (self.open)());
         let builder = std::thread::Builder::new().name("fvd-uring".to_owned());
         builder.spawn(move || shared.serve(Uring::new(file, for_ring)))?;
-        Ok(bell)
+        Ok(event_fd)
     }
 }
 
 impl Drop for Ring {
     fn drop(&mut self) {
-        // A child shares the bell with its parent, and may find the lock held by nobody.
+        // A child shares the event_fd with its parent, and may find the lock held by nobody.
         if self.process.is_current() {
             let mut state = self.shared.lock();
             state.is_closing = true;
-            if let Some(bell) = &state.bell {
-                bell.ring();
+            if let Some(event_fd) = &state.event_fd {
+                event_fd.wake();
             }
         }
     }
@@ -208,10 +208,10 @@ impl Shared {
         {
             ring.push(operation, tag);
         }
-        // What had no room is looked at when something has ended: no bell is needed for that.
+        // What had no room is looked at when something has ended: no event_fd is needed for that.
         state.is_asleep = state.queue.is_empty();
         if ring.is_idle() && (is_idle || state.is_closing) {
-            state.bell = None;
+            state.event_fd = None;
             return false;
         }
         true
@@ -220,7 +220,7 @@ impl Shared {
     fn refuse(&self) {
         let mut state = self.lock();
         state.refused = Some(Instant::now());
-        state.bell = None;
+        state.event_fd = None;
         let queue = state.queue.empty();
         drop(state);
         for (operation, tag) in queue {
@@ -339,9 +339,9 @@ mod tests {
         let (operation, memory) = watched_read();
         let lock = Arc::new(RwLock::new(()));
         let guard = lock.try_read_arc();
-        let handoff = ring.submit(operation, guard).expect("not forked");
+        let receiver = ring.submit(operation, guard).expect("not forked");
         wait_until(|| ring.shared.lock().queue.is_empty());
-        drop(handoff);
+        drop(receiver);
         drop(ring);
         std::thread::sleep(Duration::from_millis(30));
         assert!(memory.strong_count() > 0 && lock.try_write().is_none());
@@ -420,7 +420,7 @@ mod tests {
         for _ in 0..3 {
             writer.write_all(&[7; 8]).expect("room");
             block_on(ring.submit(read(8), None).expect("not forked")).expect("no failure");
-            wait_until(|| ring.shared.lock().bell.is_none());
+            wait_until(|| ring.shared.lock().event_fd.is_none());
         }
     }
 

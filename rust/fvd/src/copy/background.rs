@@ -3,12 +3,12 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use super::control::{Control, PrefetchState, Wish};
+use super::control::{Command, Control, PrefetchState};
 use super::copy_on_read;
 use super::options::PrefetchOptions;
 use super::prefetch::Prefetch;
 use super::profile::profile;
-use super::push_to_base;
+use super::write_back_base;
 use crate::host::{BoxFuture, Clock};
 use crate::image::Image;
 use crate::join::{join_all, race};
@@ -121,24 +121,26 @@ impl<'a, S: Storage> Background<'a, S> {
     /// Waits until the delay has passed or the user wants it, or for the end before that.
     async fn started(&self, delay: Option<Duration>) {
         loop {
-            let wish = self.control.wish();
-            match (wish, delay) {
-                (Wish::Stop | Wish::Run, _) => return,
-                (Wish::Pause, _) => {
+            let command = self.control.command();
+            match (command, delay) {
+                (Command::Stop | Command::Run, _) => return,
+                (Command::Pause, _) => {
                     self.control.enter(PrefetchState::Paused);
-                    self.control.wish_changes(wish).await;
+                    self.control.command_changes(command).await;
                 }
-                (Wish::Start, None) => {
+                (Command::Start, None) => {
                     self.control.enter(PrefetchState::Waiting);
-                    self.control.wish_changes(wish).await;
+                    self.control.command_changes(command).await;
                 }
-                (Wish::Start, Some(delay)) => {
+                (Command::Start, Some(delay)) => {
                     let waited = self.clock.now().saturating_sub(self.began);
                     if waited >= delay {
                         return;
                     }
                     self.control.enter(PrefetchState::Waiting);
-                    self.control.sleep(self.clock, delay.saturating_sub(waited), wish).await;
+                    self.control
+                        .sleep(self.clock, delay.saturating_sub(waited), command)
+                        .await;
                 }
             }
         }
@@ -152,7 +154,7 @@ impl<'a, S: Storage> Background<'a, S> {
     /// What the base is owed. One that fails is tried again later.
     async fn push(&self) {
         loop {
-            let _ = push_to_base(self.image).await;
+            let _ = write_back_base(self.image).await;
             self.clock.sleep(self.checkpoint_time).await;
         }
     }

@@ -77,7 +77,7 @@ pub struct PrefetchStatus {
 
 /// What the user wants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(super) enum Command {
     /// To start when the delay has passed.
     #[default]
     Start,
@@ -91,14 +91,14 @@ struct Shared {
     /// Who made it. In a forked child it is over: the locks may be held by threads that are not there.
     process: Process,
     inner: Mutex<Inner>,
-    wished: Event,
+    commanded: Event,
     changed: Event,
     pausing: Event,
 }
 
 #[derive(Default)]
 struct Inner {
-    wish: Wish,
+    command: Command,
     status: PrefetchStatus,
     /// How many pauses it has made on its own, whatever the reason, and the last one.
     paused: (u64, Option<Pause>),
@@ -119,18 +119,18 @@ impl Control {
 
     /// No further piece is begun; those under way are completed. Nothing happens after `stop`.
     pub fn pause(&self) {
-        self.wish_for(Wish::Pause);
+        self.send(Command::Pause);
     }
 
     /// Ends a pause, and the wait for the start. Nothing happens after `stop`.
     pub fn resume(&self) {
-        self.wish_for(Wish::Run);
+        self.send(Command::Run);
     }
 
     /// Ends prefetch, and with it [`Background`](super::Background): waits are cut short, pieces
     /// under way are completed. What has been fetched stays. There is no way back.
     pub fn stop(&self) {
-        self.wish_for(Wish::Stop);
+        self.send(Command::Stop);
     }
 
     /// How far it is.
@@ -201,31 +201,31 @@ impl Control {
         self.0.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wish_for(&self, wish: Wish) {
+    fn send(&self, command: Command) {
         if self.is_forked() {
             return;
         }
         let mut inner = self.inner();
-        if inner.wish == Wish::Stop {
+        if inner.command == Command::Stop {
             return;
         }
-        inner.wish = wish;
+        inner.command = command;
         drop(inner);
-        self.0.wished.notify(usize::MAX);
+        self.0.commanded.notify(usize::MAX);
     }
 
-    pub(super) fn wish(&self) -> Wish {
+    pub(super) fn command(&self) -> Command {
         if self.is_forked() {
-            return Wish::Stop;
+            return Command::Stop;
         }
-        self.inner().wish
+        self.inner().command
     }
 
-    /// Waits until the wish is another one.
-    pub(super) async fn wish_changes(&self, from: Wish) {
+    /// Waits until the command is another one.
+    pub(super) async fn command_changes(&self, from: Command) {
         loop {
-            let listener = self.0.wished.listen();
-            if self.wish() != from {
+            let listener = self.0.commanded.listen();
+            if self.command() != from {
                 return;
             }
             listener.await;
@@ -235,9 +235,9 @@ impl Control {
     /// Waits until it is stopped.
     pub(super) async fn stopped(&self) {
         loop {
-            match self.wish() {
-                Wish::Stop => return,
-                other => self.wish_changes(other).await,
+            match self.command() {
+                Command::Stop => return,
+                other => self.command_changes(other).await,
             }
         }
     }
@@ -250,10 +250,10 @@ impl Control {
         }
     }
 
-    /// Sleeps until the time has passed or the wish is another one than `seen`, by which the caller
+    /// Sleeps until the time has passed or the command is another one than `seen`, by which the caller
     /// decided to sleep.
-    pub(super) async fn sleep(&self, clock: &dyn Clock, time: Duration, seen: Wish) {
-        race(clock.sleep(time), self.wish_changes(seen)).await;
+    pub(super) async fn sleep(&self, clock: &dyn Clock, time: Duration, seen: Command) {
+        race(clock.sleep(time), self.command_changes(seen)).await;
     }
 
     /// Changes the status.
@@ -347,9 +347,9 @@ mod tests {
     #[test]
     fn a_sleep_decided_on_before_a_stop_is_over_at_once() {
         let control = Control::new();
-        let seen = control.wish();
+        let seen = control.command();
         control.stop();
-        // With the wish of now instead, nothing would ever wake it.
+        // With the command of now instead, nothing would ever wake it.
         block_on(control.sleep(&Endless, Duration::from_secs(1), seen));
     }
 }

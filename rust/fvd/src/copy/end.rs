@@ -25,8 +25,8 @@ impl<S: Storage> Prefetch<'_, S> {
         let Some(_last) = self.last_step() else {
             if self.outcome().is_none() {
                 // Another slot works on the last steps; they may fail.
-                let wish = self.control.wish();
-                race(listener, self.control.wish_changes(wish)).await;
+                let command = self.control.command();
+                race(listener, self.control.command_changes(command)).await;
             }
             return Ok(());
         };

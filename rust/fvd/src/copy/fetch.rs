@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::error::Result;
-use crate::image::{Copy, CopyData, Image};
+use crate::image::{BaseCopy, CopyData, Image};
 use crate::source::Content;
 use crate::storage::{IoBufMut, Storage};
 
@@ -33,7 +33,7 @@ async fn fetch_run<S: Storage>(image: &Image<S>, run: Range<u64>) -> Result<()> 
         let stop = run.end.min(at + step);
         let data = read(image, at..stop).await?;
         let blocks = image.blocks_of(&(at..stop));
-        image.store_copy(Copy { blocks, data }).await?;
+        image.store_copy(BaseCopy { blocks, data }).await?;
         at = stop;
     }
     Ok(())

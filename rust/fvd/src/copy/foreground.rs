@@ -17,9 +17,9 @@ pub(super) struct Foreground {
     longest: Duration,
     /// Requests at the last look.
     requests: u64,
-    /// Whether none was under way.
+    /// Whether none was under direction.
     was_idle: bool,
-    /// When one was seen under way, or the number of them had grown.
+    /// When one was seen under direction, or the number of them had grown.
     active_at: Option<Duration>,
     waiting_since: Option<Duration>,
 }
@@ -37,7 +37,7 @@ impl Foreground {
         }
     }
 
-    /// Looks at the guest: how many requests there have been, and whether none is under way.
+    /// Looks at the guest: how many requests there have been, and whether none is under direction.
     pub(super) fn look(&mut self, now: Duration, requests: u64, idle: bool) {
         // What was under way at the last look has ended just now, for all one knows.
         if !idle || !self.was_idle || requests != self.requests {

@@ -7,10 +7,10 @@ use std::time::Duration;
 use event_listener::Event;
 
 use super::backoff::Backoff;
-use super::control::{Control, PrefetchState, Wish};
+use super::control::{Command, Control, PrefetchState};
+use super::direction::{Direction, DirectionState};
 use super::end::Fault;
 use super::foreground::Foreground;
-use super::lane::{Lane, Way};
 use super::options::{MAX_HELPER_STEP, PrefetchOptions};
 use super::plan::plan;
 use super::take::Turn;
@@ -40,9 +40,9 @@ pub struct Prefetch<'a, S> {
 /// What the slots share. Held for moments, never over I/O.
 pub(super) struct State {
     pub(super) work: Work,
-    read: Lane,
-    write: Lane,
-    /// How many steps of what comes first may be under way.
+    read: DirectionState,
+    write: DirectionState,
+    /// How many steps of what comes first may be under direction.
     pub(super) window: Window,
     pub(super) foreground: Foreground,
     pub(super) backoff: Backoff,
@@ -56,10 +56,10 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn lane(&mut self, way: Way) -> &mut Lane {
-        match way {
-            Way::Read => &mut self.read,
-            Way::Write => &mut self.write,
+    pub(super) fn direction(&mut self, direction: Direction) -> &mut DirectionState {
+        match direction {
+            Direction::Read => &mut self.read,
+            Direction::Write => &mut self.write,
         }
     }
 
@@ -95,8 +95,8 @@ impl<'a, S: Storage> Prefetch<'a, S> {
         control.begin(total, outcome.is_some());
         let first = plan(first, image.geometry().block_size, total, options.bytes_per_prefetch);
         let (read, write) = (
-            Lane::new(Way::Read, &options, now),
-            Lane::new(Way::Write, &options, now),
+            DirectionState::new(Direction::Read, &options, now),
+            DirectionState::new(Direction::Write, &options, now),
         );
         let pacers = [&read.pacer, &write.pacer];
         let state = State {
@@ -257,15 +257,15 @@ impl<'a, S: Storage> Prefetch<'a, S> {
             if self.outcome().is_some() {
                 return Err(Fault::Stopped);
             }
-            let wish = self.control.wish();
-            match wish {
-                Wish::Stop => return Err(Fault::Stopped),
-                Wish::Pause => {
+            let command = self.control.command();
+            match command {
+                Command::Stop => return Err(Fault::Stopped),
+                Command::Pause => {
                     self.control.enter(PrefetchState::Paused);
-                    race(self.control.wish_changes(Wish::Pause), self.until_ended()).await;
+                    race(self.control.command_changes(Command::Pause), self.until_ended()).await;
                     continue;
                 }
-                Wish::Start | Wish::Run => {}
+                Command::Start | Command::Run => {}
             }
             let now = self.clock.now();
             let hold = self.state().hold.filter(|(until, _)| now < *until);
@@ -273,13 +273,13 @@ impl<'a, S: Storage> Prefetch<'a, S> {
                 return Ok(());
             };
             self.control.enter(state);
-            self.sleep(until.saturating_sub(now), wish).await;
+            self.sleep(until.saturating_sub(now), command).await;
         }
     }
 
-    /// Sleeps until the time has passed, the wish of the user is another one than `seen`, or prefetch
+    /// Sleeps until the time has passed, the command of the user is another one than `seen`, or prefetch
     /// has ended.
-    pub(super) async fn sleep(&self, time: Duration, seen: Wish) {
+    pub(super) async fn sleep(&self, time: Duration, seen: Command) {
         race(self.control.sleep(self.clock, time, seen), self.until_ended()).await;
     }
 

@@ -8,23 +8,23 @@ use std::time::Duration;
 use rangemap::RangeSet;
 
 use super::amount::{Amount, len_of};
-use super::control::{PrefetchState, PrefetchStatus, Wish};
+use super::control::{Command, PrefetchState, PrefetchStatus};
+use super::direction::Direction;
 use super::end::Fault;
-use super::lane::Way;
 use super::options::MAX_HELPER_STEP;
 use super::pause::{Pause, PauseReason};
 use super::prefetch::{Prefetch, State};
 use super::take::Step;
 use super::throttle::Fall;
 use crate::error::{Error, Result};
-use crate::image::{Copy, CopyData, Part};
+use crate::image::{BaseCopy, CopyData, Part};
 use crate::source::Content;
 use crate::storage::{IoBufMut, Storage};
 
 /// An operation under way; it ends when dropped.
 struct Moving<'a, S: Storage> {
     prefetch: &'a Prefetch<'a, S>,
-    way: Way,
+    direction: Direction,
     began: Duration,
     /// Bytes it has moved.
     bytes: u64,
@@ -36,23 +36,23 @@ impl<S: Storage> Drop for Moving<'_, S> {
         let mut guard = self.prefetch.state();
         let state = &mut *guard;
         let mut rng = state.rng.fork();
-        let (lane, time) = (state.lane(self.way), now.saturating_sub(self.began));
-        let fall = lane.throttle.end(now, time, self.bytes, &mut rng);
-        let rate = lane.rate.add(now, self.bytes);
+        let (direction, time) = (state.direction(self.direction), now.saturating_sub(self.began));
+        let fall = direction.throttle.end(now, time, self.bytes, &mut rng);
+        let rate = direction.rate.add(now, self.bytes);
         // What comes first is wanted now, even beside other users of the base.
         let at_first = state.work.is_at_first();
         let pause = fall.as_ref().filter(|_| !at_first).and_then(|fall| self.pause(fall));
         if let Some(pause) = pause {
             state.hold_until(now + pause.time, PrefetchState::Throttled);
         }
-        let has_widened = self.way == Way::Read && self.bytes > 0 && at_first && state.window.note(time);
+        let has_widened = self.direction == Direction::Read && self.bytes > 0 && at_first && state.window.note(time);
         drop(guard);
         if has_widened {
             self.prefetch.widened.notify(usize::MAX);
         }
-        let rates = |status: &mut PrefetchStatus| match self.way {
-            Way::Read => status.read_rate = rate,
-            Way::Write => status.write_rate = rate,
+        let rates = |status: &mut PrefetchStatus| match self.direction {
+            Direction::Read => status.read_rate = rate,
+            Direction::Write => status.write_rate = rate,
         };
         match pause {
             None => self.prefetch.control.update(rates),
@@ -66,9 +66,9 @@ impl<S: Storage> Drop for Moving<'_, S> {
 
 impl<S: Storage> Moving<'_, S> {
     fn pause(&self, fall: &Fall) -> Option<Pause> {
-        let reason = match self.way {
-            Way::Read => PauseReason::SlowReads,
-            Way::Write => PauseReason::SlowWrites,
+        let reason = match self.direction {
+            Direction::Read => PauseReason::SlowReads,
+            Direction::Write => PauseReason::SlowWrites,
         };
         fall.pause.map(|time| Pause::of_fall(reason, fall, time))
     }
@@ -87,8 +87,8 @@ impl<S: Storage> Prefetch<'_, S> {
                 len = len.min(MAX_HELPER_STEP);
             }
         }
-        for way in [Way::Read, Way::Write] {
-            len = len.min(state.lane(way).pacer.longest_step(slots));
+        for direction in [Direction::Read, Direction::Write] {
+            len = len.min(state.direction(direction).pacer.longest_step(slots));
         }
         if state.is_polite() && state.foreground.is_active(now) {
             len = len.min(self.options.bytes_beside_guest / slots as u64);
@@ -110,7 +110,7 @@ impl<S: Storage> Prefetch<'_, S> {
             self.lull().await?;
             let failures = self.state().backoff.failures();
             let data = CopyData::Zeros;
-            let stored = self.image.store_copy(Copy { blocks, data }).await;
+            let stored = self.image.store_copy(BaseCopy { blocks, data }).await;
             let stored = stored.map_err(|error| self.store_failed(error, failures))?;
             self.count(Amount::of(&stored, &RangeSet::new()));
         } else if step.in_parts {
@@ -119,7 +119,7 @@ impl<S: Storage> Prefetch<'_, S> {
             }
         } else {
             let (data, read) = self.read(bytes.clone()).await?;
-            let store = self.image.store_copy(Copy { blocks, data });
+            let store = self.image.store_copy(BaseCopy { blocks, data });
             let stored = self.store(len_of(&read), store).await?;
             self.count(Amount::of(&stored, &read));
         }
@@ -168,10 +168,10 @@ impl<S: Storage> Prefetch<'_, S> {
             rest = part.split_off(len as usize);
             if run.content == Content::Data {
                 were_read.insert(at..at + len);
-                self.pace(Way::Read, len).await?;
+                self.pace(Direction::Read, len).await?;
                 self.lull().await?;
                 let read = self.image.read_base(part, at);
-                part = self.moving(Way::Read, len, read).await.map_err(base)?;
+                part = self.moving(Direction::Read, len, read).await.map_err(base)?;
             }
             done = done.join(part);
             at += len;
@@ -191,8 +191,8 @@ impl<S: Storage> Prefetch<'_, S> {
             // Measured, it would look like a slow medium.
             write.await
         } else {
-            self.pace(Way::Write, len).await?;
-            self.moving(Way::Write, len, write).await
+            self.pace(Direction::Write, len).await?;
+            self.moving(Direction::Write, len, write).await
         };
         stored.map_err(|error| self.store_failed(error, failures))
     }
@@ -206,12 +206,12 @@ impl<S: Storage> Prefetch<'_, S> {
     }
 
     /// Measures an operation that moves `len` bytes.
-    async fn moving<T>(&self, way: Way, len: u64, operation: impl Future<Output = Result<T>>) -> Result<T> {
+    async fn moving<T>(&self, direction: Direction, len: u64, operation: impl Future<Output = Result<T>>) -> Result<T> {
         let now = self.clock.now();
-        self.state().lane(way).throttle.begin(now);
+        self.state().direction(direction).throttle.begin(now);
         let mut moving = Moving {
             prefetch: self,
-            way,
+            direction,
             began: now,
             bytes: 0,
         };
@@ -223,25 +223,25 @@ impl<S: Storage> Prefetch<'_, S> {
     }
 
     /// Waits until the cap allows `len` more bytes.
-    async fn pace(&self, way: Way, len: u64) -> Result<(), Fault> {
-        let at = self.state().lane(way).pacer.reserve(self.clock.now(), len);
+    async fn pace(&self, direction: Direction, len: u64) -> Result<(), Fault> {
+        let at = self.state().direction(direction).pacer.reserve(self.clock.now(), len);
         loop {
             let now = self.clock.now();
             if now >= at {
                 return Ok(());
             }
-            let wish = self.control.wish();
-            if wish == Wish::Stop || self.outcome().is_some() {
+            let command = self.control.command();
+            if command == Command::Stop || self.outcome().is_some() {
                 return Err(Fault::Stopped);
             }
-            self.sleep(at.saturating_sub(now), wish).await;
+            self.sleep(at.saturating_sub(now), command).await;
         }
     }
 
     /// Waits for a lull of the guest, though not forever.
     async fn lull(&self) -> Result<(), Fault> {
         loop {
-            let wish = self.control.wish();
+            let command = self.control.command();
             self.admitted().await?;
             let now = self.clock.now();
             let wait = {
@@ -254,7 +254,7 @@ impl<S: Storage> Prefetch<'_, S> {
                 return Ok(());
             };
             self.control.enter(PrefetchState::Yielding);
-            self.sleep(wait, wish).await;
+            self.sleep(wait, command).await;
         }
     }
 

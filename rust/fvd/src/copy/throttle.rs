@@ -28,7 +28,7 @@ pub(super) struct Fall {
     pub(super) pause: Option<Duration>,
 }
 
-/// Throughput of one direction, bytes a second of the time in which something was under way.
+/// Throughput of one direction, bytes a second of the time in which something was under direction.
 ///
 /// Time in which prefetch waits, be it for a guest or for its own cap, says nothing about the
 /// server: it does not count.
@@ -76,7 +76,7 @@ impl Throttle {
 
     /// An operation that has taken `time` has moved `bytes`, 0 if it failed. Tells of contention.
     ///
-    /// Little says nothing: with few bytes under way, or far away, a base is slow that is idle. So contention is
+    /// Little says nothing: with few bytes under direction, or far away, a base is slow that is idle. So contention is
     /// a fall: less than half of the best rate of late, while each operation takes more than twice the time that
     /// it took at best.
     pub(super) fn end(&mut self, now: Duration, time: Duration, bytes: u64, rng: &mut fastrand::Rng) -> Option<Fall> {

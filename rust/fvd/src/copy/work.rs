@@ -89,7 +89,7 @@ impl Work {
         self.first > 0 || self.first_under_way > 0
     }
 
-    /// Whether everything has been walked, and nothing is under way.
+    /// Whether everything has been walked, and nothing is under direction.
     pub(super) fn is_done(&self) -> bool {
         self.ranges.is_empty() && self.under_way == 0 && self.first_under_way == 0
     }

@@ -1,7 +1,7 @@
 //! Storage chunks for compact images.
 //!
 //! The lowest number that was freed is handed out first, otherwise the one behind the highest in use. A reservation stays until its chunk is
-//! published, which happens also when the write fails. A fresh chunk reads as zeros where nobody
+//! published, which happens also when the write fails. A pending_chunks chunk reads as zeros where nobody
 //! has written: a file is cut behind the last used chunk before the first allocation after an open
 //! (a crash may have left data there that no entry points at); on a device, and where it was in use
 //! before, the chunk is zeroed before anybody gets it.
@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::Image;
+use super::chunk_set::ChunkSet;
+use super::epochs::Epochs;
 use super::freed::Freed;
-use super::lookups::Lookups;
-use super::numbers::NumberSet;
 use super::scan::EntryRuns;
 use super::table::Table;
 use crate::error::{Error, ErrorKind, Result};
@@ -63,14 +63,14 @@ impl Allocator {
     }
 
     /// Nothing on disk leads to these storage chunks any more.
-    pub(super) fn settle(&mut self, numbers: NumberSet, lookups: &Lookups) {
-        self.freed.settle(numbers);
-        self.freed.collect(lookups);
+    pub(super) fn add_unreferenced(&mut self, numbers: ChunkSet, epochs: &Epochs) {
+        self.freed.add_unreferenced(numbers);
+        self.freed.collect(epochs);
     }
 
     /// Whether a storage chunk that was freed can be had: now, or (None) when requests have ended.
-    pub(super) fn has_free(&mut self, lookups: &Lookups) -> Option<bool> {
-        self.freed.collect(lookups);
+    pub(super) fn has_free(&mut self, epochs: &Epochs) -> Option<bool> {
+        self.freed.collect(epochs);
         match self.freed.first_free() {
             Some(_) => Some(true),
             None if self.freed.is_waiting() => None,
@@ -86,7 +86,7 @@ impl Allocator {
 
 impl<S: Storage> Image<S> {
     /// A storage chunk for `chunk`: that of the table, one reserved earlier, one that was freed, or a
-    /// fresh one.
+    /// pending_chunks one.
     pub(super) async fn reserve(&self, table: &Table, chunk: u64) -> Result<u32> {
         if let Some(number) = self.try_reserve(table, chunk)? {
             return Ok(number);
@@ -139,7 +139,7 @@ impl<S: Storage> Image<S> {
         if let Some(number) = reserved.get(&chunk) {
             return Ok(Some(*number));
         }
-        freed.collect(&self.lookups);
+        freed.collect(&self.epochs);
         let Some(frontier) = frontier.as_mut().filter(|_| freed.first_free().is_none()) else {
             return Ok(None);
         };
@@ -190,12 +190,12 @@ impl<S: Storage> Image<S> {
 
     /// The numbers below `next` that none of the `count` allocated chunks has: earlier sessions
     /// have freed them, or lost them in a crash.
-    async fn gaps(&self, table: &Table, next: u32, count: u64) -> Result<NumberSet> {
+    async fn gaps(&self, table: &Table, next: u32, count: u64) -> Result<ChunkSet> {
         if count >= u64::from(next) {
-            return Ok(NumberSet::default());
+            return Ok(ChunkSet::default());
         }
         let end = next.min(self.gaps_end(table).await?);
-        let mut used = NumberSet::default();
+        let mut used = ChunkSet::default();
         self.visit_numbers(table, |number| {
             if number < end {
                 used.insert(number);
@@ -313,7 +313,7 @@ mod tests {
     use crate::storage::MemoryStorage;
 
     /// Gaps that the image finds when it is opened.
-    fn gaps(image: &Image<MemoryStorage>) -> NumberSet {
+    fn gaps(image: &Image<MemoryStorage>) -> ChunkSet {
         let table = image.table.as_ref().expect("compact");
         let (mut next, mut count) = (0, 0);
         let visited = image.visit_numbers(table, |number| {

@@ -1,13 +1,13 @@
 //! Which blocks are local. One bit a block; a bit only ever goes from 0 to 1.
 //!
-//! A second bit says that a block is *quietly* local: a copy has stored it, and nothing on disk
-//! says so. That bit goes back to 0 when a guest claims the block, or a checkpoint recorded it.
+//! A second bit says that a block is *unlogged* local: a copy has stored it, and nothing on disk
+//! says so. That bit goes back to 0 when a guest promotes the block, or a checkpoint recorded it.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
+use super::region_cache::{PAGE_WORDS, RegionCache};
 use super::tally::Tally;
-use super::words::{PAGE_WORDS, Words};
 use crate::error::Result;
 use crate::format::{Geometry, Region, bitmap};
 use crate::mutation::{self, Mutation};
@@ -16,9 +16,9 @@ use crate::storage::Storage;
 pub(super) const WORD_BITS: u64 = 32;
 
 pub(super) struct Bitmap {
-    /// Local, quietly or not.
-    words: Words,
-    quiet: Words,
+    /// Local, unlogged or not.
+    words: RegionCache,
+    unlogged: RegionCache,
     /// How many are local.
     pub(super) tally: Tally,
     block_size: u64,
@@ -28,8 +28,8 @@ pub(super) struct Bitmap {
 impl Bitmap {
     pub(super) fn new(region: Region, geometry: &Geometry) -> Self {
         Self {
-            words: Words::new(region),
-            quiet: Words::zeroed(region),
+            words: RegionCache::new(region),
+            unlogged: RegionCache::zeroed(region),
             tally: Tally::default(),
             block_size: geometry.block_size,
             base_size: geometry.base_size,
@@ -93,49 +93,49 @@ impl Bitmap {
         }
     }
 
-    /// Marks the blocks quietly local. None of them is local, and the caller sees to it that none
+    /// Marks the blocks unlogged local. None of them is local, and the caller sees to it that none
     /// becomes so meanwhile.
-    pub(super) fn set_quietly(&self, blocks: &Range<u64>) {
-        // First that it is quiet: who sees a local block sees whether it is to be claimed.
+    pub(super) fn set_unlogged(&self, blocks: &Range<u64>) {
+        // First that it is unlogged: who sees a local block sees whether it is to be promoted.
         for (index, mask) in masks(blocks) {
-            self.quiet.word(index).fetch_or(mask, Ordering::AcqRel);
+            self.unlogged.word(index).fetch_or(mask, Ordering::AcqRel);
         }
         self.set(blocks);
     }
 
-    /// The first run of blocks of the range that are quietly local.
-    pub(super) fn next_quiet(&self, blocks: &Range<u64>) -> Option<Range<u64>> {
+    /// The first run of blocks of the range that are unlogged local.
+    pub(super) fn next_unlogged(&self, blocks: &Range<u64>) -> Option<Range<u64>> {
         if blocks.is_empty() {
             return None;
         }
-        let start = match run(&self.quiet, blocks) {
+        let start = match run(&self.unlogged, blocks) {
             (true, end) => return Some(blocks.start..end),
             (false, end) if end == blocks.end => return None,
             (false, end) => end,
         };
-        Some(start..run(&self.quiet, &(start..blocks.end)).1)
+        Some(start..run(&self.unlogged, &(start..blocks.end)).1)
     }
 
     /// The blocks are local like any other from here on.
-    pub(super) fn claim(&self, blocks: &Range<u64>) {
+    pub(super) fn promote(&self, blocks: &Range<u64>) {
         for (index, mask) in masks(blocks) {
-            self.quiet.word(index).fetch_and(!mask, Ordering::AcqRel);
+            self.unlogged.word(index).fetch_and(!mask, Ordering::AcqRel);
         }
     }
 
-    /// The words of the page that have quiet bits: their index, and those bits.
-    pub(super) fn quiet_words(&self, page: u64) -> impl Iterator<Item = (u64, u32)> {
-        let words = self.quiet.page(page).enumerate();
+    /// The words of the page that have unlogged bits: their index, and those bits.
+    pub(super) fn unlogged_words(&self, page: u64) -> impl Iterator<Item = (u64, u32)> {
+        let words = self.unlogged.page(page).enumerate();
         let first = page * PAGE_WORDS;
         words
             .filter(|(_, bits)| *bits != 0)
             .map(move |(index, bits)| (first + index as u64, bits))
     }
 
-    /// The bits that [`Bitmap::quiet_words`] gave are on disk.
+    /// The bits that [`Bitmap::unlogged_words`] gave are on disk.
     pub(super) fn recorded(&self, words: &[(u64, u32)]) {
         for (index, bits) in words {
-            self.quiet.word(*index).fetch_and(!bits, Ordering::AcqRel);
+            self.unlogged.word(*index).fetch_and(!bits, Ordering::AcqRel);
         }
     }
 
@@ -149,13 +149,13 @@ impl Bitmap {
         pages
     }
 
-    pub(super) fn words(&self) -> &Words {
+    pub(super) fn words(&self) -> &RegionCache {
         &self.words
     }
 }
 
 /// Whether the bit of `blocks.start` is set, and the first block of the range where that changes.
-fn run(words: &Words, blocks: &Range<u64>) -> (bool, u64) {
+fn run(words: &RegionCache, blocks: &Range<u64>) -> (bool, u64) {
     // The bits of a word from `block` up, that of `block` lowest.
     let bits = |block: u64| words.get(block / WORD_BITS) >> (block % WORD_BITS);
     let set = bits(blocks.start) & 1 == 1;

@@ -7,8 +7,8 @@ use rangemap::RangeSet;
 
 use super::bitmap::Bitmap;
 use super::commit::Taken;
+use super::region_cache::RegionCache;
 use super::table::Table;
-use super::words::Words;
 use super::zero::ZEROS;
 use super::{Image, Volatile};
 use crate::error::{ErrorKind, Result};
@@ -27,12 +27,12 @@ const ERASED_BY_WRITING: u64 = ZEROS.len() as u64;
 struct Snapshot {
     table: Vec<Patch>,
     bitmap: Vec<Patch>,
-    quiet: Quiet,
+    unlogged: Unlogged,
 }
 
 /// Blocks and chunks that only memory knows of.
 #[derive(Default)]
-struct Quiet {
+struct Unlogged {
     /// Index of a word of the bitmap, and bits in it.
     bits: Vec<(u64, u32)>,
     /// Chunk, and its storage chunk.
@@ -54,14 +54,18 @@ impl<S: Storage> Image<S> {
     /// what they have freed can be used again.
     pub(super) async fn checkpoint(&self) -> Result<()> {
         let (taken, snapshot) = self.snapshot();
-        let Snapshot { table, bitmap, quiet } = snapshot;
+        let Snapshot {
+            table,
+            bitmap,
+            unlogged,
+        } = snapshot;
         if table.is_empty() && bitmap.is_empty() && !taken.has_freed() {
             taken.done();
             return self.sync_data().await;
         }
         self.counters.checkpoints.add(1);
         if mutation::is(Mutation::RecordedTooEarly) {
-            self.recorded(&quiet);
+            self.recorded(&unlogged);
         }
         self.sync_data_and_mark().await?;
         // Entries first: a bit must not become durable before them.
@@ -77,7 +81,7 @@ impl<S: Storage> Image<S> {
         }
         self.committer().position = 0;
         taken.done();
-        self.recorded(&quiet);
+        self.recorded(&unlogged);
         Ok(())
     }
 
@@ -120,7 +124,7 @@ impl<S: Storage> Image<S> {
             // As they belong on disk: no flag says there what only memory does not know.
             table: copy_pages(table, &pages.table, |word| Entry::from_disk(word).raw()),
             bitmap: copy_pages(bitmap, &pages.bitmap, |word| word),
-            quiet: self.quiet(&volatile),
+            unlogged: self.unlogged(&volatile),
         };
         let taken = volatile.pending.take();
         drop(volatile);
@@ -128,35 +132,37 @@ impl<S: Storage> Image<S> {
     }
 
     /// What copies have stored on the changed pages, and nothing on disk says.
-    fn quiet(&self, volatile: &Volatile) -> Quiet {
-        let mut quiet = Quiet::default();
+    fn unlogged(&self, volatile: &Volatile) -> Unlogged {
+        let mut unlogged = Unlogged::default();
         if self.copied.load(Ordering::Acquire) {
             let pages = volatile.pending.pages();
             if let Some(bitmap) = &self.bitmap {
                 let pages = pages.bitmap.iter().flat_map(Clone::clone);
-                quiet.bits = pages.flat_map(|page| bitmap.quiet_words(page)).collect();
+                unlogged.bits = pages.flat_map(|page| bitmap.unlogged_words(page)).collect();
             }
             if let Some(table) = &self.table {
                 let pages = pages.table.iter().flat_map(Clone::clone);
                 let chunks = pages.flat_map(|page| table.chunks_on(page));
-                quiet.chunks = chunks.filter_map(|chunk| Some((chunk, table.quiet(chunk)?))).collect();
+                unlogged.chunks = chunks
+                    .filter_map(|chunk| Some((chunk, table.unlogged(chunk)?)))
+                    .collect();
             }
         }
-        quiet
+        unlogged
     }
 
-    /// What was quiet is on disk, and costs no guest a commit any more.
-    fn recorded(&self, quiet: &Quiet) {
-        // The mutex: whoever claims does so before this, or not at all.
+    /// What was unlogged is on disk, and costs no guest a commit any more.
+    fn recorded(&self, unlogged: &Unlogged) {
+        // The mutex: whoever promotes does so before this, or not at all.
         let _volatile = self.volatile();
         if let Some(bitmap) = &self.bitmap {
-            bitmap.recorded(&quiet.bits);
+            bitmap.recorded(&unlogged.bits);
         }
         if let Some(table) = &self.table {
-            for &(chunk, number) in &quiet.chunks {
+            for &(chunk, number) in &unlogged.chunks {
                 // It may have been discarded since, and copied anew: of that the disk knows nothing.
-                if table.quiet(chunk) == Some(number) {
-                    table.claim(chunk);
+                if table.unlogged(chunk) == Some(number) {
+                    table.promote(chunk);
                 }
             }
         }
@@ -177,7 +183,7 @@ impl<S: Storage> Image<S> {
 }
 
 /// The pages of `words`, with each word as `on_disk` makes it.
-fn copy_pages(words: Option<&Words>, pages: &RangeSet<u64>, on_disk: fn(u32) -> u32) -> Vec<Patch> {
+fn copy_pages(words: Option<&RegionCache>, pages: &RangeSet<u64>, on_disk: fn(u32) -> u32) -> Vec<Patch> {
     let mut patches = Vec::new();
     let Some(words) = words else {
         return patches;

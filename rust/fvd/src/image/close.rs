@@ -24,8 +24,8 @@ impl<S: Storage> Image<S> {
         }
         // The reader has paid for these: they are in memory already.
         while self.store_next_copy().await.unwrap_or(false) {}
-        let settled = match &self.through {
-            Some(through) => Box::pin(self.settle(through)).await,
+        let settled = match &self.writeback {
+            Some(writeback) => Box::pin(self.write_back_all(writeback)).await,
             None => Ok(()),
         };
         // A base that cannot be reached is no reason to lose what the image has.
@@ -45,8 +45,8 @@ impl<S: Storage> Image<S> {
         }
         settled?;
         if self.committer().mark != Mark::Clean {
-            if let Some(through) = &self.through {
-                through.end();
+            if let Some(writeback) = &self.writeback {
+                writeback.end();
             }
             self.mark_clean().await?;
         } else if untouched && self.cache != CacheMode::Unsafe {

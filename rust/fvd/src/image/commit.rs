@@ -61,22 +61,22 @@ impl Sectors {
 }
 
 /// Blocks that share one sector.
-struct Front {
+struct SectorBatch {
     /// The first block that does not belong to it.
     end: u64,
     /// Chunks whose entries stand in the sector, beside the bits.
-    beside: Option<Range<u64>>,
+    inline: Option<Range<u64>>,
     /// Chunks that do not fit there: the pending ones among them have to be durable before.
-    before: Option<Range<u64>>,
+    prior: Option<Range<u64>>,
 }
 
-impl Front {
+impl SectorBatch {
     /// No chunk of these blocks is pending.
     fn alone(end: u64) -> Self {
         Self {
             end,
-            beside: None,
-            before: None,
+            inline: None,
+            prior: None,
         }
     }
 }
@@ -114,7 +114,7 @@ impl<'a, S: Storage> Taken<'a, S> {
         let freed = self.pending.take().map(|mut pending| pending.take_freed());
         if let Some(freed) = freed.filter(|freed| !freed.is_empty()) {
             let mut volatile = self.image.volatile();
-            volatile.allocator.settle(freed, &self.image.lookups);
+            volatile.allocator.add_unreferenced(freed, &self.image.epochs);
         }
     }
 }
@@ -188,23 +188,23 @@ impl<S: Storage> Image<S> {
         for blocks in changes.blocks.iter() {
             let mut block = blocks.start;
             while block < blocks.end {
-                let front = self.front(changes, block..blocks.end)?;
-                let table = front.beside.as_ref().map(|c| self.table_record(c)).transpose()?;
-                let record = self.bitmap_record(&(block..front.end));
+                let batch = self.sector_batch(changes, block..blocks.end)?;
+                let table = batch.inline.as_ref().map(|c| self.table_record(c)).transpose()?;
+                let record = self.bitmap_record(&(block..batch.end));
                 sectors
                     .late
                     .extend(journal::encode_sector(table.as_ref(), Some(&record)));
-                if let Some(chunks) = front.beside {
+                if let Some(chunks) = batch.inline {
                     early.remove(chunks);
                 }
-                if let Some(chunks) = front.before {
+                if let Some(chunks) = batch.prior {
                     crowded.extend(changes.chunks.overlapping(&chunks).cloned());
                 }
-                block = front.end;
+                block = batch.end;
             }
         }
         // Early: chunks without a new bit (behind the base, in a zeroed block), and all those of
-        // blocks that touch more than fit beside their bit, even if a neighbour has them beside.
+        // blocks that touch more than fit inline their bit, even if a neighbour has them inline.
         early.extend(crowded);
         for run in early.iter() {
             for first in (run.start..run.end).step_by(MAX_ENTRIES) {
@@ -215,16 +215,16 @@ impl<S: Storage> Image<S> {
         Ok(sectors)
     }
 
-    /// The longest front of `blocks` that can be journaled with one sector.
-    fn front(&self, changes: &Changes, blocks: Range<u64>) -> Result<Front> {
+    /// The longest batch of `blocks` that can be journaled with one sector.
+    fn sector_batch(&self, changes: &Changes, blocks: Range<u64>) -> Result<SectorBatch> {
         let limit = self.record_limit(&blocks);
         let (Some(bitmap), Some(table)) = (&self.bitmap, &self.table) else {
-            return Ok(Front::alone(limit));
+            return Ok(SectorBatch::alone(limit));
         };
         let bytes = bitmap.block_range(blocks.start).start..bitmap.block_range(limit - 1).end;
         let touched = table.chunks_of(bytes.start, bytes.end);
         let Some(first) = first_in(&changes.chunks, touched.clone()) else {
-            return Ok(Front::alone(limit));
+            return Ok(SectorBatch::alone(limit));
         };
         // From the first pending chunk on: neighbours that are allocated can share its record.
         let mut end = first;
@@ -232,30 +232,30 @@ impl<S: Storage> Image<S> {
         while end < most && table.get(end)?.is_some() {
             end += 1;
         }
-        let beside = Some(first..end);
+        let inline = Some(first..end);
         let Some(next) = first_in(&changes.chunks, end..touched.end) else {
-            let before = None;
-            return Ok(Front {
+            let prior = None;
+            return Ok(SectorBatch {
                 end: limit,
-                beside,
-                before,
+                inline,
+                prior,
             });
         };
         // Blocks that touch `next` or lie behind it go into another sector.
         let block = next.saturating_mul(table.chunk_size()) / bitmap.block_size();
         if block > blocks.start {
-            let (end, before) = (block.min(limit), None);
-            return Ok(Front { end, beside, before });
+            let (end, prior) = (block.min(limit), None);
+            return Ok(SectorBatch { end, inline, prior });
         }
         let block = bitmap.block_range(blocks.start);
-        Ok(Front {
+        Ok(SectorBatch {
             end: blocks.start + 1,
-            beside: None,
-            before: Some(table.chunks_of(block.start, block.end)),
+            inline: None,
+            prior: Some(table.chunks_of(block.start, block.end)),
         })
     }
 
-    /// The longest front of `blocks` that one bitmap record can name.
+    /// The longest batch of `blocks` that one bitmap record can name.
     fn record_limit(&self, blocks: &Range<u64>) -> u64 {
         let sectors_per_block = (self.geometry.block_size / SECTOR).max(1);
         let most = (MAX_RECORD_SECTORS / sectors_per_block).max(1);

@@ -27,7 +27,7 @@ impl<S: Storage> Image<S> {
         }
         // Bits only go up: what was local is local. The checkpoint syncs data, entries and bits.
         self.checkpoint().await?;
-        if self.through.is_some() {
+        if self.writeback.is_some() {
             // The base stays in use: it gets what is written.
             return Ok(None);
         }
@@ -51,8 +51,8 @@ mod tests {
     use pollster::block_on;
 
     use crate::format::BaseUpdate;
+    use crate::image::base_writeback::in_memory;
     use crate::image::read_head;
-    use crate::image::through::in_memory;
 
     fn is_marked(updates: BaseUpdate) -> bool {
         let image = in_memory(updates);

@@ -10,7 +10,7 @@ use event_listener::Event;
 
 use super::Image;
 use super::bitmap::Bitmap;
-use super::fill::{Copy, CopyData};
+use super::fill::{BaseCopy, CopyData};
 use super::write::COPY_STEP;
 use crate::error::{Error, Result};
 use crate::storage::{IoBufMut, Storage};
@@ -27,7 +27,7 @@ pub(super) struct Copies {
 
 #[derive(Default)]
 struct State {
-    queue: VecDeque<Copy>,
+    queue: VecDeque<BaseCopy>,
     /// Bytes of the disk that wait, and those that are being stored.
     outstanding: u64,
     /// Why none are stored any more.
@@ -71,7 +71,7 @@ impl Copies {
         self.is_enabled() && self.state().outstanding <= self.limit
     }
 
-    fn offer(&self, copy: Copy, len: u64) {
+    fn offer(&self, copy: BaseCopy, len: u64) {
         let mut state = self.state();
         state.outstanding += len;
         state.queue.push_back(copy);
@@ -79,7 +79,7 @@ impl Copies {
         self.arrived.notify(1);
     }
 
-    fn take(&self, len: impl Fn(&Range<u64>) -> u64) -> Option<(Copy, Storing<'_>)> {
+    fn take(&self, len: impl Fn(&Range<u64>) -> u64) -> Option<(BaseCopy, Storing<'_>)> {
         let copy = self.state().queue.pop_front()?;
         let len = len(&copy.blocks);
         Some((copy, Storing { copies: self, len }))
@@ -135,7 +135,7 @@ impl<S: Storage> Image<S> {
     fn leave(&self, blocks: Range<u64>, data: Bytes) {
         let len = data.len() as u64;
         let data = CopyData::Bytes(data);
-        self.copies.offer(Copy { blocks, data }, len);
+        self.copies.offer(BaseCopy { blocks, data }, len);
     }
 
     /// Stores one copy that a reader has left; false if there is none.

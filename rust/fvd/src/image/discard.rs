@@ -4,7 +4,7 @@
 //! left alone, as are parts of sectors, and, in an image that writes to its base, what lies there.
 
 use super::bitmap::Bitmap;
-use super::publish::Fresh;
+use super::publish::PendingChunks;
 use super::{Discard, Image};
 use crate::error::Result;
 use crate::format::SECTOR;
@@ -29,12 +29,12 @@ impl<S: Storage> Image<S> {
     pub async fn discard(&self, offset: u64, len: u64) -> Result<()> {
         self.check_writable()?;
         let end = self.check_range(offset, len)?;
-        let _request = self.guests.enter();
+        let _request = self.inflight.enter();
         self.counters.discards.add(1);
         self.counters.discarded_bytes.add(len);
         let mut start = offset.next_multiple_of(SECTOR);
         let end = end / SECTOR * SECTOR;
-        if self.through.is_some() {
+        if self.writeback.is_some() {
             start = start.max(self.base_size());
         }
         if start >= end || !self.discards() {
@@ -45,12 +45,12 @@ impl<S: Storage> Image<S> {
             self.discard_range(start, stop).await?;
             start = stop;
         }
-        self.settle_many().await?;
+        self.checkpoint_many_freed().await?;
         self.write_through().await
     }
 
     async fn discard_range(&self, start: u64, end: u64) -> Result<()> {
-        let _lookup = self.look();
+        let _lookup = self.pin();
         self.load(start, end).await?;
         let Some(bitmap) = &self.bitmap else {
             return self.zero_local(start, end, Space::Free).await;
@@ -69,10 +69,10 @@ impl<S: Storage> Image<S> {
         if start >= end {
             return Ok(());
         }
-        self.claim(start, end);
-        let mut fresh = Fresh::new(self);
-        self.zero_stored(start, end, Space::Free, &mut fresh).await?;
-        fresh.publish(&bitmap.blocks(start, end))
+        self.promote(start, end);
+        let mut pending_chunks = PendingChunks::new(self);
+        self.zero_stored(start, end, Space::Free, &mut pending_chunks).await?;
+        pending_chunks.publish(&bitmap.blocks(start, end))
     }
 }
 

@@ -6,10 +6,10 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::Image;
+use super::base_writeback::BaseWriteback;
 use super::free::ATTEMPTS;
-use super::publish::Fresh;
+use super::publish::PendingChunks;
 use super::range_lock::Watch;
-use super::through::Through;
 use crate::error::{Error, Result};
 use crate::mutation::{self, Mutation};
 use crate::source::{BaseSource as _, parts};
@@ -20,7 +20,7 @@ const HOLE_UNIT: u64 = 4096;
 
 /// Whole blocks to be stored.
 #[derive(Clone, Debug)]
-pub(crate) struct Copy {
+pub(crate) struct BaseCopy {
     /// Numbers of the blocks; not empty.
     pub(crate) blocks: Range<u64>,
     /// What the base holds there, up to the end of its region.
@@ -86,7 +86,7 @@ impl<S: Storage> Image<S> {
     ///
     /// Waits for writes of the guest to the same blocks, and never touches what they have stored.
     /// The data may be older than that, where the base holds the same bytes at any time.
-    pub(crate) async fn store_copy(&self, copy: Copy) -> Result<Vec<Range<u64>>> {
+    pub(crate) async fn store_copy(&self, copy: BaseCopy) -> Result<Vec<Range<u64>>> {
         let (mut stored, mut left) = (Vec::new(), ATTEMPTS);
         while let Err(error) = self.store_copy_once(copy.clone(), &mut stored).await {
             self.find_room(error, &mut left).await?;
@@ -94,17 +94,17 @@ impl<S: Storage> Image<S> {
         Ok(stored)
     }
 
-    async fn store_copy_once(&self, copy: Copy, stored: &mut Vec<Range<u64>>) -> Result<()> {
+    async fn store_copy_once(&self, copy: BaseCopy, stored: &mut Vec<Range<u64>>) -> Result<()> {
         self.check_poison()?;
         let Some(bitmap) = &self.bitmap else {
             return Ok(());
         };
-        let Copy { blocks, data } = copy;
+        let BaseCopy { blocks, data } = copy;
         // Read without the lock: that will not do where the base changes (W5).
         let data = if self.changes_base() { CopyData::Unread } else { data };
         let start = bitmap.block_range(blocks.start).start;
         let end = bitmap.block_range(blocks.end - 1).end;
-        let _lookup = self.look();
+        let _lookup = self.pin();
         self.extend(end).await?;
         self.load(start, end).await?;
         let _filling = self.filling.lock(blocks.clone()).await;
@@ -116,9 +116,9 @@ impl<S: Storage> Image<S> {
             if !local {
                 let bytes = bitmap.block_range(run.start).start..bitmap.block_range(run.end - 1).end;
                 let data = data.slice((bytes.start - start) as usize..(bytes.end - start) as usize);
-                let mut fresh = Fresh::copy(self);
-                self.store_data(&bytes, data, &mut fresh).await?;
-                fresh.publish(&run)?;
+                let mut pending_chunks = PendingChunks::copy(self);
+                self.store_data(&bytes, data, &mut pending_chunks).await?;
+                pending_chunks.publish(&run)?;
                 stored.push(bytes);
             }
             rest.start = next;
@@ -167,7 +167,7 @@ impl<S: Storage> Image<S> {
         let Some(bitmap) = &self.bitmap else {
             return Ok(Part::Local);
         };
-        let _lookup = self.look();
+        let _lookup = self.pin();
         self.extend(part.end).await?;
         self.load(part.start, part.end).await?;
         let filling = self.filling.lock(block..block + 1).await;
@@ -188,9 +188,9 @@ impl<S: Storage> Image<S> {
         } else {
             return Ok(Part::Stored(filling.watch()));
         };
-        let mut fresh = Fresh::copy(self);
-        self.store_data(&part, data, &mut fresh).await?;
-        fresh.publish(&(block..block + u64::from(is_last)))?;
+        let mut pending_chunks = PendingChunks::copy(self);
+        self.store_data(&part, data, &mut pending_chunks).await?;
+        pending_chunks.publish(&(block..block + u64::from(is_last)))?;
         Ok(Part::Stored(filling.watch()))
     }
 
@@ -201,7 +201,7 @@ impl<S: Storage> Image<S> {
     }
 
     fn changes_base(&self) -> bool {
-        let changes = self.through.as_ref().is_some_and(Through::changes_base);
+        let changes = self.writeback.as_ref().is_some_and(BaseWriteback::changes_base);
         changes && !mutation::is(Mutation::StaleCopy)
     }
 
@@ -213,11 +213,19 @@ impl<S: Storage> Image<S> {
     }
 
     /// Stores what lies in blocks that are in the base and locked. Publishes nothing.
-    async fn store_data(&self, bytes: &Range<u64>, data: CopyData, fresh: &mut Fresh<'_, S>) -> Result<()> {
+    async fn store_data(
+        &self,
+        bytes: &Range<u64>,
+        data: CopyData,
+        pending_chunks: &mut PendingChunks<'_, S>,
+    ) -> Result<()> {
         match data {
-            CopyData::Unread => self.copy_base(bytes.clone(), fresh).await,
-            CopyData::Bytes(data) => self.put_sparse(data, bytes.start, fresh).await,
-            CopyData::Zeros => self.zero_in_place(bytes.start, bytes.end, self.space(), fresh).await,
+            CopyData::Unread => self.copy_base(bytes.clone(), pending_chunks).await,
+            CopyData::Bytes(data) => self.put_sparse(data, bytes.start, pending_chunks).await,
+            CopyData::Zeros => {
+                self.zero_in_place(bytes.start, bytes.end, self.space(), pending_chunks)
+                    .await
+            }
         }
     }
 
@@ -225,7 +233,12 @@ impl<S: Storage> Image<S> {
     /// units of a block of most file systems. Publishes nothing.
     ///
     /// No hole is taken for granted: what lies there may have been left by a write that a crash cut short.
-    pub(super) async fn put_sparse(&self, data: Bytes, start: u64, fresh: &mut Fresh<'_, S>) -> Result<()> {
+    pub(super) async fn put_sparse(
+        &self,
+        data: Bytes,
+        start: u64,
+        pending_chunks: &mut PendingChunks<'_, S>,
+    ) -> Result<()> {
         // On a device zeros save nothing unless they are all that there is.
         let unit = if self.data().can_resize() { HOLE_UNIT } else { u64::MAX };
         // A hole frees whole blocks of the file, not of the disk.
@@ -233,11 +246,11 @@ impl<S: Storage> Image<S> {
         // Zeros first: a chunk that has no storage yet needs nothing, and a new one reads as zeros.
         for part in parts.iter().filter(|part| part.zero) {
             let (from, to) = (start + part.range.start as u64, start + part.range.end as u64);
-            self.zero_in_place(from, to, self.space(), fresh).await?;
+            self.zero_in_place(from, to, self.space(), pending_chunks).await?;
         }
         for part in parts.into_iter().filter(|part| !part.zero) {
             let (from, to) = (start + part.range.start as u64, start + part.range.end as u64);
-            self.put(vec![data.slice(part.range)], from, to, fresh).await?;
+            self.put(vec![data.slice(part.range)], from, to, pending_chunks).await?;
         }
         Ok(())
     }
@@ -252,7 +265,7 @@ mod tests {
     use super::*;
     use crate::error::ErrorKind;
     use crate::format::{BaseUpdate, LayoutOptions};
-    use crate::image::through::{in_memory, over};
+    use crate::image::base_writeback::{in_memory, over};
     use crate::image::{CreateOptions, OpenOptions, create, read_head};
     use crate::source::{BaseSource, BoxFuture, RawSource, Run, WritableBase};
     use crate::storage::{IoBufMut, MemoryStorage};
@@ -293,7 +306,7 @@ mod tests {
         let base = block_on(RawSource::for_writing(sevens)).expect("memory does not fail");
         let image = over(Box::new(Broken(base)), BaseUpdate::Writenocache);
         let data = CopyData::Bytes(Bytes::from_static(&[7; 8192]));
-        let error = block_on(image.store_copy(Copy { blocks: 0..1, data })).expect_err("read again");
+        let error = block_on(image.store_copy(BaseCopy { blocks: 0..1, data })).expect_err("read again");
         assert!(image.is_of_base(&error), "{error}");
         let other = Error::new(ErrorKind::Io, "It is full").with_path("image");
         assert!(!image.is_of_base(&other));
@@ -345,8 +358,8 @@ mod tests {
         block_on(opened).expect("memory does not fail")
     }
 
-    fn copy(blocks: Range<u64>, data: CopyData) -> Copy {
-        Copy { blocks, data }
+    fn copy(blocks: Range<u64>, data: CopyData) -> BaseCopy {
+        BaseCopy { blocks, data }
     }
 
     #[test]

@@ -107,11 +107,11 @@ impl<S: Storage> Image<S> {
         if !self.writable {
             return Ok(());
         }
-        let _request = self.guests.enter();
+        let _request = self.inflight.enter();
         self.counters.flushes.add(1);
         // A base that cannot be reached is no reason not to make durable what the image has.
-        let pushed = match &self.through {
-            Some(through) => Box::pin(self.push_new(through)).await,
+        let pushed = match &self.writeback {
+            Some(writeback) => Box::pin(self.write_back_new(writeback)).await,
             None => Ok(()),
         };
         match self.flushes.enter().await {

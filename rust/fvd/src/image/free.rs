@@ -6,8 +6,8 @@
 use std::ops::Range;
 
 use super::Image;
-use super::numbers::NumberSet;
-use super::publish::Fresh;
+use super::chunk_set::ChunkSet;
+use super::publish::PendingChunks;
 use super::table::Table;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Entry;
@@ -33,15 +33,20 @@ struct Run {
 
 impl<S: Storage> Image<S> {
     /// Frees the storage of `chunks`, all of whose content is given up. Nothing else is published;
-    /// `fresh` gets chunks that somebody is just writing to: those are zeroed.
+    /// `pending_chunks` gets chunks that somebody is just writing to: those are zeroed.
     ///
     /// No block that the chunks touch is being filled.
-    pub(super) async fn free_chunks(&self, table: &Table, chunks: Range<u64>, fresh: &mut Fresh<'_, S>) -> Result<()> {
+    pub(super) async fn free_chunks(
+        &self,
+        table: &Table,
+        chunks: Range<u64>,
+        pending_chunks: &mut PendingChunks<'_, S>,
+    ) -> Result<()> {
         let reserved = self.volatile().allocator.reserved_in(&chunks);
         for chunk in reserved {
             let start = chunk * table.chunk_size();
             let end = start.saturating_add(table.chunk_size()).min(self.size());
-            self.zero_chunk(table, start, end, Space::Free, fresh).await?;
+            self.zero_chunk(table, start, end, Space::Free, pending_chunks).await?;
         }
         let mut at = chunks.start;
         while let Some(run) = next_run(table, at..chunks.end)? {
@@ -83,12 +88,12 @@ impl<S: Storage> Image<S> {
             let chunks = run.first + start..run.first + at;
             let number = run.number + start as u32;
             self.counters.freed_chunks.add(at - start);
-            if mutation::is(Mutation::ReuseUnsettled) {
-                let mut numbers = NumberSet::default();
+            if mutation::is(Mutation::ReuseReferenced) {
+                let mut numbers = ChunkSet::default();
                 for (number, _) in (number..).zip(chunks.clone()) {
                     numbers.insert(number);
                 }
-                volatile.allocator.settle(numbers, &self.lookups);
+                volatile.allocator.add_unreferenced(numbers, &self.epochs);
             }
             volatile.pending.free_chunks(&chunks, number);
         }
@@ -96,9 +101,9 @@ impl<S: Storage> Image<S> {
 
     /// Settles what was freed where that is much, so that its space can be used again: of many small
     /// discards only few do this, and of a file only a part lies idle.
-    pub(super) async fn settle_many(&self) -> Result<()> {
+    pub(super) async fn checkpoint_many_freed(&self) -> Result<()> {
         if self.has_freed_much() {
-            self.settle_freed(Self::has_freed_much).await
+            self.checkpoint_freed(Self::has_freed_much).await
         } else {
             Ok(())
         }
@@ -118,7 +123,7 @@ impl<S: Storage> Image<S> {
         volatile.pending.freed().len() > most
     }
 
-    async fn settle_freed(&self, is_worth_it: fn(&Self) -> bool) -> Result<()> {
+    async fn checkpoint_freed(&self, is_worth_it: fn(&Self) -> bool) -> Result<()> {
         let _round = self.flushes.exclusive().await;
         self.check_poison()?;
         // The round before this one may have settled them, and then only a few have come since.
@@ -163,11 +168,11 @@ impl<S: Storage> Image<S> {
             return Ok(true);
         }
         // Also where none are pending: a round that is running may have taken them.
-        self.settle_freed(Self::has_freed).await?;
-        let waiting = self.lookups.wait();
+        self.checkpoint_freed(Self::has_freed).await?;
+        let waiting = self.epochs.wait();
         loop {
             let ended = waiting.listen();
-            let has_free = self.volatile().allocator.has_free(&self.lookups);
+            let has_free = self.volatile().allocator.has_free(&self.epochs);
             if shares()? || has_free == Some(true) {
                 return Ok(true);
             }

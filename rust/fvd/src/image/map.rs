@@ -1,4 +1,4 @@
-//! Lookup: where are these bytes? Answers with an enum and holds no lock.
+//! Pin: where are these bytes? Answers with an enum and holds no lock.
 
 use super::Image;
 use super::bitmap::Bitmap;

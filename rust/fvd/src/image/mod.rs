@@ -6,9 +6,11 @@
 
 mod allocate;
 pub mod amend;
+mod base_writeback;
 mod bitmap;
 pub mod check;
 mod checkpoint;
+mod chunk_set;
 mod close;
 mod commit;
 mod complete;
@@ -16,17 +18,16 @@ mod copies;
 mod create;
 mod discard;
 pub mod dump;
+mod epochs;
 mod extend;
 mod fill;
 mod flush;
 mod free;
 mod freed;
-mod guests;
+mod inflight;
 pub mod info;
 mod local;
-mod lookups;
 mod map;
-mod numbers;
 mod open;
 mod patch;
 mod pending;
@@ -36,6 +37,7 @@ mod range_lock;
 mod read;
 mod recover;
 mod redo;
+mod region_cache;
 mod scan;
 mod source;
 mod stats;
@@ -43,10 +45,8 @@ mod surplus;
 mod table;
 mod tally;
 mod threaded;
-mod through;
 mod totals;
 mod unfinished;
-mod words;
 mod write;
 mod zero;
 
@@ -54,7 +54,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 pub use create::{CreateOptions, create, create_unfinished};
-pub(crate) use fill::{Copy, CopyData, Part};
+pub(crate) use fill::{BaseCopy, CopyData, Part};
 pub use local::local_bytes;
 pub use map::{Extent, Mapping};
 pub use open::{CacheMode, DetectZeroes, Discard, Head, OpenOptions, read_head};
@@ -71,18 +71,18 @@ use crate::source::{BaseSource, Layer};
 use crate::storage::Storage;
 
 use allocate::Allocator;
+use base_writeback::BaseWriteback;
 use bitmap::Bitmap;
 use commit::Committer;
 use copies::Copies;
+use epochs::Epochs;
 use flush::FlushGate;
-use guests::Guests;
-use lookups::Lookups;
+use inflight::InflightRequests;
 use pending::Pending;
 use profile::Recorder;
 use range_lock::RangeLock;
 use stats::Counters;
 use table::Table;
-use through::Through;
 
 /// An open FVD image: a disk of [`Image::size`] bytes.
 ///
@@ -119,15 +119,15 @@ pub struct Image<S> {
     /// Blocks that a copy-on-write, or another copy, is filling.
     filling: RangeLock,
     /// None: the base is only read.
-    through: Option<Through>,
+    writeback: Option<BaseWriteback>,
     /// What readers have left to be stored.
     copies: Copies,
     /// Notes what guests need of the base, for a prefetch profile.
     recorder: Recorder,
     /// Requests under way.
-    guests: Guests,
+    inflight: InflightRequests,
     /// Requests that may know where a chunk lies.
-    lookups: Lookups,
+    epochs: Epochs,
     counters: Counters,
     /// Serialises what must not run twice at once: growing the file, preparing the allocator.
     growing: RangeLock,
@@ -177,7 +177,7 @@ impl<S: Storage> Image<S> {
     /// Whether what is written goes to the base, now or in the background.
     #[must_use]
     pub fn updates_base(&self) -> bool {
-        self.through.is_some()
+        self.writeback.is_some()
     }
 
     /// The base image, while one is needed.

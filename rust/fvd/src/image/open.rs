@@ -3,19 +3,19 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, OnceLock};
 
+use super::base_writeback::BaseWriteback;
 use super::bitmap::Bitmap;
 use super::commit::{Committer, Mark};
 use super::copies::Copies;
+use super::epochs::Epochs;
 use super::flush::FlushGate;
-use super::guests::Guests;
-use super::lookups::Lookups;
+use super::inflight::InflightRequests;
 use super::profile::{Recorder, empty_profile};
 use super::range_lock::RangeLock;
 use super::recover::{in_place, medium};
 use super::stats::Counters;
 use super::stats::Stats;
 use super::table::Table;
-use super::through::Through;
 use super::{Image, Volatile};
 use crate::error::{Error, Result};
 use crate::format::{Geometry, HEADER_SIZE, Header, Region, redo};
@@ -179,19 +179,19 @@ impl<S: Storage> Image<S> {
         );
         let mut head = head;
         if options.writable {
-            head = medium::settle(&file, data.as_ref(), head, options.cache).await?;
+            head = medium::sync_and_reread(&file, data.as_ref(), head, options.cache).await?;
         }
         head.check_trusted(&file)?;
-        let through = Through::of(&head, base.as_deref(), options.writable);
-        let through = through.map_err(|error| error.with_path(file.path()))?;
-        if let Some(through) = &through {
-            through.settle(&head, base.as_deref()).await?;
+        let writeback = BaseWriteback::of(&head, base.as_deref(), options.writable);
+        let writeback = writeback.map_err(|error| error.with_path(file.path()))?;
+        if let Some(writeback) = &writeback {
+            writeback.sync_leftovers(&head, base.as_deref()).await?;
         }
         if options.writable {
             in_place::recover(&file, Some(data.as_ref().unwrap_or(&file)), &mut head).await?;
         }
         let unclean = head.unclean_journal().filter(|_| !options.writable);
-        let image = Self::assemble(file, head, data, base, options, through);
+        let image = Self::assemble(file, head, data, base, options, writeback);
         if let Some(journal) = unclean {
             image.recover_in_memory(journal).await?;
         }
@@ -204,7 +204,7 @@ impl<S: Storage> Image<S> {
         data: Option<S>,
         base: Option<Box<dyn BaseSource>>,
         options: OpenOptions,
-        through: Option<Through>,
+        writeback: Option<BaseWriteback>,
     ) -> Self {
         let needs_base = head.needs_base();
         let Head { header, geometry, .. } = head;
@@ -239,11 +239,11 @@ impl<S: Storage> Image<S> {
             writable: options.writable,
             volatile: Mutex::new(Volatile::default()),
             copied: AtomicBool::new(false),
-            through,
+            writeback,
             copies: Copies::new(copies, most_waiting),
             recorder: Recorder::new(recorded),
-            guests: Guests::default(),
-            lookups: Lookups::default(),
+            inflight: InflightRequests::default(),
+            epochs: Epochs::default(),
             counters: Counters::default(),
             filling: RangeLock::default(),
             growing: RangeLock::default(),

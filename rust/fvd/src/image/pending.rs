@@ -5,7 +5,7 @@ use std::ops::Range;
 use rangemap::RangeSet;
 
 use super::bitmap::Bitmap;
-use super::numbers::NumberSet;
+use super::chunk_set::ChunkSet;
 use super::table::Table;
 use crate::format::{PAGE, SECTOR};
 
@@ -29,7 +29,7 @@ pub(super) struct Pending {
     changes: Changes,
     pages: Pages,
     /// Storage chunks that were freed: on disk their old entries count.
-    freed: NumberSet,
+    freed: ChunkSet,
 }
 
 /// Blocks that became local and chunks that were allocated since the last commit.
@@ -94,12 +94,12 @@ impl Pages {
 
 impl Pending {
     /// The blocks are in memory only until a checkpoint: no commit speaks of them.
-    pub(super) fn add_quiet_blocks(&mut self, blocks: &Range<u64>) {
+    pub(super) fn add_unlogged_blocks(&mut self, blocks: &Range<u64>) {
         self.pages.bitmap.insert(Bitmap::pages(blocks));
     }
 
-    /// As [`Pending::add_quiet_blocks`].
-    pub(super) fn add_quiet_chunk(&mut self, chunk: u64) {
+    /// As [`Pending::add_unlogged_blocks`].
+    pub(super) fn add_unlogged_chunk(&mut self, chunk: u64) {
         self.pages.table.insert(Table::pages(&(chunk..chunk + 1)));
     }
 
@@ -132,12 +132,12 @@ impl Pending {
 
     /// Storage chunks that were freed, and that a checkpoint has to settle before anything else goes
     /// to the journal.
-    pub(super) fn freed(&self) -> &NumberSet {
+    pub(super) fn freed(&self) -> &ChunkSet {
         &self.freed
     }
 
     /// As [`Pending::freed`], removed.
-    pub(super) fn take_freed(&mut self) -> NumberSet {
+    pub(super) fn take_freed(&mut self) -> ChunkSet {
         self.freed.take()
     }
 

@@ -11,7 +11,7 @@ use crate::storage::Storage;
 
 /// A chunk that was not in the table when its data was stored, and its storage chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct FreshChunk {
+struct PendingChunk {
     chunk: u64,
     number: u32,
 }
@@ -30,13 +30,13 @@ enum Cause {
 /// Dropped unpublished, because the request failed or was cancelled, it publishes them all the
 /// same: something of the request may have reached the storage. If the chunk stayed hidden, it
 /// would read as zeros now, and show what was written once another request publishes it.
-pub(super) struct Fresh<'a, S: Storage> {
+pub(super) struct PendingChunks<'a, S: Storage> {
     image: &'a Image<S>,
     cause: Cause,
-    chunks: Vec<FreshChunk>,
+    chunks: Vec<PendingChunk>,
 }
 
-impl<'a, S: Storage> Fresh<'a, S> {
+impl<'a, S: Storage> PendingChunks<'a, S> {
     /// For a write of the guest.
     pub(super) fn new(image: &'a Image<S>) -> Self {
         Self::because(image, Cause::Guest)
@@ -53,7 +53,7 @@ impl<'a, S: Storage> Fresh<'a, S> {
     }
 
     pub(super) fn push(&mut self, chunk: u64, number: u32) {
-        self.chunks.push(FreshChunk { chunk, number });
+        self.chunks.push(PendingChunk { chunk, number });
     }
 
     /// Makes the chunks and `blocks` visible; their data has been written.
@@ -63,7 +63,7 @@ impl<'a, S: Storage> Fresh<'a, S> {
     }
 }
 
-impl<S: Storage> Drop for Fresh<'_, S> {
+impl<S: Storage> Drop for PendingChunks<'_, S> {
     fn drop(&mut self) {
         if !self.chunks.is_empty() && !mutation::is(Mutation::HideFailedWrite) {
             // Fails for a corrupt table only, of which the request that failed has told.
@@ -73,18 +73,18 @@ impl<S: Storage> Drop for Fresh<'_, S> {
 }
 
 impl<S: Storage> Image<S> {
-    /// Publishes `fresh` and `blocks`, whose data has been written (not necessarily synced).
+    /// Publishes `pending_chunks` and `blocks`, whose data has been written (not necessarily synced).
     ///
     /// Entries come before bits: a reader that sees a bit sees the entries of the block. One
     /// mutex makes the step whole for a commit: it takes all of it or nothing.
-    fn publish(&self, cause: Cause, fresh: &[FreshChunk], blocks: &Range<u64>) -> Result<()> {
+    fn publish(&self, cause: Cause, pending_chunks: &[PendingChunk], blocks: &Range<u64>) -> Result<()> {
         if cause == Cause::Copy {
             self.copied.store(true, Ordering::Release);
         }
         let mut volatile = self.volatile();
         let mut cause_of_next = cause;
-        for fresh in fresh {
-            self.publish_chunk(cause_of_next, *fresh, &mut volatile)?;
+        for chunk in pending_chunks {
+            self.publish_chunk(cause_of_next, *chunk, &mut volatile)?;
             if mutation::is(Mutation::JournalOneChunk) {
                 cause_of_next = Cause::Copy;
             }
@@ -96,24 +96,24 @@ impl<S: Storage> Image<S> {
                 Cause::Guest => {
                     bitmap.set(blocks);
                     volatile.pending.add_blocks(blocks);
-                    if !mutation::is(Mutation::ForgetQuietChunk) {
-                        self.claim_chunks_of(blocks, &mut volatile);
+                    if !mutation::is(Mutation::ForgetUnloggedChunk) {
+                        self.promote_chunks_of(blocks, &mut volatile);
                     }
                 }
                 Cause::Copy => {
-                    bitmap.set_quietly(blocks);
-                    volatile.pending.add_quiet_blocks(blocks);
+                    bitmap.set_unlogged(blocks);
+                    volatile.pending.add_unlogged_blocks(blocks);
                 }
             }
         }
         Ok(())
     }
 
-    fn publish_chunk(&self, cause: Cause, fresh: FreshChunk, volatile: &mut Volatile) -> Result<()> {
+    fn publish_chunk(&self, cause: Cause, pending_chunk: PendingChunk, volatile: &mut Volatile) -> Result<()> {
         let Some(table) = &self.table else {
             return Ok(());
         };
-        let FreshChunk { chunk, number } = fresh;
+        let PendingChunk { chunk, number } = pending_chunk;
         // Two writers of one chunk share its reservation; the first one publishes it.
         let is_new = match table.get(chunk)? {
             None if volatile.allocator.has_reserved(chunk, number) => true,
@@ -127,13 +127,13 @@ impl<S: Storage> Image<S> {
                 if is_new {
                     table.set(chunk, Entry::allocated(number));
                 }
-                if is_new || (!mutation::is(Mutation::ForgetQuietChunk) && table.claim(chunk)) {
+                if is_new || (!mutation::is(Mutation::ForgetUnloggedChunk) && table.promote(chunk)) {
                     volatile.pending.add_chunk(chunk);
                 }
             }
             Cause::Copy if is_new => {
-                table.set_quietly(chunk, Entry::allocated(number));
-                volatile.pending.add_quiet_chunk(chunk);
+                table.set_unlogged(chunk, Entry::allocated(number));
+                volatile.pending.add_unlogged_chunk(chunk);
             }
             Cause::Copy => {}
         }
@@ -146,50 +146,50 @@ impl<S: Storage> Image<S> {
     ///
     /// What the copies stored has been written, so it may become durable at any time; the write
     /// that follows is one in place.
-    pub(super) fn claim(&self, offset: u64, end: u64) {
+    pub(super) fn promote(&self, offset: u64, end: u64) {
         if offset >= end || !self.copied.load(Ordering::Acquire) {
             return;
         }
         let blocks = self.bitmap.as_ref().map_or(0..0, |bitmap| bitmap.blocks(offset, end));
         let chunks = self.table.as_ref().map_or(0..0, |table| table.chunks_of(offset, end));
-        let quiet_block = self.bitmap.as_ref().and_then(|bitmap| bitmap.next_quiet(&blocks));
-        let quiet_chunk = self
+        let unlogged_block = self.bitmap.as_ref().and_then(|bitmap| bitmap.next_unlogged(&blocks));
+        let unlogged_chunk = self
             .table
             .as_ref()
-            .is_some_and(|table| chunks.clone().any(|chunk| table.is_quiet(chunk)));
-        if quiet_block.is_none() && !quiet_chunk {
+            .is_some_and(|table| chunks.clone().any(|chunk| table.is_unlogged(chunk)));
+        if unlogged_block.is_none() && !unlogged_chunk {
             return;
         }
         let mut volatile = self.volatile();
         if let Some(bitmap) = &self.bitmap {
             let mut rest = blocks;
-            while let Some(quiet) = bitmap.next_quiet(&rest) {
-                bitmap.claim(&quiet);
-                if !mutation::is(Mutation::ForgetQuietBlock) {
-                    volatile.pending.add_blocks(&quiet);
+            while let Some(unlogged) = bitmap.next_unlogged(&rest) {
+                bitmap.promote(&unlogged);
+                if !mutation::is(Mutation::ForgetUnloggedBlock) {
+                    volatile.pending.add_blocks(&unlogged);
                 }
-                self.claim_chunks_of(&quiet, &mut volatile);
-                rest.start = quiet.end;
+                self.promote_chunks_of(&unlogged, &mut volatile);
+                rest.start = unlogged.end;
             }
         }
-        self.claim_chunks(chunks, &mut volatile);
+        self.promote_chunks(chunks, &mut volatile);
     }
 
     /// A bit goes to disk with the entries of all chunks that its block touches.
-    fn claim_chunks_of(&self, blocks: &Range<u64>, volatile: &mut Volatile) {
+    fn promote_chunks_of(&self, blocks: &Range<u64>, volatile: &mut Volatile) {
         if let (Some(bitmap), Some(table)) = (&self.bitmap, &self.table) {
             let start = bitmap.block_range(blocks.start).start;
             let end = bitmap.block_range(blocks.end - 1).end;
-            self.claim_chunks(table.chunks_of(start, end), volatile);
+            self.promote_chunks(table.chunks_of(start, end), volatile);
         }
     }
 
-    fn claim_chunks(&self, chunks: Range<u64>, volatile: &mut Volatile) {
+    fn promote_chunks(&self, chunks: Range<u64>, volatile: &mut Volatile) {
         let Some(table) = self.table.as_ref().filter(|_| self.copied.load(Ordering::Acquire)) else {
             return;
         };
         for chunk in chunks {
-            if table.claim(chunk) {
+            if table.promote(chunk) {
                 volatile.pending.add_chunk(chunk);
             }
         }

@@ -15,13 +15,13 @@ impl<S: Storage> Image<S> {
     pub async fn read(&self, mut buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
         self.check_process()?;
         let end = self.check_range(offset, buf.len() as u64)?;
-        let _request = self.guests.enter();
+        let _request = self.inflight.enter();
         self.counters.reads.add(1);
         self.counters.read_bytes.add(buf.len() as u64);
         if buf.is_empty() {
             return Ok(buf);
         }
-        let _lookup = self.look().filter(|_| !mutation::is(Mutation::ReadUncounted));
+        let _lookup = self.pin().filter(|_| !mutation::is(Mutation::ReadUncounted));
         self.load(offset, end).await?;
         let mut extent = self.extent(offset, end)?;
         let mut done: Option<IoBufMut> = None;

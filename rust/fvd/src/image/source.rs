@@ -54,7 +54,7 @@ impl<S: Storage> WritableBase for Image<S> {
         Box::pin(self.flush())
     }
 
-    fn settle(&self) -> BoxFuture<'_, Result<()>> {
+    fn sync_leftovers(&self) -> BoxFuture<'_, Result<()>> {
         // What an earlier session has left was settled when the image was opened.
         Box::pin(self.flush())
     }
@@ -93,7 +93,7 @@ impl<S: Storage> Image<S> {
         }
         // An answer, not a scan of the disk.
         let end = self.lookup_end(offset, self.size().min(offset.saturating_add(len)));
-        let _lookup = self.look();
+        let _lookup = self.pin();
         self.load(offset, end).await?;
         let extent = self.extent(offset, end)?;
         match extent.mapping {

@@ -1,22 +1,22 @@
 //! Where chunks lie. An entry, once allocated, changes only when its chunk is discarded.
 //!
-//! In memory bit 31 of an entry says that it is *quiet*: a copy has allocated it, and nothing on
-//! disk says so. It goes away when a guest claims the chunk, or a checkpoint recorded it.
+//! In memory bit 31 of an entry says that it is *unlogged*: a copy has allocated it, and nothing on
+//! disk says so. It goes away when a guest promotes the chunk, or a checkpoint recorded it.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-use super::words::{PAGE_WORDS, Words};
+use super::region_cache::{PAGE_WORDS, RegionCache};
 use crate::error::{Error, Result};
 use crate::format::table::MAX_CHUNK_NUMBER;
 use crate::format::{Entry, Geometry, Region};
 use crate::storage::Storage;
 
-/// The bit of a quiet entry. No number that is handed out has all other bits set, too.
+/// The bit of a unlogged entry. No number that is handed out has all other bits set, too.
 const QUIET: u32 = 0x8000_0000;
 
 pub(super) struct Table {
-    words: Words,
+    words: RegionCache,
     chunk_size: u64,
     chunks: u64,
     /// Storage chunks from this number on would lie beyond any possible file, or have no number.
@@ -27,7 +27,7 @@ impl Table {
     pub(super) fn new(region: Region, geometry: &Geometry) -> Self {
         let room = i64::MAX as u64 - geometry.data_offset;
         Self {
-            words: Words::new(region),
+            words: RegionCache::new(region),
             chunk_size: geometry.chunk_size,
             chunks: geometry.chunks,
             number_limit: (room / geometry.chunk_size).min(u64::from(MAX_CHUNK_NUMBER) + 1),
@@ -90,7 +90,7 @@ impl Table {
     }
 
     /// Records where `chunk` lies, but for the disk.
-    pub(super) fn set_quietly(&self, chunk: u64, entry: Entry) {
+    pub(super) fn set_unlogged(&self, chunk: u64, entry: Entry) {
         self.words.word(chunk).store(entry.raw() | QUIET, Ordering::Release);
     }
 
@@ -99,23 +99,23 @@ impl Table {
         self.words.get(chunk) & QUIET == 0
     }
 
-    pub(super) fn is_quiet(&self, chunk: u64) -> bool {
-        self.quiet(chunk).is_some()
+    pub(super) fn is_unlogged(&self, chunk: u64) -> bool {
+        self.unlogged(chunk).is_some()
     }
 
-    /// The storage chunk of a chunk that is quiet.
-    pub(super) fn quiet(&self, chunk: u64) -> Option<u32> {
+    /// The storage chunk of a chunk that is unlogged.
+    pub(super) fn unlogged(&self, chunk: u64) -> Option<u32> {
         let word = self.words.get(chunk);
         (word != Entry::UNALLOCATED.raw() && word & QUIET != 0).then_some(word & !QUIET)
     }
 
     /// The entry is like any other from here on; false if it was before.
-    pub(super) fn claim(&self, chunk: u64) -> bool {
-        let quiet = self.is_quiet(chunk);
-        if quiet {
+    pub(super) fn promote(&self, chunk: u64) -> bool {
+        let unlogged = self.is_unlogged(chunk);
+        if unlogged {
             self.words.word(chunk).fetch_and(!QUIET, Ordering::AcqRel);
         }
-        quiet
+        unlogged
     }
 
     /// First chunk of the range that is allocated, or its end.
@@ -138,7 +138,7 @@ impl Table {
         page * PAGE_WORDS..self.chunks.min((page + 1) * PAGE_WORDS)
     }
 
-    pub(super) fn words(&self) -> &Words {
+    pub(super) fn words(&self) -> &RegionCache {
         &self.words
     }
 }

@@ -21,7 +21,7 @@ pub(super) struct Tally(Mutex<Counted>);
 /// See [`Tally`].
 #[derive(Debug, Default)]
 pub(super) struct Counted {
-    /// Words from the start of the bitmap that have been counted.
+    /// RegionCache from the start of the bitmap that have been counted.
     pub(super) words: u64,
     /// Local blocks among theirs.
     blocks: u64,
@@ -41,7 +41,7 @@ impl Bitmap {
         self.base_size().div_ceil(self.block_size())
     }
 
-    /// Words that hold these bits.
+    /// RegionCache that hold these bits.
     fn word_count(&self) -> u64 {
         self.block_count().div_ceil(WORD_BITS)
     }

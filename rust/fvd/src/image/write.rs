@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::bitmap::Bitmap;
 use super::free::ATTEMPTS;
-use super::publish::Fresh;
+use super::publish::PendingChunks;
 use super::{CacheMode, DetectZeroes, Image, Mapping};
 use crate::error::{Error, Result};
 use crate::mutation::{self, Mutation};
@@ -35,7 +35,7 @@ impl<S: Storage> Image<S> {
         if buf.is_empty() {
             return Ok(());
         }
-        let _request = self.guests.enter();
+        let _request = self.inflight.enter();
         self.counters.writes.add(1);
         self.counters.written_bytes.add(buf.len() as u64);
         if self.detects_zeros(&buf) {
@@ -51,10 +51,10 @@ impl<S: Storage> Image<S> {
     }
 
     async fn write_once(&self, buf: Bytes, offset: u64, end: u64) -> Result<()> {
-        match &self.through {
+        match &self.writeback {
             None => self.store(buf, offset, end).await,
             // Boxed: other images do not pay for the room that it takes.
-            Some(through) => Box::pin(self.store_through(through, buf, offset, end)).await,
+            Some(writeback) => Box::pin(self.store_both(writeback, buf, offset, end)).await,
         }
     }
 
@@ -93,7 +93,7 @@ impl<S: Storage> Image<S> {
     /// Writes `buf` to `offset..end` (bytes, not empty).
     pub(super) async fn store(&self, buf: Bytes, offset: u64, end: u64) -> Result<()> {
         let start = offset;
-        let _lookup = self.look();
+        let _lookup = self.pin();
         self.extend(end).await?;
         self.load(offset, end).await?;
         let extent = self.extent(offset, end)?;
@@ -101,7 +101,7 @@ impl<S: Storage> Image<S> {
             && let Mapping::Local { offset } = extent.mapping
         {
             // In place: no lock, and no metadata but for what copies have stored.
-            self.claim(start, end);
+            self.promote(start, end);
             return self.data().write(buf, offset).await;
         }
         if let Some(bitmap) = &self.bitmap {
@@ -110,10 +110,10 @@ impl<S: Storage> Image<S> {
                 return self.copy_on_write(bitmap, blocks, buf, offset, end).await;
             }
         }
-        self.claim(offset, end);
-        let mut fresh = Fresh::new(self);
-        self.put(vec![buf], offset, end, &mut fresh).await?;
-        fresh.publish(&(0..0))
+        self.promote(offset, end);
+        let mut pending_chunks = PendingChunks::new(self);
+        self.put(vec![buf], offset, end, &mut pending_chunks).await?;
+        pending_chunks.publish(&(0..0))
     }
 
     async fn copy_on_write(
@@ -141,10 +141,10 @@ impl<S: Storage> Image<S> {
         offset: u64,
         end: u64,
     ) -> Result<()> {
-        self.claim(offset, end);
-        let mut fresh = Fresh::new(self);
+        self.promote(offset, end);
+        let mut pending_chunks = PendingChunks::new(self);
         if mutation::is(Mutation::PublishBeforeData) {
-            Fresh::new(self).publish(&blocks)?;
+            PendingChunks::new(self).publish(&blocks)?;
         }
         let missing = (head.end - head.start) + (tail.end - tail.start);
         self.recorder.note(head.clone());
@@ -157,13 +157,13 @@ impl<S: Storage> Image<S> {
             self.push_base(&mut bufs, &head).await?;
             bufs.push(buf);
             self.push_base(&mut bufs, &tail).await?;
-            self.put(bufs, head.start, tail.end, &mut fresh).await?;
+            self.put(bufs, head.start, tail.end, &mut pending_chunks).await?;
         } else {
-            self.copy_base(head, &mut fresh).await?;
-            self.put(vec![buf], offset, end, &mut fresh).await?;
-            self.copy_base(tail, &mut fresh).await?;
+            self.copy_base(head, &mut pending_chunks).await?;
+            self.put(vec![buf], offset, end, &mut pending_chunks).await?;
+            self.copy_base(tail, &mut pending_chunks).await?;
         }
-        fresh.publish(&blocks)
+        pending_chunks.publish(&blocks)
     }
 
     /// Appends the base data of the (possibly empty) range to `bufs`.
@@ -177,29 +177,36 @@ impl<S: Storage> Image<S> {
 
     /// Copies a range of any size from the base, without publishing it. Zeros are not stored: a
     /// block of 2 GiB costs what its data does.
-    pub(super) async fn copy_base(&self, range: Range<u64>, fresh: &mut Fresh<'_, S>) -> Result<()> {
+    pub(super) async fn copy_base(&self, range: Range<u64>, pending_chunks: &mut PendingChunks<'_, S>) -> Result<()> {
         let mut start = range.start;
         while start < range.end {
             let Run { content, len, .. } = self.base_status(start, range.end - start).await?;
             if content == Content::Zero {
-                self.zero_in_place(start, start + len, self.space(), fresh).await?;
+                self.zero_in_place(start, start + len, self.space(), pending_chunks)
+                    .await?;
                 start += len;
                 continue;
             }
             let end = start + len.min(COPY_STEP);
             let buf = IoBufMut::zeroed((end - start) as usize);
             let data = self.read_base(buf, start).await?.freeze();
-            self.put_sparse(data, start, fresh).await?;
+            self.put_sparse(data, start, pending_chunks).await?;
             start = end;
         }
         Ok(())
     }
 
     /// Writes `bufs`, `end - offset` bytes in all, to where `offset..end` belongs in the data
-    /// file, reserving storage chunks. Nothing is published; `fresh` gets the new chunks.
-    pub(super) async fn put(&self, bufs: Vec<Bytes>, offset: u64, end: u64, fresh: &mut Fresh<'_, S>) -> Result<()> {
+    /// file, reserving storage chunks. Nothing is published; `pending_chunks` gets the new chunks.
+    pub(super) async fn put(
+        &self,
+        bufs: Vec<Bytes>,
+        offset: u64,
+        end: u64,
+        pending_chunks: &mut PendingChunks<'_, S>,
+    ) -> Result<()> {
         let mut bufs = Gather(bufs);
-        for place in self.place(offset, end, fresh).await? {
+        for place in self.place(offset, end, pending_chunks).await? {
             let mut part = bufs.take(place.len as usize);
             match part.len() {
                 1 => self.data().write(part.remove(0), place.offset).await?,
@@ -210,7 +217,7 @@ impl<S: Storage> Image<S> {
     }
 
     /// Where `offset..end` (bytes) belongs in the data file, in as few pieces as possible.
-    async fn place(&self, offset: u64, end: u64, fresh: &mut Fresh<'_, S>) -> Result<Vec<Placement>> {
+    async fn place(&self, offset: u64, end: u64, pending_chunks: &mut PendingChunks<'_, S>) -> Result<Vec<Placement>> {
         let Some(table) = &self.table else {
             return Ok(vec![Placement {
                 offset: self.geometry.data_offset + offset,
@@ -224,7 +231,7 @@ impl<S: Storage> Image<S> {
                 None => self.reserve(table, chunk).await?,
             };
             if !table.is_recorded(chunk) {
-                fresh.push(chunk, number);
+                pending_chunks.push(chunk, number);
             }
             let chunk_start = chunk * table.chunk_size();
             let start = offset.max(chunk_start);

@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::free::ATTEMPTS;
-use super::publish::Fresh;
+use super::publish::PendingChunks;
 use super::table::Table;
 use super::{Discard, Image};
 use crate::error::Result;
@@ -47,7 +47,7 @@ impl<S: Storage> Image<S> {
     pub(super) async fn zero_request(&self, offset: u64, len: u64, space: Space) -> Result<()> {
         self.check_writable()?;
         let end = self.check_range(offset, len)?;
-        let _request = self.guests.enter();
+        let _request = self.inflight.enter();
         self.counters.zeroes.add(1);
         self.counters.zeroed_bytes.add(len);
         if len == 0 {
@@ -63,9 +63,9 @@ impl<S: Storage> Image<S> {
         // The table and bitmap of a huge range are loaded step by step.
         while start < end {
             let stop = self.lookup_end(start, end);
-            let zeroed = match &self.through {
+            let zeroed = match &self.writeback {
                 None => self.zero_range(start, stop, space).await,
-                Some(through) => Box::pin(self.zero_through(through, start, stop, space)).await,
+                Some(writeback) => Box::pin(self.zero_both(writeback, start, stop, space)).await,
             };
             match zeroed {
                 // Once more, where chunks were freed.
@@ -73,11 +73,11 @@ impl<S: Storage> Image<S> {
                 Ok(()) => start = stop,
             }
         }
-        self.settle_many().await
+        self.checkpoint_many_freed().await
     }
 
     pub(super) async fn zero_range(&self, start: u64, end: u64, space: Space) -> Result<()> {
-        let _lookup = self.look();
+        let _lookup = self.pin();
         self.load(start, end).await?;
         let Some(bitmap) = &self.bitmap else {
             return self.zero_local(start, end, space).await;
@@ -104,12 +104,12 @@ impl<S: Storage> Image<S> {
         self.store_zeros(start, first).await?;
         {
             let _filling = self.filling.lock(whole.clone()).await;
-            self.claim(first, last);
+            self.promote(first, last);
             self.counters.filling_writes.add(1);
             self.counters.base_reads_avoided.add(1);
-            let mut fresh = Fresh::new(self);
-            self.zero_stored(first, last, space, &mut fresh).await?;
-            fresh.publish(&whole)?;
+            let mut pending_chunks = PendingChunks::new(self);
+            self.zero_stored(first, last, space, &mut pending_chunks).await?;
+            pending_chunks.publish(&whole)?;
         }
         if last < end && last < bitmap.base_size() {
             return self.store_zeros(last, end).await;
@@ -119,10 +119,10 @@ impl<S: Storage> Image<S> {
 
     /// Zeroes what is local.
     pub(super) async fn zero_local(&self, start: u64, end: u64, space: Space) -> Result<()> {
-        self.claim(start, end);
-        let mut fresh = Fresh::new(self);
-        self.zero_stored(start, end, space, &mut fresh).await?;
-        fresh.publish(&(0..0))
+        self.promote(start, end);
+        let mut pending_chunks = PendingChunks::new(self);
+        self.zero_stored(start, end, space, &mut pending_chunks).await?;
+        pending_chunks.publish(&(0..0))
     }
 
     /// Writes zeros as data.
@@ -138,20 +138,26 @@ impl<S: Storage> Image<S> {
     }
 
     /// Zeroes what is stored for `start..end`. Nothing is published, except that whole chunks are freed
-    /// if they are to be; `fresh` gets the new chunks.
-    pub(super) async fn zero_stored(&self, start: u64, end: u64, space: Space, fresh: &mut Fresh<'_, S>) -> Result<()> {
+    /// if they are to be; `pending_chunks` gets the new chunks.
+    pub(super) async fn zero_stored(
+        &self,
+        start: u64,
+        end: u64,
+        space: Space,
+        pending_chunks: &mut PendingChunks<'_, S>,
+    ) -> Result<()> {
         let whole = match &self.table {
             Some(table) if space == Space::Free => Some((table, self.whole_chunks(table, start, end))),
             _ => None,
         };
         let Some((table, whole)) = whole.filter(|(_, whole)| !whole.is_empty()) else {
-            return self.zero_in_place(start, end, space, fresh).await;
+            return self.zero_in_place(start, end, space, pending_chunks).await;
         };
         let first = whole.start * table.chunk_size();
         let last = whole.end.saturating_mul(table.chunk_size()).min(end);
-        self.zero_in_place(start, first, space, fresh).await?;
-        self.free_chunks(table, whole, fresh).await?;
-        self.zero_in_place(last, end, space, fresh).await
+        self.zero_in_place(start, first, space, pending_chunks).await?;
+        self.free_chunks(table, whole, pending_chunks).await?;
+        self.zero_in_place(last, end, space, pending_chunks).await
     }
 
     /// As [`Image::zero_stored`], but every chunk keeps its storage chunk: `space` is about the data file alone.
@@ -160,7 +166,7 @@ impl<S: Storage> Image<S> {
         start: u64,
         end: u64,
         space: Space,
-        fresh: &mut Fresh<'_, S>,
+        pending_chunks: &mut PendingChunks<'_, S>,
     ) -> Result<()> {
         let Some(table) = &self.table else {
             if space == Space::Allocate {
@@ -171,7 +177,7 @@ impl<S: Storage> Image<S> {
         };
         let mut at = start;
         while at < end {
-            at = self.zero_chunk(table, at, end, space, fresh).await?;
+            at = self.zero_chunk(table, at, end, space, pending_chunks).await?;
         }
         Ok(())
     }
@@ -195,7 +201,7 @@ impl<S: Storage> Image<S> {
         at: u64,
         end: u64,
         space: Space,
-        fresh: &mut Fresh<'_, S>,
+        pending_chunks: &mut PendingChunks<'_, S>,
     ) -> Result<u64> {
         let chunk = at / table.chunk_size();
         let stop = (chunk + 1).saturating_mul(table.chunk_size()).min(end);
@@ -205,7 +211,7 @@ impl<S: Storage> Image<S> {
             None => return Ok(stop),
         };
         if !table.is_recorded(chunk) {
-            fresh.push(chunk, number);
+            pending_chunks.push(chunk, number);
         }
         let offset = self.chunk_offset(table, number) + at % table.chunk_size();
         self.data().write_zeroes(offset, stop - at, space).await?;

@@ -85,8 +85,8 @@ impl WritableBase for Layer {
         deep(|| self.target().sync())
     }
 
-    fn settle(&self) -> BoxFuture<'_, Result<()>> {
-        deep(|| self.target().settle())
+    fn sync_leftovers(&self) -> BoxFuture<'_, Result<()>> {
+        deep(|| self.target().sync_leftovers())
     }
 
     fn close(&self) -> BoxFuture<'_, Result<()>> {

@@ -143,7 +143,7 @@ impl<S: Storage> WritableBase for RawSource<S> {
         Box::pin(self.sync_all())
     }
 
-    fn settle(&self) -> BoxFuture<'_, Result<()>> {
+    fn sync_leftovers(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async {
             self.sync_all().await?;
             self.storage.drop_cached(u64::MAX).await

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pollster::block_on;
 
 use super::{BaseSource, BoxFuture, Run};
-use crate::aio::{Farewell, Opened, Pool, Remains};
+use crate::aio::{CloseGuard, Opened, Pool, Remains};
 use crate::error::Result;
 use crate::storage::IoBufMut;
 
@@ -20,14 +20,14 @@ pub struct ThreadedSource {
     source: Arc<Opened<Box<dyn BaseSource>>>,
     pool: Pool,
     /// Last: it closes the source, which may block as well.
-    farewell: Farewell<Box<dyn BaseSource>>,
+    close_guard: CloseGuard<Box<dyn BaseSource>>,
 }
 
 impl Drop for ThreadedSource {
     fn drop(&mut self) {
-        // One is its own, one that of the farewell; the others are those of reads.
+        // One is its own, one that of the close_guard; the others are those of reads.
         if Arc::strong_count(&self.source) > 2 {
-            self.farewell.remains = Remains::Reads;
+            self.close_guard.remains = Remains::Reads;
         }
     }
 }
@@ -36,11 +36,11 @@ impl ThreadedSource {
     /// `source`: one whose futures block when they are polled.
     #[must_use]
     pub fn new(source: Box<dyn BaseSource>) -> Self {
-        let (source, farewell) = Farewell::of(source, false, |_| ());
+        let (source, close_guard) = CloseGuard::of(source, false, |_| ());
         Self {
             source,
             pool: Pool::new(THREADS),
-            farewell,
+            close_guard,
         }
     }
 

@@ -11,7 +11,7 @@ use crate::aio::Pool;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::CloseOnFork;
 use crate::storage::{FileStorage, IoBufMut, Storage};
-use crate::sys::nowait::Home;
+use crate::sys::nowait::FsKind;
 
 /// Most looks at one file at once.
 const THREADS: usize = 4;
@@ -109,9 +109,9 @@ impl WatchedSource {
     /// away, even a look at the file can hang.
     #[must_use]
     pub fn on_threads(source: Box<dyn BaseSource>, watch: Watch) -> Self {
-        let is_far = Home::of(watch.file.as_fd()) == Home::Far;
+        let is_remote = FsKind::of(watch.file.as_fd()) == FsKind::Remote;
         Self {
-            pool: is_far.then(|| Pool::new(THREADS)),
+            pool: is_remote.then(|| Pool::new(THREADS)),
             ..Self::new(source, watch)
         }
     }

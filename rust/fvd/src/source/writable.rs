@@ -34,7 +34,7 @@ pub trait WritableBase: Send + Sync {
 
     /// Makes durable what earlier sessions have written, and forgets what the disk did not get: a read gives what it
     /// has from then on. Before the first read of a session that follows one that was not closed.
-    fn settle(&self) -> BoxFuture<'_, Result<()>>;
+    fn sync_leftovers(&self) -> BoxFuture<'_, Result<()>>;
 
     /// As [`WritableBase::sync`], and leaves the disk as one that was put away. It can be used again.
     fn close(&self) -> BoxFuture<'_, Result<()>>;

@@ -42,7 +42,7 @@ impl Direct {
     }
 
     /// No read-modify-write runs while this is held.
-    pub(super) fn settled(&self) -> RwLockReadGuard<'_, ()> {
+    pub(super) fn exclude_rewrites(&self) -> RwLockReadGuard<'_, ()> {
         self.writers.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -103,7 +103,7 @@ impl Direct {
         if !self.is_range_aligned(offset, buf.len() as u64) {
             return self.read_modify_write(file, medium, &mut Pieces::new([buf]), buf.len(), offset);
         }
-        let _settled = self.settled();
+        let _no_rewrite = self.exclude_rewrites();
         if self.is_memory_aligned(buf.as_ptr()) {
             write_full(file.as_fd(), buf, offset)
         } else {
@@ -117,7 +117,7 @@ impl Direct {
         if !self.is_range_aligned(offset, len as u64) {
             return self.read_modify_write(file, medium, &mut pieces, len, offset);
         }
-        let _settled = self.settled();
+        let _no_rewrite = self.exclude_rewrites();
         if self.is_each_aligned(bufs) {
             write_vectored_full(file.as_fd(), bufs, offset)
         } else {

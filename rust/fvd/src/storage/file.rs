@@ -196,7 +196,7 @@ impl FileStorage {
 
     pub(super) fn len_blocking(&self) -> Result<u64> {
         self.check_process()?;
-        let _settled = self.direct.as_ref().map(Direct::settled);
+        let _no_rewrite = self.direct.as_ref().map(Direct::exclude_rewrites);
         self.len_unlocked()
     }
 
@@ -216,7 +216,7 @@ impl FileStorage {
     pub(super) fn zero_blocking(&self, offset: u64, len: u64, space: Space) -> Result<Range<u64>> {
         self.check_process()?;
         // A read-modify-write next door would put back what it read before.
-        let _settled = self.direct.as_ref().map(Direct::settled);
+        let _no_rewrite = self.direct.as_ref().map(Direct::exclude_rewrites);
         let end = self.len_now();
         let end = end.map_err(|error| self.error("write zeros", offset, error))?;
         let end = end.min(offset.saturating_add(len));
@@ -258,7 +258,7 @@ impl FileStorage {
     pub(super) fn discard_blocking(&self, offset: u64, len: u64) -> Result<()> {
         self.check_process()?;
         // A read-modify-write next door would put back what it read before.
-        let _settled = self.direct.as_ref().map(Direct::settled);
+        let _no_rewrite = self.direct.as_ref().map(Direct::exclude_rewrites);
         let error = |error| self.error("discard", offset, error);
         let len = len.min(self.len_now().map_err(error)?.saturating_sub(offset));
         if len == 0 {

@@ -52,16 +52,16 @@ pub(crate) fn write_nowait(fd: BorrowedFd<'_>, bufs: &[Bytes], offset: u64) -> i
 
 /// What a file system has below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Home {
+pub(crate) enum FsKind {
     /// Nothing: its pages are all there is.
     Memory,
     /// A disk of this machine, behind a page cache that takes writes.
     Local,
     /// Another machine or another process, which may be gone.
-    Far,
+    Remote,
 }
 
-impl Home {
+impl FsKind {
     /// Unknown file systems are far away.
     pub(crate) fn of(fd: BorrowedFd<'_>) -> Self {
         const TMPFS: i64 = 0x0102_1994;
@@ -76,7 +76,7 @@ impl Home {
             Ok(TMPFS) => Self::Memory,
             Ok(EXT4 | XFS | BTRFS | F2FS | ZFS) => Self::Local,
             Ok(OVERLAYFS) if is_writable(fd) => Self::Local,
-            _ => Self::Far,
+            _ => Self::Remote,
         }
     }
 }
@@ -141,16 +141,16 @@ mod tests {
         let path = overlay.path("file");
         let home = |options: &OpenOptions| {
             let file = options.open(&path).expect("a file of the overlay");
-            Home::of(file.as_fd())
+            FsKind::of(file.as_fd())
         };
         // Also where it has been copied up: the same name may have been opened before.
         for _ in 0..2 {
-            assert_eq!(home(OpenOptions::new().read(true)), Home::Far);
-            assert_eq!(home(OpenOptions::new().read(true).write(true)), Home::Local);
-            assert_eq!(home(OpenOptions::new().append(true)), Home::Local);
+            assert_eq!(home(OpenOptions::new().read(true)), FsKind::Remote);
+            assert_eq!(home(OpenOptions::new().read(true).write(true)), FsKind::Local);
+            assert_eq!(home(OpenOptions::new().append(true)), FsKind::Local);
         }
         // The layers themselves are what they are.
         let below = fs::File::open(overlay.0.join("lower/file")).expect("a file in memory");
-        assert_eq!(Home::of(below.as_fd()), Home::Memory);
+        assert_eq!(FsKind::of(below.as_fd()), FsKind::Memory);
     }
 }

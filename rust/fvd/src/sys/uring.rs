@@ -19,11 +19,11 @@ use super::buffer::IoBufMut;
 use super::file::MAX_PIECES;
 use super::fork::Registration;
 
-/// Operations that can be in flight at once: with the bell, as many as the submission queue has
+/// Operations that can be in flight at once: with the event_fd, as many as the submission queue has
 /// room for, and half of what the completion queue has: neither can overflow.
 pub(crate) const DEPTH: usize = 127;
 
-/// The completion of the bell.
+/// The completion of the event_fd.
 const BELL: u64 = u64::MAX;
 
 /// Most bytes of one operation; a longer one ends short.
@@ -42,15 +42,15 @@ pub(crate) enum Operation {
 
 /// Wakes a thread that waits in [`Uring::wait`].
 #[derive(Debug)]
-pub(crate) struct Bell(OwnedFd);
+pub(crate) struct EventFd(OwnedFd);
 
-impl Bell {
+impl EventFd {
     pub(crate) fn new() -> io::Result<Self> {
         // Blocking: io_uring waits for an eventfd only then.
         Ok(Self(eventfd(0, EventfdFlags::CLOEXEC)?))
     }
 
-    pub(crate) fn ring(&self) {
+    pub(crate) fn wake(&self) {
         // Fails only if nobody has listened 2^64 times.
         let _ = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
     }
@@ -69,8 +69,8 @@ pub(crate) struct Uring<F: AsFd, T> {
     /// Before the ring, which keeps the file open as long as any process has the ring.
     _descriptor: Registration,
     ring: IoUring,
-    bell: Arc<Bell>,
-    /// What the kernel reads from the bell.
+    event_fd: Arc<EventFd>,
+    /// What the kernel reads from the event_fd.
     rings: Box<u64>,
     is_listening: bool,
     slots: Vec<Option<InFlight<T>>>,
@@ -112,13 +112,13 @@ fn make(entries: u32) -> io::Result<IoUring> {
 }
 
 impl<F: AsFd, T> Uring<F, T> {
-    pub(crate) fn new(file: F, bell: Arc<Bell>) -> io::Result<Self> {
+    pub(crate) fn new(file: F, event_fd: Arc<EventFd>) -> io::Result<Self> {
         let ring = make(DEPTH as u32 + 1)?;
         ring.submitter().register_files(&[file.as_fd().as_raw_fd()])?;
         Ok(Self {
             _descriptor: Registration::of(ring.as_raw_fd()),
             ring,
-            bell,
+            event_fd,
             rings: Box::new(0),
             is_listening: false,
             slots: (0..DEPTH).map(|_| None).collect(),
@@ -149,12 +149,12 @@ impl<F: AsFd, T> Uring<F, T> {
 
     fn enqueue(&mut self, entry: &squeue::Entry) {
         // SAFETY: the entry refers to memory that `slots` or `rings` own until the completion has been
-        // seen (see the module), and to the file or the bell, which live as long as the ring.
+        // seen (see the module), and to the file or the event_fd, which live as long as the ring.
         let pushed = unsafe { self.ring.submission().push(entry) };
-        pushed.expect("the queue has an entry for each slot and one for the bell");
+        pushed.expect("the queue has an entry for each slot and one for the event_fd");
     }
 
-    /// Submits what was pushed, and waits until an operation has ended or the bell has rung. If the
+    /// Submits what was pushed, and waits until an operation has ended or the event_fd has rung. If the
     /// kernel has nothing to do, no longer than `idle_time` (since 5.11).
     ///
     /// # Errors
@@ -163,7 +163,7 @@ impl<F: AsFd, T> Uring<F, T> {
     /// is over.
     pub(crate) fn wait(&mut self, idle_time: Duration) -> io::Result<()> {
         if !self.is_listening {
-            let fd: RawFd = self.bell.0.as_raw_fd();
+            let fd: RawFd = self.event_fd.0.as_raw_fd();
             let target = (&raw mut *self.rings).cast();
             self.enqueue(&opcode::Read::new(Fd(fd), target, 8).build().user_data(BELL));
             self.is_listening = true;
@@ -199,10 +199,10 @@ impl<F: AsFd, T> Uring<F, T> {
         }
     }
 
-    /// Waits for everything in flight, the bell included; what it was for is not told.
+    /// Waits for everything in flight, the event_fd included; what it was for is not told.
     fn drain(&mut self) -> io::Result<()> {
         while !self.is_idle() || self.is_listening {
-            self.bell.ring();
+            self.event_fd.wake();
             match self.ring.submit_and_wait(1) {
                 Err(error) if !is_temporary(&error) => return Err(error),
                 _ => self.reap(|_, _, _| ()),

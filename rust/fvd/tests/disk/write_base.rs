@@ -9,7 +9,7 @@ use std::task::{Context, Waker};
 use crate::requests::{Request, request};
 use bytes::Bytes;
 use fvd::ErrorKind;
-use fvd::copy::push_to_base;
+use fvd::copy::write_back_base;
 use fvd::format::{BaseUpdate, LayoutOptions};
 use fvd::image::{CreateOptions, Image, OpenOptions, create, read_head};
 use fvd::source::{BaseSource, RawSource};
@@ -160,7 +160,7 @@ fn base_disk(shape: &Shape, bytes: &[u8]) -> MemoryStorage {
 
 /// Lets the background work until it waits.
 fn push(image: &Image<MemoryStorage>) {
-    let pushing = pin!(push_to_base(image));
+    let pushing = pin!(write_back_base(image));
     assert!(pushing.poll(&mut Context::from_waker(Waker::noop())).is_pending());
 }
 

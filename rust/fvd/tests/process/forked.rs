@@ -120,7 +120,7 @@ fn assert_all_refused(image: &Image<FileStorage>) {
     assert_refused("status", block_on(image.block_status(0, 512)));
     assert_refused("fetch", block_on(fvd::copy::fetch(image, 0..4096)));
     assert_refused("copy on read", block_on(fvd::copy::copy_on_read(image)));
-    assert_refused("push to base", block_on(fvd::copy::push_to_base(image)));
+    assert_refused("push to base", block_on(fvd::copy::write_back_base(image)));
     assert_refused(
         "the end of copy on read",
         image.copy_on_read_error().map_or(Ok(()), Err),

@@ -28,7 +28,7 @@ mod receive;
 mod running;
 
 pub use error::ConnectionError;
-pub(super) use polling::{Found, Turns};
+pub(super) use polling::{PollResult, SpinSlots};
 
 /// How long a client that is told no more may go on sending, so that it gets what it was told.
 const LINGER: Duration = Duration::from_secs(1);
@@ -49,7 +49,7 @@ pub(super) struct Connection<S, E> {
 impl<S: Socket, E: Export> Connection<S, E> {
     /// Serves requests until the client leaves, fails, or `shutdown` is ready.
     pub(super) async fn run(self, shutdown: Pin<Box<dyn Future<Output = ()> + Send>>) -> Result<(), ConnectionError> {
-        let polling = Polling::new(self.shared.limits.poll, &self.shared.turns);
+        let polling = Polling::new(self.shared.limits.poll, &self.shared.slots);
         let mut transmission = Transmission {
             connection: self,
             output: Output::default(),
@@ -114,7 +114,7 @@ impl<S: Socket, E: Export> Transmission<S, E> {
             let again = match stop {
                 Stop::Output => !self.output.is_full(),
                 Stop::InFlight => self.running.len() < self.connection.shared.limits.in_flight,
-                Stop::Input => self.look(),
+                Stop::Input => self.spin(),
                 Stop::Memory | Stop::End => false,
             };
             if !again || self.ending.is_some() {
@@ -130,7 +130,7 @@ impl<S: Socket, E: Export> Transmission<S, E> {
 
     /// All that has come is begun. Looks for the next request, if it is likely to come at once; tells
     /// whether it has.
-    fn look(&mut self) -> bool {
+    fn spin(&mut self) -> bool {
         let connection = &mut self.connection;
         let is_over = matches!(self.receiving, Receiving::Header) && connection.input.bytes().is_empty();
         let round = Round {
@@ -142,7 +142,7 @@ impl<S: Socket, E: Export> Transmission<S, E> {
         let Some(socket) = connection.socket.plain().filter(|_| is_expected) else {
             return false;
         };
-        match self.polling.look(|| connection.input.try_fill(socket)) {
+        match self.polling.spin(|| connection.input.try_fill(socket)) {
             Ok(found) => {
                 add(&connection.shared.counters.polled, u64::from(found));
                 found
@@ -159,7 +159,7 @@ impl<S: Socket, E: Export> Transmission<S, E> {
         if self.ending.is_none() {
             self.ending = Some(why);
             self.receiving = Receiving::Header;
-            self.deadline = Some(Box::pin(sleep(self.connection.shared.limits.farewell)));
+            self.deadline = Some(Box::pin(sleep(self.connection.shared.limits.drain_timeout)));
         }
     }
 

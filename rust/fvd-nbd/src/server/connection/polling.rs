@@ -25,28 +25,28 @@ const PENALTY: i32 = 1024;
 /// that are taken one by one as they come look like the only one each: those of a client that has
 /// several gather meanwhile. And the thread of the runtime that waits for all sockets, which each
 /// request wakes, takes the connection over: nobody waits beside the one that looks.
-const TURN: Duration = Duration::from_micros(500);
+const SLOT: Duration = Duration::from_micros(500);
 
 /// Whose turn it was last, of all connections of a server.
 #[derive(Debug)]
-pub(in crate::server) struct Turns {
+pub(in crate::server) struct SpinSlots {
     connections: AtomicU64,
     last: AtomicU64,
     /// On a single processor no client could send while it is looked for.
-    can_look: bool,
+    can_spin: bool,
 }
 
-impl Default for Turns {
+impl Default for SpinSlots {
     fn default() -> Self {
         Self {
             connections: AtomicU64::new(0),
             last: AtomicU64::new(0),
-            can_look: available_parallelism().is_ok_and(|count| count.get() > 1),
+            can_spin: available_parallelism().is_ok_and(|count| count.get() > 1),
         }
     }
 }
 
-impl Turns {
+impl SpinSlots {
     /// Takes the turn; tells whether it had been this connection's before.
     fn take(&self, connection: u64) -> bool {
         let is_same = self.last.load(Ordering::Relaxed) == connection;
@@ -68,7 +68,7 @@ pub(super) struct Round {
 
 /// What one attempt to read the socket has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::server) enum Found {
+pub(in crate::server) enum PollResult {
     Something,
     Nothing,
     /// The client sends no more, of which the runtime learns, too.
@@ -79,7 +79,7 @@ pub(in crate::server) enum Found {
 #[derive(Debug)]
 pub(super) struct Polling {
     window: Duration,
-    turns: Arc<Turns>,
+    slots: Arc<SpinSlots>,
     connection: u64,
     /// Quick rounds of late, if positive; else those that are still to be waited for.
     quick: i32,
@@ -89,12 +89,12 @@ pub(super) struct Polling {
 
 impl Polling {
     /// Looks for `window` at the most; zero: never.
-    pub(super) fn new(window: Duration, turns: &Arc<Turns>) -> Self {
+    pub(super) fn new(window: Duration, slots: &Arc<SpinSlots>) -> Self {
         let now = Instant::now();
         Self {
-            window: if turns.can_look { window } else { Duration::ZERO },
-            turns: Arc::clone(turns),
-            connection: 1 + turns.connections.fetch_add(1, Ordering::Relaxed),
+            window: if slots.can_spin { window } else { Duration::ZERO },
+            slots: Arc::clone(slots),
+            connection: 1 + slots.connections.fetch_add(1, Ordering::Relaxed),
             quick: 0,
             since: now,
             woken: now,
@@ -109,7 +109,7 @@ impl Polling {
     /// Whether the next request is worth looking for, now that a round has ended.
     pub(super) fn expects(&mut self, round: Round, now: Instant) -> bool {
         // Others would have to wait meanwhile.
-        let is_alone = self.turns.take(self.connection);
+        let is_alone = self.slots.take(self.connection);
         let is_quick = now.saturating_duration_since(self.since) <= QUICK;
         self.since = now;
         if round.requests > 1 {
@@ -119,29 +119,29 @@ impl Polling {
         } else {
             self.quick = self.quick.min(0);
         }
-        let is_turn = now.saturating_duration_since(self.woken) < TURN;
-        self.quick == ENOUGH && is_turn && !self.window.is_zero()
+        let is_in_slot = now.saturating_duration_since(self.woken) < SLOT;
+        self.quick == ENOUGH && is_in_slot && !self.window.is_zero()
     }
 
     /// Repeats `attempt` until it finds something or the time is over; tells whether it did.
-    pub(super) fn look(&mut self, attempt: impl FnMut() -> Result<Found, Errno>) -> Result<bool, Errno> {
-        self.look_by(Instant::now, attempt)
+    pub(super) fn spin(&mut self, attempt: impl FnMut() -> Result<PollResult, Errno>) -> Result<bool, Errno> {
+        self.spin_by(Instant::now, attempt)
     }
 
-    /// As [`Polling::look`], by another clock.
-    fn look_by(
+    /// As [`Polling::spin`], by another clock.
+    fn spin_by(
         &mut self,
         now: impl Fn() -> Instant,
-        mut attempt: impl FnMut() -> Result<Found, Errno>,
+        mut attempt: impl FnMut() -> Result<PollResult, Errno>,
     ) -> Result<bool, Errno> {
         // Behind its turn others have theirs.
-        let left = TURN.saturating_sub(self.since.saturating_duration_since(self.woken));
+        let left = SLOT.saturating_sub(self.since.saturating_duration_since(self.woken));
         let window = self.window.min(left);
         loop {
             match attempt()? {
-                Found::Something => return Ok(true),
-                Found::End => break,
-                Found::Nothing => {}
+                PollResult::Something => return Ok(true),
+                PollResult::End => break,
+                PollResult::Nothing => {}
             }
             if now().saturating_duration_since(self.since) >= window {
                 break;
@@ -173,8 +173,8 @@ mod tests {
     }
 
     impl Client {
-        fn of(turns: &Arc<Turns>) -> Self {
-            let mut polling = Polling::new(Duration::from_secs(20), turns);
+        fn of(slots: &Arc<SpinSlots>) -> Self {
+            let mut polling = Polling::new(Duration::from_secs(20), slots);
             polling.window = Duration::from_secs(20);
             let now = polling.since;
             Self { polling, now }
@@ -186,9 +186,9 @@ mod tests {
         }
 
         /// Looks; each attempt takes a microsecond.
-        fn look(&mut self, mut attempt: impl FnMut() -> Result<Found, Errno>) -> Result<bool, Errno> {
+        fn spin(&mut self, mut attempt: impl FnMut() -> Result<PollResult, Errno>) -> Result<bool, Errno> {
             let now = Cell::new(self.polling.since);
-            self.polling.look_by(
+            self.polling.spin_by(
                 || now.get(),
                 || {
                     now.set(now.get() + Duration::from_micros(1));
@@ -214,19 +214,23 @@ mod tests {
         assert_eq!(client.patience(), 1 + ENOUGH);
         assert!(client.round(ALONE), "it goes on");
         let mut tries = 0;
-        let found = client.look(|| {
+        let found = client.spin(|| {
             tries += 1;
-            Ok(if tries == 3 { Found::Something } else { Found::Nothing })
+            Ok(if tries == 3 {
+                PollResult::Something
+            } else {
+                PollResult::Nothing
+            })
         });
         assert_eq!(found, Ok(true));
         assert!(client.round(ALONE));
         client.polling.window = Duration::from_micros(1);
-        assert_eq!(client.look(|| Ok(Found::Nothing)), Ok(false));
+        assert_eq!(client.spin(|| Ok(PollResult::Nothing)), Ok(false));
         assert_eq!(client.patience(), ENOUGH);
-        assert_eq!(client.look(|| Ok(Found::End)), Ok(false));
+        assert_eq!(client.spin(|| Ok(PollResult::End)), Ok(false));
         assert_eq!(client.patience(), ENOUGH);
         let reset = Err(Errno::CONNRESET);
-        assert_eq!(client.look(|| reset), Err(Errno::CONNRESET));
+        assert_eq!(client.spin(|| reset), Err(Errno::CONNRESET));
     }
 
     #[test]
@@ -235,12 +239,12 @@ mod tests {
         client.patience();
         client.polling.woken = client.polling.since;
         let mut tries = 0;
-        let found = client.look(|| {
+        let found = client.spin(|| {
             tries += 1;
-            Ok(Found::Nothing)
+            Ok(PollResult::Nothing)
         });
         assert_eq!(found, Ok(false));
-        assert_eq!(tries, TURN.as_micros());
+        assert_eq!(tries, SLOT.as_micros());
     }
 
     #[test]
@@ -269,7 +273,7 @@ mod tests {
         client.patience();
         client.polling.woken(client.now);
         let looks = (0..100).take_while(|_| client.round(ALONE)).count();
-        assert_eq!(looks as u128, (TURN.as_micros() - 1) / STEP.as_micros());
+        assert_eq!(looks as u128, (SLOT.as_micros() - 1) / STEP.as_micros());
         assert!(!client.round(ALONE));
         client.polling.woken(client.now);
         assert!(client.round(ALONE));
@@ -277,8 +281,8 @@ mod tests {
 
     #[test]
     fn nobody_looks_while_others_have_their_turns() {
-        let turns = Arc::default();
-        let (mut one, mut other) = (Client::of(&turns), Client::of(&turns));
+        let slots = Arc::default();
+        let (mut one, mut other) = (Client::of(&slots), Client::of(&slots));
         for _ in 0..20 {
             assert!(!one.round(ALONE) && !other.round(ALONE));
         }

@@ -121,7 +121,7 @@ impl<S: Socket, E: Export> Transmission<S, E> {
                 let connection = &mut self.connection;
                 if filled == buffer.len() {
                     self.deadline = None;
-                    let payload = Bytes::from_owner(connection.buffers.lend(buffer));
+                    let payload = Bytes::from_owner(connection.buffers.lease(buffer));
                     self.begin(reply_to, command, payload, grant, context);
                     return Poll::Ready(Ok(()));
                 }

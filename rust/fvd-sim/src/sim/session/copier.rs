@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
-use fvd::copy::{Background, Control, PrefetchOptions, PrefetchState, copy_on_read, push_to_base};
+use fvd::copy::{Background, Control, PrefetchOptions, PrefetchState, copy_on_read, write_back_base};
 
 use super::{Runner, Stop};
 use crate::rig::SimImage;
@@ -26,7 +26,7 @@ async fn store_copies(image: Rc<SimImage>) {
 
 /// Brings the base up to date, until that fails or it is cancelled.
 async fn push(image: Rc<SimImage>) {
-    let _ = push_to_base(&image).await;
+    let _ = write_back_base(&image).await;
 }
 
 /// Stores what readers leave and fetches the rest.

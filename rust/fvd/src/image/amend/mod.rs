@@ -37,9 +37,9 @@ use resize::Resize;
 pub async fn amend<S: Storage>(file: &S, data: Option<&S>, changes: &Changes) -> Result<Header> {
     let add_path = |error: Error| error.with_path(file.path());
     let head = read_head_to_write(file).await?;
-    let mut head = medium::settle(file, data, head, CacheMode::default()).await?;
+    let mut head = medium::sync_and_reread(file, data, head, CacheMode::default()).await?;
     head.check_trusted(file)?;
-    if !head.header.clean_shutdown && head.may_owe_base() {
+    if !head.header.clean_shutdown && head.base_may_be_stale() {
         return Err(add_path(Error::invalid_argument(
             "The backing file may lack what the image has, which is written to it first: open the image with \
              write_base=True, or use --write-base",
@@ -107,12 +107,12 @@ impl Plan {
         };
         // What is local has never been written to the base: it is owed.
         let updates = after.base_update()? != BaseUpdate::No;
-        let has_it = head.may_owe_base() && new.base_img == head.header.base_img;
-        let owes = updates && !has_it && names::may_be_local(file, head).await?;
-        if owes {
+        let has_it = head.base_may_be_stale() && new.base_img == head.header.base_img;
+        let leaves_base_stale = updates && !has_it && names::may_be_local(file, head).await?;
+        if leaves_base_stale {
             new.clean_shutdown = false;
         }
-        let erase = resize.is_some() || new.base_img != head.header.base_img || changes.unclean() || owes;
+        let erase = resize.is_some() || new.base_img != head.header.base_img || changes.unclean() || leaves_base_stale;
         Ok(Self { new, resize, erase })
     }
 

@@ -11,7 +11,7 @@ use super::Subject;
 use super::findings::{FindingKind, Findings};
 use crate::error::Result;
 use crate::format::{Entry, Geometry, Record, SECTOR};
-use crate::image::recover::{JournalReader, blocks_of, entries_of, settle};
+use crate::image::recover::{JournalReader, blocks_of, dedup, entries_of};
 use crate::storage::Storage;
 
 /// Entries of a window at most; 8 bytes each, and twice as many while they are gathered.
@@ -67,7 +67,7 @@ pub(super) async fn table_window<S: Storage>(subject: &Subject<'_, S>, start: u6
 
 impl TableWindow {
     fn shrink(&mut self) {
-        settle(&mut self.entries);
+        dedup(&mut self.entries);
         if let Some((first_left_out, _)) = self.entries.get(MAX_ENTRIES) {
             self.end = u64::from(*first_left_out);
             self.entries.truncate(MAX_ENTRIES);

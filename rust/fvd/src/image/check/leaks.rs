@@ -10,14 +10,14 @@ use std::ops::Range;
 use super::Subject;
 use super::findings::{FindingKind, Findings};
 use crate::error::{ErrorKind, Result};
-use crate::image::numbers::NumberSet;
+use crate::image::chunk_set::ChunkSet;
 use crate::storage::{Allocation, Storage};
 
 /// The leaks, in runs, front to back.
 struct Leaks<'s, 'a, S> {
     subject: &'s Subject<'a, S>,
     data: Option<&'a S>,
-    used: &'s NumberSet,
+    used: &'s ChunkSet,
     /// Storage chunks that take space, of which those before it have been looked at.
     taken: Range<u32>,
     /// Where the numbers that nobody uses begin, among which the last run was.
@@ -25,7 +25,7 @@ struct Leaks<'s, 'a, S> {
 }
 
 impl<'s, 'a, S: Storage> Leaks<'s, 'a, S> {
-    fn new(subject: &'s Subject<'a, S>, used: &'s NumberSet) -> Self {
+    fn new(subject: &'s Subject<'a, S>, used: &'s ChunkSet) -> Self {
         let has_gaps = used.len() < u64::from(used.end());
         Self {
             subject,
@@ -101,7 +101,7 @@ impl<'s, 'a, S: Storage> Leaks<'s, 'a, S> {
 
 pub(super) async fn report<S: Storage>(
     subject: &Subject<'_, S>,
-    used: &NumberSet,
+    used: &ChunkSet,
     findings: &mut Findings,
 ) -> Result<()> {
     let mut leaks = Leaks::new(subject, used);
@@ -117,7 +117,7 @@ pub(super) async fn report<S: Storage>(
 
 /// Makes the leaks holes, where the medium can: zeros that are written would take as much space as what was
 /// there. No entry leads to them, in place or in the journal.
-pub(super) async fn free<S: Storage>(subject: &Subject<'_, S>, data: &S, used: &NumberSet) -> Result<()> {
+pub(super) async fn free<S: Storage>(subject: &Subject<'_, S>, data: &S, used: &ChunkSet) -> Result<()> {
     let mut leaks = Leaks::new(subject, used);
     while let Some(run) = leaks.next().await? {
         let start = subject.chunk_offset(run.start);

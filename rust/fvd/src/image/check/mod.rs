@@ -129,7 +129,7 @@ pub struct Report {
 pub async fn check<S: Storage>(file: &S, data: Option<&S>, repair: Repair) -> Result<Report> {
     if repair != Repair::None {
         let head = read_head_to_write(file).await?;
-        medium::settle(file, data, head, CacheMode::default()).await?;
+        medium::sync_and_reread(file, data, head, CacheMode::default()).await?;
     }
     let subject = Subject::new(file, data).await?;
     let before = verify::verify(&subject).await?;

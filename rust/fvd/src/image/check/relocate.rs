@@ -3,7 +3,7 @@
 use super::Subject;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Entry, Region};
-use crate::image::numbers::NumberSet;
+use crate::image::chunk_set::ChunkSet;
 use crate::image::patch;
 use crate::image::scan::EntryRuns;
 use crate::storage::{Allocation, IoBufMut, Space, Storage};
@@ -104,7 +104,7 @@ async fn copy<S: Storage>(data: &S, from: u64, to: u64, len: u64) -> Result<()> 
 pub(super) async fn check_copies<S: Storage>(
     subject: &Subject<'_, S>,
     data: &S,
-    used: &NumberSet,
+    used: &ChunkSet,
     count: u64,
 ) -> Result<()> {
     check_proportion(subject, data, used, count).await?;
@@ -112,7 +112,7 @@ pub(super) async fn check_copies<S: Storage>(
 }
 
 /// An entry costs nothing: a table of nonsense could name one storage chunk a billion times.
-async fn check_proportion<S: Storage>(subject: &Subject<'_, S>, data: &S, used: &NumberSet, count: u64) -> Result<()> {
+async fn check_proportion<S: Storage>(subject: &Subject<'_, S>, data: &S, used: &ChunkSet, count: u64) -> Result<()> {
     let needed = count.saturating_mul(subject.head.geometry.chunk_size);
     if needed <= ALWAYS_COPIED {
         return Ok(());
@@ -137,7 +137,7 @@ async fn check_proportion<S: Storage>(subject: &Subject<'_, S>, data: &S, used: 
     Err(Error::invalid_image(message).with_path(subject.file.path()))
 }
 
-fn check_room<S: Storage>(subject: &Subject<'_, S>, data: &S, used: &NumberSet, count: u64) -> Result<()> {
+fn check_room<S: Storage>(subject: &Subject<'_, S>, data: &S, used: &ChunkSet, count: u64) -> Result<()> {
     let needed = u64::from(used.end()) + count;
     let geometry = &subject.head.geometry;
     let limit = match subject.data_len {
@@ -160,9 +160,9 @@ pub(super) async fn unshare<S: Storage>(
     subject: &Subject<'_, S>,
     data: &S,
     table: Region,
-    used: &NumberSet,
+    used: &ChunkSet,
 ) -> Result<()> {
-    let mut seen = NumberSet::default();
+    let mut seen = ChunkSet::default();
     let mut next = used.end();
     let mut mover = Mover::new(subject, data, table);
     let chunks = subject.head.geometry.chunks;
@@ -182,7 +182,7 @@ pub(super) async fn fill_gaps<S: Storage>(
     subject: &Subject<'_, S>,
     data: &S,
     table: Region,
-    used: &NumberSet,
+    used: &ChunkSet,
 ) -> Result<()> {
     let mut free = 0;
     let mut mover = Mover::new(subject, data, table);

@@ -123,7 +123,7 @@ pub(super) async fn repair<S: Storage>(
 async fn mark_clean<S: Storage>(subject: &Subject<'_, S>) -> Result<()> {
     let Subject { file, data, head, .. } = subject;
     let unseen = head.geometry.table.is_some() && head.geometry.journal.is_some() && data.is_none();
-    if head.header.clean_shutdown || head.may_owe_base() || unseen {
+    if head.header.clean_shutdown || head.base_may_be_stale() || unseen {
         return Ok(());
     }
     // The steps before have not looked at it where corruptions are left.
@@ -137,7 +137,7 @@ async fn mark_clean<S: Storage>(subject: &Subject<'_, S>) -> Result<()> {
 fn check_base_is_safe<S: Storage>(subject: &Subject<'_, S>, before: &Verdict) -> Result<()> {
     let zeroed = [FindingKind::OutOfRange, FindingKind::BeyondEnd, FindingKind::Lost];
     let loses = zeroed.iter().any(|kind| before.count(*kind) > 0);
-    if !loses || subject.head.header.clean_shutdown || !subject.head.may_owe_base() {
+    if !loses || subject.head.header.clean_shutdown || !subject.head.base_may_be_stale() {
         return Ok(());
     }
     let message = "The repair would make chunks zeros whose place is lost, and the next open would write these to the \

@@ -6,7 +6,7 @@ use super::journal::{self, TableWindow};
 use super::leaks;
 use crate::error::{Error, Result};
 use crate::format::{Region, table};
-use crate::image::numbers::NumberSet;
+use crate::image::chunk_set::ChunkSet;
 use crate::image::scan::{EntryRun, EntryRuns};
 use crate::storage::Storage;
 
@@ -70,7 +70,7 @@ impl Bounds {
 #[derive(Debug, Default)]
 pub(super) struct TableSurvey {
     /// Storage chunks in use that lie, at least in part, in the file.
-    pub(super) used: NumberSet,
+    pub(super) used: ChunkSet,
     /// The one that the file ends within.
     pub(super) partly: Option<u32>,
     pub(super) fragmented: u64,

@@ -1,6 +1,6 @@
 //! Recovery of an image that is only read: memory gets what the journal says, the file nothing.
 
-use super::{JournalReader, blocks_of, entries_of, settle};
+use super::{JournalReader, blocks_of, dedup, entries_of};
 use crate::error::{Error, Result};
 use crate::format::{Record, Region};
 use crate::image::Image;
@@ -30,7 +30,7 @@ impl<S: Storage> Image<S> {
                     return Ok(());
                 };
                 let mut entries: Vec<_> = entries_of(&record, table.chunks()).collect();
-                settle(&mut entries);
+                dedup(&mut entries);
                 let (Some(&(first, _)), Some(&(last, _))) = (entries.first(), entries.last()) else {
                     return Ok(());
                 };

@@ -2,7 +2,7 @@
 
 use rangemap::RangeSet;
 
-use super::{JournalReader, blocks_of, entries_of, settle};
+use super::{JournalReader, blocks_of, dedup, entries_of};
 use crate::error::Result;
 use crate::format::{Record, Region};
 use crate::image::{Head, patch, redo, surplus};
@@ -18,7 +18,7 @@ pub(in crate::image) async fn recover<S: Storage>(file: &S, data: Option<&S>, he
     if let Some(journal) = head.unclean_journal() {
         replay(file, head, journal).await?;
         surplus::cut_tail(file, data, &head.geometry).await?;
-        if head.may_owe_base() {
+        if head.base_may_be_stale() {
             // The mark also says whether the base has what is local: it stays until that is so.
             return Ok(());
         }
@@ -69,7 +69,7 @@ pub(in crate::image) async fn replay<S: Storage>(file: &S, head: &Head, journal:
                 }
             }
         }
-        settle(&mut entries);
+        dedup(&mut entries);
         if let Some(table) = geometry.table {
             patch::write_entries(file, table, &entries).await?;
         }

@@ -42,7 +42,7 @@ async fn reread<S: Storage>(file: &S, mut head: Head) -> Result<Head> {
 ///
 /// A sync that fails, with the medium's error. [`ErrorKind::InvalidImage`] where the header on the medium names
 /// other files than `head`, which [`read_head_to_write`] prevents.
-pub(in crate::image) async fn settle<S: Storage>(
+pub(in crate::image) async fn sync_and_reread<S: Storage>(
     file: &S,
     data: Option<&S>,
     head: Head,

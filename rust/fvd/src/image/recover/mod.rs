@@ -81,7 +81,7 @@ pub(in crate::image) fn blocks_of(record: &BitmapRecord, geometry: &Geometry) ->
 }
 
 /// Keeps, of several entries for one index, the last; leaves them ascending.
-pub(in crate::image) fn settle(entries: &mut Vec<(u32, Entry)>) {
+pub(in crate::image) fn dedup(entries: &mut Vec<(u32, Entry)>) {
     entries.reverse();
     entries.sort_by_key(|(index, _)| *index);
     entries.dedup_by_key(|(index, _)| *index);

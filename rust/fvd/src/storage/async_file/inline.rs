@@ -11,7 +11,7 @@ use super::stalls::Stalls;
 use crate::storage::file::FileStorage;
 use crate::sys::buffer::IoBufMut;
 use crate::sys::file::{MAX_PIECES, write_full, write_vectored_full};
-use crate::sys::nowait::{Home, read_nowait, write_nowait};
+use crate::sys::nowait::{FsKind, read_nowait, write_nowait};
 
 /// Longest transfer that is tried where the kernel cannot be asked whether it would wait: to copy it
 /// takes no longer than a few handoffs to another thread.
@@ -35,7 +35,7 @@ enum Writes {
 /// What one file has taught.
 #[derive(Debug)]
 pub(super) struct Inline {
-    home: Home,
+    fs_kind: FsKind,
     /// Whether the kernel can be asked about reads.
     asks_reads: AtomicBool,
     /// [`Writes`].
@@ -58,15 +58,19 @@ impl Drop for Busy {
 impl Inline {
     pub(super) fn of(file: &FileStorage) -> Self {
         // The node of a device lies on a file system, the device does not.
-        let home = if file.is_device() {
-            Home::Local
+        let fs_kind = if file.is_device() {
+            FsKind::Local
         } else {
-            Home::of(file.fd())
+            FsKind::of(file.fd())
         };
-        let writes = if home == Home::Memory { Writes::Try } else { Writes::Ask };
+        let writes = if fs_kind == FsKind::Memory {
+            Writes::Try
+        } else {
+            Writes::Ask
+        };
         Self {
-            home,
-            asks_reads: AtomicBool::new(home != Home::Memory),
+            fs_kind,
+            asks_reads: AtomicBool::new(fs_kind != FsKind::Memory),
             writes: AtomicU8::new(writes as u8),
             stalls: Stalls::default(),
             busy: Arc::default(),
@@ -74,8 +78,8 @@ impl Inline {
     }
 
     /// Whether a question about the file is answered without waiting for anybody.
-    pub(super) fn is_near(&self) -> bool {
-        self.home != Home::Far
+    pub(super) fn is_local(&self) -> bool {
+        self.fs_kind != FsKind::Remote
     }
 
     /// Until it is dropped no write is merely tried.
@@ -110,7 +114,7 @@ impl Inline {
 
     #[cold]
     fn read_memory(&self, file: &FileStorage, buf: &mut IoBufMut, offset: u64) -> usize {
-        let is_tried = self.home == Home::Memory && buf.len() <= TRIED_LEN;
+        let is_tried = self.fs_kind == FsKind::Memory && buf.len() <= TRIED_LEN;
         let is_done = is_tried && file.read_blocking(buf, offset).is_ok();
         if is_done { buf.len() } else { 0 }
     }
@@ -134,14 +138,14 @@ impl Inline {
 
     #[cold]
     fn cannot_ask(&self) {
-        let writes = if self.is_near() { Writes::Try } else { Writes::Never };
+        let writes = if self.is_local() { Writes::Try } else { Writes::Never };
         self.writes.store(writes as u8, Ordering::Relaxed);
     }
 
     fn try_write(&self, file: &FileStorage, bufs: &[Bytes], len: usize, offset: u64) -> usize {
         let whole_pages = offset.is_multiple_of(PAGE) && (len as u64).is_multiple_of(PAGE);
-        let is_harmless = len <= TRIED_LEN && (whole_pages || self.home == Home::Memory);
-        if !is_harmless || !self.is_near() {
+        let is_harmless = len <= TRIED_LEN && (whole_pages || self.fs_kind == FsKind::Memory);
+        if !is_harmless || !self.is_local() {
             return 0;
         }
         let Some(_alone) = self.alone() else { return 0 };
@@ -181,7 +185,7 @@ mod tests {
         let path = tempfile::NamedTempFile::new().expect("a file").into_temp_path();
         let file = FileStorage::create(&path, false).expect("a new file");
         let inline = Inline {
-            home: Home::Local,
+            fs_kind: FsKind::Local,
             writes: AtomicU8::new(Writes::Try as u8),
             ..Inline::of(&file)
         };

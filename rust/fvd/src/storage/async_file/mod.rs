@@ -2,9 +2,9 @@
 //!
 //! `docs/design.md`, "Asynchronous I/O", has the invariants.
 
+mod detached;
 mod inline;
-mod lane;
-mod orphans;
+mod io_queue;
 mod read;
 mod stalls;
 mod syncs;
@@ -17,13 +17,13 @@ use std::sync::Arc;
 use async_lock::RwLock;
 use bytes::Bytes;
 
+use self::detached::{DetachOnDrop, DetachedOps, EVERYTHING, Effect};
 use self::inline::Inline;
-use self::lane::Lane;
-use self::orphans::{Adopted, EVERYTHING, Effect, Orphans};
+use self::io_queue::IoQueue;
 use self::syncs::Syncs;
 use super::file::FileStorage;
 use super::{Allocation, IoBufMut, Space, Storage};
-use crate::aio::{Backend, Farewell, Guard, Handoff, Opened, Outcome};
+use crate::aio::{Backend, CloseGuard, Guard, Opened, Outcome, Receiver};
 use crate::error::Result;
 use crate::sys::uring::Operation;
 
@@ -34,29 +34,29 @@ use crate::sys::uring::Operation;
 pub struct AsyncFile {
     file: Arc<Opened<FileStorage>>,
     inline: Inline,
-    lane: Lane,
-    orphans: Orphans,
+    io_queue: IoQueue,
+    detached: DetachedOps,
     /// For `O_DIRECT`: shared by aligned writes, exclusive for what moves the end of the file or
     /// rewrites sectors. [`Direct`](super::direct::Direct) has the same lock for those who block.
     writers: Option<Arc<RwLock<()>>>,
     syncs: Syncs,
     /// Last: it closes the file.
-    farewell: Farewell<FileStorage>,
+    close_guard: CloseGuard<FileStorage>,
 }
 
 impl fmt::Debug for AsyncFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AsyncFile")
             .field("file", &self.file)
-            .field("lane", &self.lane)
+            .field("io_queue", &self.io_queue)
             .finish_non_exhaustive()
     }
 }
 
 impl Drop for AsyncFile {
     fn drop(&mut self) {
-        if self.lane.is_own() {
-            self.farewell.remains = self.orphans.remains();
+        if self.io_queue.is_own() {
+            self.close_guard.remains = self.detached.remains();
         }
     }
 }
@@ -67,15 +67,15 @@ impl AsyncFile {
     pub fn new(file: FileStorage, backend: Backend) -> Self {
         let inline = Inline::of(&file);
         let writers = file.direct().map(|_| Arc::default());
-        let (file, farewell) = Farewell::of(file, inline.is_near(), FileStorage::unlock);
+        let (file, close_guard) = CloseGuard::of(file, inline.is_local(), FileStorage::unlock);
         Self {
             inline,
-            lane: Lane::new(&file, backend),
-            orphans: Orphans::default(),
+            io_queue: IoQueue::new(&file, backend),
+            detached: DetachedOps::default(),
             writers,
             syncs: Syncs::default(),
             file,
-            farewell,
+            close_guard,
         }
     }
 
@@ -115,33 +115,33 @@ impl AsyncFile {
             drop(file);
             result
         };
-        let handoff = self.lane.run(job).map_err(|error| error.with_path(self.path()))?;
-        self.adopt(handoff, effect).await
+        let receiver = self.io_queue.run(job).map_err(|error| error.with_path(self.path()))?;
+        self.detach_on_drop(receiver, effect).await
     }
 
     /// Runs `operation` in the ring. There has to be one.
     async fn on_ring(&self, operation: Operation, guard: Guard, effect: Effect) -> Result<Outcome> {
-        let result = match self.lane.submit(operation, guard) {
-            Ok(handoff) => self.adopt(handoff, effect).await,
+        let result = match self.io_queue.submit(operation, guard) {
+            Ok(receiver) => self.detach_on_drop(receiver, effect).await,
             Err(error) => Err(error),
         };
         result.map_err(|error| error.with_path(self.path()))
     }
 
-    fn adopt<T: Send + 'static>(&self, handoff: Handoff<T>, effect: Effect) -> Adopted<'_, T> {
-        Adopted::new(handoff, effect, &self.orphans)
+    fn detach_on_drop<T: Send + 'static>(&self, receiver: Receiver<T>, effect: Effect) -> DetachOnDrop<'_, T> {
+        DetachOnDrop::new(receiver, effect, &self.detached)
     }
 
-    async fn sync_elsewhere(&self) -> Result<()> {
-        self.lane.check(self.path())?;
+    async fn sync_offloaded(&self) -> Result<()> {
+        self.io_queue.check(self.path())?;
         self.syncs.join(|| self.sync_alone()).await
     }
 
     async fn sync_alone(&self) -> Result<()> {
-        let heard = self.orphans.wait_for_all().await;
+        let heard = self.detached.wait_for_all().await;
         heard.map_err(|error| error.with_path(self.path()))?;
         // A ring that has no thread says ECANCELED, which a server may say, too.
-        if self.inline.is_near() && self.lane.has_ring() {
+        if self.inline.is_local() && self.io_queue.has_ring() {
             let done = self.on_ring(Operation::SyncData, None, Effect::Syncs).await?;
             if let Outcome::Done(..) = done {
                 return Ok(());
@@ -150,20 +150,20 @@ impl AsyncFile {
         self.on_thread(Effect::Syncs, false, FileStorage::sync_blocking).await
     }
 
-    async fn len_elsewhere(&self) -> Result<u64> {
-        self.lane.check(self.path())?;
-        self.orphans.wait(EVERYTHING).await;
-        if self.inline.is_near() {
-            let _settled = self.shared().await;
+    async fn len_offloaded(&self) -> Result<u64> {
+        self.io_queue.check(self.path())?;
+        self.detached.wait(EVERYTHING).await;
+        if self.inline.is_local() {
+            let _no_rewrite = self.shared().await;
             return self.file.len_unlocked();
         }
         self.on_thread(Effect::Reads, false, FileStorage::len_blocking).await
     }
 
-    async fn zero_elsewhere(&self, offset: u64, len: u64, space: Space) -> Result<()> {
-        self.lane.check(self.path())?;
+    async fn zero_offloaded(&self, offset: u64, len: u64, space: Space) -> Result<()> {
+        self.io_queue.check(self.path())?;
         let effect = Effect::Changes(offset..offset.saturating_add(len));
-        self.orphans.wait(offset..offset.saturating_add(len)).await;
+        self.detached.wait(offset..offset.saturating_add(len)).await;
         let busy = self.inline.busy();
         let zero = move |file: &FileStorage| {
             let _busy = busy;
@@ -184,10 +184,10 @@ impl AsyncFile {
         self.on_thread(effect, !is_aligned, write).await
     }
 
-    async fn discard_elsewhere(&self, offset: u64, len: u64) -> Result<()> {
-        self.lane.check(self.path())?;
+    async fn discard_offloaded(&self, offset: u64, len: u64) -> Result<()> {
+        self.io_queue.check(self.path())?;
         let range = offset..offset.saturating_add(len);
-        self.orphans.wait(range.clone()).await;
+        self.detached.wait(range.clone()).await;
         let busy = self.inline.busy();
         let punch = move |file: &FileStorage| {
             let _busy = busy;
@@ -214,7 +214,7 @@ impl Storage for AsyncFile {
             return Ok(buf);
         }
         // Boxed: the futures of the engine hold this one, and seldom come here.
-        Box::pin(self.read_elsewhere(buf, filled, offset)).await
+        Box::pin(self.read_offloaded(buf, filled, offset)).await
     }
 
     async fn write(&self, buf: Bytes, offset: u64) -> Result<()> {
@@ -222,7 +222,7 @@ impl Storage for AsyncFile {
         if written == buf.len() {
             return Ok(());
         }
-        Box::pin(self.write_elsewhere(vec![buf], written, offset)).await
+        Box::pin(self.write_offloaded(vec![buf], written, offset)).await
     }
 
     async fn write_vectored(&self, bufs: Vec<Bytes>, offset: u64) -> Result<()> {
@@ -231,24 +231,24 @@ impl Storage for AsyncFile {
         if written == len {
             return Ok(());
         }
-        Box::pin(self.write_elsewhere(bufs, written, offset)).await
+        Box::pin(self.write_offloaded(bufs, written, offset)).await
     }
 
     async fn write_zeroes(&self, offset: u64, len: u64, space: Space) -> Result<()> {
-        Box::pin(self.zero_elsewhere(offset, len, space)).await
+        Box::pin(self.zero_offloaded(offset, len, space)).await
     }
 
     async fn discard(&self, offset: u64, len: u64) -> Result<()> {
-        Box::pin(self.discard_elsewhere(offset, len)).await
+        Box::pin(self.discard_offloaded(offset, len)).await
     }
 
     async fn sync(&self) -> Result<()> {
-        Box::pin(self.sync_elsewhere()).await
+        Box::pin(self.sync_offloaded()).await
     }
 
     async fn drop_cached(&self, len: u64) -> Result<()> {
-        self.lane.check(self.path())?;
-        self.orphans.wait(EVERYTHING).await;
+        self.io_queue.check(self.path())?;
+        self.detached.wait(EVERYTHING).await;
         let drop = move |file: &FileStorage| {
             file.drop_cached_blocking(len);
             Ok(())
@@ -257,12 +257,12 @@ impl Storage for AsyncFile {
     }
 
     async fn len(&self) -> Result<u64> {
-        Box::pin(self.len_elsewhere()).await
+        Box::pin(self.len_offloaded()).await
     }
 
     async fn set_len(&self, len: u64) -> Result<()> {
-        self.lane.check(self.path())?;
-        self.orphans.wait(EVERYTHING).await;
+        self.io_queue.check(self.path())?;
+        self.detached.wait(EVERYTHING).await;
         let busy = self.inline.busy();
         let cut = move |file: &FileStorage| {
             let _busy = busy;
@@ -280,8 +280,8 @@ impl Storage for AsyncFile {
     }
 
     async fn allocation(&self, offset: u64, len: u64) -> Result<(Allocation, u64)> {
-        self.lane.check(self.path())?;
-        self.orphans.wait(EVERYTHING).await;
+        self.io_queue.check(self.path())?;
+        self.detached.wait(EVERYTHING).await;
         let look = move |file: &FileStorage| file.allocation_blocking(offset, len);
         self.on_thread(Effect::Reads, false, look).await
     }

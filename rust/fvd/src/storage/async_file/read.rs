@@ -1,6 +1,6 @@
 //! Reading.
 
-use super::orphans::Effect;
+use super::detached::Effect;
 use super::{AsyncFile, IoBufMut, Storage as _};
 use crate::aio::Outcome;
 use crate::error::Result;
@@ -13,19 +13,24 @@ impl AsyncFile {
     #[inline]
     pub(super) fn read_inline(&self, buf: &mut IoBufMut, offset: u64) -> usize {
         let is_far_away = MAX_OFFSET.saturating_sub(offset) < buf.len() as u64;
-        if self.writers.is_some() || is_far_away || !self.orphans.is_empty() || buf.is_empty() || !self.lane.is_own() {
+        if self.writers.is_some()
+            || is_far_away
+            || !self.detached.is_empty()
+            || buf.is_empty()
+            || !self.io_queue.is_own()
+        {
             return 0;
         }
         self.inline.read(&self.file, buf, offset)
     }
 
     /// Reads what lies behind the first `filled` bytes of `buf`.
-    pub(super) async fn read_elsewhere(&self, mut buf: IoBufMut, filled: usize, offset: u64) -> Result<IoBufMut> {
-        self.lane.check(self.path())?;
+    pub(super) async fn read_offloaded(&self, mut buf: IoBufMut, filled: usize, offset: u64) -> Result<IoBufMut> {
+        self.io_queue.check(self.path())?;
         let inside = MAX_OFFSET.saturating_sub(offset).min(buf.len() as u64);
         let mut outside = buf.split_off(inside as usize);
         outside.as_mut_slice().fill(0);
-        self.orphans.wait(offset..offset.saturating_add(inside)).await;
+        self.detached.wait(offset..offset.saturating_add(inside)).await;
         let buf = if self.can_read_in_ring(&buf, offset) {
             self.read_in_ring(buf, filled, offset).await?
         } else {
@@ -59,7 +64,7 @@ impl AsyncFile {
         let is_aligned = self.file.direct().is_none_or(|direct| {
             direct.is_range_aligned(offset, buf.len() as u64) && direct.is_memory_aligned(buf.as_slice().as_ptr())
         });
-        is_aligned && self.lane.has_ring()
+        is_aligned && self.io_queue.has_ring()
     }
 
     async fn read_on_thread(&self, mut buf: IoBufMut, filled: usize, offset: u64) -> Result<IoBufMut> {

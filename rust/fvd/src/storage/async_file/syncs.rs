@@ -58,7 +58,7 @@ mod tests {
     use std::task::{Context, Poll, Waker};
 
     use super::*;
-    use crate::aio::handoff;
+    use crate::aio::oneshot;
     use crate::error::ErrorKind;
 
     fn poll<T>(future: Pin<&mut impl Future<Output = T>>) -> Poll<T> {
@@ -68,8 +68,8 @@ mod tests {
     #[test]
     fn those_that_came_before_a_sync_began_share_it() {
         let syncs = Syncs::default();
-        let (first, end_first) = handoff::<()>();
-        let (second, end_second) = handoff::<()>();
+        let (first, end_first) = oneshot::<()>();
+        let (second, end_second) = oneshot::<()>();
         let begun = Cell::new(0);
         let count = |sync| {
             begun.set(begun.get() + 1);

@@ -2,7 +2,7 @@
 
 use bytes::{Buf, Bytes};
 
-use super::orphans::Effect;
+use super::detached::Effect;
 use super::{AsyncFile, Storage as _};
 use crate::aio::Outcome;
 use crate::error::Result;
@@ -15,22 +15,22 @@ impl AsyncFile {
     #[inline]
     pub(super) fn write_inline(&self, bufs: &[Bytes], len: usize, offset: u64) -> usize {
         let is_far_away = MAX_OFFSET.saturating_sub(offset) < len as u64;
-        if self.writers.is_some() || is_far_away || !self.orphans.is_empty() || len == 0 || !self.lane.is_own() {
+        if self.writers.is_some() || is_far_away || !self.detached.is_empty() || len == 0 || !self.io_queue.is_own() {
             return 0;
         }
         self.inline.write(&self.file, bufs, len, offset)
     }
 
     /// Writes what lies behind the first `written` bytes of `bufs`, which begin at `offset`.
-    pub(super) async fn write_elsewhere(&self, mut bufs: Vec<Bytes>, written: usize, offset: u64) -> Result<()> {
-        self.lane.check(self.path())?;
+    pub(super) async fn write_offloaded(&self, mut bufs: Vec<Bytes>, written: usize, offset: u64) -> Result<()> {
+        self.io_queue.check(self.path())?;
         advance(&mut bufs, written);
         let len: usize = bufs.iter().map(Bytes::len).sum();
         let offset = offset + written as u64;
         let checked = check_end(offset, len as u64);
         checked.map_err(|error| self.file.error("write", offset, error))?;
         let range = offset..offset + len as u64;
-        self.orphans.wait(range.clone()).await;
+        self.detached.wait(range.clone()).await;
         if self.can_write_in_ring(&mut bufs, len, offset) {
             return self.write_in_ring(bufs, len, offset).await;
         }
@@ -41,7 +41,7 @@ impl AsyncFile {
     fn can_write_in_ring(&self, bufs: &mut Vec<Bytes>, len: usize, offset: u64) -> bool {
         // Writes to the page cache block in the kernel's threads as they would in ours.
         let Some(direct) = self.file.direct() else { return false };
-        if !direct.is_range_aligned(offset, len as u64) || !self.lane.has_ring() {
+        if !direct.is_range_aligned(offset, len as u64) || !self.io_queue.has_ring() {
             return false;
         }
         if !direct.is_each_aligned(bufs) {

@@ -26,7 +26,7 @@ const BUFFER_LEN: u64 = 2 << 20;
 /// Buffers beside one for each worker: how far is read ahead.
 const BUFFERS_AHEAD: usize = 2;
 
-/// Bytes written between two calls of [`Sink::settle`].
+/// Bytes written between two calls of [`Sink::start_writeback`].
 const SETTLE_LEN: u64 = 16 << 20;
 
 /// Most workers: memory is bounded by their buffers, and a target serialises its writers anyway.
@@ -142,7 +142,7 @@ impl Job<'_> {
                     self.queue.written(filled);
                     let before = self.written.fetch_add(len, Ordering::Relaxed);
                     if before / SETTLE_LEN != (before + len) / SETTLE_LEN {
-                        self.sink.settle();
+                        self.sink.start_writeback();
                     }
                 }
             }

@@ -184,7 +184,7 @@ impl Sink for RawDisk {
         self.write_through()
     }
 
-    fn settle(&self) {
+    fn start_writeback(&self) {
         if self.cache == Cache::Writeback {
             self.storage.start_writeback();
         }

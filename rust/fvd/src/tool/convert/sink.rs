@@ -13,5 +13,5 @@ pub(super) trait Sink: Sync {
     fn zero(&self, offset: u64, len: u64) -> Result<()>;
 
     /// Called now and then, beside writes: a sync at the end shall not have everything to do.
-    fn settle(&self) {}
+    fn start_writeback(&self) {}
 }

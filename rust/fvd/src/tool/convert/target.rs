@@ -149,7 +149,7 @@ impl Sink for FvdDisk {
         block_on(self.image.write_zeroes(offset, len))
     }
 
-    fn settle(&self) {
+    fn start_writeback(&self) {
         if self.cache == Cache::Writeback {
             self.image.data().start_writeback();
         }

@@ -10,8 +10,8 @@ use tokio::sync::watch;
 
 use crate::open::closed;
 
-/// The loans of one image, for as long as it is open.
-pub(crate) struct Loans {
+/// The leases of one image, for as long as it is open.
+pub(crate) struct Leases {
     /// The image, for messages.
     path: PathBuf,
     state: watch::Sender<State>,
@@ -32,7 +32,7 @@ enum Stage {
     Ending,
 }
 
-impl Loans {
+impl Leases {
     pub(crate) fn new(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
@@ -40,7 +40,7 @@ impl Loans {
         }
     }
 
-    /// The number of a new loan.
+    /// The number of a new lease.
     fn begin(&self) -> Result<u64, Error> {
         self.change(|state| {
             if state.over {
@@ -93,37 +93,37 @@ impl Loans {
     }
 }
 
-/// An open image that has loans.
-pub(crate) trait Lender: Send + Sync + 'static {
+/// An open image that has leases.
+pub(crate) trait Leasable: Send + Sync + 'static {
     /// Fails in a forked child.
-    fn loans(&self) -> Result<&Loans, Error>;
+    fn leases(&self) -> Result<&Leases, Error>;
 
     /// The control of prefetch, if anything runs in the background.
     fn running(&self) -> Option<Control>;
 }
 
-/// One loan, which ends when it is dropped.
-pub(crate) struct Loan<L: Lender> {
-    lender: Arc<L>,
+/// One lease, which ends when it is dropped.
+pub(crate) struct Lease<L: Leasable> {
+    leasable: Arc<L>,
     number: u64,
 }
 
-impl<L: Lender> Loan<L> {
+impl<L: Leasable> Lease<L> {
     /// Fails once the image is closed.
-    pub(crate) fn begin(lender: &Arc<L>) -> Result<Self, Error> {
-        let number = lender.loans()?.begin()?;
-        let lender = Arc::clone(lender);
-        Ok(Self { lender, number })
+    pub(crate) fn begin(leasable: &Arc<L>) -> Result<Self, Error> {
+        let number = leasable.leases()?.begin()?;
+        let leasable = Arc::clone(leasable);
+        Ok(Self { leasable, number })
     }
 
     fn set(&self, stage: Stage) {
-        if let Ok(loans) = self.lender.loans() {
-            loans.change(|state| state.running.insert(self.number, stage));
+        if let Ok(leases) = self.leasable.leases() {
+            leases.change(|state| state.running.insert(self.number, stage));
         }
     }
 }
 
-impl<L: Lender> fvd_nbd::disk::Loan for Loan<L> {
+impl<L: Leasable> fvd_nbd::disk::Lease for Lease<L> {
     fn served_at(&self, uris: Vec<String>) {
         self.set(Stage::Serving(uris));
     }
@@ -133,14 +133,14 @@ impl<L: Lender> fvd_nbd::disk::Loan for Loan<L> {
     }
 
     fn prefetch(&self) -> Option<Control> {
-        self.lender.running()
+        self.leasable.running()
     }
 }
 
-impl<L: Lender> Drop for Loan<L> {
+impl<L: Leasable> Drop for Lease<L> {
     fn drop(&mut self) {
-        if let Ok(loans) = self.lender.loans() {
-            loans.change(|state| state.running.remove(&self.number));
+        if let Ok(leases) = self.leasable.leases() {
+            leases.change(|state| state.running.remove(&self.number));
         }
     }
 }

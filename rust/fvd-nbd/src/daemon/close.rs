@@ -64,9 +64,9 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
+    use crate::daemon::open::open_patiently;
+    use crate::daemon::{DiskOptions, DiskSource, FileOptions, Format};
     use crate::disk::Part;
-    use crate::host::open::open_patiently;
-    use crate::host::{DiskOptions, DiskSource, FileOptions, Format};
 
     async fn disk(path: &Path) -> Arc<Disk> {
         std::fs::write(path, [0; 4096]).unwrap();

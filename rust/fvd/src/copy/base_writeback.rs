@@ -1,4 +1,4 @@
-//! The other way: what an image that writes through owes its base.
+//! The other direction: what an image that writes through owes its base.
 
 use crate::error::Result;
 use crate::image::Image;
@@ -8,11 +8,11 @@ use crate::storage::Storage;
 /// Pushes what `image` owes its base, as it comes, what a crash has left over included. For other
 /// images there is never anything to do. Ends only with an error: what could not be pushed stays
 /// owed, and the next flush or close tries again, as does this future when it is run anew.
-pub async fn push_to_base<S: Storage>(image: &Image<S>) -> Result<()> {
+pub async fn write_back_base<S: Storage>(image: &Image<S>) -> Result<()> {
     image.check_process()?;
     loop {
-        image.debt_arises().await;
-        image.push_some().await?;
+        image.until_dirty().await;
+        image.write_back_some().await?;
         yield_now().await;
     }
 }

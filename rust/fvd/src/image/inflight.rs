@@ -6,15 +6,15 @@ use super::Image;
 use crate::storage::Storage;
 
 #[derive(Default)]
-pub(super) struct Guests {
+pub(super) struct InflightRequests {
     active: AtomicUsize,
     entered: AtomicU64,
 }
 
 /// A request; it ends when this is dropped.
-pub(super) struct Request<'a>(&'a Guests);
+pub(super) struct Request<'a>(&'a InflightRequests);
 
-impl Guests {
+impl InflightRequests {
     pub(super) fn enter(&self) -> Request<'_> {
         self.active.fetch_add(1, Ordering::Relaxed);
         self.entered.fetch_add(1, Ordering::Relaxed);
@@ -35,11 +35,11 @@ impl Drop for Request<'_> {
 impl<S: Storage> Image<S> {
     /// Whether no request of the guest is under way.
     pub(crate) fn is_idle(&self) -> bool {
-        self.guests.is_idle()
+        self.inflight.is_idle()
     }
 
     /// Requests of the guest since the image was opened.
     pub(crate) fn requests(&self) -> u64 {
-        self.guests.entered.load(Ordering::Relaxed)
+        self.inflight.entered.load(Ordering::Relaxed)
     }
 }

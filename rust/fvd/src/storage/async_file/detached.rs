@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
-use crate::aio::{Handoff, Remains, Unfinished};
+use crate::aio::{Receiver, Remains, Unfinished};
 use crate::error::{Error, Result};
 
 /// All of a file.
@@ -26,20 +26,20 @@ pub(super) enum Effect {
 
 /// The operations of one file that nobody waits for.
 #[derive(Default)]
-pub(super) struct Orphans {
+pub(super) struct DetachedOps {
     /// Of those in the list that do something to the file; to be looked at without the lock.
     count: AtomicUsize,
-    list: Mutex<Vec<Orphan>>,
+    list: Mutex<Vec<DetachedOp>>,
 }
 
-struct Orphan {
+struct DetachedOp {
     effect: Effect,
     operation: Arc<dyn Unfinished>,
 }
 
-impl Orphan {
+impl DetachedOp {
     /// Nobody will ever ask about it again.
-    fn is_settled(&self) -> bool {
+    fn is_done(&self) -> bool {
         let is_owed = matches!(self.effect, Effect::Syncs) && self.operation.failure().is_some();
         self.operation.has_ended() && !is_owed
     }
@@ -53,21 +53,21 @@ impl Orphan {
     }
 }
 
-impl Orphans {
-    fn lock(&self) -> MutexGuard<'_, Vec<Orphan>> {
+impl DetachedOps {
+    fn lock(&self) -> MutexGuard<'_, Vec<DetachedOp>> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn settle(&self, list: &mut Vec<Orphan>) {
-        list.retain(|orphan| !orphan.is_settled());
-        let count = list.iter().filter(|orphan| !orphan.only_reads()).count();
+    fn prune(&self, list: &mut Vec<DetachedOp>) {
+        list.retain(|op| !op.is_done());
+        let count = list.iter().filter(|op| !op.only_reads()).count();
         self.count.store(count, Ordering::Release);
     }
 
     fn add(&self, effect: Effect, operation: Arc<dyn Unfinished>) {
         let mut list = self.lock();
-        list.push(Orphan { effect, operation });
-        self.settle(&mut list);
+        list.push(DetachedOp { effect, operation });
+        self.prune(&mut list);
     }
 
     /// True if there are none but reads.
@@ -80,8 +80,8 @@ impl Orphans {
     pub(super) fn remains(&self) -> Remains {
         let list = self.lock();
         let mut remains = Remains::Nothing;
-        for orphan in list.iter().filter(|orphan| !orphan.operation.has_ended()) {
-            if !orphan.only_reads() {
+        for op in list.iter().filter(|op| !op.operation.has_ended()) {
+            if !op.only_reads() {
                 return Remains::Changes;
             }
             remains = Remains::Reads;
@@ -91,7 +91,7 @@ impl Orphans {
 
     /// Waits for those that change bytes of `range`.
     pub(super) async fn wait(&self, range: Range<u64>) {
-        while let Some(operation) = self.find(|orphan| orphan.touches(&range)) {
+        while let Some(operation) = self.find(|op| op.touches(&range)) {
             let ended = operation.listen();
             if !operation.has_ended() {
                 ended.await;
@@ -101,7 +101,7 @@ impl Orphans {
 
     /// Waits for all but reads. Fails as the first sync did of which nobody heard.
     pub(super) async fn wait_for_all(&self) -> Result<()> {
-        while let Some(operation) = self.find(|orphan| !orphan.only_reads() && !orphan.operation.has_ended()) {
+        while let Some(operation) = self.find(|op| !op.only_reads() && !op.operation.has_ended()) {
             let ended = operation.listen();
             if !operation.has_ended() {
                 ended.await;
@@ -110,14 +110,14 @@ impl Orphans {
         self.take_failure().map_or(Ok(()), Err)
     }
 
-    fn find(&self, wanted: impl Fn(&Orphan) -> bool) -> Option<Arc<dyn Unfinished>> {
+    fn find(&self, wanted: impl Fn(&DetachedOp) -> bool) -> Option<Arc<dyn Unfinished>> {
         if self.is_empty() {
             return None;
         }
         let mut list = self.lock();
-        self.settle(&mut list);
-        let found = list.iter().find(|orphan| wanted(orphan));
-        found.map(|orphan| Arc::clone(&orphan.operation))
+        self.prune(&mut list);
+        let found = list.iter().find(|op| wanted(op));
+        found.map(|op| Arc::clone(&op.operation))
     }
 
     fn take_failure(&self) -> Option<Error> {
@@ -126,8 +126,8 @@ impl Orphans {
         }
         let mut list = self.lock();
         let mut failures = Vec::new();
-        list.retain(|orphan| match &orphan.effect {
-            Effect::Syncs => match orphan.operation.failure() {
+        list.retain(|op| match &op.effect {
+            Effect::Syncs => match op.operation.failure() {
                 Some(failure) => {
                     failures.push(failure);
                     false
@@ -136,35 +136,35 @@ impl Orphans {
             },
             _ => true,
         });
-        self.settle(&mut list);
+        self.prune(&mut list);
         failures.into_iter().next()
     }
 }
 
-/// A handoff that becomes an orphan when it is dropped before its end; a read that has not been
+/// A receiver that becomes an op when it is dropped before its end; a read that has not been
 /// begun then never is.
-pub(super) struct Adopted<'a, T: Send + 'static> {
-    handoff: Handoff<T>,
+pub(super) struct DetachOnDrop<'a, T: Send + 'static> {
+    receiver: Receiver<T>,
     /// None: the result has been seen.
     effect: Option<Effect>,
-    orphans: &'a Orphans,
+    detached: &'a DetachedOps,
 }
 
-impl<'a, T: Send + 'static> Adopted<'a, T> {
-    pub(super) fn new(handoff: Handoff<T>, effect: Effect, orphans: &'a Orphans) -> Self {
+impl<'a, T: Send + 'static> DetachOnDrop<'a, T> {
+    pub(super) fn new(receiver: Receiver<T>, effect: Effect, detached: &'a DetachedOps) -> Self {
         Self {
-            handoff,
+            receiver,
             effect: Some(effect),
-            orphans,
+            detached,
         }
     }
 }
 
-impl<T: Send + 'static> Future for Adopted<'_, T> {
+impl<T: Send + 'static> Future for DetachOnDrop<'_, T> {
     type Output = Result<T>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
-        let result = Pin::new(&mut self.handoff).poll(context);
+        let result = Pin::new(&mut self.receiver).poll(context);
         if result.is_ready() {
             self.effect = None;
         }
@@ -172,16 +172,16 @@ impl<T: Send + 'static> Future for Adopted<'_, T> {
     }
 }
 
-impl<T: Send + 'static> Drop for Adopted<'_, T> {
+impl<T: Send + 'static> Drop for DetachOnDrop<'_, T> {
     fn drop(&mut self) {
         let Some(effect) = self.effect.take() else { return };
-        if !self.handoff.is_own() {
+        if !self.receiver.is_own() {
             return;
         }
         if matches!(effect, Effect::Reads) {
-            self.handoff.recall();
+            self.receiver.recall();
         }
-        self.orphans.add(effect, self.handoff.unfinished());
+        self.detached.add(effect, self.receiver.unfinished());
     }
 }
 
@@ -193,13 +193,13 @@ mod tests {
     use pollster::block_on;
 
     use super::*;
-    use crate::aio::{Completer, handoff};
+    use crate::aio::{Sender, oneshot};
     use crate::error::ErrorKind;
 
-    fn orphan(orphans: &Orphans, effect: Effect) -> Completer<()> {
-        let (handoff, completer) = handoff();
-        drop(Adopted::new(handoff, effect, orphans));
-        completer
+    fn op(detached: &DetachedOps, effect: Effect) -> Sender<()> {
+        let (receiver, sender) = oneshot();
+        drop(DetachOnDrop::new(receiver, effect, detached));
+        sender
     }
 
     fn is_ready(future: impl Future) -> bool {
@@ -209,54 +209,54 @@ mod tests {
 
     #[test]
     fn later_operations_wait_for_a_dropped_write_on_their_range_alone() {
-        let orphans = Orphans::default();
-        let write = orphan(&orphans, Effect::Changes(100..200));
+        let detached = DetachedOps::default();
+        let write = op(&detached, Effect::Changes(100..200));
         for range in [0..101, 199..300, 150..160, EVERYTHING] {
-            assert!(!is_ready(orphans.wait(range.clone())), "{range:?}");
+            assert!(!is_ready(detached.wait(range.clone())), "{range:?}");
         }
         for range in [0..100, 200..300] {
-            assert!(is_ready(orphans.wait(range.clone())), "{range:?}");
+            assert!(is_ready(detached.wait(range.clone())), "{range:?}");
         }
-        assert!(!is_ready(orphans.wait_for_all()) && orphans.remains() == Remains::Changes);
+        assert!(!is_ready(detached.wait_for_all()) && detached.remains() == Remains::Changes);
         write.complete(Ok(()));
-        assert!(is_ready(orphans.wait(100..200)) && orphans.remains() == Remains::Nothing);
-        assert!(orphans.is_empty());
+        assert!(is_ready(detached.wait(100..200)) && detached.remains() == Remains::Nothing);
+        assert!(detached.is_empty());
     }
 
     #[test]
     fn who_waits_is_woken_by_the_end_of_a_dropped_write() {
-        let orphans = Arc::new(Orphans::default());
-        let write = orphan(&orphans, Effect::Changes(0..10));
-        let waiting = Arc::clone(&orphans);
+        let detached = Arc::new(DetachedOps::default());
+        let write = op(&detached, Effect::Changes(0..10));
+        let waiting = Arc::clone(&detached);
         let thread = std::thread::spawn(move || block_on(waiting.wait(5..6)));
         write.complete(Err(Error::new(ErrorKind::Io, "nobody was promised anything")));
         thread.join().expect("no panic");
-        block_on(orphans.wait_for_all()).expect("the failure of a write that nobody waits for is nobody's");
+        block_on(detached.wait_for_all()).expect("the failure of a write that nobody waits for is nobody's");
     }
 
     #[test]
     fn the_next_sync_fails_with_the_first_failure_of_which_nobody_heard() {
-        let orphans = Orphans::default();
-        let syncs = [(); 2].map(|()| orphan(&orphans, Effect::Syncs));
+        let detached = DetachedOps::default();
+        let syncs = [(); 2].map(|()| op(&detached, Effect::Syncs));
         for (kind, sync) in [ErrorKind::NoSpace, ErrorKind::Io].into_iter().zip(syncs) {
             sync.complete(Err(Error::new(kind, "of the test")));
         }
-        assert!(is_ready(orphans.wait(EVERYTHING)), "writes do not wait for syncs");
-        let error = block_on(orphans.wait_for_all()).expect_err("two have failed");
+        assert!(is_ready(detached.wait(EVERYTHING)), "writes do not wait for syncs");
+        let error = block_on(detached.wait_for_all()).expect_err("two have failed");
         assert_eq!(error.kind(), ErrorKind::NoSpace);
-        block_on(orphans.wait_for_all()).expect("told once");
+        block_on(detached.wait_for_all()).expect("told once");
     }
 
     #[test]
     fn nobody_waits_for_what_was_seen_or_only_reads() {
-        let orphans = Orphans::default();
-        let (handoff, completer) = handoff();
-        completer.complete(Err::<(), _>(Error::new(ErrorKind::Io, "seen")));
-        block_on(Adopted::new(handoff, Effect::Syncs, &orphans)).expect_err("it failed");
-        let read = orphan(&orphans, Effect::Reads);
-        assert!(orphans.is_empty() && orphans.remains() == Remains::Reads);
-        assert!(is_ready(orphans.wait(EVERYTHING)) && is_ready(orphans.wait_for_all()));
+        let detached = DetachedOps::default();
+        let (receiver, sender) = oneshot();
+        sender.complete(Err::<(), _>(Error::new(ErrorKind::Io, "seen")));
+        block_on(DetachOnDrop::new(receiver, Effect::Syncs, &detached)).expect_err("it failed");
+        let read = op(&detached, Effect::Reads);
+        assert!(detached.is_empty() && detached.remains() == Remains::Reads);
+        assert!(is_ready(detached.wait(EVERYTHING)) && is_ready(detached.wait_for_all()));
         drop(read);
-        assert_eq!(orphans.remains(), Remains::Nothing);
+        assert_eq!(detached.remains(), Remains::Nothing);
     }
 }

@@ -1,4 +1,4 @@
-//! A lane: reads of the base, or writes to the image; its cap, its throttle, its rate.
+//! A direction: reads of the base, or writes to the image; its cap, its throttle, its rate.
 
 use std::time::Duration;
 
@@ -7,29 +7,29 @@ use super::pacing::Pacer;
 use super::rate::Rate;
 use super::throttle::{Limits, Throttle};
 
-/// Which lane.
+/// Which direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum Direction {
     Read,
     Write,
 }
 
 #[derive(Debug)]
-pub(super) struct Lane {
+pub(super) struct DirectionState {
     pub(super) pacer: Pacer,
     pub(super) throttle: Throttle,
     pub(super) rate: Rate,
 }
 
-impl Lane {
-    pub(super) fn new(way: Way, options: &PrefetchOptions, now: Duration) -> Self {
-        let (cap, min, measure_time) = match way {
-            Way::Read => (
+impl DirectionState {
+    pub(super) fn new(direction: Direction, options: &PrefetchOptions, now: Duration) -> Self {
+        let (cap, min, measure_time) = match direction {
+            Direction::Read => (
                 options.max_read_throughput,
                 options.min_read_throughput,
                 options.read_measure_time,
             ),
-            Way::Write => (
+            Direction::Write => (
                 options.max_write_throughput,
                 options.min_write_throughput,
                 options.write_measure_time,

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::Through;
+use super::BaseWriteback;
 use super::update::Content;
 use crate::error::Result;
 use crate::format::SECTOR;
@@ -20,40 +20,40 @@ const ZEROS: Content = Content::Zeros(Space::Keep);
 impl<S: Storage> Image<S> {
     /// Pushes what this session owes at this moment. For a flush, before its round begins: it takes
     /// locks of blocks.
-    pub(in crate::image) async fn push_new(&self, through: &Through) -> Result<()> {
-        let debts = through.debts().all_new();
-        for debt in debts {
-            let mut start = debt.start;
-            while start < debt.end {
-                let piece = self.first_piece(start..debt.end);
+    pub(in crate::image) async fn write_back_new(&self, writeback: &BaseWriteback) -> Result<()> {
+        let dirty = writeback.dirty().all_new();
+        for range in dirty {
+            let mut start = range.start;
+            while start < range.end {
+                let piece = self.first_piece(start..range.end);
                 start = piece.end;
-                self.push_piece(through, piece).await?;
+                self.write_back_piece(writeback, piece).await?;
             }
         }
         Ok(())
     }
 
     /// Pushes some of what is owed; false if nothing is.
-    pub(crate) async fn push_some(&self) -> Result<bool> {
-        let Some(through) = &self.through else {
+    pub(crate) async fn write_back_some(&self) -> Result<bool> {
+        let Some(writeback) = &self.writeback else {
             return Ok(false);
         };
-        let Some(piece) = self.next_debt(through).await? else {
+        let Some(piece) = self.next_dirty(writeback).await? else {
             return Ok(false);
         };
         self.check_poison()?;
-        self.push_piece(through, piece).await?;
+        self.write_back_piece(writeback, piece).await?;
         Ok(true)
     }
 
-    /// Waits until something is owed; forever in an image that does not write through.
-    pub(crate) async fn debt_arises(&self) {
-        let Some(through) = &self.through else {
+    /// Waits until something is owed; forever in an image that does not write writeback.
+    pub(crate) async fn until_dirty(&self) {
+        let Some(writeback) = &self.writeback else {
             return std::future::pending().await;
         };
         loop {
-            let listener = through.owed.listen();
-            if !through.debts().is_empty() {
+            let listener = writeback.became_dirty.listen();
+            if !writeback.dirty().is_empty() {
                 return;
             }
             listener.await;
@@ -62,50 +62,50 @@ impl<S: Storage> Image<S> {
 
     /// Makes what was written to the base durable. For a flush, in its round.
     pub(in crate::image) async fn sync_base(&self) -> Result<()> {
-        match &self.through {
-            Some(through) if through.has_begun() && !mutation::is(Mutation::BaseUnsynced) => {
+        match &self.writeback {
+            Some(writeback) if writeback.has_begun() && !mutation::is(Mutation::BaseUnsynced) => {
                 self.metadata_written(self.updated_base().sync().await)
             }
             _ => Ok(()),
         }
     }
 
-    /// Pays every debt and puts the base away, so that the image may be marked clean.
-    pub(in crate::image) async fn settle(&self, through: &Through) -> Result<()> {
-        while self.push_some().await? {}
-        if through.has_begun() || self.committer().mark != Mark::Clean {
+    /// Pays every range and puts the base away, so that the image may be marked clean.
+    pub(in crate::image) async fn write_back_all(&self, writeback: &BaseWriteback) -> Result<()> {
+        while self.write_back_some().await? {}
+        if writeback.has_begun() || self.committer().mark != Mark::Clean {
             self.metadata_written(self.updated_base().close().await)?;
         }
         Ok(())
     }
 
     /// The first piece that is owed, of this session or of what an earlier one left local.
-    async fn next_debt(&self, through: &Through) -> Result<Option<Range<u64>>> {
+    async fn next_dirty(&self, writeback: &BaseWriteback) -> Result<Option<Range<u64>>> {
         loop {
             let (new, old) = {
-                let debts = through.debts();
-                (debts.first_new(), debts.first_old())
+                let dirty = writeback.dirty();
+                (dirty.first_new(), dirty.first_old())
             };
-            if let Some(debt) = new {
-                return Ok(Some(self.first_piece(debt)));
+            if let Some(range) = new {
+                return Ok(Some(self.first_piece(range)));
             }
-            let Some(debt) = old else {
+            let Some(range) = old else {
                 return Ok(None);
             };
-            let stop = self.lookup_end(debt.start, debt.end);
-            self.load(debt.start, stop).await?;
-            let (local, stop) = block_run(self.needed_bitmap(), debt.start, stop);
+            let stop = self.lookup_end(range.start, range.end);
+            self.load(range.start, stop).await?;
+            let (local, stop) = block_run(self.needed_bitmap(), range.start, stop);
             if local {
-                return Ok(Some(self.first_piece(debt.start..stop)));
+                return Ok(Some(self.first_piece(range.start..stop)));
             }
             // What this session makes local it owes anew.
-            through.debts().forgive_old(debt.start..stop);
+            writeback.dirty().clean_old(range.start..stop);
         }
     }
 
-    /// The front of a debt that is pushed at once, in whole sectors.
-    fn first_piece(&self, debt: Range<u64>) -> Range<u64> {
-        let Range { start, end } = self.whole_sectors(&debt);
+    /// The front of a range that is pushed at once, in whole sectors.
+    fn first_piece(&self, range: Range<u64>) -> Range<u64> {
+        let Range { start, end } = self.whole_sectors(&range);
         start..end.min(start + COPY_STEP)
     }
 
@@ -116,25 +116,25 @@ impl<S: Storage> Image<S> {
     }
 
     /// Writes to the base what is local of the range, unless somebody else has done so.
-    async fn push_piece(&self, through: &Through, piece: Range<u64>) -> Result<()> {
-        self.begin_updates(through).await?;
+    async fn write_back_piece(&self, writeback: &BaseWriteback, piece: Range<u64>) -> Result<()> {
+        self.begin_updates(writeback).await?;
         self.load(piece.start, piece.end).await?;
         let blocks = self.needed_bitmap().blocks(piece.start, piece.end);
         // Waits for writes under way: nothing of them is owed before they have ended (W3).
         let _filling = self.filling.lock(blocks).await;
-        if !through.debts().includes(&piece) {
+        if !writeback.dirty().includes(&piece) {
             return Ok(());
         }
-        if mutation::is(Mutation::DropDebt) {
-            through.debts().paid(&piece);
+        if mutation::is(Mutation::ForgetDirty) {
+            writeback.dirty().written_back(&piece);
         }
-        self.push_locked(&piece).await?;
-        through.debts().paid(&piece);
+        self.write_back_locked(&piece).await?;
+        writeback.dirty().written_back(&piece);
         Ok(())
     }
 
     /// Writes to the base what is local of the range, whose blocks are locked.
-    pub(super) async fn push_locked(&self, range: &Range<u64>) -> Result<()> {
+    pub(super) async fn write_back_locked(&self, range: &Range<u64>) -> Result<()> {
         let mut start = range.start;
         while start < range.end {
             let extent = self.extent(start, range.end)?;
@@ -142,14 +142,14 @@ impl<S: Storage> Image<S> {
             match extent.mapping {
                 Mapping::Base => {}
                 Mapping::Zero => self.write_to_base(ZEROS, &(start..end)).await?,
-                Mapping::Local { offset } => self.push_local(offset, &(start..end)).await?,
+                Mapping::Local { offset } => self.write_back_local(offset, &(start..end)).await?,
             }
             start = end;
         }
         Ok(())
     }
 
-    async fn push_local(&self, offset: u64, range: &Range<u64>) -> Result<()> {
+    async fn write_back_local(&self, offset: u64, range: &Range<u64>) -> Result<()> {
         let buf = IoBufMut::zeroed((range.end - range.start) as usize);
         let buf = self.data().read(buf, offset).await?;
         let content = if is_zero(buf.as_slice()) {

@@ -4,9 +4,9 @@
 //! may contradict each other is recorded by the mark. `docs/design.md`, "Writing through to the
 //! base", has the invariants (W1 to W5) and the crash cases.
 
-mod debts;
-mod push;
+mod dirty;
 mod update;
+mod write_back;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -22,14 +22,14 @@ use crate::mutation::{self, Mutation};
 use crate::source::{BaseSource, WritableBase};
 use crate::storage::Storage;
 
-use debts::Debts;
+use dirty::DirtyRanges;
 
 /// The state of an image that writes through to its base.
-pub(super) struct Through {
+pub(super) struct BaseWriteback {
     mode: BaseUpdate,
-    debts: Mutex<Debts>,
-    /// There are new debts.
-    owed: Event,
+    dirty: Mutex<DirtyRanges>,
+    /// There are new dirty.
+    became_dirty: Event,
     /// The mark says that the sides may differ, and the base is ready to be written to.
     begun: AtomicBool,
 }
@@ -60,12 +60,12 @@ impl Head {
     }
 
     /// Whether the base may lack what is local, if the image is unclean.
-    pub(in crate::image) fn may_owe_base(&self) -> bool {
+    pub(in crate::image) fn base_may_be_stale(&self) -> bool {
         self.needs_base() && matches!(self.base_update(), Ok(update) if update != BaseUpdate::No)
     }
 }
 
-impl Through {
+impl BaseWriteback {
     /// None: the base is only read.
     pub(super) fn of(head: &Head, base: Option<&dyn BaseSource>, writable: bool) -> Result<Option<Self>> {
         if !writable {
@@ -83,16 +83,16 @@ impl Through {
         let resync = !head.header.clean_shutdown && !mutation::is(Mutation::ForgetResync);
         Ok(Some(Self {
             mode,
-            debts: Mutex::new(Debts::new(size, resync)),
-            owed: Event::new(),
+            dirty: Mutex::new(DirtyRanges::new(size, resync)),
+            became_dirty: Event::new(),
             begun: AtomicBool::new(false),
         }))
     }
 
     /// Makes durable what an earlier session has written to the base, if that may be missing there (I19).
-    pub(super) async fn settle(&self, head: &Head, base: Option<&dyn BaseSource>) -> Result<()> {
+    pub(super) async fn sync_leftovers(&self, head: &Head, base: Option<&dyn BaseSource>) -> Result<()> {
         match base.and_then(BaseSource::writable) {
-            Some(base) if !head.header.clean_shutdown => base.settle().await,
+            Some(base) if !head.header.clean_shutdown => base.sync_leftovers().await,
             _ => Ok(()),
         }
     }
@@ -102,8 +102,8 @@ impl Through {
         self.mode == BaseUpdate::Writenocache
     }
 
-    fn debts(&self) -> MutexGuard<'_, Debts> {
-        self.debts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn dirty(&self) -> MutexGuard<'_, DirtyRanges> {
+        self.dirty.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn has_begun(&self) -> bool {
@@ -120,8 +120,8 @@ impl<S: Storage> Image<S> {
     /// Before the first write of a session reaches either side: the record that they may differ.
     ///
     /// The caller holds no lock of blocks and no flush round.
-    async fn begin_updates(&self, through: &Through) -> Result<()> {
-        if through.has_begun() {
+    async fn begin_updates(&self, writeback: &BaseWriteback) -> Result<()> {
+        if writeback.has_begun() {
             return Ok(());
         }
         let _round = self.flushes.exclusive().await;
@@ -133,7 +133,7 @@ impl<S: Storage> Image<S> {
         // Whoever has changed its length, in this attempt, in one before or in an earlier process: no power cut may bring
         // the old one back (as for `extend`).
         self.metadata_written(self.updated_base().sync().await)?;
-        through.begun.store(true, Ordering::Release);
+        writeback.begun.store(true, Ordering::Release);
         Ok(())
     }
 

@@ -36,35 +36,35 @@ pub(crate) enum Remains {
 }
 
 /// Closes it when this is dropped, which is to be after everything else that has to do with it.
-pub(crate) struct Farewell<T: Send + Sync + 'static> {
+pub(crate) struct CloseGuard<T: Send + Sync + 'static> {
     opened: Owned<Option<Arc<Opened<T>>>>,
     closed: Owned<Mutex<Receiver<()>>>,
     /// Gives its locks back, whoever has it open.
     unlock: fn(&T),
     /// Whether unlocking and closing wait for nobody.
-    is_near: bool,
+    is_local: bool,
     pub(crate) remains: Remains,
 }
 
-impl<T: Send + Sync + 'static> Farewell<T> {
-    pub(crate) fn of(inner: T, is_near: bool, unlock: fn(&T)) -> (Arc<Opened<T>>, Self) {
+impl<T: Send + Sync + 'static> CloseGuard<T> {
+    pub(crate) fn of(inner: T, is_local: bool, unlock: fn(&T)) -> (Arc<Opened<T>>, Self) {
         let (sender, receiver) = channel();
         let opened = Arc::new(Opened {
             inner,
             _is_open: sender,
         });
-        let farewell = Self {
+        let close_guard = Self {
             opened: Owned::new(Some(Arc::clone(&opened))),
             closed: Owned::new(Mutex::new(receiver)),
             unlock,
-            is_near,
+            is_local,
             remains: Remains::Nothing,
         };
-        (opened, farewell)
+        (opened, close_guard)
     }
 }
 
-impl<T: Send + Sync + 'static> Drop for Farewell<T> {
+impl<T: Send + Sync + 'static> Drop for CloseGuard<T> {
     /// Whoever opens it next finds it free, unless something is still being written to it or
     /// somebody else has to be waited for.
     fn drop(&mut self) {
@@ -81,7 +81,7 @@ impl<T: Send + Sync + 'static> Drop for Farewell<T> {
             }
             drop(opened);
         };
-        if self.is_near {
+        if self.is_local {
             close();
         } else {
             // If there is no thread to be had it is closed here.
@@ -102,14 +102,14 @@ mod tests {
     use super::*;
     use crate::storage::FileStorage;
 
-    fn bid(is_near: bool, remains: Remains, others: impl FnOnce(Arc<Opened<FileStorage>>)) -> Duration {
+    fn bid(is_local: bool, remains: Remains, others: impl FnOnce(Arc<Opened<FileStorage>>)) -> Duration {
         let path = tempfile::NamedTempFile::new().expect("a file").into_temp_path();
         let file = FileStorage::create(&path, false).expect("a new file");
-        let (file, mut farewell) = Farewell::of(file, is_near, FileStorage::unlock);
-        farewell.remains = remains;
+        let (file, mut close_guard) = CloseGuard::of(file, is_local, FileStorage::unlock);
+        close_guard.remains = remains;
         others(file);
         let start = Instant::now();
-        drop(farewell);
+        drop(close_guard);
         if remains == Remains::Nothing {
             FileStorage::create(&path, false).expect("it is free");
         }
@@ -118,10 +118,10 @@ mod tests {
 
     #[test]
     fn a_file_is_closed_when_its_last_user_is_gone() {
-        for is_near in [false, true] {
-            bid(is_near, Remains::Nothing, drop);
+        for is_local in [false, true] {
+            bid(is_local, Remains::Nothing, drop);
             // As the thread of a ring does.
-            bid(is_near, Remains::Nothing, |file| {
+            bid(is_local, Remains::Nothing, |file| {
                 std::thread::spawn(move || {
                     std::thread::sleep(PATIENCE / 10);
                     drop(file);
@@ -132,10 +132,10 @@ mod tests {
 
     #[test]
     fn what_hangs_holds_up_nobody_for_long() {
-        for is_near in [false, true] {
+        for is_local in [false, true] {
             for remains in [Remains::Reads, Remains::Changes] {
                 let mut hanging = None;
-                assert!(bid(is_near, remains, |file| hanging = Some(file)) < PATIENCE);
+                assert!(bid(is_local, remains, |file| hanging = Some(file)) < PATIENCE);
             }
         }
     }
@@ -151,9 +151,9 @@ mod tests {
 
     #[test]
     fn a_server_that_does_not_answer_is_waited_for_elsewhere() {
-        let (_, farewell) = Farewell::of(Slow, false, |_| ());
+        let (_, close_guard) = CloseGuard::of(Slow, false, |_| ());
         let start = Instant::now();
-        drop(farewell);
+        drop(close_guard);
         assert!(start.elapsed() < 5 * PATIENCE);
     }
 }

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::aio::{Backend, Guard, Handoff, Opened, Outcome, Pool, Ring};
+use crate::aio::{Backend, Guard, Opened, Outcome, Pool, Receiver, Ring};
 use crate::error::{Error, Result};
 use crate::process::Process;
 use crate::storage::file::FileStorage;
@@ -16,7 +16,7 @@ const THREADS: usize = 32;
 /// Threads, and a ring if there is one. They belong to this file: what hangs, on a network file
 /// system for instance, holds up no other.
 #[derive(Debug)]
-pub(super) struct Lane {
+pub(super) struct IoQueue {
     pool: Pool,
     ring: Option<Ring>,
     process: Process,
@@ -31,7 +31,7 @@ impl AsFd for Held {
     }
 }
 
-impl Lane {
+impl IoQueue {
     pub(super) fn new(file: &Arc<Opened<FileStorage>>, backend: Backend) -> Self {
         let file = Arc::clone(file);
         Self {
@@ -55,7 +55,7 @@ impl Lane {
         self.ring.as_ref().is_some_and(|ring| !ring.is_refused())
     }
 
-    pub(super) fn submit(&self, operation: Operation, guard: Guard) -> Result<Handoff<Outcome>> {
+    pub(super) fn submit(&self, operation: Operation, guard: Guard) -> Result<Receiver<Outcome>> {
         match &self.ring {
             Some(ring) => ring.submit(operation, guard),
             None => Err(Error::unsupported("There is no ring")),
@@ -65,7 +65,7 @@ impl Lane {
     pub(super) fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T> + Send + 'static,
-    ) -> Result<Handoff<T>> {
+    ) -> Result<Receiver<T>> {
         self.pool.run(work)
     }
 }
@@ -83,7 +83,7 @@ mod tests {
         let folder = tempfile::tempdir_in(std::env::current_dir().expect("a directory")).expect("a folder");
         let file = FileStorage::create(folder.path().join("file"), direct).expect("a new file");
         let mut file = AsyncFile::new(file, Backend::Uring);
-        file.lane.ring = Some(Ring::refused());
+        file.io_queue.ring = Some(Ring::refused());
         (file, folder)
     }
 
@@ -103,7 +103,7 @@ mod tests {
     fn nothing_fails_for_want_of_threads() {
         for direct in [false, true] {
             let (mut file, _folder) = refused(direct);
-            file.lane.pool = Pool::new(0);
+            file.io_queue.pool = Pool::new(0);
             block_on(file.write(Bytes::from_static(b"data"), 1001)).expect("here");
             block_on(file.write_zeroes(1003, 1, Space::Free)).expect("here");
             block_on(file.sync()).expect("here");

@@ -13,9 +13,9 @@ use crate::error::Result;
 use crate::format::{PAGE, Region};
 use crate::storage::{Allocation, IoBufMut, Storage};
 
-/// Words per page of metadata.
+/// RegionCache per page of metadata.
 pub(super) const PAGE_WORDS: u64 = PAGE / 4;
-/// Words per segment: 64 KiB, what one read of a cold segment costs.
+/// RegionCache per segment: 64 KiB, what one read of a cold segment costs.
 const SEGMENT_WORDS: u64 = 16 * PAGE_WORDS;
 const SEGMENT_SIZE: u64 = SEGMENT_WORDS * 4;
 /// Segments read at once at most, so that a scan of a large region needs few system calls.
@@ -44,12 +44,12 @@ impl Segment {
     }
 }
 
-pub(super) struct Words {
+pub(super) struct RegionCache {
     region: Region,
     segments: Box<[Segment]>,
 }
 
-impl Words {
+impl RegionCache {
     /// Nothing is read yet. The size of `region` has been checked against the file.
     pub(super) fn new(region: Region) -> Self {
         let count = region.size.div_ceil(SEGMENT_SIZE);

@@ -8,11 +8,11 @@ use fvd::copy::Control;
 /// its own, and closes it.
 ///
 /// Dropped when no request of a client runs any more, nor will: from then on the image may be closed.
-pub trait Loan: Any + Send + Sync {
+pub trait Lease: Any + Send + Sync {
     /// Clients can come, to these URIs; there are none for sockets that were handed over.
     fn served_at(&self, uris: Vec<String>);
 
-    /// No client can come any more. What is under way ends, and then the loan.
+    /// No client can come any more. What is under way ends, and then the lease.
     fn ending(&self);
 
     /// Its prefetch, where there is one.

@@ -46,7 +46,7 @@ mod tests {
     use tokio::runtime::Handle;
 
     use super::*;
-    use crate::host::TokioClock;
+    use crate::daemon::TokioClock;
 
     const SIZE: u64 = 1 << 20;
 

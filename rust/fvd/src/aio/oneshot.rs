@@ -12,18 +12,18 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::process::Process;
 
 /// A pair: who waits for the result, and who gives it.
-pub(crate) fn handoff<T>() -> (Handoff<T>, Completer<T>) {
+pub(crate) fn oneshot<T>() -> (Receiver<T>, Sender<T>) {
     let cell = Arc::new(Cell {
         state: Mutex::new(State::Waiting(None)),
         ended: Event::new(),
     });
-    let handoff = Handoff {
+    let receiver = Receiver {
         cell: Arc::clone(&cell),
         place: None,
         is_over: false,
         process: Process::current(),
     };
-    (handoff, Completer(Some(cell)))
+    (receiver, Sender(Some(cell)))
 }
 
 struct Cell<T> {
@@ -67,7 +67,7 @@ pub(super) trait Recall: Send + Sync {
 }
 
 /// Waits for the result. Dropping it takes back what has not been begun; what has goes on.
-pub(crate) struct Handoff<T> {
+pub(crate) struct Receiver<T> {
     cell: Arc<Cell<T>>,
     /// Where to take it back from.
     place: Option<(Arc<dyn Recall>, u64)>,
@@ -75,13 +75,13 @@ pub(crate) struct Handoff<T> {
     process: Process,
 }
 
-impl<T> fmt::Debug for Handoff<T> {
+impl<T> fmt::Debug for Receiver<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Handoff")
+        f.write_str("Receiver")
     }
 }
 
-impl<T> Handoff<T> {
+impl<T> Receiver<T> {
     /// False in a forked child, where a lock may stay locked for ever.
     pub(crate) fn is_own(&self) -> bool {
         self.process.is_current()
@@ -101,7 +101,7 @@ impl<T> Handoff<T> {
     }
 }
 
-impl<T: Send + 'static> Handoff<T> {
+impl<T: Send + 'static> Receiver<T> {
     /// What goes on when nobody waits for the result any more. It is not taken back then.
     pub(crate) fn unfinished(&mut self) -> Arc<dyn Unfinished> {
         self.place = None;
@@ -109,7 +109,7 @@ impl<T: Send + 'static> Handoff<T> {
     }
 }
 
-impl<T> Drop for Handoff<T> {
+impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
         if !self.is_over && self.is_own() {
             self.recall();
@@ -118,7 +118,7 @@ impl<T> Drop for Handoff<T> {
     }
 }
 
-impl<T> Future for Handoff<T> {
+impl<T> Future for Receiver<T> {
     type Output = Result<T>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
@@ -141,9 +141,9 @@ impl<T> Future for Handoff<T> {
 }
 
 /// Gives the result. Dropped without, it gives an error: nobody waits forever.
-pub(crate) struct Completer<T>(Option<Arc<Cell<T>>>);
+pub(crate) struct Sender<T>(Option<Arc<Cell<T>>>);
 
-impl<T> Completer<T> {
+impl<T> Sender<T> {
     pub(crate) fn complete(mut self, result: Result<T>) {
         self.give(result);
     }
@@ -169,7 +169,7 @@ impl<T> Completer<T> {
     }
 }
 
-impl<T> Drop for Completer<T> {
+impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
         if self.0.is_some() {
             self.give(Err(Error::new(
@@ -216,27 +216,27 @@ mod tests {
 
     #[test]
     fn a_result_wakes_who_waits_for_it() {
-        let (handoff, completer) = handoff();
-        let thread = std::thread::spawn(move || block_on(handoff));
-        completer.complete(Ok(7));
+        let (receiver, sender) = oneshot();
+        let thread = std::thread::spawn(move || block_on(receiver));
+        sender.complete(Ok(7));
         assert_eq!(thread.join().expect("no panic").expect("completed"), 7);
     }
 
     #[test]
     fn what_is_given_up_is_an_error_and_no_wait_forever() {
-        let (handoff, completer) = handoff::<()>();
-        drop(completer);
-        block_on(handoff).expect_err("given up");
+        let (receiver, sender) = oneshot::<()>();
+        drop(sender);
+        block_on(receiver).expect_err("given up");
     }
 
     #[test]
     fn who_only_watches_learns_of_end_and_failure() {
-        let (mut handoff, completer) = handoff::<()>();
-        let watched = handoff.unfinished();
-        drop(handoff);
+        let (mut receiver, sender) = oneshot::<()>();
+        let watched = receiver.unfinished();
+        drop(receiver);
         let listener = watched.listen();
         assert!(!watched.has_ended() && watched.failure().is_none());
-        completer.complete(Err(Error::new(ErrorKind::NoSpace, "full")));
+        sender.complete(Err(Error::new(ErrorKind::NoSpace, "full")));
         block_on(listener);
         assert!(watched.has_ended());
         assert_eq!(watched.failure().map(|error| error.kind()), Some(ErrorKind::NoSpace));
@@ -255,14 +255,14 @@ mod tests {
     fn what_nobody_takes_is_dropped_behind_the_end() {
         let seen = Arc::new(Mutex::new(None));
         for completes_first in [false, true] {
-            let (mut handoff, completer) = handoff();
-            let owned = Owned(Arc::clone(&seen), handoff.unfinished());
+            let (mut receiver, sender) = oneshot();
+            let owned = Owned(Arc::clone(&seen), receiver.unfinished());
             if completes_first {
-                completer.complete(Ok(owned));
-                drop(handoff);
+                sender.complete(Ok(owned));
+                drop(receiver);
             } else {
-                drop(handoff);
-                completer.complete(Ok(owned));
+                drop(receiver);
+                sender.complete(Ok(owned));
             }
             assert_eq!(seen.lock().expect("no panic").take(), Some(true));
         }

@@ -25,7 +25,7 @@ use super::metrics;
 use super::open::{DiskOptions, open_patiently};
 use super::pauses::tell_pauses;
 use super::signals::Signals;
-use super::{Disk, DiskStatus, Host, HostOptions, Report, TlsCredentials, TlsOptions};
+use super::{Daemon, DaemonOptions, Disk, DiskStatus, Report, TlsCredentials, TlsOptions};
 use crate::handshake::TlsPolicy;
 use crate::server::{Credentials, Exports, Listener, Server};
 
@@ -41,11 +41,11 @@ struct Prepared {
     signals: Signals,
 }
 
-impl Host {
+impl Daemon {
     /// Opens the disks, listens, and serves. Nothing is left behind if that fails.
-    pub fn start(options: HostOptions) -> Result<Self> {
+    pub fn start(options: DaemonOptions) -> Result<Self> {
         let runtime = runtime().map_err(|error| Error::io("start a thread", error))?;
-        let HostOptions {
+        let DaemonOptions {
             disks,
             patience,
             addresses,
@@ -111,7 +111,7 @@ impl Host {
             let text = metrics_of(&server, &open, &prepared.background);
             (address, runtime.spawn(respond(listener, text)))
         });
-        let host = Self {
+        let daemon = Self {
             metrics,
             listening: prepared.listeners.into_iter().map(listen).collect(),
             disks: open.into_iter().zip(prepared.background).collect(),
@@ -122,15 +122,15 @@ impl Host {
             has_tls,
             requires_tls,
         };
-        host.tell_lenders();
-        Ok(host)
+        daemon.tell_leasables();
+        Ok(daemon)
     }
 
-    /// Says where the images on loan are served.
-    fn tell_lenders(&self) {
+    /// Says where the images on lease are served.
+    fn tell_leasables(&self) {
         for (disk, _) in &self.disks {
-            if let Some(loan) = disk.loan() {
-                loan.served_at(self.uris_of(disk).collect());
+            if let Some(lease) = disk.lease() {
+                lease.served_at(self.uris_of(disk).collect());
             }
         }
     }
@@ -238,12 +238,12 @@ fn tell_pauses_of(runtime: &Runtime, disks: &[Arc<Disk>], background: &[Option<B
     }
 }
 
-/// Begins what the images do on their own; those on loan do it already.
+/// Begins what the images do on their own; those on lease do it already.
 fn start_background(disks: &[Arc<Disk>]) -> Vec<Option<Background>> {
     let runtime = Handle::current();
     let of_disk = |disk: &Arc<Disk>| {
         let image = disk.content().image()?;
-        let works = image.is_writable() && image.base().is_some() && disk.loan().is_none();
+        let works = image.is_writable() && image.base().is_some() && disk.lease().is_none();
         works.then(|| Background::start(image, &runtime))
     };
     disks.iter().map(of_disk).collect()

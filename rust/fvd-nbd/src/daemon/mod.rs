@@ -2,7 +2,7 @@
 //!
 //! Everything is opened before anybody can connect, and closed after the last request has ended:
 //! the background work of the images is stopped, what they hold is made durable, and they are
-//! marked clean. What fails there is the result of [`Host::close`].
+//! marked clean. What fails there is the result of [`Daemon::close`].
 
 mod address;
 mod background;
@@ -52,7 +52,7 @@ type Disk = DiskExport<AsyncFile>;
 pub type Report = Box<dyn Fn(&dyn Display) + Send + Sync>;
 
 /// What is served, where, and to whom.
-pub struct HostOptions {
+pub struct DaemonOptions {
     /// The disks; at least one.
     pub disks: Vec<DiskOptions>,
     /// How long to wait for a disk that is in use: the kernel may give back the locks of a program
@@ -102,7 +102,7 @@ pub enum TlsCredentials {
     Keys(PathBuf),
 }
 
-/// Why [`Host::wait`] has returned.
+/// Why [`Daemon::wait`] has returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The time has passed.
@@ -126,8 +126,8 @@ pub struct DiskStatus {
 
 impl DiskStatus {
     async fn new(disk: &Disk, control: Option<&Control>) -> Self {
-        let control = match disk.loan() {
-            Some(loan) => loan.prefetch(),
+        let control = match disk.lease() {
+            Some(lease) => lease.prefetch(),
             None => control.cloned(),
         };
         Self {
@@ -150,7 +150,7 @@ impl DiskStatus {
 ///
 /// It belongs to the process that started it: in a child that was forked since, it has ended, and to
 /// stop, close or drop it does nothing.
-pub struct Host {
+pub struct Daemon {
     runtime: Owned<Runtime>,
     server: Arc<Server<Disk>>,
     disks: Vec<(Arc<Disk>, Option<Background>)>,
@@ -162,7 +162,7 @@ pub struct Host {
     signals: Signals,
 }
 
-impl Host {
+impl Daemon {
     /// What clients are given: one URI for each export on each socket.
     #[must_use]
     pub fn uris(&self) -> Vec<String> {
@@ -232,17 +232,17 @@ impl Host {
     }
 
     /// Ends it without a client's consent: no new connection, no new request; what is under way is
-    /// answered. [`Host::wait`] says that it has ended; [`Host::close`] waits until it has.
+    /// answered. [`Daemon::wait`] says that it has ended; [`Daemon::close`] waits until it has.
     pub fn stop(&self) {
         if !self.runtime.is_ours() {
             return;
         }
         self.server.shut_down();
-        let loans = self.disks.iter().filter_map(|(disk, _)| disk.loan());
-        loans.for_each(|loan| loan.ending());
+        let leases = self.disks.iter().filter_map(|(disk, _)| disk.lease());
+        leases.for_each(|lease| lease.ending());
     }
 
-    /// Stops, waits until what is under way has ended, and closes all disks but those on loan.
+    /// Stops, waits until what is under way has ended, and closes all disks but those on lease.
     ///
     /// Each is closed, whichever of the others fail. A second signal ends it at once
     /// ([`ErrorKind::Cancelled`]): what a flush covered is safe, and images are as after a crash. The

@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::Through;
+use super::BaseWriteback;
 use crate::error::Result;
 use crate::format::BaseUpdate;
 use crate::image::Image;
 use crate::image::map::block_run;
-use crate::image::publish::Fresh;
+use crate::image::publish::PendingChunks;
 use crate::image::write::edges;
 use crate::image::zero::ZEROS;
 use crate::mutation::{self, Mutation};
@@ -36,9 +36,9 @@ impl Content {
 
 impl<S: Storage> Image<S> {
     /// As [`Image::store`]: writes `buf` to `offset..end`.
-    pub(in crate::image) async fn store_through(
+    pub(in crate::image) async fn store_both(
         &self,
-        through: &Through,
+        writeback: &BaseWriteback,
         buf: Bytes,
         offset: u64,
         end: u64,
@@ -47,7 +47,7 @@ impl<S: Storage> Image<S> {
         let mut inside = buf;
         let behind = inside.split_off((middle - offset) as usize);
         if !inside.is_empty() {
-            self.update(through, Content::Bytes(inside), offset..middle).await?;
+            self.update(writeback, Content::Bytes(inside), offset..middle).await?;
         }
         if !behind.is_empty() {
             self.store(behind, middle, end).await?;
@@ -58,9 +58,9 @@ impl<S: Storage> Image<S> {
     /// As [`Image::zero_range`].
     ///
     /// What lies in the base's region keeps its storage chunks.
-    pub(in crate::image) async fn zero_through(
+    pub(in crate::image) async fn zero_both(
         &self,
-        through: &Through,
+        writeback: &BaseWriteback,
         start: u64,
         end: u64,
         space: Space,
@@ -74,11 +74,11 @@ impl<S: Storage> Image<S> {
         } else {
             (middle / block * block).max(first)
         };
-        self.zero_part(through, start..first, space).await?;
+        self.zero_part(writeback, start..first, space).await?;
         if first < last {
-            self.update(through, Content::Zeros(space), first..last).await?;
+            self.update(writeback, Content::Zeros(space), first..last).await?;
         }
-        self.zero_part(through, last.max(first)..middle, space).await?;
+        self.zero_part(writeback, last.max(first)..middle, space).await?;
         if middle < end {
             self.zero_range(middle, end, space).await?;
         }
@@ -86,11 +86,11 @@ impl<S: Storage> Image<S> {
     }
 
     /// Zeroes a part of a block, which may be large, in pieces that can be stored.
-    async fn zero_part(&self, through: &Through, range: Range<u64>, space: Space) -> Result<()> {
+    async fn zero_part(&self, writeback: &BaseWriteback, range: Range<u64>, space: Space) -> Result<()> {
         let mut start = range.start;
         while start < range.end {
             let end = range.end.min(start + ZEROS.len() as u64);
-            self.update(through, Content::Zeros(space), start..end).await?;
+            self.update(writeback, Content::Zeros(space), start..end).await?;
             start = end;
         }
         Ok(())
@@ -98,8 +98,8 @@ impl<S: Storage> Image<S> {
 
     /// Changes a (non-empty) range of the base's region, on the sides that the mode says. Zeros come
     /// for whole blocks, or for no more than can be stored at once.
-    async fn update(&self, through: &Through, mut content: Content, range: Range<u64>) -> Result<()> {
-        self.begin_updates(through).await?;
+    async fn update(&self, writeback: &BaseWriteback, mut content: Content, range: Range<u64>) -> Result<()> {
+        self.begin_updates(writeback).await?;
         self.load(range.start, range.end).await?;
         let bitmap = self.needed_bitmap();
         let _filling = if mutation::is(Mutation::UpdateUnlocked) {
@@ -107,15 +107,15 @@ impl<S: Storage> Image<S> {
         } else {
             Some(self.filling.lock(bitmap.blocks(range.start, range.end)).await)
         };
-        if !through.changes_base() {
-            return self.update_both(through, content, &range).await;
+        if !writeback.changes_base() {
+            return self.update_both(writeback, content, &range).await;
         }
         let mut start = range.start;
         while start < range.end {
             let (local, end) = block_run(bitmap, start, range.end);
             let part = content.split_to(end - start);
             if local {
-                self.update_both(through, part, &(start..end)).await?;
+                self.update_both(writeback, part, &(start..end)).await?;
             } else {
                 self.write_to_base(part, &(start..end)).await?;
             }
@@ -125,22 +125,22 @@ impl<S: Storage> Image<S> {
     }
 
     /// Changes a range, whose blocks are locked, in the image and, now or later, in the base.
-    async fn update_both(&self, through: &Through, content: Content, range: &Range<u64>) -> Result<()> {
+    async fn update_both(&self, writeback: &BaseWriteback, content: Content, range: &Range<u64>) -> Result<()> {
         // Before anything of it can be in the image (W4).
-        through.debts().add(range);
+        writeback.dirty().add(range);
         self.update_local(content.clone(), range).await?;
-        if through.mode == BaseUpdate::Writeback || mutation::is(Mutation::AckBeforeBase) {
-            through.owed.notify(1);
+        if writeback.mode == BaseUpdate::Writeback || mutation::is(Mutation::AckBeforeBase) {
+            writeback.became_dirty.notify(1);
             return Ok(());
         }
         // Where the base lacks something else of a sector, it gets the sector as the image has it (W6).
         let whole = self.whole_sectors(range);
-        if through.debts().includes_beside(range, &whole) && !mutation::is(Mutation::PartOfSector) {
-            self.push_locked(&whole).await?;
-            through.debts().paid(&whole);
+        if writeback.dirty().includes_beside(range, &whole) && !mutation::is(Mutation::PartOfSector) {
+            self.write_back_locked(&whole).await?;
+            writeback.dirty().written_back(&whole);
         } else {
             self.write_to_base(content, range).await?;
-            through.debts().paid(range);
+            writeback.dirty().written_back(range);
         }
         Ok(())
     }
@@ -162,17 +162,18 @@ impl<S: Storage> Image<S> {
             let edges = edges(bitmap, &blocks, start, end);
             return self.fill_blocks(blocks, edges, buf, start, end).await;
         }
-        self.claim(start, end);
-        let mut fresh = Fresh::new(self);
-        self.put(vec![buf], start, end, &mut fresh).await?;
-        fresh.publish(&(0..0))
+        self.promote(start, end);
+        let mut pending_chunks = PendingChunks::new(self);
+        self.put(vec![buf], start, end, &mut pending_chunks).await?;
+        pending_chunks.publish(&(0..0))
     }
 
     async fn zero_locked(&self, range: &Range<u64>, blocks: &Range<u64>, space: Space) -> Result<()> {
-        self.claim(range.start, range.end);
-        let mut fresh = Fresh::new(self);
-        self.zero_in_place(range.start, range.end, space, &mut fresh).await?;
-        fresh.publish(blocks)
+        self.promote(range.start, range.end);
+        let mut pending_chunks = PendingChunks::new(self);
+        self.zero_in_place(range.start, range.end, space, &mut pending_chunks)
+            .await?;
+        pending_chunks.publish(blocks)
     }
 
     /// Changes a range, whose blocks are locked, in the base.

@@ -11,7 +11,7 @@ use fvd::storage::{AsyncFile, FileStorage};
 use fvd::{Error, ErrorKind, Result};
 use tokio::time::{Instant, sleep};
 
-use crate::disk::{Content, DiskExport, Loan, Part, RawDisk};
+use crate::disk::{Content, DiskExport, Lease, Part, RawDisk};
 
 /// What a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,14 +56,14 @@ pub struct FileOptions {
     pub chain: ChainOptions,
 }
 
-/// An image that is lent to the server.
+/// An image that is leased to the server.
 pub struct OpenImage {
     /// The image.
     pub image: OpenEngine,
     /// Whether clients may not write, although the image could.
     pub read_only: bool,
     /// Kept until no request runs any more.
-    pub loan: Arc<dyn Loan>,
+    pub lease: Arc<dyn Lease>,
 }
 
 /// The engine of an open image, by what its files do.
@@ -104,12 +104,16 @@ pub(super) async fn open_patiently(
 }
 
 fn borrow(name: &str, description: &str, open: OpenImage) -> DiskExport<AsyncFile> {
-    let OpenImage { image, read_only, loan } = open;
+    let OpenImage {
+        image,
+        read_only,
+        lease,
+    } = open;
     let content = match image {
         OpenEngine::Async(image) => Content::Image(image),
-        OpenEngine::Blocking(image) => Content::Threaded(ThreadedImage::new(image, Arc::clone(&loan) as _)),
+        OpenEngine::Blocking(image) => Content::Threaded(ThreadedImage::new(image, Arc::clone(&lease) as _)),
     };
-    let disk = DiskExport::new(name, description, content).on_loan(loan);
+    let disk = DiskExport::new(name, description, content).leased(lease);
     if read_only { disk.read_only() } else { disk }
 }
 

@@ -7,13 +7,13 @@ use rangemap::RangeSet;
 /// Ranges remembered at most; with more of them, neighbours are merged.
 const RANGE_LIMIT: usize = 1 << 16;
 
-/// What lies between two debts is merged with them in units of this many bytes at first.
+/// What lies between two dirty is merged with them in units of this many bytes at first.
 const GRANULE: u64 = 1 << 20;
 
 /// Bytes of the disk, below the end of the base's region.
 ///
 /// To owe too much does no harm: what is local can be pushed at any time.
-pub(super) struct Debts {
+pub(super) struct DirtyRanges {
     /// Of this session: a flush pays them.
     new: RangeSet<u64>,
     /// Of an earlier one that was not closed: paid in the background, or by a close.
@@ -22,7 +22,7 @@ pub(super) struct Debts {
     size: u64,
 }
 
-impl Debts {
+impl DirtyRanges {
     /// `all`: nobody knows what an earlier session still owed.
     pub(super) fn new(size: u64, all: bool) -> Self {
         let mut old = RangeSet::new();
@@ -40,17 +40,17 @@ impl Debts {
     }
 
     /// The base has the range as the image does.
-    pub(super) fn paid(&mut self, range: &Range<u64>) {
+    pub(super) fn written_back(&mut self, range: &Range<u64>) {
         self.new.remove(range.clone());
         self.limit();
-        // Holes in old debts are not worth more memory.
+        // Holes in old dirty are not worth more memory.
         if self.old.len() < RANGE_LIMIT {
             self.old.remove(range.clone());
         }
     }
 
     /// Nothing was owed of the range by an earlier session.
-    pub(super) fn forgive_old(&mut self, range: Range<u64>) {
+    pub(super) fn clean_old(&mut self, range: Range<u64>) {
         self.old.remove(range);
     }
 
@@ -104,32 +104,32 @@ mod tests {
     #[test]
     fn nothing_that_is_owed_is_forgotten_however_much_it_is() {
         let size = 1 << 50;
-        let mut debts = Debts::new(size, false);
+        let mut dirty = DirtyRanges::new(size, false);
         let range = |n: u64| n * (8 << 20) + 512..n * (8 << 20) + 1024;
         for number in 0..3 * RANGE_LIMIT as u64 {
-            debts.add(&range(number));
-            assert!(debts.new.len() <= RANGE_LIMIT);
+            dirty.add(&range(number));
+            assert!(dirty.new.len() <= RANGE_LIMIT);
         }
-        debts.add(&(size - 512..size));
-        assert!((0..3 * RANGE_LIMIT as u64).all(|number| debts.new.gaps(&range(number)).next().is_none()));
-        assert!(debts.all_new().iter().all(|range| range.end <= size));
+        dirty.add(&(size - 512..size));
+        assert!((0..3 * RANGE_LIMIT as u64).all(|number| dirty.new.gaps(&range(number)).next().is_none()));
+        assert!(dirty.all_new().iter().all(|range| range.end <= size));
     }
 
     #[test]
     fn what_is_paid_is_owed_no_more_whoever_owed_it() {
-        let mut debts = Debts::new(4096, true);
-        debts.add(&(100..700));
-        debts.paid(&(0..1024));
-        assert_eq!(debts.first_new(), None);
-        assert_eq!(debts.first_old(), Some(1024..4096));
-        assert!(!debts.includes(&(0..1024)) && debts.includes(&(1000..1025)));
+        let mut dirty = DirtyRanges::new(4096, true);
+        dirty.add(&(100..700));
+        dirty.written_back(&(0..1024));
+        assert_eq!(dirty.first_new(), None);
+        assert_eq!(dirty.first_old(), Some(1024..4096));
+        assert!(!dirty.includes(&(0..1024)) && dirty.includes(&(1000..1025)));
     }
 
     #[test]
     fn the_old_is_forgiven_without_the_new() {
-        let mut debts = Debts::new(4096, true);
-        debts.add(&(512..1024));
-        debts.forgive_old(0..4096);
-        assert_eq!((debts.first_old(), debts.first_new()), (None, Some(512..1024)));
+        let mut dirty = DirtyRanges::new(4096, true);
+        dirty.add(&(512..1024));
+        dirty.clean_old(0..4096);
+        assert_eq!((dirty.first_old(), dirty.first_new()), (None, Some(512..1024)));
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::format::table::MAX_CHUNK_NUMBER;
 
-/// Words of a segment: 512 bytes, 4096 numbers. The whole set is at most 260 MiB, and small
+/// RegionCache of a segment: 512 bytes, 4096 numbers. The whole set is at most 260 MiB, and small
 /// while the numbers are close together, as those of an image are.
 const SEGMENT_WORDS: usize = 64;
 const SEGMENT_BITS: u32 = SEGMENT_WORDS as u32 * u64::BITS;
@@ -11,7 +11,7 @@ type Segment = [u64; SEGMENT_WORDS];
 
 /// Numbers up to [`MAX_CHUNK_NUMBER`].
 #[derive(Clone, Debug, Default)]
-pub(super) struct NumberSet {
+pub(super) struct ChunkSet {
     segments: Vec<Option<Box<Segment>>>,
     len: u64,
     /// One more than the highest number that has ever been in it.
@@ -29,7 +29,7 @@ fn locate(number: u32) -> (usize, usize, u64) {
     )
 }
 
-impl NumberSet {
+impl ChunkSet {
     /// Adds the number. False if it was there already.
     pub(super) fn insert(&mut self, number: u32) -> bool {
         assert!(number <= MAX_CHUNK_NUMBER, "a number that can be in use");
@@ -145,7 +145,7 @@ impl NumberSet {
     }
 
     /// The first number from `from` on that is (or, with `false`, is not) in the set, below
-    /// [`NumberSet::end`].
+    /// [`ChunkSet::end`].
     pub(super) fn next(&self, from: u32, is_in: bool) -> Option<u32> {
         let mut number = from;
         while number < self.end {
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_number_is_new_once() {
-        let mut set = NumberSet::default();
+        let mut set = ChunkSet::default();
         for number in [0, 63, 64, 4095, 4096, MAX_CHUNK_NUMBER] {
             assert!(set.insert(number));
             assert!(!set.insert(number));
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn what_was_removed_is_a_gap_and_the_lowest_number_is_found_again() {
-        let mut set = NumberSet::default();
+        let mut set = ChunkSet::default();
         for number in [3, 4097, 70] {
             set.insert(number);
         }
@@ -200,8 +200,8 @@ mod tests {
 
     #[test]
     fn sets_are_united() {
-        let mut set = NumberSet::default();
-        let mut other = NumberSet::default();
+        let mut set = ChunkSet::default();
+        let mut other = ChunkSet::default();
         for number in [5, 6, 9000] {
             set.insert(number);
         }
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_all_that_is_not_in_it_up_to_an_end() {
-        let mut set = NumberSet::default();
+        let mut set = ChunkSet::default();
         for number in [0, 3, 63, 64, 4095, 9000] {
             set.insert(number);
         }
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn gaps_and_members_are_found_across_words_and_segments() {
-        let mut set = NumberSet::default();
+        let mut set = ChunkSet::default();
         for number in [0, 1, 64, 9000] {
             set.insert(number);
         }
@@ -250,6 +250,6 @@ mod tests {
         assert_eq!(set.next(65, true), Some(9000));
         assert_eq!(set.next(9000, false), None);
         assert_eq!(set.next(9001, true), None);
-        assert_eq!(NumberSet::default().next(0, false), None);
+        assert_eq!(ChunkSet::default().next(0, false), None);
     }
 }
