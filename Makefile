@@ -10,6 +10,7 @@ PYTHON ?= python3
 export PYTHON
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
+MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 VENV := .venv
 PY := $(VENV)/bin/python
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
@@ -51,8 +52,10 @@ demo: tools build ## the main job on a real disk, explained step by step
 test: ## everything: tools, build, lints, Rust tests, demo, Python tests
 	@MAKE="$(MAKE)" scripts/test.sh
 
-.PHONY: lint lint-rust lint-python stubs
-lint: lint-rust lint-python stubs ## all lints; changes nothing
+.PHONY: lint lint-rust lint-python lint-words crates stubs
+lint: lint-words lint-rust lint-python stubs crates ## all lints; changes nothing
+lint-words: $(VENV)/.dev
+	$(VENV)/bin/typos
 lint-rust:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
@@ -60,6 +63,8 @@ lint-python: $(VENV)/.dev
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy --strict
+crates:
+	@$(PYTHON) scripts/check_crates.py
 stubs: $(VENV)/.installed
 	MYPYPATH=python $(PY) -m mypy.stubtest --mypy-config-file pyproject.toml fvd._fvd
 
@@ -100,6 +105,21 @@ bench: tools build ## measures against qemu-img and os.pread side by side; ARGS=
 	$(PY) benches/compare.py $(ARGS)
 bench-nbd: tools build ## measures fvd serve beside qemu-nbd and nbdkit; ARGS='--only randread32' picks
 	$(PY) -m benches.nbd $(ARGS)
+
+.PHONY: docs msrv advisories wheel
+docs: $(VENV)/.installed ## the site with guide, commands and reference, in target/site; a broken link is an error
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps -p fvd -p fvd-nbd
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet
+	cp -r target/doc target/site/rust
+msrv: ## builds with the oldest Rust that is supported (rustup fetches it)
+	rustup toolchain install --profile minimal $(MSRV)
+	cargo +$(MSRV) check --workspace
+advisories: ## crates with known faults; fetches cargo-deny and its database
+	cargo install --locked cargo-deny
+	cargo deny check
+wheel: ## the wheel, in target/wheels
+	$(PYTHON) -m pip install -q 'maturin>=1.16,<2'
+	$(PYTHON) -m maturin build --release --interpreter $(PYTHON) --out target/wheels
 
 .PHONY: clean
 clean: ## removes everything that make made

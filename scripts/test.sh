@@ -36,8 +36,8 @@ print_report() {
 for name in tools build; do
     part 0-first "$name" || { print_report; exit 1; }
 done
-lane 2-python lint-python stubs demo test-python >"$logs/python.log" 2>&1 &
-lane 1-rust lint-rust test-rust test-mutations test-doc
+lane 2-python lint-words lint-python stubs crates demo test-python >"$logs/python.log" 2>&1 &
+lane 1-rust lint-rust docs test-rust test-mutations test-doc
 wait
 print_report
 cat "$logs/python.log"

@@ -4,11 +4,12 @@
         image.pwrite(b"...", 1 << 20)
         image.flush()
 
-Names found inside an image (its base, its data file) are opened only where they lie in the image's own
-directory or below it, and are not hidden there, or in a directory given as `trust=`. Nothing here reads the
-environment or a configuration file; only the command line does.
+An image can contain names of other files: its base and its data file. These files are opened only if they are
+in the image's own directory or below it and not hidden there, or in a directory given as `trust=`. This
+package does not read the environment or a configuration file; only the command line does.
 
-Errors are `FvdError`, an `OSError` with a subclass a kind; misuse is a `ValueError`.
+Errors are `FvdError`, a subclass of `OSError`, with one subclass for each kind. Invalid arguments raise
+`ValueError`.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from fvd._profile import clear_profile, export_profile, import_profile, profile
 from fvd._serve import serve
 from fvd._server import Server
 
-# `typing` costs a third of the time that `fvd --version` takes.
+# Importing `typing` takes a third of the time of `fvd --version`.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -120,23 +121,28 @@ def open(
     force_share: bool = False,
     trust: Sequence[StrPath] = (),
 ) -> Image:
-    """Open an image; `r` to read, `r+` to read and write (`rb` and `r+b` mean the same).
+    """Open an image: `r` to read, `r+` to read and write (`rb` and `r+b` mean the same).
 
-    `cache` is what QEMU means by it: `writethrough` flushes every write, `unsafe` never syncs, `none` and
-    `directsync` bypass the page cache. `copy_on_read` says whether what is read from the base is stored,
-    whatever the image says. `force_share`, only for `r`, skips the locks that keep writers apart.
+    `cache` is the same as in QEMU: `writethrough` flushes after every write, `unsafe` never syncs, `none` and
+    `directsync` bypass the page cache. `copy_on_read` enables or disables storing what is read from the base;
+    without it, the image's own option applies. `force_share`, only for `r`, skips the locks that keep out
+    writers.
 
-    With `discard="ignore"`, `Image.discard` does nothing, and `Image.zero` gives no space away: what has
-    space keeps it, so that a later write finds it. With `detect_zeroes="on"`, writes that are all zeros
-    become zeroing that keeps space, with `unmap` zeroing that frees it.
+    With `discard="ignore"`, `Image.discard` does nothing, and `Image.zero` does not free space: allocated
+    space stays allocated, so that later writes find it. With `detect_zeroes="on"`, writes of only zeros
+    become zeroing that keeps space; with `unmap`, zeroing that frees it.
 
-    An image opened with `r+` prefetches in the background when it says so (`prefetch_start_delay`).
+    An image opened with `r+` prefetches in the background if it has the option `prefetch_start_delay`.
 
-    The image belongs to this process. A process that is forked from it gets a `ValueError` for everything but
-    `close`, which does nothing there: open after forking.
+    The image belongs to this process. In a process forked from it, every method raises `ValueError`, except
+    `close`, which does nothing there. Open images after forking.
 
-    An image with the option `write_updates_base_img` is a cache of its base, and writes to it: `r+` then
-    needs `write_base=True`, so that no image makes you write to a file by naming it.
+    An image with the option `write_updates_base_img` is a cache of its base, and writes to it. Opening it
+    with `r+` requires `write_base=True`, so that an image cannot make the caller write to another file by
+    naming it.
+
+    Raises `NotPermittedError` if the image names a file that is not trusted, `InUseError` if another process
+    has a conflicting lock, `InvalidImageError` if the file is not a valid image.
     """
     return _core.open(
         path,
@@ -163,15 +169,16 @@ def create(
     force: bool = False,
     trust: Sequence[StrPath] = (),
 ) -> CreateResult:
-    """Create an image, in place of any file that is there.
+    """Create an image. Replaces an existing file.
 
-    `size` is in bytes, or a string such as `"20G"`; without it the image is as large as its base. `options`
-    are those of `fvd create -o help`; strings in it are read as there. `backing_file` is stored as given and,
-    where relative, found from the directory of the image; with `backing_unsafe` it is not opened, and a size
-    is needed. A data file (the option `data_file`) that exists and is not empty is refused without `force`. A
-    new file is removed when this fails, or when a signal raises an exception.
+    `size` is in bytes, or a string such as `"20G"`. Without it, the image is as large as its base. `options`
+    are those of `fvd create -o help`; string values are parsed as there. `backing_file` is stored as given; a
+    relative name is looked up from the directory of the image. With `backing_unsafe` the base is not opened,
+    and `size` is required. An existing data file (the option `data_file`) that is not empty is refused
+    without `force`. If the call fails, or if a signal raises an exception, a new file is removed.
 
-    Warns of a base without `backing_format`, and of an image that cannot be opened without `trust`.
+    Warns (`UserWarning`) about a base without `backing_format`, and about an image that cannot be opened
+    without `trust`. Raises `ValueError` for invalid options.
     """
     from fvd import _advice
 
@@ -203,7 +210,7 @@ def _create(
     force: bool,
     trust: Sequence[StrPath],
 ) -> CreateResult:
-    """Do what `create` does, and warn of nothing: the command line has words of its own."""
+    """Do what `create` does, without its warnings: the command line prints its own."""
     return _core.create(
         path,
         _size(size),
@@ -256,18 +263,18 @@ def info(
     backing_chain: bool = False,
     trust: Sequence[StrPath] = (),
 ) -> ImageInfo | list[ImageInfo]:
-    """Return what an image says of itself; with `backing_chain` a list that ends with the last base.
+    """Return information about an image; with `backing_chain`, a list from the image to its last base.
 
-    Files that the image names are opened only for `backing_chain`.
+    Opens files that the image names only with `backing_chain`.
     """
     chain = _core.info(path, format=format, force_share=force_share, backing_chain=backing_chain, trust=trust)
     return chain if backing_chain else chain[0]
 
 
 def stats(path: StrPath, *, force_share: bool = False) -> DiskStats:
-    """Return how much of an image is local, and what its sessions have done so far.
+    """Return how much of an image is local, and the counters of its sessions.
 
-    Opens nothing that the image names.
+    Opens no file that the image names.
     """
     return _core.stats(path, force_share=force_share)
 
@@ -281,9 +288,9 @@ def check(
     backing_chain: bool = False,
     trust: Sequence[StrPath] = (),
 ) -> CheckResult:
-    """Check the metadata of an image and, with `repair`, put it right: `leaks` only, or `all`.
+    """Check the metadata of an image and, with `repair`, repair it: only `leaks`, or `all`.
 
-    Raises UnsupportedError for a format that has nothing to check.
+    Raises `UnsupportedError` for a format that has no check.
     """
     return _core.check(
         path,
@@ -304,11 +311,13 @@ def amend(
     trust: Sequence[StrPath] = (),
     **attributes: Unpack[Attributes],
 ) -> None:
-    """Change what an image says of itself: all of the `attributes`, or none if it fails.
+    """Change attributes of an image: all of the `attributes`, or none if it fails.
 
-    They are those of `fvd amend -o help`; strings are read as there. Nobody else may have the image open. A
-    smaller `size` needs `shrink`. A new `base_img` must have the same content; it, or a new `data_file`, is
-    only opened to see that it is there, and with `backing_unsafe` not even that.
+    The attributes are those of `fvd amend -o help`; string values are parsed as there. No other process may
+    have the image open (`InUseError`). A smaller `size` requires `shrink`. A new `base_img` must have the
+    same content. A new `base_img` or `data_file` is opened only to check that it exists; with
+    `backing_unsafe` it is not opened at all. Raises `ValueError` for an attribute that is unknown or cannot
+    be changed.
     """
     from fvd.amendable import normalise_attributes
 
@@ -331,17 +340,17 @@ def map(
     force_share: bool = False,
     trust: Sequence[StrPath] = (),
 ) -> Iterator[Extent]:
-    """Return the extents of a disk one after the other: which layer holds each, and where."""
+    """Return an iterator over the extents of a disk, in order: which layer holds each, and where."""
     return iter(
         _core.map(path, format=format, start=start, length=length, force_share=force_share, trust=trust)
     )
 
 
 def dump(path: StrPath, *, limit: int = 100_000, force_share: bool = False) -> Dump:
-    """Return header, table, bitmap, journal and profile as they stand on disk.
+    """Return header, table, bitmap, journal and profile as they are on disk, without recovery.
 
-    Opens nothing that the image names. Of all but the header at most the first `limit` runs (sectors, of the
-    journal; entries, of the profile); `truncated` names those that may have more.
+    Opens no file that the image names. `limit` is the maximum number of runs of the table and of the bitmap,
+    of sectors of the journal, and of entries of the profile; `truncated` names the parts that may have more.
     """
     return _core.dump(path, limit=limit, force_share=force_share)
 
@@ -358,10 +367,10 @@ def compare(
     trust: Sequence[StrPath] = (),
     progress: Progress | None = None,
 ) -> CompareResult:
-    """Compare what two disks read as.
+    """Compare the content of two disks.
 
-    Each is a file, or an image that is open. Where one is longer, the rest of it must be zeros; with `strict`
-    none may be longer.
+    Each is a file, or an open image. If one disk is longer, the rest of it must be zeros; with `strict` both
+    must have the same length.
     """
     return _core.compare(
         of_core(a),
@@ -397,17 +406,17 @@ def convert(
     trust: Sequence[StrPath] = (),
     progress: Progress | None = None,
 ) -> ConvertResult:
-    """Copy a disk into a new image, or with `no_create` into one that exists.
+    """Copy a disk into a new image, or with `no_create` into an existing one.
 
-    `format`, `options`, `backing_file` and `force` are those of the new image, as in `create`; it is `raw`
-    unless told otherwise. (`target_format` is another name for `format`.) The source is a file, or an image
-    that is open: what is written to it meanwhile may be in the copy or not. An `int` is a file descriptor of
-    a stream, raw only. Runs of `sparse_size` zeros and more become holes; 0 writes every byte.
-    `target_is_zero`, with `no_create`, says that the target reads as zeros, so that none are written.
+    `format`, `options`, `backing_file` and `force` apply to the new image, as in `create`; the default format
+    is `raw`. (`target_format` is another name for `format`.) The source is a file, or an open image; the copy
+    may or may not contain what is written to that image during the call. An `int` is a file descriptor of a
+    stream, raw only. Runs of at least `sparse_size` bytes of zeros become holes; 0 writes every byte.
+    `target_is_zero`, with `no_create`, states that the target reads as zeros, so that no zeros are written.
 
-    A target that was begun is removed when the copy fails, or when `progress` or a signal raises an
-    exception. What cannot be removed, a device or a target with `no_create`, is marked as not finished, and
-    refused by whatever opens it.
+    If the copy fails, or `progress` or a signal raises an exception, a new target is removed. A target that
+    cannot be removed (a device, or any target with `no_create`) is marked as unfinished; every attempt to
+    open it is refused until it is written again.
     """
     if format is not None and target_format is not None:
         raise ValueError("format and target_format are the same: give one of them")

@@ -1,4 +1,4 @@
-"""What is worth a warning although it succeeds."""
+"""Warnings about calls that succeed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def warn_of_names(path: StrPath, needs_trust: Sequence[str]) -> None:
 
 
 def warn_of_format(backing_file: object, backing_format: str | None) -> None:
-    """Warn of a base whose format nobody has named."""
+    """Warn of a base whose format was not given."""
     if backing_file is not None and backing_format is None:
         _warn(
             "backing_file without backing_format: the format is guessed at every opening, "
@@ -30,5 +30,5 @@ def warn_of_format(backing_file: object, backing_format: str | None) -> None:
 def _warn(text: str) -> None:
     import warnings
 
-    # What called the function of `fvd` that called the one above.
+    # The frame of the caller of the public function that called `warn_of_*`.
     warnings.warn(text, UserWarning, stacklevel=4)

@@ -1,6 +1,6 @@
-"""Which directories the user trusts: `--trust`, then `FVD_TRUST`, then the configuration file.
+"""The directories that the user trusts, from `--trust`, then `FVD_TRUST`, then the configuration file.
 
-Only the command line reads these. The Python API takes `trust=` and looks at nothing else.
+Only the command line reads these. The Python API uses only its argument `trust=`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 class ConfigError(ValueError):
-    """The configuration cannot be used; the text names where it is wrong."""
+    """The configuration cannot be used; the message says which source is wrong."""
 
 
 def trusted_directories(command_line: Sequence[str], environ: Mapping[str, str] | None = None) -> list[str]:
-    """Return every trusted directory, in the order of the sources, each once.
+    """Return every trusted directory once, in the order of the sources.
 
-    Raises ConfigError where one of the three sources is wrong.
+    Raises `ConfigError` if one of the three sources is wrong.
     """
     environ = os.environ if environ is None else environ
     found = [*_from_command_line(command_line), *_from_environment(environ), *_from_file(environ)]
@@ -27,9 +27,10 @@ def trusted_directories(command_line: Sequence[str], environ: Mapping[str, str] 
 
 
 def config_path(environ: Mapping[str, str]) -> str | None:
-    """Return the path of the configuration file, whether or not it exists; None when there can be none.
+    """Return the path of the configuration file, whether or not it exists; None if there cannot be one.
 
-    An empty `FVD_CONFIG` says: no file. A relative `XDG_CONFIG_HOME` is ignored, as its specification asks.
+    An empty `FVD_CONFIG` means no file. A relative `XDG_CONFIG_HOME` is ignored, as its specification
+    requires.
     """
     named = environ.get("FVD_CONFIG")
     if named is not None:
@@ -53,7 +54,7 @@ def _from_command_line(directories: Sequence[str]) -> list[str]:
 def _from_environment(environ: Mapping[str, str]) -> list[str]:
     directories = [entry for entry in environ.get("FVD_TRUST", "").split(os.pathsep) if entry]
     for directory in directories:
-        # It would mean another place in every working directory.
+        # A relative path would mean a different place in every working directory.
         if not os.path.isabs(directory):
             raise ConfigError(f"FVD_TRUST: '{directory}' is not an absolute path")
     return _present(directories)
@@ -63,7 +64,7 @@ def _from_file(environ: Mapping[str, str]) -> list[str]:
     path = config_path(environ)
     if path is None:
         return []
-    # The default file may be missing; one that was asked for may not.
+    # The default file may be missing. A file named by `FVD_CONFIG` may not.
     content = _read(path, required="FVD_CONFIG" in environ)
     for key in content:
         if key != "trust":
@@ -78,7 +79,7 @@ def _from_file(environ: Mapping[str, str]) -> list[str]:
 
 
 def _present(directories: list[str]) -> list[str]:
-    """Leave out what does not exist (now, as a share that is not mounted): nothing can lie there."""
+    """Leave out directories that do not exist at the moment, such as an unmounted share."""
     return [directory for directory in directories if os.path.exists(directory)]
 
 
@@ -92,7 +93,7 @@ def _read(path: str, *, required: bool) -> dict[str, object]:
         return {}
     except OSError as error:
         raise ConfigError(f"Could not open '{path}': {error.strerror}") from None
-    # Most users have no such file.
+    # Imported late: most users have no such file.
     import tomllib
 
     try:

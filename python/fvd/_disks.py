@@ -1,4 +1,4 @@
-"""What a caller may give as a disk, or as a name for one."""
+"""Types that a caller can pass as a disk or as the name of one, and their conversion for the core."""
 
 from __future__ import annotations
 
@@ -17,24 +17,26 @@ if TYPE_CHECKING:
 
 
 def of_core(disk: Disk) -> CoreDisk:
-    """Return a disk as the core knows it."""
-    # A caller that has such an image has imported the module already; the import is slow.
+    """Return a disk in the form that the core accepts."""
+    # Avoids the slow import: a caller with such an image has already imported the module.
     aio = sys.modules.get("fvd.aio")
     if aio is not None and isinstance(disk, aio.Image):
         core: _core.AsyncImage = disk._image
         return core
-    return disk  # type: ignore[return-value]  # the core says what is wrong with anything else
+    return disk  # type: ignore[return-value]  # the core rejects anything else
 
 
 def is_path(disk: object) -> bool:
-    """Tell whether it is the name of a file."""
+    """Tell whether `disk` is the name of a file."""
     return isinstance(disk, str | bytes | os.PathLike)
 
 
 def name_of(file: StrPath | None) -> str | None:
-    """Return a name as it is stored in an image: a path object is a file, also with a colon in its name."""
+    """Return a name as an image stores it. A path object is always a file name, even if it contains a
+    colon.
+    """
     if file is None or isinstance(file, str):
         return file
     name = os.fsdecode(file)
-    # What stands before a colon would be a protocol.
+    # The part before a colon would be read as a protocol.
     return f"./{name}" if ":" in name.partition("/")[0] else name

@@ -21,8 +21,8 @@ BUFFER_SIZE = 128 * 1024
 class ImageFile(io.RawIOBase):
     """Unbuffered file object over an open image.
 
-    Its length is that of the virtual disk and never changes. Closing it leaves the image open. `flush()` does
-    not make data durable, as with any file: that is `Image.flush()`.
+    Its length is the size of the virtual disk and never changes. Closing it leaves the image open. As for any
+    file, `flush()` does not make data durable; `Image.flush()` does.
     """
 
     def __init__(self, image: Image) -> None:
@@ -37,11 +37,11 @@ class ImageFile(io.RawIOBase):
 
     @property
     def mode(self) -> str:
-        """`rb`, or `rb+` where the image is writable."""
+        """`rb`, or `rb+` if the image is writable."""
         return "rb+" if self._image.writable else "rb"
 
     def readable(self) -> bool:
-        """Tell that reading is possible."""
+        """Return True."""
         self._check_open()
         return True
 
@@ -51,7 +51,7 @@ class ImageFile(io.RawIOBase):
         return self._image.writable
 
     def seekable(self) -> bool:
-        """Tell that seeking is possible."""
+        """Return True."""
         self._check_open()
         return True
 
@@ -61,7 +61,7 @@ class ImageFile(io.RawIOBase):
         return self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move to `offset`, counted from the start, the position or the end; beyond the end is allowed."""
+        """Move to `offset`, counted from the start, the position or the end. It may be beyond the end."""
         self._check_open()
         if whence == os.SEEK_SET:
             position = offset
@@ -77,7 +77,7 @@ class ImageFile(io.RawIOBase):
         return position
 
     def readinto(self, buffer: Buffer) -> int:
-        """Read up to the end of the disk; 0 there."""
+        """Read up to the end of the disk. Returns 0 at the end."""
         self._check_open()
         with memoryview(buffer) as whole, whole.cast("B") as view:
             count = self._inside(len(view))
@@ -89,7 +89,7 @@ class ImageFile(io.RawIOBase):
         return done
 
     def write(self, buffer: Buffer) -> int:
-        """Write what fits before the end of the disk; ENOSPC when nothing does."""
+        """Write as much as fits before the end of the disk. Raises ENOSPC at the end."""
         self._check_open()
         if not self._image.writable:
             raise io.UnsupportedOperation("write")
@@ -105,7 +105,7 @@ class ImageFile(io.RawIOBase):
         return done
 
     def truncate(self, size: int | None = None) -> int:
-        """Refuse: a disk keeps its size."""
+        """Refuse: the size of a disk cannot change this way."""
         raise io.UnsupportedOperation("truncate")
 
     def _inside(self, count: int) -> int:
@@ -117,15 +117,15 @@ class ImageFile(io.RawIOBase):
 
 
 class _Reader(io.BufferedReader):
-    """A buffered file object over an image that is only read."""
+    """A buffered file object over a read-only image."""
 
 
 class _Random(io.BufferedRandom):
-    """A buffered file object over an image that can be written to."""
+    """A buffered file object over a writable image."""
 
 
 def _refuse(file: io.BufferedReader | io.BufferedRandom, *_: Any) -> Never:
-    """Fail as every operation on the image does."""
+    """Raise the error that every operation on the image raises in a forked child."""
     raw = file.raw
     assert isinstance(raw, ImageFile)
     raw._image.pread(0, 0)
@@ -133,7 +133,7 @@ def _refuse(file: io.BufferedReader | io.BufferedRandom, *_: Any) -> Never:
 
 
 def _let_go(file: io.BufferedReader | io.BufferedRandom) -> None:
-    """Close without a flush: what is buffered is the parent's to write."""
+    """Close without a flush: the buffered data belongs to the parent."""
     file.raw.close()
 
 
@@ -143,7 +143,8 @@ _OPERATIONS = [
 ]
 _OF_A_CHILD = dict.fromkeys(_OPERATIONS, _refuse) | {"close": _let_go}
 
-# What a forked child has of them. Their C code would wait for a lock that a thread of the parent may hold.
+# The classes that these objects get in a forked child. The C code of the original classes would wait for a
+# lock that a thread of the parent may hold.
 _IN_CHILD = {cls: type(cls.__name__, (cls,), dict(_OF_A_CHILD)) for cls in (_Reader, _Random)}
 
 _files: weakref.WeakSet[_Reader | _Random] = weakref.WeakSet()
@@ -158,7 +159,7 @@ os.register_at_fork(after_in_child=_leave_to_the_parent)
 
 
 def image_file(image: Image, buffering: int = BUFFER_SIZE) -> io.BufferedReader | io.BufferedRandom:
-    """Return a buffered file object over `image`: a `BufferedRandom` where it is writable."""
+    """Return a buffered file object over `image`: a `BufferedRandom` if it is writable."""
     raw = ImageFile(image)
     file = _Random(raw, buffering) if raw.writable() else _Reader(raw, buffering)
     _files.add(file)

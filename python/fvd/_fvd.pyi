@@ -1,4 +1,4 @@
-"""The compiled core (Rust). Its public names are those that `fvd` exports again."""
+"""The compiled core (Rust). `fvd` exports its public names again."""
 
 import io
 from collections.abc import Awaitable, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""`fvd.profile` and its kin: what an image fetches first, shown and carried from one to others."""
+"""`fvd.profile` and related functions: the prefetch profile of an image, and its export and import."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 def profile(path: StrPath, *, force_share: bool = False) -> Profile:
     """Return the prefetch profile of an image: what a session needs of its base first.
 
-    Opens nothing that the image names. An image without room for a profile has a `capacity` of 0.
+    Opens no file that the image names. An image without room for a profile has a `capacity` of 0.
     """
     return _core.profile(path, force_share=force_share)
 
@@ -20,7 +20,8 @@ def profile(path: StrPath, *, force_share: bool = False) -> Profile:
 def export_profile(path: StrPath, target: StrPath, *, force_share: bool = False) -> Profile:
     """Write the prefetch profile of an image to the file `target`, and return it.
 
-    The file is small JSON text; `import_profile` gives it to other images with the same base.
+    The file is a small JSON text, which `import_profile` can give to other images with the same base. Raises
+    `ValueError` if `target` exists and is not a profile.
     """
     from fvd._profile_file import write_file
 
@@ -30,11 +31,11 @@ def export_profile(path: StrPath, target: StrPath, *, force_share: bool = False)
 
 
 def import_profile(path: StrPath, source: StrPath) -> ImportedProfile:
-    """Give an image the prefetch profile in the file `source`, in place of any that it has.
+    """Set the prefetch profile of an image from the file `source`. Replaces its present profile.
 
-    Entries are cut to the disk of the image and to the room that it has; it gets some when it is created
-    (`prefetch_profile_size`). Raises ValueError, and changes nothing, where it has none or the file is no
-    profile.
+    Entries are cut to the disk of the image and to its room for a profile, which is reserved when the image
+    is created (`prefetch_profile_size`). Raises `ValueError`, and changes nothing, if the image has no such
+    room or if the file is not a profile.
     """
     from fvd._profile_file import read_file
 
@@ -42,5 +43,7 @@ def import_profile(path: StrPath, source: StrPath) -> ImportedProfile:
 
 
 def clear_profile(path: StrPath) -> None:
-    """Remove the prefetch profile of an image. The next session records one, if the image is to have one."""
+    """Remove the prefetch profile of an image. The next session records a new one, if the image has that
+    option.
+    """
     _core.set_profile(path, ())

@@ -1,8 +1,8 @@
-"""Prefetch profiles as files, to be carried from one image to others.
+"""Prefetch profiles as files, to carry them from one image to others.
 
 A file is JSON: an object with `fvd-profile` (the version of this format, 1), `disk-size` and `unit` of the
-image it comes from, in bytes, and `entries`, a list of pairs of offset and length in bytes of the disk, in
-the order in which they are to be fetched.
+image it comes from, in bytes, and `entries`. This is a list of pairs of offset and length, in bytes of the
+disk, in the order in which they are fetched.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 VERSION = 1
 MAX_FILE_SIZE = 128 << 20
-"""Bytes; the largest profile that an image has room for makes a file of half of this."""
+"""In bytes. The largest profile that an image has room for makes a file of half this size."""
 _MAX_OFFSET = 2**63 - 1
 
 
 def write_file(path: StrPath, profile: Profile) -> None:
-    """Write `profile` to a file, in place of a profile that is there: all of it, or nothing is changed.
+    """Write `profile` to a file. Replaces an existing profile as a whole, or changes nothing.
 
-    Raises ValueError where something else is there: a disk must not be lost to a slip of the pen.
+    Raises `ValueError` if the file is something else, so that a mistyped name cannot destroy a disk.
     """
     name = os.fsdecode(path)
     if os.path.exists(path) and not os.path.isfile(path):
@@ -36,7 +36,7 @@ def write_file(path: StrPath, profile: Profile) -> None:
             head = there.read(256)
         if head and b'"fvd-profile"' not in head:
             raise ValueError(f"{name}: the file exists and is no prefetch profile, so it is not overwritten")
-    # Through a link it is the file that is written.
+    # If the name is a symbolic link, the file that it points to is replaced.
     target = os.path.realpath(name)
     new = f"{target}.{os.getpid()}.new"
     file = open(new, "x", encoding="ascii")  # noqa: SIM115
@@ -51,7 +51,7 @@ def write_file(path: StrPath, profile: Profile) -> None:
 
 
 def read_file(path: StrPath) -> list[tuple[int, int]]:
-    """Return the entries in a file. Raises ValueError where it is no profile."""
+    """Return the entries in a file. Raises `ValueError` if it is not a profile."""
     name = os.fsdecode(path)
     with open(path, "rb") as file:
         text = file.read(MAX_FILE_SIZE + 1)
@@ -61,16 +61,16 @@ def read_file(path: StrPath) -> list[tuple[int, int]]:
 
 
 def to_text(profile: Profile) -> str:
-    """Return the text of a file, an entry a line."""
+    """Return the text of a file, with one entry on each line."""
     head = f'"fvd-profile": {VERSION}, "disk-size": {profile["virtual-size"]}, "unit": {profile["unit"]}'
     entries = ",".join(f"\n[{offset}, {length}]" for offset, length in profile["entries"])
     return f'{{{head}, "entries": [{entries}\n]}}\n'
 
 
 def from_text(text: str | bytes, name: str) -> list[tuple[int, int]]:
-    """Return the entries in the text of a file; `name` is for the error.
+    """Return the entries in the text of a file; `name` is for the error message.
 
-    Raises ValueError where it is no profile.
+    Raises `ValueError` if it is not a profile.
     """
     try:
         document = json.loads(text)

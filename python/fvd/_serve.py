@@ -25,7 +25,7 @@ _OF_OPENING = (
     "write_base",
     "trust",
 )
-"""What says how to open a file: nothing to an image that is open."""
+"""Arguments that say how to open a file. They are refused for an image that is open already."""
 
 
 def serve(
@@ -59,41 +59,41 @@ def serve(
     poll_max_ns: int | None = None,
     metrics: str | None = None,
 ) -> Server:
-    """Serve a disk over NBD, or several as a mapping from names to disks, until the server is stopped.
+    """Serve a disk, or a mapping from export names to disks, over NBD until the server is stopped.
 
         with fvd.serve("disk.fvd", socket="nbd.sock") as server:
             subprocess.run(["nbdcopy", server.uri, "copy.raw"], check=True)
 
-    It runs on threads of its own, on a Unix `socket`, or on TCP: `bind` is `"localhost"` unless told
-    otherwise, `port` any that is free; a RuntimeWarning tells of addresses that other machines can reach
-    without TLS. The server has the disks open, so nobody else can. `shared` is how
-    many clients may be connected at once, 0 as many as it can take; without `persistent` it ends when the
-    last one has left. `offset` and `size` serve a part of the disk, in bytes.
+    The server runs on its own threads. It listens on a Unix `socket`, or on TCP: `bind` is `"localhost"` by
+    default, and `port` any free port. A RuntimeWarning lists addresses that other machines can reach without
+    TLS. The server has the disks open, so other processes cannot open them. `shared` is the maximum number of
+    clients connected at once, 0 for no other limit than the server's own. Without `persistent`, the server
+    ends when the last client has disconnected. `offset` and `size`, in bytes, serve a part of the disk.
 
-    `tls_creds` is a folder with `server-cert.pem` and `server-key.pem`, `tls_psk` a file with keys;
-    `tls_verify_peer` demands certificates of clients, and `tls_authz` lets in only those whose certificates
-    have these subjects (`"CN=laptop,O=Example"`). `handshake_limit` is how many seconds a client's handshake
-    may take, 10 unless told otherwise, 0 as many as it likes.
+    `tls_creds` is a folder with `server-cert.pem` and `server-key.pem`, `tls_psk` a file with keys.
+    `tls_verify_peer` requires certificates from clients, and `tls_authz` admits only clients whose
+    certificates have these subjects (`"CN=laptop,O=Example"`). `handshake_limit` is the time limit for a
+    client's handshake in seconds: 10 by default, 0 for no limit.
 
-    `aio` is what waits for disks, the fastest unless told otherwise; `base_timeout` the seconds after which a
-    read of a base that does not answer fails: with EIO, because NBD knows no ETIMEDOUT. `metrics` is an
-    address (`"localhost:9000"`) for Prometheus. `poll_max_ns` is how long, in nanoseconds up to 500,000, it
-    looks for the next request of a client that sends one at a time before it sleeps: 50,000 unless told
-    otherwise, 0 never. `force_share` opens files read-only, and past their locks. The other arguments are
-    those of `open`, and of `fvd serve`.
+    `aio` selects how to wait for disks; by default, the fastest way. `base_timeout` is the time in seconds
+    after which a read of a base that does not answer fails, with EIO, because NBD has no ETIMEDOUT. `metrics`
+    is an address (`"localhost:9000"`) for Prometheus. `poll_max_ns` is the maximum time that the server polls
+    for the next request of a client that sends one at a time, before it sleeps: 0 to 500,000 nanoseconds,
+    50,000 by default, 0 for no polling. `force_share` opens files read-only, without taking their locks. The
+    other arguments are those of `open` and of `fvd serve`.
 
     A disk is a file, or an image that is open already:
 
         with fvd.open("disk.fvd", "r+") as image, fvd.serve(image) as server:
             ...
 
-    Such an image stays in use: what clients write is read here, and the other way round. It is served as it
-    was opened, read-only if it was or `read_only` says so; what `open` was told cannot be said again here. It
-    is not closed by the server, nor by anybody before the server has been stopped: `close` raises
-    `InUseError` until then. One of `fvd.aio` is served as fast as a file; one of `fvd.open`, whose files
-    block, costs each request a change of threads.
+    Such an image can be used meanwhile: reads here see what clients write, and the other way round. It is
+    served in the mode in which it was opened, or read-only with `read_only`; arguments of `open` raise
+    `ValueError` here. The server does not close it, and `close` raises `InUseError` until the server has
+    stopped. An image of `fvd.aio` is served as fast as a file. An image of `fvd.open`, which uses blocking
+    I/O, costs a change of threads for each request.
     """
-    # By name, all of them.
+    # All arguments, by name.
     given = dict(locals())
     named = _named(given.pop("disks"))
     if not any(is_path(disk) for _, disk in named):
@@ -115,13 +115,13 @@ def _warn_of_open_doors(server: Server) -> None:
     try:
         warnings.warn(f"fvd.serve: {message}", RuntimeWarning, stacklevel=3)
     except Warning:
-        # It was made an error: nothing is served then.
+        # The caller has turned the warning into an error, so do not serve.
         server.stop()
         raise
 
 
 def _named(disks: Disk | Mapping[str, Disk]) -> list[tuple[str, CoreDisk]]:
-    """Return the disks with the names of their exports; one disk alone is the default export."""
+    """Return the disks with the names of their exports. A single disk is the default export."""
     if not hasattr(disks, "items"):
         return [("", _known(disks))]
     if not disks:
@@ -130,7 +130,7 @@ def _named(disks: Disk | Mapping[str, Disk]) -> list[tuple[str, CoreDisk]]:
 
 
 def _known(disk: Disk) -> CoreDisk:
-    """Return a disk as the core knows it, if it can be served."""
+    """Return a disk in the form that the core accepts. Raises TypeError if it cannot be served."""
     known = of_core(disk)
     if is_path(known) or isinstance(known, _core.Image | _core.AsyncImage):
         return known
@@ -138,7 +138,7 @@ def _known(disk: Disk) -> CoreDisk:
 
 
 def _refuse_opening(given: Mapping[str, object]) -> None:
-    """Refuse to be told how to open what is open."""
+    """Raise ValueError if an argument says how to open images that are open already."""
     for name in _OF_OPENING:
         if given[name] != (serve.__kwdefaults__ or {})[name]:
             raise ValueError(f"`{name}` says how to open a file, and this image is open already")

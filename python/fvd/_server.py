@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 
 def open_door_warning(addresses: list[str]) -> str:
-    """Return what to say where other machines reach `addresses` without TLS; empty for none."""
+    """Return the warning about `addresses` that other machines can reach without TLS; empty if there are
+    none.
+    """
     if not addresses:
         return ""
     return (
@@ -22,65 +24,66 @@ def open_door_warning(addresses: list[str]) -> str:
 
 
 class Server:
-    """A server that runs on threads of its own; `fvd.serve` starts it.
+    """A server that runs on its own threads. `fvd.serve` starts it.
 
-    A context manager, also of asyncio (`async with`): its end stops the server.
+    A context manager, also for asyncio (`async with`), which stops the server at the end.
     """
 
     __slots__ = ("__weakref__", "_server")
 
     def __init__(self, server: _core.Server) -> None:
-        """Take over what `fvd.serve` has started."""
+        """Wrap the server that `fvd.serve` has started."""
         self._server = server
 
     @property
     def open_doors(self) -> list[str]:
-        """Addresses that other machines can reach and whose clients need no TLS."""
+        """Addresses that other machines can reach and where clients need no TLS."""
         return self._server.open_doors
 
     @property
     def uri(self) -> str:
-        """Where clients find the disk: the first of `uris`."""
+        """The NBD URI of the disk: the first of `uris`."""
         return self.uris[0]
 
     @property
     def uris(self) -> list[str]:
-        """Where clients find the disks: one for each export on each socket."""
+        """The NBD URIs of the disks: one for each export on each socket."""
         return self._server.uris
 
     @property
     def metrics_url(self) -> str | None:
-        """Where the metrics are; None if they were not asked for."""
+        """The URL of the metrics; None without `metrics`."""
         return self._server.metrics_url
 
     @property
     def connections(self) -> int:
-        """How many clients are connected."""
+        """Number of connected clients."""
         return self._server.connections
 
     @property
     def closed(self) -> bool:
-        """Whether it has been stopped."""
+        """Whether the server has been stopped."""
         return self._server.closed
 
     def stats(self) -> ServerStats:
-        """Return what was done since the start. Raises ValueError after the end."""
+        """Return the counters since the start. Raises ValueError after the end."""
         return self._server.stats()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until nobody is served any more; False if that takes longer than `timeout` seconds.
+        """Wait until the server has ended; return False if that takes longer than `timeout` seconds.
 
-        Without `persistent` that is when the last client has left. `stop` is still to be called then.
+        Without `persistent`, the server ends when the last client has disconnected. Call `stop` after that,
+        too.
         """
         return self._server.wait(timeout) == "ended"
 
     def stop(self) -> None:
-        """Stop: what is under way is answered, then the disks are closed. Does nothing the second time.
+        """Stop: answer the requests in flight, then close the disks. Does nothing if called again.
 
-        Images that were open before stay open; they can be closed from now on. In a process that was forked
-        since the server was started nothing is done: it is the parent's.
-        Raises FvdError where a disk could not be closed. A KeyboardInterrupt ends the waiting only: the
-        closing goes on, and another `stop` waits for it.
+        Images that were open before `fvd.serve` stay open; they can be closed from now on. In a process that
+        was forked after the server started, this does nothing, because the server belongs to the parent.
+        Raises `FvdError` if a disk could not be closed. A KeyboardInterrupt ends only the waiting: closing
+        continues, and another `stop` waits for it.
         """
         self._server.stop()
 
@@ -91,7 +94,7 @@ class Server:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop."""
+        """Stop the server."""
         self.stop()
 
     async def __aenter__(self) -> Self:
@@ -101,14 +104,14 @@ class Server:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop, while the event loop goes on."""
+        """Stop the server without blocking the event loop."""
         import asyncio
 
-        # Before anything that a cancellation could keep from being done.
+        # Begin to stop before the first `await`, where a cancellation could prevent it.
         if self._server.begin_stop():
             await asyncio.to_thread(self.stop)
 
     def __repr__(self) -> str:
-        """Say where it is."""
+        """Return a text with the URIs of the server."""
         state = ", closed" if self.closed else ""
         return f"<fvd.Server {' '.join(self.uris)}{state}>"

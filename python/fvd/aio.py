@@ -1,20 +1,20 @@
-"""Images for asyncio: what `fvd.open` and `fvd.Image` do, without stopping the event loop.
+"""Images for asyncio: `fvd.open` and `fvd.Image` without blocking the event loop.
 
     async with fvd.aio.open("disk.fvd", "r+") as image:
         await image.pwrite(b"...", 1 << 20)
         await image.flush()
 
-Any number of requests may be under way at once. What is in the page cache is answered at once, without a
-change of threads; everything else waits in the kernel while other tasks run.
+Any number of requests may be in flight at once. Requests for data in the page cache are answered immediately,
+without a change of threads. All others wait in the kernel while other tasks run.
 
-Cancellation is safe. A read that is cancelled is given up; memory that it was to fill, or that is written,
-is kept until the kernel no longer uses it, and its content may change until then. The same goes for a read
-that has failed with ETIMEDOUT (`base_timeout`). A write (or `zero`, `discard`, `flush`, `close`) that is
-cancelled before it has begun does not happen; one that has begun runs to its end, while nobody waits for it.
-An image whose opening is cancelled is closed.
-Requests that overlap with a write before them wait for it, so none is overtaken; `close` waits for all.
+Cancellation is safe. A read that is cancelled is abandoned; the memory that it would fill, or that is being
+written, stays allocated until the kernel no longer uses it, and its content may change until then. The same
+holds for a read that failed with ETIMEDOUT (`base_timeout`). A write (or `zero`, `discard`, `flush`, `close`)
+that is cancelled before it has started does not happen; one that has started runs to its end, although no
+task waits for it. An image whose opening is cancelled is closed. A request that overlaps with an earlier
+write waits for it, so no write is overtaken. `close` waits for all requests.
 
-`fvd.serve` lends an open image to NBD clients, while it is used here.
+`fvd.serve` can serve an open image to NBD clients while it is used here.
 """
 
 from __future__ import annotations
@@ -53,21 +53,21 @@ _Method = TypeVar("_Method", bound="Callable[..., Any]")
 
 
 def _twin(method: _Method) -> _Method:
-    """Gives `method` the docstring of the one of `fvd.Image`."""
+    """Give `method` the docstring of the method of `fvd.Image` with the same name."""
     method.__doc__ = getattr(fvd.Image, method.__name__).__doc__
     return method
 
 
 class Image:
-    """An open FVD image: the methods of `fvd.Image` as coroutines. `fvd.aio.open` makes it.
+    """An open FVD image: the methods of `fvd.Image` as coroutines. `fvd.aio.open` creates it.
 
-    It belongs to no event loop, and may be used from several.
+    It is not tied to an event loop and may be used from several.
     """
 
     __slots__ = ("__weakref__", "_image")
 
     def __init__(self, image: _core.AsyncImage) -> None:
-        """Take over what `open` has opened."""
+        """Wrap the image that `open` has opened."""
         self._image = image
 
     @property
@@ -132,7 +132,8 @@ class Image:
         try:
             await self._prefetched(progress)
         except BaseException:
-            # Of an image that is closed, or that `progress` has left to the parent of a fork, there is none.
+            # If `progress` has closed the image, or has forked and this is the child, there is no prefetch to
+            # pause.
             with contextlib.suppress(ValueError):
                 await self._image.pause_prefetch()
             raise
@@ -142,7 +143,7 @@ class Image:
         while True:
             status = await self._image.prefetch_status()
             final = status["state"] in _FINAL_STATES
-            # Before it has looked, it does not know how much there is.
+            # The total is unknown until prefetch has examined the image.
             if progress is not None and (final or status["total"] > 0):
                 progress(status)
             if final:
@@ -176,12 +177,12 @@ class Image:
         await self.close()
 
     def __repr__(self) -> str:
-        """Say which image it is, and whether it is open."""
+        """Return a text with the path and the state of the image."""
         return repr(self._image)
 
 
 class _Opening:
-    """What `open` returns: to be awaited, or entered with `async with`."""
+    """The result of `open`: await it, or use it with `async with`."""
 
     __slots__ = ("_arguments", "_image", "_path")
 
@@ -192,7 +193,7 @@ class _Opening:
 
     async def _open(self) -> Image:
         image = await _core.open_async(self._path, **self._arguments)
-        # Nobody can be cancelled from here on, so somebody has it.
+        # From here on there is no `await` where a cancellation could lose the image.
         image.start()
         return Image(image)
 

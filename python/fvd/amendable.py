@@ -1,4 +1,6 @@
-"""What can be changed in an image that exists, under the names of its header and all others they go by."""
+"""The attributes of an existing image that can be changed, under their names in the header and all other
+names.
+"""
 
 from __future__ import annotations
 
@@ -129,23 +131,23 @@ ALIASES = {
     "prefetch_over_threshold_throttle_time": "prefetch_throttle_time",
     "virtual_disk_size": "size",
 }
-"""Names of `fvd create` and of the original driver's `update`."""
+"""Other names, from `fvd create` and from the original driver's `update`, with the names in the header."""
 
 _FIXED = {option.name for option in FVD_OPTIONS} - {option.name for option in AMENDABLE} - set(ALIASES)
 
 
 def parse_attributes(texts: Sequence[str]) -> dict[str, OptionValue]:
-    """Return the changes that `-o` strings ask for, by the names of the header.
+    """Return the changes that the `-o` strings ask for, by the names in the header.
 
-    Raises OptionError at the first that is unknown, fixed or wrong.
+    Raises OptionError at the first one that is unknown, fixed or wrong.
     """
     return _in_header_terms(parse_known(texts, _known()))
 
 
 def normalise_attributes(attributes: Mapping[str, object]) -> dict[str, OptionValue]:
-    """Return `attributes` by the names of the header, strings read as on a command line.
+    """Return `attributes` by the names in the header. String values are parsed as on the command line.
 
-    Raises OptionError for one that is unknown or fixed, or a value of the wrong type.
+    Raises OptionError for one that is unknown or fixed, or that has a value of the wrong type.
     """
     for name in _FIXED.intersection(attributes):
         raise _fixed(name)
@@ -153,7 +155,7 @@ def normalise_attributes(attributes: Mapping[str, object]) -> dict[str, OptionVa
 
 
 def is_attribute(name: str) -> bool:
-    """Tell whether an image that exists has something of that name which can be changed."""
+    """Tell whether an existing image has an attribute of that name that can be changed."""
     return name in ALIASES or any(option.name == name for option in AMENDABLE)
 
 
@@ -163,14 +165,14 @@ def attributes_help() -> str:
 
 
 def later_help() -> str:
-    """Return what `create -o help` says of what is set once an image exists."""
+    """Return the part of `create -o help` about options that are set once an image exists."""
     at_creation = {ALIASES.get(option.name, option.name) for option in FVD_OPTIONS}
     later = [option.help() for option in AMENDABLE if option.name not in at_creation]
     return "\n".join(["", "Set with 'fvd amend -o', once the image exists:", *later]) + "\n"
 
 
 class _Fixed(Option):
-    """An option of creation that cannot be changed later."""
+    """An option of `create` that cannot be changed later."""
 
     def parse(self, text: str) -> OptionValue:
         """Raise OptionError."""

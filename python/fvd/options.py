@@ -1,7 +1,7 @@
-"""Option strings and sizes, read as QEMU reads them.
+"""Option strings and sizes, parsed as QEMU parses them.
 
-`a=b,c=d`; `,,` inside a value is a comma; `flag` alone is on and `noflag` is off; the last of two wins.
-Sizes are `1.5G`, `512K`, `0x1000`: see `parse_size`.
+In `a=b,c=d`, `,,` inside a value is a comma, `flag` alone is on, `noflag` is off, and the last of several
+values applies. Sizes are `1.5G`, `512K`, `0x1000`: see `parse_size`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Kind = Literal["str", "file", "bool", "switch", "size", "number", "signed size"]
 
 MAX_SIZE = 2**63 - 1
-"""The largest size of anything: offsets are signed 64-bit integers."""
+"""The largest size and offset in bytes: offsets are signed 64-bit integers."""
 
 SIZE_HELP = (
     "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta- and exabytes, respectively."
@@ -29,15 +29,15 @@ SIZE_HELP = (
 
 
 class OptionError(ValueError):
-    """An option string or a value in it is wrong; the text is what QEMU would say."""
+    """An option string or a value in it is wrong; the message is that of QEMU."""
 
 
 class SizeSyntaxError(ValueError):
-    """Not a size."""
+    """The text is not a size."""
 
 
 class SizeRangeError(ValueError):
-    """A number, but negative or above `MAX_SIZE`."""
+    """The text is a number, but negative or above `MAX_SIZE`."""
 
 
 class Option:
@@ -46,7 +46,7 @@ class Option:
     __slots__ = ("description", "kind", "limits", "name")
 
     def __init__(self, name: str, kind: Kind, description: str, limits: str = "") -> None:
-        """Describe the option `name`; `limits` are its unit, its range, and its default in a new image."""
+        """Describe the option `name`. `limits` are its unit, its range, and its default in a new image."""
         self.name = name
         self.kind = kind
         self.description = description
@@ -54,12 +54,12 @@ class Option:
 
     @property
     def is_bool(self) -> bool:
-        """Whether its values are on and off; a switch also accepts 1 and 0."""
+        """Whether its values are on and off. A switch also accepts 1 and 0."""
         return self.kind in ("bool", "switch")
 
     @property
     def is_text(self) -> bool:
-        """Whether its values are texts: words, or names of files."""
+        """Whether its values are texts: words, or file names."""
         return self.kind in ("str", "file")
 
     def parse(self, text: str) -> OptionValue:
@@ -75,7 +75,7 @@ class Option:
         return _parse_size_option(self.name, text, signed=self.kind == "signed size")
 
     def help(self) -> str:
-        """Return the line of this option in the answer to `-o help`."""
+        """Return the line about this option in the output of `-o help`."""
         shown = (
             "bool (on/off)"
             if self.is_bool
@@ -187,15 +187,16 @@ OPTIONS: dict[str, tuple[Option, ...]] = {"fvd": FVD_OPTIONS, "raw": (SIZE_OPTIO
 def parse_options(texts: Sequence[str], format: str) -> dict[str, OptionValue]:
     """Return the values that the `-o` strings `texts` give to options of `format`.
 
-    Raises OptionError at the first that is unknown or wrong.
+    Raises OptionError at the first one that is unknown or wrong.
     """
     return parse_known(texts, {option.name: option for option in OPTIONS[format]})
 
 
 def parse_known(texts: Sequence[str], known: Mapping[str, Option]) -> dict[str, OptionValue]:
-    """Return the values that the `-o` strings `texts` give to the options `known`, the last one last.
+    """Return the values that the `-o` strings `texts` give to the options `known`, in the order of the last
+    use.
 
-    Raises OptionError at the first that is unknown or wrong.
+    Raises OptionError at the first one that is unknown or wrong.
     """
     for text in texts:
         _check_list(text)
@@ -212,7 +213,7 @@ def parse_known(texts: Sequence[str], known: Mapping[str, Option]) -> dict[str, 
 
 
 def normalise(options: Mapping[str, object], format: str) -> dict[str, OptionValue]:
-    """Return `options` with the values that are strings read as on a command line.
+    """Return `options`, with string values parsed as on the command line.
 
     Raises OptionError for an unknown name or a value of the wrong type.
     """
@@ -220,7 +221,7 @@ def normalise(options: Mapping[str, object], format: str) -> dict[str, OptionVal
 
 
 def normalise_known(options: Mapping[str, object], known: Mapping[str, Option]) -> dict[str, OptionValue]:
-    """Return `options` with the values that are strings read as on a command line, if all are `known`.
+    """Return `options`, with string values parsed as on the command line. All must be in `known`.
 
     Raises OptionError for an unknown name or a value of the wrong type.
     """
@@ -247,13 +248,13 @@ def wants_help(texts: Iterable[str]) -> bool:
 
 
 def options_help(format: str) -> str:
-    """Return the answer to `-o help`."""
+    """Return the output of `-o help`."""
     lines = [f"Supported {format} options:", *(option.help() for option in OPTIONS[format])]
     return "\n".join(lines) + "\n"
 
 
 def split_options(text: str) -> list[tuple[str, str | None]]:
-    """Return the names in `text` with their values; None for a name that stands alone."""
+    """Return the names in `text` with their values. The value is None for a name without `=`."""
     found: list[tuple[str, str | None]] = []
     rest = text
     while rest:
@@ -271,12 +272,12 @@ def split_options(text: str) -> list[tuple[str, str | None]]:
 
 
 def join_options(options: Iterable[tuple[str, OptionValue]]) -> str:
-    """Return an option string, of which `split_options` makes `options` again."""
+    """Return an option string from which `split_options` gives `options` again."""
     return ",".join(f"{name}={escape(value)}" for name, value in options)
 
 
 def escape(value: OptionValue) -> str:
-    """Return `value` as it is written in an option string."""
+    """Return `value` in the form that an option string requires."""
     if isinstance(value, bool):
         return "on" if value else "off"
     return str(value).replace(",", ",,")
@@ -289,7 +290,7 @@ def _check_list(text: str) -> None:
 
 
 def parse_bool(name: str, text: str) -> bool:
-    """Return the boolean that `text` stands for, in the words QEMU knows and no others."""
+    """Return the boolean that `text` stands for. Accepts only the words that QEMU accepts."""
     if text in ("on", "yes", "true", "y"):
         return True
     if text in ("off", "no", "false", "n"):
@@ -302,14 +303,14 @@ _NUMBER = re.compile(r"[+-]?(?:0[xX](?P<hex>[0-9a-fA-F]+)|(?P<octal>0[0-7]*)|(?P
 
 
 def _parse_number(name: str, text: str) -> int:
-    """A signed number; as in C, a leading 0 means octal and 0x hexadecimal."""
+    """Return a signed number. As in C, a leading 0 means octal and 0x hexadecimal."""
     text = text.lstrip(_SPACE)
     match = _NUMBER.fullmatch(text)
     if match is None:
         raise OptionError(f"Parameter '{name}' expects a number")
     base = {"hex": 16, "octal": 8, "decimal": 10}[str(match.lastgroup)]
     digits = match[match.lastgroup or 0]
-    # Python refuses to convert very long decimal numbers; none of them is in range.
+    # Python refuses to convert very long decimal numbers, all of which are out of range.
     value = int(digits, base) if len(digits.lstrip("0")) <= 30 else MAX_SIZE + 1
     if value > MAX_SIZE:
         raise OptionError(f"Value '{text}' is too large for parameter '{name}'")
@@ -338,9 +339,9 @@ _NEGATIVE = re.compile(r"-[0-9]+")
 def parse_size(text: str) -> int:
     """Return the number of bytes that `text` means to QEMU.
 
-    A decimal number, perhaps with a fraction, and one of the suffixes b, k, M, G, T, P, E in either case; or
-    a hexadecimal number, which takes neither. A fraction of a byte is rounded where there is a larger unit
-    and refused where there is none. Raises SizeSyntaxError or SizeRangeError.
+    `text` is a decimal number, which may have a fraction and one of the suffixes b, k, M, G, T, P, E in
+    either case, or a hexadecimal number without fraction and suffix. A fraction of a byte is rounded if there
+    is a suffix for a larger unit, and refused otherwise. Raises SizeSyntaxError or SizeRangeError.
     """
     stripped = text.lstrip(_SPACE)
     hexadecimal = _HEXADECIMAL.fullmatch(stripped)
@@ -357,13 +358,15 @@ def parse_size(text: str) -> int:
         raise SizeSyntaxError(text)
     significant = whole.lstrip("0") or "0"
     if len(significant) > 20 or int(significant) >= 2**64:
-        # QEMU does not read on behind a number that does not fit.
+        # QEMU does not parse the text after a number that is too large.
         raise SizeRangeError(text) if stripped.lstrip("+") == whole else SizeSyntaxError(text)
     return _in_range(text, (int(significant) << shift) + _scale(fraction, shift))
 
 
 def _scale(fraction: str, shift: int) -> int:
-    """Bytes in `fraction` (`.5`) of a unit of `1 << shift`, half a byte rounded up, in QEMU's precision."""
+    """Return the bytes in `fraction` (`.5`) of a unit of `1 << shift`, with QEMU's precision. Half a byte
+    rounds up.
+    """
     scaled = float(f"0{fraction}") * (1 << shift)
     return int(scaled) + (scaled - int(scaled) >= 0.5)
 

@@ -1,4 +1,4 @@
-"""Shapes of what `fvd` returns. The keys are those of `qemu-img --output=json` wherever it has them."""
+"""Types of arguments and results of `fvd`. Keys that `qemu-img --output=json` has are named as there."""
 
 import os
 from collections.abc import Callable
@@ -11,9 +11,9 @@ TargetFormat = Literal["fvd", "raw"]
 """Formats that can be written."""
 CacheMode = Literal["writeback", "writethrough", "none", "directsync", "unsafe"]
 Aio = Literal["threads", "io_uring"]
-"""What waits for disks."""
+"""How to wait for disks."""
 Discard = Literal["ignore", "unmap"]
-"""What becomes of blocks that a client does not need any more."""
+"""What happens to blocks that a client discards."""
 DetectZeroes = Literal["off", "on", "unmap"]
 Repair = Literal["leaks", "all"]
 Mode = Literal["r", "rb", "r+", "r+b", "rb+"]
@@ -22,9 +22,9 @@ OptionValue = str | int | bool
 StrSize = int | str
 """Bytes, or a text such as `"64K"`."""
 Switch = bool | str
-"""On or off; a text as on a command line."""
+"""On or off; a text is parsed as on the command line."""
 Progress = Callable[[int, int], object]
-"""Called with bytes done and bytes in all; the second is 0 while nobody knows it (a stream)."""
+"""Called with the bytes done and the total bytes. The total is 0 while it is unknown (a stream)."""
 
 
 class ImageOptions(TypedDict, total=False):
@@ -48,7 +48,7 @@ class ImageOptions(TypedDict, total=False):
 
 
 class Attributes(TypedDict, total=False):
-    """What can be changed in an image: the options of `fvd amend -o help`, under all of their names."""
+    """The attributes of an image that can be changed: those of `fvd amend -o help`, under all their names."""
 
     size: StrSize
     virtual_disk_size: StrSize
@@ -86,27 +86,27 @@ class Attributes(TypedDict, total=False):
 
 
 class Extent(TypedDict):
-    """A range of the virtual disk whose bytes all come from the same place; one entry of `map`."""
+    """A range of the virtual disk whose bytes all come from the same place: one entry of `map`. In bytes."""
 
     start: int
     length: int
     depth: int
     """0: this image, 1: its base, and so on."""
     present: bool
-    """Some layer of the chain holds it."""
+    """Whether a layer of the chain holds it."""
     zero: bool
-    """It reads as zeros."""
+    """Whether it reads as zeros."""
     data: bool
-    """It has storage behind it."""
+    """Whether it has storage."""
     compressed: bool
-    """It is stored compressed: in a qcow2 image of the chain."""
+    """Whether it is stored compressed, in a qcow2 image of the chain."""
     offset: NotRequired[int]
-    """Where it starts in `filename`, when it lies there as it is."""
+    """Where it starts in `filename`, in bytes. Only if the file holds the bytes unchanged."""
     filename: NotRequired[str]
 
 
 class FormatSpecific(TypedDict):
-    """What only one format has to say."""
+    """Information that only one format has."""
 
     type: str
     data: dict[str, Any]
@@ -125,7 +125,7 @@ Snapshot = TypedDict(
         "icount": NotRequired[int],
     },
 )
-"""A snapshot inside a qcow2 image. fvd reads what the disk holds now, not what it held then."""
+"""A snapshot inside a qcow2 image. fvd reads only the current disk, not the snapshot."""
 
 ImageInfo = TypedDict(
     "ImageInfo",
@@ -144,7 +144,7 @@ ImageInfo = TypedDict(
         "format-specific": NotRequired[FormatSpecific],
     },
 )
-"""One image, as `qemu-img info --output=json` tells it; no virtual size where the format is not read."""
+"""One image, as in `qemu-img info --output=json`. No virtual size if fvd cannot read the format."""
 
 CheckResult = TypedDict(
     "CheckResult",
@@ -170,10 +170,10 @@ CheckResult = TypedDict(
 )
 """What a check found. After a repair, `corruptions` and `leaks` count what remains.
 
-A cluster is a chunk of a compact image, a block what one bit of the bitmap stands for. `suspect`: the image
-was not closed and has no journal to recover from. `needs-recovery`: it was not closed; its journal is
-replayed when it is next opened. `data-file-unchecked`: it names a data file, which is opened only with
-`backing_chain`.
+A cluster is a chunk of a compact image; a block is what one bit of the bitmap stands for. `suspect`: the
+image was not closed and has no journal to recover from. `needs-recovery`: the image was not closed, and the
+next open will replay its journal. `data-file-unchecked`: the image names a data file, which is opened only
+with `backing_chain`.
 """
 
 
@@ -182,9 +182,11 @@ class CompareResult(TypedDict):
 
     identical: bool
     reason: Literal["content", "size", "status"] | None
-    """`size` and `status` (what is known without reading) only in strict mode; None when identical."""
+    """`size` and `status` (known without reading) only in strict mode. None if identical."""
     offset: int | None
-    """Bytes: the first sector whose content differs, or where the status does; None for `size`."""
+    """In bytes: the first sector whose content differs, or the first offset where the status differs. None
+    for `size`.
+    """
     size_a: int
     size_b: int
 
@@ -196,17 +198,17 @@ class CreateResult(TypedDict):
     format: str
     size: int
     options: dict[str, OptionValue]
-    """As used, defaults filled in, in the order to show them; base and its format included."""
+    """As used, including defaults, the base and its format, in the order to show them."""
     needs_trust: list[str]
-    """Directories of files it names that must be trusted (`trust=`, `--trust`) before it can be opened."""
+    """Directories that must be trusted (`trust=`, `--trust`) before the image can be opened."""
 
 
 class ConvertResult(TypedDict):
-    """What a conversion did."""
+    """The result of a conversion."""
 
     format: str
     size: int
-    """Bytes of the source's disk. An FVD image has them rounded up to 512."""
+    """Size of the source's disk in bytes. An FVD image rounds it up to a multiple of 512."""
 
 
 DiskStats = TypedDict(
@@ -217,18 +219,19 @@ DiskStats = TypedDict(
         "totals": dict[str, int],
     },
 )
-"""How far an image is from needing no base: `local-bytes` of `base-bytes`, as the next open
-finds it: with the journal of an image that was not closed, without what only the memory of a process knows.
+"""How much of an image is independent of its base: `local-bytes` of `base-bytes`.
 
-`totals` has the counters of `Image.stats()`, summed up over all sessions that changed the image and were
-closed.
+This is what the next open will find: it includes the journal of an image that was not closed, but not what
+only the memory of a running process knows. `totals` has the counters of `Image.stats()`, summed up over all
+sessions that changed the image and were closed.
 """
 
 PrefetchState = Literal[
     "waiting", "running", "yielding", "paused", "throttled", "backing-off", "finished", "failed", "stopped"
 ]
-"""`yielding`: to requests of the guest. `throttled`: a pause because others use the base, too. `backing-off`:
-the base has failed and is tried again later."""
+"""`yielding`: waits for requests of the guest. `throttled`: pauses because others use the base, too.
+`backing-off`: the base has failed; prefetch will retry later.
+"""
 
 PrefetchStatus = TypedDict(
     "PrefetchStatus",
@@ -246,35 +249,35 @@ PrefetchStatus = TypedDict(
         "error": str | None,
     },
 )
-"""How far prefetch is. Bytes, and bytes a second of late.
+"""Progress of prefetch, in bytes, and recent rates in bytes per second.
 
-`total`: what the base covers. `local`: what is local of it, however it came there. `fetched`: what prefetch
-has read from the base itself, and stored (zeros without taking space). `zeros`: what it has made local
-without reading it, because the base is known to hold zeros there (a hole, say); zeros that take space in
-the base are read, and count as fetched. `reason`: why it pauses on its own, while it does. `error`: why it
-failed, or the last failure of the base.
+`total`: the part of the disk that the base covers. `local`: how much of that is local, for whatever reason.
+`fetched`: what prefetch itself has read from the base and stored (zeros without allocating space). `zeros`:
+what prefetch has made local without reading it, because the base is known to hold zeros there (such as a
+hole); zeros that have storage in the base are read, and count as fetched. `reason`: why prefetch pauses by
+itself, while it does. `error`: why it failed, or the last failure of the base.
 """
 
 
 class ExportStats(TypedDict):
-    """How one disk of a server does."""
+    """The state of one disk of a server."""
 
     image: dict[str, int] | None
-    """Counters since it was opened; None of a disk that is no image."""
+    """Counters since it was opened. None for a disk that is not an FVD image."""
     prefetch: PrefetchStatus | None
-    """None where nothing comes from a base."""
+    """None if the disk has no base to copy from."""
 
 
 class ConnectionCounts(TypedDict):
-    """Connections of a server."""
+    """Numbers of connections of a server."""
 
     now: int
     total: int
     """Served since the start."""
     refused: int
-    """Closed as they came, because there were too many."""
+    """Closed on arrival, because there were too many."""
     failed: int
-    """Ended as nobody meant them to."""
+    """Ended by an error."""
 
 
 class RequestCounts(TypedDict):
@@ -282,7 +285,7 @@ class RequestCounts(TypedDict):
 
     requests: int
     bytes: int
-    """Of those that succeeded."""
+    """Only of requests that succeeded."""
     errors: int
 
 
@@ -298,8 +301,9 @@ ServerStats = TypedDict(
     },
 )
 """What a server has done. `requests`: by the names that the protocol gives them. `invalid`: requests that
-could not be (out of bounds, unknown); they are in no other count. `polled`: requests that came while they
-were looked for, before a thread had to be woken."""
+were not valid (out of bounds, unknown); no other count includes them. `polled`: requests that arrived during
+polling, so that no thread had to be woken.
+"""
 
 PrefetchProgress = Callable[[PrefetchStatus], object]
 
@@ -318,22 +322,23 @@ Profile = TypedDict(
 )
 """The prefetch profile of an image: what a session needs of its base first.
 
-`entries` are offset and length, in bytes of the disk, in the order in which they are fetched; no byte occurs
-twice. `bytes` is their sum, `capacity` how many the image has room for, `unit` what they are rounded to.
-`recording`: the next session records a profile, because the image is to have one and has none.
+`entries` are offset and length, in bytes of the disk, in the order in which they are fetched. They do not
+overlap. `bytes` is the sum of their lengths, `capacity` the number of entries that the image has room for,
+`unit` the bytes to which they are rounded. `recording`: the next session records a profile, because the image
+has that option and no profile yet.
 """
 
 
 class ImportedProfile(TypedDict):
-    """What an image has taken of a profile."""
+    """What an image has stored of a profile."""
 
     entries: int
-    """As they are stored: whole units, neighbours merged."""
+    """As stored: rounded to whole units, with adjacent entries merged."""
     bytes: int
     beyond_disk: int
-    """Entries offered that reach beyond the disk: they were cut or left out."""
+    """Given entries that extend beyond the disk. They were cut or left out."""
     no_room: int
-    """Entries offered that were left out, the first of them perhaps in part, for lack of room."""
+    """Given entries that were left out for lack of room. The first of them may be stored in part."""
 
 
 class TableRecord(TypedDict):
@@ -362,11 +367,11 @@ class JournalSector(TypedDict):
 
 
 class Dump(TypedDict):
-    """The metadata of an image as it stands on disk, nothing recovered."""
+    """The metadata of an image as it is on disk, without recovery."""
 
     filename: str
     header: dict[str, Any]
-    """Every field by its name, in the order on disk; strings without their padding."""
+    """Every field by its name, in the order on disk. Strings without their padding."""
     table: list[tuple[int, int, int]] | None
     """Runs of allocated entries: first chunk, count, first storage chunk. None: not compact."""
     bitmap: list[tuple[int, int]] | None

@@ -1,4 +1,4 @@
-//! Serves a disk in memory: `memory_server SOCKET BYTES`. To measure what the server itself costs.
+//! Serves a disk in memory: `memory_server SOCKET BYTES`. Used to measure the cost of the server itself.
 
 use std::env;
 use std::io::{Error, Result};

@@ -1,39 +1,39 @@
-//! Errors that travel in replies, and those that end a connection.
+//! Errors that are sent in replies, and errors that end a connection.
 
 use std::fmt;
 use std::io;
 
-/// An error number as NBD numbers them, whatever the system does.
+/// An error number of the NBD protocol, independent of the system's errno values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Errno {
-    /// Not permitted; also a write to an export that is read-only.
+    /// Not permitted. Also the answer to a write to a read-only export.
     Perm = 1,
     /// The storage failed.
     Io = 5,
     /// No memory.
     NoMem = 12,
-    /// The request cannot be.
+    /// The request is invalid.
     Inval = 22,
-    /// No space; also a write beyond the end.
+    /// No space. Also the answer to a write beyond the end of the export.
     NoSpc = 28,
-    /// Too long not to be fragmented. Only as the answer to a read.
+    /// Too long for one unfragmented reply. Only as the answer to a read.
     Overflow = 75,
-    /// Not faster than a write. Only as the answer to a fast zeroing.
+    /// Zeroing would not be faster than a write. Only as the answer to `WRITE_ZEROES` with `FAST_ZERO`.
     NotSup = 95,
-    /// The server is about to end.
+    /// The server is shutting down.
     Shutdown = 108,
 }
 
 impl Errno {
-    /// The number in a reply.
+    /// The number as it is sent in a reply.
     #[must_use]
     pub fn to_wire(self) -> u32 {
         self as u32
     }
 
-    /// The kind of a system's error. Overflow and "not supported" have a meaning of their own in
-    /// NBD, so that the system's become [`Errno::Inval`].
+    /// Maps a system error. Overflow and "not supported" have special meanings in NBD, so "not supported"
+    /// becomes [`Errno::Inval`] and overflow becomes [`Errno::Io`].
     #[must_use]
     pub fn from_io(error: &io::Error) -> Self {
         use io::ErrorKind as Kind;
@@ -47,12 +47,12 @@ impl Errno {
     }
 }
 
-/// Why a request is not served: a number for programs, words for people.
+/// Why a request is refused: an error number for programs, a message for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The number.
+    /// The error number.
     pub errno: Errno,
-    /// What was wrong, and with which value. Reaches the client if replies are structured.
+    /// What was wrong, with the value. The client gets it only if structured replies were negotiated.
     pub message: String,
 }
 
@@ -64,47 +64,48 @@ impl Refusal {
     }
 }
 
-/// What a client did after which the connection cannot go on: it is not certain where its next
-/// message begins, or there is no way to answer.
+/// A protocol violation that ends the connection: either it is uncertain where the next message begins, or no
+/// error reply exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProtocolError {
-    /// The flags that answer the greeting have bits that were not offered.
+    /// The client's handshake flags contain bits that the server did not offer.
     UnknownClientFlags(u32),
-    /// An option does not begin with its magic number.
+    /// An option does not begin with its magic number. Contains the value that was found.
     OptionMagic(u64),
     /// The data of an option is longer than [`MAX_OPTION_SKIP`](crate::constants::MAX_OPTION_SKIP).
     OptionTooLong {
-        /// The option.
+        /// The option number.
         option: u32,
         /// Bytes of its data.
         length: u32,
     },
     /// More than [`MAX_OPTIONS`](crate::constants::MAX_OPTIONS) options.
     TooManyOptions,
-    /// An option other than `EXPORT_NAME`, without fixed newstyle: it could not be answered.
+    /// An option other than `EXPORT_NAME` from a client without fixed newstyle: such a client cannot take a
+    /// reply.
     NotFixedNewstyle {
-        /// The option.
+        /// The option number.
         option: u32,
     },
-    /// `EXPORT_NAME` cannot be served, and has no error reply.
+    /// `EXPORT_NAME` failed. This option has no error reply. Contains the reason.
     ExportName(String),
-    /// Plain text after the request to start TLS.
+    /// Plain text arrived after the request to start TLS.
     PlaintextAfterStartTls,
-    /// Bytes after the end of the handshake was told.
+    /// More bytes were fed after the handshake had ended.
     HandshakeOver,
-    /// A request does not begin with the magic number of the negotiated style.
+    /// A request does not begin with the magic number of the negotiated header style.
     RequestMagic {
-        /// What was negotiated.
+        /// The magic number of the negotiated style.
         expected: u32,
-        /// What came.
+        /// The number that was received.
         found: u32,
     },
     /// The payload of a request is longer than [`MAX_PAYLOAD`](crate::constants::MAX_PAYLOAD).
     PayloadTooLong {
-        /// The request's cookie, to answer before the connection ends.
+        /// The cookie of the request, needed to answer it before the connection ends.
         cookie: u64,
-        /// Bytes announced.
+        /// The announced payload length in bytes.
         length: u64,
     },
 }

@@ -1,17 +1,18 @@
-//! What a server offers: a name, a size, what it can do.
+//! The properties of an export: name, size, capabilities.
 
 use crate::constants::{MAX_PAYLOAD, MAX_STRING, transmission};
 use crate::meta::Contexts;
 use crate::session::HeaderStyle;
 
-/// Sizes of requests, in bytes.
+/// The block sizes of an export, in bytes, as the NBD specification defines them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockSizes {
-    /// Offsets and lengths are multiples of it; a power of two, at most 64 KiB.
+    /// Every offset and length must be a multiple of it. A power of two, at most 64 KiB.
     pub minimum: u32,
-    /// Requests that are multiples of it are the fastest; a power of two, at least 512.
+    /// Requests aligned to it are the fastest. A power of two, at least 512 and at least `minimum`.
     pub preferred: u32,
-    /// Most bytes of one read or write; a multiple of the minimum, at most 64 MiB.
+    /// The maximum length of one read or write. A multiple of `minimum`, at least `preferred`, at most 64
+    /// MiB.
     pub maximum: u32,
 }
 
@@ -25,40 +26,40 @@ impl Default for BlockSizes {
     }
 }
 
-/// An export as clients see it.
+/// The properties of an export as clients see them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the protocol")]
 pub struct ExportInfo {
-    /// The name, at most 4096 bytes without NUL; "" is the default export.
+    /// The name: at most 4096 bytes, no NUL. "" is the default export.
     pub name: String,
-    /// Words for people, at most 4096 bytes without NUL.
+    /// A description for people: at most 4096 bytes, no NUL.
     pub description: String,
     /// Size in bytes, at most `i64::MAX`.
     pub size: u64,
-    /// Writes, zeroing and trimming are refused.
+    /// Writes, `WRITE_ZEROES` and `TRIM` are refused.
     pub read_only: bool,
-    /// A flush makes what was written durable.
+    /// `FLUSH` is supported.
     pub flush: bool,
-    /// A write can be made durable before it is answered.
+    /// The flag `FUA` is supported: a write is durable before it is answered.
     pub fua: bool,
-    /// Trimming is known.
+    /// `TRIM` is supported.
     pub trim: bool,
-    /// Zeroing is known.
+    /// `WRITE_ZEROES` is supported.
     pub write_zeroes: bool,
-    /// The flag `FAST_ZERO` is known.
+    /// The flag `FAST_ZERO` is supported.
     pub fast_zero: bool,
-    /// Caching is known.
+    /// `CACHE` is supported.
     pub cache: bool,
-    /// A flush on one connection covers what was written on the others.
+    /// A flush on one connection also covers writes that completed on other connections.
     pub multi_conn: bool,
-    /// Sizes of requests.
+    /// The block sizes.
     pub block_sizes: BlockSizes,
-    /// What clients may ask about ranges.
+    /// The metadata contexts that clients can query.
     pub contexts: Contexts,
 }
 
 impl ExportInfo {
-    /// An export of `size` bytes that can do everything.
+    /// A writable export of `size` bytes that supports everything.
     #[must_use]
     pub fn new(name: impl Into<String>, size: u64) -> Self {
         Self {
@@ -78,7 +79,13 @@ impl ExportInfo {
         }
     }
 
-    /// Whether the protocol can express it; if not, why. To be asked once, before it is offered.
+    /// Checks that the protocol can express these properties. Call it once, before the export is offered.
+    ///
+    /// # Errors
+    ///
+    /// The reason as a message: a name or description that is too long or contains NUL, a size above
+    /// `i64::MAX`, block sizes that violate the limits in [`BlockSizes`], or a size that is no multiple of
+    /// the minimum block size.
     pub fn check(&self) -> Result<(), String> {
         for (what, text) in [("name", &self.name), ("description", &self.description)] {
             if text.len() > MAX_STRING || text.contains('\0') {

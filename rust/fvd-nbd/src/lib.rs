@@ -1,49 +1,49 @@
-//! NBD, the network block device protocol: the server's side of it.
+//! The server side of NBD, the network block device protocol.
 //!
-//! The protocol is spoken without I/O: bytes in, typed values out, typed replies to bytes. Whatever
-//! a client can send is tested by handing over bytes. From the ground up; nothing imports upwards:
+//! The protocol code does no I/O: it turns bytes into typed values, and typed replies into bytes. Tests can
+//! therefore feed it any byte sequence that a client could send. The modules, bottom layer first (no module
+//! imports from one below it in this list):
 //!
-//! * [`constants`]: the numbers of the specification, and the limits that this server sets.
-//! * [`error`]: errors that travel in replies, and those that end a connection.
-//! * [`meta`]: metadata contexts: what a client may ask about a range.
-//! * [`export`]: what is offered: a name, a size, what it can do.
-//! * [`session`]: what both sides agreed upon.
-//! * [`handshake`]: from the greeting to a [`session::Session`].
-//! * [`request`]: 28 or 32 bytes to a checked request.
-//! * [`reply`]: replies to bytes, in all three styles.
-//! * [`server`]: sockets, and connections on them.
+//! * [`constants`]: the numbers of the specification, and this server's limits.
+//! * [`error`]: errors that are sent in replies, and errors that end a connection.
+//! * [`meta`]: metadata contexts: what a client can query about a range.
+//! * [`export`]: the properties of an export: name, size, capabilities.
+//! * [`session`]: what the client and the server agreed on.
+//! * [`handshake`]: the negotiation, from the greeting to a [`session::Session`].
+//! * [`request`]: decodes a header of 28 or 32 bytes and checks the request.
+//! * [`reply`]: encodes replies in all three header styles.
+//! * [`server`]: sockets, and the connections on them.
 //! * [`disk`]: images and other disks as exports.
-//! * [`daemon`]: a server with its disks: opening, background work, signals, closing.
+//! * [`daemon`]: a server with its disks: open, background work, signals, close.
 //!
-//! # Who reads what
+//! # Division of work with the caller
 //!
-//! The handshake buffers: its messages are small, and none is kept beyond a limit. In the
-//! transmission phase the caller reads the header ([`session::HeaderStyle::request_len`] bytes),
-//! [`request::Request::decode`] tells how many bytes of payload follow, and the caller reads those
-//! straight to where the storage wants them. Replies are headers that the caller sends in front of
-//! data it holds already. No payload is copied.
+//! The handshake buffers its input itself: its messages are small, and it keeps none that exceeds a limit. In
+//! the transmission phase, the caller reads the header ([`session::HeaderStyle::request_len`] bytes),
+//! [`request::Request::decode`] returns how many bytes of payload follow, and the caller reads those directly
+//! into the buffer that the storage gets. A reply is only a header. The caller sends it in front of data that
+//! it already holds. No payload is copied.
 //!
-//! # What a client may cost
+//! # Bounds on what a client can cost
 //!
-//! A client is not trusted. What it can make a server keep is bounded before it has said anything
-//! that matters:
+//! A client is not trusted. What it can make the server keep is bounded from its first byte on:
 //!
-//! * An option is kept up to [`constants::MAX_OPTION_DATA`]; a longer one is read past without
-//!   keeping it, and refused; one beyond [`constants::MAX_OPTION_SKIP`] ends the connection.
-//! * [`handshake::Handshake::feed`] answers one option a call: replies do not pile up for a client
-//!   that sends options and reads no reply.
-//! * The payload of a request is at most [`constants::MAX_PAYLOAD`]. A longer one ends the
-//!   connection: the limit was announced, and reading past 4 GiB serves nobody. A shorter payload
-//!   of a request that is refused is read past, and the connection goes on.
-//! * Where it is not certain where a message begins (a wrong magic number) the connection ends. A
-//!   guess would let data be taken for requests.
+//! * The data of an option is kept up to [`constants::MAX_OPTION_DATA`]. Longer data is skipped, not kept,
+//!   and the option is refused. An option longer than [`constants::MAX_OPTION_SKIP`] ends the connection.
+//! * [`handshake::Handshake::feed`] answers one option per call. A client that sends options and does not
+//!   read the replies cannot make replies pile up.
+//! * The payload of a request is at most [`constants::MAX_PAYLOAD`]. A longer one ends the connection: the
+//!   limit was announced, and skipping up to 4 GiB has no benefit. If a request with a shorter payload is
+//!   refused, the payload is skipped and the connection continues.
+//! * If it is uncertain where a message begins (wrong magic number), the connection ends. A guess could take
+//!   data for requests.
 //!
 //! # TLS
 //!
-//! Whatever was negotiated in plain text is forgotten when TLS starts: somebody in between may
-//! have said it. Bytes that arrive together with the request to start TLS, or between it and
-//! [`handshake::Handshake::tls_started`], end the connection: a client waits for the reply, so
-//! they come from somebody who wants them to be taken for what was said under TLS.
+//! When TLS starts, everything that was negotiated in plain text is discarded, because a man in the middle
+//! may have sent it. Bytes that arrive together with the request to start TLS, or between it and
+//! [`handshake::Handshake::tls_started`], end the connection. A client waits for the reply, so such bytes
+//! come from an attacker who wants them to be treated as if they were sent under TLS.
 
 pub mod constants;
 pub mod daemon;

@@ -1,11 +1,11 @@
-//! Metadata contexts: what a client may ask about the bytes of an export.
+//! Metadata contexts: what a client can query about the ranges of an export.
 
-/// A metadata context that this server knows.
+/// A metadata context that this server supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Context {
-    /// `base:allocation`: holes and zeros.
+    /// `base:allocation`: holes and zeroes.
     Allocation,
-    /// `qemu:allocation-depth`: which image of a chain holds the data.
+    /// `qemu:allocation-depth`: which image of the backing chain holds the data.
     AllocationDepth,
 }
 
@@ -13,7 +13,7 @@ impl Context {
     /// Every context, in the order of their ids.
     pub const ALL: [Self; 2] = [Self::Allocation, Self::AllocationDepth];
 
-    /// The name that a client selects it by.
+    /// The name by which a client selects it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -22,7 +22,7 @@ impl Context {
         }
     }
 
-    /// The id in replies: the same on every connection, which clients may not rely on.
+    /// The id in replies. It is the same on every connection, but clients must not rely on that.
     #[must_use]
     pub fn id(self) -> u32 {
         match self {
@@ -50,25 +50,26 @@ impl Contexts {
         Context::ALL.into_iter().collect()
     }
 
-    /// Whether there is none.
+    /// Whether the set is empty.
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Whether `context` is one of them.
+    /// Whether the set contains `context`.
     #[must_use]
     pub fn contains(self, context: Context) -> bool {
         self.0 & context.bit() != 0
     }
 
-    /// The contexts in the order of their ids.
+    /// Iterates over the contexts in the order of their ids.
     pub fn iter(self) -> impl Iterator<Item = Context> {
         Context::ALL.into_iter().filter(move |&context| self.contains(context))
     }
 
-    /// Those of `self` that one of `queries` names. A bare namespace (`base:`) names all of it
-    /// where `wildcards` says so: to list, not to select. Queries that name nothing are ignored.
+    /// The subset of `self` that at least one of `queries` names. If `wildcards` is set, a bare namespace
+    /// (`base:`) names all contexts in it. This applies to listing, not to selecting. Queries that match
+    /// nothing are ignored.
     #[must_use]
     pub fn matching(self, queries: &[&str], wildcards: bool) -> Self {
         let named = |context: Context| {
@@ -92,22 +93,22 @@ impl FromIterator<Context> for Contexts {
     }
 }
 
-/// What is at a range of an export; each context tells its part of it.
+/// The status of a range of an export. Each context reports a part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// It is known to read as zeros, and takes no space.
+    /// The range is known to read as zeroes. `base:allocation` reports it as a hole.
     pub zero: bool,
-    /// Which image of the chain holds it: 1 is the export itself, 2 its base, and so on; 0 none.
+    /// Which image of the chain holds the data: 1 is the export itself, 2 its base image, and so on; 0: none.
     pub depth: u32,
 }
 
 impl Status {
-    /// Nothing anywhere: zeros that take no space.
+    /// No image holds anything: zeroes that take no space.
     pub const HOLE: Self = Self { zero: true, depth: 0 };
-    /// Data of the image itself.
+    /// Data in the image itself.
     pub const LOCAL: Self = Self { zero: false, depth: 1 };
 
-    /// The status flags of `context`.
+    /// The flags that a status reply reports for `context`.
     #[must_use]
     pub fn flags(self, context: Context) -> u32 {
         const HOLE: u32 = 1 << 0;

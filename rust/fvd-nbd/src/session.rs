@@ -1,29 +1,29 @@
-//! What both sides agreed upon in the handshake; it does not change afterwards.
+//! What the client and the server agreed on in the handshake. It does not change afterwards.
 
 use crate::constants::{EXTENDED_REQUEST_MAGIC, REQUEST_MAGIC};
 use crate::export::ExportInfo;
 use crate::meta::Contexts;
 
-/// The headers of requests and replies.
+/// The negotiated style of request and reply headers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HeaderStyle {
-    /// 32-bit lengths, one reply a request.
+    /// 32-bit lengths, one simple reply per request.
     #[default]
     Simple,
-    /// 32-bit lengths, replies in chunks.
+    /// 32-bit lengths, structured replies in chunks.
     Structured,
     /// 64-bit lengths, replies in chunks.
     Extended,
 }
 
 impl HeaderStyle {
-    /// Bytes of the header of a request.
+    /// The length of a request header in bytes: 32 with extended headers, otherwise 28.
     #[must_use]
     pub fn request_len(self) -> usize {
         if self == Self::Extended { 32 } else { 28 }
     }
 
-    /// The first four bytes of a request.
+    /// The magic number at the start of a request.
     #[must_use]
     pub fn request_magic(self) -> u32 {
         if self == Self::Extended {
@@ -40,16 +40,15 @@ impl HeaderStyle {
     }
 }
 
-/// The outcome of a handshake.
+/// The result of a handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
-    /// The export, as the client was told about it.
+    /// The properties of the export as they were sent to the client.
     pub export: ExportInfo,
-    /// The headers of requests and replies.
+    /// The style of request and reply headers.
     pub style: HeaderStyle,
-    /// The metadata contexts that the client selected for this export; without structured replies
-    /// there are none.
+    /// The metadata contexts that the client selected for this export. Empty without structured replies.
     pub contexts: Contexts,
-    /// Whether TLS was started.
+    /// Whether the connection uses TLS.
     pub encrypted: bool,
 }

@@ -1,4 +1,4 @@
-//! A base that is written to: what it holds after a session, beside what the disk holds.
+//! The content of a base that fvd writes to, compared after a session with the content of the disk.
 
 use std::ops::Range;
 use std::slice::from_ref;
@@ -9,7 +9,7 @@ use crate::medium::{Medium, SECTOR};
 use crate::model::Model;
 use crate::rig::Rig;
 use crate::shape::Shape;
-use crate::shared::owe;
+use crate::shared::mark_dirty;
 
 /// The parts of `ranges` that lie in the base's region.
 fn inside(shape: &Shape, ranges: &[Range<u64>]) -> Vec<Range<u64>> {
@@ -28,16 +28,17 @@ fn read_all(rig: &Rig, media: &[Medium], ranges: &[Range<u64>]) -> Vec<u8> {
     ranges.iter().flat_map(|range| read(rig, media, range)).collect()
 }
 
-/// Compares what a power cut has left of the base with what it may hold: what the last flush has left, or what came
-/// later. `ranges` (bytes of the disk, whole sectors, ascending) say where.
+/// Compares what a power cut left of the base with what it may hold: the state of the last flush, or anything
+/// written after it. `ranges` are bytes of the disk, whole sectors, ascending.
 pub fn check_crashed(rig: &Rig, media: &[Medium], base: &Model, ranges: &[Range<u64>]) -> Result<(), String> {
     let ranges = inside(&rig.shape, ranges);
     let checked = base.check_crashed_in(&ranges, &read_all(rig, media, &ranges));
     checked.map_err(|mismatch| format!("in the base: {}", mismatch.detail))
 }
 
-/// The same after a close, and after the death of the process alone: everything that was acknowledged is there, unless
-/// that waits for a flush (`writeback`).
+/// As [`check_crashed`], after a close or after the death of the process alone: everything that was
+/// acknowledged must be in the base. With `writeback`, a write may still wait for a flush, so
+/// [`check_crashed`] applies.
 pub fn check_written(rig: &Rig, media: &[Medium], base: &Model, ranges: &[Range<u64>]) -> Result<(), String> {
     if rig.shape.updates == BaseUpdate::Writeback {
         return check_crashed(rig, media, base, ranges);
@@ -47,15 +48,16 @@ pub fn check_written(rig: &Rig, media: &[Medium], base: &Model, ranges: &[Range<
     checked.map_err(|mismatch| format!("in the base: {}", mismatch.detail))
 }
 
-/// From here on the base holds what `media` say. Where that is not what was found on the disk (the bytes of `ranges`,
-/// one behind the other), it is owed, and may come at any time.
+/// From here on the base holds what `media` say. `disk` is the content found on the disk: the bytes of
+/// `ranges`, one range after the other. Where the two differ, the base is dirty: the disk's content may be
+/// written back at any time.
 pub fn restart(rig: &Rig, media: &[Medium], base: &mut Model, ranges: &[Range<u64>], disk: &[u8]) {
     let inner = inside(&rig.shape, ranges);
     base.collapse_in(&inner, &read_all(rig, media, &inner));
-    owe_what_differs(rig, media, base, ranges, disk);
+    add_dirty_differences(rig, media, base, ranges, disk);
 }
 
-/// As [`restart`], where only the process has died; as [`Model::outlive_process`].
+/// As [`restart`], where only the process has died. See [`Model::outlive_process`] for `given_up`.
 pub fn outlive_process(
     rig: &Rig,
     media: &[Medium],
@@ -66,20 +68,20 @@ pub fn outlive_process(
 ) {
     let inner = inside(&rig.shape, ranges);
     base.outlive_process(&inner, &read_all(rig, media, &inner), given_up);
-    owe_what_differs(rig, media, base, ranges, disk);
+    add_dirty_differences(rig, media, base, ranges, disk);
 }
 
-fn owe_what_differs(rig: &Rig, media: &[Medium], base: &mut Model, ranges: &[Range<u64>], disk: &[u8]) {
+fn add_dirty_differences(rig: &Rig, media: &[Medium], base: &mut Model, ranges: &[Range<u64>], disk: &[u8]) {
     let mut rest = disk;
     for range in ranges {
-        let (found, behind) = rest.split_at((range.end - range.start) as usize);
-        rest = behind;
+        let (found, after) = rest.split_at((range.end - range.start) as usize);
+        rest = after;
         for range in inside(&rig.shape, from_ref(range)) {
             let held = read(rig, media, &range);
             let sectors = held.chunks(SECTOR as usize).zip(found.chunks(SECTOR as usize));
             for (sector, (held, found)) in (range.start / SECTOR..).zip(sectors) {
                 if held != found {
-                    owe(base, sector, found);
+                    mark_dirty(base, sector, found);
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! What must hold of the disks that a power cut left.
+//! What must hold of the disks after a power cut.
 
 use std::ops::Range;
 use std::slice::from_ref;
@@ -13,13 +13,13 @@ use crate::rig::{Rig, read_ranges};
 use crate::verify::verify;
 use crate::world::World;
 
-/// Opens what a power cut left in several ways, and gives the content of the disk, on which all of
-/// them have to agree. `seed` decides which of the costly ways are tried.
+/// Opens the disks that a power cut left in several ways, which must all give the same content. Returns that
+/// content. `seed` decides which of the expensive ways are tried.
 pub fn check_crashed(rig: &Rig, media: &[Medium], model: &Model, seed: u64) -> Result<Vec<u8>, String> {
     check_crashed_in(rig, media, model, from_ref(&(0..model.size())), seed)
 }
 
-/// As [`check_crashed`], of some ranges of the disk (bytes, whole sectors, ascending).
+/// As [`check_crashed`], for some ranges of the disk (bytes, whole sectors, ascending).
 pub fn check_crashed_in(
     rig: &Rig,
     media: &[Medium],
@@ -56,12 +56,12 @@ pub fn check_crashed_in(
     Ok(content)
 }
 
-/// Checks an image that was closed.
+/// Checks the disks of an image that was closed. Returns the content of the disk.
 pub fn check_closed(rig: &Rig, media: &[Medium], model: &Model) -> Result<Vec<u8>, String> {
     check_closed_in(rig, media, model, from_ref(&(0..model.size())))
 }
 
-/// As [`check_closed`], of some ranges of the disk.
+/// As [`check_closed`], for some ranges of the disk (bytes, whole sectors, ascending).
 pub fn check_closed_in(rig: &Rig, media: &[Medium], model: &Model, ranges: &[Range<u64>]) -> Result<Vec<u8>, String> {
     verify_media(rig, media, true)?;
     let content = read_only(rig, media, ranges)?;
@@ -73,12 +73,12 @@ pub fn check_closed_in(rig: &Rig, media: &[Medium], model: &Model, ranges: &[Ran
     Ok(content)
 }
 
-/// Image, base and data file.
+/// The image, the base and the data file.
 const DISKS: usize = 3;
 
-/// A process comes back on the same machine after another one has ended, opens the image for writing, and the power is
-/// cut. What was flushed is there, and what the process has seen, unless a cache had given it up. Gives what the disks
-/// have.
+/// A new process on the same machine opens the image for writing, after an earlier process has ended, and
+/// then the power is cut. Everything that was flushed must be there. Everything that the new process has read
+/// must be there too, unless a failed sync has given up part of a cache. Returns the content of the disks.
 pub fn check_reopened_in(rig: &Rig, model: &Model, ranges: &[Range<u64>], seed: u64) -> Result<Vec<Medium>, String> {
     let rig = rig.copy(seed);
     let world = rig.file.world().clone();
@@ -88,8 +88,8 @@ pub fn check_reopened_in(rig: &Rig, model: &Model, ranges: &[Range<u64>], seed: 
     let mut opened = run_now(rig.open(true, cache));
     for _ in 0..DISKS {
         if opened.is_err() && had_failed {
-            // Each disk can have a failure that no program was told of: the process comes back once more. The sync that
-            // tells has given up what was waiting.
+            // Each disk can have a failure that no program was told of, so the process opens the image once
+            // more. The sync that reported the failure has given up the pages that were waiting for it.
             given_up |= world.has_given_up();
             opened = run_now(rig.open(true, cache));
         }
@@ -109,7 +109,7 @@ pub fn check_reopened_in(rig: &Rig, model: &Model, ranges: &[Range<u64>], seed: 
     Ok(media)
 }
 
-/// A base that is written to holds what the image does, once that is clean.
+/// Once the image is clean, a base that fvd writes to holds the same content as the image.
 fn check_base(rig: &Rig, media: &[Medium], ranges: &[Range<u64>], mut content: &[u8]) -> Result<(), String> {
     for range in ranges {
         let (found, rest) = content.split_at((range.end - range.start) as usize);
@@ -127,7 +127,7 @@ fn verify_media(rig: &Rig, media: &[Medium], must_be_clean: bool) -> Result<(), 
     verify(&media[rig.file.id()], data, must_be_clean)
 }
 
-/// The content as seen by an open that replays the journal in memory, and writes nothing.
+/// The content seen by a read-only open, which replays the journal in memory and must not write.
 fn read_only(rig: &Rig, media: &[Medium], ranges: &[Range<u64>]) -> Result<Vec<u8>, String> {
     let rig = rig.on(&World::immediate(), media);
     let image = run_now(rig.open(false, CacheMode::Writeback));
@@ -153,12 +153,12 @@ fn recovered(
     let now = run_now(read_ranges(&image, ranges)).map_err(|error| format!("a read failed: {error}"))?;
     same(&now, "recovered, not read-only")?;
     let durable = world.cut(Cut::Nothing);
-    // Where a base has to be brought up to date, it stays unclean until that is done.
+    // An image whose base must be updated first stays unclean until that is done.
     verify_media(&rig, &durable, !rig.shape.writes_base())?;
     Ok(durable)
 }
 
-/// What is durable after an open and a close; without syncs, what is there.
+/// What is durable after an open and a close. With `CacheMode::Unsafe` (no syncs): the current content.
 fn closed(rig: &Rig, media: &[Medium]) -> Result<Vec<Medium>, String> {
     let world = World::immediate();
     let rig = rig.on(&world, media);
@@ -178,7 +178,7 @@ fn cut_in_recovery(rig: &Rig, media: &[Medium], rng: &mut fastrand::Rng) -> Vec<
     let world = World::seeded(rng.u64(..));
     let rig = rig.on(&world, media);
     world.set_queueing(true);
-    // A close without syncs promises nothing.
+    // A close without syncs gives no guarantee.
     let closes = rig.shape.writes_base() && rig.shape.cache != CacheMode::Unsafe;
     let mut executor = Executor::new(&world, rng.u64(..));
     executor.spawn(async {

@@ -1,7 +1,7 @@
 //! What a power cut leaves of the disks.
 //!
-//! For each sector any of its durable content, the versions it has had since, and what is in
-//! flight; for each file any of the lengths it has had since. Sectors beyond the length are gone.
+//! A sector has its durable content, any version written since the last sync, or the content of a write in
+//! flight. A file has any of the lengths it had since the last sync. Sectors beyond that length are gone.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,15 +12,15 @@ use crate::world::{Action, Disk, Flight, State, World};
 /// Which of the unsynced sectors survive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
-    /// None.
+    /// No sector.
     Nothing,
-    /// The newest version of each, and everything in flight.
+    /// The newest version of each sector, and every operation in flight.
     Everything,
-    /// The newest versions of metadata.
+    /// The newest versions of metadata sectors.
     MetadataOnly,
-    /// The newest versions of data.
+    /// The newest versions of data sectors.
     DataOnly,
-    /// Everything but the operation submitted last.
+    /// Everything except the operation that was submitted last.
     AllButLast,
     /// Whole operations, picked at random with this seed.
     Operations(u64),
@@ -29,7 +29,7 @@ pub enum Cut {
 }
 
 impl Cut {
-    /// The cut with `number` at a boundary: an extreme one first, then random ones.
+    /// Cut `number` at a boundary: number 0 is one of the extreme cuts, the others are random.
     #[must_use]
     pub fn numbered(seed: u64, boundary: u64, number: u64) -> Self {
         const EXTREMES: [Cut; 5] = [
@@ -59,7 +59,7 @@ impl fmt::Display for Cut {
 }
 
 impl World {
-    /// The content of each disk after a power cut at this moment. Nothing changes here.
+    /// The content of each disk after a power cut at this moment. The world itself does not change.
     #[must_use]
     pub fn cut(&self, cut: Cut) -> Vec<Medium> {
         let state = self.state();
@@ -73,7 +73,7 @@ struct Keeper {
     rng: fastrand::Rng,
     /// The chance that the newest version survives, in percent.
     newest: u8,
-    /// For [`Cut::Operations`]: which operations survive.
+    /// For [`Cut::Operations`]: whether each operation survives.
     operations: BTreeMap<u64, bool>,
     last: u64,
 }
@@ -129,7 +129,7 @@ impl Keeper {
         whole
     }
 
-    /// The version of a sector that survives; None: the durable one.
+    /// The version of a sector that survives. `None`: the durable one.
     fn keep(&mut self, disk: &Disk, flights: &[&Flight], sector: u64) -> Option<Sector> {
         let is_metadata = sector * SECTOR < disk.data_start;
         let versions = disk.pending.get(&sector).map_or(&[][..], Vec::as_slice);
@@ -192,7 +192,7 @@ impl Keeper {
                 let mut lens = vec![disk.durable.size(), newest, newest];
                 lens.extend(disk.lengths.iter().map(|(len, _)| *len));
                 lens.extend(flights.iter().map(|flight| flown(newest, flight)));
-                // Mostly long enough for what was kept, so that there is something to see.
+                // Mostly long enough to contain the kept sectors; otherwise the cut would show little.
                 let enough: Vec<u64> = lens.iter().copied().filter(|len| *len >= kept_end).collect();
                 let lens = if enough.is_empty() || self.rng.u8(..4) == 0 {
                     lens
@@ -205,7 +205,7 @@ impl Keeper {
     }
 }
 
-/// The sector after the writes in flight that are `wanted`; `bytes` if none is.
+/// The sector after the writes in flight that `wanted` selects, or `bytes` if it selects none.
 fn fly(
     disk: &Disk,
     bytes: Option<&Sector>,
@@ -216,7 +216,8 @@ fn fly(
     let mut landed: Option<Sector> = None;
     for flight in flights.iter().filter(|flight| flight.sectors().contains(&sector)) {
         if wanted(flight) {
-            // What a write in part of the sector joins is what the cache holds, not the disk.
+            // A partial write of the sector is merged with what the cache holds, not with what the disk
+            // holds.
             let before = landed.unwrap_or_else(|| disk.current.sector(sector));
             let mut medium = Medium::default();
             medium.set_size((sector + 1) * SECTOR);

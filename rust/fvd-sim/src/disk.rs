@@ -22,13 +22,13 @@ pub struct SimDisk {
 }
 
 impl SimDisk {
-    /// A file named `name` that holds `medium`, durably.
+    /// A file named `name` whose durable content is `medium`.
     #[must_use]
     pub fn file(world: &World, name: &str, medium: Medium) -> Self {
         Self::new(world, name, medium, false)
     }
 
-    /// A device named `name`, as long as `medium`: it neither grows nor shrinks.
+    /// A device named `name` with the content and the length of `medium`. The length cannot change.
     #[must_use]
     pub fn device(world: &World, name: &str, medium: Medium) -> Self {
         Self::new(world, name, medium, true)
@@ -61,7 +61,8 @@ impl SimDisk {
         &self.world
     }
 
-    /// Says where metadata ends, for power cuts that keep only the one or the other.
+    /// Sets the offset (in bytes) where metadata ends. Power cuts that keep only metadata or only data use
+    /// it.
     pub fn set_data_start(&self, offset: u64) {
         self.world.state().disks[self.id].data_start = offset;
     }
@@ -89,7 +90,7 @@ impl SimDisk {
     }
 }
 
-/// One operation: submitted when first polled, cancelled when dropped before its end.
+/// One operation. The first poll submits it; dropping it before its end cancels it.
 struct Operation<'a> {
     disk: &'a SimDisk,
     start: Option<(Action, u64)>,
@@ -165,7 +166,7 @@ impl Storage for SimDisk {
     }
 
     async fn discard(&self, offset: u64, len: u64) -> Result<()> {
-        // Devices cannot, in this world.
+        // Simulated devices have no discard.
         if self.is_device {
             return Ok(());
         }

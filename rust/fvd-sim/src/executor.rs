@@ -1,4 +1,4 @@
-//! Runs many tasks on one thread, in an order that follows from the seed.
+//! Runs many tasks on one thread, in an order that depends only on the seed.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -21,12 +21,12 @@ pub struct Executor<'a> {
 }
 
 struct Task<'a> {
-    /// Nobody waits for its end.
+    /// No task waits for its end.
     in_background: bool,
     future: Pin<Box<dyn Future<Output = ()> + 'a>>,
 }
 
-/// Numbers of the tasks that are to be polled.
+/// Numbers of the tasks to poll next.
 #[derive(Clone, Default)]
 struct Ready(Arc<Mutex<Vec<u64>>>);
 
@@ -67,12 +67,12 @@ impl<'a> Executor<'a> {
         &self.world
     }
 
-    /// Adds a task; gives its number.
+    /// Adds a task. Returns its number.
     pub fn spawn(&mut self, future: impl Future<Output = ()> + 'a) -> u64 {
         self.add(future, false)
     }
 
-    /// Adds a task that need not end; gives its number.
+    /// Adds a background task, which need not end. Returns its number.
     pub fn spawn_in_background(&mut self, future: impl Future<Output = ()> + 'a) -> u64 {
         self.add(future, true)
     }
@@ -90,14 +90,14 @@ impl<'a> Executor<'a> {
         number
     }
 
-    /// Drops a task. False if it has ended already.
+    /// Drops a task. Returns false if it had ended already.
     pub fn cancel(&mut self, number: u64) -> bool {
         let task = self.tasks.remove(&number);
         self.active -= usize::from(task.as_ref().is_some_and(|task| !task.in_background));
         task.is_some()
     }
 
-    /// Tasks that have not ended, without those in the background.
+    /// The number of tasks that have not ended, without background tasks.
     #[must_use]
     pub fn active(&self) -> usize {
         self.active
@@ -109,7 +109,7 @@ impl<'a> Executor<'a> {
         self.tasks.contains_key(&number)
     }
 
-    /// Polls tasks in random order until all of them wait.
+    /// Polls ready tasks in random order until every task waits.
     pub fn settle(&mut self) {
         loop {
             let mut numbers = std::mem::take(&mut *self.ready.numbers());
@@ -137,11 +137,11 @@ impl<'a> Executor<'a> {
         }
     }
 
-    /// Completes one operation, or lets time go on.
+    /// Completes one operation, or advances the clock to the next sleeper.
     ///
     /// # Panics
     ///
-    /// If tasks wait although none is in flight: they wait for one another.
+    /// If tasks wait although no operation is in flight and no task sleeps: a deadlock.
     pub fn step(&mut self) {
         let early = self.world.has_sleepers() && self.rng.u8(..32) == 0;
         let done = (early && self.world.advance()) || self.world.complete_one() || self.world.advance();
@@ -174,11 +174,11 @@ pub fn block_on_seeded<T>(world: &World, seed: u64, future: impl Future<Output =
     result.expect("the task has ended")
 }
 
-/// Runs a future whose operations complete at once. It may give way, as long as it is woken at once.
+/// Runs a future whose operations complete at once. The future may yield if it wakes itself.
 ///
 /// # Panics
 ///
-/// If it has to wait.
+/// If the future waits for anything.
 pub fn run_now<T>(future: impl Future<Output = T>) -> T {
     let woken = Arc::new(Woken::default());
     let waker = Waker::from(woken.clone());
@@ -187,8 +187,8 @@ pub fn run_now<T>(future: impl Future<Output = T>) -> T {
         if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
             return value;
         }
-        let goes_on = woken.0.swap(false, Ordering::AcqRel);
-        assert!(goes_on, "it waits, although every operation completes at once");
+        let was_woken = woken.0.swap(false, Ordering::AcqRel);
+        assert!(was_woken, "it waits, although every operation completes at once");
     }
 }
 

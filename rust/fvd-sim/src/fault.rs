@@ -1,5 +1,5 @@
-//! What goes wrong on purpose: errors that the engine must survive, and lies of the medium that
-//! the tests must find.
+//! Deliberate failures: errors that the engine must survive, and media that break their contract, which the
+//! tests must detect.
 
 /// Errors to inject. Operations are counted from 1, in the order in which they complete.
 #[derive(Clone, Debug, Default)]
@@ -8,31 +8,31 @@ pub struct Faults {
     pub fail_at: Option<u64>,
     /// Every operation from this number on fails.
     pub fail_from: Option<u64>,
-    /// One in so many operations fails.
+    /// One in this many operations fails.
     pub one_in: Option<u32>,
-    /// Which operations [`Faults::one_in`] speaks of.
+    /// Which operations [`Faults::one_in`] applies to.
     pub target: Target,
-    /// What those that fail, fail with.
+    /// The error number that failing operations return.
     pub error: Errno,
-    /// Before one in so many operations the kernel has tried to write out what its cache holds of that disk, and
-    /// failed: the next sync says so, once.
+    /// Before one in this many operations, the kernel's writeback of that disk's page cache has failed. The
+    /// next sync reports the failure, once.
     pub writeback: Option<u32>,
-    /// Bytes of new space that can still be used; then ENOSPC. Space is used by pages of 4096
-    /// bytes, where something is written.
+    /// Bytes of new space that can still be allocated; after that, writes fail with ENOSPC. Space is
+    /// allocated in pages of 4096 bytes, where something is written.
     pub space: Option<u64>,
-    /// Bytes of a file at most; then EFBIG.
+    /// Maximum length of a file in bytes. Beyond it, writes fail with EFBIG.
     pub longest: Option<u64>,
 }
 
-/// What fails now and then.
+/// Which operations fail at random.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Target {
-    /// Anything.
+    /// Any operation.
     #[default]
     Anything,
-    /// What the base is asked for.
+    /// Operations on the base.
     Base,
-    /// Reads and writes of data, wherever it lies: nothing that poisons an image.
+    /// Reads and writes of data, wherever it is stored. None of these failures poisons an image.
     Data,
     /// Reads and writes of metadata.
     Metadata,
@@ -44,30 +44,30 @@ pub enum Target {
     Zeroes,
     /// Syncs.
     Syncs,
-    /// Changes of a length.
+    /// Changes of the length of a file.
     Lengths,
-    /// Questions: how long it is, and where its holes are.
+    /// Queries of the length and of the holes.
     Questions,
 }
 
-/// The error number of what fails.
+/// The error number of a failed operation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Errno {
     /// EIO.
     #[default]
     Io,
-    /// ENOSPC; EIO where space makes no difference.
+    /// ENOSPC. EIO for operations that need no space.
     NoSpace,
-    /// EDQUOT, as [`Errno::NoSpace`].
+    /// EDQUOT. EIO for operations that need no space.
     Quota,
     /// ETIMEDOUT.
     TimedOut,
-    /// Any of these.
+    /// One of the above, at random.
     Any,
 }
 
 impl Errno {
-    /// The number, for an operation that may need space or cannot.
+    /// The error number. `needs_space` says whether the operation can run out of space.
     pub(crate) fn number(self, needs_space: bool, rng: &mut fastrand::Rng) -> i32 {
         match self {
             Self::Any => {
@@ -82,18 +82,18 @@ impl Errno {
     }
 }
 
-/// A medium that breaks its contract.
+/// How a medium breaks its contract.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Lie {
-    /// It keeps it.
+    /// It does not.
     #[default]
     None,
     /// The sync with this number (from 1, over all disks) succeeds without effect.
     DropSync(u64),
     /// No sync has an effect.
     DropEverySync,
-    /// A sync covers data only if it was written before the sync before it: the journal becomes
-    /// durable before what it points at.
+    /// A sync covers data only if it was written before the previous sync. So the journal becomes durable
+    /// before the data that it refers to.
     DataLagsBehind,
     /// A sync covers everything but the journal and the rest of the metadata.
     MetadataIsNotSynced,

@@ -1,17 +1,18 @@
-//! Development only: simulated disks with power cuts, a seeded executor, a reference model, and
-//! the randomized tester of the engine.
+//! For development only: simulated disks with power cuts, a seeded executor, a reference model, and the
+//! randomized tester of the engine. See docs/simulation.md.
 //!
-//! One seed decides everything: geometry, requests, the order in which operations complete, power
-//! cuts. There is no wall clock and no thread in a run. From the ground up:
+//! One seed decides everything: the geometry, the requests, the order in which operations complete, the power
+//! cuts. A run has no threads and no wall clock. The modules, from the bottom up:
 //!
 //! * [`medium`]: sparse bytes that are cheap to copy;
 //! * [`world`], [`disk`]: disks with a volatile cache, and their operations in flight;
 //! * [`cut`]: what a power cut leaves;
 //! * [`executor`]: polls tasks and completes operations in random order;
-//! * [`model`]: which contents each sector may have;
+//! * [`model`]: the contents that each sector may have;
 //! * [`shape`]: geometries; [`rig`]: the disks of one image, created and opened;
-//! * [`workload`]: requests; [`shared`]: what they share; [`verify`]: invariants on disk; [`check`]: what holds after a power cut;
-//! * [`base`]: the same of a base that is written to;
+//! * [`workload`]: requests; [`shared`]: the model and the counters that all requests share;
+//! * [`verify`]: invariants on disk; [`check`]: what must hold after a power cut;
+//! * [`base`]: the same for a base that fvd writes to;
 //! * [`run`]: power cuts at every boundary of random workloads;
 //! * [`sim`]: the simulator of the whole engine, over a matrix of geometries.
 

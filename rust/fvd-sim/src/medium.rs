@@ -1,4 +1,4 @@
-//! Sparse bytes that are cheap to copy: what a disk holds at one moment.
+//! Sparse bytes that are cheap to copy: the content of a disk at one moment.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -6,24 +6,24 @@ use std::sync::Arc;
 
 use fvd::storage::Allocation;
 
-/// Bytes in a sector: what is written whole or not at all.
+/// Bytes in a sector. A power cut leaves a sector entirely old or entirely new.
 pub const SECTOR: u64 = 512;
 
-/// Bytes that are shared or copied at once.
+/// Bytes in a page, the unit that copies share.
 const PAGE: u64 = 4096;
 
 /// The bytes of one sector.
 pub type Sector = [u8; SECTOR as usize];
 
-/// Content of a file or device. A copy shares all pages that neither side changes.
+/// Content of a file or device. A copy shares every page that neither side changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Medium {
     len: u64,
-    /// Pages by number. A missing one reads as zeros. No byte at or beyond `len` is set.
+    /// Pages by number. A missing page reads as zeros. No byte at or beyond `len` is set.
     pages: BTreeMap<u64, Arc<[u8; PAGE as usize]>>,
 }
 
-/// Page number, offset in it, and how many of `len` bytes it has from there.
+/// The page number, the offset in the page, and how many of `len` bytes the page has from that offset.
 fn locate(offset: u64, len: usize) -> (u64, usize, usize) {
     let at = offset % PAGE;
     let count = (PAGE - at).min(len as u64);
@@ -45,7 +45,7 @@ impl Medium {
         self.len
     }
 
-    /// Fills `buf` from `offset`; zeros at and beyond the end.
+    /// Fills `buf` from `offset`. Bytes at and beyond the end read as zeros.
     pub fn read(&self, mut buf: &mut [u8], mut offset: u64) {
         while !buf.is_empty() {
             let (page, at, count) = locate(offset, buf.len());
@@ -59,7 +59,7 @@ impl Medium {
         }
     }
 
-    /// Writes `buf` at `offset`, which extends a file that ends before.
+    /// Writes `buf` at `offset`. A file that ends before the end of the write grows.
     pub fn write(&mut self, mut buf: &[u8], mut offset: u64) {
         if !buf.is_empty() {
             self.len = self.len.max(offset + buf.len() as u64);
@@ -73,7 +73,7 @@ impl Medium {
         }
     }
 
-    /// Zeroes `start..end`, and makes holes of the pages that lie in it whole.
+    /// Zeroes `start..end`. Pages that lie entirely in the range become holes.
     pub fn zero(&mut self, start: u64, end: u64) {
         if start >= end {
             return;
@@ -95,7 +95,7 @@ impl Medium {
         }
     }
 
-    /// Cuts or extends the file.
+    /// Truncates or extends the file to `len` bytes.
     pub fn set_size(&mut self, len: u64) {
         self.zero(len, self.len.next_multiple_of(PAGE));
         self.len = len;
@@ -117,7 +117,7 @@ impl Medium {
         self.pages.contains_key(&(sector * SECTOR / PAGE))
     }
 
-    /// Those of the sectors that lie in pages with storage.
+    /// The given sectors that lie in pages with storage.
     pub fn sectors_with_storage(&self, sectors: Range<u64>) -> impl Iterator<Item = u64> {
         const EACH: u64 = PAGE / SECTOR;
         let pages = if sectors.is_empty() {
@@ -129,7 +129,7 @@ impl Medium {
         pages.flat_map(move |first| first.max(sectors.start)..(first + EACH).min(sectors.end))
     }
 
-    /// The bytes of a sector; zeros beyond the end.
+    /// The bytes of a sector. Bytes beyond the end are zeros.
     #[must_use]
     pub fn sector(&self, sector: u64) -> Sector {
         let mut bytes = [0; SECTOR as usize];
@@ -137,7 +137,8 @@ impl Medium {
         bytes
     }
 
-    /// Replaces a sector. The length stays: whoever sets sectors beyond it sets it afterwards.
+    /// Replaces a sector. The length does not change; after setting sectors beyond it, the caller must set
+    /// it.
     pub fn set_sector(&mut self, sector: u64, bytes: &Sector) {
         let len = self.len;
         self.write(bytes, sector * SECTOR);

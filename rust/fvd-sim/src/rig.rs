@@ -1,4 +1,4 @@
-//! The disks of one image: made once, opened again and again, also from what a power cut left.
+//! The disks of one image: created once, then opened any number of times, also after power cuts.
 
 use std::ops::Range;
 use std::slice::from_ref;
@@ -14,7 +14,7 @@ use crate::medium::Medium;
 use crate::shape::Shape;
 use crate::world::World;
 
-/// The engine that is tested: the shipped one, on simulated disks.
+/// The engine under test: the shipped one, on simulated disks.
 pub type SimImage = Image<SimDisk>;
 
 /// Handles to the disks. The order in the world is: image, base, data file.
@@ -30,12 +30,12 @@ pub struct Rig {
     pub data: SimDisk,
 }
 
-/// Bytes of a base that are random throughout; a larger one is random around its landmarks.
+/// A base of up to this many bytes is random throughout. A larger one is random only around its landmarks.
 const RANDOM_BASE: u64 = 2 << 20;
-/// Random bytes before and behind a landmark at most.
+/// Maximum number of random bytes on either side of a landmark.
 const ISLAND: u64 = 192 << 10;
 
-/// Places on a disk where something changes: ends, and edges of some blocks and chunks.
+/// Places on a disk where something changes: ends, and the edges of some blocks and chunks.
 #[must_use]
 pub fn landmarks(shape: &Shape, seed: u64) -> Vec<u64> {
     let mut rng = fastrand::Rng::with_seed(seed);
@@ -46,7 +46,7 @@ pub fn landmarks(shape: &Shape, seed: u64) -> Vec<u64> {
         if shape.compact {
             let chunk = rng.u64(..=last / shape.chunk_size) * shape.chunk_size;
             places.push(chunk);
-            // The block that straddles the edge of the chunk, if it does.
+            // The block that crosses the start of the chunk, if one does.
             places.push(chunk / shape.block_size * shape.block_size);
         }
     }
@@ -59,7 +59,7 @@ pub fn landmarks(shape: &Shape, seed: u64) -> Vec<u64> {
     places
 }
 
-/// Ranges of a large base that are not holes.
+/// The ranges of a base that hold data. A large base has holes between them.
 #[must_use]
 pub fn islands(shape: &Shape, seed: u64) -> Vec<Range<u64>> {
     let size = shape.base_size.unwrap_or(0);
@@ -68,7 +68,8 @@ pub fn islands(shape: &Shape, seed: u64) -> Vec<Range<u64>> {
     }
     let mut rng = fastrand::Rng::with_seed(!seed);
     let landmarks = landmarks(shape, seed);
-    // Many of them, or as large as a block.
+    // There are many islands near the edges of metadata pages, so each is small. Otherwise islands are as
+    // large as a block.
     let most = if shape.metadata_edges().is_empty() {
         ISLAND
     } else {
@@ -81,7 +82,7 @@ pub fn islands(shape: &Shape, seed: u64) -> Vec<Range<u64>> {
     landmarks.into_iter().map(&mut island).collect()
 }
 
-/// The bytes of a base: random, but for holes in a large one and where zeros are searched for.
+/// The bytes of a base: random, except for holes in a large one and where the engine searches for zeros.
 #[must_use]
 pub fn base_content(shape: &Shape, seed: u64) -> Medium {
     let mut rng = fastrand::Rng::with_seed(seed);
@@ -103,7 +104,7 @@ pub fn base_content(shape: &Shape, seed: u64) -> Medium {
 }
 
 impl Rig {
-    /// Creates an image, durably. Gives it with the content of its disk.
+    /// Creates an image, durably. Returns it with the content of its disk.
     ///
     /// # Panics
     ///
@@ -160,7 +161,7 @@ impl Rig {
         (rig, content)
     }
 
-    /// The same image on other disks: what a power cut left.
+    /// The same image on other disks, such as those that a power cut left.
     #[must_use]
     pub fn on(&self, world: &World, media: &[Medium]) -> Self {
         let is_device = |is_data: bool| self.shape.device && self.shape.data_file == is_data;
@@ -174,7 +175,7 @@ impl Rig {
         rig
     }
 
-    /// The same image in a copy of its world, with what its caches hold.
+    /// The same image in a copy of its world, including the content of the caches.
     #[must_use]
     pub fn copy(&self, seed: u64) -> Self {
         let world = self.file.world().copy(seed);
@@ -229,7 +230,7 @@ pub async fn read_all(image: &SimImage) -> Result<Vec<u8>> {
     read_ranges(image, from_ref(&(0..image.size()))).await
 }
 
-/// Bytes of the disk, those of one range behind those of the other.
+/// The bytes of some ranges of the disk, one range after the other.
 pub async fn read_ranges(image: &SimImage, ranges: &[Range<u64>]) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     for range in ranges {

@@ -1,4 +1,5 @@
-//! One seed: a geometry, several sessions of requests, and power cuts at every boundary.
+//! One seed: a geometry, several sessions of requests, and power cuts at every boundary between two
+//! operations.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -24,7 +25,7 @@ use crate::world::World;
 /// What to run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Plan {
-    /// Decides everything else.
+    /// Decides everything that the other fields leave open.
     pub seed: u64,
     /// Power cuts at each boundary.
     pub cuts: u64,
@@ -32,13 +33,13 @@ pub struct Plan {
     pub only: Option<(u64, Option<u64>)>,
     /// How the media break their contract.
     pub lie: Lie,
-    /// Whether requests are cancelled now and then.
+    /// Whether some requests are cancelled.
     pub cancel: bool,
-    /// Whether operations fail now and then.
+    /// Whether some operations fail.
     pub errors: bool,
     /// Prints requests and operations.
     pub trace: bool,
-    /// What a write does to the base, whatever the seed says.
+    /// The mode in which writes go to the base, instead of the one that the seed gives.
     pub updates: Option<BaseUpdate>,
 }
 
@@ -49,7 +50,7 @@ impl Plan {
         Self {
             seed,
             cuts: 3,
-            // Not always: without, more of the requests meet.
+            // Not in every run: without cancellation, more requests overlap.
             cancel: seed % 2 == 1,
             errors: seed.is_multiple_of(5),
             ..Self::default()
@@ -57,7 +58,7 @@ impl Plan {
     }
 }
 
-/// What was done.
+/// What a run did.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     /// Power cuts that were checked.
@@ -68,20 +69,20 @@ pub struct Report {
     pub sessions: u64,
     /// Requests.
     pub requests: u64,
-    /// Names of what the geometry has.
+    /// Names of the features of the geometry.
     pub features: Vec<String>,
-    /// Depends on everything that happened.
+    /// A hash of everything that happened.
     pub digest: u64,
 }
 
-/// What was found wrong, and how to see it again.
+/// What was wrong, and how to reproduce it.
 #[derive(Clone, Debug)]
 pub struct Failure {
     /// The seed.
     pub seed: u64,
     /// The boundary.
     pub boundary: u64,
-    /// The number of the cut and what it kept; None: found without a power cut.
+    /// The number of the cut and what it kept. `None`: found without a power cut.
     pub cut: Option<(u64, Cut)>,
     /// The geometry.
     pub shape: String,
@@ -134,24 +135,24 @@ struct Runner {
     rig: Rig,
     shared: SharedRef,
     generator: Generator,
-    /// As of the last boundary that was checked.
+    /// The number of changes at the last boundary that was checked.
     changes: u64,
     report: Report,
 }
 
-/// Stores what readers leave, until it is cancelled.
+/// Stores the blocks that reads fetched from the base (copy-on-read), until it is cancelled.
 async fn copy_in_background(image: Rc<SimImage>) {
     while copy_on_read(&image).await.is_err() {
-        // Off from here on.
+        // The failure has disabled copy-on-read.
     }
 }
 
-/// Brings the base up to date, until that fails or it is cancelled.
+/// Writes dirty ranges back to the base, until that fails or it is cancelled.
 async fn push_in_background(image: Rc<SimImage>) {
     let _ = write_back_base(&image).await;
 }
 
-/// Whether the session goes on.
+/// Whether the session continues.
 #[derive(PartialEq, Eq)]
 enum Power {
     On,
@@ -177,7 +178,7 @@ impl Runner {
             u64::MAX
         };
         let power = self.requests(&mut executor, &mut fuse)?;
-        // Of its own: what other seeds do does not change.
+        // A generator of its own, so that the runs of other seeds do not change.
         let dies = power == Power::Cut && fastrand::Rng::with_seed(self.plan.seed ^ world.digest()).u8(..3) == 0;
         let is_cut = power == Power::Cut && !dies;
         if is_cut {
@@ -205,23 +206,23 @@ impl Runner {
         Ok(())
     }
 
-    /// Opens the image, carries out requests and closes it, or is stopped by a power cut.
+    /// Opens the image, carries out requests and closes it, unless a power cut ends the session first.
     fn requests(&mut self, executor: &mut Executor<'_>, fuse: &mut u64) -> Result<Power, Failure> {
         let (rig, cache) = (self.rig.clone(), self.rig.shape.cache);
         let left = self.shared.borrow_mut().begin_flush();
         let Some(image) = self.complete(executor, fuse, "open", async move { rig.open(true, cache).await })? else {
             return Ok(Power::Cut);
         };
-        // Whatever earlier sessions have left.
+        // The open has made durable what earlier sessions left.
         self.shared.borrow_mut().ack_flush(left);
         let image = Rc::new(image);
         let copier = executor.spawn_in_background(copy_in_background(image.clone()));
         let pusher = executor.spawn_in_background(push_in_background(image.clone()));
         if self.rig.shape.writes_base() && self.rng.u8(..4) == 0 {
-            // Everything is left to flushes and to the close.
+            // Flushes and the close must write back everything.
             executor.cancel(pusher);
         }
-        // Now and then long enough for the journal to wrap several times.
+        // Some sessions are long enough for the journal to wrap several times.
         let most = if self.rng.u8(..8) == 0 { 200 } else { 40 };
         let mut left = self.rng.u64(5..most);
         let depth = [1, 2, 4, 8, 16][self.rng.usize(..5)];
@@ -233,7 +234,7 @@ impl Runner {
                 tasks.push(executor.spawn(task));
                 left -= 1;
                 self.report.requests += 1;
-                // The model is to know of it before the next request is made.
+                // The model must know of this request before the next one is drawn.
                 executor.settle();
             }
             if self.boundary(executor, fuse)? == Power::Cut {
@@ -268,7 +269,7 @@ impl Runner {
         Ok(if closed.is_some() { Power::On } else { Power::Cut })
     }
 
-    /// Runs one task to its end. None: the power was cut, or an expected error ends the session.
+    /// Runs one task to its end. `None`: the power was cut, or an expected error ends the session.
     fn complete<'a, T: 'a>(
         &mut self,
         executor: &mut Executor<'a>,
@@ -307,7 +308,7 @@ impl Runner {
         }
     }
 
-    /// Between two operations: power cuts, each on disks of its own.
+    /// A boundary between two operations: checks power cuts, each on its own copy of the disks.
     fn boundary(&mut self, executor: &Executor<'_>, fuse: &mut u64) -> Result<Power, Failure> {
         let wrong = self.shared.borrow_mut().wrong.take();
         let error = self.shared.borrow_mut().errors.pop().filter(|_| !self.plan.errors);
@@ -367,7 +368,7 @@ impl Runner {
         check_closed(&self.rig, media, model)
     }
 
-    /// The power cut that the next session starts from.
+    /// The power cut after which the next session starts.
     fn crash(&mut self) -> Result<(), Failure> {
         let number = self.rng.u64(..4);
         let cut = Cut::numbered(self.plan.seed, self.report.boundaries, number);

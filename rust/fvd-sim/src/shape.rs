@@ -1,4 +1,4 @@
-//! Geometries of images, drawn at random from the sizes that are hard.
+//! Geometries of images, drawn at random from the sizes that are hard to handle.
 
 use std::fmt;
 
@@ -11,42 +11,42 @@ use crate::medium::SECTOR;
 pub(crate) const BLOCKS_OF_PAGE: u64 = 4096 * 8;
 /// Chunks whose entries lie on one page of the table.
 pub(crate) const CHUNKS_OF_PAGE: u64 = 4096 / 4;
-/// Pages that are read at once: a segment of 64 KiB.
+/// Pages that the engine reads at once: a segment of 64 KiB.
 pub(crate) const SEGMENT_PAGES: u64 = 16;
 
-/// Everything that is fixed when an image is created, and the cache mode.
+/// Everything that is fixed when an image is created, and the options of its opens.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub struct Shape {
-    /// Bytes of the disk.
+    /// Size of the disk in bytes.
     pub virtual_size: u64,
-    /// Bytes of the base, which need not be a multiple of anything.
+    /// Size of the base in bytes, not necessarily a multiple of anything. `None`: no base.
     pub base_size: Option<u64>,
-    /// Bytes of a block.
+    /// Block size in bytes.
     pub block_size: u64,
-    /// Whether there is a table.
+    /// Whether the image has a table (compact).
     pub compact: bool,
-    /// Bytes of a chunk.
+    /// Chunk size in bytes.
     pub chunk_size: u64,
     /// Bytes by which the file of a compact image grows.
     pub grow_unit: u64,
     /// As the option `journal_size`: negative for none, 0 for the default.
     pub journal_size: i64,
-    /// Whether the data lies in a file of its own.
+    /// Whether the data is in a separate file.
     pub data_file: bool,
-    /// Whether the data lies on a device, with rubbish on it.
+    /// Whether the data is on a device, which initially holds random bytes.
     pub device: bool,
-    /// Length of regions that are searched for zeros.
+    /// Length in bytes of the regions that are searched for zeros.
     pub detect_sparse_hole: Option<u64>,
-    /// Whether what is read from the base is stored.
+    /// Whether copy-on-read is enabled.
     pub copy_on_read: bool,
-    /// Whether the base is fetched in the background.
+    /// Whether prefetch is enabled.
     pub prefetch: bool,
-    /// What a write does to the base.
+    /// In which mode writes go to the base.
     pub updates: BaseUpdate,
     /// When writes become durable.
     pub cache: CacheMode,
-    /// What becomes of writes of zeros.
+    /// How writes of zeros are handled.
     pub detect_zeroes: DetectZeroes,
 }
 
@@ -55,7 +55,7 @@ fn pick<T: Copy>(rng: &mut fastrand::Rng, choices: &[T]) -> T {
 }
 
 impl Shape {
-    /// A plain image of 128 KiB with a small journal and no base: where a test begins.
+    /// A plain image of 128 KiB with a small journal and no base: the default for tests.
     #[must_use]
     pub fn small() -> Self {
         Self {
@@ -77,7 +77,8 @@ impl Shape {
         }
     }
 
-    /// The range, widened to whole chunks of a compact image, unless they are more than `most` bytes.
+    /// The range, widened to whole chunks, unless the image is not compact or the result exceeds `most`
+    /// bytes.
     #[must_use]
     pub fn whole_chunks(&self, offset: u64, len: u64, most: u64) -> (u64, u64) {
         let start = offset / self.chunk_size * self.chunk_size;
@@ -88,15 +89,15 @@ impl Shape {
         (start, end - start)
     }
 
-    /// Places on the disk where a page of the bitmap or the table ends, and another one begins: the first ones, the last one,
-    /// and those between segments.
+    /// Offsets on the disk where one page of the bitmap or the table ends and the next one begins: the first
+    /// two, the last one, and the first two between segments.
     #[must_use]
     pub fn metadata_edges(&self) -> Vec<u64> {
         let bitmap = (self.base_img_size(), self.block_size * BLOCKS_OF_PAGE);
         let table = (self.virtual_size, self.chunk_size * CHUNKS_OF_PAGE);
         let mut edges = Vec::new();
         for (end, page) in [bitmap].into_iter().chain(self.compact.then_some(table)) {
-            // Where it ends with a page there is no edge.
+            // A region that ends exactly with a page has no edge there.
             let pages = end.saturating_sub(1) / page;
             let segments = (SEGMENT_PAGES..=pages).step_by(SEGMENT_PAGES as usize).take(2);
             let numbers = [1, 2, pages].into_iter().filter(|number| (1..=pages).contains(number));
@@ -107,13 +108,13 @@ impl Shape {
         edges
     }
 
-    /// A geometry.
+    /// A random geometry.
     #[must_use]
     pub fn random(rng: &mut fastrand::Rng) -> Self {
         let compact = rng.u8(..10) < 6;
         let crowded = compact && rng.u8(..8) == 0;
         let (block_size, chunk_size) = if crowded {
-            // Blocks that touch more chunks than a journal sector has room for.
+            // Blocks that touch more chunks than one journal sector has room for.
             (pick(rng, &[512 << 10, 1 << 20, 500 << 10]), 4096)
         } else {
             let block = pick(rng, &[512, 1024, 7680, 15_872, 65_024, 65_536]);
@@ -151,9 +152,9 @@ impl Shape {
         .with_updates(rng)
     }
 
-    /// Some of those that can write to their base do.
+    /// Makes some images write to their base, if they can.
     fn with_updates(self, rng: &fastrand::Rng) -> Self {
-        // Of its own: what other seeds do does not change.
+        // A generator of its own, so that the runs of other seeds do not change.
         let mut rng = fastrand::Rng::with_seed(rng.get_seed() ^ 0x5EED_BA5E);
         let can = self.base_size.is_some() && self.journal_size >= 0;
         if !can || rng.u8(..3) > 0 {
@@ -163,7 +164,8 @@ impl Shape {
         Self { updates, ..self }
     }
 
-    /// The same with a base that is written to, and what that needs.
+    /// The same image with writes to the base in this mode, and with a base and a journal, which that
+    /// requires.
     #[must_use]
     pub fn updating(self, updates: BaseUpdate) -> Self {
         Self {
@@ -174,13 +176,13 @@ impl Shape {
         }
     }
 
-    /// Whether a write goes to the base, sooner or later.
+    /// Whether writes go to the base, immediately or later.
     #[must_use]
     pub fn writes_base(&self) -> bool {
         self.updates != BaseUpdate::No
     }
 
-    /// Bytes of the base that the image knows of.
+    /// Bytes of the base that the image uses.
     #[must_use]
     pub fn base_img_size(&self) -> u64 {
         let size = self.base_size.unwrap_or(0).next_multiple_of(SECTOR);
@@ -192,13 +194,13 @@ impl Shape {
             0 | 1 if !crowded => None,
             2 | 3 => Some(virtual_size),
             4 => Some(virtual_size + rng.u64(1..100_000)),
-            // Shorter, with an end within a sector or a block.
+            // Shorter; the end may lie within a sector or a block.
             5 | 6 => Some(rng.u64(1..virtual_size)),
             _ => Some((rng.u64(1..virtual_size) / SECTOR * SECTOR).max(SECTOR)),
         }
     }
 
-    /// What `fvd::image::create` is to be told.
+    /// The options for `fvd::image::create`.
     #[must_use]
     pub fn create_options(&self) -> CreateOptions {
         CreateOptions {
@@ -223,7 +225,7 @@ impl Shape {
         }
     }
 
-    /// Bytes of a device that has room for the data and, unless there is a data file, metadata.
+    /// Size in bytes of a device with room for the data and, unless there is a data file, the metadata.
     #[must_use]
     pub fn device_size(&self) -> u64 {
         let metadata = if self.journal_size == 0 { 17 << 20 } else { 128 << 10 };
@@ -231,7 +233,7 @@ impl Shape {
         metadata + data
     }
 
-    /// Names of what is special about it, to count what has been covered.
+    /// Names of the features of the geometry, to count what the tests have covered.
     #[must_use]
     pub fn features(&self) -> Vec<String> {
         let mut names = vec![format!("block {}", self.block_size)];

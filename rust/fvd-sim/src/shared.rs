@@ -1,4 +1,4 @@
-//! What the tasks of a session share: the reference, and what went wrong.
+//! What the tasks of a session share: the models, and what was wrong.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -12,21 +12,21 @@ use crate::shape::Shape;
 
 /// What concurrent tasks share.
 pub struct Shared {
-    /// The disk, as the image shows it.
+    /// The model of the disk as the image shows it.
     pub model: Model,
-    /// The base's region, as the base itself has it, where that is checked. No read tells what it holds: the
-    /// image may answer otherwise. So nothing but a flush makes its sets smaller.
+    /// The model of the base's region as the base itself holds it, if that is checked. A read of the image
+    /// does not show what the base holds, so only a flush makes the sets of this model smaller.
     pub base: Option<Model>,
-    /// The first thing found wrong.
+    /// The first thing that was wrong.
     pub wrong: Option<String>,
-    /// Errors that requests got.
+    /// Errors that requests returned.
     pub errors: Vec<fvd::Error>,
 }
 
-/// A [`Shared`] among the tasks of one thread.
+/// A [`Shared`] that the tasks of one thread share.
 pub type SharedRef = Rc<RefCell<Shared>>;
 
-/// A write or a flush, in each model.
+/// The number of a write or a flush in each model.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Id {
     disk: u64,
@@ -34,7 +34,7 @@ pub(crate) struct Id {
 }
 
 impl Shared {
-    /// Before anything has happened to a disk with this content.
+    /// The state for a disk with this content, before the first session.
     #[must_use]
     pub fn new(content: Medium) -> Self {
         Self {
@@ -45,7 +45,7 @@ impl Shared {
         }
     }
 
-    /// As [`Shared::new`]; the base is followed, too, if such an image writes to it.
+    /// As [`Shared::new`], with a model of the base if the image writes to it.
     #[must_use]
     pub fn with_base(content: Medium, shape: &Shape) -> Self {
         let base = shape.writes_base().then(|| {
@@ -97,8 +97,8 @@ impl Shared {
         self.in_base(id, Model::fail_flush);
     }
 
-    /// A new process finds what `media` say, in caches as on disks; `disk`: the bytes of `ranges`, one behind the other,
-    /// as the image shows them.
+    /// A new process finds what `media` hold, in caches and on disks. `disk` is the same content as the image
+    /// shows it: the bytes of `ranges`, one range after the other.
     pub(crate) fn outlive_process(&mut self, rig: &Rig, media: &[Medium], ranges: &[Range<u64>], disk: &[u8]) {
         let given_up = rig.file.world().has_given_up();
         self.model.outlive_process(ranges, disk, given_up);
@@ -108,7 +108,7 @@ impl Shared {
         self.errors.clear();
     }
 
-    /// The caches are dropped.
+    /// The kernel drops the caches.
     pub(crate) fn lose_cache(&mut self) {
         self.model.lose_cache();
         if let Some(base) = &mut self.base {
@@ -138,8 +138,8 @@ impl Shared {
     }
 }
 
-/// A sector that the base does not have as the disk does: any time from now on it may.
-pub(crate) fn owe(base: &mut Model, sector: u64, content: &[u8]) {
+/// Marks a sector of the base as dirty: from now on, `content` of the disk may reach it at any time.
+pub(crate) fn mark_dirty(base: &mut Model, sector: u64, content: &[u8]) {
     let id = base.begin_write(sector * SECTOR, content);
     base.fail_write(id);
 }
@@ -147,7 +147,7 @@ pub(crate) fn owe(base: &mut Model, sector: u64, content: &[u8]) {
 /// Tells the models that a request has failed.
 pub(crate) type Fail = fn(&mut Shared, Id);
 
-/// Ends a request in the models when its task is dropped: it was cancelled.
+/// Fails a request in the models when its task is dropped, that is, cancelled.
 pub(crate) struct Guard<'a> {
     pub(crate) shared: &'a SharedRef,
     fail: Option<(Fail, Id)>,

@@ -6,8 +6,8 @@ use fvd::format::{Entry, Geometry, Header, Record, Region, SECTOR, journal};
 
 use crate::medium::Medium;
 
-/// Checks header, table and journal of an image, its journal replayed unless it is marked clean.
-/// `data` is the separate data file. Gives a text for people where something is wrong.
+/// Checks header, table and journal of an image. The journal is replayed unless the image is marked clean.
+/// `data` is the separate data file. The error describes the first violation found.
 pub fn verify(image: &Medium, data: Option<&Medium>, must_be_clean: bool) -> Result<(), String> {
     let bytes = read(
         image,
@@ -40,7 +40,7 @@ fn read(medium: &Medium, region: Region) -> Vec<u8> {
     bytes
 }
 
-/// Whether every block is local, as the header says.
+/// Checks that every block is local, as the header says.
 fn check_complete(bitmap: &[u8], blocks: u64) -> Result<(), String> {
     match (0..blocks).find(|block| bitmap[(block / 8) as usize] >> (block % 8) & 1 == 0) {
         None => Ok(()),
@@ -56,8 +56,8 @@ fn decode_table(bytes: &[u8]) -> Vec<Entry> {
         .collect()
 }
 
-/// Applies table records. They agree on where a chunk lies: that is an invariant too. The table in place
-/// may be ahead of them, if a power cut came before the journal was erased.
+/// Applies the table records of the journal. As an invariant, all records of a chunk have the same entry. The
+/// table in place may be newer than the records, if a power cut came before the journal was erased.
 fn replay(image: &Medium, journal: Region, table: &mut [Entry], chunks: u64) -> Result<(), String> {
     let sectors = journal.offset / SECTOR..(journal.offset + journal.size) / SECTOR;
     // Most of a journal is a hole.

@@ -16,45 +16,45 @@ use crate::shared::{Guard, Id, Shared, SharedRef};
 /// A request of the guest.
 #[derive(Clone, Debug)]
 pub enum Request {
-    /// Bytes at an offset; they follow from the number.
+    /// A write.
     Write {
-        /// Bytes from the start of the disk.
+        /// Offset on the disk in bytes.
         offset: u64,
-        /// Bytes.
+        /// Length in bytes.
         len: u64,
-        /// What the content follows from.
+        /// The number that determines the content.
         content: u64,
     },
-    /// As a write; it is acknowledged when it is durable.
+    /// A write that is durable when it is acknowledged.
     WriteFua {
-        /// Bytes from the start of the disk.
+        /// Offset on the disk in bytes.
         offset: u64,
-        /// Bytes.
+        /// Length in bytes.
         len: u64,
-        /// What the content follows from.
+        /// The number that determines the content.
         content: u64,
     },
-    /// Zeros.
+    /// A zeroing.
     Zero {
-        /// Bytes from the start of the disk.
+        /// Offset on the disk in bytes.
         offset: u64,
-        /// Bytes.
+        /// Length in bytes.
         len: u64,
-        /// Chunks keep their storage.
+        /// Whether chunks keep their storage.
         no_hole: bool,
     },
     /// A discard.
     Discard {
-        /// Bytes from the start of the disk.
+        /// Offset on the disk in bytes.
         offset: u64,
-        /// Bytes.
+        /// Length in bytes.
         len: u64,
     },
-    /// A read that is compared with the model.
+    /// A read. The result is compared with the model.
     Read {
-        /// Bytes from the start of the disk.
+        /// Offset on the disk in bytes.
         offset: u64,
-        /// Bytes.
+        /// Length in bytes.
         len: u64,
     },
     /// A flush.
@@ -62,7 +62,7 @@ pub enum Request {
 }
 
 impl Request {
-    /// Offset and length of what it writes.
+    /// Offset and length of what the request writes, zeroes or discards.
     #[must_use]
     pub fn written(&self) -> Option<(u64, u64)> {
         match *self {
@@ -84,20 +84,20 @@ impl Request {
     }
 }
 
-/// The sectors that lie in the range as a whole, as bytes.
+/// The whole sectors within the range, as a range of bytes.
 fn whole_sectors(offset: u64, len: u64) -> Range<u64> {
     let start = offset.next_multiple_of(SECTOR);
     start..((offset + len) / SECTOR * SECTOR).max(start)
 }
 
-/// What a discard makes zeros, and, on either side, what it may leave as it is: parts of blocks of the
-/// base.
+/// The range that a discard makes zeros, and, on either side of it, the range that it may leave unchanged:
+/// parts of blocks of the base.
 fn discarded(image: &SimImage, offset: u64, len: u64) -> (Range<u64>, [Range<u64>; 2]) {
     let mut range = whole_sectors(offset, len);
     let geometry = image.geometry();
     let (base, block) = (geometry.base_size, geometry.block_size.max(SECTOR));
     if image.updates_base() {
-        // There it changes nothing.
+        // In the base's region, such a discard changes nothing.
         range.start = range.start.max(base).min(range.end);
     }
     let Range { start, end } = range;
@@ -118,7 +118,7 @@ fn discarded(image: &SimImage, offset: u64, len: u64) -> (Range<u64>, [Range<u64
 pub struct Generator {
     shape: Shape,
     rng: fastrand::Rng,
-    /// Places where much happens, so that requests meet.
+    /// Offsets with many requests, so that requests overlap.
     hot: Vec<u64>,
     number: u64,
 }
@@ -146,7 +146,7 @@ impl Generator {
         }
     }
 
-    /// A request. `model` says where writes of parts of a sector are possible now.
+    /// Draws a request. `model` says where writes of parts of a sector are possible at the moment.
     pub fn next(&mut self, model: &Model) -> Request {
         let kind = self.rng.u8(..100);
         if kind < 17 {
@@ -175,7 +175,8 @@ impl Generator {
         }
     }
 
-    /// Of whole chunks as often as not, where that is not too much and where `model` has an answer.
+    /// A discard. Half of them cover whole chunks, if the range is not too long and `model` can predict the
+    /// result.
     fn discard(&mut self, model: &Model, offset: u64, len: u64) -> Request {
         if self.rng.bool() {
             let (start, len) = self.shape.whole_chunks(offset, len, 1 << 20);
@@ -215,7 +216,7 @@ impl Generator {
     }
 }
 
-/// The bytes of a write: no two writes share one, nor do two sectors of a write.
+/// The bytes of a write. The content of every write, and of every sector in it, is different.
 #[must_use]
 pub fn content(number: u64, len: u64) -> Vec<u8> {
     let mut bytes = vec![0; len as usize];
@@ -223,10 +224,10 @@ pub fn content(number: u64, len: u64) -> Vec<u8> {
     bytes
 }
 
-/// The number of a write of zeros.
+/// The content number of a write of zeros.
 pub const ZEROS: u64 = 0;
 
-/// What a request writes.
+/// The bytes that a request writes.
 fn payload(number: u64, len: u64) -> Bytes {
     if number == ZEROS {
         return Bytes::from(vec![0; len as usize]);
@@ -309,7 +310,7 @@ async fn discard(shared: &SharedRef, image: &SimImage, cache: CacheMode, offset:
         let zeros = vec![0; (range.end - range.start) as usize];
         shared.borrow_mut().begin_write(range.start, &zeros)
     };
-    // These end as if they had failed: each sector is old or new.
+    // In the models, these writes end as failed: each sector is old or new.
     let either = either.map(|range| Guard::new(shared, Shared::fail_write, begin(&range)));
     let id = begin(&zeros);
     let guard = Guard::new(shared, Shared::fail_write, id);

@@ -1,9 +1,9 @@
 //! All disks of one image, and their operations in flight.
 //!
-//! A disk has a *durable* content, as of the last completed sync, the *current* one that reads see,
-//! and for each sector the versions it had in between. A sync covers what had completed when it was
-//! submitted. Every submission and every completion is a step: a power cut can come between any
-//! two of them.
+//! A disk has a *durable* content, as of the last completed sync, and a *current* content, which reads see.
+//! For each sector it also has the versions between the two. A sync covers the operations that had completed
+//! when it was submitted. Every submission and every completion is a step, and a power cut can come between
+//! any two steps.
 
 mod cache;
 mod clock;
@@ -35,37 +35,37 @@ pub(crate) type DiskId = usize;
 /// The base among the disks of a [`Rig`](crate::rig::Rig).
 const BASE: DiskId = 1;
 
-/// What an operation gives back: the buffer of a read.
+/// The result of an operation. A read returns its buffer.
 pub(crate) type Outcome = fvd::Result<Option<IoBufMut>>;
 
-/// A handle to the disks and their operations.
+/// A handle to the disks and their operations. Clones are handles to the same world.
 #[derive(Clone, Default)]
 pub struct World(Arc<Mutex<State>>);
 
-/// The result of an operation that has not been fetched.
+/// The result of an operation whose task has not polled it yet.
 struct Finished {
     outcome: Outcome,
-    /// The disk of a sync that has failed.
+    /// The disk of a failed sync.
     failed_sync: Option<DiskId>,
 }
 
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) rng: fastrand::Rng,
-    /// Operations wait for [`World::complete_one`]; else they complete at once.
+    /// If set, operations wait for [`World::complete_one`]. Otherwise they complete at once.
     queueing: bool,
     pub(crate) disks: Vec<Disk>,
     pub(crate) flights: Vec<Flight>,
     finished: BTreeMap<u64, Finished>,
     step: u64,
-    /// Counts what can make a difference to a power cut.
+    /// Counts the changes that can affect what a power cut leaves.
     pub(crate) changes: u64,
     operations: u64,
     syncs: u64,
     pub(crate) faults: Faults,
     base_latency: Duration,
     lie: Lie,
-    /// The power is gone: nothing that is dropped from here on has an effect.
+    /// The power is gone: dropping an operation no longer has an effect.
     dead: bool,
     timers: Timers,
     trace: Trace,
@@ -79,7 +79,7 @@ impl World {
         Self::default()
     }
 
-    /// A world whose random decisions follow from `seed`; operations complete at once until
+    /// A world whose random decisions depend only on `seed`. Operations complete at once until
     /// [`World::set_queueing`].
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
@@ -88,38 +88,38 @@ impl World {
         world
     }
 
-    /// Whether operations wait for [`World::complete_one`].
+    /// Sets whether operations wait for [`World::complete_one`].
     pub fn set_queueing(&self, queueing: bool) {
         self.state().queueing = queueing;
     }
 
-    /// Errors from here on; counting starts anew.
+    /// Injects these errors from now on. Counting of operations restarts.
     pub fn set_faults(&self, faults: Faults) {
         let mut state = self.state();
         state.faults = faults;
         state.operations = 0;
     }
 
-    /// The medium breaks its contract from here on; syncs are counted anew.
+    /// From now on the medium breaks its contract in this way. Counting of syncs restarts.
     pub fn set_lie(&self, lie: Lie) {
         let mut state = self.state();
         state.lie = lie;
         state.syncs = 0;
     }
 
-    /// Steps so far: submissions and completions.
+    /// Number of steps so far: submissions and completions.
     #[must_use]
     pub fn step(&self) -> u64 {
         self.state().step
     }
 
-    /// Grows with everything that can make a difference to a power cut.
+    /// A counter that grows with every change that can affect what a power cut leaves.
     #[must_use]
     pub fn changes(&self) -> u64 {
         self.state().changes
     }
 
-    /// Operations completed since the last [`World::set_faults`].
+    /// Number of operations completed since the last [`World::set_faults`].
     #[must_use]
     pub fn operations(&self) -> u64 {
         self.state().operations
@@ -131,7 +131,7 @@ impl World {
         !self.state().flights.is_empty()
     }
 
-    /// Whether metadata has been written, or is being written, that no sync has made durable.
+    /// Whether metadata has been written, or is being written, that no sync has made durable yet.
     #[must_use]
     pub fn has_unsynced_metadata(&self) -> bool {
         let state = self.state();
@@ -143,7 +143,7 @@ impl World {
         written.is_some_and(|sector| sector * SECTOR < image.data_start) || state.flights.iter().any(flying)
     }
 
-    /// Completes one operation in flight, picked at random. False if there was none.
+    /// Completes one operation in flight, picked at random. Returns false if there is none.
     #[must_use]
     pub fn complete_one(&self) -> bool {
         let waker = {
@@ -167,12 +167,12 @@ impl World {
         true
     }
 
-    /// How long a read of the base takes at least, from here on. Others mostly overtake it.
+    /// Sets the minimum time that a read of the base takes. Other operations mostly overtake such a read.
     pub fn set_base_latency(&self, latency: Duration) {
         self.state().base_latency = latency;
     }
 
-    /// Cuts the power: tasks can be dropped without any effect on the disks.
+    /// Cuts the power: from now on, dropping tasks has no effect on the disks.
     pub fn kill(&self) {
         self.state().dead = true;
     }
@@ -189,7 +189,7 @@ impl World {
 }
 
 impl State {
-    /// Starts an operation; the result of one that ends at once.
+    /// Starts an operation. Returns its number, and the result if it completes at once.
     pub(crate) fn submit(&mut self, disk: DiskId, action: Action, offset: u64) -> (u64, Option<Outcome>) {
         self.step += 1;
         let id = self.step;
@@ -214,7 +214,7 @@ impl State {
         (id, None)
     }
 
-    /// The result of an operation, or None and a promise to wake.
+    /// The result of an operation. `None`: it is in flight and will wake `waker`.
     pub(crate) fn poll(&mut self, id: u64, waker: &Waker) -> Option<Outcome> {
         if let Some(finished) = self.finished.remove(&id) {
             return Some(finished.outcome);
@@ -224,13 +224,13 @@ impl State {
         None
     }
 
-    /// The caller has lost interest: the operation ends now, done in part. None lands later.
+    /// The task has dropped the operation. The operation ends now, done in part; nothing of it arrives later.
     pub(crate) fn cancel(&mut self, id: u64) {
         if self.dead {
             return;
         }
         if let Some(disk) = self.finished.remove(&id).and_then(|finished| finished.failed_sync) {
-            // Nobody has seen it: the next sync tells.
+            // No task has seen this failure, so the next sync reports it.
             self.disks[disk].unseen_failure = true;
         }
         if let Some(index) = self.flights.iter().position(|flight| flight.id == id) {
@@ -243,7 +243,7 @@ impl State {
         }
     }
 
-    /// Any operation; one that waits for a base far away seldom comes before others.
+    /// Picks an operation at random. One that waits for a slow base seldom completes before others.
     fn next_to_complete(&mut self) -> usize {
         let count = self.flights.len();
         let index = self.rng.usize(..count);
@@ -268,7 +268,7 @@ impl State {
         }
         if let Some(errno) = self.fault(&flight) {
             self.tell(|| format!("          fails: error {errno}"));
-            // A file does not become longer than it can be, not even by mistake.
+            // A failed operation must not make a file longer than the limit either.
             if errno != libc::EFBIG {
                 self.land_in_part(&flight);
             }
@@ -285,7 +285,7 @@ impl State {
         Ok(None)
     }
 
-    /// Drops the first `len` bytes of a disk from its cache, but for what waits to be written.
+    /// Drops the first `len` bytes of a disk from its cache, except dirty sectors.
     pub(crate) fn drop_cached(&mut self, disk: DiskId, len: u64) {
         self.changes += 1;
         self.disks[disk].drop_cached(len / SECTOR, &mut self.rng);
@@ -293,7 +293,8 @@ impl State {
 
     fn fault(&mut self, flight: &Flight) -> Option<i32> {
         if self.faults.writeback.is_some_and(|count| self.rng.u32(..count) == 0) {
-            // The kernel writes on its own, and fails: the next sync tells, and the pages look clean.
+            // The kernel's own writeback has failed: the pages look clean, and the next sync reports the
+            // failure.
             let disk = &mut self.disks[flight.disk];
             disk.unseen_failure |= !disk.pending.is_empty();
             disk.give_up();
@@ -338,7 +339,7 @@ impl State {
         self.faults.one_in.is_some_and(|count| self.rng.u32(..count) == 0)
     }
 
-    /// Whether a question that is answered at once fails, and how. Nothing is in flight for it.
+    /// Returns an error if a query that is answered at once is to fail. Such a query is never in flight.
     pub(crate) fn fail_question(&mut self, disk: DiskId, name: &str) -> fvd::Result<()> {
         let is_hit = match self.faults.target {
             Target::Anything | Target::Questions => true,
@@ -354,7 +355,7 @@ impl State {
         Err(error.with_path(&self.disks[disk].path))
     }
 
-    /// Each sector comes from before or after the writes that are in flight.
+    /// Reads the current content. Each sector is from before or after the writes that are in flight.
     fn read(&mut self, disk: DiskId, mut buf: IoBufMut, offset: u64) -> IoBufMut {
         let end = offset + buf.len() as u64;
         let racing = self
@@ -382,7 +383,7 @@ impl State {
         buf
     }
 
-    /// A failed or cancelled operation: any of its sectors may have been written.
+    /// Applies a failed or cancelled operation: any of its sectors may have been written.
     fn land_in_part(&mut self, flight: &Flight) {
         match flight.action {
             Action::Sync => self.disks[flight.disk].give_up(),
@@ -409,7 +410,7 @@ impl State {
             if !wanted(sector) {
                 continue;
             }
-            // Of writes that were in flight together, any one may be the last.
+            // If several writes were in flight at the same time, any of them may be the last.
             let overlapped = disk.pending.get(&sector).and_then(|versions| versions.last());
             let concurrent = overlapped.is_some_and(|version| version.completed > flight.submitted);
             if concurrent && flight.covers(sector) && self.rng.bool() {

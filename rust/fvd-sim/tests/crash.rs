@@ -1,8 +1,9 @@
 //! Power cuts at every boundary between operations of random workloads.
 //!
-//! Of seeds that are always the same, and of new ones in each run, which are printed.
+//! Some seeds are fixed. Others are new in each run, which prints them.
 //!
-//! `FVD_CRASH_IMAGES`: how many crash images to check at least. `FVD_CRASH_START`: the first seed of all.
+//! `FVD_CRASH_IMAGES`: minimum number of crash images to check. `FVD_CRASH_START`: the first seed; if set,
+//! the new seeds do not run.
 //! `FVD_CRASH_SEED=SEED[:BOUNDARY[:CUT]]`: only this one, with a trace.
 
 mod seeds;
@@ -14,9 +15,9 @@ use std::sync::{Mutex, PoisonError};
 
 use fvd_sim::run::{Plan, Report, run};
 
-/// Crash images of the seeds that are always the same.
+/// Crash images of the fixed seeds.
 const IMAGES: u64 = 15_000;
-/// Those of new ones.
+/// Crash images of the new seeds.
 const NEW_IMAGES: u64 = 5_000;
 
 fn number(name: &str, default: u64) -> u64 {
@@ -64,7 +65,7 @@ impl Total {
 }
 
 #[test]
-fn after_a_crash_at_any_boundary_every_sector_has_an_allowed_content() {
+fn after_any_crash_each_sector_has_an_allowed_content() {
     if let Ok(text) = std::env::var("FVD_CRASH_SEED") {
         return replay(&text);
     }
@@ -72,14 +73,14 @@ fn after_a_crash_at_any_boundary_every_sector_has_an_allowed_content() {
 }
 
 #[test]
-fn after_a_crash_of_new_seeds_every_sector_has_an_allowed_content() {
+fn after_a_crash_of_new_seeds_each_content_is_allowed() {
     let is_chosen = |name| std::env::var_os(name).is_some();
     if !is_chosen("FVD_CRASH_SEED") && !is_chosen("FVD_CRASH_START") {
         check(seeds::new_start(), NEW_IMAGES);
     }
 }
 
-/// Checks so many crash images at least, of seeds from `first` on.
+/// Checks at least `wanted` crash images, of seeds from `first` on.
 fn check(first: u64, wanted: u64) {
     println!("seeds from {first}: FVD_CRASH_START={first} does the same again");
     let most_failures = number("FVD_CRASH_FAILURES", 1) as usize;

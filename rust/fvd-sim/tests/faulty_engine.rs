@@ -1,6 +1,6 @@
-//! The simulator can fail: it finds every deliberate fault of the engine (`fvd::mutation`).
+//! Tests of the simulator itself: it finds every deliberate fault of the engine (`fvd::mutation`).
 //!
-//! `FVD_MUTATION=NAME`: only this one. `FVD_MUTATION_RUNS`: how many runs to try at most.
+//! `FVD_MUTATION=NAME`: only this fault. `FVD_MUTATION_RUNS`: maximum number of runs for each fault.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,16 +21,17 @@ use fvd_sim::workload::Request;
 use fvd_sim::world::World;
 
 const RUNS: usize = 3000;
-/// What so many runs find only now and then: asked for by name. Each needs a mix of requests of its own.
+/// Faults that this many runs find only sometimes. They run only when requested by name, each with its own
+/// mix of requests.
 const SELDOM: [Mutation; 3] = [Mutation::BelieveCache, Mutation::PartOfSector, Mutation::PartsDisturbed];
 
-/// Whether an engine with this fault can go wrong with such an image: others need not be tried.
+/// Whether an engine with this fault can fail with an image of this shape. Other shapes are skipped.
 fn concerns(mutation: Mutation, shape: &Shape) -> bool {
     use Mutation as M;
     let (compact, base, journal) = (shape.compact, shape.base_size.is_some(), shape.journal_size >= 0);
     let copies = shape.copy_on_read || shape.prefetch;
     match mutation {
-        // More chunks to a block than a journal sector has room for.
+        // A block must touch more chunks than one journal sector has room for.
         M::JournalInOneGo => compact && base && journal && shape.block_size > 121 * shape.chunk_size,
         M::JournalOneChunk => compact && journal,
         M::BelieveCache => compact || base,
@@ -38,12 +39,12 @@ fn concerns(mutation: Mutation, shape: &Shape) -> bool {
         M::ReadUncounted => compact && shape.virtual_size >= 4 * shape.chunk_size,
         M::ReuseReferenced | M::ReuseInFlight | M::ReuseUnzeroed | M::PublishDiscarded => compact,
         M::KeepJournal | M::CommitFreed => compact && journal,
-        // A small one is full several times in a session.
+        // A small journal fills up several times in a session.
         M::EraseThisLap => compact && shape.journal_size > 0,
         M::LastPageMissed => base && !shape.metadata_edges().is_empty(),
-        // In a file there is always room.
+        // A file always has room.
         M::RoomUnshared => compact && shape.device,
-        // More than one part to a block.
+        // A block must have more than one part.
         M::PartsDisturbed => shape.prefetch && !shape.writes_base() && shape.block_size >= 1 << 19,
         M::DiscardUnlocked => compact && base,
         M::CopyOverwrites | M::ForgetUnloggedBlock => copies,
@@ -51,7 +52,7 @@ fn concerns(mutation: Mutation, shape: &Shape) -> bool {
         M::RecordedTooEarly => copies && journal,
         M::CompleteUnseen | M::CompleteFirst => shape.prefetch,
         M::PublishBeforeData | M::EdgesBeforeLock => base,
-        // Elsewhere the image has it anyway.
+        // In other modes the image has the data anyway.
         M::AckBeforeBase | M::PartOfSector => shape.writes_base() && shape.updates != BaseUpdate::Writeback,
         M::ForgetResync | M::ForgetDirty | M::BaseUnsynced | M::UpdateUnrecorded | M::UpdateUnlocked => {
             shape.writes_base()
@@ -61,12 +62,12 @@ fn concerns(mutation: Mutation, shape: &Shape) -> bool {
     }
 }
 
-/// The script, with a mix that shows the fault where the usual one hardly ever does.
+/// Adapts the script, where the usual mix of requests hardly ever shows the fault.
 fn suited(mutation: Mutation, mut script: Script) -> Script {
     for session in &mut script.sessions {
         match mutation {
-            // Many commits that find chunks, and go to the journal because none was freed; even seeds wait for
-            // metadata to be under way before they cut the power.
+            // Many commits that reserve chunks and go to the journal, because no chunk was freed. With even
+            // seeds the power cut waits until metadata is being written.
             Mutation::JournalInOneGo => {
                 session.seed &= !1;
                 session.errors = None;
@@ -75,7 +76,7 @@ fn suited(mutation: Mutation, mut script: Script) -> Script {
             }
             Mutation::PartOfSector => write_parts(session, script.shape.virtual_size),
             Mutation::PartsDisturbed => read_what_was_cancelled(session, script.shape.virtual_size),
-            Mutation::ReadUncounted => read_beside_reuse(session, &script.shape),
+            Mutation::ReadUncounted => read_during_reuse(session, &script.shape),
             _ => {}
         }
     }
@@ -85,7 +86,7 @@ fn suited(mutation: Mutation, mut script: Script) -> Script {
     script
 }
 
-/// Sectors are written, and then parts of them, while the base fails now and then.
+/// Writes sectors and then parts of them, while some operations of the base fail.
 fn write_parts(session: &mut Session, size: u64) {
     session.errors = Some(Errors {
         one_in: 6,
@@ -100,7 +101,7 @@ fn write_parts(session: &mut Session, size: u64) {
     });
 }
 
-/// Writes are cancelled, and what they have left is read.
+/// Cancels writes, and reads what they left.
 fn read_what_was_cancelled(session: &mut Session, size: u64) {
     session.errors = None;
     session.space = None;
@@ -115,7 +116,7 @@ fn read_what_was_cancelled(session: &mut Session, size: u64) {
     }
 }
 
-/// Every second request follows from the offset of the one before, which becomes a write of two sectors.
+/// Turns the requests into pairs: a write of two sectors, and `second` at the offset of the first.
 fn pair(session: &mut Session, size: u64, second: impl Fn(u64, u64) -> Request) {
     let mut number = session.seed;
     for steps in session.steps.chunks_exact_mut(2) {
@@ -134,8 +135,8 @@ fn pair(session: &mut Session, size: u64, second: impl Fn(u64, u64) -> Request) 
     }
 }
 
-/// A few chunks are read while they are discarded, and others are written.
-fn read_beside_reuse(session: &mut Session, shape: &Shape) {
+/// Reads a few chunks while they are discarded and other chunks are written.
+fn read_during_reuse(session: &mut Session, shape: &Shape) {
     session.errors = None;
     session.depth = session.depth.max(16);
     let chunks = (shape.virtual_size / shape.chunk_size).max(1);
@@ -166,7 +167,7 @@ fn is_write(request: &Request) -> bool {
     matches!(request, Request::Write { .. } | Request::WriteFua { .. })
 }
 
-/// The first seed that finds the fault, and what it saw.
+/// The first seed that finds the fault, and the failure found.
 fn find(mutation: Mutation, runs: usize) -> Option<(u64, String)> {
     mutation::set(Some(mutation));
     let scripts = (1..).map(|seed| suited(mutation, Script::new(seed)));
@@ -225,14 +226,14 @@ fn sim_shrinks_a_failure_to_a_few_requests() {
 }
 
 #[test]
-fn sim_accuses_no_engine_without_a_fault() {
+fn sim_reports_no_failure_of_an_engine_without_a_fault() {
     for seed in 1..=40 {
         run(&Script::new(seed), Watch::No).expect("no fault");
     }
 }
 
-/// Whether a flushed write is lost where operation `fail_at` of the close fails, the process comes back on the same
-/// machine, and the power is cut then.
+/// Whether a flushed write is lost if operation `fail_at` of the close fails, then a new process opens the
+/// image on the same machine, and then the power is cut.
 fn is_lost(fail_at: u64) -> bool {
     let shape = Shape {
         virtual_size: 512 << 10,

@@ -1,7 +1,8 @@
 //! The simulator of the whole engine, over the matrix of geometries (docs/simulation.md).
 //!
-//! `FVD_SIM_SESSIONS`: how many sessions to simulate at least. `FVD_SIM_SECONDS`: for how long
-//! instead. `FVD_SIM_START`: the first seed; without it, some are always the same, and some are new in each run. `FVD_SIM_SEED`: only this one, with a trace.
+//! `FVD_SIM_SESSIONS`: minimum number of sessions to simulate. `FVD_SIM_SECONDS`: how long to simulate,
+//! instead. `FVD_SIM_START`: the first seed; without it, some seeds are fixed and some are new in each run.
+//! `FVD_SIM_SEED`: only this one, with a trace.
 
 mod seeds;
 
@@ -13,9 +14,9 @@ use fvd_sim::sim::coverage::Coverage;
 use fvd_sim::sim::shrink::shrink;
 use fvd_sim::sim::{Counts, Failure, Report, Script, Watch, run};
 
-/// Sessions of the seeds that are always the same.
+/// Sessions of the fixed seeds.
 const SESSIONS: u64 = 2000;
-/// Those of new ones.
+/// Sessions of the new seeds.
 const NEW_SESSIONS: u64 = 1000;
 
 fn number(name: &str) -> Option<u64> {
@@ -23,7 +24,7 @@ fn number(name: &str) -> Option<u64> {
     Some(text.parse().expect("a number"))
 }
 
-/// The failure of a script, shrunk, for people.
+/// The failure of a script, shrunk, for the error message.
 fn describe(script: Script, failure: Failure, watch: Watch) -> String {
     let first = format!("seed {}: {failure}", script.seed);
     let (script, failure) = shrink(script, failure);
@@ -37,7 +38,7 @@ fn describe(script: Script, failure: Failure, watch: Watch) -> String {
     )
 }
 
-/// A trace of the run, or, if it fails, of what it shrinks to.
+/// Prints a trace of the run, or, if it fails, of the shrunk script.
 fn replay(seed: u64) {
     let script = Script::new(seed);
     match run(&script, Watch::No) {
@@ -79,7 +80,7 @@ impl Total {
 }
 
 #[test]
-fn sim_sessions_of_the_whole_matrix_keep_what_they_promise() {
+fn sim_sessions_of_the_whole_matrix_lose_nothing() {
     if let Some(seed) = number("FVD_SIM_SEED") {
         return replay(seed);
     }
@@ -89,13 +90,13 @@ fn sim_sessions_of_the_whole_matrix_keep_what_they_promise() {
 }
 
 #[test]
-fn sim_sessions_of_new_seeds_keep_what_they_promise() {
+fn sim_sessions_of_new_seeds_lose_nothing() {
     if number("FVD_SIM_SEED").is_none() && number("FVD_SIM_START").is_none() {
         simulate(seeds::new_start(), NEW_SESSIONS, None);
     }
 }
 
-/// So many sessions at least, of seeds from `first` on; or for so many seconds.
+/// Simulates at least `wanted` sessions, of seeds from `first` on, or for `seconds` seconds.
 fn simulate(first: u64, wanted: u64, seconds: Option<u64>) {
     println!("seeds from {first}: FVD_SIM_START={first} does the same again");
     let threads = std::thread::available_parallelism().map_or(1, usize::from);

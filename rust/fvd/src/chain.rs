@@ -1,4 +1,4 @@
-//! Opening by path: an image with its data file and its backing chain.
+//! Opens an image by path, with its data file and its backing chain.
 
 mod files;
 
@@ -20,37 +20,36 @@ use crate::source::{
 };
 use crate::storage::{FileOptions, FileStorage, LockMode, Storage};
 
-/// How to open an image and what it names.
+/// How to open an image and the files that it names.
 #[derive(Clone, Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct ChainOptions {
-    /// Open the image, and its data file, for writing. What is below is only read, unless
+    /// Open the image and its data file for writing. The layers below are opened for reading, unless
     /// `write_base` is set.
     pub writable: bool,
-    /// Permission to write to the base of an image whose header asks for it
-    /// (`write_updates_base_img`); without, such an image is not opened for writing. The host then
-    /// runs [`write_back_base`](crate::copy::write_back_base).
+    /// Permits writes to the base of an image whose header asks for them (`write_updates_base_img`). Without
+    /// this, such an image cannot be opened for writing. The caller must run
+    /// [`write_back_base`](crate::copy::write_back_base).
     pub write_base: bool,
     /// When acknowledged writes become durable.
     pub cache: CacheMode,
     /// Bypass the page cache (`O_DIRECT`).
     pub direct: bool,
-    /// Store what is read from the base; None: as the header of the image says. The host then runs
+    /// Store what is read from the base. None: as the header of the image says. The caller must run
     /// [`copy_on_read`](crate::copy::copy_on_read).
     pub copy_on_read: Option<bool>,
-    /// How long one read of the base may take before it fails with `ETIMEDOUT`; None: as long as it
-    /// likes. Needs [`Files`] with a clock, which do not block.
+    /// How long one read of the base may take before it fails with `ETIMEDOUT`. None: no limit. A limit needs
+    /// [`Files`] that have a clock and do not block.
     pub base_timeout: Option<Duration>,
-    /// What becomes of discards.
+    /// What to do with discards.
     pub discard: Discard,
-    /// What becomes of writes of zeros.
+    /// What to do with writes of zeros.
     pub detect_zeroes: DetectZeroes,
-    /// Take no locks (`-U`): somebody else may write to the image meanwhile. Read-only.
+    /// Take no locks (`-U`): another process may write to the image meanwhile. Read-only.
     pub force_share: bool,
-    /// Also open an image that has the mark of one that is not finished: its metadata is in order, its content is not
-    /// all there.
+    /// Also open an image that is marked unfinished: its metadata is valid, its content is incomplete.
     pub unfinished: bool,
-    /// What images may name.
+    /// Which files images may name.
     pub gate: Gate,
 }
 
@@ -69,7 +68,7 @@ impl ChainOptions {
         }
     }
 
-    /// What concerns the disk alone, not what it names.
+    /// The options for the image alone, without those for the files that it names.
     #[must_use]
     pub fn image(&self) -> OpenOptions {
         OpenOptions {
@@ -94,20 +93,20 @@ pub async fn open_image(path: &Path, options: &ChainOptions) -> Result<Image<Fil
     open_image_on(&Blocking, path, options).await
 }
 
-/// As [`open_image`], on files that are used as `files` says. To open them blocks, whatever they are.
+/// As [`open_image`], with files of the kind that `files` makes. Opening blocks in any case.
 pub async fn open_image_on<F: Files>(files: &F, path: &Path, options: &ChainOptions) -> Result<Image<F::Storage>> {
     let storage = open_file(path, options)?;
     let mut seen = Seen::default();
     deep(|| Box::pin(open_fvd(files, storage, options, &mut seen))).await
 }
 
-/// Opens the disk at `path` for reading. `format`: `raw`, `qcow2` or `fvd`; None: look which of
-/// them it is, and refuse all other formats that are known.
+/// Opens the disk at `path` for reading. `format`: `raw`, `qcow2` or `fvd`. None: probe which of them it is,
+/// and refuse all other known formats.
 pub async fn open_source(path: &Path, format: Option<&str>, options: &ChainOptions) -> Result<Box<dyn BaseSource>> {
     open_source_on(&Blocking, path, format, options).await
 }
 
-/// As [`open_source`], on files that are used as `files` says. To open them blocks, whatever they are.
+/// As [`open_source`], with files of the kind that `files` makes. Opening blocks in any case.
 pub async fn open_source_on<F: Files>(
     files: &F,
     path: &Path,
@@ -120,8 +119,8 @@ pub async fn open_source_on<F: Files>(
     deep(|| open_layer(files, storage, format, &options, &mut seen)).await
 }
 
-/// As [`open_source`], for a disk that becomes the base of an image of `new_files` files which is still to be
-/// made. Fails where a chain with that image could not be opened.
+/// As [`open_source`], for a disk that becomes the base of a new image with `new_files` files. Fails if a
+/// chain with that image could not be opened.
 pub async fn open_new_base(
     path: &Path,
     format: Option<&str>,
@@ -134,7 +133,7 @@ pub async fn open_new_base(
     deep(|| open_layer(&Blocking, storage, format, &options, &mut seen)).await
 }
 
-/// Opens the file of an image alone, locked as `options` say. Nothing that it names is opened.
+/// Opens only the file of an image, locked as `options` say. Opens no file that it names.
 pub fn open_file(path: &Path, options: &ChainOptions) -> Result<FileStorage> {
     if options.force_share && options.writable {
         return Err(Error::invalid_argument(
@@ -144,7 +143,8 @@ pub fn open_file(path: &Path, options: &ChainOptions) -> Result<FileStorage> {
     FileStorage::open(path, &options.file(options.writable))
 }
 
-/// Opens what the head of `file` names: the data file is given, the backing chain only tried.
+/// Opens the files that the head of `file` names. Returns the data file. The backing chain is opened only as
+/// a test.
 pub async fn open_named(
     image: &Path,
     head: &Head,
@@ -157,8 +157,8 @@ pub async fn open_named(
     Ok(data)
 }
 
-/// Fails if the disk in `base` cannot be read, or not as what lies below the image in `file`. `data_files`: how many
-/// the image has.
+/// Checks that the disk in `base` can be read as the base of the image in `file`. `data_files`: how many data
+/// files the image has.
 pub async fn try_base(
     base: FileStorage,
     format: Option<&str>,
@@ -171,12 +171,12 @@ pub async fn try_base(
     tried.map(drop)
 }
 
-/// Opens the data file that the head of `file` names, if it does.
+/// Opens the data file that the head of `file` names, if it names one.
 pub fn open_data(image: &Path, head: &Head, file: &FileStorage, options: &ChainOptions) -> Result<Option<FileStorage>> {
     open_data_file(image, head, options, &mut Seen::below(file))
 }
 
-/// The name under which a format is known here, for those that users and images give.
+/// The canonical name of a format, for the names that users and images give.
 pub fn known_format(name: &str) -> Result<&'static str> {
     match name {
         "raw" | "file" | "host_device" => Ok("raw"),
@@ -243,16 +243,17 @@ async fn open_base<F: Files>(
         .transpose()?;
     let options = ChainOptions {
         writable: options.writable && may_write_base(image, head, options)?,
-        // Nobody runs it for a layer below.
+        // Background copies do not run for lower layers.
         copy_on_read: Some(false),
-        // The limit here holds for all that is below.
+        // This limit holds for all lower layers.
         base_timeout: None,
         unfinished: false,
         ..options.clone()
     };
     let storage = named.opened(options.gate.open(image, name, &options.file(options.writable)))?;
     let format = Some(head.header.base_img_fmt.as_str()).filter(|f| !f.is_empty());
-    // Without locks somebody may write to it, and the user has said so; else the image itself may.
+    // Without locks, another process may write to the base, and the user accepts that. With `writable`, the
+    // image itself writes to it.
     let watch = (!options.force_share && !options.writable)
         .then(|| Watch::new(&storage))
         .transpose();
@@ -272,8 +273,8 @@ async fn open_base<F: Files>(
     Ok(Some(base))
 }
 
-/// Whether an image that is opened for writing writes to its base. Fails where its header asks for
-/// that and the user has not allowed it: a header can name any file beside the image.
+/// Whether an image that is opened for writing writes to its base. Fails if the header asks for that without
+/// the permission of the user: a header can name any file next to the image.
 fn may_write_base(image: &Path, head: &Head, options: &ChainOptions) -> Result<bool> {
     let update = head.base_update().map_err(|error| error.with_path(image))?;
     if update == BaseUpdate::No {
@@ -296,7 +297,7 @@ fn may_write_base(image: &Path, head: &Head, options: &ChainOptions) -> Result<b
     Ok(true)
 }
 
-/// Fails for formats that cannot be written to, when they are the base of an image.
+/// Fails for formats that cannot be written to as the base of an image.
 pub fn check_writable_format(format: &str) -> Result<()> {
     match known_format(format)? {
         "qcow2" => Err(Error::unsupported(
@@ -306,7 +307,7 @@ pub fn check_writable_format(format: &str) -> Result<()> {
     }
 }
 
-/// Boxed: the chain is as deep as the files say.
+/// Boxed, because it recurses: the files decide how deep the chain is.
 fn open_layer<'a, F: Files>(
     files: &'a F,
     storage: FileStorage,
@@ -317,7 +318,7 @@ fn open_layer<'a, F: Files>(
     Box::pin(async move {
         let format = match format {
             Some(format) => known_format(format).map_err(|error| error.with_path(storage.path()))?,
-            // Above all others it is the user who names it.
+            // The user names the file at the top.
             None if seen.is_empty() => readable(&storage, NamedBy::User)?,
             None => readable(&storage, NamedBy::Fvd)?,
         };

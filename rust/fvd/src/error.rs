@@ -1,4 +1,4 @@
-//! The one error type of the crate.
+//! The error type of the crate.
 
 mod trail;
 
@@ -16,52 +16,53 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The bytes of an image contradict the format, or the image needs a check.
+    /// The bytes of an image violate the format, or the image needs a check.
     InvalidImage,
-    /// The format allows it, this implementation does not.
+    /// The format allows it, but this implementation does not support it.
     Unsupported,
     /// The operating system failed an operation.
     Io,
-    /// The operating system, or the gate for names found in images, refused access.
+    /// The operating system refused access, or the gate for files that images name did.
     NotPermitted,
     /// Another process holds a lock that conflicts.
     InUse,
-    /// No space is left on the file system, the quota or the device.
+    /// No space is left on the file system, in the quota, or on the device.
     NoSpace,
-    /// An earlier failed sync or metadata write made the image unusable for writing.
+    /// After a failed sync or metadata write, the image cannot be written to.
     Poisoned,
-    /// The caller asked for something that cannot be: an offset beyond the end, a size of 0.
+    /// The caller asked for something impossible, such as an offset beyond the end or a size of 0.
     InvalidArgument,
-    /// The caller's progress callback asked to stop.
+    /// The progress callback of the caller asked to stop.
     Cancelled,
 }
 
 /// What failed, on which file, where, and why.
 ///
-/// Cheap to clone: a poisoned image gives its first error to every later caller.
+/// Cheap to clone: a poisoned image returns its first error to every later caller.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 
 #[derive(Clone)]
 struct Inner {
     kind: ErrorKind,
-    /// The operation that failed, a verb phrase; None: the message says it.
+    /// The operation that failed, a verb phrase. None: the message says it.
     op: Option<String>,
     message: String,
     path: Option<PathBuf>,
     offset: Option<u64>,
     source: Option<Arc<io::Error>>,
-    /// The chunk for which no storage chunk is left in an image that cannot get more: one that is freed helps.
+    /// The chunk for which no storage chunk is left, in an image that cannot grow. A freed storage chunk
+    /// would help.
     lacks_storage: Option<u64>,
-    /// The directory that would have to be trusted.
+    /// The directory that the user would have to trust.
     needs_trust: Option<PathBuf>,
-    /// What stands behind the words of the system.
+    /// Text after the message of the operating system.
     remark: String,
     trail: Trail,
 }
 
 impl Error {
-    /// An error of `kind` whose message says what failed and which value was met.
+    /// An error of `kind`. The message must say what failed, and for which value.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self(Arc::new(Inner {
             kind,
@@ -77,22 +78,22 @@ impl Error {
         }))
     }
 
-    /// [`ErrorKind::InvalidImage`].
+    /// An error of kind [`ErrorKind::InvalidImage`].
     pub fn invalid_image(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::InvalidImage, message)
     }
 
-    /// [`ErrorKind::InvalidArgument`].
+    /// An error of kind [`ErrorKind::InvalidArgument`].
     pub fn invalid_argument(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::InvalidArgument, message)
     }
 
-    /// [`ErrorKind::Unsupported`].
+    /// An error of kind [`ErrorKind::Unsupported`].
     pub fn unsupported(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Unsupported, message)
     }
 
-    /// The same, of an image that has no storage chunk left for `chunk` and cannot get more, if it is
+    /// Notes that the image has no storage chunk left for `chunk` and cannot grow, if the error is
     /// [`ErrorKind::NoSpace`].
     pub(crate) fn for_want_of_storage(mut self, chunk: u64) -> Self {
         let is_full = self.kind() == ErrorKind::NoSpace;
@@ -100,15 +101,15 @@ impl Error {
         self
     }
 
-    /// The chunk that a storage chunk that is freed would help.
+    /// The chunk for which a freed storage chunk would help.
     pub(crate) fn lacks_storage(&self) -> Option<u64> {
         self.0.lacks_storage
     }
 
-    /// A failed system call; `op` is a verb phrase such as `"read"` or `"take a lock"`.
+    /// A failed system call. `op` is a verb phrase such as `"read"` or `"take a lock"`.
     ///
-    /// ENOSPC, EDQUOT and EFBIG become [`ErrorKind::NoSpace`]; EACCES, EPERM and EROFS
-    /// [`ErrorKind::NotPermitted`]; all else [`ErrorKind::Io`].
+    /// ENOSPC, EDQUOT and EFBIG become [`ErrorKind::NoSpace`]. EACCES, EPERM and EROFS become
+    /// [`ErrorKind::NotPermitted`]. All others become [`ErrorKind::Io`].
     #[must_use]
     pub fn io(op: &str, source: io::Error) -> Self {
         let kind = match source.raw_os_error() {
@@ -123,7 +124,7 @@ impl Error {
         error
     }
 
-    /// Names the file concerned; a path that is already there stays (the innermost is the right one).
+    /// Adds the path of the file. Does not replace a path: the innermost is the right one.
     #[must_use]
     pub fn with_path(mut self, path: impl AsRef<Path>) -> Self {
         if self.0.path.is_none() {
@@ -132,14 +133,14 @@ impl Error {
         self
     }
 
-    /// Adds the byte offset in the file named by the path.
+    /// Adds the byte offset in the file at [`Error::path`].
     #[must_use]
     pub fn with_offset(mut self, offset: u64) -> Self {
         self.inner().offset = Some(offset);
         self
     }
 
-    /// The same error under another kind, with `context` before its message.
+    /// Changes the kind, and puts `context` before the message.
     #[must_use]
     pub fn with_context(mut self, kind: ErrorKind, context: &str) -> Self {
         let inner = self.inner();
@@ -155,7 +156,7 @@ impl Error {
         self
     }
 
-    /// The same error as one of the file at `path`, which led to the file that it was about; `context` says how.
+    /// Turns it into an error of the file at `path`, which led to the file of this error. `context` says how.
     #[must_use]
     pub(crate) fn seen_from(self, path: &Path, context: &str) -> Self {
         let operation = self
@@ -167,7 +168,7 @@ impl Error {
         inner.trail.push(&format!("{context}{}", operation.unwrap_or_default()));
         inner.op = None;
         inner.path = Some(path.to_owned());
-        // It is none of that file.
+        // The offset does not belong to the file at `path`.
         if let Some(offset) = inner.offset.take() {
             inner.remark = offset_text(offset) + &inner.remark;
         }
@@ -181,7 +182,8 @@ impl Error {
         self
     }
 
-    /// Names the operation during which this came about, where the message is about none and no misuse.
+    /// Names the operation that failed, unless one is named already, or the caller is at fault or cancelled
+    /// it.
     #[must_use]
     pub(crate) fn during(self, op: &str) -> Self {
         let is_misuse = matches!(self.kind(), ErrorKind::InvalidArgument | ErrorKind::Cancelled);
@@ -191,7 +193,7 @@ impl Error {
         self.with_op(op)
     }
 
-    /// Adds what would help.
+    /// Adds advice.
     #[must_use]
     pub(crate) fn with_hint(mut self, hint: &str) -> Self {
         let remark = &mut self.inner().remark;
@@ -204,15 +206,15 @@ impl Error {
         Arc::make_mut(&mut self.0)
     }
 
-    /// Of a name in an image that the gate refuses: trusting `directory` would help.
+    /// For a name in an image that the gate refuses: says that it would help to trust `directory`.
     #[must_use]
     pub(crate) fn with_needed_trust(mut self, directory: &Path) -> Self {
         self.inner().needs_trust = Some(directory.to_owned());
         self
     }
 
-    /// The directory that would have to be trusted for this not to fail, if that would help. How to trust it is
-    /// for the caller to say.
+    /// The directory that the user could trust to avoid this error, if that would help. The caller explains
+    /// how to trust it.
     #[must_use]
     pub fn needs_trust(&self) -> Option<&Path> {
         self.0.needs_trust.as_deref()
@@ -224,32 +226,32 @@ impl Error {
         self.0.kind
     }
 
-    /// The file concerned, if one is.
+    /// The file concerned, if there is one.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         self.0.path.as_deref()
     }
 
-    /// Byte offset in [`Error::path`], if it says something.
+    /// Byte offset in [`Error::path`], if there is one.
     #[must_use]
     pub fn offset(&self) -> Option<u64> {
         self.0.offset
     }
 
-    /// The error number of the operating system, if it was the cause.
+    /// The error number of the operating system, if that was the cause.
     #[must_use]
     pub fn errno(&self) -> Option<i32> {
         self.0.source.as_ref().and_then(|e| e.raw_os_error())
     }
 
-    /// The operation that failed, as a verb phrase (`read`, `resolve the trusted directory`), where
-    /// the message does not say it.
+    /// The operation that failed, as a verb phrase (`read`, `resolve the trusted directory`). None if the
+    /// message says it.
     #[must_use]
     pub fn op(&self) -> Option<&str> {
         self.0.op.as_deref()
     }
 
-    /// Why, without path and operation, for messages that name these themselves.
+    /// The reason without path and operation, for messages that name these themselves.
     #[must_use]
     pub fn reason(&self) -> String {
         let mut text = self.0.trail.text();
@@ -275,7 +277,7 @@ fn offset_text(offset: u64) -> String {
     format!(" (at offset {offset})")
 }
 
-/// The system's own words, without Rust's "(os error N)".
+/// The message of the operating system, without Rust's "(os error N)".
 fn os_text(error: &io::Error) -> String {
     let text = error.to_string();
     match text.find(" (os error") {

@@ -1,16 +1,15 @@
-//! May this name, found inside an image, be opened?
+//! Decides whether a file that an image names may be opened.
 //!
-//! An image is untrusted input: its author chose the names of its base and data files. Opened
-//! without a rule, an image from elsewhere could make the user read any file of theirs into a disk
-//! that is then handed on. The rule: a name is opened if the file lies in the directory of the
-//! image or below it and is not hidden there, or in a directory that the user trusts or below it,
-//! once every symbolic link is followed.
+//! An image is untrusted input: its author chose the names of its base and data files. Without a rule, an
+//! image from elsewhere could make the user copy any file of theirs into a disk that they then pass on. The
+//! rule: after all symbolic links are followed, the file must lie in or below the directory of the image and
+//! must not be hidden there, or it must lie in or below a directory that the user trusts.
 //!
-//! Hidden is what has a dot in front, or lies in such a directory: there programs keep what is
-//! nobody else's, as the keys in `~/.ssh` beside an image in `~`. The directory of the image may
-//! itself be hidden. In a trusted directory everything is open: the user has named it.
+//! A path component that begins with a dot is hidden, with everything below it: programs keep secrets there,
+//! such as the keys in `~/.ssh` next to an image in `~`. The directory of the image may itself be hidden. In
+//! a trusted directory everything may be opened, because the user has named it.
 //!
-//! Names that the user gives directly do not come here.
+//! Names that the user gives directly are not checked here. See `docs/design.md`, "Trust".
 
 mod named;
 
@@ -24,15 +23,16 @@ pub(crate) use named::Named;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{FileOptions, FileStorage};
 
-/// The places that names found in images may lead to.
+/// The places where files named by images may be.
 #[derive(Clone, Debug, Default)]
 pub struct Gate {
-    /// Without links.
+    /// Resolved: without symbolic links.
     trusted: Vec<PathBuf>,
 }
 
 impl Gate {
-    /// A gate that trusts the given directories (or single files), besides the directory of each image.
+    /// A gate that trusts the given directories (or single files), in addition to the directory of each
+    /// image.
     ///
     /// # Errors
     ///
@@ -48,8 +48,8 @@ impl Gate {
 
     /// Opens the file that `image` calls `name`, if it may be opened.
     ///
-    /// What is opened is the file that was looked at: where a part of the way to it has become a symbolic link
-    /// since, this fails. So a program that can write to the directories on the way gains no file elsewhere.
+    /// It opens exactly the file that was checked: if a component of the path has become a symbolic link
+    /// meanwhile, it fails. So a program that can write to the directories on the path gains no other file.
     ///
     /// # Errors
     ///
@@ -62,24 +62,25 @@ impl Gate {
         };
         let storage = FileStorage::open(&target, &options)?;
         if storage.is_device() && !self.trusts(&target) {
-            // It was none when it was looked at.
+            // It became one after it was checked.
             return Err(refusal(image, name, "is a block device", &target));
         }
         Ok(storage)
     }
 
-    /// The path, absolute and without links, of the file that `image` calls `name`.
+    /// The path, absolute and without symbolic links, of the file that `image` calls `name`.
     ///
-    /// A relative name starts at the directory of `image` as the user named it, as in QEMU: not at
-    /// the one that `image`, itself a link, leads to.
+    /// A relative name starts at the directory of `image` as the user named it, as in QEMU. If `image` is a
+    /// symbolic link, its target does not matter.
     ///
-    /// The answer is about now, to be shown: [`Gate::open`] opens the file.
+    /// The result is for display, because it may be outdated at once. To open the file, use [`Gate::open`].
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotPermitted`] if the file lies elsewhere, is not a regular file, or is a hidden
-    /// one or a block device that no trusted place covers; [`ErrorKind::Unsupported`] for URLs and
-    /// other names with a protocol; [`ErrorKind::Io`] if it does not exist.
+    /// * [`ErrorKind::NotPermitted`] if the file lies elsewhere or is not a regular file. Hidden files and
+    ///   block devices are permitted only in trusted places.
+    /// * [`ErrorKind::Unsupported`] for URLs and other names with a protocol.
+    /// * [`ErrorKind::Io`] if it does not exist.
     pub fn permit(&self, image: &Path, name: &OsStr) -> Result<PathBuf> {
         check_form(image, name)?;
         let directory = directory_of(image);
@@ -116,8 +117,8 @@ impl Gate {
 }
 
 impl Gate {
-    /// The directory that has to be trusted before `image` may name `name`; None: none has to, or
-    /// that would not help.
+    /// The directory that the user must trust before `image` may name `name`. None: there is no need to trust
+    /// one, or it would not help.
     #[must_use]
     pub fn missing_trust(&self, image: &Path, name: &OsStr) -> Option<PathBuf> {
         let refused = self.permit(image, name).err()?;
@@ -131,18 +132,18 @@ impl Gate {
     }
 }
 
-/// The directory in which the names start that `image` holds, as QEMU has it.
+/// The directory where relative names in `image` start, as in QEMU.
 #[must_use]
 pub fn directory_of(image: &Path) -> &Path {
     let parent = image.parent().filter(|parent| !parent.as_os_str().is_empty());
     parent.unwrap_or(Path::new("."))
 }
 
-/// The path of the file that `image` calls `name`, neither checked nor without links: to show it,
-/// or where it is the user who gave the name.
+/// The path of the file that `image` calls `name`, neither checked nor resolved: for display, or if the user
+/// gave the name.
 #[must_use]
 pub fn beside(image: &Path, name: &OsStr) -> PathBuf {
-    // Not `directory_of`: nobody wrote the `./` that it would put in front.
+    // Not `directory_of`, which would put a `./` in front that was not in the name.
     image.parent().unwrap_or(Path::new("")).join(name)
 }
 
@@ -157,8 +158,8 @@ fn refusal(image: &Path, name: &OsStr, why: &str, target: &Path) -> Error {
     error.with_needed_trust(directory)
 }
 
-/// Says what is wrong with a file that no trusted place covers, named by an image in `home`. Both
-/// are without links.
+/// Checks a file that no trusted place contains, named by an image in `home`. Both paths are resolved. The
+/// error says what is wrong.
 fn check_place(home: &Path, target: &Path) -> std::result::Result<(), String> {
     let Ok(below) = target.strip_prefix(home) else {
         return Err(format!(
@@ -191,18 +192,18 @@ fn check_form(image: &Path, name: &OsStr) -> Result<()> {
     Ok(())
 }
 
-/// As QEMU reads names: a colon before the first slash ends a protocol. A file with a colon in
-/// its name is written `./a:b`.
+/// As in QEMU, a colon before the first slash ends a protocol. A file with a colon in its name is written
+/// `./a:b`.
 fn has_protocol(name: &OsStr) -> bool {
     let first = name.as_bytes().iter().find(|byte| matches!(byte, b':' | b'/'));
     first == Some(&b':')
 }
 
-/// Fails if `name`, which `field` of an image is to hold, can never be opened as the name of a file.
+/// Checks that `name`, which `field` of an image will contain, can be opened as the name of a file.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::InvalidArgument`], with the way to write it.
+/// [`ErrorKind::InvalidArgument`], with the correct spelling.
 pub fn check_storable(field: &str, name: &OsStr) -> Result<()> {
     let shown = name.display();
     if name.as_bytes().contains(&0) {

@@ -1,19 +1,19 @@
-//! What the host lends the engine besides storage.
+//! The clock that the program provides for the engine.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-/// A boxed future, where an implementation is chosen at run time: such methods must be object safe.
+/// A boxed future, for methods of traits that must be object safe.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Time, as the host measures it: a runtime's, or the simulator's.
+/// Time, from a runtime or from the simulator.
 ///
-/// Only what works in the background, and what gives up after a while, needs one.
+/// Only background work and time limits need a clock.
 pub trait Clock: Send + Sync {
-    /// Time since some fixed moment; never goes back.
+    /// Time since some fixed moment. Never goes back.
     fn now(&self) -> Duration;
 
-    /// Ends when the time has passed. Can be dropped before.
+    /// Ends when the time has passed. May be dropped before.
     fn sleep(&self, time: Duration) -> BoxFuture<'_, ()>;
 }

@@ -1,4 +1,4 @@
-//! Futures side by side, without a runtime.
+//! Runs futures concurrently, without a runtime.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -6,7 +6,7 @@ use std::task::Poll;
 
 use crate::host::BoxFuture;
 
-/// Runs all of them until the last one has ended.
+/// Runs all futures until the last one has ended.
 pub(crate) async fn join_all(mut futures: Vec<BoxFuture<'_, ()>>) {
     poll_fn(|context| {
         futures.retain_mut(|future| future.as_mut().poll(context).is_pending());
@@ -19,7 +19,7 @@ pub(crate) async fn join_all(mut futures: Vec<BoxFuture<'_, ()>>) {
     .await;
 }
 
-/// Runs both until one of them ends; drops the other.
+/// Runs both futures until one of them ends, and drops the other.
 pub(crate) async fn race<T>(first: impl Future<Output = T>, second: impl Future<Output = T>) -> T {
     let (mut first, mut second) = (pin!(first), pin!(second));
     poll_fn(|context| match first.as_mut().poll(context) {
@@ -29,8 +29,8 @@ pub(crate) async fn race<T>(first: impl Future<Output = T>, second: impl Future<
     .await
 }
 
-/// Lets the others that share the thread go on, which a blocking storage never does; and lets the caller look whether
-/// this is to go on: to drop a future here is as good as a failure.
+/// Lets other tasks of the thread run, since a blocking storage never yields. The caller may drop the future
+/// here to cancel it: that has the effect of a failure.
 pub(crate) async fn yield_now() {
     let mut yielded = false;
     poll_fn(|context| {

@@ -1,17 +1,17 @@
 //! Fast Virtual Disk: the FVD image format, its journal and its copy-on-write engine.
 //!
-//! Layers, from the ground up; nothing imports upwards:
+//! Layers, from the ground up. No layer imports from a higher one:
 //!
-//! * [`process`]: which process something belongs to.
-//! * [`host`]: what the host lends the engine besides storage: time.
+//! * [`process`]: the process that something belongs to.
+//! * [`host`]: the clock that the program provides.
 //! * [`mod@format`]: bytes to typed values and back. No I/O.
-//! * [`gate`]: may a name found inside an image be opened?
+//! * [`gate`]: decides whether a file that an image names may be opened.
 //! * [`storage`]: positional I/O on files, devices and memory.
-//! * [`source`]: where base data comes from.
-//! * [`image`]: the engine; one verb, one file.
-//! * [`copy`]: what moves data from the base to the image in the background.
-//! * [`chain`]: opening by path, with everything an image names, through the [`gate`].
-//! * [`tool`]: what works on whole disks: convert, compare, map.
+//! * [`source`]: sources of base data.
+//! * [`image`]: the engine, with one file per operation.
+//! * [`copy`]: moves data between the base and the image in the background.
+//! * [`chain`]: opens an image by path, and everything it names through the [`gate`].
+//! * [`tool`]: commands on whole disks: convert, compare, map.
 //!
 //! `docs/design.md` has the format, the invariants and the crash cases.
 

@@ -1,14 +1,14 @@
-//! Deliberate faults, by which the simulator shows that it finds such faults.
+//! Deliberate faults. The simulator makes them to prove that it finds such faults (`docs/simulation.md`).
 //!
-//! Only a build with the feature `mutations`, which nothing enables by default, can make them; in
-//! any other the question is answered at compile time, and nothing is left of them.
+//! They exist only in a build with the feature `mutations`, which nothing enables by default. In any other
+//! build, [`is`] is false at compile time, and no trace of them is left.
 
 #[cfg(feature = "mutations")]
 use std::cell::Cell;
 
 macro_rules! mutations {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// A fault: what the engine does wrong.
+        /// A fault of the engine.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Mutation {
             $($(#[$doc])* $name,)*
@@ -16,7 +16,7 @@ macro_rules! mutations {
 
         #[cfg(feature = "mutations")]
         impl Mutation {
-            /// All of them.
+            /// All faults.
             pub const ALL: &[Self] = &[$(Self::$name),*];
         }
     };
@@ -27,37 +27,37 @@ mutations! {
     DropDataSync,
     /// A commit to a clean image does not mark it unclean.
     DropUncleanMark,
-    /// Entries and the bits that rely on them go to the journal with one sync.
+    /// Entries, and the bits that rely on them, go to the journal with one sync.
     JournalInOneGo,
-    /// Of the chunks of a write only the first goes to the journal.
+    /// Of the chunks of a write, only the first goes to the journal.
     JournalOneChunk,
-    /// Blocks are local before a copy-on-write has stored them.
+    /// Blocks become local before a copy-on-write has stored them.
     PublishBeforeData,
-    /// A copy-on-write decides before it has the lock which edges come from the base.
+    /// A copy-on-write decides which edges come from the base before it has the lock.
     EdgesBeforeLock,
-    /// A failed write does not publish the chunks it has reserved.
+    /// A failed write does not publish the chunks that it has reserved.
     HideFailedWrite,
-    /// Before the first allocation the file is not cut behind the last used chunk.
+    /// Before the first allocation, the file is not cut after the last used chunk.
     KeepTail,
-    /// A copy stores blocks that a guest has made local meanwhile.
+    /// A copy overwrites blocks that a guest has made local meanwhile.
     CopyOverwrites,
-    /// A block that is fetched in parts is published although somebody else has held it meanwhile.
+    /// A block that is fetched in parts is published although a guest has locked it meanwhile.
     PartsDisturbed,
-    /// A guest writes to unlogged blocks, and no commit hears of it.
+    /// A guest writes to unlogged blocks without promoting them, so no commit records them.
     ForgetUnloggedBlock,
     /// A guest publishes blocks, and their unlogged chunks stay unlogged.
     ForgetUnloggedChunk,
-    /// What was unlogged is taken for recorded before the checkpoint has written it.
+    /// Unlogged blocks count as recorded before the checkpoint has written them.
     RecordedTooEarly,
     /// A checkpoint writes bitmap pages before table pages.
     BitmapBeforeTable,
-    /// Where blocks cross a page of the bitmap, its last page is not written.
+    /// Where blocks span two pages of the bitmap, the last page is not written.
     LastPageMissed,
     /// A checkpoint does not sync what it has written in place.
     CheckpointWithoutSync,
-    /// What a failed or cancelled commit took is not pending again.
+    /// The changes of a failed or cancelled commit do not become pending again.
     ForgetRestore,
-    /// A flush shares the round that is running already.
+    /// A flush shares a round that was already running.
     ShareRunningRound,
     /// A failed sync does not poison the image.
     ForgetPoison,
@@ -65,51 +65,52 @@ mutations! {
     FullSyncIsNoLoss,
     /// A close marks the image clean before its checkpoint.
     CleanMarkFirst,
-    /// An open for writing believes what the page cache has, also where a sync has failed.
+    /// An open for writing trusts the page cache even where a sync has failed.
     BelieveCache,
-    /// An open for writing takes what an earlier session has left in the page cache for durable.
+    /// An open for writing takes data that an earlier session left in the page cache for durable.
     BelieveUnsynced,
     /// Recovery replays bitmap records only.
     RecoveryIgnoresTable,
-    /// Every block is said to be local without a look at the bitmap.
+    /// Completion assumes that every block is local without a look at the bitmap.
     CompleteUnseen,
     /// The header says that every block is local before the checkpoint.
     CompleteFirst,
-    /// A storage chunk that was freed is used again while its old entry is on disk.
+    /// A freed storage chunk is reused while its old entry is on disk.
     ReuseReferenced,
-    /// A storage chunk that was freed is used again while requests may know it as that of another chunk.
+    /// A freed storage chunk is reused while requests in flight may still use it for another chunk.
     ReuseInFlight,
-    /// A read does not count among the requests that may know a storage chunk.
+    /// A read does not count among the requests in flight that may use a storage chunk.
     ReadUncounted,
-    /// A storage chunk that was freed is not zeroed when it is used again.
+    /// A freed storage chunk is not zeroed when it is reused.
     ReuseUnzeroed,
-    /// The journal is not erased before storage chunks that were freed are used again.
+    /// The journal is not erased before freed storage chunks are reused.
     KeepJournal,
-    /// The journal is erased up to the last sector of this lap only.
+    /// The journal is erased only up to the last sector of this lap.
     EraseThisLap,
     /// A commit goes to the journal although chunks were freed.
     CommitFreed,
-    /// A request publishes storage chunks that were freed since it has looked them up.
+    /// A request publishes storage chunks that were freed after it looked them up.
     PublishDiscarded,
     /// A discard does not wait for blocks that are being filled.
     DiscardUnlocked,
-    /// A request that finds no room fails, although another one has got storage for its chunk meanwhile.
+    /// A request that finds no room fails, although another request has allocated storage for its chunk
+    /// meanwhile.
     RoomUnshared,
-    /// With `writethrough` a write is acknowledged when the image has it.
+    /// With `writethrough`, a write is acknowledged before the base has it.
     AckBeforeBase,
-    /// An image that was not closed owes its base nothing.
+    /// The blocks of an image that was not closed do not become dirty ranges of the base.
     ForgetResync,
-    /// What could not be pushed to the base is owed no more.
+    /// A range whose writeback failed is no longer dirty.
     ForgetDirty,
     /// A flush does not sync the base.
     BaseUnsynced,
-    /// The base is written to without a mark that says so.
+    /// The base is written to while the image is still marked clean.
     UpdateUnrecorded,
-    /// A part of a sector goes to the base alone, although it may lack other parts of the sector.
+    /// A part of a sector is written to the base, although the base may lack other parts of the sector.
     PartOfSector,
     /// A write to both sides does not lock its blocks.
     UpdateUnlocked,
-    /// A copy stores what it has read of a base that changes before it had the lock.
+    /// A copy stores data that it read before it had the lock, from a base that changes.
     StaleCopy,
 }
 
@@ -118,19 +119,19 @@ thread_local! {
     static CURRENT: Cell<Option<Mutation>> = const { Cell::new(None) };
 }
 
-/// What this thread does has the fault from here on; None: no fault.
+/// From now on, this thread makes the fault. None: no fault.
 #[cfg(feature = "mutations")]
 pub fn set(mutation: Option<Mutation>) {
     CURRENT.set(mutation);
 }
 
-/// Whether this fault is to be made.
+/// Whether to make this fault.
 #[cfg(feature = "mutations")]
 pub(crate) fn is(mutation: Mutation) -> bool {
     CURRENT.get() == Some(mutation)
 }
 
-/// Never.
+/// Always false.
 #[cfg(not(feature = "mutations"))]
 pub(crate) const fn is(_: Mutation) -> bool {
     false

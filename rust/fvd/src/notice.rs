@@ -1,11 +1,11 @@
-//! What a user should know although nothing has failed. Where it goes is for the program to say.
+//! Notices for the user about something that is no failure. The program decides where they go.
 
 use std::sync::OnceLock;
 
 static HEARER: OnceLock<fn(&str)> = OnceLock::new();
 
-/// Has `hearer` told of everything from now on, a line each, on the thread where it comes about. The first call
-/// in a process counts.
+/// Calls `hearer` with each later notice, one line of text, on the thread where it arises. Only the first
+/// call in a process has an effect.
 pub fn hear_with(hearer: fn(&str)) {
     let _ = HEARER.set(hearer);
 }

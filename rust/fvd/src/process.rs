@@ -1,9 +1,9 @@
-//! Which process something belongs to (`docs/design.md`, "Fork").
+//! The process that something belongs to (`docs/design.md`, "Fork").
 //!
-//! A forked child inherits a copy of all that is open: without the threads that work on it, with
-//! locks as they were in that moment, and with metadata that the parent goes on changing. So what is
-//! open belongs to the process that opened it. In any other process its operations fail, and its end
-//! does nothing.
+//! A forked child inherits a copy of everything that is open: without the threads that work on it, with locks
+//! in the state of that moment, and with metadata that the parent continues to change. So what is open
+//! belongs to the process that opened it. In any other process its operations fail, and dropping it does
+//! nothing.
 
 use std::mem;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
@@ -12,7 +12,7 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::sys::{fork, per_process};
 
-/// A process. A child that is forked is another one, whatever the number that the system gives it.
+/// A process. A forked child is another one, even if the system reuses a process id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Process {
     generation: u32,
@@ -21,7 +21,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// This one. Costs no system call.
+    /// This process. Needs no system call.
     #[must_use]
     pub fn current() -> Self {
         fork::watch();
@@ -31,7 +31,7 @@ impl Process {
         }
     }
 
-    /// One that this never is.
+    /// A process that this one never is.
     #[cfg(test)]
     pub(crate) fn other() -> Self {
         Self {
@@ -40,7 +40,7 @@ impl Process {
         }
     }
 
-    /// Whether it is this one. Costs no system call.
+    /// Whether it is this process. Needs no system call.
     #[inline]
     #[must_use]
     pub fn is_current(self) -> bool {
@@ -56,7 +56,7 @@ impl Process {
         Err(self.error())
     }
 
-    /// As [`Process::check`]; the error names the file at `path`.
+    /// As [`Process::check`]. The error names the file at `path`.
     #[inline]
     pub fn check_for(self, path: &Path) -> Result<()> {
         if self.is_current() {
@@ -82,16 +82,16 @@ impl Default for Process {
     }
 }
 
-/// What only the process that made it can use, and drop: in any other one it is forgotten.
+/// A value that only the process that made it can use and drop. Any other process forgets it.
 #[derive(Debug)]
 pub struct Owned<T> {
-    /// None only while it is taken out.
+    /// None only during [`Owned::into_inner`].
     value: Option<T>,
     process: Process,
 }
 
 impl<T> Owned<T> {
-    /// Of this process.
+    /// A value of this process.
     #[must_use]
     pub fn new(value: T) -> Self {
         Self {
@@ -107,20 +107,20 @@ impl<T> Owned<T> {
         self.process.is_current()
     }
 
-    /// Fails in every other process.
+    /// The value. Fails in every other process.
     #[inline]
     pub fn get(&self) -> Result<&T> {
         self.process.check()?;
         Ok(self.value.as_ref().expect("it is there until it is taken out"))
     }
 
-    /// As [`Owned::get`], for what is the only user.
+    /// As [`Owned::get`], with exclusive access.
     pub fn get_mut(&mut self) -> Result<&mut T> {
         self.process.check()?;
         Ok(self.value.as_mut().expect("it is there until it is taken out"))
     }
 
-    /// Takes it out; None, and it is forgotten, in every other process.
+    /// Takes the value out. In every other process: None, and the value is forgotten.
     #[must_use]
     pub fn into_inner(mut self) -> Option<T> {
         if self.is_ours() { self.value.take() } else { None }
@@ -130,14 +130,14 @@ impl<T> Owned<T> {
 impl<T> Drop for Owned<T> {
     fn drop(&mut self) {
         if !self.is_ours() {
-            // Its end could wait for threads that are not here, or for locks that they hold.
+            // Dropping the value could wait for threads that this process lacks, or for locks that they hold.
             mem::forget(self.value.take());
         }
     }
 }
 
-/// A value for each process, of which a forked child never sees that of its parent: for what has
-/// locks or threads and lives as long as the process.
+/// One value per process: a forked child never sees the value of its parent. For values that have locks or
+/// threads and live as long as the process.
 #[derive(Debug)]
 pub struct PerProcess<T: 'static> {
     values: per_process::Values<T>,
@@ -145,7 +145,7 @@ pub struct PerProcess<T: 'static> {
 }
 
 impl<T: Send + Sync + 'static> PerProcess<T> {
-    /// `make` gives the value of a process, when that first asks for it.
+    /// `make` makes the value of a process, when the process first asks for it.
     #[must_use]
     pub const fn new(make: fn() -> T) -> Self {
         Self {
@@ -161,18 +161,18 @@ impl<T: Send + Sync + 'static> PerProcess<T> {
     }
 }
 
-/// Keeps a descriptor from children: while this lives, they inherit its number, but not the file. So
-/// what the parent has open, with its locks, is closed when the parent closes it or dies.
-/// (`CLOEXEC` does the same when another program is run.)
+/// Keeps a descriptor from forked children: while this lives, they inherit its number, but not the file. So
+/// the files and locks of the parent are closed when the parent closes them or dies. (`CLOEXEC` does the same
+/// for programs that a process executes.)
 ///
-/// To be dropped before the descriptor is closed.
+/// Drop this before the descriptor is closed.
 #[derive(Debug)]
 pub struct CloseOnFork {
     _registration: fork::Registration,
 }
 
 impl CloseOnFork {
-    /// Of an open descriptor.
+    /// For an open descriptor.
     #[must_use]
     pub fn new(descriptor: BorrowedFd<'_>) -> Self {
         Self {
@@ -188,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_process_is_refused_with_what_helps() {
+    fn another_process_gets_an_error_with_advice() {
         Process::current().check().expect("it is this one");
         let error = Process::other()
             .check_for(Path::new("disk"))
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_another_process_is_neither_used_nor_dropped() {
+    fn a_value_of_another_process_is_neither_used_nor_dropped() {
         let value = Arc::new(());
         let mut owned = Owned::new(Arc::clone(&value));
         owned.get().expect("it is ours");

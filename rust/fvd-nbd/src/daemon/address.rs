@@ -1,4 +1,4 @@
-//! Where clients connect: sockets, and what they are called.
+//! The addresses on which a server listens: binding, and the URIs for clients.
 
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind as IoErrorKind};
@@ -12,38 +12,38 @@ use tokio::net::TcpListener;
 
 use crate::server::Listener;
 
-/// The port that is registered for NBD.
+/// The TCP port that is registered for NBD.
 pub const DEFAULT_PORT: u16 = 10809;
 
-/// So many free ports are tried for a name with several addresses.
+/// The number of ports that are tried if port 0 was given for a host name with several addresses.
 const PORTS: u32 = 8;
 
 /// Where to listen.
 #[derive(Debug)]
 pub enum Address {
-    /// A socket of the file system.
+    /// A Unix socket at this path.
     Unix(PathBuf),
-    /// All addresses of a host; port 0: one that is free.
+    /// All addresses of a host.
     Tcp {
-        /// A name or an address.
+        /// A host name or an IP address.
         host: String,
-        /// The port.
+        /// The port; 0 selects a free one.
         port: u16,
     },
-    /// A socket that listens already.
+    /// A socket that is already listening.
     Inherited(OwnedFd),
 }
 
-/// Where clients find a socket.
+/// The address of a bound socket.
 #[derive(Clone, Debug)]
 pub(super) enum Place {
     Unix(PathBuf),
     Tcp(SocketAddr),
-    /// Whoever made the socket knows.
+    /// A passed socket without a name. Only the process that created it knows how to reach it.
     Unnamed,
 }
 
-/// Binds the sockets of an address: one at least.
+/// Binds the sockets of an address, at least one.
 pub(super) async fn bind(address: Address) -> Result<Vec<Listener>> {
     match address {
         Address::Unix(path) => bind_unix(&path).map(|listener| vec![listener]),
@@ -89,14 +89,14 @@ async fn bind_tcp(host: &str, port: u16) -> Result<Vec<Listener>> {
     loop {
         attempts -= 1;
         match bind_all(&addresses).await {
-            // The port that was free for the first address was not for another one.
+            // The port that was free on the first address was in use on another one.
             Err(error) if error.kind() == IoErrorKind::AddrInUse && attempts > 0 => {}
             bound => return bound.map_err(failed),
         }
     }
 }
 
-/// Binds all of the addresses that this machine has, to one port where theirs is 0.
+/// Binds all addresses that this machine has. If the port is 0, all get the same free port.
 async fn bind_all(addresses: &[SocketAddr]) -> io::Result<Vec<Listener>> {
     let (mut all, mut port, mut first_error) = (Vec::new(), None, None);
     for &(mut address) in addresses {
@@ -110,7 +110,7 @@ async fn bind_all(addresses: &[SocketAddr]) -> io::Result<Vec<Listener>> {
         }
     }
     match first_error {
-        // A name may have addresses that this machine has not (IPv6).
+        // A host name may resolve to addresses that this machine does not have (IPv6).
         Some(error) if all.is_empty() || error.kind() == IoErrorKind::AddrInUse => Err(error),
         _ if all.is_empty() => Err(IoErrorKind::AddrNotAvailable.into()),
         _ => Ok(all),
@@ -121,13 +121,13 @@ impl Place {
     pub(super) fn of(listener: &Listener) -> Self {
         match (listener.tcp_address(), listener.unix_path()) {
             (Some(address), _) => Self::Tcp(address),
-            // Clients may be elsewhere.
+            // Clients may have a different working directory.
             (None, Some(path)) => Self::Unix(std::path::absolute(&path).unwrap_or(path)),
             (None, None) => Self::Unnamed,
         }
     }
 
-    /// The address, if other machines can reach it.
+    /// The address, if other machines can reach it (TCP, not loopback).
     pub(super) fn reachable(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(address) if !address.ip().to_canonical().is_loopback() => Some(*address),
@@ -135,7 +135,7 @@ impl Place {
         }
     }
 
-    /// What clients are given to find the export `name` here, with TLS or without.
+    /// The URI of the export `name` on this socket. None if the socket has no name.
     pub(super) fn uri(&self, name: &str, has_tls: bool) -> Option<String> {
         let (scheme, name) = (if has_tls { "nbds" } else { "nbd" }, percent(name.as_bytes()));
         match self {
@@ -160,7 +160,7 @@ fn kind_of(error: &io::Error) -> ErrorKind {
     }
 }
 
-/// As it stands in a URI.
+/// Percent-encodes what a URI cannot contain.
 fn percent(bytes: &[u8]) -> String {
     let mut text = String::new();
     for &byte in bytes {
@@ -174,7 +174,7 @@ fn percent(bytes: &[u8]) -> String {
     text
 }
 
-/// The system's own words, without Rust's "(os error N)".
+/// The system's error message, without the suffix "(os error N)" that Rust appends.
 fn os_text(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned()
@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn all_addresses_of_a_name_get_the_same_free_port_and_each_uri_leads_to_its_own() {
+    async fn all_addresses_of_a_name_get_the_same_free_port() {
         let loopback = ["127.0.0.1:0", "127.0.0.2:0", "127.0.0.3:0"].map(|address| address.parse().unwrap());
         let listeners = bind_all(&loopback).await.unwrap();
         let places: Vec<_> = listeners.iter().map(Place::of).collect();
@@ -197,7 +197,7 @@ mod tests {
             std::net::TcpStream::connect(address).unwrap();
         }
         assert_eq!(places.len(), 3);
-        // An address that is not this machine's is left out, like the IPv6 of a name that has none here.
+        // Addresses that this machine does not have are skipped, for example the IPv6 address of a host name.
         let mixed = ["192.0.2.1:0", "127.0.0.1:0"].map(|address| address.parse().unwrap());
         let [listener] = &bind_all(&mixed).await.unwrap()[..] else {
             panic!("one is there");
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn uris_escape_what_would_end_a_name_or_a_path() {
+    fn uris_escape_special_characters_in_names_and_paths() {
         let unix = Place::Unix(PathBuf::from("/run/a b?&#%.sock"));
         assert_eq!(
             unix.uri("disk 1/é", false).unwrap(),

@@ -1,4 +1,4 @@
-//! What an image does on its own where nothing blocks: a task of the runtime.
+//! The background work of an image whose I/O does not block, as a task of the runtime.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use tokio::task::JoinHandle;
 
 use super::clock::TokioClock;
 
-/// Copy-on-read, prefetch and checkpoints of one image, until it is stopped.
+/// Copy-on-read, prefetch and checkpoints of one image, until stopped.
 pub struct Background {
     control: Control,
     task: JoinHandle<()>,
 }
 
 impl Background {
-    /// For an image that is writable and has a base; others have nothing to do.
+    /// Starts the background work of an image that is writable and has a base. Other images have none.
     #[must_use]
     pub fn start<S: Storage>(image: &Arc<Image<S>>, runtime: &Handle) -> Self {
         let control = Control::new();
@@ -28,21 +28,21 @@ impl Background {
         Self { control, task }
     }
 
-    /// Of prefetch; also stops all of it, without waiting.
+    /// The control of prefetch. It can also stop all background work without waiting for its end.
     #[must_use]
     pub fn control(&self) -> &Control {
         &self.control
     }
 
-    /// Waits for what is under way.
+    /// Stops the background work and waits until it has ended.
     pub async fn stop(self) {
         self.control.stop();
-        // It ends without a panic, or what it held is as good as after a cancellation.
+        // If the task has panicked, its state was dropped as in a cancellation, which is safe.
         let _ = self.task.await;
     }
 }
 
-/// A seed that no other image has.
+/// A random seed, different for each call.
 #[must_use]
 pub fn seed() -> u64 {
     RandomState::new().build_hasher().finish()

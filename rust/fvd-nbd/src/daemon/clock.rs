@@ -1,18 +1,18 @@
-//! Time for what works in the background.
+//! The clock of background work.
 
 use std::time::{Duration, Instant};
 
 use fvd::host::{BoxFuture, Clock};
 use tokio::runtime::Handle;
 
-/// The clock of a runtime, for whatever polls it.
+/// The clock of a tokio runtime. Its futures may be polled outside of the runtime.
 pub struct TokioClock {
     handle: Handle,
     start: Instant,
 }
 
 impl TokioClock {
-    /// Measures from now on.
+    /// A clock that starts at zero now.
     #[must_use]
     pub fn new(handle: Handle) -> Self {
         Self {
@@ -28,7 +28,7 @@ impl Clock for TokioClock {
     }
 
     fn sleep(&self, time: Duration) -> BoxFuture<'_, ()> {
-        // Whoever polls it, the runtime wakes it.
+        // The timer belongs to this runtime even if the future is polled outside of it.
         let _context = self.handle.enter();
         Box::pin(tokio::time::sleep(time))
     }

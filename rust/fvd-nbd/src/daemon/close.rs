@@ -1,4 +1,4 @@
-//! The end of disks, each by itself: one that never comes to its end keeps no other from it.
+//! Closes disks independently of each other: a disk that never closes does not delay the others.
 
 use std::io;
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use tokio::time::sleep;
 use super::Disk;
 use super::background::Background;
 
-/// Between two looks whether requests without a connection have ended.
-const LOOK: Duration = Duration::from_millis(5);
+/// The interval at which a close checks whether detached requests have ended.
+const CHECK_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Stops what the disks do on their own, and closes them, all at once. Their requests have ended,
-/// or do so soon: those of connections that were given up.
+/// Stops the background work of the disks and closes them, all concurrently. Their requests must have ended,
+/// or be detached requests of given-up connections, which end soon.
 ///
-/// Fails with what the first of them has failed with, which tells of the others.
+/// If several fail, the error has the kind of the first, in the order of `disks`, and the messages of all.
 pub(super) async fn close_all(disks: Vec<(Arc<Disk>, Option<Background>)>) -> Result<()> {
     let mut closing = JoinSet::new();
     for (number, (disk, background)) in disks.into_iter().enumerate() {
@@ -37,12 +37,12 @@ async fn close(disk: Arc<Disk>, background: Option<Background>) -> Result<()> {
         background.stop().await;
     }
     while Arc::strong_count(&disk) > 1 {
-        sleep(LOOK).await;
+        sleep(CHECK_INTERVAL).await;
     }
     disk.close().await
 }
 
-/// All errors as one, of the kind of the first.
+/// Merges errors into one with the kind of the first and the messages of all.
 fn merge(mut errors: impl Iterator<Item = Error>) -> Result<()> {
     let Some(first) = errors.next() else {
         return Ok(());
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_disk_that_is_used_for_ever_keeps_no_other_from_its_end() {
+    async fn a_disk_that_stays_in_use_does_not_delay_others() {
         let folder = tempfile::tempdir().unwrap();
         let used = disk(&folder.path().join("used")).await;
         let other = disk(&folder.path().join("other")).await;
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn one_error_stays_what_it_is_and_several_are_all_told() {
+    fn one_error_is_kept_and_several_are_merged() {
         assert!(merge([].into_iter()).is_ok());
         let error = |path: &str| Error::unsupported("no").with_path(path);
         let one = merge([error("a")].into_iter()).unwrap_err();

@@ -1,7 +1,7 @@
-//! As much of HTTP as it takes to hand out one text.
+//! A minimal HTTP server that serves one text.
 //!
-//! A client sends a head, gets an answer, and is hung up on. It costs a few KiB for a few seconds at
-//! most; no body is read.
+//! A client sends a request head, gets an answer, and is disconnected. It can use a few KiB for a few
+//! seconds. No request body is read.
 
 use std::io;
 use std::os::fd::AsFd as _;
@@ -16,16 +16,16 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-/// Clients at once; others wait.
+/// The maximum number of clients at once. Further clients wait.
 const CLIENTS: usize = 8;
-/// Bytes of a head.
+/// The maximum length of a request head in bytes.
 const MAX_HEAD: usize = 8192;
-/// From the connection to the end of the answer.
+/// The time from the connection to the end of the answer.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// Between two attempts to accept while the system has no descriptor left.
+/// The pause between two attempts to accept while the system has no descriptor left.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Answers `GET /metrics` with what `text` gives at that moment, for ever.
+/// Answers `GET /metrics` with the current result of `text`, for ever.
 pub(super) async fn respond(
     listener: TcpListener,
     text: impl Fn() -> BoxFuture<'static, String> + Send + Sync + 'static,
@@ -40,7 +40,7 @@ pub(super) async fn respond(
             Ok((socket, _)) => {
                 let text = Arc::clone(&text);
                 tasks.spawn(async move {
-                    // A client that is too slow, or gone, is nobody's loss.
+                    // Errors of a client that is too slow or gone do not matter to the server.
                     let _ = timeout(DEADLINE, converse(socket, &*text)).await;
                     drop(place);
                 });
@@ -56,13 +56,13 @@ async fn converse(mut socket: TcpStream, text: impl Fn() -> BoxFuture<'static, S
     let answer = answer(&head, text).await;
     socket.write_all(answer.as_bytes()).await?;
     socket.shutdown().await?;
-    // A socket that is closed with bytes unread takes back what it has sent.
+    // If a socket is closed while it has unread input, the client may lose the answer.
     let mut rest = [0; 512];
     while socket.read(&mut rest).await? > 0 {}
     Ok(())
 }
 
-/// Up to the empty line; what is longer is cut.
+/// Reads up to the empty line. A longer head is cut.
 async fn read_head(socket: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut head = vec![0; MAX_HEAD];
     let mut len = 0;
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_get_of_the_metrics_gets_them() {
+    fn only_get_of_the_metrics_path_is_answered() {
         assert_eq!(status("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"), "HTTP/1.1 200 OK");
         assert_eq!(status("GET /metrics?x=y HTTP/1.0\r\n\r\n"), "HTTP/1.1 200 OK");
         assert_eq!(status("GET /other HTTP/1.1\r\n\r\n"), "HTTP/1.1 404 Not Found");
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn the_length_is_that_of_the_body() {
+    fn content_length_is_the_length_of_the_body() {
         let answer = get("GET / HTTP/1.1\r\n\r\n");
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         assert_eq!(body, "fvd_x 1\n");

@@ -1,5 +1,5 @@
-//! Words for people on stderr, which never hold up who serves: a pipe that nobody reads is full one
-//! day, and a client can break connections as fast as it likes.
+//! Messages for people on stderr. Writing them never blocks the server: a pipe that is not read becomes full,
+//! and a client can break connections as fast as it likes.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,26 +8,30 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Lines that wait to be written; further ones are only counted.
+/// The maximum number of queued lines. Further lines are only counted.
 const WAITING: usize = 64;
-/// Lines of one [`INTERVAL`].
+/// The maximum number of lines per [`INTERVAL`].
 const LINES: u32 = 20;
 const INTERVAL: Duration = Duration::from_secs(1);
-/// How long the end waits for the lines that are left.
+/// How long drop waits for the remaining lines to be written.
 const END: Duration = Duration::from_millis(200);
 
-/// A thread that writes lines; it ends with what is there when this is dropped.
+/// A thread that writes lines. When this is dropped, the thread writes the queued lines and ends.
 pub struct Log {
-    /// None while it is dropped.
+    /// None only during drop.
     lines: Option<SyncSender<String>>,
-    /// Lines that found no place.
+    /// The number of lines for which the queue had no room.
     dropped: Arc<AtomicU64>,
     /// Disconnected when the thread has ended.
     ended: Mutex<Receiver<()>>,
 }
 
 impl Log {
-    /// Lines to stderr. Fails where no thread can be started.
+    /// A log that writes to stderr.
+    ///
+    /// # Errors
+    ///
+    /// The thread cannot be started.
     pub fn to_stderr() -> io::Result<Self> {
         Self::new(Stderr)
     }
@@ -51,7 +55,7 @@ impl Log {
         })
     }
 
-    /// Has `line` written, if there is a place for it.
+    /// Queues `line`. If the queue is full, the line is only counted. Never blocks.
     pub fn tell(&self, line: String) {
         if self.lines.as_ref().is_none_or(|lines| lines.try_send(line).is_err()) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
@@ -62,13 +66,13 @@ impl Log {
 impl Drop for Log {
     fn drop(&mut self) {
         self.lines = None;
-        // It may wait for ever for somebody to read.
+        // The thread may be blocked for ever on a pipe that is not read.
         let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
         let _ = ended.recv_timeout(END);
     }
 }
 
-/// Whatever stderr is at the moment, without the lock of Rust's, for which others would wait.
+/// The current stderr, without Rust's lock on it: other threads would wait for that lock.
 struct Stderr;
 
 impl Write for Stderr {
@@ -102,8 +106,8 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    /// The lines of an interval but the first, and a pause to its end if there were too many. False
-    /// if none will come any more.
+    /// Writes the lines of an interval after the first, and sleeps to its end if there were too many. Returns
+    /// false if no lines will follow.
     fn interval(&mut self, lines: &Receiver<String>, end: Instant) -> bool {
         for _ in 1..LINES {
             let rest = end.saturating_duration_since(Instant::now());
@@ -117,7 +121,7 @@ impl<W: Write> Writer<W> {
         true
     }
 
-    /// As one piece. Where nobody reads, nobody misses it.
+    /// Writes one line in one piece. Errors are ignored.
     fn write(&mut self, line: &str) {
         let _ = self.to.write_all(format!("{line}\n").as_bytes());
     }
@@ -127,7 +131,7 @@ impl<W: Write> Writer<W> {
 mod tests {
     use super::*;
 
-    /// Somebody who reads when there is a place to put it.
+    /// A reader that blocks the writer while its channel is full.
     struct Pipe(SyncSender<String>);
 
     impl Write for Pipe {
@@ -147,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_does_not_read_holds_up_nobody_and_hears_how_much_it_has_missed() {
+    fn a_blocked_reader_blocks_no_writer_and_gets_a_count() {
         let (pipe, reader) = sync_channel(0);
         let log = Log::new(Pipe(pipe)).unwrap();
         tell(&log, 1000);
@@ -161,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_told_is_written_before_the_end_and_errors_are_nobodys_business() {
+    fn queued_lines_are_written_on_drop_and_errors_are_ignored() {
         let (pipe, reader) = sync_channel(9);
         let log = Log::new(Pipe(pipe)).unwrap();
         tell(&log, 9);

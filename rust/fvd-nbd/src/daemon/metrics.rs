@@ -1,4 +1,4 @@
-//! Counters as Prometheus reads them.
+//! The counters in the text format of Prometheus.
 
 use std::fmt::{Display, Write as _};
 
@@ -7,7 +7,7 @@ use fvd::copy::PauseReason;
 use super::DiskStatus;
 use crate::server::{Counters, Kind};
 
-/// All that there is to tell.
+/// All metrics as text.
 pub(super) fn text(counters: &Counters, disks: &[DiskStatus]) -> String {
     let mut text = Text(String::new());
     connections(&mut text, counters);
@@ -132,7 +132,7 @@ fn prefetch(text: &mut Text, disks: &[DiskStatus]) {
     }
 }
 
-/// The label of a disk, escaped as the format wants it.
+/// The label of a disk, escaped as the format requires.
 fn export(disk: &DiskStatus) -> String {
     let name = disk
         .name
@@ -142,7 +142,7 @@ fn export(disk: &DiskStatus) -> String {
     format!("export=\"{name}\"")
 }
 
-/// Writing to a String does not fail.
+/// The text so far. Writing to a String does not fail, so results are ignored.
 struct Text(String);
 
 impl Text {
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pause_is_one_with_its_reason() {
+    fn the_paused_metric_is_1_for_its_reason() {
         let mut prefetch = PrefetchStatus::default();
         (prefetch.local, prefetch.total, prefetch.pauses) = (37, 100, 2);
         prefetch.pause = Some(Pause {
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_exports_cannot_break_out_of_their_label() {
+    fn export_names_are_escaped_in_labels() {
         let disk = DiskStatus {
             name: "a\"b\\c\nd".to_owned(),
             stats: Some(fvd::image::Stats::default()),

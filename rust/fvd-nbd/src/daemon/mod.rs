@@ -1,8 +1,8 @@
 //! A server with its disks, from opening them to closing them.
 //!
-//! Everything is opened before anybody can connect, and closed after the last request has ended:
-//! the background work of the images is stopped, what they hold is made durable, and they are
-//! marked clean. What fails there is the result of [`Daemon::close`].
+//! All disks are opened before any client can connect. After the last request has ended, the background work
+//! of the images is stopped, their state is made durable, and they are marked clean. Errors of these steps
+//! are returned by [`Daemon::close`]. See docs/design.md, "Serving".
 
 mod address;
 mod background;
@@ -44,83 +44,84 @@ use address::Place;
 use close::close_all;
 use signals::Signals;
 
-/// Requests of a connection begin on its task: what would block is handed on.
+/// Requests are first polled on the task of their connection, so files must not block there.
 type Disk = DiskExport<AsyncFile>;
 
-/// Hears of what fails nothing else: connections that ended as nobody meant them to, a lock that was passed
-/// over. Must not block.
+/// Called with problems that are no errors of the daemon: connections that ended with an error, a folder that
+/// could not be locked, pauses of a prefetch. Must not block.
 pub type Report = Box<dyn Fn(&dyn Display) + Send + Sync>;
 
 /// What is served, where, and to whom.
 pub struct DaemonOptions {
-    /// The disks; at least one.
+    /// The disks, at least one.
     pub disks: Vec<DiskOptions>,
-    /// How long to wait for a disk that is in use: the kernel may give back the locks of a program
-    /// that was killed a moment later.
+    /// How long to wait for a disk that is in use: after a program was killed, the kernel may release its
+    /// locks a moment later.
     pub patience: Duration,
-    /// Where to listen; at least one.
+    /// The addresses to listen on, at least one.
     pub addresses: Vec<Address>,
-    /// What does the I/O that would block; None: the best that the system permits.
+    /// The backend for I/O that would block. None: the best that the system permits.
     pub backend: Option<Backend>,
-    /// What clients may take.
+    /// The limits on what clients can use.
     pub limits: Limits,
-    /// How many clients at once, and whether it goes on when the last one has left.
+    /// The number of clients at once, and whether the server continues when the last one has left.
     pub sharing: Sharing,
-    /// TLS, if there is to be any.
+    /// TLS; None: without TLS.
     pub tls: Option<TlsOptions>,
-    /// Where to hand out metrics over HTTP, for Prometheus: `ADDRESS:PORT`.
+    /// The address `ADDRESS:PORT` on which metrics are served over HTTP, for Prometheus.
     pub metrics: Option<String>,
-    /// Whether SIGTERM, SIGINT and SIGHUP are waited for. They stay with this library then, for as
-    /// long as the process lives.
+    /// Whether to handle SIGTERM, SIGINT and SIGHUP. If so, these signals do not end the process by default
+    /// any more, even after the server has ended.
     pub signals: bool,
-    /// Hears of what goes wrong meanwhile.
+    /// Called with problems while the server runs.
     pub report: Report,
 }
 
-/// How clients are to know the server, and the server its clients.
+/// How clients authenticate the server, and the server its clients.
 #[derive(Clone, Debug)]
 pub struct TlsOptions {
-    /// What is shown to clients.
+    /// The certificates or keys of the server.
     pub credentials: TlsCredentials,
     /// Whether clients without TLS are refused.
     pub required: bool,
 }
 
-/// Where certificates or keys are.
+/// The files with certificates or keys.
 #[derive(Clone, Debug)]
 pub enum TlsCredentials {
     /// `server-cert.pem`, `server-key.pem` and, to verify clients, `ca-cert.pem`.
     Certificates {
-        /// The folder that they are in.
+        /// The folder that contains them.
         folder: PathBuf,
-        /// Whether clients have to show a certificate.
+        /// Whether clients must present a certificate.
         verify_peer: bool,
-        /// The subjects of the certificates that are let in, which implies `verify_peer`; empty: all are.
+        /// The subjects of the client certificates that are allowed; implies `verify_peer`. Empty: all
+        /// subjects.
         subjects: Vec<String>,
     },
-    /// A file of lines `user:key`.
+    /// A file with lines `user:key`.
     Keys(PathBuf),
 }
 
-/// Why [`Daemon::wait`] has returned.
+/// Why [`Daemon::wait`] returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The time has passed.
     Timeout,
-    /// A signal has asked it to end.
+    /// A signal asked the server to end.
     Signal,
-    /// No client is connected, and none will be: it is to be closed.
+    /// The server no longer serves, and should be closed.
     Ended,
 }
 
-/// How one disk does.
+/// The status of one disk.
 #[derive(Clone, Debug)]
 pub struct DiskStatus {
     /// The name of the export.
     pub name: String,
-    /// Counters of an image.
+    /// The counters, if the disk is an image.
     pub stats: Option<Stats>,
-    /// How far it is from needing no base, where it has one.
+    /// The progress of prefetch, if the disk is an image with a base.
     pub prefetch: Option<PrefetchStatus>,
 }
 
@@ -146,10 +147,10 @@ impl DiskStatus {
     }
 }
 
-/// A server that runs.
+/// A running server.
 ///
-/// It belongs to the process that started it: in a child that was forked since, it has ended, and to
-/// stop, close or drop it does nothing.
+/// It belongs to the process that started it. In a forked child it counts as ended, and `stop`, `close` and
+/// drop do nothing (docs/design.md, F2).
 pub struct Daemon {
     runtime: Owned<Runtime>,
     server: Arc<Server<Disk>>,
@@ -163,7 +164,7 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// What clients are given: one URI for each export on each socket.
+    /// The URIs for clients: one for each export on each socket.
     #[must_use]
     pub fn uris(&self) -> Vec<String> {
         let of_place = |place| self.disks.iter().filter_map(move |(disk, _)| self.uri(disk, place));
@@ -178,7 +179,8 @@ impl Daemon {
         place.uri(&disk.info().name, self.has_tls)
     }
 
-    /// Addresses that other machines can reach and whose clients need no TLS: any client can use the disks.
+    /// The addresses that other machines can reach and where TLS is not required, so any client can use the
+    /// disks.
     #[must_use]
     pub fn open_doors(&self) -> Vec<SocketAddr> {
         if self.requires_tls {
@@ -187,13 +189,13 @@ impl Daemon {
         self.places.iter().filter_map(Place::reachable).collect()
     }
 
-    /// What clients have asked for so far.
+    /// The counters of the server.
     #[must_use]
     pub fn counters(&self) -> &Arc<Counters> {
         self.server.counters()
     }
 
-    /// How the disks do.
+    /// The status of all disks. Empty in a forked child. Blocks.
     #[must_use]
     pub fn disks(&self) -> Vec<DiskStatus> {
         let Ok(runtime) = self.runtime.get() else {
@@ -205,14 +207,14 @@ impl Daemon {
         runtime.block_on(DiskStatus::of_all(&disks))
     }
 
-    /// Where the metrics are.
+    /// The URL of the metrics, if they are served.
     #[must_use]
     pub fn metrics_url(&self) -> Option<String> {
         let url = |(address, _): &(SocketAddr, _)| format!("http://{address}/metrics");
         self.metrics.as_ref().map(url)
     }
 
-    /// Waits for whatever comes first: the end, a signal, or the end of `time`.
+    /// Waits for the end of the server, a signal, or the end of `time`, whichever comes first. Blocks.
     pub fn wait(&self, time: Option<Duration>) -> Event {
         let Ok(runtime) = self.runtime.get() else {
             return Event::Ended;
@@ -231,8 +233,9 @@ impl Daemon {
         })
     }
 
-    /// Ends it without a client's consent: no new connection, no new request; what is under way is
-    /// answered. [`Daemon::wait`] says that it has ended; [`Daemon::close`] waits until it has.
+    /// Begins the end of the server, whether or not clients are connected: it accepts no new connection and
+    /// no new request. Requests in flight are completed. [`Daemon::wait`] returns [`Event::Ended`] from now
+    /// on. [`Daemon::close`] waits for the end.
     pub fn stop(&self) {
         if !self.runtime.is_ours() {
             return;
@@ -242,11 +245,17 @@ impl Daemon {
         leases.for_each(|lease| lease.ending());
     }
 
-    /// Stops, waits until what is under way has ended, and closes all disks but those on lease.
+    /// Stops the server, waits until requests in flight have completed, and closes all disks that are not
+    /// leased. Blocks. Does nothing in a forked child.
     ///
-    /// Each is closed, whichever of the others fail. A second signal ends it at once
-    /// ([`ErrorKind::Cancelled`]): what a flush covered is safe, and images are as after a crash. The
-    /// process must not use them any more. Signals within a second of the first are the same one.
+    /// Every disk is closed, even if others fail. A second signal ends the server immediately: flushed data
+    /// is safe, and the images are left as after a crash, so the process must not use them any more. A signal
+    /// within a second of the first one counts as the same signal.
+    ///
+    /// # Errors
+    ///
+    /// The errors of the disks, merged into one with the kind of the first. [`ErrorKind::Cancelled`] after a
+    /// second signal.
     pub fn close(self) -> Result<()> {
         if !self.runtime.is_ours() {
             mem::forget(self);
@@ -269,7 +278,7 @@ impl Daemon {
         }
         let closing = async move {
             for task in listening.into_iter().chain(metrics.map(|(_, task)| task)) {
-                // One that panicked, or was not to go on, has ended, too.
+                // A task that panicked or was aborted has ended as well.
                 let _ = task.await;
             }
             drop(exports);

@@ -1,4 +1,4 @@
-//! Opening what is to be served.
+//! Opens the disks that are to be served.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,46 +13,46 @@ use tokio::time::{Instant, sleep};
 
 use crate::disk::{Content, DiskExport, Lease, Part, RawDisk};
 
-/// What a file is.
+/// The format of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// An image.
+    /// An FVD image.
     Fvd,
-    /// The disk itself.
+    /// A raw disk.
     Raw,
-    /// An image of QEMU's; read-only.
+    /// A qcow2 image; read-only.
     Qcow2,
 }
 
-/// A disk to be served.
+/// A disk to serve.
 pub struct DiskOptions {
     /// The name of the export; "" is the default export.
     pub name: String,
-    /// Words for people.
+    /// The description of the export, for people.
     pub description: String,
-    /// What of it is served.
+    /// The part of the disk that is served.
     pub part: Part,
-    /// Where it comes from.
+    /// The source of the disk.
     pub source: DiskSource,
 }
 
-/// Where a disk comes from.
+/// The source of a disk.
 pub enum DiskSource {
-    /// A file, which the server opens and closes.
+    /// A file that the server opens and closes.
     File(FileOptions),
-    /// An image that somebody has open, and goes on using.
+    /// An image that the program has open, and continues to use.
     Open(OpenImage),
 }
 
-/// A file to be opened.
+/// A file to open.
 #[derive(Clone, Debug)]
 pub struct FileOptions {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
-    /// What it is; None: an image, if it begins like one. A guest can make a raw disk look like
-    /// anything, so that is never guessed.
+    /// Its format. None: an FVD image; any other content is an error. A guest can make a raw disk look like
+    /// any format, so the format is never guessed.
     pub format: Option<Format>,
-    /// How to open it, and what it names.
+    /// How to open the file and the files that it refers to.
     pub chain: ChainOptions,
 }
 
@@ -60,24 +60,25 @@ pub struct FileOptions {
 pub struct OpenImage {
     /// The image.
     pub image: OpenEngine,
-    /// Whether clients may not write, although the image could.
+    /// Whether clients may only read, even if the image is writable.
     pub read_only: bool,
-    /// Kept until no request runs any more.
+    /// Dropped when no request runs any more.
     pub lease: Arc<dyn Lease>,
 }
 
-/// The engine of an open image, by what its files do.
+/// The engine of an open image, by the kind of its file I/O.
 pub enum OpenEngine {
-    /// They wait without a thread: served as if the server had opened it.
+    /// Asynchronous I/O: the image is served as if the server had opened it.
     Async(Arc<Image<AsyncFile>>),
-    /// They block: served on threads.
+    /// Blocking I/O: the image is served on a pool of threads.
     Blocking(Arc<Image<FileStorage>>),
 }
 
-/// Between two attempts to open a disk that is in use.
+/// The pause between two attempts to open a disk that is in use.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// Opens a disk, trying for as long as `patience` while it is in use. One that was opened is to be closed.
+/// Opens a disk. While it is in use, retries for as long as `patience`. The caller must close the returned
+/// disk.
 pub(super) async fn open_patiently(
     files: &AsyncIo,
     options: DiskOptions,

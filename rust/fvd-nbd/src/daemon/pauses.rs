@@ -1,4 +1,4 @@
-//! Pauses: says when a prefetch pauses on its own, and why.
+//! Reports when a prefetch pauses on its own, and why.
 
 use std::fmt::Display;
 use std::future::Future;
@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use fvd::copy::{Control, Pause};
 
-/// Between two lines about one disk at least: others are counted.
+/// The minimum time between two lines about one disk. Pauses in between are only counted.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Tells `report` of the pauses of the disk at `path`, for ever. `sleep` waits.
+/// Reports the pauses of the disk at `path` to `report`, for ever. `sleep` waits for the given time.
 pub(super) async fn tell_pauses<F: Future<Output = ()>>(
     path: PathBuf,
     control: Control,
@@ -50,7 +50,7 @@ mod tests {
 
     const SIZE: u64 = 1 << 20;
 
-    /// It fails.
+    /// A base whose reads fail.
     struct Broken;
 
     impl BaseSource for Broken {
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_pause_is_told_with_its_reason_and_those_within_a_minute_are_counted() {
+    async fn pauses_are_reported_with_a_reason_once_a_minute() {
         let image = image().await.expect("memory does not fail");
         let (control, clock) = (Control::new(), TokioClock::new(Handle::current()));
         let options = PrefetchOptions {
@@ -111,7 +111,8 @@ mod tests {
         let report = move |line: &dyn Display| lines.lock().expect("no panic").push(line.to_string());
         let telling = tell_pauses("disk".into(), control.clone(), report, tokio::time::sleep);
         let failing = async {
-            // Virtual time passes for sleeps only, so the clock of prefetch sees none of it: one wait is enough.
+            // Virtual time advances only for sleeps, so the clock of prefetch does not see it. One wait is
+            // enough.
             let _ = tokio::time::timeout(Duration::from_secs(90), prefetch.run()).await;
         };
         tokio::select! {

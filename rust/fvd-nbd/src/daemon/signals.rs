@@ -9,25 +9,27 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-/// Signals so soon after the first one are the same wish: `timeout` and systemd send several at once.
+/// Signals within this time after the first one count as the same request: `timeout` and systemd send several
+/// at once.
 const ECHO: Duration = Duration::from_secs(1);
 
-/// Waits for the signals that ask a server to end.
+/// Waits for the signals that ask the server to end.
 pub(super) struct Signals(Option<Mutex<Caught>>);
 
 struct Caught {
     signals: [Signal; 3],
-    /// When the first one came.
+    /// When the first signal arrived.
     first: Option<Instant>,
 }
 
 impl Signals {
-    /// None ever come: they are somebody else's.
+    /// Handles no signals: none ever arrives.
     pub(super) fn none() -> Self {
         Self(None)
     }
 
-    /// From now on these signals do not end the process by themselves, for as long as it lives.
+    /// Begins to handle the signals. They do not end the process by default any more, for as long as it
+    /// lives.
     pub(super) fn catch() -> io::Result<Self> {
         let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
         let [terminate, interrupt, hangup] = kinds.map(signal);
@@ -37,7 +39,7 @@ impl Signals {
         }))))
     }
 
-    /// Ready once a signal has come, now or before.
+    /// Completes once a first signal has arrived, possibly before the call.
     pub(super) async fn first(&self) {
         match &self.0 {
             Some(caught) => caught.lock().await.first().await,
@@ -45,7 +47,8 @@ impl Signals {
         };
     }
 
-    /// Ready when another one has come after the first, whether that came before or comes now.
+    /// Completes when another signal has arrived after the first, at least [`ECHO`] later. The first one may
+    /// have arrived before the call.
     pub(super) async fn second(&self) {
         let Some(caught) = &self.0 else {
             return pending().await;
@@ -93,11 +96,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_a_signal_after_the_first_and_its_echo_is_a_second_one() {
+    async fn signals_within_the_echo_time_are_no_second_signal() {
         let soon = Duration::from_millis(100);
         let signals = Signals::catch().unwrap();
         assert!(timeout(soon, signals.first()).await.is_err());
-        // Nobody has waited for the first one: it is not the second.
+        // No call has waited for the first signal yet, so this one is the first, not the second.
         raise(Signal::HUP);
         assert!(timeout(soon, signals.second()).await.is_err());
         raise(Signal::TERM);

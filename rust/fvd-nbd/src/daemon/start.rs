@@ -1,4 +1,4 @@
-//! Start: everything is opened, then everybody may come.
+//! Starts a server: first opens all disks, then accepts clients.
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -29,10 +29,10 @@ use super::{Daemon, DaemonOptions, Disk, DiskStatus, Report, TlsCredentials, Tls
 use crate::handshake::TlsPolicy;
 use crate::server::{Credentials, Exports, Listener, Server};
 
-/// Most threads that serve.
+/// The maximum number of threads that serve.
 const MOST_WORKERS: usize = 4;
 
-/// What a server needs besides its disks.
+/// The parts of a server other than its disks.
 struct Prepared {
     exports: Exports<Disk>,
     listeners: Vec<Listener>,
@@ -42,7 +42,13 @@ struct Prepared {
 }
 
 impl Daemon {
-    /// Opens the disks, listens, and serves. Nothing is left behind if that fails.
+    /// Opens the disks, listens and serves. Blocks until clients can connect.
+    ///
+    /// # Errors
+    ///
+    /// A disk cannot be opened or its part does not fit, a socket cannot be bound, the TLS files are invalid,
+    /// an export is invalid, or the system has no resources left. In every case, all disks are closed again
+    /// and no socket remains.
     pub fn start(options: DaemonOptions) -> Result<Self> {
         let runtime = runtime().map_err(|error| Error::io("start a thread", error))?;
         let DaemonOptions {
@@ -57,7 +63,8 @@ impl Daemon {
             signals,
             report,
         } = options;
-        // With one client at once a second connection would wait for ever.
+        // If only one client is allowed at a time, a second connection of the same client would wait for
+        // ever.
         let multi_conn = sharing.shared != 1;
         let credentials = tls.as_ref().map(credentials).transpose()?;
         let has_tls = credentials.is_some();
@@ -87,7 +94,7 @@ impl Daemon {
         let prepared = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
-                // What went wrong first is what there is to tell.
+                // The first error is reported. Errors of closing are ignored.
                 let _ = runtime.block_on(close_all(open.into_iter().map(|disk| (disk, None)).collect()));
                 return Err(error);
             }
@@ -126,7 +133,7 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// Says where the images on lease are served.
+    /// Tells the owners of leased images where these are served.
     fn tell_leasables(&self) {
         for (disk, _) in &self.disks {
             if let Some(lease) = disk.lease() {
@@ -136,7 +143,7 @@ impl Daemon {
     }
 }
 
-/// What there is to say of a socket that was made without the lock on its folder.
+/// The message about a socket that was created without the lock on its folder.
 fn unlocked(folder: &Path) -> String {
     let folder = folder.display();
     format!(
@@ -177,8 +184,8 @@ fn runtime() -> std::io::Result<Runtime> {
         .build()
 }
 
-/// What is wrong with disks is known before there is a socket. Those that were opened are in `open`
-/// also after an error.
+/// Opens all disks before any socket exists, so that their errors leave none. After an error, `open` contains
+/// the disks that were opened.
 async fn open_all(
     files: &AsyncIo,
     disks: Vec<DiskOptions>,
@@ -209,7 +216,7 @@ async fn bind_all(addresses: Vec<Address>) -> Result<Vec<Listener>> {
     Ok(listeners)
 }
 
-/// What the metrics are made of, each time somebody asks.
+/// A function that creates the text of the metrics, for each request.
 fn metrics_of(
     server: &Arc<Server<Disk>>,
     disks: &[Arc<Disk>],
@@ -226,7 +233,7 @@ fn metrics_of(
     }
 }
 
-/// Says when prefetch of one of the disks pauses. Not of images that the program has open itself: it can ask.
+/// Reports when prefetch of a disk pauses. Not for leased images: the program can ask these itself.
 fn tell_pauses_of(runtime: &Runtime, disks: &[Arc<Disk>], background: &[Option<Background>], report: &Arc<Report>) {
     for (disk, background) in disks.iter().zip(background) {
         if let (Some(image), Some(background)) = (disk.content().image(), background) {
@@ -238,7 +245,7 @@ fn tell_pauses_of(runtime: &Runtime, disks: &[Arc<Disk>], background: &[Option<B
     }
 }
 
-/// Begins what the images do on their own; those on lease do it already.
+/// Starts the background work of the images. Leased images already run theirs.
 fn start_background(disks: &[Arc<Disk>]) -> Vec<Option<Background>> {
     let runtime = Handle::current();
     let of_disk = |disk: &Arc<Disk>| {

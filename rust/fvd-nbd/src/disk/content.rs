@@ -1,4 +1,4 @@
-//! What is served, and what it says of itself.
+//! The content of an export, and the export properties that follow from it.
 
 use std::sync::Arc;
 
@@ -11,25 +11,25 @@ use fvd::{Error, ErrorKind};
 use super::raw::RawDisk;
 use crate::export::{BlockSizes, ExportInfo};
 
-/// The least that is preferred: a page, and the sector of most disks.
+/// The minimum preferred block size: a page, and the sector size of most disks.
 const PREFERRED: u32 = 4096;
-/// The most: clients gather writes up to it, and should not have to wait for much more.
+/// The maximum preferred block size. Clients merge writes up to it, and should not wait for much more.
 const MOST_PREFERRED: u32 = 2 << 20;
 
 /// A disk to serve.
 pub enum Content<S> {
-    /// An image, writable as it was opened.
+    /// An image; writable if it was opened for writing.
     Image(Arc<Image<S>>),
-    /// The same, on files that block.
+    /// An image on files whose I/O blocks. Its requests run on a pool of threads.
     Threaded(ThreadedImage),
     /// A file or device whose bytes are the disk.
     Raw(RawDisk<S>),
-    /// Anything that can be read.
+    /// Any readable source; read-only.
     Source(Box<dyn BaseSource>),
 }
 
 impl<S: Storage> Content<S> {
-    /// The disk as something that is read.
+    /// The disk as a readable source.
     pub(super) fn source(&self) -> &dyn BaseSource {
         match self {
             Self::Image(image) => &**image,
@@ -39,7 +39,7 @@ impl<S: Storage> Content<S> {
         }
     }
 
-    /// The image, if it is one that does not block.
+    /// The image, if the content is an image whose I/O does not block.
     pub fn image(&self) -> Option<&Arc<Image<S>>> {
         match self {
             Self::Image(image) => Some(image),
@@ -47,7 +47,7 @@ impl<S: Storage> Content<S> {
         }
     }
 
-    /// Counters, if it is an image.
+    /// The counters of the image, if the content is an image.
     pub fn stats(&self) -> Option<Stats> {
         match self {
             Self::Image(image) => Some(image.stats()),
@@ -56,7 +56,8 @@ impl<S: Storage> Content<S> {
         }
     }
 
-    /// How far it is from needing no base, whether or not `control` fetches; None where nothing comes from one.
+    /// The progress of the image towards independence from its base, whether or not `control` runs a
+    /// prefetch. None if the image has no base or the content is no image.
     pub async fn prefetch(&self, control: Option<&Control>) -> Option<PrefetchStatus> {
         let status = match self {
             Self::Image(image) if image.base().is_some() => copy::status(image, control).await,
@@ -67,11 +68,11 @@ impl<S: Storage> Content<S> {
             }
             _ => return None,
         };
-        // What is wrong with the image is not told here.
+        // A failed status query is not reported here: the status in `control`, if any, is returned instead.
         status.ok().or_else(|| control.map(Control::status))
     }
 
-    /// What clients are told.
+    /// The export properties of the content.
     pub(super) fn info(&self, name: &str) -> ExportInfo {
         let Traits {
             writable,
@@ -102,7 +103,11 @@ impl<S: Storage> Content<S> {
         }
     }
 
-    /// Makes everything durable; an image is marked clean. Requests must have ended.
+    /// Makes everything durable. An image is also marked clean. All requests must have ended.
+    ///
+    /// # Errors
+    ///
+    /// A write or sync of the file fails.
     pub async fn close(&self) -> fvd::Result<()> {
         match self {
             Self::Image(image) => image.close().await,
@@ -113,17 +118,17 @@ impl<S: Storage> Content<S> {
     }
 }
 
-/// What clients are told of a disk that the kind of it decides.
+/// The export properties that depend on the kind of disk.
 struct Traits {
     writable: bool,
     trim: bool,
-    /// In bytes, a power of two.
+    /// The preferred block size in bytes, a power of two.
     preferred: u32,
 }
 
 impl Traits {
     fn of_image<S: Storage>(image: &Image<S>) -> Self {
-        // Writes of whole blocks need nothing from the base.
+        // Writes of whole blocks need no read of the base.
         let block = image.base().map_or(0, |_| image.geometry().block_size);
         let preferred = match u32::try_from(block) {
             Ok(block) if block.is_power_of_two() => block.clamp(PREFERRED, MOST_PREFERRED),
@@ -137,7 +142,7 @@ impl Traits {
     }
 }
 
-/// The server refuses writes to an export that is read-only: nobody should get this.
+/// The error for a write to a read-only source. Defensive only: the server refuses such writes earlier.
 pub(super) fn read_only(source: &dyn BaseSource) -> Error {
     Error::new(ErrorKind::NotPermitted, "The disk is open read-only").with_path(source.path())
 }

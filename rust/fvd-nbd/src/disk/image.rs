@@ -1,4 +1,4 @@
-//! What an image needs to be a disk of NBD.
+//! Operations that an image needs in addition to serve as an NBD export.
 
 use fvd::image::Image;
 use fvd::storage::{Space, Storage};
@@ -6,7 +6,8 @@ use fvd::{Error, Result, copy};
 
 use crate::server::Zeroing;
 
-/// Zeros that take no space, unless they are to.
+/// Writes zeroes without allocation, or with it if `how.no_hole` is set. Fails with `Unsupported` if
+/// `how.fast` is set and the zeroes may have to be written.
 pub(super) async fn write_zeroes<S: Storage>(image: &Image<S>, offset: u64, length: u64, how: Zeroing) -> Result<()> {
     if how.fast && is_slow(image.data(), how.space(image.discards())) {
         return Err(slow());
@@ -18,7 +19,7 @@ pub(super) async fn write_zeroes<S: Storage>(image: &Image<S>, offset: u64, leng
     }
 }
 
-/// Stores what is still in the base, so that it is read from there no more.
+/// Copies the part of the range that is still in the base to the image. Does nothing on a read-only image.
 pub(super) async fn cache<S: Storage>(image: &Image<S>, offset: u64, length: u64) -> Result<()> {
     if !image.is_writable() {
         return Ok(());
@@ -26,12 +27,13 @@ pub(super) async fn cache<S: Storage>(image: &Image<S>, offset: u64, length: u64
     copy::fetch(image, offset..offset + length).await
 }
 
-/// Whether zeros may have to be written: a device does that, and some files where space is not to be freed.
+/// Whether zeroing may have to write zeroes. This is the case on devices, and where `space` must not be
+/// freed.
 pub(super) fn is_slow<S: Storage>(storage: &S, space: Space) -> bool {
     space != Space::Free || !storage.can_resize()
 }
 
-/// Why zeros cannot be written fast.
+/// The error for a fast zeroing that is not possible.
 pub(super) fn slow() -> Error {
     Error::unsupported("Zeros are written here like anything else")
 }

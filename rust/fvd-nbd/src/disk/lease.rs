@@ -1,20 +1,23 @@
-//! An image that somebody has open, and lends.
+//! A lease on an image that the program itself has open.
 
 use std::any::Any;
 
 use fvd::copy::Control;
 
-/// What ties an image that is served to whoever has it open: who goes on using it, does what it does on
-/// its own, and closes it.
+/// Connects an export to the program that has the image open. The program continues to use the image, runs
+/// its background work, and closes it.
+///
+/// The server drops the lease when no client request runs any more and none will follow. After that the
+/// program may close the image (docs/design.md, "Serving", S3).
 ///
 /// Dropped when no request of a client runs any more, nor will: from then on the image may be closed.
 pub trait Lease: Any + Send + Sync {
-    /// Clients can come, to these URIs; there are none for sockets that were handed over.
+    /// Clients can now connect, at these URIs. The list is empty for sockets that were passed in.
     fn served_at(&self, uris: Vec<String>);
 
-    /// No client can come any more. What is under way ends, and then the lease.
+    /// No new client can connect. Requests in flight are completed; then the lease is dropped.
     fn ending(&self);
 
-    /// Its prefetch, where there is one.
+    /// The control of the image's prefetch, if one runs.
     fn prefetch(&self) -> Option<Control>;
 }

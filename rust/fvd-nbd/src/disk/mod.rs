@@ -1,8 +1,8 @@
-//! Disks as exports: images, raw files, and whatever else can be read.
+//! Disks as exports: images, raw files, and other readable sources.
 //!
-//! An export adds nothing to what a disk promises: what is acknowledged is what the engine has
-//! acknowledged, a flush is a flush of the image, on whichever connection it comes. Errors keep
-//! their kind, so that a full disk reaches the guest as one.
+//! An export changes no guarantee of the disk. A write is acknowledged when the engine has acknowledged it. A
+//! flush on any connection is a flush of the image. Errors keep their kind, so a full disk reaches the guest
+//! as `ENOSPC`.
 
 mod content;
 mod image;
@@ -26,27 +26,28 @@ pub use content::Content;
 pub use lease::Lease;
 pub use raw::RawDisk;
 
-/// A part of a disk; by default all of it.
+/// A part of a disk. The default is the whole disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Part {
-    /// First byte.
+    /// The offset of its first byte.
     pub offset: u64,
-    /// Bytes; None: all from there on.
+    /// Its length in bytes. None: up to the end of the disk.
     pub size: Option<u64>,
 }
 
-/// A disk under the name by which clients know it.
+/// A disk together with the export name by which clients open it.
 pub struct DiskExport<S> {
     info: ExportInfo,
     content: Content<S>,
-    /// Where in the content the disk of the clients begins, in bytes.
+    /// The offset in the content, in bytes, at which the export begins.
     start: u64,
-    /// Behind the content: who hears that it has ended may close the image.
+    /// Declared after `content`, so that it is dropped after it: the end of the lease allows the program to
+    /// close the image.
     lease: Option<Arc<dyn Lease>>,
 }
 
 impl<S: Storage> DiskExport<S> {
-    /// What `content` is and can do decides all of the [`ExportInfo`] but name and description.
+    /// An export of `content`. All of its [`ExportInfo`] but name and description follows from the content.
     pub fn new(name: &str, description: &str, content: Content<S>) -> Self {
         let info = ExportInfo {
             description: description.to_owned(),
@@ -60,18 +61,19 @@ impl<S: Storage> DiskExport<S> {
         }
     }
 
-    /// The content belongs to somebody else, who closes it.
+    /// Marks the content as leased: the program that granted the lease closes it, and [`DiskExport::close`]
+    /// does not.
     #[must_use]
     pub fn leased(mut self, lease: Arc<dyn Lease>) -> Self {
         self.lease = Some(lease);
         self
     }
 
-    /// Serves a part of the content as if it were all.
+    /// Restricts the export to a part of the content.
     ///
     /// # Errors
     ///
-    /// The part does not lie in the content, or has no byte.
+    /// `InvalidArgument` if the part does not lie within the content, or is empty.
     pub fn limit_to(&mut self, part: Part) -> Result<()> {
         if part == Part::default() {
             return Ok(());
@@ -94,32 +96,32 @@ impl<S: Storage> DiskExport<S> {
         Error::invalid_argument(message).with_path(self.content.source().path())
     }
 
-    /// Refuses writes, whatever the content can do.
+    /// Makes the export read-only, even if the content is writable.
     #[must_use]
     pub fn read_only(mut self) -> Self {
         self.info.read_only = true;
         self
     }
 
-    /// Whether clients hear that they may connect more than once, for more speed. A flush on one
-    /// connection covers what was written on the others anyway.
+    /// Sets whether clients are told that they may open several connections for more throughput.
+    /// Independently of this, a flush on one connection covers completed writes of all connections.
     #[must_use]
     pub fn with_multi_conn(mut self, allowed: bool) -> Self {
         self.info.multi_conn = allowed;
         self
     }
 
-    /// What is served.
+    /// The content that is served.
     pub fn content(&self) -> &Content<S> {
         &self.content
     }
 
-    /// None for what is the server's own.
+    /// The lease, or None if the server itself opened the content.
     pub fn lease(&self) -> Option<&Arc<dyn Lease>> {
         self.lease.as_ref()
     }
 
-    /// Closes what is the server's own: see [`Content::close`].
+    /// Closes the content with [`Content::close`], unless it is leased.
     pub async fn close(&self) -> Result<()> {
         match self.lease {
             None => self.content.close().await,
@@ -202,7 +204,7 @@ impl<S: Storage> Export for DiskExport<S> {
                 let cache = async move |image: &Image<_>| image::cache(image, offset, length).await;
                 image.run(cache).await
             }
-            // The page cache does what it likes.
+            // There is no base to copy from, and the page cache needs no help.
             Content::Raw(_) | Content::Source(_) => Ok(()),
         }
     }

@@ -9,14 +9,15 @@ use fvd::storage::{IoBufMut, Space, Storage};
 use super::image::{is_slow, slow};
 use crate::server::Zeroing;
 
-/// A storage, as it is.
+/// A storage that is served without a format.
 pub struct RawDisk<S> {
     source: RawSource<S>,
     options: OpenOptions,
 }
 
 impl<S: Storage> RawDisk<S> {
-    /// The disk is as long as the storage is now, and writable if the storage was opened so.
+    /// A disk whose size is the current size of the storage. It is writable if `options.writable` says so,
+    /// which must match how the storage was opened.
     pub async fn new(storage: S, options: OpenOptions) -> Result<Self> {
         Ok(Self {
             source: RawSource::new(storage).await?,
@@ -45,7 +46,7 @@ impl<S: Storage> RawDisk<S> {
     }
 
     pub(super) async fn write(&self, buf: Bytes, offset: u64) -> Result<()> {
-        // To find zeros and store them is what a write does, too.
+        // With `DetectZeroes::On` zeroes would be detected and then stored. A plain write does the same.
         if self.options.detect_zeroes == DetectZeroes::Unmap && self.discards() && is_zero(&buf) {
             self.storage()
                 .write_zeroes(offset, buf.len() as u64, Space::Free)
@@ -56,7 +57,7 @@ impl<S: Storage> RawDisk<S> {
         self.write_through().await
     }
 
-    /// Makes what has completed durable.
+    /// Makes completed writes durable, unless the cache mode is `unsafe`.
     pub(super) async fn flush(&self) -> Result<()> {
         if !self.options.writable || self.options.cache == CacheMode::Unsafe {
             return Ok(());

@@ -1,12 +1,12 @@
-//! Status: what a chain says of a range, piece by piece.
+//! Block status: what the backing chain reports for a range, piece by piece.
 
 use fvd::Result;
 use fvd::source::{BaseSource, Content, Run};
 
 use crate::meta::Status;
 
-/// Pieces looked at for one request: an answer, not a scan of the disk.
-const MAX_LOOKS: u32 = 4096;
+/// The maximum number of pieces per request, so that one request cannot scan a whole disk.
+const MAX_PIECES: u32 = 4096;
 
 /// See [`Export::status`](crate::server::Export::status).
 pub(super) async fn walk(
@@ -17,7 +17,7 @@ pub(super) async fn walk(
 ) -> Result<()> {
     let end = offset + length;
     let mut at = offset;
-    for _ in 0..MAX_LOOKS {
+    for _ in 0..MAX_PIECES {
         let run = source.status(at, end - at).await?;
         let len = run.len.min(end - at);
         at += len;

@@ -1,4 +1,4 @@
-//! What each option does.
+//! The answer to each option.
 
 use super::data::{InfoQuery, MetaQuery, Rejection, string};
 use super::reply::Replies;
@@ -9,7 +9,7 @@ use crate::export::ExportInfo;
 use crate::meta::Contexts;
 use crate::session::{HeaderStyle, Session};
 
-/// What was agreed with the client so far; TLS starts with none of it.
+/// What was agreed with the client so far. When TLS starts, it is reset.
 #[derive(Debug, Default)]
 pub(super) struct Agreed {
     style: HeaderStyle,
@@ -18,7 +18,7 @@ pub(super) struct Agreed {
 }
 
 impl Agreed {
-    /// The contexts that are in force for the export that the client knows as `name`.
+    /// The selected contexts if they were selected for the export `name`, otherwise none.
     fn contexts_of(&self, name: &str) -> Contexts {
         match &self.selected {
             Some((export, contexts)) if export == name => *contexts,
@@ -28,7 +28,7 @@ impl Agreed {
 }
 
 impl Handshake {
-    /// Answers one option. `data` is None where it was too long to be kept.
+    /// Answers one option. `data` is None if it was too long and was skipped.
     pub(super) fn answer(
         &mut self,
         option: u32,
@@ -38,14 +38,14 @@ impl Handshake {
     ) -> Result<Event, ProtocolError> {
         let mut replies = Replies { option, out };
         if option == opt::SET_META_CONTEXT {
-            // Whatever comes of it, it replaces what was selected before.
+            // Even if it fails, it replaces the previous selection.
             self.agreed.selected = None;
         }
         if option == opt::EXPORT_NAME {
             return self.export_name(data, catalog, &mut replies);
         }
         let event = match (option, data) {
-            // Its data means nothing, and nobody may be kept from leaving.
+            // Its data is ignored: a client may always leave.
             (opt::ABORT, _) => {
                 replies.ack();
                 Ok(Event::Aborted)
@@ -64,7 +64,7 @@ impl Handshake {
         }))
     }
 
-    /// Appends to `replies` only where it succeeds.
+    /// Appends to `replies` only on success.
     fn dispatch(
         &mut self,
         option: u32,
@@ -102,7 +102,7 @@ impl Handshake {
         self.tls == TlsPolicy::Required && !self.encrypted
     }
 
-    /// There is no error reply: what cannot be served ends the connection.
+    /// `EXPORT_NAME` has no error reply. A failure ends the connection.
     fn export_name(
         &mut self,
         data: Option<&[u8]>,
@@ -143,7 +143,7 @@ impl Handshake {
         Ok(Event::StartTls)
     }
 
-    /// The information about an export, without the final acknowledgement.
+    /// Replies with the information about an export, without the final acknowledgement.
     fn info(&self, data: &[u8], catalog: &dyn Catalog, replies: &mut Replies<'_>) -> Result<Session, Rejection> {
         let query = InfoQuery::parse(data)?;
         let export = find(catalog, query.export)?;
@@ -156,7 +156,7 @@ impl Handshake {
         match self.agreed.style {
             HeaderStyle::Simple => self.agreed.style = HeaderStyle::Structured,
             HeaderStyle::Structured => return Err(Rejection::invalid("structured replies are in use already")),
-            // The extension has an error of its own for this: what was agreed takes precedence.
+            // The extension defines a separate error for this: extended headers take precedence.
             HeaderStyle::Extended => {
                 let message = "extended headers are in use already";
                 return Err(Rejection::new(rep::ERR_EXT_HEADER_REQD, message));
@@ -225,7 +225,7 @@ fn find(catalog: &dyn Catalog, name: &str) -> Result<ExportInfo, Rejection> {
 }
 
 fn no_such_export(name: &str) -> Rejection {
-    // Replies are strings of the protocol: a name of the greatest length leaves no room for more.
+    // The message is a protocol string of at most 4096 bytes, and the name alone could be that long.
     let name: String = name.chars().take(256).collect();
     Rejection::new(rep::ERR_UNKNOWN, format!("there is no export {name:?}"))
 }
@@ -242,7 +242,7 @@ fn unknown(option: u32) -> Rejection {
     Rejection::new(rep::ERR_UNSUP, format!("this server does not know option {option}"))
 }
 
-/// An unknown option stays unknown, however long it is: a client then knows not to try again.
+/// An unknown option gets the same answer whatever its length, so that the client does not try it again.
 fn too_long(option: u32) -> Rejection {
     match option {
         opt::LIST..=opt::EXTENDED_HEADERS if option != 4 => Rejection::new(

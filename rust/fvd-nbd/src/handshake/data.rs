@@ -1,9 +1,9 @@
-//! The data of options to typed values. Lengths are the client's word: each is held against what
-//! is there.
+//! Decodes the data of options. Lengths come from the client: each is checked against the bytes that are
+//! there.
 
 use crate::constants::{MAX_STRING, rep};
 
-/// Why an option is refused: the type of the error reply, and words for people.
+/// Why an option is refused: the type of the error reply, and a message for people.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Rejection {
     pub(super) code: u32,
@@ -25,7 +25,7 @@ impl Rejection {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct InfoQuery<'a> {
     pub(super) export: &'a str,
-    /// The kinds of information that the client asks for; unknown ones too.
+    /// The kinds of information that the client asks for, including unknown ones.
     pub(super) wanted: Vec<u16>,
 }
 
@@ -52,14 +52,14 @@ impl<'a> MetaQuery<'a> {
         let mut reader = Reader(data);
         let export = reader.string("the name of the export")?;
         let count = reader.u32()?;
-        // Grows with the queries that are there, whatever the count claims.
+        // The vector grows with the queries that are really there, not with the count that the client sent.
         let queries = (0..count).map(|_| reader.string("a query")).collect::<Result<_, _>>()?;
         reader.end()?;
         Ok(Self { export, queries })
     }
 }
 
-/// A string of the protocol: UTF-8, no NUL, at most [`MAX_STRING`] bytes.
+/// A protocol string: UTF-8, no NUL, at most [`MAX_STRING`] bytes.
 pub(super) fn string<'a>(what: &str, bytes: &'a [u8]) -> Result<&'a str, Rejection> {
     if bytes.len() > MAX_STRING {
         return Err(Rejection::invalid(format!(
@@ -73,7 +73,7 @@ pub(super) fn string<'a>(what: &str, bytes: &'a [u8]) -> Result<&'a str, Rejecti
     }
 }
 
-/// The rest of the data.
+/// The data that has not been decoded yet.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -93,7 +93,7 @@ impl<'a> Reader<'a> {
         self.take(4).map(super::be_u32)
     }
 
-    /// A string with its length in front.
+    /// A string that is preceded by its length (u32).
     fn string(&mut self, what: &str) -> Result<&'a str, Rejection> {
         let length = self.u32()?;
         string(what, self.take(length as usize)?)
@@ -117,14 +117,14 @@ mod tests {
     }
 
     #[test]
-    fn info_names_an_export_and_what_is_wanted() {
+    fn info_names_an_export_and_the_wanted_information() {
         let data = [with_length(b"disk"), vec![0, 2, 0, 3, 0xff, 0xff]].concat();
         let query = InfoQuery::parse(&data).unwrap();
         assert_eq!((query.export, query.wanted), ("disk", vec![3, 0xffff]));
     }
 
     #[test]
-    fn data_cut_anywhere_or_continued_is_invalid() {
+    fn truncated_or_trailing_data_is_invalid() {
         let info = [with_length(b"disk"), vec![0, 1, 0, 3]].concat();
         let meta = [with_length(b""), vec![0, 0, 0, 1], with_length(b"base:")].concat();
         for end in 0..info.len() {

@@ -1,4 +1,4 @@
-//! From the greeting to a [`Session`]: fixed newstyle negotiation.
+//! The fixed newstyle negotiation, from the greeting to a [`Session`].
 //!
 //! ```text
 //! server  greeting 18 bytes
@@ -7,8 +7,8 @@
 //! server  replies: magic u64 | option u32 | type u32 | length u32 | data      one or more
 //! ```
 //!
-//! `EXPORT_NAME` and `GO` end it with a session, `ABORT` with a farewell, anything that leaves it
-//! uncertain where the next option begins with a [`ProtocolError`].
+//! `EXPORT_NAME` and `GO` end the negotiation with a session. `ABORT` ends it with an acknowledgement.
+//! Anything that leaves it uncertain where the next option begins ends it with a [`ProtocolError`].
 
 use crate::constants::{
     FLAG_FIXED_NEWSTYLE, FLAG_NO_ZEROES, INIT_MAGIC, MAX_OPTION_DATA, MAX_OPTION_SKIP, MAX_OPTIONS, OPTION_MAGIC, opt,
@@ -24,53 +24,53 @@ mod reply;
 #[cfg(test)]
 mod tests;
 
-/// Bytes of the greeting.
+/// The length of the greeting in bytes.
 const GREETING_LEN: usize = 18;
-/// Bytes in front of the data of an option.
+/// The length of an option's header, before its data, in bytes.
 const OPTION_HEAD_LEN: usize = 16;
 
-/// The exports of a server. Asked in the middle of a handshake: answers at once.
+/// The exports of a server. Called during a handshake, so the methods must not block.
 pub trait Catalog: Sync {
-    /// The exports to show in a list.
+    /// The exports for the reply to `LIST`.
     fn list(&self) -> Vec<ExportInfo>;
 
-    /// The export that clients know as `name`; "" is the default one. Its own name can be another.
+    /// The export that clients open as `name`; "" is the default export. The name in the result may differ.
     fn find(&self, name: &str) -> Option<ExportInfo>;
 }
 
-/// Whether clients get TLS.
+/// Whether clients may or must use TLS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TlsPolicy {
-    /// There is none.
+    /// No TLS.
     #[default]
     Off,
-    /// Those that ask.
+    /// Clients that ask for TLS get it.
     Optional,
-    /// All: nothing else is answered before.
+    /// All clients must use TLS. Before that, every option but `STARTTLS` and `ABORT` is refused.
     Required,
 }
 
-/// What the caller does next.
+/// What the caller must do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Reads more: the input is used up, and there is nothing to send.
+    /// Read more: the input is consumed, and there is nothing to send.
     NeedInput,
-    /// Sends the reply, then feeds what is left of the input.
+    /// Send the reply, then feed the rest of the input.
     Reply,
-    /// Sends the reply, starts TLS, calls [`Handshake::tls_started`].
+    /// Send the reply, start TLS, call [`Handshake::tls_started`].
     StartTls,
-    /// Sends the reply and hangs up.
+    /// Send the reply and close the connection.
     Aborted,
-    /// Sends the reply; what is left of the input are requests.
+    /// Send the reply. The rest of the input is requests.
     Done(Session),
 }
 
-/// One client's negotiation, from the server's side.
+/// The server side of the negotiation with one client.
 #[derive(Debug)]
 pub struct Handshake {
     tls: TlsPolicy,
     phase: Phase,
-    /// The part of an unfinished message that has arrived: at most [`MAX_OPTION_DATA`] bytes.
+    /// The received part of an incomplete message: at most [`MAX_OPTION_DATA`] bytes.
     buffer: Vec<u8>,
     options: u32,
     client_flags: u32,
@@ -87,18 +87,18 @@ enum Phase {
         option: u32,
         length: u32,
     },
-    /// Reads past data that is too long to be kept.
+    /// Skips data that is too long to be kept.
     Skip {
         option: u32,
         left: u32,
     },
-    /// `STARTTLS` was acknowledged.
+    /// `STARTTLS` was acknowledged; TLS has not started yet.
     Tls,
     Over,
 }
 
 impl Handshake {
-    /// The negotiation behind the greeting, which the caller sends first.
+    /// A new negotiation. The caller sends [`Handshake::greeting`] first.
     #[must_use]
     pub fn new(tls: TlsPolicy) -> Self {
         Self {
@@ -113,7 +113,7 @@ impl Handshake {
         }
     }
 
-    /// The first bytes of a connection, sent by the server.
+    /// The greeting: the first bytes on a connection, sent by the server.
     #[must_use]
     pub fn greeting() -> [u8; GREETING_LEN] {
         let mut bytes = [0; GREETING_LEN];
@@ -128,8 +128,8 @@ impl Handshake {
         self.shutting_down = true;
     }
 
-    /// TLS is up: the negotiation starts again, and nothing that was agreed before counts. Only the
-    /// client's flags stay, because it sends them once.
+    /// Must be called when TLS has started. The negotiation begins again, and nothing that was agreed before
+    /// counts. Only the client's handshake flags stay, because a client sends them once.
     pub fn tls_started(&mut self) {
         debug_assert!(matches!(self.phase, Phase::Tls), "TLS was asked for");
         self.encrypted = true;
@@ -137,12 +137,13 @@ impl Handshake {
         self.phase = Phase::Head;
     }
 
-    /// Takes bytes of the client from the front of `input`, up to the end of one option, and
-    /// appends the reply to it to `out`.
+    /// Consumes the client's bytes from the front of `input`, up to the end of one option, and appends the
+    /// reply to `out`.
     ///
     /// # Errors
     ///
-    /// The connection ends, without a reply. The handshake stays unusable.
+    /// The client broke the protocol: the caller must close the connection without a reply. Later calls fail
+    /// with [`ProtocolError::HandshakeOver`].
     pub fn feed(
         &mut self,
         input: &mut &[u8],
@@ -201,7 +202,7 @@ impl Handshake {
         }
     }
 
-    /// Where the handshake stands after `event`.
+    /// Sets the phase that follows `event`.
     fn after(&mut self, event: Event, input: &[u8]) -> Result<Event, ProtocolError> {
         match event {
             Event::StartTls if !input.is_empty() => return Err(ProtocolError::PlaintextAfterStartTls),
@@ -224,7 +225,7 @@ impl Handshake {
         self.client_flags & u32::from(flag) != 0
     }
 
-    /// How to go on behind the head of an option.
+    /// The phase that follows the header of an option.
     fn take_head(&mut self, head: &[u8]) -> Result<Phase, ProtocolError> {
         let (magic, rest) = head.split_at(8);
         let magic = u64::from_be_bytes(magic.try_into().expect("split at 8"));
@@ -249,8 +250,8 @@ impl Handshake {
         })
     }
 
-    /// Takes the next `length` bytes from `input`, together with what was kept of earlier ones;
-    /// None, with all of `input` kept, if there are not enough yet.
+    /// Takes the next `length` bytes: first those that are buffered, then from `input`. If there are not
+    /// enough yet, buffers all of `input` and returns None.
     fn gather(&mut self, input: &mut &[u8], length: usize) -> Option<Vec<u8>> {
         let missing = length - self.buffer.len();
         let (taken, rest) = input.split_at(missing.min(input.len()));

@@ -1,4 +1,4 @@
-//! Replies to options, as bytes.
+//! Encodes replies to options.
 
 use super::data::Rejection;
 use crate::constants::{OPTION_REPLY_MAGIC, info, rep};
@@ -6,10 +6,10 @@ use crate::export::ExportInfo;
 use crate::meta::Context;
 use crate::session::HeaderStyle;
 
-/// Zeros behind the reply to `EXPORT_NAME`, for clients that did not decline them.
+/// The number of zero bytes after the reply to `EXPORT_NAME`, for clients that did not decline them.
 const ZEROES: usize = 124;
 
-/// Appends replies to one option.
+/// Appends the replies to one option.
 pub(super) struct Replies<'a> {
     pub(super) option: u32,
     pub(super) out: &'a mut Vec<u8>,
@@ -24,14 +24,14 @@ impl Replies<'_> {
         self.put(rejection.code, &[rejection.message.as_bytes()]);
     }
 
-    /// An export of a list.
+    /// One export of a list.
     pub(super) fn server(&mut self, export: &ExportInfo) {
         let name = export.name.as_bytes();
         let length = (name.len() as u32).to_be_bytes();
         self.put(rep::SERVER, &[&length, name, export.description.as_bytes()]);
     }
 
-    /// Everything about an export that this server tells: names only to those who ask for them.
+    /// The information about an export. Name and description are sent only if the client asked for them.
     pub(super) fn info(&mut self, export: &ExportInfo, style: HeaderStyle, wanted: &[u16]) {
         let flags = export.transmission_flags(style).to_be_bytes();
         self.put_info(info::EXPORT, &[&export.size.to_be_bytes(), &flags]);
@@ -41,13 +41,13 @@ impl Replies<'_> {
         if wanted.contains(&info::DESCRIPTION) && !export.description.is_empty() {
             self.put_info(info::DESCRIPTION, &[export.description.as_bytes()]);
         }
-        // Told to all: the maximum is enforced whether or not they asked.
+        // Sent to every client, because the maximum is enforced whether or not the client asked for it.
         let sizes = export.block_sizes;
         let sizes = [sizes.minimum, sizes.preferred, sizes.maximum].map(u32::to_be_bytes);
         self.put_info(info::BLOCK_SIZE, &[sizes.as_flattened()]);
     }
 
-    /// A metadata context; 0 stands for its id in a list.
+    /// A metadata context. In a list its id is 0.
     pub(super) fn context(&mut self, context: Context, id: u32) {
         self.put(rep::META_CONTEXT, &[&id.to_be_bytes(), context.name().as_bytes()]);
     }

@@ -1,31 +1,31 @@
-//! The extents of a status reply, as the protocol wants them.
+//! The extents of a status reply in the form that the protocol requires.
 
 use crate::constants::MAX_EXTENTS;
 use crate::session::{HeaderStyle, Session};
 
 /// Collects the extents that answer a status request for one metadata context.
 ///
-/// They begin at the offset of the request and lie one behind the other. Neighbours with the same
-/// flags become one. What reaches beyond the request is cut off: clients differ in what they make
-/// of more than they asked for.
+/// The extents begin at the offset of the request and are contiguous. Adjacent extents with the same flags
+/// are merged. An extent that reaches beyond the request is cut at its end, because clients differ in how
+/// they treat more than they asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extents {
     list: Vec<(u64, u32)>,
-    /// Bytes of the request that no extent covers yet.
+    /// The number of bytes of the request that no extent covers yet.
     left: u64,
-    /// Most bytes of one extent; a multiple of the preferred block size.
+    /// The maximum length of one extent in bytes; a multiple of the preferred block size.
     longest: u64,
     most: usize,
 }
 
 impl Extents {
-    /// For a request of `length` bytes; `one`: the reply has one extent.
+    /// An empty list for a request of `length` bytes. With `one` the reply has only one extent.
     #[must_use]
     pub fn new(session: &Session, length: u64, one: bool) -> Self {
         let longest = if session.style == HeaderStyle::Extended {
             u64::MAX
         } else {
-            // A power of two, and a multiple of the minimum: extents begin and end on both.
+            // `preferred` is a power of two and a multiple of the minimum, so extents are aligned to both.
             let preferred = u64::from(session.export.block_sizes.preferred);
             u64::from(u32::MAX) / preferred * preferred
         };
@@ -37,8 +37,8 @@ impl Extents {
         }
     }
 
-    /// Adds `length` bytes with these flags, as far as they are wanted. False: that is all that
-    /// is wanted.
+    /// Adds `length` bytes with these flags. Bytes beyond the request or the limits are dropped. Returns
+    /// false if no more extents are wanted.
     pub fn push(&mut self, length: u64, flags: u32) -> bool {
         let mut length = length.min(self.left);
         while length > 0 {
@@ -65,7 +65,7 @@ impl Extents {
         self.left > 0
     }
 
-    /// Length in bytes, at least 1, and flags of each extent.
+    /// Each extent as (length in bytes, at least 1; flags).
     #[must_use]
     pub fn as_slice(&self) -> &[(u64, u32)] {
         &self.list
@@ -100,14 +100,14 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_with_the_same_flags_become_one() {
+    fn adjacent_extents_with_the_same_flags_are_merged() {
         let parts = [(512, 0), (512, 0), (1024, 3), (512, 0)];
         let merged = extents(HeaderStyle::Structured, 4096, false, &parts);
         assert_eq!(merged, [(1024, 0), (1024, 3), (512, 0)]);
     }
 
     #[test]
-    fn what_was_not_asked_for_is_cut_off() {
+    fn extents_beyond_the_request_are_cut_off() {
         let parts = [(1000, 0), (1 << 30, 3), (1, 0)];
         assert_eq!(
             extents(HeaderStyle::Structured, 4096, false, &parts),
@@ -116,14 +116,14 @@ mod tests {
     }
 
     #[test]
-    fn one_extent_is_one_extent_with_all_that_belongs_to_it() {
+    fn a_single_extent_includes_all_adjacent_equal_ones() {
         let parts = [(512, 0), (512, 0), (512, 3)];
         assert_eq!(extents(HeaderStyle::Structured, 4096, true, &parts), [(1024, 0)]);
         assert_eq!(extents(HeaderStyle::Structured, 512, true, &parts), [(512, 0)]);
     }
 
     #[test]
-    fn a_hole_of_16_tib_is_cut_below_4_gib_on_a_block_boundary() {
+    fn a_16_tib_hole_is_cut_below_4_gib_on_a_block_boundary() {
         let hole = [(16 * TIB, 3)];
         let longest = (1 << 32) - 4096;
         let cut = extents(HeaderStyle::Structured, u64::from(u32::MAX), false, &hole);
@@ -132,14 +132,14 @@ mod tests {
             extents(HeaderStyle::Structured, u64::from(u32::MAX), true, &hole),
             [(longest, 3)]
         );
-        // No request without extended headers is that long; if one were, nothing would wrap.
+        // No request without extended headers can be that long. The test shows that nothing would wrap.
         let cut = extents(HeaderStyle::Structured, 16 * TIB, false, &hole);
         assert!(cut[..cut.len() - 1].iter().all(|&(length, _)| length == longest));
         assert_eq!(cut.iter().map(|(length, _)| length).sum::<u64>(), 16 * TIB);
     }
 
     #[test]
-    fn a_hole_of_16_tib_is_one_extent_with_extended_headers() {
+    fn a_16_tib_hole_is_one_extent_with_extended_headers() {
         let cut = extents(HeaderStyle::Extended, 16 * TIB, false, &[(u64::MAX, 3)]);
         assert_eq!(cut, [(16 * TIB, 3)]);
     }

@@ -1,4 +1,4 @@
-//! Replies to requests: a header that the caller sends in front of data it holds already.
+//! Encodes replies to requests. The caller sends the encoded header in front of data that it already holds.
 //!
 //! ```text
 //! simple      magic u32 | error u32 | cookie u64                                         | data
@@ -6,8 +6,8 @@
 //! extended    magic u32 | flags u16 | type u16 | cookie u64 | offset u64 | length u64    | payload
 //! ```
 //!
-//! A simple reply is all there is; the others come in chunks, the last of which says so. The offset
-//! is that of the request.
+//! A simple reply is complete. The other styles send one or more chunks; a flag marks the last one. The
+//! offset in an extended header is the offset of the request.
 
 use zerocopy::big_endian::{U16, U32, U64};
 use zerocopy::{Immutable, IntoBytes, Unaligned};
@@ -53,31 +53,31 @@ struct Extended {
 
 const _: () = assert!(size_of::<Simple>() == 16 && size_of::<Structured>() == 20 && size_of::<Extended>() == 32);
 
-/// Whether more chunks follow.
+/// The position of a chunk in its reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Position {
-    /// This is the last chunk of the reply.
+    /// The last chunk of the reply.
     Last,
-    /// It is not.
+    /// More chunks follow.
     More,
 }
 
-/// The request that a reply answers.
+/// What a reply needs from its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplyTo {
-    /// The headers that were negotiated.
+    /// The negotiated header style.
     pub style: HeaderStyle,
-    /// What the client calls the request.
+    /// The cookie by which the client identifies the request.
     pub cookie: u64,
-    /// Offset of the request.
+    /// The offset of the request in bytes.
     pub offset: u64,
-    /// Whether it is a read: then its replies are in chunks where those were negotiated.
+    /// Whether the request is a read. Its replies are then in chunks if structured replies were negotiated.
     pub read: bool,
 }
 
 impl ReplyTo {
-    /// Appends: done, without data. The last chunk of a reply in chunks that has none as yet, or
-    /// whose last one did not say so.
+    /// Appends success without data. In a reply in chunks it is the last chunk: for a reply that has no other
+    /// chunk, or whose earlier chunks were all [`Position::More`].
     pub fn done(&self, out: &mut Vec<u8>) {
         if self.style == HeaderStyle::Extended || (self.style == HeaderStyle::Structured && self.read) {
             self.chunk(out, chunk::NONE, Position::Last, 0);
@@ -86,7 +86,7 @@ impl ReplyTo {
         }
     }
 
-    /// Appends: failed. The last chunk.
+    /// Appends an error, as the last chunk. A message longer than [`MAX_STRING`] bytes is cut.
     pub fn refuse(&self, out: &mut Vec<u8>, refusal: &Refusal) {
         if self.style == HeaderStyle::Simple {
             return self.simple(out, refusal.errno.to_wire());
@@ -96,8 +96,8 @@ impl ReplyTo {
         put_error(out, refusal.errno, message);
     }
 
-    /// Appends: failed at `offset` (bytes), before which everything is well. The last chunk.
-    /// Without chunks the same as [`ReplyTo::refuse`].
+    /// Appends an error at `offset` (bytes), as the last chunk. All data before `offset` is valid. Without
+    /// chunks this is the same as [`ReplyTo::refuse`].
     pub fn refuse_at(&self, out: &mut Vec<u8>, refusal: &Refusal, offset: u64) {
         if self.style == HeaderStyle::Simple {
             return self.simple(out, refusal.errno.to_wire());
@@ -108,8 +108,8 @@ impl ReplyTo {
         out.extend_from_slice(&offset.to_be_bytes());
     }
 
-    /// Appends what comes before `length` bytes (at least 1) of data from `offset`, which the
-    /// caller sends behind it. A simple reply has all of the data at once.
+    /// Appends the header for `length` bytes (at least 1) of data at `offset` (bytes). The caller sends the
+    /// data after it. A simple reply must contain all of the data.
     pub fn data(&self, out: &mut Vec<u8>, offset: u64, length: u32, position: Position) {
         debug_assert!(self.read && length > 0, "data answers a read");
         if self.style == HeaderStyle::Simple {
@@ -124,8 +124,8 @@ impl ReplyTo {
         out.extend_from_slice(&offset.to_be_bytes());
     }
 
-    /// Appends: `length` bytes (at least 1) from `offset` are zeros. Only in chunks, and not where
-    /// the client asked for an unfragmented reply.
+    /// Appends a chunk that says that `length` bytes (at least 1) from `offset` (bytes) are zeroes. Only with
+    /// structured or extended replies, and not if the client asked for an unfragmented reply.
     pub fn hole(&self, out: &mut Vec<u8>, offset: u64, length: u32, position: Position) {
         debug_assert!(
             self.read && length > 0 && self.style.is_structured(),
@@ -136,7 +136,7 @@ impl ReplyTo {
         out.extend_from_slice(&length.to_be_bytes());
     }
 
-    /// Appends the extents of the metadata context `id`.
+    /// Appends a chunk with the extents of the metadata context `id`.
     pub fn status(&self, out: &mut Vec<u8>, id: u32, extents: &Extents, position: Position) {
         debug_assert!(self.style.is_structured(), "a status comes in chunks");
         let count = extents.as_slice().len();
@@ -202,7 +202,7 @@ fn put_error(out: &mut Vec<u8>, errno: Errno, message: &str) {
     out.extend_from_slice(message.as_bytes());
 }
 
-/// As much of `message` as a string of the protocol has room for.
+/// The longest prefix of `message` that fits in a protocol string.
 fn cut(message: &str) -> &str {
     let mut end = message.len().min(MAX_STRING);
     while !message.is_char_boundary(end) {

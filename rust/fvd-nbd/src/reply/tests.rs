@@ -12,7 +12,7 @@ fn to(style: HeaderStyle, read: bool) -> ReplyTo {
     }
 }
 
-/// What `write` appends, as hexadecimal digits.
+/// The bytes that `write` appends, in hexadecimal.
 fn hex(write: impl FnOnce(&mut Vec<u8>)) -> String {
     let mut out = Vec::new();
     write(&mut out);

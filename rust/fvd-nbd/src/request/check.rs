@@ -1,4 +1,4 @@
-//! Whether a request is one that this export serves this client.
+//! Checks whether a request is valid for the export and the session.
 
 use super::{Command, Raw};
 use crate::constants::cmd;
@@ -41,7 +41,7 @@ impl Raw {
                 no_hole: self.has(cmd::FLAG_NO_HOLE),
                 fast: self.has(cmd::FLAG_FAST_ZERO),
             },
-            // A reply has one extent at least, and no extent is empty.
+            // A reply must have at least one extent, and an extent must not be empty.
             _ if length == 0 => return invalid("a block status of 0 bytes"),
             _ => Command::BlockStatus {
                 offset,
@@ -51,7 +51,7 @@ impl Raw {
         })
     }
 
-    /// Whether the command is known, and this export does it.
+    /// Checks that the command is known and the export supports it.
     fn check_offered(self, session: &Session) -> Result<(), Refusal> {
         let export = &session.export;
         let (name, offered) = match self.command {
@@ -80,7 +80,7 @@ impl Raw {
         matches!(self.command, cmd::WRITE | cmd::TRIM | cmd::WRITE_ZEROES)
     }
 
-    /// Whether each flag belongs to the command and was offered.
+    /// Checks that each flag is defined for the command and was offered.
     fn check_flags(self, session: &Session) -> Result<(), Refusal> {
         let export = &session.export;
         let own = match self.command {
@@ -91,7 +91,7 @@ impl Raw {
             cmd::BLOCK_STATUS => cmd::FLAG_REQ_ONE,
             _ => 0,
         };
-        // Existing clients set FUA on anything; where nothing is written it means nothing.
+        // Some existing clients set FUA on every command. Where nothing is written it has no effect.
         let fua = if export.fua { cmd::FLAG_FUA } else { 0 };
         let unknown = self.flags & !(own | fua);
         if unknown != 0 {
@@ -100,7 +100,7 @@ impl Raw {
         Ok(())
     }
 
-    /// Whether the range lies in the export, on its boundaries.
+    /// Checks that the range lies within the export and is aligned to the minimum block size.
     fn check_range(self, session: &Session) -> Result<(), Refusal> {
         let Raw { offset, length, .. } = self;
         let size = session.export.size;
@@ -121,7 +121,7 @@ impl Raw {
         Ok(())
     }
 
-    /// The length of a request whose data is transferred.
+    /// Checks the length of a request that transfers data: at most the maximum block size.
     fn check_transfer(self, session: &Session) -> Result<u32, Refusal> {
         let maximum = session.export.block_sizes.maximum;
         match u32::try_from(self.length) {

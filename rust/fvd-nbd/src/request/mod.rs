@@ -1,4 +1,5 @@
-//! Requests: 28 bytes, 32 with extended headers, and what a write sends behind them.
+//! Requests: a header of 28 bytes (32 with extended headers), and the payload that follows the header of a
+//! write.
 //!
 //! ```text
 //! magic u32 | flags u16 | command u16 | cookie u64 | offset u64 | length u32 (u64 if extended)
@@ -16,7 +17,7 @@ mod check;
 #[cfg(test)]
 mod tests;
 
-/// The fields that both headers begin with.
+/// The fields at the start of both header styles.
 #[derive(Clone, Copy, FromBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 struct Head {
@@ -30,10 +31,11 @@ struct Head {
 const _: () = assert!(size_of::<Head>() + size_of::<U32>() == 28);
 const _: () = assert!(size_of::<Head>() + size_of::<U64>() == 32);
 
-/// What a client wants. Ranges lie within the export; zeroing and writing, on one that is writable.
+/// A checked command. Its range lies within the export. Commands that change data are for writable exports
+/// only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Data, in one piece if `unfragmented`.
+    /// Reads data.
     Read {
         /// First byte.
         offset: u64,
@@ -51,7 +53,7 @@ pub enum Command {
         /// Durable when it is answered.
         fua: bool,
     },
-    /// Makes what was answered before durable.
+    /// Makes the writes that were answered before it durable.
     Flush,
     /// What is here is not needed any more.
     Trim {
@@ -82,7 +84,7 @@ pub enum Command {
         /// Fails with [`Errno::NotSup`](crate::error::Errno::NotSup) if writing would be as fast.
         fast: bool,
     },
-    /// What the selected metadata contexts, of which there is one at least, say.
+    /// Queries the selected metadata contexts. At least one is selected.
     BlockStatus {
         /// First byte.
         offset: u64,
@@ -95,28 +97,29 @@ pub enum Command {
     Disconnect,
 }
 
-/// A request, and how to answer it.
+/// A decoded request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Where the reply goes.
+    /// What the reply needs from the request.
     pub reply_to: ReplyTo,
-    /// Bytes that follow the header: to be written, or, if the request is refused, to be read past
-    /// before the reply. At most [`MAX_PAYLOAD`].
+    /// The number of payload bytes that follow the header, at most [`MAX_PAYLOAD`]. They are the data to
+    /// write or, if the request is refused, must be skipped before the reply.
     pub payload: u32,
-    /// What to do.
+    /// The command, or why it is refused.
     pub command: Result<Command, Refusal>,
 }
 
 impl Request {
-    /// Reads a header: exactly [`HeaderStyle::request_len`] bytes.
+    /// Decodes a header of exactly [`HeaderStyle::request_len`] bytes, and checks the request.
     ///
     /// # Errors
     ///
-    /// The connection ends: where the next request begins is not certain, or too far away.
+    /// The caller must end the connection. The magic number is wrong ([`ProtocolError::RequestMagic`]), or
+    /// the payload is too long to be skipped ([`ProtocolError::PayloadTooLong`]).
     ///
     /// # Panics
     ///
-    /// If `header` has another length.
+    /// If `header` has a different length.
     pub fn decode(header: &[u8], session: &Session) -> Result<Self, ProtocolError> {
         assert_eq!(header.len(), session.style.request_len(), "a whole header");
         let (head, length) = Head::read_from_prefix(header).expect("the header is longer");
@@ -159,7 +162,7 @@ struct Raw {
     flags: u16,
     command: u16,
     offset: u64,
-    /// Of the payload or of the range, as `flags` say.
+    /// The length of the payload or of the range, depending on `flags`.
     length: u64,
 }
 
@@ -168,10 +171,10 @@ impl Raw {
         self.flags & flag != 0
     }
 
-    /// Bytes of payload behind the header, whether or not the request makes sense.
+    /// The number of payload bytes after the header, whether or not the request is valid.
     ///
-    /// A write has one, also with extended headers, where it ought to announce it and QEMU (10.0)
-    /// does not.
+    /// A write always has a payload. With extended headers the client should announce it by a flag, but QEMU
+    /// (10.0) does not.
     fn payload(self, style: HeaderStyle, cookie: u64) -> Result<u32, ProtocolError> {
         let announced = style == HeaderStyle::Extended && self.has(cmd::FLAG_PAYLOAD_LEN);
         let length = if announced || self.command == cmd::WRITE {

@@ -1,4 +1,4 @@
-//! Memory for data, shared by all connections: first come, first served.
+//! The memory budget for data, shared by all connections. Requests are served in the order in which they ask.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -8,35 +8,36 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::constants::MAX_PAYLOAD;
 
-/// Memory is counted in units of so many bytes.
+/// The granularity of the budget in bytes.
 const UNIT: u64 = 4096;
 
-/// What a request may allocate; gives it back when dropped.
+/// The memory that a request may allocate. Returned to the budget on drop.
 #[derive(Debug)]
 pub(super) struct Grant {
     _permit: OwnedSemaphorePermit,
 }
 
-/// A grant that is waited for.
+/// A future that yields a grant.
 pub(super) type Waiting = Pin<Box<dyn Future<Output = Grant> + Send>>;
 
 #[derive(Clone, Debug)]
 pub(super) struct Budget(Arc<Semaphore>);
 
 impl Budget {
-    /// `bytes` in all, and never less than one request may need: it would wait for ever.
+    /// A budget of `bytes`, but at least [`MAX_PAYLOAD`]: a request that needs more than the whole budget
+    /// would wait for ever.
     pub(super) fn new(bytes: u64) -> Self {
         let units = bytes.max(u64::from(MAX_PAYLOAD)) / UNIT;
         Self(Arc::new(Semaphore::new((units as usize).min(Semaphore::MAX_PERMITS))))
     }
 
-    /// Memory for `bytes`, at most [`MAX_PAYLOAD`], if it is there and nobody waits for it.
+    /// A grant of `bytes` (at most [`MAX_PAYLOAD`]), if that much is free and no other request is waiting.
     pub(super) fn try_take(&self, bytes: u32) -> Option<Grant> {
         let permit = Arc::clone(&self.0).try_acquire_many_owned(units(bytes)).ok()?;
         Some(Grant { _permit: permit })
     }
 
-    /// Memory for `bytes`, at most [`MAX_PAYLOAD`].
+    /// Waits for a grant of `bytes` (at most [`MAX_PAYLOAD`]).
     pub(super) fn take(&self, bytes: u32) -> Waiting {
         let semaphore = Arc::clone(&self.0);
         Box::pin(async move {

@@ -1,32 +1,31 @@
-//! Memory for data that is used again. Fresh memory is mapped and zeroed first, which costs more than
-//! all the rest of a long request.
+//! Reuse of memory for data. The kernel must map and zero new memory, which costs more than the rest of a
+//! long request.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fvd::storage::IoBufMut;
 
-/// Bytes that one connection keeps.
+/// The maximum number of bytes that one connection keeps for reuse.
 const KEPT: usize = 4 << 20;
 
-/// The buffers of one connection. Never those of another: should a disk say that it has filled a
-/// buffer and it has not, then a client sees what it has seen before.
+/// The buffers of one connection. They are never shared between connections: if a disk reports that it filled
+/// a buffer and did not, the client then sees only data that it has seen before.
 #[derive(Clone, Debug)]
 pub(super) struct Buffers(Arc<Mutex<Kept>>);
 
 #[derive(Debug)]
 struct Kept {
-    /// In the order in which they came back.
+    /// In the order in which they were returned.
     buffers: Vec<IoBufMut>,
     bytes: usize,
-    /// Bytes of all connections, and how many there may be.
+    /// The number of bytes that all connections keep. It never exceeds `most`.
     all: Arc<AtomicUsize>,
     most: usize,
 }
 
 impl Buffers {
-    /// None as yet. `all` counts the bytes that all connections keep, of which there are no more
-    /// than `most`.
+    /// An empty pool. `all` counts the bytes that all connections keep, at most `most`.
     pub(super) fn new(all: Arc<AtomicUsize>, most: usize) -> Self {
         Self(Arc::new(Mutex::new(Kept {
             buffers: Vec::new(),
@@ -36,13 +35,13 @@ impl Buffers {
         })))
     }
 
-    /// `length` bytes, of which nobody should rely on the content.
+    /// A buffer of `length` bytes with undefined content.
     pub(super) fn take(&self, length: usize) -> IoBufMut {
         let known = self.lock().take(length);
         known.unwrap_or_else(|| IoBufMut::zeroed(length))
     }
 
-    /// Data in a buffer that comes back when the data is not needed any more.
+    /// Wraps a buffer so that it returns to the pool when it is dropped.
     pub(super) fn lease(&self, buffer: IoBufMut) -> Leased {
         Leased {
             buffer: Some(buffer),
@@ -57,7 +56,7 @@ impl Buffers {
 
 impl Kept {
     fn take(&mut self, length: usize) -> Option<IoBufMut> {
-        // The last one is the one that the processor's cache still has.
+        // The most recently returned buffer is the one most likely still in the CPU cache.
         let place = self.buffers.iter().rposition(|buffer| buffer.len() == length)?;
         self.forget(length);
         Some(self.buffers.remove(place))
@@ -92,10 +91,10 @@ impl Drop for Kept {
     }
 }
 
-/// See [`Buffers::lease`].
+/// A buffer that returns to its pool on drop. See [`Buffers::lease`].
 #[derive(Debug)]
 pub(super) struct Leased {
-    /// None while it is dropped.
+    /// None only during drop.
     buffer: Option<IoBufMut>,
     buffers: Buffers,
 }
@@ -124,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_comes_back_when_its_data_is_sent() {
+    fn a_buffer_returns_to_the_pool_when_its_data_is_sent() {
         let (buffers, all) = buffers(KEPT);
         let mut first = buffers.take(4096);
         first.as_mut_slice().fill(7);
@@ -136,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_kept_than_allowed_for_one_and_for_all() {
+    fn kept_memory_is_limited_per_connection_and_in_total() {
         let (first, all) = buffers(2 * KEPT - 1);
         for length in [512, KEPT / 2, KEPT / 2, KEPT + 1] {
             drop(first.lease(IoBufMut::zeroed(length)));

@@ -1,4 +1,4 @@
-//! How many clients there may be, and what happens when the last one leaves.
+//! Limits on the number of clients, and the end of a server that is not persistent.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,15 +8,16 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use super::counters::{Counters, add};
 use super::phase::{Phase, advance};
 
-/// Who shares a server.
+/// How many clients share a server, and how long it lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sharing {
-    /// Clients at once; further ones wait, unaccepted, until one leaves. 0: as many as
-    /// [`Limits::connections`](super::Limits::connections), and further ones are hung up on. More
-    /// than these raise that limit.
+    /// The maximum number of clients at once. Further clients are not accepted until one leaves: they wait in
+    /// the backlog of the socket. 0: no such limit; beyond
+    /// [`Limits::connections`](super::Limits::connections) new connections are closed. A value above that
+    /// limit raises the limit.
     pub shared: usize,
-    /// Whether the server goes on when its last client has left. Before one has taken an export (not
-    /// only asked for the list, or said nothing) it goes on in any case.
+    /// Whether the server continues when its last client has left. It always continues until the first client
+    /// has opened an export. (To list the exports, or to connect and send nothing, does not count.)
     pub persistent: bool,
 }
 
@@ -29,15 +30,16 @@ impl Default for Sharing {
     }
 }
 
-/// The places for clients.
+/// The slots for clients.
 #[derive(Debug)]
 pub(super) struct Clients {
     sharing: Sharing,
-    /// Places that are waited for.
+    /// Slots for [`Sharing::shared`]: a listener waits for a free one.
     shared: Arc<Semaphore>,
-    /// Places that are there or not.
+    /// Slots for [`Limits::connections`](super::Limits::connections): without a free one the connection is
+    /// closed.
     connections: Arc<Semaphore>,
-    /// Whether somebody ever took an export.
+    /// Whether any client has ever opened an export.
     used: AtomicBool,
     counters: Arc<Counters>,
     phases: watch::Sender<Phase>,
@@ -64,19 +66,19 @@ impl Clients {
         }
     }
 
-    /// Leave to accept, for as long as it is held. Nobody holds it while nobody comes: several
-    /// listeners share the places.
+    /// A permit to accept one client. A listener must not hold it while no client connects, because several
+    /// listeners share the permits.
     pub(super) fn try_accept(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.shared).try_acquire_owned().ok()
     }
 
-    /// Ready when [`Clients::try_accept`] is worth another try.
+    /// Completes when [`Clients::try_accept`] may succeed again.
     pub(super) async fn room(&self) {
         drop(self.shared.acquire().await);
     }
 
-    /// The place of one that was accepted. None, and counted, if there are too many.
-    pub(super) fn admit(self: &Arc<Self>, leave: OwnedSemaphorePermit) -> Option<Client> {
+    /// Registers an accepted client. Returns None, and counts the refusal, if there are too many clients.
+    pub(super) fn admit(self: &Arc<Self>, shared: OwnedSemaphorePermit) -> Option<Client> {
         let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() else {
             add(&self.counters.refused, 1);
             return None;
@@ -85,16 +87,16 @@ impl Clients {
         add(&self.counters.open, 1);
         Some(Client {
             clients: Arc::clone(self),
-            _places: (leave, permit),
+            _permits: (shared, permit),
         })
     }
 }
 
-/// A connection that counts until it is dropped.
+/// A registered connection. Dropping it frees its slots.
 #[derive(Debug)]
 pub(super) struct Client {
     clients: Arc<Clients>,
-    _places: (OwnedSemaphorePermit, OwnedSemaphorePermit),
+    _permits: (OwnedSemaphorePermit, OwnedSemaphorePermit),
 }
 
 impl Client {
@@ -129,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_one_ends_a_server_that_is_not_persistent_if_an_export_was_taken() {
+    fn the_last_client_ends_a_non_persistent_server() {
         for persistent in [false, true] {
             let (clients, phase) = clients(Sharing { shared: 0, persistent });
             let (first, second) = (enter(&clients).unwrap(), enter(&clients).unwrap());
@@ -142,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn before_an_export_is_taken_nobody_ends_the_server_by_leaving() {
+    fn clients_that_opened_no_export_do_not_end_the_server() {
         let (clients, phase) = clients(Sharing {
             shared: 0,
             persistent: false,
@@ -152,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_are_refused_and_those_beyond_the_share_wait() {
+    fn excess_clients_are_refused_or_wait_if_sharing_is_limited() {
         let (unshared, _) = clients(Sharing::default());
         let _two = (enter(&unshared).unwrap(), enter(&unshared).unwrap());
         assert!(unshared.try_accept().is_some() && enter(&unshared).is_none());

@@ -1,4 +1,4 @@
-//! One client, from the greeting to the end.
+//! The conversation with one client, from the greeting to its end.
 
 use std::future::Future;
 use std::io::ErrorKind;
@@ -19,12 +19,12 @@ use super::tls::Credentials;
 use crate::handshake::{Handshake, TlsPolicy};
 use crate::session::Session;
 
-/// What surrounds a conversation.
+/// What a conversation needs from the server.
 pub(super) struct ConnectionContext<'a, E> {
     pub(super) client: &'a Client,
     pub(super) shared: &'a Arc<Shared<E>>,
     pub(super) phases: watch::Receiver<Phase>,
-    /// Until when the handshake, that of TLS included, has ended.
+    /// The time by which the handshake, including that of TLS, must have ended.
     pub(super) deadline: Instant,
 }
 
@@ -52,7 +52,7 @@ where
     }
 }
 
-/// Who is gone before the handshake has ended has just looked whether somebody is here.
+/// A client that disconnects during the handshake only probed whether a server is there. That is no failure.
 fn left(outcome: Result<Option<Outcome>, ConnectionError>) -> Result<Option<Outcome>, ConnectionError> {
     match outcome {
         Err(ConnectionError::Socket(error))
@@ -65,7 +65,8 @@ fn left(outcome: Result<Option<Outcome>, ConnectionError>) -> Result<Option<Outc
 }
 
 impl<E: Export> ConnectionContext<'_, E> {
-    /// The client has asked for TLS. Nothing of the plain text is left but its handshake flags.
+    /// Continues after the client has asked for TLS. Of the plain text phase only the handshake flags are
+    /// kept.
     async fn encrypted<S: Socket>(
         mut self,
         socket: S,
@@ -87,7 +88,7 @@ impl<E: Export> ConnectionContext<'_, E> {
         }
     }
 
-    /// What a part of the handshake comes to; None if the server ends before.
+    /// Runs a part of the handshake within the deadline. Returns None if the server ends before it is done.
     async fn in_time<T>(
         &mut self,
         part: impl Future<Output = Result<T, ConnectionError>>,

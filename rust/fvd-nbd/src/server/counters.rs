@@ -1,4 +1,4 @@
-//! What a server has done so far, to be read while it serves.
+//! Counters of a server, which can be read while it serves.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,13 +13,13 @@ pub enum Kind {
     Write,
     /// Flushes.
     Flush,
-    /// Trimming.
+    /// `TRIM` commands.
     Trim,
-    /// Caching.
+    /// `CACHE` commands.
     Cache,
-    /// Zeroing.
+    /// `WRITE_ZEROES` commands.
     WriteZeroes,
-    /// Questions about metadata contexts.
+    /// Block status queries.
     BlockStatus,
 }
 
@@ -35,7 +35,7 @@ impl Kind {
         Self::BlockStatus,
     ];
 
-    /// The name that the protocol gives it, in lower case.
+    /// The name of the command in the protocol, in lower case.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -50,32 +50,32 @@ impl Kind {
     }
 }
 
-/// Requests of one kind.
+/// The counts of requests of one kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RequestCounts {
-    /// Answered, with success or not.
+    /// Requests that were answered, successfully or not.
     pub requests: u64,
-    /// Bytes of those that succeeded: of data, or of the range.
+    /// Bytes of the successful ones: of their data, or of their range.
     pub bytes: u64,
-    /// Answered with an error of the disk.
+    /// Requests that were answered with an error of the disk.
     pub errors: u64,
 }
 
-/// Connections.
+/// The counts of connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionCounts {
-    /// Open now.
+    /// Connections that are open now.
     pub now: u64,
-    /// Served since the start, including those that are open.
+    /// Connections since the start, including those that are open.
     pub total: u64,
-    /// Closed as they came, because there were too many.
+    /// Connections that were closed at once because there were too many.
     pub refused: u64,
-    /// Ended as nobody meant them to.
+    /// Connections that ended with an error.
     pub failed: u64,
 }
 
-/// Counts since the start of a server. Each is exact; two that are read one after the other can be
-/// of different moments.
+/// Counts since the start of a server. Each count is exact. Counts that are read one after the other may be
+/// from different moments.
 #[derive(Debug, Default)]
 pub struct Counters {
     pub(super) open: AtomicU64,
@@ -96,7 +96,7 @@ struct OfKind {
 }
 
 impl Counters {
-    /// Connections.
+    /// The counts of connections.
     #[must_use]
     pub fn connections(&self) -> ConnectionCounts {
         ConnectionCounts {
@@ -107,7 +107,7 @@ impl Counters {
         }
     }
 
-    /// Requests of one kind.
+    /// The counts of requests of one kind.
     #[must_use]
     pub fn requests(&self, kind: Kind) -> RequestCounts {
         let of = &self.kinds[kind as usize];
@@ -118,20 +118,20 @@ impl Counters {
         }
     }
 
-    /// Requests that were begun and are not answered yet.
+    /// The number of requests in flight.
     #[must_use]
     pub fn in_flight(&self) -> u64 {
         get(&self.in_flight)
     }
 
-    /// Requests that could not be: unknown, out of bounds, writes to what is read-only. They are in
-    /// no other count.
+    /// The number of invalid requests: unknown, out of bounds, or a write to a read-only export. They are
+    /// included in no other count.
     #[must_use]
     pub fn invalid(&self) -> u64 {
         get(&self.invalid)
     }
 
-    /// Times that the next request came while it was looked for: nobody had to be woken.
+    /// The number of times that spinning found the next request, so that no thread had to be woken.
     #[must_use]
     pub fn polled(&self) -> u64 {
         get(&self.polled)
@@ -141,12 +141,12 @@ impl Counters {
         add(&self.in_flight, 1);
     }
 
-    /// `count` requests that were begun end without an answer.
+    /// `count` requests in flight end without an answer.
     pub(super) fn abandoned(&self, count: u64) {
         self.in_flight.fetch_sub(count, Ordering::Relaxed);
     }
 
-    /// A request that was begun is answered: with `bytes`, or, None, an error.
+    /// A request in flight is answered: successfully with `bytes`, or, if None, with an error.
     pub(super) fn answered(&self, kind: Kind, bytes: Option<u64>) {
         self.abandoned(1);
         let of = &self.kinds[kind as usize];
@@ -162,7 +162,7 @@ impl Counters {
     }
 }
 
-/// The kind of a request and the bytes that it is about. None: a farewell.
+/// The kind of a request and its length in bytes. None for a disconnect.
 pub(super) fn measure(command: &Command) -> Option<(Kind, u64)> {
     Some(match *command {
         Command::Read { length, .. } => (Kind::Read, length.into()),
@@ -176,7 +176,7 @@ pub(super) fn measure(command: &Command) -> Option<(Kind, u64)> {
     })
 }
 
-/// Nothing is read or written because of a count: no order between them is needed.
+/// `Relaxed` is enough: no other memory access depends on a count.
 pub(super) fn add(count: &AtomicU64, more: u64) {
     count.fetch_add(more, Ordering::Relaxed);
 }
@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_has_a_place_of_its_own() {
+    fn every_kind_is_counted_separately() {
         let counters = Counters::default();
         for (number, kind) in Kind::ALL.into_iter().enumerate() {
             counters.begun();

@@ -1,4 +1,4 @@
-//! What the server asks of a disk, and which disks there are.
+//! The interface of the server to a disk, and the list of disks.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -13,18 +13,18 @@ use crate::export::ExportInfo;
 use crate::handshake::Catalog;
 use crate::meta::Status;
 
-/// How to write zeros.
+/// How to write zeroes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Zeroing {
-    /// All of the range has space afterwards, so that a later write finds it.
+    /// The whole range is allocated afterwards, so that a later write cannot run out of space.
     pub no_hole: bool,
-    /// Fails with [`ErrorKind::Unsupported`], at once and with nothing changed, where writing the
-    /// zeros would be as fast.
+    /// Fail with [`ErrorKind::Unsupported`], immediately and without any change, if zeroing would not be
+    /// faster than writing zeroes.
     pub fast: bool,
 }
 
 impl Zeroing {
-    /// What becomes of the space; `discards` says whether any is to be freed at all.
+    /// What happens to the space. `discards` says whether space may be freed at all.
     #[must_use]
     pub fn space(self, discards: bool) -> Space {
         match (self.no_hole, discards) {
@@ -35,35 +35,35 @@ impl Zeroing {
     }
 }
 
-/// A disk that is served. Ranges lie within its size; a write never comes to one that is read-only.
+/// A disk that is served. All ranges lie within its size. A read-only disk never gets a write.
 ///
-/// Requests are begun in the order in which they come, and run at once. Dropping one of the futures
-/// must not lose what was answered before.
+/// Requests are started in the order in which they arrive, and run concurrently. Dropping the future of one
+/// request must not lose what was acknowledged before.
 pub trait Export: Send + Sync + 'static {
-    /// As clients see it; asked at the handshake of each.
+    /// The properties as clients see them. Called in the handshake of each client.
     fn info(&self) -> ExportInfo;
 
-    /// Fills `buf` from `offset` (bytes) and gives it back.
+    /// Fills `buf` from `offset` (bytes) and returns it.
     fn read(&self, buf: IoBufMut, offset: u64) -> impl Future<Output = Result<IoBufMut>> + Send;
 
-    /// Writes `buf` at `offset` (bytes); durable after the next [`Export::flush`].
+    /// Writes `buf` at `offset` (bytes). The data is durable after the next [`Export::flush`].
     fn write(&self, buf: Bytes, offset: u64) -> impl Future<Output = Result<()>> + Send;
 
-    /// Makes what has completed durable, on all connections.
+    /// Makes completed writes of all connections durable.
     fn flush(&self) -> impl Future<Output = Result<()>> + Send;
 
-    /// Makes `length` bytes from `offset` read as zeros.
+    /// Makes `length` bytes from `offset` (bytes) read as zeroes.
     fn write_zeroes(&self, offset: u64, length: u64, how: Zeroing) -> impl Future<Output = Result<()>> + Send;
 
-    /// Gives up `length` bytes from `offset`, or any part of them, or nothing.
+    /// Discards `length` bytes from `offset` (bytes), or any part of them, or nothing.
     fn trim(&self, offset: u64, length: u64) -> impl Future<Output = Result<()>> + Send;
 
-    /// Prepares for reads of `length` bytes from `offset`, or does nothing.
+    /// Prepares for reads of `length` bytes from `offset` (bytes), or does nothing.
     fn cache(&self, offset: u64, length: u64) -> impl Future<Output = Result<()>> + Send;
 
-    /// What lies from `offset` on, piece by piece: calls `piece` with the length in bytes and the
-    /// status of each, until it says false or `length` bytes (at least 1) are covered. One piece at
-    /// least; fewer bytes than asked for are allowed.
+    /// Reports the status of the range that starts at `offset` (bytes), piece by piece. Calls `piece` with
+    /// the length in bytes and the status of each piece, until it returns false or `length` bytes (at least
+    /// 1) are covered. Reports at least one piece. May cover fewer bytes than `length`.
     fn status(
         &self,
         offset: u64,
@@ -79,7 +79,7 @@ pub struct Exports<E> {
 }
 
 impl<E: Export> Exports<E> {
-    /// No disk.
+    /// An empty list.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -87,12 +87,12 @@ impl<E: Export> Exports<E> {
         }
     }
 
-    /// Adds a disk under its own name.
+    /// Adds a disk under the name in its properties.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidArgument`] where the protocol cannot express what the disk says of
-    /// itself, or the name is taken.
+    /// [`ErrorKind::InvalidArgument`] if the protocol cannot express the properties of the disk
+    /// ([`ExportInfo::check`]), or the name is already in use.
     pub fn add(&mut self, export: Arc<E>) -> Result<()> {
         let info = export.info();
         info.check().map_err(Error::invalid_argument)?;
@@ -106,7 +106,7 @@ impl<E: Export> Exports<E> {
         Ok(())
     }
 
-    /// The disk that clients know as `name`. If there is only one, it is the default, too.
+    /// The disk that clients open as `name`. If there is only one disk, it is also the default export "".
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Arc<E>> {
         let only = || (name.is_empty() && self.by_name.len() == 1).then(|| self.by_name.values().next());
@@ -130,7 +130,7 @@ impl<E: Export> Catalog for Exports<E> {
     }
 }
 
-/// An error of the engine, as a client gets it. Paths stay on this side.
+/// The reply to an error of the engine. The message does not contain paths of the server.
 pub(super) fn refusal(error: &Error) -> Refusal {
     let errno = match error.kind() {
         ErrorKind::NotPermitted => Errno::Perm,

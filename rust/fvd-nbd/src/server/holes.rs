@@ -1,31 +1,32 @@
-//! Zeros in what was read: told instead of sent.
+//! Detection of zeroes in read data. They are sent as holes instead of as data.
 //!
-//! A reply in chunks can say that a range reads as zeros, whether or not it has space. That is seen in
-//! the data itself, so it costs no system call and no lookup, and finds holes of images, raw files and
-//! bases alike. Data costs next to nothing: a block that does not begin with a zero is looked at no further.
+//! A reply in chunks can say that a range reads as zeroes, whether or not it is allocated. The server finds
+//! zeroes in the data itself. This needs no system call and no lookup, and works for images, raw files and
+//! base images. It costs almost nothing for other data: the comparison of a block ends at its first byte that
+//! is not zero. See docs/design.md, "NBD server".
 
 use fvd::source::is_zero;
 
-/// Zeros are looked for in blocks of so many bytes, from the start of the data. The page of a file
-/// system: no hole is smaller.
+/// The granularity of the search in bytes, from the start of the data. It is the page size of file systems,
+/// which have no smaller holes.
 const BLOCK: usize = 4096;
 
-/// A part of the data, as long as it can be.
+/// A maximal part of the data that is either all zeroes or data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Piece {
-    /// Bytes from the start of the data.
+    /// Its offset from the start of the data in bytes.
     pub(super) start: usize,
-    /// Bytes, at least 1.
+    /// Its length in bytes, at least 1.
     pub(super) length: usize,
-    /// All of it is zeros.
+    /// Whether all of it is zeroes.
     pub(super) is_hole: bool,
 }
 
-/// The pieces of some data, one after the other.
+/// An iterator over the pieces of the data.
 #[derive(Debug)]
 pub(super) struct Pieces {
     at: usize,
-    /// What the block at `at` is.
+    /// Whether the block at `at` is all zeroes.
     is_hole: bool,
 }
 
@@ -35,8 +36,8 @@ impl Pieces {
         Self { at: 0, is_hole }
     }
 
-    /// The next piece of `data`, which is the same each time. A block that the end cuts goes with the
-    /// piece before it, if that is data: it is not worth a chunk.
+    /// The next piece of `data`. Each call must get the same `data`. An incomplete last block is added to the
+    /// piece before it if that is data: it is too short for its own chunk.
     pub(super) fn next(&mut self, data: &[u8]) -> Option<Piece> {
         let (start, is_hole) = (self.at, self.is_hole);
         loop {
@@ -73,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_all_data_or_all_zeros_is_one_piece_however_short() {
+    fn uniform_data_is_one_piece_whatever_its_length() {
         for length in [1, 511, 512, 4095, 4096, 4097, 70_000] {
             assert_eq!(pieces(&vec![0; length]), [(0, length, true)]);
             assert_eq!(pieces(&vec![7; length]), [(0, length, false)]);
@@ -85,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn zeros_are_pieces_from_a_whole_block_on() {
+    fn only_whole_blocks_of_zeroes_become_holes() {
         let mut data = vec![7; 5 * BLOCK + 100];
         data[BLOCK..3 * BLOCK].fill(0);
         data[4 * BLOCK + 1..].fill(0);
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_lie_one_behind_the_other_and_holes_are_zeros() {
+    fn pieces_are_contiguous_and_holes_are_zeroes() {
         let mut rng = fastrand::Rng::with_seed(15);
         for _ in 0..300 {
             let mut data = vec![0; rng.usize(1..20 * BLOCK)];

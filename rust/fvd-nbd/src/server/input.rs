@@ -1,4 +1,4 @@
-//! What the client has sent, as it arrives.
+//! The receive buffer of a connection.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -11,10 +11,10 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::connection::PollResult;
 
-/// Bytes of one read of the socket: two thousand requests, or a dozen short writes.
+/// The size of one read of the socket in bytes: two thousand requests, or a dozen short writes.
 const LENGTH: usize = 64 * 1024;
 
-/// A buffer in front of the socket.
+/// Bytes that were read from the socket and not consumed yet.
 #[derive(Debug)]
 pub(super) struct Input {
     buffer: Box<[u8]>,
@@ -31,7 +31,7 @@ impl Input {
         }
     }
 
-    /// What has arrived and was not consumed.
+    /// The bytes that were not consumed yet.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.buffer[self.start..self.end]
     }
@@ -41,7 +41,7 @@ impl Input {
         debug_assert!(self.start <= self.end, "no more than there is");
     }
 
-    /// Moves as many bytes as are there, and fit, to `target`; tells how many.
+    /// Copies buffered bytes to `target`, as many as fit, and consumes them. Returns their number.
     pub(super) fn move_to(&mut self, target: &mut [u8]) -> usize {
         let count = target.len().min(self.end - self.start);
         target[..count].copy_from_slice(&self.bytes()[..count]);
@@ -49,8 +49,8 @@ impl Input {
         count
     }
 
-    /// Reads what has come since from `socket` itself, past the runtime: which learns of it in vain,
-    /// later. With nothing left in here.
+    /// Reads from `socket` directly, not through the runtime. The buffer must be empty. The runtime later
+    /// sees a readiness event for data that is already consumed.
     pub(super) fn try_fill(&mut self, socket: BorrowedFd<'_>) -> Result<PollResult, Errno> {
         debug_assert!(self.start == self.end, "nothing is left");
         match recv(socket, &mut *self.buffer, RecvFlags::DONTWAIT) {
@@ -60,13 +60,13 @@ impl Input {
             }
             Err(Errno::AGAIN | Errno::INTR) => Ok(PollResult::Nothing),
             Ok(_) => Ok(PollResult::End),
-            // The system tells it once: the runtime would take it for the end.
+            // The kernel reports a socket error only once: a later read by the runtime would see the end of
+            // the stream instead.
             Err(error) => Err(error),
         }
     }
 
-    /// Reads more behind what is there, which is less than the buffer holds. 0: the client sends
-    /// no more.
+    /// Reads more bytes and appends them. The buffer must not be full. Returns 0 if the client sends no more.
     pub(super) fn poll_fill<S: AsyncRead + Unpin>(
         &mut self,
         socket: &mut S,
@@ -85,7 +85,7 @@ impl Input {
     }
 }
 
-/// Reads to `target`, which is not empty. 0: the client sends no more.
+/// Reads into `target`, which must not be empty. Returns 0 if the client sends no more.
 pub(super) fn poll_read<S: AsyncRead + Unpin>(
     socket: &mut S,
     context: &mut Context<'_>,

@@ -1,4 +1,4 @@
-//! From a listener to conversations.
+//! The server: accepts connections and runs a conversation on each.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -23,7 +23,7 @@ use super::tls::Credentials;
 use super::{Limits, Shared};
 use crate::handshake::TlsPolicy;
 
-/// Between two attempts to accept while the system has no descriptor or memory left.
+/// The pause between two attempts to accept while the system has no descriptor or memory left.
 const RETRY: Duration = Duration::from_millis(100);
 
 type Report = Arc<dyn Fn(&ConnectionError) + Send + Sync>;
@@ -37,8 +37,8 @@ pub struct Server<E> {
 }
 
 impl<E: Export> Server<E> {
-    /// A server that listens nowhere yet, for everybody, until it is shut down. `report` hears of
-    /// every connection that ended as nobody meant it to.
+    /// A server without listeners, with the default [`Sharing`], that runs until it is shut down. `report` is
+    /// called for every connection that ended with an error. It must not block.
     pub fn new(exports: Exports<E>, limits: Limits, report: impl Fn(&ConnectionError) + Send + Sync + 'static) -> Self {
         let phases = watch::Sender::new(Phase::Serving);
         let counters = Arc::new(Counters::default());
@@ -60,17 +60,21 @@ impl<E: Export> Server<E> {
         }
     }
 
-    /// The same server, shared as `sharing` says. Before it listens.
+    /// Sets the limits on sharing. Must be called before the server listens.
     #[must_use]
     pub fn with_sharing(mut self, sharing: Sharing) -> Self {
         let counters = Arc::clone(&self.shared.counters);
-        // All who may share it are let in.
+        // All clients that may share the server must also pass the limit on connections.
         let connections = self.shared.limits.connections.max(sharing.shared);
         self.clients = Arc::new(Clients::new(sharing, connections, counters, self.phases.clone()));
         self
     }
 
-    /// The same server with TLS, for clients that ask or for all. Before it listens.
+    /// Adds TLS, optional or required. Must be called before the server listens.
+    ///
+    /// # Panics
+    ///
+    /// If the server listens already.
     #[must_use]
     pub fn with_tls(mut self, credentials: Credentials, policy: TlsPolicy) -> Self {
         let shared = Arc::get_mut(&mut self.shared).expect("there are no connections yet");
@@ -78,38 +82,38 @@ impl<E: Export> Server<E> {
         self
     }
 
-    /// What it has done so far.
+    /// The counters of the server.
     #[must_use]
     pub fn counters(&self) -> &Arc<Counters> {
         &self.shared.counters
     }
 
-    /// No new connection, no new request; what is under way ends and is answered, within
-    /// [`Limits::drain_timeout`], and [`Server::listen`] after it.
+    /// Shuts the server down: it accepts no new connection and no new request. Requests in flight are
+    /// completed and answered, within [`Limits::drain_timeout`]. Then [`Server::listen`] returns.
     pub fn shut_down(&self) {
         advance(&self.phases, Phase::Ending);
     }
 
-    /// Hangs up on everybody at once. What is under way is dropped, as a power cut would: what was
-    /// answered stays.
+    /// Closes all connections at once. Requests in flight are dropped, as in a power cut. What was
+    /// acknowledged stays.
     pub fn abort(&self) {
         advance(&self.phases, Phase::Aborted);
     }
 
-    /// Ready when the server does not serve any more: it was shut down, aborted, or, if it is not
-    /// persistent, its last client has left.
+    /// Completes when the server no longer serves: after a shutdown or an abort or, if it is not persistent,
+    /// when its last client has left.
     pub async fn ended(&self) {
         reached(&mut self.phases.subscribe(), Phase::Ending).await;
     }
 
-    /// Accepts connections until [`Server::shut_down`], and returns when the last one has ended.
-    /// Several listeners are listened to at once.
+    /// Accepts connections until [`Server::shut_down`], and returns when the last connection has ended. May
+    /// be called concurrently for several listeners.
     pub async fn listen(&self, listener: Listener) {
         let mut phases = self.phases.subscribe();
         let mut tasks = JoinSet::new();
         while let Some(accepted) = until(&mut phases, Phase::Ending, self.accept(&listener)).await {
             match accepted {
-                Ok((stream, leave)) => self.spawn(stream, leave, &mut tasks),
+                Ok((stream, permit)) => self.spawn(stream, permit, &mut tasks),
                 Err(_) => sleep(RETRY).await,
             }
             while tasks.try_join_next().is_some() {}
@@ -121,14 +125,14 @@ impl<E: Export> Server<E> {
         }
     }
 
-    /// The next client, and its leave to be here.
+    /// Waits for the next client. Also returns its permit.
     async fn accept(&self, listener: &Listener) -> io::Result<(Stream, OwnedSemaphorePermit)> {
         loop {
             let mut room = pin!(self.clients.room());
             let accepted = poll_fn(|context| match self.clients.try_accept() {
-                Some(leave) => listener
+                Some(permit) => listener
                     .poll_accept(context)
-                    .map(|stream| Some(stream.map(|stream| (stream, leave)))),
+                    .map(|stream| Some(stream.map(|stream| (stream, permit)))),
                 None => room.as_mut().poll(context).map(|()| None),
             });
             if let Some(accepted) = accepted.await {
@@ -137,9 +141,9 @@ impl<E: Export> Server<E> {
         }
     }
 
-    /// Serves one client on a task; hangs up if there are too many.
-    fn spawn(&self, stream: Stream, leave: OwnedSemaphorePermit, tasks: &mut JoinSet<()>) {
-        let Some(talk) = self.admit(leave) else {
+    /// Serves one client on a new task. Closes the connection if there are too many.
+    fn spawn(&self, stream: Stream, permit: OwnedSemaphorePermit, tasks: &mut JoinSet<()>) {
+        let Some(talk) = self.admit(permit) else {
             return;
         };
         tasks.spawn(async move {
@@ -150,22 +154,23 @@ impl<E: Export> Server<E> {
         });
     }
 
-    /// Serves one client that is connected already, like one that was accepted, to its end.
+    /// Serves one client on a connected socket until the connection ends, under the same limits as an
+    /// accepted one.
     pub async fn serve<S: Socket>(&self, socket: S) {
-        let leave = loop {
+        let permit = loop {
             match self.clients.try_accept() {
-                Some(leave) => break leave,
+                Some(permit) => break permit,
                 None => self.clients.room().await,
             }
         };
-        if let Some(talk) = self.admit(leave) {
+        if let Some(talk) = self.admit(permit) {
             let mut phases = self.phases.subscribe();
             until(&mut phases, Phase::Aborted, talk.run(socket)).await;
         }
     }
 
-    fn admit(&self, leave: OwnedSemaphorePermit) -> Option<Talk<E>> {
-        let client = self.clients.admit(leave)?;
+    fn admit(&self, permit: OwnedSemaphorePermit) -> Option<Talk<E>> {
+        let client = self.clients.admit(permit)?;
         Some(Talk {
             client,
             shared: Arc::clone(&self.shared),
@@ -175,7 +180,7 @@ impl<E: Export> Server<E> {
     }
 }
 
-/// One client that was let in.
+/// The conversation with one admitted client.
 struct Talk<E> {
     client: Client,
     shared: Arc<Shared<E>>,

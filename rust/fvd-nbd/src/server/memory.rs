@@ -1,4 +1,4 @@
-//! A disk in memory: for tests and measurements.
+//! A disk in memory, for tests and measurements.
 
 use std::future::{Future, ready};
 use std::sync::{Mutex, PoisonError, RwLock};
@@ -11,10 +11,10 @@ use super::export::{Export, Zeroing};
 use crate::export::ExportInfo;
 use crate::meta::Status;
 
-/// Status is told for pieces of so many bytes.
+/// The granularity of the status in bytes.
 const PIECE: u64 = 4096;
 
-/// A disk whose content is gone when it is dropped.
+/// A disk whose content is lost when it is dropped.
 #[derive(Debug)]
 pub struct MemoryExport {
     info: ExportInfo,
@@ -23,13 +23,13 @@ pub struct MemoryExport {
 }
 
 impl MemoryExport {
-    /// `size` bytes of zeros, under `name`.
+    /// A disk named `name` with `size` bytes of zeroes.
     #[must_use]
     pub fn new(name: &str, size: usize) -> Self {
         Self::with_info(ExportInfo::new(name, size as u64))
     }
 
-    /// Zeros, as `info` says.
+    /// A disk of zeroes with these properties.
     #[must_use]
     pub fn with_info(info: ExportInfo) -> Self {
         let bytes = vec![0; info.size as usize];
@@ -40,7 +40,7 @@ impl MemoryExport {
         }
     }
 
-    /// How many flushes there were.
+    /// The number of flushes so far.
     pub fn flushes(&self) -> u64 {
         *self.flushes.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,44 +1,45 @@
-//! The server: connections under tokio.
+//! The NBD server: connections on the tokio runtime.
 //!
 //! # Speed
 //!
-//! A small random read costs a server little more than its system calls, so there are few of them:
+//! The cost of a small random read is mostly system calls, so the server makes few of them:
 //!
-//! * One read of the socket takes as many requests as have arrived; they are decoded where they lie.
-//! * A request is begun on the task of its connection. If the storage has the data at once (the page
-//!   cache, memory) it is answered there and then: no task, no channel, no wake-up. Only what has
-//!   to wait becomes a task of its own, so that many requests wait at once.
-//! * Replies gather until no request is left to begin, and leave with one vectored write. Short
-//!   data is copied into the gathered replies: that is cheaper than a piece of its own, and gives
-//!   its memory back at once. Long data is sent from where it was read to. Zeros are told, not sent,
-//!   where the client takes replies in chunks: the data itself shows them.
-//! * The payload of a write is read from the socket straight into the aligned buffer that the
-//!   storage gets, but for what a read of requests has taken with it.
+//! * One read of the socket takes all requests that have arrived. They are decoded in the receive buffer.
+//! * A request is first polled on the task of its connection. If the storage can answer at once (page cache,
+//!   memory), the reply is ready without a new task, a channel or a wake-up. A request that has to wait
+//!   becomes a separate task, so that many requests can wait at the same time.
+//! * Replies are gathered until no request is left to start, and are then sent with one vectored write. Short
+//!   data is copied into the gathered replies: that is cheaper than a separate slice, and frees its memory at
+//!   once. Long data is sent from the buffer that it was read to. If the client takes replies in chunks,
+//!   zeroes in the data are sent as holes.
+//! * The payload of a write is read from the socket directly into the aligned buffer that the storage gets,
+//!   except for the bytes that were already read together with requests.
 //!
-//! One task reads, begins, gathers and writes: nothing of a connection is shared, or locked. For
-//! the storage this means: what would block says so (it is pending), or it holds up the
+//! One task reads, starts requests, gathers replies and writes them, so nothing of a connection is shared or
+//! locked. The storage must therefore return pending instead of blocking: a storage that blocks stops the
 //! connection.
 //!
 //! # Limits
 //!
-//! Memory for data is taken from one budget for all connections ([`Limits::memory`]) before a
-//! request begins, and given back when its reply has been handed to the kernel. A connection whose
-//! next request gets none, that has [`Limits::in_flight`] requests under way, or whose client does
-//! not read its replies, is not read from: the client's own socket fills up. A client must end its
-//! handshake, that of TLS included, in [`Limits::handshake`]. It must send each payload it announced,
-//! and take its replies, at a MiB in [`Limits::payload`]: it holds memory that others wait for.
+//! A request takes memory for its data from one budget for all connections ([`Limits::memory`]) before it
+//! starts. The memory is returned when the reply has been passed to the kernel. The server stops reading from
+//! a connection whose next request gets no memory, that has [`Limits::in_flight`] requests in flight, or
+//! whose client does not read its replies; the client's socket buffer then fills up. A client must complete
+//! its handshake, including that of TLS, within [`Limits::handshake`]. It must send each payload that it
+//! announced, and read its replies, at a rate of at least 1 MiB per [`Limits::payload`], because it holds
+//! memory that other clients wait for.
 //!
-//! # Who is served
+//! # Access
 //!
-//! [`Sharing`] says how many clients there may be and whether the server outlives them,
-//! [`Server::with_tls`] who may know what is said. [`Counters`] tell what was done.
+//! [`Sharing`] limits the number of clients and says whether the server ends with its last client.
+//! [`Server::with_tls`] encrypts connections and authenticates clients. [`Counters`] count what was done.
 //!
 //! # The end of a connection
 //!
-//! Whatever ends it (a farewell, the end of the stream, an error of the protocol, a shutdown), no
-//! request is read any more, those under way end, their replies are sent if the client still takes
-//! them, within [`Limits::drain_timeout`]. After that changes go on without a connection, so that nothing
-//! is cut off in the middle of a write; whatever changes nothing is dropped.
+//! A connection ends with a disconnect request, the end of the stream, a protocol error or a shutdown. In
+//! each case no further request is read, requests in flight are completed, and their replies are sent if the
+//! client still reads them, within [`Limits::drain_timeout`]. After that time, requests that change the disk
+//! continue without a connection, so that no write is cut off in the middle. All other requests are dropped.
 
 mod budget;
 mod buffers;
@@ -74,24 +75,27 @@ pub use memory::MemoryExport;
 pub use socket::Socket;
 pub use tls::Credentials;
 
-/// What clients may take.
+/// The limits on what clients can use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at once; others are closed as they come.
+    /// The maximum number of connections. Further connections are closed at once.
     pub connections: usize,
-    /// Requests of one connection under way at once.
+    /// The maximum number of requests in flight on one connection.
     pub in_flight: usize,
-    /// Bytes of data, of all connections together; at least 64 MiB, the longest request.
+    /// The memory for data of all connections together, in bytes. At least 64 MiB, the longest request;
+    /// smaller values are raised to that.
     pub memory: u64,
-    /// From the connection to the end of the handshake.
+    /// The time from the connection to the end of the handshake.
     pub handshake: Duration,
-    /// From the header of a write to the end of its payload; and from when replies are there until
-    /// the client has taken them. Each MiB that was sent or taken gives as much time again.
+    /// The time from the header of a write to the end of its payload, and the time in which the client must
+    /// read replies that are ready. Each MiB that is transferred starts the time again.
     pub payload: Duration,
-    /// From the end of a connection until what is under way has ended and its replies are sent.
+    /// The time from the end of a connection until requests in flight have completed and their replies are
+    /// sent.
     pub drain_timeout: Duration,
-    /// For so long the next request of a client that sends one at a time is looked for before a
-    /// thread sleeps, at most half a millisecond; zero: not at all. It costs time of the processor, and halves the latency.
+    /// How long the server spins for the next request before the thread sleeps, if the client sends one
+    /// request at a time. At most half a millisecond is used; zero disables spinning. It costs CPU time, and
+    /// halves the latency.
     pub poll: Duration,
 }
 
@@ -109,25 +113,26 @@ impl Default for Limits {
     }
 }
 
-/// This part of [`Limits::memory`] may, on top of it, be kept for the next reads.
+/// The buffers that connections keep for reuse may take this fraction of [`Limits::memory`], in addition to
+/// it.
 const KEPT_PART: u64 = 8;
 
 impl<E> Shared<E> {
-    /// Buffers for a new connection.
+    /// The buffers of a new connection.
     fn buffers(&self) -> buffers::Buffers {
         let most = self.limits.memory / KEPT_PART;
         buffers::Buffers::new(Arc::clone(&self.kept), most as usize)
     }
 }
 
-/// What all connections of a server share.
+/// The state that all connections of a server share.
 struct Shared<E> {
     exports: Exports<E>,
     limits: Limits,
     budget: budget::Budget,
     counters: Arc<Counters>,
     slots: Arc<connection::SpinSlots>,
-    /// Bytes of buffers that connections keep for their next reads.
+    /// The number of bytes in buffers that connections keep for reuse.
     kept: Arc<AtomicUsize>,
     tls: Option<(Credentials, TlsPolicy)>,
 }

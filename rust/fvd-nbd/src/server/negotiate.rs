@@ -1,4 +1,4 @@
-//! The handshake on a socket.
+//! Runs the handshake on a socket.
 
 use std::future::poll_fn;
 
@@ -10,13 +10,13 @@ use super::output::Output;
 use crate::handshake::{Catalog, Event, Handshake};
 use crate::session::Session;
 
-/// What a negotiation comes to.
+/// The result of a negotiation.
 pub(super) enum Outcome {
-    /// The requests that came behind it are in the input.
+    /// The transmission phase begins. Requests that have already arrived are in the input.
     Session(Session),
-    /// The client waits for TLS, and has sent nothing else.
+    /// The client waits for TLS to start, and has sent nothing after its request.
     StartTls,
-    /// The client took its leave.
+    /// The client left.
     Left,
 }
 
@@ -26,7 +26,7 @@ pub(super) async fn greet<S: AsyncWrite + Unpin>(socket: &mut S) -> Result<(), C
     Ok(poll_fn(|context| output.poll_write(socket, context)).await?)
 }
 
-/// Negotiates until something else is to be done.
+/// Negotiates until the handshake ends or TLS must start.
 pub(super) async fn negotiate<S: AsyncRead + AsyncWrite + Unpin>(
     socket: &mut S,
     input: &mut Input,
@@ -44,7 +44,7 @@ pub(super) async fn negotiate<S: AsyncRead + AsyncWrite + Unpin>(
         let event = event?;
         let sent = poll_fn(|context| output.poll_write(socket, context)).await;
         if event == Event::Aborted {
-            // Clients may hang up without waiting for the acknowledgement.
+            // A client may close the connection without waiting for the acknowledgement.
             return Ok(Outcome::Left);
         }
         sent?;

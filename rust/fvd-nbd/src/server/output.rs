@@ -1,4 +1,4 @@
-//! Replies on their way out: gathered, then written with as few system calls as possible.
+//! The send buffer of a connection: gathers replies and writes them with as few system calls as possible.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -10,27 +10,27 @@ use tokio::io::AsyncWrite;
 
 use super::budget::Grant;
 
-/// Data up to this many bytes is copied into the gathered replies.
+/// Data up to this length in bytes is copied into the gathered replies.
 const COPIED: usize = 16 * 1024;
 
-/// Pieces of one vectored write.
+/// The maximum number of slices in one vectored write.
 const PIECES: usize = 64;
 
-/// Bytes from which no request is begun any more until the client has taken some.
-const ENOUGH: usize = 1 << 20;
+/// If this many bytes are unsent, no new request starts until the client has read some.
+const HIGH_WATER: usize = 1 << 20;
 
-/// What the client has not been sent yet.
+/// The unsent replies.
 #[derive(Debug, Default)]
 pub(super) struct Output {
-    /// Sent before `gathered`.
+    /// Slices that are sent before `gathered`.
     pieces: VecDeque<(Bytes, Option<Grant>)>,
-    /// Bytes of the first piece that are sent.
+    /// The number of bytes that are already sent: of the first piece or, without pieces, of `gathered`.
     sent: usize,
-    /// Headers and short data.
+    /// Headers and short data that were added last.
     gathered: Vec<u8>,
-    /// Bytes of all.
+    /// The total number of unsent bytes.
     length: usize,
-    /// Bytes that were ever sent.
+    /// The total number of bytes sent so far.
     sent_in_all: u64,
 }
 
@@ -39,29 +39,29 @@ impl Output {
         self.length == 0
     }
 
-    /// Whether the client should read before it gets more.
+    /// Whether the client must read before more requests are started.
     pub(super) fn is_full(&self) -> bool {
-        self.length >= ENOUGH
+        self.length >= HIGH_WATER
     }
 
-    /// Bytes that were ever sent.
+    /// The total number of bytes sent so far.
     pub(super) fn sent_in_all(&self) -> u64 {
         self.sent_in_all
     }
 
-    /// Bytes that were ever put in.
+    /// The total number of bytes added so far.
     pub(super) fn put_in_all(&self) -> u64 {
         self.sent_in_all + self.length as u64
     }
 
-    /// Appends what `write` appends.
+    /// Calls `write`, which appends to the gathered replies.
     pub(super) fn put(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let before = self.gathered.len();
         write(&mut self.gathered);
         self.length += self.gathered.len() - before;
     }
 
-    /// Appends data; the grant for its memory is given back when that is free.
+    /// Appends data. `grant` is returned when the data has been sent or copied.
     pub(super) fn put_data(&mut self, data: impl AsRef<[u8]> + Send + 'static, grant: Option<Grant>) {
         let bytes = data.as_ref();
         if bytes.len() <= COPIED {
@@ -79,7 +79,7 @@ impl Output {
         }
     }
 
-    /// Writes until all is sent or the socket takes no more.
+    /// Writes until everything is sent or the socket accepts no more.
     pub(super) fn poll_write<S: AsyncWrite + Unpin>(
         &mut self,
         socket: &mut S,
@@ -113,7 +113,7 @@ impl Output {
         Pin::new(socket).poll_write_vectored(context, &slices[..count])
     }
 
-    /// Forgets `written` bytes from the front.
+    /// Removes `written` bytes from the front.
     fn advance(&mut self, written: usize) {
         self.length -= written;
         self.sent_in_all += written as u64;
@@ -126,10 +126,10 @@ impl Output {
             self.pieces.pop_front();
         }
         if self.sent == self.gathered.len() {
-            // Keeps its memory for the next replies.
+            // Keep the allocation for the next replies.
             self.gathered.clear();
             self.sent = 0;
-        } else if self.sent >= ENOUGH {
+        } else if self.sent >= HIGH_WATER {
             self.gathered.drain(..self.sent);
             self.sent = 0;
         }
@@ -142,7 +142,7 @@ mod tests {
     use crate::server::budget::Budget;
     use std::task::Waker;
 
-    /// A socket that takes a few bytes at a time, or none.
+    /// A socket that accepts at most `room` bytes.
     struct Slow {
         taken: Vec<u8>,
         room: usize,
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leaves_in_pieces_is_what_was_put_in() {
+    fn all_bytes_are_sent_in_order_by_partial_writes() {
         let mut rng = fastrand::Rng::with_seed(4);
         let mut context = Context::from_waker(Waker::noop());
         let mut output = Output::default();
@@ -189,7 +189,7 @@ mod tests {
             let sent = output.poll_write(&mut socket, &mut context);
             assert_eq!(sent.is_ready(), output.is_empty());
             assert!(
-                output.gathered.len() <= output.length + ENOUGH,
+                output.gathered.len() <= output.length + HIGH_WATER,
                 "what is sent is forgotten"
             );
         }
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_of_long_data_is_given_back_when_it_is_sent_and_of_short_data_at_once() {
+    fn memory_of_long_data_is_returned_when_sent_of_short_at_once() {
         let budget = Budget::new(64 << 20);
         let mut output = Output::default();
         output.put_data(vec![1; COPIED], budget.try_take(1));

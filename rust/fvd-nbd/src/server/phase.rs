@@ -1,4 +1,4 @@
-//! How far a server is in its life: serving, ending, aborted. It only moves forward.
+//! The phase of a server: serving, ending or aborted. It only moves forward.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -9,13 +9,13 @@ use tokio::sync::watch;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
     Serving,
-    /// What is under way ends.
+    /// Requests in flight are completed.
     Ending,
-    /// Nothing is waited for.
+    /// Nothing is completed any more.
     Aborted,
 }
 
-/// Moves the server to `phase`, never back.
+/// Moves the server forward to `phase`. Does nothing if it has passed that phase.
 pub(super) fn advance(phases: &watch::Sender<Phase>, phase: Phase) {
     phases.send_if_modified(|now| {
         let forward = *now < phase;
@@ -24,12 +24,12 @@ pub(super) fn advance(phases: &watch::Sender<Phase>, phase: Phase) {
     });
 }
 
-/// Ready when the server has come to `phase`. That it is gone counts as well.
+/// Completes when the server has reached `phase`, or has been dropped.
 pub(super) async fn reached(phases: &mut watch::Receiver<Phase>, phase: Phase) {
     let _ = phases.wait_for(|now| *now >= phase).await;
 }
 
-/// What `work` gives; None if the server comes to `phase` before.
+/// Runs `work` and returns its result, or None if the server reaches `phase` first.
 pub(super) async fn until<T>(
     phases: &mut watch::Receiver<Phase>,
     phase: Phase,

@@ -1,4 +1,4 @@
-//! One request: from the command to what is answered.
+//! Executes one request, and turns its outcome into a reply.
 
 use bytes::Bytes;
 use fvd::{Error, ErrorKind};
@@ -15,25 +15,25 @@ use crate::reply::{Extents, Position, ReplyTo};
 use crate::request::Command;
 use crate::session::Session;
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Debug)]
 pub(super) enum Outcome {
     Done,
-    /// In one piece.
+    /// Data, sent in one piece.
     Data(Leased),
-    /// In chunks; what is zeros is not sent.
+    /// Data, sent in chunks. Zeroes are sent as holes.
     Sparse(Leased),
     Status(Vec<(Context, Extents)>),
     Refused(Refusal),
 }
 
-/// An outcome on its way back.
+/// The answer to a request.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) reply_to: ReplyTo,
     pub(super) outcome: Outcome,
     pub(super) grant: Option<Grant>,
-    /// What it counts as; None if it was never begun.
+    /// The kind and length in bytes for the counters. None if the request was never started.
     pub(super) measured: Option<(Kind, u64)>,
 }
 
@@ -92,7 +92,7 @@ fn put_pieces(reply_to: ReplyTo, output: &mut Output, data: Leased, grant: Optio
     }
 }
 
-/// Data of which several pieces are sent, and the grant for its memory.
+/// Data that is sent in several pieces, with the grant for its memory.
 struct Granted {
     data: Leased,
     _grant: Option<Grant>,
@@ -104,7 +104,7 @@ impl AsRef<[u8]> for Granted {
     }
 }
 
-/// Does what `command` says; `payload` is that of a write.
+/// Executes `command`. `payload` is the data of a write.
 pub(super) async fn serve<E: Export>(
     export: &E,
     session: &Session,
@@ -135,7 +135,7 @@ pub(super) async fn serve<E: Export>(
     })
 }
 
-/// The commands that are answered without data.
+/// Executes the commands whose replies have no data.
 async fn modify<E: Export>(export: &E, command: Command, payload: Bytes) -> Result<(), Error> {
     let durable = match command {
         Command::Write { offset, fua, .. } => {
@@ -168,7 +168,7 @@ async fn modify<E: Export>(export: &E, command: Command, payload: Bytes) -> Resu
     if durable { export.flush().await } else { Ok(()) }
 }
 
-/// One walk over the range serves all contexts.
+/// Walks over the range once for all selected contexts.
 async fn status<E: Export>(
     export: &E,
     session: &Session,

@@ -1,4 +1,4 @@
-//! What connections are made of.
+//! The sockets that the server can use.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -9,9 +9,9 @@ use fvd::process::CloseOnFork;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-/// A stream of bytes to and from a client.
+/// A byte stream to and from a client.
 pub trait Socket: AsyncRead + AsyncWrite + Unpin {
-    /// The socket of the system, where what is read from it is what the client has sent.
+    /// The kernel socket, if reading it directly yields the bytes that the client has sent. None under TLS.
     fn plain(&self) -> Option<BorrowedFd<'_>> {
         None
     }
@@ -29,9 +29,10 @@ impl Socket for UnixStream {
     }
 }
 
-/// A socket that forked children do not keep open: a client hears of the end of the server at once.
+/// A socket that forked children do not keep open (docs/design.md, F4). Otherwise a client would not notice
+/// the end of the server while a child lives.
 pub(super) struct CloseOnForkSocket<S> {
-    /// Before the socket: see [`CloseOnFork`].
+    /// Declared before the socket: see [`CloseOnFork`].
     _descriptor: CloseOnFork,
     socket: S,
 }
@@ -83,5 +84,5 @@ impl<S: Socket> AsyncWrite for CloseOnForkSocket<S> {
     }
 }
 
-/// A client in the same process.
+/// A client in the same process, for tests.
 impl Socket for DuplexStream {}

@@ -1,4 +1,4 @@
-//! What was found on the disk, compared with what may be there.
+//! Compares the content found on the disk with the content that the model allows.
 
 use std::ops::Range;
 use std::rc::Rc;
@@ -7,12 +7,12 @@ use std::slice::from_ref;
 use super::{Cell, Model, add};
 use crate::medium::{SECTOR, Sector};
 
-/// A sector with a content that it must not have.
+/// A sector whose content the model does not allow.
 #[derive(Clone, Debug)]
 pub struct Mismatch {
     /// Number of the sector.
     pub sector: u64,
-    /// What was seen and what is allowed, for people.
+    /// The content found and the contents allowed, for the error message.
     pub detail: String,
 }
 
@@ -39,42 +39,42 @@ pub(super) fn mismatch<'a>(sector: u64, bytes: &[u8], allowed: impl Iterator<Ite
     Mismatch { sector, detail }
 }
 
-/// Ascending `ranges` (bytes, whole sectors), each with what `content` says of it: the bytes of all ranges, one after
-/// the other.
+/// Splits `content`, the bytes of all `ranges` one after the other, by range. `ranges` are bytes, whole
+/// sectors, ascending; the ranges returned are sector numbers.
 fn pieces<'a>(ranges: &'a [Range<u64>], content: &'a [u8]) -> impl Iterator<Item = (Range<u64>, &'a [u8])> {
     let mut rest = content;
     ranges.iter().map(move |range| {
-        let (piece, behind) = rest.split_at((range.end - range.start) as usize);
-        rest = behind;
+        let (piece, after) = rest.split_at((range.end - range.start) as usize);
+        rest = after;
         (range.start / SECTOR..range.end / SECTOR, piece)
     })
 }
 
-/// The bytes of a sector in those of sectors from `first` on.
+/// The bytes of `sector` in `bytes`, whose first sector is `first`.
 fn sector_in(bytes: &[u8], first: u64, sector: u64) -> &Sector {
     &bytes.as_chunks::<{ SECTOR as usize }>().0[(sector - first) as usize]
 }
 
 impl Model {
-    /// A sector whose content is not allowed after a crash at this moment.
+    /// Fails with the first sector whose content is not allowed after a crash at this moment.
     pub fn check_crashed(&self, content: &[u8]) -> Result<(), Mismatch> {
         self.check_crashed_in(from_ref(&(0..content.len() as u64)), content)
     }
 
-    /// As [`Model::check_crashed`], of some ranges (bytes, whole sectors, ascending); `content` has
-    /// their bytes one behind the other.
+    /// As [`Model::check_crashed`], for some ranges (bytes, whole sectors, ascending). `content` has the
+    /// bytes of the ranges, one range after the other.
     pub fn check_crashed_in(&self, ranges: &[Range<u64>], content: &[u8]) -> Result<(), Mismatch> {
         self.check(ranges, content, |cell| {
             cell.may.iter().map(|(content, _)| &**content).collect()
         })
     }
 
-    /// A sector whose content is not allowed after a close that succeeded.
+    /// Fails with the first sector whose content is not allowed after a close that succeeded.
     pub fn check_closed(&self, content: &[u8]) -> Result<(), Mismatch> {
         self.check_closed_in(from_ref(&(0..content.len() as u64)), content)
     }
 
-    /// As [`Model::check_closed`], of some ranges.
+    /// As [`Model::check_closed`], for some ranges.
     pub fn check_closed_in(&self, ranges: &[Range<u64>], content: &[u8]) -> Result<(), Mismatch> {
         self.check(ranges, content, |cell| cell.now.iter().map(Rc::as_ref).collect())
     }
@@ -111,7 +111,7 @@ impl Model {
         Ok(())
     }
 
-    /// The sectors of the ranges that have cells, and what was found there.
+    /// The sectors of the ranges that have cells, each with the content found there.
     fn found_in_cells<'a>(&self, ranges: &'a [Range<u64>], content: &'a [u8]) -> Vec<(u64, &'a Sector)> {
         let in_piece = |(sectors, bytes): (Range<u64>, &'a [u8])| {
             let first = sectors.start;
@@ -121,12 +121,13 @@ impl Model {
         pieces(ranges, content).flat_map(in_piece).collect()
     }
 
-    /// The process has died, or has closed the image, and a new one finds this; nothing is in flight. What a power
-    /// cut may leave is what it was before, until a flush succeeds. The ranges are as those of
-    /// [`Model::collapse_in`].
+    /// The process has died or has closed the image, and a new process finds `content`. No operation is in
+    /// flight. A power cut may leave the same contents as before, until a flush succeeds. The ranges are
+    /// those of [`Model::collapse_in`].
     ///
-    /// `given_up`: the cache holds what the disk may not have, looks as if it had, and may be dropped at any time. So
-    /// all that a power cut could leave may also be found, and no flush changes that.
+    /// `given_up`: a failed sync has marked pages of the cache clean that the disk may not have, and the
+    /// kernel may drop them at any time. So a read may find anything that a power cut could leave, and no
+    /// flush changes that.
     pub fn outlive_process(&mut self, ranges: &[Range<u64>], content: &[u8], given_up: bool) {
         for (sector, bytes) in self.found_in_cells(ranges, content) {
             let cell = self.cells.get_mut(&sector).expect("it has been found");
@@ -149,8 +150,8 @@ impl Model {
         self.flushes.clear();
     }
 
-    /// The cache is dropped: where it held what the disk may not have, the next read may give what a power cut
-    /// could leave, whatever has been read before.
+    /// The kernel drops the cache. Where a failed sync had given up pages, the next read may find anything
+    /// that a power cut could leave, regardless of what earlier reads found.
     pub fn lose_cache(&mut self) {
         for cell in self.cells.values_mut().filter(|cell| cell.given_up) {
             for (content, _) in &cell.may {
@@ -159,17 +160,17 @@ impl Model {
         }
     }
 
-    /// From here on the disk holds this, durably, and nothing is in flight.
+    /// From here on the disk holds `content`, durably, and no operation is in flight.
     pub fn collapse(&mut self, content: &[u8]) {
         self.collapse_in(from_ref(&(0..content.len() as u64)), content);
     }
 
-    /// As [`Model::collapse`]; the ranges cover every sector that was written to, and what they
-    /// say has been checked.
+    /// As [`Model::collapse`]. The ranges must cover every sector that was written to, and `content` must
+    /// have been checked.
     ///
     /// # Panics
     ///
-    /// If they do not.
+    /// If a sector that was written to lies outside the ranges.
     pub fn collapse_in(&mut self, ranges: &[Range<u64>], content: &[u8]) {
         for (sector, bytes) in self.found_in_cells(ranges, content) {
             self.cells.remove(&sector);

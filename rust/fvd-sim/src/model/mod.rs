@@ -1,10 +1,11 @@
-//! The reference: which contents each sector of the virtual disk may have.
+//! The reference model: the contents that each sector of the virtual disk may have.
 //!
-//! `now` is what a read may give while the machine runs, `may` what may be found after a crash. A
-//! write adds to `may` when it starts; a flush removes what it has made obsolete. Writes that
-//! overlap in time leave any of them. Whatever has been observed is the only content from then on.
+//! `now` is the set of contents that a read may return while the machine runs. `may` is the set that may be
+//! found after a crash. A write adds to `may` when it starts. A flush removes the contents it has made
+//! obsolete. Of writes that overlap in time, any may win. Once a read has returned a content, it is the only
+//! one from then on.
 //!
-//! Only sectors that were written to have sets of their own: a disk may be large.
+//! Only sectors that were written to have sets of their own, because a disk may be large.
 
 mod check;
 mod read;
@@ -26,10 +27,10 @@ type Content = Rc<Sector>;
 
 /// A virtual disk.
 pub struct Model {
-    /// What the disk holds, durably, in every sector that has no cell.
+    /// The durable content of every sector that has no cell.
     origin: Medium,
     cells: BTreeMap<u64, Cell>,
-    /// Sectors of which a crash may leave more than one content: a flush asks about these.
+    /// Sectors of which a crash may leave more than one content. A flush examines only these.
     unsettled: BTreeSet<u64>,
     /// Number of the last write or flush that started.
     clock: u64,
@@ -41,11 +42,12 @@ pub struct Model {
 /// A sector that was written to.
 struct Cell {
     now: Vec<Content>,
-    /// With the number of the write that brought it.
+    /// Each content with the number of the write that brought it.
     may: Vec<(Content, u64)>,
     /// Writes in flight.
     writers: Vec<u64>,
-    /// A cache may hold it as if it were durable: no flush says anything of it until it is written again.
+    /// A failed sync may have given up the cached content of this sector. Until the sector is written again,
+    /// no flush makes it durable.
     given_up: bool,
 }
 
@@ -87,13 +89,13 @@ fn sectors_of(start: u64, end: u64) -> Range<u64> {
 }
 
 impl Model {
-    /// A disk with this (durable) content, a multiple of 512 bytes.
+    /// A disk with this durable content, a multiple of 512 bytes.
     #[must_use]
     pub fn new(content: &[u8]) -> Self {
         Self::on(Medium::from_bytes(content))
     }
 
-    /// As [`Model::new`].
+    /// As [`Model::new`], for content that may be large and sparse.
     #[must_use]
     pub fn on(origin: Medium) -> Self {
         Self {
@@ -126,8 +128,8 @@ impl Model {
         runs
     }
 
-    /// Whether a write of these bytes would meet one in flight in a sector that one of the two
-    /// writes in part. The model has no answer to that.
+    /// Whether a write of these bytes would overlap a write in flight in a sector that one of the two writes
+    /// only in part. The model cannot predict the result of that.
     #[must_use]
     pub fn meets_part(&self, start: u64, end: u64) -> bool {
         let partial = |sector: u64| part_of(sector, start, end).len() < SECTOR as usize;
@@ -137,7 +139,7 @@ impl Model {
         })
     }
 
-    /// How many writes are in flight on one of these bytes, at most.
+    /// The largest number of writes in flight on any sector of these bytes.
     #[must_use]
     pub fn crowd(&self, start: u64, end: u64) -> usize {
         let cells = self.cells.range(sectors_of(start, end));
@@ -155,7 +157,7 @@ impl Model {
             .or_insert_with(|| Cell::of(&Rc::new(origin.sector(sector))))
     }
 
-    /// What writes in flight bring to the sector.
+    /// The contents that writes in flight bring to the sector.
     fn flying(&self, sector: u64) -> Vec<Content> {
         let mut set = Vec::new();
         if let Some(cell) = self.cells.get(&sector) {

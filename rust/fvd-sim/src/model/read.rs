@@ -15,36 +15,36 @@ pub(super) struct Read {
 
 struct Allowed {
     contents: Vec<Content>,
-    /// No write was in flight at any time since the start.
-    quiet: bool,
+    /// No write was in flight at any time since the read started.
+    undisturbed: bool,
 }
 
 impl Read {
-    /// A write of `sectors` starts.
+    /// A write of `sectors` starts while this read is in flight.
     pub(super) fn meets<'a>(&mut self, sectors: &Range<u64>, new: impl Fn(u64) -> &'a Vec<Content>) {
         for sector in sectors.start.max(self.sectors.start)..sectors.end.min(self.sectors.end) {
             let allowed = &mut self.allowed[(sector - self.sectors.start) as usize];
             add_all(&mut allowed.contents, new(sector));
-            allowed.quiet = false;
+            allowed.undisturbed = false;
         }
     }
 }
 
 impl Model {
-    /// A read of `len` bytes starts.
+    /// A read of `len` bytes starts. Returns its number.
     pub fn begin_read(&mut self, offset: u64, len: u64) -> u64 {
         self.clock += 1;
         let sectors = sectors_of(offset, offset + len);
         let allowed = |sector| match self.cells.get(&sector) {
             None => Allowed {
                 contents: vec![self.original(sector)],
-                quiet: true,
+                undisturbed: true,
             },
             Some(cell) => {
                 let mut contents = cell.now.clone();
                 add_all(&mut contents, &self.flying(sector));
-                let quiet = cell.writers.is_empty();
-                Allowed { contents, quiet }
+                let undisturbed = cell.writers.is_empty();
+                Allowed { contents, undisturbed }
             }
         };
         let read = Read {
@@ -56,7 +56,8 @@ impl Model {
         self.clock
     }
 
-    /// A read has given `data`. What it saw of sectors that nobody wrote to is their content.
+    /// A read has returned `data`. For sectors that no write touched during the read, this is now the only
+    /// content.
     ///
     /// # Panics
     ///
@@ -73,7 +74,7 @@ impl Model {
                 let contents = contents.iter().map(|content| &content[part.clone()]);
                 return Err(mismatch(sector, bytes, contents));
             }
-            if let Some(cell) = self.cells.get_mut(&sector).filter(|_| allowed.quiet) {
+            if let Some(cell) = self.cells.get_mut(&sector).filter(|_| allowed.undisturbed) {
                 cell.now.retain(|content| &content[part.clone()] == bytes);
             }
         }

@@ -16,9 +16,9 @@ pub(super) struct Write {
 
 #[derive(Default)]
 pub(super) struct Writing {
-    /// More than one where the sector is written in part and its content was not known.
+    /// More than one content where the write covers the sector in part and the old content was not known.
     pub(super) new: Vec<Content>,
-    /// Writes that ended in the meantime.
+    /// Contents of writes that ended while this write was in flight.
     overtaken: Vec<Content>,
 }
 
@@ -29,7 +29,7 @@ impl Write {
 }
 
 impl Model {
-    /// A write of `data` starts.
+    /// A write of `data` starts. Returns its number.
     ///
     /// # Panics
     ///
@@ -53,7 +53,7 @@ impl Model {
             let cell = self.cell(sector);
             let mut new = Vec::new();
             if let Ok(whole) = <Sector>::try_from(bytes) {
-                // A long zeroing is one sector in memory.
+                // All zero sectors share one allocation: zeroing can be long.
                 let is_zero = whole == [0; SECTOR as usize];
                 new.push(if is_zero { zeros.clone() } else { Rc::new(whole) });
             } else {
@@ -78,7 +78,7 @@ impl Model {
         id
     }
 
-    /// A write has been acknowledged; `durable`: as if flushed with it.
+    /// A write has been acknowledged. `durable`: as if it had been flushed too (FUA).
     pub fn ack_write(&mut self, id: u64, durable: bool) {
         let write = self.end_write(id);
         for (sector, mut writing) in (write.first..).zip(write.sectors) {
@@ -95,7 +95,7 @@ impl Model {
         }
     }
 
-    /// A write has failed or was cancelled: each sector is old or new, and nothing lands later.
+    /// A write has failed or was cancelled. Each sector is old or new, and none of the write arrives later.
     pub fn fail_write(&mut self, id: u64) {
         let write = self.end_write(id);
         for (sector, writing) in (write.first..).zip(&write.sectors) {
@@ -117,7 +117,7 @@ impl Model {
         write
     }
 
-    /// A flush starts.
+    /// A flush starts. Returns its number.
     pub fn begin_flush(&mut self) -> u64 {
         self.clock += 1;
         let mut kept = BTreeMap::new();
@@ -153,7 +153,7 @@ impl Model {
         }
     }
 
-    /// A flush has failed or was cancelled: it promises nothing.
+    /// A flush has failed or was cancelled. It guarantees nothing.
     pub fn fail_flush(&mut self, id: u64) {
         self.flushes.remove(&id);
     }

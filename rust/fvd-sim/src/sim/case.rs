@@ -1,4 +1,4 @@
-//! The matrix: one value for each of fourteen dimensions, and the geometry that follows.
+//! The matrix: one value for each of fourteen dimensions, and the geometry that follows from them.
 
 use std::fmt;
 
@@ -47,17 +47,17 @@ const ENDS: usize = 11;
 const SYNCS: usize = 12;
 const DISTANCE: usize = 13;
 
-/// Not a number of blocks.
+/// A chunk size that is not a number of blocks.
 const SMALL_CHUNK: &str = "4 KiB";
 
-/// The base that there is none of.
+/// The index of "no base".
 const NO_BASE: usize = 0;
-/// The journal that there is none of.
+/// The index of "no journal".
 const NO_JOURNAL: usize = 2;
-/// Several pages of the bitmap or the table; several segments of one of them, which are read as a whole.
+/// Several pages of the bitmap or the table, or several segments of one of them. A segment is read at once.
 const PAGES: usize = 1;
 const SEGMENTS: usize = 2;
-/// Bytes of a disk at most; most of a large one is a hole.
+/// Maximum size of a disk in bytes. Most of a large disk is a hole.
 const MOST: u64 = 1 << 29;
 
 /// How most sessions end.
@@ -65,7 +65,7 @@ const MOST: u64 = 1 << 29;
 pub enum Ends {
     /// In any way.
     Mixed,
-    /// The process dies, and another one comes on the same machine.
+    /// The process dies, and a new process starts on the same machine.
     Kills,
     /// The power is cut.
     Cuts,
@@ -76,7 +76,7 @@ pub enum Ends {
 pub struct Case(pub [usize; DIMENSIONS.len()]);
 
 impl Case {
-    /// A point that makes sense, each value of a dimension about as often as the others.
+    /// A random possible point. The values of a dimension are about equally likely.
     #[must_use]
     pub fn random(rng: &mut fastrand::Rng) -> Self {
         let mut case = Self([0; DIMENSIONS.len()]);
@@ -84,11 +84,11 @@ impl Case {
             *value = rng.usize(..values.len());
         }
         if case.0[BASE] == NO_BASE {
-            // Without a base half of the matrix means nothing: less often.
+            // Without a base, half of the matrix has no effect, so make that less likely.
             case.0[BASE] = rng.usize(..DIMENSIONS[BASE].1.len());
         }
         if case.chunk() == SMALL_CHUNK && rng.bool() {
-            // With large blocks such chunks are what they are there for.
+            // Such chunks are meant for large blocks.
             case.0[BLOCK] = DIMENSIONS[BLOCK].1.len() - 1 - rng.usize(..2);
         }
         if case.0[BASE] == NO_BASE {
@@ -107,19 +107,19 @@ impl Case {
         [Ends::Mixed, Ends::Kills, Ends::Cuts][self.0[ENDS]]
     }
 
-    /// Whether some of the sessions sync nothing.
+    /// Whether some sessions do not sync.
     #[must_use]
     pub fn has_unsafe_sessions(&self) -> bool {
         self.0[SYNCS] == 1
     }
 
-    /// Whether the base is far away: each read of it takes a while, and others go on meanwhile.
+    /// Whether the base is remote: each read of it is slow, and other operations continue meanwhile.
     #[must_use]
     pub fn is_far(&self) -> bool {
         self.0[DISTANCE] == 1
     }
 
-    /// One in four has a large disk, of small blocks or chunks: more than a page of metadata.
+    /// Makes one disk in four large, with small blocks or chunks: more than a page of metadata.
     fn with_metadata(mut self, rng: &mut fastrand::Rng) -> Self {
         if rng.u8(..4) > 0 {
             return self;
@@ -141,8 +141,8 @@ impl Case {
         self.0[METADATA] == 0 || !self.metadata_units().is_empty()
     }
 
-    /// Bytes of the disk that a page of metadata speaks of, or a segment; that of the bitmap, that of the table, if there
-    /// can be more than one of them.
+    /// Bytes of the disk that one page (or segment) of the bitmap, and of the table, describes. Leaves out
+    /// one that a disk cannot have more than one of.
     fn metadata_units(&self) -> Vec<u64> {
         let scale = if self.0[METADATA] == SEGMENTS { SEGMENT_PAGES } else { 1 };
         let bitmap = (self.0[BASE] != NO_BASE).then(|| self.number(BLOCK) * BLOCKS_OF_PAGE * scale);
@@ -151,9 +151,9 @@ impl Case {
         units.filter(|unit| *unit < MOST).collect()
     }
 
-    /// One in three of those that can write to their base does.
+    /// Makes one in three of the images that can write to their base do so.
     fn with_updates(mut self, rng: &fastrand::Rng) -> Self {
-        // Of its own: what other seeds do does not change.
+        // A generator of its own, so that the runs of other seeds do not change.
         let mut rng = own(rng, 1);
         if self.can_update() && rng.u8(..3) == 0 {
             self.0[UPDATES] = rng.usize(1..DIMENSIONS[UPDATES].1.len());
@@ -161,12 +161,12 @@ impl Case {
         self
     }
 
-    /// What writes to its base needs one, and a journal.
+    /// Writing to the base requires a base and a journal.
     fn can_update(&self) -> bool {
         self.0[BASE] != NO_BASE && self.0[JOURNAL] != NO_JOURNAL
     }
 
-    /// Whether it makes sense: what copies from a base needs one.
+    /// Whether the values are compatible; for example, copying from a base requires a base.
     #[must_use]
     pub fn is_possible(&self) -> bool {
         let copies = self.prefetch() || self.copy_on_read();
@@ -175,7 +175,7 @@ impl Case {
         has_what_it_needs && self.has_metadata()
     }
 
-    /// Whether the dimension makes a difference here.
+    /// Whether the dimension has an effect here.
     #[must_use]
     pub fn matters(&self, dimension: usize) -> bool {
         match dimension {
@@ -198,7 +198,7 @@ impl Case {
         self.0[COMPACT] == 1
     }
 
-    /// Whether the base is fetched in the background.
+    /// Whether prefetch is enabled.
     #[must_use]
     pub fn prefetch(&self) -> bool {
         self.0[PREFETCH] == 1
@@ -214,7 +214,7 @@ impl Case {
         self.0[IO] == 1
     }
 
-    /// In blocks; or so small that a block touches more chunks than a journal sector has room for.
+    /// A number of blocks, or so small that a block touches more chunks than one journal sector has room for.
     fn chunk_size(&self) -> u64 {
         match self.chunk() {
             SMALL_CHUNK => 4096,
@@ -222,7 +222,7 @@ impl Case {
         }
     }
 
-    /// An image of this kind.
+    /// A random image of this kind.
     #[must_use]
     pub fn shape(&self, rng: &mut fastrand::Rng) -> Shape {
         let block_size = self.number(BLOCK);
@@ -231,12 +231,12 @@ impl Case {
         let unit = block_size.max(if compact { chunk_size } else { 0 });
         let mut virtual_size = virtual_size(rng, unit);
         if compact && self.chunk() == SMALL_CHUNK {
-            // Each block shows what it is there for only once.
+            // A block shows this behaviour only once, so the disk needs several.
             virtual_size = virtual_size.max(unit * rng.u64(4..8));
         }
         let units = self.metadata_units();
         if self.0[METADATA] > 0 {
-            // Up to behind the first edge, or the second one.
+            // The disk ends after the first metadata edge, or after the second one.
             let edge = units[rng.usize(..units.len())] * [1, 1, 1, 2][rng.usize(..4)];
             virtual_size = virtual_size.max(edge + rng.u64(1..1 << 20) / SECTOR * SECTOR + SECTOR);
         }
@@ -273,10 +273,10 @@ impl Case {
     fn base_size(&self, rng: &mut fastrand::Rng, virtual_size: u64) -> Option<u64> {
         match self.0[BASE] {
             NO_BASE => None,
-            // What has several pages of a bitmap mostly has them in use.
+            // An image with several pages of bitmap mostly uses all of them.
             1 if self.0[METADATA] > 0 && rng.bool() => Some(virtual_size - rng.u64(1..(64 << 10).min(virtual_size))),
             1 => Some(match rng.u8(..3) {
-                // With an end within a sector or a block, or with a few blocks only.
+                // The end may lie within a sector or a block, or the base may have only a few blocks.
                 0 => rng.u64(1..virtual_size),
                 1 => (rng.u64(1..virtual_size) / SECTOR * SECTOR).max(SECTOR),
                 _ => rng.u64(1..virtual_size.min(256 << 10)),
@@ -287,12 +287,12 @@ impl Case {
     }
 }
 
-/// Random numbers of their own: that they are drawn changes nothing of what comes behind.
+/// A separate generator for one purpose. Drawing from it does not change the numbers drawn later from `rng`.
 fn own(rng: &fastrand::Rng, purpose: u64) -> fastrand::Rng {
     fastrand::Rng::with_seed(rng.get_seed() ^ purpose.rotate_right(8))
 }
 
-/// Room for several blocks and chunks of at most `unit` bytes, but no more than is needed.
+/// A size with room for several blocks and chunks of at most `unit` bytes, but not much more.
 fn virtual_size(rng: &mut fastrand::Rng, unit: u64) -> u64 {
     let size = match unit {
         0..32_768 => rng.u64(64 << 10..512 << 10),

@@ -1,4 +1,4 @@
-//! Which values and pairs of values of the matrix were met.
+//! The values, and pairs of values, of the matrix that were covered.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -8,7 +8,7 @@ use super::case::{Case, DIMENSIONS};
 /// A dimension and one of its values.
 type Value = (usize, usize);
 
-/// What has been met, counted in sessions.
+/// What was covered, counted in sessions.
 #[derive(Clone, Debug, Default)]
 pub struct Coverage {
     values: BTreeMap<Value, u64>,
@@ -16,7 +16,7 @@ pub struct Coverage {
 }
 
 impl Coverage {
-    /// A case has had so many sessions.
+    /// Adds this many sessions of a case.
     pub fn add(&mut self, case: &Case, sessions: u64) {
         let values: Vec<Value> = (0..DIMENSIONS.len())
             .filter(|dimension| case.matters(*dimension))
@@ -28,7 +28,7 @@ impl Coverage {
         }
     }
 
-    /// Everything that can be met.
+    /// Everything that can be covered.
     #[must_use]
     pub fn possible() -> Self {
         let mut coverage = Self::default();
@@ -37,7 +37,7 @@ impl Coverage {
             if case.is_possible() {
                 coverage.add(&case, 1);
             }
-            // Counts up, a dimension a digit.
+            // Counts up, with one digit for each dimension.
             let next = (0..DIMENSIONS.len()).find(|&dimension| {
                 let digit = &mut case.0[dimension];
                 *digit = (*digit + 1) % DIMENSIONS[dimension].1.len();
@@ -49,13 +49,13 @@ impl Coverage {
         }
     }
 
-    /// How many pairs of values of two dimensions were met.
+    /// Number of covered pairs of values of two dimensions.
     #[must_use]
     pub fn pairs(&self) -> usize {
         self.pairs.len()
     }
 
-    /// How many values were met.
+    /// Number of covered values.
     #[must_use]
     pub fn values(&self) -> usize {
         self.values.len()

@@ -1,4 +1,4 @@
-//! Requests, drawn at random, before anything runs.
+//! Requests, drawn at random before the session runs.
 
 use std::collections::VecDeque;
 
@@ -9,28 +9,28 @@ use crate::rig::landmarks;
 use crate::shape::Shape;
 use crate::workload::{Request, ZEROS};
 
-/// Bytes that the requests of a session move at most before they get small.
+/// Bytes that the requests of a session move before they become small.
 const BUDGET: u64 = 4 << 20;
-/// Bytes of a request at most.
+/// Maximum length of a request in bytes.
 const LONGEST: u64 = 2 << 20;
 
-/// Bytes that are zeroed or discarded at once, now and then, in a large disk.
+/// Bytes that some requests zero or discard at once in a large disk.
 const SWEEP: u64 = 8 << 20;
-/// Writes whose places are remembered, to come back to them.
+/// Number of recent writes whose offsets are remembered, to return to them.
 const RECENT: usize = 24;
 
-/// What the requests are about for a while.
+/// The kind of requests that are drawn for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mood {
-    /// A bit of everything, mostly at a few places.
+    /// All kinds of requests, mostly at a few offsets.
     Mixed,
-    /// New places, and a flush behind nearly each: journals fill up.
+    /// Writes to new places, with a flush after nearly each: journals fill up.
     Commits,
-    /// What was written a while ago is discarded, and something else written elsewhere.
+    /// Discards of what was written a while ago, and writes to other places.
     Discards,
-    /// What was written a while ago is read, while others free and use its storage.
+    /// Reads of what was written a while ago, while other requests free and reuse its storage.
     Reads,
-    /// A discard, commits until a small journal is full, a discard again.
+    /// A discard, then commits until a small journal is full, then another discard.
     Laps,
 }
 
@@ -45,7 +45,7 @@ impl Mood {
         }
     }
 
-    /// How many requests it lasts.
+    /// For how many requests it lasts.
     fn length(self, rng: &mut fastrand::Rng) -> u32 {
         match self {
             Self::Laps => rng.u32(30..120),
@@ -54,7 +54,7 @@ impl Mood {
     }
 }
 
-/// Draws requests for one session.
+/// Draws the requests of one session.
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each says what a session has, apart from the others"
@@ -62,30 +62,31 @@ impl Mood {
 pub struct Load<'a> {
     shape: &'a Shape,
     rng: fastrand::Rng,
-    /// Places where much happens, so that requests meet.
+    /// Offsets with many requests, so that requests overlap.
     hot: Vec<u64>,
     is_long: bool,
     flush_percent: u8,
-    /// Chunks are freed. Where they are not, more of what is flushed goes through the journal.
+    /// Whether chunks are freed. If not, more of the flushed records go through the journal.
     frees: bool,
-    /// Some of the writes are of zeros.
+    /// Whether some writes are of zeros.
     detects_zeroes: bool,
-    /// One in so many requests begins or ends within a sector.
+    /// One in this many requests begins or ends within a sector.
     odd: u8,
     budget: u64,
     mood: Mood,
-    /// Requests until it changes.
+    /// Requests until the mood changes.
     left: u32,
-    /// Whether it ever does.
+    /// Whether the mood changes at all.
     is_moody: bool,
-    /// Where something was written.
+    /// Offsets of recent writes.
     recent: VecDeque<u64>,
     /// Offset and length of the last write.
     last: Option<(u64, u64)>,
 }
 
 impl<'a> Load<'a> {
-    /// Requests for a disk of this shape; `long`: up to five chunks. `image_seed` is that of the image.
+    /// Requests for a disk of this shape. `is_long`: requests are up to five chunks long. `image_seed` is the
+    /// seed of the image.
     #[must_use]
     pub fn new(shape: &'a Shape, image_seed: u64, is_long: bool, mut rng: fastrand::Rng) -> Self {
         let landmarks = landmarks(shape, image_seed);
@@ -114,7 +115,7 @@ impl<'a> Load<'a> {
         }
     }
 
-    /// A request.
+    /// Draws a request.
     pub fn request(&mut self) -> Request {
         if self.is_moody && self.left == 0 {
             self.mood = Mood::random(&mut self.rng);
@@ -122,7 +123,7 @@ impl<'a> Load<'a> {
         }
         self.left = self.left.saturating_sub(1);
         let request = match self.mood {
-            _ if self.rng.u8(..24) == 0 => self.beside_last(),
+            _ if self.rng.u8(..24) == 0 => self.around_last(),
             Mood::Mixed => self.mixed(),
             Mood::Commits => self.commit(),
             Mood::Discards => self.around_discards(),
@@ -193,7 +194,7 @@ impl<'a> Load<'a> {
         }
     }
 
-    /// A discard, and a dozen commits of new places after it.
+    /// A discard, followed by a dozen commits of writes to new places.
     fn lap(&mut self) -> Request {
         let (recent, len) = self.recent_place();
         match self.left % 24 {
@@ -206,8 +207,9 @@ impl<'a> Load<'a> {
         }
     }
 
-    /// What was written last, which may have failed or been cancelled, is read; or a part of one of its sectors is written.
-    fn beside_last(&mut self) -> Request {
+    /// Reads what was written last, which may have failed or been cancelled, or writes a part of one of its
+    /// sectors.
+    fn around_last(&mut self) -> Request {
         let Some((offset, len)) = self.last else {
             return self.mixed();
         };
@@ -237,7 +239,7 @@ impl<'a> Load<'a> {
         Request::WriteFua { offset, len, content }
     }
 
-    /// Now and then more than a page of metadata speaks of, where the disk is that large.
+    /// Sometimes widens the range to more than one page of metadata describes, if the disk is large enough.
     fn swept(&mut self, offset: u64, len: u64) -> (u64, u64) {
         if self.shape.virtual_size < 2 * SWEEP || self.rng.u8(..64) > 0 {
             return (offset, len);
@@ -251,7 +253,7 @@ impl<'a> Load<'a> {
         Request::Zero { offset, len, no_hole }
     }
 
-    /// Of whole chunks in two of three cases, where that is not too much.
+    /// A discard. Two of three cover whole chunks, if that is not too long.
     fn discard(&mut self, offset: u64, len: u64) -> Request {
         let (offset, len) = match self.rng.u8(..3) {
             0 => (offset, len),
@@ -261,14 +263,14 @@ impl<'a> Load<'a> {
         Request::Discard { offset, len }
     }
 
-    /// Anywhere, a few sectors: mostly what nobody has written to.
+    /// A few sectors anywhere, mostly ones that were never written to.
     fn new_place(&mut self) -> (u64, u64) {
         let len = self.rng.u64(1..=8) * SECTOR;
         let centre = self.rng.u64(..self.shape.virtual_size);
         self.place(centre, len)
     }
 
-    /// Where something was written, a few sectors.
+    /// A few sectors at the offset of a recent write.
     fn recent_place(&mut self) -> (u64, u64) {
         if self.recent.is_empty() {
             return self.range();
@@ -294,7 +296,7 @@ impl<'a> Load<'a> {
         };
         let centre = match rng.u8(..6) {
             0 => rng.u64(..size),
-            // A little apart, so that they meet in a block more often than in a sector.
+            // Slightly apart, so that requests overlap in a block more often than in a sector.
             1 | 2 => (self.hot[rng.usize(..self.hot.len())] + rng.u64(..2 * self.shape.block_size)).min(size - 1),
             _ => self.hot[rng.usize(..self.hot.len())],
         };
@@ -304,7 +306,7 @@ impl<'a> Load<'a> {
         (offset, len)
     }
 
-    /// About so many bytes around `centre`, mostly whole sectors.
+    /// A range of about `len` bytes around `centre`, mostly of whole sectors.
     fn place(&mut self, centre: u64, len: u64) -> (u64, u64) {
         let rng = &mut self.rng;
         let size = self.shape.virtual_size;

@@ -1,17 +1,17 @@
 //! The simulator: whole sessions of the whole engine, over the whole matrix of geometries.
 //!
-//! A seed gives a [`Script`]: a geometry, sessions, the requests of each, and what goes wrong. A
-//! script is data, so that a failing one can be shrunk. From the ground up:
+//! A seed gives a [`Script`]: a geometry, sessions, the requests of each, and the errors. A script is data,
+//! so a failing one can be shrunk. The modules, from the bottom up:
 //!
 //! * [`case`]: the matrix, and the geometry of a case;
-//! * [`script`]: what is done; [`load`]: the requests;
-//! * [`session`]: one open, until it ends well or not;
-//! * [`run`]: sessions, one after the other, and what is checked in between;
-//! * [`shrink`]: a smaller script that fails, too;
-//! * [`report`]: what was done;
-//! * [`coverage`]: which values and pairs of the matrix were met.
+//! * [`script`]: what a run does; [`load`]: the requests;
+//! * [`session`]: one session, from open to end;
+//! * [`run`]: sessions, one after the other, and the checks between them;
+//! * [`shrink`]: finds a smaller script that also fails;
+//! * [`report`]: what a run did;
+//! * [`coverage`]: which values and pairs of the matrix were covered.
 //!
-//! `docs/simulation.md` has the model and how to use it.
+//! `docs/simulation.md` describes the model and how to use the simulator.
 
 pub mod case;
 pub mod coverage;

@@ -1,28 +1,28 @@
-//! What was done, and what was found wrong.
+//! What was done, and what was wrong.
 
 use std::fmt;
 
-/// How a session has ended.
+/// How a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// The image was closed.
     Closed,
     /// The power was cut.
     Cut,
-    /// The process is dead, by itself or because the image takes no more writes.
+    /// The process ended, either as scripted or because the image takes no more writes.
     Killed,
 }
 
 macro_rules! counts {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// What has happened.
+        /// Counters of what happened.
         #[derive(Clone, Copy, Debug, Default)]
         pub struct Counts {
             $($(#[$doc])* pub $name: u64,)*
         }
 
         impl Counts {
-            /// Adds what has happened elsewhere.
+            /// Adds other counters to these.
             pub fn add(&mut self, other: &Self) {
                 $(self.$name += other.$name;)*
             }
@@ -37,11 +37,11 @@ macro_rules! counts {
 counts! {
     /// Sessions.
     sessions,
-    /// Those that ended with a close.
+    /// Sessions that ended with a close.
     closed,
-    /// Those that ended with a power cut.
+    /// Sessions that ended with a power cut.
     power_cuts,
-    /// Those that ended with the process.
+    /// Sessions that ended with the death of the process.
     killed,
     /// Requests.
     requests,
@@ -49,17 +49,17 @@ counts! {
     cancelled,
     /// Requests that failed.
     failed,
-    /// Sessions in which an image took no more writes.
+    /// Sessions in which an image became poisoned.
     poisoned,
     /// Bytes that copy-on-read has stored.
     copied_on_read,
     /// Bytes that prefetch has stored.
     prefetched,
-    /// Sessions in which prefetch has fetched the last block.
+    /// Sessions in which prefetch fetched the last block.
     completed,
     /// Sectors written to journals.
     journal_sectors,
-    /// Times that bitmap and table were written in place.
+    /// Number of checkpoints, which write bitmap and table in place.
     checkpoints,
 }
 
@@ -84,18 +84,18 @@ impl fmt::Display for Counts {
     }
 }
 
-/// What was done.
+/// What a run did.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// In numbers.
+    /// Counters.
     pub counts: Counts,
-    /// Depends on everything that happened.
+    /// A hash of everything that happened.
     pub digest: u64,
-    /// A line about everything that happened, with [`Watch::Keep`](super::Watch::Keep).
+    /// A line for every event, with [`Watch::Keep`](super::Watch::Keep).
     pub trace: String,
 }
 
-/// What was found wrong.
+/// What was wrong.
 #[derive(Clone, Debug)]
 pub struct Failure {
     /// Index of the session.

@@ -1,4 +1,4 @@
-//! Sessions, one after the other, and what is checked in between.
+//! Runs sessions, one after the other, and checks the disks between them.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -17,26 +17,26 @@ use crate::rig::{Rig, islands};
 use crate::shared::{Shared, SharedRef};
 use crate::world::World;
 
-/// Bytes of a disk that is always compared as a whole.
+/// Disks of up to this many bytes are always compared as a whole.
 const SMALL: u64 = 1 << 20;
-/// Bytes of a disk that is never compared as a whole: more than that.
+/// Disks of more than this many bytes are never compared as a whole.
 const LARGE: u64 = 160 << 20;
-/// Bytes around what was written that are compared in a larger one.
+/// In disks that are not compared as a whole: bytes around each write that are compared too.
 const AROUND: u64 = 8 << 10;
 
 /// What to do with the trace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Watch {
-    /// Nothing.
+    /// Discard it.
     #[default]
     No,
-    /// It is printed.
+    /// Print it.
     Print,
-    /// It goes to the report.
+    /// Put it into the report.
     Keep,
 }
 
-/// Runs a script. A panic of the engine is a failure, too.
+/// Runs a script. A panic of the engine counts as a failure.
 pub fn run(script: &Script, watch: Watch) -> Result<Report, Failure> {
     let session = RefCell::new(0);
     let result = catch_unwind(AssertUnwindSafe(|| run_sessions(script, watch, &session)));
@@ -78,7 +78,7 @@ struct Simulation<'a> {
     watch: Watch,
     rig: Rig,
     shared: SharedRef,
-    /// Whether what the last session has left is promised to survive a power cut, as far as it was flushed.
+    /// Whether everything that was flushed would survive a power cut now.
     durable: bool,
     report: Report,
 }
@@ -108,7 +108,7 @@ impl Simulation<'_> {
         if self.is_forfeit() {
             return Ok(());
         }
-        // What was given up of a base was written, and is not there: as after a power cut.
+        // Data that was given up in the base's cache was written but is not there, as after a power cut.
         let given_up = world.has_given_up();
         if rng.u8(..4) == 0 {
             world.drop_caches();
@@ -124,7 +124,7 @@ impl Simulation<'_> {
         Ok(())
     }
 
-    /// What a session without syncs has left could not be written: nothing was promised.
+    /// Whether writeback has failed after a session without syncs. Then nothing is guaranteed.
     fn is_forfeit(&self) -> bool {
         !self.durable && self.rig.file.world().has_given_up()
     }
@@ -137,8 +137,8 @@ impl Simulation<'_> {
         report.trace.push_str(&world.take_trace());
     }
 
-    /// Compares what is on the disks with the model. Gives what was read, and where.
-    /// `given_up`: a cache held what its disk may never get.
+    /// Compares what is on the disks with the model. Returns the ranges that it compared and their content.
+    /// `given_up`: a cache holds content that its disk may never get.
     fn check(&self, ended: Ended, given_up: bool, media: &[Medium], rng: &mut fastrand::Rng) -> Result<Found, String> {
         let Shared { model, base, .. } = &*self.shared.borrow();
         let ranges = self.ranges(model, base.as_ref(), rng);
@@ -159,7 +159,7 @@ impl Simulation<'_> {
         }
     }
 
-    /// The next process opens the image, and the power is cut.
+    /// The next process opens the image, and then the power is cut.
     fn check_reopened(&self, ranges: &[Range<u64>], seed: u64) -> Result<(), String> {
         let Shared { model, base, .. } = &*self.shared.borrow();
         let media = check_reopened_in(&self.rig, model, ranges, seed)?;
@@ -169,8 +169,8 @@ impl Simulation<'_> {
         }
     }
 
-    /// What is compared: everything, or, in a large disk, what was written, what is not a hole of
-    /// the base, and some of the rest.
+    /// The ranges to compare: the whole disk, or, if it is large, what was written, what is not a hole of the
+    /// base, and random parts of the rest.
     fn ranges(&self, model: &Model, base: Option<&Model>, rng: &mut fastrand::Rng) -> Vec<Range<u64>> {
         let size = model.size();
         if size <= SMALL || (size <= LARGE && rng.u8(..32) == 0) {
@@ -189,7 +189,7 @@ impl Simulation<'_> {
         merge(ranges, size)
     }
 
-    /// The machine comes back after a power cut.
+    /// The machine starts again after a power cut.
     fn power_up(&mut self, media: &[Medium], found: &Found, seed: u64) {
         self.durable = true;
         self.rig = self.rig.on(&World::seeded(seed), media);
@@ -202,13 +202,13 @@ impl Simulation<'_> {
     }
 }
 
-/// Bytes of the disk, those of one range behind those of the other.
+/// Content of the disk: the bytes of `ranges`, one range after the other.
 struct Found {
     ranges: Vec<Range<u64>>,
     bytes: Vec<u8>,
 }
 
-/// Ascending ranges of whole sectors, none of which touches another, within `size`.
+/// Merges the ranges into ascending, disjoint ranges of whole sectors within `size`.
 fn merge(mut ranges: Vec<Range<u64>>, size: u64) -> Vec<Range<u64>> {
     ranges.sort_unstable_by_key(|range| range.start);
     let mut merged: Vec<Range<u64>> = Vec::new();

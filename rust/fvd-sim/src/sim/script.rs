@@ -1,4 +1,4 @@
-//! What a run does: everything but the order in which operations complete.
+//! What a run does, except for the order in which operations complete.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,13 +11,13 @@ use crate::fault::{Errno, Faults, Target};
 use crate::shape::Shape;
 use crate::workload::Request;
 
-/// How many of so many operations fail.
+/// Choices for [`Errors::one_in`].
 const ONE_IN: [u32; 4] = [100, 30, 10, 10];
 
-/// Milliseconds of a read of a base that is far away.
+/// Choices for the minimum time of a read of a remote base, in milliseconds.
 const LATENCIES: [u64; 4] = [1, 10, 30, 100];
 
-/// What fails, in sessions in which anything does.
+/// Choices for what fails, in sessions with errors.
 const TARGETS: [Target; 16] = [
     Target::Anything,
     Target::Anything,
@@ -37,7 +37,7 @@ const TARGETS: [Target; 16] = [
     Target::Questions,
 ];
 
-/// When it does.
+/// Choices for when operations fail.
 const PHASES: [Phase; 8] = [
     Phase::Whole,
     Phase::Whole,
@@ -48,10 +48,10 @@ const PHASES: [Phase; 8] = [
     Phase::Close,
     Phase::Close,
 ];
-/// One in so many operations of an open or a close fails at least.
+/// In an open or a close, at least one in this many operations fails.
 const FEW: u32 = 10;
 
-/// How it fails.
+/// Choices for the error number.
 const ERRORS: [Errno; 8] = [
     Errno::Io,
     Errno::Io,
@@ -63,33 +63,33 @@ const ERRORS: [Errno; 8] = [
     Errno::Any,
 ];
 
-/// What fails now and then.
+/// Errors that are injected at random.
 #[derive(Clone, Copy, Debug)]
 pub struct Errors {
-    /// One in so many operations.
+    /// One in this many operations fails.
     pub one_in: u32,
-    /// Of these.
+    /// Only these operations fail.
     pub target: Target,
-    /// With this.
+    /// The error number that they return.
     pub error: Errno,
-    /// During this.
+    /// The part of the session in which they fail.
     pub phase: Phase,
 }
 
 /// A part of a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Phase {
-    /// All of it.
+    /// The whole session.
     #[default]
     Whole,
-    /// The open: recovery, above all.
+    /// The open, including recovery.
     Open,
-    /// The close, with its checkpoint.
+    /// The close, including its checkpoint.
     Close,
 }
 
 impl Errors {
-    /// None in half of all sessions.
+    /// No errors in half of the sessions.
     fn random(rng: &mut fastrand::Rng) -> Option<Self> {
         let errors = Self {
             one_in: ONE_IN[rng.usize(..ONE_IN.len())],
@@ -100,7 +100,7 @@ impl Errors {
         rng.bool().then_some(errors.within_phase())
     }
 
-    /// An open and a close take few operations: more of them fail.
+    /// An open and a close consist of few operations, so more of them fail.
     fn within_phase(mut self) -> Self {
         if self.phase != Phase::Whole {
             self.one_in = self.one_in.min(FEW);
@@ -123,56 +123,56 @@ impl From<Errors> for Faults {
 /// A run.
 #[derive(Clone, Debug)]
 pub struct Script {
-    /// What it follows from.
+    /// The seed that determines the script.
     pub seed: u64,
     /// The point of the matrix.
     pub case: Case,
     /// The image.
     pub shape: Shape,
-    /// Decides the content of the base.
+    /// Determines the content of the base.
     pub image_seed: u64,
-    /// One after the other.
+    /// The sessions, one after the other.
     pub sessions: Vec<Session>,
 }
 
-/// From an open to its end.
+/// A session, from open to end.
 #[derive(Clone, Debug)]
 pub struct Session {
-    /// Decides the order of completions, what fails, what a power cut leaves.
+    /// Determines the order of completions, which operations fail, and what a power cut leaves.
     pub seed: u64,
-    /// Requests in flight at most.
+    /// Maximum number of requests in flight.
     pub depth: usize,
-    /// The requests, in the order in which they come.
+    /// The requests, in the order in which they start.
     pub steps: Vec<Step>,
-    /// When its writes become durable.
+    /// When writes become durable.
     pub cache: CacheMode,
     /// How it ends.
     pub end: End,
-    /// What fails now and then.
+    /// Errors that are injected at random.
     pub errors: Option<Errors>,
-    /// Pages of new space that there are until half of the requests have come.
+    /// Pages of new space that can be allocated before half of the requests have started. `None`: no limit.
     pub space: Option<u64>,
-    /// How long a read of the base takes at least.
+    /// Minimum time of a read of the base.
     pub latency: Duration,
 }
 
 /// A request.
 #[derive(Clone, Debug)]
 pub struct Step {
-    /// What is asked for.
+    /// The request.
     pub request: Request,
-    /// It is cancelled after so many completions of anything.
+    /// Cancel the request after this many completed operations, of any request.
     pub cancel: Option<u64>,
 }
 
-/// How a session ends. Numbers count completions of operations.
+/// How a session ends. The numbers count completed operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// With a close.
     Close,
-    /// The power is cut.
+    /// With a power cut.
     Cut(u64),
-    /// The process dies; what it wrote stays.
+    /// With the death of the process. What it wrote stays in the caches.
     Kill(u64),
 }
 
@@ -194,7 +194,7 @@ impl Script {
         }
     }
 
-    /// Requests of all sessions.
+    /// Number of requests in all sessions.
     #[must_use]
     pub fn requests(&self) -> usize {
         self.sessions.iter().map(|session| session.steps.len()).sum()
@@ -206,9 +206,9 @@ impl Session {
         let (depth, count) = match rng.u8(..50) {
             0 => (1000, rng.u64(300..1200)),
             1..4 => (200, rng.u64(100..300)),
-            // Long enough for a journal to be full several times.
+            // Long enough to fill a journal several times.
             4..10 => ([1, 2, 4][rng.usize(..3)], rng.u64(80..250)),
-            // Little more than an open: what the sessions before have left stays as it is.
+            // Little more than an open, so that the state left by earlier sessions remains.
             10..16 => (1, rng.u64(..3)),
             _ => ([1, 2, 4, 8, 16, 64][rng.usize(..6)], rng.u64(3..80)),
         };
@@ -221,7 +221,7 @@ impl Session {
         });
         let steps = steps.collect();
         let cache = match shape.cache {
-            // One without syncs among others.
+            // A session without syncs among others.
             CacheMode::Writeback if case.has_unsafe_sessions() && rng.u8(..3) == 0 => CacheMode::Unsafe,
             cache => cache,
         };
@@ -255,7 +255,7 @@ impl End {
         if number < closes {
             Self::Close
         } else if number < closes + cuts && cache != CacheMode::Unsafe {
-            // Without syncs nothing is promised for a power cut.
+            // Without syncs there is no guarantee after a power cut.
             Self::Cut(after)
         } else {
             Self::Kill(after)

@@ -1,4 +1,4 @@
-//! One open of the image, until it ends well or not.
+//! One session: from the open of the image to the end, successful or not.
 
 mod copier;
 
@@ -21,29 +21,30 @@ use crate::shared::SharedRef;
 use crate::workload::{Request, perform};
 use crate::world::World;
 
-/// Completions in one session at most: more means that something goes round in circles.
+/// Maximum number of completions in a session. More of them indicate an endless loop.
 const MOST_COMPLETIONS: u64 = 1 << 20;
-/// Writes that meet in a sector at most: the sets of the model stay small.
+/// Maximum number of overlapping writes in a sector, which keeps the sets of the model small.
 const CROWD: usize = 8;
 
-/// Completions that a power cut waits for metadata at most.
+/// Maximum number of completions for which a power cut waits until metadata is being written.
 const PATIENCE: u64 = 100;
 
-/// Why it goes on no more.
+/// Why the session stopped.
 enum Stop {
     Ended(Ended),
     Wrong(String),
 }
 
-/// What a session leaves.
+/// The result of a session.
 pub(super) struct Run {
     pub(super) ended: Ended,
     pub(super) counts: Counts,
-    /// Whether a power cut from here on leaves what was flushed.
+    /// Whether everything that was flushed would survive a power cut from now on.
     pub(super) durable: bool,
 }
 
-/// Opens the image and carries out the session. `durable`: whether a power cut before that would leave what was flushed.
+/// Opens the image and carries out the session. `durable`: whether everything that was flushed would survive
+/// a power cut before the open.
 pub(super) fn run(rig: &Rig, session: &Session, shared: &SharedRef, durable: bool) -> Result<Run, String> {
     let world = rig.file.world();
     world.set_queueing(true);
@@ -72,7 +73,7 @@ pub(super) fn run(rig: &Rig, session: &Session, shared: &SharedRef, durable: boo
         Err(Stop::Wrong(detail)) => return Err(detail),
     };
     if ended == Ended::Cut {
-        // Nothing that is dropped from here on reaches the disks.
+        // From now on, dropping a task has no effect on the disks.
         world.kill();
     }
     runner.count();
@@ -83,12 +84,12 @@ pub(super) fn run(rig: &Rig, session: &Session, shared: &SharedRef, durable: boo
     })
 }
 
-/// Bytes of new space that there are at first.
+/// Bytes of new space that can be allocated at first.
 fn scarce(session: &Session) -> Option<u64> {
     session.space.map(|pages| pages * 4096)
 }
 
-/// What fails in this part of the session.
+/// The errors to inject in this part of the session.
 fn errors(session: &Session, now: Phase) -> Faults {
     let is_now = |errors: &Errors| errors.phase == Phase::Whole || errors.phase == now;
     let errors = session.errors.filter(is_now);
@@ -110,12 +111,13 @@ struct Runner<'a> {
     /// Tasks by the completion after which they are cancelled.
     cancels: BTreeMap<u64, Vec<u64>>,
     counts: Counts,
-    /// Once it is open.
+    /// The image, once it is open.
     image: Option<Rc<SimImage>>,
     copier: Option<Copier>,
-    /// A power cut leaves what was flushed. Not after a session without syncs, until another one has opened the image.
+    /// Whether everything that was flushed would survive a power cut. False after a session without syncs,
+    /// until the next session has opened the image.
     durable: bool,
-    /// A sync is to tell of a failure of an earlier session.
+    /// A sync will report a failure from an earlier session.
     inherits_failure: bool,
 }
 
@@ -130,7 +132,7 @@ impl Runner<'_> {
         let image = self.complete("open", async move { rig.open(true, cache).await })?;
         self.durable = cache != CacheMode::Unsafe;
         if self.durable {
-            // Whatever earlier sessions have left.
+            // The open has made durable what earlier sessions left.
             self.shared.borrow_mut().ack_flush(left);
         }
         let image = Rc::new(image);
@@ -159,7 +161,7 @@ impl Runner<'_> {
             }
             self.issue(step, image.clone(), session.cache);
             self.disturb_copier(image);
-            // Some come in bursts, others while the ones before are under way.
+            // Some requests start in bursts, others while earlier ones are in flight.
             for _ in 0..self.rng.usize(..3) {
                 self.step()?;
             }
@@ -172,7 +174,7 @@ impl Runner<'_> {
         Ok(())
     }
 
-    /// There is space again.
+    /// Ends the limit on new space.
     fn make_room(&self) {
         self.world().set_faults(errors(self.session, Phase::Whole));
     }
@@ -183,7 +185,7 @@ impl Runner<'_> {
             let model = &self.shared.borrow().model;
             let end = offset + len;
             if model.meets_part(offset, end) || model.crowd(offset, end) >= CROWD {
-                // The model has no answer to that.
+                // The model cannot predict the result.
                 request = Request::Read { offset, len };
             }
         }
@@ -193,11 +195,11 @@ impl Runner<'_> {
             let due = self.completions + after;
             self.cancels.entry(due).or_default().push(task);
         }
-        // The model is to know of it before the next request is made.
+        // The model must know of this request before the next one is drawn.
         self.executor.settle();
     }
 
-    /// Lets the background go on for a while.
+    /// Lets the background tasks continue for a while.
     fn linger(&mut self) -> Result<(), Stop> {
         let mut left = match self.rng.u8(..4) {
             0 => 0,
@@ -212,7 +214,7 @@ impl Runner<'_> {
         Ok(())
     }
 
-    /// Runs one task to its end, and all others with it.
+    /// Runs one task to its end. The other tasks run meanwhile.
     fn complete<T: 'static>(
         &mut self,
         what: &str,
@@ -237,7 +239,7 @@ impl Runner<'_> {
         }
     }
 
-    /// One completion, and what follows from it.
+    /// Completes one operation, and polls the tasks that it wakes.
     fn step(&mut self) -> Result<(), Stop> {
         self.executor.settle();
         self.executor.step();
@@ -252,7 +254,7 @@ impl Runner<'_> {
             }
         }
         if self.world().has_unsynced_metadata() && self.rng.u8(..32) == 0 {
-            // Perhaps in the middle of its checkpoint.
+            // Possibly in the middle of the copier's checkpoint.
             if let Some(image) = self.image.clone() {
                 self.restart_copier(&image);
             }
@@ -261,7 +263,7 @@ impl Runner<'_> {
         self.look()
     }
 
-    /// Whether something is wrong, or the session ends here.
+    /// Stops if something is wrong or if the session ends here.
     fn look(&mut self) -> Result<(), Stop> {
         if let Some(detail) = self.shared.borrow_mut().wrong.take() {
             return Err(Stop::Wrong(detail));
@@ -286,8 +288,8 @@ impl Runner<'_> {
         }
     }
 
-    /// Whether the power is cut now: `after` so many completions, or, in every other session, when
-    /// metadata is on its way to the disk, unless that takes too long.
+    /// Whether the power is cut now. That is after `after` completions, or, in every second session, later,
+    /// when metadata is being written, unless that takes too long.
     fn is_moment(&mut self, after: u64) -> bool {
         if self.completions < after {
             return false;
@@ -296,8 +298,8 @@ impl Runner<'_> {
         !waits || (self.world().has_unsynced_metadata() && self.rng.u8(..4) == 0)
     }
 
-    /// Errors come from what was injected, and from nowhere else. A device has room for every chunk, whatever
-    /// earlier sessions have left there.
+    /// Checks that an error was injected. Devices are no exception: they have room for every chunk, whatever
+    /// earlier sessions left there.
     fn expected(&self, what: &str, error: &fvd::Error) -> Result<(), Stop> {
         let full = self.session.space.is_some() && error.kind() == ErrorKind::NoSpace;
         if self.session.errors.is_some() || self.inherits_failure || full {
@@ -306,7 +308,7 @@ impl Runner<'_> {
         Err(Stop::Wrong(format!("{what} failed: {error}")))
     }
 
-    /// What the engine says that it has done.
+    /// Adds the statistics of the engine to the counts.
     fn count(&mut self) {
         self.drop_copier();
         let counts = &mut self.counts;
@@ -319,7 +321,7 @@ impl Runner<'_> {
         }
     }
 
-    /// The image is of no use any more: the process ends, or the machine that nobody trusts.
+    /// The image is unusable, so the session ends: either the process exits or the machine is restarted.
     fn dead(&mut self) -> Ended {
         if self.durable && self.rng.bool() {
             Ended::Cut

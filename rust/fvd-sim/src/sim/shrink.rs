@@ -1,6 +1,6 @@
-//! A smaller script that fails, too.
+//! Finds a smaller script that also fails.
 //!
-//! It need not fail in the same way: what a person wants to see is the shortest story that ends badly.
+//! It need not fail in the same way: the shortest script that fails is the most useful one.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use super::report::Failure;
 use super::run::{Watch, run};
 use super::script::{End, Script, Session, Step};
 
-/// Runs at most.
+/// Maximum number of runs.
 const RUNS: usize = 400;
 
-/// Drops whatever is not needed for a failure.
+/// Drops everything that is not needed for a failure.
 #[must_use]
 pub fn shrink(script: Script, failure: Failure) -> (Script, Failure) {
     let mut shrinker = Shrinker {
@@ -58,7 +58,7 @@ impl Shrinker {
         }
     }
 
-    /// What comes behind the failure makes no difference.
+    /// Sessions after the failure have no effect.
     fn drop_later_sessions(&mut self) {
         self.script.sessions.truncate(self.failure.session + 1);
     }
@@ -76,7 +76,7 @@ impl Shrinker {
         }
     }
 
-    /// Ever smaller pieces of each session, from its end on.
+    /// Drops ever smaller pieces of each session, from the end.
     fn drop_requests(&mut self) {
         for session in (0..self.script.sessions.len()).rev() {
             let mut piece = self.script.sessions.get(session).map_or(0, |s| s.steps.len());
@@ -99,7 +99,7 @@ impl Shrinker {
         }
     }
 
-    /// Everything that can be left out of a session.
+    /// Tries to remove every optional part of a session.
     fn simplify(&mut self) {
         let simpler: [fn(&mut Session); 7] = [
             |session| session.errors = None,

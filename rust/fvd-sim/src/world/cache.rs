@@ -1,4 +1,4 @@
-//! One disk: what is durable, what is in its cache, and what was there in between.
+//! One disk: its durable content, its cache, and the versions between the two.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -6,29 +6,30 @@ use std::path::PathBuf;
 use super::flight::{Action, Flight};
 use crate::medium::{Medium, SECTOR, Sector};
 
-/// Sectors of a page of the cache.
+/// Sectors in a page of the cache.
 const PAGE_SECTORS: u64 = 8;
 
 #[derive(Clone)]
 pub(crate) struct Disk {
     pub(crate) path: PathBuf,
     pub(crate) is_device: bool,
-    /// Bytes below are metadata: for power cuts that keep only the one or the other.
+    /// Bytes below this offset are metadata. Power cuts that keep only metadata or only data use it.
     pub(crate) data_start: u64,
     pub(crate) durable: Medium,
     pub(super) durable_at: u64,
     pub(crate) current: Medium,
     pub(crate) pending: BTreeMap<u64, Vec<Version>>,
-    /// Lengths since the last sync, with the step at which they came.
+    /// Lengths since the last sync, each with the step at which it was set.
     pub(crate) lengths: Vec<(u64, u64)>,
-    /// Sectors that a failed sync has given up: they are durable only when written again.
+    /// Sectors that a failed sync has given up: they become durable only when written again.
     pub(super) stuck: BTreeSet<u64>,
     pub(super) previous_sync: u64,
-    /// A sync has failed after its task was gone.
+    /// A failure that no program has seen, of the kernel's writeback or of a sync whose task is gone. The
+    /// next sync reports it.
     pub(super) unseen_failure: bool,
 }
 
-/// A content that a sector has had since the last sync.
+/// A content that a sector had since the last sync.
 #[derive(Clone)]
 pub(crate) struct Version {
     pub(crate) bytes: Sector,
@@ -62,8 +63,8 @@ impl Disk {
         });
     }
 
-    /// The sectors that the operation changes. A zeroing, which may be long, changes nothing in a hole that nobody has
-    /// written to since the last sync.
+    /// The sectors that the operation changes. A zeroing, which may be long, does not change sectors that are
+    /// a hole and were not written to since the last sync.
     pub(crate) fn changed_by(&self, flight: &Flight) -> Vec<u64> {
         let sectors = flight.sectors();
         if !matches!(flight.action, Action::Zero(_)) {
@@ -76,14 +77,14 @@ impl Disk {
         changed
     }
 
-    /// Sectors that are written to disk together: a write to one of them takes along what a failed sync has
-    /// given up of the others.
+    /// The sectors that the kernel writes to disk together. A write to one of them also writes what a failed
+    /// sync has given up of the others.
     fn page_of(sector: u64) -> std::ops::Range<u64> {
         let first = sector / PAGE_SECTORS * PAGE_SECTORS;
         first..first + PAGE_SECTORS
     }
 
-    /// A sector is written anew: the next sync will write it, and, with `whole_page`, its page.
+    /// A sector is dirty again: the next sync writes it, and with `whole_page` its whole page.
     pub(super) fn touch(&mut self, sector: u64, whole_page: bool) {
         if whole_page {
             self.stuck.retain(|other| !Self::page_of(sector).contains(other));
@@ -92,18 +93,18 @@ impl Disk {
         }
     }
 
-    /// What is waiting to be written could not be: the cache keeps it, as if it had been.
+    /// Writeback of the dirty sectors has failed. The cache keeps them but marks them clean.
     pub(super) fn give_up(&mut self) {
         self.stuck.extend(self.pending.keys());
     }
 
-    /// Whether the cache has what the disk may not get any more.
+    /// Whether the cache holds content that the disk may never get.
     pub(super) fn has_given_up(&self) -> bool {
         !self.stuck.is_empty()
     }
 
-    /// Drops sectors below `end` from the cache that are not waiting to be written. Of those that were given up
-    /// the disk has what it had, or what a write that was reported as failed has left.
+    /// Drops clean sectors below `end` from the cache. For a sector that was given up, the disk has its old
+    /// content, or what the failed write left.
     pub(super) fn drop_cached(&mut self, end: u64, rng: &mut fastrand::Rng) {
         let gone: Vec<u64> = self.stuck.range(..end).copied().collect();
         for sector in gone {
@@ -131,15 +132,15 @@ impl Disk {
             .collect();
         self.current.set_size(len);
         for sector in lost {
-            // What is cut off leaves the cache: nothing of it can be left over.
+            // Truncation removes the sectors from the cache, so none of them remains given up.
             self.stuck.remove(&sector);
             self.push_version(sector, flight.id, step);
         }
         self.lengths.push((len, step));
     }
 
-    /// Makes `snapshot`, taken at step `submitted`, durable, but for sectors that a failed sync has
-    /// given up and those with a last version that is `exempt`.
+    /// Makes `snapshot`, taken at step `submitted`, durable, except for sectors that a failed sync has given
+    /// up and sectors whose last version is `exempt`.
     pub(super) fn sync(&mut self, snapshot: Medium, submitted: u64, exempt: impl Fn(u64, &Version) -> bool) {
         if submitted < self.durable_at {
             return;

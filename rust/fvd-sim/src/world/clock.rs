@@ -1,5 +1,5 @@
-//! Virtual time: it goes on when nothing else can happen, now and then before, and a little with
-//! every operation.
+//! Virtual time. It advances when nothing else can happen, sometimes earlier, and slightly with every
+//! operation.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,21 +10,21 @@ use fvd::host::{BoxFuture, Clock};
 
 use super::{State, World};
 
-/// The longest that an operation takes, in microseconds.
+/// Maximum time of an operation, in microseconds.
 const LONGEST_OPERATION: u64 = 40_000;
 
 /// The clock of a [`World`].
 #[derive(Clone)]
 pub struct SimClock(World);
 
-/// Who sleeps, and until when.
+/// The sleeping tasks and the current time.
 #[derive(Default)]
 pub(crate) struct Timers {
     now: Duration,
-    /// By when they end and the order in which they came.
+    /// With the time at which each wakes and the order in which they came.
     sleepers: Vec<Sleeper>,
     next: u64,
-    /// Somebody has asked for the time: operations take some.
+    /// Some task has asked for the time, so operations take time.
     used: bool,
 }
 
@@ -39,26 +39,26 @@ impl Timers {
         self.now
     }
 
-    /// It is not earlier than that.
+    /// Advances the clock to `time`, unless it is later already.
     pub(super) fn pass_until(&mut self, time: Duration) {
         self.now = self.now.max(time);
     }
 }
 
 impl World {
-    /// Its clock.
+    /// The clock of this world.
     #[must_use]
     pub fn clock(&self) -> SimClock {
         SimClock(self.clone())
     }
 
-    /// Whether somebody sleeps.
+    /// Whether a task sleeps.
     #[must_use]
     pub fn has_sleepers(&self) -> bool {
         !self.state().timers.sleepers.is_empty()
     }
 
-    /// Lets the time go on until the first sleeper wakes. False if nobody sleeps.
+    /// Advances the clock until the first sleeper wakes. Returns false if no task sleeps.
     #[must_use]
     pub fn advance(&self) -> bool {
         let sleeper = self.state().next_sleeper();
@@ -86,7 +86,7 @@ impl State {
         Some(sleeper)
     }
 
-    /// An operation has taken its time.
+    /// Advances the clock by the time that an operation takes.
     pub(super) fn pass_time(&mut self) {
         if self.timers.used {
             let time = self.rng.u64(..LONGEST_OPERATION);
@@ -115,7 +115,7 @@ impl Clock for SimClock {
 struct Sleep<'a> {
     world: &'a World,
     until: Duration,
-    /// Once it is among the sleepers.
+    /// Its number, once it is among the sleepers.
     number: Option<u64>,
 }
 
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn who_stops_sleeping_is_not_woken() {
+    fn a_dropped_sleep_is_not_woken() {
         let world = World::seeded(1);
         let clock = world.clock();
         let mut executor = Executor::new(&world, 1);

@@ -37,7 +37,7 @@ pub(crate) struct Flight {
     pub(crate) action: Action,
     pub(crate) offset: u64,
     pub(super) submitted: u64,
-    /// When that was.
+    /// The time of the submission.
     pub(super) began: Duration,
     /// For a sync: the content that it makes durable.
     pub(super) snapshot: Option<Medium>,
@@ -68,7 +68,8 @@ impl Flight {
         matches!(self.action, Action::Write(_) | Action::Zero(_) | Action::SetLen(_))
     }
 
-    /// Whether an error hits it. Metadata ends, on its disk, at `data_start`.
+    /// Whether an injected error applies to this operation. `data_start` is the offset on this disk where
+    /// metadata ends.
     pub(super) fn is_hit(&self, target: Target, data_start: u64) -> bool {
         let is_data = self.offset >= data_start;
         let moves = !matches!(self.action, Action::Sync | Action::SetLen(_));
@@ -90,8 +91,8 @@ impl Flight {
         self.offset <= sector * SECTOR && (sector + 1) * SECTOR <= self.end()
     }
 
-    /// Applies the part of a write or a zeroing that lies in `sector`. A write may leave the
-    /// length too long, which the caller sets right; a zeroing does not extend.
+    /// Applies the part of a write or a zeroing that lies in `sector`. A write may leave the length too
+    /// large; the caller must correct it. A zeroing does not extend the medium.
     pub(crate) fn patch(&self, medium: &mut Medium, sector: u64) {
         let start = self.offset.max(sector * SECTOR);
         let end = self.end().min((sector + 1) * SECTOR);

@@ -1,10 +1,10 @@
-//! Processes: one ends, and another one finds what it has left in the caches.
+//! Processes: one ends, and the next one finds what it left in the caches.
 
 use super::{Disk, World};
 use crate::fault::Faults;
 
 impl World {
-    /// The process has died, and all its tasks with it. What it has left in the caches stays there.
+    /// The process has died, with all its tasks. What it left in the caches remains.
     ///
     /// # Panics
     ///
@@ -17,7 +17,7 @@ impl World {
         state.faults = Faults::default();
     }
 
-    /// The same disks and caches once more: what happens there has no effect here.
+    /// A copy of the disks and caches. Changes to the copy do not affect the original.
     ///
     /// # Panics
     ///
@@ -32,19 +32,19 @@ impl World {
         copy
     }
 
-    /// Whether a cache has what a failed sync, or the kernel on its own, has given up writing.
+    /// Whether a cache holds content that a failed sync, or the kernel's own writeback, has given up.
     #[must_use]
     pub fn has_given_up(&self) -> bool {
         self.state().disks.iter().any(Disk::has_given_up)
     }
 
-    /// Whether the next sync of a disk tells of a failure that no program has heard of yet.
+    /// Whether the next sync of a disk reports a failure that no program has seen yet.
     #[must_use]
     pub fn has_unseen_failure(&self) -> bool {
         self.state().disks.iter().any(|disk| disk.unseen_failure)
     }
 
-    /// The kernel needs memory: all that is not waiting to be written is dropped from the caches.
+    /// The kernel reclaims memory: everything that is not dirty is dropped from the caches.
     pub fn drop_caches(&self) {
         let mut state = self.state();
         for disk in 0..state.disks.len() {

@@ -1,4 +1,4 @@
-//! What has happened, for people and to compare two runs.
+//! A trace of what happened, to print and to compare two runs.
 
 use std::fmt::Write as _;
 
@@ -16,7 +16,7 @@ pub(super) enum Trace {
 }
 
 impl World {
-    /// Prints every operation.
+    /// Prints every operation, or stops doing so.
     pub fn set_trace(&self, trace: bool) {
         self.state().trace = if trace { Trace::Print } else { Trace::Off };
     }
@@ -26,7 +26,7 @@ impl World {
         self.state().trace = Trace::Keep(String::new());
     }
 
-    /// What [`World::keep_trace`] has kept since the last time.
+    /// Returns the lines kept since the last call, after [`World::keep_trace`].
     #[must_use]
     pub fn take_trace(&self) -> String {
         match &mut self.state().trace {
@@ -35,12 +35,12 @@ impl World {
         }
     }
 
-    /// Adds a line to the trace, if anybody wants it.
+    /// Adds a line to the trace, if there is one.
     pub fn tell(&self, text: impl FnOnce() -> String) {
         self.state().tell(text);
     }
 
-    /// A number that depends on everything that has happened.
+    /// A hash of everything that has happened.
     #[must_use]
     pub fn digest(&self) -> u64 {
         self.state().digest

@@ -1,7 +1,7 @@
-//! Images that write through to their base: power cuts at every boundary, both sides with volatile
-//! caches of their own, and what the two hold afterwards.
+//! Images that write to their base: power cuts at every boundary, where image and base have separate volatile
+//! caches, and the content of both afterwards.
 //!
-//! `FVD_CRASH_IMAGES`: how many crash images of each mode to check at least.
+//! `FVD_CRASH_IMAGES`: minimum number of crash images to check in each mode.
 
 use bytes::Bytes;
 use fvd::copy::copy_on_read;
@@ -25,7 +25,7 @@ const MODES: [BaseUpdate; 3] = [
     BaseUpdate::Writenocache,
 ];
 
-/// Crash images of each mode.
+/// Crash images for each mode.
 const IMAGES: u64 = 1500;
 
 fn crash(updates: BaseUpdate) {
@@ -62,7 +62,7 @@ fn writenocache_survives_a_power_cut_at_any_boundary() {
 }
 
 #[test]
-fn a_base_that_is_not_synced_is_found_out() {
+fn an_unsynced_base_is_detected() {
     for updates in MODES {
         let found = |seed| -> Option<Failure> {
             let plan = Plan {
@@ -100,7 +100,7 @@ fn write(image: &SimImage, model: &mut Model, offset: u64, len: u64, number: u64
     result
 }
 
-/// What the base holds of the disk, zeros behind its end.
+/// The content of the base in the size of the base's region; zeros after the end of the base.
 fn base(rig: &Rig) -> Vec<u8> {
     let mut bytes = vec![0; rig.shape.base_img_size() as usize];
     rig.base.content().read(&mut bytes, 0);
@@ -161,7 +161,7 @@ fn the_sector_in_which_the_base_ends_is_written_like_any_other() {
 }
 
 #[test]
-fn the_sector_in_which_the_base_ends_is_not_torn_by_a_session_that_began_with_an_error() {
+fn an_error_before_a_write_does_not_tear_the_last_base_sector() {
     for updates in MODES {
         for fail_at in 1..10 {
             let (rig, before) = Rig::create(&shape(updates), fail_at);
@@ -196,14 +196,14 @@ fn a_copy_of_what_the_base_held_before_a_write_is_not_stored() {
     let image = open(&rig);
     run_now(read_all(&image)).expect("no faults");
     write(&image, &mut model, 4096, 512, 1).expect("no faults");
-    // Stores what the reader has left.
+    // Stores the blocks that reads fetched.
     run_now(image.close()).expect("no faults");
     assert!(image.stats().copied_on_read > 0);
     check_closed(&rig, &rig.media(), &model).expect("the write is newer");
 }
 
 #[test]
-fn what_a_failed_write_has_left_is_brought_into_line_by_the_next_flush() {
+fn after_a_failed_write_the_next_flush_makes_both_sides_equal() {
     for updates in MODES {
         for fail_at in 1..16 {
             let (rig, before) = Rig::create(&shape(updates), fail_at);
@@ -219,7 +219,7 @@ fn what_a_failed_write_has_left_is_brought_into_line_by_the_next_flush() {
             let flushed = run_now(image.flush());
             world.set_faults(Faults::default());
             if flushed.is_err() && run_now(image.flush()).is_err() {
-                // Poisoned; a reopen recovers.
+                // The image is poisoned. A reopen recovers it.
                 check_crashed(&rig, &rig.media(), &model, 1).expect("nothing is lost");
                 continue;
             }
@@ -236,7 +236,7 @@ fn what_a_failed_write_has_left_is_brought_into_line_by_the_next_flush() {
     }
 }
 
-/// Makes the first block local without any write of the guest.
+/// Makes the first block local without a write of the guest.
 fn copy_first_block(rig: &Rig, image: &SimImage, seed: u64) {
     let world = rig.file.world().clone();
     run_now(image.read(IoBufMut::zeroed(512), 0)).expect("no faults yet");
@@ -268,7 +268,8 @@ fn a_part_of_a_sector_meets_no_older_rest_in_the_base() {
             let image = open(&rig);
             copy_first_block(&rig, &image, seed);
             write(&image, &mut model, 64 * KIB, 512, 7).expect("from here on the base is written to");
-            // What the base is not to get: all of a sector, or the part before that of the next write, or behind it.
+            // The sectors that the base will not get: a whole sector, or the part before or after that of the
+            // next write.
             let (offset, len) = [(512, 1024), (1024, 100), (1300, 200)][(seed % 3) as usize];
             world.set_faults(Faults {
                 fail_at: Some(seed / 3 % 2 + 1),
@@ -302,7 +303,7 @@ fn a_crash_leaves_an_image_unclean_until_its_base_is_up_to_date() {
         let id = model.begin_flush();
         run_now(image.flush()).expect("no faults");
         model.ack_flush(id);
-        // In place, and lost on one side.
+        // Written in place, and lost on one side.
         write(&image, &mut model, 0, 8 * KIB, 2).expect("no faults");
         let media = rig.file.world().cut(Cut::Nothing);
         check_crashed(&rig, &media, &model, 0).expect("the flushed content");

@@ -1,4 +1,4 @@
-//! Errors of the medium: they reach the caller, poison where they must, and lose nothing else.
+//! Errors of the medium: they reach the caller, poison the image where they must, and lose nothing else.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -64,7 +64,7 @@ fn shared(content: &[u8]) -> SharedRef {
     Rc::new(RefCell::new(Shared::new(Medium::from_bytes(content))))
 }
 
-/// A small workload that meets every kind of operation: writes, a commit, a checkpoint.
+/// A small workload with every kind of operation: writes, a commit, a checkpoint.
 fn requests(shape: &Shape) -> Vec<Request> {
     let mut requests = Vec::new();
     let model = Model::new(&vec![0; shape.virtual_size as usize]);
@@ -78,7 +78,7 @@ fn requests(shape: &Shape) -> Vec<Request> {
     requests
 }
 
-/// Opens, runs the workload and closes; errors go to `shared`.
+/// Opens the image, runs the workload and closes the image. Errors go to `shared`.
 fn run_workload(rig: &Rig, shared: &SharedRef) {
     let cache = rig.shape.cache;
     let image = match run_now(rig.open(true, cache)) {
@@ -114,7 +114,7 @@ fn assert_consistent(rig: &Rig, shared: &SharedRef, what: &str) {
     }
 }
 
-/// A new image after the workload under `faults`.
+/// Runs the workload on a new image under `faults`.
 fn run_with(shape: &Shape, faults: Faults) -> (Rig, SharedRef) {
     let (rig, content) = Rig::create(shape, 1);
     let shared = shared(&content);
@@ -133,7 +133,7 @@ fn operations_of(shape: &Shape) -> u64 {
 }
 
 #[test]
-fn an_error_of_any_one_operation_reaches_a_caller_and_leaves_the_image_consistent() {
+fn an_error_reaches_a_caller_and_the_image_stays_consistent() {
     for shape in shapes() {
         for nth in 1..=operations_of(&shape) {
             let fail_at = Some(nth);
@@ -195,7 +195,7 @@ fn write(image: &SimImage, offset: u64, number: u64) -> fvd::Result<()> {
 }
 
 #[test]
-fn a_flush_that_found_the_disk_full_succeeds_when_there_is_space_again() {
+fn a_flush_on_a_full_disk_succeeds_once_there_is_space_again() {
     let shape = Shape {
         compact: true,
         data_file: true,
@@ -256,7 +256,7 @@ fn a_failed_sync_poisons_the_image_with_the_first_error() {
 }
 
 #[test]
-fn a_failed_sync_that_nobody_waited_for_fails_the_next_flush() {
+fn a_failed_sync_that_no_task_waited_for_fails_the_next_flush() {
     for data_file in [false, true] {
         let shape = Shape { data_file, ..plain() };
         let (rig, before) = Rig::create(&shape, 1);
@@ -274,7 +274,7 @@ fn a_failed_sync_that_nobody_waited_for_fails_the_next_flush() {
             let _ = image.flush().await;
         });
         executor.settle();
-        // A sync follows the mark, which is read and written.
+        // A sync follows the mark, which is read and written first.
         for _ in 0..2 {
             executor.step();
             executor.settle();

@@ -1,4 +1,4 @@
-//! Power cuts while a prefetch profile is written: there is the old one, the new one, or none.
+//! Power cuts while a prefetch profile is written. They leave the old profile, the new one, or none.
 
 use std::future::Future;
 use std::ops::Range;
@@ -18,7 +18,7 @@ use fvd_sim::world::World;
 
 const KIB: u64 = 1024;
 
-/// Power cuts at each moment.
+/// Power cuts at each step.
 const CUTS: u64 = 12;
 
 fn shape(compact: bool, data_file: bool) -> Shape {
@@ -32,8 +32,8 @@ fn shape(compact: bool, data_file: bool) -> Shape {
     }
 }
 
-/// Runs `future`, and calls `check` with what power cuts leave at every moment from its start to
-/// its end. Gives the number of moments.
+/// Runs `future`, and calls `check` with what power cuts leave at every step from its start to its end.
+/// Returns the number of steps.
 fn cut_everywhere(world: &World, seed: u64, future: impl Future, mut check: impl FnMut(&[Medium], &str)) -> u64 {
     world.set_queueing(true);
     let mut executor = Executor::new(world, seed);
@@ -81,11 +81,11 @@ async fn set(rig: &Rig, ranges: &[Range<u64>]) -> fvd::Result<()> {
 }
 
 #[test]
-fn a_power_cut_while_the_profile_is_replaced_leaves_the_old_one_the_new_one_or_none() {
+fn a_power_cut_leaves_the_old_or_the_new_profile_or_none() {
     for seed in 0..20 {
         let (rig, _) = Rig::create(&shape(seed % 2 == 0, seed % 3 == 0), seed);
         let old = ranges(0, 50);
-        // Shorter, longer, and none at all.
+        // Shorter, longer, and empty.
         let new = ranges(7, [20, 60, 0][(seed % 3) as usize]);
         run_now(set(&rig, &old)).expect("no faults");
         let mut found = [0; 3];
@@ -101,7 +101,7 @@ fn a_power_cut_while_the_profile_is_replaced_leaves_the_old_one_the_new_one_or_n
 }
 
 #[test]
-fn a_power_cut_while_a_session_ends_leaves_its_profile_or_none_and_what_it_has_written() {
+fn a_power_cut_at_session_end_keeps_data_and_profile_or_none() {
     for seed in 0..20 {
         let shape = shape(seed % 2 == 0, seed % 3 == 0);
         let (rig, mut expected) = Rig::create(&shape, seed);

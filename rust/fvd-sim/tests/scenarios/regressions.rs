@@ -1,4 +1,4 @@
-//! Faults of the engine that the simulator has found, each as small as it gets.
+//! Bugs of the engine that the simulator has found, each in the smallest form.
 
 use std::future::Future;
 
@@ -37,7 +37,7 @@ fn read(image: &SimImage, offset: u64, len: usize) -> Vec<u8> {
 }
 
 #[test]
-fn writers_of_the_last_chunk_that_a_device_has_room_for_share_it() {
+fn two_writers_share_the_last_chunk_that_fits_on_a_device() {
     let shape = Shape {
         virtual_size: 100 * KIB,
         chunk_size: 1024 * KIB,
@@ -69,7 +69,7 @@ fn writers_of_the_last_chunk_that_a_device_has_room_for_share_it() {
 }
 
 #[test]
-fn who_waits_for_room_shares_the_chunk_that_another_writer_has_got() {
+fn a_writer_waiting_for_room_shares_a_concurrent_writers_chunk() {
     const CHUNK: u64 = 256 * KIB;
     let shape = Shape {
         virtual_size: 2 * CHUNK,
@@ -101,7 +101,7 @@ fn who_waits_for_room_shares_the_chunk_that_another_writer_has_got() {
                     let written = image.write(bytes, CHUNK + number * 4096).await;
                     written.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
                 });
-                // Each takes a round that a writer waits for as well.
+                // Each flush takes a commit round that a writer also waits for.
                 executor.spawn(async move { image.flush().await.expect("no faults") });
                 executor.settle();
                 for _ in 0..rng.u8(..6) {
@@ -118,7 +118,7 @@ fn who_waits_for_room_shares_the_chunk_that_another_writer_has_got() {
 }
 
 #[test]
-fn a_device_has_room_for_every_chunk_although_few_of_its_numbers_are_in_use() {
+fn a_device_has_room_for_every_chunk_after_most_were_freed() {
     let shape = Shape {
         virtual_size: 512 * KIB,
         chunk_size: 4 * KIB,
@@ -134,7 +134,7 @@ fn a_device_has_room_for_every_chunk_although_few_of_its_numbers_are_in_use() {
     };
     let image = open(&rig);
     fill(&image);
-    // The highest number stays.
+    // The chunk with the highest number remains.
     run_now(image.discard(0, 508 * KIB)).expect("no faults");
     run_now(image.close()).expect("no faults");
     fill(&open(&rig));
@@ -147,7 +147,7 @@ fn a_sector_in_which_the_file_ended_is_not_torn() {
         ..compact()
     };
     for journal_size in [4096, 1000] {
-        // Without bitmap and table the journal size, not rounded, only moves the data.
+        // Without bitmap and table, an unrounded journal size only moves the data.
         for data_file in [true, false] {
             let shape = Shape {
                 journal_size,
@@ -172,7 +172,8 @@ fn a_sector_in_which_the_file_ended_is_not_torn() {
     }
 }
 
-/// Two writes that share a sector; what the first `steps` operations do is cut off by a cancellation, if there are any.
+/// Two writes that share a sector. With `steps`, a third one comes first and is cancelled after that many
+/// operations.
 fn write_around_the_end(rig: &Rig, seed: u64, steps: Option<u64>) -> (SimImage, Model) {
     let mut before = vec![0; rig.shape.virtual_size as usize];
     let world = rig.file.world().clone();
@@ -196,7 +197,7 @@ fn write_around_the_end(rig: &Rig, seed: u64, steps: Option<u64>) -> (SimImage, 
 }
 
 #[test]
-fn a_sector_is_not_torn_although_the_change_of_the_length_was_cancelled() {
+fn a_cancelled_length_change_does_not_tear_a_sector() {
     let shape = Shape {
         compact: false,
         data_file: false,
@@ -214,7 +215,7 @@ fn a_sector_is_not_torn_although_the_change_of_the_length_was_cancelled() {
 }
 
 #[test]
-fn no_sector_is_torn_where_the_file_cannot_be_as_long_as_the_disk() {
+fn no_sector_is_torn_if_the_file_cannot_reach_the_disk_size() {
     for data_file in [true, false] {
         let shape = Shape {
             compact: false,
@@ -231,18 +232,18 @@ fn no_sector_is_torn_where_the_file_cannot_be_as_long_as_the_disk() {
             let media = rig.file.world().cut(Cut::Sectors(cut));
             check_crashed(&rig, &media, &model, cut).expect("each sector is old or new");
         }
-        let behind = run_now(image.write(Bytes::from(content(3, 512)), shape.virtual_size - 512));
-        assert_eq!(behind.expect_err("it does not fit").kind(), ErrorKind::NoSpace);
+        let beyond = run_now(image.write(Bytes::from(content(3, 512)), shape.virtual_size - 512));
+        assert_eq!(beyond.expect_err("it does not fit").kind(), ErrorKind::NoSpace);
     }
 }
 
 #[test]
-fn what_a_failed_write_has_left_in_a_new_chunk_does_not_appear_later() {
+fn data_of_a_failed_write_in_a_new_chunk_does_not_reappear() {
     for seed in 0..20 {
         let (rig, _) = Rig::create(&compact(), seed);
         let world = rig.file.world().clone();
         let image = open(&rig);
-        // The third operation is the write itself, behind the cut and the growth of the file.
+        // The third operation is the write itself, after the truncation and the extension of the file.
         for fail_at in 1..5 {
             let chunk = (fail_at - 1) % 2 * 64 * KIB;
             world.set_faults(Faults {
@@ -261,7 +262,7 @@ fn what_a_failed_write_has_left_in_a_new_chunk_does_not_appear_later() {
 }
 
 #[test]
-fn what_a_cancelled_write_has_left_in_a_new_chunk_does_not_appear_later() {
+fn data_of_a_cancelled_write_in_a_new_chunk_does_not_reappear() {
     for seed in 0..20 {
         let (rig, _) = Rig::create(&compact(), seed);
         let world = rig.file.world().clone();
@@ -289,7 +290,7 @@ fn what_a_cancelled_write_has_left_in_a_new_chunk_does_not_appear_later() {
     }
 }
 
-/// Starts `future`, lets `steps` operations complete, and cancels it.
+/// Starts `future`, completes `steps` operations, and cancels it.
 fn cancel_after(world: &World, seed: u64, steps: u64, future: impl Future) {
     world.set_queueing(true);
     let mut executor = Executor::new(world, seed);
@@ -307,7 +308,7 @@ fn cancel_after(world: &World, seed: u64, steps: u64, future: impl Future) {
     world.set_queueing(false);
 }
 
-/// Whether a journal that holds records belongs to an image that is marked clean.
+/// Whether the journal holds records although the image is marked clean.
 fn has_ignored_records(rig: &Rig, cut: Cut) -> bool {
     let rig = rig.on(&World::immediate(), &rig.file.world().cut(cut));
     let head = run_now(read_head(&rig.file)).expect("the header is good");
@@ -317,7 +318,7 @@ fn has_ignored_records(rig: &Rig, cut: Cut) -> bool {
 }
 
 #[test]
-fn no_record_is_durable_before_the_unclean_mark_although_a_flush_was_cancelled() {
+fn after_a_cancelled_flush_the_unclean_mark_precedes_records() {
     for seed in 0..100 {
         let (rig, _) = Rig::create(&compact(), seed);
         let world = rig.file.world().clone();
@@ -355,7 +356,7 @@ fn a_flush_after_a_cancelled_close_survives() {
 }
 
 #[test]
-fn a_close_behind_a_flush_that_failed_fails_too() {
+fn a_close_after_a_failed_flush_fails_too() {
     for fail_at in 1..8 {
         let (rig, _) = Rig::create(&compact(), fail_at);
         let world = rig.file.world().clone();
@@ -407,7 +408,7 @@ fn what_an_unsafe_flush_covered_survives_the_process() {
 }
 
 #[test]
-fn zeroing_from_the_last_block_of_the_base_on_stores_no_zeros_behind_it() {
+fn zeroing_across_the_base_end_stores_no_zeros_after_it() {
     let shape = Shape {
         virtual_size: 4096 * KIB,
         base_size: Some(100 * KIB),
@@ -425,9 +426,9 @@ fn zeroing_from_the_last_block_of_the_base_on_stores_no_zeros_behind_it() {
         run_now(image.write_zeroes(start, shape.virtual_size - start)).expect("no faults");
         expected[start as usize..].fill(0);
         assert_eq!(run_now(read_all(&image)).expect("reads do not fail"), expected);
-        let behind = 128 * KIB;
-        let status = run_now(rig.data.allocation(behind, shape.virtual_size - behind));
-        let hole = (Allocation::Hole, shape.virtual_size - behind);
+        let end = 128 * KIB;
+        let status = run_now(rig.data.allocation(end, shape.virtual_size - end));
+        let hole = (Allocation::Hole, shape.virtual_size - end);
         assert_eq!(status.expect("no faults"), hole, "{shape}");
     }
 }

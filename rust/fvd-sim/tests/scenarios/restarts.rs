@@ -1,4 +1,5 @@
-//! What a process leaves in the page cache is not durable, and what a failed sync leaves there is not on the disk.
+//! What a process leaves in the page cache is not durable. What a failed sync leaves there is not on the
+//! disk.
 
 use bytes::Bytes;
 use fvd::image::CacheMode;
@@ -14,7 +15,7 @@ use fvd_sim::shape::Shape;
 use fvd_sim::world::World;
 
 const KIB: u64 = 1024;
-/// More operations than a close or an open has here.
+/// More operations than a close or an open takes here.
 const OPERATIONS: u64 = 16;
 
 fn shape() -> Shape {
@@ -40,7 +41,7 @@ fn first(image: &SimImage, offset: u64) -> u8 {
         .as_slice()[0]
 }
 
-/// An image over a base, with a flushed write of 0xAA at its start; not closed yet.
+/// An open image over a base, with a flushed write of 0xAA at its start.
 fn flushed() -> (Rig, World, SimImage) {
     let shape = Shape {
         base_size: Some(512 * KIB),
@@ -64,7 +65,7 @@ fn fail_at(world: &World, fail_at: Option<u64>) {
     });
 }
 
-/// Whether the flushed write is there after a power cut that takes everything that no sync has covered.
+/// Whether the flushed write survives a power cut that loses everything that no sync has covered.
 fn survives(rig: &Rig, world: &World) -> bool {
     let after = rig.on(&World::immediate(), &world.cut(Cut::Nothing));
     first(&open(&after), 0) == 0xAA
@@ -78,12 +79,13 @@ fn a_flushed_write_survives_a_failed_close_and_a_restart() {
         let _ = run_now(image.close());
         drop(image);
         fail_at(&world, None);
-        drop(open(&rig)); // the process comes back on the same machine
+        drop(open(&rig)); // a new process on the same machine
         assert!(survives(&rig, &world), "operation {number} of the close failed");
     }
 }
 
-/// Carries out `work` with each of its operations failing once, then again without errors, on an image that was not closed.
+/// Runs `work` on an image that was not closed, with one of its operations failing (each in turn), then again
+/// without errors.
 fn survives_a_second_try(work: impl Fn(&Rig) -> bool) {
     for number in 1..OPERATIONS {
         let (rig, world, image) = flushed();
@@ -115,8 +117,8 @@ fn a_flushed_write_survives_an_amend_that_fails_once() {
     });
 }
 
-/// A chunk is discarded, and what says so is in the page cache only. The next session writes another chunk, and the
-/// power goes before any sync: `chunk 0` shows what it held or zeros.
+/// A chunk was discarded, and the change of the metadata is only in the page cache. The next session writes
+/// another chunk, and the power is cut before any sync. `chunk 0` must show its old content or zeros.
 fn check_discarded(rig: &Rig) {
     let world = rig.file.world();
     let image = open(rig);
@@ -130,7 +132,7 @@ fn check_discarded(rig: &Rig) {
     );
 }
 
-/// Two chunks, closed.
+/// A closed image with two chunks.
 fn two_chunks(shape: &Shape) -> Rig {
     let (rig, _) = Rig::create(shape, 1);
     let image = open(&rig);
@@ -170,7 +172,7 @@ fn a_discarded_chunk_shows_no_other_after_a_kill() {
             executor.step();
             executor.settle();
         }
-        executor.step(); // the page of the table has landed; its sync is next
+        executor.step(); // the table page is written; its sync is next
     }
     world.set_queueing(false);
     drop(image);

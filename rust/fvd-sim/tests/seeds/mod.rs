@@ -1,11 +1,11 @@
-//! Seeds that no run before has had.
+//! Seeds that no earlier run has used.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Seeds for one run: a run uses up fewer in a second than there are between two of these.
+/// Distance between the seeds of two consecutive seconds. A run uses fewer seeds in a second.
 const A_SECOND: u64 = 1 << 14;
 
-/// The first of them. Printed by whoever uses it, so that a run can be done again.
+/// The first seed of this run. The caller prints it, so that the run can be repeated.
 pub(crate) fn new_start() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.map_or(0, |now| now.as_secs() * A_SECOND)

@@ -1,36 +1,41 @@
-//! Which way I/O goes that would block.
+//! Which backend does the I/O that would block.
 
 use std::ffi::OsStr;
 
 use crate::error::{Error, Result};
 use crate::sys::uring;
 
-/// The variable that forces a choice.
+/// The environment variable that forces a choice.
 const VARIABLE: &str = "FVD_IO";
 
-/// What does the I/O that would block.
+/// The backend for I/O that would block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
-    /// The kernel, through `io_uring`; threads for what that cannot do.
+    /// `io_uring`. Threads do what `io_uring` cannot do.
     Uring,
-    /// Threads.
+    /// Worker threads only.
     Threads,
 }
 
 impl Backend {
-    /// What the environment asks for with `FVD_IO` (`uring` or `threads`), else the best that the
-    /// system permits.
+    /// The backend that the environment variable `FVD_IO` names (`uring` or `threads`). Without it, or if it
+    /// is empty, the best backend that the system permits.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) for another name; else as [`Backend::check`].
+    /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) for any other name. If `FVD_IO` is
+    /// `uring`, the errors of [`Backend::check`].
     pub fn choose() -> Result<Self> {
         let forced = std::env::var_os(VARIABLE);
         let usable = || uring::is_usable().map_err(cannot_use);
         decide(forced.as_deref(), usable)
     }
 
-    /// Fails where the system does not permit it: containers often forbid `io_uring`.
+    /// Checks that the system permits this backend.
+    ///
+    /// # Errors
+    ///
+    /// The system does not permit `io_uring`, as in many containers. [`Backend::Threads`] never fails.
     pub fn check(self) -> Result<()> {
         match self {
             Self::Uring => uring::is_usable().map_err(cannot_use),

@@ -1,4 +1,4 @@
-//! The end of something open that others may still be busy with.
+//! Closes a file or source that other threads may still use.
 
 use std::ops::Deref;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use crate::process::Owned;
 
-/// How long to wait for it to be closed. Nothing is in flight then, so this is only ever used up by
-/// a server that does not answer.
+/// How long to wait until the file is closed. Nothing is in flight at that point, so only a server that does
+/// not answer uses up this time.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// A file or a source. Who asks learns when it is closed.
+/// An open file or source. Its [`CloseGuard`] learns when the last reference to it is dropped.
 #[derive(Debug)]
 pub(crate) struct Opened<T> {
     inner: T,
-    /// Dropped behind it.
+    /// Dropped after `inner`: the receiver is told once `inner` is closed.
     _is_open: Sender<()>,
 }
 
@@ -35,13 +35,13 @@ pub(crate) enum Remains {
     Changes,
 }
 
-/// Closes it when this is dropped, which is to be after everything else that has to do with it.
+/// Closes the file when it is dropped. Drop it after everything else that uses the file.
 pub(crate) struct CloseGuard<T: Send + Sync + 'static> {
     opened: Owned<Option<Arc<Opened<T>>>>,
     closed: Owned<Mutex<Receiver<()>>>,
-    /// Gives its locks back, whoever has it open.
+    /// Releases the locks of the file, whoever still has it open.
     unlock: fn(&T),
-    /// Whether unlocking and closing wait for nobody.
+    /// Whether unlocking and closing never wait for a server.
     is_local: bool,
     pub(crate) remains: Remains,
 }
@@ -65,10 +65,11 @@ impl<T: Send + Sync + 'static> CloseGuard<T> {
 }
 
 impl<T: Send + Sync + 'static> Drop for CloseGuard<T> {
-    /// Whoever opens it next finds it free, unless something is still being written to it or
-    /// somebody else has to be waited for.
+    /// The next process that opens the file finds it unlocked. There are two exceptions: a change of the file
+    /// is still in flight, or a server takes longer than `PATIENCE` to answer.
     fn drop(&mut self) {
-        // A forked child forgets it: the lock is the parent's, and no thread of the child lets go of the file.
+        // A forked child leaves the file alone: the lock belongs to the parent, and the child has no thread
+        // that would drop the last reference.
         let (Ok(opened), Ok(closed)) = (self.opened.get_mut(), self.closed.get_mut()) else {
             return;
         };
@@ -84,7 +85,7 @@ impl<T: Send + Sync + 'static> Drop for CloseGuard<T> {
         if self.is_local {
             close();
         } else {
-            // If there is no thread to be had it is closed here.
+            // If no thread can be started, the dropped closure closes the file here.
             let builder = std::thread::Builder::new().name("fvd-close".to_owned());
             let _ = builder.spawn(close);
         }
@@ -102,7 +103,7 @@ mod tests {
     use super::*;
     use crate::storage::FileStorage;
 
-    fn bid(is_local: bool, remains: Remains, others: impl FnOnce(Arc<Opened<FileStorage>>)) -> Duration {
+    fn time_to_close(is_local: bool, remains: Remains, others: impl FnOnce(Arc<Opened<FileStorage>>)) -> Duration {
         let path = tempfile::NamedTempFile::new().expect("a file").into_temp_path();
         let file = FileStorage::create(&path, false).expect("a new file");
         let (file, mut close_guard) = CloseGuard::of(file, is_local, FileStorage::unlock);
@@ -119,9 +120,9 @@ mod tests {
     #[test]
     fn a_file_is_closed_when_its_last_user_is_gone() {
         for is_local in [false, true] {
-            bid(is_local, Remains::Nothing, drop);
+            time_to_close(is_local, Remains::Nothing, drop);
             // As the thread of a ring does.
-            bid(is_local, Remains::Nothing, |file| {
+            time_to_close(is_local, Remains::Nothing, |file| {
                 std::thread::spawn(move || {
                     std::thread::sleep(PATIENCE / 10);
                     drop(file);
@@ -131,16 +132,16 @@ mod tests {
     }
 
     #[test]
-    fn what_hangs_holds_up_nobody_for_long() {
+    fn a_hanging_operation_does_not_delay_the_close() {
         for is_local in [false, true] {
             for remains in [Remains::Reads, Remains::Changes] {
                 let mut hanging = None;
-                assert!(bid(is_local, remains, |file| hanging = Some(file)) < PATIENCE);
+                assert!(time_to_close(is_local, remains, |file| hanging = Some(file)) < PATIENCE);
             }
         }
     }
 
-    /// Takes long to close.
+    /// Takes a long time to close.
     struct Slow;
 
     impl Drop for Slow {
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_does_not_answer_is_waited_for_elsewhere() {
+    fn a_thread_waits_for_a_server_that_does_not_answer() {
         let (_, close_guard) = CloseGuard::of(Slow, false, |_| ());
         let start = Instant::now();
         drop(close_guard);

@@ -1,6 +1,6 @@
-//! Doing elsewhere what would block: on threads, or by the kernel itself.
+//! Runs what would block where it may block: on worker threads, or in the kernel.
 //!
-//! Knows no runtime: what waits is woken by its waker alone.
+//! This module depends on no async runtime: it wakes a task only through its waker.
 
 mod backend;
 mod close_guard;

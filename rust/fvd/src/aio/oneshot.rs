@@ -1,4 +1,4 @@
-//! The result of something that is done elsewhere.
+//! A oneshot channel for the result of an operation that another thread or the kernel runs.
 
 use std::fmt;
 use std::future::Future;
@@ -11,7 +11,7 @@ use event_listener::{Event, EventListener};
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::Process;
 
-/// A pair: who waits for the result, and who gives it.
+/// Makes a pair: the receiver waits for the result, the sender delivers it.
 pub(crate) fn oneshot<T>() -> (Receiver<T>, Sender<T>) {
     let cell = Arc::new(Cell {
         state: Mutex::new(State::Waiting(None)),
@@ -28,16 +28,16 @@ pub(crate) fn oneshot<T>() -> (Receiver<T>, Sender<T>) {
 
 struct Cell<T> {
     state: Mutex<State<T>>,
-    /// For those who only want to know that it has ended.
+    /// Notified at the end, for [`Unfinished`], which does not take the result.
     ended: Event,
 }
 
 enum State<T> {
     Waiting(Option<Waker>),
-    /// It goes on, and nobody will take what it gives.
+    /// The operation continues. No task will take its result.
     Abandoned,
     Ended(Result<T>),
-    /// The value was taken, or dropped: then the error is left.
+    /// The result was taken or dropped. If it was a dropped error, the error is kept.
     Over(Option<Error>),
 }
 
@@ -54,22 +54,23 @@ impl<T> Cell<T> {
             State::Ended(result) => State::Over(result.as_ref().err().cloned()),
             State::Over(error) => State::Over(error.clone()),
         };
-        // The value may belong to somebody who takes a lock to drop it.
+        // Dropped without the lock of this cell: dropping the value may take another lock.
         drop(state);
         drop(before);
     }
 }
 
-/// Where something waits to be begun.
+/// A queue of operations that have not begun.
 pub(super) trait Recall: Send + Sync {
-    /// Drops it, unless it has been begun.
+    /// Drops the operation, unless it has begun.
     fn recall(&self, ticket: u64);
 }
 
-/// Waits for the result. Dropping it takes back what has not been begun; what has goes on.
+/// Waits for the result. Dropping it drops an operation that has not begun. An operation that has begun
+/// continues.
 pub(crate) struct Receiver<T> {
     cell: Arc<Cell<T>>,
-    /// Where to take it back from.
+    /// The queue and the ticket, for [`Receiver::recall`].
     place: Option<(Arc<dyn Recall>, u64)>,
     is_over: bool,
     process: Process,
@@ -87,13 +88,13 @@ impl<T> Receiver<T> {
         self.process.is_current()
     }
 
-    /// It waits in `queue` with this ticket.
+    /// Says that the operation waits in `queue` under this ticket.
     pub(super) fn waiting_in(mut self, queue: Arc<dyn Recall>, ticket: u64) -> Self {
         self.place = Some((queue, ticket));
         self
     }
 
-    /// Takes it back, unless it has been begun.
+    /// Drops the operation, unless it has begun.
     pub(crate) fn recall(&mut self) {
         if let Some((queue, ticket)) = self.place.take() {
             queue.recall(ticket);
@@ -102,7 +103,8 @@ impl<T> Receiver<T> {
 }
 
 impl<T: Send + 'static> Receiver<T> {
-    /// What goes on when nobody waits for the result any more. It is not taken back then.
+    /// Detaches the operation from this receiver: dropping the receiver no longer drops it, even if it has
+    /// not begun.
     pub(crate) fn unfinished(&mut self) -> Arc<dyn Unfinished> {
         self.place = None;
         Arc::clone(&self.cell) as _
@@ -122,7 +124,7 @@ impl<T> Future for Receiver<T> {
     type Output = Result<T>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
-        // No thread of a forked child gives it a result.
+        // A forked child has no thread that would deliver a result.
         self.process.check()?;
         let mut state = self.cell.lock();
         match std::mem::replace(&mut *state, State::Over(None)) {
@@ -140,7 +142,8 @@ impl<T> Future for Receiver<T> {
     }
 }
 
-/// Gives the result. Dropped without, it gives an error: nobody waits forever.
+/// Delivers the result. If it is dropped without a result, the receiver gets an error and does not wait for
+/// ever.
 pub(crate) struct Sender<T>(Option<Arc<Cell<T>>>);
 
 impl<T> Sender<T> {
@@ -164,7 +167,7 @@ impl<T> Sender<T> {
             waker.wake();
         }
         cell.ended.notify(usize::MAX);
-        // Last: a buffer may need a lock that is held by somebody who waits for this end.
+        // Last: dropping a buffer may need a lock that another thread holds while it waits for this end.
         drop(unwanted);
     }
 }
@@ -180,14 +183,15 @@ impl<T> Drop for Sender<T> {
     }
 }
 
-/// Something that goes on.
+/// An operation that may still run.
 pub(crate) trait Unfinished: Send + Sync {
     fn has_ended(&self) -> bool;
 
-    /// Told of the end, unless that was before.
+    /// Notified at the end, unless the operation has ended already: check [`Unfinished::has_ended`] after
+    /// this call.
     fn listen(&self) -> EventListener;
 
-    /// How it failed, if it has, and if nobody has been told.
+    /// The error of an operation that failed, unless a receiver has taken it.
     fn failure(&self) -> Option<Error>;
 }
 
@@ -215,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_result_wakes_who_waits_for_it() {
+    fn a_result_wakes_the_receiver() {
         let (receiver, sender) = oneshot();
         let thread = std::thread::spawn(move || block_on(receiver));
         sender.complete(Ok(7));
@@ -223,14 +227,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_up_is_an_error_and_no_wait_forever() {
+    fn a_dropped_sender_gives_an_error() {
         let (receiver, sender) = oneshot::<()>();
         drop(sender);
         block_on(receiver).expect_err("given up");
     }
 
     #[test]
-    fn who_only_watches_learns_of_end_and_failure() {
+    fn an_unfinished_operation_tells_its_end_and_its_failure() {
         let (mut receiver, sender) = oneshot::<()>();
         let watched = receiver.unfinished();
         drop(receiver);
@@ -242,7 +246,7 @@ mod tests {
         assert_eq!(watched.failure().map(|error| error.kind()), Some(ErrorKind::NoSpace));
     }
 
-    /// Says when it is dropped whether the operation had ended by then.
+    /// Records, when it is dropped, whether the operation had ended before.
     struct Owned(Arc<Mutex<Option<bool>>>, Arc<dyn Unfinished>);
 
     impl Drop for Owned {
@@ -252,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_takes_is_dropped_behind_the_end() {
+    fn a_result_without_a_receiver_is_dropped_after_the_end() {
         let seen = Arc::new(Mutex::new(None));
         for completes_first in [false, true] {
             let (mut receiver, sender) = oneshot();

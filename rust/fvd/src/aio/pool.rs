@@ -1,4 +1,4 @@
-//! Threads that may block.
+//! Worker threads that may block.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,14 +9,14 @@ use super::queue::Queue;
 use crate::error::Result;
 use crate::process::Process;
 
-/// How long threads without work stay, except for one.
+/// How long an idle thread stays. One thread stays for ever.
 const IDLE: Duration = Duration::from_secs(5);
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A bounded number of threads, started when there is work and ended when there is none, but for
-/// one: it may be impossible to start another. A pool for each file or source: what hangs holds up
-/// nothing else.
+/// A bounded number of threads. They start when there is work and end when there is none. One thread stays,
+/// because it may be impossible to start another. Each file or source has its own pool, so an operation that
+/// hangs delays no other file.
 #[derive(Debug)]
 pub(crate) struct Pool {
     shared: Arc<Shared>,
@@ -45,7 +45,7 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Pool {
-    /// `limit`: most threads at once. With 0 all is done where it is begun.
+    /// `limit`: the maximum number of threads at once. With 0, the caller of [`Pool::run`] does all work.
     pub(crate) fn new(limit: usize) -> Self {
         Self::with_idle_time(limit, IDLE)
     }
@@ -61,10 +61,10 @@ impl Pool {
         Self { shared, process }
     }
 
-    /// Begins `work`, in the order of the calls as far as there are threads. Once begun it runs to
-    /// its end, also if nobody waits for it.
+    /// Runs `work` on a thread. As far as there are threads, work begins in the order of the calls. Once
+    /// begun it runs to its end, even if the receiver is dropped.
     ///
-    /// Where no thread can be started at all it is done here and now: to block once is better than
+    /// If no thread can be started and none runs, the caller runs `work` here: to block once is better than
     /// an error that looks as if the medium had failed.
     ///
     /// # Errors
@@ -76,7 +76,7 @@ impl Pool {
     ) -> Result<Receiver<T>> {
         self.process.check()?;
         let (receiver, sender) = oneshot();
-        // A panic drops the sender, which tells.
+        // A panic drops the sender, which gives an error to the receiver.
         let job: Job = Box::new(move || sender.complete(work()));
         let mut state = self.shared.lock();
         let wants_thread = state.idle <= state.jobs.len() && state.threads < self.shared.limit;
@@ -103,7 +103,7 @@ impl Pool {
 }
 
 impl Drop for Pool {
-    /// What was begun ends; nobody waits for it here.
+    /// Does not wait: work that has begun runs to its end.
     fn drop(&mut self) {
         if self.process.is_current() {
             self.shared.lock().is_closing = true;
@@ -138,7 +138,7 @@ impl Shared {
         state.threads -= 1;
     }
 
-    /// Waits for something to do; true if there has been nothing for long, and other threads stay.
+    /// Waits for work. True if there was none for a long time and other threads stay.
     fn wait<'a>(&'a self, mut state: MutexGuard<'a, State>) -> (MutexGuard<'a, State>, bool) {
         state.idle += 1;
         let (mut state, timed_out) = if state.threads == 1 {
@@ -158,13 +158,13 @@ impl Shared {
 impl Recall for Shared {
     fn recall(&self, ticket: u64) {
         let job = self.lock().jobs.take_back(ticket);
-        // Without the lock: what it owns may take others.
+        // Dropped without the lock: dropping what it owns may take other locks.
         drop(job);
     }
 }
 
 fn do_job(job: Job) {
-    // The sender tells.
+    // After a panic, the dropped sender has told the receiver.
     let _ = catch_unwind(AssertUnwindSafe(job));
 }
 
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_more_threads_work_at_once_than_the_limit_says() {
+    fn no_more_threads_than_the_limit_work_at_once() {
         let pool = Pool::new(3);
         let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let jobs: Vec<_> = (0..20)
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn jobs_that_wait_for_one_another_run_side_by_side() {
+    fn jobs_that_wait_for_one_another_run_in_parallel() {
         let pool = Pool::new(4);
         let barrier = Arc::new(Barrier::new(4));
         let jobs: Vec<_> = (0..4)
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_is_an_error_and_the_thread_goes_on() {
+    fn a_panic_gives_an_error_and_the_thread_continues() {
         let pool = Pool::new(1);
         let broken = pool.run(|| -> Result<()> { panic!("of the test") }).expect("a thread");
         block_on(broken).expect_err("it panicked");
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn idle_threads_end_but_for_one() {
+    fn all_idle_threads_but_one_end() {
         let pool = Pool::with_idle_time(3, Duration::from_millis(1));
         for _ in 0..2 {
             let barrier = Arc::new(Barrier::new(3));
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn without_threads_the_work_is_done_by_who_brings_it() {
+    fn without_threads_the_caller_does_the_work() {
         let pool = Pool::new(0);
         let caller = std::thread::current().id();
         let done = pool.run(move || Ok(std::thread::current().id() == caller));
@@ -253,13 +253,13 @@ mod tests {
     }
 
     #[test]
-    fn what_was_given_up_before_it_began_is_dropped_at_once() {
+    fn dropping_a_receiver_drops_work_that_has_not_begun() {
         let pool = Pool::new(1);
         let (go, wait) = std::sync::mpsc::channel::<()>();
         let first = pool.run(move || wait.recv().map_err(|_| unreachable!("the test sends")));
         let buffer = Arc::new(());
         let watch = Arc::downgrade(&buffer);
-        let [given_up, orphan] = [(); 2].map(|()| {
+        let [given_up, detached] = [(); 2].map(|()| {
             let buffer = Arc::clone(&buffer);
             let work = move || {
                 drop(buffer);
@@ -270,10 +270,10 @@ mod tests {
         drop(buffer);
         drop(given_up);
         assert_eq!(watch.strong_count(), 1);
-        // One that is to go on is not taken back.
-        let mut orphan = orphan;
-        let unfinished = orphan.unfinished();
-        drop(orphan);
+        // A detached operation stays in the queue.
+        let mut detached = detached;
+        let unfinished = detached.unfinished();
+        drop(detached);
         assert_eq!(watch.strong_count(), 1);
         go.send(()).expect("somebody waits");
         block_on(first.expect("not forked")).expect("nothing fails");
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_begun_is_done_after_the_pool_is_gone() {
+    fn work_ends_after_the_pool_is_dropped() {
         let pool = Pool::new(1);
         let jobs = [1, 2, 3].map(|number| pool.run(move || Ok(number)).expect("a thread"));
         drop(pool);

@@ -1,8 +1,8 @@
-//! What waits to be begun.
+//! Operations that have not begun.
 
 use std::collections::BTreeMap;
 
-/// In the order of coming. Each can be taken back until it has been begun.
+/// A FIFO queue. Each item can be taken back until it is popped.
 #[derive(Debug)]
 pub(super) struct Queue<T> {
     waiting: BTreeMap<u64, T>,
@@ -19,7 +19,7 @@ impl<T> Default for Queue<T> {
 }
 
 impl<T> Queue<T> {
-    /// Gives the ticket for [`Queue::take_back`].
+    /// Returns the ticket for [`Queue::take_back`].
     pub(super) fn push(&mut self, item: T) -> u64 {
         let ticket = self.next;
         self.next += 1;
@@ -27,17 +27,17 @@ impl<T> Queue<T> {
         ticket
     }
 
-    /// The one that has waited longest.
+    /// The item that has waited longest.
     pub(super) fn pop(&mut self) -> Option<T> {
         self.waiting.pop_first().map(|(_, item)| item)
     }
 
-    /// None if it has been begun.
+    /// None if the item was popped or taken back.
     pub(super) fn take_back(&mut self, ticket: u64) -> Option<T> {
         self.waiting.remove(&ticket)
     }
 
-    /// All that wait. Tickets are never given twice: the old ones may still be used.
+    /// Takes all items. Tickets are never reused, because a caller may still hold an old one.
     pub(super) fn empty(&mut self) -> impl Iterator<Item = T> + use<T> {
         std::mem::take(&mut self.waiting).into_values()
     }
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_taken_back_is_left_out() {
+    fn an_item_that_was_taken_back_is_left_out() {
         let mut queue = Queue::default();
         let tickets = ["a", "b", "c"].map(|item| queue.push(item));
         assert_eq!(queue.take_back(tickets[1]), Some("b"));

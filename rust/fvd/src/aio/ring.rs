@@ -1,9 +1,9 @@
 //! A thread with an `io_uring` of its own, for one file.
 //!
-//! The thread that submits is the one that reaps: the kernel hands completions to the submitter,
-//! which would have to be woken for that anyway. Whoever has an operation leaves it in a queue and
-//! rings the event_fd if the thread sleeps; under load it does not, and takes what has come in one go.
-//! The thread and its ring are made when there is work, and end when there has been none for long.
+//! The thread that submits also reaps: the kernel hands completions to the submitter, which would have to be
+//! woken for them anyway. A caller pushes its operation to a queue, and signals the eventfd only if the
+//! thread sleeps. Under load the thread does not sleep, and takes all queued operations at once. The thread
+//! and its ring start when there is work, and end when there has been none for a long time.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -18,25 +18,25 @@ use crate::error::{Error, Result};
 use crate::process::Process;
 use crate::sys::uring::{EventFd, Operation, Uring, is_temporary, is_timeout};
 
-/// How long to wait where the kernel is short of memory for operations.
+/// How long to wait when the kernel has no memory for operations.
 const SHORT_OF_MEMORY: Duration = Duration::from_millis(1);
 
 /// How long a ring without work stays.
 const IDLE: Duration = Duration::from_secs(5);
 
-/// How long a refusal counts. The system may have been short of threads or memory.
+/// How long to remember that the system refused a ring. It may only have been short of threads or memory.
 const RETRY: Duration = Duration::from_secs(10);
 
-/// How an operation has ended, if it did not fail.
+/// How an operation has ended, unless it failed.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// That many bytes were moved.
+    /// The number of bytes that were transferred.
     Done(Operation, usize),
-    /// The ring cannot do it: it is to be done on a thread. Nothing was moved.
+    /// The ring cannot do it, and transferred nothing: do it on a thread.
     Refused(Operation),
 }
 
-/// Held until the kernel is done, whoever waits for it.
+/// Held until the kernel has ended the operation, even if the receiver is dropped.
 pub(crate) type Guard = Option<RwLockReadGuardArc<()>>;
 
 struct Tag {
@@ -51,10 +51,11 @@ impl Tag {
     }
 }
 
-/// Opens what the ring is for once more: each ring has its own.
+/// Duplicates the handle of the file: each ring owns one.
 type Open = Box<dyn Fn() -> Box<dyn AsFd + Send> + Send + Sync>;
 
-/// The way to the thread, which ends when this is dropped, after what it has to do.
+/// The handle of the ring's thread. After this is dropped, the thread ends its queued operations and then
+/// itself.
 pub(crate) struct Ring {
     shared: Arc<Shared>,
     open: Open,
@@ -69,12 +70,12 @@ struct Shared {
 #[derive(Default)]
 struct State {
     queue: Queue<(Operation, Tag)>,
-    /// That of the thread, if there is one.
+    /// The eventfd of the thread, if there is one.
     event_fd: Option<Arc<EventFd>>,
-    /// The thread has emptied the queue and will not look again before the event_fd rings.
+    /// The thread has emptied the queue, and will not look at it again before the eventfd is signalled.
     is_asleep: bool,
     is_closing: bool,
-    /// When there was last no ring to be had.
+    /// When the system last refused a ring.
     refused: Option<Instant>,
 }
 
@@ -85,7 +86,7 @@ impl std::fmt::Debug for Ring {
 }
 
 impl Ring {
-    /// `open` gives the file.
+    /// `open` returns a handle of the file, once for each ring.
     pub(crate) fn new<F: AsFd + Send + 'static>(open: impl Fn() -> F + Send + Sync + 'static) -> Self {
         Self::with_idle_time(open, IDLE)
     }
@@ -110,13 +111,13 @@ impl Ring {
         ring
     }
 
-    /// Whether to try another way first.
+    /// Whether the system refused a ring lately: try another way first.
     pub(crate) fn is_refused(&self) -> bool {
         self.shared.lock().is_refused()
     }
 
-    /// Begins an operation. `guard` is dropped when it has ended. A sync or a write whose receiver is
-    /// dropped has to be made to go on ([`Receiver::unfinished`]), or may never be begun.
+    /// Queues an operation. `guard` is dropped when the operation has ended. If the receiver of a sync or a
+    /// write is dropped, detach the operation first ([`Receiver::unfinished`]): otherwise it may never begin.
     ///
     /// # Errors
     ///
@@ -147,7 +148,7 @@ impl Ring {
         Ok(receiver.waiting_in(shared, ticket))
     }
 
-    /// Starts the thread. Whether it gets a ring shows with the first operation.
+    /// Starts the thread. Whether the thread gets a ring shows with the first operation.
     fn start(&self) -> io::Result<Arc<EventFd>> {
         let event_fd = Arc::new(EventFd::new()?);
         let (shared, for_ring, file) = (Arc::clone(&self.shared), Arc::clone(&event_fd), (self.open)());
@@ -159,7 +160,8 @@ impl Ring {
 
 impl Drop for Ring {
     fn drop(&mut self) {
-        // A child shares the event_fd with its parent, and may find the lock held by nobody.
+        // A child shares the eventfd with its parent, and the lock may have been held by a thread that the
+        // child lacks.
         if self.process.is_current() {
             let mut state = self.shared.lock();
             state.is_closing = true;
@@ -182,7 +184,7 @@ impl Shared {
     }
 
     fn serve<F: AsFd>(&self, ring: io::Result<Uring<F, Tag>>) {
-        // Also after a panic: nobody waits for a thread that is gone.
+        // Also after a panic: no caller may wait for a thread that has ended.
         let refusal = Refusal(self);
         let Ok(mut ring) = ring else { return };
         let mut is_idle = false;
@@ -199,8 +201,8 @@ impl Shared {
         std::mem::forget(refusal);
     }
 
-    /// Gives the ring what it has room for. False when there is no more to come, or has not been
-    /// for long: whoever comes then starts another thread.
+    /// Pushes queued operations to the ring, as many as it has room for. False when the thread must end: the
+    /// ring is closing, or was idle for a long time. The next caller then starts another thread.
     fn take_over<F: AsFd>(&self, ring: &mut Uring<F, Tag>, is_idle: bool) -> bool {
         let mut state = self.lock();
         while ring.room() > 0
@@ -208,7 +210,8 @@ impl Shared {
         {
             ring.push(operation, tag);
         }
-        // What had no room is looked at when something has ended: no event_fd is needed for that.
+        // If operations are left in the queue, the thread looks at them when another one has ended. That
+        // needs no eventfd.
         state.is_asleep = state.queue.is_empty();
         if ring.is_idle() && (is_idle || state.is_closing) {
             state.event_fd = None;
@@ -232,12 +235,12 @@ impl Shared {
 impl Recall for Shared {
     fn recall(&self, ticket: u64) {
         let operation = self.lock().queue.take_back(ticket);
-        // Without the lock: what it owns may take others.
+        // Dropped without the lock: dropping what it owns may take other locks.
         drop(operation);
     }
 }
 
-/// Refuses what comes when there is no ring any more.
+/// Refuses queued operations once there is no ring.
 struct Refusal<'a>(&'a Shared);
 
 impl Drop for Refusal<'_> {
@@ -253,13 +256,14 @@ fn end(operation: Operation, tag: Tag, result: io::Result<usize>) {
         Err(error) => error,
     };
     tag.end(Err(Error::io(verb(&operation), error)));
-    // Not before: to drop buffers may take a lock that is held by somebody who waits for this end.
+    // Not before: dropping a buffer may take a lock that another thread holds while it waits for this end.
     drop(operation);
 }
 
-/// Whether a thread may do better: the operation was not begun. A sync that has done anything is
-/// never tried again: its error would be gone the second time. ECANCELED is what the kernel says
-/// when it has no thread for it; what is synced here has no such error of its own.
+/// Whether the operation did not begin, so a thread may try it. A sync that may have begun is never tried
+/// again: its error would be gone the second time. ECANCELED means that the kernel has no thread for the
+/// operation. On a local file system, the only kind that is synced in a ring, a sync itself does not end with
+/// ECANCELED.
 fn is_refusal(operation: &Operation, error: &io::Error) -> bool {
     match error.raw_os_error() {
         Some(libc::EINTR | libc::ENOSYS | libc::ECANCELED) => true,
@@ -290,7 +294,7 @@ mod tests {
     use crate::sys::buffer::IoBufMut;
     use crate::sys::uring::DEPTH;
 
-    /// A ring on a pipe, whose reads end when the test wants them to.
+    /// A ring on a pipe: a read ends when the test writes to the pipe.
     fn on_pipe() -> (Ring, PipeWriter) {
         on_pipe_for(IDLE)
     }
@@ -310,14 +314,14 @@ mod tests {
         }
     }
 
-    /// A read into memory that can be watched.
+    /// A read into memory that the test can watch.
     #[expect(unsafe_code, reason = "only memory from outside has an owner to watch")]
     fn watched_read() -> (Operation, Weak<Vec<u8>>) {
         let mut memory = vec![0; 512];
         let start = NonNull::new(memory.as_mut_ptr()).expect("512 bytes");
         let owner = Arc::new(memory);
         let watch = Arc::downgrade(&owner);
-        // SAFETY: the owner keeps the memory, and nobody else looks at it.
+        // SAFETY: the owner keeps the memory, and no other code reads or writes it.
         let buf = unsafe { IoBufMut::from_raw(start, 512, Some(owner)) };
         let read = Operation::Read {
             buf,
@@ -334,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_belongs_to_the_operation_until_its_end_whoever_waits() {
+    fn the_operation_owns_its_buffer_until_its_end() {
         let (ring, mut writer) = on_pipe();
         let (operation, memory) = watched_read();
         let lock = Arc::new(RwLock::new(()));
@@ -351,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn more_operations_than_the_ring_has_room_for_wait_their_turn() {
+    fn operations_wait_until_the_ring_has_room() {
         let (ring, mut writer) = on_pipe();
         let reads: Vec<_> = (0..3 * DEPTH)
             .map(|_| ring.submit(read(8), None).expect("not forked"))
@@ -369,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_are_told_and_the_ring_goes_on() {
+    fn an_operation_may_fail_and_the_ring_continues() {
         let (ring, mut writer) = on_pipe();
         let write = Operation::Write {
             bufs: vec![Bytes::from_static(&[1; 8])],
@@ -382,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_refused_ring_was_given_comes_back() {
+    fn a_refused_ring_returns_the_operation() {
         let outcome = block_on(Ring::refused().submit(read(8), None).expect("not forked")).expect("no failure");
         assert!(
             matches!(outcome, Outcome::Refused(Operation::Read { .. })),
@@ -391,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_room_and_is_given_up_is_never_begun() {
+    fn a_dropped_operation_without_room_never_begins() {
         let (ring, mut writer) = on_pipe();
         let mut reads: Vec<_> = (0..DEPTH)
             .map(|_| ring.submit(read(8), None).expect("not forked"))
@@ -415,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_without_work_ends_and_another_one_starts() {
+    fn an_idle_ring_ends_and_another_one_starts() {
         let (ring, mut writer) = on_pipe_for(Duration::from_millis(1));
         for _ in 0..3 {
             writer.write_all(&[7; 8]).expect("room");
@@ -425,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_not_for_ever() {
+    fn a_refusal_is_forgotten_after_a_while() {
         let (ring, mut writer) = on_pipe();
         ring.shared.refuse();
         assert!(ring.is_refused());
@@ -436,14 +440,14 @@ mod tests {
     }
 
     #[test]
-    fn another_process_is_refused() {
+    fn a_forked_child_cannot_submit() {
         let (mut ring, _writer) = on_pipe();
         ring.process = Process::other();
         ring.submit(read(8), None).expect_err("it belongs to another");
     }
 
     #[test]
-    fn a_sync_is_never_tried_again_behind_an_error() {
+    fn a_sync_is_never_tried_again_after_an_error() {
         for errno in [libc::EIO, libc::ENOSPC, libc::EAGAIN, libc::ENOMEM] {
             let error = io::Error::from_raw_os_error(errno);
             assert!(!is_refusal(&Operation::SyncData, &error), "{error}");

@@ -1,4 +1,4 @@
-//! How the files of a chain are used: blocking, or not.
+//! Whether the files of a chain are used with blocking or asynchronous I/O.
 
 use std::sync::Arc;
 
@@ -7,29 +7,29 @@ use crate::host::Clock;
 use crate::source::{BaseSource, ThreadedSource};
 use crate::storage::{AsyncFile, Backend, FileStorage, Storage};
 
-/// Turns what was opened into what the engine uses.
+/// Wraps open files for the engine.
 pub trait Files: Clone + Send + Sync + 'static {
-    /// What an image lies on.
+    /// The storage of an image.
     type Storage: Storage;
 
-    /// A file or device.
+    /// Wraps a file or device.
     fn storage(&self, file: FileStorage) -> Self::Storage;
 
-    /// A source that blocks (qcow2), read-only.
+    /// Wraps a read-only source that blocks (qcow2).
     fn source(&self, source: Box<dyn BaseSource>) -> Box<dyn BaseSource>;
 
-    /// Whether the thread that polls may be blocked.
+    /// Whether polling may block the thread.
     fn may_block(&self) -> bool {
         false
     }
 
-    /// Time, where the host waits without blocking.
+    /// The clock for time limits, if polling does not block.
     fn clock(&self) -> Option<Arc<dyn Clock>> {
         None
     }
 }
 
-/// Everything happens on the caller's thread, and every future is ready at its first poll.
+/// Everything runs on the caller's thread, and every future is ready at its first poll.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Blocking;
 
@@ -49,7 +49,7 @@ impl Files for Blocking {
     }
 }
 
-/// Nothing blocks the thread that polls, in whatever runtime.
+/// Polling never blocks the thread, in any runtime.
 #[derive(Clone)]
 pub struct AsyncIo {
     backend: Backend,
@@ -69,13 +69,13 @@ impl AsyncIo {
     ///
     /// # Errors
     ///
-    /// Where the system does not permit it.
+    /// If the system does not permit it.
     pub fn with_backend(backend: Backend) -> Result<Self> {
         backend.check()?;
         Ok(Self { backend, clock: None })
     }
 
-    /// Lends the clock that [`ChainOptions::base_timeout`](super::ChainOptions::base_timeout) needs.
+    /// Sets the clock that [`ChainOptions::base_timeout`](super::ChainOptions::base_timeout) needs.
     #[must_use]
     pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
         Self {
@@ -84,7 +84,7 @@ impl AsyncIo {
         }
     }
 
-    /// What does the I/O that would block.
+    /// The backend for I/O that would block.
     #[must_use]
     pub fn backend(&self) -> Backend {
         self.backend
@@ -107,7 +107,7 @@ impl Files for AsyncIo {
     }
 }
 
-/// The clock of `files`, for a limit that needs one.
+/// The clock of `files`, for a time limit.
 pub(super) fn clock_of(files: &impl Files) -> Result<Arc<dyn Clock>> {
     let message = "A time limit for the backing file needs a host with a clock, which does not block";
     files.clock().ok_or_else(|| Error::invalid_argument(message))

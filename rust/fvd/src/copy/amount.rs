@@ -1,4 +1,4 @@
-//! Amount: what prefetch has read from the base, and what it knew to be zeros.
+//! Counts what prefetch has read from the base, and what were known zeros.
 
 use std::ops::Range;
 
@@ -14,7 +14,7 @@ pub(super) struct Amount {
 }
 
 impl Amount {
-    /// Of `stored`, of which the base was read where `read` says.
+    /// Splits `stored`: what lies in `read` was read from the base, the rest were known zeros.
     pub(super) fn of(stored: &[Range<u64>], read: &RangeSet<u64>) -> Self {
         let of_range = |range: &Range<u64>| {
             let overlaps = read.overlapping(range.clone());
@@ -32,7 +32,7 @@ impl Amount {
     }
 }
 
-/// Bytes in `ranges`.
+/// Total length of `ranges` in bytes.
 pub(super) fn len_of(ranges: &RangeSet<u64>) -> u64 {
     ranges.iter().map(|range| range.end - range.start).sum()
 }

@@ -1,4 +1,4 @@
-//! Background: everything that an open image does on its own.
+//! The background work of an open image.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -14,24 +14,23 @@ use crate::image::Image;
 use crate::join::{join_all, race};
 use crate::storage::Storage;
 
-/// Copy-on-read, prefetch after its delay, checkpoints of what these have stored, and what is owed
-/// to a base that is written to.
+/// Copy-on-read, prefetch after its delay, checkpoints of copied blocks, and base writeback.
 ///
-/// Ends when it is stopped, or when every block is local and the base is only read. A failure ends the part that it
-/// concerns: [`Image::copy_on_read_error`] and [`Control::status`] tell of it.
+/// Ends when it is stopped, or when every block is local and the image does not write to its base. A failure
+/// ends the part that it concerns: see [`Image::copy_on_read_error`] and [`Control::status`].
 pub struct Background<'a, S> {
     image: &'a Image<S>,
     control: Control,
     clock: &'a dyn Clock,
     prefetch: Prefetch<'a, S>,
-    /// Until the profile is fetched, and until the rest is.
+    /// Time until prefetch of the profile starts, and of the rest (`start_delay`).
     profile_start_delay: Option<Duration>,
     start_delay: Option<Duration>,
     checkpoint_time: Duration,
     began: Duration,
 }
 
-/// The [`Background`] of an image as its header wants it, in one future.
+/// Runs the [`Background`] of an image, with the options of its header, in one future.
 pub async fn background<S: Storage>(image: &Image<S>, control: Control, clock: &dyn Clock, seed: u64) {
     let options = PrefetchOptions::from(image.header());
     let first = profile(image, &options).await;
@@ -39,7 +38,7 @@ pub async fn background<S: Storage>(image: &Image<S>, control: Control, clock: &
 }
 
 impl<'a, S: Storage> Background<'a, S> {
-    /// See [`Prefetch::new`]; `first` is what [`profile`] gives. The delays begin now.
+    /// See [`Prefetch::new`]. `first` is the result of [`profile`]. The delays begin now.
     pub fn new(
         image: &'a Image<S>,
         options: PrefetchOptions,
@@ -49,7 +48,7 @@ impl<'a, S: Storage> Background<'a, S> {
         seed: u64,
     ) -> Self {
         let (start_delay, checkpoint_time) = (options.start_delay, options.checkpoint_time);
-        // Not behind the rest.
+        // The profile must not start after the rest.
         let profile_start_delay = options.profile_start_delay.filter(|_| !first.is_empty());
         let profile_start_delay = [profile_start_delay, start_delay].into_iter().flatten().min();
         Self {
@@ -64,15 +63,15 @@ impl<'a, S: Storage> Background<'a, S> {
         }
     }
 
-    /// All parts in one future.
+    /// Runs all parts in one future.
     pub async fn run(&self) {
         let mut all = self.workers();
         all.extend(self.helpers());
         join_all(all).await;
     }
 
-    /// The parts, for a host that drives each of them on a thread of its own, because its
-    /// storage blocks. They end together. An image that is open read-only has none.
+    /// The parts, for a caller whose storage blocks: it drives each part on a thread of its own. They end
+    /// together. An image that is open read-only has none.
     #[must_use]
     pub fn workers(&self) -> Vec<BoxFuture<'_, ()>> {
         let mut workers: Vec<BoxFuture<'_, ()>> = Vec::new();
@@ -82,7 +81,7 @@ impl<'a, S: Storage> Background<'a, S> {
         workers.push(Box::pin(race(self.store_copies(), self.over())));
         workers.push(Box::pin(race(self.checkpoint(), self.over())));
         if self.image.updates_base() {
-            // Goes on when every block is local.
+            // Continues when every block is local.
             workers.push(Box::pin(race(self.push(), self.control.stopped())));
         }
         for _ in 0..self.prefetch.slots() {
@@ -91,8 +90,8 @@ impl<'a, S: Storage> Background<'a, S> {
         workers
     }
 
-    /// More of them, for a profile on a base that is far away: each waits until it is needed, and ends when the
-    /// profile is there. What a host cannot drive is not missed.
+    /// More parts, for a profile on a remote base. Each waits until it is needed, and ends when the profile
+    /// is fetched. A caller that drives none or only some of them loses only speed.
     #[must_use]
     pub fn helpers(&self) -> Vec<BoxFuture<'_, ()>> {
         let count = if self.image.is_writable() && self.image.check_process().is_ok() {
@@ -118,7 +117,7 @@ impl<'a, S: Storage> Background<'a, S> {
         let _ = self.prefetch.slot().await;
     }
 
-    /// Waits until the delay has passed or the user wants it, or for the end before that.
+    /// Waits until the delay has passed or the user resumes prefetch. Also returns after a stop.
     async fn started(&self, delay: Option<Duration>) {
         loop {
             let command = self.control.command();
@@ -147,11 +146,11 @@ impl<'a, S: Storage> Background<'a, S> {
     }
 
     async fn store_copies(&self) {
-        // Ends with an error only, which the image remembers.
+        // Ends only with an error, which the image remembers.
         let _ = copy_on_read(self.image).await;
     }
 
-    /// What the base is owed. One that fails is tried again later.
+    /// Writes dirty ranges to the base. After a failure, tries again later.
     async fn push(&self) {
         loop {
             let _ = write_back_base(self.image).await;
@@ -159,7 +158,7 @@ impl<'a, S: Storage> Background<'a, S> {
         }
     }
 
-    /// Of what copy-on-read has stored, and prefetch before it was paused or failed.
+    /// Checkpoints what copy-on-read has stored, and what prefetch stored before it was paused or failed.
     async fn checkpoint(&self) {
         let copied = || {
             let stats = self.image.stats();
@@ -171,17 +170,17 @@ impl<'a, S: Storage> Background<'a, S> {
             self.clock.sleep(self.checkpoint_time).await;
             let now = (copied(), checkpoints());
             unsaved |= now.0 != before.0;
-            // Prefetch, or a full journal, may have seen to it; what came behind that waits for
-            // the next time.
+            // Prefetch or a full journal may have made a checkpoint. What was copied after that one waits for
+            // the next round.
             if unsaved && now.1 == before.1 {
-                // A full disk may have room later; anything else, the next flush tells.
+                // A full disk may have room later. The next flush reports any other error.
                 unsaved = self.image.checkpoint_copies().await.is_err();
             }
             before = (now.0, checkpoints());
         }
     }
 
-    /// Waits until nothing is left to do.
+    /// Waits for a stop, or until every block is local.
     async fn over(&self) {
         race(self.control.stopped(), self.control.finished()).await;
     }

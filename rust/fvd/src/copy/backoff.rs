@@ -1,10 +1,10 @@
-//! Backoff: a base that fails is left alone for a while, longer each time.
+//! Backoff: waits after each failure of the base, longer each time.
 
 use std::time::Duration;
 
 use super::throttle::random;
 
-/// Failures in a row, and what follows from them.
+/// Counts failures in a row.
 #[derive(Debug)]
 pub(super) struct Backoff {
     first: Duration,
@@ -28,9 +28,9 @@ impl Backoff {
         self.failures
     }
 
-    /// One more failure: how long to wait; None: there have been too many.
+    /// Counts one more failure. Returns how long to wait, or None after too many failures.
     ///
-    /// Half of the time is random, so that hosts that lost one server do not come back at once.
+    /// Half of the time is random, so that hosts that lost the same server do not return all at once.
     pub(super) fn failed(&mut self, rng: &mut fastrand::Rng) -> Option<Duration> {
         self.failures += 1;
         if self.failures > self.retries {
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_wait_is_up_to_twice_the_one_before_and_the_last_retry_is_the_last() {
+    fn waits_double_up_to_a_limit_and_retries_end() {
         let mut rng = fastrand::Rng::with_seed(3);
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1), 6);
         for whole in [100, 200, 400, 800, 1000, 1000] {

@@ -1,13 +1,13 @@
-//! The other direction: what an image that writes through owes its base.
+//! Base writeback in the background.
 
 use crate::error::Result;
 use crate::image::Image;
 use crate::join::yield_now;
 use crate::storage::Storage;
 
-/// Pushes what `image` owes its base, as it comes, what a crash has left over included. For other
-/// images there is never anything to do. Ends only with an error: what could not be pushed stays
-/// owed, and the next flush or close tries again, as does this future when it is run anew.
+/// Writes dirty ranges of `image` to its base, as they appear, including those that a crash has left. Images
+/// that do not write to their base never have any. Ends only with an error. What could not be written stays
+/// dirty: the next flush, close or call of this function tries again.
 pub async fn write_back_base<S: Storage>(image: &Image<S>) -> Result<()> {
     image.check_process()?;
     loop {

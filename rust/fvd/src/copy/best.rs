@@ -1,23 +1,24 @@
-//! Best: what a base, or an image, could do of late.
+//! The best recent speed of a base or an image.
 //!
 //! Pure: time is passed in.
 
 use std::time::Duration;
 
-/// What is remembered at least; twice that at most.
+/// The best of at least this time is remembered, and of twice this time at most.
 const OF_LATE: Duration = Duration::from_secs(120);
 
 /// How fast something is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Speed {
-    /// Bytes a second.
+    /// Bytes per second.
     pub(super) rate: u64,
     /// Mean time of an operation.
     pub(super) latency: Duration,
 }
 
 impl Speed {
-    /// Less than half the rate, and not for want of operations: each takes more than twice as long.
+    /// Less than half the rate, with more than twice the latency: so the rate is not low only because few
+    /// operations ran.
     pub(super) fn has_fallen(self, best: Self) -> bool {
         self.rate < best.rate / 2 && self.latency > best.latency * 2
     }
@@ -30,17 +31,17 @@ impl Speed {
     }
 }
 
-/// The highest rate and the lowest latency of late, which need not have come together.
+/// The highest rate and the lowest latency of the last minutes. They may come from different measurements.
 #[derive(Debug, Default)]
 pub(super) struct Best {
-    /// When `now` began.
+    /// When the measurements of `now` began.
     since: Duration,
     now: Option<Speed>,
     before: Option<Speed>,
 }
 
 impl Best {
-    /// Notes one more, and gives the best, which it may be itself.
+    /// Adds a measurement. Returns the best, this one included.
     pub(super) fn note(&mut self, now: Duration, speed: Speed) -> Speed {
         if now.saturating_sub(self.since) >= OF_LATE {
             (self.since, self.before) = (now, self.now.take());
@@ -63,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_of_rate_and_latency_count_each_on_its_own() {
+    fn rate_and_latency_have_separate_bests() {
         let mut best = Best::default();
         assert_eq!(best.note(SECOND, speed(10, 5)), speed(10, 5));
         assert_eq!(best.note(2 * SECOND, speed(4, 2)), speed(10, 2));
@@ -71,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_long_ago_is_forgotten() {
+    fn old_measurements_are_forgotten() {
         let mut best = Best::default();
         best.note(SECOND, speed(100, 1));
         for second in 2..=239 {

@@ -1,4 +1,4 @@
-//! Control: pauses and stops prefetch, and tells how far it is.
+//! Pauses and stops prefetch, and reports its progress.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,17 +20,17 @@ pub enum PrefetchState {
     Waiting,
     /// Fetches.
     Running,
-    /// Waits for a lull of the guest.
+    /// Waits until the guest is idle.
     Yielding,
     /// Waits for [`Control::resume`].
     Paused,
-    /// Pauses because there is contention.
+    /// Pauses because of contention.
     Throttled,
-    /// The base has failed: it is tried again later.
+    /// Waits before it tries again, because the base has failed.
     BackingOff,
-    /// Every block is local, durably so, and the base is never read again.
+    /// Every block is local and durable. The base is never read again.
     Finished,
-    /// Has ended with [`PrefetchStatus::error`].
+    /// Has failed: see [`PrefetchStatus::error`].
     Failed,
     /// Has ended because of [`Control::stop`].
     Stopped,
@@ -44,41 +44,43 @@ impl PrefetchState {
     }
 }
 
-/// How far prefetch is.
+/// Progress of prefetch.
 #[derive(Clone, Debug, Default)]
 pub struct PrefetchStatus {
     /// Grows with every change.
     pub version: u64,
     /// What it is doing.
     pub state: PrefetchState,
-    /// Bytes of the disk that the base covers: all of them are local in the end.
+    /// Bytes of the disk that the base covers. In the end all of them are local.
     pub total: u64,
-    /// Those that were local when prefetch last moved something, however they came there; 0 before it has begun.
-    /// [`status`](super::status) gives those of now.
+    /// Bytes that were local when prefetch last moved something, whatever made them local. 0 before it has
+    /// begun. [`status`](super::status) returns the current number.
     pub local: u64,
-    /// Bytes that prefetch itself has read from the base and stored, zeros without taking space; twice, where a
-    /// guest has disturbed a large block that is stored in parts.
+    /// Bytes that prefetch itself has read from the base and stored. Zeros among them take no space. Bytes
+    /// count again if a large block, which is stored in parts, must be stored anew because the guest wrote to
+    /// it.
     pub fetched: u64,
-    /// Bytes that prefetch itself has made local without reading them: the base is known to hold zeros there.
+    /// Bytes that prefetch itself has made local without reading them, because the base is known to hold
+    /// zeros there.
     pub zeros: u64,
-    /// Bytes a second read from the base, of late.
+    /// Recent reads from the base, in bytes per second.
     pub read_rate: u64,
-    /// Bytes a second written, of late.
+    /// Recent writes, in bytes per second.
     pub write_rate: u64,
-    /// Pauses because of contention.
+    /// Number of pauses because of contention.
     pub pauses: u64,
-    /// Failures of the base that were survived.
+    /// Number of failures of the base after which prefetch continued.
     pub retries: u64,
-    /// Why it pauses on its own, while it does.
+    /// The pause that prefetch makes on its own at the moment, if any.
     pub pause: Option<Pause>,
-    /// Why it has failed, or the last failure of the base.
+    /// Why prefetch has failed, or the last failure of the base.
     pub error: Option<Error>,
 }
 
 /// What the user wants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Command {
-    /// To start when the delay has passed.
+    /// Start when the delay has passed.
     #[default]
     Start,
     Run,
@@ -88,7 +90,7 @@ pub(super) enum Command {
 
 #[derive(Default)]
 struct Shared {
-    /// Who made it. In a forked child it is over: the locks may be held by threads that are not there.
+    /// The process that made it. Useless in a forked child: threads that the child lacks may hold the locks.
     process: Process,
     inner: Mutex<Inner>,
     commanded: Event,
@@ -100,40 +102,40 @@ struct Shared {
 struct Inner {
     command: Command,
     status: PrefetchStatus,
-    /// How many pauses it has made on its own, whatever the reason, and the last one.
+    /// The number of pauses that prefetch made on its own, for any reason, and the last one.
     paused: (u64, Option<Pause>),
 }
 
-/// Pauses and stops one prefetch and tells how far it is. Clones are handles to the same.
+/// Pauses and stops one prefetch, and reports its progress. Clones are handles to the same prefetch.
 ///
-/// In a child that was forked it can do nothing, and says that prefetch has failed, and why.
+/// In a forked child it does nothing, and its status says that prefetch has failed, and why.
 #[derive(Clone, Default)]
 pub struct Control(Arc<Shared>);
 
 impl Control {
-    /// For a prefetch that has not started.
+    /// The control of a prefetch that has not started.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// No further piece is begun; those under way are completed. Nothing happens after `stop`.
+    /// Begins no further piece; pieces in flight are completed. Does nothing after [`Control::stop`].
     pub fn pause(&self) {
         self.send(Command::Pause);
     }
 
-    /// Ends a pause, and the wait for the start. Nothing happens after `stop`.
+    /// Ends a pause or the wait for the start. Does nothing after [`Control::stop`].
     pub fn resume(&self) {
         self.send(Command::Run);
     }
 
-    /// Ends prefetch, and with it [`Background`](super::Background): waits are cut short, pieces
-    /// under way are completed. What has been fetched stays. There is no way back.
+    /// Ends prefetch, and with it [`Background`](super::Background). Waits are cut short, pieces in flight
+    /// are completed. What has been fetched stays. This is final.
     pub fn stop(&self) {
         self.send(Command::Stop);
     }
 
-    /// How far it is.
+    /// The current status.
     #[must_use]
     pub fn status(&self) -> PrefetchStatus {
         match self.0.process.check() {
@@ -150,7 +152,7 @@ impl Control {
         !self.0.process.is_current()
     }
 
-    /// Waits until the status is another one than that of the version `seen`.
+    /// Waits until the version of the status differs from `seen`.
     pub async fn changed(&self, seen: u64) -> PrefetchStatus {
         loop {
             if self.is_forked() {
@@ -165,7 +167,7 @@ impl Control {
         }
     }
 
-    /// The same for a thread, which waits no longer than `timeout`.
+    /// The same for a thread, which waits for `timeout` at most.
     #[must_use]
     pub fn changed_within(&self, seen: u64, timeout: Duration) -> PrefetchStatus {
         if self.is_forked() {
@@ -176,13 +178,13 @@ impl Control {
         if status.version != seen {
             return status;
         }
-        // Late or not, what the status is now is the answer.
+        // After a timeout, too, the current status is the answer.
         let _ = listener.wait_timeout(timeout);
         self.status()
     }
 
-    /// Waits until prefetch has paused on its own more often than `seen` times; gives how often, and why the last
-    /// time.
+    /// Waits until prefetch has paused on its own more than `seen` times. Returns the number of pauses, and
+    /// the last one. Never returns in a forked child.
     pub async fn pauses(&self, seen: u64) -> (u64, Pause) {
         loop {
             if self.is_forked() {
@@ -221,7 +223,7 @@ impl Control {
         self.inner().command
     }
 
-    /// Waits until the command is another one.
+    /// Waits until the command differs from `from`.
     pub(super) async fn command_changes(&self, from: Command) {
         loop {
             let listener = self.0.commanded.listen();
@@ -232,7 +234,7 @@ impl Control {
         }
     }
 
-    /// Waits until it is stopped.
+    /// Waits for a stop.
     pub(super) async fn stopped(&self) {
         loop {
             match self.command() {
@@ -250,8 +252,8 @@ impl Control {
         }
     }
 
-    /// Sleeps until the time has passed or the command is another one than `seen`, by which the caller
-    /// decided to sleep.
+    /// Sleeps until the time has passed, or the command differs from `seen`, the one on which the decision to
+    /// sleep was based.
     pub(super) async fn sleep(&self, clock: &dyn Clock, time: Duration, seen: Command) {
         race(clock.sleep(time), self.command_changes(seen)).await;
     }
@@ -265,7 +267,7 @@ impl Control {
         self.0.changed.notify(usize::MAX);
     }
 
-    /// Prefetch pauses on its own.
+    /// Reports a pause that prefetch makes on its own.
     pub(super) fn pause_for(&self, pause: Pause, change: impl FnOnce(&mut PrefetchStatus)) {
         if self.is_forked() {
             return;
@@ -287,7 +289,7 @@ impl Control {
         self.0.pausing.notify(usize::MAX);
     }
 
-    /// A prefetch of `total` bytes is about to start, or has nothing to do.
+    /// Resets the status: a prefetch of `total` bytes is about to start, or has nothing to do.
     pub(super) fn begin(&self, total: u64, finished: bool) {
         let state = if finished {
             PrefetchState::Finished
@@ -304,7 +306,7 @@ impl Control {
         });
     }
 
-    /// Changes what prefetch is said to do, unless it has ended.
+    /// Changes the state, unless prefetch has ended.
     pub(super) fn enter(&self, state: PrefetchState) {
         let now = self.inner().status.state;
         if now == state || now.is_final() {
@@ -331,7 +333,7 @@ mod tests {
     use super::*;
     use crate::host::BoxFuture;
 
-    /// No sleep is ever over.
+    /// A clock whose sleeps never end.
     struct Endless;
 
     impl Clock for Endless {
@@ -345,11 +347,11 @@ mod tests {
     }
 
     #[test]
-    fn a_sleep_decided_on_before_a_stop_is_over_at_once() {
+    fn a_stop_before_a_sleep_ends_it_at_once() {
         let control = Control::new();
         let seen = control.command();
         control.stop();
-        // With the command of now instead, nothing would ever wake it.
+        // If `sleep` took the current command instead of `seen`, nothing would ever wake it.
         block_on(control.sleep(&Endless, Duration::from_secs(1), seen));
     }
 }

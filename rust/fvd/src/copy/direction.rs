@@ -1,4 +1,4 @@
-//! A direction: reads of the base, or writes to the image; its cap, its throttle, its rate.
+//! A direction of copying, with its cap, throttle and rate: reads of the base, or writes to the image.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use super::pacing::Pacer;
 use super::rate::Rate;
 use super::throttle::{Limits, Throttle};
 
-/// Which direction.
+/// A direction of copying.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Direction {
     Read,
@@ -38,7 +38,7 @@ impl DirectionState {
         let limits = Limits {
             measure_time,
             alpha: options.alpha,
-            // A low cap makes small steps, which are slow by themselves: no sign of contention.
+            // A low cap makes steps small, and small steps have a low rate without any contention.
             min: cap.map_or(min, |cap| min.min(cap / 2)),
             throttle_time: options.throttle_time,
         };

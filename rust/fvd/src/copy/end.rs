@@ -1,4 +1,4 @@
-//! End: of a turn, of a pass over the base, of prefetch.
+//! Ends of a turn, of a walk over the base, and of prefetch.
 
 use super::control::PrefetchState;
 use super::pause::Pause;
@@ -10,21 +10,21 @@ use crate::storage::Storage;
 
 /// Why a turn of a slot ended early.
 pub(super) enum Fault {
-    /// The base failed; so many failures in a row had been counted when the attempt began.
+    /// The base failed. `failures`: how many failures in a row were counted when the attempt began.
     Base { error: Error, failures: u32 },
     /// The image failed.
     Image(Error),
-    /// Prefetch has ended, or is to end.
+    /// Prefetch has ended or must end.
     Stopped,
 }
 
 impl<S: Storage> Prefetch<'_, S> {
-    /// When nothing is left: asks the image, which knows.
+    /// When all ranges have been walked: asks the image whether every block is local.
     pub(super) async fn complete(&self) -> Result<(), Fault> {
         let listener = self.ended.listen();
         let Some(_last) = self.last_step() else {
             if self.outcome().is_none() {
-                // Another slot works on the last steps; they may fail.
+                // Another slot works on the last steps, which may fail.
                 let command = self.control.command();
                 race(listener, self.control.command_changes(command)).await;
             }
@@ -37,7 +37,7 @@ impl<S: Storage> Prefetch<'_, S> {
         Ok(())
     }
 
-    /// A step for the one slot that comes when all others have ended.
+    /// A step without bytes, for the slot that comes when all others have ended.
     fn last_step(&self) -> Option<Step<'_, S>> {
         let mut state = self.state();
         if state.outcome.is_some() || !state.work.is_done() {
@@ -65,10 +65,11 @@ impl<S: Storage> Prefetch<'_, S> {
         let mut guard = self.state();
         let state = &mut *guard;
         if state.backoff.failures() != failures {
-            // What made this one fail has been counted, and is waited for.
+            // The cause of this failure has been counted already.
             return;
         }
-        // What the operating system reports may pass; a base that has changed is another one.
+        // An error of the operating system may pass. An error without an errno, such as a base that was
+        // changed, does not.
         let may_pass = error.errno().is_some();
         let wait = state.backoff.failed(&mut state.rng).filter(|_| may_pass);
         let Some(wait) = wait else {

@@ -1,4 +1,4 @@
-//! Fetch: stores what of a range is still in the base, because somebody asked for it.
+//! Fetches a range from the base at the request of a caller.
 
 use std::ops::Range;
 
@@ -7,11 +7,11 @@ use crate::image::{BaseCopy, CopyData, Image};
 use crate::source::Content;
 use crate::storage::{IoBufMut, Storage};
 
-/// Bytes moved at once.
+/// The most bytes moved at once.
 const PIECE: u64 = 1 << 20;
 
-/// Makes the blocks that `bytes` (of the disk) touch local. Like every copy it is durable with the
-/// next checkpoint. Costs little where they are local already; nothing if nothing comes from a base.
+/// Makes the blocks that `bytes` (of the disk) touches local. As with every copy, the next checkpoint makes
+/// them durable. Costs little if they are local already, and nothing if the image has no base.
 pub async fn fetch<S: Storage>(image: &Image<S>, bytes: Range<u64>) -> Result<()> {
     image.check_writable()?;
     let mut at = bytes.start;
@@ -24,7 +24,7 @@ pub async fn fetch<S: Storage>(image: &Image<S>, bytes: Range<u64>) -> Result<()
     Ok(())
 }
 
-/// Whole blocks that were in the base a moment ago.
+/// `run` consists of whole blocks that were in the base when it was looked up.
 async fn fetch_run<S: Storage>(image: &Image<S>, run: Range<u64>) -> Result<()> {
     let block = image.geometry().block_size;
     let step = (PIECE / block * block).max(block);
@@ -39,7 +39,7 @@ async fn fetch_run<S: Storage>(image: &Image<S>, run: Range<u64>) -> Result<()> 
     Ok(())
 }
 
-/// What the base holds, read without any lock; a block larger than a piece is left to the store.
+/// Reads from the base without any lock. A block larger than a piece is not read here: `store_copy` reads it.
 async fn read<S: Storage>(image: &Image<S>, bytes: Range<u64>) -> Result<CopyData> {
     let len = bytes.end - bytes.start;
     let status = image.base_status(bytes.start, len).await?;

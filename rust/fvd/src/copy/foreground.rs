@@ -1,31 +1,30 @@
-//! Foreground first: prefetch moves in the lulls of the guest.
+//! Guest requests come first: prefetch moves data when the guest is idle.
 //!
-//! Pure: time is passed in. The guest is looked at, it does not have to tell: a request pays
-//! nothing for being waited for.
+//! Pure: time is passed in. The guest is polled and need not notify, so a request pays nothing for it.
 
 use std::time::Duration;
 
-/// How long after a request the guest counts as active.
+/// How long the guest counts as active after a request.
 const ACTIVE: Duration = Duration::from_secs(1);
 
-/// What is known of the guest.
+/// What is known about the guest.
 #[derive(Debug)]
 pub(super) struct Foreground {
-    /// How long nothing may have been seen before background work goes on.
+    /// How long no request must have been seen before background work continues.
     lull: Duration,
-    /// The longest wait for it.
+    /// The longest wait for that.
     longest: Duration,
-    /// Requests at the last look.
+    /// Number of requests at the last look.
     requests: u64,
-    /// Whether none was under direction.
+    /// Whether no request was in flight at the last look.
     was_idle: bool,
-    /// When one was seen under direction, or the number of them had grown.
+    /// When a request was last seen in flight, or their number had grown.
     active_at: Option<Duration>,
     waiting_since: Option<Duration>,
 }
 
 impl Foreground {
-    /// `requests`: how many there have been.
+    /// `requests`: the number of requests so far.
     pub(super) fn new(lull: Duration, longest: Duration, requests: u64) -> Self {
         Self {
             lull,
@@ -37,9 +36,9 @@ impl Foreground {
         }
     }
 
-    /// Looks at the guest: how many requests there have been, and whether none is under direction.
+    /// Looks at the guest. `requests`: the number of requests so far. `idle`: no request is in flight.
     pub(super) fn look(&mut self, now: Duration, requests: u64, idle: bool) {
-        // What was under way at the last look has ended just now, for all one knows.
+        // A request that was in flight at the last look may have ended only now.
         if !idle || !self.was_idle || requests != self.requests {
             self.requests = requests;
             self.was_idle = idle;
@@ -47,19 +46,19 @@ impl Foreground {
         }
     }
 
-    /// After a look: None: go on; else look again after that time.
+    /// After a look. None: continue. Otherwise look again after that time.
     pub(super) fn wait(&mut self, now: Duration) -> Option<Duration> {
-        let quiet = self.active_at.map_or(self.lull, |at| now.saturating_sub(at));
+        let idle_time = self.active_at.map_or(self.lull, |at| now.saturating_sub(at));
         let since = *self.waiting_since.get_or_insert(now);
         let waited = now.saturating_sub(since);
-        if quiet >= self.lull || waited >= self.longest {
+        if idle_time >= self.lull || waited >= self.longest {
             self.waiting_since = None;
             return None;
         }
-        Some(self.lull.saturating_sub(quiet).min(self.longest.saturating_sub(waited)))
+        Some(self.lull.saturating_sub(idle_time).min(self.longest.saturating_sub(waited)))
     }
 
-    /// Whether the guest was active a moment ago.
+    /// Whether the guest was active within the last second.
     pub(super) fn is_active(&self, now: Duration) -> bool {
         self.active_at.is_some_and(|at| now.saturating_sub(at) < ACTIVE)
     }
@@ -77,14 +76,14 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_that_was_never_seen_is_not_waited_for() {
+    fn prefetch_does_not_wait_for_a_guest_without_requests() {
         let mut foreground = Foreground::new(3 * MS, 250 * MS, 5);
         assert_eq!(look(&mut foreground, Duration::ZERO, 5, true), None);
         assert!(!foreground.is_active(Duration::ZERO));
     }
 
     #[test]
-    fn a_request_that_came_and_went_unseen_delays_too() {
+    fn a_request_that_ended_between_two_looks_delays_too() {
         let mut foreground = Foreground::new(3 * MS, 250 * MS, 0);
         assert_eq!(look(&mut foreground, 100 * MS, 1, true), Some(3 * MS));
         assert_eq!(look(&mut foreground, 102 * MS, 1, true), Some(MS));
@@ -94,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_that_is_never_idle_is_waited_for_but_not_forever() {
+    fn the_wait_for_a_busy_guest_is_limited() {
         let mut foreground = Foreground::new(3 * MS, 250 * MS, 0);
         let (mut now, mut steps) = (Duration::ZERO, 0);
         while now < 10_000 * MS {

@@ -1,8 +1,8 @@
-//! What moves data between the base and the image, in the background.
+//! Moves data between the base and the image in the background.
 //!
-//! Everything here is a future that the host drives: a thread of its own, a task of its runtime,
-//! the simulator. Dropped at any moment, it leaves the image as good as ever. Copies publish only in
-//! memory; a checkpoint makes them durable (`docs/design.md`, "Copies", "Prefetch" and "Profile").
+//! Everything here is a future, driven by a thread, a task of a runtime or the simulator. It may be dropped
+//! at any moment: the image stays valid. Copies are published only in memory, and a checkpoint makes them
+//! durable (`docs/design.md`, "Copies", "Prefetch" and "Profile").
 
 mod amount;
 mod background;

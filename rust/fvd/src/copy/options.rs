@@ -4,68 +4,70 @@ use std::time::Duration;
 
 use crate::format::Header;
 
-/// Bytes moved at once at most, whatever the options say: the memory of a slot.
+/// The most bytes moved at once, whatever the options say: the memory of a slot.
 pub(super) const MAX_STEP: u64 = 4 << 20;
-/// The same while helpers are at work.
+/// The same while helpers run.
 pub(super) const MAX_HELPER_STEP: u64 = 256 << 10;
-/// Slots at most.
+/// The most slots.
 const MAX_SLOTS: usize = 16;
 /// The same while a profile is fetched.
 const MAX_PROFILE_SLOTS: usize = 64;
 
-/// Parameters of [`Prefetch`](super::Prefetch). `PrefetchOptions::from(&header)` has those of an
-/// image; any field may then be changed. Values that make no sense are brought into range.
+/// Parameters of [`Prefetch`](super::Prefetch). `PrefetchOptions::from(&header)` returns those of an image.
+/// Any field may be changed after that. Values out of range are brought into range.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PrefetchOptions {
-    /// From the start of [`Background`](super::Background) to that of prefetch; None: prefetch
+    /// Time from the start of [`Background`](super::Background) to the start of prefetch. None: prefetch
     /// waits for [`Control::resume`](super::Control::resume).
     pub start_delay: Option<Duration>,
-    /// From the start of [`Background`](super::Background) until what the profile names is fetched:
-    /// no later than the start of prefetch, and also without one. None: the profile is not used.
+    /// Time from the start of [`Background`](super::Background) until the ranges of the profile are fetched.
+    /// They are never fetched later than the rest, and are fetched even if the rest is not. None: the profile
+    /// is not used.
     pub profile_start_delay: Option<Duration>,
-    /// Pieces that are under way at once, 1..=16.
+    /// Pieces in flight at once, 1..=16.
     pub slots: usize,
-    /// Pieces that are under way at once while a profile is fetched, if the base is far away, `slots`..=64.
+    /// Pieces in flight at once while a profile is fetched from a remote base, `slots`..=64.
     pub profile_slots: usize,
-    /// Bytes fetched at once, at most 4 MiB; less under a low cap and beside a busy guest.
+    /// Bytes fetched at once, at most 4 MiB. Fewer with a low cap or an active guest.
     pub bytes_per_prefetch: u64,
     /// Shortest time over which the throughput of reads is measured.
     pub read_measure_time: Duration,
     /// Shortest time over which the throughput of writes is measured.
     pub write_measure_time: Duration,
-    /// Weight of the old average in a new one, percent, 0..=100.
+    /// Weight of the old average in a new one, in percent, 0..=100.
     pub alpha: u32,
-    /// Bytes a second; a lower average of the reads is taken for a sign of contention, if it was more than twice as
-    /// high of late, and each read takes more than twice as long.
+    /// Bytes per second. A lower average of the reads counts as contention if the recent best was more than
+    /// twice as high, and each read takes more than twice as long as at best.
     pub min_read_throughput: u64,
-    /// The same of the writes.
+    /// The same for the writes.
     pub min_write_throughput: u64,
-    /// Bytes a second that reads do not exceed over any two seconds; None: no limit.
+    /// Bytes per second that reads do not exceed over any two seconds. None: no limit.
     pub max_read_throughput: Option<u64>,
-    /// Bytes a second that writes do not exceed over any two seconds; None: no limit.
+    /// Bytes per second that writes do not exceed over any two seconds. None: no limit.
     pub max_write_throughput: Option<u64>,
-    /// The longest pause when there is contention; its length is random.
+    /// The longest pause because of contention. Its length is random.
     pub throttle_time: Duration,
-    /// How long no request of the guest may have been seen before the next piece is moved.
+    /// How long no request of the guest must have been seen before the next piece is moved.
     pub lull: Duration,
-    /// The longest time to wait for that: a guest that is never idle does not stop prefetch.
+    /// The longest wait for that, so a guest that is never idle does not stop prefetch.
     pub longest_yield: Duration,
     /// Bytes moved at once while the guest has been active within the last second.
     pub bytes_beside_guest: u64,
-    /// Failures of the base in a row, none of them followed by a success, that are survived.
+    /// Failures of the base in a row after which prefetch still tries again. One more ends it.
     pub retries: u32,
-    /// The wait after the first of them; it doubles with each one.
+    /// The wait after the first failure. It doubles with each further one.
     pub first_backoff: Duration,
     /// The longest of these waits.
     pub longest_backoff: Duration,
-    /// Bytes stored after which they are made durable.
+    /// A checkpoint follows after this many stored bytes.
     pub checkpoint_bytes: u64,
-    /// Time after which what has been stored is made durable.
+    /// A checkpoint of stored bytes follows after this time.
     pub checkpoint_time: Duration,
 }
 
 impl Default for PrefetchOptions {
-    /// The defaults of the format, and no start before `resume`.
+    /// The defaults of the format. Prefetch does not start before
+    /// [`Control::resume`](super::Control::resume).
     fn default() -> Self {
         Self {
             start_delay: None,
@@ -120,7 +122,7 @@ impl From<&Header> for PrefetchOptions {
 }
 
 impl PrefetchOptions {
-    /// The same, every value in its range.
+    /// Brings every value into its range.
     pub(super) fn checked(mut self) -> Self {
         self.slots = self.slots.clamp(1, MAX_SLOTS);
         self.profile_slots = self.profile_slots.clamp(self.slots, MAX_PROFILE_SLOTS);
@@ -147,7 +149,7 @@ fn profile_start_delay(header: &Header) -> Option<Duration> {
     (header.prefetch_profile_entries > 0).then_some(Duration::from_secs(delay))
 }
 
-/// What is 0 or negative in a header is not set.
+/// A value of 0 or less in a header means that it is not set.
 fn positive(value: i32) -> Option<u64> {
     (value > 0).then_some(u64::from(value.unsigned_abs()))
 }
@@ -196,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_in_a_header_is_brought_into_range() {
+    fn invalid_values_in_a_header_are_brought_into_range() {
         for value in [i32::MIN, -1, 0, i32::MAX] {
             let header = Header {
                 prefetch_start_delay: value,

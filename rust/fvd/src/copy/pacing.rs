@@ -1,23 +1,23 @@
-//! Pacing: never faster than a cap, and evenly.
+//! Pacing: spreads steps evenly, below a cap.
 //!
-//! Pure: time is passed in. Steps that are begun at least `bytes / cap` apart move, within any
-//! time `t`, at most `cap * t` bytes, one step, and what was under way when `t` began: one more
-//! step a slot. With steps of at most a tenth of two seconds' worth, shared by all these, any two
-//! seconds stay within 10 % of the cap, however long an operation takes.
+//! Pure: time is passed in. Steps begin at least `bytes / cap` apart. So in any time `t` they move `cap * t`
+//! bytes at most, plus one step, plus what was in flight when `t` began: one more step per slot. All these
+//! steps together are at most a tenth of what the cap allows in two seconds. So any two seconds stay within
+//! 10 % of the cap, however long an operation takes.
 
 use std::time::Duration;
 
-/// What is promised of any time this long.
+/// The cap holds over any time of this length.
 const WINDOW: Duration = Duration::from_secs(2);
-/// Steps are never smaller: what a disk can move.
+/// The smallest step, in bytes: a sector.
 pub(super) const SMALLEST: u64 = 512;
 
-/// The times at which bytes of one direction may move.
+/// Decides when bytes of one direction may move.
 #[derive(Debug)]
 pub(super) struct Pacer {
-    /// Bytes a second; None: no cap.
+    /// Bytes per second. None: no cap.
     cap: Option<u64>,
-    /// Nothing may move before.
+    /// No further bytes may move before this time.
     next: Duration,
 }
 
@@ -27,7 +27,7 @@ impl Pacer {
         Self { cap, next }
     }
 
-    /// Bytes of a step at most, if `slots` of them are under way at once; a multiple of 512.
+    /// The longest step in bytes if `slots` steps are in flight at once: a multiple of 512.
     pub(super) fn longest_step(&self, slots: usize) -> u64 {
         let Some(cap) = self.cap else {
             return u64::MAX;
@@ -36,14 +36,14 @@ impl Pacer {
         (spare / (slots as u64 + 1) / SMALLEST * SMALLEST).max(SMALLEST)
     }
 
-    /// Takes the next place in time for `bytes`: they may move from then on. Time in which
-    /// nothing moved is not made up for.
+    /// Reserves the next time for `bytes`: they may move from then on. Time in which nothing moved is not
+    /// made up for.
     pub(super) fn reserve(&mut self, now: Duration, bytes: u64) -> Duration {
         let Some(cap) = self.cap else {
             return now;
         };
         let at = self.next.max(now);
-        // A little slower than the cap: a window that begins and ends with a step holds one more.
+        // A little slower than the cap: a window that begins and ends with a step contains one step more.
         let nanos = u128::from(bytes) * 1_001_000_000 / u128::from(cap);
         self.next = at + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         at
@@ -56,7 +56,7 @@ mod tests {
 
     use super::*;
 
-    /// Slots that do nothing but move steps, as fast as they may: when each step ended.
+    /// Slots that only move steps, as fast as they may. Returns when each step ended, and its bytes.
     fn simulate(cap: u64, slots: usize, step: u64, longest_latency: u64, seed: u64) -> Vec<(Duration, u64)> {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut pacer = Pacer::new(Some(cap));
@@ -65,7 +65,7 @@ mod tests {
         let longest = pacer.longest_step(slots);
         for _ in 0..4000 {
             let free = slots_free_at.iter_mut().min().expect("a slot");
-            // Not every step is a whole one.
+            // Some steps are shorter.
             let len = if rng.u8(..8) == 0 { 512 } else { step.min(longest) };
             let begin = pacer.reserve(*free, len);
             *free = begin + Duration::from_millis(rng.u64(0..=longest_latency));
@@ -100,14 +100,14 @@ mod tests {
             seed: u64,
         ) {
             let cap = kib << 10;
-            // Steps cannot be smaller than a sector: at a few KiB/s some are late by themselves.
+            // A step cannot be smaller than a sector. At a few KiB/s, steps end late even without latency.
             let latency = if cap / 5 / (slots as u64 + 1) < 512 { 0 } else { latency };
             let ended = simulate(cap, slots, step, latency, seed);
             prop_assert!(most_in_a_window(&ended) <= cap * 2 * 11 / 10);
         }
 
         #[test]
-        fn a_cap_is_used_up(kib in 1_u64..10_000_000, slots in 1_usize..=16, step in 9_u32..22, seed: u64) {
+        fn steps_use_the_cap(kib in 1_u64..10_000_000, slots in 1_usize..=16, step in 9_u32..22, seed: u64) {
             let cap = kib << 10;
             let ended = simulate(cap, slots, 1 << step, 0, seed);
             let (end, last) = ended[ended.len() - 1];

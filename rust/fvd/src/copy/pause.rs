@@ -1,4 +1,4 @@
-//! Pause: one that prefetch makes on its own, and why.
+//! A pause that prefetch makes on its own, and its reason.
 
 use std::fmt::{Display, Formatter};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use super::throttle::Fall;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PauseReason {
-    /// Reads of the base have become slow: others seem to use it, too.
+    /// Reads of the base have become slow: other users seem to use it too.
     SlowReads,
     /// Writes to the image have become slow.
     SlowWrites,
@@ -18,7 +18,7 @@ pub enum PauseReason {
 }
 
 impl PauseReason {
-    /// All of them.
+    /// All reasons.
     pub const ALL: [Self; 3] = [Self::SlowReads, Self::SlowWrites, Self::BaseFails];
 
     /// A name for programs.
@@ -35,13 +35,13 @@ impl PauseReason {
 /// A pause that prefetch makes on its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pause {
-    /// Why.
+    /// The reason.
     pub reason: PauseReason,
-    /// How long.
+    /// Its length.
     pub time: Duration,
-    /// Bytes a second that it got; 0 where the base has failed.
+    /// Bytes per second before the pause. 0 if the base has failed.
     pub rate: u64,
-    /// Bytes a second that it got at best of late; 0 where the base has failed.
+    /// The best recent rate, in bytes per second. 0 if the base has failed.
     pub best_rate: u64,
 }
 

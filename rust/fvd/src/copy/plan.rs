@@ -1,18 +1,19 @@
-//! Plan: what a profile names, as few requests as that takes.
+//! Plans the ranges of a profile as few requests.
 //!
-//! Pure. The order stays, but for what lies near something that is fetched just before: it comes with that.
+//! Pure. Keeps the order, except that a range close to a recent one joins that one.
 
 use std::ops::Range;
 
 use rangemap::RangeSet;
 
-/// Bytes between two ranges that are fetched along rather than asked for apart.
+/// Ranges with at most this many bytes between them join. The bytes between are fetched too.
 const NEAR: u64 = 32 << 10;
-/// Ranges to look back: they are under way at the same time.
+/// How many ranges to look back for one to join: that many are in flight at the same time.
 const BACK: usize = 32;
 
-/// `first` in its order, in whole blocks of a base of `total` bytes, none twice. Ranges that lie near one another
-/// are one, of at most `most` bytes. `block` may be 0 where there is no base: nothing is fetched then.
+/// The ranges `first` (bytes of the disk), in order, widened to whole blocks of a base of `total` bytes, none
+/// twice. Ranges close to one another join, up to `most` bytes. `block` may be 0 without a base: then the
+/// plan is empty.
 pub(super) fn plan(first: Vec<Range<u64>>, block: u64, total: u64, most: u64) -> Vec<Range<u64>> {
     if total == 0 {
         return Vec::new();
@@ -43,7 +44,7 @@ struct Plan {
 }
 
 impl Plan {
-    /// Adds what nothing covers.
+    /// Adds a range that is not covered yet.
     fn add(&mut self, range: Range<u64>) {
         let back = self.ranges.len().saturating_sub(BACK);
         let joined = (back..self.ranges.len()).rev().find_map(|index| {
@@ -76,7 +77,7 @@ mod tests {
     const KIB: u64 = 1024;
 
     #[test]
-    fn neighbours_are_one_request_also_where_others_came_between() {
+    fn neighbours_join_even_with_others_between_them() {
         let first = vec![
             400 * KIB..404 * KIB,
             900 * KIB..904 * KIB,
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_piece_is_not_made_longer_than_it_may_be() {
+    fn joined_ranges_keep_the_maximum_length() {
         let first: Vec<_> = (0..100).map(|n| n * 8 * KIB..n * 8 * KIB + 4 * KIB).collect();
         let planned = plan(first, 512, 1 << 20, 64 * KIB);
         assert!(

@@ -1,4 +1,4 @@
-//! Prefetch: the whole base, front to back, until the image needs it no more.
+//! Prefetch: copies the whole base, front to back, until the image no longer needs it.
 
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -24,32 +24,32 @@ use crate::storage::Storage;
 
 /// Fetches what is still in the base, in [`PrefetchOptions::slots`] pieces at once.
 ///
-/// Dropped at any moment it leaves the image as it is; another one goes on from there.
+/// It may be dropped at any moment. Another prefetch continues from there.
 pub struct Prefetch<'a, S> {
     pub(super) image: &'a Image<S>,
     pub(super) options: PrefetchOptions,
     pub(super) control: Control,
     pub(super) clock: &'a dyn Clock,
     state: Mutex<State>,
-    /// A step has ended, or all of prefetch.
+    /// Notified when a step or the whole prefetch has ended.
     pub(super) ended: Event,
-    /// More helpers are needed, or none any more.
+    /// Notified when more helpers are needed, or none any longer.
     pub(super) widened: Event,
 }
 
-/// What the slots share. Held for moments, never over I/O.
+/// What the slots share. Its lock is held only for moments, never over I/O.
 pub(super) struct State {
     pub(super) work: Work,
     read: DirectionState,
     write: DirectionState,
-    /// How many steps of what comes first may be under direction.
+    /// How many steps of the first ranges (a profile) may be in flight.
     pub(super) window: Window,
     pub(super) foreground: Foreground,
     pub(super) backoff: Backoff,
     pub(super) rng: fastrand::Rng,
-    /// Nothing is begun before, and why.
+    /// No step begins before this time, and why.
     hold: Option<(Duration, PrefetchState)>,
-    /// Bytes stored since the last checkpoint, and when that was.
+    /// Bytes stored since the last checkpoint. `saved_at`: when that was.
     pub(super) unsaved: u64,
     pub(super) saved_at: Duration,
     pub(super) outcome: Option<Result<()>>,
@@ -63,13 +63,13 @@ impl State {
         }
     }
 
-    /// Whether the guest comes first. Not where its profile says what it asks for next: what it would
-    /// wait for is that which is being fetched.
+    /// Whether guest requests come first. Not while a profile is fetched: the guest is about to read those
+    /// ranges, and would wait for each of them.
     pub(super) fn is_polite(&self) -> bool {
         !self.work.is_at_first()
     }
 
-    /// Nothing is begun before `until`.
+    /// Begins no step before `until`.
     pub(super) fn hold_until(&mut self, until: Duration, why: PrefetchState) {
         if self.hold.is_none_or(|(held, _)| held < until) {
             self.hold = Some((until, why));
@@ -78,8 +78,8 @@ impl State {
 }
 
 impl<'a, S: Storage> Prefetch<'a, S> {
-    /// Of `image`, which is open for writing: `first` (bytes of the disk) in this order, and
-    /// then everything. `seed` decides the random pauses.
+    /// Prefetches `image`, which must be open for writing: the ranges `first` (bytes of the disk) in this
+    /// order, then everything. `seed` decides the random pauses.
     pub fn new(
         image: &'a Image<S>,
         options: PrefetchOptions,
@@ -123,15 +123,17 @@ impl<'a, S: Storage> Prefetch<'a, S> {
         }
     }
 
-    /// All slots in one future, for a host whose storage does not block.
+    /// Runs all slots in one future, for a caller whose storage does not block. Ends when every block is
+    /// local and durable and the header says so, or when it is stopped.
     ///
-    /// Ends when every block is local, durably so, and the header says it; when it is stopped;
-    /// or with the error of the base, after the last retry, or of the image.
+    /// # Errors
+    ///
+    /// The error of the base after the last retry, or an error of the image.
     pub async fn run(&self) -> Result<()> {
         self.image.check_process()?;
         let slots = (0..self.options.slots).map(|_| -> BoxFuture<'_, ()> {
             Box::pin(async {
-                // The outcome is that of all slots.
+                // The outcome belongs to all slots together.
                 let _ = self.slot().await;
             })
         });
@@ -140,8 +142,8 @@ impl<'a, S: Storage> Prefetch<'a, S> {
         self.outcome().unwrap_or(Ok(()))
     }
 
-    /// One slot, for a host that drives each of them on a thread of its own: call this
-    /// [`Prefetch::slots`] times. All of them end together, as [`Prefetch::run`] does.
+    /// Runs one slot, for a caller that drives each slot on a thread of its own: call this
+    /// [`Prefetch::slots`] times. All slots end together, with the result of [`Prefetch::run`].
     pub async fn slot(&self) -> Result<()> {
         self.image.check_process()?;
         self.count_local().await;
@@ -156,8 +158,8 @@ impl<'a, S: Storage> Prefetch<'a, S> {
         }
     }
 
-    /// One slot until all of `first` has been taken, or prefetch has ended; [`Prefetch::slot`] goes
-    /// on from there.
+    /// Runs one slot until all of the ranges `first` have been taken, or prefetch has ended.
+    /// [`Prefetch::slot`] continues from there.
     pub async fn slot_of_first(&self) {
         if self.image.check_process().is_err() {
             return;
@@ -180,8 +182,8 @@ impl<'a, S: Storage> Prefetch<'a, S> {
         needed.min(state.work.steps_of_first(MAX_HELPER_STEP))
     }
 
-    /// One more slot for what comes first, as long as the base is so far away that it takes so many. Nothing
-    /// depends on it.
+    /// Runs one more slot for the first ranges, while the latency of the base calls for that many. Prefetch
+    /// does not depend on helpers.
     pub(super) async fn helper(&self, number: usize) {
         while self.image.check_process().is_ok() {
             let listener = self.widened.listen();
@@ -204,7 +206,7 @@ impl<'a, S: Storage> Prefetch<'a, S> {
         }
     }
 
-    /// Before anything is fetched: how much is local.
+    /// Counts the local bytes before anything is fetched.
     async fn count_local(&self) {
         if self.outcome().is_none() {
             match self.image.local_bytes().await {
@@ -214,7 +216,7 @@ impl<'a, S: Storage> Prefetch<'a, S> {
         }
     }
 
-    /// How many slots there are to be.
+    /// The number of slots.
     #[must_use]
     pub fn slots(&self) -> usize {
         self.options.slots
@@ -251,7 +253,7 @@ impl<'a, S: Storage> Prefetch<'a, S> {
         }
     }
 
-    /// Waits until nothing holds prefetch back: its user, contention, a base that failed.
+    /// Waits until nothing holds prefetch back: a pause by the user, contention, or a failed base.
     pub(super) async fn admitted(&self) -> Result<(), Fault> {
         loop {
             if self.outcome().is_some() {
@@ -277,8 +279,7 @@ impl<'a, S: Storage> Prefetch<'a, S> {
         }
     }
 
-    /// Sleeps until the time has passed, the command of the user is another one than `seen`, or prefetch
-    /// has ended.
+    /// Sleeps until the time has passed, the command differs from `seen`, or prefetch has ended.
     pub(super) async fn sleep(&self, time: Duration, seen: Command) {
         race(self.control.sleep(self.clock, time, seen), self.until_ended()).await;
     }

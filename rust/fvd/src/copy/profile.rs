@@ -1,4 +1,4 @@
-//! Profile: what prefetch fetches before everything else.
+//! The ranges that prefetch fetches before all others.
 
 use std::ops::Range;
 
@@ -6,8 +6,8 @@ use super::options::PrefetchOptions;
 use crate::image::Image;
 use crate::storage::Storage;
 
-/// The ranges that the profile of the image names, if `options` say that it is used. One that cannot
-/// be read is none: the rest of the base is fetched all the same.
+/// The ranges that the profile of the image names, if `options` use it. Empty if the profile cannot be read:
+/// the base is prefetched without it.
 pub async fn profile<S: Storage>(image: &Image<S>, options: &PrefetchOptions) -> Vec<Range<u64>> {
     match options.profile_start_delay {
         None => Vec::new(),

@@ -1,10 +1,10 @@
-//! Rate: bytes a second as a user sees them, waits included.
+//! The rate that a user sees, in bytes per second, waits included.
 
 use std::time::Duration;
 
 use super::throttle::per_second;
 
-/// The shortest time that is measured.
+/// The shortest time of a measurement.
 const PERIOD: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
@@ -23,7 +23,7 @@ impl Rate {
         }
     }
 
-    /// Counts bytes; gives the rate of late.
+    /// Counts bytes. Returns the recent rate in bytes per second.
     pub(super) fn add(&mut self, now: Duration, bytes: u64) -> u64 {
         self.bytes += bytes;
         let time = now.saturating_sub(self.since);

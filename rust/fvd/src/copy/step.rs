@@ -1,4 +1,4 @@
-//! A step of prefetch: read without any lock, then store what is still missing.
+//! A step of prefetch: reads without any lock, then stores what is still missing.
 
 use std::future::Future;
 use std::ops::Range;
@@ -21,12 +21,12 @@ use crate::image::{BaseCopy, CopyData, Part};
 use crate::source::Content;
 use crate::storage::{IoBufMut, Storage};
 
-/// An operation under way; it ends when dropped.
+/// An operation in flight. It ends when this is dropped.
 struct Moving<'a, S: Storage> {
     prefetch: &'a Prefetch<'a, S>,
     direction: Direction,
     began: Duration,
-    /// Bytes it has moved.
+    /// Bytes that it has moved.
     bytes: u64,
 }
 
@@ -39,7 +39,7 @@ impl<S: Storage> Drop for Moving<'_, S> {
         let (direction, time) = (state.direction(self.direction), now.saturating_sub(self.began));
         let fall = direction.throttle.end(now, time, self.bytes, &mut rng);
         let rate = direction.rate.add(now, self.bytes);
-        // What comes first is wanted now, even beside other users of the base.
+        // The guest needs the first ranges now, so there is no pause, even under contention.
         let at_first = state.work.is_at_first();
         let pause = fall.as_ref().filter(|_| !at_first).and_then(|fall| self.pause(fall));
         if let Some(pause) = pause {
@@ -75,7 +75,7 @@ impl<S: Storage> Moving<'_, S> {
 }
 
 impl<S: Storage> Prefetch<'_, S> {
-    /// Bytes that may be moved at once now; a multiple of 512.
+    /// Bytes that may be moved at once now: a multiple of 512.
     pub(super) fn piece_len(&self) -> u64 {
         let now = self.clock.now();
         let mut state = self.look(now);
@@ -96,7 +96,7 @@ impl<S: Storage> Prefetch<'_, S> {
         (len / 512 * 512).max(512)
     }
 
-    /// The state, after a look at the guest.
+    /// Looks at the guest, and returns the state.
     fn look(&self, now: Duration) -> MutexGuard<'_, State> {
         let mut state = self.state();
         state.foreground.look(now, self.image.requests(), self.image.is_idle());
@@ -128,8 +128,8 @@ impl<S: Storage> Prefetch<'_, S> {
         self.checkpoint_if_due().await
     }
 
-    /// Stores one block part by part, and publishes it with the last one. False: it was disturbed,
-    /// and is left to the next walk.
+    /// Stores one block part by part, and publishes it with the last part. False: the guest wrote to it
+    /// meanwhile, and the next walk finds it again.
     async fn store_in_parts(&self, block: u64, bytes: Range<u64>) -> Result<bool, Fault> {
         let (mut at, mut watch) = (bytes.start, None);
         while at < bytes.end {
@@ -148,7 +148,7 @@ impl<S: Storage> Prefetch<'_, S> {
         Ok(true)
     }
 
-    /// What the base holds there, and what of it was read: known zeros are not.
+    /// Reads from the base. Also returns which ranges were read: known zeros are not.
     async fn read(&self, bytes: Range<u64>) -> Result<(CopyData, RangeSet<u64>), Fault> {
         let failures = self.state().backoff.failures();
         let base = |error| Fault::Base { error, failures };
@@ -184,11 +184,12 @@ impl<S: Storage> Prefetch<'_, S> {
         Ok((data, were_read))
     }
 
-    /// A write to the image, of `len` bytes that were read and of known zeros, which move nothing.
+    /// Runs a write to the image. `len` bytes of it were read from the base; the rest are known zeros, which
+    /// move no data.
     async fn store<T>(&self, len: u64, write: impl Future<Output = Result<T>>) -> Result<T, Fault> {
         let failures = self.state().backoff.failures();
         let stored = if len == 0 {
-            // Measured, it would look like a slow medium.
+            // A measurement of 0 bytes would look like a slow medium.
             write.await
         } else {
             self.pace(Direction::Write, len).await?;
@@ -238,7 +239,7 @@ impl<S: Storage> Prefetch<'_, S> {
         }
     }
 
-    /// Waits for a lull of the guest, though not forever.
+    /// Waits until the guest is idle, for a limited time.
     async fn lull(&self) -> Result<(), Fault> {
         loop {
             let command = self.control.command();
@@ -258,10 +259,10 @@ impl<S: Storage> Prefetch<'_, S> {
         }
     }
 
-    /// Counts what was stored. Of a block that is stored in parts, whether or not it becomes local with them.
+    /// Counts stored bytes. Parts of a block count even if the block does not become local with them.
     fn count(&self, stored: Amount) {
         self.image.count_prefetched(stored.fetched, stored.zeros);
-        // Known zeros are found again at no cost: however many they are, no checkpoint is worth it.
+        // Known zeros cost nothing to find again, so their number brings no checkpoint nearer.
         self.state().unsaved += stored.fetched + u64::from(stored.zeros > 0);
         self.control.update(|status| {
             status.fetched += stored.fetched;
@@ -269,7 +270,7 @@ impl<S: Storage> Prefetch<'_, S> {
         });
     }
 
-    /// A step has succeeded.
+    /// Notes that a step has succeeded.
     fn is_stored(&self) {
         self.state().backoff.succeeded();
         self.tell_local(|status| {
@@ -279,7 +280,7 @@ impl<S: Storage> Prefetch<'_, S> {
         });
     }
 
-    /// Tells how much is local, and what `change` has to tell.
+    /// Updates the number of local bytes in the status, and applies `change`.
     pub(super) fn tell_local(&self, change: impl FnOnce(&mut PrefetchStatus)) {
         let local = self.image.local_bytes_counted();
         self.control.update(|status| {
@@ -288,7 +289,7 @@ impl<S: Storage> Prefetch<'_, S> {
         });
     }
 
-    /// Makes what has been stored durable now and then: after a crash it is not fetched again.
+    /// Makes a checkpoint if one is due, so that a crash does not lose all that was fetched (P4).
     async fn checkpoint_if_due(&self) -> Result<(), Fault> {
         {
             let now = self.clock.now();

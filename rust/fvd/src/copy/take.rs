@@ -1,4 +1,4 @@
-//! Take: what a slot does next.
+//! Chooses the next step of a slot.
 
 use std::ops::Range;
 
@@ -7,19 +7,19 @@ use super::prefetch::Prefetch;
 use crate::source::{Content, Run};
 use crate::storage::Storage;
 
-/// Known zeros that are made local at once at most, bytes: mostly all that one look at the metadata finds.
+/// The most known zeros that one step makes local, in bytes: about as much as one look at the metadata finds.
 const ZEROS_STEP: u64 = 1 << 30;
 
-/// A range that one slot works on; given back when dropped.
+/// A range that one slot works on. Dropping it ends the step.
 pub(super) struct Step<'a, S: Storage> {
     pub(super) prefetch: &'a Prefetch<'a, S>,
-    /// Whole blocks, as bytes of the disk.
+    /// Whole blocks, in bytes of the disk.
     pub(super) bytes: Range<u64>,
     /// Known zeros.
     pub(super) zeros: bool,
     /// One block that is moved part by part.
     pub(super) in_parts: bool,
-    /// Of what comes first.
+    /// Belongs to the first ranges.
     pub(super) first: bool,
 }
 
@@ -30,17 +30,17 @@ impl<S: Storage> Drop for Step<'_, S> {
     }
 }
 
-/// What there is to do for a slot.
+/// What a slot does next.
 pub(super) enum Turn<'a, S: Storage> {
     Step(Step<'a, S>),
-    /// Something was walked that needs nothing.
+    /// A range was walked that needs no copy.
     Walked,
     /// Everything has been walked.
     Nothing,
 }
 
 impl<S: Storage> Prefetch<'_, S> {
-    /// Takes what is to be fetched next.
+    /// Takes the next step.
     pub(super) async fn take(&self) -> Result<Turn<'_, S>, Fault> {
         let front = self.state().work.front();
         match front {
@@ -49,7 +49,7 @@ impl<S: Storage> Prefetch<'_, S> {
         }
     }
 
-    /// Takes from what was next a moment ago.
+    /// Takes a step from `front`, which was the next range a moment ago.
     pub(super) async fn take_from(&self, front: Range<u64>) -> Result<Turn<'_, S>, Fault> {
         let found = self.image.next_in_base(front.start, front.end).await;
         let run = match found.map_err(Fault::Image)? {
@@ -64,7 +64,7 @@ impl<S: Storage> Prefetch<'_, S> {
         let content = self.image.base_status(run.start, run.end - run.start).await;
         let block = self.image.geometry().block_size;
         let piece = self.piece_len();
-        // What failed may fail because of one bad block: the others are fetched all the same.
+        // One bad block may be the cause of a failure. A smaller piece lets the others succeed.
         let len = ((piece >> failures.min(16)) / block * block).max(block);
         let zeros = zero_blocks(content.as_ref().ok(), &run, block);
         let stop = zeros.unwrap_or(run.end.min(run.start + len));
@@ -84,8 +84,8 @@ impl<S: Storage> Prefetch<'_, S> {
         }
     }
 
-    /// Walks to `stop`; what lies before `found`, the start of a step if there is one, is local. Gives whether the
-    /// step is one of what comes first; None: another slot was faster.
+    /// Advances to `stop`. A step begins at `found` if `found < stop`; what lies before is local. Returns
+    /// whether the step belongs to the first ranges. None: another slot was faster.
     fn walk(&self, front: &Range<u64>, found: u64, stop: u64) -> Option<bool> {
         let mut state = self.state();
         let first = state.work.front_of_first().is_some();
@@ -98,7 +98,7 @@ impl<S: Storage> Prefetch<'_, S> {
         let is_last = first && state.work.front_of_first().is_none();
         drop(state);
         if is_last {
-            // Helpers have nothing left to do.
+            // Nothing is left for helpers.
             self.widened.notify(usize::MAX);
         }
         self.tell_local(|_| ());
@@ -106,8 +106,8 @@ impl<S: Storage> Prefetch<'_, S> {
     }
 }
 
-/// The end of the whole blocks at the start of `run` (which begins and ends with a block) that
-/// `found` says are zeros, if there is one.
+/// The end of the whole blocks at the start of `run` that are zeros according to `found`. None if there is no
+/// such block. `run` begins and ends at block boundaries.
 fn zero_blocks(found: Option<&Run>, run: &Range<u64>, block: u64) -> Option<u64> {
     let found = found.filter(|found| found.content == Content::Zero)?;
     let most = (ZEROS_STEP / block * block).max(block);

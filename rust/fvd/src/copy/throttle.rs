@@ -1,4 +1,4 @@
-//! Throttle: contention is noticed by what prefetch itself gets, and answered with random pauses.
+//! Throttle: detects contention from the speed of prefetch itself, and pauses for a random time.
 //!
 //! Pure: time is passed in.
 
@@ -6,43 +6,43 @@ use std::time::Duration;
 
 use super::best::{Best, Speed};
 
-/// How one direction is judged.
+/// The limits for one direction.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// The shortest time that is measured.
+    /// The shortest time of a measurement.
     pub(super) measure_time: Duration,
-    /// Weight of the old average, percent.
+    /// Weight of the old average, in percent.
     pub(super) alpha: u32,
-    /// Bytes a second from which on there is no contention.
+    /// With this many bytes per second or more, there is no contention.
     pub(super) min: u64,
     /// The longest pause.
     pub(super) throttle_time: Duration,
 }
 
-/// What looks like contention.
+/// A sign of contention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Fall {
     pub(super) now: Speed,
     pub(super) best: Speed,
-    /// None: this time it goes on.
+    /// None: no pause this time.
     pub(super) pause: Option<Duration>,
 }
 
-/// Throughput of one direction, bytes a second of the time in which something was under direction.
+/// Throughput of one direction, in bytes per second of the time with an operation in flight.
 ///
-/// Time in which prefetch waits, be it for a guest or for its own cap, says nothing about the
-/// server: it does not count.
+/// Time in which prefetch waits, for the guest or for its own cap, does not count: it says nothing about the
+/// server.
 #[derive(Debug)]
 pub(super) struct Throttle {
     limits: Limits,
-    under_way: u32,
-    /// Since when something is under way and not yet counted in `busy`.
+    in_flight: u32,
+    /// Since when an operation is in flight, for the time that `busy` does not contain yet.
     since: Duration,
     /// When this measurement began.
     began: Option<Duration>,
     busy: Duration,
     bytes: u64,
-    /// Operations that have ended, and the sum of their times.
+    /// The number of operations that have ended. `waited`: the sum of their times.
     operations: u32,
     waited: Duration,
     average: Option<Speed>,
@@ -53,7 +53,7 @@ impl Throttle {
     pub(super) fn new(limits: Limits) -> Self {
         Self {
             limits,
-            under_way: 0,
+            in_flight: 0,
             since: Duration::ZERO,
             began: None,
             busy: Duration::ZERO,
@@ -67,20 +67,20 @@ impl Throttle {
 
     /// An operation begins.
     pub(super) fn begin(&mut self, now: Duration) {
-        if self.under_way == 0 {
+        if self.in_flight == 0 {
             self.since = now;
         }
         self.began.get_or_insert(now);
-        self.under_way += 1;
+        self.in_flight += 1;
     }
 
-    /// An operation that has taken `time` has moved `bytes`, 0 if it failed. Tells of contention.
+    /// An operation ends that took `time` and moved `bytes` (0 if it failed). Returns a sign of contention.
     ///
-    /// Little says nothing: with few bytes under direction, or far away, a base is slow that is idle. So contention is
-    /// a fall: less than half of the best rate of late, while each operation takes more than twice the time that
-    /// it took at best.
+    /// A low rate alone is no such sign: an idle base is slow too if little is in flight, or if it is far
+    /// away. So contention is a fall: less than half of the best recent rate, and more than twice the best
+    /// recent latency.
     pub(super) fn end(&mut self, now: Duration, time: Duration, bytes: u64, rng: &mut fastrand::Rng) -> Option<Fall> {
-        self.under_way = self.under_way.saturating_sub(1);
+        self.in_flight = self.in_flight.saturating_sub(1);
         self.busy += now.saturating_sub(self.since);
         self.since = now;
         self.bytes += bytes;
@@ -94,7 +94,7 @@ impl Throttle {
             rate: per_second(self.bytes, self.busy),
             latency: self.waited / self.operations,
         };
-        self.began = (self.under_way > 0).then_some(now);
+        self.began = (self.in_flight > 0).then_some(now);
         (self.busy, self.waited) = (Duration::ZERO, Duration::ZERO);
         (self.bytes, self.operations) = (0, 0);
         let average = self.fold(this);
@@ -102,7 +102,7 @@ impl Throttle {
         if average.rate >= self.limits.min || !average.has_fallen(best) {
             return None;
         }
-        // What was measured before a pause says nothing about the time after it either.
+        // After a pause, old measurements say nothing.
         self.average = None;
         let pause = rng.bool().then(|| random(self.limits.throttle_time, rng));
         let now = average;
@@ -126,13 +126,13 @@ impl Throttle {
     }
 }
 
-/// Bytes a second; the time is not 0.
+/// Bytes per second. `time` must not be 0.
 pub(super) fn per_second(bytes: u64, time: Duration) -> u64 {
     let rate = u128::from(bytes) * 1_000_000_000 / time.as_nanos();
     u64::try_from(rate).unwrap_or(u64::MAX)
 }
 
-/// A time up to the longest.
+/// A random time of at most `longest`.
 pub(super) fn random(longest: Duration, rng: &mut fastrand::Rng) -> Duration {
     let nanos = u64::try_from(longest.as_nanos()).unwrap_or(u64::MAX);
     Duration::from_nanos(rng.u64(0..=nanos))
@@ -160,7 +160,7 @@ mod tests {
         throttle.average.map(|average| average.rate)
     }
 
-    /// Operations of `time` that move `bytes`, one after the other; gives the last fall.
+    /// Operations of `time` that move `bytes`, one after the other. Returns the last fall.
     fn repeat(throttle: &mut Throttle, now: &mut Duration, count: u32, time: Duration, bytes: u64) -> Option<Fall> {
         let mut rng = fastrand::Rng::with_seed(7);
         let mut fall = None;
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_base_that_is_slow_because_it_is_far_is_not_contended() {
+    fn a_remote_base_is_slow_without_contention() {
         for (latency, bytes) in [(30, 4096), (100, 128 << 10), (1000, MIB)] {
             let (mut throttle, mut now) = (throttle(80, 5 * MIB), Duration::ZERO);
             let fall = repeat(&mut throttle, &mut now, 1000, latency * MS, bytes);
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_low_rate_for_want_of_bytes_under_way_is_no_fall() {
+    fn a_low_rate_with_little_in_flight_is_no_fall() {
         let (mut throttle, mut now) = (throttle(80, 5 * MIB), Duration::ZERO);
         // 1 MiB takes 40 ms, 4 KiB take 31 ms.
         assert_eq!(repeat(&mut throttle, &mut now, 100, 40 * MS, MIB), None);
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_base_that_was_faster_of_late_is_contended_until_that_is_long_ago() {
+    fn contention_ends_when_the_best_rate_is_forgotten() {
         let (mut throttle, mut now) = (throttle(80, 5 * MIB), Duration::ZERO);
         assert_eq!(repeat(&mut throttle, &mut now, 100, 20 * MS, MIB), None);
         let fall = repeat(&mut throttle, &mut now, 20, 1000 * MS, MIB).expect("a fall");
@@ -236,7 +236,7 @@ mod tests {
         assert_eq!(repeat(&mut throttle, &mut now, 100, 1000 * MS, MIB), None);
     }
 
-    /// One that has moved 100 MB/s.
+    /// A throttle with a best rate of 100 MB/s.
     fn fast(min: u64) -> (Throttle, Duration) {
         let (mut throttle, mut now) = (throttle(80, min), Duration::ZERO);
         repeat(&mut throttle, &mut now, 1, 100 * MS, 10_000_000);
@@ -246,7 +246,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn about_every_other_measurement_of_a_fall_pauses_and_all_are_forgotten(seed: u64) {
+        fn about_every_other_fall_pauses_and_clears_the_average(seed: u64) {
             let (mut throttle, mut now) = fast(1_000_000);
             let mut rng = fastrand::Rng::with_seed(seed);
             let mut pauses = Vec::new();
@@ -264,7 +264,7 @@ mod tests {
         }
 
         #[test]
-        fn from_the_minimum_on_nothing_pauses(bytes in 300_000_u64..1 << 40, alpha in 0..=100_u32) {
+        fn nothing_pauses_at_or_above_the_minimum(bytes in 300_000_u64..1 << 40, alpha in 0..=100_u32) {
             let (mut throttle, mut now) = fast(1_000_000);
             throttle.limits.alpha = alpha;
             prop_assert_eq!(repeat(&mut throttle, &mut now, 50, 300 * MS, bytes), None);
@@ -272,7 +272,7 @@ mod tests {
         }
 
         #[test]
-        fn the_average_lies_between_what_was_measured(
+        fn the_average_lies_between_the_measurements(
             alpha in 0..=100_u32,
             all in prop::collection::vec((1_u64..1 << 50, 100_u64..10_000), 1..20),
         ) {

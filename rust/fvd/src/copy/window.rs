@@ -1,22 +1,22 @@
-//! Window: how much of a profile is fetched at once.
+//! Window: the number of steps in flight while a profile is fetched.
 //!
-//! Pure: time is passed in. A base that is far away answers many requests in the time of one, so as many are kept
-//! under way as that takes; one that is near needs no more than the slots that there are.
+//! Pure: time is passed in. A remote base answers many requests in the time of one, so many are kept in
+//! flight. A near base needs no more than the slots.
 
 use std::time::Duration;
 
 use super::pacing::Pacer;
 
-/// Answers a second that are aimed at.
+/// Target number of answers per second.
 const ANSWERS: u128 = 2000;
-/// What comes sooner does not come from far: a cache had it.
+/// A faster answer came from a cache, and says nothing about the base.
 const NEAR: Duration = Duration::from_micros(300);
-/// Weight of an answer in the average, one part of so many.
+/// The weight of an answer in the average is 1 / `WEIGHT`.
 const WEIGHT: u32 = 8;
-/// Under a cap, no more steps at once than leave each of them so many bytes.
+/// With a cap, only so many steps are in flight that each may have this many bytes.
 const STEP: u64 = 64 << 10;
 
-/// Steps that may be under way at once.
+/// The number of steps that may be in flight at once.
 #[derive(Debug)]
 pub(super) struct Window {
     least: usize,
@@ -25,7 +25,7 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// From `least` to `most`, as far as the caps allow that.
+    /// Between `least` and `most`. The caps may lower `most`.
     pub(super) fn new(least: usize, most: usize, pacers: [&Pacer; 2]) -> Self {
         let is_small = |slots: usize| pacers.iter().any(|pacer| pacer.longest_step(slots) < STEP);
         let mut most = most.max(least);
@@ -50,7 +50,7 @@ impl Window {
             .clamp(self.least, self.most)
     }
 
-    /// An answer took so long. True: the window is larger now.
+    /// Notes the latency of an answer. True: the window has grown.
     pub(super) fn note(&mut self, time: Duration) -> bool {
         if time < NEAR {
             return false;
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn the_farther_the_base_the_more_is_under_way() {
+    fn more_latency_makes_a_larger_window() {
         for (latency_us, size) in [(50, 2), (500, 2), (5000, 10), (30_000, 60), (100_000, 64)] {
             let mut window = window(None);
             assert_eq!(window.size(), 2, "nothing is known yet");
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_cache_answers_makes_no_base_near() {
+    fn answers_of_a_cache_do_not_shrink_the_window() {
         let mut window = window(None);
         assert!(window.note(30 * MS));
         for _ in 0..100 {
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_low_cap_leaves_no_room_for_many() {
+    fn a_low_cap_limits_the_window() {
         for (kib, size) in [(100, 2), (2 << 10, 4), (1 << 20, 64)] {
             let mut window = window(Some(kib << 10));
             window.note(100 * MS);

@@ -1,22 +1,22 @@
-//! Work: what is still to be fetched, in order.
+//! The ranges that are still to be fetched, in order.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
-/// Ranges to be walked, in bytes of the disk.
+/// Ranges to walk, in bytes of the disk.
 #[derive(Debug)]
 pub(super) struct Work {
     total: u64,
     ranges: VecDeque<Range<u64>>,
-    /// How many of these are to be walked before all others.
+    /// How many of these are first ranges (a profile), which come before all others.
     first: usize,
-    /// Steps that have been taken and have not ended; those of what comes first, and others.
-    first_under_way: usize,
-    under_way: usize,
+    /// Steps that were taken and have not ended: of the first ranges, and of all others (`in_flight`).
+    first_in_flight: usize,
+    in_flight: usize,
 }
 
 impl Work {
-    /// `first`, and then all of `0..total`.
+    /// The ranges `first`, then all of `0..total`.
     pub(super) fn new(first: Vec<Range<u64>>, total: u64) -> Self {
         let inside = first.into_iter().map(|range| range.start..range.end.min(total));
         let mut ranges: VecDeque<_> = inside.filter(|range| !range.is_empty()).collect();
@@ -26,29 +26,28 @@ impl Work {
             total,
             ranges,
             first,
-            first_under_way: 0,
-            under_way: 0,
+            first_in_flight: 0,
+            in_flight: 0,
         }
     }
 
-    /// What is to be walked next.
+    /// The next range.
     pub(super) fn front(&self) -> Option<Range<u64>> {
         self.ranges.front().cloned()
     }
 
-    /// What is to be walked next of that which comes first.
+    /// The next range, if it is one of the first ranges.
     pub(super) fn front_of_first(&self) -> Option<Range<u64>> {
         self.front().filter(|_| self.first > 0)
     }
 
-    /// How many steps of `len` bytes are to be taken before all others.
+    /// How many steps of `len` bytes the first ranges still contain.
     pub(super) fn steps_of_first(&self, len: u64) -> usize {
         let steps = |range: &Range<u64>| (range.end - range.start).div_ceil(len) as usize;
         self.ranges.iter().take(self.first).map(steps).sum()
     }
 
-    /// Everything of `seen`, the front as it was, up to `stop` has been walked. False: somebody
-    /// else has walked there.
+    /// Advances from `seen`, which was the front, to `stop`. False: another slot has advanced it.
     pub(super) fn advance(&mut self, seen: &Range<u64>, stop: u64) -> bool {
         match self.ranges.front_mut() {
             Some(front) if front == seen => {
@@ -63,7 +62,7 @@ impl Work {
         }
     }
 
-    /// Once more from `start`.
+    /// Walks again from `start`.
     pub(super) fn again(&mut self, start: u64) {
         self.ranges.push_back(start..self.total);
     }
@@ -78,20 +77,20 @@ impl Work {
 
     fn count_of(&mut self, first: bool) -> &mut usize {
         if first {
-            &mut self.first_under_way
+            &mut self.first_in_flight
         } else {
-            &mut self.under_way
+            &mut self.in_flight
         }
     }
 
-    /// Whether what comes first has not all been fetched.
+    /// Whether a part of the first ranges has not been fetched.
     pub(super) fn is_at_first(&self) -> bool {
-        self.first > 0 || self.first_under_way > 0
+        self.first > 0 || self.first_in_flight > 0
     }
 
-    /// Whether everything has been walked, and nothing is under direction.
+    /// Whether everything has been walked, and no step is in flight.
     pub(super) fn is_done(&self) -> bool {
-        self.ranges.is_empty() && self.under_way == 0 && self.first_under_way == 0
+        self.ranges.is_empty() && self.in_flight == 0 && self.first_in_flight == 0
     }
 }
 
@@ -100,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_wanted_first_comes_first_and_lies_within_the_base() {
+    fn first_ranges_come_first_and_are_cut_to_the_base() {
         let mut work = Work::new(vec![50..60, 90..200, 300..400, 7..7], 100);
         let mut walked = Vec::new();
         while let Some(front) = work.front() {
@@ -112,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_that_walk_from_one_place_one_is_late() {
+    fn only_one_of_two_slots_advances_a_range() {
         let mut work = Work::new(Vec::new(), 100);
         let front = work.front().expect("all of it");
         assert!(work.advance(&front, 10));
@@ -121,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_not_done_while_a_step_is_under_way() {
+    fn work_is_not_done_while_a_step_is_in_flight() {
         let mut work = Work::new(Vec::new(), 100);
         work.begin(false);
         assert!(work.advance(&(0..100), 100));
@@ -133,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_first_is_over_when_all_of_it_is_there() {
+    fn the_first_ranges_end_when_their_last_step_ends() {
         let mut work = Work::new(vec![10..20, 7..7], 100);
         work.begin(true);
         assert!(work.advance(&(10..20), 20));

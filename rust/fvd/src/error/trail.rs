@@ -1,13 +1,13 @@
-//! By way of which files an error came about: those in the middle of a long chain are only counted.
+//! The files through which an error passed. In a long chain, those in the middle are only counted.
 
-/// Most steps that are shown.
+/// The most steps that are shown.
 const MOST: usize = 4;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Trail {
     /// The outermost first.
     shown: Vec<String>,
-    /// How many there are after the first that are not shown.
+    /// How many are left out after the first.
     left_out: usize,
 }
 
@@ -25,7 +25,7 @@ impl Trail {
         }
     }
 
-    /// The steps in words; empty if there are none.
+    /// The steps as text. Empty if there are none.
     pub(super) fn text(&self) -> String {
         let mut shown = self.shown.clone();
         match self.left_out {
@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_and_the_last_steps_are_shown_and_the_others_counted() {
+    fn the_middle_of_a_long_trail_is_only_counted() {
         assert_eq!(text(0), "");
         assert_eq!(text(4), "3: 2: 1: 0");
         assert_eq!(text(5), "4: (1 more file between): 2: 1: 0");

@@ -1,16 +1,19 @@
-//! What a write does to the base: the values of `write_updates_base_img`.
+//! Whether guest writes also go to the base image: the values of `write_updates_base_img`.
 
-/// Whether, and when, what a guest writes goes to the base image.
+/// Whether, and when, a guest write also goes to the base image (docs/design.md, "Writing through to the
+/// base").
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BaseUpdate {
-    /// Never: the base is only read.
+    /// Never. The base is only read.
     #[default]
     No,
-    /// Before the write is acknowledged, to the image and to the base.
+    /// The data is written to the image and to the base before the write is acknowledged.
     Writethrough,
-    /// To the image at once, to the base in the background and at a flush.
+    /// The data is written to the image before the acknowledgement, and to the base in the background and at
+    /// a flush.
     Writeback,
-    /// Before the write is acknowledged, to the base; to the image only where it is local already.
+    /// The data is written to the base before the acknowledgement, and to the image only where it is already
+    /// local.
     Writenocache,
 }
 
@@ -18,7 +21,7 @@ impl BaseUpdate {
     /// Every value.
     pub const ALL: [Self; 4] = [Self::No, Self::Writethrough, Self::Writeback, Self::Writenocache];
 
-    /// The name in the format.
+    /// The name as stored in the header.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -29,7 +32,8 @@ impl BaseUpdate {
         }
     }
 
-    /// What `name` stands for; empty, as in every image of the original, is `no`. None: nothing.
+    /// The value called `name`. The empty name, which every image of the original driver has, is `no`. `None`
+    /// if there is no such value.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         if name.is_empty() {
@@ -44,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_name_is_read_as_what_it_names_and_nothing_is_no() {
+    fn every_name_reads_back_and_the_empty_name_is_no() {
         for update in BaseUpdate::ALL {
             assert_eq!(BaseUpdate::from_name(update.name()), Some(update));
         }

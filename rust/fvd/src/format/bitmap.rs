@@ -1,20 +1,20 @@
-//! The bitmap: one bit a block, 0 while the block is in the base image (docs/design.md, format
-//! section 3).
+//! The bitmap: one bit per block, 0 while the block is in the base image (docs/design.md, "The file").
 //!
-//! On disk bit `n % 8` of byte `n / 8`, least significant first. In memory the same bytes are seen
-//! as little-endian `u32` words, where it is bit `n % 32` of word `n / 32`.
+//! On disk, block `n` is bit `n % 8` of byte `n / 8`, least significant bit first. In memory the same bytes
+//! are little-endian `u32` words, and block `n` is bit `n % 32` of word `n / 32`.
 
 use std::ops::Range;
 
 use super::SECTOR;
 
-/// Most bytes of a bitmap that is taken into memory: 64 GiB.
+/// The largest bitmap that an image may have, in bytes: 64 GiB.
 pub const MAX_SIZE: u64 = 64 << 30;
 
-/// Most bytes that the bitmap of a default block size has.
+/// The most bytes of a bitmap whose block size was chosen by default.
 const DEFAULT_BYTES: u64 = 4 << 20;
 
-/// Bits of the bitmap: blocks of `block_size` bytes that `base_size` bytes touch.
+/// Number of bits in use: the blocks of `block_size` bytes that cover the first `base_size` bytes of the
+/// disk.
 ///
 /// # Panics
 ///
@@ -24,8 +24,8 @@ pub const fn blocks(base_size: u64, block_size: u64) -> u64 {
     base_size.div_ceil(block_size)
 }
 
-/// Blocks of `block_size` bytes that the bytes `offset..end` of the disk touch, as far as these lie
-/// in its first `base_size` bytes. `0..0` where they do not.
+/// The blocks of `block_size` bytes that contain bytes of `offset..end`, cut at `base_size`. `0..0` if no
+/// byte of the range lies in the first `base_size` bytes of the disk.
 ///
 /// # Panics
 ///
@@ -39,7 +39,7 @@ pub const fn blocks_of(offset: u64, end: u64, base_size: u64, block_size: u64) -
     offset / block_size..end.div_ceil(block_size)
 }
 
-/// Bytes that hold one bit for each block of `block_size` bytes in the first `base_size` bytes.
+/// Bytes of a bitmap with one bit per block of `block_size` bytes in the first `base_size` bytes of the disk.
 ///
 /// # Panics
 ///
@@ -49,7 +49,7 @@ pub const fn bytes_needed(base_size: u64, block_size: u64) -> u64 {
     blocks(base_size, block_size).div_ceil(8)
 }
 
-/// The smallest power of two from 512 on whose bitmap is at most 4 MiB, in bytes.
+/// The default block size, in bytes: the smallest power of two, at least 512, whose bitmap has at most 4 MiB.
 #[must_use]
 pub const fn default_block_size(base_size: u64) -> u64 {
     let mut block_size = SECTOR;
@@ -59,13 +59,13 @@ pub const fn default_block_size(base_size: u64) -> u64 {
     block_size
 }
 
-/// Which `u32` word holds the bit of `block`.
+/// Index of the `u32` word that holds the bit of `block`.
 #[must_use]
 pub const fn word_index(block: u64) -> u64 {
     block / 32
 }
 
-/// The bit of `block` in its word.
+/// Mask of the bit of `block` in its word.
 #[must_use]
 pub const fn word_mask(block: u64) -> u32 {
     1 << (block % 32)
@@ -77,7 +77,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_last_block_that_is_not_full_has_a_bit_too() {
+    fn a_partial_last_block_has_a_bit_too() {
         assert_eq!(blocks(15_729_152, 7680), 2049);
         assert_eq!(bytes_needed(15_729_152, 7680), 257);
         assert_eq!(bytes_needed(0, 512), 0);
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_touch_the_blocks_that_hold_them_up_to_the_end_of_the_base() {
+    fn a_range_touches_its_blocks_up_to_the_end_of_the_base() {
         let blocks = |offset, end| blocks_of(offset, end, 7000, 1536);
         assert_eq!(blocks(0, 1), 0..1);
         assert_eq!(blocks(1535, 1537), 0..2);
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_block_doubles_where_the_bitmap_would_exceed_4_mib() {
+    fn the_default_block_doubles_to_keep_the_bitmap_at_4_mib() {
         const LIMIT: u64 = (4 << 20) * 8 * 512;
         assert_eq!(default_block_size(0), 512);
         assert_eq!(default_block_size(LIMIT), 512);
@@ -114,7 +114,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_bit_set_in_a_word_is_the_bit_that_the_format_means(block in 0_u64..4096) {
+        fn a_bit_in_a_word_is_the_bit_that_the_format_defines(block in 0_u64..4096) {
             let mut words = [0_u32; 128];
             words[word_index(block) as usize] |= word_mask(block);
             let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();

@@ -1,4 +1,4 @@
-//! What a header that can be trusted says about the image (docs/design.md, format section 2).
+//! The checked geometry of an image, derived from its header (docs/design.md, "The file").
 
 use std::fmt::Display;
 
@@ -21,7 +21,7 @@ pub struct Region {
 }
 
 impl Region {
-    /// The byte behind the last one. Exact for every region of a [`Geometry`] or a
+    /// The byte offset after the last byte. It does not overflow for any region of a [`Geometry`] or a
     /// [`Layout`](super::Layout).
     #[must_use]
     pub const fn end(&self) -> u64 {
@@ -29,70 +29,70 @@ impl Region {
     }
 }
 
-/// What the engine needs, derived from a header that passed every check of [`Geometry::new`].
+/// The sizes and places that the engine needs, derived from a header that passed every check of
+/// [`Geometry::new`].
 ///
-/// No sum of these numbers that stays inside the disk or the storage overflows: bitmap, table and
-/// journal lie inside the file, and [`data_offset`](Self::data_offset) plus
+/// Sums of these numbers do not overflow as long as they stay inside the disk or the storage: bitmap, table
+/// and journal lie inside the file, and [`data_offset`](Self::data_offset) plus
 /// [`virtual_size`](Self::virtual_size) rounded up to whole chunks is at most `i64::MAX`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Geometry {
-    /// Size of the disk in bytes, a multiple of 512; may be 0.
+    /// Size of the disk in bytes, a multiple of 512. May be 0.
     pub virtual_size: u64,
-    /// Bytes of the disk that the base image covers, a multiple of 512 and at most
-    /// `virtual_size`; 0 without the name of a base image.
+    /// Bytes of the disk that the base image covers, a multiple of 512 and at most `virtual_size`. 0 if the
+    /// header names no base image.
     pub base_size: u64,
-    /// Bytes that a bit speaks for, a multiple of 512; 0 exactly where `bitmap` is `None`.
+    /// Bytes of a block, a multiple of 512. 0 if and only if `bitmap` is `None`.
     pub block_size: u64,
-    /// Number of bits in use: blocks that the base touches; 0 without a bitmap.
+    /// Number of bits in use: the blocks that cover the base. 0 without a bitmap.
     pub blocks: u64,
-    /// The bitmap. There although `all_data_in_fvd_img` says to ignore it; `None` without the name
-    /// of a base image, where it means nothing. More bytes than `blocks` needs are padding.
+    /// The bitmap. Also present if `all_data_in_fvd_img` says to ignore it. `None` if the header names no
+    /// base image, because a bitmap has no meaning then. Bytes that `blocks` does not need are padding.
     pub bitmap: Option<Region>,
-    /// Bytes that a table entry speaks for, a multiple of 4096; 0 exactly where `table` is `None`.
+    /// Bytes of a chunk, a multiple of 4096. 0 if and only if `table` is `None`.
     pub chunk_size: u64,
-    /// Number of table entries in use, at most `u32::MAX`; 0 without a table.
+    /// Number of table entries in use, at most `u32::MAX`. 0 without a table.
     pub chunks: u64,
-    /// The table: the entries in use, rounded up to a page. `Some` for every compact image, and
-    /// then empty only if the disk is.
+    /// The table: the entries in use, rounded up to a page. `Some` for every compact image. Its size is 0
+    /// only if the disk is empty.
     pub table: Option<Region>,
-    /// The journal, a multiple of a page; `None` without one.
+    /// The journal, whole pages. `None` if there is no journal.
     pub journal: Option<Region>,
-    /// Where the prefetch profile has room: from its offset up to the next region or to the end of
-    /// the metadata. `None` without one, or without the name of a base image.
+    /// The region of the prefetch profile: from its offset to the next region, or to the end of the metadata.
+    /// `None` if there is no region, or if the header names no base image.
     pub profile: Option<Region>,
-    /// Bytes that the length of an entry of the profile is counted in, a multiple of 512; 0 exactly
-    /// where `profile` is `None`.
+    /// The unit, in bytes, of the length of a profile entry, a multiple of 512. 0 if and only if `profile` is
+    /// `None`.
     pub profile_unit: u64,
-    /// Entries of the profile, which fit its region; 0 without one.
+    /// Number of entries of the profile. They fit into its region. 0 without a profile.
     pub profile_entries: u64,
-    /// Where the data starts, in bytes: in the image and a multiple of 512, or 0 of the data file.
+    /// Byte offset of the data: in the image, a multiple of 512; in a separate data file, 0.
     pub data_offset: u64,
-    /// Byte behind the last metadata region of the image, at least [`HEADER_SIZE`] and a multiple
-    /// of a page. What lies between it and the data is unused.
+    /// Byte offset of the end of the last metadata region, at least [`HEADER_SIZE`] and a multiple of a page.
+    /// The bytes between it and the data are unused.
     pub metadata_end: u64,
 }
 
 impl Geometry {
-    /// Checks a header against itself and against `file_len`, the bytes of the image file or
-    /// device.
+    /// Checks whether the fields of a header agree with each other and with `file_len`, the length of the
+    /// image file or device in bytes.
     ///
-    /// Some fields are not looked at because nothing reads what they speak of: block and base size
-    /// where no base is named, chunk size and table offset of an image that is not compact, the
-    /// offset of a region of size 0, `storage_grow_unit`, and the unit of lengths where there is no
-    /// prefetch profile.
+    /// Fields that are not used are not checked: block size and base size if the header names no base, chunk
+    /// size and table offset of an image that is not compact, the offset of a region of size 0,
+    /// `storage_grow_unit`, and the unit of profile lengths if there is no prefetch profile.
     ///
     /// # Errors
     ///
-    /// [`InvalidImage`](crate::ErrorKind::InvalidImage), naming the field and its value, where
+    /// [`InvalidImage`](crate::ErrorKind::InvalidImage), naming the field and its value, if
     ///
-    /// * a size is no multiple of its unit, or a region starts off a page;
-    /// * regions overlap, lie in the header, reach beyond `metadata_size` or beyond the file;
-    /// * the bitmap is too small for `base_img_size`, or what follows the table leaves too little
-    ///   room for `virtual_disk_size`;
-    /// * the prefetch profile has more entries than room, or lengths in an impossible unit;
+    /// * a size is not a multiple of its unit, or a region does not start at a multiple of a page;
+    /// * regions overlap, lie in the header, or end after `metadata_size` or after the end of the file;
+    /// * the bitmap is too small for `base_img_size`, or the region after the table leaves too little room
+    ///   for the entries of `virtual_disk_size`;
+    /// * the prefetch profile has more entries than its region holds, or the unit of its lengths is invalid;
     /// * `base_img_size` exceeds `virtual_disk_size`;
-    /// * blocks may still be in a base image that is not named, or that has no bitmap;
-    /// * there are more chunks than a `u32` counts, or data beyond the largest file offset.
+    /// * blocks may still be in a base image, but the header names no base image or there is no bitmap;
+    /// * the number of chunks exceeds `u32`, or the data would end after the largest file offset.
     ///
     /// [`Unsupported`](crate::ErrorKind::Unsupported) for a bitmap of more than 64 GiB.
     pub fn new(header: &Header, file_len: u64) -> Result<Self> {
@@ -111,7 +111,7 @@ impl Geometry {
         regions.extend(profile.map(|region| ("prefetch_profile", region)));
         let metadata_end = place_regions(&mut regions, header.metadata_size, file_len)?;
 
-        // Without a base nothing reads what one may have left behind: it only takes room.
+        // A removed base may have left a bitmap and a profile. They only take room, and are not used.
         let bitmap = bitmap.filter(|_| has_base(header));
         let profile = profile.filter(|_| has_base(header));
         let blocks = blocks(header, bitmap)?;
@@ -158,7 +158,7 @@ fn base_size(header: &Header) -> Result<u64> {
     Ok(size)
 }
 
-/// The bitmap as a range of the file, whether or not anything reads it.
+/// The bitmap as a range of the file, whether or not it is used.
 fn bitmap_region(header: &Header) -> Result<Option<Region>> {
     multiple("bitmap_size", header.bitmap_size, PAGE)?;
     region("bitmap_offset", header.bitmap_offset, "bitmap_size", header.bitmap_size)
@@ -174,7 +174,7 @@ fn journal_region(header: &Header) -> Result<Option<Region>> {
     )
 }
 
-/// Table entries in use: 0 for an image that is not compact.
+/// Number of table entries in use. 0 for an image that is not compact.
 fn chunks(header: &Header) -> Result<u64> {
     if !header.compact_image {
         return Ok(0);
@@ -203,7 +203,8 @@ fn table_region(header: &Header, chunks: u64) -> Result<Option<Region>> {
     }
 }
 
-/// A region whose size is in the header, `None` if that is 0; not yet held against the others.
+/// A region whose size is in the header. `None` if the size is 0. Overlaps with other regions are not checked
+/// here.
 fn region(offset_name: &str, offset: u64, size_name: &str, size: u64) -> Result<Option<Region>> {
     if size == 0 {
         return Ok(None);
@@ -216,8 +217,8 @@ fn region(offset_name: &str, offset: u64, size_name: &str, size: u64) -> Result<
     Ok(Some(Region { offset, size }))
 }
 
-/// The room of the profile, for which the header has no size: it ends where the next of the
-/// `others` starts, or with the metadata. None without one.
+/// The region of the profile. The header has no field for its size: the region ends where the next of the
+/// `others` starts, or at the end of the metadata. `None` if there is no region.
 fn profile_region(header: &Header, others: &[(&str, Region)]) -> Result<Option<Region>> {
     const OFFSET: &str = "prefetch_profile_offset";
     const ENTRIES: &str = "prefetch_profile_entries";
@@ -270,12 +271,13 @@ fn page_aligned(name: &str, offset: u64) -> Result<()> {
     Ok(())
 }
 
-/// Whether a range ends at an offset that a file can have.
+/// Whether the end of a range is a possible file offset.
 fn fits(offset: u64, size: u64) -> bool {
     offset.checked_add(size).is_some_and(|end| end <= MAX_OFFSET)
 }
 
-/// Holds the regions against one another, the data and the file; returns where the last one ends.
+/// Checks that the regions overlap neither each other nor the data, and lie inside the file. Returns the byte
+/// offset where the last one ends.
 fn place_regions(regions: &mut [(&str, Region)], metadata_size: u64, file_len: u64) -> Result<u64> {
     regions.sort_by_key(|(_, region)| (region.offset, region.end()));
     for pair in regions.windows(2) {
@@ -304,7 +306,7 @@ fn place_regions(regions: &mut [(&str, Region)], metadata_size: u64, file_len: u
     Ok(end)
 }
 
-/// Bits in use of `bitmap`, which is `None` where nothing reads one.
+/// Number of bits in use of `bitmap`. `bitmap` is `None` if there is none or if it is not used.
 fn blocks(header: &Header, bitmap: Option<Region>) -> Result<u64> {
     let Some(region) = bitmap else {
         if has_base(header) && header.base_img_size > 0 && !header.all_data_in_fvd_img {

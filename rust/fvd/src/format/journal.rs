@@ -1,7 +1,7 @@
-//! Journal sectors: records of table entries and of bitmap ranges (docs/design.md, format
-//! section 6).
+//! Journal sectors: records of table entries and of bitmap ranges (docs/design.md, "The file").
 //!
-//! A sector is written atomically and stands alone: what must change together goes into one.
+//! A sector is written atomically and does not depend on other sectors. Changes that must become durable
+//! together go into one sector.
 
 use super::Entry;
 
@@ -11,28 +11,28 @@ mod tests;
 /// Bytes of one journal sector.
 pub const RECORD_SECTOR_LEN: usize = 512;
 
-/// Most table entries of a sector that holds nothing else.
+/// The most table entries in a sector without a bitmap record.
 pub const MAX_ENTRIES: usize = 125;
 
-/// Most table entries of a sector that holds a bitmap record too.
+/// The most table entries in a sector that also holds a bitmap record.
 pub const MAX_ENTRIES_WITH_BITMAP: usize = 121;
 
 const TABLE_MAGIC: u32 = 0xB4E6_F7AC;
 const BITMAP_MAGIC: u32 = 0x3F2A_B8ED;
 
-/// Magic, first index and count.
+/// Bytes of magic, first index and count.
 const TABLE_HEAD_LEN: usize = 12;
-/// Magic, sector count and first sector.
+/// Bytes of magic, sector count and first sector.
 const BITMAP_LEN: usize = 16;
 
 const _: () = assert!(TABLE_HEAD_LEN + 4 * MAX_ENTRIES == RECORD_SECTOR_LEN);
 const _: () = assert!(TABLE_HEAD_LEN + 4 * MAX_ENTRIES_WITH_BITMAP + BITMAP_LEN == RECORD_SECTOR_LEN);
 
-/// New values of neighbouring table entries.
+/// New values of consecutive table entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableRecord {
-    /// Index of the first entry. Where a record was read, `first` plus the number of entries can
-    /// exceed the table and even `u32`.
+    /// Index of the first entry. In a record read from disk, `first` plus the number of entries may exceed
+    /// the table and even `u32`.
     pub first: u32,
     /// The entries from `first` on.
     pub entries: Vec<Entry>,
@@ -41,10 +41,10 @@ pub struct TableRecord {
 /// A range of the disk whose blocks are no longer in the base image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BitmapRecord {
-    /// First 512-byte sector of the virtual disk, at most `i64::MAX`. Where a record was read,
-    /// the range can lie outside the disk, and its byte offset can exceed `u64`.
+    /// First 512-byte sector of the virtual disk, at most `i64::MAX`. In a record read from disk, the range
+    /// may lie outside the disk, and its byte offset may exceed `u64`.
     pub first_sector: u64,
-    /// Number of 512-byte sectors; every block that they touch counts.
+    /// Number of 512-byte sectors. The record covers every block that these sectors touch.
     pub sectors: u32,
 }
 
@@ -57,13 +57,13 @@ pub enum Record {
     Bitmap(BitmapRecord),
 }
 
-/// Lays out one sector: the table record, then the bitmap record, then zeros.
+/// Encodes one sector: the table record, then the bitmap record, then zeros.
 ///
 /// # Panics
 ///
-/// If the table record has more than [`MAX_ENTRIES`] entries, or more than
-/// [`MAX_ENTRIES_WITH_BITMAP`] with a bitmap record behind it, or if the first sector of the bitmap
-/// record is above `i64::MAX`: splitting ranges into sectors is the caller's work.
+/// If the table record has more than [`MAX_ENTRIES`] entries, or more than [`MAX_ENTRIES_WITH_BITMAP`] with a
+/// bitmap record, or if the first sector of the bitmap record is above `i64::MAX`. The caller must split
+/// ranges into sectors.
 #[must_use]
 pub fn encode_sector(table: Option<&TableRecord>, bitmap: Option<&BitmapRecord>) -> [u8; RECORD_SECTOR_LEN] {
     let mut sector = Vec::with_capacity(RECORD_SECTOR_LEN);
@@ -97,21 +97,21 @@ pub fn encode_sector(table: Option<&TableRecord>, bitmap: Option<&BitmapRecord>)
 
 /// The records of a sector, in the order in which to apply them.
 ///
-/// Never fails, because garbage behind the last record is legal: it stops at a 0 or any other
-/// unknown magic, at a record that reaches beyond the sector, at a negative first sector, and
-/// behind a bitmap record. Whether the records lie inside the table and the bitmap is for the
-/// caller to check, in `u64` indices and sectors.
+/// Never fails, because garbage after the last record is legal. Decoding stops at an unknown magic such as 0,
+/// at a record that extends beyond the sector, at a negative first sector, and after a bitmap record. The
+/// caller must check that the records lie inside the table and the bitmap, and must calculate indices and
+/// sectors in `u64`.
 #[must_use]
 pub fn decode_sector(bytes: &[u8; RECORD_SECTOR_LEN]) -> Vec<Record> {
     let mut records = Vec::new();
     let mut rest = bytes.as_slice();
-    while let Some((record, behind)) = next_record(rest) {
+    while let Some((record, remaining)) = next_record(rest) {
         let last = matches!(record, Record::Bitmap(_));
         records.push(record);
         if last {
             break;
         }
-        rest = behind;
+        rest = remaining;
     }
     records
 }

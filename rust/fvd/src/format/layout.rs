@@ -1,4 +1,4 @@
-//! How a new image is laid out (docs/design.md, format section 7).
+//! The layout of a new image (docs/design.md, "The file").
 
 use std::ffi::OsString;
 
@@ -8,84 +8,85 @@ use crate::error::{Error, Result};
 #[cfg(test)]
 mod tests;
 
-/// Bytes of a chunk unless the user says otherwise.
+/// The default chunk size, in bytes.
 pub const DEFAULT_CHUNK_SIZE: u64 = 1 << 20;
 
-/// Bytes by which the storage of a compact image grows unless the user says otherwise.
+/// The default number of bytes by which the storage of a compact image grows.
 pub const DEFAULT_STORAGE_GROW_UNIT: u64 = 100 << 20;
 
-/// Bytes of a journal unless the user says otherwise.
+/// The default size of the journal, in bytes, if the table does not need more.
 pub const DEFAULT_JOURNAL_SIZE: u64 = 16 << 20;
 
-/// Bytes of one prefetch, before they are rounded up to whole blocks.
+/// The default size of one prefetch, in bytes, before it is rounded up to whole blocks.
 const BYTES_PER_PREFETCH: u64 = 1 << 20;
 
-/// Chunks of a compact image at most: as many as there are storage chunk numbers.
+/// The most chunks of a compact image: one for each storage chunk number.
 pub(crate) const MAX_CHUNKS: u64 = table::MAX_CHUNK_NUMBER as u64 + 1;
 
 const MAX_OFFSET: u64 = i64::MAX as u64;
 
-/// What the user asks for. All sizes in bytes; `None` is the default.
+/// The options of a new image. All sizes are in bytes; `None` is the default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LayoutOptions {
-    /// Size of the disk; rounded up to 512, may be 0.
+    /// Size of the disk. Rounded up to a multiple of 512; may be 0.
     pub virtual_size: u64,
-    /// Length of the base image, which may end within a sector; `None`: no base.
+    /// Length of the base image, not necessarily a multiple of 512. `None`: no base.
     pub base_size: Option<u64>,
-    /// Bytes of a block, rounded up to 512. By default the smallest power of two that keeps the
-    /// bitmap at 4 MiB. Without a base it is ignored.
+    /// Bytes of a block, rounded up to a multiple of 512. By default the smallest power of two, at least 512,
+    /// whose bitmap has at most 4 MiB. Ignored without a base.
     pub block_size: Option<u64>,
-    /// Whether to have a table.
+    /// Whether the image gets a table.
     pub compact: bool,
-    /// Bytes of a chunk, rounded up to 4096. Without `compact` only the header keeps it.
+    /// Bytes of a chunk, rounded up to a multiple of 4096. Without `compact` it is only stored in the header.
     pub chunk_size: Option<u64>,
-    /// Bytes by which the storage grows, raised to the chunk size. Without `compact` only the
-    /// header keeps it.
+    /// Bytes by which the storage grows, at least one chunk. Without `compact` it is only stored in the
+    /// header.
     pub storage_grow_unit: Option<u64>,
-    /// Bytes of the journal, rounded up to 4096. Negative: none. 0 and `None`: 16 MiB, or more if
-    /// the table needs it. An image without bitmap and table has no journal; a size given all
-    /// the same stays unused in front of the data, as in the images of the original driver.
+    /// Bytes of the journal, rounded up to a multiple of 4096, and raised to what the table needs. Negative:
+    /// no journal. 0 and `None`: 16 MiB. An image without bitmap and table has no journal. If it is given a
+    /// positive size nevertheless, that many bytes before the data stay unused, as in images of the original
+    /// driver.
     pub journal_size: Option<i64>,
-    /// Bytes for the prefetch profile, rounded up to 4096, at most [`profile::MAX_SIZE`]; 0 and
-    /// `None`: none. An image whose base has no bytes has none.
+    /// Bytes for the prefetch profile, rounded up to a multiple of 4096, at most [`profile::MAX_SIZE`]. 0 and
+    /// `None`: no profile. An image without a base, or with an empty base, has no profile either.
     pub prefetch_profile_size: Option<u64>,
 }
 
-/// Where everything lies in a new image. All numbers in bytes.
+/// The places of all regions of a new image. All numbers are in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     /// Size of the disk, a multiple of 512.
     pub virtual_size: u64,
-    /// Whether there is a base image, of whatever length.
+    /// Whether there is a base image. It may be empty.
     pub has_base: bool,
-    /// Bytes of the disk that the base covers, a multiple of 512; 0 without one.
+    /// Bytes of the disk that the base covers, a multiple of 512. 0 without a base.
     pub base_img_size: u64,
-    /// Bytes of a block; 0 without a base.
+    /// Bytes of a block. 0 without a base.
     pub block_size: u64,
-    /// The bitmap; `None` without a base, or if the base or the disk has no bytes.
+    /// The bitmap. `None` without a base, or if the base or the disk is empty.
     pub bitmap: Option<Region>,
-    /// The table; `None` if the image is not compact.
+    /// The table. `None` if the image is not compact.
     pub table: Option<Region>,
-    /// The journal, if there is one.
+    /// The journal. `None` if there is no journal.
     pub journal: Option<Region>,
-    /// Room for the prefetch profile, if there is any. The original driver never made one.
+    /// The region for the prefetch profile. `None` if there is none. The original driver never created one.
     pub profile: Option<Region>,
-    /// Bytes of a chunk. Not compact: what the user gave, 0 if nothing.
+    /// Bytes of a chunk. If the image is not compact: the value that the user gave, or 0.
     pub chunk_size: u64,
-    /// Bytes by which the storage grows. Not compact: what the user gave, 0 if nothing.
+    /// Bytes by which the storage grows. If the image is not compact: the value that the user gave, or 0.
     pub storage_grow_unit: u64,
-    /// Bytes of everything before the data; not always a multiple of 512.
+    /// Bytes of everything before the data. Not always a multiple of 512.
     pub metadata_size: u64,
 }
 
 impl Layout {
-    /// Lays out an image, in the same way as the original driver.
+    /// Computes the layout of an image, in the same way as the original driver.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument), naming the option, where a size is
-    /// 0 (other than that of the disk and the journal), too large for its field, or makes more
-    /// chunks than there are numbers for.
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument), naming the option, if a size is too large for
+    /// its field, if a block, chunk or grow unit size is 0, if there would be more chunks than storage chunk
+    /// numbers, or if the bitmap would exceed [`bitmap::MAX_SIZE`].
     pub fn compute(options: &LayoutOptions) -> Result<Self> {
         let virtual_size = round_up("size", options.virtual_size, SECTOR, MAX_OFFSET)?;
         let mut end = HEADER_SIZE;
@@ -116,7 +117,7 @@ impl Layout {
         }
 
         let profile = match profile_size(options)? {
-            // The bitmap: without one nothing ever comes from the base.
+            // Without a bitmap no block is ever read from the base, so a profile would have no use.
             size if size > 0 && bitmap.is_some() => Some(append(&mut end, size)?),
             _ => None,
         };
@@ -145,9 +146,8 @@ impl Layout {
         })
     }
 
-    /// The header of an image with this layout: every default filled in, names empty, cleanly
-    /// shut down. A base that covers nothing is never read: such an image has all its data, as
-    /// one without a base.
+    /// The header of an image with this layout: all defaults filled in, names empty, closed cleanly. An empty
+    /// base is never read, so `all_data_in_fvd_img` is true, as without a base.
     #[must_use]
     pub fn header(&self) -> Header {
         let base = self.has_base;
@@ -208,7 +208,7 @@ fn bytes_per_prefetch(block_size: u64) -> i32 {
 
 fn base_img_size(options: &LayoutOptions, virtual_size: u64) -> u64 {
     let base_size = options.base_size.unwrap_or(0);
-    // A base too large to be rounded up is larger than the disk.
+    // A base that is too large to be rounded up is larger than the disk.
     base_size
         .checked_next_multiple_of(SECTOR)
         .unwrap_or(u64::MAX)
@@ -227,7 +227,7 @@ fn block_size(options: &LayoutOptions, base_img_size: u64) -> Result<u64> {
     }
 }
 
-/// Bytes of the bitmap in whole pages; 0: nothing to speak of.
+/// Bytes of the bitmap in whole pages. 0: no bitmap.
 fn bitmap_size(base_img_size: u64, block_size: u64) -> Result<u64> {
     if base_img_size == 0 {
         return Ok(0);
@@ -261,7 +261,7 @@ fn storage_grow_unit(options: &LayoutOptions, chunk_size: u64) -> Result<u64> {
     at_most_i64("storage_grow_unit", unit)
 }
 
-/// Table entries in use; 0 for an image that is not compact.
+/// Number of table entries in use. 0 for an image that is not compact.
 fn chunks(options: &LayoutOptions, virtual_size: u64, chunk_size: u64) -> Result<u64> {
     if !options.compact {
         return Ok(0);
@@ -277,7 +277,7 @@ fn chunks(options: &LayoutOptions, virtual_size: u64, chunk_size: u64) -> Result
     Ok(chunks)
 }
 
-/// Bytes of the journal of an image with a bitmap or `chunks` table entries; `None`: no journal.
+/// Bytes of the journal of an image with a bitmap or with `chunks` table entries. `None`: no journal.
 fn journal_size(options: &LayoutOptions, chunks: u64) -> Result<Option<u64>> {
     let wanted = match options.journal_size {
         Some(size) if size < 0 => return Ok(None),
@@ -288,20 +288,20 @@ fn journal_size(options: &LayoutOptions, chunks: u64) -> Result<Option<u64>> {
     round_up("journal_size", size, PAGE, MAX_OFFSET).map(Some)
 }
 
-/// Bytes for the profile in whole pages; 0: none.
+/// Bytes of the profile region in whole pages. 0: no region.
 fn profile_size(options: &LayoutOptions) -> Result<u64> {
     let size = options.prefetch_profile_size.unwrap_or(0);
     round_up("prefetch_profile_size", size, PAGE, profile::MAX_SIZE)
 }
 
-/// The least bytes, in whole pages, of the journal of an image with `chunks` table entries: room for
-/// the whole table, written as sectors that hold a bitmap record each.
+/// The smallest journal, in bytes and whole pages, of an image with `chunks` table entries. It has room for
+/// the whole table in sectors that also hold a bitmap record each.
 pub(crate) fn least_journal_size(chunks: u64) -> u64 {
     let sectors = chunks.div_ceil(journal::MAX_ENTRIES_WITH_BITMAP as u64).max(1);
     (sectors * SECTOR).next_multiple_of(PAGE)
 }
 
-/// Puts a region of `size` bytes at `end`.
+/// Appends a region of `size` bytes at `end`, and moves `end` to its end.
 fn append(end: &mut u64, size: u64) -> Result<Region> {
     let region = Region { offset: *end, size };
     *end = end.checked_add(size).ok_or_else(too_large)?;

@@ -1,8 +1,8 @@
-//! The FVD format: bytes to typed values and back. No I/O.
+//! The FVD format: converts bytes to typed values and back. No I/O.
 //!
-//! Nothing here allocates by a number that comes from the bytes before that number was checked:
-//! a [`Header`] has a fixed size, and a [`Geometry`] exists only if every size in the header is
-//! justified by the length of the file. `docs/design.md` describes the format itself.
+//! No code here sizes an allocation by a number from the image before that number is checked: a [`Header`]
+//! has a fixed size, and a [`Geometry`] exists only if the length of the file justifies every size in the
+//! header. `docs/design.md` ("The file") describes the format.
 
 pub mod base_update;
 pub mod bitmap;
@@ -31,6 +31,6 @@ pub const SECTOR: u64 = 512;
 /// Bytes in a page; every metadata region starts on a multiple of it.
 pub const PAGE: u64 = 4096;
 
-/// Bytes of the header region, at the start of the image: [`header::RAW_SIZE`] bytes of fields
-/// and unused ones behind them.
+/// Bytes of the header region at the start of the image: [`header::RAW_SIZE`] bytes of fields, then free
+/// space that also holds the redo copy ([`redo`]) and the totals ([`totals`]).
 pub const HEADER_SIZE: u64 = 8192;

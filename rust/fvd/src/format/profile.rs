@@ -1,4 +1,4 @@
-//! The prefetch profile: which parts of its base a disk needs first, and in which order
+//! The prefetch profile: the parts of the base image that a disk needs first, in the order of their first use
 //! (docs/design.md, "Profile").
 
 use std::ops::Range;
@@ -10,17 +10,17 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, Unaligned, transmute};
 #[cfg(test)]
 mod tests;
 
-/// Bytes of an entry.
+/// Bytes of an entry on disk.
 pub const ENTRY_SIZE: u64 = 12;
 
-/// Bytes of a profile at most: what lies behind them in its region is unused. It bounds the memory
-/// that a profile takes, whatever an image says.
+/// The most bytes of a profile. The rest of a larger region is unused. This bounds the memory of a profile,
+/// whatever the header of an image says.
 pub const MAX_SIZE: u64 = 16 << 20;
 
-/// Bytes of the region of a new image that is to have a profile, unless the user says otherwise.
+/// The default size, in bytes, of the profile region of a new image that gets a profile.
 pub const DEFAULT_SIZE: u64 = 64 << 10;
 
-/// Entries that a region of `size` bytes holds.
+/// Number of entries that a region of `size` bytes holds.
 #[must_use]
 pub const fn capacity(size: u64) -> u64 {
     let size = if size < MAX_SIZE { size } else { MAX_SIZE };
@@ -37,17 +37,17 @@ struct Raw {
 
 const _: () = assert!(size_of::<Raw>() == ENTRY_SIZE as usize);
 
-/// An entry as it lies on disk: 12 packed bytes. Where one was read it can say anything.
+/// An entry as stored on disk: 12 packed bytes. An entry read from disk may contain any values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProfileEntry {
-    /// Byte of the disk.
+    /// Byte offset on the virtual disk.
     pub offset: i64,
     /// Length, in units of `unit_of_PrefetchProfileEntry_len` bytes.
     pub len: u32,
 }
 
 impl ProfileEntry {
-    /// From the bytes.
+    /// Decodes the bytes on disk.
     #[must_use]
     pub fn decode(bytes: &[u8; ENTRY_SIZE as usize]) -> Self {
         let raw: Raw = transmute!(*bytes);
@@ -57,7 +57,7 @@ impl ProfileEntry {
         }
     }
 
-    /// To the bytes.
+    /// The bytes on disk.
     #[must_use]
     pub fn encode(&self) -> [u8; ENTRY_SIZE as usize] {
         transmute!(Raw {
@@ -66,8 +66,8 @@ impl ProfileEntry {
         })
     }
 
-    /// The bytes of the disk, with `unit` bytes to a unit of length. None where they start at a
-    /// negative offset. They can lie beyond the disk.
+    /// The byte range on the virtual disk, if the length is in units of `unit` bytes. `None` if the offset is
+    /// negative. The range may lie beyond the end of the disk.
     #[must_use]
     pub fn bytes(&self, unit: u64) -> Option<Range<u64>> {
         let start = u64::try_from(self.offset).ok()?;
@@ -76,24 +76,25 @@ impl ProfileEntry {
     }
 }
 
-/// Ranges of a disk in the order in which they are first needed. Each unit occurs once, and ranges
-/// that follow one another are one.
+/// Ranges of a disk in the order of their first use. Each unit occurs only once. Consecutive ranges that are
+/// adjacent on the disk are merged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
-    /// Bytes.
+    /// Bytes of a unit.
     unit: u64,
+    /// Bytes of the disk.
     disk_size: u64,
-    /// Entries at most.
+    /// The most entries.
     capacity: usize,
-    /// In units.
+    /// The ranges, in units.
     runs: Vec<Range<u64>>,
     /// The units of all runs.
     seen: RangeSet<u64>,
 }
 
 impl Profile {
-    /// An empty one, of at most `capacity` entries, for a disk of `disk_size` bytes (at most
-    /// `i64::MAX`) in units of `unit` bytes.
+    /// An empty profile of at most `capacity` entries, for a disk of `disk_size` bytes (at most `i64::MAX`),
+    /// in units of `unit` bytes.
     ///
     /// # Panics
     ///
@@ -110,8 +111,8 @@ impl Profile {
         }
     }
 
-    /// Appends what of `bytes` is new, widened to whole units; what lies beyond the disk is cut off.
-    /// False if there was no room for all of it.
+    /// Appends the parts of the byte range that the profile does not contain yet, rounded out to whole units
+    /// and cut at the end of the disk. Returns false if the profile had no room for all of them.
     pub fn add(&mut self, bytes: Range<u64>) -> bool {
         let end = bytes.end.min(self.disk_size).div_ceil(self.unit);
         let units = bytes.start / self.unit..end;
@@ -122,7 +123,8 @@ impl Profile {
         fresh.into_iter().all(|run| self.append(run))
     }
 
-    /// Appends units that are new. False if there was no room for all of them.
+    /// Appends units that the profile does not contain yet. Returns false if there was no room for all of
+    /// them.
     fn append(&mut self, mut units: Range<u64>) -> bool {
         const MOST: u64 = u32::MAX as u64;
         while !units.is_empty() {
@@ -157,14 +159,14 @@ impl Profile {
         self.runs.is_empty()
     }
 
-    /// The entries as bytes of the disk, in order; none is empty, none lies beyond the disk.
+    /// The entries as byte ranges of the disk, in order. No range is empty or exceeds the disk.
     #[must_use]
     pub fn ranges(&self) -> Vec<Range<u64>> {
         let bytes = |run: &Range<u64>| run.start * self.unit..(run.end * self.unit).min(self.disk_size);
         self.runs.iter().map(bytes).collect()
     }
 
-    /// The entries as they lie on disk.
+    /// The entries as stored on disk, [`ENTRY_SIZE`] bytes each.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let entry = |run: &Range<u64>| ProfileEntry {
@@ -174,8 +176,8 @@ impl Profile {
         self.runs.iter().flat_map(|run| entry(run).encode()).collect()
     }
 
-    /// Appends entries as they lie on disk. They are hints, and never an error: what lies outside the
-    /// disk, is empty or occurs twice is left out, and so are bytes that make no whole entry.
+    /// Appends entries as stored on disk. Entries are hints, so none is an error: parts that lie outside the
+    /// disk, are empty or occur twice are ignored, and so are bytes after the last whole entry.
     pub fn decode(&mut self, bytes: &[u8]) {
         let (entries, _) = bytes.as_chunks();
         for entry in entries.iter().map(ProfileEntry::decode) {
@@ -183,7 +185,8 @@ impl Profile {
                 continue;
             };
             if !self.add(bytes) {
-                // Full: what follows would only be searched for gaps.
+                // The profile is full. Stop, because searching the remaining entries for gaps takes time for
+                // nothing.
                 return;
             }
         }

@@ -1,13 +1,12 @@
-//! The redo copy: what makes a change of several header fields atomic (docs/design.md, changing the
-//! header).
+//! The redo copy: it makes a change of several header fields atomic (docs/design.md, "Changing the header").
 //!
 //! ```text
 //! magic "RED2" | length u32 | checksum u32 | patches: (offset u16, length u16, bytes) x n | zeros
 //! ```
 //!
-//! It lies in sectors that hold no field. Its checksum speaks of the fields that result, too, so a
-//! copy that was torn, or does not belong to the header in place, is none. It counts only while the
-//! header in place has the [`fence`](super::fence).
+//! The copy lies in sectors that hold no field. Its checksum covers the patches and the fields that result
+//! from them, so a torn copy, or one that does not belong to the present header, is invalid. A valid copy is
+//! applied only while the header contains the [`fence`](super::fence).
 
 use std::ops::Range;
 
@@ -23,41 +22,41 @@ mod tests;
 /// Byte offset of the redo copy in the image: the first sector that holds no field.
 pub const OFFSET: u64 = (RAW_SIZE as u64).next_multiple_of(SECTOR);
 
-/// Bytes of the redo copy: up to the totals.
+/// Bytes of the redo copy: it ends where the totals begin.
 pub const SIZE: usize = (totals::OFFSET - OFFSET) as usize;
 
 const MAGIC: [u8; 4] = *b"RED2";
 
-/// Magic, length and checksum.
+/// Bytes of magic, length and checksum.
 const HEAD_LEN: usize = 12;
 
-/// Offset and length of a patch.
+/// Bytes of offset and length, in front of each patch.
 const PATCH_HEAD_LEN: usize = 4;
 
-/// Magic and version of the header, which no patch touches.
+/// Byte offset of the first field that a patch may change: it follows magic and version.
 const FIRST_FIELD: usize = 8;
 
-/// `virtual_disk_size`.
+/// The bytes of `virtual_disk_size` in the header.
 const SIZE_FIELD: Range<usize> = 12..20;
 
 const _: () = assert!(OFFSET == 4608 && SIZE == 3072 && RAW_SIZE <= u16::MAX as usize);
 
-/// A header as a redo copy makes it.
+/// The header that results from a redo copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redone {
-    /// [`RAW_SIZE`] bytes.
+    /// The fields, [`RAW_SIZE`] bytes.
     pub fields: Vec<u8>,
-    /// The size of the disk is one of the fields that change.
+    /// Whether the copy changes the size of the disk.
     pub resizes: bool,
 }
 
-/// The redo copy, [`SIZE`] bytes, of a change from `old` to `new`: [`RAW_SIZE`] bytes of fields each,
-/// with the same magic and version. It also takes back the fence that `old` gets.
+/// The redo copy, [`SIZE`] bytes, of a change from `old` to `new`. Both have [`RAW_SIZE`] bytes of fields,
+/// with the same magic and version. The copy also restores the fields that the fence overwrites.
 ///
 /// # Errors
 ///
-/// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) where they differ in more than there is room
-/// for, which nothing that can be amended does.
+/// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if the differences do not fit into the copy. All
+/// fields that can be amended fit at once.
 pub fn encode(old: &[u8], new: &[u8]) -> Result<Vec<u8>> {
     let mut fenced = old[..RAW_SIZE].to_vec();
     fence::put_into(&mut fenced);
@@ -81,8 +80,9 @@ pub fn encode(old: &[u8], new: &[u8]) -> Result<Vec<u8>> {
     Ok(copy)
 }
 
-/// The fields as a redo copy in `region`, the start of an image, makes them. `None`: there is no copy
-/// that counts.
+/// The fields that result from the redo copy in `region`, the first [`HEADER_SIZE`](super::HEADER_SIZE) bytes
+/// of an image. `None` if there is no copy, if it is invalid, or if it must not be applied because there is
+/// no fence.
 #[must_use]
 pub fn replay(region: &[u8]) -> Option<Redone> {
     if !Header::is_fvd(region) || !is_in(region) {
@@ -109,14 +109,15 @@ pub fn replay(region: &[u8]) -> Option<Redone> {
     })
 }
 
-/// Whether there is something in `region`, the start of an image, that begins as a redo copy does.
+/// Whether `region`, the start of an image, contains the magic of a redo copy. The copy may be invalid.
 #[must_use]
 pub fn is_in(region: &[u8]) -> bool {
     let copy = region.get(OFFSET as usize..).unwrap_or_default();
     copy.starts_with(&MAGIC) || copy.starts_with(&unfenced::MAGIC)
 }
 
-/// Puts the patches over the fields, and gives the ranges; `None` where one does not lie in them.
+/// Applies the patches to the fields, and returns the patched ranges. `None` if a patch is cut off, or does
+/// not lie in the fields after magic and version.
 fn patch(fields: &mut [u8], mut patches: &[u8]) -> Option<Vec<Range<usize>>> {
     let mut ranges = Vec::new();
     while let Some((head, rest)) = patches.split_first_chunk::<PATCH_HEAD_LEN>() {
@@ -133,8 +134,8 @@ fn patch(fields: &mut [u8], mut patches: &[u8]) -> Option<Vec<Range<usize>>> {
     patches.is_empty().then_some(ranges)
 }
 
-/// The ranges in which `new` differs from one of the others. Those with less between them than a patch
-/// has in front are one.
+/// The ranges in which `new` differs from `old` or from `fenced`. Two ranges become one where the gap between
+/// them is no larger than the head of a patch.
 fn differences(old: &[u8], fenced: &[u8], new: &[u8]) -> Vec<Range<usize>> {
     let mut ranges: Vec<Range<usize>> = Vec::new();
     let differing = (0..RAW_SIZE).filter(|&at| old[at] != new[at] || fenced[at] != new[at]);

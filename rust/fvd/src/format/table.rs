@@ -1,36 +1,37 @@
-//! The table of a compact image: which storage chunk holds a virtual chunk (docs/design.md,
-//! format section 4).
+//! The table of a compact image: which storage chunk holds a virtual chunk (docs/design.md, "The file").
 
 use super::{PAGE, SECTOR};
 
 /// Bytes of one entry on disk.
 pub const ENTRY_SIZE: u64 = 4;
 
-/// Entries that change, or are lost, together.
+/// Entries in one sector: they are written, or lost, together.
 pub const ENTRIES_PER_SECTOR: u64 = SECTOR / ENTRY_SIZE;
 
-/// The largest storage chunk number that is ever handed out.
+/// The largest storage chunk number that is ever allocated.
 ///
-/// Numbers have 31 bits, bit 31 is the dirty flag of the original driver. `0x7FFF_FFFF` with that
-/// flag set would be `0xFFFF_FFFF`, the mark of a chunk that is not allocated.
+/// Numbers have 31 bits; bit 31 is the dirty flag of the original driver. `0x7FFF_FFFF` with this flag would
+/// be `0xFFFF_FFFF`, the value of an unallocated entry.
 pub const MAX_CHUNK_NUMBER: u32 = 0x7FFF_FFFE;
 
-/// Bit 31: in memory and in journal records of the original driver; it means nothing here.
+/// Bit 31: the dirty flag that the original driver uses in memory and writes to journal records. fvd ignores
+/// it.
 const DIRTY: u32 = 0x8000_0000;
 
-/// One table entry: a storage chunk number, or that none is allocated.
+/// One table entry: a storage chunk number, or [`UNALLOCATED`](Entry::UNALLOCATED).
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 #[repr(transparent)]
 pub struct Entry(u32);
 
 impl Entry {
-    /// No storage chunk is allocated; also what pads the table to a page.
+    /// No storage chunk is allocated. This value also pads the table to a page.
     pub const UNALLOCATED: Self = Self(u32::MAX);
 
-    /// From the number stored in a table or in a journal record; clears the dirty flag.
+    /// The entry with the value `raw`, from a table, a journal record or [`Entry::raw`]. Clears the dirty
+    /// flag.
     ///
-    /// Also for what [`Entry::raw`] gave. A number above [`MAX_CHUNK_NUMBER`] passes: whoever
-    /// looks where the chunk lies finds that it lies outside the storage.
+    /// Accepts a number above [`MAX_CHUNK_NUMBER`]. A lookup must check that the chunk lies inside the
+    /// storage.
     #[must_use]
     pub const fn from_disk(raw: u32) -> Self {
         if raw == u32::MAX {
@@ -40,7 +41,7 @@ impl Entry {
         }
     }
 
-    /// The entry of a chunk that lies in storage chunk `number`.
+    /// The entry of a virtual chunk that lies in storage chunk `number`.
     ///
     /// # Panics
     ///
@@ -51,31 +52,31 @@ impl Entry {
         Self(number)
     }
 
-    /// The storage chunk number, `None` where none is allocated.
+    /// The storage chunk number, `None` if the entry is unallocated.
     #[must_use]
     pub const fn number(self) -> Option<u32> {
         if self.0 == u32::MAX { None } else { Some(self.0) }
     }
 
-    /// The number to store, without the dirty flag.
+    /// The value to store, without the dirty flag.
     #[must_use]
     pub const fn raw(self) -> u32 {
         self.0
     }
 }
 
-/// Bytes that a table of `chunks` entries takes: rounded up to a page. `None`: more than 2^64.
+/// Bytes of a table with `chunks` entries, rounded up to a page. `None` if that exceeds `u64`.
 #[must_use]
 pub fn region_size(chunks: u64) -> Option<u64> {
     chunks.checked_mul(ENTRY_SIZE)?.checked_next_multiple_of(PAGE)
 }
 
-/// Whether a sector of a table, of which these are the entries that belong to chunks, is lost: it
-/// never reached the disk, or the disk has lost it, and it reads as zeros.
+/// Whether a sector of a table is lost: it never reached the disk, or the disk lost it, and it read as zeros.
+/// `entries` are those entries of the sector that belong to chunks.
 ///
-/// A sound table has one entry of 0. More than half of a sector are no stray ones, and some of them
-/// are neighbours, which no lookup takes for chunks; what the others hold may have come from the
-/// journal since.
+/// A valid table has at most one entry of 0, because storage chunks are not shared. If more than half of a
+/// sector is 0, this is not a single bad entry. At least two of the zeros are then a pair (`n` and `n ^ 1`),
+/// which a lookup refuses. The other entries may have come from the journal after the loss.
 #[must_use]
 pub fn is_lost(entries: &[[u8; ENTRY_SIZE as usize]]) -> bool {
     let zeros = entries.iter().filter(|entry| **entry == [0; 4]).count();
@@ -94,20 +95,20 @@ mod tests {
     }
 
     #[test]
-    fn the_dirty_flag_is_cleared_on_the_way_in() {
+    fn the_dirty_flag_is_cleared_on_reading() {
         assert_eq!(Entry::from_disk(0x8000_0000).number(), Some(0));
         assert_eq!(Entry::from_disk(0x8000_0103).raw(), 0x103);
         assert_eq!(Entry::from_disk(0xFFFF_FFFE).number(), Some(MAX_CHUNK_NUMBER));
     }
 
     #[test]
-    fn no_chunk_that_can_be_handed_out_looks_unallocated_when_dirty() {
+    fn no_allocatable_chunk_looks_unallocated_when_dirty() {
         assert_ne!(Entry::allocated(MAX_CHUNK_NUMBER).raw() | DIRTY, u32::MAX);
         assert_eq!((MAX_CHUNK_NUMBER + 1) | DIRTY, u32::MAX);
     }
 
     #[test]
-    fn what_was_allocated_reads_back() {
+    fn an_allocated_entry_reads_back() {
         for number in [0, 1, MAX_CHUNK_NUMBER] {
             let entry = Entry::allocated(number);
             assert_eq!(entry.number(), Some(number));
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sector_is_lost_where_more_than_half_of_it_is_zeros() {
+    fn a_sector_is_lost_if_more_than_half_of_it_is_zeros() {
         let sector = |zeros, others| [vec![[0; 4]; zeros], vec![[0, 0, 0, 0x80]; others]].concat();
         for (zeros, others, lost) in [
             (128, 0, true),

@@ -1,28 +1,28 @@
-//! Totals: what all sessions of an image have done together (docs/design.md, "Totals").
+//! Totals: the counters of all sessions of an image, added up (docs/design.md, "Totals").
 //!
 //! ```text
 //! magic "STAT" | count u32 | checksum u32 | 0 u32 | values u64 x count | zeros
 //! ```
 //!
-//! One sector of the header region, behind the fields and the redo copy. What each value means is known
-//! by its place: values are only ever added at the end.
+//! One sector of the header region, after the fields and the redo copy. The position of a value says which
+//! counter it is, so new counters are only added at the end.
 
 use super::{HEADER_SIZE, SECTOR};
 
 /// Byte offset in the image: the last sector of the header region.
 pub const OFFSET: u64 = HEADER_SIZE - SECTOR;
 
-/// Most values.
+/// The most values that the sector holds.
 pub const MAX_VALUES: usize = (SECTOR as usize - HEAD_LEN) / 8;
 
 const MAGIC: [u8; 4] = *b"STAT";
 const HEAD_LEN: usize = 16;
 
-/// The sector for `values`.
+/// The sector, [`SECTOR`] bytes, for `values`.
 ///
 /// # Panics
 ///
-/// If there are more than [`MAX_VALUES`].
+/// If there are more than [`MAX_VALUES`] values.
 #[must_use]
 pub fn encode(values: &[u64]) -> Vec<u8> {
     assert!(
@@ -40,7 +40,7 @@ pub fn encode(values: &[u64]) -> Vec<u8> {
     sector
 }
 
-/// The values in a sector; none where it holds anything else.
+/// The values in a sector. Empty if the sector holds no valid totals.
 #[must_use]
 pub fn decode(sector: &[u8]) -> Vec<u64> {
     values(sector).unwrap_or_default()
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_no_values() {
+    fn an_invalid_sector_has_no_values() {
         let sector = encode(&[1, 2, 3]);
         for at in [0, 4, 8, 16, 39] {
             let mut broken = sector.clone();

@@ -1,15 +1,16 @@
-//! The mark of a disk that is still being written.
+//! The mark of an unfinished disk: one that a command is still writing, or did not finish (docs/design.md,
+//! "Unfinished disks").
 //!
-//! An image, or a raw disk, that has it in place of its first bytes is refused by whoever looks what it is. The
-//! original knows no such magic number and refuses it, too.
+//! The mark replaces the first bytes of an image or a raw disk. Format detection refuses such a disk. The
+//! original driver does not know this magic number and refuses it, too.
 
 use super::PAGE;
 use crate::error::Error;
 
-/// The first bytes. An image has them in place of its magic number, and every other byte of its header as usual.
+/// The first bytes. In an image they replace the magic number; the rest of the header is as usual.
 pub const MARK: [u8; 4] = [0xA9, 0xF5, 0x43, b'?'];
 
-/// For people who look at the first bytes of a disk.
+/// Readable text for a user who looks at the first bytes of the disk.
 const TEXT: &[u8] = b"\nThis disk is not finished: the program that was writing it, fvd, did not come to its end.\n";
 
 /// Whether `bytes`, the start of a file, have the mark.
@@ -18,10 +19,11 @@ pub fn is_marked(bytes: &[u8]) -> bool {
     bytes.starts_with(&MARK)
 }
 
-/// Bytes that the mark takes in a disk of which nothing is in place yet: where other formats begin, too.
+/// Bytes that the mark takes in a disk that has no content yet. They also overwrite the magic number of any
+/// other format.
 pub const LEN: u64 = PAGE;
 
-/// The first [`LEN`] bytes of such a disk.
+/// The first [`LEN`] bytes of a disk that has no content yet: the mark, a text, zeros.
 #[must_use]
 pub fn page() -> Vec<u8> {
     let mut page = [&MARK, TEXT].concat();
@@ -29,7 +31,7 @@ pub fn page() -> Vec<u8> {
     page
 }
 
-/// Why a disk with the mark is refused.
+/// The error for a disk with the mark.
 #[must_use]
 pub fn error() -> Error {
     Error::invalid_image(

@@ -1,4 +1,4 @@
-//! A file that cannot be used, and the image that names it.
+//! Errors about a file that an image names.
 
 use std::ffi::OsStr;
 use std::path::{Path, absolute};
@@ -6,19 +6,19 @@ use std::path::{Path, absolute};
 use super::beside;
 use crate::error::{Error, Result};
 
-/// A name in an image, and what it stands for there.
+/// A name in an image, and its role there.
 #[derive(Clone, Copy)]
 pub(crate) struct Named<'a> {
     image: &'a Path,
-    /// What the file is to the image.
+    /// The role of the file for the image.
     role: &'static str,
     name: &'a OsStr,
-    /// The option of `fvd amend` that changes the name, if one does.
+    /// The option of `fvd amend` that changes the name, if there is one.
     option: Option<&'static str>,
 }
 
 impl<'a> Named<'a> {
-    /// The base that `image`, as the user or the image above named it, calls `name`.
+    /// The base that `image` calls `name`. `image` is the path by which the user or the image above named it.
     pub(crate) fn base(image: &'a Path, name: &'a OsStr) -> Self {
         Self {
             image,
@@ -36,7 +36,7 @@ impl<'a> Named<'a> {
         }
     }
 
-    /// The name can be changed with this option of `fvd amend`.
+    /// This option of `fvd amend` can change the name.
     #[must_use]
     pub(crate) fn amendable(self, option: &'static str) -> Self {
         Self {
@@ -45,19 +45,18 @@ impl<'a> Named<'a> {
         }
     }
 
-    /// What came of opening the file, with an error that names the image, too: who asked for the image may
-    /// never have heard of the file.
+    /// Adds the image to an error of opening the file: the user who named the image may not know the file.
     pub(crate) fn opened<T>(&self, result: Result<T>) -> Result<T> {
         result.map_err(|error| self.failure(error))
     }
 
-    /// As [`opened`](Self::opened), of what went wrong.
+    /// As [`opened`](Self::opened), for the error alone.
     pub(crate) fn failure(&self, error: Error) -> Error {
         if error.path() == Some(self.image) {
-            // The gate's: it says what the image names.
+            // An error of the gate, which names the file already.
             return error;
         }
-        // Of the layers of a chain only the lowest fails in that way.
+        // In a chain, only the lowest layer fails in this way.
         let is_missing = error.op() == Some("open") && error.errno() == Some(libc::ENOENT);
         let place = if Path::new(self.name).is_absolute() {
             String::new()
@@ -85,7 +84,7 @@ mod tests {
     use crate::ErrorKind;
 
     #[test]
-    fn an_error_keeps_its_cause_and_gets_the_file_of_the_image() {
+    fn an_error_keeps_its_cause_and_names_the_image() {
         let named = Named::base(Path::new("/d/disk.fvd"), OsStr::new("/b/base.raw")).amendable("backing_file");
         let error = Error::io("read", io::Error::from_raw_os_error(libc::EIO))
             .with_path("/b/base.raw")
@@ -101,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_helps_is_said_of_the_lowest_layer_alone() {
+    fn only_the_lowest_layer_gets_a_hint() {
         let lower = Named::data(Path::new("/d/lower.fvd"), OsStr::new("/d/data")).amendable("data_file");
         let upper = Named::base(Path::new("/d/upper.fvd"), OsStr::new("/d/lower.fvd")).amendable("backing_file");
         let missing = Error::io("open", io::Error::from_raw_os_error(libc::ENOENT)).with_path("/d/data");
@@ -113,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_gate_says_of_the_image_is_left_as_it_is() {
+    fn an_error_of_the_gate_stays_as_it_is() {
         let named = Named::base(Path::new("/d/disk.fvd"), OsStr::new("../base"));
         let refused = Error::new(ErrorKind::NotPermitted, "The image names '../base'").with_path("/d/disk.fvd");
         assert_eq!(

@@ -1,10 +1,12 @@
-//! Storage chunks for compact images.
+//! Allocation of storage chunks in compact images.
 //!
-//! The lowest number that was freed is handed out first, otherwise the one behind the highest in use. A reservation stays until its chunk is
-//! published, which happens also when the write fails. A pending_chunks chunk reads as zeros where nobody
-//! has written: a file is cut behind the last used chunk before the first allocation after an open
-//! (a crash may have left data there that no entry points at); on a device, and where it was in use
-//! before, the chunk is zeroed before anybody gets it.
+//! The allocator hands out the lowest freed number first, otherwise the one after the highest number in use.
+//! A reservation lasts until its virtual chunk is published. That also happens when the write fails.
+//!
+//! A new storage chunk reads as zeros where nothing was written. A file is cut after the highest storage
+//! chunk in use before the first allocation after an open, because a crash may have left data there that no
+//! entry points at. On a device, and where the storage chunk was in use before, it is zeroed before it is
+//! handed out.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -20,55 +22,57 @@ use crate::format::table::MAX_CHUNK_NUMBER;
 use crate::mutation::{self, Mutation};
 use crate::storage::Storage;
 
-/// Gaps of a file are remembered below this number: 32 MiB of bits.
+/// In a file, gaps are remembered only below this number: 32 MiB of bits.
 const GAPS_END: u32 = 1 << 28;
 
 #[derive(Default)]
 pub(super) struct Allocator {
-    /// Chunk to storage chunk, not yet in the table.
+    /// Virtual chunk to storage chunk, for chunks whose entry is not in the table yet.
     reserved: BTreeMap<u64, u32>,
     /// None until the table has been scanned.
     frontier: Option<Frontier>,
-    /// Storage chunks below the frontier that are nobody's, or will be.
+    /// Storage chunks below the frontier that were freed: some are free now, the others will be.
     freed: Freed,
 }
 
 #[derive(Clone, Copy)]
 struct Frontier {
-    /// The next number to hand out.
+    /// The number to hand out next if no freed one can be used.
     next: u32,
     /// Length of the data file, bytes.
     file_len: u64,
 }
 
 impl Allocator {
-    /// The chunk is in the table now.
+    /// Drops the reservation of `chunk`, whose entry is in the table now.
     pub(super) fn published(&mut self, chunk: u64) {
         self.reserved.remove(&chunk);
     }
 
-    /// The storage chunk that is reserved for the chunk.
+    /// The storage chunk that is reserved for `chunk`.
     pub(super) fn reserved(&self, chunk: u64) -> Option<u32> {
         self.reserved.get(&chunk).copied()
     }
 
-    /// Whether `number` is reserved for the chunk.
+    /// Whether storage chunk `number` is reserved for `chunk`.
     pub(super) fn has_reserved(&self, chunk: u64, number: u32) -> bool {
         self.reserved(chunk) == Some(number)
     }
 
-    /// The chunks of the range that have a reservation.
+    /// The virtual chunks of the range that have a reservation.
     pub(super) fn reserved_in(&self, chunks: &Range<u64>) -> Vec<u64> {
         self.reserved.range(chunks.clone()).map(|(chunk, _)| *chunk).collect()
     }
 
-    /// Nothing on disk leads to these storage chunks any more.
+    /// Takes storage chunks that nothing on disk refers to any more. They become free when the requests in
+    /// flight have ended.
     pub(super) fn add_unreferenced(&mut self, numbers: ChunkSet, epochs: &Epochs) {
         self.freed.add_unreferenced(numbers);
         self.freed.collect(epochs);
     }
 
-    /// Whether a storage chunk that was freed can be had: now, or (None) when requests have ended.
+    /// Whether a freed storage chunk can be handed out now. None: not yet, but one will be free when requests
+    /// in flight have ended.
     pub(super) fn has_free(&mut self, epochs: &Epochs) -> Option<bool> {
         self.freed.collect(epochs);
         match self.freed.first_free() {
@@ -78,22 +82,22 @@ impl Allocator {
         }
     }
 
-    /// One more than the highest number in use, as far as that is known.
+    /// One more than the highest number in use; 0 before the table has been scanned.
     pub(super) fn end(&self) -> u64 {
         self.frontier.map_or(0, |frontier| frontier.next.into())
     }
 }
 
 impl<S: Storage> Image<S> {
-    /// A storage chunk for `chunk`: that of the table, one reserved earlier, one that was freed, or a
-    /// pending_chunks one.
+    /// Returns a storage chunk for `chunk`: the one in the table, one that was reserved earlier, a freed one,
+    /// or a new one.
     pub(super) async fn reserve(&self, table: &Table, chunk: u64) -> Result<u32> {
         if let Some(number) = self.try_reserve(table, chunk)? {
             return Ok(number);
         }
         let _growing = self.growing.lock(0..1).await;
         loop {
-            // While this task waited another one may have reserved the chunk, perhaps the last one
+            // While this task waited, another one may have reserved storage for the chunk, perhaps the last
             // that there is room for.
             if let Some(number) = self.try_reserve(table, chunk)? {
                 return Ok(number);
@@ -111,7 +115,7 @@ impl<S: Storage> Image<S> {
             let end = end.map_err(|error| error.for_want_of_storage(chunk))?;
             if end > frontier.file_len {
                 if free.is_some() && !self.data().can_resize() {
-                    // A corrupt table has named it.
+                    // Only a corrupt table names a storage chunk beyond the end of the device.
                     self.volatile().allocator.freed.take(number);
                     continue;
                 }
@@ -124,10 +128,11 @@ impl<S: Storage> Image<S> {
         }
     }
 
-    /// None where the allocator is not ready, the file has to grow, or a chunk is to be zeroed.
+    /// Returns None if the allocator is not ready, the file must grow, or the storage chunk must be zeroed
+    /// first.
     fn try_reserve(&self, table: &Table, chunk: u64) -> Result<Option<u32>> {
         let mut volatile = self.volatile();
-        // Looked up again under the mutex: it may have been published since the caller looked.
+        // Look up again under the mutex: the chunk may have been published since the caller's lookup.
         if let Some(number) = table.get(chunk)? {
             return Ok(Some(number));
         }
@@ -155,7 +160,8 @@ impl<S: Storage> Image<S> {
         Ok(Some(number))
     }
 
-    /// Sees to it that the allocator knows every storage chunk in use, before one is freed.
+    /// Makes sure that the allocator knows every storage chunk in use. Must be called before a storage chunk
+    /// is freed.
     pub(super) async fn prepare_allocator(&self, table: &Table) -> Result<()> {
         if self.volatile().allocator.frontier.is_some() {
             return Ok(());
@@ -167,7 +173,7 @@ impl<S: Storage> Image<S> {
         self.scan(table).await
     }
 
-    /// Finds the numbers in use, and cuts a file behind the highest. The caller holds the lock on growing.
+    /// Finds the numbers in use, and cuts a file after the highest. The caller holds the `growing` lock.
     async fn scan(&self, table: &Table) -> Result<()> {
         let (mut next, mut count) = (0, 0);
         self.visit_numbers(table, |number| {
@@ -188,8 +194,8 @@ impl<S: Storage> Image<S> {
         Ok(())
     }
 
-    /// The numbers below `next` that none of the `count` allocated chunks has: earlier sessions
-    /// have freed them, or lost them in a crash.
+    /// The numbers below `next` that none of the `count` allocated chunks has: earlier sessions freed them,
+    /// or lost them in a crash.
     async fn gaps(&self, table: &Table, next: u32, count: u64) -> Result<ChunkSet> {
         if count >= u64::from(next) {
             return Ok(ChunkSet::default());
@@ -205,8 +211,9 @@ impl<S: Storage> Image<S> {
         Ok(used.missing_below(end))
     }
 
-    /// Below which number gaps are remembered: a few entries can name numbers as far apart as they
-    /// like, which costs a file nothing. A device has room for so many, and can get no more.
+    /// The number below which gaps are remembered. In a file a few entries can name numbers that are
+    /// arbitrarily far apart, at no cost, so there is a fixed limit. On a device the limit is the number of
+    /// storage chunks that fit.
     async fn gaps_end(&self, table: &Table) -> Result<u32> {
         if self.data().can_resize() {
             return Ok(GAPS_END);
@@ -215,9 +222,9 @@ impl<S: Storage> Image<S> {
         Ok(room.min(u64::from(MAX_CHUNK_NUMBER) + 1) as u32)
     }
 
-    /// Visits the storage chunks in use. Entries that are not in memory are only passed through: a
-    /// table can have billions of them. None of them changes meanwhile, because nobody gets a storage
-    /// chunk, or frees one, before the allocator is ready.
+    /// Visits the storage chunks in use. Entries that are not in memory are read and not kept: a table can
+    /// have billions of them. No entry changes meanwhile, because no storage chunk is allocated or freed
+    /// before the allocator is ready.
     async fn visit_numbers(&self, table: &Table, mut visit: impl FnMut(u32) + Send) -> Result<()> {
         let words = table.words();
         let mut chunk = 0;
@@ -231,7 +238,7 @@ impl<S: Storage> Image<S> {
                 let mut runs = EntryRuns::new(&self.file, words.region(), chunk, end, &[]).with_lost(table.chunks());
                 while let Some(run) = runs.next().await? {
                     if run.lost {
-                        // What their chunks hold would be cut off.
+                        // Without these entries, the data of their chunks would be cut off.
                         return Err(Table::lost(run.first, run.end() - 1));
                     }
                     let number = table.checked(run.first, run.entry)?;
@@ -243,7 +250,8 @@ impl<S: Storage> Image<S> {
         Ok(())
     }
 
-    /// Extends the file to `needed` bytes, for storage of `chunk`; by the grow unit where there is room for that.
+    /// Extends the file to at least `needed` bytes, for storage of `chunk`; by the grow unit where there is
+    /// room for that.
     async fn grow(&self, chunk: u64, frontier: Frontier, needed: u64) -> Result<Frontier> {
         if !self.data().can_resize() {
             let message = format!(
@@ -260,7 +268,7 @@ impl<S: Storage> Image<S> {
             if error.kind() != ErrorKind::NoSpace {
                 return Err(error);
             }
-            // A file that cannot be longer is as full as a device.
+            // A file that cannot grow is treated like a full device: freed storage chunks may help.
             let cut = self.data().set_len(needed).await;
             cut.map_err(|error| error.for_want_of_storage(chunk))?;
             file_len = needed;
@@ -268,8 +276,8 @@ impl<S: Storage> Image<S> {
         Ok(Frontier { file_len, ..frontier })
     }
 
-    /// Zeroes a storage chunk that is nobody's, and reserves it: a chunk that was freed, or one of a
-    /// device. The caller holds the lock on growing.
+    /// Zeroes a storage chunk that no virtual chunk uses, and reserves it: one that was freed, or one of a
+    /// device. The caller holds the `growing` lock.
     async fn reserve_zeroed(&self, table: &Table, chunk: u64, number: u32) -> Result<u32> {
         let start = self.chunk_offset(table, number);
         if !mutation::is(Mutation::ReuseUnzeroed) {
@@ -286,7 +294,8 @@ impl<S: Storage> Image<S> {
         Ok(number)
     }
 
-    /// End of the storage chunk in the data file, bytes; fails where numbers have run out.
+    /// End of the storage chunk in the data file, in bytes. Fails with [`ErrorKind::NoSpace`] if the number
+    /// is beyond the limit of the format.
     fn chunk_end(&self, table: &Table, number: u32) -> Result<u64> {
         let end = u64::from(number + 1)
             .checked_mul(table.chunk_size())
@@ -312,7 +321,7 @@ mod tests {
     use crate::image::create;
     use crate::storage::MemoryStorage;
 
-    /// Gaps that the image finds when it is opened.
+    /// Gaps that the image finds in its table before the first allocation.
     fn gaps(image: &Image<MemoryStorage>) -> ChunkSet {
         let table = image.table.as_ref().expect("compact");
         let (mut next, mut count) = (0, 0);
@@ -325,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_far_away_costs_a_file_32_mib_at_most_and_leaves_the_gaps_below() {
+    fn a_far_storage_chunk_number_costs_a_file_at_most_32_mib() {
         let sample = sample(Kind::default());
         sample.leak(3);
         sample.set_entry(12, MAX_CHUNK_NUMBER - 1);
@@ -346,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn gaps_of_a_device_are_those_that_it_has_room_for() {
+    fn gaps_of_a_device_are_those_that_fit_on_it() {
         let (file, device) = (MemoryStorage::new(), MemoryStorage::device(5 * CHUNK + 4096));
         let kind = Kind {
             separate: true,

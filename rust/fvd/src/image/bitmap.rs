@@ -1,7 +1,7 @@
-//! Which blocks are local. One bit a block; a bit only ever goes from 0 to 1.
+//! Which blocks are local: one bit per block, which only changes from 0 to 1.
 //!
-//! A second bit says that a block is *unlogged* local: a copy has stored it, and nothing on disk
-//! says so. That bit goes back to 0 when a guest promotes the block, or a checkpoint recorded it.
+//! A second bit marks a local block as *unlogged*: a background copy has stored it, and nothing on disk says
+//! so. That bit goes back to 0 when a guest write promotes the block, or when a checkpoint records it.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -16,10 +16,10 @@ use crate::storage::Storage;
 pub(super) const WORD_BITS: u64 = 32;
 
 pub(super) struct Bitmap {
-    /// Local, unlogged or not.
+    /// Local blocks, unlogged ones included.
     words: RegionCache,
     unlogged: RegionCache,
-    /// How many are local.
+    /// Counts the local blocks.
     pub(super) tally: Tally,
     block_size: u64,
     base_size: u64,
@@ -50,7 +50,7 @@ impl Bitmap {
         bitmap::blocks_of(offset, end, self.base_size, self.block_size)
     }
 
-    /// The part of a block that its bit speaks of, in bytes of the disk.
+    /// The part of a block that its bit describes, in bytes of the disk.
     pub(super) fn block_range(&self, block: u64) -> Range<u64> {
         let start = block * self.block_size;
         start..(start + self.block_size).min(self.base_size)
@@ -64,7 +64,7 @@ impl Bitmap {
         blocks.is_empty() || self.words.is_loaded(&Self::words_of(blocks))
     }
 
-    /// Bytes of memory that setting the bits of the (not empty) blocks would add.
+    /// Bytes of memory that setting the bits of the (non-empty) blocks would add.
     pub(super) fn missing_bytes(&self, blocks: &Range<u64>) -> u64 {
         self.words.missing_bytes(&Self::words_of(blocks))
     }
@@ -93,17 +93,18 @@ impl Bitmap {
         }
     }
 
-    /// Marks the blocks unlogged local. None of them is local, and the caller sees to it that none
-    /// becomes so meanwhile.
+    /// Marks the blocks local and unlogged. None of them is local yet, and the caller makes sure that none
+    /// becomes local meanwhile.
     pub(super) fn set_unlogged(&self, blocks: &Range<u64>) {
-        // First that it is unlogged: who sees a local block sees whether it is to be promoted.
+        // The unlogged bit is set first: a task that sees the block as local also sees that it must be
+        // promoted (I9).
         for (index, mask) in masks(blocks) {
             self.unlogged.word(index).fetch_or(mask, Ordering::AcqRel);
         }
         self.set(blocks);
     }
 
-    /// The first run of blocks of the range that are unlogged local.
+    /// The first run of unlogged blocks in the range.
     pub(super) fn next_unlogged(&self, blocks: &Range<u64>) -> Option<Range<u64>> {
         if blocks.is_empty() {
             return None;
@@ -116,14 +117,14 @@ impl Bitmap {
         Some(start..run(&self.unlogged, &(start..blocks.end)).1)
     }
 
-    /// The blocks are local like any other from here on.
+    /// Makes the blocks ordinary local blocks.
     pub(super) fn promote(&self, blocks: &Range<u64>) {
         for (index, mask) in masks(blocks) {
             self.unlogged.word(index).fetch_and(!mask, Ordering::AcqRel);
         }
     }
 
-    /// The words of the page that have unlogged bits: their index, and those bits.
+    /// The words of the page that have unlogged bits: the index of each, and these bits.
     pub(super) fn unlogged_words(&self, page: u64) -> impl Iterator<Item = (u64, u32)> {
         let words = self.unlogged.page(page).enumerate();
         let first = page * PAGE_WORDS;
@@ -132,7 +133,7 @@ impl Bitmap {
             .map(move |(index, bits)| (first + index as u64, bits))
     }
 
-    /// The bits that [`Bitmap::unlogged_words`] gave are on disk.
+    /// Clears the unlogged bits that [`Bitmap::unlogged_words`] returned: they are on disk now.
     pub(super) fn recorded(&self, words: &[(u64, u32)]) {
         for (index, bits) in words {
             self.unlogged.word(*index).fetch_and(!bits, Ordering::AcqRel);
@@ -156,7 +157,7 @@ impl Bitmap {
 
 /// Whether the bit of `blocks.start` is set, and the first block of the range where that changes.
 fn run(words: &RegionCache, blocks: &Range<u64>) -> (bool, u64) {
-    // The bits of a word from `block` up, that of `block` lowest.
+    // The bits of a word from `block` up; the bit of `block` is the lowest.
     let bits = |block: u64| words.get(block / WORD_BITS) >> (block % WORD_BITS);
     let set = bits(blocks.start) & 1 == 1;
     let mut block = blocks.start;
@@ -181,7 +182,7 @@ fn run(words: &RegionCache, blocks: &Range<u64>) -> (bool, u64) {
     (set, block.min(blocks.end))
 }
 
-/// The words that hold the bits of the blocks: index, and a mask of these bits.
+/// The words that hold the bits of the blocks: the index of each, and a mask of these bits.
 fn masks(blocks: &Range<u64>) -> impl Iterator<Item = (u64, u32)> {
     let end = blocks.end;
     let mut block = blocks.start;

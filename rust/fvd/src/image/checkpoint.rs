@@ -1,4 +1,4 @@
-//! Checkpoint: bitmap and table in place, after which the journal starts anew.
+//! Checkpoint: writes bitmap and table in place. After it the journal is used from its first sector again.
 
 use std::sync::atomic::Ordering;
 
@@ -16,26 +16,26 @@ use crate::format::{Entry, PAGE, Region};
 use crate::mutation::{self, Mutation};
 use crate::storage::{Space, Storage};
 
-/// Pages written with one operation at most.
+/// Most pages written with one operation.
 const PAGES_PER_WRITE: u64 = 256;
 
-/// What a session has written of its journal is overwritten with zeros if it is not more bytes than these: in a
-/// hole the next commit would have to get space from the host, which may have none left.
+/// If this session has written at most this many bytes of its journal, the journal is erased by writing
+/// zeros. After punching a hole, the next commit would need space from the host, which may have none left.
 const ERASED_BY_WRITING: u64 = ZEROS.len() as u64;
 
-/// What a checkpoint writes, as it was when everything pending was taken.
+/// What a checkpoint writes, as of the moment when everything pending was taken.
 struct Snapshot {
     table: Vec<Patch>,
     bitmap: Vec<Patch>,
     unlogged: Unlogged,
 }
 
-/// Blocks and chunks that only memory knows of.
+/// Unlogged blocks and chunks: only memory knows that they are local or allocated.
 #[derive(Default)]
 struct Unlogged {
-    /// Index of a word of the bitmap, and bits in it.
+    /// Index of a word of the bitmap, and the unlogged bits in it.
     bits: Vec<(u64, u32)>,
-    /// Chunk, and its storage chunk.
+    /// Virtual chunk, and its storage chunk.
     chunks: Vec<(u64, u32)>,
 }
 
@@ -46,12 +46,12 @@ struct Patch {
 }
 
 impl<S: Storage> Image<S> {
-    /// Syncs data, writes the changed pages of the table, then those of the bitmap, and syncs
-    /// each. The caller holds the flush round.
+    /// Syncs the data, then writes and syncs the changed pages of the table, then those of the bitmap. The
+    /// caller holds the flush round.
     ///
-    /// Stale sectors stay in the journal: a bit only goes from 0 to 1 and an entry never changes,
-    /// so replaying them changes nothing. Unless chunks were freed: then the journal is erased, and
-    /// what they have freed can be used again.
+    /// Old sectors stay in the journal: a bit only changes from 0 to 1 and an entry does not change, so
+    /// replaying them changes nothing. If chunks were freed, entries have changed. Then the journal is
+    /// erased, after which the freed storage chunks can be used again.
     pub(super) async fn checkpoint(&self) -> Result<()> {
         let (taken, snapshot) = self.snapshot();
         let Snapshot {
@@ -68,7 +68,7 @@ impl<S: Storage> Image<S> {
             self.recorded(&unlogged);
         }
         self.sync_data_and_mark().await?;
-        // Entries first: a bit must not become durable before them.
+        // A bit must not become durable before the entries of its block (I5).
         let (first, second) = if mutation::is(Mutation::BitmapBeforeTable) {
             (bitmap, table)
         } else {
@@ -85,7 +85,7 @@ impl<S: Storage> Image<S> {
         Ok(())
     }
 
-    /// Makes the journal zeros, durably: everything that it says is in place.
+    /// Fills the journal with zeros, durably. Everything that it says is in place.
     async fn erase_journal(&self) -> Result<()> {
         let Some(Region { offset, size }) = self.geometry.journal else {
             return Ok(());
@@ -100,7 +100,8 @@ impl<S: Storage> Image<S> {
         } else {
             let zeros = Bytes::from_static(&ZEROS[..end as usize]);
             match self.file.write(zeros, offset).await {
-                // There are holes in it, of commits that had no space either: a hole needs none.
+                // Commits that found no space have left holes in the journal. Zeros cannot be written there;
+                // to punch a hole needs no space.
                 Err(error) if error.kind() == ErrorKind::NoSpace => {
                     self.file.write_zeroes(offset, end, Space::Free).await
                 }
@@ -113,15 +114,15 @@ impl<S: Storage> Image<S> {
         Ok(())
     }
 
-    /// Takes everything that is not in place, with the bytes as they are now: what is published
-    /// from here on is not covered by the sync that follows.
+    /// Takes everything that is not in place, with the bytes as they are now. The sync that follows does not
+    /// cover the data of later publications (I6).
     fn snapshot(&self) -> (Taken<'_, S>, Snapshot) {
         let mut volatile = self.volatile();
         let pages = volatile.pending.pages();
         let table = self.table.as_ref().map(Table::words);
         let bitmap = self.bitmap.as_ref().map(Bitmap::words);
         let snapshot = Snapshot {
-            // As they belong on disk: no flag says there what only memory does not know.
+            // The unlogged flag (bit 31) exists in memory only: `Entry::from_disk` clears it.
             table: copy_pages(table, &pages.table, |word| Entry::from_disk(word).raw()),
             bitmap: copy_pages(bitmap, &pages.bitmap, |word| word),
             unlogged: self.unlogged(&volatile),
@@ -131,7 +132,7 @@ impl<S: Storage> Image<S> {
         (Taken::new(self, taken), snapshot)
     }
 
-    /// What copies have stored on the changed pages, and nothing on disk says.
+    /// The unlogged blocks and chunks on the changed pages.
     fn unlogged(&self, volatile: &Volatile) -> Unlogged {
         let mut unlogged = Unlogged::default();
         if self.copied.load(Ordering::Acquire) {
@@ -151,16 +152,18 @@ impl<S: Storage> Image<S> {
         unlogged
     }
 
-    /// What was unlogged is on disk, and costs no guest a commit any more.
+    /// Makes what was unlogged ordinary local blocks and chunks. It is on disk now, so a guest write there
+    /// adds nothing to a commit.
     fn recorded(&self, unlogged: &Unlogged) {
-        // The mutex: whoever promotes does so before this, or not at all.
+        // Under the mutex: a guest write promotes before this step, or not at all.
         let _volatile = self.volatile();
         if let Some(bitmap) = &self.bitmap {
             bitmap.recorded(&unlogged.bits);
         }
         if let Some(table) = &self.table {
             for &(chunk, number) in &unlogged.chunks {
-                // It may have been discarded since, and copied anew: of that the disk knows nothing.
+                // The chunk may have been discarded and copied again since. The disk does not know its new
+                // storage chunk.
                 if table.unlogged(chunk) == Some(number) {
                     table.promote(chunk);
                 }
@@ -182,7 +185,7 @@ impl<S: Storage> Image<S> {
     }
 }
 
-/// The pages of `words`, with each word as `on_disk` makes it.
+/// The pages of `words`, each word converted by `on_disk`.
 fn copy_pages(words: Option<&RegionCache>, pages: &RangeSet<u64>, on_disk: fn(u32) -> u32) -> Vec<Patch> {
     let mut patches = Vec::new();
     let Some(words) = words else {
@@ -215,7 +218,7 @@ mod tests {
     use crate::image::check::tests::{CHUNK, Kind, Sample, open, sample};
     use crate::storage::IoBufMut;
 
-    /// An image with its data in another file, whose journal lies at the end of its own.
+    /// An image with a separate data file. The journal lies at the end of the image file.
     fn recorded() -> (Sample<Disk>, Arc<Mutex<Log>>) {
         record(&sample(Kind {
             separate: true,
@@ -223,7 +226,7 @@ mod tests {
         }))
     }
 
-    fn look(log: &Mutex<Log>) -> MutexGuard<'_, Log> {
+    fn lock(log: &Mutex<Log>) -> MutexGuard<'_, Log> {
         log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -234,10 +237,10 @@ mod tests {
     }
 
     #[test]
-    fn the_journal_keeps_its_space_when_it_is_erased_once_it_is_known_what_was_written() {
+    fn only_the_first_erasure_of_a_session_punches_the_journal() {
         let (sample, log) = recorded();
         let journal = sample.geometry().journal.expect("there is one");
-        let holes = || look(&log).count(0, journal.offset, |op| matches!(op, Op::Zero(..)));
+        let holes = || lock(&log).count(0, journal.offset, |op| matches!(op, Op::Zero(..)));
         let image = open(&sample, true).expect("opens");
         for round in 0..3 {
             write_and_discard(&image);
@@ -247,14 +250,14 @@ mod tests {
     }
 
     #[test]
-    fn a_journal_that_has_no_space_to_be_erased_by_writing_becomes_a_hole() {
+    fn a_journal_that_cannot_be_overwritten_becomes_a_hole() {
         let (sample, log) = recorded();
         let journal = sample.geometry().journal.expect("there is one");
         let image = open(&sample, true).expect("opens");
         for round in 0..2 {
-            look(&log).full = 0..0;
+            lock(&log).full = 0..0;
             write_and_discard(&image);
-            look(&log).full = journal.offset..journal.offset + journal.size;
+            lock(&log).full = journal.offset..journal.offset + journal.size;
             block_on(image.flush()).expect("the holes that it may have need no space");
             let bytes = block_on(
                 sample

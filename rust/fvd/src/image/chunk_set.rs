@@ -1,9 +1,9 @@
-//! A set of storage chunk numbers: bits, in segments that exist once something in them does.
+//! A set of storage chunk numbers: bits, in segments that are allocated when they are first needed.
 
 use crate::format::table::MAX_CHUNK_NUMBER;
 
-/// RegionCache of a segment: 512 bytes, 4096 numbers. The whole set is at most 260 MiB, and small
-/// while the numbers are close together, as those of an image are.
+/// Words of a segment: 512 bytes, 4096 numbers. The whole set takes at most 260 MiB, and little memory if the
+/// numbers are close together, as those of an image are.
 const SEGMENT_WORDS: usize = 64;
 const SEGMENT_BITS: u32 = SEGMENT_WORDS as u32 * u64::BITS;
 
@@ -14,9 +14,9 @@ type Segment = [u64; SEGMENT_WORDS];
 pub(super) struct ChunkSet {
     segments: Vec<Option<Box<Segment>>>,
     len: u64,
-    /// One more than the highest number that has ever been in it.
+    /// One more than the highest number that has ever been in the set.
     end: u32,
-    /// No number below is in it.
+    /// No number below this one is in the set.
     start: u32,
 }
 
@@ -30,7 +30,7 @@ fn locate(number: u32) -> (usize, usize, u64) {
 }
 
 impl ChunkSet {
-    /// Adds the number. False if it was there already.
+    /// Adds the number. Returns false if it was there already.
     pub(super) fn insert(&mut self, number: u32) -> bool {
         assert!(number <= MAX_CHUNK_NUMBER, "a number that can be in use");
         let (segment, word, mask) = locate(number);
@@ -46,7 +46,7 @@ impl ChunkSet {
         is_new
     }
 
-    /// Removes the number. False if it was not there.
+    /// Removes the number. Returns false if it was not there.
     pub(super) fn remove(&mut self, number: u32) -> bool {
         let (segment, word, mask) = locate(number);
         let Some(slot) = self.segments.get_mut(segment) else {
@@ -88,12 +88,12 @@ impl ChunkSet {
         self.start = self.start.min(other.start);
     }
 
-    /// Removes everything, and gives it.
+    /// Removes everything, and returns it.
     pub(super) fn take(&mut self) -> Self {
         std::mem::take(self)
     }
 
-    /// The numbers below `end` that are not in it.
+    /// The numbers below `end` that are not in the set.
     pub(super) fn missing_below(&self, end: u32) -> Self {
         let mut missing = Self::default();
         for first in (0..end).step_by(SEGMENT_BITS as usize) {
@@ -111,7 +111,7 @@ impl ChunkSet {
         missing
     }
 
-    /// Adds a segment behind all that there are; its first bit is for `first`.
+    /// Adds a segment after all existing ones. Its first bit is for `first`.
     fn add_segment(&mut self, first: u32, words: Box<Segment>) {
         let Some(last) = words.iter().rposition(|word| *word != 0) else {
             return;
@@ -139,13 +139,13 @@ impl ChunkSet {
         self.len
     }
 
-    /// One more than the highest number that has ever been in it; 0 of a new set.
+    /// One more than the highest number that has ever been in the set; 0 for a new set.
     pub(super) fn end(&self) -> u32 {
         self.end
     }
 
-    /// The first number from `from` on that is (or, with `false`, is not) in the set, below
-    /// [`ChunkSet::end`].
+    /// The first number from `from` on, below [`ChunkSet::end`], that is in the set (with `false`: that is
+    /// not in it).
     pub(super) fn next(&self, from: u32, is_in: bool) -> Option<u32> {
         let mut number = from;
         while number < self.end {
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_removed_is_a_gap_and_the_lowest_number_is_found_again() {
+    fn removing_leaves_a_gap_and_first_finds_the_lowest_number() {
         let mut set = ChunkSet::default();
         for number in [3, 4097, 70] {
             set.insert(number);
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn sets_are_united() {
+    fn append_unites_two_sets() {
         let mut set = ChunkSet::default();
         let mut other = ChunkSet::default();
         for number in [5, 6, 9000] {
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_all_that_is_not_in_it_up_to_an_end() {
+    fn missing_below_is_all_that_the_set_lacks_up_to_an_end() {
         let mut set = ChunkSet::default();
         for number in [0, 3, 63, 64, 4095, 9000] {
             set.insert(number);

@@ -1,4 +1,4 @@
-//! Close: everything in place, and the image marked clean.
+//! Close: makes everything durable, in place, and marks the image clean.
 
 use super::commit::Mark;
 use super::{CacheMode, Image, patch};
@@ -7,13 +7,13 @@ use crate::mutation::{self, Mutation};
 use crate::storage::Storage;
 
 impl<S: Storage> Image<S> {
-    /// Makes everything durable, in place, and marks the image clean. Can be called again.
+    /// Makes everything durable, in place, and marks the image clean. May be called again.
     ///
-    /// Requests still running must have ended. Dropping an image without closing it loses what
-    /// no flush covered, as a crash would.
+    /// No request may be in flight. Dropping an image without closing it loses what no flush covered, as a
+    /// crash would.
     ///
-    /// In a child that was forked since the image was opened this does nothing: what its copy of the
-    /// metadata says is long untrue, and the parent closes the image.
+    /// In a child that was forked after the image was opened, this does nothing: the child's copy of the
+    /// metadata is out of date, and the parent closes the image.
     pub async fn close(&self) -> Result<()> {
         if self.check_process().is_err() {
             return Ok(());
@@ -22,15 +22,15 @@ impl<S: Storage> Image<S> {
         if !self.writable {
             return Ok(());
         }
-        // The reader has paid for these: they are in memory already.
+        // Readers have already fetched these copies from the base: storing them needs no further read.
         while self.store_next_copy().await.unwrap_or(false) {}
-        let settled = match &self.writeback {
+        let written_back = match &self.writeback {
             Some(writeback) => Box::pin(self.write_back_all(writeback)).await,
             None => Ok(()),
         };
-        // A base that cannot be reached is no reason to lose what the image has.
+        // If the base cannot be reached, the image must still not lose its own changes.
         let _round = self.flushes.exclusive().await;
-        // The round before this one may have failed.
+        // The previous round may have failed.
         self.check_poison()?;
         let in_place = self.volatile().pending.pages().is_empty();
         let untouched = in_place && self.committer().mark == Mark::Clean;
@@ -39,21 +39,21 @@ impl<S: Storage> Image<S> {
                 patch::write_mark(&self.file, true).await?;
                 self.sync_file().await?;
             }
-            // Durable with the pages, or with the mark.
+            // The sync of the pages, or of the mark, makes this durable.
             self.add_to_totals().await?;
             self.checkpoint().await?;
         }
-        settled?;
+        written_back?;
         if self.committer().mark != Mark::Clean {
             if let Some(writeback) = &self.writeback {
                 writeback.end();
             }
             self.mark_clean().await?;
         } else if untouched && self.cache != CacheMode::Unsafe {
-            // Writes in place need no metadata, but they are to be durable too.
+            // Writes in place change no metadata, but they must be durable too.
             self.sync_data_only().await?;
         }
-        // Last: it is no more than a hint.
+        // The profile comes last, because it is only a hint.
         self.write_recorded().await
     }
 }

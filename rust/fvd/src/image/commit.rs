@@ -1,8 +1,7 @@
-//! Commit: data, then the journal.
+//! Commit: syncs the data, then writes the journal.
 //!
-//! A bit never becomes durable before the entry of every chunk that its block touches: they share
-//! a sector, or the entries go into earlier sectors that are synced first. Data is synced before
-//! either.
+//! A bit never becomes durable before the entry of every chunk that its block touches (I5). Both are in one
+//! sector, or the entries are in earlier sectors, which are synced first. Data is synced before either (I6).
 
 use std::ops::Range;
 
@@ -17,22 +16,22 @@ use crate::format::{BitmapRecord, Entry, Region, SECTOR, TableRecord};
 use crate::mutation::{self, Mutation};
 use crate::storage::Storage;
 
-/// Sectors that one bitmap record names at most: no more than a signed field of a reader holds.
+/// Most sectors that one bitmap record names: a reader may keep the number in a signed field.
 const MAX_RECORD_SECTORS: u64 = i32::MAX as u64;
 
-/// What the holder of the flush round knows of the disk.
+/// What the holder of the flush round knows about the disk.
 pub(super) struct Committer {
     /// Next journal sector to use.
     pub(super) position: u64,
-    /// Bytes of the journal up to which it may hold records; None: all of it, as an earlier session
-    /// has left it.
+    /// Bytes from the start of the journal that may hold records. None: all of it, as an earlier session left
+    /// it.
     pub(super) written_end: Option<u64>,
     /// `clean_shutdown` in the header on disk.
     pub(super) mark: Mark,
-    /// The image file has been synced in this session. A new image may never have been: without
-    /// its header a separate data file is worth nothing.
+    /// Whether the image file has been synced in this session. A new image may never have been synced;
+    /// without its header a separate data file is useless.
     pub(super) file_synced: bool,
-    /// What of this session is in the totals already.
+    /// Counters of this session that have been added to the totals.
     pub(super) counted: Stats,
 }
 
@@ -40,16 +39,16 @@ pub(super) struct Committer {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mark {
     Clean,
-    /// Not set, and that is durable.
+    /// 0, durably.
     Unclean,
-    /// A change has begun and has not been synced: whoever relies on it makes it anew.
+    /// A change was begun and has not been synced: a task that relies on the mark must write it again.
     Unknown,
 }
 
 /// Journal sectors for one commit.
 #[derive(Default)]
 struct Sectors {
-    /// Entries that have to be durable before `late`.
+    /// Entries that must be durable before `late`.
     early: Vec<u8>,
     late: Vec<u8>,
 }
@@ -60,18 +59,18 @@ impl Sectors {
     }
 }
 
-/// Blocks that share one sector.
+/// Blocks whose bits share one sector.
 struct SectorBatch {
-    /// The first block that does not belong to it.
+    /// The first block after the batch.
     end: u64,
-    /// Chunks whose entries stand in the sector, beside the bits.
+    /// Chunks whose entries are in the same sector as the bits.
     inline: Option<Range<u64>>,
-    /// Chunks that do not fit there: the pending ones among them have to be durable before.
+    /// Chunks whose entries do not fit there. The pending ones must be durable before the bits.
     prior: Option<Range<u64>>,
 }
 
 impl SectorBatch {
-    /// No chunk of these blocks is pending.
+    /// A batch whose blocks touch no pending chunk.
     fn alone(end: u64) -> Self {
         Self {
             end,
@@ -81,7 +80,7 @@ impl SectorBatch {
     }
 }
 
-/// The lowest number of `range` in `set`.
+/// The lowest number of `range` that is in `set`.
 fn first_in(set: &RangeSet<u64>, range: Range<u64>) -> Option<u64> {
     if range.is_empty() {
         return None;
@@ -90,7 +89,7 @@ fn first_in(set: &RangeSet<u64>, range: Range<u64>) -> Option<u64> {
     Some(first.start.max(range.start))
 }
 
-/// What a commit or a checkpoint took; given back unless it succeeds.
+/// The pending changes that a commit or a checkpoint took. They become pending again unless it succeeds.
 pub(super) struct Taken<'a, S: Storage> {
     image: &'a Image<S>,
     pending: Option<Pending>,
@@ -104,12 +103,12 @@ impl<'a, S: Storage> Taken<'a, S> {
         }
     }
 
-    /// Whether storage chunks are to be settled.
+    /// Whether storage chunks were freed.
     pub(super) fn has_freed(&self) -> bool {
         self.pending.as_ref().is_some_and(|pending| !pending.freed().is_empty())
     }
 
-    /// It is durable, and nothing on disk leads to what was freed.
+    /// Everything that was taken is durable, and nothing on disk refers to the freed storage chunks any more.
     pub(super) fn done(mut self) {
         let freed = self.pending.take().map(|mut pending| pending.take_freed());
         if let Some(freed) = freed.filter(|freed| !freed.is_empty()) {
@@ -127,7 +126,7 @@ impl<S: Storage> Drop for Taken<'_, S> {
     }
 }
 
-/// What a commit has to do.
+/// What a commit must do.
 enum Plan<'a, S: Storage> {
     DataOnly,
     Journal(Taken<'a, S>, Sectors),
@@ -153,13 +152,14 @@ impl<S: Storage> Image<S> {
         }
     }
 
-    /// Takes the changes and encodes them in one step, so that the sectors hold no entry whose
-    /// data the coming sync does not cover.
+    /// Takes and encodes the changes in one step, so that the sectors hold no entry whose data the coming
+    /// sync does not cover.
     fn plan_commit(&self) -> Result<Plan<'_, S>> {
         let mut volatile = self.volatile();
         let changes = volatile.pending.changes();
         if !volatile.pending.freed().is_empty() && !mutation::is(Mutation::CommitFreed) {
-            // The journal must not say two things of a chunk, nor take back that it was freed.
+            // The journal must not name two storage chunks for one chunk, nor bring back one that was freed
+            // (I13, I14).
             return Ok(Plan::Checkpoint);
         }
         if changes.is_empty() {
@@ -203,8 +203,9 @@ impl<S: Storage> Image<S> {
                 block = batch.end;
             }
         }
-        // Early: chunks without a new bit (behind the base, in a zeroed block), and all those of
-        // blocks that touch more than fit inline their bit, even if a neighbour has them inline.
+        // Early sectors hold the entries of chunks that no new bit relies on (beyond the base, or in a zeroed
+        // block), and of all chunks of a block whose entries do not fit into the sector of its bit, even if a
+        // neighbour has them inline.
         early.extend(crowded);
         for run in early.iter() {
             for first in (run.start..run.end).step_by(MAX_ENTRIES) {
@@ -215,7 +216,7 @@ impl<S: Storage> Image<S> {
         Ok(sectors)
     }
 
-    /// The longest batch of `blocks` that can be journaled with one sector.
+    /// The longest batch from the start of `blocks` that one sector can record.
     fn sector_batch(&self, changes: &Changes, blocks: Range<u64>) -> Result<SectorBatch> {
         let limit = self.record_limit(&blocks);
         let (Some(bitmap), Some(table)) = (&self.bitmap, &self.table) else {
@@ -226,7 +227,7 @@ impl<S: Storage> Image<S> {
         let Some(first) = first_in(&changes.chunks, touched.clone()) else {
             return Ok(SectorBatch::alone(limit));
         };
-        // From the first pending chunk on: neighbours that are allocated can share its record.
+        // The record starts at the first pending chunk; allocated chunks that follow can be in it, too.
         let mut end = first;
         let most = touched.end.min(first + MAX_ENTRIES_WITH_BITMAP as u64);
         while end < most && table.get(end)?.is_some() {
@@ -241,7 +242,7 @@ impl<S: Storage> Image<S> {
                 prior,
             });
         };
-        // Blocks that touch `next` or lie behind it go into another sector.
+        // Blocks that touch `next`, and those after them, go into another sector.
         let block = next.saturating_mul(table.chunk_size()) / bitmap.block_size();
         if block > blocks.start {
             let (end, prior) = (block.min(limit), None);
@@ -255,7 +256,7 @@ impl<S: Storage> Image<S> {
         })
     }
 
-    /// The longest batch of `blocks` that one bitmap record can name.
+    /// The end of the longest batch from the start of `blocks` that one bitmap record can name.
     fn record_limit(&self, blocks: &Range<u64>) -> u64 {
         let sectors_per_block = (self.geometry.block_size / SECTOR).max(1);
         let most = (MAX_RECORD_SECTORS / sectors_per_block).max(1);
@@ -266,7 +267,7 @@ impl<S: Storage> Image<S> {
         let sectors_per_block = self.geometry.block_size / SECTOR;
         let first_sector = blocks.start * sectors_per_block;
         let end = (blocks.end * sectors_per_block).min(self.base_size() / SECTOR);
-        // A block larger than the record can say: touching its first sector is enough.
+        // A record cannot name all sectors of such a large block. It need only touch the first one.
         let sectors = (end - first_sector).min(MAX_RECORD_SECTORS) as u32;
         BitmapRecord { first_sector, sectors }
     }
@@ -290,7 +291,8 @@ impl<S: Storage> Image<S> {
         let start = {
             let mut committer = self.committer();
             let start = committer.position * SECTOR;
-            // Never written twice in a lap, even if this write fails or is cancelled half way.
+            // A sector is never written twice between two checkpoints, even if this write fails or is
+            // cancelled.
             committer.position += sectors.len() as u64 / SECTOR;
             let end = committer.position * SECTOR;
             let before = |written| {
@@ -312,8 +314,8 @@ impl<S: Storage> Image<S> {
         self.sync_file().await
     }
 
-    /// Writes metadata to the image file. A full disk leaves everything as it was, and the next
-    /// flush tries again; after any other failure the image is poisoned.
+    /// Writes metadata to the image file. If the disk is full, everything stays as it was and the next flush
+    /// tries again. Any other failure poisons the image.
     pub(super) async fn write_metadata(&self, bytes: Bytes, offset: u64) -> Result<()> {
         self.metadata_written(self.file.write(bytes, offset).await)
     }
@@ -335,7 +337,7 @@ impl<S: Storage> Image<S> {
         Ok(())
     }
 
-    /// A failed sync is never tried again: the kernel may have dropped what it could not write.
+    /// A failed sync is never retried: the kernel may have dropped the pages that it could not write.
     async fn sync(&self, storage: &S) -> Result<()> {
         if self.cache == CacheMode::Unsafe {
             return Ok(());
@@ -350,7 +352,7 @@ impl<S: Storage> Image<S> {
         result.map_err(|error: Error| self.poison(&error))
     }
 
-    /// Syncs the data, where no metadata has changed.
+    /// Syncs the data when no metadata has changed.
     pub(super) async fn sync_data_only(&self) -> Result<()> {
         self.sync_data().await?;
         if self.data.is_none() || self.committer().file_synced {
@@ -359,11 +361,11 @@ impl<S: Storage> Image<S> {
         self.sync_file().await
     }
 
-    /// Syncs the data, before metadata that leads to it goes to disk. Also sets `clean_shutdown` to
-    /// 0, durably, before the first metadata of this session does.
+    /// Syncs the data before metadata that refers to it goes to disk. Before the first metadata of this
+    /// session, it also sets `clean_shutdown` to 0, durably.
     ///
-    /// Not without a journal: there, metadata in place is complete after every flush, and an
-    /// unclean mark would declare it suspect.
+    /// Without a journal the mark stays as it is: metadata in place is complete after every flush, and an
+    /// unclean mark would make the image suspect.
     pub(super) async fn sync_data_and_mark(&self) -> Result<()> {
         if self.geometry.journal.is_none() || self.committer().mark == Mark::Unclean {
             if mutation::is(Mutation::DropDataSync) {
@@ -382,7 +384,7 @@ impl<S: Storage> Image<S> {
         Ok(())
     }
 
-    /// Sets `clean_shutdown`, durably.
+    /// Sets `clean_shutdown` to 1, durably. The caller holds the flush round.
     pub(super) async fn mark_clean(&self) -> Result<()> {
         self.write_mark(true).await?;
         self.sync_file().await?;
@@ -399,7 +401,7 @@ impl<S: Storage> Image<S> {
     }
 
     async fn write_mark(&self, clean: bool) -> Result<()> {
-        // Before the write: it may be cancelled, and reach the disk all the same.
+        // Set before the write: a write that is cancelled may still reach the disk.
         self.committer().mark = Mark::Unknown;
         self.metadata_written(patch::write_mark(&self.file, clean).await)
     }

@@ -6,11 +6,10 @@ use crate::mutation::{self, Mutation};
 use crate::storage::Storage;
 
 impl<S: Storage> Image<S> {
-    /// If every block is local: makes that durable, and then says so in the header, unless writes
-    /// go on to the base. Gives the
-    /// first byte that is still in the base, if there is one.
+    /// If every block is local: makes that durable, and then sets `all_data_in_fvd_img` in the header, unless
+    /// writes also go to the base. Otherwise returns the first byte that is still in the base.
     ///
-    /// Asks the bitmap itself: nobody's account of what was copied is trusted.
+    /// Asks the bitmap itself: no other record of what was copied is trusted (P1).
     pub(crate) async fn complete(&self) -> Result<Option<u64>> {
         let mut at = 0;
         while let Some(run) = self.next_in_base(at, self.base_size()).await? {
@@ -25,10 +24,11 @@ impl<S: Storage> Image<S> {
             patch::write_all_local(&self.file).await?;
             self.sync_file().await?;
         }
-        // Bits only go up: what was local is local. The checkpoint syncs data, entries and bits.
+        // A bit only changes from 0 to 1, so all blocks are still local. The checkpoint syncs data, entries
+        // and bits.
         self.checkpoint().await?;
         if self.writeback.is_some() {
-            // The base stays in use: it gets what is written.
+            // The base stays in use: later writes go to it, too.
             return Ok(None);
         }
         self.metadata_written(patch::write_all_local(&self.file).await)?;
@@ -36,7 +36,7 @@ impl<S: Storage> Image<S> {
         Ok(None)
     }
 
-    /// Makes what has been copied durable, so that it is not copied again after a crash.
+    /// Makes the copies stored so far durable, so that they are not made again after a crash.
     pub(crate) async fn checkpoint_copies(&self) -> Result<()> {
         self.check_process()?;
         let _round = self.flushes.exclusive().await;
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_with_everything_local_needs_its_base_no_more_unless_it_writes_to_it() {
+    fn completion_sets_the_flag_unless_writes_go_to_the_base() {
         assert!(is_marked(BaseUpdate::No));
         assert!(!is_marked(BaseUpdate::Writethrough));
     }

@@ -1,4 +1,5 @@
-//! Copy-on-read, the half of the reader: it gets its answer, and leaves a copy to be stored.
+//! Copy-on-read, the reader's half: the reader gets its data, and leaves a copy in a queue to be stored
+//! (`docs/design.md`, "Copies").
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -15,11 +16,11 @@ use super::write::COPY_STEP;
 use crate::error::{Error, Result};
 use crate::storage::{IoBufMut, Storage};
 
-/// Copies that wait to be stored.
+/// The queue of copies that wait to be stored.
 pub(super) struct Copies {
-    /// More bytes than this waiting: no more are taken.
+    /// No more copies are accepted while more than this many bytes wait.
     limit: u64,
-    /// Whether readers leave copies.
+    /// Whether copies are accepted from readers.
     enabled: AtomicBool,
     state: Mutex<State>,
     arrived: Event,
@@ -28,13 +29,13 @@ pub(super) struct Copies {
 #[derive(Default)]
 struct State {
     queue: VecDeque<BaseCopy>,
-    /// Bytes of the disk that wait, and those that are being stored.
+    /// Bytes of the disk that wait or are being stored.
     outstanding: u64,
-    /// Why none are stored any more.
+    /// Why copies are no longer stored.
     failed: Option<Error>,
 }
 
-/// A copy that is being stored; ends when dropped.
+/// A copy that is being stored, until this is dropped.
 pub(crate) struct Storing<'a> {
     copies: &'a Copies,
     len: u64,
@@ -43,13 +44,13 @@ pub(crate) struct Storing<'a> {
 impl Drop for Storing<'_> {
     fn drop(&mut self) {
         let mut state = self.copies.state();
-        // Nothing is outstanding after a failure.
+        // After a failure `outstanding` is 0.
         state.outstanding = state.outstanding.saturating_sub(self.len);
     }
 }
 
 impl Copies {
-    /// `limit`: bytes that may wait to be stored before no more are taken.
+    /// `limit`: no more copies are accepted while more than this many bytes wait to be stored.
     pub(super) fn new(enabled: bool, limit: u64) -> Self {
         Self {
             limit,
@@ -85,7 +86,7 @@ impl Copies {
         Some((copy, Storing { copies: self, len }))
     }
 
-    /// No more copies are taken; those that wait are dropped.
+    /// Accepts no more copies, and drops those that wait.
     fn fail(&self, error: Error) {
         self.enabled.store(false, Ordering::Relaxed);
         let mut state = self.state();
@@ -96,7 +97,7 @@ impl Copies {
 }
 
 impl<S: Storage> Image<S> {
-    /// Fills `buf` with what the base holds from `start`, a run of bytes that are not local.
+    /// Fills `buf` from the base. The bytes of the disk from `start` on are a run that is not local.
     pub(super) async fn read_missing(&self, mut buf: IoBufMut, start: u64) -> Result<IoBufMut> {
         self.recorder.note(start..start + buf.len() as u64);
         let Some(bitmap) = self.bitmap.as_ref().filter(|_| self.copies.is_enabled()) else {
@@ -110,18 +111,19 @@ impl<S: Storage> Image<S> {
             let bytes = bitmap.block_range(blocks.start).start..bitmap.block_range(blocks.end - 1).end;
             let len = bytes.end - bytes.start;
             if len > 2 * COPY_STEP {
-                // Large blocks are left to prefetch, which moves them part by part.
+                // Large blocks are left to prefetch, which copies them part by part.
                 break;
             }
             let data = match self.read_base(IoBufMut::zeroed(len as usize), bytes.start).await {
                 Ok(data) => data.freeze(),
-                // What failed may be what nobody has asked for. A base that hangs would hang again.
+                // What cannot be read may lie outside the request, so only the request is read. Not after a
+                // timeout: a base that hangs would hang again.
                 Err(error) if len > stop - at && error.errno() != Some(libc::ETIMEDOUT) => break,
                 Err(error) => return Err(error),
             };
             let part = &data[(at - bytes.start) as usize..(stop - bytes.start) as usize];
             buf.as_mut_slice()[(at - start) as usize..(stop - start) as usize].copy_from_slice(part);
-            self.leave(blocks, data);
+            self.enqueue(blocks, data);
             at = stop;
         }
         if at == end {
@@ -132,13 +134,13 @@ impl<S: Storage> Image<S> {
         Ok(if buf.is_empty() { rest } else { buf.join(rest) })
     }
 
-    fn leave(&self, blocks: Range<u64>, data: Bytes) {
+    fn enqueue(&self, blocks: Range<u64>, data: Bytes) {
         let len = data.len() as u64;
         let data = CopyData::Bytes(data);
         self.copies.offer(BaseCopy { blocks, data }, len);
     }
 
-    /// Stores one copy that a reader has left; false if there is none.
+    /// Stores one copy that a reader has left. Returns false if there is none.
     pub(crate) async fn store_next_copy(&self) -> Result<bool> {
         let Some(bitmap) = &self.bitmap else {
             return Ok(false);
@@ -154,7 +156,8 @@ impl<S: Storage> Image<S> {
                 self.counters.copied_on_read.add(stored);
                 Ok(true)
             }
-            // The reader has its answer; the next one may find the base in a better state.
+            // The reader has its data, so only this copy is lost. The base may have recovered when the next
+            // one is stored.
             Err(error) if self.is_of_base(&error) => Ok(true),
             Err(error) => {
                 self.copies.fail(error.clone());
@@ -174,19 +177,20 @@ impl<S: Storage> Image<S> {
         }
     }
 
-    /// Whether what is read from the base is stored.
+    /// Whether data that is read from the base is stored in the image.
     #[must_use]
     pub fn copies_on_read(&self) -> bool {
         self.copies.is_enabled()
     }
 
-    /// Bytes that readers have fetched from the base, and that are not stored yet.
+    /// Bytes that readers have fetched from the base and that are not stored yet. 0 in a forked child.
     #[must_use]
     pub fn outstanding_copies(&self) -> u64 {
         self.check_process().map_or(0, |()| self.copies.state().outstanding)
     }
 
-    /// Why copy-on-read has stopped: the first copy that could not be stored.
+    /// Why copy-on-read has stopped: the error of the first copy that could not be stored. None while it has
+    /// not stopped.
     #[must_use]
     pub fn copy_on_read_error(&self) -> Option<Error> {
         match self.check_process() {
@@ -196,7 +200,7 @@ impl<S: Storage> Image<S> {
     }
 }
 
-/// The end of what is read and copied at once: whole blocks, unless `end` cuts the last one.
+/// The end of what is read and copied in one step: whole blocks, unless `end` cuts the last one.
 fn step_end(bitmap: &Bitmap, at: u64, end: u64) -> u64 {
     if end - at <= COPY_STEP {
         return end;

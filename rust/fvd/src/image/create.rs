@@ -1,4 +1,4 @@
-//! Create: lay out a new image. Regions are holes; only what is not zero is written.
+//! Create: lays out a new image. Regions are holes; only what is not zero is written.
 
 use std::ffi::OsString;
 
@@ -12,48 +12,48 @@ use crate::join::yield_now;
 use crate::source::{BaseSource, Content, is_zero};
 use crate::storage::{IoBufMut, Space, Storage};
 
-/// Table bytes written with one buffer; several go with one system call.
+/// Bytes of the table in one buffer; several buffers are written with one system call.
 const FILL: u64 = 64 << 10;
 const FILLS_PER_WRITE: u64 = 512;
 
-/// Bytes of the base that are searched for zeros before the caller is asked whether to go on.
-const LOOKED_AT: u64 = 64 << 20;
+/// Bytes of the base that are searched for zeros before the task yields.
+const YIELD_STEP: u64 = 64 << 20;
 
-/// What a new image is to be.
+/// Options of a new image.
 #[derive(Clone, Debug, Default)]
 pub struct CreateOptions {
-    /// Sizes. `base_size` is set from the base by [`create`].
+    /// Sizes. The caller sets `base_size` from the base.
     pub layout: LayoutOptions,
-    /// Name of the base as it goes into the header; empty: none.
+    /// Name of the base as it is stored in the header; empty: no base.
     pub base_img: OsString,
-    /// Format of the base; empty: to be detected at open.
+    /// Format of the base; empty: it is detected at open.
     pub base_img_fmt: String,
-    /// Name of the separate data file as it goes into the header; empty: none.
+    /// Name of the separate data file as it is stored in the header; empty: none.
     pub data_file: OsString,
     /// Format of the data file: empty or `raw`.
     pub data_file_fmt: String,
-    /// Command of the original that grew the storage. Kept, never run.
+    /// Command with which the original grew the storage. It is stored, and never run.
     pub add_storage_cmd: OsString,
     /// Store what is read from the base.
     pub copy_on_read: bool,
-    /// Seconds until the whole base is fetched; None, 0 or less: never.
+    /// Seconds from an open until prefetch of the whole base starts; None, 0 or less: never.
     pub prefetch_start_delay: Option<i32>,
-    /// Have the first session record what it needs of the base.
+    /// Whether the first session records a prefetch profile: what it needs of the base.
     pub generate_prefetch_profile: bool,
-    /// Seconds until what the profile names is fetched; None or negative: never.
+    /// Seconds from an open until what the profile names is fetched; None or negative: never.
     pub profile_directed_prefetch_start_delay: Option<i32>,
     /// What a write does to the base.
     pub write_updates_base_img: BaseUpdate,
-    /// Length of aligned regions of the base, in bytes, that are marked local where they are all
-    /// zeros, so that they never cost a read. None: the base is not searched.
+    /// Length in bytes of aligned regions of the base. Those that are all zeros are marked local, so that
+    /// they are never read from the base. None: the base is not searched.
     pub detect_sparse_hole: Option<u64>,
 }
 
-/// Writes a new image to `file`, which is empty or a device, and gives its header.
+/// Writes a new image to `file`, which is empty or a device, and returns its header.
 ///
-/// `base_size` is the length of the base in bytes, and `base` the base itself, needed only with
-/// `detect_sparse_hole`. Nothing is synced. The header comes last: an interrupted creation
-/// leaves no image, but something that says so.
+/// `options.layout.base_size` is the length of the base in bytes. `base` is the base itself, needed only with
+/// `detect_sparse_hole`. The header comes last: an interrupted creation leaves no image, but the mark of an
+/// unfinished disk (`docs/design.md`, "Unfinished disks"). Nothing is synced, except that mark on a device.
 pub async fn create<S: Storage>(
     file: &S,
     data: Option<&S>,
@@ -63,8 +63,9 @@ pub async fn create<S: Storage>(
     write_image(file, data, options, base, true).await
 }
 
-/// As [`create`], for an image that is opened with [`read_unfinished_head`](super::read_unfinished_head) to get its
-/// content, and is one that others can use only after [`finish`](super::finish).
+/// As [`create`], but the image keeps the mark of an unfinished disk. It is opened with
+/// [`read_unfinished_head`](super::read_unfinished_head) to get its content, and others can use it only after
+/// [`finish`](super::finish).
 pub async fn create_unfinished<S: Storage>(
     file: &S,
     data: Option<&S>,
@@ -103,10 +104,12 @@ async fn write_image<S: Storage>(
 }
 
 impl CreateOptions {
-    /// The header that an image with these options gets.
+    /// The header of an image with these options.
     ///
-    /// Fails with [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) where options
-    /// contradict one another, or a name is too long for its field.
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) if options contradict one another,
+    /// or a name is too long for its field.
     pub fn header(&self) -> Result<Header> {
         let layout = self.layout()?;
         check(&layout, self)?;
@@ -122,7 +125,7 @@ impl CreateOptions {
             header.generate_prefetch_profile = self.generate_prefetch_profile;
             header.profile_directed_prefetch_start_delay = self.profile_directed_prefetch_start_delay.unwrap_or(-1);
             if self.write_updates_base_img != BaseUpdate::No {
-                // Otherwise empty, as the original left it.
+                // `No` is stored as an empty field, as by the original.
                 header
                     .write_updates_base_img
                     .push_str(self.write_updates_base_img.name());
@@ -133,7 +136,7 @@ impl CreateOptions {
         Ok(header)
     }
 
-    /// The layout; with room for a profile, if one is to be recorded or used.
+    /// The layout, with room for a profile if one is to be recorded or used.
     fn layout(&self) -> Result<Layout> {
         let size = self.layout.prefetch_profile_size;
         Layout::compute(&LayoutOptions {
@@ -189,16 +192,16 @@ fn check(layout: &Layout, options: &CreateOptions) -> Result<()> {
     Ok(())
 }
 
-/// Makes the metadata regions zeros.
+/// Fills the metadata regions with zeros.
 async fn lay_out<S: Storage>(file: &S, layout: &Layout) -> Result<()> {
     if file.can_resize() {
         return file.set_len(layout.metadata_size).await;
     }
-    // The mark stays.
+    // The mark of an unfinished disk stays.
     clear(file, unfinished::LEN, layout.metadata_size).await
 }
 
-/// Fails where a device is too small, before anything is changed.
+/// Fails if a device is too small, before anything is changed.
 async fn check_room<S: Storage>(file: &S, data: Option<&S>, layout: &Layout) -> Result<()> {
     if !file.can_resize() {
         let (len, needed) = (file.len().await?, layout.metadata_size);
@@ -219,7 +222,7 @@ async fn check_room<S: Storage>(file: &S, data: Option<&S>, layout: &Layout) -> 
     Ok(())
 }
 
-/// Where data lies, and from which byte on.
+/// The storage that holds the data, and the offset in bytes where it starts.
 fn data_region<'a, S: Storage>(file: &'a S, data: Option<&'a S>, layout: &Layout) -> (&'a S, u64) {
     match data {
         Some(data) => (data, 0),
@@ -227,8 +230,8 @@ fn data_region<'a, S: Storage>(file: &'a S, data: Option<&'a S>, layout: &Layout
     }
 }
 
-/// On a device, whatever lay there before must not show through where nobody has written.
-/// Chunks of a compact image are zeroed when they are allocated.
+/// On a device, the old content must not show where nothing has been written. Chunks of a compact image are
+/// zeroed when they are allocated.
 async fn clear_data<S: Storage>(data: &S, start: u64, layout: &Layout) -> Result<()> {
     if data.can_resize() || layout.table.is_some() {
         return Ok(());
@@ -236,7 +239,7 @@ async fn clear_data<S: Storage>(data: &S, start: u64, layout: &Layout) -> Result
     clear(data, start, start + layout.virtual_size).await
 }
 
-/// Makes zeros of a part of a device, which may take long.
+/// Zeroes a part of a device, which may take long.
 async fn clear<S: Storage>(device: &S, mut start: u64, end: u64) -> Result<()> {
     const STEP: u64 = 1 << 30;
     while start < end {
@@ -271,8 +274,8 @@ async fn fill_table<S: Storage>(file: &S, table: Region) -> Result<()> {
     Ok(())
 }
 
-/// Sets the bits of every aligned region of `step` bytes (rounded up to whole blocks) of the base
-/// that is all zeros, the shorter one at its end included.
+/// Sets the bits of every aligned region of `step` bytes (rounded up to whole blocks) of the base that is all
+/// zeros, including the shorter region at its end.
 async fn mark_zero_regions<S: Storage>(
     file: &S,
     bitmap: Region,
@@ -283,10 +286,10 @@ async fn mark_zero_regions<S: Storage>(
     let mut page = BitmapPage::default();
     let step = step.div_ceil(layout.block_size).saturating_mul(layout.block_size);
     let mut start = 0;
-    let mut looked_at = 0;
+    let mut last_yield = 0;
     while start < layout.base_img_size {
-        if start - looked_at >= LOOKED_AT {
-            looked_at = start;
+        if start - last_yield >= YIELD_STEP {
+            last_yield = start;
             yield_now().await;
         }
         let run = base.status(start, layout.base_img_size - start).await?;

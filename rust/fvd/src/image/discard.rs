@@ -1,7 +1,7 @@
-//! Discard: the guest needs a range no more.
+//! Discard: the guest no longer needs a range (`docs/design.md`, "Discard").
 //!
-//! Advice, unlike zeroing: blocks that are still in the base and lie in the range only in part are
-//! left alone, as are parts of sectors, and, in an image that writes to its base, what lies there.
+//! Unlike zeroing, a discard is advice. It leaves alone: blocks that are still in the base and only partly in
+//! the range, parts of sectors, and, in an image that writes to its base, the region of the base.
 
 use super::bitmap::Bitmap;
 use super::publish::PendingChunks;
@@ -12,20 +12,20 @@ use crate::mutation::{self, Mutation};
 use crate::storage::{Space, Storage};
 
 impl<S: Storage> Image<S> {
-    /// Whether discards do anything, as the image was opened.
+    /// Whether discards have an effect: the image was opened with [`Discard::Unmap`].
     #[must_use]
     pub fn discards(&self) -> bool {
         self.discard == Discard::Unmap
     }
 
-    /// Gives up the content of `len` bytes from `offset`, and their space. Durable after the next
-    /// successful [`Image::flush`].
+    /// Gives up the content of `len` bytes from `offset` (any alignment), and their space. Durable after the
+    /// next successful [`Image::flush`].
     ///
-    /// From then on the whole sectors of the range read as zeros, but for blocks that are still in
-    /// the base and lie in the range only in part: these keep their content. So does what is
-    /// left of a sector. Whole blocks of the base become local without being read or stored. In an image
-    /// that writes to its base (see [`Image::updates_base`]) all blocks of the base's region are
-    /// left as they are. With [`Discard::Ignore`] everything is.
+    /// Afterwards the whole sectors of the range read as zeros. Blocks that are still in the base and only
+    /// partly in the range keep their content, and so do parts of sectors. Blocks of the base that are in the
+    /// range as a whole become local without being read or stored. In an image that writes to its base (see
+    /// [`Image::updates_base`]) all blocks of the base's region stay as they are. With [`Discard::Ignore`]
+    /// everything does.
     pub async fn discard(&self, offset: u64, len: u64) -> Result<()> {
         self.check_writable()?;
         let end = self.check_range(offset, len)?;
@@ -50,7 +50,7 @@ impl<S: Storage> Image<S> {
     }
 
     async fn discard_range(&self, start: u64, end: u64) -> Result<()> {
-        let _lookup = self.pin();
+        let _pin = self.pin();
         self.load(start, end).await?;
         let Some(bitmap) = &self.bitmap else {
             return self.zero_local(start, end, Space::Free).await;
@@ -59,7 +59,8 @@ impl<S: Storage> Image<S> {
         if bitmap.all_local(&blocks) {
             return self.zero_local(start, end, Space::Free).await;
         }
-        // Also those that are left alone: whoever fills one stores in chunks that are freed here.
+        // Blocks that are left alone are locked, too: a task that fills one stores data in chunks that are
+        // freed here (I16).
         let _filling = if mutation::is(Mutation::DiscardUnlocked) {
             None
         } else {
@@ -76,7 +77,7 @@ impl<S: Storage> Image<S> {
     }
 }
 
-/// The range without a first and a last block that are in the base and lie in it only in part.
+/// The range without its first and its last block, where these are in the base and only partly in the range.
 fn without_parts(bitmap: &Bitmap, start: u64, end: u64) -> (u64, u64) {
     let blocks = bitmap.blocks(start, end);
     let is_local = |block: u64| bitmap.all_local(&(block..block + 1));
@@ -88,7 +89,7 @@ fn without_parts(bitmap: &Bitmap, start: u64, end: u64) -> (u64, u64) {
         } else {
             start
         },
-        // Behind the base everything is local.
+        // Beyond the base everything is local.
         if end < last.end && !is_local(blocks.end - 1) {
             last.start
         } else {

@@ -1,8 +1,8 @@
-//! Dump: the metadata as it lies on disk, before any recovery, for people.
+//! Dump: the metadata as it is on disk, before any recovery, for people to read.
 //!
-//! Every reader gives one item at a time and needs little memory, whatever the file says. A hostile
-//! table or bitmap can have billions of runs: callers set a limit, and can go on from where they
-//! stopped. [`Header::fields`](crate::format::Header::fields) lists the header.
+//! Each reader returns one item at a time and needs little memory, whatever the file contains. A hostile
+//! table or bitmap can have billions of runs: callers set a limit, and can continue where they stopped.
+//! [`Header::fields`](crate::format::Header::fields) lists the header.
 
 use super::Head;
 use super::recover::JournalReader;
@@ -11,16 +11,16 @@ use crate::error::Result;
 use crate::format::Record;
 use crate::storage::Storage;
 
-/// Neighbouring chunks that lie one behind the other in the data file.
+/// Consecutive virtual chunks whose storage chunks are consecutive in the data file, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableRun {
-    /// First chunk of the disk.
+    /// First virtual chunk.
     pub first_chunk: u64,
-    /// Number of chunks.
+    /// Number of virtual chunks.
     pub count: u64,
     /// Storage chunk of the first one.
     pub first_number: u32,
-    /// The table is corrupt: every chunk of the run names this one storage chunk.
+    /// The table is corrupt: every virtual chunk of the run names the same storage chunk.
     pub shared: bool,
 }
 
@@ -31,7 +31,7 @@ pub struct TableRuns<'a, S> {
 }
 
 impl<'a, S: Storage> TableRuns<'a, S> {
-    /// From `first_chunk` on. There are none in an image that is not compact.
+    /// Reads from virtual chunk `first_chunk` on. An image that is not compact has no runs.
     pub fn new(file: &'a S, head: &Head, first_chunk: u64) -> Self {
         let chunks = head.geometry.chunks;
         let table = head.geometry.table;
@@ -41,7 +41,7 @@ impl<'a, S: Storage> TableRuns<'a, S> {
         }
     }
 
-    /// The next run; None behind the last one.
+    /// The next run; None after the last one.
     pub async fn next(&mut self) -> Result<Option<TableRun>> {
         let Some((entry, first_number)) = self.allocated().await? else {
             return Ok(None);
@@ -69,7 +69,7 @@ impl<'a, S: Storage> TableRuns<'a, S> {
         Ok(Some(run))
     }
 
-    /// The next entries that are allocated.
+    /// The next run of entries that are allocated, and the storage chunk of the first one.
     async fn allocated(&mut self) -> Result<Option<(EntryRun, u32)>> {
         if let Some(ahead) = self.ahead.take() {
             return Ok(Some(ahead));
@@ -81,7 +81,7 @@ impl<'a, S: Storage> TableRuns<'a, S> {
     }
 }
 
-/// Neighbouring blocks whose bit is 1.
+/// Consecutive blocks whose bit is 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BitmapRun {
     /// First block.
@@ -99,7 +99,7 @@ pub struct BitmapRuns<'a, S> {
 }
 
 impl<'a, S: Storage> BitmapRuns<'a, S> {
-    /// From `first_block` on. There are none in an image without a bitmap.
+    /// Reads from block `first_block` on. An image without a bitmap has no runs.
     pub fn new(file: &'a S, head: &Head, first_block: u64) -> Self {
         let bitmap = head.geometry.bitmap;
         Self {
@@ -110,7 +110,7 @@ impl<'a, S: Storage> BitmapRuns<'a, S> {
         }
     }
 
-    /// The next run; None behind the last one.
+    /// The next run; None after the last one.
     pub async fn next(&mut self) -> Result<Option<BitmapRun>> {
         let Some(first_block) = self.seek(true).await? else {
             return Ok(None);
@@ -120,7 +120,7 @@ impl<'a, S: Storage> BitmapRuns<'a, S> {
         Ok(Some(BitmapRun { first_block, count }))
     }
 
-    /// Goes on to the next block whose bit is `local`.
+    /// Moves to the next block whose bit is `local`, and returns it.
     async fn seek(&mut self, local: bool) -> Result<Option<u64>> {
         while self.at < self.end {
             if let Some(piece) = &self.piece
@@ -148,13 +148,13 @@ impl<'a, S: Storage> BitmapRuns<'a, S> {
 /// A sector of the journal that holds a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JournalSector {
-    /// Number of the sector, from the start of the journal.
+    /// Number of the sector, counted from the start of the journal.
     pub number: u64,
     /// Its records, in order; at least one.
     pub records: Vec<Record>,
 }
 
-/// Reads the journal, whether or not it counts (see
+/// Reads the journal, also where the image is clean and an open ignores it (see
 /// [`clean_shutdown`](crate::format::Header::clean_shutdown)).
 pub struct JournalSectors<'a, S> {
     journal: Option<JournalReader<'a, S>>,
@@ -162,7 +162,7 @@ pub struct JournalSectors<'a, S> {
 }
 
 impl<'a, S: Storage> JournalSectors<'a, S> {
-    /// From the first sector on. There are none without a journal.
+    /// Reads from the first sector on. An image without a journal has no sectors.
     pub fn new(file: &'a S, head: &Head) -> Self {
         let journal = head.geometry.journal;
         Self {
@@ -171,7 +171,7 @@ impl<'a, S: Storage> JournalSectors<'a, S> {
         }
     }
 
-    /// The next sector that holds a record; None behind the last one.
+    /// The next sector that holds a record; None after the last one.
     pub async fn next(&mut self) -> Result<Option<JournalSector>> {
         let Some(journal) = &mut self.journal else {
             return Ok(None);

@@ -1,7 +1,7 @@
-//! Which requests are under way that may know where a chunk lay: its storage may not be used again
-//! before they have ended.
+//! Epochs: which requests in flight may know where a virtual chunk lay. Its old storage chunk must not be
+//! used again before they have ended (I12).
 //!
-//! Requests count in one of two epochs. To find out when all those of this moment have ended, the
+//! Each request counts in one of two epochs. To find out when all requests of this moment have ended, the
 //! epoch changes; from then on no request joins the old one.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,21 +16,22 @@ use crate::storage::Storage;
 pub(super) struct Epochs {
     epoch: AtomicUsize,
     active: [AtomicUsize; 2],
-    /// How many wait for the end of a epoch: to wake nobody costs a mutex, of every request.
+    /// How many tasks wait for the end of an epoch. A notification takes a mutex: without waiters no request
+    /// pays for it.
     waiting: AtomicUsize,
     ended: Event,
 }
 
-/// A request that looks up storage chunks; ends when dropped.
+/// A request that looks up storage chunks, until this is dropped.
 pub(super) struct Pin<'a> {
     epochs: &'a Epochs,
     epoch: usize,
 }
 
-/// Somebody who waits for the end of a epoch; no more when dropped.
+/// A task that waits for the end of an epoch, until this is dropped.
 pub(super) struct EpochWaiter<'a>(&'a Epochs);
 
-/// The requests that were under way at some moment.
+/// The requests that were in flight at some moment.
 #[derive(Clone, Copy)]
 pub(super) struct Epoch(usize);
 
@@ -43,21 +44,21 @@ impl Epochs {
         loop {
             let epoch = self.epoch.load(Ordering::SeqCst);
             self.active(epoch).fetch_add(1, Ordering::SeqCst);
-            let lookup = Pin { epochs: self, epoch };
-            // If the epoch has changed meanwhile, nobody waits for this request: so it must not
-            // look up anything before it belongs to the new one.
+            let pin = Pin { epochs: self, epoch };
+            // If the epoch has changed meanwhile, no task waits for this request. So the request must not
+            // look up anything before it counts in the new epoch.
             if self.epoch.load(Ordering::SeqCst) == epoch {
-                return lookup;
+                return pin;
             }
         }
     }
 
-    /// Begins a new epoch; gives the old one. None of the epochs before that is still waited for.
+    /// Begins a new epoch, and returns the old one. No earlier epoch may still have a waiter.
     pub(super) fn advance(&self) -> Epoch {
         Epoch(self.epoch.fetch_add(1, Ordering::SeqCst))
     }
 
-    /// From now on requests tell when they are the last of a epoch.
+    /// From now on, the last request of an epoch notifies its waiters.
     pub(super) fn wait(&self) -> EpochWaiter<'_> {
         self.waiting.fetch_add(1, Ordering::SeqCst);
         EpochWaiter(self)
@@ -70,7 +71,8 @@ impl Epochs {
 }
 
 impl EpochWaiter<'_> {
-    /// Wakes when the last request of a epoch ends. Look whether it has ended after this, not before.
+    /// Resolves when the last request of an epoch ends. The caller must check `has_drained` after this call,
+    /// not before.
     pub(super) fn listen(&self) -> EventListener {
         self.0.ended.listen()
     }
@@ -84,7 +86,8 @@ impl Drop for EpochWaiter<'_> {
 
 impl Drop for Pin<'_> {
     fn drop(&mut self) {
-        // In this order, and the other side in the other one: either it finds the epoch ended, or it is found waiting.
+        // A waiter first counts itself in `waiting` and then checks `active`; here the order is the opposite.
+        // So either the waiter finds the epoch drained, or it is notified.
         let is_last = self.epochs.active(self.epoch).fetch_sub(1, Ordering::SeqCst) == 1;
         if is_last && self.epochs.waiting.load(Ordering::SeqCst) > 0 {
             self.epochs.ended.notify(usize::MAX);
@@ -93,8 +96,8 @@ impl Drop for Pin<'_> {
 }
 
 impl<S: Storage> Image<S> {
-    /// Whoever looks up storage chunks and then reads or writes there holds this meanwhile. None
-    /// where chunks never move.
+    /// Pins the current epoch. A request holds the pin while it looks up storage chunks and then reads or
+    /// writes there. None if chunks never move.
     pub(super) fn pin(&self) -> Option<Pin<'_>> {
         (self.writable && self.table.is_some()).then(|| self.epochs.pin())
     }
@@ -109,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_phase_ends_with_its_requests_and_not_with_later_ones() {
+    fn an_epoch_ends_with_its_requests_and_not_with_later_ones() {
         let epochs = Epochs::default();
         let early = epochs.pin();
         let epoch = epochs.advance();
@@ -124,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_is_woken_by_the_last_request_of_a_phase() {
+    fn the_last_request_of_an_epoch_wakes_the_waiter() {
         let epochs = Epochs::default();
         let (first, last) = (epochs.pin(), epochs.pin());
         let epoch = epochs.advance();
@@ -133,7 +136,7 @@ mod tests {
         drop(first);
         assert!(!epochs.has_drained(epoch));
         drop(last);
-        assert!(ended.wait_timeout(Duration::ZERO).is_some(), "it was told");
+        assert!(ended.wait_timeout(Duration::ZERO).is_some(), "notified");
         drop(waiting);
         assert_eq!(epochs.waiting.load(Ordering::SeqCst), 0);
     }

@@ -1,9 +1,9 @@
-//! Extend: the data file of an image without a table, to the size of the disk.
+//! Extend: gives the data file of an image without a table the size of the disk.
 //!
-//! While a file ends within a sector, a power cut can tear that sector: a write that goes beyond
-//! the end is on the medium, the new length is not, and what lies behind the old end reads as
-//! zeros. So no write of ours ever moves the end. As a benefit a separate data file is a raw disk
-//! of the right size, and syncs have no change of length to make durable.
+//! While a file ends within a sector, a power cut can tear that sector: a write beyond the end is on the
+//! medium, the new length is not, and what comes after the old end reads as zeros. So no write of the engine
+//! ever moves the end. Besides, a separate data file then is a raw disk of the right size, and syncs have no
+//! change of length to make durable.
 
 use std::sync::atomic::Ordering;
 
@@ -13,7 +13,7 @@ use crate::format::SECTOR;
 use crate::storage::Storage;
 
 impl<S: Storage> Image<S> {
-    /// Everything that writes data up to the byte `end` of the disk calls this first.
+    /// Must be called before data is written up to the byte `end` of the disk.
     pub(super) async fn extend(&self, end: u64) -> Result<()> {
         if self.extended.load(Ordering::Acquire) {
             return Ok(());
@@ -26,8 +26,8 @@ impl<S: Storage> Image<S> {
         let len = self.data().len().await?;
         let mut has_all = true;
         if self.data().can_resize() && len < wanted {
-            // The old end lies within a sector, and must not come back. Noted before the change, which may fail, or
-            // be cancelled, and have happened all the same.
+            // The old end lies within a sector, and must not come back after a power cut. This is noted
+            // before the change: one that fails or is cancelled may have happened all the same.
             if !len.is_multiple_of(SECTOR) {
                 self.has_odd_end.store(true, Ordering::Release);
             }
@@ -48,8 +48,8 @@ impl<S: Storage> Image<S> {
         Ok(())
     }
 
-    /// No file of this file system can be as large as the disk. Its front can be used: the file, of `len` bytes, grows
-    /// with each write, by whole sectors, and before it.
+    /// The file system allows no file as large as the disk. The front of the disk can still be used: before
+    /// each write, the file, of `len` bytes, grows by whole sectors as far as that write needs.
     async fn extend_for(&self, end: u64, len: u64) -> Result<()> {
         let (_, end) = self.widen(end - 1, end);
         let needed = self.geometry.data_offset + end.next_multiple_of(SECTOR);

@@ -1,5 +1,5 @@
-//! Fill: blocks become local with what the base holds. Nothing on disk speaks of it until a
-//! checkpoint does.
+//! Fill: stores what the base holds, and makes the blocks local. Nothing on disk mentions that before a
+//! checkpoint does (`docs/design.md`, "Copies").
 
 use std::ops::Range;
 
@@ -15,7 +15,7 @@ use crate::mutation::{self, Mutation};
 use crate::source::{BaseSource as _, parts};
 use crate::storage::Storage;
 
-/// Bytes of zeros that become a hole, and where they begin and end in the file: a block of most file systems.
+/// Zeros become holes in units of this many bytes, aligned in the file: a block of most file systems.
 const HOLE_UNIT: u64 = 4096;
 
 /// Whole blocks to be stored.
@@ -32,17 +32,17 @@ pub(crate) struct BaseCopy {
 pub(crate) enum CopyData {
     Bytes(Bytes),
     Zeros,
-    /// Still to be read.
+    /// Not read yet: the store reads it.
     Unread,
 }
 
-/// What became of a part of a block.
+/// The result of storing a part of a block.
 pub(crate) enum Part {
-    /// Stored; the next one is to come with this.
+    /// Stored. The next part must be passed with this watch.
     Stored(Watch),
-    /// Somebody else has stored the block.
+    /// Another task has stored the block.
     Local,
-    /// Somebody else has tried.
+    /// Another task has held the block since the part before: its parts must be stored from the first again.
     Disturbed,
 }
 
@@ -56,9 +56,9 @@ impl CopyData {
 }
 
 impl<S: Storage> Image<S> {
-    /// The first run of blocks at or behind the byte `from` that are still in the base, up to the
-    /// byte `end`; as bytes of the disk. An answer after a few MiB of metadata: the range may be
-    /// empty, and the search then goes on at its end. None: nothing before `end` is in the base.
+    /// The first run of blocks at or after the byte `from` that are still in the base, up to the byte `end`,
+    /// as bytes of the disk. One call looks at a few MiB of metadata: it may return an empty range, and the
+    /// search then continues at the end of that. None: nothing before `end` is in the base.
     pub(crate) async fn next_in_base(&self, from: u64, end: u64) -> Result<Option<Range<u64>>> {
         let end = end.min(self.base_size());
         let Some(bitmap) = self.bitmap.as_ref().filter(|_| from < end) else {
@@ -81,11 +81,12 @@ impl<S: Storage> Image<S> {
         Ok(Some(start..bitmap.block_range(run.end - 1).end))
     }
 
-    /// Stores those of the blocks that are still in the base; gives what was stored, as ranges of bytes of the
-    /// disk, front to back.
+    /// Stores those of the blocks that are still in the base. Returns what was stored, as ranges of bytes of
+    /// the disk, in ascending order.
     ///
-    /// Waits for writes of the guest to the same blocks, and never touches what they have stored.
-    /// The data may be older than that, where the base holds the same bytes at any time.
+    /// Waits for guest writes to the same blocks, and never overwrites what they have stored. The data may
+    /// have been read before the lock is taken, because the base does not change. Where it does, it is read
+    /// again under the lock (W5).
     pub(crate) async fn store_copy(&self, copy: BaseCopy) -> Result<Vec<Range<u64>>> {
         let (mut stored, mut left) = (Vec::new(), ATTEMPTS);
         while let Err(error) = self.store_copy_once(copy.clone(), &mut stored).await {
@@ -100,11 +101,11 @@ impl<S: Storage> Image<S> {
             return Ok(());
         };
         let BaseCopy { blocks, data } = copy;
-        // Read without the lock: that will not do where the base changes (W5).
+        // The data was read without the lock. If the base changes, it must be read again under the lock (W5).
         let data = if self.changes_base() { CopyData::Unread } else { data };
         let start = bitmap.block_range(blocks.start).start;
         let end = bitmap.block_range(blocks.end - 1).end;
-        let _lookup = self.pin();
+        let _pin = self.pin();
         self.extend(end).await?;
         self.load(start, end).await?;
         let _filling = self.filling.lock(blocks.clone()).await;
@@ -126,19 +127,19 @@ impl<S: Storage> Image<S> {
         Ok(())
     }
 
-    /// Counts what prefetch has made local: bytes that it had read from the base, and known zeros.
+    /// Counts what prefetch has made local: bytes that it has read from the base, and known zeros.
     pub(crate) fn count_prefetched(&self, fetched: u64, zeros: u64) {
         self.counters.prefetched.add(fetched);
         self.counters.prefetched_zeros.add(zeros);
     }
 
-    /// Stores a part of a block that is still in the base. Parts come front to back, each with
-    /// what the one before it gave; None: the first one.
+    /// Stores a part of a block that is still in the base. Parts come in ascending order, each with the watch
+    /// that the one before it returned; None for the first one.
     ///
-    /// Nobody sees them before the last one publishes the block: until then its bit says that the
-    /// base has it, and whoever fills it meanwhile stores all of it. A write of the guest that
-    /// fails or is cancelled may leave something of it over earlier parts, which the guest must
-    /// never see: after anybody else has held the block, it is stored from the start again.
+    /// No part is visible before the last one publishes the block. Until then the block's bit says that the
+    /// base has it, and a task that fills the block meanwhile stores all of it. A guest write that fails or
+    /// is cancelled may leave some of its data over earlier parts, and the guest must never see that. So if
+    /// another task has held the block, its parts are stored from the first again.
     pub(crate) async fn store_part(
         &self,
         block: u64,
@@ -149,7 +150,8 @@ impl<S: Storage> Image<S> {
         let mut left = ATTEMPTS;
         loop {
             match self.store_part_once(block, part.clone(), data.clone(), before).await {
-                // Where parts had been stored before, this one has disturbed them by having had the block.
+                // The failed attempt may have held the lock. Then it has ended the watch, and after earlier
+                // parts the next attempt returns `Disturbed`.
                 Err(error) => self.find_room(error, &mut left).await?,
                 stored => return stored,
             }
@@ -167,7 +169,7 @@ impl<S: Storage> Image<S> {
         let Some(bitmap) = &self.bitmap else {
             return Ok(Part::Local);
         };
-        let _lookup = self.pin();
+        let _pin = self.pin();
         self.extend(part.end).await?;
         self.load(part.start, part.end).await?;
         let filling = self.filling.lock(block..block + 1).await;
@@ -183,7 +185,7 @@ impl<S: Storage> Image<S> {
         let (part, data) = if !self.changes_base() {
             (part, data)
         } else if is_last {
-            // Parts of different times would not fit together: the last one brings all of them (W5).
+            // The base may change between two parts, so the last part reads and stores the whole block (W5).
             (whole, CopyData::Unread)
         } else {
             return Ok(Part::Stored(filling.watch()));
@@ -194,7 +196,7 @@ impl<S: Storage> Image<S> {
         Ok(Part::Stored(filling.watch()))
     }
 
-    /// Whether a store has failed because of the base, which it reads where the base changes (W5).
+    /// Whether a store has failed because of the base, which a store reads if the base changes (W5).
     pub(crate) fn is_of_base(&self, error: &Error) -> bool {
         let base = self.base.as_ref().filter(|_| self.changes_base());
         base.is_some_and(|base| error.path() == Some(base.path()))
@@ -212,7 +214,7 @@ impl<S: Storage> Image<S> {
             .map_or(0..0, |bitmap| bitmap.blocks(bytes.start, bytes.end))
     }
 
-    /// Stores what lies in blocks that are in the base and locked. Publishes nothing.
+    /// Stores `data` in blocks that are in the base and locked. Publishes nothing.
     async fn store_data(
         &self,
         bytes: &Range<u64>,
@@ -229,21 +231,22 @@ impl<S: Storage> Image<S> {
         }
     }
 
-    /// Stores what a copy has read from the base at `start`, in blocks that are locked: zeros become holes, in
-    /// units of a block of most file systems. Publishes nothing.
+    /// Stores what a copy has read from the base at `start`, in blocks that are locked. Zeros become holes,
+    /// in units of [`HOLE_UNIT`]. Publishes nothing.
     ///
-    /// No hole is taken for granted: what lies there may have been left by a write that a crash cut short.
+    /// The holes are punched in any case: a write that a crash cut short may have left data there.
     pub(super) async fn put_sparse(
         &self,
         data: Bytes,
         start: u64,
         pending_chunks: &mut PendingChunks<'_, S>,
     ) -> Result<()> {
-        // On a device zeros save nothing unless they are all that there is.
+        // On a device holes save no space: only data that is all zeros is zeroed.
         let unit = if self.data().can_resize() { HOLE_UNIT } else { u64::MAX };
-        // A hole frees whole blocks of the file, not of the disk.
+        // The alignment is that in the file, whose whole blocks a hole frees, not that in the disk.
         let parts = parts(&data, (start + self.geometry.data_offset) % HOLE_UNIT, unit);
-        // Zeros first: a chunk that has no storage yet needs nothing, and a new one reads as zeros.
+        // Zeros come first: then a chunk without storage needs nothing, because a new storage chunk reads as
+        // zeros.
         for part in parts.iter().filter(|part| part.zero) {
             let (from, to) = (start + part.range.start as u64, start + part.range.end as u64);
             self.zero_in_place(from, to, self.space(), pending_chunks).await?;
@@ -301,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_base_that_a_store_cannot_read_has_failed_and_the_image_has_not() {
+    fn a_store_that_cannot_read_the_base_blames_the_base() {
         let sevens = MemoryStorage::from_bytes(&[7; 8192]);
         let base = block_on(RawSource::for_writing(sevens)).expect("memory does not fail");
         let image = over(Box::new(Broken(base)), BaseUpdate::Writenocache);
@@ -314,7 +317,7 @@ mod tests {
 
     const CHUNK: u64 = 8192;
 
-    /// An image over a base of sevens, on a device that is full, of whose two chunks one was discarded.
+    /// An image over a base of sevens, on a full device of two storage chunks, one of which was discarded.
     fn full() -> Image<MemoryStorage> {
         let (file, device) = (MemoryStorage::new(), MemoryStorage::device(2 * CHUNK));
         let options = CreateOptions {
@@ -363,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_has_room_in_what_was_discarded() {
+    fn a_copy_uses_storage_that_was_discarded() {
         let image = full();
         let sevens = CopyData::Bytes(vec![7; CHUNK as usize].into());
         let stored = block_on(image.store_copy(copy(2..3, sevens))).expect("there is room");
@@ -379,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_a_block_has_room_in_what_was_discarded() {
+    fn a_part_of_a_block_uses_storage_that_was_discarded() {
         let image = full();
         let sevens = CopyData::Bytes(vec![7; 4096].into());
         let at = 2 * CHUNK;
@@ -396,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_a_block_that_the_base_has_changed_between_are_not_put_together() {
+    fn parts_of_a_block_read_at_different_times_are_not_combined() {
         for updates in BaseUpdate::ALL {
             let image = in_memory(updates);
             let old = CopyData::Bytes(Bytes::from_static(&[7; 4096]));

@@ -1,4 +1,4 @@
-//! Flush: one round at a time; those that arrive during a round share the next one.
+//! Flush: one round at a time. Flushes that arrive during a round share the next one.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::mutation::{self, Mutation};
 use crate::storage::Storage;
 
-/// Hands out rounds. The holder of a round is the only one that writes metadata.
+/// Hands out rounds. Only the holder of a round writes metadata.
 #[derive(Default)]
 pub(super) struct FlushGate {
     state: Mutex<Rounds>,
@@ -19,12 +19,12 @@ pub(super) struct FlushGate {
 #[derive(Default)]
 struct Rounds {
     running: bool,
-    /// Rounds begun, and the last one that was a completed flush.
+    /// Number of the last round that began, and of the last one that was a completed flush.
     started: u64,
     completed: u64,
 }
 
-/// Ends its round when dropped, also when the task that holds it is cancelled.
+/// Ends its round when dropped, also if the task that holds it is cancelled.
 pub(super) struct Round<'a> {
     gate: &'a FlushGate,
     number: u64,
@@ -35,9 +35,9 @@ impl FlushGate {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a round, or until a flush that started after this call has completed (None).
+    /// Waits for a round of its own, or until a flush that began after this call has completed (None).
     async fn enter(&self) -> Option<Round<'_>> {
-        // A round that is running now may have taken its changes already.
+        // The running round may have taken its changes already, so it may not cover this call.
         let covered_from = self.rounds().started + u64::from(!mutation::is(Mutation::ShareRunningRound));
         loop {
             let listener = {
@@ -54,7 +54,7 @@ impl FlushGate {
         }
     }
 
-    /// Waits for a round of one's own.
+    /// Waits for a round of its own.
     pub(super) async fn exclusive(&self) -> Round<'_> {
         loop {
             let listener = {
@@ -79,7 +79,7 @@ impl FlushGate {
 }
 
 impl Round<'_> {
-    /// The round made everything durable that was acknowledged when it began.
+    /// Records that the round made everything durable that was acknowledged when it began.
     fn complete(self) {
         self.gate.rounds().completed = self.number;
     }
@@ -95,12 +95,11 @@ impl Drop for Round<'_> {
 impl<S: Storage> Image<S> {
     /// Makes everything durable that was acknowledged before this call.
     ///
-    /// Costs one sync where no metadata changed, two where the journal has to be written, and one of
-    /// the base where the image writes through to it. After
-    /// a failure other than a full disk the image is poisoned: this and every later write and
-    /// flush fails, and what the disk holds is what a reopen finds. With
-    /// [`CacheMode::Unsafe`](super::CacheMode::Unsafe) nothing is synced: it survives the end of
-    /// the process, not a power cut.
+    /// Costs one sync if no metadata has changed, two if the journal must be written, and one of the base if
+    /// the image writes to its base. After a failure other than a full disk the image is poisoned: this and
+    /// every later write and flush fails, and a reopen finds what the disk holds. With
+    /// [`CacheMode::Unsafe`](super::CacheMode::Unsafe) nothing is synced: the data survives the end of the
+    /// process, but not a power cut.
     pub async fn flush(&self) -> Result<()> {
         self.check_process()?;
         self.check_poison()?;
@@ -109,18 +108,18 @@ impl<S: Storage> Image<S> {
         }
         let _request = self.inflight.enter();
         self.counters.flushes.add(1);
-        // A base that cannot be reached is no reason not to make durable what the image has.
-        let pushed = match &self.writeback {
+        // If the base cannot be reached, the image's own changes must become durable all the same.
+        let written_back = match &self.writeback {
             Some(writeback) => Box::pin(self.write_back_new(writeback)).await,
             None => Ok(()),
         };
         match self.flushes.enter().await {
-            None => pushed,
+            None => written_back,
             Some(round) => {
-                // The round before this one may have failed.
+                // The previous round may have failed.
                 self.check_poison()?;
                 self.commit().await?;
-                pushed?;
+                written_back?;
                 self.sync_base().await?;
                 round.complete();
                 Ok(())

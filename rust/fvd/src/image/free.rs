@@ -1,7 +1,8 @@
-//! Free: the storage of whole chunks, which read as zeros from then on.
+//! Free: gives up the storage of whole chunks, which read as zeros from then on (`docs/design.md`,
+//! "Discard").
 //!
-//! In memory at once, and the space in the file too; the numbers can be used again when nothing on
-//! disk and no request leads to them (`freed`).
+//! The entries in memory and the space in the file are freed at once. The storage chunks can be used again
+//! when nothing on disk and no request refers to them (`freed`).
 
 use std::ops::Range;
 
@@ -14,16 +15,17 @@ use crate::format::Entry;
 use crate::mutation::{self, Mutation};
 use crate::storage::{Space, Storage};
 
-/// Chunks freed in one step at most: others wait for the mutex meanwhile.
+/// Most chunks freed in one step: other tasks wait for the mutex meanwhile.
 const STEP: u64 = 1 << 12;
 
-/// Not more than this part of the storage chunks waits to be used again.
+/// At most one storage chunk in this many waits for a checkpoint after it was freed, unless a grow unit holds
+/// more.
 const WAITING_PART: u64 = 8;
 
-/// How often a request is tried again that finds no room: others may be quicker.
+/// How often a request that finds no room is tried again: other requests may take the room first.
 pub(super) const ATTEMPTS: usize = 16;
 
-/// Chunks that lie one behind the other in the data file, too.
+/// Consecutive virtual chunks whose storage chunks are consecutive in the data file, too.
 struct Run {
     first: u64,
     count: u64,
@@ -32,10 +34,10 @@ struct Run {
 }
 
 impl<S: Storage> Image<S> {
-    /// Frees the storage of `chunks`, all of whose content is given up. Nothing else is published;
-    /// `pending_chunks` gets chunks that somebody is just writing to: those are zeroed.
+    /// Frees the storage of `chunks`, all of whose content is given up. Publishes nothing else. Chunks with a
+    /// reservation, to which another request is writing, are zeroed and added to `pending_chunks`.
     ///
-    /// No block that the chunks touch is being filled.
+    /// No block that the chunks touch is being filled (I16).
     pub(super) async fn free_chunks(
         &self,
         table: &Table,
@@ -52,11 +54,12 @@ impl<S: Storage> Image<S> {
         while let Some(run) = next_run(table, at..chunks.end)? {
             self.prepare_allocator(table).await?;
             let offset = self.chunk_offset(table, run.number);
-            // First: if an entry comes back, because of a crash, it leads to zeros, or to what was there. It is
-            // for the space alone: whoever gets the storage chunk zeroes it.
+            // Punching comes first: if a crash brings an entry back, it leads to zeros or to the old content.
+            // It only frees space: the allocator zeroes a storage chunk before it hands it out.
             let punched = self.data().discard(offset, run.count * table.chunk_size()).await;
             match punched {
-                // Some file systems need space to make a hole; it would be a pity not to free it for that.
+                // Some file systems need space to punch a hole. That must not keep the chunk from being
+                // freed.
                 Err(error) if error.kind() == ErrorKind::NoSpace => {}
                 punched => punched?,
             }
@@ -70,7 +73,8 @@ impl<S: Storage> Image<S> {
         let mut volatile = self.volatile();
         let mut at = 0;
         while at < run.count {
-            // Somebody else may have freed it, and a writer have got another one.
+            // Another request may have freed the chunk since, and a writer may have got a new storage chunk
+            // for it.
             let names = |at| {
                 table
                     .get(run.first + at)
@@ -99,8 +103,8 @@ impl<S: Storage> Image<S> {
         }
     }
 
-    /// Settles what was freed where that is much, so that its space can be used again: of many small
-    /// discards only few do this, and of a file only a part lies idle.
+    /// Makes freed storage chunks usable again with a checkpoint, if there are many of them. So only few of
+    /// many small discards make a checkpoint, and only a limited part of a file is unused.
     pub(super) async fn checkpoint_many_freed(&self) -> Result<()> {
         if self.has_freed_much() {
             self.checkpoint_freed(Self::has_freed_much).await
@@ -126,16 +130,16 @@ impl<S: Storage> Image<S> {
     async fn checkpoint_freed(&self, is_worth_it: fn(&Self) -> bool) -> Result<()> {
         let _round = self.flushes.exclusive().await;
         self.check_poison()?;
-        // The round before this one may have settled them, and then only a few have come since.
+        // The previous round may have made them usable, and only a few have been freed since.
         if !is_worth_it(self) {
             return Ok(());
         }
         self.checkpoint().await
     }
 
-    /// Whether a request that failed with `error` may find room now: it was storage chunks of this image
-    /// that had run out, and some that were freed can be used. What the host has no room for nothing
-    /// that is freed here can cure. The caller is as that of [`Image::reclaim`].
+    /// Whether a request that failed with `error` may find room now: this image had run out of storage
+    /// chunks, and freed ones can be used now. If it is the host that has no space, freed storage chunks do
+    /// not help. Requirements for the caller: see [`Image::reclaim`].
     async fn makes_room(&self, error: &Error) -> Result<bool> {
         let is_of_this_image = error.path() == Some(self.data().path()) || error.path() == Some(self.file.path());
         match (error.lacks_storage(), &self.table) {
@@ -144,8 +148,9 @@ impl<S: Storage> Image<S> {
         }
     }
 
-    /// After a failed attempt, of which `left` more are allowed: returns when another one may find room, or
-    /// else with its error. As [`Image::makes_room`].
+    /// After a failed attempt, with `left` more allowed: returns when another attempt may find room.
+    /// Otherwise fails, with `error` or with that of the checkpoint. Requirements for the caller: see
+    /// [`Image::reclaim`].
     pub(super) async fn find_room(&self, error: Error, left: &mut usize) -> Result<()> {
         if *left == 0 || !self.makes_room(&error).await? {
             return Err(error);
@@ -154,11 +159,13 @@ impl<S: Storage> Image<S> {
         Ok(())
     }
 
-    /// There was no room for `chunk`: waits until storage chunks that were freed can be used, if there are any. The
-    /// caller holds no lock, and no request waits for it.
+    /// There was no room for `chunk`: waits until freed storage chunks can be used, if there are any. Returns
+    /// whether another attempt may find room. The caller holds no lock and no pin, and no request waits for
+    /// it.
     ///
-    /// Of several that need room for one chunk the first one gets it, perhaps the last that there is, and the
-    /// others share it: so none is told that there is no room before a look whether the chunk has storage now.
+    /// If several requests need storage for the same chunk, the first one gets it, perhaps the last that
+    /// there is, and the others share it. So no request gives up before it has checked whether the chunk has
+    /// storage now.
     async fn reclaim(&self, table: &Table, chunk: u64) -> Result<bool> {
         let shares = || -> Result<bool> {
             let storage = self.storage_of(table, chunk)?;
@@ -167,7 +174,7 @@ impl<S: Storage> Image<S> {
         if shares()? {
             return Ok(true);
         }
-        // Also where none are pending: a round that is running may have taken them.
+        // Waits for the running round even if nothing is pending: that round may have taken it.
         self.checkpoint_freed(Self::has_freed).await?;
         let waiting = self.epochs.wait();
         loop {
@@ -183,8 +190,8 @@ impl<S: Storage> Image<S> {
         }
     }
 
-    /// The storage chunk of `chunk`, in the table or reserved: a reserved one may hold data of a write that has not
-    /// been published.
+    /// The storage chunk of `chunk`, in the table or reserved. A reserved one may hold data of a write that
+    /// has not been published.
     pub(super) fn storage_of(&self, table: &Table, chunk: u64) -> Result<Option<u32>> {
         let volatile = self.volatile();
         let number = table.get(chunk)?;
@@ -192,14 +199,14 @@ impl<S: Storage> Image<S> {
     }
 }
 
-/// The first chunks of the range that are allocated, in one piece.
+/// The first allocated chunks of the range whose storage chunks are consecutive.
 fn next_run(table: &Table, chunks: Range<u64>) -> Result<Option<Run>> {
     let first = table.skip_unallocated(chunks.clone());
     if first >= chunks.end {
         return Ok(None);
     }
     let Some(number) = table.get(first)? else {
-        // Freed by somebody else since.
+        // Another request has freed it since.
         return Ok(Some(Run {
             first,
             count: 0,
@@ -233,14 +240,14 @@ mod tests {
         unclean: false,
     };
 
-    /// An image whose discards go like that; its data lies on disk 1.
+    /// An image whose data is on disk 1, where discards behave as `discards` says.
     fn recorded(discards: Discards) -> (Sample<Disk>, Arc<Mutex<Log>>) {
         let (sample, log) = record(&sample(SEPARATE));
-        look(&log).discards = discards;
+        lock(&log).discards = discards;
         (sample, log)
     }
 
-    fn look(log: &Mutex<Log>) -> MutexGuard<'_, Log> {
+    fn lock(log: &Mutex<Log>) -> MutexGuard<'_, Log> {
         log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -254,10 +261,10 @@ mod tests {
     }
 
     #[test]
-    fn where_no_space_can_be_freed_discarded_chunks_read_as_zeros_and_are_zeroed_when_they_are_used_again() {
+    fn without_punching_discarded_chunks_read_as_zeros_when_reused() {
         for discards in [Discards::Ignore, Discards::Full] {
             let (sample, log) = recorded(discards);
-            let changes = || look(&log).count(1, 0, |_| true);
+            let changes = || lock(&log).count(1, 0, |_| true);
             let image = open(&sample, true).expect("opens");
             block_on(image.discard(3 * CHUNK, CHUNK)).expect("discarded");
             assert!(read(&image, 3).iter().all(|byte| *byte == 0));
@@ -265,7 +272,7 @@ mod tests {
             assert!(read(&image, 3).iter().all(|byte| *byte == 0));
             assert_eq!(changes(), 0, "nothing was written");
             write(&image, 100, 13).expect("written");
-            assert_eq!(look(&log).count(1, 0, |op| matches!(op, Op::Zero(..))), 1);
+            assert_eq!(lock(&log).count(1, 0, |op| matches!(op, Op::Zero(..))), 1);
             assert!(read(&image, 13)[100..].iter().all(|byte| *byte == 0));
             drop(image);
             assert!(
@@ -292,11 +299,11 @@ mod tests {
     }
 
     #[test]
-    fn a_host_without_space_is_no_reason_to_settle_what_was_discarded() {
+    fn a_full_host_causes_no_checkpoint_of_discarded_chunks() {
         let (sample, log) = recorded(Discards::Free);
         let image = open(&sample, true).expect("opens");
         block_on(image.discard(3 * CHUNK, CHUNK)).expect("discarded");
-        look(&log).full = 0..u64::MAX;
+        lock(&log).full = 0..u64::MAX;
         let error = write(&image, 100, 13).expect_err("full");
         assert_eq!(error.kind(), ErrorKind::NoSpace);
         assert_eq!(image.stats().checkpoints, 0);
@@ -304,10 +311,10 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_grow_has_room_for_what_was_discarded() {
+    fn a_file_that_cannot_grow_reuses_discarded_storage() {
         let (sample, log) = recorded(Discards::Free);
         let image = open(&sample, true).expect("opens");
-        look(&log).longest = Some(10 * CHUNK);
+        lock(&log).longest = Some(10 * CHUNK);
         let error = write(&image, 100, 13).expect_err("full");
         assert_eq!(error.kind(), ErrorKind::NoSpace);
         block_on(image.discard(3 * CHUNK, CHUNK)).expect("discarded");

@@ -1,37 +1,38 @@
-//! Storage chunks that were freed, on their way to be used again.
+//! Storage chunks that were freed, until they are used again (`docs/design.md`, "Discard").
 //!
-//! Freed, a chunk is first *pending* (`pending`): on disk its old entry still counts. A checkpoint
-//! clears the entry in place and erases the journal, which might bring it back; then it is
-//! *unreferenced* here. Then the requests have to end that were under way, because they may have
-//! looked up where it lay.
+//! A freed storage chunk is first *pending* (`pending`): on disk its old entry still counts. A checkpoint
+//! clears the entry in place and erases the journal, which might bring the entry back. Then the storage chunk
+//! is *unreferenced*, and this module has it. It is *retired* while requests that were in flight at that time
+//! may have looked it up, and *free* when they have ended.
 
 use super::chunk_set::ChunkSet;
 use super::epochs::{Epoch, Epochs};
 
 #[derive(Default)]
 pub(super) struct Freed {
-    /// Nothing on disk leads to them; a request may be about to read or write there.
+    /// Nothing on disk refers to them; a request may be about to read or write there.
     unreferenced: ChunkSet,
-    /// As `unreferenced`; free when the requests of this epoch have ended.
+    /// As `unreferenced`, but free as soon as the requests of this epoch have ended.
     retired: Option<(Epoch, ChunkSet)>,
-    /// To be used again.
+    /// Can be handed out.
     free: ChunkSet,
 }
 
 impl Freed {
-    /// Nothing on disk leads to these any more.
+    /// Takes storage chunks that nothing on disk refers to any more.
     pub(super) fn add_unreferenced(&mut self, numbers: ChunkSet) {
         self.unreferenced.append(numbers);
     }
 
-    /// No request and nothing on disk leads to these.
+    /// Takes storage chunks that no request and nothing on disk refers to.
     pub(super) fn add_free(&mut self, numbers: ChunkSet) {
         self.free.append(numbers);
     }
 
-    /// Looks whether requests have ended. Never waits: who frees a chunk is a request as well.
+    /// Moves storage chunks on whose requests have ended. Never waits: the task that frees a chunk is itself
+    /// a request.
     pub(super) fn collect(&mut self, epochs: &Epochs) {
-        // Twice: what has left makes way for those that come next.
+        // Twice: when the retired ones become free, the next ones can be retired.
         for _ in 0..2 {
             if let Some((_, numbers)) = self.retired.take_if(|(epoch, _)| epochs.has_drained(*epoch)) {
                 self.free.append(numbers);
@@ -42,17 +43,17 @@ impl Freed {
         }
     }
 
-    /// Whether some will be free when requests have ended.
+    /// Whether some storage chunks become free when requests end.
     pub(super) fn is_waiting(&self) -> bool {
         self.retired.is_some() || !self.unreferenced.is_empty()
     }
 
-    /// The lowest number to be used again.
+    /// The lowest free number.
     pub(super) fn first_free(&mut self) -> Option<u32> {
         self.free.first()
     }
 
-    /// It is in use.
+    /// Removes a number that is in use now.
     pub(super) fn take(&mut self, number: u32) {
         self.free.remove(number);
     }

@@ -1,4 +1,4 @@
-//! Which requests of the guest are under way: whoever works in the background looks here, and waits.
+//! Which requests of the guest are in flight. Background work checks this, and waits for an idle guest.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -11,7 +11,7 @@ pub(super) struct InflightRequests {
     entered: AtomicU64,
 }
 
-/// A request; it ends when this is dropped.
+/// A request in flight, until this is dropped.
 pub(super) struct Request<'a>(&'a InflightRequests);
 
 impl InflightRequests {
@@ -33,12 +33,12 @@ impl Drop for Request<'_> {
 }
 
 impl<S: Storage> Image<S> {
-    /// Whether no request of the guest is under way.
+    /// Whether no request of the guest is in flight.
     pub(crate) fn is_idle(&self) -> bool {
         self.inflight.is_idle()
     }
 
-    /// Requests of the guest since the image was opened.
+    /// Number of guest requests since the image was opened.
     pub(crate) fn requests(&self) -> u64 {
         self.inflight.entered.load(Ordering::Relaxed)
     }

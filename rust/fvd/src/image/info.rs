@@ -1,4 +1,4 @@
-//! Info: what the header says, for people and programs. Nothing that it names is opened.
+//! Info: what the header says, for people and programs. No file that it names is opened.
 
 use std::ffi::OsString;
 
@@ -7,16 +7,16 @@ use crate::error::Result;
 use crate::format::Header;
 use crate::storage::Storage;
 
-/// A file that an image names. Untrusted: to be opened through the [`gate`](crate::gate) only.
+/// A file that an image names. Untrusted: it must be opened through the [`gate`](crate::gate) only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedFile {
-    /// Path or URL, as it is stored.
+    /// Path or URL, as stored.
     pub name: OsString,
     /// Its format, if the image says so.
     pub format: Option<String>,
 }
 
-/// How the image is to fetch its base in the background.
+/// How the image prefetches its base in the background.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PrefetchInfo {
     /// Seconds from opening until it starts; None: never.
@@ -38,9 +38,9 @@ pub struct PrefetchInfo {
 pub struct ProfileInfo {
     /// Bytes of its region.
     pub size: u64,
-    /// Entries that it has.
+    /// Number of its entries.
     pub entries: u64,
-    /// Whether sessions record one while there is none.
+    /// Whether a session records a profile if there is none.
     pub generate: bool,
     /// Seconds from opening until what it names is fetched; None: never.
     pub start_delay_secs: Option<u32>,
@@ -55,43 +55,43 @@ pub struct ProfileInfo {
 pub struct Info {
     /// Size of the disk in bytes.
     pub virtual_size: u64,
-    /// The image was not closed, or is open for writing somewhere.
+    /// The image was not closed, or is open for writing.
     pub dirty: bool,
-    /// Dirty, and no journal tells what is missing: it has to be repaired before it can be opened.
+    /// Dirty, and no journal tells what is missing: the image must be repaired before it can be opened.
     pub suspect: bool,
     /// Whether there is a table.
     pub compact: bool,
-    /// Bytes of a chunk; None unless the image is compact.
+    /// Size of a chunk in bytes; None unless the image is compact.
     pub chunk_size: Option<u64>,
     /// Bytes by which the data file grows; None unless the image is compact.
     pub storage_grow_unit: Option<u64>,
-    /// Bytes of a block; None without a bitmap.
+    /// Size of a block in bytes; None without a bitmap.
     pub block_size: Option<u64>,
-    /// The base image, also where it is no longer needed.
+    /// The base image, even if it is no longer needed.
     pub base: Option<NamedFile>,
     /// Bytes of the disk that the base covers.
     pub base_size: u64,
-    /// The base is never read again; also true without one.
+    /// The base is never read again. Also true without a base.
     pub all_local: bool,
     /// The separate data file.
     pub data_file: Option<NamedFile>,
-    /// Bytes of the journal; 0: there is none.
+    /// Size of the journal in bytes; 0: there is none.
     pub journal_size: u64,
-    /// Bytes of everything before the data.
+    /// Size in bytes of everything before the data.
     pub metadata_size: u64,
-    /// Where the data starts in the image, or in the data file, bytes.
+    /// Offset in bytes of the data, in the image or in the data file.
     pub data_offset: u64,
-    /// Storage that was never written must be made to read as zeros.
+    /// Storage that was never written must be zeroed, so that it reads as zeros.
     pub need_zero_init: bool,
-    /// Store what is read from the base.
+    /// Whether data that is read from the base is stored.
     pub copy_on_read: bool,
-    /// Bytes waiting to be stored above which copy-on-read pauses.
+    /// Copy-on-read pauses while more than this many bytes wait to be stored.
     pub max_outstanding_copy_on_read_data: i64,
-    /// None without a base.
+    /// How the base is prefetched; None without a base.
     pub prefetch: Option<PrefetchInfo>,
-    /// None without room for one.
+    /// The prefetch profile; None without room for one.
     pub profile: Option<ProfileInfo>,
-    /// Every field as it is stored; [`Header::fields`] lists them.
+    /// Every field as stored; [`Header::fields`] lists them.
     pub header: Header,
 }
 
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn an_overlay_shows_its_base_and_how_it_fetches_it() {
+    fn an_overlay_shows_its_base_and_how_it_prefetches() {
         let info = info_of(&CreateOptions {
             layout: LayoutOptions {
                 virtual_size: 4 << 20,
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_to_be_recorded_or_used_has_room_and_one_needs_a_base() {
+    fn a_profile_gets_room_and_needs_a_base() {
         let options = CreateOptions {
             layout: LayoutOptions {
                 virtual_size: 4 << 20,

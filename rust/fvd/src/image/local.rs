@@ -1,4 +1,4 @@
-//! Local: how much of the base an image has, as its next open finds it.
+//! Local: how many bytes of the base's region the next open of an image will find local.
 
 use std::ops::Range;
 
@@ -11,16 +11,16 @@ use crate::error::{Error, Result};
 use crate::format::Record;
 use crate::storage::Storage;
 
-/// Ranges of blocks that a journal may name apart from one another: as many as one of the default size has
-/// records. A file can hold as long a journal as it likes.
+/// Most separate ranges of blocks that a journal may name: as many as a journal of the default size has
+/// records. A file can have a journal of any length.
 const MOST_RANGES: usize = 1 << 20;
 
-/// Bytes of the base's region that are local: by the bitmap in place and, where the image was not closed, by its
+/// Bytes of the base's region that are local: by the bitmap in place and, if the image was not closed, by its
 /// journal. What only the memory of a process knows does not count. Nothing is written.
 ///
 /// # Errors
 ///
-/// [`Unsupported`](crate::ErrorKind::Unsupported) where the journal names more than is kept in memory.
+/// [`Unsupported`](crate::ErrorKind::Unsupported) if the journal names more ranges than are kept in memory.
 pub async fn local_bytes<S: Storage>(file: &S, head: &Head) -> Result<u64> {
     local_bytes_within(file, head, MOST_RANGES).await
 }
@@ -46,7 +46,7 @@ async fn local_bytes_within<S: Storage>(file: &S, head: &Head, most_ranges: usiz
     Ok(local)
 }
 
-/// What the next open puts into the bitmap.
+/// The blocks that the next open takes from the journal into the bitmap.
 async fn journalled_blocks<S: Storage>(file: &S, head: &Head, most_ranges: usize) -> Result<RangeSet<u64>> {
     let mut blocks = RangeSet::new();
     let Some(journal) = head.unclean_journal() else {
@@ -83,7 +83,7 @@ pub(super) mod tests {
     use crate::storage::MemoryStorage;
 
     pub(in crate::image) const BLOCK: u64 = 4096;
-    /// The last block ends behind it.
+    /// The last block ends beyond it.
     pub(in crate::image) const BASE: u64 = 100 * BLOCK - 512;
 
     pub(in crate::image) fn empty() -> MemoryStorage {
@@ -135,14 +135,14 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_only_the_journal_says_counts_once() {
+    fn blocks_that_only_the_journal_names_count_once() {
         let file = empty();
         assert_eq!(local(&file), 0);
         let image = open(&file);
         write(&image, 10..20);
         block_on(image.close()).expect("memory does not fail");
         assert_eq!(local(&file), 10 * BLOCK);
-        // Over what is in place, beside it, apart from it, and at the end of the base.
+        // Over what is in place, next to it, apart from it, and at the end of the base.
         let image = open(&file);
         for blocks in [18..25, 25..26, 50..51, 50..51, 99..100] {
             write(&image, blocks);
@@ -157,7 +157,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_journal_that_names_too_much_is_an_error_that_says_what_helps() {
+    fn a_journal_with_too_many_ranges_is_refused_with_advice() {
         let file = empty();
         let image = open(&file);
         for block in [1, 20, 40] {

@@ -1,4 +1,4 @@
-//! Pin: where are these bytes? Answers with an enum and holds no lock.
+//! Map: where given bytes of the disk are. Answers with an enum, and holds no lock.
 
 use super::Image;
 use super::bitmap::Bitmap;
@@ -32,8 +32,8 @@ pub struct Extent {
 }
 
 impl<S: Storage> Image<S> {
-    /// Brings the metadata for the bytes `offset..end` (not empty) into memory. Everything that
-    /// looks something up calls this first.
+    /// Brings the metadata for the bytes `offset..end` (not empty) into memory. Must be called before every
+    /// lookup.
     pub(super) async fn load(&self, offset: u64, end: u64) -> Result<()> {
         if let Some(bitmap) = &self.bitmap {
             let blocks = bitmap.blocks(offset, end);
@@ -52,8 +52,8 @@ impl<S: Storage> Image<S> {
         Ok(())
     }
 
-    /// The end of the part of `start..end` (bytes, not empty) whose metadata is looked up at once:
-    /// however large the range is, a few MiB. Whole blocks, unless `end` cuts the last one.
+    /// The end of the part of `start..end` (bytes, not empty) whose metadata is looked up at once: a few MiB
+    /// of metadata, however large the range is. Whole blocks, unless `end` cuts the last one.
     pub(super) fn lookup_end(&self, start: u64, end: u64) -> u64 {
         const CHUNKS: u64 = 1 << 18;
         const BLOCKS: u64 = 1 << 23;
@@ -70,7 +70,7 @@ impl<S: Storage> Image<S> {
         stop
     }
 
-    /// `offset..end` (bytes) widened to whole blocks where it lies in the region of the base.
+    /// `offset..end` (bytes), widened to whole blocks in the region of the base.
     pub(super) fn widen(&self, offset: u64, end: u64) -> (u64, u64) {
         let Some(bitmap) = &self.bitmap else {
             return (offset, end);
@@ -84,7 +84,8 @@ impl<S: Storage> Image<S> {
         (first, last.max(end))
     }
 
-    /// The extent that starts at `offset`, cut at `end`. `offset < end`, and both are loaded.
+    /// The extent that starts at `offset`, cut at `end`. `offset < end`, and the metadata of the range is
+    /// loaded.
     pub(super) fn extent(&self, offset: u64, end: u64) -> Result<Extent> {
         let stop = match &self.bitmap {
             Some(bitmap) if offset < bitmap.base_size() => {
@@ -114,7 +115,7 @@ impl<S: Storage> Image<S> {
         })
     }
 
-    /// Mapping of `offset` by the table, and how far it holds.
+    /// The mapping of `offset` by the table, and the byte of the disk where it ends.
     fn chunk_run(&self, table: &Table, offset: u64, end: u64) -> Result<(Mapping, u64)> {
         let size = table.chunk_size();
         let chunks = table.chunks_of(offset, end);
@@ -141,7 +142,7 @@ impl<S: Storage> Image<S> {
     }
 }
 
-/// Whether the block at `offset` is local, and up to which byte that holds.
+/// Whether the block at `offset` is local, and the byte up to which that does not change.
 pub(super) fn block_run(bitmap: &Bitmap, offset: u64, end: u64) -> (bool, u64) {
     let blocks = bitmap.blocks(offset, end);
     let (local, next) = bitmap.run(&blocks);

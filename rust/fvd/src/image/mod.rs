@@ -1,8 +1,8 @@
 //! The engine: one verb, one file.
 //!
-//! A request flows one way: plan (`map`: which extents hold the range), I/O on the storage or the
-//! base, then publish the metadata (`publish`) and acknowledge. Metadata reaches the disk only in
-//! `commit` (a flush) and `checkpoint`. `docs/design.md` has the invariants and the crash cases.
+//! A request flows one way: plan (`map` finds the extents that hold the range), I/O on the storage or the
+//! base, then publish the metadata (`publish`) and acknowledge. Metadata reaches the disk only in `commit` (a
+//! flush) and `checkpoint`. `docs/design.md` has the invariants and the crash cases.
 
 mod allocate;
 pub mod amend;
@@ -86,16 +86,16 @@ use table::Table;
 
 /// An open FVD image: a disk of [`Image::size`] bytes.
 ///
-/// All methods take `&self` and may run at once, from any number of tasks. The contract is that
-/// of a disk with a volatile write cache: what was acknowledged before a [`Image::flush`] that
-/// succeeded survives any crash; a sector written since holds its old or its new content.
+/// All methods take `&self` and may run at once, from any number of tasks. The contract is that of a disk
+/// with a volatile write cache: what was acknowledged before a [`Image::flush`] that succeeded survives any
+/// crash. A sector written since then holds its old or its new content (`docs/design.md`, C1 to C5).
 ///
-/// It belongs to the process that opened it: in a child that is forked since, everything fails, and
-/// [`Image::close`] does nothing (see [`process`](crate::process)).
+/// An image belongs to the process that opened it. In a child that was forked since, every operation fails,
+/// and [`Image::close`] does nothing (see [`process`](crate::process)).
 pub struct Image<S> {
-    /// Who opened it.
+    /// The process that opened the image.
     process: Process,
-    /// The file with the metadata, and with the data unless `data` is there.
+    /// The file with the metadata. It also holds the data, unless `data` is there.
     file: S,
     /// The separate data file.
     data: Option<S>,
@@ -111,34 +111,33 @@ pub struct Image<S> {
     discard: Discard,
     detect_zeroes: DetectZeroes,
     writable: bool,
-    /// What is in memory only. Held for moments, never over I/O.
+    /// State that is in memory only. Held for moments, never over I/O.
     volatile: Mutex<Volatile>,
-    /// A copy has stored something in this session: there may be blocks and chunks that only
-    /// memory knows of.
+    /// A copy has stored something in this session: there may be unlogged blocks and chunks.
     copied: AtomicBool,
     /// Blocks that a copy-on-write, or another copy, is filling.
     filling: RangeLock,
-    /// None: the base is only read.
+    /// None: the base is only read, never written to.
     writeback: Option<BaseWriteback>,
-    /// What readers have left to be stored.
+    /// Copies that readers have left to be stored.
     copies: Copies,
-    /// Notes what guests need of the base, for a prefetch profile.
+    /// Records what the guest needs of the base, for a prefetch profile.
     recorder: Recorder,
-    /// Requests under way.
+    /// Requests in flight.
     inflight: InflightRequests,
-    /// Requests that may know where a chunk lies.
+    /// Requests that may know where a virtual chunk lies.
     epochs: Epochs,
     counters: Counters,
-    /// Serialises what must not run twice at once: growing the file, preparing the allocator.
+    /// Serialises what must not run twice at once: growing the file, and preparing the allocator.
     growing: RangeLock,
-    /// The data file is as long as it has to be (compact images see to that as they allocate).
+    /// The data file has its full length. Always true for a compact image, which grows as it allocates.
     extended: AtomicBool,
-    /// The data file had an end within a sector: its new length is synced before it is written to.
+    /// The data file ended within a sector: its new length must be synced before data is written.
     has_odd_end: AtomicBool,
     flushes: FlushGate,
     /// Journal position and clean mark; used by the holder of the flush round only.
     committer: Mutex<Committer>,
-    /// The first failure that made the metadata on disk uncertain.
+    /// The first failure that made the metadata on disk uncertain (C5).
     poison: OnceLock<Error>,
 }
 
@@ -168,19 +167,19 @@ impl<S: Storage> Image<S> {
         &self.header
     }
 
-    /// Where the regions lie.
+    /// Offsets and sizes of the regions.
     #[must_use]
     pub fn geometry(&self) -> &Geometry {
         &self.geometry
     }
 
-    /// Whether what is written goes to the base, now or in the background.
+    /// Whether writes also go to the base, at once or in the background.
     #[must_use]
     pub fn updates_base(&self) -> bool {
         self.writeback.is_some()
     }
 
-    /// The base image, while one is needed.
+    /// The base image; None if none is needed.
     #[must_use]
     pub fn base(&self) -> Option<&dyn BaseSource> {
         self.base.as_ref().map(|base| base as _)
@@ -204,12 +203,12 @@ impl<S: Storage> Image<S> {
         self.committer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes of the disk that have a bit in the bitmap in use; 0 where nothing comes from a base.
+    /// Bytes of the disk that have a bit in the bitmap; 0 if nothing can come from a base.
     pub(crate) fn base_size(&self) -> u64 {
         self.bitmap.as_ref().map_or(0, Bitmap::base_size)
     }
 
-    /// The end of `len` bytes at `offset`, which must lie within the disk.
+    /// The end of `len` bytes at `offset`. Fails unless they lie within the disk.
     fn check_range(&self, offset: u64, len: u64) -> Result<u64> {
         match offset.checked_add(len) {
             Some(end) if end <= self.size() => Ok(end),
@@ -221,8 +220,8 @@ impl<S: Storage> Image<S> {
         }
     }
 
-    /// Fails in a process that was forked since the image was opened. To be called before any lock is
-    /// taken: a thread of the parent may have held it at the fork.
+    /// Fails in a process that was forked since the image was opened. Must be called before any lock is
+    /// taken: a thread of the parent may have held it at the fork (F3).
     #[inline]
     pub(crate) fn check_process(&self) -> Result<()> {
         self.process.check_for(self.file.path())
@@ -244,7 +243,7 @@ impl<S: Storage> Image<S> {
         }
     }
 
-    /// Remembers the first failure after which nobody knows what is on the disk, and returns it.
+    /// Remembers the first failure after which the content of the disk is unknown, and returns it.
     fn poison(&self, error: &Error) -> Error {
         let context = "The image takes no more writes, because an earlier one of its metadata failed";
         let poisoned = error.clone().with_context(ErrorKind::Poisoned, context);

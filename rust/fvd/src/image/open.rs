@@ -23,7 +23,7 @@ use crate::process::Process;
 use crate::source::{BaseSource, Layer};
 use crate::storage::{IoBufMut, Storage};
 
-/// Bytes of copies that wait to be stored at most, whatever the header says.
+/// Most bytes of copies that wait to be stored, whatever the header says.
 const MOST_WAITING: i64 = 64 << 20;
 
 /// When acknowledged writes become durable.
@@ -34,59 +34,60 @@ pub enum CacheMode {
     Writeback,
     /// Before they are acknowledged.
     Writethrough,
-    /// Never before the operating system feels like it. A power cut can destroy the image.
+    /// When the operating system writes them. A power cut can destroy the image.
     Unsafe,
 }
 
-/// What becomes of what the guest discards.
+/// What a discard of the guest does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Discard {
-    /// Nothing; zeroing keeps the space, too.
+    /// Nothing. Zeroing keeps the space, too.
     Ignore,
-    /// It reads as zeros, and its space is free.
+    /// The range reads as zeros, and its space is freed.
     #[default]
     Unmap,
 }
 
-/// What becomes of writes that are all zeros.
+/// What a write that is all zeros does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DetectZeroes {
-    /// They are written, as any other.
+    /// The zeros are written, as any other data.
     #[default]
     Off,
-    /// The range is zeroed, which needs no space where there was none; storage chunks stay.
+    /// The range is zeroed: holes get no space, and storage chunks stay allocated.
     On,
-    /// The range is zeroed, and its space is free, unless [`Discard::Ignore`] forbids that.
+    /// The range is zeroed, and its space is freed, unless [`Discard::Ignore`] forbids that.
     Unmap,
 }
 
 /// How to open an image.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OpenOptions {
-    /// Allow writes. Recovery of an unclean image is then written to disk, else done in memory.
+    /// Allow writes. Recovery of an unclean image is then written to disk, otherwise it is done in memory.
     pub writable: bool,
     /// When acknowledged writes become durable.
     pub cache: CacheMode,
-    /// Store what is read from the base; None: as the header says. Needs `writable`, and somebody
-    /// who runs [`copy::copy_on_read`](crate::copy::copy_on_read).
+    /// Store data that is read from the base; None: as the header says. Needs `writable`, and a task that
+    /// runs [`copy::copy_on_read`](crate::copy::copy_on_read).
     pub copy_on_read: Option<bool>,
-    /// What becomes of discards.
+    /// What discards do.
     pub discard: Discard,
-    /// What becomes of writes of zeros.
+    /// What writes of zeros do.
     pub detect_zeroes: DetectZeroes,
 }
 
-/// A header that passed every check, and what follows from it.
+/// A header that passed every check, and what is derived from it.
 #[derive(Clone, Debug)]
 pub struct Head {
-    /// The fields.
+    /// The fields of the header.
     pub header: Header,
-    /// Where the regions lie.
+    /// Offsets and sizes of the regions.
     pub geometry: Geometry,
-    /// A change of the header was cut short: not all of these fields are in place, and the next open
-    /// for writing puts them there.
+    /// A change of the header was cut short: not all of these fields are in place. The next open for writing
+    /// writes them there.
     pub interrupted: bool,
-    /// What it describes is not complete: somebody is making it, or has not finished.
+    /// The image is not complete: a command is still making it, or did not finish (`docs/design.md`,
+    /// "Unfinished disks").
     pub unfinished: bool,
 }
 
@@ -97,14 +98,14 @@ impl Head {
         !self.header.all_data_in_fvd_img && !self.header.base_img.is_empty()
     }
 
-    /// The journal, where it counts: the image was not closed.
+    /// The journal, if the image was not closed: only then its records count.
     #[must_use]
     pub fn unclean_journal(&self) -> Option<Region> {
         self.geometry.journal.filter(|_| !self.header.clean_shutdown)
     }
 
-    /// Whether metadata may be incomplete and nothing tells what is missing: killed while open,
-    /// and without a journal.
+    /// Whether metadata may be incomplete, and nothing tells what is missing: the image was not closed, and
+    /// has no journal.
     #[must_use]
     pub fn is_suspect(&self) -> bool {
         let bitmap = self.geometry.bitmap.is_some() && !self.header.all_data_in_fvd_img;
@@ -125,15 +126,15 @@ impl Head {
     }
 }
 
-/// Reads and checks the header, as an interrupted change is to leave it. Nothing that it names is
-/// opened.
+/// Reads and checks the header. After an interrupted change it is the header that the change leads to. No
+/// file that it names is opened.
 pub async fn read_head<S: Storage>(file: &S) -> Result<Head> {
     let len = file.len().await?;
     let buf = file.read(IoBufMut::zeroed(HEADER_SIZE.min(len) as usize), 0).await?;
     head_of(buf.as_slice(), len).map_err(|error| error.with_path(file.path()))
 }
 
-/// The head that `region`, the start of an image of `len` bytes, says.
+/// The head that `region`, the first bytes of an image of `len` bytes, describes.
 pub(super) fn head_of(region: &[u8], len: u64) -> Result<Head> {
     let redone = redo::replay(region);
     let header = Header::decode(redone.as_ref().map_or(region, |redone| &redone.fields))?;
@@ -147,16 +148,20 @@ pub(super) fn head_of(region: &[u8], len: u64) -> Result<Head> {
 }
 
 impl<S: Storage> Image<S> {
-    /// Opens the image in `file`, whose [`Head`] the caller has read in order to open what it
-    /// names: `data`, the separate data file, and `base`.
+    /// Opens the image in `file`. The caller has read its [`Head`], to open what that names: `data`, the
+    /// separate data file, and `base`.
     ///
-    /// Fails with [`ErrorKind::InvalidImage`](crate::ErrorKind::InvalidImage) for a suspect image
-    /// (see [`Head::is_suspect`]). An image that writes through to its base (see
-    /// [`Head::base_update`]) is opened for writing only with a `base` that is writable.
+    /// An open for writing first syncs the files of the image, unless with [`CacheMode::Unsafe`]: metadata
+    /// that only the page cache has is not believed (invariant I19). `head` should then come from
+    /// [`read_head_to_write`](super::read_head_to_write). An image that writes to its base (see
+    /// [`Head::base_update`]) needs a writable `base` for that.
     ///
-    /// Opening for writing syncs the files of the image first, unless with [`CacheMode::Unsafe`]: nothing that only
-    /// the page cache has is believed (invariant I19). `head` should come from
-    /// [`read_head_to_write`](super::read_head_to_write) then.
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidImage`](crate::ErrorKind::InvalidImage) for a suspect image (see
+    /// [`Head::is_suspect`]). When it is opened for writing: the errors of [`Head::base_update`], and
+    /// [`ErrorKind::NotPermitted`](crate::ErrorKind::NotPermitted) if `base` cannot be written to, but must
+    /// be.
     ///
     /// # Panics
     ///
@@ -210,7 +215,7 @@ impl<S: Storage> Image<S> {
         let Head { header, geometry, .. } = head;
         let bitmap = geometry.bitmap.filter(|_| needs_base);
         let copies = bitmap.is_some() && options.writable && options.copy_on_read.unwrap_or(header.copy_on_read);
-        // An existing profile stays, until somebody clears it.
+        // An existing profile stays until the user clears it.
         let records = bitmap.is_some() && options.writable && header.generate_prefetch_profile;
         let recorded = empty_profile(&geometry).filter(|_| records && geometry.profile_entries == 0);
         let most_waiting = header

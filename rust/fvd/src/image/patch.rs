@@ -1,4 +1,4 @@
-//! Changes of metadata in place. Nothing is synced here.
+//! Changes of metadata in place. Nothing here is synced.
 
 use std::ops::Range;
 
@@ -10,10 +10,10 @@ use crate::format::{Entry, Region, SECTOR, table};
 use crate::mutation::{self, Mutation};
 use crate::storage::{IoBufMut, Storage};
 
-/// Bytes written or patched at once at most.
+/// Most bytes written or patched at once.
 const STEP: u64 = 1 << 20;
 
-/// Writes entries, given by ascending index. Each is whole at any time: it lies in one sector.
+/// Writes entries, given by ascending index. An entry is never torn: it lies in one sector.
 pub(in crate::image) async fn write_entries<S: Storage>(
     file: &S,
     region: Region,
@@ -29,7 +29,7 @@ pub(in crate::image) async fn write_entries<S: Storage>(
     Ok(())
 }
 
-/// Makes a range of entries "not allocated".
+/// Sets a range of entries to "not allocated".
 pub(in crate::image) async fn clear_entries<S: Storage>(file: &S, region: Region, range: Range<u64>) -> Result<()> {
     let mut at = range.start * table::ENTRY_SIZE;
     let end = range.end * table::ENTRY_SIZE;
@@ -59,7 +59,7 @@ pub(in crate::image) async fn set_bits<S: Storage>(file: &S, bitmap: Region, blo
             changed |= *byte | mask != *byte;
             *byte |= mask;
         }
-        // Also where every bit is set: that may be true of the page cache only.
+        // Written even if every bit is set: that may be true in the page cache only (I19).
         if changed || !mutation::is(Mutation::BelieveCache) {
             file.write(buf.freeze(), offset).await?;
         }
@@ -68,7 +68,7 @@ pub(in crate::image) async fn set_bits<S: Storage>(file: &S, bitmap: Region, blo
     Ok(())
 }
 
-/// Sets `clean_shutdown`, and leaves every other byte of the header as it is.
+/// Writes `clean_shutdown`, and leaves every other byte of the header as it is.
 pub(in crate::image) async fn write_mark<S: Storage>(file: &S, clean: bool) -> Result<()> {
     write_boolean(file, CLEAN_SHUTDOWN_OFFSET, clean).await
 }
@@ -78,7 +78,7 @@ pub(in crate::image) async fn write_all_local<S: Storage>(file: &S) -> Result<()
     write_boolean(file, ALL_DATA_OFFSET, true).await
 }
 
-/// Sets `prefetch_profile_entries`, and leaves every other byte of the header as it is.
+/// Writes `prefetch_profile_entries`, and leaves every other byte of the header as it is.
 pub(in crate::image) async fn write_profile_entries<S: Storage>(file: &S, count: u64) -> Result<()> {
     write_field(file, PROFILE_ENTRIES_OFFSET, &count.to_le_bytes()).await
 }
@@ -87,7 +87,7 @@ async fn write_boolean<S: Storage>(file: &S, offset: u64, value: bool) -> Result
     write_field(file, offset, &i32::from(value).to_le_bytes()).await
 }
 
-/// Writes the sector of a field, which lies in one: it changes, or nothing does.
+/// Writes the sector of a field. A field lies in one sector, so it changes as a whole or not at all.
 async fn write_field<S: Storage>(file: &S, offset: u64, bytes: &[u8]) -> Result<()> {
     let start = offset / SECTOR * SECTOR;
     let field = (offset - start) as usize;

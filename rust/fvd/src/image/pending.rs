@@ -1,4 +1,4 @@
-//! What has been published in memory and is not on disk yet.
+//! Changes that have been published in memory and are not on disk yet.
 
 use std::ops::Range;
 
@@ -9,26 +9,25 @@ use super::chunk_set::ChunkSet;
 use super::table::Table;
 use crate::format::{PAGE, SECTOR};
 
-/// Separate ranges remembered at most: the memory for them stays bounded when nobody flushes for a
-/// long time.
+/// Most separate ranges that are remembered. It bounds the memory for them if there is no flush for a long
+/// time.
 const RANGE_LIMIT: usize = 1 << 16;
 
-/// Separate ranges that are always worth their sectors in the journal, 1 MiB: a checkpoint, which
-/// erases the journal, is not cheaper.
+/// Up to this many separate ranges always go to the journal, 1 MiB: a checkpoint is not cheaper than that.
 const FEW_RANGES: usize = 1 << 11;
 
-/// So many separate ranges take as much of the journal as a page takes in place.
+/// This many separate ranges take as much of the journal as one page takes in place.
 const RANGES_OF_PAGE: u64 = PAGE / SECTOR;
 
-/// After so many ranges it is asked again whether a checkpoint has become cheaper.
-const ASK_AGAIN: usize = 1 << 8;
+/// After this many more ranges, the costs of journal and checkpoint are compared again.
+const COMPARE_STEP: usize = 1 << 8;
 
-/// Two levels: `changes` are in neither the journal nor in place; `pages` are not in place.
+/// Two levels: `changes` are neither in the journal nor in place; `pages` are not in place.
 #[derive(Default)]
 pub(super) struct Pending {
     changes: Changes,
     pages: Pages,
-    /// Storage chunks that were freed: on disk their old entries count.
+    /// Storage chunks that were freed: on disk their old entries still count.
     freed: ChunkSet,
 }
 
@@ -37,14 +36,14 @@ pub(super) struct Pending {
 pub(super) struct Changes {
     pub(super) blocks: RangeSet<u64>,
     pub(super) chunks: RangeSet<u64>,
-    /// There were too many to remember, or a checkpoint costs less than their journal: only a
+    /// There were too many ranges to remember, or a checkpoint costs less than to journal them: only a
     /// checkpoint makes them durable.
     pub(super) overflowed: bool,
-    /// How many ranges there were when it was asked last whether a checkpoint is cheaper.
-    asked: u32,
+    /// The number of ranges when the costs were last compared.
+    compared_at: u32,
 }
 
-/// Pages of the regions that differ from what lies in place.
+/// Pages of the regions that differ from those on disk.
 #[derive(Default)]
 pub(super) struct Pages {
     pub(super) bitmap: RangeSet<u64>,
@@ -56,14 +55,14 @@ impl Changes {
         !self.overflowed && self.blocks.is_empty() && self.chunks.is_empty()
     }
 
-    /// Forgets the ranges if there are too many, seeing that `pages` would go in place instead.
+    /// Forgets the ranges if there are too many, or if it costs less to write `pages` in place.
     fn limit(&mut self, pages: &Pages) {
         let count = self.blocks.len() + self.chunks.len();
-        let is_asked = count >= FEW_RANGES.max(self.asked as usize) + ASK_AGAIN;
-        if is_asked {
-            self.asked = count.min(RANGE_LIMIT) as u32;
+        let is_due = count >= FEW_RANGES.max(self.compared_at as usize) + COMPARE_STEP;
+        if is_due {
+            self.compared_at = count.min(RANGE_LIMIT) as u32;
         }
-        if self.overflowed || count > RANGE_LIMIT || (is_asked && pages.cost_less_than(count)) {
+        if self.overflowed || count > RANGE_LIMIT || (is_due && pages.cost_less_than(count)) {
             *self = Self {
                 overflowed: true,
                 ..Self::default()
@@ -83,8 +82,8 @@ impl Pages {
         self.bitmap.is_empty() && self.table.is_empty()
     }
 
-    /// Whether to write them, all over their regions, is cheaper than that many sectors in a row: a
-    /// page counts twice.
+    /// Whether it is cheaper to write these pages, scattered over their regions, than `ranges` consecutive
+    /// sectors. A page counts twice.
     fn cost_less_than(&self, ranges: usize) -> bool {
         let runs = self.bitmap.iter().chain(self.table.iter());
         let pages: u64 = runs.map(|run| run.end - run.start).sum();
@@ -93,7 +92,7 @@ impl Pages {
 }
 
 impl Pending {
-    /// The blocks are in memory only until a checkpoint: no commit speaks of them.
+    /// Adds unlogged blocks: no commit records them, only a checkpoint.
     pub(super) fn add_unlogged_blocks(&mut self, blocks: &Range<u64>) {
         self.pages.bitmap.insert(Bitmap::pages(blocks));
     }
@@ -120,7 +119,7 @@ impl Pending {
         }
     }
 
-    /// The entries of the chunks named storage chunks from `number` on, and name nothing any more.
+    /// Adds chunks that were freed. Their entries named the storage chunks from `number` on.
     pub(super) fn free_chunks(&mut self, chunks: &Range<u64>, number: u32) {
         self.pages.table.insert(Table::pages(chunks));
         self.changes.chunks.remove(chunks.clone());
@@ -130,13 +129,13 @@ impl Pending {
         }
     }
 
-    /// Storage chunks that were freed, and that a checkpoint has to settle before anything else goes
-    /// to the journal.
+    /// Storage chunks that were freed. A checkpoint must clear their entries before anything else goes to the
+    /// journal (I14).
     pub(super) fn freed(&self) -> &ChunkSet {
         &self.freed
     }
 
-    /// As [`Pending::freed`], removed.
+    /// Removes what [`Pending::freed`] returns, and returns it.
     pub(super) fn take_freed(&mut self) -> ChunkSet {
         self.freed.take()
     }
@@ -159,7 +158,7 @@ impl Pending {
         std::mem::take(self)
     }
 
-    /// Gives back what a failed or cancelled commit or checkpoint took.
+    /// Takes back what a failed or cancelled commit or checkpoint took.
     pub(super) fn restore(&mut self, taken: Self) {
         self.changes.merge(taken.changes);
         self.pages.bitmap.extend(taken.pages.bitmap);
@@ -182,7 +181,7 @@ impl From<Changes> for Pending {
 mod tests {
     use super::*;
 
-    /// `count` single blocks, each `stride` behind the last one.
+    /// `count` single blocks, `stride` apart.
     fn scattered(count: u64, stride: u64) -> Pending {
         let mut pending = Pending::default();
         for block in 0..count {
@@ -193,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn few_ranges_go_to_the_journal_wherever_they_are() {
+    fn few_ranges_go_to_the_journal_however_scattered() {
         for stride in [2, 1 << 20] {
             let pending = scattered(FEW_RANGES as u64, stride);
             assert!(!pending.changes().overflowed);
@@ -202,8 +201,8 @@ mod tests {
     }
 
     #[test]
-    fn many_ranges_in_few_pages_wait_for_a_checkpoint_and_those_in_many_pages_do_not() {
-        let many = (FEW_RANGES + ASK_AGAIN) as u64;
+    fn many_ranges_wait_for_a_checkpoint_if_their_pages_are_few() {
+        let many = (FEW_RANGES + COMPARE_STEP) as u64;
         let dense = scattered(many, 2);
         assert!(dense.changes().overflowed && dense.changes().blocks.is_empty());
         assert_eq!(dense.pages().bitmap.len(), 1, "a checkpoint knows what to write");
@@ -212,14 +211,14 @@ mod tests {
     }
 
     #[test]
-    fn the_ranges_that_are_remembered_are_bounded() {
+    fn the_number_of_remembered_ranges_is_bounded() {
         let pending = scattered(RANGE_LIMIT as u64 + 1, 1 << 20);
         assert!(pending.changes().overflowed);
     }
 
     #[test]
-    fn what_a_failed_commit_gives_back_counts_as_before() {
-        let half = (FEW_RANGES / 2 + ASK_AGAIN / 2) as u64;
+    fn changes_of_a_failed_commit_count_as_before() {
+        let half = (FEW_RANGES / 2 + COMPARE_STEP / 2) as u64;
         let mut pending = scattered(half, 2);
         let taken: Pending = pending.take_changes().into();
         for block in half..2 * half {

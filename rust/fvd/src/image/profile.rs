@@ -1,4 +1,4 @@
-//! The prefetch profile: recorded while the image is used, written at its end, read for prefetch
+//! The prefetch profile: recorded while the image is used, written when it is closed, read for prefetch
 //! (`docs/design.md`, "Profile").
 
 use std::ops::Range;
@@ -16,10 +16,10 @@ use crate::storage::{IoBufMut, Storage};
 #[cfg(test)]
 mod tests;
 
-/// Bytes read at once at most: whole entries.
+/// Most bytes read at once: whole entries.
 const READ_STEP: u64 = ENTRY_SIZE << 14;
 
-/// An empty profile, as large as the image has room for. None: it has none.
+/// An empty profile with the capacity that the image has room for. None: it has no room for one.
 #[must_use]
 pub fn empty_profile(geometry: &Geometry) -> Option<Profile> {
     let capacity = profile::capacity(geometry.profile?.size);
@@ -38,11 +38,11 @@ pub async fn read_profile<S: Storage>(file: &S, geometry: &Geometry) -> Result<O
     Ok(Some(profile))
 }
 
-/// Puts `profile`, which may be empty, in the place of the one that the image in `file` has. After a
-/// crash there is the old one, the new one, or none.
+/// Replaces the profile of the image in `file` by `profile`, which may be empty. Durable. After a crash there
+/// is the old profile, the new one, or none (I10).
 pub async fn write_profile<S: Storage>(file: &S, geometry: &Geometry, profile: &Profile) -> Result<()> {
     if geometry.profile_entries > 0 {
-        // Nobody may find the count of the one with entries of the other.
+        // The old count must never be found with new entries (I10).
         patch::write_profile_entries(file, 0).await?;
         file.sync().await?;
     }
@@ -67,7 +67,7 @@ async fn write_entries<S: Storage>(file: &S, geometry: &Geometry, profile: &Prof
     file.write(Bytes::from(bytes), region.offset).await
 }
 
-/// Reads the entries of a profile piece by piece, as they lie on disk.
+/// Reads the entries of a profile piece by piece, as stored.
 pub struct EntryReader<'a, S> {
     file: &'a S,
     offset: u64,
@@ -75,14 +75,14 @@ pub struct EntryReader<'a, S> {
 }
 
 impl<'a, S: Storage> EntryReader<'a, S> {
-    /// From the first entry on. There are none in an image without a profile.
+    /// Reads from the first entry on. An image without a profile has none.
     pub fn new(file: &'a S, geometry: &Geometry) -> Self {
         let offset = geometry.profile.map_or(0, |region| region.offset);
         let end = offset + geometry.profile_entries * ENTRY_SIZE;
         Self { file, offset, end }
     }
 
-    /// The next bytes, whole entries; None behind the last one.
+    /// The next bytes, whole entries of 12 bytes; None after the last one.
     pub async fn next(&mut self) -> Result<Option<IoBufMut>> {
         let len = READ_STEP.min(self.end - self.offset);
         if len == 0 {
@@ -94,10 +94,10 @@ impl<'a, S: Storage> EntryReader<'a, S> {
     }
 }
 
-/// Notes what a session needs of the base, in order.
+/// Records what a session needs of the base, in order.
 pub(super) struct Recorder {
     recording: AtomicBool,
-    /// Taken when it is written; None from the start where nothing is to be recorded.
+    /// Taken when it is written. None from the start if nothing is to be recorded.
     profile: Mutex<Option<Profile>>,
 }
 
@@ -110,7 +110,7 @@ impl Recorder {
         }
     }
 
-    /// The guest needs these bytes of the base.
+    /// Records that the guest needs these bytes of the base.
     pub(super) fn note(&self, bytes: Range<u64>) {
         if !self.recording.load(Ordering::Relaxed) {
             return;
@@ -130,20 +130,20 @@ impl Recorder {
 }
 
 impl<S: Storage> Image<S> {
-    /// What the guest is likely to need of the base, as bytes of the disk, in the order in which it
-    /// will: no byte twice, none beyond the disk. Empty without a profile.
+    /// What the guest is likely to need of the base, as ranges of bytes of the disk, in the order in which it
+    /// will need them. No byte is in two of them, and none is beyond the disk. Empty without a profile.
     pub async fn profile(&self) -> Result<Vec<Range<u64>>> {
         let profile = read_profile(&self.file, &self.geometry).await?;
         Ok(profile.map_or_else(Vec::new, |profile| profile.ranges()))
     }
 
-    /// Makes what this session has recorded the profile of the image. The caller holds the flush
-    /// round. A second call writes nothing.
+    /// Writes what this session has recorded as the profile of the image. The caller holds the flush round. A
+    /// second call writes nothing.
     pub(super) async fn write_recorded(&self) -> Result<()> {
         let Some(profile) = self.recorder.take() else {
             return Ok(());
         };
-        // The count is 0: otherwise nothing would have been recorded.
+        // The count on disk is 0: otherwise nothing would have been recorded.
         write_entries(&self.file, &self.geometry, &profile).await?;
         self.sync_file().await?;
         let count = profile.len() as u64;

@@ -1,4 +1,4 @@
-//! Publish: make stored data visible to readers and to the next commit.
+//! Publish: makes stored data visible to readers and to the next commit.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -9,14 +9,14 @@ use crate::format::Entry;
 use crate::mutation::{self, Mutation};
 use crate::storage::Storage;
 
-/// A chunk that was not in the table when its data was stored, and its storage chunk.
+/// A virtual chunk that was not in the table when its data was stored, and its storage chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct PendingChunk {
     chunk: u64,
     number: u32,
 }
 
-/// Who stores: does the disk have to hear of it?
+/// Why data is stored, which decides whether its metadata must go to the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
     /// A write of the guest: the next commit makes its metadata durable.
@@ -27,9 +27,9 @@ enum Cause {
 
 /// The chunks that a request has reserved.
 ///
-/// Dropped unpublished, because the request failed or was cancelled, it publishes them all the
-/// same: something of the request may have reached the storage. If the chunk stayed hidden, it
-/// would read as zeros now, and show what was written once another request publishes it.
+/// If it is dropped unpublished, because the request failed or was cancelled, it publishes the chunks all the
+/// same: a part of the request may have reached the storage. If a chunk stayed hidden, it would read as zeros
+/// now, and show that part when another request publishes it.
 pub(super) struct PendingChunks<'a, S: Storage> {
     image: &'a Image<S>,
     cause: Cause,
@@ -39,15 +39,15 @@ pub(super) struct PendingChunks<'a, S: Storage> {
 impl<'a, S: Storage> PendingChunks<'a, S> {
     /// For a write of the guest.
     pub(super) fn new(image: &'a Image<S>) -> Self {
-        Self::because(image, Cause::Guest)
+        Self::with_cause(image, Cause::Guest)
     }
 
     /// For a copy from the base.
     pub(super) fn copy(image: &'a Image<S>) -> Self {
-        Self::because(image, Cause::Copy)
+        Self::with_cause(image, Cause::Copy)
     }
 
-    fn because(image: &'a Image<S>, cause: Cause) -> Self {
+    fn with_cause(image: &'a Image<S>, cause: Cause) -> Self {
         let chunks = Vec::new();
         Self { image, cause, chunks }
     }
@@ -66,7 +66,7 @@ impl<'a, S: Storage> PendingChunks<'a, S> {
 impl<S: Storage> Drop for PendingChunks<'_, S> {
     fn drop(&mut self) {
         if !self.chunks.is_empty() && !mutation::is(Mutation::HideFailedWrite) {
-            // Fails for a corrupt table only, of which the request that failed has told.
+            // Fails for a corrupt table only; then the request has failed with that error.
             let _ = self.image.publish(self.cause, &self.chunks, &(0..0));
         }
     }
@@ -75,8 +75,8 @@ impl<S: Storage> Drop for PendingChunks<'_, S> {
 impl<S: Storage> Image<S> {
     /// Publishes `pending_chunks` and `blocks`, whose data has been written (not necessarily synced).
     ///
-    /// Entries come before bits: a reader that sees a bit sees the entries of the block. One
-    /// mutex makes the step whole for a commit: it takes all of it or nothing.
+    /// Entries come before bits: a reader that sees a bit sees the entries of the block (I1). The mutex makes
+    /// this one step for a commit, which takes all of it or nothing (I2).
     fn publish(&self, cause: Cause, pending_chunks: &[PendingChunk], blocks: &Range<u64>) -> Result<()> {
         if cause == Cause::Copy {
             self.copied.store(true, Ordering::Release);
@@ -118,7 +118,7 @@ impl<S: Storage> Image<S> {
         let is_new = match table.get(chunk)? {
             None if volatile.allocator.has_reserved(chunk, number) => true,
             Some(now) if now == number => false,
-            // Discarded since it was looked up: its number belongs to this chunk no more.
+            // The chunk was discarded after the lookup, so the number does not belong to it any more (I15).
             None if mutation::is(Mutation::PublishDiscarded) => true,
             _ => return Ok(()),
         };
@@ -141,10 +141,10 @@ impl<S: Storage> Image<S> {
         Ok(())
     }
 
-    /// Before a write of the guest to `offset..end`: what copies have stored there is recorded by
-    /// the next commit, because from here on the base does not have the same bytes.
+    /// Promotes the unlogged blocks and chunks of `offset..end`. Must be called before a guest write there:
+    /// from then on the base does not have the same bytes, so the next commit must record them (I8).
     ///
-    /// What the copies stored has been written, so it may become durable at any time; the write
+    /// The data of the copies has been written, so their metadata may become durable at any time. The write
     /// that follows is one in place.
     pub(super) fn promote(&self, offset: u64, end: u64) {
         if offset >= end || !self.copied.load(Ordering::Acquire) {
@@ -175,7 +175,7 @@ impl<S: Storage> Image<S> {
         self.promote_chunks(chunks, &mut volatile);
     }
 
-    /// A bit goes to disk with the entries of all chunks that its block touches.
+    /// Promotes all chunks that the blocks touch: a bit becomes durable with the entries of its block (I5).
     fn promote_chunks_of(&self, blocks: &Range<u64>, volatile: &mut Volatile) {
         if let (Some(bitmap), Some(table)) = (&self.bitmap, &self.table) {
             let start = bitmap.block_range(blocks.start).start;

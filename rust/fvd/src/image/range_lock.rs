@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use event_listener::Event;
 use rangemap::RangeSet;
 
-/// A set of locked ranges. Waiters retry in the order in which they came.
+/// A set of locked ranges. Waiters retry in the order of their arrival.
 #[derive(Default)]
 pub(super) struct RangeLock {
     state: Mutex<State>,
@@ -17,30 +17,30 @@ pub(super) struct RangeLock {
 #[derive(Default)]
 struct State {
     locked: RangeSet<u64>,
-    /// Numbers that somebody has left, to come back to, and who.
+    /// Numbers that a task has released and will lock again, each with the watch of that task.
     watched: BTreeMap<u64, Watch>,
     watches: u64,
 }
 
-/// Tells whether anybody has held a number since it was left.
+/// Tells whether another task has held a number since it was released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Watch(u64);
 
-/// Releases its range when dropped, also when the task that holds it is cancelled.
+/// Releases its range when dropped, also if the task that holds it is cancelled.
 pub(super) struct RangeGuard<'a> {
     lock: &'a RangeLock,
     range: Range<u64>,
-    /// The watch that this lock has ended on the first number.
+    /// The watch on the first number that this lock has ended.
     ended: Option<Watch>,
 }
 
 impl RangeGuard<'_> {
-    /// Whether nobody has held the first number since `watch` began.
+    /// Whether no other task has held the first number since `watch` began.
     pub(super) fn is_first_since(&self, watch: Watch) -> bool {
         self.ended == Some(watch)
     }
 
-    /// Begins to watch the first number: the next lock of it ends that.
+    /// Begins to watch the first number. The next lock of that number ends the watch.
     pub(super) fn watch(&self) -> Watch {
         let mut state = self.lock.state();
         state.watches += 1;
@@ -51,14 +51,14 @@ impl RangeGuard<'_> {
 }
 
 impl RangeLock {
-    /// Waits until nobody holds a part of the (non-empty) range, and takes all of it.
+    /// Waits until no part of the (non-empty) range is locked, and locks all of it.
     pub(super) async fn lock(&self, range: Range<u64>) -> RangeGuard<'_> {
         loop {
             if let Some(guard) = self.try_lock(&range) {
                 return guard;
             }
             let listener = self.released.listen();
-            // A release between the failed attempt and `listen` would be missed.
+            // Try again: a release between the failed attempt and `listen` would be missed.
             if let Some(guard) = self.try_lock(&range) {
                 return guard;
             }
@@ -72,7 +72,7 @@ impl RangeLock {
             return None;
         }
         state.locked.insert(range.clone());
-        // Nearly always there are none, and this is on the way of every request.
+        // There are almost never any watches, and every copy-on-write passes here.
         if state.watched.is_empty() {
             return Some(self.guard(range, None));
         }
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_watch_ends_with_the_next_lock_of_its_number_and_of_no_other() {
+    fn a_watch_ends_with_the_next_lock_of_its_number_only() {
         let lock = RangeLock::default();
         let watch = block_on(lock.lock(5..6)).watch();
         drop(block_on(lock.lock(0..5)));

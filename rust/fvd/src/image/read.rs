@@ -8,10 +8,12 @@ use crate::source::{BaseSource, Run};
 use crate::storage::{IoBufMut, Storage};
 
 impl<S: Storage> Image<S> {
-    /// Fills `buf` from `offset` (bytes, any alignment) and gives it back.
+    /// Fills `buf` from `offset` (bytes, any alignment), and returns it. A poisoned image can still be read.
     ///
-    /// Fails with [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) where a byte
-    /// lies beyond the end of the disk. A poisoned image can still be read.
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) if a byte lies beyond the end of the
+    /// disk.
     pub async fn read(&self, mut buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
         self.check_process()?;
         let end = self.check_range(offset, buf.len() as u64)?;
@@ -52,7 +54,7 @@ impl<S: Storage> Image<S> {
         }
     }
 
-    /// What the base image holds at `offset`, and for how many of `len` bytes.
+    /// The block status of the base image at `offset`, and for how many of `len` bytes it holds.
     pub(crate) async fn base_status(&self, offset: u64, len: u64) -> Result<Run> {
         self.needed_base(offset + len)?.status(offset, len).await
     }
@@ -64,8 +66,8 @@ impl<S: Storage> Image<S> {
         self.needed_base(offset + buf.len() as u64)?.read(buf, offset).await
     }
 
-    /// The base, for a request up to the byte `end`. A base that has become shorter since the image
-    /// was made has lost data: zeros would pass for it.
+    /// The base, for a request up to the byte `end`. A base that has become shorter since the image was made
+    /// has lost data: the request fails instead of reading zeros.
     fn needed_base(&self, end: u64) -> Result<&dyn BaseSource> {
         let base = self.base.as_ref();
         let base = base.expect("an image whose bitmap is in use was opened with its base");

@@ -1,4 +1,5 @@
-//! Writing the header: all of a change or nothing, through the redo copy and the fence.
+//! Changing the header: all of a change or nothing, with the redo copy and the fence (`docs/design.md`,
+//! "Changing the header").
 
 use bytes::Bytes;
 
@@ -8,21 +9,21 @@ use crate::format::header::RAW_SIZE;
 use crate::format::{Geometry, HEADER_SIZE, Header, SECTOR, fence, redo};
 use crate::storage::{IoBufMut, Storage};
 
-/// A change that has happened, and is not all in place: the header has the fence, and a durable copy
-/// says what it is to be.
+/// A change that has happened and is not yet all in place. The header has the fence, and a durable redo copy
+/// holds the new fields.
 pub(in crate::image) struct Change<'a, S> {
     file: &'a S,
-    /// The sectors of the fields, as they are to be.
+    /// The new content of the sectors of the fields.
     sectors: Vec<u8>,
 }
 
 impl<'a, S: Storage> Change<'a, S> {
-    /// Makes `old`, the header in place, `new`. Everything that the new one relies on is durable.
+    /// Replaces `old`, the header in place, by `new`. Everything that the new one relies on is durable.
     ///
-    /// Gives what is left to be done: [`Change::end`]. None: nothing, because nothing changes, or a
-    /// single sector does. With `fenced` the fence is used for that, too.
+    /// Returns the rest of the change, which [`Change::end`] completes. None: the change is complete, because
+    /// nothing differs, or only a single sector. With `fenced` the fence is used for a single sector, too.
     ///
-    /// After a failure, or a crash, the header is one or the other.
+    /// After a failure, or a crash, the header is the old one or the new one.
     pub(in crate::image) async fn begin(file: &'a S, old: &Header, new: &Header, fenced: bool) -> Result<Option<Self>> {
         let region = read_region(file).await?;
         let mut sectors = region.as_slice()[..redo::OFFSET as usize].to_vec();
@@ -49,23 +50,25 @@ impl<'a, S: Storage> Change<'a, S> {
         Ok(Some(change))
     }
 
-    /// Writes the fields in place, but for the sector with the fence.
+    /// Writes the fields in place, except in the sector with the fence.
     async fn put_in_place(&self) -> Result<()> {
         let fields = self.sectors[..fence::SECTOR_OFFSET as usize].to_vec();
         self.file.write(Bytes::from(fields), 0).await?;
         self.file.sync().await
     }
 
-    /// Writes the last sector, which takes the fence away: from here on the copy does not count.
+    /// Writes the last sector, which removes the fence. From here on the redo copy does not count. Then
+    /// erases the copy.
     pub(in crate::image) async fn end(self) -> Result<()> {
         write_sector(self.file, &self.sectors, fence::SECTOR_OFFSET).await?;
         erase(self.file).await
     }
 }
 
-/// Finishes what a redo copy in the file says, if there is one that counts; erases one that does not.
+/// Finishes the change in the redo copy of the file, if it has one that counts. Erases a copy that does not
+/// count.
 ///
-/// `data` is where the data lies; None: in a file that is not open.
+/// `data` is the storage that holds the data. None: it is a file that is not open.
 pub(in crate::image) async fn finish<S: Storage>(file: &S, data: Option<&S>) -> Result<()> {
     let region = read_region(file).await?;
     let Some(redone) = redo::replay(region.as_slice()) else {
@@ -80,14 +83,15 @@ pub(in crate::image) async fn finish<S: Storage>(file: &S, data: Option<&S>) -> 
         let message = "A change of the size was cut short: open the image for writing once, which finishes it";
         return Err(Error::invalid_argument(message).with_path(file.path()));
     }
-    // What lies between the last field and the next sector stays.
+    // The bytes between the last field and the next sector stay.
     let mut sectors = region.as_slice()[..redo::OFFSET as usize].to_vec();
     sectors[..RAW_SIZE].copy_from_slice(&redone.fields);
     let change = Change { file, sectors };
     change.put_in_place().await?;
     if let Some(data) = data.filter(|_| redone.resizes) {
         surplus::clear(file, data, &header, &geometry).await?;
-        // In an unclean image the journal may name chunks that the table does not: recovery cuts after its replay.
+        // In an unclean image the journal may name chunks that the table does not. There, recovery cuts after
+        // the replay.
         if header.clean_shutdown {
             surplus::cut_tail(file, Some(data), &geometry).await?;
         }

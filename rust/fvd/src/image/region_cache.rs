@@ -1,9 +1,9 @@
 //! A metadata region in memory: an array of little-endian u32 words, loaded on demand.
 //!
-//! A disk of 16 TiB has a table of 64 MiB; loading a segment when it is first needed makes
-//! opening such an image as quick as any. Once loaded, a segment stays, and memory is the truth.
-//! A segment that lies in a hole of the file takes no memory until a word of it changes: the size
-//! of a region says nothing about what an image costs.
+//! The table of a disk of 16 TiB has 64 MiB. Because a segment is loaded when it is first needed, such an
+//! image opens as fast as a small one. Once loaded, a segment stays in memory, and memory is the truth. A
+//! segment that is a hole in the file takes no memory until one of its words changes, so a large region costs
+//! nothing by its size alone.
 
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -13,17 +13,17 @@ use crate::error::Result;
 use crate::format::{PAGE, Region};
 use crate::storage::{Allocation, IoBufMut, Storage};
 
-/// RegionCache per page of metadata.
+/// Words per page of metadata.
 pub(super) const PAGE_WORDS: u64 = PAGE / 4;
-/// RegionCache per segment: 64 KiB, what one read of a cold segment costs.
+/// Words per segment: 64 KiB, the size of the read that loads a segment.
 const SEGMENT_WORDS: u64 = 16 * PAGE_WORDS;
 const SEGMENT_SIZE: u64 = SEGMENT_WORDS * 4;
-/// Segments read at once at most, so that a scan of a large region needs few system calls.
+/// Most segments read at once, so that a scan of a large region needs few system calls.
 const READ_SEGMENTS: u64 = 16;
 
 #[derive(Default)]
 struct Segment {
-    /// None until it is loaded; and while it is all zeros, if it was found to be a hole.
+    /// None until the segment is loaded. Also None while it is all zeros, if it was found to be a hole.
     words: OnceLock<Box<[AtomicU32]>>,
     is_hole: AtomicBool,
 }
@@ -33,7 +33,7 @@ impl Segment {
         self.words.get().is_some() || self.is_hole.load(Ordering::Acquire)
     }
 
-    /// The words, if they are in memory. The segment has been loaded.
+    /// The words, if they take memory. The segment must have been loaded.
     fn words(&self) -> Option<&[AtomicU32]> {
         let words = self.words.get();
         assert!(
@@ -50,7 +50,7 @@ pub(super) struct RegionCache {
 }
 
 impl RegionCache {
-    /// Nothing is read yet. The size of `region` has been checked against the file.
+    /// Reads nothing yet. The size of `region` has been checked against the file.
     pub(super) fn new(region: Region) -> Self {
         let count = region.size.div_ceil(SEGMENT_SIZE);
         Self {
@@ -59,10 +59,10 @@ impl RegionCache {
         }
     }
 
-    /// Zeros, in memory only, of the shape of `region`: nothing of it is ever read or written.
+    /// Zeros in memory, with the shape of `region`. Nothing is ever read from the file, or written to it.
     pub(super) fn zeroed(region: Region) -> Self {
-        let words = Self::new(region);
-        for segment in &words.segments {
+        let cache = Self::new(region);
+        for segment in &cache.segments {
             segment.is_hole.store(true, Ordering::Release);
         }
         words
@@ -77,19 +77,19 @@ impl RegionCache {
         &self.segments[(words.start / SEGMENT_WORDS) as usize..end as usize]
     }
 
-    /// Whether every word of the (non-empty) range is known.
+    /// Whether every word of the (non-empty) range is loaded.
     pub(super) fn is_loaded(&self, words: &Range<u64>) -> bool {
         self.segments_of(words).iter().all(Segment::is_loaded)
     }
 
-    /// Bytes of memory that changes of all words of the range would add.
+    /// Bytes of memory that would be added if all words of the range were changed.
     pub(super) fn missing_bytes(&self, words: &Range<u64>) -> u64 {
         let missing = self.segments_of(words).iter().filter(|s| s.words.get().is_none());
         missing.count() as u64 * SEGMENT_SIZE
     }
 
-    /// Whether the word at `index` takes memory, and the first word behind it where that changes
-    /// (at most `end`).
+    /// Whether the word at `index` takes memory, and the first word after it where that changes (at most
+    /// `end`).
     pub(super) fn memory_run(&self, index: u64, end: u64) -> (bool, u64) {
         let in_memory = |segment: &&Segment| segment.words.get().is_some();
         let segments = self.segments_of(&(index..end));
@@ -98,18 +98,18 @@ impl RegionCache {
         (first, ((index / SEGMENT_WORDS + same) * SEGMENT_WORDS).min(end))
     }
 
-    /// If the word at `index` lies in a segment of zeros that takes no memory: the first word
-    /// behind that segment.
+    /// If the word at `index` lies in a segment of zeros that takes no memory: the first word after that
+    /// segment.
     pub(super) fn hole_end(&self, index: u64) -> Option<u64> {
         let number = index / SEGMENT_WORDS;
         let in_memory = self.segments[number as usize].words.get().is_some();
         (!in_memory).then_some((number + 1) * SEGMENT_WORDS)
     }
 
-    /// Brings the words of the range into memory, if they are more than zeros.
+    /// Loads the words of the range. Holes take no memory.
     ///
-    /// Two tasks may read a segment at once. The first to finish installs it, and only then can
-    /// it be changed, so what the second one drops is never newer.
+    /// Two tasks may read a segment at once. The first to finish installs it, and it can change only after
+    /// that. So what the second one drops is never newer.
     pub(super) async fn load<S: Storage>(&self, storage: &S, words: Range<u64>) -> Result<()> {
         let end = words.end.div_ceil(SEGMENT_WORDS);
         let mut segment = words.start / SEGMENT_WORDS;
@@ -125,7 +125,7 @@ impl RegionCache {
             let whole = if len >= left { end - segment } else { len / SEGMENT_SIZE };
             if allocation == Allocation::Hole && whole > 0 {
                 for hole in &self.segments[segment as usize..(segment + whole) as usize] {
-                    // Release: nothing that follows can be seen by whoever did not see this.
+                    // Release: a task that sees a later change also sees this.
                     hole.is_hole.store(true, Ordering::Release);
                 }
                 segment += whole;
@@ -157,12 +157,12 @@ impl RegionCache {
     /// The word at `index`, which has been loaded.
     pub(super) fn get(&self, index: u64) -> u32 {
         let segment = &self.segments[(index / SEGMENT_WORDS) as usize];
-        // Acquire: whoever sees a bit sees the entries that were stored before it was set.
+        // Acquire: a task that sees a bit also sees the entries that were stored before it was set (I1).
         let load = |words: &[AtomicU32]| words[(index % SEGMENT_WORDS) as usize].load(Ordering::Acquire);
         segment.words().map_or(0, load)
     }
 
-    /// The word at `index`, which has been loaded, to be changed.
+    /// The word at `index`, which has been loaded, for a change. The word gets memory if it has none yet.
     pub(super) fn word(&self, index: u64) -> &AtomicU32 {
         let number = index / SEGMENT_WORDS;
         let segment = &self.segments[number as usize];

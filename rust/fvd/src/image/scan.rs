@@ -1,25 +1,25 @@
-//! Reading metadata regions front to back: a piece at a time, and holes without reading them.
+//! Sequential reading of metadata regions, a piece at a time. Holes are not read.
 
 use crate::error::Result;
 use crate::format::{Entry, PAGE, Region, table};
 use crate::storage::{Allocation, IoBufMut, Storage};
 
-/// Bytes read at once at most.
+/// Most bytes read at once.
 const READ_STEP: u64 = 1 << 20;
 
 /// A part of a region.
 pub(crate) struct Piece {
-    /// Bytes from the start of the region, a multiple of a page.
+    /// Bytes from the start of the region, a multiple of the page size.
     pub(crate) offset: u64,
-    /// Bytes, a multiple of a page.
+    /// Length in bytes, a multiple of the page size.
     pub(crate) len: u64,
     /// None: all zeros.
     pub(crate) bytes: Option<IoBufMut>,
 }
 
 impl Piece {
-    /// The first bit of the region from `first` on that is 1 (or, with `false`, 0), or `stop`.
-    /// Both lie in the piece.
+    /// The first bit of the region from `first` on that is 1 (with `false`: that is 0), or `stop`. Both lie
+    /// in the piece.
     pub(crate) fn find_bit(&self, first: u64, stop: u64, value: bool) -> u64 {
         let Some(bytes) = &self.bytes else {
             return if value { stop } else { first };
@@ -54,8 +54,8 @@ impl Piece {
 }
 
 impl Piece {
-    /// Whether the sector of a table of `chunks` entries is lost that holds entry `index`, which
-    /// is one of them and lies in the piece.
+    /// Whether the sector that holds entry `index` is lost. The entry is one of the `chunks` entries of the
+    /// table, and lies in the piece.
     pub(crate) fn is_lost(&self, index: u64, chunks: u64) -> bool {
         let first = index / table::ENTRIES_PER_SECTOR * table::ENTRIES_PER_SECTOR;
         let count = (chunks - first).min(table::ENTRIES_PER_SECTOR) as usize;
@@ -78,14 +78,14 @@ pub(crate) struct RegionReader<'a, S> {
 }
 
 impl<'a, S: Storage> RegionReader<'a, S> {
-    /// Reads from the page on that holds byte `start` of the region.
+    /// Starts with the page that holds byte `start` of the region.
     pub(crate) fn new(file: &'a S, region: Region, start: u64) -> Self {
         let at = (start / PAGE * PAGE).min(region.size);
         Self { file, region, at }
     }
 
-    /// The next piece; None at the end of the region. After an error the reader stands behind
-    /// the piece that could not be read.
+    /// The next piece; None at the end of the region. After an error the reader continues after the piece
+    /// that could not be read.
     pub(crate) async fn next(&mut self) -> Result<Option<Piece>> {
         let rest = self.region.size - self.at;
         if rest == 0 {
@@ -109,16 +109,16 @@ impl<'a, S: Storage> RegionReader<'a, S> {
     }
 }
 
-/// Neighbouring entries that are all the same.
+/// Consecutive entries that are all the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EntryRun {
-    /// Index of the first one.
+    /// Index of the first entry.
     pub(crate) first: u64,
-    /// How many.
+    /// Number of entries.
     pub(crate) count: u64,
-    /// What they say.
+    /// The value of each.
     pub(crate) entry: Entry,
-    /// They lie in a part of the table that is lost. Only where that was asked for.
+    /// The entries lie in a lost part of the table. Set only with [`EntryRuns::with_lost`].
     pub(crate) lost: bool,
 }
 
@@ -134,14 +134,14 @@ pub(crate) struct EntryRuns<'a, S> {
     piece: Option<Piece>,
     at: u64,
     end: u64,
-    /// Entries among which lost ones are looked for.
+    /// Lost sectors are looked for among the first `chunks` entries.
     chunks: u64,
-    /// Entries that count instead of those in the file, by index, ascending.
+    /// Entries that replace those in the file, by ascending index.
     overlay: &'a [(u32, Entry)],
 }
 
 impl<'a, S: Storage> EntryRuns<'a, S> {
-    /// The entries `first..end` of the table in `region`, under `overlay`.
+    /// The entries `first..end` of the table in `region`, with those in `overlay` replaced.
     pub(crate) fn new(file: &'a S, region: Region, first: u64, end: u64, overlay: &'a [(u32, Entry)]) -> Self {
         let passed = overlay.partition_point(|(index, _)| u64::from(*index) < first);
         Self {
@@ -154,20 +154,19 @@ impl<'a, S: Storage> EntryRuns<'a, S> {
         }
     }
 
-    /// Also looks which entries of `chunks`, all that belong to chunks, are lost. Those that count
-    /// instead are not.
+    /// Also finds out which entries are lost. The table has `chunks` entries that belong to chunks. Entries
+    /// of the overlay are never lost.
     pub(crate) fn with_lost(self, chunks: u64) -> Self {
         Self { chunks, ..self }
     }
 
-    /// The next run; None behind the last one. After an error, goes on behind what could not be
-    /// read.
+    /// The next run; None after the last one. After an error it continues after what could not be read.
     pub(crate) async fn next(&mut self) -> Result<Option<EntryRun>> {
         while self.at < self.end {
             if let Some(piece) = &self.piece
                 && (piece.offset + piece.len) / table::ENTRY_SIZE > self.at
             {
-                return Ok(Some(self.cut()));
+                return Ok(Some(self.run_at_position()));
             }
             match self.reader.next().await {
                 Ok(Some(piece)) => {
@@ -194,8 +193,8 @@ impl<'a, S: Storage> EntryRuns<'a, S> {
         Ok(None)
     }
 
-    /// The run at `at`, which lies in the piece.
-    fn cut(&mut self) -> EntryRun {
+    /// The run that starts at entry `at`, which lies in the piece.
+    fn run_at_position(&mut self) -> EntryRun {
         let piece = self.piece.as_ref().expect("a piece that holds the entry");
         let first = self.at;
         while let [(index, _), rest @ ..] = self.overlay
@@ -230,7 +229,7 @@ impl<'a, S: Storage> EntryRuns<'a, S> {
     }
 }
 
-/// Entry `first` as it is on disk, and the first one behind it, at most `stop`, that differs.
+/// Entry `first` as it is on disk, and the first entry after it, at most `stop`, that differs.
 fn same_entries(piece: &Piece, first: u64, stop: u64) -> (u32, u64) {
     let Some(bytes) = &piece.bytes else {
         return (0, stop);
@@ -242,13 +241,13 @@ fn same_entries(piece: &Piece, first: u64, stop: u64) -> (u32, u64) {
     (u32::from_le_bytes(words[0]), first + same as u64)
 }
 
-/// Whether entry `first` is lost, and the first one behind it, at most `stop`, where that changes.
-/// All up to `stop` are zeros.
+/// Whether entry `first` is lost, and the first entry after it, at most `stop`, where that changes. All
+/// entries up to `stop` are zeros.
 fn lost_run(piece: &Piece, first: u64, stop: u64, chunks: u64) -> (bool, u64) {
     let lost = piece.is_lost(first, chunks);
     let mut end = first;
     if piece.bytes.is_none() {
-        // All sectors of a hole are alike, but for a last one that has fewer entries.
+        // All sectors of a hole are the same, except a last one that has fewer entries.
         let last = (chunks - 1) / table::ENTRIES_PER_SECTOR * table::ENTRIES_PER_SECTOR;
         end = end.max(last).min(stop);
     }
@@ -300,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn an_overlay_counts_instead_of_what_is_on_disk() {
+    fn entries_of_an_overlay_replace_those_on_disk() {
         let file = MemoryStorage::new();
         block_on(file.set_len(8192 + (1 << 20))).expect("grows");
         block_on(file.write(Bytes::from(vec![0xFF; 4096]), 8192)).expect("written");

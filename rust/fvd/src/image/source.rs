@@ -1,4 +1,4 @@
-//! An image as the base of another one, and as what a conversion reads.
+//! An image as the base of another one, and as the source of a conversion.
 
 use std::future::ready;
 use std::path::Path;
@@ -25,7 +25,7 @@ impl<S: Storage> BaseSource for Image<S> {
     }
 
     fn read(&self, buf: IoBufMut, offset: u64) -> BoxFuture<'_, Result<IoBufMut>> {
-        Box::pin(self.read_with_zeros_behind(buf, offset))
+        Box::pin(self.read_padded(buf, offset))
     }
 
     fn status(&self, offset: u64, len: u64) -> BoxFuture<'_, Result<Run>> {
@@ -55,7 +55,7 @@ impl<S: Storage> WritableBase for Image<S> {
     }
 
     fn sync_leftovers(&self) -> BoxFuture<'_, Result<()>> {
-        // What an earlier session has left was settled when the image was opened.
+        // The open for writing has already made durable what earlier sessions left.
         Box::pin(self.flush())
     }
 
@@ -73,27 +73,27 @@ impl<S: Storage> Image<S> {
         Err(Error::unsupported(message).with_path(self.file.path()))
     }
 
-    async fn read_with_zeros_behind(&self, mut buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
+    async fn read_padded(&self, mut buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
         self.check_process()?;
         let inside = self.size().saturating_sub(offset).min(buf.len() as u64);
-        let mut behind = buf.split_off(inside as usize);
-        behind.as_mut_slice().fill(0);
+        let mut padding = buf.split_off(inside as usize);
+        padding.as_mut_slice().fill(0);
         if inside == 0 {
-            return Ok(buf.join(behind));
+            return Ok(buf.join(padding));
         }
-        Ok(Image::read(self, buf, offset).await?.join(behind))
+        Ok(Image::read(self, buf, offset).await?.join(padding))
     }
 
-    /// Block status: where the bytes from `offset` come from, through the whole chain, and for
-    /// how many bytes (1..=`len`) that stays the same. At or beyond the end: zeros.
+    /// Block status: where the bytes from `offset` come from, through the whole chain, and for how many bytes
+    /// (1..=`len`) that stays the same. At or beyond the end of the disk: zeros.
     pub async fn block_status(&self, offset: u64, len: u64) -> Result<Run> {
         self.check_process()?;
         if offset >= self.size() {
             return Ok(Run::zeros(len));
         }
-        // An answer, not a scan of the disk.
+        // A bounded lookup, not a scan of the disk.
         let end = self.lookup_end(offset, self.size().min(offset.saturating_add(len)));
-        let _lookup = self.pin();
+        let _pin = self.pin();
         self.load(offset, end).await?;
         let extent = self.extent(offset, end)?;
         match extent.mapping {

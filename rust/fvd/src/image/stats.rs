@@ -1,11 +1,11 @@
-//! Counters of what an open image has done.
+//! Counters of an open image.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Image;
 use crate::storage::Storage;
 
-/// A number that only grows. Several of them need not agree with one another.
+/// A number that only grows. Different counters need not be consistent with one another.
 #[derive(Default)]
 pub(super) struct Counter(AtomicU64);
 
@@ -21,7 +21,7 @@ impl Counter {
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// What an image has done since it was opened.
+        /// What an image has done since it was opened: counts, and bytes.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub struct Stats {
             $($(#[$doc])* pub $name: u64,)*
@@ -34,20 +34,20 @@ macro_rules! counters {
                 vec![$(self.$name),*]
             }
 
-            /// From values in the order of the fields; those that are missing are 0.
+            /// From values in the order of the fields. Missing values are 0.
             #[must_use]
             pub fn from_values(values: &[u64]) -> Self {
                 let mut values = values.iter().copied();
                 Self { $($name: values.next().unwrap_or(0),)* }
             }
 
-            /// The sum, name by name.
+            /// The sum, field by field.
             #[must_use]
             pub fn plus(&self, other: &Self) -> Self {
                 Self { $($name: self.$name.saturating_add(other.$name),)* }
             }
 
-            /// What has come since `before`, name by name.
+            /// The difference to the earlier `before`, field by field.
             #[must_use]
             pub fn minus(&self, before: &Self) -> Self {
                 Self { $($name: self.$name.saturating_sub(before.$name),)* }
@@ -73,13 +73,13 @@ macro_rules! counters {
     };
 }
 
-// Stored by place (`format::totals`): new ones go to the end.
+// Values are stored by position (`format::totals`): new fields go to the end.
 counters! {
-    /// Reads of the guest.
+    /// Read requests of the guest.
     reads,
-    /// Bytes that these asked for.
+    /// Bytes of these read requests.
     read_bytes,
-    /// Writes of the guest.
+    /// Write requests of the guest.
     writes,
     /// Bytes of these.
     written_bytes,
@@ -87,9 +87,9 @@ counters! {
     zeroes,
     /// Bytes of these.
     zeroed_bytes,
-    /// Flushes asked for.
+    /// Flush requests.
     flushes,
-    /// Reads of the base, whoever asked.
+    /// Reads of the base, for the guest and for copies.
     base_reads,
     /// Bytes of these.
     base_read_bytes,
@@ -97,11 +97,11 @@ counters! {
     base_writes,
     /// Bytes of these.
     base_written_bytes,
-    /// Bytes read from the base to complete blocks that the guest wrote in part.
+    /// Bytes read from the base to complete blocks that the guest wrote only in part.
     copy_on_write_bytes,
-    /// Writes that made blocks local.
+    /// Guest writes that made blocks local.
     filling_writes,
-    /// Those of them that covered whole blocks, so that nothing was read from the base.
+    /// Those of them that covered whole blocks, so that the base was not read.
     base_reads_avoided,
     /// Bytes that copy-on-read has stored.
     copied_on_read,
@@ -109,13 +109,13 @@ counters! {
     prefetched,
     /// Sectors written to the journal, 512 bytes each.
     journal_sectors,
-    /// Times that bitmap and table were written in place.
+    /// Checkpoints: bitmap and table were written in place.
     checkpoints,
     /// Requests of the guest to discard a range.
     discards,
     /// Bytes of these.
     discarded_bytes,
-    /// Writes of zeros that were zeroed instead (`detect_zeroes`).
+    /// Writes of zeros that were turned into zeroing (`detect_zeroes`).
     detected_zeroes,
     /// Storage chunks that discarding and zeroing have freed.
     freed_chunks,

@@ -1,8 +1,8 @@
-//! What lies in the files of an image beyond what it names: bytes that no disk shows, until something
-//! makes them a part of one.
+//! Surplus: bytes in the files of an image that no disk shows, until a change makes them part of one
+//! (`docs/design.md`, "Changing the header", I18).
 //!
-//! The engine sees to it before it uses such a place. Other programs that use the format take it for
-//! zeros: so it is removed before the image is theirs again.
+//! The engine clears such a place before it uses it. Other programs that use the format expect zeros there.
+//! So the surplus is removed before they may use the image again.
 
 use bytes::Bytes;
 
@@ -17,12 +17,12 @@ use crate::storage::{Space, Storage};
 #[cfg(test)]
 mod tests;
 
-/// Cuts a data file behind the highest storage chunk that the table in place names, durably. What a crash,
-/// or a disk that became smaller, has left there would show in the next chunk that is allocated by a
-/// program that takes the end of a file for zeros.
+/// Cuts a data file after the highest storage chunk that the table in place names, durably. A crash, or a
+/// smaller disk, may have left data there. It would show in the next chunk that another program allocates,
+/// which expects zeros after the end of what is used.
 ///
-/// Nothing is done where the data file is not open, on a device, which cannot be cut, and where
-/// a part of the table is lost or names what cannot be: nobody knows what lies there.
+/// Does nothing if the data file is not open, if it is a device, which cannot be cut, or if a part of the
+/// table is lost or names an impossible storage chunk: then it is unknown what is in use.
 pub(in crate::image) async fn cut_tail<S: Storage>(file: &S, data: Option<&S>, geometry: &Geometry) -> Result<()> {
     let Some((region, data)) = geometry.table.zip(data) else {
         return Ok(());
@@ -40,7 +40,7 @@ pub(in crate::image) async fn cut_tail<S: Storage>(file: &S, data: Option<&S>, g
     }
 }
 
-/// Where the highest storage chunk ends that the table in place names. None: that cannot be told.
+/// The end in bytes of the highest storage chunk that the table in place names. None: it cannot be told.
 async fn used_end<S: Storage>(file: &S, region: Region, geometry: &Geometry) -> Result<Option<u64>> {
     let mut chunks = 0;
     let mut runs = EntryRuns::new(file, region, 0, geometry.chunks, &[]).with_lost(geometry.chunks);
@@ -54,9 +54,10 @@ async fn used_end<S: Storage>(file: &S, region: Region, geometry: &Geometry) -> 
     Ok(size.and_then(|size| size.checked_add(geometry.data_offset)))
 }
 
-/// Clears what lies behind the end of the disk, after it has changed, and syncs that: entries, also on
-/// pages that only a larger table has; the rest of the chunk in which the disk ends; what a plain image has
-/// in a file. (A device keeps what a plain image had on it: how much that is, nobody knows.)
+/// Clears what lies beyond the end of the disk after the size has changed, and syncs that: table entries,
+/// also those on pages that only a larger table has; the rest of the chunk in which the disk ends; the end of
+/// the file of a plain image. (A device keeps what a plain image had on it, because it is unknown how much
+/// that is.)
 pub(in crate::image) async fn clear<S: Storage>(
     file: &S,
     data: &S,
@@ -73,7 +74,7 @@ pub(in crate::image) async fn clear<S: Storage>(
     };
     clear_entries(file, region, header, geometry).await?;
     match clear_chunk_behind(file, data, geometry, geometry.virtual_size).await {
-        // A corrupt entry: nobody knows where the chunk lies.
+        // The entry is corrupt, so it is unknown where the chunk lies.
         Err(error) if error.kind() == ErrorKind::InvalidImage => Ok(()),
         cleared => {
             cleared?;
@@ -82,8 +83,8 @@ pub(in crate::image) async fn clear<S: Storage>(
     }
 }
 
-/// Makes the entries behind the last chunk "not allocated": those on its page, and those on the pages
-/// behind the table that no other region has. A hole holds no entry.
+/// Sets the entries after the last chunk to "not allocated": those on its page, and those on the following
+/// pages that belong to no other region. A hole holds no entry.
 pub(in crate::image) async fn clear_entries<S: Storage>(
     file: &S,
     table: Region,
@@ -107,9 +108,10 @@ pub(in crate::image) async fn clear_entries<S: Storage>(
     file.sync().await
 }
 
-/// Where the next region behind the table begins, or the metadata ends: what lies before that is nobody's.
+/// The offset where the next region after the table begins, or the metadata ends. Nothing uses the pages
+/// before it.
 fn unused_end(table: Region, header: &Header, geometry: &Geometry, file_len: u64) -> u64 {
-    // A bitmap that nothing reads any more takes its room, too.
+    // A bitmap that is no longer read takes its room, too.
     let bitmap = (header.bitmap_size > 0).then_some(header.bitmap_offset);
     let regions = [geometry.journal, geometry.profile];
     let regions = regions.into_iter().flatten().map(|region| region.offset);
@@ -119,7 +121,7 @@ fn unused_end(table: Region, header: &Header, geometry: &Geometry, file_len: u64
         .max(table.end())
 }
 
-/// Clears the rest of the storage chunk of the chunk in which byte `end` of the disk lies, if there is one.
+/// Clears the rest of the storage chunk of the chunk in which byte `end` of the disk lies, if it has one.
 /// Nothing is synced.
 pub(in crate::image) async fn clear_chunk_behind<S: Storage>(
     file: &S,

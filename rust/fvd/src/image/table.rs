@@ -1,7 +1,8 @@
-//! Where chunks lie. An entry, once allocated, changes only when its chunk is discarded.
+//! The table: where virtual chunks lie. An entry, once allocated, changes only when its chunk is freed.
 //!
-//! In memory bit 31 of an entry says that it is *unlogged*: a copy has allocated it, and nothing on
-//! disk says so. It goes away when a guest promotes the chunk, or a checkpoint recorded it.
+//! In memory, bit 31 of an entry says that the chunk is *unlogged*: a background copy has allocated it, and
+//! nothing on disk says so. The bit is cleared when a guest write promotes the chunk, or when a checkpoint
+//! records it.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -12,14 +13,16 @@ use crate::format::table::MAX_CHUNK_NUMBER;
 use crate::format::{Entry, Geometry, Region};
 use crate::storage::Storage;
 
-/// The bit of a unlogged entry. No number that is handed out has all other bits set, too.
-const QUIET: u32 = 0x8000_0000;
+/// The flag of an unlogged entry. It never makes an entry look unallocated: no number that is handed out has
+/// all other bits set.
+const UNLOGGED: u32 = 0x8000_0000;
 
 pub(super) struct Table {
     words: RegionCache,
     chunk_size: u64,
     chunks: u64,
-    /// Storage chunks from this number on would lie beyond any possible file, or have no number.
+    /// Storage chunks from this number on would lie beyond any possible file, or are beyond the format's
+    /// limit.
     number_limit: u64,
 }
 
@@ -56,8 +59,9 @@ impl Table {
         self.words.load(storage, chunks.clone()).await
     }
 
-    /// Storage chunk of `chunk`. Fails where the number cannot be one, and where the neighbour in
-    /// the same sector lies in storage chunk 0, too: so reads a table that never reached the disk.
+    /// The storage chunk of `chunk`. Fails if the number cannot be one. Also fails if both `chunk` and its
+    /// neighbour in the same sector name storage chunk 0: that is how a table reads that never reached the
+    /// disk.
     pub(super) fn get(&self, chunk: u64) -> Result<Option<u32>> {
         let word = self.words.get(chunk);
         let neighbour = chunk ^ 1;
@@ -67,14 +71,14 @@ impl Table {
         self.checked(chunk, Entry::from_disk(word))
     }
 
-    /// The error of who needs entries that all name storage chunk 0.
+    /// The error for entries that all name storage chunk 0.
     pub(super) fn lost(first: u64, last: u64) -> Error {
         Error::invalid_image(format!(
             "table: entries {first} to {last} all name storage chunk 0, as if the table had been lost; see fvd check"
         ))
     }
 
-    /// The storage chunk that the entry of `chunk` names. Fails where the number cannot be one.
+    /// The storage chunk that `entry` of `chunk` names. Fails if the number cannot be one.
     pub(super) fn checked(&self, chunk: u64, entry: Entry) -> Result<Option<u32>> {
         match entry.number() {
             Some(number) if u64::from(number) >= self.number_limit => Err(Error::invalid_image(format!(
@@ -84,41 +88,41 @@ impl Table {
         }
     }
 
-    /// Records where `chunk` lies.
+    /// Sets the entry of `chunk`.
     pub(super) fn set(&self, chunk: u64, entry: Entry) {
         self.words.word(chunk).store(entry.raw(), Ordering::Release);
     }
 
-    /// Records where `chunk` lies, but for the disk.
+    /// Sets the entry of `chunk`, as an unlogged one.
     pub(super) fn set_unlogged(&self, chunk: u64, entry: Entry) {
-        self.words.word(chunk).store(entry.raw() | QUIET, Ordering::Release);
+        self.words.word(chunk).store(entry.raw() | UNLOGGED, Ordering::Release);
     }
 
-    /// Whether the chunk is allocated, and the disk knows or is about to be told.
+    /// Whether the chunk is allocated, and its entry is on disk or pending for the next commit.
     pub(super) fn is_recorded(&self, chunk: u64) -> bool {
-        self.words.get(chunk) & QUIET == 0
+        self.words.get(chunk) & UNLOGGED == 0
     }
 
     pub(super) fn is_unlogged(&self, chunk: u64) -> bool {
         self.unlogged(chunk).is_some()
     }
 
-    /// The storage chunk of a chunk that is unlogged.
+    /// The storage chunk of `chunk`, if it is unlogged.
     pub(super) fn unlogged(&self, chunk: u64) -> Option<u32> {
         let word = self.words.get(chunk);
-        (word != Entry::UNALLOCATED.raw() && word & QUIET != 0).then_some(word & !QUIET)
+        (word != Entry::UNALLOCATED.raw() && word & UNLOGGED != 0).then_some(word & !UNLOGGED)
     }
 
-    /// The entry is like any other from here on; false if it was before.
+    /// Makes the entry an ordinary one. Returns false if it was one before.
     pub(super) fn promote(&self, chunk: u64) -> bool {
         let unlogged = self.is_unlogged(chunk);
         if unlogged {
-            self.words.word(chunk).fetch_and(!QUIET, Ordering::AcqRel);
+            self.words.word(chunk).fetch_and(!UNLOGGED, Ordering::AcqRel);
         }
         unlogged
     }
 
-    /// First chunk of the range that is allocated, or its end.
+    /// The first allocated chunk of the range, or its end.
     pub(super) fn skip_unallocated(&self, chunks: Range<u64>) -> u64 {
         let unallocated = Entry::UNALLOCATED.raw();
         let end = chunks.end;

@@ -1,7 +1,8 @@
-//! Tally: how many bytes of the base's region are local, counted once and kept up to date.
+//! Tally: how many bytes of the base's region are local. They are counted once, and the count is kept up to
+//! date.
 //!
-//! Nothing is counted before somebody asks: an image of any size opens at once. What is in memory is counted
-//! there, the rest is read from the file in passing, holes without reading them.
+//! Nothing is counted before the first question, so an image of any size opens at once. What is in memory is
+//! counted there. The rest is read from the file and not kept; holes are not read.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -14,18 +15,18 @@ use crate::storage::Storage;
 /// Bytes of a word of the bitmap.
 const WORD_SIZE: u64 = 4;
 
-/// What has been counted. Bits are set only under this lock, so each of them counts once.
+/// The count. Bits are set only under this lock, so each of them counts once.
 #[derive(Debug, Default)]
 pub(super) struct Tally(Mutex<Counted>);
 
 /// See [`Tally`].
 #[derive(Debug, Default)]
 pub(super) struct Counted {
-    /// RegionCache from the start of the bitmap that have been counted.
+    /// Number of words, from the start of the bitmap, that have been counted.
     pub(super) words: u64,
-    /// Local blocks among theirs.
+    /// Local blocks in these words.
     blocks: u64,
-    /// Whether the last block of the base's region, which may be shorter than others, is one of these.
+    /// Whether the last block of the base's region is one of these: it may be shorter than the others.
     last: bool,
 }
 
@@ -41,7 +42,7 @@ impl Bitmap {
         self.base_size().div_ceil(self.block_size())
     }
 
-    /// RegionCache that hold these bits.
+    /// Number of words that hold these bits.
     fn word_count(&self) -> u64 {
         self.block_count().div_ceil(WORD_BITS)
     }
@@ -59,8 +60,8 @@ impl Bitmap {
         counted.last |= last.is_some_and(|bit| bits >> bit & 1 == 1);
     }
 
-    /// Counts the words of `piece`, which was read from the file, if it is they whose turn it is; where memory
-    /// knows better, it counts. Gives how many have been counted.
+    /// Counts the words of `piece`, which was read from the file, if they are the next ones to count. Words
+    /// that are in memory are counted there. Returns how many words have been counted.
     fn count(&self, piece: &Piece) -> u64 {
         let mut counted = self.tally.lock();
         let first = piece.offset / WORD_SIZE;
@@ -82,7 +83,7 @@ impl Bitmap {
         end
     }
 
-    /// Bytes of the blocks that have been counted.
+    /// Bytes of the local blocks that have been counted.
     fn counted_bytes(&self) -> u64 {
         let counted = self.tally.lock();
         let missing = self.block_count() * self.block_size() - self.base_size();
@@ -91,10 +92,11 @@ impl Bitmap {
 }
 
 impl<S: Storage> Image<S> {
-    /// Bytes of the base's region that are local now, whoever put them there; 0 where nothing comes from a base.
-    /// What only memory knows, and a crash would lose, counts.
+    /// Bytes of the base's region that are local now, for whatever reason; 0 if nothing can come from a base.
+    /// Unlogged blocks, which a crash would lose, count (P5).
     ///
-    /// The first call reads what of the bitmap is not in memory, holes left out; later ones read nothing.
+    /// The first call reads the part of the bitmap that is not in memory, without holes. Later calls read
+    /// nothing.
     pub async fn local_bytes(&self) -> Result<u64> {
         let Some(bitmap) = &self.bitmap else {
             return Ok(0);
@@ -110,7 +112,7 @@ impl<S: Storage> Image<S> {
         Ok(bitmap.counted_bytes())
     }
 
-    /// The same, as far as it has been counted.
+    /// As [`Image::local_bytes`], as far as it has been counted.
     pub(crate) fn local_bytes_counted(&self) -> u64 {
         self.bitmap.as_ref().map_or(0, Bitmap::counted_bytes)
     }
@@ -130,13 +132,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_local_is_counted_once_whoever_put_it_there() {
+    fn every_local_block_is_counted_once() {
         let file = empty();
         let image = open(&file);
         write(&image, 10..20);
-        assert_eq!(image.local_bytes_counted(), 0, "nobody has asked");
+        assert_eq!(image.local_bytes_counted(), 0, "not counted yet");
         assert_eq!(count(&image), 10 * BLOCK);
-        // Over what is local, beside it, again, the last block, which is shorter, and behind the base.
+        // Over what is local, next to it, again, the last block, which is shorter, and beyond the base.
         for blocks in [15..25, 25..26, 25..26, 99..100, 110..120] {
             write(&image, blocks);
         }

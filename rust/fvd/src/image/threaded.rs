@@ -1,4 +1,4 @@
-//! An image that blocks, where blocking is allowed.
+//! An image whose I/O blocks, for callers that must not block.
 
 use std::any::Any;
 use std::path::{Path, PathBuf};
@@ -15,20 +15,20 @@ use crate::storage::{FileStorage, IoBufMut, Storage};
 /// Most requests of one image at once.
 const THREADS: usize = 16;
 
-/// An image on files that block, used from threads of its own: for a host whose threads serve many, while
-/// others use the same image and block.
+/// An image on files whose I/O blocks, used from worker threads of its own. It is for a program whose threads
+/// serve many clients, while others use the same image and block. At most 16 requests run at once.
 ///
-/// A request that nobody waits for any more runs to its end if it has begun, and never begins otherwise.
+/// If its future is dropped, a request that has begun runs to its end, and one that has not begun never does.
 pub struct ThreadedImage {
     image: Arc<Image<FileStorage>>,
     path: PathBuf,
-    /// Also kept by each request until its end.
+    /// Also held by each request until its end.
     kept: Arc<dyn Any + Send + Sync>,
     pool: Pool,
 }
 
 impl ThreadedImage {
-    /// `kept` is dropped when this has been, and the last request has ended.
+    /// `kept` is dropped when this has been dropped and the last request has ended.
     #[must_use]
     pub fn new(image: Arc<Image<FileStorage>>, kept: Arc<dyn Any + Send + Sync>) -> Self {
         Self {
@@ -39,13 +39,13 @@ impl ThreadedImage {
         }
     }
 
-    /// What it is and has done; for whatever does no I/O.
+    /// The image, for what does no I/O.
     #[must_use]
     pub fn image(&self) -> &Image<FileStorage> {
         &self.image
     }
 
-    /// Does something with the image on one of the threads.
+    /// Runs `work` with the image on one of the worker threads.
     pub async fn run<T: Send + 'static>(
         &self,
         work: impl AsyncFnOnce(&Image<FileStorage>) -> Result<T> + Send + 'static,
@@ -53,7 +53,7 @@ impl ThreadedImage {
         let (image, kept) = (Arc::clone(&self.image), Arc::clone(&self.kept));
         let begun = self.pool.run(move || {
             let done = block_on(work(&image));
-            // In this order: whoever hears that nothing is kept may close the image.
+            // In this order: when `kept` is dropped, its owner may close the image.
             drop(image);
             drop(kept);
             done
@@ -107,13 +107,13 @@ mod tests {
     }
 
     #[test]
-    fn an_image_that_blocks_does_not_block_who_polls_and_is_kept_until_its_last_request_has_ended() {
+    fn a_poll_does_not_block_and_requests_keep_the_image() {
         let (kept, is_kept) = channel::<()>();
         let threaded = ThreadedImage::new(image(), Arc::new(Mutex::new(kept)));
         let (answer, answers) = channel();
         let answers = Mutex::new(answers);
         let mut hangs = Box::pin(threaded.run(async move |_: &Image<_>| {
-            answers.lock().expect("nobody panics").recv().expect("the test answers");
+            answers.lock().expect("not poisoned").recv().expect("the test answers");
             Ok(())
         }));
         let poll = hangs.as_mut().poll(&mut Context::from_waker(Waker::noop()));
@@ -124,7 +124,7 @@ mod tests {
         drop(threaded);
         let soon = Duration::from_millis(50);
         assert_eq!(is_kept.recv_timeout(soon), Err(RecvTimeoutError::Timeout));
-        answer.send(()).expect("somebody waits");
-        is_kept.recv().expect_err("nobody keeps it any more");
+        answer.send(()).expect("the request waits");
+        is_kept.recv().expect_err("dropped with the last request");
     }
 }

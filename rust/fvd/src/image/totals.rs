@@ -1,4 +1,4 @@
-//! Totals: what the sessions before this one have done, and this one at its end.
+//! Totals: what all sessions of an image have done (`docs/design.md`, "Totals").
 
 use bytes::Bytes;
 
@@ -7,14 +7,14 @@ use crate::error::Result;
 use crate::format::{SECTOR, totals};
 use crate::storage::{IoBufMut, Storage};
 
-/// What all sessions did that changed the image in `file` and were closed.
+/// The sum of the counters of all sessions that changed the image in `file` and were closed.
 pub async fn read_totals<S: Storage>(file: &S) -> Result<Stats> {
     let sector = file.read(IoBufMut::zeroed(SECTOR as usize), totals::OFFSET).await?;
     Ok(Stats::from_values(&totals::decode(sector.as_slice())))
 }
 
 impl<S: Storage> Image<S> {
-    /// Adds what this session has done, up to now; not synced. A second time only what came since.
+    /// Adds what this session has done so far. Not synced. A later call adds only what came since.
     pub(super) async fn add_to_totals(&self) -> Result<()> {
         let now = self.stats();
         let since = now.minus(&self.committer().counted);

@@ -1,6 +1,5 @@
-//! Unfinished: an image that is being made, or written as a whole, cannot be taken for one that is complete.
-//!
-//! See `docs/design.md`, "Unfinished disks".
+//! Unfinished: the mark of an image that is being made, or written as a whole, so that it is not taken for a
+//! complete one (`docs/design.md`, "Unfinished disks").
 
 use bytes::Bytes;
 
@@ -9,25 +8,26 @@ use crate::error::Result;
 use crate::format::{HEADER_SIZE, SECTOR, header, unfinished};
 use crate::storage::{IoBufMut, Storage};
 
-/// Marks `file` as one in which nothing is in place yet. What is on a device is that no more, durably: an old header
-/// would come back with a power cut, and vouch for what is written from now on.
+/// Marks `file` as one in which nothing is in place yet. On a device the mark is synced: after a power cut an
+/// old header could come back, and make the new content look valid.
 pub async fn begin<S: Storage>(file: &S) -> Result<()> {
     file.write(Bytes::from(unfinished::page()), 0).await?;
     if file.can_resize() { Ok(()) } else { file.sync().await }
 }
 
-/// Marks an image whose metadata is in order, durably. Nothing else in it changes.
+/// Marks an image whose metadata is in order, durably. Nothing else in the image changes.
 pub async fn suspend<S: Storage>(file: &S) -> Result<()> {
     write_magic(file, unfinished::MARK).await?;
     file.sync().await
 }
 
-/// Takes the mark off an image. Not synced.
+/// Removes the mark from an image. Not synced.
 pub async fn finish<S: Storage>(file: &S) -> Result<()> {
     write_magic(file, header::MAGIC.to_le_bytes()).await
 }
 
-/// As [`read_head`](super::read_head), also of an image that has the mark but whose metadata is in order.
+/// As [`read_head`](super::read_head), but also reads an image that has the mark, if its metadata is in
+/// order.
 pub async fn read_unfinished_head<S: Storage>(file: &S) -> Result<Head> {
     let len = file.len().await?;
     let mut buf = file.read(IoBufMut::zeroed(HEADER_SIZE.min(len) as usize), 0).await?;

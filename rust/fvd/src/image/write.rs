@@ -1,4 +1,4 @@
-//! Write, and copy-on-write.
+//! Write and copy-on-write (`docs/design.md`, "Writing").
 
 use std::ops::Range;
 
@@ -13,10 +13,10 @@ use crate::mutation::{self, Mutation};
 use crate::source::{Content, Run, is_zero};
 use crate::storage::{IoBufMut, Space, Storage};
 
-/// Base data copied at once at most: the memory that a copy-on-write needs, whatever the block size.
+/// Most bytes of base data copied at once. It bounds the memory of a copy-on-write, whatever the block size.
 pub(super) const COPY_STEP: u64 = 1 << 20;
 
-/// A place in the data file for a part of a request.
+/// Where a part of a request goes in the data file.
 struct Placement {
     /// Bytes from the start of the data file.
     offset: u64,
@@ -25,10 +25,9 @@ struct Placement {
 }
 
 impl<S: Storage> Image<S> {
-    /// Writes `buf` at `offset` (bytes, any alignment). Durable after the next successful
-    /// [`Image::flush`].
+    /// Writes `buf` at `offset` (bytes, any alignment). Durable after the next successful [`Image::flush`].
     ///
-    /// After an error each sector of the range holds its old or its new content.
+    /// After an error each sector of the range holds its old or its new content (C4).
     pub async fn write(&self, buf: Bytes, offset: u64) -> Result<()> {
         self.check_writable()?;
         let end = self.check_range(offset, buf.len() as u64)?;
@@ -53,12 +52,12 @@ impl<S: Storage> Image<S> {
     async fn write_once(&self, buf: Bytes, offset: u64, end: u64) -> Result<()> {
         match &self.writeback {
             None => self.store(buf, offset, end).await,
-            // Boxed: other images do not pay for the room that it takes.
+            // Boxed, so that other images do not need the space of this future.
             Some(writeback) => Box::pin(self.store_both(writeback, buf, offset, end)).await,
         }
     }
 
-    /// What there was no room for is written as soon as there is, as long as chunks were freed.
+    /// Tries a write again that found no room, as long as freed storage chunks may make room.
     async fn write_again(&self, buf: Bytes, offset: u64, end: u64, error: Error) -> Result<()> {
         let mut left = ATTEMPTS;
         let mut failed = Err(error);
@@ -82,7 +81,7 @@ impl<S: Storage> Image<S> {
         self.zero(offset, end, space).await
     }
 
-    /// Makes a request durable before it is acknowledged, where the cache mode asks for it.
+    /// Makes a request durable before it is acknowledged, if the cache mode asks for it.
     pub(super) async fn write_through(&self) -> Result<()> {
         match self.cache {
             CacheMode::Writethrough => self.flush().await,
@@ -93,14 +92,15 @@ impl<S: Storage> Image<S> {
     /// Writes `buf` to `offset..end` (bytes, not empty).
     pub(super) async fn store(&self, buf: Bytes, offset: u64, end: u64) -> Result<()> {
         let start = offset;
-        let _lookup = self.pin();
+        let _pin = self.pin();
         self.extend(end).await?;
         self.load(offset, end).await?;
         let extent = self.extent(offset, end)?;
         if extent.len == end - offset
             && let Mapping::Local { offset } = extent.mapping
         {
-            // In place: no lock, and no metadata but for what copies have stored.
+            // A write in place: no lock, and no change of metadata except of what copies have stored (I4,
+            // I8).
             self.promote(start, end);
             return self.data().write(buf, offset).await;
         }
@@ -132,7 +132,7 @@ impl<S: Storage> Image<S> {
         self.fill_blocks(blocks, edges, buf, offset, end).await
     }
 
-    /// Stores whole blocks, which are locked: their edges come from the base.
+    /// Stores whole blocks, which are locked. Their edges come from the base.
     pub(super) async fn fill_blocks(
         &self,
         blocks: Range<u64>,
@@ -175,8 +175,8 @@ impl<S: Storage> Image<S> {
         Ok(())
     }
 
-    /// Copies a range of any size from the base, without publishing it. Zeros are not stored: a
-    /// block of 2 GiB costs what its data does.
+    /// Copies a range of any size from the base, without publishing it. Zeros are not stored: the cost
+    /// depends on the data, not on the block size.
     pub(super) async fn copy_base(&self, range: Range<u64>, pending_chunks: &mut PendingChunks<'_, S>) -> Result<()> {
         let mut start = range.start;
         while start < range.end {
@@ -196,8 +196,8 @@ impl<S: Storage> Image<S> {
         Ok(())
     }
 
-    /// Writes `bufs`, `end - offset` bytes in all, to where `offset..end` belongs in the data
-    /// file, reserving storage chunks. Nothing is published; `pending_chunks` gets the new chunks.
+    /// Writes `bufs`, `end - offset` bytes in all, to the place of `offset..end` in the data file, and
+    /// reserves storage chunks. Publishes nothing; adds the new chunks to `pending_chunks`.
     pub(super) async fn put(
         &self,
         bufs: Vec<Bytes>,
@@ -216,7 +216,7 @@ impl<S: Storage> Image<S> {
         Ok(())
     }
 
-    /// Where `offset..end` (bytes) belongs in the data file, in as few pieces as possible.
+    /// The place of `offset..end` (bytes) in the data file, in as few pieces as possible.
     async fn place(&self, offset: u64, end: u64, pending_chunks: &mut PendingChunks<'_, S>) -> Result<Vec<Placement>> {
         let Some(table) = &self.table else {
             return Ok(vec![Placement {
@@ -246,7 +246,8 @@ impl<S: Storage> Image<S> {
     }
 }
 
-/// What a write leaves of the first and the last block, as far as the base has it; bytes of the disk.
+/// The parts of the first and the last block that a write leaves, as far as the base has them. Bytes of the
+/// disk.
 pub(super) type Edges = (Range<u64>, Range<u64>);
 
 /// The edges of a write of `offset..end` to `blocks`.
@@ -263,17 +264,17 @@ fn head_edge(bitmap: &Bitmap, blocks: &Range<u64>, offset: u64) -> Range<u64> {
     bitmap.block_range(block).start..offset
 }
 
-/// The part of the last block behind `end`, if the base has it; else empty, at `end`.
+/// The part of the last block after `end`, if the base has it; else empty, at `end`.
 fn tail_edge(bitmap: &Bitmap, blocks: &Range<u64>, end: u64) -> Range<u64> {
     let block = blocks.end - 1;
     if bitmap.all_local(&(block..blocks.end)) {
         return end..end;
     }
-    // Behind the base every byte is local: nothing to copy there.
+    // Beyond the base every byte is local: there is nothing to copy.
     end..bitmap.block_range(block).end.max(end)
 }
 
-/// Buffers that are written one behind the other.
+/// Buffers that are written one after the other.
 struct Gather(Vec<Bytes>);
 
 impl Gather {

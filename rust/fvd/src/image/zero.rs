@@ -1,4 +1,5 @@
-//! Write zeroes: no base read, no allocation.
+//! Write zeroes: without reads of the base, and without allocation (`docs/design.md`, "Writing" and
+//! "Discard").
 
 use std::ops::Range;
 
@@ -11,32 +12,32 @@ use super::{Discard, Image};
 use crate::error::Result;
 use crate::storage::{Space, Storage};
 
-/// Zeros written at once at most, where they have to be written at all.
+/// Most zeros written at once, where they must be written as data.
 pub(super) static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
 
 impl<S: Storage> Image<S> {
     /// Makes `len` bytes from `offset` (any alignment) read as zeros. Durable after the next successful
     /// [`Image::flush`].
     ///
-    /// Whole blocks that are still in the base become local without being read or stored. Space is freed where the
-    /// storage can do that, in a compact image that of whole chunks; unless the image was opened with
-    /// [`Discard::Ignore`]: then what has space keeps it.
+    /// Whole blocks that are still in the base become local without being read or stored. Space is freed
+    /// where the storage can do that; in a compact image that of whole chunks. If the image was opened with
+    /// [`Discard::Ignore`], what has space keeps it.
     pub async fn write_zeroes(&self, offset: u64, len: u64) -> Result<()> {
         self.zero_request(offset, len, Space::Free).await
     }
 
-    /// As [`Image::write_zeroes`], but all of the range has space afterwards, in the image and in the file: a later
-    /// write there does not fail for want of space.
+    /// As [`Image::write_zeroes`], but all of the range has space afterwards, in the image and in the file. A
+    /// later write there does not fail for want of space.
     pub async fn write_zeroes_no_hole(&self, offset: u64, len: u64) -> Result<()> {
         self.zero_request(offset, len, Space::Allocate).await
     }
 
-    /// What becomes of the space of zeros that the image stores for reasons of its own.
+    /// What becomes of the space of zeros that the image stores on its own account.
     pub(super) fn space(&self) -> Space {
         self.permitted(Space::Free)
     }
 
-    /// `space`, as far as the image was opened to free any.
+    /// `space`, but `Keep` instead of `Free` if the image was opened with [`Discard::Ignore`].
     pub(super) fn permitted(&self, space: Space) -> Space {
         match (space, self.discard) {
             (Space::Free, Discard::Ignore) => Space::Keep,
@@ -57,10 +58,10 @@ impl<S: Storage> Image<S> {
         self.write_through().await
     }
 
-    /// Zeroes `start..end` (bytes), on both sides where the image writes to its base.
+    /// Zeroes `start..end` (bytes), also in the base if the image writes to its base.
     pub(super) async fn zero(&self, mut start: u64, end: u64, space: Space) -> Result<()> {
         let mut left = if self.table.is_some() { ATTEMPTS } else { 0 };
-        // The table and bitmap of a huge range are loaded step by step.
+        // Table and bitmap of a huge range are loaded step by step.
         while start < end {
             let stop = self.lookup_end(start, end);
             let zeroed = match &self.writeback {
@@ -68,7 +69,7 @@ impl<S: Storage> Image<S> {
                 Some(writeback) => Box::pin(self.zero_both(writeback, start, stop, space)).await,
             };
             match zeroed {
-                // Once more, where chunks were freed.
+                // Try again if freed storage chunks make room.
                 Err(error) => self.find_room(error, &mut left).await?,
                 Ok(()) => start = stop,
             }
@@ -77,7 +78,7 @@ impl<S: Storage> Image<S> {
     }
 
     pub(super) async fn zero_range(&self, start: u64, end: u64, space: Space) -> Result<()> {
-        let _lookup = self.pin();
+        let _pin = self.pin();
         self.load(start, end).await?;
         let Some(bitmap) = &self.bitmap else {
             return self.zero_local(start, end, space).await;
@@ -86,7 +87,8 @@ impl<S: Storage> Image<S> {
         if bitmap.all_local(&blocks) {
             return self.zero_local(start, end, space).await;
         }
-        // Blocks covered in part keep the rest of their base data: a copy-on-write of zeros.
+        // Blocks that are covered in part keep the rest of their base data: they get a copy-on-write of
+        // zeros.
         let mut whole = blocks.clone();
         if bitmap.block_range(whole.start).start < start {
             whole.start += 1;
@@ -95,9 +97,9 @@ impl<S: Storage> Image<S> {
             whole.end -= 1;
         }
         if whole.is_empty() {
-            let behind = end.min(bitmap.base_size());
-            self.store_zeros(start, behind).await?;
-            return self.zero_local(behind, end, space).await;
+            let base_end = end.min(bitmap.base_size());
+            self.store_zeros(start, base_end).await?;
+            return self.zero_local(base_end, end, space).await;
         }
         let first = bitmap.block_range(whole.start).start;
         let last = bitmap.block_range(whole.end - 1).end;
@@ -117,7 +119,7 @@ impl<S: Storage> Image<S> {
         self.zero_local(last, end, space).await
     }
 
-    /// Zeroes what is local.
+    /// Zeroes a range that is local.
     pub(super) async fn zero_local(&self, start: u64, end: u64, space: Space) -> Result<()> {
         self.promote(start, end);
         let mut pending_chunks = PendingChunks::new(self);
@@ -137,8 +139,8 @@ impl<S: Storage> Image<S> {
         Ok(())
     }
 
-    /// Zeroes what is stored for `start..end`. Nothing is published, except that whole chunks are freed
-    /// if they are to be; `pending_chunks` gets the new chunks.
+    /// Zeroes what is stored for `start..end`. With [`Space::Free`] whole chunks are freed. Publishes nothing
+    /// else; adds the new chunks to `pending_chunks`.
     pub(super) async fn zero_stored(
         &self,
         start: u64,
@@ -160,7 +162,8 @@ impl<S: Storage> Image<S> {
         self.zero_in_place(last, end, space, pending_chunks).await
     }
 
-    /// As [`Image::zero_stored`], but every chunk keeps its storage chunk: `space` is about the data file alone.
+    /// As [`Image::zero_stored`], but every chunk keeps its storage chunk: `space` concerns the data file
+    /// only.
     pub(super) async fn zero_in_place(
         &self,
         start: u64,
@@ -182,7 +185,7 @@ impl<S: Storage> Image<S> {
         Ok(())
     }
 
-    /// Chunks that lie in `start..end` with all of their content.
+    /// The chunks whose whole content lies in `start..end`.
     fn whole_chunks(&self, table: &Table, start: u64, end: u64) -> Range<u64> {
         let first = start.div_ceil(table.chunk_size());
         let last = if end == self.size() {
@@ -193,8 +196,8 @@ impl<S: Storage> Image<S> {
         first..last
     }
 
-    /// Zeroes the part of `at..end` in the first chunk, or skips it if it has no storage and is to get none. Gives
-    /// the end of that part.
+    /// Zeroes the part of `at..end` in its first chunk. Skips it if the chunk has no storage and must get
+    /// none. Returns the end of that part.
     pub(super) async fn zero_chunk(
         &self,
         table: &Table,

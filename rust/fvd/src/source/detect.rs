@@ -1,4 +1,4 @@
-//! Which format a file has, by its first and last bytes.
+//! Detects the format of a file by its first and last bytes.
 
 use pollster::block_on;
 
@@ -6,24 +6,24 @@ use crate::error::{Error, Result};
 use crate::format::unfinished;
 use crate::storage::{FileStorage, IoBufMut, Storage as _};
 
-/// Bytes of the start of a file, and of its end, that [`probe`] wants to see.
+/// How many bytes [`probe`] needs of the start and of the end of a file.
 pub const PROBE_LEN: usize = 512;
 
-/// What to do about a format that is not read here.
+/// How to use a file whose format this crate does not read.
 #[derive(Clone, Copy)]
-enum Way {
+enum Use {
     /// `qemu-img` reads it.
     Qemu,
-    /// This program makes of it what it was made from.
+    /// This program unpacks it.
     Unpack(&'static str),
     /// It was never a disk.
     NoDisk,
 }
 
-use Way::{NoDisk, Qemu, Unpack};
+use Use::{NoDisk, Qemu, Unpack};
 
-/// Formats that are known, and not read: name, and what helps.
-const FOREIGN: [(&str, Way); 22] = [
+/// Known formats that this crate does not read: name, and how to use such a file.
+const FOREIGN: [(&str, Use); 22] = [
     ("vmdk", Qemu),
     ("vdi", Qemu),
     ("vhdx", Qemu),
@@ -48,7 +48,7 @@ const FOREIGN: [(&str, Way); 22] = [
     ("xml", NoDisk),
 ];
 
-/// Format, and what its files have at which byte.
+/// Format, byte offset, and the bytes that its files have there.
 const SIGNATURES: [(&str, usize, &[u8]); 23] = [
     ("vmdk", 0, b"KDMV"),
     ("vmdk", 0, b"COWD"),
@@ -71,18 +71,18 @@ const SIGNATURES: [(&str, usize, &[u8]); 23] = [
     ("zip", 0, b"PK\x03\x04"),
     ("7z", 0, b"7z\xbc\xaf\x27\x1c"),
     ("tar", 257, b"ustar"),
-    // Its reader refuses versions that it does not know.
+    // The qcow2 reader refuses unknown versions.
     ("qcow2", 0, b"QFI\xfb"),
     ("fvd", 0, b"\xa9\xf5\x43\x51"),
 ];
 
-/// Format name of a file by its first and its last [`PROBE_LEN`] bytes: `qcow2`, `fvd`, the name of a format that
-/// is not read here, or, for all else, `raw`.
+/// Format name of a file by its first and its last [`PROBE_LEN`] bytes: `qcow2`, `fvd`, the name of a known
+/// format that this crate does not read, or otherwise `raw`.
 ///
-/// What is not finished, an image or a raw disk, is `fvd`: it is refused when its header is read.
+/// An unfinished image or raw disk is `fvd`: reading its header fails.
 ///
-/// A program that can write to a raw disk chooses these bytes, and so what this says. Probe only files
-/// whose format the user did not name, and none that a guest has written to.
+/// A program that can write to a raw disk can choose these bytes, and so the result. Probe only files whose
+/// format the user did not name, and no file that a guest has written to.
 #[must_use]
 pub fn probe(start: &[u8], end: &[u8]) -> &'static str {
     let has = |at: usize, magic: &[u8]| start.get(at..).is_some_and(|rest| rest.starts_with(magic));
@@ -92,11 +92,11 @@ pub fn probe(start: &[u8], end: &[u8]) -> &'static str {
     if let Some((name, ..)) = SIGNATURES.iter().find(|(_, at, magic)| has(*at, magic)) {
         return name;
     }
-    // A level from 1 to 9, and the magic of the first block.
+    // A compression level from 1 to 9, and the magic of the first block.
     if has(0, b"BZh") && has(4, b"1AY&SY") {
         return "bzip2";
     }
-    // Of a fixed size, it has nothing but a footer, which older programs have made a byte shorter.
+    // A disk of fixed size has only a footer. Older programs made the footer a byte shorter.
     if end.starts_with(b"conectix") || end.get(1..).is_some_and(|end| end.starts_with(b"conectix")) {
         return "vpc";
     }
@@ -106,7 +106,7 @@ pub fn probe(start: &[u8], end: &[u8]) -> &'static str {
     markup(start).unwrap_or("raw")
 }
 
-/// A web page, or what a server sends instead of a file.
+/// A web page, or the answer of a server that did not send the file.
 fn markup(start: &[u8]) -> Option<&'static str> {
     let text = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start).trim_ascii_start();
     let is = |word: &[u8]| {
@@ -122,7 +122,7 @@ fn markup(start: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// As [`probe`], of a file.
+/// Calls [`probe`] for a file.
 pub fn probe_file(file: &FileStorage) -> Result<&'static str> {
     let read = |offset| block_on(file.read(IoBufMut::zeroed(PROBE_LEN), offset));
     let len = block_on(file.len())?;
@@ -131,7 +131,7 @@ pub fn probe_file(file: &FileStorage) -> Result<&'static str> {
     Ok(probe(start.as_slice(), end.as_slice()))
 }
 
-/// What is to be said of a file whose bytes speak of `format`, if that is not read here.
+/// The message for a file that looks like `format`, if this crate does not read that format.
 #[must_use]
 pub fn foreign(format: &str) -> Option<String> {
     let (name, way) = FOREIGN.iter().find(|(name, _)| *name == format)?;
@@ -143,14 +143,14 @@ pub fn foreign(format: &str) -> Option<String> {
     Some(format!("It looks like {name}, which is not read here: {advice}"))
 }
 
-/// Where the name of a file comes from, and so how it is called raw.
+/// Where the name of a file comes from. Decides how a message advises to use the file as raw.
 #[derive(Clone, Copy)]
 pub(crate) enum NamedBy {
-    /// The user, now.
+    /// The user named it.
     User,
-    /// An FVD image, or one that is to be.
+    /// An FVD image names it, or will do so once it is created.
     Fvd,
-    /// A qcow2 image.
+    /// A qcow2 image names it.
     Qcow2,
 }
 
@@ -164,12 +164,12 @@ impl NamedBy {
     }
 }
 
-/// The format of a file whose format is not named, if it is one that is read here.
+/// The format of a file whose format is not named, if this crate reads it.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), naming it, for every other format that is known, and
-/// for an empty file.
+/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), naming the format, for every other known
+/// format, and for an empty file.
 pub(crate) fn readable(file: &FileStorage, named_by: NamedBy) -> Result<&'static str> {
     let format = probe_file(file)?;
     let refused = foreign(format).or_else(|| {
@@ -186,7 +186,7 @@ pub(crate) fn readable(file: &FileStorage, named_by: NamedBy) -> Result<&'static
 mod tests {
     use super::*;
 
-    /// `bytes` at `at`, in a file of zeros.
+    /// Probes zeros with `bytes` at `at`.
     fn probed(at: usize, bytes: &[u8]) -> &'static str {
         let mut start = [0; PROBE_LEN];
         start[at..at + bytes.len()].copy_from_slice(bytes);
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_footer_is_looked_for_where_there_is_no_header() {
+    fn a_footer_counts_where_there_is_no_header() {
         for at in [0, 1] {
             let mut end = [0; PROBE_LEN];
             end[at..at + 8].copy_from_slice(b"conectix");
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn each_format_that_is_not_read_is_named_with_what_helps() {
+    fn an_unreadable_format_is_named_with_advice() {
         let found = SIGNATURES
             .iter()
             .map(|(name, ..)| *name)
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_raw_however_short() {
+    fn anything_else_is_raw_even_if_short() {
         for bytes in [
             &b""[..],
             b"Q",

@@ -1,4 +1,4 @@
-//! The base of an image, however many layers there are below it.
+//! The base of an image, with any number of layers below it.
 
 use std::future::Future;
 use std::path::Path;
@@ -12,15 +12,15 @@ use crate::error::Result;
 use crate::storage::{IoBufMut, Space};
 use crate::sys::stack::with_room;
 
-/// A source that may have others below it. To open, read, close and drop a chain goes down one stack, a
-/// layer at a time; between two layers this sees to it that there is enough of it, on any thread.
+/// A source that may have other sources below it. Opening, reading, closing and dropping a chain recurse on
+/// the stack, layer by layer. This type ensures between two layers that any thread has enough stack.
 pub struct Layer {
-    /// None while it is dropped.
+    /// None during drop.
     source: Option<Box<dyn BaseSource>>,
 }
 
 impl Layer {
-    /// Everything that is done with `source` is done with enough stack.
+    /// Wraps `source`: all its calls run with enough stack.
     #[must_use]
     pub fn new(source: Box<dyn BaseSource>) -> Self {
         Self { source: Some(source) }
@@ -94,12 +94,12 @@ impl WritableBase for Layer {
     }
 }
 
-/// The future that `begin` makes, which goes on below: begun, polled and dropped with enough stack.
+/// Wraps the future that `begin` returns: it begins, is polled and is dropped with enough stack.
 pub(crate) fn deep<'a, T: 'a>(begin: impl FnOnce() -> BoxFuture<'a, T>) -> BoxFuture<'a, T> {
     Box::pin(Deep(Some(with_room(begin))))
 }
 
-/// None once it is dropped.
+/// None during drop.
 struct Deep<'a, T>(Option<BoxFuture<'a, T>>);
 
 impl<T> Future for Deep<'_, T> {

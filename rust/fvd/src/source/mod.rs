@@ -1,4 +1,4 @@
-//! Where base data comes from: disks of any format, and which of them can be written to.
+//! Sources of base data: disks of any format. Some can be written to.
 
 mod detect;
 mod layer;
@@ -31,15 +31,15 @@ pub use crate::host::BoxFuture;
 use crate::error::Result;
 use crate::storage::{Allocation, IoBufMut};
 
-/// Most files of a chain, data files included.
+/// The most files of a chain, data files included.
 pub(crate) const MAX_CHAIN_LEN: usize = 200;
 
-/// What a range of a source holds.
+/// What a range of a source contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {
-    /// May hold anything.
+    /// Any data.
     Data,
-    /// Reads as zeros, known without reading it.
+    /// Known zeros, without reading them.
     Zero,
 }
 
@@ -52,34 +52,34 @@ impl From<Allocation> for Content {
     }
 }
 
-/// Where the bytes of a run lie, as they are, in a file.
+/// Where a file has the bytes of a run, uncompressed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Location {
     /// The file.
     pub path: PathBuf,
-    /// Bytes from its start.
+    /// Offset in the file, in bytes.
     pub offset: u64,
 }
 
-/// What a range of a disk holds, and which layer of its backing chain has it.
+/// What a range of a disk contains, and which layer of its backing chain has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// What it holds.
+    /// What it contains.
     pub content: Content,
     /// Length in bytes, at least 1.
     pub len: u64,
-    /// The layer it comes from: 0 the disk itself, 1 its base, and so on.
+    /// The layer that has it: 0 is the disk itself, 1 its base, and so on.
     pub depth: u32,
-    /// Whether a layer holds it; false where it was never written anywhere.
+    /// Whether any layer has it. False where nothing was ever written.
     pub present: bool,
-    /// Where its bytes lie; None where that cannot be said (compressed, not allocated).
+    /// Where its bytes are. None if there is no such place (compressed, not allocated).
     pub location: Option<Location>,
     /// Whether it is stored compressed.
     pub compressed: bool,
 }
 
 impl Run {
-    /// `len` bytes that no layer holds.
+    /// `len` zero bytes that no layer has.
     #[must_use]
     pub fn zeros(len: u64) -> Self {
         Self {
@@ -96,21 +96,21 @@ impl Run {
 /// Whether all bytes are 0.
 #[must_use]
 pub fn is_zero(bytes: &[u8]) -> bool {
-    // Every byte equals its neighbour: memcmp does that with the widest registers there are.
+    // Compares every byte with its neighbour: memcmp uses the widest registers.
     bytes
         .first()
         .is_none_or(|&first| first == 0 && bytes[1..] == bytes[..bytes.len() - 1])
 }
 
-/// A disk that is read: the base of an image, or what a conversion reads.
+/// A disk to read from: the base of an image, or the source of a conversion.
 pub trait BaseSource: Send + Sync {
     /// Name of the file, for messages.
     fn path(&self) -> &Path;
 
-    /// Format name as users give it: `raw`, `qcow2`, `fvd`.
+    /// Format name as users write it: `raw`, `qcow2`, `fvd`.
     fn format(&self) -> &'static str;
 
-    /// Length of the disk in bytes; need not be a multiple of 512.
+    /// Length of the disk in bytes. It need not be a multiple of 512.
     fn len(&self) -> u64;
 
     /// True for a disk of length 0.
@@ -118,15 +118,15 @@ pub trait BaseSource: Send + Sync {
         self.len() == 0
     }
 
-    /// Fills `buf` from `offset` (bytes, any alignment) and gives it back. What lies at or beyond
+    /// Fills `buf` from `offset` (bytes, any alignment) and returns it. What lies at or beyond
     /// [`BaseSource::len`] reads as zeros.
     fn read(&self, buf: IoBufMut, offset: u64) -> BoxFuture<'_, Result<IoBufMut>>;
 
-    /// What the bytes from `offset` hold, and for how many bytes (1..=`len`) that stays the same.
-    /// At or beyond the end: zeros. `len` is not 0.
+    /// What the bytes from `offset` contain, and for how many bytes (1..=`len`) that stays the same. `len`
+    /// must not be 0. At or beyond the end: zeros.
     fn status(&self, offset: u64, len: u64) -> BoxFuture<'_, Result<Run>>;
 
-    /// The same disk, to be written to; None unless it was opened for that.
+    /// The same disk for writing. None unless it was opened for writing.
     fn writable(&self) -> Option<&dyn WritableBase> {
         None
     }

@@ -1,4 +1,4 @@
-//! Which parts of a buffer are zeros.
+//! Finds the parts of a buffer that are zeros.
 
 use std::ops::Range;
 
@@ -7,14 +7,15 @@ use super::is_zero;
 /// A part of a buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Part {
-    /// Bytes of the buffer.
+    /// Byte range in the buffer.
     pub(crate) range: Range<usize>,
     /// Whether all of them are 0.
     pub(crate) zero: bool,
 }
 
-/// Cuts `bytes`, which lie at `offset` of the disk, into parts of zeros and of data. Judged by
-/// units of `unit` bytes that start at multiples of it on the disk; neighbours are one part.
+/// Cuts `bytes`, which lie at `offset` of the disk, into parts of zeros and of data. Each unit of `unit`
+/// bytes, starting at a multiple of `unit` on the disk, is one or the other. Neighbours of the same kind form
+/// one part.
 pub(crate) fn parts(bytes: &[u8], offset: u64, unit: u64) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::with_capacity(1);
     let mut start = 0;
@@ -44,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_of_one_kind_are_one_part() {
+    fn neighbours_of_one_kind_form_one_part() {
         let mut bytes = [0; 4096];
         bytes[600] = 1;
         bytes[1100] = 1;
@@ -57,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn units_start_at_multiples_on_the_disk_not_in_the_buffer() {
+    fn units_start_at_multiples_of_disk_offsets() {
         let mut bytes = [0; 1000];
         bytes[11] = 1;
         assert_eq!(found(&bytes, 500, 512), [(0..12, false), (12..1000, true)][..]);

@@ -1,4 +1,4 @@
-//! A file or device whose bytes are the disk.
+//! A raw disk: the bytes of a file or device.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,17 +10,17 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::SECTOR;
 use crate::storage::{IoBufMut, Space, Storage};
 
-/// A storage, read as a disk.
+/// A storage as a raw disk.
 #[derive(Debug)]
 pub struct RawSource<S> {
     storage: S,
-    /// Grows at most once, when it is prepared for writes.
+    /// Grows once at most, in [`WritableBase::prepare`].
     len: AtomicU64,
     writable: bool,
 }
 
 impl<S: Storage> RawSource<S> {
-    /// The disk is as long as the storage is now; what is appended later is not part of it.
+    /// The length of the disk is that of the storage now. What is appended later does not belong to it.
     pub async fn new(storage: S) -> Result<Self> {
         Self::open(storage, false).await
     }
@@ -39,7 +39,7 @@ impl<S: Storage> RawSource<S> {
         self.len.load(Ordering::Acquire)
     }
 
-    /// Where the bytes are.
+    /// The storage.
     pub fn storage(&self) -> &S {
         &self.storage
     }
@@ -102,7 +102,7 @@ impl<S: Storage> BaseSource for RawSource<S> {
 }
 
 impl<S: Storage> RawSource<S> {
-    /// Rounds the length up to whole sectors, if `size` reaches into the last one.
+    /// Rounds the length up to whole sectors, if `size` lies in the last sector.
     async fn complete_sector(&self, size: u64) -> Result<()> {
         let len = self.disk_len();
         if len >= size {
@@ -121,7 +121,8 @@ impl<S: Storage> RawSource<S> {
 
     async fn sync_all(&self) -> Result<()> {
         let synced = self.storage.sync().await;
-        // A sync that finds the disk full has lost data: no space that is made later brings it back.
+        // A sync that finds the disk full has lost data. Space that becomes free later does not bring it
+        // back.
         synced.map_err(|error| error.with_context(ErrorKind::Io, "The base may have lost what was written to it"))
     }
 }
@@ -165,7 +166,7 @@ mod tests {
     use crate::storage::MemoryStorage;
 
     #[test]
-    fn reads_as_zeros_behind_the_length_it_had_when_opened() {
+    fn reads_beyond_the_length_at_open_give_zeros() {
         let storage = MemoryStorage::from_bytes(&[7; 1000]);
         let source = block_on(RawSource::new(storage.clone())).expect("memory does not fail");
         block_on(storage.write(Bytes::from_static(&[9; 3000]), 1000)).expect("memory does not fail");
@@ -178,13 +179,13 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_opened_for_writing_is_writable() {
+    fn only_a_source_opened_for_writing_is_writable() {
         let open = |storage| block_on(RawSource::new(storage)).expect("memory does not fail");
         assert!(open(MemoryStorage::new()).writable().is_none());
     }
 
     #[test]
-    fn a_base_that_is_prepared_has_whole_sectors_and_shows_what_is_written_to_them() {
+    fn a_prepared_base_has_whole_sectors() {
         let storage = MemoryStorage::from_bytes(&[7; 1000]);
         let source = block_on(RawSource::for_writing(storage.clone())).expect("memory does not fail");
         let base = source.writable().expect("opened for that");

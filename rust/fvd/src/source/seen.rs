@@ -1,4 +1,4 @@
-//! The files of a chain: none may occur twice, and there may not be too many.
+//! The files of a chain: none may occur twice, and their number is limited.
 
 use std::path::Path;
 
@@ -6,17 +6,17 @@ use super::MAX_CHAIN_LEN;
 use crate::error::{Error, Result};
 use crate::storage::FileStorage;
 
-/// What was met on the way down.
+/// The files that were opened so far, from the top.
 #[derive(Default)]
 pub(crate) struct Seen {
     /// [`FileStorage::identity`] of each.
     files: Vec<(u64, u64)>,
-    /// Files of the image above these that are not among them.
+    /// Number of files of the image on top that `files` does not contain.
     above: usize,
 }
 
 impl Seen {
-    /// Below the image in `file`.
+    /// For the chain below the image in `file`.
     pub(crate) fn below(file: &FileStorage) -> Self {
         Self {
             files: vec![file.identity()],
@@ -24,17 +24,17 @@ impl Seen {
         }
     }
 
-    /// With so many files more above what is met, which need not exist yet.
+    /// Counts `files` more files above the chain, which need not exist yet.
     pub(crate) fn with_above(self, files: usize) -> Self {
         Self { above: files, ..self }
     }
 
-    /// Whether nothing has been met yet.
+    /// Whether no file was added yet.
     pub(crate) fn is_empty(&self) -> bool {
         self.files.is_empty()
     }
 
-    /// Adds a file that `path` leads to.
+    /// Adds a file that was opened at `path`.
     pub(crate) fn add(&mut self, identity: (u64, u64), path: &Path) -> Result<()> {
         if self.files.contains(&identity) {
             let message = "The file is part of its own backing chain";

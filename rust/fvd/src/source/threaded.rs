@@ -1,4 +1,4 @@
-//! A source that blocks, where blocking is allowed.
+//! Runs a blocking source on worker threads.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,22 +10,22 @@ use crate::aio::{CloseGuard, Opened, Pool, Remains};
 use crate::error::Result;
 use crate::storage::IoBufMut;
 
-/// Most reads of one source at once.
+/// The most reads of one source at once.
 const THREADS: usize = 16;
 
-/// Reads a source on threads of its own: what hangs holds up nothing else. For reading only.
+/// Reads a source on threads of its own, so a read that hangs delays no other file. For reading only.
 ///
-/// Buffers belong to the read until it ends, also if nobody waits for it any more.
+/// A read owns its buffer until it ends, even if its future is dropped.
 pub struct ThreadedSource {
     source: Arc<Opened<Box<dyn BaseSource>>>,
     pool: Pool,
-    /// Last: it closes the source, which may block as well.
+    /// Last, so that it is dropped last: it closes the source, which may also block.
     close_guard: CloseGuard<Box<dyn BaseSource>>,
 }
 
 impl Drop for ThreadedSource {
     fn drop(&mut self) {
-        // One is its own, one that of the close_guard; the others are those of reads.
+        // This source and its close guard each have a reference. Any others belong to reads.
         if Arc::strong_count(&self.source) > 2 {
             self.close_guard.remains = Remains::Reads;
         }
@@ -33,7 +33,7 @@ impl Drop for ThreadedSource {
 }
 
 impl ThreadedSource {
-    /// `source`: one whose futures block when they are polled.
+    /// `source`: its futures may block when they are polled.
     #[must_use]
     pub fn new(source: Box<dyn BaseSource>) -> Self {
         let (source, close_guard) = CloseGuard::of(source, false, |_| ());
@@ -86,7 +86,7 @@ mod tests {
 
     use super::*;
 
-    /// Answers when it is told to.
+    /// Answers when the test tells it to.
     struct Slow {
         answers: Mutex<Receiver<u8>>,
     }
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_blocks_does_not_block_who_polls() {
+    fn a_source_that_blocks_does_not_block_the_polling_thread() {
         let (answer, answers) = channel();
         let source = ThreadedSource::new(Box::new(Slow {
             answers: Mutex::new(answers),
@@ -124,7 +124,7 @@ mod tests {
         let mut read = pin!(source.read(IoBufMut::zeroed(512), 0));
         let mut context = Context::from_waker(Waker::noop());
         assert!(read.as_mut().poll(&mut context).is_pending());
-        // A read that hangs holds up no other question.
+        // A read that hangs delays no other call.
         assert_eq!(block_on(source.status(0, 7)).expect("no I/O"), Run::zeros(7));
         answer.send(5).expect("somebody waits");
         assert_eq!(block_on(read).expect("answered").as_slice(), [5; 512]);

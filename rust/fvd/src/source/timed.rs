@@ -1,4 +1,4 @@
-//! A base that answers in time, or not at all.
+//! A base with a time limit.
 
 use std::future::{Future, poll_fn};
 use std::path::Path;
@@ -14,8 +14,8 @@ use crate::storage::IoBufMut;
 
 /// A source whose reads fail with `ETIMEDOUT` when they take longer than a limit.
 ///
-/// For sources that wait without blocking the thread. One that blocks it, as a file on a network
-/// file system can, cannot be given up: nobody is there to look at the clock.
+/// For sources whose futures wait. A source that blocks its thread, as a file on a network file system can,
+/// would never return to check the clock.
 pub struct TimedSource {
     source: Box<dyn BaseSource>,
     clock: Arc<dyn Clock>,
@@ -23,7 +23,7 @@ pub struct TimedSource {
 }
 
 impl TimedSource {
-    /// `limit`: for one read, or one question about what a range holds.
+    /// `limit`: for one read or one status call.
     #[must_use]
     pub fn new(source: Box<dyn BaseSource>, clock: Arc<dyn Clock>, limit: Duration) -> Self {
         Self { source, clock, limit }
@@ -70,7 +70,7 @@ impl BaseSource for TimedSource {
         Box::pin(self.in_time(self.source.status(offset, len), offset))
     }
 
-    /// Without a limit: a write that was given up could still be carried out behind a later one.
+    /// Without a limit: a write that was given up could still reach the disk after a later one.
     fn writable(&self) -> Option<&dyn WritableBase> {
         self.source.writable()
     }
@@ -86,7 +86,7 @@ mod tests {
     use crate::source::RawSource;
     use crate::storage::MemoryStorage;
 
-    /// Every sleep is over at once.
+    /// A clock whose sleeps end at once.
     struct Hurried;
 
     impl Clock for Hurried {
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_base_that_does_not_answer_gives_an_error_when_the_time_is_over() {
+    fn a_base_that_does_not_answer_in_time_gives_an_error() {
         let source = timed(Box::new(Silent));
         let error = block_on(source.read(IoBufMut::zeroed(512), 1024)).expect_err("the time is over");
         assert_eq!(error.errno(), Some(libc::ETIMEDOUT));
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_there_counts_however_late_it_is() {
+    fn a_late_answer_still_counts_if_it_is_ready() {
         let storage = MemoryStorage::from_bytes(&[7; 512]);
         let source = block_on(RawSource::new(storage)).expect("memory does not fail");
         let source = timed(Box::new(source));

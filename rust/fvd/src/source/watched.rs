@@ -1,4 +1,4 @@
-//! A base that must not change while an image is open over it.
+//! A base that must not change while an image uses it.
 
 use std::fs::{File, Metadata};
 use std::os::fd::AsFd;
@@ -13,25 +13,24 @@ use crate::process::CloseOnFork;
 use crate::storage::{FileStorage, IoBufMut, Storage};
 use crate::sys::nowait::FsKind;
 
-/// Most looks at one file at once.
+/// The most checks of one file at once.
 const THREADS: usize = 4;
 
-/// A source, and the file that it reads. Once that has changed, every read fails: what an image
-/// keeps of the old content does not fit what the base holds now.
+/// A source that watches the file it reads. Once the file has changed, every read fails, because the copied
+/// blocks of the image do not fit the new content.
 ///
-/// It is the open file that is watched, not its name: a template that is replaced by renaming a new
-/// one over it goes on to serve those who have it open. On a device nothing but its identity can be
-/// seen.
+/// It watches the open file, not its name. If a new template is renamed over the old one, readers that have
+/// the old file open continue to read it. For a device it sees only a change of identity.
 pub struct WatchedSource {
     source: Box<dyn BaseSource>,
     watch: Arc<Watch>,
-    /// Where to look at the file; None: here.
+    /// Threads for the checks. None: check on the caller's thread.
     pool: Option<Pool>,
 }
 
-/// An open file, and what it was like.
+/// An open file, and its state when the watch began.
 pub struct Watch {
-    /// Before the file: see [`CloseOnFork`].
+    /// Before `file`, so that it is dropped first: see [`CloseOnFork`].
     _descriptor: CloseOnFork,
     file: File,
     path: PathBuf,
@@ -43,7 +42,7 @@ struct Version {
     device: u64,
     inode: u64,
     len: u64,
-    /// Seconds, and nanoseconds of the second.
+    /// Seconds, and nanoseconds within the second.
     modified: (i64, i64),
 }
 
@@ -59,7 +58,7 @@ impl From<Metadata> for Version {
 }
 
 impl Watch {
-    /// From here on the file is to stay as it is. Its lock is kept as long as this.
+    /// From now on, every change of the file counts. Keeps the file open, and so its lock.
     pub fn new(storage: &FileStorage) -> Result<Self> {
         let path = storage.path().to_owned();
         let failed = |error| Error::io("watch", error).with_path(&path);
@@ -95,7 +94,7 @@ impl Watch {
 }
 
 impl WatchedSource {
-    /// `watch` is that of the file which `source` reads.
+    /// `watch` must be that of the file which `source` reads.
     #[must_use]
     pub fn new(source: Box<dyn BaseSource>, watch: Watch) -> Self {
         Self {
@@ -105,8 +104,8 @@ impl WatchedSource {
         }
     }
 
-    /// As [`WatchedSource::new`], for hosts that must not be blocked: on a file system that is far
-    /// away, even a look at the file can hang.
+    /// As [`WatchedSource::new`], for callers that must not block: on a remote file system, even a stat of
+    /// the file can hang.
     #[must_use]
     pub fn on_threads(source: Box<dyn BaseSource>, watch: Watch) -> Self {
         let is_remote = FsKind::of(watch.file.as_fd()) == FsKind::Remote;
@@ -126,7 +125,7 @@ impl WatchedSource {
 
     async fn read_watched(&self, buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
         let buf = self.source.read(buf, offset).await?;
-        // Behind the read: what it gave was there before the file could change unseen.
+        // After the read: if the file has not changed by now, the data read is that of the watched version.
         self.check().await?;
         Ok(buf)
     }
@@ -182,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_base_that_stays_as_it_is_can_be_read() {
+    fn a_base_that_does_not_change_can_be_read() {
         let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
         file.write_all(&[7; 4096]).expect("room for a page");
         let source = watched(file.path());
@@ -191,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_base_that_is_cut_short_gives_an_error_and_no_zeros() {
+    fn a_truncated_base_gives_an_error_and_no_zeros() {
         let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
         file.write_all(&[7; 4096]).expect("room for a page");
         let source = watched(file.path());
@@ -203,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_far_away_is_looked_at_on_threads() {
+    fn a_remote_file_is_checked_on_threads() {
         let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
         file.write_all(&[7; 4096]).expect("room for a page");
         let mut source = watched(file.path());
@@ -217,7 +216,7 @@ mod tests {
     fn a_base_that_is_written_to_gives_an_error() {
         let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
         file.write_all(&[7; 4096]).expect("room for a page");
-        // Long ago: a write within the tick of the file system's clock has the same time.
+        // Long ago: a write within one tick of the file system's clock would leave the same time.
         let past = std::time::SystemTime::UNIX_EPOCH;
         file.as_file().set_modified(past).expect("one's own file");
         let source = watched(file.path());
@@ -228,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_base_whose_name_now_leads_to_another_file_goes_on() {
+    fn a_base_can_be_read_after_its_name_was_replaced() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("base");
         std::fs::write(&path, [7; 4096]).expect("room for a page");

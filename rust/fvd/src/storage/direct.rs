@@ -1,10 +1,10 @@
-//! I/O past the page cache: what is not aligned goes through aligned memory.
+//! I/O with `O_DIRECT`. What is not aligned goes through aligned (bounce) memory.
 //!
 //! Callers never pass an empty buffer, and no offset beyond `MAX_OFFSET`.
 //!
-//! Writes that are aligned on disk run side by side. One that is not has to read the sectors at its
-//! edges and write them back; meanwhile nobody else may write, or their bytes in those
-//! sectors would be lost. Edges are rare (images are written in whole sectors), so one lock does.
+//! Writes that are aligned on disk run in parallel. An unaligned write is a read-modify-write of the sectors
+//! at its edges. No other write may run meanwhile, or its bytes in those sectors would be lost. Unaligned
+//! writes are rare (images are written in whole sectors), so one lock is enough.
 
 use std::fs::File;
 use std::io;
@@ -18,14 +18,14 @@ use super::medium::Medium;
 use crate::sys::buffer::ALIGNMENT;
 use crate::sys::file::{DirectAlignment, read_full, write_full, write_vectored_full};
 
-/// Most bytes of aligned memory that one operation takes.
+/// The most bounce memory of one operation, in bytes.
 pub(super) const BOUNCE_LEN: usize = 1 << 20;
 
-/// What the medium demands, and who may write.
+/// The alignment that the medium demands, and the lock for writers.
 #[derive(Debug)]
 pub(super) struct Direct {
     alignment: DirectAlignment,
-    /// Shared by aligned writes, exclusive for read-modify-write. Guards the file, not a value.
+    /// Shared for aligned writes, exclusive for read-modify-write. Guards the file, not a value.
     writers: RwLock<()>,
 }
 
@@ -41,17 +41,17 @@ impl Direct {
         }
     }
 
-    /// No read-modify-write runs while this is held.
+    /// While this is held, no read-modify-write runs.
     pub(super) fn exclude_rewrites(&self) -> RwLockReadGuard<'_, ()> {
         self.writers.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Nothing else changes the file while this is held.
+    /// While this is held, no other write or change of length runs.
     pub(super) fn alone(&self) -> RwLockWriteGuard<'_, ()> {
         self.writers.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether sectors on disk are written whole.
+    /// Whether a range (in bytes) covers sectors as a whole.
     pub(super) fn is_range_aligned(&self, offset: u64, len: u64) -> bool {
         let granule = self.alignment.offset as u64;
         offset.is_multiple_of(granule) && len.is_multiple_of(granule)
@@ -61,8 +61,8 @@ impl Direct {
         address.addr().is_multiple_of(self.alignment.memory)
     }
 
-    /// Aligned memory for up to `len` bytes. What [`IoBufMut::zeroed`] gives is enough for every
-    /// medium known; one that wants more gets its alignment by cutting the front.
+    /// Aligned memory for `len` bytes. The alignment of [`IoBufMut::zeroed`] is enough for every known
+    /// medium. If a medium demands more, the front of a larger buffer is cut off.
     pub(super) fn bounce(&self, len: usize) -> IoBufMut {
         if self.alignment.memory <= ALIGNMENT {
             return IoBufMut::zeroed(len);
@@ -74,7 +74,7 @@ impl Direct {
         rest
     }
 
-    /// Bytes that one bounce may carry: a multiple of the alignment.
+    /// The most bytes in one bounce: a multiple of the alignment.
     fn bounce_limit(&self) -> u64 {
         BOUNCE_LEN.next_multiple_of(self.alignment.offset) as u64
     }
@@ -125,26 +125,26 @@ impl Direct {
         }
     }
 
-    /// Bytes of the file that one aligned read gives: less only where it ends.
+    /// The unit of aligned reads, in bytes. A read that ends within a unit has met the end of the file.
     pub(super) fn granule(&self) -> usize {
         self.alignment.offset
     }
 
-    /// Whether the kernel takes these pieces as they are.
+    /// Whether the kernel takes these pieces without a copy.
     pub(super) fn is_each_aligned(&self, bufs: &[Bytes]) -> bool {
         let is_aligned =
             |buf: &Bytes| self.is_memory_aligned(buf.as_ptr()) && self.is_range_aligned(0, buf.len() as u64);
         bufs.iter().all(is_aligned)
     }
 
-    /// The same bytes in one aligned piece.
+    /// Copies the pieces into one aligned piece.
     pub(super) fn aligned_copy(&self, bufs: &[Bytes]) -> Bytes {
         let mut memory = self.bounce(bufs.iter().map(Bytes::len).sum());
         Pieces::new(bufs.iter().map(AsRef::as_ref)).copy_to(memory.as_mut_slice());
         memory.freeze()
     }
 
-    /// Writes an aligned range from memory that is not.
+    /// Writes an aligned range from unaligned memory.
     fn write_copied<'a>(
         &self,
         fd: BorrowedFd<'_>,
@@ -164,7 +164,7 @@ impl Direct {
         Ok(())
     }
 
-    /// Writes a range that shares its first or last sector with its neighbours, alone.
+    /// Writes a range that covers its first or last sector in part. Holds the lock alone.
     fn read_modify_write<'a>(
         &self,
         file: &File,
@@ -195,7 +195,7 @@ impl Direct {
             }
             position = piece_end;
         }
-        // The last sector went out whole: the file ends where its content does.
+        // The last sector was written whole: cut what lies after the content.
         if let Some(right_len) = right_len
             && file.metadata()?.len() > right_len
         {
@@ -204,8 +204,8 @@ impl Direct {
         result
     }
 
-    /// Fills the first and last sector of `memory`, which stands for the disk from `start`, where
-    /// `from..to` does not cover them.
+    /// Reads the first and the last sector of `memory` from disk where `from..to` does not cover them.
+    /// `memory` holds the bytes of the file from `start`.
     fn read_edges(&self, fd: BorrowedFd<'_>, memory: &mut IoBufMut, start: u64, from: u64, to: u64) -> io::Result<()> {
         let granule = self.alignment.offset;
         let stop = start + memory.len() as u64;
@@ -231,7 +231,7 @@ fn round_up(offset: u64, granule: usize) -> u64 {
     offset.next_multiple_of(granule as u64)
 }
 
-/// Slices read as one stream.
+/// Slices as one stream of bytes.
 struct Pieces<'a, I> {
     current: &'a [u8],
     rest: I,
@@ -245,7 +245,7 @@ impl<'a, I: Iterator<Item = &'a [u8]>> Pieces<'a, I> {
         }
     }
 
-    /// Fills `target` with the next bytes, of which there are enough.
+    /// Fills `target` with the next bytes. The pieces must hold enough.
     fn copy_to(&mut self, mut target: &mut [u8]) {
         while !target.is_empty() {
             if self.current.is_empty() {
@@ -266,7 +266,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bounce_memory_is_aligned_whatever_the_medium_demands() {
+    fn bounce_memory_has_the_alignment_of_the_medium() {
         for memory in [1, 4, 512, 4096, 16384, 65536] {
             let direct = Direct::with_alignment(DirectAlignment { memory, offset: 512 });
             let buf = direct.bounce(5 * 512);

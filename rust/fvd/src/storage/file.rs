@@ -1,4 +1,4 @@
-//! A file or block device, used on the caller's thread: every future is ready at its first poll.
+//! A file or block device with blocking I/O on the caller's thread: every future is ready at its first poll.
 
 use std::fs::File;
 use std::io;
@@ -17,27 +17,27 @@ use crate::error::{Error, Result};
 use crate::process::{CloseOnFork, Process};
 use crate::sys::file as sys;
 
-/// Where every file must end: the largest offset that system calls can express, and still can once
-/// it is rounded up for `O_DIRECT`.
+/// Every file must end here or before: the largest offset that system calls can express, even after it is
+/// rounded up for `O_DIRECT`.
 pub(super) const MAX_OFFSET: u64 = i64::MAX as u64 & !((1 << 20) - 1);
 
-/// Most bytes written at once where zeros have to be written.
+/// The most zero bytes in one write, where zeros must be written.
 const ZEROS_LEN: usize = 1 << 20;
 
 /// A regular file or a block device.
 #[derive(Debug)]
 pub struct FileStorage {
-    /// Before the file: see [`CloseOnFork`].
+    /// Before `file`, so that it is dropped first: see [`CloseOnFork`].
     _descriptor: CloseOnFork,
     file: File,
     path: PathBuf,
     medium: Medium,
-    /// What `O_DIRECT` demands; `None` when the page cache is used.
+    /// What `O_DIRECT` demands. `None` when the page cache is used.
     direct: Option<Direct>,
     identity: (u64, u64),
-    /// Given back on drop.
+    /// Released on drop.
     locks: Locks,
-    /// Who opened it.
+    /// The process that opened the file.
     process: Process,
 }
 
@@ -68,14 +68,14 @@ impl FileStorage {
         }
     }
 
-    /// Fails in a process that was forked since it was opened, before any lock is touched.
+    /// Fails in a process that was forked after the file was opened, before it touches any lock.
     #[inline]
     pub(crate) fn check_process(&self) -> Result<()> {
         self.process.check_for(&self.path)
     }
 
-    /// What tells this file from every other one: device and inode, or the number of a block
-    /// device. Two names of one file give the same.
+    /// Identifies the file: device and inode, or the device number of a block device. The same for every name
+    /// of one file.
     #[must_use]
     pub fn identity(&self) -> (u64, u64) {
         self.identity
@@ -87,21 +87,21 @@ impl FileStorage {
         self.medium == Medium::Device
     }
 
-    /// Bytes that the file takes on disk, which holes do not; 0 for a device that does not say.
+    /// Bytes that the file occupies on disk, without its holes. May be 0 for a device.
     pub fn allocated_bytes(&self) -> Result<u64> {
         self.check_process()?;
         let result = self.file.metadata();
         let metadata = result.map_err(|error| Error::io("get the size on disk", error).with_path(&self.path))?;
-        // st_blocks counts 512 bytes, whatever the file system's blocks are.
+        // st_blocks is in units of 512 bytes on every file system.
         Ok(metadata.blocks() * 512)
     }
 
-    /// What `O_DIRECT` demands; None where the page cache is used.
+    /// What `O_DIRECT` demands. None when the page cache is used.
     pub(super) fn direct(&self) -> Option<&Direct> {
         self.direct.as_ref()
     }
 
-    /// Gives the locks back now.
+    /// Releases the locks now.
     pub(crate) fn unlock(&self) {
         self.locks.release(self.fd());
     }
@@ -141,7 +141,7 @@ impl FileStorage {
         result.map_err(|error| self.error("read", offset, error))
     }
 
-    /// A read that touches offsets which no file has.
+    /// A read of offsets beyond the largest file.
     #[cold]
     fn read_far_away(&self, buf: &mut IoBufMut, offset: u64) -> Result<()> {
         let inside = MAX_OFFSET.saturating_sub(offset) as usize;
@@ -166,8 +166,8 @@ impl FileStorage {
         result.map_err(|error| self.error("write", offset, error))
     }
 
-    /// Lets the kernel begin to write out what it holds, so that a later [`Storage::sync`] has
-    /// less to wait for.
+    /// Starts writeback of dirty pages, so that a later [`Storage::sync`] has less to wait for. Makes nothing
+    /// durable.
     pub fn start_writeback(&self) {
         if self.direct.is_none() && self.process.is_current() {
             sys::start_writeback(self.fd());
@@ -200,7 +200,7 @@ impl FileStorage {
         self.len_unlocked()
     }
 
-    /// The length, for a caller that knows of no read-modify-write.
+    /// The length, for a caller that excludes read-modify-write itself.
     pub(super) fn len_unlocked(&self) -> Result<u64> {
         let result = self.len_now();
         result.map_err(|error| Error::io("get the length", error).with_path(&self.path))
@@ -211,11 +211,12 @@ impl FileStorage {
         self.write_zeros(left, space)
     }
 
-    /// Zeroes what of the range lies in the file, as far as the medium can do that without being sent zeros; gives
-    /// the part, up to the end of the range or of the file, that is left for [`FileStorage::write_zeros`].
+    /// Zeroes the part of the range that lies in the file, as far as the medium can zero without being sent
+    /// zeros. Returns the part that is left for [`FileStorage::write_zeros`]; it ends at the end of the range
+    /// or of the file.
     pub(super) fn zero_blocking(&self, offset: u64, len: u64, space: Space) -> Result<Range<u64>> {
         self.check_process()?;
-        // A read-modify-write next door would put back what it read before.
+        // A read-modify-write of a neighbouring range would write back what it read before.
         let _no_rewrite = self.direct.as_ref().map(Direct::exclude_rewrites);
         let end = self.len_now();
         let end = end.map_err(|error| self.error("write zeros", offset, error))?;
@@ -237,8 +238,8 @@ impl FileStorage {
         Ok(end..end)
     }
 
-    /// The first part of a range, within the file, in which something has to be done to zero it; empty, at the end of
-    /// the range, if nothing has.
+    /// The first part of a range within the file that must be zeroed. If nothing must be, the empty range at
+    /// its end.
     fn next_to_zero(&self, range: Range<u64>, space: Space) -> Result<Range<u64>> {
         if space != Space::Keep || self.is_device() {
             return Ok(range);
@@ -257,7 +258,7 @@ impl FileStorage {
 
     pub(super) fn discard_blocking(&self, offset: u64, len: u64) -> Result<()> {
         self.check_process()?;
-        // A read-modify-write next door would put back what it read before.
+        // A read-modify-write of a neighbouring range would write back what it read before.
         let _no_rewrite = self.direct.as_ref().map(Direct::exclude_rewrites);
         let error = |error| self.error("discard", offset, error);
         let len = len.min(self.len_now().map_err(error)?.saturating_sub(offset));
@@ -270,7 +271,7 @@ impl FileStorage {
         }
     }
 
-    /// Frees, or else zeroes, without sending zeros.
+    /// Frees the range, or zeroes it where it cannot be freed, without sending zeros.
     fn free_by_the_medium(&self, range: &Range<u64>) -> io::Result<()> {
         match sys::punch_hole(self.fd(), range.start, range.end - range.start) {
             Err(error) if cannot_zero(&error) => self.zero_by_the_medium(range),
@@ -278,7 +279,7 @@ impl FileStorage {
         }
     }
 
-    /// Zeroes without sending zeros; the range has space then.
+    /// Zeroes the range without sending zeros. It is allocated afterwards.
     fn zero_by_the_medium(&self, range: &Range<u64>) -> io::Result<()> {
         let (offset, len) = (range.start, range.end - range.start);
         match self.medium {
@@ -287,7 +288,7 @@ impl FileStorage {
         }
     }
 
-    /// Writes zeros to a range within the file, but for holes that may stay.
+    /// Writes zeros to a range within the file. With [`Space::Keep`], holes stay holes.
     pub(super) fn write_zeros(&self, range: Range<u64>, space: Space) -> Result<()> {
         let Range { start: mut at, end } = range;
         let zeros = IoBufMut::zeroed((end - at).min(ZEROS_LEN as u64) as usize);
@@ -336,11 +337,11 @@ impl FileStorage {
         result.map_err(|error| self.error("look for data", offset, error))
     }
 
-    /// `inside`: how much of `len` lies before the end of the file.
+    /// `inside`: the part of `len`, in bytes, that lies before the end of the file.
     fn file_allocation(&self, offset: u64, len: u64, inside: u64) -> io::Result<(Allocation, u64)> {
         let data = match sys::seek_data(self.fd(), offset) {
             Ok(Some(data)) => data,
-            // A hole to the end of the file, and the rest of the range is one anyway.
+            // A hole up to the end of the file. The rest of the range is a hole anyway.
             Ok(None) => return Ok((Allocation::Hole, len)),
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
                 return Ok((Allocation::Data, inside));
@@ -350,14 +351,14 @@ impl FileStorage {
         if data > offset {
             return Ok((Allocation::Hole, (data - offset).min(len)));
         }
-        // Somebody may have made a hole here since: then the answer is old, not wrong.
+        // Another thread may have punched a hole here meanwhile. Then the answer is outdated, but was true.
         let hole = sys::seek_hole(self.fd(), offset)?.unwrap_or(offset);
         let stretch = if hole > offset { hole - offset } else { inside };
         Ok((Allocation::Data, stretch.min(inside)))
     }
 }
 
-/// EFBIG, as the system says for offsets that no file can have.
+/// EFBIG, as the kernel answers for offsets that no file can have.
 pub(super) fn check_end(offset: u64, len: u64) -> io::Result<()> {
     match offset.checked_add(len) {
         Some(end) if end <= MAX_OFFSET => Ok(()),
@@ -365,7 +366,7 @@ pub(super) fn check_end(offset: u64, len: u64) -> io::Result<()> {
     }
 }
 
-/// The medium cannot do it, or not for a range with this alignment.
+/// Whether the medium cannot do it, or not for a range with this alignment.
 fn cannot_zero(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),

@@ -1,9 +1,9 @@
 //! QEMU's image locks, so that `qemu-img`, a running virtual machine and this crate see one another.
 //!
-//! A user of an image holds shared locks of its open file description on single bytes of the file:
-//! on byte `100 + p` for every permission `p` that it uses, and on byte `200 + p` for every
-//! permission that it does not want others to use. Locks never block; whether two users conflict is
-//! found by looking who holds the other half of each pair.
+//! A user of an image holds shared locks of its open file description on single bytes of the file: on byte
+//! `100 + p` for every permission `p` that it uses, and on byte `200 + p` for every permission that others
+//! must not use. Taking a lock never waits. To find a conflict, a user checks whether another one holds the
+//! other byte of each pair.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -18,25 +18,25 @@ use crate::sys::file::{is_byte_locked, lock_byte_shared, unlock_byte};
 /// Which lock to hold on a file while it is open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LockMode {
-    /// Other readers are welcome, writers are not.
+    /// Permits other readers, but no writer.
     #[default]
     Shared,
-    /// Nobody else may use the file. Needs no write access to it.
+    /// Permits no other user of the file. Needs no write access to it.
     Exclusive,
-    /// No lock and no check: what is read may be changing (`-U`, `--force-share`).
+    /// No lock and no check: the content may change during reads (`-U`, `--force-share`).
     None,
 }
 
 const USED_BASE: u64 = 100;
 const UNSHARED_BASE: u64 = 200;
 
-/// QEMU's names of the permissions, at their numbers.
+/// QEMU's names of the permissions, indexed by their numbers.
 const NAMES: [&str; 4] = ["consistent read", "write", "write unchanged", "resize"];
 const CONSISTENT_READ: usize = 0;
 const WRITE: usize = 1;
 const RESIZE: usize = 3;
 
-/// Nobody here shares these: a reader wants an image that stands still.
+/// Permissions that no user of this crate shares: even a reader needs an image that does not change.
 const UNSHARED: [usize; 2] = [WRITE, RESIZE];
 
 impl LockMode {
@@ -67,15 +67,16 @@ impl LockMode {
 #[derive(Debug)]
 pub(super) struct Locks {
     mode: LockMode,
-    /// Who took them: a child that was forked since shares them, and must not give them back.
+    /// The process that took them. A child that was forked later shares them and must not release them.
     process: Process,
 }
 
 impl Locks {
-    /// Takes the locks of `mode`, which last until [`Locks::release`], or until the last duplicate
-    /// of `fd` is closed. After a failure none is left.
+    /// Takes the locks of `mode`. They last until [`Locks::release`], or until the last duplicate of `fd` is
+    /// closed. After a failure none is left.
     ///
-    /// A file system without such locks lets everybody in, as QEMU does; the first writer is told.
+    /// On a file system without such locks it succeeds, as in QEMU. The first writer in this process gets a
+    /// notice.
     pub(super) fn acquire(fd: BorrowedFd<'_>, path: &Path, mode: LockMode) -> Result<Self> {
         static TOLD: Once = Once::new();
         let tell = |text: &str| TOLD.call_once(|| notice::tell(text));
@@ -101,14 +102,14 @@ impl Locks {
         Ok(locks)
     }
 
-    /// Gives them back. To close the file is not enough: a process that another thread starts at
-    /// that moment has a duplicate of it, with its locks, until it runs its program.
+    /// Releases the locks. Closing the file is not enough: a process that another thread starts at that
+    /// moment has a duplicate of the file, with its locks, until it calls exec.
     pub(super) fn release(&self, fd: BorrowedFd<'_>) {
         if !self.process.is_current() {
             return;
         }
         for byte in self.mode.bytes() {
-            // It fails only where no lock could be taken, either.
+            // Unlocking fails only where no lock could be taken either.
             let _ = unlock_byte(fd, byte);
         }
     }
@@ -121,7 +122,7 @@ fn take(
     mode: LockMode,
     lock_byte: impl Fn(BorrowedFd<'_>, u64) -> io::Result<()>,
 ) -> Result<bool> {
-    // All locks first, then the checks: of two that come at the same time at least one sees the other.
+    // Take all locks first, then check: of two users that come at the same time, at least one sees the other.
     for byte in mode.bytes() {
         match lock_byte(fd, byte) {
             Ok(()) => {}
@@ -189,7 +190,7 @@ mod tests {
     fn a_duplicate_that_outlives_the_storage_holds_no_lock() {
         let file = tempfile::NamedTempFile::new().expect("a file");
         let storage = open(file.path()).expect("nobody has it");
-        // As a child process has one, from its fork until it runs its program.
+        // As a child process has one between fork and exec.
         let duplicate = storage.file().try_clone().expect("duplicated");
         assert_eq!(open(file.path()).expect_err("locked").kind(), ErrorKind::InUse);
         drop(storage);
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_writer_hears_that_there_are_no_locks_and_a_reader_does_not() {
+    fn only_a_writer_is_told_that_there_are_no_locks() {
         let file = tempfile::NamedTempFile::new().expect("a file");
         let no_locks = |_: BorrowedFd<'_>, _| Err(io::Error::from_raw_os_error(libc::ENOLCK));
         for (mode, lines) in [(LockMode::Exclusive, 1), (LockMode::Shared, 0), (LockMode::None, 0)] {
@@ -215,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_that_fails_leaves_no_lock() {
+    fn a_failed_attempt_leaves_no_lock() {
         let file = tempfile::NamedTempFile::new().expect("a file");
         let storage = open(file.path()).expect("nobody has it");
         let other = std::fs::File::open(file.path()).expect("opened");

@@ -1,10 +1,10 @@
-//! What a storage lies on.
+//! The kind of medium.
 
-/// What kind of thing is open.
+/// Whether a storage is a file or a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Medium {
-    /// A regular file: grows, is cut, has holes.
+    /// A regular file: it can grow, shrink, and have holes.
     File,
-    /// A block device: has the length it has.
+    /// A block device: its length is fixed.
     Device,
 }

@@ -1,4 +1,4 @@
-//! A disk in memory, for tests and for throw-away images.
+//! A disk in memory, for tests and temporary images.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,10 +11,10 @@ use super::file::MAX_OFFSET;
 use super::{Allocation, IoBufMut, Space, Storage};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Bytes of memory that are allocated at once.
+/// Unit of allocation, in bytes.
 const PAGE_LEN: u64 = 4 << 10;
 
-/// Sparse bytes in memory. Clones are handles to the same content, as if opened once more.
+/// Sparse bytes in memory. Clones share the content, like two handles of one file.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStorage {
     content: Arc<RwLock<Content>>,
@@ -25,7 +25,7 @@ pub struct MemoryStorage {
 #[derive(Debug, Default)]
 struct Content {
     len: u64,
-    /// Pages by number. A missing one reads as zeros, as does everything beyond `len`.
+    /// Pages by number. A missing page reads as zeros, as does everything beyond `len`.
     pages: BTreeMap<u64, Box<[u8]>>,
 }
 
@@ -44,7 +44,7 @@ impl MemoryStorage {
         storage
     }
 
-    /// A block device of `len` bytes of zeros: it neither grows nor shrinks.
+    /// A block device of `len` zero bytes. Its length is fixed.
     #[must_use]
     pub fn device(len: u64) -> Self {
         let storage = Self {
@@ -55,7 +55,7 @@ impl MemoryStorage {
         storage
     }
 
-    /// A copy of all bytes.
+    /// Copies all bytes.
     #[must_use]
     pub fn to_vec(&self) -> Vec<u8> {
         let content = self.read_guard();
@@ -130,7 +130,7 @@ impl Content {
         page.or_insert_with(|| vec![0; PAGE_LEN as usize].into())
     }
 
-    /// Zeroes `offset..end`, which lies before the end.
+    /// Zeroes `offset..end`, which must lie within the file.
     fn zero(&mut self, offset: u64, end: u64, space: Space) {
         if offset >= end {
             return;
@@ -172,13 +172,13 @@ impl Content {
             let until = ((first + run) * PAGE_LEN).min(self.len);
             return (Allocation::Data, (until - offset).min(len));
         }
-        // Behind the last page there is only hole, also beyond the end.
+        // After the last page there is only a hole, also beyond the end.
         let until = pages.clone().next().map(|number| number * PAGE_LEN);
         (Allocation::Hole, until.map_or(len, |until| (until - offset).min(len)))
     }
 }
 
-/// Page number, offset in it, and how many of `len` bytes it has from there.
+/// Page number, offset in the page, and how many of `len` bytes the page holds from there.
 fn locate(offset: u64, len: usize) -> (u64, usize, usize) {
     let at = offset % PAGE_LEN;
     let count = (PAGE_LEN - at).min(len as u64);

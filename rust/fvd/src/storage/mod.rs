@@ -1,4 +1,4 @@
-//! Where bytes are kept: a file, a block device, memory, a simulated disk.
+//! Positional I/O on a file, a block device, memory or a simulated disk.
 
 mod async_file;
 mod direct;
@@ -23,23 +23,24 @@ pub use open::FileOptions;
 
 use crate::error::Result;
 
-/// Whether a range of a storage has storage behind it.
+/// Whether a range of a storage is allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Allocation {
-    /// Something may have been written here.
+    /// Data may have been written here.
     Data,
-    /// Nothing was: it reads as zeros, and takes no space.
+    /// Nothing was written: the range reads as zeros and takes no space.
     Hole,
 }
 
-/// What becomes of the space of a range that is zeroed.
+/// What happens to the space of a range that is zeroed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Space {
-    /// It is freed, where the medium can do that.
+    /// The space is freed, where the medium can free it.
     Free,
-    /// What has space keeps it, so that a later write there does not fail for want of space. Holes may stay holes.
+    /// Allocated parts keep their space, so a later write there does not fail with "no space". Holes may stay
+    /// holes.
     Keep,
-    /// All of the range has space afterwards, holes included.
+    /// All of the range is allocated afterwards, holes included.
     Allocate,
 }
 
@@ -47,59 +48,59 @@ pub enum Space {
 ///
 /// Contract, for every implementation:
 ///
-/// * Buffers are owned by the operation until it ends. A dropped future never frees memory that
-///   the kernel may still write to. What it was to write reaches the medium before anything that
-///   is begun later on the same range, or never.
-/// * There are no short reads and no short writes. What lies at or beyond the end of a file reads
-///   as zeros; a write there extends the file. A block device does not grow: a write beyond its
-///   end fails with [`ErrorKind::NoSpace`](crate::ErrorKind::NoSpace).
-/// * Any offset and any length are allowed, whatever the alignment of the medium; an empty
-///   buffer succeeds without I/O.
-/// * An aligned 512-byte sector is written whole or not at all, also at a power cut. Nothing is
-///   promised about the order in which unsynced sectors reach the medium.
-/// * Operations on disjoint byte ranges do not disturb one another. The outcome of overlapping
-///   writes in flight at once is, sector by sector, one of them.
+/// * An operation owns its buffers until it ends. A dropped future never frees memory that the kernel may
+///   still write to. A write whose future is dropped reaches the medium before any later operation on the
+///   same range, or never.
+/// * There are no short reads and no short writes. A read at or beyond the end of a file gives zeros. A write
+///   there extends the file. A block device does not grow: a write beyond its end fails with
+///   [`ErrorKind::NoSpace`](crate::ErrorKind::NoSpace).
+/// * Any offset and any length are allowed, whatever the alignment of the medium. An empty buffer succeeds
+///   without I/O.
+/// * An aligned 512-byte sector is written as a whole or not at all, also at a power cut. Unsynced sectors
+///   may reach the medium in any order.
+/// * Operations on disjoint byte ranges do not affect one another. After overlapping writes in flight at
+///   once, each sector holds the data of one of them.
 /// * Errors carry [`Storage::path`] and the offset.
 #[expect(clippy::len_without_is_empty, reason = "nobody asks whether a disk is empty")]
 pub trait Storage: Send + Sync + 'static {
     /// Name of the file, for messages.
     fn path(&self) -> &Path;
 
-    /// Fills `buf` from `offset` (bytes) and gives it back.
+    /// Fills `buf` from `offset` (bytes) and returns it.
     fn read(&self, buf: IoBufMut, offset: u64) -> impl Future<Output = Result<IoBufMut>> + Send;
 
-    /// Writes `buf` at `offset` (bytes). Durable only after a [`Storage::sync`] that started
-    /// after this completed.
+    /// Writes `buf` at `offset` (bytes). It is durable only after a [`Storage::sync`] that started after this
+    /// write completed.
     fn write(&self, buf: Bytes, offset: u64) -> impl Future<Output = Result<()>> + Send;
 
-    /// Writes `bufs`, one behind the other, at `offset` (bytes), with as few operations as
-    /// possible. Not atomic as a whole.
+    /// Writes `bufs`, one after the other, from `offset` (bytes), with as few operations as possible. Not
+    /// atomic as a whole.
     fn write_vectored(&self, bufs: Vec<Bytes>, offset: u64) -> impl Future<Output = Result<()>> + Send;
 
-    /// Makes `len` bytes from `offset` read as zeros; `space` says what becomes of their space.
-    /// Does not extend a file: what lies beyond its end reads as zeros already.
+    /// Makes `len` bytes from `offset` read as zeros. `space` says what happens to their space. Does not
+    /// extend a file: a read beyond its end gives zeros already.
     ///
-    /// A block device does not tell holes from data: [`Space::Keep`] is [`Space::Allocate`] there.
+    /// A block device does not tell holes from data: there, [`Space::Keep`] means [`Space::Allocate`].
     fn write_zeroes(&self, offset: u64, len: u64, space: Space) -> impl Future<Output = Result<()>> + Send;
 
-    /// Frees the space of `len` bytes from `offset` where the medium can do that without writing zeros.
-    /// Each sector reads as zeros or as it was from then on. Until a [`Storage::sync`] that is not durable.
+    /// Frees the space of `len` bytes from `offset`, where the medium can do so without writing zeros. Each
+    /// sector then reads as zeros, or still as before. Not durable before the next [`Storage::sync`].
     fn discard(&self, offset: u64, len: u64) -> impl Future<Output = Result<()>> + Send {
         self.write_zeroes(offset, len, Space::Free)
     }
 
     /// Makes every completed write, zeroing and change of length durable.
     ///
-    /// After a failure nobody knows what is durable, and the caller must hear of it. If its future
-    /// is dropped before it could, the failure is that of the next sync.
+    /// After a failure it is unknown what is durable, so the caller must learn of it. If the future is
+    /// dropped before its end, the next sync reports the failure.
     fn sync(&self) -> impl Future<Output = Result<()>> + Send;
 
-    /// Drops what a cache holds of the first `len` bytes and is not waiting to be written: from then on a read gives
-    /// what the medium has.
+    /// Drops the cached pages of the first `len` bytes that are not waiting for writeback. From then on a
+    /// read returns what the medium has.
     ///
-    /// After a failed sync the kernel keeps what it could not write, as if it had been written. Only this
-    /// brings out what the medium has instead. The cache may keep what another program uses at that moment.
-    /// A medium without a cache has nothing to drop.
+    /// After a failed sync the kernel keeps the pages that it could not write, and marks them clean. Only
+    /// this call brings out what the medium has instead. The cache may keep pages that another program uses
+    /// at that moment. A medium without a cache has nothing to drop.
     fn drop_cached(&self, _len: u64) -> impl Future<Output = Result<()>> + Send {
         async { Ok(()) }
     }
@@ -107,21 +108,21 @@ pub trait Storage: Send + Sync + 'static {
     /// Length in bytes.
     fn len(&self) -> impl Future<Output = Result<u64>> + Send;
 
-    /// Cuts or extends a file to `len` bytes; the extension reads as zeros.
-    /// Fails with [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) on a device.
+    /// Truncates or extends a file to `len` bytes. The extension reads as zeros. Fails with
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) on a device.
     fn set_len(&self, len: u64) -> impl Future<Output = Result<()>> + Send;
 
     /// Whether [`Storage::set_len`] works: true for files, false for block devices.
     fn can_resize(&self) -> bool;
 
-    /// Holes begin and end at multiples of so many bytes, as far as that is known: a block of the
-    /// file system, which is 128 KiB on some.
+    /// Holes begin and end at multiples of this many bytes, as far as known: the block size of the file
+    /// system, which is 128 KiB on some.
     fn hole_unit(&self) -> u64 {
         1
     }
 
-    /// Allocation of the bytes from `offset`, and for how many bytes (1..=`len`) it stays the
-    /// same. At or beyond the end: a hole of `len` bytes. A medium that cannot tell says
-    /// [`Allocation::Data`]. `len` is not 0.
+    /// Allocation of the bytes from `offset`, and for how many bytes (1..=`len`) it stays the same. `len`
+    /// must not be 0. At or beyond the end: a hole of `len` bytes. A medium that cannot tell answers
+    /// [`Allocation::Data`].
     fn allocation(&self, offset: u64, len: u64) -> impl Future<Output = Result<(Allocation, u64)>> + Send;
 }

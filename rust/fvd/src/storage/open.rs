@@ -1,4 +1,4 @@
-//! How a file or device is opened and created: what is refused, what is locked, in which order.
+//! Opens and creates files and devices: what is refused, what is locked, and in which order.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -20,43 +20,42 @@ use crate::sys::resolved::open_resolved;
 /// How to open a file.
 #[derive(Clone, Debug, Default)]
 pub struct FileOptions {
-    /// Open for reading and writing; false: for reading only.
+    /// Open for reading and writing. False: for reading only.
     pub writable: bool,
     /// Bypass the page cache (`O_DIRECT`, `cache=none`).
     pub direct: bool,
     /// Which lock to take. Independent of [`FileOptions::writable`].
     pub lock: LockMode,
-    /// Fail if any component of the path is a symbolic link, or `..`. For paths that the
-    /// [`Gate`](crate::gate::Gate) resolved: they have none, unless one was put there since.
+    /// Fail if any component of the path is a symbolic link or `..`. For paths that
+    /// [`Gate`](crate::gate::Gate) resolved: they have none, unless one was put there after that.
     pub no_follow: bool,
 }
 
 impl FileStorage {
     /// Opens an existing regular file or block device, and locks it.
     ///
-    /// Everything else is refused, without waiting for the other end of a FIFO.
+    /// Refuses everything else. Does not wait for the other end of a FIFO.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InUse`] if somebody holds a lock that conflicts; [`ErrorKind::Unsupported`] if
-    /// it is neither a file nor a block device, or the file system refuses `O_DIRECT`.
+    /// [`ErrorKind::InUse`] if another user holds a lock that conflicts. [`ErrorKind::Unsupported`] if it is
+    /// neither a regular file nor a block device, or if the file system refuses `O_DIRECT`.
     pub fn open(path: impl AsRef<Path>, options: &FileOptions) -> Result<Self> {
         let path = path.as_ref();
         let file = open_file(path, options, OpenOptions::new())?;
         Self::build(file, path, options)
     }
 
-    /// Makes an empty file for reading and writing, locked exclusively; an existing one is emptied
-    /// only once the lock is held, so that a file in use stays as it is. A block device is opened
-    /// as it is.
+    /// Creates an empty file for reading and writing, locked exclusively. An existing file is emptied only
+    /// after it is locked, so a file in use keeps its content. A block device keeps its content in any case.
     pub fn create(path: impl AsRef<Path>, direct: bool) -> Result<Self> {
         let storage = Self::claim(path, direct)?;
         storage.empty()?;
         Ok(storage)
     }
 
-    /// The first half of [`FileStorage::create`]: the file is made, or opened, and locked; what it
-    /// holds is still there.
+    /// The first half of [`FileStorage::create`]: creates or opens the file, and locks it. An existing file
+    /// keeps its content.
     pub fn claim(path: impl AsRef<Path>, direct: bool) -> Result<Self> {
         let path = path.as_ref();
         let options = FileOptions {
@@ -68,12 +67,12 @@ impl FileStorage {
         let mut how = OpenOptions::new();
         let file = match open_file(path, &options, how.create_new(true).clone()) {
             Err(error) if direct && error.errno() == Some(libc::EINVAL) => {
-                // The kernel makes the file first and refuses O_DIRECT then.
+                // The kernel creates the file first and then refuses O_DIRECT.
                 let _ = std::fs::remove_file(path);
                 return Err(error);
             }
             Err(error) if error.errno() == Some(libc::EEXIST) => {
-                // It may be a link to a file that does not exist yet: `create` follows it.
+                // It may be a symbolic link to a file that does not exist yet: `create` follows it.
                 open_file(path, &options, OpenOptions::new().create(true).clone())?
             }
             result => result?,
@@ -81,7 +80,7 @@ impl FileStorage {
         Self::build(file, path, &options)
     }
 
-    /// The second half of [`FileStorage::create`]: cuts a file to nothing. A device stays as it is.
+    /// The second half of [`FileStorage::create`]: truncates a file to 0 bytes. A device keeps its content.
     pub fn empty(&self) -> Result<()> {
         self.check_process()?;
         if let Medium::File = self.medium() {
@@ -91,8 +90,8 @@ impl FileStorage {
         Ok(())
     }
 
-    /// Takes over a file that is already open. No lock is taken; reading only and `O_DIRECT` are
-    /// what the file was opened with. `path` is for messages.
+    /// Takes over a file that is already open. Takes no lock. Whether it is writable and uses `O_DIRECT`
+    /// follows from how the file was opened. `path` is for messages.
     pub fn from_file(file: File, path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let flags = rustix::fs::fcntl_getfl(&file)
@@ -115,15 +114,15 @@ impl FileStorage {
         let direct = options.direct.then(|| Direct::of(file.as_fd()));
         let identity = match medium {
             Medium::File => (metadata.dev(), metadata.ino()),
-            // Device nodes in different places can be the same device.
+            // Two device nodes can be the same device.
             Medium::Device => (metadata.rdev(), 0),
         };
         Ok(Self::assemble(file, path, medium, direct, identity, locks))
     }
 }
 
-/// An empty file is left alone: ext4 writes out a file that was cut to nothing when it is closed,
-/// in the belief that it replaces another one's content.
+/// Does not touch an empty file: when a file that was truncated to 0 bytes is closed, ext4 writes it out at
+/// once, because it assumes that the new content replaces the old file.
 fn empty(file: &File) -> io::Result<()> {
     if file.metadata()?.len() == 0 {
         return Ok(());
@@ -155,7 +154,7 @@ fn not_a_disk(path: &Path, name: &str) -> Error {
 }
 
 fn open_file(path: &Path, options: &FileOptions, mut how: OpenOptions) -> Result<File> {
-    // O_CLOEXEC is std's default. O_NONBLOCK: a FIFO opens at once, to be refused by its type.
+    // std sets O_CLOEXEC. With O_NONBLOCK, opening a FIFO does not wait, and its type is refused later.
     let mut flags = OFlags::NONBLOCK;
     if options.direct {
         flags |= OFlags::DIRECT;
@@ -170,7 +169,7 @@ fn open_file(path: &Path, options: &FileOptions, mut how: OpenOptions) -> Result
     how.open(path).map_err(|error| explain(path, options, error))
 }
 
-/// Says more than the bare error number where its meaning is known.
+/// Explains the error number where its meaning is known.
 fn explain(path: &Path, options: &FileOptions, error: io::Error) -> Error {
     match error.raw_os_error() {
         Some(libc::EINVAL) if options.direct => {

@@ -7,18 +7,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-/// Alignment of every buffer made by [`IoBufMut::zeroed`]: enough for `O_DIRECT` on any medium.
+/// Alignment of every buffer made by [`IoBufMut::zeroed`], in bytes: enough for `O_DIRECT` on any medium.
 pub(crate) const ALIGNMENT: usize = 4096;
 
-/// A writable piece of memory with shared ownership of what it lies in.
+/// A writable piece of memory, with shared ownership of the allocation that contains it.
 ///
-/// It can be split into disjoint pieces that are filled by operations in flight at once; the
-/// memory lives until the last piece is dropped. Pieces never overlap, so each has exclusive
-/// access to its bytes.
+/// It can be split into disjoint pieces, which operations in flight at once can fill. The memory lives until
+/// the last piece is dropped. Pieces never overlap, so each has exclusive access to its bytes.
 pub struct IoBufMut {
     ptr: NonNull<u8>,
     len: usize,
-    /// Keeps the memory alive. None: the maker of the buffer promised to (see `from_raw`).
+    /// Keeps the memory alive. None: the caller of `from_raw` promised to keep it.
     owner: Option<Arc<dyn Send + Sync>>,
 }
 
@@ -28,7 +27,7 @@ unsafe impl Send for IoBufMut {}
 unsafe impl Sync for IoBufMut {}
 
 impl IoBufMut {
-    /// `len` bytes of zeros, aligned to [`ALIGNMENT`].
+    /// `len` zero bytes, aligned to [`ALIGNMENT`].
     #[must_use]
     pub fn zeroed(len: usize) -> Self {
         let memory = AlignedMemory::zeroed(len);
@@ -39,14 +38,13 @@ impl IoBufMut {
         }
     }
 
-    /// Memory that belongs to somebody else.
+    /// Memory that the caller provides.
     ///
     /// # Safety
     ///
-    /// `ptr..ptr + len` must stay valid for reads and writes, and be accessed by nobody but this
-    /// buffer and the pieces split from it, until all of them are dropped: either `owner` keeps
-    /// it so, or, with `None`, the caller does. The bytes need not be initialised if nobody reads
-    /// them before they are written.
+    /// Until this buffer and all pieces split from it are dropped, `ptr..ptr + len` must stay valid for reads
+    /// and writes, and no other code may access it. Either `owner` ensures that or, with `None`, the caller
+    /// does. Bytes that are not initialised must be written before they are read.
     #[must_use]
     pub unsafe fn from_raw(ptr: NonNull<u8>, len: usize, owner: Option<Arc<dyn Send + Sync>>) -> Self {
         Self { ptr, len, owner }
@@ -82,11 +80,11 @@ impl IoBufMut {
         rest
     }
 
-    /// Undoes a [`IoBufMut::split_off`]: `self` with `rest`, which starts where `self` ends.
+    /// Undoes a [`IoBufMut::split_off`]: joins `self` and `rest`, which must start where `self` ends.
     ///
     /// # Panics
     ///
-    /// If the two are not neighbours.
+    /// If the two are not neighbours in the same memory.
     #[must_use]
     #[expect(clippy::needless_pass_by_value, reason = "its access ends here: the result has it")]
     pub fn join(self, rest: Self) -> Self {
@@ -123,7 +121,7 @@ impl IoBufMut {
         self.ptr.as_ptr()
     }
 
-    /// The same memory, from now on read-only and cheap to clone and slice.
+    /// The same memory, now read-only, and cheap to clone and slice.
     #[must_use]
     pub fn freeze(self) -> Bytes {
         Bytes::from_owner(self)
@@ -175,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_split_buffer_is_filled_piece_by_piece_and_seen_whole() {
+    fn the_pieces_of_a_split_buffer_are_filled_separately() {
         let mut whole = IoBufMut::zeroed(10);
         let base = whole.as_slice().as_ptr() as usize;
         let mut rest = whole.split_off(4);

@@ -1,6 +1,6 @@
-//! Raw system calls on files and block devices. Offsets and lengths are bytes.
+//! Raw system calls on files and block devices. Offsets and lengths are in bytes.
 //!
-//! Every call here is retried when a signal interrupts it, and none does less than it was asked.
+//! Every call is retried when a signal interrupts it, and none transfers less than requested.
 
 use std::fs::File;
 use std::io::{self, IoSlice};
@@ -13,16 +13,16 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::buffer::IoBufMut;
 
-/// Most pieces that one vectored call takes (`IOV_MAX`).
+/// The most pieces in one vectored call (`IOV_MAX`).
 pub(crate) const MAX_PIECES: usize = 1024;
 
 /// `BLKZEROOUT` of `linux/fs.h`: `_IO(0x12, 127)`. Its type differs between C libraries.
 const BLKZEROOUT: libc::Ioctl = 0x127f;
 
-/// Fills `buf` from `offset`. What lies at or beyond the end of the file is zero-filled.
+/// Fills `buf` from `offset`. What lies at or beyond the end of the file is filled with zeros.
 ///
-/// With `O_DIRECT`, `granule` is the required alignment of offset and length, else 1: a count that
-/// is not a multiple of it can only mean the end of the file, where no aligned read can go on.
+/// `granule`: with `O_DIRECT` the required alignment of offset and length, else 1. A count that is not a
+/// multiple of it means the end of the file, after which no aligned read is possible.
 #[inline]
 pub(crate) fn read_full(fd: BorrowedFd<'_>, buf: &mut IoBufMut, offset: u64, granule: usize) -> io::Result<()> {
     match read_once(fd, buf, 0, offset) {
@@ -61,13 +61,13 @@ fn read_rest(
     Ok(())
 }
 
-/// One `pread` into the buffer behind its first `filled` bytes.
+/// One `pread` into the buffer after its first `filled` bytes.
 #[inline]
 fn read_once(fd: BorrowedFd<'_>, buf: &mut IoBufMut, filled: usize, offset: u64) -> io::Result<usize> {
     assert!(filled <= buf.len(), "read behind the end of a buffer");
     let rest = buf.len() - filled;
-    // SAFETY: the `rest` bytes from `filled` lie within the buffer, which is valid for writes and
-    // accessed by nobody else; they need not be initialised for the kernel to fill them.
+    // SAFETY: the `rest` bytes from `filled` lie within the buffer, which is valid for writes and which no
+    // other code accesses. The kernel may fill bytes that are not initialised.
     let count = unsafe {
         libc::pread64(
             fd.as_raw_fd(),
@@ -93,12 +93,12 @@ pub(crate) fn write_full(fd: BorrowedFd<'_>, mut buf: &[u8], mut offset: u64) ->
     Ok(())
 }
 
-/// Writes `bufs`, one behind the other, at `offset`.
+/// Writes `bufs`, one after the other, from `offset`.
 pub(crate) fn write_vectored_full(fd: BorrowedFd<'_>, bufs: &[Bytes], mut offset: u64) -> io::Result<()> {
     for batch in bufs.chunks(MAX_PIECES) {
         let mut pieces: Vec<IoSlice<'_>> = batch.iter().map(|buf| IoSlice::new(buf)).collect();
         let mut rest = pieces.as_mut_slice();
-        // Empty pieces at the front would look like a write of nothing.
+        // Removes empty pieces at the front: a write of them alone would return 0, which counts as an error.
         IoSlice::advance_slices(&mut rest, 0);
         while !rest.is_empty() {
             let count = retry_on_intr(|| rustix::io::pwritev(fd, rest, offset))?;
@@ -114,42 +114,43 @@ pub(crate) fn write_vectored_full(fd: BorrowedFd<'_>, bufs: &[Bytes], mut offset
 
 /// Makes data and length durable (`fdatasync`).
 pub(crate) fn sync_data(fd: BorrowedFd<'_>) -> io::Result<()> {
-    // Not retried in a way that hides an error: only a signal before anything was done is.
+    // A retry must not hide an error: a signal interrupts fdatasync only before it has done anything.
     Ok(retry_on_intr(|| rustix::fs::fdatasync(fd))?)
 }
 
-/// Begins to write out the dirty pages of the file, without waiting for them. Makes nothing durable.
+/// Starts writeback of the dirty pages of the file, without waiting. Makes nothing durable.
 pub(crate) fn start_writeback(fd: BorrowedFd<'_>) {
-    // SAFETY: takes an open file and three numbers. From 0 for 0 bytes: all of the file. A failure
-    // only means that a later sync has more to do; that one reports what goes wrong.
+    // SAFETY: takes an open file and three numbers. Offset 0 and 0 bytes mean the whole file. After a
+    // failure, a later sync has more to do, and reports what is wrong.
     let _ = unsafe { libc::sync_file_range(fd.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
 }
 
-/// The largest piece of a file that the page cache holds, and drops, as one: 2 MiB on most machines, and
-/// more on some with large pages.
+/// The largest folio of the page cache, in bytes. The cache drops a folio only as a whole. 2 MiB on most
+/// machines, more on some with large pages.
 pub(crate) const MAX_FOLIO: u64 = 4 << 20;
 
-/// Drops the first `len` bytes of the file from the page cache, but for what is dirty, mapped or being read.
+/// Drops the first `len` bytes of the file from the page cache, except pages that are dirty, mapped or being
+/// read.
 pub(crate) fn drop_cached(fd: BorrowedFd<'_>, len: u64) {
-    // Where the system has no page cache for the file, there is nothing to drop.
+    // It fails where the file has no page cache. Then there is nothing to drop.
     if let Some(len) = std::num::NonZeroU64::new(len) {
         let _ = rustix::fs::fadvise(fd, 0, Some(len), rustix::fs::Advice::DontNeed);
     }
 }
 
-/// Frees the range, which reads as zeros then; the length of the file stays.
+/// Frees the range, which then reads as zeros. The length of the file does not change.
 pub(crate) fn punch_hole(fd: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<()> {
     let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     Ok(retry_on_intr(|| rustix::fs::fallocate(fd, flags, offset, len))?)
 }
 
-/// Zeroes the range without freeing it; the length of the file stays.
+/// Zeroes the range without freeing it. The length of the file does not change.
 pub(crate) fn zero_range(fd: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<()> {
     let flags = FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE;
     Ok(retry_on_intr(|| rustix::fs::fallocate(fd, flags, offset, len))?)
 }
 
-/// Zeroes sectors of a block device, with the help of the device where it has any to give.
+/// Zeroes sectors of a block device. Lets the device do it, where it can.
 pub(crate) fn device_zero_out(fd: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<()> {
     let range = [offset, len];
     retry_on_intr(|| {
@@ -160,8 +161,8 @@ pub(crate) fn device_zero_out(fd: BorrowedFd<'_>, offset: u64, len: u64) -> io::
     Ok(())
 }
 
-/// First byte at or behind `offset` that is data; `None` if only a hole follows.
-/// Fails with EINVAL where the file system cannot tell.
+/// First byte at or after `offset` that is data. `None` if only a hole follows. Fails with EINVAL where the
+/// file system cannot tell.
 pub(crate) fn seek_data(fd: BorrowedFd<'_>, offset: u64) -> io::Result<Option<u64>> {
     match rustix::fs::seek(fd, SeekFrom::Data(offset)) {
         Ok(position) => Ok(Some(position)),
@@ -170,7 +171,7 @@ pub(crate) fn seek_data(fd: BorrowedFd<'_>, offset: u64) -> io::Result<Option<u6
     }
 }
 
-/// First byte at or behind `offset` that lies in a hole (the end of the file is one); `None` if
+/// First byte at or after `offset` that lies in a hole (the end of the file counts as one). `None` if
 /// `offset` is beyond the end.
 pub(crate) fn seek_hole(fd: BorrowedFd<'_>, offset: u64) -> io::Result<Option<u64>> {
     match rustix::fs::seek(fd, SeekFrom::Hole(offset)) {
@@ -180,12 +181,12 @@ pub(crate) fn seek_hole(fd: BorrowedFd<'_>, offset: u64) -> io::Result<Option<u6
     }
 }
 
-/// Length of a block device: where its end is. (Positions matter to no other call here.)
+/// Length of a block device. Moves the file position, which no other call here uses.
 pub(crate) fn device_len(fd: BorrowedFd<'_>) -> io::Result<u64> {
     Ok(rustix::fs::seek(fd, SeekFrom::End(0))?)
 }
 
-/// Alignment that `O_DIRECT` requires of memory addresses and of offsets and lengths, in bytes.
+/// Alignment that `O_DIRECT` requires of memory addresses, and of offsets and lengths, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DirectAlignment {
     pub(crate) memory: usize,
@@ -193,14 +194,14 @@ pub(crate) struct DirectAlignment {
 }
 
 impl DirectAlignment {
-    /// What every medium in use accepts.
+    /// Accepted by every medium in use.
     const SAFE: Self = Self {
         memory: 4096,
         offset: 4096,
     };
 
-    /// Asks the kernel (6.1 and later); where it does not say, tries 512 bytes and settles for
-    /// 4096 where that fails or proves nothing.
+    /// Asks the kernel (6.1 and later). If the kernel does not say, tries a read with 512 bytes. If that
+    /// fails or proves nothing, uses 4096.
     pub(crate) fn of(fd: BorrowedFd<'_>) -> Self {
         Self::ask(fd).or_else(|| Self::probe(fd)).unwrap_or(Self::SAFE)
     }
@@ -216,10 +217,10 @@ impl DirectAlignment {
     }
 
     fn probe(fd: BorrowedFd<'_>) -> Option<Self> {
-        // A buffer at an address that is a multiple of 512 but not of more.
+        // An address that is a multiple of 512 but not of 1024.
         let mut buf = IoBufMut::zeroed(1024);
         let mut buf = buf.split_off(512);
-        // An empty or tiny file would accept anything.
+        // A shorter read proves nothing: at the end of a file any alignment works.
         let count = read_once(fd, &mut buf, 0, 512).ok()?;
         (count == 512).then_some(Self {
             memory: 512,
@@ -228,13 +229,13 @@ impl DirectAlignment {
     }
 }
 
-/// Takes a shared lock on one byte for this open file description; fails at once with EAGAIN or
-/// EACCES if somebody else has an exclusive one.
+/// Takes a shared lock on one byte for this open file description. Fails at once with EAGAIN or EACCES if
+/// another one has an exclusive lock.
 pub(crate) fn lock_byte_shared(fd: BorrowedFd<'_>, byte: u64) -> io::Result<()> {
     set_lock(fd, &byte_lock(libc::F_RDLCK, byte))
 }
 
-/// Gives back what lock this open file description, with all its duplicates, has on the byte.
+/// Releases the lock of this open file description, and so of all its duplicates, on the byte.
 pub(crate) fn unlock_byte(fd: BorrowedFd<'_>, byte: u64) -> io::Result<()> {
     set_lock(fd, &byte_lock(libc::F_UNLCK, byte))
 }
@@ -278,7 +279,7 @@ fn last_errno() -> Errno {
     Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
 
-/// Clears `O_NONBLOCK`, which was needed only for the moment of opening.
+/// Clears `O_NONBLOCK`, which only opening needed.
 pub(crate) fn set_blocking(file: &File) -> io::Result<()> {
     let flags = rustix::fs::fcntl_getfl(file)?;
     Ok(rustix::fs::fcntl_setfl(

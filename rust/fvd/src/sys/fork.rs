@@ -1,45 +1,45 @@
-//! What a fork changes, told by a handler that the C library runs in the child.
+//! Detects a fork, with a handler that the C library runs in the child.
 //!
-//! Everything here is lock-free: another thread of the parent may be anywhere in it at the moment
-//! of the fork, and the handler may only make calls that are safe in a signal handler.
+//! Everything here is lock-free: another thread of the parent may be in this code at the moment of the fork.
+//! The handler may only make calls that are async-signal-safe.
 
 use std::os::fd::RawFd;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering};
 
-/// How many forks lie between this process and the one that was started.
+/// The number of forks between the process that loaded this library and this one.
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 
-/// The number of this process, without a system call.
+/// The process id, without a system call.
 static ID: AtomicU32 = AtomicU32::new(0);
 
 static IS_REGISTERED: AtomicBool = AtomicBool::new(false);
 
-/// Descriptors that belong to this process alone: a list that only grows.
+/// File descriptors that forked children must not share: a list that only grows.
 static SLOTS: AtomicPtr<Slot> = AtomicPtr::new(ptr::null_mut());
 
 /// A slot without a descriptor.
 const FREE: i32 = -1;
 
-/// Tells this process from its children and its ancestors: one load.
+/// Differs between this process, its children and its ancestors. Costs one load.
 #[inline]
 pub(crate) fn generation() -> u32 {
     GENERATION.load(Ordering::Relaxed)
 }
 
-/// The number that the system gives this process.
+/// The process id.
 pub(crate) fn id() -> u32 {
     ID.load(Ordering::Relaxed)
 }
 
-/// Has children counted from here on. To be called before [`generation`] and [`id`] are.
+/// Registers the handler. Call this before [`generation`] and [`id`].
 #[inline]
 pub(crate) fn watch() {
     if IS_REGISTERED.load(Ordering::Acquire) {
         return;
     }
-    // Two threads at once register two handlers, which do no harm.
-    // SAFETY: the handler is a function of this library, and calls only what is safe in a signal handler.
+    // Two threads at once may register two handlers, which does no harm.
+    // SAFETY: the handler is a function of this library, and makes only async-signal-safe calls.
     let failed = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
     assert_eq!(failed, 0, "there is memory for a handler");
     ID.store(std::process::id(), Ordering::Relaxed);
@@ -54,18 +54,19 @@ extern "C" fn in_child() {
     if slot.is_null() {
         return;
     }
-    // There is always a root directory; nothing can be read from such a descriptor or written to it.
-    // SAFETY: a constant string, which ends with a zero byte.
+    // Every process has a root directory. With O_PATH, the descriptor permits no reads and no writes.
+    // SAFETY: a constant string that ends with a zero byte.
     let nothing = unsafe { libc::open(c"/".as_ptr(), libc::O_PATH | libc::O_CLOEXEC) };
     if nothing < 0 {
-        // Without a descriptor to spare the child keeps what it inherits.
+        // Without a free descriptor, the child keeps what it inherited.
         return;
     }
     // SAFETY: slots are never freed.
     while let Some(current) = unsafe { slot.as_ref() } {
         let descriptor = current.descriptor.load(Ordering::Acquire);
         if descriptor != FREE {
-            // SAFETY: it is registered, so open; its owner in this process still owns a descriptor of that number.
+            // SAFETY: it is registered, so it is open. Its owner in this process still owns a descriptor with
+            // that number.
             unsafe { libc::dup3(nothing, descriptor, libc::O_CLOEXEC) };
         }
         slot = current.next;
@@ -86,8 +87,8 @@ unsafe impl Sync for Slot {}
 // SAFETY: as above.
 unsafe impl Send for Slot {}
 
-/// While it lives, forked children get an empty descriptor in the place of this one. To be dropped
-/// before the descriptor is closed: its number may then belong to another file.
+/// As long as this lives, forked children get an empty descriptor in place of this one. Drop it before the
+/// descriptor is closed: the number may then be given to another file.
 #[derive(Debug)]
 pub(crate) struct Registration(&'static Slot);
 
@@ -119,11 +120,11 @@ impl Registration {
         }));
         let address = ptr::from_mut(slot);
         loop {
-            // SAFETY: no other thread has its address before it is in the list.
+            // SAFETY: no other thread has the address before the slot is in the list.
             let next = unsafe { (*address).next };
             let exchanged = SLOTS.compare_exchange(next, address, Ordering::AcqRel, Ordering::Acquire);
             match exchanged {
-                // SAFETY: it is never freed, and only shared from here on.
+                // SAFETY: the slot is never freed, and only shared from here on.
                 Ok(_) => return Self(unsafe { &*address }),
                 // SAFETY: as above.
                 Err(first) => unsafe { (*address).next = first },

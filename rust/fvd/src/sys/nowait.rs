@@ -1,4 +1,4 @@
-//! I/O that fails instead of waiting.
+//! I/O that fails instead of waiting (`RWF_NOWAIT`).
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -9,8 +9,8 @@ use rustix::io::ReadWriteFlags;
 
 use super::buffer::IoBufMut;
 
-/// Fills the buffer behind its first `filled` bytes, as far as that needs no waiting; 0 at the end
-/// of the file.
+/// Fills the buffer after its first `filled` bytes, as far as that needs no waiting. Returns the number of
+/// bytes: 0 at the end of the file.
 ///
 /// # Errors
 ///
@@ -24,8 +24,8 @@ pub(crate) fn read_nowait(fd: BorrowedFd<'_>, buf: &mut IoBufMut, filled: usize,
         iov_base: target.cast(),
         iov_len: buf.len() - filled,
     };
-    // SAFETY: the one piece lies within the buffer, which is valid for writes and accessed by nobody
-    // else; its bytes need not be initialised for the kernel to fill them.
+    // SAFETY: the one piece lies within the buffer, which is valid for writes and which no other code
+    // accesses. The kernel may fill bytes that are not initialised.
     let count = unsafe {
         libc::preadv2(
             fd.as_raw_fd(),
@@ -38,7 +38,7 @@ pub(crate) fn read_nowait(fd: BorrowedFd<'_>, buf: &mut IoBufMut, filled: usize,
     usize::try_from(count).map_err(|_| io::Error::last_os_error())
 }
 
-/// Writes what needs no waiting of `bufs`, of which there are at most 1024; errors as
+/// Writes from `bufs`, at most 1024 pieces, what needs no waiting. Returns the number of bytes. Errors as
 /// [`read_nowait`].
 #[inline]
 pub(crate) fn write_nowait(fd: BorrowedFd<'_>, bufs: &[Bytes], offset: u64) -> io::Result<usize> {
@@ -50,19 +50,19 @@ pub(crate) fn write_nowait(fd: BorrowedFd<'_>, bufs: &[Bytes], offset: u64) -> i
     Ok(rustix::io::pwritev2(fd, &pieces, offset, flags)?)
 }
 
-/// What a file system has below it.
+/// What a file system stores its data on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FsKind {
-    /// Nothing: its pages are all there is.
+    /// Nothing but memory: the pages of the cache are all there is.
     Memory,
-    /// A disk of this machine, behind a page cache that takes writes.
+    /// A disk of this machine, with a page cache that takes writes.
     Local,
-    /// Another machine or another process, which may be gone.
+    /// Another machine or another process, which may not answer.
     Remote,
 }
 
 impl FsKind {
-    /// Unknown file systems are far away.
+    /// An unknown file system counts as [`FsKind::Remote`].
     pub(crate) fn of(fd: BorrowedFd<'_>) -> Self {
         const TMPFS: i64 = 0x0102_1994;
         const EXT4: i64 = 0xef53;
@@ -70,7 +70,8 @@ impl FsKind {
         const BTRFS: i64 = 0x9123_683e;
         const F2FS: i64 = 0xf2f5_2010;
         const ZFS: i64 = 0x2fc1_2fc1;
-        // In containers: what is open for writing lies on one of these, what is not may lie anywhere.
+        // In containers. A file that is open for writing lies on an upper layer, which is on a local disk.
+        // Any other file may lie on a remote file system.
         const OVERLAYFS: i64 = 0x794c_7630;
         match rustix::fs::fstatfs(fd).map(|stat| stat.f_type) {
             Ok(TMPFS) => Self::Memory,
@@ -95,7 +96,7 @@ mod tests {
 
     use super::*;
 
-    /// An overlay with layers in memory. Needs root.
+    /// An overlay file system with layers in memory. Needs root.
     struct Overlay(PathBuf);
 
     fn mount(arguments: &[&str], folder: &Path) {
@@ -108,7 +109,7 @@ mod tests {
         fn new() -> Self {
             let folder = tempfile::tempdir().expect("a temporary folder").keep();
             mount(&["-t", "tmpfs", "tmpfs"], &folder);
-            // From here on it is unmounted, whatever fails.
+            // From here on, dropping it unmounts, whatever fails.
             let overlay = Self(folder.clone());
             let layer = |name: &str| {
                 fs::create_dir(folder.join(name)).expect("room for a folder");
@@ -136,20 +137,21 @@ mod tests {
     }
 
     #[test]
-    fn on_an_overlay_what_is_open_for_writing_is_local_and_the_rest_may_be_far() {
+    fn an_overlay_is_local_only_for_files_open_for_writing() {
         let overlay = Overlay::new();
         let path = overlay.path("file");
         let home = |options: &OpenOptions| {
             let file = options.open(&path).expect("a file of the overlay");
             FsKind::of(file.as_fd())
         };
-        // Also where it has been copied up: the same name may have been opened before.
+        // The second time it has been copied up: the result must not depend on whether it was opened for
+        // writing before.
         for _ in 0..2 {
             assert_eq!(home(OpenOptions::new().read(true)), FsKind::Remote);
             assert_eq!(home(OpenOptions::new().read(true).write(true)), FsKind::Local);
             assert_eq!(home(OpenOptions::new().append(true)), FsKind::Local);
         }
-        // The layers themselves are what they are.
+        // A file of a layer, opened directly, has the kind of that layer.
         let below = fs::File::open(overlay.0.join("lower/file")).expect("a file in memory");
         assert_eq!(FsKind::of(below.as_fd()), FsKind::Memory);
     }

@@ -1,4 +1,4 @@
-//! Values that each process has for itself.
+//! Values that exist once per process.
 
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -20,13 +20,13 @@ impl<T: Send + Sync + 'static> Values<T> {
         Self(AtomicPtr::new(ptr::null_mut()))
     }
 
-    /// The value of this process, made when it is first asked for. It is never dropped.
+    /// The value of this process, made at the first call. It is never dropped.
     pub(crate) fn get(&self, make: fn() -> T) -> &'static T {
         fork::watch();
         let generation = fork::generation();
         let mut address = self.0.load(Ordering::Acquire);
         loop {
-            // SAFETY: values are never freed, and only shared once they are here.
+            // SAFETY: values are never freed, and only shared once they are in the list.
             if let Some(found) = unsafe { address.as_ref() }
                 && found.generation == generation
             {

@@ -1,4 +1,4 @@
-//! Opening a path that was resolved: none of its components may be a symbolic link by now.
+//! Opens a resolved path: no component may be a symbolic link now.
 
 use std::fs::File;
 use std::io;
@@ -10,13 +10,13 @@ use rustix::io::{Errno, retry_on_intr};
 
 const FOLDER: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
-/// Opens `path`, which has no `..`, with `flags`; fails with ELOOP if a component is a symbolic link.
+/// Opens `path`, which must have no `..`, with `flags`. Fails with ELOOP if a component is a symbolic link.
 ///
-/// What is opened is what lies at exactly this path: a link that was put in place of a folder since the path was
-/// resolved leads nowhere else.
+/// So a link that replaced a folder after the path was resolved does not lead to another file.
 pub(crate) fn open_resolved(path: &Path, flags: OFlags) -> io::Result<File> {
     match at_once(path, flags) {
-        // Before Linux 5.6 there is no such call; the filters of some containers deny what they do not know.
+        // openat2 exists since Linux 5.6. The filters of some containers deny system calls that they do not
+        // know.
         Err(Errno::NOSYS | Errno::PERM) => step_by_step(path, flags),
         result => result,
     }
@@ -24,7 +24,7 @@ pub(crate) fn open_resolved(path: &Path, flags: OFlags) -> io::Result<File> {
     .map_err(io::Error::from)
 }
 
-/// Where a path starts, and the path from there; fails if it has a `..`.
+/// The root or current directory, and the path from there. Fails if the path has a `..`.
 fn start(path: &Path) -> Result<(&Path, &Path), Errno> {
     let (top, below) = match path.strip_prefix("/") {
         Ok(below) => (Path::new("/"), below),
@@ -43,7 +43,7 @@ fn at_once(path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
     retry_on_intr(|| openat2(&top, below, flags | OFlags::CLOEXEC, Mode::empty(), resolve))
 }
 
-/// The same with calls that every kernel has: folder by folder, each one from the one above it.
+/// The same for every kernel: one open for each folder, relative to the one before.
 fn step_by_step(path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
     let (top, below) = start(path)?;
     let mut folder = retry_on_intr(|| open(top, FOLDER | OFlags::DIRECTORY, Mode::empty()))?;
@@ -78,7 +78,7 @@ mod tests {
     const WAYS: [Open; 2] = [at_once, step_by_step];
 
     #[test]
-    fn a_path_without_links_is_opened_in_both_ways() {
+    fn both_ways_open_a_path_without_links() {
         let top = tempfile::tempdir().expect("a folder");
         let top = top.path().canonicalize().expect("it is there");
         fs::create_dir_all(top.join("a/b")).expect("folders");
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_anywhere_on_the_way_is_not_followed_in_either_way() {
+    fn neither_way_follows_a_link_in_any_component() {
         let top = tempfile::tempdir().expect("a folder");
         let top = top.path().canonicalize().expect("it is there");
         fs::create_dir_all(top.join("outside/b")).expect("folders");

@@ -1,4 +1,4 @@
-//! Threads that borrow from the one that starts them.
+//! Scoped threads that a fork does not break.
 
 use std::mem;
 use std::panic::resume_unwind;
@@ -6,12 +6,12 @@ use std::thread::{Builder, JoinHandle};
 
 use super::fork;
 
-/// Runs `work` on `count` threads and `here` on this one. Returns when all have ended: in a process
-/// that `here` has forked, which has none of these threads, when `here` has.
+/// Runs `work` on `count` threads and `here` on this one. Returns when all have ended. A process that `here`
+/// forked has none of these threads: there it returns when `here` has.
 ///
 /// # Panics
 ///
-/// If one of them does, or if a thread cannot be started.
+/// If one of them panics, or if a thread cannot be started.
 pub(crate) fn beside<T>(count: usize, work: &(dyn Fn() + Sync), here: impl FnOnce() -> T) -> T {
     fork::watch();
     let mut threads = Threads {
@@ -19,8 +19,8 @@ pub(crate) fn beside<T>(count: usize, work: &(dyn Fn() + Sync), here: impl FnOnc
         generation: fork::generation(),
     };
     for _ in 0..count {
-        // SAFETY: `threads` waits, also in a panic, until the thread has ended, so it outlives nothing
-        // that it borrows. A forked child does not wait, but has no such thread, either.
+        // SAFETY: `threads` waits until the thread has ended, also in a panic, so everything that the thread
+        // borrows outlives it. A forked child does not wait, but it has no such thread.
         let started = unsafe { Builder::new().spawn_unchecked(work) };
         threads.running.push(started.expect("a thread can be started"));
     }
@@ -53,7 +53,7 @@ impl Threads {
 
 impl Drop for Threads {
     fn drop(&mut self) {
-        // Left over only where a panic is on its way, which says enough.
+        // Threads are left only during a panic, which is reported already.
         let _ = self.join();
     }
 }

@@ -1,8 +1,8 @@
 //! One `io_uring`, used by the thread that made it, for one file.
 //!
-//! **Ownership.** What the kernel may access (buffers, their descriptions, the file) belongs to the ring from
-//! [`Uring::push`] until the completion has been seen. A ring that is dropped waits for what is in flight;
-//! if that is impossible it leaks it.
+//! **Ownership (A1).** From [`Uring::push`] until the completion has been reaped, the ring owns what the
+//! kernel may access: buffers, their iovecs, the file. A ring that is dropped waits for what is in flight. If
+//! that fails, it leaks the memory.
 
 use std::io;
 use std::mem;
@@ -19,22 +19,22 @@ use super::buffer::IoBufMut;
 use super::file::MAX_PIECES;
 use super::fork::Registration;
 
-/// Operations that can be in flight at once: with the event_fd, as many as the submission queue has
-/// room for, and half of what the completion queue has: neither can overflow.
+/// The most operations in flight at once (A5). With the read of the eventfd they fill the submission queue,
+/// and half of the completion queue, so neither can overflow.
 pub(crate) const DEPTH: usize = 127;
 
-/// The completion of the event_fd.
-const BELL: u64 = u64::MAX;
+/// User data of the completion of the read of the eventfd.
+const EVENT_FD: u64 = u64::MAX;
 
-/// Most bytes of one operation; a longer one ends short.
+/// The most bytes of one operation. A longer one ends short.
 const MAX_LEN: usize = 1 << 30;
 
-/// What the kernel is asked to do, with the memory that it needs for that. Offsets are bytes.
+/// An operation for the kernel, with the memory that it needs. Offsets are in bytes.
 #[derive(Debug)]
 pub(crate) enum Operation {
-    /// Fills `buf` behind its first `filled` bytes, from `offset`, where the buffer as a whole begins.
+    /// Fills `buf` after its first `filled` bytes. `offset` is where byte 0 of the buffer lies in the file.
     Read { buf: IoBufMut, filled: usize, offset: u64 },
-    /// Writes `bufs`, one behind the other.
+    /// Writes `bufs`, one after the other.
     Write { bufs: Vec<Bytes>, offset: u64 },
     /// `fdatasync`.
     SyncData,
@@ -46,40 +46,41 @@ pub(crate) struct EventFd(OwnedFd);
 
 impl EventFd {
     pub(crate) fn new() -> io::Result<Self> {
-        // Blocking: io_uring waits for an eventfd only then.
+        // Blocking: otherwise io_uring does not wait for an eventfd.
         Ok(Self(eventfd(0, EventfdFlags::CLOEXEC)?))
     }
 
     pub(crate) fn wake(&self) {
-        // Fails only if nobody has listened 2^64 times.
+        // Fails only after 2^64 wake-ups without a read.
         let _ = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
     }
 }
 
-/// An operation that the kernel has.
+/// An operation in flight.
 struct InFlight<T> {
     operation: Operation,
     tag: T,
-    /// The pieces of a write as the kernel reads them.
+    /// The iovecs of a write, which the kernel reads.
     pieces: Vec<libc::iovec>,
 }
 
 /// See the module.
 pub(crate) struct Uring<F: AsFd, T> {
-    /// Before the ring, which keeps the file open as long as any process has the ring.
+    /// Before the ring, so that it is dropped first. The ring keeps the file open as long as any process has
+    /// the ring.
     _descriptor: Registration,
     ring: IoUring,
     event_fd: Arc<EventFd>,
-    /// What the kernel reads from the event_fd.
-    rings: Box<u64>,
+    /// Where the kernel stores what it reads from the eventfd.
+    eventfd_value: Box<u64>,
     is_listening: bool,
     slots: Vec<Option<InFlight<T>>>,
     free: Vec<usize>,
-    /// Registered: the ring knows it as number 0.
+    /// Registered with the ring under index 0.
     _file: F,
 }
 
-/// Whether `io_uring` can be used here, with all that is needed of it.
+/// Whether `io_uring` can be used here, with every opcode that this module needs.
 pub(crate) fn is_usable() -> io::Result<()> {
     let ring = make(4)?;
     let mut probe = Probe::new();
@@ -97,8 +98,8 @@ pub(crate) fn is_usable() -> io::Result<()> {
     }
 }
 
-/// Completions are handled when the thread asks for them, not by interrupting it (since 6.1). Forked
-/// children do not have the memory of the ring, which would keep the ring and its file alive.
+/// Completions are processed when the thread asks for them, without interrupts (since 6.1). Forked children
+/// do not get the memory of the ring, which would keep the ring and its file open.
 fn make(entries: u32) -> io::Result<IoUring> {
     let modern = IoUring::builder()
         .dontfork()
@@ -119,7 +120,7 @@ impl<F: AsFd, T> Uring<F, T> {
             _descriptor: Registration::of(ring.as_raw_fd()),
             ring,
             event_fd,
-            rings: Box::new(0),
+            eventfd_value: Box::new(0),
             is_listening: false,
             slots: (0..DEPTH).map(|_| None).collect(),
             free: (0..DEPTH).rev().collect(),
@@ -127,12 +128,12 @@ impl<F: AsFd, T> Uring<F, T> {
         })
     }
 
-    /// Operations that can be pushed now.
+    /// How many operations can be pushed now.
     pub(crate) fn room(&self) -> usize {
         self.free.len()
     }
 
-    /// True if the kernel has nothing.
+    /// True if nothing is in flight.
     pub(crate) fn is_idle(&self) -> bool {
         self.room() == DEPTH
     }
@@ -148,24 +149,23 @@ impl<F: AsFd, T> Uring<F, T> {
     }
 
     fn enqueue(&mut self, entry: &squeue::Entry) {
-        // SAFETY: the entry refers to memory that `slots` or `rings` own until the completion has been
-        // seen (see the module), and to the file or the event_fd, which live as long as the ring.
+        // SAFETY: the entry refers to memory that `slots` or `eventfd_value` own until the completion has
+        // been reaped (see the module), and to the file or the eventfd, which live as long as the ring.
         let pushed = unsafe { self.ring.submission().push(entry) };
         pushed.expect("the queue has an entry for each slot and one for the event_fd");
     }
 
-    /// Submits what was pushed, and waits until an operation has ended or the event_fd has rung. If the
-    /// kernel has nothing to do, no longer than `idle_time` (since 5.11).
+    /// Submits what was pushed. Then waits until an operation has ended or the eventfd is signalled. If
+    /// nothing is in flight, waits for `idle_time` at most (since 5.11).
     ///
     /// # Errors
     ///
-    /// EAGAIN or EBUSY if the kernel is short of memory, to be tried again later; ETIME when the time
-    /// is over.
+    /// EAGAIN or EBUSY if the kernel is short of memory: try again later. ETIME after `idle_time`.
     pub(crate) fn wait(&mut self, idle_time: Duration) -> io::Result<()> {
         if !self.is_listening {
             let fd: RawFd = self.event_fd.0.as_raw_fd();
-            let target = (&raw mut *self.rings).cast();
-            self.enqueue(&opcode::Read::new(Fd(fd), target, 8).build().user_data(BELL));
+            let target = (&raw mut *self.eventfd_value).cast();
+            self.enqueue(&opcode::Read::new(Fd(fd), target, 8).build().user_data(EVENT_FD));
             self.is_listening = true;
         }
         let waited = if self.is_idle() && self.ring.params().is_feature_ext_arg() {
@@ -182,11 +182,11 @@ impl<F: AsFd, T> Uring<F, T> {
         }
     }
 
-    /// Gives back the operations that have ended, with the bytes they moved.
+    /// Passes each operation that has ended to `done`, with the number of bytes transferred.
     pub(crate) fn reap(&mut self, mut done: impl FnMut(Operation, T, io::Result<usize>)) {
         let Self { ring, slots, free, .. } = self;
         for entry in ring.completion() {
-            if entry.user_data() == BELL {
+            if entry.user_data() == EVENT_FD {
                 self.is_listening = false;
                 continue;
             }
@@ -199,7 +199,7 @@ impl<F: AsFd, T> Uring<F, T> {
         }
     }
 
-    /// Waits for everything in flight, the event_fd included; what it was for is not told.
+    /// Waits for everything in flight, and for the read of the eventfd. Drops the results.
     fn drain(&mut self) -> io::Result<()> {
         while !self.is_idle() || self.is_listening {
             self.event_fd.wake();
@@ -215,29 +215,30 @@ impl<F: AsFd, T> Uring<F, T> {
 impl<F: AsFd, T> Drop for Uring<F, T> {
     fn drop(&mut self) {
         if self.drain().is_err() {
-            // The kernel may still use the memory. Who waits is told: the tags are dropped.
+            // The kernel may still use the memory, so leak it. The tags are dropped, which tells the waiting
+            // tasks.
             for lost in self.slots.drain(..).flatten() {
                 mem::forget((lost.operation, lost.pieces));
             }
-            mem::forget(mem::take(&mut self.rings));
+            mem::forget(mem::take(&mut self.eventfd_value));
             return;
         }
-        // The kernel would keep the file open for some time after the ring is closed.
+        // Otherwise the kernel keeps the file open for some time after the ring is closed.
         let _ = self.ring.submitter().unregister_files();
     }
 }
 
-/// Whether there was nothing to wait for.
+/// Whether the time ran out with nothing in flight.
 pub(crate) fn is_timeout(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ETIME)
 }
 
-/// Whether to try it again.
+/// Whether to try again.
 pub(crate) fn is_temporary(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY))
 }
 
-/// The description of `operation`, which is valid as long as the operation and `pieces` are.
+/// The submission queue entry for `operation`. Valid as long as the operation and `pieces` live.
 fn entry(operation: &mut Operation, pieces: &mut Vec<libc::iovec>) -> squeue::Entry {
     const FILE: Fixed = Fixed(0);
     match operation {

@@ -1,4 +1,4 @@
-//! Amend an image by path.
+//! Amends an image, by path.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -14,13 +14,16 @@ use crate::image::{Head, read_head_to_write};
 use crate::source::probe_file;
 use crate::storage::{FileStorage, Storage as _};
 
-/// Makes the changes to the image at `path`, which nobody else may have open, and gives its header.
+/// Applies the changes to the image at `path`, and returns its new header. No other process may have the
+/// image open.
 ///
-/// Its data file is opened, through the gate, where a change needs it. A base and a data file that the changes
-/// name are the user's: unless `unchecked`, they are opened before anything is changed, without locks, so
-/// that no image is left without them by mistake. What such a base names goes through the gate.
+/// If a change needs the data file of the image, it is opened through the gate. The user is trusted to name
+/// any base and data file in the changes. Unless `unchecked`, these are opened without locks before anything
+/// is changed, so that a wrong name is found in time. Files that such a base names must pass the gate.
 ///
-/// Fails with [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for other formats.
+/// # Errors
+///
+/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the disk is not an FVD image.
 pub async fn amend(
     path: &Path,
     format: Option<&str>,
@@ -62,7 +65,7 @@ pub async fn amend(
     amend::amend(&file, data.as_ref(), changes).await
 }
 
-/// Fails if the data file or the base cannot be opened as `changes` are to have them.
+/// Fails if the data file or the base cannot be opened as the changed header will name them.
 async fn check_named(path: &Path, file: &FileStorage, head: &Head, changes: &Changes, gate: &Gate) -> Result<()> {
     let options = ChainOptions {
         force_share: true,
@@ -81,7 +84,7 @@ async fn check_named(path: &Path, file: &FileStorage, head: &Head, changes: &Cha
     let named = Named::base(path, name);
     let base = match new_name {
         Some(name) => chain::open_file(&beside(path, name), &options),
-        // The image's name, not the user's.
+        // This name comes from the image, so it must pass the gate.
         None => gate.open(path, name, &unlocked()),
     };
     let base = named.opened(base)?;
@@ -94,7 +97,8 @@ async fn check_named(path: &Path, file: &FileStorage, head: &Head, changes: &Cha
     named.opened(chain::try_base(base, format, file, data_files, &options).await)
 }
 
-/// Fails if image, data file and the files of the backing chain would not all be different files any more.
+/// Fails if, after the changes, the image, its data file and the files of the backing chain would not all be
+/// different.
 fn check_apart(file: &FileStorage, head: &Head, changes: &Changes, gate: &Gate) -> Result<()> {
     let path = file.path();
     let refuse = |name: &OsStr, what: &str| {
@@ -113,7 +117,7 @@ fn check_apart(file: &FileStorage, head: &Head, changes: &Changes, gate: &Gate) 
     let Some(new) = data.or(base) else {
         return Ok(());
     };
-    // A name that stays is the image's.
+    // A name that does not change comes from the image, so it must pass the gate.
     let open = |new: Option<&OsStr>, old: &OsStr| match new {
         Some(name) => look_at(&beside(path, name)),
         None if old.is_empty() => None,
@@ -126,7 +130,7 @@ fn check_apart(file: &FileStorage, head: &Head, changes: &Changes, gate: &Gate) 
     let format = changes.text("base_img_fmt").unwrap_or(header.base_img_fmt.as_ref());
     let format = Some(format.to_string_lossy().into_owned()).filter(|format| !format.is_empty());
     let chain = chain_of(base, format, gate);
-    // By way of the image itself every chain has it: that one stands on itself is another error.
+    // If the chain contains the image itself, it also contains the data file. That loop is another error.
     if chain.contains(&data.identity()) && !chain.contains(&file.identity()) {
         return refuse(
             new,

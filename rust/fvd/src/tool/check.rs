@@ -1,4 +1,4 @@
-//! Check an image by path.
+//! Checks an image, by path.
 
 use std::path::Path;
 
@@ -9,13 +9,14 @@ use crate::image::read_head;
 use crate::source::probe_file;
 use crate::storage::{FileStorage, Storage as _};
 
-/// Checks the image at `path`, and repairs it as far as `repair` says.
+/// Checks the image at `path`, and makes the repairs that `repair` allows.
 ///
-/// Its data file is opened, through the gate of `options`, only with `named`; without it what
-/// depends on that file is not checked. With `named` the backing chain is opened, too, so that a
-/// base that is missing shows.
+/// With `named`, the data file and the backing chain are opened through the gate of `options`, so that a
+/// missing base is found. Without `named`, checks that need the data file are skipped.
 ///
-/// Fails with [`ErrorKind::Unsupported`] only for formats that have no check.
+/// # Errors
+///
+/// [`ErrorKind::Unsupported`] if, and only if, the format has no check.
 pub async fn check(
     path: &Path,
     format: Option<&str>,
@@ -39,7 +40,8 @@ pub async fn check(
     result.map_err(cannot_check)
 }
 
-/// The caller tells "no such check" from "this cannot be checked" by the kind.
+/// Replaces `Unsupported` by `InvalidImage`: the caller must be able to distinguish a format without a check
+/// from an image that cannot be checked.
 fn cannot_check(error: Error) -> Error {
     match error.kind() {
         ErrorKind::Unsupported => error.with_context(ErrorKind::InvalidImage, "The image cannot be checked"),

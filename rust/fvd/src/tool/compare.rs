@@ -1,8 +1,8 @@
-//! Compare: do two disks hold the same?
+//! Compare: whether two disks have the same content.
 //!
-//! Workers take pieces of both disks in ascending order, read and compare them. Pieces that are
-//! known to be zeros on both sides are skipped, those known to be zeros on one side are read on the
-//! other only. The difference with the lowest offset counts.
+//! Worker threads take pieces of both disks in ascending order, read them and compare them. A piece that is
+//! known to be zeros on both sides is skipped. A piece that is known to be zeros on one side is only read on
+//! the other side. The difference with the lowest offset is the result.
 
 use std::cmp::Ordering;
 use std::sync::Mutex;
@@ -22,22 +22,22 @@ const BUFFER_LEN: u64 = 512 << 10;
 
 const WORKERS: usize = 2;
 
-/// What a comparison found.
+/// The result of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Comparison {
-    /// The same, as far as the shorter disk goes; the rest of the longer one reads as zeros.
+    /// The disks are equal up to the end of the shorter one, and the rest of the longer one reads as zeros.
     Identical,
-    /// Bytes differ in the sector at `offset`, and nowhere before it.
+    /// The sector at `offset` is the first one with different bytes.
     ContentDiffers {
-        /// Bytes; a multiple of 512.
+        /// Byte offset, a multiple of 512.
         offset: u64,
     },
-    /// Strict only: one of the disks has more bytes.
+    /// Strict mode only: the disks have different sizes.
     SizeDiffers,
-    /// Strict only: from `offset` on, one disk holds something (or zeros) where the other
-    /// holds nothing, or data.
+    /// Strict mode only: at `offset`, one disk is present where the other is not, or one disk is known to be
+    /// zeros where the other may hold data.
     StatusDiffers {
-        /// Bytes.
+        /// Byte offset.
         offset: u64,
     },
 }
@@ -51,31 +51,35 @@ impl Comparison {
     }
 }
 
-/// What a comparison was doing when it failed.
+/// The step of a comparison that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CompareStep {
-    /// Asking where data is.
+    /// The lookup of the status of a range.
     Status,
-    /// Reading, or reporting progress.
+    /// A read, or the progress callback.
     Read,
 }
 
 /// A comparison that failed.
 #[derive(Clone, Debug)]
 pub struct CompareError {
-    /// What it was doing.
+    /// The step that failed.
     pub step: CompareStep,
-    /// Why.
+    /// The reason.
     pub error: Error,
 }
 
-/// Compares two disks, on this thread and others.
+/// Compares two disks with worker threads, and blocks until they have ended.
 ///
-/// The longer disk may have zeros where the shorter one has nothing. `strict`: sizes must be
-/// equal, and so must what is known of every range without reading it: whether a layer
-/// holds it, and whether it is a hole or zeros.
+/// After the end of the shorter disk, the longer one must read as zeros. `strict`: the sizes must be equal,
+/// and also the status of every range: whether a layer holds it, and whether it is known to be zeros.
 ///
-/// `progress` is called on this thread; a Break cancels. Its total is that of the longer disk.
+/// `progress` is called on this thread; a Break cancels. Its total is the size of the longer disk.
+///
+/// # Errors
+///
+/// The first error of a lookup or a read; [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled) after a
+/// Break.
 pub fn compare(
     a: &dyn BaseSource,
     b: &dyn BaseSource,
@@ -108,7 +112,7 @@ pub fn compare(
         is_final: true,
     };
     job.meter.run(WORKERS, || job.work(), progress, &mut || total);
-    // Fails in a process that the callback has forked.
+    // Fails in a child process that the callback forked.
     let job = owned.get().map_err(forked)?;
     if !job.meter.is_stopped() {
         job.meter.report(progress, total.bytes);
@@ -132,21 +136,21 @@ struct Job<'a> {
     sides: [&'a dyn BaseSource; 2],
     strict: bool,
     plan: Mutex<Plan>,
-    /// The difference with the lowest offset so far.
+    /// The difference with the lowest offset found until now.
     found: Mutex<Comparison>,
     failed_step: Mutex<CompareStep>,
     meter: Meter,
 }
 
-/// What to compare next.
+/// The range to compare next.
 struct Plan {
     at: u64,
     end: u64,
-    /// For each side the last run that was asked for.
+    /// For each side, the last run that was looked up.
     known: [Option<Known>; 2],
 }
 
-/// What a side holds up to `end`.
+/// The status of one side up to `end`.
 #[derive(Clone, Copy)]
 struct Known {
     end: u64,
@@ -154,7 +158,7 @@ struct Known {
     content: Content,
 }
 
-/// A range to compare. `zero`: which sides are known to be zeros.
+/// A range to compare. `zero` says for each side whether it is known to be zeros.
 struct Piece {
     offset: u64,
     len: u64,
@@ -188,7 +192,7 @@ impl Job<'_> {
         }
     }
 
-    /// Nothing behind `difference` matters any more.
+    /// Keeps `difference` if it is the one with the lowest offset.
     fn found(&self, difference: Comparison) {
         let mut found = lock(&self.found);
         if difference.offset() < found.offset() {
@@ -196,7 +200,7 @@ impl Job<'_> {
         }
     }
 
-    /// The next piece that has to be read. None: there is none, or a difference was found.
+    /// The next piece that must be read. `None` at the end, or if a difference was found.
     fn next(&self) -> Result<Option<Piece>> {
         let mut plan = lock(&self.plan);
         let found_none = || *lock(&self.found) == Comparison::Identical;
@@ -223,7 +227,7 @@ impl Job<'_> {
         Ok(None)
     }
 
-    /// Where in the piece the sides differ first, and the buffers.
+    /// The offset in the piece of the first difference, and the buffers.
     fn first_difference(&self, piece: &Piece, bufs: [IoBufMut; 2]) -> Result<(Option<usize>, [IoBufMut; 2])> {
         let [a, b] = bufs;
         let len = piece.len as usize;
@@ -242,8 +246,8 @@ impl Job<'_> {
 }
 
 impl Plan {
-    /// The end of the run of a side at the current position, and what it is. Behind the end of a
-    /// disk there are zeros that nobody holds.
+    /// End and status of the run of a side at the current position. After the end of a disk there are zeros
+    /// that are not present.
     fn run(&mut self, side: usize, source: &dyn BaseSource) -> Result<Known> {
         if let Some(known) = self.known[side]
             && known.end > self.at
@@ -264,7 +268,7 @@ impl Plan {
     }
 }
 
-/// Reads the piece into the front of the buffer.
+/// Reads the piece into the start of the buffer.
 fn fill(source: &dyn BaseSource, mut buf: IoBufMut, piece: &Piece) -> Result<IoBufMut> {
     let rest = buf.split_off(piece.len as usize);
     let filled = block_on(source.read(buf, piece.offset))?;

@@ -1,4 +1,4 @@
-//! Create an image at a path, with its base and its data file.
+//! Creates an image at a path, with its base and its data file.
 
 use std::ffi::OsString;
 use std::fs;
@@ -17,43 +17,43 @@ use crate::storage::{FileStorage, Storage as _};
 /// The base of a new image, named by the user.
 #[derive(Clone, Debug)]
 pub struct Backing {
-    /// As it goes into the header; relative names start at the directory of the image.
+    /// The name that goes into the header. A relative name is relative to the directory of the image.
     pub name: OsString,
-    /// `raw`, `qcow2` or `fvd`; None: to be detected, now and at every open.
+    /// `raw`, `qcow2` or `fvd`. `None`: the format is detected, now and at every open.
     pub format: Option<String>,
-    /// Do not open it (`-u`): it is taken to be as large as the image.
+    /// Do not open the base (`-u`). It is assumed to be as large as the image.
     pub unchecked: bool,
 }
 
-/// A new image.
+/// The parameters of a new image.
 #[derive(Clone, Debug)]
 pub struct CreateRequest {
-    /// The file to make. An existing one is replaced, once nobody uses it.
+    /// The file to create. An existing file is overwritten. This fails if another process uses it.
     pub path: PathBuf,
-    /// Bytes; None: that of the base.
+    /// Size of the disk in bytes. `None`: the size of the base.
     pub size: Option<u64>,
-    /// The base.
+    /// The base image, if any.
     pub backing: Option<Backing>,
-    /// Everything else. Its size, base and base format are set from the fields above.
+    /// All other options. Their size, base and base format are set from the fields above.
     pub options: CreateOptions,
-    /// What the base, in turn, may name.
+    /// Decides which files the base, in turn, may name.
     pub gate: Gate,
-    /// A data file that is not empty may be overwritten.
+    /// Allow to overwrite a data file that is not empty.
     pub force: bool,
 }
 
-/// Makes the image and, if one is named, its data file. Gives the header.
+/// Creates the image and, if one is named, its data file. Returns the header.
 ///
-/// Everything that can be checked is checked before an existing file is touched. After a failure
-/// no new file is left behind.
+/// All checks are made before an existing file is changed. After a failure, files that this call created are
+/// removed.
 pub async fn create(request: &CreateRequest) -> Result<Header> {
     request.new_files().check()?;
     let base = open_backing(request).await?;
     let options = complete(request, base.as_deref())?;
     options.header().map_err(|error| error.with_path(&request.path))?;
     let data_path = data_path(request);
-    let new = Made::expect([Some(request.path.as_path()), data_path.as_deref()]);
-    // Both are locked before either is emptied.
+    let new = RemoveOnDrop::new([Some(request.path.as_path()), data_path.as_deref()]);
+    // Lock both files before either is emptied.
     let file = FileStorage::claim(&request.path, false)?;
     let data = data_path.map(|path| FileStorage::claim(path, false)).transpose()?;
     for storage in [Some(&file), data.as_ref()].into_iter().flatten() {
@@ -64,7 +64,7 @@ pub async fn create(request: &CreateRequest) -> Result<Header> {
     Ok(header)
 }
 
-/// Makes an empty raw disk of `request.size` bytes, rounded up to whole sectors, and gives that.
+/// Creates an empty raw disk of `request.size` bytes, rounded up to whole sectors. Returns the rounded size.
 pub async fn create_raw(request: &CreateRequest) -> Result<u64> {
     if request.backing.is_some() {
         return Err(Error::invalid_argument(
@@ -76,7 +76,7 @@ pub async fn create_raw(request: &CreateRequest) -> Result<u64> {
         .checked_next_multiple_of(SECTOR)
         .filter(|&size| i64::try_from(size).is_ok());
     let size = size.ok_or_else(|| Error::invalid_argument("The size is more than a file can have"))?;
-    let new = Made::expect([Some(request.path.as_path())]);
+    let new = RemoveOnDrop::new([Some(request.path.as_path())]);
     let file = FileStorage::create(&request.path, false)?;
     if file.can_resize() {
         file.set_len(size).await?;
@@ -100,7 +100,7 @@ async fn open_backing(request: &CreateRequest) -> Result<Option<Box<dyn BaseSour
     Ok(Some(base))
 }
 
-/// Files that an image with these options consists of.
+/// Number of files of an image with these options: 1, or 2 with a data file.
 pub(super) fn files_of(options: &CreateOptions) -> usize {
     1 + usize::from(!options.data_file.is_empty())
 }
@@ -122,8 +122,8 @@ fn complete(request: &CreateRequest, base: Option<&dyn BaseSource>) -> Result<Cr
     Ok(options)
 }
 
-/// The format of a base that is to be written to: probed at every open, it would be what a guest
-/// makes it look like.
+/// The format of a base to which guest writes go. It is stored in the header and not detected at every open:
+/// a guest that writes to a raw base could otherwise change the detected format.
 fn written_format(backing: &Backing, base: Option<&dyn BaseSource>) -> Result<String> {
     let format = backing.format.as_deref().or(base.map(BaseSource::format));
     let Some(format) = format else {
@@ -153,15 +153,15 @@ impl CreateRequest {
     }
 }
 
-/// Files that did not exist: removed again unless kept.
-struct Made {
+/// Files that did not exist before. Removes them on drop unless [`keep`](Self::keep) is called.
+struct RemoveOnDrop {
     paths: Vec<PathBuf>,
-    /// The process that made them: no other one removes them.
+    /// The process that created them. A forked child must not remove them.
     process: Process,
 }
 
-impl Made {
-    fn expect<const N: usize>(paths: [Option<&Path>; N]) -> Self {
+impl RemoveOnDrop {
+    fn new<const N: usize>(paths: [Option<&Path>; N]) -> Self {
         let missing = |path: &&Path| fs::symlink_metadata(path).is_err();
         let paths = paths.into_iter().flatten().filter(missing);
         Self {
@@ -175,13 +175,13 @@ impl Made {
     }
 }
 
-impl Drop for Made {
+impl Drop for RemoveOnDrop {
     fn drop(&mut self) {
         if !self.process.is_current() {
             return;
         }
         for path in &self.paths {
-            // It may not have been made; nothing else can be done about it here.
+            // The file may not have been created. Other errors cannot be reported here.
             let _ = fs::remove_file(path);
         }
     }

@@ -1,4 +1,4 @@
-//! What disks say of themselves, by path.
+//! Information about disks, by path.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt;
@@ -12,51 +12,53 @@ use crate::source::qcow2::{Bitmap, Snapshot, bitmaps, snapshots};
 use crate::source::{Qcow2Header, foreign, probe_file};
 use crate::storage::{FileOptions, FileStorage, LockMode, Storage as _};
 
-/// The base that a disk names.
+/// The base image that a disk names.
 #[derive(Clone, Debug)]
 pub struct NamedBacking {
-    /// As it stands in the image.
+    /// The name as stored in the image.
     pub name: OsString,
-    /// Relative to the directory of the image, neither opened nor checked.
+    /// The name resolved against the directory of the image. The file is neither opened nor checked.
     pub path: PathBuf,
-    /// Its format; None: the image does not say.
+    /// Its format. `None` if the image does not store it.
     pub format: Option<String>,
 }
 
-/// One disk.
+/// Information about one disk.
 #[derive(Clone, Debug)]
 pub struct DiskInfo {
-    /// As the user, or the image above, named it.
+    /// The path as given by the user or by the image that names this disk as its base.
     pub path: PathBuf,
-    /// `fvd`, `qcow2` or `raw`, or a format that is known and not read.
+    /// `fvd`, `qcow2`, `raw`, or a known format that fvd cannot read.
     pub format: &'static str,
-    /// Bytes; None: the format is not read.
+    /// Size of the disk in bytes. `None` if fvd cannot read the format.
     pub virtual_size: Option<u64>,
-    /// Bytes that the file takes on its file system.
+    /// Bytes that the file occupies on its file system.
     pub actual_size: u64,
-    /// Bytes per unit of allocation, where the format has one.
+    /// Bytes of a cluster or chunk. `None` if the format has none.
     pub cluster_size: Option<u64>,
-    /// The base, while the disk needs one.
+    /// The base image. `None` if the disk does not need one, or does not need it any more.
     pub backing: Option<NamedBacking>,
-    /// What only FVD images have.
+    /// Details of an FVD image.
     pub fvd: Option<Info>,
-    /// What only qcow2 images have.
+    /// Details of a qcow2 image.
     pub qcow2: Option<Qcow2Info>,
 }
 
-/// What a qcow2 image says of itself, whether or not it can be read.
+/// The metadata of a qcow2 image. Also available if fvd does not support all features of the image.
 #[derive(Clone, Debug)]
 pub struct Qcow2Info {
-    /// Its header, with the extensions.
+    /// The header, with its extensions.
     pub header: Qcow2Header,
-    /// Snapshots inside the image.
+    /// The internal snapshots.
     pub snapshots: Vec<Snapshot>,
-    /// Bitmaps that are up to date.
+    /// The persistent bitmaps that are up to date.
     pub bitmaps: Vec<Bitmap>,
 }
 
-/// Looks at the disk at `path`; with `backing_chain` at all those below it as well, the last base
-/// last. Only then is something opened that an image names.
+/// Reads the information about the disk at `path`. `force_share`: without a lock.
+///
+/// With `backing_chain` the result also contains all disks of the backing chain, from top to bottom, and the
+/// gate decides which files the images may name. Without it, no file that the image names is opened.
 pub async fn info(
     path: &Path,
     format: Option<&str>,
@@ -64,16 +66,16 @@ pub async fn info(
     backing_chain: Option<&Gate>,
 ) -> Result<Vec<DiskInfo>> {
     let mut chain = Vec::new();
-    let looked = look_down(path, format, force_share, backing_chain, &mut chain).await;
-    match looked {
+    let collected = collect_chain(path, format, force_share, backing_chain, &mut chain).await;
+    match collected {
         Ok(()) => Ok(chain),
-        // All that were looked at led to the one that failed.
-        Err(error) => Err(chain.iter().rev().fold(error, |error, disk| disk.led_to(error))),
+        // Add the names of all disks above the one that failed.
+        Err(error) => Err(chain.iter().rev().fold(error, |error, disk| disk.backing_failure(error))),
     }
 }
 
-/// As [`info`], which is told of the disks in `chain` also where one below them fails.
-async fn look_down(
+/// Like [`info`], but adds the disks to `chain`, so that the caller has them also if a lower one fails.
+async fn collect_chain(
     path: &Path,
     format: Option<&str>,
     force_share: bool,
@@ -105,15 +107,15 @@ async fn look_down(
 }
 
 impl DiskInfo {
-    /// The image was not closed, or is open for writing somewhere.
+    /// Whether the image was not closed, or a process has it open for writing.
     #[must_use]
     pub fn is_dirty(&self) -> bool {
         let qcow2 = self.qcow2.as_ref().is_some_and(|info| info.header.features.is_dirty());
         qcow2 || self.fvd.as_ref().is_some_and(|info| info.dirty)
     }
 
-    /// The error of this disk for one of its backing file.
-    fn led_to(&self, error: Error) -> Error {
+    /// Converts an error of the backing file to an error that also names this disk.
+    fn backing_failure(&self, error: Error) -> Error {
         match &self.backing {
             Some(backing) => {
                 let named = Named::base(&self.path, &backing.name);

@@ -1,4 +1,4 @@
-//! Map: which layer of a disk holds what.
+//! Map: which layer of a disk holds which range.
 
 use crate::error::Result;
 use crate::format::SECTOR;
@@ -8,21 +8,21 @@ use crate::source::{BaseSource, Content, Location};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a field of the map")]
 pub struct MapEntry {
-    /// Bytes from the start of the disk.
+    /// Byte offset on the disk.
     pub start: u64,
-    /// Bytes, at least 1.
+    /// Length in bytes, at least 1.
     pub length: u64,
-    /// The layer it comes from: 0 the disk itself, 1 its base, and so on.
+    /// The layer that the range comes from: 0 is the disk itself, 1 its base, and so on.
     pub depth: u32,
-    /// Whether a layer holds it.
+    /// Whether a layer holds the range.
     pub present: bool,
-    /// Whether it is known to read as zeros.
+    /// Whether the range is known to read as zeros.
     pub zero: bool,
-    /// Whether it may hold data.
+    /// Whether the range may hold data.
     pub data: bool,
-    /// Whether it is stored compressed.
+    /// Whether the range is stored compressed.
     pub compressed: bool,
-    /// Where its bytes lie, as they are, in a file.
+    /// The place of the bytes in a file. `None` if no file holds them in plain form.
     pub location: Option<Location>,
 }
 
@@ -31,7 +31,8 @@ impl MapEntry {
         self.start + self.length
     }
 
-    /// Whether `next`, which starts where this ends, has the same attributes and lies behind it.
+    /// Whether `next`, which starts at the end of this range, can be merged into it: it has the same
+    /// attributes, and its location follows that of this range.
     fn continues_with(&self, next: &Self) -> bool {
         let same = |entry: &Self| (entry.depth, entry.present, entry.zero, entry.data, entry.compressed);
         let contiguous = match (&self.location, &next.location) {
@@ -43,7 +44,7 @@ impl MapEntry {
     }
 }
 
-/// Calls `each` for the ranges of the disk from `start`, `len` bytes or up to the end, in order.
+/// Calls `each` for the ranges of the disk, in order: `len` bytes from byte `start`, or all up to the end.
 /// See [`Mapper`].
 pub async fn map(source: &dyn BaseSource, start: u64, len: Option<u64>, mut each: impl FnMut(MapEntry)) -> Result<()> {
     let mut mapper = Mapper::new(source, start, len);
@@ -53,20 +54,20 @@ pub async fn map(source: &dyn BaseSource, start: u64, len: Option<u64>, mut each
     Ok(())
 }
 
-/// Walks over a disk, range by range; neighbours are merged where attributes and location allow.
+/// An iterator over the ranges of a disk. Adjacent ranges are merged if attributes and location allow it.
 ///
-/// The disk ends with a whole sector, as QEMU sees it: what a source that ends within one lacks is
-/// zeros. A start behind the end gives nothing.
+/// The size of the disk is rounded up to a whole sector, as in QEMU. The rest of a partial last sector is
+/// zeros. There are no ranges if the start lies after the end.
 #[derive(Debug)]
 pub struct Mapper {
     at: u64,
     end: u64,
-    /// Begun, and perhaps to be continued.
+    /// The last range. The next one may be merged into it.
     pending: Option<MapEntry>,
 }
 
 impl Mapper {
-    /// From `start` (bytes) on, `len` bytes or up to the end of `source`.
+    /// Starts at byte `start`, and ends after `len` bytes or at the end of `source`.
     #[must_use]
     pub fn new(source: &dyn BaseSource, start: u64, len: Option<u64>) -> Self {
         let disk_end = source.len().next_multiple_of(SECTOR);
@@ -78,7 +79,7 @@ impl Mapper {
         }
     }
 
-    /// The next range of `source`, the disk that the walk began with; None at the end.
+    /// The next range, `None` at the end. `source` must be the disk that was passed to [`Mapper::new`].
     pub async fn next(&mut self, source: &dyn BaseSource) -> Result<Option<MapEntry>> {
         while self.at < self.end {
             let entry = self.look(source).await?;
@@ -97,7 +98,7 @@ impl Mapper {
 
     async fn look(&self, source: &dyn BaseSource) -> Result<MapEntry> {
         if self.at >= source.len() {
-            return Ok(behind_the_end(source, self.at, self.end));
+            return Ok(partial_sector(source, self.at, self.end));
         }
         let len = self.end.min(source.len()) - self.at;
         let run = source.status(self.at, len).await;
@@ -115,8 +116,8 @@ impl Mapper {
     }
 }
 
-/// The rest of the last sector of a raw disk, which is the file, lies behind the end of the file.
-fn behind_the_end(source: &dyn BaseSource, start: u64, end: u64) -> MapEntry {
+/// The rest of a partial last sector. For a raw disk it is present, at offsets after the end of the file.
+fn partial_sector(source: &dyn BaseSource, start: u64, end: u64) -> MapEntry {
     let is_raw = source.format() == "raw";
     MapEntry {
         start,

@@ -1,5 +1,5 @@
-//! What works on whole disks, by path: create, info, check, amend, convert, compare, map, profile, stats. Blocking
-//! where threads are used.
+//! Operations on whole disks, named by path: create, info, check, amend, convert, compare, map, profile,
+//! stats. Functions that start threads (convert, compare) block the caller; the others are `async`.
 
 mod amend;
 mod check;
@@ -23,7 +23,7 @@ pub use stats::{DiskStats, stats};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Locks a mutex whose holder cannot leave its value half changed.
+/// Locks a mutex. Ignores poisoning, because a panic cannot leave the values of these mutexes half changed.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,5 @@
-//! The files that a new image would overwrite: none may be part of its base, or hold data already.
+//! Checks the files that a new image would overwrite: none may be part of its base, and its data file must be
+//! empty.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -13,29 +14,29 @@ use crate::image::read_unfinished_head;
 use crate::source::is_zero;
 use crate::storage::{Allocation, FileOptions, FileStorage, IoBufMut, LockMode, Storage as _};
 
-/// Bytes of a device that are looked at: file systems and partition tables begin there.
+/// Bytes at the start of a device that are checked for zeros: file systems and partition tables start there.
 const LOOK_LEN: u64 = 1 << 20;
 
-/// Most links that are followed from one name to a file that does not exist.
+/// The most symbolic links that are followed to a file that does not exist.
 const MAX_LINKS: usize = 40;
 
-/// An image that is to be made.
+/// The files of an image that will be created.
 pub(super) struct NewFiles<'a> {
-    /// Where.
+    /// Path of the image.
     pub(super) image: &'a Path,
-    /// As it goes into the header; empty: none.
+    /// Name of the data file as stored in the header. Empty: no data file.
     pub(super) data_file: &'a OsStr,
     /// Name and format of the base, named by the user.
     pub(super) base: Option<(&'a OsStr, Option<&'a str>)>,
-    /// What the base may name.
+    /// Decides which files the base may name.
     pub(super) gate: &'a Gate,
-    /// A data file that is not empty may be overwritten.
+    /// Allow to overwrite a data file that is not empty.
     pub(super) force: bool,
 }
 
 impl NewFiles<'_> {
-    /// Fails if image, data file and the files of the backing chain are not all different files, or the data file
-    /// holds something.
+    /// Fails if the image, its data file and the files of the backing chain are not all different, or if the
+    /// data file is not empty.
     pub(super) fn check(&self) -> Result<()> {
         let image = self.image;
         if let Some((name, _)) = self.base {
@@ -62,14 +63,16 @@ impl NewFiles<'_> {
         Ok(())
     }
 
-    /// Whether an earlier command began the same image, with this data file, and did not come to its end: what the
-    /// data file holds is its doing, and the user is told to repeat it.
+    /// Whether an earlier command started to create the same image with this data file, and did not finish.
+    /// Then the content of the data file comes from that command, and the user may repeat it without
+    /// `--force`.
     fn was_begun(&self) -> bool {
         let head = look_at(self.image).and_then(|file| block_on(read_unfinished_head(&file)).ok());
         head.is_some_and(|head| head.unfinished && head.header.data_file == self.data_file)
     }
 
-    /// Fails with `message` if the file at `path`, which would be overwritten, belongs to the backing chain.
+    /// Fails with `message` if the file at `path` belongs to the backing chain, because it would be
+    /// overwritten.
     fn check_base(&self, path: &Path, message: &str) -> Result<()> {
         let Some((name, format)) = self.base else {
             return Ok(());
@@ -88,12 +91,12 @@ impl NewFiles<'_> {
     }
 }
 
-/// The file at `path`, to be looked at without a lock; None: it cannot be opened.
+/// Opens the file at `path` read-only and without a lock. `None` if it cannot be opened.
 pub(super) fn look_at(path: &Path) -> Option<FileStorage> {
     FileStorage::open(path, &unlocked()).ok()
 }
 
-/// How a file is opened only to be looked at.
+/// The options to open a file read-only and without a lock.
 pub(super) fn unlocked() -> FileOptions {
     FileOptions {
         lock: LockMode::None,
@@ -101,7 +104,7 @@ pub(super) fn unlocked() -> FileOptions {
     }
 }
 
-/// Whether two names are those of one file, or would be of the one that does not exist yet.
+/// Whether two paths name the same file. If neither file exists: whether both would name the same new file.
 pub(super) fn is_same(a: &Path, b: &Path) -> bool {
     match (look_at(a), look_at(b)) {
         (Some(a), Some(b)) => a.identity() == b.identity(),
@@ -110,7 +113,7 @@ pub(super) fn is_same(a: &Path, b: &Path) -> bool {
     }
 }
 
-/// The path of a file that need not exist, without links as far as there is something.
+/// The path of a file that may not exist, with symbolic links resolved as far as possible.
 fn resolve(path: &Path) -> PathBuf {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
@@ -125,8 +128,8 @@ fn resolve(path: &Path) -> PathBuf {
     }
 }
 
-/// Fails if the file at `path` exists and holds something: more than holes; on a device, more than zeros where it
-/// begins.
+/// Fails if the file at `path` exists and is not empty. A file is empty if it has only holes, a device if its
+/// first [`LOOK_LEN`] bytes are zeros.
 fn check_empty(path: &Path) -> Result<()> {
     let Some(file) = look_at(path) else {
         return Ok(());

@@ -1,4 +1,4 @@
-//! The prefetch profile of an image, by path. Nothing that the image names is opened.
+//! Reads and replaces the prefetch profile of an image, by path. Opens no file that the image names.
 
 use std::ops::Range;
 use std::path::Path;
@@ -10,22 +10,22 @@ use crate::image::profile::{empty_profile, read_profile, write_profile};
 use crate::image::{finish_change, read_head, read_head_to_write};
 use crate::storage::Storage as _;
 
-/// A profile, and what the image says of it.
+/// The profile of an image, with its limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredProfile {
-    /// Bytes of the disk.
+    /// Size of the disk in bytes.
     pub virtual_size: u64,
-    /// Bytes that an entry is counted in; 0: the image has no room for a profile.
+    /// The unit, in bytes, of the length of an entry. 0: the image has no room for a profile.
     pub unit: u64,
-    /// Entries that the image has room for.
+    /// The most entries that the image has room for.
     pub capacity: u64,
     /// Whether the next session records a profile.
     pub recording: bool,
-    /// Bytes of the disk, in the order in which they are fetched.
+    /// Byte ranges of the disk, in the order in which they are prefetched.
     pub ranges: Vec<Range<u64>>,
 }
 
-/// Reads the profile of the image at `path`.
+/// Reads the profile of the image at `path`. `force_share`: without a lock.
 pub async fn profile(path: &Path, force_share: bool) -> Result<StoredProfile> {
     let options = ChainOptions {
         force_share,
@@ -44,22 +44,24 @@ pub async fn profile(path: &Path, force_share: bool) -> Result<StoredProfile> {
     })
 }
 
-/// What an image has taken of a profile.
+/// The result of [`set_profile`]: which part of the given ranges was stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TakenProfile {
-    /// As they are stored: whole units, each once, neighbours merged.
+    /// The stored ranges, in bytes: whole units, each only once, adjacent ranges merged.
     pub ranges: Vec<Range<u64>>,
-    /// How many of those offered reach beyond the disk: they were cut, or left out.
+    /// How many of the given ranges end beyond the disk. They were cut or left out.
     pub beyond_disk: usize,
-    /// How many of those offered were left out, the first one perhaps in part, for lack of room.
+    /// How many of the given ranges were left out because the region is full. The first of them may be stored
+    /// in part.
     pub no_room: usize,
 }
 
-/// Replaces the profile of the image at `path` by `ranges`, bytes of the disk. None removes it.
+/// Replaces the profile of the image at `path` by `ranges`, byte ranges of the disk. An empty list clears it.
 ///
 /// # Errors
 ///
-/// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) where the image has no room for a profile.
+/// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if the image has no room for a profile and `ranges`
+/// is not empty.
 pub async fn set_profile(path: &Path, ranges: &[Range<u64>]) -> Result<TakenProfile> {
     let options = ChainOptions {
         writable: true,

@@ -1,5 +1,5 @@
-//! How far a long job is, and whether to go on: told and asked on the caller's thread while other
-//! threads work.
+//! Progress and cancellation of long jobs. The callback runs on the caller's thread while worker threads do
+//! the work.
 
 use std::future::Future;
 use std::ops::ControlFlow;
@@ -19,25 +19,25 @@ use crate::sys::threads::beside;
 /// Time between two calls of the callback.
 const INTERVAL: Duration = Duration::from_millis(200);
 
-/// How far a job is.
+/// The progress of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// Bytes done.
+    /// Bytes that are done.
     pub done: u64,
-    /// Bytes to do in all. While the allocated data is still being counted it is an upper bound,
-    /// which only falls. None: nobody knows, the source is a pipe.
+    /// The total number of bytes to do. An upper bound that only decreases, while the allocated data is still
+    /// being counted. `None` if it is unknown: the source is a pipe, or the job is still creating its target.
     pub total: Option<u64>,
 }
 
-/// The caller's callback: [`ControlFlow::Break`] cancels the job.
+/// The progress callback. [`ControlFlow::Break`] cancels the job.
 pub type Callback<'a> = dyn FnMut(Progress) -> ControlFlow<()> + 'a;
 
-/// Runs `work` on this thread, and asks between its steps, a few times a second at most, whether to go on. After a
-/// [`ControlFlow::Break`] it is dropped.
+/// Polls `work` on this thread until it is ready, and calls `go_on` between polls, at most every 200 ms.
+/// `work` is dropped if `go_on` returns [`ControlFlow::Break`].
 ///
 /// # Errors
 ///
-/// That of `work`; [`ErrorKind::Cancelled`] after a Break.
+/// The error of `work`; [`ErrorKind::Cancelled`] after a Break.
 pub fn drive<T>(work: impl Future<Output = Result<T>>, go_on: &mut dyn FnMut() -> ControlFlow<()>) -> Result<T> {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut context = Context::from_waker(&waker);
@@ -65,16 +65,16 @@ impl Wake for Unpark {
     }
 }
 
-/// How much there is to do, as far as it has been counted.
+/// The amount of work, as far as it has been counted.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Total {
-    /// As [`Progress::total`].
+    /// See [`Progress::total`].
     pub(super) bytes: Option<u64>,
-    /// Nothing is left to count.
+    /// Whether everything has been counted.
     pub(super) is_final: bool,
 }
 
-/// Shared by the threads of one job.
+/// The progress, the stop flag and the first error of a job, shared by its threads.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
     process: Process,
@@ -92,7 +92,7 @@ impl Meter {
         self.done.load(Ordering::Relaxed)
     }
 
-    /// Whether everybody is to stop.
+    /// Whether all threads must stop.
     pub(super) fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::Acquire)
     }
@@ -101,19 +101,19 @@ impl Meter {
         self.stop.store(true, Ordering::Release);
     }
 
-    /// Remembers the first failure and stops everybody.
+    /// Stops all threads. The first error is kept for [`outcome`](Self::outcome).
     pub(super) fn fail(&self, error: Error) {
         lock(&self.error).get_or_insert(error);
         self.stop();
     }
 
-    /// The first failure, if there was one.
+    /// The first error, if there was one.
     pub(super) fn outcome(&self) -> Result<()> {
         lock(&self.error).take().map_or(Ok(()), Err)
     }
 
-    /// Reports once; a Break becomes the failure of the job. A process that the callback has forked has no
-    /// part in the job: what it says there counts for nothing.
+    /// Calls the callback once. A Break fails the job with [`ErrorKind::Cancelled`]. If the callback forked,
+    /// the result in the child process is ignored, because the child has no part in the job.
     pub(super) fn report(&self, callback: &mut Callback<'_>, total: Option<u64>) {
         let progress = Progress {
             done: self.done(),
@@ -124,14 +124,15 @@ impl Meter {
         }
     }
 
-    /// Runs `work` on `workers` threads until all have ended, and reports meanwhile. `count` counts
-    /// a part of what there is to do; it is called until it says that it has counted everything.
+    /// Runs `work` on `workers` threads until all have ended, and calls the callback meanwhile. `count`
+    /// counts a part of the work at each call; it is called until its result is final.
     ///
-    /// In a process that the callback has forked it ends at once: no worker is there.
+    /// In a child process that the callback forked it returns at once, because the workers do not exist
+    /// there.
     ///
     /// # Panics
     ///
-    /// If a worker does.
+    /// If a worker panics.
     pub(super) fn run(
         &self,
         workers: usize,
@@ -142,14 +143,14 @@ impl Meter {
         let (sender, receiver) = channel();
         let senders = Mutex::new(vec![sender; workers]);
         let work = || {
-            // Dropped with the worker, however it ends.
+            // Dropped when the worker ends, also if it panics: this ends `watch`.
             let _sender = lock(&senders).pop();
             work();
         };
         beside(workers, &work, || self.watch(&receiver, callback, count));
     }
 
-    /// Reports until the last sender of `workers` is gone.
+    /// Calls the callback every [`INTERVAL`] until the last sender of `workers` is dropped.
     fn watch(&self, workers: &Receiver<()>, callback: &mut Callback<'_>, count: &mut dyn FnMut() -> Total) {
         let mut next = Instant::now() + INTERVAL;
         let mut total = Total::default();

@@ -1,4 +1,4 @@
-//! How far an image is from needing no base, and what its sessions have done, by path.
+//! Statistics of an image, by path: how much of the base is already local, and the totals of all sessions.
 
 use std::path::Path;
 
@@ -6,19 +6,20 @@ use crate::chain::{ChainOptions, open_file};
 use crate::error::Result;
 use crate::image::{Stats, local_bytes, read_head, read_totals};
 
-/// What the metadata of an image says of its use.
+/// Statistics from the metadata of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiskStats {
-    /// Bytes of the disk that the base covers; 0 where it is not needed.
+    /// Bytes of the disk that the base covers. 0 if the image does not need its base.
     pub base_bytes: u64,
-    /// Those of them that are local, as the next open finds it: the journal of an image that was not closed counts, what
-    /// only the memory of a process knows does not.
+    /// Bytes of `base_bytes` that are local, as the next open would find them. The journal of an image that
+    /// was not closed counts. State that is only in the memory of a process does not.
     pub local_bytes: u64,
-    /// What all sessions did that changed the image and were closed.
+    /// The counters of all sessions that changed the image and were closed, added up.
     pub totals: Stats,
 }
 
-/// Looks at the image at `path`. Nothing that it names is opened.
+/// Reads the statistics of the image at `path`. Opens no file that the image names. `force_share`: without a
+/// lock.
 pub async fn stats(path: &Path, force_share: bool) -> Result<DiskStats> {
     let options = ChainOptions {
         force_share,

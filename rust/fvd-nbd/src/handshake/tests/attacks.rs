@@ -1,9 +1,9 @@
-//! What servers have fallen for: lengths, plain text taken for TLS, endless haggling.
+//! Attacks that have worked against servers: false lengths, plain text taken for TLS, endless negotiation.
 
 use super::*;
 
 #[test]
-fn an_option_that_announces_4_gib_ends_the_connection_before_its_data() {
+fn an_option_of_4_gib_ends_the_connection_before_its_data() {
     let mut head = message(opt::LIST, b"");
     head[12..].fill(0xff);
     let failed = Peer::new(TlsPolicy::Off).feed(&head);
@@ -12,7 +12,7 @@ fn an_option_that_announces_4_gib_ends_the_connection_before_its_data() {
 }
 
 #[test]
-fn an_option_that_is_too_long_is_read_past_without_being_kept() {
+fn an_option_that_is_too_long_is_skipped_and_not_kept() {
     let mut peer = Peer::new(TlsPolicy::Off);
     let long = message(opt::INFO, &vec![0; 1 << 20]);
     let (rest, first) = (&long[1000..], &long[..1000]);
@@ -28,7 +28,7 @@ fn an_option_that_is_too_long_is_read_past_without_being_kept() {
 }
 
 #[test]
-fn an_announced_length_allocates_nothing_before_the_data_is_there() {
+fn an_announced_length_allocates_nothing_in_advance() {
     let mut peer = Peer::new(TlsPolicy::Off);
     let long = message(opt::INFO, &vec![0; MAX_OPTION_DATA as usize]);
     peer.feed(&long[..20]).unwrap();
@@ -65,7 +65,7 @@ fn wrong_magic_ends_the_connection() {
 }
 
 #[test]
-fn haggling_without_end_ends() {
+fn endless_negotiation_is_cut_off() {
     let mut peer = Peer::new(TlsPolicy::Off);
     for _ in 0..MAX_OPTIONS {
         peer.ask(99, b"");
@@ -74,7 +74,7 @@ fn haggling_without_end_ends() {
 }
 
 #[test]
-fn without_tls_there_is_only_starttls_and_abort_where_it_is_required() {
+fn where_tls_is_required_only_starttls_and_abort_work_before_it() {
     let mut peer = Peer::new(TlsPolicy::Required);
     let others = [
         opt::LIST,
@@ -110,7 +110,7 @@ fn nothing_agreed_in_plain_text_survives_starttls() {
 }
 
 #[test]
-fn plain_text_pipelined_behind_starttls_ends_the_connection_without_a_reply() {
+fn pipelined_plain_text_after_starttls_ends_the_connection() {
     let mut peer = Peer::new(TlsPolicy::Required);
     let bytes = [message(opt::STARTTLS, b""), message(opt::LIST, b"")].concat();
     let (mut input, mut out) = (&bytes[..], Vec::new());
@@ -128,7 +128,7 @@ fn plain_text_between_starttls_and_tls_ends_the_connection() {
 }
 
 #[test]
-fn starttls_is_refused_where_it_is_off_has_data_or_was_done() {
+fn starttls_is_refused_if_off_with_data_or_repeated() {
     assert_eq!(Peer::new(TlsPolicy::Off).rejected(opt::STARTTLS, b"").0, rep::ERR_UNSUP);
     let mut peer = Peer::new(TlsPolicy::Required);
     assert_eq!(peer.rejected(opt::STARTTLS, b"x").0, rep::ERR_INVALID);

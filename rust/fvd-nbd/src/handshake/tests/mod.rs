@@ -37,7 +37,7 @@ impl Catalog for Two {
     }
 }
 
-/// A server's end with a client's view of it.
+/// The server's handshake, driven as a client would drive it.
 struct Peer(Handshake);
 
 impl Peer {
@@ -139,7 +139,7 @@ fn the_greeting_offers_fixed_newstyle_without_zeroes() {
 }
 
 #[test]
-fn export_name_gives_size_and_flags_and_124_zeros_to_those_who_did_not_decline() {
+fn export_name_sends_124_zeroes_unless_they_are_declined() {
     for (flags, length) in [(0, 134), (1, 134), (2, 10), (3, 10)] {
         let mut peer = Peer::with_flags(TlsPolicy::Off, flags);
         let (event, out) = peer.send(opt::EXPORT_NAME, b"other").unwrap();
@@ -154,7 +154,7 @@ fn export_name_gives_size_and_flags_and_124_zeros_to_those_who_did_not_decline()
 }
 
 #[test]
-fn export_name_that_cannot_be_served_ends_the_connection_without_a_reply() {
+fn a_failed_export_name_ends_the_connection_without_a_reply() {
     let long = "x".repeat(MAX_OPTION_DATA as usize + 1);
     for name in ["unknown", "a\0b", &"x".repeat(4097), &long] {
         let failed = Peer::new(TlsPolicy::Off).send(opt::EXPORT_NAME, name.as_bytes());
@@ -194,7 +194,7 @@ fn info_tells_the_same_and_the_handshake_goes_on() {
 }
 
 #[test]
-fn an_export_that_is_not_there_can_be_followed_by_one_that_is() {
+fn after_an_unknown_export_another_one_can_be_opened() {
     let mut peer = Peer::new(TlsPolicy::Off);
     let (code, message) = peer.rejected(opt::GO, &info_data("nope", &[]));
     assert_eq!((code, &message[..]), (rep::ERR_UNKNOWN, "there is no export \"nope\""));
@@ -223,7 +223,7 @@ fn abort_is_acknowledged_whatever_comes_with_it() {
 }
 
 #[test]
-fn headers_grow_from_simple_over_structured_to_extended_and_not_back() {
+fn headers_go_from_simple_to_extended_and_not_back() {
     assert_eq!(Peer::new(TlsPolicy::Off).go("").style, HeaderStyle::Simple);
     assert_eq!(Peer::structured().go("").style, HeaderStyle::Structured);
     let mut peer = Peer::structured();
@@ -236,7 +236,7 @@ fn headers_grow_from_simple_over_structured_to_extended_and_not_back() {
 }
 
 #[test]
-fn headers_that_are_agreed_upon_cannot_be_asked_for_again() {
+fn header_styles_cannot_be_negotiated_twice() {
     for (option, style) in [
         (opt::STRUCTURED_REPLY, HeaderStyle::Structured),
         (opt::EXTENDED_HEADERS, HeaderStyle::Extended),
@@ -252,7 +252,7 @@ fn headers_that_are_agreed_upon_cannot_be_asked_for_again() {
 }
 
 #[test]
-fn contexts_are_listed_with_id_0_and_selected_with_their_own() {
+fn contexts_are_listed_with_id_0_and_selected_with_their_id() {
     let mut peer = Peer::structured();
     let listed = peer.ask(opt::LIST_META_CONTEXT, &meta_data("disk", &[]));
     assert_eq!(listed.len(), 3);
@@ -273,7 +273,7 @@ fn contexts_are_listed_with_id_0_and_selected_with_their_own() {
 }
 
 #[test]
-fn contexts_count_only_for_the_export_they_were_selected_for() {
+fn contexts_apply_only_to_the_export_they_were_selected_for() {
     let mut peer = Peer::structured();
     peer.ask(opt::SET_META_CONTEXT, &meta_data("disk", &["base:allocation"]));
     assert_eq!(peer.go("other").contexts, Contexts::NONE);
@@ -283,7 +283,7 @@ fn contexts_count_only_for_the_export_they_were_selected_for() {
 }
 
 #[test]
-fn a_selection_that_fails_or_selects_nothing_replaces_the_one_before() {
+fn a_failed_or_empty_selection_replaces_the_previous_one() {
     let too_long = vec![0; MAX_OPTION_DATA as usize + 1];
     let faults: [&[u8]; 4] = [b"", &meta_data("nope", &[]), &meta_data("disk", &[]), &too_long];
     for fault in faults {
@@ -303,7 +303,7 @@ fn contexts_need_structured_replies() {
 }
 
 #[test]
-fn unknown_options_are_answered_and_the_next_one_is_understood() {
+fn unknown_options_are_answered_and_the_next_one_works() {
     let mut peer = Peer::new(TlsPolicy::Off);
     for (option, length) in [(4, 0), (0, 3), (12, 70_000), (u32::MAX, 65_536)] {
         assert_eq!(peer.rejected(option, &vec![0x49; length]).0, rep::ERR_UNSUP, "{option}");
@@ -312,7 +312,7 @@ fn unknown_options_are_answered_and_the_next_one_is_understood() {
 }
 
 #[test]
-fn a_client_that_takes_no_replies_gets_none() {
+fn a_client_without_fixed_newstyle_gets_no_option_replies() {
     let failed = Peer::with_flags(TlsPolicy::Off, 2).send(opt::LIST, b"");
     assert_eq!(failed, Err(ProtocolError::NotFixedNewstyle { option: opt::LIST }));
 }
@@ -324,7 +324,7 @@ fn client_flags_that_were_not_offered_end_the_connection() {
 }
 
 #[test]
-fn a_server_that_shuts_down_says_so_and_lets_clients_go() {
+fn a_server_that_shuts_down_refuses_all_options_but_abort() {
     let mut peer = Peer::new(TlsPolicy::Off);
     peer.0.shut_down();
     assert_eq!(peer.rejected(opt::GO, &info_data("", &[])).0, rep::ERR_SHUTDOWN);
@@ -333,7 +333,7 @@ fn a_server_that_shuts_down_says_so_and_lets_clients_go() {
 }
 
 #[test]
-fn one_call_answers_one_option_so_that_replies_do_not_pile_up() {
+fn one_call_answers_one_option() {
     let pipelined = message(opt::LIST, b"").repeat(100);
     let mut peer = Peer::new(TlsPolicy::Off);
     let mut input = &pipelined[..];
@@ -344,7 +344,7 @@ fn one_call_answers_one_option_so_that_replies_do_not_pile_up() {
 }
 
 #[test]
-fn a_handshake_byte_by_byte_is_the_same_handshake() {
+fn a_handshake_fed_byte_by_byte_has_the_same_result() {
     let all = [
         message(opt::STRUCTURED_REPLY, b""),
         message(77, &[1; 100]),
@@ -364,7 +364,7 @@ fn a_handshake_byte_by_byte_is_the_same_handshake() {
 }
 
 #[test]
-fn requests_behind_the_handshake_are_left_to_the_caller() {
+fn requests_after_the_handshake_are_left_to_the_caller() {
     let mut peer = Peer::new(TlsPolicy::Off);
     let bytes = [message(opt::GO, &info_data("", &[])), b"requests".to_vec()].concat();
     let mut input = &bytes[..];

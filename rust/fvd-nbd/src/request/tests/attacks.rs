@@ -1,4 +1,5 @@
-//! What servers have fallen for: lengths beyond limits, sums that wrap, payloads taken for requests.
+//! Attacks that have worked against servers: lengths above limits, sums that wrap, payloads taken for
+//! requests.
 
 use super::*;
 
@@ -22,7 +23,7 @@ fn a_write_beyond_64_mib_ends_the_connection_before_its_payload() {
 }
 
 #[test]
-fn the_payload_of_a_refused_write_is_still_announced() {
+fn a_refused_write_still_has_its_payload_length() {
     let mut session = session(HeaderStyle::Simple);
     session.export.block_sizes.maximum = 1 << 20;
     let request = decode(&session, 0, cmd::WRITE, 0, 2 << 20).unwrap();
@@ -35,7 +36,7 @@ fn the_payload_of_a_refused_write_is_still_announced() {
 }
 
 #[test]
-fn a_payload_where_none_belongs_is_announced_to_be_read_past() {
+fn an_unexpected_payload_is_reported_so_that_it_can_be_skipped() {
     let session = session(HeaderStyle::Extended);
     for number in [cmd::READ, cmd::BLOCK_STATUS, cmd::FLUSH, 99] {
         let request = decode(&session, cmd::FLAG_PAYLOAD_LEN, number, 0, 16).unwrap();
@@ -52,14 +53,14 @@ fn the_payload_flag_means_nothing_without_extended_headers() {
 }
 
 #[test]
-fn an_extended_write_has_a_payload_also_where_it_does_not_announce_it() {
+fn an_extended_write_has_a_payload_even_without_the_flag() {
     let request = decode(&session(HeaderStyle::Extended), 0, cmd::WRITE, 0, 512).unwrap();
     assert_eq!(request.payload, 512);
     assert!(request.command.is_ok());
 }
 
 #[test]
-fn a_read_beyond_the_maximum_is_invalid_whatever_its_low_32_bits() {
+fn a_read_above_the_maximum_is_invalid_beyond_32_bits_too() {
     let session = session(HeaderStyle::Extended);
     for length in [u64::from(MAX_PAYLOAD) + 1, 1 << 32, (1 << 32) + 512] {
         assert_eq!(command(&session, 0, cmd::READ, 0, length), Err(Errno::Inval));

@@ -44,7 +44,7 @@ fn command(session: &Session, flags: u16, command: u16, offset: u64, length: u64
 const STYLES: [HeaderStyle; 3] = [HeaderStyle::Simple, HeaderStyle::Structured, HeaderStyle::Extended];
 
 #[test]
-fn a_header_becomes_a_command_and_a_way_to_answer() {
+fn a_header_is_decoded_to_a_command_and_reply_fields() {
     for style in STYLES {
         let request = decode(&session(style), 0, cmd::READ, 512, 4096).unwrap();
         let reply_to = ReplyTo {
@@ -101,7 +101,7 @@ fn every_command_is_known_with_its_flags() {
 }
 
 #[test]
-fn flags_that_do_not_go_with_a_command_are_invalid() {
+fn flags_that_a_command_does_not_define_are_invalid() {
     let session = session(HeaderStyle::Structured);
     let allowed = [
         (cmd::READ, 0b00_0101),
@@ -138,7 +138,7 @@ fn flags_and_commands_that_were_not_offered_are_invalid() {
 }
 
 #[test]
-fn nothing_is_written_to_a_read_only_export() {
+fn commands_that_change_a_read_only_export_are_refused() {
     let mut session = session(HeaderStyle::Simple);
     session.export.read_only = true;
     for number in [cmd::WRITE, cmd::TRIM, cmd::WRITE_ZEROES] {
@@ -149,7 +149,7 @@ fn nothing_is_written_to_a_read_only_export() {
 }
 
 #[test]
-fn ranges_end_with_the_export() {
+fn ranges_beyond_the_end_of_the_export_are_refused() {
     for style in STYLES {
         let session = session(style);
         let end = 16 * TIB;
@@ -198,7 +198,7 @@ fn a_flush_has_no_range() {
 }
 
 #[test]
-fn empty_requests_are_served_but_for_an_empty_status() {
+fn empty_requests_are_served_except_an_empty_status() {
     let session = session(HeaderStyle::Structured);
     for number in [cmd::READ, cmd::WRITE, cmd::TRIM, cmd::CACHE, cmd::WRITE_ZEROES] {
         assert!(command(&session, 0, number, 0, 0).is_ok());

@@ -1,27 +1,27 @@
-//! Why connections end.
+//! Errors that end a connection.
 
 use std::fmt;
 use std::io;
 
 use crate::error::ProtocolError;
 
-/// Why a connection ended that neither side meant to end.
+/// Why a connection ended although neither side asked for it.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ConnectionError {
     /// The socket failed.
     Socket(io::Error),
-    /// There was no agreement on TLS.
+    /// The TLS handshake failed. Contains the reason.
     Tls(String),
-    /// The certificate of the client has this name, which is none of those that are let in.
+    /// The client's certificate has this subject, which is not among the allowed ones.
     NotAllowed(String),
     /// The client broke the protocol.
     Protocol(ProtocolError),
-    /// The client was too slow.
+    /// The client was too slow. Contains what it was too slow to do.
     Deadline(&'static str),
-    /// The export went away between the handshake and the first request.
+    /// The export disappeared between the handshake and the first request. Contains its name.
     NoExport(String),
-    /// A request was not answered: a fault of this server.
+    /// A request was not answered because of a bug in this server.
     Lost,
 }
 

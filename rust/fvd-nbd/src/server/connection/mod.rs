@@ -30,13 +30,13 @@ mod running;
 pub use error::ConnectionError;
 pub(super) use polling::{PollResult, SpinSlots};
 
-/// How long a client that is told no more may go on sending, so that it gets what it was told.
+/// How long the server reads on after it has sent its last reply, so that the client receives that reply.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Who moves so many bytes gets as much time again.
+/// Each time so many bytes have been transferred, the time limit starts again.
 const PROGRESS: u64 = 1 << 20;
 
-/// One client with its session.
+/// The connection to one client after the handshake.
 pub(super) struct Connection<S, E> {
     pub(super) socket: S,
     pub(super) input: Input,
@@ -47,7 +47,7 @@ pub(super) struct Connection<S, E> {
 }
 
 impl<S: Socket, E: Export> Connection<S, E> {
-    /// Serves requests until the client leaves, fails, or `shutdown` is ready.
+    /// Serves requests until the client leaves, the connection fails, or `shutdown` completes.
     pub(super) async fn run(self, shutdown: Pin<Box<dyn Future<Output = ()> + Send>>) -> Result<(), ConnectionError> {
         let polling = Polling::new(self.shared.limits.poll, &self.shared.slots);
         let mut transmission = Transmission {
@@ -65,14 +65,15 @@ impl<S: Socket, E: Export> Connection<S, E> {
         };
         let ended = poll_fn(|context| transmission.poll(context)).await;
         if matches!(ended, Ok(()) | Err(ConnectionError::Protocol(_))) {
-            // How that ends does not matter.
+            // The connection is over, so an error here does not matter.
             let _ = timeout(LINGER, transmission.connection.linger()).await;
         }
         ended
     }
 
-    /// Says that nothing follows (under TLS, too), and reads on: a socket that is closed with bytes unread takes
-    /// back what it has sent.
+    /// Closes the sending side (under TLS with `close_notify`), and reads until the client closes its side.
+    /// If a socket is closed while it has unread input, the kernel resets the connection, and the client may
+    /// lose replies that were already sent.
     async fn linger(&mut self) -> io::Result<()> {
         poll_fn(|context| Pin::new(&mut self.socket).poll_shutdown(context)).await?;
         let mut scratch = [0; 4096];
@@ -85,19 +86,21 @@ struct Transmission<S, E> {
     connection: Connection<S, E>,
     output: Output,
     receiving: Receiving,
-    /// Requests that had to wait. Those that did not are never here.
+    /// The requests that had to wait. Requests that were answered at once are never here.
     running: Running,
     polling: Polling,
-    /// Requests since the client was last waited for.
+    /// The number of requests that were started since the last wait for the client.
     begun: u64,
     shutdown: Pin<Box<dyn Future<Output = ()> + Send>>,
-    /// Until when the payload must have made progress, or, at the end, all have come to its end.
+    /// While a payload is received: the time by which it must make progress. At the end of the connection:
+    /// the time by which all requests must have completed.
     deadline: Option<Pin<Box<Sleep>>>,
-    /// Until when the client must have taken the replies up to this byte of all.
+    /// The time by which the client must have read the replies up to this byte, counted from the start of the
+    /// connection.
     unread: Option<(Pin<Box<Sleep>>, u64)>,
-    /// Nothing more is sent: a reply was cut off.
+    /// No more replies are sent, because a reply was cut off.
     mute: bool,
-    /// Nothing more is received, for this reason.
+    /// No more requests are received, for this reason.
     ending: Option<Result<(), ConnectionError>>,
 }
 
@@ -128,8 +131,8 @@ impl<S: Socket, E: Export> Transmission<S, E> {
         Poll::Pending
     }
 
-    /// All that has come is begun. Looks for the next request, if it is likely to come at once; tells
-    /// whether it has.
+    /// All received requests have been started. Spins for the next request if it is likely to arrive at once.
+    /// Returns whether one arrived.
     fn spin(&mut self) -> bool {
         let connection = &mut self.connection;
         let is_over = matches!(self.receiving, Receiving::Header) && connection.input.bytes().is_empty();
@@ -137,7 +140,8 @@ impl<S: Socket, E: Export> Transmission<S, E> {
             requests: std::mem::take(&mut self.begun),
             is_over: is_over && self.running.is_empty() && self.output.is_empty() && self.ending.is_none(),
         };
-        // Under TLS, where nobody looks, it is a turn all the same.
+        // This also runs under TLS, where spinning is not possible: the connection takes the slot all the
+        // same.
         let is_expected = self.polling.expects(round, Instant::now());
         let Some(socket) = connection.socket.plain().filter(|_| is_expected) else {
             return false;
@@ -154,7 +158,7 @@ impl<S: Socket, E: Export> Transmission<S, E> {
         }
     }
 
-    /// From now on only what is under way is ended; the first reason counts.
+    /// Begins the end of the connection: only requests in flight are completed. The first reason counts.
     fn end(&mut self, why: Result<(), ConnectionError>) {
         if self.ending.is_none() {
             self.ending = Some(why);
@@ -163,7 +167,7 @@ impl<S: Socket, E: Export> Transmission<S, E> {
         }
     }
 
-    /// Takes the answers of requests that had to wait.
+    /// Takes the answers to requests that had to wait.
     fn collect(&mut self, context: &mut task::Context<'_>) {
         while let Poll::Ready(Some(answer)) = self.running.poll_next(context) {
             if let Ok(answer) = answer {
@@ -182,7 +186,7 @@ impl<S: Socket, E: Export> Transmission<S, E> {
         }
         match self.output.poll_write(&mut self.connection.socket, context) {
             Poll::Ready(Ok(())) => self.unread = None,
-            // Nobody listens. What is under way ends all the same.
+            // The client does not read any more. Requests in flight are completed nevertheless.
             Poll::Ready(Err(error)) => self.hang_up(error.into()),
             Poll::Pending => {
                 let taken = |mark| self.output.sent_in_all() >= mark;
@@ -195,7 +199,7 @@ impl<S: Socket, E: Export> Transmission<S, E> {
         }
     }
 
-    /// No more replies.
+    /// Drops all replies and sends no more.
     fn hang_up(&mut self, why: ConnectionError) {
         self.output = Output::default();
         self.mute = true;
@@ -203,7 +207,7 @@ impl<S: Socket, E: Export> Transmission<S, E> {
         self.end(Err(why));
     }
 
-    /// Looks at the clock.
+    /// Checks the deadlines.
     fn watch(&mut self, context: &mut task::Context<'_>) {
         if let Some((patience, _)) = &mut self.unread
             && patience.as_mut().poll(context).is_ready()

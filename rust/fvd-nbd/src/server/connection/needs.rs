@@ -1,21 +1,22 @@
-//! The memory that a request may need, for the budget of all connections.
+//! The memory that a request may need, for the budget that all connections share.
 
 use crate::constants::{MAX_EXTENTS, MAX_PAYLOAD};
 use crate::meta::Context;
 use crate::request::Command;
 
-/// The longest status of all metadata contexts.
+/// The memory for the longest block status of all metadata contexts together, in bytes.
 const STATUS: u32 = (Context::ALL.len() * MAX_EXTENTS * size_of::<(u64, u32)>()) as u32;
 
-/// A disk copies, and fills up blocks, in pieces of so many bytes.
+/// The maximum number of bytes that a disk reads at once from the base, to copy data or to complete a block.
 const PIECE: u32 = 1 << 20;
 
-/// Bytes for `command`, at most [`MAX_PAYLOAD`], on a disk that prefers blocks of `block` bytes.
+/// The memory in bytes for `command`, at most [`MAX_PAYLOAD`]. `block` is the preferred block size of the
+/// disk in bytes.
 pub(super) fn needs(command: &Command, block: u32) -> u32 {
     match *command {
         Command::Read { length, .. } => length,
         Command::Write { offset, length, .. } => {
-            // What is in the same blocks, at both ends, comes from the base.
+            // The rest of the partial blocks at both ends is read from the base (read-modify-write).
             let block = u64::from(block.max(1));
             let end = offset + u64::from(length);
             let cut = [offset, end].iter().filter(|at| !at.is_multiple_of(block)).count();
@@ -38,7 +39,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_needs_what_it_brings_and_the_blocks_that_it_cuts() {
+    fn a_write_needs_its_payload_and_the_blocks_at_its_ends() {
         assert_eq!(write(65_536, 131_072), 131_072);
         assert_eq!(write(0, 4096), 4096 + 65_536);
         assert_eq!(write(4096, 4096), 4096 + 2 * 65_536);
@@ -46,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn caching_needs_memory_although_it_brings_none_and_takes_none() {
+    fn caching_needs_memory_although_it_transfers_no_data() {
         let cache = |length| needs(&Command::Cache { offset: 0, length }, 4096);
         assert_eq!((cache(1 << 40), cache(0)), (PIECE, 0));
     }

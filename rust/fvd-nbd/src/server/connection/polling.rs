@@ -1,9 +1,14 @@
-//! Looking for the next request instead of sleeping until it comes.
+//! Spinning for the next request instead of sleeping until it arrives.
 //!
-//! A client that sends one request at a time and has its answer from memory sends the next one in
-//! less time than it takes to put this thread to sleep and to wake it. So the socket is read again
-//! and again, for a moment. A client with several requests under way is better served by sleeping:
-//! they gather meanwhile, and are read with one system call.
+//! A client that sends one request at a time, and gets its answer from memory, sends its next request in less
+//! time than it takes to put this thread to sleep and wake it. So the connection spins: for a short time it
+//! reads the socket again and again. For a client with several requests in flight it is better to sleep:
+//! several requests then arrive in the meantime and are read with one system call. See docs/design.md, "NBD
+//! server".
+//!
+//! A *round* is what happens between two waits for the client, asleep or spinning. A *slot* is the right to
+//! spin: it belongs to the connection that ended the latest round, and lasts for [`SLOT`] after that
+//! connection was woken.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,27 +17,34 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-/// From one answer to the next, at the most, where it is worth looking.
+/// A round is quick if it takes at most this long, measured from the end of the previous round.
 const QUICK: Duration = Duration::from_micros(150);
 
-/// So many quick rounds, one after the other, before it is looked for the first time.
-const ENOUGH: i32 = 4;
+/// The number of consecutive quick rounds after which the connection spins.
+const QUICK_ROUNDS: i32 = 4;
 
-/// So many more after a client turned out to have several requests under way.
+/// The number of additional quick rounds that are needed after the client had several requests in flight.
 const PENALTY: i32 = 1024;
 
-/// So long after it was woken a connection sleeps all the same. Others have their turn then. Requests
-/// that are taken one by one as they come look like the only one each: those of a client that has
-/// several gather meanwhile. And the thread of the runtime that waits for all sockets, which each
-/// request wakes, takes the connection over: nobody waits beside the one that looks.
+/// The length of a slot: this long after it was woken, a connection sleeps even if it could still spin. There
+/// are three reasons:
+///
+/// 1. Other connections and tasks get the thread.
+/// 2. While the connection spins, it takes requests one by one as they arrive, so a client with several
+///    requests in flight looks like one that sends one at a time. During the sleep its requests gather, which
+///    reveals it.
+/// 3. While one thread spins, the runtime thread that waits for all sockets is woken by every request for
+///    nothing. After the sleep, that thread runs the connection, and no second thread is woken.
 const SLOT: Duration = Duration::from_micros(500);
 
-/// Whose turn it was last, of all connections of a server.
+/// Which connection had the last slot, of all connections of a server.
 #[derive(Debug)]
 pub(in crate::server) struct SpinSlots {
+    /// The number of connections so far; gives each its number.
     connections: AtomicU64,
+    /// The number of the connection that had the last slot; 0: none.
     last: AtomicU64,
-    /// On a single processor no client could send while it is looked for.
+    /// False on a single CPU: a client could not run, and so not send anything, while the server spins.
     can_spin: bool,
 }
 
@@ -47,7 +59,7 @@ impl Default for SpinSlots {
 }
 
 impl SpinSlots {
-    /// Takes the turn; tells whether it had been this connection's before.
+    /// Takes the slot for `connection`. Returns whether the previous slot was also its own.
     fn take(&self, connection: u64) -> bool {
         let is_same = self.last.load(Ordering::Relaxed) == connection;
         if !is_same {
@@ -60,35 +72,39 @@ impl SpinSlots {
 /// What was done between two waits for the client.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Round {
-    /// Requests that came.
+    /// The number of requests that arrived.
     pub(super) requests: u64,
-    /// All are answered, and the client has the answers.
+    /// All of them are answered, and the answers are sent.
     pub(super) is_over: bool,
 }
 
-/// What one attempt to read the socket has found.
+/// The result of one attempt to read the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::server) enum PollResult {
     Something,
     Nothing,
-    /// The client sends no more, of which the runtime learns, too.
+    /// The client sends no more. The runtime reports this too, so nothing is done here.
     End,
 }
 
-/// One connection's decision whether to look or to sleep.
+/// Decides for one connection whether to spin or to sleep.
 #[derive(Debug)]
 pub(super) struct Polling {
     window: Duration,
     slots: Arc<SpinSlots>,
+    /// The number of this connection.
     connection: u64,
-    /// Quick rounds of late, if positive; else those that are still to be waited for.
+    /// If positive, the number of the latest consecutive quick rounds. If negative, the number of quick
+    /// rounds that are still needed to work off the penalty.
     quick: i32,
+    /// When the last round ended.
     since: Instant,
+    /// When the connection's task was last woken.
     woken: Instant,
 }
 
 impl Polling {
-    /// Looks for `window` at the most; zero: never.
+    /// Spins for at most `window`; zero disables spinning.
     pub(super) fn new(window: Duration, slots: &Arc<SpinSlots>) -> Self {
         let now = Instant::now();
         Self {
@@ -101,40 +117,40 @@ impl Polling {
         }
     }
 
-    /// The connection has slept.
+    /// Must be called when the connection's task is woken: its slot starts now.
     pub(super) fn woken(&mut self, now: Instant) {
         self.woken = now;
     }
 
-    /// Whether the next request is worth looking for, now that a round has ended.
+    /// Must be called at the end of a round. Returns whether to spin for the next request.
     pub(super) fn expects(&mut self, round: Round, now: Instant) -> bool {
-        // Others would have to wait meanwhile.
+        // If another connection had the last slot, it would have to wait while this one spins.
         let is_alone = self.slots.take(self.connection);
         let is_quick = now.saturating_duration_since(self.since) <= QUICK;
         self.since = now;
         if round.requests > 1 {
             self.quick = -PENALTY;
         } else if is_alone && is_quick && round.is_over && round.requests == 1 {
-            self.quick = (self.quick + 1).min(ENOUGH);
+            self.quick = (self.quick + 1).min(QUICK_ROUNDS);
         } else {
             self.quick = self.quick.min(0);
         }
         let is_in_slot = now.saturating_duration_since(self.woken) < SLOT;
-        self.quick == ENOUGH && is_in_slot && !self.window.is_zero()
+        self.quick == QUICK_ROUNDS && is_in_slot && !self.window.is_zero()
     }
 
-    /// Repeats `attempt` until it finds something or the time is over; tells whether it did.
+    /// Repeats `attempt` until it finds something or the time is over. Returns whether it found something.
     pub(super) fn spin(&mut self, attempt: impl FnMut() -> Result<PollResult, Errno>) -> Result<bool, Errno> {
         self.spin_by(Instant::now, attempt)
     }
 
-    /// As [`Polling::spin`], by another clock.
+    /// Like [`Polling::spin`], with a given clock.
     fn spin_by(
         &mut self,
         now: impl Fn() -> Instant,
         mut attempt: impl FnMut() -> Result<PollResult, Errno>,
     ) -> Result<bool, Errno> {
-        // Behind its turn others have theirs.
+        // Spinning must not go on after the end of the slot.
         let left = SLOT.saturating_sub(self.since.saturating_duration_since(self.woken));
         let window = self.window.min(left);
         loop {
@@ -146,7 +162,7 @@ impl Polling {
             if now().saturating_duration_since(self.since) >= window {
                 break;
             }
-            // Whoever else wants this processor, the client perhaps, has it first.
+            // Let other threads run on this CPU first, possibly the client.
             yield_now();
         }
         self.quick = 0;
@@ -166,7 +182,7 @@ mod tests {
     };
     const STEP: Duration = Duration::from_micros(40);
 
-    /// A connection of a server, and its clock.
+    /// A connection of a server, with a simulated clock.
     struct Client {
         polling: Polling,
         now: Instant,
@@ -185,7 +201,7 @@ mod tests {
             self.polling.expects(round, self.now)
         }
 
-        /// Looks; each attempt takes a microsecond.
+        /// Spins. Each attempt takes a microsecond.
         fn spin(&mut self, mut attempt: impl FnMut() -> Result<PollResult, Errno>) -> Result<bool, Errno> {
             let now = Cell::new(self.polling.since);
             self.polling.spin_by(
@@ -197,8 +213,8 @@ mod tests {
             )
         }
 
-        /// Rounds until it looks.
-        fn patience(&mut self) -> i32 {
+        /// The number of rounds until it spins.
+        fn rounds_until_spin(&mut self) -> i32 {
             let found = (1..2000).find(|_| {
                 self.polling.woken(self.now);
                 self.round(ALONE)
@@ -208,10 +224,10 @@ mod tests {
     }
 
     #[test]
-    fn a_client_with_one_request_at_a_time_is_looked_for_and_one_that_stays_away_no_more() {
+    fn it_spins_for_sequential_requests_until_one_is_late() {
         let mut client = Client::of(&Arc::default());
-        // The first turn is not known to be its own.
-        assert_eq!(client.patience(), 1 + ENOUGH);
+        // In the first round, the previous slot was not its own.
+        assert_eq!(client.rounds_until_spin(), 1 + QUICK_ROUNDS);
         assert!(client.round(ALONE), "it goes on");
         let mut tries = 0;
         let found = client.spin(|| {
@@ -226,17 +242,17 @@ mod tests {
         assert!(client.round(ALONE));
         client.polling.window = Duration::from_micros(1);
         assert_eq!(client.spin(|| Ok(PollResult::Nothing)), Ok(false));
-        assert_eq!(client.patience(), ENOUGH);
+        assert_eq!(client.rounds_until_spin(), QUICK_ROUNDS);
         assert_eq!(client.spin(|| Ok(PollResult::End)), Ok(false));
-        assert_eq!(client.patience(), ENOUGH);
+        assert_eq!(client.rounds_until_spin(), QUICK_ROUNDS);
         let reset = Err(Errno::CONNRESET);
         assert_eq!(client.spin(|| reset), Err(Errno::CONNRESET));
     }
 
     #[test]
-    fn nobody_looks_for_longer_than_a_turn() {
+    fn spinning_ends_with_the_slot() {
         let mut client = Client::of(&Arc::default());
-        client.patience();
+        client.rounds_until_spin();
         client.polling.woken = client.polling.since;
         let mut tries = 0;
         let found = client.spin(|| {
@@ -248,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_looks_for_a_client_that_is_slow_sends_several_or_waits_for_the_disk() {
+    fn it_does_not_spin_for_slow_parallel_or_waiting_requests() {
         let mut client = Client::of(&Arc::default());
         let several = Round { requests: 2, ..ALONE };
         let waits = Round {
@@ -256,41 +272,41 @@ mod tests {
             ..ALONE
         };
         for _ in 0..3 {
-            client.patience();
+            client.rounds_until_spin();
             assert!(!client.round(waits));
-            assert_eq!(client.patience(), ENOUGH);
+            assert_eq!(client.rounds_until_spin(), QUICK_ROUNDS);
             client.now += 2 * QUICK;
             assert!(!client.round(ALONE));
-            assert_eq!(client.patience(), ENOUGH);
+            assert_eq!(client.rounds_until_spin(), QUICK_ROUNDS);
             assert!(!client.round(several));
-            assert_eq!(client.patience(), PENALTY + ENOUGH);
+            assert_eq!(client.rounds_until_spin(), PENALTY + QUICK_ROUNDS);
         }
     }
 
     #[test]
-    fn after_a_while_a_round_ends_with_a_sleep() {
+    fn a_connection_sleeps_after_its_slot() {
         let mut client = Client::of(&Arc::default());
-        client.patience();
+        client.rounds_until_spin();
         client.polling.woken(client.now);
-        let looks = (0..100).take_while(|_| client.round(ALONE)).count();
-        assert_eq!(looks as u128, (SLOT.as_micros() - 1) / STEP.as_micros());
+        let spins = (0..100).take_while(|_| client.round(ALONE)).count();
+        assert_eq!(spins as u128, (SLOT.as_micros() - 1) / STEP.as_micros());
         assert!(!client.round(ALONE));
         client.polling.woken(client.now);
         assert!(client.round(ALONE));
     }
 
     #[test]
-    fn nobody_looks_while_others_have_their_turns() {
+    fn connections_that_alternate_do_not_spin() {
         let slots = Arc::default();
         let (mut one, mut other) = (Client::of(&slots), Client::of(&slots));
         for _ in 0..20 {
             assert!(!one.round(ALONE) && !other.round(ALONE));
         }
-        assert_eq!(one.patience(), 1 + ENOUGH, "the other one is silent");
+        assert_eq!(one.rounds_until_spin(), 1 + QUICK_ROUNDS, "the other one is silent");
     }
 
     #[test]
-    fn no_time_is_never() {
+    fn a_window_of_zero_disables_spinning() {
         let mut client = Client::of(&Arc::default());
         client.polling.window = Duration::ZERO;
         assert!((0..100).all(|_| !client.round(ALONE)));

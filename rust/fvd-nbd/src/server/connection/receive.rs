@@ -1,4 +1,4 @@
-//! From the socket to requests that are begun.
+//! Receives requests from the socket and starts them.
 
 use std::io;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::server::socket::Socket;
 /// What is being received.
 pub(super) enum Receiving {
     Header,
-    /// A whole header; memory is waited for.
+    /// A complete header was received, and the request waits for memory.
     Memory(Request, Waiting),
     Payload {
         reply_to: ReplyTo,
@@ -33,30 +33,30 @@ pub(super) enum Receiving {
         filled: usize,
         grant: Option<Grant>,
     },
-    /// Reads past the payload of a request that is refused.
+    /// Skips the payload of a refused request.
     Skip {
         answer: Answer,
         left: usize,
     },
 }
 
-/// Why nothing more was received.
+/// Why receiving stopped.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stop {
     /// The client has sent no more.
     Input,
     /// Too many replies are unsent.
     Output,
-    /// Too many requests are under way.
+    /// Too many requests are in flight.
     InFlight,
     /// No memory is free.
     Memory,
-    /// Nothing more is received.
+    /// The connection ends, so no more is received.
     End,
 }
 
 impl<S: Socket, E: Export> Transmission<S, E> {
-    /// Begins what has arrived, reads more, and so on, until something stops it.
+    /// Starts received requests and reads more, until something stops it.
     pub(super) fn receive(&mut self, context: &mut task::Context<'_>) -> Stop {
         loop {
             if self.ending.is_some() {
@@ -77,7 +77,7 @@ impl<S: Socket, E: Export> Transmission<S, E> {
         }
     }
 
-    /// Receives one piece: a header, memory, a part of a payload.
+    /// Makes one step: receives a header, gets memory, or receives a part of a payload.
     fn step(&mut self, context: &mut task::Context<'_>) -> Poll<Result<(), ConnectionError>> {
         let connection = &mut self.connection;
         match std::mem::replace(&mut self.receiving, Receiving::Header) {
@@ -153,7 +153,7 @@ impl<S: Socket, E: Export> Transmission<S, E> {
         Poll::Ready(Ok(()))
     }
 
-    /// A payload that has come past another [`PROGRESS`] bytes gets as much time again.
+    /// Restarts the time limit of a payload each time it has passed another [`PROGRESS`] bytes.
     fn progress(&mut self, before: usize, now: usize) {
         if before as u64 / PROGRESS != now as u64 / PROGRESS {
             self.deadline = None;
@@ -166,7 +166,7 @@ impl<S: Socket, E: Export> Transmission<S, E> {
         self.received(count)
     }
 
-    /// After a read of the socket: 0 bytes are the end of what the client sends.
+    /// Handles the result of a read of the socket. 0 bytes: the client sends no more.
     fn received(&mut self, count: Poll<io::Result<usize>>) -> Poll<Result<(), ConnectionError>> {
         match count {
             Poll::Ready(Ok(0)) => {
@@ -186,7 +186,7 @@ impl<S: Socket, E: Export> Transmission<S, E> {
         }
     }
 
-    /// A request whose header is here.
+    /// Handles a request whose header was received.
     fn take(&mut self, request: Request, context: &mut task::Context<'_>) {
         let bytes = match &request.command {
             Ok(Command::Disconnect) => return self.end(Ok(())),
@@ -203,7 +203,7 @@ impl<S: Socket, E: Export> Transmission<S, E> {
         }
     }
 
-    /// A request that has the memory it needs.
+    /// Continues with a request that has the memory it needs.
     fn granted(&mut self, request: Request, grant: Option<Grant>, context: &mut task::Context<'_>) {
         let Request {
             reply_to,
@@ -234,7 +234,7 @@ impl<S: Socket, E: Export> Transmission<S, E> {
         }
     }
 
-    /// Begins a request: answered here if nothing has to be waited for, by a task otherwise.
+    /// Starts a request. It is answered here if it does not have to wait, otherwise it becomes a task.
     fn begin(
         &mut self,
         reply_to: ReplyTo,
@@ -266,7 +266,7 @@ impl<S: Socket, E: Export> Transmission<S, E> {
         }
     }
 
-    /// Says why, to a request after which there is no going on, where that is known.
+    /// Answers the request after which the connection cannot continue, if its cookie is known.
     fn answer_last(&mut self, error: &ProtocolError) {
         if let ProtocolError::PayloadTooLong { cookie, .. } = *error {
             let reply_to = ReplyTo {

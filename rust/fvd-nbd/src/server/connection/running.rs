@@ -8,7 +8,7 @@ use tokio::task::{JoinError, JoinSet};
 use crate::request::Command;
 use crate::server::serve::Answer;
 
-/// Those that change the disk, and those that can be dropped at any time.
+/// Requests that change the disk, and requests that can be dropped at any time.
 #[derive(Default)]
 pub(super) struct Running {
     changes: JoinSet<Answer>,
@@ -29,7 +29,7 @@ impl Running {
         tasks.spawn(request);
     }
 
-    /// The next one that has ended, if there are any at all.
+    /// The next request that has ended. None if there are no requests.
     pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Answer, JoinError>>> {
         for tasks in [&mut self.changes, &mut self.reads] {
             if let Poll::Ready(Some(ended)) = tasks.poll_join_next(context) {
@@ -43,8 +43,8 @@ impl Running {
         }
     }
 
-    /// Nobody waits for them any more: changes go on, so that none is cut off; the others end. Tells
-    /// how many there were.
+    /// Gives up all requests: requests that change the disk continue detached, so that none is cut off; the
+    /// others are aborted. Returns their number.
     pub(super) fn give_up(&mut self) -> usize {
         let count = self.len();
         self.changes.detach_all();
@@ -54,7 +54,7 @@ impl Running {
     }
 }
 
-/// Whether dropping such a request would leave a change half done.
+/// Whether dropping such a request could leave a change half done.
 pub(super) fn changes(command: &Command) -> bool {
     match command {
         Command::Read { .. } | Command::Cache { .. } | Command::BlockStatus { .. } => false,
@@ -79,7 +79,7 @@ mod tests {
     use crate::server::serve::Outcome;
     use crate::session::HeaderStyle;
 
-    /// A request that waits for `go` and then takes it away.
+    /// A request that waits for `go` and then closes it.
     async fn request(go: Arc<Semaphore>) -> Answer {
         go.acquire().await.expect("it is not closed").forget();
         go.close();
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn changes_that_are_given_up_go_on_and_reads_end() {
+    async fn given_up_changes_continue_and_reads_are_aborted() {
         let [change, read] = [(); 2].map(|()| Arc::new(Semaphore::new(0)));
         let mut running = Running::default();
         running.spawn(true, request(Arc::clone(&change)));

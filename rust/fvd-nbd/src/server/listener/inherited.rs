@@ -1,5 +1,5 @@
-//! Socket activation: sockets that whoever started the program has opened for it, from descriptor 3
-//! on, as systemd and libnbd do it.
+//! Socket activation: listening sockets that the parent process passes from descriptor 3 on, as systemd and
+//! libnbd do.
 #![expect(unsafe_code, reason = "descriptors that are only numbers, and the environment")]
 
 use std::env;
@@ -9,43 +9,43 @@ use std::process;
 
 use super::Listener;
 
-/// The first descriptor that is handed over.
+/// The first passed descriptor.
 const FIRST: RawFd = 3;
 
-/// The variables of the protocol; unset afterwards, so that no child takes them for its own.
+/// The environment variables of the protocol. They are unset afterwards, so that no child process uses them.
 const VARIABLES: [&str; 4] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID"];
 
 impl Listener {
-    /// The sockets that were handed over to this process; none if it was started in another way.
-    /// Called within the runtime, like everything that makes a listener.
+    /// The sockets that were passed to this process; empty if there are none. Must be called within a tokio
+    /// runtime, like every function that makes a listener.
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::InvalidInput`] where the variables say nothing sensible, or what was
-    /// handed over is no socket that listens.
+    /// [`io::ErrorKind::InvalidInput`] if the variables are invalid, or a passed descriptor is not a
+    /// listening socket.
     ///
     /// # Safety
     ///
-    /// Nobody else owns these descriptors (it is called once, at the start), and no other thread
-    /// looks at the environment meanwhile.
+    /// No other code may own these descriptors (so it must be called only once, at the start), and no other
+    /// thread may read or change the environment during the call.
     pub unsafe fn inherited() -> io::Result<Vec<Self>> {
         let [pid, count, ..] = VARIABLES.map(|name| env::var(name).ok());
         let Some(count) = announced(pid.as_deref(), count.as_deref(), process::id())? else {
             return Ok(Vec::new());
         };
         for name in VARIABLES {
-            // SAFETY: no other thread looks at the environment (promised by the caller).
+            // SAFETY: no other thread uses the environment (promised by the caller).
             unsafe { env::remove_var(name) };
         }
         (FIRST..FIRST + count)
-            // SAFETY: this process was told that they are its own; nobody else owns them (promised
-            // by the caller).
+            // SAFETY: the parent process passed these descriptors to this process, and no other code owns
+            // them (promised by the caller).
             .map(|fd| Self::from_fd(unsafe { OwnedFd::from_raw_fd(fd) }))
             .collect()
     }
 }
 
-/// How many descriptors the variables announce to the process `me`. None: they are not for it.
+/// The number of descriptors that the variables announce to the process `me`. None if they are not for it.
 fn announced(pid: Option<&str>, count: Option<&str>, me: u32) -> io::Result<Option<RawFd>> {
     let (Some(pid), Some(count)) = (pid, count) else {
         return Ok(None);

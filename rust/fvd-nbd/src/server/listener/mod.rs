@@ -1,4 +1,4 @@
-//! Where clients connect.
+//! The sockets on which clients connect.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,21 +18,21 @@ mod path;
 
 use path::OwnSocket;
 
-/// From the last word of a client until the kernel asks whether it is still there.
+/// The idle time after which the kernel sends the first keep-alive probe.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
-/// Between two such questions, of which [`KEEP_ALIVE_COUNT`] go unanswered before the connection
-/// counts as lost.
+/// The interval between keep-alive probes. After [`KEEP_ALIVE_COUNT`] unanswered probes the connection counts
+/// as lost.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEP_ALIVE_COUNT: u32 = 4;
 
-/// Where clients connect.
+/// A listening TCP or Unix socket.
 #[derive(Debug)]
 pub struct Listener {
-    /// Before the socket: see [`CloseOnFork`].
+    /// Declared before the socket: see [`CloseOnFork`].
     _descriptor: CloseOnFork,
     socket: Socket,
-    /// The name of a socket that was made here; it goes with the listener.
+    /// The path of a socket that this listener created. It is removed with the listener.
     own: Option<OwnSocket>,
 }
 
@@ -42,7 +42,7 @@ enum Socket {
     Unix(UnixListener),
 }
 
-/// A client that has connected.
+/// The connection of an accepted client.
 #[derive(Debug)]
 pub(super) enum Stream {
     Tcp(TcpStream),
@@ -50,13 +50,13 @@ pub(super) enum Stream {
 }
 
 impl Listener {
-    /// Listens on `address`; port 0 takes one that is free.
+    /// Listens on `address`. Port 0 selects a free port.
     pub async fn tcp(address: SocketAddr) -> io::Result<Self> {
         Ok(Self::new(Socket::Tcp(TcpListener::bind(address).await?)))
     }
 
-    /// Listens on a socket that is made at `path`. One on which nobody listens any more is
-    /// replaced; anything else there is an error. The socket is removed with the listener.
+    /// Creates a Unix socket at `path` and listens on it. A stale socket, on which no process listens, is
+    /// replaced. Anything else at `path` is an error. The socket is removed with the listener.
     pub fn unix(path: &Path) -> io::Result<Self> {
         let (listener, own) = path::bind(path)?;
         let listener = Self::new(Socket::Unix(UnixListener::from_std(listener)?));
@@ -66,11 +66,11 @@ impl Listener {
         })
     }
 
-    /// Takes over a socket that listens already; its name, if it has one, stays.
+    /// Uses a socket that is already listening. Its path, if it has one, is not removed.
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::InvalidInput`] for what is no TCP or Unix stream socket that listens.
+    /// [`io::ErrorKind::InvalidInput`] if `fd` is not a listening TCP or Unix stream socket.
     pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
         let refuse = |why: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         if !sockopt::socket_acceptconn(&fd).is_ok_and(|listens| listens)
@@ -99,14 +99,15 @@ impl Listener {
         }
     }
 
-    /// The folder of the socket, if it was made without the lock that keeps two servers from replacing each
-    /// other's: somebody has held it for too long, or the folder cannot be read.
+    /// The folder of the socket, if the socket was created without the lock that keeps two servers from
+    /// replacing each other's socket: another process held the lock for too long, or the folder cannot be
+    /// read.
     #[must_use]
     pub fn unlocked_folder(&self) -> Option<&Path> {
         self.own.as_ref()?.unlocked.as_deref()
     }
 
-    /// The address, if it is TCP: tells the port where 0 was asked for.
+    /// The address of a TCP listener. If it was bound to port 0, it has the selected port.
     #[must_use]
     pub fn tcp_address(&self) -> Option<SocketAddr> {
         match &self.socket {
@@ -115,7 +116,7 @@ impl Listener {
         }
     }
 
-    /// The path, if it is a Unix socket that has one.
+    /// The path of a Unix socket, if it has one.
     #[must_use]
     pub fn unix_path(&self) -> Option<PathBuf> {
         match &self.socket {
@@ -134,11 +135,11 @@ impl Listener {
     }
 }
 
-/// A client that has gone meanwhile makes these fail; its first read tells.
+/// Sets socket options. Errors are ignored: they mean that the client is gone, which the first read reports.
 fn prepare(stream: TcpStream) -> TcpStream {
-    // Replies are gathered here; the kernel need not wait for more.
+    // The server gathers replies itself, so the kernel must not wait for more.
     let _ = stream.set_nodelay(true);
-    // A machine that is gone never says so; idle connections are kept for ever otherwise.
+    // A crashed machine closes no connection. Without probes, idle connections to it would stay for ever.
     let socket = stream.as_fd();
     let _ = sockopt::set_tcp_keepidle(socket, KEEP_ALIVE);
     let _ = sockopt::set_tcp_keepintvl(socket, KEEP_ALIVE_INTERVAL);

@@ -1,4 +1,5 @@
-//! The name of a Unix socket: made, replaced if nobody listens on it, removed if it is still ours.
+//! The path of a Unix socket: created, replaced if it is stale, and removed at the end if it is still our
+//! socket.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind};
@@ -11,20 +12,20 @@ use std::time::{Duration, Instant};
 use fvd::process::Process;
 use rustix::fs::{FlockOperation, flock};
 
-/// How long another server may take to make its socket.
+/// How long to wait for the lock on the folder.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Between two attempts to get the lock.
+/// The pause between two attempts to get the lock.
 const RETRY: Duration = Duration::from_millis(10);
 
-/// A socket that was made here. Its name is removed when this is dropped, unless it names another
-/// file by then, or a forked child drops it.
+/// A socket that this process created. Its path is removed on drop, unless the path names another file by
+/// then, or a forked child drops it.
 #[derive(Debug)]
 pub(super) struct OwnSocket {
     path: PathBuf,
     identity: (u64, u64),
-    /// Who made it.
+    /// The process that created it.
     process: Process,
-    /// The folder that it was made in without its lock.
+    /// The folder of the socket, if its lock was not available.
     pub(super) unlocked: Option<PathBuf>,
 }
 
@@ -33,7 +34,7 @@ impl Drop for OwnSocket {
         if self.process.is_current()
             && fs::symlink_metadata(&self.path).is_ok_and(|now| identity(&now) == self.identity)
         {
-            // A name that stays is replaced by the next server.
+            // If this fails, the next server replaces the stale socket.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -43,10 +44,10 @@ fn identity(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 
-/// A listener, which does not block, at `path`.
+/// Creates a non-blocking listener at `path`.
 pub(super) fn bind(path: &Path) -> io::Result<(UnixListener, OwnSocket)> {
-    // Two servers that start at once must not both find the socket dead, and the second remove
-    // what the first has made.
+    // The lock serializes servers that start at the same time. Without it, both could find the socket stale,
+    // and the second could remove the socket that the first has just created.
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
@@ -60,7 +61,7 @@ pub(super) fn bind(path: &Path) -> io::Result<(UnixListener, OwnSocket)> {
         bound => bound?,
     };
     listener.set_nonblocking(true)?;
-    // Absolute: the program may go elsewhere before the end.
+    // Absolute, because the program may change its working directory.
     let path = fs::canonicalize(path)?;
     let own = OwnSocket {
         identity: identity(&fs::symlink_metadata(&path)?),
@@ -71,8 +72,8 @@ pub(super) fn bind(path: &Path) -> io::Result<(UnixListener, OwnSocket)> {
     Ok((listener, own))
 }
 
-/// A lock on a folder, which other servers wait for. None where it cannot be had: whoever may read the
-/// folder can hold it for ever, and must not keep a server from its start.
+/// Locks a folder against other servers. Returns None if the lock is not available in time: any user that can
+/// read the folder can hold the lock for ever, and must not be able to keep a server from starting.
 fn lock(folder: &Path) -> Option<File> {
     let folder = File::open(folder).ok()?;
     let start = Instant::now();
@@ -85,7 +86,7 @@ fn lock(folder: &Path) -> Option<File> {
     Some(folder)
 }
 
-/// Removes the socket of a server that is gone.
+/// Removes the socket at `path` if no process listens on it.
 fn remove_if_dead(path: &Path) -> io::Result<()> {
     let refuse = |why: &str| Err(io::Error::new(ErrorKind::AddrInUse, why));
     let found = match fs::symlink_metadata(path) {
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_on_which_nobody_listens_is_replaced_and_a_live_one_is_not() {
+    fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
         let folder = folder();
         let path = folder.path().join("nbd");
         drop(UnixListener::bind(&path).unwrap());
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_that_somebody_holds_for_ever_only_delays_the_start() {
+    fn a_lock_that_is_never_released_only_delays_the_start() {
         let folder = folder();
         let path = folder.path().join("nbd");
         drop(UnixListener::bind(&path).unwrap());
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_socket_is_never_removed() {
+    fn files_that_are_no_sockets_are_never_removed() {
         let folder = folder();
         let path = folder.path().join("disk");
         fs::write(&path, "data").unwrap();
@@ -148,14 +149,14 @@ mod tests {
     }
 
     #[test]
-    fn only_a_socket_of_ones_own_is_removed_at_the_end() {
+    fn at_the_end_only_the_own_socket_is_removed() {
         let folder = folder();
         let path = folder.path().join("nbd");
         drop(bind(&path).unwrap());
         assert!(!path.exists());
         let (listener, own) = bind(&path).unwrap();
         fs::remove_file(&path).unwrap();
-        // As long as the first one is open, its inode is not used again.
+        // While the first listener is open, its inode is not reused.
         let _another = UnixListener::bind(&path).unwrap();
         drop((listener, own));
         assert!(path.exists());

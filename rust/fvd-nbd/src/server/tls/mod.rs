@@ -1,4 +1,4 @@
-//! TLS: by certificate, or by keys that both sides know beforehand.
+//! TLS with certificates or with pre-shared keys.
 
 use std::sync::Arc;
 
@@ -19,28 +19,28 @@ mod x509;
 
 pub(super) use stream::TlsStream;
 
-/// Most bytes of a file with keys or certificates.
+/// The maximum size of a file with keys or certificates in bytes.
 const MAX_FILE: u64 = 1 << 20;
 
-/// Bytes that are encrypted before they are sent with one system call.
+/// The number of bytes that are encrypted before they are sent with one system call.
 const SEND_BUFFER: u32 = 128 * 1024;
 
-/// A failed handshake is told to the client so many seconds later at the most: how long it took
-/// tells it nothing.
+/// The maximum delay, in seconds, before a failed handshake is reported to the client. The random delay hides
+/// how long the handshake took.
 const BLINDING: u32 = 1;
 
-/// How a server proves who it is, and what it demands of its clients.
+/// How the server authenticates itself, and what it requires of its clients.
 ///
-/// Made once, at the start: files that change later are not read again.
+/// The files are read once, when this is created. Later changes have no effect.
 #[derive(Clone, Debug)]
 pub struct Credentials {
     config: Config,
     keys: Arc<[Psk]>,
-    /// The subjects of the certificates of those who are let in; None: all.
+    /// The subjects of client certificates that are allowed; None: all.
     allowed: Option<Arc<[String]>>,
 }
 
-/// What [`TlsAcceptor`] makes connections from.
+/// [`TlsAcceptor`] calls this to create connections.
 impl connection::Builder for Credentials {
     type Output = Connection;
 
@@ -49,7 +49,8 @@ impl connection::Builder for Credentials {
         for key in &*self.keys {
             connection.append_psk(key)?;
         }
-        // One read of the socket takes what has arrived, not a record's header and then the rest.
+        // With this, one read of the socket takes everything that has arrived, not only the header of a
+        // record.
         connection.set_receive_buffering(true)?;
         connection.prefer_throughput()?;
         Ok(connection)
@@ -65,7 +66,7 @@ impl Credentials {
         })
     }
 
-    /// Shakes hands with a client that has asked for TLS.
+    /// Performs the TLS handshake with a client that has asked for TLS.
     pub(super) async fn accept<S>(&self, socket: S) -> Result<TlsStream<S>, ConnectionError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -79,7 +80,7 @@ impl Credentials {
         }
     }
 
-    /// Whether the client, whose certificate was verified, is one that is let in.
+    /// Checks that the subject of the client's verified certificate is allowed.
     fn check(&self, connection: &Connection) -> Result<(), ConnectionError> {
         let Some(allowed) = &self.allowed else {
             return Ok(());
@@ -92,18 +93,18 @@ impl Credentials {
     }
 }
 
-/// The subject of the certificate that the other side has shown.
+/// The subject of the certificate that the client presented.
 fn peer(connection: &Connection) -> Option<String> {
     let chain = connection.peer_cert_chain().ok()?;
     let certificate = chain.iter().next()?.ok()?;
     subject::subject(certificate.der().ok()?)
 }
 
-/// What all kinds of credentials have in common: TLS 1.3, and 1.2 with what is safe of it.
+/// The configuration that all kinds of credentials share: TLS 1.3, and the safe parts of TLS 1.2.
 fn builder() -> Result<config::Builder, s2n_tls::error::Error> {
     let mut builder = Config::builder();
     builder.set_security_policy(&security::DEFAULT_TLS13)?;
-    // Whom to trust is said by the operator, not by the machine.
+    // The operator, not the system's certificate store, says which authorities to trust.
     builder.with_system_certs(false)?;
     builder.set_send_buffer_size(SEND_BUFFER)?;
     builder.set_max_blinding_delay(BLINDING)?;

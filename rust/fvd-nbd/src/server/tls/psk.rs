@@ -1,5 +1,4 @@
-//! Keys that both sides know beforehand: lines `user:key`, the key in hexadecimal digits, as
-//! `psktool` writes them.
+//! Pre-shared keys: a file with lines `user:key`, the key in hexadecimal digits, as `psktool` writes them.
 
 use std::path::Path;
 
@@ -10,19 +9,20 @@ use s2n_tls::psk::Psk;
 use super::x509::read;
 use super::{Credentials, builder};
 
-/// Bytes of a key: RFC 9257 demands 128 bits.
+/// The allowed lengths of a key in bytes: RFC 9257 requires at least 128 bits.
 const KEY_LENGTHS: std::ops::RangeInclusive<usize> = 16..=64;
 
-/// Most users: each is looked at in every handshake.
+/// The maximum number of users: every handshake goes through all of them.
 const MAX_USERS: usize = 1024;
 
 impl Credentials {
-    /// Keys from `file`: clients are served that know one of them together with its user. TLS 1.3
-    /// only.
+    /// Reads keys from `file`. A client must know one of the keys and its user. TLS 1.3 only.
     ///
     /// # Errors
     ///
-    /// The file cannot be read, or a line cannot be understood.
+    /// The file cannot be read, is longer than 1 MiB or not UTF-8, has no key or more than 1024, or has an
+    /// invalid line: no user, a key that is not hexadecimal or has not 16 to 64 bytes, a user that occurs
+    /// twice.
     pub fn psk(file: &Path) -> Result<Self> {
         let bytes = read(file)?;
         let invalid = |why: String| Error::invalid_argument(why).with_path(file);
@@ -37,7 +37,7 @@ fn make(users: &[(&str, Vec<u8>)]) -> std::result::Result<Credentials, s2n_tls::
         let mut key = Psk::builder()?;
         key.set_identity(user.as_bytes())?;
         key.set_secret(secret)?;
-        // What both sides take for a key that says nothing of it (RFC 8446, 4.2.11).
+        // SHA-256 is the hash of keys that specify none (RFC 8446, 4.2.11).
         key.set_hmac(PskHmac::SHA256)?;
         key.build()
     };
@@ -45,7 +45,7 @@ fn make(users: &[(&str, Vec<u8>)]) -> std::result::Result<Credentials, s2n_tls::
     Credentials::new(builder()?, keys)
 }
 
-/// Users and keys. Errors name the line, never what is in it.
+/// Parses the lines into users and keys. Errors name the line, but never quote it.
 fn parse(text: &str) -> std::result::Result<Vec<(&str, Vec<u8>)>, String> {
     let mut users: Vec<(&str, Vec<u8>)> = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_by_its_line_and_keys_are_not_told() {
+    fn errors_name_the_line_and_do_not_reveal_keys() {
         let line = |text: String| parse(&text).unwrap_err();
         assert_eq!(line(format!("a:{KEY}\n{KEY}")), "line 2 is not USER:KEY");
         assert_eq!(line(format!(":{KEY}")), "line 1 is not USER:KEY");

@@ -1,4 +1,4 @@
-//! What the server reads from and writes to, once TLS is up.
+//! The TLS stream that the server reads and writes.
 
 use std::io;
 use std::pin::Pin;
@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use crate::server::socket::Socket;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A socket under TLS.
+/// A socket with TLS.
 #[derive(Debug)]
 pub(in crate::server) struct TlsStream<S: AsyncRead + AsyncWrite + Unpin>(s2n_tls_tokio::TlsStream<S>);
 
@@ -20,8 +20,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket for TlsStream<S> {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<S> {
-    /// The end of the stream is the end, with or without a farewell of TLS: whether something is
-    /// missing is for NBD to tell, which knows how long everything is.
+    /// Treats the end of the stream as a normal end even without `close_notify`. NBD knows the length of
+    /// every message, so it detects truncation itself.
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match ready!(Pin::new(&mut self.0).poll_read(context, buf)) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),

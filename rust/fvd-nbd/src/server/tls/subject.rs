@@ -1,6 +1,7 @@
-//! Whom a certificate is for: its subject as text, as RFC 4514 writes it.
+//! The subject of a certificate as text, in the form of RFC 4514.
 //!
-//! Only of certificates whose signature was verified. The bytes still come from the client and are not trusted.
+//! It is used only for certificates whose signature was verified. The bytes still come from the client and
+//! are not trusted.
 
 use std::fmt::Write as _;
 
@@ -11,10 +12,10 @@ const OBJECT_ID: u8 = 0x06;
 const UTF8_STRING: u8 = 0x0c;
 const PRINTABLE_STRING: u8 = 0x13;
 const IA5_STRING: u8 = 0x16;
-/// The version of a certificate, where it has one.
+/// The optional version of a certificate.
 const VERSION: u8 = 0xa0;
 
-/// The names of RFC 4514 for types of attributes, by their object ids in DER.
+/// The RFC 4514 names of attribute types, by their object ids in DER.
 const TYPES: [(&[u8], &str); 9] = [
     (&[0x55, 4, 3], "CN"),
     (&[0x55, 4, 7], "L"),
@@ -28,7 +29,7 @@ const TYPES: [(&[u8], &str); 9] = [
 ];
 
 /// The distinguished name of the subject of `certificate` (DER), the most specific part first:
-/// `CN=laptop,O=Example,C=GB`. None where it cannot be read.
+/// `CN=laptop,O=Example,C=GB`. None if it cannot be parsed.
 pub(super) fn subject(certificate: &[u8]) -> Option<String> {
     let mut outer = Der(Der(certificate).expect(SEQUENCE)?);
     let mut fields = Der(outer.expect(SEQUENCE)?);
@@ -48,7 +49,7 @@ pub(super) fn subject(certificate: &[u8]) -> Option<String> {
     Some(parts.join(","))
 }
 
-/// One part of a name: mostly one attribute.
+/// One part of a name. It usually has one attribute.
 fn part(mut attributes: Der<'_>) -> Option<String> {
     let mut texts = Vec::new();
     while !attributes.0.is_empty() {
@@ -76,7 +77,7 @@ fn text_of(tag: u8, value: &[u8]) -> Option<&str> {
     }
 }
 
-/// Escapes with a backslash what would end a value, and what cannot be seen.
+/// Escapes with a backslash the characters that would end a value, and control characters.
 fn escaped(text: &str) -> String {
     let mut out = String::new();
     let last = text.chars().count().saturating_sub(1);
@@ -100,13 +101,13 @@ fn escaped(text: &str) -> String {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
-        // To a string it cannot fail.
+        // Writing to a String does not fail.
         let _ = write!(text, "{byte:02x}");
         text
     })
 }
 
-/// An object id as numbers: the first byte has two of them, the others come in groups of 7 bits.
+/// An object id in dotted form. Each number is encoded in groups of 7 bits. The first encodes two numbers.
 fn dotted(id: &[u8]) -> String {
     let mut numbers = Vec::new();
     let mut number: u64 = 0;
@@ -126,7 +127,7 @@ fn dotted(id: &[u8]) -> String {
     numbers.join(".")
 }
 
-/// DER values, one after the other.
+/// A sequence of DER values.
 struct Der<'a>(&'a [u8]);
 
 impl<'a> Der<'a> {
@@ -136,7 +137,7 @@ impl<'a> Der<'a> {
         let (length, rest) = if length < 0x80 {
             (usize::from(length), rest)
         } else {
-            // Of up to 4 bytes: a certificate is not that long.
+            // At most 4 length bytes: no certificate is longer than that.
             let count = usize::from(length & 0x7f);
             let (bytes, rest) = rest.split_at_checked(count).filter(|_| (1..=4).contains(&count))?;
             let length = bytes.iter().fold(0, |all, byte| all << 8 | usize::from(*byte));
@@ -147,7 +148,7 @@ impl<'a> Der<'a> {
         Some((tag, content))
     }
 
-    /// The content of the next value, which has this tag.
+    /// The content of the next value, which must have this tag.
     fn expect(&mut self, tag: u8) -> Option<&'a [u8]> {
         self.next()
             .filter(|(found, _)| *found == tag)
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn no_value_can_pass_for_another_part_of_the_name() {
+    fn no_value_can_pose_as_another_part_of_the_name() {
         for (value, expected) in [
             ("a,O=b", "CN=a\\,O\\=b".replace("\\=", "=")),
             ("a+O=b", "CN=a\\+O=b".into()),
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_certificate_has_no_subject() {
+    fn invalid_certificates_have_no_subject() {
         let whole = certificate(&[(DnType::CommonName, "a".into())]);
         for end in 0..whole.len() {
             assert_eq!(subject(&whole[..end]), None);
@@ -217,7 +218,7 @@ mod tests {
                 let at = rng.usize(..bytes.len().min(150));
                 bytes[at] = rng.u8(..);
             }
-            // Whatever comes of it.
+            // Only a panic would be an error.
             let _ = subject(&bytes);
         }
     }

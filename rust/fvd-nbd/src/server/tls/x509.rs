@@ -1,4 +1,4 @@
-//! Certificates, in a folder as QEMU and libnbd lay them out.
+//! X.509 certificates in a folder with the file names of QEMU and libnbd.
 
 use std::fs::File;
 use std::io::Read;
@@ -10,21 +10,21 @@ use s2n_tls::enums::ClientAuthType;
 
 use super::{Credentials, MAX_FILE, builder};
 
-/// The server's certificate, and those that vouch for it.
+/// The server's certificate, followed by its intermediate certificates.
 const CERTIFICATE: &str = "server-cert.pem";
 /// Its private key.
 const KEY: &str = "server-key.pem";
-/// Those who vouch for clients.
+/// The authorities that sign client certificates.
 const AUTHORITY: &str = "ca-cert.pem";
 
 impl Credentials {
-    /// Certificate and key from `server-cert.pem` and `server-key.pem` in `folder`. With
-    /// `verify_peer` only clients are served that show a certificate for which `ca-cert.pem` vouches,
-    /// whatever name it has.
+    /// Reads certificate and key from `server-cert.pem` and `server-key.pem` in `folder`. With `verify_peer`
+    /// a client must present a certificate that an authority in `ca-cert.pem` has signed. Its name is not
+    /// checked.
     ///
     /// # Errors
     ///
-    /// A file is missing or cannot be understood, or certificate and key do not belong together.
+    /// A file is missing, invalid or longer than 1 MiB, or certificate and key do not belong together.
     pub fn x509(folder: &Path, verify_peer: bool) -> Result<Self> {
         let read = |name: &str| read(&folder.join(name));
         let (certificate, key) = (read(CERTIFICATE)?, read(KEY)?);
@@ -39,12 +39,12 @@ impl Credentials {
         })
     }
 
-    /// Of the clients for whom the authority vouches only these, by the whole names of the subjects of
-    /// their certificates, as RFC 4514 writes them: `CN=laptop,O=Example`.
+    /// Restricts the verified clients to those whose certificate has one of these subjects. Each name is a
+    /// complete distinguished name in the form of RFC 4514: `CN=laptop,O=Example`.
     ///
     /// # Errors
     ///
-    /// One of the `names` can be none of any certificate.
+    /// One of the `names` is not a distinguished name.
     pub fn for_subjects(mut self, names: Vec<String>) -> Result<Self> {
         if let Some(name) = names.iter().find(|name| !name.contains('=')) {
             let message = format!(
@@ -72,7 +72,8 @@ fn make(
     Credentials::new(builder, Vec::new())
 }
 
-/// That the authority vouches for a client is enough; [`Credentials::for_subjects`] looks at the rest.
+/// Accepts every host name: the signature of the authority is enough. [`Credentials::for_subjects`] checks
+/// the subject.
 struct AnyName;
 
 impl VerifyHostNameCallback for AnyName {
@@ -81,7 +82,7 @@ impl VerifyHostNameCallback for AnyName {
     }
 }
 
-/// A file that is not too long.
+/// Reads a file of at most [`MAX_FILE`] bytes.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)

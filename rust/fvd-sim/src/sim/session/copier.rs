@@ -1,4 +1,4 @@
-//! What moves data in the background of a session: copy-on-read and prefetch.
+//! The background tasks of a session: copy-on-read, prefetch and base writeback.
 
 use std::ops::Range;
 use std::rc::Rc;
@@ -10,26 +10,26 @@ use super::{Runner, Stop};
 use crate::rig::SimImage;
 use crate::world::World;
 
-/// What moves data in the background.
+/// The background task that moves data.
 #[derive(Clone)]
 pub(super) struct Copier {
     task: u64,
     control: Control,
 }
 
-/// Stores what readers leave, until it is cancelled.
+/// Stores the blocks that reads fetched from the base (copy-on-read), until it is cancelled.
 async fn store_copies(image: Rc<SimImage>) {
     while copy_on_read(&image).await.is_err() {
-        // Off from here on.
+        // The failure has disabled copy-on-read.
     }
 }
 
-/// Brings the base up to date, until that fails or it is cancelled.
+/// Writes dirty ranges back to the base, until that fails or it is cancelled.
 async fn push(image: Rc<SimImage>) {
     let _ = write_back_base(&image).await;
 }
 
-/// Stores what readers leave and fetches the rest.
+/// Stores what reads fetched, and prefetches the rest.
 async fn fetch(image: Rc<SimImage>, options: PrefetchOptions, control: Control, world: World, seed: u64) {
     let clock = world.clock();
     let (first, profile_slots) = profile(&image, seed);
@@ -41,7 +41,7 @@ async fn fetch(image: Rc<SimImage>, options: PrefetchOptions, control: Control, 
     background.run().await;
 }
 
-/// A profile of small entries, in half of all sessions, and how many of them may be under way.
+/// A profile of small entries (empty in half of the sessions), and how many of them may be in flight.
 fn profile(image: &SimImage, seed: u64) -> (Vec<Range<u64>>, usize) {
     let mut rng = fastrand::Rng::with_seed(seed);
     let count = if rng.bool() { rng.usize(..100) } else { 0 };
@@ -52,7 +52,7 @@ fn profile(image: &SimImage, seed: u64) -> (Vec<Range<u64>>, usize) {
     ((0..count).map(|_| entry(&mut rng)).collect(), rng.usize(1..65))
 }
 
-/// From options that do everything at once to those that do next to nothing.
+/// Random options, from no throttling at all to hardly any progress.
 fn prefetch_options(image: &SimImage, prefetch: bool, rng: &mut fastrand::Rng) -> PrefetchOptions {
     PrefetchOptions {
         start_delay: prefetch.then(|| Duration::from_millis(1 << rng.u8(..15))),
@@ -87,7 +87,7 @@ impl Runner<'_> {
         }
     }
 
-    /// Pauses it, lets it go on, or drops it for another one.
+    /// Pauses or resumes the copier, or replaces it.
     pub(super) fn disturb_copier(&mut self, image: &Rc<SimImage>) {
         let Some(copier) = &self.copier else {
             return;
@@ -107,7 +107,7 @@ impl Runner<'_> {
         }
     }
 
-    /// Asks it to end and waits for that, or drops it.
+    /// Asks the copier to stop and waits for it, or drops it.
     pub(super) fn stop_copier(&mut self) -> Result<(), Stop> {
         let Some(copier) = self.copier.clone() else {
             return Ok(());

@@ -6,7 +6,8 @@ use crate::format::{Layout, LayoutOptions};
 
 const MIB: u64 = 1 << 20;
 
-/// 24 MiB on a base of 16 MiB, compact: header, bitmap, table and journal, then data at 16793600.
+/// A compact disk of 24 MiB on a base of 16 MiB: header, bitmap, table and journal, then data at byte
+/// 16793600.
 fn header() -> Header {
     let options = LayoutOptions {
         virtual_size: 24 * MIB,
@@ -26,7 +27,7 @@ fn with(change: impl FnOnce(&mut Header)) -> Result<Geometry> {
     Geometry::new(&header, 1 << 40)
 }
 
-/// Asserts that the change makes a header that is refused with each of `words` in the message.
+/// Asserts that the changed header is refused, and that the message contains each of `words`.
 fn refused(words: &[&str], change: impl FnOnce(&mut Header)) {
     let error = with(change).expect_err(words[0]);
     assert_eq!(error.kind(), ErrorKind::InvalidImage);
@@ -70,7 +71,7 @@ fn a_geometry_holds_what_the_header_says() {
 }
 
 #[test]
-fn sizes_off_their_unit_are_refused() {
+fn sizes_that_are_no_multiple_of_their_unit_are_refused() {
     refused(&["virtual_disk_size is 25165825", "512"], |h| {
         h.virtual_disk_size += 1;
     });
@@ -88,7 +89,7 @@ fn sizes_off_their_unit_are_refused() {
 }
 
 #[test]
-fn regions_off_a_page_are_refused() {
+fn regions_not_aligned_to_a_page_are_refused() {
     refused(&["bitmap_offset is 8704", "4096"], |h| {
         h.bitmap_offset += 512;
     });
@@ -155,7 +156,7 @@ fn data_starts_at_metadata_size_rounded_down_to_a_sector() {
 }
 
 #[test]
-fn data_in_a_file_of_its_own_starts_at_0() {
+fn data_in_a_separate_file_starts_at_0() {
     assert_eq!(accepted(|h| h.data_file = "data.raw".into()).data_offset, 0);
     refused(&["metadata_size"], |h| {
         h.data_file = "data.raw".into();
@@ -203,7 +204,7 @@ fn a_bitmap_too_small_for_the_base_is_refused() {
 }
 
 #[test]
-fn a_base_without_a_bitmap_is_refused_while_anything_may_be_in_it() {
+fn a_base_in_use_without_a_bitmap_is_refused() {
     refused(&["bitmap_size is 0", "all_data_in_fvd_img"], |h| {
         h.bitmap_size = 0;
     });
@@ -224,7 +225,7 @@ fn a_bitmap_without_a_base_only_takes_room() {
 }
 
 #[test]
-fn a_base_that_is_needed_must_have_a_name() {
+fn a_base_in_use_must_have_a_name() {
     refused(&["base_img_size is 16777216", "base_img is empty"], |h| {
         h.base_img = "".into();
     });
@@ -239,7 +240,7 @@ fn the_bitmap_stays_when_all_data_is_local() {
 }
 
 #[test]
-fn fields_that_nothing_reads_may_hold_anything() {
+fn unused_fields_may_hold_any_value() {
     let geometry = accepted(|h| {
         h.compact_image = false;
         (h.table_offset, h.chunk_size, h.storage_grow_unit) = (1, 1, 0);
@@ -256,7 +257,7 @@ fn an_empty_disk_has_an_empty_table() {
     assert_eq!((geometry.chunks, geometry.blocks), (0, 0));
 }
 
-/// The header with a page for a profile behind the journal, at 16793600.
+/// The header with one page for a profile after the journal, at byte 16793600.
 fn with_profile(change: impl FnOnce(&mut Header)) -> Result<Geometry> {
     with(|h| {
         h.prefetch_profile_offset = h.metadata_size;
@@ -274,7 +275,7 @@ fn profile_refused(words: &[&str], change: impl FnOnce(&mut Header)) {
 }
 
 #[test]
-fn a_profile_goes_up_to_the_next_region_or_the_end_of_the_metadata() {
+fn a_profile_ends_at_the_next_region_or_with_the_metadata() {
     let geometry = with_profile(|h| h.metadata_size += 4095).expect("legal");
     let region = Region {
         offset: 16_793_600,
@@ -294,7 +295,7 @@ fn a_profile_goes_up_to_the_next_region_or_the_end_of_the_metadata() {
 }
 
 #[test]
-fn a_profile_where_other_metadata_or_none_lies_is_refused() {
+fn a_profile_inside_or_outside_other_metadata_is_refused() {
     profile_refused(&["prefetch_profile_offset is 16794112", "4096"], |h| {
         h.prefetch_profile_offset += 512;
     });
@@ -327,7 +328,7 @@ fn a_profile_where_other_metadata_or_none_lies_is_refused() {
 }
 
 #[test]
-fn more_entries_than_the_profile_has_room_for_are_refused() {
+fn more_entries_than_the_profile_region_holds_are_refused() {
     let geometry = with_profile(|h| h.prefetch_profile_entries = 341).expect("legal");
     assert_eq!(geometry.profile_entries, 341);
     profile_refused(&["prefetch_profile_entries is 342", "4096 bytes"], |h| {
@@ -342,7 +343,7 @@ fn more_entries_than_the_profile_has_room_for_are_refused() {
             h.prefetch_profile_entries = 1;
         },
     );
-    // Room without end does not mean memory without end.
+    // A huge region does not allow a huge profile: 16 MiB is the limit.
     let most = (16 << 20) / 12;
     assert!(
         with_profile(|h| {
@@ -358,7 +359,7 @@ fn more_entries_than_the_profile_has_room_for_are_refused() {
 }
 
 #[test]
-fn lengths_of_a_profile_in_an_impossible_unit_are_refused() {
+fn an_invalid_unit_of_profile_lengths_is_refused() {
     for unit in [0, -1, i32::MIN, 4097] {
         let words = format!("unit_of_PrefetchProfileEntry_len is {unit}");
         profile_refused(&[&words], |h| h.unit_of_prefetch_profile_entry_len = unit);

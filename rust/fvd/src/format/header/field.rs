@@ -1,4 +1,4 @@
-//! How one field of the header goes to and from its bytes.
+//! Conversion of one header field to and from its bytes.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -8,27 +8,27 @@ use zerocopy::little_endian::{I32, I64};
 
 use crate::error::{Error, Result};
 
-/// A field of the header, for people and for comparisons.
+/// The value of a header field, for display and for comparison.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FieldValue {
     /// A number, in the unit of its field.
     Int(i64),
     /// A boolean.
     Bool(bool),
-    /// A string; bytes that are no UTF-8 are replaced.
+    /// A string. Bytes that are not UTF-8 are replaced by U+FFFD.
     Text(String),
 }
 
-/// A type in memory that is stored as a `Disk`.
+/// A type in memory that is stored on disk as a `Disk`.
 pub(super) trait Field<Disk>: Sized {
-    /// From the bytes; `name` is for the error.
+    /// The value of the field. `name` is the name of the field in errors.
     fn decode(disk: &Disk, name: &str) -> Result<Self>;
 
-    /// To the bytes; `name` is for the error.
+    /// The bytes of the field. `name` is the name of the field in errors.
     fn encode(&self, name: &str) -> Result<Disk>;
 }
 
-/// A type in memory that can be shown.
+/// A type in memory that can be displayed.
 pub(super) trait Dump {
     /// The value as [`FieldValue`].
     fn dump(&self) -> FieldValue;
@@ -168,7 +168,7 @@ impl Dump for i64 {
 }
 
 impl Dump for u64 {
-    /// A value that no image can hold is shown as the largest that one can.
+    /// A value that no image can store is shown as the largest one that an image can store.
     fn dump(&self) -> FieldValue {
         FieldValue::Int(i64::try_from(*self).unwrap_or(i64::MAX))
     }

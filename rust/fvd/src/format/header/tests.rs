@@ -114,7 +114,7 @@ fn another_version_is_refused_with_its_value() {
 }
 
 #[test]
-fn every_unsigned_field_refuses_negative_numbers_by_name_and_value() {
+fn unsigned_fields_refuse_negative_numbers_by_name_and_value() {
     for (offset, name) in UNSIGNED_64.into_iter().chain([(4292, "journal_size")]) {
         for value in [-1, i64::MIN] {
             let message = refusal(&with_bytes(offset, &value.to_le_bytes()));
@@ -135,7 +135,7 @@ fn signed_fields_keep_negative_numbers() {
 }
 
 #[test]
-fn any_number_but_zero_is_true_and_one_is_written() {
+fn any_number_except_zero_is_true_and_one_is_written() {
     for (offset, name) in BOOLEANS {
         for (stored, value) in [(0, false), (1, true), (2, true), (-1, true), (i32::MIN, true)] {
             let header = Header::decode(&with_bytes(offset, &stored.to_le_bytes())).expect(name);
@@ -149,7 +149,7 @@ fn any_number_but_zero_is_true_and_one_is_written() {
 }
 
 #[test]
-fn a_string_that_fills_its_array_without_a_nul_is_refused_by_name() {
+fn a_string_without_a_nul_is_refused_by_name() {
     for (offset, len, name) in STRINGS {
         let message = refusal(&with_bytes(offset, &vec![b'x'; len]));
         assert!(message.contains(&format!("{name} does not end")), "{message}");
@@ -179,7 +179,7 @@ fn format_names_must_be_utf8_and_paths_need_not() {
 }
 
 #[test]
-fn a_string_may_fill_its_array_but_for_the_nul() {
+fn a_string_may_fill_its_array_except_for_the_nul() {
     let mut header = plain();
     header.base_img = "b".repeat(1023).into();
     header.data_file_fmt = "f".repeat(15);
@@ -234,7 +234,7 @@ fn all_fields_are_listed_in_order_under_the_names_of_the_format() {
 }
 
 prop_compose! {
-    /// A header whose every byte behind the version is drawn, but for what makes it decodable.
+    /// A header with random bytes after the version, except the bytes that must be valid to decode it.
     fn header_bytes()(mut bytes in prop::collection::vec(any::<u8>(), RAW_SIZE)) -> Vec<u8> {
         bytes[..4].copy_from_slice(&MAGIC.to_le_bytes());
         bytes[4..8].copy_from_slice(&VERSION.to_le_bytes());
@@ -255,7 +255,7 @@ prop_compose! {
 
 proptest! {
     #[test]
-    fn what_was_encoded_decodes_to_the_same_header(bytes in header_bytes()) {
+    fn an_encoded_header_decodes_to_the_same_header(bytes in header_bytes()) {
         let header = Header::decode(&bytes).expect("decodable");
         let encoded = header.encode().expect("it came from an image");
         prop_assert_eq!(Header::decode(&encoded).expect("decodable"), header);
@@ -300,7 +300,7 @@ fn only_changed_fields_are_overwritten() {
     let mut old = plain();
     old.base_img = "a".into();
     let mut raw = old.encode().expect("fits");
-    // What other programs may leave behind a NUL, and as a boolean.
+    // Values that other programs may leave: bytes after a NUL, and a boolean of 2.
     raw[40] = 0xEE;
     raw[1140] = 0xEE;
     raw[1096..1100].copy_from_slice(&2_i32.to_le_bytes());

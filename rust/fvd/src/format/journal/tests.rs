@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A sector of the original driver: two table entries, then the bitmap range of the same write.
+/// A sector that the original driver wrote: two table entries, then the bitmap range of the same write.
 const TABLE_THEN_BITMAP: [u8; 36] = [
     0xAC, 0xF7, 0xE6, 0xB4, 0xD3, 0x02, 0, 0, 2, 0, 0, 0, // entries 723 and 724
     0, 0, 0, 0x80, 1, 0, 0, 0x80, // storage chunks 0 and 1, dirty
@@ -68,7 +68,7 @@ fn a_bitmap_record_ends_its_sector() {
 }
 
 #[test]
-fn garbage_behind_a_table_record_is_ignored() {
+fn garbage_after_a_table_record_is_ignored() {
     let mut bytes = encode_sector(Some(&table(9, 2)), None);
     bytes[20..].fill(0x6B);
     assert_eq!(decode_sector(&bytes), [Record::Table(table(9, 2))]);
@@ -113,7 +113,7 @@ fn a_negative_first_sector_ends_the_sector() {
 
 #[test]
 #[should_panic(expected = "room for 125 entries")]
-fn more_entries_than_a_sector_holds_are_a_defect_of_the_caller() {
+fn more_entries_than_a_sector_holds_panic() {
     let _ = encode_sector(Some(&table(0, MAX_ENTRIES + 1)), None);
 }
 
@@ -125,7 +125,7 @@ fn a_bitmap_record_takes_the_room_of_four_entries() {
 
 #[test]
 #[should_panic(expected = "at most 2^63 bytes")]
-fn a_first_sector_that_would_be_negative_is_a_defect_of_the_caller() {
+fn a_first_sector_beyond_i64_panics() {
     let _ = encode_sector(
         None,
         Some(&BitmapRecord {

@@ -4,7 +4,7 @@ use crate::error::ErrorKind;
 const MIB: u64 = 1 << 20;
 const BASE: u64 = 16 * MIB;
 
-/// What an image of the original driver says, made with `options`.
+/// The header of an image that the original driver made with `options`.
 struct Original {
     name: &'static str,
     options: LayoutOptions,
@@ -52,7 +52,7 @@ fn journal(options: LayoutOptions, size: i64) -> LayoutOptions {
     }
 }
 
-/// The figures of images that the original driver made.
+/// The layouts of images that the original driver made.
 #[rustfmt::skip]
 fn originals() -> Vec<Original> {
     let row = |name, options, metadata_size, base_img_size, bitmap, table_offset, chunk, journal, bytes_per_prefetch| Original {
@@ -166,7 +166,7 @@ fn chunks_and_the_journal_are_rounded_up_to_pages() {
 }
 
 #[test]
-fn chunk_options_of_an_image_that_is_not_compact_are_kept_as_given() {
+fn chunk_options_are_kept_as_given_in_an_image_without_a_table() {
     let options = LayoutOptions {
         chunk_size: Some(1000),
         storage_grow_unit: Some(7),
@@ -178,7 +178,7 @@ fn chunk_options_of_an_image_that_is_not_compact_are_kept_as_given() {
 }
 
 #[test]
-fn a_journal_size_that_cannot_be_used_still_takes_its_room() {
+fn an_unused_journal_size_still_takes_its_room() {
     let layout = Layout::compute(&journal(plain(MIB), 1000)).expect("legal");
     assert_eq!((layout.journal, layout.metadata_size), (None, 9192));
     let header = layout.header();
@@ -190,7 +190,7 @@ fn a_journal_size_that_cannot_be_used_still_takes_its_room() {
 }
 
 #[test]
-fn room_for_a_profile_comes_last_in_whole_pages() {
+fn the_profile_region_is_last_and_has_whole_pages() {
     let sized = |size, options| LayoutOptions {
         prefetch_profile_size: Some(size),
         ..options
@@ -221,7 +221,7 @@ fn room_for_a_profile_comes_last_in_whole_pages() {
 }
 
 #[test]
-fn an_image_without_bytes_is_legal() {
+fn an_empty_disk_is_legal() {
     let layout = Layout::compute(&plain(0)).expect("legal");
     assert_eq!((layout.virtual_size, layout.metadata_size), (0, 8192));
     let layout = Layout::compute(&compact(plain(0), 0, MIB, -1)).expect("legal");
@@ -304,7 +304,7 @@ fn sizes_too_large_for_their_field_are_refused_by_name() {
 }
 
 #[test]
-fn more_chunks_than_numbers_are_refused_with_a_size_that_works() {
+fn too_many_chunks_are_refused_with_a_chunk_size_that_works() {
     const MOST: u64 = 0x7FFF_FFFF;
     let at = |chunks: u64| compact(plain(chunks * 4096), 4096, MIB, 0);
     assert_eq!(
@@ -319,7 +319,7 @@ fn more_chunks_than_numbers_are_refused_with_a_size_that_works() {
 }
 
 #[test]
-fn a_bitmap_that_could_not_be_opened_is_refused() {
+fn a_bitmap_too_large_to_open_is_refused() {
     let size = 512 * 8 * (64 << 30);
     assert!(Layout::compute(&cow(size, size, 512)).is_ok());
     refused(

@@ -44,13 +44,13 @@ fn ranges_keep_the_order_in_which_they_came() {
 }
 
 #[test]
-fn ranges_are_widened_to_units_and_those_that_follow_one_another_are_merged() {
+fn ranges_are_rounded_out_to_units_and_adjacent_ones_merge() {
     let profile = of(&[4097..4098, 8191..8193, 12288..12289]);
     assert_eq!(pairs(&profile), [(4096, 16384)]);
 }
 
 #[test]
-fn a_unit_occurs_once_where_it_was_first_needed() {
+fn a_unit_occurs_once_at_its_first_use() {
     let profile = of(&[8 * UNIT..10 * UNIT, 6 * UNIT..12 * UNIT, 9 * UNIT..10 * UNIT]);
     assert_eq!(
         profile.ranges(),
@@ -59,7 +59,7 @@ fn a_unit_occurs_once_where_it_was_first_needed() {
 }
 
 #[test]
-fn what_lies_beyond_the_disk_is_cut_off() {
+fn a_range_is_cut_at_the_end_of_the_disk() {
     let mut profile = Profile::new(UNIT, DISK + 512, 100);
     assert!(profile.add(DISK..u64::MAX));
     assert!(profile.add(DISK + 4096..DISK + 8192));
@@ -68,7 +68,7 @@ fn what_lies_beyond_the_disk_is_cut_off() {
 }
 
 #[test]
-fn a_full_profile_takes_no_more_entries_but_the_last_one_still_grows() {
+fn a_full_profile_refuses_entries_but_its_last_one_still_grows() {
     let mut profile = profile(2);
     assert!(profile.add(0..UNIT) && profile.add(4 * UNIT..5 * UNIT));
     assert!(profile.add(5 * UNIT..6 * UNIT));
@@ -78,7 +78,7 @@ fn a_full_profile_takes_no_more_entries_but_the_last_one_still_grows() {
 }
 
 #[test]
-fn a_run_longer_than_a_length_can_say_takes_several_entries() {
+fn a_run_longer_than_the_largest_length_takes_several_entries() {
     let mut profile = Profile::new(512, 1 << 43, 100);
     assert!(profile.add(0..1 << 43));
     let most = u64::from(u32::MAX) * 512;
@@ -90,7 +90,7 @@ fn a_run_longer_than_a_length_can_say_takes_several_entries() {
 }
 
 #[test]
-fn entries_outside_the_disk_are_left_out_and_those_at_its_end_cut() {
+fn entries_outside_the_disk_are_ignored_or_cut_at_its_end() {
     let entries = [
         (-1, 1),
         (i64::MAX, u32::MAX),
@@ -114,7 +114,7 @@ fn entries_outside_the_disk_are_left_out_and_those_at_its_end_cut() {
 
 proptest! {
     #[test]
-    fn a_profile_survives_its_bytes(
+    fn an_encoded_profile_decodes_to_the_same_profile(
         ranges in prop::collection::vec((0..DISK + UNIT, 0..64 * UNIT), 0..50),
         capacity in 0_u64..60,
     ) {
@@ -131,7 +131,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_the_bytes_every_range_lies_in_the_disk_and_no_byte_occurs_twice(
+    fn any_bytes_decode_to_ranges_in_the_disk_without_overlaps(
         bytes in prop::collection::vec(any::<u8>(), 0..2000),
         near in prop::collection::vec((-UNIT.cast_signed()..DISK.cast_signed() * 2, any::<u32>()), 0..50),
         unit in prop::sample::select(vec![512, UNIT, 12800, 0x7FFF_FE00]),
@@ -150,8 +150,9 @@ proptest! {
 }
 
 #[test]
-fn nothing_is_searched_for_what_comes_behind_a_full_profile() {
-    // Two thirds are units with gaps between them, and fill it; each of the others would be all gaps.
+fn decoding_stops_when_the_profile_is_full() {
+    // The first 100000 entries have gaps between them, and the next one fills these gaps until the profile is
+    // full. A search for the gaps of each remaining entry would take very long.
     let mut profile = Profile::new(4096, 1 << 40, 150_000);
     let entry = |offset, len| ProfileEntry { offset, len }.encode();
     let units = (0..100_000).map(|n| entry(n * 8192, 1));

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::format::{Layout, LayoutOptions};
 
-/// The start of an image.
+/// The header region of an image.
 fn region() -> Vec<u8> {
     let options = LayoutOptions {
         virtual_size: 1 << 30,
@@ -16,7 +16,7 @@ fn region() -> Vec<u8> {
     header.encode().expect("fits")
 }
 
-/// `region` with the fence, and the redo copy of a change to `fields`.
+/// `region` with the fence, and with the redo copy of a change to `fields`.
 fn with_copy(region: &[u8], fields: &[u8]) -> Vec<u8> {
     let copy = encode(&region[..RAW_SIZE], fields).expect("fits");
     let mut region = region.to_vec();
@@ -25,7 +25,7 @@ fn with_copy(region: &[u8], fields: &[u8]) -> Vec<u8> {
     region
 }
 
-/// The fields that result.
+/// The fields that result from the redo copy.
 fn replayed(region: &[u8]) -> Option<Vec<u8>> {
     replay(region).map(|redone| redone.fields)
 }
@@ -39,7 +39,7 @@ fn changed(fields: &[u8], edits: &[(usize, u8)]) -> Vec<u8> {
 }
 
 #[test]
-fn a_header_without_a_copy_stays_as_it_is() {
+fn a_header_without_a_copy_does_not_change() {
     assert_eq!(replay(&region()), None);
     assert_eq!(replay(&[]), None);
     assert_eq!(replay(&region()[..RAW_SIZE]), None);
@@ -53,7 +53,7 @@ fn the_bytes_on_disk_are_those_of_the_design() {
     let copy = &with_copy[4608..];
     assert_eq!(&copy[..8], b"RED2\x1a\0\0\0");
     assert_eq!(&copy[12..20], [12, 0, 4, 0, 7, old[13], old[14], 8]);
-    // What the fence has taken.
+    // The patches that restore the fields of the fence.
     assert_eq!(&copy[20..24], [188, 16, 4, 0]);
     assert_eq!(&copy[24..28], &old[4284..4288]);
     assert_eq!(&copy[28..32], [199, 16, 6, 0]);
@@ -68,13 +68,13 @@ fn a_copy_counts_only_while_the_header_has_the_fence() {
     let new = changed(&old[..RAW_SIZE], &[(12, 7)]);
     let mut region = with_copy(&old, &new);
     assert_eq!(replayed(&region), Some(new.clone()));
-    // Before it is there, and when all is in place.
+    // Before the fence is written, and after all fields are in place.
     region[..RAW_SIZE].copy_from_slice(&old[..RAW_SIZE]);
     assert_eq!(replay(&region), None);
     region[..RAW_SIZE].copy_from_slice(&new);
     assert_eq!(replay(&region), None);
     assert!(is_in(&region));
-    // A session of another program, in an image without a journal, is no fence.
+    // An image without a journal that another program has open is unclean, but has no fence.
     let without = changed(&old[..RAW_SIZE], &[(4292, 0), (4293, 0), (4294, 0), (4295, 0)]);
     let mut region = with_copy(&[&without, &old[RAW_SIZE..]].concat(), &without);
     region[4284..4304].copy_from_slice(&without[4284..4304]);
@@ -93,10 +93,10 @@ fn a_copy_says_whether_the_size_changes() {
 }
 
 #[test]
-fn the_names_and_all_the_numbers_that_can_be_amended_have_room() {
+fn all_names_and_numbers_that_can_be_amended_fit() {
     let old = region();
     let mut new = old[..RAW_SIZE].to_vec();
-    // All of a field that can be amended, and the worst for the ranges between them.
+    // All bytes of all fields that can be amended.
     for range in [
         8..28,
         28..1068,
@@ -112,7 +112,7 @@ fn the_names_and_all_the_numbers_that_can_be_amended_have_room() {
 }
 
 #[test]
-fn more_than_there_is_room_for_is_refused() {
+fn a_change_that_does_not_fit_is_refused() {
     let old = region();
     let mut new = old[..RAW_SIZE].to_vec();
     new[8..3600].iter_mut().for_each(|byte| *byte ^= 0xFF);
@@ -121,7 +121,7 @@ fn more_than_there_is_room_for_is_refused() {
 }
 
 #[test]
-fn no_patch_touches_magic_or_version_or_what_lies_behind_the_fields() {
+fn no_patch_changes_magic_version_or_bytes_after_the_fields() {
     let old = region();
     for (offset, len) in [(0_u16, 4_u16), (7, 2), (4335, 2), (u16::MAX, 1), (4300, 900)] {
         let mut patches = [offset.to_le_bytes(), len.to_le_bytes()].concat();
@@ -132,7 +132,7 @@ fn no_patch_touches_magic_or_version_or_what_lies_behind_the_fields() {
 }
 
 #[test]
-fn a_header_that_somebody_else_has_changed_is_left_alone() {
+fn a_header_that_another_program_changed_is_left_alone() {
     let old = region();
     let new = changed(&old[..RAW_SIZE], &[(12, 1)]);
     let mut region = with_copy(&old, &new);
@@ -146,7 +146,7 @@ fn edits() -> impl Strategy<Value = Vec<(usize, u8)>> {
 
 proptest! {
     #[test]
-    fn whichever_sectors_of_the_fields_are_new_the_result_is_the_same(edits in edits(), mix in any::<u16>()) {
+    fn the_result_is_the_same_whichever_sectors_are_already_new(edits in edits(), mix in any::<u16>()) {
         let old = region();
         let new = changed(&old[..RAW_SIZE], &edits);
         let mut region = with_copy(&old, &new);
@@ -158,12 +158,12 @@ proptest! {
     }
 
     #[test]
-    fn a_torn_copy_is_none(edits in edits(), keep in 0..127_u8, before in edits()) {
+    fn a_torn_copy_is_ignored(edits in edits(), keep in 0..127_u8, before in edits()) {
         let old = region();
         let new = changed(&old[..RAW_SIZE], &edits);
         prop_assume!(new != old[..RAW_SIZE]);
         let whole = with_copy(&old, &new);
-        // What an earlier change has left there, or zeros.
+        // The region holds the copy of an earlier change, or zeros.
         let mut torn = with_copy(&old, &changed(&old[..RAW_SIZE], &before));
         if before.is_empty() {
             torn[OFFSET as usize..].fill(0);
@@ -178,7 +178,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_a_copy_or_none(bytes in prop::collection::vec(any::<u8>(), 0..SIZE), length in any::<u32>()) {
+    fn random_bytes_are_never_a_valid_copy(bytes in prop::collection::vec(any::<u8>(), 0..SIZE), length in any::<u32>()) {
         let mut region = region();
         let at = OFFSET as usize;
         region[at..at + bytes.len()].copy_from_slice(&bytes);

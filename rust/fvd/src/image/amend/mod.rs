@@ -31,9 +31,9 @@ use resize::Resize;
 ///
 /// # Errors
 ///
-/// [`InvalidArgument`](crate::ErrorKind::InvalidArgument), before anything but the recovery is written,
-/// where a change cannot be made; [`InvalidImage`](crate::ErrorKind::InvalidImage) for a suspect image. After any other
-/// failure the changes have been made, all of them, or none.
+/// [`InvalidArgument`](crate::ErrorKind::InvalidArgument), before anything but the recovery is written, where
+/// a change cannot be made; [`InvalidImage`](crate::ErrorKind::InvalidImage) for a suspect image. After any
+/// other failure the changes have been made, all of them, or none.
 pub async fn amend<S: Storage>(file: &S, data: Option<&S>, changes: &Changes) -> Result<Header> {
     let add_path = |error: Error| error.with_path(file.path());
     let head = read_head_to_write(file).await?;

@@ -8,8 +8,8 @@
 //! what it saw before, and another repair finishes the work. Each step ends with a sync, and
 //! relies on what the earlier ones made durable. In this order:
 //!
-//! 0. What earlier sessions have left in the page cache is made durable, and what only the cache has is dropped
-//!    (invariant I19).
+//! 0. What earlier sessions have left in the page cache is made durable, and what only the cache has is
+//!    dropped (invariant I19).
 //! 1. Recovery: a change of the header that was cut short is finished; the journal of an unclean
 //!    image is written in place. The image stays unclean, so that this starts again after a crash.
 //!    Before the journal, lost sectors of the table, which read as zeros, become "not allocated":
@@ -140,8 +140,9 @@ pub async fn check<S: Storage>(file: &S, data: Option<&S>, repair: Repair) -> Re
     Ok(after_repair(before.report, after.report))
 }
 
-/// Frees leaked storage as a repair does, but the highest storage chunks move into the leaked ones, in batches as
-/// copies do, and the file becomes shorter: for a disk that becomes smaller. Nothing where the table is corrupt.
+/// Frees leaked storage as a repair does, but the highest storage chunks move into the leaked ones, in
+/// batches as copies do, and the file becomes shorter: for a disk that becomes smaller. Nothing where the
+/// table is corrupt.
 ///
 /// An entry names, at any time, one of two equal copies, and no batch writes to a storage chunk that an entry
 /// on disk may still name. The journal holds no record.

@@ -66,7 +66,8 @@ impl Plan {
     }
 }
 
-/// Repairs what `before` has found; what becomes of leaks `leaked` says. False: there was nothing to do, and nothing was written.
+/// Repairs what `before` has found; what becomes of leaks `leaked` says. False: there was nothing to do, and
+/// nothing was written.
 pub(super) async fn repair<S: Storage>(
     subject: &Subject<'_, S>,
     before: &Verdict,
@@ -117,9 +118,9 @@ pub(super) async fn repair<S: Storage>(
     Ok(true)
 }
 
-/// Marks an unclean image clean, unless that would say too much: that the base has what is local, where nobody
-/// has looked, or that a data file ends with what the table names, where it is not open. (Without a journal the
-/// image would stay suspect for that.)
+/// Marks an unclean image clean, unless that would say too much: that the base has what is local, where
+/// nobody has looked, or that a data file ends with what the table names, where it is not open. (Without a
+/// journal the image would stay suspect for that.)
 async fn mark_clean<S: Storage>(subject: &Subject<'_, S>) -> Result<()> {
     let Subject { file, data, head, .. } = subject;
     let unseen = head.geometry.table.is_some() && head.geometry.journal.is_some() && data.is_none();

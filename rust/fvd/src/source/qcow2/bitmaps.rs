@@ -1,4 +1,4 @@
-//! Dirty bitmaps that a qcow2 image keeps: told of, not read.
+//! Lists the dirty bitmaps of a qcow2 image. Their content is not read.
 
 use super::bytes::{u16_at, u32_at};
 use super::header::Header;
@@ -13,20 +13,20 @@ const GRANULARITY_BITS: std::ops::RangeInclusive<u8> = 9..=31;
 /// Bytes of an entry before its extra data.
 const FIXED: usize = 24;
 
-/// A bitmap, as `qemu-img info` tells of it.
+/// A bitmap, with what `qemu-img info` shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bitmap {
     /// Unique within the image.
     pub name: String,
-    /// Bytes of the disk for which one bit stands.
+    /// Bytes of the disk per bit.
     pub granularity: u64,
-    /// It was not saved: what it says is not to be relied on.
+    /// The bitmap was not saved: its content is unreliable.
     pub in_use: bool,
-    /// It is to be kept up to date while the image is open.
+    /// The bitmap is updated while the image is open.
     pub auto: bool,
 }
 
-/// The bitmaps of the image in `file`, whose header that is. None where they are not up to date.
+/// The bitmaps of the image in `file` with this `header`. Empty if they are not up to date.
 pub fn bitmaps(file: &FileStorage, header: &Header) -> Result<Vec<Bitmap>> {
     let Some((offset, size, count)) = header.bitmaps.filter(|_| header.features.has_bitmaps()) else {
         return Ok(Vec::new());
@@ -48,7 +48,8 @@ pub fn bitmaps(file: &FileStorage, header: &Header) -> Result<Vec<Bitmap>> {
     Ok(bitmaps)
 }
 
-/// The entry at `at` of a directory that ends at `end`, and its length in bytes; None: it breaks the format.
+/// The entry at `at` of a directory that ends at `end`, and its length in bytes. None: it violates the
+/// format.
 fn read_entry(file: &FileStorage, at: u64, end: u64) -> Result<Option<(Bitmap, u64)>> {
     if end - at < FIXED as u64 {
         return Ok(None);

@@ -1,12 +1,12 @@
-//! What was read last: tables, and clusters that were decompressed.
+//! Caches tables and decompressed clusters.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The layer of the chain, and bytes from the start of its file.
+/// The layer of the chain, and the offset in its file, in bytes.
 pub(super) type Key = (u32, u64);
 
-/// Keeps what was used last, up to a number of bytes.
+/// An LRU cache with a limit in bytes.
 pub(super) struct Cache<T: ?Sized> {
     kept: Mutex<Kept<T>>,
     most_bytes: usize,
@@ -38,7 +38,7 @@ impl<T: ?Sized> Cache<T> {
         }
     }
 
-    /// Locks what no holder can leave half changed.
+    /// A panic leaves no half-changed state, so poisoning is ignored.
     fn kept(&self) -> MutexGuard<'_, Kept<T>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -52,7 +52,7 @@ impl<T: ?Sized> Cache<T> {
         Some(Arc::clone(&entry.value))
     }
 
-    /// Keeps `value`, which takes so many bytes, at the expense of what was not used for the longest time.
+    /// Adds `value`, which takes `bytes` bytes. Drops the least recently used entries to make room.
     pub(super) fn put(&self, key: Key, value: &Arc<T>, bytes: usize) {
         let mut kept = self.kept();
         while kept.bytes + bytes > self.most_bytes && !kept.entries.is_empty() {
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_used_last_is_kept() {
+    fn recently_used_entries_stay() {
         let cache = Cache::<[u8]>::new(30);
         let value: Arc<[u8]> = Arc::new([1; 10]);
         for at in 0..3 {
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_put_twice_counts_once_and_what_is_too_large_is_kept_alone() {
+    fn a_repeated_put_counts_once_and_a_large_value_is_alone() {
         let cache = Cache::<[u8]>::new(30);
         let value: Arc<[u8]> = Arc::new([1; 20]);
         cache.put((0, 0), &value, 20);

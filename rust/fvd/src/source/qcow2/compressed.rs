@@ -1,4 +1,4 @@
-//! Clusters that are stored compressed.
+//! Reads compressed clusters.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use super::features::Compression;
 use crate::error::{Error, Result};
 use crate::storage::{FileStorage, IoBufMut, Storage as _};
 
-/// Bytes of decompressed clusters that are kept for a whole chain.
+/// The most bytes of decompressed clusters in memory, for a whole chain.
 const MOST_KEPT: usize = 4 << 20;
 
-/// The longest that a frame may refer back to: as far as compressors go unless they are told to go further.
+/// The largest window of a zstd frame, in bytes. Compressors do not exceed it unless they are told to.
 const MOST_WINDOW: u64 = 8 << 20;
 
-/// Clusters of all images of a chain.
+/// Decompressed clusters of all images of a chain.
 pub(super) type Clusters = Cache<[u8]>;
 
 pub(super) fn clusters() -> Clusters {
@@ -30,15 +30,15 @@ pub(super) fn clusters() -> Clusters {
 pub(super) struct Compressed<'a> {
     pub(super) file: &'a FileStorage,
     pub(super) method: Compression,
-    /// Bytes that it becomes.
+    /// Length of the decompressed cluster, in bytes.
     pub(super) cluster_size: u64,
-    /// Where it lies in the file, and at most how many bytes it takes there.
+    /// Offset in the file, and the most bytes (`len`) that it takes there.
     pub(super) host: u64,
     pub(super) len: usize,
 }
 
 impl Compressed<'_> {
-    /// Its content, from memory where it is there under `key`.
+    /// The decompressed content, from the cache if it is there under `key`.
     pub(super) fn content(&self, clusters: &Clusters, key: Key) -> Result<Arc<[u8]>> {
         if let Some(content) = clusters.get(key) {
             return Ok(content);
@@ -61,14 +61,14 @@ impl Compressed<'_> {
     }
 }
 
-/// Fills all of `content`, and says whether it could. Something may follow the compressed data.
+/// Fills all of `content`, and returns whether it could. Other data may follow the compressed data.
 fn inflate(stored: &[u8], content: &mut [u8]) -> bool {
     let mut state = Box::new(DecompressorOxide::new());
     let (status, _, written) = decompress(&mut state, stored, content, 0, TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF);
     matches!(status, TINFLStatus::Done | TINFLStatus::HasMoreOutput) && written == content.len()
 }
 
-/// As [`inflate`].
+/// As [`inflate`], for zstd.
 fn unzstd(mut stored: &[u8], content: &mut [u8]) -> bool {
     let mut decoder = FrameDecoder::new();
     decoder.set_max_window_size(MOST_WINDOW);
@@ -77,7 +77,7 @@ fn unzstd(mut stored: &[u8], content: &mut [u8]) -> bool {
     }
     let mut written = 0;
     while written < content.len() {
-        // A block gives 128 KiB at most, and takes some of `stored`.
+        // A block gives 128 KiB at most, and consumes some of `stored`.
         let decoded = decoder.decode_blocks(&mut stored, BlockDecodingStrategy::UptoBlocks(1));
         let read = decoder.read(&mut content[written..]).unwrap_or(0);
         written += read;
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cluster_that_is_too_short_or_broken_is_no_cluster() {
+    fn a_short_or_broken_cluster_is_refused() {
         let stored = miniz_oxide::deflate::compress_to_vec(&[7; 4096], 6);
         let mut content = [0; 4096];
         assert!(inflate(&stored, &mut content));
@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn any_bytes_are_decompressed_or_refused() {
         let mut random = fastrand::Rng::with_seed(5);
-        // A frame of one raw block, and whatever becomes of it.
+        // A frame of one raw block, which the test then mutates.
         let frame = [&[0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x58, 0x01, 0x01, 0x00][..], &[7; 32]].concat();
         let mut content = [0; 32];
         assert!(unzstd(&frame, &mut content));

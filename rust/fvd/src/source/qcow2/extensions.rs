@@ -10,13 +10,13 @@ const FEATURE_NAMES: u32 = 0x6803_f857;
 const BITMAPS: u32 = 0x2385_2875;
 const DATA_FILE: u32 = 0x4441_5441;
 
-/// Bytes that the name of a format may have in QEMU, and a path in Linux.
+/// The most bytes of a format name in QEMU, and of a path in Linux.
 const MAX_FORMAT: usize = 15;
 const MAX_PATH: usize = 4095;
 
 impl Header {
-    /// Walks the extensions, which end with a type of 0, with the first cluster, or with the name of the
-    /// backing file, which in images of version 2 without extensions follows at once.
+    /// Reads the extensions. They end with type 0, with the first cluster, or with the name of the backing
+    /// file, which in images of version 2 may follow at once.
     pub(super) fn read_extensions(&mut self, cluster: &[u8], header_len: usize) -> Result<()> {
         let name_at = u64_at(cluster, 8).unwrap_or(0) as usize;
         let end = if name_at == 0 {
@@ -54,7 +54,7 @@ fn name(of: &str, data: &[u8], most: usize) -> Result<Vec<u8>> {
     Err(Error::invalid_image(message))
 }
 
-/// Offset and length in bytes of the directory, and its entries.
+/// Offset and length of the bitmap directory in bytes, and its number of entries.
 fn bitmap_directory(extension: &[u8]) -> Option<(u64, u64, u32)> {
     let count = u32_at(extension, 0)?;
     Some((u64_at(extension, 16)?, u64_at(extension, 8)?, count))

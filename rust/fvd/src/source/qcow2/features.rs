@@ -1,4 +1,4 @@
-//! Feature bits of a qcow2 image, and which of them stand in the way of reading it.
+//! Feature bits of a qcow2 image, and checks which of them prevent reading it.
 
 use super::bytes::u32_at;
 use super::header::Header;
@@ -9,37 +9,37 @@ const CORRUPT: u64 = 1 << 1;
 const DATA_FILE: u64 = 1 << 2;
 const COMPRESSION_TYPE: u64 = 1 << 3;
 const EXTENDED_L2: u64 = 1 << 4;
-/// Incompatible features that are understood.
+/// Incompatible features that this crate knows.
 const KNOWN: u64 = DIRTY | CORRUPT | DATA_FILE | COMPRESSION_TYPE | EXTENDED_L2;
 
 const LAZY_REFCOUNTS: u64 = 1 << 0;
 const BITMAPS: u64 = 1 << 0;
 const DATA_FILE_RAW: u64 = 1 << 1;
 
-/// The feature bits of version 3; those of version 2 are 0.
+/// The feature bits of version 3. In version 2 they are 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Features {
-    /// Who does not know one of these may not open the image.
+    /// A program that does not know one of these must not open the image.
     pub(super) incompatible: u64,
     pub(super) compatible: u64,
-    /// Who does not know one of these clears it when writing.
+    /// A program that does not know one of these clears it when it writes to the image.
     pub(super) autoclear: u64,
 }
 
 impl Features {
-    /// The refcounts may be wrong: it was not closed. They do not matter for reading.
+    /// The image was not closed, so its refcounts may be wrong. Reading does not need them.
     #[must_use]
     pub fn is_dirty(self) -> bool {
         self.incompatible & DIRTY != 0
     }
 
-    /// QEMU has found metadata that contradicts itself.
+    /// QEMU has found contradictions in the metadata.
     #[must_use]
     pub fn is_corrupt(self) -> bool {
         self.incompatible & CORRUPT != 0
     }
 
-    /// The data lies in another file.
+    /// The data is in an external data file.
     #[must_use]
     pub fn has_data_file(self) -> bool {
         self.incompatible & DATA_FILE != 0
@@ -55,7 +55,7 @@ impl Features {
         self.incompatible & EXTENDED_L2 != 0
     }
 
-    /// Refcounts are not written with every change.
+    /// Refcounts are not updated with every change.
     #[must_use]
     pub fn has_lazy_refcounts(self) -> bool {
         self.compatible & LAZY_REFCOUNTS != 0
@@ -67,7 +67,7 @@ impl Features {
         self.autoclear & BITMAPS != 0
     }
 
-    /// The data file is a raw disk.
+    /// The external data file is a raw disk.
     #[must_use]
     pub fn is_data_file_raw(self) -> bool {
         self.autoclear & DATA_FILE_RAW != 0
@@ -75,7 +75,7 @@ impl Features {
 }
 
 impl Header {
-    /// Fails for what this crate does not read, and says what does.
+    /// Fails if this crate cannot read the image, with advice.
     pub(super) fn check_readable(&self) -> Result<()> {
         let convert = "`qemu-img convert` makes a raw disk or another qcow2 image of it, which can be read";
         let unknown = self.features.incompatible & !KNOWN;
@@ -109,7 +109,7 @@ impl Header {
         Ok(())
     }
 
-    /// The incompatible features in `bits`, by the names that the image gives them, or by number.
+    /// Lists the incompatible features in `bits` by number, with the names that the image gives them.
     fn names(&self, bits: u64) -> String {
         let of = |bit: u8| {
             let mut entries = self.feature_names.chunks_exact(48);
@@ -137,7 +137,7 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// As qemu-img spells it.
+    /// The spelling of qemu-img.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -147,7 +147,7 @@ impl Compression {
     }
 }
 
-/// The encryption that the number in the header stands for.
+/// The name of an encryption method, by its number in the header.
 pub(super) fn encryption_name(method: u32) -> Option<&'static str> {
     match method {
         0 => None,
@@ -157,7 +157,7 @@ pub(super) fn encryption_name(method: u32) -> Option<&'static str> {
     }
 }
 
-/// The method of encryption that a header names, wherever it ends.
+/// The encryption method in a header. 0 if the header is shorter.
 pub(super) fn crypt_method(bytes: &[u8]) -> u32 {
     u32_at(bytes, 32).unwrap_or(0)
 }

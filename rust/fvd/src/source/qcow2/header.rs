@@ -1,24 +1,24 @@
-//! The header of a qcow2 image, with its extensions. Nothing that it names is opened.
+//! The header of a qcow2 image, with its extensions. Opens no other file.
 
 use super::bytes::{u32_at, u64_at};
 use super::features::{Compression, Features, crypt_method, encryption_name};
 use crate::error::{Error, Result};
 use crate::storage::{FileStorage, IoBufMut, Storage as _};
 
-/// Length of the header of version 2, and the least of version 3.
+/// Length of the header of version 2, and the least length in version 3.
 const V2_LEN: usize = 72;
 const V3_LEN: usize = 104;
 
-/// The header and its extensions lie in the first cluster, which is no longer than this.
+/// The largest cluster size. The header and its extensions are in the first cluster.
 const MAX_LEN: usize = 2 << 20;
-/// What is read first: mostly all of it.
+/// Length of the first read, mostly enough.
 const FIRST_LEN: usize = 64 << 10;
 
 /// QEMU's limits.
 const MAX_L1_BYTES: u64 = 32 << 20;
 const MAX_NAME: usize = 1023;
 
-/// What the header of a qcow2 image says.
+/// The fields of the header of a qcow2 image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// 2 or 3.
@@ -29,17 +29,17 @@ pub struct Header {
     pub cluster_size: u64,
     /// Name of the backing file, as bytes, if there is one.
     pub backing_file: Option<Vec<u8>>,
-    /// Format name of the backing file, if the image gives it.
+    /// Format name of the backing file, if the image has it.
     pub backing_format: Option<Vec<u8>>,
-    /// Name of the external data file, if the image gives it.
+    /// Name of the external data file, if the image has it.
     pub data_file: Option<Vec<u8>>,
     /// Feature bits.
     pub features: Features,
     /// Bits per refcount.
     pub refcount_bits: u32,
-    /// Snapshots inside the image: how many, and where their table starts.
+    /// Number of snapshots in the image, and the offset of their table.
     pub(super) snapshots: (u32, u64),
-    /// Where the directory of the bitmaps lies, how long it is, and how many entries it has.
+    /// Offset and length in bytes of the bitmap directory, and its number of entries.
     pub(super) bitmaps: Option<(u64, u64, u32)>,
     pub(super) l1_offset: u64,
     pub(super) l1_entries: u64,
@@ -49,10 +49,12 @@ pub struct Header {
 }
 
 impl Header {
-    /// Reads it.
+    /// Reads the header.
     ///
-    /// Fails with [`ErrorKind::InvalidImage`](crate::ErrorKind::InvalidImage) where it is no qcow2
-    /// header. That of an image which cannot be read, such as an encrypted one, is given all the same.
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidImage`](crate::ErrorKind::InvalidImage) if the file has no qcow2 header. The
+    /// header of an image that this crate cannot read, such as an encrypted one, is no error here.
     pub fn read(storage: &FileStorage) -> Result<Self> {
         let mut buf = IoBufMut::zeroed(FIRST_LEN);
         storage.read_blocking(&mut buf, 0)?;
@@ -120,7 +122,7 @@ impl Header {
         Ok(header)
     }
 
-    /// How clusters are compressed; None: in a way that is not known here.
+    /// How clusters are compressed. None: an unknown method.
     #[must_use]
     pub fn compression(&self) -> Option<Compression> {
         match (self.compression_type, self.features.has_compression_type()) {
@@ -130,13 +132,13 @@ impl Header {
         }
     }
 
-    /// How it is encrypted, as qemu-img spells it; None: it is not.
+    /// The encryption method in the spelling of qemu-img. None: not encrypted.
     #[must_use]
     pub fn encryption(&self) -> Option<&'static str> {
         encryption_name(self.crypt_method)
     }
 
-    /// Fails where the tables cannot be those of a disk of this size: they bound what there is to walk over.
+    /// Fails if the L1 table does not fit a disk of this size. So the table bounds every walk over the disk.
     pub(super) fn check_size(&self, file_len: u64) -> Result<()> {
         let size = self.virtual_size;
         if i64::try_from(size).is_err() {
@@ -180,12 +182,12 @@ impl Header {
             .div_ceil(self.l2_entries())
     }
 
-    /// Words of 64 bits in an entry of an L2 table.
+    /// 64-bit words in an entry of an L2 table.
     pub(super) fn l2_entry_words(&self) -> u64 {
         if self.features.has_extended_l2() { 2 } else { 1 }
     }
 
-    /// Entries of an L2 table, which is a cluster long.
+    /// Entries of an L2 table, which is one cluster long.
     pub(super) fn l2_entries(&self) -> u64 {
         self.cluster_size / 8 / self.l2_entry_words()
     }
@@ -227,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn the_backing_format_is_found_behind_other_extensions() {
+    fn the_backing_format_is_found_after_other_extensions() {
         let extensions = b"\x01\x02\x03\x04\0\0\0\x03abc-----\xe2\x79\x2a\xca\0\0\0\x05qcow2---\0\0\0\0";
         for version in [2, 3] {
             let header = Header::parse(&header(version, extensions)).expect("the header is good");
@@ -238,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_feature_is_called_by_its_name_and_number() {
+    fn an_unknown_feature_is_shown_with_name_and_number() {
         let mut names = [0; 56];
         names[..8].copy_from_slice(b"\x68\x03\xf8\x57\0\0\0\x30");
         names[8..21].copy_from_slice(b"\0\x09time travel");

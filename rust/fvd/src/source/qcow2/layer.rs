@@ -1,4 +1,4 @@
-//! One disk of a qcow2 chain.
+//! One layer of a qcow2 chain.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -7,12 +7,13 @@ use super::header::Header;
 use super::tables::{Lookup, Tables};
 use crate::storage::FileStorage;
 
-/// A qcow2 image, or the raw disk that a chain ends with.
+/// A qcow2 image, or the raw disk at the end of a chain.
 pub(super) enum Layer {
     Image(Box<Image>),
     Raw {
         file: FileStorage,
-        /// Of the disk: bytes of the file when it was opened, and zeros up to a whole sector, as in QEMU.
+        /// Length of the disk in bytes: that of the file when it was opened, rounded up to whole sectors as
+        /// in QEMU.
         len: u64,
     },
 }
@@ -26,7 +27,7 @@ pub(super) struct Image {
 }
 
 impl Layer {
-    /// Bytes of the disk.
+    /// Length of the disk in bytes.
     pub(super) fn len(&self) -> u64 {
         match self {
             Self::Image(image) => image.header.virtual_size,

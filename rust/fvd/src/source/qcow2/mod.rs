@@ -1,8 +1,9 @@
-//! qcow2 disks, read-only: a reader of QEMU's format, versions 2 and 3, after its specification.
+//! Reads qcow2 disks, versions 2 and 3, after QEMU's specification. Read-only.
 //!
-//! It opens every file of a backing chain with the locks of [`storage`](crate::storage), and those that an
-//! image names through the [`Gate`]. Everything runs on the caller's thread. An image is untrusted input:
-//! what is kept in memory is bounded, and walking over a disk takes no longer than its tables are.
+//! It opens every file of a backing chain with the locks of [`storage`](crate::storage), and the files that
+//! an image names through the [`Gate`]. Everything runs on the caller's thread. An image is untrusted input:
+//! memory is bounded, and a walk over a disk takes time in proportion to its tables (`docs/design.md`,
+//! "qcow2").
 
 mod bitmaps;
 mod bytes;
@@ -41,21 +42,21 @@ use tables::{Place, Tables, tables};
 /// How to open a qcow2 disk and the files that it names.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Qcow2Options<'a> {
-    /// Lock of every file of the chain. [`LockMode::Exclusive`] is for the first file only: backing
-    /// files are shared.
+    /// Lock for every file of the chain. [`LockMode::Exclusive`] is for the first file only: backing files
+    /// get a shared lock.
     pub lock: LockMode,
     /// Bypass the page cache.
     pub direct: bool,
-    /// What the image may name as its backing and data files; `None`: nothing.
+    /// Which backing and data files the image may name. `None`: none.
     pub gate: Option<&'a Gate>,
-    /// Guess the format of a backing file that the image does not name. Dangerous where a guest
-    /// wrote to a raw one: see [`probe`](super::probe).
+    /// Guess the format of a backing file if the image does not name it. Dangerous if a guest wrote to a raw
+    /// backing file: see [`probe`](super::probe).
     pub probe_backing: bool,
 }
 
 /// A qcow2 disk with its backing chain, read-only.
 pub struct Qcow2Source {
-    /// The image first, the last backing file last; their files hold the locks.
+    /// The image first, the last backing file last. Their files hold the locks.
     layers: Vec<Layer>,
     tables: Tables,
     clusters: Clusters,
@@ -68,25 +69,27 @@ impl fmt::Debug for Qcow2Source {
     }
 }
 
-/// What a range of the disk holds.
+/// What a range of the disk contains.
 struct Found<'a> {
     place: Place,
     /// Bytes, at least 1.
     len: u64,
-    /// The layer that has it, and which one that is.
+    /// The layer that has it. `depth`: its index.
     layer: &'a Layer,
     depth: u32,
 }
 
 impl Qcow2Source {
-    /// Opens the image at `path`, and what it names as far as `options` allow.
+    /// Opens the image at `path`, and the files that it names as far as `options` allow.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotPermitted`](crate::ErrorKind::NotPermitted) if it names a file that the gate refuses;
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for encryption, unknown features and formats
-    /// of backing files other than `raw` and `qcow2`; [`ErrorKind::InvalidImage`](crate::ErrorKind::InvalidImage)
-    /// for what contradicts the format, and an image that is marked corrupt.
+    /// * [`ErrorKind::NotPermitted`](crate::ErrorKind::NotPermitted) if it names a file that the gate
+    ///   refuses.
+    /// * [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for encryption, unknown features, and
+    ///   backing files in other formats than `raw` and `qcow2`.
+    /// * [`ErrorKind::InvalidImage`](crate::ErrorKind::InvalidImage) if it violates the format or is marked
+    ///   corrupt.
     pub fn open(path: impl AsRef<Path>, options: &Qcow2Options<'_>) -> Result<Self> {
         let how = FileOptions {
             direct: options.direct,
@@ -96,7 +99,7 @@ impl Qcow2Source {
         Self::from_storage(FileStorage::open(path, &how)?, options)
     }
 
-    /// As [`Qcow2Source::open`], with a file that is already open. Its lock stays as it is.
+    /// As [`Qcow2Source::open`], for a file that is already open. Does not change its lock.
     pub fn from_storage(storage: FileStorage, options: &Qcow2Options<'_>) -> Result<Self> {
         Ok(Self {
             layers: open_chain(storage, options)?,
@@ -105,12 +108,12 @@ impl Qcow2Source {
         })
     }
 
-    /// [`FileStorage::identity`] of every file of the chain, the image itself first.
+    /// [`FileStorage::identity`] of every file of the chain, that of the image first.
     pub fn identities(&self) -> impl Iterator<Item = (u64, u64)> {
         self.layers.iter().flat_map(Layer::files).map(FileStorage::identity)
     }
 
-    /// Fails in a process that was forked since it was opened: before the locks of what is kept.
+    /// Fails in a process that was forked after it was opened, before any lock of the caches is taken.
     fn check_process(&self) -> Result<()> {
         self.file().check_process()
     }
@@ -120,13 +123,13 @@ impl Qcow2Source {
         self.layers[0].files().next().expect("a layer has a file")
     }
 
-    /// What the bytes from `offset` on, which lies within the disk, are, for up to `len` bytes.
+    /// Looks up the bytes from `offset`, which must lie within the disk, for up to `len` bytes.
     fn find(&self, offset: u64, len: u64) -> Result<Found<'_>> {
         let mut len = len.min(self.len() - offset);
         let mut above = &self.layers[0];
         for (depth, layer) in (0_u32..).zip(&self.layers) {
             if offset >= layer.len() {
-                // The layer above is longer, and has nothing there.
+                // The layer above is longer, and has nothing here.
                 let depth = depth.saturating_sub(1);
                 return Ok(Found {
                     place: Place::Unallocated,

@@ -1,4 +1,4 @@
-//! Opening a qcow2 image and the files that it names, through the gate.
+//! Opens a qcow2 image, and through the gate the files that it names.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -16,7 +16,7 @@ use crate::gate::{Gate, Named};
 use crate::source::{NamedBy, Seen, readable};
 use crate::storage::{FileOptions, FileStorage, LockMode, Storage};
 
-/// The chain of the image in `storage`: it first, the last backing file last.
+/// The chain of the image in `storage`: this image first, the last backing file last.
 pub(super) fn open_chain(storage: FileStorage, options: &Qcow2Options<'_>) -> Result<Vec<Layer>> {
     let mut opening = Opening {
         options,
@@ -98,7 +98,7 @@ impl Opening<'_> {
         Ok(Some((storage, format)))
     }
 
-    /// An error of the last file that was opened, or could not be, as one of the first image.
+    /// Turns an error of the last file into one that names the first image and all layers between.
     fn led_to(&self, error: Error) -> Error {
         self.layers.iter().rev().fold(error, |error, layer| match layer {
             Layer::Image(image) => match image.backing_name() {

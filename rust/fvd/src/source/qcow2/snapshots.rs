@@ -1,4 +1,4 @@
-//! Snapshots inside a qcow2 image: told of, not read.
+//! Lists the snapshots in a qcow2 image. Their content is not read.
 
 use super::bytes::{u16_at, u32_at, u64_at};
 use super::header::Header;
@@ -13,24 +13,24 @@ const MAX_TABLE: u64 = 64 << 20;
 /// Bytes of an entry before its extra data.
 const FIXED: usize = 40;
 
-/// A snapshot, as `qemu-img info` tells of it.
+/// A snapshot, with what `qemu-img info` shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     /// Unique within the image.
     pub id: String,
-    /// What its user called it.
+    /// The name that the user chose.
     pub name: String,
-    /// Bytes of the state of the virtual machine.
+    /// Size of the state of the virtual machine, in bytes.
     pub vm_state_size: u64,
-    /// When it was taken: seconds since 1970, and nanoseconds of the second.
+    /// When it was taken: seconds since 1970, and nanoseconds within the second.
     pub date: (u32, u32),
-    /// For how long the virtual machine had run, in nanoseconds.
+    /// How long the virtual machine had run, in nanoseconds.
     pub vm_clock_ns: u64,
-    /// Instructions that it had executed, where that was counted.
+    /// Instructions that it had executed, if they were counted.
     pub icount: Option<u64>,
 }
 
-/// The snapshots of the image in `file`, whose header that is.
+/// The snapshots of the image in `file` with this `header`.
 pub fn snapshots(file: &FileStorage, header: &Header) -> Result<Vec<Snapshot>> {
     let (count, start) = header.snapshots;
     let refused = |what: &str| {
@@ -56,7 +56,7 @@ pub fn snapshots(file: &FileStorage, header: &Header) -> Result<Vec<Snapshot>> {
     Ok(snapshots)
 }
 
-/// The entry at `at`, and its length in bytes; None: it breaks the format.
+/// The entry at `at`, and its length in bytes. None: it violates the format.
 fn read_entry(file: &FileStorage, at: u64) -> Result<Option<(Snapshot, u64)>> {
     let mut buf = IoBufMut::zeroed(FIXED);
     file.read_blocking(&mut buf, at)?;
@@ -74,7 +74,7 @@ fn read_entry(file: &FileStorage, at: u64) -> Result<Option<(Snapshot, u64)>> {
     Ok(parse(buf.as_slice(), extra, id_len).map(|snapshot| (snapshot, len as u64)))
 }
 
-/// `entry`: all of it.
+/// `entry`: a whole entry.
 fn parse(entry: &[u8], extra: usize, id_len: usize) -> Option<Snapshot> {
     let (id, name) = entry.get(FIXED + extra..)?.split_at_checked(id_len)?;
     let more = &entry[FIXED..FIXED + extra];

@@ -1,4 +1,4 @@
-//! The tables that say where a cluster of the disk lies. `docs/interop/qcow2.rst` of QEMU has the format.
+//! The L1 and L2 tables, which map the disk to clusters. `docs/interop/qcow2.rst` of QEMU has the format.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use super::header::Header;
 use crate::error::{Error, Result};
 use crate::storage::{FileStorage, IoBufMut, Storage};
 
-/// Words of 64 bits that are read and kept at once.
+/// 64-bit words that are read and cached at once.
 pub(super) const SLICE: u64 = 2048;
 
-/// Bytes of tables that are kept for a whole chain.
+/// The most bytes of tables in memory, for a whole chain.
 const MOST_KEPT: usize = 8 << 20;
 
 const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
@@ -30,21 +30,21 @@ pub(super) fn tables() -> Tables {
     Cache::new(MOST_KEPT)
 }
 
-/// Where a byte of the disk lies.
+/// Where a byte of the disk is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// In the backing file, if there is one.
     Unallocated,
-    /// Nowhere: it reads as zeros. It may have room in the data file all the same.
+    /// Nowhere: it reads as zeros. It may be allocated in the data file.
     Zeros { host: Option<u64> },
-    /// In the data file, bytes from its start.
+    /// In the data file, at this offset in bytes.
     Data { host: u64 },
-    /// In a compressed cluster, of which at most `len` bytes from `host` are the compressed data.
+    /// In a compressed cluster. The compressed data lies at `host` and has at most `len` bytes.
     Compressed { host: u64, len: usize },
 }
 
 impl Place {
-    /// Whether `next`, `distance` bytes of the disk further, is more of the same.
+    /// Whether `next`, `distance` bytes further on the disk, continues this place.
     fn continues_with(self, next: Self, distance: u64) -> bool {
         match (self, next) {
             (Self::Unallocated, Self::Unallocated) | (Self::Zeros { host: None }, Self::Zeros { host: None }) => true,
@@ -55,20 +55,20 @@ impl Place {
     }
 }
 
-/// Looks up where the disk of one image lies.
+/// Looks up where one image stores its disk.
 pub(super) struct Lookup<'a> {
     pub(super) header: &'a Header,
     /// The file with the tables.
     pub(super) file: &'a FileStorage,
     pub(super) has_data_file: bool,
     pub(super) tables: &'a Tables,
-    /// Which image of the chain it is.
+    /// Index of the image in the chain.
     pub(super) layer: u32,
 }
 
 impl Lookup<'_> {
-    /// Where the byte at `offset` lies, and for how many of `len` bytes that goes on. All of them lie
-    /// within the disk, and `len` is not 0.
+    /// Where the byte at `offset` is, and for how many of `len` bytes that continues. All of them must lie
+    /// within the disk, and `len` must not be 0.
     pub(super) fn find(&self, offset: u64, len: u64) -> Result<(Place, u64)> {
         let end = offset + len;
         // At most 2 MiB times 2^18 entries.
@@ -106,14 +106,14 @@ impl Lookup<'_> {
             cluster_size
         };
         let mut stop = offset / unit * unit + unit;
-        // What is wrong further on is met there.
+        // An error further on is reported when that place is looked up itself.
         while stop < end && place(stop).is_ok_and(|next| found.continues_with(next, stop - offset)) {
             stop += unit;
         }
         Ok((found, stop.min(end) - offset))
     }
 
-    /// Where the byte at `at` lies, whose cluster has the L2 entry that `words` begins with.
+    /// Where the byte at `at` is. `words` begins with the L2 entry of its cluster.
     fn place(&self, words: &[u64], at: u64) -> Result<Place> {
         let (entry, cluster_size) = (words[0], self.header.cluster_size);
         let inside = at % cluster_size;
@@ -124,7 +124,7 @@ impl Lookup<'_> {
         if !host.is_multiple_of(cluster_size) {
             return Err(self.corrupt(at, &format!("lies at {host}, which is not the start of a cluster")));
         }
-        // In an external data file the first cluster may be at 0.
+        // In an external data file, the first cluster may be at 0.
         let is_allocated = host != 0 || (self.has_data_file && entry & COPIED != 0);
         let host = host + inside;
         let zeros = Place::Zeros {
@@ -155,7 +155,7 @@ impl Lookup<'_> {
         if self.has_data_file {
             return Err(self.corrupt(at, "is compressed, and the data lies in an external file"));
         }
-        // Bits for the number of sectors, behind those for the offset.
+        // The number of sectors is in the bits above the offset.
         let sectors_bits = self.header.cluster_size.ilog2() - 8;
         let shift = 62 - sectors_bits;
         let host = entry & ((1 << shift) - 1);
@@ -170,13 +170,14 @@ impl Lookup<'_> {
         error.with_hint("`qemu-img check` tells more")
     }
 
-    /// The slice with the word `index` of a table of `words` words that starts at `table`.
+    /// The slice that contains word `index` of a table of `words` words at `table`.
     fn slice(&self, table: u64, words: u64, index: u64) -> Result<Arc<[u64]>> {
         let first = index / SLICE * SLICE;
         let len = (words - first).min(SLICE) * 8;
         let at = table + first * 8;
         let key = (self.layer, at);
-        // Of a table that is shorter, where a corrupt image has two in one place, it is not this one.
+        // In a corrupt image two tables of different lengths may lie at the same offset: then the cached
+        // slice belongs to the other one.
         let kept = self.tables.get(key).filter(|slice| slice.len() as u64 * 8 == len);
         if let Some(slice) = kept {
             return Ok(slice);
@@ -204,8 +205,7 @@ fn read_words(file: &FileStorage, at: u64, bytes: u64) -> Result<Vec<u64>> {
     Ok(words.iter().map(|word| u64::from_be_bytes(*word)).collect())
 }
 
-/// Fails if two entries of the L1 table share an L2 table. A disk is then no larger than what there are tables
-/// for, and so a walk over it ends.
+/// Fails if two entries of the L1 table share an L2 table. So a walk over the disk meets each table once.
 pub(super) fn check_l1(header: &Header, file: &FileStorage) -> Result<()> {
     let needed = header.l1_needed();
     let (mut used, mut at) = (Vec::new(), 0);

@@ -1,4 +1,4 @@
-//! What goes on after the future that began it was dropped.
+//! Operations that continue after the future that began them was dropped.
 
 use std::future::Future;
 use std::ops::Range;
@@ -10,24 +10,24 @@ use std::task::{Context, Poll};
 use crate::aio::{Receiver, Remains, Unfinished};
 use crate::error::{Error, Result};
 
-/// All of a file.
+/// The whole file.
 pub(super) const EVERYTHING: Range<u64> = 0..u64::MAX;
 
-/// What an operation does to the file, as far as others must know when nobody waits for it.
+/// What an operation does to the file. Later operations must know it if its future is dropped.
 #[derive(Clone, Debug)]
 pub(super) enum Effect {
-    /// Nothing: they need not know.
+    /// Changes nothing. Later operations need not know of it.
     Reads,
-    /// Changes these bytes: later operations on them wait.
+    /// Changes these bytes. Later operations on them wait.
     Changes(Range<u64>),
-    /// Makes durable: its failure is that of the next sync.
+    /// Makes data durable. The next sync reports its failure.
     Syncs,
 }
 
-/// The operations of one file that nobody waits for.
+/// The operations of one file whose futures were dropped.
 #[derive(Default)]
 pub(super) struct DetachedOps {
-    /// Of those in the list that do something to the file; to be looked at without the lock.
+    /// How many in the list are not reads. For a check without the lock.
     count: AtomicUsize,
     list: Mutex<Vec<DetachedOp>>,
 }
@@ -38,10 +38,10 @@ struct DetachedOp {
 }
 
 impl DetachedOp {
-    /// Nobody will ever ask about it again.
+    /// Whether no later operation needs to know of it.
     fn is_done(&self) -> bool {
-        let is_owed = matches!(self.effect, Effect::Syncs) && self.operation.failure().is_some();
-        self.operation.has_ended() && !is_owed
+        let has_failure_to_report = matches!(self.effect, Effect::Syncs) && self.operation.failure().is_some();
+        self.operation.has_ended() && !has_failure_to_report
     }
 
     fn only_reads(&self) -> bool {
@@ -70,13 +70,13 @@ impl DetachedOps {
         self.prune(&mut list);
     }
 
-    /// True if there are none but reads.
+    /// True if there are none, or only reads.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.count.load(Ordering::Acquire) == 0
     }
 
-    /// What is at work.
+    /// What is in flight.
     pub(super) fn remains(&self) -> Remains {
         let list = self.lock();
         let mut remains = Remains::Nothing;
@@ -99,7 +99,7 @@ impl DetachedOps {
         }
     }
 
-    /// Waits for all but reads. Fails as the first sync did of which nobody heard.
+    /// Waits for all but reads. Fails with the error of the first detached sync that failed.
     pub(super) async fn wait_for_all(&self) -> Result<()> {
         while let Some(operation) = self.find(|op| !op.only_reads() && !op.operation.has_ended()) {
             let ended = operation.listen();
@@ -141,11 +141,11 @@ impl DetachedOps {
     }
 }
 
-/// A receiver that becomes an op when it is dropped before its end; a read that has not been
-/// begun then never is.
+/// A receiver whose operation becomes detached when this is dropped before its end. A read that has not begun
+/// is dropped instead.
 pub(super) struct DetachOnDrop<'a, T: Send + 'static> {
     receiver: Receiver<T>,
-    /// None: the result has been seen.
+    /// None: the result was delivered.
     effect: Option<Effect>,
     detached: &'a DetachedOps,
 }
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn later_operations_wait_for_a_dropped_write_on_their_range_alone() {
+    fn later_operations_wait_for_a_dropped_write_on_their_range() {
         let detached = DetachedOps::default();
         let write = op(&detached, Effect::Changes(100..200));
         for range in [0..101, 199..300, 150..160, EVERYTHING] {
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_is_woken_by_the_end_of_a_dropped_write() {
+    fn the_end_of_a_dropped_write_wakes_the_waiting_task() {
         let detached = Arc::new(DetachedOps::default());
         let write = op(&detached, Effect::Changes(0..10));
         let waiting = Arc::clone(&detached);
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_sync_fails_with_the_first_failure_of_which_nobody_heard() {
+    fn the_next_sync_reports_the_first_detached_failure() {
         let detached = DetachedOps::default();
         let syncs = [(); 2].map(|()| op(&detached, Effect::Syncs));
         for (kind, sync) in [ErrorKind::NoSpace, ErrorKind::Io].into_iter().zip(syncs) {
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_what_was_seen_or_only_reads() {
+    fn reads_and_reported_results_are_not_waited_for() {
         let detached = DetachedOps::default();
         let (receiver, sender) = oneshot();
         sender.complete(Err::<(), _>(Error::new(ErrorKind::Io, "seen")));

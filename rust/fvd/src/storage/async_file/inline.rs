@@ -1,6 +1,6 @@
-//! What is tried on the caller's thread: what needs no waiting, or hardly ever does.
+//! Tries on the caller's thread what needs no waiting, or hardly ever does.
 //!
-//! Nothing here fails. What could not be done is left to the backend, which meets the same error.
+//! Nothing here fails. The I/O queue does what could not be done here, and meets the same error.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
@@ -13,40 +13,39 @@ use crate::sys::buffer::IoBufMut;
 use crate::sys::file::{MAX_PIECES, write_full, write_vectored_full};
 use crate::sys::nowait::{FsKind, read_nowait, write_nowait};
 
-/// Longest transfer that is tried where the kernel cannot be asked whether it would wait: to copy it
-/// takes no longer than a few handoffs to another thread.
+/// The longest transfer that is tried where the kernel cannot say whether it would wait. Copying this much
+/// takes no longer than handing it to another thread a few times.
 const TRIED_LEN: usize = 256 << 10;
 
-/// Page of the cache: a write of whole ones has nothing to read.
+/// Page size of the page cache. A write of whole pages reads nothing from disk.
 const PAGE: u64 = 4096;
 
 /// How writes to the page cache are tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Writes {
-    /// The kernel is asked.
+    /// With `RWF_NOWAIT`: the kernel says whether it would wait.
     Ask,
-    /// It cannot be asked; they are tried while that goes well.
+    /// The kernel cannot say. Writes are tried as long as none is held up.
     Try,
     /// Not at all.
     Never,
 }
 
-/// What one file has taught.
+/// What was learnt about one file.
 #[derive(Debug)]
 pub(super) struct Inline {
     fs_kind: FsKind,
-    /// Whether the kernel can be asked about reads.
+    /// Whether the kernel supports `RWF_NOWAIT` for reads.
     asks_reads: AtomicBool,
-    /// [`Writes`].
+    /// A [`Writes`].
     writes: AtomicU8,
     stalls: Stalls,
-    /// How many operations are at work, or wait for a thread, that lock the file for others that
-    /// write to it.
+    /// How many operations are running, or wait for a thread, that lock the file against writers.
     busy: Arc<AtomicUsize>,
 }
 
-/// Held by one that does.
+/// Counts one of them until it is dropped.
 pub(super) struct Busy(Arc<AtomicUsize>);
 
 impl Drop for Busy {
@@ -57,7 +56,7 @@ impl Drop for Busy {
 
 impl Inline {
     pub(super) fn of(file: &FileStorage) -> Self {
-        // The node of a device lies on a file system, the device does not.
+        // For a device node, the file system of the node says nothing about the device.
         let fs_kind = if file.is_device() {
             FsKind::Local
         } else {
@@ -77,24 +76,25 @@ impl Inline {
         }
     }
 
-    /// Whether a question about the file is answered without waiting for anybody.
+    /// Whether no server is needed to answer a question about the file.
     pub(super) fn is_local(&self) -> bool {
         self.fs_kind != FsKind::Remote
     }
 
-    /// Until it is dropped no write is merely tried.
+    /// Until this is dropped, no write is tried.
     pub(super) fn busy(&self) -> Busy {
         self.busy.fetch_add(1, Ordering::Acquire);
         Busy(Arc::clone(&self.busy))
     }
 
-    /// The same, if there is no other: who waits for the file does so on one thread of the host.
+    /// The same, if no other operation is counted. So at most one thread of the caller waits for the file.
     fn alone(&self) -> Option<Busy> {
         let alone = self.busy.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed);
         alone.ok().map(|_| Busy(Arc::clone(&self.busy)))
     }
 
-    /// Fills the front of `buf`, with zeros where the file has ended, and says how much of it.
+    /// Fills the front of `buf` and returns the number of bytes. After the end of the file it fills with
+    /// zeros.
     #[inline]
     pub(super) fn read(&self, file: &FileStorage, buf: &mut IoBufMut, offset: u64) -> usize {
         if !self.asks_reads.load(Ordering::Relaxed) {
@@ -119,7 +119,7 @@ impl Inline {
         if is_done { buf.len() } else { 0 }
     }
 
-    /// Writes the front of `bufs`, together `len` bytes, and says how much of it.
+    /// Writes the front of `bufs`, which are `len` bytes together, and returns the number of bytes.
     #[inline]
     pub(super) fn write(&self, file: &FileStorage, bufs: &[Bytes], len: usize, offset: u64) -> usize {
         let writes = self.writes.load(Ordering::Relaxed);
@@ -160,7 +160,7 @@ impl Inline {
     }
 }
 
-/// Goes on behind the first `filled` bytes, as far as that needs no waiting.
+/// Reads what follows the first `filled` bytes, as far as that needs no waiting.
 #[cold]
 fn read_on(file: &FileStorage, buf: &mut IoBufMut, offset: u64, mut filled: usize) -> usize {
     while filled < buf.len() {
@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_write_is_tried_beside_one_that_may_hold_it_up() {
+    fn no_write_is_tried_while_another_may_hold_it_up() {
         let path = tempfile::NamedTempFile::new().expect("a file").into_temp_path();
         let file = FileStorage::create(&path, false).expect("a new file");
         let inline = Inline {
@@ -200,7 +200,7 @@ mod tests {
             .join()
             .expect("no panic")));
         drop(slow);
-        // Another process may take the processor away, which looks like a stall.
+        // The scheduler may suspend this process, which looks like a stall.
         let is_done = |_: u8| {
             inline.stalls.forget();
             tried() == 4096

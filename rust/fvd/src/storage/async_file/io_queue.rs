@@ -1,4 +1,4 @@
-//! Where the operations of one file are done when they would block.
+//! Runs the operations of one file that would block.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
@@ -10,11 +10,11 @@ use crate::process::Process;
 use crate::storage::file::FileStorage;
 use crate::sys::uring::Operation;
 
-/// Most operations of one file that threads carry out at once. What a disk gains from more is little.
+/// The most worker threads of one file. More gain little with any disk.
 const THREADS: usize = 32;
 
-/// Threads, and a ring if there is one. They belong to this file: what hangs, on a network file
-/// system for instance, holds up no other.
+/// Worker threads, and a ring if there is one. Each file has its own, so an operation that hangs, for
+/// instance on a network file system, delays no other file.
 #[derive(Debug)]
 pub(super) struct IoQueue {
     pool: Pool,
@@ -22,7 +22,7 @@ pub(super) struct IoQueue {
     process: Process,
 }
 
-/// What the thread of the ring keeps.
+/// Keeps the file open for the thread of the ring.
 struct Held(Arc<Opened<FileStorage>>);
 
 impl AsFd for Held {
@@ -46,7 +46,7 @@ impl IoQueue {
         self.process.is_current()
     }
 
-    /// Fails in a forked child, where nobody would ever answer.
+    /// Fails in a forked child, which has no thread that could answer.
     pub(super) fn check(&self, path: &Path) -> Result<()> {
         self.process.check_for(path)
     }
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
     use crate::storage::{AsyncFile, IoBufMut, Space, Storage as _};
 
-    /// A file whose ring cannot be made, as where containers forbid it.
+    /// A file whose ring the system refuses, as some containers do.
     fn refused(direct: bool) -> (AsyncFile, tempfile::TempDir) {
         let folder = tempfile::tempdir_in(std::env::current_dir().expect("a directory")).expect("a folder");
         let file = FileStorage::create(folder.path().join("file"), direct).expect("a new file");
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_do_what_a_refused_ring_does_not() {
+    fn threads_do_the_work_of_a_refused_ring() {
         for direct in [false, true] {
             let (file, _folder) = refused(direct);
             block_on(file.write(Bytes::from_owner(IoBufMut::zeroed(8192)), 0)).expect("on a thread");

@@ -1,6 +1,6 @@
-//! A file or block device that blocks nobody: what would have to wait is done elsewhere.
+//! A file or block device whose futures do not block: other threads or the kernel do what must wait.
 //!
-//! `docs/design.md`, "Asynchronous I/O", has the invariants.
+//! `docs/design.md`, "Asynchronous I/O", has the invariants A1 to A5.
 
 mod detached;
 mod inline;
@@ -27,20 +27,20 @@ use crate::aio::{Backend, CloseGuard, Guard, Opened, Outcome, Receiver};
 use crate::error::Result;
 use crate::sys::uring::Operation;
 
-/// A [`FileStorage`] whose futures wait instead of blocking the thread that polls them. They need
-/// no particular runtime.
+/// A [`FileStorage`] whose futures wait instead of blocking the thread that polls them. They need no
+/// particular runtime.
 ///
-/// Opening blocks: that has been done when this is made.
+/// Opening a file blocks, and comes before [`AsyncFile::new`].
 pub struct AsyncFile {
     file: Arc<Opened<FileStorage>>,
     inline: Inline,
     io_queue: IoQueue,
     detached: DetachedOps,
-    /// For `O_DIRECT`: shared by aligned writes, exclusive for what moves the end of the file or
-    /// rewrites sectors. [`Direct`](super::direct::Direct) has the same lock for those who block.
+    /// For `O_DIRECT`: shared for aligned writes, exclusive for what moves the end of the file or rewrites
+    /// part of a sector (A4). [`Direct`](super::direct::Direct) has the same lock for blocking callers.
     writers: Option<Arc<RwLock<()>>>,
     syncs: Syncs,
-    /// Last: it closes the file.
+    /// Last, so that it is dropped last: it closes the file.
     close_guard: CloseGuard<FileStorage>,
 }
 
@@ -79,14 +79,14 @@ impl AsyncFile {
         }
     }
 
-    /// The file itself, for what is done where blocking is allowed. What was written through this
-    /// handle and has not ended yet is unknown to it.
+    /// The file itself, for callers that may block. It does not know of operations of this handle that are in
+    /// flight.
     #[must_use]
     pub fn file(&self) -> &FileStorage {
         &self.file
     }
 
-    /// No read-modify-write runs until this is dropped.
+    /// Until this is dropped, no read-modify-write runs.
     async fn shared(&self) -> Guard {
         match &self.writers {
             Some(writers) => Some(writers.read_arc().await),
@@ -94,9 +94,10 @@ impl AsyncFile {
         }
     }
 
-    /// Runs `work` where it may block. Buffers belong in its result, so that they are dropped behind
-    /// its end by whoever waits: that may take a lock of the host. With `O_DIRECT`, `is_alone` says that nothing else may
-    /// write meanwhile; else nothing that is alone runs.
+    /// Runs `work` on a thread where it may block. Return buffers in the result: then the caller drops them,
+    /// after the end and without a lock (A1), as dropping one may take a lock of the program that owns it.
+    /// With `O_DIRECT`, `is_alone` excludes all other writes meanwhile. Without it, only work with `is_alone`
+    /// is excluded.
     async fn on_thread<T: Send + 'static>(
         &self,
         effect: Effect,
@@ -119,7 +120,7 @@ impl AsyncFile {
         self.detach_on_drop(receiver, effect).await
     }
 
-    /// Runs `operation` in the ring. There has to be one.
+    /// Runs `operation` in the ring, which must exist.
     async fn on_ring(&self, operation: Operation, guard: Guard, effect: Effect) -> Result<Outcome> {
         let result = match self.io_queue.submit(operation, guard) {
             Ok(receiver) => self.detach_on_drop(receiver, effect).await,
@@ -140,7 +141,8 @@ impl AsyncFile {
     async fn sync_alone(&self) -> Result<()> {
         let heard = self.detached.wait_for_all().await;
         heard.map_err(|error| error.with_path(self.path()))?;
-        // A ring that has no thread says ECANCELED, which a server may say, too.
+        // A ring without a free thread answers ECANCELED, and so may a server: then the two cannot be told
+        // apart (A3).
         if self.inline.is_local() && self.io_queue.has_ring() {
             let done = self.on_ring(Operation::SyncData, None, Effect::Syncs).await?;
             if let Outcome::Done(..) = done {
@@ -173,8 +175,8 @@ impl AsyncFile {
         if left.is_empty() {
             return Ok(());
         }
-        // The medium cannot: what rewrites sectors in part is alone, as any other write. Where holes stay the file
-        // system says where data begins and ends.
+        // The medium cannot zero. A write that covers sectors in part must be alone (A4). With `Space::Keep`
+        // the file system decides where data begins and ends, so the ranges may be unaligned.
         let is_aligned = self.covers_sectors(left.start, left.end - left.start) && space != Space::Keep;
         let busy = self.inline.busy();
         let write = move |file: &FileStorage| {
@@ -196,7 +198,7 @@ impl AsyncFile {
         self.on_thread(Effect::Changes(range), false, punch).await
     }
 
-    /// Whether a write there rewrites no sector in part.
+    /// Whether a write of this range covers no sector in part.
     fn covers_sectors(&self, offset: u64, len: u64) -> bool {
         let direct = self.file.direct();
         direct.is_none_or(|direct| direct.is_range_aligned(offset, len))
@@ -213,7 +215,7 @@ impl Storage for AsyncFile {
         if filled == buf.len() {
             return Ok(buf);
         }
-        // Boxed: the futures of the engine hold this one, and seldom come here.
+        // Boxed: every future of the engine contains this one, and few get here.
         Box::pin(self.read_offloaded(buf, filled, offset)).await
     }
 

@@ -1,4 +1,4 @@
-//! Reading.
+//! Reads.
 
 use super::detached::Effect;
 use super::{AsyncFile, IoBufMut, Storage as _};
@@ -9,7 +9,7 @@ use crate::storage::file::{FileStorage, MAX_OFFSET};
 use crate::sys::uring::Operation;
 
 impl AsyncFile {
-    /// What can be read at once; gives the bytes that are filled.
+    /// Reads what needs no waiting, and returns the number of bytes at the front of `buf` that it filled.
     #[inline]
     pub(super) fn read_inline(&self, buf: &mut IoBufMut, offset: u64) -> usize {
         let is_far_away = MAX_OFFSET.saturating_sub(offset) < buf.len() as u64;
@@ -24,7 +24,7 @@ impl AsyncFile {
         self.inline.read(&self.file, buf, offset)
     }
 
-    /// Reads what lies behind the first `filled` bytes of `buf`.
+    /// Reads what follows the first `filled` bytes of `buf`.
     pub(super) async fn read_offloaded(&self, mut buf: IoBufMut, filled: usize, offset: u64) -> Result<IoBufMut> {
         self.io_queue.check(self.path())?;
         let inside = MAX_OFFSET.saturating_sub(offset).min(buf.len() as u64);
@@ -52,7 +52,7 @@ impl AsyncFile {
         if filled < buf.len() && count > 0 && filled.is_multiple_of(granule) {
             return self.read_on_thread(buf, filled, offset).await;
         }
-        // No aligned read can go on behind the end of the file.
+        // After the end of the file, no aligned read is possible.
         buf.as_mut_slice()[filled..].fill(0);
         Ok(buf)
     }

@@ -1,27 +1,28 @@
-//! Whether writes to the page cache go through, or are held up.
+//! Detects whether writes to the page cache are held up.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// A write to the page cache that took longer had to wait, for the disk or for a lock.
+/// A longer write to the page cache had to wait, for the disk or for a lock.
 const STALL: Duration = Duration::from_millis(1);
 
-/// How long nothing is tried after a stall: at first, and after several in a row.
+/// How long nothing is tried after a first stall, and at most after several in a row.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// When writes to one file were last held up. Whoever is watched is alone.
+/// When writes to one file were last held up. The caller of [`Stalls::watch`] ensures that only one write is
+/// watched.
 #[derive(Debug, Default)]
 pub(super) struct Stalls {
-    /// Nothing is tried before; nanoseconds of [`now`].
+    /// Nothing is tried before this time, in nanoseconds of [`now`].
     resume_at: AtomicU64,
-    /// The last pause, in nanoseconds; 0: there was none.
+    /// The last pause, in nanoseconds. 0: there was none.
     pause: AtomicU64,
 }
 
 impl Stalls {
-    /// Does `work`, unless it has been slow lately.
+    /// Does `work`. During a pause it does nothing and returns None.
     pub(super) fn watch<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
         let start = now();
         if start < self.resume_at.load(Ordering::Relaxed) {
@@ -69,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn quick_writes_go_on_and_a_slow_one_stops_them_for_a_while() {
+    fn a_slow_write_pauses_them_and_a_quick_one_does_not() {
         let stalls = Stalls::default();
         assert_eq!(stalls.watch(|| 1), Some(1));
         assert_eq!(stalls.watch(|| std::thread::sleep(2 * STALL)), Some(()));

@@ -1,7 +1,7 @@
-//! One sync at a time.
+//! Runs one sync at a time.
 //!
-//! The kernel reports a write that was lost to one sync, and to no other: not to one that runs beside
-//! it, nor to the next. So nobody is told of success behind a failure.
+//! The kernel reports a lost write to one sync only: neither to a sync that runs at the same time nor to the
+//! next. So after one failure every later sync must fail too (A3).
 
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,22 +13,23 @@ use crate::error::{Error, Result};
 /// The syncs of one file.
 #[derive(Debug, Default)]
 pub(super) struct Syncs {
-    /// How many have been asked for.
+    /// How many syncs were requested.
     asked: AtomicU64,
-    /// Held by the one that is at work.
+    /// Held by the sync that runs.
     past: Mutex<Past>,
 }
 
 #[derive(Debug, Default)]
 struct Past {
-    /// Of those asked for, how many came before a sync began that has succeeded.
+    /// How many requests came before the last successful sync began.
     done: u64,
-    /// How the first one failed.
+    /// The first failure.
     failure: Option<Error>,
 }
 
 impl Syncs {
-    /// Waits its turn, then for `sync`, unless one that began since has done its work.
+    /// Waits for the running sync, then runs `sync`. If a sync that began after this request has succeeded,
+    /// that is enough.
     pub(super) async fn join<F: Future<Output = Result<()>>>(&self, sync: impl FnOnce() -> F) -> Result<()> {
         let own = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
         let mut past = self.past.lock().await;
@@ -66,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn those_that_came_before_a_sync_began_share_it() {
+    fn requests_before_a_sync_begins_share_it() {
         let syncs = Syncs::default();
         let (first, end_first) = oneshot::<()>();
         let (second, end_second) = oneshot::<()>();
@@ -91,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_succeeds_behind_a_failure() {
+    fn no_sync_succeeds_after_a_failure() {
         let syncs = Syncs::default();
         let failure = Error::new(ErrorKind::NoSpace, "of the test");
         assert!(matches!(

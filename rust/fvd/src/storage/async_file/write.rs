@@ -1,4 +1,4 @@
-//! Writing.
+//! Writes.
 
 use bytes::{Buf, Bytes};
 
@@ -11,7 +11,8 @@ use crate::storage::file::{FileStorage, MAX_OFFSET, check_end};
 use crate::sys::uring::Operation;
 
 impl AsyncFile {
-    /// What can be written at once of `bufs`, together `len` bytes; gives the bytes that are.
+    /// Writes what needs no waiting of `bufs`, which are `len` bytes together. Returns the number of bytes
+    /// written.
     #[inline]
     pub(super) fn write_inline(&self, bufs: &[Bytes], len: usize, offset: u64) -> usize {
         let is_far_away = MAX_OFFSET.saturating_sub(offset) < len as u64;
@@ -21,7 +22,7 @@ impl AsyncFile {
         self.inline.write(&self.file, bufs, len, offset)
     }
 
-    /// Writes what lies behind the first `written` bytes of `bufs`, which begin at `offset`.
+    /// Writes what follows the first `written` bytes of `bufs`. `offset` is where `bufs` begin.
     pub(super) async fn write_offloaded(&self, mut bufs: Vec<Bytes>, written: usize, offset: u64) -> Result<()> {
         self.io_queue.check(self.path())?;
         advance(&mut bufs, written);
@@ -37,9 +38,9 @@ impl AsyncFile {
         self.write_on_thread(bufs, offset).await
     }
 
-    /// Whether the ring takes them, if need be after a copy to aligned memory.
+    /// Whether the ring takes the write, if necessary after a copy to aligned memory.
     fn can_write_in_ring(&self, bufs: &mut Vec<Bytes>, len: usize, offset: u64) -> bool {
-        // Writes to the page cache block in the kernel's threads as they would in ours.
+        // A write to the page cache blocks a thread of the kernel as it blocks one of ours.
         let Some(direct) = self.file.direct() else { return false };
         if !direct.is_range_aligned(offset, len as u64) || !self.io_queue.has_ring() {
             return false;
@@ -63,7 +64,7 @@ impl AsyncFile {
             Outcome::Refused(Operation::Write { bufs, .. }) => (bufs, 0),
             _ => unreachable!("an operation comes back as it was"),
         };
-        // Rare: a disk that is full, or more pieces than one call takes.
+        // Rare: the disk is full, or there are more pieces than one call takes.
         advance(&mut bufs, count);
         self.write_on_thread(bufs, offset + count as u64).await
     }
@@ -86,7 +87,7 @@ impl AsyncFile {
     }
 }
 
-/// Drops the first `count` bytes, and pieces without any.
+/// Drops the first `count` bytes, and the pieces that become empty.
 fn advance(bufs: &mut Vec<Bytes>, mut count: usize) {
     let mut whole = 0;
     for buf in bufs.iter_mut() {

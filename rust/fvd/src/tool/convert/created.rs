@@ -1,4 +1,4 @@
-//! Files that a failed conversion must not leave behind.
+//! Removes the files of a failed conversion.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -8,16 +8,17 @@ use crate::error::Result;
 use crate::process::Process;
 use crate::storage::FileStorage;
 
-/// Regular files made, or emptied, by this conversion; removed on drop unless it succeeded.
+/// Regular files that this conversion created or emptied. They are removed on drop unless
+/// [`keep`](Self::keep) was called.
 #[derive(Debug, Default)]
 pub(super) struct Created {
     files: Vec<(PathBuf, (u64, u64))>,
-    /// The process that made them: no other one removes them.
+    /// The process that created them. A forked child must not remove them.
     process: Process,
 }
 
 impl Created {
-    /// Makes or empties the file at `path`. A device is opened as it is, and never removed.
+    /// Creates or empties the file at `path`. A device keeps its content and is never removed.
     pub(super) fn create(&mut self, path: &Path, direct: bool) -> Result<FileStorage> {
         let storage = FileStorage::create(path, direct)?;
         if !storage.is_device() {
@@ -26,7 +27,7 @@ impl Created {
         Ok(storage)
     }
 
-    /// The conversion succeeded: everything stays.
+    /// Keeps all files, because the conversion succeeded.
     pub(super) fn keep(&mut self) {
         self.files.clear();
     }
@@ -38,8 +39,8 @@ impl Drop for Created {
             return;
         }
         for (path, identity) in &self.files {
-            // Through a link, it is the file that is half written. Somebody may have put another
-            // one there meanwhile.
+            // Remove the half-written file itself, not a symbolic link to it. Another process may have
+            // replaced it in the meantime, so compare its identity.
             let Ok(path) = fs::canonicalize(path) else {
                 continue;
             };

@@ -1,4 +1,5 @@
-//! Convert: copies a disk into a new raw file or FVD image, keeping holes.
+//! Convert: copies a disk to a raw file, a device, a pipe or an FVD image, and keeps holes where the target
+//! allows it.
 
 mod created;
 mod pipeline;
@@ -33,29 +34,28 @@ pub(super) use same_file::chain_of;
 
 pub use request::{Cache, ConvertRequest, DEFAULT_SPARSE_SIZE, Format, MAX_SPARSE_SIZE, Source, Target};
 
-/// A conversion that succeeded.
+/// The result of a successful conversion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Converted {
-    /// Bytes of the source's disk. An FVD image has them rounded up to 512.
+    /// Size of the source disk in bytes. An FVD image has this size rounded up to a multiple of 512.
     pub size: u64,
 }
 
-/// Converts, on this thread and others, and returns when the target is closed.
+/// Converts a disk with worker threads, and blocks until the target is closed.
 ///
-/// `progress` is called on this thread a few times a second, and once when all is copied; a Break
-/// cancels. (While the reader of a pipe takes nothing, a write to it can hold that up.)
+/// `progress` is called on this thread a few times a second, and once more at the end; a Break cancels. A
+/// write to a pipe whose reader reads nothing can delay these calls.
 ///
-/// With every cache mode but [`Cache::Unsafe`] the target is durable when this succeeds. After a
-/// failure a target file that this call made is removed. So is one that existed: it was
-/// emptied, its old content is gone. A device, and anything with
-/// [`ConvertRequest::no_create`], stays, half written, and so does what a kill or a power cut leaves: with a mark by
-/// which it is refused (see [`format::unfinished`](crate::format::unfinished)).
+/// In every cache mode except [`Cache::Unsafe`] the target is durable if this succeeds. After a failure, a
+/// target file that this call created or emptied is removed. A device is not removed, and neither is an
+/// existing target with [`ConvertRequest::no_create`]. Such a target, like one left by a kill or a power cut,
+/// has a mark, and fvd refuses to open it (see [`format::unfinished`](crate::format::unfinished)).
 ///
 /// # Errors
 ///
 /// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled) after a Break;
-/// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) if the target is a part of the
-/// source, or too short.
+/// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) if the target is a part of the source,
+/// or too short.
 pub fn convert(request: &ConvertRequest, progress: &mut Callback<'_>) -> Result<Converted> {
     request.check()?;
     same_file::check(request)?;
@@ -86,7 +86,7 @@ fn convert_raw(storage: FileStorage, request: &ConvertRequest, progress: &mut Ca
     convert_disk(&source, request, progress)
 }
 
-/// From a disk that can be read anywhere.
+/// Converts a disk with random access.
 fn convert_disk(source: &dyn BaseSource, request: &ConvertRequest, progress: &mut Callback<'_>) -> Result<Converted> {
     let input = Input::Disk(source);
     let size = match &request.target {
@@ -96,7 +96,7 @@ fn convert_disk(source: &dyn BaseSource, request: &ConvertRequest, progress: &mu
     Ok(Converted { size })
 }
 
-/// From a pipe.
+/// Converts from a pipe.
 fn convert_stream(stream: &File, request: &ConvertRequest, progress: &mut Callback<'_>) -> Result<Converted> {
     let input = Input::Stream(stream);
     match (&request.target, request.format) {
@@ -109,14 +109,14 @@ fn convert_stream(stream: &File, request: &ConvertRequest, progress: &mut Callba
             Ok(Converted { size })
         }
         (Target::File(path), Format::Fvd) => {
-            // An image is created with its size, which only the end of the pipe tells.
+            // An image is created with its final size, and the size of a pipe is only known at its end.
             let spool = fill_spool(stream, path, progress)?;
             convert_raw(spool, request, progress)
         }
     }
 }
 
-/// Gives the bytes of the disk.
+/// Returns the size of the disk in bytes.
 fn copy_to_stream(
     input: Input<'_>,
     target: &File,
@@ -131,7 +131,7 @@ fn copy_to_stream(
     Ok(size)
 }
 
-/// Gives the bytes of the disk. `size`: the same, if it is known beforehand.
+/// Returns the size of the disk in bytes. `size` is the same, if it is known in advance.
 fn copy_to_file(
     input: Input<'_>,
     size: Option<u64>,
@@ -158,7 +158,7 @@ fn copy_to_file(
     outcome
 }
 
-/// Reads a pipe to its end into a temporary file next to `target`, with holes.
+/// Copies a pipe up to its end to a sparse temporary file in the directory of `target`.
 fn fill_spool(stream: &File, target: &Path, progress: &mut Callback<'_>) -> Result<FileStorage> {
     let disk = RawDisk::new(stream::spool(target)?, Cache::Unsafe);
     let zeros = Zeros::Skip {

@@ -1,6 +1,7 @@
-//! The copying itself.
+//! The copy loop of a conversion.
 //!
-//! Workers read batches and look for zeros in them, and write those whose turn it is: see `queue`.
+//! Worker threads read batches, search them for zeros and write them. The queue (module `queue`) decides
+//! which worker reads and which one writes.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,24 +20,25 @@ use crate::storage::IoBufMut;
 use crate::tool::lock;
 use crate::tool::progress::{Callback, Meter, Total};
 
-/// Bytes of a buffer, unless zeros are searched in larger units. A worker that hands over its turn
-/// wakes another one: with less in a turn, waking takes a good part of the time.
+/// Bytes of a buffer, unless zeros are searched in larger units. After each batch the writing worker wakes
+/// another one. With smaller buffers these wake-ups take a large part of the time.
 const BUFFER_LEN: u64 = 2 << 20;
 
-/// Buffers beside one for each worker: how far is read ahead.
+/// Number of buffers for reading ahead, in addition to one per worker.
 const BUFFERS_AHEAD: usize = 2;
 
 /// Bytes written between two calls of [`Sink::start_writeback`].
-const SETTLE_LEN: u64 = 16 << 20;
+const WRITEBACK_LEN: u64 = 16 << 20;
 
-/// Most workers: memory is bounded by their buffers, and a target serialises its writers anyway.
+/// The most workers. This bounds the memory for buffers. More would not help much, because a target
+/// serializes writes.
 const MAX_WORKERS: usize = 4;
 
-/// Zeros written where the source has none stored.
+/// Source buffer for zeros that are written as data.
 static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
 
-/// Copies all of `input` to `sink`, and gives the bytes of the disk, which a stream has not told
-/// beforehand.
+/// Copies all of `input` to `sink`. Returns the size of the disk in bytes, which for a stream is not known in
+/// advance.
 pub(super) fn copy(
     input: Input<'_>,
     sink: &dyn Sink,
@@ -66,14 +68,14 @@ pub(super) fn copy(
             let bytes = Some(census.total());
             Total { bytes, is_final }
         }
-        // A stream does not tell.
+        // The length of a stream is unknown.
         None => Total {
             bytes: None,
             is_final: true,
         },
     };
     job.meter.run(workers, || job.work(), callback, &mut count);
-    // Fails in a process that the callback has forked.
+    // Fails in a child process that the callback forked.
     let job = owned.get()?;
     if !job.meter.is_stopped() {
         let total = job.source.map(|_| job.meter.done());
@@ -86,7 +88,7 @@ pub(super) fn copy(
 
 fn workers(out_of_order: bool) -> usize {
     let cores = thread::available_parallelism().map_or(2, usize::from);
-    // In order, one writes and the others have the next batches ready.
+    // In order, only one worker writes, and the others read the next batches.
     if out_of_order {
         cores.clamp(2, MAX_WORKERS)
     } else {
@@ -100,15 +102,15 @@ struct Job<'a> {
     sink: &'a dyn Sink,
     zeros: Zeros,
     queue: Queue,
-    /// Bytes of all buffers that were written.
+    /// Bytes of data that were written.
     written: AtomicU64,
     meter: Meter,
 }
 
 impl Job<'_> {
-    /// One worker, until nothing is left or somebody failed.
+    /// The main function of a worker. Returns when nothing is left, or when the job was stopped.
     fn work(&self) {
-        let _alarm = Alarm(self);
+        let _wake = WakeOnPanic(self);
         if let Err(error) = self.copy_batches() {
             self.meter.fail(error);
         }
@@ -141,7 +143,7 @@ impl Job<'_> {
                     let len = filled.bytes.len() as u64;
                     self.queue.written(filled);
                     let before = self.written.fetch_add(len, Ordering::Relaxed);
-                    if before / SETTLE_LEN != (before + len) / SETTLE_LEN {
+                    if before / WRITEBACK_LEN != (before + len) / WRITEBACK_LEN {
                         self.sink.start_writeback();
                     }
                 }
@@ -153,13 +155,13 @@ impl Job<'_> {
         let source = self.source.expect("a stream fills the buffer in the plan");
         let mut whole: Option<IoBufMut> = None;
         for piece in data_of(batch) {
-            let behind = rest.split_off(piece.len as usize);
+            let remaining = rest.split_off(piece.len as usize);
             let filled = block_on(source.read(rest, piece.offset))?;
             whole = Some(match whole {
                 None => filled,
                 Some(front) => front.join(filled),
             });
-            rest = behind;
+            rest = remaining;
         }
         Ok(match whole {
             None => rest,
@@ -167,7 +169,7 @@ impl Job<'_> {
         })
     }
 
-    /// The parts of every piece of data, one behind the other. Empty where nothing is searched.
+    /// The parts of all pieces of data, in order. Empty if zeros are not searched.
     fn search(&self, batch: &Batch, buf: &[u8]) -> Vec<Part> {
         let Some(unit) = self.zeros.unit() else {
             return Vec::new();
@@ -222,7 +224,7 @@ impl Job<'_> {
         }
     }
 
-    /// A run that the source knows to be zeros, and that the plan did not skip.
+    /// Writes a run that the source knows to be zeros, and that the plan did not skip.
     fn write_hole(&self, piece: &Piece, stopped: &dyn Fn() -> bool) -> Result<()> {
         if self.zeros != Zeros::Write {
             return self.sink.zero(piece.offset, piece.len);
@@ -244,10 +246,10 @@ fn data_of(batch: &Batch) -> impl Iterator<Item = &Piece> {
     pieces.filter(|piece| piece.content == Content::Data)
 }
 
-/// Wakes those that wait for a worker which panicked.
-struct Alarm<'a, 'j>(&'a Job<'j>);
+/// Stops the job and wakes all workers if this worker panics. Otherwise they would wait for it forever.
+struct WakeOnPanic<'a, 'j>(&'a Job<'j>);
 
-impl Drop for Alarm<'_, '_> {
+impl Drop for WakeOnPanic<'_, '_> {
     fn drop(&mut self) {
         if thread::panicking() {
             self.0.meter.stop();

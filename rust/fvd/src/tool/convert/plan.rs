@@ -1,4 +1,4 @@
-//! What to copy next: the source's runs, cut into batches that fit a buffer.
+//! The plan of a copy: cuts the runs of the source into batches that fit into a buffer.
 
 use std::fs::File;
 
@@ -9,27 +9,29 @@ use crate::error::Result;
 use crate::source::{BaseSource, Content};
 use crate::storage::IoBufMut;
 
-/// Most pieces of one batch: bounds its memory however fragmented the source is.
+/// The most pieces of a batch. This bounds its memory if the source is fragmented.
 const MAX_PIECES: usize = 512;
 
-/// Zeros in one piece at most, where they are written and where the target makes them itself: the
-/// longest that nobody hears of progress.
+/// The most bytes of zeros in one piece if they are written as data. The limit bounds the time for one batch.
 const ZEROS_WRITTEN: u64 = 16 << 20;
+/// The most bytes of zeros in one piece if the target makes the zeros itself.
 const ZEROS_MADE: u64 = 1 << 30;
 
-/// What becomes of zeros.
+/// How zeros are handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Zeros {
-    /// The target reads as zeros where nothing is written. `unit`: bytes judged at once.
+    /// Zeros are skipped, because the target reads as zeros where nothing is written. Zeros are searched in
+    /// units of `unit` bytes.
     Skip { unit: u64 },
-    /// The target holds something else: it is told to make zeros.
+    /// [`Sink::zero`](super::sink::Sink::zero) makes the zeros, because the target may hold other data. Zeros
+    /// are searched in units of `unit` bytes.
     Make { unit: u64 },
-    /// They are data like any other: nothing is searched, everything is written.
+    /// Zeros are written like other data. They are not searched.
     Write,
 }
 
 impl Zeros {
-    /// Bytes judged at once.
+    /// Bytes of a unit in which zeros are searched. `None` if they are not searched.
     pub(super) fn unit(self) -> Option<u64> {
         match self {
             Self::Skip { unit } | Self::Make { unit } => Some(unit),
@@ -48,24 +50,24 @@ impl Zeros {
 /// A range of the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Piece {
-    /// Bytes from the start of the disk.
+    /// Byte offset on the disk.
     pub(super) offset: u64,
-    /// Bytes.
+    /// Length in bytes.
     pub(super) len: u64,
-    /// Data is read into the buffer, one piece behind the other; zeros are not.
+    /// Pieces of data are read into the buffer without gaps. Pieces of zeros take no room in it.
     pub(super) content: Content,
 }
 
-/// What one worker copies with one buffer.
+/// The work for one buffer.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    /// Its place in the order of all batches.
+    /// The number of the batch, counted from 0 in the order of the disk.
     pub(super) ticket: u64,
-    /// Ascending.
+    /// The pieces, in ascending order of their offsets.
     pub(super) pieces: Vec<Piece>,
-    /// Bytes of the buffer that are filled with data.
+    /// Bytes of all data pieces together.
     pub(super) data_len: usize,
-    /// Whether the data is in the buffer already.
+    /// Whether the data is already in the buffer, because it came from a stream.
     pub(super) filled: bool,
 }
 
@@ -83,22 +85,22 @@ impl Batch {
     }
 }
 
-/// Where data comes from.
+/// The source of a copy.
 #[derive(Clone, Copy)]
 pub(super) enum Input<'a> {
-    /// A disk, read by any number of threads.
+    /// A disk with random access. Several threads read it.
     Disk(&'a dyn BaseSource),
-    /// A pipe, read up to its end.
+    /// A pipe. It is read in order up to its end.
     Stream(&'a File),
 }
 
-/// Hands out batches in ascending order.
+/// The batches of a disk, in ascending order.
 pub(super) struct Plan<'a> {
     input: Input<'a>,
     zeros: Zeros,
-    /// Next byte of the disk.
+    /// Byte offset of the next batch.
     at: u64,
-    /// The status of `at..end` is known.
+    /// End and content of the run that was looked up last.
     run: Option<(u64, Content)>,
     next_ticket: u64,
 }
@@ -114,12 +116,13 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Bytes of the disk that have been handed out or skipped.
+    /// Bytes of the disk that are already in batches or skipped.
     pub(super) fn position(&self) -> u64 {
         self.at
     }
 
-    /// The next batch for `buf`, which a stream fills at once. None: there is nothing more.
+    /// The next batch, with data for at most `buf.len()` bytes. A stream fills `buf` at once. `None` at the
+    /// end.
     pub(super) fn next(&mut self, buf: &mut IoBufMut, stopped: &dyn Fn() -> bool) -> Result<Option<Batch>> {
         let mut batch = Batch {
             ticket: self.next_ticket,
@@ -170,8 +173,9 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// Bytes of a run of `left` that go into a buffer with `room`: as far as a multiple of the
-    /// buffer's length, so that batches agree with chunks and large pages of the target.
+    /// How many of the `left` bytes of a run go into a buffer with `room` bytes free. A cut is made at a
+    /// multiple of the buffer length if possible, so that batches are aligned to chunks and large pages of
+    /// the target.
     fn cut(&self, left: u64, room: u64, buffer_len: u64) -> u64 {
         if left <= room {
             return left;
@@ -194,7 +198,7 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// Counts the bytes that a conversion will copy.
+/// Counts the bytes that a conversion will copy, for progress reports.
 pub(super) struct Census<'a> {
     source: &'a dyn BaseSource,
     zeros: Zeros,
@@ -212,7 +216,8 @@ impl<'a> Census<'a> {
         }
     }
 
-    /// Counts one run; false at the end. An error ends it too: the copy meets it as well.
+    /// Counts one run. Returns false at the end. An error also ends the count, because the copy will report
+    /// it.
     pub(super) fn step(&mut self) -> bool {
         let left = self.source.len() - self.at;
         if left == 0 || self.zeros == Zeros::Write {
@@ -229,7 +234,7 @@ impl<'a> Census<'a> {
         true
     }
 
-    /// Bytes to copy; an upper bound until the end is reached.
+    /// Bytes to copy. An upper bound until the end is reached.
     pub(super) fn total(&self) -> u64 {
         self.counted + (self.source.len() - self.at)
     }

@@ -1,8 +1,9 @@
-//! Who does what: read the next batch, or write one that is ready.
+//! The queue that tells each worker what to do next: read the next batch, or write a batch that is ready.
 //!
-//! Whoever finds the batch whose turn it is writes it and looks again, so a writer goes on without
-//! waiting for anybody as long as batches are ready; all others read ahead while there are buffers.
-//! A ticket is only handed to somebody who has a buffer: the batch whose turn it is always arrives.
+//! In order, only the batch with the next ticket may be written. A worker that finds this batch writes it and
+//! asks for its next task, so it writes on as long as batches are ready. All other workers read ahead as long
+//! as there are buffers. A worker takes a ticket only after it has a buffer, so the batch with the next
+//! ticket always becomes ready.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -14,21 +15,21 @@ use crate::source::Part;
 use crate::storage::IoBufMut;
 use crate::tool::lock;
 
-/// A batch ready to be written.
+/// A batch that is ready to be written.
 pub(super) struct Filled {
     pub(super) batch: Batch,
-    /// The parts of all its data, one behind the other; empty where nothing is searched.
+    /// The parts, data or zeros, of all data in `bytes`, in order. Empty if zeros are not searched.
     pub(super) found: Vec<Part>,
     pub(super) bytes: Bytes,
 }
 
-/// The next thing to do for a worker.
+/// The next task of a worker.
 pub(super) enum Task {
-    /// Take the next batch of the plan with this buffer, then [`Queue::filled`] or [`Queue::end`].
+    /// Read the next batch of the plan into this buffer, then call [`Queue::filled`] or [`Queue::end`].
     Read(IoBufMut),
-    /// Write, then [`Queue::written`].
+    /// Write the batch, then call [`Queue::written`].
     Write(Filled),
-    /// Nothing is left.
+    /// Nothing is left to do.
     Done,
 }
 
@@ -41,12 +42,12 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 struct State {
-    /// By ticket.
+    /// The batches that are ready, by ticket.
     ready: BTreeMap<u64, Filled>,
-    /// In order: the ticket whose turn it is, and whether it is being written.
+    /// In order: the ticket to write next, and whether its batch is being written.
     turn: u64,
     writing: bool,
-    /// Workers that were told to read and have not come back.
+    /// Number of workers that are reading.
     reading: usize,
     /// The plan has no more batches.
     ended: bool,
@@ -67,7 +68,7 @@ impl State {
 }
 
 impl Queue {
-    /// Reads into `buffers` buffers of `buffer_len` bytes.
+    /// A queue with `buffers` buffers of `buffer_len` bytes.
     pub(super) fn new(buffers: usize, buffer_len: u64, in_order: bool) -> Self {
         Self {
             state: Mutex::default(),
@@ -77,7 +78,7 @@ impl Queue {
         }
     }
 
-    /// The next task; waits until there is one.
+    /// The next task. Waits until there is one. [`Task::Done`] once `stopped`.
     pub(super) fn next(&self, stopped: &dyn Fn() -> bool) -> Task {
         let mut state = lock(&self.state);
         loop {
@@ -100,26 +101,27 @@ impl Queue {
         }
     }
 
-    /// The batch is read; the caller asks for its next task, which may be to write it.
+    /// Adds a batch that was read. No other worker is woken: the caller asks for its next task, which may be
+    /// to write this batch.
     pub(super) fn filled(&self, batch: Batch, found: Vec<Part>, buf: IoBufMut) {
-        let bytes = self.pool.lend(buf);
+        let bytes = self.pool.lease(buf);
         let mut state = lock(&self.state);
         state.reading -= 1;
         state.ready.insert(batch.ticket, Filled { batch, found, bytes });
     }
 
-    /// The plan had no batch for the buffer.
+    /// Returns a buffer for which the plan had no batch.
     pub(super) fn end(&self, buf: IoBufMut) {
-        drop(self.pool.lend(buf));
+        drop(self.pool.lease(buf));
         let mut state = lock(&self.state);
         state.reading -= 1;
         state.ended = true;
         self.changed.notify_all();
     }
 
-    /// The batch is written.
+    /// Records that the batch was written, and wakes a waiting worker.
     pub(super) fn written(&self, filled: Filled) {
-        // Its buffer is free before anybody is told.
+        // Return its buffer to the pool before another worker is woken.
         drop(filled);
         let mut state = lock(&self.state);
         state.turn += 1;
@@ -131,15 +133,15 @@ impl Queue {
         }
     }
 
-    /// Wakes everybody, to see that the job was stopped.
+    /// Wakes all workers, so that they notice that the job was stopped.
     pub(super) fn wake(&self) {
-        // With the lock: a waiter is either before its look at `stopped`, or asleep.
+        // With the lock, a worker either has not yet checked `stopped`, or already waits and is woken.
         let _state = lock(&self.state);
         self.changed.notify_all();
     }
 }
 
-/// Buffers, made when first needed and used again when the last reader of their bytes is gone.
+/// Buffers. They are allocated on demand, and reused after the last reference to their bytes is dropped.
 struct Pool {
     stock: Arc<Mutex<Stock>>,
     len: usize,
@@ -147,7 +149,7 @@ struct Pool {
 
 struct Stock {
     free: Vec<IoBufMut>,
-    /// Buffers that may still be made.
+    /// Number of buffers that may still be allocated.
     unmade: usize,
 }
 
@@ -163,7 +165,8 @@ impl Pool {
         }
     }
 
-    /// The buffer used last, whose memory is most likely in a cache.
+    /// The free buffer that was used last, because its memory is most likely in the CPU cache. `None` if all
+    /// buffers are in use.
     fn take(&self) -> Option<IoBufMut> {
         let mut stock = lock(&self.stock);
         if let Some(buf) = stock.free.pop() {
@@ -174,28 +177,29 @@ impl Pool {
         Some(IoBufMut::zeroed(self.len))
     }
 
-    fn lend(&self, buf: IoBufMut) -> Bytes {
-        Bytes::from_owner(Lent {
+    /// The buffer as `Bytes`. It returns to the pool when the last reference is dropped.
+    fn lease(&self, buf: IoBufMut) -> Bytes {
+        Bytes::from_owner(LeasedBuf {
             buf: Some(buf),
             stock: Arc::clone(&self.stock),
         })
     }
 }
 
-/// A buffer on its way.
-struct Lent {
-    /// None only while it is dropped.
+/// A buffer of the pool that is in use. Dropping it returns the buffer.
+struct LeasedBuf {
+    /// `None` only during drop.
     buf: Option<IoBufMut>,
     stock: Arc<Mutex<Stock>>,
 }
 
-impl AsRef<[u8]> for Lent {
+impl AsRef<[u8]> for LeasedBuf {
     fn as_ref(&self) -> &[u8] {
         self.buf.as_ref().map_or(&[], IoBufMut::as_slice)
     }
 }
 
-impl Drop for Lent {
+impl Drop for LeasedBuf {
     fn drop(&mut self) {
         lock(&self.stock).free.extend(self.buf.take());
     }

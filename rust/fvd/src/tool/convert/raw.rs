@@ -1,5 +1,6 @@
-//! A raw file or device as the target. Its first bytes are written last: until then a mark lies there, so that what
-//! a kill or a power cut leaves is taken for no disk.
+//! A raw file or device as the target (docs/design.md, "Unfinished disks"). Its first bytes are written last.
+//! Until then they hold a mark, so that a half-written disk, left by a kill or a power cut, is not taken for
+//! a complete one.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -17,19 +18,20 @@ use crate::image::CacheMode;
 use crate::storage::{FileOptions, FileStorage, IoBufMut, LockMode, Space, Storage};
 use crate::tool::lock;
 
-/// A file or device that holds the bytes as they are.
+/// A raw file or device.
 pub(super) struct RawDisk {
     storage: FileStorage,
     cache: Cache,
-    /// Bytes that an existing file may have written; None: it grows.
+    /// Length of an existing target, which writes must not exceed. `None`: the file may grow.
     limit: Option<u64>,
     front: Front,
 }
 
-/// The first bytes of the disk.
+/// The first bytes of the disk. They are kept in memory until [`RawDisk::finish`]; the mark is in their
+/// place.
 #[derive(Default)]
 struct Front {
-    /// How many; 0: there is no mark, everything is written at once.
+    /// Number of bytes. 0: there is no mark, and everything is written at once.
     len: u64,
     content: Mutex<FrontContent>,
 }
@@ -37,12 +39,13 @@ struct Front {
 #[derive(Default)]
 struct FrontContent {
     bytes: Vec<u8>,
-    /// Something was written, be it zeros, so that a hole is not what the caller wants.
+    /// Whether the target existed, or data (even zeros) was written here. If not, a start of zeros becomes a
+    /// hole.
     written: bool,
 }
 
 impl RawDisk {
-    /// Writes to `storage` as it is.
+    /// A target without a mark.
     pub(super) fn new(storage: FileStorage, cache: Cache) -> Self {
         Self {
             storage,
@@ -52,7 +55,8 @@ impl RawDisk {
         }
     }
 
-    /// Opens the target at `path` for a disk of `size` bytes, or of so many as come, and marks it.
+    /// Opens the target at `path` for a disk of `size` bytes, and writes the mark. `None`: the size is
+    /// unknown.
     pub(super) fn open(
         path: &Path,
         size: Option<u64>,
@@ -75,7 +79,7 @@ impl RawDisk {
         Ok(disk)
     }
 
-    /// What the first `len` bytes hold, or zeros.
+    /// The first `len` bytes of the target if `is_read`, or zeros.
     fn start(&self, len: u64, is_read: bool) -> Result<Vec<u8>> {
         let mut bytes = vec![0; len as usize];
         if is_read {
@@ -85,7 +89,8 @@ impl RawDisk {
         Ok(bytes)
     }
 
-    /// Marks the disk, and keeps `content` for the end. The mark is durable where something was there.
+    /// Writes the mark, and keeps `content` for [`finish`](Self::finish). The mark is synced if the target
+    /// existed.
     fn begin(&mut self, content: FrontContent) -> Result<()> {
         let len = content.bytes.len();
         self.storage.write_blocking(&unfinished::page()[..len], 0)?;
@@ -115,7 +120,8 @@ impl RawDisk {
         self.storage.can_resize()
     }
 
-    /// Writes what has waited, the first sector after everything else, each step durable where the cache mode says so.
+    /// Writes the first bytes of the disk in place of the mark. Their first sector is written after
+    /// everything else is durable. Syncs nothing with [`Cache::Unsafe`].
     pub(super) fn finish(&self) -> Result<()> {
         let content = lock(&self.front.content);
         let len = self.front.len.min(block_on(self.storage.len())?);
@@ -141,7 +147,8 @@ impl RawDisk {
         block_on(self.storage.sync())
     }
 
-    /// Takes what belongs to the front off the range `offset..offset + len`: how many bytes that are.
+    /// Applies `change` to those bytes of `offset..offset + len` that are kept in memory. Returns how many
+    /// bytes these are: the caller must not write them.
     fn hold_back(&self, offset: u64, len: u64, change: impl FnOnce(&mut [u8], &mut bool)) -> u64 {
         let held = self.front.len.saturating_sub(offset).min(len);
         if held > 0 {

@@ -1,4 +1,4 @@
-//! What a caller asks for.
+//! The parameters of a conversion.
 
 use std::fmt;
 use std::fs::File;
@@ -11,25 +11,26 @@ use crate::image::{CacheMode, CreateOptions};
 use crate::source::BaseSource;
 use crate::tool::new_files::NewFiles;
 
-/// Zeros shorter than this are written as data, unless the caller says otherwise. Bytes.
+/// The default [`ConvertRequest::sparse_size`], in bytes.
 pub const DEFAULT_SPARSE_SIZE: u64 = 4096;
 
-/// Largest [`ConvertRequest::sparse_size`], bytes.
+/// The largest [`ConvertRequest::sparse_size`], in bytes.
 pub const MAX_SPARSE_SIZE: u64 = 16 << 20;
 
-/// What to read.
+/// The source of a conversion.
 pub enum Source {
     /// A disk in a file or device.
     File {
-        /// Where it is.
+        /// Path of the file or device.
         path: PathBuf,
-        /// `raw`, `qcow2` or `fvd`; None: look what it is.
+        /// `raw`, `qcow2` or `fvd`. `None`: the format is detected.
         format: Option<String>,
     },
-    /// A disk that is open, and is read as it is meanwhile.
+    /// A disk that is already open. Changes that are made to it during the conversion may or may not be
+    /// copied.
     Open(Arc<dyn BaseSource>),
-    /// The bytes of a raw disk up to the end of a pipe. A regular file that has not been read
-    /// from is used as a file, with its holes, but without a lock.
+    /// A pipe, with the bytes of a raw disk up to its end. A regular file at position 0 is used as a file:
+    /// holes are kept, but the file is not locked.
     Stream(File),
 }
 
@@ -47,36 +48,37 @@ impl fmt::Debug for Source {
     }
 }
 
-/// Where to write.
+/// The target of a conversion.
 #[derive(Debug)]
 pub enum Target {
-    /// A file, made or emptied, or an existing device.
+    /// A file, which is created or emptied, or an existing device.
     File(PathBuf),
-    /// A pipe that takes all bytes of a raw disk in order. A redirected file gets no holes.
+    /// A pipe that takes all bytes of a raw disk in order. A redirected file is written like a pipe and gets
+    /// no holes.
     Stream(File),
 }
 
-/// Format of the target.
+/// The format of the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// The bytes as they are.
+    /// A raw disk.
     Raw,
     /// An FVD image.
     Fvd,
 }
 
-/// How a file is read and written, and when what is written becomes durable.
+/// The cache mode: whether a file uses the page cache, and when writes become durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Cache {
     /// Durable at the end.
     Writeback,
     /// Durable after each write.
     Writethrough,
-    /// Past the page cache (`O_DIRECT`), durable at the end.
+    /// Direct I/O (`O_DIRECT`), durable at the end.
     None,
-    /// Past the page cache, durable after each write.
+    /// Direct I/O, durable after each write.
     DirectSync,
-    /// Durable when the operating system feels like it.
+    /// Never synced. The kernel decides when writes become durable.
     #[default]
     Unsafe,
 }
@@ -88,7 +90,7 @@ impl Cache {
         matches!(self, Self::None | Self::DirectSync)
     }
 
-    /// The mode of an image in this file.
+    /// The cache mode of an FVD image in such a file.
     #[must_use]
     pub fn image(self) -> CacheMode {
         match self {
@@ -99,39 +101,41 @@ impl Cache {
     }
 }
 
-/// What to convert into what.
+/// The parameters of a conversion.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub struct ConvertRequest {
-    /// What to read.
+    /// The source.
     pub source: Source,
-    /// Where to write.
+    /// The target.
     pub target: Target,
-    /// What to make of it.
+    /// The format of the target.
     pub format: Format,
-    /// What a new FVD image is to be. Its sizes of disk and base are set from the source and the
-    /// base. Names in it start at the target's directory; a base is opened as one that the
-    /// user named, what the base names goes through [`ConvertRequest::gate`]. With a base the
-    /// whole disk is written all the same, also where it equals the base.
+    /// The options of a new FVD image. The sizes of disk and base are set from the source and the base.
+    /// Relative names are relative to the directory of the target. The user is trusted to name any base;
+    /// files that the base names must pass [`ConvertRequest::gate`]. The whole disk is written even if the
+    /// image has a base with the same content.
     pub create: CreateOptions,
-    /// Zeros become holes in units of so many bytes: a multiple of 512, at most
-    /// [`MAX_SPARSE_SIZE`]. 0: everything is written, so that the target is fully allocated.
+    /// The unit, in bytes, in which zeros become holes: a multiple of 512, at most [`MAX_SPARSE_SIZE`].
+    /// Shorter runs of zeros are written as data. 0: everything is written, so that the target is fully
+    /// allocated.
     pub sparse_size: u64,
-    /// The target exists already. It is at least as long as the source, is written whole, and
-    /// keeps what lies behind the source's end.
+    /// The target must exist. It must be at least as long as the source. Its first bytes, up to the length of
+    /// the source, are overwritten; the rest stays unchanged.
     pub no_create: bool,
-    /// Write in whatever order data is ready, also where the order decides how the target is laid
-    /// out: the storage of a compact image may then not be in the order of the disk.
+    /// Write data in any order, even if the order decides where the target stores it. The storage of a
+    /// compact image may then not be in the order of the disk.
     pub out_of_order: bool,
-    /// A data file that is not empty may be overwritten.
+    /// Allow to overwrite a data file that is not empty.
     pub force: bool,
-    /// With [`ConvertRequest::no_create`]: the target reads as zeros, so that none need be written.
+    /// With [`ConvertRequest::no_create`]: the target is known to read as zeros, so that zeros are not
+    /// written.
     pub target_is_zero: bool,
-    /// Cache mode of the target.
+    /// The cache mode of the target.
     pub cache: Cache,
-    /// Cache mode of the source; only [`Cache::is_direct`] matters.
+    /// The cache mode of the source. Only [`Cache::is_direct`] matters.
     pub source_cache: Cache,
-    /// What source and target may name.
+    /// Decides which files source and target may name.
     pub gate: Gate,
     /// Read the source without locks.
     pub force_share: bool,
@@ -158,7 +162,7 @@ impl ConvertRequest {
         }
     }
 
-    /// What is made at `target`.
+    /// The files that the conversion creates at `target`.
     pub(super) fn new_files<'a>(&'a self, target: &'a Path) -> NewFiles<'a> {
         let create = &self.create;
         let format = Some(create.base_img_fmt.as_str()).filter(|format| !format.is_empty());
@@ -171,7 +175,7 @@ impl ConvertRequest {
         }
     }
 
-    /// Fails where parts of the request contradict one another.
+    /// Fails if options of the request contradict each other or are out of range.
     pub(super) fn check(&self) -> Result<()> {
         let sparse_size = self.sparse_size;
         if !sparse_size.is_multiple_of(512) || sparse_size > MAX_SPARSE_SIZE {

@@ -1,4 +1,4 @@
-//! Refuses to write to a file that is being read, whatever the locks say.
+//! Refuses a target that is also part of the source, independently of the locks.
 
 use pollster::block_on;
 
@@ -10,8 +10,9 @@ use crate::source::{Qcow2Options, Qcow2Source, probe_file};
 use crate::storage::{FileStorage, LockMode, Storage as _};
 use crate::tool::new_files::{look_at, unlocked};
 
-/// Fails if the target, or its data file, belongs to the source, or to the base that it is to have. Goes by identity,
-/// so links do not hide anything. What cannot be opened here fails with a better message later.
+/// Fails if the target or its data file belongs to the source, or to the base that the target will have.
+/// Compares device and inode numbers, so links do not matter. Files that cannot be opened here are ignored:
+/// opening them fails later, with a better message.
 pub(super) fn check(request: &ConvertRequest) -> Result<()> {
     let Target::File(target) = &request.target else {
         return Ok(());
@@ -37,7 +38,7 @@ pub(super) fn check(request: &ConvertRequest) -> Result<()> {
     Ok(())
 }
 
-/// Every file of the source that can be found.
+/// The identities (device and inode) of all files of the source, as far as they can be opened.
 fn identities(request: &ConvertRequest) -> Vec<(u64, u64)> {
     let (path, format) = match &request.source {
         Source::Stream(stream) => {
@@ -51,7 +52,8 @@ fn identities(request: &ConvertRequest) -> Vec<(u64, u64)> {
     look_at(&path).map_or_else(Vec::new, |storage| chain_of(storage, format, &request.gate))
 }
 
-/// Every file of the disk in `storage` that can be found, the data files of its layers included.
+/// The identities (device and inode) of all files of the disk in `storage`, with the backing chain and all
+/// data files, as far as they can be opened.
 pub(in crate::tool) fn chain_of(storage: FileStorage, format: Option<String>, gate: &Gate) -> Vec<(u64, u64)> {
     let mut found = Vec::new();
     let mut next = Some((storage, format));
@@ -61,8 +63,8 @@ pub(in crate::tool) fn chain_of(storage: FileStorage, format: Option<String>, ga
     found
 }
 
-/// Adds the files of one layer, and gives the layer below with its format. A chain that bites its
-/// tail ends here; opening it says so.
+/// Adds the identities of one layer to `found`, and returns the next lower layer with its format. A loop in
+/// the chain ends here without an error; opening the chain reports it.
 fn layer(
     storage: FileStorage,
     format: Option<String>,

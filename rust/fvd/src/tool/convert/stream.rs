@@ -1,4 +1,4 @@
-//! Pipes: raw disks that come in at one end only, or go out there.
+//! Pipes as source or target: raw disks that are read or written in order.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind as IoKind, Read, Seek, Write};
@@ -16,20 +16,21 @@ use crate::error::{Error, Result};
 use crate::storage::FileStorage;
 use crate::tool::lock;
 
-/// How long to wait for a pipe before looking whether the job is cancelled.
+/// How long to wait for a pipe before checking whether the job was stopped.
 const WAIT: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 100_000_000,
 };
 
-/// Bytes given to a pipe at once.
+/// The most bytes of one write to a pipe.
 const WRITE_LEN: usize = 256 << 10;
 
-/// Name of an incoming stream in messages.
+/// Name of the source stream in messages.
 pub(super) const STDIN: &str = "<standard input>";
 const STDOUT: &str = "<standard output>";
 
-/// Fills `buf` from a pipe as far as the pipe goes. Gives up, as if at its end, when `stopped`.
+/// Fills `buf` from a pipe. Returns fewer bytes than `buf` has only at the end of the pipe, or when
+/// `stopped`.
 pub(super) fn read_full(file: &File, buf: &mut [u8], stopped: &dyn Fn() -> bool) -> Result<usize> {
     let failed = |error| Error::io("read", error).with_path(STDIN);
     let mut filled = 0;
@@ -48,14 +49,14 @@ pub(super) fn read_full(file: &File, buf: &mut [u8], stopped: &dyn Fn() -> bool)
     Ok(filled)
 }
 
-/// Waits until the stream is ready; false if the job was stopped meanwhile.
+/// Waits until the stream is ready. Returns false if the job was stopped.
 fn wait(file: &File, flags: PollFlags, stopped: &dyn Fn() -> bool) -> io::Result<bool> {
     loop {
         if stopped() {
             return Ok(false);
         }
         match poll(&mut [PollFd::new(file, flags)], Some(&WAIT)) {
-            // Ready, or broken: then the operation itself says why.
+            // Ready, or an error, which the following read or write reports.
             Ok(1..) => return Ok(true),
             Ok(0) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
@@ -63,7 +64,7 @@ fn wait(file: &File, flags: PollFlags, stopped: &dyn Fn() -> bool) -> io::Result
     }
 }
 
-/// A target that takes all bytes in order.
+/// A pipe or redirected file as the target. It takes all bytes in order.
 pub(super) struct StreamSink<'a> {
     file: &'a File,
     /// Bytes written.
@@ -78,7 +79,7 @@ impl<'a> StreamSink<'a> {
         }
     }
 
-    /// Makes a redirected file durable; a pipe has nothing to sync.
+    /// Makes a redirected file durable. Does nothing for a pipe.
     pub(super) fn sync(&self) -> Result<()> {
         match self.file.sync_data() {
             Err(error) if !matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EROFS)) => {
@@ -116,7 +117,8 @@ impl Sink for StreamSink<'_> {
     }
 }
 
-/// The stream as a file, if it is a regular one that nobody has read from yet.
+/// The stream as a file. `None` if it is not a regular file, or if its position is not 0 because it was
+/// already read.
 pub(super) fn as_file(stream: &File) -> Result<Option<FileStorage>> {
     let inspect = |error| Error::io("inspect", error).with_path(STDIN);
     let is_file = stream.metadata().map_err(inspect)?.is_file();
@@ -128,8 +130,8 @@ pub(super) fn as_file(stream: &File) -> Result<Option<FileStorage>> {
     FileStorage::from_file(duplicate, STDIN).map(Some)
 }
 
-/// An unlinked file in the directory of `target`: where there is room for the image, there is
-/// room for what it is made from.
+/// Creates an unlinked temporary file in the directory of `target`. The file system of the target must have
+/// room for the image anyway, unlike that of `/tmp`.
 pub(super) fn spool(target: &Path) -> Result<FileStorage> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let directory = crate::gate::directory_of(target);

@@ -22,29 +22,29 @@ use crate::storage::{FileStorage, Storage};
 use crate::tool::create::files_of;
 use crate::tool::progress::{Callback, Progress, drive};
 
-/// Where a conversion writes, open.
+/// The open target of a conversion.
 pub(super) enum Disk {
     Raw(RawDisk),
     Fvd(Box<FvdDisk>),
 }
 
-/// An image that is written from its start to its end.
+/// An FVD image as the target.
 pub(super) struct FvdDisk {
-    /// It has the mark of an unfinished one, until [`Disk::finish`].
+    /// It has the mark of an unfinished disk until [`Disk::finish`].
     image: Image<FileStorage>,
     cache: Cache,
 }
 
-/// A target ready to be written.
+/// A target that is ready to be written.
 pub(super) struct Opened {
     pub(super) disk: Disk,
-    /// What is done about zeros.
+    /// How zeros are handled.
     pub(super) zeros: Zeros,
 }
 
 impl Opened {
-    /// Creates or opens the target at `path` for a disk of `size` bytes; None: it grows as
-    /// it is written, as only a raw one can.
+    /// Creates or opens the target at `path` for a disk of `size` bytes. `None`: the size is unknown, and the
+    /// target grows as it is written. This is possible only for a raw target.
     pub(super) fn new(
         path: &Path,
         size: Option<u64>,
@@ -67,7 +67,7 @@ impl Opened {
                     let message = "It has a backing file: zeros have to be written, or that shows (--target-is-zero)";
                     return Err(Error::invalid_argument(message).with_path(path));
                 }
-                // Less than a block of zeros would be a copy-on-write.
+                // Zeroing a part of a block would cause a copy-on-write.
                 let unit = if has_base { image.geometry().block_size } else { 1 };
                 let is_blank = request.target_is_zero || (!has_base && !request.no_create);
                 (Disk::Fvd(Box::new(FvdDisk { image, cache })), is_blank, unit)
@@ -92,10 +92,11 @@ impl Disk {
         }
     }
 
-    /// Whether storage is given out in the order of writes, so that they should come in order.
+    /// Whether the order of writes decides where the data is stored. Then writes should come in the order of
+    /// the disk.
     ///
-    /// Where it does not matter, a batch is best written by the core that has just read it. Past
-    /// the page cache the file system gives out its space write by write.
+    /// This is the case for a compact image, and for direct I/O, where the file system allocates space at
+    /// each write. Otherwise each batch is written by the CPU that has just read it, which is faster.
     pub(super) fn order_matters(&self) -> bool {
         match self {
             Self::Raw(disk) => disk.is_direct(),
@@ -103,8 +104,8 @@ impl Disk {
         }
     }
 
-    /// Brings a new target, of whose disk `len` bytes are written, to its end: the length of a raw
-    /// file that grew, the rest of the last sector of an image, where its base shows through.
+    /// Completes a new target after `len` bytes of the disk were written. Sets the length of a raw file.
+    /// Zeroes the rest of the last sector of an image, where the data of its base would be visible.
     pub(super) fn complete(&self, len: u64) -> Result<()> {
         match self {
             Self::Raw(disk) if disk.can_resize() => block_on(disk.storage().set_len(len)),
@@ -113,7 +114,8 @@ impl Disk {
         }
     }
 
-    /// Everything durable as the cache mode says, an image marked clean, and the mark of the unfinished gone last.
+    /// Finishes the target: makes everything durable if the cache mode requires it, marks an image clean, and
+    /// removes the mark of the unfinished disk as the last step.
     pub(super) fn finish(&self) -> Result<()> {
         match self {
             Self::Raw(disk) => disk.finish(),
@@ -121,7 +123,8 @@ impl Disk {
         }
     }
 
-    /// After a failure, leaves an existing image with its metadata in order. It keeps the mark.
+    /// Closes an existing image after a failure, so that its metadata is consistent. The image keeps the mark
+    /// of an unfinished disk.
     pub(super) fn abandon(&self) {
         if let Self::Fvd(disk) = self {
             let _ = block_on(disk.image.close());
@@ -171,14 +174,14 @@ fn chain_options(request: &ConvertRequest) -> ChainOptions {
         direct: request.cache.is_direct(),
         force_share: false,
         gate: request.gate.clone(),
-        // Into a base only by hand: a conversion is asked for one disk.
+        // A conversion changes only its target, never the base of the target.
         write_base: false,
-        // A conversion reads no more of the target than it overwrites.
+        // A conversion overwrites what it reads of the target, so storing it would be useless.
         copy_on_read: Some(false),
         base_timeout: None,
         discard: Discard::Unmap,
         detect_zeroes: DetectZeroes::Off,
-        // One that an earlier conversion has left is written once more.
+        // A target that an earlier conversion left unfinished may be written again.
         unfinished: request.no_create,
     }
 }
@@ -206,7 +209,7 @@ fn open_fvd(
     }
     let base = open_base(path, &options, request)?;
     options.layout.base_size = base.as_ref().map(|base| base.len());
-    // Before an existing file is emptied.
+    // Check the options before an existing file is emptied.
     options.header().map_err(|error| error.with_path(path))?;
     let direct = request.cache.is_direct();
     let file = created.create(path, direct)?;
@@ -220,7 +223,7 @@ fn open_fvd(
     drive(made, &mut || progress(Progress { done: 0, total: None }))?;
     block_on(async {
         let mut head = read_unfinished_head(&file).await?;
-        // What a conversion needs of the base says nothing of what a guest will.
+        // Do not record a profile: the reads of a conversion do not predict the reads of a guest.
         head.header.generate_prefetch_profile = false;
         let open = OpenOptions {
             writable: true,
@@ -229,7 +232,8 @@ fn open_fvd(
         };
         let image = Image::open(file, head, data, base, open).await?;
         if image.geometry().table.is_none() && image.data().can_resize() {
-            // Whole from the start, whatever is skipped: a separate data file is a raw disk.
+            // Set the full length now, because zeros may be skipped. A separate data file must be a complete
+            // raw disk.
             let len = image.geometry().data_offset + image.size();
             image.data().set_len(len).await?;
         }
@@ -237,7 +241,7 @@ fn open_fvd(
     })
 }
 
-/// The base that the user named for the new image.
+/// Opens the base that the user named for the new image.
 fn open_base(image: &Path, options: &CreateOptions, request: &ConvertRequest) -> Result<Option<Box<dyn BaseSource>>> {
     if options.base_img.is_empty() {
         return Ok(None);

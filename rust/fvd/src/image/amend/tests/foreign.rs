@@ -8,8 +8,8 @@ use crate::format::header::RAW_SIZE;
 use crate::format::{fence, redo};
 use crate::image::check::tests::disk::{Op, power_cut};
 
-/// Where the original writes, in units of 24 KiB: whole blocks, whole chunks, whatever the sample. Some of it lies
-/// behind what a smaller disk keeps, and in chunks that are not allocated.
+/// Where the original writes, in units of 24 KiB: whole blocks, whole chunks, whatever the sample. Some of it
+/// lies behind what a smaller disk keeps, and in chunks that are not allocated.
 const WRITES: [u64; 5] = [1, 2, 5, 8, 12];
 const UNIT: u64 = 24576;
 

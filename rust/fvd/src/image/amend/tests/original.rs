@@ -1,6 +1,6 @@
 //! What the original driver does to an image, after the format's description: it knows neither redo copy nor
-//! fence, replays a journal, allocates the next number, shows what lies in a pending_chunks chunk, and writes its metadata
-//! to the journal until it closes the image.
+//! fence, replays a journal, allocates the next number, shows what lies in a pending_chunks chunk, and writes
+//! its metadata to the journal until it closes the image.
 
 use super::*;
 use crate::format::journal::{decode_sector, encode_sector};

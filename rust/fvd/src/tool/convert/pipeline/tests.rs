@@ -6,12 +6,12 @@ use crate::error::{Error, ErrorKind};
 use crate::source::RawSource;
 use crate::storage::{MemoryStorage, Storage};
 
-/// Remembers what it gets, and fails where it is told to.
+/// A sink that records all calls. It fails or panics after a given number of writes.
 #[derive(Default)]
 struct Recorder {
     writes: Mutex<Vec<(u64, Vec<u8>)>>,
     zeros: Mutex<Vec<(u64, u64)>>,
-    /// Writes that succeed; None: all.
+    /// Number of writes that succeed. `None`: all.
     room: Option<u64>,
     panics: bool,
     count: AtomicU64,
@@ -58,7 +58,7 @@ const SKIP: Zeros = Zeros::Skip { unit: 4096 };
 const MAKE: Zeros = Zeros::Make { unit: 4096 };
 
 #[test]
-fn in_order_means_ascending_and_every_byte_arrives_once() {
+fn every_byte_is_written_once_and_in_order_if_requested() {
     let bytes = random(20_000_000);
     let source = disk(20_000_000, &[(0, &bytes)]);
     for out_of_order in [false, true] {
@@ -76,7 +76,7 @@ fn in_order_means_ascending_and_every_byte_arrives_once() {
 }
 
 #[test]
-fn zeros_are_skipped_made_or_written_as_the_target_needs_it() {
+fn zeros_are_skipped_made_or_written_as_the_target_needs() {
     let len = 3 << 20;
     let source = disk(len, &[(1 << 20, &[&[1; 8192][..], &[0; 8192], &[2; 4096]].concat())]);
     let zeros_of = |zeros| {
@@ -92,10 +92,10 @@ fn zeros_are_skipped_made_or_written_as_the_target_needs_it() {
 }
 
 #[test]
-fn the_first_failure_ends_the_copy_wherever_it_happens() {
+fn a_failed_write_ends_the_copy_and_is_returned() {
     let bytes = random(12 << 20);
     let source = disk(12 << 20, &[(0, &bytes)]);
-    // Fewer than the buffers that the copy takes.
+    // The copy takes more than 5 buffers, so every one of these sinks fails.
     for room in 0..6 {
         for out_of_order in [false, true] {
             let sink = Recorder {
@@ -138,7 +138,7 @@ fn progress_ends_with_all_allocated_data() {
 #[test]
 fn a_fragmented_disk_is_copied_in_full_batches() {
     let storage = MemoryStorage::new();
-    // One page of memory in two is a hole.
+    // Every second page of the storage is a hole.
     for page in (0..400).step_by(2) {
         block_on(storage.write(Bytes::from(vec![1; 65_536]), page * 65_536)).expect("memory does not fail");
     }
