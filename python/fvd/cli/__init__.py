@@ -1,1 +1,1 @@
-"""The `fvd` command: one file a subcommand, imported only when it runs."""
+"""The `fvd` command: one module for each subcommand, imported only when it runs."""

@@ -1,4 +1,4 @@
-"""Sockets that whoever started the program has opened for it, as systemd and libnbd do."""
+"""Socket activation, as systemd and libnbd do it: sockets that the parent process has opened."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import os
 from fvd.cli._common import CommandError
 
 FIRST = 3
-"""The first descriptor that is handed over."""
+"""The first descriptor that is passed."""
 MOST = 1024
 VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
 
 
 def inherited() -> list[int]:
-    """Return the descriptors; none if the program was started in another way.
+    """Return the descriptors that were passed; an empty list if there are none.
 
-    The variables that announce them are unset, so that no child takes them for its own.
+    Unsets the environment variables that announce them, so that child processes do not use them.
     """
     process, count = os.environ.get("LISTEN_PID"), os.environ.get("LISTEN_FDS")
     if count is None or process != str(os.getpid()):

@@ -1,4 +1,4 @@
-"""Command lines: argparse, speaking as getopt does in qemu-img."""
+"""Command lines: argparse, with the behaviour and messages of getopt in qemu-img."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ if TYPE_CHECKING:
 
 
 class UsageError(Exception):
-    """The command line is wrong; `command` is whose help to point at, empty for the program's own."""
+    """The command line is wrong. `command` is the one whose help to suggest; empty for that of the
+    program.
+    """
 
     def __init__(self, message: str, command: str = "", prefix: str = "fvd") -> None:
-        """Say `message` after `prefix`."""
+        """Print `message` after `prefix`."""
         super().__init__(message)
         self.command = command
         self.prefix = prefix
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser for one command: options anywhere, then a fixed number of file names."""
+    """A parser for one command: options in any place, and a fixed number of file names."""
 
     def __init__(self, command: str, summary: str, usage: str) -> None:
-        """Parse for `command`; `usage` is what follows its name in the help."""
+        """Create a parser for `command`; `usage` follows the name of the command in the help."""
         super().__init__(prog=f"fvd {command}", usage=usage, add_help=False, formatter_class=_formatter)
         self._command = command
         self._summary = summary
@@ -32,7 +34,7 @@ class Parser(argparse.ArgumentParser):
         self.option("-h", "--help", action="help", help="print this help and exit")
 
     def option(self, *flags: str, help: str, metavar: str | None = None, **settings: Any) -> None:
-        """Add an option; with a `metavar` it takes a value, without one it is a switch."""
+        """Add an option. It takes a value if it has a `metavar`; otherwise it is a switch."""
         if metavar is None:
             settings.setdefault("action", "store_true")
         self.add_argument(*flags, **settings)
@@ -43,7 +45,7 @@ class Parser(argparse.ArgumentParser):
         self._help_lines += [f"  {what}", *(f"     {line}" for line in help.splitlines())]
 
     def format_help(self) -> str:
-        """Return the help, laid out as qemu-img lays it out."""
+        """Return the help, in the layout of qemu-img."""
         return (
             f"{self._summary}.  Usage:\n\n  {self.prog} {self.usage}\n\nArguments:\n"
             + "\n".join(self._help_lines)
@@ -53,7 +55,7 @@ class Parser(argparse.ArgumentParser):
     def parse(self, arguments: list[str], least: int, most: int, expected: str) -> argparse.Namespace:
         """Return the options and, as `files`, the remaining `least` to `most` arguments.
 
-        Raises UsageError; with `expected` where there are too few.
+        Raises UsageError, with the message `expected` if there are too few arguments.
         """
         options, files = self._split(arguments)
         known, extra = self.parse_known_args(options)
@@ -69,7 +71,7 @@ class Parser(argparse.ArgumentParser):
         return known
 
     def _split(self, arguments: list[str]) -> tuple[list[str], list[str]]:
-        """Cut at `--`: what follows is no option, nor is the word after an option that takes a value."""
+        """Return options and files. Words after `--`, and values of options, are not options."""
         options: list[str] = []
         rest = iter(arguments)
         for argument in rest:
@@ -80,7 +82,7 @@ class Parser(argparse.ArgumentParser):
             if wants and value is None and not argument.startswith("--"):
                 raise self._usage(f"option requires an argument -- '{argument[-1]}'", of_getopt=True)
             if value is not None and value.startswith("-"):
-                # As argparse knows that it is no option.
+                # In this form argparse does not take the value for an option.
                 argument += f"={value}" if argument.startswith("--") else value
             elif value is not None:
                 options.append(argument)
@@ -89,7 +91,7 @@ class Parser(argparse.ArgumentParser):
         return options, list(rest)
 
     def _wants_value(self, argument: str) -> bool:
-        """Whether the value of the last option in `argument` is the next word."""
+        """Whether the next word is the value of the last option in `argument`."""
         if argument.startswith("--"):
             known = self._option_string_actions
             names = [argument] if argument in known else [it for it in known if it.startswith(argument)]
@@ -103,11 +105,11 @@ class Parser(argparse.ArgumentParser):
         return False
 
     def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
-        """Take `--` for a value where it is one; argparse leaves it out."""
+        """Accept `--` as a value, which argparse would leave out."""
         return "--" if _takes(action) and arg_strings == ["--"] else super()._get_values(action, arg_strings)
 
     def error(self, message: str) -> NoReturn:
-        """Raise UsageError with getopt's words for argparse's `message`."""
+        """Raise UsageError with getopt's wording of argparse's `message`."""
         raise self._usage(_in_getopt_words(message), of_getopt=True)
 
     def _usage(self, message: str, *, of_getopt: bool = False) -> UsageError:
@@ -115,12 +117,14 @@ class Parser(argparse.ArgumentParser):
 
 
 def _formatter(prog: str) -> argparse.HelpFormatter:
-    """Return what argparse asks for at every option; finding out a width would load all of `shutil`."""
+    """Return the formatter that argparse creates for every option. A fixed width avoids importing
+    `shutil`.
+    """
     return argparse.HelpFormatter(prog, width=80)
 
 
 def _takes(option: argparse.Action) -> bool:
-    """Whether an option has a value."""
+    """Whether an option takes a value."""
     return option.nargs is None
 
 

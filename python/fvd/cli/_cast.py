@@ -1,4 +1,4 @@
-"""`typing.cast` without `typing`, whose import takes as long as a whole short command."""
+"""`typing.cast` without importing `typing`, which takes as long as a whole short command."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ if TYPE_CHECKING:
 else:
 
     def cast(kind, value):
-        """Return `value`; type checkers take it for a `kind`."""
+        """Return `value`. Type checkers treat it as a `kind`."""
         return value

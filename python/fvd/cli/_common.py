@@ -1,4 +1,4 @@
-"""What several commands share: their common options, and checks of their values."""
+"""What several commands share: common options, and checks of their values."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _CACHE_MODES = ("writeback", "writethrough", "none", "directsync", "unsafe")
 
 
 class CommandError(Exception):
-    """The command cannot do what it was asked to; the text says why."""
+    """The command cannot do what was requested; the message says why."""
 
 
 def format_option(parser: Parser, *flags: str, what: str = "FILENAME", dest: str = "format") -> None:
-    """Add an option that names the format of `what`."""
+    """Add an option for the format of `what`."""
     parser.option(
         *flags, metavar="FMT", dest=dest, help=f"format of {what}: {', '.join(READABLE)} (default: detect)"
     )
@@ -70,21 +70,21 @@ def trust_option(parser: Parser) -> None:
 
 
 def trusted(arguments: argparse.Namespace) -> list[str]:
-    """Return the trusted directories of all sources."""
+    """Return the trusted directories from all sources."""
     from fvd._config import trusted_directories
 
     return trusted_directories(cast("list[str]", arguments.trust))
 
 
 def wants_json(arguments: argparse.Namespace, command: str) -> bool:
-    """Tell whether `--output` says json."""
+    """Tell whether `--output` is json. Raises UsageError for an unknown value."""
     if arguments.output not in ("human", "json"):
         raise UsageError(f"--output expects 'human' or 'json' not '{arguments.output}'", command)
     return bool(arguments.output == "json")
 
 
 def warn_of_format(image: str, backing_file: object, backing_format: object, option: str) -> None:
-    """Warn, as qemu-img does, of a base whose format `option` does not name."""
+    """Warn, as qemu-img does, about a base without a format; `option` is the option that would give it."""
     if backing_file is None or backing_format is not None:
         return
     from fvd.cli import _output
@@ -95,12 +95,12 @@ def warn_of_format(image: str, backing_file: object, backing_format: object, opt
     )
     import warnings
 
-    # It is told, in the words of the command line.
+    # The warning was printed above, in the words of the command line.
     warnings.simplefilter("ignore", UserWarning)
 
 
 def source_format(name: str | None) -> Format | None:
-    """Check the name of a format to read; None: detect."""
+    """Check the name of a format to read. None means to detect it."""
     if name is not None and name not in READABLE:
         raise CommandError(f"Unknown file format '{name}'")
     return cast("Format | None", name)
@@ -116,7 +116,7 @@ def target_format(name: str) -> TargetFormat:
 
 
 def cache_mode(name: str, what: str) -> CacheMode:
-    """Check a cache mode; `what` goes into the message. `off` is another word for none, as in QEMU."""
+    """Check a cache mode; `what` is its name in the message. `off` means none, as in QEMU."""
     name = "none" if name == "off" else name
     if name not in _CACHE_MODES:
         raise CommandError(f"Invalid {what} option: {name}")
@@ -136,7 +136,7 @@ def repeatable_options(parser: Parser, what: str = "options of the new image") -
 
 
 def option_help_asked(texts: Sequence[str], format: str) -> bool:
-    """Answer `-o help`, and tell whether it was asked for."""
+    """Print the help for `-o` if `-o help` was given, and tell whether it was."""
     from fvd import options
     from fvd.cli import _output
 

@@ -1,4 +1,4 @@
-"""A process that goes on in the background, and the file that names it."""
+"""A process that continues in the background, and its PID file."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ if TYPE_CHECKING:
 
 
 class Daemon:
-    """Two processes after a fork: one that waits until the other is ready, or has failed."""
+    """Two processes after a fork: the parent waits until the child is ready or has failed."""
 
     def __init__(self, child: int, pipe: int) -> None:
-        """Hold an end of the pipe through which `child`, 0 in itself, says that it is ready."""
+        """Store the end of the pipe on which the child reports that it is ready. `child` is 0 in the
+        child.
+        """
         self._child = child
         self._pipe = pipe
 
     @classmethod
     def fork(cls) -> Daemon:
-        """Fork. There must be no thread yet."""
+        """Fork. The process must not have threads yet."""
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()
@@ -35,11 +37,11 @@ class Daemon:
 
     @property
     def is_parent(self) -> bool:
-        """Whether this is the process that waits."""
+        """Whether this is the parent, which waits."""
         return self._child != 0
 
     def wait(self) -> int:
-        """Return 0 once the other one is ready, else the exit status that it failed with."""
+        """Return 0 once the child is ready, or the exit status with which it failed."""
         is_ready = os.read(self._pipe, 1)
         os.close(self._pipe)
         if is_ready:
@@ -48,7 +50,7 @@ class Daemon:
         return os.waitstatus_to_exitcode(status) % 256
 
     def ready(self) -> None:
-        """Let go of terminal and directory, and say that it is ready."""
+        """Detach from terminal and directory, and report that this process is ready."""
         os.chdir("/")
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in range(3):
@@ -61,14 +63,14 @@ class Daemon:
 
 
 class PidFile:
-    """A file with the number of this process, there as long as this context; no file without a path."""
+    """A file with the PID of this process, which exists as long as this context. Without a path, no file."""
 
     def __init__(self, path: str | None) -> None:
-        """Name it; nothing is written yet."""
+        """Store the path. Writes nothing yet."""
         self._path = None if path is None else os.path.abspath(path)
 
     def __enter__(self) -> PidFile:
-        """Write it."""
+        """Write the file."""
         if self._path is not None:
             with open(self._path, "w", encoding="ascii") as file:
                 file.write(f"{os.getpid()}\n")
@@ -77,7 +79,7 @@ class PidFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Remove it."""
+        """Remove the file."""
         if self._path is not None:
             with contextlib.suppress(OSError):
                 os.unlink(self._path)

@@ -1,4 +1,4 @@
-"""Exceptions as lines on stderr and exit statuses."""
+"""Converts exceptions to lines on stderr and exit statuses."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from fvd.cli._signals import Terminated
 from fvd.options import OptionError
 
 STATUS_INTERRUPTED = 128 + 2
-"""What a shell reports of a program that SIGINT ended."""
+"""The status that a shell reports for a program that SIGINT has ended."""
 STATUS_BROKEN_PIPE = 128 + 13
-"""What a shell reports of a program that SIGPIPE ended."""
+"""The status that a shell reports for a program that SIGPIPE has ended."""
 
 
 def explain(error: BaseException, failed: int) -> tuple[str, int]:
-    """Return what to say about `error`, empty for nothing, and the exit status; `failed` is the usual one."""
+    """Return the message about `error` (empty for none) and the exit status; `failed` is the usual status."""
     if isinstance(error, KeyboardInterrupt):
         return "", STATUS_INTERRUPTED
     if isinstance(error, Terminated):
-        # What a shell reports of a program that the signal ended.
+        # The status that a shell reports for a program that the signal has ended.
         return "", 128 + error.number
     if isinstance(error, OSError) and error.errno == errno.EPIPE:
         return "", STATUS_BROKEN_PIPE
@@ -33,9 +33,9 @@ def explain(error: BaseException, failed: int) -> tuple[str, int]:
         program = f"fvd {error.command}".rstrip()
         return f"{error.prefix}: {error}\nTry '{program} --help' for more info", failed
     if isinstance(error, FvdError):
-        # One line, whatever the names in it are.
+        # Always one line, even if file names contain line breaks.
         return f"fvd: {_output.printable(fvd_error_text(error))}", failed
-    # A plain ValueError is how the core refuses misuse; other subclasses are nobody's message to a user.
+    # The core raises a plain ValueError for misuse. Its subclasses are bugs, and not messages for the user.
     if type(error) is ValueError or isinstance(error, CommandError | ConfigError | OptionError):
         return f"fvd: {_output.printable(str(error))}", failed
     if isinstance(error, OSError):
@@ -61,9 +61,9 @@ def fvd_error_text(error: FvdError) -> str:
 
 
 def _in_words_of_the_command_line(error: FvdError) -> str:
-    """Return why, where the exception says what helps in the words of Python."""
+    """Return the reason, with advice about the command line in place of advice about the Python API."""
     reason = error.strerror or str(error)
-    # One that was not made by the core has no such attribute.
+    # Errors that the core did not make have no such attribute.
     directory: str | None = getattr(error, "needs_trust", None)
     if directory is None:
         return reason
@@ -73,7 +73,7 @@ def _in_words_of_the_command_line(error: FvdError) -> str:
 
 
 def discard_unwritable_stdout(error: BaseException) -> None:
-    """After a failed write keep the interpreter from trying, and complaining, again when it exits."""
+    """After a failed write to stdout, prevent the interpreter from trying again when it exits."""
     if not isinstance(error, OSError) or isinstance(error, FvdError) or sys.stdout is None:
         return
     null = os.open(os.devnull, os.O_WRONLY)
@@ -82,6 +82,6 @@ def discard_unwritable_stdout(error: BaseException) -> None:
 
 
 def say(text: str) -> None:
-    """Write `text` to stderr, if there is any."""
+    """Write `text` to stderr, if there is any text."""
     if text:
         _output.complain(text)

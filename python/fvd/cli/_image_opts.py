@@ -1,4 +1,4 @@
-"""`--image-opts`: a disk as QEMU describes it, as far as it can be served."""
+"""`--image-opts`: a disk in the syntax of QEMU, as far as it can be served."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from typing import TypedDict
 
     class Described(TypedDict):
-        """What there is to be opened."""
+        """The file to open, and the part of it to serve."""
 
         path: str
         format: str
@@ -28,11 +28,11 @@ _INSTEAD = {
     "cache.no-flush": "--cache",
     "force-share": "-U",
 }
-"""Options of QEMU's that have one here; `file.` may stand before them."""
+"""Options of QEMU with their names here. They may have the prefix `file.`."""
 
 
 def parse(text: str) -> Described:
-    """Return what `text` describes: `driver=raw,file.driver=file,file.filename=NAME` and the like."""
+    """Return what `text` describes, such as `driver=raw,file.driver=file,file.filename=NAME`."""
     given: dict[str, str] = {}
     for name, value in split_options(text):
         if value is None or not name:
@@ -40,7 +40,7 @@ def parse(text: str) -> Described:
         given[name] = value
     driver = given.pop("driver", None)
     if driver in _FILES:
-        # A file without a format above it is the disk itself.
+        # A file without a format driver is a raw disk.
         return _described("raw", given.pop("filename", None), given)
     if driver is None:
         raise CommandError("--image-opts: there is no 'driver': fvd, raw or qcow2")

@@ -1,4 +1,4 @@
-"""Options of qemu-nbd that are not here: refused by name, with what there is instead."""
+"""Options of qemu-nbd that `fvd serve` does not have: refused by name, with the alternative."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _OPTIONS = (
     ("", "--selinux-label", True, "start the server in the context that its socket is to have (runcon)"),
     ("", "--tls-hostname", True, "a name to check is for clients"),
 )
-"""Names, whether a value follows, and what to do."""
+"""Names, whether a value follows, and the alternative."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Make `parser` know them; its help does not show them."""
+    """Add these options to `parser`. Its help does not show them."""
     for short, long, has_value, instead in _OPTIONS:
         flags = [flag for flag in (short, long) if flag]
         parser.add_argument(*flags, action=_Refuse, nargs=None if has_value else 0, const=instead)

@@ -1,4 +1,4 @@
-"""What goes to stdout and stderr, and in which words."""
+"""Output to stdout and stderr, and its format."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def prepare() -> None:
-    """Let file names that are not valid text pass through as the bytes they are."""
+    """Write file names that are not valid text as the bytes that they are."""
     import io
 
     for stream in (sys.stdout, sys.stderr):
@@ -23,19 +23,19 @@ def prepare() -> None:
 
 
 def write(text: str) -> None:
-    """Write `text` to stdout as it is."""
+    """Write `text` to stdout unchanged."""
     _write(sys.stdout, text)
 
 
 def complain(text: str) -> None:
-    """Write a line to stderr, once what is on stdout is out."""
+    """Write a line to stderr, after flushing stdout."""
     if sys.stdout is not None:
         sys.stdout.flush()
     _write(sys.stderr, printable(text, keep="\n") + "\n")
 
 
 def _write(stream: TextIO | None, text: str) -> None:
-    # A program can be started without one or the other.
+    # A program can be started without stdout or stderr.
     if stream is not None:
         stream.write(text)
         if stream is sys.stderr:
@@ -43,7 +43,9 @@ def _write(stream: TextIO | None, text: str) -> None:
 
 
 class Screen:
-    """A stream for what is shown meanwhile. Once it cannot be written, nothing more is: the work goes on."""
+    """A stream for progress output. If writing to it fails, it is no longer used, and the command
+    continues.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         """Write to `stream`."""
@@ -51,20 +53,20 @@ class Screen:
         self._usable = True
 
     def show(self, text: str) -> None:
-        """Write `text`, and have it out."""
+        """Write `text` and flush it."""
         if not self._usable:
             return
         try:
             self._stream.write(text)
             self._stream.flush()
-        except (OSError, ValueError):  # full, without a reader, closed
+        except (OSError, ValueError):  # disk full, no reader, closed
             self._usable = False
             with contextlib.suppress(OSError, ValueError):
                 _forget(self._stream)
 
 
 def _forget(stream: TextIO) -> None:
-    """Drop what a failed write has left in the buffers: it would fail again with what is written next."""
+    """Drop what a failed write has left in the buffers, because the next write would fail again."""
     descriptor = stream.fileno()
     kept = os.dup(descriptor)
     try:
@@ -78,20 +80,20 @@ def _forget(stream: TextIO) -> None:
 
 
 def remark(text: str) -> None:
-    """Write `text` to stdout, of what is done: if it cannot be written, that stays done."""
+    """Write `text` about completed work to stdout. A failure to write it is not an error."""
     if sys.stdout is not None:
         Screen(sys.stdout).show(text)
 
 
 def json_document(value: object) -> str:
-    """Return `value` as JSON, indented as qemu-img does."""
+    """Return `value` as JSON, with the indentation of qemu-img."""
     import json
 
     return json.dumps(value, indent=4) + "\n"
 
 
 def printable(text: str, keep: str = "") -> str:
-    r"""Return `text` with control characters as `\x1b`: names in an image are anybody's text."""
+    r"""Return `text` with control characters as `\x1b`: names in an image are untrusted text."""
     if text.isprintable():
         return text
     return "".join(
@@ -114,12 +116,12 @@ def human_size(count: int) -> str:
 
 
 def hexadecimal(value: int) -> str:
-    """Return `value` as C's `%#x` prints it."""
+    """Return `value` as `%#x` in C prints it."""
     return f"{value:#x}" if value else "0"
 
 
 def nested(fields: Mapping[str, object], indent: int) -> Iterable[str]:
-    """Return the lines that show `fields`, maps and lists in them indented further."""
+    """Return lines that show `fields`. Nested maps and lists are indented further."""
     return _nested(((name.replace("-", " "), value) for name, value in fields.items()), indent)
 
 
@@ -137,7 +139,7 @@ def _nested(pairs: Iterable[tuple[str, object]], indent: int) -> Iterable[str]:
 
 
 def scalar(value: object) -> str:
-    """Return one value as people read it."""
+    """Return one value in readable form."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return "none" if value is None else printable(str(value))

@@ -1,4 +1,4 @@
-"""How far prefetch is: a bar that names pauses, qemu-img's percentages, or JSON lines."""
+"""Progress of prefetch: a bar that also shows pauses, qemu-img's percentages, or JSON lines."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ STATES = {
     "throttled": "pause: contention",
     "backing-off": "the base fails, trying again",
 }
-"""What it does when it does not fetch."""
+"""Texts for the states in which prefetch does not read."""
 FINAL = ("finished", "failed", "stopped")
 
 
 def display(arguments: argparse.Namespace, command: str) -> Display:
-    """Return the display that the options ask for."""
+    """Return the display that the options select."""
     kind = _progress.kind(arguments, command)
     if arguments.quiet or kind == "none" or sys.stderr is None:
         return Display()
@@ -45,7 +45,7 @@ def display(arguments: argparse.Namespace, command: str) -> Display:
 
 
 class Display:
-    """Shows nothing. A context manager; `callback` is what to give to `Image.prefetch`."""
+    """Shows nothing. A context manager; pass `callback` to `Image.prefetch`."""
 
     callback: Callable[[PrefetchStatus], object] | None = None
 
@@ -56,11 +56,11 @@ class Display:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Draw the end."""
+        """Show the end."""
 
 
 class _Timed(Display):
-    """Shows the status at most once in an interval, and the last one always."""
+    """Shows the status at most once in an interval, and always the last one."""
 
     def __init__(self, stream: TextIO, interval_s: float, clock: Callable[[], float]) -> None:
         self._screen = Screen(stream)
@@ -82,7 +82,7 @@ class _Timed(Display):
         raise NotImplementedError
 
     def _remaining_s(self, status: PrefetchStatus) -> float | None:
-        """Seconds at the pace since the start, pauses included."""
+        """Seconds at the average rate since the start, including pauses."""
         elapsed = self._clock() - self._started
         gained = status["local"] - (self._first_local or 0)
         if elapsed <= 0 or gained <= 0:
@@ -91,12 +91,12 @@ class _Timed(Display):
 
 
 class Bar(_Timed):
-    """A bar with percent, rate, remaining time and what it waits for, on a terminal."""
+    """A bar on a terminal, with percent, rate, remaining time and the reason of a pause."""
 
     def __init__(
         self, stream: TextIO, columns: Callable[[], int], clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Draw on `stream`, which is `columns()` wide at the moment."""
+        """Draw on `stream`, whose current width is `columns()`."""
         super().__init__(stream, REDRAW_INTERVAL_S, clock)
         self._columns = columns
 
@@ -129,7 +129,7 @@ class Plain(Display):
         self.callback = self.update
 
     def update(self, status: PrefetchStatus) -> None:
-        """Show whole steps only."""
+        """Show whole percentages only."""
         self._percentages.update(status["local"], status["total"])
 
     def __exit__(
@@ -140,7 +140,7 @@ class Plain(Display):
 
 
 class Lines(_Timed):
-    """One JSON object a line: the status, with percent and the remaining time."""
+    """One JSON object on each line: the status, with percent and remaining time."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         """Write to `stream`."""

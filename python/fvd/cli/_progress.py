@@ -1,4 +1,4 @@
-"""How far a long command has come: a bar on a terminal, qemu-img's percentages or JSON lines elsewhere."""
+"""Progress of a long command: a bar on a terminal, otherwise qemu-img's percentages or JSON lines."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from typing import Protocol, TextIO
 
     class Display(Protocol):
-        """Something that shows progress."""
+        """An object that shows progress."""
 
         def update(self, done: int, total: int) -> None:
-            """Show that `done` of `total` bytes are done; a `total` of 0 is not known."""
+            """Show that `done` of `total` bytes are done. A `total` of 0 is unknown."""
 
         def finish(self, *, complete: bool) -> None:
-            """Stop showing; `complete` unless it failed."""
+            """Stop showing; `complete` is False after a failure."""
 
 
 REDRAW_INTERVAL_S = 0.1
@@ -43,13 +43,13 @@ def progress_options(parser: Parser) -> None:
 
 
 def join_progress(arguments: list[str]) -> list[str]:
-    """Keep a bare `--progress` from taking the next argument for its value."""
+    """Prevent `--progress` without a value from taking the next argument as its value."""
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     return ["--progress=bar" if it == "--progress" else it for it in arguments[:cut]] + arguments[cut:]
 
 
 def kind(arguments: argparse.Namespace, command: str) -> str:
-    """Return what the options ask for: bar, json or none."""
+    """Return the kind that the options select: bar, json or none."""
     chosen = str(arguments.progress)
     if chosen not in ("bar", "json", "none"):
         raise UsageError(f"--progress expects 'bar', 'json' or 'none' not '{chosen}'", command)
@@ -57,13 +57,13 @@ def kind(arguments: argparse.Namespace, command: str) -> str:
 
 
 class Progress:
-    """Progress of one run, as the options ask for it; a context manager.
+    """Progress of one run, as the options select it; a context manager.
 
-    `callback` is what to give to the core: None where there is nothing to show.
+    Pass `callback` to the core. It is None if nothing is shown.
     """
 
     def __init__(self, arguments: argparse.Namespace, command: str, *, stdout_is_data: bool = False) -> None:
-        """Choose the display; where stdout carries the disk nothing else may go there."""
+        """Choose the display. If the disk goes to stdout, nothing else is written there."""
         chosen = kind(arguments, command)
         self._display = None if arguments.quiet else _display(chosen, stdout_is_data)
         self.callback: Callable[[int, int], object] | None = self._display.update if self._display else None
@@ -75,7 +75,7 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Draw the end."""
+        """Show the end."""
         if self._display:
             self._display.finish(complete=error is None)
 
@@ -94,7 +94,7 @@ def _display(kind: str, stdout_is_data: bool) -> Display | None:
 
 
 def columns(stream: TextIO) -> int:
-    """Return the width of a terminal."""
+    """Return the width of a terminal in characters."""
     try:
         return os.get_terminal_size(stream.fileno()).columns or 80
     except (OSError, ValueError):
@@ -102,7 +102,7 @@ def columns(stream: TextIO) -> int:
 
 
 class Percentages:
-    """What `qemu-img -p` writes, for programs that read it."""
+    """The output of `qemu-img -p`, for programs that parse it."""
 
     def __init__(self, stream: TextIO) -> None:
         """Write to `stream`."""
@@ -110,7 +110,7 @@ class Percentages:
         self._shown = -PERCENT_STEP
 
     def update(self, done: int, total: int) -> None:
-        """Show whole steps only."""
+        """Show whole percentages only."""
         percent = 100 * done / total if total else 0.0
         if percent - self._shown >= PERCENT_STEP:
             self._show(percent)
@@ -148,7 +148,7 @@ class _Timed:
         raise NotImplementedError
 
     def _rate(self, done: int) -> float:
-        """Bytes a second since the start."""
+        """Bytes per second since the start."""
         elapsed = self._clock() - self._started
         return done / elapsed if elapsed > 0 else 0.0
 
@@ -163,7 +163,7 @@ class Bar(_Timed):
     def __init__(
         self, stream: TextIO, columns: Callable[[], int], clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Draw on `stream`, which is `columns()` wide at the moment."""
+        """Draw on `stream`, whose current width is `columns()`."""
         super().__init__(stream, REDRAW_INTERVAL_S, clock)
         self._columns = columns
 
@@ -187,7 +187,7 @@ class Bar(_Timed):
 
 
 def bar(inner: int, part: float) -> str:
-    """Return a bar of `inner` characters between brackets, of which `part` (0 to 1) is filled."""
+    """Return a bar of `inner` characters in brackets, filled up to `part` (0 to 1)."""
     filled = min(inner, int(inner * part))
     head = ">" if 0 < filled < inner else ""
     return f"[{('=' * (filled - len(head)) + head):<{inner}}]"
@@ -203,14 +203,14 @@ def duration(seconds: float | None) -> str:
 
 
 class JsonLines(_Timed):
-    """One JSON object a line; the first at the start, the last at the end."""
+    """One JSON object on each line: the first at the start, the last at the end."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         """Write to `stream`."""
         super().__init__(stream, JSON_INTERVAL_S, clock)
 
     def finish(self, *, complete: bool) -> None:
-        """Say whether it is complete."""
+        """Write the last line, which says whether the run is complete."""
         done, total = self._last
         self._line(total if complete and total else done, total, state="done" if complete else "failed")
 

@@ -1,4 +1,4 @@
-"""The line that tells on a terminal what a server does."""
+"""The status line of a server on a terminal."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ if TYPE_CHECKING:
     from fvd.types import PrefetchStatus, ServerStats
 
 INTERVAL_S = 1.0
-"""Between two looks."""
+"""Time between two updates."""
 
 
 def line() -> Line | None:
-    """Return the line, if there is a terminal for it."""
+    """Return the line, or None if stderr is not a terminal."""
     if sys.stderr is None or not sys.stderr.isatty():
         return None
     return Line(sys.stderr, lambda: _progress.columns(sys.stderr))
 
 
 class Line:
-    """Clients, rates since the last look, and how far prefetch is."""
+    """Clients, rates since the last update, and the progress of prefetch."""
 
     def __init__(
         self, stream: TextIO, columns: Callable[[], int], clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Draw on `stream`, which is `columns()` wide at the moment."""
+        """Draw on `stream`, whose current width is `columns()`."""
         self._stream = stream
         self._columns = columns
         self._clock = clock
         self._before: tuple[float, int, int] | None = None
 
     def draw(self, stats: ServerStats) -> None:
-        """Show how it is now."""
+        """Show the current state."""
         text = self._text(stats)[: max(self._columns() - 1, 0)]
         self._write(f"\r\x1b[K{text}")
 
     def clear(self) -> None:
-        """Remove it."""
+        """Remove the line."""
         self._write("\r\x1b[K")
 
     def _write(self, text: str) -> None:
-        # A terminal may be closed; that is no end of a server.
+        # A terminal may be closed, which must not stop the server.
         with contextlib.suppress(OSError):
             self._stream.write(text)
             self._stream.flush()
@@ -68,7 +68,7 @@ class Line:
 
     @staticmethod
     def _prefetch(all: list[PrefetchStatus | None]) -> list[str]:
-        """Return how far all images are together, once it has begun."""
+        """Return the progress of all images together, once one of them has started."""
         begun = [status for status in all if status is not None and status["total"]]
         if not begun:
             return []

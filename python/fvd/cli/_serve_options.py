@@ -1,4 +1,4 @@
-"""The options of `fvd serve`: names, meanings and defaults are those of qemu-nbd."""
+"""The options of `fvd serve`. Names, meanings and defaults are those of qemu-nbd."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fvd.types import Aio, CacheMode, DetectZeroes, Discard, Format
 
     class Settings(TypedDict):
-        """What the core is asked to serve."""
+        """Arguments for `serve` of the core."""
 
         disks: list[tuple[str, str]]
         sockets: list[int]
@@ -189,7 +189,7 @@ def _tls(parser: Parser) -> None:
 
 
 def settings(given: argparse.Namespace) -> Settings:
-    """Check the options, and return what they ask for."""
+    """Check the options, and return the settings that they stand for."""
     if given.socket is not None and (given.bind is not None or given.port is not None):
         raise CommandError("A Unix socket (-k) has no address (-b) and no port (-p)")
     disks, format, offset, size = _content(given)
@@ -231,7 +231,7 @@ def settings(given: argparse.Namespace) -> Settings:
 
 
 def _sockets(given: argparse.Namespace) -> list[int]:
-    """Return the sockets that were handed over."""
+    """Return the sockets that were passed by the parent process."""
     sockets = _activation.inherited()
     if sockets and (given.socket is not None or given.bind is not None or given.port is not None):
         raise CommandError("The sockets were handed over (LISTEN_FDS): -k, -b and -p are not for this")
@@ -243,7 +243,7 @@ def _sockets(given: argparse.Namespace) -> list[int]:
 
 
 def _content(given: argparse.Namespace) -> tuple[list[tuple[str, str]], Format | None, int, int | None]:
-    """Return the exports with their files, the format of these, and the part of them to serve."""
+    """Return the exports with their files, the format of these files, and the part of them to serve."""
     offset = 0 if given.offset is None else options.size_argument("offset", given.offset)
     if not given.image_opts:
         disks = _disks(given)
@@ -264,7 +264,7 @@ def _content(given: argparse.Namespace) -> tuple[list[tuple[str, str]], Format |
 
 
 def _disks(given: argparse.Namespace) -> list[tuple[str, str]]:
-    """Return the names of the exports, and their files."""
+    """Return the names of the exports with their files."""
     disks = [_named(text) for text in given.files]
     if len(disks) == 1:
         name, path = disks[0]
@@ -278,7 +278,7 @@ def _disks(given: argparse.Namespace) -> list[tuple[str, str]]:
 
 
 def _named(text: str) -> tuple[str, str]:
-    """Cut `NAME=FILE`; a file whose own name looks like that is a file."""
+    """Split `NAME=FILE`. If a file of that whole name exists, it is the file."""
     name, equals, path = text.partition("=")
     if not equals or "/" in name or os.path.exists(text):
         return "", text

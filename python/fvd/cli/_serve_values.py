@@ -1,4 +1,4 @@
-"""What the options of `fvd serve` may say: each is checked, and read."""
+"""Values of the options of `fvd serve`: checks and conversions."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
 
 
 def number(what: str, text: str, most: int) -> int:
-    """Read a number of `what`, from 0 to `most`."""
+    """Convert a number from 0 to `most`; `what` is its name in the message."""
     if not text.isascii() or not text.isdigit() or int(text) > most:
         raise CommandError(f"Invalid {what} '{text}': a number from 0 to {most}")
     return int(text)
 
 
 def poll_max_ns(text: str | None) -> int | None:
-    """Read how long to look for requests, at most 500 us."""
+    """Convert the time to poll for requests: at most 500,000 ns."""
     return None if text is None else number("time to poll", text, 500_000)
 
 
 def aio(mode: str | None) -> Aio | None:
-    """Check what is to wait for disks."""
+    """Check the mode in which to wait for disks."""
     if mode == "native":
-        # The kernel's older interface is not used; what waits without threads, too, is.
+        # The older kernel interface is not used. The default also waits without threads where it can.
         return None
     if mode not in (None, "threads", "io_uring"):
         raise CommandError(f"Invalid aio mode '{mode}': threads, io_uring or native")
@@ -44,14 +44,14 @@ def tls_required(given: argparse.Namespace) -> bool:
 
 
 def detect_zeroes(mode: str) -> DetectZeroes:
-    """Check what becomes of zeros that are written."""
+    """Check how writes of zeros are handled."""
     if mode not in ("off", "on", "unmap"):
         raise CommandError(f"Invalid detect-zeroes mode '{mode}': off, on or unmap")
     return cast("DetectZeroes", mode)
 
 
 def seconds(text: str) -> float:
-    """Read a time, more than none."""
+    """Convert a time in seconds, greater than 0."""
     try:
         value = float(text)
     except ValueError:
@@ -62,7 +62,7 @@ def seconds(text: str) -> float:
 
 
 def discard(mode: str) -> Discard:
-    """Check what a trim does."""
+    """Check how discards are handled."""
     if mode not in ("ignore", "off", "unmap", "on"):
         raise CommandError(f"Invalid discard mode '{mode}': ignore or unmap")
     return "unmap" if mode in ("unmap", "on") else "ignore"

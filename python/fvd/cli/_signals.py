@@ -1,4 +1,4 @@
-"""Signals that end a command which has something to put in order first."""
+"""Signals that end a command after it has cleaned up."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)
-"""SIGINT is KeyboardInterrupt, as everywhere in Python."""
+"""Not SIGINT, which raises KeyboardInterrupt as always in Python."""
 
 
 class Terminated(BaseException):
-    """A signal came that ends the command."""
+    """A signal ended the command."""
 
     def __init__(self, number: int) -> None:
-        """Note which."""
+        """Store the number of the signal."""
         super().__init__(number)
         self.number = number
 
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """Make exceptions of SIGTERM and SIGHUP, so that what is open is closed, and what is half made removed.
+    """Convert SIGTERM and SIGHUP to exceptions, so that open files are closed and incomplete ones removed.
 
-    A signal that is ignored, as SIGHUP is under `nohup`, stays ignored.
+    A signal that is ignored, such as SIGHUP under `nohup`, stays ignored.
     """
     before = {
         number: signal.signal(number, _raise)

@@ -29,7 +29,7 @@ def parser() -> Parser:
 
 
 def common_options(parser: Parser) -> None:
-    """Add what `update` has, too."""
+    """Add the options that `update` has, too."""
     _common.quiet_option(parser)
     _common.format_option(parser, "-f", "--format")
     parser.option(
@@ -50,7 +50,7 @@ def run(arguments: list[str]) -> int:
         _output.write(amendable.attributes_help())
         return 0
     if not given.files:
-        # Only now, since `-o help` needs no file name.
+        # Checked only now, because `-o help` needs no file name.
         parser().parse(arguments, 1, 1, "Expecting one image file name")
     if not given.options:
         raise CommandError("Must specify options (-o)")
@@ -63,7 +63,7 @@ def run(arguments: list[str]) -> int:
 
 
 def apply(given: argparse.Namespace, changes: dict[str, OptionValue]) -> int:
-    """Make the changes and return the exit status."""
+    """Apply the changes and return the exit status."""
     if given.write_base:
         with fvd.open(given.files[0], "r+", write_base=True, trust=_common.trusted(given)):
             pass

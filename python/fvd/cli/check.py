@@ -69,7 +69,7 @@ def run(arguments: list[str]) -> int:
 
 
 def exit_status(result: CheckResult) -> int:
-    """Return the exit status that says what is wrong with the image now."""
+    """Return the exit status for the problems that the image still has."""
     if result["check-errors"]:
         return NOT_CHECKED
     if result["corruptions"] or result["suspect"]:
@@ -81,12 +81,12 @@ _LEFT_OUT_WHEN_ZERO = ("corruptions", "leaks", "corruptions-fixed", "leaks-fixed
 
 
 def document(result: CheckResult) -> dict[str, object]:
-    """Return the result without the counts that are zero, as qemu-img leaves them out."""
+    """Return the result without counts that are zero, which qemu-img leaves out, too."""
     return {name: value for name, value in result.items() if value or name not in _LEFT_OUT_WHEN_ZERO}
 
 
 def human(result: CheckResult) -> str:
-    """Return what people read, in qemu-img's words."""
+    """Return the readable output, in qemu-img's words."""
     text = "".join(f"{_output.printable(message)}\n" for message in result["messages"])
     if result["corruptions-fixed"] or result["leaks-fixed"]:
         text += (

@@ -57,7 +57,7 @@ def run(arguments: list[str]) -> int:
 
 
 def verdict(result: CompareResult) -> str:
-    """Return what the comparison found, in qemu-img's words."""
+    """Return the result of the comparison, in qemu-img's words."""
     if result["reason"] == "size":
         return "Strict mode: Image size mismatch!\n"
     if result["reason"] == "status":

@@ -53,7 +53,7 @@ def run(arguments: list[str]) -> int:
     if _common.option_help_asked(given.options, format):
         return 0
     if not given.files:
-        # Only now, since `-o help` needs no file name.
+        # Checked only now, because `-o help` needs no file name.
         parser().parse(arguments, 1, 2, "Expecting image file name")
     filename = given.files[0]
     try:
@@ -73,7 +73,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _later(error: options.OptionError) -> str:
-    """What to say of an option that only an image that exists has."""
+    """Return advice about an option that can only be set on an existing image; empty for other options."""
     from fvd.amendable import is_attribute
 
     name = str(error).removeprefix("Invalid parameter '").removesuffix("'")
@@ -84,7 +84,7 @@ def _create(given: argparse.Namespace, format: TargetFormat) -> CreateResult:
     filename = given.files[0]
     values = options.parse_options(given.options, format)
     size = _size(filename, given.files[1:], values)
-    # As in qemu-img, -b and -F win over the same in -o.
+    # As in qemu-img, -b and -F override the same options in -o.
     backing_file = given.backing or values.pop("backing_file", None)
     backing_format = given.backing_format or values.pop("backing_fmt", None)
     for name in ("backing_file", "backing_fmt"):
@@ -122,7 +122,7 @@ def _size(filename: str, texts: list[str], values: dict[str, OptionValue]) -> in
 
 
 def formatting_line(result: CreateResult) -> str:
-    """Return the line that says what was created, as qemu-img writes it."""
+    """Return the line about the created image, as qemu-img writes it."""
     settings = {"fmt": result["format"], "size": result["size"], **result["options"]}
     shown = " ".join(f"{name}={_output.printable(options.escape(it))}" for name, it in settings.items())
     return f"Formatting '{_output.printable(result['filename'])}', {shown}\n"

@@ -52,7 +52,7 @@ def run(arguments: list[str]) -> int:
 
 
 def human(metadata: Dump, part: str) -> Iterator[str]:
-    """Yield the lines that show one part to people."""
+    """Yield the lines that show one part in readable form."""
     if part == "header":
         yield "Header:"
         width = max((len(name) for name in metadata["header"]), default=0)

@@ -69,7 +69,7 @@ def _stats(path: str, image: ImageInfo, *, force_share: bool) -> DiskStats:
 
 
 def human_stats(stats: DiskStats) -> str:
-    """Return what people read about how far an image is, and what its sessions have done."""
+    """Return the readable output about the local part of an image and the counters of its sessions."""
     base, local = stats["base-bytes"], stats["local-bytes"]
     if base:
         lines = [f"local: {human_size(local)} of {human_size(base)} ({100 * local / base:.1f}%)"]
@@ -83,7 +83,7 @@ def human_stats(stats: DiskStats) -> str:
 
 
 def human(image: ImageInfo) -> str:
-    """Return what people read about one image, laid out as qemu-img does."""
+    """Return the readable output about one image, in the layout of qemu-img."""
     size = image.get("virtual-size")
     lines = [
         f"image: {printable(image['filename'])}",

@@ -1,4 +1,4 @@
-"""The front door: finds the command, and turns what goes wrong into a line and an exit status."""
+"""The entry point: finds the command, and converts errors to a line and an exit status."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ELSEWHERE = {
     "rebase": "'fvd amend -o backing_file=NAME' changes the name of the base, 'fvd prefetch' does without it",
     "snapshot": "an overlay ('fvd create -b') is a snapshot of its base",
 }
-"""Commands of qemu-img that are not here, and what there is."""
+"""Commands of qemu-img that fvd does not have, with the alternatives."""
 
 STATUS_FAILED = 1
 
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         instead = f" ({ELSEWHERE[name]})" if name in ELSEWHERE else ""
         return _refused(f"Command not found: {name}{instead}")
-    # To `compare` a status of 1 means that the images differ.
+    # For `compare`, a status of 1 means that the images differ.
     failed = 2 if name == "compare" else STATUS_FAILED
     return _guarded(lambda: _command(name).run(rest), failed)
 
@@ -101,7 +101,7 @@ def _refused(message: str) -> int:
 
 
 def _guarded(run: Callable[[], int], failed: int) -> int:
-    """Run, and see to it that what was written is out; no exception leaves this function."""
+    """Run, and flush the output. No exception leaves this function."""
     from fvd.cli import _output
 
     try:
@@ -110,7 +110,7 @@ def _guarded(run: Callable[[], int], failed: int) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
         return status
-    except SystemExit as ended:  # argparse, after printing a help
+    except SystemExit as ended:  # raised by argparse after it has printed a help
         return _guarded(lambda: 0, failed) if not ended.code else failed
     except BaseException as error:
         if os.environ.get("FVD_DEBUG") == "1" and not isinstance(error, BrokenPipeError):
@@ -133,5 +133,5 @@ def _report(error: BaseException, failed: int) -> int:
         _errors.discard_unwritable_stdout(error)
         _errors.say(text)
     except OSError:
-        pass  # stderr is gone too: the status is all that is left to say
+        pass  # stderr cannot be written either, so only the status remains
     return status

@@ -51,7 +51,7 @@ def run(arguments: list[str]) -> int:
 
 
 def table(extents: Iterable[Extent]) -> Iterator[str]:
-    """Yield the lines of the table of what has storage, laid out as qemu-img does."""
+    """Yield the lines of the table of extents with storage, in the layout of qemu-img."""
     yield f"{'Offset':<16}{'Length':<16}{'Mapped to':<16}File\n"
     for extent in extents:
         if not extent["data"] or extent["zero"]:
@@ -64,7 +64,7 @@ def table(extents: Iterable[Extent]) -> Iterator[str]:
 
 
 def json_lines(extents: Iterable[Extent]) -> Iterator[str]:
-    """Yield the pieces of a JSON array, one extent a line, laid out as qemu-img does."""
+    """Yield the pieces of a JSON array with one extent on each line, in the layout of qemu-img."""
     separator = "["
     for extent in extents:
         fields = [

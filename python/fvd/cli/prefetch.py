@@ -50,7 +50,7 @@ def run(arguments: list[str]) -> int:
         with _signals.terminable(), display:
             status = image.prefetch(progress=display.callback)
     except BaseException:
-        # What went wrong first is what there is to tell.
+        # The first error is the one to report.
         with contextlib.suppress(fvd.FvdError):
             image.close()
         raise
@@ -61,7 +61,7 @@ def run(arguments: list[str]) -> int:
 
 
 def summary(status: PrefetchStatus, elapsed_s: float) -> str:
-    """Return what has been done, for people."""
+    """Return a readable summary."""
     from fvd.cli._output import human_size
 
     if not status["total"]:

@@ -21,7 +21,7 @@ ACTIONS = {
     "import": ("FILENAME", "FILE"),
     "clear": ("FILENAME",),
 }
-"""What can be done, and the file names that it takes."""
+"""The actions, with the file names that each takes."""
 
 
 def parser() -> Parser:
@@ -109,7 +109,7 @@ def _note_what_is_missing(imported: ImportedProfile) -> None:
 
 
 def human(profile: Profile) -> Iterator[str]:
-    """Yield the lines that show a profile to people."""
+    """Yield the lines that show a profile in readable form."""
     yield f"image: {printable(profile['filename'])}\n"
     if not profile["capacity"]:
         yield "profile: none, and no room for one\n"

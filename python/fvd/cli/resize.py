@@ -31,7 +31,7 @@ def parser() -> Parser:
 
 def run(arguments: list[str]) -> int:
     """Run this command and return its exit status."""
-    # A size that begins with a minus would look like an option: it comes last, as in qemu-img.
+    # A size that begins with a minus would look like an option. As in qemu-img, it is the last argument.
     minus = arguments[-1:] if arguments and _is_decrease(arguments[-1]) else []
     rest = arguments[: len(arguments) - len(minus)]
     wanted = 2 - len(minus)

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 EXPECTED = "Expecting one image file name at least"
 PATIENCE_S = 1.0
-"""Seconds to wait for a disk that is in use: a server that was killed may lose its locks a moment later."""
+"""Seconds to wait for a disk that is in use: the kernel may release the locks of a killed server late."""
 STATUS_KILLED = 128 + 15
-"""What a shell reports of a program that SIGTERM ended."""
+"""The status that a shell reports for a program that SIGTERM has ended."""
 
 
 def run(arguments: list[str]) -> int:
@@ -31,16 +31,16 @@ def run(arguments: list[str]) -> int:
         _output.complain("fvd: note: --trace: there are no trace points; --metrics counts what is done")
     if not given.fork:
         return _serve(given, settings, None)
-    # Before there is any thread.
+    # Fork before any thread is started.
     daemon = Daemon.fork()
     return daemon.wait() if daemon.is_parent else _serve(given, settings, daemon)
 
 
 def _serve(given: argparse.Namespace, settings: _serve_options.Settings, daemon: Daemon | None) -> int:
-    """Serve until the end."""
+    """Serve until the server ends."""
     import signal
 
-    # Up to here it raised KeyboardInterrupt; the server waits for it on its own.
+    # Until here, SIGINT raised KeyboardInterrupt. From here on, the server waits for the signal itself.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     server = _core.serve(**settings, patience=PATIENCE_S)
     try:
@@ -51,7 +51,7 @@ def _serve(given: argparse.Namespace, settings: _serve_options.Settings, daemon:
             _watch(server)
             _stop(server)
     except BaseException:
-        # What went wrong first is what there is to tell.
+        # The first error is the one to report.
         with contextlib.suppress(_core.FvdError):
             _stop(server)
         raise
@@ -59,7 +59,7 @@ def _serve(given: argparse.Namespace, settings: _serve_options.Settings, daemon:
 
 
 def _stop(server: _core.Server) -> None:
-    """Close all disks, unless a second signal comes: then nothing is waited for, nothing is cleaned up."""
+    """Close all disks. A second signal ends the process at once, without waiting or cleaning up."""
     try:
         server.stop()
     except _core.FvdError as error:
@@ -69,12 +69,12 @@ def _stop(server: _core.Server) -> None:
 
 
 def _announce(server: _core.Server, settings: _serve_options.Settings) -> None:
-    """Say what is served, and where; whoever reads the last line can connect."""
+    """Print what is served, and where. Clients can connect once the last line is printed."""
     warning = open_door_warning(server.open_doors)
     if warning:
         _output.complain(f"fvd: warning: {warning}")
     if settings["sockets"]:
-        # Whoever has made the sockets knows; the output may be theirs.
+        # The parent process made the sockets and knows them, and stdout may belong to it.
         return
     mode = " (read-only)" if settings["read_only"] else ""
     for name, path in settings["disks"]:
@@ -89,7 +89,7 @@ def _announce(server: _core.Server, settings: _serve_options.Settings) -> None:
 
 
 def _watch(server: _core.Server) -> None:
-    """Wait for the end, and tell on a terminal what goes on until then."""
+    """Wait for the end of the server, and show its status on a terminal meanwhile."""
     line = _serve_line.line()
     if line is None:
         server.wait()

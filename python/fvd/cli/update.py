@@ -1,4 +1,4 @@
-"""`fvd update`: `fvd amend` as the original driver's tool spelt it."""
+"""`fvd update`: `fvd amend` with the syntax of the original driver's tool."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def run(arguments: list[str]) -> int:
         if "=" not in text:
             raise CommandError(f"{filename}: Expecting ATTRIBUTE=VALUE, not '{text}'")
     try:
-        # A comma is part of the value here.
+        # In this syntax, a comma is part of the value.
         changes = amendable.parse_attributes([text.replace(",", ",,") for text in texts])
     except options.OptionError as error:
         raise CommandError(f"{filename}: {error}") from None

@@ -1,5 +1,5 @@
-//! Whatever a client sends: nothing panics, memory stays within the limits, and what follows a
-//! message with valid framing is understood.
+//! Fuzz tests of the protocol: for any input nothing panics, memory stays within the limits, and after a
+//! message with valid framing the next one is understood.
 
 use fastrand::Rng;
 use fvd_nbd::constants::{MAX_OPTION_DATA, MAX_PAYLOAD, opt, rep};
@@ -15,8 +15,8 @@ use crate::options::{info, message, queries};
 use crate::replies::{OneDisk, chunks, disk, replies};
 use crate::seeds;
 
-/// What an option may make the server hold: twice its data (a buffer that grew), what was parsed
-/// from it, the replies to it.
+/// The memory that one option may use, in bytes: twice its data (a buffer that grew), the parsed data, and
+/// the replies.
 const MOST_MEMORY: usize = 16 * MAX_OPTION_DATA as usize;
 
 fn fuzz(run: impl Fn(&mut Rng)) {
@@ -28,7 +28,7 @@ fn noise(rng: &mut Rng, most: usize) -> Vec<u8> {
     std::iter::repeat_with(|| rng.u8(..)).take(length).collect()
 }
 
-/// Any option, mostly a known one, with data that is right, nearly right, or noise.
+/// A random option, mostly a known one, with valid, almost valid or random data.
 fn any_option(rng: &mut Rng) -> (u32, Vec<u8>) {
     let option = if rng.u32(..8) == 0 { rng.u32(..) } else { rng.u32(..14) };
     let name = ["", "disk", "nope"][rng.usize(..3)];
@@ -46,7 +46,7 @@ fn any_option(rng: &mut Rng) -> (u32, Vec<u8>) {
     (option, data)
 }
 
-/// Feeds everything, in pieces of any size, until the handshake is over.
+/// Feeds `bytes` in pieces of random size until the handshake is over. None if it failed.
 fn feed(handshake: &mut Handshake, rng: &mut Rng, mut bytes: &[u8]) -> Option<(Event, Vec<u8>)> {
     let mut out = Vec::new();
     while !bytes.is_empty() {
@@ -64,7 +64,7 @@ fn feed(handshake: &mut Handshake, rng: &mut Rng, mut bytes: &[u8]) -> Option<(E
 }
 
 #[test]
-fn after_any_option_with_valid_framing_the_next_one_is_answered() {
+fn after_any_well_framed_option_the_next_one_is_answered() {
     fuzz(|rng| {
         let mut handshake = Handshake::new(TlsPolicy::Optional);
         feed(&mut handshake, rng, &3_u32.to_be_bytes()).expect("the flags are valid");
@@ -90,7 +90,7 @@ fn after_any_option_with_valid_framing_the_next_one_is_answered() {
     });
 }
 
-/// A client waits for exactly one reply that ends the answer.
+/// Checks that exactly one reply, the last, is final: a client waits for that one.
 fn assert_one_final_reply(option: u32, out: &[u8]) {
     let replies = replies(option, out);
     let (last, first) = replies.split_last().expect("a reply");
@@ -102,7 +102,7 @@ fn assert_one_final_reply(option: u32, out: &[u8]) {
 }
 
 #[test]
-fn a_mutated_stream_ends_or_goes_on_within_the_memory_limit() {
+fn a_mutated_stream_stays_within_the_memory_limit() {
     fuzz(|rng| {
         let mut stream = 3_u32.to_be_bytes().to_vec();
         for _ in 0..rng.usize(..8) {
@@ -142,7 +142,7 @@ fn noise_is_refused_without_allocating() {
 }
 
 #[test]
-fn a_count_of_queries_that_are_not_there_allocates_nothing_for_them() {
+fn a_false_count_of_queries_allocates_nothing() {
     let mut data = queries("disk", &[]);
     data[8..].fill(0xff);
     let stream = [3_u32.to_be_bytes().to_vec(), message(opt::STRUCTURED_REPLY, b"")].concat();
@@ -173,7 +173,7 @@ fn any_session(rng: &mut Rng) -> Session {
     }
 }
 
-/// Offsets and lengths at the borders of everything.
+/// Random offsets and lengths, mostly at limits.
 fn number(rng: &mut Rng, size: u64) -> u64 {
     match rng.u32(..6) {
         0 => u64::MAX - rng.u64(..3),
@@ -186,7 +186,7 @@ fn number(rng: &mut Rng, size: u64) -> u64 {
 }
 
 #[test]
-fn any_request_is_sound_refused_or_ends_the_connection() {
+fn any_request_is_valid_refused_or_ends_the_connection() {
     fuzz(|rng| {
         let session = any_session(rng);
         let mut header = session.style.request_magic().to_be_bytes().to_vec();
@@ -243,7 +243,7 @@ fn assert_sound(command: Command, request: &Request, session: &Session) {
     assert!(!(writes && session.export.read_only));
 }
 
-/// Any of the answers that a server may give to `command`.
+/// Appends one of the replies that a server may give to `command`.
 fn answer(rng: &mut Rng, command: Command, request: &Request, session: &Session, out: &mut Vec<u8>) {
     let to = request.reply_to;
     let refusal = Refusal::new(Errno::Io, "é".repeat(rng.usize(..3000)));
@@ -268,7 +268,7 @@ fn answer(rng: &mut Rng, command: Command, request: &Request, session: &Session,
     }
 }
 
-/// A client that reads `out` finds the reply to its request and nothing else.
+/// Checks that `out` contains the complete reply to `request`, and nothing else.
 fn assert_reply_is_whole(request: &Request, session: &Session, out: &[u8]) {
     let chunks = chunks(session.style, out);
     let (last, first) = chunks.split_last().expect("a reply");

@@ -1,4 +1,4 @@
-//! What a client makes of replies: not with the code under test.
+//! Decodes replies as a client does, independently of the code under test.
 
 use fvd_nbd::export::ExportInfo;
 use fvd_nbd::handshake::Catalog;
@@ -21,7 +21,7 @@ impl Catalog for OneDisk {
     }
 }
 
-/// The types and the data of the replies to `option`; `bytes` hold nothing else.
+/// The types and data of the replies to `option`. `bytes` must not contain anything else.
 pub(crate) fn replies(option: u32, mut bytes: &[u8]) -> Vec<(u32, Vec<u8>)> {
     let mut replies = Vec::new();
     while !bytes.is_empty() {
@@ -36,14 +36,14 @@ pub(crate) fn replies(option: u32, mut bytes: &[u8]) -> Vec<(u32, Vec<u8>)> {
     replies
 }
 
-/// What a client sees of a chunk of a reply.
+/// The decoded header of a chunk of a reply.
 pub(crate) struct Chunk {
     pub(crate) cookie: u64,
     pub(crate) done: bool,
 }
 
-/// The chunks of one reply; `bytes` hold nothing else. A simple reply counts as one, with all that
-/// follows it as its data.
+/// The chunks of one reply. `bytes` must not contain anything else. A simple reply counts as one chunk, with
+/// all bytes after it as its data.
 pub(crate) fn chunks(style: HeaderStyle, mut bytes: &[u8]) -> Vec<Chunk> {
     let mut chunks = Vec::new();
     while !bytes.is_empty() {
@@ -72,7 +72,7 @@ pub(crate) fn chunks(style: HeaderStyle, mut bytes: &[u8]) -> Vec<Chunk> {
     chunks
 }
 
-/// Lengths are those that the specification demands.
+/// Checks that the lengths in a chunk are those that the specification requires.
 fn assert_payload(kind: u64, mut payload: &[u8]) {
     let length = payload.len();
     match kind {
@@ -96,7 +96,7 @@ fn assert_payload(kind: u64, mut payload: &[u8]) {
     }
 }
 
-/// A number of `count` bytes from the front.
+/// Takes a big-endian number of `count` bytes from the front.
 fn take(bytes: &mut &[u8], count: usize) -> u64 {
     let (number, rest) = bytes.split_at(count);
     *bytes = rest;

@@ -1,11 +1,11 @@
-//! What a good client sends in a whole session, and what it may expect.
+//! A valid session of a client: what it sends, and the replies that it must get.
 
 use fastrand::Rng;
 use fvd_nbd::constants::{cmd, opt};
 
 use crate::options::{info, message, queries};
 
-/// Bytes of the disk.
+/// The size of the disk in bytes.
 pub(crate) const SIZE: usize = 256 << 10;
 
 #[derive(Clone, Copy, PartialEq, PartialOrd)]
@@ -15,12 +15,12 @@ enum Style {
     Extended,
 }
 
-/// What a request is answered with.
+/// The expected answer to a request.
 enum Answer {
     Done,
     /// In any number of chunks.
     Data(Vec<u8>),
-    /// In one chunk of data, as the client has asked for it.
+    /// In one chunk of data, because the client asked for that.
     Whole(Vec<u8>),
     Status,
     Refused,
@@ -29,7 +29,7 @@ enum Answer {
 pub(crate) struct Script {
     style: Style,
     bytes: Vec<u8>,
-    /// In the order of the requests, which the disk keeps: it answers at once.
+    /// In the order of the requests. The server keeps that order, because this disk answers at once.
     answers: Vec<(u64, u64, Answer)>,
     disk: Vec<u8>,
 }
@@ -61,7 +61,7 @@ impl Script {
         self.disk.clone()
     }
 
-    /// Whether metadata contexts were selected.
+    /// Adds the handshake. Returns whether metadata contexts were selected.
     fn shake_hands(&mut self, rng: &mut Rng) -> bool {
         let option = match self.style {
             Style::Simple => None,
@@ -98,7 +98,7 @@ impl Script {
         self.bytes.extend(if extended { &length[..] } else { &length[4..] });
     }
 
-    /// Any request, also such that are refused.
+    /// Adds a random request, which may be one that the server refuses.
     fn request(&mut self, rng: &mut Rng, cookie: u64, contexts: bool) {
         let (mut offset, mut length) = (rng.u64(..SIZE as u64), rng.u64(..20_000));
         if rng.u32(..4) == 0 {
@@ -145,9 +145,9 @@ impl Script {
         self.answers.push((cookie, offset, answer));
     }
 
-    /// What came behind the handshake are the answers, all of them, and nothing else.
+    /// Checks that the bytes after the handshake are the expected answers and nothing else.
     pub(crate) fn assert_answered(&self, received: &[u8]) {
-        let mut rest = Bytes(behind_the_handshake(received));
+        let mut rest = Bytes(after_the_handshake(received));
         for (cookie, offset, answer) in &self.answers {
             match self.style {
                 Style::Simple => simple(&mut rest, *cookie, answer),
@@ -176,7 +176,8 @@ impl Script {
         }
     }
 
-    /// Whether it is the last one, its type, and its payload; a simple reply counts as one without data.
+    /// Reads a chunk. Returns whether it is the last one, its type and its payload. A simple reply counts as
+    /// one without data.
     fn chunk<'a>(&self, rest: &mut Bytes<'a>, cookie: u64, offset: u64) -> (bool, u64, Bytes<'a>) {
         let extended = self.style == Style::Extended;
         let magic = rest.number(4);
@@ -196,7 +197,7 @@ impl Script {
     }
 }
 
-/// Of all answers but data in any number of chunks.
+/// Checks an answer that must be one chunk.
 fn assert_one(done: bool, kind: u64, mut payload: Bytes<'_>, offset: u64, answer: &Answer, style: Style) {
     assert!(done, "one chunk is all");
     match answer {
@@ -220,7 +221,7 @@ fn simple(rest: &mut Bytes<'_>, cookie: u64, answer: &Answer) {
     }
 }
 
-/// The rest of what was received.
+/// The received bytes that are not decoded yet.
 struct Bytes<'a>(&'a [u8]);
 
 impl<'a> Bytes<'a> {
@@ -235,8 +236,8 @@ impl<'a> Bytes<'a> {
     }
 }
 
-/// The greeting and the replies to options end with that to the `GO` that succeeds.
-fn behind_the_handshake(received: &[u8]) -> &[u8] {
+/// The bytes after the handshake, which ends with the reply to the successful `GO`.
+fn after_the_handshake(received: &[u8]) -> &[u8] {
     let mut bytes = Bytes(received);
     bytes.take(18);
     loop {

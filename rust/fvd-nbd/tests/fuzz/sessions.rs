@@ -1,7 +1,6 @@
-//! Whole sessions with the server, from the greeting to the end, over a pipe in memory: what a
-//! client may send is answered as a model says; whatever else it sends, the server comes to an end
-//! with it, within its limits of memory and time.
-//! Time is simulated: a deadline takes no time.
+//! Fuzz tests of whole sessions, from the greeting to the end, over a pipe in memory. Valid sessions must be
+//! answered as a model predicts. In any other session the server must end the connection within its limits of
+//! memory and time. Time is simulated, so deadlines pass at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,11 +15,11 @@ use crate::memory::peak_of;
 use crate::session::{SIZE, Script};
 use crate::{options, seeds};
 
-/// What a connection may hold: its input, its replies (those under way, and the megabyte from which
-/// no request is begun), the payload of one write.
+/// The memory that one connection may use, in bytes: its input, its replies (those in flight, and the
+/// megabyte above which no new request starts), and the payload of one write.
 const MOST_MEMORY: usize = 8 << 20;
 
-/// Longer than all deadlines together.
+/// Longer than the sum of all deadlines.
 const SILENCE: Duration = Duration::from_secs(200);
 
 fn limits() -> Limits {
@@ -44,7 +43,8 @@ fn server(tls: Option<Credentials>) -> (Server<MemoryExport>, Arc<MemoryExport>)
     }
 }
 
-/// What a client that sends `bytes`, in pieces of any size, and then `end`s, gets.
+/// Runs a client that sends `bytes` in pieces of random size and then ends as `end` says. Returns what it
+/// received.
 fn converse(rng: &mut Rng, server: &Server<MemoryExport>, bytes: &[u8], end: End) -> Vec<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -58,7 +58,7 @@ fn converse(rng: &mut Rng, server: &Server<MemoryExport>, bytes: &[u8], end: End
             let served = server.serve(socket);
             let client = talk(rng, client, bytes, end, &mut received);
             tokio::pin!(served, client);
-            // The order does not matter: both end.
+            // Either may end first.
             let mut left = false;
             std::future::poll_fn(|context| {
                 left = left || client.as_mut().poll(context).is_ready();
@@ -69,21 +69,22 @@ fn converse(rng: &mut Rng, server: &Server<MemoryExport>, bytes: &[u8], end: End
                 client.await;
             }
         };
-        // Between requests a client may be silent for ever: until it is gone.
+        // Between requests a client may be silent without limit, so the connection lasts until the client is
+        // gone.
         let patience = SILENCE + limits().drain_timeout + Duration::from_secs(10);
         timeout(patience, work).await.expect("a connection ends in time");
         received
     })
 }
 
-/// How a client ends.
+/// How a client ends its session.
 #[derive(Clone, Copy, PartialEq)]
 enum End {
-    /// Says that it is done, and reads on.
+    /// It closes its sending side and reads on.
     HalfClosed,
-    /// Is gone.
+    /// It closes the connection.
     Gone,
-    /// Neither reads nor writes any more.
+    /// It neither reads nor writes any more.
     Silent,
 }
 
@@ -93,12 +94,12 @@ async fn talk(rng: &mut Rng, client: DuplexStream, bytes: &[u8], end: End, recei
     let send = async {
         let mut rest = bytes;
         for length in pieces.iter().cycle() {
-            let (piece, behind) = rest.split_at(rest.len().min(*length));
-            // The server may have hung up.
+            let (piece, after) = rest.split_at(rest.len().min(*length));
+            // The server may have closed the connection.
             if piece.is_empty() || to.write_all(piece).await.is_err() {
                 break;
             }
-            rest = behind;
+            rest = after;
         }
         match end {
             End::HalfClosed => drop(to.shutdown().await),
@@ -107,7 +108,7 @@ async fn talk(rng: &mut Rng, client: DuplexStream, bytes: &[u8], end: End, recei
         }
     };
     let receive = async {
-        // A silent client does not read: the server must not wait for it.
+        // A silent client does not read. The server must not wait for it.
         if end != End::Silent {
             let _ = from.read_to_end(received).await;
         }
@@ -132,7 +133,7 @@ fn assert_idle(server: &Server<MemoryExport>) {
 }
 
 #[test]
-fn a_sound_session_is_answered_as_the_model_says() {
+fn a_valid_session_is_answered_as_the_model_predicts() {
     seeds::fuzz(500, |rng| {
         let script = Script::new(rng);
         let (server, disk) = server(None);
@@ -156,13 +157,13 @@ fn a_mutated_session_ends_within_its_limits() {
         let (server, _) = server(rng.bool().then(|| credentials.clone()));
         let end = [End::HalfClosed, End::Gone, End::Silent][rng.usize(..3)];
         let ((), peak) = peak_of(|| drop(converse(rng, &server, &bytes, end)));
-        // What the client holds itself is not the server's.
+        // The memory of the client itself is not counted.
         assert!(peak <= MOST_MEMORY + 4 * bytes.len(), "{peak} bytes for a session");
         assert_idle(&server);
     });
 }
 
-/// Bits, bytes, lengths, the order, the end.
+/// Changes bits and bytes, cuts, inserts and repeats data.
 fn mutate(rng: &mut Rng, bytes: &mut Vec<u8>) {
     for _ in 0..rng.usize(..6) {
         let at = rng.usize(..bytes.len());
@@ -180,7 +181,7 @@ fn mutate(rng: &mut Rng, bytes: &mut Vec<u8>) {
                 let again = bytes[at..end].to_vec();
                 bytes.splice(at..at, again);
             }
-            // TLS in the middle of something else.
+            // `STARTTLS` at any position.
             _ => drop(bytes.splice(at..at, options::message(5, b""))),
         }
     }

@@ -1,6 +1,6 @@
-//! Options as a client sends them: not with the code under test.
+//! Encodes options as a client sends them, independently of the code under test.
 
-/// An option.
+/// An option with its header.
 pub(crate) fn message(option: u32, data: &[u8]) -> Vec<u8> {
     let mut bytes = b"IHAVEOPT".to_vec();
     bytes.extend(option.to_be_bytes());

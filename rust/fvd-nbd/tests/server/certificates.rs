@@ -1,4 +1,4 @@
-//! Certificates and keys for one test.
+//! Creates certificates and keys for one test.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,10 @@ use rcgen::{
 };
 use tempfile::TempDir;
 
-/// A key, as `psktool` writes it: alice's.
+/// The key of user `alice` in the format of `psktool`.
 pub(crate) const PSK: &str = "alice:9d2ef51ad1a6a6b1ce1f7d4a0b8c4e5fd3a1b2c3d4e5f60718293a4b5c6d7e8f\n";
 
-/// A folder as QEMU and libnbd lay it out, for both sides.
+/// A folder with the file names that QEMU and libnbd use, for both sides.
 pub(crate) struct Folder(TempDir);
 
 impl Folder {
@@ -35,7 +35,7 @@ impl Folder {
     }
 }
 
-/// An authority of its own, a server it vouches for, a client it vouches for, and a key.
+/// A new authority, certificates that it signed for a server and a client, and a pre-shared key.
 pub(crate) fn make() -> Folder {
     let folder = Folder(tempfile::tempdir().expect("a folder"));
     let mut params = CertificateParams::default();
@@ -50,7 +50,7 @@ pub(crate) fn make() -> Folder {
     ] {
         let mut params = CertificateParams::new(["localhost".into(), "127.0.0.1".into()]).expect("names");
         params.distinguished_name.push(DnType::CommonName, role);
-        // QEMU demands both.
+        // QEMU requires both.
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
         params.extended_key_usages = vec![purpose];
         let key = new_key();

@@ -1,4 +1,4 @@
-//! Clients that others wrote: nbdinfo, nbdcopy, qemu-img, qemu-io.
+//! Tests with existing clients: nbdinfo, nbdcopy, qemu-img, qemu-io.
 
 use std::fs;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ fn host(exports: impl IntoIterator<Item = MemoryExport>) -> (Host<MemoryExport>,
 }
 
 #[test]
-fn nbdinfo_sees_every_export_with_all_it_can_do() {
+fn nbdinfo_lists_every_export_with_its_capabilities() {
     let read_only = ExportInfo {
         read_only: true,
         description: "nothing to write".into(),
@@ -44,7 +44,7 @@ fn nbdinfo_sees_every_export_with_all_it_can_do() {
 }
 
 #[test]
-fn nbdcopy_brings_in_and_takes_out_what_was_there() {
+fn nbdcopy_copies_in_and_out_without_changes() {
     let (host, exports) = host([MemoryExport::new("disk", 64 * MIB)]);
     let mut data = vec![0; 64 * MIB];
     let mut rng = Rng::with_seed(7);

@@ -1,4 +1,4 @@
-//! Disks as exports, against a model: what a client may do in any order, and what it then sees.
+//! Compares disks as exports with a model: random operations of a client, and what it reads afterwards.
 
 use std::sync::Arc;
 
@@ -21,13 +21,13 @@ const STEPS: usize = 400;
 
 type Disk = DiskExport<MemoryStorage>;
 
-/// An image over a base of sevens that is shorter than it.
+/// An image with a shorter base that is filled with 7.
 fn image(block_size: u64, trim: Discard) -> Disk {
     let image = image_on(MemoryStorage::new(), block_size, trim);
     DiskExport::new("", "", Content::Image(image))
 }
 
-/// The same on a file, used from threads.
+/// The same image on a file, used from threads.
 fn threaded(block_size: u64, trim: Discard) -> Disk {
     let folder = tempfile::tempdir().expect("a folder");
     let file = FileStorage::create(folder.path().join("disk"), false).expect("a file");
@@ -45,7 +45,7 @@ fn image_on<S: Storage>(file: S, block_size: u64, trim: Discard) -> Arc<Image<S>
     open_new(file, layout, trim)
 }
 
-/// An image of this layout, if it has a base over sevens.
+/// Creates and opens an image of this layout. If the layout has a base, the base is filled with 7.
 fn open_new<S: Storage>(file: S, layout: LayoutOptions, discard: Discard) -> Arc<Image<S>> {
     let base = layout.base_size.map(|size| {
         let bytes = MemoryStorage::from_bytes(&vec![7; size as usize]);
@@ -93,7 +93,7 @@ fn status(disk: &Disk, offset: u64, length: u64) -> Vec<(u64, Status)> {
     pieces
 }
 
-/// One step of a client, on the disk and on the model.
+/// Applies one random operation to the disk and to the model.
 fn step(disk: &Disk, model: &mut [u8], trim: Discard, rng: &mut Rng) {
     let offset = rng.u64(..SIZE - 1);
     let length = rng.u64(1..=(SIZE - offset).min(100_000));
@@ -113,7 +113,7 @@ fn step(disk: &Disk, model: &mut [u8], trim: Discard, rng: &mut Rng) {
         4 => block_on(disk.flush()),
         5 => {
             let done = block_on(disk.trim(offset, length));
-            // What is trimmed may read as anything; as itself, if trims are ignored.
+            // A trimmed range may read as anything. If trims are ignored, it must not change.
             if trim == Discard::Unmap {
                 model[range.clone()].copy_from_slice(&read(disk, offset, length));
             }
@@ -143,7 +143,7 @@ fn check_status(disk: &Disk, model: &[u8], rng: &mut Rng) {
 }
 
 #[test]
-fn what_a_client_sees_is_what_it_did() {
+fn reads_and_status_match_the_model() {
     for (number, block_size) in [512, 4096, 65_536].into_iter().enumerate() {
         for trim in [Discard::Unmap, Discard::Ignore] {
             let disks = [
@@ -166,7 +166,7 @@ fn what_a_client_sees_is_what_it_did() {
 }
 
 #[test]
-fn zeros_are_fast_only_where_they_take_no_space() {
+fn fast_zeroing_is_refused_where_zeroes_would_be_stored() {
     let all = [
         image(4096, Discard::Unmap),
         threaded(4096, Discard::Unmap),
@@ -196,7 +196,7 @@ fn depth_counts_the_images_of_the_chain() {
 }
 
 #[test]
-fn blocks_of_the_image_are_preferred_where_others_cost_reads_of_the_base() {
+fn with_a_base_the_preferred_size_is_the_block_size() {
     let preferred = |disk: Disk| disk.info().block_sizes.preferred;
     assert_eq!(preferred(image(65_536, Discard::Unmap)), 65_536);
     assert_eq!(preferred(image(512, Discard::Unmap)), 4096);
@@ -205,14 +205,14 @@ fn blocks_of_the_image_are_preferred_where_others_cost_reads_of_the_base() {
 }
 
 #[test]
-fn an_image_on_threads_says_of_itself_what_any_image_says() {
+fn a_threaded_image_has_the_same_properties_as_any_image() {
     for trim in [Discard::Unmap, Discard::Ignore] {
         assert_eq!(threaded(65_536, trim).info(), image(65_536, trim).info());
     }
 }
 
 #[test]
-fn what_is_lent_is_not_closed_and_can_be_kept_from_writes() {
+fn a_leased_image_is_not_closed_and_can_be_read_only() {
     struct Leased;
     impl Lease for Leased {
         fn served_at(&self, _: Vec<String>) {}
@@ -239,7 +239,7 @@ fn what_is_lent_is_not_closed_and_can_be_kept_from_writes() {
 }
 
 #[test]
-fn what_cannot_be_written_is_read_only() {
+fn a_source_that_cannot_be_written_is_read_only() {
     let source = block_on(RawSource::new(MemoryStorage::from_bytes(&[7; 1000]))).expect("memory does not fail");
     let disk: Disk = DiskExport::new("name", "words", Content::Source(Box::new(source)));
     let info = disk.info();
@@ -253,7 +253,7 @@ fn what_cannot_be_written_is_read_only() {
     );
 }
 
-/// Plain and compact images on files, with a base and without: what the file system says is asked, too.
+/// Plain and compact images on files, with and without a base. Their status also depends on the file system.
 fn on_files() -> impl Iterator<Item = DiskExport<FileStorage>> {
     [(false, None), (true, None), (false, Some(BASE)), (true, Some(BASE))]
         .into_iter()
@@ -273,7 +273,8 @@ fn on_files() -> impl Iterator<Item = DiskExport<FileStorage>> {
         })
 }
 
-/// Whether all of the range is told to be a hole (true), all of it to hold data (false), or neither.
+/// Some(true) if the status reports a hole for the whole range, Some(false) if it reports data for the whole
+/// range, otherwise None.
 fn is_hole(disk: &impl Export, offset: u64, length: u64) -> Option<bool> {
     let (mut holes, mut all) = (0, 0);
     let mut piece = |length, status: Status| {
@@ -289,12 +290,12 @@ fn is_hole(disk: &impl Export, offset: u64, length: u64) -> Option<bool> {
 }
 
 #[test]
-fn what_was_discarded_is_told_to_be_a_hole_and_its_neighbours_are_not() {
+fn discarded_ranges_are_reported_as_holes_neighbours_are_not() {
     for disk in on_files() {
         let data = Bytes::from(vec![1; SIZE as usize]);
         block_on(disk.write(data, 0)).expect("written");
         assert_eq!(is_hole(&disk, 0, SIZE), Some(false));
-        // Parts of chunks, whole ones, and what is neither.
+        // Part of a chunk, a whole chunk, and ranges that are neither.
         for (offset, length) in [(8192, 4096), (65_536, 65_536), (200_704, 131_072), (SIZE - 4096, 4096)] {
             block_on(disk.trim(offset, length)).expect("trimmed");
             let look = || {
@@ -312,12 +313,12 @@ fn what_was_discarded_is_told_to_be_a_hole_and_its_neighbours_are_not() {
 }
 
 #[test]
-fn a_hole_is_told_while_others_write_beside_it_and_never_where_data_was_acknowledged() {
-    // Some have whole chunks, which are freed; their ends lie in chunks that others write to.
+fn holes_are_reported_correctly_during_neighbouring_writes() {
+    // Some slots contain whole chunks, which are freed. Their ends share chunks with slots of other threads.
     const SLOT: u64 = 81_920;
     const ROUNDS: u64 = 200;
     for disk in on_files() {
-        // Each thread has every fourth slot.
+        // Each thread uses every fourth slot.
         std::thread::scope(|scope| {
             for mine in 0..4 {
                 let disk = &disk;
@@ -335,7 +336,7 @@ fn a_hole_is_told_while_others_write_beside_it_and_never_where_data_was_acknowle
                     }
                 });
             }
-            // Somebody asks for everything meanwhile.
+            // Another thread queries the whole disk concurrently.
             scope.spawn(|| {
                 for _ in 0..ROUNDS {
                     is_hole(&disk, 0, SIZE);
@@ -347,7 +348,7 @@ fn a_hole_is_told_while_others_write_beside_it_and_never_where_data_was_acknowle
 }
 
 #[test]
-fn what_is_told_of_a_range_that_is_discarded_and_written_at_once_is_one_or_the_other_and_then_true() {
+fn a_racing_discard_and_write_never_report_data_as_a_hole() {
     for disk in on_files() {
         for round in 0..50 {
             let data = Bytes::from(vec![1; 131_072]);

@@ -1,4 +1,4 @@
-//! A server in a thread of its own, on a socket in a temporary folder and on a port.
+//! Runs a server in a thread, on a Unix socket in a temporary folder and on a TCP port.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use tokio::runtime;
 
 pub(crate) struct Host<E: Export> {
     pub(crate) server: Arc<Server<E>>,
-    /// What connections ended with that nobody meant to end.
+    /// The errors with which connections ended.
     pub(crate) errors: Arc<Mutex<Vec<String>>>,
     pub(crate) port: u16,
     folder: TempDir,
@@ -24,7 +24,7 @@ impl<E: Export> Host<E> {
         Self::with(limits, exports, |server| server)
     }
 
-    /// A server that `configure` completes.
+    /// A server that `configure` configures before it listens.
     pub(crate) fn with(
         limits: Limits,
         exports: impl IntoIterator<Item = Arc<E>>,
@@ -91,13 +91,13 @@ impl<E: Export> Host<E> {
         }
     }
 
-    /// Waits for the end of a server that ends by itself.
+    /// Waits until the server has ended without [`Host::stop`].
     pub(crate) fn wait_for_the_end(&mut self) {
         let thread = self.thread.take().expect("it was not waited for");
         thread.join().expect("the server ends");
     }
 
-    /// Shuts the server down, waits for it, and gives the errors.
+    /// Shuts the server down, waits for its end, and returns the errors.
     pub(crate) fn stop(mut self) -> Vec<String> {
         self.join();
         self.errors.lock().expect("nobody panics").clone()

@@ -1,4 +1,4 @@
-//! The server and clients that send what no good client sends, or all at once, or nothing.
+//! Clients that break the protocol, send everything at once, or send nothing.
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -45,7 +45,7 @@ fn requests_sent_at_once_are_all_answered() {
 }
 
 #[test]
-fn what_was_written_byte_by_byte_is_read_back() {
+fn a_write_that_arrives_byte_by_byte_is_stored() {
     let (host, export) = host(Limits::default(), MIB);
     let mut client = Client::simple(&host.socket());
     let mut bytes = client.header(cmd::FLAG_FUA, cmd::WRITE, 9, 1000, 3000);
@@ -59,7 +59,7 @@ fn what_was_written_byte_by_byte_is_read_back() {
 }
 
 #[test]
-fn long_writes_and_reads_go_through_the_smallest_memory_in_turn() {
+fn long_requests_take_turns_with_the_smallest_memory() {
     let limits = Limits {
         memory: 0,
         ..Limits::default()
@@ -84,7 +84,7 @@ fn long_writes_and_reads_go_through_the_smallest_memory_in_turn() {
 }
 
 #[test]
-fn a_refused_write_is_read_past_and_the_next_request_is_served() {
+fn the_payload_of_a_refused_write_is_skipped() {
     let (host, _) = host(Limits::default(), MIB);
     let mut client = Client::simple(&host.socket());
     client.request(cmd::WRITE, 1, MIB, 200_000);
@@ -112,7 +112,7 @@ fn a_write_beyond_64_mib_is_answered_and_ends_the_connection() {
 }
 
 #[test]
-fn a_client_that_leaves_within_a_write_changes_nothing() {
+fn a_client_that_disconnects_during_a_write_changes_nothing() {
     let (host, export) = host(Limits::default(), MIB);
     let mut client = Client::simple(&host.socket());
     client.request(cmd::WRITE, 1, 0, 4096);
@@ -124,7 +124,7 @@ fn a_client_that_leaves_within_a_write_changes_nothing() {
 }
 
 #[test]
-fn who_says_nothing_is_hung_up_on() {
+fn silent_clients_are_disconnected() {
     let limits = Limits {
         handshake: soon(),
         payload: soon(),
@@ -154,7 +154,7 @@ fn who_says_nothing_is_hung_up_on() {
 }
 
 #[test]
-fn there_are_no_more_connections_than_allowed() {
+fn connections_above_the_limit_are_closed() {
     let limits = Limits {
         connections: 2,
         ..Limits::default()
@@ -173,7 +173,7 @@ fn there_are_no_more_connections_than_allowed() {
 }
 
 #[test]
-fn requests_that_wait_wait_together() {
+fn waiting_requests_run_concurrently() {
     let host = Host::new(Limits::default(), [Arc::new(Meeting::new(32))]);
     let mut client = Client::simple(&host.socket());
     for cookie in 0..32 {
@@ -186,7 +186,7 @@ fn requests_that_wait_wait_together() {
 }
 
 #[test]
-fn no_more_requests_are_under_way_than_allowed_and_the_others_follow() {
+fn requests_in_flight_are_limited_and_the_others_follow() {
     let limits = Limits {
         in_flight: 4,
         ..Limits::default()
@@ -206,7 +206,7 @@ fn no_more_requests_are_under_way_than_allowed_and_the_others_follow() {
 }
 
 #[test]
-fn a_shutdown_answers_what_is_under_way_and_takes_nothing_new() {
+fn a_shutdown_answers_requests_in_flight_and_takes_no_new_ones() {
     let meeting = Arc::new(Meeting::new(2));
     let host = Host::new(Limits::default(), [Arc::clone(&meeting)]);
     let mut client = Client::simple(&host.socket());

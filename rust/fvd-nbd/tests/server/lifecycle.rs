@@ -1,4 +1,4 @@
-//! When a server ends, whom it lets in, what it counts.
+//! The end of a server, the limits on its clients, and its counters.
 
 use std::io::{ErrorKind, Read};
 use std::os::fd::OwnedFd;
@@ -25,7 +25,7 @@ fn host(sharing: Sharing) -> Host<MemoryExport> {
     Host::with(Limits::default(), [export], |server| server.with_sharing(sharing))
 }
 
-/// Whether the greeting comes within a moment.
+/// Whether the greeting arrives within 300 ms.
 fn is_greeted(client: &mut Client) -> bool {
     client
         .stream
@@ -41,7 +41,7 @@ fn is_greeted(client: &mut Client) -> bool {
 }
 
 #[test]
-fn a_server_that_is_not_persistent_ends_when_the_last_client_has_left() {
+fn a_non_persistent_server_ends_with_its_last_client() {
     let mut host = host(Sharing {
         shared: 0,
         persistent: false,
@@ -62,7 +62,7 @@ fn a_server_that_is_not_persistent_ends_when_the_last_client_has_left() {
 }
 
 #[test]
-fn clients_beyond_the_share_wait_until_one_leaves_on_whichever_socket() {
+fn excess_clients_wait_on_any_socket_until_one_leaves() {
     let host = host(Sharing {
         shared: 1,
         persistent: true,
@@ -75,7 +75,8 @@ fn clients_beyond_the_share_wait_until_one_leaves_on_whichever_socket() {
     assert_eq!(host.server.counters().connections().now, 1);
     drop(first);
     second.stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    // Whoever was let in first: it leaves, and the other one follows.
+    // Either of the two waiting clients may be accepted first. The second one leaves, so that the other one
+    // is served in both cases.
     second.read(18);
     second.send(&[&3_u32.to_be_bytes()[..], &message(opt::ABORT, b"")].concat());
     drop(second);
@@ -85,7 +86,7 @@ fn clients_beyond_the_share_wait_until_one_leaves_on_whichever_socket() {
 }
 
 #[test]
-fn all_who_may_share_a_server_are_let_in() {
+fn sharing_raises_the_limit_on_connections() {
     let limits = Limits {
         connections: 1,
         ..Limits::default()
@@ -101,7 +102,7 @@ fn all_who_may_share_a_server_are_let_in() {
 }
 
 #[test]
-fn a_read_that_never_ends_is_dropped_after_the_farewell() {
+fn a_read_that_never_ends_is_dropped_after_the_drain_timeout() {
     let limits = Limits {
         drain_timeout: Duration::from_millis(100),
         ..Limits::default()
@@ -145,7 +146,7 @@ fn an_abort_waits_for_nothing() {
 }
 
 #[test]
-fn who_only_looks_whether_somebody_is_here_is_no_failure() {
+fn a_client_that_only_connects_is_no_failure() {
     let host = host(Sharing::default());
     for _ in 0..50 {
         drop(Client::connect(&host.socket()));
@@ -155,7 +156,7 @@ fn who_only_looks_whether_somebody_is_here_is_no_failure() {
 }
 
 #[test]
-fn counters_tell_what_was_done() {
+fn counters_count_requests_errors_and_connections() {
     let limits = Limits {
         connections: 1,
         ..Limits::default()
@@ -192,7 +193,7 @@ fn counters_tell_what_was_done() {
     assert_eq!(counters.connections().failed, 1);
 }
 
-/// Started as a program of its own by the test below.
+/// No test: the test below runs it as a separate process.
 #[test]
 #[ignore = "is no test"]
 fn serve_what_was_inherited() {
@@ -208,7 +209,7 @@ fn serve_what_was_inherited() {
         .unwrap();
     runtime.block_on(async {
         #[expect(unsafe_code, reason = "what is tested")]
-        // SAFETY: the program was started for this alone.
+        // SAFETY: the process was started only for this call.
         let mut listeners = unsafe { Listener::inherited() }.unwrap();
         assert_eq!(listeners.len(), 1);
         assert!(
@@ -220,7 +221,7 @@ fn serve_what_was_inherited() {
 }
 
 #[test]
-fn a_socket_that_was_handed_over_is_served_and_stays() {
+fn an_inherited_socket_is_served_and_not_removed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("nbd");
     let listener = UnixListener::bind(&path).unwrap();

@@ -1,4 +1,4 @@
-//! Clients that come in numbers, take their time, or take what others need.
+//! Many clients at once, slow clients, and clients that use memory which others need.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ fn host(limits: Limits, size: u64) -> Host<MemoryExport> {
     Host::new(limits, [Arc::new(MemoryExport::new("disk", size as usize))])
 }
 
-/// Room for both ends of `connections`, which are in this process.
+/// Raises the limit on descriptors for `connections`: both ends of each are in this process.
 fn allow_descriptors(connections: u64) {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let wanted = 2 * connections + 100;
@@ -59,7 +59,7 @@ fn a_thousand_connections_are_served_at_once() {
 }
 
 #[test]
-fn a_connection_flood_is_over_after_the_deadline_and_disturbs_nobody_who_is_there() {
+fn a_connection_flood_ends_with_the_deadline_and_harms_no_one() {
     allow_descriptors(400);
     let limits = Limits {
         connections: 200,
@@ -83,7 +83,7 @@ fn a_connection_flood_is_over_after_the_deadline_and_disturbs_nobody_who_is_ther
 }
 
 #[test]
-fn one_who_sends_a_handshake_byte_by_byte_gets_no_more_time() {
+fn a_handshake_sent_byte_by_byte_gets_no_extra_time() {
     let limits = Limits {
         handshake: SOON,
         ..Limits::default()
@@ -104,7 +104,7 @@ fn one_who_sends_a_handshake_byte_by_byte_gets_no_more_time() {
 }
 
 #[test]
-fn one_who_does_not_take_replies_gives_the_memory_back_to_others() {
+fn a_client_that_reads_no_replies_loses_its_memory() {
     let limits = Limits {
         memory: 0,
         payload: SOON,
@@ -123,7 +123,7 @@ fn one_who_does_not_take_replies_gives_the_memory_back_to_others() {
 }
 
 #[test]
-fn one_who_takes_replies_slowly_but_takes_them_is_served() {
+fn a_client_that_reads_replies_slowly_is_served() {
     let limits = Limits {
         payload: SOON,
         ..Limits::default()
@@ -142,7 +142,7 @@ fn one_who_takes_replies_slowly_but_takes_them_is_served() {
 }
 
 #[test]
-fn one_who_takes_a_long_reply_slowly_but_takes_it_is_served() {
+fn a_client_that_reads_a_long_reply_slowly_is_served() {
     let limits = Limits {
         payload: SOON,
         ..Limits::default()
@@ -159,7 +159,7 @@ fn one_who_takes_a_long_reply_slowly_but_takes_it_is_served() {
 }
 
 #[test]
-fn one_who_sends_a_long_payload_slowly_is_served_and_one_who_crawls_is_not() {
+fn a_slow_payload_is_accepted_and_a_crawling_one_is_not() {
     let limits = Limits {
         payload: SOON,
         ..Limits::default()
@@ -173,7 +173,7 @@ fn one_who_sends_a_long_payload_slowly_is_served_and_one_who_crawls_is_not() {
     }
     assert_eq!(slow.simple_reply(), (0, 1));
     for offset in [0, 8 * MIB] {
-        // One that is stored, and one that is read past.
+        // The first write is valid. The second is beyond the end, so its payload is skipped.
         let mut crawling = Client::simple(&host.socket());
         crawling.request(cmd::WRITE, 2, offset, 2 * MIB);
         let started = Instant::now();
@@ -186,7 +186,7 @@ fn one_who_sends_a_long_payload_slowly_is_served_and_one_who_crawls_is_not() {
 }
 
 #[test]
-fn those_who_vanish_in_the_middle_of_a_payload_leave_nothing_behind() {
+fn clients_that_vanish_during_a_payload_leave_no_state() {
     let limits = Limits {
         memory: 0,
         ..Limits::default()
@@ -225,7 +225,7 @@ fn over_tcp_a_reply_survives_a_shutdown_with_requests_unread() {
     thread::sleep(SOON / 3);
     host.server.shut_down();
     client.write_all(&wire.header(0, cmd::FLUSH, 2, 0, 0)).unwrap();
-    // The last part lies in the kernel when the server has done all it wants to do.
+    // The last part is still in the kernel's buffers when the server has finished.
     client.read_exact(&mut vec![0; 16 + (7 << 20)]).unwrap();
     thread::sleep(SOON);
     client.read_exact(&mut vec![0; 1 << 20]).unwrap();

@@ -1,4 +1,4 @@
-//! The server, its clients, and those that are none.
+//! Tests of the server with existing clients, hand-written clients and hostile clients.
 
 mod certificates;
 mod clients;

@@ -1,4 +1,4 @@
-//! Clients that send one request at a time, for the next one of which the server looks.
+//! Clients that send one request at a time, for which the server spins.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ fn host(poll: Duration) -> Host<MemoryExport> {
     Host::new(limits, [Arc::new(MemoryExport::new("disk", 1 << 20))])
 }
 
-/// Reads a sector, waits for it, and reads the next.
+/// Reads `count` sectors, one at a time.
 fn read_one_by_one(client: &mut Client, count: u64) {
     for number in 0..count {
         client.request(0, number, number % 2048 * 512, 512);
@@ -31,7 +31,7 @@ fn read_one_by_one(client: &mut Client, count: u64) {
 }
 
 #[test]
-fn requests_that_come_one_by_one_are_found_without_a_sleep() {
+fn sequential_requests_are_found_by_spinning() {
     let host = host(Duration::from_millis(5));
     let mut client = Client::simple(&host.socket());
     let began = Instant::now();
@@ -42,14 +42,14 @@ fn requests_that_come_one_by_one_are_found_without_a_sleep() {
 }
 
 #[test]
-fn nothing_is_looked_for_where_that_is_turned_off() {
+fn a_poll_limit_of_zero_disables_spinning() {
     let host = host(Duration::ZERO);
     read_one_by_one(&mut Client::simple(&host.socket()), 2000);
     assert_eq!(host.server.counters().polled(), 0);
 }
 
 #[test]
-fn others_are_served_beside_a_client_that_is_looked_for() {
+fn other_clients_are_served_while_one_is_spun_for() {
     let host = host(Duration::from_millis(5));
     let [mut busy, mut other] = [(); 2].map(|()| Client::simple(&host.socket()));
     let is_over = AtomicBool::new(false);
@@ -68,7 +68,7 @@ fn others_are_served_beside_a_client_that_is_looked_for() {
 }
 
 #[test]
-fn the_end_of_the_server_reaches_a_client_that_is_looked_for() {
+fn a_shutdown_ends_a_connection_that_spins() {
     let host = host(Duration::from_millis(5));
     let mut client = Client::simple(&host.socket());
     thread::scope(|scope| {

@@ -1,8 +1,8 @@
-//! Programs as clients.
+//! Runs programs as clients.
 
 use std::process::Command;
 
-/// What a program prints; it must succeed.
+/// Runs a program, which must succeed, and returns its standard output.
 pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
     match attempt(program, arguments) {
         Ok(printed) => printed,
@@ -10,7 +10,7 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
     }
 }
 
-/// What a program prints; all of it as the error if it fails.
+/// Runs a program and returns its standard output. If it fails, the error is all of its output.
 pub(crate) fn attempt(program: &str, arguments: &[&str]) -> Result<String, String> {
     let output = Command::new(program).args(arguments).output();
     let output = output.unwrap_or_else(|error| panic!("{program} cannot be run ({error}): make tools installs it"));

@@ -1,4 +1,4 @@
-//! What reads are answered with: data, and holes instead of zeros.
+//! Replies to reads: data, and holes instead of zeroes.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ const DATA: u16 = 1;
 const HOLE: u16 = 2;
 const KIB: u64 = 1024;
 
-/// 1 MiB of zeros but for sevens at 64 to 72 KiB, and at 100 to 260 KiB.
+/// 1 MiB of zeroes, except for bytes of value 7 in 64..72 KiB and 100..260 KiB.
 fn host() -> Host<MemoryExport> {
     let export = Arc::new(MemoryExport::new("disk", 1 << 20));
     for (start, length) in [(64, 8), (100, 160)] {
@@ -24,7 +24,7 @@ fn host() -> Host<MemoryExport> {
     Host::new(Limits::default(), [export])
 }
 
-/// Type, offset and length in KiB of each chunk; data are sevens.
+/// The type, offset and length in KiB of each chunk. All data must be 7.
 fn chunks(client: &mut Client) -> Vec<(u16, u64, u64)> {
     let mut chunks = Vec::new();
     loop {
@@ -45,7 +45,7 @@ fn chunks(client: &mut Client) -> Vec<(u16, u64, u64)> {
 }
 
 #[test]
-fn zeros_of_a_read_are_told_as_holes_and_data_is_sent() {
+fn zeroes_in_a_read_are_sent_as_holes() {
     let host = host();
     let mut client = Client::extended(&host.socket(), &[]);
     for (offset, length, expected) in [
@@ -74,7 +74,7 @@ fn zeros_of_a_read_are_told_as_holes_and_data_is_sent() {
 }
 
 #[test]
-fn a_client_that_wants_one_chunk_gets_all_bytes_in_one() {
+fn an_unfragmented_read_gets_all_bytes_in_one_chunk() {
     let host = host();
     let mut client = Client::extended(&host.socket(), &[]);
     for (offset, length) in [(0, 64), (60, 8)] {

@@ -1,4 +1,4 @@
-//! A disk that takes its time.
+//! A disk whose reads wait for each other.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,19 +13,19 @@ use fvd_nbd::meta::Status;
 use fvd_nbd::server::{Export, MemoryExport, Zeroing};
 use tokio::sync::Semaphore;
 
-/// Reads end in groups: when there are enough of them.
+/// A disk whose reads wait until `size` of them are in flight, and then complete together.
 pub(crate) struct Meeting {
     disk: MemoryExport,
     size: u32,
     here: AtomicU32,
-    /// Reads under way, and the most there were at once.
+    /// `now`: reads in flight. `most`: the maximum of `now` so far.
     now: AtomicU32,
     most: AtomicU32,
     go: Semaphore,
 }
 
 impl Meeting {
-    /// The reads that have to be under way at once.
+    /// A disk whose reads complete in groups of `size`.
     pub(crate) fn new(size: u32) -> Self {
         Self {
             disk: MemoryExport::new("disk", 1 << 20),
@@ -37,7 +37,7 @@ impl Meeting {
         }
     }
 
-    /// Counts as a read.
+    /// Counts as one read.
     pub(crate) fn join(&self) {
         let here = 1 + self.here.fetch_add(1, Ordering::SeqCst);
         if here.is_multiple_of(self.size) {
@@ -45,7 +45,7 @@ impl Meeting {
         }
     }
 
-    /// The most reads that were under way at once.
+    /// The maximum number of reads in flight so far.
     pub(crate) fn most(&self) -> u32 {
         self.most.load(Ordering::SeqCst)
     }

@@ -1,4 +1,4 @@
-//! What servers have fallen for when TLS starts in the middle of a conversation.
+//! Attacks that have worked against servers when TLS starts in the middle of a connection.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ fn hasty() -> Limits {
     }
 }
 
-/// A client that is asked for its key.
+/// A client with the pre-shared key of user `alice`.
 #[derive(Clone)]
 struct Alice;
 
@@ -62,7 +62,7 @@ impl Builder for Alice {
     }
 }
 
-/// Says `plain` and asks for TLS; then has it.
+/// Sends the options in `plain`, then `STARTTLS`, and returns the TLS stream.
 async fn encrypted(socket: &Path, plain: &[Vec<u8>]) -> TlsStream<UnixStream> {
     let mut stream = UnixStream::connect(socket).await.expect("the server listens");
     let mut greeting = [0; 18];
@@ -105,7 +105,7 @@ fn run<T>(test: impl Future<Output = T>) -> T {
 }
 
 #[test]
-fn state_kept_across_starttls_there_is_none() {
+fn no_state_is_kept_across_starttls() {
     let (host, _) = host(Limits::default());
     run(async {
         let contexts = queries("disk", &["base:allocation"]);
@@ -134,7 +134,7 @@ fn state_kept_across_starttls_there_is_none() {
 }
 
 #[test]
-fn commands_injected_behind_starttls_are_not_taken_for_encrypted_ones() {
+fn commands_injected_after_starttls_are_not_executed() {
     let (host, _) = host(Limits::default());
     let mut client = Client::connect(&host.socket());
     client.read(18);
@@ -148,7 +148,7 @@ fn commands_injected_behind_starttls_are_not_taken_for_encrypted_ones() {
 }
 
 #[test]
-fn plain_text_where_tls_should_start_is_answered_with_nothing_in_plain_text() {
+fn plain_text_instead_of_a_tls_handshake_gets_no_plain_reply() {
     let (host, _) = host(hasty());
     let mut client = Client::connect(&host.socket());
     client.read(18);
@@ -161,7 +161,7 @@ fn plain_text_where_tls_should_start_is_answered_with_nothing_in_plain_text() {
 }
 
 #[test]
-fn who_says_nothing_where_tls_should_start_is_hung_up_on() {
+fn silence_instead_of_a_tls_handshake_ends_the_connection() {
     let (host, _) = host(hasty());
     let mut client = Client::connect(&host.socket());
     client.read(18);
@@ -174,7 +174,7 @@ fn who_says_nothing_where_tls_should_start_is_hung_up_on() {
 }
 
 #[test]
-fn long_data_goes_both_ways_at_once_and_replies_reach_a_client_that_has_nothing_more_to_say() {
+fn long_data_goes_both_ways_and_replies_follow_a_half_close() {
     let (host, export) = host(Limits::default());
     let wire = Client::detached();
     run(async {
@@ -187,7 +187,7 @@ fn long_data_goes_both_ways_at_once_and_replies_reach_a_client_that_has_nothing_
         sent.extend(wire.header(0, cmd::READ, 2, 32 << 20, 32 << 20));
         sent.extend(wire.header(0, cmd::READ, 3, 0, 32 << 20));
         client.write_all(&sent).await.unwrap();
-        // Half of the connection ends: TLS says so, and the socket.
+        // Closes the sending side, of TLS and of the socket.
         client.shutdown().await.unwrap();
         let mut received = Vec::new();
         client.read_to_end(&mut received).await.unwrap();

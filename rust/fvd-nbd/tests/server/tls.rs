@@ -1,4 +1,4 @@
-//! TLS with clients that others wrote, all of which use `GnuTLS`.
+//! TLS with existing clients, all of which use `GnuTLS`.
 
 use std::fs;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ impl Side {
         })
     }
 
-    /// URIs of a client with certificates, over both kinds of sockets.
+    /// The URIs for a client with certificates, over TCP and Unix sockets.
     fn x509_uris(&self) -> [String; 2] {
         let (port, socket, folder) = (self.host.port, self.host.socket(), self.folder.name());
         [
@@ -63,7 +63,7 @@ impl Side {
         ]
     }
 
-    /// Arguments for QEMU's tools.
+    /// The arguments for QEMU's tools.
     fn qemu(&self, credentials: &str) -> [String; 3] {
         let (port, folder) = (self.host.port, self.folder.name());
         [
@@ -105,7 +105,7 @@ fn assert_qemu_works(side: &Side, credentials: &str) {
 }
 
 #[test]
-fn clients_with_certificates_copy_and_ask_over_tcp_and_unix() {
+fn clients_with_certificates_work_over_tcp_and_unix() {
     let side = Side::with_certificates(TlsPolicy::Required);
     for uri in side.x509_uris() {
         let printed = info(&uri).unwrap();
@@ -117,7 +117,7 @@ fn clients_with_certificates_copy_and_ask_over_tcp_and_unix() {
 }
 
 #[test]
-fn clients_with_keys_copy_and_ask_over_tcp_and_unix() {
+fn clients_with_keys_work_over_tcp_and_unix() {
     let side = Side::with_keys(TlsPolicy::Required);
     for uri in side.psk_uris("keys.psk") {
         let printed = info(&uri).unwrap();
@@ -129,7 +129,7 @@ fn clients_with_keys_copy_and_ask_over_tcp_and_unix() {
 }
 
 #[test]
-fn plain_text_is_refused_where_tls_is_required_and_served_where_it_is_allowed() {
+fn plain_text_is_refused_only_where_tls_is_required() {
     let required = Side::with_certificates(TlsPolicy::Required);
     let refused = info(&required.host.uri("disk")).unwrap_err();
     assert!(refused.contains("TLS"), "{refused}");
@@ -140,7 +140,7 @@ fn plain_text_is_refused_where_tls_is_required_and_served_where_it_is_allowed() 
 }
 
 #[test]
-fn a_server_without_tls_says_so() {
+fn a_server_without_tls_refuses_clients_that_require_it() {
     let folder = certificates::make();
     let host = Host::new(Limits::default(), [Arc::new(MemoryExport::new("disk", MIB))]);
     let uri = format!("nbds://localhost:{}/disk?tls-certificates={}", host.port, folder.name());
@@ -150,7 +150,7 @@ fn a_server_without_tls_says_so() {
 }
 
 #[test]
-fn only_clients_for_which_the_authority_vouches_are_served_where_that_is_asked() {
+fn with_verify_peer_only_signed_clients_are_served() {
     let side = Side::new(TlsPolicy::Required, |folder| {
         Credentials::x509(folder.path(), true).unwrap()
     });
@@ -193,7 +193,7 @@ fn a_wrong_key_or_user_is_refused() {
 }
 
 #[test]
-fn what_is_missing_or_does_not_fit_is_named() {
+fn errors_name_missing_and_invalid_files() {
     let folder = certificates::make();
     let fails = |verify_peer| Credentials::x509(folder.path(), verify_peer).unwrap_err().to_string();
     folder.remove("ca-cert.pem");

@@ -1,4 +1,4 @@
-//! A client that says what it is told to say.
+//! A client that sends exactly the bytes that a test gives it.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -15,7 +15,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Connects, and says nothing.
+    /// Connects without sending anything.
     pub(crate) fn connect(socket: &Path) -> Self {
         let stream = UnixStream::connect(socket).expect("the server listens");
         let patience = Some(Duration::from_secs(20));
@@ -26,7 +26,7 @@ impl Client {
         }
     }
 
-    /// Connected to nobody: for its bytes.
+    /// A client without a server, used only to encode headers.
     pub(crate) fn detached() -> Self {
         let (stream, _) = UnixStream::pair().expect("two sockets");
         Self {
@@ -35,7 +35,7 @@ impl Client {
         }
     }
 
-    /// Takes the export "disk", with simple replies.
+    /// Opens the export "disk" with simple replies.
     pub(crate) fn simple(socket: &Path) -> Self {
         let mut client = Self::connect(socket);
         client.read(18);
@@ -44,7 +44,7 @@ impl Client {
         client
     }
 
-    /// Takes the export "disk", with extended headers and `contexts`.
+    /// Opens the export "disk" with extended headers and `contexts`.
     pub(crate) fn extended(socket: &Path, contexts: &[&str]) -> Self {
         let mut client = Self::connect(socket);
         client.extended = true;
@@ -77,10 +77,10 @@ impl Client {
         bytes
     }
 
-    /// All that comes until the server hangs up.
+    /// Everything that arrives until the server closes the connection.
     pub(crate) fn rest(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        // A reset comes behind what the server did not read.
+        // If the server closed with unread input, the stream ends with a reset.
         let _ = self.stream.read_to_end(&mut bytes);
         bytes
     }
@@ -107,21 +107,22 @@ impl Client {
         self.send(&header);
     }
 
-    /// Error and cookie of a simple reply.
+    /// Reads a simple reply and returns its error and cookie.
     pub(crate) fn simple_reply(&mut self) -> (u32, u64) {
         let head = self.read(16);
         assert_eq!(head[..4], SIMPLE_REPLY_MAGIC.to_be_bytes());
         (number(&head[4..8]) as u32, number(&head[8..]))
     }
 
-    /// Type and payload of an extended reply; the last chunk if `done`.
+    /// Reads a chunk of an extended reply, which must be the last one if and only if `done`. Returns its type
+    /// and payload.
     pub(crate) fn chunk(&mut self, done: bool) -> (u16, Vec<u8>) {
         let (is_last, kind, payload) = self.any_chunk();
         assert_eq!(is_last, done);
         (kind, payload)
     }
 
-    /// Whether it is the last one, type and payload of an extended reply.
+    /// Reads a chunk of an extended reply. Returns whether it is the last one, its type and its payload.
     pub(crate) fn any_chunk(&mut self) -> (bool, u16, Vec<u8>) {
         let head = self.read(32);
         assert_eq!(head[..5], [0x6e, 0x8a, 0x27, 0x8c, 0]);

@@ -82,7 +82,7 @@ impl Allocator {
         }
     }
 
-    /// One more than the highest number in use; 0 before the table has been scanned.
+    /// One more than the highest number that has been in use; 0 before the table has been scanned.
     pub(super) fn end(&self) -> u64 {
         self.frontier.map_or(0, |frontier| frontier.next.into())
     }

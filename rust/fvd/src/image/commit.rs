@@ -39,7 +39,7 @@ pub(super) struct Committer {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mark {
     Clean,
-    /// 0, durably.
+    /// It is 0, durably.
     Unclean,
     /// A change was begun and has not been synced: a task that relies on the mark must write it again.
     Unknown,

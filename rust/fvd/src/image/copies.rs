@@ -116,8 +116,8 @@ impl<S: Storage> Image<S> {
             }
             let data = match self.read_base(IoBufMut::zeroed(len as usize), bytes.start).await {
                 Ok(data) => data.freeze(),
-                // What cannot be read may lie outside the request, so only the request is read. Not after a
-                // timeout: a base that hangs would hang again.
+                // The bytes that failed may lie outside the request, so only the request is read now. After a
+                // timeout the request fails at once: a base that hangs would hang again.
                 Err(error) if len > stop - at && error.errno() != Some(libc::ETIMEDOUT) => break,
                 Err(error) => return Err(error),
             };

@@ -34,7 +34,7 @@ pub struct CreateOptions {
     pub data_file_fmt: String,
     /// Command with which the original grew the storage. It is stored, and never run.
     pub add_storage_cmd: OsString,
-    /// Store what is read from the base.
+    /// Store data that is read from the base.
     pub copy_on_read: bool,
     /// Seconds from an open until prefetch of the whole base starts; None, 0 or less: never.
     pub prefetch_start_delay: Option<i32>,

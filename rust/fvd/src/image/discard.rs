@@ -25,7 +25,7 @@ impl<S: Storage> Image<S> {
     /// partly in the range keep their content, and so do parts of sectors. Blocks of the base that are in the
     /// range as a whole become local without being read or stored. In an image that writes to its base (see
     /// [`Image::updates_base`]) all blocks of the base's region stay as they are. With [`Discard::Ignore`]
-    /// everything does.
+    /// nothing changes.
     pub async fn discard(&self, offset: u64, len: u64) -> Result<()> {
         self.check_writable()?;
         let end = self.check_range(offset, len)?;

@@ -69,7 +69,7 @@ impl<'a, S: Storage> TableRuns<'a, S> {
         Ok(Some(run))
     }
 
-    /// The next run of entries that are allocated, and the storage chunk of the first one.
+    /// The next run of allocated entries, and the storage chunk that they name.
     async fn allocated(&mut self) -> Result<Option<(EntryRun, u32)>> {
         if let Some(ahead) = self.ahead.take() {
             return Ok(Some(ahead));

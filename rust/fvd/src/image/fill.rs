@@ -243,7 +243,7 @@ impl<S: Storage> Image<S> {
     ) -> Result<()> {
         // On a device holes save no space: only data that is all zeros is zeroed.
         let unit = if self.data().can_resize() { HOLE_UNIT } else { u64::MAX };
-        // The alignment is that in the file, whose whole blocks a hole frees, not that in the disk.
+        // Units are aligned in the file, not in the disk: a hole frees whole blocks of the file.
         let parts = parts(&data, (start + self.geometry.data_offset) % HOLE_UNIT, unit);
         // Zeros come first: then a chunk without storage needs nothing, because a new storage chunk reads as
         // zeros.

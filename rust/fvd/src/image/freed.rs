@@ -29,7 +29,7 @@ impl Freed {
         self.free.append(numbers);
     }
 
-    /// Moves storage chunks on whose requests have ended. Never waits: the task that frees a chunk is itself
+    /// Frees the storage chunks whose requests have ended. Never waits: the task that frees a chunk is itself
     /// a request.
     pub(super) fn collect(&mut self, epochs: &Epochs) {
         // Twice: when the retired ones become free, the next ones can be retired.

@@ -1,4 +1,4 @@
-//! The engine: one verb, one file.
+//! The engine: one file per operation.
 //!
 //! A request flows one way: plan (`map` finds the extents that hold the range), I/O on the storage or the
 //! base, then publish the metadata (`publish`) and acknowledge. Metadata reaches the disk only in `commit` (a

@@ -1,4 +1,4 @@
-//! Open: header, checks, recovery.
+//! Open: reads and checks the header, and recovers an unclean image (`docs/design.md`, "Making it durable").
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, OnceLock};
@@ -126,8 +126,8 @@ impl Head {
     }
 }
 
-/// Reads and checks the header. After an interrupted change it is the header that the change leads to. No
-/// file that it names is opened.
+/// Reads and checks the header. If a change of it was interrupted, returns the header as it will be when the
+/// change is finished. No file that it names is opened.
 pub async fn read_head<S: Storage>(file: &S) -> Result<Head> {
     let len = file.len().await?;
     let buf = file.read(IoBufMut::zeroed(HEADER_SIZE.min(len) as usize), 0).await?;

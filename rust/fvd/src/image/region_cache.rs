@@ -65,7 +65,7 @@ impl RegionCache {
         for segment in &cache.segments {
             segment.is_hole.store(true, Ordering::Release);
         }
-        words
+        cache
     }
 
     pub(super) fn region(&self) -> Region {

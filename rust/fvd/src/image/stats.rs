@@ -81,21 +81,21 @@ counters! {
     read_bytes,
     /// Write requests of the guest.
     writes,
-    /// Bytes of these.
+    /// Bytes of these write requests.
     written_bytes,
     /// Requests of the guest to zero a range.
     zeroes,
-    /// Bytes of these.
+    /// Bytes of these requests.
     zeroed_bytes,
     /// Flush requests.
     flushes,
     /// Reads of the base, for the guest and for copies.
     base_reads,
-    /// Bytes of these.
+    /// Bytes of these reads.
     base_read_bytes,
     /// Writes to the base, zeroing included.
     base_writes,
-    /// Bytes of these.
+    /// Bytes of these writes.
     base_written_bytes,
     /// Bytes read from the base to complete blocks that the guest wrote only in part.
     copy_on_write_bytes,
@@ -113,7 +113,7 @@ counters! {
     checkpoints,
     /// Requests of the guest to discard a range.
     discards,
-    /// Bytes of these.
+    /// Bytes of these requests.
     discarded_bytes,
     /// Writes of zeros that were turned into zeroing (`detect_zeroes`).
     detected_zeroes,

@@ -15,8 +15,9 @@ use crate::storage::{FileStorage, IoBufMut, Storage};
 /// Most requests of one image at once.
 const THREADS: usize = 16;
 
-/// An image on files whose I/O blocks, used from worker threads of its own. It is for a program whose threads
-/// serve many clients, while others use the same image and block. At most 16 requests run at once.
+/// An image on files whose I/O blocks, used from worker threads of its own. It is for a server whose threads
+/// must not block, and an image that other code uses with blocking calls at the same time. At most 16
+/// requests run at once.
 ///
 /// If its future is dropped, a request that has begun runs to its end, and one that has not begun never does.
 pub struct ThreadedImage {
@@ -39,7 +40,7 @@ impl ThreadedImage {
         }
     }
 
-    /// The image, for what does no I/O.
+    /// The image, for calls that do no I/O.
     #[must_use]
     pub fn image(&self) -> &Image<FileStorage> {
         &self.image

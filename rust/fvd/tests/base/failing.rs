@@ -137,8 +137,8 @@ impl WritableBase for Opened {
         self.writer().sync()
     }
 
-    fn settle(&self) -> BoxFuture<'_, Result<()>> {
-        self.writer().settle()
+    fn sync_leftovers(&self) -> BoxFuture<'_, Result<()>> {
+        self.writer().sync_leftovers()
     }
 
     fn close(&self) -> BoxFuture<'_, Result<()>> {

@@ -1,20 +1,20 @@
-//! What can be changed in the header of an image, and to what.
+//! The header fields that can be amended, and their legal values.
 
 use std::ffi::OsString;
 
 use crate::format::Header;
 
-/// What an attribute accepts, and where it goes.
+/// The legal values of an attribute, and the function that stores one in the header.
 #[derive(Clone, Copy)]
 pub(super) enum Kind {
     Flag(fn(&mut Header, bool)),
-    /// From `least` to `most`.
+    /// A number from `least` to `most`.
     Number {
         least: i64,
         most: i64,
         set: fn(&mut Header, i64),
     },
-    /// One of these.
+    /// One of these keywords.
     Word(&'static [&'static str], fn(&mut Header, String)),
     /// Any name that fits.
     Name(fn(&mut Header, OsString)),
@@ -22,17 +22,17 @@ pub(super) enum Kind {
 
 /// A field that can be amended.
 pub(super) struct Attribute {
-    /// As in the header.
+    /// The name of the field in the header.
     pub(super) name: &'static str,
     pub(super) kind: Kind,
-    /// It means nothing in an image without a base, and is zero there.
+    /// Whether the attribute needs a base. It is zero in an image without one.
     pub(super) of_base: bool,
 }
 
 const LEAST_32: i64 = i32::MIN as i64;
 const MOST_32: i64 = i32::MAX as i64;
 
-/// A number of 32 bits that speaks of the base.
+/// A field of 32 bits that needs a base.
 macro_rules! number {
     ($name:ident, $range:expr) => {
         Attribute {
@@ -67,7 +67,7 @@ macro_rules! text {
     };
 }
 
-/// All but the size and the clean mark, which are more than a field.
+/// All attributes except the size and the clean mark, which need more than a change of one field.
 pub(super) const ATTRIBUTES: [Attribute; 22] = [
     text!(base_img, Kind::Name(|header, name| header.base_img = name)),
     text!(

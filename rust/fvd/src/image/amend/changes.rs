@@ -1,4 +1,4 @@
-//! What a caller wants changed: checked attribute by attribute as it is said, and as a whole against
+//! The changes that a caller requests. Each one is checked when it is added, and all of them together against
 //! the image.
 
 use std::ffi::{OsStr, OsString};
@@ -14,23 +14,23 @@ pub enum Value {
     Bool(bool),
     /// A number, in the unit of its field.
     Int(i64),
-    /// A word or a file name.
+    /// A keyword or a file name.
     Text(OsString),
 }
 
-/// What to change in an image.
+/// The requested changes of an image.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
     size: Option<u64>,
     clean: Option<bool>,
-    /// Index into [`ATTRIBUTES`], and the value, which is of the right kind and in range.
+    /// Index into [`ATTRIBUTES`] and new value. The value has the right kind and is in range.
     fields: Vec<(usize, Value)>,
-    /// The disk may become smaller.
+    /// Whether the disk may become smaller.
     shrink: bool,
 }
 
 impl Changes {
-    /// No changes yet. With `shrink`, a change of the size may delete what lies behind the new end.
+    /// No changes. `shrink` allows a smaller size, which deletes the data after the new end.
     #[must_use]
     pub fn new(shrink: bool) -> Self {
         Self {
@@ -39,13 +39,13 @@ impl Changes {
         }
     }
 
-    /// Adds the change of the attribute `name`: `size` (bytes, rounded up to 512), or the name of a
-    /// header field that can be amended. The last of two changes of one attribute counts.
+    /// Adds a change of the attribute `name`: `size` (in bytes, rounded up to a multiple of 512), or the name
+    /// of a header field that can be amended. If one attribute is set twice, the last value is used.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument), naming the attribute, where it is unknown
-    /// or cannot be changed, or the value is of the wrong type or out of its range.
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument), naming the attribute, if it is unknown or
+    /// cannot be changed, or if the value has the wrong type or is out of range.
     pub fn set(&mut self, name: &str, value: Value) -> Result<()> {
         match (name, value) {
             ("size", Value::Int(size)) => self.size = Some(whole_sectors(size)?),
@@ -62,7 +62,8 @@ impl Changes {
         Ok(())
     }
 
-    /// What the field `name`, a word or a file name, is to be; None: it stays.
+    /// The new value of the field `name`, which must be a keyword or a file name. `None` if it does not
+    /// change.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&OsStr> {
         let mut of_name = self
@@ -76,7 +77,7 @@ impl Changes {
         }
     }
 
-    /// The size asked for, in bytes.
+    /// The requested size of the disk, in bytes.
     pub(super) fn size(&self) -> Option<u64> {
         self.size
     }
@@ -86,24 +87,25 @@ impl Changes {
         self.shrink
     }
 
-    /// Whether the image is to be marked unclean.
+    /// Whether the image must be marked unclean.
     pub(super) fn unclean(&self) -> bool {
         self.clean == Some(false)
     }
 
-    /// Makes all the changes but that of the size.
+    /// The header `old` with all changes except that of the size. Without a request to the contrary it is
+    /// marked clean.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) where the image has nothing that an attribute
-    /// could speak of, or a name is too long.
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if an attribute does not apply to the image, or
+    /// if a name is too long or not allowed.
     pub(super) fn apply(&self, old: &Header) -> Result<Header> {
         let mut new = old.clone();
         new.clean_shutdown = !self.unclean();
         for (number, value) in &self.fields {
             set(&ATTRIBUTES[*number], &mut new, value.clone());
         }
-        // These go in whole units, as at creation.
+        // Round these up to whole units, as at creation.
         if new.bytes_per_prefetch != old.bytes_per_prefetch {
             new.bytes_per_prefetch = whole_blocks(&new)?;
         }
@@ -118,7 +120,7 @@ impl Changes {
         Ok(new)
     }
 
-    /// Nothing may be said of a base that is not there, unless it is what the header says anyway.
+    /// Refuses changes of attributes that need a base. A value that equals the present one is accepted.
     fn check_of_base(&self, old: &Header) -> Result<()> {
         let of_base = self.fields.iter().filter(|(number, _)| ATTRIBUTES[*number].of_base);
         for (number, value) in of_base {

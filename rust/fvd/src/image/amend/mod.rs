@@ -1,8 +1,8 @@
-//! Amend: change what the header says, the size of the disk included, of an image that nobody else has
+//! Amend: changes fields of the header, including the size of the disk, of an image that no other process has
 //! open.
 //!
-//! Several fields change together or not at all, whatever happens meanwhile. `docs/design.md`,
-//! changing the header, has the steps, why they come in this order, and the crash cases.
+//! All fields of one amendment change together or not at all, also after a crash. The steps, the reasons for
+//! their order and the crash cases are in docs/design.md, "Changing the header".
 
 mod attribute;
 mod changes;
@@ -24,16 +24,16 @@ use crate::storage::Storage;
 
 use resize::Resize;
 
-/// Makes the changes, durably, and gives the header as it is then.
+/// Makes the changes durably, and returns the new header.
 ///
-/// `data` is the separate data file, where [`needs_data`] says so. The image is recovered first. The
-/// caller holds the locks: nobody else may have the image open, not even as a base.
+/// `data` is the separate data file. It is required if [`needs_data`] says so. The image is recovered first.
+/// The caller must hold the locks: no other process may have the image open, not even as a base.
 ///
 /// # Errors
 ///
-/// [`InvalidArgument`](crate::ErrorKind::InvalidArgument), before anything but the recovery is written, where
-/// a change cannot be made; [`InvalidImage`](crate::ErrorKind::InvalidImage) for a suspect image. After any
-/// other failure the changes have been made, all of them, or none.
+/// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if a change is not possible. Then nothing was
+/// written, except by the recovery. [`InvalidImage`](crate::ErrorKind::InvalidImage) if the image is suspect.
+/// After any other failure either all changes have been made, or none.
 pub async fn amend<S: Storage>(file: &S, data: Option<&S>, changes: &Changes) -> Result<Header> {
     let add_path = |error: Error| error.with_path(file.path());
     let head = read_head_to_write(file).await?;
@@ -60,16 +60,17 @@ pub async fn amend<S: Storage>(file: &S, data: Option<&S>, changes: &Changes) ->
         resize.check_device(data).await?;
     }
     in_place::recover(file, data, &mut head).await?;
-    // A change that does not need the data file does nothing to it.
+    // Without `data` the changes do not need the data file, so this stand-in is not used.
     plan.carry_out(file, data.unwrap_or(file), &head).await?;
     Ok(plan.new)
 }
 
-/// The name of the separate data file that the changes need open, if they do.
+/// The name of the separate data file, if the changes need it. `None` if they do not, or if there is no such
+/// file.
 ///
 /// # Errors
 ///
-/// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) where the changes cannot be made.
+/// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if the changes are not possible.
 pub async fn needs_data<S: Storage>(file: &S, head: &Head, changes: &Changes) -> Result<Option<OsString>> {
     let plan = Plan::new(file, head, changes).await;
     let plan = plan.map_err(|error| error.with_path(file.path()))?;
@@ -77,11 +78,11 @@ pub async fn needs_data<S: Storage>(file: &S, head: &Head, changes: &Changes) ->
     Ok(needed.then_some(plan.new.data_file))
 }
 
-/// Changes that can be made.
+/// Changes that have been checked and are possible.
 struct Plan {
     new: Header,
     resize: Option<Resize>,
-    /// What the journal holds would put back what changes.
+    /// Whether the journal must be erased, because replaying its records would revert the changes.
     erase: bool,
 }
 
@@ -105,7 +106,7 @@ impl Plan {
             interrupted: false,
             unfinished: false,
         };
-        // What is local has never been written to the base: it is owed.
+        // Blocks that are already local were never written to the base. They are dirty from now on.
         let updates = after.base_update()? != BaseUpdate::No;
         let has_it = head.base_may_be_stale() && new.base_img == head.header.base_img;
         let leaves_base_stale = updates && !has_it && names::may_be_local(file, head).await?;
@@ -117,15 +118,16 @@ impl Plan {
     }
 
     fn needs_data(&self, head: &Head) -> bool {
-        // A recovery cuts the file of a compact image, and the end of a change that of any.
+        // The recovery of a compact image cuts the data file. Finishing an interrupted change cuts that of
+        // any image.
         let recovers = head.interrupted || (head.unclean_journal().is_some() && head.geometry.table.is_some());
         self.resize.is_some() || names::drops_base(&head.header, &self.new) || recovers
     }
 
-    /// The image has been recovered.
+    /// Makes the changes. The image must have been recovered.
     async fn carry_out<S: Storage>(&self, file: &S, data: &S, head: &Head) -> Result<()> {
         if names::drops_base(&head.header, &self.new) {
-            // All data is local only once it is durable.
+            // Sync first: the base may be dropped only if all data of the image is durable.
             data.sync().await?;
             names::check_all_local(file, head).await?;
         }

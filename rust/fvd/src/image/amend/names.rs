@@ -1,4 +1,4 @@
-//! The names of the base and of the data file: what may become of them.
+//! Which changes of the names of the base and of the data file are allowed.
 
 use crate::error::{Error, Result};
 use crate::format::Header;
@@ -7,7 +7,8 @@ use crate::image::Head;
 use crate::image::dump::BitmapRuns;
 use crate::storage::Storage;
 
-/// Names change, but what they name does not come or go: only a base that is not needed may go.
+/// Checks the names. A base or a data file can be renamed, but not added. A base can be removed if it is not
+/// needed (see [`check_all_local`]), a data file cannot.
 pub(super) fn check(old: &Header, new: &Header) -> Result<()> {
     let refuse = |message: &str| Err(Error::invalid_argument(message));
     for (field, old, new) in [
@@ -43,17 +44,17 @@ pub(super) fn check(old: &Header, new: &Header) -> Result<()> {
     }
 }
 
-/// Whether the image loses its base.
+/// Whether the change removes the base.
 pub(super) fn drops_base(old: &Header, new: &Header) -> bool {
     !old.base_img.is_empty() && new.base_img.is_empty()
 }
 
-/// Whether a block may be local: its bit is set, or a journal may say so.
+/// Whether any block may be local: its bit is set, or the journal of an unclean image may contain it.
 pub(super) async fn may_be_local<S: Storage>(file: &S, head: &Head) -> Result<bool> {
     Ok(!head.header.clean_shutdown || BitmapRuns::new(file, head, 0).next().await?.is_some())
 }
 
-/// Fails if a block is still in the base. The journal is in place, and the data synced.
+/// Fails if any block is still in the base. The journal must have been replayed, and the data synced.
 pub(super) async fn check_all_local<S: Storage>(file: &S, head: &Head) -> Result<()> {
     let blocks = head.geometry.blocks;
     if !head.needs_base() || blocks == 0 {

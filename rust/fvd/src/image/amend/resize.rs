@@ -1,4 +1,5 @@
-//! The size: what it changes in the header, and what has to happen before and after that.
+//! A change of the disk size: the changed header fields, and the steps before and after the header changes
+//! (docs/design.md, "Changing the header").
 
 use std::ops::Range;
 
@@ -9,25 +10,27 @@ use crate::storage::{Space, Storage};
 
 use super::room;
 
-/// A change of the size that the image has room for.
+/// A change of the size for which the image has room.
 pub(super) struct Resize {
-    /// Bytes of the disk.
+    /// The old size of the disk in bytes.
     from: u64,
+    /// The new size of the disk in bytes.
     to: u64,
-    /// As it is before.
+    /// The geometry before the change.
     geometry: Geometry,
-    /// Table entries that only a larger disk has, up to the end of its last page: to be made "not allocated".
+    /// Indices of the table entries that are new in a larger disk, up to the end of the last page of the
+    /// table. They must be set to "not allocated".
     entries: Range<u64>,
 }
 
 impl Resize {
-    /// Puts `size` (bytes), and all that follows from it, into the header `new`. None: that is the
-    /// size already.
+    /// Sets the size of the disk to `size` bytes in the header `new`, and changes all fields that depend on
+    /// it. `None` if the disk already has this size. `file_len` is the length of the image file in bytes.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) where the disk would become smaller without
-    /// `shrink`, or there is no room for it to become as large.
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if the disk would become smaller without
+    /// `shrink`, or if there is no room for the larger disk.
     pub(super) fn plan(head: &Head, new: &mut Header, size: u64, shrink: bool, file_len: u64) -> Result<Option<Self>> {
         let (from, to) = (head.geometry.virtual_size, size);
         if from == to {
@@ -69,7 +72,7 @@ impl Resize {
         self.to > self.from
     }
 
-    /// Fails where a device is too small for the disk to come.
+    /// Fails if the data lies on a device that is too small for the new size.
     pub(super) async fn check_device<S: Storage>(&self, data: &S) -> Result<()> {
         if data.can_resize() || self.geometry.table.is_some() {
             return Ok(());
@@ -85,7 +88,7 @@ impl Resize {
         Err(Error::invalid_argument(message).with_path(data.path()))
     }
 
-    /// Before the header changes: makes what a larger disk will show read as zeros.
+    /// The step before the header changes: the bytes that a larger disk adds must read as zeros. Synced.
     pub(super) async fn prepare<S: Storage>(&self, file: &S, data: &S) -> Result<()> {
         if !self.grows() {
             return Ok(());
@@ -99,7 +102,8 @@ impl Resize {
         file.sync().await
     }
 
-    /// After the header has become `new`, that of a smaller disk: removes what it does not show any more.
+    /// The step after the header of a smaller disk, `new`, is in place: removes the data after the end of the
+    /// disk. Synced.
     pub(super) async fn clean_up<S: Storage>(&self, file: &S, data: &S, new: &Header) -> Result<()> {
         if self.geometry.table.is_none() {
             return self.clear_plain(data, self.to, self.from).await;
@@ -109,7 +113,8 @@ impl Resize {
         check::compact(file, data).await
     }
 
-    /// Removes what a plain image has stored of the disk from `end` on, on a device up to `limit`.
+    /// Removes the data of a plain image from byte `end` of the disk. Cuts a file there. Zeroes a device up
+    /// to byte `limit` of the disk.
     async fn clear_plain<S: Storage>(&self, data: &S, end: u64, limit: u64) -> Result<()> {
         let len = data.len().await?;
         let start = self.geometry.data_offset + end;
@@ -127,7 +132,7 @@ impl Resize {
     }
 }
 
-/// Fails where the disk would end behind the largest offset that a file can have.
+/// Fails if the disk would end after the largest possible file offset.
 fn check_end(data_offset: u64, size: u64) -> Result<()> {
     let most = (i64::MAX as u64 - data_offset) / SECTOR * SECTOR;
     if size <= most {
@@ -138,7 +143,7 @@ fn check_end(data_offset: u64, size: u64) -> Result<()> {
     )))
 }
 
-/// Says of a failure that the size has changed all the same.
+/// Adds to an error that the size has changed nevertheless.
 pub(super) fn too_late(error: Error) -> Error {
     let context = "The disk has its new size, but not all that it no longer holds was freed";
     let kind = match error.kind() {

@@ -1,14 +1,15 @@
-//! Room for a larger table: behind it, and at the front of the journal.
+//! Room for a larger table: the unused pages after it, and the first pages of the journal (docs/design.md,
+//! "Changing the header").
 
 use crate::error::{Error, Result};
 use crate::format::{Region, layout, table};
 use crate::image::Head;
 
-/// Where table and journal lie in an image with more chunks.
+/// The places of table and journal in an image with more chunks.
 pub(super) struct Room {
-    /// Bytes of the table's region, which stays where it is.
+    /// Bytes of the region of the table. Its offset does not change.
     pub(super) table_size: u64,
-    /// The journal, if there is one.
+    /// The new region of the journal, if there is a journal.
     pub(super) journal: Option<Region>,
 }
 
@@ -16,15 +17,15 @@ pub(super) struct Room {
 ///
 /// # Errors
 ///
-/// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) where there is none, saying up to which size
-/// there is.
+/// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if there is no room. The message names the largest
+/// size that is possible.
 pub(super) fn for_table(head: &Head, size: u64, file_len: u64) -> Result<Room> {
     let chunk_size = head.geometry.chunk_size;
     let chunks = size.div_ceil(chunk_size);
     if let Some(room) = for_chunks(head, chunks, file_len) {
         return Ok(room);
     }
-    // More chunks never need less: the last number with room.
+    // The room that is needed grows with the number of chunks. Search for the largest number that fits.
     let (mut fits, mut not) = (head.geometry.chunks, chunks);
     while not - fits > 1 {
         let middle = fits + (not - fits) / 2;
@@ -44,7 +45,7 @@ pub(super) fn for_table(head: &Head, size: u64, file_len: u64) -> Result<Room> {
     )))
 }
 
-/// None: there is no room for so many chunks.
+/// The room for a table of `chunks` entries, `None` if there is not enough.
 fn for_chunks(head: &Head, chunks: u64, file_len: u64) -> Option<Room> {
     let geometry = &head.geometry;
     let old = geometry.table?;
@@ -61,13 +62,13 @@ fn for_chunks(head: &Head, chunks: u64, file_len: u64) -> Option<Room> {
         let journal = None;
         return (end <= limit).then_some(Room { table_size, journal });
     };
-    // One that lies in front of the table, or far enough behind it, stays as it is.
+    // A journal before the table, or far enough after it, does not change.
     let mut left = journal;
     if journal.offset >= old.end() && journal.offset < end {
         left.size = journal.end().checked_sub(end)?;
         left.offset = end;
     }
-    // One that stays as it is may be as small as its creator wanted it.
+    // Only a journal that changes must have the minimal size.
     let enough = left.size == journal.size || left.size >= layout::least_journal_size(chunks);
     (enough && end <= limit).then_some(Room {
         table_size,
@@ -75,16 +76,16 @@ fn for_chunks(head: &Head, chunks: u64, file_len: u64) -> Option<Room> {
     })
 }
 
-/// Where the table has to end, whatever becomes of the journal: at the bitmap or the profile, if they
-/// lie behind it, or at the end of the metadata.
+/// The byte offset up to which the table can grow, without regard to the journal: the start of the bitmap or
+/// of the profile after the table, or the end of the metadata.
 fn limit(head: &Head, table: Region, file_len: u64) -> u64 {
-    // Also a bitmap that nothing reads any more takes its room.
+    // A bitmap that is no longer used also takes room.
     let header = &head.header;
     let bitmap = (header.bitmap_size > 0).then_some(header.bitmap_offset);
     let profile = head.geometry.profile.map(|region| region.offset);
-    let behind = bitmap
+    let following = bitmap
         .into_iter()
         .chain(profile)
         .filter(|offset| *offset >= table.end());
-    behind.fold(header.metadata_size.min(file_len), u64::min)
+    following.fold(header.metadata_size.min(file_len), u64::min)
 }

@@ -1,29 +1,29 @@
-//! What the base is owed: ranges that it may hold otherwise than the image does, where that has them.
+//! Dirty ranges: where the image may hold local data that the base does not have yet.
 
 use std::ops::Range;
 
 use rangemap::RangeSet;
 
-/// Ranges remembered at most; with more of them, neighbours are merged.
+/// Most ranges that are remembered. Beyond that, neighbours are merged.
 const RANGE_LIMIT: usize = 1 << 16;
 
-/// What lies between two dirty is merged with them in units of this many bytes at first.
+/// The unit in bytes in which ranges are merged at first, with what lies between them.
 const GRANULE: u64 = 1 << 20;
 
-/// Bytes of the disk, below the end of the base's region.
+/// Ranges in bytes of the disk, below the end of the base's region.
 ///
-/// To owe too much does no harm: what is local can be pushed at any time.
+/// Too large a set does no harm: what is local can be written back at any time.
 pub(super) struct DirtyRanges {
-    /// Of this session: a flush pays them.
+    /// Dirtied in this session: a flush writes them back.
     new: RangeSet<u64>,
-    /// Of an earlier one that was not closed: paid in the background, or by a close.
+    /// Dirtied in an earlier session that was not closed: written back in the background, or at close.
     old: RangeSet<u64>,
     /// End of the base's region.
     size: u64,
 }
 
 impl DirtyRanges {
-    /// `all`: nobody knows what an earlier session still owed.
+    /// `all`: it is unknown what an earlier session left dirty, so the whole region is.
     pub(super) fn new(size: u64, all: bool) -> Self {
         let mut old = RangeSet::new();
         if all && size > 0 {
@@ -33,23 +33,23 @@ impl DirtyRanges {
         Self { new, old, size }
     }
 
-    /// Notes a (non-empty) range.
+    /// Makes a (non-empty) range dirty.
     pub(super) fn add(&mut self, range: &Range<u64>) {
         self.new.insert(range.clone());
         self.limit();
     }
 
-    /// The base has the range as the image does.
+    /// The base has the range as the image has it: the range is not dirty any more.
     pub(super) fn written_back(&mut self, range: &Range<u64>) {
         self.new.remove(range.clone());
         self.limit();
-        // Holes in old dirty are not worth more memory.
+        // Holes in the old ranges are not worth more memory.
         if self.old.len() < RANGE_LIMIT {
             self.old.remove(range.clone());
         }
     }
 
-    /// Nothing was owed of the range by an earlier session.
+    /// An earlier session left nothing dirty in the range.
     pub(super) fn clean_old(&mut self, range: Range<u64>) {
         self.old.remove(range);
     }
@@ -62,13 +62,13 @@ impl DirtyRanges {
         self.new.overlaps(range) || self.old.overlaps(range)
     }
 
-    /// Whether something is owed of `whole` that does not lie in `range`, a part of it.
+    /// Whether a part of `whole` is dirty that does not lie in `range`, which is a part of `whole`.
     pub(super) fn includes_beside(&self, range: &Range<u64>, whole: &Range<u64>) -> bool {
-        let beside = [whole.start..range.start, range.end..whole.end];
-        beside.iter().any(|part| !part.is_empty() && self.includes(part))
+        let outside = [whole.start..range.start, range.end..whole.end];
+        outside.iter().any(|part| !part.is_empty() && self.includes(part))
     }
 
-    /// Everything that this session owes.
+    /// All ranges that were dirtied in this session.
     pub(super) fn all_new(&self) -> Vec<Range<u64>> {
         self.new.iter().cloned().collect()
     }
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_that_is_owed_is_forgotten_however_much_it_is() {
+    fn no_dirty_range_is_forgotten_however_many_there_are() {
         let size = 1 << 50;
         let mut dirty = DirtyRanges::new(size, false);
         let range = |n: u64| n * (8 << 20) + 512..n * (8 << 20) + 1024;
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_paid_is_owed_no_more_whoever_owed_it() {
+    fn writing_back_cleans_new_and_old_ranges() {
         let mut dirty = DirtyRanges::new(4096, true);
         dirty.add(&(100..700));
         dirty.written_back(&(0..1024));
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn the_old_is_forgiven_without_the_new() {
+    fn cleaning_old_ranges_keeps_the_new_ones() {
         let mut dirty = DirtyRanges::new(4096, true);
         dirty.add(&(512..1024));
         dirty.clean_old(0..4096);

@@ -1,8 +1,8 @@
-//! Writing through: the image as a local cache of a base that is written to.
+//! Base writeback: the image as a local cache of a base that is written to.
 //!
-//! A block whose bit is 1 is as the image has it, one whose bit is 0 as the base has it; that the two
-//! may contradict each other is recorded by the mark. `docs/design.md`, "Writing through to the
-//! base", has the invariants (W1 to W5) and the crash cases.
+//! A block whose bit is 1 is as the image has it, one whose bit is 0 as the base has it. The mark
+//! (`clean_shutdown` = 0) records that the two may contradict each other. `docs/design.md`, "Writing through
+//! to the base", has the invariants (W1 to W6) and the crash cases.
 
 mod dirty;
 mod update;
@@ -24,13 +24,13 @@ use crate::storage::Storage;
 
 use dirty::DirtyRanges;
 
-/// The state of an image that writes through to its base.
+/// The state of an image that writes to its base.
 pub(super) struct BaseWriteback {
     mode: BaseUpdate,
     dirty: Mutex<DirtyRanges>,
-    /// There are new dirty.
+    /// Notified when a range becomes dirty.
     became_dirty: Event,
-    /// The mark says that the sides may differ, and the base is ready to be written to.
+    /// The mark says that the sides may differ (W2), and the base is ready to be written to.
     begun: AtomicBool,
 }
 
@@ -39,8 +39,8 @@ impl Head {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unsupported`] where `write_updates_base_img` names something unknown, or that
-    /// which it names cannot be done without losing data.
+    /// [`ErrorKind::Unsupported`] if `write_updates_base_img` names an unknown mode, or one that would lose
+    /// data in this image.
     pub fn base_update(&self) -> Result<BaseUpdate> {
         let name = self.header.write_updates_base_img.as_str();
         let refuse = |why: &str| {
@@ -59,14 +59,15 @@ impl Head {
         }
     }
 
-    /// Whether the base may lack what is local, if the image is unclean.
+    /// Whether the base may lack what is local, provided that the image is unclean.
     pub(in crate::image) fn base_may_be_stale(&self) -> bool {
         self.needs_base() && matches!(self.base_update(), Ok(update) if update != BaseUpdate::No)
     }
 }
 
 impl BaseWriteback {
-    /// None: the base is only read.
+    /// The state for an image with this head; None: its base is only read. Fails with
+    /// [`ErrorKind::NotPermitted`] if the base must be written to and cannot be.
     pub(super) fn of(head: &Head, base: Option<&dyn BaseSource>, writable: bool) -> Result<Option<Self>> {
         if !writable {
             return Ok(None);
@@ -89,7 +90,7 @@ impl BaseWriteback {
         }))
     }
 
-    /// Makes durable what an earlier session has written to the base, if that may be missing there (I19).
+    /// Makes durable what an earlier session has written to the base, if it may not be durable there (I19).
     pub(super) async fn sync_leftovers(&self, head: &Head, base: Option<&dyn BaseSource>) -> Result<()> {
         match base.and_then(BaseSource::writable) {
             Some(base) if !head.header.clean_shutdown => base.sync_leftovers().await,
@@ -97,7 +98,7 @@ impl BaseWriteback {
         }
     }
 
-    /// The base changes under blocks that are still there.
+    /// Whether the base changes under blocks that are still in it (W5).
     pub(super) fn changes_base(&self) -> bool {
         self.mode == BaseUpdate::Writenocache
     }
@@ -110,14 +111,15 @@ impl BaseWriteback {
         self.begun.load(Ordering::Acquire)
     }
 
-    /// The image is to be marked clean: what is written from here on is recorded anew.
+    /// Called before the image is marked clean: the next write must mark it unclean again.
     pub(super) fn end(&self) {
         self.begun.store(false, Ordering::Release);
     }
 }
 
 impl<S: Storage> Image<S> {
-    /// Before the first write of a session reaches either side: the record that they may differ.
+    /// Marks the image unclean, durably, and prepares the base, before the first write of a session reaches
+    /// either side (W2).
     ///
     /// The caller holds no lock of blocks and no flush round.
     async fn begin_updates(&self, writeback: &BaseWriteback) -> Result<()> {
@@ -130,8 +132,8 @@ impl<S: Storage> Image<S> {
             self.mark_unclean().await?;
         }
         self.updated_base().prepare(self.base_size()).await?;
-        // Whoever has changed its length, in this attempt, in one before or in an earlier process: no power cut may bring
-        // the old one back (as for `extend`).
+        // This attempt, an earlier one or an earlier process may have changed the length of the base. A power
+        // cut must not bring the old length back (as in `extend`).
         self.metadata_written(self.updated_base().sync().await)?;
         writeback.begun.store(true, Ordering::Release);
         Ok(())
@@ -161,7 +163,7 @@ pub(in crate::image) fn in_memory(updates: BaseUpdate) -> Image<crate::storage::
     over(Box::new(base), updates)
 }
 
-/// As [`in_memory`], over this base.
+/// As [`in_memory`], but over `base`.
 #[cfg(test)]
 pub(in crate::image) fn over(base: Box<dyn BaseSource>, updates: BaseUpdate) -> Image<crate::storage::MemoryStorage> {
     use pollster::block_on;

@@ -1,4 +1,4 @@
-//! Write and zero, for both sides.
+//! Write and zero, in the image and in its base.
 
 use std::ops::Range;
 
@@ -15,17 +15,17 @@ use crate::image::zero::ZEROS;
 use crate::mutation::{self, Mutation};
 use crate::storage::{Space, Storage};
 
-/// What a range is to hold.
+/// The new content of a range.
 #[derive(Clone)]
 pub(super) enum Content {
-    /// These bytes, as many as the range has.
+    /// These bytes, as many as the range is long.
     Bytes(Bytes),
     /// Zeros, and what becomes of their space.
     Zeros(Space),
 }
 
 impl Content {
-    /// Removes what is for the first `len` bytes.
+    /// Removes and returns the content of the first `len` bytes.
     fn split_to(&mut self, len: u64) -> Self {
         match self {
             Self::Bytes(bytes) => Self::Bytes(bytes.split_to(len as usize)),
@@ -45,19 +45,19 @@ impl<S: Storage> Image<S> {
     ) -> Result<()> {
         let middle = self.base_size().clamp(offset, end);
         let mut inside = buf;
-        let behind = inside.split_off((middle - offset) as usize);
+        let rest = inside.split_off((middle - offset) as usize);
         if !inside.is_empty() {
             self.update(writeback, Content::Bytes(inside), offset..middle).await?;
         }
-        if !behind.is_empty() {
-            self.store(behind, middle, end).await?;
+        if !rest.is_empty() {
+            self.store(rest, middle, end).await?;
         }
         Ok(())
     }
 
     /// As [`Image::zero_range`].
     ///
-    /// What lies in the base's region keeps its storage chunks.
+    /// Chunks in the base's region keep their storage.
     pub(in crate::image) async fn zero_both(
         &self,
         writeback: &BaseWriteback,
@@ -85,7 +85,7 @@ impl<S: Storage> Image<S> {
         Ok(())
     }
 
-    /// Zeroes a part of a block, which may be large, in pieces that can be stored.
+    /// Zeroes a part of a block, which may be large, in pieces small enough to be stored as data.
     async fn zero_part(&self, writeback: &BaseWriteback, range: Range<u64>, space: Space) -> Result<()> {
         let mut start = range.start;
         while start < range.end {
@@ -96,8 +96,8 @@ impl<S: Storage> Image<S> {
         Ok(())
     }
 
-    /// Changes a (non-empty) range of the base's region, on the sides that the mode says. Zeros come
-    /// for whole blocks, or for no more than can be stored at once.
+    /// Changes a (non-empty) range of the base's region, on the sides that the mode requires (W3). A range of
+    /// zeros covers whole blocks, or is small enough to be stored as data.
     async fn update(&self, writeback: &BaseWriteback, mut content: Content, range: Range<u64>) -> Result<()> {
         self.begin_updates(writeback).await?;
         self.load(range.start, range.end).await?;
@@ -126,14 +126,14 @@ impl<S: Storage> Image<S> {
 
     /// Changes a range, whose blocks are locked, in the image and, now or later, in the base.
     async fn update_both(&self, writeback: &BaseWriteback, content: Content, range: &Range<u64>) -> Result<()> {
-        // Before anything of it can be in the image (W4).
+        // Before any part of it can be in the image (W4).
         writeback.dirty().add(range);
         self.update_local(content.clone(), range).await?;
         if writeback.mode == BaseUpdate::Writeback || mutation::is(Mutation::AckBeforeBase) {
             writeback.became_dirty.notify(1);
             return Ok(());
         }
-        // Where the base lacks something else of a sector, it gets the sector as the image has it (W6).
+        // If the base lacks another part of the sector, it gets the sector as the image has it (W6).
         let whole = self.whole_sectors(range);
         if writeback.dirty().includes_beside(range, &whole) && !mutation::is(Mutation::PartOfSector) {
             self.write_back_locked(&whole).await?;

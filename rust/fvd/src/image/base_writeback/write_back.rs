@@ -1,4 +1,4 @@
-//! Push: what the base is owed. In the background, and all of it at a flush or a close.
+//! Write back: writes dirty ranges to the base, in the background, and all of them at a flush or a close.
 
 use std::ops::Range;
 
@@ -14,12 +14,13 @@ use crate::mutation::{self, Mutation};
 use crate::source::is_zero;
 use crate::storage::{IoBufMut, Space, Storage};
 
-/// Zeros for the base. Nothing tells any more whether a guest has written them or given space back.
+/// Zeros for the base. They keep their space, because it is unknown whether the guest wrote zeros or freed
+/// space.
 const ZEROS: Content = Content::Zeros(Space::Keep);
 
 impl<S: Storage> Image<S> {
-    /// Pushes what this session owes at this moment. For a flush, before its round begins: it takes
-    /// locks of blocks.
+    /// Writes back the ranges that this session has dirtied so far. A flush calls this before its round
+    /// begins, because it takes locks of blocks.
     pub(in crate::image) async fn write_back_new(&self, writeback: &BaseWriteback) -> Result<()> {
         let dirty = writeback.dirty().all_new();
         for range in dirty {
@@ -33,7 +34,7 @@ impl<S: Storage> Image<S> {
         Ok(())
     }
 
-    /// Pushes some of what is owed; false if nothing is.
+    /// Writes back one piece. Returns false if nothing is dirty.
     pub(crate) async fn write_back_some(&self) -> Result<bool> {
         let Some(writeback) = &self.writeback else {
             return Ok(false);
@@ -46,7 +47,7 @@ impl<S: Storage> Image<S> {
         Ok(true)
     }
 
-    /// Waits until something is owed; forever in an image that does not write writeback.
+    /// Waits until something is dirty; forever in an image that does not write to its base.
     pub(crate) async fn until_dirty(&self) {
         let Some(writeback) = &self.writeback else {
             return std::future::pending().await;
@@ -60,7 +61,7 @@ impl<S: Storage> Image<S> {
         }
     }
 
-    /// Makes what was written to the base durable. For a flush, in its round.
+    /// Makes what was written to the base durable. A flush calls this in its round.
     pub(in crate::image) async fn sync_base(&self) -> Result<()> {
         match &self.writeback {
             Some(writeback) if writeback.has_begun() && !mutation::is(Mutation::BaseUnsynced) => {
@@ -70,7 +71,7 @@ impl<S: Storage> Image<S> {
         }
     }
 
-    /// Pays every range and puts the base away, so that the image may be marked clean.
+    /// Writes back all dirty ranges and closes the base, so that the image may be marked clean.
     pub(in crate::image) async fn write_back_all(&self, writeback: &BaseWriteback) -> Result<()> {
         while self.write_back_some().await? {}
         if writeback.has_begun() || self.committer().mark != Mark::Clean {
@@ -79,7 +80,7 @@ impl<S: Storage> Image<S> {
         Ok(())
     }
 
-    /// The first piece that is owed, of this session or of what an earlier one left local.
+    /// The first dirty piece: of this session, otherwise of what an earlier one left local.
     async fn next_dirty(&self, writeback: &BaseWriteback) -> Result<Option<Range<u64>>> {
         loop {
             let (new, old) = {
@@ -98,12 +99,12 @@ impl<S: Storage> Image<S> {
             if local {
                 return Ok(Some(self.first_piece(range.start..stop)));
             }
-            // What this session makes local it owes anew.
+            // What this session makes local becomes dirty again.
             writeback.dirty().clean_old(range.start..stop);
         }
     }
 
-    /// The front of a range that is pushed at once, in whole sectors.
+    /// The first piece of a range, in whole sectors (W6), that is written back at once.
     fn first_piece(&self, range: Range<u64>) -> Range<u64> {
         let Range { start, end } = self.whole_sectors(&range);
         start..end.min(start + COPY_STEP)
@@ -115,12 +116,12 @@ impl<S: Storage> Image<S> {
         start..range.end.next_multiple_of(SECTOR).min(self.base_size())
     }
 
-    /// Writes to the base what is local of the range, unless somebody else has done so.
+    /// Writes to the base what is local of the range, unless another task has done so.
     async fn write_back_piece(&self, writeback: &BaseWriteback, piece: Range<u64>) -> Result<()> {
         self.begin_updates(writeback).await?;
         self.load(piece.start, piece.end).await?;
         let blocks = self.needed_bitmap().blocks(piece.start, piece.end);
-        // Waits for writes under way: nothing of them is owed before they have ended (W3).
+        // Waits for writes in flight: they are written back only after they have ended (W3).
         let _filling = self.filling.lock(blocks).await;
         if !writeback.dirty().includes(&piece) {
             return Ok(());

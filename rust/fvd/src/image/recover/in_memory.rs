@@ -1,4 +1,4 @@
-//! Recovery of an image that is only read: memory gets what the journal says, the file nothing.
+//! Recovery of an image that is only read: the journal is applied in memory, and the file does not change.
 
 use super::{JournalReader, blocks_of, dedup, entries_of};
 use crate::error::{Error, Result};
@@ -6,8 +6,8 @@ use crate::format::{Record, Region};
 use crate::image::Image;
 use crate::storage::Storage;
 
-/// Metadata that a journal may touch, bytes: far more than one of the default size does in a disk
-/// of 16 TiB. A small file can name as much as it likes.
+/// Most bytes of metadata that a journal may touch: far more than a journal of the default size touches in a
+/// disk of 16 TiB. A small file can name any amount.
 const MAX_TOUCHED: u64 = 512 << 20;
 
 impl<S: Storage> Image<S> {

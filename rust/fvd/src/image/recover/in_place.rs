@@ -1,4 +1,4 @@
-//! Recovery in place: what the journal says is written to table and bitmap.
+//! Recovery in place: writes what the journal says to table and bitmap.
 
 use rangemap::RangeSet;
 
@@ -9,17 +9,17 @@ use crate::image::{Head, patch, redo, surplus};
 use crate::mutation::{self, Mutation};
 use crate::storage::{Space, Storage};
 
-/// Finishes what was cut short: a change of the header, then the replay of the journal of an unclean
-/// image, which is marked clean. All of it is durable.
+/// Finishes what was cut short: a change of the header, then the replay of the journal of an unclean image,
+/// which is marked clean. All of it is durable. An image whose base may lack local data stays unclean (W2).
 ///
-/// `data` is where the data lies; None: in a file that is not open, of which nothing is cut.
+/// `data` is the storage that holds the data. None: it is a file that is not open, which is not cut.
 pub(in crate::image) async fn recover<S: Storage>(file: &S, data: Option<&S>, head: &mut Head) -> Result<()> {
     finish(file, data, head).await?;
     if let Some(journal) = head.unclean_journal() {
         replay(file, head, journal).await?;
         surplus::cut_tail(file, data, &head.geometry).await?;
         if head.base_may_be_stale() {
-            // The mark also says whether the base has what is local: it stays until that is so.
+            // The mark also says whether the base has what is local: it stays until the base has that.
             return Ok(());
         }
         patch::write_mark(file, true).await?;
@@ -29,12 +29,13 @@ pub(in crate::image) async fn recover<S: Storage>(file: &S, data: Option<&S>, he
     Ok(())
 }
 
-/// Finishes a change of the header that was cut short, durably. Only `file` is open, nothing that it names.
+/// Finishes a change of the header that was cut short, durably. Only `file` is open, and no file that it
+/// names.
 ///
 /// # Errors
 ///
-/// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) where the change is one of the size, and the data
-/// lies in another file.
+/// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if the change is one of the size, and the data is
+/// in another file.
 pub async fn finish_change<S: Storage>(file: &S, head: &mut Head) -> Result<()> {
     let data = head.header.data_file.is_empty().then_some(file);
     finish(file, data, head).await
@@ -48,8 +49,8 @@ async fn finish<S: Storage>(file: &S, data: Option<&S>, head: &mut Head) -> Resu
 
 /// Writes what the journal says in place, and syncs it.
 ///
-/// The image stays unclean and the journal as it is: after a crash the same is done again, so
-/// the order of the writes does not matter.
+/// The image stays unclean and the journal stays as it is. After a crash the same is done again, so the order
+/// of the writes does not matter.
 pub(in crate::image) async fn replay<S: Storage>(file: &S, head: &Head, journal: Region) -> Result<()> {
     let geometry = &head.geometry;
     let bitmap = geometry.bitmap.filter(|_| head.needs_base());
@@ -82,7 +83,7 @@ pub(in crate::image) async fn replay<S: Storage>(file: &S, head: &Head, journal:
     file.sync().await
 }
 
-/// Makes the journal zeros, and syncs it. A sector of zeros holds no record.
+/// Fills the journal with zeros, and syncs it. A sector of zeros holds no record.
 pub(in crate::image) async fn erase<S: Storage>(file: &S, journal: Region) -> Result<()> {
     file.write_zeroes(journal.offset, journal.size, Space::Free).await?;
     file.sync().await

@@ -1,7 +1,7 @@
-//! What may be believed of an image that is to be written: what the medium has (invariant I19).
+//! Makes sure that what is read of an image that will be written is what the medium has (invariant I19).
 //!
 //! A process that died leaves metadata in the page cache that no sync has covered. A sync that failed leaves
-//! pages there that the medium never got, and that look as if it had. Neither may be taken for durable.
+//! pages there that look clean, and that the medium never got. Neither may be taken for durable.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::unfinished::read_unfinished_head;
@@ -9,8 +9,8 @@ use crate::image::{CacheMode, Head, read_head};
 use crate::mutation::{self, Mutation};
 use crate::storage::Storage;
 
-/// As [`read_head`], for a file that is to be written: drops the metadata from the cache first, but for what waits
-/// to be written.
+/// As [`read_head`], for a file that will be written: first drops the metadata from the page cache, except
+/// for dirty pages.
 pub async fn read_head_to_write<S: Storage>(file: &S) -> Result<Head> {
     reread(file, read_head(file).await?).await
 }
@@ -32,25 +32,26 @@ async fn reread<S: Storage>(file: &S, mut head: Head) -> Result<Head> {
     }
 }
 
-/// Makes durable what earlier sessions have left in the cache, drops the metadata from it, and gives the head as
-/// the medium has it. The first step of everything that writes to an existing image.
+/// Makes durable what earlier sessions have left in the page cache, drops the metadata from it, and returns
+/// the head as the medium has it. This is the first step of everything that writes to an existing image.
 ///
-/// `data` is the separate data file, where it is open. It is synced first: a bit or an entry must not become
-/// durable before its data (I6). With [`CacheMode::Unsafe`] nothing is synced, unless there is something to recover.
+/// `data` is the separate data file, if it is open. It is synced first: a bit or an entry must not become
+/// durable before its data (I6). With [`CacheMode::Unsafe`] nothing is synced, unless there is something to
+/// recover.
 ///
 /// # Errors
 ///
-/// A sync that fails, with the medium's error. [`ErrorKind::InvalidImage`] where the header on the medium names
-/// other files than `head`, which [`read_head_to_write`] prevents.
+/// A sync that fails, with the medium's error. [`ErrorKind::InvalidImage`] if the header on the medium names
+/// other files than `head`. That cannot happen if `head` comes from [`read_head_to_write`].
 pub(in crate::image) async fn sync_and_reread<S: Storage>(
     file: &S,
     data: Option<&S>,
     head: Head,
     cache: CacheMode,
 ) -> Result<Head> {
-    let is_recovered = |head: &Head| head.header.clean_shutdown && !head.interrupted;
+    let needs_no_recovery = |head: &Head| head.header.clean_shutdown && !head.interrupted;
     let found = match cache {
-        CacheMode::Unsafe => Some(reread(file, head.clone()).await?).filter(is_recovered),
+        CacheMode::Unsafe => Some(reread(file, head.clone()).await?).filter(needs_no_recovery),
         CacheMode::Writeback | CacheMode::Writethrough => None,
     };
     let found = if let Some(found) = found {
@@ -64,11 +65,11 @@ pub(in crate::image) async fn sync_and_reread<S: Storage>(
                        named other files: open the image again";
         return Err(Error::new(ErrorKind::InvalidImage, message).with_path(file.path()));
     }
-    // A caller may have changed what only tunes a session.
+    // The caller may have changed fields that only tune the session: they are kept.
     Ok(if describes_same(&head, &found) { head } else { found })
 }
 
-/// Whether the metadata lies, and means, the same.
+/// Whether both heads agree on the layout and the state of the metadata.
 fn describes_same(one: &Head, other: &Head) -> bool {
     let state = |head: &Head| {
         let header = &head.header;

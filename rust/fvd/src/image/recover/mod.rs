@@ -1,7 +1,9 @@
-//! Recovery: the journal of an image that was not closed cleanly.
+//! Recovery: replays the journal of an image that was not closed cleanly (`docs/design.md`, "Making it
+//! durable").
 //!
-//! First of all `medium` sees to it that what is read is what the medium has. Then: in place where the image may be written, in memory where it is only read. Neither does any harm
-//! when done again: a bit only goes from 0 to 1, and an entry never changes once it is allocated.
+//! First, `medium` makes sure that what is read is what the medium has. Then the journal is replayed: in
+//! place if the image may be written, in memory if it is only read. It does no harm to do either again: a bit
+//! only changes from 0 to 1, and all records in the journal agree on where a chunk lies (I13).
 
 mod in_memory;
 pub(super) mod in_place;
@@ -17,10 +19,10 @@ use crate::format::table::MAX_CHUNK_NUMBER;
 use crate::format::{BitmapRecord, Entry, Geometry, Record, Region, SECTOR, TableRecord, bitmap, journal};
 use crate::storage::{Allocation, IoBufMut, Storage};
 
-/// Bytes of journal read at once.
+/// Bytes of the journal that are read at once.
 const READ_STEP: u64 = 1 << 20;
 
-/// Reads the records of a journal, in order.
+/// Reads the records of a journal in order.
 pub(crate) struct JournalReader<'a, S> {
     file: &'a S,
     region: Region,
@@ -36,7 +38,7 @@ impl<'a, S: Storage> JournalReader<'a, S> {
         Self { file, region, at: 0 }
     }
 
-    /// The records of the next part of the journal, perhaps none; None at its end.
+    /// The records of the next part of the journal, which may have none; None at the end of the journal.
     pub(crate) async fn next(&mut self) -> Result<Option<Vec<Located>>> {
         let rest = self.region.size - self.at;
         if rest == 0 {
@@ -44,7 +46,8 @@ impl<'a, S: Storage> JournalReader<'a, S> {
         }
         let offset = self.region.offset + self.at;
         let (allocation, len) = self.file.allocation(offset, rest).await?;
-        // Zeros end a sector at once: a hole holds no record, but may start within a sector.
+        // A sector that starts with zeros holds no record, so holes are skipped. A hole may start within a
+        // sector.
         let skip = len / SECTOR * SECTOR;
         if allocation == Allocation::Hole && skip > 0 {
             self.at += skip;
@@ -62,15 +65,15 @@ impl<'a, S: Storage> JournalReader<'a, S> {
 
 /// The allocated entries of a record that lie in the table, with their indices.
 pub(in crate::image) fn entries_of(record: &TableRecord, chunks: u64) -> impl Iterator<Item = (u32, Entry)> + '_ {
-    // A record of an earlier lap may hold "not allocated" for a chunk that is, by now. A number
-    // that cannot be points outside.
+    // The format allows a record that says "not allocated" of a chunk that is allocated by now (fvd writes
+    // none, I7). It is ignored, and so is an impossible number.
     (u64::from(record.first)..chunks)
         .zip(&record.entries)
         .filter(|(_, entry)| entry.number().is_some_and(|number| number <= MAX_CHUNK_NUMBER))
         .map(|(index, entry)| (index as u32, *entry))
 }
 
-/// The blocks that a record makes local, without those that lie outside.
+/// The blocks that a record makes local, without those outside the base's region.
 pub(in crate::image) fn blocks_of(record: &BitmapRecord, geometry: &Geometry) -> Range<u64> {
     if geometry.bitmap.is_none() {
         return 0..0;
@@ -80,7 +83,7 @@ pub(in crate::image) fn blocks_of(record: &BitmapRecord, geometry: &Geometry) ->
     bitmap::blocks_of(start, end, geometry.base_size, geometry.block_size)
 }
 
-/// Keeps, of several entries for one index, the last; leaves them ascending.
+/// Keeps the last of several entries for one index, and sorts by index.
 pub(in crate::image) fn dedup(entries: &mut Vec<(u32, Entry)>) {
     entries.reverse();
     entries.sort_by_key(|(index, _)| *index);

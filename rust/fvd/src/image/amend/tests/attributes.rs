@@ -1,4 +1,4 @@
-//! Fields that are only numbers and words.
+//! Fields that are only numbers or keywords.
 
 use super::super::attribute::{ATTRIBUTES, Kind as Accepts};
 use super::*;
@@ -14,7 +14,7 @@ fn overlay() -> Sample<MemoryStorage> {
 }
 
 #[test]
-fn every_attribute_changes_the_field_of_its_name_and_no_other() {
+fn every_attribute_changes_only_the_field_of_its_name() {
     for attribute in &ATTRIBUTES {
         let sample = overlay();
         let before = sample.header().fields();
@@ -31,9 +31,9 @@ fn every_attribute_changes_the_field_of_its_name_and_no_other() {
         };
         sample.amend(&changes([(attribute.name, value)])).expect("amended");
         let after = sample.header().fields();
-        // What is local has never been written to the base.
-        let owes = attribute.name == "write_updates_base_img";
-        let expected_too = |name: &str| owes && name == "clean_shutdown";
+        // Local blocks were never written to the base, so the image becomes unclean.
+        let makes_unclean = attribute.name == "write_updates_base_img";
+        let expected_too = |name: &str| makes_unclean && name == "clean_shutdown";
         let changes = before.iter().zip(&after).filter(|(old, new)| old != new);
         let changed: Vec<_> = changes.filter(|(_, (name, _))| !expected_too(name)).collect();
         let [(_, (name, value))] = changed[..] else {
@@ -84,7 +84,7 @@ fn values_out_of_range_are_refused_by_name() {
 }
 
 #[test]
-fn units_are_kept_as_creation_keeps_them() {
+fn values_are_rounded_up_to_units_as_at_creation() {
     let sample = overlay();
     let header = sample
         .amend(&changes([("bytes_per_prefetch", int(12289))]))
@@ -100,7 +100,7 @@ fn units_are_kept_as_creation_keeps_them() {
 }
 
 #[test]
-fn what_speaks_of_a_base_needs_one() {
+fn attributes_of_a_base_need_a_base() {
     let sample = sample(&options(Kind::default()), false);
     let message = sample.refusal([("copy_on_read", Value::Bool(true))]);
     assert!(message.contains("copy_on_read needs a backing file"), "{message}");
@@ -115,7 +115,7 @@ fn what_speaks_of_a_base_needs_one() {
 }
 
 #[test]
-fn the_last_of_two_values_counts() {
+fn the_last_of_two_values_is_used() {
     let sample = overlay();
     let twice = changes([("prefetch_start_delay", int(5)), ("prefetch_start_delay", int(9))]);
     assert_eq!(sample.amend(&twice).expect("amended").prefetch_start_delay, 9);

@@ -18,7 +18,7 @@ fn growth_within_the_page_of_the_table_moves_nothing() {
         });
         let sample = sample(&options, true);
         let (before, journal) = (content(&sample), sample.geometry().journal);
-        // What others may have left behind the last chunk.
+        // Other programs may leave an entry after the last chunk.
         sample.set_entry(40, 2);
         sample.resize(1000 * CHUNK - 512).expect("grows");
         assert_eq!(content(&sample), resized(&before, 1000 * CHUNK - 512));
@@ -39,19 +39,19 @@ fn a_larger_table_takes_its_pages_from_the_journal() {
     assert_eq!(is.offset, was.offset + 8192);
     assert_eq!(is.end(), was.end());
     assert_eq!(new.data_offset, old.data_offset);
-    // In the last page there are entries behind the last chunk.
+    // The entries after the last chunk, in the last page, are unallocated.
     assert_eq!(sample.entry(2502), u32::MAX);
     let image = open(&sample, true).expect("opens");
     block_on(image.write(vec![9; 4096].into(), size - 4096)).expect("written");
     block_on(image.flush()).expect("flushed");
     drop(image);
-    // Killed: the journal is found where it is now.
+    // The image was not closed, so its journal is replayed from its new place.
     assert_eq!(content(&sample)[size as usize - 4096..], [9; 4096]);
     sample.assert_consistent("grown");
 }
 
 #[test]
-fn growth_that_the_journal_has_no_room_for_is_refused_with_a_size_that_works() {
+fn growth_without_room_is_refused_with_a_size_that_works() {
     let sample = sample(&compact(16 << 10), false);
     let message = sample.refusal([("size", int(9000 * CHUNK))]);
     let most = message
@@ -85,7 +85,7 @@ fn without_a_journal_the_table_grows_to_the_end_of_its_page() {
 }
 
 #[test]
-fn shrinking_frees_the_chunks_behind_the_end() {
+fn shrinking_frees_the_chunks_after_the_end() {
     for separate in [false, true] {
         let options = options(Kind {
             separate,
@@ -104,7 +104,7 @@ fn shrinking_frees_the_chunks_behind_the_end() {
         let end = sample.geometry().data_offset + report.allocated_chunks * CHUNK;
         assert!(end < len);
         assert_eq!(block_on(sample.data().len()).expect("known"), end, "there are no gaps");
-        // Whatever the growth does, by whomever: there is nothing behind the end any more.
+        // No entry after the last chunk is left that a growth, by any program, could bring back.
         let table = sample.geometry().table.expect("compact");
         assert!((14..table.size / table::ENTRY_SIZE).all(|chunk| sample.entry(chunk) == u32::MAX));
         sample.resize(SIZE).expect("grows");
@@ -113,7 +113,7 @@ fn shrinking_frees_the_chunks_behind_the_end() {
 }
 
 #[test]
-fn a_table_that_became_smaller_takes_its_pages_again() {
+fn a_table_that_shrank_keeps_its_pages_for_growth() {
     let sample = sample(&compact(64 << 10), false);
     sample.resize(2500 * CHUNK).expect("grows");
     let journal = sample.geometry().journal;
@@ -129,10 +129,10 @@ fn a_table_that_became_smaller_takes_its_pages_again() {
 }
 
 #[test]
-fn stale_entries_of_a_shrinking_by_others_do_not_come_back() {
+fn stale_entries_after_a_foreign_shrink_do_not_come_back() {
     let sample = sample(&compact(64 << 10), false);
     let before = content(&sample);
-    // The original only changed the size.
+    // The original shrinks an image by changing only the size field.
     let small = 10 * CHUNK;
     sample.poke(12, &small.to_le_bytes());
     sample.resize(SIZE).expect("grows");
@@ -140,7 +140,7 @@ fn stale_entries_of_a_shrinking_by_others_do_not_come_back() {
 }
 
 #[test]
-fn the_rest_of_the_last_chunk_reads_as_zeros_when_it_becomes_part_of_the_disk() {
+fn the_rest_of_the_last_chunk_reads_as_zeros_after_growth() {
     let mut options = options(Kind::default());
     options.layout.virtual_size = SIZE - 4096;
     let sample = Sample {
@@ -158,7 +158,7 @@ fn the_rest_of_the_last_chunk_reads_as_zeros_when_it_becomes_part_of_the_disk() 
 }
 
 #[test]
-fn more_chunks_than_there_are_numbers_are_refused() {
+fn more_chunks_than_storage_chunk_numbers_are_refused() {
     let sample = sample(&compact(-1), false);
     let message = sample.refusal([("size", int(1 << 62))]);
     assert!(message.contains("no room for the table"), "{message}");

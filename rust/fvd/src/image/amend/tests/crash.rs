@@ -1,13 +1,13 @@
-//! An amendment is cut short at every point, by power cuts and by errors: the image is the old one or
-//! the new one, to whoever reads it and to whoever writes to it, and can be amended again.
+//! Interrupts an amendment at every point, by power cuts and by errors. The image must be the old one or the
+//! new one, both read only and opened for writing, and it must be possible to amend it again.
 
 use super::*;
 use crate::image::check::tests::disk::{Disk, Op, contents, power_cut, record};
 
-/// Power cuts tried after every operation.
+/// Number of random power cuts after every operation.
 const CUTS: usize = 8;
 
-/// An image, what is done to it, and its size then.
+/// An image, its changes, and its size after them.
 pub(super) struct Case {
     pub(super) name: String,
     pub(super) sample: Sample<MemoryStorage>,
@@ -15,7 +15,7 @@ pub(super) struct Case {
     pub(super) size: u64,
 }
 
-/// What an image is, before or after.
+/// Header and content of an image, before or after the change.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct State {
     pub(super) header: Header,
@@ -25,7 +25,7 @@ pub(super) struct State {
 impl State {
     fn of(sample: &Sample<MemoryStorage>) -> Self {
         let mut header = sample.header();
-        // An interrupted amendment may or may not have recovered the image.
+        // Ignore the clean mark: an interrupted amendment may or may not have recovered the image.
         header.clean_shutdown = true;
         Self {
             header,
@@ -34,7 +34,7 @@ impl State {
     }
 }
 
-/// Every kind of image, larger and smaller, with a few more fields.
+/// Every kind of image, with a larger and a smaller size and a few more fields.
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for bits in 0..16 {
@@ -64,7 +64,7 @@ pub(super) fn cases() -> Vec<Case> {
     cases
 }
 
-/// A table that grows by a page, in an image whose small chunks keep the disk small.
+/// A table that grows by a page into the journal. Small chunks keep the disk small.
 pub(super) fn into_the_journal() -> Case {
     let mut options = options(Kind::default());
     options.layout.chunk_size = Some(4096);
@@ -78,7 +78,7 @@ pub(super) fn into_the_journal() -> Case {
     }
 }
 
-/// An image whose base nobody needs any more.
+/// An image that does not need its base any more.
 fn drop_the_base(separate: bool) -> Case {
     let kind = Kind {
         based: true,
@@ -98,7 +98,7 @@ fn drop_the_base(separate: bool) -> Case {
     }
 }
 
-/// What the image is before and after, and the operations between.
+/// The state before and after the change, and the operations of the change.
 pub(super) fn run(case: &Case) -> (State, State, Vec<(usize, Op)>) {
     let (recorded, log) = record(&case.sample);
     let before = State::of(&case.sample);
@@ -110,7 +110,8 @@ pub(super) fn run(case: &Case) -> (State, State, Vec<(usize, Op)>) {
     (before, after, ops)
 }
 
-/// The image that an interruption left: which of the two it is, that it stays so, and that it goes on.
+/// Verifies the image after an interruption: it is in one of the two states, stays in it, and can be written
+/// and amended. Returns whether it is in the new state.
 fn verify(left: &Sample<MemoryStorage>, case: &Case, before: &State, after: &State, point: &str) -> bool {
     let point = format!("{}, {point}", case.name);
     left.assert_consistent(&point);
@@ -119,7 +120,7 @@ fn verify(left: &Sample<MemoryStorage>, case: &Case, before: &State, after: &Sta
     let expected = if changed { after } else { before };
     assert_eq!(now.header, expected.header, "{point}");
     assert!(now.content == expected.content, "content: {point}");
-    // Whoever writes finishes it, and sees the same.
+    // An open for writing finishes the change, and must show the same state.
     let image = open(left, true).expect("opens");
     let last = image.size() - 512;
     block_on(image.write(vec![0xA5; 512].into(), last)).expect("written");
@@ -134,7 +135,8 @@ fn verify(left: &Sample<MemoryStorage>, case: &Case, before: &State, after: &Sta
     written[last as usize..].copy_from_slice(&expected.content[last as usize..]);
     assert!(written == expected.content, "content after a write: {point}");
     left.assert_consistent(&point);
-    // What a disk that became smaller has lost does not come back, at whatever point it was cut.
+    // Data after the end of a smaller disk must not come back with growth, wherever the change was
+    // interrupted.
     let larger = after.content.len().max(before.content.len()) as u64 + CHUNK;
     left.resize(larger).expect("grows");
     let grown = content(left);
@@ -154,7 +156,7 @@ fn verify(left: &Sample<MemoryStorage>, case: &Case, before: &State, after: &Sta
 }
 
 #[test]
-fn after_a_power_cut_at_any_point_the_image_is_the_old_one_or_the_new_one() {
+fn a_power_cut_at_any_point_leaves_the_old_or_the_new_image() {
     let mut random = fastrand::Rng::with_seed(36);
     let (mut old, mut new) = (0, 0);
     for case in cases() {
@@ -187,16 +189,16 @@ fn fail_everywhere(cause: i32) {
 }
 
 #[test]
-fn an_io_error_at_any_point_reaches_the_caller_and_tears_nothing() {
+fn an_io_error_at_any_point_is_returned_and_tears_nothing() {
     fail_everywhere(libc::EIO);
 }
 
 #[test]
-fn a_full_disk_at_any_point_reaches_the_caller_and_tears_nothing() {
+fn a_full_disk_at_any_point_is_returned_and_tears_nothing() {
     fail_everywhere(libc::ENOSPC);
 }
 
-/// An image whose header is in place only in part.
+/// An image with an interrupted change: only the first sector of the new header is in place.
 fn interrupted() -> (Case, State) {
     let case = into_the_journal();
     let (_, after, ops) = run(&case);
@@ -206,13 +208,13 @@ fn interrupted() -> (Case, State) {
     let Op::Write(bytes, 0) = &ops[header].1 else {
         unreachable!("found above");
     };
-    // The size is new, the place of the journal is not.
+    // The size in place is the new one, the offset of the journal the old one.
     block_on(left.file.write(bytes.slice(..512), 0)).expect("written");
     (Case { sample: left, ..case }, after)
 }
 
 #[test]
-fn readers_see_an_interrupted_change_as_done_and_write_nothing() {
+fn readers_see_an_interrupted_change_as_done_without_writes() {
     let (case, after) = interrupted();
     let bytes = case.sample.file.to_vec();
     assert_eq!(State::of(&case.sample), after);

@@ -1,5 +1,6 @@
-//! The original gets an image whose amendment was cut short, before fvd does: the change has happened and it
-//! refuses the image, or the change does not count any more, and what it has written is there.
+//! Another program opens an image whose amendment was interrupted: the original driver, before fvd does.
+//! Either the change counts, and the original refuses the image, or the change does not count any more, and
+//! its writes are kept.
 
 use super::crash::{Case, State, cases, into_the_journal, run};
 use super::original::{End, Original, in_place, is_released, tail};
@@ -8,32 +9,34 @@ use crate::format::header::RAW_SIZE;
 use crate::format::{fence, redo};
 use crate::image::check::tests::disk::{Op, power_cut};
 
-/// Where the original writes, in units of 24 KiB: whole blocks, whole chunks, whatever the sample. Some of it
-/// lies behind what a smaller disk keeps, and in chunks that are not allocated.
+/// Where the original writes, in units of 24 KiB: whole blocks and whole chunks in every sample. Some of
+/// these places lie after the end of a smaller disk, and some in unallocated chunks.
 const WRITES: [u64; 5] = [1, 2, 5, 8, 12];
 const UNIT: u64 = 24576;
 
-/// How long it writes, in the image.
+/// What a session of the original does.
 #[derive(Clone, Copy, Debug)]
 enum Use {
-    Looks,
+    OpensOnly,
     Writes,
 }
 
-/// A session of the original. What the disk shows then: `before`, with its writes.
+/// Runs a session of the original. Returns the expected content of the disk: `before` with the writes of the
+/// session. `None` if the original refuses the image.
 fn use_it(sample: &Sample<MemoryStorage>, before: &[u8], kind: Use, end: End) -> Option<Vec<u8>> {
     let mut original = Original::open(sample)?;
     let mut expected = before.to_vec();
     for unit in WRITES {
         let start = unit * UNIT;
-        if matches!(kind, Use::Looks) || start + UNIT > original.size() {
+        if matches!(kind, Use::OpensOnly) || start + UNIT > original.size() {
             continue;
         }
         let bytes = vec![0xE0 + unit as u8; UNIT as usize];
         original.write(start, &bytes);
         expected[start as usize..][..bytes.len()].copy_from_slice(&bytes);
     }
-    // A part of a chunk that is not allocated, behind the base: the rest of it is new, and reads as zeros.
+    // Write a part of an unallocated chunk after the end of the base. The rest of the chunk must read as
+    // zeros.
     let start = 34 * CHUNK;
     if matches!(kind, Use::Writes) && start + 512 <= original.size() {
         original.write(start, &[0xD7; 512]);
@@ -50,7 +53,8 @@ fn without_content(header: Header) -> Header {
     }
 }
 
-/// What fvd makes of it: the disk has `expected`, to readers, to who writes, to who amends it again.
+/// Asserts that the disk has the content `expected` for fvd: read only, after an open for writing, and after
+/// another amendment.
 fn assert_kept(sample: &Sample<MemoryStorage>, expected: &[u8], case: &Case, point: &str) {
     assert!(content(sample) == expected, "content: {point}");
     let image = open(sample, true).expect("opens");
@@ -69,7 +73,7 @@ fn assert_kept(sample: &Sample<MemoryStorage>, expected: &[u8], case: &Case, poi
     sample.assert_consistent(point);
 }
 
-/// The change has happened: who writes finishes it, and then the original gets what it takes the image for.
+/// Asserts that the change counts: an open for writing finishes it, and then the original accepts the image.
 fn assert_finished(sample: &Sample<MemoryStorage>, expected: &[u8], point: &str) {
     assert!(content(sample) == expected, "content: {point}");
     let image = open(sample, true).expect("opens");
@@ -85,7 +89,8 @@ fn has_metadata(sample: &Sample<MemoryStorage>) -> bool {
     header.compact_image || header.bitmap_size > 0
 }
 
-/// After a cut, and after what the original does with what it finds: whether it was refused.
+/// Runs a session of the original after a power cut, and verifies the image. Returns whether the original
+/// refused it.
 fn verify(
     left: &Sample<MemoryStorage>,
     case: &Case,
@@ -108,7 +113,8 @@ fn verify(
     };
     assert!(!(is_fenced && has_metadata(left)), "{point}");
     if is_fenced && kind.1 == End::Killed {
-        // Nothing tells that it was there: without metadata there is nothing that it would refuse.
+        // The killed session left no trace. The original does not refuse this image, because it has no
+        // metadata.
         assert!(content(left) == resized(&expected, case.size), "content: {point}");
         return false;
     }
@@ -118,13 +124,13 @@ fn verify(
 }
 
 #[test]
-fn a_change_cut_short_counts_only_if_the_original_cannot_have_used_the_image() {
+fn an_interrupted_change_does_not_count_if_the_original_came() {
     let mut random = fastrand::Rng::with_seed(73);
     let (mut refused, mut used) = (0, 0);
     for case in cases() {
         let (before, after, ops) = run(&case);
         for count in 0..=ops.len() {
-            let kinds = [Use::Looks, Use::Writes].map(|kind| [End::Closed, End::Killed].map(|end| (kind, end)));
+            let kinds = [Use::OpensOnly, Use::Writes].map(|kind| [End::Closed, End::Killed].map(|end| (kind, end)));
             for kind in kinds.into_iter().flatten() {
                 let left = power_cut(&case.sample, &ops[..count], &mut random);
                 let point = format!("cut after {count} of {}", ops.len());
@@ -137,7 +143,7 @@ fn a_change_cut_short_counts_only_if_the_original_cannot_have_used_the_image() {
     assert!(refused > 100 && used > 500, "{refused} {used}");
 }
 
-/// The redo copy that an earlier version writes for a change from `old` to `new`.
+/// The redo copy that an earlier version of fvd writes for a change from `old` to `new`.
 fn earlier_copy(old: &[u8], new: &[u8]) -> Vec<u8> {
     let mut patches = Vec::new();
     for at in (0..RAW_SIZE).filter(|at| old[*at] != new[*at]) {
@@ -150,8 +156,8 @@ fn earlier_copy(old: &[u8], new: &[u8]) -> Vec<u8> {
     [b"REDO", &length, &sum.to_le_bytes(), &patches[..]].concat()
 }
 
-/// An image whose table grows into the journal, as an earlier version leaves it that is killed when its redo
-/// copy is durable. Also its header before and after.
+/// An image whose table grows into the journal, as an earlier version of fvd leaves it if it is killed after
+/// its redo copy became durable. Also the state before and after the change.
 fn left_by_an_earlier_version() -> (Case, State, State) {
     let case = into_the_journal();
     let (before, after, ops) = run(&case);
@@ -166,7 +172,7 @@ fn left_by_an_earlier_version() -> (Case, State, State) {
 }
 
 #[test]
-fn a_copy_of_an_earlier_version_does_not_count_before_a_field_is_in_place() {
+fn an_old_copy_is_ignored_before_a_field_is_in_place() {
     for kind in [None, Some(End::Closed), Some(End::Killed)] {
         let (case, before, _) = left_by_an_earlier_version();
         let expected = match kind {
@@ -180,7 +186,7 @@ fn a_copy_of_an_earlier_version_does_not_count_before_a_field_is_in_place() {
 }
 
 #[test]
-fn a_copy_of_an_earlier_version_counts_once_a_sector_is_in_place() {
+fn an_old_copy_counts_once_a_sector_is_in_place() {
     for sector in [0, fence::SECTOR_OFFSET as usize] {
         let (case, _, after) = left_by_an_earlier_version();
         let mut new = case.sample.file.to_vec();
@@ -198,7 +204,7 @@ fn a_copy_of_an_earlier_version_counts_once_a_sector_is_in_place() {
 }
 
 #[test]
-fn the_clean_mark_does_not_say_that_a_copy_of_an_earlier_version_is_in_place() {
+fn the_clean_mark_does_not_make_an_old_copy_count() {
     let (case, before, after) = left_by_an_earlier_version();
     let old = case.sample.file.to_vec();
     let mut new = old[..RAW_SIZE].to_vec();

@@ -1,4 +1,4 @@
-//! Images made by `create` and written through `Image`, then amended.
+//! Tests that amend images that were made by `create` and written by `Image`.
 
 mod attributes;
 mod compact;
@@ -19,10 +19,10 @@ use crate::image::check::{FindingKind, Repair};
 use crate::image::{CreateOptions, create, read_head};
 use crate::storage::{MemoryStorage, Storage};
 
-/// Bytes of the disk of every sample.
+/// Size of the disk of every sample, in bytes.
 const SIZE: u64 = 40 * CHUNK;
 
-/// An image with the options, in which some chunks have content of their own.
+/// An image with these options in which some chunks were written.
 fn sample(options: &CreateOptions, unclean: bool) -> Sample<MemoryStorage> {
     let separate = !options.data_file.is_empty();
     fill(
@@ -53,7 +53,7 @@ fn fill(
     sample
 }
 
-/// As [`options`], without a table.
+/// Like [`options`], without a table.
 fn plain(kind: Kind) -> CreateOptions {
     let mut options = options(kind);
     options.layout.compact = false;
@@ -90,7 +90,8 @@ impl<S: Storage + Clone> Sample<S> {
         block_on(read_head(&self.file)).expect("valid").header
     }
 
-    /// The message with which the changes are refused; nothing but a recovery is written.
+    /// The message with which the changes are refused. Asserts that the header does not change, except by a
+    /// recovery.
     fn refusal<const N: usize>(&self, pairs: [(&str, Value); N]) -> String {
         let state = || Header {
             clean_shutdown: true,
@@ -110,7 +111,7 @@ impl<S: Storage + Clone> Sample<S> {
     }
 }
 
-/// `old` as a disk of `size` bytes.
+/// The content `old` after the disk was resized to `size` bytes.
 fn resized(old: &[u8], size: u64) -> Vec<u8> {
     let mut new = old.to_vec();
     new.resize(size as usize, 0);

@@ -7,7 +7,7 @@ fn based(kind: Kind) -> Sample<MemoryStorage> {
 }
 
 #[test]
-fn the_base_gets_another_name_and_nothing_else_changes() {
+fn a_renamed_base_changes_nothing_else() {
     let sample = based(Kind::default());
     let before = content(&sample);
     let old = sample.header();
@@ -28,7 +28,7 @@ fn the_base_gets_another_name_and_nothing_else_changes() {
 }
 
 #[test]
-fn the_journal_says_nothing_after_the_base_has_changed() {
+fn the_journal_is_erased_when_the_base_changes() {
     let sample = based(Kind::default());
     sample.amend(&changes([("base_img", text("b"))])).expect("amended");
     let journal = sample.geometry().journal.expect("one");
@@ -37,7 +37,7 @@ fn the_journal_says_nothing_after_the_base_has_changed() {
 }
 
 #[test]
-fn a_base_that_is_needed_cannot_be_dropped_and_one_that_is_not_can() {
+fn only_a_base_that_is_not_needed_can_be_dropped() {
     for kind in [0, 1, 2, 3].map(|bits| Kind {
         separate: bits & 1 > 0,
         no_journal: bits & 2 > 0,
@@ -52,7 +52,7 @@ fn a_base_that_is_needed_cannot_be_dropped_and_one_that_is_not_can() {
         block_on(image.write(before.clone().into(), 0)).expect("written");
         block_on(image.flush()).expect("flushed");
         drop(image);
-        // The bits lie in the journal only.
+        // At this point the bits are only in the journal.
         let header = sample.amend(&changes([("base_img", text(""))])).expect("dropped");
         assert!(header.all_data_in_fvd_img && header.base_img.is_empty());
         assert_eq!(content(&sample), before);
@@ -63,7 +63,7 @@ fn a_base_that_is_needed_cannot_be_dropped_and_one_that_is_not_can() {
 }
 
 #[test]
-fn a_name_has_to_fit() {
+fn a_name_must_fit() {
     let sample = based(Kind::default());
     sample
         .amend(&changes([("base_img", text(&"n".repeat(1023)))]))
@@ -73,7 +73,7 @@ fn a_name_has_to_fit() {
 }
 
 #[test]
-fn the_data_file_gets_another_name_but_does_not_come_or_go() {
+fn a_data_file_can_be_renamed_but_not_added_or_removed() {
     let separate = based(Kind {
         separate: true,
         ..Kind::default()
@@ -91,7 +91,7 @@ fn the_data_file_gets_another_name_but_does_not_come_or_go() {
 }
 
 #[test]
-fn only_what_needs_the_data_file_asks_for_it() {
+fn the_data_file_is_required_only_if_it_is_needed() {
     let sample = based(Kind {
         separate: true,
         ..Kind::default()
@@ -100,7 +100,7 @@ fn only_what_needs_the_data_file_asks_for_it() {
         file: sample.file.clone(),
         data: None,
     };
-    // It was not closed: to recover it is to cut the data file.
+    // The image was not closed, and its recovery would cut the data file.
     without.refusal([("copy_on_read", Value::Bool(true))]);
     sample
         .amend(&changes([("clean_shutdown", Value::Bool(true))]))
@@ -113,7 +113,7 @@ fn only_what_needs_the_data_file_asks_for_it() {
 }
 
 #[test]
-fn to_mark_an_image_clean_is_to_recover_it() {
+fn marking_an_image_clean_recovers_it() {
     let sample = based(Kind::default());
     assert!(!sample.header().clean_shutdown);
     let before = content(&sample);

@@ -1,13 +1,13 @@
-//! What the original driver does to an image, after the format's description: it knows neither redo copy nor
-//! fence, replays a journal, allocates the next number, shows what lies in a pending_chunks chunk, and writes
-//! its metadata to the journal until it closes the image.
+//! A model of the original driver, written after the description of the format. It knows neither redo copy
+//! nor fence. It replays the journal, allocates the next storage chunk number without clearing the chunk, and
+//! writes its metadata to the journal until it closes the image.
 
 use super::*;
 use crate::format::journal::{decode_sector, encode_sector};
 use crate::format::{BitmapRecord, Entry, Geometry, HEADER_SIZE, Record, Region, SECTOR, TableRecord, fence};
 use crate::storage::IoBufMut;
 
-/// How long a session of the original lasts.
+/// How a session of the original ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     Closed,
@@ -33,13 +33,13 @@ fn write(storage: &MemoryStorage, offset: u64, bytes: &[u8]) {
     block_on(storage.write(Bytes::copy_from_slice(bytes), offset)).expect("written");
 }
 
-/// The header as it is in place, whatever a redo copy says.
+/// The header in place, without regard to a redo copy.
 pub(super) fn in_place(sample: &Sample<MemoryStorage>) -> Header {
     Header::decode(&read(&sample.file, 0, HEADER_SIZE)).expect("a header")
 }
 
 impl<'a> Original<'a> {
-    /// Opens the image for writing. None: it refuses to.
+    /// Opens the image for writing. `None` if the original refuses the image.
     pub(super) fn open(sample: &'a Sample<MemoryStorage>) -> Option<Self> {
         let header = in_place(sample);
         let has_metadata = header.compact_image || header.bitmap_size > 0;
@@ -107,12 +107,12 @@ impl<'a> Original<'a> {
         }
     }
 
-    /// Bytes of the disk.
+    /// Size of the disk in bytes.
     pub(super) fn size(&self) -> u64 {
         self.geometry.virtual_size
     }
 
-    /// A write of the guest, of whole blocks where there may be a base.
+    /// A guest write. In the range of a base it must consist of whole blocks.
     pub(super) fn write(&mut self, offset: u64, bytes: &[u8]) {
         let end = offset + bytes.len() as u64;
         if self.table.is_empty() {
@@ -193,12 +193,12 @@ impl<'a> Original<'a> {
     }
 }
 
-/// Whether the original may get the image: it is closed, and no change is being made to it.
+/// Whether other programs may use the image: it is marked clean and has no fence.
 pub(super) fn is_released(sample: &Sample<MemoryStorage>) -> bool {
     in_place(sample).clean_shutdown && !fence::is_in(&read(&sample.file, 0, HEADER_SIZE))
 }
 
-/// What lies behind the highest storage chunk of the table in place, or behind the end of a plain disk.
+/// The bytes after the highest storage chunk that the table in place names, or after the end of a plain disk.
 pub(super) fn tail(sample: &Sample<MemoryStorage>) -> Vec<u8> {
     let header = in_place(sample);
     let geometry = Geometry::new(&header, block_on(sample.file.len()).expect("memory")).expect("regions");

@@ -11,11 +11,11 @@ fn kinds() -> impl Iterator<Item = Kind> {
 }
 
 #[test]
-fn what_growth_adds_reads_as_zeros_whatever_lay_there() {
+fn a_larger_disk_reads_as_zeros_after_its_old_end() {
     for kind in kinds() {
         let sample = sample(&plain(kind), false);
         let before = content(&sample);
-        // Others may have left bytes behind the end of the disk.
+        // Other programs may leave bytes after the end of the disk.
         let end = block_on(sample.data().len()).expect("known");
         block_on(sample.data().write(vec![0xEE; 70_000].into(), end)).expect("written");
         sample.resize(SIZE + 100_000).expect("grows");
@@ -29,7 +29,7 @@ fn what_growth_adds_reads_as_zeros_whatever_lay_there() {
 }
 
 #[test]
-fn what_a_disk_loses_does_not_come_back_when_it_grows_again() {
+fn data_lost_by_shrinking_does_not_come_back_with_growth() {
     for kind in kinds() {
         let sample = sample(&plain(kind), false);
         let before = content(&sample);
@@ -44,7 +44,7 @@ fn what_a_disk_loses_does_not_come_back_when_it_grows_again() {
 }
 
 #[test]
-fn an_image_on_a_device_clears_what_lies_on_it() {
+fn resizing_on_a_device_clears_the_data_after_the_end() {
     let room = 16384 + SIZE + 10 * CHUNK;
     let device = MemoryStorage::device(room);
     block_on(device.write(vec![0xDD; room as usize].into(), 0)).expect("written");
@@ -64,7 +64,7 @@ fn an_image_on_a_device_clears_what_lies_on_it() {
 }
 
 #[test]
-fn shrinking_has_to_be_said() {
+fn shrinking_must_be_requested() {
     let sample = sample(&plain(Kind::default()), false);
     let mut changes = Changes::default();
     changes.set("size", int(CHUNK)).expect("a size");
@@ -74,7 +74,7 @@ fn shrinking_has_to_be_said() {
 }
 
 #[test]
-fn a_disk_may_shrink_to_nothing_and_needs_no_base_then() {
+fn a_disk_may_shrink_to_zero_and_then_needs_no_base() {
     let kind = Kind {
         based: true,
         ..Kind::default()
@@ -91,7 +91,7 @@ fn a_disk_may_shrink_to_nothing_and_needs_no_base_then() {
 }
 
 #[test]
-fn sizes_that_no_file_can_have_are_refused() {
+fn sizes_too_large_for_a_file_are_refused() {
     let sample = sample(&plain(Kind::default()), false);
     let message = sample.refusal([("size", Value::Int(i64::MAX - 1023))]);
     assert!(message.contains("the most for this image is"), "{message}");
