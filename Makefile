@@ -1,4 +1,4 @@
-# The one front door for developers; CI enters here, too (.ci/run calls `make test`).
+# The only entry point for developers and CI (.ci/run calls `make test`).
 #   make PYTHON=python3.13 ...   another interpreter for .venv
 
 SHELL := bash
@@ -18,11 +18,11 @@ SOURCES := $(shell find rust python -type f \( -name '*.rs' -o -name '*.toml' -o
            Cargo.toml pyproject.toml $(wildcard Cargo.lock)
 
 .PHONY: help
-help: ## what there is
+help: ## lists the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
 
 .PHONY: tools
-tools: ## installs the programs that tests and demo need, where missing
+tools: ## installs the programs that tests and demo need, if missing
 	@scripts/install-tools.sh
 
 $(VENV)/.dev: pyproject.toml
@@ -32,7 +32,7 @@ $(VENV)/.dev: pyproject.toml
 	$(PY) -m pip install -q --disable-pip-version-check --group dev
 	touch $@
 
-# The wheel a user gets: release profile, installed, not linked to the sources.
+# The wheel that users get: release profile, installed, not linked to the sources.
 $(VENV)/.installed: $(VENV)/.dev $(SOURCES)
 	@command -v cargo >/dev/null || { echo "Rust is needed: https://rustup.rs installs it" >&2; exit 1; }
 	rm -rf target/wheels
@@ -45,7 +45,7 @@ build: $(VENV)/.installed ## builds the package, installs it into .venv
 	@$(VENV)/bin/fvd --version
 
 .PHONY: demo
-demo: tools build ## the main job on a real disk, explained step by step
+demo: tools build ## the main use on a real disk, explained step by step
 	@scripts/demo.sh
 
 .PHONY: test
@@ -75,7 +75,7 @@ format: $(VENV)/.dev ## formats the sources in place
 	$(VENV)/bin/ruff format
 
 .PHONY: test-rust test-doc test-python
-test-rust: ## Rust tests (cargo nextest where it is installed)
+test-rust: ## Rust tests (with cargo nextest if it is installed)
 ifeq ($(NEXTEST),yes)
 	cargo nextest run --workspace
 else
@@ -87,7 +87,7 @@ test-python: $(VENV)/.installed ## Python tests; ARGS='-k corpus' goes to pytest
 	$(PY) -m pytest $(ARGS)
 
 .PHONY: test-mutations
-test-mutations: ## the simulator finds deliberate faults of the engine; MUTATION=NAME picks one
+test-mutations: ## checks that the simulator finds deliberate faults of the engine; MUTATION=NAME selects one
 	$(if $(MUTATION),FVD_MUTATION=$(MUTATION)) cargo test --workspace --features fvd-sim/mutations --test faulty_engine -- --nocapture
 
 .PHONY: crash fuzz sim bench bench-nbd
@@ -96,14 +96,14 @@ crash: ## power cuts at every I/O boundary, FVD_CRASH_IMAGES (15000) of them, an
 fuzz: ## a million mutated headers, journals, images, qcow2 bases, NBD streams and sessions, in release mode; SEED=N replays
 	FVD_FUZZ_ITERATIONS=$${FVD_FUZZ_ITERATIONS:-1000000} $(if $(SEED),FVD_FUZZ_SEED=$(SEED)) \
 		cargo test --workspace --release --test fuzz -- --nocapture
-# Optimised, with assertions and overflow checks: the test profile. New seeds each time.
+# Uses the test profile: optimised, with assertions and overflow checks. New seeds each time.
 sim: ## whole sessions of the engine for SECONDS (600) or SESSIONS=N; SEED=N replays one run with a trace
 	$(if $(SEED),FVD_SIM_SEED=$(SEED),FVD_SIM_START=$${FVD_SIM_START:-$$((RANDOM * 32768 + RANDOM))}) \
 		$(if $(SESSIONS),FVD_SIM_SESSIONS=$(SESSIONS),FVD_SIM_SECONDS=$(or $(SECONDS),600)) \
 		cargo test --workspace --test sim -- --nocapture sim_sessions
-bench: tools build ## measures against qemu-img and os.pread side by side; ARGS='convert open' picks
+bench: tools build ## compares speed with qemu-img and os.pread; ARGS='convert open' selects
 	$(PY) benches/compare.py $(ARGS)
-bench-nbd: tools build ## measures fvd serve beside qemu-nbd and nbdkit; ARGS='--only randread32' picks
+bench-nbd: tools build ## compares fvd serve with qemu-nbd and nbdkit; ARGS='--only randread32' selects
 	$(PY) -m benches.nbd $(ARGS)
 
 .PHONY: docs msrv advisories wheel
@@ -111,10 +111,10 @@ docs: $(VENV)/.installed ## the site with guide, commands and reference, in targ
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps -p fvd -p fvd-nbd
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet
 	cp -r target/doc target/site/rust
-msrv: ## builds with the oldest Rust that is supported (rustup fetches it)
+msrv: ## builds with the oldest supported Rust (rustup fetches it)
 	rustup toolchain install --profile minimal $(MSRV)
 	cargo +$(MSRV) check --workspace
-advisories: ## crates with known faults; fetches cargo-deny and its database
+advisories: ## finds crates with known vulnerabilities; fetches cargo-deny and its database
 	cargo install --locked cargo-deny
 	cargo deny check
 wheel: ## the wheel, in target/wheels
@@ -122,6 +122,6 @@ wheel: ## the wheel, in target/wheels
 	$(PYTHON) -m maturin build --release --interpreter $(PYTHON) --out target/wheels
 
 .PHONY: clean
-clean: ## removes everything that make made
+clean: ## removes everything that make has created
 	rm -rf target $(VENV) demo-disks benches/results .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""`fvd convert` beside `qemu-img convert`, whole processes, same cache mode on both sides."""
+"""`fvd convert` compared with `qemu-img convert`: whole processes, with the same cache mode on both sides."""
 
 import random
 from collections.abc import Callable
@@ -12,7 +12,8 @@ OURS: dict[str, list[str]] = {
     "raw": ["-O", "raw"],
 }
 THEIRS = {"qcow2": ["-O", "qcow2"], "raw": ["-O", "raw"]}
-# What `fvd` may take of the time of `qemu-img`. Past the page cache both wait for the disk: no aim.
+# Limits for the time of `fvd`, relative to `qemu-img`. Without the page cache both wait for the disk: no
+# limit.
 CACHES = {"unsafe": 0.8, "none": None}
 
 
@@ -51,10 +52,10 @@ def conversion(command: Command, source: Path, target: Path) -> Callable[[], flo
 
 
 def warm(source: Path, target: Path) -> None:
-    """The same start for each: the source in the page cache, and free memory for the target.
+    """Gives each run the same start: the source in the page cache, and free memory for the target.
 
-    What was not used for a while may have been reclaimed, or given back to the host of a virtual machine. To
-    get memory back from it costs more than the copy, so a file is written and removed before.
+    Memory that was not used for a while may have been reclaimed, or returned to the host of a virtual
+    machine. Getting it back from the host costs more than the copy, so this writes and removes a file first.
     """
     buffer = bytearray(MIB)
     with source.open("rb", buffering=0) as file:

@@ -1,4 +1,4 @@
-"""Creating and opening, in the process; and the memory of a process that has a huge image open."""
+"""Create and open in the process, and the memory of a process that has a huge image open."""
 
 import os
 import statistics
@@ -14,7 +14,7 @@ from measure import GIB, KIB, MIB, TIB, Report, interleaved
 
 COMPACT: ImageOptions = {"compact_image": True}
 
-# Run in a process of its own: its memory is that of the interpreter, the module and the image.
+# Runs in a separate process, whose memory is that of the interpreter, the module and the image.
 OPEN = """
 import resource, sys, time
 import fvd
@@ -60,7 +60,7 @@ def bench_create(report: Report, folder: Path, runs: int) -> None:
 
 
 def write_table(path: Path) -> None:
-    """What the table of a compact image of 16 TiB costs at least: 64 MiB that are not zeros."""
+    """The minimum cost of the table of a compact image of 16 TiB: 64 MiB that are not zeros."""
     fill = b"\xff" * (64 * KIB)
     fd = os.open(path, os.O_RDWR | os.O_CREAT)
     at = 0

@@ -1,4 +1,4 @@
-"""Overlays: how soon the first read is served, and what a small write costs the base."""
+"""Overlays: the time until the first read, and how much of the base a small write reads."""
 
 import os
 import random
@@ -86,7 +86,7 @@ def bench_copy_on_write(report: Report, folder: Path, runs: int) -> None:
 
 
 def qcow2_base_reads(base: Path, target: Path, offsets: list[int]) -> float:
-    """Bytes that `qemu-io` reads for the same writes; what it reads without them is not counted."""
+    """Bytes that `qemu-io` reads for the same writes, without those that it reads for an empty run."""
     command = [
         "qemu-img",
         "create",
@@ -112,7 +112,9 @@ def qcow2_base_reads(base: Path, target: Path, offsets: list[int]) -> float:
 
 
 def bytes_read(image: Path, commands: list[str]) -> int:
-    """What a run of `qemu-io` asked the kernel to read; a shell's account has those of its children."""
+    """Bytes that a run of `qemu-io` read, as counted by the kernel. The count of a shell includes its
+    children.
+    """
     script = 'qemu-io -f qcow2 "$1" > /dev/null && grep rchar "/proc/$$/io"'
     said = subprocess.run(
         ["sh", "-c", script, "sh", os.fspath(image)],
@@ -125,7 +127,7 @@ def bytes_read(image: Path, commands: list[str]) -> int:
 
 
 def random_base(path: Path, size: int) -> None:
-    """Random pieces of 1 MiB, few of them alike."""
+    """Random pieces of 1 MiB, with few repetitions."""
     pieces = [os.urandom(MIB) for _ in range(64)]
     rng = random.Random(size)
     with path.open("wb") as file:

@@ -1,9 +1,9 @@
-"""`pread` and `pwrite` of local data with a warm page cache, beside those of `os` on a raw file.
+"""`pread` and `pwrite` of local data with a warm page cache, compared with those of `os` on a raw file.
 
-The data of an image starts behind its metadata, 8 KiB into the file of a plain one. The page cache keeps a
-file in units as large as its writes and their alignment allow, and calls cost more or less with the size of
-these units. To compare the calls, and not the units, the raw file has its data at the same offset. What it
-is beside a raw file whose data starts at 0 is printed without an aim.
+The data of an image starts after its metadata: in a plain image, 8 KiB into the file. The page cache keeps a
+file in units as large as the sizes and the alignment of its writes allow, and the cost of a call depends on
+the size of these units. To compare the calls and not the units, the raw file has its data at the same offset.
+The comparison with a raw file whose data starts at 0 is printed without a target.
 """
 
 import os
@@ -30,7 +30,7 @@ def bench(report: Report, folder: Path, runs: int) -> None:
             report.heading(f"Python, {layout}; raw data starts at {start}")
             with fvd.open(image_path, "r+") as image, raw_path.open("w+b", buffering=0) as file:
                 raw = Raw(file.fileno(), start)
-                # The same pieces on both sides.
+                # The same content on both sides.
                 file.truncate(start + SIZE)
                 for offset in range(0, SIZE, MIB):
                     piece = os.urandom(MIB)
@@ -51,7 +51,7 @@ class Raw:
 
     fd: int
     start: int
-    """Where in the file it starts, bytes."""
+    """Offset of the disk in the file, in bytes."""
 
 
 def compare(
@@ -74,7 +74,7 @@ def compare(
             report.at_least(name, our_rate, their_rate, "/s", limit)
 
 
-# No indirection around the call that is measured: it would be a part of what is compared.
+# No indirection around the measured call, because it would be measured too.
 
 
 def image_pread(image: fvd.Image, offsets: Sequence[int], length: int) -> float:

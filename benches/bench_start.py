@@ -1,4 +1,4 @@
-"""What a script pays for every call of the command: whole processes."""
+"""The cost of a call of the command in a script: whole processes."""
 
 import sys
 from collections.abc import Callable

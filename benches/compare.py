@@ -1,13 +1,13 @@
-"""Speed and size beside qemu-img and plain system calls: both sides in one run, taking turns.
+"""Speed and size compared with qemu-img and plain system calls, with alternating runs of both sides.
 
     make bench                          everything
     make bench ARGS='convert python'    some of it: convert python create open start
                                         first-read copy-on-write
 
-Each figure is the median of N runs (--runs) of each side, interleaved, so that what disturbs the machine
-disturbs both. Printed are both sides, their ratio, and what is aimed at. Not a test: the exit status is 0
-whatever comes out, unless something could not be measured. Installs nothing. Files go to --folder (default:
-benches/results), which should be on the file system that matters.
+Each figure is the median of N runs (--runs) of each side. The runs alternate, so that disturbances of the
+machine affect both sides. The output has both sides, their ratio, and the target. This is not a test: the
+exit status is 0 whatever the result, unless something could not be measured. Installs nothing. Files go to
+--folder (default: benches/results), which should be on the file system of interest.
 """
 
 import argparse
@@ -39,7 +39,7 @@ BENCHES = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Speed and size beside qemu-img and plain system calls.")
+    parser = argparse.ArgumentParser(description="Speed and size compared with qemu-img and system calls.")
     parser.add_argument("what", nargs="*", metavar="WHAT", help=f"{', '.join(BENCHES)}; all by default")
     parser.add_argument("--runs", type=int, default=5, metavar="N")
     parser.add_argument("--folder", type=Path, default=Path(__file__).parent / "results", metavar="DIR")

@@ -1,4 +1,4 @@
-"""Figures: how they are taken, and how they are told."""
+"""Measuring and reporting of figures."""
 
 import json
 import os
@@ -19,7 +19,7 @@ Command = Sequence[str | Path]
 
 
 def fvd_command() -> list[str]:
-    """The installed command of this interpreter; without one, its module."""
+    """The command installed for this interpreter; without one, its module."""
     script = Path(sys.executable).parent / "fvd"
     return [os.fspath(script)] if script.exists() else [sys.executable, "-m", "fvd"]
 
@@ -35,7 +35,7 @@ def seconds(action: Callable[[], object]) -> float:
 
 
 def interleaved(runs: int, *sides: Callable[[], float]) -> list[float]:
-    """Median of `runs` measurements of each side; the sides take turns, and take turns in being first."""
+    """Median of `runs` measurements of each side. The sides alternate, and also alternate in being first."""
     measured: list[list[float]] = [[] for _ in sides]
     for number in range(runs):
         order = list(enumerate(sides))
@@ -46,7 +46,7 @@ def interleaved(runs: int, *sides: Callable[[], float]) -> list[float]:
 
 @dataclass(frozen=True)
 class Figure:
-    """A row of the table. Without `aim` it only puts others in proportion."""
+    """A row of the table. Without `aim` it is only for comparison."""
 
     name: str
     ours: float
@@ -58,7 +58,7 @@ class Figure:
 
 
 class Report:
-    """Prints each figure as it comes, and keeps it."""
+    """Prints each figure when it is measured, and stores it."""
 
     def __init__(self) -> None:
         self.figures: list[Figure] = []
@@ -77,11 +77,11 @@ class Report:
         self._add(Figure(name, ours, theirs, unit, ratio, f"at least {limit:g}", ratio >= limit))
 
     def below(self, name: str, value: float, unit: str, limit: float) -> None:
-        """One value against a fixed limit."""
+        """One value with a fixed limit."""
         self._add(Figure(name, value, None, unit, None, f"below {limit:g} {unit}", value < limit))
 
     def note(self, name: str, ours: float, unit: str, theirs: float | None = None) -> None:
-        """A value without an aim."""
+        """A value without a target."""
         ratio = None if theirs is None else ours / theirs
         self._add(Figure(name, ours, theirs, unit, ratio, None, None))
 

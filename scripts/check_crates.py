@@ -1,7 +1,7 @@
 """Checks licences, sources and duplicates of all crates in Cargo.lock against deny.toml, without a network.
 
-It understands as much of deny.toml as that file uses. cargo-deny does the same and checks advisories as well; it
-takes minutes to build and its database is on GitHub, so it runs in the scheduled workflow.
+It understands only the parts of deny.toml that this file uses. cargo-deny checks the same, and advisories
+too. Building it takes minutes and its database is on GitHub, so it runs in the scheduled workflow.
 """
 
 import json
@@ -14,22 +14,24 @@ from pathlib import Path
 
 
 def is_allowed(licence: str, allowed: set[str]) -> bool:
-    """Whether an SPDX expression can be met; `/` is an old way to write OR."""
+    """Whether an SPDX expression can be satisfied. `/` is an old way to write OR."""
     names = sorted(allowed, key=len, reverse=True)
     for name in names:
         licence = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w.-])(?! WITH)", " True ", licence)
     licence = re.sub(r"\bWITH\b", "-", licence.replace("/", " OR "))
     licence = re.sub(r"[A-Za-z][\w.-]*(?: - [\w.-]+)?", keyword, licence)
-    return bool(eval(licence, {"__builtins__": {}}))  # nothing but True, False, and, or, parentheses
+    return bool(eval(licence, {"__builtins__": {}}))  # only True, False, and, or, parentheses
 
 
 def keyword(found: re.Match[str]) -> str:
-    """The Python word for a word of an SPDX expression in which allowed licences are True already."""
+    """The Python word for a word of an SPDX expression, in which allowed licences have been replaced by
+    True.
+    """
     return {"OR": "or", "AND": "and", "True": "True"}.get(found[0], "False")
 
 
 def main() -> int:
-    """Prints what deny.toml forbids; 1 if there is anything."""
+    """Prints what deny.toml forbids. Returns 1 if there is anything, otherwise 0."""
     rules = tomllib.loads(Path("deny.toml").read_text())
     command = ["cargo", "metadata", "--format-version", "1", "--all-features", "--locked"]
     packages = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)["packages"]

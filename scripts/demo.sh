@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The main job on a real disk: a base with a file system, a copy-on-write overlay, writes, check, convert,
-# compare. Everything happens in ./demo-disks, made anew by every run.
+# The main use on a real disk: a base with a file system, a copy-on-write overlay, writes, check, convert,
+# compare. Everything happens in ./demo-disks, which every run creates anew.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH="$PWD/.venv/bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin"

@@ -1,4 +1,4 @@
-"""Gives the site the docstrings of the compiled module: its stub, which griffe reads, has none."""
+"""Adds the docstrings of the compiled module to the site. Its stub, which griffe reads, has none."""
 
 import inspect
 from typing import Any
@@ -10,7 +10,7 @@ import fvd.aio
 
 
 class CompiledDocstrings(griffe.Extension):
-    """Copies the docstrings of `fvd._fvd`, and those that `fvd.aio` takes over from `fvd.Image`."""
+    """Copies the docstrings of `fvd._fvd`, and those that `fvd.aio` copies from `fvd.Image`."""
 
     def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
         """Called when a package has been loaded."""
@@ -21,7 +21,7 @@ class CompiledDocstrings(griffe.Extension):
 
 
 def copy_docstrings(documented: griffe.Object, live: object) -> None:
-    """Copies those of the members, too, where there is no docstring yet."""
+    """Copies the docstring of each member that has none yet, recursively."""
     for name, member in documented.members.items():
         value = inspect.getattr_static(live, name, None)
         if value is None or member.is_alias:

@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
-# Fetches what the virtual machine of the tests consists of: a kernel, busybox, and QEMU where it is not
-# installed. Nothing is installed: Debian's packages are unpacked into a folder in the cache of the user
-# (FVD_MACHINE names another), so neither the boot loader nor other packages of this machine notice. Does
-# nothing where the folder is complete.
+# Fetches the parts of the virtual machine for the tests: a kernel, busybox, and QEMU if it is not installed.
+# Installs nothing: Debian's packages are unpacked into a folder in the user's cache (or in FVD_MACHINE), so
+# neither the boot loader nor other packages of this machine change. Does nothing if the folder is complete.
 set -euo pipefail
 
 folder="${FVD_MACHINE:-${XDG_CACHE_HOME:-$HOME/.cache}/fvd/machine}"
@@ -22,8 +21,8 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 mkdir -p "$scratch/debs/partial" "$scratch/machine"
 
-# What apt-get would install is what is not here yet: QEMU and those of its libraries that are missing.
-# Downloaded only, it may be of another version than installed tools of QEMU, which it would replace.
+# apt-get would install QEMU and those of its libraries that are missing. They are only downloaded, because
+# their version may differ from that of installed QEMU tools, which an installation would replace.
 download() {
     local apt=(apt-get -q -y -o "Dir::Cache::archives=$scratch/debs" -o Debug::NoLocking=1 -o APT::Sandbox::User=root)
     local kernel
@@ -41,11 +40,11 @@ download </dev/null >"$scratch/log" 2>&1 || {
 
 for deb in "$scratch"/debs/*.deb; do
     case ${deb##*/} in
-        # Of a hundred megabytes the test needs the kernel and a few modules.
+        # The package has a hundred megabytes. The test needs only the kernel and a few modules.
         linux-image-*) only=(--wildcards './boot/vmlinuz-*' '*/virtio*.ko*' '*/ext4.ko*' '*/jbd2.ko*' '*/mbcache.ko*' '*/crc16.ko*' '*/*crc32c*.ko*') ;;
         *) only=() ;;
     esac
-    # A module that is built in is no file: tar says that it is missing.
+    # A module that is built into the kernel has no file, and tar reports it as missing.
     dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$scratch/machine" "${only[@]}" 2>"$scratch/tar" ||
         grep -q 'Not found in archive' "$scratch/tar" || { cat "$scratch/tar" >&2; exit 1; }
 done

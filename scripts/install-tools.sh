@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Installs what the tests and the demo need and is not there yet (Debian and its relatives), then checks
-# every tool and names each that is still missing. Does nothing on a machine that has them all.
+# Installs the programs that the tests and the demo need, if they are missing (Debian and derivatives). Then
+# checks every tool and names each that is still missing. Does nothing on a machine that has them all.
 set -euo pipefail
 
-PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin" # where Debian keeps mkfs.ext4 and others, also for those who are not root
+PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin" # where Debian has mkfs.ext4 and others
 python="${PYTHON:-python3}"
 
 # command:package
@@ -56,7 +56,7 @@ if ((${#packages[@]})); then
         exit 1
     }
     "${as_root[@]}" apt-get update -q </dev/null
-    # Newer Debians have a package of its own for it.
+    # Newer Debian versions have a separate package for it.
     if apt-cache show nbdfuse >/dev/null 2>&1; then packages=("${packages[@]/libnbd-bin/nbdfuse}" libnbd-bin); fi
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
         apt-get install -q -y --no-install-recommends --no-remove "${packages[@]}" </dev/null

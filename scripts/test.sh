@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Everything that CI runs. Every part runs even where an earlier one failed, so that one run tells about all that is
-# broken; any failure fails the run.
+# Runs everything that CI runs. A failure of one part does not prevent the others from running, so that one
+# run shows everything that is broken. Any failure makes the run fail.
 #
-# Once the package is built there are two lanes: the Rust parts, which need the processors, and the Python parts, which
-# mostly wait for disks and other programs. What the Python lane says is printed when both have ended, pytest's
-# summary last.
+# After the package is built, two lanes run in parallel: the Rust parts, which need the processors, and the
+# Python parts, which mostly wait for disks and other programs. The output of the Python lane is printed when
+# both have ended, with pytest's summary last.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 
-# A part of `make test`; adds a line to the report of its lane.
+# Runs a part of `make test`, and adds a line to the report of its lane.
 part() {
     local lane=$1 name=$2 started=$SECONDS result=ok
     printf '\n=== %s\n' "$name"
@@ -32,7 +32,7 @@ print_report() {
     cat "$logs"/*.report
 }
 
-# Without these nothing else can run.
+# The other parts need these.
 for name in tools build; do
     part 0-first "$name" || { print_report; exit 1; }
 done

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, settings
 from support import run
 from support.corpus import Case
 
-# `default` is what CI runs; FVD_HYPOTHESIS=long is for a night.
+# `default` is what CI runs. FVD_HYPOTHESIS=long is for a whole night.
 settings.register_profile(
     "default",
     deadline=None,
@@ -22,13 +22,13 @@ settings.load_profile(os.environ.get("FVD_HYPOTHESIS", "default"))
 
 @pytest.fixture
 def corpus_image(case: Case, tmp_path: Path) -> Path:
-    """The image of the parametrised `case`, unpacked together with its base and data file."""
+    """The image of the parametrised `case`, unpacked with its base and data file."""
     return case.unpack(tmp_path / case.name)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def tools() -> None:
-    """The programs that the tests call: one that is missing fails the run, nothing is skipped."""
+    """The programs that the tests call. A missing one fails the run; no test is skipped."""
     for command in (
         ["qemu-img", "--version"],
         ["qemu-io", "--version"],

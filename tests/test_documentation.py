@@ -1,7 +1,7 @@
-"""The examples of README.md and docs/ run as they stand: `sh` and `python` blocks, in order.
+"""The examples of README.md and docs/ run as they are: `sh` and `python` blocks, in order.
 
-Each page has a folder of its own, with `debian.raw` and `disk.raw` in it. Blocks marked `console` are
-shown, not run: they install or build.
+Each page has its own folder, with `debian.raw` and `disk.raw` in it. Blocks marked `console`, which install
+or build, are not run.
 """
 
 import re

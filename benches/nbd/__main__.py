@@ -1,14 +1,15 @@
-"""`fvd serve` beside qemu-nbd and nbdkit: the same load of fio over a Unix socket for each.
+"""`fvd serve` compared with qemu-nbd and nbdkit: the same load of fio over a Unix socket for each.
 
     python -m benches.nbd                                     everything
     python -m benches.nbd --only randread32 --servers fvd,nbdkit --rounds 5 --runtime 5
-    python -m benches.nbd --list                              which works and servers there are
+    python -m benches.nbd --list                              the available works and servers
 
-Each round starts every server anew, one after the other, the first of them another one each time, so that
-what disturbs the machine disturbs all. A figure is the median of the rounds; a ratio is that of two medians.
-CPU time is that of the server, all its threads, per request; memory is its peak. Images that are written to
-are made anew for each run; those that are read are read once before. Nothing is pinned, no cache is dropped.
-Not a test: the exit status is 0 whatever comes out, unless something could not be measured.
+Each round starts every server anew, one after the other, each time with a different one first, so that
+disturbances of the machine affect all. A figure is the median of the rounds; a ratio is that of two medians.
+CPU time is that of all threads of the server, per request; memory is its peak. Images that are written to are
+created anew for each run; those that are only read are read once before. No process is pinned, and no cache
+is dropped. This is not a test: the exit status is 0 whatever the result, unless something could not be
+measured.
 """
 
 import argparse
@@ -63,7 +64,7 @@ def main() -> None:
 
 
 def run(work: Work, servers: list[Server], disks: Disks, report: Report) -> None:
-    """All rounds of a work; the servers take turns."""
+    """Runs all rounds of a work, with a different order of servers each time."""
     for number in range(report.rounds):
         first = number % max(len(servers), 1)
         for server in servers[first:] + servers[:first]:
@@ -95,7 +96,7 @@ def begins(name: str, start: str) -> bool:
 
 
 def machine() -> str:
-    """One line about what measures and what is measured."""
+    """One line about the machine and the versions."""
 
     def version(*command: str) -> str:
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[0]

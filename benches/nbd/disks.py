@@ -22,18 +22,18 @@ QCOW2 = {"qcow2": "cluster_size=64k", "qcow2-sub": "cluster_size=128k,extended_l
 
 
 class Disks:
-    """Makes them in a folder. Full ones are made once and kept, the others anew for each run."""
+    """Creates the disks in a folder. Full ones are created once and kept, the others anew for each run."""
 
     def __init__(self, folder: Path, size_mib: int) -> None:
         self.folder = folder
         self.size = size_mib * MIB
 
     def size_of(self, state: str) -> int:
-        """Bytes. Writes into an empty disk should not run out of it before their time is up."""
+        """Size in bytes. An empty disk must be large enough for the writes of a run."""
         return {"huge": TIB, "empty": 4 * self.size}.get(state, self.size)
 
     def make(self, format: str, state: str) -> str:
-        """The path of a disk, or its size where there is no disk."""
+        """The path of a disk, or its size if the server needs no disk."""
         if format == "none":
             return str(self.size_of(state))
         if state == "full":
@@ -64,7 +64,7 @@ class Disks:
 
 
 def create(path: Path, format: str, size: int, base: Path | None) -> None:
-    """An empty disk, or an overlay without anything of its own."""
+    """An empty disk, or an overlay without local data."""
     if format == "raw":
         path.touch()
         os.truncate(path, size)
@@ -77,7 +77,7 @@ def create(path: Path, format: str, size: int, base: Path | None) -> None:
 
 
 def fill(path: Path, size: int) -> None:
-    """Random pieces of 1 MiB, few of them alike."""
+    """Random pieces of 1 MiB, with few repetitions."""
     pieces = [os.urandom(MIB) for _ in range(64)]
     rng = random.Random(size)
     with path.open("wb") as file:
@@ -88,7 +88,7 @@ def fill(path: Path, size: int) -> None:
 
 
 def warm(path: Path) -> None:
-    """Brings a file into the page cache."""
+    """Reads a file into the page cache."""
     with path.open("rb", buffering=0) as file:
         buffer = bytearray(MIB)
         while file.readinto(buffer):

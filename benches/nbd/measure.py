@@ -1,4 +1,4 @@
-"""One run: a disk, a server, fio, and what the server took for it."""
+"""One run: a disk, a server, fio, and the resources that the server used."""
 
 import json
 import os
@@ -23,7 +23,7 @@ STOPS = 60.0
 
 @dataclass(frozen=True)
 class Measurement:
-    """Of one run."""
+    """The results of one run."""
 
     seconds: float
     requests: int
@@ -32,12 +32,12 @@ class Measurement:
     median_us: float
     p99_us: float
     cpu_us: float
-    """CPU time of the server per request, all its threads."""
+    """CPU time of all threads of the server, per request."""
     peak_mib: float
-    """The most memory that the server had resident."""
+    """Peak resident memory of the server."""
 
     def value(self, work: Work) -> float:
-        """The figure that the work is about."""
+        """The value that the work measures."""
         return {"kIOPS": self.iops / 1000, "MiB/s": self.mib_s, "MiB peak": self.peak_mib}[work.value]
 
 
@@ -65,7 +65,7 @@ def measure(work: Work, server: Server, disks: Disks, runtime: int) -> Measureme
 
 
 def fio(work: Work, path: str, size: int, runtime: int) -> dict[str, Any]:
-    """Runs the load; fio's account of it."""
+    """Runs the load, and returns fio's report."""
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
             [
@@ -80,7 +80,7 @@ def fio(work: Work, path: str, size: int, runtime: int) -> dict[str, Any]:
                 "--output-format=json",
                 *work.fio,
             ],
-            cwd=folder,  # it leaves files
+            cwd=folder,  # fio leaves files there
             capture_output=True,
             text=True,
             check=False,
@@ -93,7 +93,7 @@ def fio(work: Work, path: str, size: int, runtime: int) -> dict[str, Any]:
 
 @contextmanager
 def serving(server: Server, disk: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """The server, until the end of the block, and its socket."""
+    """Runs the server until the end of the block; yields the process and its socket."""
     with tempfile.TemporaryDirectory(prefix="nbd-") as folder:
         path = os.path.join(folder, "socket")
         with (
@@ -112,7 +112,7 @@ def serving(server: Server, disk: str) -> Iterator[tuple[subprocess.Popen[bytes]
 
 
 def wait_for(process: subprocess.Popen[bytes], path: str, said: Path) -> None:
-    """Until it accepts connections."""
+    """Waits until the server accepts connections."""
     deadline = time.monotonic() + STARTS
     while process.poll() is None and time.monotonic() < deadline:
         with socket.socket(socket.AF_UNIX) as client:
@@ -125,7 +125,7 @@ def wait_for(process: subprocess.Popen[bytes], path: str, said: Path) -> None:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of all its threads, those that ended included."""
+    """User and system time of all threads, including those that have ended."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

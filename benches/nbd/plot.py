@@ -1,4 +1,4 @@
-"""The figures as a picture: a panel for each work, a bar for each server, PNG and SVG."""
+"""A chart of the figures: a panel for each work, a bar for each server, as PNG and SVG."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from .report import Report, Row
 from .works import Work
 
 COLUMNS = 2
-# By how the name of the server begins; readable without colours, too: the bars are labelled.
+# By the prefix of the server's name. The bars are labelled, so the chart is readable without colours.
 COLOURS = {"fvd": "#2563a8", "qemu": "#8d99a6", "nbdkit": "#c9b27c"}
 BAR = 0.34  # inches
 
@@ -21,7 +21,7 @@ def draw(report: Report, name: Path) -> None:
     columns = min(COLUMNS, len(works))
     pairs = [works[at : at + columns] for at in range(0, len(works), columns)]
     heights = [max(len(rows) for _, rows in pair) * BAR + 0.9 for pair in pairs]
-    # Text stays text in the SVG.
+    # Text remains text in the SVG.
     with mpl.rc_context({"svg.fonttype": "none", "font.family": "DejaVu Sans", "font.size": 9}):
         figure = Figure(figsize=(6.4 * columns, sum(heights) + 0.6), layout="constrained")
         grid = figure.subplots(len(pairs), columns, squeeze=False, height_ratios=heights)
@@ -41,12 +41,12 @@ def draw(report: Report, name: Path) -> None:
 
 
 def draw_work(panel: Axes, work: Work, rows: list[Row]) -> None:
-    """Bars from the top down, each with its value and how it compares with the first."""
+    """Draws bars from top to bottom, each with its value and its ratio to the first one."""
     better = "less is better" if work.value == "MiB peak" else "more is better"
     panel.set_title(f"{work.title}\n{work.value}, {better}", loc="left", fontsize=9)
     positions = range(len(rows))
     values = [row.value for row in rows]
-    # With few rounds the median of an even number may lie outside by a rounding error.
+    # With an even number of rounds, rounding may put the median outside the range.
     errors = [
         [max(row.value - row.least, 0.0) for row in rows],
         [max(row.most - row.value, 0.0) for row in rows],

@@ -1,4 +1,4 @@
-"""The figures: a table for each work as it is done, JSON of everything."""
+"""The results: a table for each work when it is done, and JSON of everything."""
 
 import json
 import statistics
@@ -13,14 +13,14 @@ from .works import Work
 
 @dataclass(frozen=True)
 class Row:
-    """What came out for a server: medians, and between what the figure was."""
+    """The results of a server: medians, and the range of the figure."""
 
     server: str
     value: float
     least: float
     most: float
     ratio: float
-    """Of the median to that of the first server of the work."""
+    """Ratio of the median to that of the first server of the work."""
     median_us: float
     p99_us: float
     cpu_us: float
@@ -28,7 +28,7 @@ class Row:
 
 
 class Report:
-    """Keeps each measurement."""
+    """Stores each measurement."""
 
     def __init__(self, machine: str, rounds: int, runtime: int) -> None:
         self.machine = machine
@@ -42,7 +42,7 @@ class Report:
         self._runs.setdefault(work.name, {}).setdefault(server.name, []).append(measured)
 
     def rows(self, work: Work) -> list[Row]:
-        """In the order of the work."""
+        """Results in the order of the work's servers."""
         runs = self._runs.get(work.name, {})
         names = [name for name in work.servers if name in runs]
         values = {name: [run.value(work) for run in runs[name]] for name in names}

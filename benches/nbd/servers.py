@@ -1,4 +1,4 @@
-"""What is compared: servers, how each is started, and on which format of disk."""
+"""The servers that are compared, how each is started, and the format of its disk."""
 
 import functools
 import os
@@ -17,9 +17,9 @@ class Server:
 
     name: str
     format: str
-    """Of the disk that it serves: see `disks.py`."""
+    """Format of the disk that it serves; see `disks.py`."""
     command: Callable[[str, str], Command]
-    """Of a disk and a socket; it stays in the foreground."""
+    """The command for a disk and a socket. It stays in the foreground."""
     about: str
 
 
@@ -34,7 +34,7 @@ def qemu_nbd(*options: str) -> Callable[[str, str], Command]:
 
 
 def nbdkit(*plugin: str) -> Callable[[str, str], Command]:
-    """Words of the plugin; `{disk}` stands for the disk."""
+    """The command with these words for the plugin; `{disk}` stands for the disk."""
     return lambda disk, socket: [
         "nbdkit",
         "-f",
@@ -66,7 +66,7 @@ SERVERS = [
 
 @functools.cache
 def available(server: Server) -> str:
-    """Why a server cannot take part; nothing if it can."""
+    """Why a server cannot be used; empty if it can."""
     program = server.command("disk", "socket")[0]
     if shutil.which(program) is None:
         return f"{program} is missing: scripts/install-tools.sh installs it"

@@ -1,4 +1,4 @@
-"""What the servers have to do."""
+"""The loads."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ DIRECT = (
 
 @dataclass(frozen=True)
 class Work:
-    """A load, the disks that it needs, and who takes part."""
+    """A load, the disks that it needs, and the servers that run it."""
 
     name: str
     title: str
     disk: str
-    """"full" of data, "empty" or an "overlay" over a full one, both anew for each run, or "huge"."""
+    """`full` of data, `empty`, an `overlay` over a full one (the latter two anew for each run), or `huge`."""
     fio: Sequence[str]
     servers: Sequence[str]
-    """The first is what the others are compared with."""
+    """The others are compared with the first one."""
     value: str = "kIOPS"
     clients: int = 1
 
@@ -55,7 +55,8 @@ WORKS = {
             CACHED,
             value="MiB/s",
         ),
-        # Each block once: not timed, a second pass would find storage.
+        # Each block is written only once. A timed run would have a second pass, which would find allocated
+        # storage.
         Work(
             "randwrite32",
             "4 KiB random writes that allocate, 32 at once",

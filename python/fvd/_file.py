@@ -132,7 +132,7 @@ def _refuse(file: io.BufferedReader | io.BufferedRandom, *_: Any) -> Never:
     raise AssertionError("the image has not refused a forked child")
 
 
-def _let_go(file: io.BufferedReader | io.BufferedRandom) -> None:
+def _close_without_flush(file: io.BufferedReader | io.BufferedRandom) -> None:
     """Close without a flush: the buffered data belongs to the parent."""
     file.raw.close()
 
@@ -141,21 +141,21 @@ _OPERATIONS = [
     *["__iter__", "__next__", "detach", "flush", "peek", "read", "read1", "readinto", "readinto1"],
     *["readline", "readlines", "seek", "tell", "truncate", "write", "writelines"],
 ]
-_OF_A_CHILD = dict.fromkeys(_OPERATIONS, _refuse) | {"close": _let_go}
+_CHILD_METHODS = dict.fromkeys(_OPERATIONS, _refuse) | {"close": _close_without_flush}
 
 # The classes that these objects get in a forked child. The C code of the original classes would wait for a
 # lock that a thread of the parent may hold.
-_IN_CHILD = {cls: type(cls.__name__, (cls,), dict(_OF_A_CHILD)) for cls in (_Reader, _Random)}
+_IN_CHILD = {cls: type(cls.__name__, (cls,), dict(_CHILD_METHODS)) for cls in (_Reader, _Random)}
 
 _files: weakref.WeakSet[_Reader | _Random] = weakref.WeakSet()
 
 
-def _leave_to_the_parent() -> None:
+def _replace_classes_in_child() -> None:
     for file in _files:
         file.__class__ = _IN_CHILD.get(type(file), type(file))
 
 
-os.register_at_fork(after_in_child=_leave_to_the_parent)
+os.register_at_fork(after_in_child=_replace_classes_in_child)
 
 
 def image_file(image: Image, buffering: int = BUFFER_SIZE) -> io.BufferedReader | io.BufferedRandom:

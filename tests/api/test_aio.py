@@ -24,7 +24,7 @@ Cache = Literal["writeback", "none"]
 SIZE = 8 << 20
 BLOCK = 4096
 
-# Writes past the page cache always have to wait, what lies in it almost never.
+# Direct writes always have to wait. Requests for data in the page cache almost never do.
 CACHES = pytest.mark.parametrize("cache", ["writeback", "none"])
 
 
@@ -44,22 +44,23 @@ def overlay(tmp_path: Path) -> tuple[Path, bytes]:
     return path, base.read_bytes()
 
 
-def test_every_public_method_has_a_twin_with_the_same_parameters_and_docstring() -> None:
+def test_every_public_method_has_an_identical_async_method() -> None:
     names = {name for name in dir(fvd.Image) if not name.startswith("_")}
-    # A file object blocks by its nature.
+    # A file object is blocking by definition.
     assert {name for name in dir(fvd.aio.Image) if not name.startswith("_")} == names - {"file"}
     for name in names - {"file", "size", "path", "writable", "closed"}:
         blocking, twin = getattr(fvd.Image, name), getattr(fvd.aio.Image, name)
         assert inspect.iscoroutinefunction(twin), name
         assert inspect.getdoc(twin) == inspect.getdoc(blocking)
         assert list(inspect.signature(twin).parameters) == list(inspect.signature(blocking).parameters)
-    # To give up a base that hangs needs somebody who does not hang with it.
+    # `base_timeout` exists only here: abandoning a read of a hung base requires a caller that is not blocked
+    # by it.
     parameters = inspect.signature(fvd.open).parameters.keys() | {"base_timeout"}
     assert inspect.signature(fvd.aio.open).parameters.keys() == parameters
 
 
 @CACHES
-def test_what_many_tasks_write_at_once_is_there_afterwards(path: Path, cache: Cache) -> None:
+def test_concurrent_writes_of_many_tasks_are_all_kept(path: Path, cache: Cache) -> None:
     blocks = {offset: os.urandom(BLOCK) for offset in range(0, SIZE, 4 * BLOCK)}
 
     async def main() -> None:
@@ -79,7 +80,7 @@ def test_what_many_tasks_write_at_once_is_there_afterwards(path: Path, cache: Ca
 
 
 @CACHES
-def test_requests_see_the_writes_begun_before_them_and_the_last_write_stays(path: Path, cache: Cache) -> None:
+def test_requests_see_earlier_writes_and_the_last_write_stays(path: Path, cache: Cache) -> None:
     choices = random.Random(2)
     # Each cell holds the number of the last write to it.
     cells = array.array("H", bytes(1 << 20))
@@ -89,7 +90,7 @@ def test_requests_see_the_writes_begun_before_them_and_the_last_write_stays(path
 
             async def read(count: int, first: int, expected: "array.array[int]") -> None:
                 seen = array.array("H", await image.pread(2 * count, 2 * first))
-                # A write that was begun later may have come first.
+                # A write that started later may have completed first.
                 assert all(new >= old for new, old in zip(seen, expected, strict=True))
 
             async with asyncio.TaskGroup() as group:
@@ -108,9 +109,7 @@ def test_requests_see_the_writes_begun_before_them_and_the_last_write_stays(path
 
 
 @CACHES
-def test_a_write_that_is_cancelled_has_happened_or_not_and_does_not_come_late(
-    path: Path, cache: Cache
-) -> None:
+def test_a_cancelled_write_happens_or_not_but_never_late(path: Path, cache: Cache) -> None:
     choices = random.Random(3)
     length = 256 * 1024
 
@@ -135,9 +134,7 @@ def test_a_write_that_is_cancelled_has_happened_or_not_and_does_not_come_late(
 
 
 @CACHES
-def test_memory_of_a_cancelled_read_is_given_back_when_nothing_writes_to_it_any_more(
-    path: Path, cache: Cache
-) -> None:
+def test_memory_of_a_cancelled_read_is_released_when_unused(path: Path, cache: Cache) -> None:
     async def main() -> None:
         async with fvd.aio.open(path, "r+", cache=cache) as image:
             await image.pwrite(b"x" * SIZE, 0)
@@ -148,7 +145,7 @@ def test_memory_of_a_cancelled_read_is_given_back_when_nothing_writes_to_it_any_
             await asyncio.gather(task, return_exceptions=True)
             for _ in range(1000):
                 try:
-                    memory.append(0)  # refused while somebody may still write to it
+                    memory.append(0)  # refused while the kernel may still write to it
                     return
                 except BufferError:
                     await asyncio.sleep(0.01)
@@ -177,7 +174,7 @@ def test_a_task_that_reads_only_cached_data_lets_others_run(path: Path) -> None:
     asyncio.run(main())
 
 
-def test_prefetch_reports_and_the_base_is_needed_no_more(overlay: tuple[Path, bytes]) -> None:
+def test_prefetch_reports_and_makes_the_base_unnecessary(overlay: tuple[Path, bytes]) -> None:
     path, content = overlay
     seen: list[PrefetchStatus] = []
 
@@ -216,7 +213,7 @@ def test_an_open_image_can_be_awaited_and_closed_by_hand(path: Path) -> None:
         assert [extent["length"] for extent in await image.extents()] == [SIZE]
         assert (await image.info())["format"] == "fvd"
         await image.zero(BLOCK, 0)
-        # Whoever comes second waits for the first.
+        # The second caller waits for the first.
         await asyncio.gather(image.close(), image.close())
         assert image.closed
         assert repr(image) == f"<fvd.aio.Image '{path}', mode 'r+', {SIZE} bytes, closed>"
@@ -245,19 +242,19 @@ def test_misuse_is_a_value_error_and_a_failure_an_fvd_error(path: Path, tmp_path
     asyncio.run(main())
 
 
-def test_whoever_closes_it_too_waits_until_it_is_closed(overlay: tuple[Path, bytes]) -> None:
+def test_every_concurrent_close_waits_until_it_is_closed(overlay: tuple[Path, bytes]) -> None:
     path, expected = overlay
 
     async def main() -> None:
         for number in range(20):
             image = await fvd.aio.open(path, "r+", copy_on_read=True)
-            # What it does on its own, and requests, are under way.
+            # Background work and requests are in flight.
             reading = asyncio.create_task(image.pread(len(expected), 0))
             writing = asyncio.create_task(image.pwrite(bytes([number]) * 512, 512 * number))
             await asyncio.sleep(0)
             closing = [asyncio.create_task(image.close()) for _ in range(3)]
             await asyncio.wait(closing, return_when=asyncio.FIRST_COMPLETED)
-            # One that is still being closed is in use.
+            # An image that is still being closed is in use.
             with fvd.open(path, "r+") as again:
                 assert again.pread(512, 512 * number) == bytes([number]) * 512
             await asyncio.gather(reading, writing, *closing)
@@ -266,7 +263,7 @@ def test_whoever_closes_it_too_waits_until_it_is_closed(overlay: tuple[Path, byt
     assert not fvd.info(path)["dirty-flag"]
 
 
-def test_an_image_whose_opening_was_cancelled_is_soon_closed(overlay: tuple[Path, bytes]) -> None:
+def test_an_image_whose_open_was_cancelled_is_soon_closed(overlay: tuple[Path, bytes]) -> None:
     path, _ = overlay
 
     async def open_and_close() -> None:
@@ -278,7 +275,7 @@ def test_an_image_whose_opening_was_cancelled_is_soon_closed(overlay: tuple[Path
             task = asyncio.create_task(open_and_close())
             await asyncio.sleep(number / 5000)
             task.cancel()
-            # One that is still being closed is in use.
+            # An image that is still being closed is in use.
             with contextlib.suppress(asyncio.CancelledError, fvd.InUseError):
                 await task
 
@@ -288,11 +285,11 @@ def test_an_image_whose_opening_was_cancelled_is_soon_closed(overlay: tuple[Path
         try:
             return fvd.open(path, "r+").close()
         except fvd.InUseError:
-            assert time.monotonic() < deadline, "somebody still has it"
+            assert time.monotonic() < deadline, "the image is still in use"
             time.sleep(0.01)
 
 
-def test_an_image_that_nobody_closes_warns_and_keeps_what_was_written(path: Path) -> None:
+def test_an_unclosed_image_warns_and_keeps_its_writes(path: Path) -> None:
     async def main() -> None:
         image = await fvd.aio.open(path, "r+")
         await image.pwrite(b"kept", 0)
@@ -303,7 +300,7 @@ def test_an_image_that_nobody_closes_warns_and_keeps_what_was_written(path: Path
         assert image.pread(4, 0) == b"kept"
 
 
-def test_the_end_of_the_process_closes_what_is_open_whatever_is_under_way(path: Path) -> None:
+def test_process_exit_closes_images_with_requests_in_flight(path: Path) -> None:
     script = """
         import asyncio, sys, fvd.aio
 

@@ -135,7 +135,7 @@ def test_a_string_is_read_as_on_the_command_line(overlay: Path) -> None:
         ({"copy_on_read": "maybe"}, "expects 'on' or 'off'"),
     ],
 )
-def test_what_cannot_be_is_refused_and_nothing_changes(
+def test_impossible_values_are_refused_and_nothing_changes(
     overlay: Path, attributes: dict[str, Any], complaint: str
 ) -> None:
     before = overlay.read_bytes()
@@ -174,7 +174,7 @@ def test_the_base_may_move(base: Path, overlay: Path) -> None:
         ({"data_file": "folder"}, "its data file 'folder' .*: It is a directory"),
     ],
 )
-def test_a_file_that_cannot_be_opened_is_not_named_unless_unchecked(
+def test_a_file_that_cannot_be_opened_is_named_only_unchecked(
     overlay: Path, attributes: dict[str, Any], complaint: str
 ) -> None:
     (overlay.parent / "folder").mkdir()
@@ -191,23 +191,23 @@ def test_a_file_that_cannot_be_opened_is_not_named_unless_unchecked(
     assert {name: now[name] for name in attributes} == attributes
 
 
-def test_a_base_is_looked_at_where_it_is_and_while_others_use_it(base: Path, overlay: Path) -> None:
+def test_a_new_base_is_found_and_may_be_in_use(base: Path, overlay: Path) -> None:
     below = overlay.parent / "below.fvd"
     fvd.create(below, backing_file=base.name, backing_format="raw")
     with fvd.open(below, "r+"):
         fvd.amend(overlay, base_img="below.fvd", base_img_fmt="fvd")
-    # The user names it: no trust is needed, as at creation.
-    elsewhere = overlay.parent / "other" / "base.raw"
-    elsewhere.parent.mkdir()
-    base.rename(elsewhere)
+    # The user names the file, so no trust is needed, as in `create`.
+    new_base = overlay.parent / "other" / "base.raw"
+    new_base.parent.mkdir()
+    base.rename(new_base)
     path = overlay.parent / "images" / "overlay.fvd"
     path.parent.mkdir()
     overlay.rename(path)
     fvd.amend(path, base_img="../other/base.raw", base_img_fmt="raw")
-    # Here the image does.
+    # Here the image names it.
     with pytest.raises(fvd.NotPermittedError, match="is not trusted"):
         fvd.amend(path, base_img_fmt="")
-    fvd.amend(path, base_img_fmt="", trust=[elsewhere.parent])
+    fvd.amend(path, base_img_fmt="", trust=[new_base.parent])
 
 
 def test_the_command_refuses_a_missing_base_unless_told(overlay: Path) -> None:
@@ -254,7 +254,7 @@ def test_info_shows_what_has_changed(overlay: Path) -> None:
 
 
 def interrupt(path: Path, changes: dict[int, bytes], fence: bytes = FENCE) -> None:
-    """Leaves what an amendment leaves that was cut short once its copy and the fence were written."""
+    """Leaves the state of an amendment that was interrupted after its copy and the fence were written."""
     region = read_region(path)
     with path.open("r+b") as file:
         file.seek(REDO)
@@ -263,7 +263,7 @@ def interrupt(path: Path, changes: dict[int, bytes], fence: bytes = FENCE) -> No
         file.write(fence)
 
 
-def test_an_interrupted_change_counts_and_is_finished_by_whoever_writes(overlay: Path) -> None:
+def test_an_interrupted_change_is_finished_by_the_next_writer(overlay: Path) -> None:
     interrupt(overlay, {12: (4 * MIB).to_bytes(8, "little"), 1096: b"\1", 28: b"B"})
     before = overlay.read_bytes()
     info = fvd.info(overlay)
@@ -284,7 +284,7 @@ def test_an_interrupted_change_counts_and_is_finished_by_whoever_writes(overlay:
 
 
 def test_a_copy_does_not_count_before_the_fence_is_written(overlay: Path) -> None:
-    """Another program may have used the image since."""
+    """Another program may have used the image since then."""
     region = read_region(overlay)
     interrupt(overlay, {12: (4 * MIB).to_bytes(8, "little")}, fence=region[FENCE_OFFSET:][: len(FENCE)])
     for mode in ("r", "r+"):
@@ -343,7 +343,7 @@ def test_images_of_the_original_grow_and_shrink(case: Case, tmp_path: Path) -> N
     with fvd.open(path) as image:
         before = content(image)
     if case.name == "crash-wrapped-journal":
-        # Its table fills its pages, and its journal is the smallest there may be.
+        # Its table fills its pages, and its journal has the minimum size.
         with pytest.raises(ValueError, match=r"no room for the table .* This image cannot grow"):
             fvd.amend(path, size=case.size + GROWN)
         return
@@ -361,7 +361,7 @@ def test_images_of_the_original_grow_and_shrink(case: Case, tmp_path: Path) -> N
     assert (found["corruptions"], found["leaks"]) == (0, 0)
 
 
-def test_a_cache_that_begins_to_write_through_brings_its_base_up_to_date(overlay: Path) -> None:
+def test_switching_to_write_through_updates_the_base(overlay: Path) -> None:
     base = overlay.parent / "base.raw"
     with fvd.open(overlay, "r+") as image:
         image.pwrite(b"only here", 4096)
@@ -380,13 +380,13 @@ def test_a_cache_that_begins_to_write_through_brings_its_base_up_to_date(overlay
         assert image.pread(9, 4096) == b"only here"
 
 
-def test_a_cache_that_holds_nothing_owes_its_base_nothing(overlay: Path) -> None:
+def test_an_empty_cache_has_nothing_to_write_to_its_base(overlay: Path) -> None:
     fvd.amend(overlay, write_updates_base_img="writeback", base_img_fmt="raw")
     assert header(overlay)["clean_shutdown"] == 1
     fvd.amend(overlay, write_updates_base_img="no")
 
 
-def test_the_command_brings_a_base_up_to_date_before_it_amends(overlay: Path) -> None:
+def test_the_command_updates_the_base_before_it_amends(overlay: Path) -> None:
     with fvd.open(overlay, "r+") as image:
         image.pwrite(b"only here", 4096)
     fvd.amend(overlay, write_updates_base_img="writeback", base_img_fmt="raw")

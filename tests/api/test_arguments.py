@@ -1,4 +1,4 @@
-"""What may be given: path objects, images that are open, names of options; and what is said of the rest."""
+"""Arguments: path objects, open images, names of options; and the messages about invalid ones."""
 
 import asyncio
 import warnings
@@ -42,7 +42,7 @@ def test_a_path_object_is_a_file_whatever_its_name_looks_like(tmp_path: Path) ->
         assert image.pread(4, 0) == b"\7" * 4
 
 
-def test_an_image_that_is_open_is_converted_and_compared_as_it_is(tmp_path: Path) -> None:
+def test_an_open_image_can_be_converted_and_compared(tmp_path: Path) -> None:
     path, flat = tmp_path / "disk.fvd", tmp_path / "flat.raw"
     fvd.create(path, 4 * MIB, options={"compact_image": True})
     with fvd.open(path, "r+") as image:
@@ -78,7 +78,7 @@ def test_an_image_of_asyncio_is_converted_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", [None, 1.5, ["disk.fvd"]])
-def test_what_is_no_disk_is_told_by_its_type(wrong: object, tmp_path: Path) -> None:
+def test_the_error_about_a_wrong_argument_names_its_type(wrong: object, tmp_path: Path) -> None:
     kind = type(wrong).__name__
     with pytest.raises(TypeError, match=f"a path or an open image is needed, not {kind}"):
         fvd.compare(wrong, tmp_path / "x")  # type: ignore[arg-type]
@@ -88,7 +88,7 @@ def test_what_is_no_disk_is_told_by_its_type(wrong: object, tmp_path: Path) -> N
         fvd.convert(tmp_path / "x", wrong)  # type: ignore[arg-type]
 
 
-def test_the_format_of_what_is_made_has_one_name(base: Path, tmp_path: Path) -> None:
+def test_the_target_format_is_given_under_one_name(base: Path, tmp_path: Path) -> None:
     target = tmp_path / "disk.fvd"
     for given in ({"format": "fvd"}, {"target_format": "fvd"}):
         fvd.convert(base, target, **given)  # type: ignore[arg-type]
@@ -97,7 +97,7 @@ def test_the_format_of_what_is_made_has_one_name(base: Path, tmp_path: Path) -> 
         fvd.convert(base, target, format="fvd", target_format="fvd")
 
 
-def test_creation_warns_of_what_cannot_be_opened_without_trust(base: Path, tmp_path: Path) -> None:
+def test_create_warns_of_images_that_need_trust(base: Path, tmp_path: Path) -> None:
     path = tmp_path / "images" / "overlay.fvd"
     path.parent.mkdir()
     with pytest.warns(UserWarning, match=r"opening it needs trust=\['.*'\]$") as told:

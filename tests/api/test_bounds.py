@@ -1,4 +1,4 @@
-"""Answers that would be huge come piece by piece, or cut."""
+"""Results that would be huge are returned piece by piece, or truncated."""
 
 import itertools
 import resource
@@ -11,7 +11,7 @@ BASE = 1 << 40
 
 
 def striped(path: Path) -> Path:
-    """An overlay with 32 million blocks, every other one local."""
+    """An overlay with 32 million blocks, of which every second one is local."""
     with (path.parent / "base.raw").open("wb") as file:
         file.truncate(BASE)
     fvd.create(path, backing_file="base.raw", backing_format="raw")
@@ -22,7 +22,7 @@ def striped(path: Path) -> Path:
     return path
 
 
-def test_a_map_of_millions_of_extents_takes_no_memory_until_it_is_read(tmp_path: Path) -> None:
+def test_a_map_of_millions_of_extents_is_lazy(tmp_path: Path) -> None:
     path = striped(tmp_path / "overlay.fvd")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     extents = fvd.map(path)
@@ -31,7 +31,7 @@ def test_a_map_of_millions_of_extents_takes_no_memory_until_it_is_read(tmp_path:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10
 
 
-def test_a_dump_is_cut_at_its_limit_and_says_so(tmp_path: Path) -> None:
+def test_a_dump_is_truncated_at_its_limit_and_says_so(tmp_path: Path) -> None:
     path = striped(tmp_path / "overlay.fvd")
     dump = fvd.dump(path, limit=1000)
     assert dump["truncated"] == ["bitmap"]

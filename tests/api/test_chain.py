@@ -1,4 +1,4 @@
-"""Backing chains: what stands on what, what may be opened, and who may use it at once."""
+"""Backing chains: which images depend on which, what may be opened, and concurrent use."""
 
 import os
 from pathlib import Path
@@ -51,7 +51,7 @@ def test_an_image_that_stands_on_itself_is_refused(tmp_path: Path) -> None:
     assert fvd.info(first)["format"] == "fvd"
 
 
-def test_a_base_elsewhere_needs_trust_and_the_error_says_how(base: Path, tmp_path: Path) -> None:
+def test_a_base_in_another_folder_needs_trust_and_says_how(base: Path, tmp_path: Path) -> None:
     folder = tmp_path / "overlays"
     folder.mkdir()
     path = folder / "overlay.fvd"

@@ -1,4 +1,4 @@
-"""Chains as long as they may be, used by programs and threads with little stack."""
+"""The longest possible chains, in processes and threads with a small stack."""
 
 import subprocess
 import sys
@@ -10,12 +10,12 @@ import fvd
 from support import FVD, MIB, TOOLS_ENV, fvd_command
 
 LONGEST = 200
-"""Files of the longest chain: a raw disk and the images above it."""
+"""Number of files of the longest chain: a raw disk and the images above it."""
 
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The uppermost image of the longest chain."""
+    """The topmost image of the longest chain."""
     folder = tmp_path_factory.mktemp("chain")
     (folder / "0").write_bytes(b"\x07" * MIB)
     for level in range(1, LONGEST):
@@ -43,7 +43,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_commands_need_little_stack(chain: Path, words: list[str]) -> None:
     words = [str(chain) if word == "IMAGE" else word for word in words]
-    # Half of what a process gets by default, and what chains of this length did not fit into.
+    # Half of the default of a process. An earlier version needed more than this for chains of this length.
     limited: list[str | Path] = ["sh", "-c", 'ulimit -s 1024 && exec "$0" "$@"', FVD, *words]
     done = subprocess.run(
         limited, cwd=chain.parent, env=TOOLS_ENV, capture_output=True, timeout=240, check=False
@@ -96,7 +96,7 @@ def test_threads_need_little_stack(chain: Path, use: str) -> None:
     assert done.returncode == 0, (done.returncode, done.stderr[-2000:])
 
 
-def test_the_image_that_could_not_be_opened_is_not_made(chain: Path) -> None:
+def test_an_image_that_could_not_be_opened_is_not_created(chain: Path) -> None:
     new = chain.parent / str(LONGEST)
     with pytest.raises(fvd.UnsupportedError, match=r"more than 200 files; `fvd convert`"):
         fvd.create(new, backing_file=chain.name, backing_format="fvd")

@@ -12,7 +12,7 @@ from support.corpus import Case, cases
 from support.disks import allocated
 
 CHUNK = 256 * 1024
-SLACK = 64 * 1024  # what a file system needs to say where the rest of a file lies
+SLACK = 64 * 1024  # for metadata of the file system
 COMPACT = [case for case in cases() if case.hashed and case.recoverable and case.header["compact_image"]]
 PLAIN = [case for case in cases() if case.hashed and case.recoverable and not case.header["compact_image"]]
 
@@ -25,7 +25,7 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_discard_gives_space_back_and_leaves_nothing_to_complain_of(path: Path) -> None:
+def test_a_discard_frees_space_and_leaves_a_good_image(path: Path) -> None:
     with fvd.open(path, "r+") as image:
         image.pwrite(os.urandom(16 * MIB), 0)
         image.flush()
@@ -42,7 +42,7 @@ def test_a_discard_gives_space_back_and_leaves_nothing_to_complain_of(path: Path
     assert data == [(0, 4 * MIB), (12 * MIB, 4 * MIB)]
 
 
-def test_a_file_does_not_grow_when_discards_and_writes_take_turns(path: Path) -> None:
+def test_alternating_discards_and_writes_do_not_grow_a_file(path: Path) -> None:
     with fvd.open(path, "r+") as image:
         image.pwrite(os.urandom(8 * MIB), 0)
     size = path.stat().st_size
@@ -59,7 +59,7 @@ def test_a_file_does_not_grow_when_discards_and_writes_take_turns(path: Path) ->
     assert (checked["corruptions"], checked["leaks"]) == (0, 0)
 
 
-def test_what_is_discarded_of_a_plain_image_becomes_a_hole(tmp_path: Path) -> None:
+def test_a_discard_in_a_plain_image_makes_a_hole(tmp_path: Path) -> None:
     path = tmp_path / "plain.fvd"
     fvd.create(path, 16 * MIB)
     with fvd.open(path, "r+") as image:
@@ -71,7 +71,7 @@ def test_what_is_discarded_of_a_plain_image_becomes_a_hole(tmp_path: Path) -> No
     assert allocated(path) <= full - 8 * MIB + SLACK
 
 
-def test_blocks_of_the_base_are_discarded_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_blocks_of_the_base_are_only_discarded_as_a_whole(tmp_path: Path) -> None:
     (tmp_path / "base.raw").write_bytes(b"\7" * 4 * MIB)
     path = tmp_path / "overlay.fvd"
     fvd.create(path, backing_file="base.raw", backing_format="raw", options={"block_size": "64K"})
@@ -85,7 +85,7 @@ def test_blocks_of_the_base_are_discarded_whole_or_not_at_all(tmp_path: Path) ->
         assert image.pread(2 * 65536, 65536) == bytes(2 * 65536)
 
 
-def test_discards_are_ignored_and_zeros_found_as_the_caller_wishes(path: Path) -> None:
+def test_discard_and_detect_zeroes_work_as_requested(path: Path) -> None:
     with fvd.open(path, "r+", discard="ignore") as image:
         image.pwrite(b"x" * MIB, 0)
         image.discard(MIB, 0)
@@ -97,7 +97,7 @@ def test_discards_are_ignored_and_zeros_found_as_the_caller_wishes(path: Path) -
     assert not any(extent["data"] for extent in fvd.map(path))
 
 
-def test_a_discard_beyond_the_disk_or_of_an_image_to_read_is_refused(path: Path) -> None:
+def test_a_discard_beyond_the_end_or_without_r_plus_is_refused(path: Path) -> None:
     with fvd.open(path, "r+") as image:
         with pytest.raises(ValueError, match="beyond the end of the disk"):
             image.discard(2, 64 * MIB - 1)

@@ -1,4 +1,4 @@
-"""Formats that are not read here: without a word from the user they are no disks, whatever is asked for."""
+"""Formats that fvd cannot read: files in them are refused, unless the user says that they are raw."""
 
 import bz2
 import gzip
@@ -54,7 +54,7 @@ def make(name: str, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_is_refused_by_name_unless_the_user_calls_it_raw(name: str, tmp_path: Path) -> None:
+def test_a_foreign_format_is_refused_unless_called_raw(name: str, tmp_path: Path) -> None:
     path, target = make(name, tmp_path), tmp_path / "target"
     format = name.split()[0]
     said = f"It looks like {format}, which is not read here".encode()
@@ -76,7 +76,7 @@ def test_it_is_refused_by_name_unless_the_user_calls_it_raw(name: str, tmp_path:
     assert target.read_bytes()[: path.stat().st_size] == path.read_bytes()
 
 
-def test_a_base_of_no_named_format_is_refused_when_it_is_opened(tmp_path: Path) -> None:
+def test_a_foreign_base_without_a_format_is_refused_on_open(tmp_path: Path) -> None:
     base, image = tmp_path / "base", tmp_path / "image.fvd"
     base.write_bytes(bytes(MIB))
     fvd.create(image, backing_file="base")
@@ -88,7 +88,7 @@ def test_a_base_of_no_named_format_is_refused_when_it_is_opened(tmp_path: Path) 
         assert disk.pread(len(BYTES["gzip"]), 0) == BYTES["gzip"]
 
 
-def test_an_empty_file_is_no_disk_unless_the_user_says_so(tmp_path: Path) -> None:
+def test_an_empty_file_is_no_disk_unless_called_raw(tmp_path: Path) -> None:
     path, target = tmp_path / "empty", tmp_path / "target"
     path.touch()
     failed = fvd_command("convert", path, target, ok=[1])

@@ -1,4 +1,4 @@
-"""An open image, as programs use it."""
+"""The methods of an open image."""
 
 import array
 import io
@@ -58,7 +58,7 @@ def test_any_writable_buffer_is_filled(image: fvd.Image) -> None:
     assert whole == bytes(10) + bytes(range(10)) + bytes(80)
 
 
-def test_a_buffer_that_cannot_serve_is_refused(image: fvd.Image) -> None:
+def test_an_unsuitable_buffer_is_refused(image: fvd.Image) -> None:
     with pytest.raises(BufferError, match="read-only"):
         image.readinto(b"immutable", 0)
     with pytest.raises(BufferError, match="contiguous"):
@@ -67,7 +67,7 @@ def test_a_buffer_that_cannot_serve_is_refused(image: fvd.Image) -> None:
         image.pwrite("text", 0)  # type: ignore[arg-type]
 
 
-def test_what_lies_outside_the_disk_is_a_value_error(image: fvd.Image) -> None:
+def test_an_offset_outside_the_disk_is_a_value_error(image: fvd.Image) -> None:
     size = image.size
     for offset in (size, size + 1, -1, 1 << 63, 1 << 70):
         with pytest.raises(ValueError):  # noqa: PT011
@@ -136,7 +136,7 @@ def test_what_is_still_open_at_exit_is_flushed_and_closed(path: Path) -> None:
         assert image.pread(4, 5000) == b"kept"
 
 
-def test_an_image_that_nobody_closed_warns_and_is_closed(path: Path) -> None:
+def test_an_unclosed_image_warns_and_is_closed(path: Path) -> None:
     image = fvd.open(path, "r+")
     image.pwrite(b"kept", 5000)
     holder = [image]

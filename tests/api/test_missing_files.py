@@ -1,4 +1,6 @@
-"""What an image names and is not there: errors say who asks for it, what that leads to, and what helps."""
+"""Missing files that an image names: errors say which image names the file, the consequence, and the
+remedy.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -45,7 +47,7 @@ def level(path: Path) -> str:
 
 @pytest.fixture
 def chain(tmp_path: Path) -> list[Path]:
-    """A base, and two images on it."""
+    """A base, and two images above it."""
     base, middle, top = (tmp_path / name for name in ("base.raw", "middle.fvd", "top.fvd"))
     base.write_bytes(bytes(MIB))
     fvd.create(middle, backing_file=base.name, backing_format="raw")
@@ -54,7 +56,7 @@ def chain(tmp_path: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("open", OF_BASES.values(), ids=OF_BASES)
-def test_a_missing_base_is_told_with_all_images_that_lead_to_it(open: Open, chain: list[Path]) -> None:
+def test_the_error_about_a_missing_base_names_the_whole_chain(open: Open, chain: list[Path]) -> None:
     base, middle, top = chain
     base.unlink()
     missing = "No such file or directory; `fvd amend -o backing_file=NAME"
@@ -91,7 +93,7 @@ def test_a_base_of_another_format_is_told_with_its_image(open: Open, chain: list
     assert "amend" not in str(error)
 
 
-def test_what_a_qcow2_base_lacks_is_told_with_both(chain: list[Path]) -> None:
+def test_a_file_missing_under_a_qcow2_base_names_the_chain(chain: list[Path]) -> None:
     base, _, top = chain
     qcow2 = base.with_name("base.qcow2")
     run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", base.name, qcow2)

@@ -1,4 +1,4 @@
-"""Names that images are to hold: none that could not be opened, and none whose file would be overwritten."""
+"""Names that images store: never one that could not be opened, or whose file would be overwritten."""
 
 import os
 from collections.abc import Callable
@@ -14,7 +14,7 @@ CONTENT = b"precious" * 512
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory, with a base, one with a colon in its name, and an image on the base."""
+    """The working directory, with a base, a base with a colon in its name, and an image above the base."""
     monkeypatch.chdir(tmp_path)
     for name in ("base.raw", "a:b.raw"):
         Path(name).write_bytes(CONTENT)
@@ -59,7 +59,7 @@ def test_a_name_that_could_never_be_opened_is_refused(store: Callable[[str], obj
 
 
 @pytest.mark.parametrize("store", STORING.values(), ids=STORING)
-def test_the_way_to_write_such_a_name_works(store: Callable[[str], object], here: Path) -> None:
+def test_the_suggested_spelling_of_such_a_name_works(store: Callable[[str], object], here: Path) -> None:
     store("./a:b.raw")
     for image in Path.cwd().glob("*.fvd"):
         fvd.open(image).close()
@@ -115,7 +115,7 @@ def test_no_image_of_the_chain_is_the_data_file_or_the_image(unsafe: bool, here:
     assert Path("image.fvd").read_bytes() == before
 
 
-def test_files_that_do_not_exist_yet_are_told_apart_by_where_they_would_be(here: Path) -> None:
+def test_files_that_do_not_exist_yet_are_compared_by_path(here: Path) -> None:
     os.mkdir("folder")
     os.symlink("new.fvd", "to-new")
     for name in ("new.fvd", "folder/../new.fvd", "to-new", str(here / "new.fvd")):
@@ -151,7 +151,7 @@ def test_a_conversion_does_not_write_over_its_base(here: Path) -> None:
     assert Path("base.raw").read_bytes() == CONTENT
 
 
-def test_a_data_file_that_holds_something_is_overwritten_only_by_force(here: Path) -> None:
+def test_a_nonempty_data_file_is_overwritten_only_with_force(here: Path) -> None:
     Path("full.raw").write_bytes(CONTENT)
     options = ["-o", "data_file=full.raw"]
     for command in (
@@ -169,7 +169,7 @@ def test_a_data_file_that_holds_something_is_overwritten_only_by_force(here: Pat
         os.remove("new.fvd")
 
 
-def test_an_empty_data_file_is_taken_without_a_word(here: Path) -> None:
+def test_an_empty_data_file_is_used_without_force(here: Path) -> None:
     Path("empty.raw").touch()
     with open("hole.raw", "wb") as file:
         file.truncate(MIB)
@@ -192,7 +192,7 @@ def test_amend_does_not_make_a_base_the_data_file(here: Path) -> None:
     fvd.open("both.fvd").close()
 
 
-def test_a_base_whose_name_looks_like_an_option_is_one(here: Path) -> None:
+def test_a_base_may_have_a_name_like_an_option(here: Path) -> None:
     os.rename("base.raw", "-name")
     fvd_command("create", "-q", "-b", "-name", "-F", "raw", "new.fvd")
     assert fvd.info("new.fvd")["backing-filename"] == "-name"

@@ -1,4 +1,4 @@
-"""Disks that fill themselves from their base: copy-on-read and prefetch, from Python and the command line."""
+"""Copy-on-read and prefetch, from Python and from the command line."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def run(*arguments: str | os.PathLike[str], ok: int = 0) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("compact", [False, True])
-def test_a_prefetched_image_needs_its_base_no_more(base: Path, compact: bool) -> None:
+def test_a_prefetched_image_no_longer_needs_its_base(base: Path, compact: bool) -> None:
     content = base.read_bytes()
     path = overlay(base, compact_image=compact)
     seen: list[PrefetchStatus] = []
@@ -54,7 +54,7 @@ def test_a_prefetched_image_needs_its_base_no_more(base: Path, compact: bool) ->
 
 
 @pytest.mark.parametrize("mode", ["r", "r+"])
-def test_what_is_local_is_told_also_where_nothing_is_prefetched(base: Path, mode: Literal["r", "r+"]) -> None:
+def test_the_local_bytes_are_reported_without_prefetch_too(base: Path, mode: Literal["r", "r+"]) -> None:
     path = overlay(base)
     with fvd.open(path, "r+") as image:
         image.pwrite(b"x" * (3 * MIB), MIB)
@@ -71,7 +71,7 @@ def test_what_is_local_is_told_also_where_nothing_is_prefetched(base: Path, mode
             assert image.prefetch_status()["local"] == 4 * MIB
 
 
-def test_an_image_of_a_sparse_base_takes_no_more_space_than_it(tmp_path: Path) -> None:
+def test_an_image_takes_no_more_space_than_its_sparse_base(tmp_path: Path) -> None:
     base = tmp_path / "base.raw"
     with base.open("wb") as file:
         for page in range(82):
@@ -98,14 +98,14 @@ def test_an_image_without_a_base_has_nothing_to_prefetch(tmp_path: Path) -> None
         image.pause_prefetch()
 
 
-def test_only_who_may_write_may_prefetch(base: Path) -> None:
+def test_prefetch_requires_a_writable_image(base: Path) -> None:
     with fvd.open(overlay(base)) as image:
         assert image.prefetch_status()["state"] == "waiting"
         with pytest.raises(fvd.NotPermittedError, match="read-only"):
             image.prefetch()
 
 
-def test_an_exception_of_the_callback_pauses_prefetch_and_the_next_call_goes_on(base: Path) -> None:
+def test_a_callback_exception_pauses_prefetch_until_called_again(base: Path) -> None:
     path = overlay(base)
 
     def refuse(_: PrefetchStatus) -> None:
@@ -117,7 +117,7 @@ def test_an_exception_of_the_callback_pauses_prefetch_and_the_next_call_goes_on(
         assert image.prefetch()["state"] == "finished"
 
 
-def test_a_base_that_is_cut_short_fails_prefetch_and_leaves_what_was_written(base: Path) -> None:
+def test_a_truncated_base_fails_prefetch_and_keeps_writes(base: Path) -> None:
     path = overlay(base)
     with fvd.open(path, "r+") as image:
         image.pwrite(b"kept", 0)
@@ -129,7 +129,7 @@ def test_a_base_that_is_cut_short_fails_prefetch_and_leaves_what_was_written(bas
     assert fvd.check(path)["corruptions"] == 0
 
 
-def test_an_image_fills_itself_when_it_says_so(base: Path) -> None:
+def test_an_image_with_that_option_prefetches_by_itself(base: Path) -> None:
     path = overlay(base, prefetch_start_delay=1)
     with fvd.open(path, "r+") as image:
         assert image.prefetch_status()["state"] == "waiting"
@@ -142,7 +142,7 @@ def test_an_image_fills_itself_when_it_says_so(base: Path) -> None:
         assert len(image.pread(8 * MIB, 0)) == 8 * MIB
 
 
-def test_an_image_that_is_closed_while_it_prefetches_goes_on_in_the_next_session(base: Path) -> None:
+def test_prefetch_continues_in_the_next_session_after_a_close(base: Path) -> None:
     content = base.read_bytes()
     path = overlay(base)
     for _ in range(3):
@@ -153,7 +153,7 @@ def test_an_image_that_is_closed_while_it_prefetches_goes_on_in_the_next_session
         assert image.pread(8 * MIB, 0) == content
 
 
-def test_what_was_read_is_stored_in_the_background(base: Path) -> None:
+def test_copy_on_read_stores_in_the_background(base: Path) -> None:
     path = overlay(base, copy_on_read=True)
     with fvd.open(path, "r+") as image:
         data = image.pread(MIB, 3 * MIB)

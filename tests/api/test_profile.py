@@ -1,4 +1,4 @@
-"""Prefetch profiles: recorded by a session, carried from one image to others."""
+"""Prefetch profiles: a session records them; files carry them to other images."""
 
 import json
 from pathlib import Path
@@ -56,7 +56,7 @@ def test_a_session_records_what_it_needs_of_the_base(base: Path) -> None:
     assert fvd.dump(path, limit=2)["truncated"] == ["profile"]
 
 
-def test_a_second_session_changes_nothing_until_the_profile_is_cleared(base: Path) -> None:
+def test_only_a_cleared_profile_is_recorded_again(base: Path) -> None:
     path = record(base, (0, 1))
     for cleared, expected in ((False, [(0, 4096)]), (True, [(MIB, 4096)])):
         if cleared:
@@ -68,7 +68,7 @@ def test_a_second_session_changes_nothing_until_the_profile_is_cleared(base: Pat
     assert not fvd.profile(path)["recording"]
 
 
-def test_a_conversion_is_no_session(base: Path) -> None:
+def test_a_conversion_records_no_profile(base: Path) -> None:
     target = base.parent / "converted.fvd"
     fvd.convert(
         base,
@@ -82,7 +82,7 @@ def test_a_conversion_is_no_session(base: Path) -> None:
     assert fvd.profile(target)["recording"]
 
 
-def test_a_profile_travels_in_a_file(base: Path) -> None:
+def test_a_profile_is_exported_to_a_file_and_imported(base: Path) -> None:
     first = record(base, (MIB, 4096), (0, 8192))
     file = base.parent / "profile.json"
     exported = fvd.export_profile(first, file)
@@ -99,7 +99,7 @@ def test_a_profile_travels_in_a_file(base: Path) -> None:
         assert fvd.profile(second)["entries"] == exported["entries"]
 
 
-def test_an_import_is_cut_to_the_disk_and_to_the_room(base: Path) -> None:
+def test_an_import_is_cut_to_the_disk_and_the_capacity(base: Path) -> None:
     file = base.parent / "profile.json"
     entries = [[4 * MIB - 8192, 65536], [5 * MIB, 4096], *([n * 8192, 4096] for n in range(400))]
     file.write_text(json.dumps({"fvd-profile": 1, "entries": entries}))
@@ -136,9 +136,7 @@ def test_an_import_is_cut_to_the_disk_and_to_the_room(base: Path) -> None:
         ('{"fvd-profile": 1, "entries": ["ab"]}', "entry 0"),
     ],
 )
-def test_a_file_that_is_no_profile_is_refused_and_the_old_profile_stays(
-    base: Path, text: str, reason: str
-) -> None:
+def test_a_bad_profile_file_is_refused_and_the_old_one_stays(base: Path, text: str, reason: str) -> None:
     path = record(base, (0, 1))
     file = base.parent / "profile.json"
     file.write_bytes(text.encode("latin-1"))
@@ -147,7 +145,7 @@ def test_a_file_that_is_no_profile_is_refused_and_the_old_profile_stays(
     assert fvd.profile(path)["entries"] == [(0, 4096)]
 
 
-def test_an_import_into_an_image_without_room_says_what_would_help(base: Path) -> None:
+def test_an_import_without_capacity_says_what_would_help(base: Path) -> None:
     file = base.parent / "profile.json"
     fvd.export_profile(record(base, (0, 1)), file)
     path = overlay(base, "plain.fvd")
@@ -175,7 +173,7 @@ def test_options_without_a_base_or_room_are_refused(tmp_path: Path, base: Path) 
     assert not (tmp_path / "x.fvd").exists()
 
 
-def test_the_image_is_otherwise_the_same_with_room_for_a_profile(base: Path) -> None:
+def test_room_for_a_profile_changes_nothing_else(base: Path) -> None:
     plain, roomy = overlay(base, "plain.fvd"), overlay(base, "roomy.fvd", **ROOM)
     without, with_room = fvd.dump(plain)["header"], fvd.dump(roomy)["header"]
     changed = {name for name in without if without[name] != with_room[name]}

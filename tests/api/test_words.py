@@ -1,4 +1,4 @@
-"""What is said where something fails: the operation that failed, and no more than a reader can take in."""
+"""Error messages: they name the operation that failed, and stay short."""
 
 import os
 from itertools import pairwise
@@ -64,7 +64,7 @@ def test_a_short_chain_is_told_in_full(tmp_path: Path) -> None:
     assert "more" not in str(caught.value)
 
 
-def test_what_fails_while_it_is_written_was_not_opened(tmp_path: Path) -> None:
+def test_a_failed_write_is_not_reported_as_a_failed_open(tmp_path: Path) -> None:
     image, source = tmp_path / "image.fvd", tmp_path / "source.raw"
     fvd.create(image, MIB, options={"compact_image": True, "chunk_size": "4K"})
     source.write_bytes(b"x" * (MIB + 512))
@@ -84,7 +84,7 @@ def test_what_fails_while_it_is_written_was_not_opened(tmp_path: Path) -> None:
         assert failed.stderr.startswith(b"fvd: Could not read ")
 
 
-def test_a_target_that_is_said_to_be_zero_gets_no_zeros(tmp_path: Path) -> None:
+def test_no_zeros_are_written_with_target_is_zero(tmp_path: Path) -> None:
     source, target = tmp_path / "source.raw", tmp_path / "target.raw"
     source.write_bytes(b"x" * 4096 + bytes(4096) + b"x" * 4096)
     for format in ("raw", "fvd"):
@@ -108,7 +108,7 @@ def test_a_target_that_is_said_to_be_zero_gets_no_zeros(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
-def test_a_target_with_a_base_is_never_taken_for_zeros(tmp_path: Path) -> None:
+def test_a_target_with_a_base_is_never_assumed_to_be_zero(tmp_path: Path) -> None:
     (tmp_path / "base.raw").write_bytes(b"x" * 8192)
     source, image = tmp_path / "source.raw", tmp_path / "image.fvd"
     source.write_bytes(bytes(8192))
@@ -117,7 +117,7 @@ def test_a_target_with_a_base_is_never_taken_for_zeros(tmp_path: Path) -> None:
     assert b"It has a backing file" in failed.stderr
 
 
-def test_a_trusted_folder_that_is_missing_keeps_nothing_from_opening(
+def test_a_missing_trusted_folder_does_not_prevent_an_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fvd.create(tmp_path / "disk.fvd", MIB)

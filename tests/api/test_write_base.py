@@ -1,4 +1,4 @@
-"""Images that are caches of a base that is written to."""
+"""Images that are caches and write to their base."""
 
 import os
 import subprocess
@@ -32,7 +32,7 @@ def make(base: Path, mode: str, **options: Unpack[ImageOptions]) -> Path:
 
 @pytest.mark.parametrize("compact", [False, True])
 @pytest.mark.parametrize("mode", MODES)
-def test_what_is_written_is_in_the_base_after_a_close(base: Path, mode: str, compact: bool) -> None:
+def test_writes_are_in_the_base_after_a_close(base: Path, mode: str, compact: bool) -> None:
     path = make(base, mode, compact_image=compact)
     model = bytearray(base.read_bytes())
     model += bytes(2 * MIB - len(model))
@@ -51,7 +51,7 @@ def test_what_is_written_is_in_the_base_after_a_close(base: Path, mode: str, com
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_flush_survives_a_kill_and_the_next_close_makes_both_sides_alike(base: Path, mode: str) -> None:
+def test_a_flush_survives_a_kill_and_a_close_updates_the_base(base: Path, mode: str) -> None:
     path = make(base, mode)
     program = (
         "import fvd, os, sys\n"
@@ -64,7 +64,7 @@ def test_a_flush_survives_a_kill_and_the_next_close_makes_both_sides_alike(base:
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", program, path], check=False).returncode == 1
     assert base.read_bytes()[100:5100] == b"a" * 5000
     assert fvd.info(path)["dirty-flag"]
-    # A repair does not look into the base, and so does not say that it is up to date.
+    # A repair does not read the base, and so must not mark the image clean.
     fvd.check(path, repair="all")
     assert fvd.info(path)["dirty-flag"]
     with fvd.open(path, "r+", write_base=True) as image:
@@ -111,14 +111,14 @@ def test_an_fvd_image_can_be_the_base(base: Path) -> None:
         ({"write_updates_base_img": "writeback", "journal_size": -1}, "needs a journal"),
     ],
 )
-def test_creation_refuses_what_cannot_be(base: Path, options: ImageOptions, message: str) -> None:
+def test_create_refuses_impossible_options(base: Path, options: ImageOptions, message: str) -> None:
     path = base.with_name("cache.fvd")
     with pytest.raises(ValueError, match=message):
         fvd.create(path, backing_file=base.name, backing_format="raw", options=options)
     assert not path.exists()
 
 
-def test_no_is_the_default_and_is_not_written_down(base: Path) -> None:
+def test_no_is_the_default_and_is_not_stored(base: Path) -> None:
     path = base.with_name("plain.fvd")
     made = fvd.create(path, backing_file=base.name, options={"write_updates_base_img": "no"})
     assert "write_updates_base_img" not in made["options"]

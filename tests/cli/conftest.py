@@ -1,4 +1,4 @@
-"""The command line over a fake core."""
+"""Fixtures for the command line over a fake core."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from cli.fake_core import FakeCore
 
 @dataclass
 class Outcome:
-    """What a run of the command left behind."""
+    """The result of a run of the command."""
 
     status: int
     out: str
@@ -22,7 +22,7 @@ Run = Callable[..., Outcome]
 
 @pytest.fixture
 def core(monkeypatch: pytest.MonkeyPatch) -> FakeCore:
-    """Put a fake in the place of the compiled core."""
+    """Replace the compiled core by a fake."""
     import fvd
 
     fake = FakeCore()

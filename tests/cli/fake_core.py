@@ -1,11 +1,13 @@
-"""A stand-in for the compiled core: records how it is called and answers what a test tells it to."""
+"""A stand-in for the compiled core: records the calls and gives the answers that a test has set."""
 
 from collections.abc import Callable
 from typing import Any
 
 
 class FakeCore:
-    """Any function of the core; `answers` holds a result, an exception to raise or a function to call."""
+    """Has every function of the core. `answers` holds a result, an exception to raise or a function to
+    call.
+    """
 
     def __init__(self) -> None:
         self.answers: dict[str, Any] = {}
@@ -23,7 +25,7 @@ class FakeCore:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The keywords of the only call."""
+        """The keyword arguments of the only call."""
         ((_, _, settings),) = self.calls
         return settings
 
@@ -35,7 +37,7 @@ class FakeCore:
 
 
 class FakeImage:
-    """An open image in memory; like the real one it refuses to go beyond its end."""
+    """An open image in memory. Like the real one, it refuses access beyond its end."""
 
     def __init__(self, content: bytes, *, writable: bool = True) -> None:
         self.content = bytearray(content)

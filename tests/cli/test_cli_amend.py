@@ -6,7 +6,7 @@ from cli.conftest import Run
 from cli.fake_core import FakeCore
 
 
-def test_amend_passes_on_what_it_was_told_by_the_names_of_the_header(run: Run, core: FakeCore) -> None:
+def test_amend_passes_its_options_under_their_header_names(run: Run, core: FakeCore) -> None:
     core.answers["amend"] = None
     outcome = run(
         "amend", "-o", "size=1G,backing_file=a,,b", "-o", "copy_on_read,nogenerate_prefetch_profile",
@@ -60,7 +60,7 @@ def test_the_last_of_two_names_for_one_attribute_counts(run: Run, core: FakeCore
         (["update", "x", "bogus=1"], "x: Invalid parameter 'bogus'"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_said_before_anything_is_opened(
+def test_invalid_options_are_reported_before_any_open(
     run: Run, core: FakeCore, arguments: list[str], complaint: str
 ) -> None:
     outcome = run(*arguments)

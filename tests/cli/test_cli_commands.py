@@ -1,4 +1,4 @@
-"""What the commands ask of the core, and the words in which they pass on its answers."""
+"""What the commands pass to the core, and how they print its results."""
 
 import json
 import subprocess
@@ -146,7 +146,7 @@ def test_check_tells_what_it_found_in_words_and_status(
     assert json.loads(run("check", "--output=json", "x").out).items() >= found.items()
 
 
-def test_check_of_a_format_without_checks_has_a_status_of_its_own(run: Run, core: FakeCore) -> None:
+def test_check_of_a_format_without_checks_has_its_own_status(run: Run, core: FakeCore) -> None:
     core.answers["check"] = fvd.UnsupportedError(95, "This image format does not support checks", "x")
     outcome = run("check", "x")
     assert (outcome.status, outcome.err) == (63, "fvd: This image format does not support checks\n")
@@ -210,9 +210,7 @@ def test_a_base_without_a_format_is_warned_of(run: Run, core: FakeCore, words: t
     assert run(*words, "-F", "raw").err == ""
 
 
-def test_what_helps_against_a_refusal_is_said_in_the_words_of_the_command_line(
-    run: Run, core: FakeCore
-) -> None:
+def test_advice_about_trust_uses_command_line_options(run: Run, core: FakeCore) -> None:
     refused = fvd.NotPermittedError(13, "and /b c is not trusted: trust=['/b c'] allows it", "x")
     refused.needs_trust = "/b c"
     core.answers["map"] = refused
@@ -220,7 +218,7 @@ def test_what_helps_against_a_refusal_is_said_in_the_words_of_the_command_line(
     assert outcome.err == "fvd: Could not open 'x': and /b c is not trusted: --trust '/b c' allows it\n"
 
 
-def test_convert_passes_on_what_it_was_told(run: Run, core: FakeCore, tmp_path: Path) -> None:
+def test_convert_passes_its_options_to_the_core(run: Run, core: FakeCore, tmp_path: Path) -> None:
     core.answers["convert"] = {}
     given = ["-O", "fvd", "-o", "compact_image=on", "-W", "-S", "64k", "-T", "none", "-U", "-m", "8"]
     assert run("convert", *given, "--trust", str(tmp_path), "a", "b").status == 0
@@ -259,7 +257,7 @@ def progressing(*_: Any, progress: Any, **__: Any) -> dict[str, Any]:
     return {}
 
 
-def test_progress_away_from_a_terminal_is_what_qemu_img_prints(run: Run, core: FakeCore) -> None:
+def test_progress_without_a_terminal_is_that_of_qemu_img(run: Run, core: FakeCore) -> None:
     core.answers["convert"] = progressing
     expected = "    (0.00/100%)\r    (50.00/100%)\r    (100.00/100%)\r    (100.00/100%)\r\n"
     for flag in ("-p", "--progress", "--progress=bar"):
@@ -276,7 +274,7 @@ def test_progress_as_json_is_an_object_a_line_on_stderr(run: Run, core: FakeCore
     assert outcome.out == ""
 
 
-def test_dump_shows_the_parts_that_were_asked_for(run: Run, core: FakeCore) -> None:
+def test_dump_shows_the_requested_parts(run: Run, core: FakeCore) -> None:
     records = [
         {"type": "table", "first": 4, "entries": [7, None]},
         {"type": "bitmap", "first_sector": 8, "sectors": 2},
@@ -296,7 +294,7 @@ def test_dump_shows_the_parts_that_were_asked_for(run: Run, core: FakeCore) -> N
     assert list(json.loads(run("dump", "--table", "--output=json", "x").out)) == ["filename", "table"]
 
 
-def test_options_may_stand_anywhere_and_names_may_look_like_options(run: Run, core: FakeCore) -> None:
+def test_options_may_be_anywhere_and_names_may_look_like_them(run: Run, core: FakeCore) -> None:
     core.answers["map"] = EXTENTS
     assert run("map", "x", "-U", "--output", "json").status == 0
     assert run("map", "--", "-x").status == 0

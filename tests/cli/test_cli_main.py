@@ -1,4 +1,4 @@
-"""The front door: help, version, and how failures look."""
+"""The entry point: help, version, and the output after failures."""
 
 import errno
 import subprocess
@@ -93,14 +93,14 @@ def test_misuse_reported_by_the_core_is_one_line(run: Run, core: FakeCore) -> No
     assert run("info", "x").err == "fvd: bad\n"
 
 
-def test_an_interrupt_ends_quietly_with_the_status_of_a_signal(run: Run, core: FakeCore) -> None:
+def test_an_interrupt_prints_nothing_and_has_a_signal_status(run: Run, core: FakeCore) -> None:
     core.answers["info"] = KeyboardInterrupt()
     outcome = run("info", "x")
     assert (outcome.status, outcome.err) == (130, "")
 
 
 class Panic(BaseException):
-    """What a panic of the core looks like: not even an Exception."""
+    """Stands for a panic of the core, which is not even an Exception."""
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a\nb"), Panic("a\nb")])
@@ -134,7 +134,7 @@ def start(*arguments: str, stdout: int) -> subprocess.Popen[str]:
     )
 
 
-def test_a_reader_that_goes_away_is_no_error_to_talk_about() -> None:
+def test_a_closed_pipe_on_stdout_prints_no_error() -> None:
     process = start("--help", stdout=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.close()
@@ -142,7 +142,7 @@ def test_a_reader_that_goes_away_is_no_error_to_talk_about() -> None:
     assert (process.returncode, err) == (141, "")
 
 
-def test_a_full_disk_behind_stdout_is_an_error() -> None:
+def test_stdout_on_a_full_disk_is_an_error() -> None:
     with Path("/dev/full").open("w") as full:
         process = start("--version", stdout=full.fileno())
         _, err = process.communicate(timeout=60)

@@ -1,4 +1,4 @@
-"""The progress of `fvd prefetch`, on a clock and a terminal of the test's."""
+"""The progress of `fvd prefetch`, with a fake clock and terminal."""
 
 import io
 import json

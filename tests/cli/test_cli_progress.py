@@ -1,4 +1,4 @@
-"""The progress bar, on a clock and a terminal of the test's."""
+"""The progress bar, with a fake clock and terminal."""
 
 import io
 import json
@@ -8,7 +8,7 @@ from fvd.cli._progress import Bar, JsonLines
 
 
 def ticking(*times: float) -> Callable[[], float]:
-    """Return a clock that shows `times` one after the other, and stays at the last."""
+    """Return a clock that shows `times` in order, and stays at the last one."""
     pending: Iterator[float] = iter(times)
     now = 0.0
 
@@ -20,7 +20,7 @@ def ticking(*times: float) -> Callable[[], float]:
     return clock
 
 
-def test_a_bar_shows_part_rate_and_remaining_time_within_the_width_of_the_terminal() -> None:
+def test_a_bar_shows_all_numbers_within_the_terminal_width() -> None:
     for columns in (10, 40, 80, 200):
         terminal = io.StringIO()
         bar = Bar(terminal, lambda columns=columns: columns, ticking(0, 2))  # type: ignore[misc]
@@ -34,7 +34,7 @@ def test_a_bar_shows_part_rate_and_remaining_time_within_the_width_of_the_termin
             assert "=>" in shown
 
 
-def test_a_bar_that_is_complete_ends_at_all() -> None:
+def test_a_complete_bar_ends_at_100_percent() -> None:
     terminal = io.StringIO()
     bar = Bar(terminal, lambda: 80, ticking(0, 1))
     bar.update(0, 100)
@@ -49,7 +49,7 @@ def test_a_stream_of_unknown_length_shows_what_is_done() -> None:
     assert " 1 MiB 1 MiB/s" in terminal.getvalue()
 
 
-def test_a_bar_is_not_redrawn_more_often_than_anyone_can_see() -> None:
+def test_a_bar_is_redrawn_at_a_limited_rate() -> None:
     terminal = io.StringIO()
     bar = Bar(terminal, lambda: 80, ticking(0, 0.01))
     for done in range(1000):

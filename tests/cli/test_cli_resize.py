@@ -1,4 +1,4 @@
-"""`fvd resize`, and the words for what qemu-img has and fvd does not."""
+"""`fvd resize`, and the messages about qemu-img features that fvd does not have."""
 
 import pytest
 
@@ -35,7 +35,7 @@ def test_a_size_with_a_sign_is_relative(run: Run, amended: FakeCore, text: str, 
         (["x", "lots"], "Invalid image size specified: 'lots'."),
     ],
 )
-def test_a_size_that_is_none_is_refused(
+def test_an_invalid_size_is_refused(
     run: Run, amended: FakeCore, arguments: list[str], complaint: str | None
 ) -> None:
     outcome = run("resize", *arguments)
@@ -50,12 +50,12 @@ def test_resize_needs_a_file_and_a_size(run: Run) -> None:
         assert outcome.err.startswith("fvd: Expecting image file name and size\n")
 
 
-def test_commands_of_qemu_img_that_are_not_here_say_what_there_is(run: Run) -> None:
+def test_missing_qemu_img_commands_name_an_alternative(run: Run) -> None:
     assert "(an overlay ('fvd create -b') is a snapshot of its base)" in run("snapshot", "x").err
     assert run("bogus").err.startswith("fvd: Command not found: bogus\n")
 
 
-def test_create_says_where_options_of_images_that_exist_are_set(run: Run) -> None:
+def test_create_names_the_command_for_later_options(run: Run) -> None:
     said = run("create", "-o", "num_prefetch_slots=2", "x", "1G").err
     assert said == (
         "fvd: x: Invalid parameter 'num_prefetch_slots' ('fvd amend -o' sets it, once the image exists)\n"

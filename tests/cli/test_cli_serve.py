@@ -1,4 +1,4 @@
-"""The line that tells on a terminal what a server does, and the names of its disks."""
+"""The status line of `fvd serve` on a terminal, and the names of its exports."""
 
 import io
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`fvd create` with the options of every image of the original: the same header, the same layout."""
+"""`fvd create` with the options of every image of the original driver gives the same header and layout."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,8 @@ from support.header import (
 )
 
 CASES = cases()
-# The JSON of an updated image shows the header after the update; what it cannot change is compared.
+# The JSON of an updated image shows the header after the update. Only fields that it did not change are
+# compared.
 CHANGED_BY_UPDATE = {
     "virtual_disk_size",
     "base_img",
@@ -43,7 +44,7 @@ CHANGED_BY_UPDATE = {
 
 @pytest.fixture
 def created(case: Case, corpus_image: Path, tmp_path: Path) -> Path:
-    """A new image, made by the translated command, in a folder with nothing but the same base."""
+    """A new image, created by the translated command, in a folder with only the same base."""
     folder = tmp_path / "created"
     folder.mkdir()
     for base in corpus_image.parent.glob("base.*"):
@@ -63,7 +64,7 @@ def test_header_fields_equal(case: Case, created: Path) -> None:
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if not case.updated], ids=str)
-def test_header_region_is_equal_to_the_byte(case: Case, created: Path, corpus_image: Path) -> None:
+def test_header_region_is_equal_byte_for_byte(case: Case, created: Path, corpus_image: Path) -> None:
     theirs, ours = bytearray(read_region(corpus_image)), bytearray(read_region(created))
     theirs[CLEAN_SHUTDOWN] = ours[CLEAN_SHUTDOWN]
     assert ours[:FIELDS_END] == theirs[:FIELDS_END]
@@ -71,11 +72,11 @@ def test_header_region_is_equal_to_the_byte(case: Case, created: Path, corpus_im
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_regions_are_as_creation_leaves_them(case: Case, created: Path) -> None:
+def test_regions_are_as_create_leaves_them(case: Case, created: Path) -> None:
     region = read_region(created)
     assert created.stat().st_size == integer(region, "metadata_size")
     with created.open("rb") as file:
-        if not integer(region, "need_zero_init"):  # no zero scan
+        if not integer(region, "need_zero_init"):  # no search for zeros
             assert not any(read_at(file, integer(region, "bitmap_offset"), integer(region, "bitmap_size")))
         if integer(region, "compact_image"):
             offset = integer(region, "table_offset")
@@ -87,14 +88,14 @@ def test_regions_are_as_creation_leaves_them(case: Case, created: Path) -> None:
 
 
 def detected_hole_size(case: Case) -> int:
-    """N of `detect_sparse_hole=N`; 0 where it was not given."""
+    """N of `detect_sparse_hole=N`, or 0 without that option."""
     found = re.search(r"detect_sparse_hole=(\d+)", case.meta["create"])
     return int(found[1]) if found else 0
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if detected_hole_size(case)], ids=str)
-def test_every_hole_of_the_base_is_marked_and_nothing_else(case: Case, created: Path) -> None:
-    """The image of the original itself has none of these bits set: its content is the same either way."""
+def test_exactly_the_holes_of_the_base_are_marked(case: Case, created: Path) -> None:
+    """The image of the original has none of these bits set; its content is the same in both cases."""
     block_size, size = case.header["block_size"], case.header["base_img_size"]
     hole = -(-detected_hole_size(case) // block_size) * block_size
     base = (created.parent / case.header["base_img"]).read_bytes()[:size]

@@ -1,4 +1,4 @@
-"""Images written by the original driver: what they contain, recovered or not, and writing on."""
+"""Images written by the original driver: their content before and after recovery, and further writes."""
 
 import hashlib
 import json
@@ -17,14 +17,15 @@ CASES = cases()
 HASHED = [case for case in CASES if case.hashed and case.recoverable]
 LARGE = [case for case in CASES if not case.hashed]
 SOUND = HASHED + LARGE
-# Killed at any time and opened again: not without a journal, where there is metadata.
+# Images that may be killed at any time and opened again: those with a journal, or without metadata to keep in
+# it.
 JOURNALED = [case for case in HASHED if case.header["journal_size"] > 0 or not case.header["compact_image"]]
 SUSPECT = [case for case in CASES if not case.recoverable]
 PAGE = 4096
 
 
 def assert_content(image: fvd.Image, case: Case) -> None:
-    """The disk is what the JSON says, MiB by MiB and whole."""
+    """Asserts that the disk has the content given in the JSON, for each MiB and as a whole."""
     assert image.size == case.size
     whole = hashlib.sha256()
     for number, (piece, expected) in enumerate(zip(pieces(image, MIB), case.meta["mib_sha256"], strict=True)):
@@ -34,7 +35,7 @@ def assert_content(image: fvd.Image, case: Case) -> None:
 
 
 def assert_large_content(image: fvd.Image, case: Case) -> None:
-    """What the JSON lists is there; everything else that has storage is zeros."""
+    """Asserts that the ranges listed in the JSON have that content, and that all other storage is zeros."""
     assert image.size == case.size
     listed: dict[int, bytes] = {}
     for read in case.meta["reads"]:
@@ -66,7 +67,7 @@ def check_json(image: Path, *, ok: tuple[int, ...] = (0,)) -> dict[str, Any]:
     return result
 
 
-def test_the_copied_images_are_there_even_without_the_whole_corpus() -> None:
+def test_the_copied_images_exist_without_the_whole_corpus() -> None:
     own = {path.stem for path in OWN.glob("*.json")}
     assert len(own) >= 4
     assert own <= {case.name for case in CASES}
@@ -83,7 +84,7 @@ def test_header_fields_are_read_as_the_original_wrote_them(case: Case, corpus_im
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_info_tells_the_sizes_and_opens_no_file_that_the_image_names(case: Case, corpus_image: Path) -> None:
+def test_info_shows_the_sizes_and_opens_no_other_file(case: Case, corpus_image: Path) -> None:
     for other in corpus_image.parent.iterdir():
         if other != corpus_image:
             other.unlink()
@@ -119,7 +120,7 @@ def test_content_read_write_recovers_and_stays(case: Case, corpus_image: Path) -
 
 @pytest.mark.parametrize("case", JOURNALED, ids=str)
 def test_recovery_without_close_is_recovered_again(case: Case, corpus_image: Path, tmp_path: Path) -> None:
-    """A copy taken while the image is open is what a killed process leaves behind."""
+    """A copy taken while the image is open has the state that a killed process leaves."""
     copy = tmp_path / "killed"
     copy.mkdir()
     with fvd.open(corpus_image, "r+") as image:
@@ -160,7 +161,7 @@ def test_converted_to_raw_it_has_the_same_content(case: Case, corpus_image: Path
 
 @pytest.mark.parametrize("cache", CACHE_MODES)
 @pytest.mark.parametrize("case", HASHED, ids=str)
-def test_written_on_closed_and_opened_again(case: Case, corpus_image: Path, cache: CacheMode) -> None:
+def test_further_writes_survive_a_close_and_an_open(case: Case, corpus_image: Path, cache: CacheMode) -> None:
     others = {name: sha for name, sha in files_of(corpus_image).items() if name.startswith("base")}
     rng = random.Random(f"{case.name} {cache}")
     with fvd.open(corpus_image) as image:
@@ -195,9 +196,9 @@ def test_written_on_closed_and_opened_again(case: Case, corpus_image: Path, cach
 
 
 @pytest.mark.parametrize("case", LARGE, ids=str)
-def test_large_disk_written_on_at_its_ends(case: Case, corpus_image: Path) -> None:
+def test_large_disk_takes_writes_at_its_ends(case: Case, corpus_image: Path) -> None:
     rng = random.Random(case.name)
-    # Between, across and behind what is there, the last byte included.
+    # Between, across and after the existing data, and at the end of the disk.
     written = {offset: rng.randbytes(9000) for offset in (MIB - 4500, case.size // 3, case.size - 9000)}
     with fvd.open(corpus_image, "r+") as image:
         for offset, data in written.items():

@@ -1,4 +1,6 @@
-"""A disk with a real file system: raw -> fvd -> overlay -> written -> raw, and e2fsck finds it clean."""
+"""A disk with a real file system: raw -> fvd -> overlay -> writes -> raw. Finally e2fsck must find it
+clean.
+"""
 
 import shutil
 from pathlib import Path
@@ -26,7 +28,7 @@ OVERLAYS = {
 
 @pytest.fixture(scope="module")
 def ext4_and_later(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A file system of 48 MiB, and the same after files were added and removed in it."""
+    """A file system of 48 MiB, and the same file system after files were added and removed."""
     folder = tmp_path_factory.mktemp("ext4")
     before = ext4_disk(folder / "before.raw", 48 * MIB, fill_folder(folder / "files", seed=1))
     later = folder / "later.raw"
@@ -47,7 +49,7 @@ def ext4_and_later(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path
 
 @pytest.mark.parametrize("options", OVERLAYS.values(), ids=OVERLAYS.keys())
 @pytest.mark.parametrize("base_arguments", BASES.values(), ids=BASES.keys())
-def test_file_system_survives_the_whole_way(
+def test_file_system_survives_all_conversions(
     ext4_and_later: tuple[Path, Path], tmp_path: Path, base_arguments: list[str], options: str
 ) -> None:
     before, later = ext4_and_later
@@ -65,7 +67,7 @@ def test_file_system_survives_the_whole_way(
         "create", "-f", "fvd", "-b", base.name, "-F", base_format, *with_options, overlay, cwd=tmp_path
     )
 
-    # What a guest does: writes of the blocks that change, a flush now and then, the machine is restarted.
+    # Like a guest: writes the blocks that differ, flushes now and then, and restarts the machine.
     with before.open("rb") as old, later.open("rb") as new:
         image = fvd.open(overlay, "r+")
         written = 0

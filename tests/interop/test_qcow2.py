@@ -1,4 +1,4 @@
-"""qcow2 images that qemu-img and qemu-io made: read, mapped and described as qemu-img does."""
+"""qcow2 images made by qemu-img and qemu-io: fvd reads, maps and describes them as qemu-img does."""
 
 import json
 import random
@@ -35,11 +35,11 @@ def overlaps(ranges: list[tuple[int, int]], start: int, length: int) -> bool:
 def write_at_random(
     image: Path, size: int, seed: int, *, compress: bool = True, discard: bool = True
 ) -> None:
-    """Data, compressed clusters, zeros, discarded ranges, over one another."""
+    """Overlapping data, compressed clusters, zeros and discarded ranges."""
     rng = random.Random(seed)
     info = json.loads(run("qemu-img", "info", "--output=json", image).stdout)
     cluster = info["cluster-size"]
-    # QEMU does not compress over a cluster that is allocated.
+    # QEMU cannot write compressed data to an allocated cluster.
     of_qemu = json.loads(run("qemu-img", "map", "--output=json", image).stdout)
     taken = [(extent["start"], extent["length"]) for extent in of_qemu if extent["depth"] == 0]
     commands = []
@@ -83,9 +83,9 @@ def check_content(image: Path) -> None:
 
 
 def extents(json_map: bytes) -> list[dict[str, Any]]:
-    """The entries of a map, without places for what no layer holds.
+    """The entries of a map, without offsets in ranges that no layer holds.
 
-    QEMU gives one where a cluster is allocated and a subcluster of it is not.
+    QEMU gives an offset if a cluster is allocated but one of its subclusters is not.
     """
     merged: list[dict[str, Any]] = []
     for extent in json.loads(json_map):
@@ -117,7 +117,7 @@ def check_map(image: Path) -> None:
 
 
 @pytest.mark.parametrize("options", MAKES)
-def test_every_make_is_read_and_mapped_as_qemu_does(options: str, tmp_path: Path) -> None:
+def test_every_kind_is_read_and_mapped_as_qemu_does(options: str, tmp_path: Path) -> None:
     size = 5 * MIB + 512
     image = tmp_path / "image"
     run("qemu-img", "create", "-f", "qcow2", "-o", options, image, str(size))
@@ -154,10 +154,8 @@ def test_a_chain_is_read_and_mapped_as_qemu_does(
 
 @pytest.mark.parametrize("raw", ["on", "off"])
 @pytest.mark.parametrize("more", ["", ",extended_l2=on", ",preallocation=metadata"])
-def test_an_image_with_a_data_file_is_read_and_mapped_as_qemu_does(
-    raw: str, more: str, tmp_path: Path
-) -> None:
-    # QEMU looks for a relative name in the current directory, fvd in that of the image.
+def test_a_data_file_is_read_and_mapped_as_qemu_does(raw: str, more: str, tmp_path: Path) -> None:
+    # QEMU looks up a relative name in the current directory, fvd in that of the image.
     image, options = tmp_path / "image", f"data_file={tmp_path}/data.raw,data_file_raw={raw}{more}"
     run("qemu-img", "create", "-f", "qcow2", "-o", options, image, "4M")
     write_at_random(image, 4 * MIB, seed=3, compress=False)
@@ -184,7 +182,7 @@ def test_an_image_that_was_not_closed_is_read_as_qemu_does(tmp_path: Path) -> No
 
 
 def described(image: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What qemu-img and fvd say of an image, without what concerns the file below it."""
+    """The output of qemu-img and of fvd about an image, without information about the file below it."""
     of_qemu = json.loads(run("qemu-img", "info", "--output=json", image).stdout)
     of_qemu.pop("children")
     return of_qemu, json.loads(fvd_command("info", "--output=json", image).stdout)
@@ -197,7 +195,7 @@ def human(program: Path | str, image: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("options", [*MAKES, "data_file=data", "data_file=data,data_file_raw=on"])
-def test_info_says_of_an_image_what_qemu_img_says(options: str, tmp_path: Path) -> None:
+def test_info_equals_that_of_qemu_img(options: str, tmp_path: Path) -> None:
     image = tmp_path / "image"
     options = options.replace("data_file=", f"data_file={tmp_path}/")
     run("qemu-img", "create", "-f", "qcow2", "-o", options, image, "3M")
@@ -209,13 +207,13 @@ def test_info_says_of_an_image_what_qemu_img_says(options: str, tmp_path: Path) 
         run("qemu-img", "snapshot", "-c", "another one", image)
     of_qemu, ours = described(image)
     assert ours == of_qemu
-    # A child node follows there, with a disk size of its own.
+    # QEMU appends a child node, with its own disk size.
     ours_for_people = human(FVD, image)
     assert ours_for_people == human("qemu-img", image)[: len(ours_for_people)]
 
 
 @pytest.mark.parametrize("bits", [1, 2, 3])
-def test_info_says_what_stands_in_the_way_of_an_image(bits: int, tmp_path: Path) -> None:
+def test_info_names_what_prevents_reading_an_image(bits: int, tmp_path: Path) -> None:
     image = tmp_path / "image"
     run("qemu-img", "create", "-f", "qcow2", image, "3M")
     content = bytearray(image.read_bytes())

@@ -1,4 +1,4 @@
-"""Real qemu-img on the other side: it finds what fvd converts identical, and fvd reads its qcow2 images."""
+"""Comparison with the real qemu-img: it finds fvd's conversions identical, and fvd reads its qcow2 images."""
 
 import random
 import subprocess
@@ -53,7 +53,7 @@ def test_raw_to_fvd_and_back_is_identical(
     fvd_command("convert", "-t", cache, "-T", cache, "-O", "raw", image, back)
     identical_to_qemu(source, back)
     assert back.stat().st_size == size
-    # Holes stay holes: not more than the source and the rounding to pages and chunks.
+    # Holes stay holes: no more space than the source, except for rounding to pages and chunks.
     assert allocated(back) <= allocated(source) + MIB
 
 
@@ -62,7 +62,7 @@ def test_out_of_order_and_into_an_existing_target(tmp_path: Path) -> None:
     image, back = tmp_path / "image.fvd", tmp_path / "back.raw"
     fvd_command("create", "-f", "fvd", "-o", "compact_image=on", image, "16M")
     fvd_command("convert", "-n", "-W", "-f", "raw", "-O", "fvd", source, image)
-    random_disk(back, 16 * MIB, seed=2, density=1.0)  # what is there must not show through
+    random_disk(back, 16 * MIB, seed=2, density=1.0)  # old content, which must be overwritten
     fvd_command("convert", "-n", "-W", "-O", "raw", image, back)
     identical_to_qemu(source, back)
 
@@ -125,7 +125,7 @@ def test_overlay_on_qcow2_shows_it_and_is_written(qcow2: Path, tmp_path: Path) -
 
 @pytest.fixture
 def qemu_io_has_it_open(tmp_path: Path) -> Iterator[Path]:
-    """An FVD image that a running qemu-io has open for writing, as raw bytes."""
+    """An FVD image that a running qemu-io has opened for writing, as raw."""
     path = tmp_path / "locked.fvd"
     fvd.create(path, MIB)
     with path.open("r+b") as file:
@@ -141,7 +141,7 @@ def qemu_io_has_it_open(tmp_path: Path) -> Iterator[Path]:
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write(b"read 0 512\n")
-    line = process.stdout.readline()  # the prompt, then the answer: the image is open by now
+    line = process.stdout.readline()  # the prompt and the answer; the image is open now
     assert b"read 512/512" in line, line
     yield path
     process.stdin.close()
@@ -174,7 +174,7 @@ def test_qemu_finds_an_image_that_fvd_writes_in_use(tmp_path: Path) -> None:
 
 
 def test_a_half_written_target_is_removed(tmp_path: Path) -> None:
-    """A file size limit of 4 MiB stands for a full disk."""
+    """A file size limit of 4 MiB stands in for a full disk."""
     source = random_disk(tmp_path / "source.raw", 16 * MIB, seed=6, density=1.0)
     target = tmp_path / "target.raw"
     image = tmp_path / "image.fvd"

@@ -16,7 +16,7 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Disk:
 
 @pytest.fixture
 def overlay(tmp_path: Path) -> Disk:
-    """The kind that can do everything, for tests that do not care."""
+    """An image of the kind with the most features, for tests that do not depend on the kind."""
     folder = tmp_path / "overlay"
     folder.mkdir()
     return KINDS["over_raw"](folder, SIZE)

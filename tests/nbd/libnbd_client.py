@@ -1,6 +1,6 @@
-"""Not a test: requests that no decent client sends, for /usr/bin/python3 and the libnbd of the system.
+"""Not a test: requests that no correct client sends. For /usr/bin/python3 and the libnbd of the system.
 
-libnbd_client.py URI CASE   prints what the server answered as JSON
+libnbd_client.py URI CASE   prints the answers of the server as JSON
 """
 
 import importlib
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-# The name of the module is that of this folder, too, for whoever checks types.
+# For type checkers, `nbd` would be the name of this folder.
 nbd: Any = importlib.import_module("nbd")
 KIB = 1 << 10
 MIB = 1 << 20
@@ -17,7 +17,7 @@ UNKNOWN_FLAG = 1 << 13
 
 
 def connected(uri: str) -> Any:
-    """A client that checks nothing before it sends it."""
+    """A client that sends requests without checking them."""
     client = nbd.NBD()
     client.add_meta_context("base:allocation")
     client.connect_uri(uri)
@@ -26,7 +26,7 @@ def connected(uri: str) -> Any:
 
 
 def answer(request: Callable[[], Any]) -> str:
-    """What became of a request: "ok", or the name of the error."""
+    """The result of a request: "ok", or the name of the error."""
     try:
         request()
     except nbd.Error as error:
@@ -35,7 +35,7 @@ def answer(request: Callable[[], Any]) -> str:
 
 
 def lives(client: Any) -> bool:
-    """Whether the next request gets its answer."""
+    """Whether the next request gets an answer."""
     return client.aio_is_ready() and answer(lambda: client.pread(4096, 4096)) == "ok"
 
 
@@ -49,7 +49,7 @@ def requests(client: Any) -> dict[str, Callable[[], Any]]:
     return {
         "read that begins at the end": lambda: client.pread(512, size),
         "read over the end": lambda: client.pread(1024, size - 512),
-        "read far behind the end": lambda: client.pread(512, (1 << 62) + 1),
+        "read far beyond the end": lambda: client.pread(512, (1 << 62) + 1),
         "read whose end overflows": lambda: client.pread(512, (1 << 64) - 256),
         "write that begins at the end": lambda: client.pwrite(sector, size),
         "write over the end": lambda: client.pwrite(sector, size - 511),
@@ -66,11 +66,11 @@ def requests(client: Any) -> dict[str, Callable[[], Any]]:
         "trim of nothing": lambda: client.trim(0, 0),
         "zero of nothing": lambda: client.zero(0, 0),
         "status of nothing": lambda: client.block_status(0, 0, extents),
-        "read with a flag nobody knows": lambda: client.pread(512, 0, UNKNOWN_FLAG),
-        "write with a flag nobody knows": lambda: client.pwrite(sector, 0, UNKNOWN_FLAG),
-        "trim with a flag nobody knows": lambda: client.trim(4096, 0, UNKNOWN_FLAG),
-        "zero with a flag nobody knows": lambda: client.zero(4096, 0, UNKNOWN_FLAG),
-        "flush with a flag nobody knows": lambda: client.flush(UNKNOWN_FLAG),
+        "read with an unknown flag": lambda: client.pread(512, 0, UNKNOWN_FLAG),
+        "write with an unknown flag": lambda: client.pwrite(sector, 0, UNKNOWN_FLAG),
+        "trim with an unknown flag": lambda: client.trim(4096, 0, UNKNOWN_FLAG),
+        "zero with an unknown flag": lambda: client.zero(4096, 0, UNKNOWN_FLAG),
+        "flush with an unknown flag": lambda: client.flush(UNKNOWN_FLAG),
         "write that asks for no hole": lambda: client.pwrite(sector, 0, nbd.CMD_FLAG_NO_HOLE),
         "read of more than a request may have": lambda: client.pread(65 * MIB, 0),
         "unaligned read": lambda: client.pread(1, 12345),
@@ -86,7 +86,7 @@ def requests(client: Any) -> dict[str, Callable[[], Any]]:
 
 
 def every_request(uri: str) -> dict[str, str]:
-    """Each on the same connection, which lives on: a read between two of them finds the server in step."""
+    """Sends each request on the same connection. A read after each shows that the connection still works."""
     client = connected(uri)
     told = {}
     for name, request in requests(client).items():
@@ -99,14 +99,16 @@ def every_request(uri: str) -> dict[str, str]:
 
 
 def huge_write(uri: str) -> dict[str, str]:
-    """A write larger than any server takes; it may hang up, but the next client must find it well."""
+    """Sends a write larger than any server accepts. The server may disconnect, but must serve the next
+    client.
+    """
     told = answer(lambda: connected(uri).pwrite(bytes(65 * MIB), 0))
     after = answer(lambda: connected(uri).pread(512, 0))
     return {"huge write": told, "read of the next client": after}
 
 
 def rude_departure(uri: str) -> dict[str, str]:
-    """Hundreds of requests, and nobody there to hear the answers."""
+    """Sends hundreds of requests, and disconnects without reading the answers."""
     client = connected(uri)
     buffers = [nbd.Buffer(64 * KIB) for _ in range(400)]
     for number, buffer in enumerate(buffers):

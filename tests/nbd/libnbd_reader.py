@@ -1,4 +1,4 @@
-"""Not a test: one read, for /usr/bin/python3 and the libnbd of the system.
+"""Not a test: one read. For /usr/bin/python3 and the libnbd of the system.
 
 libnbd_reader.py URI OFFSET LENGTH [df]   prints the pieces of the answer as JSON
 """
@@ -8,7 +8,7 @@ import json
 import sys
 from typing import Any
 
-# The name of the module is that of this folder, too, for whoever checks types.
+# For type checkers, `nbd` would be the name of this folder.
 nbd: Any = importlib.import_module("nbd")
 
 

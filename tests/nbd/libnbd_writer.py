@@ -1,11 +1,11 @@
-"""Not a test: a client that knows what it was promised, for /usr/bin/python3 and the libnbd of the system.
+"""Not a test: a client that records what is durable. For /usr/bin/python3 and the libnbd of the system.
 
     libnbd_writer.py URI BATCHES
 
 BATCHES is a JSON file, a list of lists of operations: kind, offset, length, number, whether it must be
-durable (FUA). Those of a batch are all in flight at once, over three connections; then it flushes. A line
-says that the first batch is durable. When the server is gone, the last line says how many were, and which
-durable writes of the next one were acknowledged.
+durable when acknowledged (FUA). The operations of a batch are all in flight at once, over three connections;
+then the client flushes. It prints a line once the first batch is durable. When the server is gone, it prints
+how many batches are durable, and which durable writes of the next batch were acknowledged.
 """
 
 import importlib
@@ -21,7 +21,7 @@ CONNECTIONS = 3
 
 
 def payload(number: int, offset: int, length: int) -> bytes:
-    """What an operation writes: every sector tells by whom it was written, and where it belongs."""
+    """The content of an operation: every sector contains the number of the operation and of the sector."""
     sectors = range(offset // SECTOR, (offset + length) // SECTOR)
     return b"".join(struct.pack("<QQ", number, sector) * (SECTOR // 16) for sector in sectors)
 

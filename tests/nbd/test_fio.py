@@ -1,4 +1,4 @@
-"""fio writes with checksums, several jobs at once, and verifies what it reads back."""
+"""fio writes with checksums, with several jobs at once, and verifies what it reads back."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ JOBS = 4
 
 
 def fio(server: Server, size: int, *options: str) -> dict[str, int]:
-    """Runs a job of each connection on a part of the disk; gives how many bytes were read and written."""
+    """Runs a job on each connection, on separate parts of the disk. Returns the bytes read and written."""
     done = run(
         "fio",
         "--name=verify",
@@ -30,7 +30,7 @@ def fio(server: Server, size: int, *options: str) -> dict[str, int]:
         "--output-format=json",
         *options,
     )
-    # What libnbd logs precedes the JSON.
+    # The log of libnbd comes before the JSON.
     (job,) = json.loads(done.stdout[done.stdout.index(b"{") :])["jobs"]
     assert job["error"] == 0, job
     return {"read": job["read"]["io_bytes"], "written": job["write"]["io_bytes"]}
@@ -53,7 +53,7 @@ def test_random_writes_verify(disk: Disk, pattern: list[str]) -> None:
         assert done["read"] >= size // 4
 
 
-def test_what_was_written_verifies_in_the_next_session(disk: Disk, tmp_path: Path) -> None:
+def test_writes_verify_in_the_next_session(disk: Disk, tmp_path: Path) -> None:
     size = len(disk.content)
     with disk.serve() as server:
         fio(server, size, "--rw=randwrite", "--bs=4k", "--do_verify=0", "--end_fsync=1")
@@ -64,8 +64,8 @@ def test_what_was_written_verifies_in_the_next_session(disk: Disk, tmp_path: Pat
     assert done["read"] + done["written"] >= size
 
 
-def test_a_byte_that_changed_is_found(overlay: Disk) -> None:
-    """The ones above would notice."""
+def test_a_changed_byte_is_detected(overlay: Disk) -> None:
+    """Checks that the tests above would detect an error."""
     size = len(overlay.content)
     with overlay.serve() as server:
         fio(server, size, "--rw=randwrite", "--bs=4k", "--do_verify=0", "--end_fsync=1")

@@ -1,4 +1,4 @@
-"""Reads of clients that take replies in chunks: zeros are told, not sent."""
+"""Reads of clients that accept structured replies: zeros are described, not sent."""
 
 import json
 from pathlib import Path
@@ -11,12 +11,12 @@ CLIENT = Path(__file__).parent / "libnbd_reader.py"
 
 
 def pieces(uri: str, offset: int, length: int, *flags: str) -> list[tuple[str, int, int]]:
-    """What one read is answered with: kind, and offset and length in KiB."""
+    """The parts of the answer to one read: kind, and offset and length in KiB."""
     said = json.loads(run("/usr/bin/python3", CLIENT, uri, str(offset), str(length), *flags).stdout)
     return [(kind, offset // KIB, length // KIB) for kind, offset, length in said]
 
 
-def test_holes_of_an_image_its_base_and_a_raw_disk_are_told(tmp_path: Path) -> None:
+def test_holes_of_an_image_its_base_and_a_raw_disk_are_sent(tmp_path: Path) -> None:
     base = tmp_path / "base.raw"
     with base.open("wb") as file:
         file.truncate(4 * MIB)

@@ -1,4 +1,6 @@
-"""Requests that break the rules of NBD: each gets its error, none harms the disk or the next request."""
+"""Requests that violate the NBD protocol: each gets its error, and none affects the disk or the next
+request.
+"""
 
 import json
 from pathlib import Path
@@ -10,7 +12,7 @@ from support.serving import Disk, Server
 
 CLIENT = Path(__file__).parent / "libnbd_client.py"
 ANSWERED = ("ok", "EINVAL")
-# Of a write behind the end the protocol says ENOSPC, of the others EINVAL.
+# For a write beyond the end the protocol specifies ENOSPC, for other requests EINVAL.
 ALLOWED: dict[str, tuple[str, ...]] = {
     "read": ("EINVAL",),
     "write": ("ENOSPC", "EINVAL"),
@@ -26,12 +28,12 @@ def asked(server: Server, case: str) -> dict[str, str]:
     return told
 
 
-def test_each_request_gets_the_answer_that_the_protocol_names(disk: Disk) -> None:
+def test_each_request_gets_the_answer_of_the_protocol(disk: Disk) -> None:
     with disk.serve() as server:
         told = asked(server, "every_request")
     wrong = {name: result for name, result in told.items() if result not in allowed(name)}
     assert not wrong
-    # All that was accepted lies in the first sectors.
+    # All accepted requests change only the first sectors.
     now = disk.read()
     assert now[16384:] == disk.content[16384:]
     assert now[4096:12345] == disk.content[4096:12345]
@@ -43,7 +45,7 @@ def allowed(name: str) -> tuple[str, ...]:
     if any(word in name for word in ("the end", "overflows", "to say")) and "nothing" not in name:
         return ALLOWED[kind]
     if "of nothing" in name:
-        # "the server behaviour is unspecified", but it answers.
+        # The protocol says "the server behavior is unspecified", but there must be an answer.
         return ANSWERED
     if "flag" in name or "hole" in name or "more than" in name:
         return ("EINVAL", "EOVERFLOW", "ERANGE")
@@ -62,7 +64,7 @@ def test_a_read_only_export_permits_no_change(overlay: Disk) -> None:
 
 
 @pytest.mark.parametrize("case", ["huge_write", "rude_departure"])
-def test_a_client_that_is_cut_off_harms_nobody(disk: Disk, case: str) -> None:
+def test_a_disconnected_client_affects_no_other(disk: Disk, case: str) -> None:
     with disk.serve() as server:
         told = asked(server, case)
         assert told.get("huge write") != "ok"

@@ -1,4 +1,6 @@
-"""A server that is killed at any moment: what a flush or a durable write acknowledged is there afterwards."""
+"""A server that is killed at any moment: what a flush or a durable write acknowledged must be there
+afterwards.
+"""
 
 import json
 import os
@@ -17,7 +19,7 @@ from support.serving import KINDS, PREFETCH_STARTS, Server
 
 CLIENT = Path(__file__).parent / "libnbd_writer.py"
 SEED = os.environ.get("FVD_KILL_SEED") or str(random.SystemRandom().randrange(1 << 32))
-ROUNDS = int(os.environ.get("FVD_KILL_ROUNDS", "12"))  # of each kind
+ROUNDS = int(os.environ.get("FVD_KILL_ROUNDS", "12"))  # for each kind of disk
 BATCHES = 300
 SIZE = 4 * MIB
 SECTOR = 512
@@ -36,14 +38,14 @@ class Operation:
         return range(self.offset // SECTOR, (self.offset + self.length) // SECTOR)
 
     def leaves(self, sector: int) -> bytes:
-        """What it makes of a sector."""
+        """The content of a sector after this operation."""
         if self.kind == "write":
             return struct.pack("<QQ", self.number, sector) * (SECTOR // 16)
         return bytes(SECTOR)
 
 
 def batch(rng: random.Random, first: int) -> list[Operation]:
-    """Operations that may be in flight at once: no two change the same sector."""
+    """Operations that may be in flight at once: no two of them change the same sector."""
     taken: set[int] = set()
     operations = []
     for number in range(first, first + 24):
@@ -58,7 +60,7 @@ def batch(rng: random.Random, first: int) -> list[Operation]:
 
 
 class Model:
-    """What each sector may hold. After a kill it learns what was found."""
+    """The contents that each sector may have. After a kill it is set to the content found."""
 
     def __init__(self, content: bytes) -> None:
         self.learn(content)
@@ -67,17 +69,17 @@ class Model:
         self.allowed = [{content[at : at + SECTOR]} for at in range(0, SIZE, SECTOR)]
 
     def apply(self, operations: list[Operation], durable: set[int] | None = None) -> None:
-        """A batch of which all is durable, or only some of it."""
+        """Applies a batch. `durable`: the numbers of its durable operations; None: all of them."""
         for operation in operations:
             certain = durable is None or operation.number in durable
             for sector in operation.sectors() if operation.kind != "read" else ():
-                # A discard is a hint: what was there may stay.
+                # A discard is a hint: the old content may remain.
                 if certain and operation.kind != "trim":
                     self.allowed[sector] = set()
                 self.allowed[sector].add(operation.leaves(sector))
 
     def wrong(self, content: bytes) -> list[str]:
-        """The sectors that hold what they may not."""
+        """The sectors whose content is not allowed."""
         return [
             f"sector {sector} holds {found[:16].hex()}, not {' or '.join(one[:16].hex() for one in allowed)}"
             for sector, allowed in enumerate(self.allowed)
@@ -88,7 +90,7 @@ class Model:
 def write_until_killed(
     server: Server, batches: list[list[Operation]], file: Path, seconds: float
 ) -> tuple[int, set[int]]:
-    """Kills the server so long after the first flush; gives what the client knows to be durable."""
+    """Kills the server some time after the first flush. Returns what the client knows to be durable."""
     plain = [[(o.kind, o.offset, o.length, o.number, o.fua) for o in operations] for operations in batches]
     file.write_text(json.dumps(plain))
     command = ["/usr/bin/python3", "-I", os.fspath(CLIENT), server.uri, os.fspath(file)]
@@ -104,21 +106,21 @@ def write_until_killed(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_was_acknowledged_before_a_kill_is_there(tmp_path: Path, kind: str) -> None:
+def test_acknowledged_writes_survive_a_kill(tmp_path: Path, kind: str) -> None:
     disk = KINDS[kind](tmp_path, SIZE)
     if disk.fills:
-        fvd.amend(disk.path, prefetch_max_read_throughput=KIB)  # so that it is not full after a round
+        fvd.amend(disk.path, prefetch_max_read_throughput=KIB)  # so that one round does not complete it
     rng = random.Random(f"{SEED} {kind}")
     print(f"FVD_KILL_SEED={SEED}")
     model = Model(disk.content)
     cut = 0
     for number in range(ROUNDS):
         batches = [batch(rng, (number * BATCHES + position) * 100 + 1) for position in range(BATCHES)]
-        # What is read through a server that copies on read becomes local, and then there is less to lose.
+        # A server with copy-on-read makes everything that is read local, which would leave less to test.
         before = disk.fills or rng.random() < 0.5
         if before:
             verify(model, disk.read(), f"round {number}, by the engine")
-        # What waits for disks, and whether zeros are stored, is another choice each time.
+        # The mode of waiting for disks, and the handling of zeros, are random.
         aio = rng.choice([[], ["--aio", "threads"]])
         zeros = ["--detect-zeroes", rng.choice(["off", "on", "unmap"])]
         with Server(*aio, *zeros, "--cache", rng.choice(["writeback", "none"]), disk.path) as server:
@@ -138,7 +140,8 @@ def test_what_was_acknowledged_before_a_kill_is_there(tmp_path: Path, kind: str)
     with Server(disk.path) as server:
         found = copied(server)
         verify(model, found, "the end")
-    # Storage that a kill took from a compact image before anything named it may be lost, nothing else.
+    # A compact image may have leaked storage chunks that were allocated before the kill. Nothing else may be
+    # wrong.
     fvd_command("check", disk.path, ok=(0, 3))
     fvd_command("check", "-r", "leaks", disk.path)
     fvd_command("check", disk.path)
@@ -146,7 +149,9 @@ def test_what_was_acknowledged_before_a_kill_is_there(tmp_path: Path, kind: str)
 
 
 def wait_until_unlocked(image: Path) -> None:
-    """The kernel ends the io_uring of a killed process after the process, and with it goes the lock."""
+    """Waits for the lock. The kernel ends the io_uring of a killed process, which holds the lock, after the
+    process.
+    """
     deadline = time.monotonic() + UNLOCKS
     while True:
         try:
@@ -158,7 +163,7 @@ def wait_until_unlocked(image: Path) -> None:
 
 
 def copied(server: Server) -> bytes:
-    """The disk as the server that was started again shows it."""
+    """The disk as the restarted server shows it."""
     return run("nbdcopy", server.uri, "-").stdout
 
 
@@ -168,8 +173,8 @@ def verify(model: Model, content: bytes, when: str) -> None:
     model.learn(content)
 
 
-def test_the_model_finds_a_write_that_was_lost() -> None:
-    """The one above would notice."""
+def test_the_model_detects_a_lost_write() -> None:
+    """Checks that the test above would detect an error."""
     content = bytes(SIZE)
     model = Model(content)
     write = Operation("write", 4096, 1024, 7, False)

@@ -1,4 +1,4 @@
-"""`nbdcopy` of libnbd: whole disks out and in, over several connections."""
+"""`nbdcopy` of libnbd: copies whole disks out and in, over several connections."""
 
 from pathlib import Path
 
@@ -24,8 +24,10 @@ def test_a_disk_is_copied_in(disk: Disk, tmp_path: Path) -> None:
     assert out == source.read_bytes() == disk.read()
 
 
-def test_a_disk_is_copied_over_what_was_emptied_first(disk: Disk, tmp_path: Path) -> None:
-    """`--destination-is-zero` makes it leave out what is zero; the base must not shine through."""
+def test_a_disk_is_copied_over_a_zeroed_one(disk: Disk, tmp_path: Path) -> None:
+    """With `--destination-is-zero` it does not write zeros. The content of the base must not appear
+    instead.
+    """
     source = random_disk(tmp_path / "new.raw", len(disk.content), seed=4, density=0.3)
     with disk.serve() as server:
         run("qemu-io", "-f", "raw", "-c", f"write -z 0 {len(disk.content)}", server.uri)

@@ -1,4 +1,4 @@
-"""`nbdfuse` of libnbd: the export as a file, which every program reads and writes."""
+"""`nbdfuse` of libnbd: the export as a file, which any program can read and write."""
 
 import subprocess
 import time
@@ -31,7 +31,7 @@ def mounted(server: Server, folder: Path) -> Iterator[Path]:
 
 
 def wait_until_mounted(process: subprocess.Popen[bytes], pid: Path) -> None:
-    """It writes its process number when it has mounted the file."""
+    """Waits for the PID file, which nbdfuse writes after it has mounted the file."""
     for _ in range(400):
         if pid.exists() and pid.read_text():
             return

@@ -1,4 +1,4 @@
-"""What `nbdinfo` of libnbd is told about an export."""
+"""What `nbdinfo` of libnbd reports about an export."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ def nbdinfo(*words: str) -> str:
 
 
 def can(server: Server, what: str) -> bool:
-    # 0: yes, 2: no; 1 would be a failure.
+    # 0: yes, 2: no; 1: an error.
     return run("nbdinfo", "--can", what, server.uri, ok=(0, 2)).returncode == 0
 
 
@@ -41,11 +41,11 @@ def test_a_read_only_export_says_so(overlay: Disk) -> None:
         run("nbdinfo", "--is", "read-only", server.uri)
         assert not can(server, "write")
         assert not can(server, "trim")
-        # Nobody writes, so every connection sees the same.
+        # No client writes, so every connection sees the same content.
         assert can(server, "multi-conn")
 
 
-def test_the_list_names_every_export_with_its_size(overlay: Disk, tmp_path: Path) -> None:
+def test_the_list_shows_every_export_with_its_size(overlay: Disk, tmp_path: Path) -> None:
     fvd.create(tmp_path / "other.fvd", 3 << 20)
     with Server(f"one={overlay.path}", f"two={tmp_path / 'other.fvd'}") as server:
         listed = json.loads(nbdinfo("--list", "--json", server.export("")))
@@ -63,7 +63,7 @@ def test_a_description_and_a_name_reach_the_client(overlay: Disk) -> None:
         assert export["description"] == "the disk of a test"
 
 
-def test_contexts_and_block_sizes_are_told(disk: Disk) -> None:
+def test_contexts_and_block_sizes_are_sent(disk: Disk) -> None:
     with disk.serve() as server:
         (export,) = json.loads(nbdinfo("--json", server.uri))["exports"]
     assert {"base:allocation", "qemu:allocation-depth"} <= set(export["contexts"])
@@ -73,7 +73,7 @@ def test_contexts_and_block_sizes_are_told(disk: Disk) -> None:
 
 
 def mapped(server: Server, context: str) -> list[tuple[int, int, int]]:
-    """Offset, length and type of each extent, neighbours of one type as one."""
+    """Offset, length and type of each extent. Adjacent extents of the same type are merged."""
     entries = json.loads(nbdinfo(f"--map={context}", "--json", server.uri))
     return merged([(entry["offset"], entry["length"], entry["type"]) for entry in entries])
 
@@ -95,7 +95,7 @@ def expected(extents: list[Extent], context: str) -> list[tuple[int, int, int]]:
 @pytest.mark.parametrize("context", ["base:allocation", "qemu:allocation-depth"])
 def test_the_map_is_that_of_the_engine(disk: Disk, context: str) -> None:
     if disk.fills:
-        # What is where changes under the feet of the client; afterwards nothing may be left to tell.
+        # Prefetch changes the map while the client reads it. After prefetch there would be nothing to check.
         fvd.amend(disk.path, prefetch_start_delay=0)
     with fvd.open(disk.path) as image:
         extents = image.extents()
@@ -105,9 +105,9 @@ def test_the_map_is_that_of_the_engine(disk: Disk, context: str) -> None:
     assert sum(length for _, length, _ in told) == len(disk.content)
 
 
-def test_what_a_client_discards_is_a_hole_to_others_also_while_it_writes(disk: Disk) -> None:
+def test_a_discard_is_a_hole_to_others_during_writes_too(disk: Disk) -> None:
     with disk.serve("-e", "0") as server:
-        # Data, of which whole chunks and blocks go, and parts of chunks.
+        # Data, of which whole chunks and blocks, and parts of chunks, are discarded.
         commands = ["write -P 1 1M 2M", "discard 1M 512k", "discard 1600k 64k", "discard 2M 128k"]
         writing = [f"aio_write -q -P 2 {1700 + 8 * number}k 4k" for number in range(40)]
         words = [word for command in [*commands, *writing] for word in ("-c", command)]
@@ -140,7 +140,7 @@ def test_what_a_client_discards_is_a_hole_to_others_also_while_it_writes(disk: D
             client.wait()
 
 
-def test_what_the_map_calls_zero_is_zero(disk: Disk) -> None:
+def test_the_zeros_of_the_map_are_zeros(disk: Disk) -> None:
     with disk.serve() as server:
         told = mapped(server, "base:allocation")
     zeros = [(offset, length) for offset, length, kind in told if kind & 2]

@@ -1,4 +1,4 @@
-"""`qemu-img` on an export: it knows nothing of fvd, only of NBD."""
+"""`qemu-img` on an export, which it knows only through NBD."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ def test_map_finds_the_holes(disk: Disk) -> None:
         assert not any(disk.content[extent["start"] : extent["start"] + extent["length"]]), extent
 
 
-def test_compare_finds_no_difference_and_then_the_one_there_is(disk: Disk, tmp_path: Path) -> None:
+def test_compare_finds_no_difference_and_then_the_only_one(disk: Disk, tmp_path: Path) -> None:
     golden = tmp_path / "golden.raw"
     golden.write_bytes(disk.content)
     with disk.serve() as server:
@@ -62,8 +62,8 @@ def test_convert_in_replaces_the_disk(disk: Disk, tmp_path: Path, options: list[
     assert disk.read() == source.read_bytes()
 
 
-def test_bench_writes_what_it_says(disk: Disk) -> None:
-    """Sixteen requests at once, a flush after every sixteen; the pattern tells where they were."""
+def test_bench_writes_its_pattern(disk: Disk) -> None:
+    """Sixteen requests at once, and a flush after every sixteen. The pattern shows where they wrote."""
     with disk.serve() as server:
         bench(server, "-w", "--pattern=90", "--flush-interval=16")
         bench(server)

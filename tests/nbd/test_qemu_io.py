@@ -1,4 +1,6 @@
-"""`qemu-io` on an export: patterns, zeros, discards, flushes, beside a raw file of the same content."""
+"""`qemu-io` on an export: patterns, zeros, discards, flushes, compared with a raw file of the same
+content.
+"""
 
 import random
 from pathlib import Path
@@ -18,7 +20,7 @@ def qemu_io(target: str | Path, *commands: str, ok: tuple[int, ...] = (0,)) -> s
     return run("qemu-io", "-f", "raw", *words, target, ok=ok).stdout.decode()
 
 
-def test_patterns_are_read_as_they_were_written(disk: Disk, tmp_path: Path) -> None:
+def test_patterns_are_read_as_written(disk: Disk, tmp_path: Path) -> None:
     golden = tmp_path / "golden.raw"
     golden.write_bytes(disk.content)
     rng = random.Random(6)
@@ -36,21 +38,21 @@ def test_patterns_are_read_as_they_were_written(disk: Disk, tmp_path: Path) -> N
 
 
 def test_a_read_that_does_not_find_the_pattern_fails(overlay: Disk) -> None:
-    """The one above would notice."""
+    """Checks that the test above would detect an error."""
     with overlay.serve() as server:
         qemu_io(server.uri, "write -P 7 1M 64k", "read -P 7 1M 64k")
         assert "failed" in qemu_io(server.uri, "read -P 8 1M 64k", ok=(0, 1))
 
 
 @pytest.mark.parametrize("unaligned", [0, 1000])
-def test_zeros_are_written_wherever_they_begin(disk: Disk, unaligned: int) -> None:
+def test_zeros_are_written_at_any_offset(disk: Disk, unaligned: int) -> None:
     with disk.serve() as server:
         qemu_io(server.uri, f"write -z {MIB + unaligned} {2 * MIB + 300}", "flush")
     start, end = MIB + unaligned, 3 * MIB + 300 + unaligned
     assert disk.read() == disk.content[:start] + bytes(end - start) + disk.content[end:]
 
 
-def test_what_is_discarded_is_what_it_was_or_zeros(disk: Disk) -> None:
+def test_a_discarded_range_is_unchanged_or_zeros(disk: Disk) -> None:
     start, length = 2 * MIB, 4 * MIB + 5000
     with disk.serve() as server:
         qemu_io(server.uri, f"discard {start} {length}", "flush")
@@ -63,7 +65,7 @@ def test_what_is_discarded_is_what_it_was_or_zeros(disk: Disk) -> None:
 
 
 @pytest.mark.parametrize("kind", ["plain", "compact", "over_raw", "over_qcow2"])
-def test_a_discard_gives_space_back_unless_it_is_ignored(tmp_path: Path, kind: str) -> None:
+def test_a_discard_frees_space_unless_ignored(tmp_path: Path, kind: str) -> None:
     disk = KINDS[kind](tmp_path, 16 * MIB)
     with disk.serve("--discard", "ignore") as server:
         qemu_io(server.uri, "write -P 55 0 12M", "flush", "discard 0 12M", "read -P 55 0 12M")
@@ -93,7 +95,7 @@ def test_a_read_only_export_refuses_writes(overlay: Disk) -> None:
 
 
 def blkverify(server: Server, golden: Path, *commands: str, ok: tuple[int, ...] = (0,)) -> bytes:
-    """QEMU's own judge: it does everything on both sides, and ends as soon as a read differs."""
+    """QEMU's own comparison: it executes everything on both sides, and stops when a read differs."""
     words = [word for command in commands for word in ("-c", command)]
     both = f"driver=blkverify,raw.driver=file,raw.filename={golden}"
     both += f",test.driver=raw,test.file.driver=nbd,test.file.path={server.socket}"
@@ -106,7 +108,7 @@ def test_blkverify_sees_no_difference(disk: Disk, tmp_path: Path) -> None:
     rng = random.Random(7)
     commands = []
     for group in range(12):
-        # Side by side, because two at once on the same bytes may end either way.
+        # In separate slots, because two concurrent writes of the same bytes may end in either order.
         for slot in rng.sample(range(len(disk.content) // SLOT), 10):
             length = rng.randrange(1, SLOT // SECTOR // 2) * SECTOR
             offset = slot * SLOT + rng.randrange(SLOT // SECTOR // 2) * SECTOR
@@ -119,7 +121,7 @@ def test_blkverify_sees_no_difference(disk: Disk, tmp_path: Path) -> None:
     assert disk.read() == golden.read_bytes()
 
 
-def test_blkverify_would_see_one(overlay: Disk, tmp_path: Path) -> None:
+def test_blkverify_detects_a_difference(overlay: Disk, tmp_path: Path) -> None:
     golden = tmp_path / "golden.raw"
     changed = bytearray(overlay.content)
     changed[MIB] ^= 1

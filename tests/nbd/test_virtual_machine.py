@@ -1,4 +1,6 @@
-"""A virtual machine whose disk is an overlay behind `fvd serve`: it boots, works and leaves a clean disk."""
+"""A virtual machine whose disk is an overlay served by `fvd serve`: it boots, writes and leaves a clean
+disk.
+"""
 
 import hashlib
 import random
@@ -15,7 +17,7 @@ from support.serving import Server
 
 SIZE = 64 * MIB
 NUMBERS = 200_000
-# What `seq` prints, which every machine can make by itself.
+# The output of `seq`, which the machine can produce itself.
 WRITTEN = "".join(f"{number}\n" for number in range(1, NUMBERS + 1)).encode()
 
 FIRST = f"""
@@ -43,7 +45,7 @@ umount /mnt
 
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
-    """A raw disk with a file system, in it the sums of its files."""
+    """A raw disk with a file system that contains files and their checksums."""
     files = fill_folder(tmp_path / "files", seed=9)
     (files / "large").write_bytes(random.Random(9).randbytes(6 * MIB))
     sums = [
@@ -54,7 +56,7 @@ def base(tmp_path: Path) -> Path:
 
 
 def flat(image: Path) -> Path:
-    """The disk as a raw file, with a clean file system."""
+    """The disk as a raw file. Checks the image and the file system."""
     path = image.with_name("flat.raw")
     fvd_command("check", image)
     fvd_command("convert", "-O", "raw", image, path)
@@ -77,7 +79,7 @@ def test_a_machine_boots_and_writes(base: Path, tmp_path: Path) -> None:
     assert sha256_file(base) == before
 
 
-def test_a_machine_boots_without_its_base_once_the_disk_has_filled_itself(base: Path, tmp_path: Path) -> None:
+def test_a_machine_boots_without_its_base_after_prefetch(base: Path, tmp_path: Path) -> None:
     image = tmp_path / "disk.fvd"
     options: ImageOptions = {
         "block_size": 64 * KIB,

@@ -1,4 +1,4 @@
-"""Whatever a raw disk holds, converting it to FVD and back gives it again; qemu-img reads the result."""
+"""A raw disk with any content, converted to FVD and back, is the same again. qemu-img reads the result."""
 
 import tempfile
 from pathlib import Path
@@ -37,7 +37,7 @@ def test_raw_to_fvd_to_raw(runs: list[tuple[int, bytes]], options: ImageOptions,
         fvd.convert(image, back, target_format="raw")
         read = back.read_bytes()
         assert read[: len(content)] == content
-        # A virtual disk is whole sectors; the last one is filled with zeros.
+        # A virtual disk consists of whole sectors. The last one is padded with zeros.
         assert len(read) == -(-len(content) // SECTOR) * SECTOR
         assert not any(read[len(content) :])
         run("qemu-img", "compare", "-f", "raw", "-F", "raw", source, back)

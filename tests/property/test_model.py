@@ -1,6 +1,6 @@
-"""Random operations on an image against a plain bytearray, for every geometry and cache mode.
+"""Random operations on an image, compared with a bytearray, for every geometry and cache mode.
 
-FVD_HYPOTHESIS=long runs many more. A failure prints the steps, and a line that replays them.
+FVD_HYPOTHESIS=long runs many more. A failure prints the steps, and a line that repeats them.
 """
 
 import random
@@ -23,7 +23,7 @@ from support.disks import sha256_file
 
 @dataclass(frozen=True)
 class Geometry:
-    """How an image is made, and the base below it."""
+    """How an image is created, and its base."""
 
     size: int
     options: ImageOptions = field(default_factory=lambda: ImageOptions())
@@ -67,7 +67,7 @@ GEOMETRIES = {
     "sparse_holes": Geometry(
         512 * KIB, {"block_size": 4 * KIB, "detect_sparse_hole": 8 * KIB}, base_size=400 * KIB
     ),
-    # Blocks that straddle two chunks, in both proportions.
+    # Blocks that cross the boundary of two chunks, in both proportions.
     "block_straddles_chunks": Geometry(
         512 * KIB,
         {
@@ -108,7 +108,7 @@ GEOMETRIES = {
 
 
 def make_base(folder: Path, geometry: Geometry, seed: int) -> tuple[Path, bytes]:
-    """The base: random data, never only zeros, with a few holes; and what it must read as."""
+    """A base with random data, never only zeros, and a few holes; and its content."""
     assert geometry.base_size is not None
     rng = random.Random(seed)
     content = bytearray(rng.randbytes(geometry.base_size))
@@ -130,7 +130,7 @@ def make_base(folder: Path, geometry: Geometry, seed: int) -> tuple[Path, bytes]
 
 
 class ImageMachine(RuleBasedStateMachine):
-    """An open image beside the bytes that it must read as."""
+    """An open image, and the bytes that it must read as."""
 
     geometry: ClassVar[Geometry]
 
@@ -219,7 +219,7 @@ class ImageMachine(RuleBasedStateMachine):
     @rule(cache=st.sampled_from(CACHE_MODES))
     @precondition(lambda self: self.geometry.options.get("journal_size") != -1)
     def killed_after_a_flush(self, cache: CacheMode) -> None:
-        """What the files hold after a flush, without a close, recovers to the same disk."""
+        """The files after a flush, without a close, recover to the same disk."""
         self.opened.flush()
         copy = self.folder / "killed"
         shutil.rmtree(copy, ignore_errors=True)
@@ -249,7 +249,7 @@ class ImageMachine(RuleBasedStateMachine):
             assert self.image.size == self.geometry.size
 
     def offsets(self, length: int) -> st.SearchStrategy[int]:
-        """Any offset, and often one at a boundary of something."""
+        """Any offset, often one at a boundary."""
         last = self.geometry.size - length
         assume(last >= 0)
         units = {512, 4 * KIB, MIB}
@@ -282,7 +282,7 @@ class ImageMachine(RuleBasedStateMachine):
             shutil.rmtree(self.folder)
 
 
-# One test a geometry: each gets its share of the examples, and a failure names its geometry.
+# One test for each geometry, so that each gets its share of the examples and a failure names its geometry.
 for _name, _geometry in GEOMETRIES.items():
     _machine: type[ImageMachine] = type(f"Machine_{_name}", (ImageMachine,), {"geometry": _geometry})
     globals()[f"Test_{_name}"] = _machine.TestCase

@@ -1,4 +1,4 @@
-"""Places where writing ends early."""
+"""Places with little space."""
 
 import os
 from collections.abc import Iterator

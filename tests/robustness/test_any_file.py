@@ -1,4 +1,4 @@
-"""Every command on things that are no image."""
+"""Every command on things that are not images."""
 
 import os
 import socket
@@ -11,7 +11,7 @@ import pytest
 from support import fvd_command
 from support.processes import measured
 
-# What is read, by the name of the command: where {} stands goes the file.
+# Commands that read. The file replaces {}.
 READING: dict[str, tuple[str, ...]] = {
     "info": ("info", "{}"),
     "info of the chain": ("info", "--backing-chain", "{}"),
@@ -53,7 +53,7 @@ def null(path: Path) -> None:
 
 
 def unix_socket(path: Path) -> None:
-    # The path of a socket may not be long.
+    # The path of a socket must be short.
     here = os.open(path.parent, os.O_PATH)
     with socket.socket(socket.AF_UNIX) as unbound:
         unbound.bind(f"/proc/self/fd/{here}/{path.name}")
@@ -88,12 +88,14 @@ def arguments(template: tuple[str, ...], name: str) -> list[str]:
 
 @pytest.mark.parametrize("make", [directory, fifo, zeros, null, unix_socket, missing, loop])
 @pytest.mark.parametrize("command", READING)
-def test_what_is_no_file_is_refused_at_once(folder: Path, command: str, make: Callable[[Path], None]) -> None:
+def test_a_path_that_is_no_file_is_refused_at_once(
+    folder: Path, command: str, make: Callable[[Path], None]
+) -> None:
     make(folder / "thing")
     finished = measured(*arguments(READING[command], "thing"), cwd=folder)
     finished.assert_refused(2 if command.startswith("compare") else 1)
     assert b"thing" in finished.err
-    assert not (folder / "out").exists(), "a half-made file was left behind"
+    assert not (folder / "out").exists(), "an incomplete file was left"
 
 
 @pytest.mark.parametrize("make", [directory, fifo, zeros, null, unix_socket, loop])
@@ -127,7 +129,7 @@ def test_a_file_that_is_no_image_is_raw_or_refused(
 
 
 def without_privileges() -> tuple[str, ...]:
-    """Root may do anything: the words that take that away."""
+    """Words that take away root's permission to access any file."""
     if os.geteuid() != 0:
         return ()
     lost = "-dac_override,-dac_read_search"
@@ -158,7 +160,7 @@ def test_a_file_that_may_not_be_written_stays_as_it_is(folder: Path, command: st
 @pytest.mark.parametrize(
     "name", [b"new\nline", b"\x1b[31mred\x1b[0m", b"caf\xe9", b"\xff\xfe", b" ", b"-rf", "ünï".encode()]
 )
-def test_names_of_any_bytes_work_and_reach_the_terminal_tamed(tmp_path: Path, name: bytes) -> None:
+def test_names_of_any_bytes_work_and_are_printed_escaped(tmp_path: Path, name: bytes) -> None:
     path = os.path.join(os.fsencode(tmp_path), name)
     measured("create", "-f", "fvd", "-o", "compact_image=on", path, "1M").assert_orderly((0,))
     assert os.path.exists(path)

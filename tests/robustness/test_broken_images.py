@@ -1,4 +1,6 @@
-"""Images of the original driver, cut and changed: every command answers, in words."""
+"""Truncated and modified images of the original driver: every command ends with a result or a readable
+error.
+"""
 
 import random
 import struct
@@ -32,7 +34,7 @@ COMMANDS = (
 
 
 def boundaries(region: bytes) -> Iterator[int]:
-    """Lengths around everything that a header speaks of."""
+    """Lengths around the end of everything that a header refers to."""
     edges = {0, 4, 8, 28, 1052, 4096, 4300, 4336, 8192}
     edges |= {integer(region, f"{name}_offset") for name in ("bitmap", "table", "journal")}
     edges.add(integer(region, "bitmap_offset") + integer(region, "bitmap_size"))
@@ -43,7 +45,7 @@ def boundaries(region: bytes) -> Iterator[int]:
 
 
 def orderly(image: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Runs every command on an image, and uses it through the API."""
+    """Runs every command on an image, and uses the image through the API."""
     for command in COMMANDS:
         status = main(
             [command[0], "-f", "fvd", *command[1:], str(image)]
@@ -78,7 +80,7 @@ def use(image: Path) -> None:
 
 
 @pytest.mark.parametrize("case", SMALL, ids=str)
-def test_an_image_that_was_cut_off_is_refused_or_read(
+def test_a_truncated_image_is_refused_or_read(
     case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     original = case.unpack(tmp_path / "original")
@@ -101,7 +103,7 @@ def test_an_image_with_changed_bytes_is_refused_or_read(
 
 
 def changed(rng: random.Random, whole: bytes) -> bytes:
-    """The image with one to four places changed, mostly where it hurts."""
+    """The image with one to four changes, mostly in important places."""
     broken = bytearray(whole)
     names = [name for name, (_, form) in FIELDS.items() if not form.endswith("s")]
     for _ in range(rng.randint(1, 4)):

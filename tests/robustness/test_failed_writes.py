@@ -1,7 +1,7 @@
-"""A disk that fails for a moment, under a real file system: what was flushed is there after a restart.
+"""A disk that fails for a moment, under a real file system: what was flushed must be there after a restart.
 
-The kernel reports a lost write once and keeps the page, clean and with its new content. A program that is
-restarted sees it until the page is dropped, so it must not take it for what the disk has.
+The kernel reports a lost write once, and keeps the page clean with its new content. A restarted program sees
+this content until the kernel drops the page, so it must not conclude that the disk has it.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ BLOCK = 4 * KIB
 
 
 def eventually(is_true: Callable[[], bool], what: str) -> None:
-    """Waits until the callable says so."""
+    """Waits until the callable returns True."""
     for _ in range(500):
         if is_true():
             return
@@ -29,12 +29,12 @@ def eventually(is_true: Callable[[], bool], what: str) -> None:
 
 
 def finish(*command: str | Path) -> None:
-    """Takes a layer away, if it is there."""
+    """Removes a layer, if it exists."""
     subprocess.run(command, check=False)
 
 
 class FailingDisk:
-    """ext4 on a loop device on a FUSE file on an NBD server whose writes fail while `broken` is entered."""
+    """ext4 on a loop device on a FUSE file on an NBD server, whose writes fail in the context `broken`."""
 
     def __init__(self, place: Path) -> None:
         self.place = place
@@ -43,7 +43,7 @@ class FailingDisk:
         self.cleanup = contextlib.ExitStack()
 
     def start(self) -> None:
-        """Puts the layers up."""
+        """Sets up the layers."""
         socket, fuse, pid = self.place / "nbd.sock", self.place / "fuse", self.place / "nbdkit.pid"
         for folder in (self.mount, fuse):
             folder.mkdir()
@@ -67,12 +67,12 @@ class FailingDisk:
         self.cleanup.callback(finish, "umount", self.mount)
 
     def attach(self) -> None:
-        """Mounts it. The kernel writes little on its own."""
+        """Mounts it with options that make the kernel seldom write by itself."""
         run("mount", "-o", "noatime,commit=60", self.device, self.mount)
 
     @contextlib.contextmanager
     def broken(self) -> Iterator[None]:
-        """Writes fail."""
+        """Makes writes fail."""
         self.inject.touch()
         try:
             yield
@@ -80,7 +80,7 @@ class FailingDisk:
             self.inject.unlink()
 
     def lose_the_page_cache(self) -> None:
-        """What the disk has is all that is left."""
+        """Leaves only what the disk has."""
         unmount(self.mount)
         self.attach()
 
@@ -95,7 +95,7 @@ def disk(tmp_path: Path) -> Iterator[FailingDisk]:
 
 
 def overlay(place: Path) -> Path:
-    """An overlay with its data in another file, in whose bitmap something stands already."""
+    """An overlay with a separate data file and with some local blocks."""
     (place / "base.raw").write_bytes(OLD * MIB)
     path = place / "image.fvd"
     fvd.create(
@@ -110,7 +110,7 @@ def overlay(place: Path) -> Path:
 
 
 def fail_to_close(disk: FailingDisk, path: Path) -> None:
-    """A session flushes a block at the start, and its close meets a disk that fails."""
+    """A session flushes a block at the start, and then the disk fails during its close."""
     image = fvd.open(path, "r+")
     image.pwrite(NEW * BLOCK, 0)
     image.flush()

@@ -1,4 +1,6 @@
-"""A process that forks while an image is open: the image stays the parent's, and the child is told so."""
+"""A process that forks while an image is open: the image belongs to the parent, and the child gets an
+error.
+"""
 
 import time
 from pathlib import Path
@@ -16,7 +18,7 @@ KINDS = ("compact", "overlay", "data_file", "no_journal")
 
 
 def create(folder: Path, kind: str = "compact") -> Path:
-    """An image of 64 MiB, whose metadata is in memory for a while when it is written to."""
+    """An image of 64 MiB, whose changed metadata stays in memory for a while."""
     path = folder / "disk.fvd"
     options: ImageOptions = {"compact_image": True, "chunk_size": "64K"}
     if kind == "overlay":
@@ -33,14 +35,14 @@ def create(folder: Path, kind: str = "compact") -> Path:
 
 
 def read(path: Path, count: int, offset: int) -> bytes:
-    """What the disk holds, after a session that may have been killed."""
+    """The content of the disk, after a session that may have been killed."""
     end = time.monotonic() + 10
     while True:
         try:
             with fvd.open(path) as image:
                 return image.pread(count, offset)
         except fvd.InUseError:
-            # The kernel gives back the ring of a killed process a little later.
+            # The kernel releases the ring of a killed process slightly later.
             assert time.monotonic() < end, "a lock has been left"
             time.sleep(0.01)
 
@@ -72,7 +74,7 @@ ENDS = {
     ("kind", "end"),
     [*(("compact", end) for end in ENDS), *((kind, "exit in the block") for kind in KINDS[1:])],
 )
-def test_however_a_child_ends_the_image_goes_on(tmp_path: Path, kind: str, end: str) -> None:
+def test_the_image_stays_usable_after_any_end_of_a_child(tmp_path: Path, kind: str, end: str) -> None:
     path = create(tmp_path, kind)
     script = f"""
 import gc
@@ -96,7 +98,7 @@ image.flush()
 die()
 """
     run_forking(script, path, status=-9)
-    # Without a journal it is always marked clean.
+    # Without a journal, the image is always marked clean.
     assert fvd.info(path)["dirty-flag"] == (kind != "no_journal")
     assert read(path, 65536, 0) == b"A" * 65536
     assert read(path, 65536, 32 * MIB) == b"B" * 65536
@@ -104,7 +106,7 @@ die()
     fvd_command("check", path)
 
 
-def test_a_child_that_outlives_its_parents_session_writes_nothing(tmp_path: Path) -> None:
+def test_a_child_writes_nothing_after_the_parents_session(tmp_path: Path) -> None:
     path = create(tmp_path)
     script = """
         told, tell = os.pipe()
@@ -166,7 +168,7 @@ def test_every_operation_of_a_child_is_refused(tmp_path: Path, kind: str) -> Non
     assert read(path, 3 * 65536, 100 << 16) == b"P" * 3 * 65536
 
 
-def test_an_image_that_is_only_read_is_not_the_childs_either(tmp_path: Path) -> None:
+def test_a_read_only_image_is_refused_in_a_child_too(tmp_path: Path) -> None:
     path = create(tmp_path)
     script = """
         with fvd.open(path) as image, image.file() as file:
@@ -187,9 +189,7 @@ def test_an_image_that_is_only_read_is_not_the_childs_either(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("base", ["raw", "fvd", "qcow2"])
-def test_what_comes_from_a_base_is_refused_in_a_child(
-    tmp_path: Path, base: Literal["raw", "fvd", "qcow2"]
-) -> None:
+def test_data_of_a_base_is_refused_in_a_child(tmp_path: Path, base: Literal["raw", "fvd", "qcow2"]) -> None:
     random_disk(tmp_path / "base.raw", MIB, seed=3)
     fvd.create(tmp_path / "base.fvd", backing_file="base.raw", backing_format="raw")
     run("qemu-img", "convert", "-O", "qcow2", tmp_path / "base.raw", tmp_path / "base.qcow2")
@@ -208,7 +208,7 @@ def test_what_comes_from_a_base_is_refused_in_a_child(
     run_forking(script, path, tmp_path / "base.raw")
 
 
-def test_what_a_file_object_has_buffered_stays_the_parents(tmp_path: Path) -> None:
+def test_buffered_data_of_a_file_object_stays_with_the_parent(tmp_path: Path) -> None:
     path = create(tmp_path)
     script = """
         image = fvd.open(path, "r+")
@@ -304,7 +304,7 @@ def test_a_fork_while_threads_read_and_write_hangs_no_child(tmp_path: Path) -> N
                 if number % 2:
                     image.close()
                     del image
-                # A child may open what it likes.
+                # A child may open its own images.
                 fvd.open(path, force_share=True).close()
                 sys.exit(5)
             assert status(child) == 5, number
@@ -368,7 +368,7 @@ def test_an_image_of_asyncio_stays_the_parents(tmp_path: Path) -> None:
                         await refuses(coroutine)
                     async with image:
                         pass
-                    # An event loop that ends in a child stops that of its parent: they share its descriptors.
+                    # Ending an event loop in a child would stop that of the parent: they share descriptors.
                     os._exit(5)
                 assert status(child) == 5
                 await asyncio.gather(*under_way)
@@ -383,7 +383,7 @@ def test_an_image_of_asyncio_stays_the_parents(tmp_path: Path) -> None:
     assert read(path, 65536, 32 * MIB) == b"B" * 65536
 
 
-def test_a_fork_beside_a_busy_event_loop_hangs_no_child(tmp_path: Path) -> None:
+def test_a_fork_during_a_busy_event_loop_hangs_no_child(tmp_path: Path) -> None:
     path, other = create(tmp_path, "overlay"), tmp_path / "other.fvd"
     fvd.create(other, MIB)
     script = """
@@ -425,7 +425,7 @@ def test_a_fork_beside_a_busy_event_loop_hangs_no_child(tmp_path: Path) -> None:
     fvd_command("check", path)
 
 
-def test_workers_of_multiprocessing_are_told(tmp_path: Path) -> None:
+def test_workers_of_multiprocessing_get_an_error(tmp_path: Path) -> None:
     path = create(tmp_path)
     script = """
         import multiprocessing
@@ -471,14 +471,14 @@ def test_a_daemon_opens_after_forking(tmp_path: Path) -> None:
                 os._exit(0)
             signal.alarm(20)
             os.close(tell)
-            # The other end is closed when the parent has ended.
+            # Returns when the parent has ended, which closes the other end.
             os.read(told, 1)
             refused(image.flush)
-            # No copy of the lock has stayed here, although the old image is still referred to.
+            # This process has no copy of the lock, although it still has a reference to the old image.
             with fvd.open(path, "r+") as own:
                 assert own.pread(65536, 0) == b"A" * 65536
                 own.pwrite(b"B" * 65536, 32 << 20)
-            # The kernel gives back what a ring of a dead process held a moment later.
+            # The kernel releases the ring of a dead process slightly later.
             for _ in range(200):
                 try:
                     fvd.open(sys.argv[2], "r+").close()
@@ -494,14 +494,14 @@ def test_a_daemon_opens_after_forking(tmp_path: Path) -> None:
     """
     other = tmp_path / "other.fvd"
     fvd.create(other, MIB)
-    # Ends when the daemon has closed the pipe as well.
+    # Ends only when the daemon has closed the pipe, too.
     assert run_forking(script, path, other) == "done\n"
     assert read(path, 65536, 32 * MIB) == b"B" * 65536
     assert not fvd.info(path)["dirty-flag"]
 
 
 @pytest.mark.parametrize("module", ["fvd", "fvd.aio"])
-def test_a_child_that_lives_on_keeps_no_lock(tmp_path: Path, module: str) -> None:
+def test_a_surviving_child_keeps_no_lock(tmp_path: Path, module: str) -> None:
     path = create(tmp_path, "overlay")
     script = """
         import asyncio, fvd.aio
@@ -518,14 +518,14 @@ def test_a_child_that_lives_on_keeps_no_lock(tmp_path: Path, module: str) -> Non
                 asyncio.run(image.pwrite(b"A" * 512, 0))
                 asyncio.run(image.flush())
             if fork() == 0:
-                # Until the test is over.
+                # Wait until the test is over.
                 os.close(dies)
                 os.read(lives, 1)
                 os._exit(0)
             die()
         os.close(lives)
         assert status(child) == -9
-        # The kernel gives back the ring of a killed process a little later.
+        # The kernel releases the ring of a killed process slightly later.
         end = time.monotonic() + 10
         while True:
             try:
@@ -540,7 +540,7 @@ def test_a_child_that_lives_on_keeps_no_lock(tmp_path: Path, module: str) -> Non
 
 
 @pytest.mark.parametrize("end", ["sys.exit(5)", "raise KeyError", "return"])
-def test_a_fork_in_a_progress_callback_ends_nothing_of_the_parents(tmp_path: Path, end: str) -> None:
+def test_a_fork_in_a_progress_callback_does_not_stop_the_parent(tmp_path: Path, end: str) -> None:
     random_disk(tmp_path / "source.raw", 64 * MIB, seed=4)
     path = create(tmp_path, "overlay")
     script = f"""
@@ -569,7 +569,7 @@ def test_a_fork_in_a_progress_callback_ends_nothing_of_the_parents(tmp_path: Pat
             assert status(children.pop()) == 5
             return result
 
-        # Half of it, and the rest when a child has been forked meanwhile.
+        # Writes half of the data, and the rest after a child was forked.
         def feed(pipe, data):
             with open(pipe, "wb") as file:
                 file.write(data[: len(data) // 2])
@@ -597,8 +597,10 @@ def test_a_fork_in_a_progress_callback_ends_nothing_of_the_parents(tmp_path: Pat
     fvd_command("check", path)
 
 
-def test_memory_of_a_child_is_no_way_around(tmp_path: Path) -> None:
-    """A grandchild is refused what its parent and its grandparent have open, and may open its own."""
+def test_a_grandchild_is_refused_too(tmp_path: Path) -> None:
+    """A grandchild cannot use what its parent and its grandparent have opened, and can open its own
+    images.
+    """
     path, other = create(tmp_path), tmp_path / "other.fvd"
     fvd.create(other, 4 * KIB)
     script = """

@@ -1,4 +1,4 @@
-"""Space that is to be kept: zeros give none away, so a file system that is full takes the next write."""
+"""Zeroing that must keep space: writes to the zeroed range succeed on a full file system."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from support import MIB, run, unmount
 from support.disks import Ballast, allocated
 
 SIZE = 16 * MIB
-SLACK = MIB  # metadata, and what file systems need for themselves
+SLACK = MIB  # metadata, including that of the file system
 LAYOUTS: dict[str, ImageOptions] = {
     "plain": {},
     "compact": {"compact_image": True, "chunk_size": "64K"},
@@ -24,7 +24,7 @@ layouts = pytest.mark.parametrize("layout", LAYOUTS)
 
 @pytest.fixture(params=["ext4", "xfs", "tmpfs"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own, with room for the disk of a test and its ballast."""
+    """A separate file system, with space for the disk of a test and its ballast."""
     kind: str = request.param
     place = tmp_path / kind
     place.mkdir()
@@ -33,7 +33,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     else:
         device = tmp_path / "device"
         with device.open("wb") as file:
-            # The least that XFS can be made with.
+            # The minimum size for XFS.
             file.truncate(320 * MIB)
         run(f"mkfs.{kind}", "-q", device)
         run("mount", "-o", "loop", device, place)
@@ -45,7 +45,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def device(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
-    """A block device, and the sparse file that it is made of."""
+    """A block device, and the sparse file behind it."""
     file = tmp_path / "backing"
     with file.open("wb") as backing:
         backing.truncate(64 * MIB)
@@ -67,7 +67,7 @@ def space(image: Path) -> int:
 
 
 def sync(path: Path) -> None:
-    """Has the file system decide where everything lies: before that it counts what it has set aside."""
+    """Makes the file system allocate delayed blocks. Before that, it counts its reservations as used."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
@@ -139,9 +139,7 @@ def test_zeros_keep_the_space_of_an_image(place: Path, layout: str, zero: Callab
 
 @pytest.mark.parametrize("cache", ["writeback", "none"])
 @pytest.mark.parametrize("aio", ["threads", "io_uring"])
-def test_zeros_of_a_client_keep_space_whatever_waits_for_the_disk(
-    tmp_path: Path, cache: CacheMode, aio: Aio
-) -> None:
+def test_zeros_of_a_client_keep_space_in_every_aio_mode(tmp_path: Path, cache: CacheMode, aio: Aio) -> None:
     image = create(tmp_path / "image.fvd", "plain")
     fill(image)
     with fvd.serve(image, discard="ignore", cache=cache, aio=aio) as server:
@@ -151,7 +149,7 @@ def test_zeros_of_a_client_keep_space_whatever_waits_for_the_disk(
 
 @pytest.mark.parametrize("layout", ["plain", "compact"])
 @pytest.mark.parametrize("zero", [zero_by_detection, zero_by_a_client_where_discards_are_ignored])
-def test_what_has_no_space_gets_none_by_zeros(place: Path, layout: str, zero: Callable[[Path], None]) -> None:
+def test_zeros_allocate_no_space(place: Path, layout: str, zero: Callable[[Path], None]) -> None:
     image = create(place / "image.fvd", layout)
     zero(image)
     sync(image)
@@ -159,7 +157,7 @@ def test_what_has_no_space_gets_none_by_zeros(place: Path, layout: str, zero: Ca
 
 
 @layouts
-def test_zeros_without_holes_get_space(place: Path, layout: str) -> None:
+def test_zeros_without_holes_allocate_space(place: Path, layout: str) -> None:
     image = create(place / "image.fvd", layout)
     zero_without_holes(image)
     sync(image)
@@ -167,7 +165,7 @@ def test_zeros_without_holes_get_space(place: Path, layout: str) -> None:
     assert_takes_a_write_when_full(image, lambda image: fill(image, b"b"))
 
 
-def test_zeros_without_holes_get_space_where_blocks_are_in_the_base(place: Path) -> None:
+def test_zeros_without_holes_allocate_space_for_base_blocks(place: Path) -> None:
     with (place / "base.raw").open("wb") as base:
         base.truncate(SIZE)
     for layout in ("plain", "compact"):
@@ -181,7 +179,7 @@ def test_zeros_without_holes_get_space_where_blocks_are_in_the_base(place: Path)
 
 
 @pytest.mark.parametrize("unmap", ["", "-u"])
-def test_a_raw_disk_that_is_served_keeps_its_space(place: Path, unmap: str) -> None:
+def test_a_served_raw_disk_keeps_its_space(place: Path, unmap: str) -> None:
     disk = place / "disk.raw"
     disk.write_bytes(b"a" * SIZE)
     sync(disk)
@@ -196,7 +194,7 @@ def test_a_raw_disk_that_is_served_keeps_its_space(place: Path, unmap: str) -> N
     assert disk.read_bytes() == b"b" * SIZE
 
 
-def test_a_raw_disk_that_is_served_gets_space_without_holes_and_frees_it_with_them(place: Path) -> None:
+def test_a_served_raw_disk_frees_space_only_with_holes(place: Path) -> None:
     disk = place / "disk.raw"
     with disk.open("wb") as file:
         file.truncate(SIZE)
@@ -226,9 +224,7 @@ def test_zeros_keep_the_space_of_an_image_on_a_device(
 
 
 @pytest.mark.parametrize("layout", ["plain", "compact"])
-def test_zeros_free_the_space_of_a_device_where_nothing_says_otherwise(
-    device: tuple[Path, Path], layout: str
-) -> None:
+def test_zeros_free_the_space_of_a_device_by_default(device: tuple[Path, Path], layout: str) -> None:
     image, backing = device
     create(image, layout)
     fill(image)
@@ -255,7 +251,7 @@ def test_zeros_keep_the_space_of_a_base_that_is_written_to(
         assert allocated(base) >= SIZE
 
 
-def test_prefetch_of_zeros_keeps_space_where_discards_are_ignored(tmp_path: Path) -> None:
+def test_prefetch_of_zeros_keeps_space_if_discard_is_ignored(tmp_path: Path) -> None:
     with (tmp_path / "base.raw").open("wb") as base:
         base.truncate(SIZE)
     image = tmp_path / "image.fvd"

@@ -1,4 +1,4 @@
-"""A writer that is killed: what it flushed is there."""
+"""A writer that is killed: what it flushed must be there."""
 
 import inspect
 import random
@@ -39,7 +39,7 @@ def writes(seed: str) -> Iterator[tuple[int, bytes]]:
 
 
 @pytest.mark.parametrize("compact", ["on", "off"])
-def test_what_was_flushed_before_a_kill_is_there(tmp_path: Path, compact: str) -> None:
+def test_flushed_writes_survive_a_kill(tmp_path: Path, compact: str) -> None:
     random_disk(tmp_path / "base.raw", 3 * MIB, seed=11)
     image = tmp_path / "image.fvd"
     options = f"compact_image={compact},block_size=10K,journal_size=64K"
@@ -62,7 +62,7 @@ def test_what_was_flushed_before_a_kill_is_there(tmp_path: Path, compact: str) -
 
 
 def killed_writer(image: Path, seed: str, seconds: float) -> int:
-    """Writes for so long after the first flush; gives the number of the last write that is durable."""
+    """Writes for some time after the first flush. Returns the number of the last durable write."""
     source = f"SIZE = {SIZE}\n{inspect.getsource(writes)}"
     command = [sys.executable, "-W", "ignore", "-c", WRITER, str(image), seed, source]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
@@ -71,12 +71,12 @@ def killed_writer(image: Path, seed: str, seconds: float) -> int:
         time.sleep(seconds)
         process.kill()
         numbers = first + process.stdout.read()
-    # The last line may have been cut.
+    # The last line may be incomplete.
     return int(numbers[: numbers.rindex(b"\n")].split()[-1])
 
 
 def assert_allowed(before: bytes, now: bytes, seed: str, flushed: int) -> None:
-    """Each sector has what the last flush covered, or what a later write put there."""
+    """Each sector has the content of the last flush, or that of a later write."""
     durable = bytearray(before)
     later: dict[int, list[bytes]] = {}
     for number, (offset, data) in enumerate(writes(seed)):

@@ -1,4 +1,4 @@
-"""File systems that are full, and limits: the error reaches the caller, the image stays consistent."""
+"""Full file systems and limits: the error reaches the caller, and the image stays consistent."""
 
 import os
 import random
@@ -48,7 +48,7 @@ def assert_old_or_new(now: bytes, old: bytes, new: bytes) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_full_file_system_is_an_error_and_the_image_survives_it(small_file_system: Path, kind: str) -> None:
+def test_an_image_survives_a_full_file_system(small_file_system: Path, kind: str) -> None:
     image = create(small_file_system, kind)
     rng = random.Random(f"no space {kind}")
     with fvd.open(image, "r+") as disk:
@@ -101,7 +101,7 @@ def test_a_flush_without_room_for_metadata_can_be_repeated(
     data_file.touch()
     fvd_command("create", "-q", "-f", "fvd", "-o", f"{options},data_file={data_file}", image, str(SIZE))
     with fvd.open(image, "r+", trust=[tmp_path]) as disk:
-        # The table has its place on the medium, the journal is a hole.
+        # The table has space on the medium; the journal is a hole.
         ballast = Ballast(small_file_system, left=MIB)
         ballast.fill()
         disk.pwrite(b"a" * PIECE, MIB)
@@ -115,7 +115,7 @@ def test_a_flush_without_room_for_metadata_can_be_repeated(
         ballast.drop()
         disk.flush()
         unclosed = image.read_bytes()
-    # As it would be had the process been killed right after the flush.
+    # The state after a kill right after the flush.
     image.write_bytes(unclosed)
     with fvd.open(image, trust=[tmp_path]) as disk:
         assert disk.pread(PIECE, MIB) == b"a" * PIECE
@@ -124,7 +124,7 @@ def test_a_flush_without_room_for_metadata_can_be_repeated(
 
 
 @pytest.mark.parametrize("target", ["fvd", "raw"])
-def test_a_conversion_without_room_leaves_nothing_behind(
+def test_a_conversion_without_room_leaves_no_file(
     small_file_system: Path, tmp_path: Path, target: str
 ) -> None:
     source = random_disk(tmp_path / "source.raw", 32 * MIB, seed=3, density=1)
@@ -137,7 +137,7 @@ def test_a_conversion_without_room_leaves_nothing_behind(
     assert os.statvfs(small_file_system).f_bavail == before
 
 
-def test_an_image_that_cannot_be_created_for_lack_of_room_leaves_nothing_behind(
+def test_a_create_without_room_leaves_no_file(
     small_file_system: Path,
 ) -> None:
     Ballast(small_file_system, left=MIB).fill()
@@ -169,7 +169,7 @@ with fvd.open(sys.argv[1], "r+") as disk:
 """
 
 
-def test_a_limit_on_the_size_of_files_is_an_error_and_the_image_survives_it(tmp_path: Path) -> None:
+def test_an_image_survives_a_file_size_limit(tmp_path: Path) -> None:
     image = create(tmp_path, "compact")
     done = subprocess.run(
         [sys.executable, "-c", LIMITED, image, str(3 * MIB)], capture_output=True, text=True, check=False

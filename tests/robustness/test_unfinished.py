@@ -1,4 +1,4 @@
-"""Commands that end early: they remove what they made, and what stays is refused as not finished."""
+"""Commands that end early: they remove what they made, and the rest is refused as not finished."""
 
 import os
 import random
@@ -24,7 +24,7 @@ KINDS = {
     "overlay": ["-O", "fvd", "-B", "base.raw", "-F", "raw"],
     "data-file": ["-O", "fvd", "-o", "data_file=data.raw"],
 }
-# A target of this size takes longer than anything here waits: every test ends the command early.
+# Writing a target of this size takes longer than any test waits, so every test ends the command early.
 ENDLESS = 1 << 40
 GIB = 1 << 30
 kinds = pytest.mark.parametrize("kind", KINDS)
@@ -32,7 +32,7 @@ kinds = pytest.mark.parametrize("kind", KINDS)
 
 @pytest.fixture
 def endless(tmp_path: Path) -> Path:
-    """A disk that is written for a long time with -S 0, and takes no space itself."""
+    """A disk that takes a long time to write with -S 0, but takes no space itself."""
     path = tmp_path / "endless.raw"
     with path.open("wb") as file:
         file.truncate(ENDLESS)
@@ -75,7 +75,7 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) 
 def end_when(
     process: subprocess.Popen[bytes], condition: Callable[[], bool], number: int
 ) -> tuple[int, bytes]:
-    """Sends the signal as soon as the condition holds; gives the exit status and what was on stderr."""
+    """Sends the signal as soon as the condition holds. Returns the exit status and stderr."""
     try:
         wait_until(condition, process)
         process.send_signal(number)
@@ -101,7 +101,7 @@ def assert_refused_as_unfinished(disk: Path) -> None:
 
 @kinds
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_conversion_that_a_signal_ends_removes_its_target(
+def test_a_conversion_ended_by_a_signal_removes_its_target(
     endless: Path, kind: str, number: signal.Signals
 ) -> None:
     there = set(endless.parent.iterdir())
@@ -111,7 +111,7 @@ def test_a_conversion_that_a_signal_ends_removes_its_target(
     assert set(endless.parent.iterdir()) == there
 
 
-def test_a_signal_that_is_ignored_ends_nothing(tmp_path: Path) -> None:
+def test_an_ignored_signal_does_not_end_a_conversion(tmp_path: Path) -> None:
     target = tmp_path / "target"
     sent = random.Random(1).randbytes(8 * MIB)
     process = subprocess.Popen(
@@ -133,16 +133,14 @@ def test_a_signal_that_is_ignored_ends_nothing(tmp_path: Path) -> None:
 
 
 @kinds
-def test_a_conversion_that_is_killed_leaves_nothing_that_is_taken_for_a_disk(
-    endless: Path, kind: str
-) -> None:
+def test_a_killed_conversion_leaves_no_usable_target(endless: Path, kind: str) -> None:
     target, data = endless.parent / "target", endless.parent / "data.raw"
     process = start("convert", "-f", "raw", "-S", "0", *KINDS[kind], endless, target)
     assert end_when(process, has_written(target, data), signal.SIGKILL)[0] == -signal.SIGKILL
     assert_refused_as_unfinished(target)
 
 
-def test_a_command_that_was_killed_can_be_repeated_onto_its_own_data_file(endless: Path) -> None:
+def test_a_killed_command_can_be_repeated_with_its_data_file(endless: Path) -> None:
     source = random_disk(endless.parent / "source.raw", 8 * MIB, seed=7, density=1)
     target, data = endless.parent / "target", endless.parent / "data.raw"
     convert = ["convert", "-f", "raw", *KINDS["data-file"]]
@@ -152,7 +150,7 @@ def test_a_command_that_was_killed_can_be_repeated_onto_its_own_data_file(endles
     assert b"data.raw: data_file: the file is not empty" in other.stderr
     fvd_command(*convert, source, target)
     fvd_command("compare", "-F", "raw", target, source)
-    # It is complete now, and so the data is not taken for what a command has left.
+    # The image is complete now, so the data file does not count as left by an unfinished command.
     again = fvd_command(*convert, source, target, ok=(1,))
     assert b"the file is not empty" in again.stderr
     fvd_command("compare", "-F", "raw", target, source)
@@ -160,7 +158,7 @@ def test_a_command_that_was_killed_can_be_repeated_onto_its_own_data_file(endles
 
 @pytest.mark.parametrize("kind", ["raw", "plain", "compact", "overlay"])
 @pytest.mark.parametrize("on_device", [False, True], ids=["file", "device"])
-def test_a_kill_at_any_moment_leaves_the_old_disk_the_new_one_or_none(
+def test_a_kill_leaves_the_old_disk_or_the_new_one_or_none(
     tmp_path: Path, device: Path, kind: str, on_device: bool
 ) -> None:
     (tmp_path / "base.raw").write_bytes(bytes(MIB))
@@ -184,7 +182,7 @@ def test_a_kill_at_any_moment_leaves_the_old_disk_the_new_one_or_none(
         process.kill()
         process.communicate()
         now = whole_content(target, trust=tmp_path)
-        # An empty file had just been made. A raw device is longer than either disk.
+        # The file is empty if it was created just before the kill. A raw device is longer than either disk.
         assert now is None or not now or any(now[: len(it)] == it for it in contents)
 
 
@@ -194,7 +192,7 @@ def first_bytes(disk: Path) -> bytes:
 
 
 def whole_content(disk: Path, trust: Path) -> bytes | None:
-    """What the disk holds for those who look what it is; None where it is refused as not finished."""
+    """The content for those who detect the format; None if the disk is refused as not finished."""
     try:
         format = fvd.info(disk)["format"]
     except fvd.InvalidImageError as refused:
@@ -208,13 +206,11 @@ def whole_content(disk: Path, trust: Path) -> bytes | None:
 
 
 @pytest.mark.parametrize("kind", ["plain", "compact"])
-def test_a_device_that_is_too_small_holds_no_image_afterwards(
-    tmp_path: Path, device: Path, kind: str
-) -> None:
+def test_a_device_that_is_too_small_has_no_image_afterwards(tmp_path: Path, device: Path, kind: str) -> None:
     source = random_disk(tmp_path / "source.raw", 80 * MIB, seed=3, density=1)
     fvd_command("convert", "-f", "raw", *KINDS[kind], "-S", "0", source, device, ok=(1,))
     if kind == "compact":
-        # It was found out only when the device was full.
+        # The error occurred only when the device was full.
         assert_refused_as_unfinished(device)
     else:
         assert device.read_bytes() == bytes(64 * MIB), "nothing was begun"
@@ -222,7 +218,7 @@ def test_a_device_that_is_too_small_holds_no_image_afterwards(
 
 @pytest.mark.parametrize("kind", ["raw", "plain", "compact"])
 @pytest.mark.parametrize("number", [*SIGNALS, signal.SIGKILL])
-def test_a_target_that_existed_stays_unfinished_and_can_be_written_again(
+def test_an_existing_target_stays_unfinished_until_rewritten(
     tmp_path: Path, kind: str, number: signal.Signals
 ) -> None:
     source = random_disk(tmp_path / "source.raw", 8 * MIB, seed=4, density=1)
@@ -240,12 +236,12 @@ def test_a_target_that_existed_stays_unfinished_and_can_be_written_again(
     assert_refused_as_unfinished(target)
     fvd_command("convert", "-n", "-f", "raw", *format, source, target)
     fvd_command("compare", "-F", "raw", target, source)
-    # Not to be kept with the other files of this test.
+    # Too large to be kept with the other files of this test.
     target.unlink()
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_creation_that_a_signal_ends_removes_the_image(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_create_ended_by_a_signal_removes_the_image(tmp_path: Path, number: signal.Signals) -> None:
     image = tmp_path / "image.fvd"
     process = start("create", "-q", "-o", "compact_image=on,chunk_size=4K", image, "4T")
     status, err = end_when(process, has_written(image, least=64 * MIB), number)
@@ -253,7 +249,7 @@ def test_a_creation_that_a_signal_ends_removes_the_image(tmp_path: Path, number:
     assert not image.exists()
 
 
-def test_a_creation_that_is_killed_leaves_no_image(tmp_path: Path) -> None:
+def test_a_killed_create_leaves_no_image(tmp_path: Path) -> None:
     image = tmp_path / "image.fvd"
     process = start("create", "-q", "-o", "compact_image=on,chunk_size=4K", image, "4T")
     end_when(process, has_written(image, least=64 * MIB), signal.SIGKILL)
@@ -261,7 +257,7 @@ def test_a_creation_that_is_killed_leaves_no_image(tmp_path: Path) -> None:
     image.unlink()
 
 
-def test_an_exception_in_a_program_removes_what_convert_has_made(endless: Path) -> None:
+def test_an_exception_in_a_program_removes_the_target(endless: Path) -> None:
     target = endless.parent / "target"
 
     def interrupt(_done: int, _total: int) -> None:
@@ -285,9 +281,7 @@ def test_an_exception_in_a_program_removes_what_convert_has_made(endless: Path) 
 
 @pytest.mark.parametrize("progress", ["-p", "--progress=json"])
 @pytest.mark.parametrize("where", ["full", "closed"])
-def test_progress_that_cannot_be_written_ends_no_conversion(
-    tmp_path: Path, progress: str, where: str
-) -> None:
+def test_unwritable_progress_does_not_end_a_conversion(tmp_path: Path, progress: str, where: str) -> None:
     source = random_disk(tmp_path / "source.raw", 4 * MIB, seed=5, density=1)
     target = tmp_path / "target.fvd"
     if where == "full":
@@ -309,7 +303,7 @@ def test_progress_that_cannot_be_written_ends_no_conversion(
     fvd_command("compare", target, "-F", "raw", source)
 
 
-def test_progress_that_cannot_be_written_ends_no_prefetch(tmp_path: Path) -> None:
+def test_unwritable_progress_does_not_end_prefetch(tmp_path: Path) -> None:
     random_disk(tmp_path / "base.raw", 4 * MIB, seed=6, density=1)
     image = tmp_path / "image.fvd"
     fvd.create(image, backing_file="base.raw", backing_format="raw")
@@ -319,7 +313,7 @@ def test_progress_that_cannot_be_written_ends_no_prefetch(tmp_path: Path) -> Non
     assert fvd.info(image)["format-specific"]["data"]["all-data-local"]
 
 
-def test_a_line_that_cannot_be_written_takes_no_image_back(tmp_path: Path) -> None:
+def test_an_unwritable_line_does_not_remove_the_image(tmp_path: Path) -> None:
     image = tmp_path / "image.fvd"
     with Path("/dev/full").open("wb") as full:
         made = subprocess.run(
@@ -329,7 +323,7 @@ def test_a_line_that_cannot_be_written_takes_no_image_back(tmp_path: Path) -> No
     assert fvd.info(image)["virtual-size"] == MIB
 
 
-def test_a_profile_is_exported_as_a_whole_or_not_at_all(
+def test_a_profile_is_exported_completely_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "base.raw").write_bytes(bytes(64 * KIB))

@@ -1,4 +1,4 @@
-"""What is served, and where: sockets in a short path, because theirs is limited to 107 bytes."""
+"""Images and sockets for the tests. Sockets have a short path, because it is limited to 107 bytes."""
 
 import shutil
 import tempfile
@@ -27,7 +27,7 @@ def image(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def overlay(tmp_path: Path) -> Path:
-    """An image with a base that is a hole, and then sevens."""
+    """An image whose base has a hole and then bytes of value 7."""
     with (tmp_path / "base.raw").open("wb") as base:
         base.seek(4 * MIB)
         base.write(b"\7" * (4 * MIB))

@@ -17,7 +17,7 @@ ENDS = 30.0
 
 
 class Serving:
-    """A process that has said where it serves."""
+    """A process that has printed where it serves."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.process = process
@@ -35,7 +35,7 @@ class Serving:
         return self.said[-1]
 
     def end(self, number: int = signal.SIGTERM) -> None:
-        """Sends a signal, after which it ends well."""
+        """Sends a signal, after which the process must end properly."""
         self.process.send_signal(number)
         self.assert_ended_well()
 
@@ -46,7 +46,7 @@ class Serving:
 
 @contextlib.contextmanager
 def serving(*words: str | Path) -> Iterator[Serving]:
-    """A server with these options; killed at the end if it is still there."""
+    """A server with these options; killed at the end if it still runs."""
     process = subprocess.Popen(
         [FVD, "serve", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=TOOLS_ENV
     )
@@ -59,7 +59,7 @@ def serving(*words: str | Path) -> Iterator[Serving]:
 
 @contextlib.contextmanager
 def greedy_client(path: Path, length: int) -> Iterator[None]:
-    """A client that asks for so many bytes of the default export, and takes none of them."""
+    """A client that requests `length` bytes of the default export, and reads none of them."""
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
         client.recv(18, socket.MSG_WAITALL)
@@ -71,13 +71,13 @@ def greedy_client(path: Path, length: int) -> Iterator[None]:
 
 
 def io(uri: str, *commands: str) -> str:
-    """Runs `qemu-io` on what is served."""
+    """Runs `qemu-io` on an export."""
     words = [word for command in commands for word in ("-c", command)]
     return run("qemu-io", "-f", "raw", *words, uri).stdout.decode()
 
 
 def refused(*words: str | Path) -> str:
-    """What `fvd serve` says where it cannot serve: one line."""
+    """The error of `fvd serve` when it cannot serve: one line."""
     done = run(FVD, "serve", *words, ok=(1,))
     said = done.stderr.decode()
     assert done.stdout == b""
@@ -87,7 +87,7 @@ def refused(*words: str | Path) -> str:
 
 
 def wait_for_death(pid: int) -> None:
-    """Waits for a process that is nobody's child here."""
+    """Waits for a process that is not a child of this process."""
     handle = os.pidfd_open(pid)
     try:
         assert select.select([handle], [], [], ENDS)[0], "it goes on"

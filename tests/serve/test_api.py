@@ -43,7 +43,7 @@ def test_several_disks_on_a_free_port(image: Path, overlay: Path) -> None:
         io(server.uris[1], "read -P 7 4M 64k")
 
 
-def test_how_long_a_request_is_looked_for_is_up_to_the_caller(image: Path, socket: Path) -> None:
+def test_the_caller_sets_the_polling_time(image: Path, socket: Path) -> None:
     for limit in (0, 500_000):
         with fvd.serve(image, socket=socket, poll_max_ns=limit) as server:
             polled = 0
@@ -70,7 +70,7 @@ def test_waiting_ends_with_the_last_client_or_with_a_stop(image: Path, socket: P
         timer.join()
 
 
-def test_asyncio_goes_on_while_a_server_runs(image: Path, socket: Path) -> None:
+def test_the_event_loop_runs_while_a_server_runs(image: Path, socket: Path) -> None:
     async def work() -> None:
         async with fvd.serve(image, socket=socket) as server:
             process = await asyncio.create_subprocess_exec("nbdinfo", "--size", server.uri, stdout=-1)
@@ -80,7 +80,7 @@ def test_asyncio_goes_on_while_a_server_runs(image: Path, socket: Path) -> None:
     asyncio.run(work())
 
 
-def test_what_cannot_be_served_leaves_nothing_behind(image: Path, tmp_path: Path, socket: Path) -> None:
+def test_a_failed_serve_leaves_no_server(image: Path, tmp_path: Path, socket: Path) -> None:
     with pytest.raises(fvd.FvdError):
         fvd.serve({"a": image, "b": tmp_path / "nothing"}, socket=socket)
     with pytest.raises(ValueError, match="nothing to serve"):
@@ -94,7 +94,7 @@ def test_what_cannot_be_served_leaves_nothing_behind(image: Path, tmp_path: Path
     fvd.open(image, "r+").close()
 
 
-def test_a_server_that_nobody_stops_warns_and_closes_its_disks(image: Path, socket: Path) -> None:
+def test_an_unstopped_server_warns_and_closes_its_disks(image: Path, socket: Path) -> None:
     server = fvd.serve(image, socket=socket)
     io(server.uri, "write -P 1 0 512")
     with pytest.warns(ResourceWarning, match="unclosed server of nbd"):
@@ -103,14 +103,12 @@ def test_a_server_that_nobody_stops_warns_and_closes_its_disks(image: Path, sock
         assert disk.pread(512, 0) == b"\1" * 512
 
 
-def test_whoever_stops_a_server_too_waits_and_an_interrupt_ends_only_the_waiting(
-    image: Path, socket: Path
-) -> None:
+def test_a_second_stop_waits_and_an_interrupt_ends_only_the_wait(image: Path, socket: Path) -> None:
     server = fvd.serve(image, socket=socket)
     also = threading.Thread(target=server.stop)
     main = threading.main_thread().ident
     assert main is not None
-    # A run in the background ignores it.
+    # If the tests run in the background, SIGINT is ignored.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with greedy_client(socket, 16 * MIB):
         threading.Timer(0.3, signal.pthread_kill, (main, signal.SIGINT)).start()
@@ -124,7 +122,7 @@ def test_whoever_stops_a_server_too_waits_and_an_interrupt_ends_only_the_waiting
     fvd.open(image, "r+").close()
 
 
-def test_a_forked_child_has_no_part_in_a_server_and_does_not_hang(image: Path, socket: Path) -> None:
+def test_a_forked_child_cannot_use_a_server_and_does_not_hang(image: Path, socket: Path) -> None:
     script = """
         import os, sys, threading, time, fvd
 

@@ -1,4 +1,4 @@
-"""`fvd serve`: what it serves, to whom, and what it says where it cannot."""
+"""`fvd serve`: what it serves, to which clients, and its errors."""
 
 import fcntl
 import json
@@ -34,13 +34,13 @@ def test_what_a_client_writes_is_in_the_image(image: Path, socket: Path) -> None
     fvd_command("check", image)
 
 
-def test_it_ends_when_the_last_client_has_left_unless_it_is_to_go_on(image: Path, socket: Path) -> None:
+def test_it_ends_with_the_last_client_unless_persistent(image: Path, socket: Path) -> None:
     with serving("-k", socket, image) as server:
         io(server.uri, "read 0 512")
         server.assert_ended_well()
 
 
-def test_a_port_that_is_free_is_found_and_told(image: Path) -> None:
+def test_a_free_port_is_found_and_printed(image: Path) -> None:
     with serving("-b", "127.0.0.1", "-p", "0", "-t", "-x", "the disk", image) as server:
         assert server.uri.startswith("nbd://127.0.0.1:")
         assert server.uri.endswith("/the%20disk")
@@ -48,9 +48,7 @@ def test_a_port_that_is_free_is_found_and_told(image: Path) -> None:
         server.end(signal.SIGINT)
 
 
-def test_a_lock_on_the_folder_that_somebody_keeps_is_passed_over_and_told_of(
-    image: Path, socket: Path
-) -> None:
+def test_a_held_lock_on_the_folder_is_skipped_with_a_note(image: Path, socket: Path) -> None:
     folder = os.open(socket.parent, os.O_RDONLY)
     fcntl.flock(folder, fcntl.LOCK_SH)
     with serving("-k", socket, image) as server:
@@ -69,7 +67,7 @@ def test_several_disks_have_names(image: Path, overlay: Path, socket: Path) -> N
         server.end(signal.SIGHUP)
 
 
-def test_a_client_hears_what_a_disk_can_do(overlay: Path, socket: Path) -> None:
+def test_a_client_learns_what_a_disk_supports(overlay: Path, socket: Path) -> None:
     with serving("-k", socket, "-t", "-D", "words", overlay) as server:
         export = info(server.uri)
         assert export["description"] == "words"
@@ -87,7 +85,7 @@ def test_a_client_hears_what_a_disk_can_do(overlay: Path, socket: Path) -> None:
         server.end()
 
 
-def test_the_map_tells_holes_and_depth(overlay: Path, socket: Path) -> None:
+def test_the_map_shows_holes_and_depth(overlay: Path, socket: Path) -> None:
     def extents(context: str) -> list[tuple[int, int]]:
         uri = f"nbd+unix:///?socket={socket}"
         mapped = json.loads(run("nbdinfo", "--json", f"--map={context}", uri).stdout)
@@ -110,11 +108,11 @@ def test_caching_makes_blocks_local(overlay: Path, socket: Path) -> None:
         server.end()
     with fvd.open(overlay) as disk:
         data = [extent for extent in disk.extents() if extent["depth"] == 0 and extent["data"]]
-    end = 94 * 64 * KIB  # the first block behind 3000000 + 3 MiB
+    end = 94 * 64 * KIB  # the first block after 3000000 + 3 MiB
     assert [(extent["start"], extent["length"]) for extent in data] == [(4 * MIB, end - 4 * MIB)]
 
 
-def test_a_raw_disk_is_served_if_it_is_called_one(tmp_path: Path, socket: Path) -> None:
+def test_a_raw_disk_is_served_if_its_format_is_given(tmp_path: Path, socket: Path) -> None:
     disk = tmp_path / "disk.raw"
     disk.write_bytes(b"\5" * 70_000)
     with serving("-k", socket, "-t", "-f", "raw", disk) as server:
@@ -134,7 +132,7 @@ def test_a_qcow2_disk_is_served_read_only(tmp_path: Path, socket: Path) -> None:
     assert "read-only (-r)" in refused("-k", socket, "-f", "qcow2", disk)
 
 
-def test_sockets_are_taken_over_and_nothing_is_printed_into_the_output_of_others(image: Path) -> None:
+def test_passed_sockets_are_used_and_nothing_is_printed(image: Path) -> None:
     done = run("nbdinfo", "--size", "--", "[", FVD, "serve", image, "]")
     assert done.stdout.decode().strip() == str(16 * MIB)
     other = subprocess.run(
@@ -147,7 +145,7 @@ def test_sockets_are_taken_over_and_nothing_is_printed_into_the_output_of_others
     assert b"Could not listen" in other.stderr, "sockets for another process are not ours"
 
 
-def test_who_cannot_listen_says_why(image: Path, tmp_path: Path, socket: Path) -> None:
+def test_a_failure_to_listen_is_explained(image: Path, tmp_path: Path, socket: Path) -> None:
     file = tmp_path / "file"
     file.write_text("mine")
     assert f"Could not listen on '{file}': " in refused("-k", file, image)
@@ -160,7 +158,7 @@ def test_who_cannot_listen_says_why(image: Path, tmp_path: Path, socket: Path) -
     with serving("-k", socket, "-t", image):
         assert "another server listens on this socket" in refused("-k", socket, "-r", "-U", image)
         assert "Is another process using the image" in refused("-k", tmp_path / "s", image)
-    # One that was killed has left its socket: it is in nobody's way.
+    # A killed server has left its socket. A new server can replace it.
     assert socket.exists()
     with serving("-k", socket, "-t", image) as server:
         server.end()
@@ -185,7 +183,7 @@ def test_who_cannot_listen_says_why(image: Path, tmp_path: Path, socket: Path) -
         (["--tls-creds", "nothing", "x"], "server-cert.pem"),
     ],
 )
-def test_what_makes_no_sense_is_refused(words: list[str], why: str, tmp_path: Path) -> None:
+def test_contradictory_options_are_refused(words: list[str], why: str, tmp_path: Path) -> None:
     done = run(FVD, "serve", *words, cwd=tmp_path, ok=(1,))
     assert why in done.stderr.decode()
 
@@ -208,9 +206,7 @@ def test_metrics_count_what_clients_did(overlay: Path, socket: Path) -> None:
 
 
 @pytest.mark.parametrize("read_only", [False, True])
-def test_what_is_local_is_told_also_where_nothing_is_prefetched(
-    read_only: bool, overlay: Path, socket: Path
-) -> None:
+def test_the_local_bytes_are_reported_without_prefetch(read_only: bool, overlay: Path, socket: Path) -> None:
     import urllib.request
 
     with fvd.open(overlay, "r+") as image:

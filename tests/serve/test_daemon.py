@@ -13,7 +13,7 @@ from .processes import ENDS, greedy_client, io, refused, serving, wait_for_death
 
 
 def reopened(image: Path) -> fvd.Image:
-    """The image after its server was killed: the kernel may give its locks back a moment later."""
+    """The image after its server was killed. The kernel may release the locks slightly later."""
     deadline = time.monotonic() + ENDS
     while True:
         try:
@@ -43,17 +43,17 @@ def test_fork_returns_when_clients_can_connect(image: Path, socket: Path) -> Non
     fvd_command("check", image)
 
 
-def test_what_fails_before_that_reaches_the_terminal_and_the_status(tmp_path: Path, socket: Path) -> None:
+def test_a_failure_with_fork_reaches_terminal_and_status(tmp_path: Path, socket: Path) -> None:
     assert "No such file" in refused("--fork", "-k", socket, tmp_path / "nothing.fvd")
 
 
-def test_a_pid_file_that_cannot_be_written_ends_it(image: Path, socket: Path) -> None:
+def test_an_unwritable_pid_file_ends_the_server(image: Path, socket: Path) -> None:
     assert "nowhere" in refused("--pid-file", image.parent / "nowhere" / "pid", "-k", socket, image)
     assert not socket.exists()
     fvd_command("check", image)
 
 
-def test_signals_that_come_together_are_one(image: Path, socket: Path) -> None:
+def test_simultaneous_signals_count_as_one(image: Path, socket: Path) -> None:
     with serving("-k", socket, "-t", "-e", "0", image) as server:
         io(server.uri, "write -P 4 0 1M")
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGTERM):
@@ -63,7 +63,7 @@ def test_signals_that_come_together_are_one(image: Path, socket: Path) -> None:
         assert disk.pread(MIB, 0) == b"\4" * MIB
 
 
-def test_a_second_signal_ends_it_at_once_and_what_was_flushed_is_there(image: Path, socket: Path) -> None:
+def test_a_second_signal_ends_it_at_once_and_loses_no_flush(image: Path, socket: Path) -> None:
     with serving("-k", socket, "-t", "-e", "0", image) as server, greedy_client(socket, 16 * MIB):
         io(server.uri, "write -P 4 0 1M", "flush")
         server.process.send_signal(signal.SIGTERM)
@@ -74,7 +74,7 @@ def test_a_second_signal_ends_it_at_once_and_what_was_flushed_is_there(image: Pa
         assert disk.pread(MIB, 0) == b"\4" * MIB
 
 
-def test_a_server_that_is_killed_loses_nothing_that_was_flushed(image: Path, socket: Path) -> None:
+def test_a_killed_server_loses_no_flushed_data(image: Path, socket: Path) -> None:
     with serving("-k", socket, "-t", image) as server:
         io(server.uri, "write -P 4 0 1M", "flush")
         server.process.kill()
@@ -84,7 +84,7 @@ def test_a_server_that_is_killed_loses_nothing_that_was_flushed(image: Path, soc
     fvd_command("check", image)
 
 
-def test_it_waits_a_moment_for_locks_of_one_that_was_killed(image: Path, socket: Path) -> None:
+def test_it_waits_a_moment_for_locks_of_a_killed_server(image: Path, socket: Path) -> None:
     holder = fvd.open(image, "r+")
     release = threading.Timer(0.5, holder.close)
     release.start()

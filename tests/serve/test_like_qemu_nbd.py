@@ -1,4 +1,4 @@
-"""`fvd serve` takes the options of qemu-nbd, or says what there is instead."""
+"""`fvd serve` accepts the options of qemu-nbd, or names an alternative."""
 
 from __future__ import annotations
 
@@ -79,9 +79,7 @@ def test_options_mean_what_they_mean_to_qemu_nbd() -> None:
         ("driver=file,filename=x", "raw", "x", 0, None),
     ],
 )  # fmt: skip
-def test_a_description_of_a_disk_is_understood(
-    text: str, format: str, path: str, offset: int, size: int | None
-) -> None:
+def test_image_opts_are_parsed(text: str, format: str, path: str, offset: int, size: int | None) -> None:
     found = settings("--image-opts", "-x", "name", text)
     assert found["disks"] == [("name", path)]
     assert (found["format"], found["offset"], found["size"]) == (format, offset, size)
@@ -101,12 +99,12 @@ def test_a_description_of_a_disk_is_understood(
         ("disk.raw", "'disk.raw' has no value"),
     ],
 )
-def test_what_cannot_be_served_is_named(text: str, message: str) -> None:
+def test_unsupported_image_opts_are_named(text: str, message: str) -> None:
     with pytest.raises(CommandError, match=re.escape(message)):
         settings("--image-opts", text)
 
 
-def test_a_part_of_a_disk_is_served_as_if_it_were_all(tmp_path: Path, socket: Path) -> None:
+def test_a_part_of_a_disk_is_served_as_a_whole_disk(tmp_path: Path, socket: Path) -> None:
     disk = tmp_path / "disk.raw"
     disk.write_bytes(b"\1" * MIB + b"\2" * MIB + b"\3" * MIB)
     with serving("-k", socket, "-t", "-f", "raw", "-o", "1M", disk) as server:
@@ -125,7 +123,7 @@ def test_a_part_of_a_disk_is_served_as_if_it_were_all(tmp_path: Path, socket: Pa
     assert disk.read_bytes() == expected
 
 
-def test_a_part_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_part_beyond_the_end_is_refused(tmp_path: Path) -> None:
     disk = tmp_path / "disk.raw"
     disk.write_bytes(bytes(4096))
     assert "has to be less than the size, 4096" in refused("-f", "raw", "-o", "4096", disk)
@@ -133,7 +131,7 @@ def test_a_part_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert "8192 bytes from 0 are no part" in refused("--image-opts", described)
 
 
-def test_a_client_that_says_nothing_has_as_much_time_as_it_is_given(image: Path, socket: Path) -> None:
+def test_the_handshake_limit_disconnects_a_silent_client(image: Path, socket: Path) -> None:
     with serving("-k", socket, "-t", "--handshake-limit", "1", image) as server:
         started = time.monotonic()
         with sockets.socket(sockets.AF_UNIX) as client:
@@ -147,7 +145,7 @@ def test_a_client_that_says_nothing_has_as_much_time_as_it_is_given(image: Path,
         assert said == b"fvd: the client took too long to end the handshake\n"
 
 
-def test_what_is_accepted_without_a_meaning_says_so(image: Path, socket: Path) -> None:
+def test_options_without_an_effect_print_a_note(image: Path, socket: Path) -> None:
     with serving("-k", socket, "-t", "-v", "--trace", "nbd_*", "-n", "--aio=native", image) as server:
         io(server.uri, "read 0 512")
         server.process.terminate()

@@ -1,4 +1,4 @@
-"""Whom a server lets in that was not told where to listen, and what it says where it lets in everybody."""
+"""Clients that a server admits by default, and its warnings when it admits all."""
 
 import socket as sockets
 import subprocess
@@ -16,7 +16,7 @@ WARNING = "fvd: warning: other machines can reach 0.0.0.0:"
 
 
 def end(server: Serving) -> str:
-    """Ends it, and returns what it has said on stderr."""
+    """Ends the server, and returns what it printed on stderr."""
     server.process.terminate()
     _, said = server.process.communicate(timeout=30)
     assert server.process.returncode == 0
@@ -24,7 +24,7 @@ def end(server: Serving) -> str:
 
 
 def is_reachable(uri: str) -> bool:
-    """Whether it listens on every address, so also on one that no other test binds."""
+    """Whether it listens on every address, including one that no other test binds."""
     port = int(uri.rstrip("/").rpartition(":")[2])
     with sockets.socket() as client:
         client.settimeout(5)
@@ -39,7 +39,7 @@ def test_without_an_address_only_this_machine_is_served(image: Path) -> None:
         assert end(server) == ""
 
 
-def test_an_address_that_others_can_reach_is_warned_of(image: Path) -> None:
+def test_an_address_that_others_can_reach_causes_a_warning(image: Path) -> None:
     with serving("-b", "0.0.0.0", "-p", "0", "-t", image) as server:
         assert is_reachable(server.uri)
         said = end(server)
@@ -47,7 +47,7 @@ def test_an_address_that_others_can_reach_is_warned_of(image: Path) -> None:
         assert said.count("\n") == 1
 
 
-def test_tls_is_enough_only_where_clients_need_it(image: Path, tmp_path: Path) -> None:
+def test_tls_is_enough_only_if_it_is_required(image: Path, tmp_path: Path) -> None:
     keys = tmp_path / "keys.psk"
     keys.write_text(f"alice:{'5a' * 32}\n")
     everywhere = ("-b", "0.0.0.0", "-p", "0", "-t", "--tls-psk", keys)
@@ -57,7 +57,7 @@ def test_tls_is_enough_only_where_clients_need_it(image: Path, tmp_path: Path) -
         assert end(server).startswith(WARNING)
 
 
-def test_a_socket_that_was_handed_over_is_warned_of_too(image: Path) -> None:
+def test_a_passed_socket_causes_a_warning_too(image: Path) -> None:
     with sockets.create_server(("0.0.0.0", 0)) as listening:
         port = listening.getsockname()[1]
         serve = f'exec 3<&{listening.fileno()}; LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" serve -t "$1"'
@@ -80,7 +80,7 @@ def test_the_function_warns_as_the_command_does(image: Path) -> None:
         assert len(server.open_doors) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        # As an error it leaves nothing behind.
+        # As an exception, the warning leaves no server.
         with pytest.raises(RuntimeWarning):
             fvd.serve(image, bind="0.0.0.0")
         with fvd.serve(image) as server:

@@ -30,7 +30,7 @@ from .processes import greedy_client, io
 
 
 class Handle(Protocol):
-    """What the tests do with an image, however it was opened."""
+    """The operations of the tests on an image, however it was opened."""
 
     def pread(self, count: int, offset: int) -> bytes: ...
     def pwrite(self, data: bytes, offset: int) -> object: ...
@@ -50,7 +50,7 @@ class Blocking:
 
 
 class Asynchronous:
-    """An event loop for each call: an image belongs to none."""
+    """Uses a new event loop for each call: an image is not tied to one."""
 
     def __init__(self, path: Path, mode: Mode) -> None:
         async def opened() -> fvd.aio.Image:
@@ -95,9 +95,7 @@ def nbdinfo(uri: str) -> dict[str, object]:
 
 
 @each_kind
-def test_the_caller_and_the_clients_see_what_each_other_writes(
-    kind: str, overlay: Path, socket: Path
-) -> None:
+def test_caller_and_clients_see_writes_of_each_other(kind: str, overlay: Path, socket: Path) -> None:
     with opened(kind, overlay) as image:
         with fvd.serve(image.served, socket=socket, description="a disk") as server:
             assert server.uri == f"nbd+unix:///?socket={socket}"
@@ -116,7 +114,7 @@ def test_the_caller_and_the_clients_see_what_each_other_writes(
             counters = server.stats()["exports"][""]["image"]
             assert counters is not None
             assert counters["written-bytes"] >= MIB + 512 * KIB
-        # It is the caller's, and still open.
+        # The image belongs to the caller, and is still open.
         image.pwrite(b"\3" * 512, 0)
         assert image.pread(512, 0) == b"\3" * 512
     fvd_command("check", overlay)
@@ -126,9 +124,7 @@ def test_the_caller_and_the_clients_see_what_each_other_writes(
 
 
 @each_kind
-def test_what_a_client_or_the_caller_flushes_of_each_others_writes_survives_a_kill(
-    kind: str, overlay: Path, socket: Path
-) -> None:
+def test_a_flush_of_either_side_covers_both_sides_writes(kind: str, overlay: Path, socket: Path) -> None:
     script = """
         import asyncio, os, subprocess, sys, fvd, fvd.aio
 
@@ -161,9 +157,7 @@ def test_what_a_client_or_the_caller_flushes_of_each_others_writes_survives_a_ki
 
 
 @each_kind
-def test_an_image_that_is_open_read_only_or_served_so_takes_no_writes(
-    kind: str, overlay: Path, socket: Path
-) -> None:
+def test_an_image_opened_or_served_read_only_takes_no_writes(kind: str, overlay: Path, socket: Path) -> None:
     with opened(kind, overlay, "r") as image, fvd.serve(image.served, socket=socket) as server:
         assert nbdinfo(server.uri)["is_read_only"] is True
         run("qemu-io", "-r", "-f", "raw", "-c", "read -P 7 4M 64k", server.uri)
@@ -196,7 +190,7 @@ def test_an_image_cannot_be_closed_while_it_is_served(kind: str, image: Path, so
     assert not socket.exists()
 
 
-def test_the_wrong_order_of_contexts_is_an_error_that_loses_nothing(image: Path, socket: Path) -> None:
+def test_contexts_in_the_wrong_order_fail_without_data_loss(image: Path, socket: Path) -> None:
     disk = fvd.open(image, "r+")
     server = fvd.serve(disk, socket=socket)
     with pytest.raises(fvd.InUseError), disk:
@@ -210,7 +204,7 @@ def test_the_wrong_order_of_contexts_is_an_error_that_loses_nothing(image: Path,
 
 
 @each_kind
-def test_both_write_at_once_and_nothing_is_lost(kind: str, tmp_path: Path, socket: Path) -> None:
+def test_both_sides_write_at_once_and_nothing_is_lost(kind: str, tmp_path: Path, socket: Path) -> None:
     path = tmp_path / "disk.fvd"
     options: ImageOptions = {"compact_image": True, "chunk_size": "64K", "block_size": "16K"}
     (tmp_path / "base.raw").write_bytes(b"\7" * 8 * MIB)
@@ -219,7 +213,7 @@ def test_both_write_at_once_and_nothing_is_lost(kind: str, tmp_path: Path, socke
     model = bytearray(b"\7" * 8 * MIB)
     mine, theirs = [], []
     for number, at in enumerate(rng.sample(range(4096), 300)):
-        # Every other KiB is the caller's, its neighbours the client's: they share all of the blocks.
+        # Caller and client write alternate KiB, so that they share all blocks.
         offset, value = at * 2 * KIB, 10 + number % 200
         mine.append((offset, value))
         model[offset : offset + KIB] = bytes([value]) * KIB
@@ -265,7 +259,7 @@ def test_sharing_a_file_by_force_leaves_an_open_image_writable(
         assert [nbdinfo(uri)["is_read_only"] for uri in server.uris] == [False, True]
 
 
-def test_a_server_that_does_not_start_gives_the_image_back(image: Path, tmp_path: Path, socket: Path) -> None:
+def test_a_server_that_does_not_start_releases_the_image(image: Path, tmp_path: Path, socket: Path) -> None:
     with fvd.open(image, "r+") as disk:
         with pytest.raises(fvd.FvdError):
             fvd.serve({"a": disk, "b": tmp_path / "nothing"}, socket=socket)
@@ -275,7 +269,7 @@ def test_a_server_that_does_not_start_gives_the_image_back(image: Path, tmp_path
     assert disk.closed
 
 
-def test_what_says_how_to_open_is_refused_for_what_is_open(image: Path, socket: Path) -> None:
+def test_options_of_open_are_refused_for_an_open_image(image: Path, socket: Path) -> None:
     with fvd.open(image) as disk:
         with pytest.raises(ValueError, match="`cache` says how to open"):
             fvd.serve(disk, socket=socket, cache="none")
@@ -285,7 +279,7 @@ def test_what_says_how_to_open_is_refused_for_what_is_open(image: Path, socket: 
             fvd.serve(7, socket=socket)  # type: ignore[arg-type]
 
 
-def test_prefetch_of_an_image_that_is_served_is_the_callers(overlay: Path, socket: Path) -> None:
+def test_the_caller_controls_prefetch_of_a_served_image(overlay: Path, socket: Path) -> None:
     with fvd.open(overlay, "r+") as disk, fvd.serve(disk, socket=socket) as server:
         before = server.stats()["exports"][""]["prefetch"]
         assert before is not None
@@ -297,9 +291,7 @@ def test_prefetch_of_an_image_that_is_served_is_the_callers(overlay: Path, socke
         io(server.uri, "read -P 7 4M 4M")
 
 
-def test_closing_waits_for_a_server_that_is_being_stopped_and_can_be_interrupted(
-    image: Path, socket: Path
-) -> None:
+def test_close_waits_for_a_stopping_server_interruptibly(image: Path, socket: Path) -> None:
     disk = fvd.open(image, "r+")
     server = fvd.serve(disk, socket=socket)
     stopping = threading.Thread(target=server.stop)
@@ -313,7 +305,7 @@ def test_closing_waits_for_a_server_that_is_being_stopped_and_can_be_interrupted
         with pytest.raises(KeyboardInterrupt):
             disk.close()
         signal.signal(signal.SIGINT, before)
-        # It is open, and as it was.
+        # It is open, and unchanged.
         with fvd.serve(disk, bind="127.0.0.1") as other:
             io(other.uri, "write -P 4 0 4k")
     disk.close()
@@ -321,22 +313,20 @@ def test_closing_waits_for_a_server_that_is_being_stopped_and_can_be_interrupted
     fvd_command("check", image)
 
 
-def test_an_image_can_be_closed_from_the_moment_on_in_which_a_stop_is_interrupted(
-    image: Path, socket: Path
-) -> None:
+def test_an_image_can_be_closed_after_an_interrupted_stop(image: Path, socket: Path) -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     for _ in range(20):
         disk = fvd.open(image, "r+")
         server = fvd.serve(disk, socket=socket)
         with pytest.raises(KeyboardInterrupt):
-            # No bytecode between the two, where the signal would be noticed before the stop begins.
+            # No bytecode between the two, where Python would handle the signal before the stop begins.
             list(map(operator.call, (_thread.interrupt_main, server._server.stop)))
         disk.close()
         server.stop()
     signal.signal(signal.SIGINT, before)
 
 
-def test_a_cancelled_task_stops_its_server_all_the_same(image: Path, socket: Path) -> None:
+def test_a_cancelled_task_still_stops_its_server(image: Path, socket: Path) -> None:
     async def serve(disk: fvd.Image) -> None:
         async with fvd.serve(disk, socket=socket):
             task = asyncio.current_task()
@@ -359,7 +349,7 @@ def test_a_cancelled_task_stops_its_server_all_the_same(image: Path, socket: Pat
     fvd_command("check", image)
 
 
-def test_a_server_keeps_the_image_that_nobody_else_has(image: Path, socket: Path) -> None:
+def test_a_server_keeps_an_image_without_other_references(image: Path, socket: Path) -> None:
     server = fvd.serve(fvd.open(image, "r+"), socket=socket)
     io(server.uri, "write -P 1 0 512")
     with pytest.warns(ResourceWarning) as warned:
@@ -372,9 +362,7 @@ def test_a_server_keeps_the_image_that_nobody_else_has(image: Path, socket: Path
         assert disk.pread(512, 0) == b"\1" * 512
 
 
-def test_nothing_is_lost_where_the_interpreter_exits_while_an_image_is_served(
-    image: Path, socket: Path
-) -> None:
+def test_interpreter_exit_while_serving_loses_nothing(image: Path, socket: Path) -> None:
     script = """
         import subprocess, sys, fvd
 
@@ -391,7 +379,7 @@ def test_nothing_is_lost_where_the_interpreter_exits_while_an_image_is_served(
         assert disk.pread(4608, 0) == b"\4" * 4096 + b"\5" * 512
 
 
-def test_a_forked_child_closes_neither_the_server_nor_the_image_it_serves(image: Path, socket: Path) -> None:
+def test_a_forked_child_closes_neither_server_nor_image(image: Path, socket: Path) -> None:
     script = """
         import os, subprocess, sys, fvd
 
@@ -417,7 +405,7 @@ def test_a_forked_child_closes_neither_the_server_nor_the_image_it_serves(image:
 
 def test_a_forked_child_closes_nothing_after_the_server_either(tmp_path: Path, socket: Path) -> None:
     path = tmp_path / "disk.fvd"
-    # Where something is stays in memory until it is flushed.
+    # The allocation stays in memory until it is flushed.
     fvd.create(path, 16 * MIB, options={"compact_image": True})
     script = """
         image = fvd.open(path, "r+")
@@ -443,7 +431,7 @@ def test_a_forked_child_leaves_a_server_of_asyncio_at_once(image: Path, socket: 
         import asyncio
 
         async def main():
-            # Threads that a child believes to have.
+            # Start threads, which the child will not have although its executor lists them.
             await asyncio.gather(*(asyncio.to_thread(time.sleep, 0.01) for _ in range(4)))
             async with fvd.serve(path, socket=sys.argv[2]) as server:
                 child = fork()
@@ -452,7 +440,7 @@ def test_a_forked_child_leaves_a_server_of_asyncio_at_once(image: Path, socket: 
                     refused(server.wait)
                     async with server:
                         pass
-                    # An event loop that ends in a child stops that of its parent.
+                    # Ending an event loop in a child would stop that of its parent.
                     os._exit(5)
                 assert status(child) == 5
                 assert not server.closed
@@ -478,7 +466,7 @@ def test_a_child_keeps_no_connection_of_a_killed_server(image: Path) -> None:
             if fork() == 0:
                 os.write(ready, b"x")
                 os.close(dies)
-                # Until the test is over.
+                # Wait until the test is over.
                 os.read(lives, 1)
                 os._exit(0)
             os.read(forked, 1)
@@ -490,7 +478,7 @@ def test_a_child_keeps_no_connection_of_a_killed_server(image: Path) -> None:
         os.write(dies, b"x")
         assert status(server) == -9
         try:
-            # The child of the server is still there.
+            # The child of the server still exists.
             assert client.recv(1) == b""
         except ConnectionResetError:
             pass

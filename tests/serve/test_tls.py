@@ -8,7 +8,7 @@ from support import MIB, run
 from .processes import refused, serving
 
 
-def test_with_tls_only_those_who_know_the_key_are_served(image: Path, tmp_path: Path, socket: Path) -> None:
+def test_with_tls_only_clients_with_the_key_are_served(image: Path, tmp_path: Path, socket: Path) -> None:
     keys = tmp_path / "keys.psk"
     keys.write_text(f"alice:{'5a' * 32}\n")
     with serving("-k", socket, "-t", "--tls-psk", keys, image) as server:
@@ -21,7 +21,9 @@ def test_with_tls_only_those_who_know_the_key_are_served(image: Path, tmp_path: 
 
 
 def certificates(folder: Path) -> None:
-    """An authority, and a server and a client for which it vouches, as QEMU demands them."""
+    """A certificate authority, and certificates that it signed for a server and a client, as QEMU requires
+    them.
+    """
     new = ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1")
     authority = ("-CA", folder / "ca-cert.pem", "-CAkey", folder / "ca-key.pem")
     usage = "keyUsage=critical,digitalSignature,keyEncipherment"
@@ -35,9 +37,7 @@ def certificates(folder: Path) -> None:
         run("openssl", *new, *files, "-subj", f"/CN={role}", *leaf, *more)
 
 
-def test_only_those_are_let_in_whose_certificates_have_a_name_that_is_allowed(
-    image: Path, tmp_path: Path
-) -> None:
+def test_only_certificates_with_an_allowed_subject_are_accepted(image: Path, tmp_path: Path) -> None:
     folder, other = tmp_path / "tls", tmp_path / "other"
     for made in (folder, other):
         made.mkdir()
@@ -65,14 +65,12 @@ def test_only_those_are_let_in_whose_certificates_have_a_name_that_is_allowed(
     assert "goes by certificates" in refused("--tls-authz", "CN=a", image)
 
 
-def test_with_certificates_only_those_for_whom_the_authority_vouches_are_served(
-    image: Path, tmp_path: Path
-) -> None:
+def test_only_certificates_of_the_authority_are_accepted(image: Path, tmp_path: Path) -> None:
     folder, strangers = tmp_path / "tls", tmp_path / "strangers"
     for made in (folder, strangers):
         made.mkdir()
         certificates(made)
-    # They know the server, and show what another authority has signed.
+    # These clients know the server's authority, but their certificates are signed by another one.
     (strangers / "ca-cert.pem").write_bytes((folder / "ca-cert.pem").read_bytes())
     tls = ("--tls-creds", folder, "--tls-verify-peer")
     with serving("-b", "localhost", "-p", "0", "-t", *tls, image) as server:

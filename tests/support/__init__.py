@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Literal
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-# Those of a disk that keeps its promises, with and without the page cache.
+# The modes that keep the guarantees of a disk, with and without the page cache.
 CacheMode = Literal["writeback", "writethrough", "none"]
 CACHE_MODES: tuple[CacheMode, ...] = ("writeback", "writethrough", "none")
 KIB = 1024
 MIB = 1024 * KIB
 
-# The command as installed beside the interpreter that runs the tests, not some other one on PATH.
+# The command of the environment that runs the tests, not another one in PATH.
 FVD = Path(sys.executable).parent / "fvd"
 TOOLS_ENV = os.environ | {
     "PATH": os.pathsep.join(
@@ -37,7 +37,7 @@ def run(
     ok: Sequence[int] = (0,),
     stdin: bytes = b"",
 ) -> subprocess.CompletedProcess[bytes]:
-    """Runs a program; a status outside `ok` is an AssertionError that shows all it said."""
+    """Runs a program. If its status is not in `ok`, raises AssertionError with its output."""
     done = subprocess.run(
         [os.fspath(word) for word in command],
         cwd=cwd,
@@ -55,7 +55,7 @@ def run(
 
 
 def unmount(place: Path) -> None:
-    """Unmounts a file system, with a few tries: the kernel lets go of a closed file a little later."""
+    """Unmounts a file system. Retries, because the kernel may release a closed file a little later."""
     for patience in (0.05, 0.2, 1, 5):
         if not subprocess.run(["umount", place], capture_output=True, check=False).returncode:
             return

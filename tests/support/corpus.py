@@ -1,7 +1,7 @@
-"""Images made by the original driver, each with a JSON file that says what it must contain.
+"""Images made by the original driver, each with a JSON file about the content it must have.
 
-They lie in `../shared/corpus` beside the repository; a few of them are part of it (`tests/corpus/data`),
-for whoever has only that. `FVD_CORPUS` names another folder, which then must exist.
+They are in `../shared/corpus` next to the repository. A few of them are also in the repository
+(`tests/corpus/data`), for those who have only that. `FVD_CORPUS` names another folder, which must exist then.
 """
 
 import functools
@@ -42,28 +42,30 @@ class Case:
 
     @property
     def recoverable(self) -> bool:
-        """False: killed without a journal, the content is lost by design."""
+        """False if it was killed without a journal: its content is lost by design."""
         return bool(self.header["clean_shutdown"]) or self.header["journal_size"] > 0
 
     @property
     def hashed(self) -> bool:
-        """True: the JSON has hashes of the whole disk. False: it is too large, there are `reads`."""
+        """True if the JSON has hashes of the whole disk. False if the disk is too large; then it has
+        `reads`.
+        """
         return "guest_sha256" in self.meta
 
     @property
     def updated(self) -> bool:
-        """True: header fields were changed after creation, by other means than use."""
+        """True if header fields were changed after creation, other than by use."""
         return self.name == "updated"
 
     @property
     def create_arguments(self) -> list[str]:
-        """Arguments of the `create` that made it, behind the name of the program."""
+        """Arguments of the `create` that made it, without the name of the program."""
         program, *arguments = shlex.split(self.meta["create"])
         assert program == "qemu-img", program
         return arguments
 
     def unpack(self, folder: Path) -> Path:
-        """Unpacks the case into `folder`, with its holes, and returns the path of the image."""
+        """Unpacks the case into `folder`, keeping its holes, and returns the path of the image."""
         folder.mkdir(parents=True, exist_ok=True)
         run("tar", "-xJf", self.archive, "--no-same-owner", "-C", folder)
         return folder / "image.fvd"
@@ -73,16 +75,16 @@ class Case:
 
 
 def folders() -> list[Path]:
-    """Where cases are, the preferred folder first."""
+    """Folders with cases, the preferred one first."""
     named = os.environ.get("FVD_CORPUS")
-    beside = Path(named) if named else REPOSITORY.parent / "shared" / "corpus"
-    if named and not beside.is_dir():
+    shared = Path(named) if named else REPOSITORY.parent / "shared" / "corpus"
+    if named and not shared.is_dir():
         raise FileNotFoundError(f"FVD_CORPUS={named}: there is no such folder")
-    return [folder for folder in (beside, OWN) if folder.is_dir()]
+    return [folder for folder in (shared, OWN) if folder.is_dir()]
 
 
 def cases() -> list[Case]:
-    """All cases, each once. None at all is an error: these tests never pass by having nothing to do."""
+    """All cases, each once. Raises an error if there are none, so that the tests cannot pass without work."""
     found: dict[str, Case] = {}
     for folder in folders():
         for description in sorted(folder.glob("*.json")):

@@ -1,4 +1,4 @@
-"""Content of test disks, and comparing whole disks without holding them twice."""
+"""Content of test disks, and comparing whole disks without holding them in memory twice."""
 
 import hashlib
 import os
@@ -17,7 +17,7 @@ class Readable(Protocol):
 
 
 def pieces(image: Readable, size: int = MIB) -> Iterator[bytes]:
-    """The disk from the front to its end."""
+    """Yields the content of the disk in pieces."""
     for offset in range(0, image.size, size):
         yield image.pread(min(size, image.size - offset), offset)
 
@@ -32,7 +32,7 @@ def sha256_file(path: Path) -> str:
 
 
 def random_disk(path: Path, size: int, *, seed: int, density: float = 0.5, piece: int = 64 * 1024) -> Path:
-    """A raw file of `size` bytes: random pieces, and holes between them."""
+    """A raw file of `size` bytes, with random pieces and holes between them."""
     rng = random.Random(seed)
     with path.open("wb") as file:
         for offset in range(0, size, piece):
@@ -44,12 +44,12 @@ def random_disk(path: Path, size: int, *, seed: int, density: float = 0.5, piece
 
 
 def allocated(path: Path) -> int:
-    """Bytes that the file occupies, holes not counted."""
+    """Bytes that the file occupies, without its holes."""
     return path.stat().st_blocks * 512
 
 
 def ext4_disk(path: Path, size: int, files: Path) -> Path:
-    """A raw disk with an ext4 file system that holds the files of a folder."""
+    """A raw disk with an ext4 file system that contains the files of a folder."""
     with path.open("wb") as file:
         file.truncate(size)
     run("mkfs.ext4", "-q", "-F", "-b", "4096", "-d", files, path)
@@ -58,7 +58,7 @@ def ext4_disk(path: Path, size: int, files: Path) -> Path:
 
 
 def fill_folder(folder: Path, *, seed: int, files: int = 40) -> Path:
-    """A folder of files of many sizes, some in folders below, some sparse."""
+    """A folder with files of many sizes, some of them in subfolders, some sparse."""
     rng = random.Random(seed)
     for number in range(files):
         path = folder / f"d{number % 5}" / f"file-{number}"
@@ -70,7 +70,7 @@ def fill_folder(folder: Path, *, seed: int, files: int = 40) -> Path:
 
 
 class Ballast:
-    """A file that takes all the room but for some, in a place."""
+    """A file that takes all the space of the file system of `place` except `left` bytes."""
 
     def __init__(self, place: Path, left: int) -> None:
         self.path = place / "ballast"
@@ -79,7 +79,9 @@ class Ballast:
             os.posix_fallocate(file.fileno(), 0, state.f_bavail * state.f_frsize - left)
 
     def fill(self) -> None:
-        """Takes the rest, to the last block: also what is given back once the data has its place."""
+        """Takes the rest, to the last block, including space that the file system frees after delayed
+        allocation.
+        """
         for _ in range(3):
             self._fill_once()
 

@@ -16,7 +16,7 @@ path = sys.argv[1]
 
 
 def fork():
-    """A child that hangs is ended by a signal, which its status shows."""
+    """A signal ends a child that hangs, which its status shows."""
     child = os.fork()
     if child == 0:
         signal.alarm(20)
@@ -28,7 +28,7 @@ def status(child):
 
 
 def refused(operation, *arguments):
-    """Whether it has failed, and has said what helps; never whether it has worked."""
+    """Returns True if the operation failed with the right advice, and raises an exception otherwise."""
     try:
         operation(*arguments)
     except ValueError as error:
@@ -38,13 +38,13 @@ def refused(operation, *arguments):
 
 
 def die():
-    """Ends this process as a crash would."""
+    """Ends this process like a crash."""
     os.kill(os.getpid(), signal.SIGKILL)
 '''
 
 
 def run_forking(script: str, *arguments: str | os.PathLike[str], status: int = 0) -> str:
-    """Runs the script, which has the words of the preamble; gives its stdout. All of its processes end."""
+    """Runs the script after the preamble and returns its stdout. All its processes must end."""
     command = [sys.executable, "-W", "ignore", "-c", PREAMBLE + textwrap.dedent(script)]
     with subprocess.Popen(
         [*command, *(os.fspath(word) for word in arguments)],

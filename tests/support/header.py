@@ -1,4 +1,4 @@
-"""A reader of FVD headers that shares no code with the package, so that both cannot be wrong in one way."""
+"""A reader of FVD headers. It shares no code with the package, so that both do not have the same bug."""
 
 import struct
 from pathlib import Path
@@ -49,7 +49,7 @@ def text(region: bytes, name: str) -> str:
 
 
 def read_region(path: Path) -> bytes:
-    """The header region, all of it."""
+    """The whole header region."""
     with path.open("rb") as file:
         region = file.read(REGION)
     assert len(region) == REGION, f"{path}: shorter than a header"
@@ -57,13 +57,13 @@ def read_region(path: Path) -> bytes:
 
 
 def read_at(file: BinaryIO, offset: int, size: int) -> bytes:
-    """`size` bytes at `offset`; what lies behind the end of the file is zeros."""
+    """`size` bytes at `offset`, padded with zeros after the end of the file."""
     file.seek(offset)
     return file.read(size).ljust(size, b"\0")
 
 
 def bitmap(path: Path) -> bytes:
-    """The bitmap as it is in the file, whether or not it is up to date."""
+    """The bitmap as it is in the file, which may be out of date."""
     region = read_region(path)
     with path.open("rb") as file:
         return read_at(file, integer(region, "bitmap_offset"), integer(region, "bitmap_size"))
@@ -74,7 +74,7 @@ def bit(bits: bytes, block: int) -> bool:
 
 
 def redo_copy(region: bytes, changes: dict[int, bytes]) -> bytes:
-    """The redo copy of a change of header bytes, by their offset. It takes back the fence."""
+    """The redo copy of a change of header bytes, given by their offsets. It also removes the fence."""
     fields = bytearray(region[:FIELDS_END])
     patches = b""
     unfenced = {FENCE_OFFSET: region[FENCE_OFFSET : FENCE_OFFSET + len(FENCE)]}

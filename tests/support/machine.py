@@ -1,4 +1,4 @@
-"""A virtual machine: Debian's kernel, busybox, one disk and a serial console, in plain emulation (no KVM)."""
+"""A virtual machine with Debian's kernel, busybox, a disk and a serial console, fully emulated (no KVM)."""
 
 import lzma
 import os
@@ -17,7 +17,7 @@ FOLDER = Path(os.environ.get("FVD_MACHINE") or CACHE / "fvd" / "machine")
 LASTS = 120.0
 SUCCEEDED = "the job is done"
 
-# Each behind those that it needs. One that the kernel has built in is no file.
+# Each after the modules that it needs. A module built into the kernel has no file.
 MODULES = (
     "virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "virtio_blk",
     "crc16", "crc32c_generic", "mbcache", "jbd2", "ext4",
@@ -34,7 +34,7 @@ poweroff -f
 
 
 def boot(disk: Path, job: str, folder: Path, *, export: str = "") -> str:
-    """Runs a shell script in a machine whose /dev/vda is an export; gives what its console showed."""
+    """Runs a shell script in a machine whose /dev/vda is an export; returns the output of its console."""
     initramfs = folder / "initramfs.cpio"
     initramfs.write_bytes(b"".join(cpio(job)))
     program, environment = qemu()
@@ -64,7 +64,7 @@ def boot(disk: Path, job: str, folder: Path, *, export: str = "") -> str:
 
 
 def qemu() -> tuple[list[str | Path], dict[str, str]]:
-    """The emulator that is installed, or that was unpacked together with its libraries."""
+    """The emulator: the installed one, or one that was unpacked with its libraries."""
     if installed := shutil.which("qemu-system-x86_64"):
         return [installed], TOOLS_ENV
     libraries = one("usr/lib/*/qemu").parent
@@ -77,7 +77,7 @@ def qemu() -> tuple[list[str | Path], dict[str, str]]:
 
 
 def one(*patterns: str) -> Path:
-    """The newest file of the machine with such a name."""
+    """The newest file of the machine that matches one of the patterns."""
     found = sorted(path for pattern in patterns for path in FOLDER.glob(pattern))
     if not found:
         pytest.fail(f"{FOLDER}/{patterns[0]} is missing: scripts/install-tools.sh fetches it")
@@ -85,7 +85,7 @@ def one(*patterns: str) -> Path:
 
 
 def cpio(job: str) -> Iterator[bytes]:
-    """The root of the machine as an archive that the kernel unpacks."""
+    """The root file system of the machine, as an archive that the kernel unpacks."""
     for folder in ("bin", "dev", "mnt", "modules", "proc"):
         yield entry(folder, stat.S_IFDIR | 0o755)
     yield entry("bin/busybox", stat.S_IFREG | 0o755, one("bin/busybox", "usr/bin/busybox").read_bytes())
@@ -100,7 +100,7 @@ def cpio(job: str) -> Iterator[bytes]:
 
 
 def entry(name: str, mode: int, data: bytes = b"") -> bytes:
-    """A file in the "newc" format of cpio: 13 numbers in hexadecimal, name and data padded to 4 bytes."""
+    """A file in the cpio format "newc": 13 numbers in hexadecimal, name and data, padded to 4 bytes."""
     encoded = name.encode() + b"\0"
     inode, owner, group, links, mtime, devices, check = 0, 0, 0, 1, 0, (0, 0, 0, 0), 0
     numbers = (inode, mode, owner, group, links, mtime, len(data), *devices, len(encoded), check)

@@ -1,4 +1,4 @@
-"""The `fvd` command as a process, with what it cost."""
+"""The `fvd` command as a process, and the resources that it used."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ RSS = 200 * MIB
 
 @dataclass(frozen=True)
 class Finished:
-    """How a process ended."""
+    """The result of a process."""
 
     command: str
     status: int
@@ -29,7 +29,7 @@ class Finished:
     rss: int
 
     def assert_orderly(self, statuses: tuple[int, ...]) -> None:
-        """Whatever happened: it was quick, cheap, and said so in a line."""
+        """Whatever the result: it was fast, used few resources, and reported errors in one line."""
         context = f"{self.command}: status {self.status}, {self.cpu:.2f} s, {self.rss} bytes\n{self.err!r}"
         assert self.status in statuses, context
         assert b"Traceback" not in self.err, context
@@ -39,7 +39,7 @@ class Finished:
         assert self.rss < RSS, context
 
     def assert_refused(self, status: int) -> None:
-        """It failed, and said why in a line."""
+        """It failed, and gave the reason in one line."""
         self.assert_orderly((status,))
         assert self.err.startswith(b"fvd: "), self.err
 
@@ -47,8 +47,8 @@ class Finished:
 Word = str | bytes | os.PathLike[str]
 
 
-# A process inherits the peak memory of the one that forked it, and that of the tests is large. So the command
-# is started by a small process, which waits for it and tells through a pipe what it took.
+# A process inherits the peak memory of its parent, and the test process is large. So a small process starts
+# the command, waits for it, and reports through a pipe which resources it used.
 LAUNCHER = """
 import os, sys
 pipe = int(sys.argv[1])
@@ -61,7 +61,7 @@ os.write(pipe, f"{os.waitstatus_to_exitcode(status)} {cpu} {rss}".encode())
 
 
 def measured(*arguments: Word, cwd: Path | None = None, before: tuple[str, ...] = ()) -> Finished:
-    """Runs the `fvd` command, behind the words `before`, and tells what it took."""
+    """Runs the `fvd` command, after the words `before`, and returns its result and resources."""
     command = [os.fsencode(word) for word in (*before, FVD, *arguments)]
     program = shutil.which(command[0])
     assert program is not None, command

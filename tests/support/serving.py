@@ -16,14 +16,14 @@ from support import FVD, KIB, MIB, TOOLS_ENV, fvd_command, run
 from support.disks import content, random_disk
 
 STOPS = 30.0
-PREFETCH_STARTS = 1  # seconds after the image was opened: the format knows whole ones
+PREFETCH_STARTS = 1  # seconds after the open; the format has only whole seconds
 
 
 class Server:
-    """A running `fvd serve` on a Unix socket. It was waited for: who has one can connect."""
+    """A running `fvd serve` on a Unix socket. It is ready: clients can connect."""
 
     def __init__(self, *words: str | Path, shared: int = 0) -> None:
-        # The path of a socket has room for 107 bytes, less than the folders of tests need.
+        # The path of a socket has at most 107 bytes. The folders of tests are longer.
         self._folder = Path(tempfile.mkdtemp(prefix="fvd-serve-"))
         self.socket = self._folder / "socket"
         self._said = (self._folder / "stderr").open("w+b")
@@ -56,7 +56,7 @@ class Server:
         return self._said.read().decode(errors="replace")
 
     def stop(self) -> None:
-        """Asks it to end, as a person or init does; an assertion says how it should."""
+        """Asks the server to end with SIGTERM, and asserts that it ends properly."""
         self._process.send_signal(signal.SIGTERM)
         status = self._process.wait(STOPS)
         said = self.stderr()
@@ -65,7 +65,7 @@ class Server:
         assert "Traceback" not in said, said
 
     def kill(self) -> None:
-        """Ends it at once."""
+        """Kills the server."""
         self._process.kill()
         self._process.wait()
 
@@ -88,18 +88,18 @@ class Disk:
 
     path: Path
     content: bytes = field(repr=False)
-    """What a client finds in it."""
+    """The content that a client must read."""
     fills: bool = False
-    """It copies from its base while it is served."""
+    """Whether it copies from its base while it is served."""
 
     def read(self) -> bytes:
-        """What the engine finds in it without a server."""
+        """The content that the engine reads without a server."""
         with fvd.open(self.path) as image:
             return content(image)
 
     @contextmanager
     def serve(self, *options: str) -> Iterator[Server]:
-        """Serves it; afterwards it must be consistent."""
+        """Serves it. Afterwards it must be consistent."""
         with Server(*options, self.path) as server:
             if self.fills:
                 time.sleep(PREFETCH_STARTS)
@@ -116,7 +116,7 @@ def compact(folder: Path, size: int) -> Disk:
 
 
 def converted(folder: Path, size: int, options: str) -> Disk:
-    """An image without a base, half full."""
+    """An image without a base, of which about half is allocated."""
     raw = random_disk(folder / "source.raw", size, seed=1)
     path = folder / "disk.fvd"
     fvd_command("convert", "-f", "raw", "-O", "fvd", "-o", options, raw, path)
@@ -136,7 +136,7 @@ def over_qcow2(folder: Path, size: int) -> Disk:
 
 
 def filling(folder: Path, size: int) -> Disk:
-    """It stores what it reads, and prefetch takes about as long as a test."""
+    """An image with copy-on-read, whose prefetch takes about as long as a test."""
     disk = overlay(
         folder, size, "raw", f"block_size=16K,copy_on_read=on,prefetch_start_delay={PREFETCH_STARTS}"
     )
@@ -145,7 +145,7 @@ def filling(folder: Path, size: int) -> Disk:
 
 
 def overlay(folder: Path, size: int, base_format: str, options: str) -> Disk:
-    """An image over a base that is somewhat smaller, with some blocks of its own."""
+    """An image with some local blocks, over a base that is slightly smaller."""
     raw = random_disk(folder / "base.raw", size - 700 * KIB, seed=2)
     base = raw
     if base_format == "qcow2":

@@ -1,4 +1,4 @@
-"""The Python layer over the core: what it adds and what it passes on."""
+"""The Python layer over the core: what it adds, and what it passes to the core."""
 
 import importlib
 import sys

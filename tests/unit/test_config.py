@@ -1,4 +1,4 @@
-"""Where trusted directories come from."""
+"""The sources of trusted directories."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ def write(path: Path, text: str) -> str:
     return str(path)
 
 
-def test_command_line_environment_and_file_add_up_each_directory_once(tmp_path: Path) -> None:
+def test_the_three_sources_add_up_each_directory_once(tmp_path: Path) -> None:
     a, b, templates = folders = [str(tmp_path / name) for name in ("a", "b", "templates")]
     for folder in folders:
         os.mkdir(folder)
@@ -23,7 +23,7 @@ def test_command_line_environment_and_file_add_up_each_directory_once(tmp_path: 
     assert trusted_directories([str(tmp_path)], environ) == [str(tmp_path), a, b, templates]
 
 
-def test_a_folder_that_is_missing_is_an_error_only_where_it_is_named_now(tmp_path: Path) -> None:
+def test_a_missing_folder_is_an_error_only_on_the_command_line(tmp_path: Path) -> None:
     here, missing = str(tmp_path), str(tmp_path / "not mounted")
     config = write(tmp_path / "config.toml", f'trust = ["{missing}", "{here}"]')
     assert trusted_directories([], {"FVD_CONFIG": "", "FVD_TRUST": f"{missing}:{here}"}) == [here]
@@ -32,7 +32,7 @@ def test_a_folder_that_is_missing_is_an_error_only_where_it_is_named_now(tmp_pat
         trusted_directories([missing], {"FVD_CONFIG": ""})
 
 
-def test_the_default_file_is_under_xdg_config_home_and_else_under_home(tmp_path: Path) -> None:
+def test_the_default_file_is_under_xdg_config_home_or_home(tmp_path: Path) -> None:
     assert config_path({"XDG_CONFIG_HOME": "/x", "HOME": "/h"}) == "/x/fvd/config.toml"
     assert config_path({"HOME": "/h"}) == "/h/.config/fvd/config.toml"
     assert config_path({"XDG_CONFIG_HOME": "relative", "HOME": "/h"}) == "/h/.config/fvd/config.toml"
@@ -89,7 +89,7 @@ def test_a_relative_directory_in_the_environment_is_refused() -> None:
         trusted_directories([], {"FVD_TRUST": "/a:here"})
 
 
-def test_a_directory_on_the_command_line_may_be_relative_but_must_exist(
+def test_a_command_line_directory_may_be_relative_but_must_exist(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "sub").mkdir()

@@ -40,7 +40,7 @@ def test_it_writes_through_to_the_image() -> None:
     assert image.content == bytes(5_000) + b"x" * 4_500 + bytes(500)
 
 
-def test_a_write_beyond_the_end_is_short_and_the_next_one_has_no_space() -> None:
+def test_a_write_across_the_end_is_short_and_the_next_is_enospc() -> None:
     image = FakeImage(bytes(8))
     raw = ImageFile(cast("Any", image))
     raw.seek(5)

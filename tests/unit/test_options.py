@@ -1,4 +1,4 @@
-"""Option strings and sizes against QEMU's own reading of them."""
+"""Option strings and sizes, compared with QEMU's parser."""
 
 import contextlib
 import subprocess
@@ -23,7 +23,7 @@ from fvd.options import (
     wants_help,
 )
 
-# One a word; sizes with white space in them and very long ones are in the next list.
+# Separated by spaces. Very long sizes, and those with white space, are in the next list.
 SIZES = """
 0 1 511 00 010 010k 08 007.5k 1b 1B 1k 1K 1m 1M 1g 1G 1t 1T 1p 1P 1e 1E 7E 8E 15E 16E 20000000000G
 0e 0.e 1.e 512K 1.5G 1.5k 1.5M 0.1k 0.3k 1.1k 1.0001k 0.0001k 0.0000001k 0.1g 0.7g 33.3t 1.23456p
@@ -62,7 +62,7 @@ ODD_SIZES += [" .5k", "1. 5k", "0x 1", "\xa01", "\x1c1", "\u0661", f"0.{'0' * 40
 
 
 def qemu_size(text: str, directory: Path) -> tuple[int | None, str]:
-    """Return the size that qemu-img makes of `text`, None where it refuses, and what it says then."""
+    """Return the size that qemu-img parses from `text` (None if it refuses), and its message."""
     target = directory / "size.raw"
     ran = subprocess.run(
         ["qemu-img", "create", "-f", "raw", "--", str(target), text],
@@ -82,18 +82,14 @@ def fvd_size(text: str) -> tuple[int | None, str]:
 
 
 @pytest.mark.parametrize("text", [*SIZES.split(), *ODD_SIZES], ids=lambda text: ascii(text)[:40])
-def test_a_size_means_what_it_means_to_qemu_and_is_refused_in_the_same_words(
-    text: str, tmp_path: Path
-) -> None:
+def test_a_size_is_parsed_or_refused_as_by_qemu(text: str, tmp_path: Path) -> None:
     assert fvd_size(text) == qemu_size(text, tmp_path)
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.from_regex(r"\A[ ]?[+-]?(0x[0-9a-f]{1,9}|[0-9]{0,20}(\.[0-9]{0,18})?)[bkMgTpEx]?\Z"))
-def test_generated_sizes_mean_what_they_mean_to_qemu(
-    tmp_path_factory: pytest.TempPathFactory, text: str
-) -> None:
-    # Of two reasons to refuse a negative fraction the two may name different ones.
+def test_generated_sizes_are_parsed_as_by_qemu(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    # If there are two reasons to refuse a negative fraction, fvd and QEMU may give different ones.
     assert fvd_size(text)[0] == qemu_size(text, tmp_path_factory.getbasetemp())[0]
 
 
@@ -117,19 +113,19 @@ def test_options_survive_being_joined_and_split(options: list[tuple[str, str]]) 
 
 
 @given(st.text("ab=,?no", max_size=20))
-def test_splitting_any_text_ends_and_loses_no_letter_but_separators(text: str) -> None:
+def test_splitting_any_text_ends_and_loses_only_separators(text: str) -> None:
     parts = split_options(text)
     kept = "".join(name + (value or "") for name, value in parts)
     assert sorted(kept.replace("=", "").replace(",", "")) == sorted(text.replace("=", "").replace(",", ""))
 
 
-# What qemu-img says to an option of qcow2 and what fvd says to one of the same type.
+# Options of qcow2 with options of fvd of the same type: both programs must answer alike.
 SAME_TYPE = {
     "lazy_refcounts": "compact_image",
     "cluster_size": "block_size",
     "refcount_bits": "prefetch_start_delay",
 }
-# One a word.
+# Separated by spaces.
 LISTS = """
 lazy_refcounts=on lazy_refcounts nolazy_refcounts nolazy_refcounts=on lazy_refcounts= nofoo no foo
 foo=1,bar=2 =5 = , ,, ,,=1 lazy_refcounts=on, ,lazy_refcounts=on lazy_refcounts=on,,x
@@ -145,9 +141,7 @@ ODD_LISTS = ["", "lazy_refcounts =on", " lazy_refcounts=on", "refcount_bits= 16"
 
 
 @pytest.mark.parametrize("text", [*LISTS.split(), *ODD_LISTS])
-def test_an_option_string_is_accepted_where_qemu_accepts_it_and_refused_in_its_words(
-    text: str, tmp_path: Path
-) -> None:
+def test_an_option_string_is_parsed_or_refused_as_by_qemu(text: str, tmp_path: Path) -> None:
     target = str(tmp_path / "x.qcow2")
     ran = subprocess.run(
         ["qemu-img", "create", "-q", "-f", "qcow2", "-o", text, target, "1M"],
@@ -168,7 +162,7 @@ def test_an_option_string_is_accepted_where_qemu_accepts_it_and_refused_in_its_w
 
 
 @pytest.mark.parametrize("text", ["help", "?", "cluster_size=1,help", "?,foo=1", "help,foo", "a,,help"])
-def test_help_is_asked_for_where_qemu_sees_it(text: str) -> None:
+def test_help_is_recognised_where_qemu_does(text: str) -> None:
     ran = subprocess.run(
         ["qemu-img", "create", "-f", "qcow2", "-o", text], capture_output=True, text=True, check=True
     )
@@ -228,7 +222,7 @@ def test_raw_images_have_only_a_size() -> None:
         parse_options(["block_size=512"], "raw")
 
 
-def test_options_from_python_are_typed_values_or_strings_to_parse() -> None:
+def test_python_options_are_typed_values_or_strings_to_parse() -> None:
     given: dict[str, str | int | bool] = {
         "block_size": "64K",
         "chunk_size": 4096,

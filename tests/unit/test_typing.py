@@ -1,4 +1,4 @@
-"""What type checkers accept of a program that uses `fvd`, and what they find."""
+"""What type checkers accept and refuse in a program that uses `fvd`."""
 
 import re
 import sys
@@ -57,7 +57,7 @@ fvd.convert(None, disk)  # wrong
 """
 
 
-def test_mistakes_are_found_by_a_type_checker_and_nothing_else_is(tmp_path: Path) -> None:
+def test_a_type_checker_finds_exactly_the_mistakes(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     expected = [number for number, line in enumerate(PROGRAM.splitlines(), 1) if "# wrong" in line]
@@ -68,8 +68,8 @@ def test_mistakes_are_found_by_a_type_checker_and_nothing_else_is(tmp_path: Path
     assert len(said.splitlines()) == said.count(str(program)), said
 
 
-def test_the_options_that_type_checkers_know_are_those_that_there_are() -> None:
-    elsewhere = {"backing_file", "backing_fmt", "size"}
-    assert set(types.ImageOptions.__annotations__) == {option.name for option in FVD_OPTIONS} - elsewhere
+def test_the_typed_options_are_the_existing_ones() -> None:
+    arguments = {"backing_file", "backing_fmt", "size"}
+    assert set(types.ImageOptions.__annotations__) == {option.name for option in FVD_OPTIONS} - arguments
     attributes = {option.name for option in fvd.amendable.AMENDABLE}
     assert set(types.Attributes.__annotations__) == attributes | set(fvd.amendable.ALIASES)

@@ -35,7 +35,8 @@ def explain(error: BaseException, failed: int) -> tuple[str, int]:
     if isinstance(error, FvdError):
         # Always one line, even if file names contain line breaks.
         return f"fvd: {_output.printable(fvd_error_text(error))}", failed
-    # The core raises a plain ValueError for misuse. Its subclasses are bugs, and not messages for the user.
+    # The core raises a plain ValueError for misuse. Its subclasses, except those listed, are bugs and not
+    # messages for the user.
     if type(error) is ValueError or isinstance(error, CommandError | ConfigError | OptionError):
         return f"fvd: {_output.printable(str(error))}", failed
     if isinstance(error, OSError):

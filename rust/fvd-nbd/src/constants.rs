@@ -116,7 +116,7 @@ pub mod info {
 pub mod transmission {
     /// Always set.
     pub const HAS_FLAGS: u16 = 1 << 0;
-    /// Writes are refused.
+    /// Commands that change data are refused.
     pub const READ_ONLY: u16 = 1 << 1;
     /// `FLUSH` is supported.
     pub const SEND_FLUSH: u16 = 1 << 2;

@@ -64,8 +64,8 @@ impl Refusal {
     }
 }
 
-/// A protocol violation that ends the connection: either it is uncertain where the next message begins, or no
-/// error reply exists.
+/// A protocol violation that ends the connection: it is uncertain where the next message begins, a limit is
+/// exceeded, or no error reply exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProtocolError {
@@ -77,7 +77,7 @@ pub enum ProtocolError {
     OptionTooLong {
         /// The option number.
         option: u32,
-        /// Bytes of its data.
+        /// The length of its data in bytes.
         length: u32,
     },
     /// More than [`MAX_OPTIONS`](crate::constants::MAX_OPTIONS) options.

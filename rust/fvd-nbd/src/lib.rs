@@ -1,8 +1,8 @@
 //! The server side of NBD, the network block device protocol.
 //!
 //! The protocol code does no I/O: it turns bytes into typed values, and typed replies into bytes. Tests can
-//! therefore feed it any byte sequence that a client could send. The modules, bottom layer first (no module
-//! imports from one below it in this list):
+//! therefore feed it any byte sequence that a client could send. The modules, bottom layer first. A module
+//! uses only those above it in this list, except that `export` and `session` use each other:
 //!
 //! * [`constants`]: the numbers of the specification, and this server's limits.
 //! * [`error`]: errors that are sent in replies, and errors that end a connection.
@@ -10,8 +10,8 @@
 //! * [`export`]: the properties of an export: name, size, capabilities.
 //! * [`session`]: what the client and the server agreed on.
 //! * [`handshake`]: the negotiation, from the greeting to a [`session::Session`].
-//! * [`request`]: decodes a header of 28 or 32 bytes and checks the request.
 //! * [`reply`]: encodes replies in all three header styles.
+//! * [`request`]: decodes a header of 28 or 32 bytes and checks the request.
 //! * [`server`]: sockets, and the connections on them.
 //! * [`disk`]: images and other disks as exports.
 //! * [`daemon`]: a server with its disks: open, background work, signals, close.

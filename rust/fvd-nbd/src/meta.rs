@@ -67,9 +67,9 @@ impl Contexts {
         Context::ALL.into_iter().filter(move |&context| self.contains(context))
     }
 
-    /// The subset of `self` that at least one of `queries` names. If `wildcards` is set, a bare namespace
-    /// (`base:`) names all contexts in it. This applies to listing, not to selecting. Queries that match
-    /// nothing are ignored.
+    /// The subset of `self` that at least one of `queries` names. With `wildcards`, a bare namespace
+    /// (`base:`) names all contexts in it; the protocol allows this for listing, not for selecting. Queries
+    /// that match nothing are ignored.
     #[must_use]
     pub fn matching(self, queries: &[&str], wildcards: bool) -> Self {
         let named = |context: Context| {
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_is_0_for_holes_1_for_the_image_and_counts_the_bases_below() {
+    fn depth_is_0_for_holes_1_for_the_image_and_counts_bases() {
         let states = [
             Status::HOLE,
             Status::LOCAL,

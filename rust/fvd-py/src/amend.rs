@@ -1,4 +1,4 @@
-//! `amend`.
+//! The function `amend`.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,10 @@ use pyo3::types::{PyBool, PyInt, PyMapping};
 use crate::arguments::{blocking, gate};
 use crate::errors::raise;
 
-/// Changes header fields of an image. See `fvd.amend`.
+/// Changes header fields of an image that is not in use. See `fvd.amend`.
+///
+/// `attributes` maps field names to a bool, an int or a str. `ValueError` for an unknown field or an invalid
+/// value.
 #[pyfunction]
 #[pyo3(signature = (path, attributes, *, format = None, shrink = false, backing_unsafe = false, trust = Vec::new()))]
 pub(crate) fn amend(

@@ -1,4 +1,4 @@
-//! Arguments that several verbs share.
+//! Arguments that several functions share.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,12 +14,12 @@ use pyo3::prelude::*;
 
 use crate::errors::raise;
 
-/// Runs `work`, which blocks, without the GIL, and translates its error.
+/// Runs the blocking function `work` without the GIL, and converts its error to an exception.
 pub(crate) fn blocking<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T, Error> + Send) -> PyResult<T> {
     py.detach(work).map_err(|error| raise(&error))
 }
 
-/// A number of bytes, or an offset in bytes. Misuse, a negative one included, is a `ValueError`.
+/// A number of bytes, or an offset in bytes: 0 to 2^64 - 1. A `ValueError` for a negative or larger int.
 pub(crate) struct Size(pub(crate) u64);
 
 impl<'py> FromPyObject<'_, 'py> for Size {
@@ -36,7 +36,7 @@ impl<'py> FromPyObject<'_, 'py> for Size {
     }
 }
 
-/// A cache mode as QEMU names it: when writes become durable, and whether to bypass the page cache.
+/// A cache mode under QEMU's name. It says when writes become durable, and whether to bypass the page cache.
 pub(crate) fn cache(name: &str) -> PyResult<Cache> {
     match name {
         "writeback" => Ok(Cache::Writeback),
@@ -50,7 +50,7 @@ pub(crate) fn cache(name: &str) -> PyResult<Cache> {
     }
 }
 
-/// What becomes of discards, as QEMU names it.
+/// The handling of discards, under QEMU's name.
 fn discard(name: &str) -> PyResult<Discard> {
     match name {
         "ignore" | "off" => Ok(Discard::Ignore),
@@ -61,7 +61,7 @@ fn discard(name: &str) -> PyResult<Discard> {
     }
 }
 
-/// What becomes of writes of zeros, as QEMU names it.
+/// The handling of writes of zeroes, under QEMU's name.
 fn detect_zeroes(name: &str) -> PyResult<DetectZeroes> {
     match name {
         "off" => Ok(DetectZeroes::Off),
@@ -73,7 +73,7 @@ fn detect_zeroes(name: &str) -> PyResult<DetectZeroes> {
     }
 }
 
-/// A time in seconds, more than none.
+/// A positive time in seconds.
 pub(crate) fn seconds(time: f64) -> PyResult<Duration> {
     let valid = Duration::try_from_secs_f64(time).ok().filter(|time| !time.is_zero());
     valid.ok_or_else(|| PyValueError::new_err(format!("Invalid time {time}: seconds, more than 0")))
@@ -83,7 +83,7 @@ pub(crate) fn gate(trust: &[PathBuf]) -> PyResult<Gate> {
     Gate::new(trust).map_err(|error| raise(&error))
 }
 
-/// How to open an image and what it names, as Python says it.
+/// The Python arguments for opening an image and the files that it refers to.
 pub(crate) struct Opening<'a> {
     pub(crate) writable: bool,
     pub(crate) write_base: bool,
@@ -91,14 +91,14 @@ pub(crate) struct Opening<'a> {
     pub(crate) discard: &'a str,
     pub(crate) detect_zeroes: &'a str,
     pub(crate) copy_on_read: Option<bool>,
-    /// In seconds.
+    /// In seconds, positive; None: no limit.
     pub(crate) base_timeout: Option<f64>,
     pub(crate) force_share: bool,
     pub(crate) trust: &'a [PathBuf],
 }
 
 impl Opening<'_> {
-    /// `ValueError` for what is none of the words that are known.
+    /// Converts the arguments. `ValueError` for an unknown mode or an invalid time.
     pub(crate) fn options(self) -> PyResult<ChainOptions> {
         let cache = cache(self.cache)?;
         Ok(ChainOptions {
@@ -117,7 +117,7 @@ impl Opening<'_> {
     }
 }
 
-/// Options for something that is only read.
+/// The options to open a disk for reading only.
 pub(crate) fn read_only(force_share: bool, trust: &[PathBuf]) -> PyResult<ChainOptions> {
     Ok(ChainOptions {
         force_share,

@@ -1,4 +1,4 @@
-//! What an open image does on its own: a thread for each part, because files block.
+//! The background work of an open image with blocking I/O: one thread for each part.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -12,24 +12,24 @@ use pollster::block_on;
 
 use crate::time;
 
-/// An engine on files.
+/// An engine with blocking file I/O.
 pub(crate) type Engine = Image<FileStorage>;
 
-/// Copy-on-read, prefetch and checkpoints of one image, until it is stopped.
+/// Copy-on-read, prefetch and checkpoints of one image, until stopped.
 pub(crate) struct Background {
     control: Control,
     thread: JoinHandle<()>,
 }
 
-/// What runs in the background of an image, on threads or as a task.
+/// The running background work of an image, on threads or as a task.
 pub(crate) trait Running {
     fn control(&self) -> &Control;
 
-    /// Ends it, and waits for what is under way where that can be done here.
+    /// Stops it. Also waits for its end, where it runs on threads.
     fn end(self);
 }
 
-/// Whether the image, as it was opened, has something to do on its own.
+/// Whether the image has background work, given how it was opened.
 pub(crate) fn is_wanted<S: Storage>(engine: &Image<S>) -> bool {
     let options = PrefetchOptions::from(engine.header());
     engine.is_writable()
@@ -40,8 +40,7 @@ pub(crate) fn is_wanted<S: Storage>(engine: &Image<S>) -> bool {
             || options.profile_start_delay.is_some())
 }
 
-/// The control of prefetch, which is made ready to run if it is not; None where nothing comes from
-/// a base.
+/// The control of prefetch. Starts the background work if it does not run. None if the image has no base.
 pub(crate) fn control<S: Storage, R: Running>(
     engine: &Image<S>,
     running: &mut Option<R>,
@@ -54,7 +53,7 @@ pub(crate) fn control<S: Storage, R: Running>(
         let error = Error::new(ErrorKind::NotPermitted, "The image is open read-only");
         return Err(error.with_path(engine.file().path()));
     }
-    // One that has failed gets another chance.
+    // Background work that has failed or stopped is started again.
     let over = |running: &mut R| {
         let state = running.control().status().state;
         state.is_final() && state != PrefetchState::Finished
@@ -86,10 +85,10 @@ impl Running for Background {
         &self.control
     }
 
-    /// Without the GIL.
+    /// Must be called without the GIL.
     fn end(self) {
         self.control.stop();
-        // It ends without a panic, or what it held is as good as after a cancellation.
+        // If the thread has panicked, its state was dropped as in a cancellation, which is safe.
         let _ = self.thread.join();
     }
 }
@@ -112,7 +111,7 @@ fn drive(engine: &Engine, control: &Control, clock: &TokioClock) {
         for worker in background.workers() {
             let named = thread::Builder::new().name("fvd-copy".to_owned());
             if named.spawn_scoped(scope, || block_on(worker)).is_err() {
-                // Without all of its parts it would wait for ever for the one that is missing.
+                // If one part is missing, the others would wait for it for ever.
                 control.stop();
             }
         }

@@ -1,11 +1,10 @@
 //! Memory of Python objects, leased to the core.
 //!
-//! The core owns its buffers while an operation is in flight. For a blocking call that is cheap to
-//! promise: it returns only when the operation has ended and all its buffers are dropped, and
-//! the Python object is kept alive, and locked against resizing, until then. What asyncio begins
-//! can outlive the call, and whoever waits for it: there the buffers of the core hold the object.
-//! Other threads may still write to the memory meanwhile, as with `os.preadv`; they get what they
-//! ask for.
+//! The core owns its buffers while an operation is in flight. For a blocking call this is simple: the call
+//! returns only when the operation has ended and its buffers are dropped, and until then the Python object is
+//! kept alive and locked against resizing. An asyncio operation can outlive the call that started it, and the
+//! task that awaits it, so there the buffers of the core hold a reference to the object. Other threads may
+//! write to the memory during the operation, as with `os.preadv`; what is read or written is then undefined.
 
 use std::fs::File;
 use std::io;
@@ -20,12 +19,12 @@ use pyo3::exceptions::PyBufferError;
 use pyo3::types::PyBytes;
 use pyo3::{Bound, Py, PyAny, PyResult, Python, ffi};
 
-/// A new bytes object of `len` bytes that nobody has initialised, and its memory.
+/// A new bytes object of `len` uninitialised bytes, and its memory.
 ///
 /// The object must not become visible to Python before the memory has been filled.
 pub(crate) fn new_bytes(py: Python<'_>, len: usize) -> PyResult<(Bound<'_, PyBytes>, LeasedMut)> {
     let size = ffi::Py_ssize_t::try_from(len)?;
-    // SAFETY: a null pointer asks for uninitialised bytes; a null result is an error that is set.
+    // SAFETY: a null pointer asks for uninitialised bytes. A null result means that an exception is set.
     let object = unsafe {
         let object = ffi::PyBytes_FromStringAndSize(std::ptr::null(), size);
         Bound::from_owned_ptr_or_err(py, object)?.cast_into_unchecked::<PyBytes>()
@@ -36,24 +35,24 @@ pub(crate) fn new_bytes(py: Python<'_>, len: usize) -> PyResult<(Bound<'_, PyByt
     Ok((object, leased))
 }
 
-/// A duplicate of a file descriptor that Python holds.
+/// A duplicate of a file descriptor that Python code owns.
 pub(crate) fn duplicate(fd: i32) -> io::Result<File> {
-    // fcntl refuses what is not open; -1 alone is no descriptor at all.
+    // fcntl refuses a descriptor that is not open. A negative number must not become a `BorrowedFd` at all.
     if fd < 0 {
         return Err(io::Error::from_raw_os_error(9));
     }
-    // SAFETY: only borrowed for the time of the duplication, which checks that it is open.
+    // SAFETY: borrowed only during the duplication, which checks that the descriptor is open.
     let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
     Ok(File::from(borrowed.try_clone_to_owned()?))
 }
 
-/// A new bytes object of `len` bytes that nobody has initialised, and its memory, which keeps the
-/// object. The object must not become visible to Python before the memory has been filled.
+/// A new bytes object of `len` uninitialised bytes, and its memory, which holds a reference to the object.
+/// The object must not become visible to Python before the memory has been filled.
 pub(crate) fn shared_bytes(py: Python<'_>, len: usize) -> PyResult<(Py<PyBytes>, IoBufMut)> {
     let (object, leased) = new_bytes(py, len)?;
     let object = object.unbind();
     let owner = Arc::new(object.clone_ref(py));
-    // SAFETY: the memory of a bytes object stays where it is while somebody holds the object.
+    // SAFETY: the memory of a bytes object stays in place while a reference to the object exists.
     let memory = unsafe { IoBufMut::from_raw(leased.ptr, leased.len, Some(owner)) };
     Ok((object, memory))
 }
@@ -64,9 +63,9 @@ pub(crate) struct LeasedMut {
     len: usize,
 }
 
-// SAFETY: an address; what is done with it is up to `with`.
+// SAFETY: it is only an address, and all accesses go through `with`.
 unsafe impl Send for LeasedMut {}
-// SAFETY: as above; each caller of `with` runs one operation on it.
+// SAFETY: as above. Each caller of `with` runs only one operation on the memory.
 unsafe impl Sync for LeasedMut {}
 
 impl LeasedMut {
@@ -77,10 +76,10 @@ impl LeasedMut {
         }
     }
 
-    /// Calls `fill` with the memory. `fill` must not keep the buffer: it gives it back, or drops it.
+    /// Calls `fill` with the memory. `fill` must not keep the buffer: it must return or drop it.
     pub(crate) fn with<T>(&self, fill: impl FnOnce(IoBufMut) -> T) -> T {
-        // SAFETY: the object lives longer than `self` (its holder keeps it), and blocking calls
-        // end before they return (see the top of this file).
+        // SAFETY: the holder of `self` keeps the object alive, and the operation ends before the blocking
+        // call returns (see the top of this file).
         fill(unsafe { IoBufMut::from_raw(self.ptr, self.len, None) })
     }
 }
@@ -101,7 +100,7 @@ impl Buffer {
         self.0.len_bytes()
     }
 
-    /// Its memory, to be written to.
+    /// Its memory for writing. `BufferError` if it is read-only.
     pub(crate) fn lease_mut(&self) -> PyResult<LeasedMut> {
         if self.0.readonly() {
             return Err(PyBufferError::new_err("the buffer is read-only"));
@@ -109,22 +108,22 @@ impl Buffer {
         Ok(LeasedMut::new(self.0.buf_ptr().cast(), self.len()))
     }
 
-    /// Its memory, to be filled. It holds the object, which must be writable.
+    /// Its memory for writing, holding a reference to the object. `BufferError` if it is read-only.
     pub(crate) fn into_memory(self) -> PyResult<IoBufMut> {
         let leased = self.lease_mut()?;
-        // SAFETY: the memory of a buffer stays where it is until the buffer is given back.
+        // SAFETY: the memory of a buffer stays in place until the buffer is released.
         Ok(unsafe { IoBufMut::from_raw(leased.ptr, leased.len, Some(Arc::new(self))) })
     }
 
-    /// Its memory, to be read. It holds the object.
+    /// Its memory for reading, holding a reference to the object.
     pub(crate) fn into_bytes(self) -> Bytes {
         Bytes::from_owner(self)
     }
 
-    /// Its memory, to be read. The caller drops every clone before `self`.
+    /// Its memory for reading. The caller must drop every clone before `self`.
     pub(crate) fn lease(&self) -> Bytes {
-        // SAFETY: not really `'static`, but the clones end with the blocking call (see the top of
-        // this file).
+        // SAFETY: the memory is not `'static`, but all clones are dropped when the blocking call ends (see
+        // the top of this file).
         Bytes::from_static(unsafe { std::mem::transmute::<&[u8], &'static [u8]>(self.as_ref()) })
     }
 }

@@ -1,4 +1,4 @@
-//! `check`.
+//! The function `check`.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use pyo3::types::PyDict;
 
 use crate::arguments::{blocking, gate};
 
-/// Checks an image, and repairs it. See `fvd.check`.
+/// Checks an image and, if asked, repairs it: `repair` is None, 'leaks' or 'all'. See `fvd.check`.
 #[pyfunction]
 #[pyo3(signature = (
     path, *, format = None, repair = None, force_share = false, backing_chain = false, trust = Vec::new()

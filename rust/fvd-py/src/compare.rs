@@ -1,4 +1,4 @@
-//! `compare`.
+//! The function `compare`.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,10 @@ use crate::arguments::{self, blocking, read_only};
 use crate::disk::Disk;
 use crate::progress::Reporter;
 
-/// Compares two disks. See `fvd.compare`.
+/// Compares two disks, each a path or an open image. See `fvd.compare`.
+///
+/// Returns a dictionary: `identical`; `reason`: None, 'content', 'status' or 'size'; `offset`: the first
+/// difference in bytes, or None; `size_a` and `size_b` in bytes.
 #[pyfunction]
 #[pyo3(signature = (
     a, b, *, a_format = None, b_format = None, strict = false, cache = "writeback", force_share = false,

@@ -1,4 +1,4 @@
-//! `convert`.
+//! The function `convert`.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use crate::create::apply;
 use crate::disk::{Disk, unfit};
 use crate::progress::Reporter;
 
-/// A disk to read, or the descriptor of a stream.
+/// The source: a disk, or the file descriptor of a stream.
 pub(crate) enum From {
     Stream(i32),
     Disk(Disk),
@@ -35,7 +35,7 @@ impl<'py> FromPyObject<'_, 'py> for From {
     }
 }
 
-/// A path, or the descriptor of a stream.
+/// The target: a path, or the file descriptor of a stream.
 pub(crate) enum To {
     Stream(i32),
     Path(PathBuf),
@@ -54,6 +54,8 @@ impl<'py> FromPyObject<'_, 'py> for To {
 }
 
 /// Converts a disk. See `fvd.convert`.
+///
+/// Returns a dictionary: `format` of the target, and its `size` in bytes.
 #[pyfunction]
 #[pyo3(signature = (
     source, target, *, source_format = None, target_format = "raw", options = None, backing_file = None,
@@ -134,7 +136,7 @@ pub(crate) fn convert<'py>(
     Ok(dict)
 }
 
-/// What is read, and whether it is open already.
+/// The source, by whether it is already open.
 enum Input {
     ToOpen(Source),
     IsOpen(Disk),
@@ -159,7 +161,7 @@ fn to(target: To) -> PyResult<Target> {
     }
 }
 
-/// A descriptor of our own: that of the caller stays open.
+/// A duplicate of the descriptor: the caller's descriptor stays open.
 fn stream(fd: i32) -> PyResult<File> {
     Ok(duplicate(fd)?)
 }

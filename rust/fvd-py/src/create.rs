@@ -1,4 +1,4 @@
-//! `create`.
+//! The function `create`.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -15,7 +15,11 @@ use crate::arguments::{blocking, gate};
 use crate::errors::raise;
 use crate::progress::interruptible;
 
-/// Makes a new image. See `fvd.create`.
+/// Creates an image. `size` is in bytes; None: the size of the backing file, rounded up to whole sectors. See
+/// `fvd.create`.
+///
+/// Returns a dictionary: `filename`, `format`, `size` in bytes, `options` with their resulting values, and
+/// `needs_trust`: the directories that must be trusted to open the image.
 #[pyfunction]
 #[pyo3(signature = (
     path, size = None, *, format = "fvd", backing_file = None, backing_format = None,
@@ -81,7 +85,7 @@ fn names_of(paths: &[PathBuf]) -> Vec<&OsStr> {
     paths.iter().map(|path| path.as_os_str()).collect()
 }
 
-/// The options as they came out, under the names they are given by, in the order of the manual.
+/// The options with their resulting values, under the names of the arguments, in the order of the manual.
 fn options_of<'py>(py: Python<'py>, header: &Header) -> PyResult<Bound<'py, PyDict>> {
     let options = PyDict::new(py);
     if !header.base_img.is_empty() {
@@ -107,20 +111,20 @@ fn options_of<'py>(py: Python<'py>, header: &Header) -> PyResult<Bound<'py, PyDi
     if !header.data_file.is_empty() {
         options.set_item("data_file", &header.data_file)?;
     }
-    // A plain image has no metadata that a journal would keep.
+    // A plain image without a base has no metadata for a journal.
     if header.compact_image || !header.base_img.is_empty() {
         options.set_item("journal_size", header.journal_size)?;
     }
     Ok(options)
 }
 
-/// The options of the prefetch profile, if there is room for one.
+/// The options of the prefetch profile, if the image has a region for one.
 fn profile_options_of(options: &Bound<'_, PyDict>, header: &Header) -> PyResult<()> {
     let offset = header.prefetch_profile_offset;
     if offset == 0 {
         return Ok(());
     }
-    // The last region of a new image.
+    // The profile is the last region in the metadata of a new image.
     options.set_item("prefetch_profile_size", header.metadata_size - offset)?;
     options.set_item("generate_prefetch_profile", header.generate_prefetch_profile)?;
     let delay = header.profile_directed_prefetch_start_delay;
@@ -130,7 +134,8 @@ fn profile_options_of(options: &Bound<'_, PyDict>, header: &Header) -> PyResult<
     Ok(())
 }
 
-/// Sets the options by the names of the original driver.
+/// Sets the options, which have the names of the original FVD driver. `ValueError` for an invalid value or an
+/// unknown name.
 pub(crate) fn apply(create: &mut CreateOptions, options: &Bound<'_, PyMapping>) -> PyResult<()> {
     for item in options.items()?.iter() {
         let (name, value): (String, Bound<'_, PyAny>) = item.extract()?;

@@ -1,4 +1,4 @@
-//! What Python gives to be read: a file, or an image that is open.
+//! A disk argument that is read: a path, or an open image.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::background::Engine;
 use crate::image::Image;
 use crate::open::Open;
 
-/// A disk, as it was given.
+/// A disk argument.
 pub(crate) enum Disk {
     Open(Arc<Open>),
     OpenAsync(Arc<AsyncOpen>),
@@ -38,7 +38,7 @@ impl<'py> FromPyObject<'_, 'py> for Disk {
     }
 }
 
-/// What there is to say of an object where something else is `needed`.
+/// The `TypeError` for an argument that is not `needed`.
 pub(crate) fn unfit(object: Borrowed<'_, '_, PyAny>, needed: &str) -> PyErr {
     let kind = object.get_type().name();
     let kind = kind.map_or_else(|_| "something else".to_owned(), |name| name.to_string());
@@ -46,8 +46,8 @@ pub(crate) fn unfit(object: Borrowed<'_, '_, PyAny>, needed: &str) -> PyErr {
 }
 
 impl Disk {
-    /// Runs `work` on the disk, without the GIL. An image that is open is read as it is, and not closed before
-    /// `work` has ended; a file is opened, as one of `format`.
+    /// Runs `work` on the disk. Must be called without the GIL. An open image is read in its current state,
+    /// and is not closed before `work` has ended. A path is opened with this format.
     pub(crate) fn with<T>(
         &self,
         format: Option<&str>,

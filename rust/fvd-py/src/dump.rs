@@ -1,4 +1,4 @@
-//! `dump`.
+//! The function `dump`.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,9 @@ use pyo3::types::{PyDict, PyList};
 
 use crate::arguments::blocking;
 
-/// Header, table, bitmap and journal as they stand on disk. See `fvd.dump`.
+/// Dumps header, table, bitmap, journal and profile as they are stored in the file. See `fvd.dump`.
+///
+/// Each list has at most `limit` entries. The names of lists that reached the limit are in `truncated`.
 #[pyfunction]
 #[pyo3(signature = (path, *, limit = 100_000, force_share = false))]
 pub(crate) fn dump(py: Python<'_>, path: PathBuf, limit: usize, force_share: bool) -> PyResult<Bound<'_, PyDict>> {
@@ -111,7 +113,7 @@ fn journal_of<'py>(py: Python<'py>, file: &FileStorage, head: &Head, limit: usiz
     Ok(list)
 }
 
-/// Offset in bytes and length in units.
+/// The entries of the profile: offset in bytes, length in units of the profile.
 fn profile_of(file: &FileStorage, head: &Head, limit: usize) -> Result<Vec<(i64, u32)>, Error> {
     let mut reader = EntryReader::new(file, &head.geometry);
     let mut all = Vec::new();

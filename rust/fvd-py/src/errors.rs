@@ -1,4 +1,4 @@
-//! Errors of the core as Python exceptions: an `OSError` with `errno`, `strerror` and `filename`.
+//! Converts errors of the core to Python exceptions: an `OSError` with `errno`, `strerror` and `filename`.
 
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -13,39 +13,44 @@ create_exception!(
     fvd,
     FvdError,
     PyOSError,
-    "Any failure of fvd; `errno`, `strerror` and `filename` as in OSError."
+    "The base class of fvd's errors. It has `errno`, `strerror` and `filename` as OSError."
 );
 create_exception!(
     fvd,
     InvalidImageError,
     FvdError,
-    "The image contradicts the format, or needs a check."
+    "The image violates the format, or needs a check."
 );
-create_exception!(fvd, UnsupportedError, FvdError, "The format allows it, fvd does not.");
-create_exception!(fvd, IoError, FvdError, "The operating system failed an operation.");
+create_exception!(
+    fvd,
+    UnsupportedError,
+    FvdError,
+    "The format allows this, but fvd does not support it."
+);
+create_exception!(fvd, IoError, FvdError, "An operation of the operating system failed.");
 create_exception!(
     fvd,
     NotPermittedError,
     FvdError,
-    "Access was refused, by the system or by the trust rules."
+    "Access was refused by the operating system or by the trust rules."
 );
 create_exception!(
     fvd,
     InUseError,
     FvdError,
-    "Somebody else uses the image: another process, or a server."
+    "The image is in use by another process or by a server."
 );
 create_exception!(
     fvd,
     NoSpaceError,
     FvdError,
-    "No space is left on the file system, the quota or the device."
+    "No space is left on the file system, in the quota or on the device."
 );
 create_exception!(
     fvd,
     PoisonedError,
     FvdError,
-    "An earlier failed write of metadata made the image unusable."
+    "A sync or a write of metadata failed before, so the image cannot be written to."
 );
 
 const EINTR: i32 = 4;
@@ -56,12 +61,12 @@ const EINVAL: i32 = 22;
 const ENOSPC: i32 = 28;
 const EOPNOTSUPP: i32 = 95;
 
-/// What exceptions of the core have besides the attributes of `OSError`. On the class: no value.
+/// The attributes that `FvdError` adds to those of `OSError`. The class has None for each.
 const OP: &str = "op";
 const OFFSET: &str = "offset";
 const NEEDS_TRUST: &str = "needs_trust";
 
-/// Gives the class the attributes that only some instances set.
+/// Sets the default attributes on the class. Only some instances override them.
 pub(crate) fn add_defaults(py: Python<'_>) -> PyResult<()> {
     let class = py.get_type::<FvdError>();
     class.setattr(OP, py.None())?;
@@ -69,7 +74,8 @@ pub(crate) fn add_defaults(py: Python<'_>) -> PyResult<()> {
     class.setattr(NEEDS_TRUST, py.None())
 }
 
-/// Tells a user of what is no error, on stderr, if there is any. On any thread, without the GIL.
+/// Prints a notice that is no error to stderr, if there is a stderr. May be called on any thread, without the
+/// GIL.
 pub(crate) fn notice(text: &str) {
     let _ = writeln!(io::stderr(), "fvd: {text}");
 }
@@ -92,7 +98,7 @@ pub(crate) fn raise(error: &Error) -> PyErr {
     })
 }
 
-/// Why, and what helps in the words of Python; the command line has its own.
+/// The reason, with a hint for Python callers. The command line prints a different hint.
 fn reason(error: &Error) -> String {
     let reason = error.reason();
     let Some(directory) = error.needs_trust() else {
@@ -104,7 +110,7 @@ fn reason(error: &Error) -> String {
     });
     match quoted {
         Ok(list) => format!("{reason}: trust={list} allows it"),
-        // A name that cannot be shown.
+        // The name cannot be shown.
         Err(_) => reason,
     }
 }

@@ -1,4 +1,4 @@
-//! When the interpreter exits, images that are still open are flushed and closed, and threads ended.
+//! At the exit of the interpreter, flushes and closes images that are still open, and ends threads.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
@@ -12,38 +12,39 @@ use fvd::Error;
 use crate::arguments::blocking;
 use crate::runtime;
 
-/// What has to be closed before the process ends.
+/// An object that must be closed before the process ends.
 pub(crate) trait Closable: Send + Sync {
-    /// Whether this process has opened it.
+    /// Whether this process, not a parent process, opened it.
     fn is_ours(&self) -> bool;
 
     fn is_closed(&self) -> bool;
 
-    /// Whether who has borrowed it has given it back: nobody gets it again then. Fails where somebody
-    /// serves it. Without the GIL.
+    /// Whether all leases have ended. If so, no new lease begins after this call. Fails while a server serves
+    /// the object. Must be called without the GIL.
     fn try_return(&self) -> Result<bool, Error>;
 
-    /// Without the GIL.
+    /// Closes it. Must be called without the GIL.
     fn close_now(&self) -> Result<(), Error>;
 
-    /// Nobody will close it: it stays as after a crash.
+    /// Marks it as closed without closing it. Its file stays as after a crash.
     fn abandon(&self);
 }
 
-/// Between two looks whether a server has ended.
-const LOOK: Duration = Duration::from_millis(5);
+/// The interval at which a close checks whether a server has ended.
+const CHECK_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Until those that are being stopped have given the image back. Signals of Python's end the waiting, as
-/// they end that of `Server.stop`.
+/// Waits until servers that are being stopped have returned their leases. A Python signal handler that raises
+/// ends the waiting, as in `Server.stop`.
 pub(crate) fn wait_for_servers<C: Closable + ?Sized>(py: Python<'_>, image: &C) -> PyResult<()> {
     while !blocking(py, || image.try_return())? {
         py.check_signals()?;
-        py.detach(|| thread::sleep(LOOK));
+        py.detach(|| thread::sleep(CHECK_INTERVAL));
     }
     Ok(())
 }
 
-/// Closes what nobody can close later. What a server keeps for ever, on a base that hangs, a signal gives up.
+/// Closes an object that cannot be closed later. If a server never returns its lease (a base that hangs), a
+/// signal ends the waiting, and the object is abandoned.
 pub(crate) fn close_last<C: Closable + ?Sized>(py: Python<'_>, image: &C) -> PyResult<()> {
     wait_for_servers(py, image).inspect_err(|_| image.abandon())?;
     blocking(py, || image.close_now())
@@ -51,14 +52,14 @@ pub(crate) fn close_last<C: Closable + ?Sized>(py: Python<'_>, image: &C) -> PyR
 
 static IMAGES: Mutex<Vec<Weak<dyn Closable>>> = Mutex::new(Vec::new());
 
-/// Has `close_all` called before the interpreter goes down.
+/// Registers `close_all` to be called before the interpreter exits.
 pub(crate) fn register(py: Python<'_>) -> PyResult<()> {
     let close = wrap_pyfunction!(close_all, py)?;
     py.import("atexit")?.call_method1("register", (close,))?;
     Ok(())
 }
 
-/// Adds an image, and forgets those that are gone.
+/// Adds an object, and removes those that no longer exist.
 pub(crate) fn remember<C: Closable + 'static>(open: &Arc<C>) {
     let mut images = IMAGES.lock().unwrap_or_else(PoisonError::into_inner);
     images.retain(|image| image.strong_count() > 0);
@@ -69,7 +70,7 @@ pub(crate) fn remember<C: Closable + 'static>(open: &Arc<C>) {
 #[pyfunction]
 fn close_all(py: Python<'_>) {
     let images = std::mem::take(&mut *IMAGES.lock().unwrap_or_else(PoisonError::into_inner));
-    // A server is younger than the images that are leased to it.
+    // In reverse order: a server is created after the images that are leased to it, and must be closed first.
     let open = images.iter().rev().filter_map(Weak::upgrade);
     for image in open.filter(|image| image.is_ours()) {
         if let Err(error) = close_last(py, &*image) {

@@ -1,4 +1,4 @@
-//! `map`, and the extents of an open image.
+//! The function `map`, and the extents of an open image.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use pyo3::types::{PyDict, PyList};
 
 use crate::arguments::{blocking, read_only};
 
-/// Extents that are looked up at once, without the GIL.
+/// The number of extents that are looked up at once, without the GIL.
 const BATCH: usize = 256;
 
 pub(crate) async fn collect(source: &dyn BaseSource, start: u64, length: Option<u64>) -> Result<Vec<MapEntry>> {
@@ -22,7 +22,7 @@ pub(crate) async fn collect(source: &dyn BaseSource, start: u64, length: Option<
     Ok(entries)
 }
 
-/// A list of dictionaries.
+/// The extents as a list of dictionaries.
 pub(crate) struct Entries(pub(crate) Vec<MapEntry>);
 
 impl<'py> IntoPyObject<'py> for Entries {
@@ -59,7 +59,7 @@ fn to_dict<'py>(py: Python<'py>, entry: &MapEntry) -> PyResult<Bound<'py, PyDict
     Ok(item)
 }
 
-/// What `map` returns: looks as far ahead as one batch, however many extents there are.
+/// The iterator that `map` returns. It looks up one batch of extents at a time, so its memory use is bounded.
 #[pyclass(module = "fvd")]
 pub(crate) struct Extents {
     source: Box<dyn BaseSource>,
@@ -92,7 +92,8 @@ impl Extents {
     }
 }
 
-/// Maps a disk of any readable format. See `fvd.map`.
+/// Maps a disk of any readable format. `start` and `length` are in bytes; `length` None: up to the end. See
+/// `fvd.map`.
 #[pyfunction]
 #[pyo3(signature = (path, *, format = None, start = 0, length = None, force_share = false, trust = Vec::new()))]
 pub(crate) fn map(

@@ -1,4 +1,4 @@
-//! `open` and `Image`.
+//! The function `open`, and the class `Image`.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -62,14 +62,16 @@ pub(crate) fn open(
     })
 }
 
-/// An open FVD image. Safe to use from many threads; the GIL is released during I/O.
+/// An open FVD image.
+///
+/// It can be used from several threads at the same time. The GIL is released during I/O.
 #[pyclass(frozen, module = "fvd", weakref)]
 pub(crate) struct Image {
     pub(crate) open: Arc<Open>,
     /// Size of the virtual disk in bytes.
     #[pyo3(get)]
     size: u64,
-    /// The path as it was given.
+    /// The path as it was passed to `open`.
     #[pyo3(get)]
     path: OsString,
     /// Whether the image was opened for writing.
@@ -94,7 +96,7 @@ impl Image {
         self.open.is_closed()
     }
 
-    /// Reads `count` bytes from `offset` (bytes, any alignment).
+    /// Reads `count` bytes from `offset` (bytes, any alignment), and returns them as `bytes`.
     ///
     /// `ValueError` if a byte lies beyond the end of the disk.
     fn pread<'py>(&self, py: Python<'py>, count: Size, offset: Size) -> PyResult<Bound<'py, PyBytes>> {
@@ -105,8 +107,8 @@ impl Image {
         Ok(object)
     }
 
-    /// Fills `buffer`, any writable object with the buffer protocol, from `offset` (bytes), and
-    /// returns its length in bytes.
+    /// Fills `buffer` with the data at `offset` (bytes, any alignment), and returns its length in bytes.
+    /// `buffer` is any writable, C-contiguous object with the buffer protocol.
     ///
     /// `ValueError` if a byte lies beyond the end of the disk.
     fn readinto(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>, offset: Size) -> PyResult<usize> {
@@ -116,8 +118,8 @@ impl Image {
         Ok(buffer.len())
     }
 
-    /// Writes `buffer`, any object with the buffer protocol, at `offset` (bytes, any alignment),
-    /// and returns its length in bytes. Durable after the next `flush`.
+    /// Writes `buffer` at `offset` (bytes, any alignment), and returns its length in bytes. `buffer` is any
+    /// C-contiguous object with the buffer protocol. The data is durable after the next `flush`.
     ///
     /// `ValueError` if a byte lies beyond the end of the disk.
     fn pwrite(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>, offset: Size) -> PyResult<usize> {
@@ -128,18 +130,22 @@ impl Image {
         Ok(buffer.len())
     }
 
-    /// Gives up the content of `count` bytes from `offset` (bytes, any alignment), and their space:
-    /// they read as zeros, but for parts of sectors, and of blocks that are still in the base.
+    /// Discards `count` bytes from `offset` (bytes, any alignment) and frees their space. The whole sectors
+    /// of the range then read as zeroes. Sectors that are only partly in the range keep their content, and so
+    /// do blocks that are still in the base and only partly in the range. In an image that writes to its
+    /// base, the region of the base does not change.
     ///
-    /// Does nothing in an image that was opened with `discard="ignore"`. `ValueError` if a byte lies
-    /// beyond the end of the disk.
+    /// Does nothing if the image was opened with `discard="ignore"`. `ValueError` if a byte lies beyond the
+    /// end of the disk.
     fn discard(&self, py: Python<'_>, count: Size, offset: Size) -> PyResult<()> {
         let (Size(count), Size(offset)) = (count, offset);
         blocking(py, || self.open.with(|engine| block_on(engine.discard(offset, count))))
     }
 
-    /// Makes `count` bytes from `offset` (bytes, any alignment) read as zeros, freeing their
-    /// space where the storage can; with `discard="ignore"` what has space keeps it.
+    /// Makes `count` bytes from `offset` (bytes, any alignment) read as zeroes. Frees their space where the
+    /// storage can. With `discard="ignore"`, allocated space stays allocated.
+    ///
+    /// `ValueError` if a byte lies beyond the end of the disk.
     fn zero(&self, py: Python<'_>, count: Size, offset: Size) -> PyResult<()> {
         let (Size(count), Size(offset)) = (count, offset);
         blocking(py, || {
@@ -147,15 +153,16 @@ impl Image {
         })
     }
 
-    /// Makes everything durable that was written before this call.
+    /// Makes all writes durable that returned before this call.
     fn flush(&self, py: Python<'_>) -> PyResult<()> {
         blocking(py, || self.open.with(|engine| block_on(engine.flush())))
     }
 
-    /// Where the bytes of the disk come from, through the whole backing chain: a list of
+    /// Describes where the data of the disk is stored, through the whole backing chain: a list of
     /// dictionaries with the field names of `qemu-img map --output=json`.
     ///
-    /// `length` None: up to the end of the disk. Neighbours that are alike are merged.
+    /// `offset` and `length` are in bytes; `length` None: up to the end of the disk. Adjacent extents with
+    /// the same properties are merged.
     #[pyo3(signature = (offset = 0, length = None))]
     fn extents(&self, py: Python<'_>, offset: u64, length: Option<u64>) -> PyResult<extents::Entries> {
         let entries = blocking(py, || {
@@ -165,56 +172,57 @@ impl Image {
         Ok(extents::Entries(entries))
     }
 
-    /// What `fvd.info` says of this image.
+    /// Returns what `fvd.info` returns for this image: a dictionary.
     fn info(&self, py: Python<'_>) -> PyResult<info::Described> {
-        // Fails if it is closed; the path then says where the header is.
+        // `with` fails if the image is closed. The information itself is read from the file at this path.
         blocking(py, || self.open.with(|_| info::of_open_image(self.path.as_ref())))
     }
 
-    /// Counters of what was done since the image was opened: a dictionary.
+    /// Returns counters since the image was opened: a dictionary.
     fn stats(&self, py: Python<'_>) -> PyResult<Counters> {
         blocking(py, || self.open.with(|engine| Ok(Counters(engine.stats()))))
     }
 
-    /// Stores everything that is still in the base, after which the base is never needed again.
+    /// Copies everything that is still in the base to the image. After that, the base is never needed again.
     ///
-    /// Returns when that is done, what `prefetch_status` says. `progress(status)` is called a few
-    /// times a second; an exception of it, or a signal, pauses prefetch and is raised.
+    /// Returns when this is done. The result is that of `prefetch_status`. `progress(status)` is called
+    /// several times a second. If it raises an exception, or a signal handler does, prefetch is paused and
+    /// the exception is raised.
     #[pyo3(signature = (progress = None))]
     fn prefetch(&self, py: Python<'_>, progress: Option<Py<PyAny>>) -> PyResult<prefetch::Status> {
         prefetch::run(py, &self.open, progress).map(prefetch::Status)
     }
 
-    /// How far prefetch is, in the background or in another thread: a dictionary.
+    /// Returns the progress of prefetch, which may run in the background or in another thread: a dictionary.
     fn prefetch_status(&self, py: Python<'_>) -> PyResult<prefetch::Status> {
         let status = |engine: &Arc<_>| block_on(copy::status(engine, self.open.running().as_ref()));
         blocking(py, || self.open.with(status)).map(prefetch::Status)
     }
 
-    /// Begins no further piece until `resume_prefetch`.
+    /// Pauses prefetch: no further copy begins until `resume_prefetch`.
     fn pause_prefetch(&self, py: Python<'_>) -> PyResult<()> {
         let control = blocking(py, || self.open.control())?;
         control.iter().for_each(Control::pause);
         Ok(())
     }
 
-    /// Prefetches in the background: at once, or again after `pause_prefetch`.
+    /// Starts prefetch in the background immediately, or resumes it after `pause_prefetch`.
     fn resume_prefetch(&self, py: Python<'_>) -> PyResult<()> {
         let control = blocking(py, || self.open.control())?;
         control.iter().for_each(Control::resume);
         Ok(())
     }
 
-    /// A buffered, seekable binary file object over the disk (see `io`).
+    /// Returns a buffered, seekable binary file object for the disk (see the module `io`).
     fn file<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         slf.get().open.check_process().map_err(|error| raise(&error))?;
         slf.py().import("fvd._file")?.call_method1("image_file", (slf,))
     }
 
-    /// Flushes, marks the image clean and releases its files. Does nothing the second time, and
-    /// nothing in a process that was forked since the image was opened.
+    /// Flushes, marks the image clean and releases its files. Does nothing if the image is already closed, or
+    /// in a process that was forked since the image was opened.
     ///
-    /// `InUseError`, and the image stays open, while `fvd.serve` serves it.
+    /// Raises `InUseError` while `fvd.serve` serves the image. The image then stays open.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         if self.open.is_ours() {
             exit::wait_for_servers(py, &*self.open)?;
@@ -236,14 +244,15 @@ impl Image {
     }
 }
 
-/// What `repr` says of an open image.
+/// The `repr` of an open image.
 pub(crate) fn describe(class: &str, path: &Path, writable: bool, size: u64, closed: bool) -> String {
     let mode = if writable { "r+" } else { "r" };
     let state = if closed { ", closed" } else { "" };
     format!("<{class} '{}', mode '{mode}', {size} bytes{state}>", path.display())
 }
 
-/// Before memory is allocated for the answer: `count` bytes at `offset` lie within a disk of `size`.
+/// Checks that `count` bytes at `offset` lie within a disk of `size` bytes, before memory is allocated for
+/// them.
 pub(crate) fn check_range(count: u64, offset: u64, size: u64) -> PyResult<()> {
     match offset.checked_add(count) {
         Some(end) if end <= size => Ok(()),

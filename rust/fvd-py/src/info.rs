@@ -1,4 +1,4 @@
-//! `info`.
+//! The function `info`.
 
 mod qcow2;
 
@@ -14,7 +14,8 @@ use pyo3::types::{PyDict, PyList};
 
 use crate::arguments::{blocking, gate};
 
-/// What disks say of themselves. See `fvd.info`.
+/// Describes a disk: a list of dictionaries, one for each disk of the chain with `backing_chain`, otherwise
+/// one. See `fvd.info`.
 #[pyfunction]
 #[pyo3(signature = (path, *, format = None, force_share = false, backing_chain = false, trust = Vec::new()))]
 pub(crate) fn info<'py>(
@@ -34,7 +35,7 @@ pub(crate) fn info<'py>(
     Ok(list)
 }
 
-/// One disk, as a dictionary.
+/// The description of one disk, as a dictionary.
 pub(crate) struct Described(DiskInfo);
 
 impl<'py> IntoPyObject<'py> for Described {
@@ -47,7 +48,7 @@ impl<'py> IntoPyObject<'py> for Described {
     }
 }
 
-/// `info` of one image that is open already: without locks, since it holds them itself. Blocks.
+/// Describes an image that is already open: without locks, because the open image holds them. Blocks.
 pub(crate) fn of_open_image(path: &Path) -> Result<Described, Error> {
     let mut chain = block_on(tool::info(path, Some("fvd"), true, None))?;
     Ok(Described(chain.swap_remove(0)))
@@ -94,7 +95,7 @@ fn specific_of<'py>(py: Python<'py>, info: &Info) -> PyResult<Bound<'py, PyDict>
         data.set_item("storage-grow-unit", unit)?;
     }
     if let Some(base) = &info.base {
-        // Named also where the base is no longer needed, and thus no backing file.
+        // Also set if the base is no longer needed, and therefore is no backing file.
         data.set_item("base-image", &base.name)?;
         data.set_item("base-size", info.base_size)?;
         data.set_item("all-data-local", info.all_local)?;
@@ -134,7 +135,7 @@ fn specific_of<'py>(py: Python<'py>, info: &Info) -> PyResult<Bound<'py, PyDict>
     Ok(data)
 }
 
-/// How the base is fetched, in the units of the header: KiB/s and milliseconds.
+/// The prefetch parameters, in the units of the header: KiB/s and milliseconds.
 fn prefetch_of<'py>(py: Python<'py>, header: &Header) -> PyResult<Bound<'py, PyDict>> {
     let data = PyDict::new(py);
     for (name, number) in [

@@ -1,4 +1,5 @@
-//! Who serves an open image: it is not closed before they have given it back.
+//! The leases of an open image to servers. The image is not closed before they have ended (docs/design.md,
+//! S3).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,25 +11,25 @@ use tokio::sync::watch;
 
 use crate::open::closed;
 
-/// The leases of one image, for as long as it is open.
+/// The leases of one image.
 pub(crate) struct Leases {
-    /// The image, for messages.
+    /// The path of the image, for messages.
     path: PathBuf,
     state: watch::Sender<State>,
 }
 
 #[derive(Default)]
 struct State {
-    /// It is being closed: there are no more.
+    /// The image is being closed: no new lease begins.
     over: bool,
     next: u64,
     running: BTreeMap<u64, Stage>,
 }
 
 enum Stage {
-    /// Clients can come, to these URIs.
+    /// Clients can connect, at these URIs.
     Serving(Vec<String>),
-    /// The server ends; the image comes back soon.
+    /// The server is ending, so the lease ends soon.
     Ending,
 }
 
@@ -40,7 +41,7 @@ impl Leases {
         }
     }
 
-    /// The number of a new lease.
+    /// Begins a lease and returns its number. Fails if the image is being closed.
     fn begin(&self) -> Result<u64, Error> {
         self.change(|state| {
             if state.over {
@@ -52,8 +53,8 @@ impl Leases {
         })
     }
 
-    /// Lends no more, if everything has come back: false, and nothing has changed, while something has
-    /// not. Fails where a server goes on.
+    /// If no lease is left, allows no new ones and returns true. If all remaining leases are ending, changes
+    /// nothing and returns false. Fails while a server serves the image.
     pub(crate) fn try_end(&self) -> Result<bool, Error> {
         self.change(|state| {
             let serving = |stage: &Stage| match stage {
@@ -69,18 +70,18 @@ impl Leases {
         })
     }
 
-    /// Waits until everything has come back, and lends no more. Fails where a server goes on.
+    /// Waits until all leases have ended, and allows no new ones. Fails while a server serves the image.
     pub(crate) async fn end(&self) -> Result<(), Error> {
         while !self.try_end()? {
             let mut watched = self.state.subscribe();
-            // It ends with an error only with `self`.
+            // An error means that `self` was dropped, which is not possible here.
             let _ = watched.wait_for(|state| state.running.is_empty()).await;
         }
         Ok(())
     }
 
     fn served_at(&self, uris: &[String]) -> Error {
-        // While the server starts there are none.
+        // While the server starts there are no URIs yet.
         let place = if uris.is_empty() { "" } else { " at " };
         let message = format!("The image is served{place}{}: stop the server first", uris.join(", "));
         Error::new(ErrorKind::InUse, message).with_path(&self.path)
@@ -93,23 +94,23 @@ impl Leases {
     }
 }
 
-/// An open image that has leases.
+/// An open image that can be leased.
 pub(crate) trait Leasable: Send + Sync + 'static {
-    /// Fails in a forked child.
+    /// Its leases. Fails in a forked child.
     fn leases(&self) -> Result<&Leases, Error>;
 
-    /// The control of prefetch, if anything runs in the background.
+    /// The control of prefetch, if background work runs.
     fn running(&self) -> Option<Control>;
 }
 
-/// One lease, which ends when it is dropped.
+/// One lease. It ends on drop.
 pub(crate) struct Lease<L: Leasable> {
     leasable: Arc<L>,
     number: u64,
 }
 
 impl<L: Leasable> Lease<L> {
-    /// Fails once the image is closed.
+    /// Begins a lease. Fails if the image is closed.
     pub(crate) fn begin(leasable: &Arc<L>) -> Result<Self, Error> {
         let number = leasable.leases()?.begin()?;
         let leasable = Arc::clone(leasable);

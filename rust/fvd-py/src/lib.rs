@@ -1,4 +1,4 @@
-//! The compiled core of the Python package `fvd`: thin, one file a verb.
+//! The compiled core of the Python package `fvd`: a thin layer with one file per function.
 
 #![expect(clippy::needless_pass_by_value, reason = "PyO3 makes arguments as owned values")]
 

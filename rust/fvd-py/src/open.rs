@@ -1,4 +1,4 @@
-//! An open engine, shared by the object of Python and the hook that runs at the exit.
+//! An open engine, shared by the Python object and the exit hook.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,16 +15,18 @@ use crate::background::{self, Background, Engine, Running};
 use crate::exit::Closable;
 use crate::leases::{Leasable, Lease, Leases};
 
-/// An engine that can be closed while other threads use it: each operation holds the lock shared.
+/// An engine that can be closed while other threads use it: each operation holds a shared lock, and `close`
+/// an exclusive one.
 pub(crate) struct Open {
-    /// The image, for messages.
+    /// The path of the image, for messages.
     path: PathBuf,
     parts: Owned<Parts>,
     closed: AtomicBool,
 }
 
-/// The locks are taken only without the GIL, so that who waits for them stops nobody; and never in a
-/// forked child, where they may be held by threads that are not there.
+/// The locks are taken only without the GIL, so that a thread that waits for one blocks no other Python
+/// thread. They are never taken in a forked child, where they may be held by threads that do not exist
+/// (docs/design.md, F3).
 struct Parts {
     engine: RwLock<Option<Arc<Engine>>>,
     background: Mutex<Option<Background>>,
@@ -38,7 +40,7 @@ impl Parts {
 }
 
 impl Open {
-    /// Starts what the image does on its own.
+    /// Opens the engine for use, and starts the background work of the image.
     pub(crate) fn new(engine: Engine) -> Result<Self, Error> {
         let engine = Arc::new(engine);
         let path = engine.file().path().to_owned();
@@ -60,7 +62,7 @@ impl Open {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Fails in a child that was forked while the image was open.
+    /// Fails in a child process that was forked while the image was open.
     pub(crate) fn check_process(&self) -> Result<(), Error> {
         self.parts().map(drop)
     }
@@ -69,7 +71,7 @@ impl Open {
         self.parts.get().map_err(|error| error.with_path(&self.path))
     }
 
-    /// Runs `work` on the engine, or fails if it has been closed.
+    /// Runs `work` on the engine. Fails if the engine has been closed.
     pub(crate) fn with<T>(&self, work: impl FnOnce(&Arc<Engine>) -> Result<T, Error>) -> Result<T, Error> {
         let engine = self.parts()?.engine.read().unwrap_or_else(PoisonError::into_inner);
         match engine.as_ref() {
@@ -78,8 +80,7 @@ impl Open {
         }
     }
 
-    /// The control of prefetch, which is made ready to run if it is not; None where nothing comes
-    /// from a base.
+    /// The control of prefetch. Starts the background work if it does not run. None if the image has no base.
     pub(crate) fn control(&self) -> Result<Option<Control>, Error> {
         self.with(|engine| {
             let mut background = self.parts()?.background();
@@ -90,9 +91,9 @@ impl Open {
         })
     }
 
-    /// Lends the engine to a server, which has to end before this can be closed.
+    /// Leases the engine to a server. The image cannot be closed before the lease ends.
     pub(crate) fn lease(self: &Arc<Self>, read_only: bool) -> Result<OpenImage, Error> {
-        // From here on nobody closes it.
+        // From here on the image is not closed.
         let lease = Arc::new(Lease::begin(self)?);
         let image = self.with(|engine| Ok(OpenEngine::Blocking(Arc::clone(engine))))?;
         Ok(OpenImage {
@@ -102,24 +103,24 @@ impl Open {
         })
     }
 
-    /// False in a child that was forked while the image was open.
+    /// False in a child process that was forked while the image was open.
     pub(crate) fn is_ours(&self) -> bool {
         self.parts.is_ours()
     }
 
-    /// Flushes, marks the image clean and releases its files, once all operations have ended.
-    /// The files are released also after an error; but not while the image is served, which is one.
-    /// Does nothing in a child that was forked: the image is the parent's to close.
+    /// Waits until all operations have ended, flushes, marks the image clean and releases its files. The
+    /// files are released even after an error of the flush. If the image is served, fails and changes
+    /// nothing. Does nothing in a forked child: only the parent may close the image.
     pub(crate) fn close(&self) -> Result<(), Error> {
         let Ok(parts) = self.parts() else {
             self.closed.store(true, Ordering::Release);
             return Ok(());
         };
         block_on(parts.leases.end())?;
-        // From here on nothing begins in the background.
+        // From here on no background work is started.
         self.closed.store(true, Ordering::Release);
         let mut background = parts.background();
-        // Somebody else who closes it waits until its threads have ended.
+        // The lock is held meanwhile, so a concurrent close waits until the threads have ended.
         if let Some(background) = background.take() {
             background.end();
         }

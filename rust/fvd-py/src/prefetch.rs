@@ -1,4 +1,4 @@
-//! Prefetch: in the foreground, and how far it is in the background.
+//! Prefetch in the foreground, and the status of prefetch.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use pyo3::types::PyDict;
 use crate::errors::raise;
 use crate::open::Open;
 
-/// How often a callback is called at least, and signals are looked for.
+/// The maximum time between two calls of the callback, and between two checks for signals.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Fetches everything that is still in the base. See `Image.prefetch`.
+/// Copies everything that is still in the base. See `Image.prefetch`.
 pub(crate) fn run(py: Python<'_>, open: &Open, callback: Option<Py<PyAny>>) -> PyResult<PrefetchStatus> {
     let Some(control) = py.detach(|| open.control()).map_err(|error| raise(&error))? else {
         let status = complete();
@@ -26,7 +26,7 @@ pub(crate) fn run(py: Python<'_>, open: &Open, callback: Option<Py<PyAny>>) -> P
     outcome(status).map_err(|error| raise(&error))
 }
 
-/// What a final status means to who waited for it.
+/// The result of a prefetch with this final status.
 pub(crate) fn outcome(status: PrefetchStatus) -> Result<PrefetchStatus, Error> {
     match status.state {
         PrefetchState::Finished => Ok(status),
@@ -35,15 +35,15 @@ pub(crate) fn outcome(status: PrefetchStatus) -> Result<PrefetchStatus, Error> {
     }
 }
 
-/// Waits for the end of prefetch.
+/// Waits for the end of prefetch, and calls the callback meanwhile.
 fn watch(py: Python<'_>, open: &Open, control: &Control, callback: Option<&Py<PyAny>>) -> PyResult<PrefetchStatus> {
-    let mut status = py.detach(|| look(open, control));
+    let mut status = py.detach(|| current_status(open, control));
     loop {
         py.check_signals()?;
-        // Before it has looked, it does not know how much there is.
+        // Before the first scan the total is not known.
         if status.total > 0 || status.state.is_final() {
             report(py, callback, &status)?;
-            // The callback may have forked this process.
+            // The callback may have forked, and this may be the child.
             open.check_process().map_err(|error| raise(&error))?;
         }
         if status.state.is_final() {
@@ -51,17 +51,17 @@ fn watch(py: Python<'_>, open: &Open, control: &Control, callback: Option<&Py<Py
         }
         let seen = status.version;
         status = py.detach(|| {
-            // No more often than somebody can see.
+            // Limits the rate of callbacks: a person cannot see more.
             std::thread::sleep(INTERVAL / 4);
-            // Late or not, what it is now is told.
+            // Whether or not it has changed, the current status is reported.
             let _ = control.changed_within(seen, INTERVAL);
-            look(open, control)
+            current_status(open, control)
         });
     }
 }
 
-/// How far it is; as far as the control knows, once the image is closed.
-fn look(open: &Open, control: &Control) -> PrefetchStatus {
+/// The current status. If the image is closed, the last status that the control has.
+fn current_status(open: &Open, control: &Control) -> PrefetchStatus {
     let status = open.with(|engine| block_on(copy::status(engine, Some(control))));
     status.unwrap_or_else(|_| control.status())
 }
@@ -85,7 +85,7 @@ fn complete() -> PrefetchStatus {
     }
 }
 
-/// A dictionary.
+/// A status as a dictionary.
 pub(crate) struct Status(pub(crate) PrefetchStatus);
 
 impl<'py> IntoPyObject<'py> for Status {

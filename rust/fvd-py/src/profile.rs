@@ -1,4 +1,4 @@
-//! `profile` and `set_profile`.
+//! The functions `profile` and `set_profile`.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use pyo3::types::PyDict;
 
 use crate::arguments::blocking;
 
-/// The prefetch profile of an image. See `fvd.profile`.
+/// Returns the prefetch profile of an image: a dictionary. See `fvd.profile`.
 #[pyfunction]
 #[pyo3(signature = (path, *, force_share = false))]
 pub(crate) fn profile(py: Python<'_>, path: PathBuf, force_share: bool) -> PyResult<Bound<'_, PyDict>> {
@@ -26,7 +26,11 @@ pub(crate) fn profile(py: Python<'_>, path: PathBuf, force_share: bool) -> PyRes
     Ok(dict)
 }
 
-/// Replaces the prefetch profile of an image by ranges of bytes (offset, length).
+/// Replaces the prefetch profile of an image by `entries`: tuples of offset and length in bytes.
+///
+/// Returns a dictionary: `entries`: the number of stored ranges; `bytes`: their total length; `beyond_disk`:
+/// how many given ranges end beyond the disk, and were cut or left out; `no_room`: how many were left out
+/// because the profile is full.
 #[pyfunction]
 pub(crate) fn set_profile(py: Python<'_>, path: PathBuf, entries: Vec<(u64, u64)>) -> PyResult<Bound<'_, PyDict>> {
     let taken = blocking(py, || {

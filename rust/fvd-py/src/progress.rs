@@ -1,4 +1,4 @@
-//! Progress of long jobs: Python's callback, and the signals that came meanwhile.
+//! Progress of long jobs: calls the Python callback and checks for signals.
 
 use std::future::Future;
 use std::ops::ControlFlow;
@@ -8,7 +8,8 @@ use pyo3::prelude::*;
 
 use crate::arguments::blocking;
 
-/// Runs what `begin` begins without the GIL. A signal whose handler raises drops it between two of its steps.
+/// Runs the future that `begin` returns, without the GIL. If a signal handler raises, the future is dropped
+/// between two of its steps.
 pub(crate) fn interruptible<T: Send, F: Future<Output = fvd::Result<T>>>(
     py: Python<'_>,
     begin: impl FnOnce() -> F + Send,
@@ -31,14 +32,14 @@ impl Reporter {
         Self { callback, raised }
     }
 
-    /// To be called without the GIL, on the thread that Python called. Breaks when the callback
-    /// raised an exception, or a signal did.
+    /// Must be called without the GIL, on the thread that Python called. Breaks if the callback or a signal
+    /// handler raises an exception.
     pub(crate) fn report(&mut self, progress: Progress) -> ControlFlow<()> {
         let result = Python::attach(|py| {
             py.check_signals()?;
             match &self.callback {
                 None => Ok(()),
-                // A total of 0: nobody knows.
+                // A total of 0 means that it is not known.
                 Some(callback) => callback
                     .call1(py, (progress.done, progress.total.unwrap_or(0)))
                     .map(drop),

@@ -1,4 +1,4 @@
-//! The tokio runtime of the process: timers, and what asyncio waits for.
+//! The tokio runtime of the process, for timers and asyncio operations.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -7,18 +7,17 @@ use fvd::Error;
 use fvd::process::PerProcess;
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// Enough to keep the event loop's thread, which does most of the work, and a disk busy.
+/// Enough to keep a disk busy, and the thread of the event loop, which does most of the work.
 const WORKERS: usize = 2;
 
-/// What an operation that is still under way may take when the process ends.
+/// The time that operations in flight get when the process ends.
 const END: Duration = Duration::from_secs(5);
 
-/// A fork does not copy threads: a child has a runtime of its own, and a lock that none of the
-/// parent's threads holds.
+/// A fork does not copy threads. So a child has its own runtime, and its own lock, which no thread of the
+/// parent holds.
 static RUNTIME: PerProcess<Mutex<Option<Runtime>>> = PerProcess::new(Mutex::default);
 
-/// The runtime of this process, started when it is first needed. Fails where no thread can be
-/// started.
+/// The runtime of this process, started at first use. Fails if no thread can be started.
 pub(crate) fn shared() -> Result<Handle, Error> {
     let mut shared = RUNTIME.get().lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(runtime) = shared.as_ref() {
@@ -33,8 +32,8 @@ pub(crate) fn shared() -> Result<Handle, Error> {
     Ok(shared.insert(runtime).handle().clone())
 }
 
-/// Ends the runtime, before the interpreter does: a thread that is just handing over a result would
-/// not survive that. Without the GIL, for which such threads wait.
+/// Ends the runtime before the interpreter exits: a thread must not deliver a result to Python while the
+/// interpreter shuts down. Must be called without the GIL, because such threads wait for it.
 pub(crate) fn end() {
     let shared = RUNTIME.get().lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(runtime) = shared {

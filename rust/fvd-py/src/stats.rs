@@ -1,4 +1,4 @@
-//! Counters: of an open image, and of all sessions of one that is closed.
+//! The counters of an open image, and the totals of all sessions of a closed one.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,8 @@ use pyo3::types::PyDict;
 
 use crate::arguments::blocking;
 
-/// How far an image is from needing no base, and what its sessions have done. See `fvd.info`.
+/// Returns how much of an image is independent of its base, in bytes, and the totals of all its sessions: a
+/// dictionary. See `fvd.info`.
 #[pyfunction]
 #[pyo3(signature = (path, *, force_share = false))]
 pub(crate) fn stats(py: Python<'_>, path: PathBuf, force_share: bool) -> PyResult<Bound<'_, PyDict>> {
@@ -22,7 +23,7 @@ pub(crate) fn stats(py: Python<'_>, path: PathBuf, force_share: bool) -> PyResul
     Ok(dict)
 }
 
-/// A dictionary of names and values.
+/// The counters as a dictionary.
 pub(crate) struct Counters(pub(crate) Stats);
 
 impl<'py> IntoPyObject<'py> for Counters {

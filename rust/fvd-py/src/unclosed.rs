@@ -1,18 +1,19 @@
-//! Images, and servers, that nobody has closed when the last reference to them goes.
+//! Images and servers that are still open when the last reference to them is dropped.
 
 use pyo3::exceptions::PyResourceWarning;
 use pyo3::prelude::*;
 
 use crate::exit::{Closable, close_last};
 
-/// Warns, as for a file, that `what` was not closed, and closes it; for destructors.
+/// Warns that `what` was not closed, as Python does for files, and closes it. For destructors.
 pub(crate) fn close<C: Closable>(open: &C, what: impl FnOnce() -> String) {
-    // In a child that was forked nothing else may be asked: threads of the parent's may hold its locks.
+    // In a forked child no other method may be called: threads of the parent may hold the locks.
     if !open.is_ours() || open.is_closed() {
         return;
     }
     Python::attach(|py| {
-        // An exception may be on its way, and be what drops the image.
+        // An exception may be propagating, and may be what dropped the object. It is set aside here and
+        // restored below.
         let raised = PyErr::take(py);
         let message = format!("unclosed {}", what());
         let message = std::ffi::CString::new(message).unwrap_or_default();

@@ -1,12 +1,12 @@
-//! Random 4 KiB writes that allocate, then one flush, beside the same on a raw sparse file.
+//! Compares random 4 KiB writes that allocate, followed by one flush, with the same on a raw sparse file.
 //!
 //! ```sh
 //! cargo bench -p fvd --bench allocating_writes -- [--rounds N] [--writes N] [--only NAME] [--folder DIR]
 //! ```
 //!
-//! Both sides get the same writes in the same order, in files on the same file system, and take turns
-//! in every round. The rate counts the flush: writes / (time of the writes + time of the flush). A
-//! ratio of 1 is the speed of `pwrite` and `fdatasync`; aimed at is 0.9 for images without a base.
+//! Both sides get the same writes in the same order, in files on the same file system, and alternate in every
+//! round. The rate includes the flush: writes / (time of the writes + time of the flush). A ratio of 1 is the
+//! speed of `pwrite` and `fdatasync`. The goal is 0.9 for images without a base.
 
 #[path = "support/arguments.rs"]
 mod arguments;
@@ -35,9 +35,9 @@ const AIM: f64 = 0.9;
 struct Case {
     name: &'static str,
     compact: bool,
-    /// Size of the blocks that are copied from a base, bytes; None: no base.
+    /// Size of the blocks that are copied from a base, in bytes. None: no base.
     block_size: Option<u64>,
-    /// Size of the disk, bytes.
+    /// Size of the disk in bytes.
     size: u64,
 }
 
@@ -68,7 +68,7 @@ const CASES: [Case; 4] = [
     },
 ];
 
-/// What one side took in one round.
+/// The times of one side in one round.
 #[derive(Clone, Copy)]
 struct Taken {
     writes: Duration,
@@ -170,7 +170,7 @@ async fn make_image(case: &Case, path: &Path, base: &Path) -> Result<Image<FileS
     }
     let file = FileStorage::create(path, false)?;
     image::create(&file, None, &options, None).await?;
-    // Nobody pays for what went before.
+    // Earlier writes must not slow down the measurement.
     File::open(path)?.sync_all()?;
     let head = image::read_head(&file).await?;
     let writable = image::OpenOptions {

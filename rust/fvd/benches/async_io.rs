@@ -1,4 +1,4 @@
-//! What `AsyncFile` costs: 4 KiB at random places, one operation at a time and 32 at once.
+//! The cost of `AsyncFile`: 4 KiB at random offsets, one operation at a time and 32 at once.
 //!
 //! `cargo bench -p fvd --bench async_io -- FOLDER [SECONDS [PART OF A NAME]]`
 
@@ -16,7 +16,8 @@ use pollster::block_on;
 const LEN: u64 = 64 << 20;
 const BLOCK: usize = 4096;
 
-/// How often each is measured, in turns: the best counts, the others met somebody else's work.
+/// How often each case is measured, alternating with the others. The best result counts: other processes
+/// disturb some.
 const ROUNDS: usize = 4;
 
 fn main() {
@@ -98,7 +99,7 @@ fn random_offset(random: &mut fastrand::Rng) -> u64 {
     random.u64(..LEN / BLOCK as u64) * BLOCK as u64
 }
 
-/// A read from the page cache: the system call alone, blocking, and not.
+/// A read from the page cache: `pread` alone, blocking, and asynchronous.
 fn inline_read(path: &Path) {
     const COUNT: u32 = 200_000;
     let bare = File::open(path).expect("the file of this run");
@@ -132,7 +133,7 @@ fn inline_read(path: &Path) {
     });
 }
 
-/// Seconds of processor time that all threads have used, those of the kernel for this process included.
+/// Seconds of processor time of all threads of this process, kernel time included.
 fn processor_time() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").expect("proc is mounted");
     let ticks = |number: usize| {
@@ -141,11 +142,11 @@ fn processor_time() -> f64 {
             .and_then(|field| field.parse::<f64>().ok())
             .expect("the format of proc(5)")
     };
-    // Of which there are 100 a second on every Linux.
+    // Ticks, of which every Linux has 100 per second.
     (ticks(11) + ticks(12)) / 100.0
 }
 
-/// Operations a second, and microseconds of processor time for one.
+/// Operations per second, and microseconds of processor time per operation.
 fn measure(path: &Path, case: Case, time: Duration) -> (f64, f64) {
     let file = Arc::new(AsyncFile::new(open(path, case.direct), case.backend));
     let runtime = tokio::runtime::Builder::new_current_thread()

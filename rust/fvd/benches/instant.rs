@@ -1,18 +1,17 @@
-//! Instant disks: what copy-on-read and a profile save on a slow base, and what prefetch costs the
+//! Instant disks: the savings of copy-on-read and a profile with a slow base, and the cost of prefetch for
 //! requests of a guest.
 //!
 //! ```sh
 //! cargo bench -p fvd --bench instant -- [--rounds N] [--only boot|far|latency] [--folder DIR]
 //! ```
 //!
-//! *boot*: a trace like that of a starting system, 200 MiB in pieces of 32 KiB spread over 4 GiB, on a
-//! base that takes 2 ms to answer and gives 50 MiB/s. The first session reads it with copy-on-read,
-//! and records a profile; the second one reads it again; the third one is a fresh overlay that has the
-//! profile of the first.
+//! *boot*: a trace like that of a booting system, 200 MiB in pieces of 32 KiB spread over 4 GiB, on a base
+//! with a latency of 2 ms and 50 MiB/s. The first session reads it with copy-on-read and records a profile.
+//! The second session reads it again. The third session uses a new overlay with the profile of the first.
 //!
-//! *far*: 400 reads of 4 KiB from a base that takes 1 to 100 ms to answer, without a profile and with one.
+//! *far*: 400 reads of 4 KiB from a base with a latency of 1 to 100 ms, without and with a profile.
 //!
-//! *latency*: reads of 4 KiB of local data, with prefetch running and without it, in turns.
+//! *latency*: reads of 4 KiB of local data, with and without prefetch running, alternating.
 
 #[path = "support/arguments.rs"]
 mod arguments;
@@ -51,7 +50,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// `value`, and whether it is what is aimed at.
+/// Whether `value` meets the goal.
 fn verdict(value: f64, limit: f64) -> &'static str {
     if value <= limit { "ok" } else { "MISS" }
 }

@@ -1,8 +1,9 @@
 //! Converts a disk: `convert SOURCE TARGET FORMAT [OPTION...]`.
 //!
-//! FORMAT: `raw`, `fvd` (plain) or `compact` (fvd, storage allocated as it is written).
-//! OPTION: `-W` out of order, `-n` into an existing target, `-S SIZE` sparse size in bytes,
-//! `-t MODE` cache mode of the target, `-p` progress. `-` as SOURCE or TARGET: standard input, output.
+//! FORMAT: `raw`, `fvd` (plain) or `compact` (fvd, with storage allocated on write).
+//!
+//! OPTION: `-W` out of order, `-n` into an existing target, `-S SIZE` sparse size in bytes, `-t MODE` cache
+//! mode of the target, `-p` progress. `-` as SOURCE or TARGET: standard input or output.
 
 use std::fs::File;
 use std::ops::ControlFlow;

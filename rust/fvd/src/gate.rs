@@ -1,7 +1,7 @@
 //! Decides whether a file that an image names may be opened.
 //!
 //! An image is untrusted input: its author chose the names of its base and data files. Without a rule, an
-//! image from elsewhere could make the user copy any file of theirs into a disk that they then pass on. The
+//! image from elsewhere could make users copy any of their files into a disk that they then pass on. The
 //! rule: after all symbolic links are followed, the file must lie in or below the directory of the image and
 //! must not be hidden there, or it must lie in or below a directory that the user trusts.
 //!
@@ -77,8 +77,9 @@ impl Gate {
     ///
     /// # Errors
     ///
-    /// * [`ErrorKind::NotPermitted`] if the file lies elsewhere or is not a regular file. Hidden files and
-    ///   block devices are permitted only in trusted places.
+    /// * [`ErrorKind::NotPermitted`] if no trusted place contains the file, and it lies outside the directory
+    ///   of the image, is hidden, or is a block device. Also if it is neither a regular file nor a block
+    ///   device.
     /// * [`ErrorKind::Unsupported`] for URLs and other names with a protocol.
     /// * [`ErrorKind::Io`] if it does not exist.
     pub fn permit(&self, image: &Path, name: &OsStr) -> Result<PathBuf> {

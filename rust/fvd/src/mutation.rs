@@ -1,7 +1,7 @@
 //! Deliberate faults. The simulator makes them to prove that it finds such faults (`docs/simulation.md`).
 //!
 //! They exist only in a build with the feature `mutations`, which nothing enables by default. In any other
-//! build, [`is`] is false at compile time, and no trace of them is left.
+//! build, `is` is false at compile time, and no trace of them is left.
 
 #[cfg(feature = "mutations")]
 use std::cell::Cell;
@@ -41,7 +41,7 @@ mutations! {
     KeepTail,
     /// A copy overwrites blocks that a guest has made local meanwhile.
     CopyOverwrites,
-    /// A block that is fetched in parts is published although a guest has locked it meanwhile.
+    /// A block that is fetched in parts is published although another task has locked it meanwhile.
     PartsDisturbed,
     /// A guest writes to unlogged blocks without promoting them, so no commit records them.
     ForgetUnloggedBlock,

@@ -1,6 +1,6 @@
-//! Images that promise far more than they hold: every answer comes at once and costs little memory.
+//! Images that claim far more than they contain: every operation ends at once and costs little memory.
 //!
-//! The files are real and sparse. What is measured is the processor time and the memory of this process.
+//! The files are real and sparse. The tests measure the processor time and the memory of this process.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -24,10 +24,10 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
 
-/// One at a time: they measure the process. Held by each test.
+/// Held by each test, because they measure the process: they must not run concurrently.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// Runs `work`, which may take a second of processor time, and 64 MiB of memory more than there are.
+/// Runs `work`. It may take a second of processor time, and 64 MiB of memory more than before.
 fn frugally<T>(work: impl FnOnce() -> T) -> T {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     fs::write("/proc/self/clear_refs", "5").expect("the peak can be reset");
@@ -48,17 +48,17 @@ fn status(name: &str) -> u64 {
     number.expect("it is there").parse().expect("a number")
 }
 
-/// Processor time of this thread.
+/// Processor time of this thread, in nanoseconds.
 fn processor_ns() -> u64 {
     let statistics = fs::read_to_string("/proc/thread-self/schedstat").expect("Linux");
     let number = statistics.split_whitespace().next();
     number.expect("three numbers").parse().expect("a number")
 }
 
-/// What is done to a header.
+/// A change of a header.
 type Change = fn(&mut Header);
 
-/// An image file, and beside it what it names.
+/// An image file, in a folder with the files that it names.
 struct Subject {
     folder: TempDir,
     path: PathBuf,
@@ -66,8 +66,8 @@ struct Subject {
 }
 
 impl Subject {
-    /// A new image, whose header `change` may change. Its file is as long as its metadata says, and
-    /// holds nothing but the header.
+    /// A new image. `change` may change its header. Its file is as long as its metadata says, and contains
+    /// only the header.
     fn new(layout: &LayoutOptions, change: impl FnOnce(&mut Header)) -> Self {
         let folder = tempfile::tempdir().expect("a place for files");
         let path = folder.path().join("image.fvd");
@@ -112,7 +112,7 @@ impl Subject {
         count
     }
 
-    /// Reads, and writes and reads again, 8 KiB at `offset`.
+    /// Reads, writes and reads again 8 KiB at `offset`.
     fn use_at(&self, offset: u64) {
         let image = self.open(true).expect("opens");
         read(&image, offset).expect("can be read");
@@ -128,7 +128,7 @@ fn read(image: &Image<FileStorage>, offset: u64) -> Result<Vec<u8>> {
     Ok(buf.as_slice().to_vec())
 }
 
-/// How many runs the table and the bitmap have, and sectors the journal.
+/// Runs in the table, runs in the bitmap, and sectors in the journal.
 fn dump(path: &Path) -> (usize, usize, usize) {
     let file = open_file(path, &ChainOptions::default()).expect("opens");
     let head = block_on(read_head(&file)).expect("valid");
@@ -155,7 +155,7 @@ fn virtual_size_of(path: &Path) -> u64 {
 }
 
 #[test]
-fn a_disk_of_four_exbibytes_in_a_small_file_is_a_disk() {
+fn a_disk_of_four_exbibytes_in_a_small_file_can_be_used() {
     let image = Subject::new(&LayoutOptions::default(), |header| header.virtual_disk_size = 1 << 62);
     frugally(|| {
         assert_eq!(virtual_size_of(&image.path), 1 << 62);
@@ -164,7 +164,7 @@ fn a_disk_of_four_exbibytes_in_a_small_file_is_a_disk() {
         assert_eq!(image.extents(0, None), 1);
         let open = image.open(true).expect("opens");
         assert_eq!(read(&open, (1 << 62) - 8192).expect("a hole"), [0; 8192]);
-        // Longer than any file here: its front can be used, its end cannot, and that is said.
+        // Larger than any file here: the front can be used, and a write at the end gives an error.
         block_on(open.write(Bytes::from_static(b"x"), 0)).expect("there is room");
         let error = block_on(open.write(Bytes::from_static(b"x"), (1 << 62) - 1)).expect_err("too large");
         assert_eq!(error.kind(), ErrorKind::NoSpace);
@@ -214,7 +214,7 @@ fn terabytes_of_holes_are_no_image() {
 }
 
 #[test]
-fn an_image_with_terabytes_of_holes_behind_it_can_be_used_and_cut() {
+fn an_image_followed_by_terabytes_of_holes_can_be_used() {
     let layout = LayoutOptions {
         virtual_size: GIB,
         compact: true,
@@ -254,15 +254,15 @@ fn a_bitmap_of_60_gib_that_is_a_hole_costs_nothing() {
         assert_eq!((report.corruptions, report.local_blocks), (0, 0));
         assert_eq!(dump(&image.path), (0, 0, 0));
     });
-    // Of the memory, 24 MiB are for the places where parts of the bitmap would go.
+    // 24 MiB of the memory are for the pointers to parts of the bitmap.
     frugally(|| {
-        // Its base is no longer what it was: what is gone does not pass for zeros.
+        // Its base has become shorter: the missing part must not read as zeros.
         let source = block_on(open_source(&image.path, None, &ChainOptions::default())).expect("opens");
         let error = block_on(map(&*source, 0, None, |_| ())).expect_err("the base is too short");
         assert!(error.reason().contains("cannot be read"), "{error}");
     });
     frugally(|| {
-        // The disk is larger than a file can be; its front can be used.
+        // The disk is larger than a file can be, but its front can be used.
         let open = image.open(true).expect("opens");
         assert_eq!(read(&open, 0).expect("can be read")[..4096], [7; 4096]);
         block_on(open.write(Bytes::from_static(&[1; 512]), 0)).expect("there is room");
@@ -324,7 +324,7 @@ fn a_small_write_to_a_huge_block_copies_only_its_data() {
 }
 
 #[test]
-fn a_giant_sparse_journal_is_searched_and_replayed_at_once() {
+fn a_giant_sparse_journal_is_replayed_at_once() {
     let layout = LayoutOptions {
         virtual_size: GIB,
         compact: true,
@@ -351,9 +351,9 @@ fn a_giant_sparse_journal_is_searched_and_replayed_at_once() {
     });
 }
 
-/// Every entry but the first two names the first storage chunk.
+/// Every entry except the first two names the first storage chunk.
 #[test]
-fn a_table_that_is_one_hole_is_refused_where_it_is_looked_up_and_checked_at_once() {
+fn a_table_that_is_one_hole_is_refused_at_lookup() {
     let layout = LayoutOptions {
         virtual_size: 4 * TIB,
         compact: true,
@@ -376,7 +376,7 @@ fn a_table_that_is_one_hole_is_refused_where_it_is_looked_up_and_checked_at_once
 }
 
 #[test]
-fn a_journal_entry_that_no_storage_chunk_can_have_is_ignored() {
+fn a_journal_entry_with_an_impossible_chunk_is_ignored() {
     let layout = LayoutOptions {
         virtual_size: GIB,
         compact: true,
@@ -401,7 +401,7 @@ fn a_journal_entry_that_no_storage_chunk_can_have_is_ignored() {
 }
 
 #[test]
-fn sizes_that_nothing_backs_are_refused_by_the_name_of_their_field() {
+fn impossible_sizes_are_refused_by_the_name_of_the_field() {
     let layout = LayoutOptions {
         virtual_size: GIB,
         base_size: Some(GIB),
@@ -440,7 +440,7 @@ fn sizes_that_nothing_backs_are_refused_by_the_name_of_their_field() {
 }
 
 #[test]
-fn what_lies_far_behind_the_end_of_a_file_reads_as_zeros() {
+fn reads_far_beyond_the_end_of_a_file_give_zeros() {
     let folder = tempfile::tempdir().expect("a place for files");
     let file = FileStorage::create(folder.path().join("file"), false).expect("a file");
     for offset in [1 << 40, i64::MAX as u64 - 100, u64::MAX - 10] {

@@ -1,4 +1,4 @@
-//! A server with its disks, from opening them to closing them.
+//! A server with its disks, from opening to closing them.
 //!
 //! All disks are opened before any client can connect. After the last request has ended, the background work
 //! of the images is stopped, their state is made durable, and they are marked clean. Errors of these steps
@@ -89,7 +89,7 @@ pub struct TlsOptions {
 /// The files with certificates or keys.
 #[derive(Clone, Debug)]
 pub enum TlsCredentials {
-    /// `server-cert.pem`, `server-key.pem` and, to verify clients, `ca-cert.pem`.
+    /// X.509 certificates: `server-cert.pem`, `server-key.pem` and, to verify clients, `ca-cert.pem`.
     Certificates {
         /// The folder that contains them.
         folder: PathBuf,

@@ -10,7 +10,6 @@ use fvd::copy::Control;
 /// The server drops the lease when no client request runs any more and none will follow. After that the
 /// program may close the image (docs/design.md, "Serving", S3).
 ///
-/// Dropped when no request of a client runs any more, nor will: from then on the image may be closed.
 pub trait Lease: Any + Send + Sync {
     /// Clients can now connect, at these URIs. The list is empty for sockets that were passed in.
     fn served_at(&self, uris: Vec<String>);

@@ -83,7 +83,7 @@ fn extended_replies_are_chunks_with_the_offset_of_the_request() {
 }
 
 #[test]
-fn status_has_32_bit_extents_and_64_bit_ones_with_extended_headers() {
+fn extended_headers_have_64_bit_extents_in_a_status() {
     let style = HeaderStyle::Structured;
     let status = hex(|out| to(style, false).status(out, 2, &extents(style), Position::More));
     let payload = "00000002".to_owned() + "0000100000000000" + "0000200000000003";

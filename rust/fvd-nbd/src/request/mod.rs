@@ -37,60 +37,61 @@ const _: () = assert!(size_of::<Head>() + size_of::<U64>() == 32);
 pub enum Command {
     /// Reads data.
     Read {
-        /// First byte.
+        /// The offset of the first byte.
         offset: u64,
-        /// Bytes, at most the maximum block size; can be 0.
+        /// The length in bytes, at most the maximum block size; may be 0.
         length: u32,
         /// The reply has at most one chunk of data.
         unfragmented: bool,
     },
     /// Writes the payload.
     Write {
-        /// First byte.
+        /// The offset of the first byte.
         offset: u64,
-        /// Bytes, at most the maximum block size; can be 0.
+        /// The length in bytes, at most the maximum block size; may be 0.
         length: u32,
-        /// Durable when it is answered.
+        /// Whether the change must be durable before it is answered.
         fua: bool,
     },
     /// Makes the writes that were answered before it durable.
     Flush,
-    /// What is here is not needed any more.
+    /// Discards the content of the range.
     Trim {
-        /// First byte.
+        /// The offset of the first byte.
         offset: u64,
-        /// Bytes; can be 0.
+        /// The length in bytes; may be 0.
         length: u64,
-        /// Durable when it is answered.
+        /// Whether the change must be durable before it is answered.
         fua: bool,
     },
-    /// What is here will be needed soon.
+    /// Announces that the range will be read soon.
     Cache {
-        /// First byte.
+        /// The offset of the first byte.
         offset: u64,
-        /// Bytes; can be 0.
+        /// The length in bytes; may be 0.
         length: u64,
     },
-    /// Writes zeros.
+    /// Writes zeroes.
     WriteZeroes {
-        /// First byte.
+        /// The offset of the first byte.
         offset: u64,
-        /// Bytes; can be 0.
+        /// The length in bytes; may be 0.
         length: u64,
-        /// Durable when it is answered.
+        /// Whether the change must be durable before it is answered.
         fua: bool,
-        /// Keeps, or takes, the space.
+        /// Keeps the range allocated, or allocates it.
         no_hole: bool,
-        /// Fails with [`Errno::NotSup`](crate::error::Errno::NotSup) if writing would be as fast.
+        /// Fails with [`Errno::NotSup`](crate::error::Errno::NotSup) if zeroing would not be faster than
+        /// writing.
         fast: bool,
     },
     /// Queries the selected metadata contexts. At least one is selected.
     BlockStatus {
-        /// First byte.
+        /// The offset of the first byte.
         offset: u64,
-        /// Bytes, at least 1.
+        /// The length in bytes, at least 1.
         length: u64,
-        /// One extent only.
+        /// Whether only one extent is wanted.
         one: bool,
     },
     /// Ends the connection; there is no reply.

@@ -74,7 +74,7 @@ impl<E: Export> Server<E> {
     ///
     /// # Panics
     ///
-    /// If the server listens already.
+    /// If there are connections already.
     #[must_use]
     pub fn with_tls(mut self, credentials: Credentials, policy: TlsPolicy) -> Self {
         let shared = Arc::get_mut(&mut self.shared).expect("there are no connections yet");
@@ -143,13 +143,13 @@ impl<E: Export> Server<E> {
 
     /// Serves one client on a new task. Closes the connection if there are too many.
     fn spawn(&self, stream: Stream, permit: OwnedSemaphorePermit, tasks: &mut JoinSet<()>) {
-        let Some(talk) = self.admit(permit) else {
+        let Some(conversation) = self.admit(permit) else {
             return;
         };
         tasks.spawn(async move {
             match stream {
-                Stream::Tcp(socket) => talk.run(CloseOnForkSocket::new(socket)).await,
-                Stream::Unix(socket) => talk.run(CloseOnForkSocket::new(socket)).await,
+                Stream::Tcp(socket) => conversation.run(CloseOnForkSocket::new(socket)).await,
+                Stream::Unix(socket) => conversation.run(CloseOnForkSocket::new(socket)).await,
             }
         });
     }
@@ -163,15 +163,15 @@ impl<E: Export> Server<E> {
                 None => self.clients.room().await,
             }
         };
-        if let Some(talk) = self.admit(permit) {
+        if let Some(conversation) = self.admit(permit) {
             let mut phases = self.phases.subscribe();
-            until(&mut phases, Phase::Aborted, talk.run(socket)).await;
+            until(&mut phases, Phase::Aborted, conversation.run(socket)).await;
         }
     }
 
-    fn admit(&self, permit: OwnedSemaphorePermit) -> Option<Talk<E>> {
+    fn admit(&self, permit: OwnedSemaphorePermit) -> Option<Conversation<E>> {
         let client = self.clients.admit(permit)?;
-        Some(Talk {
+        Some(Conversation {
             client,
             shared: Arc::clone(&self.shared),
             report: Arc::clone(&self.report),
@@ -181,14 +181,14 @@ impl<E: Export> Server<E> {
 }
 
 /// The conversation with one admitted client.
-struct Talk<E> {
+struct Conversation<E> {
     client: Client,
     shared: Arc<Shared<E>>,
     report: Report,
     phases: watch::Receiver<Phase>,
 }
 
-impl<E: Export> Talk<E> {
+impl<E: Export> Conversation<E> {
     async fn run<S: Socket>(self, socket: S) {
         let around = ConnectionContext {
             client: &self.client,

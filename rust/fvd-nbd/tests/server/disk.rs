@@ -298,13 +298,13 @@ fn discarded_ranges_are_reported_as_holes_neighbours_are_not() {
         // Part of a chunk, a whole chunk, and ranges that are neither.
         for (offset, length) in [(8192, 4096), (65_536, 65_536), (200_704, 131_072), (SIZE - 4096, 4096)] {
             block_on(disk.trim(offset, length)).expect("trimmed");
-            let look = || {
+            let check_holes = || {
                 assert_eq!(is_hole(&disk, offset, length), Some(true), "{length} bytes at {offset}");
                 assert_eq!(is_hole(&disk, offset - 4096, 4096), Some(false), "before {offset}");
             };
-            look();
+            check_holes();
             block_on(disk.flush()).expect("flushed");
-            look();
+            check_holes();
         }
         block_on(disk.write(Bytes::from(vec![2; 4096]), 69_632)).expect("written");
         assert_eq!(is_hole(&disk, 69_632, 4096), Some(false), "written again");

@@ -1,4 +1,4 @@
-//! What a method returns to asyncio: an awaitable, which often has its result from the start.
+//! The awaitables that methods return to asyncio. Many have their result from the start.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -18,16 +18,16 @@ use tokio::task::{JoinError, JoinHandle};
 use crate::errors::raise;
 use crate::runtime;
 
-/// So many results that were there at once are given before the event loop gets a turn: a task that reads
-/// nothing but cached data would otherwise stop all the others.
+/// The event loop gets a turn after so many immediate results. Otherwise a task that reads only cached data
+/// would block all other tasks.
 const FAIRNESS: u32 = 32;
 
-/// What an operation can return.
+/// The result of an operation.
 pub(super) trait Answer: for<'a> IntoPyObject<'a> + Send + 'static {}
 
 impl<T: for<'a> IntoPyObject<'a> + Send + 'static> Answer for T {}
 
-/// An operation that can be dropped at any time: a read.
+/// Starts an operation that can be dropped at any time, such as a read.
 pub(super) fn droppable<T, F>(py: Python<'_>, future: F) -> PyResult<Bound<'_, PyAny>>
 where
     F: Future<Output = Result<T, Error>> + Send + 'static,
@@ -36,7 +36,8 @@ where
     begin(py, future, |future| future)
 }
 
-/// An operation that runs to its end once begun, also when nobody waits for it any more: a write.
+/// Starts an operation that always runs to its end, even if the task that awaits it is cancelled. Used for
+/// writes.
 pub(super) fn unstoppable<T, F>(py: Python<'_>, future: F) -> PyResult<Bound<'_, PyAny>>
 where
     F: Future<Output = Result<T, Error>> + Send + 'static,
@@ -48,12 +49,13 @@ where
     })
 }
 
-/// A result that is there without an operation.
+/// An awaitable with an immediate result.
 pub(super) fn at_once<T: Answer>(py: Python<'_>, value: T) -> PyResult<Bound<'_, PyAny>> {
     Ready::of(py, value)
 }
 
-/// Polls `future` once, here: what needs not wait costs no change of threads.
+/// Polls `future` once on this thread. An operation that does not have to wait then needs no switch of
+/// threads.
 fn begin<T, F, W, G>(py: Python<'_>, future: F, drive: W) -> PyResult<Bound<'_, PyAny>>
 where
     F: Future<Output = Result<T, Error>> + Send + 'static,
@@ -80,7 +82,7 @@ where
     }
 }
 
-/// What an operation returns that returns nothing: None. (A unit would be an empty tuple.)
+/// The result None. (The unit type would become an empty tuple.)
 pub(super) struct Nothing;
 
 impl<'py> IntoPyObject<'py> for Nothing {
@@ -93,23 +95,23 @@ impl<'py> IntoPyObject<'py> for Nothing {
     }
 }
 
-/// A task of the runtime, which is there by now.
+/// Spawns a task on the runtime, which was started when the operation began.
 fn spawn<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
     runtime::shared()
         .expect("the runtime was there when the operation began")
         .spawn(future)
 }
 
-/// Nobody aborts these tasks, so it has panicked; the panic has been reported where it happened.
+/// The error of a task that panicked: these tasks are never aborted. The panic has been reported on stderr.
 fn ended(error: &JoinError) -> Error {
     Error::io("finish the operation", std::io::Error::other(error.to_string()))
 }
 
-/// An awaitable with its result.
+/// An awaitable that already has its result.
 #[pyclass(module = "fvd")]
 struct Ready {
     value: Option<Py<PyAny>>,
-    /// The event loop gets a turn first.
+    /// Whether the event loop gets a turn first.
     polite: bool,
 }
 
@@ -145,7 +147,7 @@ impl Ready {
     }
 }
 
-/// The runtime of this process, for pyo3-async-runtimes: one of its own would not survive a fork.
+/// The runtime of this process, for pyo3-async-runtimes. The runtime of that crate would not survive a fork.
 struct Tokio;
 
 struct TaskError(JoinError);
@@ -181,7 +183,7 @@ impl ContextExt for Tokio {
     where
         F: Future<Output = R> + Send + 'static,
     {
-        // Nothing here calls back into Python coroutines, which would need to know their loop.
+        // No code here calls Python coroutines, which would need to know their event loop.
         Box::pin(future)
     }
 

@@ -1,5 +1,5 @@
-//! `AsyncImage`: the methods of `Image`, returning awaitables. `fvd.aio` wraps them in coroutines
-//! and takes the docstrings from `Image`.
+//! `AsyncImage`: the methods of `Image`, which return awaitables here. `fvd.aio` wraps them in coroutines and
+//! takes the docstrings from `Image`.
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -21,7 +21,7 @@ use crate::image::{check_range, describe};
 use crate::leases::Leasable;
 use crate::{exit, extents, info, prefetch, runtime, stats, unclosed};
 
-/// Opens an FVD image; an awaitable of it. See `fvd.aio.open`.
+/// Opens an FVD image. Returns an awaitable of it. See `fvd.aio.open`.
 #[pyfunction]
 #[pyo3(signature = (
     path, *, writable = false, write_base = false, cache = "writeback", discard = "unmap", detect_zeroes = "off",
@@ -67,7 +67,7 @@ pub(crate) fn open_async<'py>(
     })
 }
 
-/// Runs what blocks where that is allowed.
+/// Runs blocking code on a thread where that is allowed.
 async fn may_block<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
     let task = runtime::shared()?.spawn_blocking(work);
     task.await.unwrap_or_else(|error| {
@@ -97,8 +97,8 @@ impl AsyncImage {
         self.open.is_closed()
     }
 
-    /// Starts what the image does on its own, for whoever has waited for it: an image that nobody got is
-    /// closed without a word.
+    /// Starts the background work of the image, once a caller has received it. An image that no caller
+    /// received (the opening was cancelled) is closed without a warning.
     fn start(&self, py: Python<'_>) -> PyResult<()> {
         blocking(py, || self.open.start())?;
         exit::remember(&self.open);
@@ -162,7 +162,7 @@ impl AsyncImage {
     fn info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let (open, path) = (self.ours()?, self.path.clone());
         droppable(py, async move {
-            // Fails if it is closed; the path then says where the header is.
+            // `with` fails if the image is closed. The information itself is read from the file at this path.
             open.with(async |_| Ok(())).await?;
             may_block(move || info::of_open_image(path.as_ref())).await
         })
@@ -184,7 +184,7 @@ impl AsyncImage {
         })
     }
 
-    /// The status, once it is final; the error if prefetch has failed.
+    /// Returns the final status of prefetch, or raises its error. Must be called when the status is final.
     fn prefetch_outcome<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let open = self.ours()?;
         droppable(py, async move {
@@ -207,7 +207,7 @@ impl AsyncImage {
     fn close<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let open = Arc::clone(&self.open);
         if !open.is_ours() {
-            // Without a runtime, which a forked child may never need.
+            // In a forked child this does nothing, so no runtime is started for it.
             block_on(open.close()).map_err(|error| raise(&error))?;
             return at_once(py, Nothing);
         }
@@ -226,7 +226,7 @@ impl AsyncImage {
 }
 
 impl AsyncImage {
-    /// Fails in a child that was forked while the image was open.
+    /// Fails in a child process that was forked while the image was open.
     fn ours(&self) -> PyResult<Arc<AsyncOpen>> {
         self.open.check_process().map_err(|error| raise(&error))?;
         Ok(Arc::clone(&self.open))
@@ -243,7 +243,7 @@ impl AsyncImage {
         })
     }
 
-    /// Changes `count` bytes at `offset`, behind what has been begun on them before.
+    /// Changes `count` bytes at `offset`, after earlier writes that overlap with them.
     fn change<'py, T, W, F>(&self, py: Python<'py>, count: u64, offset: u64, work: W) -> PyResult<Bound<'py, PyAny>>
     where
         T: Answer,
@@ -259,10 +259,10 @@ impl AsyncImage {
         })
     }
 
-    fn steer<'py>(&self, py: Python<'py>, wish: fn(&Control)) -> PyResult<Bound<'py, PyAny>> {
+    fn steer<'py>(&self, py: Python<'py>, command: fn(&Control)) -> PyResult<Bound<'py, PyAny>> {
         let open = self.ours()?;
         droppable(py, async move {
-            open.control().await?.iter().for_each(wish);
+            open.control().await?.iter().for_each(command);
             Ok(Nothing)
         })
     }

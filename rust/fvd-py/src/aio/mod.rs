@@ -1,4 +1,4 @@
-//! The compiled half of `fvd.aio`: what `fvd.Image` does, for asyncio.
+//! The compiled part of `fvd.aio`: the operations of `fvd.Image`, for asyncio.
 
 mod answer;
 mod image;

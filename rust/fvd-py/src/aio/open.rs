@@ -1,4 +1,4 @@
-//! An open engine that asyncio uses.
+//! An open engine for asyncio.
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -22,24 +22,26 @@ use crate::leases::{Leasable, Lease, Leases};
 use crate::open::closed;
 use crate::{runtime, time};
 
-/// An engine whose operations wait without a thread.
+/// An engine with asynchronous file I/O.
 pub(crate) type Engine = Image<AsyncFile>;
 
-/// An engine that can be closed while it is used: each operation holds the lock shared.
+/// An engine that can be closed while it is used: each operation holds a shared lock, and `close` an
+/// exclusive one.
 pub(crate) struct AsyncOpen {
-    /// The image, for messages.
+    /// The path of the image, for messages.
     path: PathBuf,
     parts: Owned<Parts>,
-    /// Whether somebody has got it.
+    /// Whether a caller has received the image.
     started: AtomicBool,
     closed: AtomicBool,
 }
 
-/// What has locks, which are never taken in a forked child: threads that are not there may hold them.
+/// The parts with locks. The locks are never taken in a forked child, where they may be held by threads that
+/// do not exist (docs/design.md, F3).
 struct Parts {
     engine: RwLock<Option<Arc<Engine>>>,
     background: Mutex<Option<Background>>,
-    /// Held while it is closed.
+    /// Held during a close.
     closing: tokio::sync::Mutex<()>,
     order: Order,
     leases: Leases,
@@ -52,7 +54,7 @@ impl Parts {
 }
 
 impl AsyncOpen {
-    /// Opens the image. Also gives the size of the disk in bytes. Blocks.
+    /// Opens the image. Also returns the size of the disk in bytes. Blocks.
     pub(super) fn open(path: &Path, options: &ChainOptions) -> Result<(Self, u64), Error> {
         let files = AsyncIo::new()?.with_clock(Arc::new(time::clock()?));
         let engine = Arc::new(block_on(open_image_on(&files, path, options))?);
@@ -74,7 +76,7 @@ impl AsyncOpen {
         Ok((open, size))
     }
 
-    /// Starts what the image does on its own. Before it is used.
+    /// Starts the background work of the image. Must be called before the image is used.
     pub(super) fn start(&self) -> Result<(), Error> {
         let parts = self.parts()?;
         let mut background = parts.background();
@@ -90,7 +92,8 @@ impl AsyncOpen {
         self.started.load(Ordering::Acquire)
     }
 
-    /// Closes it where nothing may wait, and nobody is left who would hear of an error.
+    /// Closes the image on another thread, for callers that must not block. Errors are ignored: no caller is
+    /// left to receive them.
     pub(super) fn close_soon(self: &Arc<Self>) {
         if let (true, Ok(runtime)) = (self.is_ours(), runtime::shared()) {
             let open = Arc::clone(self);
@@ -98,12 +101,12 @@ impl AsyncOpen {
         }
     }
 
-    /// False in a child that was forked while the image was open.
+    /// False in a child process that was forked while the image was open.
     pub(super) fn is_ours(&self) -> bool {
         self.parts.is_ours()
     }
 
-    /// Fails in such a child.
+    /// Fails in a child process that was forked while the image was open.
     pub(super) fn check_process(&self) -> Result<(), Error> {
         self.parts().map(drop)
     }
@@ -112,7 +115,7 @@ impl AsyncOpen {
         self.parts.get().map_err(|error| error.with_path(&self.path))
     }
 
-    /// Which requests come before which.
+    /// The order of overlapping requests.
     pub(super) fn order(&self) -> Result<&Order, Error> {
         self.parts().map(|parts| &parts.order)
     }
@@ -121,7 +124,8 @@ impl AsyncOpen {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Runs `work` on the engine, which is not closed before that has ended.
+    /// Runs `work` on the engine, which is not closed before `work` has ended. Fails if the engine has been
+    /// closed.
     pub(crate) async fn with<T, W, F>(&self, work: W) -> Result<T, Error>
     where
         W: FnOnce(Arc<Engine>) -> F,
@@ -134,8 +138,7 @@ impl AsyncOpen {
         }
     }
 
-    /// The control of prefetch, which is made ready to run if it is not; None where nothing comes
-    /// from a base.
+    /// The control of prefetch. Starts the background work if it does not run. None if the image has no base.
     pub(super) async fn control(&self) -> Result<Option<Control>, Error> {
         self.with(async |engine: Arc<Engine>| {
             let mut running = self.parts()?.background();
@@ -147,9 +150,9 @@ impl AsyncOpen {
         .await
     }
 
-    /// Lends the engine to a server, which has to end before this can be closed. Blocks.
+    /// Leases the engine to a server. The image cannot be closed before the lease ends. Blocks.
     pub(crate) fn lease(self: &Arc<Self>, read_only: bool) -> Result<OpenImage, Error> {
-        // From here on nobody closes it.
+        // From here on the image is not closed.
         let lease = Arc::new(Lease::begin(self)?);
         let engine = block_on(self.with(async |engine: Arc<Engine>| Ok(engine)))?;
         let image = OpenEngine::Async(engine);
@@ -160,18 +163,18 @@ impl AsyncOpen {
         })
     }
 
-    /// Flushes, marks the image clean and releases its files, once all operations have ended.
-    /// The files are released also after an error; but not while the image is served, which is one.
-    /// Does nothing in a child that was forked: the image is the parent's to close.
+    /// Waits until all operations have ended, flushes, marks the image clean and releases its files. The
+    /// files are released even after an error of the flush. If the image is served, fails and changes
+    /// nothing. Does nothing in a forked child: only the parent may close the image.
     pub(super) async fn close(&self) -> Result<(), Error> {
         let Ok(parts) = self.parts() else {
             self.closed.store(true, Ordering::Release);
             return Ok(());
         };
         parts.leases.end().await?;
-        // From here on nothing begins in the background.
+        // From here on no background work is started.
         self.closed.store(true, Ordering::Release);
-        // Held to the end: somebody else who closes it waits until all of that is done.
+        // Held to the end, so a concurrent close waits until all of this is done.
         let _closing = parts.closing.lock().await;
         let background = parts.background().take();
         if let Some(background) = background {

@@ -1,35 +1,35 @@
-//! Requests that overlap take effect in the order in which they were begun.
+//! Overlapping requests take effect in the order in which they were started.
 //!
-//! Asyncio code can cancel a write and go on at once, while the write still runs to its end. What
-//! is begun on its range after that must not be overtaken by it.
+//! Asyncio code can cancel a write and continue immediately, while the write still runs to its end. That
+//! write must not overtake requests on its range that are started later.
 
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::watch;
 
-/// The writes under way.
+/// The writes in flight.
 #[derive(Default)]
 pub(super) struct Order {
-    /// A range in bytes, and what ends with its [`Turn`].
+    /// Each write: its range in bytes, and a receiver whose sender is dropped with its [`Turn`].
     writes: Mutex<Vec<(Range<u64>, watch::Receiver<()>)>>,
 }
 
-/// The place of a request among those that overlap with it. A write is over when it is dropped.
+/// The position of a request among those that overlap with it. Dropping it ends the request.
 pub(super) struct Turn {
     earlier: Vec<watch::Receiver<()>>,
-    /// None for what changes nothing.
+    /// None for a read.
     _running: Option<watch::Sender<()>>,
 }
 
 impl Order {
-    /// The turn of something that changes `length` bytes from `offset`.
+    /// The turn of a request that changes `length` bytes from `offset` (bytes).
     pub(super) fn write(&self, offset: u64, length: u64) -> Turn {
         let (sender, receiver) = watch::channel(());
         self.turn(offset, length, Some((sender, receiver)))
     }
 
-    /// The turn of something that reads them.
+    /// The turn of a request that reads `length` bytes from `offset` (bytes).
     pub(super) fn read(&self, offset: u64, length: u64) -> Turn {
         self.turn(offset, length, None)
     }
@@ -53,10 +53,10 @@ impl Order {
 }
 
 impl Turn {
-    /// Waits until the writes before this request have ended.
+    /// Waits until the earlier overlapping writes have ended.
     pub(super) async fn come(&mut self) {
         for mut running in self.earlier.drain(..) {
-            // Nothing is ever sent: it ends with an error, when the sender is dropped.
+            // No value is ever sent: `changed` fails when the sender is dropped.
             while running.changed().await.is_ok() {}
         }
     }

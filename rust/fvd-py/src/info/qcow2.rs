@@ -1,4 +1,4 @@
-//! What only qcow2 images have, under the names that qemu-img gives it.
+//! The information that only qcow2 images have, under the names that qemu-img uses.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -8,10 +8,10 @@ use fvd::tool::Qcow2Info;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
-/// Nanoseconds of a second.
+/// Nanoseconds per second.
 const SECOND: u64 = 1_000_000_000;
 
-/// Adds it to what is said of the disk.
+/// Adds the information to the dictionary of the disk.
 pub(super) fn add(py: Python<'_>, disk: &Bound<'_, PyDict>, info: &Qcow2Info) -> PyResult<()> {
     if info.header.encryption().is_some() {
         disk.set_item("encrypted", true)?;

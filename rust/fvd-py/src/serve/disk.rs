@@ -1,4 +1,4 @@
-//! What Python gives to be served: a file, or an image that is open.
+//! A disk argument of `serve`: a path, or an open image.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::aio::{AsyncImage, AsyncOpen};
 use crate::image::Image;
 use crate::open::Open;
 
-/// A disk, as it was given.
+/// A disk argument.
 #[derive(FromPyObject)]
 pub(crate) enum Given<'py> {
     Image(Bound<'py, Image>),
@@ -20,7 +20,7 @@ pub(crate) enum Given<'py> {
 }
 
 impl Given<'_> {
-    /// The object to keep while it is served.
+    /// The Python object that must be kept alive while the disk is served.
     pub(super) fn object(&self) -> Option<Py<PyAny>> {
         match self {
             Self::Image(image) => Some(image.clone().unbind().into_any()),
@@ -29,7 +29,7 @@ impl Given<'_> {
         }
     }
 
-    /// `file`: how to open a path.
+    /// Converts the argument. `file` makes the options to open a path.
     pub(super) fn into_disk(self, file: impl FnOnce(PathBuf) -> FileOptions) -> Disk {
         match self {
             Self::Image(image) => Disk::Open(Arc::clone(&image.get().open)),
@@ -39,7 +39,7 @@ impl Given<'_> {
     }
 }
 
-/// A disk, without the objects of Python.
+/// A disk without Python objects, so that it can be used without the GIL.
 pub(super) enum Disk {
     Open(Arc<Open>),
     OpenAsync(Arc<AsyncOpen>),
@@ -47,7 +47,8 @@ pub(super) enum Disk {
 }
 
 impl Disk {
-    /// Without the GIL. Lends what is open; `read_only`: to be read only.
+    /// Converts the disk to a source for the server. An open image is leased, and served read-only if
+    /// `read_only` is set. Must be called without the GIL.
     pub(super) fn source(self, read_only: bool) -> Result<DiskSource, Error> {
         Ok(match self {
             Self::Open(open) => DiskSource::Open(open.lease(read_only)?),

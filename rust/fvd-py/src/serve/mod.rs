@@ -1,4 +1,4 @@
-//! `serve` and `Server`.
+//! The function `serve`, and the class `Server`.
 
 mod disk;
 mod poll;
@@ -29,6 +29,10 @@ use poll::Poll;
 pub(crate) use server::Server;
 
 /// Serves disks over NBD. See `fvd.serve`.
+///
+/// `disks` are tuples of an export name and a path or an open image. `offset` and `size` (bytes) select a
+/// part of each disk. `base_timeout` and `patience` are in seconds, `handshake_limit` in whole seconds (0: no
+/// limit), `poll_max_ns` in nanoseconds (0 to 500000).
 #[pyfunction]
 #[pyo3(signature = (
     disks, *, sockets = Vec::new(), socket = None, bind = None, port = None, description = "", format = None, offset = Size(0), size = None, read_only = false,
@@ -75,7 +79,8 @@ pub(crate) fn serve(
     patience: Option<f64>,
 ) -> PyResult<Server> {
     let opening = Opening {
-        // Only what is opened here: others go on writing to what is open already.
+        // This applies only to files that are opened here. The program itself may still write to images that
+        // it has open.
         writable: !(read_only || force_share),
         write_base,
         cache,
@@ -129,10 +134,10 @@ pub(crate) fn serve(
     Ok(Server::new(daemon, leased))
 }
 
-/// The limits of a server that looks for requests for so long before it sleeps, and waits for handshakes for so
-/// many seconds, 0 for as long as they take.
+/// The limits of a server that spins for requests for at most `poll`, and allows `handshake` seconds for a
+/// handshake (0: no limit).
 fn limits(poll: Option<Poll>, handshake: Option<u32>) -> Limits {
-    /// Longer than any server lives.
+    /// Longer than any server runs.
     const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
     let default = Limits::default();
     Limits {
@@ -146,7 +151,7 @@ fn limits(poll: Option<Poll>, handshake: Option<u32>) -> Limits {
     }
 }
 
-/// What hears of connections that broke, and the like.
+/// The function that reports broken connections and similar problems.
 fn report(verbose: bool) -> PyResult<Report> {
     if !verbose {
         return Ok(Box::new(|_| {}));
@@ -167,7 +172,7 @@ fn addresses(
         return Err(PyValueError::new_err(message));
     }
     if !sockets.is_empty() {
-        // The caller's descriptors are the caller's.
+        // The caller keeps its descriptors; the server uses duplicates.
         let inherited = |fd: &i32| Ok(Address::Inherited(duplicate(*fd)?.into()));
         return sockets.iter().map(inherited).collect();
     }

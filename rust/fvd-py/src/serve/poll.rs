@@ -1,4 +1,4 @@
-//! How long the next request of a client is looked for.
+//! How long the server spins for the next request of a client.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use pyo3::Borrowed;
 use pyo3::exceptions::{PyOverflowError, PyValueError};
 use pyo3::prelude::*;
 
-/// Meanwhile a thread of the runtime does nothing else.
+/// The maximum. While it spins, a thread of the runtime does nothing else.
 const MAX: Duration = Duration::from_micros(500);
 
-/// A number of nanoseconds, 0 to [`MAX`]. Any other is a `ValueError`.
+/// A number of nanoseconds, 0 to [`MAX`]. `ValueError` for any other int.
 pub(crate) struct Poll(pub(super) Duration);
 
 impl<'py> FromPyObject<'_, 'py> for Poll {

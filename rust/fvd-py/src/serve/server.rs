@@ -1,4 +1,4 @@
-//! A server that runs on threads of its own.
+//! The Python class of a server that runs on its own threads.
 
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -16,22 +16,23 @@ use crate::errors::raise;
 use crate::exit::{self, Closable};
 use crate::unclosed;
 
-/// How often signals of Python are looked for.
+/// The interval at which Python signals are checked.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// A server that runs on threads of its own, until it is stopped. See `fvd.serve`.
+/// A server that runs on its own threads until it is stopped. See `fvd.serve`.
 #[pyclass(frozen, module = "fvd", weakref)]
 pub(crate) struct Server {
     serving: Arc<Serving>,
     uris: Vec<String>,
     metrics_url: Option<String>,
     open_doors: Vec<String>,
-    /// They live as long as this: what nobody has any more is closed, and cannot be while it is served.
+    /// The served Python images. They must live as long as the server: an image without references is closed,
+    /// which is not possible while it is served.
     _leased: Vec<Py<PyAny>>,
 }
 
 impl Server {
-    /// `leased`: the images among the disks.
+    /// `leased` are the open images among the disks.
     pub(super) fn new(daemon: Daemon, leased: Vec<Py<PyAny>>) -> Self {
         let (uris, metrics_url) = (daemon.uris(), daemon.metrics_url());
         let open_doors = daemon.open_doors().iter().map(ToString::to_string).collect();
@@ -46,7 +47,8 @@ impl Server {
         }
     }
 
-    /// Fails in a child that was forked while the server ran: its threads are not there.
+    /// Fails in a child process that was forked while the server ran: the server's threads do not exist
+    /// there.
     fn check_process(&self) -> PyResult<()> {
         self.serving.check_process().map_err(|error| raise(&error))
     }
@@ -54,39 +56,40 @@ impl Server {
 
 #[pymethods]
 impl Server {
-    /// Where clients find the disks: one for each export on each socket.
+    /// The NBD URIs for clients: one for each export on each socket.
     #[getter]
     fn uris(&self) -> Vec<String> {
         self.uris.clone()
     }
 
-    /// Where the metrics are, if they are anywhere.
+    /// The URL of the metrics; None if they are not served.
     #[getter]
     fn metrics_url(&self) -> Option<String> {
         self.metrics_url.clone()
     }
 
-    /// Addresses that other machines can reach and whose clients need no TLS.
+    /// The addresses that other machines can reach and where clients need no TLS: any client there can use
+    /// the disks.
     #[getter]
     fn open_doors(&self) -> Vec<String> {
         self.open_doors.clone()
     }
 
-    /// Whether it has been stopped.
+    /// Whether the server has been stopped.
     #[getter]
     fn closed(&self, py: Python<'_>) -> bool {
         py.detach(|| self.serving.is_closed())
     }
 
-    /// How many clients are connected.
+    /// The number of connected clients.
     #[getter]
     fn connections(&self, py: Python<'_>) -> u64 {
         let connections = |daemon: &Daemon| daemon.counters().connections().now;
         py.detach(|| self.serving.with(connections)).unwrap_or(0)
     }
 
-    /// Waits until it does not serve any more (`ended`), a signal has come (`signal`), or the time in
-    /// seconds has passed (`timeout`).
+    /// Waits for an event, and returns its name: 'ended' if the server no longer serves, 'signal' if a signal
+    /// has arrived, 'timeout' if `timeout` seconds have passed. `timeout` None: no limit.
     #[pyo3(signature = (timeout = None))]
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<&'static str> {
         self.check_process()?;
@@ -108,7 +111,9 @@ impl Server {
         }
     }
 
-    /// What was done since the start: a dictionary.
+    /// Returns counters since the start of the server: a dictionary.
+    ///
+    /// `ValueError` if the server has been stopped.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         self.check_process()?;
         let read = |daemon: &Daemon| (Arc::clone(daemon.counters()), daemon.disks());
@@ -117,8 +122,8 @@ impl Server {
         stats::to_dict(py, &counters, disks)
     }
 
-    /// Does what `stop` does, and waits for nothing. What fails is told to the next `stop`. False where
-    /// there is nothing to wait for: in a child that was forked.
+    /// Begins to stop the server, and does not wait. An error is raised by the next call of `stop`. Returns
+    /// False in a forked child, where there is nothing to wait for.
     fn begin_stop(&self, py: Python<'_>) -> PyResult<bool> {
         if !self.serving.is_ours() {
             return Ok(false);
@@ -127,9 +132,10 @@ impl Server {
         Ok(true)
     }
 
-    /// Shuts down, waits until what is under way has ended, and closes the disks. Does nothing the
-    /// second time, but for waiting, and nothing in a child that was forked. A signal of Python's ends
-    /// the waiting, not the closing.
+    /// Shuts the server down, waits until requests in flight have completed, and closes the disks. If the
+    /// server is already stopping, waits for its end. Does nothing in a forked child. An exception of a
+    /// Python signal handler ends the waiting, not the closing. If a disk could not be closed, raises the
+    /// error, but only in the first call that waits for the end.
     fn stop(&self, py: Python<'_>) -> PyResult<()> {
         if !self.serving.is_ours() {
             return Ok(());
@@ -143,7 +149,7 @@ impl Server {
             match py.detach(move || closed.recv_timeout(INTERVAL)) {
                 Ok(closed) => return closed.map_err(|error| raise(&error)),
                 Err(RecvTimeoutError::Timeout) => {}
-                // It has panicked, and said so.
+                // The closing thread has panicked. The panic has been reported on stderr.
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
         }

@@ -1,4 +1,4 @@
-//! A daemon that is closed once, while other threads use it.
+//! A daemon that is closed only once, even if several threads use and close it.
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread;
@@ -9,13 +9,13 @@ use fvd_nbd::daemon::Daemon;
 
 use crate::exit::Closable;
 
-/// The locks are taken only without the GIL, and only in the process that started the daemon: in a
-/// child that was forked they may be held by threads that are not there.
+/// The locks are taken only without the GIL, and only in the process that started the daemon: in a forked
+/// child they may be held by threads that do not exist (docs/design.md, F3).
 pub(super) struct Serving(Owned<Parts>);
 
 struct Parts {
     daemon: RwLock<Option<Daemon>>,
-    /// Held while it is closed. What that has failed with, if nobody has heard of it.
+    /// Held during the close. The error of the close, until it has been reported to a caller.
     closing: Mutex<Result<(), Error>>,
 }
 
@@ -27,19 +27,20 @@ impl Serving {
         }))
     }
 
-    /// What `work` makes of the daemon; None once that is closed, and where it never was.
+    /// Runs `work` on the daemon. None if the daemon is closed, or in a forked child.
     pub(super) fn with<T>(&self, work: impl FnOnce(&Daemon) -> T) -> Option<T> {
         let daemon = self.0.get().ok()?.daemon.read().unwrap_or_else(PoisonError::into_inner);
         daemon.as_ref().map(work)
     }
 
-    /// Fails in a child that was forked while the server ran: its threads are not there.
+    /// Fails in a child process that was forked while the server ran: the server's threads do not exist
+    /// there.
     pub(super) fn check_process(&self) -> Result<(), Error> {
         self.0.get().map(drop)
     }
 
-    /// Closes it; does nothing in a forked child. Another thread that closes it waits until that is done.
-    /// What it has failed with is told once.
+    /// Closes the daemon. Does nothing in a forked child. A concurrent call waits until the close is done. An
+    /// error of the close is returned only once.
     pub(super) fn close(&self) -> Result<(), Error> {
         let mut result = Ok(());
         self.close_and_tell(|closed| {
@@ -49,13 +50,15 @@ impl Serving {
         result
     }
 
-    /// Begins to close it, on a thread that ends it whoever still waits. `tell` hears how that went, and
-    /// says whether somebody has heard. Fails where no thread can be started.
+    /// Begins to close the daemon on a thread, which completes the close even if the caller stops waiting.
+    /// `tell` gets the result, and returns whether a caller has received it. Fails if no thread can be
+    /// started.
     pub(super) fn begin_close(
         self: &Arc<Self>,
         tell: impl FnOnce(&Result<(), Error>) -> bool + Send + 'static,
     ) -> Result<(), Error> {
-        // Here, and not on the thread, which may begin late: whoever closes an image from now on waits.
+        // Stop here, not on the thread, which may start late: from now on, closing a served image waits
+        // instead of failing.
         self.with(Daemon::stop);
         let serving = Arc::clone(self);
         let close = move || serving.close_and_tell(tell);
@@ -64,18 +67,18 @@ impl Serving {
         Ok(())
     }
 
-    /// `tell` says whether somebody has heard.
+    /// Closes the daemon. `tell` gets the result, and returns whether a caller has received it.
     fn close_and_tell(&self, tell: impl FnOnce(&Result<(), Error>) -> bool) {
         let Ok(parts) = self.0.get() else { return };
-        let mut unheard = parts.closing.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever waits, waits no longer.
+        let mut unreported = parts.closing.lock().unwrap_or_else(PoisonError::into_inner);
+        // `Daemon::wait` returns now, which releases the shared lock.
         self.with(Daemon::stop);
         let daemon = parts.daemon.write().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(daemon) = daemon {
-            *unheard = daemon.close();
+            *unreported = daemon.close();
         }
-        if tell(&unheard) {
-            *unheard = Ok(());
+        if tell(&unreported) {
+            *unreported = Ok(());
         }
     }
 }
@@ -97,6 +100,6 @@ impl Closable for Serving {
         self.close()
     }
 
-    /// Nobody lends a server: nothing is waited for before it is closed.
+    /// A server has no leases, so its close never waits for one.
     fn abandon(&self) {}
 }

@@ -1,4 +1,4 @@
-//! What a server has done, as Python gets it.
+//! The counters of a server as a Python dictionary.
 
 use fvd_nbd::daemon::DiskStatus;
 use fvd_nbd::server::{Counters, Kind};

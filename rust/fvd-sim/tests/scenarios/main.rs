@@ -1,4 +1,4 @@
-//! Single stories: what a failing disk, a power cut at a given step, or the end of a process does.
+//! Individual scenarios: what a failing disk, a power cut at a given step, or the end of a process does.
 
 mod base_writeback;
 mod faults;

@@ -1,4 +1,4 @@
-//! *far*: a boot of small reads from bases that are far away.
+//! *far*: a boot with small reads from remote bases.
 
 use std::path::Path;
 use std::time::Duration;

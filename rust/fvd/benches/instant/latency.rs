@@ -1,4 +1,4 @@
-//! *latency*: reads of local data, with prefetch running and without it.
+//! *latency*: reads of local data, with and without prefetch running.
 
 use std::path::Path;
 use std::thread;
@@ -19,7 +19,7 @@ const SIZE: u64 = 4 * GIB;
 const READ_LEN: u64 = 4096;
 const AIM: f64 = 1.3;
 
-/// Pauses between two requests of the guest.
+/// Pauses between two requests of the guest, and numbers of reads.
 const PAUSES: [(&str, Duration, usize); 2] = [
     ("one after the other", Duration::ZERO, 200_000),
     ("1 ms apart on average", Duration::from_millis(1), 3000),
@@ -69,7 +69,7 @@ fn write_base(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Latencies of reads of local data, and what was prefetched meanwhile.
+/// Latencies of reads of local data, and the number of bytes prefetched meanwhile.
 fn measure(path: &Path, base: &Path, prefetch: bool, pause: Duration, reads: usize) -> Result<(Vec<Duration>, u64)> {
     let image = overlay(path, base)?;
     let clock = Timer::new()?;
@@ -106,7 +106,7 @@ fn read(image: &Image<FileStorage>, pause: Duration, reads: usize) -> Result<Vec
     Ok(latencies)
 }
 
-/// An overlay whose front is local and in the page cache.
+/// An overlay whose first part is local and in the page cache.
 fn overlay(path: &Path, base: &Path) -> Result<Image<FileStorage>> {
     let mut options = CreateOptions::default();
     options.layout.virtual_size = SIZE;

@@ -1,4 +1,4 @@
-//! A base behind a slow line.
+//! A base on a slow network.
 
 use std::future::ready;
 use std::path::Path;
@@ -14,11 +14,11 @@ use crate::{MIB, Result};
 
 const RATE: u64 = 50 * MIB;
 
-/// A file that takes a while to answer, on a line of [`RATE`] bytes a second that its readers share.
+/// A file with latency, on a link of [`RATE`] bytes per second that all its readers share.
 pub(crate) struct SlowBase {
     source: RawSource<FileStorage>,
     latency: Duration,
-    /// When the line is free again.
+    /// When the link is free again.
     free: Mutex<Instant>,
 }
 
@@ -61,7 +61,7 @@ impl BaseSource for SlowBase {
     }
 
     fn status(&self, _: u64, len: u64) -> BoxFuture<'_, fvd::Result<Run>> {
-        // Such a server does not tell what it holds.
+        // Such a server does not report holes.
         let run = Run {
             content: Content::Data,
             present: true,

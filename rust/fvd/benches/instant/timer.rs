@@ -1,4 +1,4 @@
-//! Time, kept by a thread of its own.
+//! A clock with a thread of its own.
 
 use std::time::{Duration, Instant};
 

@@ -119,7 +119,8 @@ pub(crate) fn open(path: &Path, base: &Path, latency: Duration) -> Result<Image<
     ))?)
 }
 
-/// The trace, with copy-on-read in the background, and prefetch of `profile`.
+/// Reads the trace, with copy-on-read in the background. With `replay`, also with prefetch of `profile`.
+/// Returns the time of the reads.
 pub(crate) fn read_all(
     image: &Image<FileStorage>,
     trace: &[u64],

@@ -1,4 +1,4 @@
-//! What the command lines of benchmarks have in common: `[--rounds N] [--only NAME] [--folder DIR]`.
+//! The common command line of benchmarks: `[--rounds N] [--only NAME] [--folder DIR]`.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -8,20 +8,20 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 pub(crate) struct Arguments {
     pub(crate) rounds: usize,
     only: Option<String>,
-    /// Where the files are made.
+    /// Where files are created.
     pub(crate) folder: PathBuf,
 }
 
 impl Arguments {
-    /// Reads the command line. An option that only one benchmark has, always with a value, is for
-    /// `own`; false: it has no such option.
+    /// Reads the command line. `own` gets each option of a single benchmark, with its value. It returns false
+    /// if it does not know the option.
     pub(crate) fn parse(rounds: usize, mut own: impl FnMut(&str, &str) -> Result<bool>) -> Result<Self> {
         let mut arguments = Self {
             rounds,
             only: None,
             folder: PathBuf::from(env!("CARGO_TARGET_TMPDIR")),
         };
-        // Cargo says `--bench`.
+        // Cargo passes `--bench`.
         let mut words = std::env::args().skip(1).filter(|word| word != "--bench");
         while let Some(word) = words.next() {
             let value = words.next().ok_or(format!("{word} needs a value"))?;
@@ -36,7 +36,7 @@ impl Arguments {
         Ok(arguments)
     }
 
-    /// Whether this part of the benchmark is to run.
+    /// Whether to run this part of the benchmark.
     pub(crate) fn wants(&self, name: &str) -> bool {
         self.only.as_ref().is_none_or(|only| only == name)
     }

@@ -39,7 +39,7 @@ pub(crate) enum Remains {
 pub(crate) struct CloseGuard<T: Send + Sync + 'static> {
     opened: Owned<Option<Arc<Opened<T>>>>,
     closed: Owned<Mutex<Receiver<()>>>,
-    /// Releases the locks of the file, whoever still has it open.
+    /// Releases the locks of the file, even if other threads still have it open.
     unlock: fn(&T),
     /// Whether unlocking and closing never wait for a server.
     is_local: bool,
@@ -66,7 +66,7 @@ impl<T: Send + Sync + 'static> CloseGuard<T> {
 
 impl<T: Send + Sync + 'static> Drop for CloseGuard<T> {
     /// The next process that opens the file finds it unlocked. There are two exceptions: a change of the file
-    /// is still in flight, or a server takes longer than `PATIENCE` to answer.
+    /// is still in flight, or the file is remote and its server has not answered yet.
     fn drop(&mut self) {
         // A forked child leaves the file alone: the lock belongs to the parent, and the child has no thread
         // that would drop the last reference.

@@ -54,8 +54,8 @@ impl Tag {
 /// Duplicates the handle of the file: each ring owns one.
 type Open = Box<dyn Fn() -> Box<dyn AsFd + Send> + Send + Sync>;
 
-/// The handle of the ring's thread. After this is dropped, the thread ends its queued operations and then
-/// itself.
+/// The handle of the ring's thread. After this is dropped, the thread runs the queued operations to their
+/// end, and then ends.
 pub(crate) struct Ring {
     shared: Arc<Shared>,
     open: Open,

@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fall_is_less_than_half_the_rate_at_more_than_twice_the_latency() {
+    fn a_fall_has_half_the_rate_and_twice_the_latency() {
         let best = speed(100, 10);
         assert!(speed(49, 21).has_fallen(best));
         assert!(!speed(50, 21).has_fallen(best));

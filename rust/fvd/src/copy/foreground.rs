@@ -48,14 +48,14 @@ impl Foreground {
 
     /// After a look. None: continue. Otherwise look again after that time.
     pub(super) fn wait(&mut self, now: Duration) -> Option<Duration> {
-        let idle_time = self.active_at.map_or(self.lull, |at| now.saturating_sub(at));
+        let idle = self.active_at.map_or(self.lull, |at| now.saturating_sub(at));
         let since = *self.waiting_since.get_or_insert(now);
         let waited = now.saturating_sub(since);
-        if idle_time >= self.lull || waited >= self.longest {
+        if idle >= self.lull || waited >= self.longest {
             self.waiting_since = None;
             return None;
         }
-        Some(self.lull.saturating_sub(idle_time).min(self.longest.saturating_sub(waited)))
+        Some(self.lull.saturating_sub(idle).min(self.longest.saturating_sub(waited)))
     }
 
     /// Whether the guest was active within the last second.

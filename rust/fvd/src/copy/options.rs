@@ -41,9 +41,9 @@ pub struct PrefetchOptions {
     pub min_read_throughput: u64,
     /// The same for the writes.
     pub min_write_throughput: u64,
-    /// Bytes per second that reads do not exceed over any two seconds. None: no limit.
+    /// Cap of reads in bytes per second, exceeded by a tenth at most over any two seconds. None: no cap.
     pub max_read_throughput: Option<u64>,
-    /// Bytes per second that writes do not exceed over any two seconds. None: no limit.
+    /// Cap of writes in bytes per second, exceeded by a tenth at most over any two seconds. None: no cap.
     pub max_write_throughput: Option<u64>,
     /// The longest pause because of contention. Its length is random.
     pub throttle_time: Duration,

@@ -185,8 +185,7 @@ impl Profile {
                 continue;
             };
             if !self.add(bytes) {
-                // The profile is full. Stop, because searching the remaining entries for gaps takes time for
-                // nothing.
+                // The profile is full, so the remaining entries need not be searched for new units.
                 return;
             }
         }

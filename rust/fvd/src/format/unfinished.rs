@@ -1,8 +1,9 @@
 //! The mark of an unfinished disk: one that a command is still writing, or did not finish (docs/design.md,
 //! "Unfinished disks").
 //!
-//! The mark replaces the first bytes of an image or a raw disk. Format detection refuses such a disk. The
-//! original driver does not know this magic number and refuses it, too.
+//! The mark replaces the first bytes of an image or a raw disk. Format detection takes such a disk for an FVD
+//! image, and reading its header fails. The original driver does not know this magic number and refuses it,
+//! too.
 
 use super::PAGE;
 use crate::error::Error;

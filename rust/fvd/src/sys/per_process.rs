@@ -26,7 +26,7 @@ impl<T: Send + Sync + 'static> Values<T> {
         let generation = fork::generation();
         let mut address = self.0.load(Ordering::Acquire);
         loop {
-            // SAFETY: values are never freed, and only shared once they are in the list.
+            // SAFETY: values are never freed, and only shared once their address is stored here.
             if let Some(found) = unsafe { address.as_ref() }
                 && found.generation == generation
             {

@@ -70,7 +70,7 @@ pub async fn info(
     match collected {
         Ok(()) => Ok(chain),
         // Add the names of all disks above the one that failed.
-        Err(error) => Err(chain.iter().rev().fold(error, |error, disk| disk.backing_failure(error))),
+        Err(error) => Err(chain.iter().rev().fold(error, |error, disk| disk.base_failure(error))),
     }
 }
 
@@ -115,7 +115,7 @@ impl DiskInfo {
     }
 
     /// Converts an error of the backing file to an error that also names this disk.
-    fn backing_failure(&self, error: Error) -> Error {
+    fn base_failure(&self, error: Error) -> Error {
         match &self.backing {
             Some(backing) => {
                 let named = Named::base(&self.path, &backing.name);

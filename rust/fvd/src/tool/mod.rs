@@ -1,5 +1,5 @@
 //! Operations on whole disks, named by path: create, info, check, amend, convert, compare, map, profile,
-//! stats. Functions that start threads (convert, compare) block the caller; the others are `async`.
+//! stats. Most functions are `async`. Those that start threads (convert, compare) block the caller.
 
 mod amend;
 mod check;

@@ -1,4 +1,4 @@
-//! Images and their chains on files that block nobody.
+//! Images and their chains on asynchronous files.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -95,7 +95,7 @@ fn read<S: Storage>(image: &Image<S>, offset: u64, len: usize) -> Vec<u8> {
         .to_vec()
 }
 
-/// Random requests against a vector, reopened in between.
+/// Random requests to an image and a vector. The image is reopened between them.
 fn use_image(files: &AsyncIo, path: &Path, direct: bool, model: &mut [u8]) {
     let mut random = fastrand::Rng::with_seed(3);
     for session in 0..4_u8 {
@@ -117,7 +117,7 @@ fn use_image(files: &AsyncIo, path: &Path, direct: bool, model: &mut [u8]) {
                 _ => assert!(read(&image, start as u64, range.len()) == model[range]),
             }
         }
-        // Every second one is dropped as a crash would leave it, after a flush.
+        // Every second time it is dropped as by a crash, after a flush.
         block_on(image.flush()).unwrap();
         if session % 2 == 0 {
             block_on(image.close()).unwrap();
@@ -154,7 +154,7 @@ fn a_chain_of_all_formats_reads_as_its_base() {
     }
 }
 
-/// Sleeps on a thread.
+/// A clock that sleeps on a thread.
 struct ThreadClock(Instant);
 
 impl Clock for ThreadClock {
@@ -173,7 +173,7 @@ impl Clock for ThreadClock {
     }
 }
 
-/// Answers what it is, and no more.
+/// A source that answers no read and no status call.
 struct Silent(Box<dyn BaseSource>);
 
 impl BaseSource for Silent {
@@ -198,7 +198,7 @@ impl BaseSource for Silent {
     }
 }
 
-/// As [`AsyncIo`], but nothing in a qcow2 file is ever read.
+/// As [`AsyncIo`], but no read of a qcow2 file ever ends.
 #[derive(Clone)]
 struct SilentFiles(AsyncIo);
 
@@ -219,7 +219,7 @@ impl Files for SilentFiles {
 }
 
 #[test]
-fn a_base_that_never_answers_gives_the_guest_an_error_in_time() {
+fn a_base_that_never_answers_gives_an_error_after_the_limit() {
     let folder = Folder::new();
     folder.image("middle.fvd", "base.qcow2", "qcow2");
     let top = folder.image("top.fvd", "middle.fvd", "fvd");
@@ -232,7 +232,7 @@ fn a_base_that_never_answers_gives_the_guest_an_error_in_time() {
     let image = block_on(open_image_on(&files, &top, &options)).unwrap();
     let error = block_on(image.read(IoBufMut::zeroed(4096), 0)).unwrap_err();
     assert_eq!(error.errno(), Some(libc::ETIMEDOUT), "{error}");
-    // What needs no base goes on.
+    // A write that needs no base succeeds.
     block_on(image.write(Bytes::from(vec![5; 1 << 20]), 0)).unwrap();
     assert_eq!(read(&image, 0, 4096), [5; 4096]);
     block_on(image.close()).unwrap();

@@ -1,4 +1,4 @@
-//! Chains as long as they may be, used on threads with little stack.
+//! Chains of the maximum length, on threads with little stack.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -19,9 +19,9 @@ use pollster::block_on;
 use tempfile::{TempDir, tempdir};
 
 const SIZE: u64 = 1 << 20;
-/// Files of the longest chain.
+/// The number of files in the longest chain.
 const LONGEST: usize = 200;
-/// Bytes: far less than a thread gets unless it asks for it.
+/// Stack size in bytes: far less than the default of a thread.
 const LITTLE_STACK: usize = 160 << 10;
 
 struct Folder(TempDir);
@@ -37,7 +37,7 @@ impl Folder {
         self.0.path().join(level.to_string())
     }
 
-    /// An image over the one below it, which is opened first if `checked`.
+    /// Creates an image over the image below it. If `checked`, the one below is opened first.
     fn create(&self, level: usize, checked: bool, options: &CreateOptions) -> Result<()> {
         let backing = Backing {
             name: (level - 1).to_string().into(),
@@ -55,7 +55,7 @@ impl Folder {
         block_on(create(&request)).map(drop)
     }
 
-    /// The uppermost of a chain of as many files as there may be.
+    /// The top image of a chain with the maximum number of files.
     fn longest_chain(&self, options: &CreateOptions) -> PathBuf {
         for level in 1..LONGEST {
             self.create(level, level == LONGEST - 1, options).unwrap();
@@ -64,7 +64,7 @@ impl Folder {
     }
 }
 
-/// Does `work` on a thread that has little stack. What overflows it ends the process.
+/// Does `work` on a thread with little stack. A stack overflow ends the process.
 fn with_little_stack<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let thread = Builder::new().stack_size(LITTLE_STACK).spawn(work);
     thread.unwrap().join().unwrap()
@@ -89,9 +89,9 @@ fn use_image<F: Files>(files: &F, path: &Path, options: &ChainOptions) {
 }
 
 #[test]
-fn the_longest_chain_is_used_with_little_stack() {
+fn the_longest_chain_works_with_little_stack() {
     let folder = Folder::new();
-    // Made with little stack, too: what is below the last one is opened.
+    // Also created with little stack: creation of the last image opens the chain below.
     let (folder, path) = with_little_stack(move || {
         let path = folder.longest_chain(&CreateOptions::default());
         (folder, path)
@@ -107,14 +107,14 @@ fn the_longest_chain_is_used_with_little_stack() {
         }
         let source = block_on(open_source(&path, None, &ChainOptions::default())).unwrap();
         assert_eq!(read(&*source, 4096, 4096), [7; 4096]);
-        // A read that is given up is dropped layer by layer.
+        // A dropped read is dropped layer by layer.
         drop(source.read(IoBufMut::zeroed(512), 0));
     });
     drop(folder);
 }
 
 #[test]
-fn a_chain_that_writes_through_is_used_with_little_stack() {
+fn a_chain_with_writable_bases_works_with_little_stack() {
     let folder = Folder::new();
     let options = CreateOptions {
         write_updates_base_img: BaseUpdate::Writethrough,
@@ -140,7 +140,7 @@ fn a_chain_that_writes_through_is_used_with_little_stack() {
 }
 
 #[test]
-fn an_image_that_could_not_be_opened_is_not_made() {
+fn an_image_that_could_not_be_opened_is_not_created() {
     let folder = Folder::new();
     folder.longest_chain(&CreateOptions::default());
     let error = folder.create(LONGEST, true, &CreateOptions::default()).unwrap_err();
@@ -168,7 +168,7 @@ fn an_image_that_could_not_be_opened_is_not_made() {
 }
 
 #[test]
-fn a_chain_of_qcow2_images_is_used_with_little_stack() {
+fn a_chain_of_qcow2_images_works_with_little_stack() {
     let folder = tempdir().unwrap();
     let at = |level: usize| folder.path().join(level.to_string());
     let make = |level: usize, backing: Option<usize>| {
@@ -184,7 +184,7 @@ fn a_chain_of_qcow2_images_is_used_with_little_stack() {
     make(0, None);
     make(1, Some(0));
     for level in 2..LONGEST {
-        // As the one below it, with the other name.
+        // As the one below it, with another name in the header.
         let mut bytes = std::fs::read(at(1)).unwrap();
         let name_at = u64::from_be_bytes(bytes[8..16].try_into().unwrap()) as usize;
         let name = (level - 1).to_string();

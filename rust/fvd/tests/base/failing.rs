@@ -1,4 +1,4 @@
-//! A base parts of which cannot be read, or that cannot be written to any more.
+//! A base with unreadable parts, or one that no longer accepts writes.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -20,20 +20,20 @@ use pollster::block_on;
 const BLOCK: u64 = 64 << 10;
 const MIB: u64 = 1 << 20;
 
-/// A raw base with a range that cannot be read, and a switch that fails every write.
+/// A raw base with an unreadable range, and a switch that makes every write fail.
 #[derive(Clone)]
 struct Base {
     disk: MemoryStorage,
     len: u64,
     bad: Arc<Mutex<Range<u64>>>,
-    /// Its reads fail with this.
+    /// The error of reads in the bad range.
     errno: i32,
-    /// Reads that have failed.
+    /// Number of failed reads.
     failed: Arc<AtomicU32>,
     down: Arc<AtomicBool>,
 }
 
-/// It, as one image has it open.
+/// The base, opened by one image.
 struct Opened {
     base: Base,
     raw: RawSource<MemoryStorage>,
@@ -172,7 +172,7 @@ fn copying() -> CreateOptions {
 
 fn open(file: &MemoryStorage, base: &Base) -> Image<MemoryStorage> {
     let mut head = block_on(read_head(file)).unwrap();
-    // As a header can claim.
+    // A header can claim any value.
     head.header.max_outstanding_copy_on_read_data = i64::MAX;
     let options = OpenOptions {
         writable: true,
@@ -186,7 +186,7 @@ fn read(image: &Image<MemoryStorage>, offset: u64, len: u64) -> Result<Vec<u8>> 
 }
 
 #[test]
-fn a_reader_gets_its_bytes_although_the_rest_of_their_block_cannot_be_read() {
+fn a_read_succeeds_if_the_rest_of_the_block_is_unreadable() {
     let base = Base::new(MIB);
     let image = open(&overlay(&base, BLOCK, copying()), &base);
     *base.bad.lock().unwrap() = BLOCK - 512..BLOCK;
@@ -202,9 +202,9 @@ fn a_reader_gets_its_bytes_although_the_rest_of_their_block_cannot_be_read() {
     block_on(image.close()).unwrap();
 }
 
-/// Each failure may have taken as long as the host lets a base take.
+/// Each failure may have taken as long as the time limit for the base.
 #[test]
-fn a_base_is_asked_again_only_if_less_can_be_asked_and_it_has_answered() {
+fn a_failed_read_is_retried_only_if_it_was_widened() {
     for (errno, offset, len, reads) in [
         (libc::EIO, 4096, 4096, 2),
         (libc::EIO, 0, BLOCK, 1),
@@ -221,7 +221,7 @@ fn a_base_is_asked_again_only_if_less_can_be_asked_and_it_has_answered() {
 }
 
 #[test]
-fn a_reader_does_not_wait_for_blocks_of_many_mebibytes() {
+fn a_read_is_not_widened_to_a_block_of_many_mebibytes() {
     let base = Base::new(8 * MIB);
     let image = open(&overlay(&base, 4 * MIB, copying()), &base);
     assert_eq!(read(&image, 5 * MIB, 4096).unwrap(), content(5 * MIB, 4096));
@@ -230,7 +230,7 @@ fn a_reader_does_not_wait_for_blocks_of_many_mebibytes() {
 }
 
 #[test]
-fn whatever_the_header_claims_no_more_than_64_mib_wait_to_be_stored() {
+fn at_most_64_mib_of_copies_wait_whatever_the_header_says() {
     let base = Base::new(80 * MIB);
     let image = open(&overlay(&base, BLOCK, copying()), &base);
     for at in 0..80 {
@@ -241,7 +241,7 @@ fn whatever_the_header_claims_no_more_than_64_mib_wait_to_be_stored() {
 }
 
 #[test]
-fn a_base_that_is_gone_at_a_flush_costs_nothing_of_what_the_image_has() {
+fn a_base_that_fails_at_a_flush_costs_no_data_of_the_image() {
     for updates in [BaseUpdate::Writeback, BaseUpdate::Writethrough] {
         let base = Base::new(MIB);
         let options = CreateOptions {
@@ -252,7 +252,7 @@ fn a_base_that_is_gone_at_a_flush_costs_nothing_of_what_the_image_has() {
         let image = open(&file, &base);
         block_on(image.write(Bytes::from_static(&[7; 4096]), 0)).unwrap();
         base.down.store(true, Ordering::Relaxed);
-        // `writethrough` acknowledges nothing that the base has not got.
+        // `writethrough` acknowledges nothing that the base does not have.
         let written = block_on(image.write(Bytes::from_static(&[8; 4096]), 8192)).is_ok();
         assert_eq!(written, updates == BaseUpdate::Writeback);
         block_on(image.flush()).unwrap_err();

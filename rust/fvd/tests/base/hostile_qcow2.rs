@@ -1,4 +1,4 @@
-//! qcow2 images that claim what is not so. None of them takes long, or much memory.
+//! qcow2 images with false claims. None of them takes long, or much memory.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -12,19 +12,19 @@ use pollster::block_on;
 use tempfile::{TempDir, tempdir};
 
 const CLUSTER: u64 = 65536;
-/// Bytes of the disk for which one L2 table stands.
+/// Bytes of the disk that one L2 table covers.
 const SPAN: u64 = CLUSTER * CLUSTER / 8;
 
-/// An image of version 3, put together by hand.
+/// A hand-made image of version 3.
 struct Image {
     folder: TempDir,
     bytes: Vec<u8>,
-    /// Of the file, which is sparse behind `bytes`.
+    /// Length of the file, which is sparse after `bytes`.
     len: u64,
 }
 
 impl Image {
-    /// A disk of `size` bytes whose L1 table of `l1_entries` entries begins at the second cluster.
+    /// A disk of `size` bytes. Its L1 table with `l1_entries` entries begins at the second cluster.
     fn new(size: u64, l1_entries: u32) -> Self {
         let mut image = Self {
             folder: tempdir().unwrap(),
@@ -92,7 +92,7 @@ fn a_disk_larger_than_its_l1_table_is_refused() {
 }
 
 #[test]
-fn an_l1_table_that_is_not_there_is_refused() {
+fn an_l1_table_beyond_the_end_of_the_file_is_refused() {
     let mut image = Image::new(SPAN * 1000, 1000);
     image.len = CLUSTER + 7999;
     image.refused(ErrorKind::InvalidImage, &["cut short"]);
@@ -105,8 +105,8 @@ fn an_l1_table_that_is_not_there_is_refused() {
 }
 
 #[test]
-fn a_walk_over_nothing_is_short_however_large_the_disk_is() {
-    // 2 PiB, as far as QEMU permits; the file takes no more than a few blocks.
+fn a_walk_over_a_huge_empty_disk_is_short() {
+    // 2 PiB, the limit of QEMU. The file takes only a few blocks.
     let entries = 4 << 20;
     let source = Image::new(SPAN * u64::from(entries), entries).open().unwrap();
     let (mut at, mut steps) = (0, 0);
@@ -133,8 +133,8 @@ fn l1_entries_that_share_an_l2_table_are_refused() {
 }
 
 #[test]
-fn tables_that_overlap_are_read_as_what_they_are_used_for() {
-    // The L1 table of one entry is the L2 table of many as well.
+fn overlapping_tables_are_read_according_to_their_use() {
+    // The L1 table with one entry is also an L2 table with many entries.
     let mut image = Image::new(SPAN, 1);
     image.put64(CLUSTER as usize, CLUSTER | 1 << 63);
     let source = image.open().unwrap();
@@ -149,7 +149,7 @@ fn tables_that_overlap_are_read_as_what_they_are_used_for() {
 }
 
 #[test]
-fn tables_that_are_not_there_are_errors_and_no_zeros() {
+fn tables_beyond_the_end_are_errors_and_no_zeros() {
     let mut image = Image::new(SPAN * 2, 2);
     image.put64(CLUSTER as usize, CLUSTER * 100);
     let source = image.open().unwrap();
@@ -163,7 +163,7 @@ fn tables_that_are_not_there_are_errors_and_no_zeros() {
 }
 
 #[test]
-fn entries_that_contradict_the_format_are_errors_where_they_are_met() {
+fn invalid_entries_are_errors_where_they_are_read() {
     let l2 = CLUSTER as usize * 2;
     let with_entry = |version: u32, entry: u64| {
         let mut image = Image::new(SPAN, 1);
@@ -177,7 +177,7 @@ fn entries_that_contradict_the_format_are_errors_where_they_are_met() {
     };
     let good = with_entry(3, CLUSTER * 3);
     assert_eq!(read(&good, CLUSTER, 200).unwrap(), [[7; 100], [0; 100]].concat());
-    // Not at the start of a cluster; zeros before there was a bit for it; compressed bytes that are none.
+    // Not at the start of a cluster; marked as zeros in version 2; compressed data that is invalid.
     for (version, entry) in [
         (3, CLUSTER * 3 + 512),
         (2, CLUSTER * 3 + 1),
@@ -187,12 +187,12 @@ fn entries_that_contradict_the_format_are_errors_where_they_are_met() {
         read(&source, CLUSTER, 200).unwrap_err();
         assert_eq!(read(&source, 0, 512).unwrap(), [0; 512], "its neighbours are read");
     }
-    // Allocated and never written, when the power went: QEMU sees zeros.
+    // Allocated but not written before a power cut: QEMU sees zeros.
     assert_eq!(read(&with_entry(3, CLUSTER << 20), CLUSTER, 16).unwrap(), [0; 16]);
 }
 
 #[test]
-fn subclusters_that_are_data_and_cannot_be_are_errors() {
+fn invalid_data_subclusters_are_errors() {
     let l2 = CLUSTER as usize * 2;
     let with_bitmap = |host: u64, bitmap: u64| {
         let mut image = Image::new(SPAN / 2, 1);
@@ -207,7 +207,7 @@ fn subclusters_that_are_data_and_cannot_be_are_errors() {
     assert_eq!(read(&good, 2048, 2048).unwrap(), [0; 2048]);
     assert_eq!(read(&good, 4096, 2048).unwrap(), [7; 2048]);
     assert!(!block_on(good.status(2048 * 3, 512)).unwrap().present);
-    // Data and zeros at once; data without a place. QEMU refuses the whole cluster, too.
+    // Data and zeros at once; data without an offset. QEMU also refuses the whole cluster.
     for bad in [with_bitmap(CLUSTER * 3, 0b0101 | 0b0110 << 32), with_bitmap(0, 0b0001)] {
         for subcluster in 0..5 {
             read(&bad, 2048 * subcluster, 1).unwrap_err();
@@ -217,7 +217,7 @@ fn subclusters_that_are_data_and_cannot_be_are_errors() {
 }
 
 #[test]
-fn what_cannot_be_read_is_refused_with_the_way_out() {
+fn unsupported_images_are_refused_with_advice() {
     let with = |at: usize, value: &[u8]| {
         let mut image = Image::new(SPAN, 1);
         image.put(at, value);
@@ -234,7 +234,7 @@ fn what_cannot_be_read_is_refused_with_the_way_out() {
     image.put(79, &[0]);
     image.refused(ErrorKind::InvalidImage, &["do not go with the compression type 2"]);
     with(79, &[8]).refused(ErrorKind::InvalidImage, &["do not go with the compression type 0"]);
-    // A refcount may be wrong, which a reader does not look at.
+    // A refcount may be wrong, because a reader does not use it.
     assert_eq!(read(&with(79, &[1]).open().unwrap(), 0, 16).unwrap(), [0; 16]);
 }
 
@@ -256,7 +256,7 @@ fn names_that_are_too_long_are_refused() {
 }
 
 #[test]
-fn lists_of_snapshots_and_bitmaps_that_claim_too_much_are_refused() {
+fn oversized_lists_of_snapshots_and_bitmaps_are_refused() {
     let info = |image: &Image| block_on(fvd::tool::info(&image.path(), Some("qcow2"), false, None));
     let snapshots = |count: u32, at: u64| {
         let mut image = Image::new(SPAN, 1);
@@ -265,7 +265,7 @@ fn lists_of_snapshots_and_bitmaps_that_claim_too_much_are_refused() {
     };
     info(&snapshots(65_537, CLUSTER)).unwrap_err();
     info(&snapshots(1, u64::MAX - 7)).unwrap_err();
-    // Each has an identifier and a name of 64 KiB: more than QEMU permits for all together.
+    // Each has an identifier and a name of 64 KiB: together more than QEMU permits.
     let mut image = snapshots(600, CLUSTER);
     for at in (0..600).map(|number| CLUSTER as usize + number * 131_112) {
         image.put32(at + 12, u32::MAX);

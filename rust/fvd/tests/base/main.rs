@@ -1,4 +1,4 @@
-//! Bases: chains of them, and those that fail or lie.
+//! Bases: chains of images, bases that fail, and bases with false claims.
 
 mod async_chain;
 mod deep_chain;

@@ -1,4 +1,4 @@
-//! The target holds what the source holds, whatever the two are, and holes stay holes.
+//! The target has the content of the source, for all formats, and holes stay holes.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::support::{
     KINDS, Kind, allocated, content, data_of, make, make_used, random, read_all, request, run, write_raw,
 };
 
-/// What `bytes` look like in a disk of whole sectors, where the target has them.
+/// The content of `bytes` in a disk of whole sectors, if `format` has whole sectors.
 fn padded(bytes: &[u8], format: Format) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     if format == Format::Fvd {
@@ -35,7 +35,7 @@ fn convert_every_way(from: Kind, to: Kind, change: impl Fn(&mut ConvertRequest))
     for len in [1_500_000, 1_500_001, 3_000_513, 511, 0] {
         let bytes = content(len);
         make(from, &source, &bytes);
-        // The disk of an image is whole sectors.
+        // The disk of an image has whole sectors.
         let bytes = padded(&bytes, from.format());
         for (sparse_size, out_of_order) in [(4096, false), (0, false), (512, true), (1 << 20, true)] {
             let mut request = request(&source, &target, to.format());
@@ -75,7 +75,7 @@ fn every_cache_mode_gives_the_same_content() {
 }
 
 #[test]
-fn an_existing_target_is_written_whole_and_keeps_what_lies_behind() {
+fn an_existing_target_keeps_the_data_after_the_source() {
     let directory = tempdir().expect("a directory");
     let (source, target) = (directory.path().join("source"), directory.path().join("target"));
     for to in KINDS {

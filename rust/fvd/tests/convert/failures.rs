@@ -1,4 +1,4 @@
-//! What is refused, and what a failure leaves behind.
+//! What a conversion refuses, and what it leaves after a failure.
 
 use std::fs::{self, File};
 use std::ops::ControlFlow;
@@ -20,7 +20,7 @@ fn directory_with_source() -> (TempDir, Vec<u8>) {
     (directory, bytes)
 }
 
-/// A qcow2 image of random data that cannot be read from the middle on.
+/// A qcow2 image of random data whose second half cannot be read.
 fn broken_qcow2(path: &Path) {
     const CLUSTER: u64 = 64 << 10;
     const CLUSTERS: u64 = 128;
@@ -33,10 +33,10 @@ fn broken_qcow2(path: &Path) {
         header.extend(field.to_be_bytes());
     }
     header.extend((CLUSTERS * CLUSTER).to_be_bytes());
-    // No encryption, length of the first table and where it is.
+    // No encryption, entries of the L1 table and its offset.
     header.extend([0_u32, 1].map(u32::to_be_bytes).concat());
     header.extend([CLUSTER, 2 * CLUSTER].map(u64::to_be_bytes).concat());
-    // Clusters of reference counts, no snapshots.
+    // Clusters of refcount tables, no snapshots.
     header.extend([1_u32, 0, 0, 0].map(u32::to_be_bytes).concat());
     write(&header, 0);
     write(&((3 * CLUSTER) | IN_USE).to_be_bytes(), CLUSTER);
@@ -63,12 +63,12 @@ fn a_cancelled_conversion_removes_its_target() {
 }
 
 #[test]
-fn a_source_that_fails_half_way_leaves_no_target() {
+fn a_source_that_fails_in_the_middle_leaves_no_target() {
     let directory = tempdir().expect("a directory");
     let (source, target) = (directory.path().join("source"), directory.path().join("target"));
     broken_qcow2(&source);
     for kind in [Kind::Raw, Kind::Plain, Kind::Compact] {
-        // Also one that was there: its content is gone already.
+        // Also if the target existed: its content is lost already.
         fs::write(&target, "an old file").expect("a file");
         let mut request = request(&source, &target, kind.format());
         request.create = kind.options(&target);
@@ -82,7 +82,7 @@ fn a_source_that_fails_half_way_leaves_no_target() {
 }
 
 #[test]
-fn an_existing_target_stays_unfinished_when_a_conversion_into_it_fails() {
+fn a_failed_conversion_leaves_an_existing_target_unfinished() {
     let directory = tempdir().expect("a directory");
     let (source, target) = (directory.path().join("source"), directory.path().join("target"));
     let (good, whole) = (directory.path().join("good"), random(7 << 20));
@@ -98,7 +98,7 @@ fn an_existing_target_stays_unfinished_when_a_conversion_into_it_fails() {
             let refused = block_on(open_source(&target, None, &ChainOptions::default())).err();
             assert!(refused.expect("half written").to_string().contains("not finished"));
         }
-        // Unlocked, and good for another attempt.
+        // Unlocked, and usable for another attempt.
         request.source = Source::File {
             path: good.clone(),
             format: Some("raw".to_owned()),
@@ -111,7 +111,7 @@ fn an_existing_target_stays_unfinished_when_a_conversion_into_it_fails() {
 }
 
 #[test]
-fn a_raw_target_shows_its_first_bytes_last() {
+fn a_raw_target_gets_its_first_bytes_last() {
     let directory = tempdir().expect("a directory");
     let (source, target) = (directory.path().join("source"), directory.path().join("target"));
     let long = content(9_000_000);
@@ -154,7 +154,7 @@ fn a_raw_target_shows_its_first_bytes_last() {
 }
 
 #[test]
-fn a_link_stays_and_what_it_leads_to_is_removed() {
+fn a_failure_removes_the_target_of_a_link_not_the_link() {
     let directory = tempdir().expect("a directory");
     let path = |name: &str| directory.path().join(name);
     broken_qcow2(&path("source"));
@@ -165,7 +165,7 @@ fn a_link_stays_and_what_it_leads_to_is_removed() {
 }
 
 #[test]
-fn a_full_device_is_told_as_such() {
+fn a_full_device_is_reported_as_full() {
     let (directory, _) = directory_with_source();
     let mut request = request(&directory.path().join("source"), Path::new(""), Format::Raw);
     let full = File::options().write(true).open("/dev/full").expect("Linux has it");
@@ -198,7 +198,7 @@ fn a_disk_is_not_converted_into_itself() {
 }
 
 #[test]
-fn neither_the_base_nor_the_data_file_of_a_source_can_be_the_target() {
+fn the_target_cannot_be_the_base_or_data_file_of_the_source() {
     let directory = tempdir().expect("a directory");
     let source = directory.path().join("source");
     for (kind, extension) in [(Kind::Overlay, "base"), (Kind::Separate, "data")] {
@@ -216,7 +216,7 @@ fn neither_the_base_nor_the_data_file_of_a_source_can_be_the_target() {
 }
 
 #[test]
-fn what_is_no_disk_is_refused_and_nothing_is_made() {
+fn a_file_that_is_no_disk_is_refused_without_a_target() {
     let (directory, _) = directory_with_source();
     let path = |name: &str| directory.path().join(name);
     fs::create_dir(path("directory")).expect("a directory");
@@ -237,7 +237,7 @@ fn what_is_no_disk_is_refused_and_nothing_is_made() {
 }
 
 #[test]
-fn contradictions_are_refused_before_anything_is_touched() {
+fn contradictory_options_are_refused_before_any_change() {
     let (directory, _) = directory_with_source();
     let path = |name: &str| directory.path().join(name);
     fs::write(path("target"), "precious").expect("a file");

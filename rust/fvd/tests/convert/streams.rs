@@ -1,4 +1,4 @@
-//! Raw disks from and into pipes.
+//! Raw disks from and to pipes.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -108,7 +108,7 @@ fn a_regular_file_as_standard_input_keeps_its_holes() {
 }
 
 #[test]
-fn a_silent_pipe_does_not_hold_up_a_cancellation() {
+fn a_silent_pipe_does_not_delay_a_cancellation() {
     let directory = tempdir().expect("a directory");
     let target = directory.path().join("target");
     for format in [Format::Raw, Format::Fvd] {

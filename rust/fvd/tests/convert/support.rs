@@ -1,4 +1,4 @@
-//! Disks to convert, and what they hold.
+//! Disks to convert, with their content.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -15,7 +15,7 @@ use fvd::tool::convert::{ConvertRequest, Converted, Format, Source, Target, conv
 use fvd::tool::{Backing, CreateRequest, Progress, create};
 use pollster::block_on;
 
-/// Kinds of disks, as sources and as targets.
+/// Kinds of sources and targets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Raw,
@@ -24,7 +24,7 @@ pub(crate) enum Kind {
     Separate,
     /// Chunks of 64 KiB.
     Compact,
-    /// Over a base of random data; blocks of 12 KiB.
+    /// Over a base of random data, with blocks of 12 KiB.
     Overlay,
     /// The same, with chunks that blocks straddle.
     CompactOverlay,
@@ -55,7 +55,7 @@ impl Kind {
         matches!(self, Self::Overlay | Self::CompactOverlay)
     }
 
-    /// Options of an image at `path`. Makes its base.
+    /// Options for an image at `path`. Creates its base.
     pub(crate) fn options(self, path: &Path) -> CreateOptions {
         let mut options = CreateOptions {
             layout: LayoutOptions {
@@ -92,7 +92,7 @@ pub(crate) fn random(len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Random stretches of data and zeros.
+/// Random runs of data and zeros.
 pub(crate) fn content(len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     let mut at = 0;
@@ -107,7 +107,7 @@ pub(crate) fn content(len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Writes a raw disk with holes where there are aligned zeros.
+/// Writes a raw disk, with holes for aligned zeros.
 pub(crate) fn write_raw(path: &Path, bytes: &[u8]) {
     let file = File::create(path).expect("a file");
     file.set_len(bytes.len() as u64).expect("a length");
@@ -118,7 +118,7 @@ pub(crate) fn write_raw(path: &Path, bytes: &[u8]) {
     }
 }
 
-/// Makes a disk that holds `bytes` (and zeros to the end of the sector) by the engine.
+/// Makes a disk that contains `bytes` (and zeros to the end of the sector), by the engine.
 pub(crate) fn make(kind: Kind, path: &Path, bytes: &[u8]) {
     if kind == Kind::Raw {
         return write_raw(path, bytes);
@@ -170,7 +170,7 @@ pub(crate) fn writable() -> ChainOptions {
     }
 }
 
-/// Everything a disk holds.
+/// Reads the whole disk.
 pub(crate) fn read_all(path: &Path, format: Format) -> Vec<u8> {
     let format = match format {
         Format::Raw => "raw",
@@ -187,12 +187,12 @@ pub(crate) fn allocated(path: &Path) -> u64 {
     fs::metadata(path).expect("a file").blocks() * 512
 }
 
-/// A conversion that detects what its source is, and overwrites what is there.
+/// A conversion that probes the format of its source, and overwrites the target.
 pub(crate) fn request(source: &Path, target: &Path, format: Format) -> ConvertRequest {
     let is_empty = fs::metadata(source).is_ok_and(|metadata| metadata.len() == 0);
     let source = Source::File {
         path: source.to_owned(),
-        // Of an empty file it must be said.
+        // The format of an empty file must be named.
         format: is_empty.then(|| "raw".to_owned()),
     };
     let mut request = ConvertRequest::new(source, Target::File(target.to_owned()), format);
@@ -204,11 +204,11 @@ pub(crate) fn run(request: &ConvertRequest) -> fvd::Result<Converted> {
     convert(request, &mut |_: Progress| ControlFlow::Continue(()))
 }
 
-/// Both ends of a pipe, with a thread that writes `bytes` into it.
+/// The read end of a pipe. A thread writes `bytes` to the other end.
 pub(crate) fn pipe_with(bytes: Vec<u8>) -> File {
     let (reader, mut writer) = std::io::pipe().expect("a pipe");
     std::thread::spawn(move || {
-        // The reader may leave early.
+        // The reader may close its end early.
         let _ = writer.write_all(&bytes);
     });
     File::from(std::os::fd::OwnedFd::from(reader))

@@ -1,4 +1,5 @@
-//! Many writers while checkpoints run: each makes progress, and none has a checkpoint for everybody before it.
+//! Many writers while checkpoints run: each one makes progress, and none waits for a checkpoint of every
+//! other writer.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -18,11 +19,11 @@ const CHUNK: u64 = 4096;
 const WRITERS: u64 = 16;
 const ROUNDS: u64 = 10;
 
-/// Memory whose syncs take their time; everything else is done at once.
+/// Memory whose syncs take time. All other operations end at once.
 #[derive(Clone)]
 struct SlowSync(MemoryStorage);
 
-/// Lets everybody else have `turns` turns.
+/// Lets the other tasks run `turns` times.
 async fn yield_for(mut turns: u32) {
     poll_fn(|context| {
         if turns == 0 {
@@ -78,7 +79,7 @@ impl Storage for SlowSync {
     }
 }
 
-/// A compact image without a journal: each flush that has something to say is a checkpoint.
+/// A compact image without a journal: each flush with changes makes a checkpoint.
 fn image() -> Image<SlowSync> {
     let file = SlowSync(MemoryStorage::new());
     let options = CreateOptions {
@@ -103,7 +104,7 @@ fn image() -> Image<SlowSync> {
     })
 }
 
-/// Polls all of them, turn by turn, until all have ended.
+/// Polls all tasks in turn, until all have ended.
 fn run_all<'a>(tasks: impl IntoIterator<Item = Pin<Box<dyn Future<Output = ()> + 'a>>>) {
     let mut context = Context::from_waker(Waker::noop());
     let mut tasks: Vec<_> = tasks.into_iter().collect();
@@ -116,8 +117,8 @@ fn run_all<'a>(tasks: impl IntoIterator<Item = Pin<Box<dyn Future<Output = ()> +
     panic!("{} of them make no progress", tasks.len());
 }
 
-/// What `work` gives, and how many checkpoints began meanwhile.
-async fn beside<T>(image: &Image<SlowSync>, work: impl Future<Output = Result<T>>) -> u64 {
+/// Awaits `work`. Returns how many checkpoints began meanwhile.
+async fn checkpoints_during<T>(image: &Image<SlowSync>, work: impl Future<Output = Result<T>>) -> u64 {
     let before = image.stats().checkpoints;
     work.await.unwrap();
     image.stats().checkpoints - before
@@ -132,17 +133,17 @@ fn data(writer: u64, round: u64) -> Vec<u8> {
 }
 
 #[test]
-fn a_write_waits_for_no_checkpoint_and_a_flush_for_one_besides_its_own() {
+fn a_write_waits_for_no_checkpoint_and_a_flush_for_few() {
     let image = &image();
     let writer = |writer: u64| async move {
-        // They come at different moments of the checkpoints of others.
+        // The writers arrive at different moments of the checkpoints of others.
         yield_for(writer as u32).await;
         for round in 0..ROUNDS {
             let write = image.write(Bytes::from(data(writer, round)), chunk_of(writer, round));
-            assert_eq!(beside(image, write).await, 0, "a write waits for nobody");
-            // The one under way began before; the next one covers whoever has waited for it, and another may have
-            // begun when that is noticed.
-            let begun = beside(image, image.flush()).await;
+            assert_eq!(checkpoints_during(image, write).await, 0, "a write waits for nobody");
+            // A running checkpoint began before the flush. The next one covers all flushes that waited for
+            // it. When this flush learns that, another checkpoint may have begun.
+            let begun = checkpoints_during(image, image.flush()).await;
             assert!(begun <= 2, "{begun} checkpoints, writer {writer}, round {round}");
         }
     };
@@ -157,7 +158,7 @@ fn a_write_waits_for_no_checkpoint_and_a_flush_for_one_besides_its_own() {
 }
 
 #[test]
-fn discards_beside_checkpoints_do_not_queue_up() {
+fn discards_during_checkpoints_do_not_queue_up() {
     let image = &image();
     for round in 0..ROUNDS {
         for writer in 0..WRITERS {
@@ -173,7 +174,7 @@ fn discards_beside_checkpoints_do_not_queue_up() {
     };
     run_all((0..WRITERS).map(|number| Box::pin(discard(number)) as Pin<Box<dyn Future<Output = ()>>>));
     let checkpoints = image.stats().checkpoints - before;
-    // One settles what all have freed: more than an eighth of all chunks each time.
+    // One checkpoint frees the chunks of all discards so far, each time more than an eighth of all chunks.
     assert!((1..=8).contains(&checkpoints), "{checkpoints} checkpoints");
     block_on(image.flush()).unwrap();
     assert_eq!(image.stats().freed_chunks, WRITERS * ROUNDS);

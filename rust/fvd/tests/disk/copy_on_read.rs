@@ -1,5 +1,5 @@
-//! Copy-on-read over real files: what is read once is read from the base once, and a base that
-//! fails harms nobody but the reader.
+//! Copy-on-read with real files: each block is read from the base once, and a base that fails affects only
+//! the reads that need it.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -74,7 +74,7 @@ fn read(image: &Image<FileStorage>, offset: u64, len: u64) -> Result<Vec<u8>, Er
 }
 
 #[test]
-fn what_was_read_in_one_session_is_not_read_from_the_base_in_the_next() {
+fn the_next_session_does_not_read_copied_blocks_again() {
     for compact in [false, true] {
         let folder = Folder::new(compact);
         let image = folder.open();
@@ -93,21 +93,21 @@ fn what_was_read_in_one_session_is_not_read_from_the_base_in_the_next() {
 }
 
 #[test]
-fn copies_wait_up_to_the_limit_of_the_image_and_no_further() {
+fn waiting_copies_stay_within_the_limit_of_the_image() {
     let folder = Folder::new(false);
     let image = folder.open();
     let limit = image.header().max_outstanding_copy_on_read_data.cast_unsigned();
     for _ in 0..10 {
         assert_eq!(read(&image, 0, SIZE).unwrap(), expected(0, SIZE));
     }
-    // Nobody stores meanwhile: readers leave copies until more than the limit wait.
+    // No task stores copies meanwhile: readers leave copies until more than the limit wait.
     assert_eq!(image.stats().copied_on_read, 0);
     let left = image.outstanding_copies();
     assert!((limit..limit + SIZE + 1).contains(&left), "{left} bytes, limit {limit}");
 }
 
 #[test]
-fn a_guest_write_to_what_was_copied_survives_without_a_close() {
+fn a_guest_write_to_a_copied_block_survives_without_a_close() {
     for compact in [false, true] {
         let folder = Folder::new(compact);
         let image = folder.open();
@@ -134,7 +134,7 @@ fn a_guest_write_to_what_was_copied_survives_without_a_close() {
     }
 }
 
-/// Runs the half in the background until nothing waits.
+/// Runs the background half until no copy waits.
 fn store_all(image: &Image<FileStorage>) {
     use std::future::Future;
     use std::pin::pin;
@@ -146,7 +146,7 @@ fn store_all(image: &Image<FileStorage>) {
 }
 
 #[test]
-fn a_base_that_was_written_to_fails_the_reader_and_makes_nothing_local() {
+fn a_changed_base_fails_reads_and_makes_nothing_local() {
     let folder = Folder::new(false);
     let base = File::options().write(true).open(folder.path("base")).unwrap();
     base.set_modified(std::time::UNIX_EPOCH).unwrap();
@@ -166,7 +166,7 @@ fn a_base_that_was_written_to_fails_the_reader_and_makes_nothing_local() {
 }
 
 #[test]
-fn a_base_that_became_shorter_since_the_image_was_made_fails_the_reader_of_what_is_gone() {
+fn a_shortened_base_fails_reads_of_the_missing_part() {
     let folder = Folder::new(false);
     let image = folder.open();
     block_on(image.write(Bytes::from_static(&[7; 4096]), SIZE - BLOCK)).unwrap();

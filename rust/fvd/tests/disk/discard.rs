@@ -21,7 +21,7 @@ const WRITABLE: OpenOptions = OpenOptions {
     detect_zeroes: DetectZeroes::Off,
 };
 
-/// An image, over a base of sevens if there is to be one.
+/// An image, with or without a base full of sevens.
 struct Disk {
     file: MemoryStorage,
     base: Option<MemoryStorage>,
@@ -32,7 +32,7 @@ impl Disk {
         Self::over(if has_base { CHUNKS * CHUNK } else { 0 }, compact)
     }
 
-    /// Over so many bytes of a base.
+    /// With a base of `base_size` bytes, or none for 0.
     fn over(base_size: u64, compact: bool) -> Self {
         let has_base = base_size > 0;
         let base = has_base.then(|| MemoryStorage::from_bytes(&vec![7; base_size as usize]));
@@ -44,7 +44,8 @@ impl Disk {
                 compact,
                 chunk_size: Some(CHUNK),
                 storage_grow_unit: Some(CHUNK),
-                // The data of a compact image begins on a page of the memory, which frees whole ones.
+                // So the data of a compact image begins on a page of `MemoryStorage`, which frees only whole
+                // pages.
                 journal_size: Some(13 * 4096),
                 ..LayoutOptions::default()
             },
@@ -84,7 +85,7 @@ fn read(image: &Image<MemoryStorage>, offset: u64, len: u64) -> Vec<u8> {
     buf.as_slice().to_vec()
 }
 
-/// Whether the chunk at `offset` has storage, as the table in place says after a close.
+/// Whether the chunk at `offset` has storage, according to the table on disk after a close.
 fn is_mapped(image: &Image<MemoryStorage>, offset: u64) -> bool {
     block_on(image.close()).expect("closed");
     let table = image.geometry().table.expect("compact");
@@ -97,7 +98,7 @@ fn is_mapped(image: &Image<MemoryStorage>, offset: u64) -> bool {
 }
 
 #[test]
-fn a_discarded_chunk_reads_as_zeros_now_after_a_flush_and_after_a_crash() {
+fn a_discarded_chunk_reads_as_zeros_also_after_a_crash() {
     let disk = Disk::new(false, true);
     let image = disk.open(WRITABLE);
     write(&image, 1, 0, 3 * CHUNK);
@@ -115,7 +116,7 @@ fn a_discarded_chunk_reads_as_zeros_now_after_a_flush_and_after_a_crash() {
 }
 
 #[test]
-fn a_file_does_not_grow_when_chunks_are_discarded_and_written_in_turn() {
+fn alternating_discards_and_writes_do_not_grow_the_file() {
     for flushes in [true, false] {
         let disk = Disk::new(false, true);
         let image = disk.open(WRITABLE);
@@ -139,7 +140,7 @@ fn a_file_does_not_grow_when_chunks_are_discarded_and_written_in_turn() {
 }
 
 #[test]
-fn the_next_session_uses_the_space_that_one_has_discarded() {
+fn the_next_session_reuses_discarded_space() {
     let disk = Disk::new(false, true);
     let image = disk.open(WRITABLE);
     write(&image, 1, 0, 8 * CHUNK);
@@ -159,7 +160,7 @@ fn the_next_session_uses_the_space_that_one_has_discarded() {
 }
 
 #[test]
-fn whole_blocks_of_the_base_become_zeros_and_parts_stay() {
+fn a_discard_zeroes_whole_blocks_of_the_base_only() {
     for compact in [true, false] {
         let disk = Disk::new(true, compact);
         let image = disk.open(WRITABLE);
@@ -176,7 +177,7 @@ fn whole_blocks_of_the_base_become_zeros_and_parts_stay() {
 }
 
 #[test]
-fn what_lies_behind_the_base_is_discarded_with_a_part_of_its_last_block_before_it() {
+fn a_discard_across_the_end_of_the_base_zeroes_what_follows() {
     let disk = Disk::over(CHUNK - 1024, false);
     let image = disk.open(WRITABLE);
     write(&image, 1, CHUNK - 1024, 4096);
@@ -190,7 +191,7 @@ fn what_lies_behind_the_base_is_discarded_with_a_part_of_its_last_block_before_i
 }
 
 #[test]
-fn a_disk_is_discarded_as_a_whole() {
+fn a_whole_disk_can_be_discarded() {
     for (has_base, compact) in [(true, true), (true, false), (false, true), (false, false)] {
         let disk = Disk::new(has_base, compact);
         let image = disk.open(WRITABLE);
@@ -205,7 +206,7 @@ fn a_disk_is_discarded_as_a_whole() {
 }
 
 #[test]
-fn zeroing_frees_whole_chunks_unless_they_are_to_keep_their_storage() {
+fn zeroing_frees_whole_chunks_unless_holes_are_forbidden() {
     let disk = Disk::new(false, true);
     let image = disk.open(WRITABLE);
     write(&image, 1, 0, 3 * CHUNK);
@@ -238,7 +239,7 @@ fn discards_can_be_ignored() {
 }
 
 #[test]
-fn writes_of_zeros_need_no_space_where_they_are_looked_for() {
+fn detected_writes_of_zeros_need_no_space() {
     let modes = [DetectZeroes::Off, DetectZeroes::On, DetectZeroes::Unmap];
     let mapped = modes.map(|detect_zeroes| {
         let disk = Disk::new(false, true);
@@ -260,7 +261,7 @@ fn writes_of_zeros_need_no_space_where_they_are_looked_for() {
 }
 
 #[test]
-fn nothing_is_discarded_in_an_image_that_is_only_read() {
+fn a_read_only_image_refuses_discards() {
     let disk = Disk::new(false, true);
     let image = disk.open(OpenOptions::default());
     let error = block_on(image.discard(0, CHUNK)).expect_err("read-only");
@@ -268,7 +269,7 @@ fn nothing_is_discarded_in_an_image_that_is_only_read() {
 }
 
 #[test]
-fn a_device_that_is_full_has_room_for_what_was_discarded() {
+fn a_full_device_has_room_after_a_discard() {
     let (file, device) = (MemoryStorage::new(), MemoryStorage::device(4 * CHUNK));
     let options = CreateOptions {
         layout: LayoutOptions {
@@ -292,8 +293,8 @@ fn a_device_that_is_full_has_room_for_what_was_discarded() {
 }
 
 #[test]
-fn the_next_session_has_room_on_a_device_that_was_nearly_emptied() {
-    /// Of a disk of which one chunk in so many stays in use.
+fn the_next_session_has_room_on_a_nearly_emptied_device() {
+    /// Chunks of the disk, of which one stays in use.
     const LARGE: u64 = 200;
     let (file, device) = (MemoryStorage::new(), MemoryStorage::device(LARGE * CHUNK));
     let options = CreateOptions {

@@ -1,4 +1,5 @@
-//! Zeros that keep space, or get it, in every layout. (On file systems: `tests/robustness/test_kept_space.py`.)
+//! Zeros that keep or allocate space, in every layout. (On file systems:
+//! `tests/robustness/test_kept_space.py`.)
 
 use bytes::Bytes;
 use fvd::format::LayoutOptions;
@@ -9,7 +10,7 @@ use pollster::block_on;
 
 const CHUNK: u64 = 64 << 10;
 const SIZE: u64 = 16 * CHUNK;
-/// Not a part of a chunk.
+/// Does not divide a chunk.
 const BLOCK: u64 = 24 << 10;
 
 const WRITABLE: OpenOptions = OpenOptions {
@@ -24,7 +25,7 @@ const IGNORING: OpenOptions = OpenOptions {
     ..WRITABLE
 };
 
-/// An image with its data in a memory of its own, over zeros if there is to be a base.
+/// An image with its data in a memory of its own, with or without a base of zeros.
 fn image(compact: bool, has_base: bool, is_device: bool, open: OpenOptions) -> (Image<MemoryStorage>, MemoryStorage) {
     let options = CreateOptions {
         layout: LayoutOptions {
@@ -56,7 +57,7 @@ fn image(compact: bool, has_base: bool, is_device: bool, open: OpenOptions) -> (
     (image, data)
 }
 
-/// Bytes of the memory that are no holes.
+/// Bytes of the memory that are not in holes.
 fn space(data: &MemoryStorage) -> u64 {
     let len = block_on(data.len()).expect("memory");
     let (mut at, mut space) = (0, 0);
@@ -79,7 +80,7 @@ fn assert_zeros(image: &Image<MemoryStorage>) {
     assert!(read.as_slice().iter().all(|byte| *byte == 0));
 }
 
-/// Every layout; on a device, too.
+/// Runs `test` for every layout, also on a device.
 fn each_layout(test: impl Fn(bool, bool, bool)) {
     for compact in [false, true] {
         for has_base in [false, true] {
@@ -91,7 +92,7 @@ fn each_layout(test: impl Fn(bool, bool, bool)) {
 }
 
 #[test]
-fn zeros_keep_space_where_discards_are_ignored_or_it_is_asked_for() {
+fn zeros_keep_space_with_ignored_discards_or_on_request() {
     let detecting = |detect_zeroes, discard| OpenOptions {
         detect_zeroes,
         discard,
@@ -117,7 +118,7 @@ fn zeros_keep_space_where_discards_are_ignored_or_it_is_asked_for() {
 }
 
 #[test]
-fn zeros_without_holes_have_space_afterwards_whatever_was_there() {
+fn zeros_without_holes_are_allocated_whatever_was_there() {
     each_layout(|compact, has_base, is_device| {
         for (start, end) in [(0, SIZE), (512, SIZE - 512), (5 * BLOCK, 7 * BLOCK + 512)] {
             for written in [0..0, 0..SIZE, BLOCK + 512..7 * CHUNK] {
@@ -131,7 +132,7 @@ fn zeros_without_holes_have_space_afterwards_whatever_was_there() {
                     now >= end - start,
                     "{now}: {start}..{end}, compact {compact}, base {has_base}"
                 );
-                // A write gets no more of it.
+                // A write allocates no more.
                 write(&image, 1, start, end - start);
                 assert_eq!(space(&data), now);
             }
@@ -140,7 +141,7 @@ fn zeros_without_holes_have_space_afterwards_whatever_was_there() {
 }
 
 #[test]
-fn what_has_no_space_gets_none_where_discards_are_ignored() {
+fn zeroing_allocates_nothing_with_ignored_discards() {
     each_layout(|compact, has_base, is_device| {
         let (image, data) = image(compact, has_base, is_device, IGNORING);
         block_on(image.write_zeroes(0, SIZE)).expect("zeroed");
@@ -150,7 +151,7 @@ fn what_has_no_space_gets_none_where_discards_are_ignored() {
 }
 
 #[test]
-fn zeros_free_space_where_nothing_says_otherwise() {
+fn zeros_free_space_by_default() {
     each_layout(|compact, has_base, is_device| {
         let (image, data) = image(compact, has_base, is_device, WRITABLE);
         write(&image, 1, 0, SIZE);

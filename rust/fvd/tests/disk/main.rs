@@ -1,4 +1,4 @@
-//! Disks: what a guest does with one, and what is done beside it.
+//! Disks: requests of a guest, and background work.
 
 mod checkpoint_convoy;
 mod copy_on_read;

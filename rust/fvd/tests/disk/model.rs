@@ -1,4 +1,4 @@
-//! An image against a plain array of bytes: random requests, reopened in between.
+//! An image compared with an array of bytes: random requests, and reopens between them.
 
 use crate::requests::{Request, request};
 use bytes::Bytes;
@@ -11,12 +11,12 @@ use proptest::prelude::*;
 
 const SIZE: u64 = 300 * 512;
 
-/// What becomes of the session.
+/// How the session ends.
 #[derive(Clone, Debug)]
 enum Session {
-    /// Closed, and opened with another cache mode, for reading first.
+    /// Closed, then opened read-only, then opened with another cache mode.
     Reopen { writethrough: bool },
-    /// Dropped without a close, after a flush: nothing may be lost.
+    /// Dropped without a close after a flush: no data may be lost.
     Kill { writethrough: bool },
 }
 
@@ -53,7 +53,7 @@ fn shape() -> impl Strategy<Value = Shape> {
         })
 }
 
-/// An image in memory and what it should read as.
+/// An image in memory, and its expected content.
 struct Subject {
     file: MemoryStorage,
     data: Option<MemoryStorage>,
@@ -117,7 +117,7 @@ impl Subject {
         assert_eq!(buf.as_slice(), &self.model[offset as usize..(offset + len) as usize]);
     }
 
-    /// What readers find, also where only the journal has it.
+    /// Checks what readers see, even if only the journal has it.
     fn check_readers(&self) {
         self.check(&self.open(false, false), 0, SIZE);
     }

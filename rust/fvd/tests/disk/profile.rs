@@ -1,4 +1,4 @@
-//! Prefetch by a profile: what it names is fetched first, in its order.
+//! Prefetch with a profile: its ranges are fetched first, in their order.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -23,12 +23,12 @@ const KIB: u64 = 1024;
 const BASE: u64 = 1024 * KIB;
 const BLOCK: u64 = 16 * KIB;
 
-/// In its own order; neither aligned to blocks nor front to back.
+/// In an order of its own, neither aligned to blocks nor front to back.
 const PROFILE: [Range<u64>; 3] = [512 * KIB..520 * KIB, 4 * KIB..8 * KIB, 900 * KIB..940 * KIB];
-/// The blocks of these.
+/// The blocks of these ranges.
 const BLOCKS: [Range<u64>; 3] = [512 * KIB..528 * KIB, 0..16 * KIB, 896 * KIB..944 * KIB];
 
-/// Time that passes only when nobody has anything else to do.
+/// Time that passes only when no task can run.
 #[derive(Clone, Default)]
 struct FakeClock(Arc<Mutex<(Duration, BTreeSet<Duration>)>>);
 
@@ -57,11 +57,11 @@ impl Clock for FakeClock {
     }
 }
 
-/// Runs the future until it ends or the clock says `end`.
+/// Runs the future until it ends, or until the time `end`.
 fn run_until(clock: &FakeClock, end: Duration, future: impl Future<Output = ()>) {
     let mut future = pin!(future);
     loop {
-        // Polled again and again at each moment, so that no waker is needed.
+        // Polls again and again at each moment, so that no waker is needed.
         for _ in 0..500 {
             if future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready() {
                 return;
@@ -76,7 +76,8 @@ fn run_until(clock: &FakeClock, end: Duration, future: impl Future<Output = ()>)
     }
 }
 
-/// Reads of the base, with the second in which they came. Those that follow one another are one.
+/// Reads of the base, with the second in which they came. Consecutive reads of neighbouring ranges are
+/// joined.
 type Reads = Arc<Mutex<Vec<(u64, Range<u64>)>>>;
 
 struct LoggedBase {
@@ -175,7 +176,7 @@ fn expected(second: u64) -> Vec<(u64, Range<u64>)> {
 }
 
 #[test]
-fn the_profile_is_fetched_after_its_delay_and_the_rest_after_its_own() {
+fn the_profile_and_the_rest_have_delays_of_their_own() {
     let outcome = prefetch(3, 60, |_| ());
     let (first, rest) = outcome.reads.split_at(3);
     assert_eq!(first, expected(3));
@@ -186,7 +187,7 @@ fn the_profile_is_fetched_after_its_delay_and_the_rest_after_its_own() {
 }
 
 #[test]
-fn the_profile_is_fetched_at_once_and_alone_where_the_rest_is_not_wanted() {
+fn the_profile_is_fetched_even_if_the_rest_is_not() {
     let outcome = prefetch(0, -1, |_| ());
     assert_eq!(outcome.reads, expected(0));
     let status = outcome.control.status();
@@ -195,26 +196,26 @@ fn the_profile_is_fetched_at_once_and_alone_where_the_rest_is_not_wanted() {
 }
 
 #[test]
-fn the_profile_does_not_come_behind_the_rest() {
+fn the_profile_never_comes_after_the_rest() {
     let outcome = prefetch(60, 5, |_| ());
     assert_eq!(outcome.reads[..3], expected(5));
 }
 
 #[test]
-fn a_profile_that_is_not_to_be_used_is_not() {
+fn a_profile_without_a_delay_is_not_used() {
     assert_eq!(prefetch(-1, -1, |_| ()).reads, []);
     assert_eq!(prefetch(-1, 5, |_| ()).reads[0], (5, 0..BASE));
 }
 
 #[test]
-fn who_wants_everything_now_gets_the_profile_first() {
+fn a_resume_fetches_the_profile_first() {
     let outcome = prefetch(60, -1, Control::resume);
     assert_eq!(outcome.reads[..3], expected(0));
     assert_eq!(outcome.control.status().state, PrefetchState::Finished);
 }
 
 #[test]
-fn nothing_is_fetched_once_it_was_stopped() {
+fn nothing_is_fetched_after_a_stop() {
     let outcome = prefetch(0, 0, Control::stop);
     assert_eq!(outcome.reads, []);
     assert_eq!(outcome.control.status().state, PrefetchState::Stopped);

@@ -1,13 +1,13 @@
-//! What a guest asks for, at random, and what else a test does meanwhile.
+//! Random requests of a guest, mixed with actions of the test.
 
 use std::fmt::Debug;
 
 use proptest::prelude::*;
 
-/// Bytes of one request at most.
+/// The most bytes of one request.
 const LONGEST: u64 = 60_000;
 
-/// A request of the guest, or something of the test's own.
+/// A request of the guest, or an action of the test itself.
 #[derive(Clone, Debug)]
 pub(crate) enum Request<Own> {
     Write { offset: u64, len: u64, fill: u8 },
@@ -17,7 +17,7 @@ pub(crate) enum Request<Own> {
     Own(Own),
 }
 
-/// On a disk of `size` bytes. One that a test has of its own is `own_weight` times as frequent as a flush.
+/// A request on a disk of `size` bytes. An action of the test is `own_weight` times as frequent as a flush.
 pub(crate) fn request<Own: Clone + Debug>(
     size: u64,
     own_weight: u32,

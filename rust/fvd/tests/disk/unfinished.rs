@@ -1,4 +1,5 @@
-//! Images whose creation was cut short: whatever was there before, they are refused as what they are.
+//! Images whose creation was cut short. Opening one fails with the right error, whatever the file contained
+//! before.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -20,11 +21,11 @@ use pollster::block_on;
 const SIZE: u64 = 1 << 20;
 const DEVICE: u64 = 4 << 20;
 
-/// Memory that a program changes until it is killed.
+/// Memory that fails after a number of changes, as if the program was killed.
 #[derive(Clone)]
 struct Mortal {
     content: MemoryStorage,
-    /// Changes that are left.
+    /// Number of changes that still succeed.
     left: Arc<AtomicI64>,
 }
 
@@ -101,7 +102,7 @@ fn options(compact: bool, size: u64) -> CreateOptions {
     }
 }
 
-/// What lies at the start, as others see it.
+/// The probed format of the file.
 fn probed(content: &MemoryStorage) -> &'static str {
     let first = block_on(content.read(IoBufMut::zeroed(8), 0)).unwrap();
     probe(first.as_slice(), b"")
@@ -115,7 +116,7 @@ fn assert_refused(content: &MemoryStorage, when: &str) {
 }
 
 #[test]
-fn an_image_whose_creation_was_killed_is_refused_as_not_finished() {
+fn an_image_whose_creation_was_killed_is_unfinished() {
     for (compact, is_device) in [(false, false), (true, false), (false, true), (true, true)] {
         let content = || {
             if is_device {
@@ -154,7 +155,7 @@ fn an_image_whose_creation_was_killed_is_refused_as_not_finished() {
 }
 
 #[test]
-fn a_device_that_is_too_small_stays_as_it_is() {
+fn a_device_that_is_too_small_is_not_changed() {
     let device = MemoryStorage::device(DEVICE);
     block_on(create(&device, None, &options(false, SIZE), None)).unwrap();
     let before = device.to_vec();
@@ -165,7 +166,7 @@ fn a_device_that_is_too_small_stays_as_it_is() {
 }
 
 #[test]
-fn an_unfinished_image_is_opened_by_the_one_who_makes_it() {
+fn the_creator_can_open_an_unfinished_image() {
     let file = MemoryStorage::new();
     block_on(create_unfinished(&file, None, &options(true, SIZE), None)).unwrap();
     assert_refused(&file, "before");
@@ -188,7 +189,7 @@ fn an_unfinished_image_is_opened_by_the_one_who_makes_it() {
 }
 
 #[test]
-fn people_can_read_what_is_wrong_with_a_disk() {
+fn an_unfinished_disk_contains_a_readable_message() {
     let file = MemoryStorage::new();
     block_on(begin(&file)).unwrap();
     let text = String::from_utf8_lossy(&file.to_vec()).into_owned();

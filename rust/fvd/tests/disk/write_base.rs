@@ -1,4 +1,4 @@
-//! Images that write to their base: against a plain array of bytes, and when the base gets what.
+//! Images that write to their base: compared with an array of bytes, and when the base gets which data.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -28,14 +28,14 @@ const MODES: [BaseUpdate; 3] = [
 struct Shape {
     updates: BaseUpdate,
     base_len: u64,
-    /// The base is an image, too.
+    /// The base is an image too.
     base_is_fvd: bool,
     block_size: u64,
     chunk_size: Option<u64>,
     separate: bool,
 }
 
-/// An image in memory and its base, created.
+/// An image in memory and its base.
 struct Subject {
     file: MemoryStorage,
     data: Option<MemoryStorage>,
@@ -124,7 +124,7 @@ impl Subject {
         buf.as_slice().to_vec()
     }
 
-    /// The base holds what the image does.
+    /// Checks that the base has the content of the image.
     fn check_base(&self) {
         let base = self.base_content();
         assert_eq!(base, self.model[..base.len()]);
@@ -158,13 +158,13 @@ fn base_disk(shape: &Shape, bytes: &[u8]) -> MemoryStorage {
     file
 }
 
-/// Lets the background work until it waits.
+/// Runs base writeback until it waits.
 fn push(image: &Image<MemoryStorage>) {
     let pushing = pin!(write_back_base(image));
     assert!(pushing.poll(&mut Context::from_waker(Waker::noop())).is_pending());
 }
 
-/// What the image does besides, and what becomes of the session.
+/// Actions besides requests: background work, and ends of the session.
 #[derive(Clone, Debug)]
 enum Own {
     Push,
@@ -255,7 +255,7 @@ fn plain(updates: BaseUpdate) -> Shape {
 }
 
 #[test]
-fn the_base_has_a_write_before_its_acknowledgement_or_at_the_flush_as_the_mode_says() {
+fn the_mode_decides_when_the_base_gets_a_write() {
     for updates in MODES {
         let mut subject = Subject::new(&plain(updates));
         let before = subject.base_content();
@@ -283,7 +283,7 @@ fn writeback_reaches_the_base_in_the_background() {
 }
 
 #[test]
-fn writenocache_makes_nothing_local_and_reads_nothing_from_the_base() {
+fn writenocache_makes_nothing_local_and_reads_no_base() {
     let mut subject = Subject::new(&Shape {
         chunk_size: Some(4096),
         ..plain(BaseUpdate::Writenocache)
@@ -297,28 +297,28 @@ fn writenocache_makes_nothing_local_and_reads_nothing_from_the_base() {
     assert_eq!((stats.base_reads, stats.filling_writes), (0, 0));
     assert_eq!((stats.base_writes, stats.base_written_bytes), (4, 39_000));
     assert_eq!(block_on(image.block_status(0, SIZE)).unwrap().depth, 1);
-    // Behind the base it is the image that has it.
+    // After the end of the base, the image has the data.
     subject.write(&image, SIZE - 512, 512, 2);
     assert_eq!(block_on(image.block_status(SIZE - 512, 512)).unwrap().depth, 0);
     subject.check(&image, 0, SIZE);
 }
 
 #[test]
-fn a_crash_between_the_two_sides_is_healed_in_favour_of_the_image() {
+fn after_a_crash_the_image_overwrites_the_base() {
     for updates in [BaseUpdate::Writethrough, BaseUpdate::Writeback] {
         let mut subject = Subject::new(&plain(updates));
         let image = subject.open(true);
         subject.write(&image, 0, 5000, 1);
         block_on(image.flush()).unwrap();
         drop(image);
-        // What a power cut can leave of the base, had there been another write.
+        // What a power cut may leave in the base, if there had been another write.
         block_on(subject.base.write(Bytes::from_static(&[9; 512]), 512)).unwrap();
         subject.check(&subject.open(false), 0, SIZE);
         let image = subject.open(true);
         subject.check(&image, 0, SIZE);
         block_on(image.close()).unwrap();
         subject.check_base();
-        // Without a write there is nothing to heal, and nothing is pushed.
+        // Without a write there are no dirty ranges.
         let image = subject.open(true);
         block_on(image.close()).unwrap();
         assert_eq!(image.stats().base_writes, 0);
@@ -326,7 +326,7 @@ fn a_crash_between_the_two_sides_is_healed_in_favour_of_the_image() {
 }
 
 #[test]
-fn a_base_that_is_read_only_is_refused_when_the_image_opens_and_nothing_is_written() {
+fn a_read_only_base_is_refused_at_open_without_a_write() {
     let subject = Subject::new(&plain(BaseUpdate::Writethrough));
     let before = subject.file.to_vec();
     let head = block_on(read_head(&subject.file)).unwrap();

@@ -1,4 +1,4 @@
-//! Images that write to their base: who may, and what is refused.
+//! Images that write to their base: the permission that they need, and what is refused.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -79,7 +79,7 @@ fn refused(path: &Path, kind: ErrorKind, text: &str) {
 }
 
 #[test]
-fn a_header_alone_makes_nobody_write_to_the_file_it_names() {
+fn a_header_alone_gives_no_permission_to_write_to_a_base() {
     let folder = Folder::new();
     let path = folder.create("image.fvd", "base.raw", Some("raw")).unwrap();
     let error = open(&path, false).err().expect("nobody has allowed it");
@@ -87,7 +87,7 @@ fn a_header_alone_makes_nobody_write_to_the_file_it_names() {
     for part in ["'base.raw'", "'writethrough'", "use write_base"] {
         assert!(error.to_string().contains(part), "{error}");
     }
-    // To read it needs no permission.
+    // Reading needs no permission.
     block_on(open_image(&path, &ChainOptions::default())).unwrap();
     let image = open(&path, true).unwrap();
     block_on(image.write(Bytes::from_static(b"new"), 5)).unwrap();
@@ -95,7 +95,7 @@ fn a_header_alone_makes_nobody_write_to_the_file_it_names() {
         &fs::read(folder.path("base.raw")).unwrap()[..9],
         b"\x07\x07\x07\x07\x07new\x07"
     );
-    // Nobody else uses the base meanwhile.
+    // The base is locked exclusively meanwhile.
     let other = block_on(open_source(
         &folder.path("base.raw"),
         Some("raw"),
@@ -106,7 +106,7 @@ fn a_header_alone_makes_nobody_write_to_the_file_it_names() {
 }
 
 #[test]
-fn the_gate_is_asked_as_ever() {
+fn a_base_to_write_to_passes_the_gate_too() {
     let folder = Folder::new();
     fs::create_dir(folder.path("below")).unwrap();
     let path = folder.create("below/image.fvd", "../base.raw", Some("raw")).unwrap();
@@ -114,17 +114,17 @@ fn the_gate_is_asked_as_ever() {
 }
 
 #[test]
-fn a_base_whose_format_is_only_guessed_is_not_written_to() {
+fn a_base_of_probed_format_is_not_written_to() {
     let folder = Folder::new();
     let path = folder.create("image.fvd", "base.raw", None).unwrap();
-    // Creation has looked, and noted what it is.
+    // Creation probed the format and stored it.
     open(&path, true).unwrap();
     Folder::patch(&path, |header| header.base_img_fmt.clear());
     refused(&path, ErrorKind::Unsupported, "does not name its format");
 }
 
 #[test]
-fn what_cannot_be_done_is_refused_by_name() {
+fn unsupported_fields_are_refused_by_name() {
     let folder = Folder::new();
     let path = folder.create("image.fvd", "base.raw", Some("raw")).unwrap();
     let copy = folder.path("copy.fvd");
@@ -145,7 +145,7 @@ fn what_cannot_be_done_is_refused_by_name() {
 }
 
 #[test]
-fn creation_refuses_what_could_not_be_opened() {
+fn creation_refuses_an_image_that_could_not_be_opened() {
     let folder = Folder::new();
     let qcow2 = folder.path("base.qcow2");
     let mut command = Command::new("qemu-img");
@@ -172,7 +172,7 @@ fn creation_refuses_what_could_not_be_opened() {
 }
 
 #[test]
-fn a_base_that_has_become_shorter_is_not_written_to() {
+fn a_shortened_base_is_not_written_to() {
     let folder = Folder::new();
     let path = folder.create("image.fvd", "base.raw", Some("raw")).unwrap();
     let base = fs::File::options().write(true).open(folder.path("base.raw")).unwrap();

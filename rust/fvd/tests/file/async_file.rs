@@ -1,5 +1,5 @@
-//! Files that block nobody: futures that are dropped, many users at once, forks, failed syncs. (That
-//! they keep the contract of storage is in `storage_contract.rs`.)
+//! Asynchronous files: dropped futures, many users at once, forks, failed syncs. (`storage_contract.rs`
+//! checks the contract of storage.)
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -52,7 +52,7 @@ fn each_kind(test: impl Fn(&AsyncFile)) {
     }
 }
 
-/// Polls once and drops; true if that was enough.
+/// Polls once and drops. True if the future was ready.
 fn poll_and_drop(future: impl Future) -> bool {
     let mut context = Context::from_waker(Waker::noop());
     pin!(future).poll(&mut context).is_ready()
@@ -72,9 +72,9 @@ fn sectors(fill: u8, count: usize, is_aligned: bool) -> Bytes {
     whole.slice(start..start + count * SECTOR)
 }
 
-/// What each sector may hold: the last write that ended, and those that were dropped since.
+/// Each sector may have the content of the last write that ended, or of one that was dropped since.
 #[test]
-fn dropped_writes_land_before_what_is_begun_later_or_never() {
+fn a_dropped_write_ends_before_later_operations_or_never() {
     const SECTORS: usize = 64;
     each_kind(|file| {
         let mut random = fastrand::Rng::with_seed(7);
@@ -113,7 +113,7 @@ fn dropped_writes_land_before_what_is_begun_later_or_never() {
                             "round {round}: {} of {allowed:?}",
                             sector[0]
                         );
-                        // Whatever was dropped before this read has ended: it cannot change again.
+                        // All writes dropped before this read have ended: the sector cannot change again.
                         *allowed = vec![sector[0]];
                     }
                 }
@@ -124,7 +124,7 @@ fn dropped_writes_land_before_what_is_begun_later_or_never() {
 }
 
 #[test]
-fn a_dropped_change_of_length_does_not_come_later() {
+fn a_dropped_change_of_length_ends_before_later_ones() {
     each_kind(|file| {
         for round in 0..100 {
             let _ = poll_and_drop(file.set_len(1000));
@@ -137,7 +137,7 @@ fn a_dropped_change_of_length_does_not_come_later() {
     });
 }
 
-/// Both in flight at once.
+/// Runs both futures at once.
 fn both<T>(first: impl Future<Output = T>, second: impl Future<Output = T>) {
     let (mut first, mut second) = (pin!(first), pin!(second));
     let (mut first_done, mut second_done) = (false, false);
@@ -152,10 +152,10 @@ fn both<T>(first: impl Future<Output = T>, second: impl Future<Output = T>) {
     }));
 }
 
-/// A write of a part of the last sector cuts the file to its right length, which must not be one
-/// that another write has moved meanwhile.
+/// A write of a part of the last sector truncates the file to its right length afterwards. No other write may
+/// move the end meanwhile.
 #[test]
-fn the_end_of_a_file_is_moved_by_one_write_at_a_time() {
+fn only_one_write_at_a_time_moves_the_end_of_a_file() {
     for backend in BACKENDS {
         let file = TestFile::new(backend, true);
         let file = &file.0;
@@ -172,9 +172,9 @@ fn the_end_of_a_file_is_moved_by_one_write_at_a_time() {
     }
 }
 
-/// Threads with ranges of their own, sectors side by side, and readers that are dropped.
+/// Threads with ranges of their own in neighbouring sectors, and readers that are dropped.
 #[test]
-fn many_users_at_once_do_not_disturb_one_another() {
+fn many_concurrent_users_do_not_affect_one_another() {
     const USERS: usize = 6;
     const STRIDE: usize = 7 * SECTOR;
     for backend in BACKENDS {
@@ -214,7 +214,7 @@ fn many_users_at_once_do_not_disturb_one_another() {
 }
 
 #[test]
-fn a_file_is_free_as_soon_as_it_is_dropped() {
+fn a_file_is_unlocked_as_soon_as_it_is_dropped() {
     for backend in BACKENDS {
         let path = new_path();
         for round in 0..50 {
@@ -226,7 +226,7 @@ fn a_file_is_free_as_soon_as_it_is_dropped() {
     }
 }
 
-/// Memory of the host, and which thread drops it.
+/// Memory of the program. Records which thread drops it.
 struct Memory(Vec<u8>, Arc<Mutex<Option<ThreadId>>>);
 
 impl AsRef<[u8]> for Memory {
@@ -241,9 +241,9 @@ impl Drop for Memory {
     }
 }
 
-/// To drop it may take a lock of the host, for which no thread of a file is to wait.
+/// Dropping it may take a lock of the program, and no thread of a file may wait for that (A1).
 #[test]
-fn buffers_are_dropped_by_who_waits() {
+fn the_waiting_task_drops_the_buffers() {
     each_kind(|file| {
         for (len, offset) in [(100, 50), (8192, 0), (8191, 0), (4096, u64::MAX - 4096)] {
             let dropped = Arc::default();
@@ -259,7 +259,7 @@ fn buffers_are_dropped_by_who_waits() {
 }
 
 #[test]
-fn it_is_ready_at_once_what_the_page_cache_has_or_takes() {
+fn page_cache_reads_and_writes_are_ready_at_the_first_poll() {
     for backend in BACKENDS {
         let file = TestFile::new(backend, false);
         let file = &file.0;
@@ -270,14 +270,14 @@ fn it_is_ready_at_once_what_the_page_cache_has_or_takes() {
     }
 }
 
-/// What a child does with a file that its parent has used: an error, and no wait.
+/// A child gets an error for a file that its parent has used, and does not wait.
 #[test]
 #[expect(unsafe_code, reason = "fork")]
-fn a_forked_child_gets_an_error_and_the_parent_goes_on() {
+fn a_forked_child_gets_an_error_and_the_parent_continues() {
     for backend in BACKENDS {
         let file = TestFile::new(backend, true);
         block_on(file.0.write(sectors(1, 8, true), 0)).unwrap();
-        // SAFETY: the child only uses the file, and leaves without running anything of this process.
+        // SAFETY: the child only uses the file, and exits without running any other code of this process.
         let child = unsafe { libc::fork() };
         if child == 0 {
             // SAFETY: ends the child if it hangs.
@@ -294,7 +294,7 @@ fn a_forked_child_gets_an_error_and_the_parent_goes_on() {
         // SAFETY: waits for the child, and writes to one integer.
         assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
         assert_eq!(status, 0, "{backend:?}");
-        // The child has removed the name, which is all that it could do.
+        // The child has removed the name, and nothing else.
         assert_eq!(read(&file.0, 0, 4096), [1; 4096]);
         block_on(file.0.sync()).unwrap();
     }
@@ -306,8 +306,8 @@ fn run(program: &str, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// A block device of 16 MiB; with less room, it takes what it is given, and cannot keep it in the
-/// end. Needs root.
+/// A block device of 16 MiB. With less room than that, it accepts writes that it cannot store later. Needs
+/// root.
 struct Device {
     folder: PathBuf,
     device: PathBuf,
@@ -347,7 +347,7 @@ fn open(path: &Path, backend: Backend) -> AsyncFile {
 }
 
 #[test]
-fn the_failure_of_a_dropped_sync_is_that_of_the_next() {
+fn the_next_sync_reports_the_failure_of_a_dropped_sync() {
     for backend in BACKENDS {
         let device = Device::new(1);
         let file = open(&device.device, backend);
@@ -360,10 +360,10 @@ fn the_failure_of_a_dropped_sync_is_that_of_the_next() {
     }
 }
 
-/// A device zeroes whole sectors only: the rest is read, changed and written back, and must not put
-/// back what a write beside it has replaced.
+/// A device zeroes whole sectors only. The rest is a read-modify-write, which must not overwrite the data of
+/// a concurrent write to the same sector.
 #[test]
-fn zeroing_a_part_of_a_sector_loses_no_write_to_it() {
+fn zeroing_part_of_a_sector_loses_no_concurrent_write() {
     for backend in BACKENDS {
         let device = Device::new(17);
         let file = AsyncFile::new(FileStorage::create(&device.device, true).unwrap(), backend);
@@ -380,7 +380,7 @@ fn zeroing_a_part_of_a_sector_loses_no_write_to_it() {
 }
 
 #[test]
-fn a_file_is_closed_when_it_was_dropped() {
+fn dropping_a_file_closes_it() {
     for backend in BACKENDS {
         let folder = mount_memory(1);
         for _ in 0..5 {
@@ -393,9 +393,9 @@ fn a_file_is_closed_when_it_was_dropped() {
     }
 }
 
-/// The kernel tells one of several, and that but once.
+/// The kernel reports the error to one sync only, and once.
 #[test]
-fn every_sync_behind_a_lost_write_fails() {
+fn every_sync_after_a_lost_write_fails() {
     for backend in BACKENDS {
         let device = Device::new(1);
         let file = open(&device.device, backend);

@@ -1,4 +1,4 @@
-//! Which names found inside an image are opened.
+//! Which files that an image names may be opened.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -70,7 +70,7 @@ fn names_in_the_directory_of_the_image_and_below_pass() {
 }
 
 #[test]
-fn names_that_lead_elsewhere_are_refused_with_the_way_to_allow_them() {
+fn names_outside_the_directory_are_refused_with_advice() {
     let tree = Tree::new();
     symlink(tree.path("other/base"), tree.path("images/link")).unwrap();
     symlink("../other", tree.path("images/linked-directory")).unwrap();
@@ -86,13 +86,13 @@ fn names_that_lead_elsewhere_are_refused_with_the_way_to_allow_them() {
         assert!(error.reason().contains(&format!("'{}'", name.display())), "{error}");
         assert_eq!(tree.permit_with(&["other"], name).unwrap(), absolute, "{name:?}");
     }
-    // The same beginning of a name is not the same directory.
+    // A common prefix of two names does not make them the same directory.
     let error = tree.permit("../images-2").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotPermitted);
 }
 
 #[test]
-fn hidden_files_below_the_directory_of_the_image_are_refused_unless_trusted() {
+fn hidden_files_are_refused_unless_trusted() {
     let tree = Tree::new();
     for directory in ["images/.ssh/keys", "images/sub/.git"] {
         std::fs::create_dir_all(tree.path(directory)).unwrap();
@@ -125,20 +125,20 @@ fn hidden_files_below_the_directory_of_the_image_are_refused_unless_trusted() {
         );
         assert!(error.reason().ends_with(&why), "{error}");
         assert_eq!(error.needs_trust(), Some(parent));
-        // The directory that the error names, and any above it.
+        // It is enough to trust the directory that the error names, or any above it.
         assert_eq!(tree.permit_with(&[parent.to_str().unwrap()], name).unwrap(), target);
         assert_eq!(tree.permit_with(&["images"], name).unwrap(), target, "{name:?}");
         let image = tree.path("images/disk.fvd");
         let missing = Gate::default().missing_trust(&image, name);
         assert_eq!(missing.as_deref(), Some(parent));
     }
-    // What another directory keeps is none of its business.
+    // Trust in another directory does not help.
     let error = tree.permit_with(&["images/.ssh"], ".base").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotPermitted);
 }
 
 #[test]
-fn hidden_is_only_what_the_name_leads_to_below_the_image() {
+fn only_the_resolved_path_below_the_image_can_be_hidden() {
     let tree = Tree::new();
     let image = tree.path("other/.images/disk.fvd");
     std::fs::create_dir_all(image.parent().unwrap().join(".cache")).unwrap();
@@ -147,7 +147,7 @@ fn hidden_is_only_what_the_name_leads_to_below_the_image() {
     }
     symlink("base", image.with_file_name(".link")).unwrap();
     let gate = Gate::default();
-    // The directory of the image may be hidden, and so may what a path passes through.
+    // The directory of the image may be hidden, and so may directories that the path passes through.
     for name in ["base", "./base", ".cache/../base", "../.images/base", ".link"] {
         let target = gate.permit(&image, OsStr::new(name)).unwrap();
         assert_eq!(target, image.with_file_name("base"), "{name}");
@@ -156,7 +156,7 @@ fn hidden_is_only_what_the_name_leads_to_below_the_image() {
 }
 
 #[test]
-fn a_trusted_directory_is_not_left_through_a_link() {
+fn a_link_does_not_lead_out_of_a_trusted_directory() {
     let tree = Tree::new();
     symlink(tree.path("images-2"), tree.path("other/out")).unwrap();
     let error = tree.permit_with(&["other"], "../other/out").unwrap_err();
@@ -164,13 +164,13 @@ fn a_trusted_directory_is_not_left_through_a_link() {
     assert!(tree.permit_with(&["other"], "../other/sub/base").is_ok());
     let error = tree.permit_with(&["other/sub"], "../other/base").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotPermitted);
-    // A link to a trusted directory trusts what it leads to.
+    // Trusting a symbolic link trusts its target.
     symlink(tree.path("other"), tree.path("trusted")).unwrap();
     assert!(tree.permit_with(&["trusted"], "../other/base").is_ok());
 }
 
 #[test]
-fn an_image_reached_by_a_link_names_files_beside_the_link() {
+fn names_start_at_the_directory_of_a_link_to_the_image() {
     let tree = Tree::new();
     symlink(tree.path("images/disk.fvd"), tree.path("other/disk.fvd")).unwrap();
     let gate = Gate::new(&[]).unwrap();
@@ -190,7 +190,7 @@ fn protocols_are_not_files() {
 }
 
 #[test]
-fn missing_files_and_broken_names_say_so() {
+fn missing_files_and_broken_names_give_clear_errors() {
     let tree = Tree::new();
     let error = tree.permit("none").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io);
@@ -218,7 +218,7 @@ fn directories_pipes_and_devices_are_refused() {
 }
 
 #[test]
-fn a_folder_that_becomes_a_link_leads_to_no_other_file() {
+fn a_folder_replaced_by_a_link_leads_to_no_other_file() {
     const OPENS: usize = 4000;
     let tree = Tree::new();
     std::fs::write(tree.path("images/sub/base"), "mine").unwrap();
@@ -247,7 +247,7 @@ fn a_folder_that_becomes_a_link_leads_to_no_other_file() {
 }
 
 #[test]
-fn what_is_opened_is_what_the_name_leads_to_through_links() {
+fn links_in_a_name_are_resolved_before_the_open() {
     let tree = Tree::new();
     symlink("sub/base", tree.path("images/link")).unwrap();
     symlink("sub", tree.path("images/folder")).unwrap();

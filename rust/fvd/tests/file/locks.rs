@@ -1,4 +1,4 @@
-//! Locks as QEMU sees them, and QEMU's as this crate sees them; what `open` and `create` refuse.
+//! Locks shared with QEMU in both directions, and what `open` and `create` refuse.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -14,8 +14,8 @@ fn directory() -> TempDir {
     TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
 }
 
-/// A qcow2 image: on raw ones QEMU's readers put up with writers, on formats with metadata they do
-/// not, as nobody here does.
+/// A qcow2 image: QEMU's readers accept writers of raw images, but not of formats with metadata. Readers of
+/// this crate accept no writers at all.
 fn image_in(directory: &TempDir) -> PathBuf {
     let path = directory.path().join("disk.qcow2");
     let mut command = Command::new("qemu-img");
@@ -36,7 +36,7 @@ fn open(path: &Path, lock: LockMode) -> fvd::Result<FileStorage> {
     FileStorage::open(path, &options(lock))
 }
 
-/// A running `qemu-io` that holds the image open.
+/// A running `qemu-io` that has the image open.
 struct QemuIo(Child);
 
 impl QemuIo {
@@ -103,7 +103,7 @@ fn qemu_refuses_what_is_locked_here() {
 }
 
 #[test]
-fn what_qemu_writes_is_refused_here_with_its_words() {
+fn an_image_with_a_qemu_writer_is_refused_in_qemus_words() {
     let directory = directory();
     let path = image_in(&directory);
     let _qemu = QemuIo::open(&path, false);
@@ -120,7 +120,7 @@ fn what_qemu_writes_is_refused_here_with_its_words() {
 }
 
 #[test]
-fn what_qemu_reads_can_be_read_but_not_written_here() {
+fn an_image_with_a_qemu_reader_can_be_read_but_not_written() {
     let directory = directory();
     let path = image_in(&directory);
     let _qemu = QemuIo::open(&path, true);
@@ -131,7 +131,7 @@ fn what_qemu_reads_can_be_read_but_not_written_here() {
 }
 
 #[test]
-fn two_users_of_this_process_see_one_another() {
+fn two_users_in_this_process_conflict() {
     let directory = directory();
     let path = image_in(&directory);
     let first = open(&path, LockMode::Shared).unwrap();
@@ -161,7 +161,7 @@ fn creating_does_not_empty_a_file_in_use() {
 }
 
 #[test]
-fn only_files_and_block_devices_are_opened_and_nothing_blocks() {
+fn only_files_and_block_devices_open_and_nothing_blocks() {
     let directory = directory();
     let fifo = directory.path().join("fifo");
     assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
@@ -186,7 +186,7 @@ fn only_files_and_block_devices_are_opened_and_nothing_blocks() {
 }
 
 #[test]
-fn a_file_system_without_direct_io_is_named_as_the_reason() {
+fn the_error_names_a_file_system_without_direct_io() {
     let direct = FileOptions {
         direct: true,
         lock: LockMode::None,
@@ -198,7 +198,7 @@ fn a_file_system_without_direct_io_is_named_as_the_reason() {
 }
 
 #[test]
-fn a_link_in_place_of_the_file_is_refused_when_asked() {
+fn no_follow_refuses_a_link_in_place_of_the_file() {
     let directory = directory();
     let path = image_in(&directory);
     let link = directory.path().join("link");

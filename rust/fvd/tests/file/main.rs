@@ -1,4 +1,4 @@
-//! Files: the contract of storage, locks, and which names are opened.
+//! Files: the contract of storage, locks, and which files an image may name.
 
 mod async_file;
 mod gate;

@@ -1,4 +1,4 @@
-//! The contract of `Storage`, kept by every implementation: one suite, run on each.
+//! The contract of `Storage`, one suite for every implementation.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -14,7 +14,7 @@ use fvd::storage::{
 use pollster::block_on;
 use proptest::prelude::*;
 
-/// Longest disk that the random operations make: a few pages of memory, many sectors.
+/// Maximum length of the disk in the random test: a few pages of memory, many sectors.
 const MAX_LEN: usize = 200 << 10;
 
 /// A new file name in the directory for test files, which is on a real file system.
@@ -24,7 +24,7 @@ fn new_path(tag: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("contract-{tag}-{}-{number}", std::process::id()))
 }
 
-/// A file that is gone when the test ends.
+/// A file that is removed when the test ends.
 struct TestFile(FileStorage);
 
 impl TestFile {
@@ -34,7 +34,7 @@ impl TestFile {
     }
 }
 
-/// What the suite runs on.
+/// Makes the storage for the suite.
 trait Made {
     fn storage(&self) -> &impl Storage;
 }
@@ -57,7 +57,7 @@ impl Drop for TestFile {
     }
 }
 
-/// The same, that blocks nobody.
+/// The same, with asynchronous I/O.
 struct AsyncTestFile(AsyncFile);
 
 impl AsyncTestFile {
@@ -88,7 +88,7 @@ impl Drop for AsyncTestFile {
 }
 
 fn read<S: Storage>(storage: &S, offset: u64, len: usize) -> Vec<u8> {
-    // Full of rubbish, and at an odd address.
+    // Filled with other data, and at an odd address.
     let mut buf = IoBufMut::zeroed(len + 1).split_off(1);
     buf.as_mut_slice().fill(0xee);
     block_on(storage.read(buf, offset)).unwrap().as_slice().to_vec()
@@ -115,7 +115,7 @@ enum Op {
     Sync,
 }
 
-/// Numbers that are often, but not always, aligned to something.
+/// Numbers that are often, but not always, aligned.
 fn places(limit: usize) -> impl Strategy<Value = usize> {
     prop_oneof![
         0..limit,
@@ -221,7 +221,7 @@ fn empty_operations_do_nothing<S: Storage>(storage: &S) {
     assert_eq!(block_on(storage.len()).unwrap(), 0);
 }
 
-fn far_away_reads_are_zeros_and_writes_fail<S: Storage>(storage: &S) {
+fn far_beyond_the_end_reads_give_zeros_and_writes_fail<S: Storage>(storage: &S) {
     write(storage, &[1; 100], 0);
     for offset in [
         1 << 40,
@@ -263,7 +263,7 @@ fn zeroing_clips_at_the_end_and_frees_what_it_covers<S: Storage>(storage: &S) {
     assert_eq!(allocation, Allocation::Data);
 }
 
-fn zeros_that_keep_their_space_clip_at_the_end_and_leave_the_rest<S: Storage>(storage: &S) {
+fn zeroing_with_space_clips_at_the_end_and_keeps_the_rest<S: Storage>(storage: &S) {
     for space in [Space::Keep, Space::Allocate] {
         block_on(storage.set_len(0)).unwrap();
         write(storage, &pattern(1, 300_001), 0);
@@ -278,7 +278,7 @@ fn zeros_that_keep_their_space_clip_at_the_end_and_leave_the_rest<S: Storage>(st
     }
 }
 
-fn a_discard_changes_nothing_but_its_range_and_frees_what_it_can<S: Storage>(storage: &S) {
+fn a_discard_changes_only_its_range_and_frees_space<S: Storage>(storage: &S) {
     write(storage, &pattern(1, 1_000_001), 0);
     block_on(storage.discard(100_001, 800_000)).unwrap();
     block_on(storage.discard(900_001, 10 << 20)).unwrap();
@@ -292,7 +292,7 @@ fn a_discard_changes_nothing_but_its_range_and_frees_what_it_can<S: Storage>(sto
     assert_eq!((allocation, len), (Allocation::Hole, 100_000));
 }
 
-fn what_is_cut_off_does_not_come_back<S: Storage>(storage: &S) {
+fn truncated_data_does_not_come_back<S: Storage>(storage: &S) {
     write(storage, &vec![7; 100_000], 0);
     block_on(storage.set_len(70_001)).unwrap();
     block_on(storage.set_len(100_000)).unwrap();
@@ -324,13 +324,13 @@ fn large_unaligned_transfers_arrive_whole<S: Storage>(storage: &S) {
     assert_eq!(block_on(storage.len()).unwrap(), 4095 + data.len() as u64);
 }
 
-/// Writers that share sectors, each with bytes of its own, and one that zeroes between them.
-fn neighbours_in_one_sector_do_not_disturb_one_another<S: Storage>(storage: S) {
+/// Writers that share sectors, each with its own bytes, and one that zeroes bytes between them.
+fn neighbours_in_a_sector_do_not_affect_one_another<S: Storage>(storage: S) {
     const PIECE: usize = 100;
     const WRITERS: usize = 4;
     const ROUNDS: usize = 60;
     let storage = Arc::new(storage);
-    // All at once in every round, or they would hardly meet.
+    // All start at once in every round, so that they collide often.
     let barrier = Arc::new(Barrier::new(WRITERS));
     write(&*storage, &vec![0xff; WRITERS * PIECE * ROUNDS], 0);
     std::thread::scope(|scope| {
@@ -355,7 +355,7 @@ fn neighbours_in_one_sector_do_not_disturb_one_another<S: Storage>(storage: S) {
     }
 }
 
-/// The suite for one way to make an empty, growing storage.
+/// The suite for one way to make an empty storage that can grow.
 macro_rules! contract {
     ($name:ident, $make:expr) => {
         mod $name {
@@ -372,11 +372,11 @@ macro_rules! contract {
             }
 
             case!(empty_operations_do_nothing);
-            case!(far_away_reads_are_zeros_and_writes_fail);
+            case!(far_beyond_the_end_reads_give_zeros_and_writes_fail);
             case!(zeroing_clips_at_the_end_and_frees_what_it_covers);
-            case!(zeros_that_keep_their_space_clip_at_the_end_and_leave_the_rest);
-            case!(a_discard_changes_nothing_but_its_range_and_frees_what_it_can);
-            case!(what_is_cut_off_does_not_come_back);
+            case!(zeroing_with_space_clips_at_the_end_and_keeps_the_rest);
+            case!(a_discard_changes_only_its_range_and_frees_space);
+            case!(truncated_data_does_not_come_back);
             case!(more_pieces_than_one_call_takes_are_written_in_order);
             case!(large_unaligned_transfers_arrive_whole);
 
@@ -384,7 +384,7 @@ macro_rules! contract {
                 #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
                 #[test]
-                fn any_operations_leave_what_a_vector_would_hold(ops in operations()) {
+                fn random_operations_match_a_vector(ops in operations()) {
                     let made = $make;
                     run(made.storage(), &ops);
                 }
@@ -404,27 +404,27 @@ contract!(direct_file_with_a_ring, AsyncTestFile::new(Backend::Uring, true));
 contract!(file_in_memory_with_a_ring, AsyncTestFile::in_memory(Backend::Uring));
 
 #[test]
-fn neighbours_in_one_sector_of_memory_do_not_disturb_one_another() {
-    neighbours_in_one_sector_do_not_disturb_one_another(MemoryStorage::new());
+fn neighbours_in_a_sector_of_memory_do_not_affect_one_another() {
+    neighbours_in_a_sector_do_not_affect_one_another(MemoryStorage::new());
 }
 
 #[test]
-fn neighbours_in_one_sector_of_a_file_do_not_disturb_one_another() {
+fn neighbours_in_a_sector_of_a_file_do_not_affect_one_another() {
     for direct in [false, true] {
         for _ in 0..5 {
             let path = new_path("neighbours");
             let storage = FileStorage::create(&path, direct).unwrap();
-            neighbours_in_one_sector_do_not_disturb_one_another(storage);
+            neighbours_in_a_sector_do_not_affect_one_another(storage);
             for backend in [Backend::Threads, Backend::Uring] {
                 let storage = FileStorage::create(&path, direct).unwrap();
-                neighbours_in_one_sector_do_not_disturb_one_another(AsyncFile::new(storage, backend));
+                neighbours_in_a_sector_do_not_affect_one_another(AsyncFile::new(storage, backend));
             }
             std::fs::remove_file(path).unwrap();
         }
     }
 }
 
-/// The neighbours rewrite the sector all the time; zeroed bytes in it must not come back.
+/// The neighbours rewrite the sector all the time. The zeroed bytes in it must stay zeros.
 #[test]
 fn zeroed_bytes_stay_zeros_while_their_sector_is_rewritten() {
     let file = TestFile::new(true);
@@ -455,7 +455,7 @@ fn zeroed_bytes_stay_zeros_while_their_sector_is_rewritten() {
 }
 
 #[test]
-fn a_device_in_memory_has_the_length_it_has() {
+fn a_device_in_memory_has_a_fixed_length() {
     let device = MemoryStorage::device(1000);
     assert!(!device.can_resize());
     assert_eq!(
@@ -469,7 +469,7 @@ fn a_device_in_memory_has_the_length_it_has() {
 }
 
 #[test]
-fn handles_to_one_memory_share_it() {
+fn clones_of_a_memory_share_its_content() {
     let first = MemoryStorage::new();
     let second = first.clone();
     write(&first, b"hello", 3);
@@ -477,7 +477,7 @@ fn handles_to_one_memory_share_it() {
 }
 
 #[test]
-fn what_was_written_directly_is_seen_through_the_cache() {
+fn direct_writes_are_visible_through_the_page_cache() {
     let file = TestFile::new(true);
     let data = pattern(5, 10_000);
     write(&file.0, &data, 1);

@@ -1,4 +1,4 @@
-//! Mutates valid headers and journal sectors: nothing panics, and what is accepted is sound.
+//! Mutates valid headers and journal sectors: nothing panics, and accepted ones are sound.
 
 use fastrand::Rng;
 use fvd::format::journal::{self, decode_sector, encode_sector};
@@ -6,7 +6,7 @@ use fvd::format::{BitmapRecord, Entry, Geometry, HEADER_SIZE, Header, Layout, La
 
 use crate::seeds;
 
-/// Offsets of the fields that decide where regions lie and how large they are, with their lengths.
+/// Offsets and lengths of the fields that decide where regions are and how large they are.
 const SIZE_FIELDS: [(usize, usize); 16] = [
     (8, 4),
     (12, 8),
@@ -26,12 +26,12 @@ const SIZE_FIELDS: [(usize, usize); 16] = [
     (28, 1),
 ];
 
-/// Calls `run` once an iteration.
+/// Calls `run` once per iteration.
 fn fuzz(run: impl Fn(&mut Rng)) {
     seeds::fuzz(20_000, run);
 }
 
-/// A number as likely to be 0, the largest, or next to a power of two as any other.
+/// A number. 0, the largest one and neighbours of powers of two are as likely as all others.
 fn number(rng: &mut Rng) -> u64 {
     let power = 1_u64 << rng.u32(..64);
     match rng.u32(..8) {
@@ -169,7 +169,7 @@ fn a_valid_header_that_was_not_mutated_is_accepted() {
 }
 
 #[test]
-fn a_mutated_journal_sector_gives_records_that_fit_into_one() {
+fn a_mutated_journal_sector_gives_only_records_that_fit() {
     fuzz(|rng| {
         let count = rng.usize(..=journal::MAX_ENTRIES_WITH_BITMAP);
         let entries = (0..count).map(|_| Entry::from_disk(rng.u32(..))).collect();
@@ -185,7 +185,7 @@ fn a_mutated_journal_sector_gives_records_that_fit_into_one() {
         let bitmap = rng.bool().then_some(&bitmap);
         let mut sector = encode_sector(table, bitmap);
         for _ in 0..rng.usize(..4) {
-            // The heads of the records are where it matters.
+            // The heads of the records matter most.
             let at = if rng.bool() {
                 rng.usize(..16)
             } else {

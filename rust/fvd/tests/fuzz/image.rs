@@ -1,5 +1,5 @@
-//! Breaks valid images and does with them all that can be done: nothing panics or hangs, memory stays
-//! small, what can be read stays as it was, and what was repaired is clean.
+//! Breaks valid images and runs all operations on them. Nothing panics or hangs, and memory stays small. What
+//! can be read does not change, and a repaired image is clean.
 
 mod disk;
 mod mutate;
@@ -15,14 +15,14 @@ use crate::{memory, seeds};
 
 const DEFAULT_ITERATIONS: u64 = 3000;
 
-/// Seeds that have failed. 77254: lost entries of a table between entries of the journal, on a device that ends
-/// within a storage chunk.
+/// Seeds that have failed. 77254: lost entries of a table between entries of the journal, on a device that
+/// ends within a storage chunk.
 const FOUND: [u64; 1] = [77_254];
 
-/// Bytes that may be in use at once. The images have a few hundred KiB, the largest request 1 MiB.
+/// Maximum bytes in use at once. The images have a few hundred KiB, and the largest request 1 MiB.
 const MEMORY: usize = 64 << 20;
 
-/// For one image; they take a millisecond. Generous, because the machine may be busy.
+/// Time limit for one image, which takes a millisecond. Generous, because the machine may be busy.
 const TIME: Duration = Duration::from_secs(10);
 
 fn one(rng: &mut Rng, samples: &[Sample]) {
@@ -42,7 +42,7 @@ fn fuzzed_images_are_refused_or_work() {
 }
 
 #[test]
-fn fuzzed_images_that_have_failed_once_do_so_no_more() {
+fn fuzzed_images_that_have_failed_before_work() {
     let samples = samples();
     for seed in FOUND {
         one(&mut Rng::with_seed(seed), &samples);
@@ -50,7 +50,7 @@ fn fuzzed_images_that_have_failed_once_do_so_no_more() {
 }
 
 #[test]
-fn fuzzing_starts_from_images_that_are_sound() {
+fn fuzzing_starts_from_sound_images() {
     for sample in samples() {
         treat::assert_sound(&sample);
     }

@@ -1,6 +1,6 @@
-//! Valid images and parts of them, broken at random.
+//! Random mutations of valid images, and of parts of them.
 //!
-//! Deterministic: `FVD_FUZZ_SEED` replays a failure, `FVD_FUZZ_ITERATIONS` says how long to run.
+//! Deterministic: `FVD_FUZZ_SEED` replays a failure, and `FVD_FUZZ_ITERATIONS` sets the number of iterations.
 
 mod format;
 mod image;

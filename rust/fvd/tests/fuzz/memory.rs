@@ -10,7 +10,7 @@ struct Counting;
 static COUNTING: Counting = Counting;
 
 thread_local! {
-    // No destructor and no lazy part: safe to use within an allocator.
+    // No destructor and no lazy initialisation: safe to use in an allocator.
     static NOW: Cell<isize> = const { Cell::new(0) };
     static PEAK: Cell<isize> = const { Cell::new(0) };
 }
@@ -23,7 +23,7 @@ fn count(bytes: isize) {
     });
 }
 
-// SAFETY: every call goes to the allocator of the system as it is.
+// SAFETY: every call is passed unchanged to the allocator of the system.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size().cast_signed());
@@ -44,7 +44,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// The most memory, in bytes, that `work` held at once on this thread, and its answer.
+/// The result of `work`, and the most memory, in bytes, that it held at once on this thread.
 pub(crate) fn peak_of<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let before = NOW.get();
     PEAK.set(before);

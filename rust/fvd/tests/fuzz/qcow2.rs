@@ -1,5 +1,5 @@
-//! Breaks qcow2 images that qemu-img made, and reads them: nothing panics or hangs, memory and the number of
-//! steps stay small, and what is said to be zeros reads as zeros.
+//! Breaks qcow2 images that qemu-img made, and reads them. Nothing panics or hangs, memory and the number of
+//! steps stay small, and reported zeros read as zeros.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -23,13 +23,13 @@ use crate::{memory, seeds};
 
 const DEFAULT_ITERATIONS: u64 = 1500;
 
-/// Bytes that may be in use at once: a zstd window, a cluster, what is read, tables.
+/// Maximum bytes in use at once: a zstd window, a cluster, a read, tables.
 const MEMORY: usize = 40 << 20;
 
-/// Entries of a map: more than the tables of any sample have.
+/// Maximum entries of a map: more than the tables of any sample have.
 const MOST_ENTRIES: usize = 300_000;
 
-/// For one image; they take milliseconds. Generous, because the machine may be busy.
+/// Time limit for one image, which takes milliseconds. Generous, because the machine may be busy.
 const TIME: Duration = Duration::from_secs(20);
 
 /// How many images were refused, could be read in part, and as a whole.
@@ -44,7 +44,7 @@ fn read(source: &Qcow2Source, offset: u64, len: usize) -> fvd::Result<Vec<u8>> {
     block_on(source.read(IoBufMut::zeroed(len), offset)).map(|buf| buf.as_slice().to_vec())
 }
 
-/// Reads what is there piece by piece, and asks for it beforehand.
+/// Reads the disk piece by piece, after the status of each piece.
 fn treat(rng: &mut Rng, path: &Path, outcomes: &mut Outcomes) {
     let _ = block_on(info(path, Some("qcow2"), true, None));
     let gate = Gate::default();
@@ -102,7 +102,7 @@ fn fuzzed_qcow2_images_are_refused_or_read() {
 }
 
 #[test]
-fn fuzzing_starts_from_qcow2_images_that_are_sound() {
+fn fuzzing_starts_from_sound_qcow2_images() {
     for sample in samples() {
         let mut outcomes = Outcomes::default();
         treat(&mut Rng::with_seed(1), sample.path(), &mut outcomes);

@@ -1,4 +1,4 @@
-//! What a process has open is not its children's (docs/design.md, "Fork"). Each test forks.
+//! What a process has open does not belong to its children (docs/design.md, "Fork"). Each test forks.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -22,10 +22,10 @@ use fvd::tool::compare::{Comparison, compare};
 use pollster::block_on;
 use tempfile::TempDir;
 
-/// A child that hangs is ended.
+/// Forks. A timer ends a child that hangs.
 #[expect(unsafe_code, reason = "fork")]
 fn fork() -> i32 {
-    // SAFETY: the child ends with `_exit`, so nothing of the parent's is unwound or run twice.
+    // SAFETY: the child ends with `_exit`, so no code of the parent is unwound or run twice.
     let child = unsafe { libc::fork() };
     assert!(child >= 0, "no process");
     if child == 0 {
@@ -35,7 +35,7 @@ fn fork() -> i32 {
     child
 }
 
-/// Ends a child with what `work` comes to.
+/// Ends a child, with an exit status that says whether `work` panicked.
 #[expect(unsafe_code, reason = "the end of a child")]
 fn end(work: impl FnOnce()) -> ! {
     let done = catch_unwind(AssertUnwindSafe(work));
@@ -43,7 +43,7 @@ fn end(work: impl FnOnce()) -> ! {
     unsafe { libc::_exit(i32::from(done.is_err())) };
 }
 
-/// Fails if the child has panicked or hung.
+/// Waits for the child. Fails if it has panicked or hung.
 #[expect(unsafe_code, reason = "the end of a child")]
 fn reap(child: i32) {
     let mut status = 0;
@@ -129,7 +129,7 @@ fn assert_all_refused(image: &Image<FileStorage>) {
 }
 
 #[test]
-fn a_child_is_refused_a_file_and_leaves_its_lock() {
+fn a_child_cannot_use_a_file_and_keeps_its_lock() {
     let directory = directory();
     for direct in [false, true] {
         let path = directory.path().join(format!("file {direct}"));
@@ -155,7 +155,7 @@ fn a_child_is_refused_a_file_and_leaves_its_lock() {
 }
 
 #[test]
-fn a_lock_stays_with_the_parent_whatever_a_child_drops() {
+fn the_parent_keeps_its_lock_whatever_a_child_drops() {
     let directory = directory();
     let path = directory.path().join("file");
     let mut file = Some(FileStorage::create(&path, false).unwrap());
@@ -165,7 +165,7 @@ fn a_lock_stays_with_the_parent_whatever_a_child_drops() {
     open(&path).unwrap();
 }
 
-/// What in this process leads to the file.
+/// How many descriptors of this process lead to the file.
 fn descriptors_of(path: &Path) -> usize {
     let links = fs::read_dir("/proc/self/fd").unwrap();
     links
@@ -174,7 +174,7 @@ fn descriptors_of(path: &Path) -> usize {
 }
 
 #[test]
-fn a_child_inherits_no_descriptor_that_leads_anywhere() {
+fn a_child_inherits_no_usable_descriptor() {
     let directory = directory();
     let path = directory.path().canonicalize().unwrap().join("file");
     fs::write(&path, [1; 4096]).unwrap();
@@ -183,7 +183,7 @@ fn a_child_inherits_no_descriptor_that_leads_anywhere() {
     in_child(|| assert_eq!(descriptors_of(&path), 0));
     assert_eq!(descriptors_of(&path), 1);
     drop(file);
-    // The number may belong to another file by now.
+    // By now the number may belong to another file.
     let other = fs::File::open(&path).unwrap();
     in_child(|| assert_eq!(descriptors_of(&path), 1));
     drop(other);
@@ -194,7 +194,7 @@ fn a_child_inherits_no_descriptor_that_leads_anywhere() {
             assert_eq!(descriptors_of(&path), 0);
             assert_refused("read", block_on(file.read(IoBufMut::zeroed(512), 0)));
             assert_refused("write", block_on(file.write(Bytes::from_static(&[2; 4096]), 0)));
-            // What a child opens is its own, and not its children's.
+            // A file that a child opens belongs to the child, and not to its own children.
             let own = FileStorage::open(
                 &path,
                 &FileOptions {
@@ -213,7 +213,7 @@ fn a_child_inherits_no_descriptor_that_leads_anywhere() {
 }
 
 #[test]
-fn a_child_is_refused_a_qcow2_base() {
+fn a_child_cannot_use_a_qcow2_base() {
     let directory = directory();
     let path = directory.path().canonicalize().unwrap().join("disk.qcow2");
     let mut command = std::process::Command::new("qemu-img");
@@ -229,7 +229,7 @@ fn a_child_is_refused_a_qcow2_base() {
 }
 
 #[test]
-fn an_image_is_the_parents_whatever_a_child_does() {
+fn a_child_cannot_change_an_image_of_the_parent() {
     let directory = directory();
     let path = new_image(&directory);
     let image = open_for_writing(&path);
@@ -254,7 +254,7 @@ fn an_image_is_the_parents_whatever_a_child_does() {
 }
 
 #[test]
-fn a_child_takes_no_lock_that_a_thread_of_the_parent_may_hold() {
+fn a_child_waits_for_no_lock_of_a_thread_of_the_parent() {
     let directory = directory();
     let path = new_image(&directory);
     let image = Arc::new(open_for_writing(&path));
@@ -288,7 +288,7 @@ fn a_child_takes_no_lock_that_a_thread_of_the_parent_may_hold() {
     block_on(image.close()).unwrap();
 }
 
-/// Slow enough for a report before the end.
+/// Slow enough for a progress report before the end.
 struct Slow(Box<dyn BaseSource>);
 
 impl BaseSource for Slow {
@@ -315,7 +315,7 @@ impl BaseSource for Slow {
 }
 
 #[test]
-fn a_job_that_its_callback_forks_goes_on_in_the_parent_alone() {
+fn a_job_whose_callback_forks_continues_in_the_parent_only() {
     let directory = directory();
     let path = directory.path().join("raw");
     fs::write(&path, vec![3; 2 << 20]).unwrap();
@@ -323,7 +323,7 @@ fn a_job_that_its_callback_forks_goes_on_in_the_parent_alone() {
     let (a, b) = (Slow(source()), source());
     let mut children = Vec::new();
     let compared = compare(&a, &*b, false, &mut |progress| {
-        // While others are at work.
+        // Only while other threads are working.
         if children.is_empty() && Some(progress.done) < progress.total {
             children.push(fork());
         }
@@ -340,7 +340,7 @@ fn a_job_that_its_callback_forks_goes_on_in_the_parent_alone() {
 #[test]
 fn each_process_has_a_value_of_its_own() {
     static VALUE: PerProcess<Mutex<u32>> = PerProcess::new(Mutex::default);
-    // A lock that no thread of the child gives back.
+    // No thread of the child would release this lock.
     let mut held = VALUE.get().lock().unwrap();
     *held = 1;
     in_child(|| {

@@ -1,4 +1,4 @@
-//! A process that may start no thread: nothing fails for want of one (docs/design.md, A5).
+//! A process that cannot start threads: no operation fails because of that (docs/design.md, A5).
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -17,14 +17,15 @@ fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("lost-{name}-{}", std::process::id()))
 }
 
-/// From here on this process starts no thread. Whoever is root has to be somebody else for that.
+/// From now on this process can start no thread. The limit does not apply to root, so root becomes another
+/// user.
 #[expect(unsafe_code, reason = "a limit of the process, and its user")]
 fn lose_threads() {
     let none = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
     };
-    // SAFETY: no memory but that of `none`, which lives; this process has one thread.
+    // SAFETY: only accesses the memory of `none`, which lives; this process has one thread.
     unsafe {
         assert_eq!(libc::setrlimit(libc::RLIMIT_NPROC, &raw const none), 0);
         assert!(libc::geteuid() != 0 || libc::setuid(NOBODY) == 0);
@@ -33,10 +34,11 @@ fn lose_threads() {
     assert_eq!(error.raw_os_error(), Some(libc::EAGAIN));
 }
 
-/// Runs `work` in a child that has lost its threads; what was opened before stays open.
+/// Runs `work` in a child that can start no thread. Files that `prepare` opened stay open.
 #[expect(unsafe_code, reason = "fork")]
 fn without_threads<T>(prepare: impl FnOnce() -> T, work: impl FnOnce(T)) {
-    // SAFETY: the child has one thread and ends with `_exit`, so nothing of the parent's is unwound or run twice.
+    // SAFETY: the child has one thread and ends with `_exit`, so no code of the parent is unwound or run
+    // twice.
     let child = unsafe { libc::fork() };
     assert!(child >= 0, "no process");
     if child == 0 {
@@ -59,7 +61,7 @@ fn read(file: &AsyncFile, offset: u64, len: usize) -> Vec<u8> {
     buf.as_slice().to_vec()
 }
 
-/// What needs a thread or a ring, in one way or another.
+/// Operations that would need a thread or a ring.
 fn use_file(file: &AsyncFile) {
     block_on(file.set_len(1 << 20)).unwrap();
     block_on(file.write(Bytes::from(vec![1; 8192]), 0)).unwrap();
@@ -74,7 +76,7 @@ fn use_file(file: &AsyncFile) {
 }
 
 #[test]
-fn a_file_is_used_by_who_asks_where_no_thread_can_be_started() {
+fn without_threads_the_caller_does_the_io_of_a_file() {
     for backend in [Backend::Threads, Backend::Uring] {
         for direct in [false, true] {
             let path = path("file");
@@ -89,7 +91,7 @@ fn a_file_is_used_by_who_asks_where_no_thread_can_be_started() {
 }
 
 #[test]
-fn a_source_that_blocks_is_read_all_the_same() {
+fn without_threads_the_caller_reads_a_blocking_source() {
     let path = path("source");
     std::fs::write(&path, [7; 4096]).unwrap();
     let prepare = || {

@@ -1,4 +1,4 @@
-//! What a process may lack, and what its children do not get.
+//! Processes without threads, and forked children.
 
 mod forked;
 mod lost_threads;

@@ -1,7 +1,7 @@
-//! Convert, compare and map, side by side with `qemu-img`.
+//! Convert, compare and map, compared with `qemu-img`.
 //!
-//! One test at a time: while one spawns a process, that process holds the files, and so the locks,
-//! of all others for a moment.
+//! One test at a time: while a test spawns a process, that process briefly holds the files of all other
+//! tests, and so their locks.
 
 use std::fs::{self, File};
 use std::ops::ControlFlow;
@@ -64,7 +64,7 @@ impl Bench {
         convert(&request, &mut go_on).expect("a conversion");
     }
 
-    /// The verdict of `qemu-img compare` on two raw disks, in our words.
+    /// The result of `qemu-img compare` for two raw disks, as a [`Comparison`].
     fn qemu_compare(&self, a: &str, b: &str, strict: bool) -> Comparison {
         let mut args = vec!["compare", "-f", "raw", "-F", "raw", a, b];
         if strict {
@@ -120,7 +120,7 @@ fn entries(path: &Path, start: u64, len: Option<u64>) -> Vec<MapEntry> {
     found
 }
 
-/// As `qemu-img map --output=json` prints it.
+/// In the format of `qemu-img map --output=json`.
 fn json(entries: &[MapEntry]) -> String {
     let lines = entries.iter().map(|entry| {
         let offset = entry.location.as_ref().map(|at| format!(", \"offset\": {}", at.offset));
@@ -140,7 +140,7 @@ fn json(entries: &[MapEntry]) -> String {
 }
 
 #[test]
-fn qemu_img_finds_conversions_identical_and_its_images_can_be_converted() {
+fn conversions_match_qemu_img_in_both_directions() {
     let bench = Bench::new();
     let data = random(300_000);
     bench.raw(
@@ -160,14 +160,14 @@ fn qemu_img_finds_conversions_identical_and_its_images_can_be_converted() {
 }
 
 #[test]
-fn a_difference_is_found_in_the_sector_that_qemu_img_names() {
+fn a_difference_is_in_the_sector_that_qemu_img_names() {
     let bench = Bench::new();
     let data = random(5 << 20);
     bench.raw("disk", 5 << 20, &[(0, &data)]);
     for at in [0, 511, 512, 100_000, (1 << 20) - 1, 1 << 20, 3_333_333, (5 << 20) - 1] {
         let mut other = data.clone();
         other[at] ^= 1;
-        // What follows matters no more.
+        // A later difference does not matter.
         other[(5 << 20) - 1] ^= 2;
         bench.raw("other", 5 << 20, &[(0, &other)]);
         let offset = at as u64 / 512 * 512;
@@ -217,7 +217,7 @@ fn the_longer_disk_may_end_in_zeros_only() {
             offset: 4_000_000 / 512 * 512
         }
     );
-    // In the sector in which the shorter disk ends. (qemu-img names the byte where it ends.)
+    // In the sector where the shorter disk ends. (qemu-img names the byte where it ends.)
     let found = bench.compare("short", "next", false);
     assert_eq!(
         found,
@@ -228,7 +228,7 @@ fn the_longer_disk_may_end_in_zeros_only() {
 }
 
 #[test]
-fn strictly_sizes_and_holes_must_agree_too() {
+fn a_strict_comparison_includes_sizes_and_holes() {
     let bench = Bench::new();
     let data = random(64 << 10);
     bench.raw("a", 1 << 20, &[(0, &data)]);
@@ -249,7 +249,8 @@ fn strictly_sizes_and_holes_must_agree_too() {
         assert_eq!(bench.compare(a, b, true), expected, "{a} {b}");
         assert_eq!(bench.qemu_compare(a, b, true), expected, "{a} {b}");
     }
-    // qemu-img names the start of the run where it notices, here where the runs begin to differ.
+    // qemu-img names the start of the run where it notices. This crate names the place where the runs begin
+    // to differ.
     let found = bench.compare("a", "stored", true);
     assert_eq!(found, Comparison::StatusDiffers { offset: 64 << 10 });
     let theirs = bench.qemu_compare("a", "stored", true);
@@ -275,7 +276,7 @@ fn disks_of_different_formats_can_be_compared() {
 }
 
 #[test]
-fn a_raw_disk_is_mapped_as_by_qemu_img() {
+fn a_raw_disk_has_the_map_of_qemu_img() {
     let bench = Bench::new();
     let data = random(100_000);
     let disks = [
@@ -295,7 +296,7 @@ fn a_raw_disk_is_mapped_as_by_qemu_img() {
         let ours = json(&entries(&path, 0, None));
         assert_eq!(ours, String::from_utf8(theirs).expect("text"), "{name}");
     }
-    // Of a disk without bytes qemu-img says that it has a range of 0 bytes.
+    // For an empty disk, qemu-img reports a range of 0 bytes.
     assert_eq!(entries(&bench.raw("empty", 0, &[]), 0, None), []);
     for (start, len) in [(0, 5000), (1000, 2_000_000), (1 << 20, 1), (7_350_000, 100_000_000)] {
         let options = [format!("--start-offset={start}"), format!("--max-length={len}")];

@@ -1,4 +1,4 @@
-//! Side by side with `qemu-img`.
+//! Comparisons with `qemu-img`.
 
 mod convert;
 mod qcow2;

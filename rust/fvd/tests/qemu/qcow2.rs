@@ -27,7 +27,7 @@ fn qemu_img(directory: &TempDir, line: &str) {
     assert!(output.status.success(), "qemu-img {line}: {output:?}");
 }
 
-/// Data at the beginning and in the middle, holes elsewhere.
+/// Data at the beginning and in the middle, holes between.
 fn content() -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(9);
     let mut bytes = vec![0; LEN];
@@ -62,7 +62,7 @@ fn open_with_backing(path: &Path) -> Result<Qcow2Source> {
 }
 
 #[test]
-fn images_of_every_make_read_as_what_went_in() {
+fn images_of_every_kind_read_as_their_source() {
     let directory = directory();
     let expected = content();
     raw_file(&directory, "raw", &expected);
@@ -95,7 +95,7 @@ fn images_of_every_make_read_as_what_went_in() {
 }
 
 #[test]
-fn what_was_never_written_is_known_to_be_zeros() {
+fn unwritten_ranges_are_known_zeros() {
     let directory = directory();
     raw_file(&directory, "raw", &content());
     qemu_img(&directory, "convert -O qcow2 raw image");
@@ -153,7 +153,7 @@ fn backing_files_are_read_where_the_gate_permits() {
 }
 
 #[test]
-fn a_backing_file_elsewhere_is_refused_by_the_gate() {
+fn the_gate_refuses_a_backing_file_outside_the_directory() {
     let (directory, elsewhere) = (directory(), directory());
     let secret = raw_file(&elsewhere, "secret", &vec![1; 65536]);
     let line = format!("create -q -f qcow2 -b {} -F raw image", secret.display());
@@ -183,7 +183,7 @@ fn an_unnamed_backing_format_is_guessed_only_when_asked() {
             &directory,
             &format!("create -q -f qcow2 -o compat={compat} -b raw -F raw image"),
         );
-        // Blot out the extension that names the format.
+        // Destroy the extension that names the format.
         let path = directory.path().join("image");
         let mut bytes = std::fs::read(&path).unwrap();
         let at = bytes.windows(4).position(|w| w == [0xe2, 0x79, 0x2a, 0xca]).unwrap();
@@ -203,7 +203,7 @@ fn an_unnamed_backing_format_is_guessed_only_when_asked() {
 }
 
 #[test]
-fn a_chain_that_bites_its_tail_is_refused() {
+fn a_circular_chain_is_refused() {
     let directory = directory();
     raw_file(&directory, "a", &[0; 512]);
     qemu_img(&directory, "create -q -u -f qcow2 -b b -F qcow2 a 1M");

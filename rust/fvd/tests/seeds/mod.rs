@@ -1,4 +1,4 @@
-//! One seed an iteration: a failure names its own, and that replays it alone.
+//! Iterations with one seed each: a failure prints its seed, which replays that iteration alone.
 
 use std::env;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -12,11 +12,11 @@ use fastrand::Rng;
 
 const DEFAULT_SEED: u64 = 0xF0D;
 
-/// An iteration that takes so long hangs; they take milliseconds.
+/// An iteration that takes this long hangs: they take milliseconds.
 const HANG: Duration = Duration::from_secs(60);
 
-/// Calls `run` once an iteration: `FVD_FUZZ_ITERATIONS` times, or `iterations`; the first seed is
-/// that of `FVD_FUZZ_SEED`.
+/// Calls `run` `iterations` times, or `FVD_FUZZ_ITERATIONS` times. The first seed is `FVD_FUZZ_SEED`, if that
+/// is set.
 pub(crate) fn fuzz(iterations: u64, run: impl Fn(&mut Rng)) {
     let first = number("FVD_FUZZ_SEED").unwrap_or(DEFAULT_SEED);
     let iterations = number("FVD_FUZZ_ITERATIONS").unwrap_or(iterations);
@@ -43,7 +43,8 @@ fn replay(seed: u64) -> String {
     format!("replay with FVD_FUZZ_SEED={seed} FVD_FUZZ_ITERATIONS=1")
 }
 
-/// Ends the process, with the seed, if that stays the same for too long. Until the answer is dropped.
+/// Prints the seed and aborts the process, if the seed does not change for too long. Ends when the result is
+/// dropped.
 fn watch(now: Arc<AtomicU64>) -> mpsc::Sender<()> {
     let (sender, ended) = mpsc::channel();
     thread::spawn(move || {

@@ -137,7 +137,7 @@ impl Listener {
 
 /// Sets socket options. Errors are ignored: they mean that the client is gone, which the first read reports.
 fn prepare(stream: TcpStream) -> TcpStream {
-    // The server gathers replies itself, so the kernel must not wait for more.
+    // The server gathers replies itself, so Nagle's algorithm would only delay them.
     let _ = stream.set_nodelay(true);
     // A crashed machine closes no connection. Without probes, idle connections to it would stay for ever.
     let socket = stream.as_fd();

@@ -1,55 +1,55 @@
-//! What a check has found, in bounded memory whatever there is to find.
+//! The findings of a check, in bounded memory.
 
 use std::collections::BTreeMap;
 
-/// Findings of one kind that are kept; the others are only counted.
+/// The most findings of one kind that are kept. Further ones are only counted.
 const MAX_KEPT: u64 = 100;
 
-/// What a finding means for the image.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
-    /// The metadata contradicts itself: guest data is, or would become, wrong.
+    /// The metadata is inconsistent: guest data is wrong or would become wrong.
     Corruption,
-    /// Space that nothing uses.
+    /// Space that is not used.
     Leak,
-    /// A part of the metadata could not be read, and was not checked.
+    /// A part of the metadata could not be read and was not checked.
     CheckError,
-    /// Worth knowing, nothing wrong.
+    /// A remark; the image is consistent.
     Note,
 }
 
-/// What was found.
+/// The kind of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum FindingKind {
     /// A table entry names a storage chunk that no file can hold.
     OutOfRange,
-    /// A table entry names a storage chunk behind the end of the data file.
+    /// A table entry names a storage chunk after the end of the data file.
     BeyondEnd,
     /// The data file ends within a storage chunk in use.
     PartlyBeyondEnd,
-    /// A table entry reads 0 as part of a sector of zeros: that part of the table is lost.
+    /// A table entry is 0, like most of its sector: this part of the table is lost.
     Lost,
-    /// A table entry names the storage chunk of another one.
+    /// A table entry names the same storage chunk as another entry.
     Shared,
-    /// An entry behind the last chunk of the disk is not `0xFFFFFFFF`.
+    /// A table entry after the last chunk of the disk is not `0xFFFFFFFF`.
     Garbage,
     /// A journal record points outside the table or the bitmap.
     JournalOutside,
     /// The image was not closed and has no journal: its metadata may be incomplete.
     Suspect,
-    /// A storage chunk below the highest in use that no entry names.
+    /// A storage chunk below the highest one in use takes space, but no entry names it.
     Leak,
-    /// A part of the metadata that could not be read.
+    /// A part of the metadata could not be read.
     Unreadable,
-    /// A change of the header was cut short. It counts as done, and will be finished.
+    /// A change of the header was interrupted. It counts as done, and the next open for writing finishes it.
     InterruptedAmend,
-    /// The separate data file is not open: nothing was held against its length.
+    /// The separate data file is not open, so its length was not checked.
     DataFileNotOpened,
 }
 
 impl FindingKind {
-    /// What it means for the image.
+    /// The severity of this kind of finding.
     #[must_use]
     pub fn severity(self) -> Severity {
         match self {
@@ -80,14 +80,14 @@ impl FindingKind {
     }
 }
 
-/// One finding, for people.
+/// One finding, for display.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What kind of thing.
+    /// The kind.
     pub kind: FindingKind,
-    /// Where, and what.
+    /// The message: the place and the problem.
     pub message: String,
-    /// A repair has removed it.
+    /// Whether a repair has removed the finding.
     pub repaired: bool,
 }
 
@@ -100,7 +100,7 @@ pub(super) struct Findings {
 }
 
 impl Findings {
-    /// Counts `count` findings of the kind, and keeps one that stands for them all.
+    /// Counts `count` findings of the kind, and keeps a single one for all of them.
     pub(super) fn add(&mut self, kind: FindingKind, count: u64, message: impl FnOnce() -> String) {
         *self.counts.entry(kind).or_default() += count;
         let kept = self.kept_of.entry(kind).or_default();
@@ -118,7 +118,7 @@ impl Findings {
         self.counts.get(&kind).copied().unwrap_or(0)
     }
 
-    /// How many findings there are of a severity.
+    /// Number of findings with a severity.
     pub(super) fn total(&self, severity: Severity) -> u64 {
         let of_it = self.counts.iter().filter(|(kind, _)| kind.severity() == severity);
         of_it.map(|(_, count)| count).sum()

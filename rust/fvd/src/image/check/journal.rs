@@ -1,7 +1,8 @@
-//! The journal of an unclean image, seen without applying it to the disk.
+//! The journal of an unclean image, read without replaying it on disk.
 //!
-//! What it changes can be as much as the whole metadata, so it is gathered window by window: the
-//! first so many entries (or ranges of blocks) from a start on, and where the window ends.
+//! The journal may change all of the metadata. To bound the memory, its changes are collected window by
+//! window: a window holds a limited number of entries (or ranges of blocks) from a start, and knows where it
+//! ends.
 
 use std::ops::Range;
 
@@ -14,29 +15,29 @@ use crate::format::{Entry, Geometry, Record, SECTOR};
 use crate::image::recover::{JournalReader, blocks_of, dedup, entries_of};
 use crate::storage::Storage;
 
-/// Entries of a window at most; 8 bytes each, and twice as many while they are gathered.
+/// The most entries of a window, 8 bytes each. While they are collected there may be twice as many.
 const MAX_ENTRIES: usize = 4 << 20;
 
-/// Ranges of blocks of a window at most.
+/// The most ranges of blocks of a window.
 const MAX_RANGES: usize = 1 << 18;
 
-/// What the journal makes of the entries up to `end`.
+/// The table entries up to `end` that the journal changes.
 pub(super) struct TableWindow {
-    /// First entry that the window says nothing about.
+    /// The first entry after the window.
     pub(super) end: u64,
-    /// Index and new entry, ascending.
+    /// Index and new entry, by ascending index.
     pub(super) entries: Vec<(u32, Entry)>,
 }
 
-/// What the journal makes of the blocks up to `end`.
+/// The blocks up to `end` that the journal changes.
 pub(super) struct BlockWindow {
-    /// First block that the window says nothing about.
+    /// The first block after the window.
     pub(super) end: u64,
-    /// Blocks that become local.
+    /// The blocks that become local.
     pub(super) blocks: RangeSet<u64>,
 }
 
-/// Gathers the entries from `start` on.
+/// Collects the changed entries from index `start`.
 pub(super) async fn table_window<S: Storage>(subject: &Subject<'_, S>, start: u64) -> Result<TableWindow> {
     let chunks = subject.head.geometry.chunks;
     let mut window = TableWindow {
@@ -75,7 +76,7 @@ impl TableWindow {
     }
 }
 
-/// Gathers the blocks from `start` on.
+/// Collects the changed blocks from block `start`.
 pub(super) async fn block_window<S: Storage>(subject: &Subject<'_, S>, start: u64) -> Result<BlockWindow> {
     let geometry = &subject.head.geometry;
     let mut window = BlockWindow {
@@ -131,7 +132,7 @@ pub(super) async fn check_records<S: Storage>(subject: &Subject<'_, S>, findings
     Ok(())
 }
 
-/// What is wrong with a record that does not lie inside.
+/// The problem of a record that points outside the table or the bitmap. `None` if it does not.
 fn outside(record: &Record, geometry: &Geometry) -> Option<String> {
     match record {
         Record::Table(record) => {
@@ -145,7 +146,7 @@ fn outside(record: &Record, geometry: &Geometry) -> Option<String> {
         }
         Record::Bitmap(record) => {
             let end = record.first_sector.saturating_add(u64::from(record.sectors));
-            // The original's records speak of whole writes, also where those lie behind the base.
+            // The records of the original cover whole writes, also the parts after the end of the base.
             let limit = match geometry.bitmap {
                 Some(_) => disk_end(geometry) / SECTOR,
                 None => 0,
@@ -160,7 +161,7 @@ fn outside(record: &Record, geometry: &Geometry) -> Option<String> {
     }
 }
 
-/// Where the disk ends, or its last block that has a bit, bytes.
+/// The end of the disk, or of its last block with a bit if that is higher, in bytes.
 fn disk_end(geometry: &Geometry) -> u64 {
     let blocks_end = geometry.blocks.saturating_mul(geometry.block_size);
     geometry.virtual_size.max(blocks_end)

@@ -1,9 +1,9 @@
-//! Leaks: storage chunks below the highest in use that nobody uses, and that take space.
+//! Leaks: storage chunks below the highest one in use that no entry names and that take space.
 //!
-//! Those that were discarded are holes, but for the blocks of the file system that they share with
-//! neighbours, and wait to be used again. A device cannot tell them from others,
-//! and where the data file is not open nobody can: there nothing is a leak. The next session that allocates
-//! uses all of them.
+//! A discarded storage chunk is not a leak: it is a hole, except for file system blocks that it shares with
+//! its neighbours, and waits to be allocated again. On a device the two cannot be distinguished, and without
+//! the data file they cannot be examined. In these cases no leaks are reported. The next session that
+//! allocates uses all of these chunks.
 
 use std::ops::Range;
 
@@ -13,14 +13,14 @@ use crate::error::{ErrorKind, Result};
 use crate::image::chunk_set::ChunkSet;
 use crate::storage::{Allocation, Storage};
 
-/// The leaks, in runs, front to back.
+/// An iterator over the leaks: runs of storage chunks, in ascending order.
 struct Leaks<'s, 'a, S> {
     subject: &'s Subject<'a, S>,
     data: Option<&'a S>,
     used: &'s ChunkSet,
-    /// Storage chunks that take space, of which those before it have been looked at.
+    /// A range of storage chunks that take space and have not been examined. All chunks before it have been.
     taken: Range<u32>,
-    /// Where the numbers that nobody uses begin, among which the last run was.
+    /// The first storage chunk of the gap (the unused numbers in a row) that contains the last run.
     gap: u32,
 }
 
@@ -61,8 +61,8 @@ impl<'s, 'a, S: Storage> Leaks<'s, 'a, S> {
         }
     }
 
-    /// Whether a run takes more than blocks of the file system that the gap in which it lies shares with
-    /// its neighbours, and that nobody can free.
+    /// Whether a run takes more space than the file system blocks that its gap shares with the storage chunks
+    /// before and after it. These blocks cannot be freed.
     async fn is_more_than_edge(&self, data: &S, run: &Range<u32>, gap: Range<u32>) -> Result<bool> {
         let unit = data.hole_unit();
         let bytes = |run: &Range<u32>| (self.subject.chunk_offset(run.start), self.subject.chunk_offset(run.end));
@@ -80,7 +80,8 @@ impl<'s, 'a, S: Storage> Leaks<'s, 'a, S> {
         Ok(false)
     }
 
-    /// The storage chunks that take space, from `number` on, or none, at the end of a hole.
+    /// The next storage chunks from `number` that take space. At a hole: an empty range at the end of the
+    /// hole.
     async fn find_taken(&self, data: &S, number: u32) -> Result<Range<u32>> {
         let chunk_size = self.subject.head.geometry.chunk_size;
         let at = self.subject.chunk_offset(number);
@@ -91,7 +92,7 @@ impl<'s, 'a, S: Storage> Leaks<'s, 'a, S> {
                 let end = number + (len / chunk_size) as u32;
                 return Ok(end..end);
             }
-            // It begins with a hole, and has data behind that.
+            // The storage chunk starts with a hole that ends inside it, and data follows.
             Allocation::Hole => 1,
             Allocation::Data => len.div_ceil(chunk_size),
         };
@@ -115,14 +116,14 @@ pub(super) async fn report<S: Storage>(
     Ok(())
 }
 
-/// Makes the leaks holes, where the medium can: zeros that are written would take as much space as what was
-/// there. No entry leads to them, in place or in the journal.
+/// Makes the leaks holes, if the medium supports discard. Zeros are never written, because they would take
+/// the same space. No entry may name a leak, neither in place nor in the journal.
 pub(super) async fn free<S: Storage>(subject: &Subject<'_, S>, data: &S, used: &ChunkSet) -> Result<()> {
     let mut leaks = Leaks::new(subject, used);
     while let Some(run) = leaks.next().await? {
         let start = subject.chunk_offset(run.start);
         match data.discard(start, subject.chunk_offset(run.end) - start).await {
-            // Some file systems need space to make a hole: this one stays a leak, and is counted as one.
+            // Some file systems need space to punch a hole. Then the run stays a leak and is counted as one.
             Err(error) if error.kind() == ErrorKind::NoSpace => {}
             done => done?,
         }

@@ -1,4 +1,4 @@
-//! Parts of a table that are lost, and read as zeros.
+//! Lost parts of a table, which read as zeros.
 
 use super::Subject;
 use crate::error::Result;
@@ -7,9 +7,9 @@ use crate::image::patch;
 use crate::image::scan::{Piece, RegionReader};
 use crate::storage::{IoBufMut, Storage};
 
-/// Makes the entries that are lost in place "not allocated", and leaves the others as they are.
+/// Sets the lost entries of the table in place to "not allocated". Does not change other entries.
 ///
-/// A sector changes as a whole: cut short, this finds the rest of them again.
+/// Each sector changes atomically, so the next repair finds the remaining ones after an interruption.
 pub(super) async fn clear<S: Storage>(subject: &Subject<'_, S>, region: Region) -> Result<()> {
     let chunks = subject.head.geometry.chunks;
     let mut changed = false;
@@ -37,7 +37,7 @@ pub(super) async fn clear<S: Storage>(subject: &Subject<'_, S>, region: Region) 
     Ok(())
 }
 
-/// The same for the entries `first..end` in a hole of the file. True: something was written.
+/// The same for the entries `first..end` in a hole of the file. Returns whether anything was written.
 async fn clear_hole<S: Storage>(
     subject: &Subject<'_, S>,
     region: Region,
@@ -45,7 +45,7 @@ async fn clear_hole<S: Storage>(
     first: u64,
     end: u64,
 ) -> Result<bool> {
-    // A last sector with a single entry may well hold a 0.
+    // A last sector with a single entry is not lost if it is 0.
     let last = (end - 1) / table::ENTRIES_PER_SECTOR * table::ENTRIES_PER_SECTOR;
     let is_lost = hole.is_lost(last, subject.head.geometry.chunks);
     let end = if is_lost { end } else { last };
@@ -56,8 +56,8 @@ async fn clear_hole<S: Storage>(
     Ok(true)
 }
 
-/// The sectors in `bytes`, of which the first `entries` entries belong to chunks, without what is
-/// lost. None: nothing is.
+/// `bytes` with all lost entries set to "not allocated", `None` if no entry is lost. `bytes` are sectors of
+/// the table whose first `entries` entries belong to chunks.
 fn cleared(mut bytes: IoBufMut, entries: usize) -> Option<IoBufMut> {
     let (words, _) = bytes.as_mut_slice().as_chunks_mut::<4>();
     let mut changed = false;

@@ -1,39 +1,39 @@
-//! Check and repair of an image that nobody has open.
+//! Check and repair of an image that no process has open.
 //!
-//! A check reads the metadata once, front to back, in bounded memory, and skips holes unread. The
-//! metadata is what counts: what lies in place, with the journal replayed in memory if the image
-//! was not closed. Findings say where they are; [`Report`] counts them.
+//! A check reads the metadata once, from start to end, in bounded memory, and does not read holes. It checks
+//! the effective metadata: the metadata in place, with the journal replayed in memory if the image was not
+//! closed. Each finding names its place; [`Report`] counts them.
 //!
-//! A repair can be cut short at any point, by a power cut or by an error: the guest then sees
-//! what it saw before, and another repair finishes the work. Each step ends with a sync, and
-//! relies on what the earlier ones made durable. In this order:
+//! A repair can be interrupted at any point by a power cut or an error: the guest then sees the same content
+//! as before, and another repair finishes the work. Each step ends with a sync, and relies on what earlier
+//! steps made durable. The steps in order:
 //!
-//! 0. What earlier sessions have left in the page cache is made durable, and what only the cache has is
-//!    dropped (invariant I19).
-//! 1. Recovery: a change of the header that was cut short is finished; the journal of an unclean
-//!    image is written in place. The image stays unclean, so that this starts again after a crash.
-//!    Before the journal, lost sectors of the table, which read as zeros, become "not allocated":
-//!    with records over them they could not be told any more.
-//! 2. The journal is erased: its records would put back what the next steps change. Nothing
-//!    that is in it is missing in place, whichever of its sectors a crash leaves.
-//! 3. Lost sectors of the table of a clean image, entries out of range or behind the end of the
-//!    data file, and garbage behind the last chunk, become "not allocated". Such a chunk had no
-//!    data, or nobody knows where.
+//! 0. What earlier sessions left in the page cache is made durable. Then the metadata is dropped from the
+//!    cache, so that it is read from the medium (invariant I19).
+//! 1. Recovery: an interrupted change of the header is finished, and the journal of an unclean image is
+//!    replayed in place. The image stays unclean, so that recovery runs again after a crash. Before the
+//!    replay, the entries of lost sectors of the table, which read as zeros, become "not allocated": after
+//!    the replay, records in such a sector could hide that it is lost.
+//! 2. The journal is erased, because its records would revert the changes of the next steps. All records are
+//!    already in place, so it does not matter which of the sectors a crash leaves.
+//! 3. Three kinds of entries become "not allocated": lost sectors of the table of a clean image; entries out
+//!    of range or after the end of the data file; garbage after the last chunk. Such a chunk had no data, or
+//!    the place of its data is unknown.
 //! 4. A data file that ends within a storage chunk in use is extended with zeros.
-//! 5. Chunks that share a storage chunk, but for the first, get copies behind the last storage
-//!    chunk: in batches, first the data, a sync, then the entries. The copies take no more space
-//!    than the data that there is, or 16 MiB.
-//! 6. Leaked storage chunks become holes. Nothing moves: the next allocations use them.
-//! 7. A file is cut behind its last storage chunk in use. (A device keeps its length.)
+//! 5. If several chunks share a storage chunk, all except the first get copies after the last storage chunk.
+//!    In batches: first the data, a sync, then the entries. The copies take at most as much space as the
+//!    existing data, or 16 MiB.
+//! 6. Leaked storage chunks become holes. No chunk moves: the next allocations use these numbers.
+//! 7. A data file is cut after the last storage chunk in use. (A device keeps its length.)
 //! 8. The image is marked clean.
 //!
-//! A chunk whose entry is lost reads as zeros then. Before, a lookup refused it, as it does where
-//! two neighbours name storage chunk 0, or showed what is not its content, where its neighbour's
-//! entry has come from the journal.
+//! After a repair, a chunk whose entry was lost reads as zeros. Before, a lookup failed if the neighbour in
+//! the table also named storage chunk 0. Otherwise, if the entry of the neighbour came from the journal, it
+//! returned the data of another chunk.
 //!
-//! [`Repair::Leaks`] leaves out what is lost, and 3 to 5, and then 6 and 7 too where there are
-//! corruptions: what looks leaked may be what a corrupt entry meant. For the same reason it leaves
-//! a suspect image as it is; [`Repair::All`] takes the metadata of one for what it says.
+//! [`Repair::Leaks`] skips lost sectors and steps 3 to 5. If there are corruptions, it also skips 6 and 7,
+//! because a corrupt entry may belong to a storage chunk that looks leaked. For the same reason it does not
+//! change a suspect image. [`Repair::All`] accepts the metadata of a suspect image as it is.
 
 mod findings;
 mod journal;
@@ -58,74 +58,81 @@ use crate::error::Result;
 use crate::format::{Region, table::MAX_CHUNK_NUMBER};
 use crate::storage::Storage;
 
-/// What to repair.
+/// Which repairs to make.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Repair {
-    /// Nothing: only look. Nothing is written, and an unclean image stays unclean.
+    /// Check only. Nothing is written, and an unclean image stays unclean.
     #[default]
     None,
-    /// Recover an unclean image, and free leaked storage.
+    /// Recover an unclean image, and free leaked storage chunks.
     Leaks,
-    /// Also whatever else is wrong.
+    /// Also repair all corruptions.
     All,
 }
 
-/// What a check has found. After a repair: what is left.
+/// The result of a check. After a repair, the counts are those of the repaired image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Contradictions in the metadata that are left.
+    /// Corruptions that remain.
     pub corruptions: u64,
-    /// Leaked storage chunks that are left.
+    /// Leaked storage chunks that remain.
     pub leaks: u64,
-    /// Parts of the metadata that could not be read, and were not checked.
+    /// Parts of the metadata that could not be read and were not checked.
     pub check_errors: u64,
     /// Corruptions that the repair removed.
     pub corruptions_fixed: u64,
     /// Leaked storage chunks that the repair freed.
     pub leaks_fixed: u64,
-    /// The image was not closed, and no journal tells what is missing. Counts as a corruption.
+    /// The image was not closed and has no journal, so its metadata may be incomplete. Counts as a
+    /// corruption.
     pub suspect: bool,
-    /// The image was not closed, or a change of its header was cut short; the next open for writing, or
-    /// a repair, replays its journal and finishes the change.
+    /// The image was not closed, or a change of its header was interrupted. The next open for writing, or a
+    /// repair, replays its journal and finishes the change.
     pub needs_recovery: bool,
-    /// The header names a data file that was not given: its length was not looked at.
+    /// The header names a data file that was not given, so its length was not checked.
     pub data_file_unchecked: bool,
-    /// Chunks of the disk; 0 unless the image is compact.
+    /// Chunks of the disk. 0 unless the image is compact.
     pub total_chunks: u64,
-    /// Chunks that have a storage chunk to themselves, or are the first to name it.
+    /// Storage chunks in use. Chunks that share a storage chunk count as one.
     pub allocated_chunks: u64,
-    /// Allocated chunks that do not lie right behind the allocated chunk before them.
+    /// Allocated chunks that are not stored directly after the previous allocated chunk.
     pub fragmented_chunks: u64,
     /// Blocks of the disk that have a bit in the bitmap.
     pub total_blocks: u64,
-    /// Those that the image holds itself: all of them where the bitmap is no longer in use.
+    /// Blocks that are local. All of them if the bitmap is no longer in use.
     pub local_blocks: u64,
-    /// Byte behind the last one in use in the image file.
+    /// Byte offset of the end of the part of the image file that is in use.
     pub image_end_offset: u64,
-    /// The first findings of each kind, those that a repair has removed included.
+    /// The first findings of each kind, including those that a repair has removed.
     pub findings: Vec<Finding>,
-    /// How many findings there are of each kind, before any repair.
+    /// Number of findings of each kind before the repair.
     pub counts: BTreeMap<FindingKind, u64>,
 }
 
-/// Checks the image in `file`, and repairs it if asked to.
+/// Checks the image in `file`, and makes the repairs that `repair` allows.
 ///
-/// `data` is the separate data file, if the header names one. Without it, nothing is held against
-/// its length ([`Report::data_file_unchecked`]).
+/// `data` is the separate data file, if the header names one. Without it, its length is not checked
+/// ([`Report::data_file_unchecked`]).
 ///
-/// The caller holds the locks: nobody else may have the image open, not even as a base.
+/// The caller must hold the locks: no other process may have the image open, not even as a base.
 ///
 /// # Errors
 ///
-/// The image could not be checked: the header is invalid, or the journal cannot be read.
+/// The image cannot be checked if the header is invalid, if the journal cannot be read, or if too many parts
+/// of the metadata cannot be read.
 ///
-/// A repair also fails, before it writes anything, where a part of the metadata is unreadable
-/// ([`ErrorKind::Io`](crate::ErrorKind::Io)), chunks have to be copied but the data file was not
-/// given ([`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument)), the copies would take
-/// more space than the data that there is, and more than 16 MiB
-/// ([`ErrorKind::InvalidImage`](crate::ErrorKind::InvalidImage)), or the copies have no room
-/// ([`ErrorKind::NoSpace`](crate::ErrorKind::NoSpace)). If it fails later, the image is as
-/// consistent as before.
+/// A repair also fails, before it changes anything, if
+///
+/// * a part of the metadata is unreadable ([`ErrorKind::Io`](crate::ErrorKind::Io));
+/// * chunks must be copied, but the data file was not given
+///   ([`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument));
+/// * the copies would take more space than the existing data, and more than 16 MiB
+///   ([`ErrorKind::InvalidImage`](crate::ErrorKind::InvalidImage));
+/// * there is no room for the copies ([`ErrorKind::NoSpace`](crate::ErrorKind::NoSpace));
+/// * chunks whose data is lost would become zeros, and the next open would write these zeros to the base
+///   ([`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported)).
+///
+/// If a repair fails later, the image is as consistent as before.
 pub async fn check<S: Storage>(file: &S, data: Option<&S>, repair: Repair) -> Result<Report> {
     if repair != Repair::None {
         let head = read_head_to_write(file).await?;
@@ -140,12 +147,12 @@ pub async fn check<S: Storage>(file: &S, data: Option<&S>, repair: Repair) -> Re
     Ok(after_repair(before.report, after.report))
 }
 
-/// Frees leaked storage as a repair does, but the highest storage chunks move into the leaked ones, in
-/// batches as copies do, and the file becomes shorter: for a disk that becomes smaller. Nothing where the
-/// table is corrupt.
+/// Frees leaked storage chunks of a disk that becomes smaller. Unlike a repair, it moves the highest storage
+/// chunks into the leaked ones, in batches, and shortens the file. Does nothing if the table is corrupt. The
+/// journal must hold no record.
 ///
-/// An entry names, at any time, one of two equal copies, and no batch writes to a storage chunk that an entry
-/// on disk may still name. The journal holds no record.
+/// At any time an entry names one of two equal copies, and no batch writes to a storage chunk that an entry
+/// on disk may still name.
 pub(super) async fn compact<S: Storage>(file: &S, data: &S) -> Result<()> {
     let subject = Subject::new(file, Some(data)).await?;
     match subject.head.geometry.table {
@@ -154,7 +161,7 @@ pub(super) async fn compact<S: Storage>(file: &S, data: &S) -> Result<()> {
     }
 }
 
-/// What is left, with what was there before.
+/// The report `after` a repair, with the findings of the report `before` it.
 fn after_repair(before: Report, after: Report) -> Report {
     let mut findings = before.findings;
     for finding in &mut findings {
@@ -174,13 +181,13 @@ fn after_repair(before: Report, after: Report) -> Report {
     }
 }
 
-/// The files of an image, and what its header says.
+/// The files of an image, and its header.
 struct Subject<'a, S> {
     /// The file with the metadata.
     file: &'a S,
-    /// Where storage chunks lie; None: in a separate file that is not open.
+    /// The file with the storage chunks. `None`: a separate file that is not open.
     data: Option<&'a S>,
-    /// Length of `data`, bytes.
+    /// Length of `data` in bytes.
     data_len: Option<u64>,
     head: Head,
 }
@@ -205,18 +212,18 @@ impl<'a, S: Storage> Subject<'a, S> {
         })
     }
 
-    /// The journal, if it counts.
+    /// The journal, if the image is unclean.
     fn live_journal(&self) -> Option<Region> {
         self.head.unclean_journal()
     }
 
-    /// Where a storage chunk starts in the data file, bytes. Exact for numbers that can exist.
+    /// Byte offset of a storage chunk in the data file. Does not overflow for possible numbers.
     fn chunk_offset(&self, number: u32) -> u64 {
         let geometry = &self.head.geometry;
         geometry.data_offset + u64::from(number) * geometry.chunk_size
     }
 
-    /// Storage chunks that a file, of whatever length, can hold.
+    /// Number of storage chunks that a file of the largest possible length can hold.
     fn number_limit(&self) -> u64 {
         let geometry = &self.head.geometry;
         let room = i64::MAX as u64 - geometry.data_offset;

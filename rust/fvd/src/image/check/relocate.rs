@@ -1,4 +1,4 @@
-//! Moving and copying storage chunks: first the data, a sync, then the entries, a sync.
+//! Moves and copies storage chunks: first the data, a sync, then the entries, a sync.
 
 use super::Subject;
 use crate::error::{Error, ErrorKind, Result};
@@ -8,23 +8,23 @@ use crate::image::patch;
 use crate::image::scan::EntryRuns;
 use crate::storage::{Allocation, IoBufMut, Space, Storage};
 
-/// Chunks that share the two syncs.
+/// Number of moves in a batch, which has two syncs.
 const MOVES_PER_SYNC: usize = 4096;
 
-/// Bytes copied at once at most: the memory that a copy needs, whatever the chunk size.
+/// The most bytes copied at once. This bounds the memory of a copy for any chunk size.
 const COPY_STEP: u64 = 1 << 20;
 
-/// Bytes of copies that every image may get, however little it holds.
+/// Bytes of copies that are allowed for any image, even if it holds less data.
 const ALWAYS_COPIED: u64 = 16 << 20;
 
-/// The content of storage chunk `from` goes to `to`, and then `chunk` lies there.
+/// Copies storage chunk `from` to `to`, and then lets `chunk` name `to`.
 struct Move {
     chunk: u32,
     from: u32,
     to: u32,
 }
 
-/// Moves in the order of their chunks, carried out in batches.
+/// Makes moves in batches. Moves are added in ascending order of their chunks.
 struct Mover<'s, 'a, S> {
     subject: &'s Subject<'a, S>,
     data: &'a S,
@@ -51,7 +51,7 @@ impl<'s, 'a, S: Storage> Mover<'s, 'a, S> {
         Ok(())
     }
 
-    /// Carries out what has been added. The storage chunks moved from are free then.
+    /// Makes all moves that have been added. After that the `from` storage chunks of moves are free.
     async fn finish(&mut self) -> Result<()> {
         let batch = std::mem::take(&mut self.batch);
         let Some(highest) = batch.iter().map(|step| step.to).max() else {
@@ -77,7 +77,7 @@ impl<'s, 'a, S: Storage> Mover<'s, 'a, S> {
     }
 }
 
-/// Copies `len` bytes within the file; the two ranges do not overlap. Holes stay holes.
+/// Copies `len` bytes within the file. The two ranges must not overlap. Holes stay holes.
 async fn copy<S: Storage>(data: &S, from: u64, to: u64, len: u64) -> Result<()> {
     let mut at = 0;
     while at < len {
@@ -99,8 +99,8 @@ async fn copy<S: Storage>(data: &S, from: u64, to: u64, len: u64) -> Result<()> 
     Ok(())
 }
 
-/// Whether copies of `count` storage chunks may be made behind those `used`: they are in proportion
-/// to the data that there is, and have room.
+/// Fails if copies of `count` storage chunks must not be made after those `used`: they would exceed the
+/// existing data, or have no room.
 pub(super) async fn check_copies<S: Storage>(
     subject: &Subject<'_, S>,
     data: &S,
@@ -111,7 +111,8 @@ pub(super) async fn check_copies<S: Storage>(
     check_room(subject, data, used, count)
 }
 
-/// An entry costs nothing: a table of nonsense could name one storage chunk a billion times.
+/// Fails if the copies would take more space than the existing data and than [`ALWAYS_COPIED`]. A corrupt
+/// table could name one storage chunk a billion times.
 async fn check_proportion<S: Storage>(subject: &Subject<'_, S>, data: &S, used: &ChunkSet, count: u64) -> Result<()> {
     let needed = count.saturating_mul(subject.head.geometry.chunk_size);
     if needed <= ALWAYS_COPIED {
@@ -154,8 +155,8 @@ fn check_room<S: Storage>(subject: &Subject<'_, S>, data: &S, used: &ChunkSet, c
         .with_op("repair"))
 }
 
-/// Gives every chunk, but for the first, that names a storage chunk of another one a copy behind
-/// those `used`. All entries lie in the file.
+/// If several chunks name the same storage chunk, all except the first get copies after those `used`. All
+/// entries must name storage chunks in the file.
 pub(super) async fn unshare<S: Storage>(
     subject: &Subject<'_, S>,
     data: &S,
@@ -177,7 +178,7 @@ pub(super) async fn unshare<S: Storage>(
     mover.finish().await
 }
 
-/// Moves the highest storage chunks into those that nobody uses. No storage chunk is shared.
+/// Moves the highest storage chunks into the unused ones. No storage chunk may be shared.
 pub(super) async fn fill_gaps<S: Storage>(
     subject: &Subject<'_, S>,
     data: &S,
@@ -189,7 +190,7 @@ pub(super) async fn fill_gaps<S: Storage>(
     let chunks = subject.head.geometry.chunks;
     let mut runs = EntryRuns::new(subject.file, table, 0, chunks, &[]);
     while let Some((run, number)) = runs.next_allocated().await? {
-        // With no gaps the numbers in use would be exactly those below their count.
+        // Without gaps, the numbers in use will be exactly those below their count. Move the others.
         if u64::from(number) >= used.len() {
             let gap = used.next(free, false);
             let gap = gap.expect("as many gaps lie below the count as numbers above it");

@@ -1,4 +1,4 @@
-//! Repair: the steps in their order. The module documentation says why it is this one.
+//! The steps of a repair, in their order. The documentation of the module `check` explains the order.
 
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ use crate::image::scan::EntryRuns;
 use crate::image::{patch, redo, surplus};
 use crate::storage::Storage;
 
-/// Findings that speak of the table.
+/// The findings about the table.
 const TABLE_CORRUPTIONS: [FindingKind; 6] = [
     FindingKind::OutOfRange,
     FindingKind::BeyondEnd,
@@ -23,29 +23,30 @@ const TABLE_CORRUPTIONS: [FindingKind; 6] = [
     FindingKind::Garbage,
 ];
 
-/// What becomes of leaked storage chunks.
+/// What happens to leaked storage chunks.
 #[derive(Clone, Copy)]
 pub(super) enum Leaked {
+    /// They become holes.
     Holes,
-    /// The highest move into them, and a file becomes shorter.
+    /// The highest storage chunks move into them, and a file becomes shorter.
     Filled,
 }
 
-/// What there is to do.
+/// The steps that are needed.
 #[expect(clippy::struct_excessive_bools, reason = "each is a step of its own")]
 struct Plan {
-    /// Entries are to be cleared or changed for being wrong.
+    /// Clear or change wrong entries.
     mend: bool,
-    /// The file may be cut behind the last storage chunk in use.
+    /// The file may be cut after the last storage chunk in use.
     tidy: bool,
-    /// Leaks are freed before.
+    /// Free leaked storage chunks before the cut.
     free: bool,
-    /// The journal is to be erased.
+    /// Erase the journal.
     erase: bool,
 }
 
 impl Plan {
-    /// None: nothing.
+    /// The plan of a repair, `None` if there is nothing to do.
     fn of<S: Storage>(subject: &Subject<'_, S>, before: &Verdict, repair: Repair) -> Option<Self> {
         let all = repair == Repair::All;
         if before.report.suspect && !all {
@@ -66,8 +67,7 @@ impl Plan {
     }
 }
 
-/// Repairs what `before` has found; what becomes of leaks `leaked` says. False: there was nothing to do, and
-/// nothing was written.
+/// Repairs the findings in `before`. Returns false if there was nothing to do; then nothing was written.
 pub(super) async fn repair<S: Storage>(
     subject: &Subject<'_, S>,
     before: &Verdict,
@@ -105,7 +105,7 @@ pub(super) async fn repair<S: Storage>(
             mend(subject, table, before).await?;
         }
         if plan.tidy {
-            // What lies in the file, and its length, are not as they were.
+            // Content and length of the file have changed, so read them again.
             tidy(
                 &Subject::new(file, subject.data).await?,
                 table,
@@ -118,23 +118,24 @@ pub(super) async fn repair<S: Storage>(
     Ok(true)
 }
 
-/// Marks an unclean image clean, unless that would say too much: that the base has what is local, where
-/// nobody has looked, or that a data file ends with what the table names, where it is not open. (Without a
-/// journal the image would stay suspect for that.)
+/// Marks an unclean image clean. Two images stay unclean: one whose base may lack data that is already local
+/// (the next open must write it back), and a compact image with a journal whose data file is not open (it may
+/// have a tail). Without a journal the second one is marked clean, because otherwise it would stay suspect.
 async fn mark_clean<S: Storage>(subject: &Subject<'_, S>) -> Result<()> {
     let Subject { file, data, head, .. } = subject;
     let unseen = head.geometry.table.is_some() && head.geometry.journal.is_some() && data.is_none();
     if head.header.clean_shutdown || head.base_may_be_stale() || unseen {
         return Ok(());
     }
-    // The steps before have not looked at it where corruptions are left.
+    // The steps before do not cut the tail if corruptions remain.
     surplus::cut_tail(*file, *data, &head.geometry).await?;
     patch::write_mark(*file, true).await?;
     file.sync().await
 }
 
-/// The next open of an unclean image that writes to its base brings the base up to date with what is
-/// local: chunks whose place is lost would become zeros there, too, where their content may still be.
+/// Refuses a repair that would destroy data in the base. The next open of an unclean image that writes to its
+/// base writes all local blocks to it. It would also write the zeros of chunks whose storage chunk is lost,
+/// and overwrite data that may exist only in the base.
 fn check_base_is_safe<S: Storage>(subject: &Subject<'_, S>, before: &Verdict) -> Result<()> {
     let zeroed = [FindingKind::OutOfRange, FindingKind::BeyondEnd, FindingKind::Lost];
     let loses = zeroed.iter().any(|kind| before.count(*kind) > 0);
@@ -147,7 +148,7 @@ fn check_base_is_safe<S: Storage>(subject: &Subject<'_, S>, before: &Verdict) ->
     Err(Error::unsupported(message).with_path(subject.file.path()))
 }
 
-/// Whether everything is there that the plan needs.
+/// Fails if copies are needed that cannot be made.
 async fn check_means<S: Storage>(subject: &Subject<'_, S>, before: &Verdict, plan: &Plan) -> Result<()> {
     let shared = if plan.mend {
         before.count(FindingKind::Shared)
@@ -167,7 +168,7 @@ async fn check_means<S: Storage>(subject: &Subject<'_, S>, before: &Verdict, pla
     relocate::check_copies(subject, data, &before.table.used, shared).await
 }
 
-/// Removes what is wrong with the table.
+/// Repairs the corruptions of the table.
 async fn mend<S: Storage>(subject: &Subject<'_, S>, table: Region, before: &Verdict) -> Result<()> {
     lost::clear(subject, table).await?;
     clear_wrong(subject, table).await?;
@@ -187,7 +188,7 @@ async fn mend<S: Storage>(subject: &Subject<'_, S>, table: Region, before: &Verd
     Ok(())
 }
 
-/// Makes entries that name nothing, and those behind the last chunk, "not allocated".
+/// Sets entries that name no existing storage chunk, and those after the last chunk, to "not allocated".
 async fn clear_wrong<S: Storage>(subject: &Subject<'_, S>, table: Region) -> Result<()> {
     let bounds = Bounds::of(subject);
     let chunks = subject.head.geometry.chunks;
@@ -196,7 +197,7 @@ async fn clear_wrong<S: Storage>(subject: &Subject<'_, S>, table: Region) -> Res
     let mut pending: Range<u64> = 0..0;
     while let Some((run, number)) = runs.next_allocated().await? {
         let named = !matches!(bounds.place(number), Place::Beyond | Place::Impossible);
-        // A run may reach from the last chunks into what lies behind them.
+        // A run may extend from the last chunks into the garbage after them.
         let first = if named { run.first.max(chunks) } else { run.first };
         if first >= run.end() {
             continue;
@@ -211,7 +212,7 @@ async fn clear_wrong<S: Storage>(subject: &Subject<'_, S>, table: Region) -> Res
     subject.file.sync().await
 }
 
-/// Frees the storage that nothing uses, unless corruptions are left.
+/// Frees unused storage, unless corruptions remain.
 pub(super) async fn tidy<S: Storage>(subject: &Subject<'_, S>, table: Region, leaked: Option<Leaked>) -> Result<()> {
     let mut findings = Findings::default();
     let survey = survey(subject, &mut findings).await?;
@@ -224,7 +225,7 @@ pub(super) async fn tidy<S: Storage>(subject: &Subject<'_, S>, table: Region, le
         Some(Leaked::Holes) => leaks::free(subject, data, &survey.used).await?,
         Some(Leaked::Filled) => {
             relocate::fill_gaps(subject, data, table, &survey.used).await?;
-            // The count of storage chunks is the number behind the highest, now that there are no gaps.
+            // There are no gaps any more, so the storage chunks in use are the numbers below their count.
             end = survey.used.len() as u32;
         }
         None => {}
@@ -236,7 +237,7 @@ pub(super) async fn tidy<S: Storage>(subject: &Subject<'_, S>, table: Region, le
     Ok(())
 }
 
-/// The length to which a file is cut that has more than `chunks` storage chunks.
+/// The length to which the data file must be cut if it is longer than `chunks` storage chunks.
 fn excess<S: Storage>(subject: &Subject<'_, S>, chunks: u32) -> Option<u64> {
     let end = subject.chunk_offset(chunks);
     let can_resize = subject.data.is_some_and(Storage::can_resize);

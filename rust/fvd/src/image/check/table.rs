@@ -1,4 +1,4 @@
-//! What is wrong with a table.
+//! The check of the table.
 
 use super::Subject;
 use super::findings::{FindingKind, Findings};
@@ -10,30 +10,30 @@ use crate::image::chunk_set::ChunkSet;
 use crate::image::scan::{EntryRun, EntryRuns};
 use crate::storage::Storage;
 
-/// Places that cannot be read and are passed over; with more, the check gives up.
+/// The most unreadable places that are skipped. If there are more, the check fails.
 const MAX_UNREADABLE: u64 = 100;
 
-/// How many storage chunks there can be.
+/// Limits of storage chunk numbers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
-    /// Numbers below lie in a file that is long enough.
+    /// Smaller numbers are possible in a file of any length.
     possible: u64,
-    /// Numbers below lie, at least in part, in the data file.
+    /// Smaller numbers lie at least partly in the data file.
     begun: u64,
-    /// Numbers below lie in the data file as a whole.
+    /// Smaller numbers lie completely in the data file.
     whole: u64,
 }
 
-/// Where a storage chunk lies, by its number.
+/// The place of a storage chunk relative to the data file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// In the file.
+    /// Completely in the file.
     Inside,
-    /// The file ends within it.
+    /// The file ends within the storage chunk.
     Partly,
-    /// Behind the end of the file.
+    /// After the end of the file.
     Beyond,
-    /// Nowhere: no file can hold it.
+    /// No file can hold it.
     Impossible,
 }
 
@@ -66,15 +66,16 @@ impl Bounds {
     }
 }
 
-/// What a table uses, and how.
+/// The use of storage chunks by a table.
 #[derive(Debug, Default)]
 pub(super) struct TableSurvey {
-    /// Storage chunks in use that lie, at least in part, in the file.
+    /// The storage chunks in use that lie at least partly in the file.
     pub(super) used: ChunkSet,
-    /// The one that the file ends within.
+    /// The storage chunk in use within which the file ends.
     pub(super) partly: Option<u32>,
+    /// See [`Report::fragmented_chunks`](super::Report::fragmented_chunks).
     pub(super) fragmented: u64,
-    /// Number behind the last allocated entry's.
+    /// The storage chunk number after that of the last allocated entry.
     following: Option<u64>,
 }
 
@@ -129,7 +130,7 @@ impl TableSurvey {
     }
 }
 
-/// Checks the table as it counts: in place, and under the journal where that is live.
+/// Checks the effective table: the one in place, with the journal replayed in memory if the image is unclean.
 pub(super) async fn survey<S: Storage>(subject: &Subject<'_, S>, findings: &mut Findings) -> Result<TableSurvey> {
     let mut survey = TableSurvey::default();
     let geometry = &subject.head.geometry;
@@ -152,7 +153,7 @@ pub(super) async fn survey<S: Storage>(subject: &Subject<'_, S>, findings: &mut 
             format!("storage chunk {number} is in use and ends at {end}, the data file at {len}")
         });
     }
-    // The end of an interrupted change clears it.
+    // If a change was interrupted, finishing it clears these entries.
     if !subject.head.interrupted {
         survey_padding(subject, region, findings).await?;
     }
@@ -160,7 +161,7 @@ pub(super) async fn survey<S: Storage>(subject: &Subject<'_, S>, findings: &mut 
     Ok(survey)
 }
 
-/// The entries behind the last chunk. The journal never speaks of them.
+/// Checks the entries after the last chunk. No journal record changes them.
 async fn survey_padding<S: Storage>(subject: &Subject<'_, S>, region: Region, findings: &mut Findings) -> Result<()> {
     let chunks = subject.head.geometry.chunks;
     let end = region.size / table::ENTRY_SIZE;
@@ -188,7 +189,7 @@ async fn next_readable<S: Storage>(runs: &mut EntryRuns<'_, S>, findings: &mut F
     }
 }
 
-/// Counts a part of the metadata that cannot be read; gives up where there are many.
+/// Counts an unreadable part of the metadata. Fails if there are more than [`MAX_UNREADABLE`].
 pub(super) fn unreadable(error: Error, findings: &mut Findings) -> Result<()> {
     if findings.count(FindingKind::Unreadable) >= MAX_UNREADABLE {
         return Err(error);

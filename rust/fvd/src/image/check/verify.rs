@@ -1,4 +1,4 @@
-//! Verify: one look at everything, nothing is written.
+//! Verify: checks all metadata. Writes nothing.
 
 use std::ops::Range;
 
@@ -11,14 +11,14 @@ use crate::format::Region;
 use crate::image::scan::{Piece, RegionReader};
 use crate::storage::Storage;
 
-/// What a look has found.
+/// The result of [`verify`].
 pub(super) struct Verdict {
     pub(super) report: Report,
     pub(super) table: TableSurvey,
 }
 
 impl Verdict {
-    /// How many findings there are of a kind.
+    /// Number of findings of a kind.
     pub(super) fn count(&self, kind: FindingKind) -> u64 {
         self.report.counts.get(&kind).copied().unwrap_or(0)
     }
@@ -77,7 +77,7 @@ async fn image_end<S: Storage>(subject: &Subject<'_, S>, table: &TableSurvey) ->
         return Ok(subject.chunk_offset(table.used.end()));
     }
     let full = geometry.data_offset + geometry.virtual_size;
-    // Not before its first use does a plain image have its full length.
+    // A plain image gets its full length only when it is first used, so it may be shorter.
     Ok(subject.file.len().await?.min(full))
 }
 
@@ -132,7 +132,7 @@ async fn local_in_window<S: Storage>(
     }
 }
 
-/// Bits of the piece that are 1, in a range of blocks that lies in it.
+/// Number of bits that are 1 in a range of blocks. The range must lie in the piece.
 fn ones(piece: &Piece, blocks: Range<u64>) -> u64 {
     let Some(bytes) = &piece.bytes else {
         return 0;

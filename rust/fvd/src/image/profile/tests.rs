@@ -10,8 +10,8 @@ use crate::storage::MemoryStorage;
 const KIB: u64 = 1024;
 const DISK: u64 = 4096 * KIB;
 
-/// An image of 4 MiB on a base of 3 MiB of random bytes, in blocks of 16 KiB, that is to record a
-/// profile in `size` bytes.
+/// An image of 4 MiB on a base of 3 MiB of random bytes, with blocks of 16 KiB. Its sessions record a profile
+/// into a region of `size` bytes.
 fn recording(size: u64) -> MemoryStorage {
     let file = MemoryStorage::new();
     let options = CreateOptions {
@@ -61,24 +61,24 @@ fn close(image: &Image<MemoryStorage>) {
     block_on(image.close()).expect("closes");
 }
 
-/// What a new session finds.
+/// The profile that a new session reads.
 fn stored(file: &MemoryStorage) -> Vec<Range<u64>> {
     block_on(open(file, false).profile()).expect("reads")
 }
 
 #[test]
-fn what_a_session_needs_of_its_base_is_its_profile_in_order() {
+fn a_session_records_its_reads_of_the_base_in_order() {
     let file = recording(4096);
     let image = open(&file, true);
     read(&image, 512 * KIB, 8 * KIB);
     read(&image, 100, 1);
     read(&image, 520 * KIB, 5 * KIB);
-    // Copy-on-write needs the edges of the block, which is then local.
+    // A partial write of a block reads the rest of the block from the base. After that the block is local.
     write(&image, 160 * KIB + 4 * KIB, 4 * KIB);
     read(&image, 160 * KIB, 16 * KIB);
-    // A whole block is written without any.
+    // A write of a whole block reads nothing from the base.
     write(&image, 256 * KIB, 16 * KIB);
-    // Behind the base there is none.
+    // The part after the end of the base is not recorded.
     read(&image, 3070 * KIB, 100 * KIB);
     close(&image);
     let expected = [(512, 520), (0, 4), (520, 528), (160, 164), (168, 176), (3068, 3072)];
@@ -86,7 +86,7 @@ fn what_a_session_needs_of_its_base_is_its_profile_in_order() {
 }
 
 #[test]
-fn a_profile_stays_as_it_is_until_it_is_cleared() {
+fn a_profile_does_not_change_until_it_is_cleared() {
     let file = recording(4096);
     for (cleared, offset, expected) in [(false, 0, 0), (false, 64 * KIB, 0), (true, 128 * KIB, 128 * KIB)] {
         let head = block_on(read_head(&file)).expect("reads");
@@ -104,7 +104,7 @@ fn a_profile_stays_as_it_is_until_it_is_cleared() {
 }
 
 #[test]
-fn a_session_that_needs_nothing_of_the_base_leaves_every_byte() {
+fn a_session_without_reads_of_the_base_changes_no_byte() {
     let file = recording(4096);
     let before = file.to_vec();
     let image = open(&file, true);
@@ -114,7 +114,7 @@ fn a_session_that_needs_nothing_of_the_base_leaves_every_byte() {
 }
 
 #[test]
-fn a_session_that_only_reads_or_is_not_to_record_records_nothing() {
+fn a_read_only_or_not_recording_session_records_nothing() {
     let file = recording(4096);
     let image = open(&file, false);
     read(&image, 0, 4096);
@@ -131,7 +131,7 @@ fn a_session_that_only_reads_or_is_not_to_record_records_nothing() {
 }
 
 #[test]
-fn a_profile_that_is_full_keeps_what_came_first() {
+fn a_full_profile_keeps_the_first_ranges() {
     let file = recording(4096);
     let image = open(&file, true);
     for number in 0..370 {
@@ -158,7 +158,7 @@ fn a_second_close_writes_no_profile() {
 fn a_profile_of_many_entries_is_read_in_pieces() {
     let file = recording(1 << 20);
     let head = block_on(read_head(&file)).expect("reads");
-    // Each unit of the disk and, behind them, entries that say nothing.
+    // Every second unit of the disk, in descending order, then empty entries up to the end of the region.
     let mut bytes = Vec::new();
     for number in (0..DISK / 8192).rev() {
         let entry = crate::format::ProfileEntry {

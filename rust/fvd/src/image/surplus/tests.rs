@@ -1,4 +1,4 @@
-//! Old bytes behind the highest storage chunk in use are removed before an image is marked clean.
+//! Old bytes after the highest storage chunk in use are removed before an image is marked clean (I18).
 
 use bytes::Bytes;
 use pollster::block_on;
@@ -10,7 +10,7 @@ use crate::image::check::tests::{CHUNK, Kind, Sample, content, open, options, sa
 use crate::image::create;
 use crate::storage::{IoBufMut, MemoryStorage, Space, Storage};
 
-/// All kinds with a journal, not closed, and with bytes behind the last chunk in use.
+/// Unclean images of all kinds with a journal, with bytes after the last storage chunk in use.
 fn with_tails() -> impl Iterator<Item = Sample<MemoryStorage>> {
     (0..4).map(|bits| {
         let sample = sample(Kind {
@@ -24,14 +24,14 @@ fn with_tails() -> impl Iterator<Item = Sample<MemoryStorage>> {
     })
 }
 
-/// Where the last chunk in use ends. There are no gaps before it.
+/// The end of the last storage chunk in use, in bytes. There must be no gaps before it.
 fn used_end<S: Storage + Clone>(sample: &Sample<S>) -> u64 {
     let report = sample.check(Repair::None).expect("checks");
     assert_eq!(report.leaks, 0);
     sample.geometry().data_offset + report.allocated_chunks * CHUNK
 }
 
-/// What a write leaves that was cut off before its flush.
+/// Adds the data that a write leaves if the process is killed before the flush.
 fn add_tail(sample: &Sample<MemoryStorage>) {
     let bytes = Bytes::from(vec![0xBD; 3 * CHUNK as usize]);
     block_on(sample.data().write(bytes, used_end(sample))).expect("written");
@@ -52,7 +52,7 @@ fn recover<S: Storage + Clone>(sample: &Sample<S>) {
 }
 
 #[test]
-fn recovery_cuts_what_lies_behind_the_highest_chunk_in_use() {
+fn recovery_cuts_the_tail() {
     for sample in with_tails() {
         let before = content(&sample);
         assert!(len(sample.data()) > used_end(&sample), "a reader cuts nothing");
@@ -64,7 +64,7 @@ fn recovery_cuts_what_lies_behind_the_highest_chunk_in_use() {
 }
 
 #[test]
-fn no_power_cut_leaves_a_clean_image_with_old_bytes_behind_its_highest_chunk() {
+fn no_power_cut_leaves_a_clean_image_with_a_tail() {
     let mut random = fastrand::Rng::with_seed(5);
     let repairs: [fn(&Sample<Disk>); 3] = [
         recover,
@@ -79,9 +79,9 @@ fn no_power_cut_leaves_a_clean_image_with_old_bytes_behind_its_highest_chunk() {
         for count in 0..=ops.len() {
             for _ in 0..12 {
                 let left = power_cut(&sample, &ops[..count], &mut random);
-                let behind = len(left.data()).saturating_sub(end) as usize;
-                let behind = block_on(left.data().read(IoBufMut::zeroed(behind), end)).expect("read");
-                let has_tail = behind.as_slice().iter().any(|byte| *byte != 0);
+                let tail_len = len(left.data()).saturating_sub(end) as usize;
+                let tail = block_on(left.data().read(IoBufMut::zeroed(tail_len), end)).expect("read");
+                let has_tail = tail.as_slice().iter().any(|byte| *byte != 0);
                 assert!(!is_clean(&left) || !has_tail, "after {count} operations");
             }
         }
@@ -89,7 +89,7 @@ fn no_power_cut_leaves_a_clean_image_with_old_bytes_behind_its_highest_chunk() {
 }
 
 #[test]
-fn a_repair_of_a_suspect_image_cuts_it_too() {
+fn a_repair_of_a_suspect_image_cuts_the_tail_too() {
     let sample = sample(Kind {
         no_journal: true,
         ..Kind::default()
@@ -102,7 +102,7 @@ fn a_repair_of_a_suspect_image_cuts_it_too() {
 }
 
 #[test]
-fn a_repair_that_leaves_shared_chunks_cuts_what_no_chunk_has() {
+fn a_repair_that_keeps_shared_chunks_cuts_the_tail() {
     for sample in with_tails() {
         let end = used_end(&sample);
         sample.set_entry(12, 4);
@@ -127,12 +127,12 @@ fn a_repair_without_the_data_file_leaves_the_image_unclean() {
 }
 
 #[test]
-fn nothing_is_cut_where_a_part_of_the_table_is_lost() {
+fn nothing_is_cut_if_a_part_of_the_table_is_lost() {
     for sample in with_tails() {
         let table = sample.geometry().table.expect("compact");
         let before = len(sample.data());
         sample.poke(table.offset, &[0; 160]);
-        // With the entries of the journal it would not be told from a sound one.
+        // Erase the journal: with its entries replayed, the sector would not look lost.
         let journal = sample.geometry().journal.expect("one");
         block_on(sample.file.write_zeroes(journal.offset, journal.size, Space::Free)).expect("erased");
         recover(&sample);
@@ -141,7 +141,7 @@ fn nothing_is_cut_where_a_part_of_the_table_is_lost() {
 }
 
 #[test]
-fn a_device_keeps_what_lies_on_it() {
+fn a_device_keeps_its_tail() {
     let (file, device) = (MemoryStorage::new(), MemoryStorage::device(20 * CHUNK));
     let kind = Kind {
         separate: true,

@@ -102,7 +102,7 @@ struct Job<'a> {
     sink: &'a dyn Sink,
     zeros: Zeros,
     queue: Queue,
-    /// Bytes of data that were written.
+    /// Bytes of all buffers that were written, including their unused parts.
     written: AtomicU64,
     meter: Meter,
 }

@@ -1,4 +1,4 @@
-//! Everything at once, as a host drives it.
+//! All background work together.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use super::support::{Disk, FakeClock, TestBase, both, layout, run};
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
-fn prefetch_starts_after_its_delay_and_everything_ends_with_it() {
+fn prefetch_starts_after_its_delay_and_ends_the_background() {
     let clock = FakeClock::default();
     let disk = Disk::new(&clock, TestBase::new(&clock, 4 * MIB), layout(4 * MIB));
     let image = disk.open();
@@ -52,7 +52,7 @@ fn without_a_delay_prefetch_waits_until_it_is_resumed() {
 }
 
 #[test]
-fn a_stop_ends_what_has_not_started() {
+fn a_stop_ends_a_prefetch_that_has_not_started() {
     let clock = FakeClock::default();
     let disk = Disk::new(&clock, TestBase::new(&clock, 4 * MIB), layout(4 * MIB));
     let image = disk.open();
@@ -67,7 +67,7 @@ fn a_stop_ends_what_has_not_started() {
 }
 
 #[test]
-fn what_readers_leave_is_stored_and_made_durable() {
+fn copies_of_readers_are_stored_and_made_durable() {
     let clock = FakeClock::default();
     let disk = Disk::new(&clock, TestBase::new(&clock, 4 * MIB), layout(4 * MIB));
     let options = OpenOptions {
@@ -93,7 +93,7 @@ fn what_readers_leave_is_stored_and_made_durable() {
 }
 
 #[test]
-fn an_image_that_is_open_read_only_has_no_background() {
+fn a_read_only_image_has_no_background() {
     let clock = FakeClock::default();
     let disk = Disk::new(&clock, TestBase::new(&clock, MIB), layout(MIB));
     let image = disk.open_read_only();
@@ -104,7 +104,7 @@ fn an_image_that_is_open_read_only_has_no_background() {
     assert!(disk.base.reads().is_empty());
 }
 
-/// The time of this computer; blocks who sleeps.
+/// The real time. Each sleep has a thread.
 struct ThreadClock(Instant);
 
 impl Clock for ThreadClock {
@@ -129,7 +129,7 @@ impl Clock for ThreadClock {
 }
 
 #[test]
-fn each_part_may_have_a_thread_of_its_own() {
+fn each_part_can_run_on_its_own_thread() {
     for seed in 0..20 {
         let fake = FakeClock::default();
         let disk = Disk::new(&fake, TestBase::new(&fake, 16 * MIB), layout(16 * MIB));

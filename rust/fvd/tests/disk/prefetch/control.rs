@@ -12,7 +12,7 @@ use super::support::{Disk, FakeClock, TestBase, both, layout, run};
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
-fn nothing_is_begun_while_it_is_paused() {
+fn a_paused_prefetch_begins_no_step() {
     let clock = FakeClock::default();
     let base = TestBase::new(&clock, 8 * MIB).slow(Duration::from_millis(100));
     let disk = Disk::new(&clock, base, layout(8 * MIB));
@@ -39,7 +39,7 @@ fn nothing_is_begun_while_it_is_paused() {
 }
 
 #[test]
-fn a_stop_ends_what_is_paused_and_cannot_be_undone() {
+fn a_stop_ends_a_paused_prefetch_for_good() {
     let clock = FakeClock::default();
     let disk = Disk::new(&clock, TestBase::new(&clock, 8 * MIB), layout(8 * MIB));
     let image = disk.open();
@@ -82,7 +82,7 @@ fn every_change_can_be_waited_for() {
 }
 
 #[test]
-fn a_slot_that_is_dropped_gives_its_step_back() {
+fn a_dropped_slot_ends_its_step() {
     let clock = FakeClock::default();
     let base = TestBase::new(&clock, 4 * MIB).slow(Duration::from_millis(100));
     let disk = Disk::new(&clock, base, layout(4 * MIB));

@@ -1,4 +1,4 @@
-//! Bases that are far away.
+//! Remote bases.
 
 use std::ops::Range;
 use std::path::Path;
@@ -20,21 +20,21 @@ const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const SIZE: u64 = 1024 * MIB;
 const ENTRY: u64 = 4 * KIB;
-/// Bytes a second of the line to the base, which its readers share.
+/// Bytes per second of the link to the base, which its readers share.
 const LINE: u64 = 100 * MIB;
 
-/// What the readers of a base have done.
+/// The reads of a base.
 #[derive(Default)]
 struct Reads {
     /// In the order in which they began.
     begun: Vec<Range<u64>>,
     under_way: usize,
     most_under_way: usize,
-    /// When the line is free again.
+    /// When the link is free again.
     free: Duration,
 }
 
-/// A base whose answers take a while, on a line that they share. Clones are the same base.
+/// A base with latency, on a shared link. Clones are the same base.
 #[derive(Clone)]
 struct FarBase {
     clock: FakeClock,
@@ -90,7 +90,7 @@ impl BaseSource for FarBase {
     }
 }
 
-/// An image over a base that is so far away.
+/// An image over a base with this latency.
 fn far(latency: Duration) -> (FakeClock, FarBase, Image<MemoryStorage>) {
     let clock = FakeClock::default();
     let base = FarBase {
@@ -136,7 +136,7 @@ fn entries(count: usize) -> Vec<Range<u64>> {
     entries
 }
 
-/// Fetches a profile and nothing else; gives how long that took, at most a minute.
+/// Fetches only a profile. Returns how long that took, at most a minute.
 fn fetch_profile(clock: &FakeClock, image: &Image<MemoryStorage>, entries: &[Range<u64>]) -> (Duration, Control) {
     let control = Control::new();
     let options = PrefetchOptions {
@@ -168,7 +168,7 @@ fn fetch_profile(clock: &FakeClock, image: &Image<MemoryStorage>, entries: &[Ran
 }
 
 #[test]
-fn a_profile_of_small_entries_is_there_soon_however_far_the_base_is() {
+fn a_profile_of_small_entries_is_fetched_fast_from_afar() {
     let entries = entries(3000);
     for (latency, limit) in [(1, 2000), (10, 2000), (30, 2500), (100, 6000)] {
         let (clock, _, image) = far(latency * MS);
@@ -180,12 +180,12 @@ fn a_profile_of_small_entries_is_there_soon_however_far_the_base_is() {
 }
 
 #[test]
-fn a_profile_is_fetched_in_its_order_with_neighbours_in_one_request() {
+fn a_profile_is_fetched_in_order_and_neighbours_together() {
     let entries = entries(500);
     let (clock, base, image) = far(30 * MS);
     fetch_profile(&clock, &image, &entries);
     let begun = base.reads().begun.clone();
-    // No byte twice, and far fewer requests than entries.
+    // No byte is read twice, and there are far fewer requests than entries.
     let read: u64 = begun.iter().map(|read| read.end - read.start).sum();
     let mut parts: Vec<_> = begun.iter().map(|read| read.start).collect();
     parts.sort_unstable();
@@ -193,7 +193,7 @@ fn a_profile_is_fetched_in_its_order_with_neighbours_in_one_request() {
     assert_eq!(parts.len(), begun.len());
     assert!(begun.len() < 380, "{} requests", begun.len());
     assert!(read < 500 * 2 * ENTRY, "{read} bytes");
-    // None comes later than its place in the profile, but for those that are under way at the same time.
+    // None comes later than its place in the profile, except for those in flight at the same time.
     for (number, entry) in entries.iter().enumerate() {
         let covers = |read: &Range<u64>| read.start <= entry.start && entry.end <= read.end;
         let place = begun.iter().position(covers).expect("it was read");
@@ -202,7 +202,7 @@ fn a_profile_is_fetched_in_its_order_with_neighbours_in_one_request() {
 }
 
 #[test]
-fn a_near_base_is_not_flooded_and_a_far_one_is_kept_busy() {
+fn the_number_of_requests_in_flight_follows_the_latency() {
     for (latency_us, most) in [(100, 2), (5000, 11), (100_000, 64)] {
         let (clock, base, image) = far(Duration::from_micros(latency_us));
         fetch_profile(&clock, &image, &entries(600));
@@ -215,14 +215,14 @@ fn a_near_base_is_not_flooded_and_a_far_one_is_kept_busy() {
 }
 
 #[test]
-fn what_comes_after_the_profile_does_not_pause_either() {
+fn prefetch_after_the_profile_does_not_pause_either() {
     for latency in [30, 100] {
         let (clock, base, image) = far(latency * MS);
         let control = Control::new();
         let options = PrefetchOptions::from(image.header());
         let prefetch = Prefetch::new(&image, options, entries(300), control.clone(), &clock, 1);
         let guest = async {
-            // Beside it prefetch takes 128 KiB a slot.
+            // During requests of the guest, a slot of prefetch takes 128 KiB.
             while clock.now() < 20 * SECOND {
                 image.read(IoBufMut::zeroed(4096), SIZE - 4096).await.expect("reads");
                 clock.sleep(50 * MS).await;

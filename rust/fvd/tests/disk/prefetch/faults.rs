@@ -1,4 +1,4 @@
-//! A base that fails, and an image that is full.
+//! A base that fails, and a full image.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -19,7 +19,7 @@ fn disk() -> Disk {
 }
 
 #[test]
-fn a_base_that_keeps_failing_is_given_up_and_nothing_is_local() {
+fn a_base_that_keeps_failing_ends_prefetch() {
     let disk = disk();
     disk.base.fail_if(|_| true);
     let image = disk.open();
@@ -31,7 +31,7 @@ fn a_base_that_keeps_failing_is_given_up_and_nothing_is_local() {
     assert_eq!(status.state, PrefetchState::Failed);
     assert_eq!(status.error.expect("the reason").errno(), Some(5));
     assert_eq!((status.local, status.fetched, status.retries), (0, 0, 10));
-    // Ten waits, each at least half of what it is at most.
+    // Ten waits, each at least half of its maximum.
     assert!(disk.clock.now() >= Duration::from_secs(40), "{:?}", disk.clock.now());
     disk.base.heal();
     assert_eq!(disk.read_all(&image), disk.base.content());
@@ -43,7 +43,7 @@ fn a_base_that_keeps_failing_is_given_up_and_nothing_is_local() {
 }
 
 #[test]
-fn one_bad_block_keeps_only_itself_in_the_base() {
+fn only_a_bad_block_stays_in_the_base() {
     for block in [64 * KIB, 2 * MIB] {
         let clock = FakeClock::default();
         let base = TestBase::new(&clock, 4 * MIB).slow(Duration::from_millis(1));
@@ -73,7 +73,7 @@ fn one_bad_block_keeps_only_itself_in_the_base() {
 }
 
 #[test]
-fn a_base_that_comes_back_is_fetched_to_the_end() {
+fn prefetch_completes_after_the_base_recovers() {
     let disk = disk();
     let left = AtomicU32::new(7);
     disk.base.fail_if(move |_| {
@@ -95,7 +95,7 @@ fn a_base_that_comes_back_is_fetched_to_the_end() {
 }
 
 #[test]
-fn failures_that_are_not_in_a_row_do_not_add_up() {
+fn only_failures_in_a_row_add_up() {
     let clock = FakeClock::default();
     let disk = Disk::new(&clock, TestBase::new(&clock, 8 * MIB), layout(8 * MIB));
     let reads = AtomicU32::new(0);
@@ -110,12 +110,12 @@ fn failures_that_are_not_in_a_row_do_not_add_up() {
     };
     run(&clock, disk.prefetch(&image, options, &control).run()).expect("finishes");
     assert!(control.status().retries > 50, "{} retries", control.status().retries);
-    // Each wait is one after a first failure.
+    // Each wait is that of a first failure.
     assert!(clock.now() < Duration::from_secs(10), "{:?}", clock.now());
 }
 
 #[test]
-fn while_it_backs_off_the_base_is_left_alone() {
+fn no_read_reaches_the_base_during_a_backoff() {
     let disk = disk();
     disk.base.fail_if(|_| true);
     let image = disk.open();
@@ -139,7 +139,7 @@ fn while_it_backs_off_the_base_is_left_alone() {
 }
 
 #[test]
-fn a_full_disk_ends_prefetch_and_the_guest_goes_on() {
+fn a_full_disk_ends_prefetch_and_the_guest_continues() {
     let clock = FakeClock::default();
     let shape = LayoutOptions {
         compact: true,

@@ -1,4 +1,4 @@
-//! Beside a guest.
+//! Prefetch during requests of the guest.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use super::{KIB, MIB};
 const MS: Duration = Duration::from_millis(1);
 
 #[test]
-fn what_a_guest_writes_while_a_block_is_fetched_stays() {
-    // Whole blocks; one block in parts; a chunk for several blocks.
+fn a_guest_write_during_the_fetch_of_its_block_stays() {
+    // Whole blocks; one block in parts; one chunk for several blocks.
     for (block, compact) in [(64 * KIB, false), (2 * MIB, false), (64 * KIB, true), (2 * MIB, true)] {
         for seed in 0..20 {
             let clock = FakeClock::default();
@@ -66,7 +66,7 @@ fn what_a_guest_writes_while_a_block_is_fetched_stays() {
 }
 
 #[test]
-fn what_a_guest_writes_meanwhile_is_neither_fetched_nor_zeros() {
+fn a_guest_write_counts_neither_as_fetched_nor_as_zeros() {
     // Blocks of one piece with data and zeros in it; one block in parts.
     for (block, guests) in [(64 * KIB, 64 * KIB), (MIB, 0)] {
         let clock = FakeClock::default();
@@ -107,7 +107,7 @@ fn what_a_guest_writes_meanwhile_is_neither_fetched_nor_zeros() {
 }
 
 #[test]
-fn a_write_that_is_cancelled_while_its_block_is_fetched_leaves_nothing_behind() {
+fn a_cancelled_write_during_a_fetch_leaves_no_data() {
     for compact in [false, true] {
         let clock = FakeClock::default();
         let base = TestBase::new(&clock, 4 * MIB).slow(10 * MS);
@@ -126,7 +126,7 @@ fn a_write_that_is_cancelled_while_its_block_is_fetched_leaves_nothing_behind() 
         let prefetch = disk.prefetch(&image, options, &control);
         let guest = async {
             clock.sleep(55 * MS).await;
-            // What it writes is stored; the rest of the block is still on its way.
+            // The write is stored; the rest of the block is still being fetched.
             let write = image.write(Bytes::from(vec![0; 4096]), 100 * KIB);
             assert!(within(&clock, 25 * MS, write).await.is_none(), "the write was too fast");
             let buf = image.read(IoBufMut::zeroed(4096), 100 * KIB).await.expect("reads");
@@ -140,13 +140,12 @@ fn a_write_that_is_cancelled_while_its_block_is_fetched_leaves_nothing_behind() 
     }
 }
 
-/// Reads of the base of this length are those of the guest.
+/// Reads of the base with this length belong to the guest.
 const GUEST_READ: u64 = 4096;
-/// What a read of the base takes.
+/// Latency of a read of the base.
 const LATENCY: Duration = Duration::from_millis(2);
 
-/// What prefetch reads from the base in `time`, beside a guest that reads it all that time, with
-/// pauses of `think`.
+/// The reads of prefetch from the base in `time`, while a guest also reads it, with pauses of `think`.
 fn read_beside(think: Duration, time: Duration) -> Vec<Read> {
     let clock = FakeClock::default();
     let base = TestBase::new(&clock, 32 * MIB).slow(LATENCY);
@@ -173,26 +172,26 @@ fn read_beside(think: Duration, time: Duration) -> Vec<Read> {
 }
 
 #[test]
-fn a_guest_that_is_never_idle_slows_prefetch_down_but_does_not_stop_it() {
+fn a_busy_guest_slows_prefetch_but_does_not_stop_it() {
     let reads = read_beside(Duration::ZERO, 10_000 * MS);
     assert!((30..=40).contains(&reads.len()), "{} reads in 10 s", reads.len());
     assert!(reads.iter().all(|read| read.len() == 128 * KIB));
 }
 
 #[test]
-fn prefetch_uses_the_lulls_of_a_guest_with_small_steps() {
+fn prefetch_takes_small_steps_while_the_guest_is_idle() {
     let reads = read_beside(10 * MS, 100 * MS);
     assert!(reads.len() > 20, "{} reads in 100 ms", reads.len());
     for read in reads {
         assert!(read.len() <= 128 * KIB, "{read:?}");
-        // Each 12 ms the guest is busy for 2, and prefetch looks for 3 whether it stays idle.
+        // The guest is busy for 2 of every 12 ms. Then prefetch waits 3 ms to see whether it stays idle.
         let begun = read.at.saturating_sub(LATENCY).as_millis() % 12;
         assert!((5..12).contains(&begun), "{read:?}");
     }
 }
 
 #[test]
-fn prefetch_that_waits_for_the_guest_says_so() {
+fn the_status_says_that_prefetch_waits_for_the_guest() {
     let clock = FakeClock::default();
     let disk = Disk::new(&clock, TestBase::new(&clock, 8 * MIB).slow(1000 * MS), layout(8 * MIB));
     let image = disk.open();

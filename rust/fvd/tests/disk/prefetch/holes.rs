@@ -1,4 +1,4 @@
-//! A base that is huge and holds next to nothing.
+//! A huge base that is mostly a hole.
 
 use std::future::ready;
 use std::path::Path;
@@ -18,7 +18,7 @@ use super::support::{FakeClock, run};
 
 const SIZE: u64 = 1 << 40;
 
-/// Nothing but a hole; counts how often it is asked for one.
+/// A base that is one hole. Counts the status calls.
 struct Hole(Arc<AtomicU64>);
 
 impl BaseSource for Hole {

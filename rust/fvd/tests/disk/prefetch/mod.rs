@@ -1,4 +1,4 @@
-//! Prefetch of whole images, in memory and with a clock that jumps.
+//! Prefetch of whole images, in memory and with a simulated clock.
 
 mod background;
 mod control;

@@ -1,4 +1,4 @@
-//! Caps, and contention.
+//! Caps and contention.
 
 use std::time::Duration;
 
@@ -21,8 +21,8 @@ fn most_in_a_window(moved: &[(Duration, u64)]) -> u64 {
 }
 
 #[test]
-fn reads_stay_within_their_cap_over_any_two_seconds_and_use_it() {
-    // (cap, block, latency in ms): huge blocks are paced part by part.
+fn reads_use_their_cap_but_stay_within_it() {
+    // (cap, block, latency in ms). Huge blocks are paced part by part.
     let cases = [
         (512 * KIB, 64 * KIB, 0),
         (512 * KIB, 64 * KIB, 700),
@@ -102,8 +102,8 @@ fn writes_stay_within_their_cap() {
     }
 }
 
-/// Prefetch of 64 MiB from a base that others begin to use after half a second: 40 MiB a second before, 2 after.
-/// `watch` runs beside it.
+/// Prefetches 64 MiB from a base that other users begin to use after half a second: 40 MiB/s before, 2 MiB/s
+/// after. `watch` runs concurrently.
 fn contended<T>(seed: u64, watch: impl AsyncFnOnce(&FakeClock, &Control) -> T) -> (FakeClock, Control, T) {
     let clock = FakeClock::default();
     let base = TestBase::new(&clock, 64 * MIB).slow(Duration::from_millis(50));
@@ -136,7 +136,7 @@ fn contention_makes_random_pauses() {
 }
 
 #[test]
-fn a_pause_of_contention_says_so_and_why() {
+fn a_pause_because_of_contention_reports_its_reason() {
     let (clock, control, (pause, stopped)) = contended(1, async |clock, control| {
         let (count, pause) = control.pauses(0).await;
         assert_eq!(count, 1);
@@ -156,7 +156,7 @@ fn a_pause_of_contention_says_so_and_why() {
 }
 
 #[test]
-fn a_base_that_is_slow_from_the_start_and_a_fast_one_are_not_contended() {
+fn a_base_of_constant_speed_is_not_contended() {
     for (latency, expected) in [(50, 400), (1000, 8000)] {
         let clock = FakeClock::default();
         let base = TestBase::new(&clock, 16 * MIB).slow(Duration::from_millis(latency));

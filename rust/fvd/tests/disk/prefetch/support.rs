@@ -1,4 +1,4 @@
-//! A clock that jumps, a base that is slow or fails, and images over both.
+//! A simulated clock, a base that is slow or fails, and images over both.
 
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
@@ -21,7 +21,7 @@ use fvd::{Error, Result};
 
 const POISONED: &str = "no other test holds this";
 
-/// Time that passes only when everybody sleeps.
+/// Time that passes only when all tasks sleep.
 #[derive(Clone, Default)]
 pub(crate) struct FakeClock(Arc<Mutex<Time>>);
 
@@ -78,7 +78,7 @@ impl Clock for FakeClock {
 }
 
 impl FakeClock {
-    /// Goes to the next moment that somebody waits for. False: nobody does.
+    /// Advances to the end of the next sleep. False: no task sleeps.
     fn advance(&self) -> bool {
         let mut time = self.0.lock().expect(POISONED);
         let Some(((until, _), waker)) = time.sleepers.pop_first() else {
@@ -113,7 +113,7 @@ pub(crate) fn run<T>(clock: &FakeClock, future: impl Future<Output = T>) -> T {
     }
 }
 
-/// Runs both to their ends.
+/// Runs both futures to their ends.
 pub(crate) async fn both<A, B>(first: impl Future<Output = A>, second: impl Future<Output = B>) -> (A, B) {
     let (mut first, mut second) = (pin!(first), pin!(second));
     let (mut a, mut b) = (None, None);
@@ -139,7 +139,7 @@ pub(crate) async fn both<A, B>(first: impl Future<Output = A>, second: impl Futu
     .await
 }
 
-/// What the future gives within `time`; None: it takes longer, and is dropped.
+/// The result of the future if it ends within `time`. None: it was dropped.
 pub(crate) async fn within<T>(clock: &FakeClock, time: Duration, future: impl Future<Output = T>) -> Option<T> {
     let (mut future, mut sleep) = (pin!(future), clock.sleep(time));
     poll_fn(|context| match future.as_mut().poll(context) {
@@ -149,7 +149,7 @@ pub(crate) async fn within<T>(clock: &FakeClock, time: Duration, future: impl Fu
     .await
 }
 
-/// A read of the base: when it ended, and what it read.
+/// A read of the base: when it ended, and its range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Read {
     pub(crate) at: Duration,
@@ -164,7 +164,7 @@ impl Read {
 
 type Failing = Box<dyn Fn(&Range<u64>) -> bool + Send>;
 
-/// A base whose every read takes a while, is noted, and may fail. Clones are the same base.
+/// A base whose reads have latency, are logged, and may fail. Clones are the same base.
 #[derive(Clone)]
 pub(crate) struct TestBase {
     content: Arc<Vec<u8>>,
@@ -197,12 +197,12 @@ impl TestBase {
         self
     }
 
-    /// From now on every read takes so long.
+    /// Sets the latency of all later reads.
     pub(crate) fn becomes(&self, latency: Duration) {
         *self.latency.lock().expect(POISONED) = latency;
     }
 
-    /// A range that is known to be zeros.
+    /// Makes a range known zeros.
     pub(crate) fn with_zeros(mut self, zeros: Range<u64>) -> Self {
         let mut content = (*self.content).clone();
         content[zeros.start as usize..zeros.end as usize].fill(0);
@@ -298,11 +298,11 @@ pub(crate) struct Disk {
     pub(crate) clock: FakeClock,
     pub(crate) base: TestBase,
     pub(crate) file: MemoryStorage,
-    /// None: in the file.
+    /// None: the data is in the file.
     data: Option<MemoryStorage>,
 }
 
-/// Of an image in tests: blocks of 64 KiB, not compact.
+/// Layout of a test image: blocks of 64 KiB, not compact.
 pub(crate) fn layout(size: u64) -> LayoutOptions {
     LayoutOptions {
         virtual_size: size,
@@ -314,12 +314,12 @@ pub(crate) fn layout(size: u64) -> LayoutOptions {
 }
 
 impl Disk {
-    /// An image of `layout` over `base`.
+    /// An image with this `layout` over `base`.
     pub(crate) fn new(clock: &FakeClock, base: TestBase, layout: LayoutOptions) -> Self {
         Self::create(clock, base, layout, None)
     }
 
-    /// The same with its data in `data`.
+    /// The same, with its data in `data`.
     pub(crate) fn with_data(clock: &FakeClock, base: TestBase, layout: LayoutOptions, data: MemoryStorage) -> Self {
         Self::create(clock, base, layout, Some(data))
     }
@@ -341,7 +341,7 @@ impl Disk {
         }
     }
 
-    /// Opens the image, as it is on disk.
+    /// Opens the image with its content on disk.
     pub(crate) fn open(&self) -> Image<MemoryStorage> {
         let base: Box<dyn BaseSource> = Box::new(self.base.clone());
         self.open_with(Some(base), OpenOptions::default())

@@ -1,4 +1,4 @@
-//! From the first block to the last one.
+//! Prefetch from the first block to the last one.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::support::{Disk, FakeClock, TestBase, both, layout, run};
 use super::{KIB, MIB};
 
 #[test]
-fn every_block_becomes_local_and_the_base_can_go() {
+fn every_block_becomes_local_and_the_base_is_not_needed() {
     let size = 3 * MIB + 4608;
     let shapes = [
         layout(size),
@@ -65,7 +65,7 @@ fn every_block_becomes_local_and_the_base_can_go() {
 }
 
 #[test]
-fn what_is_local_or_known_to_be_zeros_is_not_read() {
+fn local_blocks_and_known_zeros_are_not_read() {
     let clock = FakeClock::default();
     let zeros = MIB + 10 * KIB..3 * MIB;
     let base = TestBase::new(&clock, 4 * MIB).with_zeros(zeros.clone());
@@ -93,7 +93,7 @@ fn what_is_local_or_known_to_be_zeros_is_not_read() {
 }
 
 #[test]
-fn what_is_wanted_first_is_read_first() {
+fn the_first_ranges_are_read_first() {
     let clock = FakeClock::default();
     let disk = Disk::new(&clock, TestBase::new(&clock, 4 * MIB), layout(4 * MIB));
     let image = disk.open();
@@ -101,7 +101,7 @@ fn what_is_wanted_first_is_read_first() {
         slots: 1,
         ..PrefetchOptions::default()
     };
-    // The second one is not aligned, and the third one lies nowhere.
+    // The second range is not aligned, and the third lies outside the disk.
     let first = vec![3 * MIB..3 * MIB + 128 * KIB, MIB + 1..MIB + 2, 9 * MIB..10 * MIB];
     let prefetch = Prefetch::new(&image, options, first, Control::new(), &clock, 1);
     run(&clock, prefetch.run()).expect("finishes");
@@ -119,7 +119,7 @@ fn what_is_wanted_first_is_read_first() {
 }
 
 #[test]
-fn after_a_crash_what_was_made_durable_is_not_fetched_again() {
+fn durable_blocks_are_not_fetched_again_after_a_crash() {
     let clock = FakeClock::default();
     let base = TestBase::new(&clock, 8 * MIB).slow(Duration::from_millis(10));
     let disk = Disk::new(&clock, base, layout(8 * MIB));

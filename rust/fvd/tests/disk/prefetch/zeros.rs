@@ -1,4 +1,4 @@
-//! Zeros that the base holds as data.
+//! Zeros that the base stores as data.
 
 use std::os::unix::fs::MetadataExt;
 
@@ -11,10 +11,10 @@ use fvd::storage::{Allocation, FileOptions, FileStorage, IoBufMut, MemoryStorage
 use super::support::{Disk, FakeClock, TestBase, both, layout, run, within};
 use super::{KIB, MIB};
 
-/// What the base uses: pages all over it.
+/// Bytes of data in the base, in pages all over it.
 const USED: u64 = 328 * KIB;
 
-/// A base that says nothing of its holes.
+/// A base that does not report holes.
 fn sparse(clock: &FakeClock) -> TestBase {
     let mut content = vec![0; 8 * MIB as usize];
     for page in 0..USED / (4 * KIB) {
@@ -29,7 +29,7 @@ fn shapes() -> [LayoutOptions; 4] {
     [
         plain,
         LayoutOptions { compact: true, ..plain },
-        // In parts, and chunks that several blocks share.
+        // With blocks in parts, and with chunks that several blocks share.
         LayoutOptions {
             block_size: Some(2 * MIB),
             ..plain
@@ -43,7 +43,7 @@ fn shapes() -> [LayoutOptions; 4] {
     ]
 }
 
-/// Bytes of the file that are no hole.
+/// Bytes of the file that are not in holes.
 fn stored(clock: &FakeClock, file: &MemoryStorage) -> u64 {
     run(clock, async {
         let (mut at, mut stored, end) = (0, 0, file.len().await.expect("memory"));
@@ -57,7 +57,7 @@ fn stored(clock: &FakeClock, file: &MemoryStorage) -> u64 {
 }
 
 #[test]
-fn an_image_of_a_sparse_base_stores_what_the_base_does() {
+fn an_image_stores_no_more_than_its_sparse_base() {
     for shape in shapes() {
         let clock = FakeClock::default();
         let disk = Disk::new(&clock, sparse(&clock), shape);
@@ -67,7 +67,7 @@ fn an_image_of_a_sparse_base_stores_what_the_base_does() {
         run(&clock, disk.prefetch(&image, options, &Control::new()).run()).expect("finishes");
         assert!(disk.read_all(&image) == disk.base.content(), "{shape:?}");
         run(&clock, image.close()).expect("closes");
-        // Metadata besides: a page of the bitmap, one of the table, the journal.
+        // In addition, metadata: a page of the bitmap, one of the table, the journal.
         let took = stored(&clock, &disk.file) - before;
         assert!(took <= USED + 80 * KIB, "{took} bytes for {USED}, {shape:?}");
         let image = disk.open_with(None, OpenOptions::default());
@@ -76,7 +76,7 @@ fn an_image_of_a_sparse_base_stores_what_the_base_does() {
 }
 
 #[test]
-fn so_does_what_readers_leave_and_what_is_fetched_for_a_client() {
+fn copies_of_readers_and_fetches_store_no_more_either() {
     for shape in shapes() {
         let clock = FakeClock::default();
         let disk = Disk::new(&clock, sparse(&clock), shape);
@@ -101,14 +101,14 @@ fn so_does_what_readers_leave_and_what_is_fetched_for_a_client() {
 }
 
 #[test]
-fn zeros_replace_what_a_crash_has_left_at_their_place() {
+fn zeros_replace_data_that_a_crash_has_left() {
     for shape in shapes() {
         let clock = FakeClock::default();
         let disk = Disk::new(&clock, sparse(&clock), shape);
         let image = disk.open();
         let start = image.geometry().data_offset;
         drop(image);
-        // Under bits of 0 there may be anything. (A compact image is cut before it allocates.)
+        // Where bits are 0 there may be any data. (A compact image is cut before it allocates.)
         let garbage = vec![0xEE; 8 * MIB as usize];
         run(&clock, disk.file.write(garbage.into(), start)).expect("memory");
         let image = disk.open();

@@ -1,4 +1,4 @@
-//! A disk in memory that counts what is done to it, and gives up on whoever does not come to an end.
+//! A disk in memory that counts operations, and panics if a caller does not come to an end.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use bytes::Bytes;
 use fvd::Result;
 use fvd::storage::{Allocation, IoBufMut, MemoryStorage, Space, Storage};
 
-/// Operations on one disk at most. The images are small: more means that something goes in circles.
+/// The most operations on one disk. The images are small, so more operations mean an endless loop.
 const STEPS: u64 = 100_000;
 
 #[derive(Clone)]

@@ -43,7 +43,7 @@ const FIELDS: [(usize, usize); 33] = [
     (4316, 4),
 ];
 
-/// Those that say where things are and how large: half of all changes go here.
+/// Indices of the fields for offsets and sizes. Half of all changes go to these.
 const SIZES: [usize; 12] = [3, 4, 5, 6, 7, 8, 24, 25, 26, 27, 28, 29];
 
 /// Offsets of `base_img`, `data_file` and `clean_shutdown`.
@@ -51,7 +51,7 @@ const BASE_IMG: usize = 28;
 const DATA_FILE: usize = 1108;
 const CLEAN: usize = 4300;
 
-/// Breaks the bytes of an image in one to four places; gives the length that the file is to have.
+/// Breaks the bytes of an image in one to four places. Returns the length that the file must have.
 pub(crate) fn mutate(rng: &mut Rng, sample: &mut Sample) -> u64 {
     let regions = Regions::of(&sample.file);
     let whole = sample.file[..RAW_SIZE].to_vec();
@@ -79,7 +79,7 @@ pub(crate) fn mutate(rng: &mut Rng, sample: &mut Sample) -> u64 {
     len
 }
 
-/// Makes the fields what a redo copy says, instead of what is in place: `old`, with the fence.
+/// Puts the new values of the fields into a redo copy, and the old header, `old`, in place, with the fence.
 fn interrupt(file: &mut [u8], old: &[u8]) {
     let Some(region) = file.get_mut(..HEADER_SIZE as usize) else {
         return;
@@ -91,7 +91,7 @@ fn interrupt(file: &mut [u8], old: &[u8]) {
     }
 }
 
-/// Where the metadata of a sample lies: offset and size.
+/// The metadata of a sample: offset and size of each region.
 struct Regions {
     bitmap: (usize, usize),
     table: (usize, usize),
@@ -161,7 +161,7 @@ fn header_field(rng: &mut Rng, file: &mut [u8]) {
     put(file, at, &value.to_le_bytes()[..len]);
 }
 
-/// Table entries, also those behind the last chunk.
+/// Table entries, also those after the last chunk.
 fn words(rng: &mut Rng, file: &mut [u8], (offset, size): (usize, usize)) {
     if size == 0 {
         return;
@@ -171,7 +171,7 @@ fn words(rng: &mut Rng, file: &mut [u8], (offset, size): (usize, usize)) {
         let value = match rng.u32(..6) {
             0 => u32::MAX,
             1 => number(rng) as u32,
-            // With the flag that is to be ignored.
+            // With the flag that must be ignored.
             2 => rng.u32(..40) | 1 << 31,
             _ => rng.u32(..40),
         };
@@ -189,7 +189,7 @@ fn bits(rng: &mut Rng, file: &mut [u8], (offset, size): (usize, usize)) {
     }
 }
 
-/// Heads of records, entries, whole records out of nothing.
+/// Heads of records, entries, and whole new records.
 fn journal(rng: &mut Rng, file: &mut [u8], (offset, size): (usize, usize)) {
     if size == 0 {
         return;
@@ -231,7 +231,7 @@ fn any_byte(rng: &mut Rng, file: &mut [u8]) {
     file[at] ^= 1 << rng.u32(..8);
 }
 
-/// Two pages change places, or one is put over the other.
+/// Exchanges two pages, or copies one over the other.
 fn swap(rng: &mut Rng, file: &mut [u8]) {
     let mut page = || rng.usize(1..8) * 4096;
     let (one, other) = (page(), page());
@@ -257,7 +257,7 @@ fn names(rng: &mut Rng, file: &mut [u8]) {
     }
 }
 
-/// A file that ends earlier, or in a hole of any size.
+/// A shorter file, or one that ends in a hole of any size.
 fn length(rng: &mut Rng, len: u64) -> u64 {
     match rng.u32(..4) {
         0 => rng.u64(..=len),
@@ -267,7 +267,7 @@ fn length(rng: &mut Rng, len: u64) -> u64 {
     }
 }
 
-/// A data file or a base that is not what it was.
+/// Shortens the data file or the base.
 fn cut_others(rng: &mut Rng, sample: &mut Sample) {
     if rng.bool() {
         sample.data.truncate(rng.usize(..=sample.data.len()));

@@ -16,7 +16,7 @@ pub(crate) struct Sample {
     pub(crate) base: Vec<u8>,
 }
 
-/// All kinds, each once, some of them left open by a program that died.
+/// All kinds, each once. Some were left open by a program that died.
 pub(crate) fn samples() -> Vec<Sample> {
     let mut rng = Rng::with_seed(1);
     let mut samples = Vec::new();
@@ -28,14 +28,14 @@ pub(crate) fn samples() -> Vec<Sample> {
     samples
 }
 
-/// How the program ended that wrote the image.
+/// How the program that wrote the image ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// The journal has records, which no longer count.
+    /// The journal has records that no longer count.
     Closed,
     /// The journal is empty.
     ClosedWithoutFlush,
-    /// The journal counts. Without one, nothing tells that the image was left open.
+    /// The journal counts. Without a journal, nothing shows that the image was left open.
     Open,
 }
 
@@ -92,7 +92,7 @@ fn sample(rng: &mut Rng, kind: u32, end: End) -> Sample {
     }
 }
 
-/// A base with this content.
+/// A raw base with this content.
 pub(crate) fn raw(bytes: &[u8]) -> Box<dyn BaseSource> {
     let source = block_on(RawSource::new(MemoryStorage::from_bytes(bytes)));
     Box::new(source.expect("memory"))

@@ -1,4 +1,4 @@
-//! What is done with a broken image, and what must hold whatever it is.
+//! The operations on a broken image, and what must hold for any image.
 
 use bytes::Bytes;
 use fastrand::Rng;
@@ -14,21 +14,21 @@ use pollster::block_on;
 use super::disk::Disk;
 use super::sample::{Sample, raw};
 
-/// Disks up to this size are read whole, and compared.
+/// Disks up to this size are read as a whole and compared.
 const READ_WHOLE: u64 = 1 << 20;
-/// Items of a dump, and pieces of a map, that are looked at.
+/// The most items of a dump, and pieces of a map, that are read.
 const ITEMS: usize = 2000;
-/// A table may name one storage chunk a great many times. To give each chunk its own takes as long as
-/// that takes: not for here.
+/// A table may name one storage chunk many times. A repair that gives each chunk its own storage takes too
+/// long for this test.
 const SHARED: u64 = 1000;
 
-/// Entries of a table that may have to be written.
+/// The most entries of a table that may have to be written.
 const ENTRIES: u64 = 1 << 20;
 
 /// An image on disks.
 struct Subject {
     file: Disk,
-    /// In case the header names one.
+    /// In case the header names a data file.
     data: Disk,
     base: Vec<u8>,
 }
@@ -57,7 +57,7 @@ impl Subject {
         self.file.changes() + self.data.changes()
     }
 
-    /// All that a guest sees, where it is little and can be read.
+    /// What a guest sees, if the disk is small and can be read.
     fn content(&self) -> Option<Vec<u8>> {
         let image = self.open(OpenOptions::default()).ok()?;
         read_whole(&image)
@@ -72,7 +72,7 @@ fn read_whole(image: &Image<Disk>) -> Option<Vec<u8>> {
     Some(block_on(image.read(buf, 0)).ok()?.as_slice().to_vec())
 }
 
-/// Does everything with an image of which only the bytes are known.
+/// Runs all operations on an image of which only the bytes are known.
 pub(crate) fn treat(rng: &mut Rng, sample: &Sample, len: u64) {
     let is_device = rng.u32(..16) == 0;
     let subject = Subject {
@@ -105,7 +105,7 @@ pub(crate) fn treat(rng: &mut Rng, sample: &Sample, len: u64) {
     }
 }
 
-/// Why something was refused is said in words.
+/// Checks that an error has an expected kind and a reason.
 fn assert_clear(error: &fvd::Error) {
     assert!(!error.reason().is_empty(), "{error:?}");
     let expected = [
@@ -117,7 +117,7 @@ fn assert_clear(error: &fvd::Error) {
     assert!(base_is_short(error) || expected.contains(&error.kind()), "{error:?}");
 }
 
-/// The header says that the base was longer once: what it no longer has cannot be read.
+/// The header says that the base was longer. The missing part cannot be read.
 fn base_is_short(error: &fvd::Error) -> bool {
     error.kind() == ErrorKind::Io && error.reason().starts_with("The backing file has")
 }
@@ -144,7 +144,7 @@ fn dump(subject: &Subject, head: &Head) {
     }
 }
 
-/// Opens the image for reading, and looks around.
+/// Opens the image for reading, and uses it.
 fn look(rng: &mut Rng, subject: &Subject) {
     let image = match subject.open(OpenOptions::default()) {
         Ok(image) => image,
@@ -175,7 +175,7 @@ fn look(rng: &mut Rng, subject: &Subject) {
     block_on(image.close()).expect("nothing to do");
 }
 
-/// Somewhere on the disk, often at an edge.
+/// A range of the disk, often at an edge.
 fn range(rng: &mut Rng, size: u64) -> (u64, u64) {
     let most = 1 << rng.u32(..17);
     let len = rng.u64(..most).min(size);
@@ -190,7 +190,7 @@ fn range(rng: &mut Rng, size: u64) -> (u64, u64) {
     (offset, len)
 }
 
-/// Opens the image for writing, uses it, closes it, and looks at what has become of it.
+/// Opens the image for writing, uses it, closes it, and checks the result.
 fn write(rng: &mut Rng, subject: &Subject, head: &Head, before: &Report) {
     // Where chunks share storage, a write to one changes the other.
     let mut model = subject.content().filter(|_| before.corruptions == 0);
@@ -212,7 +212,7 @@ fn write(rng: &mut Rng, subject: &Subject, head: &Head, before: &Report) {
         }
     }
     assert!(model.is_none() || model == read_whole(&image), "not what was written");
-    // Stale records are replayed after a crash. Those of fvd say nothing new; made up ones do.
+    // Stale records are replayed after a crash. Those of fvd say nothing new, but invented ones do.
     let dies = cache != CacheMode::Unsafe && !has_records && rng.u32(..3) == 0;
     let end = if dies {
         block_on(image.flush())
@@ -228,13 +228,13 @@ fn write(rng: &mut Rng, subject: &Subject, head: &Head, before: &Report) {
         "not what was made durable"
     );
     let after = subject.check(head, Repair::None).expect("could be checked before");
-    // A journal that was made up may put so many zeros into the table that it reads as lost: then the
-    // first entry that names storage chunk 0 counts, too.
+    // An invented journal may put so many zeros into the table that it counts as lost. Then the first entry
+    // that names storage chunk 0 counts too.
     let zeros = u64::from(after.counts.contains_key(&FindingKind::Lost));
     assert!(after.corruptions <= before.corruptions + zeros, "{:?}", after.findings);
 }
 
-/// Changes the size, and looks at what has become of the image.
+/// Changes the size, and checks the result.
 fn resize(rng: &mut Rng, subject: &Subject, head: &Head, before: &Report) {
     let table = head.geometry.chunks;
     let shared = before.counts.get(&FindingKind::Shared).copied().unwrap_or(0);
@@ -269,7 +269,7 @@ fn resize(rng: &mut Rng, subject: &Subject, head: &Head, before: &Report) {
     }
 }
 
-/// One request, also to the model.
+/// One request to the image, and to the model.
 fn request(rng: &mut Rng, image: &Image<Disk>, model: Option<&mut [u8]>) -> Result<()> {
     let (offset, len) = match rng.u32(..8) {
         0 => return block_on(image.flush()),
@@ -288,7 +288,7 @@ fn request(rng: &mut Rng, image: &Image<Disk>, model: Option<&mut [u8]>) -> Resu
     }
 }
 
-/// Repairs the image, and looks at what has become of it.
+/// Repairs the image, and checks the result.
 fn repair(rng: &mut Rng, subject: &Subject, head: &Head, before: &Report, how: Repair) {
     let content = subject.content();
     if before
@@ -298,7 +298,7 @@ fn repair(rng: &mut Rng, subject: &Subject, head: &Head, before: &Report, how: R
     {
         return;
     }
-    // A device that ends within a storage chunk in use cannot be helped.
+    // A device that ends within a storage chunk in use cannot be repaired.
     let data = subject.data(head).unwrap_or_else(|| subject.file.clone());
     let extensible = data.can_resize() || !before.counts.contains_key(&FindingKind::PartlyBeyondEnd);
     let report = match subject.check(head, how) {
@@ -314,7 +314,8 @@ fn repair(rng: &mut Rng, subject: &Subject, head: &Head, before: &Report, how: R
     }
     if let Some(content) = content {
         let after = subject.content().expect("it could be read before");
-        // A chunk whose entry is lost may have read as storage chunk 0, where the journal has an entry beside it.
+        // A chunk whose entry is lost may have read as storage chunk 0, if the journal has an entry next to
+        // it.
         let cleared = how == Repair::All && before.counts.contains_key(&FindingKind::Lost);
         let same = |(old, new): (&u8, &u8)| old == new || (cleared && *new == 0);
         let all_same = content.len() == after.len() && content.iter().zip(&after).all(same);
@@ -326,7 +327,7 @@ fn repair(rng: &mut Rng, subject: &Subject, head: &Head, before: &Report, how: R
     }
 }
 
-/// What was repaired can be used.
+/// Checks that a repaired image can be used.
 fn use_again(rng: &mut Rng, subject: &Subject) {
     let options = OpenOptions {
         writable: true,
@@ -337,7 +338,7 @@ fn use_again(rng: &mut Rng, subject: &Subject) {
     for _ in 0..3 {
         match request(rng, &image, model.as_deref_mut()) {
             Ok(()) => {}
-            // The only things that may happen to a sound image.
+            // The only errors that a sound image may give.
             Err(error) if error.kind() == ErrorKind::NoSpace || base_is_short(&error) => return,
             Err(error) => panic!("{error:?}"),
         }
@@ -347,7 +348,7 @@ fn use_again(rng: &mut Rng, subject: &Subject) {
     assert!(model.is_none() || model == subject.content(), "not what was written");
 }
 
-/// What the mutations start from: a sample as it is must be flawless.
+/// Checks a sample before any mutation: it must be flawless.
 pub(crate) fn assert_sound(sample: &Sample) {
     let subject = Subject {
         file: Disk::new(&sample.file, false),

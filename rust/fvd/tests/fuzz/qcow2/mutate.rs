@@ -68,14 +68,14 @@ fn header_field(rng: &mut Rng, sample: &Sample, broken: &mut Broken) {
     sample.put(broken, at, &value.to_be_bytes()[8 - len..]);
 }
 
-/// The head of a header extension, or a byte of one.
+/// Changes the head of a header extension, or a byte of one.
 fn extension(rng: &mut Rng, sample: &Sample, broken: &mut Broken) {
     let at = 72 + rng.usize(..60) * 4;
     let value = if rng.bool() { rng.u32(..200) } else { rng.u32(..) };
     sample.put(broken, at, &value.to_be_bytes());
 }
 
-/// Entries of a table: the neighbour's, one with other flags, one that leads to a table, any.
+/// Changes entries of a table: to the neighbour's, to other flags, to the offset of a table, to any value.
 fn entries(rng: &mut Rng, sample: &Sample, broken: &mut Broken, (offset, len): (usize, usize)) {
     for _ in 0..rng.usize(1..5) {
         let at = offset + rng.usize(..len / 8) * 8;
@@ -101,11 +101,11 @@ fn entries(rng: &mut Rng, sample: &Sample, broken: &mut Broken, (offset, len): (
     }
 }
 
-/// Any bytes from `offset` on.
+/// Changes bytes from `offset` on.
 fn bytes(rng: &mut Rng, sample: &Sample, broken: &mut Broken, (offset, len): (usize, usize)) {
     let end = sample.good.len().min(offset + len);
     for _ in 0..rng.usize(1..12) {
-        // Where a compressed cluster begins is what everything after it depends on.
+        // The first bytes of a compressed cluster matter most.
         let limit = if rng.u32(..4) == 0 { end.min(offset + 16) } else { end };
         let at = rng.usize(offset..limit);
         let byte = if rng.bool() {
@@ -117,7 +117,7 @@ fn bytes(rng: &mut Rng, sample: &Sample, broken: &mut Broken, (offset, len): (us
     }
 }
 
-/// One cluster over another.
+/// Copies one cluster over another.
 fn copied_cluster(rng: &mut Rng, sample: &Sample, broken: &mut Broken) {
     let len = sample.layout.cluster_size;
     let mut cluster = || rng.usize(..sample.good.len() / len) * len;

@@ -1,4 +1,4 @@
-//! Images with something of everything.
+//! qcow2 images with every feature.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use tempfile::{TempDir, tempdir};
 
-/// Of every disk, in bytes.
+/// Size of every disk in bytes.
 pub(crate) const SIZE: u64 = 2 << 20;
 
-/// How they are made. The names of all are those of files beside one another.
+/// How they are made. All files are in the same folder.
 const MAKES: [(&str, &[&str]); 6] = [
     ("v2", &["-o", "compat=0.10,cluster_size=512"]),
     ("zlib", &["-o", "cluster_size=4k"]),
@@ -24,9 +24,9 @@ const MAKES: [(&str, &[&str]); 6] = [
     ("overlay", &["-o", "cluster_size=512", "-b", "zstd", "-F", "qcow2"]),
 ];
 
-/// An image in a file, which is broken and repaired in place.
+/// An image in a file, which is broken and restored in place.
 pub(crate) struct Sample {
-    /// As long as any of the samples is.
+    /// Lives as long as any of the samples.
     _folder: Arc<TempDir>,
     path: PathBuf,
     file: File,
@@ -34,7 +34,7 @@ pub(crate) struct Sample {
     pub(crate) layout: Layout,
 }
 
-/// Where its tables and its compressed clusters lie: offset and length in bytes.
+/// Offset and length in bytes of its tables and of its compressed clusters.
 pub(crate) struct Layout {
     pub(crate) cluster_size: usize,
     pub(crate) l1: (usize, usize),
@@ -42,10 +42,10 @@ pub(crate) struct Layout {
     pub(crate) compressed: Vec<(usize, usize)>,
 }
 
-/// What was done to an image.
+/// The changes of an image.
 #[derive(Default)]
 pub(crate) struct Broken {
-    /// Offsets and lengths of what has changed.
+    /// Offsets and lengths of the changed ranges.
     pub(crate) changed: Vec<(usize, usize)>,
 }
 
@@ -66,7 +66,7 @@ impl Sample {
         &self.path
     }
 
-    /// Puts bytes, as many of them as lie within the file.
+    /// Writes bytes, as many as lie within the file.
     pub(crate) fn put(&self, broken: &mut Broken, at: usize, bytes: &[u8]) {
         let at = at.min(self.good.len());
         let len = bytes.len().min(self.good.len() - at);
@@ -74,7 +74,7 @@ impl Sample {
         broken.changed.push((at, len));
     }
 
-    /// Cuts the file short, or makes it end in a hole.
+    /// Shortens the file, or makes it end in a hole.
     pub(crate) fn resize(&self, broken: &mut Broken, len: u64) {
         self.file.set_len(len).unwrap();
         let from = self.good.len().min(len as usize);
@@ -122,7 +122,7 @@ fn run(folder: &TempDir, program: &str, words: &[&str]) {
     assert!(done.status.success(), "{program} {words:?}: {done:?}");
 }
 
-/// What compresses well and not at all, so that the streams have everything that a compressor makes.
+/// Content that compresses well and content that does not, so the streams have every feature of a compressor.
 fn content() -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(3);
     let mut bytes = Vec::new();

@@ -124,7 +124,7 @@ fn verify(
 }
 
 #[test]
-fn an_interrupted_change_does_not_count_if_the_original_came() {
+fn a_change_counts_only_if_the_original_cannot_use_the_image() {
     let mut random = fastrand::Rng::with_seed(73);
     let (mut refused, mut used) = (0, 0);
     for case in cases() {

@@ -143,7 +143,7 @@ fn an_image_can_be_marked_unclean_only_if_it_can_be_recovered() {
 }
 
 #[test]
-fn a_suspect_image_is_left_alone() {
+fn a_suspect_image_is_not_amended() {
     let kind = Kind {
         no_journal: true,
         ..Kind::default()

@@ -1,14 +1,14 @@
-//! A repair is cut short at every point, by power cuts and by errors: the guest sees what it saw,
-//! and another repair finishes.
+//! Interrupts a repair at every point, by power cuts and by errors. The guest must see the same content as
+//! before, and another repair must finish.
 
 use super::disk::{Disk, Op, contents, power_cut, record};
 use super::repairs::repair_all;
 use super::*;
 
-/// Power cuts tried after every operation.
+/// Number of random power cuts after every operation.
 const CUTS: usize = 12;
 
-/// Images that need every step of a repair, and whose content is well defined throughout.
+/// Images that need every step of a repair, and whose content is defined at every point of it.
 fn broken() -> Vec<Sample<MemoryStorage>> {
     let mut all = Vec::new();
     for bits in 0..16 {
@@ -22,7 +22,7 @@ fn broken() -> Vec<Sample<MemoryStorage>> {
             continue;
         }
         let sample = sample(kind);
-        // Not in the journal: what is broken stays broken when it is replayed.
+        // These chunks are not in the journal, so a replay does not repair their entries.
         for (chunk, number) in [(12, 4), (13, 4), (38, 9), (2, 300), (40, 6), (200, 8)] {
             sample.set_entry(chunk, number);
         }
@@ -38,8 +38,8 @@ fn broken() -> Vec<Sample<MemoryStorage>> {
     all
 }
 
-/// The disk as a reader sees it that takes entries behind the end of the file for zeros: the
-/// engine, which reads zeros behind the end.
+/// The expected content of the disk. Chunks after the end of the file read as zeros, before and after a
+/// repair.
 fn expected(sample: &Sample<MemoryStorage>) -> Vec<u8> {
     content(sample)
 }
@@ -76,11 +76,11 @@ fn a_power_cut_at_any_point_of_a_repair_loses_nothing() {
 }
 
 #[test]
-fn an_image_opened_and_written_after_a_power_cut_stays_right() {
+fn an_image_written_after_a_power_cut_of_a_repair_is_correct() {
     let mut random = fastrand::Rng::with_seed(5);
     for sample in broken() {
         let ops = ops_of(&sample);
-        // From here on no two chunks share anything.
+        // A write of the guest is well defined only if no chunks share a storage chunk any more.
         let is_table_write = |(_, op): &(usize, Op)| matches!(op, Op::Write(..));
         for count in 0..=ops.len() {
             let cut = power_cut(&sample, &ops[..count], &mut random);
@@ -95,7 +95,8 @@ fn an_image_opened_and_written_after_a_power_cut_stays_right() {
                 block_on(image.write(vec![0xC7; 512].into(), at as u64)).expect("written");
                 expected[at..at + 512].fill(0xC7);
             }
-            // Killed: what the journal says comes on top of whatever the repair left in it.
+            // The image is not closed, so its journal is replayed, with records that the repair may have left
+            // in it.
             block_on(image.flush()).expect("flushed");
             drop(image);
             assert!(content(&cut) == expected, "after {count} operations");
@@ -123,11 +124,11 @@ fn fail_everywhere(cause: i32) {
 }
 
 #[test]
-fn an_io_error_at_any_point_reaches_the_caller_and_loses_nothing() {
+fn an_io_error_at_any_point_is_returned_and_loses_nothing() {
     fail_everywhere(libc::EIO);
 }
 
 #[test]
-fn a_full_disk_at_any_point_reaches_the_caller_and_loses_nothing() {
+fn a_full_disk_at_any_point_is_returned_and_loses_nothing() {
     fail_everywhere(libc::ENOSPC);
 }

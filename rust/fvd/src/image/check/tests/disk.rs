@@ -1,4 +1,4 @@
-//! A disk that records what is done to it, and fails where it is told to.
+//! A disk in memory that records all changes, and fails at given operations.
 
 use std::io;
 use std::ops::Range;
@@ -17,43 +17,45 @@ use crate::storage::{Allocation, IoBufMut, MemoryStorage, Space, Storage};
 pub(in crate::image) enum Op {
     Write(Bytes, u64),
     Zero(u64, u64),
-    /// As [`Op::Zero`], on a medium that can.
+    /// Like [`Op::Zero`], by a discard.
     Discard(u64, u64),
     SetLen(u64),
     Sync,
 }
 
-/// What happened to the disks of a sample, by number of the disk, in order.
+/// The changes of the disks of a sample in order, each with the number of its disk, and the errors to inject.
 #[derive(Default)]
 pub(in crate::image) struct Log {
     pub(in crate::image) ops: Vec<(usize, Op)>,
-    /// The operation to fail, and the error number.
+    /// Index of the operation that fails, and the error number.
     pub(in crate::image) fail: Option<(usize, i32)>,
-    /// Reads that touch this byte fail.
+    /// Reads that include this byte offset fail with `EIO`.
     pub(in crate::image) unreadable: Option<u64>,
-    /// Writes that touch these bytes, of any disk, find no space.
+    /// Writes of any disk that overlap this byte range fail with `ENOSPC`.
     pub(in crate::image) full: Range<u64>,
-    /// No file becomes longer than this.
+    /// A file cannot become longer than this number of bytes.
     pub(in crate::image) longest: Option<u64>,
-    /// Bytes of a block of the file system: all of it is a hole, or nothing. 0: bytes.
+    /// Bytes of a file system block, the unit of holes. 0: one byte.
     pub(in crate::image) hole_unit: u64,
-    /// How discards go.
+    /// The result of discards.
     pub(in crate::image) discards: Discards,
 }
 
-/// What becomes of a discard.
+/// The result of a discard.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(in crate::image) enum Discards {
+    /// The range becomes a hole.
     #[default]
     Free,
-    /// The medium cannot do it.
+    /// The medium ignores it.
     Ignore,
-    /// It takes space to free some.
+    /// It fails with `ENOSPC`.
     Full,
 }
 
 impl Log {
-    /// How many of the operations on disk `number` change the bytes from `offset` on, and how.
+    /// Number of operations on disk `number` that start at byte `offset` or later, and for which `is_counted`
+    /// is true.
     pub(in crate::image) fn count(&self, number: usize, offset: u64, is_counted: fn(&Op) -> bool) -> usize {
         let touches = |(disk, op): &&(usize, Op)| {
             let at = match op {
@@ -74,7 +76,7 @@ pub(in crate::image) struct Disk {
     log: Arc<Mutex<Log>>,
 }
 
-/// Takes the disks of a sample over; what they hold is copied.
+/// Copies the disks of a sample to recording disks.
 pub(in crate::image) fn record(sample: &Sample<MemoryStorage>) -> (Sample<Disk>, Arc<Mutex<Log>>) {
     let log = Arc::new(Mutex::new(Log::default()));
     let disk = |number, content: &MemoryStorage| Disk {
@@ -106,8 +108,8 @@ pub(in crate::image) fn contents(sample: &Sample<Disk>) -> Sample<MemoryStorage>
     }
 }
 
-/// Does to `sample` what a power cut after the first `count` operations leaves: everything that
-/// was synced, and of the rest, sector by sector, what falls so.
+/// A possible state of `sample` after the operations `ops` and a power cut. All operations that a later sync
+/// of the same disk made durable are present. Of the others, a random choice of sectors is.
 pub(in crate::image) fn power_cut(
     sample: &Sample<MemoryStorage>,
     ops: &[(usize, Op)],
@@ -150,15 +152,15 @@ pub(in crate::image) fn power_cut(
     cut
 }
 
-/// The range, cut at sector boundaries.
+/// The pieces of a byte range between sector boundaries.
 fn sectors(offset: u64, len: u64) -> impl Iterator<Item = (u64, u64)> {
     let end = offset + len;
     (offset / 512..end.div_ceil(512)).map(move |sector| ((sector * 512).max(offset), (sector * 512 + 512).min(end)))
 }
 
 impl Disk {
-    fn look<T>(&self, look: impl FnOnce(&Log) -> T) -> T {
-        look(&self.log.lock().unwrap_or_else(PoisonError::into_inner))
+    fn inspect<T>(&self, inspect: impl FnOnce(&Log) -> T) -> T {
+        inspect(&self.log.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn full(&self) -> Error {
@@ -185,7 +187,7 @@ impl Storage for Disk {
     }
 
     async fn read(&self, buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
-        let unreadable = self.look(|log| log.unreadable);
+        let unreadable = self.inspect(|log| log.unreadable);
         if unreadable.is_some_and(|at| (offset..offset + buf.len() as u64).contains(&at)) {
             let error = Error::io("read", io::Error::from_raw_os_error(libc::EIO));
             return Err(error.with_path(self.path()).with_offset(offset));
@@ -195,7 +197,7 @@ impl Storage for Disk {
 
     async fn write(&self, buf: Bytes, offset: u64) -> Result<()> {
         let end = offset + buf.len() as u64;
-        if self.look(|log| offset < log.full.end && log.full.start < end) {
+        if self.inspect(|log| offset < log.full.end && log.full.start < end) {
             return Err(self.full());
         }
         self.log(Op::Write(buf.clone(), offset))?;
@@ -218,10 +220,10 @@ impl Storage for Disk {
     }
 
     async fn discard(&self, offset: u64, len: u64) -> Result<()> {
-        if self.look(|log| log.discards == Discards::Ignore) {
+        if self.inspect(|log| log.discards == Discards::Ignore) {
             return Ok(());
         }
-        if self.look(|log| log.discards == Discards::Full) {
+        if self.inspect(|log| log.discards == Discards::Full) {
             return Err(self.full());
         }
         self.log(Op::Discard(offset, len))?;
@@ -237,7 +239,7 @@ impl Storage for Disk {
     }
 
     async fn set_len(&self, len: u64) -> Result<()> {
-        if self.look(|log| log.longest.is_some_and(|longest| len > longest)) {
+        if self.inspect(|log| log.longest.is_some_and(|longest| len > longest)) {
             return Err(self.full());
         }
         self.log(Op::SetLen(len))?;
@@ -249,7 +251,7 @@ impl Storage for Disk {
     }
 
     fn hole_unit(&self) -> u64 {
-        self.look(|log| log.hole_unit).max(1)
+        self.inspect(|log| log.hole_unit).max(1)
     }
 
     async fn allocation(&self, offset: u64, len: u64) -> Result<(Allocation, u64)> {
@@ -257,7 +259,7 @@ impl Storage for Disk {
         if unit == 1 {
             return self.content.allocation(offset, len).await;
         }
-        // Block by block.
+        // Report one file system block at a time.
         let (start, left) = (offset - offset % unit, len.min(unit - offset % unit));
         match self.content.allocation(start, unit).await? {
             (Allocation::Hole, hole) if hole >= unit => Ok((Allocation::Hole, left)),

@@ -1,4 +1,4 @@
-//! The dump shows what lies on disk.
+//! The dump shows the metadata on disk.
 
 use super::*;
 use crate::format::Record;
@@ -21,7 +21,7 @@ fn bitmap(sample: &Sample<MemoryStorage>, first: u64) -> Vec<(u64, u64)> {
 }
 
 #[test]
-fn the_table_is_shown_in_runs_of_chunks_that_follow_one_another() {
+fn the_table_is_shown_in_runs_of_consecutive_chunks() {
     let sample = sample(Kind::default());
     for (chunk, number) in [(36, 7), (37, 7), (38, 7)] {
         sample.set_entry(chunk, number);
@@ -55,7 +55,7 @@ fn the_bitmap_is_shown_in_runs_of_local_blocks() {
 }
 
 #[test]
-fn the_journal_is_shown_sector_by_sector_and_nothing_is_replayed() {
+fn the_journal_is_shown_by_sectors_without_a_replay() {
     let sample = sample(Kind {
         based: true,
         unclean: true,

@@ -1,4 +1,4 @@
-//! Every finding, and that nothing else is found with it.
+//! Tests every kind of finding, and that no other finding is reported with it.
 
 use super::*;
 use crate::format::journal::encode_sector;
@@ -8,12 +8,13 @@ fn found(sample: &Sample<MemoryStorage>) -> Vec<(FindingKind, u64)> {
     kinds(&sample.check(Repair::None).expect("checks"))
 }
 
-/// The last storage chunk of every sample is number 9: chunk 25.
+/// The end of storage chunk `chunks - 1`, in bytes. The last one of every sample is number 9, which holds
+/// chunk 25.
 fn file_end(sample: &Sample<MemoryStorage>, chunks: u64) -> u64 {
     sample.geometry().data_offset + chunks * CHUNK
 }
 
-/// Puts a sector into the journal of an image, and makes it count.
+/// Writes a sector of the journal, and marks the image unclean so that the journal is replayed.
 fn journal(sample: &Sample<MemoryStorage>, number: u64, table: Option<&TableRecord>, bitmap: Option<&BitmapRecord>) {
     let region = sample.geometry().journal.expect("a journal");
     sample.poke(region.offset + number * 512, &encode_sector(table, bitmap));
@@ -30,7 +31,7 @@ fn a_closed_image_is_clean_and_its_chunks_are_counted() {
         let report = sample.check(Repair::None).expect("checks");
         assert_clean(&report);
         assert_eq!((report.total_chunks, report.allocated_chunks), (CHUNKS, 10));
-        // In order of the disk: 3 0 1 6 7 5 2 9 8 4, where 0 1 and 6 7 are in sequence.
+        // Storage chunks in the order of the disk: 3 0 1 6 7 5 2 9 8 4. Only 0 1 and 6 7 are consecutive.
         assert_eq!(report.fragmented_chunks, 7);
         assert!(report.findings.is_empty() && !report.suspect && !report.needs_recovery);
         let end = if separate {
@@ -68,7 +69,7 @@ fn entries_that_no_file_can_hold_are_out_of_range() {
 }
 
 #[test]
-fn entries_behind_the_end_of_the_data_file_are_found_unless_it_is_not_open() {
+fn entries_after_the_end_of_an_open_data_file_are_found() {
     for separate in [false, true] {
         let mut sample = sample(Kind {
             separate,
@@ -80,7 +81,7 @@ fn entries_behind_the_end_of_the_data_file_are_found_unless_it_is_not_open() {
             let report = sample.check(Repair::None).expect("checks");
             assert!(report.data_file_unchecked);
             assert_eq!(report.corruptions, 0);
-            assert_eq!(report.leaks, 0, "nobody can tell");
+            assert_eq!(report.leaks, 0, "unknown without the data file");
         }
     }
 }
@@ -119,7 +120,7 @@ fn leaked_storage_chunks_are_named_in_runs() {
 }
 
 #[test]
-fn entries_behind_the_last_chunk_are_garbage() {
+fn entries_after_the_last_chunk_are_garbage() {
     let sample = sample(Kind::default());
     sample.set_entry(CHUNKS, 4);
     sample.set_entry(1023, 0);
@@ -127,7 +128,7 @@ fn entries_behind_the_last_chunk_are_garbage() {
 }
 
 #[test]
-fn journal_records_that_point_outside_count_only_in_an_unclean_image() {
+fn journal_records_outside_count_only_in_an_unclean_image() {
     let sample = sample(Kind {
         based: true,
         ..Kind::default()
@@ -135,17 +136,17 @@ fn journal_records_that_point_outside_count_only_in_an_unclean_image() {
     let entries = vec![Entry::UNALLOCATED; 2];
     let first = CHUNKS as u32 - 1;
     journal(&sample, 3, Some(&TableRecord { first, entries }), None);
-    let behind_the_disk = BitmapRecord {
+    let after_the_disk = BitmapRecord {
         first_sector: CHUNKS * CHUNK / 512,
         sectors: 1,
     };
-    journal(&sample, 4, None, Some(&behind_the_disk));
-    // The original journals whole writes, also where they lie behind the base.
-    let behind_the_base = BitmapRecord {
+    journal(&sample, 4, None, Some(&after_the_disk));
+    // The original journals whole writes, also parts after the end of the base.
+    let after_the_base = BitmapRecord {
         first_sector: CHUNKS * CHUNK / 512 - 1,
         sectors: 1,
     };
-    journal(&sample, 5, None, Some(&behind_the_base));
+    journal(&sample, 5, None, Some(&after_the_base));
     assert_eq!(found(&sample), [(FindingKind::JournalOutside, 2)]);
     sample.set_clean(true);
     assert_eq!(found(&sample), []);
@@ -186,19 +187,19 @@ fn an_unclean_image_without_journal_is_suspect() {
 }
 
 #[test]
-fn the_table_is_checked_as_the_journal_makes_it() {
+fn the_table_is_checked_with_the_journal_replayed() {
     let sample = sample(Kind::default());
     let entries = vec![Entry::allocated(4), Entry::UNALLOCATED, Entry::allocated(700)];
     journal(&sample, 15, Some(&TableRecord { first: 1, entries }), None);
     let expected = [(FindingKind::BeyondEnd, 1), (FindingKind::Shared, 1)];
-    // Entry 3 is journaled as 700, which hides that it is 0 in place: a leak.
+    // Entry 3 is 0 in place, but 700 in the journal, so storage chunk 0 is a leak.
     let all = found(&sample);
     assert_eq!(all[..2], expected);
     assert_eq!(all[2], (FindingKind::Leak, 1));
 }
 
 #[test]
-fn only_the_first_findings_of_a_kind_are_kept_but_all_are_counted() {
+fn all_findings_are_counted_but_only_the_first_are_kept() {
     let sample = sample(Kind::default());
     for chunk in CHUNKS..1024 {
         sample.set_entry(chunk, chunk as u32);
@@ -209,7 +210,7 @@ fn only_the_first_findings_of_a_kind_are_kept_but_all_are_counted() {
 }
 
 #[test]
-fn what_is_no_image_cannot_be_checked() {
+fn a_file_that_is_no_image_cannot_be_checked() {
     let file = MemoryStorage::from_bytes(&[0; 9000]);
     assert!(block_on(check(&file, None, Repair::All)).is_err());
     assert_eq!(file.to_vec(), vec![0; 9000]);

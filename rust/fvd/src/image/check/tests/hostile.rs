@@ -1,4 +1,4 @@
-//! Files made to hurt: a check ends soon, in little memory, and a repair ends clean.
+//! Malicious files: a check must end soon and take little memory, and a repair must leave a clean image.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use super::*;
 
 const LIMIT: Duration = Duration::from_secs(1);
 
-/// An image of any size whose regions are holes, the table included.
+/// An image of any size in which all regions are holes, including the table.
 fn sparse(layout: LayoutOptions, kind: Kind) -> Sample<MemoryStorage> {
     let options = CreateOptions {
         layout,
@@ -23,7 +23,7 @@ fn sparse(layout: LayoutOptions, kind: Kind) -> Sample<MemoryStorage> {
     Sample { file, data: None }
 }
 
-/// What this thread has computed so far: other tests run beside it.
+/// The CPU time of this thread until now. Wall-clock time depends on other tests that run in parallel.
 fn cpu_time() -> Duration {
     let stat = std::fs::read_to_string("/proc/thread-self/stat").expect("Linux");
     let (_, fields) = stat.rsplit_once(')').expect("the name is in parentheses");
@@ -51,10 +51,10 @@ fn huge() -> LayoutOptions {
 }
 
 #[test]
-fn a_table_that_is_a_hole_is_lost_two_billion_times() {
+fn a_table_that_is_a_hole_has_two_billion_lost_entries() {
     let sample = sparse(huge(), Kind::default());
     let end = block_on(sample.file.len()).expect("memory");
-    // Whether storage chunk 0 lies in the file or not.
+    // First without, then with storage chunk 0 in the file.
     for len in [end, end + (1 << 60)] {
         block_on(sample.file.set_len(len)).expect("grows");
         let report = timed(&sample);
@@ -65,7 +65,7 @@ fn a_table_that_is_a_hole_is_lost_two_billion_times() {
 }
 
 #[test]
-fn random_entries_are_sorted_out() {
+fn random_entries_are_reported_as_corruptions() {
     let sample = sparse(huge(), Kind::default());
     let table = sample.geometry().table.expect("compact");
     let mut random = fastrand::Rng::with_seed(3);
@@ -82,7 +82,7 @@ fn random_entries_are_sorted_out() {
 }
 
 #[test]
-fn a_journal_of_random_bytes_and_of_many_records_is_read_once_over() {
+fn a_huge_journal_of_random_records_is_checked_in_time() {
     use crate::format::journal::encode_sector;
     use crate::format::{BitmapRecord, Entry, TableRecord};
     let layout = LayoutOptions {
@@ -114,7 +114,7 @@ fn a_journal_of_random_bytes_and_of_many_records_is_read_once_over() {
 }
 
 #[test]
-fn any_small_table_ends_clean_after_a_repair_of_all() {
+fn a_repair_of_all_makes_any_small_table_clean() {
     let mut random = fastrand::Rng::with_seed(9);
     for round in 0..300 {
         let kind = Kind {
@@ -134,7 +134,7 @@ fn any_small_table_ends_clean_after_a_repair_of_all() {
         }
         let region = sample.geometry().journal.expect("a journal");
         for _ in 0..random.usize(..100) {
-            // Within what is there: magics, counts and indices change.
+            // Change bytes of existing records: magics, counts, indices and entries.
             sample.poke(region.offset + random.u64(..2048), &[random.u8(..)]);
         }
         let data = sample.data();

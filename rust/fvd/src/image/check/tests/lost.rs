@@ -1,16 +1,18 @@
-//! Sectors of a table that read as zeros: found as lost, and not taken for shared chunks.
+//! Table sectors that read as zeros are reported as lost, not as shared chunks.
 
 use super::disk::{Op, contents, power_cut, record};
 use super::repairs::repair_all;
 use super::*;
 use crate::storage::Space;
 
-/// Sectors of 128 entries: two whole ones, and one with 44 and what pads the table.
+/// Number of chunks. Their entries take three sectors of 128 entries: two full ones, and one with 44 entries
+/// and padding.
 const WIDE: u64 = 300;
 const SECTOR_ENTRIES: u64 = 128;
 
-/// Some in each sector. In those to be lost they are neighbours: what a lookup refuses is a pair of
-/// zeros, and the journal of an unclean image fills in these.
+/// The chunks that are written, some in each sector. In the sectors that will be lost they come in pairs of
+/// neighbours: a lookup refuses a pair of zeros, and the journal of an unclean image restores both entries of
+/// these pairs.
 const WRITTEN: [u64; 10] = [3, 140, 4, 141, 299, 20, 260, 298, 261, 77];
 
 fn wide(kind: Kind) -> Sample<MemoryStorage> {
@@ -38,7 +40,7 @@ fn lose(sample: &Sample<MemoryStorage>, sector: u64) {
     sample.poke(table.offset + sector * 512, &[0; 512]);
 }
 
-/// Every chunk as a guest reads it. None: refused.
+/// The content of every chunk. `None`: the read fails.
 fn chunks(sample: &Sample<MemoryStorage>) -> Vec<Option<Vec<u8>>> {
     let image = open(sample, false).expect("opens");
     let read = |chunk| block_on(image.read(IoBufMut::zeroed(CHUNK as usize), chunk * CHUNK));
@@ -46,7 +48,7 @@ fn chunks(sample: &Sample<MemoryStorage>) -> Vec<Option<Vec<u8>>> {
     chunks.map(|buf| buf.ok().map(|buf| buf.as_slice().to_vec())).collect()
 }
 
-/// What a repair makes of them: where a lookup was refused there are zeros.
+/// The chunks after a repair: zeros where the read failed before.
 fn repaired(before: &[Option<Vec<u8>>]) -> Vec<Option<Vec<u8>>> {
     let zeros = || vec![0; CHUNK as usize];
     before
@@ -64,11 +66,11 @@ fn kinds_with(separate: bool) -> [Kind; 2] {
 }
 
 #[test]
-fn a_sector_of_zeros_is_lost_and_named_so() {
+fn a_sector_of_zeros_is_reported_as_lost() {
     let sample = wide(Kind::default());
     lose(&sample, 1);
     let report = sample.check(Repair::None).expect("checks");
-    // Storage chunks 1 and 3 were those of chunks 140 and 141.
+    // Chunks 140 and 141 were stored in storage chunks 1 and 3.
     assert_eq!(kinds(&report), [(FindingKind::Lost, 128), (FindingKind::Leak, 2)]);
     assert_eq!((report.corruptions, report.allocated_chunks), (128, 8));
     let message = "table entries 128..256 are zeros: where their chunks lie is lost, \
@@ -94,14 +96,14 @@ fn lost_chunks_become_unallocated_and_take_no_space() {
         for chunk in 128..1024 {
             assert_eq!(sample.entry(chunk), u32::MAX, "{chunk}");
         }
-        // Those in between are holes, and nothing has moved.
+        // The leaked storage chunks became holes, and no chunk moved.
         let end = sample.geometry().data_offset + 10 * CHUNK;
         assert_eq!(block_on(sample.data().len()).expect("memory"), end);
     }
 }
 
 #[test]
-fn a_table_that_is_a_hole_is_lost_to_its_last_chunk() {
+fn a_table_that_is_a_hole_is_lost_up_to_its_last_chunk() {
     for count in [2 * SECTOR_ENTRIES, 2 * SECTOR_ENTRIES + 1, 3000] {
         let mut options = options(Kind::default());
         options.layout.virtual_size = count * CHUNK;
@@ -115,7 +117,7 @@ fn a_table_that_is_a_hole_is_lost_to_its_last_chunk() {
         let end = sample.geometry().data_offset + CHUNK;
         block_on(sample.file.set_len(end)).expect("grows");
         let report = repair_all(&sample);
-        // Of a sector with a single entry nobody can say that it is lost.
+        // For a sector with a single entry it is unknown whether it is lost.
         let lost = if count % SECTOR_ENTRIES == 1 { count - 1 } else { count };
         assert_eq!(report.counts[&FindingKind::Lost], lost);
         assert_eq!(report.allocated_chunks, count - lost);
@@ -137,7 +139,7 @@ fn nothing_is_allocated_while_a_part_of_the_table_is_lost() {
 }
 
 #[test]
-fn the_journal_comes_on_top_of_what_is_lost() {
+fn the_journal_is_replayed_over_lost_sectors() {
     let sample = wide(kinds_with(false)[1]);
     let expected = chunks(&sample);
     lose(&sample, 1);
@@ -148,7 +150,7 @@ fn the_journal_comes_on_top_of_what_is_lost() {
 }
 
 #[test]
-fn a_lost_sector_is_still_known_for_one_where_the_journal_fills_most_of_it() {
+fn a_lost_sector_is_recognized_under_many_journal_entries() {
     let sample = wide(kinds_with(false)[1]);
     let image = open(&sample, true).expect("opens");
     for chunk in 128..228 {
@@ -165,7 +167,7 @@ fn a_lost_sector_is_still_known_for_one_where_the_journal_fills_most_of_it() {
 }
 
 #[test]
-fn entries_that_were_put_into_a_lost_sector_stay() {
+fn entries_written_to_a_lost_sector_are_kept() {
     let sample = wide(Kind::default());
     let (first, second) = (sample.entry(140), sample.entry(141));
     lose(&sample, 1);
@@ -189,9 +191,9 @@ fn zeros_in_half_of_a_sector_are_shared_and_get_copies() {
 }
 
 #[test]
-fn zeros_behind_the_last_chunk_say_nothing_of_those_before() {
+fn zeros_after_the_last_chunk_do_not_make_its_sector_lost() {
     let sample = wide(Kind::default());
-    // The one entry of 0 lies among them.
+    // The valid entry of 0 lies in the same sector.
     sample.set_entry(3, sample.entry(299));
     sample.set_entry(299, 0);
     let expected = chunks(&sample);
@@ -204,13 +206,13 @@ fn zeros_behind_the_last_chunk_say_nothing_of_those_before() {
 }
 
 #[test]
-fn a_power_cut_at_any_point_leaves_what_is_lost_as_it_was_or_unallocated() {
+fn a_power_cut_leaves_lost_entries_unchanged_or_unallocated() {
     let mut random = fastrand::Rng::with_seed(11);
     for kind in kinds_with(false).into_iter().chain(kinds_with(true)) {
         let sample = wide(kind);
         lose(&sample, 1);
         lose(&sample, 2);
-        // Shared, and copied.
+        // A shared chunk, which the repair copies.
         sample.set_entry(7, 2);
         let before = chunks(&sample);
         let (recorded, log) = record(&sample);

@@ -1,4 +1,4 @@
-//! Images made by `create` and written through `Image`, then broken by hand.
+//! Tests with images that were made by `create`, written by `Image`, and then corrupted by the test.
 
 mod crash;
 pub(in crate::image) mod disk;
@@ -29,7 +29,7 @@ pub(in crate::image) struct Sample<S> {
     pub(in crate::image) data: Option<S>,
 }
 
-/// What kind of image.
+/// The kind of a sample image.
 #[derive(Clone, Copy, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "every mix is a sample")]
 pub(in crate::image) struct Kind {
@@ -77,7 +77,7 @@ pub(in crate::image) fn open<S: Storage + Clone>(sample: &Sample<S>, writable: b
     })
 }
 
-/// The whole disk as the guest sees it.
+/// The content of the whole disk as the guest sees it.
 pub(in crate::image) fn content<S: Storage + Clone>(sample: &Sample<S>) -> Vec<u8> {
     let image = open(sample, false).expect("opens");
     let buf = IoBufMut::zeroed(image.size() as usize);
@@ -85,7 +85,7 @@ pub(in crate::image) fn content<S: Storage + Clone>(sample: &Sample<S>) -> Vec<u
     buf.as_slice().to_vec()
 }
 
-/// An image with ten chunks allocated out of order, each with content of its own.
+/// An image with ten chunks that were allocated out of order. Each one has different content.
 pub(in crate::image) fn sample(kind: Kind) -> Sample<MemoryStorage> {
     let sample = Sample {
         file: MemoryStorage::new(),
@@ -137,7 +137,7 @@ impl<S: Storage + Clone> Sample<S> {
         block_on(check(&self.file, self.data.as_ref(), repair))
     }
 
-    /// Unallocates a chunk, which leaks its storage chunk.
+    /// Sets the entry of a chunk to "not allocated", which leaks its storage chunk.
     pub(in crate::image) fn leak(&self, chunk: u64) {
         self.set_entry(chunk, u32::MAX);
     }

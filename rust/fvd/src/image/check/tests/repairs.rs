@@ -1,4 +1,4 @@
-//! Every repair: it ends clean, and the guest sees what it saw.
+//! Tests every repair: the image must be clean after it, and the guest must see the same content.
 
 use std::sync::Mutex;
 
@@ -9,7 +9,7 @@ use crate::format::TableRecord;
 use crate::format::journal::encode_sector;
 use crate::format::{BitmapRecord, Entry};
 
-/// Repairs all, and asserts that a second look finds nothing; gives the report of the repair.
+/// Repairs all, asserts that another check finds nothing, and returns the report of the repair.
 pub(super) fn repair_all<S: Storage + Clone>(sample: &Sample<S>) -> Report {
     let report = sample.check(Repair::All).expect("repairs");
     assert_clean(&report);
@@ -28,7 +28,7 @@ fn len(storage: &MemoryStorage) -> u64 {
     block_on(storage.len()).expect("memory")
 }
 
-/// The image still works: it can be written, closed, opened, and is clean after that.
+/// Asserts that the image can be opened, written and closed, and is clean after that.
 fn assert_usable(sample: &Sample<MemoryStorage>) {
     let image = open(sample, true).expect("opens");
     block_on(image.write(vec![0xEE; 3000].into(), 13 * CHUNK)).expect("written");
@@ -38,7 +38,7 @@ fn assert_usable(sample: &Sample<MemoryStorage>) {
 }
 
 #[test]
-fn leaked_chunks_become_holes_and_the_file_is_cut_behind_the_last_one_in_use() {
+fn leaked_chunks_become_holes_and_the_tail_is_cut() {
     for separate in [false, true] {
         for repair in [Repair::Leaks, Repair::All] {
             let sample = sample(Kind {
@@ -66,7 +66,7 @@ fn leaked_chunks_become_holes_and_the_file_is_cut_behind_the_last_one_in_use() {
 }
 
 #[test]
-fn to_free_leaks_moves_nothing_and_needs_no_space() {
+fn freeing_leaks_moves_nothing_and_needs_no_space() {
     for discards in [Discards::Free, Discards::Ignore, Discards::Full] {
         let (sample, log) = record(&sample(Kind {
             separate: true,
@@ -95,12 +95,13 @@ fn to_free_leaks_moves_nothing_and_needs_no_space() {
 }
 
 #[test]
-fn what_a_leak_shares_with_its_neighbours_is_no_leak() {
+fn a_block_shared_with_a_chunk_in_use_is_no_leak() {
     let (sample, log) = record(&sample(Kind {
         separate: true,
         ..Kind::default()
     }));
-    // A storage chunk has two pages, and a block three: 0 has no block of its own, 4 to 6 have pages 9 to 11.
+    // A storage chunk has two pages, and a file system block three. Storage chunk 0 contains no whole block.
+    // Storage chunks 4 to 6 contain one, pages 9 to 11.
     log.lock().expect("not poisoned").hole_unit = 3 * 4096;
     for chunk in [3, 39, 11, 7] {
         sample.leak(chunk);
@@ -115,7 +116,7 @@ fn what_a_leak_shares_with_its_neighbours_is_no_leak() {
 }
 
 #[test]
-fn a_leaked_image_without_any_chunk_in_use_is_left_alone_but_cut() {
+fn an_image_without_chunks_in_use_is_only_cut() {
     let sample = sample(Kind::default());
     for chunk in 0..CHUNKS {
         sample.leak(chunk);
@@ -127,7 +128,7 @@ fn a_leaked_image_without_any_chunk_in_use_is_left_alone_but_cut() {
 }
 
 #[test]
-fn on_a_device_what_nobody_uses_is_no_leak() {
+fn an_unused_chunk_on_a_device_is_no_leak() {
     let mut options = options(Kind::default());
     options.layout.virtual_size = 12 * CHUNK;
     let device = MemoryStorage::device(1 << 20);
@@ -152,7 +153,7 @@ fn on_a_device_what_nobody_uses_is_no_leak() {
 }
 
 #[test]
-fn shared_chunks_get_copies_behind_the_last_one() {
+fn shared_chunks_get_copies_after_the_last_storage_chunk() {
     for separate in [false, true] {
         let sample = sample(Kind {
             separate,
@@ -166,14 +167,15 @@ fn shared_chunks_get_copies_behind_the_last_one() {
         assert_eq!(report.corruptions_fixed, 4);
         assert_eq!(report.allocated_chunks, 14);
         assert_eq!(content(&sample), expected);
-        // Chunks 1 and 12 keep what is theirs: they come first.
+        // The first of the sharing chunks keep their storage chunk. Chunk 3 comes after chunk 1 and gets the
+        // copy 10.
         assert_eq!((sample.entry(1), sample.entry(3)), (0, 10));
         assert_usable(&sample);
     }
 }
 
 #[test]
-fn entries_that_name_nothing_become_unallocated_and_garbage_goes() {
+fn impossible_entries_and_garbage_become_unallocated() {
     let sample = sample(Kind::default());
     let expected = content(&sample);
     for (chunk, number) in [(1, 0x7FFF_FFFF), (2, 600), (39, 601), (40, 3), (1023, 7)] {
@@ -183,7 +185,7 @@ fn entries_that_name_nothing_become_unallocated_and_garbage_goes() {
     assert_eq!(report.corruptions_fixed, 5);
     assert_eq!(sample.entry(39), u32::MAX);
     assert_eq!(sample.entry(40), u32::MAX);
-    // Chunk 39 had data, which leaked with its entry and is gone.
+    // Chunk 39 had data. Its storage chunk leaked with its entry, and the repair freed it.
     let size = 39 * CHUNK as usize;
     assert_eq!(content(&sample)[..size], expected[..size]);
     assert!(content(&sample)[size..].iter().all(|byte| *byte == 0));
@@ -197,7 +199,7 @@ fn a_file_cut_within_a_chunk_is_extended_with_zeros() {
     block_on(sample.file.set_len(end)).expect("cut");
     let report = repair_all(&sample);
     assert_eq!(report.corruptions_fixed, 2);
-    // Chunk 30 is number 8: it keeps 1024 bytes. Number 9, chunk 25, is gone.
+    // Chunk 30 is storage chunk 8 and keeps 1024 bytes of its data. Storage chunk 9, of chunk 25, is lost.
     let content = content(&sample);
     let chunk = &content[30 * CHUNK as usize..31 * CHUNK as usize];
     assert!(chunk[1024..2048].iter().all(|byte| *byte == 31));
@@ -233,7 +235,7 @@ fn an_unclean_image_is_recovered_and_its_journal_erased() {
 }
 
 #[test]
-fn records_that_point_outside_go_and_the_others_count() {
+fn records_outside_are_removed_and_the_others_are_applied() {
     let sample = sample(Kind {
         based: true,
         ..Kind::default()
@@ -258,7 +260,7 @@ fn records_that_point_outside_go_and_the_others_count() {
     let report = repair_all(&sample);
     assert_eq!(report.corruptions_fixed, before.corruptions);
     assert_eq!(report.local_blocks, local);
-    // Entry 38 is now number 6's owner or has its copy: it is allocated.
+    // Chunk 38 shared storage chunk 6 and now has it or a copy of it.
     assert_ne!(sample.entry(38), u32::MAX);
     assert_usable(&sample);
 }
@@ -283,7 +285,7 @@ fn a_suspect_image_is_accepted_only_by_a_repair_of_all() {
 }
 
 #[test]
-fn leaks_stay_while_corruptions_do() {
+fn leaks_are_not_freed_while_there_are_corruptions() {
     let sample = sample(Kind::default());
     sample.leak(3);
     sample.set_entry(12, 4);
@@ -313,7 +315,7 @@ fn a_repair_that_needs_the_data_file_is_refused_without_it() {
 }
 
 #[test]
-fn what_needs_no_data_file_is_repaired_without_it() {
+fn repairs_that_need_no_data_file_are_made_without_it() {
     let mut sample = sample(Kind {
         separate: true,
         unclean: true,
@@ -328,7 +330,7 @@ fn what_needs_no_data_file_is_repaired_without_it() {
 }
 
 #[test]
-fn copies_that_have_no_room_on_a_device_are_refused_before_anything_is_written() {
+fn copies_without_room_on_a_device_are_refused_before_a_write() {
     let sample = sample(Kind::default());
     for chunk in 12..20 {
         sample.set_entry(chunk, 4);
@@ -347,8 +349,8 @@ fn copies_that_have_no_room_on_a_device_are_refused_before_anything_is_written()
     assert_eq!(sample.file.to_vec(), bytes);
 }
 
-/// An image with chunks of 1 MiB, of which `in_use` have storage, the first `full` also data; `shared`
-/// more name storage chunk 2.
+/// An image with chunks of 1 MiB: `in_use` chunks have a storage chunk, the first `full` of them data, and
+/// `shared` more chunks name storage chunk 2.
 fn shared_by(shared: u64, in_use: u64, full: u64) -> Sample<MemoryStorage> {
     let mut options = options(Kind::default());
     options.layout.virtual_size = (in_use + shared) << 20;
@@ -370,8 +372,8 @@ fn shared_by(shared: u64, in_use: u64, full: u64) -> Sample<MemoryStorage> {
 }
 
 #[test]
-fn copies_that_take_more_than_there_is_are_refused_before_anything_is_written() {
-    // As much as there is; 16 MiB of them; and, of what there is, holes take nothing.
+fn copies_larger_than_the_data_are_refused_before_a_write() {
+    // Copies of at most the size of the data are allowed, or 16 MiB. Holes do not count as data.
     for (in_use, full, copies) in [(20, 20, 20), (3, 3, 16), (100, 20, 20)] {
         let report = repair_all(&shared_by(copies, in_use, full));
         assert_eq!(report.allocated_chunks, in_use + copies);
@@ -384,12 +386,12 @@ fn copies_that_take_more_than_there_is_are_refused_before_anything_is_written() 
         assert!(error.to_string().contains(&count), "{error}");
         assert_eq!(block_on(sample.file.len()).expect("memory"), len);
         assert_eq!(sample.entry(in_use + copies), 2);
-        // There is another way.
+        // The disk can still be read, and so be converted.
         content(&sample);
     }
 }
 
-/// What earlier sessions have left in the page cache is made durable, at most.
+/// Whether the log has only syncs, which make durable what earlier sessions left in the page cache.
 fn writes_nothing(log: &Mutex<Log>) -> bool {
     let log = log.lock().expect("not poisoned");
     log.ops.iter().all(|(_, op)| matches!(op, Op::Sync))
@@ -405,7 +407,7 @@ fn a_clean_image_is_not_written() {
 }
 
 #[test]
-fn metadata_that_cannot_be_read_is_counted_and_stops_a_repair() {
+fn unreadable_metadata_is_counted_and_stops_a_repair() {
     let sample = sample(Kind {
         based: true,
         ..Kind::default()
@@ -423,7 +425,7 @@ fn metadata_that_cannot_be_read_is_counted_and_stops_a_repair() {
 }
 
 #[test]
-fn zeros_for_what_is_lost_do_not_go_on_to_a_base_that_is_written_to() {
+fn a_repair_does_not_send_zeros_for_lost_chunks_to_the_base() {
     let broken = |unclean: bool| {
         let sample = sample(Kind {
             based: true,
@@ -438,7 +440,7 @@ fn zeros_for_what_is_lost_do_not_go_on_to_a_base_that_is_written_to() {
     let error = unclean.check(Repair::All).expect_err("refused");
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
     assert_eq!(unclean.entry(35), 5000, "nothing was written");
-    // Of a clean one the base has everything.
+    // If the image is clean, its base is up to date, and the next open does not write to it.
     let clean = broken(false);
     assert_clean(&clean.check(Repair::All).expect("repaired"));
 }
