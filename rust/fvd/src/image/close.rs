@@ -1,8 +1,9 @@
 //! Close: makes everything durable, in place, and marks the image clean.
 
-use super::commit::Mark;
-use super::{CacheMode, Image, patch};
 use crate::error::Result;
+use crate::image::durability::commit::Mark;
+use crate::image::metadata::patch;
+use crate::image::{CacheMode, Image};
 use crate::mutation::{self, Mutation};
 use crate::storage::Storage;
 

@@ -3,11 +3,11 @@
 //! Unlike zeroing, a discard is advice. It leaves alone: blocks that are still in the base and only partly in
 //! the range, parts of sectors, and, in an image that writes to its base, the region of the base.
 
-use super::bitmap::Bitmap;
-use super::publish::PendingChunks;
 use super::{Discard, Image};
 use crate::error::Result;
 use crate::format::SECTOR;
+use crate::image::metadata::bitmap::Bitmap;
+use crate::image::metadata::publish::PendingChunks;
 use crate::mutation::{self, Mutation};
 use crate::storage::{Space, Storage};
 

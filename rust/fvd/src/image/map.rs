@@ -1,9 +1,9 @@
 //! Map: where given bytes of the disk are. Answers with an enum, and holds no lock.
 
 use super::Image;
-use super::bitmap::Bitmap;
-use super::table::Table;
 use crate::error::Result;
+use crate::image::metadata::bitmap::Bitmap;
+use crate::image::metadata::table::Table;
 use crate::storage::Storage;
 
 /// Where a piece of the disk comes from.

@@ -4,48 +4,25 @@
 //! base, then publish the metadata (`publish`) and acknowledge. Metadata reaches the disk only in `commit` (a
 //! flush) and `checkpoint`. `docs/design.md` has the invariants and the crash cases.
 
-mod allocate;
 pub mod amend;
 mod base_writeback;
-mod bitmap;
 pub mod check;
-mod checkpoint;
-mod chunk_set;
 mod close;
-mod commit;
-mod complete;
-mod copies;
 mod create;
 mod discard;
-pub mod dump;
-mod epochs;
-mod extend;
-mod fill;
-mod flush;
-mod free;
-mod freed;
-mod inflight;
-pub mod info;
-mod local;
+mod durability;
+mod inspect;
 mod map;
+mod metadata;
 mod open;
-mod patch;
-mod pending;
-pub mod profile;
-mod publish;
+mod populate;
 mod range_lock;
 mod read;
-mod recover;
-mod redo;
-mod region_cache;
-mod scan;
 mod source;
-mod stats;
-mod surplus;
-mod table;
-mod tally;
+mod space;
+#[cfg(test)]
+mod testing;
 mod threaded;
-mod totals;
 mod unfinished;
 mod write;
 mod zero;
@@ -53,15 +30,17 @@ mod zero;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+pub use crate::image::durability::recover::{finish_change, read_head_to_write};
+pub use crate::image::inspect::local::local_bytes;
+pub use crate::image::inspect::stats::Stats;
+pub use crate::image::inspect::totals::read_totals;
+pub(crate) use crate::image::populate::fill::{BaseCopy, CopyData, Part};
 pub use create::{CreateOptions, create, create_unfinished};
-pub(crate) use fill::{BaseCopy, CopyData, Part};
-pub use local::local_bytes;
+pub use inspect::{dump, info};
 pub use map::{Extent, Mapping};
 pub use open::{CacheMode, DetectZeroes, Discard, Head, OpenOptions, read_head};
-pub use recover::{finish_change, read_head_to_write};
-pub use stats::Stats;
+pub use populate::profile;
 pub use threaded::ThreadedImage;
-pub use totals::read_totals;
 pub use unfinished::{begin, finish, read_unfinished_head, suspend};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -70,19 +49,19 @@ use crate::process::Process;
 use crate::source::{BaseSource, Layer};
 use crate::storage::Storage;
 
-use allocate::Allocator;
+use crate::image::durability::commit::Committer;
+use crate::image::durability::flush::FlushGate;
+use crate::image::durability::pending::Pending;
+use crate::image::inspect::stats::Counters;
+use crate::image::metadata::bitmap::Bitmap;
+use crate::image::metadata::table::Table;
+use crate::image::populate::copies::Copies;
+use crate::image::populate::inflight::InflightRequests;
+use crate::image::populate::profile::Recorder;
+use crate::image::space::allocate::Allocator;
+use crate::image::space::epochs::Epochs;
 use base_writeback::BaseWriteback;
-use bitmap::Bitmap;
-use commit::Committer;
-use copies::Copies;
-use epochs::Epochs;
-use flush::FlushGate;
-use inflight::InflightRequests;
-use pending::Pending;
-use profile::Recorder;
 use range_lock::RangeLock;
-use stats::Counters;
-use table::Table;
 
 /// An open FVD image: a disk of [`Image::size`] bytes.
 ///

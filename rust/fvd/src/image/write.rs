@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::bitmap::Bitmap;
-use super::free::ATTEMPTS;
-use super::publish::PendingChunks;
 use super::{CacheMode, DetectZeroes, Image, Mapping};
 use crate::error::{Error, Result};
+use crate::image::metadata::bitmap::Bitmap;
+use crate::image::metadata::publish::PendingChunks;
+use crate::image::space::free::ATTEMPTS;
 use crate::mutation::{self, Mutation};
 use crate::source::{Content, Run, is_zero};
 use crate::storage::{IoBufMut, Space, Storage};

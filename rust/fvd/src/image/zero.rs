@@ -5,11 +5,11 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::free::ATTEMPTS;
-use super::publish::PendingChunks;
-use super::table::Table;
 use super::{Discard, Image};
 use crate::error::Result;
+use crate::image::metadata::publish::PendingChunks;
+use crate::image::metadata::table::Table;
+use crate::image::space::free::ATTEMPTS;
 use crate::storage::{Space, Storage};
 
 /// Most zeros written at once, where they must be written as data.

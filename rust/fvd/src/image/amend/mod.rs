@@ -16,10 +16,11 @@ use std::ffi::OsString;
 
 pub use changes::{Changes, Value};
 
-use super::recover::{in_place, medium};
-use super::{CacheMode, Head, read_head_to_write, redo};
 use crate::error::{Error, Result};
 use crate::format::{BaseUpdate, Geometry, Header};
+use crate::image::durability::recover::{in_place, medium};
+use crate::image::metadata::redo;
+use crate::image::{CacheMode, Head, read_head_to_write};
 use crate::storage::Storage;
 
 use resize::Resize;

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::format::Header;
 use crate::gate::check_storable;
 use crate::image::Head;
-use crate::image::dump::BitmapRuns;
+use crate::image::inspect::dump::BitmapRuns;
 use crate::storage::Storage;
 
 /// Checks the names. A base or a data file can be renamed, but not added. A base can be removed if it is not

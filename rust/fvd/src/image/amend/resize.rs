@@ -5,7 +5,9 @@ use std::ops::Range;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Geometry, Header, SECTOR, table};
-use crate::image::{Head, check, patch, surplus};
+use crate::image::metadata::patch;
+use crate::image::space::surplus;
+use crate::image::{Head, check};
 use crate::storage::{Space, Storage};
 
 use super::room;

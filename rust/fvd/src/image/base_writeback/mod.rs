@@ -13,11 +13,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use event_listener::Event;
 
-use super::bitmap::Bitmap;
-use super::commit::Mark;
 use super::{Head, Image};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::BaseUpdate;
+use crate::image::durability::commit::Mark;
+use crate::image::metadata::bitmap::Bitmap;
 use crate::mutation::{self, Mutation};
 use crate::source::{BaseSource, WritableBase};
 use crate::storage::Storage;

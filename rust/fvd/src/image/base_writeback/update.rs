@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::format::BaseUpdate;
 use crate::image::Image;
 use crate::image::map::block_run;
-use crate::image::publish::PendingChunks;
+use crate::image::metadata::publish::PendingChunks;
 use crate::image::write::edges;
 use crate::image::zero::ZEROS;
 use crate::mutation::{self, Mutation};

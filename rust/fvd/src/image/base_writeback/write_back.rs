@@ -6,7 +6,7 @@ use super::BaseWriteback;
 use super::update::Content;
 use crate::error::Result;
 use crate::format::SECTOR;
-use crate::image::commit::Mark;
+use crate::image::durability::commit::Mark;
 use crate::image::map::block_run;
 use crate::image::write::COPY_STEP;
 use crate::image::{Image, Mapping};

@@ -10,7 +10,7 @@ use std::ops::Range;
 use super::Subject;
 use super::findings::{FindingKind, Findings};
 use crate::error::{ErrorKind, Result};
-use crate::image::chunk_set::ChunkSet;
+use crate::image::space::chunk_set::ChunkSet;
 use crate::storage::{Allocation, Storage};
 
 /// An iterator over the leaks: runs of storage chunks, in ascending order.

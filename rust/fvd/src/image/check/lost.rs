@@ -3,8 +3,8 @@
 use super::Subject;
 use crate::error::Result;
 use crate::format::{Entry, Region, table};
-use crate::image::patch;
-use crate::image::scan::{Piece, RegionReader};
+use crate::image::metadata::patch;
+use crate::image::metadata::scan::{Piece, RegionReader};
 use crate::storage::{IoBufMut, Storage};
 
 /// Sets the lost entries of the table in place to "not allocated". Does not change other entries.

@@ -43,7 +43,7 @@ mod relocate;
 mod repair;
 mod table;
 #[cfg(test)]
-pub(in crate::image) mod tests;
+mod tests;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -52,10 +52,10 @@ use repair::Leaked;
 
 pub use findings::{Finding, FindingKind, Severity};
 
-use super::recover::medium;
 use super::{CacheMode, Head, read_head, read_head_to_write};
 use crate::error::Result;
 use crate::format::{Region, table::MAX_CHUNK_NUMBER};
+use crate::image::durability::recover::medium;
 use crate::storage::Storage;
 
 /// Which repairs to make.

@@ -3,9 +3,9 @@
 use super::Subject;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Entry, Region};
-use crate::image::chunk_set::ChunkSet;
-use crate::image::patch;
-use crate::image::scan::EntryRuns;
+use crate::image::metadata::patch;
+use crate::image::metadata::scan::EntryRuns;
+use crate::image::space::chunk_set::ChunkSet;
 use crate::storage::{Allocation, IoBufMut, Space, Storage};
 
 /// Number of moves in a batch, which has two syncs.

@@ -8,9 +8,10 @@ use super::verify::Verdict;
 use super::{Repair, Subject, leaks, lost, relocate};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Region, table};
-use crate::image::recover::in_place;
-use crate::image::scan::EntryRuns;
-use crate::image::{patch, redo, surplus};
+use crate::image::durability::recover::in_place;
+use crate::image::metadata::scan::EntryRuns;
+use crate::image::metadata::{patch, redo};
+use crate::image::space::surplus;
 use crate::storage::Storage;
 
 /// The findings about the table.

@@ -6,8 +6,8 @@ use super::journal::{self, TableWindow};
 use super::leaks;
 use crate::error::{Error, Result};
 use crate::format::{Region, table};
-use crate::image::chunk_set::ChunkSet;
-use crate::image::scan::{EntryRun, EntryRuns};
+use crate::image::metadata::scan::{EntryRun, EntryRuns};
+use crate::image::space::chunk_set::ChunkSet;
 use crate::storage::Storage;
 
 /// The most unreadable places that are skipped. If there are more, the check fails.

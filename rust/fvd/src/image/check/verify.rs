@@ -8,7 +8,7 @@ use super::table::{TableSurvey, survey, unreadable};
 use super::{Report, Subject};
 use crate::error::Result;
 use crate::format::Region;
-use crate::image::scan::{Piece, RegionReader};
+use crate::image::metadata::scan::{Piece, RegionReader};
 use crate::storage::Storage;
 
 /// The result of [`verify`].

@@ -2,7 +2,7 @@
 //! new one, both read only and opened for writing, and it must be possible to amend it again.
 
 use super::*;
-use crate::image::check::tests::disk::{Disk, Op, contents, power_cut, record};
+use crate::image::testing::disk::{Disk, Op, contents, power_cut, record};
 
 /// Number of random power cuts after every operation.
 const CUTS: usize = 8;

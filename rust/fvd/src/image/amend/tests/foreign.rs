@@ -7,7 +7,7 @@ use super::original::{End, Original, in_place, is_released, tail};
 use super::*;
 use crate::format::header::RAW_SIZE;
 use crate::format::{fence, redo};
-use crate::image::check::tests::disk::{Op, power_cut};
+use crate::image::testing::disk::{Op, power_cut};
 
 /// Where the original writes, in units of 24 KiB: whole blocks and whole chunks in every sample. Some of
 /// these places lie after the end of a smaller disk, and some in unallocated chunks.

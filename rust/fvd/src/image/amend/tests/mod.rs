@@ -14,8 +14,8 @@ use pollster::block_on;
 use super::{Changes, Value, amend};
 use crate::error::Result;
 use crate::format::Header;
-use crate::image::check::tests::{CHUNK, Kind, Sample, content, open, options};
 use crate::image::check::{FindingKind, Repair};
+use crate::image::testing::{CHUNK, Kind, Sample, content, open, options};
 use crate::image::{CreateOptions, create, read_head};
 use crate::storage::{MemoryStorage, Storage};
 

@@ -1,9 +1,9 @@
 //! Interrupts a repair at every point, by power cuts and by errors. The guest must see the same content as
 //! before, and another repair must finish.
 
-use super::disk::{Disk, Op, contents, power_cut, record};
 use super::repairs::repair_all;
 use super::*;
+use crate::image::testing::disk::{Disk, Op, contents, power_cut, record};
 
 /// Number of random power cuts after every operation.
 const CUTS: usize = 12;

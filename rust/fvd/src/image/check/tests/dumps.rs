@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::format::Record;
-use crate::image::dump::{BitmapRun, BitmapRuns, JournalSectors, TableRun, TableRuns};
+use crate::image::inspect::dump::{BitmapRun, BitmapRuns, JournalSectors, TableRun, TableRuns};
 
 fn table(sample: &Sample<MemoryStorage>, first: u64) -> Vec<(u64, u64, u32, bool)> {
     let head = block_on(read_head(&sample.file)).expect("valid");

@@ -1,8 +1,8 @@
 //! Table sectors that read as zeros are reported as lost, not as shared chunks.
 
-use super::disk::{Op, contents, power_cut, record};
 use super::repairs::repair_all;
 use super::*;
+use crate::image::testing::disk::{Op, contents, power_cut, record};
 use crate::storage::Space;
 
 /// Number of chunks. Their entries take three sectors of 128 entries: two full ones, and one with 44 entries

@@ -2,12 +2,12 @@
 
 use std::sync::Mutex;
 
-use super::disk::{Discards, Log, Op, record};
 use super::*;
 use crate::error::ErrorKind;
 use crate::format::TableRecord;
 use crate::format::journal::encode_sector;
 use crate::format::{BitmapRecord, Entry};
+use crate::image::testing::disk::{Discards, Log, Op, record};
 
 /// Repairs all, asserts that another check finds nothing, and returns the report of the repair.
 pub(super) fn repair_all<S: Storage + Clone>(sample: &Sample<S>) -> Report {

@@ -1,0 +1,197 @@
+//! Publish: makes stored data visible to readers and to the next commit.
+
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+
+use crate::error::Result;
+use crate::format::Entry;
+use crate::image::{Image, Volatile};
+use crate::mutation::{self, Mutation};
+use crate::storage::Storage;
+
+/// A virtual chunk that was not in the table when its data was stored, and its storage chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct PendingChunk {
+    chunk: u64,
+    number: u32,
+}
+
+/// Why data is stored, which decides whether its metadata must go to the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// A write of the guest: the next commit makes its metadata durable.
+    Guest,
+    /// A copy of what the base holds: if its metadata is lost, the base still has the bytes.
+    Copy,
+}
+
+/// The chunks that a request has reserved.
+///
+/// If it is dropped unpublished, because the request failed or was cancelled, it publishes the chunks all the
+/// same: a part of the request may have reached the storage. If a chunk stayed hidden, it would read as zeros
+/// now, and show that part when another request publishes it.
+pub(in crate::image) struct PendingChunks<'a, S: Storage> {
+    image: &'a Image<S>,
+    cause: Cause,
+    chunks: Vec<PendingChunk>,
+}
+
+impl<'a, S: Storage> PendingChunks<'a, S> {
+    /// For a write of the guest.
+    pub(in crate::image) fn new(image: &'a Image<S>) -> Self {
+        Self::with_cause(image, Cause::Guest)
+    }
+
+    /// For a copy from the base.
+    pub(in crate::image) fn copy(image: &'a Image<S>) -> Self {
+        Self::with_cause(image, Cause::Copy)
+    }
+
+    fn with_cause(image: &'a Image<S>, cause: Cause) -> Self {
+        let chunks = Vec::new();
+        Self { image, cause, chunks }
+    }
+
+    pub(in crate::image) fn push(&mut self, chunk: u64, number: u32) {
+        self.chunks.push(PendingChunk { chunk, number });
+    }
+
+    /// Makes the chunks and `blocks` visible; their data has been written.
+    pub(in crate::image) fn publish(mut self, blocks: &Range<u64>) -> Result<()> {
+        let chunks = std::mem::take(&mut self.chunks);
+        self.image.publish(self.cause, &chunks, blocks)
+    }
+}
+
+impl<S: Storage> Drop for PendingChunks<'_, S> {
+    fn drop(&mut self) {
+        if !self.chunks.is_empty() && !mutation::is(Mutation::HideFailedWrite) {
+            // Fails for a corrupt table only; then the request has failed with that error.
+            let _ = self.image.publish(self.cause, &self.chunks, &(0..0));
+        }
+    }
+}
+
+impl<S: Storage> Image<S> {
+    /// Publishes `pending_chunks` and `blocks`, whose data has been written (not necessarily synced).
+    ///
+    /// Entries come before bits: a reader that sees a bit sees the entries of the block (I1). The mutex makes
+    /// this one step for a commit, which takes all of it or nothing (I2).
+    fn publish(&self, cause: Cause, pending_chunks: &[PendingChunk], blocks: &Range<u64>) -> Result<()> {
+        if cause == Cause::Copy {
+            self.copied.store(true, Ordering::Release);
+        }
+        let mut volatile = self.volatile();
+        let mut cause_of_next = cause;
+        for chunk in pending_chunks {
+            self.publish_chunk(cause_of_next, *chunk, &mut volatile)?;
+            if mutation::is(Mutation::JournalOneChunk) {
+                cause_of_next = Cause::Copy;
+            }
+        }
+        if let Some(bitmap) = &self.bitmap
+            && !bitmap.all_local(blocks)
+        {
+            match cause {
+                Cause::Guest => {
+                    bitmap.set(blocks);
+                    volatile.pending.add_blocks(blocks);
+                    if !mutation::is(Mutation::ForgetUnloggedChunk) {
+                        self.promote_chunks_of(blocks, &mut volatile);
+                    }
+                }
+                Cause::Copy => {
+                    bitmap.set_unlogged(blocks);
+                    volatile.pending.add_unlogged_blocks(blocks);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn publish_chunk(&self, cause: Cause, pending_chunk: PendingChunk, volatile: &mut Volatile) -> Result<()> {
+        let Some(table) = &self.table else {
+            return Ok(());
+        };
+        let PendingChunk { chunk, number } = pending_chunk;
+        // Two writers of one chunk share its reservation; the first one publishes it.
+        let is_new = match table.get(chunk)? {
+            None if volatile.allocator.has_reserved(chunk, number) => true,
+            Some(now) if now == number => false,
+            // The chunk was discarded after the lookup, so the number does not belong to it any more (I15).
+            None if mutation::is(Mutation::PublishDiscarded) => true,
+            _ => return Ok(()),
+        };
+        match cause {
+            Cause::Guest => {
+                if is_new {
+                    table.set(chunk, Entry::allocated(number));
+                }
+                if is_new || (!mutation::is(Mutation::ForgetUnloggedChunk) && table.promote(chunk)) {
+                    volatile.pending.add_chunk(chunk);
+                }
+            }
+            Cause::Copy if is_new => {
+                table.set_unlogged(chunk, Entry::allocated(number));
+                volatile.pending.add_unlogged_chunk(chunk);
+            }
+            Cause::Copy => {}
+        }
+        volatile.allocator.published(chunk);
+        Ok(())
+    }
+
+    /// Promotes the unlogged blocks and chunks of `offset..end`. Must be called before a guest write there:
+    /// from then on the base does not have the same bytes, so the next commit must record them (I8).
+    ///
+    /// The data of the copies has been written, so their metadata may become durable at any time. The write
+    /// that follows is one in place.
+    pub(in crate::image) fn promote(&self, offset: u64, end: u64) {
+        if offset >= end || !self.copied.load(Ordering::Acquire) {
+            return;
+        }
+        let blocks = self.bitmap.as_ref().map_or(0..0, |bitmap| bitmap.blocks(offset, end));
+        let chunks = self.table.as_ref().map_or(0..0, |table| table.chunks_of(offset, end));
+        let unlogged_block = self.bitmap.as_ref().and_then(|bitmap| bitmap.next_unlogged(&blocks));
+        let unlogged_chunk = self
+            .table
+            .as_ref()
+            .is_some_and(|table| chunks.clone().any(|chunk| table.is_unlogged(chunk)));
+        if unlogged_block.is_none() && !unlogged_chunk {
+            return;
+        }
+        let mut volatile = self.volatile();
+        if let Some(bitmap) = &self.bitmap {
+            let mut rest = blocks;
+            while let Some(unlogged) = bitmap.next_unlogged(&rest) {
+                bitmap.promote(&unlogged);
+                if !mutation::is(Mutation::ForgetUnloggedBlock) {
+                    volatile.pending.add_blocks(&unlogged);
+                }
+                self.promote_chunks_of(&unlogged, &mut volatile);
+                rest.start = unlogged.end;
+            }
+        }
+        self.promote_chunks(chunks, &mut volatile);
+    }
+
+    /// Promotes all chunks that the blocks touch: a bit becomes durable with the entries of its block (I5).
+    fn promote_chunks_of(&self, blocks: &Range<u64>, volatile: &mut Volatile) {
+        if let (Some(bitmap), Some(table)) = (&self.bitmap, &self.table) {
+            let start = bitmap.block_range(blocks.start).start;
+            let end = bitmap.block_range(blocks.end - 1).end;
+            self.promote_chunks(table.chunks_of(start, end), volatile);
+        }
+    }
+
+    fn promote_chunks(&self, chunks: Range<u64>, volatile: &mut Volatile) {
+        let Some(table) = self.table.as_ref().filter(|_| self.copied.load(Ordering::Acquire)) else {
+            return;
+        };
+        for chunk in chunks {
+            if table.promote(chunk) {
+                volatile.pending.add_chunk(chunk);
+            }
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Copy-on-read, the reader's half: the reader gets its data, and leaves a copy in a queue to be stored
+//! (`docs/design.md`, "Copies").
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use event_listener::Event;
+
+use crate::error::{Error, Result};
+use crate::image::Image;
+use crate::image::metadata::bitmap::Bitmap;
+use crate::image::populate::fill::{BaseCopy, CopyData};
+use crate::image::write::COPY_STEP;
+use crate::storage::{IoBufMut, Storage};
+
+/// The queue of copies that wait to be stored.
+pub(in crate::image) struct Copies {
+    /// No more copies are accepted while more than this many bytes wait.
+    limit: u64,
+    /// Whether copies are accepted from readers.
+    enabled: AtomicBool,
+    state: Mutex<State>,
+    arrived: Event,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<BaseCopy>,
+    /// Bytes of the disk that wait or are being stored.
+    outstanding: u64,
+    /// Why copies are no longer stored.
+    failed: Option<Error>,
+}
+
+/// A copy that is being stored, until this is dropped.
+pub(crate) struct Storing<'a> {
+    copies: &'a Copies,
+    len: u64,
+}
+
+impl Drop for Storing<'_> {
+    fn drop(&mut self) {
+        let mut state = self.copies.state();
+        // After a failure `outstanding` is 0.
+        state.outstanding = state.outstanding.saturating_sub(self.len);
+    }
+}
+
+impl Copies {
+    /// `limit`: no more copies are accepted while more than this many bytes wait to be stored.
+    pub(in crate::image) fn new(enabled: bool, limit: u64) -> Self {
+        Self {
+            limit,
+            enabled: AtomicBool::new(enabled),
+            state: Mutex::default(),
+            arrived: Event::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(in crate::image) fn is_enabled(&self) -> bool {
+        self.enabled.load(Ordering::Relaxed)
+    }
+
+    fn has_room(&self) -> bool {
+        self.is_enabled() && self.state().outstanding <= self.limit
+    }
+
+    fn offer(&self, copy: BaseCopy, len: u64) {
+        let mut state = self.state();
+        state.outstanding += len;
+        state.queue.push_back(copy);
+        drop(state);
+        self.arrived.notify(1);
+    }
+
+    fn take(&self, len: impl Fn(&Range<u64>) -> u64) -> Option<(BaseCopy, Storing<'_>)> {
+        let copy = self.state().queue.pop_front()?;
+        let len = len(&copy.blocks);
+        Some((copy, Storing { copies: self, len }))
+    }
+
+    /// Accepts no more copies, and drops those that wait.
+    fn fail(&self, error: Error) {
+        self.enabled.store(false, Ordering::Relaxed);
+        let mut state = self.state();
+        state.queue.clear();
+        state.outstanding = 0;
+        state.failed.get_or_insert(error);
+    }
+}
+
+impl<S: Storage> Image<S> {
+    /// Fills `buf` from the base. The bytes of the disk from `start` on are a run that is not local.
+    pub(in crate::image) async fn read_missing(&self, mut buf: IoBufMut, start: u64) -> Result<IoBufMut> {
+        self.recorder.note(start..start + buf.len() as u64);
+        let Some(bitmap) = self.bitmap.as_ref().filter(|_| self.copies.is_enabled()) else {
+            return self.read_base(buf, start).await;
+        };
+        let end = start + buf.len() as u64;
+        let mut at = start;
+        while at < end && self.copies.has_room() {
+            let stop = step_end(bitmap, at, end);
+            let blocks = bitmap.blocks(at, stop);
+            let bytes = bitmap.block_range(blocks.start).start..bitmap.block_range(blocks.end - 1).end;
+            let len = bytes.end - bytes.start;
+            if len > 2 * COPY_STEP {
+                // Large blocks are left to prefetch, which copies them part by part.
+                break;
+            }
+            let data = match self.read_base(IoBufMut::zeroed(len as usize), bytes.start).await {
+                Ok(data) => data.freeze(),
+                // The bytes that failed may lie outside the request, so only the request is read now. After a
+                // timeout the request fails at once: a base that hangs would hang again.
+                Err(error) if len > stop - at && error.errno() != Some(libc::ETIMEDOUT) => break,
+                Err(error) => return Err(error),
+            };
+            let part = &data[(at - bytes.start) as usize..(stop - bytes.start) as usize];
+            buf.as_mut_slice()[(at - start) as usize..(stop - start) as usize].copy_from_slice(part);
+            self.enqueue(blocks, data);
+            at = stop;
+        }
+        if at == end {
+            return Ok(buf);
+        }
+        let rest = buf.split_off((at - start) as usize);
+        let rest = self.read_base(rest, at).await?;
+        Ok(if buf.is_empty() { rest } else { buf.join(rest) })
+    }
+
+    fn enqueue(&self, blocks: Range<u64>, data: Bytes) {
+        let len = data.len() as u64;
+        let data = CopyData::Bytes(data);
+        self.copies.offer(BaseCopy { blocks, data }, len);
+    }
+
+    /// Stores one copy that a reader has left. Returns false if there is none.
+    pub(crate) async fn store_next_copy(&self) -> Result<bool> {
+        let Some(bitmap) = &self.bitmap else {
+            return Ok(false);
+        };
+        let bytes =
+            |blocks: &Range<u64>| bitmap.block_range(blocks.end - 1).end - bitmap.block_range(blocks.start).start;
+        let Some((copy, _storing)) = self.copies.take(bytes) else {
+            return Ok(false);
+        };
+        match self.store_copy(copy).await {
+            Ok(stored) => {
+                let stored = stored.iter().map(|range| range.end - range.start).sum();
+                self.counters.copied_on_read.add(stored);
+                Ok(true)
+            }
+            // The reader has its data, so only this copy is lost. The base may have recovered when the next
+            // one is stored.
+            Err(error) if self.is_of_base(&error) => Ok(true),
+            Err(error) => {
+                self.copies.fail(error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits until a reader leaves a copy.
+    pub(crate) async fn copy_arrives(&self) {
+        loop {
+            let listener = self.copies.arrived.listen();
+            if !self.copies.state().queue.is_empty() {
+                return;
+            }
+            listener.await;
+        }
+    }
+
+    /// Whether data that is read from the base is stored in the image.
+    #[must_use]
+    pub fn copies_on_read(&self) -> bool {
+        self.copies.is_enabled()
+    }
+
+    /// Bytes that readers have fetched from the base and that are not stored yet. 0 in a forked child.
+    #[must_use]
+    pub fn outstanding_copies(&self) -> u64 {
+        self.check_process().map_or(0, |()| self.copies.state().outstanding)
+    }
+
+    /// Why copy-on-read has stopped: the error of the first copy that could not be stored. None while it has
+    /// not stopped.
+    #[must_use]
+    pub fn copy_on_read_error(&self) -> Option<Error> {
+        match self.check_process() {
+            Ok(()) => self.copies.state().failed.clone(),
+            Err(error) => Some(error),
+        }
+    }
+}
+
+/// The end of what is read and copied in one step: whole blocks, unless `end` cuts the last one.
+fn step_end(bitmap: &Bitmap, at: u64, end: u64) -> u64 {
+    if end - at <= COPY_STEP {
+        return end;
+    }
+    let block = bitmap.block_size();
+    let stop = (at + COPY_STEP) / block * block;
+    if stop > at {
+        stop
+    } else {
+        end.min((at / block + 1) * block)
+    }
+}

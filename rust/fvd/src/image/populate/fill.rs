@@ -1,0 +1,417 @@
+//! Fill: stores what the base holds, and makes the blocks local. Nothing on disk mentions that before a
+//! checkpoint does (`docs/design.md`, "Copies").
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use crate::error::{Error, Result};
+use crate::image::Image;
+use crate::image::base_writeback::BaseWriteback;
+use crate::image::metadata::publish::PendingChunks;
+use crate::image::range_lock::Watch;
+use crate::image::space::free::ATTEMPTS;
+use crate::mutation::{self, Mutation};
+use crate::source::{BaseSource as _, parts};
+use crate::storage::Storage;
+
+/// Zeros become holes in units of this many bytes, aligned in the file: a block of most file systems.
+const HOLE_UNIT: u64 = 4096;
+
+/// Whole blocks to be stored.
+#[derive(Clone, Debug)]
+pub(crate) struct BaseCopy {
+    /// Numbers of the blocks; not empty.
+    pub(crate) blocks: Range<u64>,
+    /// What the base holds there, up to the end of its region.
+    pub(crate) data: CopyData,
+}
+
+/// What the base holds.
+#[derive(Clone, Debug)]
+pub(crate) enum CopyData {
+    Bytes(Bytes),
+    Zeros,
+    /// Not read yet: the store reads it.
+    Unread,
+}
+
+/// The result of storing a part of a block.
+pub(crate) enum Part {
+    /// Stored. The next part must be passed with this watch.
+    Stored(Watch),
+    /// Another task has stored the block.
+    Local,
+    /// Another task has held the block since the part before: its parts must be stored from the first again.
+    Disturbed,
+}
+
+impl CopyData {
+    fn slice(&self, range: Range<usize>) -> Self {
+        match self {
+            Self::Bytes(bytes) => Self::Bytes(bytes.slice(range)),
+            other => other.clone(),
+        }
+    }
+}
+
+impl<S: Storage> Image<S> {
+    /// The first run of blocks at or after the byte `from` that are still in the base, up to the byte `end`,
+    /// as bytes of the disk. One call looks at a few MiB of metadata: it may return an empty range, and the
+    /// search then continues at the end of that. None: nothing before `end` is in the base.
+    pub(crate) async fn next_in_base(&self, from: u64, end: u64) -> Result<Option<Range<u64>>> {
+        let end = end.min(self.base_size());
+        let Some(bitmap) = self.bitmap.as_ref().filter(|_| from < end) else {
+            return Ok(None);
+        };
+        let stop = self.lookup_end(from, end);
+        let blocks = bitmap.blocks(from, stop);
+        bitmap.load(&self.file, &blocks).await?;
+        let (local, next) = bitmap.run(&blocks);
+        let run = if local {
+            let (_, next_local) = bitmap.run(&(next.min(blocks.end - 1)..blocks.end));
+            next..next_local
+        } else {
+            blocks.start..next
+        };
+        if run.is_empty() || run.start >= blocks.end {
+            return Ok(Some(stop..stop));
+        }
+        let start = bitmap.block_range(run.start).start;
+        Ok(Some(start..bitmap.block_range(run.end - 1).end))
+    }
+
+    /// Stores those of the blocks that are still in the base. Returns what was stored, as ranges of bytes of
+    /// the disk, in ascending order.
+    ///
+    /// Waits for guest writes to the same blocks, and never overwrites what they have stored. The data may
+    /// have been read before the lock is taken, because the base does not change. Where it does, it is read
+    /// again under the lock (W5).
+    pub(crate) async fn store_copy(&self, copy: BaseCopy) -> Result<Vec<Range<u64>>> {
+        let (mut stored, mut left) = (Vec::new(), ATTEMPTS);
+        while let Err(error) = self.store_copy_once(copy.clone(), &mut stored).await {
+            self.find_room(error, &mut left).await?;
+        }
+        Ok(stored)
+    }
+
+    async fn store_copy_once(&self, copy: BaseCopy, stored: &mut Vec<Range<u64>>) -> Result<()> {
+        self.check_poison()?;
+        let Some(bitmap) = &self.bitmap else {
+            return Ok(());
+        };
+        let BaseCopy { blocks, data } = copy;
+        // The data was read without the lock. If the base changes, it must be read again under the lock (W5).
+        let data = if self.changes_base() { CopyData::Unread } else { data };
+        let start = bitmap.block_range(blocks.start).start;
+        let end = bitmap.block_range(blocks.end - 1).end;
+        let _pin = self.pin();
+        self.extend(end).await?;
+        self.load(start, end).await?;
+        let _filling = self.filling.lock(blocks.clone()).await;
+        let mut rest = blocks;
+        while !rest.is_empty() {
+            let (mut local, next) = bitmap.run(&rest);
+            local &= !mutation::is(Mutation::CopyOverwrites);
+            let run = rest.start..next;
+            if !local {
+                let bytes = bitmap.block_range(run.start).start..bitmap.block_range(run.end - 1).end;
+                let data = data.slice((bytes.start - start) as usize..(bytes.end - start) as usize);
+                let mut pending_chunks = PendingChunks::copy(self);
+                self.store_data(&bytes, data, &mut pending_chunks).await?;
+                pending_chunks.publish(&run)?;
+                stored.push(bytes);
+            }
+            rest.start = next;
+        }
+        Ok(())
+    }
+
+    /// Counts what prefetch has made local: bytes that it has read from the base, and known zeros.
+    pub(crate) fn count_prefetched(&self, fetched: u64, zeros: u64) {
+        self.counters.prefetched.add(fetched);
+        self.counters.prefetched_zeros.add(zeros);
+    }
+
+    /// Stores a part of a block that is still in the base. Parts come in ascending order, each with the watch
+    /// that the one before it returned; None for the first one.
+    ///
+    /// No part is visible before the last one publishes the block. Until then the block's bit says that the
+    /// base has it, and a task that fills the block meanwhile stores all of it. A guest write that fails or
+    /// is cancelled may leave some of its data over earlier parts, and the guest must never see that. So if
+    /// another task has held the block, its parts are stored from the first again.
+    pub(crate) async fn store_part(
+        &self,
+        block: u64,
+        part: Range<u64>,
+        data: CopyData,
+        before: Option<Watch>,
+    ) -> Result<Part> {
+        let mut left = ATTEMPTS;
+        loop {
+            match self.store_part_once(block, part.clone(), data.clone(), before).await {
+                // The failed attempt may have held the lock. Then it has ended the watch, and after earlier
+                // parts the next attempt returns `Disturbed`.
+                Err(error) => self.find_room(error, &mut left).await?,
+                stored => return stored,
+            }
+        }
+    }
+
+    async fn store_part_once(
+        &self,
+        block: u64,
+        part: Range<u64>,
+        data: CopyData,
+        before: Option<Watch>,
+    ) -> Result<Part> {
+        self.check_poison()?;
+        let Some(bitmap) = &self.bitmap else {
+            return Ok(Part::Local);
+        };
+        let _pin = self.pin();
+        self.extend(part.end).await?;
+        self.load(part.start, part.end).await?;
+        let filling = self.filling.lock(block..block + 1).await;
+        if bitmap.all_local(&(block..block + 1)) {
+            return Ok(Part::Local);
+        }
+        let is_disturbed = before.is_some_and(|watch| !filling.is_first_since(watch));
+        if is_disturbed && !mutation::is(Mutation::PartsDisturbed) {
+            return Ok(Part::Disturbed);
+        }
+        let whole = bitmap.block_range(block);
+        let is_last = part.end == whole.end;
+        let (part, data) = if !self.changes_base() {
+            (part, data)
+        } else if is_last {
+            // The base may change between two parts, so the last part reads and stores the whole block (W5).
+            (whole, CopyData::Unread)
+        } else {
+            return Ok(Part::Stored(filling.watch()));
+        };
+        let mut pending_chunks = PendingChunks::copy(self);
+        self.store_data(&part, data, &mut pending_chunks).await?;
+        pending_chunks.publish(&(block..block + u64::from(is_last)))?;
+        Ok(Part::Stored(filling.watch()))
+    }
+
+    /// Whether a store has failed because of the base, which a store reads if the base changes (W5).
+    pub(crate) fn is_of_base(&self, error: &Error) -> bool {
+        let base = self.base.as_ref().filter(|_| self.changes_base());
+        base.is_some_and(|base| error.path() == Some(base.path()))
+    }
+
+    fn changes_base(&self) -> bool {
+        let changes = self.writeback.as_ref().is_some_and(BaseWriteback::changes_base);
+        changes && !mutation::is(Mutation::StaleCopy)
+    }
+
+    /// The blocks that the bytes of the disk touch.
+    pub(crate) fn blocks_of(&self, bytes: &Range<u64>) -> Range<u64> {
+        self.bitmap
+            .as_ref()
+            .map_or(0..0, |bitmap| bitmap.blocks(bytes.start, bytes.end))
+    }
+
+    /// Stores `data` in blocks that are in the base and locked. Publishes nothing.
+    async fn store_data(
+        &self,
+        bytes: &Range<u64>,
+        data: CopyData,
+        pending_chunks: &mut PendingChunks<'_, S>,
+    ) -> Result<()> {
+        match data {
+            CopyData::Unread => self.copy_base(bytes.clone(), pending_chunks).await,
+            CopyData::Bytes(data) => self.put_sparse(data, bytes.start, pending_chunks).await,
+            CopyData::Zeros => {
+                self.zero_in_place(bytes.start, bytes.end, self.space(), pending_chunks)
+                    .await
+            }
+        }
+    }
+
+    /// Stores what a copy has read from the base at `start`, in blocks that are locked. Zeros become holes,
+    /// in units of [`HOLE_UNIT`]. Publishes nothing.
+    ///
+    /// The holes are punched in any case: a write that a crash cut short may have left data there.
+    pub(in crate::image) async fn put_sparse(
+        &self,
+        data: Bytes,
+        start: u64,
+        pending_chunks: &mut PendingChunks<'_, S>,
+    ) -> Result<()> {
+        // On a device holes save no space: only data that is all zeros is zeroed.
+        let unit = if self.data().can_resize() { HOLE_UNIT } else { u64::MAX };
+        // Units are aligned in the file, not in the disk: a hole frees whole blocks of the file.
+        let parts = parts(&data, (start + self.geometry.data_offset) % HOLE_UNIT, unit);
+        // Zeros come first: then a chunk without storage needs nothing, because a new storage chunk reads as
+        // zeros.
+        for part in parts.iter().filter(|part| part.zero) {
+            let (from, to) = (start + part.range.start as u64, start + part.range.end as u64);
+            self.zero_in_place(from, to, self.space(), pending_chunks).await?;
+        }
+        for part in parts.into_iter().filter(|part| !part.zero) {
+            let (from, to) = (start + part.range.start as u64, start + part.range.end as u64);
+            self.put(vec![data.slice(part.range)], from, to, pending_chunks).await?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pollster::block_on;
+
+    use std::path::Path;
+
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::format::{BaseUpdate, LayoutOptions};
+    use crate::image::base_writeback::{in_memory, over};
+    use crate::image::{CreateOptions, OpenOptions, create, read_head};
+    use crate::source::{BaseSource, BoxFuture, RawSource, Run, WritableBase};
+    use crate::storage::{IoBufMut, MemoryStorage};
+
+    /// A base that cannot be read.
+    struct Broken(RawSource<MemoryStorage>);
+
+    impl BaseSource for Broken {
+        fn path(&self) -> &Path {
+            Path::new("broken")
+        }
+
+        fn format(&self) -> &'static str {
+            "raw"
+        }
+
+        fn len(&self) -> u64 {
+            self.0.len()
+        }
+
+        fn read(&self, _: IoBufMut, _: u64) -> BoxFuture<'_, Result<IoBufMut>> {
+            let error = Error::new(ErrorKind::Io, "It is broken").with_path(self.path());
+            Box::pin(std::future::ready(Err(error)))
+        }
+
+        fn status(&self, offset: u64, len: u64) -> BoxFuture<'_, Result<Run>> {
+            self.0.status(offset, len)
+        }
+
+        fn writable(&self) -> Option<&dyn WritableBase> {
+            self.0.writable()
+        }
+    }
+
+    #[test]
+    fn a_store_that_cannot_read_the_base_blames_the_base() {
+        let sevens = MemoryStorage::from_bytes(&[7; 8192]);
+        let base = block_on(RawSource::for_writing(sevens)).expect("memory does not fail");
+        let image = over(Box::new(Broken(base)), BaseUpdate::Writenocache);
+        let data = CopyData::Bytes(Bytes::from_static(&[7; 8192]));
+        let error = block_on(image.store_copy(BaseCopy { blocks: 0..1, data })).expect_err("read again");
+        assert!(image.is_of_base(&error), "{error}");
+        let other = Error::new(ErrorKind::Io, "It is full").with_path("image");
+        assert!(!image.is_of_base(&other));
+    }
+
+    const CHUNK: u64 = 8192;
+
+    /// An image over a base of sevens, on a full device of two storage chunks, one of which was discarded.
+    fn full() -> Image<MemoryStorage> {
+        let (file, device) = (MemoryStorage::new(), MemoryStorage::device(2 * CHUNK));
+        let options = CreateOptions {
+            layout: LayoutOptions {
+                virtual_size: 4 * CHUNK,
+                base_size: Some(4 * CHUNK),
+                block_size: Some(CHUNK),
+                compact: true,
+                chunk_size: Some(CHUNK),
+                ..LayoutOptions::default()
+            },
+            base_img: "base".into(),
+            data_file: "device".into(),
+            ..CreateOptions::default()
+        };
+        let base = MemoryStorage::from_bytes(&vec![7; 4 * CHUNK as usize]);
+        let options = (
+            options,
+            OpenOptions {
+                writable: true,
+                ..OpenOptions::default()
+            },
+        );
+        let opened = async {
+            create(&file, Some(&device), &options.0, None).await?;
+            let base = Box::new(RawSource::new(base).await?);
+            let image = Image::open(
+                file.clone(),
+                read_head(&file).await?,
+                Some(device),
+                Some(base),
+                options.1,
+            )
+            .await?;
+            image.write(vec![1; 2 * CHUNK as usize].into(), 0).await?;
+            let full = image.store_copy(copy(2..3, CopyData::Unread)).await;
+            assert_eq!(full.expect_err("full").kind(), ErrorKind::NoSpace);
+            image.discard(0, CHUNK).await?;
+            Ok::<_, Error>(image)
+        };
+        block_on(opened).expect("memory does not fail")
+    }
+
+    fn copy(blocks: Range<u64>, data: CopyData) -> BaseCopy {
+        BaseCopy { blocks, data }
+    }
+
+    #[test]
+    fn a_copy_uses_storage_that_was_discarded() {
+        let image = full();
+        let sevens = CopyData::Bytes(vec![7; CHUNK as usize].into());
+        let stored = block_on(image.store_copy(copy(2..3, sevens))).expect("there is room");
+        let all = 2 * CHUNK..3 * CHUNK;
+        assert_eq!(stored, std::slice::from_ref(&all));
+        let buf = block_on(image.read(IoBufMut::zeroed(3 * CHUNK as usize), 0)).expect("memory does not fail");
+        let expected: Vec<u8> = [0, 1, 7].iter().flat_map(|fill| [*fill; CHUNK as usize]).collect();
+        assert_eq!(buf.as_slice(), expected);
+        assert!(
+            block_on(image.store_copy(copy(3..4, CopyData::Unread))).is_err(),
+            "full again"
+        );
+    }
+
+    #[test]
+    fn a_part_of_a_block_uses_storage_that_was_discarded() {
+        let image = full();
+        let sevens = CopyData::Bytes(vec![7; 4096].into());
+        let at = 2 * CHUNK;
+        let first = block_on(image.store_part(2, at..at + 4096, sevens.clone(), None));
+        let Ok(Part::Stored(watch)) = first else {
+            panic!("there is room");
+        };
+        let rest = at + 4096..at + CHUNK;
+        let last = block_on(image.store_part(2, rest, sevens, Some(watch)));
+        assert!(matches!(last, Ok(Part::Stored(_))));
+        assert!(image.bitmap.as_ref().expect("there is a base").all_local(&(2..3)));
+        let buf = block_on(image.read(IoBufMut::zeroed(CHUNK as usize), at)).expect("memory does not fail");
+        assert_eq!(buf.as_slice(), [7; CHUNK as usize]);
+    }
+
+    #[test]
+    fn parts_of_a_block_read_at_different_times_are_not_combined() {
+        for updates in BaseUpdate::ALL {
+            let image = in_memory(updates);
+            let old = CopyData::Bytes(Bytes::from_static(&[7; 4096]));
+            block_on(image.store_part(0, 0..4096, old.clone(), None)).expect("memory does not fail");
+            block_on(image.write(Bytes::from_static(&[9; 100]), 50)).expect("memory does not fail");
+            block_on(image.store_part(0, 4096..8192, old, None)).expect("memory does not fail");
+            let missing = block_on(image.next_in_base(0, 8192)).expect("memory does not fail");
+            assert!(missing.is_none_or(|run| run.is_empty()), "all of it is local");
+            let buf = block_on(image.read(IoBufMut::zeroed(8192), 0)).expect("memory does not fail");
+            let mut expected = [7; 8192];
+            expected[50..150].fill(9);
+            assert_eq!(buf.as_slice(), expected, "{}", updates.name());
+        }
+    }
+}

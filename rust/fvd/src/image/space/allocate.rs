@@ -1,0 +1,380 @@
+//! Allocation of storage chunks in compact images.
+//!
+//! The allocator hands out the lowest freed number first, otherwise the one after the highest number in use.
+//! A reservation lasts until its virtual chunk is published. That also happens when the write fails.
+//!
+//! A new storage chunk reads as zeros where nothing was written. A file is cut after the highest storage
+//! chunk in use before the first allocation after an open, because a crash may have left data there that no
+//! entry points at. On a device, and where the storage chunk was in use before, it is zeroed before it is
+//! handed out.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::table::MAX_CHUNK_NUMBER;
+use crate::image::Image;
+use crate::image::metadata::scan::EntryRuns;
+use crate::image::metadata::table::Table;
+use crate::image::space::chunk_set::ChunkSet;
+use crate::image::space::epochs::Epochs;
+use crate::image::space::freed::Freed;
+use crate::mutation::{self, Mutation};
+use crate::storage::Storage;
+
+/// In a file, gaps are remembered only below this number: 32 MiB of bits.
+const GAPS_END: u32 = 1 << 28;
+
+#[derive(Default)]
+pub(in crate::image) struct Allocator {
+    /// Virtual chunk to storage chunk, for chunks whose entry is not in the table yet.
+    reserved: BTreeMap<u64, u32>,
+    /// None until the table has been scanned.
+    frontier: Option<Frontier>,
+    /// Storage chunks below the frontier that were freed: some are free now, the others will be.
+    freed: Freed,
+}
+
+#[derive(Clone, Copy)]
+struct Frontier {
+    /// The number to hand out next if no freed one can be used.
+    next: u32,
+    /// Length of the data file, bytes.
+    file_len: u64,
+}
+
+impl Allocator {
+    /// Drops the reservation of `chunk`, whose entry is in the table now.
+    pub(in crate::image) fn published(&mut self, chunk: u64) {
+        self.reserved.remove(&chunk);
+    }
+
+    /// The storage chunk that is reserved for `chunk`.
+    pub(in crate::image) fn reserved(&self, chunk: u64) -> Option<u32> {
+        self.reserved.get(&chunk).copied()
+    }
+
+    /// Whether storage chunk `number` is reserved for `chunk`.
+    pub(in crate::image) fn has_reserved(&self, chunk: u64, number: u32) -> bool {
+        self.reserved(chunk) == Some(number)
+    }
+
+    /// The virtual chunks of the range that have a reservation.
+    pub(in crate::image) fn reserved_in(&self, chunks: &Range<u64>) -> Vec<u64> {
+        self.reserved.range(chunks.clone()).map(|(chunk, _)| *chunk).collect()
+    }
+
+    /// Takes storage chunks that nothing on disk refers to any more. They become free when the requests in
+    /// flight have ended.
+    pub(in crate::image) fn add_unreferenced(&mut self, numbers: ChunkSet, epochs: &Epochs) {
+        self.freed.add_unreferenced(numbers);
+        self.freed.collect(epochs);
+    }
+
+    /// Whether a freed storage chunk can be handed out now. None: not yet, but one will be free when requests
+    /// in flight have ended.
+    pub(in crate::image) fn has_free(&mut self, epochs: &Epochs) -> Option<bool> {
+        self.freed.collect(epochs);
+        match self.freed.first_free() {
+            Some(_) => Some(true),
+            None if self.freed.is_waiting() => None,
+            None => Some(false),
+        }
+    }
+
+    /// One more than the highest number that has been in use; 0 before the table has been scanned.
+    pub(in crate::image) fn end(&self) -> u64 {
+        self.frontier.map_or(0, |frontier| frontier.next.into())
+    }
+}
+
+impl<S: Storage> Image<S> {
+    /// Returns a storage chunk for `chunk`: the one in the table, one that was reserved earlier, a freed one,
+    /// or a new one.
+    pub(in crate::image) async fn reserve(&self, table: &Table, chunk: u64) -> Result<u32> {
+        if let Some(number) = self.try_reserve(table, chunk)? {
+            return Ok(number);
+        }
+        let _growing = self.growing.lock(0..1).await;
+        loop {
+            // While this task waited, another one may have reserved storage for the chunk, perhaps the last
+            // that there is room for.
+            if let Some(number) = self.try_reserve(table, chunk)? {
+                return Ok(number);
+            }
+            let (frontier, free) = {
+                let allocator = &mut self.volatile().allocator;
+                (allocator.frontier, allocator.freed.first_free())
+            };
+            let Some(frontier) = frontier else {
+                self.scan(table).await?;
+                continue;
+            };
+            let number = free.unwrap_or(frontier.next);
+            let end = self.chunk_end(table, number);
+            let end = end.map_err(|error| error.for_want_of_storage(chunk))?;
+            if end > frontier.file_len {
+                if free.is_some() && !self.data().can_resize() {
+                    // Only a corrupt table names a storage chunk beyond the end of the device.
+                    self.volatile().allocator.freed.take(number);
+                    continue;
+                }
+                let frontier = self.grow(chunk, frontier, end).await?;
+                self.volatile().allocator.frontier = Some(frontier);
+            }
+            if free.is_some() || !self.data().can_resize() {
+                return self.reserve_zeroed(table, chunk, number).await;
+            }
+        }
+    }
+
+    /// Returns None if the allocator is not ready, the file must grow, or the storage chunk must be zeroed
+    /// first.
+    fn try_reserve(&self, table: &Table, chunk: u64) -> Result<Option<u32>> {
+        let mut volatile = self.volatile();
+        // Look up again under the mutex: the chunk may have been published since the caller's lookup.
+        if let Some(number) = table.get(chunk)? {
+            return Ok(Some(number));
+        }
+        let Allocator {
+            reserved,
+            frontier,
+            freed,
+        } = &mut volatile.allocator;
+        if let Some(number) = reserved.get(&chunk) {
+            return Ok(Some(*number));
+        }
+        freed.collect(&self.epochs);
+        let Some(frontier) = frontier.as_mut().filter(|_| freed.first_free().is_none()) else {
+            return Ok(None);
+        };
+        let has_room = self
+            .chunk_end(table, frontier.next)
+            .is_ok_and(|end| end <= frontier.file_len);
+        if !self.data().can_resize() || !has_room {
+            return Ok(None);
+        }
+        let number = frontier.next;
+        frontier.next += 1;
+        reserved.insert(chunk, number);
+        Ok(Some(number))
+    }
+
+    /// Makes sure that the allocator knows every storage chunk in use. Must be called before a storage chunk
+    /// is freed.
+    pub(in crate::image) async fn prepare_allocator(&self, table: &Table) -> Result<()> {
+        if self.volatile().allocator.frontier.is_some() {
+            return Ok(());
+        }
+        let _growing = self.growing.lock(0..1).await;
+        if self.volatile().allocator.frontier.is_some() {
+            return Ok(());
+        }
+        self.scan(table).await
+    }
+
+    /// Finds the numbers in use, and cuts a file after the highest. The caller holds the `growing` lock.
+    async fn scan(&self, table: &Table) -> Result<()> {
+        let (mut next, mut count) = (0, 0);
+        self.visit_numbers(table, |number| {
+            next = next.max(number + 1);
+            count += 1;
+        })
+        .await?;
+        let gaps = self.gaps(table, next, count).await?;
+        let used = self.chunk_offset(table, next);
+        let mut file_len = self.data().len().await?;
+        if self.data().can_resize() && file_len > used && !mutation::is(Mutation::KeepTail) {
+            self.data().set_len(used).await?;
+            file_len = used;
+        }
+        let mut volatile = self.volatile();
+        volatile.allocator.freed.add_free(gaps);
+        volatile.allocator.frontier = Some(Frontier { next, file_len });
+        Ok(())
+    }
+
+    /// The numbers below `next` that none of the `count` allocated chunks has: earlier sessions freed them,
+    /// or lost them in a crash.
+    async fn gaps(&self, table: &Table, next: u32, count: u64) -> Result<ChunkSet> {
+        if count >= u64::from(next) {
+            return Ok(ChunkSet::default());
+        }
+        let end = next.min(self.gaps_end(table).await?);
+        let mut used = ChunkSet::default();
+        self.visit_numbers(table, |number| {
+            if number < end {
+                used.insert(number);
+            }
+        })
+        .await?;
+        Ok(used.missing_below(end))
+    }
+
+    /// The number below which gaps are remembered. In a file a few entries can name numbers that are
+    /// arbitrarily far apart, at no cost, so there is a fixed limit. On a device the limit is the number of
+    /// storage chunks that fit.
+    async fn gaps_end(&self, table: &Table) -> Result<u32> {
+        if self.data().can_resize() {
+            return Ok(GAPS_END);
+        }
+        let room = self.data().len().await?.saturating_sub(self.geometry.data_offset) / table.chunk_size();
+        Ok(room.min(u64::from(MAX_CHUNK_NUMBER) + 1) as u32)
+    }
+
+    /// Visits the storage chunks in use. Entries that are not in memory are read and not kept: a table can
+    /// have billions of them. No entry changes meanwhile, because no storage chunk is allocated or freed
+    /// before the allocator is ready.
+    async fn visit_numbers(&self, table: &Table, mut visit: impl FnMut(u32) + Send) -> Result<()> {
+        let words = table.words();
+        let mut chunk = 0;
+        while chunk < table.chunks() {
+            let (in_memory, end) = words.memory_run(chunk, table.chunks());
+            if in_memory {
+                for chunk in chunk..end {
+                    table.get(chunk)?.into_iter().for_each(&mut visit);
+                }
+            } else {
+                let mut runs = EntryRuns::new(&self.file, words.region(), chunk, end, &[]).with_lost(table.chunks());
+                while let Some(run) = runs.next().await? {
+                    if run.lost {
+                        // Without these entries, the data of their chunks would be cut off.
+                        return Err(Table::lost(run.first, run.end() - 1));
+                    }
+                    let number = table.checked(run.first, run.entry)?;
+                    number.into_iter().for_each(&mut visit);
+                }
+            }
+            chunk = end;
+        }
+        Ok(())
+    }
+
+    /// Extends the file to at least `needed` bytes, for storage of `chunk`; by the grow unit where there is
+    /// room for that.
+    async fn grow(&self, chunk: u64, frontier: Frontier, needed: u64) -> Result<Frontier> {
+        if !self.data().can_resize() {
+            let message = format!(
+                "The device is full: the image needs {needed} bytes, it has {}",
+                frontier.file_len
+            );
+            let error = Error::new(ErrorKind::NoSpace, message).with_path(self.data().path());
+            return Err(error.with_op("write").for_want_of_storage(chunk));
+        }
+        let unit = self.header.storage_grow_unit;
+        let wanted = needed.max(frontier.file_len.saturating_add(unit));
+        let mut file_len = wanted;
+        if let Err(error) = self.data().set_len(wanted).await {
+            if error.kind() != ErrorKind::NoSpace {
+                return Err(error);
+            }
+            // A file that cannot grow is treated like a full device: freed storage chunks may help.
+            let cut = self.data().set_len(needed).await;
+            cut.map_err(|error| error.for_want_of_storage(chunk))?;
+            file_len = needed;
+        }
+        Ok(Frontier { file_len, ..frontier })
+    }
+
+    /// Zeroes a storage chunk that no virtual chunk uses, and reserves it: one that was freed, or one of a
+    /// device. The caller holds the `growing` lock.
+    async fn reserve_zeroed(&self, table: &Table, chunk: u64, number: u32) -> Result<u32> {
+        let start = self.chunk_offset(table, number);
+        if !mutation::is(Mutation::ReuseUnzeroed) {
+            self.data()
+                .write_zeroes(start, table.chunk_size(), self.space())
+                .await?;
+        }
+        let allocator = &mut self.volatile().allocator;
+        allocator.freed.take(number);
+        allocator.reserved.insert(chunk, number);
+        if let Some(frontier) = &mut allocator.frontier {
+            frontier.next = frontier.next.max(number + 1);
+        }
+        Ok(number)
+    }
+
+    /// End of the storage chunk in the data file, in bytes. Fails with [`ErrorKind::NoSpace`] if the number
+    /// is beyond the limit of the format.
+    fn chunk_end(&self, table: &Table, number: u32) -> Result<u64> {
+        let end = u64::from(number + 1)
+            .checked_mul(table.chunk_size())
+            .and_then(|end| end.checked_add(self.geometry.data_offset));
+        match end {
+            Some(end) if number <= MAX_CHUNK_NUMBER && i64::try_from(end).is_ok() => Ok(end),
+            _ => Err(Error::new(
+                ErrorKind::NoSpace,
+                format!("The image has no storage chunk left: number {number} is beyond the limit of the format"),
+            )
+            .with_path(self.file.path())
+            .with_op("write")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pollster::block_on;
+
+    use super::*;
+    use crate::image::create;
+    use crate::image::testing::{CHUNK, Kind, Sample, content, open, options, sample};
+    use crate::storage::MemoryStorage;
+
+    /// Gaps that the image finds in its table before the first allocation.
+    fn gaps(image: &Image<MemoryStorage>) -> ChunkSet {
+        let table = image.table.as_ref().expect("compact");
+        let (mut next, mut count) = (0, 0);
+        let visited = image.visit_numbers(table, |number| {
+            next = next.max(number + 1);
+            count += 1;
+        });
+        block_on(visited).expect("visited");
+        block_on(image.gaps(table, next, count)).expect("found")
+    }
+
+    #[test]
+    fn a_far_storage_chunk_number_costs_a_file_at_most_32_mib() {
+        let sample = sample(Kind::default());
+        sample.leak(3);
+        sample.set_entry(12, MAX_CHUNK_NUMBER - 1);
+        let expected = content(&sample);
+        let image = open(&sample, true).expect("opens");
+        let mut gaps = gaps(&image);
+        assert_eq!(gaps.first(), Some(0));
+        assert_eq!(gaps.end(), GAPS_END);
+        assert_eq!(gaps.len(), u64::from(GAPS_END) - 9);
+        block_on(image.write(vec![9; 100].into(), 13 * CHUNK)).expect("written");
+        block_on(image.close()).expect("closed");
+        assert_eq!(sample.entry(13), 0);
+        let content = content(&sample);
+        let at = 13 * CHUNK as usize;
+        assert_eq!(content[at..at + 100], [9; 100]);
+        assert!(content[at + 100..at + CHUNK as usize].iter().all(|byte| *byte == 0));
+        assert_eq!(content[..at], expected[..at]);
+    }
+
+    #[test]
+    fn gaps_of_a_device_are_those_that_fit_on_it() {
+        let (file, device) = (MemoryStorage::new(), MemoryStorage::device(5 * CHUNK + 4096));
+        let kind = Kind {
+            separate: true,
+            ..Kind::default()
+        };
+        block_on(create(&file, Some(&device), &options(kind), None)).expect("created");
+        let sample = Sample {
+            file,
+            data: Some(device),
+        };
+        sample.set_entry(0, 2);
+        sample.set_entry(1, MAX_CHUNK_NUMBER - 1);
+        let image = open(&sample, true).expect("opens");
+        let mut gaps = gaps(&image);
+        assert_eq!((gaps.first(), gaps.len(), gaps.end()), (Some(0), 4, 5));
+        for chunk in 2..6 {
+            block_on(image.write(vec![9; 100].into(), chunk * CHUNK)).expect("there is room");
+        }
+        let full = block_on(image.write(vec![9; 100].into(), 6 * CHUNK)).expect_err("full");
+        assert_eq!(full.kind(), ErrorKind::NoSpace);
+    }
+}
