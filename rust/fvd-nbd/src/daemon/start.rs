@@ -26,7 +26,7 @@ use super::open::{DiskOptions, open_patiently};
 use super::pauses::tell_pauses;
 use super::signals::Signals;
 use super::{Daemon, DaemonOptions, Disk, DiskStatus, Report, TlsCredentials, TlsOptions};
-use crate::handshake::TlsPolicy;
+use crate::protocol::handshake::TlsPolicy;
 use crate::server::{Credentials, Exports, Listener, Server};
 
 /// The maximum number of threads that serve.

@@ -9,7 +9,7 @@ use fvd::storage::Storage;
 use fvd::{Error, ErrorKind};
 
 use super::raw::RawDisk;
-use crate::export::{BlockSizes, ExportInfo};
+use crate::protocol::export::{BlockSizes, ExportInfo};
 
 /// The minimum preferred block size: a page, and the sector size of most disks.
 const PREFERRED: u32 = 4096;

@@ -18,8 +18,8 @@ use fvd::image::Image;
 use fvd::storage::{IoBufMut, Storage};
 use fvd::{Error, Result};
 
-use crate::export::ExportInfo;
-use crate::meta::Status;
+use crate::protocol::export::ExportInfo;
+use crate::protocol::meta::Status;
 use crate::server::{Export, Zeroing};
 
 pub use content::Content;

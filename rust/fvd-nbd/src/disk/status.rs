@@ -3,7 +3,7 @@
 use fvd::Result;
 use fvd::source::{BaseSource, Content, Run};
 
-use crate::meta::Status;
+use crate::protocol::meta::Status;
 
 /// The maximum number of pieces per request, so that one request cannot scan a whole disk.
 const MAX_PIECES: u32 = 4096;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::constants::MAX_PAYLOAD;
+use crate::protocol::constants::MAX_PAYLOAD;
 
 /// The granularity of the budget in bytes.
 const UNIT: u64 = 4096;

@@ -16,8 +16,8 @@ use super::negotiate::{Outcome, greet, negotiate};
 use super::phase::{Phase, reached, until};
 use super::socket::Socket;
 use super::tls::Credentials;
-use crate::handshake::{Handshake, TlsPolicy};
-use crate::session::Session;
+use crate::protocol::handshake::{Handshake, TlsPolicy};
+use crate::protocol::session::Session;
 
 /// What a conversation needs from the server.
 pub(super) struct ConnectionContext<'a, E> {

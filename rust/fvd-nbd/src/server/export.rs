@@ -8,10 +8,10 @@ use bytes::Bytes;
 use fvd::storage::{IoBufMut, Space};
 use fvd::{Error, ErrorKind, Result};
 
-use crate::error::{Errno, Refusal};
-use crate::export::ExportInfo;
-use crate::handshake::Catalog;
-use crate::meta::Status;
+use crate::protocol::error::{Errno, Refusal};
+use crate::protocol::export::ExportInfo;
+use crate::protocol::handshake::Catalog;
+use crate::protocol::meta::Status;
 
 /// How to write zeroes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

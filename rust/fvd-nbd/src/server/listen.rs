@@ -21,7 +21,7 @@ use super::phase::{Phase, advance, reached, until};
 use super::socket::{CloseOnForkSocket, Socket};
 use super::tls::Credentials;
 use super::{Limits, Shared};
-use crate::handshake::TlsPolicy;
+use crate::protocol::handshake::TlsPolicy;
 
 /// The pause between two attempts to accept while the system has no descriptor or memory left.
 const RETRY: Duration = Duration::from_millis(100);

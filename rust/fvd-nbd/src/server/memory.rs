@@ -8,8 +8,8 @@ use fvd::storage::IoBufMut;
 use fvd::{Error, Result};
 
 use super::export::{Export, Zeroing};
-use crate::export::ExportInfo;
-use crate::meta::Status;
+use crate::protocol::export::ExportInfo;
+use crate::protocol::meta::Status;
 
 /// The granularity of the status in bytes.
 const PIECE: u64 = 4096;

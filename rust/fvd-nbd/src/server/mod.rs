@@ -64,7 +64,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use crate::handshake::TlsPolicy;
+use crate::protocol::handshake::TlsPolicy;
 pub use clients::Sharing;
 pub use connection::ConnectionError;
 pub use counters::{ConnectionCounts, Counters, Kind, RequestCounts};

@@ -7,8 +7,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::connection::ConnectionError;
 use super::input::Input;
 use super::output::Output;
-use crate::handshake::{Catalog, Event, Handshake};
-use crate::session::Session;
+use crate::protocol::handshake::{Catalog, Event, Handshake};
+use crate::protocol::session::Session;
 
 /// The result of a negotiation.
 pub(super) enum Outcome {

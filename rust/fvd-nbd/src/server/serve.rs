@@ -9,11 +9,11 @@ use super::counters::{Counters, Kind};
 use super::export::{Export, Zeroing, refusal};
 use super::holes::{Piece, Pieces};
 use super::output::Output;
-use crate::error::{Errno, Refusal};
-use crate::meta::Context;
-use crate::reply::{Extents, Position, ReplyTo};
-use crate::request::Command;
-use crate::session::Session;
+use crate::protocol::error::{Errno, Refusal};
+use crate::protocol::meta::Context;
+use crate::protocol::reply::{Extents, Position, ReplyTo};
+use crate::protocol::request::Command;
+use crate::protocol::session::Session;
 
 /// The outcome of a request.
 #[derive(Debug)]
@@ -181,7 +181,7 @@ async fn status<E: Export>(
         .iter()
         .map(|context| (context, Extents::new(session, length, one)))
         .collect();
-    let mut piece = |length, status: crate::meta::Status| {
+    let mut piece = |length, status: crate::protocol::meta::Status| {
         let mut wanted = false;
         for (context, extents) in &mut contexts {
             wanted |= extents.push(length, status.flags(*context));

@@ -2,13 +2,13 @@
 //! message with valid framing the next one is understood.
 
 use fastrand::Rng;
-use fvd_nbd::constants::{MAX_OPTION_DATA, MAX_PAYLOAD, opt, rep};
-use fvd_nbd::error::{Errno, Refusal};
-use fvd_nbd::handshake::{Event, Handshake, TlsPolicy};
-use fvd_nbd::meta::{Context, Contexts, Status};
-use fvd_nbd::reply::{Extents, Position};
-use fvd_nbd::request::{Command, Request};
-use fvd_nbd::session::{HeaderStyle, Session};
+use fvd_nbd::protocol::constants::{MAX_OPTION_DATA, MAX_PAYLOAD, opt, rep};
+use fvd_nbd::protocol::error::{Errno, Refusal};
+use fvd_nbd::protocol::handshake::{Event, Handshake, TlsPolicy};
+use fvd_nbd::protocol::meta::{Context, Contexts, Status};
+use fvd_nbd::protocol::reply::{Extents, Position};
+use fvd_nbd::protocol::request::{Command, Request};
+use fvd_nbd::protocol::session::{HeaderStyle, Session};
 
 use crate::memory::peak_of;
 use crate::options::{info, message, queries};

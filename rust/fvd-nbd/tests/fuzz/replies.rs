@@ -1,8 +1,8 @@
 //! Decodes replies as a client does, independently of the code under test.
 
-use fvd_nbd::export::ExportInfo;
-use fvd_nbd::handshake::Catalog;
-use fvd_nbd::session::HeaderStyle;
+use fvd_nbd::protocol::export::ExportInfo;
+use fvd_nbd::protocol::handshake::Catalog;
+use fvd_nbd::protocol::session::HeaderStyle;
 
 /// A server with one export.
 pub(crate) struct OneDisk;

@@ -1,7 +1,7 @@
 //! A valid session of a client: what it sends, and the replies that it must get.
 
 use fastrand::Rng;
-use fvd_nbd::constants::{cmd, opt};
+use fvd_nbd::protocol::constants::{cmd, opt};
 
 use crate::options::{info, message, queries};
 

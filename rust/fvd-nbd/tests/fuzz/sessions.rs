@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use fvd_nbd::handshake::TlsPolicy;
+use fvd_nbd::protocol::handshake::TlsPolicy;
 use fvd_nbd::server::{Credentials, Exports, Limits, MemoryExport, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::{sleep, timeout};

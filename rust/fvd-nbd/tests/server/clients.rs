@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::Arc;
 
 use fastrand::Rng;
-use fvd_nbd::export::ExportInfo;
+use fvd_nbd::protocol::export::ExportInfo;
 use fvd_nbd::server::{Limits, MemoryExport};
 
 use crate::host::Host;

@@ -11,7 +11,7 @@ use fvd::image::{CreateOptions, Discard, Image, OpenOptions, ThreadedImage, crea
 use fvd::source::{BaseSource, RawSource};
 use fvd::storage::{FileStorage, IoBufMut, MemoryStorage, Storage};
 use fvd_nbd::disk::{Content, DiskExport, Lease, RawDisk};
-use fvd_nbd::meta::Status;
+use fvd_nbd::protocol::meta::Status;
 use fvd_nbd::server::{Export, Zeroing};
 use pollster::block_on;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use fvd_nbd::constants::{chunk, cmd};
+use fvd_nbd::protocol::constants::{chunk, cmd};
 use fvd_nbd::server::{Limits, MemoryExport};
 
 use crate::host::Host;

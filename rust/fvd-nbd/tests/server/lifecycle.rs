@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
-use fvd_nbd::constants::{cmd, opt};
+use fvd_nbd::protocol::constants::{cmd, opt};
 use fvd_nbd::server::{Exports, Kind, Limits, Listener, MemoryExport, RequestCounts, Server, Sharing};
 
 use crate::host::Host;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use fvd_nbd::constants::{cmd, opt};
+use fvd_nbd::protocol::constants::{cmd, opt};
 use fvd_nbd::server::{Limits, MemoryExport};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 

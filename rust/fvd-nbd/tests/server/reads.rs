@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use fvd_nbd::constants::cmd;
+use fvd_nbd::protocol::constants::cmd;
 use fvd_nbd::server::{Export, Limits, MemoryExport};
 use pollster::block_on;
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use fvd::Result;
 use fvd::storage::IoBufMut;
-use fvd_nbd::export::ExportInfo;
-use fvd_nbd::meta::Status;
+use fvd_nbd::protocol::export::ExportInfo;
+use fvd_nbd::protocol::meta::Status;
 use fvd_nbd::server::{Export, MemoryExport, Zeroing};
 use tokio::sync::Semaphore;
 

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fvd_nbd::constants::{cmd, opt, rep};
-use fvd_nbd::handshake::TlsPolicy;
+use fvd_nbd::protocol::constants::{cmd, opt, rep};
+use fvd_nbd::protocol::handshake::TlsPolicy;
 use fvd_nbd::server::{Credentials, Limits, MemoryExport};
 use s2n_tls::config::Config;
 use s2n_tls::connection::{Builder, Connection};

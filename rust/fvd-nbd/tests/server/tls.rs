@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::Arc;
 
 use fastrand::Rng;
-use fvd_nbd::handshake::TlsPolicy;
+use fvd_nbd::protocol::handshake::TlsPolicy;
 use fvd_nbd::server::{Credentials, Limits, MemoryExport};
 
 use crate::certificates::{self, Folder};

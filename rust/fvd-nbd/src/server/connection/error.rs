@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use crate::error::ProtocolError;
+use crate::protocol::error::ProtocolError;
 
 /// Why a connection ended although neither side asked for it.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use super::export::Export;
 use super::input::{Input, poll_read};
 use super::output::Output;
 use super::socket::Socket;
-use crate::session::Session;
+use crate::protocol::session::Session;
 use polling::{Polling, Round};
 use receive::{Receiving, Stop};
 use running::Running;

@@ -1,8 +1,8 @@
 //! The memory that a request may need, for the budget that all connections share.
 
-use crate::constants::{MAX_EXTENTS, MAX_PAYLOAD};
-use crate::meta::Context;
-use crate::request::Command;
+use crate::protocol::constants::{MAX_EXTENTS, MAX_PAYLOAD};
+use crate::protocol::meta::Context;
+use crate::protocol::request::Command;
 
 /// The memory for the longest block status of all metadata contexts together, in bytes.
 const STATUS: u32 = (Context::ALL.len() * MAX_EXTENTS * size_of::<(u64, u32)>()) as u32;

@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use tokio::task::{JoinError, JoinSet};
 
-use crate::request::Command;
+use crate::protocol::request::Command;
 use crate::server::serve::Answer;
 
 /// Requests that change the disk, and requests that can be dropped at any time.
@@ -75,9 +75,9 @@ mod tests {
     use tokio::time::{sleep, timeout};
 
     use super::*;
-    use crate::reply::ReplyTo;
+    use crate::protocol::reply::ReplyTo;
+    use crate::protocol::session::HeaderStyle;
     use crate::server::serve::Outcome;
-    use crate::session::HeaderStyle;
 
     /// A request that waits for `go` and then closes it.
     async fn request(go: Arc<Semaphore>) -> Answer {

@@ -1,9 +1,9 @@
 //! Checks whether a request is valid for the export and the session.
 
 use super::{Command, Raw};
-use crate::constants::cmd;
-use crate::error::{Errno, Refusal};
-use crate::session::{HeaderStyle, Session};
+use crate::protocol::constants::cmd;
+use crate::protocol::error::{Errno, Refusal};
+use crate::protocol::session::{HeaderStyle, Session};
 
 impl Raw {
     pub(super) fn check(self, session: &Session) -> Result<Command, Refusal> {

@@ -10,12 +10,12 @@
 //! `EXPORT_NAME` and `GO` end the negotiation with a session. `ABORT` ends it with an acknowledgement.
 //! Anything that leaves it uncertain where the next option begins ends it with a [`ProtocolError`].
 
-use crate::constants::{
+use crate::protocol::constants::{
     FLAG_FIXED_NEWSTYLE, FLAG_NO_ZEROES, INIT_MAGIC, MAX_OPTION_DATA, MAX_OPTION_SKIP, MAX_OPTIONS, OPTION_MAGIC, opt,
 };
-use crate::error::ProtocolError;
-use crate::export::ExportInfo;
-use crate::session::Session;
+use crate::protocol::error::ProtocolError;
+use crate::protocol::export::ExportInfo;
+use crate::protocol::session::Session;
 use answer::Agreed;
 
 mod answer;

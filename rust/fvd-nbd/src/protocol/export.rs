@@ -1,8 +1,8 @@
 //! The properties of an export: name, size, capabilities.
 
-use crate::constants::{MAX_PAYLOAD, MAX_STRING, transmission};
-use crate::meta::Contexts;
-use crate::session::HeaderStyle;
+use crate::protocol::constants::{MAX_PAYLOAD, MAX_STRING, transmission};
+use crate::protocol::meta::Contexts;
+use crate::protocol::session::HeaderStyle;
 
 /// The block sizes of an export, in bytes, as the NBD specification defines them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,10 +1,10 @@
 //! Encodes replies to options.
 
 use super::data::Rejection;
-use crate::constants::{OPTION_REPLY_MAGIC, info, rep};
-use crate::export::ExportInfo;
-use crate::meta::Context;
-use crate::session::HeaderStyle;
+use crate::protocol::constants::{OPTION_REPLY_MAGIC, info, rep};
+use crate::protocol::export::ExportInfo;
+use crate::protocol::meta::Context;
+use crate::protocol::session::HeaderStyle;
 
 /// The number of zero bytes after the reply to `EXPORT_NAME`, for clients that did not decline them.
 const ZEROES: usize = 124;

@@ -3,11 +3,11 @@
 use super::data::{InfoQuery, MetaQuery, Rejection, string};
 use super::reply::Replies;
 use super::{Catalog, Event, Handshake, TlsPolicy};
-use crate::constants::{FLAG_NO_ZEROES, MAX_OPTION_DATA, opt, rep};
-use crate::error::ProtocolError;
-use crate::export::ExportInfo;
-use crate::meta::Contexts;
-use crate::session::{HeaderStyle, Session};
+use crate::protocol::constants::{FLAG_NO_ZEROES, MAX_OPTION_DATA, opt, rep};
+use crate::protocol::error::ProtocolError;
+use crate::protocol::export::ExportInfo;
+use crate::protocol::meta::Contexts;
+use crate::protocol::session::{HeaderStyle, Session};
 
 /// What was agreed with the client so far. When TLS starts, it is reset.
 #[derive(Debug, Default)]

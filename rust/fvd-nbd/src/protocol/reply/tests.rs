@@ -1,7 +1,7 @@
 use super::*;
-use crate::export::ExportInfo;
-use crate::meta::Contexts;
-use crate::session::Session;
+use crate::protocol::export::ExportInfo;
+use crate::protocol::meta::Contexts;
+use crate::protocol::session::Session;
 
 fn to(style: HeaderStyle, read: bool) -> ReplyTo {
     ReplyTo {

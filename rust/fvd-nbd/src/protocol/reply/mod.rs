@@ -12,9 +12,9 @@
 use zerocopy::big_endian::{U16, U32, U64};
 use zerocopy::{Immutable, IntoBytes, Unaligned};
 
-use crate::constants::{EXTENDED_REPLY_MAGIC, MAX_STRING, SIMPLE_REPLY_MAGIC, STRUCTURED_REPLY_MAGIC, chunk};
-use crate::error::{Errno, Refusal};
-use crate::session::HeaderStyle;
+use crate::protocol::constants::{EXTENDED_REPLY_MAGIC, MAX_STRING, SIMPLE_REPLY_MAGIC, STRUCTURED_REPLY_MAGIC, chunk};
+use crate::protocol::error::{Errno, Refusal};
+use crate::protocol::session::HeaderStyle;
 
 mod extents;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 use super::*;
-use crate::error::Errno;
-use crate::export::ExportInfo;
-use crate::meta::Contexts;
+use crate::protocol::error::Errno;
+use crate::protocol::export::ExportInfo;
+use crate::protocol::meta::Contexts;
 
 mod attacks;
 

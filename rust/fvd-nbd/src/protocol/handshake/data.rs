@@ -1,7 +1,7 @@
 //! Decodes the data of options. Lengths come from the client: each is checked against the bytes that are
 //! there.
 
-use crate::constants::{MAX_STRING, rep};
+use crate::protocol::constants::{MAX_STRING, rep};
 
 /// Why an option is refused: the type of the error reply, and a message for people.
 #[derive(Debug, PartialEq, Eq)]

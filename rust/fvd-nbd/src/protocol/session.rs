@@ -1,8 +1,8 @@
 //! What the client and the server agreed on in the handshake. It does not change afterwards.
 
-use crate::constants::{EXTENDED_REQUEST_MAGIC, REQUEST_MAGIC};
-use crate::export::ExportInfo;
-use crate::meta::Contexts;
+use crate::protocol::constants::{EXTENDED_REQUEST_MAGIC, REQUEST_MAGIC};
+use crate::protocol::export::ExportInfo;
+use crate::protocol::meta::Contexts;
 
 /// The negotiated style of request and reply headers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,7 +1,7 @@
 use super::*;
-use crate::constants::{OPTION_REPLY_MAGIC, info, rep, transmission};
-use crate::meta::{Context, Contexts};
-use crate::session::HeaderStyle;
+use crate::protocol::constants::{OPTION_REPLY_MAGIC, info, rep, transmission};
+use crate::protocol::meta::{Context, Contexts};
+use crate::protocol::session::HeaderStyle;
 
 mod attacks;
 

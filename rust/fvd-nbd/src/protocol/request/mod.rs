@@ -8,10 +8,10 @@
 use zerocopy::big_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
-use crate::constants::{MAX_PAYLOAD, cmd};
-use crate::error::{ProtocolError, Refusal};
-use crate::reply::ReplyTo;
-use crate::session::{HeaderStyle, Session};
+use crate::protocol::constants::{MAX_PAYLOAD, cmd};
+use crate::protocol::error::{ProtocolError, Refusal};
+use crate::protocol::reply::ReplyTo;
+use crate::protocol::session::{HeaderStyle, Session};
 
 mod check;
 #[cfg(test)]
@@ -81,7 +81,7 @@ pub enum Command {
         fua: bool,
         /// Keeps the range allocated, or allocates it.
         no_hole: bool,
-        /// Fails with [`Errno::NotSup`](crate::error::Errno::NotSup) if zeroing would not be faster than
+        /// Fails with [`Errno::NotSup`](crate::protocol::error::Errno::NotSup) if zeroing would not be faster than
         /// writing.
         fast: bool,
     },

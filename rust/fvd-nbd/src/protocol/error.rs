@@ -73,14 +73,14 @@ pub enum ProtocolError {
     UnknownClientFlags(u32),
     /// An option does not begin with its magic number. Contains the value that was found.
     OptionMagic(u64),
-    /// The data of an option is longer than [`MAX_OPTION_SKIP`](crate::constants::MAX_OPTION_SKIP).
+    /// The data of an option is longer than [`MAX_OPTION_SKIP`](crate::protocol::constants::MAX_OPTION_SKIP).
     OptionTooLong {
         /// The option number.
         option: u32,
         /// The length of its data in bytes.
         length: u32,
     },
-    /// More than [`MAX_OPTIONS`](crate::constants::MAX_OPTIONS) options.
+    /// More than [`MAX_OPTIONS`](crate::protocol::constants::MAX_OPTIONS) options.
     TooManyOptions,
     /// An option other than `EXPORT_NAME` from a client without fixed newstyle: such a client cannot take a
     /// reply.
@@ -101,7 +101,7 @@ pub enum ProtocolError {
         /// The number that was received.
         found: u32,
     },
-    /// The payload of a request is longer than [`MAX_PAYLOAD`](crate::constants::MAX_PAYLOAD).
+    /// The payload of a request is longer than [`MAX_PAYLOAD`](crate::protocol::constants::MAX_PAYLOAD).
     PayloadTooLong {
         /// The cookie of the request, needed to answer it before the connection ends.
         cookie: u64,
@@ -116,7 +116,7 @@ impl fmt::Display for ProtocolError {
             Self::UnknownClientFlags(flags) => write!(f, "the client set handshake flags {flags:#x}, not all offered"),
             Self::OptionMagic(found) => write!(f, "an option begins with {found:#018x}, not with IHAVEOPT"),
             Self::OptionTooLong { option, length } => write!(f, "option {option} announces {length} bytes of data"),
-            Self::TooManyOptions => write!(f, "more than {} options", crate::constants::MAX_OPTIONS),
+            Self::TooManyOptions => write!(f, "more than {} options", crate::protocol::constants::MAX_OPTIONS),
             Self::NotFixedNewstyle { option } => {
                 write!(
                     f,
@@ -132,7 +132,7 @@ impl fmt::Display for ProtocolError {
             Self::PayloadTooLong { length, .. } => write!(
                 f,
                 "a payload of {length} bytes, the limit is {}",
-                crate::constants::MAX_PAYLOAD
+                crate::protocol::constants::MAX_PAYLOAD
             ),
         }
     }

@@ -1,7 +1,7 @@
 //! The extents of a status reply in the form that the protocol requires.
 
-use crate::constants::MAX_EXTENTS;
-use crate::session::{HeaderStyle, Session};
+use crate::protocol::constants::MAX_EXTENTS;
+use crate::protocol::session::{HeaderStyle, Session};
 
 /// Collects the extents that answer a status request for one metadata context.
 ///
@@ -75,8 +75,8 @@ impl Extents {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::ExportInfo;
-    use crate::meta::Contexts;
+    use crate::protocol::export::ExportInfo;
+    use crate::protocol::meta::Contexts;
 
     const TIB: u64 = 1 << 40;
 
