@@ -70,7 +70,7 @@ fn a_write_in_part_keeps_the_rest_of_every_content_there_may_be() {
 }
 
 #[test]
-fn a_read_during_a_write_sees_either_and_after_it_the_new_content() {
+fn a_read_sees_old_or_new_during_a_write_and_new_after_it() {
     let mut model = Model::new(&sectors(&[1]));
     let during = model.begin_read(0, 512);
     let write = model.begin_write(0, &sectors(&[2]));
