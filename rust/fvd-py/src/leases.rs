@@ -1,5 +1,5 @@
-//! The leases of an open image to servers. The image is not closed before they have ended (docs/design.md,
-//! S3).
+//! The leases of an open image to servers. The image is not closed before they have ended
+//! (docs/design/nbd.md, S3).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

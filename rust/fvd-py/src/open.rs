@@ -26,7 +26,7 @@ pub(crate) struct Open {
 
 /// The locks are taken only without the GIL, so that a thread that waits for one blocks no other Python
 /// thread. They are never taken in a forked child, where they may be held by threads that do not exist
-/// (docs/design.md, F3).
+/// (docs/design/async-io.md, F3).
 struct Parts {
     engine: RwLock<Option<Arc<Engine>>>,
     background: Mutex<Option<Background>>,

@@ -9,7 +9,7 @@
 //! such as the keys in `~/.ssh` next to an image in `~`. The directory of the image may itself be hidden. In
 //! a trusted directory everything may be opened, because the user has named it.
 //!
-//! Names that the user gives directly are not checked here. See `docs/design.md`, "Trust".
+//! Names that the user gives directly are not checked here. See `docs/design/trust.md`, "Trust".
 
 mod named;
 

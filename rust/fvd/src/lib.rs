@@ -13,7 +13,7 @@
 //! * [`chain`]: opens an image by path, and everything it names through the [`gate`].
 //! * [`tool`]: commands on whole disks: convert, compare, map.
 //!
-//! `docs/design.md` has the format, the invariants and the crash cases.
+//! `docs/design/README.md` has the format, the invariants and the crash cases.
 
 mod aio;
 pub mod chain;

@@ -1,4 +1,4 @@
-//! The process that something belongs to (`docs/design.md`, "Fork").
+//! The process that something belongs to (`docs/design/async-io.md`, "Fork").
 //!
 //! A forked child inherits a copy of everything that is open: without the threads that work on it, with locks
 //! in the state of that moment, and with metadata that the parent continues to change. So what is open

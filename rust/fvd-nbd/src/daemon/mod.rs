@@ -2,7 +2,7 @@
 //!
 //! All disks are opened before any client can connect. After the last request has ended, the background work
 //! of the images is stopped, their state is made durable, and they are marked clean. Errors of these steps
-//! are returned by [`Daemon::close`]. See docs/design.md, "Serving".
+//! are returned by [`Daemon::close`]. See docs/design/nbd.md, "Serving".
 
 mod address;
 mod background;
@@ -150,7 +150,7 @@ impl DiskStatus {
 /// A running server.
 ///
 /// It belongs to the process that started it. In a forked child it counts as ended, and `stop`, `close` and
-/// drop do nothing (docs/design.md, F2).
+/// drop do nothing (docs/design/async-io.md, F2).
 pub struct Daemon {
     runtime: Owned<Runtime>,
     server: Arc<Server<Disk>>,

@@ -8,7 +8,7 @@ use fvd::copy::Control;
 /// its background work, and closes it.
 ///
 /// The server drops the lease when no client request runs any more and none will follow. After that the
-/// program may close the image (docs/design.md, "Serving", S3).
+/// program may close the image (docs/design/nbd.md, "Serving", S3).
 ///
 pub trait Lease: Any + Send + Sync {
     /// Clients can now connect, at these URIs. The list is empty for sockets that were passed in.

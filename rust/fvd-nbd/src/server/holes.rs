@@ -3,7 +3,7 @@
 //! A reply in chunks can say that a range reads as zeroes, whether or not it is allocated. The server finds
 //! zeroes in the data itself. This needs no system call and no lookup, and works for images, raw files and
 //! base images. It costs almost nothing for other data: the comparison of a block ends at its first byte that
-//! is not zero. See docs/design.md, "NBD server".
+//! is not zero. See docs/design/nbd.md, "NBD server".
 
 use fvd::source::is_zero;
 

@@ -29,8 +29,8 @@ impl Socket for UnixStream {
     }
 }
 
-/// A socket that forked children do not keep open (docs/design.md, F4). Otherwise a client would not notice
-/// the end of the server while a child lives.
+/// A socket that forked children do not keep open (docs/design/async-io.md, F4). Otherwise a client would not
+/// notice the end of the server while a child lives.
 pub(super) struct CloseOnForkSocket<S> {
     /// Declared before the socket: see [`CloseOnFork`].
     _descriptor: CloseOnFork,

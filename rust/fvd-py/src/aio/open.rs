@@ -37,7 +37,7 @@ pub(crate) struct AsyncOpen {
 }
 
 /// The parts with locks. The locks are never taken in a forked child, where they may be held by threads that
-/// do not exist (docs/design.md, F3).
+/// do not exist (docs/design/async-io.md, F3).
 struct Parts {
     engine: RwLock<Option<Arc<Engine>>>,
     background: Mutex<Option<Background>>,

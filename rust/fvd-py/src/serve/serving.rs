@@ -10,7 +10,7 @@ use fvd_nbd::daemon::Daemon;
 use crate::exit::Closable;
 
 /// The locks are taken only without the GIL, and only in the process that started the daemon: in a forked
-/// child they may be held by threads that do not exist (docs/design.md, F3).
+/// child they may be held by threads that do not exist (docs/design/async-io.md, F3).
 pub(super) struct Serving(Owned<Parts>);
 
 struct Parts {

@@ -2,7 +2,7 @@
 //!
 //! Everything here is a future, driven by a thread, a task of a runtime or the simulator. It may be dropped
 //! at any moment: the image stays valid. Copies are published only in memory, and a checkpoint makes them
-//! durable (`docs/design.md`, "Copies", "Prefetch" and "Profile").
+//! durable (`docs/design/copies.md`, "Copies", "Prefetch" and "Profile").
 
 mod amount;
 mod background;

@@ -1,7 +1,6 @@
 //! Whether guest writes also go to the base image: the values of `write_updates_base_img`.
 
-/// Whether, and when, a guest write also goes to the base image (docs/design.md, "Writing through to the
-/// base").
+/// Whether, and when, a guest write also goes to the base image (docs/design/copies.md, "Base writeback").
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BaseUpdate {
     /// Never. The base is only read.

@@ -1,4 +1,4 @@
-//! The bitmap: one bit per block, 0 while the block is in the base image (docs/design.md, "The file").
+//! The bitmap: one bit per block, 0 while the block is in the base image (docs/design/format.md, section 3).
 //!
 //! On disk, block `n` is bit `n % 8` of byte `n / 8`, least significant bit first. In memory the same bytes
 //! are little-endian `u32` words, and block `n` is bit `n % 32` of word `n / 32`.

@@ -1,5 +1,5 @@
-//! The fence: a mark in the header that a redo copy is valid and not yet completely applied (docs/design.md,
-//! "Changing the header").
+//! The fence: a mark in the header that a redo copy is valid and not yet completely applied
+//! (docs/design/format.md, section 8).
 //!
 //! The fence is three adjacent fields in one sector, so that one atomic write changes all of them: no
 //! journal, not closed cleanly, and a `journal_offset` that no journal can have. The original driver refuses

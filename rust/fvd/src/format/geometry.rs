@@ -1,4 +1,4 @@
-//! The checked geometry of an image, derived from its header (docs/design.md, "The file").
+//! The checked geometry of an image, derived from its header (docs/design/format.md, section 2).
 
 use std::fmt::Display;
 

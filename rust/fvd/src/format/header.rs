@@ -1,4 +1,4 @@
-//! The header: the first 4336 bytes of an image (docs/design.md, "The file").
+//! The header: the first 4336 bytes of an image (docs/design/format.md, section 2).
 //!
 //! The table at the end of this file defines the format: offset, name, type on disk and type in memory of
 //! each field. A macro generates the packed structure, [`Header`], decoding, encoding and the dump from this

@@ -1,4 +1,4 @@
-//! Journal sectors: records of table entries and of bitmap ranges (docs/design.md, "The file").
+//! Journal sectors: records of table entries and of bitmap ranges (docs/design/format.md, section 6).
 //!
 //! A sector is written atomically and does not depend on other sectors. Changes that must become durable
 //! together go into one sector.

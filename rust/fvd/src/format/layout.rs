@@ -1,4 +1,4 @@
-//! The layout of a new image (docs/design.md, "The file").
+//! The layout of a new image (docs/design/format.md, section 7).
 
 use std::ffi::OsString;
 

@@ -2,7 +2,7 @@
 //!
 //! No code here sizes an allocation by a number from the image before that number is checked: a [`Header`]
 //! has a fixed size, and a [`Geometry`] exists only if the length of the file justifies every size in the
-//! header. `docs/design.md` ("The file") describes the format.
+//! header. `docs/design/format.md` describes the format.
 
 pub mod base_update;
 pub mod bitmap;

@@ -1,5 +1,5 @@
 //! The prefetch profile: the parts of the base image that a disk needs first, in the order of their first use
-//! (docs/design.md, "Profile").
+//! (docs/design/format.md, section 5).
 
 use std::ops::Range;
 

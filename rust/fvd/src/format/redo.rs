@@ -1,4 +1,4 @@
-//! The redo copy: it makes a change of several header fields atomic (docs/design.md, "Changing the header").
+//! The redo copy: it makes a change of several header fields atomic (docs/design/format.md, section 8).
 //!
 //! ```text
 //! magic "RED2" | length u32 | checksum u32 | patches: (offset u16, length u16, bytes) x n | zeros

@@ -1,4 +1,5 @@
-//! The table of a compact image: which storage chunk holds a virtual chunk (docs/design.md, "The file").
+//! The table of a compact image: which storage chunk holds a virtual chunk (docs/design/format.md, section
+//! 4).
 
 use super::{PAGE, SECTOR};
 

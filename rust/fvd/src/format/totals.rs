@@ -1,4 +1,4 @@
-//! Totals: the counters of all sessions of an image, added up (docs/design.md, "Totals").
+//! Totals: the counters of all sessions of an image, added up (docs/design/format.md, section 12).
 //!
 //! ```text
 //! magic "STAT" | count u32 | checksum u32 | 0 u32 | values u64 x count | zeros

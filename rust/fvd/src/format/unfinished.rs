@@ -1,5 +1,5 @@
-//! The mark of an unfinished disk: one that a command is still writing, or did not finish (docs/design.md,
-//! "Unfinished disks").
+//! The mark of an unfinished disk: one that a command is still writing, or did not finish
+//! (docs/design/format.md, section 10).
 //!
 //! The mark replaces the first bytes of an image or a raw disk. Format detection takes such a disk for an FVD
 //! image, and reading its header fails. The original driver does not know this magic number and refuses it,

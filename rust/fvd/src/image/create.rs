@@ -53,7 +53,7 @@ pub struct CreateOptions {
 ///
 /// `options.layout.base_size` is the length of the base in bytes. `base` is the base itself, needed only with
 /// `detect_sparse_hole`. The header comes last: an interrupted creation leaves no image, but the mark of an
-/// unfinished disk (`docs/design.md`, "Unfinished disks"). Nothing is synced, except that mark on a device.
+/// unfinished disk (`docs/design/format.md`, section 10). Nothing is synced, except that mark on a device.
 pub async fn create<S: Storage>(
     file: &S,
     data: Option<&S>,

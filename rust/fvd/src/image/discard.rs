@@ -1,4 +1,4 @@
-//! Discard: the guest no longer needs a range (`docs/design.md`, "Discard").
+//! Discard: the guest no longer needs a range (`docs/design/engine.md`, "Discard and space").
 //!
 //! Unlike zeroing, a discard is advice. It leaves alone: blocks that are still in the base and only partly in
 //! the range, parts of sectors, and, in an image that writes to its base, the region of the base.

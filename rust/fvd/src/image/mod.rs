@@ -2,7 +2,7 @@
 //!
 //! A request flows one way: plan (`map` finds the extents that hold the range), I/O on the storage or the
 //! base, then publish the metadata (`publish`) and acknowledge. Metadata reaches the disk only in `commit` (a
-//! flush) and `checkpoint`. `docs/design.md` has the invariants and the crash cases.
+//! flush) and `checkpoint`. `docs/design/README.md` has the invariants and the crash cases.
 
 pub mod amend;
 mod base_writeback;
@@ -67,7 +67,7 @@ use range_lock::RangeLock;
 ///
 /// All methods take `&self` and may run at once, from any number of tasks. The contract is that of a disk
 /// with a volatile write cache: what was acknowledged before a [`Image::flush`] that succeeded survives any
-/// crash. A sector written since then holds its old or its new content (`docs/design.md`, C1 to C5).
+/// crash. A sector written since then holds its old or its new content (`docs/design/README.md`, C1 to C5).
 ///
 /// An image belongs to the process that opened it. In a child that was forked since, every operation fails,
 /// and [`Image::close`] does nothing (see [`process`](crate::process)).

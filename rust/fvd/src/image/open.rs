@@ -1,4 +1,5 @@
-//! Open: reads and checks the header, and recovers an unclean image (`docs/design.md`, "Making it durable").
+//! Open: reads and checks the header, and recovers an unclean image (`docs/design/engine.md`, "What is
+//! believed at open").
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, OnceLock};
@@ -86,8 +87,8 @@ pub struct Head {
     /// A change of the header was cut short: not all of these fields are in place. The next open for writing
     /// writes them there.
     pub interrupted: bool,
-    /// The image is not complete: a command is still making it, or did not finish (`docs/design.md`,
-    /// "Unfinished disks").
+    /// The image is not complete: a command is still making it, or did not finish (`docs/design/format.md`,
+    /// section 10).
     pub unfinished: bool,
 }
 

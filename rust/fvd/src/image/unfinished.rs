@@ -1,5 +1,5 @@
 //! Unfinished: the mark of an image that is being made, or written as a whole, so that it is not taken for a
-//! complete one (`docs/design.md`, "Unfinished disks").
+//! complete one (`docs/design/format.md`, section 10).
 
 use bytes::Bytes;
 

@@ -1,4 +1,4 @@
-//! Write and copy-on-write (`docs/design.md`, "Writing").
+//! Write and copy-on-write (`docs/design/engine.md`, "Writing").
 
 use std::ops::Range;
 

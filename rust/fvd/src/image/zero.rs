@@ -1,4 +1,4 @@
-//! Write zeroes: without reads of the base, and without allocation (`docs/design.md`, "Writing" and
+//! Write zeroes: without reads of the base, and without allocation (`docs/design/engine.md`, "Writing" and
 //! "Discard").
 
 use std::ops::Range;

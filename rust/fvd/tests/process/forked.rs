@@ -1,4 +1,5 @@
-//! What a process has open does not belong to its children (docs/design.md, "Fork"). Each test forks.
+//! What a process has open does not belong to its children (docs/design/async-io.md, "Fork"). Each test
+//! forks.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

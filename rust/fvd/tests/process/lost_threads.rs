@@ -1,4 +1,4 @@
-//! A process that cannot start threads: no operation fails because of that (docs/design.md, A5).
+//! A process that cannot start threads: no operation fails because of that (docs/design/async-io.md, A5).
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -81,8 +81,8 @@ pub enum Command {
         fua: bool,
         /// Keeps the range allocated, or allocates it.
         no_hole: bool,
-        /// Fails with [`Errno::NotSup`](crate::protocol::error::Errno::NotSup) if zeroing would not be faster than
-        /// writing.
+        /// Fails with [`Errno::NotSup`](crate::protocol::error::Errno::NotSup) if zeroing would not be faster
+        /// than writing.
         fast: bool,
     },
     /// Queries the selected metadata contexts. At least one is selected.

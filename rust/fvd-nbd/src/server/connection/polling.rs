@@ -3,8 +3,8 @@
 //! A client that sends one request at a time, and gets its answer from memory, sends its next request in less
 //! time than it takes to put this thread to sleep and wake it. So the connection spins: for a short time it
 //! reads the socket again and again. For a client with several requests in flight it is better to sleep:
-//! several requests then arrive in the meantime and are read with one system call. See docs/design.md, "NBD
-//! server".
+//! several requests then arrive in the meantime and are read with one system call. See docs/design/nbd.md,
+//! "Busy-polling".
 //!
 //! A *round* is what happens between two waits for the client, asleep or spinning. A *slot* is the right to
 //! spin: it belongs to the connection that ended the latest round, and lasts for [`SLOT`] after that

@@ -2,7 +2,7 @@
 //! open.
 //!
 //! All fields of one amendment change together or not at all, also after a crash. The steps, the reasons for
-//! their order and the crash cases are in docs/design.md, "Changing the header".
+//! their order and the crash cases are in docs/design/format.md, section 8.
 
 mod attribute;
 mod changes;

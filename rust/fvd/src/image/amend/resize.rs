@@ -1,5 +1,5 @@
 //! A change of the disk size: the changed header fields, and the steps before and after the header changes
-//! (docs/design.md, "Changing the header").
+//! (docs/design/format.md, section 9).
 
 use std::ops::Range;
 

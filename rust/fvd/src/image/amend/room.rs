@@ -1,5 +1,5 @@
-//! Room for a larger table: the unused pages after it, and the first pages of the journal (docs/design.md,
-//! "Changing the header").
+//! Room for a larger table: the unused pages after it, and the first pages of the journal
+//! (docs/design/format.md, section 9).
 
 use crate::error::{Error, Result};
 use crate::format::{Region, layout, table};

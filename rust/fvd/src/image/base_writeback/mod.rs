@@ -1,8 +1,8 @@
 //! Base writeback: the image as a local cache of a base that is written to.
 //!
 //! A block whose bit is 1 is as the image has it, one whose bit is 0 as the base has it. The mark
-//! (`clean_shutdown` = 0) records that the two may contradict each other. `docs/design.md`, "Writing through
-//! to the base", has the invariants (W1 to W6) and the crash cases.
+//! (`clean_shutdown` = 0) records that the two may contradict each other. `docs/design/copies.md`, "Base
+//! writeback", has the invariants (W1 to W6) and the crash cases.
 
 mod dirty;
 mod update;

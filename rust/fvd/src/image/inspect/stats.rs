@@ -119,7 +119,8 @@ counters! {
     detected_zeroes,
     /// Storage chunks that discarding and zeroing have freed.
     freed_chunks,
-    /// Bytes that prefetch has made local without reading them, because the base is known to hold zeros there.
+    /// Bytes that prefetch has made local without reading them, because the base is known to hold zeros
+    /// there.
     prefetched_zeros,
 }
 

@@ -1,4 +1,4 @@
-//! Totals: what all sessions of an image have done (`docs/design.md`, "Totals").
+//! Totals: what all sessions of an image have done (`docs/design/format.md`, section 12).
 
 use bytes::Bytes;
 

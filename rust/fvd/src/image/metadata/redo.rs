@@ -1,5 +1,5 @@
-//! Changing the header: all of a change or nothing, with the redo copy and the fence (`docs/design.md`,
-//! "Changing the header").
+//! Changing the header: all of a change or nothing, with the redo copy and the fence
+//! (`docs/design/format.md`, section 8).
 
 use bytes::Bytes;
 

@@ -1,5 +1,5 @@
 //! Copy-on-read, the reader's half: the reader gets its data, and leaves a copy in a queue to be stored
-//! (`docs/design.md`, "Copies").
+//! (`docs/design/copies.md`, "Copies").
 
 use std::collections::VecDeque;
 use std::ops::Range;

@@ -1,5 +1,5 @@
 //! Fill: stores what the base holds, and makes the blocks local. Nothing on disk mentions that before a
-//! checkpoint does (`docs/design.md`, "Copies").
+//! checkpoint does (`docs/design/copies.md`, "Copies").
 
 use std::ops::Range;
 

@@ -1,5 +1,5 @@
 //! The prefetch profile: recorded while the image is used, written when it is closed, read for prefetch
-//! (`docs/design.md`, "Profile").
+//! (`docs/design/copies.md`, "Profile").
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};

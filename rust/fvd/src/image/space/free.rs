@@ -1,5 +1,5 @@
-//! Free: gives up the storage of whole chunks, which read as zeros from then on (`docs/design.md`,
-//! "Discard").
+//! Free: gives up the storage of whole chunks, which read as zeros from then on (`docs/design/engine.md`,
+//! "Discard and space").
 //!
 //! The entries in memory and the space in the file are freed at once. The storage chunks can be used again
 //! when nothing on disk and no request refers to them (`freed`).

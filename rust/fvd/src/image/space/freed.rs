@@ -1,4 +1,4 @@
-//! Storage chunks that were freed, until they are used again (`docs/design.md`, "Discard").
+//! Storage chunks that were freed, until they are used again (`docs/design/engine.md`, "Discard and space").
 //!
 //! A freed storage chunk is first *pending* (`pending`): on disk its old entry still counts. A checkpoint
 //! clears the entry in place and erases the journal, which might bring the entry back. Then the storage chunk

@@ -1,4 +1,5 @@
-//! Space: which storage chunk a virtual chunk gets, when one can be used again, and the length of the data file.
+//! Space: which storage chunk a virtual chunk gets, when one can be used again, and the length of the data
+//! file.
 
 pub(super) mod allocate;
 pub(super) mod chunk_set;

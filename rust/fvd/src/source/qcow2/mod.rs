@@ -2,7 +2,7 @@
 //!
 //! It opens every file of a backing chain with the locks of [`storage`](crate::storage), and the files that
 //! an image names through the [`Gate`]. Everything runs on the caller's thread. An image is untrusted input:
-//! memory is bounded, and a walk over a disk takes time in proportion to its tables (`docs/design.md`,
+//! memory is bounded, and a walk over a disk takes time in proportion to its tables (`docs/design/trust.md`,
 //! "qcow2").
 
 mod bitmaps;

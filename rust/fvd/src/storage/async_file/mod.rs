@@ -1,6 +1,6 @@
 //! A file or block device whose futures do not block: other threads or the kernel do what must wait.
 //!
-//! `docs/design.md`, "Asynchronous I/O", has the invariants A1 to A5.
+//! `docs/design/async-io.md`, "Asynchronous I/O", has the invariants A1 to A7.
 
 mod detached;
 mod inline;

@@ -1,4 +1,4 @@
-//! A raw file or device as the target (docs/design.md, "Unfinished disks"). Its first bytes are written last.
+//! A raw file or device as the target (docs/design/format.md, section 10). Its first bytes are written last.
 //! Until then they hold a mark, so that a half-written disk, left by a kill or a power cut, is not taken for
 //! a complete one.
 

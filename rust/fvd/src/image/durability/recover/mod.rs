@@ -1,5 +1,5 @@
-//! Recovery: replays the journal of an image that was not closed cleanly (`docs/design.md`, "Making it
-//! durable").
+//! Recovery: replays the journal of an image that was not closed cleanly (`docs/design/engine.md`,
+//! "Recovery").
 //!
 //! First, `medium` makes sure that what is read is what the medium has. Then the journal is replayed: in
 //! place if the image may be written, in memory if it is only read. It does no harm to do either again: a bit
