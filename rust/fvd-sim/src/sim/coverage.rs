@@ -1,30 +1,48 @@
 //! Which values and pairs of values of the matrix were met.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::case::{Case, DIMENSIONS};
 
-/// A dimension and one of its values.
-type Value = (usize, usize);
+/// Values of all dimensions at most: one bit each.
+const LIMIT: usize = u64::BITS as usize;
 
-/// What has been met, counted in sessions.
-#[derive(Clone, Debug, Default)]
+/// What has been met, counted in sessions. A value is a number below [`LIMIT`], see [`number`].
+#[derive(Clone, Debug)]
 pub struct Coverage {
-    values: BTreeMap<Value, u64>,
-    pairs: BTreeSet<(Value, Value)>,
+    sessions: [u64; LIMIT],
+    /// For each value the lower ones that were met together with it.
+    pairs: [u64; LIMIT],
+}
+
+impl Default for Coverage {
+    fn default() -> Self {
+        Self {
+            sessions: [0; LIMIT],
+            pairs: [0; LIMIT],
+        }
+    }
+}
+
+/// The number of a value: those of the dimensions before it come first.
+fn number(dimension: usize, value: usize) -> usize {
+    let before: usize = DIMENSIONS[..dimension].iter().map(|(_, values)| values.len()).sum();
+    before + value
 }
 
 impl Coverage {
     /// A case has had so many sessions.
     pub fn add(&mut self, case: &Case, sessions: u64) {
-        let values: Vec<Value> = (0..DIMENSIONS.len())
-            .filter(|dimension| case.matters(*dimension))
-            .map(|dimension| (dimension, case.0[dimension]))
-            .collect();
-        for (index, value) in values.iter().enumerate() {
-            *self.values.entry(*value).or_default() += sessions;
-            self.pairs.extend(values[..index].iter().map(|other| (*other, *value)));
+        let mut lower = 0;
+        let mut first = 0;
+        for (dimension, (_, values)) in DIMENSIONS.iter().enumerate() {
+            let value = first + case.0[dimension];
+            first += values.len();
+            if case.matters(dimension) {
+                self.sessions[value] += sessions;
+                self.pairs[value] |= lower;
+                lower |= 1 << value;
+            }
         }
     }
 
@@ -52,13 +70,13 @@ impl Coverage {
     /// How many pairs of values of two dimensions were met.
     #[must_use]
     pub fn pairs(&self) -> usize {
-        self.pairs.len()
+        self.pairs.iter().map(|lower| lower.count_ones() as usize).sum()
     }
 
     /// How many values were met.
     #[must_use]
     pub fn values(&self) -> usize {
-        self.values.len()
+        self.sessions.iter().filter(|count| **count > 0).count()
     }
 }
 
@@ -68,7 +86,7 @@ impl fmt::Display for Coverage {
         for (dimension, (name, values)) in DIMENSIONS.iter().enumerate() {
             write!(f, "{name:12}")?;
             for (value, text) in values.iter().enumerate() {
-                let count = self.values.get(&(dimension, value)).unwrap_or(&0);
+                let count = self.sessions[number(dimension, value)];
                 write!(f, "  {text}: {count}")?;
             }
             writeln!(f)?;
