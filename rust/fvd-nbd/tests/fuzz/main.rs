@@ -1,0 +1,14 @@
+//! Whatever a client sends.
+//!
+//! Deterministic: `FVD_FUZZ_SEED` replays a failure, `FVD_FUZZ_ITERATIONS` says how long to run.
+
+#[path = "../../../fvd/tests/fuzz/memory.rs"]
+mod memory;
+#[path = "../options/mod.rs"]
+mod options;
+mod protocol;
+mod replies;
+#[path = "../../../fvd/tests/seeds/mod.rs"]
+mod seeds;
+mod session;
+mod sessions;

@@ -1,0 +1,13 @@
+//! Disks: what a guest does with one, and what is done beside it.
+
+mod checkpoint_convoy;
+mod copy_on_read;
+mod discard;
+mod kept_space;
+mod model;
+mod prefetch;
+mod profile;
+mod requests;
+mod unfinished;
+mod write_base;
+mod write_base_refused;

@@ -1,0 +1,4 @@
+//! Side by side with `qemu-img`.
+
+mod convert;
+mod qcow2;
