@@ -49,7 +49,7 @@ impl<S: Storage> Image<S> {
                 through.end();
             }
             self.mark_clean().await?;
-        } else if untouched && self.cache != CacheMode::Unsafe {
+        } else if untouched && self.cache != CacheMode::Unsafe && !mutation::is(Mutation::CloseUnsynced) {
             // Writes in place need no metadata, but they are to be durable too.
             self.sync_data_only().await?;
         }
