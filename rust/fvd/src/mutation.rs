@@ -59,12 +59,16 @@ mutations! {
     ForgetRestore,
     /// A flush shares the round that is running already.
     ShareRunningRound,
+    /// Who waits for a round that fails is told that it has flushed.
+    FailedRoundCounts,
     /// A failed sync does not poison the image.
     ForgetPoison,
     /// A sync that fails because the disk is full does not poison the image.
     FullSyncIsNoLoss,
     /// A close marks the image clean before its checkpoint.
     CleanMarkFirst,
+    /// A close does not sync the data where no metadata has changed.
+    CloseUnsynced,
     /// An open for writing believes what the page cache has, also where a sync has failed.
     BelieveCache,
     /// An open for writing takes what an earlier session has left in the page cache for durable.
@@ -81,6 +85,8 @@ mutations! {
     ReuseInFlight,
     /// A read does not count among the requests that may know a storage chunk.
     ReadUncounted,
+    /// A write does not count among these requests.
+    WriteUncounted,
     /// A storage chunk that was freed is not zeroed when it is used again.
     ReuseUnzeroed,
     /// The journal is not erased before storage chunks that were freed are used again.

@@ -119,7 +119,13 @@ impl<S: Storage> Image<S> {
             Some(round) => {
                 // The round before this one may have failed.
                 self.check_poison()?;
-                self.commit().await?;
+                match self.commit().await {
+                    Err(error) if mutation::is(Mutation::FailedRoundCounts) => {
+                        round.complete();
+                        return Err(error);
+                    }
+                    committed => committed?,
+                }
                 pushed?;
                 self.sync_base().await?;
                 round.complete();

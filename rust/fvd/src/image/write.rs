@@ -93,7 +93,7 @@ impl<S: Storage> Image<S> {
     /// Writes `buf` to `offset..end` (bytes, not empty).
     pub(super) async fn store(&self, buf: Bytes, offset: u64, end: u64) -> Result<()> {
         let start = offset;
-        let _lookup = self.look();
+        let _lookup = self.look().filter(|_| !mutation::is(Mutation::WriteUncounted));
         self.extend(end).await?;
         self.load(offset, end).await?;
         let extent = self.extent(offset, end)?;
