@@ -1,4 +1,5 @@
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,16 @@ settings.register_profile(
 )
 settings.register_profile("long", settings.get_profile("default"), max_examples=2000, stateful_step_count=60)
 settings.load_profile(os.environ.get("FVD_HYPOTHESIS", "default"))
+
+
+def pytest_configure() -> None:
+    """Signals end the programs under test, also where the tests run in the background or under `nohup`.
+
+    There SIGINT and SIGHUP are ignored, and programs inherit that.
+    """
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -31,14 +31,17 @@ kinds = pytest.mark.parametrize("kind", KINDS)
 
 
 @pytest.fixture
-def endless(tmp_path: Path) -> Path:
+def endless(tmp_path: Path) -> Iterator[Path]:
     """A disk that takes a long time to write with -S 0, but takes no space itself."""
     path = tmp_path / "endless.raw"
     with path.open("wb") as file:
         file.truncate(ENDLESS)
     with (tmp_path / "base.raw").open("wb") as base:
         base.truncate(MIB)
-    return path
+    yield path
+    # What a test that failed has left may fill the disk.
+    for disk in tmp_path.iterdir():
+        disk.unlink()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ use std::slice::from_ref;
 
 use fvd::copy::{copy_on_read, write_back_base};
 use fvd::format::BaseUpdate;
+use fvd::image::CacheMode;
 
 use crate::base;
 use crate::check::{check_closed, check_crashed, check_reopened_in};
@@ -198,7 +199,12 @@ impl Runner {
             checked.map_err(|detail| self.failure(None, format!("after the process has died: {detail}")))?
         } else {
             let checked = self.check_closed(&media);
-            checked.map_err(|detail| self.failure(None, format!("after a close: {detail}")))?
+            let content = checked.map_err(|detail| self.failure(None, format!("after a close: {detail}")))?;
+            if self.is_promised(&world) {
+                let checked = self.check_closed(&world.cut(Cut::Nothing));
+                checked.map_err(|detail| self.failure(None, format!("after a close and a power cut: {detail}")))?;
+            }
+            content
         };
         let reopened = self.check_reopened();
         reopened.map_err(|detail| self.failure(None, detail))?;
@@ -358,6 +364,11 @@ impl Runner {
         let seed = self.rng.u64(..);
         let model = &self.shared.borrow().model;
         check_reopened_in(&self.rig, model, from_ref(&(0..model.size())), seed).map(drop)
+    }
+
+    /// Whether a power cut takes nothing of what was closed.
+    fn is_promised(&self, world: &World) -> bool {
+        self.rig.shape.cache != CacheMode::Unsafe && !world.has_given_up()
     }
 
     fn check_closed(&self, media: &[Medium]) -> Result<Vec<u8>, String> {

@@ -36,7 +36,7 @@ fn concerns(mutation: Mutation, shape: &Shape) -> bool {
         M::JournalOneChunk => compact && journal,
         M::BelieveCache => compact || base,
         M::HideFailedWrite | M::KeepTail | M::BitmapBeforeTable | M::RecoveryIgnoresTable => compact,
-        M::ReadUncounted => compact && shape.virtual_size >= 4 * shape.chunk_size,
+        M::ReadUncounted | M::WriteUncounted => compact && shape.virtual_size >= 4 * shape.chunk_size,
         M::ReuseReferenced | M::ReuseInFlight | M::ReuseUnzeroed | M::PublishDiscarded => compact,
         M::KeepJournal | M::CommitFreed => compact && journal,
         // A small journal fills up several times in a session.
@@ -76,7 +76,16 @@ fn suited(mutation: Mutation, mut script: Script) -> Script {
             }
             Mutation::PartOfSector => write_parts(session, script.shape.virtual_size),
             Mutation::PartsDisturbed => read_what_was_cancelled(session, script.shape.virtual_size),
-            Mutation::ReadUncounted => read_during_reuse(session, &script.shape),
+            Mutation::ReadUncounted => {
+                use_during_reuse(session, &script.shape, |offset, len, _| Request::Read { offset, len });
+            }
+            Mutation::WriteUncounted => {
+                use_during_reuse(session, &script.shape, |offset, len, number| Request::Write {
+                    offset,
+                    len,
+                    content: !number,
+                });
+            }
             _ => {}
         }
     }
@@ -135,8 +144,8 @@ fn pair(session: &mut Session, size: u64, second: impl Fn(u64, u64) -> Request) 
     }
 }
 
-/// Reads a few chunks while they are discarded and other chunks are written.
-fn read_during_reuse(session: &mut Session, shape: &Shape) {
+/// Uses a few chunks while they are discarded and other chunks are written.
+fn use_during_reuse(session: &mut Session, shape: &Shape, using: impl Fn(u64, u64, u64) -> Request) {
     session.errors = None;
     session.depth = session.depth.max(16);
     let chunks = (shape.virtual_size / shape.chunk_size).max(1);
@@ -148,7 +157,7 @@ fn read_during_reuse(session: &mut Session, shape: &Shape) {
         let other = (number / 4 + chunks / 2) % chunks * shape.chunk_size;
         let other_len = len.min(shape.virtual_size - other);
         step.request = match number % 4 {
-            0 => Request::Read { offset, len },
+            0 => using(offset, len, number),
             1 => Request::Discard {
                 offset,
                 len: shape.chunk_size.min(shape.virtual_size - offset),

@@ -59,12 +59,16 @@ mutations! {
     ForgetRestore,
     /// A flush shares a round that was already running.
     ShareRunningRound,
+    /// A flush that waits for a failed round reports success.
+    FailedRoundCounts,
     /// A failed sync does not poison the image.
     ForgetPoison,
     /// A sync that fails because the disk is full does not poison the image.
     FullSyncIsNoLoss,
     /// A close marks the image clean before its checkpoint.
     CleanMarkFirst,
+    /// A close does not sync the data if no metadata has changed.
+    CloseUnsynced,
     /// An open for writing trusts the page cache even where a sync has failed.
     BelieveCache,
     /// An open for writing takes data that an earlier session left in the page cache for durable.
@@ -81,6 +85,8 @@ mutations! {
     ReuseInFlight,
     /// A read does not count among the requests in flight that may use a storage chunk.
     ReadUncounted,
+    /// A write does not count among the requests in flight that may use a storage chunk.
+    WriteUncounted,
     /// A freed storage chunk is not zeroed when it is reused.
     ReuseUnzeroed,
     /// The journal is not erased before freed storage chunks are reused.

@@ -1,30 +1,48 @@
 //! The values, and pairs of values, of the matrix that were covered.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::case::{Case, DIMENSIONS};
 
-/// A dimension and one of its values.
-type Value = (usize, usize);
+/// The greatest number of values of all dimensions together: each has one bit.
+const LIMIT: usize = u64::BITS as usize;
 
-/// What was covered, counted in sessions.
-#[derive(Clone, Debug, Default)]
+/// What was covered, counted in sessions. A value is a number below [`LIMIT`], see [`number`].
+#[derive(Clone, Debug)]
 pub struct Coverage {
-    values: BTreeMap<Value, u64>,
-    pairs: BTreeSet<(Value, Value)>,
+    sessions: [u64; LIMIT],
+    /// For each value, the lower values that were covered together with it.
+    pairs: [u64; LIMIT],
+}
+
+impl Default for Coverage {
+    fn default() -> Self {
+        Self {
+            sessions: [0; LIMIT],
+            pairs: [0; LIMIT],
+        }
+    }
+}
+
+/// The number of a value. The values of earlier dimensions have lower numbers.
+fn number(dimension: usize, value: usize) -> usize {
+    let before: usize = DIMENSIONS[..dimension].iter().map(|(_, values)| values.len()).sum();
+    before + value
 }
 
 impl Coverage {
     /// Adds this many sessions of a case.
     pub fn add(&mut self, case: &Case, sessions: u64) {
-        let values: Vec<Value> = (0..DIMENSIONS.len())
-            .filter(|dimension| case.matters(*dimension))
-            .map(|dimension| (dimension, case.0[dimension]))
-            .collect();
-        for (index, value) in values.iter().enumerate() {
-            *self.values.entry(*value).or_default() += sessions;
-            self.pairs.extend(values[..index].iter().map(|other| (*other, *value)));
+        let mut lower = 0;
+        let mut first = 0;
+        for (dimension, (_, values)) in DIMENSIONS.iter().enumerate() {
+            let value = first + case.0[dimension];
+            first += values.len();
+            if case.matters(dimension) {
+                self.sessions[value] += sessions;
+                self.pairs[value] |= lower;
+                lower |= 1 << value;
+            }
         }
     }
 
@@ -52,13 +70,13 @@ impl Coverage {
     /// Number of covered pairs of values of two dimensions.
     #[must_use]
     pub fn pairs(&self) -> usize {
-        self.pairs.len()
+        self.pairs.iter().map(|lower| lower.count_ones() as usize).sum()
     }
 
     /// Number of covered values.
     #[must_use]
     pub fn values(&self) -> usize {
-        self.values.len()
+        self.sessions.iter().filter(|count| **count > 0).count()
     }
 }
 
@@ -68,7 +86,7 @@ impl fmt::Display for Coverage {
         for (dimension, (name, values)) in DIMENSIONS.iter().enumerate() {
             write!(f, "{name:12}")?;
             for (value, text) in values.iter().enumerate() {
-                let count = self.values.get(&(dimension, value)).unwrap_or(&0);
+                let count = self.sessions[number(dimension, value)];
                 write!(f, "  {text}: {count}")?;
             }
             writeln!(f)?;

@@ -110,6 +110,11 @@ impl Simulation<'_> {
         }
         // Data that was given up in the base's cache was written but is not there, as after a power cut.
         let given_up = world.has_given_up();
+        if ended == Ended::Closed && self.durable && !given_up {
+            // A power cut takes nothing of an image that was closed.
+            let durable = world.cut(Cut::Nothing);
+            self.check(ended, false, &durable, &mut rng.clone())?;
+        }
         if rng.u8(..4) == 0 {
             world.drop_caches();
             self.shared.borrow_mut().lose_cache();

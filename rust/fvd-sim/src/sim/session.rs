@@ -146,7 +146,13 @@ impl Runner<'_> {
         self.linger()?;
         self.stop_copier()?;
         self.world().set_faults(errors(self.session, Phase::Close));
-        self.complete("close", async move { image.close().await })
+        let left = self.shared.borrow_mut().begin_flush();
+        self.complete("close", async move { image.close().await })?;
+        if self.durable {
+            // A close is a flush, too.
+            self.shared.borrow_mut().ack_flush(left);
+        }
+        Ok(())
     }
 
     /// Carries out the requests.

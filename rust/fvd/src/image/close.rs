@@ -40,8 +40,9 @@ impl<S: Storage> Image<S> {
                 patch::write_mark(&self.file, true).await?;
                 self.sync_file().await?;
             }
-            // The sync of the pages, or of the mark, makes this durable.
-            self.add_to_totals().await?;
+            // The sync of the pages, or of the mark, makes this durable. The totals are a hint: an error does not
+            // keep the image from being closed.
+            let _ = self.add_to_totals().await;
             self.checkpoint().await?;
         }
         written_back?;
@@ -50,11 +51,40 @@ impl<S: Storage> Image<S> {
                 writeback.end();
             }
             self.mark_clean().await?;
-        } else if untouched && self.cache != CacheMode::Unsafe {
+        } else if untouched && self.cache != CacheMode::Unsafe && !mutation::is(Mutation::CloseUnsynced) {
             // Writes in place change no metadata, but they must be durable too.
             self.sync_data_only().await?;
         }
         // The profile comes last, because it is only a hint.
         self.write_recorded().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pollster::block_on;
+
+    use crate::format::{SECTOR, totals};
+    use crate::image::testing::disk::{Log, record};
+    use crate::image::testing::{CHUNK, Kind, content, open, sample};
+    use crate::image::read_head;
+
+    fn closes_in_spite_of(fault: fn(&mut Log)) {
+        let (sample, log) = record(&sample(Kind::default()));
+        let image = open(&sample, true).expect("opens");
+        block_on(image.write(vec![9; 100].into(), 13 * CHUNK)).expect("written");
+        fault(&mut log.lock().expect("not poisoned"));
+        block_on(image.close()).expect("the totals are a hint");
+        drop(image);
+        log.lock().expect("not poisoned").unreadable = None;
+        assert!(block_on(read_head(&sample.file)).expect("valid").header.clean_shutdown);
+        let at = 13 * CHUNK as usize;
+        assert_eq!(content(&sample)[at..at + 100], [9; 100]);
+    }
+
+    #[test]
+    fn an_image_is_closed_where_its_totals_cannot_be_read_or_written() {
+        closes_in_spite_of(|log| log.unreadable = Some(totals::OFFSET));
+        closes_in_spite_of(|log| log.full = totals::OFFSET..totals::OFFSET + SECTOR);
     }
 }

@@ -92,7 +92,7 @@ impl<S: Storage> Image<S> {
     /// Writes `buf` to `offset..end` (bytes, not empty).
     pub(super) async fn store(&self, buf: Bytes, offset: u64, end: u64) -> Result<()> {
         let start = offset;
-        let _pin = self.pin();
+        let _pin = self.pin().filter(|_| !mutation::is(Mutation::WriteUncounted));
         self.extend(end).await?;
         self.load(offset, end).await?;
         let extent = self.extent(offset, end)?;

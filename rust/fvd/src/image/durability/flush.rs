@@ -118,7 +118,13 @@ impl<S: Storage> Image<S> {
             Some(round) => {
                 // The previous round may have failed.
                 self.check_poison()?;
-                self.commit().await?;
+                match self.commit().await {
+                    Err(error) if mutation::is(Mutation::FailedRoundCounts) => {
+                        round.complete();
+                        return Err(error);
+                    }
+                    committed => committed?,
+                }
                 written_back?;
                 self.sync_base().await?;
                 round.complete();

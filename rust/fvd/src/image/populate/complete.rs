@@ -54,6 +54,17 @@ mod tests {
     use crate::format::BaseUpdate;
     use crate::image::base_writeback::in_memory;
     use crate::image::read_head;
+    use crate::process::Process;
+
+    #[test]
+    fn a_forked_child_makes_nothing_durable() {
+        let mut image = in_memory(BaseUpdate::No);
+        block_on(image.write(Bytes::from_static(&[9; 8192]), 0)).expect("memory does not fail");
+        image.process = Process::other();
+        block_on(image.checkpoint_copies()).expect_err("it is the parent's");
+        let head = block_on(read_head(image.file())).expect("valid");
+        assert!(head.header.clean_shutdown, "nothing was written");
+    }
 
     fn is_marked(updates: BaseUpdate) -> bool {
         let image = in_memory(updates);

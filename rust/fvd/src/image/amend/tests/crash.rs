@@ -4,6 +4,9 @@
 use super::*;
 use crate::image::testing::disk::{Disk, Op, contents, power_cut, record};
 
+/// Offset of the size of the disk in the header.
+const SIZE_FIELD: u64 = 12;
+
 /// Number of random power cuts after every operation.
 const CUTS: usize = 8;
 
@@ -158,21 +161,68 @@ fn verify(left: &Sample<MemoryStorage>, case: &Case, before: &State, after: &Sta
 #[test]
 fn a_power_cut_at_any_point_leaves_the_old_or_the_new_image() {
     let mut random = fastrand::Rng::with_seed(36);
-    let (mut old, mut new) = (0, 0);
+    let (mut old, mut new, mut twice) = (0, 0, 0);
     for case in cases() {
         let (before, after, ops) = run(&case);
         assert!(ops.len() >= 6, "{}: {}", case.name, ops.len());
         for count in 0..=ops.len() {
             for _ in 0..CUTS {
-                let left = power_cut(&case.sample, &ops[..count], &mut random);
-                let point = format!("cut after {count} of {}", ops.len());
+                let mut left = power_cut(&case.sample, &ops[..count], &mut random);
+                let mut point = format!("cut after {count} of {}", ops.len());
+                if is_interrupted(&left) && random.bool() {
+                    left = cut_while_finished(&left, &mut random);
+                    point += ", and while it was finished";
+                    twice += 1;
+                }
                 let changed = verify(&left, &case, &before, &after, &point);
                 new += u32::from(changed);
                 old += u32::from(!changed);
             }
         }
     }
-    assert!(old > 500 && new > 500, "{old} {new}");
+    assert!(old > 500 && new > 500 && twice > 200, "{old} {new} {twice}");
+}
+
+fn is_interrupted(sample: &Sample<MemoryStorage>) -> bool {
+    block_on(read_head(&sample.file)).expect("valid").interrupted
+}
+
+/// What a power cut leaves of an interrupted change while the next open for writing finishes it.
+fn cut_while_finished(left: &Sample<MemoryStorage>, random: &mut fastrand::Rng) -> Sample<MemoryStorage> {
+    let (recorded, log) = record(left);
+    drop(open(&recorded, true).expect("opens"));
+    let ops = log.lock().expect("not poisoned").ops.clone();
+    power_cut(left, &ops[..random.usize(..=ops.len())], random)
+}
+
+#[test]
+fn what_lies_behind_the_end_never_shows_in_a_larger_disk_after_a_power_cut_at_any_point() {
+    let mut random = fastrand::Rng::with_seed(37);
+    for separate in [false, true] {
+        let kind = Kind {
+            separate,
+            ..Kind::default()
+        };
+        let case = Case {
+            name: format!("more behind the end, separate: {separate}"),
+            sample: sample(&options(kind), false),
+            changes: changes([("size", int(SIZE))]),
+            size: SIZE,
+        };
+        // As a program leaves it that changes nothing but the field: the end lies in a chunk with data, and chunks
+        // behind it have entries.
+        let small = 13 * CHUNK + 4608;
+        case.sample.poke(SIZE_FIELD, &small.to_le_bytes());
+        let (before, after, ops) = run(&case);
+        for count in 0..=ops.len() {
+            for _ in 0..4 * CUTS {
+                let left = power_cut(&case.sample, &ops[..count], &mut random);
+                let now = State::of(&left);
+                let expected = if now.header == after.header { &after } else { &before };
+                assert!(now == *expected, "{}, cut after {count} of {}", case.name, ops.len());
+            }
+        }
+    }
 }
 
 fn fail_everywhere(cause: i32) {
