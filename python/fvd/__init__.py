@@ -32,8 +32,7 @@ from fvd._fvd import (
     __version__,
 )
 from fvd._profile import clear_profile, export_profile, import_profile, profile
-from fvd._serve import serve
-from fvd._server import Server
+from fvd._serve import Server, serve
 
 # Importing `typing` takes a third of the time of `fvd --version`.
 TYPE_CHECKING = False

@@ -23,7 +23,7 @@ def warn_of_format(backing_file: object, backing_format: str | None) -> None:
     if backing_file is not None and backing_format is None:
         _warn(
             "backing_file without backing_format: the format is guessed at every opening, "
-            "and whoever writes to a raw base can make it look like another one"
+            "and any writer of a raw base can make it look like another one"
         )
 
 

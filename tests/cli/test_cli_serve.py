@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from fvd.cli import _serve_options
 from fvd.cli._common import CommandError
-from fvd.cli._serve_line import Line
+from fvd.cli.serve import options
+from fvd.cli.serve.line import Line
 from fvd.types import PrefetchState, RequestCounts, ServerStats
 
 from .test_cli_progress import ticking
@@ -70,7 +70,7 @@ def test_the_line_fits_any_terminal() -> None:
 
 
 def disks(*words: str) -> list[tuple[str, str]]:
-    return _serve_options.settings(_serve_options.parser().parse(list(words), 1, 9, "?"))["disks"]
+    return options.settings(options.parser().parse(list(words), 1, 9, "?"))["disks"]
 
 
 def test_names_of_exports_come_from_the_command_line(tmp_path: Path) -> None:

@@ -339,7 +339,7 @@ def test_a_profile_is_exported_completely_or_not_at_all(
 
     there = set(tmp_path.iterdir())
     with monkeypatch.context() as patched:
-        patched.setattr("fvd._profile_file.to_text", interrupt)
+        patched.setattr("fvd._profile.to_text", interrupt)
         with pytest.raises(KeyboardInterrupt):
             fvd.export_profile(image, target)
         assert set(tmp_path.iterdir()) == there

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from fvd.cli import _serve_options
 from fvd.cli._common import CommandError
+from fvd.cli.serve import options
 from support import KIB, MIB, run
 
 from .processes import io, refused, serving
@@ -33,7 +33,7 @@ def options_of_qemu_nbd() -> list[tuple[str | None, str, bool]]:
 
 
 def known(flag: str) -> argparse.Action | None:
-    return _serve_options.parser()._option_string_actions.get(flag)
+    return options.parser()._option_string_actions.get(flag)
 
 
 @pytest.mark.parametrize(("short", "long", "has_value"), options_of_qemu_nbd())
@@ -48,15 +48,15 @@ def test_each_option_of_qemu_nbd_is_known(short: str | None, long: str, has_valu
             continue
         words = [flag, "1"] if has_value else [flag]
         if long not in NOT_HERE:
-            given = _serve_options.parser().parse([*words, "disk.fvd"], 1, 1, "?")
+            given = options.parser().parse([*words, "disk.fvd"], 1, 1, "?")
             assert given.files == ["disk.fvd"]
             continue
         with pytest.raises(CommandError, match=rf"^{flag} is not here: .{{10}}"):
-            _serve_options.parser().parse([*words, "disk.fvd"], 1, 1, "?")
+            options.parser().parse([*words, "disk.fvd"], 1, 1, "?")
 
 
-def settings(*words: str) -> _serve_options.Settings:
-    return _serve_options.settings(_serve_options.parser().parse(list(words), 1, 9, "?"))
+def settings(*words: str) -> options.Settings:
+    return options.settings(options.parser().parse(list(words), 1, 9, "?"))
 
 
 def test_options_mean_what_they_mean_to_qemu_nbd() -> None:

@@ -91,7 +91,7 @@ def warn_of_format(image: str, backing_file: object, backing_format: object, opt
 
     _output.complain(
         f"fvd: warning: {image}: backing file without a format ({option}): it is guessed at every opening, "
-        "and whoever writes to a raw one can make it look like another format"
+        "and any writer of a raw one can make it look like another format"
     )
     import warnings
 

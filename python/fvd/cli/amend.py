@@ -40,7 +40,7 @@ def common_options(parser: Parser) -> None:
     )
     parser.option("--shrink", help="let a smaller size delete what lies behind the new end of the disk")
     _common.trust_option(parser)
-    parser.describe("FILENAME", "image file name; nobody else may have it open")
+    parser.describe("FILENAME", "image file name; no other program may have it open")
 
 
 def run(arguments: list[str]) -> int:

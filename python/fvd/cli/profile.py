@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fvd
-from fvd._profile_file import to_text
+from fvd._profile import to_text
 from fvd.cli import _common, _output, _signals
 from fvd.cli._arguments import Parser, UsageError
 from fvd.cli._common import CommandError

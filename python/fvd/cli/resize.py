@@ -22,7 +22,7 @@ def parser() -> Parser:
     _common.format_option(parser, "-f", "--format")
     parser.option("--shrink", help="let a smaller size delete what lies behind the new end of the disk")
     _common.trust_option(parser)
-    parser.describe("FILENAME", "image file name; nobody else may have it open")
+    parser.describe("FILENAME", "image file name; no other program may have it open")
     parser.describe(
         "SIZE", "new size of the disk, or with + or - by how much it changes;\nin bytes or with a suffix"
     )

@@ -37,7 +37,7 @@ impl<E: Export> Host<E> {
         let errors = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&errors);
         let server = Arc::new(configure(Server::new(all, limits, move |error| {
-            log.lock().expect("nobody panics").push(error.to_string());
+            log.lock().expect("not poisoned").push(error.to_string());
         })));
         let folder = tempfile::tempdir().expect("a folder");
         let (path, listening) = (folder.path().join("nbd"), Arc::clone(&server));
@@ -52,7 +52,7 @@ impl<E: Export> Host<E> {
                 let tcp = Listener::tcp(any_port).await.expect("a port");
                 let unix = Listener::unix(&path).expect("a socket");
                 let port = tcp.tcp_address().expect("it is TCP").port();
-                ready.send(port).expect("somebody waits");
+                ready.send(port).expect("a thread waits");
                 let also = Arc::clone(&listening);
                 let on_tcp = tokio::spawn(async move { also.listen(tcp).await });
                 listening.listen(unix).await;
@@ -86,7 +86,7 @@ impl<E: Export> Host<E> {
     }
 
     pub(crate) fn wait_for_an_error(&self) {
-        while self.errors.lock().expect("nobody panics").is_empty() {
+        while self.errors.lock().expect("not poisoned").is_empty() {
             thread::sleep(Duration::from_millis(1));
         }
     }
@@ -100,7 +100,7 @@ impl<E: Export> Host<E> {
     /// Shuts the server down, waits for its end, and returns the errors.
     pub(crate) fn stop(mut self) -> Vec<String> {
         self.join();
-        self.errors.lock().expect("nobody panics").clone()
+        self.errors.lock().expect("not poisoned").clone()
     }
 
     fn join(&mut self) {

@@ -34,7 +34,7 @@ fn is_greeted(client: &mut Client) -> bool {
     match client.stream.read_exact(&mut [0; 18]) {
         Err(error) if error.kind() == ErrorKind::WouldBlock => false,
         read => {
-            read.expect("nobody hangs up");
+            read.expect("the server does not hang up");
             true
         }
     }
@@ -117,10 +117,7 @@ fn a_read_that_never_ends_is_dropped_after_the_drain_timeout() {
     drop(client);
     let started = Instant::now();
     while Arc::strong_count(&meeting) > before {
-        assert!(
-            started.elapsed() < Duration::from_secs(20),
-            "somebody still has the disk"
-        );
+        assert!(started.elapsed() < Duration::from_secs(20), "the disk is still open");
         thread::sleep(Duration::from_millis(1));
     }
     assert_eq!(host.server.counters().in_flight(), 0);
@@ -237,5 +234,5 @@ fn an_inherited_socket_is_served_and_not_removed() {
     let uri = format!("nbd+unix:///disk?socket={}", path.display());
     assert_eq!(run("nbdinfo", &["--size", &uri]).trim(), "1048576");
     assert!(program.wait().unwrap().success());
-    assert!(fs::symlink_metadata(&path).is_ok(), "it belongs to whoever made it");
+    assert!(fs::symlink_metadata(&path).is_ok(), "it belongs to its maker");
 }

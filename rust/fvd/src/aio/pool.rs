@@ -275,7 +275,7 @@ mod tests {
         let unfinished = detached.unfinished();
         drop(detached);
         assert_eq!(watch.strong_count(), 1);
-        go.send(()).expect("somebody waits");
+        go.send(()).expect("a thread waits");
         block_on(first.expect("not forked")).expect("nothing fails");
         block_on(pool.run(|| Ok(())).expect("not forked")).expect("nothing fails");
         assert!(watch.strong_count() == 0 && unfinished.has_ended() && unfinished.failure().is_none());

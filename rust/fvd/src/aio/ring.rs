@@ -349,7 +349,7 @@ mod tests {
         drop(ring);
         std::thread::sleep(Duration::from_millis(30));
         assert!(memory.strong_count() > 0 && lock.try_write().is_none());
-        writer.write_all(&[1; 512]).expect("somebody reads");
+        writer.write_all(&[1; 512]).expect("the ring reads");
         wait_until(|| memory.strong_count() == 0);
         wait_until(|| lock.try_write().is_some());
     }
@@ -361,7 +361,7 @@ mod tests {
             .map(|_| ring.submit(read(8), None).expect("not forked"))
             .collect();
         for _ in 0..reads.len() {
-            writer.write_all(&[7; 8]).expect("somebody reads");
+            writer.write_all(&[7; 8]).expect("the ring reads");
         }
         for read in reads {
             let outcome = block_on(read).expect("no failure");
@@ -381,7 +381,7 @@ mod tests {
         };
         let error = block_on(ring.submit(write, None).expect("not forked")).expect_err("the end that reads");
         assert_eq!((error.op(), error.errno()), (Some("write"), Some(libc::EBADF)));
-        writer.write_all(&[7; 8]).expect("somebody reads");
+        writer.write_all(&[7; 8]).expect("the ring reads");
         block_on(ring.submit(read(8), None).expect("not forked")).expect("no failure");
     }
 
@@ -408,10 +408,10 @@ mod tests {
         std::thread::sleep(Duration::from_millis(20));
         assert!(
             !ring.shared.lock().is_asleep,
-            "nobody needs to wake it for what has no room"
+            "no wake-up is needed for what has no room"
         );
         for _ in 0..reads.len() {
-            writer.write_all(&[7; 8]).expect("somebody reads");
+            writer.write_all(&[7; 8]).expect("the ring reads");
         }
         for read in reads {
             block_on(read).expect("no failure");

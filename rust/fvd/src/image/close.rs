@@ -65,9 +65,9 @@ mod tests {
     use pollster::block_on;
 
     use crate::format::{SECTOR, totals};
+    use crate::image::read_head;
     use crate::image::testing::disk::{Log, record};
     use crate::image::testing::{CHUNK, Kind, content, open, sample};
-    use crate::image::read_head;
 
     fn closes_in_spite_of(fault: fn(&mut Log)) {
         let (sample, log) = record(&sample(Kind::default()));

@@ -126,7 +126,7 @@ mod tests {
         assert!(read.as_mut().poll(&mut context).is_pending());
         // A read that hangs delays no other call.
         assert_eq!(block_on(source.status(0, 7)).expect("no I/O"), Run::zeros(7));
-        answer.send(5).expect("somebody waits");
+        answer.send(5).expect("a thread waits");
         assert_eq!(block_on(read).expect("answered").as_slice(), [5; 512]);
     }
 }

@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn a_duplicate_that_outlives_the_storage_holds_no_lock() {
         let file = tempfile::NamedTempFile::new().expect("a file");
-        let storage = open(file.path()).expect("nobody has it");
+        let storage = open(file.path()).expect("it is free");
         // As a child process has one between fork and exec.
         let duplicate = storage.file().try_clone().expect("duplicated");
         assert_eq!(open(file.path()).expect_err("locked").kind(), ErrorKind::InUse);
@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn a_failed_attempt_leaves_no_lock() {
         let file = tempfile::NamedTempFile::new().expect("a file");
-        let storage = open(file.path()).expect("nobody has it");
+        let storage = open(file.path()).expect("it is free");
         let other = std::fs::File::open(file.path()).expect("opened");
         let refused = Locks::acquire(other.as_fd(), file.path(), LockMode::Exclusive);
         assert_eq!(refused.expect_err("locked").kind(), ErrorKind::InUse);
@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn a_forked_child_leaves_the_locks_to_its_parent() {
         let file = tempfile::NamedTempFile::new().expect("a file");
-        let storage = open(file.path()).expect("nobody has it");
+        let storage = open(file.path()).expect("it is free");
         let of_the_parent = Locks {
             mode: LockMode::Exclusive,
             process: Process::other(),

@@ -61,7 +61,7 @@ pub enum Space {
 /// * Operations on disjoint byte ranges do not affect one another. After overlapping writes in flight at
 ///   once, each sector holds the data of one of them.
 /// * Errors carry [`Storage::path`] and the offset.
-#[expect(clippy::len_without_is_empty, reason = "nobody asks whether a disk is empty")]
+#[expect(clippy::len_without_is_empty, reason = "a disk is never empty")]
 pub trait Storage: Send + Sync + 'static {
     /// Name of the file, for messages.
     fn path(&self) -> &Path;

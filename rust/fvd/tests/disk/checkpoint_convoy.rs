@@ -140,7 +140,7 @@ fn a_write_waits_for_no_checkpoint_and_a_flush_for_few() {
         yield_for(writer as u32).await;
         for round in 0..ROUNDS {
             let write = image.write(Bytes::from(data(writer, round)), chunk_of(writer, round));
-            assert_eq!(checkpoints_during(image, write).await, 0, "a write waits for nobody");
+            assert_eq!(checkpoints_during(image, write).await, 0, "a write does not wait");
             // A running checkpoint began before the flush. The next one covers all flushes that waited for
             // it. When this flush learns that, another checkpoint may have begun.
             let begun = checkpoints_during(image, image.flush()).await;

@@ -82,7 +82,7 @@ fn refused(path: &Path, kind: ErrorKind, text: &str) {
 fn a_header_alone_gives_no_permission_to_write_to_a_base() {
     let folder = Folder::new();
     let path = folder.create("image.fvd", "base.raw", Some("raw")).unwrap();
-    let error = open(&path, false).err().expect("nobody has allowed it");
+    let error = open(&path, false).err().expect("it was not allowed");
     assert_eq!(error.kind(), ErrorKind::NotPermitted);
     for part in ["'base.raw'", "'writethrough'", "use write_base"] {
         assert!(error.to_string().contains(part), "{error}");

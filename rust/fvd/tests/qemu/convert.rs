@@ -329,5 +329,5 @@ fn an_image_is_mapped_through_its_chunks() {
     ];
     assert_eq!(found, expected);
     drop(source);
-    fs::remove_file(bench.path("fvd")).expect("nobody holds it");
+    fs::remove_file(bench.path("fvd")).expect("it is closed");
 }

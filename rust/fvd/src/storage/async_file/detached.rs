@@ -229,9 +229,9 @@ mod tests {
         let write = op(&detached, Effect::Changes(0..10));
         let waiting = Arc::clone(&detached);
         let thread = std::thread::spawn(move || block_on(waiting.wait(5..6)));
-        write.complete(Err(Error::new(ErrorKind::Io, "nobody was promised anything")));
+        write.complete(Err(Error::new(ErrorKind::Io, "a write has no promise to keep")));
         thread.join().expect("no panic");
-        block_on(detached.wait_for_all()).expect("the failure of a write that nobody waits for is nobody's");
+        block_on(detached.wait_for_all()).expect("the failure of a detached write is not reported");
     }
 
     #[test]

@@ -194,7 +194,7 @@ mod tests {
         let on_a_thread = inline.busy();
         assert_eq!(tried(), 0);
         drop(on_a_thread);
-        let slow = inline.alone().expect("nobody else");
+        let slow = inline.alone().expect("no other write");
         assert!(std::thread::scope(|scope| scope
             .spawn(|| tried() == 0)
             .join()

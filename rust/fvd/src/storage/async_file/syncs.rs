@@ -100,7 +100,7 @@ mod tests {
             Poll::Ready(Err(_))
         ));
         let Poll::Ready(next) = poll(pin!(syncs.join(|| ready(Ok(()))))) else {
-            panic!("nobody is at work")
+            panic!("no sync runs")
         };
         assert_eq!(next.expect_err("the first has failed").kind(), ErrorKind::NoSpace);
     }

@@ -92,7 +92,7 @@ pub(crate) fn treat(rng: &mut Rng, sample: &Sample, len: u64) {
     dump(&subject, &head);
     look(rng, &subject);
     let report = subject.check(&head, Repair::None);
-    assert_eq!(subject.changes(), before, "somebody wrote who was only to look");
+    assert_eq!(subject.changes(), before, "an open for reading has written");
     let report = match report {
         Ok(report) => report,
         Err(error) => return assert_clear(&error),

@@ -6,9 +6,9 @@ import os
 
 from fvd import __version__, options
 from fvd.cli import _activation, _common, _not_here
-from fvd.cli import _serve_values as _values
 from fvd.cli._arguments import Parser
 from fvd.cli._common import CommandError
+from fvd.cli.serve import values as _values
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

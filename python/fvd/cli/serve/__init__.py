@@ -8,9 +8,11 @@ import os
 import sys
 
 from fvd import _fvd as _core
-from fvd._server import open_door_warning
-from fvd.cli import _output, _serve_line, _serve_options
-from fvd.cli._daemon import Daemon, PidFile
+from fvd._serve import open_door_warning
+from fvd.cli import _output
+from fvd.cli.serve import line as _line
+from fvd.cli.serve import options as _options
+from fvd.cli.serve.daemon import Daemon, PidFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,8 +27,8 @@ STATUS_KILLED = 128 + 15
 
 def run(arguments: list[str]) -> int:
     """Run this command and return its exit status."""
-    given = _serve_options.parser().parse(arguments, 1, sys.maxsize, EXPECTED)
-    settings = _serve_options.settings(given)
+    given = _options.parser().parse(arguments, 1, sys.maxsize, EXPECTED)
+    settings = _options.settings(given)
     if given.trace is not None:
         _output.complain("fvd: note: --trace: there are no trace points; --metrics counts what is done")
     if not given.fork:
@@ -36,7 +38,7 @@ def run(arguments: list[str]) -> int:
     return daemon.wait() if daemon.is_parent else _serve(given, settings, daemon)
 
 
-def _serve(given: argparse.Namespace, settings: _serve_options.Settings, daemon: Daemon | None) -> int:
+def _serve(given: argparse.Namespace, settings: _options.Settings, daemon: Daemon | None) -> int:
     """Serve until the server ends."""
     import signal
 
@@ -68,7 +70,7 @@ def _stop(server: _core.Server) -> None:
         raise
 
 
-def _announce(server: _core.Server, settings: _serve_options.Settings) -> None:
+def _announce(server: _core.Server, settings: _options.Settings) -> None:
     """Print what is served, and where. Clients can connect once the last line is printed."""
     warning = open_door_warning(server.open_doors)
     if warning:
@@ -90,12 +92,12 @@ def _announce(server: _core.Server, settings: _serve_options.Settings) -> None:
 
 def _watch(server: _core.Server) -> None:
     """Wait for the end of the server, and show its status on a terminal meanwhile."""
-    line = _serve_line.line()
+    line = _line.line()
     if line is None:
         server.wait()
         return
     try:
-        while server.wait(_serve_line.INTERVAL_S) == "timeout":
+        while server.wait(_line.INTERVAL_S) == "timeout":
             line.draw(server.stats())
     finally:
         line.clear()
