@@ -51,9 +51,6 @@ struct Inner {
     path: Option<PathBuf>,
     offset: Option<u64>,
     source: Option<Arc<io::Error>>,
-    /// The chunk for which no storage chunk is left, in an image that cannot grow. A freed storage chunk
-    /// would help.
-    lacks_storage: Option<u64>,
     /// The directory that the user would have to trust.
     needs_trust: Option<PathBuf>,
     /// Text after the message of the operating system.
@@ -71,7 +68,6 @@ impl Error {
             path: None,
             offset: None,
             source: None,
-            lacks_storage: None,
             needs_trust: None,
             remark: String::new(),
             trail: Trail::default(),
@@ -91,19 +87,6 @@ impl Error {
     /// An error of kind [`ErrorKind::Unsupported`].
     pub fn unsupported(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Unsupported, message)
-    }
-
-    /// Notes that the image has no storage chunk left for `chunk` and cannot grow, if the error is
-    /// [`ErrorKind::NoSpace`].
-    pub(crate) fn for_want_of_storage(mut self, chunk: u64) -> Self {
-        let is_full = self.kind() == ErrorKind::NoSpace;
-        self.inner().lacks_storage = is_full.then_some(chunk);
-        self
-    }
-
-    /// The chunk for which a freed storage chunk would help.
-    pub(crate) fn lacks_storage(&self) -> Option<u64> {
-        self.0.lacks_storage
     }
 
     /// A failed system call. `op` is a verb phrase such as `"read"` or `"take a lock"`.

@@ -16,8 +16,8 @@ use super::pause::{Pause, PauseReason};
 use super::prefetch::{Prefetch, State};
 use super::take::Step;
 use super::throttle::Fall;
-use crate::error::{Error, Result};
-use crate::image::{BaseCopy, CopyData, Part};
+use crate::error::Result;
+use crate::image::{BaseCopy, CopyData, Part, StoreError};
 use crate::source::Content;
 use crate::storage::{IoBufMut, Storage};
 
@@ -111,7 +111,7 @@ impl<S: Storage> Prefetch<'_, S> {
             let failures = self.state().backoff.failures();
             let data = CopyData::Zeros;
             let stored = self.image.store_copy(BaseCopy { blocks, data }).await;
-            let stored = stored.map_err(|error| self.store_failed(error, failures))?;
+            let stored = stored.map_err(|error| store_failed(error, failures))?;
             self.count(Amount::of(&stored, &RangeSet::new()));
         } else if step.in_parts {
             if !self.store_in_parts(blocks.start, bytes.clone()).await? {
@@ -186,7 +186,7 @@ impl<S: Storage> Prefetch<'_, S> {
 
     /// Runs a write to the image. `len` bytes of it were read from the base; the rest are known zeros, which
     /// move no data.
-    async fn store<T>(&self, len: u64, write: impl Future<Output = Result<T>>) -> Result<T, Fault> {
+    async fn store<T>(&self, len: u64, write: impl Future<Output = Result<T, StoreError>>) -> Result<T, Fault> {
         let failures = self.state().backoff.failures();
         let stored = if len == 0 {
             // A measurement of 0 bytes would look like a slow medium.
@@ -195,19 +195,16 @@ impl<S: Storage> Prefetch<'_, S> {
             self.pace(Direction::Write, len).await?;
             self.moving(Direction::Write, len, write).await
         };
-        stored.map_err(|error| self.store_failed(error, failures))
-    }
-
-    fn store_failed(&self, error: Error, failures: u32) -> Fault {
-        if self.image.is_of_base(&error) {
-            Fault::Base { error, failures }
-        } else {
-            Fault::Image(error)
-        }
+        stored.map_err(|error| store_failed(error, failures))
     }
 
     /// Measures an operation that moves `len` bytes.
-    async fn moving<T>(&self, direction: Direction, len: u64, operation: impl Future<Output = Result<T>>) -> Result<T> {
+    async fn moving<T, E>(
+        &self,
+        direction: Direction,
+        len: u64,
+        operation: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
         let now = self.clock.now();
         self.state().direction(direction).throttle.begin(now);
         let mut moving = Moving {
@@ -302,5 +299,12 @@ impl<S: Storage> Prefetch<'_, S> {
             (state.unsaved, state.saved_at) = (0, now);
         }
         self.image.checkpoint_copies().await.map_err(Fault::Image)
+    }
+}
+
+fn store_failed(error: StoreError, failures: u32) -> Fault {
+    match error {
+        StoreError::Base(error) => Fault::Base { error, failures },
+        error => Fault::Image(error.into()),
     }
 }

@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::format::SECTOR;
 use crate::image::metadata::bitmap::Bitmap;
 use crate::image::metadata::publish::PendingChunks;
+use crate::image::space::store_error::Stored;
 use crate::mutation::{self, Mutation};
 use crate::storage::{Space, Storage};
 
@@ -49,7 +50,7 @@ impl<S: Storage> Image<S> {
         self.write_through().await
     }
 
-    async fn discard_range(&self, start: u64, end: u64) -> Result<()> {
+    async fn discard_range(&self, start: u64, end: u64) -> Stored<()> {
         let _pin = self.pin();
         self.load(start, end).await?;
         let Some(bitmap) = &self.bitmap else {
@@ -70,10 +71,9 @@ impl<S: Storage> Image<S> {
         if start >= end {
             return Ok(());
         }
-        self.promote(start, end);
-        let mut pending_chunks = PendingChunks::new(self);
+        let mut pending_chunks = PendingChunks::begin(self, start, end);
         self.zero_stored(start, end, Space::Free, &mut pending_chunks).await?;
-        pending_chunks.publish(&bitmap.blocks(start, end))
+        Ok(pending_chunks.publish(&bitmap.blocks(start, end))?)
     }
 }
 

@@ -5,10 +5,11 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::{CacheMode, DetectZeroes, Image, Mapping};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::image::metadata::bitmap::Bitmap;
 use crate::image::metadata::publish::PendingChunks;
 use crate::image::space::free::ATTEMPTS;
+use crate::image::space::store_error::{StoreError, Stored};
 use crate::mutation::{self, Mutation};
 use crate::source::{Content, Run, is_zero};
 use crate::storage::{IoBufMut, Space, Storage};
@@ -49,7 +50,7 @@ impl<S: Storage> Image<S> {
         self.write_through().await
     }
 
-    async fn write_once(&self, buf: Bytes, offset: u64, end: u64) -> Result<()> {
+    async fn write_once(&self, buf: Bytes, offset: u64, end: u64) -> Stored<()> {
         match &self.writeback {
             None => self.store(buf, offset, end).await,
             // Boxed, so that other images do not need the space of this future.
@@ -58,7 +59,7 @@ impl<S: Storage> Image<S> {
     }
 
     /// Tries a write again that found no room, as long as freed storage chunks may make room.
-    async fn write_again(&self, buf: Bytes, offset: u64, end: u64, error: Error) -> Result<()> {
+    async fn write_again(&self, buf: Bytes, offset: u64, end: u64, error: StoreError) -> Result<()> {
         let mut left = ATTEMPTS;
         let mut failed = Err(error);
         while let Err(error) = failed {
@@ -90,7 +91,7 @@ impl<S: Storage> Image<S> {
     }
 
     /// Writes `buf` to `offset..end` (bytes, not empty).
-    pub(super) async fn store(&self, buf: Bytes, offset: u64, end: u64) -> Result<()> {
+    pub(super) async fn store(&self, buf: Bytes, offset: u64, end: u64) -> Stored<()> {
         let start = offset;
         let _pin = self.pin().filter(|_| !mutation::is(Mutation::WriteUncounted));
         self.extend(end).await?;
@@ -102,7 +103,7 @@ impl<S: Storage> Image<S> {
             // A write in place: no lock, and no change of metadata except of what copies have stored (I4,
             // I8).
             self.promote(start, end);
-            return self.data().write(buf, offset).await;
+            return Ok(self.data().write(buf, offset).await?);
         }
         if let Some(bitmap) = &self.bitmap {
             let blocks = bitmap.blocks(offset, end);
@@ -110,10 +111,9 @@ impl<S: Storage> Image<S> {
                 return self.copy_on_write(bitmap, blocks, buf, offset, end).await;
             }
         }
-        self.promote(offset, end);
-        let mut pending_chunks = PendingChunks::new(self);
+        let mut pending_chunks = PendingChunks::begin(self, offset, end);
         self.put(vec![buf], offset, end, &mut pending_chunks).await?;
-        pending_chunks.publish(&(0..0))
+        Ok(pending_chunks.publish(&(0..0))?)
     }
 
     async fn copy_on_write(
@@ -123,7 +123,7 @@ impl<S: Storage> Image<S> {
         buf: Bytes,
         offset: u64,
         end: u64,
-    ) -> Result<()> {
+    ) -> Stored<()> {
         let edges = || edges(bitmap, &blocks, offset, end);
         let stale = mutation::is(Mutation::EdgesBeforeLock).then(edges);
         let _filling = self.filling.lock(blocks.clone()).await;
@@ -140,11 +140,10 @@ impl<S: Storage> Image<S> {
         buf: Bytes,
         offset: u64,
         end: u64,
-    ) -> Result<()> {
-        self.promote(offset, end);
-        let mut pending_chunks = PendingChunks::new(self);
+    ) -> Stored<()> {
+        let mut pending_chunks = PendingChunks::begin(self, offset, end);
         if mutation::is(Mutation::PublishBeforeData) {
-            PendingChunks::new(self).publish(&blocks)?;
+            PendingChunks::begin(self, offset, end).publish(&blocks)?;
         }
         let missing = (head.end - head.start) + (tail.end - tail.start);
         self.recorder.note(head.clone());
@@ -163,24 +162,32 @@ impl<S: Storage> Image<S> {
             self.put(vec![buf], offset, end, &mut pending_chunks).await?;
             self.copy_base(tail, &mut pending_chunks).await?;
         }
-        pending_chunks.publish(&blocks)
+        Ok(pending_chunks.publish(&blocks)?)
     }
 
     /// Appends the base data of the (possibly empty) range to `bufs`.
-    async fn push_base(&self, bufs: &mut Vec<Bytes>, range: &Range<u64>) -> Result<()> {
+    async fn push_base(&self, bufs: &mut Vec<Bytes>, range: &Range<u64>) -> Stored<()> {
         if !range.is_empty() {
             let buf = IoBufMut::zeroed((range.end - range.start) as usize);
-            bufs.push(self.read_base(buf, range.start).await?.freeze());
+            bufs.push(
+                self.read_base(buf, range.start)
+                    .await
+                    .map_err(StoreError::Base)?
+                    .freeze(),
+            );
         }
         Ok(())
     }
 
     /// Copies a range of any size from the base, without publishing it. Zeros are not stored: the cost
     /// depends on the data, not on the block size.
-    pub(super) async fn copy_base(&self, range: Range<u64>, pending_chunks: &mut PendingChunks<'_, S>) -> Result<()> {
+    pub(super) async fn copy_base(&self, range: Range<u64>, pending_chunks: &mut PendingChunks<'_, S>) -> Stored<()> {
         let mut start = range.start;
         while start < range.end {
-            let Run { content, len, .. } = self.base_status(start, range.end - start).await?;
+            let Run { content, len, .. } = self
+                .base_status(start, range.end - start)
+                .await
+                .map_err(StoreError::Base)?;
             if content == Content::Zero {
                 self.zero_in_place(start, start + len, self.space(), pending_chunks)
                     .await?;
@@ -189,7 +196,7 @@ impl<S: Storage> Image<S> {
             }
             let end = start + len.min(COPY_STEP);
             let buf = IoBufMut::zeroed((end - start) as usize);
-            let data = self.read_base(buf, start).await?.freeze();
+            let data = self.read_base(buf, start).await.map_err(StoreError::Base)?.freeze();
             self.put_sparse(data, start, pending_chunks).await?;
             start = end;
         }
@@ -204,7 +211,7 @@ impl<S: Storage> Image<S> {
         offset: u64,
         end: u64,
         pending_chunks: &mut PendingChunks<'_, S>,
-    ) -> Result<()> {
+    ) -> Stored<()> {
         let mut bufs = Gather(bufs);
         for place in self.place(offset, end, pending_chunks).await? {
             let mut part = bufs.take(place.len as usize);
@@ -217,7 +224,7 @@ impl<S: Storage> Image<S> {
     }
 
     /// The place of `offset..end` (bytes) in the data file, in as few pieces as possible.
-    async fn place(&self, offset: u64, end: u64, pending_chunks: &mut PendingChunks<'_, S>) -> Result<Vec<Placement>> {
+    async fn place(&self, offset: u64, end: u64, pending_chunks: &mut PendingChunks<'_, S>) -> Stored<Vec<Placement>> {
         let Some(table) = &self.table else {
             return Ok(vec![Placement {
                 offset: self.geometry.data_offset + offset,

@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::image::metadata::publish::PendingChunks;
 use crate::image::metadata::table::Table;
 use crate::image::space::free::ATTEMPTS;
+use crate::image::space::store_error::Stored;
 use crate::storage::{Space, Storage};
 
 /// Most zeros written at once, where they must be written as data.
@@ -77,7 +78,7 @@ impl<S: Storage> Image<S> {
         self.checkpoint_many_freed().await
     }
 
-    pub(super) async fn zero_range(&self, start: u64, end: u64, space: Space) -> Result<()> {
+    pub(super) async fn zero_range(&self, start: u64, end: u64, space: Space) -> Stored<()> {
         let _pin = self.pin();
         self.load(start, end).await?;
         let Some(bitmap) = &self.bitmap else {
@@ -106,10 +107,9 @@ impl<S: Storage> Image<S> {
         self.store_zeros(start, first).await?;
         {
             let _filling = self.filling.lock(whole.clone()).await;
-            self.promote(first, last);
             self.counters.filling_writes.add(1);
             self.counters.base_reads_avoided.add(1);
-            let mut pending_chunks = PendingChunks::new(self);
+            let mut pending_chunks = PendingChunks::begin(self, first, last);
             self.zero_stored(first, last, space, &mut pending_chunks).await?;
             pending_chunks.publish(&whole)?;
         }
@@ -120,15 +120,14 @@ impl<S: Storage> Image<S> {
     }
 
     /// Zeroes a range that is local.
-    pub(super) async fn zero_local(&self, start: u64, end: u64, space: Space) -> Result<()> {
-        self.promote(start, end);
-        let mut pending_chunks = PendingChunks::new(self);
+    pub(super) async fn zero_local(&self, start: u64, end: u64, space: Space) -> Stored<()> {
+        let mut pending_chunks = PendingChunks::begin(self, start, end);
         self.zero_stored(start, end, space, &mut pending_chunks).await?;
-        pending_chunks.publish(&(0..0))
+        Ok(pending_chunks.publish(&(0..0))?)
     }
 
     /// Writes zeros as data.
-    async fn store_zeros(&self, start: u64, end: u64) -> Result<()> {
+    async fn store_zeros(&self, start: u64, end: u64) -> Stored<()> {
         let mut at = start;
         while at < end {
             let stop = end.min(at + ZEROS.len() as u64);
@@ -147,7 +146,7 @@ impl<S: Storage> Image<S> {
         end: u64,
         space: Space,
         pending_chunks: &mut PendingChunks<'_, S>,
-    ) -> Result<()> {
+    ) -> Stored<()> {
         let whole = match &self.table {
             Some(table) if space == Space::Free => Some((table, self.whole_chunks(table, start, end))),
             _ => None,
@@ -170,13 +169,13 @@ impl<S: Storage> Image<S> {
         end: u64,
         space: Space,
         pending_chunks: &mut PendingChunks<'_, S>,
-    ) -> Result<()> {
+    ) -> Stored<()> {
         let Some(table) = &self.table else {
             if space == Space::Allocate {
                 self.extend(end).await?;
             }
             let offset = self.geometry.data_offset + start;
-            return self.data().write_zeroes(offset, end - start, space).await;
+            return Ok(self.data().write_zeroes(offset, end - start, space).await?);
         };
         let mut at = start;
         while at < end {
@@ -205,7 +204,7 @@ impl<S: Storage> Image<S> {
         end: u64,
         space: Space,
         pending_chunks: &mut PendingChunks<'_, S>,
-    ) -> Result<u64> {
+    ) -> Stored<u64> {
         let chunk = at / table.chunk_size();
         let stop = (chunk + 1).saturating_mul(table.chunk_size()).min(end);
         let number = match self.storage_of(table, chunk)? {

@@ -10,6 +10,7 @@ use crate::format::BaseUpdate;
 use crate::image::Image;
 use crate::image::map::block_run;
 use crate::image::metadata::publish::PendingChunks;
+use crate::image::space::store_error::{StoreError, Stored};
 use crate::image::write::edges;
 use crate::image::zero::ZEROS;
 use crate::mutation::{self, Mutation};
@@ -42,7 +43,7 @@ impl<S: Storage> Image<S> {
         buf: Bytes,
         offset: u64,
         end: u64,
-    ) -> Result<()> {
+    ) -> Stored<()> {
         let middle = self.base_size().clamp(offset, end);
         let mut inside = buf;
         let rest = inside.split_off((middle - offset) as usize);
@@ -64,7 +65,7 @@ impl<S: Storage> Image<S> {
         start: u64,
         end: u64,
         space: Space,
-    ) -> Result<()> {
+    ) -> Stored<()> {
         let middle = self.base_size().clamp(start, end);
         let block = self.needed_bitmap().block_size();
         // Whole blocks, and less than a block on either side.
@@ -86,7 +87,7 @@ impl<S: Storage> Image<S> {
     }
 
     /// Zeroes a part of a block, which may be large, in pieces small enough to be stored as data.
-    async fn zero_part(&self, writeback: &BaseWriteback, range: Range<u64>, space: Space) -> Result<()> {
+    async fn zero_part(&self, writeback: &BaseWriteback, range: Range<u64>, space: Space) -> Stored<()> {
         let mut start = range.start;
         while start < range.end {
             let end = range.end.min(start + ZEROS.len() as u64);
@@ -98,7 +99,7 @@ impl<S: Storage> Image<S> {
 
     /// Changes a (non-empty) range of the base's region, on the sides that the mode requires (W3). A range of
     /// zeros covers whole blocks, or is small enough to be stored as data.
-    async fn update(&self, writeback: &BaseWriteback, mut content: Content, range: Range<u64>) -> Result<()> {
+    async fn update(&self, writeback: &BaseWriteback, mut content: Content, range: Range<u64>) -> Stored<()> {
         self.begin_updates(writeback).await?;
         self.load(range.start, range.end).await?;
         let bitmap = self.needed_bitmap();
@@ -117,7 +118,9 @@ impl<S: Storage> Image<S> {
             if local {
                 self.update_both(writeback, part, &(start..end)).await?;
             } else {
-                self.write_to_base(part, &(start..end)).await?;
+                self.write_to_base(part, &(start..end))
+                    .await
+                    .map_err(StoreError::Base)?;
             }
             start = end;
         }
@@ -125,7 +128,7 @@ impl<S: Storage> Image<S> {
     }
 
     /// Changes a range, whose blocks are locked, in the image and, now or later, in the base.
-    async fn update_both(&self, writeback: &BaseWriteback, content: Content, range: &Range<u64>) -> Result<()> {
+    async fn update_both(&self, writeback: &BaseWriteback, content: Content, range: &Range<u64>) -> Stored<()> {
         // Before any part of it can be in the image (W4).
         writeback.dirty().add(range);
         self.update_local(content.clone(), range).await?;
@@ -139,14 +142,14 @@ impl<S: Storage> Image<S> {
             self.write_back_locked(&whole).await?;
             writeback.dirty().written_back(&whole);
         } else {
-            self.write_to_base(content, range).await?;
+            self.write_to_base(content, range).await.map_err(StoreError::Base)?;
             writeback.dirty().written_back(range);
         }
         Ok(())
     }
 
     /// Changes a range, whose blocks are locked, in the image, where they become local.
-    async fn update_local(&self, content: Content, range: &Range<u64>) -> Result<()> {
+    async fn update_local(&self, content: Content, range: &Range<u64>) -> Stored<()> {
         let Range { start, end } = *range;
         self.extend(end).await?;
         let bitmap = self.needed_bitmap();
@@ -162,18 +165,16 @@ impl<S: Storage> Image<S> {
             let edges = edges(bitmap, &blocks, start, end);
             return self.fill_blocks(blocks, edges, buf, start, end).await;
         }
-        self.promote(start, end);
-        let mut pending_chunks = PendingChunks::new(self);
+        let mut pending_chunks = PendingChunks::begin(self, start, end);
         self.put(vec![buf], start, end, &mut pending_chunks).await?;
-        pending_chunks.publish(&(0..0))
+        Ok(pending_chunks.publish(&(0..0))?)
     }
 
-    async fn zero_locked(&self, range: &Range<u64>, blocks: &Range<u64>, space: Space) -> Result<()> {
-        self.promote(range.start, range.end);
-        let mut pending_chunks = PendingChunks::new(self);
+    async fn zero_locked(&self, range: &Range<u64>, blocks: &Range<u64>, space: Space) -> Stored<()> {
+        let mut pending_chunks = PendingChunks::begin(self, range.start, range.end);
         self.zero_in_place(range.start, range.end, space, &mut pending_chunks)
             .await?;
-        pending_chunks.publish(blocks)
+        Ok(pending_chunks.publish(blocks)?)
     }
 
     /// Changes a range, whose blocks are locked, in the base.

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::image::metadata::bitmap::Bitmap;
 use crate::image::populate::fill::{BaseCopy, CopyData};
+use crate::image::space::store_error::StoreError;
 use crate::image::write::COPY_STEP;
 use crate::storage::{IoBufMut, Storage};
 
@@ -158,8 +159,9 @@ impl<S: Storage> Image<S> {
             }
             // The reader has its data, so only this copy is lost. The base may have recovered when the next
             // one is stored.
-            Err(error) if self.is_of_base(&error) => Ok(true),
+            Err(StoreError::Base(_)) => Ok(true),
             Err(error) => {
+                let error = Error::from(error);
                 self.copies.fail(error.clone());
                 Err(error)
             }

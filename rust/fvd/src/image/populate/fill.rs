@@ -5,14 +5,15 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::image::Image;
 use crate::image::base_writeback::BaseWriteback;
 use crate::image::metadata::publish::PendingChunks;
 use crate::image::range_lock::Watch;
 use crate::image::space::free::ATTEMPTS;
+use crate::image::space::store_error::Stored;
 use crate::mutation::{self, Mutation};
-use crate::source::{BaseSource as _, parts};
+use crate::source::parts;
 use crate::storage::Storage;
 
 /// Zeros become holes in units of this many bytes, aligned in the file: a block of most file systems.
@@ -87,7 +88,7 @@ impl<S: Storage> Image<S> {
     /// Waits for guest writes to the same blocks, and never overwrites what they have stored. The data may
     /// have been read before the lock is taken, because the base does not change. Where it does, it is read
     /// again under the lock (W5).
-    pub(crate) async fn store_copy(&self, copy: BaseCopy) -> Result<Vec<Range<u64>>> {
+    pub(crate) async fn store_copy(&self, copy: BaseCopy) -> Stored<Vec<Range<u64>>> {
         let (mut stored, mut left) = (Vec::new(), ATTEMPTS);
         while let Err(error) = self.store_copy_once(copy.clone(), &mut stored).await {
             self.find_room(error, &mut left).await?;
@@ -95,7 +96,7 @@ impl<S: Storage> Image<S> {
         Ok(stored)
     }
 
-    async fn store_copy_once(&self, copy: BaseCopy, stored: &mut Vec<Range<u64>>) -> Result<()> {
+    async fn store_copy_once(&self, copy: BaseCopy, stored: &mut Vec<Range<u64>>) -> Stored<()> {
         self.check_poison()?;
         let Some(bitmap) = &self.bitmap else {
             return Ok(());
@@ -146,7 +147,7 @@ impl<S: Storage> Image<S> {
         part: Range<u64>,
         data: CopyData,
         before: Option<Watch>,
-    ) -> Result<Part> {
+    ) -> Stored<Part> {
         let mut left = ATTEMPTS;
         loop {
             match self.store_part_once(block, part.clone(), data.clone(), before).await {
@@ -164,7 +165,7 @@ impl<S: Storage> Image<S> {
         part: Range<u64>,
         data: CopyData,
         before: Option<Watch>,
-    ) -> Result<Part> {
+    ) -> Stored<Part> {
         self.check_poison()?;
         let Some(bitmap) = &self.bitmap else {
             return Ok(Part::Local);
@@ -196,12 +197,6 @@ impl<S: Storage> Image<S> {
         Ok(Part::Stored(filling.watch()))
     }
 
-    /// Whether a store has failed because of the base, which a store reads if the base changes (W5).
-    pub(crate) fn is_of_base(&self, error: &Error) -> bool {
-        let base = self.base.as_ref().filter(|_| self.changes_base());
-        base.is_some_and(|base| error.path() == Some(base.path()))
-    }
-
     fn changes_base(&self) -> bool {
         let changes = self.writeback.as_ref().is_some_and(BaseWriteback::changes_base);
         changes && !mutation::is(Mutation::StaleCopy)
@@ -220,7 +215,7 @@ impl<S: Storage> Image<S> {
         bytes: &Range<u64>,
         data: CopyData,
         pending_chunks: &mut PendingChunks<'_, S>,
-    ) -> Result<()> {
+    ) -> Stored<()> {
         match data {
             CopyData::Unread => self.copy_base(bytes.clone(), pending_chunks).await,
             CopyData::Bytes(data) => self.put_sparse(data, bytes.start, pending_chunks).await,
@@ -240,7 +235,7 @@ impl<S: Storage> Image<S> {
         data: Bytes,
         start: u64,
         pending_chunks: &mut PendingChunks<'_, S>,
-    ) -> Result<()> {
+    ) -> Stored<()> {
         // On a device holes save no space: only data that is all zeros is zeroed.
         let unit = if self.data().can_resize() { HOLE_UNIT } else { u64::MAX };
         // Units are aligned in the file, not in the disk: a hole frees whole blocks of the file.
@@ -266,9 +261,10 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::error::ErrorKind;
+    use crate::error::{Error, ErrorKind};
     use crate::format::{BaseUpdate, LayoutOptions};
     use crate::image::base_writeback::{in_memory, over};
+    use crate::image::space::store_error::StoreError;
     use crate::image::{CreateOptions, OpenOptions, create, read_head};
     use crate::source::{BaseSource, BoxFuture, RawSource, Run, WritableBase};
     use crate::storage::{IoBufMut, MemoryStorage};
@@ -310,9 +306,7 @@ mod tests {
         let image = over(Box::new(Broken(base)), BaseUpdate::Writenocache);
         let data = CopyData::Bytes(Bytes::from_static(&[7; 8192]));
         let error = block_on(image.store_copy(BaseCopy { blocks: 0..1, data })).expect_err("read again");
-        assert!(image.is_of_base(&error), "{error}");
-        let other = Error::new(ErrorKind::Io, "It is full").with_path("image");
-        assert!(!image.is_of_base(&other));
+        assert!(matches!(error, StoreError::Base(_)), "{error:?}");
     }
 
     const CHUNK: u64 = 8192;
@@ -354,7 +348,7 @@ mod tests {
             .await?;
             image.write(vec![1; 2 * CHUNK as usize].into(), 0).await?;
             let full = image.store_copy(copy(2..3, CopyData::Unread)).await;
-            assert_eq!(full.expect_err("full").kind(), ErrorKind::NoSpace);
+            assert!(matches!(full, Err(StoreError::OutOfChunks { .. })), "{full:?}");
             image.discard(0, CHUNK).await?;
             Ok::<_, Error>(image)
         };

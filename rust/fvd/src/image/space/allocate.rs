@@ -19,6 +19,7 @@ use crate::image::metadata::table::Table;
 use crate::image::space::chunk_set::ChunkSet;
 use crate::image::space::epochs::Epochs;
 use crate::image::space::freed::Freed;
+use crate::image::space::store_error::{StoreError, Stored};
 use crate::mutation::{self, Mutation};
 use crate::storage::Storage;
 
@@ -91,7 +92,7 @@ impl Allocator {
 impl<S: Storage> Image<S> {
     /// Returns a storage chunk for `chunk`: the one in the table, one that was reserved earlier, a freed one,
     /// or a new one.
-    pub(in crate::image) async fn reserve(&self, table: &Table, chunk: u64) -> Result<u32> {
+    pub(in crate::image) async fn reserve(&self, table: &Table, chunk: u64) -> Stored<u32> {
         if let Some(number) = self.try_reserve(table, chunk)? {
             return Ok(number);
         }
@@ -112,7 +113,7 @@ impl<S: Storage> Image<S> {
             };
             let number = free.unwrap_or(frontier.next);
             let end = self.chunk_end(table, number);
-            let end = end.map_err(|error| error.for_want_of_storage(chunk))?;
+            let end = end.map_err(|error| StoreError::of_growth(chunk, error))?;
             if end > frontier.file_len {
                 if free.is_some() && !self.data().can_resize() {
                     // Only a corrupt table names a storage chunk beyond the end of the device.
@@ -123,7 +124,7 @@ impl<S: Storage> Image<S> {
                 self.volatile().allocator.frontier = Some(frontier);
             }
             if free.is_some() || !self.data().can_resize() {
-                return self.reserve_zeroed(table, chunk, number).await;
+                return Ok(self.reserve_zeroed(table, chunk, number).await?);
             }
         }
     }
@@ -252,25 +253,25 @@ impl<S: Storage> Image<S> {
 
     /// Extends the file to at least `needed` bytes, for storage of `chunk`; by the grow unit where there is
     /// room for that.
-    async fn grow(&self, chunk: u64, frontier: Frontier, needed: u64) -> Result<Frontier> {
+    async fn grow(&self, chunk: u64, frontier: Frontier, needed: u64) -> Stored<Frontier> {
         if !self.data().can_resize() {
             let message = format!(
                 "The device is full: the image needs {needed} bytes, it has {}",
                 frontier.file_len
             );
             let error = Error::new(ErrorKind::NoSpace, message).with_path(self.data().path());
-            return Err(error.with_op("write").for_want_of_storage(chunk));
+            return Err(StoreError::of_growth(chunk, error.with_op("write")));
         }
         let unit = self.header.storage_grow_unit;
         let wanted = needed.max(frontier.file_len.saturating_add(unit));
         let mut file_len = wanted;
         if let Err(error) = self.data().set_len(wanted).await {
             if error.kind() != ErrorKind::NoSpace {
-                return Err(error);
+                return Err(error.into());
             }
             // A file that cannot grow is treated like a full device: freed storage chunks may help.
             let cut = self.data().set_len(needed).await;
-            cut.map_err(|error| error.for_want_of_storage(chunk))?;
+            cut.map_err(|error| StoreError::of_growth(chunk, error))?;
             file_len = needed;
         }
         Ok(Frontier { file_len, ..frontier })

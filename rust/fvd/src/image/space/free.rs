@@ -6,12 +6,13 @@
 
 use std::ops::Range;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 use crate::format::Entry;
 use crate::image::Image;
 use crate::image::metadata::publish::PendingChunks;
 use crate::image::metadata::table::Table;
 use crate::image::space::chunk_set::ChunkSet;
+use crate::image::space::store_error::{StoreError, Stored};
 use crate::mutation::{self, Mutation};
 use crate::storage::{Space, Storage};
 
@@ -43,7 +44,7 @@ impl<S: Storage> Image<S> {
         table: &Table,
         chunks: Range<u64>,
         pending_chunks: &mut PendingChunks<'_, S>,
-    ) -> Result<()> {
+    ) -> Stored<()> {
         let reserved = self.volatile().allocator.reserved_in(&chunks);
         for chunk in reserved {
             let start = chunk * table.chunk_size();
@@ -137,22 +138,15 @@ impl<S: Storage> Image<S> {
         self.checkpoint().await
     }
 
-    /// Whether a request that failed with `error` may find room now: this image had run out of storage
-    /// chunks, and freed ones can be used now. If it is the host that has no space, freed storage chunks do
-    /// not help. Requirements for the caller: see [`Image::reclaim`].
-    async fn makes_room(&self, error: &Error) -> Result<bool> {
-        let is_of_this_image = error.path() == Some(self.data().path()) || error.path() == Some(self.file.path());
-        match (error.lacks_storage(), &self.table) {
-            (Some(chunk), Some(table)) if is_of_this_image => Box::pin(self.reclaim(table, chunk)).await,
-            _ => Ok(false),
-        }
-    }
-
-    /// After a failed attempt, with `left` more allowed: returns when another attempt may find room.
-    /// Otherwise fails, with `error` or with that of the checkpoint. Requirements for the caller: see
+    /// After a failed attempt, with `left` more allowed: returns when another attempt may find room. Otherwise
+    /// fails, with `error` or with that of the checkpoint. Only a lack of storage chunks can be helped: if it is
+    /// the host that has no space, freed storage chunks do not help. Requirements for the caller: see
     /// [`Image::reclaim`].
-    pub(in crate::image) async fn find_room(&self, error: Error, left: &mut usize) -> Result<()> {
-        if *left == 0 || !self.makes_room(&error).await? {
+    pub(in crate::image) async fn find_room(&self, error: StoreError, left: &mut usize) -> Stored<()> {
+        let (StoreError::OutOfChunks { chunk, .. }, Some(table)) = (&error, &self.table) else {
+            return Err(error);
+        };
+        if *left == 0 || !Box::pin(self.reclaim(table, *chunk)).await? {
             return Err(error);
         }
         *left -= 1;

@@ -7,4 +7,5 @@ pub(super) mod epochs;
 pub(super) mod extend;
 pub(super) mod free;
 pub(super) mod freed;
+pub(super) mod store_error;
 pub(super) mod surplus;
