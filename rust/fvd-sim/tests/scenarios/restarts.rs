@@ -155,8 +155,8 @@ fn a_discarded_chunk_shows_no_other_after_an_unsafe_session() {
     check_discarded(&rig);
 }
 
-/// The process is killed while it settles a discard of the chunk at `offset`: the page of the table has reached the
-/// cache, and no sync has covered it.
+/// The process is killed while it settles a discard of the chunk at `offset`: the page of the table has
+/// reached the cache, and no sync has covered it.
 fn killed_while_it_settles(rig: &Rig, offset: u64) {
     let world = rig.file.world().clone();
     let image = open(rig);
@@ -216,7 +216,8 @@ fn a_discarded_chunk_shows_no_other_once_its_storage_is_used_again() {
     assert_eq!(found, 0, "what was discarded and flushed");
 }
 
-/// Commits before the one that matters: its record lies on a page of the journal that the next session does not write.
+/// Commits before the one that matters: its record lies on a page of the journal that the next session does
+/// not write.
 const COMMITS: u64 = 12;
 
 #[test]

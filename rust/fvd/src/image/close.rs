@@ -40,8 +40,8 @@ impl<S: Storage> Image<S> {
                 patch::write_mark(&self.file, true).await?;
                 self.sync_file().await?;
             }
-            // The sync of the pages, or of the mark, makes this durable. The totals are a hint: an error does not
-            // keep the image from being closed.
+            // The sync of the pages, or of the mark, makes this durable. The totals are a hint: an error does
+            // not keep the image from being closed.
             let _ = self.add_to_totals().await;
             self.checkpoint().await?;
         }

@@ -37,8 +37,8 @@ pub(in crate::image) struct PendingChunks<'a, S: Storage> {
 }
 
 impl<'a, S: Storage> PendingChunks<'a, S> {
-    /// For a write of the guest to `start..end` (bytes of the disk). What copies have stored there is promoted first
-    /// (I8).
+    /// For a write of the guest to `start..end` (bytes of the disk). What copies have stored there is
+    /// promoted first (I8).
     pub(in crate::image) fn begin(image: &'a Image<S>, start: u64, end: u64) -> Self {
         image.promote(start, end);
         Self::with_cause(image, Cause::Guest)

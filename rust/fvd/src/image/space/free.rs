@@ -138,10 +138,10 @@ impl<S: Storage> Image<S> {
         self.checkpoint().await
     }
 
-    /// After a failed attempt, with `left` more allowed: returns when another attempt may find room. Otherwise
-    /// fails, with `error` or with that of the checkpoint. Only a lack of storage chunks can be helped: if it is
-    /// the host that has no space, freed storage chunks do not help. Requirements for the caller: see
-    /// [`Image::reclaim`].
+    /// After a failed attempt, with `left` more allowed: returns when another attempt may find room.
+    /// Otherwise fails, with `error` or with that of the checkpoint. Only a lack of storage chunks can be
+    /// helped: if it is the host that has no space, freed storage chunks do not help. Requirements for the
+    /// caller: see [`Image::reclaim`].
     pub(in crate::image) async fn find_room(&self, error: StoreError, left: &mut usize) -> Stored<()> {
         let (StoreError::OutOfChunks { chunk, .. }, Some(table)) = (&error, &self.table) else {
             return Err(error);

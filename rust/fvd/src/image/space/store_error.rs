@@ -7,7 +7,8 @@ pub(crate) type Stored<T> = Result<T, StoreError>;
 
 #[derive(Debug)]
 pub(crate) enum StoreError {
-    /// No storage chunk is left for virtual chunk `chunk`, and the data cannot grow. Freed storage chunks help.
+    /// No storage chunk is left for virtual chunk `chunk`, and the data cannot grow. Freed storage chunks
+    /// help.
     OutOfChunks {
         chunk: u64,
         error: Error,

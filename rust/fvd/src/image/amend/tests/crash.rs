@@ -209,8 +209,8 @@ fn what_lies_behind_the_end_never_shows_in_a_larger_disk_after_a_power_cut_at_an
             changes: changes([("size", int(SIZE))]),
             size: SIZE,
         };
-        // As a program leaves it that changes nothing but the field: the end lies in a chunk with data, and chunks
-        // behind it have entries.
+        // As a program leaves it that changes nothing but the field: the end lies in a chunk with data, and
+        // chunks behind it have entries.
         let small = 13 * CHUNK + 4608;
         case.sample.poke(SIZE_FIELD, &small.to_le_bytes());
         let (before, after, ops) = run(&case);
