@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io;
-use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -20,9 +19,6 @@ use crate::sys::file as sys;
 /// Every file must end here or before: the largest offset that system calls can express, even after it is
 /// rounded up for `O_DIRECT`.
 pub(super) const MAX_OFFSET: u64 = i64::MAX as u64 & !((1 << 20) - 1);
-
-/// The most zero bytes in one write, where zeros must be written.
-const ZEROS_LEN: usize = 1 << 20;
 
 /// A regular file or a block device.
 #[derive(Debug)]
@@ -187,7 +183,7 @@ impl FileStorage {
         result.map_err(|error| self.error("write", offset, error))
     }
 
-    fn len_now(&self) -> io::Result<u64> {
+    pub(super) fn len_now(&self) -> io::Result<u64> {
         match self.medium {
             Medium::File => Ok(self.file.metadata()?.len()),
             Medium::Device => sys::device_len(self.fd()),
@@ -204,104 +200,6 @@ impl FileStorage {
     pub(super) fn len_unlocked(&self) -> Result<u64> {
         let result = self.len_now();
         result.map_err(|error| Error::io("get the length", error).with_path(&self.path))
-    }
-
-    pub(super) fn write_zeroes_blocking(&self, offset: u64, len: u64, space: Space) -> Result<()> {
-        let left = self.zero_blocking(offset, len, space)?;
-        self.write_zeros(left, space)
-    }
-
-    /// Zeroes the part of the range that lies in the file, as far as the medium can zero without being sent
-    /// zeros. Returns the part that is left for [`FileStorage::write_zeros`]; it ends at the end of the range
-    /// or of the file.
-    pub(super) fn zero_blocking(&self, offset: u64, len: u64, space: Space) -> Result<Range<u64>> {
-        self.check_process()?;
-        // A read-modify-write of a neighbouring range would write back what it read before.
-        let _no_rewrite = self.direct.as_ref().map(Direct::exclude_rewrites);
-        let end = self.len_now();
-        let end = end.map_err(|error| self.error("write zeros", offset, error))?;
-        let end = end.min(offset.saturating_add(len));
-        let mut at = offset;
-        while at < end {
-            let piece = self.next_to_zero(at..end, space)?;
-            let zeroed = match space {
-                _ if piece.is_empty() => Ok(()),
-                Space::Free => self.free_by_the_medium(&piece),
-                Space::Keep | Space::Allocate => self.zero_by_the_medium(&piece),
-            };
-            match zeroed {
-                Ok(()) => at = piece.end,
-                Err(error) if cannot_zero(&error) => return Ok(at..end),
-                Err(error) => return Err(self.error("write zeros", offset, error)),
-            }
-        }
-        Ok(end..end)
-    }
-
-    /// The first part of a range within the file that must be zeroed. If nothing must be, the empty range at
-    /// its end.
-    fn next_to_zero(&self, range: Range<u64>, space: Space) -> Result<Range<u64>> {
-        if space != Space::Keep || self.is_device() {
-            return Ok(range);
-        }
-        let Range { mut start, end } = range;
-        while start < end {
-            let looked = self.file_allocation(start, end - start, end - start);
-            let (allocation, len) = looked.map_err(|error| self.error("look for data", start, error))?;
-            if allocation == Allocation::Data {
-                return Ok(start..start + len);
-            }
-            start += len;
-        }
-        Ok(end..end)
-    }
-
-    pub(super) fn discard_blocking(&self, offset: u64, len: u64) -> Result<()> {
-        self.check_process()?;
-        // A read-modify-write of a neighbouring range would write back what it read before.
-        let _no_rewrite = self.direct.as_ref().map(Direct::exclude_rewrites);
-        let error = |error| self.error("discard", offset, error);
-        let len = len.min(self.len_now().map_err(error)?.saturating_sub(offset));
-        if len == 0 {
-            return Ok(());
-        }
-        match sys::punch_hole(self.fd(), offset, len) {
-            Err(cause) if !cannot_zero(&cause) => Err(error(cause)),
-            _ => Ok(()),
-        }
-    }
-
-    /// Frees the range, or zeroes it where it cannot be freed, without sending zeros.
-    fn free_by_the_medium(&self, range: &Range<u64>) -> io::Result<()> {
-        match sys::punch_hole(self.fd(), range.start, range.end - range.start) {
-            Err(error) if cannot_zero(&error) => self.zero_by_the_medium(range),
-            result => result,
-        }
-    }
-
-    /// Zeroes the range without sending zeros. It is allocated afterwards.
-    fn zero_by_the_medium(&self, range: &Range<u64>) -> io::Result<()> {
-        let (offset, len) = (range.start, range.end - range.start);
-        match self.medium {
-            Medium::File => sys::zero_range(self.fd(), offset, len),
-            Medium::Device => sys::device_zero_out(self.fd(), offset, len),
-        }
-    }
-
-    /// Writes zeros to a range within the file. With [`Space::Keep`], holes stay holes.
-    pub(super) fn write_zeros(&self, range: Range<u64>, space: Space) -> Result<()> {
-        let Range { start: mut at, end } = range;
-        let zeros = IoBufMut::zeroed((end - at).min(ZEROS_LEN as u64) as usize);
-        while at < end {
-            let piece = self.next_to_zero(at..end, space)?;
-            at = piece.start;
-            while at < piece.end {
-                let len = (piece.end - at).min(ZEROS_LEN as u64);
-                self.write_blocking(&zeros.as_slice()[..len as usize], at)?;
-                at += len;
-            }
-        }
-        Ok(())
     }
 
     pub(super) fn sync_blocking(&self) -> Result<()> {
@@ -338,7 +236,7 @@ impl FileStorage {
     }
 
     /// `inside`: the part of `len`, in bytes, that lies before the end of the file.
-    fn file_allocation(&self, offset: u64, len: u64, inside: u64) -> io::Result<(Allocation, u64)> {
+    pub(super) fn file_allocation(&self, offset: u64, len: u64, inside: u64) -> io::Result<(Allocation, u64)> {
         let data = match sys::seek_data(self.fd(), offset) {
             Ok(Some(data)) => data,
             // A hole up to the end of the file. The rest of the range is a hole anyway.
@@ -364,14 +262,6 @@ pub(super) fn check_end(offset: u64, len: u64) -> io::Result<()> {
         Some(end) if end <= MAX_OFFSET => Ok(()),
         _ => Err(io::Error::from_raw_os_error(libc::EFBIG)),
     }
-}
-
-/// Whether the medium cannot do it, or not for a range with this alignment.
-fn cannot_zero(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EOPNOTSUPP | libc::EINVAL | libc::ENOSYS | libc::ENOTTY | libc::ENODEV)
-    )
 }
 
 impl Storage for FileStorage {

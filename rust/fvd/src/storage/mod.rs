@@ -7,6 +7,7 @@ mod lock;
 mod medium;
 mod memory;
 mod open;
+mod zeroes;
 
 use std::future::Future;
 use std::path::Path;

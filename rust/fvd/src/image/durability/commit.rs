@@ -3,22 +3,16 @@
 //! A bit never becomes durable before the entry of every chunk that its block touches (I5). Both are in one
 //! sector, or the entries are in earlier sectors, which are synced first. Data is synced before either (I6).
 
-use std::ops::Range;
-
 use bytes::Bytes;
-use rangemap::RangeSet;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::journal::{self, MAX_ENTRIES, MAX_ENTRIES_WITH_BITMAP};
-use crate::format::{BitmapRecord, Entry, Region, SECTOR, TableRecord};
-use crate::image::durability::pending::{Changes, Pending};
+use crate::format::{Region, SECTOR};
+use crate::image::durability::pending::Pending;
+use crate::image::durability::sectors::Sectors;
 use crate::image::metadata::patch;
 use crate::image::{CacheMode, Image, Stats};
 use crate::mutation::{self, Mutation};
 use crate::storage::Storage;
-
-/// Most sectors that one bitmap record names: a reader may keep the number in a signed field.
-const MAX_RECORD_SECTORS: u64 = i32::MAX as u64;
 
 /// What the holder of the flush round knows about the disk.
 pub(in crate::image) struct Committer {
@@ -44,50 +38,6 @@ pub(in crate::image) enum Mark {
     Unclean,
     /// A change was begun and has not been synced: a task that relies on the mark must write it again.
     Unknown,
-}
-
-/// Journal sectors for one commit.
-#[derive(Default)]
-struct Sectors {
-    /// Entries that must be durable before `late`.
-    early: Vec<u8>,
-    late: Vec<u8>,
-}
-
-impl Sectors {
-    fn count(&self) -> u64 {
-        (self.early.len() + self.late.len()) as u64 / SECTOR
-    }
-}
-
-/// Blocks whose bits share one sector.
-struct SectorBatch {
-    /// The first block after the batch.
-    end: u64,
-    /// Chunks whose entries are in the same sector as the bits.
-    inline: Option<Range<u64>>,
-    /// Chunks whose entries do not fit there. The pending ones must be durable before the bits.
-    prior: Option<Range<u64>>,
-}
-
-impl SectorBatch {
-    /// A batch whose blocks touch no pending chunk.
-    fn alone(end: u64) -> Self {
-        Self {
-            end,
-            inline: None,
-            prior: None,
-        }
-    }
-}
-
-/// The lowest number of `range` that is in `set`.
-fn first_in(set: &RangeSet<u64>, range: Range<u64>) -> Option<u64> {
-    if range.is_empty() {
-        return None;
-    }
-    let first = set.overlapping(&range).next()?;
-    Some(first.start.max(range.start))
 }
 
 /// The pending changes that a commit or a checkpoint took. They become pending again unless it succeeds.
@@ -180,106 +130,6 @@ impl<S: Storage> Image<S> {
         let taken = volatile.pending.take_changes();
         drop(volatile);
         Ok(Plan::Journal(Taken::new(self, taken.into()), sectors))
-    }
-
-    fn encode(&self, changes: &Changes) -> Result<Sectors> {
-        let mut sectors = Sectors::default();
-        let mut early = changes.chunks.clone();
-        let mut crowded = RangeSet::new();
-        for blocks in changes.blocks.iter() {
-            let mut block = blocks.start;
-            while block < blocks.end {
-                let batch = self.sector_batch(changes, block..blocks.end)?;
-                let table = batch.inline.as_ref().map(|c| self.table_record(c)).transpose()?;
-                let record = self.bitmap_record(&(block..batch.end));
-                sectors
-                    .late
-                    .extend(journal::encode_sector(table.as_ref(), Some(&record)));
-                if let Some(chunks) = batch.inline {
-                    early.remove(chunks);
-                }
-                if let Some(chunks) = batch.prior {
-                    crowded.extend(changes.chunks.overlapping(&chunks).cloned());
-                }
-                block = batch.end;
-            }
-        }
-        // Early sectors hold the entries of chunks that no new bit relies on (beyond the base, or in a zeroed
-        // block), and of all chunks of a block whose entries do not fit into the sector of its bit, even if a
-        // neighbour has them inline.
-        early.extend(crowded);
-        for run in early.iter() {
-            for first in (run.start..run.end).step_by(MAX_ENTRIES) {
-                let record = self.table_record(&(first..run.end.min(first + MAX_ENTRIES as u64)))?;
-                sectors.early.extend(journal::encode_sector(Some(&record), None));
-            }
-        }
-        Ok(sectors)
-    }
-
-    /// The longest batch from the start of `blocks` that one sector can record.
-    fn sector_batch(&self, changes: &Changes, blocks: Range<u64>) -> Result<SectorBatch> {
-        let limit = self.record_limit(&blocks);
-        let (Some(bitmap), Some(table)) = (&self.bitmap, &self.table) else {
-            return Ok(SectorBatch::alone(limit));
-        };
-        let bytes = bitmap.block_range(blocks.start).start..bitmap.block_range(limit - 1).end;
-        let touched = table.chunks_of(bytes.start, bytes.end);
-        let Some(first) = first_in(&changes.chunks, touched.clone()) else {
-            return Ok(SectorBatch::alone(limit));
-        };
-        // The record starts at the first pending chunk; allocated chunks that follow can be in it, too.
-        let mut end = first;
-        let most = touched.end.min(first + MAX_ENTRIES_WITH_BITMAP as u64);
-        while end < most && table.get(end)?.is_some() {
-            end += 1;
-        }
-        let inline = Some(first..end);
-        let Some(next) = first_in(&changes.chunks, end..touched.end) else {
-            let prior = None;
-            return Ok(SectorBatch {
-                end: limit,
-                inline,
-                prior,
-            });
-        };
-        // Blocks that touch `next`, and those after them, go into another sector.
-        let block = next.saturating_mul(table.chunk_size()) / bitmap.block_size();
-        if block > blocks.start {
-            let (end, prior) = (block.min(limit), None);
-            return Ok(SectorBatch { end, inline, prior });
-        }
-        let block = bitmap.block_range(blocks.start);
-        Ok(SectorBatch {
-            end: blocks.start + 1,
-            inline: None,
-            prior: Some(table.chunks_of(block.start, block.end)),
-        })
-    }
-
-    /// The end of the longest batch from the start of `blocks` that one bitmap record can name.
-    fn record_limit(&self, blocks: &Range<u64>) -> u64 {
-        let sectors_per_block = (self.geometry.block_size / SECTOR).max(1);
-        let most = (MAX_RECORD_SECTORS / sectors_per_block).max(1);
-        blocks.end.min(blocks.start.saturating_add(most))
-    }
-
-    fn bitmap_record(&self, blocks: &Range<u64>) -> BitmapRecord {
-        let sectors_per_block = self.geometry.block_size / SECTOR;
-        let first_sector = blocks.start * sectors_per_block;
-        let end = (blocks.end * sectors_per_block).min(self.base_size() / SECTOR);
-        // A record cannot name all sectors of such a large block. It need only touch the first one.
-        let sectors = (end - first_sector).min(MAX_RECORD_SECTORS) as u32;
-        BitmapRecord { first_sector, sectors }
-    }
-
-    fn table_record(&self, chunks: &Range<u64>) -> Result<TableRecord> {
-        let table = self.table.as_ref().expect("only a compact image has pending chunks");
-        let entry = |chunk| Ok(table.get(chunk)?.map_or(Entry::UNALLOCATED, Entry::allocated));
-        Ok(TableRecord {
-            first: chunks.start as u32,
-            entries: chunks.clone().map(entry).collect::<Result<_>>()?,
-        })
     }
 
     /// Appends sectors to the journal and syncs them.

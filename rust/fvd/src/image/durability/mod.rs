@@ -5,3 +5,4 @@ pub(super) mod commit;
 pub(super) mod flush;
 pub(super) mod pending;
 pub(super) mod recover;
+mod sectors;
