@@ -6,7 +6,7 @@
 //!
 //! The copy lies in sectors that hold no field. Its checksum covers the patches and the fields that result
 //! from them, so a torn copy, or one that does not belong to the present header, is invalid. A valid copy is
-//! applied only while the header contains the [`fence`](super::fence).
+//! applied only while the header contains the [`fence`].
 
 use std::ops::Range;
 

@@ -12,7 +12,7 @@ impl<S: Storage> Image<S> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) if a byte lies beyond the end of the
+    /// [`ErrorKind::InvalidArgument`] if a byte lies beyond the end of the
     /// disk.
     pub async fn read(&self, mut buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
         self.check_process()?;

@@ -27,7 +27,7 @@ unsafe impl Send for IoBufMut {}
 unsafe impl Sync for IoBufMut {}
 
 impl IoBufMut {
-    /// `len` zero bytes, aligned to [`ALIGNMENT`].
+    /// `len` zero bytes, aligned to 4096 bytes.
     #[must_use]
     pub fn zeroed(len: usize) -> Self {
         let memory = AlignedMemory::zeroed(len);

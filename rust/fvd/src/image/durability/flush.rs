@@ -98,8 +98,8 @@ impl<S: Storage> Image<S> {
     /// Costs one sync if no metadata has changed, two if the journal must be written, and one of the base if
     /// the image writes to its base. After a failure other than a full disk the image is poisoned: this and
     /// every later write and flush fails, and a reopen finds what the disk holds. With
-    /// [`CacheMode::Unsafe`](super::CacheMode::Unsafe) nothing is synced: the data survives the end of the
-    /// process, but not a power cut.
+    /// [`CacheMode::Unsafe`](crate::image::CacheMode::Unsafe) nothing is synced: the data survives the end of
+    /// the process, but not a power cut.
     pub async fn flush(&self) -> Result<()> {
         self.check_process()?;
         self.check_poison()?;

@@ -53,8 +53,8 @@ pub struct Converted {
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled) after a Break;
-/// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) if the target is a part of the source,
+/// [`ErrorKind::Cancelled`] after a Break;
+/// [`ErrorKind::InvalidArgument`] if the target is a part of the source,
 /// or too short.
 pub fn convert(request: &ConvertRequest, progress: &mut Callback<'_>) -> Result<Converted> {
     request.check()?;
