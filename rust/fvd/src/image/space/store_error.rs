@@ -13,7 +13,7 @@ pub(crate) enum StoreError {
         chunk: u64,
         error: Error,
     },
-    /// The base could not be read or written; the image is as good as before.
+    /// The base could not be read or written. The image itself has not failed.
     Base(Error),
     Other(Error),
 }
