@@ -32,11 +32,13 @@ $(VENV)/.dev: pyproject.toml
 	$(PY) -m pip install -q --disable-pip-version-check --group dev
 	touch $@
 
-# The wheel that users get: release profile, installed, not linked to the sources.
+# The wheel that users get: release profile, installed, not linked to the sources. Here it ends the process if
+# a thread drops a Python object without the GIL (docs/design/async-io.md, F5).
 $(VENV)/.installed: $(VENV)/.dev $(SOURCES)
 	@command -v cargo >/dev/null || { echo "Rust is needed: https://rustup.rs installs it" >&2; exit 1; }
 	rm -rf target/wheels
-	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/maturin build --release --interpreter $(PY) --out target/wheels
+	RUSTFLAGS="--cfg pyo3_disable_reference_pool" VIRTUAL_ENV=$(CURDIR)/$(VENV) \
+	  $(VENV)/bin/maturin build --release --interpreter $(PY) --out target/wheels
 	$(PY) -m pip install -q --disable-pip-version-check --force-reinstall --no-deps target/wheels/fvd-*.whl
 	touch $@
 

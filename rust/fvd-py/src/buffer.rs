@@ -17,7 +17,9 @@ use fvd::storage::IoBufMut;
 use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::PyBufferError;
 use pyo3::types::PyBytes;
-use pyo3::{Bound, Py, PyAny, PyResult, Python, ffi};
+use pyo3::{Bound, PyAny, PyResult, Python, ffi};
+
+use crate::held::Held;
 
 /// A new bytes object of `len` uninitialised bytes, and its memory.
 ///
@@ -48,13 +50,12 @@ pub(crate) fn duplicate(fd: i32) -> io::Result<File> {
 
 /// A new bytes object of `len` uninitialised bytes, and its memory, which holds a reference to the object.
 /// The object must not become visible to Python before the memory has been filled.
-pub(crate) fn shared_bytes(py: Python<'_>, len: usize) -> PyResult<(Py<PyBytes>, IoBufMut)> {
+pub(crate) fn shared_bytes(py: Python<'_>, len: usize) -> PyResult<(Held<PyBytes>, IoBufMut)> {
     let (object, leased) = new_bytes(py, len)?;
-    let object = object.unbind();
-    let owner = Arc::new(object.clone_ref(py));
+    let owner = Arc::new(Held::from(object.clone().unbind()));
     // SAFETY: the memory of a bytes object stays in place while a reference to the object exists.
     let memory = unsafe { IoBufMut::from_raw(leased.ptr, leased.len, Some(owner)) };
-    Ok((object, memory))
+    Ok((object.unbind().into(), memory))
 }
 
 /// Writable memory of a Python object that the caller keeps alive.

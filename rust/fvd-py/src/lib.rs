@@ -17,6 +17,7 @@ mod dump;
 mod errors;
 mod exit;
 mod extents;
+mod held;
 mod image;
 mod info;
 mod leases;

@@ -1,6 +1,7 @@
 //! `AsyncImage`: the methods of `Image`, which return awaitables here. `fvd.aio` wraps them in coroutines and
 //! takes the docstrings from `Image`.
 
+use std::convert::Infallible;
 use std::ffi::OsString;
 use std::future::Future;
 use std::path::PathBuf;
@@ -11,12 +12,14 @@ use fvd::copy::{self, Control};
 use fvd::storage::IoBufMut;
 use pollster::block_on;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 use super::answer::{Answer, Nothing, at_once, droppable, unstoppable};
 use super::open::{AsyncOpen, Engine};
 use crate::arguments::{Opening, Size, blocking};
 use crate::buffer::{Buffer, shared_bytes};
 use crate::errors::raise;
+use crate::held::Held;
 use crate::image::{check_range, describe};
 use crate::leases::Leasable;
 use crate::{exit, extents, info, prefetch, runtime, stats, unclosed};
@@ -108,9 +111,9 @@ impl AsyncImage {
     fn pread<'py>(&self, py: Python<'py>, count: Size, offset: Size) -> PyResult<Bound<'py, PyAny>> {
         let (Size(count), Size(offset)) = (count, offset);
         check_range(count, offset, self.size)?;
-        let (object, memory) = shared_bytes(py, count as usize)?;
+        let (bytes, memory) = shared_bytes(py, count as usize)?;
         let fill = self.fill(memory, offset)?;
-        droppable(py, async move { fill.await.map(|()| object) })
+        droppable(py, async move { fill.await.map(|memory| Filled { bytes, memory }) })
     }
 
     fn readinto<'py>(&self, py: Python<'py>, buffer: &Bound<'py, PyAny>, offset: Size) -> PyResult<Bound<'py, PyAny>> {
@@ -118,7 +121,7 @@ impl AsyncImage {
         let buffer = Buffer::get(buffer)?;
         let count = buffer.len();
         let fill = self.fill(buffer.into_memory()?, offset)?;
-        droppable(py, async move { fill.await.map(|()| count) })
+        droppable(py, async move { fill.await.map(|_memory| count) })
     }
 
     fn pwrite<'py>(&self, py: Python<'py>, buffer: &Bound<'py, PyAny>, offset: Size) -> PyResult<Bound<'py, PyAny>> {
@@ -209,7 +212,7 @@ impl AsyncImage {
         if !open.is_ours() {
             // In a forked child this does nothing, so no runtime is started for it.
             block_on(open.close()).map_err(|error| raise(&error))?;
-            return at_once(py, Nothing);
+            return at_once(py, Ok(Nothing));
         }
         unstoppable(py, async move { open.close().await.map(|()| Nothing) })
     }
@@ -232,13 +235,18 @@ impl AsyncImage {
         Ok(Arc::clone(&self.open))
     }
 
-    fn fill(&self, memory: IoBufMut, offset: u64) -> PyResult<impl Future<Output = Result<(), Error>> + Send + use<>> {
+    /// Reads into `memory` from `offset` (bytes), after earlier writes that overlap, and returns it.
+    fn fill(
+        &self,
+        memory: IoBufMut,
+        offset: u64,
+    ) -> PyResult<impl Future<Output = Result<IoBufMut, Error>> + Send + use<>> {
         let open = self.ours()?;
         let order = open.order().map_err(|error| raise(&error))?;
         let mut turn = order.read(offset, memory.len() as u64);
         Ok(async move {
             turn.come().await;
-            let read = async |engine: Arc<Engine>| engine.read(memory, offset).await.map(drop);
+            let read = async |engine: Arc<Engine>| engine.read(memory, offset).await;
             open.with(read).await
         })
     }
@@ -265,6 +273,24 @@ impl AsyncImage {
             open.control().await?.iter().for_each(command);
             Ok(Nothing)
         })
+    }
+}
+
+/// The bytes object that a read has filled, and its memory.
+struct Filled {
+    bytes: Held<PyBytes>,
+    /// Dropped with the GIL, which this thread then does not have to take once more.
+    memory: IoBufMut,
+}
+
+impl<'py> IntoPyObject<'py> for Filled {
+    type Target = PyBytes;
+    type Output = Bound<'py, PyBytes>;
+    type Error = Infallible;
+
+    fn into_pyobject(self, py: Python<'py>) -> Result<Self::Output, Self::Error> {
+        drop(self.memory);
+        Ok(self.bytes.into_inner().into_bound(py))
     }
 }
 
