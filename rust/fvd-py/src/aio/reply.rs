@@ -51,20 +51,21 @@ impl Drop for Reply {
 }
 
 impl Waiter {
+    /// Does nothing if the loop is closed or the interpreter ends: then nothing waits any more.
     fn deliver<T: Answer>(self, result: Result<T, Error>) {
-        // Fails only when the interpreter ends: nothing waits any more.
-        Python::try_attach(|py| {
-            // Everything of Python is dropped in here.
-            let (event_loop, future) = (self.event_loop.into_inner(), self.future.into_inner());
-            let result = result.map_err(|error| raise(&error)).and_then(|value| value.into_py_any(py));
-            let (setter, value) = match result {
-                Ok(value) => ("set_result", value),
-                Err(error) => ("set_exception", error.into_value(py).into_any()),
-            };
-            let settle = settle_function(py)?;
-            // Fails if the loop is closed: nothing waits any more.
-            event_loop.call_method1(py, "call_soon_threadsafe", (settle, future, setter, value))
-        });
+        // Everything of Python is dropped in here, the error of a closed loop too.
+        Python::try_attach(|py| drop(self.call(py, result)));
+    }
+
+    fn call<T: Answer>(self, py: Python<'_>, result: Result<T, Error>) -> PyResult<()> {
+        let (event_loop, future) = (self.event_loop.into_inner(), self.future.into_inner());
+        let result = result.map_err(|error| raise(&error)).and_then(|value| value.into_py_any(py));
+        let (setter, value) = match result {
+            Ok(value) => ("set_result", value),
+            Err(error) => ("set_exception", error.into_value(py).into_any()),
+        };
+        let arguments = (settle_function(py)?, future, setter, value);
+        event_loop.call_method1(py, "call_soon_threadsafe", arguments).map(drop)
     }
 }
 
