@@ -17,7 +17,7 @@ use fvd::storage::IoBufMut;
 use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::PyBufferError;
 use pyo3::types::PyBytes;
-use pyo3::{Bound, PyAny, PyResult, Python, ffi};
+use pyo3::{Bound, Py, PyAny, PyResult, Python, ffi};
 
 use crate::held::Held;
 
@@ -50,12 +50,12 @@ pub(crate) fn duplicate(fd: i32) -> io::Result<File> {
 
 /// A new bytes object of `len` uninitialised bytes, and its memory, which holds a reference to the object.
 /// The object must not become visible to Python before the memory has been filled.
-pub(crate) fn shared_bytes(py: Python<'_>, len: usize) -> PyResult<(Held<PyBytes>, IoBufMut)> {
+pub(crate) fn shared_bytes(py: Python<'_>, len: usize) -> PyResult<(Held<Py<PyBytes>>, IoBufMut)> {
     let (object, leased) = new_bytes(py, len)?;
-    let owner = Arc::new(Held::from(object.clone().unbind()));
+    let owner = Arc::new(Held::new(object.clone().unbind()));
     // SAFETY: the memory of a bytes object stays in place while a reference to the object exists.
     let memory = unsafe { IoBufMut::from_raw(leased.ptr, leased.len, Some(owner)) };
-    Ok((object.unbind().into(), memory))
+    Ok((Held::new(object.unbind()), memory))
 }
 
 /// Writable memory of a Python object that the caller keeps alive.
@@ -113,12 +113,12 @@ impl Buffer {
     pub(crate) fn into_memory(self) -> PyResult<IoBufMut> {
         let leased = self.lease_mut()?;
         // SAFETY: the memory of a buffer stays in place until the buffer is released.
-        Ok(unsafe { IoBufMut::from_raw(leased.ptr, leased.len, Some(Arc::new(self))) })
+        Ok(unsafe { IoBufMut::from_raw(leased.ptr, leased.len, Some(Arc::new(Held::new(self)))) })
     }
 
     /// Its memory for reading, holding a reference to the object.
     pub(crate) fn into_bytes(self) -> Bytes {
-        Bytes::from_owner(self)
+        Bytes::from_owner(Held::new(self))
     }
 
     /// Its memory for reading. The caller must drop every clone before `self`.
@@ -126,6 +126,12 @@ impl Buffer {
         // SAFETY: the memory is not `'static`, but all clones are dropped when the blocking call ends (see
         // the top of this file).
         Bytes::from_static(unsafe { std::mem::transmute::<&[u8], &'static [u8]>(self.as_ref()) })
+    }
+}
+
+impl AsRef<[u8]> for Held<Buffer> {
+    fn as_ref(&self) -> &[u8] {
+        (**self).as_ref()
     }
 }
 

@@ -10,7 +10,7 @@ use pyo3::wrap_pyfunction;
 use fvd::Error;
 
 use crate::arguments::blocking;
-use crate::runtime;
+use crate::{held, runtime};
 
 /// An object that must be closed before the process ends.
 pub(crate) trait Closable: Send + Sync {
@@ -78,4 +78,5 @@ fn close_all(py: Python<'_>) {
         }
     }
     py.detach(runtime::end);
+    held::release(py);
 }

@@ -1,35 +1,67 @@
-//! Python objects that belong to threads of the core.
+//! Python objects that threads of the core hold (docs/design/async-io.md, F5).
 
+use std::mem;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use fvd::process::PerProcess;
 use pyo3::prelude::*;
 
-/// A reference to a Python object that any thread may drop.
-///
-/// The drop of a bare `Py` on a thread without the GIL takes a lock of pyo3, which the forking thread does not
-/// hold. A child that was forked at that moment would wait for it for ever (docs/design/async-io.md, F5). So
-/// this drop takes the GIL, which the forking thread always holds. It must not happen under a lock that a
-/// thread with the GIL waits for.
-pub(crate) struct Held<T>(Option<Py<T>>);
+/// A reference to a Python object, or to its memory, that a thread without the GIL may drop. The drop only puts
+/// it aside, for the next call of [`release`].
+pub(crate) struct Held<T: Send + 'static>(Option<T>);
 
-impl<T> Held<T> {
-    /// The object. The caller gives its reference away.
-    pub(crate) fn into_inner(mut self) -> Py<T> {
-        self.0.take().expect("only a drop and this function take it")
-    }
-}
-
-impl<T> From<Py<T>> for Held<T> {
-    fn from(object: Py<T>) -> Self {
+impl<T: Send> Held<T> {
+    pub(crate) fn new(object: T) -> Self {
         Self(Some(object))
     }
+
+    /// The reference, to be used and dropped with the GIL.
+    pub(crate) fn into_inner(mut self) -> T {
+        self.0.take().expect("it is there until now")
+    }
 }
 
-impl<T> Drop for Held<T> {
+impl<T: Send> Deref for Held<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.0.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl<T: Send> Drop for Held<T> {
     fn drop(&mut self) {
-        let Some(object) = self.0.take() else { return };
-        let mut object = Some(object);
-        if Python::try_attach(|_| object = None).is_none() {
-            // The interpreter is ending, and frees the object, or does not.
-            std::mem::forget(object);
+        if let Some(object) = self.0.take() {
+            ASIDE.get().put(Box::new(object));
         }
+    }
+}
+
+/// What has been put aside. A forked child has its own, so no thread of the parent holds its lock.
+static ASIDE: PerProcess<Aside> = PerProcess::new(Aside::default);
+
+#[derive(Default)]
+struct Aside {
+    any: AtomicBool,
+    objects: Mutex<Vec<Box<dyn Send>>>,
+}
+
+impl Aside {
+    fn put(&self, object: Box<dyn Send>) {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner).push(object);
+        self.any.store(true, Ordering::Release);
+    }
+}
+
+/// Drops the objects that have been put aside.
+pub(crate) fn release(_py: Python<'_>) {
+    let aside = ASIDE.get();
+    if aside.any.load(Ordering::Acquire) {
+        aside.any.store(false, Ordering::Relaxed);
+        let objects = mem::take(&mut *aside.objects.lock().unwrap_or_else(PoisonError::into_inner));
+        // The lock is free: a destructor in Python may come back here.
+        drop(objects);
     }
 }

@@ -6,18 +6,19 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use fvd::Error;
-use pyo3::Borrowed;
 use pyo3::prelude::*;
 use pyo3::types::PyNone;
+use pyo3::{Borrowed, intern};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
+use super::completions::Reply;
 use super::ready::Ready;
-use super::reply::{Cancel, Reply};
 use crate::errors::raise;
+use crate::held::release;
 use crate::runtime;
 
-/// The result of an operation. It must not hold a bare `Py`: see [`crate::held::Held`].
+/// The result of an operation. Objects of Python in it are [`Held`](crate::held::Held).
 pub(super) trait Answer: for<'a> IntoPyObject<'a> + Send + 'static {}
 
 impl<T: for<'a> IntoPyObject<'a> + Send + 'static> Answer for T {}
@@ -72,6 +73,7 @@ where
         let _context = runtime.enter();
         future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
     });
+    release(py);
     match first {
         Poll::Ready(result) => Ok(result),
         Poll::Pending => Err(future),
@@ -85,8 +87,22 @@ where
     T: Answer,
 {
     let (reply, awaitable) = Reply::new(py)?;
-    let task = runtime.spawn(async move { reply.deliver(future.await) });
+    let task = runtime.spawn(async move { reply.send(future.await) });
     Ok((awaitable, task.abort_handle()))
+}
+
+/// A callback for a future: ends the task of a cancelled operation.
+#[pyclass(frozen, module = "fvd._fvd")]
+struct Cancel(AbortHandle);
+
+#[pymethods]
+impl Cancel {
+    fn __call__(&self, future: &Bound<'_, PyAny>) -> PyResult<()> {
+        if future.call_method0(intern!(future.py(), "cancelled"))?.is_truthy()? {
+            self.0.abort();
+        }
+        Ok(())
+    }
 }
 
 /// The result None. (The unit type would become an empty tuple.)

@@ -19,7 +19,7 @@ use super::open::{AsyncOpen, Engine};
 use crate::arguments::{Opening, Size, blocking};
 use crate::buffer::{Buffer, shared_bytes};
 use crate::errors::raise;
-use crate::held::Held;
+use crate::held::{Held, release};
 use crate::image::{check_range, describe};
 use crate::leases::Leasable;
 use crate::{exit, extents, info, prefetch, runtime, stats, unclosed};
@@ -278,8 +278,7 @@ impl AsyncImage {
 
 /// The bytes object that a read has filled, and its memory.
 struct Filled {
-    bytes: Held<PyBytes>,
-    /// Dropped with the GIL, which this thread then does not have to take once more.
+    bytes: Held<Py<PyBytes>>,
     memory: IoBufMut,
 }
 
@@ -290,6 +289,7 @@ impl<'py> IntoPyObject<'py> for Filled {
 
     fn into_pyobject(self, py: Python<'py>) -> Result<Self::Output, Self::Error> {
         drop(self.memory);
+        release(py);
         Ok(self.bytes.into_inner().into_bound(py))
     }
 }
