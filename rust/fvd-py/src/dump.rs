@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use fvd::Error;
 use fvd::chain::{ChainOptions, open_file};
 use fvd::format::profile::ENTRY_SIZE;
-use fvd::format::{FieldValue, Header, ProfileEntry, Record};
+use fvd::format::{FieldValue, Header, ProfileEntry, Record, StorageChunk};
 use fvd::image::dump::{BitmapRuns, JournalSectors, TableRuns};
 use fvd::image::profile::EntryReader;
 use fvd::image::{Head, read_head};
@@ -132,7 +132,11 @@ fn record_of<'py>(py: Python<'py>, record: &Record) -> PyResult<Bound<'py, PyDic
     let dict = PyDict::new(py);
     match record {
         Record::Table(record) => {
-            let entries: Vec<Option<u32>> = record.entries.iter().map(|entry| entry.number()).collect();
+            let entries: Vec<Option<u32>> = record
+                .entries
+                .iter()
+                .map(|entry| entry.storage().map(StorageChunk::number))
+                .collect();
             dict.set_item("type", "table")?;
             dict.set_item("first", record.first)?;
             dict.set_item("entries", entries)?;

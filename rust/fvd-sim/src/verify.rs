@@ -73,13 +73,13 @@ fn replay(image: &Medium, journal: Region, table: &mut [Entry], chunks: u64) -> 
             if index >= chunks {
                 return Err(format!("a journal record names chunk {index} of {chunks}"));
             }
-            let Some(number) = entry.number() else {
+            let Some(storage) = entry.storage() else {
                 continue;
             };
-            let before = *said.entry(index).or_insert(number);
-            if before != number {
+            let before = *said.entry(index).or_insert(storage);
+            if before != storage {
                 return Err(format!(
-                    "the journal says that chunk {index} lies at {before} and at {number}"
+                    "the journal says that chunk {index} lies at {before} and at {storage}"
                 ));
             }
             table[index as usize] = entry;
@@ -91,16 +91,16 @@ fn replay(image: &Medium, journal: Region, table: &mut [Entry], chunks: u64) -> 
 fn check_table(table: &[Entry], geometry: &Geometry, data_len: u64) -> Result<(), String> {
     let mut owners = BTreeMap::new();
     for (chunk, entry) in table.iter().enumerate() {
-        let Some(number) = entry.number() else {
+        let Some(storage) = entry.storage() else {
             continue;
         };
         if chunk as u64 >= geometry.chunks {
             return Err(format!("the padding of the table holds {entry:?} at {chunk}"));
         }
-        if let Some(other) = owners.insert(number, chunk) {
-            return Err(format!("chunks {other} and {chunk} share storage chunk {number}"));
+        if let Some(other) = owners.insert(storage, chunk) {
+            return Err(format!("chunks {other} and {chunk} share storage chunk {storage}"));
         }
-        let end = geometry.data_offset + (u64::from(number) + 1) * geometry.chunk_size;
+        let end = geometry.data_offset + (storage.index() + 1) * geometry.chunk_size;
         if end > data_len {
             return Err(format!("chunk {chunk} ends at {end}, the file at {data_len}"));
         }

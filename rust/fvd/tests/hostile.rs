@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use fvd::chain::{ChainOptions, open_file, open_image, open_source};
-use fvd::format::{BitmapRecord, Entry, Header, Layout, LayoutOptions, TableRecord, journal};
+use fvd::format::{BitmapRecord, Entry, Header, Layout, LayoutOptions, StorageChunk, TableRecord, journal};
 use fvd::gate::Gate;
 use fvd::image::check::{FindingKind, Repair, Report};
 use fvd::image::dump::{BitmapRuns, JournalSectors, TableRuns};
@@ -335,7 +335,7 @@ fn a_giant_sparse_journal_is_replayed_at_once() {
     image.put(image.header.table_offset, &[0xFF; 4096]);
     let record = TableRecord {
         first: 5,
-        entries: vec![Entry::allocated(0)],
+        entries: vec![Entry::allocated(StorageChunk::FIRST)],
     };
     let last = image.header.journal_offset + image.header.journal_size - 512;
     image.put(last, &journal::encode_sector(Some(&record), None));

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use super::{HEADER_SIZE, Header, PAGE, Region, SECTOR, bitmap, journal, profile, table};
+use super::{HEADER_SIZE, Header, PAGE, Region, SECTOR, StorageChunk, bitmap, journal, profile, table};
 use crate::error::{Error, Result};
 
 #[cfg(test)]
@@ -21,7 +21,7 @@ pub const DEFAULT_JOURNAL_SIZE: u64 = 16 << 20;
 const BYTES_PER_PREFETCH: u64 = 1 << 20;
 
 /// The most chunks of a compact image: one for each storage chunk number.
-pub(crate) const MAX_CHUNKS: u64 = table::MAX_CHUNK_NUMBER as u64 + 1;
+pub(crate) const MAX_CHUNKS: u64 = StorageChunk::MAX.index() + 1;
 
 const MAX_OFFSET: u64 = i64::MAX as u64;
 

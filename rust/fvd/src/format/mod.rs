@@ -6,6 +6,7 @@
 
 pub mod base_update;
 pub mod bitmap;
+pub mod chunk;
 pub mod fence;
 pub mod geometry;
 pub mod header;
@@ -18,6 +19,7 @@ pub mod totals;
 pub mod unfinished;
 
 pub use base_update::BaseUpdate;
+pub use chunk::{StorageChunk, VirtualChunk};
 pub use geometry::{Geometry, Region};
 pub use header::{FieldValue, Header};
 pub use journal::{BitmapRecord, Record, TableRecord};

@@ -1,19 +1,13 @@
 //! The table of a compact image: which storage chunk holds a virtual chunk (docs/design/format.md, section
 //! 4).
 
-use super::{PAGE, SECTOR};
+use super::{PAGE, SECTOR, StorageChunk};
 
 /// Bytes of one entry on disk.
 pub const ENTRY_SIZE: u64 = 4;
 
 /// Entries in one sector: they are written, or lost, together.
 pub const ENTRIES_PER_SECTOR: u64 = SECTOR / ENTRY_SIZE;
-
-/// The largest storage chunk number that is ever allocated.
-///
-/// Numbers have 31 bits; bit 31 is the dirty flag of the original driver. `0x7FFF_FFFF` with this flag would
-/// be `0xFFFF_FFFF`, the value of an unallocated entry.
-pub const MAX_CHUNK_NUMBER: u32 = 0x7FFF_FFFE;
 
 /// Bit 31: the dirty flag that the original driver uses in memory and writes to journal records. fvd ignores
 /// it.
@@ -31,7 +25,7 @@ impl Entry {
     /// The entry with the value `raw`, from a table, a journal record or [`Entry::raw`]. Clears the dirty
     /// flag.
     ///
-    /// Accepts a number above [`MAX_CHUNK_NUMBER`]. A lookup must check that the chunk lies inside the
+    /// Accepts a number above [`StorageChunk::MAX`]. A lookup must check that the chunk lies inside the
     /// storage.
     #[must_use]
     pub const fn from_disk(raw: u32) -> Self {
@@ -42,21 +36,29 @@ impl Entry {
         }
     }
 
-    /// The entry of a virtual chunk that lies in storage chunk `number`.
+    /// The entry of a virtual chunk that lies in `storage`.
     ///
     /// # Panics
     ///
-    /// If `number` is above [`MAX_CHUNK_NUMBER`].
+    /// If `storage` is above [`StorageChunk::MAX`].
     #[must_use]
-    pub const fn allocated(number: u32) -> Self {
-        assert!(number <= MAX_CHUNK_NUMBER, "storage chunk numbers have 31 bits");
+    pub const fn allocated(storage: StorageChunk) -> Self {
+        let number = storage.number();
+        assert!(
+            number <= StorageChunk::MAX.number(),
+            "storage chunk numbers have 31 bits"
+        );
         Self(number)
     }
 
-    /// The storage chunk number, `None` if the entry is unallocated.
+    /// The storage chunk, `None` if the entry is unallocated.
     #[must_use]
-    pub const fn number(self) -> Option<u32> {
-        if self.0 == u32::MAX { None } else { Some(self.0) }
+    pub const fn storage(self) -> Option<StorageChunk> {
+        if self.0 == u32::MAX {
+            None
+        } else {
+            Some(StorageChunk::new(self.0))
+        }
     }
 
     /// The value to store, without the dirty flag.
@@ -91,28 +93,28 @@ mod tests {
     #[test]
     fn all_ones_is_unallocated_and_not_a_dirty_chunk() {
         assert_eq!(Entry::from_disk(0xFFFF_FFFF), Entry::UNALLOCATED);
-        assert_eq!(Entry::UNALLOCATED.number(), None);
+        assert_eq!(Entry::UNALLOCATED.storage(), None);
         assert_eq!(Entry::UNALLOCATED.raw(), 0xFFFF_FFFF);
     }
 
     #[test]
     fn the_dirty_flag_is_cleared_on_reading() {
-        assert_eq!(Entry::from_disk(0x8000_0000).number(), Some(0));
+        assert_eq!(Entry::from_disk(0x8000_0000).storage(), Some(StorageChunk::FIRST));
         assert_eq!(Entry::from_disk(0x8000_0103).raw(), 0x103);
-        assert_eq!(Entry::from_disk(0xFFFF_FFFE).number(), Some(MAX_CHUNK_NUMBER));
+        assert_eq!(Entry::from_disk(0xFFFF_FFFE).storage(), Some(StorageChunk::MAX));
     }
 
     #[test]
     fn no_allocatable_chunk_looks_unallocated_when_dirty() {
-        assert_ne!(Entry::allocated(MAX_CHUNK_NUMBER).raw() | DIRTY, u32::MAX);
-        assert_eq!((MAX_CHUNK_NUMBER + 1) | DIRTY, u32::MAX);
+        assert_ne!(Entry::allocated(StorageChunk::MAX).raw() | DIRTY, u32::MAX);
+        assert_eq!((StorageChunk::MAX.number() + 1) | DIRTY, u32::MAX);
     }
 
     #[test]
     fn an_allocated_entry_reads_back() {
-        for number in [0, 1, MAX_CHUNK_NUMBER] {
-            let entry = Entry::allocated(number);
-            assert_eq!(entry.number(), Some(number));
+        for storage in [StorageChunk::FIRST, StorageChunk::new(1), StorageChunk::MAX] {
+            let entry = Entry::allocated(storage);
+            assert_eq!(entry.storage(), Some(storage));
             assert_eq!(Entry::from_disk(entry.raw()), entry);
         }
     }

@@ -2,6 +2,7 @@
 
 use super::Image;
 use crate::error::Result;
+use crate::format::StorageChunk;
 use crate::image::metadata::bitmap::Bitmap;
 use crate::image::metadata::table::Table;
 use crate::storage::Storage;
@@ -119,26 +120,26 @@ impl<S: Storage> Image<S> {
     fn chunk_run(&self, table: &Table, offset: u64, end: u64) -> Result<(Mapping, u64)> {
         let size = table.chunk_size();
         let chunks = table.chunks_of(offset, end);
-        let Some(number) = table.get(chunks.start)? else {
-            let next = table.skip_unallocated(chunks);
-            return Ok((Mapping::Zero, next.saturating_mul(size).min(end)));
+        let Some(storage) = table.get(chunks.start)? else {
+            let next = table.skip_unallocated(&chunks);
+            return Ok((Mapping::Zero, next.start(size).min(end)));
         };
-        let mut next = chunks.start + 1;
-        let mut following = number;
+        let mut next = chunks.start.next();
+        let mut following = storage;
         while next < chunks.end {
-            following += 1;
+            following = following.next();
             if table.get(next)? != Some(following) {
                 break;
             }
-            next += 1;
+            next = next.next();
         }
-        let offset = self.chunk_offset(table, number) + offset % size;
-        Ok((Mapping::Local { offset }, next.saturating_mul(size).min(end)))
+        let offset = self.chunk_offset(table, storage) + offset % size;
+        Ok((Mapping::Local { offset }, next.start(size).min(end)))
     }
 
     /// Offset of a storage chunk in the data file, bytes.
-    pub(super) fn chunk_offset(&self, table: &Table, number: u32) -> u64 {
-        self.geometry.data_offset + u64::from(number) * table.chunk_size()
+    pub(super) fn chunk_offset(&self, table: &Table, storage: StorageChunk) -> u64 {
+        self.geometry.data_offset + storage.index() * table.chunk_size()
     }
 }
 

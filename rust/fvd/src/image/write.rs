@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::{CacheMode, DetectZeroes, Image, Mapping};
 use crate::error::Result;
+use crate::format::VirtualChunk;
 use crate::image::metadata::bitmap::Bitmap;
 use crate::image::metadata::publish::PendingChunks;
 use crate::image::space::free::ATTEMPTS;
@@ -232,18 +233,18 @@ impl<S: Storage> Image<S> {
             }]);
         };
         let mut places: Vec<Placement> = Vec::new();
-        for chunk in table.chunks_of(offset, end) {
-            let number = match table.get(chunk)? {
-                Some(number) => number,
+        for chunk in VirtualChunk::each(&table.chunks_of(offset, end)) {
+            let storage = match table.get(chunk)? {
+                Some(storage) => storage,
                 None => self.reserve(table, chunk).await?,
             };
             if !table.is_recorded(chunk) {
-                pending_chunks.push(chunk, number);
+                pending_chunks.push(chunk, storage);
             }
-            let chunk_start = chunk * table.chunk_size();
+            let chunk_start = chunk.start(table.chunk_size());
             let start = offset.max(chunk_start);
             let len = end.min(chunk_start.saturating_add(table.chunk_size())) - start;
-            let at = self.chunk_offset(table, number) + (start - chunk_start);
+            let at = self.chunk_offset(table, storage) + (start - chunk_start);
             match places.last_mut() {
                 Some(last) if last.offset + last.len == at => last.len += len,
                 _ => places.push(Placement { offset: at, len }),

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::{Discard, Image};
 use crate::error::Result;
+use crate::format::VirtualChunk;
 use crate::image::metadata::publish::PendingChunks;
 use crate::image::metadata::table::Table;
 use crate::image::space::free::ATTEMPTS;
@@ -154,8 +155,8 @@ impl<S: Storage> Image<S> {
         let Some((table, whole)) = whole.filter(|(_, whole)| !whole.is_empty()) else {
             return self.zero_in_place(start, end, space, pending_chunks).await;
         };
-        let first = whole.start * table.chunk_size();
-        let last = whole.end.saturating_mul(table.chunk_size()).min(end);
+        let first = whole.start.start(table.chunk_size());
+        let last = whole.end.start(table.chunk_size()).min(end);
         self.zero_in_place(start, first, space, pending_chunks).await?;
         self.free_chunks(table, whole, pending_chunks).await?;
         self.zero_in_place(last, end, space, pending_chunks).await
@@ -185,14 +186,14 @@ impl<S: Storage> Image<S> {
     }
 
     /// The chunks whose whole content lies in `start..end`.
-    fn whole_chunks(&self, table: &Table, start: u64, end: u64) -> Range<u64> {
+    fn whole_chunks(&self, table: &Table, start: u64, end: u64) -> Range<VirtualChunk> {
         let first = start.div_ceil(table.chunk_size());
         let last = if end == self.size() {
             end.div_ceil(table.chunk_size())
         } else {
             end / table.chunk_size()
         };
-        first..last
+        VirtualChunk::new(first)..VirtualChunk::new(last)
     }
 
     /// Zeroes the part of `at..end` in its first chunk. Skips it if the chunk has no storage and must get
@@ -205,17 +206,17 @@ impl<S: Storage> Image<S> {
         space: Space,
         pending_chunks: &mut PendingChunks<'_, S>,
     ) -> Stored<u64> {
-        let chunk = at / table.chunk_size();
-        let stop = (chunk + 1).saturating_mul(table.chunk_size()).min(end);
-        let number = match self.storage_of(table, chunk)? {
-            Some(number) => number,
+        let chunk = table.chunk_at(at);
+        let stop = chunk.next().start(table.chunk_size()).min(end);
+        let storage = match self.storage_of(table, chunk)? {
+            Some(storage) => storage,
             None if space == Space::Allocate => self.reserve(table, chunk).await?,
             None => return Ok(stop),
         };
         if !table.is_recorded(chunk) {
-            pending_chunks.push(chunk, number);
+            pending_chunks.push(chunk, storage);
         }
-        let offset = self.chunk_offset(table, number) + at % table.chunk_size();
+        let offset = self.chunk_offset(table, storage) + at % table.chunk_size();
         self.data().write_zeroes(offset, stop - at, space).await?;
         Ok(stop)
     }

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::format::StorageChunk;
 
 /// A sector that the original driver wrote: two table entries, then the bitmap range of the same write.
 const TABLE_THEN_BITMAP: [u8; 36] = [
@@ -19,7 +20,7 @@ fn sector(bytes: &[u8]) -> [u8; 512] {
 fn table(first: u32, count: usize) -> TableRecord {
     TableRecord {
         first,
-        entries: vec![Entry::allocated(7); count],
+        entries: vec![Entry::allocated(StorageChunk::new(7)); count],
     }
 }
 
@@ -30,7 +31,10 @@ const BITMAP: BitmapRecord = BitmapRecord {
 
 #[test]
 fn a_sector_of_the_original_driver_is_understood() {
-    let entries = vec![Entry::allocated(0), Entry::allocated(1)];
+    let entries = vec![
+        Entry::allocated(StorageChunk::new(0)),
+        Entry::allocated(StorageChunk::new(1)),
+    ];
     assert_eq!(
         decode_sector(&sector(&TABLE_THEN_BITMAP)),
         [
@@ -44,7 +48,10 @@ fn a_sector_of_the_original_driver_is_understood() {
 fn a_sector_is_written_as_the_original_driver_lays_it_out() {
     let record = TableRecord {
         first: 723,
-        entries: vec![Entry::allocated(0), Entry::allocated(1)],
+        entries: vec![
+            Entry::allocated(StorageChunk::new(0)),
+            Entry::allocated(StorageChunk::new(1)),
+        ],
     };
     let mut clean = sector(&TABLE_THEN_BITMAP);
     clean[15] = 0;

@@ -10,6 +10,7 @@ use std::ops::Range;
 use super::Subject;
 use super::findings::{FindingKind, Findings};
 use crate::error::{ErrorKind, Result};
+use crate::format::StorageChunk;
 use crate::image::space::chunk_set::ChunkSet;
 use crate::storage::{Allocation, Storage};
 
@@ -19,24 +20,24 @@ struct Leaks<'s, 'a, S> {
     data: Option<&'a S>,
     used: &'s ChunkSet,
     /// A range of storage chunks that take space and have not been examined. All chunks before it have been.
-    taken: Range<u32>,
+    taken: Range<StorageChunk>,
     /// The first storage chunk of the gap (the unused numbers in a row) that contains the last run.
-    gap: u32,
+    gap: StorageChunk,
 }
 
 impl<'s, 'a, S: Storage> Leaks<'s, 'a, S> {
     fn new(subject: &'s Subject<'a, S>, used: &'s ChunkSet) -> Self {
-        let has_gaps = used.len() < u64::from(used.end());
+        let has_gaps = used.len() < used.end().index();
         Self {
             subject,
             data: subject.data.filter(|data| has_gaps && data.can_resize()),
             used,
-            taken: 0..0,
-            gap: 0,
+            taken: StorageChunk::FIRST..StorageChunk::FIRST,
+            gap: StorageChunk::FIRST,
         }
     }
 
-    async fn next(&mut self) -> Result<Option<Range<u32>>> {
+    async fn next(&mut self) -> Result<Option<Range<StorageChunk>>> {
         let Some(data) = self.data else {
             return Ok(None);
         };
@@ -44,7 +45,7 @@ impl<'s, 'a, S: Storage> Leaks<'s, 'a, S> {
             let start = self.used.next(self.taken.start, false);
             if let Some(start) = start.filter(|start| *start < self.taken.end) {
                 let end = self.used.next(start, true).unwrap_or(self.used.end());
-                if start == 0 || self.used.next(start - 1, true) == Some(start - 1) {
+                if self.begins_gap(start) {
                     self.gap = start;
                 }
                 self.taken.start = end.min(self.taken.end);
@@ -61,11 +62,18 @@ impl<'s, 'a, S: Storage> Leaks<'s, 'a, S> {
         }
     }
 
+    /// Whether the storage chunk before this unused one is in use, or there is none.
+    fn begins_gap(&self, storage: StorageChunk) -> bool {
+        let before = storage.number().checked_sub(1).map(StorageChunk::new);
+        before.is_none_or(|before| self.used.next(before, true) == Some(before))
+    }
+
     /// Whether a run takes more space than the file system blocks that its gap shares with the storage chunks
     /// before and after it. These blocks cannot be freed.
-    async fn is_more_than_edge(&self, data: &S, run: &Range<u32>, gap: Range<u32>) -> Result<bool> {
+    async fn is_more_than_edge(&self, data: &S, run: &Range<StorageChunk>, gap: Range<StorageChunk>) -> Result<bool> {
         let unit = data.hole_unit();
-        let bytes = |run: &Range<u32>| (self.subject.chunk_offset(run.start), self.subject.chunk_offset(run.end));
+        let bytes =
+            |run: &Range<StorageChunk>| (self.subject.chunk_offset(run.start), self.subject.chunk_offset(run.end));
         let ((start, end), (first, last)) = (bytes(run), bytes(&gap));
         let (mut at, end) = (start.max(first.next_multiple_of(unit)), end.min(last - last % unit));
         if (at, end) == bytes(run) {
@@ -80,23 +88,23 @@ impl<'s, 'a, S: Storage> Leaks<'s, 'a, S> {
         Ok(false)
     }
 
-    /// The next storage chunks from `number` that take space. At a hole: an empty range at the end of the
+    /// The next storage chunks from `first` that take space. At a hole: an empty range at the end of the
     /// hole.
-    async fn find_taken(&self, data: &S, number: u32) -> Result<Range<u32>> {
+    async fn find_taken(&self, data: &S, first: StorageChunk) -> Result<Range<StorageChunk>> {
         let chunk_size = self.subject.head.geometry.chunk_size;
-        let at = self.subject.chunk_offset(number);
+        let at = self.subject.chunk_offset(first);
         let stop = self.subject.chunk_offset(self.used.end());
         let (allocation, len) = data.allocation(at, stop - at).await?;
         let chunks = match allocation {
             Allocation::Hole if len >= chunk_size => {
-                let end = number + (len / chunk_size) as u32;
+                let end = first.plus(len / chunk_size);
                 return Ok(end..end);
             }
             // The storage chunk starts with a hole that ends inside it, and data follows.
             Allocation::Hole => 1,
             Allocation::Data => len.div_ceil(chunk_size),
         };
-        Ok(number..self.used.end().min(number + chunks as u32))
+        Ok(first..self.used.end().min(first.plus(chunks)))
     }
 }
 
@@ -107,7 +115,7 @@ pub(super) async fn report<S: Storage>(
 ) -> Result<()> {
     let mut leaks = Leaks::new(subject, used);
     while let Some(Range { start, end }) = leaks.next().await? {
-        let count = u64::from(end - start);
+        let count = end.index() - start.index();
         findings.add(FindingKind::Leak, count, || match count {
             1 => format!("storage chunk {start} is not in use"),
             _ => format!("storage chunks {start}..{end} are not in use"),

@@ -54,7 +54,7 @@ pub use findings::{Finding, FindingKind, Severity};
 
 use super::{CacheMode, Head, read_head, read_head_to_write};
 use crate::error::Result;
-use crate::format::{Region, table::MAX_CHUNK_NUMBER};
+use crate::format::{Region, StorageChunk};
 use crate::image::durability::recover::medium;
 use crate::storage::Storage;
 
@@ -218,15 +218,15 @@ impl<'a, S: Storage> Subject<'a, S> {
     }
 
     /// Byte offset of a storage chunk in the data file. Does not overflow for possible numbers.
-    fn chunk_offset(&self, number: u32) -> u64 {
+    fn chunk_offset(&self, storage: StorageChunk) -> u64 {
         let geometry = &self.head.geometry;
-        geometry.data_offset + u64::from(number) * geometry.chunk_size
+        geometry.data_offset + storage.index() * geometry.chunk_size
     }
 
     /// Number of storage chunks that a file of the largest possible length can hold.
     fn number_limit(&self) -> u64 {
         let geometry = &self.head.geometry;
         let room = i64::MAX as u64 - geometry.data_offset;
-        (room / geometry.chunk_size).min(u64::from(MAX_CHUNK_NUMBER) + 1)
+        (room / geometry.chunk_size).min(StorageChunk::MAX.index() + 1)
     }
 }

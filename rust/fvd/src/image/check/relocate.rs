@@ -2,7 +2,7 @@
 
 use super::Subject;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{Entry, Region};
+use crate::format::{Entry, Region, StorageChunk};
 use crate::image::metadata::patch;
 use crate::image::metadata::scan::EntryRuns;
 use crate::image::space::chunk_set::ChunkSet;
@@ -20,8 +20,8 @@ const ALWAYS_COPIED: u64 = 16 << 20;
 /// Copies storage chunk `from` to `to`, and then lets `chunk` name `to`.
 struct Move {
     chunk: u32,
-    from: u32,
-    to: u32,
+    from: StorageChunk,
+    to: StorageChunk,
 }
 
 /// Makes moves in batches. Moves are added in ascending order of their chunks.
@@ -42,7 +42,7 @@ impl<'s, 'a, S: Storage> Mover<'s, 'a, S> {
         }
     }
 
-    async fn add(&mut self, chunk: u64, from: u32, to: u32) -> Result<()> {
+    async fn add(&mut self, chunk: u64, from: StorageChunk, to: StorageChunk) -> Result<()> {
         let chunk = chunk as u32;
         self.batch.push(Move { chunk, from, to });
         if self.batch.len() >= MOVES_PER_SYNC {
@@ -139,7 +139,7 @@ async fn check_proportion<S: Storage>(subject: &Subject<'_, S>, data: &S, used: 
 }
 
 fn check_room<S: Storage>(subject: &Subject<'_, S>, data: &S, used: &ChunkSet, count: u64) -> Result<()> {
-    let needed = u64::from(used.end()) + count;
+    let needed = used.end().index() + count;
     let geometry = &subject.head.geometry;
     let limit = match subject.data_len {
         Some(len) if !data.can_resize() => len.saturating_sub(geometry.data_offset) / geometry.chunk_size,
@@ -168,11 +168,11 @@ pub(super) async fn unshare<S: Storage>(
     let mut mover = Mover::new(subject, data, table);
     let chunks = subject.head.geometry.chunks;
     let mut runs = EntryRuns::new(subject.file, table, 0, chunks, &[]);
-    while let Some((run, number)) = runs.next_allocated().await? {
-        let first = run.first + u64::from(seen.insert(number));
+    while let Some((run, storage)) = runs.next_allocated().await? {
+        let first = run.first + u64::from(seen.insert(storage));
         for chunk in first..run.end() {
-            mover.add(chunk, number, next).await?;
-            next += 1;
+            mover.add(chunk, storage, next).await?;
+            next = next.next();
         }
     }
     mover.finish().await
@@ -185,17 +185,17 @@ pub(super) async fn fill_gaps<S: Storage>(
     table: Region,
     used: &ChunkSet,
 ) -> Result<()> {
-    let mut free = 0;
+    let mut free = StorageChunk::FIRST;
     let mut mover = Mover::new(subject, data, table);
     let chunks = subject.head.geometry.chunks;
     let mut runs = EntryRuns::new(subject.file, table, 0, chunks, &[]);
-    while let Some((run, number)) = runs.next_allocated().await? {
+    while let Some((run, storage)) = runs.next_allocated().await? {
         // Without gaps, the numbers in use will be exactly those below their count. Move the others.
-        if u64::from(number) >= used.len() {
+        if storage.index() >= used.len() {
             let gap = used.next(free, false);
             let gap = gap.expect("as many gaps lie below the count as numbers above it");
-            mover.add(run.first, number, gap).await?;
-            free = gap + 1;
+            mover.add(run.first, storage, gap).await?;
+            free = gap.next();
         }
     }
     mover.finish().await

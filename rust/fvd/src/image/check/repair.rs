@@ -7,7 +7,7 @@ use super::table::{Bounds, Place, survey};
 use super::verify::Verdict;
 use super::{Repair, Subject, leaks, lost, relocate};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{Region, table};
+use crate::format::{Region, StorageChunk, table};
 use crate::image::durability::recover::in_place;
 use crate::image::metadata::scan::EntryRuns;
 use crate::image::metadata::{patch, redo};
@@ -176,10 +176,10 @@ async fn mend<S: Storage>(subject: &Subject<'_, S>, table: Region, before: &Verd
     let Some(data) = subject.data else {
         return Ok(());
     };
-    if let Some(number) = before.table.partly
+    if let Some(storage) = before.table.partly
         && data.can_resize()
     {
-        let end = subject.chunk_offset(number) + subject.head.geometry.chunk_size;
+        let end = subject.chunk_offset(storage) + subject.head.geometry.chunk_size;
         data.set_len(end).await?;
         data.sync().await?;
     }
@@ -196,8 +196,8 @@ async fn clear_wrong<S: Storage>(subject: &Subject<'_, S>, table: Region) -> Res
     let end = table.size / table::ENTRY_SIZE;
     let mut runs = EntryRuns::new(subject.file, table, 0, end, &[]);
     let mut pending: Range<u64> = 0..0;
-    while let Some((run, number)) = runs.next_allocated().await? {
-        let named = !matches!(bounds.place(number), Place::Beyond | Place::Impossible);
+    while let Some((run, storage)) = runs.next_allocated().await? {
+        let named = !matches!(bounds.place(storage), Place::Beyond | Place::Impossible);
         // A run may extend from the last chunks into the garbage after them.
         let first = if named { run.first.max(chunks) } else { run.first };
         if first >= run.end() {
@@ -227,7 +227,7 @@ pub(super) async fn tidy<S: Storage>(subject: &Subject<'_, S>, table: Region, le
         Some(Leaked::Filled) => {
             relocate::fill_gaps(subject, data, table, &survey.used).await?;
             // There are no gaps any more, so the storage chunks in use are the numbers below their count.
-            end = survey.used.len() as u32;
+            end = StorageChunk::FIRST.plus(survey.used.len());
         }
         None => {}
     }
@@ -238,9 +238,9 @@ pub(super) async fn tidy<S: Storage>(subject: &Subject<'_, S>, table: Region, le
     Ok(())
 }
 
-/// The length to which the data file must be cut if it is longer than `chunks` storage chunks.
-fn excess<S: Storage>(subject: &Subject<'_, S>, chunks: u32) -> Option<u64> {
-    let end = subject.chunk_offset(chunks);
+/// The length to which the data file must be cut if it is longer than the storage chunks before `end`.
+fn excess<S: Storage>(subject: &Subject<'_, S>, end: StorageChunk) -> Option<u64> {
+    let end = subject.chunk_offset(end);
     let can_resize = subject.data.is_some_and(Storage::can_resize);
     (can_resize && subject.data_len? > end).then_some(end)
 }

@@ -5,7 +5,7 @@ use super::findings::{FindingKind, Findings};
 use super::journal::{self, TableWindow};
 use super::leaks;
 use crate::error::{Error, Result};
-use crate::format::{Region, table};
+use crate::format::{Region, StorageChunk, table};
 use crate::image::metadata::scan::{EntryRun, EntryRuns};
 use crate::image::space::chunk_set::ChunkSet;
 use crate::storage::Storage;
@@ -56,8 +56,8 @@ impl Bounds {
         }
     }
 
-    pub(super) fn place(&self, number: u32) -> Place {
-        match u64::from(number) {
+    pub(super) fn place(&self, storage: StorageChunk) -> Place {
+        match storage.index() {
             number if number < self.whole => Place::Inside,
             number if number < self.begun => Place::Partly,
             number if number < self.possible => Place::Beyond,
@@ -72,16 +72,16 @@ pub(super) struct TableSurvey {
     /// The storage chunks in use that lie at least partly in the file.
     pub(super) used: ChunkSet,
     /// The storage chunk in use within which the file ends.
-    pub(super) partly: Option<u32>,
+    pub(super) partly: Option<StorageChunk>,
     /// See [`Report::fragmented_chunks`](super::Report::fragmented_chunks).
     pub(super) fragmented: u64,
-    /// The storage chunk number after that of the last allocated entry.
-    following: Option<u64>,
+    /// The storage chunk after that of the last allocated entry.
+    following: Option<StorageChunk>,
 }
 
 impl TableSurvey {
     fn add(&mut self, run: EntryRun, bounds: &Bounds, findings: &mut Findings) {
-        let Some(number) = run.entry.number() else {
+        let Some(storage) = run.entry.storage() else {
             return;
         };
         let EntryRun { first, count, .. } = run;
@@ -95,12 +95,12 @@ impl TableSurvey {
             });
         }
         let name = || match count {
-            1 => format!("table entry {first} names storage chunk {number}"),
-            _ => format!("table entries {first}..{} name storage chunk {number}", run.end()),
+            1 => format!("table entry {first} names storage chunk {storage}"),
+            _ => format!("table entries {first}..{} name storage chunk {storage}", run.end()),
         };
-        match bounds.place(number) {
+        match bounds.place(storage) {
             Place::Inside => {}
-            Place::Partly => self.partly = Some(number),
+            Place::Partly => self.partly = Some(storage),
             Place::Beyond => {
                 return findings.add(FindingKind::BeyondEnd, count, || {
                     format!("{}, which lies behind the end of the data file", name())
@@ -112,10 +112,10 @@ impl TableSurvey {
                 });
             }
         }
-        let apart = self.following.is_some_and(|next| next != number.into());
+        let apart = self.following.is_some_and(|next| next != storage);
         self.fragmented += u64::from(apart);
-        self.following = Some(u64::from(number) + 1);
-        let is_new = self.used.insert(number);
+        self.following = Some(storage.next());
+        let is_new = self.used.insert(storage);
         let shared = count - u64::from(is_new);
         if shared > 0 {
             findings.add(FindingKind::Shared, shared, || {
@@ -147,10 +147,10 @@ pub(super) async fn survey<S: Storage>(subject: &Subject<'_, S>, findings: &mut 
         }
         start = end;
     }
-    if let (Some(number), Some(len)) = (survey.partly, subject.data_len) {
+    if let (Some(storage), Some(len)) = (survey.partly, subject.data_len) {
         findings.add(FindingKind::PartlyBeyondEnd, 1, || {
-            let end = subject.chunk_offset(number) + geometry.chunk_size;
-            format!("storage chunk {number} is in use and ends at {end}, the data file at {len}")
+            let end = subject.chunk_offset(storage) + geometry.chunk_size;
+            format!("storage chunk {storage} is in use and ends at {end}, the data file at {len}")
         });
     }
     // If a change was interrupted, finishing it clears these entries.
@@ -167,10 +167,10 @@ async fn survey_padding<S: Storage>(subject: &Subject<'_, S>, region: Region, fi
     let end = region.size / table::ENTRY_SIZE;
     let mut runs = EntryRuns::new(subject.file, region, chunks, end, &[]);
     while let Some(run) = next_readable(&mut runs, findings).await? {
-        if let Some(number) = run.entry.number() {
+        if let Some(storage) = run.entry.storage() {
             findings.add(FindingKind::Garbage, run.count, || {
                 format!(
-                    "table entries {}..{} lie behind the last chunk and name storage chunk {number}",
+                    "table entries {}..{} lie behind the last chunk and name storage chunk {storage}",
                     run.first,
                     run.end()
                 )

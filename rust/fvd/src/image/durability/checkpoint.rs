@@ -6,7 +6,7 @@ use bytes::Bytes;
 use rangemap::RangeSet;
 
 use crate::error::{ErrorKind, Result};
-use crate::format::{Entry, PAGE, Region};
+use crate::format::{Entry, PAGE, Region, StorageChunk, VirtualChunk};
 use crate::image::durability::commit::Taken;
 use crate::image::metadata::bitmap::Bitmap;
 use crate::image::metadata::region_cache::RegionCache;
@@ -36,7 +36,7 @@ struct Unlogged {
     /// Index of a word of the bitmap, and the unlogged bits in it.
     bits: Vec<(u64, u32)>,
     /// Virtual chunk, and its storage chunk.
-    chunks: Vec<(u64, u32)>,
+    chunks: Vec<(VirtualChunk, StorageChunk)>,
 }
 
 /// Bytes for one place in the image file.
@@ -143,7 +143,7 @@ impl<S: Storage> Image<S> {
             }
             if let Some(table) = &self.table {
                 let pages = pages.table.iter().flat_map(Clone::clone);
-                let chunks = pages.flat_map(|page| table.chunks_on(page));
+                let chunks = pages.flat_map(|page| VirtualChunk::each(&table.chunks_on(page)));
                 unlogged.chunks = chunks
                     .filter_map(|chunk| Some((chunk, table.unlogged(chunk)?)))
                     .collect();
@@ -161,10 +161,10 @@ impl<S: Storage> Image<S> {
             bitmap.recorded(&unlogged.bits);
         }
         if let Some(table) = &self.table {
-            for &(chunk, number) in &unlogged.chunks {
+            for &(chunk, storage) in &unlogged.chunks {
                 // The chunk may have been discarded and copied again since. The disk does not know its new
                 // storage chunk.
-                if table.unlogged(chunk) == Some(number) {
+                if table.unlogged(chunk) == Some(storage) {
                     table.promote(chunk);
                 }
             }

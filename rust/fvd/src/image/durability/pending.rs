@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rangemap::RangeSet;
 
-use crate::format::{PAGE, SECTOR};
+use crate::format::{PAGE, SECTOR, StorageChunk, VirtualChunk};
 use crate::image::metadata::bitmap::Bitmap;
 use crate::image::metadata::table::Table;
 use crate::image::space::chunk_set::ChunkSet;
@@ -35,7 +35,7 @@ pub(in crate::image) struct Pending {
 #[derive(Default)]
 pub(in crate::image) struct Changes {
     pub(in crate::image) blocks: RangeSet<u64>,
-    pub(in crate::image) chunks: RangeSet<u64>,
+    pub(in crate::image) chunks: RangeSet<VirtualChunk>,
     /// There were too many ranges to remember, or a checkpoint costs less than to journal them: only a
     /// checkpoint makes them durable.
     pub(in crate::image) overflowed: bool,
@@ -98,8 +98,8 @@ impl Pending {
     }
 
     /// As [`Pending::add_unlogged_blocks`].
-    pub(in crate::image) fn add_unlogged_chunk(&mut self, chunk: u64) {
-        self.pages.table.insert(Table::pages(&(chunk..chunk + 1)));
+    pub(in crate::image) fn add_unlogged_chunk(&mut self, chunk: VirtualChunk) {
+        self.pages.table.insert(Table::pages(&chunk.alone()));
     }
 
     pub(in crate::image) fn add_blocks(&mut self, blocks: &Range<u64>) {
@@ -110,8 +110,8 @@ impl Pending {
         }
     }
 
-    pub(in crate::image) fn add_chunk(&mut self, chunk: u64) {
-        let chunks = chunk..chunk + 1;
+    pub(in crate::image) fn add_chunk(&mut self, chunk: VirtualChunk) {
+        let chunks = chunk.alone();
         self.pages.table.insert(Table::pages(&chunks));
         if !self.changes.overflowed {
             self.changes.chunks.insert(chunks);
@@ -119,13 +119,13 @@ impl Pending {
         }
     }
 
-    /// Adds chunks that were freed. Their entries named the storage chunks from `number` on.
-    pub(in crate::image) fn free_chunks(&mut self, chunks: &Range<u64>, number: u32) {
+    /// Adds chunks that were freed. Their entries named the storage chunks from `storage` on.
+    pub(in crate::image) fn free_chunks(&mut self, chunks: &Range<VirtualChunk>, storage: StorageChunk) {
         self.pages.table.insert(Table::pages(chunks));
         self.changes.chunks.remove(chunks.clone());
         self.changes.limit(&self.pages);
-        for (_, number) in chunks.clone().zip(number..) {
-            self.freed.insert(number);
+        for storage in storage.run(chunks.end.index() - chunks.start.index()) {
+            self.freed.insert(storage);
         }
     }
 

@@ -6,7 +6,7 @@ use rangemap::RangeSet;
 
 use crate::error::Result;
 use crate::format::journal::{self, MAX_ENTRIES, MAX_ENTRIES_WITH_BITMAP};
-use crate::format::{BitmapRecord, Entry, SECTOR, TableRecord};
+use crate::format::{BitmapRecord, Entry, SECTOR, TableRecord, VirtualChunk};
 use crate::image::Image;
 use crate::image::durability::pending::Changes;
 use crate::storage::Storage;
@@ -33,9 +33,9 @@ struct SectorBatch {
     /// The first block after the batch.
     end: u64,
     /// Chunks whose entries are in the same sector as the bits.
-    inline: Option<Range<u64>>,
+    inline: Option<Range<VirtualChunk>>,
     /// Chunks whose entries do not fit there. The pending ones must be durable before the bits.
-    prior: Option<Range<u64>>,
+    prior: Option<Range<VirtualChunk>>,
 }
 
 impl SectorBatch {
@@ -49,8 +49,8 @@ impl SectorBatch {
     }
 }
 
-/// The lowest number of `range` that is in `set`.
-fn first_in(set: &RangeSet<u64>, range: Range<u64>) -> Option<u64> {
+/// The first chunk of `range` that is in `set`.
+fn first_in(set: &RangeSet<VirtualChunk>, range: Range<VirtualChunk>) -> Option<VirtualChunk> {
     if range.is_empty() {
         return None;
     }
@@ -87,8 +87,8 @@ impl<S: Storage> Image<S> {
         // neighbour has them inline.
         early.extend(crowded);
         for run in early.iter() {
-            for first in (run.start..run.end).step_by(MAX_ENTRIES) {
-                let record = self.table_record(&(first..run.end.min(first + MAX_ENTRIES as u64)))?;
+            for first in VirtualChunk::each(run).step_by(MAX_ENTRIES) {
+                let record = self.table_record(&(first..run.end.min(first.plus(MAX_ENTRIES as u64))))?;
                 sectors.early.extend(journal::encode_sector(Some(&record), None));
             }
         }
@@ -108,9 +108,9 @@ impl<S: Storage> Image<S> {
         };
         // The record starts at the first pending chunk; allocated chunks that follow can be in it, too.
         let mut end = first;
-        let most = touched.end.min(first + MAX_ENTRIES_WITH_BITMAP as u64);
+        let most = touched.end.min(first.plus(MAX_ENTRIES_WITH_BITMAP as u64));
         while end < most && table.get(end)?.is_some() {
-            end += 1;
+            end = end.next();
         }
         let inline = Some(first..end);
         let Some(next) = first_in(&changes.chunks, end..touched.end) else {
@@ -122,7 +122,7 @@ impl<S: Storage> Image<S> {
             });
         };
         // Blocks that touch `next`, and those after them, go into another sector.
-        let block = next.saturating_mul(table.chunk_size()) / bitmap.block_size();
+        let block = next.start(table.chunk_size()) / bitmap.block_size();
         if block > blocks.start {
             let (end, prior) = (block.min(limit), None);
             return Ok(SectorBatch { end, inline, prior });
@@ -151,12 +151,12 @@ impl<S: Storage> Image<S> {
         BitmapRecord { first_sector, sectors }
     }
 
-    fn table_record(&self, chunks: &Range<u64>) -> Result<TableRecord> {
+    fn table_record(&self, chunks: &Range<VirtualChunk>) -> Result<TableRecord> {
         let table = self.table.as_ref().expect("only a compact image has pending chunks");
         let entry = |chunk| Ok(table.get(chunk)?.map_or(Entry::UNALLOCATED, Entry::allocated));
         Ok(TableRecord {
-            first: chunks.start as u32,
-            entries: chunks.clone().map(entry).collect::<Result<_>>()?,
+            first: chunks.start.index() as u32,
+            entries: VirtualChunk::each(chunks).map(entry).collect::<Result<_>>()?,
         })
     }
 }

@@ -5,7 +5,7 @@
 //! [`Header::fields`](crate::format::Header::fields) lists the header.
 
 use crate::error::Result;
-use crate::format::Record;
+use crate::format::{Record, StorageChunk};
 use crate::image::Head;
 use crate::image::durability::recover::JournalReader;
 use crate::image::metadata::scan::{EntryRun, EntryRuns, Piece, RegionReader};
@@ -27,7 +27,7 @@ pub struct TableRun {
 /// Reads the allocated entries of a table.
 pub struct TableRuns<'a, S> {
     entries: Option<EntryRuns<'a, S>>,
-    ahead: Option<(EntryRun, u32)>,
+    ahead: Option<(EntryRun, StorageChunk)>,
 }
 
 impl<'a, S: Storage> TableRuns<'a, S> {
@@ -43,25 +43,25 @@ impl<'a, S: Storage> TableRuns<'a, S> {
 
     /// The next run; None after the last one.
     pub async fn next(&mut self) -> Result<Option<TableRun>> {
-        let Some((entry, first_number)) = self.allocated().await? else {
+        let Some((entry, first)) = self.allocated().await? else {
             return Ok(None);
         };
         let mut run = TableRun {
             first_chunk: entry.first,
             count: entry.count,
-            first_number,
+            first_number: first.number(),
             shared: entry.count > 1,
         };
-        while let Some((entry, number)) = self.allocated().await? {
+        while let Some((entry, storage)) = self.allocated().await? {
             let follows = entry.first == run.first_chunk + run.count;
-            let sequel = u64::from(number) == u64::from(first_number) + run.count;
+            let sequel = storage.index() == first.index() + run.count;
             let joins = if run.shared {
-                number == first_number
+                storage == first
             } else {
                 entry.count == 1 && sequel
             };
             if !follows || !joins {
-                self.ahead = Some((entry, number));
+                self.ahead = Some((entry, storage));
                 break;
             }
             run.count += entry.count;
@@ -70,7 +70,7 @@ impl<'a, S: Storage> TableRuns<'a, S> {
     }
 
     /// The next run of allocated entries, and the storage chunk that they name.
-    async fn allocated(&mut self) -> Result<Option<(EntryRun, u32)>> {
+    async fn allocated(&mut self) -> Result<Option<(EntryRun, StorageChunk)>> {
         if let Some(ahead) = self.ahead.take() {
             return Ok(Some(ahead));
         }

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use crate::error::Result;
-use crate::format::Entry;
+use crate::format::{Entry, StorageChunk, VirtualChunk};
 use crate::image::{Image, Volatile};
 use crate::mutation::{self, Mutation};
 use crate::storage::Storage;
@@ -12,8 +12,8 @@ use crate::storage::Storage;
 /// A virtual chunk that was not in the table when its data was stored, and its storage chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct PendingChunk {
-    chunk: u64,
-    number: u32,
+    chunk: VirtualChunk,
+    storage: StorageChunk,
 }
 
 /// Why data is stored, which decides whether its metadata must go to the journal.
@@ -54,8 +54,8 @@ impl<'a, S: Storage> PendingChunks<'a, S> {
         Self { image, cause, chunks }
     }
 
-    pub(in crate::image) fn push(&mut self, chunk: u64, number: u32) {
-        self.chunks.push(PendingChunk { chunk, number });
+    pub(in crate::image) fn push(&mut self, chunk: VirtualChunk, storage: StorageChunk) {
+        self.chunks.push(PendingChunk { chunk, storage });
     }
 
     /// Makes the chunks and `blocks` visible; their data has been written.
@@ -115,26 +115,26 @@ impl<S: Storage> Image<S> {
         let Some(table) = &self.table else {
             return Ok(());
         };
-        let PendingChunk { chunk, number } = pending_chunk;
+        let PendingChunk { chunk, storage } = pending_chunk;
         // Two writers of one chunk share its reservation; the first one publishes it.
         let is_new = match table.get(chunk)? {
-            None if volatile.allocator.has_reserved(chunk, number) => true,
-            Some(now) if now == number => false,
-            // The chunk was discarded after the lookup, so the number does not belong to it any more (I15).
+            None if volatile.allocator.has_reserved(chunk, storage) => true,
+            Some(now) if now == storage => false,
+            // The chunk was discarded after the lookup, so the storage does not belong to it any more (I15).
             None if mutation::is(Mutation::PublishDiscarded) => true,
             _ => return Ok(()),
         };
         match cause {
             Cause::Guest => {
                 if is_new {
-                    table.set(chunk, Entry::allocated(number));
+                    table.set(chunk, Entry::allocated(storage));
                 }
                 if is_new || (!mutation::is(Mutation::ForgetUnloggedChunk) && table.promote(chunk)) {
                     volatile.pending.add_chunk(chunk);
                 }
             }
             Cause::Copy if is_new => {
-                table.set_unlogged(chunk, Entry::allocated(number));
+                table.set_unlogged(chunk, Entry::allocated(storage));
                 volatile.pending.add_unlogged_chunk(chunk);
             }
             Cause::Copy => {}
@@ -153,13 +153,11 @@ impl<S: Storage> Image<S> {
             return;
         }
         let blocks = self.bitmap.as_ref().map_or(0..0, |bitmap| bitmap.blocks(offset, end));
-        let chunks = self.table.as_ref().map_or(0..0, |table| table.chunks_of(offset, end));
         let unlogged_block = self.bitmap.as_ref().and_then(|bitmap| bitmap.next_unlogged(&blocks));
-        let unlogged_chunk = self
-            .table
-            .as_ref()
-            .is_some_and(|table| chunks.clone().any(|chunk| table.is_unlogged(chunk)));
-        if unlogged_block.is_none() && !unlogged_chunk {
+        let chunks = self.table.as_ref().map(|table| table.chunks_of(offset, end));
+        let chunks = chunks.unwrap_or_default();
+        let is_unlogged = |chunk| self.table.as_ref().is_some_and(|table| table.is_unlogged(chunk));
+        if unlogged_block.is_none() && !VirtualChunk::each(&chunks).any(is_unlogged) {
             return;
         }
         let mut volatile = self.volatile();
@@ -174,7 +172,7 @@ impl<S: Storage> Image<S> {
                 rest.start = unlogged.end;
             }
         }
-        self.promote_chunks(chunks, &mut volatile);
+        self.promote_chunks(&chunks, &mut volatile);
     }
 
     /// Promotes all chunks that the blocks touch: a bit becomes durable with the entries of its block (I5).
@@ -182,15 +180,15 @@ impl<S: Storage> Image<S> {
         if let (Some(bitmap), Some(table)) = (&self.bitmap, &self.table) {
             let start = bitmap.block_range(blocks.start).start;
             let end = bitmap.block_range(blocks.end - 1).end;
-            self.promote_chunks(table.chunks_of(start, end), volatile);
+            self.promote_chunks(&table.chunks_of(start, end), volatile);
         }
     }
 
-    fn promote_chunks(&self, chunks: Range<u64>, volatile: &mut Volatile) {
+    fn promote_chunks(&self, chunks: &Range<VirtualChunk>, volatile: &mut Volatile) {
         let Some(table) = self.table.as_ref().filter(|_| self.copied.load(Ordering::Acquire)) else {
             return;
         };
-        for chunk in chunks {
+        for chunk in VirtualChunk::each(chunks) {
             if table.promote(chunk) {
                 volatile.pending.add_chunk(chunk);
             }

@@ -1,7 +1,7 @@
 //! Sequential reading of metadata regions, a piece at a time. Holes are not read.
 
 use crate::error::Result;
-use crate::format::{Entry, PAGE, Region, table};
+use crate::format::{Entry, PAGE, Region, StorageChunk, table};
 use crate::storage::{Allocation, IoBufMut, Storage};
 
 /// Most bytes read at once.
@@ -184,10 +184,10 @@ impl<'a, S: Storage> EntryRuns<'a, S> {
     }
 
     /// The next run of allocated entries, and the storage chunk that they name.
-    pub(crate) async fn next_allocated(&mut self) -> Result<Option<(EntryRun, u32)>> {
+    pub(crate) async fn next_allocated(&mut self) -> Result<Option<(EntryRun, StorageChunk)>> {
         while let Some(run) = self.next().await? {
-            if let Some(number) = run.entry.number() {
-                return Ok(Some((run, number)));
+            if let Some(storage) = run.entry.storage() {
+                return Ok(Some((run, storage)));
             }
         }
         Ok(None)
@@ -304,7 +304,7 @@ mod tests {
         block_on(file.set_len(8192 + (1 << 20))).expect("grows");
         block_on(file.write(Bytes::from(vec![0xFF; 4096]), 8192)).expect("written");
         let overlay = [(0, 5), (1, 6), (3, 9), (150_000, 4)];
-        let overlay = overlay.map(|(index, number)| (index, Entry::allocated(number)));
+        let overlay = overlay.map(|(index, number)| (index, Entry::allocated(StorageChunk::new(number))));
         let all = runs(&file, &overlay, 0);
         assert_eq!(all[..4], [(0, 1, 5), (1, 1, 6), (2, 1, u32::MAX), (3, 1, 9)]);
         assert!(all.contains(&(150_000, 1, 4)), "{all:?}");

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::table::MAX_CHUNK_NUMBER;
+use crate::format::{StorageChunk, VirtualChunk};
 use crate::image::Image;
 use crate::image::metadata::scan::EntryRuns;
 use crate::image::metadata::table::Table;
@@ -24,12 +24,12 @@ use crate::mutation::{self, Mutation};
 use crate::storage::Storage;
 
 /// In a file, gaps are remembered only below this number: 32 MiB of bits.
-const GAPS_END: u32 = 1 << 28;
+const GAPS_END: StorageChunk = StorageChunk::new(1 << 28);
 
 #[derive(Default)]
 pub(in crate::image) struct Allocator {
     /// Virtual chunk to storage chunk, for chunks whose entry is not in the table yet.
-    reserved: BTreeMap<u64, u32>,
+    reserved: BTreeMap<VirtualChunk, StorageChunk>,
     /// None until the table has been scanned.
     frontier: Option<Frontier>,
     /// Storage chunks below the frontier that were freed: some are free now, the others will be.
@@ -38,37 +38,37 @@ pub(in crate::image) struct Allocator {
 
 #[derive(Clone, Copy)]
 struct Frontier {
-    /// The number to hand out next if no freed one can be used.
-    next: u32,
+    /// The storage chunk to hand out next if no freed one can be used.
+    next: StorageChunk,
     /// Length of the data file, bytes.
     file_len: u64,
 }
 
 impl Allocator {
     /// Drops the reservation of `chunk`, whose entry is in the table now.
-    pub(in crate::image) fn published(&mut self, chunk: u64) {
+    pub(in crate::image) fn published(&mut self, chunk: VirtualChunk) {
         self.reserved.remove(&chunk);
     }
 
     /// The storage chunk that is reserved for `chunk`.
-    pub(in crate::image) fn reserved(&self, chunk: u64) -> Option<u32> {
+    pub(in crate::image) fn reserved(&self, chunk: VirtualChunk) -> Option<StorageChunk> {
         self.reserved.get(&chunk).copied()
     }
 
-    /// Whether storage chunk `number` is reserved for `chunk`.
-    pub(in crate::image) fn has_reserved(&self, chunk: u64, number: u32) -> bool {
-        self.reserved(chunk) == Some(number)
+    /// Whether `storage` is reserved for `chunk`.
+    pub(in crate::image) fn has_reserved(&self, chunk: VirtualChunk, storage: StorageChunk) -> bool {
+        self.reserved(chunk) == Some(storage)
     }
 
     /// The virtual chunks of the range that have a reservation.
-    pub(in crate::image) fn reserved_in(&self, chunks: &Range<u64>) -> Vec<u64> {
+    pub(in crate::image) fn reserved_in(&self, chunks: &Range<VirtualChunk>) -> Vec<VirtualChunk> {
         self.reserved.range(chunks.clone()).map(|(chunk, _)| *chunk).collect()
     }
 
     /// Takes storage chunks that nothing on disk refers to any more. They become free when the requests in
     /// flight have ended.
-    pub(in crate::image) fn add_unreferenced(&mut self, numbers: ChunkSet, epochs: &Epochs) {
-        self.freed.add_unreferenced(numbers);
+    pub(in crate::image) fn add_unreferenced(&mut self, chunks: ChunkSet, epochs: &Epochs) {
+        self.freed.add_unreferenced(chunks);
         self.freed.collect(epochs);
     }
 
@@ -85,23 +85,23 @@ impl Allocator {
 
     /// One more than the highest number that has been in use; 0 before the table has been scanned.
     pub(in crate::image) fn end(&self) -> u64 {
-        self.frontier.map_or(0, |frontier| frontier.next.into())
+        self.frontier.map_or(0, |frontier| frontier.next.index())
     }
 }
 
 impl<S: Storage> Image<S> {
     /// Returns a storage chunk for `chunk`: the one in the table, one that was reserved earlier, a freed one,
     /// or a new one.
-    pub(in crate::image) async fn reserve(&self, table: &Table, chunk: u64) -> Stored<u32> {
-        if let Some(number) = self.try_reserve(table, chunk)? {
-            return Ok(number);
+    pub(in crate::image) async fn reserve(&self, table: &Table, chunk: VirtualChunk) -> Stored<StorageChunk> {
+        if let Some(storage) = self.try_reserve(table, chunk)? {
+            return Ok(storage);
         }
         let _growing = self.growing.lock(0..1).await;
         loop {
             // While this task waited, another one may have reserved storage for the chunk, perhaps the last
             // that there is room for.
-            if let Some(number) = self.try_reserve(table, chunk)? {
-                return Ok(number);
+            if let Some(storage) = self.try_reserve(table, chunk)? {
+                return Ok(storage);
             }
             let (frontier, free) = {
                 let allocator = &mut self.volatile().allocator;
@@ -111,39 +111,39 @@ impl<S: Storage> Image<S> {
                 self.scan(table).await?;
                 continue;
             };
-            let number = free.unwrap_or(frontier.next);
-            let end = self.chunk_end(table, number);
+            let storage = free.unwrap_or(frontier.next);
+            let end = self.chunk_end(table, storage);
             let end = end.map_err(|error| StoreError::of_growth(chunk, error))?;
             if end > frontier.file_len {
                 if free.is_some() && !self.data().can_resize() {
                     // Only a corrupt table names a storage chunk beyond the end of the device.
-                    self.volatile().allocator.freed.take(number);
+                    self.volatile().allocator.freed.take(storage);
                     continue;
                 }
                 let frontier = self.grow(chunk, frontier, end).await?;
                 self.volatile().allocator.frontier = Some(frontier);
             }
             if free.is_some() || !self.data().can_resize() {
-                return Ok(self.reserve_zeroed(table, chunk, number).await?);
+                return Ok(self.reserve_zeroed(table, chunk, storage).await?);
             }
         }
     }
 
     /// Returns None if the allocator is not ready, the file must grow, or the storage chunk must be zeroed
     /// first.
-    fn try_reserve(&self, table: &Table, chunk: u64) -> Result<Option<u32>> {
+    fn try_reserve(&self, table: &Table, chunk: VirtualChunk) -> Result<Option<StorageChunk>> {
         let mut volatile = self.volatile();
         // Look up again under the mutex: the chunk may have been published since the caller's lookup.
-        if let Some(number) = table.get(chunk)? {
-            return Ok(Some(number));
+        if let Some(storage) = table.get(chunk)? {
+            return Ok(Some(storage));
         }
         let Allocator {
             reserved,
             frontier,
             freed,
         } = &mut volatile.allocator;
-        if let Some(number) = reserved.get(&chunk) {
-            return Ok(Some(*number));
+        if let Some(storage) = reserved.get(&chunk) {
+            return Ok(Some(*storage));
         }
         freed.collect(&self.epochs);
         let Some(frontier) = frontier.as_mut().filter(|_| freed.first_free().is_none()) else {
@@ -155,10 +155,10 @@ impl<S: Storage> Image<S> {
         if !self.data().can_resize() || !has_room {
             return Ok(None);
         }
-        let number = frontier.next;
-        frontier.next += 1;
-        reserved.insert(chunk, number);
-        Ok(Some(number))
+        let storage = frontier.next;
+        frontier.next = storage.next();
+        reserved.insert(chunk, storage);
+        Ok(Some(storage))
     }
 
     /// Makes sure that the allocator knows every storage chunk in use. Must be called before a storage chunk
@@ -174,11 +174,11 @@ impl<S: Storage> Image<S> {
         self.scan(table).await
     }
 
-    /// Finds the numbers in use, and cuts a file after the highest. The caller holds the `growing` lock.
+    /// Finds the storage chunks in use, and cuts a file after the highest. The caller holds the `growing` lock.
     async fn scan(&self, table: &Table) -> Result<()> {
-        let (mut next, mut count) = (0, 0);
-        self.visit_numbers(table, |number| {
-            next = next.max(number + 1);
+        let (mut next, mut count) = (StorageChunk::FIRST, 0);
+        self.visit_storage(table, |storage| {
+            next = next.max(storage.next());
             count += 1;
         })
         .await?;
@@ -195,45 +195,45 @@ impl<S: Storage> Image<S> {
         Ok(())
     }
 
-    /// The numbers below `next` that none of the `count` allocated chunks has: earlier sessions freed them,
+    /// The storage chunks below `next` that none of the `count` allocated chunks has: earlier sessions freed them,
     /// or lost them in a crash.
-    async fn gaps(&self, table: &Table, next: u32, count: u64) -> Result<ChunkSet> {
-        if count >= u64::from(next) {
+    async fn gaps(&self, table: &Table, next: StorageChunk, count: u64) -> Result<ChunkSet> {
+        if count >= next.index() {
             return Ok(ChunkSet::default());
         }
         let end = next.min(self.gaps_end(table).await?);
         let mut used = ChunkSet::default();
-        self.visit_numbers(table, |number| {
-            if number < end {
-                used.insert(number);
+        self.visit_storage(table, |storage| {
+            if storage < end {
+                used.insert(storage);
             }
         })
         .await?;
         Ok(used.missing_below(end))
     }
 
-    /// The number below which gaps are remembered. In a file a few entries can name numbers that are
+    /// The storage chunk below which gaps are remembered. In a file a few entries can name numbers that are
     /// arbitrarily far apart, at no cost, so there is a fixed limit. On a device the limit is the number of
     /// storage chunks that fit.
-    async fn gaps_end(&self, table: &Table) -> Result<u32> {
+    async fn gaps_end(&self, table: &Table) -> Result<StorageChunk> {
         if self.data().can_resize() {
             return Ok(GAPS_END);
         }
         let room = self.data().len().await?.saturating_sub(self.geometry.data_offset) / table.chunk_size();
-        Ok(room.min(u64::from(MAX_CHUNK_NUMBER) + 1) as u32)
+        Ok(StorageChunk::FIRST.plus(room.min(StorageChunk::MAX.index() + 1)))
     }
 
     /// Visits the storage chunks in use. Entries that are not in memory are read and not kept: a table can
     /// have billions of them. No entry changes meanwhile, because no storage chunk is allocated or freed
     /// before the allocator is ready.
-    async fn visit_numbers(&self, table: &Table, mut visit: impl FnMut(u32) + Send) -> Result<()> {
+    async fn visit_storage(&self, table: &Table, mut visit: impl FnMut(StorageChunk) + Send) -> Result<()> {
         let words = table.words();
         let mut chunk = 0;
         while chunk < table.chunks() {
             let (in_memory, end) = words.memory_run(chunk, table.chunks());
             if in_memory {
                 for chunk in chunk..end {
-                    table.get(chunk)?.into_iter().for_each(&mut visit);
+                    table.get(VirtualChunk::new(chunk))?.into_iter().for_each(&mut visit);
                 }
             } else {
                 let mut runs = EntryRuns::new(&self.file, words.region(), chunk, end, &[]).with_lost(table.chunks());
@@ -242,8 +242,8 @@ impl<S: Storage> Image<S> {
                         // Without these entries, the data of their chunks would be cut off.
                         return Err(Table::lost(run.first, run.end() - 1));
                     }
-                    let number = table.checked(run.first, run.entry)?;
-                    number.into_iter().for_each(&mut visit);
+                    let storage = table.checked(VirtualChunk::new(run.first), run.entry)?;
+                    storage.into_iter().for_each(&mut visit);
                 }
             }
             chunk = end;
@@ -253,7 +253,7 @@ impl<S: Storage> Image<S> {
 
     /// Extends the file to at least `needed` bytes, for storage of `chunk`; by the grow unit where there is
     /// room for that.
-    async fn grow(&self, chunk: u64, frontier: Frontier, needed: u64) -> Stored<Frontier> {
+    async fn grow(&self, chunk: VirtualChunk, frontier: Frontier, needed: u64) -> Stored<Frontier> {
         if !self.data().can_resize() {
             let message = format!(
                 "The device is full: the image needs {needed} bytes, it has {}",
@@ -279,33 +279,33 @@ impl<S: Storage> Image<S> {
 
     /// Zeroes a storage chunk that no virtual chunk uses, and reserves it: one that was freed, or one of a
     /// device. The caller holds the `growing` lock.
-    async fn reserve_zeroed(&self, table: &Table, chunk: u64, number: u32) -> Result<u32> {
-        let start = self.chunk_offset(table, number);
+    async fn reserve_zeroed(&self, table: &Table, chunk: VirtualChunk, storage: StorageChunk) -> Result<StorageChunk> {
+        let start = self.chunk_offset(table, storage);
         if !mutation::is(Mutation::ReuseUnzeroed) {
             self.data()
                 .write_zeroes(start, table.chunk_size(), self.space())
                 .await?;
         }
         let allocator = &mut self.volatile().allocator;
-        allocator.freed.take(number);
-        allocator.reserved.insert(chunk, number);
+        allocator.freed.take(storage);
+        allocator.reserved.insert(chunk, storage);
         if let Some(frontier) = &mut allocator.frontier {
-            frontier.next = frontier.next.max(number + 1);
+            frontier.next = frontier.next.max(storage.next());
         }
-        Ok(number)
+        Ok(storage)
     }
 
     /// End of the storage chunk in the data file, in bytes. Fails with [`ErrorKind::NoSpace`] if the number
     /// is beyond the limit of the format.
-    fn chunk_end(&self, table: &Table, number: u32) -> Result<u64> {
-        let end = u64::from(number + 1)
+    fn chunk_end(&self, table: &Table, storage: StorageChunk) -> Result<u64> {
+        let end = (storage.index() + 1)
             .checked_mul(table.chunk_size())
             .and_then(|end| end.checked_add(self.geometry.data_offset));
         match end {
-            Some(end) if number <= MAX_CHUNK_NUMBER && i64::try_from(end).is_ok() => Ok(end),
+            Some(end) if storage <= StorageChunk::MAX && i64::try_from(end).is_ok() => Ok(end),
             _ => Err(Error::new(
                 ErrorKind::NoSpace,
-                format!("The image has no storage chunk left: number {number} is beyond the limit of the format"),
+                format!("The image has no storage chunk left: number {storage} is beyond the limit of the format"),
             )
             .with_path(self.file.path())
             .with_op("write")),
@@ -325,9 +325,9 @@ mod tests {
     /// Gaps that the image finds in its table before the first allocation.
     fn gaps(image: &Image<MemoryStorage>) -> ChunkSet {
         let table = image.table.as_ref().expect("compact");
-        let (mut next, mut count) = (0, 0);
-        let visited = image.visit_numbers(table, |number| {
-            next = next.max(number + 1);
+        let (mut next, mut count) = (StorageChunk::FIRST, 0);
+        let visited = image.visit_storage(table, |storage| {
+            next = next.max(storage.next());
             count += 1;
         });
         block_on(visited).expect("visited");
@@ -338,13 +338,13 @@ mod tests {
     fn a_far_storage_chunk_number_costs_a_file_at_most_32_mib() {
         let sample = sample(Kind::default());
         sample.leak(3);
-        sample.set_entry(12, MAX_CHUNK_NUMBER - 1);
+        sample.set_entry(12, StorageChunk::MAX.number() - 1);
         let expected = content(&sample);
         let image = open(&sample, true).expect("opens");
         let mut gaps = gaps(&image);
-        assert_eq!(gaps.first(), Some(0));
+        assert_eq!(gaps.first(), Some(StorageChunk::FIRST));
         assert_eq!(gaps.end(), GAPS_END);
-        assert_eq!(gaps.len(), u64::from(GAPS_END) - 9);
+        assert_eq!(gaps.len(), GAPS_END.index() - 9);
         block_on(image.write(vec![9; 100].into(), 13 * CHUNK)).expect("written");
         block_on(image.close()).expect("closed");
         assert_eq!(sample.entry(13), 0);
@@ -368,10 +368,13 @@ mod tests {
             data: Some(device),
         };
         sample.set_entry(0, 2);
-        sample.set_entry(1, MAX_CHUNK_NUMBER - 1);
+        sample.set_entry(1, StorageChunk::MAX.number() - 1);
         let image = open(&sample, true).expect("opens");
         let mut gaps = gaps(&image);
-        assert_eq!((gaps.first(), gaps.len(), gaps.end()), (Some(0), 4, 5));
+        assert_eq!(
+            (gaps.first(), gaps.len(), gaps.end().number()),
+            (Some(StorageChunk::FIRST), 4, 5)
+        );
         for chunk in 2..6 {
             block_on(image.write(vec![9; 100].into(), chunk * CHUNK)).expect("there is room");
         }

@@ -1,6 +1,6 @@
-//! A set of storage chunk numbers: bits, in segments that are allocated when they are first needed.
+//! A set of storage chunks: bits, in segments that are allocated when they are first needed.
 
-use crate::format::table::MAX_CHUNK_NUMBER;
+use crate::format::StorageChunk;
 
 /// Words of a segment: 512 bytes, 4096 numbers. The whole set takes at most 260 MiB, and little memory if the
 /// numbers are close together, as those of an image are.
@@ -9,18 +9,19 @@ const SEGMENT_BITS: u32 = SEGMENT_WORDS as u32 * u64::BITS;
 
 type Segment = [u64; SEGMENT_WORDS];
 
-/// Numbers up to [`MAX_CHUNK_NUMBER`].
+/// Storage chunks up to [`StorageChunk::MAX`].
 #[derive(Clone, Debug, Default)]
 pub(in crate::image) struct ChunkSet {
     segments: Vec<Option<Box<Segment>>>,
     len: u64,
-    /// One more than the highest number that has ever been in the set.
-    end: u32,
-    /// No number below this one is in the set.
-    start: u32,
+    /// The one after the highest that has ever been in the set.
+    end: StorageChunk,
+    /// None below this one is in the set.
+    start: StorageChunk,
 }
 
-fn locate(number: u32) -> (usize, usize, u64) {
+fn locate(storage: StorageChunk) -> (usize, usize, u64) {
+    let number = storage.number();
     let bit = number % SEGMENT_BITS;
     (
         (number / SEGMENT_BITS) as usize,
@@ -30,10 +31,10 @@ fn locate(number: u32) -> (usize, usize, u64) {
 }
 
 impl ChunkSet {
-    /// Adds the number. Returns false if it was there already.
-    pub(in crate::image) fn insert(&mut self, number: u32) -> bool {
-        assert!(number <= MAX_CHUNK_NUMBER, "a number that can be in use");
-        let (segment, word, mask) = locate(number);
+    /// Adds the storage chunk. Returns false if it was there already.
+    pub(in crate::image) fn insert(&mut self, storage: StorageChunk) -> bool {
+        assert!(storage <= StorageChunk::MAX, "a number that can be in use");
+        let (segment, word, mask) = locate(storage);
         if segment >= self.segments.len() {
             self.segments.resize(segment + 1, None);
         }
@@ -41,14 +42,14 @@ impl ChunkSet {
         let is_new = segment[word] & mask == 0;
         segment[word] |= mask;
         self.len += u64::from(is_new);
-        self.end = self.end.max(number + 1);
-        self.start = self.start.min(number);
+        self.end = self.end.max(storage.next());
+        self.start = self.start.min(storage);
         is_new
     }
 
-    /// Removes the number. Returns false if it was not there.
-    pub(in crate::image) fn remove(&mut self, number: u32) -> bool {
-        let (segment, word, mask) = locate(number);
+    /// Removes the storage chunk. Returns false if it was not there.
+    pub(in crate::image) fn remove(&mut self, storage: StorageChunk) -> bool {
+        let (segment, word, mask) = locate(storage);
         let Some(slot) = self.segments.get_mut(segment) else {
             return false;
         };
@@ -93,11 +94,12 @@ impl ChunkSet {
         std::mem::take(self)
     }
 
-    /// The numbers below `end` that are not in the set.
-    pub(in crate::image) fn missing_below(&self, end: u32) -> Self {
+    /// The storage chunks below `end` that are not in the set.
+    pub(in crate::image) fn missing_below(&self, end: StorageChunk) -> Self {
         let mut missing = Self::default();
+        let end = end.number();
         for first in (0..end).step_by(SEGMENT_BITS as usize) {
-            let (segment, ..) = locate(first);
+            let (segment, ..) = locate(StorageChunk::new(first));
             let mine = self.segments.get(segment).and_then(Option::as_deref);
             let mut words = mine.map_or([u64::MAX; SEGMENT_WORDS], |words| words.map(|word| !word));
             let last = end - first;
@@ -116,10 +118,10 @@ impl ChunkSet {
         let Some(last) = words.iter().rposition(|word| *word != 0) else {
             return;
         };
-        let (segment, ..) = locate(first);
+        let (segment, ..) = locate(StorageChunk::new(first));
         self.segments.resize(segment + 1, None);
         self.len += words.iter().map(|word| u64::from(word.count_ones())).sum::<u64>();
-        self.end = first + (last as u32 + 1) * u64::BITS - words[last].leading_zeros();
+        self.end = StorageChunk::new(first + (last as u32 + 1) * u64::BITS - words[last].leading_zeros());
         self.segments[segment] = Some(words);
     }
 
@@ -127,42 +129,43 @@ impl ChunkSet {
         self.len == 0
     }
 
-    /// The lowest number.
-    pub(in crate::image) fn first(&mut self) -> Option<u32> {
+    /// The lowest storage chunk.
+    pub(in crate::image) fn first(&mut self) -> Option<StorageChunk> {
         let first = self.next(self.start, true)?;
         self.start = first;
         Some(first)
     }
 
-    /// How many numbers there are.
+    /// How many storage chunks there are.
     pub(in crate::image) fn len(&self) -> u64 {
         self.len
     }
 
-    /// One more than the highest number that has ever been in the set; 0 for a new set.
-    pub(in crate::image) fn end(&self) -> u32 {
+    /// The storage chunk after the highest that has ever been in the set; the first one for a new set.
+    pub(in crate::image) fn end(&self) -> StorageChunk {
         self.end
     }
 
-    /// The first number from `from` on, below [`ChunkSet::end`], that is in the set (with `false`: that is
+    /// The first storage chunk from `from` on, below [`ChunkSet::end`], that is in the set (with `false`: that is
     /// not in it).
-    pub(in crate::image) fn next(&self, from: u32, is_in: bool) -> Option<u32> {
-        let mut number = from;
-        while number < self.end {
-            let (segment, word, _) = locate(number);
+    pub(in crate::image) fn next(&self, from: StorageChunk, is_in: bool) -> Option<StorageChunk> {
+        let mut storage = from;
+        while storage < self.end {
+            let number = storage.number();
+            let (segment, word, _) = locate(storage);
             let Some(words) = &self.segments[segment] else {
                 if !is_in {
-                    return Some(number);
+                    return Some(storage);
                 }
-                number = (segment as u32 + 1).saturating_mul(SEGMENT_BITS);
+                storage = StorageChunk::new((segment as u32 + 1).saturating_mul(SEGMENT_BITS));
                 continue;
             };
             let bits = if is_in { words[word] } else { !words[word] };
             let bits = bits >> (number % u64::BITS);
             if bits != 0 {
-                return Some(number + bits.trailing_zeros()).filter(|found| *found < self.end);
+                return Some(storage.plus(bits.trailing_zeros().into())).filter(|found| *found < self.end);
             }
-            number = (number / u64::BITS + 1) * u64::BITS;
+            storage = StorageChunk::new((number / u64::BITS + 1) * u64::BITS);
         }
         None
     }
@@ -172,46 +175,50 @@ impl ChunkSet {
 mod tests {
     use super::*;
 
+    fn at(number: u32) -> StorageChunk {
+        StorageChunk::new(number)
+    }
+
     #[test]
     fn a_number_is_new_once() {
         let mut set = ChunkSet::default();
-        for number in [0, 63, 64, 4095, 4096, MAX_CHUNK_NUMBER] {
-            assert!(set.insert(number));
-            assert!(!set.insert(number));
-            assert_eq!(set.next(number, true), Some(number));
+        for storage in [0, 63, 64, 4095, 4096, StorageChunk::MAX.number()].map(at) {
+            assert!(set.insert(storage));
+            assert!(!set.insert(storage));
+            assert_eq!(set.next(storage, true), Some(storage));
         }
-        assert_eq!((set.len(), set.end()), (6, MAX_CHUNK_NUMBER + 1));
+        assert_eq!((set.len(), set.end()), (6, StorageChunk::MAX.next()));
     }
 
     #[test]
     fn removing_leaves_a_gap_and_first_finds_the_lowest_number() {
         let mut set = ChunkSet::default();
-        for number in [3, 4097, 70] {
-            set.insert(number);
+        for storage in [3, 4097, 70].map(at) {
+            set.insert(storage);
         }
-        assert_eq!(set.first(), Some(3));
-        assert!(set.remove(3));
-        assert!(!set.remove(3));
-        assert!(!set.remove(1 << 30));
-        assert_eq!((set.first(), set.len()), (Some(70), 2));
-        set.insert(1);
-        assert_eq!(set.first(), Some(1));
+        assert_eq!(set.first(), Some(at(3)));
+        assert!(set.remove(at(3)));
+        assert!(!set.remove(at(3)));
+        assert!(!set.remove(at(1 << 30)));
+        assert_eq!((set.first(), set.len()), (Some(at(70)), 2));
+        set.insert(at(1));
+        assert_eq!(set.first(), Some(at(1)));
     }
 
     #[test]
     fn append_unites_two_sets() {
         let mut set = ChunkSet::default();
         let mut other = ChunkSet::default();
-        for number in [5, 6, 9000] {
-            set.insert(number);
+        for storage in [5, 6, 9000].map(at) {
+            set.insert(storage);
         }
-        for number in [6, 7, 20_000] {
-            other.insert(number);
+        for storage in [6, 7, 20_000].map(at) {
+            other.insert(storage);
         }
         set.append(other);
-        assert_eq!((set.len(), set.end()), (5, 20_001));
-        for number in [5, 6, 7, 9000, 20_000] {
-            assert!(set.remove(number), "{number}");
+        assert_eq!((set.len(), set.end()), (5, at(20_001)));
+        for storage in [5, 6, 7, 9000, 20_000].map(at) {
+            assert!(set.remove(storage), "{storage}");
         }
         assert!(set.is_empty());
         assert_eq!(set.first(), None);
@@ -220,20 +227,25 @@ mod tests {
     #[test]
     fn missing_below_is_all_that_the_set_lacks_up_to_an_end() {
         let mut set = ChunkSet::default();
-        for number in [0, 3, 63, 64, 4095, 9000] {
-            set.insert(number);
+        for storage in [0, 3, 63, 64, 4095, 9000].map(at) {
+            set.insert(storage);
         }
         for end in [
             0, 1, 2, 63, 64, 65, 128, 4095, 4096, 4097, 9000, 9001, 9100, 12_288, 20_000,
         ] {
-            let missing = set.missing_below(end);
-            let expected: Vec<u32> = (0..end)
-                .filter(|number| set.next(*number, true) != Some(*number))
+            let missing = set.missing_below(at(end));
+            let expected: Vec<StorageChunk> = (0..end)
+                .map(at)
+                .filter(|storage| set.next(*storage, true) != Some(*storage))
                 .collect();
             assert_eq!(missing.len(), expected.len() as u64, "{end}");
-            assert_eq!(missing.end(), expected.last().map_or(0, |last| last + 1), "{end}");
-            for number in expected {
-                assert_eq!(missing.next(number, true), Some(number), "{end}");
+            assert_eq!(
+                missing.end(),
+                expected.last().map_or(at(0), |last| last.next()),
+                "{end}"
+            );
+            for storage in expected {
+                assert_eq!(missing.next(storage, true), Some(storage), "{end}");
             }
         }
     }
@@ -241,15 +253,15 @@ mod tests {
     #[test]
     fn gaps_and_members_are_found_across_words_and_segments() {
         let mut set = ChunkSet::default();
-        for number in [0, 1, 64, 9000] {
-            set.insert(number);
+        for storage in [0, 1, 64, 9000].map(at) {
+            set.insert(storage);
         }
-        assert_eq!(set.next(0, false), Some(2));
-        assert_eq!(set.next(64, false), Some(65));
-        assert_eq!(set.next(2, true), Some(64));
-        assert_eq!(set.next(65, true), Some(9000));
-        assert_eq!(set.next(9000, false), None);
-        assert_eq!(set.next(9001, true), None);
-        assert_eq!(ChunkSet::default().next(0, false), None);
+        assert_eq!(set.next(at(0), false), Some(at(2)));
+        assert_eq!(set.next(at(64), false), Some(at(65)));
+        assert_eq!(set.next(at(2), true), Some(at(64)));
+        assert_eq!(set.next(at(65), true), Some(at(9000)));
+        assert_eq!(set.next(at(9000), false), None);
+        assert_eq!(set.next(at(9001), true), None);
+        assert_eq!(ChunkSet::default().next(at(0), false), None);
     }
 }

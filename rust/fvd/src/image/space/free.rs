@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use crate::error::{ErrorKind, Result};
-use crate::format::Entry;
+use crate::format::{Entry, StorageChunk, VirtualChunk};
 use crate::image::Image;
 use crate::image::metadata::publish::PendingChunks;
 use crate::image::metadata::table::Table;
@@ -28,10 +28,10 @@ pub(in crate::image) const ATTEMPTS: usize = 16;
 
 /// Consecutive virtual chunks whose storage chunks are consecutive in the data file, too.
 struct Run {
-    first: u64,
+    first: VirtualChunk,
     count: u64,
-    /// Storage chunk of the first one.
-    number: u32,
+    /// The storage chunk of the first one.
+    storage: StorageChunk,
 }
 
 impl<S: Storage> Image<S> {
@@ -42,19 +42,19 @@ impl<S: Storage> Image<S> {
     pub(in crate::image) async fn free_chunks(
         &self,
         table: &Table,
-        chunks: Range<u64>,
+        chunks: Range<VirtualChunk>,
         pending_chunks: &mut PendingChunks<'_, S>,
     ) -> Stored<()> {
         let reserved = self.volatile().allocator.reserved_in(&chunks);
         for chunk in reserved {
-            let start = chunk * table.chunk_size();
+            let start = chunk.start(table.chunk_size());
             let end = start.saturating_add(table.chunk_size()).min(self.size());
             self.zero_chunk(table, start, end, Space::Free, pending_chunks).await?;
         }
         let mut at = chunks.start;
-        while let Some(run) = next_run(table, at..chunks.end)? {
+        while let Some(run) = next_run(table, &(at..chunks.end))? {
             self.prepare_allocator(table).await?;
-            let offset = self.chunk_offset(table, run.number);
+            let offset = self.chunk_offset(table, run.storage);
             // Punching comes first: if a crash brings an entry back, it leads to zeros or to the old content.
             // It only frees space: the allocator zeroes a storage chunk before it hands it out.
             let punched = self.data().discard(offset, run.count * table.chunk_size()).await;
@@ -64,7 +64,7 @@ impl<S: Storage> Image<S> {
                 Err(error) if error.kind() == ErrorKind::NoSpace => {}
                 punched => punched?,
             }
-            at = run.first + run.count;
+            at = run.first.plus(run.count);
             self.free_run(table, &run);
         }
         Ok(())
@@ -78,8 +78,8 @@ impl<S: Storage> Image<S> {
             // for it.
             let names = |at| {
                 table
-                    .get(run.first + at)
-                    .is_ok_and(|now| now == Some(run.number + at as u32))
+                    .get(run.first.plus(at))
+                    .is_ok_and(|now| now == Some(run.storage.plus(at)))
             };
             if !names(at) {
                 at += 1;
@@ -87,20 +87,20 @@ impl<S: Storage> Image<S> {
             }
             let start = at;
             while at < run.count && names(at) {
-                table.set(run.first + at, Entry::UNALLOCATED);
+                table.set(run.first.plus(at), Entry::UNALLOCATED);
                 at += 1;
             }
-            let chunks = run.first + start..run.first + at;
-            let number = run.number + start as u32;
+            let chunks = run.first.plus(start)..run.first.plus(at);
+            let storage = run.storage.plus(start);
             self.counters.freed_chunks.add(at - start);
             if mutation::is(Mutation::ReuseReferenced) {
-                let mut numbers = ChunkSet::default();
-                for (number, _) in (number..).zip(chunks.clone()) {
-                    numbers.insert(number);
+                let mut freed = ChunkSet::default();
+                for storage in storage.run(at - start) {
+                    freed.insert(storage);
                 }
-                volatile.allocator.add_unreferenced(numbers, &self.epochs);
+                volatile.allocator.add_unreferenced(freed, &self.epochs);
             }
-            volatile.pending.free_chunks(&chunks, number);
+            volatile.pending.free_chunks(&chunks, storage);
         }
     }
 
@@ -160,7 +160,7 @@ impl<S: Storage> Image<S> {
     /// If several requests need storage for the same chunk, the first one gets it, perhaps the last that
     /// there is, and the others share it. So no request gives up before it has checked whether the chunk has
     /// storage now.
-    async fn reclaim(&self, table: &Table, chunk: u64) -> Result<bool> {
+    async fn reclaim(&self, table: &Table, chunk: VirtualChunk) -> Result<bool> {
         let shares = || -> Result<bool> {
             let storage = self.storage_of(table, chunk)?;
             Ok(storage.is_some() && !mutation::is(Mutation::RoomUnshared))
@@ -186,34 +186,33 @@ impl<S: Storage> Image<S> {
 
     /// The storage chunk of `chunk`, in the table or reserved. A reserved one may hold data of a write that
     /// has not been published.
-    pub(in crate::image) fn storage_of(&self, table: &Table, chunk: u64) -> Result<Option<u32>> {
+    pub(in crate::image) fn storage_of(&self, table: &Table, chunk: VirtualChunk) -> Result<Option<StorageChunk>> {
         let volatile = self.volatile();
-        let number = table.get(chunk)?;
-        Ok(number.or_else(|| volatile.allocator.reserved(chunk)))
+        let storage = table.get(chunk)?;
+        Ok(storage.or_else(|| volatile.allocator.reserved(chunk)))
     }
 }
 
 /// The first allocated chunks of the range whose storage chunks are consecutive.
-fn next_run(table: &Table, chunks: Range<u64>) -> Result<Option<Run>> {
-    let first = table.skip_unallocated(chunks.clone());
+fn next_run(table: &Table, chunks: &Range<VirtualChunk>) -> Result<Option<Run>> {
+    let first = table.skip_unallocated(chunks);
     if first >= chunks.end {
         return Ok(None);
     }
-    let Some(number) = table.get(first)? else {
+    let Some(storage) = table.get(first)? else {
         // Another request has freed it since.
         return Ok(Some(Run {
             first,
             count: 0,
-            number: 0,
+            storage: StorageChunk::FIRST,
         }));
     };
-    let mut end = first + 1;
-    let stop = chunks.end.min(first + STEP);
-    while end < stop && table.get(end)? == Some(number + (end - first) as u32) {
-        end += 1;
+    let most = STEP.min(chunks.end.index() - first.index());
+    let mut count = 1;
+    while count < most && table.get(first.plus(count))? == Some(storage.plus(count)) {
+        count += 1;
     }
-    let count = end - first;
-    Ok(Some(Run { first, count, number }))
+    Ok(Some(Run { first, count, storage }))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! is *unreferenced*, and this module has it. It is *retired* while requests that were in flight at that time
 //! may have looked it up, and *free* when they have ended.
 
+use crate::format::StorageChunk;
 use crate::image::space::chunk_set::ChunkSet;
 use crate::image::space::epochs::{Epoch, Epochs};
 
@@ -20,13 +21,13 @@ pub(in crate::image) struct Freed {
 
 impl Freed {
     /// Takes storage chunks that nothing on disk refers to any more.
-    pub(in crate::image) fn add_unreferenced(&mut self, numbers: ChunkSet) {
-        self.unreferenced.append(numbers);
+    pub(in crate::image) fn add_unreferenced(&mut self, chunks: ChunkSet) {
+        self.unreferenced.append(chunks);
     }
 
     /// Takes storage chunks that no request and nothing on disk refers to.
-    pub(in crate::image) fn add_free(&mut self, numbers: ChunkSet) {
-        self.free.append(numbers);
+    pub(in crate::image) fn add_free(&mut self, chunks: ChunkSet) {
+        self.free.append(chunks);
     }
 
     /// Frees the storage chunks whose requests have ended. Never waits: the task that frees a chunk is itself
@@ -34,8 +35,8 @@ impl Freed {
     pub(in crate::image) fn collect(&mut self, epochs: &Epochs) {
         // Twice: when the retired ones become free, the next ones can be retired.
         for _ in 0..2 {
-            if let Some((_, numbers)) = self.retired.take_if(|(epoch, _)| epochs.has_drained(*epoch)) {
-                self.free.append(numbers);
+            if let Some((_, chunks)) = self.retired.take_if(|(epoch, _)| epochs.has_drained(*epoch)) {
+                self.free.append(chunks);
             }
             if self.retired.is_none() && !self.unreferenced.is_empty() {
                 self.retired = Some((epochs.advance(), self.unreferenced.take()));
@@ -48,13 +49,13 @@ impl Freed {
         self.retired.is_some() || !self.unreferenced.is_empty()
     }
 
-    /// The lowest free number.
-    pub(in crate::image) fn first_free(&mut self) -> Option<u32> {
+    /// The lowest free storage chunk.
+    pub(in crate::image) fn first_free(&mut self) -> Option<StorageChunk> {
         self.free.first()
     }
 
-    /// Removes a number that is in use now.
-    pub(in crate::image) fn take(&mut self, number: u32) {
-        self.free.remove(number);
+    /// Removes a storage chunk that is in use now.
+    pub(in crate::image) fn take(&mut self, storage: StorageChunk) {
+        self.free.remove(storage);
     }
 }

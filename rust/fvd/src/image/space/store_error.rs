@@ -1,6 +1,7 @@
 //! Why a store has failed. The reason decides what helps: another attempt, another copy, or nothing.
 
 use crate::error::{Error, ErrorKind};
+use crate::format::VirtualChunk;
 
 /// The result of a step that stores something.
 pub(crate) type Stored<T> = Result<T, StoreError>;
@@ -10,7 +11,7 @@ pub(crate) enum StoreError {
     /// No storage chunk is left for virtual chunk `chunk`, and the data cannot grow. Freed storage chunks
     /// help.
     OutOfChunks {
-        chunk: u64,
+        chunk: VirtualChunk,
         error: Error,
     },
     /// The base could not be read or written. The image itself has not failed.
@@ -20,7 +21,7 @@ pub(crate) enum StoreError {
 
 impl StoreError {
     /// For an `error` of the growth of the data: only a lack of space can be helped.
-    pub(in crate::image) fn of_growth(chunk: u64, error: Error) -> Self {
+    pub(in crate::image) fn of_growth(chunk: VirtualChunk, error: Error) -> Self {
         if error.kind() == ErrorKind::NoSpace {
             Self::OutOfChunks { chunk, error }
         } else {

@@ -7,8 +7,7 @@
 use bytes::Bytes;
 
 use crate::error::{ErrorKind, Result};
-use crate::format::table::{self, MAX_CHUNK_NUMBER};
-use crate::format::{Geometry, Header, PAGE, Region};
+use crate::format::{Geometry, Header, PAGE, Region, StorageChunk, VirtualChunk, table};
 use crate::image::metadata::scan::{EntryRuns, RegionReader};
 use crate::image::metadata::table::Table;
 use crate::mutation::{self, Mutation};
@@ -44,11 +43,11 @@ pub(in crate::image) async fn cut_tail<S: Storage>(file: &S, data: Option<&S>, g
 async fn used_end<S: Storage>(file: &S, region: Region, geometry: &Geometry) -> Result<Option<u64>> {
     let mut chunks = 0;
     let mut runs = EntryRuns::new(file, region, 0, geometry.chunks, &[]).with_lost(geometry.chunks);
-    while let Some((run, number)) = runs.next_allocated().await? {
-        if run.lost || number > MAX_CHUNK_NUMBER {
+    while let Some((run, storage)) = runs.next_allocated().await? {
+        if run.lost || storage > StorageChunk::MAX {
             return Ok(None);
         }
-        chunks = chunks.max(u64::from(number) + 1);
+        chunks = chunks.max(storage.index() + 1);
     }
     let size = chunks.checked_mul(geometry.chunk_size);
     Ok(size.and_then(|size| size.checked_add(geometry.data_offset)))
@@ -134,14 +133,14 @@ pub(in crate::image) async fn clear_chunk_behind<S: Storage>(
         return Ok(());
     };
     let table = Table::new(region, geometry);
-    let chunk = end / geometry.chunk_size;
-    let last = (chunk | 1).min(geometry.chunks - 1);
-    table.load(file, &(chunk..last + 1)).await?;
-    let number = table.get(chunk).map_err(|error| error.with_path(file.path()))?;
-    let Some(number) = number else {
+    let chunk = table.chunk_at(end);
+    let last = VirtualChunk::new((chunk.index() | 1).min(geometry.chunks - 1));
+    table.load(file, &(chunk..last.next())).await?;
+    let storage = table.get(chunk).map_err(|error| error.with_path(file.path()))?;
+    let Some(storage) = storage else {
         return Ok(());
     };
-    let start = geometry.data_offset + u64::from(number) * geometry.chunk_size;
+    let start = geometry.data_offset + storage.index() * geometry.chunk_size;
     let rest = geometry.chunk_size - within;
     data.write_zeroes(start + within, rest, Space::Free).await
 }

@@ -4,7 +4,9 @@
 
 use super::*;
 use crate::format::journal::{decode_sector, encode_sector};
-use crate::format::{BitmapRecord, Entry, Geometry, HEADER_SIZE, Record, Region, SECTOR, TableRecord, fence};
+use crate::format::{
+    BitmapRecord, Entry, Geometry, HEADER_SIZE, Record, Region, SECTOR, StorageChunk, TableRecord, fence,
+};
 use crate::storage::IoBufMut;
 
 /// How a session of the original ends.
@@ -133,7 +135,7 @@ impl<'a> Original<'a> {
             first: chunks.start as u32,
             entries: chunks
                 .clone()
-                .map(|chunk| Entry::allocated(self.table[chunk as usize]))
+                .map(|chunk| Entry::allocated(StorageChunk::new(self.table[chunk as usize])))
                 .collect(),
         };
         let entries = Some(&entries).filter(|_| !chunks.is_empty());

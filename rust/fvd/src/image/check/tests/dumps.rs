@@ -70,7 +70,7 @@ fn the_journal_is_shown_by_sectors_without_a_replay() {
         numbers.push(sector.number);
         for record in sector.records {
             if let Record::Table(record) = record {
-                entries += record.entries.iter().filter(|e| e.number().is_some()).count();
+                entries += record.entries.iter().filter(|e| e.storage().is_some()).count();
             }
         }
     }

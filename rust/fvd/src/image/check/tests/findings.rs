@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::format::journal::encode_sector;
-use crate::format::{BitmapRecord, Entry, TableRecord};
+use crate::format::{BitmapRecord, Entry, StorageChunk, TableRecord};
 
 fn found(sample: &Sample<MemoryStorage>) -> Vec<(FindingKind, u64)> {
     kinds(&sample.check(Repair::None).expect("checks"))
@@ -189,7 +189,11 @@ fn an_unclean_image_without_journal_is_suspect() {
 #[test]
 fn the_table_is_checked_with_the_journal_replayed() {
     let sample = sample(Kind::default());
-    let entries = vec![Entry::allocated(4), Entry::UNALLOCATED, Entry::allocated(700)];
+    let entries = vec![
+        Entry::allocated(StorageChunk::new(4)),
+        Entry::UNALLOCATED,
+        Entry::allocated(StorageChunk::new(700)),
+    ];
     journal(&sample, 15, Some(&TableRecord { first: 1, entries }), None);
     let expected = [(FindingKind::BeyondEnd, 1), (FindingKind::Shared, 1)];
     // Entry 3 is 0 in place, but 700 in the journal, so storage chunk 0 is a leak.

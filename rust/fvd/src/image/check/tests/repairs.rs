@@ -6,7 +6,7 @@ use super::*;
 use crate::error::ErrorKind;
 use crate::format::TableRecord;
 use crate::format::journal::encode_sector;
-use crate::format::{BitmapRecord, Entry};
+use crate::format::{BitmapRecord, Entry, StorageChunk};
 use crate::image::testing::disk::{Discards, Log, Op, record};
 
 /// Repairs all, asserts that another check finds nothing, and returns the report of the repair.
@@ -243,7 +243,9 @@ fn records_outside_are_removed_and_the_others_are_applied() {
     let region = sample.geometry().journal.expect("a journal");
     let table = TableRecord {
         first: CHUNKS as u32 - 2,
-        entries: [6, 5, 700].map(Entry::allocated).to_vec(),
+        entries: [6, 5, 700]
+            .map(|number| Entry::allocated(StorageChunk::new(number)))
+            .to_vec(),
     };
     let bitmap = BitmapRecord {
         first_sector: 30 * CHUNK / 512 - 1,

@@ -1,9 +1,10 @@
 //! Recovery of an image that is only read: the journal is applied in memory, and the file does not change.
 
 use crate::error::{Error, Result};
-use crate::format::{Record, Region};
+use crate::format::{Record, Region, VirtualChunk};
 use crate::image::Image;
 use crate::image::durability::recover::{JournalReader, blocks_of, dedup, entries_of};
+use crate::image::metadata::table::words_of;
 use crate::storage::Storage;
 
 /// Most bytes of metadata that a journal may touch: far more than a journal of the default size touches in a
@@ -34,11 +35,11 @@ impl<S: Storage> Image<S> {
                 let (Some(&(first, _)), Some(&(last, _))) = (entries.first(), entries.last()) else {
                     return Ok(());
                 };
-                let chunks = u64::from(first)..u64::from(last) + 1;
-                self.take_room(table.words().missing_bytes(&chunks), room)?;
+                let chunks = VirtualChunk::new(first.into())..VirtualChunk::new(last.into()).next();
+                self.take_room(table.words().missing_bytes(&words_of(&chunks)), room)?;
                 table.load(&self.file, &chunks).await?;
                 for (chunk, entry) in entries {
-                    table.set(u64::from(chunk), entry);
+                    table.set(VirtualChunk::new(chunk.into()), entry);
                 }
             }
             Record::Bitmap(record) => {

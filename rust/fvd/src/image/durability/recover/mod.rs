@@ -15,8 +15,9 @@ pub use medium::read_head_to_write;
 use std::ops::Range;
 
 use crate::error::Result;
-use crate::format::table::MAX_CHUNK_NUMBER;
-use crate::format::{BitmapRecord, Entry, Geometry, Record, Region, SECTOR, TableRecord, bitmap, journal};
+use crate::format::{
+    BitmapRecord, Entry, Geometry, Record, Region, SECTOR, StorageChunk, TableRecord, bitmap, journal,
+};
 use crate::storage::{Allocation, IoBufMut, Storage};
 
 /// Bytes of the journal that are read at once.
@@ -69,7 +70,7 @@ pub(in crate::image) fn entries_of(record: &TableRecord, chunks: u64) -> impl It
     // none, I7). It is ignored, and so is an impossible number.
     (u64::from(record.first)..chunks)
         .zip(&record.entries)
-        .filter(|(_, entry)| entry.number().is_some_and(|number| number <= MAX_CHUNK_NUMBER))
+        .filter(|(_, entry)| entry.storage().is_some_and(|storage| storage <= StorageChunk::MAX))
         .map(|(index, entry)| (index as u32, *entry))
 }
 
