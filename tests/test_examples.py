@@ -13,11 +13,11 @@ import fvd.amendable
 import fvd.options
 import fvd.types
 from support import MIB
-from support.examples import docstrings, run_examples
+from support.examples import docstrings, examples, run_examples
 
 MODULES = (fvd, fvd.aio, fvd.amendable, fvd.options, fvd.types)
 DOCSTRINGS = {name: text for module in MODULES for name, text in docstrings(module).items()}
-EXAMPLES = {name: text for name, text in DOCSTRINGS.items() if ">>>" in text}
+EXAMPLES = {name: code for name, text in DOCSTRINGS.items() if (code := examples(text))}
 
 # Why there is no example.
 WITHOUT = {
@@ -52,10 +52,16 @@ def test_the_examples_of_a_docstring_run(name: str, tmp_path: Path, monkeypatch:
 
 
 def test_every_public_name_has_an_example() -> None:
-    assert set(DOCSTRINGS) - set(EXAMPLES) == set(WITHOUT)
+    without = sorted(set(DOCSTRINGS) - set(EXAMPLES))
+    assert without == sorted(WITHOUT), f"without an example: {', '.join(without)}"
+
+
+def test_every_example_is_in_a_block_that_is_run() -> None:
+    for name, text in DOCSTRINGS.items():
+        assert text.count(">>>") == EXAMPLES.get(name, "").count(">>>"), name
 
 
 def test_the_examples_of_coroutines_await_them() -> None:
     for name, text in EXAMPLES.items():
         if name.startswith("fvd.aio.Image."):
-            assert not re.search(r"(?<!await )image\.\w+\(", text), name
+            assert not re.search(r"(?<!await )(image|overlay)\.\w+\(", text), name

@@ -1,11 +1,13 @@
 """Fast Virtual Disk images: create, open, read, write, check and convert.
 
-    >>> import fvd
-    >>> created = fvd.create("disk.fvd", "64M")
-    >>> with fvd.open("disk.fvd", "r+") as image:
-    ...     image.pwrite(b"hello", 1 << 20)
-    ...     image.flush()
-    5
+```pycon
+>>> import fvd
+>>> made = fvd.create("disk.fvd", "64M")
+>>> with fvd.open("disk.fvd", "r+") as image:
+...     image.pwrite(b"hello", 1 << 20)
+...     image.flush()
+5
+```
 
 Sizes, offsets and lengths are in bytes. Reads and writes need no alignment. The largest disk has
 2^63 - 512 bytes.
@@ -24,8 +26,10 @@ number outside its range raises `ValueError` or `OverflowError`. The version of 
 The examples of this reference run as they are in a directory with `base.raw`, a raw disk of 1 MiB that begins
 with the word `base`, and two new images:
 
-    >>> disk = fvd.create("disk.fvd", "64M")
-    >>> overlay = fvd.create("overlay.fvd", backing_file="base.raw", backing_format="raw")
+```pycon
+>>> made = fvd.create("disk.fvd", "64M")
+>>> made = fvd.create("overlay.fvd", backing_file="base.raw", backing_format="raw")
+```
 
 In the examples of the methods of `Image`, `image` is `disk.fvd`, open for reading and writing. In those of
 `Server`, `server` serves that image on the Unix socket `nbd.sock`. `python -m asyncio` is an interactive
@@ -165,10 +169,12 @@ def open(
     cannot be opened, also a directory in `trust`. Raises `ValueError` for an unknown mode, and for
     `force_share` with `r+`.
 
-        >>> image = fvd.open("overlay.fvd", "r+", copy_on_read=True)
-        >>> image.pread(8, 0)
-        b'basebase'
-        >>> image.close()
+    ```pycon
+    >>> image = fvd.open("overlay.fvd", "r+", copy_on_read=True)
+    >>> image.pread(8, 0)
+    b'basebase'
+    >>> image.close()
+    ```
     """
     return _core.open(
         path,
@@ -210,11 +216,13 @@ def create(
     it from; `InUseError` if a process has the existing file open; `NoSpaceError` if there is no room for the
     metadata; `IoError` if the base cannot be opened or the file cannot be made.
 
-        >>> thin = fvd.create("thin.fvd", "20G", options={"compact_image": True, "chunk_size": "64K"})
-        >>> thin["size"], thin["options"]["chunk_size"]
-        (21474836480, 65536)
-        >>> fvd.create("top.fvd", backing_file="base.raw", backing_format="raw")["size"]
-        1048576
+    ```pycon
+    >>> thin = fvd.create("thin.fvd", "20G", options={"compact_image": True, "chunk_size": "64K"})
+    >>> thin["size"], thin["options"]["chunk_size"]
+    (21474836480, 65536)
+    >>> fvd.create("top.fvd", backing_file="base.raw", backing_format="raw")["size"]
+    1048576
+    ```
     """
     from fvd import _advice
 
@@ -307,11 +315,13 @@ def info(
     Raises `InvalidImageError` if the file does not have the given `format`, `UnsupportedError` for a format
     that fvd does not know, and with `backing_chain` `NotPermittedError` if a base is not trusted.
 
-        >>> info = fvd.info("overlay.fvd")
-        >>> info["virtual-size"], info["backing-filename"]
-        (1048576, 'base.raw')
-        >>> [layer["format"] for layer in fvd.info("overlay.fvd", backing_chain=True)]
-        ['fvd', 'raw']
+    ```pycon
+    >>> info = fvd.info("overlay.fvd")
+    >>> info["virtual-size"], info["backing-filename"]
+    (1048576, 'base.raw')
+    >>> [layer["format"] for layer in fvd.info("overlay.fvd", backing_chain=True)]
+    ['fvd', 'raw']
+    ```
     """
     chain = _core.info(path, format=format, force_share=force_share, backing_chain=backing_chain, trust=trust)
     return chain if backing_chain else chain[0]
@@ -323,12 +333,14 @@ def stats(path: StrPath, *, force_share: bool = False) -> DiskStats:
     Opens no file that the image names. `force_share` reads without locks. The counters are those of
     `Image.stats`. Raises `InvalidImageError` if the file is not an FVD image.
 
-        >>> with fvd.open("overlay.fvd", "r+") as image:
-        ...     image.pwrite(b"x", 0)
-        1
-        >>> stats = fvd.stats("overlay.fvd")
-        >>> stats["local-bytes"], stats["base-bytes"], stats["totals"]["writes"]
-        (512, 1048576, 1)
+    ```pycon
+    >>> with fvd.open("overlay.fvd", "r+") as image:
+    ...     image.pwrite(b"x", 0)
+    1
+    >>> stats = fvd.stats("overlay.fvd")
+    >>> stats["local-bytes"], stats["base-bytes"], stats["totals"]["writes"]
+    (512, 1048576, 1)
+    ```
     """
     return _core.stats(path, force_share=force_share)
 
@@ -351,9 +363,11 @@ def check(
     `InUseError` if another process writes to it (with `repair`: has it open), and `ValueError` for `repair`
     with `force_share`.
 
-        >>> found = fvd.check("disk.fvd", repair="leaks")
-        >>> found["corruptions"], found["leaks-fixed"]
-        (0, 0)
+    ```pycon
+    >>> found = fvd.check("disk.fvd", repair="leaks")
+    >>> found["corruptions"], found["leaks-fixed"]
+    (0, 0)
+    ```
     """
     return _core.check(
         path,
@@ -379,16 +393,18 @@ def amend(
     The attributes are those of `fvd amend -o help`; string values are parsed as there. No other process may
     have the image open (`InUseError`). A smaller `size` requires `shrink`. A new `base_img` must have the
     same content. A new `base_img` or `data_file` is opened only to check that it exists; with
-    `backing_unsafe` it is not opened at all. A `size` is in bytes or a string, and is rounded up to a multiple
-    of 512; the units and ranges of the others are in `fvd amend -o help`.
+    `backing_unsafe` it is not opened at all. A `size` is in bytes or a string, and is rounded up to a
+    multiple of 512; the units and ranges of the others are in `fvd amend -o help`.
 
     Raises `ValueError` for an attribute that is unknown, has a value outside its range or cannot be changed,
     `UnsupportedError` for another format than FVD, and `IoError` if a new file cannot be opened.
 
-        >>> fvd.amend("disk.fvd", size="80M")
-        >>> fvd.amend("disk.fvd", size=64 << 20, shrink=True)
-        >>> fvd.info("disk.fvd")["virtual-size"]
-        67108864
+    ```pycon
+    >>> fvd.amend("disk.fvd", size="80M")
+    >>> fvd.amend("disk.fvd", size=64 << 20, shrink=True)
+    >>> fvd.info("disk.fvd")["virtual-size"]
+    67108864
+    ```
     """
     from fvd.amendable import normalise_attributes
 
@@ -419,11 +435,13 @@ def map(
     The disk stays open, and locked, until the iterator is deleted. Raises `NotPermittedError` if the image
     names a file that is not trusted; the iterator itself can raise `IoError`.
 
-        >>> for extent in fvd.map("disk.fvd", start=4096):
-        ...     extent["start"], extent["length"], extent["zero"]
-        (4096, 67104768, True)
-        >>> next(fvd.map("overlay.fvd"))["depth"]
-        1
+    ```pycon
+    >>> for extent in fvd.map("disk.fvd", start=4096):
+    ...     extent["start"], extent["length"], extent["zero"]
+    (4096, 67104768, True)
+    >>> next(fvd.map("overlay.fvd"))["depth"]
+    1
+    ```
     """
     return iter(
         _core.map(path, format=format, start=start, length=length, force_share=force_share, trust=trust)
@@ -437,11 +455,13 @@ def dump(path: StrPath, *, limit: int = 100_000, force_share: bool = False) -> D
     of sectors of the journal, and of entries of the profile; `truncated` names the parts that may have more.
     `force_share` reads without locks. Raises `InvalidImageError` if the header is not that of an FVD image.
 
-        >>> dump = fvd.dump("overlay.fvd")
-        >>> dump["header"]["base_img"], dump["header"]["block_size"]
-        ('base.raw', 512)
-        >>> dump["table"], dump["bitmap"]
-        (None, [])
+    ```pycon
+    >>> dump = fvd.dump("overlay.fvd")
+    >>> dump["header"]["base_img"], dump["header"]["block_size"]
+    ('base.raw', 512)
+    >>> dump["table"], dump["bitmap"]
+    (None, [])
+    ```
     """
     return _core.dump(path, limit=limit, force_share=force_share)
 
@@ -462,16 +482,18 @@ def compare(
 
     Each is a file, or an open image. If one disk is longer, the rest of it must be zeros; with `strict` both
     must have the same length, and the same ranges allocated. Without a format, that of a file is detected.
-    `cache` is that of `open`. `force_share` reads without locks. `progress` is called with the bytes compared
-    and the bytes to compare.
+    `cache` is that of `open`. `force_share` reads without locks. `progress` is called now and then (see
+    `fvd.types.Progress`).
 
     Raises `ValueError` for an open image with another format than `fvd`, and what `progress` raises.
 
-        >>> result = fvd.compare("base.raw", "overlay.fvd", a_format="raw")
-        >>> result["identical"]
-        True
-        >>> fvd.compare("disk.fvd", "overlay.fvd")["offset"]  # the first sector that differs
-        0
+    ```pycon
+    >>> result = fvd.compare("base.raw", "overlay.fvd", a_format="raw")
+    >>> result["identical"]
+    True
+    >>> fvd.compare("disk.fvd", "overlay.fvd")["offset"]  # the first sector that differs
+    0
+    ```
     """
     return _core.compare(
         of_core(a),
@@ -512,14 +534,15 @@ def convert(
     `format`, `options`, `backing_file` and `force` apply to the new image, as in `create`; the default format
     is `raw`. (`target_format` is another name for `format`.) The source is a file, or an open image; the copy
     may or may not contain what is written to that image during the call. An `int` is a file descriptor of a
-    stream, raw only. Without `source_format`, the format is detected. `progress` is called with the bytes
-    done and the bytes of the disk.
+    stream, raw only. Without `source_format`, the format is detected. `force_share` reads without locks.
+    `progress` is called now and then (see `fvd.types.Progress`).
 
     Runs of at least `sparse_size` bytes of zeros become holes; 0 writes every byte. `sparse_size` is a
-    multiple of 512, at most 16 MiB. `target_is_zero`, with `no_create`, states that the target reads as zeros,
-    so that no zeros are written. `out_of_order` writes in any order, with more threads; a compact image is
-    then more scattered. `cache`, of the target, and `source_cache` are those of `open`. With `unsafe` the
-    target is durable only when the system has written it, with `writeback` when the call returns.
+    multiple of 512, at most 16 MiB. `target_is_zero`, with `no_create`, states that the target reads as
+    zeros, so that no zeros are written. `out_of_order` writes in any order, with more threads; a compact
+    image is then more scattered. `cache`, of the target, and `source_cache` are those of `open`. With
+    `unsafe` the target is durable only when the system has written it, with `writeback` when the call
+    returns.
 
     If the copy fails, or `progress` or a signal raises an exception, a new target is removed. A target that
     cannot be removed (a device, or any target with `no_create`) is marked as unfinished; every attempt to
@@ -529,10 +552,12 @@ def convert(
     a target of another size; `NoSpaceError` if there is no room; `UnsupportedError` if the source cannot be
     read or the target is neither a file nor a block device.
 
-        >>> fvd.convert("overlay.fvd", "flat.raw")
-        {'format': 'raw', 'size': 1048576}
-        >>> fvd.convert("flat.raw", "compact.fvd", format="fvd", options={"compact_image": True})
-        {'format': 'fvd', 'size': 1048576}
+    ```pycon
+    >>> fvd.convert("overlay.fvd", "flat.raw")
+    {'format': 'raw', 'size': 1048576}
+    >>> fvd.convert("flat.raw", "compact.fvd", format="fvd", options={"compact_image": True})
+    {'format': 'fvd', 'size': 1048576}
+    ```
     """
     if format is not None and target_format is not None:
         raise ValueError("format and target_format are the same: give one of them")

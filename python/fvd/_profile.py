@@ -28,13 +28,15 @@ def profile(path: StrPath, *, force_share: bool = False) -> Profile:
     and lengths are in bytes of the disk. `force_share` reads without locks. Raises `InvalidImageError` if the
     file is not an FVD image.
 
-        >>> options = {"generate_prefetch_profile": True}
-        >>> made = fvd.create("first.fvd", backing_file="base.raw", backing_format="raw", options=options)
-        >>> with fvd.open("first.fvd", "r+") as image:
-        ...     image.pread(4, 100)
-        b'base'
-        >>> fvd.profile("first.fvd")["entries"]
-        [(0, 4096)]
+    ```pycon
+    >>> options = {"generate_prefetch_profile": True}
+    >>> made = fvd.create("first.fvd", backing_file="base.raw", backing_format="raw", options=options)
+    >>> with fvd.open("first.fvd", "r+") as image:
+    ...     image.pread(4, 100)
+    b'base'
+    >>> fvd.profile("first.fvd")["entries"]
+    [(0, 4096)]
+    ```
     """
     return _core.profile(path, force_share=force_share)
 
@@ -46,8 +48,10 @@ def export_profile(path: StrPath, target: StrPath, *, force_share: bool = False)
     `ValueError` if `target` exists and is not a profile, and an `OSError` that is no `FvdError` if it cannot
     be written.
 
-        >>> fvd.export_profile("overlay.fvd", "base.profile")["entries"]
-        []
+    ```pycon
+    >>> fvd.export_profile("overlay.fvd", "base.profile")["entries"]
+    []
+    ```
     """
     exported = profile(path, force_share=force_share)
     write_file(target, exported)
@@ -62,13 +66,15 @@ def import_profile(path: StrPath, source: StrPath) -> ImportedProfile:
     room or if the file is not a profile; an `OSError` that is no `FvdError` if the file cannot be read; and
     `InUseError` if another process has the image open.
 
-        >>> text = '{"fvd-profile": 1, "entries": [[65536, 8192], [0, 100]]}'
-        >>> with open("base.profile", "w") as file:
-        ...     characters = file.write(text)
-        >>> options = {"prefetch_profile_size": "4K"}
-        >>> made = fvd.create("next.fvd", backing_file="base.raw", backing_format="raw", options=options)
-        >>> fvd.import_profile("next.fvd", "base.profile")
-        {'entries': 2, 'bytes': 12288, 'beyond_disk': 0, 'no_room': 0}
+    ```pycon
+    >>> text = '{"fvd-profile": 1, "entries": [[65536, 8192], [0, 100]]}'
+    >>> with open("base.profile", "w") as file:
+    ...     characters = file.write(text)
+    >>> options = {"prefetch_profile_size": "4K"}
+    >>> made = fvd.create("next.fvd", backing_file="base.raw", backing_format="raw", options=options)
+    >>> fvd.import_profile("next.fvd", "base.profile")
+    {'entries': 2, 'bytes': 12288, 'beyond_disk': 0, 'no_room': 0}
+    ```
     """
     return _core.set_profile(path, read_file(source))
 
@@ -80,9 +86,11 @@ def clear_profile(path: StrPath) -> None:
     Does nothing if there is none. Raises `InUseError` if another process has the image open, and
     `InvalidImageError` if the file is not an FVD image.
 
-        >>> fvd.clear_profile("overlay.fvd")
-        >>> fvd.profile("overlay.fvd")["entries"]
-        []
+    ```pycon
+    >>> fvd.clear_profile("overlay.fvd")
+    >>> fvd.profile("overlay.fvd")["entries"]
+    []
+    ```
     """
     _core.set_profile(path, ())
 

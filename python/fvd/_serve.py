@@ -62,18 +62,20 @@ def serve(
 ) -> Server:
     """Serve a disk, or a mapping from export names to disks, over NBD until the server is stopped.
 
-        >>> with fvd.serve("disk.fvd", socket="nbd.sock") as server:
-        ...     server.uri  # for clients, such as `nbdcopy URI copy.raw`
-        'nbd+unix:///?socket=...nbd.sock'
+    ```pycon
+    >>> with fvd.serve("disk.fvd", socket="nbd.sock") as server:
+    ...     server.uri  # for clients, such as `nbdcopy URI copy.raw`
+    'nbd+unix:///?socket=...nbd.sock'
+    ```
 
     The server runs on its own threads. It listens on a Unix `socket`, or on TCP: `bind` is `"localhost"` by
-    default, and `port`, 0 to 65535, any free port (0). A RuntimeWarning lists addresses that other machines can reach without
-    TLS. The server has the disks open, so other processes cannot open them. `shared` is the maximum number of
-    clients connected at once, 0 for no other limit than the server's own. Without `persistent`, the server
-    ends when the last client has disconnected. `offset` and `size`, in bytes of any alignment, serve a part
-    of the disk, which must lie inside the disk. `description` and the names of exports have at most 4096
-    bytes in UTF-8. Without `format`, a file is an FVD image; raw and qcow2 must be named, and qcow2 needs
-    `read_only`.
+    default, and `port` (0 to 65535) is 0, any free port. A RuntimeWarning lists addresses that other machines
+    can reach without TLS. The server has the disks open, so other processes cannot open them. `shared` is the
+    maximum number of clients connected at once, 0 for no other limit than the server's own. Without
+    `persistent`, the server ends when the last client has disconnected. `offset` and `size`, in bytes of any
+    alignment, serve a part of the disk, which must lie inside the disk. `description` and the names of
+    exports have at most 4096 bytes in UTF-8. Without `format`, a file is an FVD image; raw and qcow2 must be
+    named, and qcow2 needs `read_only`.
 
     `tls_creds` is a folder with `server-cert.pem` and `server-key.pem`, `tls_psk` a file with keys.
     `tls_verify_peer` requires certificates from clients, and `tls_authz` admits only clients whose
@@ -89,9 +91,11 @@ def serve(
 
     A disk is a file, or an image that is open already:
 
-        >>> with fvd.open("disk.fvd", "r+") as image, fvd.serve(image, socket="nbd.sock") as server:
-        ...     image.pwrite(b"visible to clients at once", 0)
-        26
+    ```pycon
+    >>> with fvd.open("disk.fvd", "r+") as image, fvd.serve(image, socket="nbd.sock") as server:
+    ...     image.pwrite(b"visible to clients at once", 0)
+    26
+    ```
 
     Such an image can be used meanwhile: reads here see what clients write, and the other way round. It is
     served in the mode in which it was opened, or read-only with `read_only`; arguments of `open` raise
@@ -172,9 +176,11 @@ class Server:
     A context manager, also for asyncio (`async with`), which stops the server at the end. In a process that
     was forked after the server started, `stats` and `wait` raise `ValueError`, and `stop` does nothing.
 
-        >>> async with fvd.serve({"system": "overlay.fvd", "data": "disk.fvd"}) as server:
-        ...     len(server.uris)
-        2
+    ```pycon
+    >>> async with fvd.serve({"system": "overlay.fvd", "data": "disk.fvd"}) as server:
+    ...     len(server.uris)
+    2
+    ```
     """
 
     __slots__ = ("__weakref__", "_server")
@@ -187,8 +193,10 @@ class Server:
     def open_doors(self) -> list[str]:
         """Addresses that other machines can reach and where clients need no TLS.
 
-            >>> server.open_doors  # other machines cannot reach a Unix socket
-            []
+        ```pycon
+        >>> server.open_doors  # other machines cannot reach a Unix socket
+        []
+        ```
         """
         return self._server.open_doors
 
@@ -196,8 +204,10 @@ class Server:
     def uri(self) -> str:
         """The NBD URI of the disk: the first of `uris`.
 
-            >>> server.uri
-            'nbd+unix:///?socket=...nbd.sock'
+        ```pycon
+        >>> server.uri
+        'nbd+unix:///?socket=...nbd.sock'
+        ```
         """
         return self.uris[0]
 
@@ -205,8 +215,10 @@ class Server:
     def uris(self) -> list[str]:
         """The NBD URIs of the disks: one for each export on each socket.
 
-            >>> server.uris
-            ['nbd+unix:///?socket=...nbd.sock']
+        ```pycon
+        >>> server.uris
+        ['nbd+unix:///?socket=...nbd.sock']
+        ```
         """
         return self._server.uris
 
@@ -214,9 +226,11 @@ class Server:
     def metrics_url(self) -> str | None:
         """The URL of the metrics; None without `metrics`.
 
-            >>> with fvd.serve("overlay.fvd", metrics="localhost:0") as measured:  # 0: any free port
-            ...     measured.metrics_url
-            'http://...:.../metrics'
+        ```pycon
+        >>> with fvd.serve("overlay.fvd", metrics="localhost:0") as measured:  # 0: any free port
+        ...     measured.metrics_url
+        'http://...:.../metrics'
+        ```
         """
         return self._server.metrics_url
 
@@ -224,8 +238,10 @@ class Server:
     def connections(self) -> int:
         """Number of connected clients. A client can have several connections, and each counts.
 
-            >>> server.connections
-            0
+        ```pycon
+        >>> server.connections
+        0
+        ```
         """
         return self._server.connections
 
@@ -233,17 +249,21 @@ class Server:
     def closed(self) -> bool:
         """Whether the server has been stopped. It can have ended before that (see `wait`).
 
-            >>> server.closed
-            False
+        ```pycon
+        >>> server.closed
+        False
+        ```
         """
         return self._server.closed
 
     def stats(self) -> ServerStats:
         """Return the counters since the start. Raises `ValueError` once the server has been stopped.
 
-            >>> stats = server.stats()
-            >>> stats["connections"]["total"], stats["requests"]["write"]
-            (0, {'requests': 0, 'bytes': 0, 'errors': 0})
+        ```pycon
+        >>> stats = server.stats()
+        >>> stats["connections"]["total"], stats["requests"]["write"]
+        (0, {'requests': 0, 'bytes': 0, 'errors': 0})
+        ```
         """
         return self._server.stats()
 
@@ -254,8 +274,10 @@ class Server:
         `persistent`, the server ends when the last client has disconnected. Call `stop` after that, too.
         Signal handlers run meanwhile, and what they raise ends the wait.
 
-            >>> server.wait(timeout=0.01)
-            False
+        ```pycon
+        >>> server.wait(timeout=0.01)
+        False
+        ```
         """
         return self._server.wait(timeout) == "ended"
 
@@ -267,9 +289,11 @@ class Server:
         Raises `FvdError` if a disk could not be closed. A KeyboardInterrupt ends only the waiting: closing
         continues, and another `stop` waits for it.
 
-            >>> server.stop()
-            >>> server.closed
-            True
+        ```pycon
+        >>> server.stop()
+        >>> server.closed
+        True
+        ```
         """
         self._server.stop()
 

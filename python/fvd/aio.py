@@ -1,10 +1,12 @@
 """Images for asyncio: `fvd.open` and `fvd.Image` without blocking the event loop.
 
-    >>> import fvd.aio
-    >>> async with fvd.aio.open("disk.fvd", "r+") as image:
-    ...     await image.pwrite(b"hello", 1 << 20)
-    ...     await image.flush()
-    5
+```pycon
+>>> import fvd.aio
+>>> async with fvd.aio.open("disk.fvd", "r+") as image:
+...     await image.pwrite(b"hello", 1 << 20)
+...     await image.flush()
+5
+```
 
 Any number of requests may be in flight at once. Requests for data in the page cache are answered immediately,
 without a change of threads. All others wait in the kernel while other tasks run.
@@ -61,7 +63,7 @@ def _twin(method: _Method) -> _Method:
     """
     text = getattr(fvd.Image, method.__name__).__doc__
     if text:
-        text = re.sub(r"\bimage\.\w+\(", r"await \g<0>", text)
+        text = re.sub(r"\b(image|overlay)\.\w+\(", r"await \g<0>", text)
         text = text.replace("fvd.open(", "await fvd.aio.open(")
     method.__doc__ = text
     return method
@@ -73,9 +75,11 @@ class Image:
     It is not tied to an event loop and may be used from several. Reads and writes may be in flight at the
     same time.
 
-        >>> async with fvd.aio.open("overlay.fvd") as image:
-        ...     await asyncio.gather(image.pread(4, 0), image.pread(4, 4))
-        [b'base', b'base']
+    ```pycon
+    >>> async with fvd.aio.open("overlay.fvd") as image:
+    ...     await asyncio.gather(image.pread(4, 0), image.pread(4, 4))
+    [b'base', b'base']
+    ```
     """
 
     __slots__ = ("__weakref__", "_image")
@@ -255,7 +259,7 @@ def open(
 
 
 # Without its example.
-_OF_OPEN = (fvd.open.__doc__ or "").partition("        >>>")[0]
+_OF_OPEN = (fvd.open.__doc__ or "").partition("    ```")[0]
 open.__doc__ = f"""{_OF_OPEN}\
     `base_timeout` is the number of seconds, more than 0, after which a read of a base that does not answer
     fails with ETIMEDOUT (`IoError`); without it readers wait as long as it takes.
@@ -263,8 +267,10 @@ open.__doc__ = f"""{_OF_OPEN}\
     Await the result, or use it with `async with`: only then is the image opened. `ValueError` for an unknown
     mode is raised at once.
 
-        >>> image = await fvd.aio.open("overlay.fvd", "r+", base_timeout=2.5)
-        >>> await image.pread(8, 0)
-        b'basebase'
-        >>> await image.close()
+    ```pycon
+    >>> image = await fvd.aio.open("overlay.fvd", "r+", base_timeout=2.5)
+    >>> await image.pread(8, 0)
+    b'basebase'
+    >>> await image.close()
+    ```
     """

@@ -1,9 +1,11 @@
 """The attributes of an existing image that can be changed, under their names in the header and all other
 names.
 
-    >>> from fvd.amendable import parse_attributes
-    >>> parse_attributes(["size=80M,backing_file=moved.raw"])
-    {'size': 83886080, 'base_img': 'moved.raw'}
+```pycon
+>>> from fvd.amendable import parse_attributes
+>>> parse_attributes(["size=80M,backing_file=moved.raw"])
+{'size': 83886080, 'base_img': 'moved.raw'}
+```
 """
 
 from __future__ import annotations
@@ -124,8 +126,10 @@ AMENDABLE = (
 )
 """Every attribute, under its name in the header.
 
-    >>> [option.name for option in AMENDABLE if option.kind == "switch"]
-    ['clean_shutdown', 'need_zero_init', 'copy_on_read', 'generate_prefetch_profile']
+```pycon
+>>> [option.name for option in AMENDABLE if option.kind == "switch"]
+['clean_shutdown', 'need_zero_init', 'copy_on_read', 'generate_prefetch_profile']
+```
 """
 
 ALIASES = {
@@ -141,8 +145,10 @@ ALIASES = {
 }
 """Other names, from `fvd create` and from the original driver's `update`, with the names in the header.
 
-    >>> ALIASES["backing_file"]
-    'base_img'
+```pycon
+>>> ALIASES["backing_file"]
+'base_img'
+```
 """
 
 _FIXED = {option.name for option in FVD_OPTIONS} - {option.name for option in AMENDABLE} - set(ALIASES)
@@ -153,8 +159,10 @@ def parse_attributes(texts: Sequence[str]) -> dict[str, OptionValue]:
 
     Raises `OptionError` at the first one that is unknown, fixed or wrong.
 
-        >>> parse_attributes(["copy_on_read,prefetch_start_delay=60"])
-        {'copy_on_read': True, 'prefetch_start_delay': 60}
+    ```pycon
+    >>> parse_attributes(["copy_on_read,prefetch_start_delay=60"])
+    {'copy_on_read': True, 'prefetch_start_delay': 60}
+    ```
     """
     return _in_header_terms(parse_known(texts, _known()))
 
@@ -164,8 +172,10 @@ def normalise_attributes(attributes: Mapping[str, object]) -> dict[str, OptionVa
 
     Raises `OptionError` for one that is unknown or fixed, or that has a value of the wrong type.
 
-        >>> normalise_attributes({"virtual_disk_size": "1G", "copy_on_read": True})
-        {'size': 1073741824, 'copy_on_read': True}
+    ```pycon
+    >>> normalise_attributes({"virtual_disk_size": "1G", "copy_on_read": True})
+    {'size': 1073741824, 'copy_on_read': True}
+    ```
     """
     for name in _FIXED.intersection(attributes):
         raise _fixed(name)
@@ -175,8 +185,10 @@ def normalise_attributes(attributes: Mapping[str, object]) -> dict[str, OptionVa
 def is_attribute(name: str) -> bool:
     """Tell whether an existing image has an attribute of that name that can be changed.
 
-        >>> is_attribute("backing_file"), is_attribute("block_size")
-        (True, False)
+    ```pycon
+    >>> is_attribute("backing_file"), is_attribute("block_size")
+    (True, False)
+    ```
     """
     return name in ALIASES or any(option.name == name for option in AMENDABLE)
 
@@ -184,8 +196,10 @@ def is_attribute(name: str) -> bool:
 def attributes_help() -> str:
     """Return the answer to `-o help`.
 
-        >>> attributes_help().splitlines()[1]
-        '  size=<size>            - Virtual disk size'
+    ```pycon
+    >>> attributes_help().splitlines()[1]
+    '  size=<size>            - Virtual disk size'
+    ```
     """
     return "\n".join(["Amend options for 'fvd':", *(option.help() for option in AMENDABLE)]) + "\n"
 
@@ -193,8 +207,10 @@ def attributes_help() -> str:
 def later_help() -> str:
     """Return the part of `create -o help` about options that are set once an image exists.
 
-        >>> later_help().splitlines()[1]
-        "Set with 'fvd amend -o', once the image exists:"
+    ```pycon
+    >>> later_help().splitlines()[1]
+    "Set with 'fvd amend -o', once the image exists:"
+    ```
     """
     at_creation = {ALIASES.get(option.name, option.name) for option in FVD_OPTIONS}
     later = [option.help() for option in AMENDABLE if option.name not in at_creation]

@@ -3,9 +3,11 @@
 In `a=b,c=d`, `,,` inside a value is a comma, `flag` alone is on, `noflag` is off, and the last of several
 values applies. Sizes are `1.5G`, `512K`, `0x1000`: see `parse_size`.
 
-    >>> from fvd.options import parse_options
-    >>> parse_options(["compact_image,chunk_size=64K"], "fvd")
-    {'compact_image': True, 'chunk_size': 65536}
+```pycon
+>>> from fvd.options import parse_options
+>>> parse_options(["compact_image,chunk_size=64K"], "fvd")
+{'compact_image': True, 'chunk_size': 65536}
+```
 """
 
 from __future__ import annotations
@@ -27,8 +29,10 @@ if TYPE_CHECKING:
 MAX_SIZE = 2**63 - 1
 """The largest size and offset in bytes: offsets are signed 64-bit integers.
 
-    >>> MAX_SIZE == 2**63 - 1
-    True
+```pycon
+>>> MAX_SIZE == 2**63 - 1
+True
+```
 """
 
 SIZE_HELP = (
@@ -36,44 +40,54 @@ SIZE_HELP = (
 )
 """The second line of the message about a text that is no size, as QEMU has it.
 
-    >>> print(SIZE_HELP)
-    Optional suffix k, M, G, T, P or E means ...
+```pycon
+>>> print(SIZE_HELP)
+Optional suffix k, M, G, T, P or E means ...
+```
 """
 
 
 class OptionError(ValueError):
     """An option string or a value in it is wrong; the message is that of QEMU.
 
-        >>> parse_options(["compact_image=perhaps"], "fvd")
-        Traceback (most recent call last):
-        fvd.options.OptionError: Parameter 'compact_image' expects 'on' or 'off'
+    ```pycon
+    >>> parse_options(["compact_image=perhaps"], "fvd")
+    Traceback (most recent call last):
+    fvd.options.OptionError: Parameter 'compact_image' expects 'on' or 'off'
+    ```
     """
 
 
 class SizeSyntaxError(ValueError):
     """The text is not a size.
 
-        >>> parse_size("64 KiB")
-        Traceback (most recent call last):
-        fvd.options.SizeSyntaxError: 64 KiB
+    ```pycon
+    >>> parse_size("64 KiB")
+    Traceback (most recent call last):
+    fvd.options.SizeSyntaxError: 64 KiB
+    ```
     """
 
 
 class SizeRangeError(ValueError):
     """The text is a number, but negative or above `MAX_SIZE`.
 
-        >>> parse_size("8E")
-        Traceback (most recent call last):
-        fvd.options.SizeRangeError: 8E
+    ```pycon
+    >>> parse_size("8E")
+    Traceback (most recent call last):
+    fvd.options.SizeRangeError: 8E
+    ```
     """
 
 
 class Option:
     """An option that can be set when an image is created, or changed later.
 
-        >>> option = Option("chunk_size", "size", "Unit of allocation", "bytes, from 1; default: 1M")
-        >>> option.name, option.kind, option.parse("64K")
-        ('chunk_size', 'size', 65536)
+    ```pycon
+    >>> option = Option("chunk_size", "size", "Unit of allocation", "bytes, from 1; default: 1M")
+    >>> option.name, option.kind, option.parse("64K")
+    ('chunk_size', 'size', 65536)
+    ```
     """
 
     __slots__ = ("description", "kind", "limits", "name")
@@ -89,8 +103,10 @@ class Option:
     def is_bool(self) -> bool:
         """Whether its values are on and off. A switch also accepts 1 and 0.
 
-            >>> Option("copy_on_read", "switch", "").is_bool
-            True
+        ```pycon
+        >>> Option("copy_on_read", "switch", "").is_bool
+        True
+        ```
         """
         return self.kind in ("bool", "switch")
 
@@ -98,8 +114,10 @@ class Option:
     def is_text(self) -> bool:
         """Whether its values are texts: words, or file names.
 
-            >>> Option("data_file", "file", "").is_text
-            True
+        ```pycon
+        >>> Option("data_file", "file", "").is_text
+        True
+        ```
         """
         return self.kind in ("str", "file")
 
@@ -110,8 +128,10 @@ class Option:
         where the option is used: here a size is at most `MAX_SIZE`, and a number at most that in magnitude.
         Raises `OptionError` for any other text.
 
-            >>> Option("journal_size", "signed size", "").parse("-1")
-            -1
+        ```pycon
+        >>> Option("journal_size", "signed size", "").parse("-1")
+        -1
+        ```
         """
         if self.kind == "switch" and text in ("0", "1"):
             return text == "1"
@@ -126,8 +146,10 @@ class Option:
     def help(self) -> str:
         """Return the line about this option in the output of `-o help`.
 
-            >>> print(Option("size", "size", "Virtual disk size").help())
-              size=<size>            - Virtual disk size
+        ```pycon
+        >>> print(Option("size", "size", "Virtual disk size").help())
+          size=<size>            - Virtual disk size
+        ```
         """
         shown = (
             "bool (on/off)"
@@ -141,8 +163,10 @@ class Option:
 SIZE_OPTION = Option("size", "size", "Virtual disk size")
 """The option that every format has. In bytes, 0 to 2^63 - 512, rounded up to a multiple of 512.
 
-    >>> SIZE_OPTION.parse("1.5G")
-    1610612736
+```pycon
+>>> SIZE_OPTION.parse("1.5G")
+1610612736
+```
 """
 
 FVD_OPTIONS = (
@@ -239,15 +263,19 @@ FVD_OPTIONS = (
 )
 """The options of a new FVD image, in the order of `fvd create -o help`.
 
-    >>> [option.name for option in FVD_OPTIONS if option.kind == "bool"]
-    ['compact_image', 'copy_on_read', 'generate_prefetch_profile']
+```pycon
+>>> [option.name for option in FVD_OPTIONS if option.kind == "bool"]
+['compact_image', 'copy_on_read', 'generate_prefetch_profile']
+```
 """
 
 OPTIONS: dict[str, tuple[Option, ...]] = {"fvd": FVD_OPTIONS, "raw": (SIZE_OPTION,)}
 """The options of every format that can be created.
 
-    >>> [option.name for option in OPTIONS["raw"]]
-    ['size']
+```pycon
+>>> [option.name for option in OPTIONS["raw"]]
+['size']
+```
 """
 
 
@@ -257,8 +285,10 @@ def parse_options(texts: Sequence[str], format: str) -> dict[str, OptionValue]:
     Raises `OptionError` at the first one that is unknown or wrong, and `KeyError` for a format that cannot be
     created.
 
-        >>> parse_options(["block_size=64K,nocopy_on_read", "block_size=4K"], "fvd")
-        {'copy_on_read': False, 'block_size': 4096}
+    ```pycon
+    >>> parse_options(["block_size=64K,nocopy_on_read", "block_size=4K"], "fvd")
+    {'copy_on_read': False, 'block_size': 4096}
+    ```
     """
     return parse_known(texts, {option.name: option for option in OPTIONS[format]})
 
@@ -269,8 +299,10 @@ def parse_known(texts: Sequence[str], known: Mapping[str, Option]) -> dict[str, 
 
     Raises `OptionError` at the first one that is unknown or wrong.
 
-        >>> parse_known(["size=1M"], {"size": SIZE_OPTION})
-        {'size': 1048576}
+    ```pycon
+    >>> parse_known(["size=1M"], {"size": SIZE_OPTION})
+    {'size': 1048576}
+    ```
     """
     for text in texts:
         _check_list(text)
@@ -291,8 +323,10 @@ def normalise(options: Mapping[str, object], format: str) -> dict[str, OptionVal
 
     Raises `OptionError` for an unknown name or a value of the wrong type.
 
-        >>> normalise({"chunk_size": "64K", "compact_image": True}, "fvd")
-        {'chunk_size': 65536, 'compact_image': True}
+    ```pycon
+    >>> normalise({"chunk_size": "64K", "compact_image": True}, "fvd")
+    {'chunk_size': 65536, 'compact_image': True}
+    ```
     """
     return normalise_known(options, {option.name: option for option in OPTIONS.get(format, ())})
 
@@ -302,8 +336,10 @@ def normalise_known(options: Mapping[str, object], known: Mapping[str, Option]) 
 
     Raises `OptionError` for an unknown name or a value of the wrong type.
 
-        >>> normalise_known({"size": "1M"}, {"size": SIZE_OPTION})
-        {'size': 1048576}
+    ```pycon
+    >>> normalise_known({"size": "1M"}, {"size": SIZE_OPTION})
+    {'size': 1048576}
+    ```
     """
     values: dict[str, OptionValue] = {}
     for name, value in options.items():
@@ -323,8 +359,10 @@ def normalise_known(options: Mapping[str, object], known: Mapping[str, Option]) 
 def wants_help(texts: Iterable[str]) -> bool:
     """Tell whether one of the `-o` strings asks for the list of options.
 
-        >>> wants_help(["block_size=4K,help"]), wants_help(["data_file=help"])
-        (True, False)
+    ```pycon
+    >>> wants_help(["block_size=4K,help"]), wants_help(["data_file=help"])
+    (True, False)
+    ```
     """
     return any(
         value is None and name in ("help", "?") for text in texts for name, value in split_options(text)
@@ -334,9 +372,11 @@ def wants_help(texts: Iterable[str]) -> bool:
 def options_help(format: str) -> str:
     """Return the output of `-o help`. Raises `KeyError` for a format that cannot be created.
 
-        >>> print(options_help("raw"), end="")
-        Supported raw options:
-          size=<size>            - Virtual disk size
+    ```pycon
+    >>> print(options_help("raw"), end="")
+    Supported raw options:
+      size=<size>            - Virtual disk size
+    ```
     """
     lines = [f"Supported {format} options:", *(option.help() for option in OPTIONS[format])]
     return "\n".join(lines) + "\n"
@@ -345,8 +385,10 @@ def options_help(format: str) -> str:
 def split_options(text: str) -> list[tuple[str, str | None]]:
     """Return the names in `text` with their values. The value is None for a name without `=`.
 
-        >>> split_options("data_file=a,,b,copy_on_read")
-        [('data_file', 'a,b'), ('copy_on_read', None)]
+    ```pycon
+    >>> split_options("data_file=a,,b,copy_on_read")
+    [('data_file', 'a,b'), ('copy_on_read', None)]
+    ```
     """
     found: list[tuple[str, str | None]] = []
     rest = text
@@ -367,8 +409,10 @@ def split_options(text: str) -> list[tuple[str, str | None]]:
 def join_options(options: Iterable[tuple[str, OptionValue]]) -> str:
     """Return an option string from which `split_options` gives `options` again, as texts.
 
-        >>> join_options([("data_file", "a,b"), ("copy_on_read", True)])
-        'data_file=a,,b,copy_on_read=on'
+    ```pycon
+    >>> join_options([("data_file", "a,b"), ("copy_on_read", True)])
+    'data_file=a,,b,copy_on_read=on'
+    ```
     """
     return ",".join(f"{name}={escape(value)}" for name, value in options)
 
@@ -376,8 +420,10 @@ def join_options(options: Iterable[tuple[str, OptionValue]]) -> str:
 def escape(value: OptionValue) -> str:
     """Return `value` in the form that an option string requires.
 
-        >>> escape("a,b"), escape(False), escape(4096)
-        ('a,,b', 'off', '4096')
+    ```pycon
+    >>> escape("a,b"), escape(False), escape(4096)
+    ('a,,b', 'off', '4096')
+    ```
     """
     if isinstance(value, bool):
         return "on" if value else "off"
@@ -396,8 +442,10 @@ def parse_bool(name: str, text: str) -> bool:
     Accepts only the words that QEMU accepts: on, yes, true, y, off, no, false, n. Raises `OptionError`, with
     `name` in its message, for any other.
 
-        >>> parse_bool("copy_on_read", "on"), parse_bool("copy_on_read", "n")
-        (True, False)
+    ```pycon
+    >>> parse_bool("copy_on_read", "on"), parse_bool("copy_on_read", "n")
+    (True, False)
+    ```
     """
     if text in ("on", "yes", "true", "y"):
         return True
@@ -452,8 +500,10 @@ def parse_size(text: str) -> int:
     is a suffix for a larger unit, and refused otherwise. The units are powers of 1024. The result is 0 to
     `MAX_SIZE`. Raises `SizeSyntaxError` or `SizeRangeError`.
 
-        >>> parse_size("1.5G"), parse_size("512k"), parse_size("0x1000")
-        (1610612736, 524288, 4096)
+    ```pycon
+    >>> parse_size("1.5G"), parse_size("512k"), parse_size("0x1000")
+    (1610612736, 524288, 4096)
+    ```
     """
     stripped = text.lstrip(_SPACE)
     hexadecimal = _HEXADECIMAL.fullmatch(stripped)
@@ -492,11 +542,13 @@ def _in_range(text: str, value: int) -> int:
 def size_argument(what: str, text: str) -> int:
     """Return the size `text` of a command-line argument, in bytes; `what` names it in the `ValueError`.
 
-        >>> size_argument("image size", "20G")
-        21474836480
-        >>> size_argument("image size", "-1")
-        Traceback (most recent call last):
-        ValueError: Invalid image size specified. Must be between 0 and 9223372036854775807.
+    ```pycon
+    >>> size_argument("image size", "20G")
+    21474836480
+    >>> size_argument("image size", "-1")
+    Traceback (most recent call last):
+    ValueError: Invalid image size specified. Must be between 0 and 9223372036854775807.
+    ```
     """
     try:
         return parse_size(text)

@@ -3,10 +3,12 @@
 They are for type checkers: at run time every result is a dictionary, and every argument a plain value. Sizes,
 offsets and lengths are in bytes.
 
-    >>> from fvd.types import Extent, ImageInfo, Mode
-    >>> mode: Mode = "r+"
-    >>> info: ImageInfo = fvd.info("overlay.fvd")
-    >>> first: Extent = next(fvd.map("overlay.fvd"))
+```pycon
+>>> from fvd.types import Extent, ImageInfo, Mode
+>>> mode: Mode = "r+"
+>>> info: ImageInfo = fvd.info("overlay.fvd")
+>>> first: Extent = next(fvd.map("overlay.fvd"))
+```
 """
 
 import os
@@ -16,89 +18,119 @@ from typing import Any, Literal, NotRequired, TypedDict
 StrPath = str | os.PathLike[str]
 """The name of a file: a string or a path object, not `bytes`.
 
-    >>> from pathlib import Path
-    >>> fvd.info(Path("disk.fvd"))["format"]
-    'fvd'
+```pycon
+>>> from pathlib import Path
+>>> fvd.info(Path("disk.fvd"))["format"]
+'fvd'
+```
 """
 Format = Literal["fvd", "raw", "qcow2"]
 """Formats that can be read.
 
-    >>> fvd.info("base.raw", format="raw")["virtual-size"]
-    1048576
+```pycon
+>>> fvd.info("base.raw", format="raw")["virtual-size"]
+1048576
+```
 """
 TargetFormat = Literal["fvd", "raw"]
 """Formats that can be written.
 
-    >>> fvd.create("empty.raw", "1M", format="raw")["format"]
-    'raw'
+```pycon
+>>> fvd.create("empty.raw", "1M", format="raw")["format"]
+'raw'
+```
 """
 CacheMode = Literal["writeback", "writethrough", "none", "directsync", "unsafe"]
 """When writes are durable, and whether the page cache is bypassed (`none`, `directsync`): as in QEMU.
 
-    >>> with fvd.open("disk.fvd", "r+", cache="writethrough") as image:
-    ...     image.pwrite(b"durable at once", 0)
-    15
+```pycon
+>>> with fvd.open("disk.fvd", "r+", cache="writethrough") as image:
+...     image.pwrite(b"durable at once", 0)
+15
+```
 """
 Aio = Literal["threads", "io_uring"]
 """How to wait for disks.
 
-    >>> with fvd.serve("disk.fvd", socket="nbd.sock", aio="threads") as server:
-    ...     server.closed
-    False
+```pycon
+>>> with fvd.serve("disk.fvd", socket="nbd.sock", aio="threads") as server:
+...     server.closed
+False
+```
 """
 Discard = Literal["ignore", "unmap"]
 """What happens to ranges that are discarded: nothing, or their space is freed.
 
-    >>> with fvd.open("disk.fvd", "r+", discard="ignore") as image:
-    ...     image.discard(4096, 0)
+```pycon
+>>> with fvd.open("disk.fvd", "r+", discard="ignore") as image:
+...     image.discard(4096, 0)
+```
 """
 DetectZeroes = Literal["off", "on", "unmap"]
 """What happens to writes of only zeros: they are written, become zeroing that keeps space, or zeroing that
 frees it.
 
-    >>> with fvd.open("disk.fvd", "r+", detect_zeroes="unmap") as image:
-    ...     written = image.pwrite(bytes(4096), 0)
-    ...     image.stats()["detected-zeroes"]
-    1
+```pycon
+>>> with fvd.open("disk.fvd", "r+", detect_zeroes="unmap") as image:
+...     written = image.pwrite(bytes(4096), 0)
+...     image.stats()["detected-zeroes"]
+1
+```
 """
 Repair = Literal["leaks", "all"]
 """What `check` repairs: only leaked space, which loses nothing, or everything.
 
-    >>> fvd.check("disk.fvd", repair="leaks")["leaks-fixed"]
-    0
+```pycon
+>>> fvd.check("disk.fvd", repair="leaks")["leaks-fixed"]
+0
+```
 """
 Mode = Literal["r", "rb", "r+", "r+b", "rb+"]
 """How to open: to read (`r`, `rb`), or to read and write (the others).
 
-    >>> with fvd.open("disk.fvd", "r+") as image:
-    ...     image.writable
-    True
+```pycon
+>>> with fvd.open("disk.fvd", "r+") as image:
+...     image.writable
+True
+```
 """
 OptionValue = str | int | bool
 """The value of an option, parsed: a word or a file name, a size or a number, on or off.
 
-    >>> fvd.options.parse_options(["copy_on_read,block_size=4K,data_file=x.raw"], "fvd")
-    {'copy_on_read': True, 'block_size': 4096, 'data_file': 'x.raw'}
+```pycon
+>>> fvd.options.parse_options(["copy_on_read,block_size=4K,data_file=x.raw"], "fvd")
+{'copy_on_read': True, 'block_size': 4096, 'data_file': 'x.raw'}
+```
 """
 StrSize = int | str
 """Bytes, or a text such as `"64K"` (`fvd.options.parse_size`).
 
-    >>> fvd.amend("disk.fvd", size="80M")
-    >>> fvd.amend("disk.fvd", size=96 << 20)
+```pycon
+>>> fvd.amend("disk.fvd", size="80M")
+>>> fvd.amend("disk.fvd", size=96 << 20)
+```
 """
 Switch = bool | str
 """On or off; a text is parsed as on the command line.
 
-    >>> fvd.amend("overlay.fvd", copy_on_read=True)
-    >>> fvd.amend("overlay.fvd", copy_on_read="off")
+```pycon
+>>> fvd.amend("overlay.fvd", copy_on_read=True)
+>>> fvd.amend("overlay.fvd", copy_on_read="off")
+```
 """
 Progress = Callable[[int, int], object]
-"""Called with the bytes done and the total bytes. The total is 0 while it is unknown (a stream).
+"""Called with the bytes done and the total bytes to do. Holes do not count, so the total can decrease while
+holes are still being found. The total is 0 while it is unknown (a stream), and if there is nothing to do.
 
 It is called in the thread of the caller. What it raises ends the operation, and is raised by it.
 
-    >>> result = fvd.convert("disk.fvd", "copy.raw", progress=lambda done, total: print(f"{done} of {total}"))
-    6... of 67108864
+```pycon
+>>> seen = []
+>>> result = fvd.convert("overlay.fvd", "copy.raw", progress=lambda *numbers: seen.append(numbers))
+>>> done, total = seen[-1]
+>>> done == total
+True
+```
 """
 
 
@@ -108,10 +140,12 @@ class ImageOptions(TypedDict, total=False):
     Sizes are in bytes, the times of `prefetch_start_delay` and `profile_directed_prefetch_start_delay` in
     seconds. `size`, `backing_file` and `backing_fmt` are arguments of `create` and `convert` instead.
 
-        >>> options: fvd.types.ImageOptions = {"copy_on_read": True, "block_size": "64K"}
-        >>> made = fvd.create("o.fvd", backing_file="base.raw", backing_format="raw", options=options)
-        >>> made["options"]["block_size"]
-        65536
+    ```pycon
+    >>> options: fvd.types.ImageOptions = {"copy_on_read": True, "block_size": "64K"}
+    >>> made = fvd.create("o.fvd", backing_file="base.raw", backing_format="raw", options=options)
+    >>> made["options"]["block_size"]
+    65536
+    ```
     """
 
     add_storage_cmd: str
@@ -136,10 +170,12 @@ class Attributes(TypedDict, total=False):
 
     That list has their units, ranges and defaults. Sizes are in bytes, throughputs in KiB/s.
 
-        >>> changes: fvd.types.Attributes = {"copy_on_read": True, "prefetch_start_delay": 60}
-        >>> fvd.amend("overlay.fvd", **changes)
-        >>> fvd.info("overlay.fvd")["format-specific"]["data"]["prefetch-start-delay"]
-        60
+    ```pycon
+    >>> changes: fvd.types.Attributes = {"copy_on_read": True, "prefetch_start_delay": 60}
+    >>> fvd.amend("overlay.fvd", **changes)
+    >>> fvd.info("overlay.fvd")["format-specific"]["data"]["prefetch-start-delay"]
+    60
+    ```
     """
 
     size: StrSize
@@ -180,9 +216,11 @@ class Attributes(TypedDict, total=False):
 class Extent(TypedDict):
     """A range of the virtual disk whose bytes all come from the same place: one entry of `map`. In bytes.
 
-        >>> extent = next(fvd.map("overlay.fvd", length=512))
-        >>> extent["depth"], extent["offset"], extent["filename"]
-        (1, 0, '...base.raw')
+    ```pycon
+    >>> extent = next(fvd.map("overlay.fvd", length=512))
+    >>> extent["depth"], extent["offset"], extent["filename"]
+    (1, 0, '...base.raw')
+    ```
     """
 
     start: int
@@ -206,9 +244,11 @@ class FormatSpecific(TypedDict):
     """Information that only one format has. Sizes are in bytes, delays in seconds; of `prefetch`, throughputs
     in KiB/s and times in milliseconds.
 
-        >>> specific = fvd.info("overlay.fvd")["format-specific"]
-        >>> specific["type"], specific["data"]["block-size"]
-        ('fvd', 512)
+    ```pycon
+    >>> specific = fvd.info("overlay.fvd")["format-specific"]
+    >>> specific["type"], specific["data"]["block-size"]
+    ('fvd', 512)
+    ```
     """
 
     type: str
@@ -232,8 +272,10 @@ Snapshot = TypedDict(
 
 `vm-state-size` is in bytes, `date-sec` in seconds since 1970, `vm-clock-sec` in seconds of the guest.
 
-    >>> [snapshot["name"] for snapshot in fvd.info("disk.fvd").get("snapshots", [])]
-    []
+```pycon
+>>> [snapshot["name"] for snapshot in fvd.info("disk.fvd").get("snapshots", [])]
+[]
+```
 """
 
 ImageInfo = TypedDict(
@@ -258,9 +300,11 @@ ImageInfo = TypedDict(
 Sizes are in bytes. `actual-size` is the space that the file takes, without its holes. `dirty-flag`: the image
 was not closed.
 
-    >>> info = fvd.info("base.raw")
-    >>> info["format"], info["virtual-size"], info["dirty-flag"]
-    ('raw', 1048576, False)
+```pycon
+>>> info = fvd.info("base.raw")
+>>> info["format"], info["virtual-size"], info["dirty-flag"]
+('raw', 1048576, False)
+```
 """
 
 CheckResult = TypedDict(
@@ -292,17 +336,21 @@ image was not closed and has no journal to recover from. `needs-recovery`: the i
 next open will replay its journal. `data-file-unchecked`: the image names a data file, which is opened only
 with `backing_chain`. `image-end-offset` is in bytes. `messages` are texts for people, one for each finding.
 
-    >>> found = fvd.check("overlay.fvd")
-    >>> found["local-blocks"], found["total-blocks"], found["messages"]
-    (0, 2048, [])
+```pycon
+>>> found = fvd.check("overlay.fvd")
+>>> found["local-blocks"], found["total-blocks"], found["messages"]
+(0, 2048, [])
+```
 """
 
 
 class CompareResult(TypedDict):
     """How two disks differ.
 
-        >>> fvd.compare("disk.fvd", "overlay.fvd", strict=True)
-        {'identical': False, 'reason': 'size', 'offset': None, 'size_a': 67108864, 'size_b': 1048576}
+    ```pycon
+    >>> fvd.compare("disk.fvd", "overlay.fvd", strict=True)
+    {'identical': False, 'reason': 'size', 'offset': None, 'size_a': 67108864, 'size_b': 1048576}
+    ```
     """
 
     identical: bool
@@ -319,8 +367,10 @@ class CompareResult(TypedDict):
 class CreateResult(TypedDict):
     """The image that was created. `size`, of its disk, is in bytes.
 
-        >>> fvd.create("new.fvd", "1M")
-        {'filename': 'new.fvd', 'format': 'fvd', 'size': 1048576, 'options': {...}, 'needs_trust': []}
+    ```pycon
+    >>> fvd.create("new.fvd", "1M")
+    {'filename': 'new.fvd', 'format': 'fvd', 'size': 1048576, 'options': {...}, 'needs_trust': []}
+    ```
     """
 
     filename: str
@@ -335,8 +385,10 @@ class CreateResult(TypedDict):
 class ConvertResult(TypedDict):
     """The result of a conversion.
 
-        >>> fvd.convert("overlay.fvd", "copy.fvd", format="fvd")
-        {'format': 'fvd', 'size': 1048576}
+    ```pycon
+    >>> fvd.convert("overlay.fvd", "copy.fvd", format="fvd")
+    {'format': 'fvd', 'size': 1048576}
+    ```
     """
 
     format: str
@@ -359,9 +411,11 @@ only the memory of a running process knows. Both are 0 for an image that needs n
 `totals` has the counters of `Image.stats()`, summed up over all sessions that changed the image and were
 closed.
 
-    >>> stats = fvd.stats("overlay.fvd")
-    >>> stats["local-bytes"], stats["base-bytes"]
-    (0, 1048576)
+```pycon
+>>> stats = fvd.stats("overlay.fvd")
+>>> stats["local-bytes"], stats["base-bytes"]
+(0, 1048576)
+```
 """
 
 PrefetchState = Literal[
@@ -371,9 +425,11 @@ PrefetchState = Literal[
 `throttled`: pauses because others use the base, too. `backing-off`: the base has failed; prefetch will retry
 later. `finished`: every block is local. `failed`: it will not be tried again. `stopped`: the image is closed.
 
-    >>> with fvd.open("overlay.fvd") as image:
-    ...     image.prefetch_status()["state"]
-    'waiting'
+```pycon
+>>> with fvd.open("overlay.fvd") as image:
+...     image.prefetch_status()["state"]
+'waiting'
+```
 """
 
 PrefetchStatus = TypedDict(
@@ -401,19 +457,23 @@ hole); zeros that have storage in the base are read, and count as fetched. `paus
 because others use the base. `retries`: failures of the base after which it went on. `reason`: why prefetch
 pauses by itself, while it does. `error`: why it failed, or the last failure of the base.
 
-    >>> with fvd.open("overlay.fvd", "r+") as image:
-    ...     status = image.prefetch()
-    >>> status["state"], status["local"], status["total"]
-    ('finished', 1048576, 1048576)
+```pycon
+>>> with fvd.open("overlay.fvd", "r+") as image:
+...     status = image.prefetch()
+>>> status["state"], status["local"], status["total"]
+('finished', 1048576, 1048576)
+```
 """
 
 
 class ExportStats(TypedDict):
     """The state of one disk of a server.
 
-        >>> with fvd.serve({"system": "overlay.fvd"}) as server:
-        ...     server.stats()["exports"]["system"]["prefetch"]["state"]
-        'waiting'
+    ```pycon
+    >>> with fvd.serve({"system": "overlay.fvd"}) as server:
+    ...     server.stats()["exports"]["system"]["prefetch"]["state"]
+    'waiting'
+    ```
     """
 
     image: dict[str, int] | None
@@ -425,9 +485,11 @@ class ExportStats(TypedDict):
 class ConnectionCounts(TypedDict):
     """Numbers of connections of a server.
 
-        >>> with fvd.serve("disk.fvd") as server:
-        ...     server.stats()["connections"]
-        {'now': 0, 'total': 0, 'refused': 0, 'failed': 0}
+    ```pycon
+    >>> with fvd.serve("disk.fvd") as server:
+    ...     server.stats()["connections"]
+    {'now': 0, 'total': 0, 'refused': 0, 'failed': 0}
+    ```
     """
 
     now: int
@@ -442,9 +504,11 @@ class ConnectionCounts(TypedDict):
 class RequestCounts(TypedDict):
     """Requests of one kind since the start of a server.
 
-        >>> with fvd.serve("disk.fvd") as server:
-        ...     server.stats()["requests"]["write-zeroes"]
-        {'requests': 0, 'bytes': 0, 'errors': 0}
+    ```pycon
+    >>> with fvd.serve("disk.fvd") as server:
+    ...     server.stats()["requests"]["write-zeroes"]
+    {'requests': 0, 'bytes': 0, 'errors': 0}
+    ```
     """
 
     requests: int
@@ -469,19 +533,24 @@ were not valid (out of bounds, unknown); no other count includes them. `polled`:
 polling, so that no thread had to be woken. `exports`: by the names of the exports; a single disk has the
 empty name.
 
-    >>> with fvd.serve("disk.fvd") as server:
-    ...     stats = server.stats()
-    >>> list(stats["requests"])
-    ['read', 'write', 'flush', 'trim', 'cache', 'write-zeroes', 'block-status']
+```pycon
+>>> with fvd.serve("disk.fvd") as server:
+...     stats = server.stats()
+>>> list(stats["requests"])
+['read', 'write', 'flush', 'trim', 'cache', 'write-zeroes', 'block-status']
+```
 """
 
 PrefetchProgress = Callable[[PrefetchStatus], object]
 """Called with the status of prefetch several times a second. What it raises pauses prefetch, and is raised.
 
-    >>> with fvd.open("overlay.fvd", "r+") as image:
-    ...     last = image.prefetch(progress=lambda status: print(status["local"], "of", status["total"]))
-    0 of 1048576
-    ...1048576 of 1048576
+```pycon
+>>> seen = []
+>>> with fvd.open("overlay.fvd", "r+") as image:
+...     status = image.prefetch(progress=seen.append)
+>>> seen[-1]["local"], seen[-1]["total"]
+(1048576, 1048576)
+```
 """
 
 Profile = TypedDict(
@@ -503,18 +572,22 @@ overlap. `bytes` is the sum of their lengths, `capacity` the number of entries t
 `unit` the bytes to which they are rounded. `recording`: the next session records a profile, because the image
 has that option and no profile yet.
 
-    >>> options = {"prefetch_profile_size": "4K"}
-    >>> made = fvd.create("p.fvd", backing_file="base.raw", backing_format="raw", options=options)
-    >>> profile = fvd.profile("p.fvd")
-    >>> profile["unit"], profile["capacity"], profile["entries"]
-    (4096, 341, [])
+```pycon
+>>> options = {"prefetch_profile_size": "4K"}
+>>> made = fvd.create("p.fvd", backing_file="base.raw", backing_format="raw", options=options)
+>>> profile = fvd.profile("p.fvd")
+>>> profile["unit"], profile["capacity"], profile["entries"]
+(4096, 341, [])
+```
 """
 
 
 class ImportedProfile(TypedDict):
     """What an image has stored of a profile. See `import_profile`.
 
-        >>> stored: fvd.types.ImportedProfile = {"entries": 2, "bytes": 12288, "beyond_disk": 0, "no_room": 0}
+    ```pycon
+    >>> stored: fvd.types.ImportedProfile = {"entries": 2, "bytes": 12288, "beyond_disk": 0, "no_room": 0}
+    ```
     """
 
     entries: int
@@ -529,7 +602,9 @@ class ImportedProfile(TypedDict):
 class TableRecord(TypedDict):
     """A journal record that sets table entries.
 
-        >>> record: fvd.types.TableRecord = {"type": "table", "first": 0, "entries": [0, None, 1]}
+    ```pycon
+    >>> record: fvd.types.TableRecord = {"type": "table", "first": 0, "entries": [0, None, 1]}
+    ```
     """
 
     type: Literal["table"]
@@ -542,7 +617,9 @@ class TableRecord(TypedDict):
 class BitmapRecord(TypedDict):
     """A journal record that marks sectors of the virtual disk as local. A sector has 512 bytes.
 
-        >>> record: fvd.types.BitmapRecord = {"type": "bitmap", "first_sector": 8, "sectors": 128}
+    ```pycon
+    >>> record: fvd.types.BitmapRecord = {"type": "bitmap", "first_sector": 8, "sectors": 128}
+    ```
     """
 
     type: Literal["bitmap"]
@@ -553,12 +630,14 @@ class BitmapRecord(TypedDict):
 class JournalSector(TypedDict):
     """One 512-byte sector of the journal, by its number in the journal.
 
-        >>> image = fvd.open("overlay.fvd", "r+")
-        >>> image.pwrite(bytes(4096), 0)
-        4096
-        >>> image.flush()
-        >>> fvd.dump("overlay.fvd", force_share=True)["journal"]
-        [{'sector': 0, 'records': [{'type': 'bitmap', 'first_sector': 0, 'sectors': 8}]}]
+    ```pycon
+    >>> image = fvd.open("overlay.fvd", "r+")
+    >>> image.pwrite(bytes(4096), 0)
+    4096
+    >>> image.flush()
+    >>> fvd.dump("overlay.fvd", force_share=True)["journal"]
+    [{'sector': 0, 'records': [{'type': 'bitmap', 'first_sector': 0, 'sectors': 8}]}]
+    ```
     """
 
     sector: int
@@ -568,9 +647,11 @@ class JournalSector(TypedDict):
 class Dump(TypedDict):
     """The metadata of an image as it is on disk, without recovery.
 
-        >>> dump = fvd.dump("disk.fvd")
-        >>> dump["header"]["virtual_disk_size"], dump["table"], dump["truncated"]
-        (67108864, None, [])
+    ```pycon
+    >>> dump = fvd.dump("disk.fvd")
+    >>> dump["header"]["virtual_disk_size"], dump["table"], dump["truncated"]
+    (67108864, None, [])
+    ```
     """
 
     filename: str

@@ -2,10 +2,12 @@
 
 import ast
 import asyncio
+import builtins
 import contextlib
 import doctest
 import inspect
 import io
+import re
 import sys
 import traceback
 import types
@@ -18,6 +20,7 @@ import fvd.aio
 
 _PARSER = doctest.DocTestParser()
 _CHECKER = doctest.OutputChecker()
+_BLOCK = re.compile(r"^```pycon\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def docstrings(module: types.ModuleType) -> dict[str, str]:
@@ -70,13 +73,20 @@ def _members(cls: type) -> Iterator[tuple[str, str]]:
             yield name, inspect.getdoc(member) or ""
 
 
+def examples(text: str) -> str:
+    """The examples in a docstring: its blocks of `pycon`."""
+    # The blank line ends the output of the last example of a block.
+    return "\n".join(_BLOCK.findall(text))
+
+
 def run_examples(text: str, names: dict[str, Any]) -> str:
-    """Runs the examples in `text` with these global names, in the current directory.
+    """Runs `examples` with these global names, in the current directory.
 
     As in `python -m asyncio`, an example may contain `await`. Returns what went wrong; empty if nothing did.
     Whatever the examples leave open is closed.
     """
     wrong = []
+    names["__builtins__"] = builtins
     with asyncio.Runner() as runner:
         for example in _PARSER.get_examples(text):
             try:
