@@ -168,7 +168,8 @@ class ImageOptions(TypedDict, total=False):
 class Attributes(TypedDict, total=False):
     """The attributes of an image that can be changed: those of `fvd amend -o help`, under all their names.
 
-    That list has their units, ranges and defaults. Sizes are in bytes, throughputs in KiB/s.
+    That list has their units, ranges and defaults. Sizes are in bytes, throughputs in KiB/s, start delays in
+    seconds, other times in milliseconds.
 
     ```pycon
     >>> changes: fvd.types.Attributes = {"copy_on_read": True, "prefetch_start_delay": 60}
@@ -423,7 +424,8 @@ PrefetchState = Literal[
 ]
 """`waiting`: has not begun. `yielding`: waits for requests of the guest. `paused`: by `pause_prefetch`.
 `throttled`: pauses because others use the base, too. `backing-off`: the base has failed; prefetch will retry
-later. `finished`: every block is local. `failed`: it will not be tried again. `stopped`: the image is closed.
+later. `finished`: every block is local. `failed`: it ended with an error; `resume_prefetch` and `prefetch`
+try again. `stopped`: the image is closed.
 
 ```pycon
 >>> with fvd.open("overlay.fvd") as image:

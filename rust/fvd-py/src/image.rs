@@ -67,8 +67,9 @@ pub(crate) fn open(
 /// It can be used from several threads at the same time. The GIL is released during I/O. It is a context
 /// manager, which closes the image at the end.
 ///
-/// Every method except `close` raises `ValueError` once the image is closed, and in a process that was forked
-/// since it was opened. An error of a file raises `IoError`; its attribute `offset` says where in the file.
+/// Once the image is closed, and in a process that was forked since it was opened, every method except
+/// `close` raises `ValueError` (`file` on a closed image: the object that it returns). An error of a file
+/// raises `IoError`; its attribute `offset` says where in the file.
 ///
 /// ```pycon
 /// >>> image = fvd.open("disk.fvd", "r+")
@@ -262,7 +263,8 @@ impl Image {
     }
 
     /// Returns what `fvd.info` returns for this image: a dictionary. Sizes are in bytes. It is read from the
-    /// file at `path`, as it is at the moment: `IoError` if that has been removed or renamed.
+    /// file that has the name `path` now: `IoError` if there is none, because the file was renamed or `path`
+    /// is relative and the current directory has changed.
     ///
     /// ```pycon
     /// >>> info = image.info()
