@@ -98,7 +98,8 @@ OptionValue = str | int | bool
 """The value of an option, parsed: a word or a file name, a size or a number, on or off.
 
 ```pycon
->>> fvd.options.parse_options(["copy_on_read,block_size=4K,data_file=x.raw"], "fvd")
+>>> from fvd.options import parse_options
+>>> parse_options(["copy_on_read,block_size=4K,data_file=x.raw"], "fvd")
 {'copy_on_read': True, 'block_size': 4096, 'data_file': 'x.raw'}
 ```
 """
@@ -141,7 +142,7 @@ class ImageOptions(TypedDict, total=False):
     seconds. `size`, `backing_file` and `backing_fmt` are arguments of `create` and `convert` instead.
 
     ```pycon
-    >>> options: fvd.types.ImageOptions = {"copy_on_read": True, "block_size": "64K"}
+    >>> options: ImageOptions = {"copy_on_read": True, "block_size": "64K"}
     >>> made = fvd.create("o.fvd", backing_file="base.raw", backing_format="raw", options=options)
     >>> made["options"]["block_size"]
     65536
@@ -172,7 +173,7 @@ class Attributes(TypedDict, total=False):
     seconds, other times in milliseconds.
 
     ```pycon
-    >>> changes: fvd.types.Attributes = {"copy_on_read": True, "prefetch_start_delay": 60}
+    >>> changes: Attributes = {"copy_on_read": True, "prefetch_start_delay": 60}
     >>> fvd.amend("overlay.fvd", **changes)
     >>> fvd.info("overlay.fvd")["format-specific"]["data"]["prefetch-start-delay"]
     60
@@ -274,8 +275,10 @@ Snapshot = TypedDict(
 `vm-state-size` is in bytes, `date-sec` in seconds since 1970, `vm-clock-sec` in seconds of the guest.
 
 ```pycon
->>> [snapshot["name"] for snapshot in fvd.info("disk.fvd").get("snapshots", [])]
-[]
+>>> snapshot: Snapshot = {
+...     **{"id": "1", "name": "installed", "vm-state-size": 0, "vm-clock-sec": 71, "vm-clock-nsec": 0},
+...     **{"date-sec": 1767225600, "date-nsec": 0},
+... }
 ```
 """
 
@@ -299,7 +302,7 @@ ImageInfo = TypedDict(
 """One image, as in `qemu-img info --output=json`. No virtual size if fvd cannot read the format.
 
 Sizes are in bytes. `actual-size` is the space that the file takes, without its holes. `dirty-flag`: the image
-was not closed.
+was not closed, or is open for writing.
 
 ```pycon
 >>> info = fvd.info("base.raw")
@@ -588,7 +591,7 @@ class ImportedProfile(TypedDict):
     """What an image has stored of a profile. See `import_profile`.
 
     ```pycon
-    >>> stored: fvd.types.ImportedProfile = {"entries": 2, "bytes": 12288, "beyond_disk": 0, "no_room": 0}
+    >>> stored: ImportedProfile = {"entries": 2, "bytes": 12288, "beyond_disk": 0, "no_room": 0}
     ```
     """
 
@@ -605,7 +608,7 @@ class TableRecord(TypedDict):
     """A journal record that sets table entries.
 
     ```pycon
-    >>> record: fvd.types.TableRecord = {"type": "table", "first": 0, "entries": [0, None, 1]}
+    >>> record: TableRecord = {"type": "table", "first": 0, "entries": [0, None, 1]}
     ```
     """
 
@@ -620,7 +623,7 @@ class BitmapRecord(TypedDict):
     """A journal record that marks sectors of the virtual disk as local. A sector has 512 bytes.
 
     ```pycon
-    >>> record: fvd.types.BitmapRecord = {"type": "bitmap", "first_sector": 8, "sectors": 128}
+    >>> record: BitmapRecord = {"type": "bitmap", "first_sector": 8, "sectors": 128}
     ```
     """
 

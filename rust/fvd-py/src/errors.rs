@@ -15,9 +15,9 @@ create_exception!(
     PyOSError,
     "The base class of fvd's errors. It has `errno`, `strerror` and `filename` as OSError.
 
-Each of these attributes is None where it does not apply. `op` is what failed (`'open'`, `'read'`, ...).
-`offset` is where in the file `filename` it failed, in bytes. `needs_trust` is the directory that must be
-given in `trust=` to open what an image names.
+It has three more attributes. `op` is what failed (`'open'`, `'read'`, ...). `offset` is where in the file
+`filename` it failed, in bytes. `needs_trust` is the directory that must be given in `trust=` to open what an
+image names. Each is None where it does not apply.
 
 ```pycon
 >>> try:
