@@ -1,15 +1,40 @@
 """Fast Virtual Disk images: create, open, read, write, check and convert.
 
-    with fvd.open("disk.fvd", "r+") as image:
-        image.pwrite(b"...", 1 << 20)
-        image.flush()
+```pycon
+>>> import fvd
+>>> made = fvd.create("disk.fvd", "64M")
+>>> with fvd.open("disk.fvd", "r+") as image:
+...     image.pwrite(b"hello", 1 << 20)
+...     image.flush()
+5
+```
+
+Sizes, offsets and lengths are in bytes. Reads and writes need no alignment. The largest disk has
+2^63 - 512 bytes.
 
 An image can contain names of other files: its base and its data file. These files are opened only if they are
 in the image's own directory or below it and not hidden there, or in a directory given as `trust=`. This
 package does not read the environment or a configuration file; only the command line does.
 
-Errors are `FvdError`, a subclass of `OSError`, with one subclass for each kind. Invalid arguments raise
-`ValueError`.
+Errors are `FvdError`, a subclass of `OSError`, with one subclass for each kind. Every function that opens
+a file can raise `IoError`, also if the file does not exist, `InUseError` if another process has a conflicting
+lock, and `InvalidImageError` if the file is not a valid image. Functions that open files which an image names
+can raise `NotPermittedError`. An invalid argument raises `ValueError`, one of a wrong type `TypeError`. A
+number outside its range raises `ValueError` or `OverflowError`. The version of the package is
+`fvd.__version__`.
+
+The examples of this reference run as they are in a directory with `base.raw`, a raw disk of 1 MiB that begins
+with the word `base`, and two new images:
+
+```pycon
+>>> made = fvd.create("disk.fvd", "64M")
+>>> made = fvd.create("overlay.fvd", backing_file="base.raw", backing_format="raw")
+```
+
+In the examples of the methods of `Image`, `image` is `disk.fvd`, open for reading and writing. In those of
+`Server`, `server` serves that image on the Unix socket `nbd.sock`. In those of a module (`fvd.options`,
+`fvd.types`), its names have been imported. `python -m asyncio` is an interactive Python that accepts the
+`await` of the examples of `fvd.aio`.
 """
 
 from __future__ import annotations
@@ -141,7 +166,16 @@ def open(
     naming it.
 
     Raises `NotPermittedError` if the image names a file that is not trusted, `InUseError` if another process
-    has a conflicting lock, `InvalidImageError` if the file is not a valid image.
+    has a conflicting lock, `InvalidImageError` if the file is not a valid FVD image, `IoError` if a file
+    cannot be opened, also a directory in `trust`. Raises `ValueError` for an unknown mode, and for
+    `force_share` with `r+`.
+
+    ```pycon
+    >>> image = fvd.open("overlay.fvd", "r+", copy_on_read=True)
+    >>> image.pread(8, 0)
+    b'basebase'
+    >>> image.close()
+    ```
     """
     return _core.open(
         path,
@@ -170,14 +204,26 @@ def create(
 ) -> CreateResult:
     """Create an image. Replaces an existing file.
 
-    `size` is in bytes, or a string such as `"20G"`. Without it, the image is as large as its base. `options`
-    are those of `fvd create -o help`; string values are parsed as there. `backing_file` is stored as given; a
-    relative name is looked up from the directory of the image. With `backing_unsafe` the base is not opened,
+    `size` is in bytes, or a string such as `"20G"`. It is rounded up to a multiple of 512, and can be 0.
+    Without it, the image is as large as its base. `options` are those of `fvd create -o help` (see
+    `fvd.types.ImageOptions`), without `size`, `backing_file` and `backing_fmt`, which are arguments here.
+    String values are parsed as there. `backing_file` is stored as given; a relative name is looked up from
+    the directory of the image. With `backing_unsafe` the base is not opened,
     and `size` is required. An existing data file (the option `data_file`) that is not empty is refused
     without `force`. If the call fails, or if a signal raises an exception, a new file is removed.
 
     Warns (`UserWarning`) about a base without `backing_format`, and about an image that cannot be opened
-    without `trust`. Raises `ValueError` for invalid options.
+    without `trust`. Raises `ValueError` for invalid options, and without `size` if there is no base to take
+    it from; `InUseError` if a process has the existing file open; `NoSpaceError` if there is no room for the
+    metadata; `IoError` if the base cannot be opened or the file cannot be made.
+
+    ```pycon
+    >>> thin = fvd.create("thin.fvd", "20G", options={"compact_image": True, "chunk_size": "64K"})
+    >>> thin["size"], thin["options"]["chunk_size"]
+    (21474836480, 65536)
+    >>> fvd.create("top.fvd", backing_file="base.raw", backing_format="raw")["size"]
+    1048576
+    ```
     """
     from fvd import _advice
 
@@ -264,7 +310,19 @@ def info(
 ) -> ImageInfo | list[ImageInfo]:
     """Return information about an image; with `backing_chain`, a list from the image to its last base.
 
-    Opens files that the image names only with `backing_chain`.
+    Opens files that the image names only with `backing_chain`. Sizes are in bytes. Without `format` the
+    format is detected. `force_share` reads without locks, for example an image that is open for writing.
+
+    Raises `InvalidImageError` if the file does not have the given `format`, `UnsupportedError` for a format
+    that fvd does not know, and with `backing_chain` `NotPermittedError` if a base is not trusted.
+
+    ```pycon
+    >>> info = fvd.info("overlay.fvd")
+    >>> info["virtual-size"], info["backing-filename"]
+    (1048576, 'base.raw')
+    >>> [layer["format"] for layer in fvd.info("overlay.fvd", backing_chain=True)]
+    ['fvd', 'raw']
+    ```
     """
     chain = _core.info(path, format=format, force_share=force_share, backing_chain=backing_chain, trust=trust)
     return chain if backing_chain else chain[0]
@@ -273,7 +331,17 @@ def info(
 def stats(path: StrPath, *, force_share: bool = False) -> DiskStats:
     """Return how much of an image is local, and the counters of its sessions.
 
-    Opens no file that the image names.
+    Opens no file that the image names. `force_share` reads without locks. The counters are those of
+    `Image.stats`. Raises `InvalidImageError` if the file is not an FVD image.
+
+    ```pycon
+    >>> with fvd.open("overlay.fvd", "r+") as image:
+    ...     image.pwrite(b"x", 0)
+    1
+    >>> stats = fvd.stats("overlay.fvd")
+    >>> stats["local-bytes"], stats["base-bytes"], stats["totals"]["writes"]
+    (512, 1048576, 1)
+    ```
     """
     return _core.stats(path, force_share=force_share)
 
@@ -289,7 +357,18 @@ def check(
 ) -> CheckResult:
     """Check the metadata of an image and, with `repair`, repair it: only `leaks`, or `all`.
 
-    Raises `UnsupportedError` for a format that has no check.
+    Corruption is a result, not an error: see `fvd.types.CheckResult`. With `backing_chain`, the data file is
+    checked, too, and the base is opened to see that it exists. `force_share` reads without locks.
+
+    Raises `UnsupportedError` for a format that has no check, `InvalidImageError` if the file is no image,
+    `InUseError` if another process writes to it (with `repair`: has it open), and `ValueError` for `repair`
+    with `force_share`.
+
+    ```pycon
+    >>> found = fvd.check("disk.fvd", repair="leaks")
+    >>> found["corruptions"], found["leaks-fixed"]
+    (0, 0)
+    ```
     """
     return _core.check(
         path,
@@ -315,8 +394,18 @@ def amend(
     The attributes are those of `fvd amend -o help`; string values are parsed as there. No other process may
     have the image open (`InUseError`). A smaller `size` requires `shrink`. A new `base_img` must have the
     same content. A new `base_img` or `data_file` is opened only to check that it exists; with
-    `backing_unsafe` it is not opened at all. Raises `ValueError` for an attribute that is unknown or cannot
-    be changed.
+    `backing_unsafe` it is not opened at all. A `size` is in bytes or a string, and is rounded up to a
+    multiple of 512; the units and ranges of the others are in `fvd amend -o help`.
+
+    Raises `ValueError` for an attribute that is unknown, has a value outside its range or cannot be changed,
+    `UnsupportedError` for another format than FVD, and `IoError` if a new file cannot be opened.
+
+    ```pycon
+    >>> fvd.amend("disk.fvd", size="80M")
+    >>> fvd.amend("disk.fvd", size=64 << 20, shrink=True)
+    >>> fvd.info("disk.fvd")["virtual-size"]
+    67108864
+    ```
     """
     from fvd.amendable import normalise_attributes
 
@@ -339,7 +428,22 @@ def map(
     force_share: bool = False,
     trust: Sequence[StrPath] = (),
 ) -> Iterator[Extent]:
-    """Return an iterator over the extents of a disk, in order: which layer holds each, and where."""
+    """Return an iterator over the extents of a disk, in order: which layer holds each, and where.
+
+    `start` and `length` are in bytes, from 0, of any alignment. Without `length` the map goes to the end of
+    the disk, and nothing lies beyond that. Neighbours with the same properties are one extent.
+
+    The disk stays open, and locked, until the iterator is deleted. Raises `NotPermittedError` if the image
+    names a file that is not trusted; the iterator itself can raise `IoError`.
+
+    ```pycon
+    >>> for extent in fvd.map("disk.fvd", start=4096):
+    ...     extent["start"], extent["length"], extent["zero"]
+    (4096, 67104768, True)
+    >>> next(fvd.map("overlay.fvd"))["depth"]
+    1
+    ```
+    """
     return iter(
         _core.map(path, format=format, start=start, length=length, force_share=force_share, trust=trust)
     )
@@ -350,6 +454,15 @@ def dump(path: StrPath, *, limit: int = 100_000, force_share: bool = False) -> D
 
     Opens no file that the image names. `limit` is the maximum number of runs of the table and of the bitmap,
     of sectors of the journal, and of entries of the profile; `truncated` names the parts that may have more.
+    `force_share` reads without locks. Raises `InvalidImageError` if the header is not that of an FVD image.
+
+    ```pycon
+    >>> dump = fvd.dump("overlay.fvd")
+    >>> dump["header"]["base_img"], dump["header"]["block_size"]
+    ('base.raw', 512)
+    >>> dump["table"], dump["bitmap"]
+    (None, [])
+    ```
     """
     return _core.dump(path, limit=limit, force_share=force_share)
 
@@ -369,7 +482,19 @@ def compare(
     """Compare the content of two disks.
 
     Each is a file, or an open image. If one disk is longer, the rest of it must be zeros; with `strict` both
-    must have the same length.
+    must have the same length, and the same ranges allocated. Without a format, that of a file is detected.
+    `cache` is that of `open`. `force_share` reads without locks. `progress` is called now and then (see
+    `fvd.types.Progress`).
+
+    Raises `ValueError` for an open image with another format than `fvd`, and what `progress` raises.
+
+    ```pycon
+    >>> result = fvd.compare("base.raw", "overlay.fvd", a_format="raw")
+    >>> result["identical"]
+    True
+    >>> fvd.compare("disk.fvd", "overlay.fvd")["offset"]  # the first sector that differs
+    0
+    ```
     """
     return _core.compare(
         of_core(a),
@@ -410,12 +535,30 @@ def convert(
     `format`, `options`, `backing_file` and `force` apply to the new image, as in `create`; the default format
     is `raw`. (`target_format` is another name for `format`.) The source is a file, or an open image; the copy
     may or may not contain what is written to that image during the call. An `int` is a file descriptor of a
-    stream, raw only. Runs of at least `sparse_size` bytes of zeros become holes; 0 writes every byte.
-    `target_is_zero`, with `no_create`, states that the target reads as zeros, so that no zeros are written.
+    stream, raw only. Without `source_format`, the format is detected. `force_share` reads without locks.
+    `progress` is called now and then (see `fvd.types.Progress`).
+
+    Runs of at least `sparse_size` bytes of zeros become holes; 0 writes every byte. `sparse_size` is a
+    multiple of 512, at most 16 MiB. `target_is_zero`, with `no_create`, states that the target reads as
+    zeros, so that no zeros are written. `out_of_order` writes in any order, with more threads; a compact
+    image is then more scattered. `cache`, of the target, and `source_cache` are those of `open`. With
+    `unsafe` the target is durable only when the system has written it, with `writeback` when the call
+    returns.
 
     If the copy fails, or `progress` or a signal raises an exception, a new target is removed. A target that
     cannot be removed (a device, or any target with `no_create`) is marked as unfinished; every attempt to
     open it is refused until it is written again.
+
+    Raises `ValueError` for invalid options, for a target that is part of the source, and with `no_create` for
+    a target of another size; `NoSpaceError` if there is no room; `UnsupportedError` if the source cannot be
+    read or the target is neither a file nor a block device.
+
+    ```pycon
+    >>> fvd.convert("overlay.fvd", "flat.raw")
+    {'format': 'raw', 'size': 1048576}
+    >>> fvd.convert("flat.raw", "compact.fvd", format="fvd", options={"compact_image": True})
+    {'format': 'fvd', 'size': 1048576}
+    ```
     """
     if format is not None and target_format is not None:
         raise ValueError("format and target_format are the same: give one of them")

@@ -24,7 +24,19 @@ _MAX_OFFSET = 2**63 - 1
 def profile(path: StrPath, *, force_share: bool = False) -> Profile:
     """Return the prefetch profile of an image: what a session needs of its base first.
 
-    Opens no file that the image names. An image without room for a profile has a `capacity` of 0.
+    Opens no file that the image names. An image without room for a profile has a `capacity` of 0. Offsets
+    and lengths are in bytes of the disk. `force_share` reads without locks. Raises `InvalidImageError` if the
+    file is not an FVD image.
+
+    ```pycon
+    >>> options = {"generate_prefetch_profile": True}
+    >>> made = fvd.create("first.fvd", backing_file="base.raw", backing_format="raw", options=options)
+    >>> with fvd.open("first.fvd", "r+") as image:
+    ...     image.pread(4, 100)
+    b'base'
+    >>> fvd.profile("first.fvd")["entries"]
+    [(0, 4096)]
+    ```
     """
     return _core.profile(path, force_share=force_share)
 
@@ -33,7 +45,13 @@ def export_profile(path: StrPath, target: StrPath, *, force_share: bool = False)
     """Write the prefetch profile of an image to the file `target`, and return it.
 
     The file is a small JSON text, which `import_profile` can give to other images with the same base. Raises
-    `ValueError` if `target` exists and is not a profile.
+    `ValueError` if `target` exists and is not a profile, and an `OSError` that is no `FvdError` if it cannot
+    be written.
+
+    ```pycon
+    >>> fvd.export_profile("overlay.fvd", "base.profile")["entries"]
+    []
+    ```
     """
     exported = profile(path, force_share=force_share)
     write_file(target, exported)
@@ -45,7 +63,18 @@ def import_profile(path: StrPath, source: StrPath) -> ImportedProfile:
 
     Entries are cut to the disk of the image and to its room for a profile, which is reserved when the image
     is created (`prefetch_profile_size`). Raises `ValueError`, and changes nothing, if the image has no such
-    room or if the file is not a profile.
+    room or if the file is not a profile; an `OSError` that is no `FvdError` if the file cannot be read; and
+    `InUseError` if another process has the image open.
+
+    ```pycon
+    >>> text = '{"fvd-profile": 1, "entries": [[65536, 8192], [0, 100]]}'
+    >>> with open("base.profile", "w") as file:
+    ...     characters = file.write(text)
+    >>> options = {"prefetch_profile_size": "4K"}
+    >>> made = fvd.create("next.fvd", backing_file="base.raw", backing_format="raw", options=options)
+    >>> fvd.import_profile("next.fvd", "base.profile")
+    {'entries': 2, 'bytes': 12288, 'beyond_disk': 0, 'no_room': 0}
+    ```
     """
     return _core.set_profile(path, read_file(source))
 
@@ -53,6 +82,15 @@ def import_profile(path: StrPath, source: StrPath) -> ImportedProfile:
 def clear_profile(path: StrPath) -> None:
     """Remove the prefetch profile of an image. The next session records a new one, if the image has that
     option.
+
+    Does nothing if there is none. Raises `InUseError` if another process has the image open, and
+    `InvalidImageError` if the file is not an FVD image.
+
+    ```pycon
+    >>> fvd.clear_profile("overlay.fvd")
+    >>> fvd.profile("overlay.fvd")["entries"]
+    []
+    ```
     """
     _core.set_profile(path, ())
 

@@ -62,19 +62,25 @@ def serve(
 ) -> Server:
     """Serve a disk, or a mapping from export names to disks, over NBD until the server is stopped.
 
-        with fvd.serve("disk.fvd", socket="nbd.sock") as server:
-            subprocess.run(["nbdcopy", server.uri, "copy.raw"], check=True)
+    ```pycon
+    >>> with fvd.serve("disk.fvd", socket="nbd.sock") as server:
+    ...     server.uri  # for clients, such as `nbdcopy URI copy.raw`
+    'nbd+unix:///?socket=...nbd.sock'
+    ```
 
     The server runs on its own threads. It listens on a Unix `socket`, or on TCP: `bind` is `"localhost"` by
-    default, and `port` any free port. A RuntimeWarning lists addresses that other machines can reach without
-    TLS. The server has the disks open, so other processes cannot open them. `shared` is the maximum number of
-    clients connected at once, 0 for no other limit than the server's own. Without `persistent`, the server
-    ends when the last client has disconnected. `offset` and `size`, in bytes, serve a part of the disk.
+    default, and `port` (0 to 65535) is 0, any free port. A RuntimeWarning lists addresses that other machines
+    can reach without TLS. The server has the disks open, so other processes cannot open them. `shared` is the
+    maximum number of clients connected at once, 0 for no other limit than the server's own. Without
+    `persistent`, the server ends when the last client has disconnected. `offset` and `size`, in bytes of any
+    alignment, serve a part of the disk, which must lie inside the disk. `description` and the names of
+    exports have at most 4096 bytes in UTF-8. Without `format`, a file is an FVD image; raw and qcow2 must be
+    named, and qcow2 needs `read_only`.
 
     `tls_creds` is a folder with `server-cert.pem` and `server-key.pem`, `tls_psk` a file with keys.
     `tls_verify_peer` requires certificates from clients, and `tls_authz` admits only clients whose
     certificates have these subjects (`"CN=laptop,O=Example"`). `handshake_limit` is the time limit for a
-    client's handshake in seconds: 10 by default, 0 for no limit.
+    client's handshake in whole seconds: 10 by default, 0 for no limit.
 
     `aio` selects how to wait for disks; by default, the fastest way. `base_timeout` is the time in seconds
     after which a read of a base that does not answer fails, with EIO, because NBD has no ETIMEDOUT. `metrics`
@@ -85,14 +91,21 @@ def serve(
 
     A disk is a file, or an image that is open already:
 
-        with fvd.open("disk.fvd", "r+") as image, fvd.serve(image) as server:
-            ...
+    ```pycon
+    >>> with fvd.open("disk.fvd", "r+") as image, fvd.serve(image, socket="nbd.sock") as server:
+    ...     image.pwrite(b"visible to clients at once", 0)
+    26
+    ```
 
     Such an image can be used meanwhile: reads here see what clients write, and the other way round. It is
     served in the mode in which it was opened, or read-only with `read_only`; arguments of `open` raise
     `ValueError` here. The server does not close it, and `close` raises `InUseError` until the server has
     stopped. An image of `fvd.aio` is served as fast as a file. An image of `fvd.open`, which uses blocking
     I/O, costs a change of threads for each request.
+
+    Raises `ValueError` for arguments that are invalid or do not fit together, and what `open` raises for a
+    file; `IoError` if an address cannot be listened on or a file of TLS cannot be read; `InUseError` if
+    another server listens on the socket.
     """
     # All arguments, by name.
     given = dict(locals())
@@ -160,7 +173,14 @@ def open_door_warning(addresses: list[str]) -> str:
 class Server:
     """A server that runs on its own threads. `fvd.serve` starts it.
 
-    A context manager, also for asyncio (`async with`), which stops the server at the end.
+    A context manager, also for asyncio (`async with`), which stops the server at the end. In a process that
+    was forked after the server started, `stats` and `wait` raise `ValueError`, and `stop` does nothing.
+
+    ```pycon
+    >>> async with fvd.serve({"system": "overlay.fvd", "data": "disk.fvd"}) as server:
+    ...     len(server.uris)
+    2
+    ```
     """
 
     __slots__ = ("__weakref__", "_server")
@@ -171,43 +191,93 @@ class Server:
 
     @property
     def open_doors(self) -> list[str]:
-        """Addresses that other machines can reach and where clients need no TLS."""
+        """Addresses that other machines can reach and where clients need no TLS.
+
+        ```pycon
+        >>> server.open_doors  # other machines cannot reach a Unix socket
+        []
+        ```
+        """
         return self._server.open_doors
 
     @property
     def uri(self) -> str:
-        """The NBD URI of the disk: the first of `uris`."""
+        """The NBD URI of the disk: the first of `uris`.
+
+        ```pycon
+        >>> server.uri
+        'nbd+unix:///?socket=...nbd.sock'
+        ```
+        """
         return self.uris[0]
 
     @property
     def uris(self) -> list[str]:
-        """The NBD URIs of the disks: one for each export on each socket."""
+        """The NBD URIs of the disks: one for each export on each socket.
+
+        ```pycon
+        >>> server.uris
+        ['nbd+unix:///?socket=...nbd.sock']
+        ```
+        """
         return self._server.uris
 
     @property
     def metrics_url(self) -> str | None:
-        """The URL of the metrics; None without `metrics`."""
+        """The URL of the metrics; None without `metrics`.
+
+        ```pycon
+        >>> with fvd.serve("overlay.fvd", metrics="localhost:0") as measured:  # 0: any free port
+        ...     measured.metrics_url
+        'http://...:.../metrics'
+        ```
+        """
         return self._server.metrics_url
 
     @property
     def connections(self) -> int:
-        """Number of connected clients."""
+        """Number of connected clients. A client can have several connections, and each counts.
+
+        ```pycon
+        >>> server.connections
+        0
+        ```
+        """
         return self._server.connections
 
     @property
     def closed(self) -> bool:
-        """Whether the server has been stopped."""
+        """Whether the server has been stopped. It can have ended before that (see `wait`).
+
+        ```pycon
+        >>> server.closed
+        False
+        ```
+        """
         return self._server.closed
 
     def stats(self) -> ServerStats:
-        """Return the counters since the start. Raises ValueError after the end."""
+        """Return the counters since the start. Raises `ValueError` once the server has been stopped.
+
+        ```pycon
+        >>> stats = server.stats()
+        >>> stats["connections"]["total"], stats["requests"]["write"]
+        (0, {'requests': 0, 'bytes': 0, 'errors': 0})
+        ```
+        """
         return self._server.stats()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the server has ended; return False if that takes longer than `timeout` seconds.
 
-        Without `persistent`, the server ends when the last client has disconnected. Call `stop` after that,
-        too.
+        `timeout` can have a fraction; one that is negative counts as 0, and None as no limit. Without
+        `persistent`, the server ends when the last client has disconnected. Call `stop` after that, too.
+        Signal handlers run meanwhile, and what they raise ends the wait.
+
+        ```pycon
+        >>> server.wait(timeout=0.01)
+        False
+        ```
         """
         return self._server.wait(timeout) == "ended"
 
@@ -218,6 +288,12 @@ class Server:
         was forked after the server started, this does nothing, because the server belongs to the parent.
         Raises `FvdError` if a disk could not be closed. A KeyboardInterrupt ends only the waiting: closing
         continues, and another `stop` waits for it.
+
+        ```pycon
+        >>> server.stop()
+        >>> server.closed
+        True
+        ```
         """
         self._server.stop()
 

@@ -1,8 +1,12 @@
 """Images for asyncio: `fvd.open` and `fvd.Image` without blocking the event loop.
 
-    async with fvd.aio.open("disk.fvd", "r+") as image:
-        await image.pwrite(b"...", 1 << 20)
-        await image.flush()
+```pycon
+>>> import fvd.aio
+>>> async with fvd.aio.open("disk.fvd", "r+") as image:
+...     await image.pwrite(b"hello", 1 << 20)
+...     await image.flush()
+5
+```
 
 Any number of requests may be in flight at once. Requests for data in the page cache are answered immediately,
 without a change of threads. All others wait in the kernel while other tasks run.
@@ -21,6 +25,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import fvd
@@ -53,15 +58,28 @@ _Method = TypeVar("_Method", bound="Callable[..., Any]")
 
 
 def _twin(method: _Method) -> _Method:
-    """Give `method` the docstring of the method of `fvd.Image` with the same name."""
-    method.__doc__ = getattr(fvd.Image, method.__name__).__doc__
+    """Give `method` the docstring of the method of `fvd.Image` with the same name. Its examples then use
+    `await`.
+    """
+    text = getattr(fvd.Image, method.__name__).__doc__
+    if text:
+        text = re.sub(r"\b(image|overlay)\.\w+\(", r"await \g<0>", text)
+        text = text.replace("fvd.open(", "await fvd.aio.open(")
+    method.__doc__ = text
     return method
 
 
 class Image:
     """An open FVD image: the methods of `fvd.Image` as coroutines. `fvd.aio.open` creates it.
 
-    It is not tied to an event loop and may be used from several.
+    It is not tied to an event loop and may be used from several. Reads and writes may be in flight at the
+    same time.
+
+    ```pycon
+    >>> async with fvd.aio.open("overlay.fvd") as image:
+    ...     await asyncio.gather(image.pread(4, 0), image.pread(4, 4))
+    [b'base', b'base']
+    ```
     """
 
     __slots__ = ("__weakref__", "_image")
@@ -240,7 +258,19 @@ def open(
     )
 
 
-open.__doc__ = f"""{fvd.open.__doc__}
-    `base_timeout` is the number of seconds after which a read of a base that does not answer fails with
-    ETIMEDOUT; without it readers wait as long as it takes.
+# Without its example.
+_OF_OPEN = (fvd.open.__doc__ or "").partition("    ```")[0]
+open.__doc__ = f"""{_OF_OPEN}\
+    `base_timeout` is the number of seconds, more than 0, after which a read of a base that does not answer
+    fails with ETIMEDOUT (`IoError`); without it readers wait as long as it takes.
+
+    Await the result, or use it with `async with`: only then is the image opened. `ValueError` for an unknown
+    mode is raised at once.
+
+    ```pycon
+    >>> image = await fvd.aio.open("overlay.fvd", "r+", base_timeout=2.5)
+    >>> await image.pread(8, 0)
+    b'basebase'
+    >>> await image.close()
+    ```
     """

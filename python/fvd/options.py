@@ -2,6 +2,12 @@
 
 In `a=b,c=d`, `,,` inside a value is a comma, `flag` alone is on, `noflag` is off, and the last of several
 values applies. Sizes are `1.5G`, `512K`, `0x1000`: see `parse_size`.
+
+```pycon
+>>> from fvd.options import parse_options
+>>> parse_options(["compact_image,chunk_size=64K"], "fvd")
+{'compact_image': True, 'chunk_size': 65536}
+```
 """
 
 from __future__ import annotations
@@ -21,27 +27,68 @@ if TYPE_CHECKING:
     Kind = Literal["str", "file", "bool", "switch", "size", "number", "signed size"]
 
 MAX_SIZE = 2**63 - 1
-"""The largest size and offset in bytes: offsets are signed 64-bit integers."""
+"""The largest size and offset in bytes: offsets are signed 64-bit integers.
+
+```pycon
+>>> MAX_SIZE == 2**63 - 1
+True
+```
+"""
 
 SIZE_HELP = (
     "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta- and exabytes, respectively."
 )
+"""The second line of the message about a text that is no size, as QEMU has it.
+
+```pycon
+>>> print(SIZE_HELP)
+Optional suffix k, M, G, T, P or E means ...
+```
+"""
 
 
 class OptionError(ValueError):
-    """An option string or a value in it is wrong; the message is that of QEMU."""
+    """An option string or a value in it is wrong; the message is that of QEMU.
+
+    ```pycon
+    >>> parse_options(["compact_image=perhaps"], "fvd")
+    Traceback (most recent call last):
+    fvd.options.OptionError: Parameter 'compact_image' expects 'on' or 'off'
+    ```
+    """
 
 
 class SizeSyntaxError(ValueError):
-    """The text is not a size."""
+    """The text is not a size.
+
+    ```pycon
+    >>> parse_size("64 KiB")
+    Traceback (most recent call last):
+    fvd.options.SizeSyntaxError: 64 KiB
+    ```
+    """
 
 
 class SizeRangeError(ValueError):
-    """The text is a number, but negative or above `MAX_SIZE`."""
+    """The text is a number, but negative or above `MAX_SIZE`.
+
+    ```pycon
+    >>> parse_size("8E")
+    Traceback (most recent call last):
+    fvd.options.SizeRangeError: 8E
+    ```
+    """
 
 
 class Option:
-    """An option that can be set when an image is created, or changed later."""
+    """An option that can be set when an image is created, or changed later.
+
+    ```pycon
+    >>> option = Option("chunk_size", "size", "Unit of allocation", "bytes, from 1; default: 1M")
+    >>> option.name, option.kind, option.parse("64K")
+    ('chunk_size', 'size', 65536)
+    ```
+    """
 
     __slots__ = ("description", "kind", "limits", "name")
 
@@ -54,16 +101,38 @@ class Option:
 
     @property
     def is_bool(self) -> bool:
-        """Whether its values are on and off. A switch also accepts 1 and 0."""
+        """Whether its values are on and off. A switch also accepts 1 and 0.
+
+        ```pycon
+        >>> Option("copy_on_read", "switch", "").is_bool
+        True
+        ```
+        """
         return self.kind in ("bool", "switch")
 
     @property
     def is_text(self) -> bool:
-        """Whether its values are texts: words, or file names."""
+        """Whether its values are texts: words, or file names.
+
+        ```pycon
+        >>> Option("data_file", "file", "").is_text
+        True
+        ```
+        """
         return self.kind in ("str", "file")
 
     def parse(self, text: str) -> OptionValue:
-        """Return the value that `text` stands for."""
+        """Return the value that `text` stands for.
+
+        Sizes are in bytes; a number is in the unit of the option. The range of the option is checked only
+        where the option is used: here a size is at most `MAX_SIZE`, and a number at most that in magnitude.
+        Raises `OptionError` for any other text.
+
+        ```pycon
+        >>> Option("journal_size", "signed size", "").parse("-1")
+        -1
+        ```
+        """
         if self.kind == "switch" and text in ("0", "1"):
             return text == "1"
         if self.is_bool:
@@ -75,7 +144,13 @@ class Option:
         return _parse_size_option(self.name, text, signed=self.kind == "signed size")
 
     def help(self) -> str:
-        """Return the line about this option in the output of `-o help`."""
+        """Return the line about this option in the output of `-o help`.
+
+        ```pycon
+        >>> print(Option("size", "size", "Virtual disk size").help())
+          size=<size>            - Virtual disk size
+        ```
+        """
         shown = (
             "bool (on/off)"
             if self.is_bool
@@ -86,6 +161,13 @@ class Option:
 
 
 SIZE_OPTION = Option("size", "size", "Virtual disk size")
+"""The option that every format has. In bytes, 0 to 2^63 - 512, rounded up to a multiple of 512.
+
+```pycon
+>>> SIZE_OPTION.parse("1.5G")
+1610612736
+```
+"""
 
 FVD_OPTIONS = (
     Option(
@@ -179,15 +261,34 @@ FVD_OPTIONS = (
         "no, writethrough, writeback or writenocache; default: no",
     ),
 )
+"""The options of a new FVD image, in the order of `fvd create -o help`.
+
+```pycon
+>>> [option.name for option in FVD_OPTIONS if option.kind == "bool"]
+['compact_image', 'copy_on_read', 'generate_prefetch_profile']
+```
+"""
 
 OPTIONS: dict[str, tuple[Option, ...]] = {"fvd": FVD_OPTIONS, "raw": (SIZE_OPTION,)}
-"""The options of every format that can be created."""
+"""The options of every format that can be created.
+
+```pycon
+>>> [option.name for option in OPTIONS["raw"]]
+['size']
+```
+"""
 
 
 def parse_options(texts: Sequence[str], format: str) -> dict[str, OptionValue]:
     """Return the values that the `-o` strings `texts` give to options of `format`.
 
-    Raises OptionError at the first one that is unknown or wrong.
+    Raises `OptionError` at the first one that is unknown or wrong, and `KeyError` for a format that cannot be
+    created.
+
+    ```pycon
+    >>> parse_options(["block_size=64K,nocopy_on_read", "block_size=4K"], "fvd")
+    {'copy_on_read': False, 'block_size': 4096}
+    ```
     """
     return parse_known(texts, {option.name: option for option in OPTIONS[format]})
 
@@ -196,7 +297,12 @@ def parse_known(texts: Sequence[str], known: Mapping[str, Option]) -> dict[str, 
     """Return the values that the `-o` strings `texts` give to the options `known`, in the order of the last
     use.
 
-    Raises OptionError at the first one that is unknown or wrong.
+    Raises `OptionError` at the first one that is unknown or wrong.
+
+    ```pycon
+    >>> parse_known(["size=1M"], {"size": SIZE_OPTION})
+    {'size': 1048576}
+    ```
     """
     for text in texts:
         _check_list(text)
@@ -215,7 +321,12 @@ def parse_known(texts: Sequence[str], known: Mapping[str, Option]) -> dict[str, 
 def normalise(options: Mapping[str, object], format: str) -> dict[str, OptionValue]:
     """Return `options`, with string values parsed as on the command line.
 
-    Raises OptionError for an unknown name or a value of the wrong type.
+    Raises `OptionError` for an unknown name or a value of the wrong type.
+
+    ```pycon
+    >>> normalise({"chunk_size": "64K", "compact_image": True}, "fvd")
+    {'chunk_size': 65536, 'compact_image': True}
+    ```
     """
     return normalise_known(options, {option.name: option for option in OPTIONS.get(format, ())})
 
@@ -223,7 +334,12 @@ def normalise(options: Mapping[str, object], format: str) -> dict[str, OptionVal
 def normalise_known(options: Mapping[str, object], known: Mapping[str, Option]) -> dict[str, OptionValue]:
     """Return `options`, with string values parsed as on the command line. All must be in `known`.
 
-    Raises OptionError for an unknown name or a value of the wrong type.
+    Raises `OptionError` for an unknown name or a value of the wrong type.
+
+    ```pycon
+    >>> normalise_known({"size": "1M"}, {"size": SIZE_OPTION})
+    {'size': 1048576}
+    ```
     """
     values: dict[str, OptionValue] = {}
     for name, value in options.items():
@@ -241,20 +357,39 @@ def normalise_known(options: Mapping[str, object], known: Mapping[str, Option]) 
 
 
 def wants_help(texts: Iterable[str]) -> bool:
-    """Tell whether one of the `-o` strings asks for the list of options."""
+    """Tell whether one of the `-o` strings asks for the list of options.
+
+    ```pycon
+    >>> wants_help(["block_size=4K,help"]), wants_help(["data_file=help"])
+    (True, False)
+    ```
+    """
     return any(
         value is None and name in ("help", "?") for text in texts for name, value in split_options(text)
     )
 
 
 def options_help(format: str) -> str:
-    """Return the output of `-o help`."""
+    """Return the output of `-o help`. Raises `KeyError` for a format that cannot be created.
+
+    ```pycon
+    >>> print(options_help("raw"), end="")
+    Supported raw options:
+      size=<size>            - Virtual disk size
+    ```
+    """
     lines = [f"Supported {format} options:", *(option.help() for option in OPTIONS[format])]
     return "\n".join(lines) + "\n"
 
 
 def split_options(text: str) -> list[tuple[str, str | None]]:
-    """Return the names in `text` with their values. The value is None for a name without `=`."""
+    """Return the names in `text` with their values. The value is None for a name without `=`.
+
+    ```pycon
+    >>> split_options("data_file=a,,b,copy_on_read")
+    [('data_file', 'a,b'), ('copy_on_read', None)]
+    ```
+    """
     found: list[tuple[str, str | None]] = []
     rest = text
     while rest:
@@ -272,12 +407,24 @@ def split_options(text: str) -> list[tuple[str, str | None]]:
 
 
 def join_options(options: Iterable[tuple[str, OptionValue]]) -> str:
-    """Return an option string from which `split_options` gives `options` again."""
+    """Return an option string from which `split_options` gives `options` again, as texts.
+
+    ```pycon
+    >>> join_options([("data_file", "a,b"), ("copy_on_read", True)])
+    'data_file=a,,b,copy_on_read=on'
+    ```
+    """
     return ",".join(f"{name}={escape(value)}" for name, value in options)
 
 
 def escape(value: OptionValue) -> str:
-    """Return `value` in the form that an option string requires."""
+    """Return `value` in the form that an option string requires.
+
+    ```pycon
+    >>> escape("a,b"), escape(False), escape(4096)
+    ('a,,b', 'off', '4096')
+    ```
+    """
     if isinstance(value, bool):
         return "on" if value else "off"
     return str(value).replace(",", ",,")
@@ -290,7 +437,16 @@ def _check_list(text: str) -> None:
 
 
 def parse_bool(name: str, text: str) -> bool:
-    """Return the boolean that `text` stands for. Accepts only the words that QEMU accepts."""
+    """Return the boolean that `text` stands for.
+
+    Accepts only the words that QEMU accepts: on, yes, true, y, off, no, false, n. Raises `OptionError`, with
+    `name` in its message, for any other.
+
+    ```pycon
+    >>> parse_bool("copy_on_read", "on"), parse_bool("copy_on_read", "n")
+    (True, False)
+    ```
+    """
     if text in ("on", "yes", "true", "y"):
         return True
     if text in ("off", "no", "false", "n"):
@@ -341,7 +497,13 @@ def parse_size(text: str) -> int:
 
     `text` is a decimal number, which may have a fraction and one of the suffixes b, k, M, G, T, P, E in
     either case, or a hexadecimal number without fraction and suffix. A fraction of a byte is rounded if there
-    is a suffix for a larger unit, and refused otherwise. Raises SizeSyntaxError or SizeRangeError.
+    is a suffix for a larger unit, and refused otherwise. The units are powers of 1024. The result is 0 to
+    `MAX_SIZE`. Raises `SizeSyntaxError` or `SizeRangeError`.
+
+    ```pycon
+    >>> parse_size("1.5G"), parse_size("512k"), parse_size("0x1000")
+    (1610612736, 524288, 4096)
+    ```
     """
     stripped = text.lstrip(_SPACE)
     hexadecimal = _HEXADECIMAL.fullmatch(stripped)
@@ -378,7 +540,16 @@ def _in_range(text: str, value: int) -> int:
 
 
 def size_argument(what: str, text: str) -> int:
-    """Return the size `text` of a command-line argument; `what` names it in the ValueError."""
+    """Return the size `text` of a command-line argument, in bytes; `what` names it in the `ValueError`.
+
+    ```pycon
+    >>> size_argument("image size", "20G")
+    21474836480
+    >>> size_argument("image size", "-1")
+    Traceback (most recent call last):
+    ValueError: Invalid image size specified. Must be between 0 and 9223372036854775807.
+    ```
+    """
     try:
         return parse_size(text)
     except SizeRangeError:

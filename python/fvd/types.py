@@ -1,34 +1,153 @@
-"""Types of arguments and results of `fvd`. Keys that `qemu-img --output=json` has are named as there."""
+"""Types of arguments and results of `fvd`. Keys that `qemu-img --output=json` has are named as there.
+
+They are for type checkers: at run time every result is a dictionary, and every argument a plain value. Sizes,
+offsets and lengths are in bytes.
+
+```pycon
+>>> from fvd.types import Extent, ImageInfo, Mode
+>>> mode: Mode = "r+"
+>>> info: ImageInfo = fvd.info("overlay.fvd")
+>>> first: Extent = next(fvd.map("overlay.fvd"))
+```
+"""
 
 import os
 from collections.abc import Callable
 from typing import Any, Literal, NotRequired, TypedDict
 
 StrPath = str | os.PathLike[str]
+"""The name of a file: a string or a path object, not `bytes`.
+
+```pycon
+>>> from pathlib import Path
+>>> fvd.info(Path("disk.fvd"))["format"]
+'fvd'
+```
+"""
 Format = Literal["fvd", "raw", "qcow2"]
-"""Formats that can be read."""
+"""Formats that can be read.
+
+```pycon
+>>> fvd.info("base.raw", format="raw")["virtual-size"]
+1048576
+```
+"""
 TargetFormat = Literal["fvd", "raw"]
-"""Formats that can be written."""
+"""Formats that can be written.
+
+```pycon
+>>> fvd.create("empty.raw", "1M", format="raw")["format"]
+'raw'
+```
+"""
 CacheMode = Literal["writeback", "writethrough", "none", "directsync", "unsafe"]
+"""When writes are durable, and whether the page cache is bypassed (`none`, `directsync`): as in QEMU.
+
+```pycon
+>>> with fvd.open("disk.fvd", "r+", cache="writethrough") as image:
+...     image.pwrite(b"durable at once", 0)
+15
+```
+"""
 Aio = Literal["threads", "io_uring"]
-"""How to wait for disks."""
+"""How to wait for disks.
+
+```pycon
+>>> with fvd.serve("disk.fvd", socket="nbd.sock", aio="threads") as server:
+...     server.closed
+False
+```
+"""
 Discard = Literal["ignore", "unmap"]
-"""What happens to blocks that a client discards."""
+"""What happens to ranges that are discarded: nothing, or their space is freed.
+
+```pycon
+>>> with fvd.open("disk.fvd", "r+", discard="ignore") as image:
+...     image.discard(4096, 0)
+```
+"""
 DetectZeroes = Literal["off", "on", "unmap"]
+"""What happens to writes of only zeros: they are written, become zeroing that keeps space, or zeroing that
+frees it.
+
+```pycon
+>>> with fvd.open("disk.fvd", "r+", detect_zeroes="unmap") as image:
+...     written = image.pwrite(bytes(4096), 0)
+...     image.stats()["detected-zeroes"]
+1
+```
+"""
 Repair = Literal["leaks", "all"]
+"""What `check` repairs: only leaked space, which loses nothing, or everything.
+
+```pycon
+>>> fvd.check("disk.fvd", repair="leaks")["leaks-fixed"]
+0
+```
+"""
 Mode = Literal["r", "rb", "r+", "r+b", "rb+"]
-"""How to open: to read, or to read and write."""
+"""How to open: to read (`r`, `rb`), or to read and write (the others).
+
+```pycon
+>>> with fvd.open("disk.fvd", "r+") as image:
+...     image.writable
+True
+```
+"""
 OptionValue = str | int | bool
+"""The value of an option, parsed: a word or a file name, a size or a number, on or off.
+
+```pycon
+>>> from fvd.options import parse_options
+>>> parse_options(["copy_on_read,block_size=4K,data_file=x.raw"], "fvd")
+{'copy_on_read': True, 'block_size': 4096, 'data_file': 'x.raw'}
+```
+"""
 StrSize = int | str
-"""Bytes, or a text such as `"64K"`."""
+"""Bytes, or a text such as `"64K"` (`fvd.options.parse_size`).
+
+```pycon
+>>> fvd.amend("disk.fvd", size="80M")
+>>> fvd.amend("disk.fvd", size=96 << 20)
+```
+"""
 Switch = bool | str
-"""On or off; a text is parsed as on the command line."""
+"""On or off; a text is parsed as on the command line.
+
+```pycon
+>>> fvd.amend("overlay.fvd", copy_on_read=True)
+>>> fvd.amend("overlay.fvd", copy_on_read="off")
+```
+"""
 Progress = Callable[[int, int], object]
-"""Called with the bytes done and the total bytes. The total is 0 while it is unknown (a stream)."""
+"""Called with the bytes done and the total bytes to do. Holes do not count, so the total can decrease while
+holes are still being found. The total is 0 while it is unknown (a stream), and if there is nothing to do.
+
+It is called in the thread of the caller. What it raises ends the operation, and is raised by it.
+
+```pycon
+>>> seen = []
+>>> result = fvd.convert("overlay.fvd", "copy.raw", progress=lambda *numbers: seen.append(numbers))
+>>> done, total = seen[-1]
+>>> done == total
+True
+```
+"""
 
 
 class ImageOptions(TypedDict, total=False):
-    """The options of a new image: those of `fvd create -o help`."""
+    """The options of a new image: those of `fvd create -o help`, with their units, ranges and defaults.
+
+    Sizes are in bytes, the times of `prefetch_start_delay` and `profile_directed_prefetch_start_delay` in
+    seconds. `size`, `backing_file` and `backing_fmt` are arguments of `create` and `convert` instead.
+
+    ```pycon
+    >>> options: ImageOptions = {"copy_on_read": True, "block_size": "64K"}
+    >>> made = fvd.create("o.fvd", backing_file="base.raw", backing_format="raw", options=options)
+    >>> made["options"]["block_size"]
+    65536
+    ```
+    """
 
     add_storage_cmd: str
     block_size: StrSize
@@ -48,7 +167,18 @@ class ImageOptions(TypedDict, total=False):
 
 
 class Attributes(TypedDict, total=False):
-    """The attributes of an image that can be changed: those of `fvd amend -o help`, under all their names."""
+    """The attributes of an image that can be changed: those of `fvd amend -o help`, under all their names.
+
+    That list has their units, ranges and defaults. Sizes are in bytes, throughputs in KiB/s, start delays in
+    seconds, other times in milliseconds.
+
+    ```pycon
+    >>> changes: Attributes = {"copy_on_read": True, "prefetch_start_delay": 60}
+    >>> fvd.amend("overlay.fvd", **changes)
+    >>> fvd.info("overlay.fvd")["format-specific"]["data"]["prefetch-start-delay"]
+    60
+    ```
+    """
 
     size: StrSize
     virtual_disk_size: StrSize
@@ -86,7 +216,14 @@ class Attributes(TypedDict, total=False):
 
 
 class Extent(TypedDict):
-    """A range of the virtual disk whose bytes all come from the same place: one entry of `map`. In bytes."""
+    """A range of the virtual disk whose bytes all come from the same place: one entry of `map`. In bytes.
+
+    ```pycon
+    >>> extent = next(fvd.map("overlay.fvd", length=512))
+    >>> extent["depth"], extent["offset"], extent["filename"]
+    (1, 0, '...base.raw')
+    ```
+    """
 
     start: int
     length: int
@@ -106,7 +243,15 @@ class Extent(TypedDict):
 
 
 class FormatSpecific(TypedDict):
-    """Information that only one format has."""
+    """Information that only one format has. Sizes are in bytes, delays in seconds; of `prefetch`, throughputs
+    in KiB/s and times in milliseconds.
+
+    ```pycon
+    >>> specific = fvd.info("overlay.fvd")["format-specific"]
+    >>> specific["type"], specific["data"]["block-size"]
+    ('fvd', 512)
+    ```
+    """
 
     type: str
     data: dict[str, Any]
@@ -125,7 +270,17 @@ Snapshot = TypedDict(
         "icount": NotRequired[int],
     },
 )
-"""A snapshot inside a qcow2 image. fvd reads only the current disk, not the snapshot."""
+"""A snapshot inside a qcow2 image. fvd reads only the current disk, not the snapshot.
+
+`vm-state-size` is in bytes, `date-sec` in seconds since 1970, `vm-clock-sec` in seconds of the guest.
+
+```pycon
+>>> snapshot: Snapshot = {
+...     **{"id": "1", "name": "installed", "vm-state-size": 0, "vm-clock-sec": 71, "vm-clock-nsec": 0},
+...     **{"date-sec": 1767225600, "date-nsec": 0},
+... }
+```
+"""
 
 ImageInfo = TypedDict(
     "ImageInfo",
@@ -144,7 +299,17 @@ ImageInfo = TypedDict(
         "format-specific": NotRequired[FormatSpecific],
     },
 )
-"""One image, as in `qemu-img info --output=json`. No virtual size if fvd cannot read the format."""
+"""One image, as in `qemu-img info --output=json`. No virtual size if fvd cannot read the format.
+
+Sizes are in bytes. `actual-size` is the space that the file takes, without its holes. `dirty-flag`: the image
+was not closed, or is open for writing.
+
+```pycon
+>>> info = fvd.info("base.raw")
+>>> info["format"], info["virtual-size"], info["dirty-flag"]
+('raw', 1048576, False)
+```
+"""
 
 CheckResult = TypedDict(
     "CheckResult",
@@ -173,12 +338,24 @@ CheckResult = TypedDict(
 A cluster is a chunk of a compact image; a block is what one bit of the bitmap stands for. `suspect`: the
 image was not closed and has no journal to recover from. `needs-recovery`: the image was not closed, and the
 next open will replay its journal. `data-file-unchecked`: the image names a data file, which is opened only
-with `backing_chain`.
+with `backing_chain`. `image-end-offset` is in bytes. `messages` are texts for people, one for each finding.
+
+```pycon
+>>> found = fvd.check("overlay.fvd")
+>>> found["local-blocks"], found["total-blocks"], found["messages"]
+(0, 2048, [])
+```
 """
 
 
 class CompareResult(TypedDict):
-    """How two disks differ."""
+    """How two disks differ.
+
+    ```pycon
+    >>> fvd.compare("disk.fvd", "overlay.fvd", strict=True)
+    {'identical': False, 'reason': 'size', 'offset': None, 'size_a': 67108864, 'size_b': 1048576}
+    ```
+    """
 
     identical: bool
     reason: Literal["content", "size", "status"] | None
@@ -192,7 +369,13 @@ class CompareResult(TypedDict):
 
 
 class CreateResult(TypedDict):
-    """The image that was created."""
+    """The image that was created. `size`, of its disk, is in bytes.
+
+    ```pycon
+    >>> fvd.create("new.fvd", "1M")
+    {'filename': 'new.fvd', 'format': 'fvd', 'size': 1048576, 'options': {...}, 'needs_trust': []}
+    ```
+    """
 
     filename: str
     format: str
@@ -204,7 +387,13 @@ class CreateResult(TypedDict):
 
 
 class ConvertResult(TypedDict):
-    """The result of a conversion."""
+    """The result of a conversion.
+
+    ```pycon
+    >>> fvd.convert("overlay.fvd", "copy.fvd", format="fvd")
+    {'format': 'fvd', 'size': 1048576}
+    ```
+    """
 
     format: str
     size: int
@@ -222,15 +411,30 @@ DiskStats = TypedDict(
 """How much of an image is independent of its base: `local-bytes` of `base-bytes`.
 
 This is what the next open will find: it includes the journal of an image that was not closed, but not what
-only the memory of a running process knows. `totals` has the counters of `Image.stats()`, summed up over all
-sessions that changed the image and were closed.
+only the memory of a running process knows. Both are 0 for an image that needs no base, or no longer needs it.
+`totals` has the counters of `Image.stats()`, summed up over all sessions that changed the image and were
+closed.
+
+```pycon
+>>> stats = fvd.stats("overlay.fvd")
+>>> stats["local-bytes"], stats["base-bytes"]
+(0, 1048576)
+```
 """
 
 PrefetchState = Literal[
     "waiting", "running", "yielding", "paused", "throttled", "backing-off", "finished", "failed", "stopped"
 ]
-"""`yielding`: waits for requests of the guest. `throttled`: pauses because others use the base, too.
-`backing-off`: the base has failed; prefetch will retry later.
+"""`waiting`: has not begun. `yielding`: waits for requests of the guest. `paused`: by `pause_prefetch`.
+`throttled`: pauses because others use the base, too. `backing-off`: the base has failed; prefetch will retry
+later. `finished`: every block is local. `failed`: it ended with an error; `resume_prefetch` and `prefetch`
+try again. `stopped`: the image is closed.
+
+```pycon
+>>> with fvd.open("overlay.fvd") as image:
+...     image.prefetch_status()["state"]
+'waiting'
+```
 """
 
 PrefetchStatus = TypedDict(
@@ -254,13 +458,28 @@ PrefetchStatus = TypedDict(
 `total`: the part of the disk that the base covers. `local`: how much of that is local, for whatever reason.
 `fetched`: what prefetch itself has read from the base and stored (zeros without allocating space). `zeros`:
 what prefetch has made local without reading it, because the base is known to hold zeros there (such as a
-hole); zeros that have storage in the base are read, and count as fetched. `reason`: why prefetch pauses by
-itself, while it does. `error`: why it failed, or the last failure of the base.
+hole); zeros that have storage in the base are read, and count as fetched. `pauses`: how often it paused
+because others use the base. `retries`: failures of the base after which it went on. `reason`: why prefetch
+pauses by itself, while it does. `error`: why it failed, or the last failure of the base.
+
+```pycon
+>>> with fvd.open("overlay.fvd", "r+") as image:
+...     status = image.prefetch()
+>>> status["state"], status["local"], status["total"]
+('finished', 1048576, 1048576)
+```
 """
 
 
 class ExportStats(TypedDict):
-    """The state of one disk of a server."""
+    """The state of one disk of a server.
+
+    ```pycon
+    >>> with fvd.serve({"system": "overlay.fvd"}) as server:
+    ...     server.stats()["exports"]["system"]["prefetch"]["state"]
+    'waiting'
+    ```
+    """
 
     image: dict[str, int] | None
     """Counters since it was opened. None for a disk that is not an FVD image."""
@@ -269,7 +488,14 @@ class ExportStats(TypedDict):
 
 
 class ConnectionCounts(TypedDict):
-    """Numbers of connections of a server."""
+    """Numbers of connections of a server.
+
+    ```pycon
+    >>> with fvd.serve("disk.fvd") as server:
+    ...     server.stats()["connections"]
+    {'now': 0, 'total': 0, 'refused': 0, 'failed': 0}
+    ```
+    """
 
     now: int
     total: int
@@ -281,7 +507,14 @@ class ConnectionCounts(TypedDict):
 
 
 class RequestCounts(TypedDict):
-    """Requests of one kind since the start of a server."""
+    """Requests of one kind since the start of a server.
+
+    ```pycon
+    >>> with fvd.serve("disk.fvd") as server:
+    ...     server.stats()["requests"]["write-zeroes"]
+    {'requests': 0, 'bytes': 0, 'errors': 0}
+    ```
+    """
 
     requests: int
     bytes: int
@@ -302,11 +535,28 @@ ServerStats = TypedDict(
 )
 """What a server has done. `requests`: by the names that the protocol gives them. `invalid`: requests that
 were not valid (out of bounds, unknown); no other count includes them. `polled`: requests that arrived during
-polling, so that no thread had to be woken.
+polling, so that no thread had to be woken. `exports`: by the names of the exports; a single disk has the
+empty name.
+
+```pycon
+>>> with fvd.serve("disk.fvd") as server:
+...     stats = server.stats()
+>>> list(stats["requests"])
+['read', 'write', 'flush', 'trim', 'cache', 'write-zeroes', 'block-status']
+```
 """
 
 PrefetchProgress = Callable[[PrefetchStatus], object]
+"""Called with the status of prefetch several times a second. What it raises pauses prefetch, and is raised.
 
+```pycon
+>>> seen = []
+>>> with fvd.open("overlay.fvd", "r+") as image:
+...     status = image.prefetch(progress=seen.append)
+>>> seen[-1]["local"], seen[-1]["total"]
+(1048576, 1048576)
+```
+"""
 
 Profile = TypedDict(
     "Profile",
@@ -326,11 +576,24 @@ Profile = TypedDict(
 overlap. `bytes` is the sum of their lengths, `capacity` the number of entries that the image has room for,
 `unit` the bytes to which they are rounded. `recording`: the next session records a profile, because the image
 has that option and no profile yet.
+
+```pycon
+>>> options = {"prefetch_profile_size": "4K"}
+>>> made = fvd.create("p.fvd", backing_file="base.raw", backing_format="raw", options=options)
+>>> profile = fvd.profile("p.fvd")
+>>> profile["unit"], profile["capacity"], profile["entries"]
+(4096, 341, [])
+```
 """
 
 
 class ImportedProfile(TypedDict):
-    """What an image has stored of a profile."""
+    """What an image has stored of a profile. See `import_profile`.
+
+    ```pycon
+    >>> stored: ImportedProfile = {"entries": 2, "bytes": 12288, "beyond_disk": 0, "no_room": 0}
+    ```
+    """
 
     entries: int
     """As stored: rounded to whole units, with adjacent entries merged."""
@@ -342,7 +605,12 @@ class ImportedProfile(TypedDict):
 
 
 class TableRecord(TypedDict):
-    """A journal record that sets table entries."""
+    """A journal record that sets table entries.
+
+    ```pycon
+    >>> record: TableRecord = {"type": "table", "first": 0, "entries": [0, None, 1]}
+    ```
+    """
 
     type: Literal["table"]
     first: int
@@ -352,7 +620,12 @@ class TableRecord(TypedDict):
 
 
 class BitmapRecord(TypedDict):
-    """A journal record that marks sectors of the virtual disk as local."""
+    """A journal record that marks sectors of the virtual disk as local. A sector has 512 bytes.
+
+    ```pycon
+    >>> record: BitmapRecord = {"type": "bitmap", "first_sector": 8, "sectors": 128}
+    ```
+    """
 
     type: Literal["bitmap"]
     first_sector: int
@@ -360,14 +633,31 @@ class BitmapRecord(TypedDict):
 
 
 class JournalSector(TypedDict):
-    """One 512-byte sector of the journal."""
+    """One 512-byte sector of the journal, by its number in the journal.
+
+    ```pycon
+    >>> image = fvd.open("overlay.fvd", "r+")
+    >>> image.pwrite(bytes(4096), 0)
+    4096
+    >>> image.flush()
+    >>> fvd.dump("overlay.fvd", force_share=True)["journal"]
+    [{'sector': 0, 'records': [{'type': 'bitmap', 'first_sector': 0, 'sectors': 8}]}]
+    ```
+    """
 
     sector: int
     records: list[TableRecord | BitmapRecord]
 
 
 class Dump(TypedDict):
-    """The metadata of an image as it is on disk, without recovery."""
+    """The metadata of an image as it is on disk, without recovery.
+
+    ```pycon
+    >>> dump = fvd.dump("disk.fvd")
+    >>> dump["header"]["virtual_disk_size"], dump["table"], dump["truncated"]
+    (67108864, None, [])
+    ```
+    """
 
     filename: str
     header: dict[str, Any]

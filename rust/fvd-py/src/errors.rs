@@ -13,44 +13,106 @@ create_exception!(
     fvd,
     FvdError,
     PyOSError,
-    "The base class of fvd's errors. It has `errno`, `strerror` and `filename` as OSError."
+    "The base class of fvd's errors. It has `errno`, `strerror` and `filename` as OSError.
+
+It has three more attributes. `op` is what failed (`'open'`, `'read'`, ...). `offset` is where in the file
+`filename` it failed, in bytes. `needs_trust` is the directory that must be given in `trust=` to open what an
+image names. Each is None where it does not apply.
+
+```pycon
+>>> try:
+...     fvd.open('missing.fvd')
+... except fvd.FvdError as error:
+...     error.errno, error.filename, error.op
+(2, 'missing.fvd', 'open')
+```
+"
 );
 create_exception!(
     fvd,
     InvalidImageError,
     FvdError,
-    "The image violates the format, or needs a check."
+    "The image violates the format, or needs a check. `errno` is EINVAL.
+
+```pycon
+>>> fvd.open('base.raw')
+Traceback (most recent call last):
+fvd.InvalidImageError: [Errno 22] not an FVD image: ...: 'base.raw'
+```
+"
 );
 create_exception!(
     fvd,
     UnsupportedError,
     FvdError,
-    "The format allows this, but fvd does not support it."
+    "fvd does not support this format, this feature or this kind of file. `errno` is EOPNOTSUPP.
+
+```pycon
+>>> fvd.check('base.raw')
+Traceback (most recent call last):
+fvd.UnsupportedError: [Errno 95] This image format does not support checks: 'base.raw'
+```
+"
 );
-create_exception!(fvd, IoError, FvdError, "An operation of the operating system failed.");
+create_exception!(
+    fvd,
+    IoError,
+    FvdError,
+    "An operation of the operating system failed. `errno` is its error: ENOENT if a file does not exist.
+
+```pycon
+>>> fvd.info('missing.fvd')
+Traceback (most recent call last):
+fvd.IoError: [Errno 2] No such file or directory: 'missing.fvd'
+```
+"
+);
 create_exception!(
     fvd,
     NotPermittedError,
     FvdError,
-    "Access was refused by the operating system or by the trust rules."
+    "Access was refused by the operating system, by the trust rules or because the image is open read-only.
+
+`errno` is EACCES, EPERM or EROFS. If `trust=` helps, `needs_trust` is the directory.
+
+```pycon
+>>> with fvd.open('disk.fvd') as image:
+...     image.pwrite(b'hello', 0)
+Traceback (most recent call last):
+fvd.NotPermittedError: [Errno 13] The image is open read-only: 'disk.fvd'
+```
+"
 );
 create_exception!(
     fvd,
     InUseError,
     FvdError,
-    "The image is in use by another process or by a server."
+    "The image is in use by another process, by this one or by a server. `errno` is EAGAIN.
+
+```pycon
+>>> with fvd.open('disk.fvd', 'r+'):
+...     fvd.open('disk.fvd')
+Traceback (most recent call last):
+fvd.InUseError: [Errno 11] Failed to get shared \"write\" lock...: 'disk.fvd'
+```
+"
 );
 create_exception!(
     fvd,
     NoSpaceError,
     FvdError,
-    "No space is left on the file system, in the quota or on the device."
+    "No space is left on the file system, in the quota or on the device, or a file would be too large.
+
+`errno` is ENOSPC, EDQUOT or EFBIG. The request can be repeated when there is space."
 );
 create_exception!(
     fvd,
     PoisonedError,
     FvdError,
-    "A sync or a write of metadata failed before, so the image cannot be written to."
+    "A sync or a write of metadata failed before, so the image cannot be written to.
+
+`errno` is that of the first failure. The image can still be read. Close it and open it again: it is then
+recovered from its journal."
 );
 
 const EINTR: i32 = 4;

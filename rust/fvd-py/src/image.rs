@@ -62,19 +62,46 @@ pub(crate) fn open(
     })
 }
 
-/// An open FVD image.
+/// An open FVD image. `fvd.open` creates it.
 ///
-/// It can be used from several threads at the same time. The GIL is released during I/O.
+/// It can be used from several threads at the same time. The GIL is released during I/O. It is a context
+/// manager, which closes the image at the end.
+///
+/// Once the image is closed, and in a process that was forked since it was opened, every method except
+/// `close` raises `ValueError` (`file` on a closed image: the object that it returns). An error of a file
+/// raises `IoError`; its attribute `offset` says where in the file.
+///
+/// ```pycon
+/// >>> image = fvd.open("disk.fvd", "r+")
+/// >>> image
+/// <fvd.Image 'disk.fvd', mode 'r+', 67108864 bytes>
+/// >>> image.close()
+/// ```
 #[pyclass(frozen, module = "fvd", weakref)]
 pub(crate) struct Image {
     pub(crate) open: Arc<Open>,
-    /// Size of the virtual disk in bytes.
+    /// Size of the virtual disk in bytes: a multiple of 512. It does not change while the image is open.
+    ///
+    /// ```pycon
+    /// >>> image.size
+    /// 67108864
+    /// ```
     #[pyo3(get)]
     size: u64,
-    /// The path as it was passed to `open`.
+    /// The path as it was passed to `open`, as a string.
+    ///
+    /// ```pycon
+    /// >>> image.path
+    /// 'disk.fvd'
+    /// ```
     #[pyo3(get)]
     path: OsString,
     /// Whether the image was opened for writing.
+    ///
+    /// ```pycon
+    /// >>> image.writable
+    /// True
+    /// ```
     #[pyo3(get)]
     writable: bool,
 }
@@ -91,6 +118,12 @@ impl Image {
 #[pymethods]
 impl Image {
     /// Whether the image has been closed.
+    ///
+    /// ```pycon
+    /// >>> image.close()
+    /// >>> image.closed
+    /// True
+    /// ```
     #[getter]
     fn closed(&self) -> bool {
         self.open.is_closed()
@@ -98,7 +131,13 @@ impl Image {
 
     /// Reads `count` bytes from `offset` (bytes, any alignment), and returns them as `bytes`.
     ///
-    /// `ValueError` if a byte lies beyond the end of the disk.
+    /// `ValueError` if a byte lies beyond the end of the disk, `IoError` if the image, its base or its data
+    /// file cannot be read, or if the base has changed since the image was opened.
+    ///
+    /// ```pycon
+    /// >>> image.pread(4, 0)
+    /// b'\x00\x00\x00\x00'
+    /// ```
     fn pread<'py>(&self, py: Python<'py>, count: Size, offset: Size) -> PyResult<Bound<'py, PyBytes>> {
         let (Size(count), Size(offset)) = (count, offset);
         check_range(count, offset, self.size)?;
@@ -110,7 +149,14 @@ impl Image {
     /// Fills `buffer` with the data at `offset` (bytes, any alignment), and returns its length in bytes.
     /// `buffer` is any writable, C-contiguous object with the buffer protocol.
     ///
-    /// `ValueError` if a byte lies beyond the end of the disk.
+    /// `ValueError` if a byte lies beyond the end of the disk, `BufferError` if the buffer is read-only or
+    /// not contiguous, `IoError` as for `pread`.
+    ///
+    /// ```pycon
+    /// >>> buffer = bytearray(512)
+    /// >>> image.readinto(buffer, 4096)
+    /// 512
+    /// ```
     fn readinto(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>, offset: Size) -> PyResult<usize> {
         let Size(offset) = offset;
         let buffer = Buffer::get(buffer)?;
@@ -121,7 +167,17 @@ impl Image {
     /// Writes `buffer` at `offset` (bytes, any alignment), and returns its length in bytes. `buffer` is any
     /// C-contiguous object with the buffer protocol. The data is durable after the next `flush`.
     ///
-    /// `ValueError` if a byte lies beyond the end of the disk.
+    /// `ValueError` if a byte lies beyond the end of the disk: nothing is written then. `BufferError` if the
+    /// buffer is not contiguous, `NotPermittedError` if the image was opened read-only, `NoSpaceError` if
+    /// there is no room, `PoisonedError` after an earlier error of the metadata, `IoError` if a file cannot
+    /// be written.
+    ///
+    /// ```pycon
+    /// >>> image.pwrite(b"hello", 1000)
+    /// 5
+    /// >>> image.pread(7, 999)
+    /// b'\x00hello\x00'
+    /// ```
     fn pwrite(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>, offset: Size) -> PyResult<usize> {
         let Size(offset) = offset;
         let buffer = Buffer::get(buffer)?;
@@ -136,7 +192,16 @@ impl Image {
     /// base, the region of the base does not change.
     ///
     /// Does nothing if the image was opened with `discard="ignore"`. `ValueError` if a byte lies beyond the
-    /// end of the disk.
+    /// end of the disk, `NotPermittedError` if the image was opened read-only, `PoisonedError` and `IoError`
+    /// as for `pwrite`.
+    ///
+    /// ```pycon
+    /// >>> image.pwrite(b"not needed" * 100, 0)
+    /// 1000
+    /// >>> image.discard(1000, 0)
+    /// >>> image.pread(4, 0), image.pread(4, 996)  # a whole sector, and a part of one
+    /// (b'\x00\x00\x00\x00', b'eded')
+    /// ```
     fn discard(&self, py: Python<'_>, count: Size, offset: Size) -> PyResult<()> {
         let (Size(count), Size(offset)) = (count, offset);
         blocking(py, || self.open.with(|engine| block_on(engine.discard(offset, count))))
@@ -145,7 +210,15 @@ impl Image {
     /// Makes `count` bytes from `offset` (bytes, any alignment) read as zeroes. Frees their space where the
     /// storage can. With `discard="ignore"`, allocated space stays allocated.
     ///
-    /// `ValueError` if a byte lies beyond the end of the disk.
+    /// `ValueError` if a byte lies beyond the end of the disk. The other errors are those of `pwrite`.
+    ///
+    /// ```pycon
+    /// >>> image.pwrite(b"abcdef", 0)
+    /// 6
+    /// >>> image.zero(2, 1)
+    /// >>> image.pread(6, 0)
+    /// b'a\x00\x00def'
+    /// ```
     fn zero(&self, py: Python<'_>, count: Size, offset: Size) -> PyResult<()> {
         let (Size(count), Size(offset)) = (count, offset);
         blocking(py, || {
@@ -153,7 +226,17 @@ impl Image {
         })
     }
 
-    /// Makes all writes durable that returned before this call.
+    /// Makes all writes durable that returned before this call. With `cache="unsafe"` they only reach the
+    /// page cache.
+    ///
+    /// `IoError` if a sync fails; every further write and flush then raises `PoisonedError`. `NoSpaceError`
+    /// if there is no room for the metadata; a flush can be repeated after that.
+    ///
+    /// ```pycon
+    /// >>> image.pwrite(b"hello", 0)
+    /// 5
+    /// >>> image.flush()
+    /// ```
     fn flush(&self, py: Python<'_>) -> PyResult<()> {
         blocking(py, || self.open.with(|engine| block_on(engine.flush())))
     }
@@ -161,8 +244,15 @@ impl Image {
     /// Describes where the data of the disk is stored, through the whole backing chain: a list of
     /// dictionaries with the field names of `qemu-img map --output=json`.
     ///
-    /// `offset` and `length` are in bytes; `length` None: up to the end of the disk. Adjacent extents with
-    /// the same properties are merged.
+    /// `offset` and `length` are in bytes, from 0, of any alignment; `length` None: up to the end of the
+    /// disk. What lies beyond the end is left out. Adjacent extents with the same properties are merged.
+    /// `IoError` if the metadata or a base cannot be read.
+    ///
+    /// ```pycon
+    /// >>> extents = image.extents(4096)
+    /// >>> [(extent["start"], extent["length"], extent["zero"]) for extent in extents]
+    /// [(4096, 67104768, True)]
+    /// ```
     #[pyo3(signature = (offset = 0, length = None))]
     fn extents(&self, py: Python<'_>, offset: u64, length: Option<u64>) -> PyResult<extents::Entries> {
         let entries = blocking(py, || {
@@ -172,13 +262,31 @@ impl Image {
         Ok(extents::Entries(entries))
     }
 
-    /// Returns what `fvd.info` returns for this image: a dictionary.
+    /// Returns what `fvd.info` returns for this image: a dictionary. Sizes are in bytes. It is read from the
+    /// file that has the name `path` now: `IoError` if there is none, because the file was renamed or `path`
+    /// is relative and the current directory has changed.
+    ///
+    /// ```pycon
+    /// >>> info = image.info()
+    /// >>> info["format"], info["virtual-size"]
+    /// ('fvd', 67108864)
+    /// ```
     fn info(&self, py: Python<'_>) -> PyResult<info::Described> {
         // `with` fails if the image is closed. The information itself is read from the file at this path.
         blocking(py, || self.open.with(|_| info::of_open_image(self.path.as_ref())))
     }
 
-    /// Returns counters since the image was opened: a dictionary.
+    /// Returns counters since the image was opened: a dictionary from names to numbers. Those whose names end
+    /// in `bytes`, `copied-on-read`, `prefetched` and `prefetched-zeros` are in bytes; `journal-sectors` are
+    /// sectors of 512 bytes; the others are numbers of requests or events.
+    ///
+    /// ```pycon
+    /// >>> image.pwrite(b"hello", 0)
+    /// 5
+    /// >>> stats = image.stats()
+    /// >>> stats["writes"], stats["written-bytes"]
+    /// (1, 5)
+    /// ```
     fn stats(&self, py: Python<'_>) -> PyResult<Counters> {
         blocking(py, || self.open.with(|engine| Ok(Counters(engine.stats()))))
     }
@@ -188,32 +296,75 @@ impl Image {
     /// Returns when this is done. The result is that of `prefetch_status`. `progress(status)` is called
     /// several times a second. If it raises an exception, or a signal handler does, prefetch is paused and
     /// the exception is raised.
+    ///
+    /// `NotPermittedError` if the image was opened read-only and has a base, `IoError` if the base cannot be
+    /// read, `NoSpaceError` if there is no room, `IoError` with EINTR if the image is closed meanwhile.
+    ///
+    /// ```pycon
+    /// >>> overlay = fvd.open("overlay.fvd", "r+")
+    /// >>> status = overlay.prefetch()
+    /// >>> status["state"], status["local"], status["total"]
+    /// ('finished', 1048576, 1048576)
+    /// ```
     #[pyo3(signature = (progress = None))]
     fn prefetch(&self, py: Python<'_>, progress: Option<Py<PyAny>>) -> PyResult<prefetch::Status> {
         prefetch::run(py, &self.open, progress).map(prefetch::Status)
     }
 
-    /// Returns the progress of prefetch, which may run in the background or in another thread: a dictionary.
+    /// Returns the progress of prefetch, which may run in the background or in another thread: a dictionary,
+    /// in bytes and bytes per second (`fvd.types.PrefetchStatus`). The first call may read the bitmap
+    /// (`IoError`).
+    ///
+    /// ```pycon
+    /// >>> overlay = fvd.open("overlay.fvd")
+    /// >>> status = overlay.prefetch_status()
+    /// >>> status["state"], status["local"], status["total"]
+    /// ('waiting', 0, 1048576)
+    /// ```
     fn prefetch_status(&self, py: Python<'_>) -> PyResult<prefetch::Status> {
         let status = |engine: &Arc<_>| block_on(copy::status(engine, self.open.running().as_ref()));
         blocking(py, || self.open.with(status)).map(prefetch::Status)
     }
 
-    /// Pauses prefetch: no further copy begins until `resume_prefetch`.
+    /// Pauses prefetch: no further copy begins until `resume_prefetch`. Does nothing if the image has no
+    /// base. `NotPermittedError` if the image was opened read-only and has a base.
+    ///
+    /// ```pycon
+    /// >>> overlay = fvd.open("overlay.fvd", "r+")
+    /// >>> overlay.pause_prefetch()
+    /// ```
     fn pause_prefetch(&self, py: Python<'_>) -> PyResult<()> {
         let control = blocking(py, || self.open.control())?;
         control.iter().for_each(Control::pause);
         Ok(())
     }
 
-    /// Starts prefetch in the background immediately, or resumes it after `pause_prefetch`.
+    /// Starts prefetch in the background immediately, or resumes it after `pause_prefetch`. Does nothing if
+    /// the image has no base. `prefetch_status` tells how it goes, and whether it has failed.
+    /// `NotPermittedError` if the image was opened read-only and has a base.
+    ///
+    /// ```pycon
+    /// >>> overlay = fvd.open("overlay.fvd", "r+")
+    /// >>> overlay.resume_prefetch()
+    /// ```
     fn resume_prefetch(&self, py: Python<'_>) -> PyResult<()> {
         let control = blocking(py, || self.open.control())?;
         control.iter().for_each(Control::resume);
         Ok(())
     }
 
-    /// Returns a buffered, seekable binary file object for the disk (see the module `io`).
+    /// Returns a buffered, seekable binary file object for the disk (see the module `io`), at offset 0. Its
+    /// size is that of the disk; a write beyond the end raises an `OSError` with ENOSPC. To close it writes
+    /// what it has buffered, and leaves the image open. Only `Image.flush` makes data durable.
+    ///
+    /// ```pycon
+    /// >>> with image.file() as file:
+    /// ...     position = file.seek(512)
+    /// ...     file.write(b"hello")
+    /// 5
+    /// >>> image.pread(5, 512)
+    /// b'hello'
+    /// ```
     fn file<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         slf.get().open.check_process().map_err(|error| raise(&error))?;
         slf.py().import("fvd._file")?.call_method1("image_file", (slf,))
@@ -222,7 +373,16 @@ impl Image {
     /// Flushes, marks the image clean and releases its files. Does nothing if the image is already closed, or
     /// in a process that was forked since the image was opened.
     ///
-    /// Raises `InUseError` while `fvd.serve` serves the image. The image then stays open.
+    /// Raises `InUseError` while `fvd.serve` serves the image. The image then stays open. Raises `IoError`,
+    /// `NoSpaceError` or `PoisonedError` if the flush fails. The image is closed even so, and not marked
+    /// clean.
+    ///
+    /// ```pycon
+    /// >>> image.close()
+    /// >>> image.pread(4, 0)
+    /// Traceback (most recent call last):
+    /// ValueError: I/O operation on a closed image
+    /// ```
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         if self.open.is_ours() {
             exit::wait_for_servers(py, &*self.open)?;
