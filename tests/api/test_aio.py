@@ -51,7 +51,8 @@ def test_every_public_method_has_an_identical_async_method() -> None:
     for name in names - {"file", "size", "path", "writable", "closed"}:
         blocking, twin = getattr(fvd.Image, name), getattr(fvd.aio.Image, name)
         assert inspect.iscoroutinefunction(twin), name
-        assert inspect.getdoc(twin) == inspect.getdoc(blocking)
+        # The examples differ: here they use `await`.
+        assert str(inspect.getdoc(twin)).split("```")[::2] == str(inspect.getdoc(blocking)).split("```")[::2]
         assert list(inspect.signature(twin).parameters) == list(inspect.signature(blocking).parameters)
     # `base_timeout` exists only here: abandoning a read of a hung base requires a caller that is not blocked
     # by it.

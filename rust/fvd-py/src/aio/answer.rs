@@ -15,7 +15,7 @@ use tokio::task::AbortHandle;
 use super::completions::Reply;
 use super::ready::Ready;
 use crate::errors::raise;
-use crate::held::release;
+use crate::held::releasing;
 use crate::runtime;
 
 /// The result of an operation. Objects of Python in it are [`Held`](crate::held::Held).
@@ -69,11 +69,12 @@ where
     F: Future<Output: Send> + Send,
 {
     let mut future = Box::pin(future);
-    let first = py.detach(|| {
-        let _context = runtime.enter();
-        future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+    let first = releasing(py, || {
+        py.detach(|| {
+            let _context = runtime.enter();
+            future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        })
     });
-    release(py);
     match first {
         Poll::Ready(result) => Ok(result),
         Poll::Pending => Err(future),

@@ -3,7 +3,8 @@
 //! list to their futures.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::{io, mem};
 
 use fvd::Error;
@@ -15,15 +16,17 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use super::answer::Answer;
 use crate::errors::raise;
-use crate::held::{Held, release};
+use crate::held::{self, Held, Watcher};
 
 /// The results of operations that one event loop waits for.
 pub(super) struct Completions {
     process: Process,
     /// Before the descriptor: it must be dropped first.
     _close_on_fork: CloseOnFork,
-    /// Readable while `list` has entries. The event loop watches it until the loop is closed.
+    /// Wakes the event loop, which watches it until the loop is closed.
     eventfd: OwnedFd,
+    /// Whether the event loop has been woken, and has not run the callback since.
+    woken: AtomicBool,
     list: Mutex<Vec<Completion>>,
 }
 
@@ -42,6 +45,7 @@ impl Completions {
             process: Process::current(),
             _close_on_fork: CloseOnFork::new(eventfd.as_fd()),
             eventfd,
+            woken: AtomicBool::new(false),
             list: Mutex::default(),
         })
     }
@@ -66,24 +70,33 @@ impl Completions {
         let settle = Bound::new(py, Settle(Arc::clone(&completions)))?;
         event_loop.call_method1("add_reader", (completions.eventfd.as_raw_fd(), &settle))?;
         all.bind(py).set_item(event_loop, settle)?;
+        held::watch(Arc::downgrade(&completions) as Weak<dyn Watcher>);
         Ok(completions)
     }
 
     fn add(&self, completion: Completion) {
-        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = list.is_empty();
-        list.push(completion);
-        drop(list);
-        if first {
-            // It cannot fail: the counter of an eventfd does not reach its limit.
-            let _ = rustix::io::write(&self.eventfd, &1_u64.to_ne_bytes());
-        }
+        self.list().push(completion);
+        self.wake();
     }
 
     fn take(&self) -> Vec<Completion> {
-        // Read before the list is taken: what is added after that makes it readable again.
+        // Before the list is taken: what is added after that wakes the event loop again.
         let _ = rustix::io::read(&self.eventfd, &mut [0_u8; 8]);
-        mem::take(&mut *self.list.lock().unwrap_or_else(PoisonError::into_inner))
+        self.woken.swap(false, Ordering::AcqRel);
+        mem::take(&mut *self.list())
+    }
+
+    fn list(&self) -> MutexGuard<'_, Vec<Completion>> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watcher for Completions {
+    fn wake(&self) {
+        if !self.woken.swap(true, Ordering::AcqRel) {
+            // It cannot fail: the counter of an eventfd does not reach its limit.
+            let _ = rustix::io::write(&self.eventfd, &1_u64.to_ne_bytes());
+        }
     }
 }
 
@@ -95,13 +108,15 @@ struct Settle(Arc<Completions>);
 impl Settle {
     fn __call__(&self, py: Python<'_>) {
         let completions = self.0.take();
-        // The buffers of completed operations are free before the results are seen.
-        release(py);
-        for completion in completions {
-            if let Err(error) = completion.settle(py) {
-                error.write_unraisable(py, None);
+        // The buffers of completed operations are free before their results are seen.
+        held::release(py);
+        held::releasing(py, || {
+            for completion in completions {
+                if let Err(error) = completion.settle(py) {
+                    error.write_unraisable(py, None);
+                }
             }
-        }
+        });
     }
 }
 

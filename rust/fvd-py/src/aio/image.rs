@@ -19,7 +19,7 @@ use super::open::{AsyncOpen, Engine};
 use crate::arguments::{Opening, Size, blocking};
 use crate::buffer::{Buffer, shared_bytes};
 use crate::errors::raise;
-use crate::held::{Held, release};
+use crate::held::{Held, releasing};
 use crate::image::{check_range, describe};
 use crate::leases::Leasable;
 use crate::{exit, extents, info, prefetch, runtime, stats, unclosed};
@@ -288,8 +288,7 @@ impl<'py> IntoPyObject<'py> for Filled {
     type Error = Infallible;
 
     fn into_pyobject(self, py: Python<'py>) -> Result<Self::Output, Self::Error> {
-        drop(self.memory);
-        release(py);
+        releasing(py, || drop(self.memory));
         Ok(self.bytes.into_inner().into_bound(py))
     }
 }
