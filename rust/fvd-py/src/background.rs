@@ -22,11 +22,14 @@ pub(crate) struct Background {
 }
 
 /// The running background work of an image, on threads or as a task.
-pub(crate) trait Running {
+pub(crate) trait Running: Send + 'static {
     fn control(&self) -> &Control;
 
     /// Stops it. Also waits for its end, where it runs on threads.
     fn end(self);
+
+    /// Stops it, and waits for its end. Blocks where it runs on threads.
+    fn stop(self) -> impl Future<Output = ()> + Send;
 }
 
 /// Whether the image has background work, given how it was opened.
@@ -68,7 +71,8 @@ pub(crate) fn control<S: Storage, R: Running>(
 }
 
 impl Background {
-    pub(crate) fn start(engine: Arc<Engine>) -> Result<Self, Error> {
+    pub(crate) fn start(engine: &Arc<Engine>) -> Result<Self, Error> {
+        let engine = Arc::clone(engine);
         let clock = time::clock()?;
         let control = Control::new();
         let handle = control.clone();
@@ -91,6 +95,10 @@ impl Running for Background {
         // If the thread has panicked, its state was dropped as in a cancellation, which is safe.
         let _ = self.thread.join();
     }
+
+    async fn stop(self) {
+        self.end();
+    }
 }
 
 impl Running for daemon::Background {
@@ -100,6 +108,10 @@ impl Running for daemon::Background {
 
     fn end(self) {
         self.control().stop();
+    }
+
+    async fn stop(self) {
+        self.stop().await;
     }
 }
 

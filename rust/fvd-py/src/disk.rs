@@ -14,11 +14,11 @@ use pyo3::prelude::*;
 use crate::aio::{AsyncImage, AsyncOpen, Engine as AsyncEngine};
 use crate::background::Engine;
 use crate::image::Image;
-use crate::open::Open;
+use crate::open::BlockingOpen;
 
 /// A disk argument.
 pub(crate) enum Disk {
-    Open(Arc<Open>),
+    Open(Arc<BlockingOpen>),
     OpenAsync(Arc<AsyncOpen>),
     File(PathBuf),
 }
@@ -61,7 +61,7 @@ impl Disk {
                 Err(Error::invalid_argument(message))
             }
             Self::Open(open) => open.with(|engine: &Arc<Engine>| work(Arc::clone(engine) as _)),
-            Self::OpenAsync(open) => block_on(open.with(async |engine: Arc<AsyncEngine>| work(engine as _))),
+            Self::OpenAsync(open) => open.with(|engine: &Arc<AsyncEngine>| work(Arc::clone(engine) as _)),
         }
     }
 }

@@ -12,10 +12,11 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::arguments::{Opening, Size, blocking};
+use crate::background::Background;
 use crate::buffer::{Buffer, LeasedMut, new_bytes};
 use crate::errors::raise;
 use crate::leases::Leasable;
-use crate::open::Open;
+use crate::open::{BlockingOpen, Open};
 use crate::stats::Counters;
 use crate::{exit, extents, info, prefetch, unclosed};
 
@@ -52,7 +53,8 @@ pub(crate) fn open(
     let options = opening.options()?;
     let engine = blocking(py, || block_on(open_image(&path, &options)))?;
     let size = engine.size();
-    let open = Arc::new(blocking(py, || Open::new(engine))?);
+    let open = Arc::new(Open::new(engine, Background::start));
+    blocking(py, || open.start())?;
     exit::remember(&open);
     Ok(Image {
         open,
@@ -79,7 +81,7 @@ pub(crate) fn open(
 /// ```
 #[pyclass(frozen, module = "fvd", weakref)]
 pub(crate) struct Image {
-    pub(crate) open: Arc<Open>,
+    pub(crate) open: Arc<BlockingOpen>,
     /// Size of the virtual disk in bytes: a multiple of 512. It does not change while the image is open.
     ///
     /// ```pycon
@@ -334,7 +336,7 @@ impl Image {
     /// >>> overlay.pause_prefetch()
     /// ```
     fn pause_prefetch(&self, py: Python<'_>) -> PyResult<()> {
-        let control = blocking(py, || self.open.control())?;
+        let control = blocking(py, || self.open.with(|engine| self.open.control(engine)))?;
         control.iter().for_each(Control::pause);
         Ok(())
     }
@@ -348,7 +350,7 @@ impl Image {
     /// >>> overlay.resume_prefetch()
     /// ```
     fn resume_prefetch(&self, py: Python<'_>) -> PyResult<()> {
-        let control = blocking(py, || self.open.control())?;
+        let control = blocking(py, || self.open.with(|engine| self.open.control(engine)))?;
         control.iter().for_each(Control::resume);
         Ok(())
     }
@@ -387,7 +389,7 @@ impl Image {
         if self.open.is_ours() {
             exit::wait_for_servers(py, &*self.open)?;
         }
-        blocking(py, || self.open.close())
+        blocking(py, || block_on(self.open.close()))
     }
 
     fn __enter__(slf: Py<Self>) -> Py<Self> {

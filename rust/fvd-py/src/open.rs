@@ -1,60 +1,78 @@
-//! An open engine, shared by the Python object and the exit hook.
+//! An open engine, shared by the Python object, servers and the exit hook.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use async_lock::RwLock;
 use fvd::Error;
 use fvd::copy::Control;
+use fvd::image::Image;
 use fvd::process::Owned;
-use fvd::storage::Storage;
+use fvd::storage::{FileStorage, Storage};
 use fvd_nbd::daemon::{OpenEngine, OpenImage};
 use pollster::block_on;
 
-use crate::background::{self, Background, Engine, Running};
+use crate::background::{self, Background, Running};
 use crate::exit::Closable;
 use crate::leases::{Leasable, Lease, Leases};
 
-/// An engine that can be closed while other threads use it: each operation holds a shared lock, and `close`
-/// an exclusive one.
-pub(crate) struct Open {
+/// An open engine with blocking file I/O.
+pub(crate) type BlockingOpen = Open<FileStorage, Background>;
+
+/// An engine that can be closed while it is used: each operation holds a shared lock, and `close` an
+/// exclusive one.
+pub(crate) struct Open<S: Storage, B> {
     /// The path of the image, for messages.
     path: PathBuf,
-    parts: Owned<Parts>,
+    parts: Owned<Parts<S, B>>,
+    /// Starts the background work of the image.
+    start: fn(&Arc<Image<S>>) -> Result<B, Error>,
     closed: AtomicBool,
 }
 
-/// The locks are taken only without the GIL, so that a thread that waits for one blocks no other Python
-/// thread. They are never taken in a forked child, where they may be held by threads that do not exist
-/// (docs/design/async-io.md, F3).
-struct Parts {
-    engine: RwLock<Option<Arc<Engine>>>,
-    background: Mutex<Option<Background>>,
+/// The parts with locks. The locks are taken only without the GIL, so that a thread that waits for one blocks
+/// no other Python thread. They are never taken in a forked child, where they may be held by threads that do
+/// not exist (docs/design/async-io.md, F3).
+struct Parts<S: Storage, B> {
+    engine: RwLock<Option<Arc<Image<S>>>>,
+    background: Mutex<Option<B>>,
+    /// Held during a close.
+    closing: async_lock::Mutex<()>,
     leases: Leases,
 }
 
-impl Parts {
-    fn background(&self) -> MutexGuard<'_, Option<Background>> {
+impl<S: Storage, B> Parts<S, B> {
+    fn background(&self) -> MutexGuard<'_, Option<B>> {
         self.background.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Open {
-    /// Opens the engine for use, and starts the background work of the image.
-    pub(crate) fn new(engine: Engine) -> Result<Self, Error> {
-        let engine = Arc::new(engine);
+impl<S: Storage, B: Running> Open<S, B> {
+    /// Takes over an engine. `start` starts the background work of the image, when it is needed.
+    pub(crate) fn new(engine: Image<S>, start: fn(&Arc<Image<S>>) -> Result<B, Error>) -> Self {
         let path = engine.file().path().to_owned();
-        let wanted = background::is_wanted(&engine);
-        let background = wanted.then(|| Background::start(Arc::clone(&engine))).transpose()?;
         let parts = Parts {
             leases: Leases::new(&path),
-            engine: RwLock::new(Some(engine)),
-            background: Mutex::new(background),
+            engine: RwLock::new(Some(Arc::new(engine))),
+            background: Mutex::new(None),
+            closing: async_lock::Mutex::new(()),
         };
-        Ok(Self {
+        Self {
             path,
             parts: Owned::new(parts),
+            start,
             closed: AtomicBool::new(false),
+        }
+    }
+
+    /// Starts the background work of the image, if it has any. Must be called before the image is used.
+    pub(crate) fn start(&self) -> Result<(), Error> {
+        self.with(|engine| {
+            if background::is_wanted(engine) {
+                *self.parts()?.background() = Some((self.start)(engine)?);
+            }
+            Ok(())
         })
     }
 
@@ -62,78 +80,94 @@ impl Open {
         self.closed.load(Ordering::Acquire)
     }
 
+    /// False in a child process that was forked while the image was open.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.parts.is_ours()
+    }
+
     /// Fails in a child process that was forked while the image was open.
     pub(crate) fn check_process(&self) -> Result<(), Error> {
         self.parts().map(drop)
     }
 
-    fn parts(&self) -> Result<&Parts, Error> {
+    fn parts(&self) -> Result<&Parts<S, B>, Error> {
         self.parts.get().map_err(|error| error.with_path(&self.path))
     }
 
-    /// Runs `work` on the engine. Fails if the engine has been closed.
-    pub(crate) fn with<T>(&self, work: impl FnOnce(&Arc<Engine>) -> Result<T, Error>) -> Result<T, Error> {
-        let engine = self.parts()?.engine.read().unwrap_or_else(PoisonError::into_inner);
+    /// Runs `work` on the engine, which is not closed before `work` has ended. Fails if the engine has been
+    /// closed. Blocks.
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&Arc<Image<S>>) -> Result<T, Error>) -> Result<T, Error> {
+        let engine = self.parts()?.engine.read_blocking();
+        engine.as_ref().map_or_else(|| Err(closed()), work)
+    }
+
+    /// As [`Open::with`], for tasks.
+    pub(crate) async fn with_async<T, W, F>(&self, work: W) -> Result<T, Error>
+    where
+        W: FnOnce(Arc<Image<S>>) -> F,
+        F: Future<Output = Result<T, Error>>,
+    {
+        let engine = self.parts()?.engine.read().await;
         match engine.as_ref() {
-            Some(engine) => work(engine),
+            Some(engine) => work(Arc::clone(engine)).await,
             None => Err(closed()),
         }
     }
 
-    /// The control of prefetch. Starts the background work if it does not run. None if the image has no base.
-    pub(crate) fn control(&self) -> Result<Option<Control>, Error> {
-        self.with(|engine| {
-            let mut background = self.parts()?.background();
-            if self.is_closed() {
-                return Err(closed());
-            }
-            background::control(engine, &mut *background, || Background::start(Arc::clone(engine)))
-        })
+    /// The control of prefetch of `engine`, which is this one. Starts the background work if it does not run.
+    /// None if the image has no base.
+    pub(crate) fn control(&self, engine: &Arc<Image<S>>) -> Result<Option<Control>, Error> {
+        let mut running = self.parts()?.background();
+        if self.is_closed() {
+            return Err(closed());
+        }
+        background::control(engine, &mut *running, || (self.start)(engine))
     }
 
-    /// Leases the engine to a server. The image cannot be closed before the lease ends.
-    pub(crate) fn lease(self: &Arc<Self>, read_only: bool) -> Result<OpenImage, Error> {
+    /// Waits until all operations have ended, flushes, marks the image clean and releases its files. The
+    /// files are released even after an error of the flush. If the image is served, fails and changes
+    /// nothing. Does nothing in a forked child: only the parent may close the image.
+    pub(crate) async fn close(&self) -> Result<(), Error> {
+        let Ok(parts) = self.parts() else {
+            self.closed.store(true, Ordering::Release);
+            return Ok(());
+        };
+        parts.leases.end().await?;
+        // From here on no background work is started.
+        self.closed.store(true, Ordering::Release);
+        // Held to the end, so a concurrent close waits until all of this is done.
+        let _closing = parts.closing.lock().await;
+        let background = parts.background().take();
+        if let Some(background) = background {
+            background.stop().await;
+        }
+        let engine = parts.engine.write().await.take();
+        match engine {
+            Some(engine) => engine.close().await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl<S: Storage + 'static, B: Running> Open<S, B> {
+    /// Leases the engine to a server. The image cannot be closed before the lease ends. Blocks.
+    pub(crate) fn lease(
+        self: &Arc<Self>,
+        read_only: bool,
+        as_engine: fn(Arc<Image<S>>) -> OpenEngine,
+    ) -> Result<OpenImage, Error> {
         // From here on the image is not closed.
         let lease = Arc::new(Lease::begin(self)?);
-        let image = self.with(|engine| Ok(OpenEngine::Blocking(Arc::clone(engine))))?;
+        let image = self.with(|engine| Ok(as_engine(Arc::clone(engine))))?;
         Ok(OpenImage {
             image,
             read_only,
             lease,
         })
     }
-
-    /// False in a child process that was forked while the image was open.
-    pub(crate) fn is_ours(&self) -> bool {
-        self.parts.is_ours()
-    }
-
-    /// Waits until all operations have ended, flushes, marks the image clean and releases its files. The
-    /// files are released even after an error of the flush. If the image is served, fails and changes
-    /// nothing. Does nothing in a forked child: only the parent may close the image.
-    pub(crate) fn close(&self) -> Result<(), Error> {
-        let Ok(parts) = self.parts() else {
-            self.closed.store(true, Ordering::Release);
-            return Ok(());
-        };
-        block_on(parts.leases.end())?;
-        // From here on no background work is started.
-        self.closed.store(true, Ordering::Release);
-        let mut background = parts.background();
-        // The lock is held meanwhile, so a concurrent close waits until the threads have ended.
-        if let Some(background) = background.take() {
-            background.end();
-        }
-        drop(background);
-        let mut engine = parts.engine.write().unwrap_or_else(PoisonError::into_inner);
-        match engine.take() {
-            Some(engine) => block_on(engine.close()),
-            None => Ok(()),
-        }
-    }
 }
 
-impl Leasable for Open {
+impl<S: Storage + 'static, B: Running> Leasable for Open<S, B> {
     fn leases(&self) -> Result<&Leases, Error> {
         self.parts().map(|parts| &parts.leases)
     }
@@ -144,7 +178,7 @@ impl Leasable for Open {
     }
 }
 
-impl Closable for Open {
+impl<S: Storage + 'static, B: Running> Closable for Open<S, B> {
     fn is_ours(&self) -> bool {
         self.is_ours()
     }
@@ -158,7 +192,7 @@ impl Closable for Open {
     }
 
     fn close_now(&self) -> Result<(), Error> {
-        self.close()
+        block_on(self.close())
     }
 
     fn abandon(&self) {

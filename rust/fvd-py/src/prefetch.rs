@@ -9,14 +9,17 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::errors::raise;
-use crate::open::Open;
+use crate::open::BlockingOpen;
 
 /// The maximum time between two calls of the callback, and between two checks for signals.
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Copies everything that is still in the base. See `Image.prefetch`.
-pub(crate) fn run(py: Python<'_>, open: &Open, callback: Option<Py<PyAny>>) -> PyResult<PrefetchStatus> {
-    let Some(control) = py.detach(|| open.control()).map_err(|error| raise(&error))? else {
+pub(crate) fn run(py: Python<'_>, open: &BlockingOpen, callback: Option<Py<PyAny>>) -> PyResult<PrefetchStatus> {
+    let Some(control) = py
+        .detach(|| open.with(|engine| open.control(engine)))
+        .map_err(|error| raise(&error))?
+    else {
         let status = complete();
         report(py, callback.as_ref(), &status)?;
         return Ok(status);
@@ -36,7 +39,12 @@ pub(crate) fn outcome(status: PrefetchStatus) -> Result<PrefetchStatus, Error> {
 }
 
 /// Waits for the end of prefetch, and calls the callback meanwhile.
-fn watch(py: Python<'_>, open: &Open, control: &Control, callback: Option<&Py<PyAny>>) -> PyResult<PrefetchStatus> {
+fn watch(
+    py: Python<'_>,
+    open: &BlockingOpen,
+    control: &Control,
+    callback: Option<&Py<PyAny>>,
+) -> PyResult<PrefetchStatus> {
     let mut status = py.detach(|| current_status(open, control));
     loop {
         py.check_signals()?;
@@ -61,7 +69,7 @@ fn watch(py: Python<'_>, open: &Open, control: &Control, callback: Option<&Py<Py
 }
 
 /// The current status. If the image is closed, the last status that the control has.
-fn current_status(open: &Open, control: &Control) -> PrefetchStatus {
+fn current_status(open: &BlockingOpen, control: &Control) -> PrefetchStatus {
     let status = open.with(|engine| block_on(copy::status(engine, Some(control))));
     status.unwrap_or_else(|_| control.status())
 }

@@ -6,16 +6,19 @@ use std::ffi::OsString;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use fvd::Error;
 use fvd::copy::{self, Control};
+use fvd::process::Owned;
 use fvd::storage::IoBufMut;
 use pollster::block_on;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::answer::{Answer, Nothing, at_once, droppable, unstoppable};
-use super::open::{AsyncOpen, Engine};
+use super::open::{self, AsyncOpen, Engine};
+use super::order::Order;
 use crate::arguments::{Opening, Size, blocking};
 use crate::buffer::{Buffer, shared_bytes};
 use crate::errors::raise;
@@ -58,9 +61,11 @@ pub(crate) fn open_async<'py>(
     let options = opening.options()?;
     droppable(py, async move {
         may_block(move || {
-            let (open, size) = AsyncOpen::open(&path, &options)?;
+            let (open, size) = open::open(&path, &options)?;
             Ok(AsyncImage {
                 open: Arc::new(open),
+                order: Owned::new(Order::default()),
+                started: AtomicBool::new(false),
                 size,
                 path: path.into_os_string(),
                 writable,
@@ -85,6 +90,9 @@ async fn may_block<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + 
 #[pyclass(frozen, module = "fvd._fvd", weakref)]
 pub(crate) struct AsyncImage {
     pub(crate) open: Arc<AsyncOpen>,
+    order: Owned<Order>,
+    /// Whether a caller has received the image.
+    started: AtomicBool,
     #[pyo3(get)]
     size: u64,
     #[pyo3(get)]
@@ -104,6 +112,7 @@ impl AsyncImage {
     /// received (the opening was cancelled) is closed without a warning.
     fn start(&self, py: Python<'_>) -> PyResult<()> {
         blocking(py, || self.open.start())?;
+        self.started.store(true, Ordering::Release);
         exit::remember(&self.open);
         Ok(())
     }
@@ -150,7 +159,7 @@ impl AsyncImage {
     fn flush<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let open = self.ours()?;
         let flush = async |engine: Arc<Engine>| engine.flush().await.map(|()| Nothing);
-        unstoppable(py, async move { open.with(flush).await })
+        unstoppable(py, async move { open.with_async(flush).await })
     }
 
     #[pyo3(signature = (offset = 0, length = None))]
@@ -158,7 +167,7 @@ impl AsyncImage {
         let open = self.ours()?;
         droppable(py, async move {
             let collect = async |engine: Arc<Engine>| extents::collect(&*engine, offset, length).await;
-            open.with(collect).await.map(extents::Entries)
+            open.with_async(collect).await.map(extents::Entries)
         })
     }
 
@@ -166,7 +175,7 @@ impl AsyncImage {
         let (open, path) = (self.ours()?, self.path.clone());
         droppable(py, async move {
             // `with` fails if the image is closed. The information itself is read from the file at this path.
-            open.with(async |_| Ok(())).await?;
+            open.with_async(async |_| Ok(())).await?;
             may_block(move || info::of_open_image(path.as_ref())).await
         })
     }
@@ -174,7 +183,7 @@ impl AsyncImage {
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let open = self.ours()?;
         droppable(py, async move {
-            let stats = open.with(async |engine: Arc<Engine>| Ok(engine.stats())).await?;
+            let stats = open.with_async(async |engine: Arc<Engine>| Ok(engine.stats())).await?;
             Ok(stats::Counters(stats))
         })
     }
@@ -183,7 +192,7 @@ impl AsyncImage {
         let open = self.ours()?;
         droppable(py, async move {
             let status = async |engine: Arc<Engine>| copy::status(&engine, open.running().as_ref()).await;
-            open.with(status).await.map(prefetch::Status)
+            open.with_async(status).await.map(prefetch::Status)
         })
     }
 
@@ -195,7 +204,7 @@ impl AsyncImage {
                 let status = copy::status(&engine, open.running().as_ref()).await?;
                 prefetch::outcome(status)
             };
-            open.with(outcome).await.map(prefetch::Status)
+            open.with_async(outcome).await.map(prefetch::Status)
         })
     }
 
@@ -235,6 +244,10 @@ impl AsyncImage {
         Ok(Arc::clone(&self.open))
     }
 
+    fn order(&self) -> PyResult<&Order> {
+        self.order.get().map_err(|error| raise(&error))
+    }
+
     /// Reads into `memory` from `offset` (bytes), after earlier writes that overlap, and returns it.
     fn fill(
         &self,
@@ -242,12 +255,11 @@ impl AsyncImage {
         offset: u64,
     ) -> PyResult<impl Future<Output = Result<IoBufMut, Error>> + Send + use<>> {
         let open = self.ours()?;
-        let order = open.order().map_err(|error| raise(&error))?;
-        let mut turn = order.read(offset, memory.len() as u64);
+        let mut turn = self.order()?.read(offset, memory.len() as u64);
         Ok(async move {
             turn.come().await;
             let read = async |engine: Arc<Engine>| engine.read(memory, offset).await;
-            open.with(read).await
+            open.with_async(read).await
         })
     }
 
@@ -259,18 +271,18 @@ impl AsyncImage {
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
         let open = self.ours()?;
-        let order = open.order().map_err(|error| raise(&error))?;
-        let mut turn = order.write(offset, count);
+        let mut turn = self.order()?.write(offset, count);
         unstoppable(py, async move {
             turn.come().await;
-            open.with(work).await
+            open.with_async(work).await
         })
     }
 
     fn steer<'py>(&self, py: Python<'py>, command: fn(&Control)) -> PyResult<Bound<'py, PyAny>> {
         let open = self.ours()?;
         droppable(py, async move {
-            open.control().await?.iter().for_each(command);
+            let control = async |engine: Arc<Engine>| open.control(&engine);
+            open.with_async(control).await?.iter().for_each(command);
             Ok(Nothing)
         })
     }
@@ -295,8 +307,8 @@ impl<'py> IntoPyObject<'py> for Filled {
 
 impl Drop for AsyncImage {
     fn drop(&mut self) {
-        if !self.open.is_started() {
-            return self.open.close_soon();
+        if !self.started.load(Ordering::Acquire) {
+            return open::close_soon(&self.open);
         }
         unclosed::close(&*self.open, || format!("image {}", self.path.display()));
     }

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use fvd::Error;
-use fvd_nbd::daemon::{DiskSource, FileOptions};
+use fvd_nbd::daemon::{DiskSource, FileOptions, OpenEngine};
 use pyo3::prelude::*;
 
 use crate::aio::{AsyncImage, AsyncOpen};
 use crate::image::Image;
-use crate::open::Open;
+use crate::open::BlockingOpen;
 
 /// A disk argument.
 #[derive(FromPyObject)]
@@ -41,7 +41,7 @@ impl Given<'_> {
 
 /// A disk without Python objects, so that it can be used without the GIL.
 pub(super) enum Disk {
-    Open(Arc<Open>),
+    Open(Arc<BlockingOpen>),
     OpenAsync(Arc<AsyncOpen>),
     File(FileOptions),
 }
@@ -51,8 +51,8 @@ impl Disk {
     /// `read_only` is set. Must be called without the GIL.
     pub(super) fn source(self, read_only: bool) -> Result<DiskSource, Error> {
         Ok(match self {
-            Self::Open(open) => DiskSource::Open(open.lease(read_only)?),
-            Self::OpenAsync(open) => DiskSource::Open(open.lease(read_only)?),
+            Self::Open(open) => DiskSource::Open(open.lease(read_only, OpenEngine::Blocking)?),
+            Self::OpenAsync(open) => DiskSource::Open(open.lease(read_only, OpenEngine::Async)?),
             Self::File(options) => DiskSource::File(options),
         })
     }
