@@ -7,7 +7,7 @@ use fvd::image::CacheMode;
 
 use super::case::{Case, Ends};
 use super::load::Load;
-use crate::fault::{Errno, Faults, Target};
+use crate::fault::{Errno, Faults, Hangs, Target};
 use crate::shape::Shape;
 use crate::workload::Request;
 
@@ -16,6 +16,12 @@ const ONE_IN: [u32; 4] = [100, 30, 10, 10];
 
 /// Choices for the minimum time of a read of a remote base, in milliseconds.
 const LATENCIES: [u64; 4] = [1, 10, 30, 100];
+
+/// Choices for [`Hangs::one_in`].
+const HANG_ONE_IN: [u32; 3] = [5, 20, 80];
+
+/// Choices for what hangs.
+const HANG_TARGETS: [Target; 4] = [Target::Anything, Target::Reads, Target::Writes, Target::Zeroes];
 
 /// Choices for what fails, in sessions with errors.
 const TARGETS: [Target; 16] = [
@@ -154,6 +160,8 @@ pub struct Session {
     pub space: Option<u64>,
     /// Minimum time of a read of the base.
     pub latency: Duration,
+    /// Which operations hang.
+    pub hangs: Option<Hangs>,
 }
 
 /// A request.
@@ -225,8 +233,9 @@ impl Session {
             CacheMode::Writeback if case.has_unsafe_sessions() && rng.u8(..3) == 0 => CacheMode::Unsafe,
             cache => cache,
         };
+        let seed = rng.u64(..);
         Self {
-            seed: rng.u64(..),
+            seed,
             depth,
             steps,
             cache,
@@ -238,8 +247,20 @@ impl Session {
             } else {
                 Duration::ZERO
             },
+            hangs: hangs(seed),
         }
     }
+}
+
+/// In one session in four some operations hang. A generator of its own, so that the rest of the script does
+/// not change.
+fn hangs(seed: u64) -> Option<Hangs> {
+    let mut rng = fastrand::Rng::with_seed(seed ^ 0x5EED_4A46);
+    let hangs = Hangs {
+        one_in: HANG_ONE_IN[rng.usize(..HANG_ONE_IN.len())],
+        target: HANG_TARGETS[rng.usize(..HANG_TARGETS.len())],
+    };
+    (rng.u8(..4) == 0).then_some(hangs)
 }
 
 impl End {
@@ -301,6 +322,9 @@ impl fmt::Display for Numbered<'_> {
         }
         if !session.latency.is_zero() {
             write!(f, ", {} ms to the base", session.latency.as_millis())?;
+        }
+        if let Some(Hangs { one_in, target }) = session.hangs {
+            write!(f, ", one in {one_in} operations hangs ({target:?})")?;
         }
         for step in &session.steps {
             write!(f, "\n    {:?}", step.request)?;
