@@ -193,13 +193,31 @@ impl Script {
         let shape = case.shape(&mut rng);
         let image_seed = rng.u64(..);
         let sessions = (0..rng.u8(2..6)).map(|_| Session::random(&shape, image_seed, case, &mut rng));
-        Self {
+        let script = Self {
             seed,
             case,
             image_seed,
             sessions: sessions.collect(),
             shape,
+        };
+        script.with_hangs()
+    }
+
+    /// In one run in eight, operations hang in half of the sessions.
+    fn with_hangs(mut self) -> Self {
+        // A generator of its own, so that the runs of other seeds do not change.
+        let mut rng = fastrand::Rng::with_seed(self.seed ^ 0x5EED_4A46);
+        if rng.u8(..8) > 0 {
+            return self;
         }
+        for session in &mut self.sessions {
+            let hangs = Hangs {
+                one_in: HANG_ONE_IN[rng.usize(..HANG_ONE_IN.len())],
+                target: HANG_TARGETS[rng.usize(..HANG_TARGETS.len())],
+            };
+            session.hangs = rng.bool().then_some(hangs);
+        }
+        self
     }
 
     /// Number of requests in all sessions.
@@ -233,9 +251,8 @@ impl Session {
             CacheMode::Writeback if case.has_unsafe_sessions() && rng.u8(..3) == 0 => CacheMode::Unsafe,
             cache => cache,
         };
-        let seed = rng.u64(..);
         Self {
-            seed,
+            seed: rng.u64(..),
             depth,
             steps,
             cache,
@@ -247,20 +264,9 @@ impl Session {
             } else {
                 Duration::ZERO
             },
-            hangs: hangs(seed),
+            hangs: None,
         }
     }
-}
-
-/// In one session in four some operations hang. A generator of its own, so that the rest of the script does
-/// not change.
-fn hangs(seed: u64) -> Option<Hangs> {
-    let mut rng = fastrand::Rng::with_seed(seed ^ 0x5EED_4A46);
-    let hangs = Hangs {
-        one_in: HANG_ONE_IN[rng.usize(..HANG_ONE_IN.len())],
-        target: HANG_TARGETS[rng.usize(..HANG_TARGETS.len())],
-    };
-    (rng.u8(..4) == 0).then_some(hangs)
 }
 
 impl End {
