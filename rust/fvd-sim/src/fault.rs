@@ -50,6 +50,15 @@ pub enum Target {
     Questions,
 }
 
+/// Operations that hang: nearly all others overtake them.
+#[derive(Clone, Copy, Debug)]
+pub struct Hangs {
+    /// One in this many of the operations hangs.
+    pub one_in: u32,
+    /// Of these operations. Syncs and changes of length do not hang.
+    pub target: Target,
+}
+
 /// The error number of a failed operation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Errno {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fvd::format::{Entry, Geometry, Header, Record, Region, SECTOR, journal};
+use fvd::format::{Entry, Geometry, Header, Record, Region, SECTOR, bitmap, journal};
 
 use crate::medium::Medium;
 
@@ -23,6 +23,9 @@ pub fn verify(image: &Medium, data: Option<&Medium>, must_be_clean: bool) -> Res
     }
     if let Some(region) = geometry.bitmap.filter(|_| header.all_data_in_fvd_img) {
         check_complete(&read(image, region), geometry.base_size.div_ceil(geometry.block_size))?;
+    }
+    if let Some(region) = geometry.journal.filter(|_| header.clean_shutdown) {
+        check_stale(image, region, &header, &geometry)?;
     }
     let Some(region) = geometry.table else {
         return Ok(());
@@ -56,16 +59,53 @@ fn decode_table(bytes: &[u8]) -> Vec<Entry> {
         .collect()
 }
 
+fn records(image: &Medium, journal: Region) -> impl Iterator<Item = Record> + '_ {
+    let sectors = journal.offset / SECTOR..(journal.offset + journal.size) / SECTOR;
+    // Most of a journal is a hole.
+    sectors
+        .filter(|sector| image.has_storage(*sector))
+        .flat_map(|sector| journal::decode_sector(&image.sector(sector)))
+}
+
+/// Checks that the journal of a clean image says nothing that is not in place: the next session leaves these
+/// records there, and they count again once that session has marked the image unclean.
+fn check_stale(image: &Medium, journal: Region, header: &Header, geometry: &Geometry) -> Result<(), String> {
+    let table = geometry.table.map(|region| decode_table(&read(image, region)));
+    let bitmap = geometry.bitmap.filter(|_| !header.all_data_in_fvd_img);
+    let bitmap = bitmap.map(|region| read(image, region));
+    for record in records(image, journal) {
+        match (record, &table, &bitmap) {
+            (Record::Table(record), Some(table), _) => {
+                for (index, entry) in (record.first as usize..).zip(record.entries) {
+                    let in_place = table.get(index).and_then(|entry| entry.number());
+                    if entry.number().is_some_and(|number| in_place != Some(number)) {
+                        return Err(format!(
+                            "the journal of a clean image says that chunk {index} lies at {entry:?}, the table says {in_place:?}"
+                        ));
+                    }
+                }
+            }
+            (Record::Bitmap(record), _, Some(bitmap)) => {
+                let (start, end) = (record.first_sector, record.first_sector + u64::from(record.sectors));
+                let (size, block) = (geometry.base_size, geometry.block_size);
+                let mut blocks = bitmap::blocks_of(start * SECTOR, end * SECTOR, size, block);
+                if let Some(block) = blocks.find(|block| bitmap[(block / 8) as usize] >> (block % 8) & 1 == 0) {
+                    return Err(format!(
+                        "the journal of a clean image says that block {block} is local, the bitmap does not"
+                    ));
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Applies the table records of the journal. As an invariant, all records of a chunk have the same entry. The
 /// table in place may be newer than the records, if a power cut came before the journal was erased.
 fn replay(image: &Medium, journal: Region, table: &mut [Entry], chunks: u64) -> Result<(), String> {
-    let sectors = journal.offset / SECTOR..(journal.offset + journal.size) / SECTOR;
-    // Most of a journal is a hole.
-    let records = sectors
-        .filter(|sector| image.has_storage(*sector))
-        .flat_map(|sector| journal::decode_sector(&image.sector(sector)));
     let mut said = BTreeMap::new();
-    for record in records {
+    for record in records(image, journal) {
         let Record::Table(record) = record else {
             continue;
         };

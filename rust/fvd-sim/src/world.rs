@@ -21,7 +21,7 @@ use std::time::Duration;
 use fvd::Error;
 use fvd::storage::IoBufMut;
 
-use crate::fault::{Faults, Lie, Target};
+use crate::fault::{Faults, Hangs, Lie, Target};
 use crate::medium::{Medium, SECTOR};
 
 pub(crate) use cache::Disk;
@@ -35,6 +35,10 @@ pub(crate) type DiskId = usize;
 
 /// The base among the disks of a [`Rig`](crate::rig::Rig).
 const BASE: DiskId = 1;
+
+/// How seldom an operation that hangs, or one of a base that is far away, completes before others.
+const HANGING: u8 = 64;
+const FAR: u8 = 8;
 
 /// The result of an operation. A read returns its buffer.
 pub(crate) type Outcome = fvd::Result<Option<IoBufMut>>;
@@ -65,6 +69,7 @@ pub(crate) struct State {
     syncs: u64,
     pub(crate) faults: Faults,
     base_latency: Duration,
+    hangs: Option<Hangs>,
     lie: Lie,
     /// The power is gone: dropping an operation no longer has an effect.
     dead: bool,
@@ -173,6 +178,11 @@ impl World {
         self.state().base_latency = latency;
     }
 
+    /// From now on, these operations hang.
+    pub fn set_hangs(&self, hangs: Option<Hangs>) {
+        self.state().hangs = hangs;
+    }
+
     /// Cuts the power: from now on, dropping tasks has no effect on the disks.
     pub fn kill(&self) {
         self.state().dead = true;
@@ -198,9 +208,10 @@ impl State {
         if !matches!(action, Action::Read(_)) {
             self.changes += 1;
         }
-        let flight = Flight {
+        let mut flight = Flight {
             id,
             disk,
+            hangs: false,
             submitted: id,
             began: self.timers.now(),
             snapshot: matches!(action, Action::Sync).then(|| self.disks[disk].current.clone()),
@@ -211,8 +222,17 @@ impl State {
         if !self.queueing {
             return (id, Some(self.complete(flight)));
         }
+        flight.hangs = self.is_to_hang(&flight);
         self.flights.push(flight);
         (id, None)
+    }
+
+    fn is_to_hang(&mut self, flight: &Flight) -> bool {
+        let data_start = self.disks[flight.disk].data_start;
+        let hangs = self
+            .hangs
+            .filter(|hangs| flight.moves() && flight.is_hit(hangs.target, data_start));
+        hangs.is_some_and(|hangs| self.rng.u32(..hangs.one_in) == 0)
     }
 
     /// The result of an operation. `None`: it is in flight and will wake `waker`.
@@ -244,16 +264,28 @@ impl State {
         }
     }
 
-    /// Picks an operation at random. One that waits for a slow base seldom completes before others.
+    /// Picks an operation at random. One that is slow seldom completes before others.
     fn next_to_complete(&mut self) -> usize {
         let count = self.flights.len();
         let index = self.rng.usize(..count);
-        if self.base_latency.is_zero() || self.flights[index].disk != BASE || self.rng.u8(..8) == 0 {
+        let Some(patience) = self.patience(&self.flights[index]) else {
+            return index;
+        };
+        if self.rng.u8(..patience) == 0 {
             return index;
         }
-        let near = (0..count).filter(|&index| self.flights[index].disk != BASE);
-        let near: Vec<usize> = near.collect();
-        self.rng.choice(&near).copied().unwrap_or(index)
+        let fast = (0..count).filter(|&index| self.patience(&self.flights[index]).is_none());
+        let fast: Vec<usize> = fast.collect();
+        self.rng.choice(&fast).copied().unwrap_or(index)
+    }
+
+    /// For a slow operation: one in how many times it completes when it is picked. `None`: it is not slow.
+    fn patience(&self, flight: &Flight) -> Option<u8> {
+        match flight {
+            flight if flight.hangs => Some(HANGING),
+            flight if flight.disk == BASE && !self.base_latency.is_zero() => Some(FAR),
+            _ => None,
+        }
     }
 
     fn complete(&mut self, flight: Flight) -> Outcome {

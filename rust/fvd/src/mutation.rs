@@ -118,6 +118,36 @@ mutations! {
     UpdateUnlocked,
     /// A copy stores data that it read before it had the lock, from a base that changes.
     StaleCopy,
+    /// A zeroing does not count among the requests in flight that may use a storage chunk.
+    ZeroUncounted,
+    /// A discard does not count among the requests in flight that may use a storage chunk.
+    DiscardUncounted,
+    /// An open for writing syncs nothing if the image is marked clean.
+    CleanNeedsNoSync,
+    /// The error of a sync at the beginning of a session is swallowed.
+    BeginSyncSwallowed,
+    /// The mark that recovery has written is not synced.
+    RecoveryMarkUnsynced,
+    /// A session with `cache=unsafe` does not mark the image unclean.
+    UnsafeUnmarked,
+    /// A mark that is in another file than the data is not synced.
+    SeparateMarkUnsynced,
+    /// A checkpoint of an image that is marked unclean does not sync the data.
+    CheckpointDataUnsynced,
+    /// A checkpoint that has nothing to write does not sync the data.
+    EmptyCheckpointUnsynced,
+    /// The error of the sync that keeps the end of a file from tearing a sector is swallowed.
+    OddEndSwallowed,
+    /// An open does not make durable what an earlier session has written to the base.
+    LeftoversUnsynced,
+    /// An open believes what the page cache has of the base, even where a sync has failed.
+    BaseNotDropped,
+    /// The error of the sync before the first write to the base is swallowed.
+    BaseBeginSwallowed,
+    /// The error of closing the base is swallowed.
+    BaseCloseSwallowed,
+    /// Copies that were stored count as waiting, so that no more are accepted.
+    OutstandingForEver,
 }
 
 #[cfg(feature = "mutations")]

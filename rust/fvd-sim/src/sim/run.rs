@@ -108,6 +108,9 @@ impl Simulation<'_> {
         if self.is_forfeit() {
             return Ok(());
         }
+        if ended == Ended::Closed && self.rig.shape.writes_base() && !world.has_durable_base() {
+            return Err("the base of an image that was closed is not durable".into());
+        }
         // Data that was given up in the base's cache was written but is not there, as after a power cut.
         let given_up = world.has_given_up();
         if ended == Ended::Closed && self.durable && !given_up {

@@ -7,7 +7,7 @@ use fvd::image::CacheMode;
 
 use super::case::{Case, Ends};
 use super::load::Load;
-use crate::fault::{Errno, Faults, Target};
+use crate::fault::{Errno, Faults, Hangs, Target};
 use crate::shape::Shape;
 use crate::workload::Request;
 
@@ -16,6 +16,12 @@ const ONE_IN: [u32; 4] = [100, 30, 10, 10];
 
 /// Choices for the minimum time of a read of a remote base, in milliseconds.
 const LATENCIES: [u64; 4] = [1, 10, 30, 100];
+
+/// Choices for [`Hangs::one_in`].
+const HANG_ONE_IN: [u32; 3] = [5, 20, 80];
+
+/// Choices for what hangs.
+const HANG_TARGETS: [Target; 4] = [Target::Anything, Target::Reads, Target::Writes, Target::Zeroes];
 
 /// Choices for what fails, in sessions with errors.
 const TARGETS: [Target; 16] = [
@@ -154,6 +160,8 @@ pub struct Session {
     pub space: Option<u64>,
     /// Minimum time of a read of the base.
     pub latency: Duration,
+    /// Which operations hang.
+    pub hangs: Option<Hangs>,
 }
 
 /// A request.
@@ -185,13 +193,31 @@ impl Script {
         let shape = case.shape(&mut rng);
         let image_seed = rng.u64(..);
         let sessions = (0..rng.u8(2..6)).map(|_| Session::random(&shape, image_seed, case, &mut rng));
-        Self {
+        let script = Self {
             seed,
             case,
             image_seed,
             sessions: sessions.collect(),
             shape,
+        };
+        script.with_hangs()
+    }
+
+    /// In one run in eight, operations hang in half of the sessions.
+    fn with_hangs(mut self) -> Self {
+        // A generator of its own, so that the runs of other seeds do not change.
+        let mut rng = fastrand::Rng::with_seed(self.seed ^ 0x5EED_4A46);
+        if rng.u8(..8) > 0 {
+            return self;
         }
+        for session in &mut self.sessions {
+            let hangs = Hangs {
+                one_in: HANG_ONE_IN[rng.usize(..HANG_ONE_IN.len())],
+                target: HANG_TARGETS[rng.usize(..HANG_TARGETS.len())],
+            };
+            session.hangs = rng.bool().then_some(hangs);
+        }
+        self
     }
 
     /// Number of requests in all sessions.
@@ -238,6 +264,7 @@ impl Session {
             } else {
                 Duration::ZERO
             },
+            hangs: None,
         }
     }
 }
@@ -301,6 +328,9 @@ impl fmt::Display for Numbered<'_> {
         }
         if !session.latency.is_zero() {
             write!(f, ", {} ms to the base", session.latency.as_millis())?;
+        }
+        if let Some(Hangs { one_in, target }) = session.hangs {
+            write!(f, ", one in {one_in} operations hangs ({target:?})")?;
         }
         for step in &session.steps {
             write!(f, "\n    {:?}", step.request)?;

@@ -49,6 +49,7 @@ pub(super) fn run(rig: &Rig, session: &Session, shared: &SharedRef, durable: boo
     let world = rig.file.world();
     world.set_queueing(true);
     world.set_base_latency(session.latency);
+    world.set_hangs(session.hangs);
     world.set_faults(Faults {
         space: scarce(session),
         ..errors(session, Phase::Open)
@@ -147,7 +148,13 @@ impl Runner<'_> {
         self.stop_copier()?;
         self.world().set_faults(errors(self.session, Phase::Close));
         let left = self.shared.borrow_mut().begin_flush();
-        self.complete("close", async move { image.close().await })?;
+        let closing = image.clone();
+        self.complete("close", async move { closing.close().await })?;
+        let waiting = image.outstanding_copies();
+        if waiting > 0 {
+            let detail = format!("{waiting} bytes wait to be stored after a close");
+            return Err(Stop::Wrong(detail));
+        }
         if self.durable {
             // A close is a flush, too.
             self.shared.borrow_mut().ack_flush(left);

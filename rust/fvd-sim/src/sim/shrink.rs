@@ -101,10 +101,11 @@ impl Shrinker {
 
     /// Tries to remove every optional part of a session.
     fn simplify(&mut self) {
-        let simpler: [fn(&mut Session); 7] = [
+        let simpler: [fn(&mut Session); 8] = [
             |session| session.errors = None,
             |session| session.space = None,
             |session| session.latency = Duration::ZERO,
+            |session| session.hangs = None,
             |session| session.end = End::Close,
             |session| session.depth = 1,
             |session| session.steps.iter_mut().for_each(|step| step.cancel = None),

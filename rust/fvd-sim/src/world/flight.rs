@@ -37,6 +37,8 @@ pub(crate) struct Flight {
     pub(crate) action: Action,
     pub(crate) offset: u64,
     pub(super) submitted: u64,
+    /// Nearly all others overtake it.
+    pub(super) hangs: bool,
     /// The time of the submission.
     pub(super) began: Duration,
     /// For a sync: the content that it makes durable.
@@ -68,16 +70,20 @@ impl Flight {
         matches!(self.action, Action::Write(_) | Action::Zero(_) | Action::SetLen(_))
     }
 
+    /// Whether it moves data: it is a read, a write or a zeroing.
+    pub(super) fn moves(&self) -> bool {
+        !matches!(self.action, Action::Sync | Action::SetLen(_))
+    }
+
     /// Whether an injected error applies to this operation. `data_start` is the offset on this disk where
     /// metadata ends.
     pub(super) fn is_hit(&self, target: Target, data_start: u64) -> bool {
         let is_data = self.offset >= data_start;
-        let moves = !matches!(self.action, Action::Sync | Action::SetLen(_));
         match target {
             Target::Anything => true,
             Target::Base => self.disk == BASE,
             Target::Data => is_data && !matches!(self.action, Action::Sync),
-            Target::Metadata => !is_data && moves,
+            Target::Metadata => !is_data && self.moves(),
             Target::Reads => matches!(self.action, Action::Read(_)),
             Target::Writes => matches!(self.action, Action::Write(_)),
             Target::Zeroes => matches!(self.action, Action::Zero(_)),

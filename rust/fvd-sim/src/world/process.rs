@@ -1,6 +1,6 @@
 //! Processes: one ends, and the next one finds what it left in the caches.
 
-use super::{Disk, World};
+use super::{BASE, Disk, World};
 use crate::fault::Faults;
 
 impl World {
@@ -14,6 +14,7 @@ impl World {
         assert!(state.flights.is_empty(), "a dead process has nothing in flight");
         state.finished.clear();
         state.queueing = false;
+        state.hangs = None;
         state.faults = Faults::default();
     }
 
@@ -36,6 +37,13 @@ impl World {
     #[must_use]
     pub fn has_given_up(&self) -> bool {
         self.state().disks.iter().any(Disk::has_given_up)
+    }
+
+    /// Whether a power cut takes nothing of the base: every sector, and its length, is as a read sees it.
+    #[must_use]
+    pub fn has_durable_base(&self) -> bool {
+        let base = &self.state().disks[BASE];
+        base.pending.is_empty() && base.lengths.is_empty()
     }
 
     /// Whether the next sync of a disk reports a failure that no program has seen yet.

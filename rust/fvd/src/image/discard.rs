@@ -51,7 +51,7 @@ impl<S: Storage> Image<S> {
     }
 
     async fn discard_range(&self, start: u64, end: u64) -> Stored<()> {
-        let _pin = self.pin();
+        let _pin = self.pin().filter(|_| !mutation::is(Mutation::DiscardUncounted));
         self.load(start, end).await?;
         let Some(bitmap) = &self.bitmap else {
             return self.zero_local(start, end, Space::Free).await;

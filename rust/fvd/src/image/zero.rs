@@ -12,6 +12,7 @@ use crate::image::metadata::publish::PendingChunks;
 use crate::image::metadata::table::Table;
 use crate::image::space::free::ATTEMPTS;
 use crate::image::space::store_error::Stored;
+use crate::mutation::{self, Mutation};
 use crate::storage::{Space, Storage};
 
 /// Most zeros written at once, where they must be written as data.
@@ -80,7 +81,7 @@ impl<S: Storage> Image<S> {
     }
 
     pub(super) async fn zero_range(&self, start: u64, end: u64, space: Space) -> Stored<()> {
-        let _pin = self.pin();
+        let _pin = self.pin().filter(|_| !mutation::is(Mutation::ZeroUncounted));
         self.load(start, end).await?;
         let Some(bitmap) = &self.bitmap else {
             return self.zero_local(start, end, space).await;

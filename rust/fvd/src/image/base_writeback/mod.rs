@@ -93,6 +93,7 @@ impl BaseWriteback {
     /// Makes durable what an earlier session has written to the base, if it may not be durable there (I19).
     pub(super) async fn sync_leftovers(&self, head: &Head, base: Option<&dyn BaseSource>) -> Result<()> {
         match base.and_then(BaseSource::writable) {
+            _ if mutation::is(Mutation::LeftoversUnsynced) => Ok(()),
             Some(base) if !head.header.clean_shutdown => base.sync_leftovers().await,
             _ => Ok(()),
         }
@@ -134,7 +135,10 @@ impl<S: Storage> Image<S> {
         self.updated_base().prepare(self.base_size()).await?;
         // This attempt, an earlier one or an earlier process may have changed the length of the base. A power
         // cut must not bring the old length back (as in `extend`).
-        self.metadata_written(self.updated_base().sync().await)?;
+        let synced = self.updated_base().sync().await;
+        if !mutation::is(Mutation::BaseBeginSwallowed) {
+            self.metadata_written(synced)?;
+        }
         writeback.begun.store(true, Ordering::Release);
         Ok(())
     }

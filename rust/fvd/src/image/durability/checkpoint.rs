@@ -7,7 +7,7 @@ use rangemap::RangeSet;
 
 use crate::error::{ErrorKind, Result};
 use crate::format::{Entry, PAGE, Region, StorageChunk, VirtualChunk};
-use crate::image::durability::commit::Taken;
+use crate::image::durability::commit::{Mark, Taken};
 use crate::image::metadata::bitmap::Bitmap;
 use crate::image::metadata::region_cache::RegionCache;
 use crate::image::metadata::table::Table;
@@ -61,13 +61,19 @@ impl<S: Storage> Image<S> {
         } = snapshot;
         if table.is_empty() && bitmap.is_empty() && !taken.has_freed() {
             taken.done();
+            if mutation::is(Mutation::EmptyCheckpointUnsynced) {
+                return Ok(());
+            }
             return self.sync_data().await;
         }
         self.counters.checkpoints.add(1);
         if mutation::is(Mutation::RecordedTooEarly) {
             self.recorded(&unlogged);
         }
-        self.sync_data_and_mark().await?;
+        let has_mark = self.geometry.journal.is_none() || self.committer().mark == Mark::Unclean;
+        if !(has_mark && mutation::is(Mutation::CheckpointDataUnsynced)) {
+            self.sync_data_and_mark().await?;
+        }
         // A bit must not become durable before the entries of its block (I5).
         let (first, second) = if mutation::is(Mutation::BitmapBeforeTable) {
             (bitmap, table)

@@ -224,11 +224,12 @@ impl<S: Storage> Image<S> {
             }
             return self.sync_data().await;
         }
-        if !mutation::is(Mutation::DropUncleanMark) {
+        let is_unmarked = self.cache == CacheMode::Unsafe && mutation::is(Mutation::UnsafeUnmarked);
+        if !is_unmarked && !mutation::is(Mutation::DropUncleanMark) {
             self.write_mark(false).await?;
         }
         self.sync_data().await?;
-        if self.data.is_some() {
+        if self.data.is_some() && !mutation::is(Mutation::SeparateMarkUnsynced) {
             self.sync_file().await?;
         }
         self.committer().mark = Mark::Unclean;

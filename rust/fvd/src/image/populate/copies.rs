@@ -15,6 +15,7 @@ use crate::image::metadata::bitmap::Bitmap;
 use crate::image::populate::fill::{BaseCopy, CopyData};
 use crate::image::space::store_error::StoreError;
 use crate::image::write::COPY_STEP;
+use crate::mutation::{self, Mutation};
 use crate::storage::{IoBufMut, Storage};
 
 /// The queue of copies that wait to be stored.
@@ -45,6 +46,9 @@ pub(crate) struct Storing<'a> {
 impl Drop for Storing<'_> {
     fn drop(&mut self) {
         let mut state = self.copies.state();
+        if mutation::is(Mutation::OutstandingForEver) {
+            return;
+        }
         // After a failure `outstanding` is 0.
         state.outstanding = state.outstanding.saturating_sub(self.len);
     }

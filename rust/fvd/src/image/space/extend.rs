@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use crate::error::{ErrorKind, Result};
 use crate::format::SECTOR;
 use crate::image::Image;
+use crate::mutation::{self, Mutation};
 use crate::storage::Storage;
 
 impl<S: Storage> Image<S> {
@@ -40,7 +41,10 @@ impl<S: Storage> Image<S> {
             }
         }
         if self.has_odd_end.load(Ordering::Acquire) {
-            self.sync_data().await?;
+            let synced = self.sync_data().await;
+            if !mutation::is(Mutation::OddEndSwallowed) {
+                synced?;
+            }
         }
         if has_all {
             self.extended.store(true, Ordering::Release);

@@ -25,7 +25,9 @@ pub(in crate::image) async fn recover<S: Storage>(file: &S, data: Option<&S>, he
             return Ok(());
         }
         patch::write_mark(file, true).await?;
-        file.sync().await?;
+        if !mutation::is(Mutation::RecoveryMarkUnsynced) {
+            file.sync().await?;
+        }
         head.header.clean_shutdown = true;
     }
     Ok(())

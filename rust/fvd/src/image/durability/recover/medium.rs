@@ -52,6 +52,9 @@ pub(in crate::image) async fn sync_and_reread<S: Storage>(
     let needs_no_recovery = |head: &Head| head.header.clean_shutdown && !head.interrupted;
     let found = match cache {
         CacheMode::Unsafe => Some(reread(file, head.clone()).await?).filter(needs_no_recovery),
+        _ if mutation::is(Mutation::CleanNeedsNoSync) => {
+            Some(reread(file, head.clone()).await?).filter(needs_no_recovery)
+        }
         CacheMode::Writeback | CacheMode::Writethrough => None,
     };
     let found = if let Some(found) = found {
@@ -83,9 +86,15 @@ async fn sync<S: Storage>(file: &S, data: Option<&S>) -> Result<()> {
     if mutation::is(Mutation::BelieveUnsynced) {
         return Ok(());
     }
-    if let Some(data) = data {
-        data.sync().await?;
+    let synced = match data {
+        Some(data) => data.sync().await,
+        None => Ok(()),
+    };
+    if mutation::is(Mutation::BeginSyncSwallowed) {
+        let _ = file.sync().await;
+        return Ok(());
     }
+    synced?;
     file.sync().await
 }
 

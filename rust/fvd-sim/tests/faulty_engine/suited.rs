@@ -1,32 +1,17 @@
-//! Tests of the simulator itself: it finds every deliberate fault of the engine (`fvd::mutation`).
-//!
-//! `FVD_MUTATION=NAME`: only this fault. `FVD_MUTATION_RUNS`: maximum number of runs for each fault.
-
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+//! For each fault: the images that can show it, and the mix of requests that does.
 
 use fvd::format::BaseUpdate;
 use fvd::image::{CacheMode, DetectZeroes};
-use fvd::mutation::{self, Mutation};
-use fvd::storage::IoBufMut;
-use fvd_sim::cut::Cut;
-use fvd_sim::executor::run_now;
-use fvd_sim::fault::{Errno, Faults, Target};
-use fvd_sim::rig::Rig;
+use fvd::mutation::Mutation;
+use fvd_sim::fault::{Errno, Hangs, Target};
+use fvd_sim::medium::SECTOR;
 use fvd_sim::shape::Shape;
-use fvd_sim::sim::script::{Errors, Phase, Session};
-use fvd_sim::sim::shrink::shrink;
-use fvd_sim::sim::{Script, Watch, run};
+use fvd_sim::sim::Script;
+use fvd_sim::sim::script::{End, Errors, Phase, Session};
 use fvd_sim::workload::Request;
-use fvd_sim::world::World;
-
-const RUNS: usize = 3000;
-/// Faults that this many runs find only sometimes. They run only when requested by name, each with its own
-/// mix of requests.
-const SELDOM: [Mutation; 3] = [Mutation::BelieveCache, Mutation::PartOfSector, Mutation::PartsDisturbed];
 
 /// Whether an engine with this fault can fail with an image of this shape. Other shapes are skipped.
-fn concerns(mutation: Mutation, shape: &Shape) -> bool {
+pub(crate) fn concerns(mutation: Mutation, shape: &Shape) -> bool {
     use Mutation as M;
     let (compact, base, journal) = (shape.compact, shape.base_size.is_some(), shape.journal_size >= 0);
     let copies = shape.copy_on_read || shape.prefetch;
@@ -36,7 +21,9 @@ fn concerns(mutation: Mutation, shape: &Shape) -> bool {
         M::JournalOneChunk => compact && journal,
         M::BelieveCache => compact || base,
         M::HideFailedWrite | M::KeepTail | M::BitmapBeforeTable | M::RecoveryIgnoresTable => compact,
-        M::ReadUncounted | M::WriteUncounted => compact && shape.virtual_size >= 4 * shape.chunk_size,
+        M::ReadUncounted | M::WriteUncounted | M::ZeroUncounted | M::DiscardUncounted => {
+            compact && shape.virtual_size >= 4 * shape.chunk_size
+        }
         M::ReuseReferenced | M::ReuseInFlight | M::ReuseUnzeroed | M::PublishDiscarded => compact,
         M::KeepJournal | M::CommitFreed => compact && journal,
         // A small journal fills up several times in a session.
@@ -57,14 +44,25 @@ fn concerns(mutation: Mutation, shape: &Shape) -> bool {
         M::ForgetResync | M::ForgetDirty | M::BaseUnsynced | M::UpdateUnrecorded | M::UpdateUnlocked => {
             shape.writes_base()
         }
+        M::LeftoversUnsynced | M::BaseCloseSwallowed => shape.writes_base(),
+        // In other modes what was written to the base is local in the image, too, and is written again.
+        M::BaseNotDropped => shape.updates == BaseUpdate::Writenocache,
+        // The base must end within a sector.
+        M::BaseBeginSwallowed => {
+            let size = shape.base_size.unwrap_or(0);
+            shape.writes_base() && size < shape.virtual_size && !size.is_multiple_of(SECTOR)
+        }
+        M::SeparateMarkUnsynced | M::EmptyCheckpointUnsynced => shape.data_file && journal,
+        M::UnsafeUnmarked | M::RecoveryMarkUnsynced => journal,
+        M::OutstandingForEver => shape.copy_on_read,
         M::StaleCopy => copies && shape.updates == BaseUpdate::Writenocache,
         _ => true,
     }
 }
 
 /// Adapts the script, where the usual mix of requests hardly ever shows the fault.
-fn suited(mutation: Mutation, mut script: Script) -> Script {
-    for session in &mut script.sessions {
+pub(crate) fn suited(mutation: Mutation, mut script: Script) -> Script {
+    for (number, session) in script.sessions.iter_mut().enumerate() {
         match mutation {
             // Many commits that reserve chunks and go to the journal, because no chunk was freed. With even
             // seeds the power cut waits until metadata is being written.
@@ -86,6 +84,27 @@ fn suited(mutation: Mutation, mut script: Script) -> Script {
                     content: !number,
                 });
             }
+            Mutation::ZeroUncounted => {
+                hold_zeroing_back(session);
+                use_during_reuse(session, &script.shape, |offset, len, _| Request::Zero {
+                    offset,
+                    len,
+                    no_hole: true,
+                });
+            }
+            Mutation::DiscardUncounted => {
+                hold_zeroing_back(session);
+                let chunk = script.shape.chunk_size;
+                let size = script.shape.virtual_size;
+                use_during_reuse(session, &script.shape, |offset, _, _| Request::Discard {
+                    offset,
+                    len: chunk.min(size - offset),
+                });
+            }
+            Mutation::SeparateMarkUnsynced => cut_the_first_commit(session, script.shape.virtual_size),
+            Mutation::BeginSyncSwallowed => fail_first_syncs(session),
+            Mutation::BaseNotDropped => fail_every_second_base(session, number),
+            Mutation::BaseBeginSwallowed => write_the_end_of_the_base(session, &script.shape),
             _ => {}
         }
     }
@@ -172,108 +191,93 @@ fn use_during_reuse(session: &mut Session, shape: &Shape, using: impl Fn(u64, u6
     }
 }
 
-fn is_write(request: &Request) -> bool {
-    matches!(request, Request::Write { .. } | Request::WriteFua { .. })
-}
-
-/// The first seed that finds the fault, and the failure found.
-fn find(mutation: Mutation, runs: usize) -> Option<(u64, String)> {
-    mutation::set(Some(mutation));
-    let scripts = (1..).map(|seed| suited(mutation, Script::new(seed)));
-    let concerned = scripts.filter(|script| concerns(mutation, &script.shape));
-    let found = concerned.take(runs).find_map(|script| {
-        let failure = run(&script, Watch::No).err()?;
-        Some((script.seed, failure.to_string()))
+/// Holds one zeroing in three back while other operations pass.
+fn hold_zeroing_back(session: &mut Session) {
+    session.hangs = Some(Hangs {
+        one_in: 3,
+        target: Target::Zeroes,
     });
-    mutation::set(None);
-    found
 }
 
-#[test]
-fn sim_finds_every_deliberate_fault_of_the_engine() {
-    let only = std::env::var("FVD_MUTATION").ok();
-    let runs = std::env::var("FVD_MUTATION_RUNS").map_or(RUNS, |text| text.parse().expect("a number"));
-    let wanted = |mutation: &&Mutation| match &only {
-        Some(only) => *only == format!("{mutation:?}"),
-        None => !SELDOM.contains(mutation),
-    };
-    let mutations: Vec<Mutation> = Mutation::ALL.iter().filter(wanted).copied().collect();
-    assert!(!mutations.is_empty(), "no mutation has this name");
-    let next = AtomicUsize::new(0);
-    let missed = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                while let Some(&mutation) = mutations.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    match find(mutation, runs) {
-                        Some((seed, failure)) => println!("{mutation:?}: seed {seed}: {failure:.160}"),
-                        None => missed.lock().expect("no panic").push(mutation),
-                    }
-                }
-            });
-        }
-    });
-    let missed = missed.into_inner().expect("no panic");
-    assert!(missed.is_empty(), "not found in {runs} runs: {missed:?}");
-}
-
-#[test]
-fn sim_shrinks_a_failure_to_a_few_requests() {
-    mutation::set(Some(Mutation::PublishBeforeData));
-    let failing = |seed| {
-        let script = Script::new(seed);
-        let failure = run(&script, Watch::No).err()?;
-        Some((script, failure))
-    };
-    let (script, failure) = (1..100).find_map(failing).expect("it is found soon");
-    let (small, _) = shrink(script.clone(), failure);
-    assert!(run(&small, Watch::No).is_err(), "it fails, too");
-    mutation::set(None);
-    run(&small, Watch::No).expect("without the fault nothing is wrong");
-    println!("{} requests shrink to\n{small}", script.requests());
-    assert!(small.requests() <= 4, "{small}");
-}
-
-#[test]
-fn sim_reports_no_failure_of_an_engine_without_a_fault() {
-    for seed in 1..=40 {
-        run(&Script::new(seed), Watch::No).expect("no fault");
+/// Flushes after each write, and cuts the power early, while metadata is being written.
+fn cut_the_first_commit(session: &mut Session, size: u64) {
+    session.errors = None;
+    session.space = None;
+    session.cache = CacheMode::Writeback;
+    session.depth = 1;
+    session.end = End::Cut(1 + session.seed / 2 % 40);
+    session.seed &= !1;
+    for (step, number) in session.steps.iter_mut().zip(session.seed..) {
+        step.cancel = None;
+        step.request = if number.is_multiple_of(2) {
+            Request::Write {
+                offset: number.wrapping_mul(0x9E37_79B9) % (size / SECTOR) * SECTOR,
+                len: SECTOR,
+                content: number,
+            }
+        } else {
+            Request::Flush
+        };
     }
 }
 
-/// Whether a flushed write is lost if operation `fail_at` of the close fails, then a new process opens the
-/// image on the same machine, and then the power is cut.
-fn is_lost(fail_at: u64) -> bool {
-    let shape = Shape {
-        virtual_size: 512 << 10,
-        base_size: Some(512 << 10),
-        block_size: 4096,
-        ..Shape::small()
-    };
-    let open = |rig: &Rig| run_now(rig.open(true, CacheMode::Writeback)).expect("opens");
-    let (rig, _) = Rig::create(&shape, 1);
-    let world = rig.file.world().clone();
-    let image = open(&rig);
-    run_now(image.write(vec![0xAA; 4096].into(), 0)).expect("written");
-    run_now(image.flush()).expect("durable from here on");
-    world.set_faults(Faults {
-        fail_at: Some(fail_at),
-        ..Faults::default()
+/// Processes die, syncs fail in the next open, and the power is cut after it.
+fn fail_first_syncs(session: &mut Session) {
+    session.errors = Some(Errors {
+        one_in: 2,
+        target: Target::Syncs,
+        error: Errno::Io,
+        phase: Phase::Open,
     });
-    let _ = run_now(image.close());
-    drop(image);
-    world.set_faults(Faults::default());
-    drop(open(&rig));
-    let after = rig.on(&World::immediate(), &world.cut(Cut::Nothing));
-    let bytes = run_now(open(&after).read(IoBufMut::zeroed(512), 0)).expect("read");
-    bytes.as_slice()[0] != 0xAA
+    session.space = None;
+    session.cache = CacheMode::Writeback;
+    let after = 1 + session.seed % 60;
+    session.end = if session.seed.is_multiple_of(2) {
+        End::Cut(after)
+    } else {
+        End::Kill(after)
+    };
 }
 
-#[test]
-fn an_engine_that_believes_the_cache_loses_what_was_flushed() {
-    mutation::set(Some(Mutation::BelieveCache));
-    let lost = (1..16).any(is_lost);
-    mutation::set(None);
-    assert!(lost);
-    assert!(!(1..16).any(is_lost), "without the fault nothing is lost");
+/// In every second session some syncs fail, and the process dies. The session between two of them does little
+/// and closes the image.
+fn fail_every_second_base(session: &mut Session, number: usize) {
+    session.space = None;
+    session.cache = CacheMode::Writeback;
+    if number.is_multiple_of(2) {
+        session.errors = Some(Errors {
+            one_in: 3,
+            target: Target::Syncs,
+            error: Errno::Io,
+            phase: Phase::Whole,
+        });
+        session.end = End::Kill(20 + session.seed % 60);
+    } else {
+        session.errors = None;
+        session.end = End::Close;
+        session.steps.truncate(3);
+    }
+}
+
+/// Writes the sector in which the base ends, while some syncs fail. Then the power is cut.
+fn write_the_end_of_the_base(session: &mut Session, shape: &Shape) {
+    session.errors = Some(Errors {
+        one_in: 3,
+        target: Target::Syncs,
+        error: Errno::Io,
+        phase: Phase::Whole,
+    });
+    session.cache = CacheMode::Writeback;
+    session.end = End::Cut(1 + session.seed % 40);
+    for (step, number) in session.steps.iter_mut().step_by(2).zip(session.seed..) {
+        step.request = Request::Write {
+            offset: shape.base_img_size().saturating_sub(SECTOR),
+            len: SECTOR,
+            content: number,
+        };
+    }
+}
+
+fn is_write(request: &Request) -> bool {
+    matches!(request, Request::Write { .. } | Request::WriteFua { .. })
 }
