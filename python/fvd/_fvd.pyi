@@ -48,10 +48,13 @@ __all__ = [
     "UnsupportedError",
     "__version__",
     "amend",
+    "amend_aliases",
+    "amend_options",
     "check",
     "compare",
     "convert",
     "create",
+    "create_options",
     "dump",
     "info",
     "map",
@@ -62,6 +65,8 @@ __all__ = [
     "set_profile",
     "stats",
 ]
+
+Kind = Literal["str", "file", "bool", "switch", "size", "number", "signed size"]
 
 __version__: Final[str]
 DEBUG_BUILD: Final[bool]
@@ -199,6 +204,9 @@ def amend(
     backing_unsafe: bool = False,
     trust: Sequence[StrPath] = ...,
 ) -> None: ...
+def create_options() -> list[tuple[str, Kind, str, str]]: ...
+def amend_options() -> list[tuple[str, Kind, str, str]]: ...
+def amend_aliases() -> dict[str, str]: ...
 def dump(path: StrPath, *, limit: int = 100_000, force_share: bool = False) -> Dump: ...
 def profile(path: StrPath, *, force_share: bool = False) -> Profile: ...
 def set_profile(path: StrPath, entries: Sequence[tuple[int, int]]) -> ImportedProfile: ...
