@@ -30,36 +30,36 @@ from fvd._fvd import (
     PoisonedError,
     UnsupportedError,
     __version__,
+    check,
+    dump,
+    map,
+    profile,
+    stats,
 )
-from fvd._profile import clear_profile, export_profile, import_profile, profile
+from fvd._profile import clear_profile, export_profile, import_profile
 from fvd._serve import Server, serve
 
 # Importing `typing` takes a third of the time of `fvd --version`.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Literal, Unpack, overload
 
     from fvd._disks import Disk
     from fvd.types import (
         Attributes,
         CacheMode,
-        CheckResult,
         CompareResult,
         ConvertResult,
         CreateResult,
         DetectZeroes,
         Discard,
-        DiskStats,
-        Dump,
-        Extent,
         Format,
         ImageInfo,
         ImageOptions,
         Mode,
         OptionValue,
         Progress,
-        Repair,
         StrPath,
         TargetFormat,
     )
@@ -270,37 +270,6 @@ def info(
     return chain if backing_chain else chain[0]
 
 
-def stats(path: StrPath, *, force_share: bool = False) -> DiskStats:
-    """Return how much of an image is local, and the counters of its sessions.
-
-    Opens no file that the image names.
-    """
-    return _core.stats(path, force_share=force_share)
-
-
-def check(
-    path: StrPath,
-    *,
-    format: Format | None = None,
-    repair: Repair | None = None,
-    force_share: bool = False,
-    backing_chain: bool = False,
-    trust: Sequence[StrPath] = (),
-) -> CheckResult:
-    """Check the metadata of an image and, with `repair`, repair it: only `leaks`, or `all`.
-
-    Raises `UnsupportedError` for a format that has no check.
-    """
-    return _core.check(
-        path,
-        format=format,
-        repair=repair,
-        force_share=force_share,
-        backing_chain=backing_chain,
-        trust=trust,
-    )
-
-
 def amend(
     path: StrPath,
     *,
@@ -328,30 +297,6 @@ def amend(
         backing_unsafe=backing_unsafe,
         trust=trust,
     )
-
-
-def map(
-    path: StrPath,
-    *,
-    format: Format | None = None,
-    start: int = 0,
-    length: int | None = None,
-    force_share: bool = False,
-    trust: Sequence[StrPath] = (),
-) -> Iterator[Extent]:
-    """Return an iterator over the extents of a disk, in order: which layer holds each, and where."""
-    return iter(
-        _core.map(path, format=format, start=start, length=length, force_share=force_share, trust=trust)
-    )
-
-
-def dump(path: StrPath, *, limit: int = 100_000, force_share: bool = False) -> Dump:
-    """Return header, table, bitmap, journal and profile as they are on disk, without recovery.
-
-    Opens no file that the image names. `limit` is the maximum number of runs of the table and of the bitmap,
-    of sectors of the journal, and of entries of the profile; `truncated` names the parts that may have more.
-    """
-    return _core.dump(path, limit=limit, force_share=force_share)
 
 
 def compare(

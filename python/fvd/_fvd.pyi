@@ -7,6 +7,7 @@ from typing import Final, Literal, Self, final
 
 from typing_extensions import Buffer
 
+from fvd.options import Kind
 from fvd.types import (
     Aio,
     CacheMode,
@@ -65,8 +66,6 @@ __all__ = [
     "set_profile",
     "stats",
 ]
-
-Kind = Literal["str", "file", "bool", "switch", "size", "number", "signed size"]
 
 __version__: Final[str]
 DEBUG_BUILD: Final[bool]

@@ -1,4 +1,4 @@
-"""Prefetch profiles: `fvd.profile` and related functions, and the files that carry profiles between images.
+"""Prefetch profiles: setting and exporting them, and the files that carry profiles between images.
 
 A file is JSON: an object with `fvd-profile` (the version of this format, 1), `disk-size` and `unit` of the
 image it comes from, in bytes, and `entries`. This is a list of pairs of offset and length, in bytes of the
@@ -21,21 +21,13 @@ MAX_FILE_SIZE = 128 << 20
 _MAX_OFFSET = 2**63 - 1
 
 
-def profile(path: StrPath, *, force_share: bool = False) -> Profile:
-    """Return the prefetch profile of an image: what a session needs of its base first.
-
-    Opens no file that the image names. An image without room for a profile has a `capacity` of 0.
-    """
-    return _core.profile(path, force_share=force_share)
-
-
 def export_profile(path: StrPath, target: StrPath, *, force_share: bool = False) -> Profile:
     """Write the prefetch profile of an image to the file `target`, and return it.
 
     The file is a small JSON text, which `import_profile` can give to other images with the same base. Raises
     `ValueError` if `target` exists and is not a profile.
     """
-    exported = profile(path, force_share=force_share)
+    exported = _core.profile(path, force_share=force_share)
     write_file(target, exported)
     return exported
 

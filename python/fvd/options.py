@@ -15,9 +15,11 @@ from fvd._disks import name_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from typing import Literal
 
-    from fvd._fvd import Kind
     from fvd.types import OptionValue
+
+    Kind = Literal["str", "file", "bool", "switch", "size", "number", "signed size"]
 
 MAX_SIZE = 2**63 - 1
 """The largest size and offset in bytes: offsets are signed 64-bit integers."""

@@ -12,7 +12,9 @@ use pyo3::types::PyDict;
 
 use crate::arguments::{blocking, gate};
 
-/// Checks an image and, if asked, repairs it: `repair` is None, 'leaks' or 'all'. See `fvd.check`.
+/// Check the metadata of an image and, with `repair`, repair it: only `leaks`, or `all`.
+///
+/// Raises `UnsupportedError` for a format that has no check.
 #[pyfunction]
 #[pyo3(signature = (
     path, *, format = None, repair = None, force_share = false, backing_chain = false, trust = Vec::new()

@@ -92,8 +92,7 @@ impl Extents {
     }
 }
 
-/// Maps a disk of any readable format. `start` and `length` are in bytes; `length` None: up to the end. See
-/// `fvd.map`.
+/// Return an iterator over the extents of a disk, in order: which layer holds each, and where.
 #[pyfunction]
 #[pyo3(signature = (path, *, format = None, start = 0, length = None, force_share = false, trust = Vec::new()))]
 pub(crate) fn map(

@@ -10,7 +10,9 @@ use pyo3::types::PyDict;
 
 use crate::arguments::blocking;
 
-/// Returns the prefetch profile of an image: a dictionary. See `fvd.profile`.
+/// Return the prefetch profile of an image: what a session needs of its base first.
+///
+/// Opens no file that the image names. An image without room for a profile has a `capacity` of 0.
 #[pyfunction]
 #[pyo3(signature = (path, *, force_share = false))]
 pub(crate) fn profile(py: Python<'_>, path: PathBuf, force_share: bool) -> PyResult<Bound<'_, PyDict>> {

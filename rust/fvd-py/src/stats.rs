@@ -10,8 +10,9 @@ use pyo3::types::PyDict;
 
 use crate::arguments::blocking;
 
-/// Returns how much of an image is independent of its base, in bytes, and the totals of all its sessions: a
-/// dictionary. See `fvd.info`.
+/// Return how much of an image is local, and the counters of its sessions.
+///
+/// Opens no file that the image names.
 #[pyfunction]
 #[pyo3(signature = (path, *, force_share = false))]
 pub(crate) fn stats(py: Python<'_>, path: PathBuf, force_share: bool) -> PyResult<Bound<'_, PyDict>> {
