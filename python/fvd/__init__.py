@@ -55,36 +55,36 @@ from fvd._fvd import (
     PoisonedError,
     UnsupportedError,
     __version__,
+    check,
+    dump,
+    map,
+    profile,
+    stats,
 )
-from fvd._profile import clear_profile, export_profile, import_profile, profile
+from fvd._profile import clear_profile, export_profile, import_profile
 from fvd._serve import Server, serve
 
 # Importing `typing` takes a third of the time of `fvd --version`.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Literal, Unpack, overload
 
     from fvd._disks import Disk
     from fvd.types import (
         Attributes,
         CacheMode,
-        CheckResult,
         CompareResult,
         ConvertResult,
         CreateResult,
         DetectZeroes,
         Discard,
-        DiskStats,
-        Dump,
-        Extent,
         Format,
         ImageInfo,
         ImageOptions,
         Mode,
         OptionValue,
         Progress,
-        Repair,
         StrPath,
         TargetFormat,
     )
@@ -328,58 +328,6 @@ def info(
     return chain if backing_chain else chain[0]
 
 
-def stats(path: StrPath, *, force_share: bool = False) -> DiskStats:
-    """Return how much of an image is local, and the counters of its sessions.
-
-    Opens no file that the image names. `force_share` reads without locks. The counters are those of
-    `Image.stats`. Raises `InvalidImageError` if the file is not an FVD image.
-
-    ```pycon
-    >>> with fvd.open("overlay.fvd", "r+") as image:
-    ...     image.pwrite(b"x", 0)
-    1
-    >>> stats = fvd.stats("overlay.fvd")
-    >>> stats["local-bytes"], stats["base-bytes"], stats["totals"]["writes"]
-    (512, 1048576, 1)
-    ```
-    """
-    return _core.stats(path, force_share=force_share)
-
-
-def check(
-    path: StrPath,
-    *,
-    format: Format | None = None,
-    repair: Repair | None = None,
-    force_share: bool = False,
-    backing_chain: bool = False,
-    trust: Sequence[StrPath] = (),
-) -> CheckResult:
-    """Check the metadata of an image and, with `repair`, repair it: only `leaks`, or `all`.
-
-    Corruption is a result, not an error: see `fvd.types.CheckResult`. With `backing_chain`, the data file is
-    checked, too, and the base is opened to see that it exists. `force_share` reads without locks.
-
-    Raises `UnsupportedError` for a format that has no check, `InvalidImageError` if the file is no image,
-    `InUseError` if another process writes to it (with `repair`: has it open), and `ValueError` for `repair`
-    with `force_share`.
-
-    ```pycon
-    >>> found = fvd.check("disk.fvd", repair="leaks")
-    >>> found["corruptions"], found["leaks-fixed"]
-    (0, 0)
-    ```
-    """
-    return _core.check(
-        path,
-        format=format,
-        repair=repair,
-        force_share=force_share,
-        backing_chain=backing_chain,
-        trust=trust,
-    )
-
-
 def amend(
     path: StrPath,
     *,
@@ -417,54 +365,6 @@ def amend(
         backing_unsafe=backing_unsafe,
         trust=trust,
     )
-
-
-def map(
-    path: StrPath,
-    *,
-    format: Format | None = None,
-    start: int = 0,
-    length: int | None = None,
-    force_share: bool = False,
-    trust: Sequence[StrPath] = (),
-) -> Iterator[Extent]:
-    """Return an iterator over the extents of a disk, in order: which layer holds each, and where.
-
-    `start` and `length` are in bytes, from 0, of any alignment. Without `length` the map goes to the end of
-    the disk, and nothing lies beyond that. Neighbours with the same properties are one extent.
-
-    The disk stays open, and locked, until the iterator is deleted. Raises `NotPermittedError` if the image
-    names a file that is not trusted; the iterator itself can raise `IoError`.
-
-    ```pycon
-    >>> for extent in fvd.map("disk.fvd", start=4096):
-    ...     extent["start"], extent["length"], extent["zero"]
-    (4096, 67104768, True)
-    >>> next(fvd.map("overlay.fvd"))["depth"]
-    1
-    ```
-    """
-    return iter(
-        _core.map(path, format=format, start=start, length=length, force_share=force_share, trust=trust)
-    )
-
-
-def dump(path: StrPath, *, limit: int = 100_000, force_share: bool = False) -> Dump:
-    """Return header, table, bitmap, journal and profile as they are on disk, without recovery.
-
-    Opens no file that the image names. `limit` is the maximum number of runs of the table and of the bitmap,
-    of sectors of the journal, and of entries of the profile; `truncated` names the parts that may have more.
-    `force_share` reads without locks. Raises `InvalidImageError` if the header is not that of an FVD image.
-
-    ```pycon
-    >>> dump = fvd.dump("overlay.fvd")
-    >>> dump["header"]["base_img"], dump["header"]["block_size"]
-    ('base.raw', 512)
-    >>> dump["table"], dump["bitmap"]
-    (None, [])
-    ```
-    """
-    return _core.dump(path, limit=limit, force_share=force_share)
 
 
 def compare(

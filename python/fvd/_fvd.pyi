@@ -7,6 +7,7 @@ from typing import Final, Literal, Self, final
 
 from typing_extensions import Buffer
 
+from fvd.options import Kind
 from fvd.types import (
     Aio,
     CacheMode,
@@ -48,10 +49,13 @@ __all__ = [
     "UnsupportedError",
     "__version__",
     "amend",
+    "amend_aliases",
+    "amend_options",
     "check",
     "compare",
     "convert",
     "create",
+    "create_options",
     "dump",
     "info",
     "map",
@@ -199,6 +203,9 @@ def amend(
     backing_unsafe: bool = False,
     trust: Sequence[StrPath] = ...,
 ) -> None: ...
+def create_options() -> list[tuple[str, Kind, str, str]]: ...
+def amend_options() -> list[tuple[str, Kind, str, str]]: ...
+def amend_aliases() -> dict[str, str]: ...
 def dump(path: StrPath, *, limit: int = 100_000, force_share: bool = False) -> Dump: ...
 def profile(path: StrPath, *, force_share: bool = False) -> Profile: ...
 def set_profile(path: StrPath, entries: Sequence[tuple[int, int]]) -> ImportedProfile: ...

@@ -1,4 +1,4 @@
-"""Prefetch profiles: `fvd.profile` and related functions, and the files that carry profiles between images.
+"""Prefetch profiles: setting and exporting them, and the files that carry profiles between images.
 
 A file is JSON: an object with `fvd-profile` (the version of this format, 1), `disk-size` and `unit` of the
 image it comes from, in bytes, and `entries`. This is a list of pairs of offset and length, in bytes of the
@@ -21,26 +21,6 @@ MAX_FILE_SIZE = 128 << 20
 _MAX_OFFSET = 2**63 - 1
 
 
-def profile(path: StrPath, *, force_share: bool = False) -> Profile:
-    """Return the prefetch profile of an image: what a session needs of its base first.
-
-    Opens no file that the image names. An image without room for a profile has a `capacity` of 0. Offsets
-    and lengths are in bytes of the disk. `force_share` reads without locks. Raises `InvalidImageError` if the
-    file is not an FVD image.
-
-    ```pycon
-    >>> options = {"generate_prefetch_profile": True}
-    >>> made = fvd.create("first.fvd", backing_file="base.raw", backing_format="raw", options=options)
-    >>> with fvd.open("first.fvd", "r+") as image:
-    ...     image.pread(4, 100)
-    b'base'
-    >>> fvd.profile("first.fvd")["entries"]
-    [(0, 4096)]
-    ```
-    """
-    return _core.profile(path, force_share=force_share)
-
-
 def export_profile(path: StrPath, target: StrPath, *, force_share: bool = False) -> Profile:
     """Write the prefetch profile of an image to the file `target`, and return it.
 
@@ -53,7 +33,7 @@ def export_profile(path: StrPath, target: StrPath, *, force_share: bool = False)
     []
     ```
     """
-    exported = profile(path, force_share=force_share)
+    exported = _core.profile(path, force_share=force_share)
     write_file(target, exported)
     return exported
 

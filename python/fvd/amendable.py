@@ -10,7 +10,8 @@ names.
 
 from __future__ import annotations
 
-from fvd.options import FVD_OPTIONS, SIZE_OPTION, Option, OptionError, normalise_known, parse_known
+from fvd import _fvd as _core
+from fvd.options import FVD_OPTIONS, Option, OptionError, normalise_known, parse_known
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,112 +19,7 @@ if TYPE_CHECKING:
 
     from fvd.types import OptionValue
 
-_MIN_THROUGHPUT = "KiB/s, 0 to 2147483647; default: 5120"
-_MAX_THROUGHPUT = "KiB/s, 1 to 2147483647; default: 1000000000, no limit in practice"
-_MEASURE_TIME = "milliseconds, 1 to 2147483647; default: 100"
-
-AMENDABLE = (
-    SIZE_OPTION,
-    Option("base_img", "file", "File name of the base image; the new one must have the same content"),
-    Option(
-        "base_img_fmt", "str", "Image format of the base image", "fvd, raw, qcow2 or nothing: to be found out"
-    ),
-    Option("data_file", "file", "File name of the separate data file, after it was moved"),
-    Option("data_file_fmt", "str", "Image format of the data file", "raw"),
-    Option("clean_shutdown", "switch", "On: recover the image; off: have the next open recover it"),
-    Option(
-        "need_zero_init",
-        "switch",
-        "Storage that was never written must be made to read as zeros",
-        "default: off, on with detect_sparse_hole",
-    ),
-    Option(
-        "storage_grow_unit",
-        "size",
-        "Step in which a compact image's storage grows; larger: less often",
-        "bytes, from 1, at least chunk_size; default: 100M",
-    ),
-    Option("copy_on_read", "switch", "Keep what is read from the base image", "default: off"),
-    Option(
-        "max_outstanding_copy_on_read_data",
-        "size",
-        "Data waiting to be kept above which nothing more is kept for a while; above 64M as 64M",
-        "bytes, 0 to 2^63 - 1; default: 2000000",
-    ),
-    Option(
-        "write_updates_base_img",
-        "str",
-        "Write to the base image, too",
-        "no, writethrough, writeback or writenocache; default: no",
-    ),
-    Option(
-        "prefetch_start_delay",
-        "number",
-        "Time from opening for writing until all of the base image is copied",
-        "seconds, -2147483648 to 2147483647; 0 or negative: never; default: -1",
-    ),
-    Option(
-        "num_prefetch_slots",
-        "number",
-        "Pieces that prefetch works on at once; above 16 as 16. More hide the latency of a far base",
-        "1 to 2147483647; default: 2",
-    ),
-    Option(
-        "bytes_per_prefetch",
-        "size",
-        "What prefetch moves at once; above 4M as 4M. Larger: faster, and a guest waits longer behind it",
-        "bytes, 1 to 2147483647, rounded up to whole blocks; default: 1048576",
-    ),
-    Option(
-        "prefetch_min_read_throughput",
-        "number",
-        "Reads slower than this are a sign that others need the base: prefetch pauses",
-        _MIN_THROUGHPUT,
-    ),
-    Option(
-        "prefetch_min_write_throughput",
-        "number",
-        "Writes slower than this are a sign that others need the disk: prefetch pauses",
-        _MIN_THROUGHPUT,
-    ),
-    Option(
-        "prefetch_max_read_throughput", "number", "What reads of prefetch may not exceed", _MAX_THROUGHPUT
-    ),
-    Option(
-        "prefetch_max_write_throughput", "number", "What writes of prefetch may not exceed", _MAX_THROUGHPUT
-    ),
-    Option(
-        "prefetch_perf_calc_alpha",
-        "number",
-        "Weight of the old average of the throughput; larger: slower to notice others",
-        "percent, 0 to 100; default: 80",
-    ),
-    Option(
-        "prefetch_read_throughput_measure_time",
-        "number",
-        "Least time over which reads are measured",
-        _MEASURE_TIME,
-    ),
-    Option(
-        "prefetch_write_throughput_measure_time",
-        "number",
-        "Least time over which writes are measured",
-        _MEASURE_TIME,
-    ),
-    Option(
-        "prefetch_throttle_time",
-        "number",
-        "The longest of the random pauses that prefetch makes when others seem to need the base",
-        "milliseconds, 0 to 2147483647; default: 30000",
-    ),
-    Option("generate_prefetch_profile", "switch", "Record what is read first", "default: off"),
-    Option(
-        "profile_directed_prefetch_start_delay",
-        "number",
-        "Time from opening for writing until what the profile names is copied",
-        "seconds, -2147483648 to 2147483647; negative: never; default: -1",
-    ),
-)
+AMENDABLE = tuple(Option(*row) for row in _core.amend_options())
 """Every attribute, under its name in the header.
 
 ```pycon
@@ -132,17 +28,7 @@ AMENDABLE = (
 ```
 """
 
-ALIASES = {
-    "backing_file": "base_img",
-    "backing_fmt": "base_img_fmt",
-    "max_num_outstanding_prefetch_writes": "num_prefetch_slots",
-    "prefetch_min_read_throughput_threshold": "prefetch_min_read_throughput",
-    "prefetch_min_write_throughput_threshold": "prefetch_min_write_throughput",
-    "prefetch_max_read_throughput_threshold": "prefetch_max_read_throughput",
-    "prefetch_max_write_throughput_threshold": "prefetch_max_write_throughput",
-    "prefetch_over_threshold_throttle_time": "prefetch_throttle_time",
-    "virtual_disk_size": "size",
-}
+ALIASES = _core.amend_aliases()
 """Other names, from `fvd create` and from the original driver's `update`, with the names in the header.
 
 ```pycon

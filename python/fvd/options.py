@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import re
 
+from fvd import _fvd as _core
 from fvd._disks import name_of
 
 TYPE_CHECKING = False
@@ -160,107 +161,7 @@ class Option:
         return f"  {f'{self.name}=<{shown}>':<22} - {self.description}{limits}"
 
 
-SIZE_OPTION = Option("size", "size", "Virtual disk size")
-"""The option that every format has. In bytes, 0 to 2^63 - 512, rounded up to a multiple of 512.
-
-```pycon
->>> SIZE_OPTION.parse("1.5G")
-1610612736
-```
-"""
-
-FVD_OPTIONS = (
-    Option(
-        "add_storage_cmd",
-        "str",
-        "Command noted in the image for growing a block device; never run because an image names it",
-        "default: none",
-    ),
-    Option("backing_file", "file", "File name of a base image"),
-    Option(
-        "backing_fmt",
-        "str",
-        "Image format of the base image, believed at every opening",
-        "fvd, raw or qcow2; default: found out at every opening",
-    ),
-    Option(
-        "block_size",
-        "size",
-        "Unit of copy-on-write; larger: a smaller bitmap and more that is copied for a small write",
-        "bytes, 1 to 2147483136, rounded up to 512; default: the least of at least 512 whose bitmap takes "
-        "at most 4 MiB",
-    ),
-    Option(
-        "chunk_size",
-        "size",
-        "Unit of allocation of a compact image; larger: a smaller table and more space for a small write",
-        "bytes, 1 to 2^63 - 4096, rounded up to 4096; default: 1M",
-    ),
-    Option(
-        "compact_image",
-        "bool",
-        "Allocate storage as it is written, through a table: a file that grows, also without holes",
-        "default: off",
-    ),
-    Option(
-        "copy_on_read",
-        "bool",
-        "Keep what is read from the base image, so that it is read once",
-        "default: off",
-    ),
-    Option("data_file", "file", "File name of a separate data file, which is made, too", "default: none"),
-    Option("data_file_fmt", "str", "Image format of the data file", "raw; default: raw"),
-    Option(
-        "detect_sparse_hole",
-        "size",
-        "Search the base image for regions of this size that are zeros, which are then never read from it",
-        "bytes, from 1, not with compact_image; default: no search",
-    ),
-    Option(
-        "generate_prefetch_profile",
-        "bool",
-        "Record which parts of the base the first session needs, for images that use the profile",
-        "default: off",
-    ),
-    Option(
-        "journal_size",
-        "signed size",
-        "Size of the journal; larger: fewer checkpoints. Without one flushes are slower",
-        "bytes, rounded up to 4096 and to what the table needs; 0 or default: 16M; negative: no journal. "
-        "Without a base, and not compact, an image has no metadata for a journal to keep, and has none",
-    ),
-    Option(
-        "prefetch_profile_size",
-        "size",
-        "Room for a prefetch profile: 12 bytes for each range",
-        "bytes, 0 to 16M, rounded up to 4096; default: 64K where a profile is recorded or used, else none",
-    ),
-    Option(
-        "prefetch_start_delay",
-        "number",
-        "Time from opening for writing until all of the base image is copied, in the background",
-        "seconds, -2147483648 to 2147483647; 0 or negative: never; default: -1",
-    ),
-    Option(
-        "profile_directed_prefetch_start_delay",
-        "number",
-        "Time from opening for writing until what the profile names is copied",
-        "seconds, -2147483648 to 2147483647; negative: never; default: -1",
-    ),
-    SIZE_OPTION,
-    Option(
-        "storage_grow_unit",
-        "size",
-        "Step in which a compact image's storage grows; larger: less often",
-        "bytes, from 1, at least chunk_size; default: 100M",
-    ),
-    Option(
-        "write_updates_base_img",
-        "str",
-        "Write to the base image, too",
-        "no, writethrough, writeback or writenocache; default: no",
-    ),
-)
+FVD_OPTIONS = tuple(Option(*row) for row in _core.create_options())
 """The options of a new FVD image, in the order of `fvd create -o help`.
 
 ```pycon
@@ -269,7 +170,10 @@ FVD_OPTIONS = (
 ```
 """
 
-OPTIONS: dict[str, tuple[Option, ...]] = {"fvd": FVD_OPTIONS, "raw": (SIZE_OPTION,)}
+OPTIONS: dict[str, tuple[Option, ...]] = {
+    "fvd": FVD_OPTIONS,
+    "raw": tuple(option for option in FVD_OPTIONS if option.name == "size"),
+}
 """The options of every format that can be created.
 
 ```pycon
@@ -300,7 +204,7 @@ def parse_known(texts: Sequence[str], known: Mapping[str, Option]) -> dict[str, 
     Raises `OptionError` at the first one that is unknown or wrong.
 
     ```pycon
-    >>> parse_known(["size=1M"], {"size": SIZE_OPTION})
+    >>> parse_known(["size=1M"], {"size": OPTIONS["raw"][0]})
     {'size': 1048576}
     ```
     """
@@ -337,7 +241,7 @@ def normalise_known(options: Mapping[str, object], known: Mapping[str, Option]) 
     Raises `OptionError` for an unknown name or a value of the wrong type.
 
     ```pycon
-    >>> normalise_known({"size": "1M"}, {"size": SIZE_OPTION})
+    >>> normalise_known({"size": "1M"}, {"size": OPTIONS["raw"][0]})
     {'size': 1048576}
     ```
     """

@@ -27,6 +27,8 @@ def core(monkeypatch: pytest.MonkeyPatch) -> FakeCore:
 
     fake = FakeCore()
     monkeypatch.setattr(fvd, "_core", fake)
+    for name in ("check", "dump", "map", "profile", "stats"):
+        monkeypatch.setattr(fvd, name, getattr(fake, name))
     monkeypatch.setenv("FVD_CONFIG", "")
     monkeypatch.delenv("FVD_TRUST", raising=False)
     monkeypatch.delenv("FVD_DEBUG", raising=False)

@@ -4,8 +4,8 @@ import re
 import sys
 from pathlib import Path
 
-import fvd.amendable
 from fvd import types
+from fvd.amendable import ALIASES, AMENDABLE
 from fvd.options import FVD_OPTIONS
 from support import run
 
@@ -68,8 +68,21 @@ def test_a_type_checker_finds_exactly_the_mistakes(tmp_path: Path) -> None:
     assert len(said.splitlines()) == said.count(str(program)), said
 
 
+TYPES = {
+    "bool": types.Switch,
+    "switch": types.Switch,
+    "size": types.StrSize,
+    "signed size": types.StrSize,
+    "number": types.StrSize,
+    "str": str,
+    "file": types.StrPath,
+}
+
+
 def test_the_typed_options_are_the_existing_ones() -> None:
     arguments = {"backing_file", "backing_fmt", "size"}
-    assert set(types.ImageOptions.__annotations__) == {option.name for option in FVD_OPTIONS} - arguments
-    attributes = {option.name for option in fvd.amendable.AMENDABLE}
-    assert set(types.Attributes.__annotations__) == attributes | set(fvd.amendable.ALIASES)
+    options = {option.name: TYPES[option.kind] for option in FVD_OPTIONS if option.name not in arguments}
+    assert types.ImageOptions.__annotations__ == options
+    attributes = {option.name: TYPES[option.kind] for option in AMENDABLE}
+    attributes |= {other: attributes[name] for other, name in ALIASES.items()}
+    assert types.Attributes.__annotations__ == attributes

@@ -2,15 +2,15 @@
 
 use std::path::PathBuf;
 
-use fvd::image::amend::{Changes, Value};
+use fvd::image::amend::Changes;
 use fvd::tool;
 use pollster::block_on;
-use pyo3::exceptions::{PyOverflowError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyInt, PyMapping};
+use pyo3::types::PyMapping;
 
 use crate::arguments::{blocking, gate};
 use crate::errors::raise;
+use crate::options::value;
 
 /// Changes header fields of an image that is not in use. See `fvd.amend`.
 ///
@@ -38,19 +38,4 @@ pub(crate) fn amend(
         block_on(tool::amend(&path, format, &changes, backing_unsafe, &gate))
     })?;
     Ok(())
-}
-
-fn value(name: &str, object: &Bound<'_, PyAny>) -> PyResult<Value> {
-    if object.is_instance_of::<PyBool>() {
-        return Ok(Value::Bool(object.extract()?));
-    }
-    if object.is_instance_of::<PyInt>() {
-        return object.extract().map(Value::Int).map_err(|error| {
-            if error.is_instance_of::<PyOverflowError>(object.py()) {
-                return PyValueError::new_err(format!("Parameter '{name}' cannot be {object}"));
-            }
-            error
-        });
-    }
-    Ok(Value::Text(object.extract()?))
 }

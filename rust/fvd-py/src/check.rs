@@ -12,7 +12,20 @@ use pyo3::types::PyDict;
 
 use crate::arguments::{blocking, gate};
 
-/// Checks an image and, if asked, repairs it: `repair` is None, 'leaks' or 'all'. See `fvd.check`.
+/// Check the metadata of an image and, with `repair`, repair it: only `leaks`, or `all`.
+///
+/// Corruption is a result, not an error: see `fvd.types.CheckResult`. With `backing_chain`, the data file is
+/// checked, too, and the base is opened to see that it exists. `force_share` reads without locks.
+///
+/// Raises `UnsupportedError` for a format that has no check, `InvalidImageError` if the file is no image,
+/// `InUseError` if another process writes to it (with `repair`: has it open), and `ValueError` for `repair`
+/// with `force_share`.
+///
+/// ```pycon
+/// >>> found = fvd.check("disk.fvd", repair="leaks")
+/// >>> found["corruptions"], found["leaks-fixed"]
+/// (0, 0)
+/// ```
 #[pyfunction]
 #[pyo3(signature = (
     path, *, format = None, repair = None, force_share = false, backing_chain = false, trust = Vec::new()

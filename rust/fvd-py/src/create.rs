@@ -3,16 +3,17 @@
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
-use fvd::format::{BaseUpdate, Header};
+use fvd::format::Header;
 use fvd::image::CreateOptions;
 use fvd::tool::{self, Backing, CreateRequest};
 use pollster::block_on;
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyMapping};
 
 use crate::arguments::{blocking, gate};
 use crate::errors::raise;
+use crate::options::value;
 use crate::progress::interruptible;
 
 /// Creates an image. `size` is in bytes; None: the size of the backing file, rounded up to whole sectors. See
@@ -134,54 +135,12 @@ fn profile_options_of(options: &Bound<'_, PyDict>, header: &Header) -> PyResult<
     Ok(())
 }
 
-/// Sets the options, which have the names of the original FVD driver. `ValueError` for an invalid value or an
-/// unknown name.
+/// Sets the options. `ValueError` for an invalid value or an unknown name.
 pub(crate) fn apply(create: &mut CreateOptions, options: &Bound<'_, PyMapping>) -> PyResult<()> {
     for item in options.items()?.iter() {
-        let (name, value): (String, Bound<'_, PyAny>) = item.extract()?;
-        set(create, &name, &value).map_err(|error| {
-            let py = value.py();
-            if error.is_instance_of::<PyTypeError>(py) || error.is_instance_of::<PyValueError>(py) {
-                PyValueError::new_err(format!("Parameter '{name}': {}", error.value(py)))
-            } else {
-                error
-            }
-        })?;
-    }
-    Ok(())
-}
-
-fn base_update(name: &str) -> PyResult<BaseUpdate> {
-    BaseUpdate::from_name(name).ok_or_else(|| {
-        let names = BaseUpdate::ALL.map(BaseUpdate::name).join(", ");
-        PyValueError::new_err(format!("'{name}' is none of {names}"))
-    })
-}
-
-fn set(create: &mut CreateOptions, name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
-    let layout = &mut create.layout;
-    match name {
-        "compact_image" => layout.compact = value.extract()?,
-        "block_size" => layout.block_size = Some(value.extract()?),
-        "chunk_size" => layout.chunk_size = Some(value.extract()?),
-        "storage_grow_unit" => layout.storage_grow_unit = Some(value.extract()?),
-        "journal_size" => layout.journal_size = Some(value.extract()?),
-        "add_storage_cmd" => create.add_storage_cmd = value.extract()?,
-        "data_file" => create.data_file = value.extract::<PathBuf>()?.into_os_string(),
-        "data_file_fmt" => create.data_file_fmt = value.extract()?,
-        "copy_on_read" => create.copy_on_read = value.extract()?,
-        "prefetch_start_delay" => create.prefetch_start_delay = Some(value.extract()?),
-        "prefetch_profile_size" => layout.prefetch_profile_size = Some(value.extract()?),
-        "generate_prefetch_profile" => create.generate_prefetch_profile = value.extract()?,
-        "profile_directed_prefetch_start_delay" => {
-            create.profile_directed_prefetch_start_delay = Some(value.extract()?);
-        }
-        "write_updates_base_img" => create.write_updates_base_img = base_update(&value.extract::<String>()?)?,
-        "detect_sparse_hole" => create.detect_sparse_hole = Some(value.extract()?),
-        _ => {
-            let message = format!("Invalid parameter '{name}'");
-            return Err(raise(&fvd::Error::invalid_argument(message)));
-        }
+        let (name, object): (String, Bound<'_, PyAny>) = item.extract()?;
+        let set = create.set(&name, &value(&name, &object)?);
+        set.map_err(|error| raise(&error))?;
     }
     Ok(())
 }

@@ -16,9 +16,19 @@ use pyo3::types::{PyDict, PyList};
 
 use crate::arguments::blocking;
 
-/// Dumps header, table, bitmap, journal and profile as they are stored in the file. See `fvd.dump`.
+/// Return header, table, bitmap, journal and profile as they are on disk, without recovery.
 ///
-/// Each list has at most `limit` entries. The names of lists that reached the limit are in `truncated`.
+/// Opens no file that the image names. `limit` is the maximum number of runs of the table and of the bitmap,
+/// of sectors of the journal, and of entries of the profile; `truncated` names the parts that may have more.
+/// `force_share` reads without locks. Raises `InvalidImageError` if the header is not that of an FVD image.
+///
+/// ```pycon
+/// >>> dump = fvd.dump("overlay.fvd")
+/// >>> dump["header"]["base_img"], dump["header"]["block_size"]
+/// ('base.raw', 512)
+/// >>> dump["table"], dump["bitmap"]
+/// (None, [])
+/// ```
 #[pyfunction]
 #[pyo3(signature = (path, *, limit = 100_000, force_share = false))]
 pub(crate) fn dump(py: Python<'_>, path: PathBuf, limit: usize, force_share: bool) -> PyResult<Bound<'_, PyDict>> {

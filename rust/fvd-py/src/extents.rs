@@ -92,8 +92,21 @@ impl Extents {
     }
 }
 
-/// Maps a disk of any readable format. `start` and `length` are in bytes; `length` None: up to the end. See
-/// `fvd.map`.
+/// Return an iterator over the extents of a disk, in order: which layer holds each, and where.
+///
+/// `start` and `length` are in bytes, from 0, of any alignment. Without `length` the map goes to the end of
+/// the disk, and nothing lies beyond that. Neighbours with the same properties are one extent.
+///
+/// The disk stays open, and locked, until the iterator is deleted. Raises `NotPermittedError` if the image
+/// names a file that is not trusted; the iterator itself can raise `IoError`.
+///
+/// ```pycon
+/// >>> for extent in fvd.map("disk.fvd", start=4096):
+/// ...     extent["start"], extent["length"], extent["zero"]
+/// (4096, 67104768, True)
+/// >>> next(fvd.map("overlay.fvd"))["depth"]
+/// 1
+/// ```
 #[pyfunction]
 #[pyo3(signature = (path, *, format = None, start = 0, length = None, force_share = false, trust = Vec::new()))]
 pub(crate) fn map(

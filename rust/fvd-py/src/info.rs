@@ -86,37 +86,35 @@ fn to_dict<'py>(py: Python<'py>, disk: &DiskInfo) -> PyResult<Bound<'py, PyDict>
 }
 
 fn specific_of<'py>(py: Python<'py>, info: &Info) -> PyResult<Bound<'py, PyDict>> {
-    let data = PyDict::new(py);
+    let (data, header) = (PyDict::new(py), &info.header);
     data.set_item("compact", info.compact)?;
     if let Some(size) = info.chunk_size {
         data.set_item("chunk-size", size)?;
-    }
-    if let Some(unit) = info.storage_grow_unit {
-        data.set_item("storage-grow-unit", unit)?;
+        data.set_item("storage-grow-unit", header.storage_grow_unit)?;
     }
     if let Some(base) = &info.base {
         // Also set if the base is no longer needed, and therefore is no backing file.
         data.set_item("base-image", &base.name)?;
         data.set_item("base-size", info.base_size)?;
         data.set_item("all-data-local", info.all_local)?;
-        data.set_item("copy-on-read", info.copy_on_read)?;
+        data.set_item("copy-on-read", header.copy_on_read)?;
         data.set_item(
             "max-outstanding-copy-on-read-data",
-            info.max_outstanding_copy_on_read_data,
+            header.max_outstanding_copy_on_read_data,
         )?;
-        let delay = info.prefetch.and_then(|prefetch| prefetch.start_delay_secs);
-        data.set_item("prefetch-start-delay", delay.map_or(-1, i64::from))?;
-        data.set_item("prefetch", prefetch_of(py, &info.header)?)?;
-        if !info.header.write_updates_base_img.is_empty() {
-            data.set_item("write-updates-base-img", &info.header.write_updates_base_img)?;
+        let delay = Some(header.prefetch_start_delay).filter(|delay| *delay > 0);
+        data.set_item("prefetch-start-delay", delay.unwrap_or(-1))?;
+        data.set_item("prefetch", prefetch_of(py, header)?)?;
+        if !header.write_updates_base_img.is_empty() {
+            data.set_item("write-updates-base-img", &header.write_updates_base_img)?;
         }
     }
     if let Some(profile) = info.profile {
         let dict = PyDict::new(py);
         dict.set_item("size", profile.size)?;
         dict.set_item("entries", profile.entries)?;
-        dict.set_item("generate", profile.generate)?;
-        dict.set_item("start-delay", profile.start_delay_secs.map_or(-1, i64::from))?;
+        dict.set_item("generate", header.generate_prefetch_profile)?;
+        dict.set_item("start-delay", header.profile_directed_prefetch_start_delay.max(-1))?;
         data.set_item("prefetch-profile", dict)?;
     }
     if let Some(size) = info.block_size {
@@ -129,8 +127,8 @@ fn specific_of<'py>(py: Python<'py>, info: &Info) -> PyResult<Bound<'py, PyDict>
         }
     }
     data.set_item("journal-size", info.journal_size)?;
-    data.set_item("metadata-size", info.metadata_size)?;
-    data.set_item("need-zero-init", info.need_zero_init)?;
+    data.set_item("metadata-size", header.metadata_size)?;
+    data.set_item("need-zero-init", header.need_zero_init)?;
     data.set_item("suspect", info.suspect)?;
     Ok(data)
 }

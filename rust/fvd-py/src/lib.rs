@@ -22,6 +22,7 @@ mod image;
 mod info;
 mod leases;
 mod open;
+mod options;
 mod prefetch;
 mod profile;
 mod progress;
@@ -62,6 +63,8 @@ mod _fvd {
     use super::image::{Image, open};
     #[pymodule_export]
     use super::info::info;
+    #[pymodule_export]
+    use super::options::{amend_aliases, amend_options, create_options};
     #[pymodule_export]
     use super::profile::{profile, set_profile};
     #[pymodule_export]

@@ -10,7 +10,21 @@ use pyo3::types::PyDict;
 
 use crate::arguments::blocking;
 
-/// Returns the prefetch profile of an image: a dictionary. See `fvd.profile`.
+/// Return the prefetch profile of an image: what a session needs of its base first.
+///
+/// Opens no file that the image names. An image without room for a profile has a `capacity` of 0. Offsets
+/// and lengths are in bytes of the disk. `force_share` reads without locks. Raises `InvalidImageError` if the
+/// file is not an FVD image.
+///
+/// ```pycon
+/// >>> options = {"generate_prefetch_profile": True}
+/// >>> made = fvd.create("first.fvd", backing_file="base.raw", backing_format="raw", options=options)
+/// >>> with fvd.open("first.fvd", "r+") as image:
+/// ...     image.pread(4, 100)
+/// b'base'
+/// >>> fvd.profile("first.fvd")["entries"]
+/// [(0, 4096)]
+/// ```
 #[pyfunction]
 #[pyo3(signature = (path, *, force_share = false))]
 pub(crate) fn profile(py: Python<'_>, path: PathBuf, force_share: bool) -> PyResult<Bound<'_, PyDict>> {

@@ -10,8 +10,19 @@ use pyo3::types::PyDict;
 
 use crate::arguments::blocking;
 
-/// Returns how much of an image is independent of its base, in bytes, and the totals of all its sessions: a
-/// dictionary. See `fvd.info`.
+/// Return how much of an image is local, and the counters of its sessions.
+///
+/// Opens no file that the image names. `force_share` reads without locks. The counters are those of
+/// `Image.stats`. Raises `InvalidImageError` if the file is not an FVD image.
+///
+/// ```pycon
+/// >>> with fvd.open("overlay.fvd", "r+") as image:
+/// ...     image.pwrite(b"x", 0)
+/// 1
+/// >>> stats = fvd.stats("overlay.fvd")
+/// >>> stats["local-bytes"], stats["base-bytes"], stats["totals"]["writes"]
+/// (512, 1048576, 1)
+/// ```
 #[pyfunction]
 #[pyo3(signature = (path, *, force_share = false))]
 pub(crate) fn stats(py: Python<'_>, path: PathBuf, force_share: bool) -> PyResult<Bound<'_, PyDict>> {

@@ -2,8 +2,9 @@
 //! disk.
 
 use bytes::Bytes;
+use fvd::format::Value;
 use fvd::image::CacheMode;
-use fvd::image::amend::{Changes, Value, amend};
+use fvd::image::amend::{Changes, amend};
 use fvd::image::check::{Repair, check};
 use fvd::storage::IoBufMut;
 use fvd_sim::cut::Cut;

@@ -20,15 +20,13 @@ impl BaseUpdate {
     /// Every value.
     pub const ALL: [Self; 4] = [Self::No, Self::Writethrough, Self::Writeback, Self::Writenocache];
 
+    /// The names as stored in the header.
+    pub const NAMES: [&str; 4] = ["no", "writethrough", "writeback", "writenocache"];
+
     /// The name as stored in the header.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::No => "no",
-            Self::Writethrough => "writethrough",
-            Self::Writeback => "writeback",
-            Self::Writenocache => "writenocache",
-        }
+        Self::NAMES[self as usize]
     }
 
     /// The value called `name`. The empty name, which every image of the original driver has, is `no`. `None`

@@ -134,7 +134,7 @@ macro_rules! header_fields {
         $( const _: () = assert!(std::mem::offset_of!(Raw, $name) == $offset); )+
 
         /// Every field of the header except `magic` and `version`, in the order of the format.
-        #[derive(Clone, Debug, PartialEq, Eq)]
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
         pub struct Header {
             $( $(#[doc = $doc])+ pub $name: $memory, )+
         }

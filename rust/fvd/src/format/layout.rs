@@ -1,8 +1,6 @@
 //! The layout of a new image (docs/design/format.md, section 7).
 
-use std::ffi::OsString;
-
-use super::{HEADER_SIZE, Header, PAGE, Region, SECTOR, StorageChunk, bitmap, journal, profile, table};
+use super::{HEADER_SIZE, Header, PAGE, Region, SECTOR, StorageChunk, bitmap, journal, options, profile, table};
 use crate::error::{Error, Result};
 
 #[cfg(test)]
@@ -16,9 +14,6 @@ pub const DEFAULT_STORAGE_GROW_UNIT: u64 = 100 << 20;
 
 /// The default size of the journal, in bytes, if the table does not need more.
 pub const DEFAULT_JOURNAL_SIZE: u64 = 16 << 20;
-
-/// The default size of one prefetch, in bytes, before it is rounded up to whole blocks.
-const BYTES_PER_PREFETCH: u64 = 1 << 20;
 
 /// The most chunks of a compact image: one for each storage chunk number.
 pub(crate) const MAX_CHUNKS: u64 = StorageChunk::MAX.index() + 1;
@@ -150,49 +145,31 @@ impl Layout {
     /// base is never read, so `all_data_in_fvd_img` is true, as without a base.
     #[must_use]
     pub fn header(&self) -> Header {
-        let base = self.has_base;
         let (bitmap, table, journal) = (or_zero(self.bitmap), or_zero(self.table), or_zero(self.journal));
-        Header {
+        let mut header = Header {
             all_data_in_fvd_img: self.base_img_size == 0,
             virtual_disk_size: self.virtual_size,
             metadata_size: self.metadata_size,
-            base_img: OsString::new(),
-            base_img_fmt: String::new(),
             base_img_size: self.base_img_size,
             bitmap_offset: bitmap.offset,
             bitmap_size: bitmap.size,
             block_size: self.block_size,
-            copy_on_read: false,
-            max_outstanding_copy_on_read_data: if base { 2_000_000 } else { 0 },
-            data_file: OsString::new(),
-            data_file_fmt: String::new(),
-            prefetch_start_delay: if base { -1 } else { 0 },
             prefetch_profile_offset: or_zero(self.profile).offset,
-            prefetch_profile_entries: 0,
-            num_prefetch_slots: if base { 2 } else { 0 },
-            bytes_per_prefetch: if base { bytes_per_prefetch(self.block_size) } else { 0 },
-            prefetch_read_throughput_measure_time: if base { 100 } else { 0 },
-            prefetch_write_throughput_measure_time: if base { 100 } else { 0 },
-            prefetch_perf_calc_alpha: if base { 80 } else { 0 },
-            prefetch_min_read_throughput: if base { 5120 } else { 0 },
-            prefetch_min_write_throughput: if base { 5120 } else { 0 },
-            prefetch_max_read_throughput: if base { 1_000_000_000 } else { 0 },
-            prefetch_max_write_throughput: if base { 1_000_000_000 } else { 0 },
-            prefetch_throttle_time: if base { 30_000 } else { 0 },
             compact_image: self.table.is_some(),
             table_offset: table.offset,
             chunk_size: self.chunk_size,
             storage_grow_unit: self.storage_grow_unit,
-            add_storage_cmd: OsString::new(),
             journal_offset: journal.offset,
             journal_size: journal.size,
             clean_shutdown: true,
-            need_zero_init: false,
-            generate_prefetch_profile: false,
-            unit_of_prefetch_profile_entry_len: if base { 4096 } else { 0 },
-            profile_directed_prefetch_start_delay: if base { -1 } else { 0 },
-            write_updates_base_img: String::new(),
+            ..Header::default()
+        };
+        if self.has_base {
+            options::set_defaults_of_base(&mut header);
+            header.unit_of_prefetch_profile_entry_len = 4096;
+            header.bytes_per_prefetch = whole_blocks(header.bytes_per_prefetch, self.block_size);
         }
+        header
     }
 }
 
@@ -200,9 +177,9 @@ fn or_zero(region: Option<Region>) -> Region {
     region.unwrap_or(Region { offset: 0, size: 0 })
 }
 
-/// 1 MiB rounded up to whole blocks.
-fn bytes_per_prefetch(block_size: u64) -> i32 {
-    let bytes = BYTES_PER_PREFETCH.next_multiple_of(block_size);
+/// The default `bytes` of one prefetch, rounded up to whole blocks.
+fn whole_blocks(bytes: i32, block_size: u64) -> i32 {
+    let bytes = u64::from(bytes.unsigned_abs()).next_multiple_of(block_size);
     i32::try_from(bytes).expect("one block, which is below 2^31, or less than twice 1 MiB")
 }
 

@@ -7,11 +7,13 @@
 pub mod base_update;
 pub mod bitmap;
 pub mod chunk;
+mod create_options;
 pub mod fence;
 pub mod geometry;
 pub mod header;
 pub mod journal;
 pub mod layout;
+pub mod options;
 pub mod profile;
 pub mod redo;
 pub mod table;
@@ -20,10 +22,12 @@ pub mod unfinished;
 
 pub use base_update::BaseUpdate;
 pub use chunk::{StorageChunk, VirtualChunk};
+pub use create_options::CreateOptions;
 pub use geometry::{Geometry, Region};
 pub use header::{FieldValue, Header};
 pub use journal::{BitmapRecord, Record, TableRecord};
 pub use layout::{Layout, LayoutOptions};
+pub use options::{FormatOption, OPTIONS, Value};
 pub use profile::{Profile, ProfileEntry};
 pub use table::Entry;
 

@@ -1,12 +1,12 @@
 //! Create: lays out a new image. Regions are holes; only what is not zero is written.
 
-use std::ffi::OsString;
-
 use bytes::Bytes;
 
 use super::unfinished::begin;
 use crate::error::{Error, Result};
-use crate::format::{BaseUpdate, Header, Layout, LayoutOptions, PAGE, Region, SECTOR, profile, unfinished};
+use crate::format::{
+    BaseUpdate, CreateOptions, Header, Layout, LayoutOptions, PAGE, Region, SECTOR, profile, unfinished,
+};
 use crate::gate::check_storable;
 use crate::join::yield_now;
 use crate::source::{BaseSource, Content, is_zero};
@@ -18,36 +18,6 @@ const FILLS_PER_WRITE: u64 = 512;
 
 /// Bytes of the base that are searched for zeros before the task yields.
 const YIELD_STEP: u64 = 64 << 20;
-
-/// Options of a new image.
-#[derive(Clone, Debug, Default)]
-pub struct CreateOptions {
-    /// Sizes. The caller sets `base_size` from the base.
-    pub layout: LayoutOptions,
-    /// Name of the base as it is stored in the header; empty: no base.
-    pub base_img: OsString,
-    /// Format of the base; empty: it is detected at open.
-    pub base_img_fmt: String,
-    /// Name of the separate data file as it is stored in the header; empty: none.
-    pub data_file: OsString,
-    /// Format of the data file: empty or `raw`.
-    pub data_file_fmt: String,
-    /// Command with which the original grew the storage. It is stored, and never run.
-    pub add_storage_cmd: OsString,
-    /// Store data that is read from the base.
-    pub copy_on_read: bool,
-    /// Seconds from an open until prefetch of the whole base starts; None, 0 or less: never.
-    pub prefetch_start_delay: Option<i32>,
-    /// Whether the first session records a prefetch profile: what it needs of the base.
-    pub generate_prefetch_profile: bool,
-    /// Seconds from an open until what the profile names is fetched; None or negative: never.
-    pub profile_directed_prefetch_start_delay: Option<i32>,
-    /// What a write does to the base.
-    pub write_updates_base_img: BaseUpdate,
-    /// Length in bytes of aligned regions of the base. Those that are all zeros are marked local, so that
-    /// they are never read from the base. None: the base is not searched.
-    pub detect_sparse_hole: Option<u64>,
-}
 
 /// Writes a new image to `file`, which is empty or a device, and returns its header.
 ///
@@ -123,7 +93,9 @@ impl CreateOptions {
             header.copy_on_read = self.copy_on_read;
             header.prefetch_start_delay = self.prefetch_start_delay.unwrap_or(header.prefetch_start_delay);
             header.generate_prefetch_profile = self.generate_prefetch_profile;
-            header.profile_directed_prefetch_start_delay = self.profile_directed_prefetch_start_delay.unwrap_or(-1);
+            header.profile_directed_prefetch_start_delay = self
+                .profile_directed_prefetch_start_delay
+                .unwrap_or(header.profile_directed_prefetch_start_delay);
             if self.write_updates_base_img != BaseUpdate::No {
                 // `No` is stored as an empty field, as by the original.
                 header

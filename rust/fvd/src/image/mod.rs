@@ -30,13 +30,14 @@ mod zero;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+pub use crate::format::CreateOptions;
 pub use crate::image::durability::recover::{finish_change, read_head_to_write};
 pub use crate::image::inspect::local::local_bytes;
 pub use crate::image::inspect::stats::Stats;
 pub use crate::image::inspect::totals::read_totals;
 pub(crate) use crate::image::populate::fill::{BaseCopy, CopyData, Part};
 pub(crate) use crate::image::space::store_error::StoreError;
-pub use create::{CreateOptions, create, create_unfinished};
+pub use create::{create, create_unfinished};
 pub use inspect::{dump, info};
 pub use map::{Extent, Mapping};
 pub use open::{CacheMode, DetectZeroes, Discard, Head, OpenOptions, read_head};

@@ -1,32 +1,35 @@
 //! The changes that a caller requests. Each one is checked when it is added, and all of them together against
 //! the image.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 
-use super::attribute::{ATTRIBUTES, Attribute, Kind};
 use crate::error::{Error, Result};
+use crate::format::options::{self, FormatOption, Set, Value};
 use crate::format::{Header, SECTOR};
-
-/// The value of an attribute.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Value {
-    /// On or off.
-    Bool(bool),
-    /// A number, in the unit of its field.
-    Int(i64),
-    /// A keyword or a file name.
-    Text(OsString),
-}
 
 /// The requested changes of an image.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
     size: Option<u64>,
-    clean: Option<bool>,
-    /// Index into [`ATTRIBUTES`] and new value. The value has the right kind and is in range.
-    fields: Vec<(usize, Value)>,
+    fields: Vec<Change>,
     /// Whether the disk may become smaller.
     shrink: bool,
+}
+
+/// The new value of a header field, which has the right type and is in range.
+#[derive(Clone, Debug)]
+struct Change {
+    option: &'static FormatOption,
+    name: &'static str,
+    set: Set<Header>,
+    value: Value,
+}
+
+impl Change {
+    fn apply(&self, header: &mut Header) {
+        let stored = (self.set)(header, &self.value);
+        debug_assert!(stored, "the value was checked when it was added");
+    }
 }
 
 impl Changes {
@@ -47,17 +50,18 @@ impl Changes {
     /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument), naming the attribute, if it is unknown or
     /// cannot be changed, or if the value has the wrong type or is out of range.
     pub fn set(&mut self, name: &str, value: Value) -> Result<()> {
-        match (name, value) {
-            ("size", Value::Int(size)) => self.size = Some(whole_sectors(size)?),
-            ("clean_shutdown", Value::Bool(clean)) => self.clean = Some(clean),
-            ("size", value) => return Err(refuse(name, "a size", &value)),
-            ("clean_shutdown", value) => return Err(refuse(name, "'on' or 'off'", &value)),
-            (name, value) => {
-                let number = ATTRIBUTES.iter().position(|attribute| attribute.name == name);
-                let number = number.ok_or_else(|| Error::invalid_argument(format!("Invalid parameter '{name}'")))?;
-                check(&ATTRIBUTES[number], &value)?;
-                self.fields.push((number, value));
-            }
+        let (option, amend) = options::of_amend()
+            .find(|(_, amend)| amend.name == name)
+            .ok_or_else(|| options::unknown(name))?;
+        match (amend.set, &value) {
+            (None, Value::Int(size)) => self.size = Some(whole_sectors(*size)?),
+            (Some(set), _) if option.accepts(&value) => self.fields.push(Change {
+                option,
+                name: amend.name,
+                set,
+                value,
+            }),
+            _ => return Err(option.refuse(name, &value)),
         }
         Ok(())
     }
@@ -66,15 +70,15 @@ impl Changes {
     /// change.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&OsStr> {
-        let mut of_name = self
-            .fields
-            .iter()
-            .rev()
-            .filter(|(number, _)| ATTRIBUTES[*number].name == name);
-        match of_name.next() {
-            Some((_, Value::Text(text))) => Some(text),
+        match self.last(name) {
+            Some(Value::Text(text)) => Some(text),
             _ => None,
         }
+    }
+
+    fn last(&self, name: &str) -> Option<&Value> {
+        let mut of_name = self.fields.iter().rev().filter(|change| change.name == name);
+        of_name.next().map(|change| &change.value)
     }
 
     /// The requested size of the disk, in bytes.
@@ -89,7 +93,7 @@ impl Changes {
 
     /// Whether the image must be marked unclean.
     pub(super) fn unclean(&self) -> bool {
-        self.clean == Some(false)
+        self.last("clean_shutdown") == Some(&Value::Bool(false))
     }
 
     /// The header `old` with all changes except that of the size. Without a request to the contrary it is
@@ -101,9 +105,9 @@ impl Changes {
     /// if a name is too long or not allowed.
     pub(super) fn apply(&self, old: &Header) -> Result<Header> {
         let mut new = old.clone();
-        new.clean_shutdown = !self.unclean();
-        for (number, value) in &self.fields {
-            set(&ATTRIBUTES[*number], &mut new, value.clone());
+        new.clean_shutdown = true;
+        for change in &self.fields {
+            change.apply(&mut new);
         }
         // Round these up to whole units, as at creation.
         if new.bytes_per_prefetch != old.bytes_per_prefetch {
@@ -122,13 +126,11 @@ impl Changes {
 
     /// Refuses changes of attributes that need a base. A value that equals the present one is accepted.
     fn check_of_base(&self, old: &Header) -> Result<()> {
-        let of_base = self.fields.iter().filter(|(number, _)| ATTRIBUTES[*number].of_base);
-        for (number, value) in of_base {
-            let attribute = &ATTRIBUTES[*number];
+        for change in self.fields.iter().filter(|change| change.option.of_base) {
             let mut changed = old.clone();
-            set(attribute, &mut changed, value.clone());
+            change.apply(&mut changed);
             if changed != *old {
-                let name = attribute.name;
+                let name = change.name;
                 return Err(Error::invalid_argument(format!("{name} needs a backing file")));
             }
         }
@@ -156,40 +158,4 @@ fn whole_blocks(header: &Header) -> Result<i32> {
             i32::MAX
         ))
     })
-}
-
-fn check(attribute: &Attribute, value: &Value) -> Result<()> {
-    let expected = match (attribute.kind, value) {
-        (Kind::Flag(_), Value::Bool(_)) | (Kind::Name(_), Value::Text(_)) => return Ok(()),
-        (Kind::Number { least, most, .. }, Value::Int(number)) if (least..=most).contains(number) => return Ok(()),
-        (Kind::Word(words, _), Value::Text(text)) if words.iter().any(|word| text == word) => return Ok(()),
-        (Kind::Flag(_), _) => "'on' or 'off'".to_owned(),
-        (Kind::Name(_), _) => "a name".to_owned(),
-        (Kind::Number { least, most, .. }, _) => format!("a number from {least} to {most}"),
-        (Kind::Word(words, _), _) => {
-            let words: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
-            format!("one of {}", words.join(", "))
-        }
-    };
-    Err(refuse(attribute.name, &expected, value))
-}
-
-fn set(attribute: &Attribute, header: &mut Header, value: Value) {
-    match (attribute.kind, value) {
-        (Kind::Flag(set), Value::Bool(on)) => set(header, on),
-        (Kind::Number { set, .. }, Value::Int(number)) => set(header, number),
-        (Kind::Word(_, set), Value::Text(word)) => set(header, word.to_string_lossy().into_owned()),
-        (Kind::Name(set), Value::Text(name)) => set(header, name),
-        _ => unreachable!("the value was checked when it was added"),
-    }
-}
-
-fn refuse(name: &str, expected: &str, value: &Value) -> Error {
-    let value = match value {
-        Value::Bool(true) => "on".to_owned(),
-        Value::Bool(false) => "off".to_owned(),
-        Value::Int(number) => number.to_string(),
-        Value::Text(text) => format!("'{}'", text.display()),
-    };
-    Error::invalid_argument(format!("Parameter '{name}' expects {expected}, not {value}"))
 }

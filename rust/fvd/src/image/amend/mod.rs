@@ -4,7 +4,6 @@
 //! All fields of one amendment change together or not at all, also after a crash. The steps, the reasons for
 //! their order and the crash cases are in docs/design/format.md, section 8.
 
-mod attribute;
 mod changes;
 mod names;
 mod resize;
@@ -14,7 +13,7 @@ mod tests;
 
 use std::ffi::OsString;
 
-pub use changes::{Changes, Value};
+pub use changes::Changes;
 
 use crate::error::{Error, Result};
 use crate::format::{BaseUpdate, Geometry, Header};

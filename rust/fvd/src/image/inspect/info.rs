@@ -16,23 +16,6 @@ pub struct NamedFile {
     pub format: Option<String>,
 }
 
-/// How the image prefetches its base in the background.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PrefetchInfo {
-    /// Seconds from opening until it starts; None: never.
-    pub start_delay_secs: Option<u32>,
-    /// Bytes of one fetch.
-    pub bytes_per_prefetch: i32,
-    /// Writes that may be outstanding.
-    pub slots: i32,
-    /// KiB/s of reads below which it may pause.
-    pub min_read_throughput: i32,
-    /// KiB/s of writes below which it may pause.
-    pub min_write_throughput: i32,
-    /// Milliseconds of the longest pause.
-    pub throttle_time: i32,
-}
-
 /// The prefetch profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProfileInfo {
@@ -40,10 +23,6 @@ pub struct ProfileInfo {
     pub size: u64,
     /// Number of its entries.
     pub entries: u64,
-    /// Whether a session records a profile if there is none.
-    pub generate: bool,
-    /// Seconds from opening until what it names is fetched; None: never.
-    pub start_delay_secs: Option<u32>,
 }
 
 /// What the header of an image says.
@@ -63,8 +42,6 @@ pub struct Info {
     pub compact: bool,
     /// Size of a chunk in bytes; None unless the image is compact.
     pub chunk_size: Option<u64>,
-    /// Bytes by which the data file grows; None unless the image is compact.
-    pub storage_grow_unit: Option<u64>,
     /// Size of a block in bytes; None without a bitmap.
     pub block_size: Option<u64>,
     /// The base image, even if it is no longer needed.
@@ -77,18 +54,8 @@ pub struct Info {
     pub data_file: Option<NamedFile>,
     /// Size of the journal in bytes; 0: there is none.
     pub journal_size: u64,
-    /// Size in bytes of everything before the data.
-    pub metadata_size: u64,
     /// Offset in bytes of the data, in the image or in the data file.
     pub data_offset: u64,
-    /// Storage that was never written must be zeroed, so that it reads as zeros.
-    pub need_zero_init: bool,
-    /// Whether data that is read from the base is stored.
-    pub copy_on_read: bool,
-    /// Copy-on-read pauses while more than this many bytes wait to be stored.
-    pub max_outstanding_copy_on_read_data: i64,
-    /// How the base is prefetched; None without a base.
-    pub prefetch: Option<PrefetchInfo>,
     /// The prefetch profile; None without room for one.
     pub profile: Option<ProfileInfo>,
     /// Every field as stored; [`Header::fields`] lists them.
@@ -112,23 +79,15 @@ impl From<Head> for Info {
             suspect,
             compact,
             chunk_size: compact.then_some(geometry.chunk_size),
-            storage_grow_unit: compact.then_some(header.storage_grow_unit),
             block_size: geometry.bitmap.map(|_| geometry.block_size),
             base_size: geometry.base_size,
             all_local: header.all_data_in_fvd_img || base.is_none(),
             data_file: named(&header.data_file, &header.data_file_fmt),
             journal_size: geometry.journal.map_or(0, |region| region.size),
-            metadata_size: header.metadata_size,
             data_offset: geometry.data_offset,
-            need_zero_init: header.need_zero_init,
-            copy_on_read: header.copy_on_read,
-            max_outstanding_copy_on_read_data: header.max_outstanding_copy_on_read_data,
-            prefetch: base.as_ref().map(|_| prefetch(&header)),
             profile: geometry.profile.map(|region| ProfileInfo {
                 size: region.size,
                 entries: geometry.profile_entries,
-                generate: header.generate_prefetch_profile,
-                start_delay_secs: u32::try_from(header.profile_directed_prefetch_start_delay).ok(),
             }),
             base,
             header,
@@ -142,18 +101,6 @@ fn named(name: &OsString, format: &str) -> Option<NamedFile> {
         name: name.clone(),
         format: format.map(str::to_owned),
     })
-}
-
-fn prefetch(header: &Header) -> PrefetchInfo {
-    let delay = u32::try_from(header.prefetch_start_delay).ok();
-    PrefetchInfo {
-        start_delay_secs: delay.filter(|delay| *delay > 0),
-        bytes_per_prefetch: header.bytes_per_prefetch,
-        slots: header.num_prefetch_slots,
-        min_read_throughput: header.prefetch_min_read_throughput,
-        min_write_throughput: header.prefetch_min_write_throughput,
-        throttle_time: header.prefetch_throttle_time,
-    }
 }
 
 #[cfg(test)]
@@ -194,8 +141,7 @@ mod tests {
         assert_eq!(info.journal_size, 16 << 20);
         assert!(!info.all_local && !info.dirty && !info.suspect && !info.compact);
         assert_eq!((info.chunk_size, info.data_file), (None, None));
-        let prefetch = info.prefetch.expect("there is a base");
-        assert_eq!(prefetch.start_delay_secs, Some(7));
+        assert_eq!(info.header.prefetch_start_delay, 7);
         assert_eq!(info.profile, None);
     }
 
@@ -215,11 +161,10 @@ mod tests {
             ..options.clone()
         };
         let profile = info_of(&recording).profile.expect("room");
-        assert_eq!((profile.size, profile.entries, profile.generate), (64 << 10, 0, true));
-        assert_eq!(profile.start_delay_secs, None);
+        assert_eq!((profile.size, profile.entries), (64 << 10, 0));
         let mut using = options.clone();
         using.profile_directed_prefetch_start_delay = Some(0);
-        assert_eq!(info_of(&using).profile.expect("room").start_delay_secs, Some(0));
+        assert_eq!(info_of(&using).profile.expect("room").size, 64 << 10);
         using.layout.prefetch_profile_size = Some(4096);
         assert_eq!(info_of(&using).profile.expect("room").size, 4096);
         using.layout.prefetch_profile_size = Some(0);
@@ -252,6 +197,6 @@ mod tests {
         assert!(info.dirty && info.suspect && info.compact && info.all_local);
         assert_eq!((info.chunk_size, info.data_offset), (Some(1 << 20), 0));
         assert_eq!(info.data_file.expect("named").format, None);
-        assert_eq!((info.base, info.prefetch), (None, None));
+        assert_eq!(info.base, None);
     }
 }

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use fastrand::Rng;
-use fvd::image::amend::{Changes, Value, amend};
+use fvd::format::Value;
+use fvd::image::amend::{Changes, amend};
 use fvd::image::check::{FindingKind, Repair, Report, check};
 use fvd::image::dump::{BitmapRuns, JournalSectors, TableRuns};
 use fvd::image::info::info;

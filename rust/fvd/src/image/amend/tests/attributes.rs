@@ -1,8 +1,8 @@
 //! Fields that are only numbers or keywords.
 
-use super::super::attribute::{ATTRIBUTES, Kind as Accepts};
 use super::*;
 use crate::format::FieldValue;
+use crate::format::options::{self, Kind as Accepts};
 
 fn overlay() -> Sample<MemoryStorage> {
     let kind = Kind {
@@ -15,31 +15,32 @@ fn overlay() -> Sample<MemoryStorage> {
 
 #[test]
 fn every_attribute_changes_only_the_field_of_its_name() {
-    for attribute in &ATTRIBUTES {
+    for (option, amend) in options::of_amend().filter(|(_, amend)| amend.set.is_some()) {
         let sample = overlay();
         let before = sample.header().fields();
-        let value = match attribute.kind {
-            Accepts::Flag(_) => Value::Bool(true),
-            Accepts::Number { most, .. } => Value::Int(most.min(24 << 12)),
-            Accepts::Word(words, _) => text(words[1]),
-            Accepts::Name(_) => text("other"),
+        let value = match option.kind {
+            Accepts::Bool => Value::Bool(amend.name != "clean_shutdown"),
+            Accepts::Number(_, most) | Accepts::Size(_, most) => Value::Int(most.min(24 << 12)),
+            Accepts::Word(words) => text(words[1]),
+            Accepts::File => text("other"),
+            Accepts::SignedSize | Accepts::Text => unreachable!("no attribute has that type"),
         };
         let expected = match &value {
             Value::Bool(on) => FieldValue::Bool(*on),
             Value::Int(number) => FieldValue::Int(*number),
             Value::Text(name) => FieldValue::Text(name.to_string_lossy().into_owned()),
         };
-        sample.amend(&changes([(attribute.name, value)])).expect("amended");
+        sample.amend(&changes([(amend.name, value)])).expect("amended");
         let after = sample.header().fields();
         // Local blocks were never written to the base, so the image becomes unclean.
-        let makes_unclean = attribute.name == "write_updates_base_img";
+        let makes_unclean = amend.name == "write_updates_base_img";
         let expected_too = |name: &str| makes_unclean && name == "clean_shutdown";
         let changes = before.iter().zip(&after).filter(|(old, new)| old != new);
         let changed: Vec<_> = changes.filter(|(_, (name, _))| !expected_too(name)).collect();
         let [(_, (name, value))] = changed[..] else {
-            panic!("{}: {changed:?}", attribute.name);
+            panic!("{}: {changed:?}", amend.name);
         };
-        assert_eq!((*name, value), (attribute.name, &expected));
+        assert_eq!((*name, value), (amend.name, &expected));
     }
 }
 
@@ -67,7 +68,7 @@ fn values_out_of_range_are_refused_by_name() {
             "one of '', 'raw', 'qcow2', 'fvd', not 'vmdk'",
         ),
         ("base_img", Value::Int(5), "a name, not 5"),
-        ("size", text("x"), "a size"),
+        ("size", text("x"), "a number from 0 to 9223372036854775296, not 'x'"),
         ("clean_shutdown", Value::Int(1), "'on' or 'off'"),
     ] {
         let error = Changes::default().set(name, value).expect_err("refused");

@@ -11,9 +11,9 @@ mod plain;
 use bytes::Bytes;
 use pollster::block_on;
 
-use super::{Changes, Value, amend};
+use super::{Changes, amend};
 use crate::error::Result;
-use crate::format::Header;
+use crate::format::{Header, Value};
 use crate::image::check::{FindingKind, Repair};
 use crate::image::testing::{CHUNK, Kind, Sample, content, open, options};
 use crate::image::{CreateOptions, create, read_head};
