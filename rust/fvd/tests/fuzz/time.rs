@@ -13,5 +13,5 @@ pub(crate) fn time_of<T>(work: impl FnOnce() -> T) -> (T, Duration) {
 
 fn now() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec.cast_unsigned(), time.tv_nsec as u32)
+    Duration::new(time.tv_sec.cast_unsigned(), time.tv_nsec.cast_unsigned() as u32)
 }
