@@ -92,7 +92,7 @@ test-python: $(VENV)/.installed ## Python tests; ARGS='-k corpus' goes to pytest
 test-mutations: ## checks that the simulator finds deliberate faults of the engine; MUTATION=NAME selects one
 	$(if $(MUTATION),FVD_MUTATION=$(MUTATION)) cargo test --workspace --features fvd-sim/mutations --test faulty_engine -- --nocapture
 
-.PHONY: crash fuzz sim bench bench-nbd
+.PHONY: crash fuzz sim loom bench bench-nbd
 crash: ## power cuts at every I/O boundary, FVD_CRASH_IMAGES (15000) of them, and 5000 of new seeds; SEED=N replays one run
 	$(if $(SEED),FVD_CRASH_SEED=$(SEED)) cargo test --workspace --test crash -- --nocapture
 fuzz: ## a million mutated headers, journals, images, qcow2 bases, NBD streams and sessions, in release mode; SEED=N replays
@@ -103,6 +103,8 @@ sim: ## whole sessions of the engine for SECONDS (600) or SESSIONS=N; SEED=N rep
 	$(if $(SEED),FVD_SIM_SEED=$(SEED),FVD_SIM_START=$${FVD_SIM_START:-$$((RANDOM * 32768 + RANDOM))}) \
 		$(if $(SESSIONS),FVD_SIM_SESSIONS=$(SESSIONS),FVD_SIM_SECONDS=$(or $(SECONDS),600)) \
 		cargo test --workspace --test sim -- --nocapture sim_sessions
+loom: ## the lock-free protocols of the engine in every interleaving of their threads
+	cargo test -p fvd-loom
 bench: tools build ## compares speed with qemu-img and os.pread; ARGS='convert open' selects
 	$(PY) benches/compare.py $(ARGS)
 bench-nbd: tools build ## compares fvd serve with qemu-nbd and nbdkit; ARGS='--only randread32' selects

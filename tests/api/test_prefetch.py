@@ -130,9 +130,11 @@ def test_a_truncated_base_fails_prefetch_and_keeps_writes(base: Path) -> None:
 
 
 def test_an_image_with_that_option_prefetches_by_itself(base: Path) -> None:
-    path = overlay(base, prefetch_start_delay=1)
+    path = overlay(base, prefetch_start_delay=3600)
     with fvd.open(path, "r+") as image:
         assert image.prefetch_status()["state"] == "waiting"
+    fvd.amend(path, prefetch_start_delay=1)
+    with fvd.open(path, "r+") as image:
         deadline = time.monotonic() + 30
         while image.prefetch_status()["state"] != "finished":
             assert time.monotonic() < deadline

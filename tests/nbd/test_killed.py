@@ -23,7 +23,7 @@ ROUNDS = int(os.environ.get("FVD_KILL_ROUNDS", "12"))  # for each kind of disk
 BATCHES = 300
 SIZE = 4 * MIB
 SECTOR = 512
-UNLOCKS = 5.0
+UNLOCKS = 60.0
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def mounted(server: Server, folder: Path) -> Iterator[Path]:
 
 def wait_until_mounted(process: subprocess.Popen[bytes], pid: Path) -> None:
     """Waits for the PID file, which nbdfuse writes after it has mounted the file."""
-    for _ in range(400):
+    for _ in range(2400):
         if pid.exists() and pid.read_text():
             return
         if process.poll() is not None:

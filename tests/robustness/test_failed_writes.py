@@ -21,7 +21,7 @@ BLOCK = 4 * KIB
 
 def eventually(is_true: Callable[[], bool], what: str) -> None:
     """Waits until the callable returns True."""
-    for _ in range(500):
+    for _ in range(3000):
         if is_true():
             return
         time.sleep(0.02)

@@ -8,12 +8,12 @@ import socket
 import struct
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from support import FVD, TOOLS_ENV, run
 
-ENDS = 30.0
+ENDS = 60.0  # seconds; generous, because the machine may be busy
 
 
 class Serving:
@@ -45,10 +45,10 @@ class Serving:
 
 
 @contextlib.contextmanager
-def serving(*words: str | Path) -> Iterator[Serving]:
+def serving(*words: str | Path, program: Sequence[str | Path] = (FVD,)) -> Iterator[Serving]:
     """A server with these options; killed at the end if it still runs."""
     process = subprocess.Popen(
-        [FVD, "serve", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=TOOLS_ENV
+        [*program, "serve", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=TOOLS_ENV
     )
     try:
         yield Serving(process)
@@ -96,7 +96,12 @@ def wait_for_death(pid: int) -> None:
 
 
 def wait_until_listening(path: Path) -> None:
+    wait_until(path.exists)
+
+
+def wait_until(has_come: Callable[[], bool]) -> None:
+    """Waits for an event of another process or thread."""
     deadline = time.monotonic() + ENDS
-    while not path.exists():
+    while not has_come():
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -13,7 +13,7 @@ import pytest
 import fvd
 from support import MIB, fvd_command, run
 
-from .processes import greedy_client, io
+from .processes import ENDS, greedy_client, io, wait_until
 
 
 def test_a_server_is_a_context_manager(image: Path, socket: Path) -> None:
@@ -110,15 +110,21 @@ def test_a_second_stop_waits_and_an_interrupt_ends_only_the_wait(image: Path, so
     assert main is not None
     # If the tests run in the background, SIGINT is ignored.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def interrupt() -> None:
+        # The main thread waits for the client.
+        wait_until(lambda: not socket.exists())
+        signal.pthread_kill(main, signal.SIGINT)
+
     with greedy_client(socket, 16 * MIB):
-        threading.Timer(0.3, signal.pthread_kill, (main, signal.SIGINT)).start()
+        threading.Thread(target=interrupt).start()
         with pytest.raises(KeyboardInterrupt):
             server.stop()
         signal.signal(signal.SIGINT, before)
         also.start()
         also.join(0.3)
         assert also.is_alive(), "the client still has its replies to take"
-    also.join(30)
+    also.join(ENDS)
     fvd.open(image, "r+").close()
 
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import fvd
 from support import FVD, MIB, fvd_command, run
 
-from .processes import ENDS, greedy_client, io, refused, serving, wait_for_death
+from .processes import ENDS, greedy_client, io, refused, serving, wait_for_death, wait_until
 
 
 def reopened(image: Path) -> fvd.Image:
@@ -56,7 +57,10 @@ def test_an_unwritable_pid_file_ends_the_server(image: Path, socket: Path) -> No
 def test_simultaneous_signals_count_as_one(image: Path, socket: Path) -> None:
     with serving("-k", socket, "-t", "-e", "0", image) as server:
         io(server.uri, "write -P 4 0 1M")
-        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGTERM):
+        # Stopped, so that all of them arrive at once.
+        server.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, server.process.pid, os.WSTOPPED)
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGTERM, signal.SIGCONT):
             server.process.send_signal(number)
         server.assert_ended_well()
     with fvd.open(image) as disk:
@@ -67,7 +71,9 @@ def test_a_second_signal_ends_it_at_once_and_loses_no_flush(image: Path, socket:
     with serving("-k", socket, "-t", "-e", "0", image) as server, greedy_client(socket, 16 * MIB):
         io(server.uri, "write -P 4 0 1M", "flush")
         server.process.send_signal(signal.SIGTERM)
-        time.sleep(1.5)
+        wait_until(lambda: not socket.exists())
+        # It has noticed the signal. For a second, others count as the same.
+        time.sleep(1.1)
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(ENDS) == 128 + signal.SIGTERM
     with reopened(image) as disk:
@@ -88,6 +94,14 @@ def test_it_waits_a_moment_for_locks_of_a_killed_server(image: Path, socket: Pat
     holder = fvd.open(image, "r+")
     release = threading.Timer(0.5, holder.close)
     release.start()
-    with serving("-k", socket, "-t", image) as server:
+    script = """
+import sys
+import fvd.cli.serve
+from fvd.cli.main import main
+
+fvd.cli.serve.PATIENCE_S = 60.0
+sys.exit(main())
+"""
+    with serving("-k", socket, "-t", image, program=(sys.executable, "-c", script)) as server:
         server.end()
     release.join()

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import textwrap
 
-HANGS = 60
+HANGS = 180
 
 PREAMBLE = '''
 import os, signal, sys, threading, time
@@ -19,7 +19,7 @@ def fork():
     """A signal ends a child that hangs, which its status shows."""
     child = os.fork()
     if child == 0:
-        signal.alarm(20)
+        signal.alarm(60)
     return child
 
 

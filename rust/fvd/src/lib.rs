@@ -33,6 +33,7 @@ pub mod notice;
 pub mod process;
 pub mod source;
 pub mod storage;
+mod sync;
 #[expect(unsafe_code, reason = "raw memory and system calls live in this one module")]
 mod sys;
 pub mod tool;

@@ -24,6 +24,8 @@ pub struct Log {
     dropped: Arc<AtomicU64>,
     /// Disconnected when the thread has ended.
     ended: Mutex<Receiver<()>>,
+    /// [`END`].
+    end: Duration,
 }
 
 impl Log {
@@ -37,11 +39,16 @@ impl Log {
     }
 
     fn new(to: impl Write + Send + 'static) -> io::Result<Self> {
+        Self::with_times(to, INTERVAL, END)
+    }
+
+    fn with_times(to: impl Write + Send + 'static, interval: Duration, end: Duration) -> io::Result<Self> {
         let (lines, waiting) = sync_channel(WAITING);
         let (ending, ended) = sync_channel(0);
         let dropped = Arc::new(AtomicU64::new(0));
         let writer = Writer {
             to,
+            interval,
             dropped: Arc::clone(&dropped),
         };
         thread::Builder::new().name("fvd-log".to_owned()).spawn(move || {
@@ -52,6 +59,7 @@ impl Log {
             lines: Some(lines),
             dropped,
             ended: Mutex::new(ended),
+            end,
         })
     }
 
@@ -68,7 +76,7 @@ impl Drop for Log {
         self.lines = None;
         // The thread may be blocked for ever on a pipe that is not read.
         let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let _ = ended.recv_timeout(END);
+        let _ = ended.recv_timeout(self.end);
     }
 }
 
@@ -87,13 +95,15 @@ impl Write for Stderr {
 
 struct Writer<W> {
     to: W,
+    /// [`INTERVAL`].
+    interval: Duration,
     dropped: Arc<AtomicU64>,
 }
 
 impl<W: Write> Writer<W> {
     fn run(mut self, lines: &Receiver<String>) {
         while let Ok(line) = lines.recv() {
-            let end = Instant::now() + INTERVAL;
+            let end = Instant::now() + self.interval;
             self.write(&line);
             let open = self.interval(lines, end);
             let dropped = self.dropped.swap(0, Ordering::Relaxed);
@@ -153,7 +163,7 @@ mod tests {
     #[test]
     fn a_blocked_reader_blocks_no_writer_and_gets_a_count() {
         let (pipe, reader) = sync_channel(0);
-        let log = Log::new(Pipe(pipe)).unwrap();
+        let log = Log::with_times(Pipe(pipe), Duration::ZERO, END).unwrap();
         tell(&log, 1000);
         let heard: Vec<_> = (0..=LINES).map(|_| reader.recv().unwrap()).collect();
         assert_eq!(heard[..2], ["0\n", "1\n"]);
@@ -167,7 +177,7 @@ mod tests {
     #[test]
     fn queued_lines_are_written_on_drop_and_errors_are_ignored() {
         let (pipe, reader) = sync_channel(9);
-        let log = Log::new(Pipe(pipe)).unwrap();
+        let log = Log::with_times(Pipe(pipe), INTERVAL, Duration::from_secs(60)).unwrap();
         tell(&log, 9);
         drop(log);
         assert_eq!(reader.try_iter().count(), 9);

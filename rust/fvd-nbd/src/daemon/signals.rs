@@ -87,27 +87,32 @@ impl Caught {
 #[cfg(test)]
 mod tests {
     use rustix::process::{Signal, getpid, kill_process};
-    use tokio::time::timeout;
+    use tokio::time::{advance, timeout};
 
     use super::*;
 
-    fn raise(signal: Signal) {
+    /// Sends a signal to this process, and waits until all listeners have it.
+    async fn raise(signal: Signal) {
+        let mut arrived = tokio::signal::unix::signal(SignalKind::from_raw(signal.as_raw())).unwrap();
         kill_process(getpid(), signal).unwrap();
+        arrived.recv().await.unwrap();
     }
 
-    #[tokio::test]
+    // Simulated time passes only while a timeout waits.
+    #[tokio::test(start_paused = true)]
     async fn signals_within_the_echo_time_are_no_second_signal() {
         let soon = Duration::from_millis(100);
         let signals = Signals::catch().unwrap();
         assert!(timeout(soon, signals.first()).await.is_err());
         // No call has waited for the first signal yet, so this one is the first, not the second.
-        raise(Signal::HUP);
+        raise(Signal::HUP).await;
         assert!(timeout(soon, signals.second()).await.is_err());
-        raise(Signal::TERM);
-        raise(Signal::HUP);
+        advance(ECHO / 2).await;
+        raise(Signal::TERM).await;
+        raise(Signal::HUP).await;
         assert!(timeout(ECHO, signals.second()).await.is_err(), "echoes");
         assert!(timeout(soon, signals.first()).await.is_ok(), "it has come");
-        raise(Signal::TERM);
-        assert!(timeout(ECHO, signals.second()).await.is_ok());
+        raise(Signal::TERM).await;
+        assert!(timeout(soon, signals.second()).await.is_ok());
     }
 }

@@ -93,6 +93,8 @@ pub struct Limits {
     /// The time from the end of a connection until requests in flight have completed and their replies are
     /// sent.
     pub drain_timeout: Duration,
+    /// How long the server reads on after it has sent its last reply, so that the client receives that reply.
+    pub linger: Duration,
     /// How long the server spins for the next request before the thread sleeps, if the client sends one
     /// request at a time. At most half a millisecond is used; zero disables spinning. It costs CPU time, and
     /// halves the latency.
@@ -108,6 +110,7 @@ impl Default for Limits {
             handshake: Duration::from_secs(10),
             payload: Duration::from_secs(60),
             drain_timeout: Duration::from_secs(30),
+            linger: Duration::from_secs(1),
             poll: Duration::from_micros(50),
         }
     }

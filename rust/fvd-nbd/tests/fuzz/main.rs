@@ -1,14 +1,15 @@
 //! Whatever a client sends.
 //!
 //! Deterministic: `FVD_FUZZ_SEED` replays a failure, `FVD_FUZZ_ITERATIONS` says how long to run.
+//! The targets of cargo-fuzz (`fuzz/`) call the functions that take bytes.
 
 #[path = "../../../fvd/tests/fuzz/memory.rs"]
 mod memory;
 #[path = "../options/mod.rs"]
 mod options;
-mod protocol;
+pub(crate) mod protocol;
 mod replies;
 #[path = "../../../fvd/tests/seeds/mod.rs"]
 mod seeds;
 mod session;
-mod sessions;
+pub(crate) mod sessions;

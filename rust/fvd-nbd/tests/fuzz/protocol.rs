@@ -10,10 +10,10 @@ use fvd_nbd::protocol::reply::{Extents, Position};
 use fvd_nbd::protocol::request::{Command, Request};
 use fvd_nbd::protocol::session::{HeaderStyle, Session};
 
-use crate::memory::peak_of;
-use crate::options::{info, message, queries};
-use crate::replies::{OneDisk, chunks, disk, replies};
-use crate::seeds;
+use super::memory::peak_of;
+use super::options::{info, message, queries};
+use super::replies::{OneDisk, chunks, disk, replies};
+use super::seeds;
 
 /// The memory that one option may use, in bytes: twice its data (a buffer that grew), the parsed data, and
 /// the replies.
@@ -113,20 +113,29 @@ fn a_mutated_stream_stays_within_the_memory_limit() {
             let at = rng.usize(..stream.len());
             stream[at] = [0, 0xff, rng.u8(..), stream[at] ^ (1 << rng.u32(..8))][rng.usize(..4)];
         }
-        let mut rest = &stream[..];
-        let mut handshake = Handshake::new(TlsPolicy::Required);
-        while !rest.is_empty() {
-            let ((), peak) = peak_of(|| {
-                let mut out = Vec::new();
-                match handshake.feed(&mut rest, &OneDisk, &mut out) {
-                    Ok(Event::StartTls) => handshake.tls_started(),
-                    Ok(Event::NeedInput | Event::Reply) => {}
-                    Ok(Event::Aborted | Event::Done(_)) | Err(_) => rest = &[],
-                }
-            });
-            assert!(peak <= MOST_MEMORY, "{peak} bytes for one option");
-        }
+        stream.insert(0, 2);
+        handshake(&stream);
     });
+}
+
+/// Shakes hands with a client that sends `data`, of which the first byte says what TLS is.
+pub(crate) fn handshake(data: &[u8]) {
+    let Some((policy, mut rest)) = data.split_first() else {
+        return;
+    };
+    let policies = [TlsPolicy::Off, TlsPolicy::Optional, TlsPolicy::Required];
+    let mut handshake = Handshake::new(policies[usize::from(*policy) % 3]);
+    while !rest.is_empty() {
+        let ((), peak) = peak_of(|| {
+            let mut out = Vec::new();
+            match handshake.feed(&mut rest, &OneDisk, &mut out) {
+                Ok(Event::StartTls) => handshake.tls_started(),
+                Ok(Event::NeedInput | Event::Reply) => {}
+                Ok(Event::Aborted | Event::Done(_)) | Err(_) => rest = &[],
+            }
+        });
+        assert!(peak <= MOST_MEMORY, "{peak} bytes for one option");
+    }
 }
 
 #[test]
@@ -188,7 +197,8 @@ fn number(rng: &mut Rng, size: u64) -> u64 {
 #[test]
 fn any_request_is_valid_refused_or_ends_the_connection() {
     fuzz(|rng| {
-        let session = any_session(rng);
+        let seed = rng.u8(..);
+        let session = any_session(&mut Rng::with_seed(seed.into()));
         let mut header = session.style.request_magic().to_be_bytes().to_vec();
         let flags = if rng.bool() { 0 } else { 1_u16 << rng.u32(..8) };
         header.extend(flags.to_be_bytes());
@@ -205,20 +215,34 @@ fn any_request_is_valid_refused_or_ends_the_connection() {
             let at = rng.usize(..header.len());
             header[at] = rng.u8(..);
         }
-        let Ok(request) = Request::decode(&header, &session) else {
-            return;
-        };
-        assert!(request.payload <= MAX_PAYLOAD);
-        let mut out = Vec::new();
-        match &request.command {
-            Ok(command) => {
-                assert_sound(*command, &request, &session);
-                answer(rng, *command, &request, &session, &mut out);
-            }
-            Err(refusal) => request.reply_to.refuse(&mut out, refusal),
-        }
-        assert_reply_is_whole(&request, &session, &out);
+        header.insert(0, seed);
+        request(&header);
     });
+}
+
+/// Decodes and answers a request: a byte says in which session, and the rest is its header.
+pub(crate) fn request(data: &[u8]) {
+    let Some((seed, header)) = data.split_first() else {
+        return;
+    };
+    let mut rng = Rng::with_seed((*seed).into());
+    let session = any_session(&mut rng);
+    let Some(Ok(request)) = header
+        .get(..session.style.request_len())
+        .map(|header| Request::decode(header, &session))
+    else {
+        return;
+    };
+    assert!(request.payload <= MAX_PAYLOAD);
+    let mut out = Vec::new();
+    match &request.command {
+        Ok(command) => {
+            assert_sound(*command, &request, &session);
+            answer(&mut rng, *command, &request, &session, &mut out);
+        }
+        Err(refusal) => request.reply_to.refuse(&mut out, refusal),
+    }
+    assert_reply_is_whole(&request, &session, &out);
 }
 
 fn assert_sound(command: Command, request: &Request, session: &Session) {

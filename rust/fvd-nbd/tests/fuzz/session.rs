@@ -3,7 +3,7 @@
 use fastrand::Rng;
 use fvd_nbd::protocol::constants::{cmd, opt};
 
-use crate::options::{info, message, queries};
+use super::options::{info, message, queries};
 
 /// The size of the disk in bytes.
 pub(crate) const SIZE: usize = 256 << 10;

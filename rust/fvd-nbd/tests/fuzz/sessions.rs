@@ -11,9 +11,9 @@ use fvd_nbd::server::{Credentials, Exports, Limits, MemoryExport, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::{sleep, timeout};
 
-use crate::memory::peak_of;
-use crate::session::{SIZE, Script};
-use crate::{options, seeds};
+use super::memory::peak_of;
+use super::session::{SIZE, Script};
+use super::{options, seeds};
 
 /// The memory that one connection may use, in bytes: its input, its replies (those in flight, and the
 /// megabyte above which no new request starts), and the payload of one write.
@@ -154,13 +154,31 @@ fn a_mutated_session_ends_within_its_limits() {
         let script = Script::new(rng);
         let mut bytes = script.bytes().to_vec();
         mutate(rng, &mut bytes);
-        let (server, _) = server(rng.bool().then(|| credentials.clone()));
-        let end = [End::HalfClosed, End::Gone, End::Silent][rng.usize(..3)];
-        let ((), peak) = peak_of(|| drop(converse(rng, &server, &bytes, end)));
-        // The memory of the client itself is not counted.
-        assert!(peak <= MOST_MEMORY + 4 * bytes.len(), "{peak} bytes for a session");
-        assert_idle(&server);
+        bytes.insert(0, rng.u8(..));
+        if rng.bool() {
+            converse_with(&bytes, Some(credentials.clone()));
+        } else {
+            session(&bytes);
+        }
     });
+}
+
+/// The session of a client without TLS that sends `data`, of which the first byte says how.
+pub(crate) fn session(data: &[u8]) {
+    converse_with(data, None);
+}
+
+fn converse_with(data: &[u8], tls: Option<Credentials>) {
+    let Some((how, bytes)) = data.split_first() else {
+        return;
+    };
+    let rng = &mut Rng::with_seed((*how).into());
+    let end = [End::HalfClosed, End::Gone, End::Silent][rng.usize(..3)];
+    let (server, _) = server(tls);
+    let ((), peak) = peak_of(|| drop(converse(rng, &server, bytes, end)));
+    // The memory of the client itself is not counted.
+    assert!(peak <= MOST_MEMORY + 4 * bytes.len(), "{peak} bytes for a session");
+    assert_idle(&server);
 }
 
 /// Changes bits and bytes, cuts, inserts and repeats data.

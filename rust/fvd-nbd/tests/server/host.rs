@@ -10,6 +10,13 @@ use fvd_nbd::server::{Export, Exports, Limits, Listener, Server};
 use tempfile::TempDir;
 use tokio::runtime;
 
+/// Waits for an event that must come. If it does not, the runner of the tests ends this test.
+pub(crate) fn wait_until(has_come: impl Fn() -> bool) {
+    while !has_come() {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
 pub(crate) struct Host<E: Export> {
     pub(crate) server: Arc<Server<E>>,
     /// The errors with which connections ended.
@@ -86,9 +93,7 @@ impl<E: Export> Host<E> {
     }
 
     pub(crate) fn wait_for_an_error(&self) {
-        while self.errors.lock().expect("not poisoned").is_empty() {
-            thread::sleep(Duration::from_millis(1));
-        }
+        wait_until(|| !self.errors.lock().expect("not poisoned").is_empty());
     }
 
     /// Waits until the server has ended without [`Host::stop`].

@@ -1,10 +1,9 @@
-//! Clients that break the protocol, send everything at once, or send nothing.
+//! Clients that break the protocol, or send everything at once.
 
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
 
 use fvd_nbd::protocol::constants::{chunk, cmd};
 use fvd_nbd::server::{Limits, MemoryExport};
@@ -18,10 +17,6 @@ const MIB: u64 = 1 << 20;
 fn host(limits: Limits, size: u64) -> (Host<MemoryExport>, Arc<MemoryExport>) {
     let export = Arc::new(MemoryExport::new("disk", size as usize));
     (Host::new(limits, [Arc::clone(&export)]), export)
-}
-
-fn soon() -> Duration {
-    Duration::from_millis(300)
 }
 
 #[test]
@@ -124,36 +119,6 @@ fn a_client_that_disconnects_during_a_write_changes_nothing() {
 }
 
 #[test]
-fn silent_clients_are_disconnected() {
-    let limits = Limits {
-        handshake: soon(),
-        payload: soon(),
-        ..Limits::default()
-    };
-    let (host, _) = host(limits, MIB);
-    let mut silent = Client::connect(&host.socket());
-    let mut writing = Client::simple(&host.socket());
-    writing.request(cmd::WRITE, 1, 0, 512);
-    let started = Instant::now();
-    assert_eq!(silent.rest().len(), 18, "the greeting");
-    assert!(writing.rest().is_empty());
-    assert!(started.elapsed() < Duration::from_secs(10));
-    let mut idle = Client::simple(&host.socket());
-    thread::sleep(2 * soon());
-    idle.request(cmd::FLUSH, 1, 0, 0);
-    assert_eq!(idle.simple_reply(), (0, 1), "between requests there is no hurry");
-    let mut errors = host.stop();
-    errors.sort();
-    assert_eq!(
-        errors,
-        [
-            "the client took too long to end the handshake",
-            "the client took too long to send what it announced"
-        ]
-    );
-}
-
-#[test]
 fn connections_above_the_limit_are_closed() {
     let limits = Limits {
         connections: 2,
@@ -166,10 +131,8 @@ fn connections_above_the_limit_are_closed() {
     drop(first);
     second.request(cmd::FLUSH, 1, 0, 0);
     assert_eq!(second.simple_reply(), (0, 1));
-    let started = Instant::now();
-    while Client::connect(&host.socket()).stream.read_exact(&mut [0; 18]).is_err() {
-        assert!(started.elapsed() < Duration::from_secs(10), "there is room again");
-    }
+    // There is room again soon.
+    while Client::connect(&host.socket()).stream.read_exact(&mut [0; 18]).is_err() {}
 }
 
 #[test]
@@ -203,24 +166,6 @@ fn requests_in_flight_are_limited_and_the_others_follow() {
         client.read(512);
     }
     assert_eq!(meeting.most(), 4);
-}
-
-#[test]
-fn a_shutdown_answers_requests_in_flight_and_takes_no_new_ones() {
-    let meeting = Arc::new(Meeting::new(2));
-    let host = Host::new(Limits::default(), [Arc::clone(&meeting)]);
-    let mut client = Client::simple(&host.socket());
-    let _in_handshake = Client::connect(&host.socket());
-    client.request(cmd::READ, 1, 0, 512);
-    meeting.wait_for_the_first();
-    host.server.shut_down();
-    thread::sleep(soon());
-    client.request(cmd::FLUSH, 2, 0, 0);
-    meeting.join();
-    assert_eq!(client.simple_reply(), (0, 1));
-    client.read(512);
-    assert!(client.rest().is_empty());
-    assert_eq!(host.stop(), [""; 0]);
 }
 
 #[test]

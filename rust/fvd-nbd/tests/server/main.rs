@@ -2,6 +2,7 @@
 
 mod certificates;
 mod clients;
+mod deadlines;
 mod disk;
 mod host;
 mod hostile;
@@ -12,6 +13,7 @@ mod options;
 mod polling;
 mod programs;
 mod reads;
+mod simulated;
 mod slow;
 mod starttls;
 mod tls;

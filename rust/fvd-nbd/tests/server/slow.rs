@@ -2,8 +2,6 @@
 
 use std::future::Future;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
-use std::time::Duration;
 
 use bytes::Bytes;
 use fvd::Result;
@@ -50,10 +48,9 @@ impl Meeting {
         self.most.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn wait_for_the_first(&self) {
-        while self.here.load(Ordering::SeqCst) == 0 {
-            thread::sleep(Duration::from_millis(1));
-        }
+    /// Whether a read has begun.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.here.load(Ordering::SeqCst) > 0
     }
 }
 

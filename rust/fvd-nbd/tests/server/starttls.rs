@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fvd_nbd::protocol::constants::{cmd, opt, rep};
 use fvd_nbd::protocol::handshake::TlsPolicy;
@@ -14,27 +14,42 @@ use s2n_tls::psk::Psk;
 use s2n_tls_tokio::{TlsConnector, TlsStream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tokio::time::Instant;
 
 use crate::certificates;
 use crate::host::Host;
 use crate::options::{message, queries};
-use crate::wire::Client;
+use crate::simulated::{self, assert_took, simulate};
+use crate::wire::{Client, PATIENCE};
 
 fn host(limits: Limits) -> (Host<MemoryExport>, Arc<MemoryExport>) {
-    let folder = certificates::make();
-    let credentials = Credentials::psk(&folder.path().join("keys.psk")).expect("keys");
     let export = Arc::new(MemoryExport::new("disk", 64 << 20));
     let host = Host::with(limits, [Arc::clone(&export)], |server| {
-        server.with_tls(credentials, TlsPolicy::Optional)
+        server.with_tls(credentials(), TlsPolicy::Optional)
     });
     (host, export)
 }
 
-fn hasty() -> Limits {
-    Limits {
-        handshake: Duration::from_millis(300),
-        ..Limits::default()
-    }
+fn credentials() -> Credentials {
+    let folder = certificates::make();
+    Credentials::psk(&folder.path().join("keys.psk")).expect("keys")
+}
+
+/// A client that was told to begin with TLS, of a server in simulated time.
+async fn told_to_encrypt(host: &mut simulated::Host<MemoryExport>) -> simulated::Client {
+    let mut client = host.connect();
+    client.read(18).await;
+    let start = message(opt::STARTTLS, b"");
+    client.send(&[&3_u32.to_be_bytes()[..], &start].concat()).await;
+    client.read(20).await;
+    client
+}
+
+fn simulated_host() -> simulated::Host<MemoryExport> {
+    let export = Arc::new(MemoryExport::new("disk", 1 << 20));
+    simulated::Host::with(Limits::default(), export, |server| {
+        server.with_tls(credentials(), TlsPolicy::Optional)
+    })
 }
 
 /// A client with the pre-shared key of user `alice`.
@@ -100,7 +115,7 @@ fn run<T>(test: impl Future<Output = T>) -> T {
         .build()
         .expect("a runtime");
     runtime
-        .block_on(async { tokio::time::timeout(Duration::from_secs(20), test).await })
+        .block_on(async { tokio::time::timeout(PATIENCE, test).await })
         .expect("in time")
 }
 
@@ -149,28 +164,25 @@ fn commands_injected_after_starttls_are_not_executed() {
 
 #[test]
 fn plain_text_instead_of_a_tls_handshake_gets_no_plain_reply() {
-    let (host, _) = host(hasty());
-    let mut client = Client::connect(&host.socket());
-    client.read(18);
-    client.send(&[&3_u32.to_be_bytes()[..], &message(opt::STARTTLS, b"")].concat());
-    client.read(20);
-    client.send(&message(opt::LIST, b""));
-    let last = client.rest();
-    assert!(last.len() < 20, "at most an alert of TLS: {last:?}");
-    assert_eq!(host.stop().len(), 1);
+    simulate(async {
+        let mut host = simulated_host();
+        let mut client = told_to_encrypt(&mut host).await;
+        client.send(&message(opt::LIST, b"")).await;
+        let last = client.rest().await;
+        assert!(last.len() < 20, "at most an alert of TLS: {last:?}");
+        assert_eq!(host.stop().await.len(), 1);
+    });
 }
 
 #[test]
 fn silence_instead_of_a_tls_handshake_ends_the_connection() {
-    let (host, _) = host(hasty());
-    let mut client = Client::connect(&host.socket());
-    client.read(18);
-    client.send(&[&3_u32.to_be_bytes()[..], &message(opt::STARTTLS, b"")].concat());
-    client.read(20);
-    let started = Instant::now();
-    assert!(client.rest().is_empty());
-    assert!(started.elapsed() < Duration::from_secs(10));
-    assert_eq!(host.stop(), ["the client took too long to end the handshake"]);
+    simulate(async {
+        let (mut host, start) = (simulated_host(), Instant::now());
+        let mut client = told_to_encrypt(&mut host).await;
+        assert!(client.rest().await.is_empty());
+        assert_took(start, Limits::default().handshake, Duration::ZERO);
+        assert_eq!(host.stop().await, ["the client took too long to end the handshake"]);
+    });
 }
 
 #[test]

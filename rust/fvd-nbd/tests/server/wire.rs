@@ -9,6 +9,9 @@ use fvd_nbd::protocol::constants::{EXTENDED_REQUEST_MAGIC, REQUEST_MAGIC, SIMPLE
 
 use crate::options::{info, message, queries};
 
+/// The limit for one answer of the server. Generous, because the machine may be busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
 pub(crate) struct Client {
     pub(crate) stream: UnixStream,
     extended: bool,
@@ -18,7 +21,7 @@ impl Client {
     /// Connects without sending anything.
     pub(crate) fn connect(socket: &Path) -> Self {
         let stream = UnixStream::connect(socket).expect("the server listens");
-        let patience = Some(Duration::from_secs(20));
+        let patience = Some(PATIENCE);
         stream.set_read_timeout(patience).expect("it is not 0");
         Self {
             stream,
@@ -109,9 +112,7 @@ impl Client {
 
     /// Reads a simple reply and returns its error and cookie.
     pub(crate) fn simple_reply(&mut self) -> (u32, u64) {
-        let head = self.read(16);
-        assert_eq!(head[..4], SIMPLE_REPLY_MAGIC.to_be_bytes());
-        (number(&head[4..8]) as u32, number(&head[8..]))
+        simple_reply(&self.read(16))
     }
 
     /// Reads a chunk of an extended reply, which must be the last one if and only if `done`. Returns its type
@@ -130,6 +131,12 @@ impl Client {
         let payload = self.read(number(&head[24..]) as usize);
         (head[5] == 1, number(&head[6..8]) as u16, payload)
     }
+}
+
+/// The error and the cookie of a simple reply.
+pub(crate) fn simple_reply(head: &[u8]) -> (u32, u64) {
+    assert_eq!(head[..4], SIMPLE_REPLY_MAGIC.to_be_bytes());
+    (number(&head[4..8]) as u32, number(&head[8..]))
 }
 
 fn number(bytes: &[u8]) -> u64 {

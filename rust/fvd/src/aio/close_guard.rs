@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::process::Owned;
 
-/// How long to wait until the file is closed. Nothing is in flight at that point, so only a server that does
-/// not answer uses up this time.
+/// How long a drop waits until the file is closed. Nothing is in flight at that point, so only a server that
+/// does not answer uses up this time.
 const PATIENCE: Duration = Duration::from_millis(50);
 
 /// An open file or source. Its [`CloseGuard`] learns when the last reference to it is dropped.
@@ -43,6 +43,7 @@ pub(crate) struct CloseGuard<T: Send + Sync + 'static> {
     unlock: fn(&T),
     /// Whether unlocking and closing never wait for a server.
     is_local: bool,
+    patience: Duration,
     pub(crate) remains: Remains,
 }
 
@@ -58,6 +59,7 @@ impl<T: Send + Sync + 'static> CloseGuard<T> {
             closed: Owned::new(Mutex::new(receiver)),
             unlock,
             is_local,
+            patience: PATIENCE,
             remains: Remains::Nothing,
         };
         (opened, close_guard)
@@ -91,43 +93,51 @@ impl<T: Send + Sync + 'static> Drop for CloseGuard<T> {
         }
         if self.remains == Remains::Nothing {
             let closed = closed.get_mut().unwrap_or_else(PoisonError::into_inner);
-            let _ = closed.recv_timeout(PATIENCE);
+            let _ = closed.recv_timeout(self.patience);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use std::sync::mpsc::RecvTimeoutError;
 
     use super::*;
     use crate::storage::FileStorage;
 
-    fn time_to_close(is_local: bool, remains: Remains, others: impl FnOnce(Arc<Opened<FileStorage>>)) -> Duration {
+    /// No test waits this long, unless what it waits for never happens.
+    const FOREVER: Duration = Duration::from_secs(60);
+
+    /// Drops the guard of a file that `others` still use. Returns whether that ends.
+    fn ends(is_local: bool, remains: Remains, others: impl FnOnce(Arc<Opened<FileStorage>>)) -> bool {
         let path = tempfile::NamedTempFile::new().expect("a file").into_temp_path();
         let file = FileStorage::create(&path, false).expect("a new file");
         let (file, mut close_guard) = CloseGuard::of(file, is_local, FileStorage::unlock);
-        close_guard.remains = remains;
+        (close_guard.remains, close_guard.patience) = (remains, 2 * FOREVER);
         others(file);
-        let start = Instant::now();
-        drop(close_guard);
+        let (end, ended) = channel::<()>();
+        std::thread::spawn(move || {
+            drop(close_guard);
+            drop(end);
+        });
+        let ends = ended.recv_timeout(FOREVER) == Err(RecvTimeoutError::Disconnected);
         if remains == Remains::Nothing {
             FileStorage::create(&path, false).expect("it is free");
         }
-        start.elapsed()
+        ends
     }
 
     #[test]
     fn a_file_is_closed_when_its_last_user_is_gone() {
         for is_local in [false, true] {
-            time_to_close(is_local, Remains::Nothing, drop);
+            assert!(ends(is_local, Remains::Nothing, drop));
             // As the thread of a ring does.
-            time_to_close(is_local, Remains::Nothing, |file| {
+            assert!(ends(is_local, Remains::Nothing, |file| {
                 std::thread::spawn(move || {
-                    std::thread::sleep(PATIENCE / 10);
+                    std::thread::sleep(Duration::from_millis(5));
                     drop(file);
                 });
-            });
+            }));
         }
     }
 
@@ -136,25 +146,28 @@ mod tests {
         for is_local in [false, true] {
             for remains in [Remains::Reads, Remains::Changes] {
                 let mut hanging = None;
-                assert!(time_to_close(is_local, remains, |file| hanging = Some(file)) < PATIENCE);
+                assert!(ends(is_local, remains, |file| hanging = Some(file)));
             }
         }
     }
 
-    /// Takes a long time to close.
-    struct Slow;
+    /// Closed when the server answers, which it does when the test has dropped the sender.
+    struct Slow(Mutex<Receiver<()>>);
 
     impl Drop for Slow {
         fn drop(&mut self) {
-            std::thread::sleep(10 * PATIENCE);
+            let answer = self.0.get_mut().expect("not poisoned");
+            assert_eq!(answer.recv_timeout(FOREVER), Err(RecvTimeoutError::Disconnected));
         }
     }
 
     #[test]
     fn a_thread_waits_for_a_server_that_does_not_answer() {
-        let (_, close_guard) = CloseGuard::of(Slow, false, |_| ());
-        let start = Instant::now();
+        let (server, answer) = channel();
+        let (opened, mut close_guard) = CloseGuard::of(Slow(Mutex::new(answer)), false, |_| ());
+        drop(opened);
+        close_guard.patience = Duration::ZERO;
         drop(close_guard);
-        assert!(start.elapsed() < 5 * PATIENCE);
+        drop(server);
     }
 }

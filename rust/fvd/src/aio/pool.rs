@@ -179,14 +179,16 @@ mod tests {
 
     #[test]
     fn no_more_threads_than_the_limit_work_at_once() {
-        let pool = Pool::new(3);
+        let pool = Pool::with_idle_time(3, Duration::from_secs(3600));
         let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let jobs: Vec<_> = (0..20)
+        // Each job waits until three are at work.
+        let three = Arc::new(Barrier::new(3));
+        let jobs: Vec<_> = (0..21)
             .map(|_| {
-                let (now, most) = (Arc::clone(&now), Arc::clone(&most));
+                let (now, most, three) = (Arc::clone(&now), Arc::clone(&most), Arc::clone(&three));
                 pool.run(move || {
                     most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                    std::thread::sleep(Duration::from_millis(5));
+                    three.wait();
                     now.fetch_sub(1, Ordering::SeqCst);
                     Ok(())
                 })
@@ -196,6 +198,7 @@ mod tests {
             block_on(job.expect("threads can be started")).expect("nothing fails");
         }
         assert_eq!(most.load(Ordering::SeqCst), 3);
+        assert_eq!(pool.shared.lock().threads, 3);
     }
 
     #[test]

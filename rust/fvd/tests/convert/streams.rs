@@ -4,7 +4,6 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
-use std::time::{Duration, Instant};
 
 use fvd::ErrorKind;
 use fvd::tool::convert::{ConvertRequest, Format, Source, Target, convert};
@@ -112,14 +111,13 @@ fn a_silent_pipe_does_not_delay_a_cancellation() {
     let directory = tempdir().expect("a directory");
     let target = directory.path().join("target");
     for format in [Format::Raw, Format::Fvd] {
+        // Open until the end of the test: who waits for the rest waits for ever.
         let (reader, mut writer) = std::io::pipe().expect("a pipe");
         writer.write_all(b"a beginning").expect("room in the pipe");
         let source = Source::Stream(File::from(OwnedFd::from(reader)));
         let request = ConvertRequest::new(source, Target::File(target.clone()), format);
-        let start = Instant::now();
         let error = convert(&request, &mut |_| ControlFlow::Break(())).expect_err("cancelled");
         assert_eq!(error.kind(), ErrorKind::Cancelled);
-        assert!(start.elapsed() < Duration::from_secs(10));
         let left = fs::read_dir(directory.path()).expect("the directory").count();
         assert_eq!(left, 0, "no target, no temporary file");
     }

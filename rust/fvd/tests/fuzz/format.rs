@@ -4,7 +4,7 @@ use fastrand::Rng;
 use fvd::format::journal::{self, decode_sector, encode_sector};
 use fvd::format::{BitmapRecord, Entry, Geometry, HEADER_SIZE, Header, Layout, LayoutOptions, Record, TableRecord};
 
-use crate::seeds;
+use super::seeds;
 
 /// Offsets and lengths of the fields that decide where regions are and how large they are.
 const SIZE_FIELDS: [(usize, usize); 16] = [
@@ -99,15 +99,24 @@ fn a_mutated_header_is_refused_or_sound() {
             bytes.truncate(rng.usize(..bytes.len()));
         }
         let file_len = if rng.bool() { metadata_size } else { number(rng) };
-        let Ok(header) = Header::decode(&bytes) else {
-            return;
-        };
-        let again = header.encode().expect("it came from bytes");
-        assert_eq!(Header::decode(&again).expect("it was just encoded"), header);
-        if let Ok(geometry) = Geometry::new(&header, file_len) {
-            assert_sound(&header, &geometry, file_len);
-        }
+        any_header(&[&file_len.to_le_bytes()[..], &bytes].concat());
     });
+}
+
+/// Decodes a header that comes after the length of its file, a number of 8 bytes.
+pub(crate) fn any_header(data: &[u8]) {
+    let Some((file_len, bytes)) = data.split_first_chunk() else {
+        return;
+    };
+    let file_len = u64::from_le_bytes(*file_len);
+    let Ok(header) = Header::decode(bytes) else {
+        return;
+    };
+    let again = header.encode().expect("it came from bytes");
+    assert_eq!(Header::decode(&again).expect("it was just encoded"), header);
+    if let Ok(geometry) = Geometry::new(&header, file_len) {
+        assert_sound(&header, &geometry, file_len);
+    }
 }
 
 fn assert_sound(header: &Header, geometry: &Geometry, file_len: u64) {
@@ -193,18 +202,26 @@ fn a_mutated_journal_sector_gives_only_records_that_fit() {
             };
             sector[at] = rng.u8(..);
         }
-        let mut len = 0;
-        let records = decode_sector(&sector);
-        for (n, record) in records.iter().enumerate() {
-            len += match record {
-                Record::Table(record) => 12 + 4 * record.entries.len(),
-                Record::Bitmap(record) => {
-                    assert!(i64::try_from(record.first_sector).is_ok());
-                    assert_eq!(n + 1, records.len(), "a bitmap record is the last");
-                    16
-                }
-            };
-        }
-        assert!(len <= sector.len());
+        any_journal_sector(&sector);
     });
+}
+
+/// Decodes a sector of a journal.
+pub(crate) fn any_journal_sector(data: &[u8]) {
+    let Some(sector) = data.first_chunk() else {
+        return;
+    };
+    let mut len = 0;
+    let records = decode_sector(sector);
+    for (n, record) in records.iter().enumerate() {
+        len += match record {
+            Record::Table(record) => 12 + 4 * record.entries.len(),
+            Record::Bitmap(record) => {
+                assert!(i64::try_from(record.first_sector).is_ok());
+                assert_eq!(n + 1, records.len(), "a bitmap record is the last");
+                16
+            }
+        };
+    }
+    assert!(len <= sector.len());
 }

@@ -8,7 +8,8 @@ mod sample;
 
 use std::cell::RefCell;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::Duration;
 
 use fastrand::Rng;
 use fvd::gate::Gate;
@@ -18,8 +19,8 @@ use fvd::tool::info;
 use fvd::tool::map::map;
 use pollster::block_on;
 
-use self::sample::{SIZE, Sample, samples};
-use crate::{memory, seeds};
+use self::sample::{Broken, SIZE, Sample, samples};
+use super::{memory, patches, seeds, time};
 
 const DEFAULT_ITERATIONS: u64 = 1500;
 
@@ -29,7 +30,7 @@ const MEMORY: usize = 40 << 20;
 /// Maximum entries of a map: more than the tables of any sample have.
 const MOST_ENTRIES: usize = 300_000;
 
-/// Time limit for one image, which takes milliseconds. Generous, because the machine may be busy.
+/// Limit of the processor time for one image, which takes milliseconds.
 const TIME: Duration = Duration::from_secs(20);
 
 /// How many images were refused, could be read in part, and as a whole.
@@ -84,11 +85,30 @@ fn treat(rng: &mut Rng, path: &Path, outcomes: &mut Outcomes) {
 fn one(rng: &mut Rng, samples: &[Sample], outcomes: &mut Outcomes) {
     let sample = &samples[rng.usize(..samples.len())];
     let broken = mutate::mutate(rng, sample);
-    let started = Instant::now();
-    let ((), peak) = memory::peak_of(|| treat(rng, sample.path(), outcomes));
+    within_limits(rng, sample, outcomes);
+    sample.repair(&broken);
+}
+
+fn within_limits(rng: &mut Rng, sample: &Sample, outcomes: &mut Outcomes) {
+    let (((), peak), taken) = time::time_of(|| memory::peak_of(|| treat(rng, sample.path(), outcomes)));
     assert!(peak < MEMORY, "{peak} bytes were in use at once");
-    let elapsed = started.elapsed();
-    assert!(elapsed < TIME, "it took {elapsed:?}");
+    assert!(taken < TIME, "it took {taken:?}");
+}
+
+/// Reads a valid image that `data` changes: a byte says which image, one what is read, and the rest are
+/// patches.
+pub(crate) fn patched(data: &[u8]) {
+    static SAMPLES: LazyLock<Mutex<Vec<Sample>>> = LazyLock::new(|| Mutex::new(samples()));
+    let Some(([which, seed], patches)) = data.split_first_chunk() else {
+        return;
+    };
+    let samples = SAMPLES.lock().unwrap_or_else(PoisonError::into_inner);
+    let sample = &samples[usize::from(*which) % samples.len()];
+    let mut broken = Broken::default();
+    for (at, byte) in patches::of(patches, sample.good.len()) {
+        sample.put(&mut broken, at, &[byte]);
+    }
+    within_limits(&mut Rng::with_seed((*seed).into()), sample, &mut Outcomes::default());
     sample.repair(&broken);
 }
 
@@ -99,6 +119,11 @@ fn fuzzed_qcow2_images_are_refused_or_read() {
         one(rng, &samples, &mut outcomes.borrow_mut());
     });
     println!("{:?}", outcomes.into_inner());
+}
+
+#[test]
+fn fuzzed_patches_of_qcow2_images_are_refused_or_read() {
+    seeds::fuzz(DEFAULT_ITERATIONS, |rng| patched(&patches::any(rng)));
 }
 
 #[test]

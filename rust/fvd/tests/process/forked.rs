@@ -8,6 +8,7 @@ use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ fn fork() -> i32 {
     assert!(child >= 0, "no process");
     if child == 0 {
         // SAFETY: sets a timer of this process.
-        unsafe { libc::alarm(20) };
+        unsafe { libc::alarm(60) };
     }
     child
 }
@@ -289,29 +290,33 @@ fn a_child_waits_for_no_lock_of_a_thread_of_the_parent() {
     block_on(image.close()).unwrap();
 }
 
-/// Slow enough for a progress report before the end.
-struct Slow(Box<dyn BaseSource>);
+/// A source that is read only after a progress report.
+struct Slow {
+    source: Box<dyn BaseSource>,
+    reported: Mutex<Receiver<()>>,
+}
 
 impl BaseSource for Slow {
     fn path(&self) -> &Path {
-        self.0.path()
+        self.source.path()
     }
 
     fn format(&self) -> &'static str {
-        self.0.format()
+        self.source.format()
     }
 
     fn len(&self) -> u64 {
-        self.0.len()
+        self.source.len()
     }
 
     fn read(&self, buf: IoBufMut, offset: u64) -> BoxFuture<'_, fvd::Result<IoBufMut>> {
-        std::thread::sleep(Duration::from_millis(300));
-        self.0.read(buf, offset)
+        // An error says that there was a report earlier.
+        let _ = self.reported.lock().expect("not poisoned").recv();
+        self.source.read(buf, offset)
     }
 
     fn status(&self, offset: u64, len: u64) -> BoxFuture<'_, fvd::Result<Run>> {
-        self.0.status(offset, len)
+        self.source.status(offset, len)
     }
 }
 
@@ -321,13 +326,19 @@ fn a_job_whose_callback_forks_continues_in_the_parent_only() {
     let path = directory.path().join("raw");
     fs::write(&path, vec![3; 2 << 20]).unwrap();
     let source = || block_on(open_source(&path, Some("raw"), &ChainOptions::default())).unwrap();
-    let (a, b) = (Slow(source()), source());
+    let (report, reported) = channel();
+    let slow = Slow {
+        source: source(),
+        reported: Mutex::new(reported),
+    };
+    let (mut report, other) = (Some(report), source());
     let mut children = Vec::new();
-    let compared = compare(&a, &*b, false, &mut |progress| {
+    let compared = compare(&slow, &*other, false, &mut |progress| {
         // Only while other threads are working.
         if children.is_empty() && Some(progress.done) < progress.total {
             children.push(fork());
         }
+        report = None;
         ControlFlow::Continue(())
     });
     if children == [0] {

@@ -2,20 +2,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::env;
+use std::path::Path;
+use std::process::Command;
 
 use bytes::Bytes;
 use fvd::chain::{AsyncIo, Files as _};
 use fvd::source::RawSource;
 use fvd::storage::{AsyncFile, Backend, FileOptions, FileStorage, IoBufMut, Space, Storage};
 use pollster::block_on;
+use tempfile::tempdir_in;
 
 const NOBODY: libc::uid_t = 65534;
 
-fn path(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("lost-{name}-{}", std::process::id()))
-}
+/// Set in the process that loses its threads: the folder for its files.
+const FOLDER: &str = "FVD_TEST_LOST_THREADS";
 
 /// From now on this process can start no thread. The limit does not apply to root, so root becomes another
 /// user.
@@ -25,7 +26,7 @@ fn lose_threads() {
         rlim_cur: 0,
         rlim_max: 0,
     };
-    // SAFETY: only accesses the memory of `none`, which lives; this process has one thread.
+    // SAFETY: only accesses the memory of `none`, which lives. The process runs this test only.
     unsafe {
         assert_eq!(libc::setrlimit(libc::RLIMIT_NPROC, &raw const none), 0);
         assert!(libc::geteuid() != 0 || libc::setuid(NOBODY) == 0);
@@ -34,26 +35,25 @@ fn lose_threads() {
     assert_eq!(error.raw_os_error(), Some(libc::EAGAIN));
 }
 
-/// Runs `work` in a child that can start no thread. Files that `prepare` opened stay open.
-#[expect(unsafe_code, reason = "fork")]
-fn without_threads<T>(prepare: impl FnOnce() -> T, work: impl FnOnce(T)) {
-    // SAFETY: the child has one thread and ends with `_exit`, so no code of the parent is unwound or run
-    // twice.
-    let child = unsafe { libc::fork() };
-    assert!(child >= 0, "no process");
-    if child == 0 {
-        let done = catch_unwind(AssertUnwindSafe(|| {
-            let prepared = prepare();
-            lose_threads();
-            work(prepared);
-        }));
-        // SAFETY: see above.
-        unsafe { libc::_exit(i32::from(done.is_err())) };
+/// Runs `work` in a process of its own that can start no thread: this program again, which runs only `test` and
+/// comes here. Files that `prepare` has opened in a folder stay open.
+fn without_threads<T>(test: &str, prepare: impl FnOnce(&Path) -> T, work: impl FnOnce(T)) {
+    if let Some(folder) = env::var_os(FOLDER) {
+        let prepared = prepare(Path::new(&folder));
+        lose_threads();
+        return work(prepared);
     }
-    let mut status = 0;
-    // SAFETY: waits for the child, and writes to one integer.
-    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
-    assert_eq!(status, 0, "see what the child has said");
+    let folder = tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let test = format!("lost_threads::{test}");
+    let child = Command::new(env::current_exe().unwrap())
+        .args(["--exact", &test, "--nocapture"])
+        .env(FOLDER, folder.path())
+        .output()
+        .unwrap();
+    let [out, err] = [&child.stdout, &child.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+    // A name that is not that of a test runs nothing, successfully.
+    let has_passed = child.status.success() && out.contains("1 passed");
+    assert!(has_passed, "{}\n{out}\n{err}", child.status);
 }
 
 fn read(file: &AsyncFile, offset: u64, len: usize) -> Vec<u8> {
@@ -77,33 +77,40 @@ fn use_file(file: &AsyncFile) {
 
 #[test]
 fn without_threads_the_caller_does_the_io_of_a_file() {
-    for backend in [Backend::Threads, Backend::Uring] {
-        for direct in [false, true] {
-            let path = path("file");
-            let prepare = || AsyncFile::new(FileStorage::create(&path, direct).unwrap(), backend);
-            without_threads(prepare, |file| {
-                use_file(&file);
-                drop(file);
-            });
-            std::fs::remove_file(&path).unwrap();
+    let open = |folder: &Path, backend, direct| {
+        let path = folder.join(format!("{backend:?}-{direct}"));
+        AsyncFile::new(FileStorage::create(path, direct).unwrap(), backend)
+    };
+    let prepare = |folder: &Path| {
+        let kinds = [false, true].map(|direct| [Backend::Threads, Backend::Uring].map(|backend| (backend, direct)));
+        kinds
+            .as_flattened()
+            .iter()
+            .map(|(backend, direct)| open(folder, *backend, *direct))
+            .collect()
+    };
+    let name = "without_threads_the_caller_does_the_io_of_a_file";
+    without_threads(name, prepare, |files: Vec<_>| {
+        for file in files {
+            use_file(&file);
         }
-    }
+    });
 }
 
 #[test]
 fn without_threads_the_caller_reads_a_blocking_source() {
-    let path = path("source");
-    std::fs::write(&path, [7; 4096]).unwrap();
-    let prepare = || {
+    let prepare = |folder: &Path| {
+        let path = folder.join("source");
+        std::fs::write(&path, [7; 4096]).unwrap();
         let file = FileStorage::open(&path, &FileOptions::default()).unwrap();
         let blocks = block_on(RawSource::new(file)).unwrap();
         let files = AsyncIo::with_backend(Backend::Threads).unwrap();
         files.source(Box::new(blocks))
     };
-    without_threads(prepare, |source| {
+    let name = "without_threads_the_caller_reads_a_blocking_source";
+    without_threads(name, prepare, |source| {
         let buf = block_on(source.read(IoBufMut::zeroed(512), 1024)).unwrap();
         assert_eq!(buf.as_slice(), [7; 512]);
         assert_eq!(block_on(source.status(0, 4096)).unwrap().len, 4096);
     });
-    std::fs::remove_file(&path).unwrap();
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::time::{Sleep, sleep, timeout};
 
@@ -29,9 +29,6 @@ mod running;
 
 pub use error::ConnectionError;
 pub(super) use polling::{PollResult, SpinSlots};
-
-/// How long the server reads on after it has sent its last reply, so that the client receives that reply.
-const LINGER: Duration = Duration::from_secs(1);
 
 /// Each time so many bytes have been transferred, the time limit starts again.
 const PROGRESS: u64 = 1 << 20;
@@ -66,7 +63,8 @@ impl<S: Socket, E: Export> Connection<S, E> {
         let ended = poll_fn(|context| transmission.poll(context)).await;
         if matches!(ended, Ok(()) | Err(ConnectionError::Protocol(_))) {
             // The connection is over, so an error here does not matter.
-            let _ = timeout(LINGER, transmission.connection.linger()).await;
+            let patience = transmission.connection.shared.limits.linger;
+            let _ = timeout(patience, transmission.connection.linger()).await;
         }
         ended
     }

@@ -97,7 +97,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn given_up_changes_continue_and_reads_are_aborted() {
         let [change, read] = [(); 2].map(|()| Arc::new(Semaphore::new(0)));
         let mut running = Running::default();

@@ -6,4 +6,5 @@ pub(super) mod publish;
 pub(super) mod redo;
 pub(super) mod region_cache;
 pub(super) mod scan;
+mod segment;
 pub(super) mod table;

@@ -6,11 +6,11 @@
 //! nothing by its size alone.
 
 use std::ops::Range;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 
 use crate::error::Result;
 use crate::format::{PAGE, Region};
+use crate::image::metadata::segment::Segment;
 use crate::storage::{Allocation, IoBufMut, Storage};
 
 /// Words per page of metadata.
@@ -20,29 +20,6 @@ const SEGMENT_WORDS: u64 = 16 * PAGE_WORDS;
 const SEGMENT_SIZE: u64 = SEGMENT_WORDS * 4;
 /// Most segments read at once, so that a scan of a large region needs few system calls.
 const READ_SEGMENTS: u64 = 16;
-
-#[derive(Default)]
-struct Segment {
-    /// None until the segment is loaded. Also None while it is all zeros, if it was found to be a hole.
-    words: OnceLock<Box<[AtomicU32]>>,
-    is_hole: AtomicBool,
-}
-
-impl Segment {
-    fn is_loaded(&self) -> bool {
-        self.words.get().is_some() || self.is_hole.load(Ordering::Acquire)
-    }
-
-    /// The words, if they take memory. The segment must have been loaded.
-    fn words(&self) -> Option<&[AtomicU32]> {
-        let words = self.words.get();
-        assert!(
-            words.is_some() || self.is_hole.load(Ordering::Acquire),
-            "a request loads the metadata of its range before it looks it up"
-        );
-        words.map(AsRef::as_ref)
-    }
-}
 
 pub(in crate::image) struct RegionCache {
     region: Region,
@@ -63,7 +40,7 @@ impl RegionCache {
     pub(in crate::image) fn zeroed(region: Region) -> Self {
         let cache = Self::new(region);
         for segment in &cache.segments {
-            segment.is_hole.store(true, Ordering::Release);
+            segment.set_hole();
         }
         cache
     }
@@ -84,17 +61,17 @@ impl RegionCache {
 
     /// Bytes of memory that would be added if all words of the range were changed.
     pub(in crate::image) fn missing_bytes(&self, words: &Range<u64>) -> u64 {
-        let missing = self.segments_of(words).iter().filter(|s| s.words.get().is_none());
+        let missing = self.segments_of(words).iter().filter(|segment| !segment.takes_memory());
         missing.count() as u64 * SEGMENT_SIZE
     }
 
     /// Whether the word at `index` takes memory, and the first word after it where that changes (at most
     /// `end`).
     pub(in crate::image) fn memory_run(&self, index: u64, end: u64) -> (bool, u64) {
-        let in_memory = |segment: &&Segment| segment.words.get().is_some();
         let segments = self.segments_of(&(index..end));
-        let first = in_memory(&&segments[0]);
-        let same = segments.iter().take_while(|s| in_memory(s) == first).count() as u64;
+        let first = segments[0].takes_memory();
+        let is_same = |segment: &&Segment| segment.takes_memory() == first;
+        let same = segments.iter().take_while(is_same).count() as u64;
         (first, ((index / SEGMENT_WORDS + same) * SEGMENT_WORDS).min(end))
     }
 
@@ -102,14 +79,11 @@ impl RegionCache {
     /// segment.
     pub(in crate::image) fn hole_end(&self, index: u64) -> Option<u64> {
         let number = index / SEGMENT_WORDS;
-        let in_memory = self.segments[number as usize].words.get().is_some();
+        let in_memory = self.segments[number as usize].takes_memory();
         (!in_memory).then_some((number + 1) * SEGMENT_WORDS)
     }
 
     /// Loads the words of the range. Holes take no memory.
-    ///
-    /// Two tasks may read a segment at once. The first to finish installs it, and it can change only after
-    /// that. So what the second one drops is never newer.
     pub(in crate::image) async fn load<S: Storage>(&self, storage: &S, words: Range<u64>) -> Result<()> {
         let end = words.end.div_ceil(SEGMENT_WORDS);
         let mut segment = words.start / SEGMENT_WORDS;
@@ -125,8 +99,7 @@ impl RegionCache {
             let whole = if len >= left { end - segment } else { len / SEGMENT_SIZE };
             if allocation == Allocation::Hole && whole > 0 {
                 for hole in &self.segments[segment as usize..(segment + whole) as usize] {
-                    // Release: a task that sees a later change also sees this.
-                    hole.is_hole.store(true, Ordering::Release);
+                    hole.set_hole();
                 }
                 segment += whole;
                 continue;
@@ -146,34 +119,23 @@ impl RegionCache {
         let buf = IoBufMut::zeroed((end - start) as usize);
         let buf = storage.read(buf, self.region.offset + start).await?;
         let pieces = buf.as_slice().chunks(SEGMENT_SIZE as usize);
-        for (slot, bytes) in self.segments[first as usize..].iter().zip(pieces) {
+        for (segment, bytes) in self.segments[first as usize..].iter().zip(pieces) {
             let (words, _) = bytes.as_chunks::<4>();
-            let segment = words.iter().map(|w| AtomicU32::new(u32::from_le_bytes(*w))).collect();
-            let _ = slot.words.set(segment);
+            segment.install(words.iter().map(|word| u32::from_le_bytes(*word)));
         }
         Ok(())
     }
 
     /// The word at `index`, which has been loaded.
     pub(in crate::image) fn get(&self, index: u64) -> u32 {
-        let segment = &self.segments[(index / SEGMENT_WORDS) as usize];
-        // Acquire: a task that sees a bit also sees the entries that were stored before it was set (I1).
-        let load = |words: &[AtomicU32]| words[(index % SEGMENT_WORDS) as usize].load(Ordering::Acquire);
-        segment.words().map_or(0, load)
+        self.segments[(index / SEGMENT_WORDS) as usize].get((index % SEGMENT_WORDS) as usize)
     }
 
     /// The word at `index`, which has been loaded, for a change. The word gets memory if it has none yet.
     pub(in crate::image) fn word(&self, index: u64) -> &AtomicU32 {
         let number = index / SEGMENT_WORDS;
-        let segment = &self.segments[number as usize];
-        let words = match segment.words() {
-            Some(words) => words,
-            None => segment.words.get_or_init(|| {
-                let size = (self.region.size - number * SEGMENT_SIZE).min(SEGMENT_SIZE);
-                (0..size / 4).map(|_| AtomicU32::new(0)).collect()
-            }),
-        };
-        &words[(index % SEGMENT_WORDS) as usize]
+        let size = (self.region.size - number * SEGMENT_SIZE).min(SEGMENT_SIZE);
+        self.segments[number as usize].word((index % SEGMENT_WORDS) as usize, (size / 4) as usize)
     }
 
     /// The words of a page.

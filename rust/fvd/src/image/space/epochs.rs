@@ -3,14 +3,11 @@
 //!
 //! Each request counts in one of two epochs. To find out when all requests of this moment have ended, the
 //! epoch changes; from then on no request joins the old one.
+//!
+//! `rust/fvd-loom` checks this file in every interleaving of its threads.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use event_listener::{Event, EventListener};
-
-use crate::image::Image;
 use crate::mutation::{self, Mutation};
-use crate::storage::Storage;
+use crate::sync::{AtomicUsize, Event, EventListener, Ordering};
 
 #[derive(Default)]
 pub(in crate::image) struct Epochs {
@@ -40,7 +37,7 @@ impl Epochs {
         &self.active[epoch & 1]
     }
 
-    fn pin(&self) -> Pin<'_> {
+    pub(in crate::image) fn pin(&self) -> Pin<'_> {
         loop {
             let epoch = self.epoch.load(Ordering::SeqCst);
             self.active(epoch).fetch_add(1, Ordering::SeqCst);
@@ -92,14 +89,6 @@ impl Drop for Pin<'_> {
         if is_last && self.epochs.waiting.load(Ordering::SeqCst) > 0 {
             self.epochs.ended.notify(usize::MAX);
         }
-    }
-}
-
-impl<S: Storage> Image<S> {
-    /// Pins the current epoch. A request holds the pin while it looks up storage chunks and then reads or
-    /// writes there. None if chunks never move.
-    pub(in crate::image) fn pin(&self) -> Option<Pin<'_>> {
-        (self.writable && self.table.is_some()).then(|| self.epochs.pin())
     }
 }
 

@@ -7,5 +7,6 @@ pub(super) mod epochs;
 pub(super) mod extend;
 pub(super) mod free;
 pub(super) mod freed;
+mod pin;
 pub(super) mod store_error;
 pub(super) mod surplus;

@@ -24,6 +24,11 @@ pub(super) struct Stalls {
 impl Stalls {
     /// Does `work`. During a pause it does nothing and returns None.
     pub(super) fn watch<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
+        self.watch_by(now, work)
+    }
+
+    /// As [`Stalls::watch`], with a clock.
+    fn watch_by<T>(&self, now: impl Fn() -> u64, work: impl FnOnce() -> T) -> Option<T> {
         let start = now();
         if start < self.resume_at.load(Ordering::Relaxed) {
             return None;
@@ -60,6 +65,8 @@ fn now() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     const MS: u64 = 1_000_000;
@@ -71,10 +78,14 @@ mod tests {
 
     #[test]
     fn a_slow_write_pauses_them_and_a_quick_one_does_not() {
-        let stalls = Stalls::default();
-        assert_eq!(stalls.watch(|| 1), Some(1));
-        assert_eq!(stalls.watch(|| std::thread::sleep(2 * STALL)), Some(()));
-        assert_eq!(stalls.watch(|| 1), None);
+        let (stalls, time) = (Stalls::default(), Cell::new(0));
+        let write = |takes| stalls.watch_by(|| time.get(), || time.set(time.get() + takes));
+        let stall = STALL.as_nanos() as u64;
+        assert_eq!(write(stall), Some(()));
+        assert_eq!(write(stall + 1), Some(()), "no pause after a quick one");
+        assert_eq!(write(0), None);
+        time.set(time.get() + FIRST_PAUSE.as_nanos() as u64);
+        assert_eq!(write(0), Some(()), "the pause is over");
     }
 
     #[test]

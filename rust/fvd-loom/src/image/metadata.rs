@@ -1,0 +1,2 @@
+#[path = "../../../fvd/src/image/metadata/segment.rs"]
+pub(super) mod segment;
