@@ -103,6 +103,7 @@ pub(crate) fn suited(mutation: Mutation, mut script: Script) -> Script {
             }
             Mutation::SeparateMarkUnsynced => cut_the_first_commit(session, script.shape.virtual_size),
             Mutation::BeginSyncSwallowed => fail_first_syncs(session),
+            Mutation::BaseCloseSwallowed => fail_last_syncs(session),
             Mutation::BaseNotDropped => fail_every_second_base(session, number),
             Mutation::BaseBeginSwallowed => write_the_end_of_the_base(session, &script.shape),
             _ => {}
@@ -237,6 +238,19 @@ fn fail_first_syncs(session: &mut Session) {
     } else {
         End::Kill(after)
     };
+}
+
+/// Syncs fail in the close.
+fn fail_last_syncs(session: &mut Session) {
+    session.errors = Some(Errors {
+        one_in: 3,
+        target: Target::Syncs,
+        error: Errno::Io,
+        phase: Phase::Close,
+    });
+    session.space = None;
+    session.cache = CacheMode::Writeback;
+    session.end = End::Close;
 }
 
 /// In every second session some syncs fail, and the process dies. The session between two of them does little
