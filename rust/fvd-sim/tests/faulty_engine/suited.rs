@@ -18,14 +18,19 @@ pub(crate) fn concerns(mutation: Mutation, shape: &Shape) -> bool {
     match mutation {
         // A block must touch more chunks than one journal sector has room for.
         M::JournalInOneGo => compact && base && journal && shape.block_size > 121 * shape.chunk_size,
-        M::JournalOneChunk => compact && journal,
+        M::JournalOneChunk | M::KeepJournal | M::CommitFreed => compact && journal,
         M::BelieveCache => compact || base,
-        M::HideFailedWrite | M::KeepTail | M::BitmapBeforeTable | M::RecoveryIgnoresTable => compact,
+        M::HideFailedWrite
+        | M::KeepTail
+        | M::BitmapBeforeTable
+        | M::RecoveryIgnoresTable
+        | M::ReuseReferenced
+        | M::ReuseInFlight
+        | M::ReuseUnzeroed
+        | M::PublishDiscarded => compact,
         M::ReadUncounted | M::WriteUncounted | M::ZeroUncounted | M::DiscardUncounted => {
             compact && shape.virtual_size >= 4 * shape.chunk_size
         }
-        M::ReuseReferenced | M::ReuseInFlight | M::ReuseUnzeroed | M::PublishDiscarded => compact,
-        M::KeepJournal | M::CommitFreed => compact && journal,
         // A small journal fills up several times in a session.
         M::EraseThisLap => compact && shape.journal_size > 0,
         M::LastPageMissed => base && !shape.metadata_edges().is_empty(),
