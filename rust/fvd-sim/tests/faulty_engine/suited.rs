@@ -18,14 +18,19 @@ pub(crate) fn concerns(mutation: Mutation, shape: &Shape) -> bool {
     match mutation {
         // A block must touch more chunks than one journal sector has room for.
         M::JournalInOneGo => compact && base && journal && shape.block_size > 121 * shape.chunk_size,
-        M::JournalOneChunk => compact && journal,
+        M::JournalOneChunk | M::KeepJournal | M::CommitFreed => compact && journal,
         M::BelieveCache => compact || base,
-        M::HideFailedWrite | M::KeepTail | M::BitmapBeforeTable | M::RecoveryIgnoresTable => compact,
+        M::HideFailedWrite
+        | M::KeepTail
+        | M::BitmapBeforeTable
+        | M::RecoveryIgnoresTable
+        | M::ReuseReferenced
+        | M::ReuseInFlight
+        | M::ReuseUnzeroed
+        | M::PublishDiscarded => compact,
         M::ReadUncounted | M::WriteUncounted | M::ZeroUncounted | M::DiscardUncounted => {
             compact && shape.virtual_size >= 4 * shape.chunk_size
         }
-        M::ReuseReferenced | M::ReuseInFlight | M::ReuseUnzeroed | M::PublishDiscarded => compact,
-        M::KeepJournal | M::CommitFreed => compact && journal,
         // A small journal fills up several times in a session.
         M::EraseThisLap => compact && shape.journal_size > 0,
         M::LastPageMissed => base && !shape.metadata_edges().is_empty(),
@@ -103,6 +108,7 @@ pub(crate) fn suited(mutation: Mutation, mut script: Script) -> Script {
             }
             Mutation::SeparateMarkUnsynced => cut_the_first_commit(session, script.shape.virtual_size),
             Mutation::BeginSyncSwallowed => fail_first_syncs(session),
+            Mutation::BaseCloseSwallowed => fail_last_syncs(session),
             Mutation::BaseNotDropped => fail_every_second_base(session, number),
             Mutation::BaseBeginSwallowed => write_the_end_of_the_base(session, &script.shape),
             _ => {}
@@ -237,6 +243,19 @@ fn fail_first_syncs(session: &mut Session) {
     } else {
         End::Kill(after)
     };
+}
+
+/// Syncs fail in the close.
+fn fail_last_syncs(session: &mut Session) {
+    session.errors = Some(Errors {
+        one_in: 3,
+        target: Target::Syncs,
+        error: Errno::Io,
+        phase: Phase::Close,
+    });
+    session.space = None;
+    session.cache = CacheMode::Writeback;
+    session.end = End::Close;
 }
 
 /// In every second session some syncs fail, and the process dies. The session between two of them does little
