@@ -8,6 +8,7 @@
 #![cfg(not(test))]
 #![allow(dead_code, unreachable_pub, reason = "most of each file of the engine is for others")]
 
+mod format;
 mod image;
 mod sync;
 
@@ -21,12 +22,5 @@ mod mutation {
     /// No deliberate fault.
     pub(crate) const fn is(_: Mutation) -> bool {
         false
-    }
-}
-
-mod format {
-    pub(crate) mod table {
-        /// More than any model needs.
-        pub(crate) const MAX_CHUNK_NUMBER: u32 = 1 << 10;
     }
 }

@@ -77,8 +77,8 @@ fn check_stale(image: &Medium, journal: Region, header: &Header, geometry: &Geom
         match (record, &table, &bitmap) {
             (Record::Table(record), Some(table), _) => {
                 for (index, entry) in (record.first as usize..).zip(record.entries) {
-                    let in_place = table.get(index).and_then(|entry| entry.number());
-                    if entry.number().is_some_and(|number| in_place != Some(number)) {
+                    let in_place = table.get(index).and_then(|entry| entry.storage());
+                    if entry.storage().is_some_and(|storage| in_place != Some(storage)) {
                         return Err(format!(
                             "the journal of a clean image says that chunk {index} lies at {entry:?}, the table says {in_place:?}"
                         ));

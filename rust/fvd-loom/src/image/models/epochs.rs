@@ -6,6 +6,7 @@ use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::thread;
 
 use super::{check, check_three};
+use crate::format::StorageChunk;
 use crate::image::space::chunk_set::ChunkSet;
 use crate::image::space::epochs::Epochs;
 use crate::image::space::freed::Freed;
@@ -35,7 +36,7 @@ impl Disk {
     /// Moves the entry to storage chunk `to`, and uses again what is free.
     fn move_to(&self, freed: &mut Freed, to: u32) {
         let mut unreferenced = ChunkSet::default();
-        unreferenced.insert(to - 1);
+        unreferenced.insert(StorageChunk::new(to - 1));
         self.entry.store(to, Ordering::Release);
         freed.add_unreferenced(unreferenced);
         self.reuse(freed);
@@ -45,7 +46,7 @@ impl Disk {
         freed.collect(&self.epochs);
         while let Some(chunk) = freed.first_free() {
             freed.take(chunk);
-            self.owners[chunk as usize].store(OTHER, Ordering::Relaxed);
+            self.owners[chunk.index() as usize].store(OTHER, Ordering::Relaxed);
         }
     }
 }
