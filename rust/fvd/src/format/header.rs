@@ -5,6 +5,7 @@
 //! table. Each offset is checked at compile time.
 
 use std::ffi::OsString;
+use std::ops::Range;
 
 use zerocopy::little_endian::{I32, I64, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -170,6 +171,14 @@ macro_rules! header_fields {
                     raw[$offset..$offset + size_of::<$disk>()].copy_from_slice(encoded.$name.as_bytes());
                 } )+
                 Ok(())
+            }
+
+            /// The name of each field, `magic` and `version` among them, and the bytes of an image that it
+            /// takes.
+            pub fn places() -> impl Iterator<Item = (&'static str, Range<usize>)> {
+                let first = [("magic", 0..4), ("version", 4..8)];
+                let others = [$( (format_name(stringify!($name)), $offset..$offset + size_of::<$disk>()), )+];
+                first.into_iter().chain(others)
             }
 
             /// All fields, with `magic` and `version`, in the order and under the names of the format.

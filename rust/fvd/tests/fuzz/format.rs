@@ -1,30 +1,39 @@
 //! Mutates valid headers and journal sectors: nothing panics, and accepted ones are sound.
 
+use std::ops::Range;
+
 use fastrand::Rng;
 use fvd::format::journal::{self, decode_sector, encode_sector};
 use fvd::format::{BitmapRecord, Entry, Geometry, HEADER_SIZE, Header, Layout, LayoutOptions, Record, TableRecord};
 
 use super::seeds;
 
-/// Offsets and lengths of the fields that decide where regions are and how large they are.
-const SIZE_FIELDS: [(usize, usize); 16] = [
-    (8, 4),
-    (12, 8),
-    (20, 8),
-    (1068, 8),
-    (1076, 8),
-    (1084, 8),
-    (1092, 4),
-    (2208, 4),
-    (2212, 8),
-    (2220, 8),
-    (4284, 8),
-    (4292, 8),
-    (2152, 8),
-    (2160, 8),
-    (4312, 4),
-    (28, 1),
+/// The fields that decide where regions are and how large they are, and whether there is a base.
+const SIZE_FIELDS: [&str; 16] = [
+    "all_data_in_fvd_img",
+    "virtual_disk_size",
+    "metadata_size",
+    "base_img_size",
+    "bitmap_offset",
+    "bitmap_size",
+    "block_size",
+    "compact_image",
+    "table_offset",
+    "chunk_size",
+    "journal_offset",
+    "journal_size",
+    "prefetch_profile_offset",
+    "prefetch_profile_entries",
+    "unit_of_PrefetchProfileEntry_len",
+    "base_img",
 ];
+
+/// The bytes of an image that the field takes.
+pub(crate) fn place(name: &str) -> Range<usize> {
+    let mut places = Header::places();
+    let found = places.find(|(field, _)| *field == name);
+    found.expect("a name of the format").1
+}
 
 /// Calls `run` once per iteration.
 fn fuzz(run: impl Fn(&mut Rng)) {
@@ -81,9 +90,10 @@ fn mutate(rng: &mut Rng, bytes: &mut [u8]) {
                 bytes[at] ^= 1 << rng.u32(..8);
             }
             _ => {
-                let (offset, len) = SIZE_FIELDS[rng.usize(..SIZE_FIELDS.len())];
+                let place = place(SIZE_FIELDS[rng.usize(..SIZE_FIELDS.len())]);
                 let value = number(rng).to_le_bytes();
-                bytes[offset..offset + len].copy_from_slice(&value[..len]);
+                let len = place.len().min(value.len());
+                bytes[place.start..][..len].copy_from_slice(&value[..len]);
             }
         }
     }

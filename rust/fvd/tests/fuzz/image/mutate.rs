@@ -1,55 +1,38 @@
 //! Ways to break an image.
 
+use std::ops::Range;
+
 use fastrand::Rng;
 use fvd::format::header::RAW_SIZE;
-use fvd::format::{HEADER_SIZE, fence, redo};
+use fvd::format::{HEADER_SIZE, Header, fence, redo};
 
+use super::super::format::place;
 use super::sample::Sample;
 
-/// Offset and length of every number in the header.
-const FIELDS: [(usize, usize); 33] = [
-    (0, 4),
-    (4, 4),
-    (8, 4),
-    (12, 8),
-    (20, 8),
-    (1068, 8),
-    (1076, 8),
-    (1084, 8),
-    (1092, 4),
-    (1096, 4),
-    (1100, 8),
-    (2148, 4),
-    (2152, 8),
-    (2160, 8),
-    (2168, 4),
-    (2172, 4),
-    (2176, 4),
-    (2180, 4),
-    (2184, 4),
-    (2188, 4),
-    (2192, 4),
-    (2196, 4),
-    (2200, 4),
-    (2204, 4),
-    (2208, 4),
-    (2212, 8),
-    (2220, 8),
-    (2228, 8),
-    (4284, 8),
-    (4292, 8),
-    (4300, 4),
-    (4304, 4),
-    (4316, 4),
+/// The fields for offsets and sizes. Half of all changes of the header go to these.
+const SIZES: [&str; 12] = [
+    "virtual_disk_size",
+    "metadata_size",
+    "base_img_size",
+    "bitmap_offset",
+    "bitmap_size",
+    "block_size",
+    "table_offset",
+    "chunk_size",
+    "compact_image",
+    "storage_grow_unit",
+    "journal_offset",
+    "journal_size",
 ];
 
-/// Indices of the fields for offsets and sizes. Half of all changes go to these.
-const SIZES: [usize; 12] = [3, 4, 5, 6, 7, 8, 24, 25, 26, 27, 28, 29];
-
-/// Offsets of `base_img`, `data_file` and `clean_shutdown`.
-const BASE_IMG: usize = 28;
-const DATA_FILE: usize = 1108;
-const CLEAN: usize = 4300;
+/// The bytes of any number in the header.
+fn any_number(rng: &mut Rng) -> Range<usize> {
+    let numbers: Vec<_> = Header::places()
+        .map(|(_, place)| place)
+        .filter(|place| place.len() <= 8)
+        .collect();
+    numbers[rng.usize(..numbers.len())].clone()
+}
 
 /// Breaks the bytes of an image in one to four places. Returns the length that the file must have.
 pub(crate) fn mutate(rng: &mut Rng, sample: &mut Sample) -> u64 {
@@ -70,7 +53,7 @@ pub(crate) fn mutate(rng: &mut Rng, sample: &mut Sample) -> u64 {
         }
     }
     if rng.u32(..4) == 0 {
-        put(&mut sample.file, CLEAN, &0_u32.to_le_bytes());
+        put(&mut sample.file, place("clean_shutdown").start, &0_u32.to_le_bytes());
     }
     if rng.u32(..8) == 0 {
         interrupt(&mut sample.file, &whole);
@@ -100,13 +83,23 @@ struct Regions {
 
 impl Regions {
     fn of(file: &[u8]) -> Self {
-        let number = |at: usize| u64::from_le_bytes(file[at..at + 8].try_into().expect("8 bytes")) as usize;
+        let number = |name| read_number(file, place(name)) as usize;
+        let table = number("table_offset");
         Self {
-            bitmap: (number(1076), number(1084)),
-            table: (number(2212), if number(2212) > 0 { 4096 } else { 0 }),
-            journal: (number(4284), number(4292)),
+            bitmap: (number("bitmap_offset"), number("bitmap_size")),
+            table: (table, if table > 0 { 4096 } else { 0 }),
+            journal: (number("journal_offset"), number("journal_size")),
         }
     }
+}
+
+/// A number of at most 8 bytes; 0 where the file ends before.
+fn read_number(file: &[u8], place: Range<usize>) -> u64 {
+    let mut word = [0; 8];
+    if let Some(bytes) = file.get(place) {
+        word[..bytes.len()].copy_from_slice(bytes);
+    }
+    u64::from_le_bytes(word)
 }
 
 fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
@@ -132,33 +125,23 @@ fn number(rng: &mut Rng) -> u64 {
 }
 
 fn header_field(rng: &mut Rng, file: &mut [u8]) {
-    let any = if rng.bool() {
-        SIZES[rng.usize(..SIZES.len())]
+    let field = if rng.bool() {
+        place(SIZES[rng.usize(..SIZES.len())])
     } else {
-        rng.usize(..FIELDS.len())
+        any_number(rng)
     };
-    let (at, len) = FIELDS[any];
-    let old = file.get(at..at + len).map_or(0, |bytes| {
-        let mut word = [0; 8];
-        word[..len].copy_from_slice(bytes);
-        u64::from_le_bytes(word)
-    });
+    let old = read_number(file, field.clone());
     let value = match rng.u32(..8) {
         0 => old.wrapping_add(4096),
         1 => old.wrapping_sub(4096),
         2 => old.wrapping_mul(2),
         3 => {
-            // The value of another field.
-            let (other, len) = FIELDS[rng.usize(..FIELDS.len())];
-            let mut word = [0; 8];
-            if let Some(bytes) = file.get(other..other + len) {
-                word[..len].copy_from_slice(bytes);
-            }
-            u64::from_le_bytes(word)
+            let other = any_number(rng);
+            read_number(file, other)
         }
         _ => number(rng),
     };
-    put(file, at, &value.to_le_bytes()[..len]);
+    put(file, field.start, &value.to_le_bytes()[..field.len()]);
 }
 
 /// Table entries, also those after the last chunk.
@@ -246,7 +229,7 @@ fn swap(rng: &mut Rng, file: &mut [u8]) {
 }
 
 fn names(rng: &mut Rng, file: &mut [u8]) {
-    let at = if rng.bool() { BASE_IMG } else { DATA_FILE };
+    let at = place(if rng.bool() { "base_img" } else { "data_file" }).start;
     let format = at + 1024;
     match rng.u32(..5) {
         0 => put(file, at, &[0]),
