@@ -66,10 +66,11 @@ impl Aside {
         lock(&self.objects).push(object);
         let was_empty = !self.any.swap(true, Ordering::AcqRel);
         if was_empty && !RELEASES.get() {
-            lock(&self.watchers)
-                .iter()
-                .filter_map(Weak::upgrade)
-                .for_each(|watcher| watcher.wake());
+            // The last reference to a watcher may be dropped here, and puts objects aside. So the lock is free.
+            let watchers: Vec<_> = lock(&self.watchers).iter().filter_map(Weak::upgrade).collect();
+            for watcher in &watchers {
+                watcher.wake();
+            }
         }
     }
 }

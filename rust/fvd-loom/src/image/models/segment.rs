@@ -10,7 +10,7 @@ use crate::image::metadata::segment::Segment;
 /// The words of a segment.
 const LEN: usize = 2;
 
-/// Runs `one` on a thread of its own, beside `other`.
+/// Runs `one` on a thread of its own, at the same time as `other`.
 fn beside(segments: &Arc<[Segment; 2]>, one: fn(&[Segment; 2]), other: fn(&[Segment; 2])) {
     let shared = Arc::clone(segments);
     let thread = thread::spawn(move || one(&shared));
