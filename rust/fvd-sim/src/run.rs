@@ -363,7 +363,8 @@ impl Runner {
     fn check_reopened(&mut self) -> Result<(), String> {
         let seed = self.rng.u64(..);
         let model = &self.shared.borrow().model;
-        check_reopened_in(&self.rig, model, from_ref(&(0..model.size())), seed).map(drop)
+        let durable = self.rig.shape.cache != CacheMode::Unsafe;
+        check_reopened_in(&self.rig, model, from_ref(&(0..model.size())), durable, seed).map(drop)
     }
 
     /// Whether a power cut takes nothing of what was closed.

@@ -170,10 +170,10 @@ impl Simulation<'_> {
     /// The next process opens the image, and then the power is cut.
     fn check_reopened(&self, ranges: &[Range<u64>], seed: u64) -> Result<(), String> {
         let Shared { model, base, .. } = &*self.shared.borrow();
-        let media = check_reopened_in(&self.rig, model, ranges, seed)?;
-        match base {
-            Some(base) => base::check_crashed(&self.rig, &media, base, ranges),
-            None => Ok(()),
+        let media = check_reopened_in(&self.rig, model, ranges, self.durable, seed)?;
+        match (media, base) {
+            (Some(media), Some(base)) => base::check_crashed(&self.rig, &media, base, ranges),
+            _ => Ok(()),
         }
     }
 

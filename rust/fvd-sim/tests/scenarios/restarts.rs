@@ -7,10 +7,13 @@ use fvd::image::CacheMode;
 use fvd::image::amend::{Changes, amend};
 use fvd::image::check::{Repair, check};
 use fvd::storage::IoBufMut;
+use fvd_sim::check::check_reopened_in;
 use fvd_sim::cut::Cut;
 use fvd_sim::disk::SimDisk;
 use fvd_sim::executor::{Executor, run_now};
 use fvd_sim::fault::Faults;
+use fvd_sim::medium::Medium;
+use fvd_sim::model::Model;
 use fvd_sim::rig::{Rig, SimImage};
 use fvd_sim::shape::Shape;
 use fvd_sim::world::World;
@@ -256,4 +259,42 @@ fn a_journal_that_was_not_erased_on_the_disk_names_no_storage_that_is_used_again
             "operation {number} of the flush failed: {found:x?}"
         );
     }
+}
+
+/// A session without syncs writes a chunk that its base has, while the kernel's writeback fails once. It writes
+/// the same again, so no page is given up when it dies, but the next sync still reports the failure. Returns
+/// what the simulator says of the next process.
+fn reopened_after_a_session_without_syncs(durable: bool) -> Result<Option<Vec<Medium>>, String> {
+    let shape = Shape {
+        base_size: Some(512 * KIB),
+        data_file: true,
+        ..shape()
+    };
+    let (rig, before) = Rig::create(&shape, 1);
+    let world = rig.file.world().clone();
+    let mut model = Model::new(&before);
+    let image = run_now(rig.open(true, CacheMode::Unsafe)).expect("opens");
+    for writeback in [None, Some(1), None] {
+        world.set_faults(Faults {
+            writeback,
+            ..Faults::default()
+        });
+        let bytes = fill(0xAA, 64 * KIB);
+        let write = model.begin_write(0, &bytes);
+        run_now(image.write(bytes, 0)).expect("written");
+        model.ack_write(write, false);
+    }
+    run_now(image.flush()).expect("the metadata is in the cache");
+    drop(image);
+    assert!(world.has_unseen_failure() && !world.has_given_up());
+    let whole = 0..model.size();
+    check_reopened_in(&rig, &model, std::slice::from_ref(&whole), durable, 1)
+}
+
+#[test]
+fn nothing_is_promised_once_a_sync_fails_after_a_session_without_syncs() {
+    let media = reopened_after_a_session_without_syncs(false).expect("the engine promises nothing");
+    assert!(media.is_none());
+    let wrong = reopened_after_a_session_without_syncs(true).expect_err("the data is lost, the entry is not");
+    assert!(wrong.contains("sector 0"), "{wrong}");
 }
