@@ -93,13 +93,14 @@ pub fn check_reopened_in(
     let world = rig.file.world().clone();
     let had_failed = world.has_unseen_failure();
     let cache = CacheMode::Writeback;
+    let losses = world.losses();
     let mut given_up = world.has_given_up();
     let mut opened = run_now(rig.open(true, cache));
     for _ in 0..DISKS {
         if opened.is_err() && had_failed {
             // Each disk can have a failure that no program was told of, so the process opens the image once
             // more. The sync that reported the failure has given up the pages that were waiting for it.
-            given_up |= world.has_given_up();
+            given_up |= world.losses() > losses;
             opened = run_now(rig.open(true, cache));
         }
     }

@@ -61,6 +61,7 @@ fn run_sessions(script: &Script, watch: Watch, number: &RefCell<usize>) -> Resul
         rig,
         shared: Rc::new(RefCell::new(Shared::with_base(content, &script.shape))),
         durable: true,
+        losses: 0,
         report: Report::default(),
     };
     for index in 0..script.sessions.len() {
@@ -80,6 +81,8 @@ struct Simulation<'a> {
     shared: SharedRef,
     /// Whether everything that was flushed would survive a power cut now.
     durable: bool,
+    /// Losses of the world before the sessions that were not durable.
+    losses: u64,
     report: Report,
 }
 
@@ -93,6 +96,9 @@ impl Simulation<'_> {
             Watch::Keep => world.keep_trace(),
         }
         let mut rng = fastrand::Rng::with_seed(session.seed.rotate_left(32));
+        if self.durable {
+            self.losses = world.losses();
+        }
         let run = session::run(&self.rig, session, &self.shared, self.durable)?;
         let (ended, counts) = (run.ended, run.counts);
         self.durable = run.durable;
@@ -132,9 +138,10 @@ impl Simulation<'_> {
         Ok(())
     }
 
-    /// Whether writeback has failed after a session without syncs. Then nothing is guaranteed.
+    /// Whether writeback has failed in or after a session without syncs. Then nothing is guaranteed.
     fn is_forfeit(&self) -> bool {
-        !self.durable && self.rig.file.world().has_given_up()
+        let world = self.rig.file.world();
+        !self.durable && (world.has_given_up() || world.losses() > self.losses)
     }
 
     fn count(&mut self, ended: Ended, counts: Counts, world: &World) {

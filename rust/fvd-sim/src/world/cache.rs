@@ -23,6 +23,8 @@ pub(crate) struct Disk {
     pub(crate) lengths: Vec<(u64, u64)>,
     /// Sectors that a failed sync has given up: they become durable only when written again.
     pub(super) stuck: BTreeSet<u64>,
+    /// How many times sectors were given up.
+    losses: u64,
     pub(super) previous_sync: u64,
     /// A failure that no program has seen, of the kernel's writeback or of a sync whose task is gone. The
     /// next sync reports it.
@@ -49,6 +51,7 @@ impl Disk {
             pending: BTreeMap::new(),
             lengths: Vec::new(),
             stuck: BTreeSet::new(),
+            losses: 0,
             previous_sync: 0,
             unseen_failure: false,
         }
@@ -96,6 +99,12 @@ impl Disk {
     /// Writeback of the dirty sectors has failed. The cache keeps them but marks them clean.
     pub(super) fn give_up(&mut self) {
         self.stuck.extend(self.pending.keys());
+        self.losses += u64::from(!self.pending.is_empty());
+    }
+
+    /// How many times sectors were given up, also those that were written again or dropped since.
+    pub(super) fn losses(&self) -> u64 {
+        self.losses
     }
 
     /// Whether the cache holds content that the disk may never get.

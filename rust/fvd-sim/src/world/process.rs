@@ -39,6 +39,12 @@ impl World {
         self.state().disks.iter().any(Disk::has_given_up)
     }
 
+    /// How many times a disk has given up what its cache held, also if that was written again or dropped since.
+    #[must_use]
+    pub fn losses(&self) -> u64 {
+        self.state().disks.iter().map(Disk::losses).sum()
+    }
+
     /// Whether a power cut takes nothing of the base: every sector, and its length, is as a read sees it.
     #[must_use]
     pub fn has_durable_base(&self) -> bool {
