@@ -1,7 +1,7 @@
 //! Close: makes everything durable, in place, and marks the image clean.
 
 use crate::error::Result;
-use crate::image::durability::commit::Mark;
+use crate::image::durability::Mark;
 use crate::image::metadata::patch;
 use crate::image::{CacheMode, Image};
 use crate::mutation::{self, Mutation};
@@ -19,8 +19,8 @@ impl<S: Storage> Image<S> {
         if self.check_process().is_err() {
             return Ok(());
         }
-        self.check_poison()?;
-        if !self.writable {
+        self.committer.check_poison()?;
+        if !self.options.writable {
             return Ok(());
         }
         // Readers have already fetched these copies from the base: storing them needs no further read.
@@ -30,30 +30,28 @@ impl<S: Storage> Image<S> {
             None => Ok(()),
         };
         // If the base cannot be reached, the image must still not lose its own changes.
-        let _round = self.flushes.exclusive().await;
-        // The previous round may have failed.
-        self.check_poison()?;
-        let in_place = self.volatile().pending.pages().is_empty();
-        let untouched = in_place && self.committer().mark == Mark::Clean;
+        let _round = self.committer.round().await?;
+        let in_place = self.metadata.volatile().pending.pages().is_empty();
+        let untouched = in_place && self.committer.mark() == Mark::Clean;
         if !untouched {
             if mutation::is(Mutation::CleanMarkFirst) {
-                patch::write_mark(&self.file, true).await?;
-                self.sync_file().await?;
+                patch::write_mark(self.file(), true).await?;
+                self.committer.sync_file().await?;
             }
             // The sync of the pages, or of the mark, makes this durable. The totals are a hint: an error does
             // not keep the image from being closed.
             let _ = self.add_to_totals().await;
-            self.checkpoint().await?;
+            self.committer.checkpoint().await?;
         }
         written_back?;
-        if self.committer().mark != Mark::Clean {
+        if self.committer.mark() != Mark::Clean {
             if let Some(writeback) = &self.writeback {
                 writeback.end();
             }
-            self.mark_clean().await?;
-        } else if untouched && self.cache != CacheMode::Unsafe && !mutation::is(Mutation::CloseUnsynced) {
+            self.committer.mark_clean().await?;
+        } else if untouched && self.options.cache != CacheMode::Unsafe && !mutation::is(Mutation::CloseUnsynced) {
             // Writes in place change no metadata, but they must be durable too.
-            self.sync_data_only().await?;
+            self.committer.sync_data_only().await?;
         }
         // The profile comes last, because it is only a hint.
         self.write_recorded().await

@@ -16,7 +16,7 @@ impl<S: Storage> Image<S> {
     /// Whether discards have an effect: the image was opened with [`Discard::Unmap`].
     #[must_use]
     pub fn discards(&self) -> bool {
-        self.discard == Discard::Unmap
+        self.options.discard == Discard::Unmap
     }
 
     /// Gives up the content of `len` bytes from `offset` (any alignment), and their space. Durable after the
@@ -36,24 +36,27 @@ impl<S: Storage> Image<S> {
         let mut start = offset.next_multiple_of(SECTOR);
         let end = end / SECTOR * SECTOR;
         if self.writeback.is_some() {
-            start = start.max(self.base_size());
+            start = start.max(self.metadata.base_size());
         }
         if start >= end || !self.discards() {
             return Ok(());
         }
         while start < end {
-            let stop = self.lookup_end(start, end);
+            let stop = self.metadata.lookup_end(start, end);
             self.discard_range(start, stop).await?;
             start = stop;
         }
-        self.checkpoint_many_freed().await?;
+        self.allocator.checkpoint_many_freed().await?;
         self.write_through().await
     }
 
     async fn discard_range(&self, start: u64, end: u64) -> Stored<()> {
-        let _pin = self.pin().filter(|_| !mutation::is(Mutation::DiscardUncounted));
-        self.load(start, end).await?;
-        let Some(bitmap) = &self.bitmap else {
+        let _pin = self
+            .allocator
+            .pin()
+            .filter(|_| !mutation::is(Mutation::DiscardUncounted));
+        self.metadata.load(self.file(), start, end).await?;
+        let Some(bitmap) = self.metadata.bitmap() else {
             return self.zero_local(start, end, Space::Free).await;
         };
         let blocks = bitmap.blocks(start, end);
@@ -71,7 +74,7 @@ impl<S: Storage> Image<S> {
         if start >= end {
             return Ok(());
         }
-        let mut pending_chunks = PendingChunks::begin(self, start, end);
+        let mut pending_chunks = PendingChunks::begin(&self.metadata, start, end);
         self.zero_stored(start, end, Space::Free, &mut pending_chunks).await?;
         Ok(pending_chunks.publish(&bitmap.blocks(start, end))?)
     }

@@ -11,8 +11,9 @@ mod close;
 mod create;
 mod discard;
 mod durability;
+mod files;
+mod flush;
 mod inspect;
-mod map;
 mod metadata;
 mod open;
 mod populate;
@@ -27,8 +28,7 @@ mod unfinished;
 mod write;
 mod zero;
 
-use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::Arc;
 
 pub use crate::format::CreateOptions;
 pub use crate::image::durability::recover::{finish_change, read_head_to_write};
@@ -39,7 +39,7 @@ pub(crate) use crate::image::populate::fill::{BaseCopy, CopyData, Part};
 pub(crate) use crate::image::space::store_error::StoreError;
 pub use create::{create, create_unfinished};
 pub use inspect::{dump, info};
-pub use map::{Extent, Mapping};
+pub use metadata::lookup::{Extent, Mapping};
 pub use open::{CacheMode, DetectZeroes, Discard, Head, OpenOptions, read_head};
 pub use populate::profile;
 pub use threaded::ThreadedImage;
@@ -51,19 +51,16 @@ use crate::process::Process;
 use crate::source::{BaseSource, Layer};
 use crate::storage::Storage;
 
-use crate::image::durability::commit::Committer;
-use crate::image::durability::flush::FlushGate;
-use crate::image::durability::pending::Pending;
-use crate::image::inspect::stats::Counters;
-use crate::image::metadata::bitmap::Bitmap;
-use crate::image::metadata::table::Table;
-use crate::image::populate::copies::Copies;
-use crate::image::populate::inflight::InflightRequests;
-use crate::image::populate::profile::Recorder;
-use crate::image::space::allocate::Allocator;
-use crate::image::space::epochs::Epochs;
 use base_writeback::BaseWriteback;
+use durability::Committer;
+use files::Files;
+use inspect::stats::Counters;
+use metadata::Metadata;
+use populate::copies::Copies;
+use populate::inflight::InflightRequests;
+use populate::profile::Recorder;
 use range_lock::RangeLock;
+use space::Allocator;
 
 /// An open FVD image: a disk of [`Image::size`] bytes.
 ///
@@ -76,70 +73,41 @@ use range_lock::RangeLock;
 pub struct Image<S> {
     /// The process that opened the image.
     process: Process,
-    /// The file with the metadata. It also holds the data, unless `data` is there.
-    file: S,
-    /// The separate data file.
-    data: Option<S>,
+    files: Arc<Files<S>>,
     header: Header,
-    geometry: Geometry,
+    /// Where each byte is.
+    metadata: Arc<Metadata>,
+    /// Makes changes durable.
+    committer: Arc<Committer<S>>,
+    /// Gives chunks storage, and takes it back.
+    allocator: Allocator<S>,
     /// None: no base, or every block is local.
     base: Option<Layer>,
-    /// None where no block can be in the base.
-    bitmap: Option<Bitmap>,
-    /// None unless the image is compact.
-    table: Option<Table>,
-    cache: CacheMode,
-    discard: Discard,
-    detect_zeroes: DetectZeroes,
-    writable: bool,
-    /// State that is in memory only. Held for moments, never over I/O.
-    volatile: Mutex<Volatile>,
-    /// A copy has stored something in this session: there may be unlogged blocks and chunks.
-    copied: AtomicBool,
-    /// Blocks that a copy-on-write, or another copy, is filling.
-    filling: RangeLock,
     /// None: the base is only read, never written to.
     writeback: Option<BaseWriteback>,
+    /// Blocks that a copy-on-write, or another copy, is filling.
+    filling: RangeLock,
     /// Copies that readers have left to be stored.
     copies: Copies,
     /// Records what the guest needs of the base, for a prefetch profile.
     recorder: Recorder,
     /// Requests in flight.
     inflight: InflightRequests,
-    /// Requests that may know where a virtual chunk lies.
-    epochs: Epochs,
-    counters: Counters,
-    /// Serialises what must not run twice at once: growing the file, and preparing the allocator.
-    growing: RangeLock,
-    /// The data file has its full length. Always true for a compact image, which grows as it allocates.
-    extended: AtomicBool,
-    /// The data file ended within a sector: its new length must be synced before data is written.
-    has_odd_end: AtomicBool,
-    flushes: FlushGate,
-    /// Journal position and clean mark; used by the holder of the flush round only.
-    committer: Mutex<Committer>,
-    /// The first failure that made the metadata on disk uncertain (C5).
-    poison: OnceLock<Error>,
-}
-
-/// Metadata state that is not on disk yet.
-#[derive(Default)]
-struct Volatile {
-    allocator: Allocator,
-    pending: Pending,
+    counters: Arc<Counters>,
+    options: OpenOptions,
 }
 
 impl<S: Storage> Image<S> {
     /// Size of the virtual disk in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.geometry.virtual_size
+        self.geometry().virtual_size
     }
 
     /// Whether the image was opened for writing.
     #[must_use]
     pub fn is_writable(&self) -> bool {
-        self.writable
+        self.options.writable
     }
 
     /// The header as read when the image was opened.
@@ -151,7 +119,7 @@ impl<S: Storage> Image<S> {
     /// Offsets and sizes of the regions.
     #[must_use]
     pub fn geometry(&self) -> &Geometry {
-        &self.geometry
+        self.metadata.geometry()
     }
 
     /// Whether writes also go to the base, at once or in the background.
@@ -168,25 +136,17 @@ impl<S: Storage> Image<S> {
 
     /// The file with the metadata.
     pub fn file(&self) -> &S {
-        &self.file
+        self.files.file()
     }
 
     /// The file with the guest's data: the separate one, or the image itself.
     pub fn data(&self) -> &S {
-        self.data.as_ref().unwrap_or(&self.file)
-    }
-
-    fn volatile(&self) -> MutexGuard<'_, Volatile> {
-        self.volatile.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn committer(&self) -> MutexGuard<'_, Committer> {
-        self.committer.lock().unwrap_or_else(PoisonError::into_inner)
+        self.files.data()
     }
 
     /// Bytes of the disk that have a bit in the bitmap; 0 if nothing can come from a base.
     pub(crate) fn base_size(&self) -> u64 {
-        self.bitmap.as_ref().map_or(0, Bitmap::base_size)
+        self.metadata.base_size()
     }
 
     /// The end of `len` bytes at `offset`. Fails unless they lie within the disk.
@@ -197,7 +157,7 @@ impl<S: Storage> Image<S> {
                 "{len} bytes at offset {offset} lie beyond the end of the disk ({} bytes)",
                 self.size()
             ))
-            .with_path(self.file.path())),
+            .with_path(self.file().path())),
         }
     }
 
@@ -205,30 +165,15 @@ impl<S: Storage> Image<S> {
     /// taken: a thread of the parent may have held it at the fork (F3).
     #[inline]
     pub(crate) fn check_process(&self) -> Result<()> {
-        self.process.check_for(self.file.path())
+        self.process.check_for(self.file().path())
     }
 
     pub(crate) fn check_writable(&self) -> Result<()> {
         self.check_process()?;
-        if !self.writable {
+        if !self.options.writable {
             let error = Error::new(ErrorKind::NotPermitted, "The image is open read-only");
-            return Err(error.with_path(self.file.path()));
+            return Err(error.with_path(self.file().path()));
         }
-        self.check_poison()
-    }
-
-    fn check_poison(&self) -> Result<()> {
-        match self.poison.get() {
-            None => Ok(()),
-            Some(first) => Err(first.clone()),
-        }
-    }
-
-    /// Remembers the first failure after which the content of the disk is unknown, and returns it.
-    fn poison(&self, error: &Error) -> Error {
-        let context = "The image takes no more writes, because an earlier one of its metadata failed";
-        let poisoned = error.clone().with_context(ErrorKind::Poisoned, context);
-        let _ = self.poison.set(poisoned);
-        error.clone()
+        self.committer.check_poison()
     }
 }

@@ -1,28 +1,27 @@
 //! Open: reads and checks the header, and recovers an unclean image (`docs/design/engine.md`, "What is
 //! believed at open").
 
-use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, OnceLock};
+use std::sync::Arc;
 
+use super::Image;
 use super::base_writeback::BaseWriteback;
 use super::range_lock::RangeLock;
-use super::{Image, Volatile};
 use crate::error::{Error, Result};
 use crate::format::{Geometry, HEADER_SIZE, Header, Region, redo};
-use crate::image::durability::commit::{Committer, Mark};
-use crate::image::durability::flush::FlushGate;
+use crate::image::durability::Committer;
 use crate::image::durability::recover::{in_place, medium};
+use crate::image::files::Files;
 use crate::image::inspect::stats::Counters;
-use crate::image::inspect::stats::Stats;
-use crate::image::metadata::bitmap::Bitmap;
-use crate::image::metadata::table::Table;
+use crate::image::metadata::Metadata;
 use crate::image::populate::copies::Copies;
 use crate::image::populate::inflight::InflightRequests;
 use crate::image::populate::profile::{Recorder, empty_profile};
 use crate::image::space::epochs::Epochs;
+use crate::image::space::pool::ChunkPool;
+use crate::image::space::{Allocator, Parts};
 use crate::process::Process;
 use crate::source::{BaseSource, Layer};
-use crate::storage::{IoBufMut, Storage};
+use crate::storage::{IoBufMut, Space, Storage};
 
 /// Most bytes of copies that wait to be stored, whatever the header says.
 const MOST_WAITING: i64 = 64 << 20;
@@ -75,6 +74,16 @@ pub struct OpenOptions {
     pub discard: Discard,
     /// What writes of zeros do.
     pub detect_zeroes: DetectZeroes,
+}
+
+impl OpenOptions {
+    /// `space`, but `Keep` instead of `Free` with [`Discard::Ignore`].
+    pub(super) fn permitted(self, space: Space) -> Space {
+        match (space, self.discard) {
+            (Space::Free, Discard::Ignore) => Space::Keep,
+            _ => space,
+        }
+    }
 }
 
 /// A header that passed every check, and what is derived from it.
@@ -214,54 +223,50 @@ impl<S: Storage> Image<S> {
     ) -> Self {
         let needs_base = head.needs_base();
         let Head { header, geometry, .. } = head;
-        let bitmap = geometry.bitmap.filter(|_| needs_base);
-        let copies = bitmap.is_some() && options.writable && options.copy_on_read.unwrap_or(header.copy_on_read);
-        // An existing profile stays until the user clears it.
-        let records = bitmap.is_some() && options.writable && header.generate_prefetch_profile;
-        let recorded = empty_profile(&geometry).filter(|_| records && geometry.profile_entries == 0);
+        let has_blocks_in_base = needs_base && geometry.bitmap.is_some();
+        let copies = has_blocks_in_base && options.writable && options.copy_on_read.unwrap_or(header.copy_on_read);
         let most_waiting = header
             .max_outstanding_copy_on_read_data
             .clamp(0, MOST_WAITING)
             .cast_unsigned();
-        let mark = if header.clean_shutdown {
-            Mark::Clean
-        } else {
-            Mark::Unclean
+        // An existing profile stays until the user clears it.
+        let records = has_blocks_in_base && options.writable && header.generate_prefetch_profile;
+        let recorded = empty_profile(&geometry).filter(|_| records && geometry.profile_entries == 0);
+        let files = Arc::new(Files::new(file, data));
+        let counters = Arc::new(Counters::default());
+        let epochs = Arc::new(Epochs::default());
+        let metadata = Arc::new(Metadata::new(geometry, needs_base, ChunkPool::new(epochs.clone())));
+        let committer = Arc::new(Committer::new(
+            files.clone(),
+            metadata.clone(),
+            counters.clone(),
+            options.cache,
+            header.clean_shutdown,
+        ));
+        let below = Parts {
+            files: files.clone(),
+            metadata: metadata.clone(),
+            committer: committer.clone(),
+            counters: counters.clone(),
+            epochs,
         };
+        let zero_space = options.permitted(Space::Free);
+        let allocator = Allocator::new(below, options.writable, header.storage_grow_unit, zero_space);
         Self {
             process: Process::current(),
-            bitmap: bitmap.map(|region| Bitmap::new(region, &geometry)),
-            table: geometry.table.map(|region| Table::new(region, &geometry)),
-            extended: AtomicBool::new(geometry.table.is_some()),
-            has_odd_end: AtomicBool::new(false),
-            base: base.filter(|_| needs_base).map(Layer::new),
-            file,
-            data,
+            files,
             header,
-            geometry,
-            cache: options.cache,
-            discard: options.discard,
-            detect_zeroes: options.detect_zeroes,
-            writable: options.writable,
-            volatile: Mutex::new(Volatile::default()),
-            copied: AtomicBool::new(false),
+            metadata,
+            committer,
+            allocator,
+            base: base.filter(|_| needs_base).map(Layer::new),
             writeback,
+            filling: RangeLock::default(),
             copies: Copies::new(copies, most_waiting),
             recorder: Recorder::new(recorded),
             inflight: InflightRequests::default(),
-            epochs: Epochs::default(),
-            counters: Counters::default(),
-            filling: RangeLock::default(),
-            growing: RangeLock::default(),
-            flushes: FlushGate::default(),
-            committer: Mutex::new(Committer {
-                position: 0,
-                written_end: None,
-                mark,
-                file_synced: false,
-                counted: Stats::default(),
-            }),
-            poison: OnceLock::new(),
+            counters,
+            options,
         }
     }
 }

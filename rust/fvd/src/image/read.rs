@@ -23,9 +23,9 @@ impl<S: Storage> Image<S> {
         if buf.is_empty() {
             return Ok(buf);
         }
-        let _lookup = self.pin().filter(|_| !mutation::is(Mutation::ReadUncounted));
-        self.load(offset, end).await?;
-        let mut extent = self.extent(offset, end)?;
+        let _lookup = self.allocator.pin().filter(|_| !mutation::is(Mutation::ReadUncounted));
+        self.metadata.load(self.file(), offset, end).await?;
+        let mut extent = self.metadata.extent(offset, end)?;
         let mut done: Option<IoBufMut> = None;
         loop {
             let rest = buf.split_off(extent.len as usize);
@@ -39,7 +39,7 @@ impl<S: Storage> Image<S> {
             }
             done = Some(filled);
             buf = rest;
-            extent = self.extent(extent.start + extent.len, end)?;
+            extent = self.metadata.extent(extent.start + extent.len, end)?;
         }
     }
 
@@ -77,7 +77,7 @@ impl<S: Storage> Image<S> {
         let message = format!(
             "The backing file has {} bytes, it had {} when the image was made: byte {} cannot be read",
             base.len(),
-            self.base_size(),
+            self.metadata.base_size(),
             end - 1
         );
         Err(Error::new(ErrorKind::Io, message)

@@ -13,7 +13,7 @@ use crate::storage::{IoBufMut, Space, Storage};
 
 impl<S: Storage> BaseSource for Image<S> {
     fn path(&self) -> &Path {
-        self.file.path()
+        self.file().path()
     }
 
     fn format(&self) -> &'static str {
@@ -70,7 +70,7 @@ impl<S: Storage> Image<S> {
             return Ok(());
         }
         let message = format!("The base has {} bytes, the image above it needs {size}", self.size());
-        Err(Error::unsupported(message).with_path(self.file.path()))
+        Err(Error::unsupported(message).with_path(self.file().path()))
     }
 
     async fn read_padded(&self, mut buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
@@ -92,10 +92,12 @@ impl<S: Storage> Image<S> {
             return Ok(Run::zeros(len));
         }
         // A bounded lookup, not a scan of the disk.
-        let end = self.lookup_end(offset, self.size().min(offset.saturating_add(len)));
-        let _pin = self.pin();
-        self.load(offset, end).await?;
-        let extent = self.extent(offset, end)?;
+        let end = self
+            .metadata
+            .lookup_end(offset, self.size().min(offset.saturating_add(len)));
+        let _pin = self.allocator.pin();
+        self.metadata.load(self.file(), offset, end).await?;
+        let extent = self.metadata.extent(offset, end)?;
         match extent.mapping {
             Mapping::Zero => Ok(Run::zeros(extent.len)),
             Mapping::Local { offset } => self.local_status(offset, extent.len).await,

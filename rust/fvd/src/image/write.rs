@@ -6,10 +6,9 @@ use bytes::Bytes;
 
 use super::{CacheMode, DetectZeroes, Image, Mapping};
 use crate::error::Result;
-use crate::format::VirtualChunk;
 use crate::image::metadata::bitmap::Bitmap;
 use crate::image::metadata::publish::PendingChunks;
-use crate::image::space::free::ATTEMPTS;
+use crate::image::space::reclaim::ATTEMPTS;
 use crate::image::space::store_error::{StoreError, Stored};
 use crate::mutation::{self, Mutation};
 use crate::source::{Content, Run, is_zero};
@@ -17,14 +16,6 @@ use crate::storage::{IoBufMut, Space, Storage};
 
 /// Most bytes of base data copied at once. It bounds the memory of a copy-on-write, whatever the block size.
 pub(super) const COPY_STEP: u64 = 1 << 20;
-
-/// Where a part of a request goes in the data file.
-struct Placement {
-    /// Bytes from the start of the data file.
-    offset: u64,
-    /// Bytes.
-    len: u64,
-}
 
 impl<S: Storage> Image<S> {
     /// Writes `buf` at `offset` (bytes, any alignment). Durable after the next successful [`Image::flush`].
@@ -42,7 +33,7 @@ impl<S: Storage> Image<S> {
         if self.detects_zeros(&buf) {
             Box::pin(self.zero_instead(offset, end)).await?;
         } else {
-            let again = self.table.is_some().then(|| buf.clone());
+            let again = self.metadata.table().is_some().then(|| buf.clone());
             match (self.write_once(buf, offset, end).await, again) {
                 (Err(error), Some(buf)) => Box::pin(self.write_again(buf, offset, end, error)).await?,
                 (result, _) => result?,
@@ -64,19 +55,19 @@ impl<S: Storage> Image<S> {
         let mut left = ATTEMPTS;
         let mut failed = Err(error);
         while let Err(error) = failed {
-            self.find_room(error, &mut left).await?;
+            self.allocator.find_room(error, &mut left).await?;
             failed = self.write_once(buf.clone(), offset, end).await;
         }
         Ok(())
     }
 
     fn detects_zeros(&self, buf: &[u8]) -> bool {
-        self.detect_zeroes != DetectZeroes::Off && is_zero(buf)
+        self.options.detect_zeroes != DetectZeroes::Off && is_zero(buf)
     }
 
     async fn zero_instead(&self, offset: u64, end: u64) -> Result<()> {
         self.counters.detected_zeroes.add(1);
-        let space = match self.detect_zeroes {
+        let space = match self.options.detect_zeroes {
             DetectZeroes::Unmap => self.space(),
             DetectZeroes::On | DetectZeroes::Off => Space::Keep,
         };
@@ -85,7 +76,7 @@ impl<S: Storage> Image<S> {
 
     /// Makes a request durable before it is acknowledged, if the cache mode asks for it.
     pub(super) async fn write_through(&self) -> Result<()> {
-        match self.cache {
+        match self.options.cache {
             CacheMode::Writethrough => self.flush().await,
             CacheMode::Writeback | CacheMode::Unsafe => Ok(()),
         }
@@ -94,25 +85,25 @@ impl<S: Storage> Image<S> {
     /// Writes `buf` to `offset..end` (bytes, not empty).
     pub(super) async fn store(&self, buf: Bytes, offset: u64, end: u64) -> Stored<()> {
         let start = offset;
-        let _pin = self.pin().filter(|_| !mutation::is(Mutation::WriteUncounted));
-        self.extend(end).await?;
-        self.load(offset, end).await?;
-        let extent = self.extent(offset, end)?;
+        let _pin = self.allocator.pin().filter(|_| !mutation::is(Mutation::WriteUncounted));
+        self.allocator.extend(end).await?;
+        self.metadata.load(self.file(), offset, end).await?;
+        let extent = self.metadata.extent(offset, end)?;
         if extent.len == end - offset
             && let Mapping::Local { offset } = extent.mapping
         {
             // A write in place: no lock, and no change of metadata except of what copies have stored (I4,
             // I8).
-            self.promote(start, end);
+            self.metadata.promote(start, end);
             return Ok(self.data().write(buf, offset).await?);
         }
-        if let Some(bitmap) = &self.bitmap {
+        if let Some(bitmap) = self.metadata.bitmap() {
             let blocks = bitmap.blocks(offset, end);
             if !bitmap.all_local(&blocks) {
                 return self.copy_on_write(bitmap, blocks, buf, offset, end).await;
             }
         }
-        let mut pending_chunks = PendingChunks::begin(self, offset, end);
+        let mut pending_chunks = PendingChunks::begin(&self.metadata, offset, end);
         self.put(vec![buf], offset, end, &mut pending_chunks).await?;
         Ok(pending_chunks.publish(&(0..0))?)
     }
@@ -142,9 +133,9 @@ impl<S: Storage> Image<S> {
         offset: u64,
         end: u64,
     ) -> Stored<()> {
-        let mut pending_chunks = PendingChunks::begin(self, offset, end);
+        let mut pending_chunks = PendingChunks::begin(&self.metadata, offset, end);
         if mutation::is(Mutation::PublishBeforeData) {
-            PendingChunks::begin(self, offset, end).publish(&blocks)?;
+            PendingChunks::begin(&self.metadata, offset, end).publish(&blocks)?;
         }
         let missing = (head.end - head.start) + (tail.end - tail.start);
         self.recorder.note(head.clone());
@@ -182,7 +173,7 @@ impl<S: Storage> Image<S> {
 
     /// Copies a range of any size from the base, without publishing it. Zeros are not stored: the cost
     /// depends on the data, not on the block size.
-    pub(super) async fn copy_base(&self, range: Range<u64>, pending_chunks: &mut PendingChunks<'_, S>) -> Stored<()> {
+    pub(super) async fn copy_base(&self, range: Range<u64>, pending_chunks: &mut PendingChunks<'_>) -> Stored<()> {
         let mut start = range.start;
         while start < range.end {
             let Run { content, len, .. } = self
@@ -211,10 +202,10 @@ impl<S: Storage> Image<S> {
         bufs: Vec<Bytes>,
         offset: u64,
         end: u64,
-        pending_chunks: &mut PendingChunks<'_, S>,
+        pending_chunks: &mut PendingChunks<'_>,
     ) -> Stored<()> {
         let mut bufs = Gather(bufs);
-        for place in self.place(offset, end, pending_chunks).await? {
+        for place in self.allocator.place(offset, end, pending_chunks).await? {
             let mut part = bufs.take(place.len as usize);
             match part.len() {
                 1 => self.data().write(part.remove(0), place.offset).await?,
@@ -222,35 +213,6 @@ impl<S: Storage> Image<S> {
             }
         }
         Ok(())
-    }
-
-    /// The place of `offset..end` (bytes) in the data file, in as few pieces as possible.
-    async fn place(&self, offset: u64, end: u64, pending_chunks: &mut PendingChunks<'_, S>) -> Stored<Vec<Placement>> {
-        let Some(table) = &self.table else {
-            return Ok(vec![Placement {
-                offset: self.geometry.data_offset + offset,
-                len: end - offset,
-            }]);
-        };
-        let mut places: Vec<Placement> = Vec::new();
-        for chunk in VirtualChunk::each(&table.chunks_of(offset, end)) {
-            let storage = match table.get(chunk)? {
-                Some(storage) => storage,
-                None => self.reserve(table, chunk).await?,
-            };
-            if !table.is_recorded(chunk) {
-                pending_chunks.push(chunk, storage);
-            }
-            let chunk_start = chunk.start(table.chunk_size());
-            let start = offset.max(chunk_start);
-            let len = end.min(chunk_start.saturating_add(table.chunk_size())) - start;
-            let at = self.chunk_offset(table, storage) + (start - chunk_start);
-            match places.last_mut() {
-                Some(last) if last.offset + last.len == at => last.len += len,
-                _ => places.push(Placement { offset: at, len }),
-            }
-        }
-        Ok(places)
     }
 }
 

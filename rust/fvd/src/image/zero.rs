@@ -5,12 +5,12 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::{Discard, Image};
+use super::Image;
 use crate::error::Result;
 use crate::format::VirtualChunk;
 use crate::image::metadata::publish::PendingChunks;
 use crate::image::metadata::table::Table;
-use crate::image::space::free::ATTEMPTS;
+use crate::image::space::reclaim::ATTEMPTS;
 use crate::image::space::store_error::Stored;
 use crate::mutation::{self, Mutation};
 use crate::storage::{Space, Storage};
@@ -37,15 +37,7 @@ impl<S: Storage> Image<S> {
 
     /// What becomes of the space of zeros that the image stores on its own account.
     pub(super) fn space(&self) -> Space {
-        self.permitted(Space::Free)
-    }
-
-    /// `space`, but `Keep` instead of `Free` if the image was opened with [`Discard::Ignore`].
-    pub(super) fn permitted(&self, space: Space) -> Space {
-        match (space, self.discard) {
-            (Space::Free, Discard::Ignore) => Space::Keep,
-            _ => space,
-        }
+        self.options.permitted(Space::Free)
     }
 
     pub(super) async fn zero_request(&self, offset: u64, len: u64, space: Space) -> Result<()> {
@@ -57,33 +49,33 @@ impl<S: Storage> Image<S> {
         if len == 0 {
             return Ok(());
         }
-        self.zero(offset, end, self.permitted(space)).await?;
+        self.zero(offset, end, self.options.permitted(space)).await?;
         self.write_through().await
     }
 
     /// Zeroes `start..end` (bytes), also in the base if the image writes to its base.
     pub(super) async fn zero(&self, mut start: u64, end: u64, space: Space) -> Result<()> {
-        let mut left = if self.table.is_some() { ATTEMPTS } else { 0 };
+        let mut left = if self.metadata.table().is_some() { ATTEMPTS } else { 0 };
         // Table and bitmap of a huge range are loaded step by step.
         while start < end {
-            let stop = self.lookup_end(start, end);
+            let stop = self.metadata.lookup_end(start, end);
             let zeroed = match &self.writeback {
                 None => self.zero_range(start, stop, space).await,
                 Some(writeback) => Box::pin(self.zero_both(writeback, start, stop, space)).await,
             };
             match zeroed {
                 // Try again if freed storage chunks make room.
-                Err(error) => self.find_room(error, &mut left).await?,
+                Err(error) => self.allocator.find_room(error, &mut left).await?,
                 Ok(()) => start = stop,
             }
         }
-        self.checkpoint_many_freed().await
+        self.allocator.checkpoint_many_freed().await
     }
 
     pub(super) async fn zero_range(&self, start: u64, end: u64, space: Space) -> Stored<()> {
-        let _pin = self.pin().filter(|_| !mutation::is(Mutation::ZeroUncounted));
-        self.load(start, end).await?;
-        let Some(bitmap) = &self.bitmap else {
+        let _pin = self.allocator.pin().filter(|_| !mutation::is(Mutation::ZeroUncounted));
+        self.metadata.load(self.file(), start, end).await?;
+        let Some(bitmap) = self.metadata.bitmap() else {
             return self.zero_local(start, end, space).await;
         };
         let blocks = bitmap.blocks(start, end);
@@ -111,7 +103,7 @@ impl<S: Storage> Image<S> {
             let _filling = self.filling.lock(whole.clone()).await;
             self.counters.filling_writes.add(1);
             self.counters.base_reads_avoided.add(1);
-            let mut pending_chunks = PendingChunks::begin(self, first, last);
+            let mut pending_chunks = PendingChunks::begin(&self.metadata, first, last);
             self.zero_stored(first, last, space, &mut pending_chunks).await?;
             pending_chunks.publish(&whole)?;
         }
@@ -123,7 +115,7 @@ impl<S: Storage> Image<S> {
 
     /// Zeroes a range that is local.
     pub(super) async fn zero_local(&self, start: u64, end: u64, space: Space) -> Stored<()> {
-        let mut pending_chunks = PendingChunks::begin(self, start, end);
+        let mut pending_chunks = PendingChunks::begin(&self.metadata, start, end);
         self.zero_stored(start, end, space, &mut pending_chunks).await?;
         Ok(pending_chunks.publish(&(0..0))?)
     }
@@ -147,9 +139,9 @@ impl<S: Storage> Image<S> {
         start: u64,
         end: u64,
         space: Space,
-        pending_chunks: &mut PendingChunks<'_, S>,
+        pending_chunks: &mut PendingChunks<'_>,
     ) -> Stored<()> {
-        let whole = match &self.table {
+        let whole = match self.metadata.table() {
             Some(table) if space == Space::Free => Some((table, self.whole_chunks(table, start, end))),
             _ => None,
         };
@@ -159,7 +151,13 @@ impl<S: Storage> Image<S> {
         let first = whole.start.start(table.chunk_size());
         let last = whole.end.start(table.chunk_size()).min(end);
         self.zero_in_place(start, first, space, pending_chunks).await?;
-        self.free_chunks(table, whole, pending_chunks).await?;
+        // Another request is writing there, so their storage cannot be freed.
+        for chunk in self.allocator.reserved_in(&whole) {
+            let start = chunk.start(table.chunk_size());
+            let end = start.saturating_add(table.chunk_size()).min(self.size());
+            self.zero_chunk(table, start, end, Space::Free, pending_chunks).await?;
+        }
+        self.allocator.free_chunks(table, whole).await?;
         self.zero_in_place(last, end, space, pending_chunks).await
     }
 
@@ -170,13 +168,13 @@ impl<S: Storage> Image<S> {
         start: u64,
         end: u64,
         space: Space,
-        pending_chunks: &mut PendingChunks<'_, S>,
+        pending_chunks: &mut PendingChunks<'_>,
     ) -> Stored<()> {
-        let Some(table) = &self.table else {
+        let Some(table) = self.metadata.table() else {
             if space == Space::Allocate {
-                self.extend(end).await?;
+                self.allocator.extend(end).await?;
             }
-            let offset = self.geometry.data_offset + start;
+            let offset = self.geometry().data_offset + start;
             return Ok(self.data().write_zeroes(offset, end - start, space).await?);
         };
         let mut at = start;
@@ -205,19 +203,19 @@ impl<S: Storage> Image<S> {
         at: u64,
         end: u64,
         space: Space,
-        pending_chunks: &mut PendingChunks<'_, S>,
+        pending_chunks: &mut PendingChunks<'_>,
     ) -> Stored<u64> {
         let chunk = table.chunk_at(at);
         let stop = chunk.next().start(table.chunk_size()).min(end);
-        let storage = match self.storage_of(table, chunk)? {
+        let storage = match self.allocator.storage_of(table, chunk)? {
             Some(storage) => storage,
-            None if space == Space::Allocate => self.reserve(table, chunk).await?,
+            None if space == Space::Allocate => self.allocator.reserve(table, chunk).await?,
             None => return Ok(stop),
         };
         if !table.is_recorded(chunk) {
             pending_chunks.push(chunk, storage);
         }
-        let offset = self.chunk_offset(table, storage) + at % table.chunk_size();
+        let offset = self.metadata.chunk_offset(table, storage) + at % table.chunk_size();
         self.data().write_zeroes(offset, stop - at, space).await?;
         Ok(stop)
     }

@@ -16,7 +16,7 @@ use event_listener::Event;
 use super::{Head, Image};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::BaseUpdate;
-use crate::image::durability::commit::Mark;
+use crate::image::durability::Mark;
 use crate::image::metadata::bitmap::Bitmap;
 use crate::mutation::{self, Mutation};
 use crate::source::{BaseSource, WritableBase};
@@ -127,17 +127,16 @@ impl<S: Storage> Image<S> {
         if writeback.has_begun() {
             return Ok(());
         }
-        let _round = self.flushes.exclusive().await;
-        self.check_poison()?;
-        if self.committer().mark != Mark::Unclean && !mutation::is(Mutation::UpdateUnrecorded) {
-            self.mark_unclean().await?;
+        let _round = self.committer.round().await?;
+        if self.committer.mark() != Mark::Unclean && !mutation::is(Mutation::UpdateUnrecorded) {
+            self.committer.mark_unclean().await?;
         }
-        self.updated_base().prepare(self.base_size()).await?;
+        self.updated_base().prepare(self.metadata.base_size()).await?;
         // This attempt, an earlier one or an earlier process may have changed the length of the base. A power
         // cut must not bring the old length back (as in `extend`).
         let synced = self.updated_base().sync().await;
         if !mutation::is(Mutation::BaseBeginSwallowed) {
-            self.metadata_written(synced)?;
+            self.committer.metadata_written(synced)?;
         }
         writeback.begun.store(true, Ordering::Release);
         Ok(())
@@ -149,7 +148,7 @@ impl<S: Storage> Image<S> {
     }
 
     fn needed_bitmap(&self) -> &Bitmap {
-        let bitmap = self.bitmap.as_ref();
+        let bitmap = self.metadata.bitmap();
         bitmap.expect("an image that writes through has blocks in the base")
     }
 }

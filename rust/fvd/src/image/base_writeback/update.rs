@@ -8,7 +8,7 @@ use super::BaseWriteback;
 use crate::error::Result;
 use crate::format::BaseUpdate;
 use crate::image::Image;
-use crate::image::map::block_run;
+use crate::image::metadata::lookup::block_run;
 use crate::image::metadata::publish::PendingChunks;
 use crate::image::space::store_error::{StoreError, Stored};
 use crate::image::write::edges;
@@ -44,7 +44,7 @@ impl<S: Storage> Image<S> {
         offset: u64,
         end: u64,
     ) -> Stored<()> {
-        let middle = self.base_size().clamp(offset, end);
+        let middle = self.metadata.base_size().clamp(offset, end);
         let mut inside = buf;
         let rest = inside.split_off((middle - offset) as usize);
         if !inside.is_empty() {
@@ -66,11 +66,11 @@ impl<S: Storage> Image<S> {
         end: u64,
         space: Space,
     ) -> Stored<()> {
-        let middle = self.base_size().clamp(start, end);
+        let middle = self.metadata.base_size().clamp(start, end);
         let block = self.needed_bitmap().block_size();
         // Whole blocks, and less than a block on either side.
         let first = start.next_multiple_of(block).min(middle);
-        let last = if middle == self.base_size() {
+        let last = if middle == self.metadata.base_size() {
             middle
         } else {
             (middle / block * block).max(first)
@@ -101,7 +101,7 @@ impl<S: Storage> Image<S> {
     /// zeros covers whole blocks, or is small enough to be stored as data.
     async fn update(&self, writeback: &BaseWriteback, mut content: Content, range: Range<u64>) -> Stored<()> {
         self.begin_updates(writeback).await?;
-        self.load(range.start, range.end).await?;
+        self.metadata.load(self.file(), range.start, range.end).await?;
         let bitmap = self.needed_bitmap();
         let _filling = if mutation::is(Mutation::UpdateUnlocked) {
             None
@@ -151,7 +151,7 @@ impl<S: Storage> Image<S> {
     /// Changes a range, whose blocks are locked, in the image, where they become local.
     async fn update_local(&self, content: Content, range: &Range<u64>) -> Stored<()> {
         let Range { start, end } = *range;
-        self.extend(end).await?;
+        self.allocator.extend(end).await?;
         let bitmap = self.needed_bitmap();
         let blocks = bitmap.blocks(start, end);
         let local = bitmap.all_local(&blocks);
@@ -165,13 +165,13 @@ impl<S: Storage> Image<S> {
             let edges = edges(bitmap, &blocks, start, end);
             return self.fill_blocks(blocks, edges, buf, start, end).await;
         }
-        let mut pending_chunks = PendingChunks::begin(self, start, end);
+        let mut pending_chunks = PendingChunks::begin(&self.metadata, start, end);
         self.put(vec![buf], start, end, &mut pending_chunks).await?;
         Ok(pending_chunks.publish(&(0..0))?)
     }
 
     async fn zero_locked(&self, range: &Range<u64>, blocks: &Range<u64>, space: Space) -> Stored<()> {
-        let mut pending_chunks = PendingChunks::begin(self, range.start, range.end);
+        let mut pending_chunks = PendingChunks::begin(&self.metadata, range.start, range.end);
         self.zero_in_place(range.start, range.end, space, &mut pending_chunks)
             .await?;
         Ok(pending_chunks.publish(blocks)?)

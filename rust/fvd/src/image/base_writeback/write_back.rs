@@ -6,8 +6,8 @@ use super::BaseWriteback;
 use super::update::Content;
 use crate::error::Result;
 use crate::format::SECTOR;
-use crate::image::durability::commit::Mark;
-use crate::image::map::block_run;
+use crate::image::durability::Mark;
+use crate::image::metadata::lookup::block_run;
 use crate::image::write::COPY_STEP;
 use crate::image::{Image, Mapping};
 use crate::mutation::{self, Mutation};
@@ -42,7 +42,7 @@ impl<S: Storage> Image<S> {
         let Some(piece) = self.next_dirty(writeback).await? else {
             return Ok(false);
         };
-        self.check_poison()?;
+        self.committer.check_poison()?;
         self.write_back_piece(writeback, piece).await?;
         Ok(true)
     }
@@ -65,7 +65,7 @@ impl<S: Storage> Image<S> {
     pub(in crate::image) async fn sync_base(&self) -> Result<()> {
         match &self.writeback {
             Some(writeback) if writeback.has_begun() && !mutation::is(Mutation::BaseUnsynced) => {
-                self.metadata_written(self.updated_base().sync().await)
+                self.committer.metadata_written(self.updated_base().sync().await)
             }
             _ => Ok(()),
         }
@@ -74,10 +74,10 @@ impl<S: Storage> Image<S> {
     /// Writes back all dirty ranges and closes the base, so that the image may be marked clean.
     pub(in crate::image) async fn write_back_all(&self, writeback: &BaseWriteback) -> Result<()> {
         while self.write_back_some().await? {}
-        if writeback.has_begun() || self.committer().mark != Mark::Clean {
+        if writeback.has_begun() || self.committer.mark() != Mark::Clean {
             let closed = self.updated_base().close().await;
             if !mutation::is(Mutation::BaseCloseSwallowed) {
-                self.metadata_written(closed)?;
+                self.committer.metadata_written(closed)?;
             }
         }
         Ok(())
@@ -96,8 +96,8 @@ impl<S: Storage> Image<S> {
             let Some(range) = old else {
                 return Ok(None);
             };
-            let stop = self.lookup_end(range.start, range.end);
-            self.load(range.start, stop).await?;
+            let stop = self.metadata.lookup_end(range.start, range.end);
+            self.metadata.load(self.file(), range.start, stop).await?;
             let (local, stop) = block_run(self.needed_bitmap(), range.start, stop);
             if local {
                 return Ok(Some(self.first_piece(range.start..stop)));
@@ -116,13 +116,13 @@ impl<S: Storage> Image<S> {
     /// The range, which lies in the base's region, widened to whole sectors.
     pub(super) fn whole_sectors(&self, range: &Range<u64>) -> Range<u64> {
         let start = range.start / SECTOR * SECTOR;
-        start..range.end.next_multiple_of(SECTOR).min(self.base_size())
+        start..range.end.next_multiple_of(SECTOR).min(self.metadata.base_size())
     }
 
     /// Writes to the base what is local of the range, unless another task has done so.
     async fn write_back_piece(&self, writeback: &BaseWriteback, piece: Range<u64>) -> Result<()> {
         self.begin_updates(writeback).await?;
-        self.load(piece.start, piece.end).await?;
+        self.metadata.load(self.file(), piece.start, piece.end).await?;
         let blocks = self.needed_bitmap().blocks(piece.start, piece.end);
         // Waits for writes in flight: they are written back only after they have ended (W3).
         let _filling = self.filling.lock(blocks).await;
@@ -141,7 +141,7 @@ impl<S: Storage> Image<S> {
     pub(super) async fn write_back_locked(&self, range: &Range<u64>) -> Result<()> {
         let mut start = range.start;
         while start < range.end {
-            let extent = self.extent(start, range.end)?;
+            let extent = self.metadata.extent(start, range.end)?;
             let end = start + extent.len;
             match extent.mapping {
                 Mapping::Base => {}

@@ -1,51 +1,21 @@
 //! Checkpoint: writes bitmap and table in place. After it the journal is used from its first sector again.
 
-use std::sync::atomic::Ordering;
-
 use bytes::Bytes;
-use rangemap::RangeSet;
 
 use crate::error::{ErrorKind, Result};
-use crate::format::{Entry, PAGE, Region, StorageChunk, VirtualChunk};
-use crate::image::durability::commit::{Mark, Taken};
-use crate::image::metadata::bitmap::Bitmap;
-use crate::image::metadata::region_cache::RegionCache;
-use crate::image::metadata::table::Table;
+use crate::format::Region;
+use crate::image::durability::taken::Taken;
+use crate::image::durability::{Committer, Mark};
+use crate::image::metadata::snapshot::{Patch, Snapshot};
 use crate::image::zero::ZEROS;
-use crate::image::{Image, Volatile};
 use crate::mutation::{self, Mutation};
 use crate::storage::{Space, Storage};
-
-/// Most pages written with one operation.
-const PAGES_PER_WRITE: u64 = 256;
 
 /// If this session has written at most this many bytes of its journal, the journal is erased by writing
 /// zeros. After punching a hole, the next commit would need space from the host, which may have none left.
 const ERASED_BY_WRITING: u64 = ZEROS.len() as u64;
 
-/// What a checkpoint writes, as of the moment when everything pending was taken.
-struct Snapshot {
-    table: Vec<Patch>,
-    bitmap: Vec<Patch>,
-    unlogged: Unlogged,
-}
-
-/// Unlogged blocks and chunks: only memory knows that they are local or allocated.
-#[derive(Default)]
-struct Unlogged {
-    /// Index of a word of the bitmap, and the unlogged bits in it.
-    bits: Vec<(u64, u32)>,
-    /// Virtual chunk, and its storage chunk.
-    chunks: Vec<(VirtualChunk, StorageChunk)>,
-}
-
-/// Bytes for one place in the image file.
-struct Patch {
-    offset: u64,
-    bytes: Bytes,
-}
-
-impl<S: Storage> Image<S> {
+impl<S: Storage> Committer<S> {
     /// Syncs the data, then writes and syncs the changed pages of the table, then those of the bitmap. The
     /// caller holds the flush round.
     ///
@@ -53,7 +23,8 @@ impl<S: Storage> Image<S> {
     /// replaying them changes nothing. If chunks were freed, entries have changed. Then the journal is
     /// erased, after which the freed storage chunks can be used again.
     pub(in crate::image) async fn checkpoint(&self) -> Result<()> {
-        let (taken, snapshot) = self.snapshot();
+        let (pending, snapshot) = self.metadata.snapshot();
+        let taken = Taken::new(&self.metadata, pending);
         let Snapshot {
             table,
             bitmap,
@@ -68,9 +39,9 @@ impl<S: Storage> Image<S> {
         }
         self.counters.checkpoints.add(1);
         if mutation::is(Mutation::RecordedTooEarly) {
-            self.recorded(&unlogged);
+            self.metadata.recorded(&unlogged);
         }
-        let has_mark = self.geometry.journal.is_none() || self.committer().mark == Mark::Unclean;
+        let has_mark = self.metadata.geometry().journal.is_none() || self.state().mark == Mark::Unclean;
         if !(has_mark && mutation::is(Mutation::CheckpointDataUnsynced)) {
             self.sync_data_and_mark().await?;
         }
@@ -85,96 +56,39 @@ impl<S: Storage> Image<S> {
         if taken.has_freed() && !mutation::is(Mutation::KeepJournal) {
             self.erase_journal().await?;
         }
-        self.committer().position = 0;
+        self.state().position = 0;
         taken.done();
-        self.recorded(&unlogged);
+        self.metadata.recorded(&unlogged);
         Ok(())
     }
 
     /// Fills the journal with zeros, durably. Everything that it says is in place.
     async fn erase_journal(&self) -> Result<()> {
-        let Some(Region { offset, size }) = self.geometry.journal else {
+        let Some(Region { offset, size }) = self.metadata.geometry().journal else {
             return Ok(());
         };
-        let written = self.committer().written_end;
+        let written = self.state().written_end;
         let end = written.unwrap_or(size);
         if end == 0 {
             return Ok(());
         }
         let erased = if written.is_none() || end > ERASED_BY_WRITING {
-            self.file.write_zeroes(offset, end, Space::Free).await
+            self.files.file().write_zeroes(offset, end, Space::Free).await
         } else {
             let zeros = Bytes::from_static(&ZEROS[..end as usize]);
-            match self.file.write(zeros, offset).await {
+            match self.files.file().write(zeros, offset).await {
                 // Commits that found no space have left holes in the journal. Zeros cannot be written there;
                 // to punch a hole needs no space.
                 Err(error) if error.kind() == ErrorKind::NoSpace => {
-                    self.file.write_zeroes(offset, end, Space::Free).await
+                    self.files.file().write_zeroes(offset, end, Space::Free).await
                 }
                 written => written,
             }
         };
         self.metadata_written(erased)?;
         self.sync_file().await?;
-        self.committer().written_end = Some(0);
+        self.state().written_end = Some(0);
         Ok(())
-    }
-
-    /// Takes everything that is not in place, with the bytes as they are now. The sync that follows does not
-    /// cover the data of later publications (I6).
-    fn snapshot(&self) -> (Taken<'_, S>, Snapshot) {
-        let mut volatile = self.volatile();
-        let pages = volatile.pending.pages();
-        let table = self.table.as_ref().map(Table::words);
-        let bitmap = self.bitmap.as_ref().map(Bitmap::words);
-        let snapshot = Snapshot {
-            // The unlogged flag (bit 31) exists in memory only: `Entry::from_disk` clears it.
-            table: copy_pages(table, &pages.table, |word| Entry::from_disk(word).raw()),
-            bitmap: copy_pages(bitmap, &pages.bitmap, |word| word),
-            unlogged: self.unlogged(&volatile),
-        };
-        let taken = volatile.pending.take();
-        drop(volatile);
-        (Taken::new(self, taken), snapshot)
-    }
-
-    /// The unlogged blocks and chunks on the changed pages.
-    fn unlogged(&self, volatile: &Volatile) -> Unlogged {
-        let mut unlogged = Unlogged::default();
-        if self.copied.load(Ordering::Acquire) {
-            let pages = volatile.pending.pages();
-            if let Some(bitmap) = &self.bitmap {
-                let pages = pages.bitmap.iter().flat_map(Clone::clone);
-                unlogged.bits = pages.flat_map(|page| bitmap.unlogged_words(page)).collect();
-            }
-            if let Some(table) = &self.table {
-                let pages = pages.table.iter().flat_map(Clone::clone);
-                let chunks = pages.flat_map(|page| VirtualChunk::each(&table.chunks_on(page)));
-                unlogged.chunks = chunks
-                    .filter_map(|chunk| Some((chunk, table.unlogged(chunk)?)))
-                    .collect();
-            }
-        }
-        unlogged
-    }
-
-    /// Makes what was unlogged ordinary local blocks and chunks. It is on disk now, so a guest write there
-    /// adds nothing to a commit.
-    fn recorded(&self, unlogged: &Unlogged) {
-        // Under the mutex: a guest write promotes before this step, or not at all.
-        let _volatile = self.volatile();
-        if let Some(bitmap) = &self.bitmap {
-            bitmap.recorded(&unlogged.bits);
-        }
-        if let Some(table) = &self.table {
-            for &(chunk, storage) in &unlogged.chunks {
-                // The chunk may have been discarded and copied again since. The disk does not know its new
-                // storage chunk.
-                if table.unlogged(chunk) == Some(storage) {
-                    table.promote(chunk);
-                }
-            }
-        }
     }
 
     async fn write_patches(&self, patches: Vec<Patch>) -> Result<()> {
@@ -191,28 +105,6 @@ impl<S: Storage> Image<S> {
     }
 }
 
-/// The pages of `words`, each word converted by `on_disk`.
-fn copy_pages(words: Option<&RegionCache>, pages: &RangeSet<u64>, on_disk: fn(u32) -> u32) -> Vec<Patch> {
-    let mut patches = Vec::new();
-    let Some(words) = words else {
-        return patches;
-    };
-    for run in pages.iter() {
-        for first in (run.start..run.end).step_by(PAGES_PER_WRITE as usize) {
-            let end = run.end.min(first + PAGES_PER_WRITE);
-            let mut bytes = Vec::with_capacity(((end - first) * PAGE) as usize);
-            for page in first..end {
-                bytes.extend(words.page(page).flat_map(|word| on_disk(word).to_le_bytes()));
-            }
-            patches.push(Patch {
-                offset: words.page_offset(first),
-                bytes: Bytes::from(bytes),
-            });
-        }
-    }
-    patches
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -220,6 +112,7 @@ mod tests {
     use pollster::block_on;
 
     use super::*;
+    use crate::image::Image;
     use crate::image::testing::disk::{Disk, Log, Op, record};
     use crate::image::testing::{CHUNK, Kind, Sample, open, sample};
     use crate::storage::IoBufMut;

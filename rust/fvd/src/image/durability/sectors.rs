@@ -7,9 +7,8 @@ use rangemap::RangeSet;
 use crate::error::Result;
 use crate::format::journal::{self, MAX_ENTRIES, MAX_ENTRIES_WITH_BITMAP};
 use crate::format::{BitmapRecord, Entry, SECTOR, TableRecord, VirtualChunk};
-use crate::image::Image;
 use crate::image::durability::pending::Changes;
-use crate::storage::Storage;
+use crate::image::metadata::Metadata;
 
 /// Most sectors that one bitmap record names: a reader may keep the number in a signed field.
 const MAX_RECORD_SECTORS: u64 = i32::MAX as u64;
@@ -58,9 +57,15 @@ fn first_in(set: &RangeSet<VirtualChunk>, range: Range<VirtualChunk>) -> Option<
     Some(first.start.max(range.start))
 }
 
-impl<S: Storage> Image<S> {
-    /// The journal sectors that record `changes`.
-    pub(super) fn encode(&self, changes: &Changes) -> Result<Sectors> {
+/// The journal sectors that record `changes`.
+pub(super) fn encode(metadata: &Metadata, changes: &Changes) -> Result<Sectors> {
+    Encoder(metadata).encode(changes)
+}
+
+struct Encoder<'a>(&'a Metadata);
+
+impl Encoder<'_> {
+    fn encode(&self, changes: &Changes) -> Result<Sectors> {
         let mut sectors = Sectors::default();
         let mut early = changes.chunks.clone();
         let mut crowded = RangeSet::new();
@@ -98,7 +103,7 @@ impl<S: Storage> Image<S> {
     /// The longest batch from the start of `blocks` that one sector can record.
     fn sector_batch(&self, changes: &Changes, blocks: Range<u64>) -> Result<SectorBatch> {
         let limit = self.record_limit(&blocks);
-        let (Some(bitmap), Some(table)) = (&self.bitmap, &self.table) else {
+        let (Some(bitmap), Some(table)) = (self.0.bitmap(), self.0.table()) else {
             return Ok(SectorBatch::alone(limit));
         };
         let bytes = bitmap.block_range(blocks.start).start..bitmap.block_range(limit - 1).end;
@@ -137,22 +142,22 @@ impl<S: Storage> Image<S> {
 
     /// The end of the longest batch from the start of `blocks` that one bitmap record can name.
     fn record_limit(&self, blocks: &Range<u64>) -> u64 {
-        let sectors_per_block = (self.geometry.block_size / SECTOR).max(1);
+        let sectors_per_block = (self.0.geometry().block_size / SECTOR).max(1);
         let most = (MAX_RECORD_SECTORS / sectors_per_block).max(1);
         blocks.end.min(blocks.start.saturating_add(most))
     }
 
     fn bitmap_record(&self, blocks: &Range<u64>) -> BitmapRecord {
-        let sectors_per_block = self.geometry.block_size / SECTOR;
+        let sectors_per_block = self.0.geometry().block_size / SECTOR;
         let first_sector = blocks.start * sectors_per_block;
-        let end = (blocks.end * sectors_per_block).min(self.base_size() / SECTOR);
+        let end = (blocks.end * sectors_per_block).min(self.0.base_size() / SECTOR);
         // A record cannot name all sectors of such a large block. It need only touch the first one.
         let sectors = (end - first_sector).min(MAX_RECORD_SECTORS) as u32;
         BitmapRecord { first_sector, sectors }
     }
 
     fn table_record(&self, chunks: &Range<VirtualChunk>) -> Result<TableRecord> {
-        let table = self.table.as_ref().expect("only a compact image has pending chunks");
+        let table = self.0.table().expect("only a compact image has pending chunks");
         let entry = |chunk| Ok(table.get(chunk)?.map_or(Entry::UNALLOCATED, Entry::allocated));
         Ok(TableRecord {
             first: chunks.start.index() as u32,

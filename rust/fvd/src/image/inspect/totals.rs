@@ -17,12 +17,12 @@ impl<S: Storage> Image<S> {
     /// Adds what this session has done so far. Not synced. A later call adds only what came since.
     pub(in crate::image) async fn add_to_totals(&self) -> Result<()> {
         let now = self.stats();
-        let since = now.minus(&self.committer().counted);
-        let totals = read_totals(&self.file).await?.plus(&since);
-        self.file
+        let since = now.minus(&self.committer.counted());
+        let totals = read_totals(self.file()).await?.plus(&since);
+        self.file()
             .write(Bytes::from(totals::encode(&totals.values())), totals::OFFSET)
             .await?;
-        self.committer().counted = now;
+        self.committer.set_counted(now);
         Ok(())
     }
 }

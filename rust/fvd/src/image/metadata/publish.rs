@@ -5,9 +5,8 @@ use std::sync::atomic::Ordering;
 
 use crate::error::Result;
 use crate::format::{Entry, StorageChunk, VirtualChunk};
-use crate::image::{Image, Volatile};
+use crate::image::metadata::{Metadata, Volatile};
 use crate::mutation::{self, Mutation};
-use crate::storage::Storage;
 
 /// A virtual chunk that was not in the table when its data was stored, and its storage chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,28 +29,32 @@ enum Cause {
 /// If it is dropped unpublished, because the request failed or was cancelled, it publishes the chunks all the
 /// same: a part of the request may have reached the storage. If a chunk stayed hidden, it would read as zeros
 /// now, and show that part when another request publishes it.
-pub(in crate::image) struct PendingChunks<'a, S: Storage> {
-    image: &'a Image<S>,
+pub(in crate::image) struct PendingChunks<'a> {
+    metadata: &'a Metadata,
     cause: Cause,
     chunks: Vec<PendingChunk>,
 }
 
-impl<'a, S: Storage> PendingChunks<'a, S> {
+impl<'a> PendingChunks<'a> {
     /// For a write of the guest to `start..end` (bytes of the disk). What copies have stored there is
     /// promoted first (I8).
-    pub(in crate::image) fn begin(image: &'a Image<S>, start: u64, end: u64) -> Self {
-        image.promote(start, end);
-        Self::with_cause(image, Cause::Guest)
+    pub(in crate::image) fn begin(metadata: &'a Metadata, start: u64, end: u64) -> Self {
+        metadata.promote(start, end);
+        Self::with_cause(metadata, Cause::Guest)
     }
 
     /// For a copy from the base.
-    pub(in crate::image) fn copy(image: &'a Image<S>) -> Self {
-        Self::with_cause(image, Cause::Copy)
+    pub(in crate::image) fn copy(metadata: &'a Metadata) -> Self {
+        Self::with_cause(metadata, Cause::Copy)
     }
 
-    fn with_cause(image: &'a Image<S>, cause: Cause) -> Self {
+    fn with_cause(metadata: &'a Metadata, cause: Cause) -> Self {
         let chunks = Vec::new();
-        Self { image, cause, chunks }
+        Self {
+            metadata,
+            cause,
+            chunks,
+        }
     }
 
     pub(in crate::image) fn push(&mut self, chunk: VirtualChunk, storage: StorageChunk) {
@@ -61,20 +64,20 @@ impl<'a, S: Storage> PendingChunks<'a, S> {
     /// Makes the chunks and `blocks` visible; their data has been written.
     pub(in crate::image) fn publish(mut self, blocks: &Range<u64>) -> Result<()> {
         let chunks = std::mem::take(&mut self.chunks);
-        self.image.publish(self.cause, &chunks, blocks)
+        self.metadata.publish(self.cause, &chunks, blocks)
     }
 }
 
-impl<S: Storage> Drop for PendingChunks<'_, S> {
+impl Drop for PendingChunks<'_> {
     fn drop(&mut self) {
         if !self.chunks.is_empty() && !mutation::is(Mutation::HideFailedWrite) {
             // Fails for a corrupt table only; then the request has failed with that error.
-            let _ = self.image.publish(self.cause, &self.chunks, &(0..0));
+            let _ = self.metadata.publish(self.cause, &self.chunks, &(0..0));
         }
     }
 }
 
-impl<S: Storage> Image<S> {
+impl Metadata {
     /// Publishes `pending_chunks` and `blocks`, whose data has been written (not necessarily synced).
     ///
     /// Entries come before bits: a reader that sees a bit sees the entries of the block (I1). The mutex makes
@@ -118,7 +121,7 @@ impl<S: Storage> Image<S> {
         let PendingChunk { chunk, storage } = pending_chunk;
         // Two writers of one chunk share its reservation; the first one publishes it.
         let is_new = match table.get(chunk)? {
-            None if volatile.allocator.has_reserved(chunk, storage) => true,
+            None if volatile.pool.has_reserved(chunk, storage) => true,
             Some(now) if now == storage => false,
             // The chunk was discarded after the lookup, so the storage does not belong to it any more (I15).
             None if mutation::is(Mutation::PublishDiscarded) => true,
@@ -139,7 +142,7 @@ impl<S: Storage> Image<S> {
             }
             Cause::Copy => {}
         }
-        volatile.allocator.published(chunk);
+        volatile.pool.published(chunk);
         Ok(())
     }
 

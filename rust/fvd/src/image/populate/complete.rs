@@ -13,36 +13,35 @@ impl<S: Storage> Image<S> {
     /// Asks the bitmap itself: no other record of what was copied is trusted (P1).
     pub(crate) async fn complete(&self) -> Result<Option<u64>> {
         let mut at = 0;
-        while let Some(run) = self.next_in_base(at, self.base_size()).await? {
+        while let Some(run) = self.next_in_base(at, self.metadata.base_size()).await? {
             if !run.is_empty() && !mutation::is(Mutation::CompleteUnseen) {
                 return Ok(Some(run.start));
             }
             at = run.end;
         }
-        let _round = self.flushes.exclusive().await;
-        self.check_poison()?;
+        let _round = self.committer.round().await?;
         if mutation::is(Mutation::CompleteFirst) {
-            patch::write_all_local(&self.file).await?;
-            self.sync_file().await?;
+            patch::write_all_local(self.file()).await?;
+            self.committer.sync_file().await?;
         }
         // A bit only changes from 0 to 1, so all blocks are still local. The checkpoint syncs data, entries
         // and bits.
-        self.checkpoint().await?;
+        self.committer.checkpoint().await?;
         if self.writeback.is_some() {
             // The base stays in use: later writes go to it, too.
             return Ok(None);
         }
-        self.metadata_written(patch::write_all_local(&self.file).await)?;
-        self.sync_file().await?;
+        self.committer
+            .metadata_written(patch::write_all_local(self.file()).await)?;
+        self.committer.sync_file().await?;
         Ok(None)
     }
 
     /// Makes the copies stored so far durable, so that they are not made again after a crash.
     pub(crate) async fn checkpoint_copies(&self) -> Result<()> {
         self.check_process()?;
-        let _round = self.flushes.exclusive().await;
-        self.check_poison()?;
-        self.checkpoint().await
+        let _round = self.committer.round().await?;
+        self.committer.checkpoint().await
     }
 }
 

@@ -105,7 +105,7 @@ impl<S: Storage> Image<S> {
     /// Fills `buf` from the base. The bytes of the disk from `start` on are a run that is not local.
     pub(in crate::image) async fn read_missing(&self, mut buf: IoBufMut, start: u64) -> Result<IoBufMut> {
         self.recorder.note(start..start + buf.len() as u64);
-        let Some(bitmap) = self.bitmap.as_ref().filter(|_| self.copies.is_enabled()) else {
+        let Some(bitmap) = self.metadata.bitmap().filter(|_| self.copies.is_enabled()) else {
             return self.read_base(buf, start).await;
         };
         let end = start + buf.len() as u64;
@@ -147,7 +147,7 @@ impl<S: Storage> Image<S> {
 
     /// Stores one copy that a reader has left. Returns false if there is none.
     pub(crate) async fn store_next_copy(&self) -> Result<bool> {
-        let Some(bitmap) = &self.bitmap else {
+        let Some(bitmap) = self.metadata.bitmap() else {
             return Ok(false);
         };
         let bytes =

@@ -10,7 +10,7 @@ use crate::image::Image;
 use crate::image::base_writeback::BaseWriteback;
 use crate::image::metadata::publish::PendingChunks;
 use crate::image::range_lock::Watch;
-use crate::image::space::free::ATTEMPTS;
+use crate::image::space::reclaim::ATTEMPTS;
 use crate::image::space::store_error::Stored;
 use crate::mutation::{self, Mutation};
 use crate::source::parts;
@@ -61,13 +61,13 @@ impl<S: Storage> Image<S> {
     /// as bytes of the disk. One call looks at a few MiB of metadata: it may return an empty range, and the
     /// search then continues at the end of that. None: nothing before `end` is in the base.
     pub(crate) async fn next_in_base(&self, from: u64, end: u64) -> Result<Option<Range<u64>>> {
-        let end = end.min(self.base_size());
-        let Some(bitmap) = self.bitmap.as_ref().filter(|_| from < end) else {
+        let end = end.min(self.metadata.base_size());
+        let Some(bitmap) = self.metadata.bitmap().filter(|_| from < end) else {
             return Ok(None);
         };
-        let stop = self.lookup_end(from, end);
+        let stop = self.metadata.lookup_end(from, end);
         let blocks = bitmap.blocks(from, stop);
-        bitmap.load(&self.file, &blocks).await?;
+        bitmap.load(self.file(), &blocks).await?;
         let (local, next) = bitmap.run(&blocks);
         let run = if local {
             let (_, next_local) = bitmap.run(&(next.min(blocks.end - 1)..blocks.end));
@@ -91,14 +91,14 @@ impl<S: Storage> Image<S> {
     pub(crate) async fn store_copy(&self, copy: BaseCopy) -> Stored<Vec<Range<u64>>> {
         let (mut stored, mut left) = (Vec::new(), ATTEMPTS);
         while let Err(error) = self.store_copy_once(copy.clone(), &mut stored).await {
-            self.find_room(error, &mut left).await?;
+            self.allocator.find_room(error, &mut left).await?;
         }
         Ok(stored)
     }
 
     async fn store_copy_once(&self, copy: BaseCopy, stored: &mut Vec<Range<u64>>) -> Stored<()> {
-        self.check_poison()?;
-        let Some(bitmap) = &self.bitmap else {
+        self.committer.check_poison()?;
+        let Some(bitmap) = self.metadata.bitmap() else {
             return Ok(());
         };
         let BaseCopy { blocks, data } = copy;
@@ -106,9 +106,9 @@ impl<S: Storage> Image<S> {
         let data = if self.changes_base() { CopyData::Unread } else { data };
         let start = bitmap.block_range(blocks.start).start;
         let end = bitmap.block_range(blocks.end - 1).end;
-        let _pin = self.pin();
-        self.extend(end).await?;
-        self.load(start, end).await?;
+        let _pin = self.allocator.pin();
+        self.allocator.extend(end).await?;
+        self.metadata.load(self.file(), start, end).await?;
         let _filling = self.filling.lock(blocks.clone()).await;
         let mut rest = blocks;
         while !rest.is_empty() {
@@ -118,7 +118,7 @@ impl<S: Storage> Image<S> {
             if !local {
                 let bytes = bitmap.block_range(run.start).start..bitmap.block_range(run.end - 1).end;
                 let data = data.slice((bytes.start - start) as usize..(bytes.end - start) as usize);
-                let mut pending_chunks = PendingChunks::copy(self);
+                let mut pending_chunks = PendingChunks::copy(&self.metadata);
                 self.store_data(&bytes, data, &mut pending_chunks).await?;
                 pending_chunks.publish(&run)?;
                 stored.push(bytes);
@@ -153,7 +153,7 @@ impl<S: Storage> Image<S> {
             match self.store_part_once(block, part.clone(), data.clone(), before).await {
                 // The failed attempt may have held the lock. Then it has ended the watch, and after earlier
                 // parts the next attempt returns `Disturbed`.
-                Err(error) => self.find_room(error, &mut left).await?,
+                Err(error) => self.allocator.find_room(error, &mut left).await?,
                 stored => return stored,
             }
         }
@@ -166,13 +166,13 @@ impl<S: Storage> Image<S> {
         data: CopyData,
         before: Option<Watch>,
     ) -> Stored<Part> {
-        self.check_poison()?;
-        let Some(bitmap) = &self.bitmap else {
+        self.committer.check_poison()?;
+        let Some(bitmap) = self.metadata.bitmap() else {
             return Ok(Part::Local);
         };
-        let _pin = self.pin();
-        self.extend(part.end).await?;
-        self.load(part.start, part.end).await?;
+        let _pin = self.allocator.pin();
+        self.allocator.extend(part.end).await?;
+        self.metadata.load(self.file(), part.start, part.end).await?;
         let filling = self.filling.lock(block..block + 1).await;
         if bitmap.all_local(&(block..block + 1)) {
             return Ok(Part::Local);
@@ -191,7 +191,7 @@ impl<S: Storage> Image<S> {
         } else {
             return Ok(Part::Stored(filling.watch()));
         };
-        let mut pending_chunks = PendingChunks::copy(self);
+        let mut pending_chunks = PendingChunks::copy(&self.metadata);
         self.store_data(&part, data, &mut pending_chunks).await?;
         pending_chunks.publish(&(block..block + u64::from(is_last)))?;
         Ok(Part::Stored(filling.watch()))
@@ -204,8 +204,8 @@ impl<S: Storage> Image<S> {
 
     /// The blocks that the bytes of the disk touch.
     pub(crate) fn blocks_of(&self, bytes: &Range<u64>) -> Range<u64> {
-        self.bitmap
-            .as_ref()
+        self.metadata
+            .bitmap()
             .map_or(0..0, |bitmap| bitmap.blocks(bytes.start, bytes.end))
     }
 
@@ -214,7 +214,7 @@ impl<S: Storage> Image<S> {
         &self,
         bytes: &Range<u64>,
         data: CopyData,
-        pending_chunks: &mut PendingChunks<'_, S>,
+        pending_chunks: &mut PendingChunks<'_>,
     ) -> Stored<()> {
         match data {
             CopyData::Unread => self.copy_base(bytes.clone(), pending_chunks).await,
@@ -234,12 +234,12 @@ impl<S: Storage> Image<S> {
         &self,
         data: Bytes,
         start: u64,
-        pending_chunks: &mut PendingChunks<'_, S>,
+        pending_chunks: &mut PendingChunks<'_>,
     ) -> Stored<()> {
         // On a device holes save no space: only data that is all zeros is zeroed.
         let unit = if self.data().can_resize() { HOLE_UNIT } else { u64::MAX };
         // Units are aligned in the file, not in the disk: a hole frees whole blocks of the file.
-        let parts = parts(&data, (start + self.geometry.data_offset) % HOLE_UNIT, unit);
+        let parts = parts(&data, (start + self.geometry().data_offset) % HOLE_UNIT, unit);
         // Zeros come first: then a chunk without storage needs nothing, because a new storage chunk reads as
         // zeros.
         for part in parts.iter().filter(|part| part.zero) {
@@ -387,7 +387,7 @@ mod tests {
         let rest = at + 4096..at + CHUNK;
         let last = block_on(image.store_part(2, rest, sevens, Some(watch)));
         assert!(matches!(last, Ok(Part::Stored(_))));
-        assert!(image.bitmap.as_ref().expect("there is a base").all_local(&(2..3)));
+        assert!(image.metadata.bitmap().expect("there is a base").all_local(&(2..3)));
         let buf = block_on(image.read(IoBufMut::zeroed(CHUNK as usize), at)).expect("memory does not fail");
         assert_eq!(buf.as_slice(), [7; CHUNK as usize]);
     }

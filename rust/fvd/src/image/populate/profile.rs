@@ -134,7 +134,7 @@ impl<S: Storage> Image<S> {
     /// What the guest is likely to need of the base, as ranges of bytes of the disk, in the order in which it
     /// will need them. No byte is in two of them, and none is beyond the disk. Empty without a profile.
     pub async fn profile(&self) -> Result<Vec<Range<u64>>> {
-        let profile = read_profile(&self.file, &self.geometry).await?;
+        let profile = read_profile(self.file(), self.geometry()).await?;
         Ok(profile.map_or_else(Vec::new, |profile| profile.ranges()))
     }
 
@@ -145,10 +145,11 @@ impl<S: Storage> Image<S> {
             return Ok(());
         };
         // The count on disk is 0: otherwise nothing would have been recorded.
-        write_entries(&self.file, &self.geometry, &profile).await?;
-        self.sync_file().await?;
+        write_entries(self.file(), self.geometry(), &profile).await?;
+        self.committer.sync_file().await?;
         let count = profile.len() as u64;
-        self.metadata_written(patch::write_profile_entries(&self.file, count).await)?;
-        self.sync_file().await
+        self.committer
+            .metadata_written(patch::write_profile_entries(self.file(), count).await)?;
+        self.committer.sync_file().await
     }
 }

@@ -98,12 +98,12 @@ impl<S: Storage> Image<S> {
     /// The first call reads the part of the bitmap that is not in memory, without holes. Later calls read
     /// nothing.
     pub async fn local_bytes(&self) -> Result<u64> {
-        let Some(bitmap) = &self.bitmap else {
+        let Some(bitmap) = self.metadata.bitmap() else {
             return Ok(0);
         };
         let mut at = bitmap.tally.lock().words;
         while at < bitmap.word_count() {
-            let mut reader = RegionReader::new(&self.file, bitmap.words().region(), at * WORD_SIZE);
+            let mut reader = RegionReader::new(self.file(), bitmap.words().region(), at * WORD_SIZE);
             let Some(piece) = reader.next().await? else {
                 break;
             };
@@ -114,7 +114,7 @@ impl<S: Storage> Image<S> {
 
     /// As [`Image::local_bytes`], as far as it has been counted.
     pub(crate) fn local_bytes_counted(&self) -> u64 {
-        self.bitmap.as_ref().map_or(0, Bitmap::counted_bytes)
+        self.metadata.bitmap().map_or(0, Bitmap::counted_bytes)
     }
 }
 

@@ -1,24 +1,18 @@
 //! Allocation of storage chunks in compact images.
 //!
 //! The allocator hands out the lowest freed number first, otherwise the one after the highest number in use.
-//! A reservation lasts until its virtual chunk is published. That also happens when the write fails.
-//!
 //! A new storage chunk reads as zeros where nothing was written. A file is cut after the highest storage
 //! chunk in use before the first allocation after an open, because a crash may have left data there that no
 //! entry points at. On a device, and where the storage chunk was in use before, it is zeroed before it is
 //! handed out.
 
-use std::collections::BTreeMap;
-use std::ops::Range;
-
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{StorageChunk, VirtualChunk};
-use crate::image::Image;
 use crate::image::metadata::scan::EntryRuns;
 use crate::image::metadata::table::Table;
+use crate::image::space::Allocator;
 use crate::image::space::chunk_set::ChunkSet;
-use crate::image::space::epochs::Epochs;
-use crate::image::space::freed::Freed;
+use crate::image::space::pool::Frontier;
 use crate::image::space::store_error::{StoreError, Stored};
 use crate::mutation::{self, Mutation};
 use crate::storage::Storage;
@@ -26,70 +20,7 @@ use crate::storage::Storage;
 /// In a file, gaps are remembered only below this number: 32 MiB of bits.
 const GAPS_END: StorageChunk = StorageChunk::new(1 << 28);
 
-#[derive(Default)]
-pub(in crate::image) struct Allocator {
-    /// Virtual chunk to storage chunk, for chunks whose entry is not in the table yet.
-    reserved: BTreeMap<VirtualChunk, StorageChunk>,
-    /// None until the table has been scanned.
-    frontier: Option<Frontier>,
-    /// Storage chunks below the frontier that were freed: some are free now, the others will be.
-    freed: Freed,
-}
-
-#[derive(Clone, Copy)]
-struct Frontier {
-    /// The storage chunk to hand out next if no freed one can be used.
-    next: StorageChunk,
-    /// Length of the data file, bytes.
-    file_len: u64,
-}
-
-impl Allocator {
-    /// Drops the reservation of `chunk`, whose entry is in the table now.
-    pub(in crate::image) fn published(&mut self, chunk: VirtualChunk) {
-        self.reserved.remove(&chunk);
-    }
-
-    /// The storage chunk that is reserved for `chunk`.
-    pub(in crate::image) fn reserved(&self, chunk: VirtualChunk) -> Option<StorageChunk> {
-        self.reserved.get(&chunk).copied()
-    }
-
-    /// Whether `storage` is reserved for `chunk`.
-    pub(in crate::image) fn has_reserved(&self, chunk: VirtualChunk, storage: StorageChunk) -> bool {
-        self.reserved(chunk) == Some(storage)
-    }
-
-    /// The virtual chunks of the range that have a reservation.
-    pub(in crate::image) fn reserved_in(&self, chunks: &Range<VirtualChunk>) -> Vec<VirtualChunk> {
-        self.reserved.range(chunks.clone()).map(|(chunk, _)| *chunk).collect()
-    }
-
-    /// Takes storage chunks that nothing on disk refers to any more. They become free when the requests in
-    /// flight have ended.
-    pub(in crate::image) fn add_unreferenced(&mut self, chunks: ChunkSet, epochs: &Epochs) {
-        self.freed.add_unreferenced(chunks);
-        self.freed.collect(epochs);
-    }
-
-    /// Whether a freed storage chunk can be handed out now. None: not yet, but one will be free when requests
-    /// in flight have ended.
-    pub(in crate::image) fn has_free(&mut self, epochs: &Epochs) -> Option<bool> {
-        self.freed.collect(epochs);
-        match self.freed.first_free() {
-            Some(_) => Some(true),
-            None if self.freed.is_waiting() => None,
-            None => Some(false),
-        }
-    }
-
-    /// One more than the highest number that has been in use; 0 before the table has been scanned.
-    pub(in crate::image) fn end(&self) -> u64 {
-        self.frontier.map_or(0, |frontier| frontier.next.index())
-    }
-}
-
-impl<S: Storage> Image<S> {
+impl<S: Storage> Allocator<S> {
     /// Returns a storage chunk for `chunk`: the one in the table, one that was reserved earlier, a freed one,
     /// or a new one.
     pub(in crate::image) async fn reserve(&self, table: &Table, chunk: VirtualChunk) -> Stored<StorageChunk> {
@@ -103,10 +34,7 @@ impl<S: Storage> Image<S> {
             if let Some(storage) = self.try_reserve(table, chunk)? {
                 return Ok(storage);
             }
-            let (frontier, free) = {
-                let allocator = &mut self.volatile().allocator;
-                (allocator.frontier, allocator.freed.first_free())
-            };
+            let (frontier, free) = self.metadata.volatile().pool.candidates();
             let Some(frontier) = frontier else {
                 self.scan(table).await?;
                 continue;
@@ -117,11 +45,11 @@ impl<S: Storage> Image<S> {
             if end > frontier.file_len {
                 if free.is_some() && !self.data().can_resize() {
                     // Only a corrupt table names a storage chunk beyond the end of the device.
-                    self.volatile().allocator.freed.take(storage);
+                    self.metadata.volatile().pool.forget(storage);
                     continue;
                 }
-                let frontier = self.grow(chunk, frontier, end).await?;
-                self.volatile().allocator.frontier = Some(frontier);
+                let file_len = self.grow(chunk, frontier, end).await?;
+                self.metadata.volatile().pool.has_grown(file_len);
             }
             if free.is_some() || !self.data().can_resize() {
                 return Ok(self.reserve_zeroed(table, chunk, storage).await?);
@@ -132,43 +60,29 @@ impl<S: Storage> Image<S> {
     /// Returns None if the allocator is not ready, the file must grow, or the storage chunk must be zeroed
     /// first.
     fn try_reserve(&self, table: &Table, chunk: VirtualChunk) -> Result<Option<StorageChunk>> {
-        let mut volatile = self.volatile();
+        let mut volatile = self.metadata.volatile();
         // Look up again under the mutex: the chunk may have been published since the caller's lookup.
         if let Some(storage) = table.get(chunk)? {
             return Ok(Some(storage));
         }
-        let Allocator {
-            reserved,
-            frontier,
-            freed,
-        } = &mut volatile.allocator;
-        if let Some(storage) = reserved.get(&chunk) {
-            return Ok(Some(*storage));
+        if let Some(storage) = volatile.pool.reserved(chunk) {
+            return Ok(Some(storage));
         }
-        freed.collect(&self.epochs);
-        let Some(frontier) = frontier.as_mut().filter(|_| freed.first_free().is_none()) else {
-            return Ok(None);
+        let has_room = |frontier: &Frontier| {
+            let end = self.chunk_end(table, frontier.next);
+            self.data().can_resize() && end.is_ok_and(|end| end <= frontier.file_len)
         };
-        let has_room = self
-            .chunk_end(table, frontier.next)
-            .is_ok_and(|end| end <= frontier.file_len);
-        if !self.data().can_resize() || !has_room {
-            return Ok(None);
-        }
-        let storage = frontier.next;
-        frontier.next = storage.next();
-        reserved.insert(chunk, storage);
-        Ok(Some(storage))
+        Ok(volatile.pool.reserve_at_frontier(chunk, has_room))
     }
 
     /// Makes sure that the allocator knows every storage chunk in use. Must be called before a storage chunk
     /// is freed.
-    pub(in crate::image) async fn prepare_allocator(&self, table: &Table) -> Result<()> {
-        if self.volatile().allocator.frontier.is_some() {
+    pub(super) async fn prepare(&self, table: &Table) -> Result<()> {
+        if self.metadata.volatile().pool.is_ready() {
             return Ok(());
         }
         let _growing = self.growing.lock(0..1).await;
-        if self.volatile().allocator.frontier.is_some() {
+        if self.metadata.volatile().pool.is_ready() {
             return Ok(());
         }
         self.scan(table).await
@@ -183,15 +97,13 @@ impl<S: Storage> Image<S> {
         })
         .await?;
         let gaps = self.gaps(table, next, count).await?;
-        let used = self.chunk_offset(table, next);
+        let used = self.metadata.chunk_offset(table, next);
         let mut file_len = self.data().len().await?;
         if self.data().can_resize() && file_len > used && !mutation::is(Mutation::KeepTail) {
             self.data().set_len(used).await?;
             file_len = used;
         }
-        let mut volatile = self.volatile();
-        volatile.allocator.freed.add_free(gaps);
-        volatile.allocator.frontier = Some(Frontier { next, file_len });
+        self.metadata.volatile().pool.start(Frontier { next, file_len }, gaps);
         Ok(())
     }
 
@@ -219,7 +131,12 @@ impl<S: Storage> Image<S> {
         if self.data().can_resize() {
             return Ok(GAPS_END);
         }
-        let room = self.data().len().await?.saturating_sub(self.geometry.data_offset) / table.chunk_size();
+        let room = self
+            .data()
+            .len()
+            .await?
+            .saturating_sub(self.metadata.geometry().data_offset)
+            / table.chunk_size();
         Ok(StorageChunk::FIRST.plus(room.min(StorageChunk::MAX.index() + 1)))
     }
 
@@ -236,7 +153,8 @@ impl<S: Storage> Image<S> {
                     table.get(VirtualChunk::new(chunk))?.into_iter().for_each(&mut visit);
                 }
             } else {
-                let mut runs = EntryRuns::new(&self.file, words.region(), chunk, end, &[]).with_lost(table.chunks());
+                let mut runs =
+                    EntryRuns::new(self.files.file(), words.region(), chunk, end, &[]).with_lost(table.chunks());
                 while let Some(run) = runs.next().await? {
                     if run.lost {
                         // Without these entries, the data of their chunks would be cut off.
@@ -252,8 +170,8 @@ impl<S: Storage> Image<S> {
     }
 
     /// Extends the file to at least `needed` bytes, for storage of `chunk`; by the grow unit where there is
-    /// room for that.
-    async fn grow(&self, chunk: VirtualChunk, frontier: Frontier, needed: u64) -> Stored<Frontier> {
+    /// room for that. Returns its new length.
+    async fn grow(&self, chunk: VirtualChunk, frontier: Frontier, needed: u64) -> Stored<u64> {
         if !self.data().can_resize() {
             let message = format!(
                 "The device is full: the image needs {needed} bytes, it has {}",
@@ -262,9 +180,7 @@ impl<S: Storage> Image<S> {
             let error = Error::new(ErrorKind::NoSpace, message).with_path(self.data().path());
             return Err(StoreError::of_growth(chunk, error.with_op("write")));
         }
-        let unit = self.header.storage_grow_unit;
-        let wanted = needed.max(frontier.file_len.saturating_add(unit));
-        let mut file_len = wanted;
+        let wanted = needed.max(frontier.file_len.saturating_add(self.grow_unit));
         if let Err(error) = self.data().set_len(wanted).await {
             if error.kind() != ErrorKind::NoSpace {
                 return Err(error.into());
@@ -272,26 +188,21 @@ impl<S: Storage> Image<S> {
             // A file that cannot grow is treated like a full device: freed storage chunks may help.
             let cut = self.data().set_len(needed).await;
             cut.map_err(|error| StoreError::of_growth(chunk, error))?;
-            file_len = needed;
+            return Ok(needed);
         }
-        Ok(Frontier { file_len, ..frontier })
+        Ok(wanted)
     }
 
     /// Zeroes a storage chunk that no virtual chunk uses, and reserves it: one that was freed, or one of a
     /// device. The caller holds the `growing` lock.
     async fn reserve_zeroed(&self, table: &Table, chunk: VirtualChunk, storage: StorageChunk) -> Result<StorageChunk> {
-        let start = self.chunk_offset(table, storage);
+        let start = self.metadata.chunk_offset(table, storage);
         if !mutation::is(Mutation::ReuseUnzeroed) {
             self.data()
-                .write_zeroes(start, table.chunk_size(), self.space())
+                .write_zeroes(start, table.chunk_size(), self.zero_space)
                 .await?;
         }
-        let allocator = &mut self.volatile().allocator;
-        allocator.freed.take(storage);
-        allocator.reserved.insert(chunk, storage);
-        if let Some(frontier) = &mut allocator.frontier {
-            frontier.next = frontier.next.max(storage.next());
-        }
+        self.metadata.volatile().pool.reserve(chunk, storage);
         Ok(storage)
     }
 
@@ -300,14 +211,14 @@ impl<S: Storage> Image<S> {
     fn chunk_end(&self, table: &Table, storage: StorageChunk) -> Result<u64> {
         let end = (storage.index() + 1)
             .checked_mul(table.chunk_size())
-            .and_then(|end| end.checked_add(self.geometry.data_offset));
+            .and_then(|end| end.checked_add(self.metadata.geometry().data_offset));
         match end {
             Some(end) if storage <= StorageChunk::MAX && i64::try_from(end).is_ok() => Ok(end),
             _ => Err(Error::new(
                 ErrorKind::NoSpace,
                 format!("The image has no storage chunk left: number {storage} is beyond the limit of the format"),
             )
-            .with_path(self.file.path())
+            .with_path(self.files.file().path())
             .with_op("write")),
         }
     }
@@ -318,20 +229,20 @@ mod tests {
     use pollster::block_on;
 
     use super::*;
-    use crate::image::create;
     use crate::image::testing::{CHUNK, Kind, Sample, content, open, options, sample};
+    use crate::image::{Image, create};
     use crate::storage::MemoryStorage;
 
     /// Gaps that the image finds in its table before the first allocation.
     fn gaps(image: &Image<MemoryStorage>) -> ChunkSet {
-        let table = image.table.as_ref().expect("compact");
+        let (allocator, table) = (&image.allocator, image.metadata.table().expect("compact"));
         let (mut next, mut count) = (StorageChunk::FIRST, 0);
-        let visited = image.visit_storage(table, |storage| {
+        let visited = allocator.visit_storage(table, |storage| {
             next = next.max(storage.next());
             count += 1;
         });
         block_on(visited).expect("visited");
-        block_on(image.gaps(table, next, count)).expect("found")
+        block_on(allocator.gaps(table, next, count)).expect("found")
     }
 
     #[test]

@@ -9,11 +9,11 @@ use std::sync::atomic::Ordering;
 
 use crate::error::{ErrorKind, Result};
 use crate::format::SECTOR;
-use crate::image::Image;
+use crate::image::space::Allocator;
 use crate::mutation::{self, Mutation};
 use crate::storage::Storage;
 
-impl<S: Storage> Image<S> {
+impl<S: Storage> Allocator<S> {
     /// Must be called before data is written up to the byte `end` of the disk.
     pub(in crate::image) async fn extend(&self, end: u64) -> Result<()> {
         if self.extended.load(Ordering::Acquire) {
@@ -23,7 +23,7 @@ impl<S: Storage> Image<S> {
         if self.extended.load(Ordering::Acquire) {
             return Ok(());
         }
-        let wanted = self.geometry.data_offset + self.size();
+        let wanted = self.metadata.geometry().data_offset + self.metadata.geometry().virtual_size;
         let len = self.data().len().await?;
         let mut has_all = true;
         if self.data().can_resize() && len < wanted {
@@ -41,7 +41,7 @@ impl<S: Storage> Image<S> {
             }
         }
         if self.has_odd_end.load(Ordering::Acquire) {
-            let synced = self.sync_data().await;
+            let synced = self.committer.sync_data().await;
             if !mutation::is(Mutation::OddEndSwallowed) {
                 synced?;
             }
@@ -55,8 +55,8 @@ impl<S: Storage> Image<S> {
     /// The file system allows no file as large as the disk. The front of the disk can still be used: before
     /// each write, the file, of `len` bytes, grows by whole sectors as far as that write needs.
     async fn extend_for(&self, end: u64, len: u64) -> Result<()> {
-        let (_, end) = self.widen(end - 1, end);
-        let needed = self.geometry.data_offset + end.next_multiple_of(SECTOR);
+        let (_, end) = self.metadata.widen(end - 1, end);
+        let needed = self.metadata.geometry().data_offset + end.next_multiple_of(SECTOR);
         if len < needed {
             self.data().set_len(needed).await?;
         }

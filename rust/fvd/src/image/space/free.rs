@@ -8,23 +8,14 @@ use std::ops::Range;
 
 use crate::error::{ErrorKind, Result};
 use crate::format::{Entry, StorageChunk, VirtualChunk};
-use crate::image::Image;
-use crate::image::metadata::publish::PendingChunks;
 use crate::image::metadata::table::Table;
+use crate::image::space::Allocator;
 use crate::image::space::chunk_set::ChunkSet;
-use crate::image::space::store_error::{StoreError, Stored};
 use crate::mutation::{self, Mutation};
-use crate::storage::{Space, Storage};
+use crate::storage::Storage;
 
 /// Most chunks freed in one step: other tasks wait for the mutex meanwhile.
 const STEP: u64 = 1 << 12;
-
-/// At most one storage chunk in this many waits for a checkpoint after it was freed, unless a grow unit holds
-/// more.
-const WAITING_PART: u64 = 8;
-
-/// How often a request that finds no room is tried again: other requests may take the room first.
-pub(in crate::image) const ATTEMPTS: usize = 16;
 
 /// Consecutive virtual chunks whose storage chunks are consecutive in the data file, too.
 struct Run {
@@ -34,27 +25,21 @@ struct Run {
     storage: StorageChunk,
 }
 
-impl<S: Storage> Image<S> {
-    /// Frees the storage of `chunks`, all of whose content is given up. Publishes nothing else. Chunks with a
-    /// reservation, to which another request is writing, are zeroed and added to `pending_chunks`.
+impl<S: Storage> Allocator<S> {
+    /// The virtual chunks of the range for which storage is reserved: another request is writing there.
+    pub(in crate::image) fn reserved_in(&self, chunks: &Range<VirtualChunk>) -> Vec<VirtualChunk> {
+        self.metadata.volatile().pool.reserved_in(chunks)
+    }
+
+    /// Frees the storage of `chunks`, all of whose content is given up, except what is reserved. Publishes
+    /// nothing else.
     ///
     /// No block that the chunks touch is being filled (I16).
-    pub(in crate::image) async fn free_chunks(
-        &self,
-        table: &Table,
-        chunks: Range<VirtualChunk>,
-        pending_chunks: &mut PendingChunks<'_, S>,
-    ) -> Stored<()> {
-        let reserved = self.volatile().allocator.reserved_in(&chunks);
-        for chunk in reserved {
-            let start = chunk.start(table.chunk_size());
-            let end = start.saturating_add(table.chunk_size()).min(self.size());
-            self.zero_chunk(table, start, end, Space::Free, pending_chunks).await?;
-        }
+    pub(in crate::image) async fn free_chunks(&self, table: &Table, chunks: Range<VirtualChunk>) -> Result<()> {
         let mut at = chunks.start;
         while let Some(run) = next_run(table, &(at..chunks.end))? {
-            self.prepare_allocator(table).await?;
-            let offset = self.chunk_offset(table, run.storage);
+            self.prepare(table).await?;
+            let offset = self.metadata.chunk_offset(table, run.storage);
             // Punching comes first: if a crash brings an entry back, it leads to zeros or to the old content.
             // It only frees space: the allocator zeroes a storage chunk before it hands it out.
             let punched = self.data().discard(offset, run.count * table.chunk_size()).await;
@@ -71,7 +56,7 @@ impl<S: Storage> Image<S> {
     }
 
     fn free_run(&self, table: &Table, run: &Run) {
-        let mut volatile = self.volatile();
+        let mut volatile = self.metadata.volatile();
         let mut at = 0;
         while at < run.count {
             // Another request may have freed the chunk since, and a writer may have got a new storage chunk
@@ -98,98 +83,10 @@ impl<S: Storage> Image<S> {
                 for storage in storage.run(at - start) {
                     freed.insert(storage);
                 }
-                volatile.allocator.add_unreferenced(freed, &self.epochs);
+                volatile.pool.add_unreferenced(freed);
             }
             volatile.pending.free_chunks(&chunks, storage);
         }
-    }
-
-    /// Makes freed storage chunks usable again with a checkpoint, if there are many of them. So only few of
-    /// many small discards make a checkpoint, and only a limited part of a file is unused.
-    pub(in crate::image) async fn checkpoint_many_freed(&self) -> Result<()> {
-        if self.has_freed_much() {
-            self.checkpoint_freed(Self::has_freed_much).await
-        } else {
-            Ok(())
-        }
-    }
-
-    fn has_freed(&self) -> bool {
-        !self.volatile().pending.freed().is_empty()
-    }
-
-    fn has_freed_much(&self) -> bool {
-        let Some(table) = &self.table else {
-            return false;
-        };
-        let grow_unit = self.header.storage_grow_unit / table.chunk_size();
-        let volatile = self.volatile();
-        let most = grow_unit.max(volatile.allocator.end() / WAITING_PART);
-        volatile.pending.freed().len() > most
-    }
-
-    async fn checkpoint_freed(&self, is_worth_it: fn(&Self) -> bool) -> Result<()> {
-        let _round = self.flushes.exclusive().await;
-        self.check_poison()?;
-        // The previous round may have made them usable, and only a few have been freed since.
-        if !is_worth_it(self) {
-            return Ok(());
-        }
-        self.checkpoint().await
-    }
-
-    /// After a failed attempt, with `left` more allowed: returns when another attempt may find room.
-    /// Otherwise fails, with `error` or with that of the checkpoint. Only a lack of storage chunks can be
-    /// helped: if it is the host that has no space, freed storage chunks do not help. Requirements for the
-    /// caller: see [`Image::reclaim`].
-    pub(in crate::image) async fn find_room(&self, error: StoreError, left: &mut usize) -> Stored<()> {
-        let (StoreError::OutOfChunks { chunk, .. }, Some(table)) = (&error, &self.table) else {
-            return Err(error);
-        };
-        if *left == 0 || !Box::pin(self.reclaim(table, *chunk)).await? {
-            return Err(error);
-        }
-        *left -= 1;
-        Ok(())
-    }
-
-    /// There was no room for `chunk`: waits until freed storage chunks can be used, if there are any. Returns
-    /// whether another attempt may find room. The caller holds no lock and no pin, and no request waits for
-    /// it.
-    ///
-    /// If several requests need storage for the same chunk, the first one gets it, perhaps the last that
-    /// there is, and the others share it. So no request gives up before it has checked whether the chunk has
-    /// storage now.
-    async fn reclaim(&self, table: &Table, chunk: VirtualChunk) -> Result<bool> {
-        let shares = || -> Result<bool> {
-            let storage = self.storage_of(table, chunk)?;
-            Ok(storage.is_some() && !mutation::is(Mutation::RoomUnshared))
-        };
-        if shares()? {
-            return Ok(true);
-        }
-        // Waits for the running round even if nothing is pending: that round may have taken it.
-        self.checkpoint_freed(Self::has_freed).await?;
-        let waiting = self.epochs.wait();
-        loop {
-            let ended = waiting.listen();
-            let has_free = self.volatile().allocator.has_free(&self.epochs);
-            if shares()? || has_free == Some(true) {
-                return Ok(true);
-            }
-            if has_free == Some(false) {
-                return Ok(false);
-            }
-            ended.await;
-        }
-    }
-
-    /// The storage chunk of `chunk`, in the table or reserved. A reserved one may hold data of a write that
-    /// has not been published.
-    pub(in crate::image) fn storage_of(&self, table: &Table, chunk: VirtualChunk) -> Result<Option<StorageChunk>> {
-        let volatile = self.volatile();
-        let storage = table.get(chunk)?;
-        Ok(storage.or_else(|| volatile.allocator.reserved(chunk)))
     }
 }
 
@@ -222,6 +119,7 @@ mod tests {
     use pollster::block_on;
 
     use super::*;
+    use crate::image::Image;
     use crate::image::testing::disk::{Discards, Disk, Log, Op, record};
     use crate::image::testing::{CHUNK, Kind, Sample, open, sample};
     use crate::storage::IoBufMut;
@@ -300,7 +198,7 @@ mod tests {
         let error = write(&image, 100, 13).expect_err("full");
         assert_eq!(error.kind(), ErrorKind::NoSpace);
         assert_eq!(image.stats().checkpoints, 0);
-        assert!(image.has_freed(), "it waits for a flush");
+        assert!(image.allocator.has_freed(), "it waits for a flush");
     }
 
     #[test]

@@ -14,7 +14,7 @@ const MAX_TOUCHED: u64 = 512 << 20;
 impl<S: Storage> Image<S> {
     /// Applies the journal to the bitmap and the table in memory.
     pub(in crate::image) async fn recover_in_memory(&self, journal: Region) -> Result<()> {
-        let mut journal = JournalReader::new(&self.file, journal);
+        let mut journal = JournalReader::new(self.file(), journal);
         let mut room = MAX_TOUCHED;
         while let Some(records) = journal.next().await? {
             for (_, record) in records {
@@ -27,7 +27,7 @@ impl<S: Storage> Image<S> {
     async fn apply(&self, record: Record, room: &mut u64) -> Result<()> {
         match record {
             Record::Table(record) => {
-                let Some(table) = &self.table else {
+                let Some(table) = self.metadata.table() else {
                     return Ok(());
                 };
                 let mut entries: Vec<_> = entries_of(&record, table.chunks()).collect();
@@ -37,19 +37,19 @@ impl<S: Storage> Image<S> {
                 };
                 let chunks = VirtualChunk::new(first.into())..VirtualChunk::new(last.into()).next();
                 self.take_room(table.words().missing_bytes(&words_of(&chunks)), room)?;
-                table.load(&self.file, &chunks).await?;
+                table.load(self.file(), &chunks).await?;
                 for (chunk, entry) in entries {
                     table.set(VirtualChunk::new(chunk.into()), entry);
                 }
             }
             Record::Bitmap(record) => {
-                let Some(bitmap) = &self.bitmap else {
+                let Some(bitmap) = self.metadata.bitmap() else {
                     return Ok(());
                 };
-                let blocks = blocks_of(&record, &self.geometry);
+                let blocks = blocks_of(&record, self.geometry());
                 if !blocks.is_empty() {
                     self.take_room(bitmap.missing_bytes(&blocks), room)?;
-                    bitmap.load(&self.file, &blocks).await?;
+                    bitmap.load(self.file(), &blocks).await?;
                     bitmap.set(&blocks);
                 }
             }
@@ -63,6 +63,6 @@ impl<S: Storage> Image<S> {
             return Ok(());
         }
         let message = "The journal changes more metadata than is replayed in memory: open the image for writing once";
-        Err(Error::unsupported(message).with_path(self.file.path()))
+        Err(Error::unsupported(message).with_path(self.file().path()))
     }
 }

@@ -1,6 +1,6 @@
 //! Map: where given bytes of the disk are. Answers with an enum, and holds no lock.
 
-use super::Image;
+use super::Metadata;
 use crate::error::Result;
 use crate::format::StorageChunk;
 use crate::image::metadata::bitmap::Bitmap;
@@ -32,14 +32,14 @@ pub struct Extent {
     pub mapping: Mapping,
 }
 
-impl<S: Storage> Image<S> {
-    /// Brings the metadata for the bytes `offset..end` (not empty) into memory. Must be called before every
-    /// lookup.
-    pub(super) async fn load(&self, offset: u64, end: u64) -> Result<()> {
+impl Metadata {
+    /// Brings the metadata for the bytes `offset..end` (not empty) from `file`, the image file, into memory. Must
+    /// be called before every lookup.
+    pub(in crate::image) async fn load<S: Storage>(&self, file: &S, offset: u64, end: u64) -> Result<()> {
         if let Some(bitmap) = &self.bitmap {
             let blocks = bitmap.blocks(offset, end);
             if !bitmap.is_loaded(&blocks) {
-                bitmap.load(&self.file, &blocks).await?;
+                bitmap.load(file, &blocks).await?;
             }
         }
         if let Some(table) = &self.table {
@@ -47,7 +47,7 @@ impl<S: Storage> Image<S> {
             let (start, end) = self.widen(offset, end);
             let chunks = table.chunks_of(start, end);
             if !table.is_loaded(&chunks) {
-                table.load(&self.file, &chunks).await?;
+                table.load(file, &chunks).await?;
             }
         }
         Ok(())
@@ -55,7 +55,7 @@ impl<S: Storage> Image<S> {
 
     /// The end of the part of `start..end` (bytes, not empty) whose metadata is looked up at once: a few MiB
     /// of metadata, however large the range is. Whole blocks, unless `end` cuts the last one.
-    pub(super) fn lookup_end(&self, start: u64, end: u64) -> u64 {
+    pub(in crate::image) fn lookup_end(&self, start: u64, end: u64) -> u64 {
         const CHUNKS: u64 = 1 << 18;
         const BLOCKS: u64 = 1 << 23;
         let chunk_size = self.table.as_ref().map(Table::chunk_size);
@@ -72,7 +72,7 @@ impl<S: Storage> Image<S> {
     }
 
     /// `offset..end` (bytes), widened to whole blocks in the region of the base.
-    pub(super) fn widen(&self, offset: u64, end: u64) -> (u64, u64) {
+    pub(in crate::image) fn widen(&self, offset: u64, end: u64) -> (u64, u64) {
         let Some(bitmap) = &self.bitmap else {
             return (offset, end);
         };
@@ -87,7 +87,7 @@ impl<S: Storage> Image<S> {
 
     /// The extent that starts at `offset`, cut at `end`. `offset < end`, and the metadata of the range is
     /// loaded.
-    pub(super) fn extent(&self, offset: u64, end: u64) -> Result<Extent> {
+    pub(in crate::image) fn extent(&self, offset: u64, end: u64) -> Result<Extent> {
         let stop = match &self.bitmap {
             Some(bitmap) if offset < bitmap.base_size() => {
                 let (local, stop) = block_run(bitmap, offset, end);
@@ -138,13 +138,13 @@ impl<S: Storage> Image<S> {
     }
 
     /// Offset of a storage chunk in the data file, bytes.
-    pub(super) fn chunk_offset(&self, table: &Table, storage: StorageChunk) -> u64 {
+    pub(in crate::image) fn chunk_offset(&self, table: &Table, storage: StorageChunk) -> u64 {
         self.geometry.data_offset + storage.index() * table.chunk_size()
     }
 }
 
 /// Whether the block at `offset` is local, and the byte up to which that does not change.
-pub(super) fn block_run(bitmap: &Bitmap, offset: u64, end: u64) -> (bool, u64) {
+pub(in crate::image) fn block_run(bitmap: &Bitmap, offset: u64, end: u64) -> (bool, u64) {
     let blocks = bitmap.blocks(offset, end);
     let (local, next) = bitmap.run(&blocks);
     let stop = if next == blocks.end {
