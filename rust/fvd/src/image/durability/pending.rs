@@ -33,7 +33,7 @@ pub(in crate::image) struct Pending {
 
 /// Blocks that became local and chunks that were allocated since the last commit.
 #[derive(Default)]
-pub(in crate::image) struct Changes {
+pub(super) struct Changes {
     pub(in crate::image) blocks: RangeSet<u64>,
     pub(in crate::image) chunks: RangeSet<VirtualChunk>,
     /// There were too many ranges to remember, or a checkpoint costs less than to journal them: only a
@@ -51,7 +51,7 @@ pub(in crate::image) struct Pages {
 }
 
 impl Changes {
-    pub(in crate::image) fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         !self.overflowed && self.blocks.is_empty() && self.chunks.is_empty()
     }
 
@@ -136,11 +136,11 @@ impl Pending {
     }
 
     /// Removes what [`Pending::freed`] returns, and returns it.
-    pub(in crate::image) fn take_freed(&mut self) -> ChunkSet {
+    pub(super) fn take_freed(&mut self) -> ChunkSet {
         self.freed.take()
     }
 
-    pub(in crate::image) fn changes(&self) -> &Changes {
+    pub(super) fn changes(&self) -> &Changes {
         &self.changes
     }
 
@@ -149,7 +149,7 @@ impl Pending {
     }
 
     /// Takes what a commit to the journal makes durable.
-    pub(in crate::image) fn take_changes(&mut self) -> Changes {
+    pub(super) fn take_changes(&mut self) -> Changes {
         std::mem::take(&mut self.changes)
     }
 
@@ -159,7 +159,7 @@ impl Pending {
     }
 
     /// Takes back what a failed or cancelled commit or checkpoint took.
-    pub(in crate::image) fn restore(&mut self, taken: Self) {
+    pub(super) fn restore(&mut self, taken: Self) {
         self.changes.merge(taken.changes);
         self.pages.bitmap.extend(taken.pages.bitmap);
         self.pages.table.extend(taken.pages.table);

@@ -12,7 +12,7 @@ use crate::storage::Storage;
 impl<S: Storage> Committer<S> {
     /// Writes metadata to the image file. If the disk is full, everything stays as it was and the next flush
     /// tries again. Any other failure poisons the image.
-    pub(in crate::image) async fn write_metadata(&self, bytes: Bytes, offset: u64) -> Result<()> {
+    pub(super) async fn write_metadata(&self, bytes: Bytes, offset: u64) -> Result<()> {
         self.metadata_written(self.files.file().write(bytes, offset).await)
     }
 
@@ -62,7 +62,7 @@ impl<S: Storage> Committer<S> {
     ///
     /// Without a journal the mark stays as it is: metadata in place is complete after every flush, and an
     /// unclean mark would make the image suspect.
-    pub(in crate::image) async fn sync_data_and_mark(&self) -> Result<()> {
+    pub(super) async fn sync_data_and_mark(&self) -> Result<()> {
         if self.metadata.geometry().journal.is_none() || self.state().mark == Mark::Unclean {
             if mutation::is(Mutation::DropDataSync) {
                 return Ok(());

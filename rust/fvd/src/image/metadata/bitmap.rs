@@ -26,7 +26,7 @@ pub(in crate::image) struct Bitmap {
 }
 
 impl Bitmap {
-    pub(in crate::image) fn new(region: Region, geometry: &Geometry) -> Self {
+    pub(super) fn new(region: Region, geometry: &Geometry) -> Self {
         Self {
             words: RegionCache::new(region),
             unlogged: RegionCache::zeroed(region),
@@ -60,7 +60,7 @@ impl Bitmap {
         blocks.start / WORD_BITS..blocks.end.div_ceil(WORD_BITS)
     }
 
-    pub(in crate::image) fn is_loaded(&self, blocks: &Range<u64>) -> bool {
+    pub(super) fn is_loaded(&self, blocks: &Range<u64>) -> bool {
         blocks.is_empty() || self.words.is_loaded(&Self::words_of(blocks))
     }
 
@@ -95,7 +95,7 @@ impl Bitmap {
 
     /// Marks the blocks local and unlogged. None of them is local yet, and the caller makes sure that none
     /// becomes local meanwhile.
-    pub(in crate::image) fn set_unlogged(&self, blocks: &Range<u64>) {
+    pub(super) fn set_unlogged(&self, blocks: &Range<u64>) {
         // The unlogged bit is set first: a task that sees the block as local also sees that it must be
         // promoted (I9).
         for (index, mask) in masks(blocks) {
@@ -105,7 +105,7 @@ impl Bitmap {
     }
 
     /// The first run of unlogged blocks in the range.
-    pub(in crate::image) fn next_unlogged(&self, blocks: &Range<u64>) -> Option<Range<u64>> {
+    pub(super) fn next_unlogged(&self, blocks: &Range<u64>) -> Option<Range<u64>> {
         if blocks.is_empty() {
             return None;
         }
@@ -118,14 +118,14 @@ impl Bitmap {
     }
 
     /// Makes the blocks ordinary local blocks.
-    pub(in crate::image) fn promote(&self, blocks: &Range<u64>) {
+    pub(super) fn promote(&self, blocks: &Range<u64>) {
         for (index, mask) in masks(blocks) {
             self.unlogged.word(index).fetch_and(!mask, Ordering::AcqRel);
         }
     }
 
     /// The words of the page that have unlogged bits: the index of each, and these bits.
-    pub(in crate::image) fn unlogged_words(&self, page: u64) -> impl Iterator<Item = (u64, u32)> {
+    pub(super) fn unlogged_words(&self, page: u64) -> impl Iterator<Item = (u64, u32)> {
         let words = self.unlogged.page(page).enumerate();
         let first = page * PAGE_WORDS;
         words
@@ -134,7 +134,7 @@ impl Bitmap {
     }
 
     /// Clears the unlogged bits that [`Bitmap::unlogged_words`] returned: they are on disk now.
-    pub(in crate::image) fn recorded(&self, words: &[(u64, u32)]) {
+    pub(super) fn recorded(&self, words: &[(u64, u32)]) {
         for (index, bits) in words {
             self.unlogged.word(*index).fetch_and(!bits, Ordering::AcqRel);
         }

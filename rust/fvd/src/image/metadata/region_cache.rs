@@ -14,7 +14,7 @@ use crate::image::metadata::segment::Segment;
 use crate::storage::{Allocation, IoBufMut, Storage};
 
 /// Words per page of metadata.
-pub(in crate::image) const PAGE_WORDS: u64 = PAGE / 4;
+pub(super) const PAGE_WORDS: u64 = PAGE / 4;
 /// Words per segment: 64 KiB, the size of the read that loads a segment.
 const SEGMENT_WORDS: u64 = 16 * PAGE_WORDS;
 const SEGMENT_SIZE: u64 = SEGMENT_WORDS * 4;
@@ -28,7 +28,7 @@ pub(in crate::image) struct RegionCache {
 
 impl RegionCache {
     /// Reads nothing yet. The size of `region` has been checked against the file.
-    pub(in crate::image) fn new(region: Region) -> Self {
+    pub(super) fn new(region: Region) -> Self {
         let count = region.size.div_ceil(SEGMENT_SIZE);
         Self {
             region,
@@ -37,7 +37,7 @@ impl RegionCache {
     }
 
     /// Zeros in memory, with the shape of `region`. Nothing is ever read from the file, or written to it.
-    pub(in crate::image) fn zeroed(region: Region) -> Self {
+    pub(super) fn zeroed(region: Region) -> Self {
         let cache = Self::new(region);
         for segment in &cache.segments {
             segment.set_hole();
@@ -55,7 +55,7 @@ impl RegionCache {
     }
 
     /// Whether every word of the (non-empty) range is loaded.
-    pub(in crate::image) fn is_loaded(&self, words: &Range<u64>) -> bool {
+    pub(super) fn is_loaded(&self, words: &Range<u64>) -> bool {
         self.segments_of(words).iter().all(Segment::is_loaded)
     }
 
@@ -77,14 +77,14 @@ impl RegionCache {
 
     /// If the word at `index` lies in a segment of zeros that takes no memory: the first word after that
     /// segment.
-    pub(in crate::image) fn hole_end(&self, index: u64) -> Option<u64> {
+    pub(super) fn hole_end(&self, index: u64) -> Option<u64> {
         let number = index / SEGMENT_WORDS;
         let in_memory = self.segments[number as usize].takes_memory();
         (!in_memory).then_some((number + 1) * SEGMENT_WORDS)
     }
 
     /// Loads the words of the range. Holes take no memory.
-    pub(in crate::image) async fn load<S: Storage>(&self, storage: &S, words: Range<u64>) -> Result<()> {
+    pub(super) async fn load<S: Storage>(&self, storage: &S, words: Range<u64>) -> Result<()> {
         let end = words.end.div_ceil(SEGMENT_WORDS);
         let mut segment = words.start / SEGMENT_WORDS;
         while segment < end {
@@ -132,20 +132,20 @@ impl RegionCache {
     }
 
     /// The word at `index`, which has been loaded, for a change. The word gets memory if it has none yet.
-    pub(in crate::image) fn word(&self, index: u64) -> &AtomicU32 {
+    pub(super) fn word(&self, index: u64) -> &AtomicU32 {
         let number = index / SEGMENT_WORDS;
         let size = (self.region.size - number * SEGMENT_SIZE).min(SEGMENT_SIZE);
         self.segments[number as usize].word((index % SEGMENT_WORDS) as usize, (size / 4) as usize)
     }
 
     /// The words of a page.
-    pub(in crate::image) fn page(&self, page: u64) -> impl Iterator<Item = u32> {
+    pub(super) fn page(&self, page: u64) -> impl Iterator<Item = u32> {
         let first = page * PAGE_WORDS;
         (first..first + PAGE_WORDS).map(|index| self.get(index))
     }
 
     /// Offset of the page in the image file, bytes.
-    pub(in crate::image) fn page_offset(&self, page: u64) -> u64 {
+    pub(super) fn page_offset(&self, page: u64) -> u64 {
         self.region.offset + page * PAGE
     }
 }

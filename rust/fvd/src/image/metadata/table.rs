@@ -55,7 +55,7 @@ impl Table {
         self.chunk_at(offset)..VirtualChunk::new(end.div_ceil(self.chunk_size))
     }
 
-    pub(in crate::image) fn is_loaded(&self, chunks: &Range<VirtualChunk>) -> bool {
+    pub(super) fn is_loaded(&self, chunks: &Range<VirtualChunk>) -> bool {
         chunks.is_empty() || self.words.is_loaded(&words_of(chunks))
     }
 
@@ -98,7 +98,7 @@ impl Table {
     }
 
     /// Sets the entry of `chunk`, as an unlogged one.
-    pub(in crate::image) fn set_unlogged(&self, chunk: VirtualChunk, entry: Entry) {
+    pub(super) fn set_unlogged(&self, chunk: VirtualChunk, entry: Entry) {
         self.words
             .word(chunk.index())
             .store(entry.raw() | UNLOGGED, Ordering::Release);
@@ -109,18 +109,18 @@ impl Table {
         self.words.get(chunk.index()) & UNLOGGED == 0
     }
 
-    pub(in crate::image) fn is_unlogged(&self, chunk: VirtualChunk) -> bool {
+    pub(super) fn is_unlogged(&self, chunk: VirtualChunk) -> bool {
         self.unlogged(chunk).is_some()
     }
 
     /// The storage chunk of `chunk`, if it is unlogged.
-    pub(in crate::image) fn unlogged(&self, chunk: VirtualChunk) -> Option<StorageChunk> {
+    pub(super) fn unlogged(&self, chunk: VirtualChunk) -> Option<StorageChunk> {
         let word = self.words.get(chunk.index());
         (word != Entry::UNALLOCATED.raw() && word & UNLOGGED != 0).then_some(StorageChunk::new(word & !UNLOGGED))
     }
 
     /// Makes the entry an ordinary one. Returns false if it was one before.
-    pub(in crate::image) fn promote(&self, chunk: VirtualChunk) -> bool {
+    pub(super) fn promote(&self, chunk: VirtualChunk) -> bool {
         let unlogged = self.is_unlogged(chunk);
         if unlogged {
             self.words.word(chunk.index()).fetch_and(!UNLOGGED, Ordering::AcqRel);
@@ -142,7 +142,7 @@ impl Table {
     }
 
     /// Chunks whose entries lie on the page.
-    pub(in crate::image) fn chunks_on(&self, page: u64) -> Range<VirtualChunk> {
+    pub(super) fn chunks_on(&self, page: u64) -> Range<VirtualChunk> {
         let end = self.chunks.min((page + 1) * PAGE_WORDS);
         VirtualChunk::new(page * PAGE_WORDS)..VirtualChunk::new(end)
     }

@@ -21,7 +21,7 @@ pub(crate) enum StoreError {
 
 impl StoreError {
     /// For an `error` of the growth of the data: only a lack of space can be helped.
-    pub(in crate::image) fn of_growth(chunk: VirtualChunk, error: Error) -> Self {
+    pub(super) fn of_growth(chunk: VirtualChunk, error: Error) -> Self {
         if error.kind() == ErrorKind::NoSpace {
             Self::OutOfChunks { chunk, error }
         } else {
