@@ -341,3 +341,37 @@ def test_a_forked_child_can_open_images_of_its_own(path: Path) -> None:
     """
     result = subprocess.run([sys.executable, "-c", textwrap.dedent(script), str(path)], timeout=60)
     assert result.returncode == 7
+
+
+# `PyDLL` keeps the GIL during the call: what happens meanwhile, threads without the GIL have done.
+WITHOUT_GIL = """
+import asyncio, ctypes, os, sys
+import fvd.aio
+
+class PollFd(ctypes.Structure):
+    _fields_ = [("fd", ctypes.c_int), ("events", ctypes.c_short), ("revents", ctypes.c_short)]
+
+def is_readable_while_the_gil_is_held(fd):
+    entry = PollFd(fd, 1, 0)
+    return ctypes.PyDLL(None).poll(ctypes.byref(entry), 1, 10_000) == 1
+
+async def main():
+    async with fvd.aio.open(sys.argv[1], "r+", cache="none") as image:
+        watched = asyncio.get_running_loop()._selector.get_map()
+        (wakes,) = [fd for fd in watched if "eventfd" in os.readlink(f"/proc/self/fd/{fd}")]
+        write = image.pwrite(b"x" * 4096, 0)
+        future = write.send(None)  # the write has begun, and waits for the disk
+        assert is_readable_while_the_gil_is_held(wakes), "the result waits for the GIL"
+        while not future.done():
+            await asyncio.sleep(0.001)
+        try:
+            write.send(None)
+        except StopIteration as end:
+            assert end.value == 4096
+
+asyncio.run(main())
+"""
+
+
+def test_no_thread_of_the_core_needs_the_gil_to_deliver_a_result(path: Path) -> None:
+    subprocess.run([sys.executable, "-c", WITHOUT_GIL, str(path)], check=True, timeout=60)

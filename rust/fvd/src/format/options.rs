@@ -33,7 +33,7 @@ pub enum Kind {
     File,
 }
 
-/// How one verb, which changes a `T`, uses an option.
+/// How one command (`create` or `amend`) offers an option. `T` is the struct that the command fills.
 #[derive(Debug)]
 pub struct Use<T: 'static> {
     /// The name of the option for this verb.

@@ -1,8 +1,9 @@
 //! The engine: one file per operation.
 //!
-//! A request flows one way: plan (`map` finds the extents that hold the range), I/O on the storage or the
-//! base, then publish the metadata (`publish`) and acknowledge. Metadata reaches the disk only in `commit` (a
-//! flush) and `checkpoint`. `docs/design/README.md` has the invariants and the crash cases.
+//! A request flows one way: look up (`metadata/lookup.rs` finds the extents that hold the range), I/O on the
+//! storage or the base, then publish the metadata (`metadata/publish.rs`) and acknowledge. Metadata reaches the
+//! disk only in a commit (a flush) and in a checkpoint (`durability/`). `docs/design/README.md` has the
+//! invariants and the crash cases.
 
 pub mod amend;
 mod base_writeback;

@@ -30,7 +30,7 @@ pub(crate) struct Watch(u64);
 pub(super) struct RangeGuard<'a> {
     lock: &'a RangeLock,
     range: Range<u64>,
-    /// The watch on the first number that this lock has ended.
+    /// The watch that was set on the first number of the range, if there was one. Taking this lock ended it.
     ended: Option<Watch>,
 }
 

@@ -1,5 +1,6 @@
 //! Unfinished: the mark of an image that is being made, or written as a whole, so that it is not taken for a
-//! complete one (`docs/design/format.md`, section 10).
+//! complete one (`docs/design/format.md`, section 10). An image that was not closed is another thing: see
+//! `durability/recover`.
 
 use bytes::Bytes;
 

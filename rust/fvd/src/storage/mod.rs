@@ -7,6 +7,7 @@ mod lock;
 mod medium;
 mod memory;
 mod open;
+mod sparse;
 mod zeroes;
 
 use std::future::Future;
@@ -21,6 +22,7 @@ pub use file::FileStorage;
 pub use lock::LockMode;
 pub use memory::MemoryStorage;
 pub use open::FileOptions;
+pub use sparse::SparseBytes;
 
 use crate::error::Result;
 

@@ -1,4 +1,4 @@
-//! Map: where given bytes of the disk are. Answers with an enum, and holds no lock.
+//! Lookup: where given bytes of the disk are. Answers with an enum, and holds no lock.
 
 use super::Metadata;
 use crate::error::Result;

@@ -1,8 +1,8 @@
 //! Extend: gives the data file of an image without a table the size of the disk.
 //!
-//! While a file ends within a sector, a power cut can tear that sector: a write beyond the end is on the
-//! medium, the new length is not, and what comes after the old end reads as zeros. So no write of the engine
-//! ever moves the end. Besides, a separate data file then is a raw disk of the right size, and syncs have no
+//! If a file ends within a sector and a write goes beyond that end, a power cut may keep the data and lose the
+//! new length. The sector then ends at the old end and reads as zeros after it: neither old nor new. So no
+//! write of the engine ever moves the end. Besides, a separate data file then is a raw disk of the right size, and syncs have no
 //! change of length to make durable.
 
 use std::sync::atomic::Ordering;

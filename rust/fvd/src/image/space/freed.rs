@@ -4,6 +4,8 @@
 //! clears the entry in place and erases the journal, which might bring the entry back. Then the storage chunk
 //! is *unreferenced*, and this module has it. It is *retired* while requests that were in flight at that time
 //! may have looked it up, and *free* when they have ended.
+//!
+//! `durability/taken.rs` brings storage chunks here after a checkpoint.
 
 use crate::format::StorageChunk;
 use crate::image::space::chunk_set::ChunkSet;

@@ -1,5 +1,5 @@
-//! Surplus: bytes in the files of an image that no disk shows, until a change makes them part of one
-//! (`docs/design/format.md`, sections 8 and 9, I18).
+//! Surplus: stale bytes in the files of an image that no guest can read now. They would appear if the disk
+//! grew, or if another program allocated a chunk there (`docs/design/format.md`, sections 8 and 9, I18).
 //!
 //! The engine clears such a place before it uses it. Other programs that use the format expect zeros there.
 //! So the surplus is removed before they may use the image again.

@@ -1,6 +1,7 @@
 //! Tries on the caller's thread what needs no waiting, or hardly ever does.
 //!
-//! Nothing here fails. The I/O queue does what could not be done here, and meets the same error.
+//! Each function returns how many bytes were done, never an error. The rest goes to the I/O queue, which meets
+//! the same error and reports it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
@@ -45,7 +46,7 @@ pub(super) struct Inline {
     busy: Arc<AtomicUsize>,
 }
 
-/// Counts one of them until it is dropped.
+/// Counts one operation in `busy` until it is dropped.
 pub(super) struct Busy(Arc<AtomicUsize>);
 
 impl Drop for Busy {
