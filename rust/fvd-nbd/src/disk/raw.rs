@@ -6,7 +6,7 @@ use fvd::image::{CacheMode, DetectZeroes, Discard, OpenOptions};
 use fvd::source::{BaseSource, RawSource, is_zero};
 use fvd::storage::{IoBufMut, Space, Storage};
 
-use super::image::{is_slow, slow};
+use super::zeroing::{is_slow, slow};
 use crate::server::Zeroing;
 
 /// A storage that is served without a format.

@@ -41,7 +41,7 @@ where
         greet(&mut socket).await?;
         negotiate(&mut socket, &mut input, &mut handshake, &shared.exports).await
     };
-    match left(around.in_time(plain).await)? {
+    match left_in_handshake(around.in_time(plain).await)? {
         None | Some(Outcome::Left) => Ok(()),
         Some(Outcome::Session(session)) => around.transmit(socket, input, session).await,
         Some(Outcome::StartTls) => {
@@ -53,7 +53,7 @@ where
 }
 
 /// A client that disconnects during the handshake only probed whether a server is there. That is no failure.
-fn left(outcome: Result<Option<Outcome>, ConnectionError>) -> Result<Option<Outcome>, ConnectionError> {
+fn left_in_handshake(outcome: Result<Option<Outcome>, ConnectionError>) -> Result<Option<Outcome>, ConnectionError> {
     match outcome {
         Err(ConnectionError::Socket(error))
             if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) =>

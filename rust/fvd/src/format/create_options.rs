@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use super::options::{self, Value};
 use super::{BaseUpdate, LayoutOptions};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Options of a new image.
 #[derive(Clone, Debug, Default)]

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::task::{self, Poll};
 use std::time::Instant;
 
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::{Sleep, sleep};
 
 use super::Shared;
 use super::buffers::Buffers;
 use super::counters::add;
 use super::export::Export;
-use super::input::{Input, poll_read};
+use super::input::Input;
 use super::output::Output;
 use super::socket::Socket;
 use crate::protocol::session::Session;
@@ -21,6 +21,7 @@ use polling::{Polling, Round};
 use receive::{Receiving, Stop};
 use running::Running;
 
+mod ending;
 mod error;
 mod needs;
 mod polling;
@@ -61,22 +62,8 @@ impl<S: Socket, E: Export> Connection<S, E> {
             ending: None,
         };
         let ended = poll_fn(|context| transmission.poll(context)).await;
-        if matches!(ended, Ok(()) | Err(ConnectionError::Protocol(_))) {
-            // The connection is over, so an error here does not matter.
-            let patience = transmission.connection.shared.limits.linger;
-            let _ = timeout(patience, transmission.connection.linger()).await;
-        }
+        transmission.connection.leave(&ended).await;
         ended
-    }
-
-    /// Closes the sending side (under TLS with `close_notify`), and reads until the client closes its side.
-    /// If a socket is closed while it has unread input, the kernel resets the connection, and the client may
-    /// lose replies that were already sent.
-    async fn linger(&mut self) -> io::Result<()> {
-        poll_fn(|context| Pin::new(&mut self.socket).poll_shutdown(context)).await?;
-        let mut scratch = [0; 4096];
-        while poll_fn(|context| poll_read(&mut self.socket, context, &mut scratch)).await? > 0 {}
-        Ok(())
     }
 }
 
@@ -156,15 +143,6 @@ impl<S: Socket, E: Export> Transmission<S, E> {
         }
     }
 
-    /// Begins the end of the connection: only requests in flight are completed. The first reason counts.
-    fn end(&mut self, why: Result<(), ConnectionError>) {
-        if self.ending.is_none() {
-            self.ending = Some(why);
-            self.receiving = Receiving::Header;
-            self.deadline = Some(Box::pin(sleep(self.connection.shared.limits.drain_timeout)));
-        }
-    }
-
     /// Takes the answers to requests that had to wait.
     fn collect(&mut self, context: &mut task::Context<'_>) {
         while let Poll::Ready(Some(answer)) = self.running.poll_next(context) {
@@ -194,38 +172,6 @@ impl<S: Socket, E: Export> Transmission<S, E> {
                     self.unread = Some((Box::pin(sleep(patience)), mark));
                 }
             }
-        }
-    }
-
-    /// Drops all replies and sends no more.
-    fn hang_up(&mut self, why: ConnectionError) {
-        self.output = Output::default();
-        self.mute = true;
-        self.unread = None;
-        self.end(Err(why));
-    }
-
-    /// Checks the deadlines.
-    fn watch(&mut self, context: &mut task::Context<'_>) {
-        if let Some((patience, _)) = &mut self.unread
-            && patience.as_mut().poll(context).is_ready()
-        {
-            self.hang_up(ConnectionError::Deadline("to take its replies"));
-        }
-        let Some(deadline) = &mut self.deadline else {
-            return;
-        };
-        if deadline.as_mut().poll(context).is_pending() {
-            return;
-        }
-        self.deadline = None;
-        if self.ending.is_none() {
-            self.end(Err(ConnectionError::Deadline("to send what it announced")));
-            context.waker().wake_by_ref();
-        } else {
-            let given_up = self.running.give_up() as u64;
-            self.connection.shared.counters.abandoned(given_up);
-            self.output = Output::default();
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Operations that an image needs in addition to serve as an NBD export.
+//! Zeroing: what the flags of `NBD_CMD_WRITE_ZEROES` mean for an image, and where zeroing is not fast.
 
 use fvd::image::Image;
 use fvd::storage::{Space, Storage};
-use fvd::{Error, Result, copy};
+use fvd::{Error, Result};
 
 use crate::server::Zeroing;
 
@@ -17,14 +17,6 @@ pub(super) async fn write_zeroes<S: Storage>(image: &Image<S>, offset: u64, leng
     } else {
         image.write_zeroes(offset, length).await
     }
-}
-
-/// Copies the part of the range that is still in the base to the image. Does nothing on a read-only image.
-pub(super) async fn cache<S: Storage>(image: &Image<S>, offset: u64, length: u64) -> Result<()> {
-    if !image.is_writable() {
-        return Ok(());
-    }
-    copy::fetch(image, offset..offset + length).await
 }
 
 /// Whether zeroing may have to write zeroes. This is the case on devices, and where `space` must not be
