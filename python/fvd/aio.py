@@ -261,8 +261,8 @@ def open(
 # Without its example.
 _OF_OPEN = (_blocking.open.__doc__ or "").partition("    ```")[0]
 open.__doc__ = f"""{_OF_OPEN}\
-    `base_timeout` is the number of seconds, more than 0 and at most 2^32 - 1, after which a read of a base that does not answer
-    fails with ETIMEDOUT (`IoError`); without it readers wait as long as it takes.
+    `base_timeout` is the number of seconds, more than 0 and at most 2^32 - 1, after which a read of a base
+    that does not answer fails with ETIMEDOUT (`IoError`); without it readers wait as long as it takes.
 
     Await the result, or use it with `async with`: only then is the image opened. `ValueError` for an unknown
     mode is raised at once.

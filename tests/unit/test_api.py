@@ -91,10 +91,10 @@ def test_starting_the_command_imports_little() -> None:
 
 
 def test_names_that_are_imported_late_are_listed_from_the_start() -> None:
-    script = "import fvd; print(set(fvd.__all__) <= set(dir(fvd)), hasattr(fvd, 'opne'))"
+    script = "import fvd; print(set(fvd.__all__) <= set(dir(fvd)), hasattr(fvd, 'missing'))"
     assert run(sys.executable, "-W", "ignore", "-c", script).stdout == b"True False\n"
-    with pytest.raises(AttributeError, match="module 'fvd' has no attribute 'opne'"):
-        fvd.opne  # type: ignore[attr-defined]  # noqa: B018
+    with pytest.raises(AttributeError, match="module 'fvd' has no attribute 'missing'"):
+        fvd.missing  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_importing_a_debug_build_warns(monkeypatch: pytest.MonkeyPatch) -> None:
