@@ -16,8 +16,20 @@ class CompiledDocstrings(griffe.Extension):
         """Called when a package has been loaded."""
         if pkg.path != "fvd":
             return
+        add_overloaded_functions(pkg["_fvd"])
         copy_docstrings(pkg["_fvd"], fvd._fvd)
         copy_docstrings(pkg["aio"], fvd.aio)
+
+
+def add_overloaded_functions(stub: griffe.Module) -> None:
+    """Adds the functions that a stub has only as overloads: griffe expects an implementation. The last
+    overload accepts what the others accept.
+    """
+    for name, overloads in stub.overloads.items():
+        if name not in stub.members:
+            *others, last = overloads
+            last.overloads = others
+            stub.set_member(name, last)
 
 
 def copy_docstrings(documented: griffe.Object, live: object) -> None:

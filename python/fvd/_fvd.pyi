@@ -3,7 +3,7 @@
 import io
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Final, Literal, Self, final
+from typing import Final, Literal, Self, final, overload
 
 from typing_extensions import Buffer
 
@@ -176,14 +176,33 @@ def create(
     force: bool = False,
     trust: Sequence[StrPath] = ...,
 ) -> CreateResult: ...
+@overload
 def info(
     path: StrPath,
     *,
     format: Format | None = None,
     force_share: bool = False,
-    backing_chain: bool = False,
+    backing_chain: Literal[False] = False,
+    trust: Sequence[StrPath] = ...,
+) -> ImageInfo: ...
+@overload
+def info(
+    path: StrPath,
+    *,
+    format: Format | None = None,
+    force_share: bool = False,
+    backing_chain: Literal[True],
     trust: Sequence[StrPath] = ...,
 ) -> list[ImageInfo]: ...
+@overload
+def info(
+    path: StrPath,
+    *,
+    format: Format | None = None,
+    force_share: bool = False,
+    backing_chain: bool,
+    trust: Sequence[StrPath] = ...,
+) -> ImageInfo | list[ImageInfo]: ...
 def stats(path: StrPath, *, force_share: bool = False) -> DiskStats: ...
 def check(
     path: StrPath,
@@ -277,7 +296,7 @@ def serve(
     port: int | None = None,
     description: str = "",
     format: Format | None = None,
-    offset: int = ...,
+    offset: int = 0,
     size: int | None = None,
     read_only: bool = False,
     persistent: bool = True,

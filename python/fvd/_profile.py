@@ -95,15 +95,19 @@ def write_file(path: StrPath, profile: Profile) -> None:
     # If the name is a symbolic link, the file that it points to is replaced.
     target = os.path.realpath(name)
     new = f"{target}.{os.getpid()}.new"
-    file = open(new, "x", encoding="ascii")  # noqa: SIM115
     try:
-        with file:
-            file.write(to_text(profile))
-        os.replace(new, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(new)
-        raise
+        file = open(new, "x", encoding="ascii")  # noqa: SIM115
+        try:
+            with file:
+                file.write(to_text(profile))
+            os.replace(new, target)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(new)
+            raise
+    except OSError as error:
+        # The caller does not know the name of the new file.
+        raise OSError(error.errno, error.strerror, name) from None
 
 
 def read_file(path: StrPath) -> list[tuple[int, int]]:

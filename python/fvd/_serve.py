@@ -270,9 +270,9 @@ class Server:
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the server has ended; return False if that takes longer than `timeout` seconds.
 
-        `timeout` can have a fraction; one that is negative counts as 0, and None as no limit. Without
-        `persistent`, the server ends when the last client has disconnected. Call `stop` after that, too.
-        Signal handlers run meanwhile, and what they raise ends the wait.
+        `timeout` can have a fraction; one that is negative counts as 0, None is no limit, and the largest is
+        2^32 - 1. Without `persistent`, the server ends when the last client has disconnected. Call `stop`
+        after that, too. Signal handlers run meanwhile, and what they raise ends the wait.
 
         ```pycon
         >>> server.wait(timeout=0.01)

@@ -28,8 +28,8 @@ import contextlib
 import re
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-import fvd
 from fvd import _fvd as _core
+from fvd import _open as _blocking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -61,7 +61,7 @@ def _twin(method: _Method) -> _Method:
     """Give `method` the docstring of the method of `fvd.Image` with the same name. Its examples then use
     `await`.
     """
-    text = getattr(fvd.Image, method.__name__).__doc__
+    text = getattr(_core.Image, method.__name__).__doc__
     if text:
         text = re.sub(r"\b(image|overlay)\.\w+\(", r"await \g<0>", text)
         text = text.replace("fvd.open(", "await fvd.aio.open(")
@@ -245,7 +245,7 @@ def open(
     return _Opening(
         path,
         {
-            "writable": fvd._is_writable(mode),
+            "writable": _blocking.is_writable(mode),
             "write_base": write_base,
             "cache": cache,
             "discard": discard,
@@ -259,10 +259,10 @@ def open(
 
 
 # Without its example.
-_OF_OPEN = (fvd.open.__doc__ or "").partition("    ```")[0]
+_OF_OPEN = (_blocking.open.__doc__ or "").partition("    ```")[0]
 open.__doc__ = f"""{_OF_OPEN}\
-    `base_timeout` is the number of seconds, more than 0, after which a read of a base that does not answer
-    fails with ETIMEDOUT (`IoError`); without it readers wait as long as it takes.
+    `base_timeout` is the number of seconds, more than 0 and at most 2^32 - 1, after which a read of a base
+    that does not answer fails with ETIMEDOUT (`IoError`); without it readers wait as long as it takes.
 
     Await the result, or use it with `async with`: only then is the image opened. `ValueError` for an unknown
     mode is raised at once.

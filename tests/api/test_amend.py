@@ -125,7 +125,7 @@ def test_a_string_is_read_as_on_the_command_line(overlay: Path) -> None:
         ({"max_num_outstanding_prefetch_writes": 0}, "'num_prefetch_slots' expects a number from 1"),
         ({"size": MIB}, "Use --shrink"),
         ({"size": -1}, "size is -1"),
-        ({"size": 1 << 63}, "'size' cannot be 9223372036854775808"),
+        ({"size": 1 << 63}, "'size' expects a number from 0 to 9223372036854775296, not 9223372036854775808"),
         ({"base_img": "n" * 1024}, "base_img has 1024 bytes"),
         ({"base_img": ""}, "still in the backing file"),
         ({"base_img": "overlay.fvd"}, "is the image itself"),

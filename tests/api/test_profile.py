@@ -1,5 +1,6 @@
 """Prefetch profiles: a session records them; files carry them to other images."""
 
+import errno
 import json
 from pathlib import Path
 from typing import Unpack
@@ -224,6 +225,28 @@ def test_the_command_refuses_in_one_line(base: Path, arguments: list[str], compl
     done = fvd_command("profile", *given, cwd=base.parent, ok=(1,))
     lines = [line for line in done.stderr.decode().splitlines() if line.startswith("fvd: ")]
     assert lines == [f"fvd: {complaint}"]
+
+
+def test_a_failed_export_names_the_file_that_was_given(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, target = overlay(base, "overlay.fvd"), tmp_path / "missing" / "profile"
+    for given in (target, str(target)):
+        with pytest.raises(FileNotFoundError) as caught:
+            fvd.export_profile(path, given)
+        assert (caught.value.filename, caught.value.filename2) == (str(target), None)
+    said = fvd_command("profile", "export", path, target, ok=[1]).stderr.decode()
+    assert said == f"fvd: Could not export '{target}': No such file or directory\n"
+
+    def fails(_new: str, _target: str) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted", _new, None, _target)
+
+    # The last step fails.
+    monkeypatch.setattr("os.replace", fails)
+    with pytest.raises(PermissionError) as denied:
+        fvd.export_profile(path, tmp_path / "profile")
+    assert (denied.value.filename, denied.value.filename2) == (str(tmp_path / "profile"), None)
+    assert not list(tmp_path.glob("profile*"))
 
 
 def test_an_export_overwrites_profiles_and_nothing_else(tmp_path: Path) -> None:

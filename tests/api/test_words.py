@@ -117,6 +117,13 @@ def test_a_target_with_a_base_is_never_assumed_to_be_zero(tmp_path: Path) -> Non
     assert b"It has a backing file" in failed.stderr
 
 
+def test_an_error_names_the_target_and_no_temporary_file(tmp_path: Path) -> None:
+    target = tmp_path / "missing" / "image.fvd"
+    failed = fvd_command("convert", "-f", "raw", "-O", "fvd", "-", target, ok=[1], stdin=bytes(MIB))
+    told = f"fvd: Could not create a temporary file for '{target}': No such file or directory\n"
+    assert failed.stderr.decode() == told
+
+
 def test_a_missing_trusted_folder_does_not_prevent_an_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

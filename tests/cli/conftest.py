@@ -23,16 +23,10 @@ Run = Callable[..., Outcome]
 @pytest.fixture
 def core(monkeypatch: pytest.MonkeyPatch) -> FakeCore:
     """Replace the compiled core by a fake."""
-    import fvd
-
-    fake = FakeCore()
-    monkeypatch.setattr(fvd, "_core", fake)
-    for name in ("check", "dump", "map", "profile", "stats"):
-        monkeypatch.setattr(fvd, name, getattr(fake, name))
     monkeypatch.setenv("FVD_CONFIG", "")
     monkeypatch.delenv("FVD_TRUST", raising=False)
     monkeypatch.delenv("FVD_DEBUG", raising=False)
-    return fake
+    return FakeCore.installed(monkeypatch)
 
 
 @pytest.fixture

@@ -3,11 +3,40 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
+import fvd
+import fvd._fvd
+
+FUNCTIONS = (
+    "amend",
+    "check",
+    "compare",
+    "convert",
+    "create",
+    "dump",
+    "info",
+    "map",
+    "open",
+    "profile",
+    "stats",
+)
+
 
 class FakeCore:
     """Has every function of the core. `answers` holds a result, an exception to raise or a function to
     call.
     """
+
+    @classmethod
+    def installed(cls, monkeypatch: pytest.MonkeyPatch) -> "FakeCore":
+        """A fake in place of the core, also where `fvd` exports a function of the core as it is."""
+        fake = cls()
+        for name in FUNCTIONS:
+            if getattr(fvd, name) is getattr(fvd._fvd, name):
+                monkeypatch.setattr(fvd, name, getattr(fake, name))
+            monkeypatch.setattr(fvd._fvd, name, getattr(fake, name))
+        return fake
 
     def __init__(self) -> None:
         self.answers: dict[str, Any] = {}

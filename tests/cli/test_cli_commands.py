@@ -99,7 +99,7 @@ def test_info_is_laid_out_as_by_qemu_img(run: Run, core: FakeCore, tmp_path: Pat
     ask = ["qemu-img", "info", image]
     theirs = subprocess.run(ask, capture_output=True, text=True, check=True).stdout
     described = subprocess.run([*ask, "--output=json"], capture_output=True, text=True, check=True).stdout
-    core.answers["info"] = [json.loads(described)]
+    core.answers["info"] = json.loads(described)
     assert run("info", image).out == theirs.partition("Child node")[0]
     assert json.loads(run("info", "--output=json", image).out) == json.loads(described)
 
@@ -108,9 +108,9 @@ def test_info_opens_nothing_it_was_not_asked_to(
     run: Run, core: FakeCore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FVD_CONFIG", "/nonexistent")
-    core.answers["info"] = [{"filename": "x", "format": "raw", "virtual-size": 0, "dirty-flag": False}]
+    core.answers["info"] = {"filename": "x", "format": "raw", "virtual-size": 0, "dirty-flag": False}
     assert run("info", "x").status == 0
-    assert (core.settings["backing_chain"], core.settings["trust"]) == (False, ())
+    assert not core.settings.keys() & {"backing_chain", "trust"}
     outcome = run("info", "--backing-chain", "x")
     assert outcome.err == "fvd: Could not open '/nonexistent': No such file or directory\n"
 

@@ -11,7 +11,7 @@ GIB = 1 << 30
 @pytest.fixture
 def amended(core: FakeCore) -> FakeCore:
     core.answers["amend"] = None
-    core.answers["info"] = [{"virtual-size": 4 * GIB}]
+    core.answers["info"] = {"virtual-size": 4 * GIB}
     return core
 
 

@@ -29,6 +29,8 @@ def docstrings(module: types.ModuleType) -> dict[str, str]:
     It is empty if there is none. The names are `__all__`; without it, all that the module defines.
     """
     of_assignments = _assignments(module)
+    if hasattr(module, "__all__"):
+        of_assignments = _imported_assignments(module) | of_assignments
     defined = (name for name, value in vars(module).items() if _is_defined_in(module, value))
     names = getattr(module, "__all__", [*of_assignments, *defined])
     found = {module.__name__: inspect.getdoc(module) or ""}
@@ -50,9 +52,26 @@ def _is_defined_in(module: types.ModuleType, value: object) -> bool:
     return is_object and getattr(value, "__module__", None) == module.__name__
 
 
+def _imported_assignments(module: types.ModuleType) -> dict[str, str]:
+    """The names that the module imports from modules of the package which assign to them."""
+    found: dict[str, str] = {}
+    for statement in _body(module):
+        match statement:
+            case ast.ImportFrom(module=str(source), names=names) if source.startswith("fvd."):
+                there = sys.modules[source]
+                if str(there.__file__).endswith(".py"):
+                    texts = _assignments(there)
+                    found |= {name.name: texts[name.name] for name in names if name.name in texts}
+    return found
+
+
+def _body(module: types.ModuleType) -> list[ast.stmt]:
+    return ast.parse(Path(str(module.__file__)).read_text()).body
+
+
 def _assignments(module: types.ModuleType) -> dict[str, str]:
     """Names that are assigned to at the top of the module, with the text below: griffe's attribute docs."""
-    body = ast.parse(Path(str(module.__file__)).read_text()).body
+    body = _body(module)
     found = {}
     for statement, below in zip(body, [*body[1:], None], strict=True):
         match statement:

@@ -1,20 +1,26 @@
 """The Python layer over the core: what it adds, and what it passes to the core."""
 
 import importlib
+import inspect
+import pickle
 import sys
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import fvd
+import fvd.aio
+import fvd.options
+import fvd.types
 from cli.fake_core import FakeCore
 from fvd.types import Mode
+from support import run
 
 
 @pytest.fixture
 def core(monkeypatch: pytest.MonkeyPatch) -> FakeCore:
-    fake = FakeCore()
-    monkeypatch.setattr(fvd, "_core", fake)
-    return fake
+    return FakeCore.installed(monkeypatch)
 
 
 @pytest.mark.parametrize(("mode", "writable"), [("r", False), ("rb", False), ("r+", True), ("r+b", True)])
@@ -54,10 +60,41 @@ def test_python_does_not_read_the_environment(core: FakeCore, monkeypatch: pytes
     assert core.settings["trust"] == ()
 
 
-def test_info_is_one_image_or_the_chain(core: FakeCore) -> None:
-    core.answers["info"] = ["a", "b"]
-    answers: list[object] = [fvd.info("x"), fvd.info("x", backing_chain=True)]
-    assert answers == ["a", ["a", "b"]]
+def test_info_is_one_image_or_the_chain(tmp_path: Path) -> None:
+    (tmp_path / "base.raw").write_bytes(bytes(512))
+    overlay = tmp_path / "overlay.fvd"
+    fvd.create(overlay, backing_file="base.raw", backing_format="raw")
+    assert [layer["format"] for layer in fvd.info(overlay, backing_chain=True)] == ["fvd", "raw"]
+    assert fvd.info(overlay) == fvd.info(overlay, backing_chain=True)[0]
+
+
+def exports(module: ModuleType) -> list[tuple[str, object]]:
+    """The functions and classes that a module exports, by name."""
+    found = ((name, getattr(module, name)) for name in module.__all__)
+    return [(name, value) for name, value in found if inspect.isroutine(value) or inspect.isclass(value)]
+
+
+@pytest.mark.parametrize("module", [fvd, fvd.aio, fvd.options, fvd.types], ids=lambda module: module.__name__)
+def test_a_public_name_says_where_it_is_imported_from(module: ModuleType) -> None:
+    for name, value in exports(module):
+        assert (value.__module__, getattr(value, "__qualname__", name)) == (module.__name__, name)
+        assert pickle.loads(pickle.dumps(value)) is value
+
+
+def test_starting_the_command_imports_little() -> None:
+    script = "import sys, fvd.cli.main; fvd.cli.main.main(['--version']); print(*sys.modules, sep='\\n')"
+    loaded = set(run(sys.executable, "-W", "ignore", "-c", script).stdout.decode().split())
+    assert "fvd" in loaded
+    modules = {name for name in loaded if name.startswith("fvd")}
+    assert modules == {"fvd", "fvd._fvd", "fvd.cli", "fvd.cli.main", "fvd.cli._output"}
+    assert not loaded & {"asyncio", "typing", "json", "re", "argparse"}
+
+
+def test_names_that_are_imported_late_are_listed_from_the_start() -> None:
+    script = "import fvd; print(set(fvd.__all__) <= set(dir(fvd)), hasattr(fvd, 'missing'))"
+    assert run(sys.executable, "-W", "ignore", "-c", script).stdout == b"True False\n"
+    with pytest.raises(AttributeError, match="module 'fvd' has no attribute 'missing'"):
+        fvd.missing  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_importing_a_debug_build_warns(monkeypatch: pytest.MonkeyPatch) -> None:

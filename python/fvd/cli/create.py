@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import fvd
+from fvd import _fvd as _core
 from fvd import options
 from fvd.cli import _common, _output, _signals
 from fvd.cli._arguments import Parser
@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
-    from fvd.types import CreateResult, ImageOptions, OptionValue, TargetFormat
+    from fvd.types import CreateResult, OptionValue, TargetFormat
 
 
 def parser() -> Parser:
@@ -98,15 +98,14 @@ def _create(given: argparse.Namespace, format: TargetFormat) -> CreateResult:
     if size is None and (backing_file is None or given.backing_unsafe):
         raise CommandError(f"{filename}: Image creation needs a size parameter")
     _common.warn_of_format(filename, backing_file, backing_format, "-F")
-    known: ImageOptions = cast("ImageOptions", values)
-    return fvd._create(
+    return _core.create(
         filename,
         size,
         format=format,
         backing_file=cast("str | None", backing_file),
         backing_format=_common.source_format(cast("str | None", backing_format)),
         backing_unsafe=given.backing_unsafe,
-        options=known,
+        options=values,
         force=given.force,
         trust=_common.trusted(given),
     )

@@ -30,7 +30,7 @@ pub(crate) fn amend(
     let mut changes = Changes::new(shrink);
     for item in attributes.items()?.iter() {
         let (name, object): (String, Bound<'_, PyAny>) = item.extract()?;
-        let set = changes.set(&name, value(&name, &object)?);
+        let set = changes.set(&name, value(&object)?);
         set.map_err(|error| raise(&error.with_path(&path)))?;
     }
     let gate = gate(&trust)?;

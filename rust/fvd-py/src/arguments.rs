@@ -8,8 +8,7 @@ use fvd::chain::ChainOptions;
 use fvd::gate::Gate;
 use fvd::image::{DetectZeroes, Discard};
 use fvd::tool::convert::Cache;
-use pyo3::Borrowed;
-use pyo3::exceptions::{PyOverflowError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::errors::raise;
@@ -17,23 +16,6 @@ use crate::errors::raise;
 /// Runs the blocking function `work` without the GIL, and converts its error to an exception.
 pub(crate) fn blocking<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T, Error> + Send) -> PyResult<T> {
     py.detach(work).map_err(|error| raise(&error))
-}
-
-/// A number of bytes, or an offset in bytes: 0 to 2^64 - 1. A `ValueError` for a negative or larger int.
-pub(crate) struct Size(pub(crate) u64);
-
-impl<'py> FromPyObject<'_, 'py> for Size {
-    type Error = PyErr;
-
-    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        let number: PyResult<u64> = object.extract();
-        number.map(Self).map_err(|error| {
-            if error.is_instance_of::<PyOverflowError>(object.py()) {
-                return PyValueError::new_err(format!("{} is no number of bytes of a disk", &*object));
-            }
-            error
-        })
-    }
 }
 
 /// A cache mode under QEMU's name. It says when writes become durable, and whether to bypass the page cache.
@@ -73,12 +55,6 @@ fn detect_zeroes(name: &str) -> PyResult<DetectZeroes> {
     }
 }
 
-/// A positive time in seconds.
-pub(crate) fn seconds(time: f64) -> PyResult<Duration> {
-    let valid = Duration::try_from_secs_f64(time).ok().filter(|time| !time.is_zero());
-    valid.ok_or_else(|| PyValueError::new_err(format!("Invalid time {time}: seconds, more than 0")))
-}
-
 pub(crate) fn gate(trust: &[PathBuf]) -> PyResult<Gate> {
     Gate::new(trust).map_err(|error| raise(&error))
 }
@@ -91,14 +67,14 @@ pub(crate) struct Opening<'a> {
     pub(crate) discard: &'a str,
     pub(crate) detect_zeroes: &'a str,
     pub(crate) copy_on_read: Option<bool>,
-    /// In seconds, positive; None: no limit.
-    pub(crate) base_timeout: Option<f64>,
+    /// `None`: no limit.
+    pub(crate) base_timeout: Option<Duration>,
     pub(crate) force_share: bool,
     pub(crate) trust: &'a [PathBuf],
 }
 
 impl Opening<'_> {
-    /// Converts the arguments. `ValueError` for an unknown mode or an invalid time.
+    /// Converts the arguments. `ValueError` for an unknown mode.
     pub(crate) fn options(self) -> PyResult<ChainOptions> {
         let cache = cache(self.cache)?;
         Ok(ChainOptions {
@@ -107,7 +83,7 @@ impl Opening<'_> {
             cache: cache.image(),
             direct: cache.is_direct(),
             copy_on_read: self.copy_on_read,
-            base_timeout: self.base_timeout.map(seconds).transpose()?,
+            base_timeout: self.base_timeout,
             discard: discard(self.discard)?,
             detect_zeroes: detect_zeroes(self.detect_zeroes)?,
             force_share: self.force_share,

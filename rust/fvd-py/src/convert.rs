@@ -15,6 +15,7 @@ use crate::arguments::{self, blocking, gate};
 use crate::buffer::duplicate;
 use crate::create::apply;
 use crate::disk::{Disk, unfit};
+use crate::numbers;
 use crate::progress::Reporter;
 
 /// The source: a disk, or the file descriptor of a stream.
@@ -28,7 +29,7 @@ impl<'py> FromPyObject<'_, 'py> for From {
 
     fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
         if object.is_instance_of::<PyInt>() {
-            return Ok(Self::Stream(object.extract()?));
+            return numbers::source(&object).map(Self::Stream);
         }
         let disk = object.extract().map(Self::Disk);
         disk.map_err(|_: PyErr| unfit(object, "a path, an open image or the descriptor of a stream"))
@@ -46,7 +47,7 @@ impl<'py> FromPyObject<'_, 'py> for To {
 
     fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
         if object.is_instance_of::<PyInt>() {
-            return Ok(Self::Stream(object.extract()?));
+            return numbers::target(&object).map(Self::Stream);
         }
         let path = object.extract().map(Self::Path);
         path.map_err(|_: PyErr| unfit(object, "a path or the descriptor of a stream"))
@@ -74,7 +75,7 @@ pub(crate) fn convert<'py>(
     options: Option<&Bound<'py, PyMapping>>,
     backing_file: Option<PathBuf>,
     backing_format: Option<String>,
-    sparse_size: u64,
+    #[pyo3(from_py_with = numbers::sparse_size)] sparse_size: u64,
     no_create: bool,
     out_of_order: bool,
     force: bool,

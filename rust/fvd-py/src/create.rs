@@ -13,6 +13,7 @@ use pyo3::types::{PyDict, PyList, PyMapping};
 
 use crate::arguments::{blocking, gate};
 use crate::errors::raise;
+use crate::numbers;
 use crate::options::value;
 use crate::progress::interruptible;
 
@@ -30,7 +31,7 @@ use crate::progress::interruptible;
 pub(crate) fn create<'py>(
     py: Python<'py>,
     path: PathBuf,
-    size: Option<u64>,
+    #[pyo3(from_py_with = numbers::size)] size: Option<u64>,
     format: &str,
     backing_file: Option<PathBuf>,
     backing_format: Option<String>,
@@ -139,7 +140,7 @@ fn profile_options_of(options: &Bound<'_, PyDict>, header: &Header) -> PyResult<
 pub(crate) fn apply(create: &mut CreateOptions, options: &Bound<'_, PyMapping>) -> PyResult<()> {
     for item in options.items()?.iter() {
         let (name, object): (String, Bound<'_, PyAny>) = item.extract()?;
-        let set = create.set(&name, &value(&name, &object)?);
+        let set = create.set(&name, &value(&object)?);
         set.map_err(|error| raise(&error))?;
     }
     Ok(())

@@ -15,6 +15,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
 use crate::arguments::blocking;
+use crate::numbers;
 
 /// Return header, table, bitmap, journal and profile as they are on disk, without recovery.
 ///
@@ -31,7 +32,12 @@ use crate::arguments::blocking;
 /// ```
 #[pyfunction]
 #[pyo3(signature = (path, *, limit = 100_000, force_share = false))]
-pub(crate) fn dump(py: Python<'_>, path: PathBuf, limit: usize, force_share: bool) -> PyResult<Bound<'_, PyDict>> {
+pub(crate) fn dump(
+    py: Python<'_>,
+    path: PathBuf,
+    #[pyo3(from_py_with = numbers::limit)] limit: usize,
+    force_share: bool,
+) -> PyResult<Bound<'_, PyDict>> {
     let options = ChainOptions {
         force_share,
         ..ChainOptions::default()

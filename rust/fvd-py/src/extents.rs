@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
 use crate::arguments::{blocking, read_only};
+use crate::numbers;
 
 /// The number of extents that are looked up at once, without the GIL.
 const BATCH: usize = 256;
@@ -113,8 +114,8 @@ pub(crate) fn map(
     py: Python<'_>,
     path: PathBuf,
     format: Option<&str>,
-    start: u64,
-    length: Option<u64>,
+    #[pyo3(from_py_with = numbers::start)] start: u64,
+    #[pyo3(from_py_with = numbers::length)] length: Option<u64>,
     force_share: bool,
     trust: Vec<PathBuf>,
 ) -> PyResult<Extents> {

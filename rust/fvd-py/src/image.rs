@@ -11,14 +11,14 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::arguments::{Opening, Size, blocking};
+use crate::arguments::{Opening, blocking};
 use crate::background::Background;
 use crate::buffer::{Buffer, LeasedMut, new_bytes};
 use crate::errors::raise;
 use crate::leases::Leasable;
 use crate::open::{BlockingOpen, Open};
 use crate::stats::Counters;
-use crate::{exit, extents, info, prefetch, unclosed};
+use crate::{exit, extents, info, numbers, prefetch, unclosed};
 
 /// Opens an FVD image. See `fvd.open`.
 #[pyfunction]
@@ -140,8 +140,12 @@ impl Image {
     /// >>> image.pread(4, 0)
     /// b'\x00\x00\x00\x00'
     /// ```
-    fn pread<'py>(&self, py: Python<'py>, count: Size, offset: Size) -> PyResult<Bound<'py, PyBytes>> {
-        let (Size(count), Size(offset)) = (count, offset);
+    fn pread<'py>(
+        &self,
+        py: Python<'py>,
+        #[pyo3(from_py_with = numbers::count)] count: u64,
+        #[pyo3(from_py_with = numbers::offset)] offset: u64,
+    ) -> PyResult<Bound<'py, PyBytes>> {
         check_range(count, offset, self.size)?;
         let (object, memory) = new_bytes(py, count as usize)?;
         self.fill(py, &memory, offset)?;
@@ -159,8 +163,12 @@ impl Image {
     /// >>> image.readinto(buffer, 4096)
     /// 512
     /// ```
-    fn readinto(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>, offset: Size) -> PyResult<usize> {
-        let Size(offset) = offset;
+    fn readinto(
+        &self,
+        py: Python<'_>,
+        buffer: &Bound<'_, PyAny>,
+        #[pyo3(from_py_with = numbers::offset)] offset: u64,
+    ) -> PyResult<usize> {
         let buffer = Buffer::get(buffer)?;
         self.fill(py, &buffer.lease_mut()?, offset)?;
         Ok(buffer.len())
@@ -180,8 +188,12 @@ impl Image {
     /// >>> image.pread(7, 999)
     /// b'\x00hello\x00'
     /// ```
-    fn pwrite(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>, offset: Size) -> PyResult<usize> {
-        let Size(offset) = offset;
+    fn pwrite(
+        &self,
+        py: Python<'_>,
+        buffer: &Bound<'_, PyAny>,
+        #[pyo3(from_py_with = numbers::offset)] offset: u64,
+    ) -> PyResult<usize> {
         let buffer = Buffer::get(buffer)?;
         let bytes = buffer.lease();
         blocking(py, || self.open.with(|engine| block_on(engine.write(bytes, offset))))?;
@@ -204,8 +216,12 @@ impl Image {
     /// >>> image.pread(4, 0), image.pread(4, 996)  # a whole sector, and a part of one
     /// (b'\x00\x00\x00\x00', b'eded')
     /// ```
-    fn discard(&self, py: Python<'_>, count: Size, offset: Size) -> PyResult<()> {
-        let (Size(count), Size(offset)) = (count, offset);
+    fn discard(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = numbers::count)] count: u64,
+        #[pyo3(from_py_with = numbers::offset)] offset: u64,
+    ) -> PyResult<()> {
         blocking(py, || self.open.with(|engine| block_on(engine.discard(offset, count))))
     }
 
@@ -221,8 +237,12 @@ impl Image {
     /// >>> image.pread(6, 0)
     /// b'a\x00\x00def'
     /// ```
-    fn zero(&self, py: Python<'_>, count: Size, offset: Size) -> PyResult<()> {
-        let (Size(count), Size(offset)) = (count, offset);
+    fn zero(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = numbers::count)] count: u64,
+        #[pyo3(from_py_with = numbers::offset)] offset: u64,
+    ) -> PyResult<()> {
         blocking(py, || {
             self.open.with(|engine| block_on(engine.write_zeroes(offset, count)))
         })
@@ -256,7 +276,12 @@ impl Image {
     /// [(4096, 67104768, True)]
     /// ```
     #[pyo3(signature = (offset = 0, length = None))]
-    fn extents(&self, py: Python<'_>, offset: u64, length: Option<u64>) -> PyResult<extents::Entries> {
+    fn extents(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = numbers::offset)] offset: u64,
+        #[pyo3(from_py_with = numbers::length)] length: Option<u64>,
+    ) -> PyResult<extents::Entries> {
         let entries = blocking(py, || {
             self.open
                 .with(|engine| block_on(extents::collect(&**engine, offset, length)))

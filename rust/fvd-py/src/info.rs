@@ -14,8 +14,21 @@ use pyo3::types::{PyDict, PyList};
 
 use crate::arguments::{blocking, gate};
 
-/// Describes a disk: a list of dictionaries, one for each disk of the chain with `backing_chain`, otherwise
-/// one. See `fvd.info`.
+/// Return information about an image; with `backing_chain`, a list from the image to its last base.
+///
+/// Opens files that the image names only with `backing_chain`. Sizes are in bytes. Without `format` the
+/// format is detected. `force_share` reads without locks, for example an image that is open for writing.
+///
+/// Raises `InvalidImageError` if the file does not have the given `format`, `UnsupportedError` for a format
+/// that fvd does not know, and with `backing_chain` `NotPermittedError` if a base is not trusted.
+///
+/// ```pycon
+/// >>> info = fvd.info("overlay.fvd")
+/// >>> info["virtual-size"], info["backing-filename"]
+/// (1048576, 'base.raw')
+/// >>> [layer["format"] for layer in fvd.info("overlay.fvd", backing_chain=True)]
+/// ['fvd', 'raw']
+/// ```
 #[pyfunction]
 #[pyo3(signature = (path, *, format = None, force_share = false, backing_chain = false, trust = Vec::new()))]
 pub(crate) fn info<'py>(
@@ -25,14 +38,17 @@ pub(crate) fn info<'py>(
     force_share: bool,
     backing_chain: bool,
     trust: Vec<PathBuf>,
-) -> PyResult<Bound<'py, PyList>> {
+) -> PyResult<Bound<'py, PyAny>> {
     let gate = backing_chain.then(|| gate(&trust)).transpose()?;
     let chain = blocking(py, || block_on(tool::info(&path, format, force_share, gate.as_ref())))?;
+    if !backing_chain {
+        return to_dict(py, &chain[0]).map(Bound::into_any);
+    }
     let list = PyList::empty(py);
     for disk in &chain {
         list.append(to_dict(py, disk)?)?;
     }
-    Ok(list)
+    Ok(list.into_any())
 }
 
 /// The description of one disk, as a dictionary.

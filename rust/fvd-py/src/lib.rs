@@ -21,6 +21,7 @@ mod held;
 mod image;
 mod info;
 mod leases;
+mod numbers;
 mod open;
 mod options;
 mod prefetch;

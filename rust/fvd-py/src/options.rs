@@ -2,7 +2,6 @@
 
 use fvd::format::Value;
 use fvd::format::options::{self, FormatOption, Kind, Use};
-use pyo3::exceptions::{PyOverflowError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyInt};
 
@@ -49,18 +48,14 @@ fn describe<T>(option: &FormatOption, used: &Use<T>, switch: &'static str) -> De
     (used.name, kind, used.description, option.limits(used))
 }
 
-/// The value of the option `name`: a bool, an int or a str.
-pub(crate) fn value(name: &str, object: &Bound<'_, PyAny>) -> PyResult<Value> {
+/// The value of an option: a bool, an int or a str.
+pub(crate) fn value(object: &Bound<'_, PyAny>) -> PyResult<Value> {
     if object.is_instance_of::<PyBool>() {
         return Ok(Value::Bool(object.extract()?));
     }
     if object.is_instance_of::<PyInt>() {
-        return object.extract().map(Value::Int).map_err(|error| {
-            if error.is_instance_of::<PyOverflowError>(object.py()) {
-                return PyValueError::new_err(format!("Parameter '{name}' cannot be {object}"));
-            }
-            error
-        });
+        let number = object.extract().map(Value::Int);
+        return Ok(number.unwrap_or_else(|_| Value::Beyond(object.to_string())));
     }
     Ok(Value::Text(object.extract()?))
 }

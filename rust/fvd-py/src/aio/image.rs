@@ -7,6 +7,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use fvd::Error;
 use fvd::copy::{self, Control};
@@ -19,13 +20,13 @@ use pyo3::types::PyBytes;
 use super::answer::{Answer, Nothing, at_once, droppable, unstoppable};
 use super::open::{self, AsyncOpen, Engine};
 use super::order::Order;
-use crate::arguments::{Opening, Size, blocking};
+use crate::arguments::{Opening, blocking};
 use crate::buffer::{Buffer, shared_bytes};
 use crate::errors::raise;
 use crate::held::{Held, releasing};
 use crate::image::{check_range, describe};
 use crate::leases::Leasable;
-use crate::{exit, extents, info, prefetch, runtime, stats, unclosed};
+use crate::{exit, extents, info, numbers, prefetch, runtime, stats, unclosed};
 
 /// Opens an FVD image. Returns an awaitable of it. See `fvd.aio.open`.
 #[pyfunction]
@@ -43,7 +44,7 @@ pub(crate) fn open_async<'py>(
     discard: &str,
     detect_zeroes: &str,
     copy_on_read: Option<bool>,
-    base_timeout: Option<f64>,
+    #[pyo3(from_py_with = numbers::base_timeout)] base_timeout: Option<Duration>,
     force_share: bool,
     trust: Vec<PathBuf>,
 ) -> PyResult<Bound<'py, PyAny>> {
@@ -117,24 +118,36 @@ impl AsyncImage {
         Ok(())
     }
 
-    fn pread<'py>(&self, py: Python<'py>, count: Size, offset: Size) -> PyResult<Bound<'py, PyAny>> {
-        let (Size(count), Size(offset)) = (count, offset);
+    fn pread<'py>(
+        &self,
+        py: Python<'py>,
+        #[pyo3(from_py_with = numbers::count)] count: u64,
+        #[pyo3(from_py_with = numbers::offset)] offset: u64,
+    ) -> PyResult<Bound<'py, PyAny>> {
         check_range(count, offset, self.size)?;
         let (bytes, memory) = shared_bytes(py, count as usize)?;
         let fill = self.fill(memory, offset)?;
         droppable(py, async move { fill.await.map(|memory| Filled { bytes, memory }) })
     }
 
-    fn readinto<'py>(&self, py: Python<'py>, buffer: &Bound<'py, PyAny>, offset: Size) -> PyResult<Bound<'py, PyAny>> {
-        let Size(offset) = offset;
+    fn readinto<'py>(
+        &self,
+        py: Python<'py>,
+        buffer: &Bound<'py, PyAny>,
+        #[pyo3(from_py_with = numbers::offset)] offset: u64,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let buffer = Buffer::get(buffer)?;
         let count = buffer.len();
         let fill = self.fill(buffer.into_memory()?, offset)?;
         droppable(py, async move { fill.await.map(|_memory| count) })
     }
 
-    fn pwrite<'py>(&self, py: Python<'py>, buffer: &Bound<'py, PyAny>, offset: Size) -> PyResult<Bound<'py, PyAny>> {
-        let Size(offset) = offset;
+    fn pwrite<'py>(
+        &self,
+        py: Python<'py>,
+        buffer: &Bound<'py, PyAny>,
+        #[pyo3(from_py_with = numbers::offset)] offset: u64,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let bytes = Buffer::get(buffer)?.into_bytes();
         let count = bytes.len();
         self.change(py, count as u64, offset, async move |engine: Arc<Engine>| {
@@ -142,15 +155,23 @@ impl AsyncImage {
         })
     }
 
-    fn zero<'py>(&self, py: Python<'py>, count: Size, offset: Size) -> PyResult<Bound<'py, PyAny>> {
-        let (Size(count), Size(offset)) = (count, offset);
+    fn zero<'py>(
+        &self,
+        py: Python<'py>,
+        #[pyo3(from_py_with = numbers::count)] count: u64,
+        #[pyo3(from_py_with = numbers::offset)] offset: u64,
+    ) -> PyResult<Bound<'py, PyAny>> {
         self.change(py, count, offset, async move |engine: Arc<Engine>| {
             engine.write_zeroes(offset, count).await.map(|()| Nothing)
         })
     }
 
-    fn discard<'py>(&self, py: Python<'py>, count: Size, offset: Size) -> PyResult<Bound<'py, PyAny>> {
-        let (Size(count), Size(offset)) = (count, offset);
+    fn discard<'py>(
+        &self,
+        py: Python<'py>,
+        #[pyo3(from_py_with = numbers::count)] count: u64,
+        #[pyo3(from_py_with = numbers::offset)] offset: u64,
+    ) -> PyResult<Bound<'py, PyAny>> {
         self.change(py, count, offset, async move |engine: Arc<Engine>| {
             engine.discard(offset, count).await.map(|()| Nothing)
         })
@@ -163,7 +184,12 @@ impl AsyncImage {
     }
 
     #[pyo3(signature = (offset = 0, length = None))]
-    fn extents<'py>(&self, py: Python<'py>, offset: u64, length: Option<u64>) -> PyResult<Bound<'py, PyAny>> {
+    fn extents<'py>(
+        &self,
+        py: Python<'py>,
+        #[pyo3(from_py_with = numbers::offset)] offset: u64,
+        #[pyo3(from_py_with = numbers::length)] length: Option<u64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let open = self.ours()?;
         droppable(py, async move {
             let collect = async |engine: Arc<Engine>| extents::collect(&*engine, offset, length).await;

@@ -1,7 +1,6 @@
 //! The function `serve`, and the class `Server`.
 
 mod disk;
-mod poll;
 mod server;
 mod serving;
 mod stats;
@@ -20,12 +19,12 @@ use fvd_nbd::server::{Limits, Sharing};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::arguments::{self, Opening, Size, blocking};
+use crate::arguments::{Opening, blocking};
 use crate::buffer::duplicate;
 use crate::errors::raise;
+use crate::numbers;
 
 use disk::{Disk, Given};
-use poll::Poll;
 pub(crate) use server::Server;
 
 /// Serves disks over NBD. See `fvd.serve`.
@@ -35,7 +34,7 @@ pub(crate) use server::Server;
 /// limit), `poll_max_ns` in nanoseconds (0 to 500000).
 #[pyfunction]
 #[pyo3(signature = (
-    disks, *, sockets = Vec::new(), socket = None, bind = None, port = None, description = "", format = None, offset = Size(0), size = None, read_only = false,
+    disks, *, sockets = Vec::new(), socket = None, bind = None, port = None, description = "", format = None, offset = 0, size = None, read_only = false,
     persistent = true, shared = 0, force_share = false, cache = "writeback", discard = "unmap",
     detect_zeroes = "off", aio = None, copy_on_read = None, base_timeout = None, write_base = false, trust = Vec::new(),
     tls_creds = None, tls_psk = None, tls_verify_peer = false, tls_authz = Vec::new(), tls_required = true,
@@ -49,21 +48,21 @@ pub(crate) fn serve(
     sockets: Vec<i32>,
     socket: Option<PathBuf>,
     bind: Option<String>,
-    port: Option<u16>,
+    #[pyo3(from_py_with = numbers::port)] port: Option<u16>,
     description: &str,
     format: Option<&str>,
-    offset: Size,
-    size: Option<Size>,
+    #[pyo3(from_py_with = numbers::offset)] offset: u64,
+    #[pyo3(from_py_with = numbers::size)] size: Option<u64>,
     read_only: bool,
     persistent: bool,
-    shared: usize,
+    #[pyo3(from_py_with = numbers::shared)] shared: usize,
     force_share: bool,
     cache: &str,
     discard: &str,
     detect_zeroes: &str,
     aio: Option<&str>,
     copy_on_read: Option<bool>,
-    base_timeout: Option<f64>,
+    #[pyo3(from_py_with = numbers::base_timeout)] base_timeout: Option<Duration>,
     write_base: bool,
     trust: Vec<PathBuf>,
     tls_creds: Option<PathBuf>,
@@ -71,12 +70,12 @@ pub(crate) fn serve(
     tls_verify_peer: bool,
     tls_authz: Vec<String>,
     tls_required: bool,
-    handshake_limit: Option<u32>,
-    poll_max_ns: Option<Poll>,
+    #[pyo3(from_py_with = numbers::handshake_limit)] handshake_limit: Option<u32>,
+    #[pyo3(from_py_with = numbers::poll_max_ns)] poll_max_ns: Option<u64>,
     metrics: Option<String>,
     verbose: bool,
     signals: bool,
-    patience: Option<f64>,
+    #[pyo3(from_py_with = numbers::patience)] patience: Option<Duration>,
 ) -> PyResult<Server> {
     let opening = Opening {
         // This applies only to files that are opened here. The program itself may still write to images that
@@ -103,16 +102,13 @@ pub(crate) fn serve(
         .into_iter()
         .map(|(name, given)| (name, given.into_disk(file)))
         .collect();
-    let part = Part {
-        offset: offset.0,
-        size: size.map(|Size(size)| size),
-    };
+    let part = Part { offset, size };
     let options = DaemonOptions {
         disks: Vec::new(),
-        patience: patience.map(arguments::seconds).transpose()?.unwrap_or_default(),
+        patience: patience.unwrap_or_default(),
         addresses: addresses(&sockets, socket, bind, port)?,
         backend: aio.map(backend).transpose()?,
-        limits: limits(poll_max_ns, handshake_limit),
+        limits: limits(poll_max_ns.map(Duration::from_nanos), handshake_limit),
         tls: tls(tls_creds, tls_psk, tls_verify_peer, tls_authz, tls_required)?,
         metrics,
         sharing: Sharing { shared, persistent },
@@ -136,12 +132,12 @@ pub(crate) fn serve(
 
 /// The limits of a server that spins for requests for at most `poll`, and allows `handshake` seconds for a
 /// handshake (0: no limit).
-fn limits(poll: Option<Poll>, handshake: Option<u32>) -> Limits {
+fn limits(poll: Option<Duration>, handshake: Option<u32>) -> Limits {
     /// Longer than any server runs.
     const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
     let default = Limits::default();
     Limits {
-        poll: poll.map_or(default.poll, |Poll(poll)| poll),
+        poll: poll.unwrap_or(default.poll),
         handshake: match handshake {
             None => default.handshake,
             Some(0) => FOR_EVER,

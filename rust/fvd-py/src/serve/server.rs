@@ -14,7 +14,7 @@ use super::stats;
 use crate::arguments::blocking;
 use crate::errors::raise;
 use crate::exit::{self, Closable};
-use crate::unclosed;
+use crate::{numbers, unclosed};
 
 /// The interval at which Python signals are checked.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -91,9 +91,13 @@ impl Server {
     /// Waits for an event, and returns its name: 'ended' if the server no longer serves, 'signal' if a signal
     /// has arrived, 'timeout' if `timeout` seconds have passed. `timeout` None: no limit.
     #[pyo3(signature = (timeout = None))]
-    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<&'static str> {
+    fn wait(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = numbers::timeout)] timeout: Option<Duration>,
+    ) -> PyResult<&'static str> {
         self.check_process()?;
-        let mut rest = timeout.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default());
+        let mut rest = timeout;
         loop {
             py.check_signals()?;
             let step = rest.map_or(INTERVAL, |rest| rest.min(INTERVAL));

@@ -147,7 +147,7 @@ impl FormatOption {
         let expected = match self.kind {
             Kind::Bool => "'on' or 'off'".to_owned(),
             Kind::Text | Kind::File => "a name".to_owned(),
-            Kind::SignedSize => "a size".to_owned(),
+            Kind::SignedSize => "a number from -2^63 to 2^63 - 1".to_owned(),
             Kind::Number(least, most) | Kind::Size(least, most) => format!("a number from {least} to {most}"),
             Kind::Word(words) => {
                 let words: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();

@@ -68,6 +68,11 @@ fn a_value_that_create_cannot_store_is_refused_by_name() {
             Value::Int(1 << 31),
             "a number from -2147483648 to",
         ),
+        (
+            "journal_size",
+            Value::Beyond("9223372036854775808".to_owned()),
+            "a number from -2^63 to 2^63 - 1, not 9223372036854775808",
+        ),
         ("copy_on_read", Value::Int(1), "'on' or 'off', not 1"),
         ("data_file", Value::Bool(true), "a name, not on"),
     ] {

@@ -12,6 +12,8 @@ pub enum Value {
     Bool(bool),
     /// A number, in the unit of its option.
     Int(i64),
+    /// A number beyond those of `Int`, in decimal: no option accepts it.
+    Beyond(String),
     /// A keyword or a file name.
     Text(OsString),
 }
@@ -33,6 +35,7 @@ impl fmt::Display for Value {
         match self {
             Self::Bool(on) => f.write_str(if *on { "on" } else { "off" }),
             Self::Int(number) => number.fmt(f),
+            Self::Beyond(digits) => f.write_str(digits),
             Self::Text(text) => write!(f, "'{}'", text.display()),
         }
     }

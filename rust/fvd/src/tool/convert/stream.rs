@@ -131,7 +131,7 @@ pub(super) fn as_file(stream: &File) -> Result<Option<FileStorage>> {
 }
 
 /// Creates an unlinked temporary file in the directory of `target`. The file system of the target must have
-/// room for the image anyway, unlike that of `/tmp`.
+/// room for the image anyway, unlike that of `/tmp`. Errors name `target`, which the user knows.
 pub(super) fn spool(target: &Path) -> Result<FileStorage> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let directory = crate::gate::directory_of(target);
@@ -142,11 +142,11 @@ pub(super) fn spool(target: &Path) -> Result<FileStorage> {
         how.read(true).write(true).create_new(true).mode(0o600);
         match how.open(&path) {
             Err(error) if error.kind() == IoKind::AlreadyExists => {}
-            Err(error) => return Err(Error::io("create a temporary file", error).with_path(&path)),
+            Err(error) => return Err(Error::io("create a temporary file for", error).with_path(target)),
             Ok(file) => {
                 let removed = std::fs::remove_file(&path);
-                removed.map_err(|error| Error::io("unlink", error).with_path(&path))?;
-                return FileStorage::from_file(file, path);
+                removed.map_err(|error| Error::io("remove the temporary file of", error).with_path(target))?;
+                return FileStorage::from_file(file, target);
             }
         }
     }

@@ -1,0 +1,79 @@
+"""`fvd.open`."""
+
+from __future__ import annotations
+
+from fvd import _fvd as _core
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fvd._fvd import Image
+    from fvd.types import CacheMode, DetectZeroes, Discard, Mode, StrPath
+
+
+_WRITABLE = {"r": False, "rb": False, "r+": True, "r+b": True, "rb+": True}
+
+
+def is_writable(mode: str) -> bool:
+    """Tell whether `mode` writes. Raises `ValueError` for one that `open` does not have."""
+    if mode not in _WRITABLE:
+        raise ValueError(f"invalid mode: {mode!r} (use 'r' or 'r+'; fvd.create() makes a new image)")
+    return _WRITABLE[mode]
+
+
+def open(
+    path: StrPath,
+    mode: Mode = "r",
+    *,
+    write_base: bool = False,
+    cache: CacheMode = "writeback",
+    discard: Discard = "unmap",
+    detect_zeroes: DetectZeroes = "off",
+    copy_on_read: bool | None = None,
+    force_share: bool = False,
+    trust: Sequence[StrPath] = (),
+) -> Image:
+    """Open an image: `r` to read, `r+` to read and write (`rb` and `r+b` mean the same).
+
+    `cache` is the same as in QEMU: `writethrough` flushes after every write, `unsafe` never syncs, `none` and
+    `directsync` bypass the page cache. `copy_on_read` enables or disables storing what is read from the base;
+    without it, the image's own option applies. `force_share`, only for `r`, skips the locks that keep out
+    writers.
+
+    With `discard="ignore"`, `Image.discard` does nothing, and `Image.zero` does not free space: allocated
+    space stays allocated, so that later writes find it. With `detect_zeroes="on"`, writes of only zeros
+    become zeroing that keeps space; with `unmap`, zeroing that frees it.
+
+    An image opened with `r+` prefetches in the background if it has the option `prefetch_start_delay`.
+
+    The image belongs to this process. In a process forked from it, every method raises `ValueError`, except
+    `close`, which does nothing there. Open images after forking.
+
+    An image with the option `write_updates_base_img` is a cache of its base, and writes to it. Opening it
+    with `r+` requires `write_base=True`, so that an image cannot make the caller write to another file by
+    naming it.
+
+    Raises `NotPermittedError` if the image names a file that is not trusted, `InUseError` if another process
+    has a conflicting lock, `InvalidImageError` if the file is not a valid FVD image, `IoError` if a file
+    cannot be opened, also a directory in `trust`. Raises `ValueError` for an unknown mode, and for
+    `force_share` with `r+`.
+
+    ```pycon
+    >>> image = fvd.open("overlay.fvd", "r+", copy_on_read=True)
+    >>> image.pread(8, 0)
+    b'basebase'
+    >>> image.close()
+    ```
+    """
+    return _core.open(
+        path,
+        writable=is_writable(mode),
+        write_base=write_base,
+        cache=cache,
+        discard=discard,
+        detect_zeroes=detect_zeroes,
+        copy_on_read=copy_on_read,
+        force_share=force_share,
+        trust=trust,
+    )

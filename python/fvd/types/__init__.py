@@ -1,0 +1,76 @@
+"""Types of arguments and results of `fvd`. Keys that `qemu-img --output=json` has are named as there.
+
+They are for type checkers: at run time every result is a dictionary, and every argument a plain value. Sizes,
+offsets and lengths are in bytes.
+
+```pycon
+>>> from fvd.types import Extent, ImageInfo, Mode
+>>> mode: Mode = "r+"
+>>> info: ImageInfo = fvd.info("overlay.fvd")
+>>> first: Extent = next(fvd.map("overlay.fvd"))
+```
+"""
+
+from fvd._public import publish as _publish
+from fvd.types._arguments import (
+    Aio,
+    CacheMode,
+    DetectZeroes,
+    Discard,
+    Format,
+    Mode,
+    Progress,
+    Repair,
+    StrPath,
+    StrSize,
+    Switch,
+    TargetFormat,
+)
+from fvd.types._copies import CompareResult, ConvertResult, CreateResult
+from fvd.types._dump import BitmapRecord, Dump, JournalSector, TableRecord
+from fvd.types._images import CheckResult, DiskStats, Extent, FormatSpecific, ImageInfo, Snapshot
+from fvd.types._options import Attributes, ImageOptions, OptionValue
+from fvd.types._prefetch import ImportedProfile, PrefetchProgress, PrefetchState, PrefetchStatus, Profile
+from fvd.types._servers import ConnectionCounts, ExportStats, RequestCounts, ServerStats
+
+__all__ = [
+    "Aio",
+    "Attributes",
+    "BitmapRecord",
+    "CacheMode",
+    "CheckResult",
+    "CompareResult",
+    "ConnectionCounts",
+    "ConvertResult",
+    "CreateResult",
+    "DetectZeroes",
+    "Discard",
+    "DiskStats",
+    "Dump",
+    "ExportStats",
+    "Extent",
+    "Format",
+    "FormatSpecific",
+    "ImageInfo",
+    "ImageOptions",
+    "ImportedProfile",
+    "JournalSector",
+    "Mode",
+    "OptionValue",
+    "PrefetchProgress",
+    "PrefetchState",
+    "PrefetchStatus",
+    "Profile",
+    "Progress",
+    "Repair",
+    "RequestCounts",
+    "ServerStats",
+    "Snapshot",
+    "StrPath",
+    "StrSize",
+    "Switch",
+    "TableRecord",
+    "TargetFormat",
+]
+
+_publish(globals())

@@ -1,0 +1,57 @@
+"""Results of `create`, `convert` and `compare`."""
+
+from typing import Literal, TypedDict
+
+from fvd.types._options import OptionValue
+
+
+class CompareResult(TypedDict):
+    """How two disks differ.
+
+    ```pycon
+    >>> fvd.compare("disk.fvd", "overlay.fvd", strict=True)
+    {'identical': False, 'reason': 'size', 'offset': None, 'size_a': 67108864, 'size_b': 1048576}
+    ```
+    """
+
+    identical: bool
+    reason: Literal["content", "size", "status"] | None
+    """`size` and `status` (known without reading) only in strict mode. None if identical."""
+    offset: int | None
+    """In bytes: the first sector whose content differs, or the first offset where the status differs. None
+    for `size`.
+    """
+    size_a: int
+    size_b: int
+
+
+class CreateResult(TypedDict):
+    """The image that was created. `size`, of its disk, is in bytes.
+
+    ```pycon
+    >>> fvd.create("new.fvd", "1M")
+    {'filename': 'new.fvd', 'format': 'fvd', 'size': 1048576, 'options': {...}, 'needs_trust': []}
+    ```
+    """
+
+    filename: str
+    format: str
+    size: int
+    options: dict[str, OptionValue]
+    """As used, including defaults, the base and its format, in the order to show them."""
+    needs_trust: list[str]
+    """Directories that must be trusted (`trust=`, `--trust`) before the image can be opened."""
+
+
+class ConvertResult(TypedDict):
+    """The result of a conversion.
+
+    ```pycon
+    >>> fvd.convert("overlay.fvd", "copy.fvd", format="fvd")
+    {'format': 'fvd', 'size': 1048576}
+    ```
+    """
+
+    format: str
+    size: int
+    """Size of the source's disk in bytes. An FVD image rounds it up to a multiple of 512."""
