@@ -36,6 +36,7 @@ pub use crate::image::inspect::local::local_bytes;
 pub use crate::image::inspect::stats::Stats;
 pub use crate::image::inspect::totals::read_totals;
 pub(crate) use crate::image::populate::fill::{BaseCopy, CopyData, Part};
+pub(crate) use crate::image::range_lock::Watch;
 pub(crate) use crate::image::space::store_error::StoreError;
 pub use create::{create, create_unfinished};
 pub use inspect::{dump, info};
