@@ -9,6 +9,7 @@ mod image;
 mod lease;
 mod raw;
 mod status;
+mod threaded;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use crate::server::{Export, Zeroing};
 pub use content::Content;
 pub use lease::Lease;
 pub use raw::RawDisk;
+pub use threaded::ThreadedImage;
 
 /// A part of a disk. The default is the whole disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -22,7 +22,6 @@ mod source;
 mod space;
 #[cfg(test)]
 mod testing;
-mod threaded;
 mod unfinished;
 mod write;
 mod zero;
@@ -43,7 +42,6 @@ pub use inspect::{dump, info};
 pub use map::{Extent, Mapping};
 pub use open::{CacheMode, DetectZeroes, Discard, Head, OpenOptions, read_head};
 pub use populate::profile;
-pub use threaded::ThreadedImage;
 pub use unfinished::{begin, finish, read_unfinished_head, suspend};
 
 use crate::error::{Error, ErrorKind, Result};
