@@ -1,8 +1,8 @@
 //! Runs a blocking source on worker threads.
 
-use std::path::Path;
 use std::sync::Arc;
 
+use super::delegate::delegate_to_inner;
 use super::{BaseSource, BoxFuture, Run};
 use crate::aio::{CloseGuard, Opened, Remains, Threaded};
 use crate::error::Result;
@@ -53,17 +53,7 @@ impl ThreadedSource {
 }
 
 impl BaseSource for ThreadedSource {
-    fn path(&self) -> &Path {
-        self.source.value().path()
-    }
-
-    fn format(&self) -> &'static str {
-        self.source.value().format()
-    }
-
-    fn len(&self) -> u64 {
-        self.source.value().len()
-    }
+    delegate_to_inner!(source.value());
 
     fn read(&self, buf: IoBufMut, offset: u64) -> BoxFuture<'_, Result<IoBufMut>> {
         Box::pin(self.run(async move |source: &dyn BaseSource| source.read(buf, offset).await))
@@ -77,6 +67,7 @@ impl BaseSource for ThreadedSource {
 #[cfg(test)]
 mod tests {
     use std::future::Future;
+    use std::path::Path;
     use std::pin::pin;
     use std::sync::mpsc::{Receiver, channel};
     use std::sync::{Mutex, PoisonError};

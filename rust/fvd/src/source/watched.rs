@@ -3,9 +3,10 @@
 use std::fs::{File, Metadata};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::delegate::delegate_to_inner;
 use super::{BaseSource, BoxFuture, Run};
 use crate::aio::Threaded;
 use crate::error::{Error, ErrorKind, Result};
@@ -136,17 +137,7 @@ impl WatchedSource {
 }
 
 impl BaseSource for WatchedSource {
-    fn path(&self) -> &Path {
-        self.source.path()
-    }
-
-    fn format(&self) -> &'static str {
-        self.source.format()
-    }
-
-    fn len(&self) -> u64 {
-        self.source.len()
-    }
+    delegate_to_inner!(source);
 
     fn read(&self, buf: IoBufMut, offset: u64) -> BoxFuture<'_, Result<IoBufMut>> {
         Box::pin(self.read_watched(buf, offset))
@@ -160,6 +151,7 @@ impl BaseSource for WatchedSource {
 #[cfg(test)]
 mod tests {
     use std::io::{Seek, SeekFrom, Write};
+    use std::path::Path;
 
     use pollster::block_on;
 
