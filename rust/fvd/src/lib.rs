@@ -4,6 +4,7 @@
 //!
 //! * [`process`]: the process that something belongs to.
 //! * [`host`]: the clock that the program provides.
+//! * [`aio`]: runs what would block where it may block.
 //! * [`mod@format`]: bytes to typed values and back. No I/O.
 //! * [`gate`]: decides whether a file that an image names may be opened.
 //! * [`storage`]: positional I/O on files, devices and memory.
@@ -15,7 +16,7 @@
 //!
 //! `docs/design/README.md` has the format, the invariants and the crash cases.
 
-mod aio;
+pub mod aio;
 pub mod chain;
 pub mod copy;
 pub mod error;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fvd::chain::{AsyncIo, ChainOptions, Files, open_file, open_image_on, open_source_on};
-use fvd::image::{Image, ThreadedImage};
+use fvd::image::Image;
 use fvd::source::{foreign, probe_file};
 use fvd::storage::{AsyncFile, FileStorage};
 use fvd::{Error, ErrorKind, Result};
 use tokio::time::{Instant, sleep};
 
-use crate::disk::{Content, DiskExport, Lease, Part, RawDisk};
+use crate::disk::{Content, DiskExport, Lease, Part, RawDisk, ThreadedImage};
 
 /// The format of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

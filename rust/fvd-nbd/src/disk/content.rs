@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use fvd::copy::{self, Control, PrefetchStatus};
-use fvd::image::{Image, Stats, ThreadedImage};
+use fvd::image::{Image, Stats};
 use fvd::source::BaseSource;
 use fvd::storage::Storage;
 use fvd::{Error, ErrorKind};
 
 use super::raw::RawDisk;
+use super::threaded::ThreadedImage;
 use crate::protocol::export::{BlockSizes, ExportInfo};
 
 /// The minimum preferred block size: a page, and the sector size of most disks.

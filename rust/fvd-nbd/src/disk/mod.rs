@@ -9,6 +9,7 @@ mod export;
 mod lease;
 mod raw;
 mod status;
+mod threaded;
 mod zeroing;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::protocol::export::ExportInfo;
 pub use content::Content;
 pub use lease::Lease;
 pub use raw::RawDisk;
+pub use threaded::ThreadedImage;
 
 /// A part of a disk. The default is the whole disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

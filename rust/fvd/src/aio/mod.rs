@@ -8,6 +8,7 @@ mod oneshot;
 mod pool;
 mod queue;
 mod ring;
+mod threaded;
 
 pub use backend::Backend;
 pub(crate) use close_guard::{CloseGuard, Opened, Remains};
@@ -16,3 +17,4 @@ pub(crate) use oneshot::{Receiver, Unfinished};
 pub(crate) use oneshot::{Sender, oneshot};
 pub(crate) use pool::Pool;
 pub(crate) use ring::{Guard, Outcome, Ring};
+pub use threaded::Threaded;

@@ -3,8 +3,9 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use super::control::{Command, Control, PrefetchState};
+use super::control::Control;
 use super::copy_on_read;
+use super::machine::Admission;
 use super::options::PrefetchOptions;
 use super::prefetch::Prefetch;
 use super::profile::profile;
@@ -119,27 +120,14 @@ impl<'a, S: Storage> Background<'a, S> {
 
     /// Waits until the delay has passed or the user resumes prefetch. Also returns after a stop.
     async fn started(&self, delay: Option<Duration>) {
+        let at = delay.map(|delay| self.began.saturating_add(delay));
         loop {
             let command = self.control.command();
-            match (command, delay) {
-                (Command::Stop | Command::Run, _) => return,
-                (Command::Pause, _) => {
-                    self.control.enter(PrefetchState::Paused);
-                    self.control.command_changes(command).await;
-                }
-                (Command::Start, None) => {
-                    self.control.enter(PrefetchState::Waiting);
-                    self.control.command_changes(command).await;
-                }
-                (Command::Start, Some(delay)) => {
-                    let waited = self.clock.now().saturating_sub(self.began);
-                    if waited >= delay {
-                        return;
-                    }
-                    self.control.enter(PrefetchState::Waiting);
-                    self.control
-                        .sleep(self.clock, delay.saturating_sub(waited), command)
-                        .await;
+            match Admission::to_start(command, self.clock.now(), at) {
+                Admission::Go | Admission::Stop => return,
+                Admission::Wait(state, until) => {
+                    self.control.enter(state);
+                    self.control.wait(self.clock, until, command).await;
                 }
             }
         }

@@ -1,92 +1,16 @@
-//! Pauses and stops prefetch, and reports its progress.
+//! Pauses and stops prefetch, and passes on what it reports.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use event_listener::{Event, Listener as _};
 
-use super::pause::{Pause, PauseReason};
-use crate::error::Error;
+use super::command::Command;
+use super::pause::Pause;
+use super::status::{PrefetchState, PrefetchStatus};
 use crate::host::Clock;
 use crate::join::race;
 use crate::process::Process;
-
-/// What prefetch is doing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum PrefetchState {
-    /// Has not started: its delay has not passed, or it waits for [`Control::resume`].
-    #[default]
-    Waiting,
-    /// Fetches.
-    Running,
-    /// Waits until the guest is idle.
-    Yielding,
-    /// Waits for [`Control::resume`].
-    Paused,
-    /// Pauses because of contention.
-    Throttled,
-    /// Waits before it tries again, because the base has failed.
-    BackingOff,
-    /// Every block is local and durable. The base is never read again.
-    Finished,
-    /// Has failed: see [`PrefetchStatus::error`].
-    Failed,
-    /// Has ended because of [`Control::stop`].
-    Stopped,
-}
-
-impl PrefetchState {
-    /// Whether prefetch has ended.
-    #[must_use]
-    pub fn is_final(self) -> bool {
-        matches!(self, Self::Finished | Self::Failed | Self::Stopped)
-    }
-}
-
-/// Progress of prefetch.
-#[derive(Clone, Debug, Default)]
-pub struct PrefetchStatus {
-    /// Grows with every change.
-    pub version: u64,
-    /// What it is doing.
-    pub state: PrefetchState,
-    /// Bytes of the disk that the base covers. In the end all of them are local.
-    pub total: u64,
-    /// Bytes that were local when prefetch last moved something, whatever made them local. 0 before it has
-    /// begun. [`status`](super::status) returns the current number.
-    pub local: u64,
-    /// Bytes that prefetch itself has read from the base and stored. Zeros among them take no space. Bytes
-    /// count again if a large block, which is stored in parts, must be stored anew because the guest wrote to
-    /// it.
-    pub fetched: u64,
-    /// Bytes that prefetch itself has made local without reading them, because the base is known to hold
-    /// zeros there.
-    pub zeros: u64,
-    /// Recent reads from the base, in bytes per second.
-    pub read_rate: u64,
-    /// Recent writes, in bytes per second.
-    pub write_rate: u64,
-    /// Number of pauses because of contention.
-    pub pauses: u64,
-    /// Number of failures of the base after which prefetch continued.
-    pub retries: u64,
-    /// The pause that prefetch makes on its own at the moment, if any.
-    pub pause: Option<Pause>,
-    /// Why prefetch has failed, or the last failure of the base.
-    pub error: Option<Error>,
-}
-
-/// What the user wants.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Command {
-    /// Start when the delay has passed.
-    #[default]
-    Start,
-    Run,
-    Pause,
-    Stop,
-}
 
 #[derive(Default)]
 struct Shared {
@@ -140,11 +64,7 @@ impl Control {
     pub fn status(&self) -> PrefetchStatus {
         match self.0.process.check() {
             Ok(()) => self.inner().status.clone(),
-            Err(error) => PrefetchStatus {
-                state: PrefetchState::Failed,
-                error: Some(error),
-                ..PrefetchStatus::default()
-            },
+            Err(error) => PrefetchStatus::failed(error),
         }
     }
 
@@ -252,10 +172,14 @@ impl Control {
         }
     }
 
-    /// Sleeps until the time has passed, or the command differs from `seen`, the one on which the decision to
-    /// sleep was based.
-    pub(super) async fn sleep(&self, clock: &dyn Clock, time: Duration, seen: Command) {
-        race(clock.sleep(time), self.command_changes(seen)).await;
+    /// Waits until the time has come (None: without a limit), or the command differs from `seen`, the one on
+    /// which the decision to wait was based.
+    pub(super) async fn wait(&self, clock: &dyn Clock, until: Option<Duration>, seen: Command) {
+        let commanded = self.command_changes(seen);
+        match until {
+            None => commanded.await,
+            Some(until) => race(clock.sleep(until.saturating_sub(clock.now())), commanded).await,
+        }
     }
 
     /// Changes the status.
@@ -277,50 +201,17 @@ impl Control {
             inner.paused = (inner.paused.0 + 1, Some(pause));
         }
         self.update(|status| {
-            if !status.state.is_final() {
-                status.state = match pause.reason {
-                    PauseReason::BaseFails => PrefetchState::BackingOff,
-                    PauseReason::SlowReads | PauseReason::SlowWrites => PrefetchState::Throttled,
-                };
-                status.pause = Some(pause);
-            }
+            status.pause(pause);
             change(status);
         });
         self.0.pausing.notify(usize::MAX);
     }
 
-    /// Resets the status: a prefetch of `total` bytes is about to start, or has nothing to do.
-    pub(super) fn begin(&self, total: u64, finished: bool) {
-        let state = if finished {
-            PrefetchState::Finished
-        } else {
-            PrefetchState::Waiting
-        };
-        self.update(|status| {
-            *status = PrefetchStatus {
-                version: status.version,
-                state,
-                total,
-                ..PrefetchStatus::default()
-            };
-        });
-    }
-
     /// Changes the state, unless prefetch has ended.
     pub(super) fn enter(&self, state: PrefetchState) {
-        let now = self.inner().status.state;
-        if now == state || now.is_final() {
-            return;
+        if self.inner().status.can_enter(state) {
+            self.update(|status| status.enter(state));
         }
-        self.update(|status| {
-            status.state = state;
-            if !matches!(state, PrefetchState::Throttled | PrefetchState::BackingOff) {
-                status.pause = None;
-            }
-            if !matches!(state, PrefetchState::Running | PrefetchState::Yielding) {
-                (status.read_rate, status.write_rate) = (0, 0);
-            }
-        });
     }
 }
 
@@ -351,7 +242,7 @@ mod tests {
         let control = Control::new();
         let seen = control.command();
         control.stop();
-        // If `sleep` took the current command instead of `seen`, nothing would ever wake it.
-        block_on(control.sleep(&Endless, Duration::from_secs(1), seen));
+        // If `wait` took the current command instead of `seen`, nothing would ever wake it.
+        block_on(control.wait(&Endless, Some(Duration::from_secs(1)), seen));
     }
 }

@@ -4,17 +4,19 @@
 //! at any moment: the image stays valid. Copies are published only in memory, and a checkpoint makes them
 //! durable (`docs/design/copies.md`, "Copies", "Prefetch" and "Profile").
 
-mod amount;
+mod account;
 mod background;
 mod backoff;
 mod base_writeback;
 mod best;
+mod command;
 mod control;
 mod copy_on_read;
 mod direction;
-mod end;
 mod fetch;
 mod foreground;
+mod machine;
+mod moving;
 mod options;
 mod pacing;
 mod pause;
@@ -22,20 +24,22 @@ mod plan;
 mod prefetch;
 mod profile;
 mod rate;
+mod shared;
 mod status;
 mod step;
 mod take;
 mod throttle;
+mod waits;
 mod window;
 mod work;
 
 pub use background::{Background, background};
 pub use base_writeback::write_back_base;
-pub use control::{Control, PrefetchState, PrefetchStatus};
+pub use control::Control;
 pub use copy_on_read::copy_on_read;
 pub use fetch::fetch;
 pub use options::PrefetchOptions;
 pub use pause::{Pause, PauseReason};
 pub use prefetch::Prefetch;
 pub use profile::profile;
-pub use status::status;
+pub use status::{PrefetchState, PrefetchStatus, status};

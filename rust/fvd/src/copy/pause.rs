@@ -3,6 +3,7 @@
 use std::fmt::{Display, Formatter};
 use std::time::Duration;
 
+use super::status::PrefetchState;
 use super::throttle::Fall;
 
 /// Why prefetch pauses on its own.
@@ -28,6 +29,14 @@ impl PauseReason {
             Self::SlowReads => "slow-reads",
             Self::SlowWrites => "slow-writes",
             Self::BaseFails => "base-fails",
+        }
+    }
+
+    /// The state of prefetch in the pause.
+    pub(super) fn state(self) -> PrefetchState {
+        match self {
+            Self::SlowReads | Self::SlowWrites => PrefetchState::Throttled,
+            Self::BaseFails => PrefetchState::BackingOff,
         }
     }
 }

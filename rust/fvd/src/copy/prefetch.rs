@@ -6,20 +6,18 @@ use std::time::Duration;
 
 use event_listener::Event;
 
-use super::backoff::Backoff;
-use super::control::{Command, Control, PrefetchState};
-use super::direction::{Direction, DirectionState};
-use super::end::Fault;
+use super::control::Control;
 use super::foreground::Foreground;
+use super::machine::{End, Fault, Phase};
 use super::options::{MAX_HELPER_STEP, PrefetchOptions};
 use super::plan::plan;
-use super::take::Turn;
-use super::window::Window;
+use super::shared::Shared;
+use super::take::Ranges;
 use super::work::Work;
 use crate::error::Result;
 use crate::host::{BoxFuture, Clock};
 use crate::image::Image;
-use crate::join::{join_all, race, yield_now};
+use crate::join::join_all;
 use crate::storage::Storage;
 
 /// Fetches what is still in the base, in [`PrefetchOptions::slots`] pieces at once.
@@ -30,51 +28,11 @@ pub struct Prefetch<'a, S> {
     pub(super) options: PrefetchOptions,
     pub(super) control: Control,
     pub(super) clock: &'a dyn Clock,
-    state: Mutex<State>,
+    shared: Mutex<Shared>,
     /// Notified when a step or the whole prefetch has ended.
     pub(super) ended: Event,
     /// Notified when more helpers are needed, or none any longer.
     pub(super) widened: Event,
-}
-
-/// What the slots share. Its lock is held only for moments, never over I/O.
-pub(super) struct State {
-    pub(super) work: Work,
-    read: DirectionState,
-    write: DirectionState,
-    /// How many steps of the first ranges (a profile) may be in flight.
-    pub(super) window: Window,
-    pub(super) foreground: Foreground,
-    pub(super) backoff: Backoff,
-    pub(super) rng: fastrand::Rng,
-    /// No step begins before this time, and why.
-    hold: Option<(Duration, PrefetchState)>,
-    /// Bytes stored since the last checkpoint. `saved_at`: when that was.
-    pub(super) unsaved: u64,
-    pub(super) saved_at: Duration,
-    pub(super) outcome: Option<Result<()>>,
-}
-
-impl State {
-    pub(super) fn direction(&mut self, direction: Direction) -> &mut DirectionState {
-        match direction {
-            Direction::Read => &mut self.read,
-            Direction::Write => &mut self.write,
-        }
-    }
-
-    /// Whether guest requests come first. Not while a profile is fetched: the guest is about to read those
-    /// ranges, and would wait for each of them.
-    pub(super) fn is_polite(&self) -> bool {
-        !self.work.is_at_first()
-    }
-
-    /// Begins no step before `until`.
-    pub(super) fn hold_until(&mut self, until: Duration, why: PrefetchState) {
-        if self.hold.is_none_or(|(held, _)| held < until) {
-            self.hold = Some((until, why));
-        }
-    }
 }
 
 impl<'a, S: Storage> Prefetch<'a, S> {
@@ -91,33 +49,21 @@ impl<'a, S: Storage> Prefetch<'a, S> {
         let options = options.checked();
         let now = clock.now();
         let total = image.base_size();
-        let outcome = image.base().is_none().then_some(Ok(()));
-        control.begin(total, outcome.is_some());
-        let first = plan(first, image.geometry().block_size, total, options.bytes_per_prefetch);
-        let (read, write) = (
-            DirectionState::new(Direction::Read, &options, now),
-            DirectionState::new(Direction::Write, &options, now),
-        );
-        let pacers = [&read.pacer, &write.pacer];
-        let state = State {
-            window: Window::new(options.slots, options.profile_slots, pacers),
-            work: Work::new(first, total),
-            read,
-            write,
-            foreground: Foreground::new(options.lull, options.longest_yield, image.requests()),
-            backoff: Backoff::new(options.first_backoff, options.longest_backoff, options.retries),
-            rng: fastrand::Rng::with_seed(seed),
-            hold: None,
-            unsaved: 0,
-            saved_at: now,
-            outcome,
+        let phase = match image.base() {
+            None => Phase::Ended(End::Finished),
+            Some(_) => Phase::Open,
         };
+        control.update(|status| status.begin(total, image.base().is_none()));
+        let first = plan(first, image.geometry().block_size, total, options.bytes_per_prefetch);
+        let work = Work::new(first, total);
+        let foreground = Foreground::new(options.lull, options.longest_yield, image.requests());
+        let shared = Shared::new(phase, work, &options, foreground, now, seed);
         Self {
             image,
             options,
             control,
             clock,
-            state: Mutex::new(state),
+            shared: Mutex::new(shared),
             ended: Event::new(),
             widened: Event::new(),
         }
@@ -151,10 +97,7 @@ impl<'a, S: Storage> Prefetch<'a, S> {
             if let Some(outcome) = self.outcome() {
                 return outcome;
             }
-            if let Err(fault) = self.turn().await {
-                self.fault(fault);
-            }
-            yield_now().await;
+            self.turn(Ranges::All).await;
         }
     }
 
@@ -164,22 +107,19 @@ impl<'a, S: Storage> Prefetch<'a, S> {
         if self.image.check_process().is_err() {
             return;
         }
-        if self.state().work.front_of_first().is_some() {
+        if self.front(Ranges::First).is_some() {
             self.count_local().await;
         }
-        while self.outcome().is_none() && self.state().work.front_of_first().is_some() {
-            if let Err(fault) = self.turn_of_first().await {
-                self.fault(fault);
-            }
-            yield_now().await;
+        while self.outcome().is_none() && self.front(Ranges::First).is_some() {
+            self.turn(Ranges::First).await;
         }
     }
 
     /// How many helpers there may be.
     pub(super) fn helpers(&self) -> usize {
-        let state = self.state();
-        let needed = state.window.most() - self.options.slots;
-        needed.min(state.work.steps_of_first(MAX_HELPER_STEP))
+        let shared = self.shared();
+        let needed = shared.window.most() - self.options.slots;
+        needed.min(shared.work.steps_of_first(MAX_HELPER_STEP))
     }
 
     /// Runs one more slot for the first ranges, while the latency of the base calls for that many. Prefetch
@@ -188,9 +128,9 @@ impl<'a, S: Storage> Prefetch<'a, S> {
         while self.image.check_process().is_ok() {
             let listener = self.widened.listen();
             let (is_over, is_needed) = {
-                let state = self.state();
-                let is_over = state.outcome.is_some() || state.work.front_of_first().is_none();
-                (is_over, self.options.slots + number < state.window.size())
+                let shared = self.shared();
+                let is_over = shared.phase.outcome().is_some() || shared.work.front_of_first().is_none();
+                (is_over, self.options.slots + number < shared.window.size())
             };
             if is_over {
                 return;
@@ -199,10 +139,7 @@ impl<'a, S: Storage> Prefetch<'a, S> {
                 listener.await;
                 continue;
             }
-            if let Err(fault) = self.turn_of_first().await {
-                self.fault(fault);
-            }
-            yield_now().await;
+            self.turn(Ranges::First).await;
         }
     }
 
@@ -211,7 +148,7 @@ impl<'a, S: Storage> Prefetch<'a, S> {
         if self.outcome().is_none() {
             match self.image.local_bytes().await {
                 Ok(_) => self.tell_local(|_| ()),
-                Err(error) => self.fault(Fault::Image(error)),
+                Err(error) => self.faulted(Fault::Image(error)),
             }
         }
     }
@@ -222,75 +159,24 @@ impl<'a, S: Storage> Prefetch<'a, S> {
         self.options.slots
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn outcome(&self) -> Option<Result<()>> {
-        self.state().outcome.clone()
+        self.shared().phase.outcome()
     }
 
-    async fn turn(&self) -> Result<(), Fault> {
-        self.image.check_writable().map_err(Fault::Image)?;
-        self.admitted().await?;
-        match self.take().await? {
-            Turn::Step(step) => self.perform(step).await,
-            Turn::Walked => Ok(()),
-            Turn::Nothing => self.complete().await,
-        }
+    /// Bytes that may be moved at once now.
+    pub(super) fn piece_len(&self) -> u64 {
+        let now = self.clock.now();
+        self.look(now).piece_len(&self.options, now)
     }
 
-    async fn turn_of_first(&self) -> Result<(), Fault> {
-        self.image.check_writable().map_err(Fault::Image)?;
-        self.admitted().await?;
-        let front = self.state().work.front_of_first();
-        match front {
-            Some(front) => match self.take_from(front).await? {
-                Turn::Step(step) => self.perform(step).await,
-                Turn::Walked | Turn::Nothing => Ok(()),
-            },
-            None => Ok(()),
-        }
-    }
-
-    /// Waits until nothing holds prefetch back: a pause by the user, contention, or a failed base.
-    pub(super) async fn admitted(&self) -> Result<(), Fault> {
-        loop {
-            if self.outcome().is_some() {
-                return Err(Fault::Stopped);
-            }
-            let command = self.control.command();
-            match command {
-                Command::Stop => return Err(Fault::Stopped),
-                Command::Pause => {
-                    self.control.enter(PrefetchState::Paused);
-                    race(self.control.command_changes(Command::Pause), self.until_ended()).await;
-                    continue;
-                }
-                Command::Start | Command::Run => {}
-            }
-            let now = self.clock.now();
-            let hold = self.state().hold.filter(|(until, _)| now < *until);
-            let Some((until, state)) = hold else {
-                return Ok(());
-            };
-            self.control.enter(state);
-            self.sleep(until.saturating_sub(now), command).await;
-        }
-    }
-
-    /// Sleeps until the time has passed, the command differs from `seen`, or prefetch has ended.
-    pub(super) async fn sleep(&self, time: Duration, seen: Command) {
-        race(self.control.sleep(self.clock, time, seen), self.until_ended()).await;
-    }
-
-    async fn until_ended(&self) {
-        loop {
-            let listener = self.ended.listen();
-            if self.outcome().is_some() {
-                return;
-            }
-            listener.await;
-        }
+    /// Looks at the guest.
+    pub(super) fn look(&self, now: Duration) -> MutexGuard<'_, Shared> {
+        let mut shared = self.shared();
+        shared.foreground.look(now, self.image.requests(), self.image.is_idle());
+        shared
     }
 }

@@ -24,7 +24,6 @@ mod source;
 mod space;
 #[cfg(test)]
 mod testing;
-mod threaded;
 mod unfinished;
 mod write;
 mod zero;
@@ -37,13 +36,13 @@ pub use crate::image::inspect::local::local_bytes;
 pub use crate::image::inspect::stats::Stats;
 pub use crate::image::inspect::totals::read_totals;
 pub(crate) use crate::image::populate::fill::{BaseCopy, CopyData, Part};
+pub(crate) use crate::image::range_lock::Watch;
 pub(crate) use crate::image::space::store_error::StoreError;
 pub use create::{create, create_unfinished};
 pub use inspect::{dump, info};
 pub use metadata::lookup::{Extent, Mapping};
 pub use open::{CacheMode, DetectZeroes, Discard, Head, OpenOptions, read_head};
 pub use populate::profile;
-pub use threaded::ThreadedImage;
 pub use unfinished::{begin, finish, read_unfinished_head, suspend};
 
 use crate::error::{Error, ErrorKind, Result};

@@ -1,12 +1,12 @@
 //! The base of an image, with any number of layers below it.
 
 use std::future::Future;
-use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
+use super::delegate::delegate_to_inner;
 use super::{BaseSource, BoxFuture, Run, WritableBase};
 use crate::error::Result;
 use crate::storage::{IoBufMut, Space};
@@ -43,17 +43,7 @@ impl Drop for Layer {
 }
 
 impl BaseSource for Layer {
-    fn path(&self) -> &Path {
-        self.source().path()
-    }
-
-    fn format(&self) -> &'static str {
-        self.source().format()
-    }
-
-    fn len(&self) -> u64 {
-        self.source().len()
-    }
+    delegate_to_inner!(source());
 
     fn read(&self, buf: IoBufMut, offset: u64) -> BoxFuture<'_, Result<IoBufMut>> {
         deep(|| self.source().read(buf, offset))

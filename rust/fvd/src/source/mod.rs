@@ -1,5 +1,6 @@
 //! Sources of base data: disks of any format. Some can be written to.
 
+mod delegate;
 mod detect;
 mod layer;
 mod parts;

@@ -1,12 +1,10 @@
 //! Runs a blocking source on worker threads.
 
-use std::path::Path;
 use std::sync::Arc;
 
-use pollster::block_on;
-
+use super::delegate::delegate_to_inner;
 use super::{BaseSource, BoxFuture, Run};
-use crate::aio::{CloseGuard, Opened, Pool, Remains};
+use crate::aio::{CloseGuard, Opened, Remains, Threaded};
 use crate::error::Result;
 use crate::storage::IoBufMut;
 
@@ -17,8 +15,7 @@ const THREADS: usize = 16;
 ///
 /// A read owns its buffer until it ends, even if its future is dropped.
 pub struct ThreadedSource {
-    source: Arc<Opened<Box<dyn BaseSource>>>,
-    pool: Pool,
+    source: Threaded<Opened<Box<dyn BaseSource>>>,
     /// Last, so that it is dropped last: it closes the source, which may also block.
     close_guard: CloseGuard<Box<dyn BaseSource>>,
 }
@@ -26,7 +23,7 @@ pub struct ThreadedSource {
 impl Drop for ThreadedSource {
     fn drop(&mut self) {
         // This source and its close guard each have a reference. Any others belong to reads.
-        if Arc::strong_count(&self.source) > 2 {
+        if Arc::strong_count(self.source.value()) > 2 {
             self.close_guard.remains = Remains::Reads;
         }
     }
@@ -38,51 +35,45 @@ impl ThreadedSource {
     pub fn new(source: Box<dyn BaseSource>) -> Self {
         let (source, close_guard) = CloseGuard::of(source, false, |_| ());
         Self {
-            source,
-            pool: Pool::new(THREADS),
+            source: Threaded::new(source, THREADS),
             close_guard,
         }
     }
 
-    async fn on_thread<T: Send + 'static>(
+    async fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&dyn BaseSource) -> Result<T> + Send + 'static,
+        work: impl AsyncFnOnce(&dyn BaseSource) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let source = Arc::clone(&self.source);
-        let begun = self.pool.run(move || work(&***source));
-        begun.map_err(|error| error.with_path(self.path()))?.await
+        let done = self
+            .source
+            .run(async move |source: &Opened<_>| work(&***source).await)
+            .await;
+        done.map_err(|error| error.with_path(self.path()))
     }
 }
 
 impl BaseSource for ThreadedSource {
-    fn path(&self) -> &Path {
-        self.source.path()
-    }
-
-    fn format(&self) -> &'static str {
-        self.source.format()
-    }
-
-    fn len(&self) -> u64 {
-        self.source.len()
-    }
+    delegate_to_inner!(source.value());
 
     fn read(&self, buf: IoBufMut, offset: u64) -> BoxFuture<'_, Result<IoBufMut>> {
-        Box::pin(self.on_thread(move |source| block_on(source.read(buf, offset))))
+        Box::pin(self.run(async move |source: &dyn BaseSource| source.read(buf, offset).await))
     }
 
     fn status(&self, offset: u64, len: u64) -> BoxFuture<'_, Result<Run>> {
-        Box::pin(self.on_thread(move |source| block_on(source.status(offset, len))))
+        Box::pin(self.run(async move |source: &dyn BaseSource| source.status(offset, len).await))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::future::Future;
+    use std::path::Path;
     use std::pin::pin;
     use std::sync::mpsc::{Receiver, channel};
     use std::sync::{Mutex, PoisonError};
     use std::task::{Context, Waker};
+
+    use pollster::block_on;
 
     use super::*;
 

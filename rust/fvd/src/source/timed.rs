@@ -1,12 +1,12 @@
 //! A base with a time limit.
 
 use std::future::{Future, poll_fn};
-use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use super::delegate::delegate_to_inner;
 use super::{BaseSource, BoxFuture, Run, WritableBase};
 use crate::error::{Error, Result};
 use crate::host::Clock;
@@ -50,17 +50,7 @@ impl TimedSource {
 }
 
 impl BaseSource for TimedSource {
-    fn path(&self) -> &Path {
-        self.source.path()
-    }
-
-    fn format(&self) -> &'static str {
-        self.source.format()
-    }
-
-    fn len(&self) -> u64 {
-        self.source.len()
-    }
+    delegate_to_inner!(source);
 
     fn read(&self, buf: IoBufMut, offset: u64) -> BoxFuture<'_, Result<IoBufMut>> {
         Box::pin(self.in_time(self.source.read(buf, offset), offset))
@@ -79,6 +69,7 @@ impl BaseSource for TimedSource {
 #[cfg(test)]
 mod tests {
     use std::future::{pending, ready};
+    use std::path::Path;
 
     use pollster::block_on;
 

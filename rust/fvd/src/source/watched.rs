@@ -3,11 +3,12 @@
 use std::fs::{File, Metadata};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::delegate::delegate_to_inner;
 use super::{BaseSource, BoxFuture, Run};
-use crate::aio::Pool;
+use crate::aio::Threaded;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::CloseOnFork;
 use crate::storage::{FileStorage, IoBufMut, Storage};
@@ -25,7 +26,7 @@ pub struct WatchedSource {
     source: Box<dyn BaseSource>,
     watch: Arc<Watch>,
     /// Threads for the checks. None: check on the caller's thread.
-    pool: Option<Pool>,
+    threads: Option<Threaded<Watch>>,
 }
 
 /// An open file, and its state when the watch began.
@@ -100,7 +101,7 @@ impl WatchedSource {
         Self {
             source,
             watch: Arc::new(watch),
-            pool: None,
+            threads: None,
         }
     }
 
@@ -109,18 +110,16 @@ impl WatchedSource {
     #[must_use]
     pub fn on_threads(source: Box<dyn BaseSource>, watch: Watch) -> Self {
         let is_remote = FsKind::of(watch.file.as_fd()) == FsKind::Remote;
-        Self {
-            pool: is_remote.then(|| Pool::new(THREADS)),
-            ..Self::new(source, watch)
-        }
+        let mut watched = Self::new(source, watch);
+        watched.threads = is_remote.then(|| Threaded::new(Arc::clone(&watched.watch), THREADS));
+        watched
     }
 
     async fn check(&self) -> Result<()> {
-        let Some(pool) = &self.pool else {
-            return self.watch.check();
-        };
-        let watch = Arc::clone(&self.watch);
-        pool.run(move || watch.check())?.await
+        match &self.threads {
+            None => self.watch.check(),
+            Some(threads) => threads.run(async |watch: &Watch| watch.check()).await,
+        }
     }
 
     async fn read_watched(&self, buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
@@ -138,17 +137,7 @@ impl WatchedSource {
 }
 
 impl BaseSource for WatchedSource {
-    fn path(&self) -> &Path {
-        self.source.path()
-    }
-
-    fn format(&self) -> &'static str {
-        self.source.format()
-    }
-
-    fn len(&self) -> u64 {
-        self.source.len()
-    }
+    delegate_to_inner!(source);
 
     fn read(&self, buf: IoBufMut, offset: u64) -> BoxFuture<'_, Result<IoBufMut>> {
         Box::pin(self.read_watched(buf, offset))
@@ -162,6 +151,7 @@ impl BaseSource for WatchedSource {
 #[cfg(test)]
 mod tests {
     use std::io::{Seek, SeekFrom, Write};
+    use std::path::Path;
 
     use pollster::block_on;
 
@@ -206,7 +196,7 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
         file.write_all(&[7; 4096]).expect("room for a page");
         let mut source = watched(file.path());
-        source.pool = Some(Pool::new(1));
+        source.threads = Some(Threaded::new(Arc::clone(&source.watch), 1));
         assert_eq!(read(&source).expect("unchanged"), [7; 512]);
         file.as_file().set_len(1024).expect("a shorter file");
         read(&source).expect_err("the file is shorter");

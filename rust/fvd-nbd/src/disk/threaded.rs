@@ -1,49 +1,43 @@
-//! An image whose I/O blocks, for callers that must not block.
+//! An image whose I/O blocks, for a server whose threads must not block.
 
 use std::any::Any;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use pollster::block_on;
-
-use super::Image;
-use crate::aio::Pool;
-use crate::error::Result;
-use crate::source::{BaseSource, BoxFuture, Run};
-use crate::storage::{FileStorage, IoBufMut, Storage};
+use fvd::Result;
+use fvd::aio::Threaded;
+use fvd::image::Image;
+use fvd::source::{BaseSource, BoxFuture, Run};
+use fvd::storage::{FileStorage, IoBufMut, Storage};
 
 /// Most requests of one image at once.
 const THREADS: usize = 16;
 
-/// An image on files whose I/O blocks, used from worker threads of its own. It is for a server whose threads
-/// must not block, and an image that other code uses with blocking calls at the same time. At most 16
-/// requests run at once.
+/// An image on files whose I/O blocks, used from worker threads of its own. Other code may use the image with
+/// blocking calls at the same time. At most 16 requests run at once.
 ///
 /// If its future is dropped, a request that has begun runs to its end, and one that has not begun never does.
-pub struct ThreadedImage {
+pub struct ThreadedImage(Threaded<Kept>);
+
+/// What each request holds until its end.
+struct Kept {
     image: Arc<Image<FileStorage>>,
-    path: PathBuf,
-    /// Also held by each request until its end.
-    kept: Arc<dyn Any + Send + Sync>,
-    pool: Pool,
+    /// Dropped after `image`: then its owner may close the image.
+    _kept: Arc<dyn Any + Send + Sync>,
 }
 
 impl ThreadedImage {
     /// `kept` is dropped when this has been dropped and the last request has ended.
     #[must_use]
     pub fn new(image: Arc<Image<FileStorage>>, kept: Arc<dyn Any + Send + Sync>) -> Self {
-        Self {
-            path: image.file().path().to_owned(),
-            image,
-            kept,
-            pool: Pool::new(THREADS),
-        }
+        let kept = Kept { image, _kept: kept };
+        Self(Threaded::new(Arc::new(kept), THREADS))
     }
 
     /// The image, for calls that do no I/O.
     #[must_use]
     pub fn image(&self) -> &Image<FileStorage> {
-        &self.image
+        &self.0.value().image
     }
 
     /// Runs `work` with the image on one of the worker threads.
@@ -51,21 +45,14 @@ impl ThreadedImage {
         &self,
         work: impl AsyncFnOnce(&Image<FileStorage>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let (image, kept) = (Arc::clone(&self.image), Arc::clone(&self.kept));
-        let begun = self.pool.run(move || {
-            let done = block_on(work(&image));
-            // In this order: when `kept` is dropped, its owner may close the image.
-            drop(image);
-            drop(kept);
-            done
-        });
-        begun.map_err(|error| error.with_path(&self.path))?.await
+        let done = self.0.run(async move |kept: &Kept| work(&kept.image).await).await;
+        done.map_err(|error| error.with_path(self.path()))
     }
 }
 
 impl BaseSource for ThreadedImage {
     fn path(&self) -> &Path {
-        &self.path
+        self.image().file().path()
     }
 
     fn format(&self) -> &'static str {
@@ -73,7 +60,7 @@ impl BaseSource for ThreadedImage {
     }
 
     fn len(&self) -> u64 {
-        self.image.size()
+        self.image().size()
     }
 
     fn read(&self, buf: IoBufMut, offset: u64) -> BoxFuture<'_, Result<IoBufMut>> {
@@ -92,8 +79,10 @@ mod tests {
     use std::sync::mpsc::{TryRecvError, channel};
     use std::task::{Context, Waker};
 
+    use fvd::image::{CreateOptions, OpenOptions, create, read_head};
+    use pollster::block_on;
+
     use super::*;
-    use crate::image::{CreateOptions, OpenOptions, create, read_head};
 
     fn image() -> Arc<Image<FileStorage>> {
         let folder = tempfile::tempdir().expect("a folder");
