@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fvd::format::{Entry, Geometry, Header, Record, Region, SECTOR, bitmap, journal};
+use fvd::format::{Block, Entry, Geometry, Header, Record, Region, SECTOR, bitmap, journal};
 
 use crate::medium::Medium;
 
@@ -87,9 +87,13 @@ fn check_stale(image: &Medium, journal: Region, header: &Header, geometry: &Geom
             }
             (Record::Bitmap(record), _, Some(bitmap)) => {
                 let (start, end) = (record.first_sector, record.first_sector + u64::from(record.sectors));
-                let (size, block) = (geometry.base_size, geometry.block_size);
-                let mut blocks = bitmap::blocks_of(start * SECTOR, end * SECTOR, size, block);
-                if let Some(block) = blocks.find(|block| bitmap[(block / 8) as usize] >> (block % 8) & 1 == 0) {
+                let (size, block_size) = (geometry.base_size, geometry.block_size);
+                let blocks = bitmap::blocks_of(start * SECTOR, end * SECTOR, size, block_size);
+                let is_local = |block: Block| {
+                    let (byte, bit) = (block.index() / 8, block.index() % 8);
+                    bitmap[byte as usize] >> bit & 1 == 1
+                };
+                if let Some(block) = Block::each(&blocks).find(|block| !is_local(*block)) {
                     return Err(format!(
                         "the journal of a clean image says that block {block} is local, the bitmap does not"
                     ));

@@ -17,6 +17,7 @@ use super::prefetch::{Prefetch, State};
 use super::take::Step;
 use super::throttle::Fall;
 use crate::error::Result;
+use crate::format::Block;
 use crate::image::{BaseCopy, CopyData, Part, StoreError};
 use crate::source::Content;
 use crate::storage::{IoBufMut, Storage};
@@ -130,7 +131,7 @@ impl<S: Storage> Prefetch<'_, S> {
 
     /// Stores one block part by part, and publishes it with the last part. False: the guest wrote to it
     /// meanwhile, and the next walk finds it again.
-    async fn store_in_parts(&self, block: u64, bytes: Range<u64>) -> Result<bool, Fault> {
+    async fn store_in_parts(&self, block: Block, bytes: Range<u64>) -> Result<bool, Fault> {
         let (mut at, mut watch) = (bytes.start, None);
         while at < bytes.end {
             let part = at..bytes.end.min(at + self.piece_len());

@@ -6,6 +6,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use crate::error::Result;
+use crate::format::Block;
 use crate::image::Image;
 use crate::image::base_writeback::BaseWriteback;
 use crate::image::metadata::publish::PendingChunks;
@@ -22,8 +23,8 @@ const HOLE_UNIT: u64 = 4096;
 /// Whole blocks to be stored.
 #[derive(Clone, Debug)]
 pub(crate) struct BaseCopy {
-    /// Numbers of the blocks; not empty.
-    pub(crate) blocks: Range<u64>,
+    /// Not empty.
+    pub(crate) blocks: Range<Block>,
     /// What the base holds there, up to the end of its region.
     pub(crate) data: CopyData,
 }
@@ -70,7 +71,7 @@ impl<S: Storage> Image<S> {
         bitmap.load(self.file(), &blocks).await?;
         let (local, next) = bitmap.run(&blocks);
         let run = if local {
-            let (_, next_local) = bitmap.run(&(next.min(blocks.end - 1)..blocks.end));
+            let (_, next_local) = bitmap.run(&(next.min(Block::last(&blocks))..blocks.end));
             next..next_local
         } else {
             blocks.start..next
@@ -78,8 +79,7 @@ impl<S: Storage> Image<S> {
         if run.is_empty() || run.start >= blocks.end {
             return Ok(Some(stop..stop));
         }
-        let start = bitmap.block_range(run.start).start;
-        Ok(Some(start..bitmap.block_range(run.end - 1).end))
+        Ok(Some(bitmap.bytes_of(&run)))
     }
 
     /// Stores those of the blocks that are still in the base. Returns what was stored, as ranges of bytes of
@@ -104,8 +104,7 @@ impl<S: Storage> Image<S> {
         let BaseCopy { blocks, data } = copy;
         // The data was read without the lock. If the base changes, it must be read again under the lock (W5).
         let data = if self.changes_base() { CopyData::Unread } else { data };
-        let start = bitmap.block_range(blocks.start).start;
-        let end = bitmap.block_range(blocks.end - 1).end;
+        let Range { start, end } = bitmap.bytes_of(&blocks);
         let _pin = self.allocator.pin();
         self.allocator.extend(end).await?;
         self.metadata.load(self.file(), start, end).await?;
@@ -116,7 +115,7 @@ impl<S: Storage> Image<S> {
             local &= !mutation::is(Mutation::CopyOverwrites);
             let run = rest.start..next;
             if !local {
-                let bytes = bitmap.block_range(run.start).start..bitmap.block_range(run.end - 1).end;
+                let bytes = bitmap.bytes_of(&run);
                 let data = data.slice((bytes.start - start) as usize..(bytes.end - start) as usize);
                 let mut pending_chunks = PendingChunks::copy(&self.metadata);
                 self.store_data(&bytes, data, &mut pending_chunks).await?;
@@ -143,7 +142,7 @@ impl<S: Storage> Image<S> {
     /// another task has held the block, its parts are stored from the first again.
     pub(crate) async fn store_part(
         &self,
-        block: u64,
+        block: Block,
         part: Range<u64>,
         data: CopyData,
         before: Option<Watch>,
@@ -161,7 +160,7 @@ impl<S: Storage> Image<S> {
 
     async fn store_part_once(
         &self,
-        block: u64,
+        block: Block,
         part: Range<u64>,
         data: CopyData,
         before: Option<Watch>,
@@ -173,15 +172,15 @@ impl<S: Storage> Image<S> {
         let _pin = self.allocator.pin();
         self.allocator.extend(part.end).await?;
         self.metadata.load(self.file(), part.start, part.end).await?;
-        let filling = self.filling.lock(block..block + 1).await;
-        if bitmap.all_local(&(block..block + 1)) {
+        let filling = self.filling.lock(block.alone()).await;
+        if bitmap.all_local(&block.alone()) {
             return Ok(Part::Local);
         }
         let is_disturbed = before.is_some_and(|watch| !filling.is_first_since(watch));
         if is_disturbed && !mutation::is(Mutation::PartsDisturbed) {
             return Ok(Part::Disturbed);
         }
-        let whole = bitmap.block_range(block);
+        let whole = bitmap.bytes_of(&block.alone());
         let is_last = part.end == whole.end;
         let (part, data) = if !self.changes_base() {
             (part, data)
@@ -193,7 +192,8 @@ impl<S: Storage> Image<S> {
         };
         let mut pending_chunks = PendingChunks::copy(&self.metadata);
         self.store_data(&part, data, &mut pending_chunks).await?;
-        pending_chunks.publish(&(block..block + u64::from(is_last)))?;
+        let complete = if is_last { block.alone() } else { Block::NONE };
+        pending_chunks.publish(&complete)?;
         Ok(Part::Stored(filling.watch()))
     }
 
@@ -203,10 +203,9 @@ impl<S: Storage> Image<S> {
     }
 
     /// The blocks that the bytes of the disk touch.
-    pub(crate) fn blocks_of(&self, bytes: &Range<u64>) -> Range<u64> {
-        self.metadata
-            .bitmap()
-            .map_or(0..0, |bitmap| bitmap.blocks(bytes.start, bytes.end))
+    pub(crate) fn blocks_of(&self, bytes: &Range<u64>) -> Range<Block> {
+        let bitmap = self.metadata.bitmap();
+        bitmap.map_or(Block::NONE, |bitmap| bitmap.blocks(bytes.start, bytes.end))
     }
 
     /// Stores `data` in blocks that are in the base and locked. Publishes nothing.
@@ -305,7 +304,7 @@ mod tests {
         let base = block_on(RawSource::for_writing(sevens)).expect("memory does not fail");
         let image = over(Box::new(Broken(base)), BaseUpdate::Writenocache);
         let data = CopyData::Bytes(Bytes::from_static(&[7; 8192]));
-        let error = block_on(image.store_copy(BaseCopy { blocks: 0..1, data })).expect_err("read again");
+        let error = block_on(image.store_copy(copy(0, data))).expect_err("read again");
         assert!(matches!(error, StoreError::Base(_)), "{error:?}");
     }
 
@@ -347,7 +346,7 @@ mod tests {
             )
             .await?;
             image.write(vec![1; 2 * CHUNK as usize].into(), 0).await?;
-            let full = image.store_copy(copy(2..3, CopyData::Unread)).await;
+            let full = image.store_copy(copy(2, CopyData::Unread)).await;
             assert!(matches!(full, Err(StoreError::OutOfChunks { .. })), "{full:?}");
             image.discard(0, CHUNK).await?;
             Ok::<_, Error>(image)
@@ -355,7 +354,8 @@ mod tests {
         block_on(opened).expect("memory does not fail")
     }
 
-    fn copy(blocks: Range<u64>, data: CopyData) -> BaseCopy {
+    fn copy(block: u64, data: CopyData) -> BaseCopy {
+        let blocks = Block::new(block).alone();
         BaseCopy { blocks, data }
     }
 
@@ -363,14 +363,14 @@ mod tests {
     fn a_copy_uses_storage_that_was_discarded() {
         let image = full();
         let sevens = CopyData::Bytes(vec![7; CHUNK as usize].into());
-        let stored = block_on(image.store_copy(copy(2..3, sevens))).expect("there is room");
+        let stored = block_on(image.store_copy(copy(2, sevens))).expect("there is room");
         let all = 2 * CHUNK..3 * CHUNK;
         assert_eq!(stored, std::slice::from_ref(&all));
         let buf = block_on(image.read(IoBufMut::zeroed(3 * CHUNK as usize), 0)).expect("memory does not fail");
         let expected: Vec<u8> = [0, 1, 7].iter().flat_map(|fill| [*fill; CHUNK as usize]).collect();
         assert_eq!(buf.as_slice(), expected);
         assert!(
-            block_on(image.store_copy(copy(3..4, CopyData::Unread))).is_err(),
+            block_on(image.store_copy(copy(3, CopyData::Unread))).is_err(),
             "full again"
         );
     }
@@ -380,14 +380,15 @@ mod tests {
         let image = full();
         let sevens = CopyData::Bytes(vec![7; 4096].into());
         let at = 2 * CHUNK;
-        let first = block_on(image.store_part(2, at..at + 4096, sevens.clone(), None));
+        let first = block_on(image.store_part(Block::new(2), at..at + 4096, sevens.clone(), None));
         let Ok(Part::Stored(watch)) = first else {
             panic!("there is room");
         };
         let rest = at + 4096..at + CHUNK;
-        let last = block_on(image.store_part(2, rest, sevens, Some(watch)));
+        let last = block_on(image.store_part(Block::new(2), rest, sevens, Some(watch)));
         assert!(matches!(last, Ok(Part::Stored(_))));
-        assert!(image.metadata.bitmap().expect("there is a base").all_local(&(2..3)));
+        let bitmap = image.metadata.bitmap().expect("there is a base");
+        assert!(bitmap.all_local(&Block::new(2).alone()));
         let buf = block_on(image.read(IoBufMut::zeroed(CHUNK as usize), at)).expect("memory does not fail");
         assert_eq!(buf.as_slice(), [7; CHUNK as usize]);
     }
@@ -397,9 +398,9 @@ mod tests {
         for updates in BaseUpdate::ALL {
             let image = in_memory(updates);
             let old = CopyData::Bytes(Bytes::from_static(&[7; 4096]));
-            block_on(image.store_part(0, 0..4096, old.clone(), None)).expect("memory does not fail");
+            block_on(image.store_part(Block::FIRST, 0..4096, old.clone(), None)).expect("memory does not fail");
             block_on(image.write(Bytes::from_static(&[9; 100]), 50)).expect("memory does not fail");
-            block_on(image.store_part(0, 4096..8192, old, None)).expect("memory does not fail");
+            block_on(image.store_part(Block::FIRST, 4096..8192, old, None)).expect("memory does not fail");
             let missing = block_on(image.next_in_base(0, 8192)).expect("memory does not fail");
             assert!(missing.is_none_or(|run| run.is_empty()), "all of it is local");
             let buf = block_on(image.read(IoBufMut::zeroed(8192), 0)).expect("memory does not fail");
