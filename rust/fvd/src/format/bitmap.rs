@@ -24,7 +24,7 @@ pub const fn blocks(base_size: u64, block_size: u64) -> u64 {
     base_size.div_ceil(block_size)
 }
 
-/// The blocks of `block_size` bytes that contain bytes of `offset..end`, cut at `base_size`. None if no
+/// The blocks of `block_size` bytes that contain bytes of `offset..end`, cut at `base_size`. Empty if no
 /// byte of the range lies in the first `base_size` bytes of the disk.
 ///
 /// # Panics

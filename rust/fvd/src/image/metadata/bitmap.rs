@@ -50,8 +50,8 @@ impl Bitmap {
         bitmap::blocks_of(offset, end, self.base_size, self.block_size)
     }
 
-    /// What the bits of the (non-empty) blocks describe, in bytes of the disk: the last block may reach beyond
-    /// the base.
+    /// The bytes of the disk that the bits of the blocks describe: those of the base, beyond which the last
+    /// block may reach.
     pub(in crate::image) fn bytes_of(&self, blocks: &Range<Block>) -> Range<u64> {
         blocks.start.start(self.block_size)..blocks.end.start(self.block_size).min(self.base_size)
     }

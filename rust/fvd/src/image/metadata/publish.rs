@@ -155,8 +155,8 @@ impl Metadata {
         if offset >= end || !self.copied.load(Ordering::Acquire) {
             return;
         }
-        let blocks = self.bitmap.as_ref().map(|bitmap| bitmap.blocks(offset, end));
-        let blocks = blocks.unwrap_or_default();
+        let blocks = self.bitmap.as_ref();
+        let blocks = blocks.map_or(Block::NONE, |bitmap| bitmap.blocks(offset, end));
         let unlogged_block = self.bitmap.as_ref().and_then(|bitmap| bitmap.next_unlogged(&blocks));
         let chunks = self.table.as_ref().map(|table| table.chunks_of(offset, end));
         let chunks = chunks.unwrap_or_default();
