@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use fvd::Error;
 use fvd::chain::{ChainOptions, open_file};
 use fvd::format::profile::ENTRY_SIZE;
-use fvd::format::{FieldValue, Header, ProfileEntry, Record, StorageChunk};
+use fvd::format::{Block, FieldValue, Header, ProfileEntry, Record, StorageChunk};
 use fvd::image::dump::{BitmapRuns, JournalSectors, TableRuns};
 use fvd::image::profile::EntryReader;
 use fvd::image::{Head, read_head};
@@ -101,12 +101,12 @@ fn table_of(file: &FileStorage, head: &Head, limit: usize) -> Result<Vec<(u64, u
 }
 
 fn bitmap_of(file: &FileStorage, head: &Head, limit: usize) -> Result<Vec<(u64, u64)>, Error> {
-    let mut runs = BitmapRuns::new(file, head, 0);
+    let mut runs = BitmapRuns::new(file, head, Block::FIRST);
     let mut all = Vec::new();
     while all.len() < limit
         && let Some(run) = block_on(runs.next())?
     {
-        all.push((run.first_block, run.count));
+        all.push((run.first_block.index(), run.count));
     }
     Ok(all)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fvd::format::{Entry, Geometry, Header, Record, Region, SECTOR, bitmap, journal};
+use fvd::format::{Block, Entry, Geometry, Header, Record, Region, SECTOR, bitmap, journal};
 
 use crate::medium::Medium;
 
@@ -45,10 +45,16 @@ fn read(medium: &Medium, region: Region) -> Vec<u8> {
 
 /// Checks that every block is local, as the header says.
 fn check_complete(bitmap: &[u8], blocks: u64) -> Result<(), String> {
-    match (0..blocks).find(|block| bitmap[(block / 8) as usize] >> (block % 8) & 1 == 0) {
+    let mut blocks = Block::each(&(Block::FIRST..Block::new(blocks)));
+    match blocks.find(|block| !is_local(bitmap, *block)) {
         None => Ok(()),
         Some(block) => Err(format!("all_data_in_fvd_img is set, but block {block} is in the base")),
     }
+}
+
+fn is_local(bitmap: &[u8], block: Block) -> bool {
+    let (byte, bit) = (block.index() / 8, block.index() % 8);
+    bitmap[byte as usize] >> bit & 1 == 1
 }
 
 fn decode_table(bytes: &[u8]) -> Vec<Entry> {
@@ -87,9 +93,9 @@ fn check_stale(image: &Medium, journal: Region, header: &Header, geometry: &Geom
             }
             (Record::Bitmap(record), _, Some(bitmap)) => {
                 let (start, end) = (record.first_sector, record.first_sector + u64::from(record.sectors));
-                let (size, block) = (geometry.base_size, geometry.block_size);
-                let mut blocks = bitmap::blocks_of(start * SECTOR, end * SECTOR, size, block);
-                if let Some(block) = blocks.find(|block| bitmap[(block / 8) as usize] >> (block % 8) & 1 == 0) {
+                let (size, block_size) = (geometry.base_size, geometry.block_size);
+                let blocks = bitmap::blocks_of(start * SECTOR, end * SECTOR, size, block_size);
+                if let Some(block) = Block::each(&blocks).find(|block| !is_local(bitmap, *block)) {
                     return Err(format!(
                         "the journal of a clean image says that block {block} is local, the bitmap does not"
                     ));

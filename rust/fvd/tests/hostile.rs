@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use fvd::chain::{ChainOptions, open_file, open_image, open_source};
-use fvd::format::{BitmapRecord, Entry, Header, Layout, LayoutOptions, StorageChunk, TableRecord, journal};
+use fvd::format::{BitmapRecord, Block, Entry, Header, Layout, LayoutOptions, StorageChunk, TableRecord, journal};
 use fvd::gate::Gate;
 use fvd::image::check::{FindingKind, Repair, Report};
 use fvd::image::dump::{BitmapRuns, JournalSectors, TableRuns};
@@ -137,7 +137,7 @@ fn dump(path: &Path) -> (usize, usize, usize) {
     while block_on(table.next()).expect("can be read").is_some() {
         counts.0 += 1;
     }
-    let mut bitmap = BitmapRuns::new(&file, &head, 0);
+    let mut bitmap = BitmapRuns::new(&file, &head, Block::FIRST);
     while block_on(bitmap.next()).expect("can be read").is_some() {
         counts.1 += 1;
     }

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::SECTOR;
+use super::{Block, SECTOR};
 
 /// The largest bitmap that an image may have, in bytes: 64 GiB.
 pub const MAX_SIZE: u64 = 64 << 30;
@@ -24,19 +24,19 @@ pub const fn blocks(base_size: u64, block_size: u64) -> u64 {
     base_size.div_ceil(block_size)
 }
 
-/// The blocks of `block_size` bytes that contain bytes of `offset..end`, cut at `base_size`. `0..0` if no
+/// The blocks of `block_size` bytes that contain bytes of `offset..end`, cut at `base_size`. Empty if no
 /// byte of the range lies in the first `base_size` bytes of the disk.
 ///
 /// # Panics
 ///
 /// If `block_size` is 0.
 #[must_use]
-pub const fn blocks_of(offset: u64, end: u64, base_size: u64, block_size: u64) -> Range<u64> {
+pub const fn blocks_of(offset: u64, end: u64, base_size: u64, block_size: u64) -> Range<Block> {
     let end = if end < base_size { end } else { base_size };
     if offset >= end {
-        return 0..0;
+        return Block::NONE;
     }
-    offset / block_size..end.div_ceil(block_size)
+    Block::containing(offset, block_size)..Block::new(end.div_ceil(block_size))
 }
 
 /// Bytes of a bitmap with one bit per block of `block_size` bytes in the first `base_size` bytes of the disk.
@@ -61,14 +61,14 @@ pub const fn default_block_size(base_size: u64) -> u64 {
 
 /// Index of the `u32` word that holds the bit of `block`.
 #[must_use]
-pub const fn word_index(block: u64) -> u64 {
-    block / 32
+pub const fn word_index(block: Block) -> u64 {
+    block.index() / 32
 }
 
 /// Mask of the bit of `block` in its word.
 #[must_use]
-pub const fn word_mask(block: u64) -> u32 {
-    1 << (block % 32)
+pub const fn word_mask(block: Block) -> u32 {
+    1 << (block.index() % 32)
 }
 
 #[cfg(test)]
@@ -87,7 +87,10 @@ mod tests {
 
     #[test]
     fn a_range_touches_its_blocks_up_to_the_end_of_the_base() {
-        let blocks = |offset, end| blocks_of(offset, end, 7000, 1536);
+        let blocks = |offset, end| {
+            let blocks = blocks_of(offset, end, 7000, 1536);
+            blocks.start.index()..blocks.end.index()
+        };
         assert_eq!(blocks(0, 1), 0..1);
         assert_eq!(blocks(1535, 1537), 0..2);
         assert_eq!(blocks(1536, 3072), 1..2);
@@ -114,12 +117,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_bit_in_a_word_is_the_bit_that_the_format_defines(block in 0_u64..4096) {
+        fn a_bit_in_a_word_is_the_bit_that_the_format_defines(index in 0_u64..4096) {
+            let block = Block::new(index);
             let mut words = [0_u32; 128];
             words[word_index(block) as usize] |= word_mask(block);
             let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
             let mut expected = vec![0_u8; 512];
-            expected[(block / 8) as usize] = 1 << (block % 8);
+            expected[(index / 8) as usize] = 1 << (index % 8);
             prop_assert_eq!(bytes, expected);
         }
     }

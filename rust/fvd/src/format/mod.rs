@@ -6,6 +6,7 @@
 
 pub mod base_update;
 pub mod bitmap;
+pub mod block;
 pub mod chunk;
 mod create_options;
 pub mod fence;
@@ -21,6 +22,7 @@ pub mod totals;
 pub mod unfinished;
 
 pub use base_update::BaseUpdate;
+pub use block::Block;
 pub use chunk::{StorageChunk, VirtualChunk};
 pub use create_options::CreateOptions;
 pub use geometry::{Geometry, Region};

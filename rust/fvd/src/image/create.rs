@@ -1,11 +1,14 @@
 //! Create: lays out a new image. Regions are holes; only what is not zero is written.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use super::unfinished::begin;
 use crate::error::{Error, Result};
+use crate::format::bitmap::blocks_of;
 use crate::format::{
-    BaseUpdate, CreateOptions, Header, Layout, LayoutOptions, PAGE, Region, SECTOR, profile, unfinished,
+    BaseUpdate, Block, CreateOptions, Header, Layout, LayoutOptions, PAGE, Region, SECTOR, profile, unfinished,
 };
 use crate::gate::check_storable;
 use crate::join::yield_now;
@@ -256,6 +259,7 @@ async fn mark_zero_regions<S: Storage>(
     step: u64,
 ) -> Result<()> {
     let mut page = BitmapPage::default();
+    let blocks = |start, end| blocks_of(start, end, layout.base_img_size, layout.block_size);
     let step = step.div_ceil(layout.block_size).saturating_mul(layout.block_size);
     let mut start = 0;
     let mut last_yield = 0;
@@ -273,19 +277,13 @@ async fn mark_zero_regions<S: Storage>(
         };
         if run.content == Content::Zero && whole > start {
             // Many regions at once: a hole needs no reading.
-            page.set(
-                file,
-                bitmap,
-                start / layout.block_size..whole.div_ceil(layout.block_size),
-            )
-            .await?;
+            page.set(file, bitmap, &blocks(start, whole)).await?;
             start = whole;
             continue;
         }
         let end = start.saturating_add(step).min(layout.base_img_size);
         if reads_as_zeros(base, start, end).await? {
-            page.set(file, bitmap, start / layout.block_size..end.div_ceil(layout.block_size))
-                .await?;
+            page.set(file, bitmap, &blocks(start, end)).await?;
         }
         start = end;
     }
@@ -314,15 +312,16 @@ struct BitmapPage {
 }
 
 impl BitmapPage {
-    async fn set<S: Storage>(&mut self, file: &S, bitmap: Region, blocks: std::ops::Range<u64>) -> Result<()> {
-        for block in blocks {
-            let number = block / 8 / PAGE;
+    async fn set<S: Storage>(&mut self, file: &S, bitmap: Region, blocks: &Range<Block>) -> Result<()> {
+        for block in Block::each(blocks) {
+            let bit = block.index();
+            let number = bit / 8 / PAGE;
             if number != self.number {
                 self.write(file, bitmap).await?;
                 self.number = number;
             }
             let bytes = self.bytes.get_or_insert_with(|| vec![0; PAGE as usize]);
-            bytes[(block / 8 % PAGE) as usize] |= 1 << (block % 8);
+            bytes[(bit / 8 % PAGE) as usize] |= 1 << (bit % 8);
         }
         Ok(())
     }

@@ -5,7 +5,7 @@
 
 use super::{Discard, Image};
 use crate::error::Result;
-use crate::format::SECTOR;
+use crate::format::{Block, SECTOR};
 use crate::image::metadata::bitmap::Bitmap;
 use crate::image::metadata::publish::PendingChunks;
 use crate::image::space::store_error::Stored;
@@ -83,18 +83,17 @@ impl<S: Storage> Image<S> {
 /// The range without its first and its last block, where these are in the base and only partly in the range.
 fn without_parts(bitmap: &Bitmap, start: u64, end: u64) -> (u64, u64) {
     let blocks = bitmap.blocks(start, end);
-    let is_local = |block: u64| bitmap.all_local(&(block..block + 1));
-    let first = bitmap.block_range(blocks.start);
-    let last = bitmap.block_range(blocks.end - 1);
+    let (first, last) = (blocks.start.alone(), Block::last(&blocks).alone());
+    let (first_bytes, last_bytes) = (bitmap.bytes_of(&first), bitmap.bytes_of(&last));
     (
-        if first.start < start && !is_local(blocks.start) {
-            first.end
+        if first_bytes.start < start && !bitmap.all_local(&first) {
+            first_bytes.end
         } else {
             start
         },
         // Beyond the base everything is local.
-        if end < last.end && !is_local(blocks.end - 1) {
-            last.start
+        if end < last_bytes.end && !bitmap.all_local(&last) {
+            last_bytes.start
         } else {
             end
         },

@@ -46,7 +46,7 @@ pub use populate::profile;
 pub use unfinished::{begin, finish, read_unfinished_head, suspend};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{Geometry, Header};
+use crate::format::{Block, Geometry, Header};
 use crate::process::Process;
 use crate::source::{BaseSource, Layer};
 use crate::storage::Storage;
@@ -86,7 +86,7 @@ pub struct Image<S> {
     /// None: the base is only read, never written to.
     writeback: Option<BaseWriteback>,
     /// Blocks that a copy-on-write, or another copy, is filling.
-    filling: RangeLock,
+    filling: RangeLock<Block>,
     /// Copies that readers have left to be stored.
     copies: Copies,
     /// Records what the guest needs of the base, for a prefetch profile.

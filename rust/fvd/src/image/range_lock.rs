@@ -1,4 +1,4 @@
-//! Exclusive locks on ranges of numbers, for tasks.
+//! Exclusive locks on ranges, for tasks.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -7,18 +7,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use event_listener::Event;
 use rangemap::RangeSet;
 
-/// A set of locked ranges. Waiters retry in the order of their arrival.
+/// A set of locked ranges of `K`, which is a number of some kind. Waiters retry in the order of their arrival.
 #[derive(Default)]
-pub(super) struct RangeLock {
-    state: Mutex<State>,
+pub(super) struct RangeLock<K> {
+    state: Mutex<State<K>>,
     released: Event,
 }
 
 #[derive(Default)]
-struct State {
-    locked: RangeSet<u64>,
+struct State<K> {
+    locked: RangeSet<K>,
     /// Numbers that a task has released and will lock again, each with the watch of that task.
-    watched: BTreeMap<u64, Watch>,
+    watched: BTreeMap<K, Watch>,
     watches: u64,
 }
 
@@ -27,14 +27,14 @@ struct State {
 pub(crate) struct Watch(u64);
 
 /// Releases its range when dropped, also if the task that holds it is cancelled.
-pub(super) struct RangeGuard<'a> {
-    lock: &'a RangeLock,
-    range: Range<u64>,
+pub(super) struct RangeGuard<'a, K: Ord + Copy> {
+    lock: &'a RangeLock<K>,
+    range: Range<K>,
     /// The watch that was set on the first number of the range, if there was one. Taking this lock ended it.
     ended: Option<Watch>,
 }
 
-impl RangeGuard<'_> {
+impl<K: Ord + Copy> RangeGuard<'_, K> {
     /// Whether no other task has held the first number since `watch` began.
     pub(super) fn is_first_since(&self, watch: Watch) -> bool {
         self.ended == Some(watch)
@@ -50,9 +50,9 @@ impl RangeGuard<'_> {
     }
 }
 
-impl RangeLock {
+impl<K: Ord + Copy> RangeLock<K> {
     /// Waits until no part of the (non-empty) range is locked, and locks all of it.
-    pub(super) async fn lock(&self, range: Range<u64>) -> RangeGuard<'_> {
+    pub(super) async fn lock(&self, range: Range<K>) -> RangeGuard<'_, K> {
         loop {
             if let Some(guard) = self.try_lock(&range) {
                 return guard;
@@ -66,7 +66,7 @@ impl RangeLock {
         }
     }
 
-    fn try_lock(&self, range: &Range<u64>) -> Option<RangeGuard<'_>> {
+    fn try_lock(&self, range: &Range<K>) -> Option<RangeGuard<'_, K>> {
         let mut state = self.state();
         if state.locked.overlaps(range) {
             return None;
@@ -83,7 +83,7 @@ impl RangeLock {
         Some(self.guard(range, ended))
     }
 
-    fn guard(&self, range: &Range<u64>, ended: Option<Watch>) -> RangeGuard<'_> {
+    fn guard(&self, range: &Range<K>, ended: Option<Watch>) -> RangeGuard<'_, K> {
         RangeGuard {
             lock: self,
             range: range.clone(),
@@ -91,12 +91,12 @@ impl RangeLock {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State<K>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for RangeGuard<'_> {
+impl<K: Ord + Copy> Drop for RangeGuard<'_, K> {
     fn drop(&mut self) {
         self.lock.state().locked.remove(self.range.clone());
         self.lock.released.notify(usize::MAX);

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::{CacheMode, DetectZeroes, Image, Mapping};
 use crate::error::Result;
+use crate::format::Block;
 use crate::image::metadata::bitmap::Bitmap;
 use crate::image::metadata::publish::PendingChunks;
 use crate::image::space::reclaim::ATTEMPTS;
@@ -105,13 +106,13 @@ impl<S: Storage> Image<S> {
         }
         let mut pending_chunks = PendingChunks::begin(&self.metadata, offset, end);
         self.put(vec![buf], offset, end, &mut pending_chunks).await?;
-        Ok(pending_chunks.publish(&(0..0))?)
+        Ok(pending_chunks.publish(&Block::NONE)?)
     }
 
     async fn copy_on_write(
         &self,
         bitmap: &Bitmap,
-        blocks: Range<u64>,
+        blocks: Range<Block>,
         buf: Bytes,
         offset: u64,
         end: u64,
@@ -127,7 +128,7 @@ impl<S: Storage> Image<S> {
     /// Stores whole blocks, which are locked. Their edges come from the base.
     pub(super) async fn fill_blocks(
         &self,
-        blocks: Range<u64>,
+        blocks: Range<Block>,
         (head, tail): Edges,
         buf: Bytes,
         offset: u64,
@@ -221,27 +222,27 @@ impl<S: Storage> Image<S> {
 pub(super) type Edges = (Range<u64>, Range<u64>);
 
 /// The edges of a write of `offset..end` to `blocks`.
-pub(super) fn edges(bitmap: &Bitmap, blocks: &Range<u64>, offset: u64, end: u64) -> Edges {
+pub(super) fn edges(bitmap: &Bitmap, blocks: &Range<Block>, offset: u64, end: u64) -> Edges {
     (head_edge(bitmap, blocks, offset), tail_edge(bitmap, blocks, end))
 }
 
 /// The part of the first block before `offset`, if the base has it; else empty, at `offset`.
-fn head_edge(bitmap: &Bitmap, blocks: &Range<u64>, offset: u64) -> Range<u64> {
-    let block = blocks.start;
-    if bitmap.all_local(&(block..block + 1)) {
+fn head_edge(bitmap: &Bitmap, blocks: &Range<Block>, offset: u64) -> Range<u64> {
+    let block = blocks.start.alone();
+    if bitmap.all_local(&block) {
         return offset..offset;
     }
-    bitmap.block_range(block).start..offset
+    bitmap.bytes_of(&block).start..offset
 }
 
 /// The part of the last block after `end`, if the base has it; else empty, at `end`.
-fn tail_edge(bitmap: &Bitmap, blocks: &Range<u64>, end: u64) -> Range<u64> {
-    let block = blocks.end - 1;
-    if bitmap.all_local(&(block..blocks.end)) {
+fn tail_edge(bitmap: &Bitmap, blocks: &Range<Block>, end: u64) -> Range<u64> {
+    let block = Block::last(blocks).alone();
+    if bitmap.all_local(&block) {
         return end..end;
     }
     // Beyond the base every byte is local: there is nothing to copy.
-    end..bitmap.block_range(block).end.max(end)
+    end..bitmap.bytes_of(&block).end.max(end)
 }
 
 /// Buffers that are written one after the other.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::Image;
 use crate::error::Result;
-use crate::format::VirtualChunk;
+use crate::format::{Block, VirtualChunk};
 use crate::image::metadata::publish::PendingChunks;
 use crate::image::metadata::table::Table;
 use crate::image::space::reclaim::ATTEMPTS;
@@ -85,19 +85,21 @@ impl<S: Storage> Image<S> {
         // Blocks that are covered in part keep the rest of their base data: they get a copy-on-write of
         // zeros.
         let mut whole = blocks.clone();
-        if bitmap.block_range(whole.start).start < start {
-            whole.start += 1;
+        if bitmap.bytes_of(&whole).start < start {
+            whole.start = whole.start.next();
         }
-        if !whole.is_empty() && bitmap.block_range(whole.end - 1).end > end {
-            whole.end -= 1;
+        if !whole.is_empty() && bitmap.bytes_of(&whole).end > end {
+            whole.end = Block::last(&whole);
         }
         if whole.is_empty() {
             let base_end = end.min(bitmap.base_size());
             self.store_zeros(start, base_end).await?;
             return self.zero_local(base_end, end, space).await;
         }
-        let first = bitmap.block_range(whole.start).start;
-        let last = bitmap.block_range(whole.end - 1).end;
+        let Range {
+            start: first,
+            end: last,
+        } = bitmap.bytes_of(&whole);
         self.store_zeros(start, first).await?;
         {
             let _filling = self.filling.lock(whole.clone()).await;
@@ -117,7 +119,7 @@ impl<S: Storage> Image<S> {
     pub(super) async fn zero_local(&self, start: u64, end: u64, space: Space) -> Stored<()> {
         let mut pending_chunks = PendingChunks::begin(&self.metadata, start, end);
         self.zero_stored(start, end, space, &mut pending_chunks).await?;
-        Ok(pending_chunks.publish(&(0..0))?)
+        Ok(pending_chunks.publish(&Block::NONE)?)
     }
 
     /// Writes zeros as data.

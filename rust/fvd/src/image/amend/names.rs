@@ -1,7 +1,7 @@
 //! Which changes of the names of the base and of the data file are allowed.
 
 use crate::error::{Error, Result};
-use crate::format::Header;
+use crate::format::{Block, Header};
 use crate::gate::check_storable;
 use crate::image::Head;
 use crate::image::inspect::dump::BitmapRuns;
@@ -51,7 +51,7 @@ pub(super) fn drops_base(old: &Header, new: &Header) -> bool {
 
 /// Whether any block may be local: its bit is set, or the journal of an unclean image may contain it.
 pub(super) async fn may_be_local<S: Storage>(file: &S, head: &Head) -> Result<bool> {
-    Ok(!head.header.clean_shutdown || BitmapRuns::new(file, head, 0).next().await?.is_some())
+    Ok(!head.header.clean_shutdown || BitmapRuns::new(file, head, Block::FIRST).next().await?.is_some())
 }
 
 /// Fails if any block is still in the base. The journal must have been replayed, and the data synced.
@@ -60,8 +60,8 @@ pub(super) async fn check_all_local<S: Storage>(file: &S, head: &Head) -> Result
     if !head.needs_base() || blocks == 0 {
         return Ok(());
     }
-    let first = BitmapRuns::new(file, head, 0).next().await?;
-    if first.is_some_and(|run| (run.first_block, run.count) == (0, blocks)) {
+    let first = BitmapRuns::new(file, head, Block::FIRST).next().await?;
+    if first.is_some_and(|run| (run.first_block, run.count) == (Block::FIRST, blocks)) {
         return Ok(());
     }
     let message = "base_img: data is still in the backing file only, so the image has to name one; \

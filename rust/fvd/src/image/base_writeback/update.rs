@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::BaseWriteback;
 use crate::error::Result;
-use crate::format::BaseUpdate;
+use crate::format::{BaseUpdate, Block};
 use crate::image::Image;
 use crate::image::metadata::lookup::block_run;
 use crate::image::metadata::publish::PendingChunks;
@@ -155,7 +155,7 @@ impl<S: Storage> Image<S> {
         let bitmap = self.needed_bitmap();
         let blocks = bitmap.blocks(start, end);
         let local = bitmap.all_local(&blocks);
-        let whole = bitmap.block_range(blocks.start).start == start && bitmap.block_range(blocks.end - 1).end == end;
+        let whole = bitmap.bytes_of(&blocks) == *range;
         let buf = match content {
             Content::Zeros(space) if local || whole => return self.zero_locked(range, &blocks, space).await,
             Content::Zeros(_) => Bytes::from_static(&ZEROS[..(end - start) as usize]),
@@ -167,10 +167,10 @@ impl<S: Storage> Image<S> {
         }
         let mut pending_chunks = PendingChunks::begin(&self.metadata, start, end);
         self.put(vec![buf], start, end, &mut pending_chunks).await?;
-        Ok(pending_chunks.publish(&(0..0))?)
+        Ok(pending_chunks.publish(&Block::NONE)?)
     }
 
-    async fn zero_locked(&self, range: &Range<u64>, blocks: &Range<u64>, space: Space) -> Stored<()> {
+    async fn zero_locked(&self, range: &Range<u64>, blocks: &Range<Block>, space: Space) -> Stored<()> {
         let mut pending_chunks = PendingChunks::begin(&self.metadata, range.start, range.end);
         self.zero_in_place(range.start, range.end, space, &mut pending_chunks)
             .await?;

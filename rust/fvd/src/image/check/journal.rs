@@ -11,7 +11,7 @@ use rangemap::RangeSet;
 use super::Subject;
 use super::findings::{FindingKind, Findings};
 use crate::error::Result;
-use crate::format::{Entry, Geometry, Record, SECTOR};
+use crate::format::{Block, Entry, Geometry, Record, SECTOR};
 use crate::image::durability::recover::{JournalReader, blocks_of, dedup, entries_of};
 use crate::storage::Storage;
 
@@ -32,9 +32,9 @@ pub(super) struct TableWindow {
 /// The blocks up to `end` that the journal changes.
 pub(super) struct BlockWindow {
     /// The first block after the window.
-    pub(super) end: u64,
+    pub(super) end: Block,
     /// The blocks that become local.
-    pub(super) blocks: RangeSet<u64>,
+    pub(super) blocks: RangeSet<Block>,
 }
 
 /// Collects the changed entries from index `start`.
@@ -77,10 +77,10 @@ impl TableWindow {
 }
 
 /// Collects the changed blocks from block `start`.
-pub(super) async fn block_window<S: Storage>(subject: &Subject<'_, S>, start: u64) -> Result<BlockWindow> {
+pub(super) async fn block_window<S: Storage>(subject: &Subject<'_, S>, start: Block) -> Result<BlockWindow> {
     let geometry = &subject.head.geometry;
     let mut window = BlockWindow {
-        end: geometry.blocks,
+        end: Block::new(geometry.blocks),
         blocks: RangeSet::new(),
     };
     let Some(region) = subject.live_journal() else {
@@ -99,7 +99,7 @@ pub(super) async fn block_window<S: Storage>(subject: &Subject<'_, S>, start: u6
 }
 
 impl BlockWindow {
-    fn insert(&mut self, blocks: Range<u64>) {
+    fn insert(&mut self, blocks: Range<Block>) {
         if blocks.is_empty() {
             return;
         }

@@ -7,7 +7,7 @@ use super::journal::{self, BlockWindow};
 use super::table::{TableSurvey, survey, unreadable};
 use super::{Report, Subject};
 use crate::error::Result;
-use crate::format::Region;
+use crate::format::{Block, Region};
 use crate::image::metadata::scan::{Piece, RegionReader};
 use crate::storage::Storage;
 
@@ -89,8 +89,8 @@ async fn local_blocks<S: Storage>(subject: &Subject<'_, S>, findings: &mut Findi
         _ => return Ok(geometry.blocks),
     };
     let mut local = 0;
-    let mut start = 0;
-    while start < geometry.blocks {
+    let mut start = Block::FIRST;
+    while start < Block::new(geometry.blocks) {
         let window = journal::block_window(subject, start).await?;
         local += local_in_window(subject.file, region, start, &window, findings).await?;
         start = window.end;
@@ -101,11 +101,11 @@ async fn local_blocks<S: Storage>(subject: &Subject<'_, S>, findings: &mut Findi
 async fn local_in_window<S: Storage>(
     file: &S,
     region: Region,
-    start: u64,
+    start: Block,
     window: &BlockWindow,
     findings: &mut Findings,
 ) -> Result<u64> {
-    let mut reader = RegionReader::new(file, region, start / 8);
+    let mut reader = RegionReader::new(file, region, start.index() / 8);
     let mut local = 0;
     loop {
         let piece = match reader.next().await {
@@ -116,30 +116,29 @@ async fn local_in_window<S: Storage>(
                 continue;
             }
         };
-        let first = (piece.offset * 8).max(start);
-        let end = ((piece.offset + piece.len) * 8).min(window.end);
+        let first = piece.blocks().start.max(start);
+        let end = piece.blocks().end.min(window.end);
         if first >= window.end {
             return Ok(local);
         }
-        let set = ones(&piece, first..end);
+        let set = ones(&piece, &(first..end));
         let mut journaled = 0;
         for blocks in window.blocks.overlapping(&(first..end)) {
             let blocks = blocks.start.max(first)..blocks.end.min(end);
-            let count = blocks.end - blocks.start;
-            journaled += count - ones(&piece, blocks);
+            journaled += Block::count(&blocks) - ones(&piece, &blocks);
         }
         local += set + journaled;
     }
 }
 
 /// Number of bits that are 1 in a range of blocks. The range must lie in the piece.
-fn ones(piece: &Piece, blocks: Range<u64>) -> u64 {
+fn ones(piece: &Piece, blocks: &Range<Block>) -> u64 {
     let Some(bytes) = &piece.bytes else {
         return 0;
     };
     let bytes = bytes.as_slice();
     let base = piece.offset * 8;
-    let Range { start, end } = blocks.start - base..blocks.end - base;
+    let (start, end) = (blocks.start.index() - base, blocks.end.index() - base);
     let bit = |n: u64| u64::from(bytes[(n / 8) as usize] >> (n % 8) & 1);
     let inner_start = start.next_multiple_of(8).min(end);
     let inner_end = (end / 8 * 8).max(inner_start);

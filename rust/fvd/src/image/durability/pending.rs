@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rangemap::RangeSet;
 
-use crate::format::{PAGE, SECTOR, StorageChunk, VirtualChunk};
+use crate::format::{Block, PAGE, SECTOR, StorageChunk, VirtualChunk};
 use crate::image::metadata::bitmap::Bitmap;
 use crate::image::metadata::table::Table;
 use crate::image::space::chunk_set::ChunkSet;
@@ -34,7 +34,7 @@ pub(in crate::image) struct Pending {
 /// Blocks that became local and chunks that were allocated since the last commit.
 #[derive(Default)]
 pub(super) struct Changes {
-    pub(in crate::image) blocks: RangeSet<u64>,
+    pub(in crate::image) blocks: RangeSet<Block>,
     pub(in crate::image) chunks: RangeSet<VirtualChunk>,
     /// There were too many ranges to remember, or a checkpoint costs less than to journal them: only a
     /// checkpoint makes them durable.
@@ -93,7 +93,7 @@ impl Pages {
 
 impl Pending {
     /// Adds unlogged blocks: no commit records them, only a checkpoint.
-    pub(in crate::image) fn add_unlogged_blocks(&mut self, blocks: &Range<u64>) {
+    pub(in crate::image) fn add_unlogged_blocks(&mut self, blocks: &Range<Block>) {
         self.pages.bitmap.insert(Bitmap::pages(blocks));
     }
 
@@ -102,7 +102,7 @@ impl Pending {
         self.pages.table.insert(Table::pages(&chunk.alone()));
     }
 
-    pub(in crate::image) fn add_blocks(&mut self, blocks: &Range<u64>) {
+    pub(in crate::image) fn add_blocks(&mut self, blocks: &Range<Block>) {
         self.pages.bitmap.insert(Bitmap::pages(blocks));
         if !self.changes.overflowed {
             self.changes.blocks.insert(blocks.clone());
@@ -185,8 +185,7 @@ mod tests {
     fn scattered(count: u64, stride: u64) -> Pending {
         let mut pending = Pending::default();
         for block in 0..count {
-            let block = block * stride;
-            pending.add_blocks(&(block..block + 1));
+            pending.add_blocks(&Block::new(block * stride).alone());
         }
         pending
     }
@@ -222,7 +221,7 @@ mod tests {
         let mut pending = scattered(half, 2);
         let taken: Pending = pending.take_changes().into();
         for block in half..2 * half {
-            pending.add_blocks(&(2 * block..2 * block + 1));
+            pending.add_blocks(&Block::new(2 * block).alone());
         }
         assert!(!pending.changes().overflowed);
         pending.restore(taken);

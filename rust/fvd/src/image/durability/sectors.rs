@@ -6,7 +6,7 @@ use rangemap::RangeSet;
 
 use crate::error::Result;
 use crate::format::journal::{self, MAX_ENTRIES, MAX_ENTRIES_WITH_BITMAP};
-use crate::format::{BitmapRecord, Entry, SECTOR, TableRecord, VirtualChunk};
+use crate::format::{BitmapRecord, Block, Entry, SECTOR, TableRecord, VirtualChunk};
 use crate::image::durability::pending::Changes;
 use crate::image::metadata::Metadata;
 
@@ -30,7 +30,7 @@ impl Sectors {
 /// Blocks whose bits share one sector.
 struct SectorBatch {
     /// The first block after the batch.
-    end: u64,
+    end: Block,
     /// Chunks whose entries are in the same sector as the bits.
     inline: Option<Range<VirtualChunk>>,
     /// Chunks whose entries do not fit there. The pending ones must be durable before the bits.
@@ -39,7 +39,7 @@ struct SectorBatch {
 
 impl SectorBatch {
     /// A batch whose blocks touch no pending chunk.
-    fn alone(end: u64) -> Self {
+    fn alone(end: Block) -> Self {
         Self {
             end,
             inline: None,
@@ -101,12 +101,12 @@ impl Encoder<'_> {
     }
 
     /// The longest batch from the start of `blocks` that one sector can record.
-    fn sector_batch(&self, changes: &Changes, blocks: Range<u64>) -> Result<SectorBatch> {
+    fn sector_batch(&self, changes: &Changes, blocks: Range<Block>) -> Result<SectorBatch> {
         let limit = self.record_limit(&blocks);
         let (Some(bitmap), Some(table)) = (self.0.bitmap(), self.0.table()) else {
             return Ok(SectorBatch::alone(limit));
         };
-        let bytes = bitmap.block_range(blocks.start).start..bitmap.block_range(limit - 1).end;
+        let bytes = bitmap.bytes_of(&(blocks.start..limit));
         let touched = table.chunks_of(bytes.start, bytes.end);
         let Some(first) = first_in(&changes.chunks, touched.clone()) else {
             return Ok(SectorBatch::alone(limit));
@@ -127,30 +127,30 @@ impl Encoder<'_> {
             });
         };
         // Blocks that touch `next`, and those after them, go into another sector.
-        let block = next.start(table.chunk_size()) / bitmap.block_size();
+        let block = Block::containing(next.start(table.chunk_size()), bitmap.block_size());
         if block > blocks.start {
             let (end, prior) = (block.min(limit), None);
             return Ok(SectorBatch { end, inline, prior });
         }
-        let block = bitmap.block_range(blocks.start);
+        let bytes = bitmap.bytes_of(&blocks.start.alone());
         Ok(SectorBatch {
-            end: blocks.start + 1,
+            end: blocks.start.next(),
             inline: None,
-            prior: Some(table.chunks_of(block.start, block.end)),
+            prior: Some(table.chunks_of(bytes.start, bytes.end)),
         })
     }
 
     /// The end of the longest batch from the start of `blocks` that one bitmap record can name.
-    fn record_limit(&self, blocks: &Range<u64>) -> u64 {
+    fn record_limit(&self, blocks: &Range<Block>) -> Block {
         let sectors_per_block = (self.0.geometry().block_size / SECTOR).max(1);
         let most = (MAX_RECORD_SECTORS / sectors_per_block).max(1);
-        blocks.end.min(blocks.start.saturating_add(most))
+        blocks.end.min(blocks.start.plus(most))
     }
 
-    fn bitmap_record(&self, blocks: &Range<u64>) -> BitmapRecord {
+    fn bitmap_record(&self, blocks: &Range<Block>) -> BitmapRecord {
         let sectors_per_block = self.0.geometry().block_size / SECTOR;
-        let first_sector = blocks.start * sectors_per_block;
-        let end = (blocks.end * sectors_per_block).min(self.0.base_size() / SECTOR);
+        let first_sector = blocks.start.index() * sectors_per_block;
+        let end = (blocks.end.index() * sectors_per_block).min(self.0.base_size() / SECTOR);
         // A record cannot name all sectors of such a large block. It need only touch the first one.
         let sectors = (end - first_sector).min(MAX_RECORD_SECTORS) as u32;
         BitmapRecord { first_sector, sectors }

@@ -5,7 +5,7 @@
 //! [`Header::fields`](crate::format::Header::fields) lists the header.
 
 use crate::error::Result;
-use crate::format::{Record, StorageChunk};
+use crate::format::{Block, Record, StorageChunk};
 use crate::image::Head;
 use crate::image::durability::recover::JournalReader;
 use crate::image::metadata::scan::{EntryRun, EntryRuns, Piece, RegionReader};
@@ -85,7 +85,7 @@ impl<'a, S: Storage> TableRuns<'a, S> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BitmapRun {
     /// First block.
-    pub first_block: u64,
+    pub first_block: Block,
     /// Number of blocks.
     pub count: u64,
 }
@@ -94,19 +94,19 @@ pub struct BitmapRun {
 pub struct BitmapRuns<'a, S> {
     reader: Option<RegionReader<'a, S>>,
     piece: Option<Piece>,
-    at: u64,
-    end: u64,
+    at: Block,
+    end: Block,
 }
 
 impl<'a, S: Storage> BitmapRuns<'a, S> {
     /// Reads from block `first_block` on. An image without a bitmap has no runs.
-    pub fn new(file: &'a S, head: &Head, first_block: u64) -> Self {
+    pub fn new(file: &'a S, head: &Head, first_block: Block) -> Self {
         let bitmap = head.geometry.bitmap;
         Self {
-            reader: bitmap.map(|bitmap| RegionReader::new(file, bitmap, first_block / 8)),
+            reader: bitmap.map(|bitmap| RegionReader::new(file, bitmap, first_block.index() / 8)),
             piece: None,
             at: first_block,
-            end: head.geometry.blocks,
+            end: Block::new(head.geometry.blocks),
         }
     }
 
@@ -116,18 +116,18 @@ impl<'a, S: Storage> BitmapRuns<'a, S> {
             return Ok(None);
         };
         let end = self.seek(false).await?.unwrap_or(self.end);
-        let count = end - first_block;
+        let count = Block::count(&(first_block..end));
         Ok(Some(BitmapRun { first_block, count }))
     }
 
     /// Moves to the next block whose bit is `local`, and returns it.
-    async fn seek(&mut self, local: bool) -> Result<Option<u64>> {
+    async fn seek(&mut self, local: bool) -> Result<Option<Block>> {
         while self.at < self.end {
             if let Some(piece) = &self.piece
-                && (piece.offset + piece.len) * 8 > self.at
+                && piece.blocks().end > self.at
             {
-                let stop = self.end.min((piece.offset + piece.len) * 8);
-                self.at = piece.find_bit(self.at, stop, local);
+                let stop = self.end.min(piece.blocks().end);
+                self.at = piece.find_block(&(self.at..stop), local);
                 if self.at < stop {
                     return Ok(Some(self.at));
                 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use rangemap::RangeSet;
 
 use crate::error::{Error, Result};
-use crate::format::Record;
+use crate::format::{Block, Record};
 use crate::image::Head;
 use crate::image::durability::recover::{JournalReader, blocks_of};
 use crate::image::inspect::dump::BitmapRuns;
@@ -26,17 +26,17 @@ pub async fn local_bytes<S: Storage>(file: &S, head: &Head) -> Result<u64> {
 }
 
 async fn local_bytes_within<S: Storage>(file: &S, head: &Head, most_ranges: usize) -> Result<u64> {
-    let (block, end) = (head.geometry.block_size, head.geometry.base_size);
+    let (block_size, end) = (head.geometry.block_size, head.geometry.base_size);
     // The last block may reach beyond the base.
-    let bytes = |blocks: &Range<u64>| {
-        let at = |block_number: u64| block_number.saturating_mul(block).min(end);
+    let bytes = |blocks: &Range<Block>| {
+        let at = |block: Block| block.start(block_size).min(end);
         at(blocks.end) - at(blocks.start)
     };
     let journalled = journalled_blocks(file, head, most_ranges).await?;
     let mut local: u64 = journalled.iter().map(bytes).sum();
-    let mut runs = BitmapRuns::new(file, head, 0);
+    let mut runs = BitmapRuns::new(file, head, Block::FIRST);
     while let Some(run) = runs.next().await? {
-        let run = run.first_block..run.first_block + run.count;
+        let run = run.first_block..run.first_block.plus(run.count);
         let twice = journalled.overlapping(run.clone());
         let twice: u64 = twice
             .map(|it| bytes(&(it.start.max(run.start)..it.end.min(run.end))))
@@ -47,7 +47,7 @@ async fn local_bytes_within<S: Storage>(file: &S, head: &Head, most_ranges: usiz
 }
 
 /// The blocks that the next open takes from the journal into the bitmap.
-async fn journalled_blocks<S: Storage>(file: &S, head: &Head, most_ranges: usize) -> Result<RangeSet<u64>> {
+async fn journalled_blocks<S: Storage>(file: &S, head: &Head, most_ranges: usize) -> Result<RangeSet<Block>> {
     let mut blocks = RangeSet::new();
     let Some(journal) = head.unclean_journal() else {
         return Ok(blocks);

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use crate::error::Result;
-use crate::format::{Geometry, Region, bitmap};
+use crate::format::{Block, Geometry, Region, bitmap};
 use crate::image::metadata::region_cache::{PAGE_WORDS, RegionCache};
 use crate::image::populate::tally::Tally;
 use crate::mutation::{self, Mutation};
@@ -46,44 +46,44 @@ impl Bitmap {
     }
 
     /// Blocks touched by the bytes `offset..end`; empty beyond the base.
-    pub(in crate::image) fn blocks(&self, offset: u64, end: u64) -> Range<u64> {
+    pub(in crate::image) fn blocks(&self, offset: u64, end: u64) -> Range<Block> {
         bitmap::blocks_of(offset, end, self.base_size, self.block_size)
     }
 
-    /// The part of a block that its bit describes, in bytes of the disk.
-    pub(in crate::image) fn block_range(&self, block: u64) -> Range<u64> {
-        let start = block * self.block_size;
-        start..(start + self.block_size).min(self.base_size)
+    /// The bytes of the disk that the bits of the blocks describe: those of the base, beyond which the last
+    /// block may reach.
+    pub(in crate::image) fn bytes_of(&self, blocks: &Range<Block>) -> Range<u64> {
+        blocks.start.start(self.block_size)..blocks.end.start(self.block_size).min(self.base_size)
     }
 
-    fn words_of(blocks: &Range<u64>) -> Range<u64> {
-        blocks.start / WORD_BITS..blocks.end.div_ceil(WORD_BITS)
+    fn words_of(blocks: &Range<Block>) -> Range<u64> {
+        bitmap::word_index(blocks.start)..blocks.end.index().div_ceil(WORD_BITS)
     }
 
-    pub(super) fn is_loaded(&self, blocks: &Range<u64>) -> bool {
+    pub(super) fn is_loaded(&self, blocks: &Range<Block>) -> bool {
         blocks.is_empty() || self.words.is_loaded(&Self::words_of(blocks))
     }
 
     /// Bytes of memory that setting the bits of the (non-empty) blocks would add.
-    pub(in crate::image) fn missing_bytes(&self, blocks: &Range<u64>) -> u64 {
+    pub(in crate::image) fn missing_bytes(&self, blocks: &Range<Block>) -> u64 {
         self.words.missing_bytes(&Self::words_of(blocks))
     }
 
-    pub(in crate::image) async fn load<S: Storage>(&self, storage: &S, blocks: &Range<u64>) -> Result<()> {
+    pub(in crate::image) async fn load<S: Storage>(&self, storage: &S, blocks: &Range<Block>) -> Result<()> {
         self.words.load(storage, Self::words_of(blocks)).await
     }
 
     /// Whether `blocks.start` is local, and the first block of the range where that changes.
-    pub(in crate::image) fn run(&self, blocks: &Range<u64>) -> (bool, u64) {
+    pub(in crate::image) fn run(&self, blocks: &Range<Block>) -> (bool, Block) {
         run(&self.words, blocks)
     }
 
-    pub(in crate::image) fn all_local(&self, blocks: &Range<u64>) -> bool {
+    pub(in crate::image) fn all_local(&self, blocks: &Range<Block>) -> bool {
         blocks.is_empty() || self.run(blocks) == (true, blocks.end)
     }
 
     /// Marks the blocks local.
-    pub(in crate::image) fn set(&self, blocks: &Range<u64>) {
+    pub(in crate::image) fn set(&self, blocks: &Range<Block>) {
         let mut tally = self.tally.lock();
         for (index, mask) in masks(blocks) {
             let before = self.words.word(index).fetch_or(mask, Ordering::AcqRel);
@@ -95,7 +95,7 @@ impl Bitmap {
 
     /// Marks the blocks local and unlogged. None of them is local yet, and the caller makes sure that none
     /// becomes local meanwhile.
-    pub(super) fn set_unlogged(&self, blocks: &Range<u64>) {
+    pub(super) fn set_unlogged(&self, blocks: &Range<Block>) {
         // The unlogged bit is set first: a task that sees the block as local also sees that it must be
         // promoted (I9).
         for (index, mask) in masks(blocks) {
@@ -105,7 +105,7 @@ impl Bitmap {
     }
 
     /// The first run of unlogged blocks in the range.
-    pub(super) fn next_unlogged(&self, blocks: &Range<u64>) -> Option<Range<u64>> {
+    pub(super) fn next_unlogged(&self, blocks: &Range<Block>) -> Option<Range<Block>> {
         if blocks.is_empty() {
             return None;
         }
@@ -118,7 +118,7 @@ impl Bitmap {
     }
 
     /// Makes the blocks ordinary local blocks.
-    pub(super) fn promote(&self, blocks: &Range<u64>) {
+    pub(super) fn promote(&self, blocks: &Range<Block>) {
         for (index, mask) in masks(blocks) {
             self.unlogged.word(index).fetch_and(!mask, Ordering::AcqRel);
         }
@@ -141,9 +141,9 @@ impl Bitmap {
     }
 
     /// Pages of the region that hold the bits of the blocks.
-    pub(in crate::image) fn pages(blocks: &Range<u64>) -> Range<u64> {
+    pub(in crate::image) fn pages(blocks: &Range<Block>) -> Range<u64> {
         let per_page = PAGE_WORDS * WORD_BITS;
-        let pages = blocks.start / per_page..blocks.end.div_ceil(per_page);
+        let pages = blocks.start.index() / per_page..blocks.end.index().div_ceil(per_page);
         if mutation::is(Mutation::LastPageMissed) {
             return pages.start..(pages.end - 1).max(pages.start + 1);
         }
@@ -156,14 +156,14 @@ impl Bitmap {
 }
 
 /// Whether the bit of `blocks.start` is set, and the first block of the range where that changes.
-fn run(words: &RegionCache, blocks: &Range<u64>) -> (bool, u64) {
+fn run(words: &RegionCache, blocks: &Range<Block>) -> (bool, Block) {
     // The bits of a word from `block` up; the bit of `block` is the lowest.
-    let bits = |block: u64| words.get(block / WORD_BITS) >> (block % WORD_BITS);
+    let bits = |block| words.get(bitmap::word_index(block)) >> bit_in_word(block);
     let set = bits(blocks.start) & 1 == 1;
     let mut block = blocks.start;
     while block < blocks.end {
-        if !set && let Some(end) = words.hole_end(block / WORD_BITS) {
-            block = end * WORD_BITS;
+        if !set && let Some(end) = words.hole_end(bitmap::word_index(block)) {
+            block = Block::new(end * WORD_BITS);
             continue;
         }
         let bits = bits(block);
@@ -172,29 +172,33 @@ fn run(words: &RegionCache, blocks: &Range<u64>) -> (bool, u64) {
         } else {
             bits.trailing_zeros()
         };
-        let left = WORD_BITS - block % WORD_BITS;
+        let left = WORD_BITS - bit_in_word(block);
         if u64::from(same) < left {
-            block += u64::from(same);
+            block = block.plus(same.into());
             break;
         }
-        block += left;
+        block = block.plus(left);
     }
     (set, block.min(blocks.end))
 }
 
 /// The words that hold the bits of the blocks: the index of each, and a mask of these bits.
-fn masks(blocks: &Range<u64>) -> impl Iterator<Item = (u64, u32)> {
-    let end = blocks.end;
-    let mut block = blocks.start;
+fn masks(blocks: &Range<Block>) -> impl Iterator<Item = (u64, u32)> {
+    let mut rest = blocks.clone();
     std::iter::from_fn(move || {
-        if block >= end {
+        if rest.is_empty() {
             return None;
         }
-        let bit = block % WORD_BITS;
-        let count = (WORD_BITS - bit).min(end - block);
+        let index = bitmap::word_index(rest.start);
+        let bit = bit_in_word(rest.start);
+        let count = (WORD_BITS - bit).min(Block::count(&rest));
         let mask = (u32::MAX >> (WORD_BITS - count)) << bit;
-        let index = block / WORD_BITS;
-        block += count;
+        rest.start = rest.start.plus(count);
         Some((index, mask))
     })
+}
+
+/// Which bit of its word is that of `block`.
+fn bit_in_word(block: Block) -> u64 {
+    block.index() % WORD_BITS
 }

@@ -2,7 +2,7 @@
 
 use super::Metadata;
 use crate::error::Result;
-use crate::format::StorageChunk;
+use crate::format::{Block, StorageChunk};
 use crate::image::metadata::bitmap::Bitmap;
 use crate::image::metadata::table::Table;
 use crate::storage::Storage;
@@ -62,10 +62,10 @@ impl Metadata {
         let mut stop = chunk_size.map_or(end, |size| (start / size + CHUNKS).saturating_mul(size).min(end));
         if let Some(bitmap) = self.bitmap.as_ref().filter(|bitmap| start < bitmap.base_size()) {
             let size = bitmap.block_size();
-            let first = start / size;
-            let blocks = (stop / size).clamp(first + 1, first + BLOCKS);
-            if stop < end || stop > blocks.saturating_mul(size) {
-                stop = blocks.saturating_mul(size).min(end);
+            let first = Block::containing(start, size);
+            let next = Block::containing(stop, size).clamp(first.next(), first.plus(BLOCKS));
+            if stop < end || stop > next.start(size) {
+                stop = next.start(size).min(end);
             }
         }
         stop
@@ -80,9 +80,8 @@ impl Metadata {
         if blocks.is_empty() {
             return (offset, end);
         }
-        let first = bitmap.block_range(blocks.start).start;
-        let last = bitmap.block_range(blocks.end - 1).end;
-        (first, last.max(end))
+        let bytes = bitmap.bytes_of(&blocks);
+        (bytes.start, bytes.end.max(end))
     }
 
     /// The extent that starts at `offset`, cut at `end`. `offset < end`, and the metadata of the range is
@@ -150,7 +149,7 @@ pub(in crate::image) fn block_run(bitmap: &Bitmap, offset: u64, end: u64) -> (bo
     let stop = if next == blocks.end {
         end.min(bitmap.base_size())
     } else {
-        next * bitmap.block_size()
+        next.start(bitmap.block_size())
     };
     (local, stop)
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::error::Result;
 use crate::format::header::{ALL_DATA_OFFSET, CLEAN_SHUTDOWN_OFFSET, PROFILE_ENTRIES_OFFSET};
-use crate::format::{Entry, Region, SECTOR, table};
+use crate::format::{Block, Entry, Region, SECTOR, table};
 use crate::mutation::{self, Mutation};
 use crate::storage::{IoBufMut, Storage};
 
@@ -44,17 +44,18 @@ pub(in crate::image) async fn clear_entries<S: Storage>(file: &S, region: Region
 }
 
 /// Sets the bits of a range of blocks.
-pub(in crate::image) async fn set_bits<S: Storage>(file: &S, bitmap: Region, blocks: Range<u64>) -> Result<()> {
-    let end = blocks.end.div_ceil(8);
-    let mut at = blocks.start / 8;
+pub(in crate::image) async fn set_bits<S: Storage>(file: &S, bitmap: Region, blocks: Range<Block>) -> Result<()> {
+    let bits = blocks.start.index()..blocks.end.index();
+    let end = bits.end.div_ceil(8);
+    let mut at = bits.start / 8;
     while at < end {
         let len = STEP.min(end - at);
         let offset = bitmap.offset + at;
         let mut buf = file.read(IoBufMut::zeroed(len as usize), offset).await?;
         let mut changed = false;
         for (byte, number) in buf.as_mut_slice().iter_mut().zip(at..) {
-            let first = blocks.start.max(number * 8) - number * 8;
-            let last = blocks.end.min(number * 8 + 8) - number * 8;
+            let first = bits.start.max(number * 8) - number * 8;
+            let last = bits.end.min(number * 8 + 8) - number * 8;
             let mask = (0xFF_u8 << first) & (0xFF >> (8 - last));
             changed |= *byte | mask != *byte;
             *byte |= mask;

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use crate::error::Result;
-use crate::format::{Entry, StorageChunk, VirtualChunk};
+use crate::format::{Block, Entry, StorageChunk, VirtualChunk};
 use crate::image::metadata::{Metadata, Volatile};
 use crate::mutation::{self, Mutation};
 
@@ -62,7 +62,7 @@ impl<'a> PendingChunks<'a> {
     }
 
     /// Makes the chunks and `blocks` visible; their data has been written.
-    pub(in crate::image) fn publish(mut self, blocks: &Range<u64>) -> Result<()> {
+    pub(in crate::image) fn publish(mut self, blocks: &Range<Block>) -> Result<()> {
         let chunks = std::mem::take(&mut self.chunks);
         self.metadata.publish(self.cause, &chunks, blocks)
     }
@@ -72,7 +72,7 @@ impl Drop for PendingChunks<'_> {
     fn drop(&mut self) {
         if !self.chunks.is_empty() && !mutation::is(Mutation::HideFailedWrite) {
             // Fails for a corrupt table only; then the request has failed with that error.
-            let _ = self.metadata.publish(self.cause, &self.chunks, &(0..0));
+            let _ = self.metadata.publish(self.cause, &self.chunks, &Block::NONE);
         }
     }
 }
@@ -82,7 +82,7 @@ impl Metadata {
     ///
     /// Entries come before bits: a reader that sees a bit sees the entries of the block (I1). The mutex makes
     /// this one step for a commit, which takes all of it or nothing (I2).
-    fn publish(&self, cause: Cause, pending_chunks: &[PendingChunk], blocks: &Range<u64>) -> Result<()> {
+    fn publish(&self, cause: Cause, pending_chunks: &[PendingChunk], blocks: &Range<Block>) -> Result<()> {
         if cause == Cause::Copy {
             self.copied.store(true, Ordering::Release);
         }
@@ -155,7 +155,8 @@ impl Metadata {
         if offset >= end || !self.copied.load(Ordering::Acquire) {
             return;
         }
-        let blocks = self.bitmap.as_ref().map_or(0..0, |bitmap| bitmap.blocks(offset, end));
+        let blocks = self.bitmap.as_ref();
+        let blocks = blocks.map_or(Block::NONE, |bitmap| bitmap.blocks(offset, end));
         let unlogged_block = self.bitmap.as_ref().and_then(|bitmap| bitmap.next_unlogged(&blocks));
         let chunks = self.table.as_ref().map(|table| table.chunks_of(offset, end));
         let chunks = chunks.unwrap_or_default();
@@ -179,11 +180,10 @@ impl Metadata {
     }
 
     /// Promotes all chunks that the blocks touch: a bit becomes durable with the entries of its block (I5).
-    fn promote_chunks_of(&self, blocks: &Range<u64>, volatile: &mut Volatile) {
+    fn promote_chunks_of(&self, blocks: &Range<Block>, volatile: &mut Volatile) {
         if let (Some(bitmap), Some(table)) = (&self.bitmap, &self.table) {
-            let start = bitmap.block_range(blocks.start).start;
-            let end = bitmap.block_range(blocks.end - 1).end;
-            self.promote_chunks(&table.chunks_of(start, end), volatile);
+            let bytes = bitmap.bytes_of(blocks);
+            self.promote_chunks(&table.chunks_of(bytes.start, bytes.end), volatile);
         }
     }
 

@@ -1,7 +1,9 @@
 //! Sequential reading of metadata regions, a piece at a time. Holes are not read.
 
+use std::ops::Range;
+
 use crate::error::Result;
-use crate::format::{Entry, PAGE, Region, StorageChunk, table};
+use crate::format::{Block, Entry, PAGE, Region, StorageChunk, table};
 use crate::storage::{Allocation, IoBufMut, Storage};
 
 /// Most bytes read at once.
@@ -18,25 +20,29 @@ pub(crate) struct Piece {
 }
 
 impl Piece {
-    /// The first bit of the region from `first` on that is 1 (with `false`: that is 0), or `stop`. Both lie
-    /// in the piece.
-    pub(crate) fn find_bit(&self, first: u64, stop: u64, value: bool) -> u64 {
+    /// The blocks that a piece of the bitmap has the bits of.
+    pub(crate) fn blocks(&self) -> Range<Block> {
+        Block::new(self.offset * 8)..Block::new((self.offset + self.len) * 8)
+    }
+
+    /// The first of the (non-empty) blocks whose bit in this piece of the bitmap is 1 (with `false`: is 0), or
+    /// `blocks.end`. The bits of all of them lie in the piece.
+    pub(crate) fn find_block(&self, blocks: &Range<Block>, value: bool) -> Block {
         let Some(bytes) = &self.bytes else {
-            return if value { stop } else { first };
+            return if value { blocks.end } else { blocks.start };
         };
         let bytes = bytes.as_slice();
-        let base = self.offset * 8;
-        let mut bit = first;
-        while bit < stop {
-            let byte = bytes[((bit - base) / 8) as usize];
+        let mut bit = blocks.start.index();
+        while bit < blocks.end.index() {
+            let byte = bytes[(bit / 8 - self.offset) as usize];
             let byte = if value { byte } else { !byte };
             let rest = byte >> (bit % 8);
             if rest != 0 {
-                return stop.min(bit + u64::from(rest.trailing_zeros()));
+                return blocks.end.min(Block::new(bit + u64::from(rest.trailing_zeros())));
             }
             bit = (bit / 8 + 1) * 8;
         }
-        stop
+        blocks.end
     }
 
     /// Word `index` of the piece.

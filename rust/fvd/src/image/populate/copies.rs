@@ -10,6 +10,7 @@ use bytes::Bytes;
 use event_listener::Event;
 
 use crate::error::{Error, Result};
+use crate::format::Block;
 use crate::image::Image;
 use crate::image::metadata::bitmap::Bitmap;
 use crate::image::populate::fill::{BaseCopy, CopyData};
@@ -85,7 +86,7 @@ impl Copies {
         self.arrived.notify(1);
     }
 
-    fn take(&self, len: impl Fn(&Range<u64>) -> u64) -> Option<(BaseCopy, Storing<'_>)> {
+    fn take(&self, len: impl Fn(&Range<Block>) -> u64) -> Option<(BaseCopy, Storing<'_>)> {
         let copy = self.state().queue.pop_front()?;
         let len = len(&copy.blocks);
         Some((copy, Storing { copies: self, len }))
@@ -113,7 +114,7 @@ impl<S: Storage> Image<S> {
         while at < end && self.copies.has_room() {
             let stop = step_end(bitmap, at, end);
             let blocks = bitmap.blocks(at, stop);
-            let bytes = bitmap.block_range(blocks.start).start..bitmap.block_range(blocks.end - 1).end;
+            let bytes = bitmap.bytes_of(&blocks);
             let len = bytes.end - bytes.start;
             if len > 2 * COPY_STEP {
                 // Large blocks are left to prefetch, which copies them part by part.
@@ -139,7 +140,7 @@ impl<S: Storage> Image<S> {
         Ok(if buf.is_empty() { rest } else { buf.join(rest) })
     }
 
-    fn enqueue(&self, blocks: Range<u64>, data: Bytes) {
+    fn enqueue(&self, blocks: Range<Block>, data: Bytes) {
         let len = data.len() as u64;
         let data = CopyData::Bytes(data);
         self.copies.offer(BaseCopy { blocks, data }, len);
@@ -150,9 +151,11 @@ impl<S: Storage> Image<S> {
         let Some(bitmap) = self.metadata.bitmap() else {
             return Ok(false);
         };
-        let bytes =
-            |blocks: &Range<u64>| bitmap.block_range(blocks.end - 1).end - bitmap.block_range(blocks.start).start;
-        let Some((copy, _storing)) = self.copies.take(bytes) else {
+        let len = |blocks: &Range<Block>| {
+            let bytes = bitmap.bytes_of(blocks);
+            bytes.end - bytes.start
+        };
+        let Some((copy, _storing)) = self.copies.take(len) else {
             return Ok(false);
         };
         match self.store_copy(copy).await {
@@ -211,11 +214,11 @@ fn step_end(bitmap: &Bitmap, at: u64, end: u64) -> u64 {
     if end - at <= COPY_STEP {
         return end;
     }
-    let block = bitmap.block_size();
-    let stop = (at + COPY_STEP) / block * block;
+    let size = bitmap.block_size();
+    let stop = Block::containing(at + COPY_STEP, size).start(size);
     if stop > at {
         stop
     } else {
-        end.min((at / block + 1) * block)
+        end.min(Block::containing(at, size).next().start(size))
     }
 }

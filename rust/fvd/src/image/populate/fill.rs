@@ -6,6 +6,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use crate::error::Result;
+use crate::format::Block;
 use crate::image::Image;
 use crate::image::base_writeback::BaseWriteback;
 use crate::image::metadata::publish::PendingChunks;
@@ -25,8 +26,8 @@ const HOLE_UNIT: u64 = 4096;
 /// Whole blocks to be stored.
 #[derive(Clone, Debug)]
 pub(crate) struct BaseCopy {
-    /// Numbers of the blocks; not empty.
-    pub(crate) blocks: Range<u64>,
+    /// Not empty.
+    pub(crate) blocks: Range<Block>,
     /// What the base holds there, up to the end of its region.
     pub(crate) data: CopyData,
 }
@@ -73,7 +74,7 @@ impl<S: Storage> Image<S> {
         bitmap.load(self.file(), &blocks).await?;
         let (local, next) = bitmap.run(&blocks);
         let run = if local {
-            let (_, next_local) = bitmap.run(&(next.min(blocks.end - 1)..blocks.end));
+            let (_, next_local) = bitmap.run(&(next.min(Block::last(&blocks))..blocks.end));
             next..next_local
         } else {
             blocks.start..next
@@ -81,8 +82,7 @@ impl<S: Storage> Image<S> {
         if run.is_empty() || run.start >= blocks.end {
             return Ok(Some(stop..stop));
         }
-        let start = bitmap.block_range(run.start).start;
-        Ok(Some(start..bitmap.block_range(run.end - 1).end))
+        Ok(Some(bitmap.bytes_of(&run)))
     }
 
     /// Stores those of the blocks that are still in the base. Returns what was stored, as ranges of bytes of
@@ -107,8 +107,7 @@ impl<S: Storage> Image<S> {
         let BaseCopy { blocks, data } = copy;
         // The data was read without the lock. If the base changes, it must be read again under the lock (W5).
         let data = if self.changes_base() { CopyData::Unread } else { data };
-        let start = bitmap.block_range(blocks.start).start;
-        let end = bitmap.block_range(blocks.end - 1).end;
+        let Range { start, end } = bitmap.bytes_of(&blocks);
         let _pin = self.allocator.pin();
         self.allocator.extend(end).await?;
         self.metadata.load(self.file(), start, end).await?;
@@ -119,7 +118,7 @@ impl<S: Storage> Image<S> {
             local &= !mutation::is(Mutation::CopyOverwrites);
             let run = rest.start..next;
             if !local {
-                let bytes = bitmap.block_range(run.start).start..bitmap.block_range(run.end - 1).end;
+                let bytes = bitmap.bytes_of(&run);
                 let data = data.slice((bytes.start - start) as usize..(bytes.end - start) as usize);
                 let mut pending_chunks = PendingChunks::copy(&self.metadata);
                 self.store_data(&bytes, data, &mut pending_chunks).await?;
@@ -146,7 +145,7 @@ impl<S: Storage> Image<S> {
     /// another task has held the block, its parts are stored from the first again.
     pub(crate) async fn store_part(
         &self,
-        block: u64,
+        block: Block,
         part: Range<u64>,
         data: CopyData,
         before: Option<Watch>,
@@ -164,7 +163,7 @@ impl<S: Storage> Image<S> {
 
     async fn store_part_once(
         &self,
-        block: u64,
+        block: Block,
         part: Range<u64>,
         data: CopyData,
         before: Option<Watch>,
@@ -176,15 +175,15 @@ impl<S: Storage> Image<S> {
         let _pin = self.allocator.pin();
         self.allocator.extend(part.end).await?;
         self.metadata.load(self.file(), part.start, part.end).await?;
-        let filling = self.filling.lock(block..block + 1).await;
-        if bitmap.all_local(&(block..block + 1)) {
+        let filling = self.filling.lock(block.alone()).await;
+        if bitmap.all_local(&block.alone()) {
             return Ok(Part::Local);
         }
         let is_disturbed = before.is_some_and(|watch| !filling.is_first_since(watch));
         if is_disturbed && !mutation::is(Mutation::PartsDisturbed) {
             return Ok(Part::Disturbed);
         }
-        let whole = bitmap.block_range(block);
+        let whole = bitmap.bytes_of(&block.alone());
         let is_last = part.end == whole.end;
         let (part, data) = if !self.changes_base() {
             (part, data)
@@ -196,7 +195,8 @@ impl<S: Storage> Image<S> {
         };
         let mut pending_chunks = PendingChunks::copy(&self.metadata);
         self.store_data(&part, data, &mut pending_chunks).await?;
-        pending_chunks.publish(&(block..block + u64::from(is_last)))?;
+        let complete = if is_last { block.alone() } else { Block::NONE };
+        pending_chunks.publish(&complete)?;
         Ok(Part::Stored(filling.watch()))
     }
 
@@ -206,10 +206,9 @@ impl<S: Storage> Image<S> {
     }
 
     /// The blocks that the bytes of the disk touch.
-    pub(crate) fn blocks_of(&self, bytes: &Range<u64>) -> Range<u64> {
-        self.metadata
-            .bitmap()
-            .map_or(0..0, |bitmap| bitmap.blocks(bytes.start, bytes.end))
+    pub(crate) fn blocks_of(&self, bytes: &Range<u64>) -> Range<Block> {
+        let bitmap = self.metadata.bitmap();
+        bitmap.map_or(Block::NONE, |bitmap| bitmap.blocks(bytes.start, bytes.end))
     }
 
     /// Stores `data` in blocks that are in the base and locked. Publishes nothing.

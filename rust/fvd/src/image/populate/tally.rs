@@ -7,6 +7,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::Result;
+use crate::format::{Block, bitmap};
 use crate::image::Image;
 use crate::image::metadata::bitmap::{Bitmap, WORD_BITS};
 use crate::image::metadata::scan::{Piece, RegionReader};
@@ -39,7 +40,7 @@ impl Tally {
 impl Bitmap {
     /// How many blocks have a bit.
     fn block_count(&self) -> u64 {
-        self.base_size().div_ceil(self.block_size())
+        bitmap::blocks(self.base_size(), self.block_size())
     }
 
     /// Number of words that hold these bits.
@@ -49,15 +50,15 @@ impl Bitmap {
 
     /// Adds the blocks whose bits are `bits` of a word. Bits after the last block do not count.
     pub(in crate::image) fn add(&self, counted: &mut Counted, index: u64, bits: u32) {
-        let (first, count) = (index * WORD_BITS, self.block_count());
-        let bits = match count.saturating_sub(first) {
+        let first = Block::new(index * WORD_BITS);
+        let left = Block::count(&(first..Block::new(self.block_count())));
+        let bits = match left {
             0 => return,
             left if left < WORD_BITS => bits & ((1 << left) - 1),
             _ => bits,
         };
         counted.blocks += u64::from(bits.count_ones());
-        let last = (count - 1).checked_sub(first).filter(|bit| *bit < WORD_BITS);
-        counted.last |= last.is_some_and(|bit| bits >> bit & 1 == 1);
+        counted.last |= left <= WORD_BITS && bits >> (left - 1) & 1 == 1;
     }
 
     /// Counts the words of `piece`, which was read from the file, if they are the next ones to count. Words

@@ -40,7 +40,7 @@ pub(in crate::image) struct Allocator<S> {
     /// What becomes of the space of a storage chunk that is zeroed before it is handed out.
     zero_space: Space,
     /// Serialises what must not run twice at once: growing the file, and preparing the pool.
-    growing: RangeLock,
+    growing: RangeLock<u64>,
     /// The data file has its full length. Always true for a compact image, which grows as it allocates.
     extended: AtomicBool,
     /// The data file ended within a sector: its new length must be synced before data is written.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use fastrand::Rng;
-use fvd::format::Value;
+use fvd::format::{Block, Value};
 use fvd::image::amend::{Changes, amend};
 use fvd::image::check::{FindingKind, Repair, Report, check};
 use fvd::image::dump::{BitmapRuns, JournalSectors, TableRuns};
@@ -127,7 +127,7 @@ fn dump(subject: &Subject, head: &Head) {
     assert_eq!(head.header.fields().len(), 41);
     let file = &subject.file;
     let mut table = TableRuns::new(file, head, 0);
-    let mut bitmap = BitmapRuns::new(file, head, 0);
+    let mut bitmap = BitmapRuns::new(file, head, Block::FIRST);
     let mut journal = JournalSectors::new(file, head);
     for _ in 0..ITEMS {
         let table = block_on(table.next()).expect("memory");
@@ -137,7 +137,8 @@ fn dump(subject: &Subject, head: &Head) {
             assert!(run.first_chunk + run.count <= head.geometry.chunks);
         }
         if let Some(run) = bitmap {
-            assert!(run.count > 0 && run.first_block + run.count <= head.geometry.blocks);
+            let end = run.first_block.plus(run.count);
+            assert!(run.count > 0 && end <= Block::new(head.geometry.blocks));
         }
         if table.is_none() && bitmap.is_none() && sector.is_none() {
             break;

@@ -1,7 +1,7 @@
 //! The dump shows the metadata on disk.
 
 use super::*;
-use crate::format::Record;
+use crate::format::{Block, Record};
 use crate::image::inspect::dump::{BitmapRun, BitmapRuns, JournalSectors, TableRun, TableRuns};
 
 fn table(sample: &Sample<MemoryStorage>, first: u64) -> Vec<(u64, u64, u32, bool)> {
@@ -14,9 +14,9 @@ fn table(sample: &Sample<MemoryStorage>, first: u64) -> Vec<(u64, u64, u32, bool
 
 fn bitmap(sample: &Sample<MemoryStorage>, first: u64) -> Vec<(u64, u64)> {
     let head = block_on(read_head(&sample.file)).expect("valid");
-    let mut runs = BitmapRuns::new(&sample.file, &head, first);
+    let mut runs = BitmapRuns::new(&sample.file, &head, Block::new(first));
     let next = || block_on(runs.next()).expect("reads");
-    let show = |run: BitmapRun| (run.first_block, run.count);
+    let show = |run: BitmapRun| (run.first_block.index(), run.count);
     std::iter::from_fn(next).map(show).collect()
 }
 

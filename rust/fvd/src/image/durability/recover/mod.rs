@@ -16,7 +16,7 @@ use std::ops::Range;
 
 use crate::error::Result;
 use crate::format::{
-    BitmapRecord, Entry, Geometry, Record, Region, SECTOR, StorageChunk, TableRecord, bitmap, journal,
+    BitmapRecord, Block, Entry, Geometry, Record, Region, SECTOR, StorageChunk, TableRecord, bitmap, journal,
 };
 use crate::storage::{Allocation, IoBufMut, Storage};
 
@@ -75,9 +75,9 @@ pub(in crate::image) fn entries_of(record: &TableRecord, chunks: u64) -> impl It
 }
 
 /// The blocks that a record makes local, without those outside the base's region.
-pub(in crate::image) fn blocks_of(record: &BitmapRecord, geometry: &Geometry) -> Range<u64> {
+pub(in crate::image) fn blocks_of(record: &BitmapRecord, geometry: &Geometry) -> Range<Block> {
     if geometry.bitmap.is_none() {
-        return 0..0;
+        return Block::NONE;
     }
     let start = record.first_sector.saturating_mul(SECTOR);
     let end = start.saturating_add(u64::from(record.sectors) * SECTOR);

@@ -47,7 +47,7 @@ fn a_store_that_cannot_read_the_base_blames_the_base() {
     let base = block_on(RawSource::for_writing(sevens)).expect("memory does not fail");
     let image = over(Box::new(Broken(base)), BaseUpdate::Writenocache);
     let data = CopyData::Bytes(Bytes::from_static(&[7; 8192]));
-    let error = block_on(image.store_copy(BaseCopy { blocks: 0..1, data })).expect_err("read again");
+    let error = block_on(image.store_copy(copy(0, data))).expect_err("read again");
     assert!(matches!(error, StoreError::Base(_)), "{error:?}");
 }
 
@@ -89,7 +89,7 @@ fn full() -> Image<MemoryStorage> {
         )
         .await?;
         image.write(vec![1; 2 * CHUNK as usize].into(), 0).await?;
-        let full = image.store_copy(copy(2..3, CopyData::Unread)).await;
+        let full = image.store_copy(copy(2, CopyData::Unread)).await;
         assert!(matches!(full, Err(StoreError::OutOfChunks { .. })), "{full:?}");
         image.discard(0, CHUNK).await?;
         Ok::<_, Error>(image)
@@ -97,7 +97,8 @@ fn full() -> Image<MemoryStorage> {
     block_on(opened).expect("memory does not fail")
 }
 
-fn copy(blocks: Range<u64>, data: CopyData) -> BaseCopy {
+fn copy(block: u64, data: CopyData) -> BaseCopy {
+    let blocks = Block::new(block).alone();
     BaseCopy { blocks, data }
 }
 
@@ -105,14 +106,14 @@ fn copy(blocks: Range<u64>, data: CopyData) -> BaseCopy {
 fn a_copy_uses_storage_that_was_discarded() {
     let image = full();
     let sevens = CopyData::Bytes(vec![7; CHUNK as usize].into());
-    let stored = block_on(image.store_copy(copy(2..3, sevens))).expect("there is room");
+    let stored = block_on(image.store_copy(copy(2, sevens))).expect("there is room");
     let all = 2 * CHUNK..3 * CHUNK;
     assert_eq!(stored, std::slice::from_ref(&all));
     let buf = block_on(image.read(IoBufMut::zeroed(3 * CHUNK as usize), 0)).expect("memory does not fail");
     let expected: Vec<u8> = [0, 1, 7].iter().flat_map(|fill| [*fill; CHUNK as usize]).collect();
     assert_eq!(buf.as_slice(), expected);
     assert!(
-        block_on(image.store_copy(copy(3..4, CopyData::Unread))).is_err(),
+        block_on(image.store_copy(copy(3, CopyData::Unread))).is_err(),
         "full again"
     );
 }
@@ -122,14 +123,15 @@ fn a_part_of_a_block_uses_storage_that_was_discarded() {
     let image = full();
     let sevens = CopyData::Bytes(vec![7; 4096].into());
     let at = 2 * CHUNK;
-    let first = block_on(image.store_part(2, at..at + 4096, sevens.clone(), None));
+    let first = block_on(image.store_part(Block::new(2), at..at + 4096, sevens.clone(), None));
     let Ok(Part::Stored(watch)) = first else {
         panic!("there is room");
     };
     let rest = at + 4096..at + CHUNK;
-    let last = block_on(image.store_part(2, rest, sevens, Some(watch)));
+    let last = block_on(image.store_part(Block::new(2), rest, sevens, Some(watch)));
     assert!(matches!(last, Ok(Part::Stored(_))));
-    assert!(image.metadata.bitmap().expect("there is a base").all_local(&(2..3)));
+    let bitmap = image.metadata.bitmap().expect("there is a base");
+    assert!(bitmap.all_local(&Block::new(2).alone()));
     let buf = block_on(image.read(IoBufMut::zeroed(CHUNK as usize), at)).expect("memory does not fail");
     assert_eq!(buf.as_slice(), [7; CHUNK as usize]);
 }
@@ -139,9 +141,9 @@ fn parts_of_a_block_read_at_different_times_are_not_combined() {
     for updates in BaseUpdate::ALL {
         let image = in_memory(updates);
         let old = CopyData::Bytes(Bytes::from_static(&[7; 4096]));
-        block_on(image.store_part(0, 0..4096, old.clone(), None)).expect("memory does not fail");
+        block_on(image.store_part(Block::FIRST, 0..4096, old.clone(), None)).expect("memory does not fail");
         block_on(image.write(Bytes::from_static(&[9; 100]), 50)).expect("memory does not fail");
-        block_on(image.store_part(0, 4096..8192, old, None)).expect("memory does not fail");
+        block_on(image.store_part(Block::FIRST, 4096..8192, old, None)).expect("memory does not fail");
         let missing = block_on(image.next_in_base(0, 8192)).expect("memory does not fail");
         assert!(missing.is_none_or(|run| run.is_empty()), "all of it is local");
         let buf = block_on(image.read(IoBufMut::zeroed(8192), 0)).expect("memory does not fail");
