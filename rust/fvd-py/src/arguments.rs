@@ -101,3 +101,14 @@ pub(crate) fn read_only(force_share: bool, trust: &[PathBuf]) -> PyResult<ChainO
         ..ChainOptions::default()
     })
 }
+
+/// Checks that `count` bytes at `offset` lie within a disk of `size` bytes, before memory is allocated for
+/// them.
+pub(crate) fn check_range(count: u64, offset: u64, size: u64) -> PyResult<()> {
+    match offset.checked_add(count) {
+        Some(end) if end <= size => Ok(()),
+        _ => Err(PyValueError::new_err(format!(
+            "{count} bytes at offset {offset} lie beyond the end of the disk ({size} bytes)"
+        ))),
+    }
+}

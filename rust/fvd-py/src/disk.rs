@@ -11,15 +11,15 @@ use pyo3::Borrowed;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
-use crate::aio::{AsyncImage, AsyncOpen, Engine as AsyncEngine};
+use crate::aio::{AsyncHandle, AsyncImage, Engine as AsyncEngine};
 use crate::background::Engine;
+use crate::handle::BlockingHandle;
 use crate::image::Image;
-use crate::open::BlockingOpen;
 
 /// A disk argument.
 pub(crate) enum Disk {
-    Open(Arc<BlockingOpen>),
-    OpenAsync(Arc<AsyncOpen>),
+    Open(Arc<BlockingHandle>),
+    OpenAsync(Arc<AsyncHandle>),
     File(PathBuf),
 }
 

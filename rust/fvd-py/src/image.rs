@@ -1,68 +1,20 @@
-//! The function `open`, and the class `Image`.
+//! The class `Image`.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fvd::chain::open_image;
 use fvd::copy::{self, Control};
 use pollster::block_on;
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::arguments::{Opening, blocking};
-use crate::background::Background;
+use crate::arguments::{blocking, check_range};
 use crate::buffer::{Buffer, LeasedMut, new_bytes};
 use crate::errors::raise;
+use crate::handle::{BlockingHandle, describe};
 use crate::leases::Leasable;
-use crate::open::{BlockingOpen, Open};
 use crate::stats::Counters;
 use crate::{exit, extents, info, numbers, prefetch, unclosed};
-
-/// Opens an FVD image. See `fvd.open`.
-#[pyfunction]
-#[pyo3(signature = (
-    path, *, writable = false, write_base = false, cache = "writeback", discard = "unmap", detect_zeroes = "off",
-    copy_on_read = None, force_share = false, trust = Vec::new()
-))]
-#[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
-pub(crate) fn open(
-    py: Python<'_>,
-    path: PathBuf,
-    writable: bool,
-    write_base: bool,
-    cache: &str,
-    discard: &str,
-    detect_zeroes: &str,
-    copy_on_read: Option<bool>,
-    force_share: bool,
-    trust: Vec<PathBuf>,
-) -> PyResult<Image> {
-    let opening = Opening {
-        writable,
-        write_base,
-        cache,
-        discard,
-        detect_zeroes,
-        copy_on_read,
-        base_timeout: None,
-        force_share,
-        trust: &trust,
-    };
-    let options = opening.options()?;
-    let engine = blocking(py, || block_on(open_image(&path, &options)))?;
-    let size = engine.size();
-    let open = Arc::new(Open::new(engine, Background::start));
-    blocking(py, || open.start())?;
-    exit::remember(&open);
-    Ok(Image {
-        open,
-        size,
-        path: path.into_os_string(),
-        writable,
-    })
-}
 
 /// An open FVD image. `fvd.open` creates it.
 ///
@@ -81,7 +33,7 @@ pub(crate) fn open(
 /// ```
 #[pyclass(frozen, module = "fvd", weakref)]
 pub(crate) struct Image {
-    pub(crate) open: Arc<BlockingOpen>,
+    pub(crate) open: Arc<BlockingHandle>,
     /// Size of the virtual disk in bytes: a multiple of 512. It does not change while the image is open.
     ///
     /// ```pycon
@@ -109,6 +61,15 @@ pub(crate) struct Image {
 }
 
 impl Image {
+    pub(crate) fn new(open: Arc<BlockingHandle>, size: u64, path: OsString, writable: bool) -> Self {
+        Self {
+            open,
+            size,
+            path,
+            writable,
+        }
+    }
+
     fn fill(&self, py: Python<'_>, memory: &LeasedMut, offset: u64) -> PyResult<()> {
         blocking(py, || {
             let read = |buf| self.open.with(|engine| block_on(engine.read(buf, offset)));
@@ -428,24 +389,6 @@ impl Image {
 
     fn __repr__(&self) -> String {
         describe("fvd.Image", self.path.as_ref(), self.writable, self.size, self.closed())
-    }
-}
-
-/// The `repr` of an open image.
-pub(crate) fn describe(class: &str, path: &Path, writable: bool, size: u64, closed: bool) -> String {
-    let mode = if writable { "r+" } else { "r" };
-    let state = if closed { ", closed" } else { "" };
-    format!("<{class} '{}', mode '{mode}', {size} bytes{state}>", path.display())
-}
-
-/// Checks that `count` bytes at `offset` lie within a disk of `size` bytes, before memory is allocated for
-/// them.
-pub(crate) fn check_range(count: u64, offset: u64, size: u64) -> PyResult<()> {
-    match offset.checked_add(count) {
-        Some(end) if end <= size => Ok(()),
-        _ => Err(PyValueError::new_err(format!(
-            "{count} bytes at offset {offset} lie beyond the end of the disk ({size} bytes)"
-        ))),
     }
 }
 

@@ -9,7 +9,7 @@ use fvd::copy::Control;
 use fvd::{Error, ErrorKind};
 use tokio::sync::watch;
 
-use crate::open::closed;
+use crate::handle::closed;
 
 /// The leases of one image.
 pub(crate) struct Leases {

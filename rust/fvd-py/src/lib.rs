@@ -17,6 +17,7 @@ mod dump;
 mod errors;
 mod exit;
 mod extents;
+mod handle;
 mod held;
 mod image;
 mod info;
@@ -61,9 +62,11 @@ mod _fvd {
     #[pymodule_export]
     use super::extents::map;
     #[pymodule_export]
-    use super::image::{Image, open};
+    use super::image::Image;
     #[pymodule_export]
     use super::info::info;
+    #[pymodule_export]
+    use super::open::open;
     #[pymodule_export]
     use super::options::{amend_aliases, amend_options, create_options};
     #[pymodule_export]

@@ -9,13 +9,13 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::errors::raise;
-use crate::open::BlockingOpen;
+use crate::handle::BlockingHandle;
 
 /// The maximum time between two calls of the callback, and between two checks for signals.
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Copies everything that is still in the base. See `Image.prefetch`.
-pub(crate) fn run(py: Python<'_>, open: &BlockingOpen, callback: Option<Py<PyAny>>) -> PyResult<PrefetchStatus> {
+pub(crate) fn run(py: Python<'_>, open: &BlockingHandle, callback: Option<Py<PyAny>>) -> PyResult<PrefetchStatus> {
     let Some(control) = py
         .detach(|| open.with(|engine| open.control(engine)))
         .map_err(|error| raise(&error))?
@@ -41,7 +41,7 @@ pub(crate) fn outcome(status: PrefetchStatus) -> Result<PrefetchStatus, Error> {
 /// Waits for the end of prefetch, and calls the callback meanwhile.
 fn watch(
     py: Python<'_>,
-    open: &BlockingOpen,
+    open: &BlockingHandle,
     control: &Control,
     callback: Option<&Py<PyAny>>,
 ) -> PyResult<PrefetchStatus> {
@@ -69,7 +69,7 @@ fn watch(
 }
 
 /// The current status. If the image is closed, the last status that the control has.
-fn current_status(open: &BlockingOpen, control: &Control) -> PrefetchStatus {
+fn current_status(open: &BlockingHandle, control: &Control) -> PrefetchStatus {
     let status = open.with(|engine| block_on(copy::status(engine, Some(control))));
     status.unwrap_or_else(|_| control.status())
 }

@@ -2,5 +2,5 @@
 pub(super) mod chunk_set;
 #[path = "../../../fvd/src/image/space/epochs.rs"]
 pub(super) mod epochs;
-#[path = "../../../fvd/src/image/space/freed.rs"]
-pub(super) mod freed;
+#[path = "../../../fvd/src/image/space/reuse.rs"]
+pub(super) mod reuse;

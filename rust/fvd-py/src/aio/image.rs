@@ -18,13 +18,13 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::answer::{Answer, Nothing, at_once, droppable, unstoppable};
-use super::open::{self, AsyncOpen, Engine};
+use super::open::{self, AsyncHandle, Engine};
 use super::order::Order;
-use crate::arguments::{Opening, blocking};
+use crate::arguments::{Opening, blocking, check_range};
 use crate::buffer::{Buffer, shared_bytes};
 use crate::errors::raise;
+use crate::handle::describe;
 use crate::held::{Held, releasing};
-use crate::image::{check_range, describe};
 use crate::leases::Leasable;
 use crate::{exit, extents, info, numbers, prefetch, runtime, stats, unclosed};
 
@@ -90,7 +90,7 @@ async fn may_block<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + 
 /// An open FVD image. See `fvd.aio.Image`.
 #[pyclass(frozen, module = "fvd._fvd", weakref)]
 pub(crate) struct AsyncImage {
-    pub(crate) open: Arc<AsyncOpen>,
+    pub(crate) open: Arc<AsyncHandle>,
     order: Owned<Order>,
     /// Whether a caller has received the image.
     started: AtomicBool,
@@ -265,7 +265,7 @@ impl AsyncImage {
 
 impl AsyncImage {
     /// Fails in a child process that was forked while the image was open.
-    fn ours(&self) -> PyResult<Arc<AsyncOpen>> {
+    fn ours(&self) -> PyResult<Arc<AsyncHandle>> {
         self.open.check_process().map_err(|error| raise(&error))?;
         Ok(Arc::clone(&self.open))
     }

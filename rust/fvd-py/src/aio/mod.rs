@@ -8,4 +8,4 @@ mod order;
 mod ready;
 
 pub(crate) use image::{AsyncImage, open_async};
-pub(crate) use open::{AsyncOpen, Engine};
+pub(crate) use open::{AsyncHandle, Engine};

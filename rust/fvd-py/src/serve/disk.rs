@@ -7,9 +7,9 @@ use fvd::Error;
 use fvd_nbd::daemon::{DiskSource, FileOptions, OpenEngine};
 use pyo3::prelude::*;
 
-use crate::aio::{AsyncImage, AsyncOpen};
+use crate::aio::{AsyncHandle, AsyncImage};
+use crate::handle::BlockingHandle;
 use crate::image::Image;
-use crate::open::BlockingOpen;
 
 /// A disk argument.
 #[derive(FromPyObject)]
@@ -41,8 +41,8 @@ impl Given<'_> {
 
 /// A disk without Python objects, so that it can be used without the GIL.
 pub(super) enum Disk {
-    Open(Arc<BlockingOpen>),
-    OpenAsync(Arc<AsyncOpen>),
+    Open(Arc<BlockingHandle>),
+    OpenAsync(Arc<AsyncHandle>),
     File(FileOptions),
 }
 

@@ -193,7 +193,7 @@ impl Shared {
         let mut is_idle = false;
         while self.take_over(&mut ring, is_idle) {
             is_idle = false;
-            match ring.wait(self.idle_time) {
+            match ring.submit_and_wait(self.idle_time) {
                 Ok(()) => {}
                 Err(error) if is_timeout(&error) => is_idle = true,
                 Err(error) if is_temporary(&error) => std::thread::sleep(SHORT_OF_MEMORY),

@@ -1,4 +1,5 @@
-//! Backoff: waits after each failure of the base, longer each time.
+//! Backoff: how long prefetch must wait after each failure of the base, longer each time. This only computes the
+//! time: `admitted` (`waits.rs`) waits, and `machine.rs` tries again. A guest's read is not tried again.
 
 use std::time::Duration;
 

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-/// The best of at least this time is remembered, and of twice this time at most.
+/// The best covers the last 2 to 4 minutes: two windows of this length, of which the older one is dropped.
 const OF_LATE: Duration = Duration::from_secs(120);
 
 /// How fast something is.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::options::PrefetchOptions;
 use super::pacing::Pacer;
-use super::rate::Rate;
+use super::shown_rate::ShownRate;
 use super::throttle::{Limits, Throttle};
 
 /// A direction of copying.
@@ -18,7 +18,7 @@ pub(super) enum Direction {
 pub(super) struct DirectionState {
     pub(super) pacer: Pacer,
     pub(super) throttle: Throttle,
-    pub(super) rate: Rate,
+    pub(super) rate: ShownRate,
 }
 
 impl DirectionState {
@@ -45,7 +45,7 @@ impl DirectionState {
         Self {
             pacer: Pacer::new(cap),
             throttle: Throttle::new(limits),
-            rate: Rate::new(now),
+            rate: ShownRate::new(now),
         }
     }
 }

@@ -3,6 +3,9 @@
 //! Everything here is a future, driven by a thread, a task of a runtime or the simulator. It may be dropped
 //! at any moment: the image stays valid. Copies are published only in memory, and a checkpoint makes them
 //! durable (`docs/design/copies.md`, "Copies", "Prefetch" and "Profile").
+//!
+//! How fast prefetch goes: `pacing` caps it, `throttle` and `best` find contention, `foreground` makes way for the
+//! guest, `window` widens it for a profile. `waits` and `step` apply them.
 
 mod account;
 mod background;
@@ -23,8 +26,8 @@ mod pause;
 mod plan;
 mod prefetch;
 mod profile;
-mod rate;
 mod shared;
+mod shown_rate;
 mod status;
 mod step;
 mod take;

@@ -56,7 +56,7 @@ use durability::Committer;
 use files::Files;
 use inspect::stats::Counters;
 use metadata::Metadata;
-use populate::copies::Copies;
+use populate::copy_on_read::CopyQueue;
 use populate::inflight::InflightRequests;
 use populate::profile::Recorder;
 use range_lock::RangeLock;
@@ -88,7 +88,7 @@ pub struct Image<S> {
     /// Blocks that a copy-on-write, or another copy, is filling.
     filling: RangeLock<Block>,
     /// Copies that readers have left to be stored.
-    copies: Copies,
+    copies: CopyQueue,
     /// Records what the guest needs of the base, for a prefetch profile.
     recorder: Recorder,
     /// Requests in flight.

@@ -13,7 +13,7 @@ use crate::image::durability::recover::{in_place, medium};
 use crate::image::files::Files;
 use crate::image::inspect::stats::Counters;
 use crate::image::metadata::Metadata;
-use crate::image::populate::copies::Copies;
+use crate::image::populate::copy_on_read::CopyQueue;
 use crate::image::populate::inflight::InflightRequests;
 use crate::image::populate::profile::{Recorder, empty_profile};
 use crate::image::space::epochs::Epochs;
@@ -262,7 +262,7 @@ impl<S: Storage> Image<S> {
             base: base.filter(|_| needs_base).map(Layer::new),
             writeback,
             filling: RangeLock::default(),
-            copies: Copies::new(copies, most_waiting),
+            copies: CopyQueue::new(copies, most_waiting),
             recorder: Recorder::new(recorded),
             inflight: InflightRequests::default(),
             counters,

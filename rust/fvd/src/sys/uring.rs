@@ -161,7 +161,7 @@ impl<F: AsFd, T> Uring<F, T> {
     /// # Errors
     ///
     /// EAGAIN or EBUSY if the kernel is short of memory: try again later. ETIME after `idle_time`.
-    pub(crate) fn wait(&mut self, idle_time: Duration) -> io::Result<()> {
+    pub(crate) fn submit_and_wait(&mut self, idle_time: Duration) -> io::Result<()> {
         if !self.is_listening {
             let fd: RawFd = self.event_fd.0.as_raw_fd();
             let target = (&raw mut *self.eventfd_value).cast();

@@ -9,7 +9,7 @@ use super::{check, check_three};
 use crate::format::StorageChunk;
 use crate::image::space::chunk_set::ChunkSet;
 use crate::image::space::epochs::Epochs;
-use crate::image::space::freed::Freed;
+use crate::image::space::reuse::Reuse;
 
 /// The owner of a storage chunk: the virtual chunk that all requests are about, or another one.
 const OURS: u32 = 0;
@@ -34,7 +34,7 @@ impl Disk {
     }
 
     /// Moves the entry to storage chunk `to`, and uses again what is free.
-    fn move_to(&self, freed: &mut Freed, to: u32) {
+    fn move_to(&self, freed: &mut Reuse, to: u32) {
         let mut unreferenced = ChunkSet::default();
         unreferenced.insert(StorageChunk::new(to - 1));
         self.entry.store(to, Ordering::Release);
@@ -42,7 +42,7 @@ impl Disk {
         self.reuse(freed);
     }
 
-    fn reuse(&self, freed: &mut Freed) {
+    fn reuse(&self, freed: &mut Reuse) {
         freed.collect(&self.epochs);
         while let Some(chunk) = freed.first_free() {
             freed.take(chunk);
@@ -62,7 +62,7 @@ pub fn a_request_never_uses_a_chunk_that_is_used_again() {
                 disk.request();
             })
         };
-        let mut freed = Freed::default();
+        let mut freed = Reuse::default();
         disk.move_to(&mut freed, 1);
         disk.move_to(&mut freed, 2);
         requests.join().expect("no panic");
@@ -79,7 +79,7 @@ pub fn two_requests_at_once_never_use_a_chunk_that_is_used_again() {
             let disk = Arc::clone(&disk);
             thread::spawn(move || disk.request())
         });
-        let mut freed = Freed::default();
+        let mut freed = Reuse::default();
         disk.move_to(&mut freed, 1);
         disk.reuse(&mut freed);
         for request in requests {
@@ -96,7 +96,7 @@ pub fn the_last_request_wakes_the_task_that_waits_for_storage() {
             let disk = Arc::clone(&disk);
             thread::spawn(move || disk.request())
         });
-        let mut freed = Freed::default();
+        let mut freed = Reuse::default();
         disk.move_to(&mut freed, 1);
         let waiting = disk.epochs.wait();
         loop {

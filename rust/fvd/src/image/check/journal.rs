@@ -12,7 +12,7 @@ use super::Subject;
 use super::findings::{FindingKind, Findings};
 use crate::error::Result;
 use crate::format::{Block, Entry, Geometry, Record, SECTOR};
-use crate::image::durability::recover::{JournalReader, blocks_of, dedup, entries_of};
+use crate::image::durability::recover::journal_reader::{JournalReader, blocks_of, dedup, entries_of};
 use crate::storage::Storage;
 
 /// The most entries of a window, 8 bytes each. While they are collected there may be twice as many.

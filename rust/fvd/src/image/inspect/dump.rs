@@ -7,7 +7,7 @@
 use crate::error::Result;
 use crate::format::{Block, Record, StorageChunk};
 use crate::image::Head;
-use crate::image::durability::recover::JournalReader;
+use crate::image::durability::recover::journal_reader::JournalReader;
 use crate::image::metadata::scan::{EntryRun, EntryRuns, Piece, RegionReader};
 use crate::storage::Storage;
 

@@ -7,7 +7,7 @@ use rangemap::RangeSet;
 use crate::error::{Error, Result};
 use crate::format::{Block, Record};
 use crate::image::Head;
-use crate::image::durability::recover::{JournalReader, blocks_of};
+use crate::image::durability::recover::journal_reader::{JournalReader, blocks_of};
 use crate::image::inspect::dump::BitmapRuns;
 use crate::storage::Storage;
 

@@ -1,7 +1,7 @@
 //! Populate: blocks become local with what the base holds.
 
 pub(super) mod complete;
-pub(super) mod copies;
+pub(super) mod copy_on_read;
 pub(super) mod fill;
 pub(super) mod inflight;
 pub mod profile;

@@ -6,10 +6,10 @@ pub(super) mod chunk_set;
 pub(super) mod epochs;
 mod extend;
 mod free;
-mod freed;
 mod place;
 pub(super) mod pool;
 pub(super) mod reclaim;
+mod reuse;
 pub(super) mod store_error;
 pub(super) mod surplus;
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::format::{StorageChunk, VirtualChunk};
 use crate::image::space::chunk_set::ChunkSet;
 use crate::image::space::epochs::Epochs;
-use crate::image::space::freed::Freed;
+use crate::image::space::reuse::Reuse;
 
 pub(in crate::image) struct ChunkPool {
     /// Virtual chunk to storage chunk, for chunks whose entry is not in the table yet.
@@ -17,7 +17,7 @@ pub(in crate::image) struct ChunkPool {
     /// None until the table has been scanned.
     frontier: Option<Frontier>,
     /// Storage chunks below the frontier that were freed: some are free now, the others will be.
-    freed: Freed,
+    freed: Reuse,
     /// Requests that may know where a virtual chunk lies.
     epochs: Arc<Epochs>,
 }
@@ -36,7 +36,7 @@ impl ChunkPool {
         Self {
             reserved: BTreeMap::new(),
             frontier: None,
-            freed: Freed::default(),
+            freed: Reuse::default(),
             epochs,
         }
     }

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::format::{Record, Region, VirtualChunk};
 use crate::image::Image;
-use crate::image::durability::recover::{JournalReader, blocks_of, dedup, entries_of};
+use crate::image::durability::recover::journal_reader::{JournalReader, blocks_of, dedup, entries_of};
 use crate::image::metadata::table::words_of;
 use crate::storage::Storage;
 

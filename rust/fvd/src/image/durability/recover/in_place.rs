@@ -5,7 +5,7 @@ use rangemap::RangeSet;
 use crate::error::Result;
 use crate::format::{Record, Region};
 use crate::image::Head;
-use crate::image::durability::recover::{JournalReader, blocks_of, dedup, entries_of};
+use crate::image::durability::recover::journal_reader::{JournalReader, blocks_of, dedup, entries_of};
 use crate::image::metadata::{patch, redo};
 use crate::image::space::surplus;
 use crate::mutation::{self, Mutation};

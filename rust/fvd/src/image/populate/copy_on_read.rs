@@ -20,7 +20,7 @@ use crate::mutation::{self, Mutation};
 use crate::storage::{IoBufMut, Storage};
 
 /// The queue of copies that wait to be stored.
-pub(in crate::image) struct Copies {
+pub(in crate::image) struct CopyQueue {
     /// No more copies are accepted while more than this many bytes wait.
     limit: u64,
     /// Whether copies are accepted from readers.
@@ -40,7 +40,7 @@ struct State {
 
 /// A copy that is being stored, until this is dropped.
 pub(crate) struct Storing<'a> {
-    copies: &'a Copies,
+    copies: &'a CopyQueue,
     len: u64,
 }
 
@@ -55,7 +55,7 @@ impl Drop for Storing<'_> {
     }
 }
 
-impl Copies {
+impl CopyQueue {
     /// `limit`: no more copies are accepted while more than this many bytes wait to be stored.
     pub(in crate::image) fn new(enabled: bool, limit: u64) -> Self {
         Self {

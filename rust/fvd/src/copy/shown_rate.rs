@@ -8,13 +8,13 @@ use super::throttle::per_second;
 const PERIOD: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
-pub(super) struct Rate {
+pub(super) struct ShownRate {
     since: Duration,
     bytes: u64,
     average: Option<u64>,
 }
 
-impl Rate {
+impl ShownRate {
     pub(super) fn new(now: Duration) -> Self {
         let since = now;
         Self {

@@ -12,7 +12,7 @@ use crate::image::space::chunk_set::ChunkSet;
 use crate::image::space::epochs::{Epoch, Epochs};
 
 #[derive(Default)]
-pub(in crate::image) struct Freed {
+pub(in crate::image) struct Reuse {
     /// Nothing on disk refers to them; a request may be about to read or write there.
     unreferenced: ChunkSet,
     /// As `unreferenced`, but free as soon as the requests of this epoch have ended.
@@ -21,7 +21,7 @@ pub(in crate::image) struct Freed {
     free: ChunkSet,
 }
 
-impl Freed {
+impl Reuse {
     /// Takes storage chunks that nothing on disk refers to any more.
     pub(in crate::image) fn add_unreferenced(&mut self, chunks: ChunkSet) {
         self.unreferenced.append(chunks);
