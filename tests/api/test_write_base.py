@@ -107,7 +107,7 @@ def test_an_fvd_image_can_be_the_base(base: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"write_updates_base_img": "always"}, "expects one of 'no', 'writethrough', 'writeback', 'writenocache', not 'always'"),
+        ({"write_updates_base_img": "always"}, "expects one of 'no', 'writethrough', .* not 'always'"),
         ({"write_updates_base_img": "writeback", "journal_size": -1}, "needs a journal"),
     ],
 )

@@ -24,7 +24,7 @@ impl<S: Storage> Image<S> {
     ///
     /// Whole blocks that are still in the base become local without being read or stored. Space is freed
     /// where the storage can do that; in a compact image that of whole chunks. If the image was opened with
-    /// [`Discard::Ignore`], what has space keeps it.
+    /// [`Discard::Ignore`](super::Discard::Ignore), what has space keeps it.
     pub async fn write_zeroes(&self, offset: u64, len: u64) -> Result<()> {
         self.zero_request(offset, len, Space::Free).await
     }
