@@ -461,6 +461,14 @@ def test_a_daemon_opens_after_forking(tmp_path: Path) -> None:
     script = """
         import asyncio, fvd.aio
 
+        def opened(path):
+            for _ in range(2000):
+                try:
+                    return fvd.open(path, "r+")
+                except fvd.InUseError:
+                    time.sleep(0.02)
+            sys.exit("it is still locked")
+
         told, tell = os.pipe()
         image = fvd.open(path, "r+")
         image.pwrite(b"A" * 65536, 0)
@@ -477,19 +485,12 @@ def test_a_daemon_opens_after_forking(tmp_path: Path) -> None:
             # Returns when the parent has ended, which closes the other end.
             os.read(told, 1)
             refused(image.flush)
-            # This process has no copy of the lock, although it still has a reference to the old image.
-            with fvd.open(path, "r+") as own:
+            # This process has no copy of the locks, although it still has references to the old images. The
+            # parent closes its files one after the other, and the kernel releases its ring slightly later.
+            with opened(path) as own:
                 assert own.pread(65536, 0) == b"A" * 65536
                 own.pwrite(b"B" * 65536, 32 << 20)
-            # The kernel releases the ring of a dead process slightly later.
-            for _ in range(2000):
-                try:
-                    fvd.open(sys.argv[2], "r+").close()
-                    break
-                except fvd.InUseError:
-                    time.sleep(0.02)
-            else:
-                sys.exit("the old file is still locked")
+            opened(sys.argv[2]).close()
             print("done", flush=True)
             sys.exit()
         os.wait()

@@ -61,4 +61,5 @@ def run_forking(script: str, *arguments: str | os.PathLike[str], status: int = 0
             raise AssertionError(f"it hangs: {out}\n{err}") from None
     assert process.returncode == status, f"status {process.returncode}\n{out}\n{err}"
     assert "panicked" not in err, err
+    assert "Traceback" not in err, err
     return out
