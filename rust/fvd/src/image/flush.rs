@@ -21,7 +21,7 @@ impl<S: Storage> Image<S> {
         }
         let _request = self.inflight.enter();
         self.counters.flushes.add(1);
-        // If the base cannot be reached, the image's own changes must become durable all the same.
+        // If the base cannot be reached, the image's own changes still become durable.
         let written_back = match &self.writeback {
             Some(writeback) => Box::pin(self.write_back_new(writeback)).await,
             None => Ok(()),

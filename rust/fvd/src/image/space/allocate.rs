@@ -49,7 +49,7 @@ impl<S: Storage> Allocator<S> {
                     continue;
                 }
                 let file_len = self.grow(chunk, frontier, end).await?;
-                self.metadata.volatile().pool.has_grown(file_len);
+                self.metadata.volatile().pool.set_file_len(file_len);
             }
             if free.is_some() || !self.data().can_resize() {
                 return Ok(self.reserve_zeroed(table, chunk, storage).await?);

@@ -133,8 +133,8 @@ impl ChunkPool {
         self.freed.take(storage);
     }
 
-    /// The data file has this length now, bytes.
-    pub(super) fn has_grown(&mut self, file_len: u64) {
+    /// Records that the data file has been extended to this length, bytes.
+    pub(super) fn set_file_len(&mut self, file_len: u64) {
         if let Some(frontier) = &mut self.frontier {
             frontier.file_len = file_len;
         }
