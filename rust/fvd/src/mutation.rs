@@ -142,6 +142,8 @@ mutations! {
     LeftoversUnsynced,
     /// An open believes what the page cache has of the base, even where a sync has failed.
     BaseNotDropped,
+    /// A resync believes what the page cache has of the image, even where a sync has failed.
+    ResyncBelievesCache,
     /// The error of the sync before the first write to the base is swallowed.
     BaseBeginSwallowed,
     /// The error of closing the base is swallowed.

@@ -51,6 +51,7 @@ pub(crate) fn concerns(mutation: Mutation, shape: &Shape) -> bool {
         }
         M::LeftoversUnsynced | M::BaseCloseSwallowed => shape.writes_base(),
         // In other modes what was written to the base is local in the image, too, and is written again.
+        M::ResyncBelievesCache => shape.writes_base(),
         M::BaseNotDropped => shape.updates == BaseUpdate::Writenocache,
         // The base must end within a sector.
         M::BaseBeginSwallowed => {
@@ -109,7 +110,7 @@ pub(crate) fn suited(mutation: Mutation, mut script: Script) -> Script {
             Mutation::SeparateMarkUnsynced => cut_the_first_commit(session, script.shape.virtual_size),
             Mutation::BeginSyncSwallowed => fail_first_syncs(session),
             Mutation::BaseCloseSwallowed => fail_last_syncs(session),
-            Mutation::BaseNotDropped => fail_every_second_base(session, number),
+            Mutation::BaseNotDropped | Mutation::ResyncBelievesCache => fail_every_second_base(session, number),
             Mutation::BaseBeginSwallowed => write_the_end_of_the_base(session, &script.shape),
             _ => {}
         }

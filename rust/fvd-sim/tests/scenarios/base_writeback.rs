@@ -11,12 +11,13 @@ use fvd::storage::IoBufMut;
 use fvd_sim::check::{check_closed, check_crashed};
 use fvd_sim::cut::Cut;
 use fvd_sim::executor::{Executor, run_now};
-use fvd_sim::fault::{Faults, Lie};
+use fvd_sim::fault::{Faults, Lie, Target};
 use fvd_sim::model::Model;
 use fvd_sim::rig::{Rig, SimImage, read_all};
 use fvd_sim::run::{Failure, Plan, run};
 use fvd_sim::shape::Shape;
 use fvd_sim::workload::content;
+use fvd_sim::world::World;
 
 const KIB: u64 = 1024;
 const MODES: [BaseUpdate; 3] = [
@@ -311,5 +312,32 @@ fn a_crash_leaves_an_image_unclean_until_its_base_is_up_to_date() {
         media[1] = rig.file.world().cut(Cut::Nothing)[1].clone();
         let content = check_crashed(&rig, &media, &model, 0).expect("the image has the authority");
         assert_eq!(content[..8 << 10], fvd_sim::workload::content(2, 8 * KIB));
+    }
+}
+
+#[test]
+fn a_resync_takes_nothing_to_the_base_that_the_image_may_lose() {
+    for updates in [BaseUpdate::Writethrough, BaseUpdate::Writeback] {
+        let (rig, before) = Rig::create(&shape(updates), 1);
+        let world = rig.file.world();
+        let mut model = Model::new(&before);
+        let image = open(&rig);
+        write(&image, &mut model, 0, 8 * KIB, 1).expect("no faults");
+        run_now(image.flush()).expect("no faults");
+        write(&image, &mut model, 0, 8 * KIB, 2).expect("no faults");
+        // The second write is in the cache of the image, marked clean, and never reaches its disk.
+        world.set_faults(Faults {
+            one_in: Some(1),
+            target: Target::Syncs,
+            ..Faults::default()
+        });
+        run_now(image.flush()).expect_err("a sync fails");
+        world.set_faults(Faults::default());
+        drop(image);
+        run_now(open(&rig).close()).expect("no faults");
+        let after = rig.on(&World::immediate(), &world.cut(Cut::Nothing));
+        let seen = run_now(read_all(&open(&after))).expect("no faults");
+        let base = base(&after);
+        assert!(seen[..base.len()] == base, "{}: the two sides differ", updates.name());
     }
 }

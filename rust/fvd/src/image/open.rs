@@ -200,7 +200,8 @@ impl<S: Storage> Image<S> {
         let writeback = BaseWriteback::of(&head, base.as_deref(), options.writable);
         let writeback = writeback.map_err(|error| error.with_path(file.path()))?;
         if let Some(writeback) = &writeback {
-            writeback.sync_leftovers(&head, base.as_deref()).await?;
+            let data = data.as_ref().unwrap_or(&file);
+            writeback.sync_leftovers(&head, data, base.as_deref()).await?;
         }
         if options.writable {
             in_place::recover(&file, Some(data.as_ref().unwrap_or(&file)), &mut head).await?;

@@ -55,8 +55,11 @@ impl<S: Storage> WritableBase for Image<S> {
     }
 
     fn sync_leftovers(&self) -> BoxFuture<'_, Result<()>> {
-        // The open for writing has already made durable what earlier sessions left.
-        Box::pin(self.flush())
+        Box::pin(async {
+            self.flush().await?;
+            // The open for writing has done this for the metadata.
+            self.data().drop_cached(u64::MAX).await
+        })
     }
 
     fn close(&self) -> BoxFuture<'_, Result<()>> {

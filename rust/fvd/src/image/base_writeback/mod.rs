@@ -90,13 +90,27 @@ impl BaseWriteback {
         }))
     }
 
-    /// Makes durable what an earlier session has written to the base, if it may not be durable there (I19).
-    pub(super) async fn sync_leftovers(&self, head: &Head, base: Option<&dyn BaseSource>) -> Result<()> {
-        match base.and_then(BaseSource::writable) {
-            _ if mutation::is(Mutation::LeftoversUnsynced) => Ok(()),
-            Some(base) if !head.header.clean_shutdown => base.sync_leftovers().await,
-            _ => Ok(()),
+    /// Prepares for the resync of an unclean image, whose `data` has been synced: what is read of the image
+    /// and of the base from now on is what their media have (I19).
+    pub(super) async fn sync_leftovers<S: Storage>(
+        &self,
+        head: &Head,
+        data: &S,
+        base: Option<&dyn BaseSource>,
+    ) -> Result<()> {
+        let Some(base) = base.and_then(BaseSource::writable) else {
+            return Ok(());
+        };
+        if head.header.clean_shutdown {
+            return Ok(());
         }
+        if !mutation::is(Mutation::ResyncBelievesCache) {
+            data.drop_cached(u64::MAX).await?;
+        }
+        if mutation::is(Mutation::LeftoversUnsynced) {
+            return Ok(());
+        }
+        base.sync_leftovers().await
     }
 
     /// Whether the base changes under blocks that are still in it (W5).
