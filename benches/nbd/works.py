@@ -21,8 +21,8 @@ class Work:
     name: str
     title: str
     disk: str
-    """`full` of data, `written` or `converted` (as `Disks.make` says), `empty`, an `overlay` over a full one, or
-    `huge`. All but the first are made anew for each run."""
+    """`full` of data, `written` or `converted` (as `Disks.make` says), `empty`, an `overlay` over a full
+    one, or `huge`. All but the first are made anew for each run."""
     fio: Sequence[str]
     servers: Sequence[str]
     """The others are compared with the first one."""
