@@ -201,7 +201,7 @@ mod tests {
             .join()
             .expect("no panic")));
         drop(slow);
-        // The scheduler may suspend this process, which looks like a stall.
+        // The disk may hold a write up.
         let is_done = |_: u8| {
             inline.stalls.forget();
             tried() == 4096
