@@ -1,5 +1,7 @@
 //! Writes.
 
+use std::sync::Arc;
+
 use bytes::{Buf, Bytes};
 
 use super::detached::Effect;
@@ -82,8 +84,29 @@ impl AsyncFile {
             Ok((result, bufs))
         };
         let effect = Effect::Changes(offset..offset + len);
-        let (result, _bufs) = self.on_thread(effect, !is_aligned, write).await?;
+        let (result, _bufs) = if self.writers.is_none() && !self.file.is_device() {
+            self.on_write_thread(effect, write).await?
+        } else {
+            self.on_thread(effect, !is_aligned, write).await?
+        };
         result
+    }
+
+    /// Runs a write to the page cache of a file on its thread.
+    async fn on_write_thread<T: Send + 'static>(
+        &self,
+        effect: Effect,
+        write: impl FnOnce(&FileStorage) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let file = Arc::clone(&self.file);
+        let job = move || {
+            let result = write(&file);
+            drop(file);
+            result
+        };
+        let receiver = self.io_queue.run_cached_write(job);
+        let receiver = receiver.map_err(|error| error.with_path(self.path()))?;
+        self.detach_on_drop(receiver, effect).await
     }
 }
 
