@@ -42,7 +42,7 @@ pub(super) struct Inline {
     /// A [`Writes`].
     writes: AtomicU8,
     stalls: Stalls,
-    /// How many operations are running, or wait for a thread, that lock the file against writers.
+    /// How many operations are running, or wait for a thread, that lock the file against writers for long.
     busy: Arc<AtomicUsize>,
 }
 

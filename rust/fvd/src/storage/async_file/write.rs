@@ -74,9 +74,7 @@ impl AsyncFile {
     async fn write_on_thread(&self, bufs: Vec<Bytes>, offset: u64) -> Result<()> {
         let len = bufs.iter().map(|buf| buf.len() as u64).sum();
         let is_aligned = self.covers_sectors(offset, len);
-        let busy = self.inline.busy();
         let write = move |file: &FileStorage| {
-            let _busy = busy;
             let result = match bufs.as_slice() {
                 [buf] => file.write_blocking(buf, offset),
                 _ => file.write_vectored_blocking(&bufs, offset),
