@@ -6,13 +6,11 @@ from fvd import _fvd as _core
 from fvd import options
 from fvd.cli import _common, _output, _signals
 from fvd.cli._arguments import Parser
-from fvd.cli._cast import cast
-from fvd.cli._common import CommandError
+from fvd.cli._common import CommandError, cast
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
-
+    from fvd.cli._arguments import Given
     from fvd.types import CreateResult, OptionValue, TargetFormat
 
 
@@ -36,7 +34,7 @@ def parser() -> Parser:
     _common.repeatable_options(parser)
     parser.option("-b", "--backing", metavar="BACKING", help="stack the new image on top of BACKING")
     _common.format_option(parser, "-F", "--backing-format", what="BACKING", dest="backing_format")
-    parser.option("-u", "--backing-unsafe", help="do not open BACKING; SIZE is needed")
+    parser.switch("-u", "--backing-unsafe", help="do not open BACKING; SIZE is needed")
     _common.force_option(parser)
     _common.trust_option(parser)
     parser.describe("FILENAME", "image file to create; a file that is there is replaced")
@@ -57,7 +55,7 @@ def run(arguments: list[str]) -> int:
         parser().parse(arguments, 1, 2, "Expecting image file name")
     filename = given.files[0]
     try:
-        with _signals.terminable():
+        with _signals.Terminable():
             result = _create(given, format)
     except options.OptionError as error:
         listed = str(error).startswith("Invalid option list")
@@ -80,7 +78,7 @@ def _later(error: options.OptionError) -> str:
     return " ('fvd amend -o' sets it, once the image exists)" if is_attribute(name) else ""
 
 
-def _create(given: argparse.Namespace, format: TargetFormat) -> CreateResult:
+def _create(given: Given, format: TargetFormat) -> CreateResult:
     filename = given.files[0]
     values = options.parse_options(given.options, format)
     size = _size(filename, given.files[1:], values)

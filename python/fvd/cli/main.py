@@ -63,9 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _command(name: str) -> ModuleType:
-    import importlib
-
-    return importlib.import_module(f"fvd.cli.{name}")
+    """Return the module of that command, which has its parser and runs it."""
+    # Without `importlib`, which would have to be imported.
+    return __import__(f"fvd.cli.{name}", fromlist=["run"])
 
 
 def _version() -> int:
@@ -110,7 +110,7 @@ def _guarded(run: Callable[[], int], failed: int) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
         return status
-    except SystemExit as ended:  # raised by argparse after it has printed a help
+    except SystemExit as ended:  # raised by an option such as --help, which has printed its text
         return _guarded(lambda: 0, failed) if not ended.code else failed
     except BaseException as error:
         if os.environ.get("FVD_DEBUG") == "1" and not isinstance(error, BrokenPipeError):
