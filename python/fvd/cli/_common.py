@@ -141,6 +141,8 @@ def repeatable_options(parser: Parser, what: str = "options of the new image") -
 
 def option_help_asked(texts: Sequence[str], format: str) -> bool:
     """Print the help for `-o` if `-o help` was given, and tell whether it was."""
+    if not texts:
+        return False
     from fvd import options
     from fvd.cli import _output
 

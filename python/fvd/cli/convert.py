@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fvd import _fvd as _core
-from fvd import options
 from fvd.cli import _common, _progress, _signals
 from fvd.cli._arguments import Parser
 from fvd.cli._common import CommandError, cast
@@ -96,7 +95,7 @@ def run(arguments: list[str]) -> int:
         raise CommandError(f"Standard input can only be read as raw, not as {source_format}")
     if target == STDOUT and target_format != "raw":
         raise CommandError(f"Only a raw disk can be written to standard output, not {target_format}")
-    values = options.parse_options(given.options, target_format)
+    values = _option_values(given.options, target_format)
     if "size" in values:
         raise CommandError("The size of TARGET is that of SOURCE: 'size' cannot be given")
     backing_file, backing_format = _backing(given, values)
@@ -127,6 +126,15 @@ def run(arguments: list[str]) -> int:
             progress=progress.callback,
         )
     return 0
+
+
+def _option_values(texts: list[str], format: str) -> dict[str, OptionValue]:
+    """Return the values of `-o`. Without any, the module that parses them is not imported."""
+    if not texts:
+        return {}
+    from fvd import options
+
+    return options.parse_options(texts, format)
 
 
 def _refuse_what_does_not_go_together(given: Given, target_format: TargetFormat) -> None:
@@ -165,13 +173,15 @@ def _backing(given: Given, values: dict[str, OptionValue]) -> tuple[str | None, 
 def _sparse_size(text: str | None) -> int:
     if text is None:
         return 4096
+    from fvd import _sizes
+
     what = "buffer size for sparse output"
     try:
-        size = options.parse_size(text)
-    except options.SizeSyntaxError:
+        size = _sizes.parse_size(text)
+    except _sizes.SizeSyntaxError:
         raise CommandError(f"Invalid {what} specified: '{text}'.") from None
-    except options.SizeRangeError:
-        size = options.MAX_SIZE
+    except _sizes.SizeRangeError:
+        size = _sizes.MAX_SIZE
     if size % 512 or size > MAX_SPARSE_SIZE:
         raise CommandError(
             f"Invalid {what} specified. Valid sizes are multiples of 512 up to {MAX_SPARSE_SIZE}. "
