@@ -70,7 +70,7 @@ def test_a_command_line_is_parsed_as_by_getopt(
         ("--quiet=1 a", "option '--quiet' doesn't allow an argument"),
         ("--q=1 a", "option '--quiet' doesn't allow an argument"),
         ("--bogus=1 a", "unrecognized option '--bogus'"),
-        ("--fo=1 a", "option '--fo' is ambiguous; possibilities: '--format' '--force-share'"),
+        ("--f=1 a", "option '--f' is ambiguous; possibilities: '--format' '--force-share'"),
         ("-z --format", "invalid option -- 'z'"),
         ("--bogus --help", "unrecognized option '--bogus'"),
     ],
@@ -96,7 +96,7 @@ def test_lists_of_two_command_lines_are_separate(parser: Parser) -> None:
     assert parser.parse(["a"], 1, 1, "?").options == []
 
 
-def test_the_help_lists_options_in_the_order_of_their_declaration(
+def test_the_help_lists_options_in_order_of_declaration(
     parser: Parser, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:

@@ -65,7 +65,7 @@ def test_a_short_command_imports_no_slow_module(disk: Path, command: str) -> Non
     assert not imported_by(command, disk, *rest) & slow
 
 
-def test_the_script_ends_after_exit_functions_and_with_its_output_and_status(disk: Path) -> None:
+def test_the_script_runs_exit_functions_and_flushes_its_output(disk: Path) -> None:
     # Without a sign of threads, the process ends without taking the interpreter apart.
     script = """
 import atexit, sys
@@ -87,7 +87,7 @@ command()
     assert failed.stderr.endswith(b"No such file or directory\n")
 
 
-def test_the_script_waits_for_threads_that_the_interpreter_has_started(disk: Path) -> None:
+def test_the_script_waits_for_threads(disk: Path) -> None:
     script = """
 import sys, threading, time
 from fvd.cli.main import command
