@@ -105,7 +105,9 @@ def serving(server: Server, disk: str) -> Iterator[tuple[subprocess.Popen[bytes]
         path = os.path.join(folder, "socket")
         with (
             open(os.path.join(folder, "said"), "w+b") as said,
-            subprocess.Popen(server.command(disk, path), stdout=said, stderr=said) as process,
+            subprocess.Popen(
+                server.command(disk, path), stdout=said, stderr=said, start_new_session=True
+            ) as process,
         ):
             try:
                 wait_for(process, path, Path(said.name))
