@@ -49,9 +49,8 @@ pub(crate) fn concerns(mutation: Mutation, shape: &Shape) -> bool {
         M::ForgetResync | M::ForgetDirty | M::BaseUnsynced | M::UpdateUnrecorded | M::UpdateUnlocked => {
             shape.writes_base()
         }
-        M::LeftoversUnsynced | M::BaseCloseSwallowed => shape.writes_base(),
+        M::LeftoversUnsynced | M::BaseCloseSwallowed | M::ResyncBelievesCache => shape.writes_base(),
         // In other modes what was written to the base is local in the image, too, and is written again.
-        M::ResyncBelievesCache => shape.writes_base(),
         M::BaseNotDropped => shape.updates == BaseUpdate::Writenocache,
         // The base must end within a sector.
         M::BaseBeginSwallowed => {

@@ -143,8 +143,8 @@ impl<S: Storage> Image<S> {
         Ok(if buf.is_empty() { rest } else { buf.join(rest) })
     }
 
-    /// The blocks to read for these bytes, and the right to read them. They are widened to units, unless another
-    /// reader is fetching these.
+    /// The blocks to read for these bytes. They are widened to whole units, unless another reader is fetching
+    /// one of these. Until the second value is dropped, this reader counts as fetching them.
     async fn blocks_to_fetch(&self, bitmap: &Bitmap, bytes: Range<u64>) -> (Range<Block>, Option<Fetch<'_>>) {
         let wanted = bitmap.blocks(bytes.start, bytes.end);
         let Some(fetch) = self.copies.fetching.begin(&bytes) else {

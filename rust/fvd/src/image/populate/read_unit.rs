@@ -1,7 +1,7 @@
 //! The unit in which readers fetch from the base for copy-on-read.
 //!
-//! A base may be far away, where a read of 64 KiB takes as long as one of 4 KiB. What surrounds the bytes that a
-//! guest reads is often what it reads next. So a read is widened to whole units, however small the blocks are.
+//! A base may be far away, where a read of 64 KiB takes as long as one of 4 KiB. A guest often reads next what
+//! lies around the bytes that it reads now. So a read is widened to whole units, however small the blocks are.
 
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
@@ -10,7 +10,7 @@ use crate::format::Block;
 use crate::image::metadata::bitmap::Bitmap;
 
 /// Bytes of a unit.
-pub(super) const READ_UNIT: u64 = 64 << 10;
+const READ_UNIT: u64 = 64 << 10;
 
 /// The most units that are fetched at once. Beyond that, reads are not widened.
 const MOST: usize = 64;
@@ -35,8 +35,7 @@ impl Drop for Fetch<'_> {
 }
 
 impl Fetching {
-    /// The whole units around `bytes`. None if another reader is fetching one of them: then to fetch it as well
-    /// would only cost.
+    /// The whole units around `bytes`. None if another reader is fetching one of them.
     pub(super) fn begin(&self, bytes: &Range<u64>) -> Option<Fetch<'_>> {
         let units = bytes.start / READ_UNIT * READ_UNIT..bytes.end.next_multiple_of(READ_UNIT);
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -50,8 +49,8 @@ impl Fetching {
 }
 
 impl Fetch<'_> {
-    /// The blocks of the units, which contain those that are wanted, without what is local at either end. The bits
-    /// of the units must be loaded.
+    /// The blocks of the units, which contain those that are wanted, without what is local at either end. The
+    /// bits of the units must be loaded.
     pub(super) fn blocks(&self, bitmap: &Bitmap, wanted: &Range<Block>) -> Range<Block> {
         let Range { mut start, mut end } = bitmap.blocks(self.units.start, self.units.end);
         if start < wanted.start

@@ -1,9 +1,9 @@
 //! Detects whether writes to the page cache are held up.
 //!
-//! A write that takes long was held up by the disk or by a lock, or this thread had no processor meanwhile. On a
-//! busy machine the second is common, and no reason to hand writes to other threads. The number of times that the
-//! thread has waited tells them apart. To ask for it takes a system call, so it is asked for only for a while
-//! after a write that took long.
+//! A write that takes long was held up by the disk or by a lock, or this thread had no processor meanwhile. On
+//! a busy machine the second is common, and no reason to hand writes to other threads. The number of times that
+//! the thread has waited tells them apart. To ask for it takes a system call, so it is asked for only for a
+//! while after a write that took long.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
