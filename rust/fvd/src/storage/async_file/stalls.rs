@@ -4,6 +4,8 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use tracing::debug;
+
 /// A longer write to the page cache had to wait, for the disk or for a lock.
 const STALL: Duration = Duration::from_millis(1);
 
@@ -52,6 +54,11 @@ impl Stalls {
         // A stall soon after a pause: the disk has not caught up yet.
         let is_again = last > 0 && start < self.resume_at.load(Ordering::Relaxed) + last;
         let pause = if is_again { (2 * last).min(longest) } else { first };
+        debug!(
+            stall_ms = (end - start) / 1_000_000,
+            pause_ms = pause / 1_000_000,
+            "a write stalled: threads write"
+        );
         self.pause.store(pause, Ordering::Relaxed);
         self.resume_at.store(end + pause, Ordering::Relaxed);
     }
