@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use async_lock::RwLockReadGuardArc;
 use tracing::debug;
 
-use super::handoff;
+use super::how;
 use super::oneshot::{Recall, Receiver, Sender, oneshot};
 use super::queue::Queue;
 use crate::error::{Error, Result};
@@ -129,7 +129,7 @@ impl Ring {
     /// In a forked child.
     pub(crate) fn submit(&self, operation: Operation, guard: Guard) -> Result<Receiver<Outcome>> {
         self.process.check()?;
-        handoff::to_ring();
+        how::to_ring();
         let (receiver, sender) = oneshot();
         let tag = Tag { sender, guard };
         let mut state = self.shared.lock();

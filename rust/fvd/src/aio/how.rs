@@ -1,6 +1,6 @@
 //! How a request was done: on the thread that asked, by a ring, or by a worker thread.
 //!
-//! A request is polled by one thread, and what it hands over is handed over during that poll. So each handoff
+//! A request is polled by one thread, and what it hands over is handed over during that poll. So each handover
 //! leaves a note for the thread that polls, and [`Observed`] collects the notes of its future. That costs no
 //! clock and no atomic operation, and the layers in between pass nothing on.
 
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn the_slowest_handoff_of_all_polls_counts() {
+    fn the_slowest_way_of_all_polls_counts() {
         assert_eq!(how_of(async {}), How::Inline);
         assert_eq!(how_of(yield_now()), How::Wait);
         assert_eq!(how_of(async { to_ring() }), How::Ring);
