@@ -91,6 +91,17 @@ def test_a_server_reports_its_requests(image: Path, tmp_path: Path, caplog: pyte
     assert record.threadName == "fvd-serve"
 
 
+def test_what_a_thread_does_lies_in_the_span_of_its_request(
+    image: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(5, "fvd")
+    fvd.enable_logging("TRACE")
+    with fvd.open(image, "r+") as disk, fvd.serve(disk, socket=tmp_path / "s") as server:
+        run("qemu-io", "-f", "raw", "-c", "flush", server.uri)
+    record = found(caplog, "flush ends")
+    assert [name for name, _ in record.__dict__["fvd_spans"]] == ["connection", "request", "thread"]
+
+
 @pytest.mark.parametrize("level", ["LOUD", "", -1])
 def test_an_unknown_level_is_refused(level: int | str) -> None:
     with pytest.raises(ValueError, match="unknown level"):
