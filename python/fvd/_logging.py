@@ -41,7 +41,8 @@ def enable_logging(level: int | str | None = "INFO") -> None:
     >>> logging.basicConfig(format="%(name)s: %(message)s")
     >>> fvd.enable_logging("DEBUG")
     >>> logging.getLogger("fvd.image").setLevel("DEBUG")  # flushes, checkpoints, recovery
-    >>> image.flush()
+    >>> with fvd.open("disk.fvd", "r+") as disk:
+    ...     disk.flush()
     >>> fvd.enable_logging(None)
     ```
 
