@@ -22,6 +22,7 @@ from pathlib import Path
 import fvd
 from fvd import _fvd
 
+from .busy import Busy
 from .disks import Disks
 from .measure import measure
 from .report import Report
@@ -35,6 +36,13 @@ def main() -> None:
     parser.add_argument("--servers", metavar="NAME,...", help="a name, or how names begin: fvd, qemu-qcow2")
     parser.add_argument("--rounds", type=int, default=5, metavar="N")
     parser.add_argument("--runtime", type=int, default=5, metavar="SECONDS", help="of one run, at most")
+    parser.add_argument(
+        "--busy",
+        metavar="N[:NICE]",
+        type=Busy.parse,
+        default=Busy(),
+        help="beside N processes that burn a core, at nice 10 by default",
+    )
     parser.add_argument("--size", type=int, default=1024, metavar="MIB", help="of a disk with data")
     parser.add_argument("--folder", type=Path, default=Path(__file__).parents[1] / "results", metavar="DIR")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every measurement there")
@@ -49,9 +57,9 @@ def main() -> None:
     if _fvd.DEBUG_BUILD:
         parser.error("this is a debug build of fvd; `make build` makes one worth measuring")
     given.folder.mkdir(parents=True, exist_ok=True)
-    report = Report(machine(), given.rounds, given.runtime)
+    report = Report(f"{machine()}, {given.busy}", given.rounds, given.runtime)
     print(report.machine)
-    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+    with tempfile.TemporaryDirectory(dir=given.folder) as folder, given.busy.running():
         disks = Disks(Path(folder), given.size)
         for work in works:
             run(work, [server for server in servers if server.name in work.servers], disks, report)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -33,6 +34,8 @@ class Measurement:
     p99_us: float
     cpu_us: float
     """CPU time of all threads of the server, per request."""
+    switches: float
+    """Context switches of all threads of the server, per request; those of its start and its end included."""
     peak_mib: float
     """Peak resident memory of the server."""
 
@@ -43,11 +46,14 @@ class Measurement:
 
 def measure(work: Work, server: Server, disks: Disks, runtime: int) -> Measurement:
     disk = disks.make(server.format, work.disk)
+    at_first = context_switches()
     with serving(server, disk) as (process, path):
         before = cpu_seconds(process.pid)
         (job,) = fio(work, path, disks.size_of(work.disk), runtime)["jobs"]
         cpu = cpu_seconds(process.pid) - before
+        switches_of_fio = context_switches() - at_first
         peak = peak_mib(process.pid)
+    switches = context_switches() - at_first - switches_of_fio
     sides = [job["read"], job["write"]]
     busiest = max(sides, key=lambda side: int(side["total_ios"]))
     requests = sum(int(side["total_ios"]) for side in sides)
@@ -60,6 +66,7 @@ def measure(work: Work, server: Server, disks: Disks, runtime: int) -> Measureme
         median_us=percentiles["50.000000"] / 1000,
         p99_us=percentiles["99.000000"] / 1000,
         cpu_us=cpu / requests * 1e6,
+        switches=switches / requests,
         peak_mib=peak,
     )
 
@@ -98,7 +105,9 @@ def serving(server: Server, disk: str) -> Iterator[tuple[subprocess.Popen[bytes]
         path = os.path.join(folder, "socket")
         with (
             open(os.path.join(folder, "said"), "w+b") as said,
-            subprocess.Popen(server.command(disk, path), stdout=said, stderr=said) as process,
+            subprocess.Popen(
+                server.command(disk, path), stdout=said, stderr=said, start_new_session=True
+            ) as process,
         ):
             try:
                 wait_for(process, path, Path(said.name))
@@ -128,6 +137,12 @@ def cpu_seconds(pid: int) -> float:
     """User and system time of all threads, including those that have ended."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def context_switches() -> int:
+    """Voluntary and other ones, of all threads of the processes that this one has waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_nvcsw + used.ru_nivcsw
 
 
 def peak_mib(pid: int) -> float:

@@ -24,6 +24,7 @@ class Row:
     median_us: float
     p99_us: float
     cpu_us: float
+    switches: float
     peak_mib: float
 
 
@@ -61,6 +62,7 @@ class Report:
                 median(name, lambda run: run.median_us),
                 median(name, lambda run: run.p99_us),
                 median(name, lambda run: run.cpu_us),
+                median(name, lambda run: run.switches),
                 median(name, lambda run: run.peak_mib),
             )
             for name in names
@@ -70,12 +72,15 @@ class Report:
         rows = self.rows(work)
         if not rows:
             return
-        heads = f"{'least':>8} {'most':>8} {'ratio':>6} {'lat us':>8} {'p99 us':>8} {'CPU us':>7} {'MiB':>6}"
-        print(f"\n{work.title}\n  {work.name:<18} {work.value:>8} {heads}")
+        heads = (
+            f"{'least':>8} {'most':>8} {'ratio':>6} {'lat us':>8} {'p99 us':>8} {'CPU us':>7} {'switch':>6}"
+        )
+        print(f"\n{work.title}\n  {work.name:<18} {work.value:>8} {heads} {'MiB':>6}")
         for row in rows:
             print(
                 f"  {row.server:<18} {row.value:>8.4g} {row.least:>8.4g} {row.most:>8.4g} {row.ratio:>6.2f} "
-                f"{row.median_us:>8.4g} {row.p99_us:>8.4g} {row.cpu_us:>7.3g} {row.peak_mib:>6.0f}",
+                f"{row.median_us:>8.4g} {row.p99_us:>8.4g} {row.cpu_us:>7.3g} {row.switches:>6.2f} "
+                f"{row.peak_mib:>6.0f}",
                 flush=True,
             )
 

@@ -49,6 +49,7 @@ URING = ("--cache=none", "--aio=io_uring")
 SERVERS = [
     Server("fvd", "fvd", fvd_serve(), "a plain image, default options"),
     Server("fvd-compact", "compact", fvd_serve(), "a compact image"),
+    Server("fvd-raw", "raw", fvd_serve("-f", "raw"), "a raw file"),
     Server("fvd-direct", "fvd", fvd_serve(DIRECT), "a plain image past the page cache"),
     Server("fvd-direct-threads", "fvd", fvd_serve(DIRECT, "--aio=threads"), "the same without io_uring"),
     Server("fvd-compact-direct", "compact", fvd_serve(DIRECT), "a compact image past the page cache"),

@@ -21,7 +21,8 @@ class Work:
     name: str
     title: str
     disk: str
-    """`full` of data, `empty`, an `overlay` over a full one (the latter two anew for each run), or `huge`."""
+    """`full` of data, `written` or `converted` (as `Disks.make` says), `empty`, an `overlay` over a full
+    one, or `huge`. All but the first are made anew for each run."""
     fio: Sequence[str]
     servers: Sequence[str]
     """The others are compared with the first one."""
@@ -63,6 +64,20 @@ WORKS = {
             "empty",
             ("--rw=randwrite", "--bs=4k", "--iodepth=32"),
             CACHED,
+        ),
+        Work(
+            "overwrite32",
+            "4 KiB random overwrites, 32 at once",
+            "written",
+            ("--rw=randwrite", "--bs=4k", "--iodepth=32", *TIMED),
+            CACHED,
+        ),
+        Work(
+            "converted",
+            "4 KiB random overwrites of a disk that was just converted (raw: with cp), 32 at once",
+            "converted",
+            ("--rw=randwrite", "--bs=4k", "--iodepth=32", *TIMED),
+            ("nbdkit-file", "fvd", "fvd-compact", "fvd-raw", "qemu-raw", "qemu-qcow2"),
         ),
         Work(
             "flush8",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 MAX_SIZE = 2**63 - 1
 """The largest size and offset in bytes: offsets are signed 64-bit integers.
 
@@ -50,10 +48,9 @@ class SizeRangeError(ValueError):
     """
 
 
+DIGITS = "0123456789"
+HEXADECIMAL_DIGITS = DIGITS + "abcdefABCDEF"
 _SUFFIXES = "bkmgtpe"
-_HEXADECIMAL = re.compile(r"\+?0[xX]([0-9a-fA-F]+)")
-_DECIMAL = re.compile(rf"\+?(?:([0-9]+)(\.[0-9]*)?|(\.[0-9]+))([{_SUFFIXES}{_SUFFIXES.upper()}]?)")
-_NEGATIVE = re.compile(r"-[0-9]+")
 
 
 def parse_size(text: str) -> int:
@@ -70,30 +67,43 @@ def parse_size(text: str) -> int:
     ```
     """
     stripped = text.lstrip(SPACE)
-    hexadecimal = _HEXADECIMAL.fullmatch(stripped)
-    if hexadecimal:
-        return _in_range(text, int(hexadecimal[1], 16))
-    decimal = _DECIMAL.fullmatch(stripped)
-    if decimal is None:
-        if _NEGATIVE.fullmatch(stripped):
-            raise SizeRangeError(text)
-        raise SizeSyntaxError(text)
-    whole, fraction = decimal[1] or "0", decimal[2] or decimal[3] or ""
-    shift = 10 * max(0, _SUFFIXES.find(decimal[4].lower())) if decimal[4] else 0
-    if shift == 0 and fraction.strip(".0"):
+    unsigned = stripped.removeprefix("+")
+    if unsigned[:2] in ("0x", "0X") and consists_of(HEXADECIMAL_DIGITS, unsigned[2:]):
+        return _in_range(text, int(unsigned[2:], 16))
+    if stripped[:1] == "-" and consists_of(DIGITS, stripped[1:]):
+        raise SizeRangeError(text)
+    number, shift = _split_unit(unsigned)
+    whole, _, fraction = number.partition(".")
+    if not consists_of(DIGITS, whole + fraction) or (shift == 0 and fraction.strip("0")):
         raise SizeSyntaxError(text)
     significant = whole.lstrip("0") or "0"
     if len(significant) > 20 or int(significant) >= 2**64:
         # QEMU does not parse the text after a number that is too large.
-        raise SizeRangeError(text) if stripped.lstrip("+") == whole else SizeSyntaxError(text)
+        raise SizeRangeError(text) if unsigned == whole else SizeSyntaxError(text)
     return _in_range(text, (int(significant) << shift) + _scale(fraction, shift))
 
 
-def _scale(fraction: str, shift: int) -> int:
-    """Return the bytes in `fraction` (`.5`) of a unit of `1 << shift`, with QEMU's precision. Half a byte
-    rounds up.
+def consists_of(letters: str, text: str) -> bool:
+    """Tell whether `text` is one or more of `letters`, and nothing else.
+
+    Regular expressions would be shorter, but importing `re` takes as long as a whole short command.
     """
-    scaled = float(f"0{fraction}") * (1 << shift)
+    return text != "" and not text.strip(letters)
+
+
+def _split_unit(text: str) -> tuple[str, int]:
+    """Return `text` without its suffix, and the unit as a number of bits: `("1.5", 10)` for `1.5K`."""
+    suffix = text[-1:]
+    if not consists_of(_SUFFIXES + _SUFFIXES.upper(), suffix):
+        return text, 0
+    return text[:-1], 10 * _SUFFIXES.index(suffix.lower())
+
+
+def _scale(fraction: str, shift: int) -> int:
+    """Return the bytes in `fraction` (the digits after the point) of a unit of `1 << shift`, with QEMU's
+    precision. Half a byte rounds up.
+    """
+    scaled = float(f"0.{fraction}") * (1 << shift)
     return int(scaled) + (scaled - int(scaled) >= 0.5)
 
 

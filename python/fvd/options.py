@@ -13,17 +13,19 @@ values applies. Sizes are `1.5G`, `512K`, `0x1000`: see `parse_size`.
 from __future__ import annotations
 
 import os
-import re
 
 from fvd import _fvd as _core
 from fvd._disks import name_of
 from fvd._public import publish as _publish
 from fvd._sizes import (
+    DIGITS,
+    HEXADECIMAL_DIGITS,
     MAX_SIZE,
     SIZE_HELP,
     SPACE,
     SizeRangeError,
     SizeSyntaxError,
+    consists_of,
     parse_size,
     size_argument,
 )
@@ -288,17 +290,25 @@ def split_options(text: str) -> list[tuple[str, str | None]]:
     found: list[tuple[str, str | None]] = []
     rest = text
     while rest:
-        end = re.search("[=,]", rest)
-        if end is None or end[0] == ",":
+        before_equals, equals, after_equals = rest.partition("=")
+        if not equals or "," in before_equals:
             name, _, rest = rest.partition(",")
             found.append((name, None))
             continue
-        name, _, rest = rest.partition("=")
-        value = re.match("(?:[^,]|,,)*", rest)
-        assert value is not None, "the expression matches the empty string"
-        rest = rest[value.end() + 1 :]
-        found.append((name, value[0].replace(",,", ",")))
+        value, rest = _split_value(after_equals)
+        found.append((before_equals, value))
     return found
+
+
+def _split_value(text: str) -> tuple[str, str]:
+    """Return the value at the start of `text`, in which `,,` is a comma, and what follows its end."""
+    value = ""
+    while True:
+        part, _, text = text.partition(",")
+        value += part
+        if not text.startswith(","):
+            return value, text
+        value, text = value + ",", text[1:]
 
 
 def join_options(options: Iterable[tuple[str, OptionValue]]) -> str:
@@ -349,17 +359,17 @@ def parse_bool(name: str, text: str) -> bool:
     raise OptionError(f"Parameter '{name}' expects 'on' or 'off'")
 
 
-_NUMBER = re.compile(r"[+-]?(?:0[xX](?P<hex>[0-9a-fA-F]+)|(?P<octal>0[0-7]*)|(?P<decimal>[1-9][0-9]*))")
-
-
 def _parse_number(name: str, text: str) -> int:
     """Return a signed number. As in C, a leading 0 means octal and 0x hexadecimal."""
     text = text.lstrip(SPACE)
-    match = _NUMBER.fullmatch(text)
-    if match is None:
+    digits = text[1:] if text.startswith(("+", "-")) else text
+    base, allowed = 10, DIGITS
+    if digits.startswith(("0x", "0X")):
+        base, allowed, digits = 16, HEXADECIMAL_DIGITS, digits[2:]
+    elif digits.startswith("0"):
+        base, allowed = 8, "01234567"
+    if not consists_of(allowed, digits):
         raise OptionError(f"Parameter '{name}' expects a number")
-    base = {"hex": 16, "octal": 8, "decimal": 10}[str(match.lastgroup)]
-    digits = match[match.lastgroup or 0]
     # Python refuses to convert very long decimal numbers, all of which are out of range.
     value = int(digits, base) if len(digits.lstrip("0")) <= 30 else MAX_SIZE + 1
     if value > MAX_SIZE:

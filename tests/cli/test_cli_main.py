@@ -61,6 +61,10 @@ def test_every_command_has_a_help_reached_in_two_ways(run: Run, command: str) ->
         ["convert", "--target-is-zero", "a", "b"],
         ["create", "-b"],
         ["create", "-q", "--backing"],
+        ["create", "-z", "-b"],
+        ["info", "--bogus", "--help"],
+        ["info", "--f", "x"],
+        ["convert", "-Uz", "a", "b"],
     ],
 )
 def test_a_wrong_command_line_is_refused_in_qemu_imgs_words(

@@ -59,10 +59,14 @@ class Case:
 
     @property
     def create_arguments(self) -> list[str]:
-        """Arguments of the `create` that made it, without the name of the program."""
-        program, *arguments = shlex.split(self.meta["create"])
-        assert program == "qemu-img", program
-        return arguments
+        """Arguments of a `create` that makes the same image, without the name of the program.
+
+        They are those of the original's `create`, and its default block size, which is not ours.
+        """
+        program, create, *arguments = shlex.split(self.meta["create"])
+        assert (program, create) == ("qemu-img", "create"), program
+        block_size = self.header["block_size"]
+        return [create, *(["-o", f"block_size={block_size}"] if block_size else []), *arguments]
 
     def unpack(self, folder: Path) -> Path:
         """Unpacks the case into `folder`, keeping its holes, and returns the path of the image."""

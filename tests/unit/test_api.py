@@ -81,15 +81,6 @@ def test_a_public_name_says_where_it_is_imported_from(module: ModuleType) -> Non
         assert pickle.loads(pickle.dumps(value)) is value
 
 
-def test_starting_the_command_imports_little() -> None:
-    script = "import sys, fvd.cli.main; fvd.cli.main.main(['--version']); print(*sys.modules, sep='\\n')"
-    loaded = set(run(sys.executable, "-W", "ignore", "-c", script).stdout.decode().split())
-    assert "fvd" in loaded
-    modules = {name for name in loaded if name.startswith("fvd")}
-    assert modules == {"fvd", "fvd._fvd", "fvd.cli", "fvd.cli.main", "fvd.cli._output"}
-    assert not loaded & {"asyncio", "typing", "json", "re", "argparse"}
-
-
 def test_names_that_are_imported_late_are_listed_from_the_start() -> None:
     script = "import fvd; print(set(fvd.__all__) <= set(dir(fvd)), hasattr(fvd, 'missing'))"
     assert run(sys.executable, "-W", "ignore", "-c", script).stdout == b"True False\n"

@@ -1,13 +1,18 @@
-"""Command lines: argparse, with the behaviour and messages of getopt in qemu-img."""
+"""Command lines, parsed as getopt does it for qemu-img, with its messages.
+
+Importing `argparse` takes longer than most commands take in all.
+"""
 
 from __future__ import annotations
 
-import argparse
-import re
+from fvd.cli import _output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
+    from collections.abc import Iterator
+    from typing import Any, Literal
+
+    Takes = Literal["no value", "a value", "a value after ="]
 
 
 class UsageError(Exception):
@@ -22,23 +27,108 @@ class UsageError(Exception):
         self.prefix = prefix
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser for one command: options in any place, and a fixed number of file names."""
+class Given:
+    """A parsed command line: an attribute for each option, and the names of the `files`."""
+
+    files: list[str]
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, option: str) -> Any: ...
+
+
+class Option:
+    """An option of a command. It sets the attribute `dest` to its value, or to `constant` without one."""
+
+    def __init__(self, dest: str, takes: Takes = "no value", constant: object = True) -> None:
+        """Describe an option that `takes` a value or none."""
+        self.dest = dest
+        self.takes = takes
+        self.constant = constant
+
+    def store(self, given: Given, flag: str, value: str | None) -> None:
+        """Store what the command line says: `flag`, perhaps with a `value`."""
+        setattr(given, self.dest, self.constant if value is None else value)
+
+
+class _Repeatable(Option):
+    """An option with a list of values."""
+
+    def store(self, given: Given, flag: str, value: str | None) -> None:
+        setattr(given, self.dest, [*getattr(given, self.dest), value])
+
+
+class _Printing(Option):
+    """An option such as `--help`: prints a text, and nothing else is done."""
+
+    def store(self, given: Given, flag: str, value: str | None) -> None:
+        text = self.constant
+        _output.write(text() if callable(text) else str(text))
+        raise SystemExit(0)
+
+
+class Parser:
+    """A parser for one command: options in any place, and a number of file names."""
 
     def __init__(self, command: str, summary: str, usage: str) -> None:
         """Create a parser for `command`; `usage` follows the name of the command in the help."""
-        super().__init__(prog=f"fvd {command}", usage=usage, add_help=False, formatter_class=_formatter)
         self._command = command
         self._summary = summary
+        self._usage_line = usage
         self._help_lines: list[str] = []
-        self.option("-h", "--help", action="help", help="print this help and exit")
+        self._options: dict[str, Option] = {}
+        self._defaults: dict[str, object] = {}
+        self.add(_Printing("help", constant=self.format_help), "-h", "--help")
+        self.describe("-h, --help", "print this help and exit")
 
-    def option(self, *flags: str, help: str, metavar: str | None = None, **settings: Any) -> None:
-        """Add an option. It takes a value if it has a `metavar`; otherwise it is a switch."""
-        if metavar is None:
-            settings.setdefault("action", "store_true")
-        self.add_argument(*flags, **settings)
-        self.describe(", ".join(flags) + (f" {metavar}" if metavar else ""), help)
+    def option(
+        self,
+        *flags: str,
+        metavar: str,
+        help: str,
+        dest: str | None = None,
+        default: str | None = None,
+        repeatable: bool = False,
+    ) -> None:
+        """Add an option with a value, or with a list of values if it is `repeatable`.
+
+        `dest` is the attribute of the result that it sets, by default named after the first long flag.
+        """
+        dest = dest or _attribute(flags)
+        if repeatable:
+            self.add(_Repeatable(dest, "a value"), *flags, default=[])
+        else:
+            self.add(Option(dest, "a value"), *flags, default=default)
+        self.describe(f"{', '.join(flags)} {metavar}", help)
+
+    def switch(
+        self,
+        *flags: str,
+        help: str,
+        dest: str | None = None,
+        default: object = False,
+        constant: object = True,
+    ) -> None:
+        """Add an option without a value. It sets the attribute to `constant`."""
+        self.add(Option(dest or _attribute(flags), constant=constant), *flags, default=default)
+        self.describe(", ".join(flags), help)
+
+    def printing(self, *flags: str, text: str, help: str) -> None:
+        """Add an option that prints `text` instead of running the command."""
+        self.add(_Printing("printed", constant=text), *flags)
+        self.describe(", ".join(flags), help)
+
+    def add(self, option: Option, *flags: str, default: object = None) -> None:
+        """Add an option without an entry in the help.
+
+        If several options set one attribute, the default of the first applies.
+        """
+        self._options.update(dict.fromkeys(flags, option))
+        self._defaults.setdefault(option.dest, default)
+
+    def find(self, flag: str) -> Option | None:
+        """Return the option with that flag."""
+        return self._options.get(flag)
 
     def describe(self, what: str, help: str) -> None:
         """Add an entry to the help."""
@@ -47,102 +137,83 @@ class Parser(argparse.ArgumentParser):
     def format_help(self) -> str:
         """Return the help, in the layout of qemu-img."""
         return (
-            f"{self._summary}.  Usage:\n\n  {self.prog} {self.usage}\n\nArguments:\n"
+            f"{self._summary}.  Usage:\n\n  fvd {self._command} {self._usage_line}\n\nArguments:\n"
             + "\n".join(self._help_lines)
             + "\n"
         )
 
-    def parse(self, arguments: list[str], least: int, most: int, expected: str) -> argparse.Namespace:
+    def parse(self, arguments: list[str], least: int, most: int, expected: str) -> Given:
         """Return the options and, as `files`, the remaining `least` to `most` arguments.
 
         Raises UsageError, with the message `expected` if there are too few arguments.
         """
-        options, files = self._split(arguments)
-        known, extra = self.parse_known_args(options)
-        for index, argument in enumerate(extra):
-            if argument.startswith("-") and argument != "-":
-                raise self._usage(_unknown_option(argument), of_getopt=True)
-            files.insert(index, argument)
+        given = Given()
+        vars(given).update(self._defaults)
+        files: list[str] = []
+        words = iter(arguments)
+        for word in words:
+            if word == "--":
+                files += words
+            elif word.startswith("--"):
+                self._long(given, word, words)
+            elif word.startswith("-") and word != "-":
+                self._short(given, word, words)
+            else:
+                files.append(word)
         if len(files) < least:
-            raise self._usage(expected)
+            raise UsageError(expected, self._command)
         if len(files) > most:
-            raise self._usage(expected if most == least else f"Unexpected argument: {files[most]}")
-        known.files = files
-        return known
+            unexpected = expected if most == least else f"Unexpected argument: {files[most]}"
+            raise UsageError(unexpected, self._command)
+        given.files = files
+        return given
 
-    def _split(self, arguments: list[str]) -> tuple[list[str], list[str]]:
-        """Return options and files. Words after `--`, and values of options, are not options."""
-        options: list[str] = []
-        rest = iter(arguments)
-        for argument in rest:
-            if argument == "--":
-                break
-            wants = self._wants_value(argument)
-            value = next(rest, None) if wants else None
-            if wants and value is None and not argument.startswith("--"):
-                raise self._usage(f"option requires an argument -- '{argument[-1]}'", of_getopt=True)
-            if value is not None and value.startswith("-"):
-                # In this form argparse does not take the value for an option.
-                argument += f"={value}" if argument.startswith("--") else value
-            elif value is not None:
-                options.append(argument)
-                argument = value
-            options.append(argument)
-        return options, list(rest)
+    def _long(self, given: Given, word: str, words: Iterator[str]) -> None:
+        """Store the option `word`, with its value from there or from the next of the `words`."""
+        name, equals, after = word.partition("=")
+        flag = self._complete(name)
+        option = self._options[flag]
+        if equals and option.takes == "no value":
+            raise self._wrong(f"option '{flag}' doesn't allow an argument")
+        value = after if equals else None
+        if value is None and option.takes == "a value":
+            value = next(words, None)
+            if value is None:
+                raise self._wrong(f"option '{flag}' requires an argument")
+        option.store(given, flag, value)
 
-    def _wants_value(self, argument: str) -> bool:
-        """Whether the next word is the value of the last option in `argument`."""
-        if argument.startswith("--"):
-            known = self._option_string_actions
-            names = [argument] if argument in known else [it for it in known if it.startswith(argument)]
-            return len({id(known[name]) for name in names}) == 1 and _takes(known[names[0]])
-        for index, letter in enumerate(argument[1:] if argument.startswith("-") else "", 1):
-            option = self._option_string_actions.get(f"-{letter}")
+    def _complete(self, name: str) -> str:
+        """Return the long flag that `name` is, or that is the only one to begin with it."""
+        if name in self._options:
+            return name
+        flags = [flag for flag in self._options if flag.startswith(name)]
+        if not flags:
+            raise self._wrong(f"unrecognized option '{name}'")
+        if any(self._options[flag] is not self._options[flags[0]] for flag in flags):
+            possible = " ".join(f"'{flag}'" for flag in flags)
+            raise self._wrong(f"option '{name}' is ambiguous; possibilities: {possible}")
+        return flags[0]
+
+    def _short(self, given: Given, word: str, words: Iterator[str]) -> None:
+        """Store the options of which each letter of `word` is one. The last one may take a value."""
+        for index, letter in enumerate(word[1:], 2):
+            flag = f"-{letter}"
+            option = self._options.get(flag)
             if option is None:
-                return False
-            if _takes(option):
-                return index == len(argument) - 1
-        return False
+                raise self._wrong(f"invalid option -- '{letter}'")
+            if option.takes == "a value":
+                value = word[index:] or next(words, None)
+                if value is None:
+                    raise self._wrong(f"option requires an argument -- '{letter}'")
+                option.store(given, flag, value)
+                return
+            option.store(given, flag, None)
 
-    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
-        """Accept `--` as a value, which argparse would leave out."""
-        return "--" if _takes(action) and arg_strings == ["--"] else super()._get_values(action, arg_strings)
-
-    def error(self, message: str) -> NoReturn:
-        """Raise UsageError with getopt's wording of argparse's `message`."""
-        raise self._usage(_in_getopt_words(message), of_getopt=True)
-
-    def _usage(self, message: str, *, of_getopt: bool = False) -> UsageError:
-        return UsageError(message, self._command, self.prog if of_getopt else "fvd")
+    def _wrong(self, message: str) -> UsageError:
+        return UsageError(message, self._command, f"fvd {self._command}")
 
 
-def _formatter(prog: str) -> argparse.HelpFormatter:
-    """Return the formatter that argparse creates for every option. A fixed width avoids importing
-    `shutil`.
-    """
-    return argparse.HelpFormatter(prog, width=80)
-
-
-def _takes(option: argparse.Action) -> bool:
-    """Whether an option takes a value."""
-    return option.nargs is None
-
-
-def _unknown_option(argument: str) -> str:
-    if argument.startswith("--"):
-        return f"unrecognized option '{argument.partition('=')[0]}'"
-    return f"invalid option -- '{argument[1]}'"
-
-
-def _in_getopt_words(message: str) -> str:
-    match = re.fullmatch(r"argument (?:-\w/)?(-\S+): expected one argument", message)
-    if match:
-        return f"option '{match[1]}' requires an argument"
-    match = re.fullmatch(r"argument (?:-\w/)?(-\S+): ignored explicit argument .*", message, re.DOTALL)
-    if match:
-        return f"option '{match[1]}' doesn't allow an argument"
-    match = re.fullmatch(r"ambiguous option: (\S+) could match (.*)", message, re.DOTALL)
-    if match:
-        names = " ".join(f"'{name}'" for name in match[2].split(", "))
-        return f"option '{match[1].partition('=')[0]}' is ambiguous; possibilities: {names}"
-    return message
+def _attribute(flags: tuple[str, ...]) -> str:
+    """Return the attribute for an option: `force_share` for `-U` and `--force-share`."""
+    name = next(flag for flag in flags if flag.startswith("--"))
+    return name.removeprefix("--").replace("-", "_")

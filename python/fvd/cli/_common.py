@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from fvd.cli._arguments import Parser, UsageError
-from fvd.cli._cast import cast
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
+    from typing import cast as cast
 
+    from fvd.cli._arguments import Given
     from fvd.types import CacheMode, Format, TargetFormat
+else:
+
+    def cast(kind, value):
+        """Return `value`. Type checkers treat it as a `kind`; importing `typing` would take too long."""
+        return value
+
 
 READABLE = ("fvd", "raw", "qcow2")
 WRITABLE = ("fvd", "raw")
@@ -37,24 +43,24 @@ def output_option(parser: Parser) -> None:
 
 def quiet_option(parser: Parser) -> None:
     """Add `-q`."""
-    parser.option("-q", "--quiet", help="print nothing but errors")
+    parser.switch("-q", "--quiet", help="print nothing but errors")
 
 
 def share_option(parser: Parser) -> None:
     """Add `-U`."""
-    parser.option(
+    parser.switch(
         "-U", "--force-share", help="open without locks, even while another program has the image open"
     )
 
 
 def chain_option(parser: Parser) -> None:
     """Add `--backing-chain`."""
-    parser.option("-b", "--backing-chain", help="go on to the base images; without it none is opened")
+    parser.switch("-b", "--backing-chain", help="go on to the base images; without it none is opened")
 
 
 def force_option(parser: Parser) -> None:
     """Add `--force`."""
-    parser.option("--force", help="overwrite a data file (-o data_file=) that is not empty")
+    parser.switch("--force", help="overwrite a data file (-o data_file=) that is not empty")
 
 
 def trust_option(parser: Parser) -> None:
@@ -62,21 +68,20 @@ def trust_option(parser: Parser) -> None:
     parser.option(
         "--trust",
         metavar="DIR",
-        action="append",
-        default=[],
+        repeatable=True,
         help="also open files in DIR, or below it, that an image names, hidden ones\n"
         "too; may be repeated (see also FVD_TRUST and the configuration file)",
     )
 
 
-def trusted(arguments: argparse.Namespace) -> list[str]:
+def trusted(arguments: Given) -> list[str]:
     """Return the trusted directories from all sources."""
     from fvd._config import trusted_directories
 
     return trusted_directories(cast("list[str]", arguments.trust))
 
 
-def wants_json(arguments: argparse.Namespace, command: str) -> bool:
+def wants_json(arguments: Given, command: str) -> bool:
     """Tell whether `--output` is json. Raises UsageError for an unknown value."""
     if arguments.output not in ("human", "json"):
         raise UsageError(f"--output expects 'human' or 'json' not '{arguments.output}'", command)
@@ -129,14 +134,15 @@ def repeatable_options(parser: Parser, what: str = "options of the new image") -
         "-o",
         "--options",
         metavar="OPTIONS",
-        action="append",
-        default=[],
+        repeatable=True,
         help=f"{what}, as a=b,c=d ('-o help' lists them); may be repeated",
     )
 
 
 def option_help_asked(texts: Sequence[str], format: str) -> bool:
     """Print the help for `-o` if `-o help` was given, and tell whether it was."""
+    if not texts:
+        return False
     from fvd import options
     from fvd.cli import _output
 

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
-
+from fvd.cli._arguments import Given, Option, Parser
 from fvd.cli._common import CommandError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any
 
 _OPTIONS = (
     ("-B", "--bitmap", True, "FVD images have no dirty bitmaps; qemu-nbd serves those of a qcow2 image"),
@@ -25,20 +19,15 @@ _OPTIONS = (
 """Names, whether a value follows, and the alternative."""
 
 
-def add(parser: argparse.ArgumentParser) -> None:
+def add(parser: Parser) -> None:
     """Add these options to `parser`. Its help does not show them."""
     for short, long, has_value, instead in _OPTIONS:
         flags = [flag for flag in (short, long) if flag]
-        parser.add_argument(*flags, action=_Refuse, nargs=None if has_value else 0, const=instead)
+        parser.add(_Refused("refused", "a value" if has_value else "no value", instead), *flags)
 
 
-class _Refuse(argparse.Action):
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None,
-        option_string: str | None = None,
-    ) -> None:
-        """Raise CommandError."""
-        raise CommandError(f"{option_string} is not here: {self.const}")
+class _Refused(Option):
+    """An option that raises CommandError. Its constant is the alternative."""
+
+    def store(self, given: Given, flag: str, value: str | None) -> None:
+        raise CommandError(f"{flag} is not here: {self.constant}")

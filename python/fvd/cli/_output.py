@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 
@@ -61,19 +60,23 @@ class Screen:
             self._stream.flush()
         except (OSError, ValueError):  # disk full, no reader, closed
             self._usable = False
-            with contextlib.suppress(OSError, ValueError):
-                _forget(self._stream)
+            _forget(self._stream)
 
 
 def _forget(stream: TextIO) -> None:
     """Drop what a failed write has left in the buffers, because the next write would fail again."""
-    descriptor = stream.fileno()
-    kept = os.dup(descriptor)
+    try:
+        descriptor = stream.fileno()
+        kept = os.dup(descriptor)
+    except (OSError, ValueError):  # closed
+        return
     try:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, descriptor)
         os.close(null)
         stream.flush()
+    except (OSError, ValueError):
+        return
     finally:
         os.dup2(kept, descriptor)
         os.close(kept)

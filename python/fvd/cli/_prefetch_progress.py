@@ -11,15 +11,14 @@ from fvd.cli._progress import JSON_INTERVAL_S, REDRAW_INTERVAL_S, Percentages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable
     from types import TracebackType
     from typing import TextIO
 
+    from fvd.cli._arguments import Given
     from fvd.types import PrefetchStatus
 
 options = _progress.progress_options
-join = _progress.join_progress
 
 STATES = {
     "waiting": "waiting",
@@ -32,7 +31,7 @@ STATES = {
 FINAL = ("finished", "failed", "stopped")
 
 
-def display(arguments: argparse.Namespace, command: str) -> Display:
+def display(arguments: Given, command: str) -> Display:
     """Return the display that the options select."""
     kind = _progress.kind(arguments, command)
     if arguments.quiet or kind == "none" or sys.stderr is None:

@@ -6,15 +6,16 @@ import os
 import sys
 import time
 
-from fvd.cli._arguments import Parser, UsageError
+from fvd.cli._arguments import Option, Parser, UsageError
 from fvd.cli._output import Screen, human_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable
     from types import TracebackType
     from typing import Protocol, TextIO
+
+    from fvd.cli._arguments import Given
 
     class Display(Protocol):
         """An object that shows progress."""
@@ -33,8 +34,7 @@ PERCENT_STEP = 1.0
 
 def progress_options(parser: Parser) -> None:
     """Add `-p` and `--progress`."""
-    parser.add_argument("-p", dest="progress", action="store_const", const="bar", default="none")
-    parser.add_argument("--progress", dest="progress", nargs="?", const="bar", default="none")
+    parser.add(Option("progress", "a value after =", constant="bar"), "-p", "--progress", default="none")
     parser.describe(
         "-p, --progress[=bar|json|none]",
         "show how far it is: a bar on a terminal, percentages on stdout otherwise;\n"
@@ -42,13 +42,7 @@ def progress_options(parser: Parser) -> None:
     )
 
 
-def join_progress(arguments: list[str]) -> list[str]:
-    """Prevent `--progress` without a value from taking the next argument as its value."""
-    cut = arguments.index("--") if "--" in arguments else len(arguments)
-    return ["--progress=bar" if it == "--progress" else it for it in arguments[:cut]] + arguments[cut:]
-
-
-def kind(arguments: argparse.Namespace, command: str) -> str:
+def kind(arguments: Given, command: str) -> str:
     """Return the kind that the options select: bar, json or none."""
     chosen = str(arguments.progress)
     if chosen not in ("bar", "json", "none"):
@@ -62,7 +56,7 @@ class Progress:
     Pass `callback` to the core. It is None if nothing is shown.
     """
 
-    def __init__(self, arguments: argparse.Namespace, command: str, *, stdout_is_data: bool = False) -> None:
+    def __init__(self, arguments: Given, command: str, *, stdout_is_data: bool = False) -> None:
         """Choose the display. If the disk goes to stdout, nothing else is written there."""
         chosen = kind(arguments, command)
         self._display = None if arguments.quiet else _display(chosen, stdout_is_data)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import signal as _signal
+    from types import FrameType, TracebackType
+else:
+    # `signal` wraps this module in enumerations, and importing `enum` takes longer than `fvd create`.
+    import _signal
 
-ENDING = (signal.SIGTERM, signal.SIGHUP)
+ENDING = (_signal.SIGTERM, _signal.SIGHUP)
 """Not SIGINT, which raises KeyboardInterrupt as always in Python."""
 
 
@@ -22,23 +23,27 @@ class Terminated(BaseException):
         self.number = number
 
 
-@contextlib.contextmanager
-def terminable() -> Iterator[None]:
-    """Convert SIGTERM and SIGHUP to exceptions, so that open files are closed and incomplete ones removed.
+class Terminable:
+    """Converts SIGTERM and SIGHUP to exceptions, so that open files are closed and incomplete ones removed.
 
-    A signal that is ignored, such as SIGHUP under `nohup`, stays ignored.
+    A context manager. A signal that is ignored, such as SIGHUP under `nohup`, stays ignored.
     """
-    before = {
-        number: signal.signal(number, _raise)
-        for number in ENDING
-        if signal.getsignal(number) is not signal.SIG_IGN
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+
+    def __enter__(self) -> None:
+        """Install the handlers."""
+        self._before = {
+            number: _signal.signal(number, _raise)
+            for number in ENDING
+            if _signal.getsignal(number) != _signal.SIG_IGN
+        }
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Restore those from before."""
+        for number, handler in self._before.items():
+            _signal.signal(number, handler)
 
 
-def _raise(number: int, _frame: object) -> None:
+def _raise(number: int, _frame: FrameType | None) -> None:
     raise Terminated(number)

@@ -6,13 +6,11 @@ import fvd
 from fvd import amendable, options
 from fvd.cli import _common, _output
 from fvd.cli._arguments import Parser
-from fvd.cli._cast import cast
-from fvd.cli._common import CommandError
+from fvd.cli._common import CommandError, cast
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
-
+    from fvd.cli._arguments import Given
     from fvd.types import Attributes, OptionValue
 
 
@@ -32,13 +30,13 @@ def common_options(parser: Parser) -> None:
     """Add the options that `update` has, too."""
     _common.quiet_option(parser)
     _common.format_option(parser, "-f", "--format")
-    parser.option(
+    parser.switch(
         "--write-base", help="bring the backing file up to date first, where the image writes to it"
     )
-    parser.option(
+    parser.switch(
         "-u", "--backing-unsafe", help="write the name of a base or data file without opening the file"
     )
-    parser.option("--shrink", help="let a smaller size delete what lies behind the new end of the disk")
+    parser.switch("--shrink", help="let a smaller size delete what lies behind the new end of the disk")
     _common.trust_option(parser)
     parser.describe("FILENAME", "image file name; no other program may have it open")
 
@@ -62,7 +60,7 @@ def run(arguments: list[str]) -> int:
     return apply(given, changes)
 
 
-def apply(given: argparse.Namespace, changes: dict[str, OptionValue]) -> int:
+def apply(given: Given, changes: dict[str, OptionValue]) -> int:
     """Apply the changes and return the exit status."""
     if given.write_base:
         with fvd.open(given.files[0], "r+", write_base=True, trust=_common.trusted(given)):

@@ -22,7 +22,7 @@ def parser() -> Parser:
     _progress.progress_options(parser)
     _common.format_option(parser, "-f", "--a-format", what="FILENAME1", dest="a_format")
     _common.format_option(parser, "-F", "--b-format", what="FILENAME2", dest="b_format")
-    parser.option("-s", "--strict", help="the sizes must be equal too")
+    parser.switch("-s", "--strict", help="the sizes must be equal too")
     parser.option(
         "-T", "--cache", metavar="CACHE", default="writeback", help="cache mode (default writeback)"
     )
@@ -35,7 +35,7 @@ def parser() -> Parser:
 
 def run(arguments: list[str]) -> int:
     """Run this command and return its exit status."""
-    given = parser().parse(_progress.join_progress(arguments), 2, 2, "Expecting two image file names")
+    given = parser().parse(arguments, 2, 2, "Expecting two image file names")
     cache = _common.cache_mode(given.cache, "source cache")
     a_format, b_format = _common.source_format(given.a_format), _common.source_format(given.b_format)
     trust = _common.trusted(given)

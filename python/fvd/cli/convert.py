@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import fvd
-from fvd import options
+from fvd import _fvd as _core
 from fvd.cli import _common, _progress, _signals
 from fvd.cli._arguments import Parser
-from fvd.cli._cast import cast
-from fvd.cli._common import CommandError
+from fvd.cli._common import CommandError, cast
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
-
-    from fvd.types import ImageOptions, OptionValue, TargetFormat
+    from fvd.cli._arguments import Given
+    from fvd.types import OptionValue, TargetFormat
 
 STDIN, STDOUT = 0, 1
 MAX_SPARSE_SIZE = 16 << 20
@@ -38,8 +35,8 @@ def parser() -> Parser:
     _common.repeatable_options(parser)
     parser.option("-B", "-b", "--backing", metavar="BACKING", help="stack TARGET on top of BACKING")
     _common.format_option(parser, "-F", "--backing-format", what="BACKING", dest="backing_format")
-    parser.option("-n", "--no-create", help="write into TARGET, which exists and is large enough")
-    parser.option("--target-is-zero", help="with -n: TARGET reads as zeros, which are then not written again")
+    parser.switch("-n", "--no-create", help="write into TARGET, which exists and is large enough")
+    parser.switch("--target-is-zero", help="with -n: TARGET reads as zeros, which are then not written again")
     parser.option(
         "-S",
         "--sparse-size",
@@ -48,14 +45,14 @@ def parser() -> Parser:
     )
     _cache_options(parser)
     _common.share_option(parser)
-    parser.option("-W", "--oob-writes", help="allow writes out of order")
+    parser.switch("-W", "--oob-writes", help="allow writes out of order")
     parser.option(
         "-m",
         "--parallel",
         metavar="N",
         help=f"1 to {MAX_PARALLEL}; accepted for qemu-img's sake, fvd finds its own parallelism",
     )
-    parser.option("-c", "--compress", help="refused: neither raw nor fvd can be compressed")
+    parser.switch("-c", "--compress", help="refused: neither raw nor fvd can be compressed")
     _common.force_option(parser)
     _common.trust_option(parser)
     parser.describe(
@@ -84,7 +81,7 @@ def _cache_options(parser: Parser) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run this command and return its exit status."""
-    given = parser().parse(_progress.join_progress(arguments), 0, 2, "Must specify image file name")
+    given = parser().parse(arguments, 0, 2, "Must specify image file name")
     target_format = _common.target_format(given.target_format)
     if _common.option_help_asked(given.options, target_format):
         return 0
@@ -98,24 +95,23 @@ def run(arguments: list[str]) -> int:
         raise CommandError(f"Standard input can only be read as raw, not as {source_format}")
     if target == STDOUT and target_format != "raw":
         raise CommandError(f"Only a raw disk can be written to standard output, not {target_format}")
-    values = options.parse_options(given.options, target_format)
+    values = _option_values(given.options, target_format)
     if "size" in values:
         raise CommandError("The size of TARGET is that of SOURCE: 'size' cannot be given")
     backing_file, backing_format = _backing(given, values)
     _common.warn_of_format(given.files[1], backing_file, backing_format, "-F")
-    known: ImageOptions = cast("ImageOptions", values)
     sparse_size = _sparse_size(given.sparse_size)
     cache = _common.cache_mode(given.cache, "cache")
     source_cache = _common.cache_mode(given.source_cache, "source cache")
     trust = _common.trusted(given)
     shown = _progress.Progress(given, "convert", stdout_is_data=target == STDOUT)
-    with _signals.terminable(), shown as progress:
-        fvd.convert(
+    with _signals.Terminable(), shown as progress:
+        _core.convert(
             source,
             target,
             source_format="raw" if source == STDIN else source_format,
             target_format=target_format,
-            options=known,
+            options=values,
             backing_file=backing_file,
             backing_format=_common.source_format(backing_format),
             sparse_size=sparse_size,
@@ -132,7 +128,16 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def _refuse_what_does_not_go_together(given: argparse.Namespace, target_format: TargetFormat) -> None:
+def _option_values(texts: list[str], format: str) -> dict[str, OptionValue]:
+    """Return the values of `-o`. Without any, the module that parses them is not imported."""
+    if not texts:
+        return {}
+    from fvd import options
+
+    return options.parse_options(texts, format)
+
+
+def _refuse_what_does_not_go_together(given: Given, target_format: TargetFormat) -> None:
     if given.compress:
         raise CommandError("Compression not supported for this file format")
     if given.options and given.no_create:
@@ -155,7 +160,7 @@ def _stream(name: str, descriptor: int) -> str | int:
     return descriptor if name in ("-", device) else name
 
 
-def _backing(given: argparse.Namespace, values: dict[str, OptionValue]) -> tuple[str | None, str | None]:
+def _backing(given: Given, values: dict[str, OptionValue]) -> tuple[str | None, str | None]:
     named = (values.pop("backing_file", None), values.pop("backing_fmt", None))
     file, format = given.backing or named[0], given.backing_format or named[1]
     if file == "":
@@ -168,13 +173,15 @@ def _backing(given: argparse.Namespace, values: dict[str, OptionValue]) -> tuple
 def _sparse_size(text: str | None) -> int:
     if text is None:
         return 4096
+    from fvd import _sizes
+
     what = "buffer size for sparse output"
     try:
-        size = options.parse_size(text)
-    except options.SizeSyntaxError:
+        size = _sizes.parse_size(text)
+    except _sizes.SizeSyntaxError:
         raise CommandError(f"Invalid {what} specified: '{text}'.") from None
-    except options.SizeRangeError:
-        size = options.MAX_SIZE
+    except _sizes.SizeRangeError:
+        size = _sizes.MAX_SIZE
     if size % 512 or size > MAX_SPARSE_SIZE:
         raise CommandError(
             f"Invalid {what} specified. Valid sizes are multiples of 512 up to {MAX_SPARSE_SIZE}. "

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from fvd import _fvd as _core
-from fvd import options
+from fvd._sizes import size_argument
 from fvd.cli import _common, _output, _signals
 from fvd.cli._arguments import Parser
-from fvd.cli._cast import cast
-from fvd.cli._common import CommandError
+from fvd.cli._common import CommandError, cast
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
-
+    from fvd.cli._arguments import Given
     from fvd.types import CreateResult, OptionValue, TargetFormat
 
 
@@ -36,7 +34,7 @@ def parser() -> Parser:
     _common.repeatable_options(parser)
     parser.option("-b", "--backing", metavar="BACKING", help="stack the new image on top of BACKING")
     _common.format_option(parser, "-F", "--backing-format", what="BACKING", dest="backing_format")
-    parser.option("-u", "--backing-unsafe", help="do not open BACKING; SIZE is needed")
+    parser.switch("-u", "--backing-unsafe", help="do not open BACKING; SIZE is needed")
     _common.force_option(parser)
     _common.trust_option(parser)
     parser.describe("FILENAME", "image file to create; a file that is there is replaced")
@@ -56,12 +54,9 @@ def run(arguments: list[str]) -> int:
         # Checked only now, because `-o help` needs no file name.
         parser().parse(arguments, 1, 2, "Expecting image file name")
     filename = given.files[0]
-    try:
-        with _signals.terminable():
-            result = _create(given, format)
-    except options.OptionError as error:
-        listed = str(error).startswith("Invalid option list")
-        raise CommandError(str(error) if listed else f"{filename}: {error}{_later(error)}") from None
+    values = _option_values(filename, given.options, format)
+    with _signals.Terminable():
+        result = _create(given, format, values)
     if not given.quiet:
         _output.remark(formatting_line(result))
         for directory in result["needs_trust"]:
@@ -72,7 +67,20 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def _later(error: options.OptionError) -> str:
+def _option_values(filename: str, texts: list[str], format: str) -> dict[str, OptionValue]:
+    """Return the values of `-o`. Without any, the module that parses them is not imported."""
+    if not texts:
+        return {}
+    from fvd import options
+
+    try:
+        return options.parse_options(texts, format)
+    except options.OptionError as error:
+        listed = str(error).startswith("Invalid option list")
+        raise CommandError(str(error) if listed else f"{filename}: {error}{_later(error)}") from None
+
+
+def _later(error: ValueError) -> str:
     """Return advice about an option that can only be set on an existing image; empty for other options."""
     from fvd.amendable import is_attribute
 
@@ -80,9 +88,8 @@ def _later(error: options.OptionError) -> str:
     return " ('fvd amend -o' sets it, once the image exists)" if is_attribute(name) else ""
 
 
-def _create(given: argparse.Namespace, format: TargetFormat) -> CreateResult:
+def _create(given: Given, format: TargetFormat, values: dict[str, OptionValue]) -> CreateResult:
     filename = given.files[0]
-    values = options.parse_options(given.options, format)
     size = _size(filename, given.files[1:], values)
     # As in qemu-img, -b and -F override the same options in -o.
     backing_file = given.backing or values.pop("backing_file", None)
@@ -117,11 +124,13 @@ def _size(filename: str, texts: list[str], values: dict[str, OptionValue]) -> in
         return from_option
     if from_option is not None:
         raise CommandError(f"{filename}: The image size must be specified only once")
-    return options.size_argument("image size", texts[0])
+    return size_argument("image size", texts[0])
 
 
 def formatting_line(result: CreateResult) -> str:
     """Return the line about the created image, as qemu-img writes it."""
+    from fvd.options import escape
+
     settings = {"fmt": result["format"], "size": result["size"], **result["options"]}
-    shown = " ".join(f"{name}={_output.printable(options.escape(it))}" for name, it in settings.items())
+    shown = " ".join(f"{name}={_output.printable(escape(it))}" for name, it in settings.items())
     return f"Formatting '{_output.printable(result['filename'])}', {shown}\n"

@@ -25,7 +25,7 @@ def parser() -> Parser:
         "        [--output human|json] FILENAME",
     )
     for part in PARTS:
-        parser.option(f"--{part}", help=f"show the {part}; without any of these: everything")
+        parser.switch(f"--{part}", help=f"show the {part}; without any of these: everything")
     _common.share_option(parser)
     _common.output_option(parser)
     parser.describe("FILENAME", "image file name; files that it names are not opened")

@@ -24,7 +24,7 @@ def parser() -> Parser:
     _common.format_option(parser, "-f", "--format")
     _common.chain_option(parser)
     _common.share_option(parser)
-    parser.option("--stats", help="also how much is local, and what the sessions of the image have done")
+    parser.switch("--stats", help="also how much is local, and what the sessions of the image have done")
     _common.output_option(parser)
     _common.trust_option(parser)
     parser.describe("FILENAME", "image file name")

@@ -31,7 +31,7 @@ def parser() -> Parser:
         default="writeback",
         help="cache mode (default writeback): writeback, writethrough, none, directsync or unsafe",
     )
-    parser.option("--write-base", help="allow an image that writes to its base to do so")
+    parser.switch("--write-base", help="allow an image that writes to its base to do so")
     _common.trust_option(parser)
     parser.describe("FILENAME", "image file name")
     return parser
@@ -39,7 +39,7 @@ def parser() -> Parser:
 
 def run(arguments: list[str]) -> int:
     """Run this command and return its exit status."""
-    given = parser().parse(_prefetch_progress.join(arguments), 1, 1, "Expecting one image file name")
+    given = parser().parse(arguments, 1, 1, "Expecting one image file name")
     cache = _common.cache_mode(given.cache, "cache")
     display = _prefetch_progress.display(given, "prefetch")
     started = time.monotonic()
@@ -47,7 +47,7 @@ def run(arguments: list[str]) -> int:
         given.files[0], "r+", cache=cache, write_base=given.write_base, trust=_common.trusted(given)
     )
     try:
-        with _signals.terminable(), display:
+        with _signals.Terminable(), display:
             status = image.prefetch(progress=display.callback)
     except BaseException:
         # The first error is the one to report.

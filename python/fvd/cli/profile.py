@@ -81,7 +81,7 @@ def _change(action: str, files: list[str], *, force_share: bool) -> str:
             _note_emptiness(image, exported)
             return ""
         if action == "export":
-            with _signals.terminable():
+            with _signals.Terminable():
                 exported = fvd.export_profile(image, file, force_share=force_share)
             _note_emptiness(image, exported)
             return f"Exported {_amount(len(exported['entries']), exported['bytes'])}"

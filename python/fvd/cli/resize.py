@@ -20,7 +20,7 @@ def parser() -> Parser:
     )
     _common.quiet_option(parser)
     _common.format_option(parser, "-f", "--format")
-    parser.option("--shrink", help="let a smaller size delete what lies behind the new end of the disk")
+    parser.switch("--shrink", help="let a smaller size delete what lies behind the new end of the disk")
     _common.trust_option(parser)
     parser.describe("FILENAME", "image file name; no other program may have it open")
     parser.describe(

@@ -16,4 +16,10 @@ pub trait Clock: Send + Sync {
 
     /// Ends when the time has passed. May be dropped before.
     fn sleep(&self, time: Duration) -> BoxFuture<'_, ()>;
+
+    /// The time that threads of this process have been ready to run and had no processor, since some fixed
+    /// moment. The times of several threads add up. Zero where that is not known.
+    fn starved(&self) -> Duration {
+        Duration::ZERO
+    }
 }

@@ -16,7 +16,7 @@ from fvd.cli.serve.daemon import Daemon, PidFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
+    from fvd.cli._arguments import Given
 
 EXPECTED = "Expecting one image file name at least"
 PATIENCE_S = 1.0
@@ -38,7 +38,7 @@ def run(arguments: list[str]) -> int:
     return daemon.wait() if daemon.is_parent else _serve(given, settings, daemon)
 
 
-def _serve(given: argparse.Namespace, settings: _options.Settings, daemon: Daemon | None) -> int:
+def _serve(given: Given, settings: _options.Settings, daemon: Daemon | None) -> int:
     """Serve until the server ends."""
     import signal
 
@@ -52,7 +52,7 @@ def _serve(given: argparse.Namespace, settings: _options.Settings, daemon: Daemo
     return 0
 
 
-def _serve_logged(given: argparse.Namespace, settings: _options.Settings, daemon: Daemon | None) -> None:
+def _serve_logged(given: Given, settings: _options.Settings, daemon: Daemon | None) -> None:
     is_logged = _log.is_requested(given.log_level)
     server = _core.serve(**settings, patience=PATIENCE_S)
     try:

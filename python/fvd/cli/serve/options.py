@@ -12,9 +12,9 @@ from fvd.cli.serve import values as _values
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
     from typing import TypedDict
 
+    from fvd.cli._arguments import Given
     from fvd.types import Aio, CacheMode, DetectZeroes, Discard, Format
 
     class Settings(TypedDict):
@@ -59,9 +59,7 @@ def parser() -> Parser:
     _what(parser)
     _how(parser)
     _tls(parser)
-    parser.option(
-        "-V", "--version", action="version", version=f"fvd version {__version__}", help="print the version"
-    )
+    parser.printing("-V", "--version", text=f"fvd version {__version__}\n", help="print the version")
     _not_here.add(parser)
     parser.describe("FILE", "an image, or with -f a disk of another format")
     parser.describe("NAME=FILE", "the same under a name of its own; may be repeated")
@@ -83,12 +81,12 @@ def _what(parser: Parser) -> None:
         metavar="FMT",
         help="fvd, raw, or qcow2 with -r (default: only fvd is detected)",
     )
-    parser.option(
+    parser.switch(
         "--image-opts", help="FILE is a description as QEMU takes it: driver=FMT,file.filename=NAME"
     )
     parser.option("-o", "--offset", metavar="N", help="serve FILE from this byte on, not from its start")
-    parser.option("-r", "--read-only", help="refuse writes")
-    parser.option("-t", "--persistent", help="go on when the last client has left")
+    parser.switch("-r", "--read-only", help="refuse writes")
+    parser.switch("-t", "--persistent", help="go on when the last client has left")
     parser.option(
         "-e",
         "--shared",
@@ -99,7 +97,7 @@ def _what(parser: Parser) -> None:
     parser.option(
         "--handshake-limit", metavar="SECONDS", help="time for a client's handshake (default 10; 0: no limit)"
     )
-    parser.option("-A", "--allocation-depth", help="accepted; qemu:allocation-depth is always offered")
+    parser.switch("-A", "--allocation-depth", help="accepted; qemu:allocation-depth is always offered")
 
 
 def _how(parser: Parser) -> None:
@@ -110,21 +108,17 @@ def _how(parser: Parser) -> None:
         default="writeback",
         help="cache mode (default writeback): writeback, writethrough, none, off, directsync or unsafe",
     )
-    parser.option(
-        "-n", "--nocache", action="store_const", const="none", dest="cache", help="the same as --cache=none"
-    )
+    parser.switch("-n", "--nocache", dest="cache", constant="none", help="the same as --cache=none")
     parser.option(
         "--discard", metavar="MODE", default="unmap", help="what a trim does: ignore or unmap (default)"
     )
-    parser.option(
+    parser.switch(
         "--copy-on-read",
-        action="store_true",
-        dest="copy_on_read",
         default=None,
         help="store what is read from the base, whatever the image says",
     )
-    parser.option(
-        "--no-copy-on-read", action="store_false", dest="copy_on_read", help="store nothing that is only read"
+    parser.switch(
+        "--no-copy-on-read", dest="copy_on_read", constant=False, help="store nothing that is only read"
     )
     parser.option(
         "--aio",
@@ -147,16 +141,16 @@ def _how(parser: Parser) -> None:
         metavar="SECONDS",
         help="fail reads of a base that does not answer in time (default: wait)",
     )
-    parser.option("--write-base", help="allow an image that writes to its base to do so")
+    parser.switch("--write-base", help="allow an image that writes to its base to do so")
     _common.trust_option(parser)
     parser.option(
         "--metrics",
         metavar="ADDR:PORT",
         help="hand out metrics for Prometheus there (HTTP)",
     )
-    parser.option("--fork", help="go on in the background; returns when clients can connect")
+    parser.switch("--fork", help="go on in the background; returns when clients can connect")
     parser.option("--pid-file", metavar="PATH", help="a file for the number of the process, while it serves")
-    parser.option("-v", "--verbose", help="with --fork: go on to write to stderr what goes wrong")
+    parser.switch("-v", "--verbose", help="with --fork: go on to write to stderr what goes wrong")
     _log.add_options(parser)
     parser.option(
         "-T", "--trace", metavar="WORDS", help="accepted; there are no trace points (see --log-level)"
@@ -172,12 +166,11 @@ def _tls(parser: Parser) -> None:
     parser.option(
         "--tls-psk", metavar="FILE", help="TLS with keys: FILE has lines USER:KEY, as psktool makes them"
     )
-    parser.option("--tls-verify-peer", help="demand a certificate of clients")
+    parser.switch("--tls-verify-peer", help="demand a certificate of clients")
     parser.option(
         "--tls-authz",
         metavar="DN",
-        action="append",
-        default=[],
+        repeatable=True,
         help="let in only the client whose certificate has this subject (CN=laptop,O=Example); may be\n"
         "repeated; implies --tls-verify-peer",
     )
@@ -188,7 +181,7 @@ def _tls(parser: Parser) -> None:
     )
 
 
-def settings(given: argparse.Namespace) -> Settings:
+def settings(given: Given) -> Settings:
     """Check the options, and return the settings that they stand for."""
     if given.socket is not None and (given.bind is not None or given.port is not None):
         raise CommandError("A Unix socket (-k) has no address (-b) and no port (-p)")
@@ -229,7 +222,7 @@ def settings(given: argparse.Namespace) -> Settings:
     }
 
 
-def _sockets(given: argparse.Namespace) -> list[int]:
+def _sockets(given: Given) -> list[int]:
     """Return the sockets that were passed by the parent process."""
     sockets = _activation.inherited()
     if sockets and (given.socket is not None or given.bind is not None or given.port is not None):
@@ -241,7 +234,7 @@ def _sockets(given: argparse.Namespace) -> list[int]:
     return sockets
 
 
-def _content(given: argparse.Namespace) -> tuple[list[tuple[str, str]], Format | None, int, int | None]:
+def _content(given: Given) -> tuple[list[tuple[str, str]], Format | None, int, int | None]:
     """Return the exports with their files, the format of these files, and the part of them to serve."""
     offset = 0 if given.offset is None else options.size_argument("offset", given.offset)
     if not given.image_opts:
@@ -262,7 +255,7 @@ def _content(given: argparse.Namespace) -> tuple[list[tuple[str, str]], Format |
     return disks, _common.source_format(found["format"]), offset or found["offset"], found["size"]
 
 
-def _disks(given: argparse.Namespace) -> list[tuple[str, str]]:
+def _disks(given: Given) -> list[tuple[str, str]]:
     """Return the names of the exports with their files."""
     disks = [_named(text) for text in given.files]
     if len(disks) == 1:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from fvd.cli._cast import cast
-from fvd.cli._common import CommandError
+from fvd.cli._common import CommandError, cast
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
-
+    from fvd.cli._arguments import Given
     from fvd.types import Aio, DetectZeroes, Discard
 
 
@@ -34,7 +32,7 @@ def aio(mode: str | None) -> Aio | None:
     return cast("Aio | None", mode)
 
 
-def tls_required(given: argparse.Namespace) -> bool:
+def tls_required(given: Given) -> bool:
     """Tell whether clients without TLS are refused."""
     if given.tls not in (None, "allow", "require"):
         raise CommandError(f"Invalid TLS mode '{given.tls}': allow or require")

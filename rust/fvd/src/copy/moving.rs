@@ -27,7 +27,8 @@ impl<S: Storage> Drop for Moving<'_, S> {
         let shared = &mut *guard;
         let mut rng = shared.rng.fork();
         let (direction, time) = (shared.direction(self.direction), now.saturating_sub(self.began));
-        let fall = direction.throttle.end(now, time, self.bytes, &mut rng);
+        let starved = || self.prefetch.clock.starved();
+        let fall = direction.throttle.end(now, time, self.bytes, starved, &mut rng);
         let rate = direction.rate.add(now, self.bytes);
         // The guest needs the first ranges now, so there is no pause, even under contention.
         let at_first = shared.work.is_at_first();

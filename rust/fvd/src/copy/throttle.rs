@@ -45,6 +45,8 @@ pub(super) struct Throttle {
     /// The number of operations that have ended. `waited`: the sum of their times.
     operations: u32,
     waited: Duration,
+    /// [`Clock::starved`](crate::host::Clock::starved) at the end of the last measurement.
+    starved: Duration,
     average: Option<Speed>,
     best: Best,
 }
@@ -60,6 +62,7 @@ impl Throttle {
             bytes: 0,
             operations: 0,
             waited: Duration::ZERO,
+            starved: Duration::ZERO,
             average: None,
             best: Best::default(),
         }
@@ -79,7 +82,17 @@ impl Throttle {
     /// A low rate alone is no such sign: an idle base is slow too if little is in flight, or if it is far
     /// away. So contention is a fall: less than half of the best recent rate, and more than twice the best
     /// recent latency.
-    pub(super) fn end(&mut self, now: Duration, time: Duration, bytes: u64, rng: &mut fastrand::Rng) -> Option<Fall> {
+    ///
+    /// `starved`: how long threads of this process have been without a processor. A measurement is dropped if that
+    /// is more than half of its time, because operations then take twice as long whatever the medium does.
+    pub(super) fn end(
+        &mut self,
+        now: Duration,
+        time: Duration,
+        bytes: u64,
+        starved: impl FnOnce() -> Duration,
+        rng: &mut fastrand::Rng,
+    ) -> Option<Fall> {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.busy += now.saturating_sub(self.since);
         self.since = now;
@@ -94,9 +107,14 @@ impl Throttle {
             rate: per_second(self.bytes, self.busy),
             latency: self.waited / self.operations,
         };
+        let starved = starved();
+        let is_starved = starved.saturating_sub(std::mem::replace(&mut self.starved, starved)) > self.busy / 2;
         self.began = (self.in_flight > 0).then_some(now);
         (self.busy, self.waited) = (Duration::ZERO, Duration::ZERO);
         (self.bytes, self.operations) = (0, 0);
+        if is_starved {
+            return None;
+        }
         let average = self.fold(this);
         let best = self.best.note(now, average);
         if average.rate >= self.limits.min || !average.has_fallen(best) {

@@ -5,13 +5,16 @@
 
 use std::ops::Range;
 
-use super::{Block, SECTOR};
+use super::Block;
 
 /// The largest bitmap that an image may have, in bytes: 64 GiB.
 pub const MAX_SIZE: u64 = 64 << 30;
 
 /// The most bytes of a bitmap whose block size was chosen by default.
-const DEFAULT_BYTES: u64 = 4 << 20;
+const DEFAULT_BYTES: u64 = 32 << 20;
+
+/// The smallest block size that is chosen by default.
+const DEFAULT_LEAST: u64 = 4096;
 
 /// Number of bits in use: the blocks of `block_size` bytes that cover the first `base_size` bytes of the
 /// disk.
@@ -49,10 +52,13 @@ pub const fn bytes_needed(base_size: u64, block_size: u64) -> u64 {
     blocks(base_size, block_size).div_ceil(8)
 }
 
-/// The default block size, in bytes: the smallest power of two, at least 512, whose bitmap has at most 4 MiB.
+/// The default block size, in bytes: the smallest power of two, at least 4096, whose bitmap has at most 32 MiB.
+///
+/// File systems write 4096 bytes at a time. Larger blocks would make such a write copy the rest of its block, and
+/// smaller ones only make the bitmap larger.
 #[must_use]
 pub const fn default_block_size(base_size: u64) -> u64 {
-    let mut block_size = SECTOR;
+    let mut block_size = DEFAULT_LEAST;
     while bytes_needed(base_size, block_size) > DEFAULT_BYTES {
         block_size *= 2;
     }
@@ -100,19 +106,19 @@ mod tests {
     }
 
     #[test]
-    fn the_default_block_doubles_to_keep_the_bitmap_at_4_mib() {
-        const LIMIT: u64 = (4 << 20) * 8 * 512;
-        assert_eq!(default_block_size(0), 512);
-        assert_eq!(default_block_size(LIMIT), 512);
-        assert_eq!(default_block_size(LIMIT + 512), 1024);
-        assert_eq!(default_block_size(2 * LIMIT), 1024);
-        assert_eq!(default_block_size(2 * LIMIT + 512), 2048);
+    fn the_default_block_doubles_to_keep_the_bitmap_at_32_mib() {
+        const TIB: u64 = 1 << 40;
+        assert_eq!(default_block_size(0), 4096);
+        assert_eq!(default_block_size(TIB), 4096);
+        assert_eq!(default_block_size(TIB + 512), 8192);
+        assert_eq!(default_block_size(2 * TIB), 8192);
+        assert_eq!(default_block_size(16 * TIB), 65536);
     }
 
     #[test]
     fn the_largest_sizes_do_not_overflow() {
         assert_eq!(bytes_needed(u64::MAX, 1), 1 << 61);
-        assert_eq!(default_block_size(u64::MAX), 1 << 39);
+        assert_eq!(default_block_size(u64::MAX), 1 << 36);
     }
 
     proptest! {

@@ -156,7 +156,7 @@ impl FileStorage {
             return Ok(());
         }
         let result = check_end(offset, buf.len() as u64).and_then(|()| match &self.direct {
-            None => sys::write_full(self.fd(), buf, offset),
+            None => sys::write_cached(self.fd(), buf, offset),
             Some(direct) => direct.write(&self.file, self.medium, buf, offset),
         });
         result.map_err(|error| self.error("write", offset, error))

@@ -93,6 +93,23 @@ pub(crate) fn write_full(fd: BorrowedFd<'_>, mut buf: &[u8], mut offset: u64) ->
     Ok(())
 }
 
+/// The largest write to the page cache that is made at once, at most up to a multiple of this. A write makes
+/// units of the cache (folios) as large as itself, and ext4 walks a whole unit for each later write to a part of
+/// it: 4 KiB cost 31 us in a unit of 2 MiB, 13 us in one of 256 KiB.
+pub(crate) const CACHED_WRITE: u64 = 256 << 10;
+
+/// As [`write_full`], to the page cache.
+#[inline]
+pub(crate) fn write_cached(fd: BorrowedFd<'_>, mut buf: &[u8], mut offset: u64) -> io::Result<()> {
+    while buf.len() as u64 > CACHED_WRITE {
+        let len = CACHED_WRITE - offset % CACHED_WRITE;
+        write_full(fd, &buf[..len as usize], offset)?;
+        buf = &buf[len as usize..];
+        offset += len;
+    }
+    write_full(fd, buf, offset)
+}
+
 /// Writes `bufs`, one after the other, from `offset`.
 pub(crate) fn write_vectored_full(fd: BorrowedFd<'_>, bufs: &[Bytes], mut offset: u64) -> io::Result<()> {
     for batch in bufs.chunks(MAX_PIECES) {

@@ -6,6 +6,15 @@ use std::thread::{Builder, JoinHandle};
 
 use super::fork;
 
+/// How many times this thread has given up its processor to wait for something. To be preempted does not count.
+pub(crate) fn waits() -> u64 {
+    // SAFETY: a `rusage` of zeros is valid.
+    let mut usage: libc::rusage = unsafe { mem::zeroed() };
+    // SAFETY: the kernel fills the structure and keeps no pointer to it. With these arguments it cannot fail.
+    unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) };
+    usage.ru_nvcsw.cast_unsigned()
+}
+
 /// Runs `work` on `count` threads and `here` on this one. Returns when all have ended. A process that `here`
 /// forked has none of these threads: there it returns when `here` has.
 ///
@@ -55,5 +64,24 @@ impl Drop for Threads {
     fn drop(&mut self) {
         // Threads are left only during a panic, which is reported already.
         let _ = self.join();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread::{sleep, yield_now};
+    use std::time::Duration;
+
+    use super::waits;
+
+    #[test]
+    fn a_sleep_is_a_wait_and_a_yield_is_none() {
+        let before = waits();
+        for _ in 0..100 {
+            yield_now();
+        }
+        assert_eq!(waits(), before);
+        sleep(Duration::from_millis(1));
+        assert!(waits() > before);
     }
 }

@@ -19,6 +19,8 @@ use tempfile::TempDir;
 
 const SIZE: u64 = 1 << 20;
 const BLOCK: u64 = 4096;
+/// What readers fetch from the base at least.
+const UNIT: u64 = 64 << 10;
 
 struct Folder {
     dir: TempDir,
@@ -82,14 +84,40 @@ fn the_next_session_does_not_read_copied_blocks_again() {
         let first = image.stats();
         assert_eq!(first.copied_on_read, 0, "the reader does not wait for the store");
         block_on(image.close()).unwrap();
-        // Whole blocks: 4096..106,496.
-        assert_eq!(image.stats().copied_on_read, 102_400);
+        assert_eq!(image.stats().copied_on_read, 2 * UNIT);
         drop(image);
         let image = folder.open();
         assert_eq!(read(&image, 5000, 100_000).unwrap(), expected(5000, 100_000));
         assert_eq!(image.stats().base_reads, 0, "compact: {compact}");
         assert_eq!(read(&image, 0, SIZE).unwrap(), expected(0, SIZE));
     }
+}
+
+#[test]
+fn small_reads_of_a_unit_read_the_base_once() {
+    let folder = Folder::new(false);
+    let image = folder.open();
+    for block in 16..32 {
+        assert_eq!(
+            read(&image, block * BLOCK, BLOCK).unwrap(),
+            expected(block * BLOCK, BLOCK)
+        );
+        store_all(&image);
+    }
+    assert_eq!((image.stats().base_reads, image.stats().base_read_bytes), (1, UNIT));
+}
+
+#[test]
+fn what_is_local_at_the_edges_of_a_unit_is_not_read() {
+    let folder = Folder::new(false);
+    let image = folder.open();
+    for block in [16, 25] {
+        block_on(image.write(Bytes::from(vec![9; BLOCK as usize]), block * BLOCK)).unwrap();
+    }
+    read(&image, 20 * BLOCK, BLOCK).unwrap();
+    assert_eq!(image.stats().base_read_bytes, 8 * BLOCK, "blocks 17 to 24");
+    store_all(&image);
+    assert_eq!(read(&image, 16 * BLOCK, 1).unwrap(), [9]);
 }
 
 #[test]
@@ -113,7 +141,7 @@ fn a_guest_write_to_a_copied_block_survives_without_a_close() {
         let image = folder.open();
         read(&image, 0, 8 * BLOCK).unwrap();
         store_all(&image);
-        assert_eq!(image.stats().copied_on_read, 8 * BLOCK);
+        assert_eq!(image.stats().copied_on_read, UNIT);
         let before = image.stats().base_reads;
         block_on(image.write(Bytes::from_static(&[9; 512]), 2 * BLOCK + 512)).unwrap();
         assert_eq!(image.stats().base_reads, before, "the block is local");

@@ -37,6 +37,14 @@ const PENALTY: i32 = 1024;
 ///    nothing. After the sleep, that thread runs the connection, and no second thread is woken.
 const SLOT: Duration = Duration::from_micros(500);
 
+/// A yield that takes longer has given the processor to work that uses up its turn, which no client with one
+/// request in flight does. A thread that sleeps instead is run at once when it is woken.
+const LONG_YIELD: Duration = Duration::from_micros(250);
+
+/// How long a connection does not spin after a long yield, and at most after several in a row.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+
 /// Which connection had the last slot, of all connections of a server.
 #[derive(Debug)]
 pub(in crate::server) struct SpinSlots {
@@ -101,6 +109,10 @@ pub(super) struct Polling {
     since: Instant,
     /// When the connection's task was last woken.
     woken: Instant,
+    /// No spinning before this time, because others want the processor.
+    resume_at: Instant,
+    /// The last such pause.
+    pause: Duration,
 }
 
 impl Polling {
@@ -114,6 +126,8 @@ impl Polling {
             quick: 0,
             since: now,
             woken: now,
+            resume_at: now,
+            pause: Duration::ZERO,
         }
     }
 
@@ -136,18 +150,19 @@ impl Polling {
             self.quick = self.quick.min(0);
         }
         let is_in_slot = now.saturating_duration_since(self.woken) < SLOT;
-        self.quick == QUICK_ROUNDS && is_in_slot && !self.window.is_zero()
+        self.quick == QUICK_ROUNDS && is_in_slot && !self.window.is_zero() && now >= self.resume_at
     }
 
     /// Repeats `attempt` until it finds something or the time is over. Returns whether it found something.
     pub(super) fn spin(&mut self, attempt: impl FnMut() -> Result<PollResult, Errno>) -> Result<bool, Errno> {
-        self.spin_by(Instant::now, attempt)
+        self.spin_by(Instant::now, yield_now, attempt)
     }
 
-    /// Like [`Polling::spin`], with a given clock.
+    /// Like [`Polling::spin`], with a given clock and scheduler.
     fn spin_by(
         &mut self,
         now: impl Fn() -> Instant,
+        yield_now: impl Fn(),
         mut attempt: impl FnMut() -> Result<PollResult, Errno>,
     ) -> Result<bool, Errno> {
         // Spinning must not go on after the end of the slot.
@@ -159,14 +174,31 @@ impl Polling {
                 PollResult::End => break,
                 PollResult::Nothing => {}
             }
-            if now().saturating_duration_since(self.since) >= window {
+            let before = now();
+            if before.saturating_duration_since(self.since) >= window {
                 break;
             }
             // Let other threads run on this CPU first, possibly the client.
             yield_now();
+            let after = now();
+            if after.saturating_duration_since(before) > LONG_YIELD {
+                self.make_way(after);
+                break;
+            }
         }
         self.quick = 0;
         Ok(false)
+    }
+
+    /// Others want the processor: sleeps instead of spinning for a while.
+    fn make_way(&mut self, now: Instant) {
+        let is_again = now.saturating_duration_since(self.resume_at) < self.pause;
+        self.pause = if is_again {
+            (2 * self.pause).min(LONGEST_PAUSE)
+        } else {
+            FIRST_PAUSE
+        };
+        self.resume_at = now + self.pause;
     }
 }
 
@@ -206,6 +238,7 @@ mod tests {
             let now = Cell::new(self.polling.since);
             self.polling.spin_by(
                 || now.get(),
+                || {},
                 || {
                     now.set(now.get() + Duration::from_micros(1));
                     attempt()
@@ -303,6 +336,25 @@ mod tests {
             assert!(!one.round(ALONE) && !other.round(ALONE));
         }
         assert_eq!(one.rounds_until_spin(), 1 + QUICK_ROUNDS, "the other one is silent");
+    }
+
+    #[test]
+    fn after_a_long_yield_it_sleeps_for_a_while() {
+        let mut client = Client::of(&Arc::default());
+        for pause in [100, 200, 200] {
+            client.rounds_until_spin();
+            client.polling.woken = client.polling.since;
+            let now = Cell::new(client.now);
+            let burn = || now.set(now.get() + 3 * LONG_YIELD);
+            let found = client.polling.spin_by(|| now.get(), burn, || Ok(PollResult::Nothing));
+            assert_eq!(found, Ok(false));
+            let end = now.get() + Duration::from_millis(pause);
+            client.now = now.get();
+            while client.now + STEP < end {
+                client.polling.woken(client.now);
+                assert!(!client.round(ALONE), "{pause}");
+            }
+        }
     }
 
     #[test]

@@ -25,7 +25,7 @@ fn repeat(throttle: &mut Throttle, now: &mut Duration, count: u32, time: Duratio
     for _ in 0..count {
         throttle.begin(*now);
         *now += time;
-        fall = throttle.end(*now, time, bytes, &mut rng).or(fall);
+        fall = throttle.end(*now, time, bytes, || Duration::ZERO, &mut rng).or(fall);
     }
     fall
 }
@@ -62,8 +62,11 @@ fn operations_at_once_share_their_time() {
     let (mut throttle, mut rng) = (throttle(0, 0), fastrand::Rng::with_seed(1));
     throttle.begin(Duration::ZERO);
     throttle.begin(Duration::ZERO);
-    assert_eq!(throttle.end(50 * MS, 50 * MS, 1000, &mut rng), None);
-    assert_eq!(throttle.end(100 * MS, 100 * MS, 1000, &mut rng), None);
+    assert_eq!(throttle.end(50 * MS, 50 * MS, 1000, || Duration::ZERO, &mut rng), None);
+    assert_eq!(
+        throttle.end(100 * MS, 100 * MS, 1000, || Duration::ZERO, &mut rng),
+        None
+    );
     assert_eq!(rate(&throttle), Some(20_000));
 }
 
@@ -74,6 +77,27 @@ fn a_remote_base_is_slow_without_contention() {
         let fall = repeat(&mut throttle, &mut now, 1000, latency * MS, bytes);
         assert_eq!(fall, None, "{latency} ms, {bytes} bytes");
     }
+}
+
+/// Operations after which the base has fallen, if they all count.
+fn fall_while(starved: Duration) -> Option<Fall> {
+    let (mut throttle, mut rng) = (throttle(0, MIB), fastrand::Rng::with_seed(7));
+    let (mut now, mut lacked, mut fall) = (Duration::ZERO, Duration::ZERO, None);
+    for (count, time, lacks) in [(100, 10 * MS, Duration::ZERO), (10, 100 * MS, starved)] {
+        for _ in 0..count {
+            throttle.begin(now);
+            now += time;
+            lacked += lacks;
+            fall = throttle.end(now, time, 8192, || lacked, &mut rng).or(fall);
+        }
+    }
+    fall
+}
+
+#[test]
+fn a_process_without_a_processor_does_not_take_the_base_for_slow() {
+    assert!(fall_while(50 * MS).is_some());
+    assert_eq!(fall_while(51 * MS), None);
 }
 
 #[test]
@@ -111,7 +135,7 @@ proptest! {
         for _ in 0..400 {
             throttle.begin(now);
             now += 250 * MS;
-            let fall = throttle.end(now, 250 * MS, 99_000, &mut rng);
+            let fall = throttle.end(now, 250 * MS, 99_000, || Duration::ZERO, &mut rng);
             pauses.extend(fall.expect("a fall").pause);
             prop_assert_eq!(throttle.average, None);
         }

@@ -125,7 +125,7 @@ pub static OPTIONS: [FormatOption; 31] = [
     option(BLOCK_SIZE)
         .create(field!(block_size in layout),
             "Unit of copy-on-write; larger: a smaller bitmap and more that is copied for a small write",
-            "bytes, <range>, rounded up to 512; default: the least of at least 512 whose bitmap takes at most 4 MiB"),
+            "bytes, <range>, rounded up to 512; default: 4096 up to a base of 1 TiB, then doubled with it (64K for 16 TiB)"),
     option(CHUNK_SIZE).default(DEFAULT_CHUNK_SIZE.cast_signed())
         .create(field!(chunk_size in layout),
             "Unit of allocation of a compact image; larger: a smaller table and more space for a small write",

@@ -15,6 +15,7 @@ use crate::format::Block;
 use crate::image::Image;
 use crate::image::metadata::bitmap::Bitmap;
 use crate::image::populate::fill::{BaseCopy, CopyData};
+use crate::image::populate::read_unit::{Fetch, Fetching};
 use crate::image::space::store_error::StoreError;
 use crate::image::write::COPY_STEP;
 use crate::mutation::{self, Mutation};
@@ -26,6 +27,7 @@ pub(in crate::image) struct CopyQueue {
     limit: u64,
     /// Whether copies are accepted from readers.
     enabled: AtomicBool,
+    fetching: Fetching,
     state: Mutex<State>,
     arrived: Event,
 }
@@ -62,6 +64,7 @@ impl CopyQueue {
         Self {
             limit,
             enabled: AtomicBool::new(enabled),
+            fetching: Fetching::default(),
             state: Mutex::default(),
             arrived: Event::new(),
         }
@@ -114,7 +117,7 @@ impl<S: Storage> Image<S> {
         let mut at = start;
         while at < end && self.copies.has_room() {
             let stop = step_end(bitmap, at, end);
-            let blocks = bitmap.blocks(at, stop);
+            let (blocks, _fetch) = self.blocks_to_fetch(bitmap, at..stop).await;
             let bytes = bitmap.bytes_of(&blocks);
             let len = bytes.end - bytes.start;
             if len > 2 * COPY_STEP {
@@ -142,6 +145,20 @@ impl<S: Storage> Image<S> {
         let rest = buf.split_off((at - start) as usize);
         let rest = self.read_base(rest, at).await?;
         Ok(if buf.is_empty() { rest } else { buf.join(rest) })
+    }
+
+    /// The blocks to read for these bytes, and the right to read them. They are widened to units, unless another
+    /// reader is fetching these.
+    async fn blocks_to_fetch(&self, bitmap: &Bitmap, bytes: Range<u64>) -> (Range<Block>, Option<Fetch<'_>>) {
+        let wanted = bitmap.blocks(bytes.start, bytes.end);
+        let Some(fetch) = self.copies.fetching.begin(&bytes) else {
+            return (wanted, None);
+        };
+        let around = bitmap.blocks(fetch.bytes().start, fetch.bytes().end);
+        if bitmap.load(self.file(), &around).await.is_err() {
+            return (wanted, None);
+        }
+        (fetch.blocks(bitmap, &wanted), Some(fetch))
     }
 
     fn enqueue(&self, blocks: Range<Block>, data: Bytes) {

@@ -42,7 +42,7 @@ pub(super) struct Inline {
     /// A [`Writes`].
     writes: AtomicU8,
     stalls: Stalls,
-    /// How many operations are running, or wait for a thread, that lock the file against writers.
+    /// How many operations are running, or wait for a thread, that lock the file against writers for long.
     busy: Arc<AtomicUsize>,
 }
 
@@ -201,7 +201,7 @@ mod tests {
             .join()
             .expect("no panic")));
         drop(slow);
-        // The scheduler may suspend this process, which looks like a stall.
+        // The disk may hold a write up.
         let is_done = |_: u8| {
             inline.stalls.forget();
             tried() == 4096

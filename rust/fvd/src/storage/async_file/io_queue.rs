@@ -18,6 +18,9 @@ const THREADS: usize = 32;
 #[derive(Debug)]
 pub(super) struct IoQueue {
     pool: Pool,
+    /// One thread, for writes to the page cache of a file: the kernel carries them out one at a time, so more
+    /// threads would only wait for one another.
+    cached_writes: Pool,
     ring: Option<Ring>,
     process: Process,
 }
@@ -36,6 +39,7 @@ impl IoQueue {
         let file = Arc::clone(file);
         Self {
             pool: Pool::new(THREADS),
+            cached_writes: Pool::new(1),
             ring: (backend == Backend::Uring).then(|| Ring::new(move || Held(Arc::clone(&file)))),
             process: Process::current(),
         }
@@ -67,6 +71,14 @@ impl IoQueue {
         work: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<Receiver<T>> {
         self.pool.run(work)
+    }
+
+    /// As [`IoQueue::run`], for a write to the page cache of a file.
+    pub(super) fn run_cached_write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<Receiver<T>> {
+        self.cached_writes.run(work)
     }
 }
 
@@ -104,6 +116,7 @@ mod tests {
         for direct in [false, true] {
             let (mut file, _folder) = refused(direct);
             file.io_queue.pool = Pool::new(0);
+            file.io_queue.cached_writes = Pool::new(0);
             block_on(file.write(Bytes::from_static(b"data"), 1001)).expect("here");
             block_on(file.write_zeroes(1003, 1, Space::Free)).expect("here");
             block_on(file.sync()).expect("here");

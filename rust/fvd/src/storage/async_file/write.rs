@@ -1,5 +1,7 @@
 //! Writes.
 
+use std::sync::Arc;
+
 use bytes::{Buf, Bytes};
 
 use super::detached::Effect;
@@ -72,9 +74,7 @@ impl AsyncFile {
     async fn write_on_thread(&self, bufs: Vec<Bytes>, offset: u64) -> Result<()> {
         let len = bufs.iter().map(|buf| buf.len() as u64).sum();
         let is_aligned = self.covers_sectors(offset, len);
-        let busy = self.inline.busy();
         let write = move |file: &FileStorage| {
-            let _busy = busy;
             let result = match bufs.as_slice() {
                 [buf] => file.write_blocking(buf, offset),
                 _ => file.write_vectored_blocking(&bufs, offset),
@@ -82,8 +82,29 @@ impl AsyncFile {
             Ok((result, bufs))
         };
         let effect = Effect::Changes(offset..offset + len);
-        let (result, _bufs) = self.on_thread(effect, !is_aligned, write).await?;
+        let (result, _bufs) = if self.writers.is_none() && !self.file.is_device() {
+            self.on_write_thread(effect, write).await?
+        } else {
+            self.on_thread(effect, !is_aligned, write).await?
+        };
         result
+    }
+
+    /// Runs a write to the page cache of a file on its thread.
+    async fn on_write_thread<T: Send + 'static>(
+        &self,
+        effect: Effect,
+        write: impl FnOnce(&FileStorage) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let file = Arc::clone(&self.file);
+        let job = move || {
+            let result = write(&file);
+            drop(file);
+            result
+        };
+        let receiver = self.io_queue.run_cached_write(job);
+        let receiver = receiver.map_err(|error| error.with_path(self.path()))?;
+        self.detach_on_drop(receiver, effect).await
     }
 }
 
