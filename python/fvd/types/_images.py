@@ -37,7 +37,7 @@ class FormatSpecific(TypedDict):
     ```pycon
     >>> specific = fvd.info("overlay.fvd")["format-specific"]
     >>> specific["type"], specific["data"]["block-size"]
-    ('fvd', 512)
+    ('fvd', 4096)
     ```
     """
 
@@ -129,7 +129,7 @@ with `backing_chain`. `image-end-offset` is in bytes. `messages` are texts for p
 ```pycon
 >>> found = fvd.check("overlay.fvd")
 >>> found["local-blocks"], found["total-blocks"], found["messages"]
-(0, 2048, [])
+(0, 256, [])
 ```
 """
 DiskStats = TypedDict(
