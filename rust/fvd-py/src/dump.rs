@@ -26,7 +26,7 @@ use crate::numbers;
 /// ```pycon
 /// >>> dump = fvd.dump("overlay.fvd")
 /// >>> dump["header"]["base_img"], dump["header"]["block_size"]
-/// ('base.raw', 512)
+/// ('base.raw', 4096)
 /// >>> dump["table"], dump["bitmap"]
 /// (None, [])
 /// ```

@@ -21,7 +21,7 @@ use crate::arguments::blocking;
 /// 1
 /// >>> stats = fvd.stats("overlay.fvd")
 /// >>> stats["local-bytes"], stats["base-bytes"], stats["totals"]["writes"]
-/// (512, 1048576, 1)
+/// (4096, 1048576, 1)
 /// ```
 #[pyfunction]
 #[pyo3(signature = (path, *, force_share = false))]
