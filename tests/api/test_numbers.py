@@ -166,6 +166,8 @@ def public_functions() -> Iterator[griffe.Function]:
 
 def test_every_integer_argument_is_tested_here() -> None:
     tested = {(name.rpartition(".")[2], argument) for name, argument in INTEGERS}
+    # A level is any integer, as in `logging`.
+    tested.add(("enable_logging", "level"))
     found = {
         (function.name, parameter.name)
         for function in public_functions()
