@@ -84,8 +84,8 @@ def _number(level: int | str) -> int:
         if level.upper() not in numbers:
             raise ValueError(f"unknown level {level!r}: a number or name of `logging`, or 'TRACE'")
         return numbers[level.upper()]
-    if level < 0:
-        raise ValueError(f"unknown level {level}: a level is not negative")
+    if not 0 <= level < 2**31:
+        raise ValueError(f"level must be from 0 to 2147483647, not {level}")
     return level
 
 

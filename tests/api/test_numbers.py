@@ -166,7 +166,7 @@ def public_functions() -> Iterator[griffe.Function]:
 
 def test_every_integer_argument_is_tested_here() -> None:
     tested = {(name.rpartition(".")[2], argument) for name, argument in INTEGERS}
-    # A level is any integer, as in `logging`.
+    # Tested with the names that it takes, too, in `test_logging.py`.
     tested.add(("enable_logging", "level"))
     found = {
         (function.name, parameter.name)
