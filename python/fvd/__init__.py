@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from fvd._compare import compare
     from fvd._convert import convert
     from fvd._create import create
+    from fvd._logging import enable_logging
     from fvd._open import open
     from fvd._profile import clear_profile, export_profile, import_profile
     from fvd._serve import Server, serve
@@ -88,6 +89,7 @@ __all__ = [
     "convert",
     "create",
     "dump",
+    "enable_logging",
     "export_profile",
     "import_profile",
     "info",
@@ -111,6 +113,7 @@ if not TYPE_CHECKING:
         "compare": "_compare",
         "convert": "_convert",
         "create": "_create",
+        "enable_logging": "_logging",
         "export_profile": "_profile",
         "import_profile": "_profile",
         "open": "_open",

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Final, Literal, Self, final, overload
+from typing import Final, Literal, Self, TypeAlias, final, overload
 
 from typing_extensions import Buffer
 
@@ -57,14 +57,19 @@ __all__ = [
     "create",
     "create_options",
     "dump",
+    "finish_log",
     "info",
+    "log_descriptor",
     "map",
     "open",
     "open_async",
     "profile",
     "serve",
+    "set_log_level",
     "set_profile",
+    "start_log",
     "stats",
+    "take_log",
 ]
 
 __version__: Final[str]
@@ -318,7 +323,16 @@ def serve(
     handshake_limit: int | None = None,
     poll_max_ns: int | None = None,
     metrics: str | None = None,
-    verbose: bool = False,
     signals: bool = False,
     patience: float | None = None,
 ) -> Server: ...
+
+_LogFields: TypeAlias = dict[str, int | float | bool | str]
+_LogSpan: TypeAlias = tuple[str, _LogFields]
+_LogRecord: TypeAlias = tuple[float, int, str, str, _LogFields, list[_LogSpan], str | None]
+
+def start_log(filter: str, format: str) -> None: ...
+def finish_log() -> None: ...
+def set_log_level(level: int | None) -> None: ...
+def log_descriptor() -> int: ...
+def take_log() -> tuple[list[_LogRecord], int]: ...

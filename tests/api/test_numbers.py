@@ -166,6 +166,8 @@ def public_functions() -> Iterator[griffe.Function]:
 
 def test_every_integer_argument_is_tested_here() -> None:
     tested = {(name.rpartition(".")[2], argument) for name, argument in INTEGERS}
+    # Tested with the names that it takes, too, in `test_logging.py`.
+    tested.add(("enable_logging", "level"))
     found = {
         (function.name, parameter.name)
         for function in public_functions()

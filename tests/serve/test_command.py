@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import signal
 import socket as sockets
 import subprocess
@@ -202,6 +203,14 @@ def test_metrics_count_what_clients_did(overlay: Path, socket: Path) -> None:
         assert "fvd_connections_total 1" in lines
         assert 'fvd_prefetch_finished{export="disk"} 0' in lines
         assert 'fvd_prefetch_paused{export="disk",reason="slow-reads"} 0' in lines
+        counts = [line for line in lines if line.startswith("fvd_request_duration_seconds_count")]
+        label = re.compile(r'kind="(\w+)",how="(\w+)"} (\d+)')
+        ways = [found for line in counts for found in label.findall(line)]
+        for kind in ("read", "write"):
+            assert sum(int(count) for of, _, count in ways if of == kind) == 1, counts
+        assert {how for _, how, _ in ways} <= {"inline", "ring", "thread", "wait"}
+        buckets = [line for line in lines if 'le="+Inf"' in line]
+        assert len(buckets) == len(counts)
         server.end()
 
 

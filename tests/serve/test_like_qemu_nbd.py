@@ -145,4 +145,4 @@ def test_options_without_an_effect_print_a_note(image: Path, socket: Path) -> No
         io(server.uri, "read 0 512")
         server.process.terminate()
         _, said = server.process.communicate(timeout=30)
-        assert said == b"fvd: note: --trace: there are no trace points; --metrics counts what is done\n"
+        assert said == b"fvd: note: --trace: there are no trace points; --log-level tells what is done\n"

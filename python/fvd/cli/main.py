@@ -65,6 +65,22 @@ def command() -> NoReturn:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if given and given[0].startswith("--log-"):
+        return _guarded(lambda: _after_log_options(given), STATUS_FAILED)
+    return _main(given, {})
+
+
+def _after_log_options(given: list[str]) -> int:
+    from fvd.cli import _log
+
+    log, rest = _log.split(given)
+    if not log:
+        return _refused(f"unrecognized option '{given[0].partition('=')[0]}'")
+    return _main(rest, log)
+
+
+def _main(given: list[str], log: dict[str, str]) -> int:
+    """Run the command line after the options `log` of the log."""
     if given[:1] in (["-V"], ["--version"]):
         return _guarded(_version, STATUS_FAILED)
     if given[:1] == ["help"]:
@@ -83,7 +99,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refused(f"Command not found: {name}{instead}")
     # For `compare`, a status of 1 means that the images differ.
     failed = 2 if name == "compare" else STATUS_FAILED
-    return _guarded(lambda: _command(name).run(rest), failed)
+    return _guarded(lambda: _run(name, rest, log), failed)
+
+
+def _run(name: str, arguments: list[str], log: dict[str, str]) -> int:
+    """Run a command, with the log if there is to be one. `serve` starts its own, after it has forked."""
+    command = _command(name)
+    if name == "serve":
+        return int(command.run([*(f"{option}={value}" for option, value in log.items()), *arguments]))
+    if not log and not os.environ.get("FVD_LOG"):
+        return int(command.run(arguments))
+    from fvd.cli import _log
+
+    _log.start(log.get("--log-level"), log.get("--log-format"))
+    try:
+        return int(command.run(arguments))
+    finally:
+        _log.finish()
 
 
 def _command(name: str) -> ModuleType:
@@ -109,7 +141,9 @@ def _help() -> int:
         "  fvd [standard options] COMMAND [--help | command options]\n\n"
         "Standard options:\n"
         "  -h, --help\n     display this help and exit\n"
-        "  -V, --version\n     display version info and exit\n\n"
+        "  -V, --version\n     display version info and exit\n"
+        "  --log-level LEVEL\n     tell on stderr what is done: off, error, warn, info, debug or trace\n"
+        "  --log-format FMT\n     text (default) or json: one object a line\n\n"
         "Recognized commands (run fvd COMMAND --help for command-specific help):\n\n"
         f"{commands}\n\n"
         "Supported image formats:\n\n  fvd raw, and qcow2 to read from\n"

@@ -10,7 +10,7 @@ use pyo3::wrap_pyfunction;
 use fvd::Error;
 
 use crate::arguments::blocking;
-use crate::{held, runtime};
+use crate::{held, logs, runtime};
 
 /// An object that must be closed before the process ends.
 pub(crate) trait Closable: Send + Sync {
@@ -79,4 +79,5 @@ fn close_all(py: Python<'_>) {
     }
     py.detach(runtime::end);
     held::release(py);
+    logs::deliver_last(py);
 }

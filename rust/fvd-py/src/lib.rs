@@ -22,6 +22,7 @@ mod held;
 mod image;
 mod info;
 mod leases;
+mod logs;
 mod numbers;
 mod open;
 mod options;
@@ -65,6 +66,8 @@ mod _fvd {
     use super::image::Image;
     #[pymodule_export]
     use super::info::info;
+    #[pymodule_export]
+    use super::logs::{finish_log, log_descriptor, set_log_level, start_log, take_log};
     #[pymodule_export]
     use super::open::open;
     #[pymodule_export]

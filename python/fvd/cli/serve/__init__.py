@@ -9,7 +9,7 @@ import sys
 
 from fvd import _fvd as _core
 from fvd._serve import open_door_warning
-from fvd.cli import _output
+from fvd.cli import _log, _output
 from fvd.cli.serve import line as _line
 from fvd.cli.serve import options as _options
 from fvd.cli.serve.daemon import Daemon, PidFile
@@ -30,7 +30,7 @@ def run(arguments: list[str]) -> int:
     given = _options.parser().parse(arguments, 1, sys.maxsize, EXPECTED)
     settings = _options.settings(given)
     if given.trace is not None:
-        _output.complain("fvd: note: --trace: there are no trace points; --metrics counts what is done")
+        _output.complain("fvd: note: --trace: there are no trace points; --log-level tells what is done")
     if not given.fork:
         return _serve(given, settings, None)
     # Fork before any thread is started.
@@ -44,20 +44,29 @@ def _serve(given: Given, settings: _options.Settings, daemon: Daemon | None) -> 
 
     # Until here, SIGINT raised KeyboardInterrupt. From here on, the server waits for the signal itself.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _log.start(given.log_level, given.log_format)
+    try:
+        _serve_logged(given, settings, daemon)
+    finally:
+        _log.finish()
+    return 0
+
+
+def _serve_logged(given: Given, settings: _options.Settings, daemon: Daemon | None) -> None:
+    is_logged = _log.is_requested(given.log_level)
     server = _core.serve(**settings, patience=PATIENCE_S)
     try:
         with PidFile(given.pid_file):
             _announce(server, settings)
             if daemon is not None:
-                daemon.ready()
-            _watch(server)
+                daemon.ready(keeps_stderr=is_logged or given.verbose)
+            _watch(server, is_quiet=is_logged)
             _stop(server)
     except BaseException:
         # The first error is the one to report.
         with contextlib.suppress(_core.FvdError):
             _stop(server)
         raise
-    return 0
 
 
 def _stop(server: _core.Server) -> None:
@@ -90,9 +99,9 @@ def _announce(server: _core.Server, settings: _options.Settings) -> None:
         sys.stdout.flush()
 
 
-def _watch(server: _core.Server) -> None:
-    """Wait for the end of the server, and show its status on a terminal meanwhile."""
-    line = _line.line()
+def _watch(server: _core.Server, *, is_quiet: bool) -> None:
+    """Wait for the end of the server, and show its status on a terminal meanwhile, unless `is_quiet`."""
+    line = None if is_quiet else _line.line()
     if line is None:
         server.wait()
         return

@@ -49,11 +49,14 @@ class Daemon:
         _, status = os.waitpid(self._child, 0)
         return os.waitstatus_to_exitcode(status) % 256
 
-    def ready(self) -> None:
-        """Detach from terminal and directory, and report that this process is ready."""
+    def ready(self, *, keeps_stderr: bool) -> None:
+        """Detach from terminal and directory, and report that this process is ready.
+
+        With `keeps_stderr`, stderr stays as it is, for the log.
+        """
         os.chdir("/")
         null = os.open(os.devnull, os.O_RDWR)
-        for descriptor in range(3):
+        for descriptor in range(2 if keeps_stderr else 3):
             os.dup2(null, descriptor)
         if null > 2:
             os.close(null)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from fvd import __version__, options
-from fvd.cli import _activation, _common, _not_here
+from fvd.cli import _activation, _common, _log, _not_here
 from fvd.cli._arguments import Parser
 from fvd.cli._common import CommandError
 from fvd.cli.serve import values as _values
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
         handshake_limit: int | None
         poll_max_ns: int | None
         metrics: str | None
-        verbose: bool
         signals: bool
 
 
@@ -151,9 +150,10 @@ def _how(parser: Parser) -> None:
     )
     parser.switch("--fork", help="go on in the background; returns when clients can connect")
     parser.option("--pid-file", metavar="PATH", help="a file for the number of the process, while it serves")
-    parser.switch("-v", "--verbose", help="accepted; what goes wrong is told in any case")
+    parser.switch("-v", "--verbose", help="with --fork: go on to write to stderr what goes wrong")
+    _log.add_options(parser)
     parser.option(
-        "-T", "--trace", metavar="WORDS", help="accepted; there is nothing to trace (see --metrics)"
+        "-T", "--trace", metavar="WORDS", help="accepted; there are no trace points (see --log-level)"
     )
 
 
@@ -218,7 +218,6 @@ def settings(given: Given) -> Settings:
         else _values.number("handshake limit", given.handshake_limit, 0xFFFF_FFFF),
         "poll_max_ns": _values.poll_max_ns(given.poll_max_ns),
         "metrics": given.metrics,
-        "verbose": True,
         "signals": True,
     }
 

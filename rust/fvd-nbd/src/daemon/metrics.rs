@@ -2,16 +2,18 @@
 
 use std::fmt::{Display, Write as _};
 
+use fvd::aio::How;
 use fvd::copy::PauseReason;
 
 use super::DiskStatus;
-use crate::server::{Counters, Kind};
+use crate::server::{BOUNDS, Counters, Kind, Latencies};
 
 /// All metrics as text.
 pub(super) fn text(counters: &Counters, disks: &[DiskStatus]) -> String {
     let mut text = Text(String::new());
     connections(&mut text, counters);
     requests(&mut text, counters);
+    latencies(&mut text, counters);
     images(&mut text, disks);
     prefetch(&mut text, disks);
     text.0
@@ -65,6 +67,25 @@ fn requests(text: &mut Text, counters: &Counters) {
     text.head("fvd_request_errors_total", "counter", "Requests answered with an error");
     for (kind, count) in &all {
         text.line("fvd_request_errors_total", &labels(*kind), count.errors);
+    }
+}
+
+/// Only of kinds and ways that have occurred: the others would be hundreds of zeros.
+fn latencies(text: &mut Text, counters: &Counters) {
+    let name = "fvd_request_duration_seconds";
+    text.head(
+        name,
+        "histogram",
+        "Time from the arrival of a request to its reply, by how it was done",
+    );
+    for kind in Kind::ALL {
+        for how in How::ALL {
+            let found = counters.latencies(kind, how);
+            if found.count > 0 {
+                let labels = format!("kind=\"{}\",how=\"{}\"", kind.name(), how.name());
+                text.histogram(name, &labels, &found);
+            }
+        }
     }
 }
 
@@ -154,6 +175,16 @@ impl Text {
         let _ = writeln!(self.0, "{name}{{{labels}}} {value}");
     }
 
+    fn histogram(&mut self, name: &str, labels: &str, found: &Latencies) {
+        let bucket = format!("{name}_bucket");
+        for (bound, count) in BOUNDS.iter().zip(found.at_most) {
+            self.line(&bucket, &format!("{labels},le=\"{}\"", bound.as_secs_f64()), count);
+        }
+        self.line(&bucket, &format!("{labels},le=\"+Inf\""), found.count);
+        self.line(&format!("{name}_sum"), labels, found.sum.as_secs_f64());
+        self.line(&format!("{name}_count"), labels, found.count);
+    }
+
     fn single(&mut self, name: &str, kind: &str, help: &str, value: u64) {
         self.head(name, kind, help);
         let _ = writeln!(self.0, "{name} {value}");
@@ -162,6 +193,8 @@ impl Text {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use fvd::copy::{Pause, PrefetchStatus};
 
     use super::*;
@@ -172,7 +205,7 @@ mod tests {
         (prefetch.local, prefetch.total, prefetch.pauses) = (37, 100, 2);
         prefetch.pause = Some(Pause {
             reason: PauseReason::SlowReads,
-            time: std::time::Duration::from_secs(3),
+            time: Duration::from_secs(3),
             rate: 1,
             best_rate: 2,
         });
@@ -190,6 +223,30 @@ mod tests {
             "fvd_prefetch_paused{export=\"a\",reason=\"base-fails\"} 0",
         ] {
             assert!(text.lines().any(|other| other == line), "{line}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_histogram_has_its_buckets_and_kinds_that_did_not_occur_are_left_out() {
+        let counters = Counters::default();
+        counters.took(Kind::Write, How::Ring, Duration::from_micros(20), 2);
+        counters.took(Kind::Write, How::Ring, Duration::from_secs(20), 1);
+        let text = text(&counters, &[]);
+        let name = "fvd_request_duration_seconds";
+        let found: Vec<_> = text.lines().filter(|line| line.starts_with(name)).collect();
+        assert_eq!(found.len(), BOUNDS.len() + 3, "{found:?}");
+        for (part, value) in [
+            ("_bucket{kind=\"write\",how=\"ring\",le=\"0.00001\"}", "0"),
+            ("_bucket{kind=\"write\",how=\"ring\",le=\"0.00003\"}", "2"),
+            ("_bucket{kind=\"write\",how=\"ring\",le=\"10\"}", "2"),
+            ("_bucket{kind=\"write\",how=\"ring\",le=\"+Inf\"}", "3"),
+            ("_sum{kind=\"write\",how=\"ring\"}", "20.00004"),
+            ("_count{kind=\"write\",how=\"ring\"}", "3"),
+        ] {
+            assert!(
+                found.contains(&format!("{name}{part} {value}").as_str()),
+                "{part}: {found:?}"
+            );
         }
     }
 

@@ -9,14 +9,12 @@ mod background;
 mod clock;
 mod close;
 mod http;
-mod log;
 mod metrics;
 mod open;
 mod pauses;
 mod signals;
 mod start;
 
-use std::fmt::Display;
 use std::mem;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -31,11 +29,11 @@ use fvd::{Error, ErrorKind, Result};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tracing::{Instrument as _, info_span};
 
 pub use address::{Address, DEFAULT_PORT};
 pub use background::{Background, seed};
 pub use clock::TokioClock;
-pub use log::Log;
 pub use open::{DiskOptions, DiskSource, FileOptions, Format, OpenEngine, OpenImage};
 
 use crate::disk::DiskExport;
@@ -46,10 +44,6 @@ use signals::Signals;
 
 /// Requests are first polled on the task of their connection, so files must not block there.
 type Disk = DiskExport<AsyncFile>;
-
-/// Called with problems that are no errors of the daemon: connections that ended with an error, a folder that
-/// could not be locked, pauses of a prefetch. Must not block.
-pub type Report = Box<dyn Fn(&dyn Display) + Send + Sync>;
 
 /// What is served, where, and to whom.
 pub struct DaemonOptions {
@@ -73,8 +67,6 @@ pub struct DaemonOptions {
     /// Whether to handle SIGTERM, SIGINT and SIGHUP. If so, these signals do not end the process by default
     /// any more, even after the server has ended.
     pub signals: bool,
-    /// Called with problems while the server runs.
-    pub report: Report,
 }
 
 /// How clients authenticate the server, and the server its clients.
@@ -282,7 +274,7 @@ impl Daemon {
                 let _ = task.await;
             }
             drop(exports);
-            close_all(disks).await
+            close_all(disks).instrument(info_span!("close")).await
         };
         let closed = runtime.block_on(async {
             tokio::select! {

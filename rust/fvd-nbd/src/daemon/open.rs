@@ -10,6 +10,7 @@ use fvd::source::{foreign, probe_file};
 use fvd::storage::{AsyncFile, FileStorage};
 use fvd::{Error, ErrorKind, Result};
 use tokio::time::{Instant, sleep};
+use tracing::{debug, info};
 
 use crate::disk::{Content, DiskExport, Lease, Part, RawDisk, ThreadedImage};
 
@@ -97,10 +98,14 @@ pub(super) async fn open_patiently(
     let start = Instant::now();
     let content = loop {
         match open(files, &options).await {
-            Err(error) if error.kind() == ErrorKind::InUse && start.elapsed() < patience => sleep(RETRY).await,
+            Err(error) if error.kind() == ErrorKind::InUse && start.elapsed() < patience => {
+                debug!(%error, "tried again in {RETRY:?}");
+                sleep(RETRY).await;
+            }
             done => break done?,
         }
     };
+    info!(export = %name, file = %options.path.display(), "a disk is open");
     Ok(DiskExport::new(&name, &description, content))
 }
 

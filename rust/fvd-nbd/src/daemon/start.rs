@@ -15,6 +15,7 @@ use fvd::{Error, Result};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::time::sleep;
+use tracing::warn;
 
 use super::address::{Address, Place, bind, bind_metrics};
 use super::background::Background;
@@ -25,7 +26,7 @@ use super::metrics;
 use super::open::{DiskOptions, open_patiently};
 use super::pauses::tell_pauses;
 use super::signals::Signals;
-use super::{Daemon, DaemonOptions, Disk, DiskStatus, Report, TlsCredentials, TlsOptions};
+use super::{Daemon, DaemonOptions, Disk, DiskStatus, TlsCredentials, TlsOptions};
 use crate::protocol::handshake::TlsPolicy;
 use crate::server::{Credentials, Exports, Listener, Server};
 
@@ -61,7 +62,6 @@ impl Daemon {
             tls,
             metrics,
             signals,
-            report,
         } = options;
         // If only one client is allowed at a time, a second connection of the same client would wait for
         // ever.
@@ -100,11 +100,10 @@ impl Daemon {
             }
         };
         for folder in prepared.listeners.iter().filter_map(Listener::unlocked_folder) {
-            report(&unlocked(folder));
+            warn!("{}", unlocked(folder));
         }
-        let report = Arc::new(report);
-        tell_pauses_of(&runtime, &open, &prepared.background, &report);
-        let mut server = Server::new(prepared.exports, limits, move |error| report(error)).with_sharing(sharing);
+        tell_pauses_of(&runtime, &open, &prepared.background);
+        let mut server = Server::new(prepared.exports, limits, |error| warn!("{error}")).with_sharing(sharing);
         if let Some((credentials, policy)) = credentials {
             server = server.with_tls(credentials, policy);
         }
@@ -234,12 +233,11 @@ fn metrics_of(
 }
 
 /// Reports when prefetch of a disk pauses. Not for leased images: the program can ask these itself.
-fn tell_pauses_of(runtime: &Runtime, disks: &[Arc<Disk>], background: &[Option<Background>], report: &Arc<Report>) {
+fn tell_pauses_of(runtime: &Runtime, disks: &[Arc<Disk>], background: &[Option<Background>]) {
     for (disk, background) in disks.iter().zip(background) {
         if let (Some(image), Some(background)) = (disk.content().image(), background) {
             let path = image.file().path().to_owned();
-            let report = Arc::clone(report);
-            let report = move |line: &dyn Display| report(line);
+            let report = |line: &dyn Display| warn!("{line}");
             runtime.spawn(tell_pauses(path, background.control().clone(), report, sleep));
         }
     }

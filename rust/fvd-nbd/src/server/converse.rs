@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
+use tracing::debug;
 
 use super::Shared;
 use super::clients::Client;
@@ -111,6 +112,7 @@ impl<E: Export> ConnectionContext<'_, E> {
             return Err(ConnectionError::NoExport(session.export.name));
         };
         client.took_an_export();
+        debug!(export = %session.export.name, style = ?session.style, "the client uses an export");
         let connection = Connection {
             buffers: shared.buffers(),
             socket,

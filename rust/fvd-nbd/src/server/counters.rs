@@ -1,7 +1,11 @@
 //! Counters of a server, which can be read while it serves.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use fvd::aio::How;
+
+use super::latency::{Histogram, Latencies};
 use crate::protocol::request::Command;
 
 /// Kinds of requests.
@@ -86,6 +90,7 @@ pub struct Counters {
     invalid: AtomicU64,
     pub(super) polled: AtomicU64,
     kinds: [OfKind; Kind::ALL.len()],
+    times: [[Histogram; How::ALL.len()]; Kind::ALL.len()],
 }
 
 #[derive(Debug, Default)]
@@ -116,6 +121,13 @@ impl Counters {
             bytes: get(&of.bytes),
             errors: get(&of.errors),
         }
+    }
+
+    /// How long the answered requests of one kind took that were done in one way: from the moment when the server
+    /// had the whole request until it sent the reply.
+    #[must_use]
+    pub fn latencies(&self, kind: Kind, how: How) -> Latencies {
+        self.times[kind as usize][how as usize].get()
     }
 
     /// The number of requests in flight.
@@ -155,6 +167,11 @@ impl Counters {
             Some(bytes) => add(&of.bytes, bytes),
             None => add(&of.errors, 1),
         }
+    }
+
+    /// `count` requests of a kind were answered, and took `time` each.
+    pub(crate) fn took(&self, kind: Kind, how: How, time: Duration, count: u64) {
+        self.times[kind as usize][how as usize].add(time, count);
     }
 
     pub(super) fn refused_request(&self) {

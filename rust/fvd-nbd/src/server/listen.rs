@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
+use tracing::{Instrument as _, debug_span, info};
 
 use super::budget::Budget;
 use super::clients::{Client, Clients, Sharing};
@@ -114,7 +115,10 @@ impl<E: Export> Server<E> {
         while let Some(accepted) = until(&mut phases, Phase::Ending, self.accept(&listener)).await {
             match accepted {
                 Ok((stream, permit)) => self.spawn(stream, permit, &mut tasks),
-                Err(_) => sleep(RETRY).await,
+                Err(error) => {
+                    info!(%error, "no client can be accepted: tried again in {RETRY:?}");
+                    sleep(RETRY).await;
+                }
             }
             while tasks.try_join_next().is_some() {}
         }
@@ -196,9 +200,15 @@ impl<E: Export> Conversation<E> {
             phases: self.phases,
             deadline: Instant::now() + self.shared.limits.handshake,
         };
-        if let Err(error) = converse(socket, around).await {
-            add(&self.shared.counters.failed, 1);
-            (self.report)(&error);
+        let counters = &self.shared.counters;
+        let span = debug_span!("connection", number = counters.connections().total);
+        async {
+            if let Err(error) = converse(socket, around).await {
+                add(&counters.failed, 1);
+                (self.report)(&error);
+            }
         }
+        .instrument(span)
+        .await;
     }
 }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use fvd::{Error, ErrorKind};
+use tracing::debug;
 
 use super::budget::Grant;
 use super::buffers::{Buffers, Leased};
@@ -127,12 +128,17 @@ pub(super) async fn serve<E: Export>(
         Command::BlockStatus { offset, length, one } => status(export, session, offset, length, one).await,
         command => modify(export, command, payload).await.map(|()| Outcome::Done),
     };
-    outcome.unwrap_or_else(|error| match command {
+    outcome.unwrap_or_else(|error| refused(&command, &error))
+}
+
+fn refused(command: &Command, error: &Error) -> Outcome {
+    debug!(%error, "the request fails");
+    match command {
         Command::WriteZeroes { fast: true, .. } if error.kind() == ErrorKind::Unsupported => {
             Outcome::Refused(Refusal::new(Errno::NotSup, error.reason()))
         }
-        _ => Outcome::Refused(refusal(&error)),
-    })
+        _ => Outcome::Refused(refusal(error)),
+    }
 }
 
 /// Executes the commands whose replies have no data.

@@ -11,8 +11,7 @@ use std::time::Duration;
 use fvd::Error;
 use fvd::storage::Backend;
 use fvd_nbd::daemon::{
-    Address, DEFAULT_PORT, Daemon, DaemonOptions, DiskOptions, FileOptions, Format, Log, Report, TlsCredentials,
-    TlsOptions,
+    Address, DEFAULT_PORT, Daemon, DaemonOptions, DiskOptions, FileOptions, Format, TlsCredentials, TlsOptions,
 };
 use fvd_nbd::disk::Part;
 use fvd_nbd::server::{Limits, Sharing};
@@ -21,7 +20,6 @@ use pyo3::prelude::*;
 
 use crate::arguments::{Opening, blocking};
 use crate::buffer::duplicate;
-use crate::errors::raise;
 use crate::numbers;
 
 use disk::{Disk, Given};
@@ -38,7 +36,7 @@ pub(crate) use server::Server;
     persistent = true, shared = 0, force_share = false, cache = "writeback", discard = "unmap",
     detect_zeroes = "off", aio = None, copy_on_read = None, base_timeout = None, write_base = false, trust = Vec::new(),
     tls_creds = None, tls_psk = None, tls_verify_peer = false, tls_authz = Vec::new(), tls_required = true,
-    handshake_limit = None, poll_max_ns = None, metrics = None, verbose = false, signals = false, patience = None
+    handshake_limit = None, poll_max_ns = None, metrics = None, signals = false, patience = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
 #[expect(clippy::fn_params_excessive_bools, reason = "keyword arguments of Python")]
@@ -73,7 +71,6 @@ pub(crate) fn serve(
     #[pyo3(from_py_with = numbers::handshake_limit)] handshake_limit: Option<u32>,
     #[pyo3(from_py_with = numbers::poll_max_ns)] poll_max_ns: Option<u64>,
     metrics: Option<String>,
-    verbose: bool,
     signals: bool,
     #[pyo3(from_py_with = numbers::patience)] patience: Option<Duration>,
 ) -> PyResult<Server> {
@@ -113,7 +110,6 @@ pub(crate) fn serve(
         metrics,
         sharing: Sharing { shared, persistent },
         signals,
-        report: report(verbose)?,
     };
     let daemon = blocking(py, || {
         let disk = |(name, disk): (String, Disk)| {
@@ -145,15 +141,6 @@ fn limits(poll: Option<Duration>, handshake: Option<u32>) -> Limits {
         },
         ..default
     }
-}
-
-/// The function that reports broken connections and similar problems.
-fn report(verbose: bool) -> PyResult<Report> {
-    if !verbose {
-        return Ok(Box::new(|_| {}));
-    }
-    let log = Log::to_stderr().map_err(|error| raise(&Error::io("start a thread", error)))?;
-    Ok(Box::new(move |message| log.tell(format!("fvd: {message}"))))
 }
 
 fn addresses(

@@ -4,6 +4,7 @@
 
 mod backend;
 mod close_guard;
+mod how;
 mod oneshot;
 mod pool;
 mod queue;
@@ -12,6 +13,7 @@ mod threaded;
 
 pub use backend::Backend;
 pub(crate) use close_guard::{CloseGuard, Opened, Remains};
+pub use how::{How, Observed};
 pub(crate) use oneshot::{Receiver, Unfinished};
 #[cfg(test)]
 pub(crate) use oneshot::{Sender, oneshot};

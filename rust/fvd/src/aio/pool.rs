@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::how;
 use super::oneshot::{Recall, Receiver, oneshot};
 use super::queue::Queue;
 use crate::error::Result;
@@ -75,6 +76,7 @@ impl Pool {
         work: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<Receiver<T>> {
         self.process.check()?;
+        how::to_thread();
         let (receiver, sender) = oneshot();
         // A panic drops the sender, which gives an error to the receiver.
         let job: Job = Box::new(move || sender.complete(work()));

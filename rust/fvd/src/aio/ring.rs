@@ -11,7 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_lock::RwLockReadGuardArc;
+use tracing::debug;
 
+use super::how;
 use super::oneshot::{Recall, Receiver, Sender, oneshot};
 use super::queue::Queue;
 use crate::error::{Error, Result};
@@ -127,13 +129,17 @@ impl Ring {
     /// In a forked child.
     pub(crate) fn submit(&self, operation: Operation, guard: Guard) -> Result<Receiver<Outcome>> {
         self.process.check()?;
+        how::to_ring();
         let (receiver, sender) = oneshot();
         let tag = Tag { sender, guard };
         let mut state = self.shared.lock();
         if state.event_fd.is_none() && !state.is_refused() {
             match self.start() {
                 Ok(event_fd) => state.event_fd = Some(event_fd),
-                Err(_) => state.refused = Some(Instant::now()),
+                Err(error) => {
+                    debug!(%error, "a ring cannot be started: threads do its work for {RETRY:?}");
+                    state.refused = Some(Instant::now());
+                }
             }
         }
         let Some(event_fd) = state.event_fd.clone() else {
@@ -224,6 +230,7 @@ impl Shared {
     }
 
     fn refuse(&self) {
+        debug!("the system refuses a ring: threads do its work for {RETRY:?}");
         let mut state = self.lock();
         state.refused = Some(Instant::now());
         state.event_fd = None;

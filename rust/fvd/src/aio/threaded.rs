@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use pollster::block_on;
+use tracing::trace_span;
 
 use super::pool::Pool;
 use crate::error::Result;
@@ -40,8 +41,10 @@ impl<T: Send + Sync + 'static> Threaded<T> {
     /// The error of `work`; an error if `work` panics, and in a forked child.
     pub async fn run<R: Send + 'static>(&self, work: impl AsyncFnOnce(&T) -> Result<R> + Send + 'static) -> Result<R> {
         let value = Arc::clone(&self.value);
+        // Made here, so that it lies in the span of the request.
+        let span = trace_span!("thread");
         let done = self.pool.run(move || {
-            let done = block_on(work(&value));
+            let done = span.in_scope(|| block_on(work(&value)));
             // Before the caller gets the result: it may count the references.
             drop(value);
             done

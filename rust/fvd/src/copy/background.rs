@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use tracing::debug;
+
 use super::control::Control;
 use super::copy_on_read;
 use super::machine::Admission;
@@ -141,7 +143,9 @@ impl<'a, S: Storage> Background<'a, S> {
     /// Writes dirty ranges to the base. After a failure, tries again later.
     async fn push(&self) {
         loop {
-            let _ = write_back_base(self.image).await;
+            if let Err(error) = write_back_base(self.image).await {
+                debug!(%error, retry_ms = self.checkpoint_time.as_millis() as u64, "the base was not written");
+            }
             self.clock.sleep(self.checkpoint_time).await;
         }
     }
@@ -162,7 +166,11 @@ impl<'a, S: Storage> Background<'a, S> {
             // the next round.
             if unsaved && now.1 == before.1 {
                 // A full disk may have room later. The next flush reports any other error.
-                unsaved = self.image.checkpoint_copies().await.is_err();
+                let saved = self.image.checkpoint_copies().await;
+                unsaved = saved.is_err();
+                if let Err(error) = saved {
+                    debug!(%error, "a checkpoint failed, and is tried again");
+                }
             }
             before = (now.0, checkpoints());
         }

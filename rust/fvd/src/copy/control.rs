@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use event_listener::{Event, Listener as _};
+use tracing::debug;
 
 use super::command::Command;
 use super::pause::Pause;
@@ -196,6 +197,11 @@ impl Control {
         if self.is_forked() {
             return;
         }
+        debug!(
+            reason = pause.reason.name(),
+            pause_ms = pause.time.as_millis() as u64,
+            "prefetch pauses: {pause}"
+        );
         {
             let mut inner = self.inner();
             inner.paused = (inner.paused.0 + 1, Some(pause));

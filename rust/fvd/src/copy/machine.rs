@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use tracing::info;
+
 use super::command::Command;
 use super::pause::Pause;
 use super::prefetch::Prefetch;
@@ -229,6 +231,11 @@ impl<S: Storage> Prefetch<'_, S> {
             End::Stopped => (PrefetchState::Stopped, None),
             End::Failed(error) => (PrefetchState::Failed, Some(error)),
         };
+        info!(
+            ?state,
+            error = error.as_ref().map(tracing::field::display),
+            "prefetch ends"
+        );
         let local = self.image.local_bytes_counted();
         self.control.update(|status| {
             status.local = local;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use event_listener::EventListener;
+use tracing::{Instrument as _, trace_span};
 
 use super::command::Command;
 use super::direction::Direction;
@@ -43,7 +44,8 @@ impl<S: Storage> Prefetch<'_, S> {
                 Admission::Stop => return Err(Fault::Stopped),
                 Admission::Wait(state, until) => {
                     self.control.enter(state);
-                    self.wait(until, command).await;
+                    let span = trace_span!("prefetch_wait", ?state);
+                    self.wait(until, command).instrument(span).await;
                 }
                 Admission::Go => {
                     if goal == Goal::Move {

@@ -1,7 +1,10 @@
 //! Flush: makes durable what was acknowledged (`docs/design/engine.md`, "Making it durable").
 
+use tracing::{Instrument as _, debug_span};
+
 use super::Image;
 use crate::error::Result;
+use crate::image::durability::Round;
 use crate::mutation::{self, Mutation};
 use crate::storage::Storage;
 
@@ -29,18 +32,23 @@ impl<S: Storage> Image<S> {
         match self.committer.shared_round().await? {
             None => written_back,
             Some(round) => {
-                match self.committer.commit().await {
-                    Err(error) if mutation::is(Mutation::FailedRoundCounts) => {
-                        round.complete();
-                        return Err(error);
-                    }
-                    committed => committed?,
-                }
-                written_back?;
-                self.sync_base().await?;
-                round.complete();
-                Ok(())
+                let span = debug_span!("flush", file = %self.file().path().display());
+                self.flush_round(round, written_back).instrument(span).await
             }
         }
+    }
+
+    async fn flush_round(&self, round: Round<'_>, written_back: Result<()>) -> Result<()> {
+        match self.committer.commit().await {
+            Err(error) if mutation::is(Mutation::FailedRoundCounts) => {
+                round.complete();
+                return Err(error);
+            }
+            committed => committed?,
+        }
+        written_back?;
+        self.sync_base().await?;
+        round.complete();
+        Ok(())
     }
 }

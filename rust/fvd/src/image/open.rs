@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use tracing::{Instrument as _, info_span};
+
 use super::Image;
 use super::base_writeback::BaseWriteback;
 use super::range_lock::RangeLock;
@@ -209,7 +211,9 @@ impl<S: Storage> Image<S> {
         let unclean = head.unclean_journal().filter(|_| !options.writable);
         let image = Self::assemble(file, head, data, base, options, writeback);
         if let Some(journal) = unclean {
-            image.recover_in_memory(journal).await?;
+            let span =
+                info_span!("recovery_in_memory", file = %image.file().path().display(), journal_bytes = journal.size);
+            image.recover_in_memory(journal).instrument(span).await?;
         }
         Ok(image)
     }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use tracing::info;
+
 use super::delegate::delegate_to_inner;
 use super::{BaseSource, BoxFuture, Run, WritableBase};
 use crate::error::{Error, Result};
@@ -42,6 +44,8 @@ impl TimedSource {
     }
 
     fn too_late(&self, offset: u64) -> Error {
+        let (path, limit) = (self.path().display(), self.limit);
+        info!(%path, offset, "the base has not answered within {limit:?}: the request fails");
         let error = rustix::io::Errno::TIMEDOUT.into();
         Error::io("read the backing file", error)
             .with_path(self.path())

@@ -19,7 +19,8 @@ use super::socket::Socket;
 use crate::protocol::session::Session;
 use polling::{Polling, Round};
 use receive::{Receiving, Stop};
-use running::Running;
+use running::{Ended, Running};
+use timing::Timing;
 
 mod ending;
 mod error;
@@ -27,6 +28,7 @@ mod needs;
 mod polling;
 mod receive;
 mod running;
+mod timing;
 
 pub use error::ConnectionError;
 pub(super) use polling::{PollResult, SpinSlots};
@@ -54,6 +56,7 @@ impl<S: Socket, E: Export> Connection<S, E> {
             receiving: Receiving::Header,
             running: Running::default(),
             polling,
+            timing: Timing::new(Instant::now()),
             begun: 0,
             shutdown,
             deadline: None,
@@ -74,6 +77,7 @@ struct Transmission<S, E> {
     /// The requests that had to wait. Requests that were answered at once are never here.
     running: Running,
     polling: Polling,
+    timing: Timing,
     /// The number of requests that were started since the last wait for the client.
     begun: u64,
     shutdown: Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -94,15 +98,19 @@ impl<S: Socket, E: Export> Transmission<S, E> {
         if self.ending.is_none() && self.shutdown.as_mut().poll(context).is_ready() {
             self.end(Ok(()));
         }
-        self.polling.woken(Instant::now());
+        let now = Instant::now();
+        self.polling.woken(now);
+        self.timing.arrive(now);
         loop {
             let stop = self.receive(context);
             self.collect(context);
             self.send(context);
+            let now = Instant::now();
+            self.timing.sent(now, &self.connection.shared.counters);
             let again = match stop {
                 Stop::Output => !self.output.is_full(),
                 Stop::InFlight => self.running.len() < self.connection.shared.limits.in_flight,
-                Stop::Input => self.spin(),
+                Stop::Input => self.spin(now),
                 Stop::Memory | Stop::End => false,
             };
             if !again || self.ending.is_some() {
@@ -118,7 +126,7 @@ impl<S: Socket, E: Export> Transmission<S, E> {
 
     /// All received requests have been started. Spins for the next request if it is likely to arrive at once.
     /// Returns whether one arrived.
-    fn spin(&mut self) -> bool {
+    fn spin(&mut self, now: Instant) -> bool {
         let connection = &mut self.connection;
         let is_over = matches!(self.receiving, Receiving::Header) && connection.input.bytes().is_empty();
         let round = Round {
@@ -127,12 +135,15 @@ impl<S: Socket, E: Export> Transmission<S, E> {
         };
         // This also runs under TLS, where spinning is not possible: the connection takes the slot all the
         // same.
-        let is_expected = self.polling.expects(round, Instant::now());
+        let is_expected = self.polling.expects(round, now);
         let Some(socket) = connection.socket.plain().filter(|_| is_expected) else {
             return false;
         };
         match self.polling.spin(|| connection.input.try_fill(socket)) {
             Ok(found) => {
+                if found {
+                    self.timing.arrive(Instant::now());
+                }
                 add(&connection.shared.counters.polled, u64::from(found));
                 found
             }
@@ -146,7 +157,10 @@ impl<S: Socket, E: Export> Transmission<S, E> {
     /// Takes the answers to requests that had to wait.
     fn collect(&mut self, context: &mut task::Context<'_>) {
         while let Poll::Ready(Some(answer)) = self.running.poll_next(context) {
-            if let Ok(answer) = answer {
+            if let Ok(Ended { answer, how, begun }) = answer {
+                if let Some((kind, _)) = answer.measured {
+                    self.timing.answered(kind, how, begun);
+                }
                 answer.put(&mut self.output, &self.connection.shared.counters);
             } else {
                 self.connection.shared.counters.abandoned(1);

@@ -1,21 +1,25 @@
 //! Receives requests from the socket and starts them.
 
+use std::future::Future as _;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Poll};
 
 use bytes::Bytes;
+use fvd::aio::Observed;
 use fvd::storage::IoBufMut;
 use tokio::time::sleep;
+use tracing::{Instrument as _, Span, field, trace_span};
 
 use super::needs::needs;
-use super::running::changes;
+use super::running::{Ended, changes};
 use super::{ConnectionError, PROGRESS, Transmission};
 use crate::protocol::error::{Errno, ProtocolError, Refusal};
 use crate::protocol::reply::ReplyTo;
 use crate::protocol::request::{Command, Request};
 use crate::server::budget::{Grant, Waiting};
-use crate::server::counters::measure;
+use crate::server::counters::{Kind, measure};
 use crate::server::export::Export;
 use crate::server::input::poll_read;
 use crate::server::serve::{Answer, Outcome, serve};
@@ -53,6 +57,18 @@ pub(super) enum Stop {
     Memory,
     /// The connection ends, so no more is received.
     End,
+}
+
+/// The span of a request. Unless it is wanted, it costs one relaxed load here.
+fn request_span(reply_to: &ReplyTo, measured: Option<(Kind, u64)>) -> Span {
+    trace_span!(
+        "request",
+        kind = measured.map(|(kind, _)| kind.name()),
+        offset = reply_to.offset,
+        length = measured.map(|(_, length)| length),
+        cookie = reply_to.cookie,
+        how = field::Empty,
+    )
 }
 
 impl<S: Socket, E: Export> Transmission<S, E> {
@@ -247,9 +263,11 @@ impl<S: Socket, E: Export> Transmission<S, E> {
         let session = Arc::clone(&self.connection.session);
         let buffers = self.connection.buffers.clone();
         let (measured, changes) = (measure(&command), changes(&command));
+        let span = request_span(&reply_to, measured);
+        let begun = self.timing.begin();
         self.connection.shared.counters.begun();
         self.begun += 1;
-        let mut request = Box::pin(async move {
+        let request = async move {
             let outcome = serve(&*export, &session, &buffers, command, payload).await;
             Answer {
                 reply_to,
@@ -257,12 +275,21 @@ impl<S: Socket, E: Export> Transmission<S, E> {
                 grant,
                 measured,
             }
-        });
-        match request.as_mut().poll(context) {
-            Poll::Ready(answer) => answer.put(&mut self.output, &self.connection.shared.counters),
-            Poll::Pending => {
-                self.running.spawn(changes, request);
+        };
+        let mut request = Observed::new(Box::pin(request.instrument(span.clone())));
+        match Pin::new(&mut request).poll(context) {
+            Poll::Ready((answer, how)) => {
+                span.record("how", how.name());
+                if let Some((kind, _)) = measured {
+                    self.timing.answered(kind, how, begun);
+                }
+                answer.put(&mut self.output, &self.connection.shared.counters);
             }
+            Poll::Pending => self.running.spawn(changes, async move {
+                let (answer, how) = request.await;
+                span.record("how", how.name());
+                Ended { answer, how, begun }
+            }),
         }
     }
 

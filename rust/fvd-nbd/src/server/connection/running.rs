@@ -3,16 +3,26 @@
 use std::future::Future;
 use std::task::{Context, Poll};
 
+use fvd::aio::How;
 use tokio::task::{JoinError, JoinSet};
 
+use super::timing::Begun;
 use crate::protocol::request::Command;
 use crate::server::serve::Answer;
+
+/// A request that has ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) answer: Answer,
+    pub(super) how: How,
+    pub(super) begun: Begun,
+}
 
 /// Requests that change the disk, and requests that can be dropped at any time.
 #[derive(Default)]
 pub(super) struct Running {
-    changes: JoinSet<Answer>,
-    reads: JoinSet<Answer>,
+    changes: JoinSet<Ended>,
+    reads: JoinSet<Ended>,
 }
 
 impl Running {
@@ -24,13 +34,13 @@ impl Running {
         self.len() == 0
     }
 
-    pub(super) fn spawn(&mut self, changes: bool, request: impl Future<Output = Answer> + Send + 'static) {
+    pub(super) fn spawn(&mut self, changes: bool, request: impl Future<Output = Ended> + Send + 'static) {
         let tasks = if changes { &mut self.changes } else { &mut self.reads };
         tasks.spawn(request);
     }
 
     /// The next request that has ended. None if there are no requests.
-    pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Answer, JoinError>>> {
+    pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Ended, JoinError>>> {
         for tasks in [&mut self.changes, &mut self.reads] {
             if let Poll::Ready(Some(ended)) = tasks.poll_join_next(context) {
                 return Poll::Ready(Some(ended));
@@ -69,7 +79,7 @@ pub(super) fn changes(command: &Command) -> bool {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use tokio::sync::Semaphore;
     use tokio::time::{sleep, timeout};
@@ -77,10 +87,11 @@ mod tests {
     use super::*;
     use crate::protocol::reply::ReplyTo;
     use crate::protocol::session::HeaderStyle;
+    use crate::server::connection::timing::Timing;
     use crate::server::serve::Outcome;
 
     /// A request that waits for `go` and then closes it.
-    async fn request(go: Arc<Semaphore>) -> Answer {
+    async fn request(go: Arc<Semaphore>) -> Ended {
         go.acquire().await.expect("it is not closed").forget();
         go.close();
         let reply_to = ReplyTo {
@@ -89,11 +100,16 @@ mod tests {
             offset: 0,
             read: false,
         };
-        Answer {
+        let answer = Answer {
             reply_to,
             outcome: Outcome::Done,
             grant: None,
             measured: None,
+        };
+        Ended {
+            answer,
+            how: How::Wait,
+            begun: Timing::new(Instant::now()).begin(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Checkpoint: writes bitmap and table in place. After it the journal is used from its first sector again.
 
 use bytes::Bytes;
+use tracing::{Instrument as _, debug_span};
 
 use crate::error::{ErrorKind, Result};
 use crate::format::Region;
@@ -25,18 +26,29 @@ impl<S: Storage> Committer<S> {
     pub(in crate::image) async fn checkpoint(&self) -> Result<()> {
         let (pending, snapshot) = self.metadata.snapshot();
         let taken = Taken::new(&self.metadata, pending);
-        let Snapshot {
-            table,
-            bitmap,
-            unlogged,
-        } = snapshot;
-        if table.is_empty() && bitmap.is_empty() && !taken.has_freed() {
+        if snapshot.table.is_empty() && snapshot.bitmap.is_empty() && !taken.has_freed() {
             taken.done();
             if mutation::is(Mutation::EmptyCheckpointUnsynced) {
                 return Ok(());
             }
             return self.sync_data().await;
         }
+        let span = debug_span!(
+            "checkpoint",
+            file = %self.files.file().path().display(),
+            table_pieces = snapshot.table.len(),
+            bitmap_pieces = snapshot.bitmap.len(),
+            frees = taken.has_freed(),
+        );
+        self.write_in_place(taken, snapshot).instrument(span).await
+    }
+
+    async fn write_in_place(&self, taken: Taken<'_>, snapshot: Snapshot) -> Result<()> {
+        let Snapshot {
+            table,
+            bitmap,
+            unlogged,
+        } = snapshot;
         self.counters.checkpoints.add(1);
         if mutation::is(Mutation::RecordedTooEarly) {
             self.metadata.recorded(&unlogged);

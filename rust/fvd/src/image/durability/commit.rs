@@ -4,6 +4,7 @@
 //! sector, or the entries are in earlier sectors, which are synced first. Data is synced before either (I6).
 
 use bytes::Bytes;
+use tracing::debug;
 
 use crate::error::Result;
 use crate::format::{Region, SECTOR};
@@ -30,6 +31,7 @@ impl<S: Storage> Committer<S> {
                 if mutation::is(Mutation::JournalInOneGo) {
                     sectors.early.append(&mut sectors.late);
                 }
+                debug!(sectors = sectors.count(), "commit to the journal");
                 self.sync_data_and_mark().await?;
                 self.write_sectors(sectors.early).await?;
                 self.write_sectors(sectors.late).await?;

@@ -11,6 +11,8 @@ mod taken;
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use tracing::error;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::CacheMode;
 use crate::image::files::Files;
@@ -18,7 +20,9 @@ use crate::image::inspect::stats::{Counters, Stats};
 use crate::image::metadata::Metadata;
 use crate::storage::Storage;
 
-use rounds::{FlushGate, Round};
+pub(in crate::image) use rounds::Round;
+
+use rounds::FlushGate;
 
 /// Makes durable what has been published: with the journal, or in place.
 ///
@@ -137,7 +141,9 @@ impl<S: Storage> Committer<S> {
     fn poison(&self, error: &Error) -> Error {
         let context = "The image takes no more writes, because an earlier one of its metadata failed";
         let poisoned = error.clone().with_context(ErrorKind::Poisoned, context);
-        let _ = self.poison.set(poisoned);
+        if self.poison.set(poisoned).is_ok() {
+            error!("{context}: {error}");
+        }
         error.clone()
     }
 }

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use event_listener::Event;
+use tracing::{debug, warn};
 
 use crate::error::{Error, Result};
 use crate::format::Block;
@@ -127,7 +128,10 @@ impl<S: Storage> Image<S> {
                 Ok(data) => data.freeze(),
                 // The bytes that failed may lie outside the request, so only the request is read now. After a
                 // timeout the request fails at once: a base that hangs would hang again.
-                Err(error) if len > stop - at && error.errno() != Some(libc::ETIMEDOUT) => break,
+                Err(error) if len > stop - at && error.errno() != Some(libc::ETIMEDOUT) => {
+                    debug!(%error, "a read of whole blocks of the base failed: tried again without a copy");
+                    break;
+                }
                 Err(error) => return Err(error),
             };
             let part = &data[(at - bytes.start) as usize..(stop - bytes.start) as usize];
@@ -183,9 +187,13 @@ impl<S: Storage> Image<S> {
             }
             // The reader has its data, so only this copy is lost. The base may have recovered when the next
             // one is stored.
-            Err(StoreError::Base(_)) => Ok(true),
+            Err(StoreError::Base(error)) => {
+                debug!(%error, "a copy was not stored, because the base failed");
+                Ok(true)
+            }
             Err(error) => {
                 let error = Error::from(error);
+                warn!("Copy-on-read has stopped: {error}");
                 self.copies.fail(error.clone());
                 Err(error)
             }

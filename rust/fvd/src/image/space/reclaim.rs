@@ -1,5 +1,7 @@
 //! Reclaim: makes freed storage chunks usable again, with a checkpoint and by waiting for requests in flight.
 
+use tracing::debug;
+
 use crate::error::Result;
 use crate::format::{StorageChunk, VirtualChunk};
 use crate::image::metadata::table::Table;
@@ -61,6 +63,10 @@ impl<S: Storage> Allocator<S> {
             return Err(error);
         }
         *left -= 1;
+        debug!(
+            attempts_left = *left,
+            "no storage chunk was free: the store is tried again"
+        );
         Ok(())
     }
 

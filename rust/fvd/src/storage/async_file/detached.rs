@@ -1,5 +1,6 @@
 //! Operations that continue after the future that began them was dropped.
 
+use std::fmt;
 use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;
@@ -22,6 +23,18 @@ pub(super) enum Effect {
     Changes(Range<u64>),
     /// Makes data durable. The next sync reports its failure.
     Syncs,
+}
+
+/// For records: a verb, and the range in bytes if there is one.
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reads => f.write_str("read"),
+            Self::Changes(range) if *range == EVERYTHING => f.write_str("change"),
+            Self::Changes(range) => write!(f, "change {}+{}", range.start, range.end - range.start),
+            Self::Syncs => f.write_str("sync"),
+        }
+    }
 }
 
 /// The operations of one file whose futures were dropped.

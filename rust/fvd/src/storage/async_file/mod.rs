@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use async_lock::RwLock;
 use bytes::Bytes;
+use tracing::{Instrument as _, trace_span};
 
 use self::detached::{DetachOnDrop, DetachedOps, EVERYTHING, Effect};
 use self::inline::Inline;
@@ -109,6 +110,7 @@ impl AsyncFile {
             Some(writers) => (Some(writers.read_arc().await), None),
             None => (None, None),
         };
+        let span = trace_span!("thread", file = %self.path().display(), %effect);
         let file = Arc::clone(&self.file);
         let job = move || {
             let result = work(&file);
@@ -117,13 +119,14 @@ impl AsyncFile {
             result
         };
         let receiver = self.io_queue.run(job).map_err(|error| error.with_path(self.path()))?;
-        self.detach_on_drop(receiver, effect).await
+        self.detach_on_drop(receiver, effect).instrument(span).await
     }
 
     /// Runs `operation` in the ring, which must exist.
     async fn on_ring(&self, operation: Operation, guard: Guard, effect: Effect) -> Result<Outcome> {
+        let span = trace_span!("ring", file = %self.path().display(), %effect);
         let result = match self.io_queue.submit(operation, guard) {
-            Ok(receiver) => self.detach_on_drop(receiver, effect).await,
+            Ok(receiver) => self.detach_on_drop(receiver, effect).instrument(span).await,
             Err(error) => Err(error),
         };
         result.map_err(|error| error.with_path(self.path()))

@@ -1,5 +1,7 @@
 //! Reads.
 
+use tracing::debug;
+
 use super::detached::Effect;
 use super::{AsyncFile, IoBufMut, Storage as _};
 use crate::aio::Outcome;
@@ -44,7 +46,10 @@ impl AsyncFile {
         let ended = self.on_ring(read, None, Effect::Reads).await;
         let (mut buf, count) = match ended.map_err(|error| error.with_offset(offset))? {
             Outcome::Done(Operation::Read { buf, .. }, count) => (buf, count),
-            Outcome::Refused(Operation::Read { buf, .. }) => return self.read_on_thread(buf, filled, offset).await,
+            Outcome::Refused(Operation::Read { buf, .. }) => {
+                debug!(offset, "the ring refuses a read: a thread does it");
+                return self.read_on_thread(buf, filled, offset).await;
+            }
             _ => unreachable!("an operation comes back as it was"),
         };
         let filled = filled + count;

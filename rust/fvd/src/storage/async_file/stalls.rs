@@ -9,6 +9,8 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use tracing::debug;
+
 use crate::sys::threads;
 
 /// A write to the page cache that takes longer had to wait, or had no processor.
@@ -93,6 +95,11 @@ impl Stalls {
             self.pause.store(pause, Ordering::Relaxed);
             self.resume_at.store(end + pause, Ordering::Relaxed);
             count_from += pause;
+            debug!(
+                stall_ms = (end - start) / 1_000_000,
+                pause_ms = pause / 1_000_000,
+                "a write stalled: its thread writes"
+            );
         }
         self.count_until
             .store(count_from + COUNTING.as_nanos() as u64, Ordering::Relaxed);

@@ -1,6 +1,7 @@
 //! Recovery in place: writes what the journal says to table and bitmap.
 
 use rangemap::RangeSet;
+use tracing::{Instrument as _, debug, info_span};
 
 use crate::error::Result;
 use crate::format::{Record, Region};
@@ -17,19 +18,27 @@ use crate::storage::{Space, Storage};
 /// `data` is the storage that holds the data. None: it is a file that is not open, which is not cut.
 pub(in crate::image) async fn recover<S: Storage>(file: &S, data: Option<&S>, head: &mut Head) -> Result<()> {
     finish(file, data, head).await?;
-    if let Some(journal) = head.unclean_journal() {
-        replay(file, head, journal).await?;
-        surplus::cut_tail(file, data, &head.geometry).await?;
-        if head.base_may_be_stale() {
-            // The mark also says whether the base has what is local: it stays until the base has that.
-            return Ok(());
+    match head.unclean_journal() {
+        Some(journal) => {
+            let span = info_span!("recovery", file = %file.path().display(), journal_bytes = journal.size);
+            recover_journal(file, data, head, journal).instrument(span).await
         }
-        patch::write_mark(file, true).await?;
-        if !mutation::is(Mutation::RecoveryMarkUnsynced) {
-            file.sync().await?;
-        }
-        head.header.clean_shutdown = true;
+        None => Ok(()),
     }
+}
+
+async fn recover_journal<S: Storage>(file: &S, data: Option<&S>, head: &mut Head, journal: Region) -> Result<()> {
+    replay(file, head, journal).await?;
+    surplus::cut_tail(file, data, &head.geometry).await?;
+    if head.base_may_be_stale() {
+        // The mark also says whether the base has what is local: it stays until the base has that.
+        return Ok(());
+    }
+    patch::write_mark(file, true).await?;
+    if !mutation::is(Mutation::RecoveryMarkUnsynced) {
+        file.sync().await?;
+    }
+    head.header.clean_shutdown = true;
     Ok(())
 }
 
@@ -75,6 +84,11 @@ pub(in crate::image) async fn replay<S: Storage>(file: &S, head: &Head, journal:
             }
         }
         dedup(&mut entries);
+        debug!(
+            entries = entries.len(),
+            block_ranges = blocks.iter().count(),
+            "a part of the journal is replayed"
+        );
         if let Some(table) = geometry.table {
             patch::write_entries(file, table, &entries).await?;
         }
