@@ -8,6 +8,7 @@
 //! * [`mod@format`]: bytes to typed values and back. No I/O.
 //! * [`gate`]: decides whether a file that an image names may be opened.
 //! * [`storage`]: positional I/O on files, devices and memory.
+//! * [`remote`]: files on other machines, which the program provides.
 //! * [`source`]: sources of base data.
 //! * [`image`]: the engine, with one file per operation.
 //! * [`copy`]: moves data between the base and the image in the background.
@@ -32,6 +33,7 @@ pub mod mutation;
 mod mutation;
 pub mod notice;
 pub mod process;
+pub mod remote;
 pub mod source;
 pub mod storage;
 mod sync;
