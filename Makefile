@@ -92,7 +92,7 @@ test-python: $(VENV)/.installed ## Python tests; ARGS='-k corpus' goes to pytest
 test-mutations: ## checks that the simulator finds deliberate faults of the engine; MUTATION=NAME selects one
 	$(if $(MUTATION),FVD_MUTATION=$(MUTATION)) cargo test --workspace --features fvd-sim/mutations --test faulty_engine -- --nocapture
 
-.PHONY: crash fuzz sim loom bench bench-nbd bench-postmark
+.PHONY: crash fuzz sim loom bench bench-nbd bench-postmark bench-boot
 crash: ## power cuts at every I/O boundary, FVD_CRASH_IMAGES (15000) of them, and 5000 of new seeds; SEED=N replays one run
 	$(if $(SEED),FVD_CRASH_SEED=$(SEED)) cargo test --workspace --test crash -- --nocapture
 fuzz: ## a million mutated headers, journals, images, qcow2 bases, NBD streams and sessions, in release mode; SEED=N replays
@@ -112,6 +112,9 @@ bench-nbd: tools build ## compares fvd serve with qemu-nbd and nbdkit; ARGS='--o
 # Needs root, and what is only measured here: apt-get install postmark libnbd-bin fuse3
 bench-postmark: build ## PostMark on overlays served by fvd serve and qemu-nbd; ARGS='--rounds 7 --cache none'
 	$(PY) -m benches.nbd.postmark $(ARGS)
+# Needs root, and what is only measured here: apt-get install debootstrap qemu-system-x86
+bench-boot: build ## boots of a Debian machine whose base is far away; ARGS='--delay 30 --only fvd,qcow2'
+	$(PY) -m benches.nbd.boot $(ARGS)
 
 .PHONY: docs msrv advisories wheel
 docs: $(VENV)/.installed ## the site with guide, commands and reference, in target/site; a broken link is an error

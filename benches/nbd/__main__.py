@@ -26,7 +26,7 @@ from .busy import Busy
 from .disks import Disks
 from .measure import measure
 from .report import Report
-from .servers import SERVERS, Server, available
+from .servers import SERVERS, Server, available, before
 from .works import WORKS, Work
 
 
@@ -45,6 +45,7 @@ def main() -> None:
     )
     parser.add_argument("--size", type=int, default=1024, metavar="MIB", help="of a disk with data")
     parser.add_argument("--folder", type=Path, default=Path(__file__).parents[1] / "results", metavar="DIR")
+    parser.add_argument("--before", metavar="FVD", help="also the servers of another version: its command")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every measurement there")
     parser.add_argument("--plot", type=Path, metavar="NAME", help="also draw NAME.png and NAME.svg")
     parser.add_argument("--list", action="store_true", help="say what there is, and end")
@@ -62,7 +63,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=given.folder) as folder, given.busy.running():
         disks = Disks(Path(folder), given.size)
         for work in works:
-            run(work, [server for server in servers if server.name in work.servers], disks, report)
+            chosen = [server for server in servers if server.name in work.servers]
+            run(work, with_before(chosen, given.before), disks, report)
     if given.json:
         report.save(given.json)
     if given.plot:
@@ -97,6 +99,16 @@ def chosen_servers(parser: argparse.ArgumentParser, wanted: str | None) -> list[
         if why := available(server):
             print(f"without {server.name}: {why}")
     return [server for server in servers if not available(server)]
+
+
+def with_before(servers: list[Server], script: str | None) -> list[Server]:
+    """Each server of fvd is followed by its twin of the other version."""
+    if script is None:
+        return servers
+    pairs = (
+        [server, before(server, script)] if server.name.startswith("fvd") else [server] for server in servers
+    )
+    return [server for pair in pairs for server in pair]
 
 
 def begins(name: str, start: str) -> bool:

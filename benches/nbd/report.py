@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .measure import Measurement
-from .servers import Server
+from .servers import BEFORE, Server
 from .works import Work
 
 
@@ -45,7 +45,7 @@ class Report:
     def rows(self, work: Work) -> list[Row]:
         """Results in the order of the work's servers."""
         runs = self._runs.get(work.name, {})
-        names = [name for name in work.servers if name in runs]
+        names = [name for server in work.servers for name in (server, f"{server}{BEFORE}") if name in runs]
         values = {name: [run.value(work) for run in runs[name]] for name in names}
         medians = {name: statistics.median(values[name]) for name in names}
 

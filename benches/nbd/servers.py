@@ -5,10 +5,13 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 Command = list[str]
+
+BEFORE = "-before"
+"""The end of the name of a server of another version."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ SERVERS = [
     Server("fvd-raw", "raw", fvd_serve("-f", "raw"), "a raw file"),
     Server("fvd-direct", "fvd", fvd_serve(DIRECT), "a plain image past the page cache"),
     Server("fvd-direct-threads", "fvd", fvd_serve(DIRECT, "--aio=threads"), "the same without io_uring"),
+    Server("fvd-raw-direct", "raw", fvd_serve("-f", "raw", DIRECT), "a raw file past the page cache"),
     Server("fvd-compact-direct", "compact", fvd_serve(DIRECT), "a compact image past the page cache"),
     Server("fvd-64k", "fvd-64k", fvd_serve(), "an overlay with blocks of 64 KiB"),
     Server("fvd-4k", "fvd-4k", fvd_serve(), "an overlay with blocks of 4 KiB"),
@@ -63,6 +67,16 @@ SERVERS = [
     Server("nbdkit-file", "raw", nbdkit("file", "{disk}"), "nbdkit, its file plugin, a raw file"),
     Server("nbdkit-null", "none", nbdkit("null", "size={disk}"), "no disk at all: what the transport costs"),
 ]
+
+
+def before(server: Server, script: str) -> Server:
+    """The same server of another version of fvd, whose command is `script`."""
+
+    def command(disk: str, socket: str) -> Command:
+        words = server.command(disk, socket)
+        return [script, *words[words.index("serve") :]]
+
+    return replace(server, name=f"{server.name}{BEFORE}", command=command)
 
 
 @functools.cache

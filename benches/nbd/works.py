@@ -6,7 +6,7 @@ from dataclasses import dataclass
 CACHED = ("fvd", "fvd-compact", "qemu-raw", "qemu-qcow2", "qemu-qcow2-uring", "nbdkit-file", "nbdkit-null")
 DIRECT = (
     "fvd-direct",
-    "fvd-uring",
+    "fvd-raw-direct",
     "fvd-compact-direct",
     "qemu-raw-uring",
     "qemu-qcow2-uring",

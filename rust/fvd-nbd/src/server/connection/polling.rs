@@ -41,8 +41,9 @@ const SLOT: Duration = Duration::from_micros(500);
 /// request in flight does. A thread that sleeps instead is run at once when it is woken.
 const LONG_YIELD: Duration = Duration::from_micros(250);
 
-/// How long a connection does not spin after a long yield, and at most after several in a row.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// How long a connection does not spin after a long yield, and at most after several in a row. One long yield
+/// means little: some thread ran for a moment. If others want the processor all the time, all yields are long.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 /// Which connection had the last slot, of all connections of a server.
@@ -341,7 +342,7 @@ mod tests {
     #[test]
     fn after_a_long_yield_it_sleeps_for_a_while() {
         let mut client = Client::of(&Arc::default());
-        for pause in [100, 200, 200] {
+        for pause in [5, 10, 20, 40, 80, 160, 200, 200] {
             client.rounds_until_spin();
             client.polling.woken = client.polling.since;
             let now = Cell::new(client.now);
