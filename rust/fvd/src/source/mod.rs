@@ -19,7 +19,7 @@ pub use detect::{PROBE_LEN, foreign, probe, probe_file};
 pub use layer::Layer;
 pub(crate) use layer::deep;
 pub(crate) use parts::{Part, parts};
-pub use qcow2::{Header as Qcow2Header, Qcow2Options, Qcow2Source};
+pub use qcow2::{Header as Qcow2Header, Qcow2Options, Qcow2Source, RemoteQcow2};
 pub use raw::RawSource;
 pub(crate) use seen::Seen;
 pub use threaded::ThreadedSource;

@@ -8,16 +8,17 @@ use super::new_files::{is_same, look_at, unlocked};
 use crate::chain::{self, ChainOptions};
 use crate::error::{Error, Result};
 use crate::format::Header;
-use crate::gate::{Gate, Named, beside};
+use crate::gate::{Named, beside};
 use crate::image::amend::{self, Changes};
 use crate::image::{Head, read_head_to_write};
+use crate::remote::{Access, Identity};
 use crate::source::probe_file;
 use crate::storage::{FileStorage, Storage as _};
 
 /// Applies the changes to the image at `path`, and returns its new header. No other process may have the
 /// image open.
 ///
-/// If a change needs the data file of the image, it is opened through the gate. The user is trusted to name
+/// Of `options`, only those about the files that images name count. If a change needs the data file of the image, it is opened through the gate. The user is trusted to name
 /// any base and data file in the changes. Unless `unchecked`, these are opened without locks before anything
 /// is changed, so that a wrong name is found in time. Files that such a base names must pass the gate.
 ///
@@ -29,14 +30,13 @@ pub async fn amend(
     format: Option<&str>,
     changes: &Changes,
     unchecked: bool,
-    gate: &Gate,
+    options: &ChainOptions,
 ) -> Result<Header> {
-    let options = ChainOptions {
+    let options = &ChainOptions {
         writable: true,
-        gate: gate.clone(),
-        ..ChainOptions::default()
+        ..options.clone()
     };
-    let file = chain::open_file(path, &options)?;
+    let file = chain::open_file(path, options)?;
     let format = match format {
         Some(format) => chain::known_format(format)?,
         None => probe_file(&file)?,
@@ -46,10 +46,10 @@ pub async fn amend(
         return Err(Error::unsupported(message).with_path(path));
     }
     let mut head = read_head_to_write(&file).await?;
-    check_apart(&file, &head, changes, gate)?;
+    check_apart(&file, &head, changes, options.access())?;
     let needs_data = amend::needs_data(&file, &head, changes).await?;
     if !unchecked {
-        let checked = check_named(path, &file, &head, changes, gate).await;
+        let checked = check_named(path, &file, &head, changes, options).await;
         checked.map_err(|error| {
             let error = error.with_op("amend").with_path(path);
             error.with_hint("-u, or backing_unsafe=True, writes the name without a look")
@@ -58,7 +58,7 @@ pub async fn amend(
     let data = match needs_data {
         Some(name) => {
             head.header.data_file = name;
-            chain::open_data(path, &head, &file, &options)?
+            chain::open_data(path, &head, &file, options)?
         }
         None => None,
     };
@@ -66,11 +66,17 @@ pub async fn amend(
 }
 
 /// Fails if the data file or the base cannot be opened as the changed header will name them.
-async fn check_named(path: &Path, file: &FileStorage, head: &Head, changes: &Changes, gate: &Gate) -> Result<()> {
+async fn check_named(
+    path: &Path,
+    file: &FileStorage,
+    head: &Head,
+    changes: &Changes,
+    options: &ChainOptions,
+) -> Result<()> {
     let options = ChainOptions {
+        writable: false,
         force_share: true,
-        gate: gate.clone(),
-        ..ChainOptions::default()
+        ..options.clone()
     };
     if let Some(name) = changes.text("data_file").filter(|name| !name.is_empty()) {
         let opened = chain::open_file(&beside(path, name), &options);
@@ -83,9 +89,9 @@ async fn check_named(path: &Path, file: &FileStorage, head: &Head, changes: &Cha
     }
     let named = Named::base(path, name);
     let base = match new_name {
-        Some(name) => chain::open_file(&beside(path, name), &options),
+        Some(name) => chain::open_any(&beside(path, name), &options),
         // This name comes from the image, so it must pass the gate.
-        None => gate.open(path, name, &unlocked()),
+        None => options.access().open_named(path, name, &unlocked()),
     };
     let base = named.opened(base)?;
     let format = new_format.map_or(head.header.base_img_fmt.clone().into(), |format| {
@@ -99,7 +105,7 @@ async fn check_named(path: &Path, file: &FileStorage, head: &Head, changes: &Cha
 
 /// Fails if, after the changes, the image, its data file and the files of the backing chain would not all be
 /// different.
-fn check_apart(file: &FileStorage, head: &Head, changes: &Changes, gate: &Gate) -> Result<()> {
+fn check_apart(file: &FileStorage, head: &Head, changes: &Changes, access: Access<'_>) -> Result<()> {
     let path = file.path();
     let refuse = |name: &OsStr, what: &str| {
         let message = format!("'{}' is {what}", name.display());
@@ -121,7 +127,7 @@ fn check_apart(file: &FileStorage, head: &Head, changes: &Changes, gate: &Gate) 
     let open = |new: Option<&OsStr>, old: &OsStr| match new {
         Some(name) => look_at(&beside(path, name)),
         None if old.is_empty() => None,
-        None => gate.open(path, old, &unlocked()).ok(),
+        None => access.gate.open(path, old, &unlocked()).ok(),
     };
     let header = &head.header;
     let (Some(base), Some(data)) = (open(base, &header.base_img), open(data, &header.data_file)) else {
@@ -129,9 +135,13 @@ fn check_apart(file: &FileStorage, head: &Head, changes: &Changes, gate: &Gate) 
     };
     let format = changes.text("base_img_fmt").unwrap_or(header.base_img_fmt.as_ref());
     let format = Some(format.to_string_lossy().into_owned()).filter(|format| !format.is_empty());
-    let chain = chain_of(base, format, gate);
+    let chain = chain_of(base, format, access);
     // If the chain contains the image itself, it also contains the data file. That loop is another error.
-    if chain.contains(&data.identity()) && !chain.contains(&file.identity()) {
+    let is_in_chain = |file: &FileStorage| {
+        let (device, inode) = file.identity();
+        chain.contains(&Identity::Local(device, inode))
+    };
+    if is_in_chain(&data) && !is_in_chain(file) {
         return refuse(
             new,
             "refused: the data file, which is written to, would be part of the backing chain",

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::new_files::NewFiles;
 use crate::chain::{self, ChainOptions};
@@ -11,13 +12,16 @@ use crate::format::{BaseUpdate, Header, SECTOR};
 use crate::gate::{Gate, beside};
 use crate::image::{self, CreateOptions};
 use crate::process::Process;
+use crate::remote::{Access, RemoteOpener};
 use crate::source::BaseSource;
 use crate::storage::{FileStorage, Storage as _};
+use crate::url::is_url;
 
 /// The base of a new image, named by the user.
 #[derive(Clone, Debug)]
 pub struct Backing {
-    /// The name that goes into the header. A relative name is relative to the directory of the image.
+    /// The name that goes into the header: a path or a URL. A relative name is relative to the directory of the
+    /// image.
     pub name: OsString,
     /// `raw`, `qcow2` or `fvd`. `None`: the format is detected, now and at every open.
     pub format: Option<String>,
@@ -38,6 +42,8 @@ pub struct CreateRequest {
     pub options: CreateOptions,
     /// Decides which files the base, in turn, may name.
     pub gate: Gate,
+    /// Opens the files that URLs name. None: URLs are refused.
+    pub remote: Option<Arc<dyn RemoteOpener>>,
     /// Allow to overwrite a data file that is not empty.
     pub force: bool,
 }
@@ -94,6 +100,7 @@ async fn open_backing(request: &CreateRequest) -> Result<Option<Box<dyn BaseSour
     let path = beside(&request.path, &backing.name);
     let options = ChainOptions {
         gate: request.gate.clone(),
+        remote: request.remote.clone(),
         ..ChainOptions::default()
     };
     let base = chain::open_new_base(&path, backing.format.as_deref(), files_of(&request.options), &options).await?;
@@ -125,6 +132,10 @@ fn complete(request: &CreateRequest, base: Option<&dyn BaseSource>) -> Result<Cr
 /// The format of a base to which guest writes go. It is stored in the header and not detected at every open:
 /// a guest that writes to a raw base could otherwise change the detected format.
 fn written_format(backing: &Backing, base: Option<&dyn BaseSource>) -> Result<String> {
+    if is_url(&backing.name) {
+        let message = "write_updates_base_img: the backing file is on another machine, and nothing is written there";
+        return Err(Error::invalid_argument(message));
+    }
     let format = backing.format.as_deref().or(base.map(BaseSource::format));
     let Some(format) = format else {
         return Err(Error::invalid_argument(
@@ -147,7 +158,10 @@ impl CreateRequest {
             image: &self.path,
             data_file: &self.options.data_file,
             base: base.map(|base| (base.name.as_os_str(), base.format.as_deref())),
-            gate: &self.gate,
+            access: Access {
+                gate: &self.gate,
+                remote: self.remote.as_ref(),
+            },
             force: self.force,
         }
     }

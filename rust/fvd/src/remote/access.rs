@@ -1,0 +1,56 @@
+//! Opens files by name: a path or a URL, from the user or from an image.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{AnyFile, RemoteOpener, RemoteStorage};
+use crate::error::{Error, ErrorKind, Result};
+use crate::gate::Gate;
+use crate::storage::{FileOptions, FileStorage};
+use crate::url::{Url, is_url, shown};
+
+/// What opens files by name. The gate decides about those that images name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Access<'a> {
+    pub(crate) gate: &'a Gate,
+    /// None: this program opens no URLs.
+    pub(crate) remote: Option<&'a Arc<dyn RemoteOpener>>,
+}
+
+impl Access<'_> {
+    /// Opens the file that the user calls `path`.
+    pub(crate) fn open(&self, path: &Path, options: &FileOptions) -> Result<AnyFile<FileStorage>> {
+        if is_url(path.as_os_str()) {
+            return self.open_url(&Url::parse(path.as_os_str())?, options);
+        }
+        FileStorage::open(path, options).map(AnyFile::Local)
+    }
+
+    /// Opens the file that `image` calls `name`, if the gate permits it.
+    pub(crate) fn open_named(&self, image: &Path, name: &OsStr, options: &FileOptions) -> Result<AnyFile<FileStorage>> {
+        if self.remote.is_none() && is_url(name) {
+            let message = format!("The image names '{}': this program opens no URL", shown(name));
+            return Err(Error::unsupported(message).with_path(image));
+        }
+        match self.gate.permit_remote(image, name)? {
+            None => self.gate.open(image, name, options).map(AnyFile::Local),
+            Some(url) => self.open_url(&url, options),
+        }
+    }
+
+    fn open_url(&self, url: &Url, options: &FileOptions) -> Result<AnyFile<FileStorage>> {
+        let path = url.shown();
+        let Some(opener) = self.remote else {
+            let message = "This program opens files on this machine only, no URL";
+            return Err(Error::unsupported(message).with_path(path));
+        };
+        if options.writable {
+            let message = "A file on another machine can only be opened for reading";
+            return Err(Error::new(ErrorKind::NotPermitted, message).with_path(path));
+        }
+        let file = opener.open(&url.to_string(), None);
+        let file = file.map_err(|error| error.with_path(path))?;
+        Ok(AnyFile::Remote(RemoteStorage::new(file)))
+    }
+}
