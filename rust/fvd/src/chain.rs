@@ -1,5 +1,6 @@
 //! Opens an image by path, with its data file and its backing chain.
 
+mod base;
 mod files;
 
 use std::ffi::OsStr;
@@ -7,20 +8,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use files::clock_of;
+use base::{open_base, open_base_of, tell_of_damage};
 pub use files::{AsyncIo, Blocking, FileOf, Files};
 
-use crate::error::{Error, ErrorKind, Result};
-use crate::format::BaseUpdate;
+use crate::error::{Error, Result};
+use crate::format::StoredPin;
 use crate::gate::{Gate, Named};
 use crate::image::{
     CacheMode, DetectZeroes, Discard, Head, Image, OpenOptions, read_head, read_head_to_write, read_unfinished_head,
 };
 use crate::remote::{Access, AnyFile, Identity, RemoteOpener};
-use crate::source::{
-    BaseSource, BoxFuture, NamedBy, Qcow2Options, Qcow2Source, RawSource, Seen, TimedSource, Watch, WatchedSource,
-    deep, readable,
-};
+use crate::source::{BaseSource, BoxFuture, NamedBy, Qcow2Options, Qcow2Source, RawSource, Seen, deep, readable};
 use crate::storage::{FileOptions, FileStorage, LockMode, Storage};
 use crate::url::{is_url, shown};
 
@@ -136,6 +134,14 @@ pub async fn open_source_on<F: Files>(
     deep(|| open_layer(files, storage, format, &options, &mut seen)).await
 }
 
+/// The base of a new image.
+pub struct NewBase {
+    /// The disk.
+    pub source: Box<dyn BaseSource>,
+    /// Which object it is, if it is a remote file.
+    pub pin: Option<StoredPin>,
+}
+
 /// As [`open_source`], for a disk that becomes the base of a new image with `new_files` files. Fails if a
 /// chain with that image could not be opened.
 pub async fn open_new_base(
@@ -143,11 +149,13 @@ pub async fn open_new_base(
     format: Option<&str>,
     new_files: usize,
     options: &ChainOptions,
-) -> Result<Box<dyn BaseSource>> {
+) -> Result<NewBase> {
     let options = options.read_only();
     let storage = open_any(path, &options)?;
+    let pin = storage.remote().map(|file| file.pin().into());
     let mut seen = Seen::default().with_above(new_files);
-    deep(|| open_layer(&Blocking, storage, format, &options, &mut seen)).await
+    let source = deep(|| open_layer(&Blocking, storage, format, &options, &mut seen)).await?;
+    Ok(NewBase { source, pin })
 }
 
 /// As [`open_any`], for what can only be done with a local file.
@@ -166,12 +174,13 @@ pub fn open_any(path: &Path, options: &ChainOptions) -> Result<OpenedFile> {
             "An image can be opened without locks only for reading",
         ));
     }
-    options.access().open(path, &options.file(options.writable))
+    options.access().open(path, None, &options.file(options.writable))
 }
 
-/// Opens the file that `image` calls `name`, for reading, if the gate permits it.
-pub fn open_below(image: &Path, name: &OsStr, options: &ChainOptions) -> Result<OpenedFile> {
-    options.access().open_named(image, name, &options.file(false))
+/// Opens the file that `image` calls `name`, for reading, if the gate permits it. `pin`: the object that a remote
+/// file must be.
+pub fn open_below(image: &Path, name: &OsStr, pin: Option<&StoredPin>, options: &ChainOptions) -> Result<OpenedFile> {
+    options.access().open_named(image, name, pin, &options.file(false))
 }
 
 /// Opens the files that the head of `file` names. Returns the data file. The backing chain is opened only as
@@ -240,7 +249,8 @@ async fn open_fvd<F: Files>(
     };
     let path = storage.path().to_owned();
     let data = open_data_file(&path, &head, options, seen)?;
-    let base = open_base(files, &path, &head, options, seen).await?;
+    let base = open_base_of(files, &storage, &head, options, seen).await?;
+    tell_of_damage(&head, &path);
     let data = data.map(|data| files.storage(AnyFile::Local(data)));
     Image::open(files.storage(storage), head, data, base, options.image()).await
 }
@@ -263,81 +273,6 @@ fn open_data_file(image: &Path, head: &Head, options: &ChainOptions, seen: &mut 
     let storage = named.opened(options.gate.open(image, name, &options.file(options.writable)))?;
     named.opened(seen.add(identity_of(&storage), storage.path()))?;
     Ok(Some(storage))
-}
-
-async fn open_base<F: Files>(
-    files: &F,
-    image: &Path,
-    head: &Head,
-    options: &ChainOptions,
-    seen: &mut Seen,
-) -> Result<Option<Box<dyn BaseSource>>> {
-    if !head.needs_base() {
-        return Ok(None);
-    }
-    let name = &head.header.base_img;
-    let named = Named::base(image, name).amendable("backing_file");
-    let limit = options
-        .base_timeout
-        .map(|limit| clock_of(files).map(|clock| (limit, clock)))
-        .transpose()?;
-    let options = ChainOptions {
-        writable: options.writable && may_write_base(image, head, options)?,
-        // Background copies do not run for lower layers.
-        copy_on_read: Some(false),
-        // This limit holds for all lower layers.
-        base_timeout: None,
-        unfinished: false,
-        ..options.clone()
-    };
-    let storage = options
-        .access()
-        .open_named(image, name, &options.file(options.writable));
-    let storage = named.opened(storage)?;
-    let format = Some(head.header.base_img_fmt.as_str()).filter(|f| !f.is_empty());
-    // Without locks, another process may write to the base, and the user accepts that. With `writable`, the
-    // image itself writes to it.
-    // A remote file is watched by its opener: its pin says which object it is.
-    let local = storage.local().filter(|_| !options.force_share && !options.writable);
-    let watch = local.map(Watch::new).transpose();
-    let watch = named.opened(watch)?;
-    let mut base = named.opened(deep(|| open_layer(files, storage, format, &options, seen)).await)?;
-    if let Some(watch) = watch {
-        let watched = if files.may_block() {
-            WatchedSource::new
-        } else {
-            WatchedSource::on_threads
-        };
-        base = Box::new(watched(base, watch));
-    }
-    if let Some((limit, clock)) = limit {
-        base = Box::new(TimedSource::new(base, clock, limit));
-    }
-    Ok(Some(base))
-}
-
-/// Whether an image that is opened for writing writes to its base. Fails if the header asks for that without
-/// the permission of the user: a header can name any file next to the image.
-fn may_write_base(image: &Path, head: &Head, options: &ChainOptions) -> Result<bool> {
-    let update = head.base_update().map_err(|error| error.with_path(image))?;
-    if update == BaseUpdate::No {
-        return Ok(false);
-    }
-    let header = &head.header;
-    if !options.write_base {
-        let message = format!(
-            "The image is to write to its base '{}' (write_updates_base_img is '{}'): use write_base to allow it",
-            header.base_img.display(),
-            update.name()
-        );
-        return Err(Error::new(ErrorKind::NotPermitted, message).with_path(image));
-    }
-    if header.base_img_fmt.is_empty() {
-        let message = "The image is to write to its base and does not name its format (base_img_fmt): \
-                       a format that is guessed would be what a guest makes it look like";
-        return Err(Error::unsupported(message).with_path(image));
-    }
-    Ok(true)
 }
 
 /// Fails for formats that cannot be written to as the base of an image.

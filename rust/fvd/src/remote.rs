@@ -3,6 +3,7 @@
 mod access;
 mod any;
 mod storage;
+mod stored;
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use crate::storage::{Allocation, IoBufMut};
 pub(crate) use access::Access;
 pub use any::{AnyFile, Identity};
 pub use storage::RemoteStorage;
+pub(crate) use stored::UPDATE_HINT;
 
 /// Which object a remote file is. It must stay this object as long as an image stands on it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,8 +4,9 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{AnyFile, RemoteOpener, RemoteStorage};
+use super::{AnyFile, RemoteFile, RemoteOpener, RemoteStorage};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::StoredPin;
 use crate::gate::Gate;
 use crate::storage::{FileOptions, FileStorage};
 use crate::url::{Url, is_url, shown};
@@ -19,27 +20,39 @@ pub(crate) struct Access<'a> {
 }
 
 impl Access<'_> {
-    /// Opens the file that the user calls `path`.
-    pub(crate) fn open(&self, path: &Path, options: &FileOptions) -> Result<AnyFile<FileStorage>> {
+    /// Opens the file that the user calls `path`. `pin` is for a remote file: it must be that object.
+    pub(crate) fn open(
+        &self,
+        path: &Path,
+        pin: Option<&StoredPin>,
+        options: &FileOptions,
+    ) -> Result<AnyFile<FileStorage>> {
         if is_url(path.as_os_str()) {
-            return self.open_url(&Url::parse(path.as_os_str())?, options);
+            return self.open_url(&Url::parse(path.as_os_str())?, pin, options);
         }
         FileStorage::open(path, options).map(AnyFile::Local)
     }
 
-    /// Opens the file that `image` calls `name`, if the gate permits it.
-    pub(crate) fn open_named(&self, image: &Path, name: &OsStr, options: &FileOptions) -> Result<AnyFile<FileStorage>> {
+    /// Opens the file that `image` calls `name`, if the gate permits it. `pin` is for a remote file: it must be
+    /// that object.
+    pub(crate) fn open_named(
+        &self,
+        image: &Path,
+        name: &OsStr,
+        pin: Option<&StoredPin>,
+        options: &FileOptions,
+    ) -> Result<AnyFile<FileStorage>> {
         if self.remote.is_none() && is_url(name) {
             let message = format!("The image names '{}': this program opens no URL", shown(name));
             return Err(Error::unsupported(message).with_path(image));
         }
         match self.gate.permit_remote(image, name)? {
             None => self.gate.open(image, name, options).map(AnyFile::Local),
-            Some(url) => self.open_url(&url, options),
+            Some(url) => self.open_url(&url, pin, options),
         }
     }
 
-    fn open_url(&self, url: &Url, options: &FileOptions) -> Result<AnyFile<FileStorage>> {
+    fn open_url(&self, url: &Url, pin: Option<&StoredPin>, options: &FileOptions) -> Result<AnyFile<FileStorage>> {
         let path = url.shown();
         let Some(opener) = self.remote else {
             let message = "This program opens files on this machine only, no URL";
@@ -49,8 +62,24 @@ impl Access<'_> {
             let message = "A file on another machine can only be opened for reading";
             return Err(Error::new(ErrorKind::NotPermitted, message).with_path(path));
         }
-        let file = opener.open(&url.to_string(), None);
+        let file = match pin {
+            None => opener.open(&url.to_string(), None),
+            Some(pin) => open_pinned(opener, &url.to_string(), pin),
+        };
         let file = file.map_err(|error| error.with_path(path))?;
         Ok(AnyFile::Remote(RemoteStorage::new(file)))
+    }
+}
+
+/// Opens the object of the pin. An error about another object says what was expected and what is there.
+fn open_pinned(opener: &Arc<dyn RemoteOpener>, url: &str, pin: &StoredPin) -> Result<Arc<dyn RemoteFile>> {
+    let opened = opener.open(url, pin.whole().as_ref());
+    match opened {
+        Ok(file) => pin.check(file.pin()).map(|()| file),
+        // Whether another object is there is only looked up after a failure.
+        Err(error) => match opener.open(url, None) {
+            Ok(file) => Err(pin.check(file.pin()).err().unwrap_or(error)),
+            Err(_) => Err(error),
+        },
     }
 }

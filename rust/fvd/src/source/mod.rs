@@ -1,5 +1,6 @@
 //! Sources of base data: disks of any format. Some can be written to.
 
+mod absent;
 mod delegate;
 mod detect;
 mod layer;
@@ -14,6 +15,7 @@ mod writable;
 
 use std::path::{Path, PathBuf};
 
+pub use absent::AbsentSource;
 pub(crate) use detect::{NamedBy, readable};
 pub use detect::{PROBE_LEN, foreign, probe, probe_file};
 pub use layer::Layer;

@@ -7,13 +7,14 @@ use super::convert::chain_of;
 use super::new_files::{is_same, look_at, unlocked};
 use crate::chain::{self, ChainOptions};
 use crate::error::{Error, Result};
-use crate::format::Header;
+use crate::format::{Header, StoredPin};
 use crate::gate::{Named, beside};
 use crate::image::amend::{self, Changes};
 use crate::image::{Head, read_head_to_write};
 use crate::remote::{Access, Identity};
 use crate::source::probe_file;
 use crate::storage::{FileStorage, Storage as _};
+use crate::url::is_url;
 
 /// Applies the changes to the image at `path`, and returns its new header. No other process may have the
 /// image open.
@@ -47,13 +48,20 @@ pub async fn amend(
     }
     let mut head = read_head_to_write(&file).await?;
     check_apart(&file, &head, changes, options.access())?;
-    let needs_data = amend::needs_data(&file, &head, changes).await?;
+    let mut changes = changes.clone();
+    if changes.updates_pin() {
+        check_pinnable(path, &head, &changes, unchecked)?;
+    }
+    let needs_data = amend::needs_data(&file, &head, &changes).await?;
     if !unchecked {
-        let checked = check_named(path, &file, &head, changes, options).await;
-        checked.map_err(|error| {
+        let checked = check_named(path, &file, &head, &changes, options).await;
+        let pin = checked.map_err(|error| {
             let error = error.with_op("amend").with_path(path);
             error.with_hint("-u, or backing_unsafe=True, writes the name without a look")
         })?;
+        if let Some(pin) = pin {
+            changes.set_pin(pin);
+        }
     }
     let data = match needs_data {
         Some(name) => {
@@ -62,17 +70,33 @@ pub async fn amend(
         }
         None => None,
     };
-    amend::amend(&file, data.as_ref(), changes).await
+    amend::amend(&file, data.as_ref(), &changes).await
 }
 
-/// Fails if the data file or the base cannot be opened as the changed header will name them.
+/// Fails if the base cannot be pinned: it is on this machine, or is not to be opened.
+fn check_pinnable(path: &Path, head: &Head, changes: &Changes, unchecked: bool) -> Result<()> {
+    let base = changes.text("base_img").unwrap_or(&head.header.base_img);
+    let why = if base.is_empty() {
+        "the image has no backing file"
+    } else if !is_url(base) {
+        "the backing file is on this machine, and only files on other machines are pinned"
+    } else if unchecked {
+        "the backing file has to be opened for that, which -u (backing_unsafe=True) forbids"
+    } else {
+        return Ok(());
+    };
+    Err(Error::invalid_argument(format!("backing_pin: {why}")).with_path(path))
+}
+
+/// Fails if the data file or the base cannot be opened as the changed header will name them. Returns the pin of
+/// the base, if it is to be stored.
 async fn check_named(
     path: &Path,
     file: &FileStorage,
     head: &Head,
     changes: &Changes,
     options: &ChainOptions,
-) -> Result<()> {
+) -> Result<Option<StoredPin>> {
     let options = ChainOptions {
         writable: false,
         force_share: true,
@@ -82,25 +106,42 @@ async fn check_named(
         let opened = chain::open_file(&beside(path, name), &options);
         Named::data(path, name).opened(opened.map(drop))?;
     }
+    let old_name = &head.header.base_img;
     let (new_name, new_format) = (changes.text("base_img"), changes.text("base_img_fmt"));
-    let name = new_name.unwrap_or(&head.header.base_img);
-    if name.is_empty() || (new_name.is_none() && new_format.is_none()) {
-        return Ok(());
+    let name = new_name.unwrap_or(old_name);
+    let is_new_object = name != old_name || changes.updates_pin();
+    if name.is_empty() || (new_name.is_none() && new_format.is_none() && !is_new_object) {
+        return Ok(None);
     }
     let named = Named::base(path, name);
     let base = match new_name {
+        Some(name) if is_new_object => chain::open_any(&beside(path, name), &options),
+        // The user has named it, and it is to be the same object.
+        Some(_) if is_url(name) => {
+            let pin = head.base_pin()?;
+            options.access().open(Path::new(name), pin.as_ref(), &unlocked())
+        }
         Some(name) => chain::open_any(&beside(path, name), &options),
         // This name comes from the image, so it must pass the gate.
-        None => options.access().open_named(path, name, &unlocked()),
+        None => {
+            let pin = if is_new_object || !is_url(name) {
+                None
+            } else {
+                head.base_pin()?
+            };
+            options.access().open_named(path, name, pin.as_ref(), &unlocked())
+        }
     };
     let base = named.opened(base)?;
+    let pin = base.remote().filter(|_| is_new_object).map(|file| file.pin().into());
     let format = new_format.map_or(head.header.base_img_fmt.clone().into(), |format| {
         format.to_string_lossy()
     });
     let format = Some(&*format).filter(|format| !format.is_empty());
     let data_file = changes.text("data_file").unwrap_or(&head.header.data_file);
     let data_files = usize::from(!data_file.is_empty());
-    named.opened(chain::try_base(base, format, file, data_files, &options).await)
+    named.opened(chain::try_base(base, format, file, data_files, &options).await)?;
+    Ok(pin)
 }
 
 /// Fails if, after the changes, the image, its data file and the files of the backing chain would not all be

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::new_files::NewFiles;
-use crate::chain::{self, ChainOptions};
+use crate::chain::{self, ChainOptions, NewBase};
 use crate::error::{Error, Result};
 use crate::format::{BaseUpdate, Header, SECTOR};
 use crate::gate::{Gate, beside};
@@ -55,7 +55,7 @@ pub struct CreateRequest {
 pub async fn create(request: &CreateRequest) -> Result<Header> {
     request.new_files().check()?;
     let base = open_backing(request).await?;
-    let options = complete(request, base.as_deref())?;
+    let options = complete(request, base.as_ref())?;
     options.header().map_err(|error| error.with_path(&request.path))?;
     let data_path = data_path(request);
     let new = RemoveOnDrop::new([Some(request.path.as_path()), data_path.as_deref()]);
@@ -65,7 +65,7 @@ pub async fn create(request: &CreateRequest) -> Result<Header> {
     for storage in [Some(&file), data.as_ref()].into_iter().flatten() {
         storage.empty()?;
     }
-    let header = image::create(&file, data.as_ref(), &options, base.as_deref()).await?;
+    let header = image::create(&file, data.as_ref(), &options, base.as_ref().map(|base| &*base.source)).await?;
     new.keep();
     Ok(header)
 }
@@ -93,7 +93,7 @@ pub async fn create_raw(request: &CreateRequest) -> Result<u64> {
     Ok(size)
 }
 
-async fn open_backing(request: &CreateRequest) -> Result<Option<Box<dyn BaseSource>>> {
+async fn open_backing(request: &CreateRequest) -> Result<Option<NewBase>> {
     let Some(backing) = request.backing.as_ref().filter(|backing| !backing.unchecked) else {
         return Ok(None);
     };
@@ -113,7 +113,9 @@ pub(super) fn files_of(options: &CreateOptions) -> usize {
 }
 
 /// The options with size and base filled in.
-fn complete(request: &CreateRequest, base: Option<&dyn BaseSource>) -> Result<CreateOptions> {
+fn complete(request: &CreateRequest, base: Option<&NewBase>) -> Result<CreateOptions> {
+    let pin = base.and_then(|base| base.pin.clone());
+    let base = base.map(|base| &*base.source);
     let mut options = request.options.clone();
     let size = request.size.or(base.map(|base| base.len().next_multiple_of(SECTOR)));
     let size = size.ok_or_else(|| Error::invalid_argument("Image creation needs a size parameter"))?;
@@ -121,6 +123,7 @@ fn complete(request: &CreateRequest, base: Option<&dyn BaseSource>) -> Result<Cr
     if let Some(backing) = &request.backing {
         options.layout.base_size = Some(base.map_or(size, BaseSource::len));
         options.base_img.clone_from(&backing.name);
+        options.base_pin = pin;
         options.base_img_fmt = backing.format.clone().unwrap_or_default();
         if options.write_updates_base_img != BaseUpdate::No {
             options.base_img_fmt = written_format(backing, base)?;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::chain::{self, ChainOptions, OpenedFile};
 use crate::error::{Error, Result};
+use crate::format::StoredPin;
 use crate::gate::{Named, beside};
 use crate::image::info::{self, Info};
 use crate::source::qcow2::{Bitmap, Snapshot, bitmaps, snapshots};
@@ -21,6 +22,8 @@ pub struct NamedBacking {
     pub path: PathBuf,
     /// Its format. `None` if the image does not store it.
     pub format: Option<String>,
+    /// Which object it is, if it is a file on another machine that was pinned.
+    pub pin: Option<StoredPin>,
 }
 
 /// Information about one disk.
@@ -99,7 +102,7 @@ async fn collect_chain(
         let backing = disk.backing.clone();
         chain.push(disk);
         if let Some(backing) = backing.filter(|_| backing_chain) {
-            let below = chain::open_below(storage.path(), &backing.name, options)?;
+            let below = chain::open_below(storage.path(), &backing.name, backing.pin.as_ref(), options)?;
             next = Some((below, backing.format));
         }
     }
@@ -158,7 +161,10 @@ async fn look_at_fvd(storage: &OpenedFile, disk: &mut DiskInfo) -> Result<()> {
     disk.virtual_size = Some(info.virtual_size);
     disk.cluster_size = info.chunk_size.filter(|_| info.compact);
     let base = info.base.as_ref().filter(|_| !info.all_local);
-    disk.backing = base.map(|base| backing(&disk.path, &base.name, base.format.clone()));
+    disk.backing = base.map(|base| NamedBacking {
+        pin: info.base_pin.clone(),
+        ..backing(&disk.path, &base.name, base.format.clone())
+    });
     disk.fvd = Some(info);
     Ok(())
 }
@@ -184,5 +190,6 @@ fn backing(image: &Path, name: &OsStr, format: Option<String>) -> NamedBacking {
         name: name.to_owned(),
         path: beside(image, name),
         format,
+        pin: None,
     }
 }

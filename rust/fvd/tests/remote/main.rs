@@ -4,6 +4,8 @@
 
 mod chain;
 mod gate;
+mod pin;
+mod pin_faults;
 mod qcow2;
 mod refused;
 mod store;

@@ -58,7 +58,6 @@ impl Store {
         self.objects().insert(url.to_owned(), object);
     }
 
-    #[expect(dead_code, reason = "for the tests of pins")]
     /// Cuts the object to `len` bytes. The store does not notice: the validator stays.
     pub(crate) fn truncate(&self, url: &str, len: usize) {
         let mut objects = self.objects();

@@ -18,16 +18,21 @@ fn region() -> Vec<u8> {
 
 /// `region` with the fence, and with the redo copy of a change to `fields`.
 fn with_copy(region: &[u8], fields: &[u8]) -> Vec<u8> {
-    let copy = encode(&region[..RAW_SIZE], fields).expect("fits");
+    let copy = encode(&region[..END], &whole(region, fields)).expect("fits");
     let mut region = region.to_vec();
     region[OFFSET as usize..][..SIZE].copy_from_slice(&copy);
     fence::put_into(&mut region);
     region
 }
 
+/// `fields`, followed by the records of `region`.
+fn whole(region: &[u8], fields: &[u8]) -> Vec<u8> {
+    [fields, &region[fields.len()..END]].concat()
+}
+
 /// The fields that result from the redo copy.
 fn replayed(region: &[u8]) -> Option<Vec<u8>> {
-    replay(region).map(|redone| redone.fields)
+    replay(region).map(|redone| redone.fields[..RAW_SIZE].to_vec())
 }
 
 fn changed(fields: &[u8], edits: &[(usize, u8)]) -> Vec<u8> {

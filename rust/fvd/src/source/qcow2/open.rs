@@ -144,7 +144,7 @@ fn open_named(gate: &Gate, image: &Path, name: &OsStr, options: &Qcow2Options<'_
         gate,
         remote: options.remote,
     };
-    access.open_named(image, name, &how)
+    access.open_named(image, name, None, &how)
 }
 
 fn backing_format(image: &Path, header: &Header, backing: &File, options: &Qcow2Options<'_>) -> Result<&'static str> {

@@ -94,7 +94,7 @@ fn layer(
         "fvd" => {
             let head = block_on(read_head(&storage)).ok()?;
             let header = &head.header;
-            let named = |name| access.open_named(storage.path(), name, &unlocked());
+            let named = |name| access.open_named(storage.path(), name, None, &unlocked());
             if !header.data_file.is_empty() {
                 found.extend(named(&header.data_file).iter().map(AnyFile::identity));
             }

@@ -10,7 +10,7 @@ use super::plan::Zeros;
 use super::raw::RawDisk;
 use super::sink::Sink;
 use super::{Cache, ConvertRequest, Format};
-use crate::chain::{ChainOptions, OpenedFile, open_image, open_new_base};
+use crate::chain::{ChainOptions, NewBase, OpenedFile, open_image, open_new_base};
 use crate::error::{Error, Result};
 use crate::format::{BaseUpdate, SECTOR};
 use crate::gate::beside;
@@ -18,7 +18,6 @@ use crate::image::{
     CreateOptions, DetectZeroes, Discard, Image, OpenOptions, create_unfinished, finish, read_unfinished_head, suspend,
 };
 use crate::remote::AnyFile;
-use crate::source::BaseSource;
 use crate::storage::Storage;
 use crate::tool::create::files_of;
 use crate::tool::progress::{Callback, Progress, drive};
@@ -210,6 +209,8 @@ fn open_fvd(
         ));
     }
     let base = open_base(path, &options, request)?;
+    let (base, pin) = base.map_or((None, None), |base| (Some(base.source), base.pin));
+    options.base_pin = pin;
     options.layout.base_size = base.as_ref().map(|base| base.len());
     // Check the options before an existing file is emptied.
     options.header().map_err(|error| error.with_path(path))?;
@@ -244,7 +245,7 @@ fn open_fvd(
 }
 
 /// Opens the base that the user named for the new image.
-fn open_base(image: &Path, options: &CreateOptions, request: &ConvertRequest) -> Result<Option<Box<dyn BaseSource>>> {
+fn open_base(image: &Path, options: &CreateOptions, request: &ConvertRequest) -> Result<Option<NewBase>> {
     if options.base_img.is_empty() {
         return Ok(None);
     }
