@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use fvd::Error;
 use fvd::chain::ChainOptions;
-use fvd::format::Header;
+use fvd::format::{Header, PinKind, StoredPin};
 use fvd::image::info::Info;
 use fvd::tool::{self, DiskInfo};
 use pollster::block_on;
@@ -121,6 +121,9 @@ fn specific_of<'py>(py: Python<'py>, info: &Info) -> PyResult<Bound<'py, PyDict>
     if let Some(base) = &info.base {
         // Also set if the base is no longer needed, and therefore is no backing file.
         data.set_item("base-image", &base.name)?;
+        if let Some(pin) = &info.base_pin {
+            data.set_item("base-pin", pin_of(py, pin)?)?;
+        }
         data.set_item("base-size", info.base_size)?;
         data.set_item("all-data-local", info.all_local)?;
         data.set_item("copy-on-read", header.copy_on_read)?;
@@ -152,10 +155,25 @@ fn specific_of<'py>(py: Python<'py>, info: &Info) -> PyResult<Bound<'py, PyDict>
             data.set_item("data-file-format", format)?;
         }
     }
+    if let Some(why) = info.damaged_records {
+        data.set_item("damaged-records", why)?;
+    }
     data.set_item("journal-size", info.journal_size)?;
     data.set_item("metadata-size", header.metadata_size)?;
     data.set_item("need-zero-init", header.need_zero_init)?;
     data.set_item("suspect", info.suspect)?;
+    Ok(data)
+}
+
+/// Which object a remote base is.
+fn pin_of<'py>(py: Python<'py>, pin: &StoredPin) -> PyResult<Bound<'py, PyDict>> {
+    let data = PyDict::new(py);
+    data.set_item("length", pin.len)?;
+    data.set_item("validator", pin.kind.name())?;
+    if pin.kind != PinKind::Length {
+        let name = if pin.is_digest() { "sha256" } else { "value" };
+        data.set_item(name, pin.shown_validator())?;
+    }
     Ok(data)
 }
 

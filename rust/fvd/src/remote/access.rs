@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::StoredPin;
 use crate::gate::Gate;
 use crate::storage::{FileOptions, FileStorage};
-use crate::url::{Url, is_url, shown};
+use crate::url::{Url, is_url};
 
 /// What opens files by name. The gate decides about those that images name.
 #[derive(Clone, Copy, Debug)]
@@ -42,10 +42,6 @@ impl Access<'_> {
         pin: Option<&StoredPin>,
         options: &FileOptions,
     ) -> Result<AnyFile<FileStorage>> {
-        if self.remote.is_none() && is_url(name) {
-            let message = format!("The image names '{}': this program opens no URL", shown(name));
-            return Err(Error::unsupported(message).with_path(image));
-        }
         match self.gate.permit_remote(image, name)? {
             None => self.gate.open(image, name, options).map(AnyFile::Local),
             Some(url) => self.open_url(&url, pin, options),
