@@ -113,15 +113,22 @@ fn all_names_and_numbers_that_can_be_amended_fit() {
     ] {
         new[range].iter_mut().for_each(|byte| *byte ^= 0xFF);
     }
-    assert_eq!(replayed(&with_copy(&old, &new)), Some(new));
+    assert_eq!(replayed(&with_copy(&old, &new)), Some(new.clone()));
+    // The record area with them.
+    let mut all = whole(&old, &new);
+    all[RAW_SIZE..].fill(0xEE);
+    let mut region = old.clone();
+    region[OFFSET as usize..][..SIZE].copy_from_slice(&encode(&old[..END], &all).expect("fits"));
+    fence::put_into(&mut region);
+    assert_eq!(replay(&region).map(|redone| redone.fields), Some(all));
 }
 
 #[test]
 fn a_change_that_does_not_fit_is_refused() {
     let old = region();
-    let mut new = old[..RAW_SIZE].to_vec();
+    let mut new = old[..END].to_vec();
     new[8..3600].iter_mut().for_each(|byte| *byte ^= 0xFF);
-    let error = encode(&old[..RAW_SIZE], &new).expect_err("too much");
+    let error = encode(&old[..END], &new).expect_err("too much");
     assert!(error.to_string().contains("too many changes"), "{error}");
 }
 
