@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::convert::chain_of;
 use super::new_files::{is_same, look_at, unlocked};
-use crate::chain::{self, ChainOptions};
+use crate::chain::{self, ChainOptions, OpenedFile};
 use crate::error::{Error, Result};
 use crate::format::{Header, StoredPin};
 use crate::gate::{Named, beside};
@@ -19,9 +19,10 @@ use crate::url::is_url;
 /// Applies the changes to the image at `path`, and returns its new header. No other process may have the
 /// image open.
 ///
-/// Of `options`, only those about the files that images name count. If a change needs the data file of the image, it is opened through the gate. The user is trusted to name
-/// any base and data file in the changes. Unless `unchecked`, these are opened without locks before anything
-/// is changed, so that a wrong name is found in time. Files that such a base names must pass the gate.
+/// Of `options`, only those about the files that images name count. If a change needs the data file of the
+/// image, it is opened through the gate. The user is trusted to name any base and data file in the changes.
+/// Unless `unchecked`, these are opened without locks before anything is changed, so that a wrong name is
+/// found in time. Files that such a base names must pass the gate. A base on another machine is pinned.
 ///
 /// # Errors
 ///
@@ -114,25 +115,7 @@ async fn check_named(
         return Ok(None);
     }
     let named = Named::base(path, name);
-    let base = match new_name {
-        Some(name) if is_new_object => chain::open_any(&beside(path, name), &options),
-        // The user has named it, and it is to be the same object.
-        Some(_) if is_url(name) => {
-            let pin = head.base_pin()?;
-            options.access().open(Path::new(name), pin.as_ref(), &unlocked())
-        }
-        Some(name) => chain::open_any(&beside(path, name), &options),
-        // This name comes from the image, so it must pass the gate.
-        None => {
-            let pin = if is_new_object || !is_url(name) {
-                None
-            } else {
-                head.base_pin()?
-            };
-            options.access().open_named(path, name, pin.as_ref(), &unlocked())
-        }
-    };
-    let base = named.opened(base)?;
+    let base = named.opened(open_base(path, head, new_name, is_new_object, &options))?;
     let pin = base.remote().filter(|_| is_new_object).map(|file| file.pin().into());
     let format = new_format.map_or(head.header.base_img_fmt.clone().into(), |format| {
         format.to_string_lossy()
@@ -142,6 +125,28 @@ async fn check_named(
     let data_files = usize::from(!data_file.is_empty());
     named.opened(chain::try_base(base, format, file, data_files, &options).await)?;
     Ok(pin)
+}
+
+/// Opens the base of the changed image. `is_new_object`: it need not be the one that is pinned.
+fn open_base(
+    path: &Path,
+    head: &Head,
+    new_name: Option<&OsStr>,
+    is_new_object: bool,
+    options: &ChainOptions,
+) -> Result<OpenedFile> {
+    let name = new_name.unwrap_or(&head.header.base_img);
+    let pin = if is_new_object || !is_url(name) {
+        None
+    } else {
+        head.base_pin()?
+    };
+    let access = options.access();
+    match new_name {
+        Some(name) => access.open(&beside(path, name), pin.as_ref(), &unlocked()),
+        // This name comes from the image, so it must pass the gate.
+        None => access.open_named(path, name, pin.as_ref(), &unlocked()),
+    }
 }
 
 /// Fails if, after the changes, the image, its data file and the files of the backing chain would not all be
