@@ -39,7 +39,13 @@ def test_a_url_is_stored_and_shown_with_all_its_slashes(tmp_path: Path) -> None:
 
 def test_a_url_in_an_image_needs_trust_and_says_which(tmp_path: Path) -> None:
     path = overlay(tmp_path / "vm.fvd")
-    for trust in ([], [tmp_path, "/"], ["https://images.invalid"], ["http://images.invalid:8443"]):
+    trusts: list[list[str]] = [
+        [],
+        [str(tmp_path), "/"],
+        ["https://images.invalid"],
+        ["http://images.invalid:8443"],
+    ]
+    for trust in trusts:
         with pytest.raises(fvd.NotPermittedError, match="is not trusted") as refused:
             fvd.open(path, trust=trust)
         assert refused.value.needs_trust == "https://images.invalid:8443/debian/"

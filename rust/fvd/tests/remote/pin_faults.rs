@@ -11,7 +11,7 @@ use fvd::storage::{FileOptions, FileStorage, IoBufMut};
 use fvd::{Error, ErrorKind};
 use pollster::block_on;
 
-use crate::chain::{BASE, LEN, Place, pattern};
+use crate::chain::{BASE, LEN, Place, pattern, read_source};
 
 /// What can happen to an object.
 const FAULTS: [fn(&Place); 3] = [
@@ -70,8 +70,17 @@ fn an_object_that_changes_in_use_fails_reads_and_nothing_of_it_is_stored() {
         block_on(copy::fetch(&image, 0..LEN as u64)).unwrap_err();
         block_on(image.close()).unwrap();
         drop(image);
+        // What was read before, in units of 64 KiB, and the write.
         let stored = local(&path);
-        assert!(stored <= 8192 + 4096, "{stored} bytes are local");
+        assert!(stored <= 65536 + 8192, "{stored} bytes are local");
+        place.store.put(BASE, &place.base, "first");
+        let mut expected = place.base.clone();
+        expected[131_072..][..8192].fill(5);
+        let image = block_on(open_image(&path, &place.trusting())).unwrap();
+        assert!(
+            read_source(&image) == expected,
+            "something of another object was stored"
+        );
     }
 }
 
