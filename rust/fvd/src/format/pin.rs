@@ -89,7 +89,7 @@ impl StoredPin {
     #[must_use]
     pub fn shown_validator(&self) -> String {
         if self.is_digest || self.kind == PinKind::Manifest {
-            return self.value.iter().map(|byte| format!("{byte:02x}")).collect();
+            return hex(&self.value);
         }
         String::from_utf8_lossy(&self.value).into_owned()
     }
@@ -140,6 +140,12 @@ impl StoredPin {
     }
 }
 
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
+}
+
 impl fmt::Display for StoredPin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes", self.len)?;
@@ -183,7 +189,7 @@ mod tests {
         assert_ne!(pin, StoredPin::new(5, PinKind::ETag, &[long.as_slice(), b"y"].concat()));
         assert!(pin.to_string().starts_with("5 bytes, ETag with SHA-256 "), "{pin}");
         // The first digits of the known hash of an empty text.
-        let empty: String = Sha256::digest(b"").iter().map(|byte| format!("{byte:02x}")).collect();
+        let empty = hex(&Sha256::digest(b""));
         assert!(empty.starts_with("e3b0c44298fc1c14"), "{empty}");
     }
 
