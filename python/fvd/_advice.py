@@ -13,7 +13,7 @@ def warn_of_names(path: StrPath, needs_trust: Sequence[str]) -> None:
     """Warn of an image that cannot be opened without trust."""
     if needs_trust:
         _warn(
-            f"'{path}' names a file outside its own directory, or a hidden one: "
+            f"'{path}' names a URL, or a file outside its own directory, or a hidden one: "
             f"opening it needs trust={list(needs_trust)!r}"
         )
 

@@ -1,4 +1,6 @@
-"""The directories that the user trusts, from `--trust`, then `FVD_TRUST`, then the configuration file.
+"""The directories and prefixes of URLs that the user trusts.
+
+They come from `--trust`, then `FVD_TRUST`, then the configuration file.
 
 Only the command line reads these. The Python API uses only its argument `trust=`.
 """
@@ -17,7 +19,7 @@ class ConfigError(ValueError):
 
 
 def trusted_directories(command_line: Sequence[str], environ: Mapping[str, str] | None = None) -> list[str]:
-    """Return every trusted directory once, in the order of the sources.
+    """Return every trusted directory and URL once, in the order of the sources.
 
     Raises `ConfigError` if one of the three sources is wrong.
     """
@@ -44,18 +46,56 @@ def config_path(environ: Mapping[str, str]) -> str | None:
     return os.path.join(base, "fvd", "config.toml")
 
 
+def is_url(text: str) -> bool:
+    """Tell whether the text is a URL, and not a path: it begins with a scheme and `://`."""
+    scheme, separator, _ = text.partition("://")
+    return bool(separator) and _is_scheme(scheme)
+
+
+def split_trust(text: str) -> list[str]:
+    """Return the entries of `FVD_TRUST`: absolute paths and URLs, separated by colons.
+
+    The colons of a URL do not separate: the one after its scheme, those of an IPv6 address, and one before
+    anything but a path, such as a port. A colon before a slash is written `%3A`.
+
+    >>> split_trust("/a:https://x.org:8443/y:/b")
+    ['/a', 'https://x.org:8443/y', '/b']
+    """
+    entries: list[str] = []
+    pieces = text.split(":")
+    for at, piece in enumerate(pieces):
+        last = entries[-1] if entries else ""
+        is_after_scheme = piece.startswith("//") and _is_scheme(last)
+        is_in_address = is_url(last) and last.rfind("[") > last.rfind("]")
+        begins_url = _is_scheme(piece) and pieces[at + 1 : at + 2] and pieces[at + 1].startswith("//")
+        is_part = is_url(last) and piece and not piece.startswith("/") and not begins_url
+        if is_after_scheme or is_in_address or is_part:
+            entries[-1] = f"{last}:{piece}"
+        elif piece:
+            entries.append(piece)
+    return entries
+
+
+def _is_scheme(text: str) -> bool:
+    return text[:1].isalpha() and all(char.isalnum() or char in "+-." for char in text) and text.isascii()
+
+
+def _is_absolute(entry: str) -> bool:
+    return is_url(entry) or os.path.isabs(entry)
+
+
 def _from_command_line(directories: Sequence[str]) -> list[str]:
     for directory in directories:
-        if not os.path.isdir(directory):
+        if not is_url(directory) and not os.path.isdir(directory):
             raise ConfigError(f"--trust '{directory}': Not a directory")
-    return [os.path.abspath(directory) for directory in directories]
+    return [entry if is_url(entry) else os.path.abspath(entry) for entry in directories]
 
 
 def _from_environment(environ: Mapping[str, str]) -> list[str]:
-    directories = [entry for entry in environ.get("FVD_TRUST", "").split(os.pathsep) if entry]
+    directories = split_trust(environ.get("FVD_TRUST", ""))
     for directory in directories:
         # A relative path would mean a different place in every working directory.
-        if not os.path.isabs(directory):
+        if not _is_absolute(directory):
             raise ConfigError(f"FVD_TRUST: '{directory}' is not an absolute path")
     return _present(directories)
 
@@ -73,14 +113,14 @@ def _from_file(environ: Mapping[str, str]) -> list[str]:
     if not isinstance(directories, list) or not all(isinstance(entry, str) for entry in directories):
         raise ConfigError(f"{path}: 'trust' must be an array of strings")
     for directory in directories:
-        if not os.path.isabs(directory):
+        if not _is_absolute(directory):
             raise ConfigError(f"{path}: 'trust': '{directory}' is not an absolute path")
     return _present(directories)
 
 
 def _present(directories: list[str]) -> list[str]:
     """Leave out directories that do not exist at the moment, such as an unmounted share."""
-    return [directory for directory in directories if os.path.exists(directory)]
+    return [entry for entry in directories if is_url(entry) or os.path.exists(entry)]
 
 
 def _read(path: str, *, required: bool) -> dict[str, object]:

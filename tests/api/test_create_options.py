@@ -58,7 +58,7 @@ def test_python_has_the_options_of_the_core() -> None:
 
     assert (rows(FVD_OPTIONS), rows(AMENDABLE)) == (core.create_options(), core.amend_options())
     assert core.amend_aliases() == ALIASES
-    assert (len(FVD_OPTIONS), len(AMENDABLE), len(ALIASES)) == (18, 24, 9)
+    assert (len(FVD_OPTIONS), len(AMENDABLE), len(ALIASES)) == (18, 25, 9)
 
 
 @pytest.mark.parametrize("name", [option.name for option in FVD_OPTIONS])

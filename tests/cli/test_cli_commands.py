@@ -53,7 +53,7 @@ def test_create_says_what_it_made(run: Run, core: FakeCore) -> None:
         "Formatting 'x', fmt=fvd size=1048576 backing_file=a,,b compact_image=on block_size=512\n"
     )
     assert outcome.err == (
-        "fvd: note: 'x' names a file outside its own directory, or a hidden one: "
+        "fvd: note: 'x' names a URL, or a file outside its own directory, or a hidden one: "
         "opening it needs --trust /srv/bases\n"
     )
     assert core.arguments == ("x", 1 << 20)

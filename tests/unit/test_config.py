@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fvd._config import ConfigError, config_path, trusted_directories
+from fvd._config import ConfigError, config_path, is_url, split_trust, trusted_directories
 
 
 def write(path: Path, text: str) -> str:
@@ -97,3 +97,37 @@ def test_a_command_line_directory_may_be_relative_but_must_exist(
     assert trusted_directories(["sub"], {}) == [str(tmp_path / "sub")]
     with pytest.raises(ConfigError, match="--trust 'none': Not a directory"):
         trusted_directories(["none"], {})
+
+
+@pytest.mark.parametrize(
+    ("text", "entries"),
+    [
+        ("", []),
+        ("/a::/b:", ["/a", "/b"]),
+        ("/a:https://x.org/y:/b", ["/a", "https://x.org/y", "/b"]),
+        ("https://x.org", ["https://x.org"]),
+        ("https://x.org:8443/y:/b", ["https://x.org:8443/y", "/b"]),
+        ("https://x.org:8443:/b", ["https://x.org:8443", "/b"]),
+        ("https://x.org:8443:s3://images/a:/b", ["https://x.org:8443", "s3://images/a", "/b"]),
+        ("http://[2001:db8::1]:80/a:/b", ["http://[2001:db8::1]:80/a", "/b"]),
+        ("http://[::1]:/b", ["http://[::1]", "/b"]),
+        ("nbd+unix:///?socket=/run/s:/b", ["nbd+unix:///?socket=/run/s", "/b"]),
+        ("https://x.org/a:b:/c", ["https://x.org/a:b", "/c"]),
+        ("a:/b", ["a", "/b"]),
+        ("nbd:host", ["nbd", "host"]),
+    ],
+)
+def test_a_colon_within_a_url_separates_no_entries(text: str, entries: list[str]) -> None:
+    assert split_trust(text) == entries
+
+
+def test_a_url_is_trusted_from_each_source_as_it_is(tmp_path: Path) -> None:
+    config = write(tmp_path / "config.toml", 'trust = ["gs://images/debian"]')
+    environ = {"FVD_CONFIG": config, "FVD_TRUST": f"https://x.org:8443/y:{tmp_path}"}
+    found = trusted_directories(["s3://images/../a"], environ)
+    assert found == ["s3://images/../a", "https://x.org:8443/y", str(tmp_path), "gs://images/debian"]
+
+
+def test_only_a_scheme_and_two_slashes_make_a_url() -> None:
+    assert all(map(is_url, ["https://x", "s3://b/k", "nbd+unix:///?socket=/s"]))
+    assert not any(map(is_url, ["", "/a", "./https://x", "nbd:host:1", "a b://x", "://x", "\xe4://x"]))

@@ -67,10 +67,11 @@ def trust_option(parser: Parser) -> None:
     """Add `--trust`."""
     parser.option(
         "--trust",
-        metavar="DIR",
+        metavar="DIR|URL",
         repeatable=True,
         help="also open files in DIR, or below it, that an image names, hidden ones\n"
-        "too; may be repeated (see also FVD_TRUST and the configuration file)",
+        "too, or all that begins with URL; may be repeated (see also FVD_TRUST\n"
+        "and the configuration file)",
     )
 
 

@@ -19,7 +19,7 @@ def parser() -> Parser:
     parser = Parser(
         "amend",
         "Change what an image says of itself, its size included",
-        "-o OPTIONS [-f FMT] [-u] [--shrink] [--write-base] [-q] [--trust DIR] FILENAME",
+        "-o OPTIONS [-f FMT] [-u] [--shrink] [--write-base] [-q] [--trust DIR|URL] FILENAME",
     )
     _common.repeatable_options(parser, "what to change")
     common_options(parser)

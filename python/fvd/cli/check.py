@@ -23,7 +23,7 @@ def parser() -> Parser:
     parser = Parser(
         "check",
         "Check the metadata of an image, and repair it",
-        "[-f FMT] [-r leaks|all] [-b] [-U] [-q] [--output human|json]\n        [--trust DIR] FILENAME",
+        "[-f FMT] [-r leaks|all] [-b] [-U] [-q] [--output human|json]\n        [--trust DIR|URL] FILENAME",
     )
     _common.quiet_option(parser)
     _common.format_option(parser, "-f", "--format")

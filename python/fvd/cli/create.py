@@ -21,7 +21,7 @@ def parser() -> Parser:
         "Create and format a new image file",
         "[-f FMT] [-o OPTIONS] [-b BACKING [-F BACKING_FMT]] [-u] [-q]\n"
         "        [--force] "
-        "[--trust DIR] FILENAME [SIZE[bkKMGTPE]]",
+        "[--trust DIR|URL] FILENAME [SIZE[bkKMGTPE]]",
     )
     _common.quiet_option(parser)
     parser.option(
@@ -61,7 +61,7 @@ def run(arguments: list[str]) -> int:
         _output.remark(formatting_line(result))
         for directory in result["needs_trust"]:
             _output.complain(
-                f"fvd: note: '{filename}' names a file outside its own directory, or a hidden one: "
+                f"fvd: note: '{filename}' names a URL, or a file outside its own directory, or a hidden one: "
                 f"opening it needs --trust {directory}"
             )
     return 0

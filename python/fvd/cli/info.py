@@ -19,7 +19,7 @@ def parser() -> Parser:
     parser = Parser(
         "info",
         "Display information about an image",
-        "[-f FMT] [-b] [-U] [--stats] [--output human|json] [--trust DIR] FILENAME",
+        "[-f FMT] [-b] [-U] [--stats] [--output human|json] [--trust DIR|URL] FILENAME",
     )
     _common.format_option(parser, "-f", "--format")
     _common.chain_option(parser)

@@ -20,7 +20,7 @@ def parser() -> Parser:
     parser = Parser(
         "map",
         "Show where the data of a disk lies",
-        "[-f FMT] [-s OFFSET] [-l LENGTH] [-U] [--output human|json]\n        [--trust DIR] FILENAME",
+        "[-f FMT] [-s OFFSET] [-l LENGTH] [-U] [--output human|json]\n        [--trust DIR|URL] FILENAME",
     )
     _common.format_option(parser, "-f", "--format")
     parser.option("-s", "--start-offset", metavar="OFFSET", help="begin at this byte of the disk")

@@ -20,7 +20,7 @@ def parser() -> Parser:
     parser = Parser(
         "prefetch",
         "Fetch everything that an image still needs from its base",
-        "[-p] [-q] [-T CACHE] [--write-base] [--trust DIR] FILENAME",
+        "[-p] [-q] [-T CACHE] [--write-base] [--trust DIR|URL] FILENAME",
     )
     _common.quiet_option(parser)
     _prefetch_progress.options(parser)

@@ -16,7 +16,7 @@ def parser() -> Parser:
     parser = Parser(
         "resize",
         "Change the size of a disk",
-        "[-f FMT] [--shrink] [-q] [--trust DIR] FILENAME [+|-]SIZE[bkKMGTPE]",
+        "[-f FMT] [--shrink] [-q] [--trust DIR|URL] FILENAME [+|-]SIZE[bkKMGTPE]",
     )
     _common.quiet_option(parser)
     _common.format_option(parser, "-f", "--format")

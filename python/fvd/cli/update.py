@@ -15,7 +15,7 @@ def parser() -> Parser:
     parser = Parser(
         "update",
         "Change what an image says of itself, as with the original driver",
-        "[-f FMT] [-u] [--shrink] [--write-base] [-q] [--trust DIR] FILENAME ATTRIBUTE=VALUE...",
+        "[-f FMT] [-u] [--shrink] [--write-base] [-q] [--trust DIR|URL] FILENAME ATTRIBUTE=VALUE...",
     )
     amend.common_options(parser)
     parser.describe("ATTRIBUTE=VALUE", "what to change, and to what; see 'fvd help amend'")

@@ -65,6 +65,7 @@ class Attributes(TypedDict, total=False):
     base_img: StrPath
     backing_file: StrPath
     base_img_fmt: str
+    backing_pin: str
     backing_fmt: str
     data_file: StrPath
     data_file_fmt: str

@@ -8,7 +8,7 @@ use pollster::block_on;
 use pyo3::prelude::*;
 use pyo3::types::PyMapping;
 
-use crate::arguments::{blocking, gate};
+use crate::arguments::{blocking, read_only};
 use crate::errors::raise;
 use crate::options::value;
 
@@ -33,9 +33,9 @@ pub(crate) fn amend(
         let set = changes.set(&name, value(&object)?);
         set.map_err(|error| raise(&error.with_path(&path)))?;
     }
-    let gate = gate(&trust)?;
+    let options = read_only(false, &trust)?;
     blocking(py, || {
-        block_on(tool::amend(&path, format, &changes, backing_unsafe, &gate))
+        block_on(tool::amend(&path, format, &changes, backing_unsafe, &options))
     })?;
     Ok(())
 }

@@ -12,6 +12,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::errors::raise;
+use crate::remote::opener;
 
 /// Runs the blocking function `work` without the GIL, and converts its error to an exception.
 pub(crate) fn blocking<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T, Error> + Send) -> PyResult<T> {
@@ -89,6 +90,7 @@ impl Opening<'_> {
             force_share: self.force_share,
             unfinished: false,
             gate: gate(self.trust)?,
+            remote: opener(),
         })
     }
 }
@@ -98,6 +100,7 @@ pub(crate) fn read_only(force_share: bool, trust: &[PathBuf]) -> PyResult<ChainO
     Ok(ChainOptions {
         force_share,
         gate: gate(trust)?,
+        remote: opener(),
         ..ChainOptions::default()
     })
 }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+use fvd::chain::OpenedFile;
 use fvd::copy::{self, Control, PrefetchOptions, PrefetchState};
 use fvd::image::Image;
-use fvd::storage::{FileStorage, Storage};
+use fvd::storage::Storage;
 use fvd::{Error, ErrorKind};
 use fvd_nbd::daemon::{self, TokioClock, seed};
 use pollster::block_on;
@@ -13,7 +14,7 @@ use pollster::block_on;
 use crate::time;
 
 /// An engine with blocking file I/O.
-pub(crate) type Engine = Image<FileStorage>;
+pub(crate) type Engine = Image<OpenedFile>;
 
 /// Copy-on-read, prefetch and checkpoints of one image, until stopped.
 pub(crate) struct Background {

@@ -17,6 +17,7 @@ use crate::create::apply;
 use crate::disk::{Disk, unfit};
 use crate::numbers;
 use crate::progress::Reporter;
+use crate::remote::opener;
 
 /// The source: a disk, or the file descriptor of a stream.
 pub(crate) enum From {
@@ -115,6 +116,7 @@ pub(crate) fn convert<'py>(
             cache,
             source_cache,
             gate,
+            remote: opener(),
             force_share,
             ..ConvertRequest::new(source, target, format)
         };

@@ -16,6 +16,7 @@ use crate::errors::raise;
 use crate::numbers;
 use crate::options::value;
 use crate::progress::interruptible;
+use crate::remote::opener;
 
 /// Creates an image. `size` is in bytes; None: the size of the backing file, rounded up to whole sectors. See
 /// `fvd.create`.
@@ -54,6 +55,7 @@ pub(crate) fn create<'py>(
         }),
         options: create,
         gate: gate(&trust)?,
+        remote: opener(),
         force,
     };
     let result = PyDict::new(py);

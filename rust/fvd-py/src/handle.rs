@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_lock::RwLock;
 use fvd::Error;
+use fvd::chain::OpenedFile;
 use fvd::copy::Control;
 use fvd::image::Image;
 use fvd::process::Owned;
-use fvd::storage::{FileStorage, Storage};
+use fvd::storage::Storage;
 use fvd_nbd::daemon::{OpenEngine, OpenImage};
 use pollster::block_on;
 
@@ -18,7 +19,7 @@ use crate::exit::Closable;
 use crate::leases::{Leasable, Lease, Leases};
 
 /// An open engine with blocking file I/O.
-pub(crate) type BlockingHandle = Handle<FileStorage, Background>;
+pub(crate) type BlockingHandle = Handle<OpenedFile, Background>;
 
 /// An engine that can be closed while it is used: each operation holds a shared lock, and `close` an
 /// exclusive one.

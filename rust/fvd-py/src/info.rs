@@ -5,14 +5,16 @@ mod qcow2;
 use std::path::{Path, PathBuf};
 
 use fvd::Error;
-use fvd::format::Header;
+use fvd::chain::ChainOptions;
+use fvd::format::{Header, PinKind, StoredPin};
 use fvd::image::info::Info;
 use fvd::tool::{self, DiskInfo};
 use pollster::block_on;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
-use crate::arguments::{blocking, gate};
+use crate::arguments::{blocking, read_only};
+use crate::remote::opener;
 
 /// Return information about an image; with `backing_chain`, a list from the image to its last base.
 ///
@@ -39,8 +41,9 @@ pub(crate) fn info<'py>(
     backing_chain: bool,
     trust: Vec<PathBuf>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let gate = backing_chain.then(|| gate(&trust)).transpose()?;
-    let chain = blocking(py, || block_on(tool::info(&path, format, force_share, gate.as_ref())))?;
+    let trust = if backing_chain { trust.as_slice() } else { &[] };
+    let options = read_only(force_share, trust)?;
+    let chain = blocking(py, || block_on(tool::info(&path, format, backing_chain, &options)))?;
     if !backing_chain {
         return to_dict(py, &chain[0]).map(Bound::into_any);
     }
@@ -66,7 +69,12 @@ impl<'py> IntoPyObject<'py> for Described {
 
 /// Describes an image that is already open: without locks, because the open image holds them. Blocks.
 pub(crate) fn of_open_image(path: &Path) -> Result<Described, Error> {
-    let mut chain = block_on(tool::info(path, Some("fvd"), true, None))?;
+    let options = ChainOptions {
+        force_share: true,
+        remote: opener(),
+        ..ChainOptions::default()
+    };
+    let mut chain = block_on(tool::info(path, Some("fvd"), false, &options))?;
     Ok(Described(chain.swap_remove(0)))
 }
 
@@ -77,7 +85,9 @@ fn to_dict<'py>(py: Python<'py>, disk: &DiskInfo) -> PyResult<Bound<'py, PyDict>
     if let Some(size) = disk.virtual_size {
         dict.set_item("virtual-size", size)?;
     }
-    dict.set_item("actual-size", disk.actual_size)?;
+    if let Some(size) = disk.actual_size {
+        dict.set_item("actual-size", size)?;
+    }
     if let Some(size) = disk.cluster_size {
         dict.set_item("cluster-size", size)?;
     }
@@ -111,6 +121,9 @@ fn specific_of<'py>(py: Python<'py>, info: &Info) -> PyResult<Bound<'py, PyDict>
     if let Some(base) = &info.base {
         // Also set if the base is no longer needed, and therefore is no backing file.
         data.set_item("base-image", &base.name)?;
+        if let Some(pin) = &info.base_pin {
+            data.set_item("base-pin", pin_of(py, pin)?)?;
+        }
         data.set_item("base-size", info.base_size)?;
         data.set_item("all-data-local", info.all_local)?;
         data.set_item("copy-on-read", header.copy_on_read)?;
@@ -142,10 +155,25 @@ fn specific_of<'py>(py: Python<'py>, info: &Info) -> PyResult<Bound<'py, PyDict>
             data.set_item("data-file-format", format)?;
         }
     }
+    if let Some(why) = info.damaged_records {
+        data.set_item("damaged-records", why)?;
+    }
     data.set_item("journal-size", info.journal_size)?;
     data.set_item("metadata-size", header.metadata_size)?;
     data.set_item("need-zero-init", header.need_zero_init)?;
     data.set_item("suspect", info.suspect)?;
+    Ok(data)
+}
+
+/// Which object a remote base is.
+fn pin_of<'py>(py: Python<'py>, pin: &StoredPin) -> PyResult<Bound<'py, PyDict>> {
+    let data = PyDict::new(py);
+    data.set_item("length", pin.len)?;
+    data.set_item("validator", pin.kind.name())?;
+    if pin.kind != PinKind::Length {
+        let name = if pin.is_digest() { "sha256" } else { "value" };
+        data.set_item(name, pin.shown_validator())?;
+    }
     Ok(data)
 }
 

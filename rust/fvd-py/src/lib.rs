@@ -29,6 +29,7 @@ mod options;
 mod prefetch;
 mod profile;
 mod progress;
+mod remote;
 mod runtime;
 mod serve;
 mod stats;

@@ -1,24 +1,29 @@
 //! Opens an image by path, with its data file and its backing chain.
 
+mod base;
 mod files;
 
+use std::ffi::OsStr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use files::clock_of;
-pub use files::{AsyncIo, Blocking, Files};
+use base::{open_base, open_base_of, tell_of_damage};
+pub use files::{AsyncIo, Blocking, FileOf, Files};
 
-use crate::error::{Error, ErrorKind, Result};
-use crate::format::BaseUpdate;
+use crate::error::{Error, Result};
+use crate::format::StoredPin;
 use crate::gate::{Gate, Named};
 use crate::image::{
     CacheMode, DetectZeroes, Discard, Head, Image, OpenOptions, read_head, read_head_to_write, read_unfinished_head,
 };
-use crate::source::{
-    BaseSource, BoxFuture, NamedBy, Qcow2Options, Qcow2Source, RawSource, Seen, TimedSource, Watch, WatchedSource,
-    deep, readable,
-};
+use crate::remote::{Access, AnyFile, Identity, RemoteOpener};
+use crate::source::{BaseSource, BoxFuture, NamedBy, Qcow2Options, Qcow2Source, RawSource, Seen, deep, readable};
 use crate::storage::{FileOptions, FileStorage, LockMode, Storage};
+use crate::url::{is_url, shown};
+
+/// An open file, before a host wraps it.
+pub type OpenedFile = AnyFile<FileStorage>;
 
 /// How to open an image and the files that it names.
 #[derive(Clone, Debug, Default)]
@@ -51,6 +56,8 @@ pub struct ChainOptions {
     pub unfinished: bool,
     /// Which files images may name.
     pub gate: Gate,
+    /// Opens the files that URLs name. None: URLs are refused.
+    pub remote: Option<Arc<dyn RemoteOpener>>,
 }
 
 impl ChainOptions {
@@ -86,16 +93,24 @@ impl ChainOptions {
             ..self.clone()
         }
     }
+
+    pub(crate) fn access(&self) -> Access<'_> {
+        Access {
+            gate: &self.gate,
+            remote: self.remote.as_ref(),
+        }
+    }
 }
 
-/// Opens the FVD image at `path`.
-pub async fn open_image(path: &Path, options: &ChainOptions) -> Result<Image<FileStorage>> {
+/// Opens the FVD image at `path`, which may be a URL, here and in all functions of this module, unless it
+/// says otherwise.
+pub async fn open_image(path: &Path, options: &ChainOptions) -> Result<Image<OpenedFile>> {
     open_image_on(&Blocking, path, options).await
 }
 
 /// As [`open_image`], with files of the kind that `files` makes. Opening blocks in any case.
-pub async fn open_image_on<F: Files>(files: &F, path: &Path, options: &ChainOptions) -> Result<Image<F::Storage>> {
-    let storage = open_file(path, options)?;
+pub async fn open_image_on<F: Files>(files: &F, path: &Path, options: &ChainOptions) -> Result<Image<FileOf<F>>> {
+    let storage = open_any(path, options)?;
     let mut seen = Seen::default();
     deep(|| Box::pin(open_fvd(files, storage, options, &mut seen))).await
 }
@@ -114,9 +129,17 @@ pub async fn open_source_on<F: Files>(
     options: &ChainOptions,
 ) -> Result<Box<dyn BaseSource>> {
     let options = options.read_only();
-    let storage = FileStorage::open(path, &options.file(false))?;
+    let storage = open_any(path, &options)?;
     let mut seen = Seen::default();
     deep(|| open_layer(files, storage, format, &options, &mut seen)).await
+}
+
+/// The base of a new image.
+pub struct NewBase {
+    /// The disk.
+    pub source: Box<dyn BaseSource>,
+    /// Which object it is, if it is a remote file.
+    pub pin: Option<StoredPin>,
 }
 
 /// As [`open_source`], for a disk that becomes the base of a new image with `new_files` files. Fails if a
@@ -126,21 +149,38 @@ pub async fn open_new_base(
     format: Option<&str>,
     new_files: usize,
     options: &ChainOptions,
-) -> Result<Box<dyn BaseSource>> {
+) -> Result<NewBase> {
     let options = options.read_only();
-    let storage = FileStorage::open(path, &options.file(false))?;
+    let storage = open_any(path, &options)?;
+    let pin = storage.remote().map(|file| file.pin().into());
     let mut seen = Seen::default().with_above(new_files);
-    deep(|| open_layer(&Blocking, storage, format, &options, &mut seen)).await
+    let source = deep(|| open_layer(&Blocking, storage, format, &options, &mut seen)).await?;
+    Ok(NewBase { source, pin })
+}
+
+/// As [`open_any`], for what can only be done with a local file.
+pub fn open_file(path: &Path, options: &ChainOptions) -> Result<FileStorage> {
+    if is_url(path.as_os_str()) {
+        let message = "This needs a file on this machine, and the name is a URL";
+        return Err(Error::unsupported(message).with_path(shown(path.as_os_str())));
+    }
+    open_any(path, options)?.into_local("used here")
 }
 
 /// Opens only the file of an image, locked as `options` say. Opens no file that it names.
-pub fn open_file(path: &Path, options: &ChainOptions) -> Result<FileStorage> {
+pub fn open_any(path: &Path, options: &ChainOptions) -> Result<OpenedFile> {
     if options.force_share && options.writable {
         return Err(Error::invalid_argument(
             "An image can be opened without locks only for reading",
         ));
     }
-    FileStorage::open(path, &options.file(options.writable))
+    options.access().open(path, None, &options.file(options.writable))
+}
+
+/// Opens the file that `image` calls `name`, for reading, if the gate permits it. `pin`: the object that a remote
+/// file must be.
+pub fn open_below(image: &Path, name: &OsStr, pin: Option<&StoredPin>, options: &ChainOptions) -> Result<OpenedFile> {
+    options.access().open_named(image, name, pin, &options.file(false))
 }
 
 /// Opens the files that the head of `file` names. Returns the data file. The backing chain is opened only as
@@ -151,7 +191,7 @@ pub async fn open_named(
     file: &FileStorage,
     options: &ChainOptions,
 ) -> Result<Option<FileStorage>> {
-    let mut seen = Seen::below(file);
+    let mut seen = Seen::below(identity_of(file));
     let data = open_data_file(image, head, options, &mut seen)?;
     open_base(&Blocking, image, head, &options.read_only(), &mut seen).await?;
     Ok(data)
@@ -160,20 +200,25 @@ pub async fn open_named(
 /// Checks that the disk in `base` can be read as the base of the image in `file`. `data_files`: how many data
 /// files the image has.
 pub async fn try_base(
-    base: FileStorage,
+    base: OpenedFile,
     format: Option<&str>,
     file: &FileStorage,
     data_files: usize,
     options: &ChainOptions,
 ) -> Result<()> {
-    let mut seen = Seen::below(file).with_above(data_files);
+    let mut seen = Seen::below(identity_of(file)).with_above(data_files);
     let tried = deep(|| open_layer(&Blocking, base, format, options, &mut seen)).await;
     tried.map(drop)
 }
 
 /// Opens the data file that the head of `file` names, if it names one.
 pub fn open_data(image: &Path, head: &Head, file: &FileStorage, options: &ChainOptions) -> Result<Option<FileStorage>> {
-    open_data_file(image, head, options, &mut Seen::below(file))
+    open_data_file(image, head, options, &mut Seen::below(identity_of(file)))
+}
+
+fn identity_of(file: &FileStorage) -> Identity {
+    let (device, inode) = file.identity();
+    Identity::Local(device, inode)
 }
 
 /// The canonical name of a format, for the names that users and images give.
@@ -190,10 +235,10 @@ pub fn known_format(name: &str) -> Result<&'static str> {
 
 async fn open_fvd<F: Files>(
     files: &F,
-    storage: FileStorage,
+    storage: OpenedFile,
     options: &ChainOptions,
     seen: &mut Seen,
-) -> Result<Image<F::Storage>> {
+) -> Result<Image<FileOf<F>>> {
     seen.add(storage.identity(), storage.path())?;
     let head = if options.unfinished {
         read_unfinished_head(&storage).await?
@@ -204,8 +249,9 @@ async fn open_fvd<F: Files>(
     };
     let path = storage.path().to_owned();
     let data = open_data_file(&path, &head, options, seen)?;
-    let base = open_base(files, &path, &head, options, seen).await?;
-    let data = data.map(|data| files.storage(data));
+    let base = open_base_of(files, &storage, &head, options, seen).await?;
+    tell_of_damage(&head, &path);
+    let data = data.map(|data| files.storage(AnyFile::Local(data)));
     Image::open(files.storage(storage), head, data, base, options.image()).await
 }
 
@@ -220,81 +266,13 @@ fn open_data_file(image: &Path, head: &Head, options: &ChainOptions, seen: &mut 
         return Err(Error::unsupported(message).with_path(image));
     }
     let named = Named::data(image, name).amendable("data_file");
-    let storage = named.opened(options.gate.open(image, name, &options.file(options.writable)))?;
-    named.opened(seen.add(storage.identity(), storage.path()))?;
-    Ok(Some(storage))
-}
-
-async fn open_base<F: Files>(
-    files: &F,
-    image: &Path,
-    head: &Head,
-    options: &ChainOptions,
-    seen: &mut Seen,
-) -> Result<Option<Box<dyn BaseSource>>> {
-    if !head.needs_base() {
-        return Ok(None);
-    }
-    let name = &head.header.base_img;
-    let named = Named::base(image, name).amendable("backing_file");
-    let limit = options
-        .base_timeout
-        .map(|limit| clock_of(files).map(|clock| (limit, clock)))
-        .transpose()?;
-    let options = ChainOptions {
-        writable: options.writable && may_write_base(image, head, options)?,
-        // Background copies do not run for lower layers.
-        copy_on_read: Some(false),
-        // This limit holds for all lower layers.
-        base_timeout: None,
-        unfinished: false,
-        ..options.clone()
-    };
-    let storage = named.opened(options.gate.open(image, name, &options.file(options.writable)))?;
-    let format = Some(head.header.base_img_fmt.as_str()).filter(|f| !f.is_empty());
-    // Without locks, another process may write to the base, and the user accepts that. With `writable`, the
-    // image itself writes to it.
-    let watch = (!options.force_share && !options.writable)
-        .then(|| Watch::new(&storage))
-        .transpose();
-    let watch = named.opened(watch)?;
-    let mut base = named.opened(deep(|| open_layer(files, storage, format, &options, seen)).await)?;
-    if let Some(watch) = watch {
-        let watched = if files.may_block() {
-            WatchedSource::new
-        } else {
-            WatchedSource::on_threads
-        };
-        base = Box::new(watched(base, watch));
-    }
-    if let Some((limit, clock)) = limit {
-        base = Box::new(TimedSource::new(base, clock, limit));
-    }
-    Ok(Some(base))
-}
-
-/// Whether an image that is opened for writing writes to its base. Fails if the header asks for that without
-/// the permission of the user: a header can name any file next to the image.
-fn may_write_base(image: &Path, head: &Head, options: &ChainOptions) -> Result<bool> {
-    let update = head.base_update().map_err(|error| error.with_path(image))?;
-    if update == BaseUpdate::No {
-        return Ok(false);
-    }
-    let header = &head.header;
-    if !options.write_base {
-        let message = format!(
-            "The image is to write to its base '{}' (write_updates_base_img is '{}'): use write_base to allow it",
-            header.base_img.display(),
-            update.name()
-        );
-        return Err(Error::new(ErrorKind::NotPermitted, message).with_path(image));
-    }
-    if header.base_img_fmt.is_empty() {
-        let message = "The image is to write to its base and does not name its format (base_img_fmt): \
-                       a format that is guessed would be what a guest makes it look like";
+    if is_url(image.as_os_str()) || is_url(name) {
+        let message = "The image keeps its data in another file, which can be used only where both are on this machine";
         return Err(Error::unsupported(message).with_path(image));
     }
-    Ok(true)
+    let storage = named.opened(options.gate.open(image, name, &options.file(options.writable)))?;
+    named.opened(seen.add(identity_of(&storage), storage.path()))?;
+    Ok(Some(storage))
 }
 
 /// Fails for formats that cannot be written to as the base of an image.
@@ -310,7 +288,7 @@ pub fn check_writable_format(format: &str) -> Result<()> {
 /// Boxed, because it recurses: the files decide how deep the chain is.
 fn open_layer<'a, F: Files>(
     files: &'a F,
-    storage: FileStorage,
+    storage: OpenedFile,
     format: Option<&'a str>,
     options: &'a ChainOptions,
     seen: &'a mut Seen,
@@ -326,7 +304,7 @@ fn open_layer<'a, F: Files>(
             check_writable_format(format).map_err(|error| error.with_path(storage.path()))?;
         }
         let source: Box<dyn BaseSource> = match format {
-            "qcow2" => files.source(Box::new(open_qcow2(storage, options, seen)?)),
+            "qcow2" => files.qcow2(open_qcow2(storage, options, seen)?),
             "fvd" => Box::new(open_fvd(files, storage, options, seen).await?),
             _ => {
                 seen.add(storage.identity(), storage.path())?;
@@ -342,7 +320,7 @@ fn open_layer<'a, F: Files>(
     })
 }
 
-fn open_qcow2(storage: FileStorage, options: &ChainOptions, seen: &mut Seen) -> Result<Qcow2Source> {
+fn open_qcow2(storage: OpenedFile, options: &ChainOptions, seen: &mut Seen) -> Result<Qcow2Source> {
     seen.add(storage.identity(), storage.path())?;
     let lock = if options.force_share {
         LockMode::None
@@ -354,9 +332,10 @@ fn open_qcow2(storage: FileStorage, options: &ChainOptions, seen: &mut Seen) -> 
         direct: options.direct,
         gate: Some(&options.gate),
         probe_backing: true,
+        remote: options.remote.as_ref(),
     };
     let path = storage.path().to_owned();
-    let source = Qcow2Source::from_storage(storage, &qcow2)?;
+    let source = Qcow2Source::from_file(storage, &qcow2)?;
     for identity in source.identities().skip(1) {
         seen.add(identity, &path)?;
     }

@@ -9,9 +9,12 @@
 //! such as the keys in `~/.ssh` next to an image in `~`. The directory of the image may itself be hidden. In
 //! a trusted directory everything may be opened, because the user has named it.
 //!
+//! A URL in an image is opened only if the user trusts a prefix of it ([`Gate::permit_remote`]).
+//!
 //! Names that the user gives directly are not checked here. See `docs/design/trust.md`, "Trust".
 
 mod named;
+mod remote;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -22,28 +25,37 @@ pub(crate) use named::Named;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{FileOptions, FileStorage};
+use crate::url::{Url, is_url, shown};
 
 /// The places where files named by images may be.
 #[derive(Clone, Debug, Default)]
 pub struct Gate {
     /// Resolved: without symbolic links.
     trusted: Vec<PathBuf>,
+    /// Prefixes of URLs.
+    urls: Vec<Url>,
 }
 
 impl Gate {
-    /// A gate that trusts the given directories (or single files), in addition to the directory of each
-    /// image.
+    /// A gate that trusts the given directories (or single files) and prefixes of URLs, in addition to the
+    /// directory of each image.
     ///
     /// # Errors
     ///
-    /// If one of them does not exist or cannot be resolved.
+    /// If a directory does not exist or cannot be resolved, or a URL cannot be a prefix.
     pub fn new(trusted: &[PathBuf]) -> Result<Self> {
+        let (urls, paths): (Vec<_>, Vec<_>) = trusted.iter().partition(|name| is_url(name.as_os_str()));
         let resolve = |path: &PathBuf| {
             let resolved = path.canonicalize();
             resolved.map_err(|error| Error::io("resolve the trusted directory", error).with_path(path))
         };
-        let trusted = trusted.iter().map(resolve).collect::<Result<_>>()?;
-        Ok(Self { trusted })
+        Ok(Self {
+            trusted: paths.into_iter().map(resolve).collect::<Result<_>>()?,
+            urls: urls
+                .into_iter()
+                .map(|name| remote::prefix(name))
+                .collect::<Result<_>>()?,
+        })
     }
 
     /// Opens the file that `image` calls `name`, if it may be opened.
@@ -118,10 +130,13 @@ impl Gate {
 }
 
 impl Gate {
-    /// The directory that the user must trust before `image` may name `name`. None: there is no need to trust
-    /// one, or it would not help.
+    /// The directory, or the prefix of URLs, that the user must trust before `image` may name `name`. None:
+    /// there is no need to trust one, or it would not help.
     #[must_use]
     pub fn missing_trust(&self, image: &Path, name: &OsStr) -> Option<PathBuf> {
+        if is_url(name) {
+            return self.missing_prefix(name);
+        }
         let refused = self.permit(image, name).err()?;
         if refused.kind() != ErrorKind::NotPermitted {
             return None;
@@ -140,10 +155,17 @@ pub fn directory_of(image: &Path) -> &Path {
     parent.unwrap_or(Path::new("."))
 }
 
-/// The path of the file that `image` calls `name`, neither checked nor resolved: for display, or if the user
-/// gave the name.
+/// The path or URL of the file that `image` calls `name`, neither checked nor resolved: for display, or if
+/// the user gave the name.
 #[must_use]
 pub fn beside(image: &Path, name: &OsStr) -> PathBuf {
+    if is_url(name) {
+        return PathBuf::from(name);
+    }
+    if is_url(image.as_os_str()) {
+        let joined = Url::parse(image.as_os_str()).and_then(|image| image.join(name));
+        return joined.map_or_else(|_| PathBuf::from(name), |url| PathBuf::from(url.shown()));
+    }
     // Not `directory_of`, which would put a `./` in front that was not in the name.
     image.parent().unwrap_or(Path::new("")).join(name)
 }
@@ -186,8 +208,8 @@ fn check_form(image: &Path, name: &OsStr) -> Result<()> {
         return Err(Error::invalid_image(message).with_path(image));
     }
     if has_protocol(name) {
-        let shown = name.display();
-        let message = format!("The image names '{shown}': only files are opened, no protocol or URL");
+        let shown = shown(name);
+        let message = format!("The image names '{shown}': only files are opened here, no protocol or URL");
         return Err(Error::unsupported(message).with_path(image));
     }
     Ok(())
@@ -200,7 +222,8 @@ fn has_protocol(name: &OsStr) -> bool {
     first == Some(&b':')
 }
 
-/// Checks that `name`, which `field` of an image will contain, can be opened as the name of a file.
+/// Checks that `name`, which `field` of an image will contain, can be opened as the name of a file, and holds
+/// no secret.
 ///
 /// # Errors
 ///
@@ -210,6 +233,9 @@ pub fn check_storable(field: &str, name: &OsStr) -> Result<()> {
     if name.as_bytes().contains(&0) {
         let message = format!("{field}: a file name has no zero byte in it: '{shown}'");
         return Err(Error::invalid_argument(message));
+    }
+    if is_url(name) {
+        return remote::check_storable(field, name);
     }
     if has_protocol(name) {
         return Err(Error::invalid_argument(format!(

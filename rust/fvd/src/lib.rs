@@ -6,6 +6,7 @@
 //! * [`host`]: the clock that the program provides.
 //! * [`aio`]: runs what would block where it may block.
 //! * [`mod@format`]: bytes to typed values and back. No I/O.
+//! * [`url`]: URLs, their normal form and their prefixes. No I/O.
 //! * [`gate`]: decides whether a file that an image names may be opened.
 //! * [`storage`]: positional I/O on files, devices and memory.
 //! * [`remote`]: files on other machines, which the program provides.
@@ -40,6 +41,7 @@ mod sync;
 #[expect(unsafe_code, reason = "raw memory and system calls live in this one module")]
 mod sys;
 pub mod tool;
+pub mod url;
 
 pub use error::{Error, ErrorKind, Result};
 

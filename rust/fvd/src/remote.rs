@@ -1,11 +1,21 @@
 //! Files on other machines. The program provides them: this crate names no network library.
 
+mod access;
+mod any;
+mod storage;
+mod stored;
+
 use std::fmt;
 use std::sync::Arc;
 
 use crate::error::Result;
 use crate::host::BoxFuture;
 use crate::storage::{Allocation, IoBufMut};
+
+pub(crate) use access::Access;
+pub use any::{AnyFile, Identity};
+pub use storage::RemoteStorage;
+pub(crate) use stored::UPDATE_HINT;
 
 /// Which object a remote file is. It must stay this object as long as an image stands on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,4 +92,10 @@ pub trait RemoteOpener: Send + Sync + 'static {
     ///   in it.
     /// * [`ErrorKind::Io`](crate::ErrorKind::Io) for those of the connection, and for another object.
     fn open(&self, url: &str, pin: Option<&Pin>) -> Result<Arc<dyn RemoteFile>>;
+}
+
+impl fmt::Debug for dyn RemoteOpener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RemoteOpener")
+    }
 }

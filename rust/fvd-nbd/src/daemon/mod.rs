@@ -21,10 +21,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fvd::chain::{AsyncIo, FileOf};
 use fvd::copy::{Control, PrefetchStatus};
 use fvd::image::Stats;
 use fvd::process::Owned;
-use fvd::storage::{AsyncFile, Backend};
+use fvd::storage::Backend;
 use fvd::{Error, ErrorKind, Result};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -43,7 +44,7 @@ use close::close_all;
 use signals::Signals;
 
 /// Requests are first polled on the task of their connection, so files must not block there.
-type Disk = DiskExport<AsyncFile>;
+type Disk = DiskExport<FileOf<AsyncIo>>;
 
 /// What is served, where, and to whom.
 pub struct DaemonOptions {

@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fvd::chain::{AsyncIo, ChainOptions, Files, open_file, open_image_on, open_source_on};
+use fvd::chain::{AsyncIo, ChainOptions, FileOf, Files, OpenedFile, open_any, open_image_on, open_source_on};
 use fvd::image::Image;
 use fvd::source::{foreign, probe_file};
-use fvd::storage::{AsyncFile, FileStorage};
 use fvd::{Error, ErrorKind, Result};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info};
@@ -48,7 +47,7 @@ pub enum DiskSource {
 /// A file to open.
 #[derive(Clone, Debug)]
 pub struct FileOptions {
-    /// Its path.
+    /// Its path, or its URL.
     pub path: PathBuf,
     /// Its format. None: an FVD image; any other content is an error. A guest can make a raw disk look like
     /// any format, so the format is never guessed.
@@ -70,9 +69,9 @@ pub struct OpenImage {
 /// The engine of an open image, by the kind of its file I/O.
 pub enum OpenEngine {
     /// Asynchronous I/O: the image is served as if the server had opened it.
-    Async(Arc<Image<AsyncFile>>),
+    Async(Arc<Image<FileOf<AsyncIo>>>),
     /// Blocking I/O: the image is served on a pool of threads.
-    Blocking(Arc<Image<FileStorage>>),
+    Blocking(Arc<Image<OpenedFile>>),
 }
 
 /// The pause between two attempts to open a disk that is in use.
@@ -84,7 +83,7 @@ pub(super) async fn open_patiently(
     files: &AsyncIo,
     options: DiskOptions,
     patience: Duration,
-) -> Result<DiskExport<AsyncFile>> {
+) -> Result<DiskExport<FileOf<AsyncIo>>> {
     let DiskOptions {
         name,
         description,
@@ -109,7 +108,7 @@ pub(super) async fn open_patiently(
     Ok(DiskExport::new(&name, &description, content))
 }
 
-fn borrow(name: &str, description: &str, open: OpenImage) -> DiskExport<AsyncFile> {
+fn borrow(name: &str, description: &str, open: OpenImage) -> DiskExport<FileOf<AsyncIo>> {
     let OpenImage {
         image,
         read_only,
@@ -123,16 +122,16 @@ fn borrow(name: &str, description: &str, open: OpenImage) -> DiskExport<AsyncFil
     if read_only { disk.read_only() } else { disk }
 }
 
-async fn open(files: &AsyncIo, options: &FileOptions) -> Result<Content<AsyncFile>> {
+async fn open(files: &AsyncIo, options: &FileOptions) -> Result<Content<FileOf<AsyncIo>>> {
     let format = match options.format {
         Some(format) => format,
-        None => probe(&options.path)?,
+        None => probe(&options.path, &options.chain)?,
     };
     let FileOptions { path, chain, .. } = options;
     Ok(match format {
         Format::Fvd => Content::Image(Arc::new(open_image_on(files, path, chain).await?)),
         Format::Raw => {
-            let storage = files.storage(open_file(path, chain)?);
+            let storage = files.storage(open_any(path, chain)?);
             Content::Raw(RawDisk::new(storage, chain.image()).await?)
         }
         Format::Qcow2 if chain.writable => {
@@ -143,12 +142,13 @@ async fn open(files: &AsyncIo, options: &FileOptions) -> Result<Content<AsyncFil
     })
 }
 
-fn probe(path: &Path) -> Result<Format> {
+fn probe(path: &Path, options: &ChainOptions) -> Result<Format> {
     let options = ChainOptions {
+        writable: false,
         force_share: true,
-        ..ChainOptions::default()
+        ..options.clone()
     };
-    let storage = open_file(path, &options)?;
+    let storage = open_any(path, &options)?;
     let format = probe_file(&storage)?;
     if format == "fvd" {
         return Ok(Format::Fvd);

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use fvd::Result;
 use fvd::aio::Threaded;
+use fvd::chain::OpenedFile;
 use fvd::image::Image;
 use fvd::source::{BaseSource, BoxFuture, Run};
-use fvd::storage::{FileStorage, IoBufMut, Storage};
+use fvd::storage::{IoBufMut, Storage};
 
 /// Most requests of one image at once.
 const THREADS: usize = 16;
@@ -21,7 +22,7 @@ pub struct ThreadedImage(Threaded<Kept>);
 
 /// What each request holds until its end.
 struct Kept {
-    image: Arc<Image<FileStorage>>,
+    image: Arc<Image<OpenedFile>>,
     /// Dropped after `image`: then its owner may close the image.
     _kept: Arc<dyn Any + Send + Sync>,
 }
@@ -29,21 +30,21 @@ struct Kept {
 impl ThreadedImage {
     /// `kept` is dropped when this has been dropped and the last request has ended.
     #[must_use]
-    pub fn new(image: Arc<Image<FileStorage>>, kept: Arc<dyn Any + Send + Sync>) -> Self {
+    pub fn new(image: Arc<Image<OpenedFile>>, kept: Arc<dyn Any + Send + Sync>) -> Self {
         let kept = Kept { image, _kept: kept };
         Self(Threaded::new(Arc::new(kept), THREADS))
     }
 
     /// The image, for calls that do no I/O.
     #[must_use]
-    pub fn image(&self) -> &Image<FileStorage> {
+    pub fn image(&self) -> &Image<OpenedFile> {
         &self.0.value().image
     }
 
     /// Runs `work` with the image on one of the worker threads.
     pub async fn run<T: Send + 'static>(
         &self,
-        work: impl AsyncFnOnce(&Image<FileStorage>) -> Result<T> + Send + 'static,
+        work: impl AsyncFnOnce(&Image<OpenedFile>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let done = self.0.run(async move |kept: &Kept| work(&kept.image).await).await;
         done.map_err(|error| error.with_path(self.path()))
@@ -80,13 +81,15 @@ mod tests {
     use std::task::{Context, Waker};
 
     use fvd::image::{CreateOptions, OpenOptions, create, read_head};
+    use fvd::remote::AnyFile;
+    use fvd::storage::FileStorage;
     use pollster::block_on;
 
     use super::*;
 
-    fn image() -> Arc<Image<FileStorage>> {
+    fn image() -> Arc<Image<OpenedFile>> {
         let folder = tempfile::tempdir().expect("a folder");
-        let file = FileStorage::create(folder.path().join("disk"), false).expect("a file");
+        let file = AnyFile::Local(FileStorage::create(folder.path().join("disk"), false).expect("a file"));
         let mut options = CreateOptions::default();
         options.layout.virtual_size = 1 << 20;
         block_on(create(&file, None, &options, None)).expect("created");

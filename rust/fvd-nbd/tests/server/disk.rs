@@ -8,6 +8,7 @@ use fvd::ErrorKind;
 use fvd::copy::Control;
 use fvd::format::LayoutOptions;
 use fvd::image::{CreateOptions, Discard, Image, OpenOptions, create, read_head};
+use fvd::remote::AnyFile;
 use fvd::source::{BaseSource, RawSource};
 use fvd::storage::{FileStorage, IoBufMut, MemoryStorage, Storage};
 use fvd_nbd::disk::{Content, DiskExport, Lease, RawDisk, ThreadedImage};
@@ -30,7 +31,7 @@ fn image(block_size: u64, trim: Discard) -> Disk {
 /// The same image on a file, used from threads.
 fn threaded(block_size: u64, trim: Discard) -> Disk {
     let folder = tempfile::tempdir().expect("a folder");
-    let file = FileStorage::create(folder.path().join("disk"), false).expect("a file");
+    let file = AnyFile::Local(FileStorage::create(folder.path().join("disk"), false).expect("a file"));
     let image = ThreadedImage::new(image_on(file, block_size, trim), Arc::new(()));
     DiskExport::new("", "", Content::Threaded(image))
 }
@@ -254,12 +255,12 @@ fn a_source_that_cannot_be_written_is_read_only() {
 }
 
 /// Plain and compact images on files, with and without a base. Their status also depends on the file system.
-fn on_files() -> impl Iterator<Item = DiskExport<FileStorage>> {
+fn on_files() -> impl Iterator<Item = DiskExport<AnyFile<FileStorage>>> {
     [(false, None), (true, None), (false, Some(BASE)), (true, Some(BASE))]
         .into_iter()
         .map(|(compact, base_size)| {
             let folder = tempfile::tempdir().expect("a folder");
-            let file = FileStorage::create(folder.path().join("disk"), false).expect("a file");
+            let file = AnyFile::Local(FileStorage::create(folder.path().join("disk"), false).expect("a file"));
             let layout = LayoutOptions {
                 virtual_size: SIZE,
                 base_size,

@@ -4,9 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fvd::Error;
-use fvd::chain::{AsyncIo, ChainOptions, open_image_on};
+use fvd::chain::{AsyncIo, ChainOptions, FileOf, open_image_on};
 use fvd::image::Image;
-use fvd::storage::AsyncFile;
 use fvd_nbd::daemon::Background;
 use pollster::block_on;
 
@@ -14,10 +13,10 @@ use crate::handle::Handle;
 use crate::{runtime, time};
 
 /// An engine with asynchronous file I/O.
-pub(crate) type Engine = Image<AsyncFile>;
+pub(crate) type Engine = Image<FileOf<AsyncIo>>;
 
 /// An open engine with asynchronous file I/O.
-pub(crate) type AsyncHandle = Handle<AsyncFile, Background>;
+pub(crate) type AsyncHandle = Handle<FileOf<AsyncIo>, Background>;
 
 /// Opens the image at `path`. Also returns the size of the disk in bytes. Blocks.
 pub(super) fn open(path: &Path, options: &ChainOptions) -> Result<(AsyncHandle, u64), Error> {

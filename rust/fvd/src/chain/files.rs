@@ -4,19 +4,29 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::host::Clock;
-use crate::source::{BaseSource, ThreadedSource};
+use crate::remote::AnyFile;
+use crate::source::{BaseSource, Qcow2Source, RemoteQcow2, ThreadedSource};
 use crate::storage::{AsyncFile, Backend, FileStorage, Storage};
 
 /// Wraps open files for the engine.
 pub trait Files: Clone + Send + Sync + 'static {
-    /// The storage of an image.
-    type Storage: Storage;
+    /// How local files are used.
+    type Local: Storage;
 
-    /// Wraps a file or device.
-    fn storage(&self, file: FileStorage) -> Self::Storage;
+    /// Wraps a local file or device.
+    fn local(&self, file: FileStorage) -> Self::Local;
 
-    /// Wraps a read-only source that blocks (qcow2).
-    fn source(&self, source: Box<dyn BaseSource>) -> Box<dyn BaseSource>;
+    /// Wraps a qcow2 chain, which blocks.
+    fn qcow2(&self, source: Qcow2Source) -> Box<dyn BaseSource>;
+
+    /// Wraps a file for an image or a raw disk.
+    fn storage(&self, file: AnyFile<FileStorage>) -> AnyFile<Self::Local> {
+        match file {
+            AnyFile::Local(file) => AnyFile::Local(self.local(file)),
+            AnyFile::Remote(file) if self.may_block() => AnyFile::Remote(file.waiting()),
+            AnyFile::Remote(file) => AnyFile::Remote(file),
+        }
+    }
 
     /// Whether polling may block the thread.
     fn may_block(&self) -> bool {
@@ -34,14 +44,14 @@ pub trait Files: Clone + Send + Sync + 'static {
 pub struct Blocking;
 
 impl Files for Blocking {
-    type Storage = FileStorage;
+    type Local = FileStorage;
 
-    fn storage(&self, file: FileStorage) -> FileStorage {
+    fn local(&self, file: FileStorage) -> FileStorage {
         file
     }
 
-    fn source(&self, source: Box<dyn BaseSource>) -> Box<dyn BaseSource> {
-        source
+    fn qcow2(&self, source: Qcow2Source) -> Box<dyn BaseSource> {
+        Box::new(source)
     }
 
     fn may_block(&self) -> bool {
@@ -92,20 +102,27 @@ impl AsyncIo {
 }
 
 impl Files for AsyncIo {
-    type Storage = AsyncFile;
+    type Local = AsyncFile;
 
-    fn storage(&self, file: FileStorage) -> AsyncFile {
+    fn local(&self, file: FileStorage) -> AsyncFile {
         AsyncFile::new(file, self.backend)
     }
 
-    fn source(&self, source: Box<dyn BaseSource>) -> Box<dyn BaseSource> {
-        Box::new(ThreadedSource::new(source))
+    fn qcow2(&self, source: Qcow2Source) -> Box<dyn BaseSource> {
+        if source.has_remote() {
+            Box::new(RemoteQcow2::new(source))
+        } else {
+            Box::new(ThreadedSource::new(Box::new(source)))
+        }
     }
 
     fn clock(&self) -> Option<Arc<dyn Clock>> {
         self.clock.clone()
     }
 }
+
+/// A file as `F` uses it: the storage of an image that [`open_image_on`](super::open_image_on) opens.
+pub type FileOf<F> = AnyFile<<F as Files>::Local>;
 
 /// The clock of `files`, for a time limit.
 pub(super) fn clock_of(files: &impl Files) -> Result<Arc<dyn Clock>> {

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use super::options::{self, Value};
-use super::{BaseUpdate, LayoutOptions};
+use super::{BaseUpdate, LayoutOptions, StoredPin};
 use crate::error::Result;
 
 /// Options of a new image.
@@ -15,6 +15,8 @@ pub struct CreateOptions {
     pub base_img: OsString,
     /// Format of the base; empty: it is detected at open.
     pub base_img_fmt: String,
+    /// Which object the base is, if it is a file on another machine.
+    pub base_pin: Option<StoredPin>,
     /// Name of the separate data file as it is stored in the header; empty: none.
     pub data_file: OsString,
     /// Format of the data file: empty or `raw`.

@@ -15,7 +15,9 @@ pub mod header;
 pub mod journal;
 pub mod layout;
 pub mod options;
+pub mod pin;
 pub mod profile;
+pub mod records;
 pub mod redo;
 pub mod table;
 pub mod totals;
@@ -30,7 +32,9 @@ pub use header::{FieldValue, Header};
 pub use journal::{BitmapRecord, Record, TableRecord};
 pub use layout::{Layout, LayoutOptions};
 pub use options::{FormatOption, OPTIONS, Value};
+pub use pin::{PinKind, StoredPin};
 pub use profile::{Profile, ProfileEntry};
+pub use records::{Area, Records};
 pub use table::Entry;
 
 /// Bytes in a sector, the unit of every size and of every atomic write.

@@ -4,8 +4,8 @@
 //! magic "RED2" | length u32 | checksum u32 | patches: (offset u16, length u16, bytes) x n | zeros
 //! ```
 //!
-//! The copy lies in sectors that hold no field. Its checksum covers the patches and the fields that result
-//! from them, so a torn copy, or one that does not belong to the present header, is invalid. A valid copy is
+//! The copy lies in sectors that hold no field. It can also change the [record area](super::records), which
+//! follows the fields. Its checksum covers the patches and the fields that result from them, so a torn copy, or one that does not belong to the present header, is invalid. A valid copy is
 //! applied only while the header contains the [`fence`].
 
 use std::ops::Range;
@@ -33,6 +33,9 @@ const HEAD_LEN: usize = 12;
 /// Bytes of offset and length, in front of each patch.
 const PATCH_HEAD_LEN: usize = 4;
 
+/// Bytes that a copy can change: the fields and the record area.
+pub const END: usize = OFFSET as usize;
+
 /// Byte offset of the first field that a patch may change: it follows magic and version.
 const FIRST_FIELD: usize = 8;
 
@@ -44,21 +47,21 @@ const _: () = assert!(OFFSET == 4608 && SIZE == 3072 && RAW_SIZE <= u16::MAX as 
 /// The header that results from a redo copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redone {
-    /// The fields, [`RAW_SIZE`] bytes.
+    /// The fields and the record area, [`END`] bytes.
     pub fields: Vec<u8>,
     /// Whether the copy changes the size of the disk.
     pub resizes: bool,
 }
 
-/// The redo copy, [`SIZE`] bytes, of a change from `old` to `new`. Both have [`RAW_SIZE`] bytes of fields,
-/// with the same magic and version. The copy also restores the fields that the fence overwrites.
+/// The redo copy, [`SIZE`] bytes, of a change from `old` to `new`. Both have [`END`] bytes of fields and
+/// records, with the same magic and version. The copy also restores the fields that the fence overwrites.
 ///
 /// # Errors
 ///
 /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if the differences do not fit into the copy. All
 /// fields that can be amended fit at once.
 pub fn encode(old: &[u8], new: &[u8]) -> Result<Vec<u8>> {
-    let mut fenced = old[..RAW_SIZE].to_vec();
+    let mut fenced = old[..END].to_vec();
     fence::put_into(&mut fenced);
     let mut patches = Vec::new();
     for Range { start, end } in differences(old, &fenced, new) {
@@ -74,7 +77,7 @@ pub fn encode(old: &[u8], new: &[u8]) -> Result<Vec<u8>> {
     let mut copy = Vec::with_capacity(SIZE);
     copy.extend(MAGIC);
     copy.extend((patches.len() as u32).to_le_bytes());
-    copy.extend(checksum(&patches, new).to_le_bytes());
+    copy.extend(checksum(&patches, &new[..RAW_SIZE]).to_le_bytes());
     copy.extend(patches);
     copy.resize(SIZE, 0);
     Ok(copy)
@@ -92,16 +95,16 @@ pub fn replay(region: &[u8]) -> Option<Redone> {
     let length = u32::from_le_bytes(*copy.get(4..)?.first_chunk()?) as usize;
     let expected = u32::from_le_bytes(*copy.get(8..)?.first_chunk()?);
     let patches = copy.get(HEAD_LEN..)?.get(..length)?;
-    let in_place = &region[..RAW_SIZE];
+    let in_place = &region[..END];
     let mut fields = in_place.to_vec();
     let patched = patch(&mut fields, patches)?;
-    if checksum(patches, &fields) != expected {
+    if checksum(patches, &fields[..RAW_SIZE]) != expected {
         return None;
     }
     let counts = if copy.starts_with(&MAGIC) {
         fence::is_in(in_place)
     } else {
-        unfenced::has_begun(in_place, &fields, &patched)
+        unfenced::has_begun(&in_place[..RAW_SIZE], &fields[..RAW_SIZE], &patched)
     };
     counts.then(|| Redone {
         fields,
@@ -116,8 +119,8 @@ pub fn is_in(region: &[u8]) -> bool {
     copy.starts_with(&MAGIC) || copy.starts_with(&unfenced::MAGIC)
 }
 
-/// Applies the patches to the fields, and returns the patched ranges. `None` if a patch is cut off, or does
-/// not lie in the fields after magic and version.
+/// Applies the patches, and returns the patched ranges. `None` if a patch is cut off, or does not lie after magic
+/// and version and before the copy.
 fn patch(fields: &mut [u8], mut patches: &[u8]) -> Option<Vec<Range<usize>>> {
     let mut ranges = Vec::new();
     while let Some((head, rest)) = patches.split_first_chunk::<PATCH_HEAD_LEN>() {
@@ -138,7 +141,7 @@ fn patch(fields: &mut [u8], mut patches: &[u8]) -> Option<Vec<Range<usize>>> {
 /// them is no larger than the head of a patch.
 fn differences(old: &[u8], fenced: &[u8], new: &[u8]) -> Vec<Range<usize>> {
     let mut ranges: Vec<Range<usize>> = Vec::new();
-    let differing = (0..RAW_SIZE).filter(|&at| old[at] != new[at] || fenced[at] != new[at]);
+    let differing = (0..END).filter(|&at| old[at] != new[at] || fenced[at] != new[at]);
     for at in differing {
         match ranges.last_mut() {
             Some(range) if at <= range.end + PATCH_HEAD_LEN => range.end = at + 1,

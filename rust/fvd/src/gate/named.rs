@@ -5,6 +5,7 @@ use std::path::{Path, absolute};
 
 use super::beside;
 use crate::error::{Error, Result};
+use crate::url::{is_url, shown};
 
 /// A name in an image, and its role there.
 #[derive(Clone, Copy)]
@@ -58,13 +59,15 @@ impl<'a> Named<'a> {
         }
         // In a chain, only the lowest layer fails in this way.
         let is_missing = error.op() == Some("open") && error.errno() == Some(libc::ENOENT);
-        let place = if Path::new(self.name).is_absolute() {
+        let place = if Path::new(self.name).is_absolute() || is_url(self.name) {
             String::new()
+        } else if is_url(self.image.as_os_str()) {
+            format!(" ({})", beside(self.image, self.name).display())
         } else {
             let path = beside(self.image, self.name);
             format!(" ({})", absolute(&path).unwrap_or(path).display())
         };
-        let context = format!("its {} '{}'{place} cannot be opened", self.role, self.name.display());
+        let context = format!("its {} '{}'{place} cannot be opened", self.role, shown(self.name));
         let error = error.seen_from(self.image, &context);
         match self.option.filter(|_| is_missing) {
             Some(option) => error.with_hint(&format!(

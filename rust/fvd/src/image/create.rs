@@ -8,7 +8,8 @@ use super::unfinished::begin;
 use crate::error::{Error, Result};
 use crate::format::bitmap::blocks_of;
 use crate::format::{
-    BaseUpdate, Block, CreateOptions, Header, Layout, LayoutOptions, PAGE, Region, SECTOR, profile, unfinished,
+    BaseUpdate, Block, CreateOptions, Header, Layout, LayoutOptions, PAGE, Records, Region, SECTOR, StoredPin, profile,
+    records, unfinished,
 };
 use crate::gate::check_storable;
 use crate::join::yield_now;
@@ -58,6 +59,9 @@ async fn write_image<S: Storage>(
     let layout = options.layout()?;
     let header = options.header()?;
     let mut bytes = header.encode()?;
+    let mut facts = Records::default();
+    facts.set(records::BASE_PIN, options.base_pin.as_ref().map(StoredPin::encode));
+    bytes[records::PLACE].copy_from_slice(&facts.encode()?);
     if !finished {
         bytes[..unfinished::MARK.len()].copy_from_slice(&unfinished::MARK);
     }

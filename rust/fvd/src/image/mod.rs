@@ -17,6 +17,7 @@ mod flush;
 mod inspect;
 mod metadata;
 mod open;
+mod pin;
 mod populate;
 mod range_lock;
 mod read;

@@ -9,7 +9,7 @@ use super::Image;
 use super::base_writeback::BaseWriteback;
 use super::range_lock::RangeLock;
 use crate::error::{Error, Result};
-use crate::format::{Geometry, HEADER_SIZE, Header, Region, redo};
+use crate::format::{Area, Geometry, HEADER_SIZE, Header, Region, redo};
 use crate::image::durability::Committer;
 use crate::image::durability::recover::{in_place, medium};
 use crate::image::files::Files;
@@ -95,6 +95,8 @@ pub struct Head {
     pub header: Header,
     /// Offsets and sizes of the regions.
     pub geometry: Geometry,
+    /// Facts that have no field.
+    pub records: Area,
     /// A change of the header was cut short: not all of these fields are in place. The next open for writing
     /// writes them there.
     pub interrupted: bool,
@@ -149,11 +151,13 @@ pub async fn read_head<S: Storage>(file: &S) -> Result<Head> {
 /// The head that `region`, the first bytes of an image of `len` bytes, describes.
 pub(super) fn head_of(region: &[u8], len: u64) -> Result<Head> {
     let redone = redo::replay(region);
-    let header = Header::decode(redone.as_ref().map_or(region, |redone| &redone.fields))?;
+    let fields = redone.as_ref().map_or(region, |redone| &redone.fields);
+    let header = Header::decode(fields)?;
     let geometry = Geometry::new(&header, len)?;
     Ok(Head {
         header,
         geometry,
+        records: Area::decode(fields),
         interrupted: redone.is_some(),
         unfinished: false,
     })

@@ -4,7 +4,7 @@ use pollster::block_on;
 
 use crate::error::{Error, Result};
 use crate::format::unfinished;
-use crate::storage::{FileStorage, IoBufMut, Storage as _};
+use crate::storage::{IoBufMut, Storage};
 
 /// How many bytes [`probe`] needs of the start and of the end of a file.
 pub const PROBE_LEN: usize = 512;
@@ -122,8 +122,8 @@ fn markup(start: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Calls [`probe`] for a file.
-pub fn probe_file(file: &FileStorage) -> Result<&'static str> {
+/// Calls [`probe`] for a file. Blocks.
+pub fn probe_file<S: Storage>(file: &S) -> Result<&'static str> {
     let read = |offset| block_on(file.read(IoBufMut::zeroed(PROBE_LEN), offset));
     let len = block_on(file.len())?;
     let start = read(0)?;
@@ -170,7 +170,7 @@ impl NamedBy {
 ///
 /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), naming the format, for every other known
 /// format, and for an empty file.
-pub(crate) fn readable(file: &FileStorage, named_by: NamedBy) -> Result<&'static str> {
+pub(crate) fn readable<S: Storage>(file: &S, named_by: NamedBy) -> Result<&'static str> {
     let format = probe_file(file)?;
     let refused = foreign(format).or_else(|| {
         let is_empty = format == "raw" && block_on(file.len()).is_ok_and(|len| len == 0);

@@ -1,5 +1,6 @@
 //! Sources of base data: disks of any format. Some can be written to.
 
+mod absent;
 mod delegate;
 mod detect;
 mod layer;
@@ -14,12 +15,13 @@ mod writable;
 
 use std::path::{Path, PathBuf};
 
+pub use absent::AbsentSource;
 pub(crate) use detect::{NamedBy, readable};
 pub use detect::{PROBE_LEN, foreign, probe, probe_file};
 pub use layer::Layer;
 pub(crate) use layer::deep;
 pub(crate) use parts::{Part, parts};
-pub use qcow2::{Header as Qcow2Header, Qcow2Options, Qcow2Source};
+pub use qcow2::{Header as Qcow2Header, Qcow2Options, Qcow2Source, RemoteQcow2};
 pub use raw::RawSource;
 pub(crate) use seen::Seen;
 pub use threaded::ThreadedSource;

@@ -4,22 +4,21 @@ use std::path::Path;
 
 use super::MAX_CHAIN_LEN;
 use crate::error::{Error, Result};
-use crate::storage::FileStorage;
+use crate::remote::Identity;
 
 /// The files that were opened so far, from the top.
 #[derive(Default)]
 pub(crate) struct Seen {
-    /// [`FileStorage::identity`] of each.
-    files: Vec<(u64, u64)>,
+    files: Vec<Identity>,
     /// Number of files of the image on top that `files` does not contain.
     above: usize,
 }
 
 impl Seen {
-    /// For the chain below the image in `file`.
-    pub(crate) fn below(file: &FileStorage) -> Self {
+    /// For the chain below the image in the file.
+    pub(crate) fn below(file: Identity) -> Self {
         Self {
-            files: vec![file.identity()],
+            files: vec![file],
             above: 0,
         }
     }
@@ -35,7 +34,7 @@ impl Seen {
     }
 
     /// Adds a file that was opened at `path`.
-    pub(crate) fn add(&mut self, identity: (u64, u64), path: &Path) -> Result<()> {
+    pub(crate) fn add(&mut self, identity: Identity, path: &Path) -> Result<()> {
         if self.files.contains(&identity) {
             let message = "The file is part of its own backing chain";
             return Err(Error::invalid_image(message).with_path(path));

@@ -16,6 +16,7 @@ use super::medium::Medium;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::file::set_blocking;
 use crate::sys::resolved::open_resolved;
+use crate::url::{is_url, shown};
 
 /// How to open a file.
 #[derive(Clone, Debug, Default)]
@@ -192,6 +193,10 @@ fn explain(path: &Path, options: &FileOptions, error: io::Error) -> Error {
                 ErrorKind::NotPermitted,
                 "It became a symbolic link, or lies behind one now",
             )
+        }
+        Some(libc::ENOENT) if is_url(path.as_os_str()) => {
+            let message = "This needs a file on this machine, and the name is a URL";
+            Error::unsupported(message).with_path(shown(path.as_os_str()))
         }
         _ => Error::io("open", error).with_path(path),
     }

@@ -3,21 +3,25 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::new_files::NewFiles;
-use crate::chain::{self, ChainOptions};
+use crate::chain::{self, ChainOptions, NewBase};
 use crate::error::{Error, Result};
 use crate::format::{BaseUpdate, Header, SECTOR};
 use crate::gate::{Gate, beside};
 use crate::image::{self, CreateOptions};
 use crate::process::Process;
+use crate::remote::{Access, RemoteOpener};
 use crate::source::BaseSource;
 use crate::storage::{FileStorage, Storage as _};
+use crate::url::is_url;
 
 /// The base of a new image, named by the user.
 #[derive(Clone, Debug)]
 pub struct Backing {
-    /// The name that goes into the header. A relative name is relative to the directory of the image.
+    /// The name that goes into the header: a path or a URL. A relative name is relative to the directory of the
+    /// image.
     pub name: OsString,
     /// `raw`, `qcow2` or `fvd`. `None`: the format is detected, now and at every open.
     pub format: Option<String>,
@@ -38,6 +42,8 @@ pub struct CreateRequest {
     pub options: CreateOptions,
     /// Decides which files the base, in turn, may name.
     pub gate: Gate,
+    /// Opens the files that URLs name. None: URLs are refused.
+    pub remote: Option<Arc<dyn RemoteOpener>>,
     /// Allow to overwrite a data file that is not empty.
     pub force: bool,
 }
@@ -49,7 +55,7 @@ pub struct CreateRequest {
 pub async fn create(request: &CreateRequest) -> Result<Header> {
     request.new_files().check()?;
     let base = open_backing(request).await?;
-    let options = complete(request, base.as_deref())?;
+    let options = complete(request, base.as_ref())?;
     options.header().map_err(|error| error.with_path(&request.path))?;
     let data_path = data_path(request);
     let new = RemoveOnDrop::new([Some(request.path.as_path()), data_path.as_deref()]);
@@ -59,7 +65,7 @@ pub async fn create(request: &CreateRequest) -> Result<Header> {
     for storage in [Some(&file), data.as_ref()].into_iter().flatten() {
         storage.empty()?;
     }
-    let header = image::create(&file, data.as_ref(), &options, base.as_deref()).await?;
+    let header = image::create(&file, data.as_ref(), &options, base.as_ref().map(|base| &*base.source)).await?;
     new.keep();
     Ok(header)
 }
@@ -87,13 +93,14 @@ pub async fn create_raw(request: &CreateRequest) -> Result<u64> {
     Ok(size)
 }
 
-async fn open_backing(request: &CreateRequest) -> Result<Option<Box<dyn BaseSource>>> {
+async fn open_backing(request: &CreateRequest) -> Result<Option<NewBase>> {
     let Some(backing) = request.backing.as_ref().filter(|backing| !backing.unchecked) else {
         return Ok(None);
     };
     let path = beside(&request.path, &backing.name);
     let options = ChainOptions {
         gate: request.gate.clone(),
+        remote: request.remote.clone(),
         ..ChainOptions::default()
     };
     let base = chain::open_new_base(&path, backing.format.as_deref(), files_of(&request.options), &options).await?;
@@ -106,7 +113,9 @@ pub(super) fn files_of(options: &CreateOptions) -> usize {
 }
 
 /// The options with size and base filled in.
-fn complete(request: &CreateRequest, base: Option<&dyn BaseSource>) -> Result<CreateOptions> {
+fn complete(request: &CreateRequest, base: Option<&NewBase>) -> Result<CreateOptions> {
+    let pin = base.and_then(|base| base.pin.clone());
+    let base = base.map(|base| &*base.source);
     let mut options = request.options.clone();
     let size = request.size.or(base.map(|base| base.len().next_multiple_of(SECTOR)));
     let size = size.ok_or_else(|| Error::invalid_argument("Image creation needs a size parameter"))?;
@@ -114,6 +123,7 @@ fn complete(request: &CreateRequest, base: Option<&dyn BaseSource>) -> Result<Cr
     if let Some(backing) = &request.backing {
         options.layout.base_size = Some(base.map_or(size, BaseSource::len));
         options.base_img.clone_from(&backing.name);
+        options.base_pin = pin;
         options.base_img_fmt = backing.format.clone().unwrap_or_default();
         if options.write_updates_base_img != BaseUpdate::No {
             options.base_img_fmt = written_format(backing, base)?;
@@ -125,6 +135,10 @@ fn complete(request: &CreateRequest, base: Option<&dyn BaseSource>) -> Result<Cr
 /// The format of a base to which guest writes go. It is stored in the header and not detected at every open:
 /// a guest that writes to a raw base could otherwise change the detected format.
 fn written_format(backing: &Backing, base: Option<&dyn BaseSource>) -> Result<String> {
+    if is_url(&backing.name) {
+        let message = "write_updates_base_img: the backing file is on another machine, and nothing is written there";
+        return Err(Error::invalid_argument(message));
+    }
     let format = backing.format.as_deref().or(base.map(BaseSource::format));
     let Some(format) = format else {
         return Err(Error::invalid_argument(
@@ -147,7 +161,10 @@ impl CreateRequest {
             image: &self.path,
             data_file: &self.options.data_file,
             base: base.map(|base| (base.name.as_os_str(), base.format.as_deref())),
-            gate: &self.gate,
+            access: Access {
+                gate: &self.gate,
+                remote: self.remote.as_ref(),
+            },
             force: self.force,
         }
     }

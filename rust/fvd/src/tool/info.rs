@@ -4,13 +4,14 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use crate::chain;
+use crate::chain::{self, ChainOptions, OpenedFile};
 use crate::error::{Error, Result};
-use crate::gate::{Gate, Named, beside};
+use crate::format::StoredPin;
+use crate::gate::{Named, beside};
 use crate::image::info::{self, Info};
 use crate::source::qcow2::{Bitmap, Snapshot, bitmaps, snapshots};
 use crate::source::{Qcow2Header, foreign, probe_file};
-use crate::storage::{FileOptions, FileStorage, LockMode, Storage as _};
+use crate::storage::Storage as _;
 
 /// The base image that a disk names.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub struct NamedBacking {
     pub path: PathBuf,
     /// Its format. `None` if the image does not store it.
     pub format: Option<String>,
+    /// Which object it is, if it is a file on another machine that was pinned.
+    pub pin: Option<StoredPin>,
 }
 
 /// Information about one disk.
@@ -32,8 +35,8 @@ pub struct DiskInfo {
     pub format: &'static str,
     /// Size of the disk in bytes. `None` if fvd cannot read the format.
     pub virtual_size: Option<u64>,
-    /// Bytes that the file occupies on its file system.
-    pub actual_size: u64,
+    /// Bytes that the file occupies on its file system. `None` for a file on another machine.
+    pub actual_size: Option<u64>,
     /// Bytes of a cluster or chunk. `None` if the format has none.
     pub cluster_size: Option<u64>,
     /// The base image. `None` if the disk does not need one, or does not need it any more.
@@ -55,18 +58,23 @@ pub struct Qcow2Info {
     pub bitmaps: Vec<Bitmap>,
 }
 
-/// Reads the information about the disk at `path`. `force_share`: without a lock.
+/// Reads the information about the disk at `path`, which may be a URL. Of `options`, the locks count, and those
+/// about the files that images name.
 ///
-/// With `backing_chain` the result also contains all disks of the backing chain, from top to bottom, and the
-/// gate decides which files the images may name. Without it, no file that the image names is opened.
+/// With `backing_chain` the result also contains all disks of the backing chain, from top to bottom. Without
+/// it, no file that the image names is opened.
 pub async fn info(
     path: &Path,
     format: Option<&str>,
-    force_share: bool,
-    backing_chain: Option<&Gate>,
+    backing_chain: bool,
+    options: &ChainOptions,
 ) -> Result<Vec<DiskInfo>> {
     let mut chain = Vec::new();
-    let collected = collect_chain(path, format, force_share, backing_chain, &mut chain).await;
+    let options = ChainOptions {
+        writable: false,
+        ..options.clone()
+    };
+    let collected = collect_chain(path, format, backing_chain, &options, &mut chain).await;
     match collected {
         Ok(()) => Ok(chain),
         // Add the names of all disks above the one that failed.
@@ -78,17 +86,12 @@ pub async fn info(
 async fn collect_chain(
     path: &Path,
     format: Option<&str>,
-    force_share: bool,
-    backing_chain: Option<&Gate>,
+    backing_chain: bool,
+    options: &ChainOptions,
     chain: &mut Vec<DiskInfo>,
 ) -> Result<()> {
-    let lock = if force_share { LockMode::None } else { LockMode::Shared };
     let mut seen = Vec::new();
-    let options = FileOptions {
-        lock,
-        ..FileOptions::default()
-    };
-    let mut next = Some((FileStorage::open(path, &options)?, format.map(str::to_owned)));
+    let mut next = Some((chain::open_any(path, options)?, format.map(str::to_owned)));
     while let Some((storage, format)) = next.take() {
         if seen.contains(&storage.identity()) {
             let message = "The file is part of its own backing chain";
@@ -98,8 +101,8 @@ async fn collect_chain(
         let disk = look(&storage, format.as_deref()).await?;
         let backing = disk.backing.clone();
         chain.push(disk);
-        if let (Some(gate), Some(backing)) = (backing_chain, backing) {
-            let below = gate.open(storage.path(), &backing.name, &options)?;
+        if let Some(backing) = backing.filter(|_| backing_chain) {
+            let below = chain::open_below(storage.path(), &backing.name, backing.pin.as_ref(), options)?;
             next = Some((below, backing.format));
         }
     }
@@ -128,7 +131,7 @@ impl DiskInfo {
     }
 }
 
-async fn look(storage: &FileStorage, format: Option<&str>) -> Result<DiskInfo> {
+async fn look(storage: &OpenedFile, format: Option<&str>) -> Result<DiskInfo> {
     let path = storage.path();
     let format = match format {
         Some(format) => chain::known_format(format).map_err(|error| error.with_path(path))?,
@@ -153,17 +156,20 @@ async fn look(storage: &FileStorage, format: Option<&str>) -> Result<DiskInfo> {
     Ok(disk)
 }
 
-async fn look_at_fvd(storage: &FileStorage, disk: &mut DiskInfo) -> Result<()> {
+async fn look_at_fvd(storage: &OpenedFile, disk: &mut DiskInfo) -> Result<()> {
     let info = info::info(storage).await?;
     disk.virtual_size = Some(info.virtual_size);
     disk.cluster_size = info.chunk_size.filter(|_| info.compact);
     let base = info.base.as_ref().filter(|_| !info.all_local);
-    disk.backing = base.map(|base| backing(&disk.path, &base.name, base.format.clone()));
+    disk.backing = base.map(|base| NamedBacking {
+        pin: info.base_pin.clone(),
+        ..backing(&disk.path, &base.name, base.format.clone())
+    });
     disk.fvd = Some(info);
     Ok(())
 }
 
-fn look_at_qcow2(storage: &FileStorage, disk: &mut DiskInfo) -> Result<()> {
+fn look_at_qcow2(storage: &OpenedFile, disk: &mut DiskInfo) -> Result<()> {
     let header = Qcow2Header::read(storage)?;
     disk.virtual_size = Some(header.virtual_size);
     disk.cluster_size = Some(header.cluster_size);
@@ -184,5 +190,6 @@ fn backing(image: &Path, name: &OsStr, format: Option<String>) -> NamedBacking {
         name: name.to_owned(),
         path: beside(image, name),
         format,
+        pin: None,
     }
 }

@@ -9,8 +9,9 @@ use pollster::block_on;
 
 use super::convert::chain_of;
 use crate::error::{Error, Result};
-use crate::gate::{Gate, beside, check_storable, directory_of};
+use crate::gate::{beside, check_storable, directory_of};
 use crate::image::read_unfinished_head;
+use crate::remote::{Access, AnyFile};
 use crate::source::is_zero;
 use crate::storage::{Allocation, FileOptions, FileStorage, IoBufMut, LockMode, Storage as _};
 
@@ -28,8 +29,8 @@ pub(super) struct NewFiles<'a> {
     pub(super) data_file: &'a OsStr,
     /// Name and format of the base, named by the user.
     pub(super) base: Option<(&'a OsStr, Option<&'a str>)>,
-    /// Decides which files the base may name.
-    pub(super) gate: &'a Gate,
+    /// Opens the files that the base names.
+    pub(super) access: Access<'a>,
     /// Allow to overwrite a data file that is not empty.
     pub(super) force: bool,
 }
@@ -82,7 +83,7 @@ impl NewFiles<'_> {
             let (Some(base), Some(file)) = (look_at(&base), look_at(path)) else {
                 return false;
             };
-            chain_of(base, format.map(str::to_owned), self.gate).contains(&file.identity())
+            chain_of(base, format.map(str::to_owned), self.access).contains(&AnyFile::Local(file).identity())
         };
         if is_same(path, &base) || in_chain() {
             return Err(Error::invalid_argument(message).with_path(path));

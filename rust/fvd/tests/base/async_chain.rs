@@ -13,7 +13,7 @@ use fvd::chain::{AsyncIo, ChainOptions, Files, open_image_on, open_source_on};
 use fvd::format::LayoutOptions;
 use fvd::host::{BoxFuture, Clock};
 use fvd::image::{CreateOptions, Image};
-use fvd::source::{BaseSource, Run};
+use fvd::source::{BaseSource, Qcow2Source, Run};
 use fvd::storage::{AsyncFile, Backend, FileStorage, IoBufMut, Storage};
 use fvd::tool::{Backing, CreateRequest, create};
 use fvd::{ErrorKind, Result};
@@ -73,6 +73,7 @@ impl Folder {
                 ..CreateOptions::default()
             },
             gate: fvd::gate::Gate::default(),
+            remote: None,
             force: false,
         };
         block_on(create(&request)).unwrap();
@@ -197,14 +198,14 @@ impl BaseSource for Silent {
 struct SilentFiles(AsyncIo);
 
 impl Files for SilentFiles {
-    type Storage = AsyncFile;
+    type Local = AsyncFile;
 
-    fn storage(&self, file: FileStorage) -> AsyncFile {
-        self.0.storage(file)
+    fn local(&self, file: FileStorage) -> AsyncFile {
+        self.0.local(file)
     }
 
-    fn source(&self, source: Box<dyn BaseSource>) -> Box<dyn BaseSource> {
-        Box::new(Silent(source))
+    fn qcow2(&self, source: Qcow2Source) -> Box<dyn BaseSource> {
+        Box::new(Silent(Box::new(source)))
     }
 
     fn clock(&self) -> Option<Arc<dyn Clock>> {

@@ -50,6 +50,7 @@ impl Folder {
             backing: Some(backing),
             options: options.clone(),
             gate: Gate::default(),
+            remote: None,
             force: false,
         };
         block_on(create(&request)).map(drop)

@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use fvd::chain::ChainOptions;
 use fvd::source::{BaseSource, Content, Qcow2Options, Qcow2Source};
 use fvd::storage::IoBufMut;
 use fvd::tool::map::map;
@@ -257,7 +258,14 @@ fn names_that_are_too_long_are_refused() {
 
 #[test]
 fn oversized_lists_of_snapshots_and_bitmaps_are_refused() {
-    let info = |image: &Image| block_on(fvd::tool::info(&image.path(), Some("qcow2"), false, None));
+    let info = |image: &Image| {
+        block_on(fvd::tool::info(
+            &image.path(),
+            Some("qcow2"),
+            false,
+            &ChainOptions::default(),
+        ))
+    };
     let snapshots = |count: u32, at: u64| {
         let mut image = Image::new(SPAN, 1);
         image.put32(60, count).put64(64, at);

@@ -158,6 +158,7 @@ pub(crate) fn make_empty(kind: Kind, path: &Path, size: u64) {
         backing,
         options,
         gate: fvd::gate::Gate::default(),
+        remote: None,
         force: true,
     };
     block_on(create(&request)).expect("an image");

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use fvd::chain::{ChainOptions, open_image};
+use fvd::chain::{ChainOptions, OpenedFile, open_image};
 use fvd::copy::copy_on_read;
 use fvd::format::LayoutOptions;
 use fvd::image::{CreateOptions, Image, create};
@@ -58,7 +58,7 @@ impl Folder {
         self.dir.path().join(name)
     }
 
-    fn open(&self) -> Image<FileStorage> {
+    fn open(&self) -> Image<OpenedFile> {
         let options = ChainOptions {
             writable: true,
             ..ChainOptions::default()
@@ -71,7 +71,7 @@ fn expected(offset: u64, len: u64) -> Vec<u8> {
     (offset..offset + len).map(|n| (n / 512 % 251 + 1) as u8).collect()
 }
 
-fn read(image: &Image<FileStorage>, offset: u64, len: u64) -> Result<Vec<u8>, Error> {
+fn read(image: &Image<OpenedFile>, offset: u64, len: u64) -> Result<Vec<u8>, Error> {
     block_on(image.read(IoBufMut::zeroed(len as usize), offset)).map(|buf| buf.as_slice().to_vec())
 }
 
@@ -163,7 +163,7 @@ fn a_guest_write_to_a_copied_block_survives_without_a_close() {
 }
 
 /// Runs the background half until no copy waits.
-fn store_all(image: &Image<FileStorage>) {
+fn store_all(image: &Image<OpenedFile>) {
     use std::future::Future;
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};

@@ -8,11 +8,10 @@ use std::process::Command;
 
 use bytes::Bytes;
 use fvd::ErrorKind;
-use fvd::chain::{ChainOptions, open_image, open_source};
+use fvd::chain::{ChainOptions, OpenedFile, open_image, open_source};
 use fvd::format::{BaseUpdate, LayoutOptions};
 use fvd::gate::Gate;
 use fvd::image::{CreateOptions, Image};
-use fvd::storage::FileStorage;
 use fvd::tool::{self, Backing, CreateRequest};
 use pollster::block_on;
 use tempfile::TempDir;
@@ -48,6 +47,7 @@ impl Folder {
                 ..CreateOptions::default()
             },
             gate: Gate::default(),
+            remote: None,
             force: false,
         };
         block_on(tool::create(&request)).map(|_| path)
@@ -63,7 +63,7 @@ impl Folder {
     }
 }
 
-fn open(path: &Path, write_base: bool) -> fvd::Result<Image<FileStorage>> {
+fn open(path: &Path, write_base: bool) -> fvd::Result<Image<OpenedFile>> {
     let options = ChainOptions {
         writable: true,
         write_base,

@@ -264,7 +264,15 @@ fn links_in_a_name_are_resolved_before_the_open() {
 
 #[test]
 fn names_that_could_not_be_opened_are_not_stored() {
-    for name in ["a:b.raw", "nbd://host/disk", "json:{}", "a:/b", ":", "a\0b"] {
+    for name in [
+        "a:b.raw",
+        "nbd:host:10809",
+        "nbd://host/disk",
+        "json:{}",
+        "a:/b",
+        ":",
+        "a\0b",
+    ] {
         let error = check_storable("data_file", OsStr::new(name)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{name}");
         assert!(error.reason().starts_with("data_file: "), "{error}");

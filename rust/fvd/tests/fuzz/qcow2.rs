@@ -12,6 +12,7 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use fastrand::Rng;
+use fvd::chain::ChainOptions;
 use fvd::gate::Gate;
 use fvd::source::{BaseSource, Content, Qcow2Options, Qcow2Source};
 use fvd::storage::IoBufMut;
@@ -47,7 +48,11 @@ fn read(source: &Qcow2Source, offset: u64, len: usize) -> fvd::Result<Vec<u8>> {
 
 /// Reads the disk piece by piece, after the status of each piece.
 fn treat(rng: &mut Rng, path: &Path, outcomes: &mut Outcomes) {
-    let _ = block_on(info(path, Some("qcow2"), true, None));
+    let unlocked = ChainOptions {
+        force_share: true,
+        ..ChainOptions::default()
+    };
+    let _ = block_on(info(path, Some("qcow2"), false, &unlocked));
     let gate = Gate::default();
     let options = Qcow2Options {
         gate: Some(&gate),

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fvd::ErrorKind;
-use fvd::chain::{ChainOptions, open_image, open_source};
+use fvd::chain::{ChainOptions, OpenedFile, open_image, open_source};
 use fvd::copy::{Control, PrefetchState};
 use fvd::image::{CreateOptions, Image, create, read_head};
 use fvd::process::PerProcess;
@@ -91,7 +91,7 @@ fn new_image(directory: &TempDir) -> PathBuf {
     path
 }
 
-fn open_for_writing(path: &Path) -> Image<FileStorage> {
+fn open_for_writing(path: &Path) -> Image<OpenedFile> {
     let options = ChainOptions {
         writable: true,
         ..ChainOptions::default()
@@ -99,7 +99,7 @@ fn open_for_writing(path: &Path) -> Image<FileStorage> {
     block_on(open_image(path, &options)).unwrap()
 }
 
-fn write(image: &Image<FileStorage>, offset: u64) -> fvd::Result<()> {
+fn write(image: &Image<OpenedFile>, offset: u64) -> fvd::Result<()> {
     block_on(image.write(Bytes::from_static(&[7; 4096]), offset))
 }
 
@@ -112,7 +112,7 @@ fn is_clean(path: &Path) -> bool {
     block_on(read_head(&file)).unwrap().header.clean_shutdown
 }
 
-fn assert_all_refused(image: &Image<FileStorage>) {
+fn assert_all_refused(image: &Image<OpenedFile>) {
     assert_refused("read", block_on(image.read(IoBufMut::zeroed(512), 0)));
     assert_refused("an empty read", block_on(image.read(IoBufMut::zeroed(0), 0)));
     assert_refused("write", write(image, 0));

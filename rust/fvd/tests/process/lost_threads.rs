@@ -7,8 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use bytes::Bytes;
-use fvd::chain::{AsyncIo, Files as _};
-use fvd::source::RawSource;
+use fvd::source::{BaseSource as _, RawSource, ThreadedSource};
 use fvd::storage::{AsyncFile, Backend, FileOptions, FileStorage, IoBufMut, Space, Storage};
 use pollster::block_on;
 use tempfile::tempdir_in;
@@ -104,8 +103,7 @@ fn without_threads_the_caller_reads_a_blocking_source() {
         std::fs::write(&path, [7; 4096]).unwrap();
         let file = FileStorage::open(&path, &FileOptions::default()).unwrap();
         let blocks = block_on(RawSource::new(file)).unwrap();
-        let files = AsyncIo::with_backend(Backend::Threads).unwrap();
-        files.source(Box::new(blocks))
+        ThreadedSource::new(Box::new(blocks))
     };
     let name = "without_threads_the_caller_reads_a_blocking_source";
     without_threads(name, prepare, |source| {

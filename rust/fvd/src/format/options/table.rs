@@ -28,7 +28,7 @@ macro_rules! field {
 
 /// All options.
 #[rustfmt::skip]
-pub static OPTIONS: [FormatOption; 31] = [
+pub static OPTIONS: [FormatOption; 32] = [
     option(DISK_SIZE).both(("size", None), ("size", None), "Virtual disk size", "").also(&["virtual_disk_size"]),
     option(Kind::File)
         .create(("backing_file", None), "File name of a base image", "")
@@ -38,6 +38,8 @@ pub static OPTIONS: [FormatOption; 31] = [
             "fvd, raw or qcow2; default: found out at every opening")
         .amend(field!(base_img_fmt), "Image format of the base image",
             "fvd, raw, qcow2 or nothing: to be found out"),
+    option(Kind::Word(&["update"]))
+        .amend(("backing_pin", None), "Accept the object that a base image on another machine is now", "update"),
     option(Kind::File)
         .create(field!(data_file), "File name of a separate data file, which is made, too", "default: none")
         .amend(field!(data_file), "File name of the separate data file, after it was moved", ""),

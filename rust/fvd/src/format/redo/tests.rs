@@ -18,16 +18,21 @@ fn region() -> Vec<u8> {
 
 /// `region` with the fence, and with the redo copy of a change to `fields`.
 fn with_copy(region: &[u8], fields: &[u8]) -> Vec<u8> {
-    let copy = encode(&region[..RAW_SIZE], fields).expect("fits");
+    let copy = encode(&region[..END], &whole(region, fields)).expect("fits");
     let mut region = region.to_vec();
     region[OFFSET as usize..][..SIZE].copy_from_slice(&copy);
     fence::put_into(&mut region);
     region
 }
 
+/// `fields`, followed by the records of `region`.
+fn whole(region: &[u8], fields: &[u8]) -> Vec<u8> {
+    [fields, &region[fields.len()..END]].concat()
+}
+
 /// The fields that result from the redo copy.
 fn replayed(region: &[u8]) -> Option<Vec<u8>> {
-    replay(region).map(|redone| redone.fields)
+    replay(region).map(|redone| redone.fields[..RAW_SIZE].to_vec())
 }
 
 fn changed(fields: &[u8], edits: &[(usize, u8)]) -> Vec<u8> {
@@ -108,15 +113,22 @@ fn all_names_and_numbers_that_can_be_amended_fit() {
     ] {
         new[range].iter_mut().for_each(|byte| *byte ^= 0xFF);
     }
-    assert_eq!(replayed(&with_copy(&old, &new)), Some(new));
+    assert_eq!(replayed(&with_copy(&old, &new)), Some(new.clone()));
+    // The record area with them.
+    let mut all = whole(&old, &new);
+    all[RAW_SIZE..].fill(0xEE);
+    let mut region = old.clone();
+    region[OFFSET as usize..][..SIZE].copy_from_slice(&encode(&old[..END], &all).expect("fits"));
+    fence::put_into(&mut region);
+    assert_eq!(replay(&region).map(|redone| redone.fields), Some(all));
 }
 
 #[test]
 fn a_change_that_does_not_fit_is_refused() {
     let old = region();
-    let mut new = old[..RAW_SIZE].to_vec();
+    let mut new = old[..END].to_vec();
     new[8..3600].iter_mut().for_each(|byte| *byte ^= 0xFF);
-    let error = encode(&old[..RAW_SIZE], &new).expect_err("too much");
+    let error = encode(&old[..END], &new).expect_err("too much");
     assert!(error.to_string().contains("too many changes"), "{error}");
 }
 

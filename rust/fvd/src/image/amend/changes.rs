@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 
 use crate::error::{Error, Result};
 use crate::format::options::{self, FormatOption, Set, Value};
-use crate::format::{Header, SECTOR};
+use crate::format::{Header, SECTOR, StoredPin};
 
 /// The requested changes of an image.
 #[derive(Clone, Debug, Default)]
@@ -14,6 +14,10 @@ pub struct Changes {
     fields: Vec<Change>,
     /// Whether the disk may become smaller.
     shrink: bool,
+    /// Whether the user accepts the object that the base is now.
+    updates_pin: bool,
+    /// The pin of the base after the changes.
+    pin: Option<StoredPin>,
 }
 
 /// The new value of a header field, which has the right type and is in range.
@@ -42,8 +46,8 @@ impl Changes {
         }
     }
 
-    /// Adds a change of the attribute `name`: `size` (in bytes, rounded up to a multiple of 512), or the name
-    /// of a header field that can be amended. If one attribute is set twice, the last value is used.
+    /// Adds a change of the attribute `name`: `size` (in bytes, rounded up to a multiple of 512), `backing_pin`
+    /// (`update`), or the name of a header field that can be amended. If one attribute is set twice, the last value is used.
     ///
     /// # Errors
     ///
@@ -55,6 +59,7 @@ impl Changes {
             .ok_or_else(|| options::unknown(name))?;
         match (amend.set, &value) {
             (None, Value::Int(size)) => self.size = Some(whole_sectors(*size)?),
+            (None, Value::Text(_)) if option.accepts(&value) => self.updates_pin = true,
             (Some(set), _) if option.accepts(&value) => self.fields.push(Change {
                 option,
                 name: amend.name,
@@ -79,6 +84,21 @@ impl Changes {
     fn last(&self, name: &str) -> Option<&Value> {
         let mut of_name = self.fields.iter().rev().filter(|change| change.name == name);
         of_name.next().map(|change| &change.value)
+    }
+
+    /// Whether the user accepts the object that the base is now.
+    #[must_use]
+    pub fn updates_pin(&self) -> bool {
+        self.updates_pin
+    }
+
+    /// Sets the pin of the base after the changes.
+    pub fn set_pin(&mut self, pin: StoredPin) {
+        self.pin = Some(pin);
+    }
+
+    pub(super) fn pin(&self) -> Option<&StoredPin> {
+        self.pin.as_ref()
     }
 
     /// The requested size of the disk, in bytes.

@@ -6,6 +6,7 @@
 
 mod changes;
 mod names;
+mod pin;
 mod resize;
 mod room;
 #[cfg(test)]
@@ -16,7 +17,7 @@ use std::ffi::OsString;
 pub use changes::Changes;
 
 use crate::error::{Error, Result};
-use crate::format::{BaseUpdate, Geometry, Header};
+use crate::format::{BaseUpdate, Geometry, Header, records};
 use crate::image::durability::recover::{in_place, medium};
 use crate::image::metadata::redo;
 use crate::image::{CacheMode, Head, read_head_to_write};
@@ -81,6 +82,8 @@ pub async fn needs_data<S: Storage>(file: &S, head: &Head, changes: &Changes) ->
 /// Changes that have been checked and are possible.
 struct Plan {
     new: Header,
+    /// The new record area. None: it stays.
+    area: Option<[u8; records::SIZE]>,
     resize: Option<Resize>,
     /// Whether the journal must be erased, because replaying its records would revert the changes.
     erase: bool,
@@ -103,6 +106,7 @@ impl Plan {
         let after = Head {
             geometry: Geometry::new(&new, file_len)?,
             header: new.clone(),
+            records: head.records.clone(),
             interrupted: false,
             unfinished: false,
         };
@@ -114,7 +118,13 @@ impl Plan {
             new.clean_shutdown = false;
         }
         let erase = resize.is_some() || new.base_img != head.header.base_img || changes.unclean() || leaves_base_stale;
-        Ok(Self { new, resize, erase })
+        let area = pin::area_after(changes, head, &new)?;
+        Ok(Self {
+            new,
+            area,
+            resize,
+            erase,
+        })
     }
 
     fn needs_data(&self, head: &Head) -> bool {
@@ -138,7 +148,7 @@ impl Plan {
             resize.prepare(file, data).await?;
         }
         let shrinks = self.resize.as_ref().filter(|resize| !resize.grows());
-        let change = redo::Change::begin(file, &head.header, &self.new, shrinks.is_some()).await?;
+        let change = redo::Change::begin(file, &head.header, &self.new, self.area.as_ref(), shrinks.is_some()).await?;
         if let Some(resize) = shrinks {
             let cleaned = resize.clean_up(file, data, &self.new).await;
             cleaned.map_err(resize::too_late)?;

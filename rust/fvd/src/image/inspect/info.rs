@@ -3,7 +3,8 @@
 use std::ffi::OsString;
 
 use crate::error::Result;
-use crate::format::Header;
+use crate::format::records::BASE_PIN;
+use crate::format::{Area, Header, StoredPin};
 use crate::image::{Head, read_head};
 use crate::storage::Storage;
 
@@ -46,6 +47,10 @@ pub struct Info {
     pub block_size: Option<u64>,
     /// The base image, even if it is no longer needed.
     pub base: Option<NamedFile>,
+    /// Which object the base is, if it was pinned.
+    pub base_pin: Option<StoredPin>,
+    /// What is wrong with the record area, where the pin lies. None: nothing.
+    pub damaged_records: Option<&'static str>,
     /// Bytes of the disk that the base covers.
     pub base_size: u64,
     /// The base is never read again. Also true without a base.
@@ -70,6 +75,13 @@ pub async fn info<S: Storage>(file: &S) -> Result<Info> {
 impl From<Head> for Info {
     fn from(head: Head) -> Self {
         let suspect = head.is_suspect();
+        // A pin that cannot be understood is shown as a damage.
+        let base_pin = head.records.get(BASE_PIN).map(StoredPin::decode);
+        let damaged_records = match (&head.records, &base_pin) {
+            (Area::Damaged(why), _) => Some(*why),
+            (_, Some(Err(_))) => Some("the pin cannot be read"),
+            _ => None,
+        };
         let Head { header, geometry, .. } = head;
         let compact = geometry.table.is_some();
         let base = named(&header.base_img, &header.base_img_fmt);
@@ -80,6 +92,8 @@ impl From<Head> for Info {
             compact,
             chunk_size: compact.then_some(geometry.chunk_size),
             block_size: geometry.bitmap.map(|_| geometry.block_size),
+            base_pin: base_pin.and_then(Result::ok),
+            damaged_records,
             base_size: geometry.base_size,
             all_local: header.all_data_in_fvd_img || base.is_none(),
             data_file: named(&header.data_file, &header.data_file_fmt),

@@ -4,8 +4,7 @@
 use bytes::Bytes;
 
 use crate::error::{Error, Result};
-use crate::format::header::RAW_SIZE;
-use crate::format::{Geometry, HEADER_SIZE, Header, SECTOR, fence, redo};
+use crate::format::{Geometry, HEADER_SIZE, Header, SECTOR, fence, records, redo};
 use crate::image::space::surplus;
 use crate::storage::{IoBufMut, Storage};
 
@@ -13,21 +12,31 @@ use crate::storage::{IoBufMut, Storage};
 /// holds the new fields.
 pub(in crate::image) struct Change<'a, S> {
     file: &'a S,
-    /// The new content of the sectors of the fields.
+    /// The new content of the sectors of the fields and records.
     sectors: Vec<u8>,
 }
 
 impl<'a, S: Storage> Change<'a, S> {
-    /// Replaces `old`, the header in place, by `new`. Everything that the new one relies on is durable.
+    /// Replaces `old`, the header in place, by `new`, and the record area by `area`; None: it stays. Everything
+    /// that the new header relies on is durable.
     ///
     /// Returns the rest of the change, which [`Change::end`] completes. None: the change is complete, because
     /// nothing differs, or only a single sector. With `fenced` the fence is used for a single sector, too.
     ///
     /// After a failure, or a crash, the header is the old one or the new one.
-    pub(in crate::image) async fn begin(file: &'a S, old: &Header, new: &Header, fenced: bool) -> Result<Option<Self>> {
+    pub(in crate::image) async fn begin(
+        file: &'a S,
+        old: &Header,
+        new: &Header,
+        area: Option<&[u8; records::SIZE]>,
+        fenced: bool,
+    ) -> Result<Option<Self>> {
         let region = read_region(file).await?;
         let mut sectors = region.as_slice()[..redo::OFFSET as usize].to_vec();
         new.write_changes(old, &mut sectors)?;
+        if let Some(area) = area {
+            sectors[records::PLACE].copy_from_slice(area);
+        }
         let mut changed = (0..redo::OFFSET).step_by(SECTOR as usize).filter(|&at| {
             let range = at as usize..(at + SECTOR) as usize;
             sectors[range.clone()] != region.as_slice()[range]
@@ -39,7 +48,7 @@ impl<'a, S: Storage> Change<'a, S> {
             write_sector(file, &sectors, first).await?;
             return Ok(None);
         }
-        let copy = redo::encode(region.as_slice(), &sectors[..RAW_SIZE])?;
+        let copy = redo::encode(region.as_slice(), &sectors)?;
         file.write(Bytes::from(copy), redo::OFFSET).await?;
         file.sync().await?;
         let mut fenced = region.as_slice()[..redo::OFFSET as usize].to_vec();
@@ -83,10 +92,10 @@ pub(in crate::image) async fn finish<S: Storage>(file: &S, data: Option<&S>) -> 
         let message = "A change of the size was cut short: open the image for writing once, which finishes it";
         return Err(Error::invalid_argument(message).with_path(file.path()));
     }
-    // The bytes between the last field and the next sector stay.
-    let mut sectors = region.as_slice()[..redo::OFFSET as usize].to_vec();
-    sectors[..RAW_SIZE].copy_from_slice(&redone.fields);
-    let change = Change { file, sectors };
+    let change = Change {
+        file,
+        sectors: redone.fields,
+    };
     change.put_in_place().await?;
     if let Some(data) = data.filter(|_| redone.resizes) {
         surplus::clear(file, data, &header, &geometry).await?;

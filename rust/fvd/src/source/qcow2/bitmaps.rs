@@ -1,9 +1,10 @@
 //! Lists the dirty bitmaps of a qcow2 image. Their content is not read.
 
+use super::File;
 use super::bytes::{u16_at, u32_at};
 use super::header::Header;
 use crate::error::{Error, Result};
-use crate::storage::{FileStorage, IoBufMut, Storage as _};
+use crate::storage::{IoBufMut, Storage as _};
 
 /// QEMU's limits.
 const MOST: u32 = 65535;
@@ -27,7 +28,7 @@ pub struct Bitmap {
 }
 
 /// The bitmaps of the image in `file` with this `header`. Empty if they are not up to date.
-pub fn bitmaps(file: &FileStorage, header: &Header) -> Result<Vec<Bitmap>> {
+pub fn bitmaps(file: &File, header: &Header) -> Result<Vec<Bitmap>> {
     let Some((offset, size, count)) = header.bitmaps.filter(|_| header.features.has_bitmaps()) else {
         return Ok(Vec::new());
     };
@@ -50,7 +51,7 @@ pub fn bitmaps(file: &FileStorage, header: &Header) -> Result<Vec<Bitmap>> {
 
 /// The entry at `at` of a directory that ends at `end`, and its length in bytes. None: it violates the
 /// format.
-fn read_entry(file: &FileStorage, at: u64, end: u64) -> Result<Option<(Bitmap, u64)>> {
+fn read_entry(file: &File, at: u64, end: u64) -> Result<Option<(Bitmap, u64)>> {
     if end - at < FIXED as u64 {
         return Ok(None);
     }

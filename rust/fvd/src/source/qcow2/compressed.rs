@@ -8,10 +8,11 @@ use miniz_oxide::inflate::core::inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUT
 use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
+use super::File;
 use super::cache::{Cache, Key};
 use super::features::Compression;
 use crate::error::{Error, Result};
-use crate::storage::{FileStorage, IoBufMut, Storage as _};
+use crate::storage::{IoBufMut, Storage as _};
 
 /// The most bytes of decompressed clusters in memory, for a whole chain.
 const MOST_KEPT: usize = 4 << 20;
@@ -28,7 +29,7 @@ pub(super) fn clusters() -> Clusters {
 
 /// A compressed cluster.
 pub(super) struct Compressed<'a> {
-    pub(super) file: &'a FileStorage,
+    pub(super) file: &'a File,
     pub(super) method: Compression,
     /// Length of the decompressed cluster, in bytes.
     pub(super) cluster_size: u64,

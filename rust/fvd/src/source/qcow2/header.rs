@@ -1,9 +1,10 @@
 //! The header of a qcow2 image, with its extensions. Opens no other file.
 
+use super::File;
 use super::bytes::{u32_at, u64_at};
 use super::features::{Compression, Features, crypt_method, encryption_name};
 use crate::error::{Error, Result};
-use crate::storage::{FileStorage, IoBufMut, Storage as _};
+use crate::storage::{IoBufMut, Storage as _};
 
 /// Length of the header of version 2, and the least length in version 3.
 const V2_LEN: usize = 72;
@@ -55,7 +56,7 @@ impl Header {
     ///
     /// [`ErrorKind::InvalidImage`](crate::ErrorKind::InvalidImage) if the file has no qcow2 header. The
     /// header of an image that this crate cannot read, such as an encrypted one, is no error here.
-    pub fn read(storage: &FileStorage) -> Result<Self> {
+    pub fn read(storage: &File) -> Result<Self> {
         let mut buf = IoBufMut::zeroed(FIRST_LEN);
         storage.read_blocking(&mut buf, 0)?;
         let cluster_size = u32_at(buf.as_slice(), 20).and_then(|bits| 1_usize.checked_shl(bits));

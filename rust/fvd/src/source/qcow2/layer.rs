@@ -3,15 +3,15 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
+use super::File;
 use super::header::Header;
 use super::tables::{Lookup, Tables};
-use crate::storage::FileStorage;
 
 /// A qcow2 image, or the raw disk at the end of a chain.
 pub(super) enum Layer {
     Image(Box<Image>),
     Raw {
-        file: FileStorage,
+        file: File,
         /// Length of the disk in bytes: that of the file when it was opened, rounded up to whole sectors as
         /// in QEMU.
         len: u64,
@@ -21,9 +21,9 @@ pub(super) enum Layer {
 /// A qcow2 image.
 pub(super) struct Image {
     pub(super) header: Header,
-    pub(super) file: FileStorage,
+    pub(super) file: File,
     /// The external data file.
-    pub(super) data: Option<FileStorage>,
+    pub(super) data: Option<File>,
 }
 
 impl Layer {
@@ -36,7 +36,7 @@ impl Layer {
     }
 
     /// Its files, the one with the metadata first.
-    pub(super) fn files(&self) -> impl Iterator<Item = &FileStorage> {
+    pub(super) fn files(&self) -> impl Iterator<Item = &File> {
         let (first, second) = match self {
             Self::Image(image) => (&image.file, image.data.as_ref()),
             Self::Raw { file, .. } => (file, None),
@@ -45,7 +45,7 @@ impl Layer {
     }
 
     /// The file with the guest's data.
-    pub(super) fn data(&self) -> &FileStorage {
+    pub(super) fn data(&self) -> &File {
         match self {
             Self::Image(image) => image.data.as_ref().unwrap_or(&image.file),
             Self::Raw { file, .. } => file,

@@ -14,6 +14,7 @@ mod features;
 mod header;
 mod layer;
 mod open;
+mod remote;
 mod snapshots;
 mod tables;
 
@@ -32,11 +33,15 @@ pub use snapshots::{Snapshot, snapshots};
 use super::{BaseSource, BoxFuture, Content, Location, Run};
 use crate::error::Result;
 use crate::gate::Gate;
+use crate::remote::{AnyFile, Identity, RemoteOpener};
 use crate::storage::{Allocation, FileOptions, FileStorage, IoBufMut, LockMode, Storage};
+
+pub use remote::RemoteQcow2;
 
 use compressed::{Clusters, Compressed, clusters};
 use layer::{Image, Layer};
 use open::open_chain;
+use remote::Begun;
 use tables::{Place, Tables, tables};
 
 /// How to open a qcow2 disk and the files that it names.
@@ -52,7 +57,12 @@ pub struct Qcow2Options<'a> {
     /// Guess the format of a backing file if the image does not name it. Dangerous if a guest wrote to a raw
     /// backing file: see [`probe`](super::probe).
     pub probe_backing: bool,
+    /// Opens the backing files that are on other machines. `None`: such a chain is refused.
+    pub remote: Option<&'a Arc<dyn RemoteOpener>>,
 }
+
+/// A file of a chain.
+pub(crate) type File = AnyFile<FileStorage>;
 
 /// A qcow2 disk with its backing chain, read-only.
 pub struct Qcow2Source {
@@ -96,21 +106,29 @@ impl Qcow2Source {
             lock: options.lock,
             ..FileOptions::default()
         };
-        Self::from_storage(FileStorage::open(path, &how)?, options)
+        Self::from_file(AnyFile::Local(FileStorage::open(path, &how)?), options)
     }
 
     /// As [`Qcow2Source::open`], for a file that is already open. Does not change its lock.
-    pub fn from_storage(storage: FileStorage, options: &Qcow2Options<'_>) -> Result<Self> {
+    pub fn from_file(file: File, options: &Qcow2Options<'_>) -> Result<Self> {
         Ok(Self {
-            layers: open_chain(storage, options)?,
+            layers: open_chain(file, options)?,
             tables: tables(),
             clusters: clusters(),
         })
     }
 
-    /// [`FileStorage::identity`] of every file of the chain, that of the image first.
-    pub fn identities(&self) -> impl Iterator<Item = (u64, u64)> {
-        self.layers.iter().flat_map(Layer::files).map(FileStorage::identity)
+    /// The identity of every file of the chain, that of the image first.
+    pub fn identities(&self) -> impl Iterator<Item = Identity> {
+        self.layers.iter().flat_map(Layer::files).map(File::identity)
+    }
+
+    /// Whether a file of the chain is on another machine.
+    pub(crate) fn has_remote(&self) -> bool {
+        self.layers
+            .iter()
+            .flat_map(Layer::files)
+            .any(|file| file.remote().is_some())
     }
 
     /// Fails in a process that was forked after it was opened, before any lock of the caches is taken.
@@ -119,7 +137,7 @@ impl Qcow2Source {
     }
 
     /// The file of the image itself.
-    fn file(&self) -> &FileStorage {
+    fn file(&self) -> &File {
         self.layers[0].files().next().expect("a layer has a file")
     }
 
@@ -166,25 +184,32 @@ impl Qcow2Source {
         })
     }
 
-    fn read_now(&self, mut buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
+    fn read_now(&self, buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
+        block_on(self.begin_read(buf, offset)?.finish())
+    }
+
+    /// Fills `buf`, except where plain bytes lie in remote files: [`Begun::finish`] reads those.
+    fn begin_read(&self, mut buf: IoBufMut, offset: u64) -> Result<Begun> {
         self.check_process()?;
         let inside = self.len().saturating_sub(offset).min(buf.len() as u64);
         let mut rest = buf.split_off(inside as usize);
         rest.as_mut_slice().fill(0);
-        let (mut done, mut at) = (None::<IoBufMut>, offset);
+        let (mut begun, mut at) = (Begun::default(), offset);
         while !buf.is_empty() {
             let found = self.find(at, buf.len() as u64)?;
             let next = buf.split_off(found.len as usize);
-            self.fill(&mut buf, at, &found)?;
+            if let (Place::Data { host }, AnyFile::Remote(file)) = (found.place, found.layer.data()) {
+                begun.add_remote(buf, file, host);
+            } else {
+                self.fill(&mut buf, at, &found)?;
+                begun.add(buf);
+            }
             at += found.len;
-            done = Some(match done {
-                None => buf,
-                Some(done) => done.join(buf),
-            });
             buf = next;
         }
-        let done = done.unwrap_or(buf);
-        Ok(done.join(rest))
+        begun.add(buf);
+        begun.add(rest);
+        Ok(begun)
     }
 
     /// Fills `buf`, which is as long as `found`, from `offset` of the disk.

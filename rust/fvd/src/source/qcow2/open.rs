@@ -6,18 +6,20 @@ use std::path::Path;
 
 use pollster::block_on;
 
-use super::Qcow2Options;
 use super::header::Header;
 use super::layer::{Image, Layer};
 use super::tables::check_l1;
+use super::{File, Qcow2Options};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::SECTOR;
 use crate::gate::{Gate, Named};
+use crate::remote::Access;
 use crate::source::{NamedBy, Seen, readable};
-use crate::storage::{FileOptions, FileStorage, LockMode, Storage};
+use crate::storage::{FileOptions, LockMode, Storage};
+use crate::url::is_url;
 
 /// The chain of the image in `storage`: this image first, the last backing file last.
-pub(super) fn open_chain(storage: FileStorage, options: &Qcow2Options<'_>) -> Result<Vec<Layer>> {
+pub(super) fn open_chain(storage: File, options: &Qcow2Options<'_>) -> Result<Vec<Layer>> {
     let mut opening = Opening {
         options,
         layers: Vec::new(),
@@ -44,7 +46,7 @@ struct Opening<'a> {
 }
 
 impl Opening<'_> {
-    fn image(&mut self, file: FileStorage) -> Result<()> {
+    fn image(&mut self, file: File) -> Result<()> {
         self.see(&file)?;
         let header = Header::read(&file)?;
         let file_len = block_on(file.len())?;
@@ -61,31 +63,36 @@ impl Opening<'_> {
         Ok(())
     }
 
-    fn raw(&mut self, file: FileStorage) -> Result<()> {
+    fn raw(&mut self, file: File) -> Result<()> {
         self.see(&file)?;
         let len = block_on(file.len())?.next_multiple_of(SECTOR);
         self.layers.push(Layer::Raw { file, len });
         Ok(())
     }
 
-    fn see(&mut self, file: &FileStorage) -> Result<()> {
+    fn see(&mut self, file: &File) -> Result<()> {
         self.seen.add(file.identity(), file.path())
     }
 
-    fn data_file(&mut self, header: &Header, image: &FileStorage) -> Result<FileStorage> {
+    fn data_file(&mut self, header: &Header, image: &File) -> Result<File> {
         let Some(name) = header.data_file.as_deref() else {
             let message = "The image keeps its data in another file, and does not name it";
             return Err(Error::invalid_image(message).with_path(image.path()));
         };
         let name = OsStr::from_bytes(name);
         let named = Named::data(image.path(), name);
+        if image.remote().is_some() || is_url(name) {
+            let message =
+                "The image keeps its data in another file, which can be read only where both are on this machine";
+            return Err(Error::unsupported(message).with_path(image.path()));
+        }
         let data = named.opened(self.named(image.path(), name))?;
         named.opened(self.see(&data))?;
         Ok(data)
     }
 
     /// The file below the last layer, and its format.
-    fn below(&self) -> Result<Option<(FileStorage, &'static str)>> {
+    fn below(&self) -> Result<Option<(File, &'static str)>> {
         let Some(Layer::Image(image)) = self.layers.last() else {
             return Ok(None);
         };
@@ -110,7 +117,7 @@ impl Opening<'_> {
     }
 
     /// Opens a file that `image` names.
-    fn named(&self, image: &Path, name: &OsStr) -> Result<FileStorage> {
+    fn named(&self, image: &Path, name: &OsStr) -> Result<File> {
         let Some(gate) = self.options.gate else {
             let message = format!(
                 "The image names '{}', and files that it names are not to be opened",
@@ -122,7 +129,7 @@ impl Opening<'_> {
     }
 }
 
-fn open_named(gate: &Gate, image: &Path, name: &OsStr, options: &Qcow2Options<'_>) -> Result<FileStorage> {
+fn open_named(gate: &Gate, image: &Path, name: &OsStr, options: &Qcow2Options<'_>) -> Result<File> {
     let lock = match options.lock {
         LockMode::None => LockMode::None,
         LockMode::Shared | LockMode::Exclusive => LockMode::Shared,
@@ -133,15 +140,14 @@ fn open_named(gate: &Gate, image: &Path, name: &OsStr, options: &Qcow2Options<'_
         lock,
         ..FileOptions::default()
     };
-    gate.open(image, name, &how)
+    let access = Access {
+        gate,
+        remote: options.remote,
+    };
+    access.open_named(image, name, None, &how)
 }
 
-fn backing_format(
-    image: &Path,
-    header: &Header,
-    backing: &FileStorage,
-    options: &Qcow2Options<'_>,
-) -> Result<&'static str> {
+fn backing_format(image: &Path, header: &Header, backing: &File, options: &Qcow2Options<'_>) -> Result<&'static str> {
     let unsupported = |format: &str| {
         let message = format!("The format '{format}' of its backing file is not supported");
         let error = Error::unsupported(message).with_path(image);

@@ -1,9 +1,10 @@
 //! Lists the snapshots in a qcow2 image. Their content is not read.
 
+use super::File;
 use super::bytes::{u16_at, u32_at, u64_at};
 use super::header::Header;
 use crate::error::{Error, Result};
-use crate::storage::{FileStorage, IoBufMut, Storage as _};
+use crate::storage::{IoBufMut, Storage as _};
 
 /// QEMU's limits.
 const MOST: u32 = 65536;
@@ -31,7 +32,7 @@ pub struct Snapshot {
 }
 
 /// The snapshots of the image in `file` with this `header`.
-pub fn snapshots(file: &FileStorage, header: &Header) -> Result<Vec<Snapshot>> {
+pub fn snapshots(file: &File, header: &Header) -> Result<Vec<Snapshot>> {
     let (count, start) = header.snapshots;
     let refused = |what: &str| {
         let message = format!("The snapshot table is corrupt: {what}");
@@ -57,7 +58,7 @@ pub fn snapshots(file: &FileStorage, header: &Header) -> Result<Vec<Snapshot>> {
 }
 
 /// The entry at `at`, and its length in bytes. None: it violates the format.
-fn read_entry(file: &FileStorage, at: u64) -> Result<Option<(Snapshot, u64)>> {
+fn read_entry(file: &File, at: u64) -> Result<Option<(Snapshot, u64)>> {
     let mut buf = IoBufMut::zeroed(FIXED);
     file.read_blocking(&mut buf, at)?;
     let sizes = || {

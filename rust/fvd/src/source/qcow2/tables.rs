@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use pollster::block_on;
 
+use super::File;
 use super::cache::Cache;
 use super::header::Header;
 use crate::error::{Error, Result};
-use crate::storage::{FileStorage, IoBufMut, Storage};
+use crate::storage::{IoBufMut, Storage};
 
 /// 64-bit words that are read and cached at once.
 pub(super) const SLICE: u64 = 2048;
@@ -59,7 +60,7 @@ impl Place {
 pub(super) struct Lookup<'a> {
     pub(super) header: &'a Header,
     /// The file with the tables.
-    pub(super) file: &'a FileStorage,
+    pub(super) file: &'a File,
     pub(super) has_data_file: bool,
     pub(super) tables: &'a Tables,
     /// Index of the image in the chain.
@@ -198,7 +199,7 @@ impl Lookup<'_> {
     }
 }
 
-fn read_words(file: &FileStorage, at: u64, bytes: u64) -> Result<Vec<u64>> {
+fn read_words(file: &File, at: u64, bytes: u64) -> Result<Vec<u64>> {
     let mut buf = IoBufMut::zeroed(bytes as usize);
     file.read_blocking(&mut buf, at)?;
     let (words, _) = buf.as_slice().as_chunks();
@@ -206,7 +207,7 @@ fn read_words(file: &FileStorage, at: u64, bytes: u64) -> Result<Vec<u64>> {
 }
 
 /// Fails if two entries of the L1 table share an L2 table. So a walk over the disk meets each table once.
-pub(super) fn check_l1(header: &Header, file: &FileStorage) -> Result<()> {
+pub(super) fn check_l1(header: &Header, file: &File) -> Result<()> {
     let needed = header.l1_needed();
     let (mut used, mut at) = (Vec::new(), 0);
     while at < needed {

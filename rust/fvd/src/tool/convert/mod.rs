@@ -77,6 +77,7 @@ fn source_options(request: &ConvertRequest) -> ChainOptions {
         direct: request.source_cache.is_direct(),
         force_share: request.force_share,
         gate: request.gate.clone(),
+        remote: request.remote.clone(),
         ..ChainOptions::default()
     }
 }

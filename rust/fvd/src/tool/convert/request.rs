@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::gate::Gate;
 use crate::image::{CacheMode, CreateOptions};
+use crate::remote::{Access, RemoteOpener};
 use crate::source::BaseSource;
 use crate::tool::new_files::NewFiles;
 
@@ -21,7 +22,7 @@ pub const MAX_SPARSE_SIZE: u64 = 16 << 20;
 pub enum Source {
     /// A disk in a file or device.
     File {
-        /// Path of the file or device.
+        /// Path of the file or device, or the URL of a file on another machine.
         path: PathBuf,
         /// `raw`, `qcow2` or `fvd`. `None`: the format is detected.
         format: Option<String>,
@@ -137,6 +138,8 @@ pub struct ConvertRequest {
     pub source_cache: Cache,
     /// Decides which files source and target may name.
     pub gate: Gate,
+    /// Opens the files that URLs name. None: URLs are refused.
+    pub remote: Option<Arc<dyn RemoteOpener>>,
     /// Read the source without locks.
     pub force_share: bool,
 }
@@ -158,7 +161,15 @@ impl ConvertRequest {
             cache: Cache::default(),
             source_cache: Cache::default(),
             gate: Gate::default(),
+            remote: None,
             force_share: false,
+        }
+    }
+
+    pub(super) fn access(&self) -> Access<'_> {
+        Access {
+            gate: &self.gate,
+            remote: self.remote.as_ref(),
         }
     }
 
@@ -170,7 +181,7 @@ impl ConvertRequest {
             image: target,
             data_file: &create.data_file,
             base: (!create.base_img.is_empty()).then_some((create.base_img.as_os_str(), format)),
-            gate: &self.gate,
+            access: self.access(),
             force: self.force,
         }
     }

@@ -4,8 +4,9 @@ use pollster::block_on;
 
 use super::{ConvertRequest, Format, Source, Target};
 use crate::error::{Error, Result};
-use crate::gate::{Gate, beside};
+use crate::gate::beside;
 use crate::image::read_head;
+use crate::remote::{Access, AnyFile, Identity};
 use crate::source::{Qcow2Options, Qcow2Source, probe_file};
 use crate::storage::{FileStorage, LockMode, Storage as _};
 use crate::tool::new_files::{look_at, unlocked};
@@ -23,7 +24,7 @@ pub(super) fn check(request: &ConvertRequest) -> Result<()> {
     let written: Vec<_> = [Some(target), data.as_ref()]
         .into_iter()
         .flatten()
-        .filter_map(|path| Some((path, look_at(path)?.identity())))
+        .filter_map(|path| Some((path, AnyFile::Local(look_at(path)?).identity())))
         .collect();
     if !written.is_empty() {
         let read = identities(request);
@@ -38,27 +39,28 @@ pub(super) fn check(request: &ConvertRequest) -> Result<()> {
     Ok(())
 }
 
-/// The identities (device and inode) of all files of the source, as far as they can be opened.
-fn identities(request: &ConvertRequest) -> Vec<(u64, u64)> {
+/// The identities of all files of the source, as far as they can be opened. None that begins with a URL: below
+/// it there is no local file.
+fn identities(request: &ConvertRequest) -> Vec<Identity> {
     let (path, format) = match &request.source {
         Source::Stream(stream) => {
             let file = stream.try_clone().ok();
             let file = file.and_then(|file| FileStorage::from_file(file, "").ok());
-            return file.iter().map(FileStorage::identity).collect();
+            return file.into_iter().map(|file| AnyFile::Local(file).identity()).collect();
         }
         Source::File { path, format } => (path.clone(), format.clone()),
         Source::Open(disk) => (disk.path().to_owned(), Some(disk.format().to_owned())),
     };
-    look_at(&path).map_or_else(Vec::new, |storage| chain_of(storage, format, &request.gate))
+    look_at(&path).map_or_else(Vec::new, |storage| chain_of(storage, format, request.access()))
 }
 
-/// The identities (device and inode) of all files of the disk in `storage`, with the backing chain and all
-/// data files, as far as they can be opened.
-pub(in crate::tool) fn chain_of(storage: FileStorage, format: Option<String>, gate: &Gate) -> Vec<(u64, u64)> {
+/// The identities of all files of the disk in `storage`, with the backing chain and all data files, as far as
+/// they can be opened.
+pub(in crate::tool) fn chain_of(storage: FileStorage, format: Option<String>, access: Access<'_>) -> Vec<Identity> {
     let mut found = Vec::new();
-    let mut next = Some((storage, format));
+    let mut next = Some((AnyFile::Local(storage), format));
     while let Some((storage, format)) = next {
-        next = layer(storage, format, gate, &mut found);
+        next = layer(storage, format, access, &mut found);
     }
     found
 }
@@ -66,11 +68,11 @@ pub(in crate::tool) fn chain_of(storage: FileStorage, format: Option<String>, ga
 /// Adds the identities of one layer to `found`, and returns the next lower layer with its format. A loop in
 /// the chain ends here without an error; opening the chain reports it.
 fn layer(
-    storage: FileStorage,
+    storage: AnyFile<FileStorage>,
     format: Option<String>,
-    gate: &Gate,
-    found: &mut Vec<(u64, u64)>,
-) -> Option<(FileStorage, Option<String>)> {
+    access: Access<'_>,
+    found: &mut Vec<Identity>,
+) -> Option<(AnyFile<FileStorage>, Option<String>)> {
     if found.contains(&storage.identity()) {
         return None;
     }
@@ -81,19 +83,20 @@ fn layer(
             let options = Qcow2Options {
                 lock: LockMode::None,
                 direct: false,
-                gate: Some(gate),
+                gate: Some(access.gate),
                 probe_backing: true,
+                remote: access.remote,
             };
-            let source = Qcow2Source::from_storage(storage, &options).ok()?;
+            let source = Qcow2Source::from_file(storage, &options).ok()?;
             found.extend(source.identities());
             None
         }
         "fvd" => {
             let head = block_on(read_head(&storage)).ok()?;
             let header = &head.header;
-            let named = |name| gate.open(storage.path(), name, &unlocked());
+            let named = |name| access.open_named(storage.path(), name, None, &unlocked());
             if !header.data_file.is_empty() {
-                found.extend(named(&header.data_file).iter().map(FileStorage::identity));
+                found.extend(named(&header.data_file).iter().map(AnyFile::identity));
             }
             let base = head.needs_base().then(|| named(&header.base_img).ok()).flatten()?;
             let format = Some(head.header.base_img_fmt).filter(|format| !format.is_empty());

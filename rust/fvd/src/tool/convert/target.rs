@@ -10,15 +10,15 @@ use super::plan::Zeros;
 use super::raw::RawDisk;
 use super::sink::Sink;
 use super::{Cache, ConvertRequest, Format};
-use crate::chain::{ChainOptions, open_image, open_new_base};
+use crate::chain::{ChainOptions, NewBase, OpenedFile, open_image, open_new_base};
 use crate::error::{Error, Result};
 use crate::format::{BaseUpdate, SECTOR};
 use crate::gate::beside;
 use crate::image::{
     CreateOptions, DetectZeroes, Discard, Image, OpenOptions, create_unfinished, finish, read_unfinished_head, suspend,
 };
-use crate::source::BaseSource;
-use crate::storage::{FileStorage, Storage};
+use crate::remote::AnyFile;
+use crate::storage::Storage;
 use crate::tool::create::files_of;
 use crate::tool::progress::{Callback, Progress, drive};
 
@@ -31,7 +31,7 @@ pub(super) enum Disk {
 /// An FVD image as the target.
 pub(super) struct FvdDisk {
     /// It has the mark of an unfinished disk until [`Disk::finish`].
-    image: Image<FileStorage>,
+    image: Image<OpenedFile>,
     cache: Cache,
 }
 
@@ -174,6 +174,7 @@ fn chain_options(request: &ConvertRequest) -> ChainOptions {
         direct: request.cache.is_direct(),
         force_share: false,
         gate: request.gate.clone(),
+        remote: request.remote.clone(),
         // A conversion changes only its target, never the base of the target.
         write_base: false,
         // A conversion overwrites what it reads of the target, so storing it would be useless.
@@ -192,7 +193,7 @@ fn open_fvd(
     request: &ConvertRequest,
     created: &mut Created,
     progress: &mut Callback<'_>,
-) -> Result<Image<FileStorage>> {
+) -> Result<Image<OpenedFile>> {
     let size = size.next_multiple_of(SECTOR);
     if request.no_create {
         let image = block_on(open_image(path, &chain_options(request)))?;
@@ -208,16 +209,18 @@ fn open_fvd(
         ));
     }
     let base = open_base(path, &options, request)?;
+    let (base, pin) = base.map_or((None, None), |base| (Some(base.source), base.pin));
+    options.base_pin = pin;
     options.layout.base_size = base.as_ref().map(|base| base.len());
     // Check the options before an existing file is emptied.
     options.header().map_err(|error| error.with_path(path))?;
     let direct = request.cache.is_direct();
-    let file = created.create(path, direct)?;
+    let file = AnyFile::Local(created.create(path, direct)?);
     let data = if options.data_file.is_empty() {
         None
     } else {
         let path = beside(path, &options.data_file);
-        Some(created.create(&path, direct)?)
+        Some(AnyFile::Local(created.create(&path, direct)?))
     };
     let made = create_unfinished(&file, data.as_ref(), &options, base.as_deref());
     drive(made, &mut || progress(Progress { done: 0, total: None }))?;
@@ -242,7 +245,7 @@ fn open_fvd(
 }
 
 /// Opens the base that the user named for the new image.
-fn open_base(image: &Path, options: &CreateOptions, request: &ConvertRequest) -> Result<Option<Box<dyn BaseSource>>> {
+fn open_base(image: &Path, options: &CreateOptions, request: &ConvertRequest) -> Result<Option<NewBase>> {
     if options.base_img.is_empty() {
         return Ok(None);
     }

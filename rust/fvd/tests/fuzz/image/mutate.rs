@@ -67,7 +67,7 @@ fn interrupt(file: &mut [u8], old: &[u8]) {
     let Some(region) = file.get_mut(..HEADER_SIZE as usize) else {
         return;
     };
-    if let Ok(copy) = redo::encode(old, &region[..RAW_SIZE]) {
+    if let Ok(copy) = redo::encode(old, &region[..redo::END]) {
         region[..RAW_SIZE].copy_from_slice(&old[..RAW_SIZE]);
         fence::put_into(region);
         region[redo::OFFSET as usize..][..redo::SIZE].copy_from_slice(&copy);

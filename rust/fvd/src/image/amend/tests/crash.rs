@@ -2,6 +2,7 @@
 //! new one, both read only and opened for writing, and it must be possible to amend it again.
 
 use super::*;
+use crate::format::{Area, PinKind, StoredPin};
 use crate::image::testing::disk::{Disk, Op, contents, power_cut, record};
 
 /// Offset of the size of the disk in the header.
@@ -22,6 +23,8 @@ pub(super) struct Case {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct State {
     pub(super) header: Header,
+    /// The pin of the base is there.
+    pub(super) records: Area,
     pub(super) content: Vec<u8>,
 }
 
@@ -32,6 +35,7 @@ impl State {
         header.clean_shutdown = true;
         Self {
             header,
+            records: block_on(read_head(&sample.file)).expect("valid").records,
             content: content(sample),
         }
     }
@@ -47,12 +51,15 @@ pub(super) fn cases() -> Vec<Case> {
             unclean: bits & 4 > 0,
             no_journal: false,
         };
-        let options = if bits & 8 > 0 { options(kind) } else { plain(kind) };
+        let mut options = if bits & 8 > 0 { options(kind) } else { plain(kind) };
+        let pin = StoredPin::new(7, PinKind::ETag, b"\"old\"");
+        options.base_pin = Some(pin).filter(|_| kind.based);
         for size in [47 * CHUNK + 512, 13 * CHUNK + 4608] {
             let mut changes = changes([("size", int(size)), ("need_zero_init", Value::Bool(true))]);
             if kind.based {
                 let name = text(&"directory/".repeat(90));
                 changes.set("base_img", name).expect("a name");
+                changes.set_pin(StoredPin::new(size, PinKind::ETag, b"\"new\""));
             }
             cases.push(Case {
                 name: format!("{bits:04b} to {size}"),
@@ -63,8 +70,25 @@ pub(super) fn cases() -> Vec<Case> {
         }
     }
     cases.push(into_the_journal());
+    cases.push(pin_alone());
     cases.extend([false, true].map(drop_the_base));
     cases
+}
+
+/// Only the pin of the base changes: one sector.
+fn pin_alone() -> Case {
+    let kind = Kind {
+        based: true,
+        ..Kind::default()
+    };
+    let mut changes = Changes::new(false);
+    changes.set_pin(StoredPin::new(7, PinKind::Version, b"3"));
+    Case {
+        name: "pin alone".to_owned(),
+        sample: sample(&plain(kind), false),
+        changes,
+        size: SIZE,
+    }
 }
 
 /// A table that grows by a page into the journal. Small chunks keep the disk small.
@@ -119,9 +143,10 @@ fn verify(left: &Sample<MemoryStorage>, case: &Case, before: &State, after: &Sta
     let point = format!("{}, {point}", case.name);
     left.assert_consistent(&point);
     let now = State::of(left);
-    let changed = now.header == after.header;
+    let changed = (&now.header, &now.records) == (&after.header, &after.records);
     let expected = if changed { after } else { before };
     assert_eq!(now.header, expected.header, "{point}");
+    assert_eq!(now.records, expected.records, "{point}");
     assert!(now.content == expected.content, "content: {point}");
     // An open for writing finishes the change, and must show the same state.
     let image = open(left, true).expect("opens");
@@ -130,8 +155,8 @@ fn verify(left: &Sample<MemoryStorage>, case: &Case, before: &State, after: &Sta
     block_on(image.close()).expect("closed");
     let head = block_on(read_head(&left.file)).expect("valid");
     assert_eq!(
-        (head.interrupted, head.header == expected.header),
-        (false, true),
+        (head.interrupted, head.header == expected.header, &head.records),
+        (false, true, &expected.records),
         "{point}"
     );
     let mut written = content(left);

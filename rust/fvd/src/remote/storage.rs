@@ -1,0 +1,150 @@
+//! A remote file as a read-only storage.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use pollster::block_on;
+
+use super::{Pin, RemoteFile};
+use crate::error::{Error, ErrorKind, Result};
+use crate::process::Owned;
+use crate::storage::{Allocation, IoBufMut, Space, Storage};
+
+/// A remote file with the interface of a file: every write fails. Clones share the file.
+///
+/// In a forked child all operations fail, and dropping it does nothing: the connections belong to the parent.
+#[derive(Clone)]
+pub struct RemoteStorage {
+    file: Arc<Owned<Arc<dyn RemoteFile>>>,
+    pin: Pin,
+    /// The URL, for messages.
+    path: PathBuf,
+    /// Whether a read waits for the answer on the caller's thread.
+    waits: bool,
+}
+
+impl RemoteStorage {
+    /// Polling it never blocks.
+    #[must_use]
+    pub fn new(file: Arc<dyn RemoteFile>) -> Self {
+        Self {
+            pin: file.pin().clone(),
+            path: PathBuf::from(file.url()),
+            file: Arc::new(Owned::new(file)),
+            waits: false,
+        }
+    }
+
+    /// The same file for a host that may block: every future is ready at its first poll. This is the one place
+    /// where a thread waits for a remote file.
+    #[must_use]
+    pub fn waiting(self) -> Self {
+        Self { waits: true, ..self }
+    }
+
+    /// Which object it is.
+    #[must_use]
+    pub fn pin(&self) -> &Pin {
+        &self.pin
+    }
+
+    /// Fails in a process that was forked after the file was opened.
+    pub(crate) fn check_process(&self) -> Result<()> {
+        self.file().map(drop)
+    }
+
+    /// [`Storage::read`], on this thread.
+    pub(crate) fn read_blocking(&self, buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
+        block_on(self.read_now(buf, offset))
+    }
+
+    fn file(&self) -> Result<&Arc<dyn RemoteFile>> {
+        self.file.get().map_err(|error| error.with_path(&self.path))
+    }
+
+    async fn read_now(&self, buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
+        let read = self.file()?.read(buf, offset).await;
+        read.map_err(|error| self.located(error, offset))
+    }
+
+    async fn allocation_now(&self, offset: u64, len: u64) -> Result<(Allocation, u64)> {
+        let found = self.file()?.allocation(offset, len).await;
+        found.map_err(|error| self.located(error, offset))
+    }
+
+    fn located(&self, error: Error, offset: u64) -> Error {
+        match error.offset() {
+            Some(_) => error.with_path(&self.path),
+            None => error.with_path(&self.path).with_offset(offset),
+        }
+    }
+
+    fn refused(&self, op: &str) -> Error {
+        let message = "A file on another machine can only be read";
+        Error::new(ErrorKind::NotPermitted, message)
+            .with_path(&self.path)
+            .with_op(op)
+    }
+}
+
+impl fmt::Debug for RemoteStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RemoteStorage").field(&self.path).finish()
+    }
+}
+
+impl Storage for RemoteStorage {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    async fn read(&self, buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
+        if buf.is_empty() {
+            return Ok(buf);
+        }
+        if self.waits {
+            self.read_blocking(buf, offset)
+        } else {
+            self.read_now(buf, offset).await
+        }
+    }
+
+    async fn write(&self, _: Bytes, offset: u64) -> Result<()> {
+        Err(self.refused("write").with_offset(offset))
+    }
+
+    async fn write_vectored(&self, _: Vec<Bytes>, offset: u64) -> Result<()> {
+        Err(self.refused("write").with_offset(offset))
+    }
+
+    async fn write_zeroes(&self, offset: u64, _: u64, _: Space) -> Result<()> {
+        Err(self.refused("write zeros").with_offset(offset))
+    }
+
+    async fn sync(&self) -> Result<()> {
+        // Nothing was written.
+        Ok(())
+    }
+
+    async fn len(&self) -> Result<u64> {
+        Ok(self.pin.len)
+    }
+
+    async fn set_len(&self, _: u64) -> Result<()> {
+        Err(self.refused("change the length"))
+    }
+
+    fn can_resize(&self) -> bool {
+        false
+    }
+
+    async fn allocation(&self, offset: u64, len: u64) -> Result<(Allocation, u64)> {
+        if self.waits {
+            block_on(self.allocation_now(offset, len))
+        } else {
+            self.allocation_now(offset, len).await
+        }
+    }
+}
