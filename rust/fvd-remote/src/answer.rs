@@ -203,7 +203,7 @@ mod tests {
             )
         };
         assert_eq!(read("7"), Some(Duration::from_secs(7)));
-        assert_eq!(read("Mon, 30 Nov 2026 10:01:00 GMT"), Some(Duration::from_mins(1)));
+        assert_eq!(read("Mon, 30 Nov 2026 10:01:00 GMT"), Some(Duration::from_secs(60)));
         assert_eq!(read("Mon, 30 Nov 2026 09:00:00 GMT"), Some(Duration::ZERO));
         assert_eq!(read("soon"), None);
     }

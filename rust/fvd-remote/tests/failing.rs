@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use fvd::remote::{Pin, Validator};
 use fvd_remote::{Opener, Outage};
-use support::{Disk, Fault, Reply, Server, UNIT, config, open, opener, read, read_aside, until};
+use support::{Disk, Fault, Reply, Request, Server, UNIT, config, open, opener, read, read_aside, until};
 
 /// Opens a disk of four units. The first request is answered honestly. `fault` answers the next one, and all
 /// later ones are answered honestly. Returns how many requests a read of the second unit took.
@@ -78,7 +78,7 @@ fn what_came_before_a_cut_is_not_fetched_again() {
     let file = open(&opener, &server.url("/disk"), None).expect("opened");
     let found = read(&*file, 4 * UNIT, 4 * UNIT).expect("read");
     assert!(disk.is_at(&found, 4 * UNIT));
-    let ranges: Vec<_> = server.log().iter().skip(1).map(|request| request.range()).collect();
+    let ranges: Vec<_> = server.log().iter().skip(1).map(Request::range).collect();
     assert_eq!(ranges, [Some((4 * UNIT, 8 * UNIT - 1)), Some((6 * UNIT, 8 * UNIT - 1))]);
 }
 
@@ -106,9 +106,11 @@ fn refusal(answer: impl Fn(&Disk, Reply) -> Reply + Send + Sync + 'static) -> St
     let disk = Disk::new(4 * UNIT);
     let is_honest = Arc::new(AtomicBool::new(true));
     let (served, honest) = (disk.clone(), Arc::clone(&is_honest));
-    let server = Server::start(move |request, _| match honest.load(Ordering::SeqCst) {
-        true => served.serve(request),
-        false => answer(&served, served.serve_anyway(request)),
+    let server = Server::start(move |request, _| {
+        if honest.load(Ordering::SeqCst) {
+            return served.serve(request);
+        }
+        answer(&served, served.serve_anyway(request))
     });
     let opener = opener();
     let file = open(&opener, &server.url("/disk"), None).expect("opened");
@@ -146,9 +148,9 @@ fn status_412_says_what_is_there_now() {
     };
     let is_replaced = Arc::new(AtomicBool::new(false));
     let replaced = Arc::clone(&is_replaced);
-    let server = Server::start(move |request, _| match replaced.load(Ordering::SeqCst) {
-        false => disk.serve(request),
-        true => now.serve(request),
+    let server = Server::start(move |request, _| {
+        let served = if replaced.load(Ordering::SeqCst) { &now } else { &disk };
+        served.serve(request)
     });
     let file = open(&opener(), &server.url("/disk"), None).expect("opened");
     is_replaced.store(true, Ordering::SeqCst);
@@ -298,7 +300,7 @@ fn a_request_that_stalls_is_overtaken_by_a_second_one() {
     });
     let mut config = config();
     config.tuning.hedge_default = Duration::from_millis(20);
-    config.tuning.progress_timeout = Duration::from_mins(10);
+    config.tuning.progress_timeout = Duration::from_secs(600);
     let opener = Opener::new(config);
     let file = open(&opener, &server.url("/disk"), None).expect("opened");
     assert!(disk.is_at(&read(&*file, UNIT, 4096).expect("read"), UNIT));
@@ -328,12 +330,12 @@ fn a_dropped_read_leaves_no_request_that_is_tried_for_ever() {
     let disk = Disk::new(4 * UNIT);
     let attempts = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&attempts);
-    let server = Server::start(move |request, number| match number {
-        0 => disk.serve(request),
-        _ => {
-            counted.fetch_add(1, Ordering::SeqCst);
-            Reply::status(503)
+    let server = Server::start(move |request, number| {
+        if number == 0 {
+            return disk.serve(request);
         }
+        counted.fetch_add(1, Ordering::SeqCst);
+        Reply::status(503)
     });
     let opener = opener();
     let file = open(&opener, &server.url("/disk"), None).expect("opened");

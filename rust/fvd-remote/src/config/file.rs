@@ -58,7 +58,7 @@ fn outage(what: Option<&str>, seconds: Option<u64>) -> Result<Outage> {
 }
 
 fn check(rule: &Rule) -> Result<()> {
-    let name = Url::parse(&rule.prefix).ok().filter(|url| url.has_host());
+    let name = Url::parse(&rule.prefix).ok().filter(Url::has_host);
     let Some(url) = name else {
         return Err(Error::invalid_argument("A prefix is a URL with a host or a bucket"));
     };

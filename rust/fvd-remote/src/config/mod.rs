@@ -161,7 +161,7 @@ mod tests {
             .split("```toml\n")
             .skip(1)
             .filter_map(|rest| rest.split("```").next());
-        let count = blocks.map(|block| Config::parse(block).expect(block)).count();
-        assert!(count >= 2, "the page has examples");
+        let configs: Vec<_> = blocks.map(|block| Config::parse(block).expect(block)).collect();
+        assert!(configs.len() >= 2, "the page has examples");
     }
 }

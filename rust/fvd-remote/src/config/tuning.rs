@@ -53,7 +53,7 @@ impl Default for Tuning {
             progress_bytes: 16 << 10,
             backoff_base: Duration::from_millis(100),
             backoff_cap: Duration::from_secs(20),
-            retry_after_cap: Duration::from_mins(5),
+            retry_after_cap: Duration::from_secs(5 * 60),
             refused_pause: Duration::from_secs(30),
             hedge_default: Duration::from_secs(1),
             hedge_floor: Duration::from_millis(20),

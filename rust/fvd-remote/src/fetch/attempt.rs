@@ -61,11 +61,11 @@ impl Fetcher {
     async fn trouble(&self, refusal: Refusal, status: StatusCode, generation: u64) -> Trouble {
         let found = match refusal {
             Refusal::Missing => "There is no such object any more".to_owned(),
-            Refusal::Empty => self.found("0 bytes"),
-            Refusal::Changed(Some(len)) => self.found(&format!("{len} bytes")),
+            Refusal::Empty => now("0 bytes"),
+            Refusal::Changed(Some(len)) => now(&format!("{len} bytes")),
             Refusal::Changed(None) => match self.look().await {
-                Some(found) => self.found(&found.to_string()),
-                None => self.found("another object (status 412)"),
+                Some(found) => now(&found.to_string()),
+                None => now("another object (status 412)"),
             },
             other => return trouble(other, status, generation),
         };
@@ -78,12 +78,8 @@ impl Fetcher {
         Some(read_head(&answer, &(0..1), SystemTime::now()).ok()?.identity)
     }
 
-    fn found(&self, what: &str) -> String {
-        format!("There is now {what}")
-    }
-
-    pub(super) fn changed(&self, found: &str) -> Error {
-        self.changed_to(&self.found(found))
+    fn changed(&self, found: &str) -> Error {
+        self.changed_to(&now(found))
     }
 
     fn changed_to(&self, found: &str) -> Error {
@@ -107,6 +103,10 @@ impl super::StoreState {
             )),
         }
     }
+}
+
+fn now(what: &str) -> String {
+    format!("There is now {what}")
 }
 
 /// The error of a read whose object is no longer the one that was expected.

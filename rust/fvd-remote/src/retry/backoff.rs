@@ -53,7 +53,7 @@ mod tests {
         assert_eq!(backoff.pause(1, seconds(7), 1.0), Duration::from_millis(7100));
         assert_eq!(
             backoff.pause(1, seconds(1_000_000), 0.0),
-            Duration::from_mins(5),
+            Duration::from_secs(300),
             "but not for days"
         );
     }

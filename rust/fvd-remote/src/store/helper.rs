@@ -14,7 +14,7 @@ use crate::secret::Secret;
 use crate::transport::{Failure, FailureKind};
 
 /// A helper may ask a person, but a machine waits for it.
-const LIMIT: Duration = Duration::from_mins(1);
+const LIMIT: Duration = Duration::from_secs(60);
 /// More than any token has, in bytes.
 const OUTPUT: u64 = 64 << 10;
 

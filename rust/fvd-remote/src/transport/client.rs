@@ -68,9 +68,10 @@ impl Client {
         // Credentials of the machine come from the machine: never through a proxy.
         let proxy = self.proxies.find(origin.is_https, &origin.host);
         let proxy = proxy.filter(|_| self.rule != AddressRule::Any || origin.is_https);
-        let idle = match request.is_fresh {
-            true => None,
-            false => self.pool.take(&origin).await,
+        let idle = if request.is_fresh {
+            None
+        } else {
+            self.pool.take(&origin).await
         };
         if let Some(connection) = idle {
             // The server may have closed it a moment ago. A GET can be sent again at no risk.

@@ -118,11 +118,10 @@ async fn secure(mut socket: Socket, origin: &Origin, route: &Route<'_>) -> Resul
 async fn tunnel(stream: &mut TcpStream, origin: &Origin, proxy: &Proxy) -> Result<(), Failure> {
     let broken = |error: io::Error| Failure::caused(FailureKind::Connect, "the proxy broke the connection", &error);
     let target = format!("{}:{}", origin.host, origin.port);
-    let mut head = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n");
-    if let Some(authorization) = &proxy.authorization {
-        head += &format!("Proxy-Authorization: {}\r\n", authorization.expose());
-    }
-    head += "\r\n";
+    let authorization = proxy.authorization.as_ref();
+    let authorization = authorization.map(|value| format!("Proxy-Authorization: {}\r\n", value.expose()));
+    let authorization = authorization.unwrap_or_default();
+    let head = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{authorization}\r\n");
     stream.write_all(head.as_bytes()).await.map_err(broken)?;
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\n") {

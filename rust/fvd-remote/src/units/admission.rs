@@ -64,10 +64,10 @@ pub(super) struct Granted {
     permit: Permit,
 }
 
-impl Granted {
-    /// The result is a permit that no flight wants any more. It is dropped without the lock, too.
-    pub(super) fn send(self) -> Option<Permit> {
-        self.sender.send(self.permit).err()
+/// Sends permits. One that no flight takes gives the next one its turn when it is dropped, here.
+pub(super) fn send(granted: Vec<Granted>) {
+    for Granted { sender, permit } in granted {
+        drop(sender.send(permit));
     }
 }
 
@@ -142,7 +142,6 @@ impl Drop for Permit {
         state.queue.requests -= 1;
         let granted = state.grant(&self.memory);
         drop(state);
-        // A permit that no flight takes gives the next one its turn when it is dropped, here.
-        granted.into_iter().for_each(|granted| drop(granted.send()));
+        send(granted);
     }
 }

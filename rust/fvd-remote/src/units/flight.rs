@@ -8,7 +8,7 @@ use bytes::Bytes;
 use fvd::host::BoxFuture;
 use fvd::{Error, Result};
 
-use super::admission::{Reservation, Ticket};
+use super::admission::{Reservation, Ticket, send};
 use super::memory::{Entry, Key, Memory};
 use crate::fetch::{Sink, UNIT};
 
@@ -53,8 +53,8 @@ impl Flight {
     }
 
     /// The fetch has ended. An error goes to all who wait for what has not come.
-    pub(super) fn end(self, result: Result<()>) {
-        self.0.clear(&result);
+    pub(super) fn end(self, result: &Result<()>) {
+        self.0.clear(result);
     }
 }
 
@@ -92,9 +92,9 @@ impl Inner {
         drop(state);
         if let Err(error) = result {
             // A reader that has gone needs no error.
-            waiting
-                .into_iter()
-                .for_each(|sender| _ = sender.send(Err(error.clone())));
+            for sender in waiting {
+                _ = sender.send(Err(error.clone()));
+            }
         }
     }
 
@@ -136,7 +136,10 @@ impl Sink for Flight {
         state.keep(key, unit.clone());
         state.evict(0);
         drop(state);
-        waiting.into_iter().for_each(|sender| _ = sender.send(Ok(unit.clone())));
+        for sender in waiting {
+            // A reader that has gone needs no unit.
+            _ = sender.send(Ok(unit.clone()));
+        }
     }
 
     fn is_wanted(&self) -> bool {
@@ -160,7 +163,7 @@ impl Sink for Flight {
         let receiver = state.enqueue(Arc::clone(&inner.ticket), bytes);
         let granted = state.grant(&inner.memory);
         drop(state);
-        granted.into_iter().for_each(|granted| drop(granted.send()));
+        send(granted);
         Box::pin(async move {
             let permit = receiver.await.expect("the queue lives as long as the flight");
             *inner.reservation.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit.reservation());

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use fvd::Result;
 use tokio::sync::oneshot::{self, Receiver, Sender};
 
-use super::admission::{Queue, Ticket};
+use super::admission::{Queue, Ticket, send};
 use super::flight::Flight;
 
 /// A unit of an object.
@@ -97,30 +97,23 @@ impl Memory {
 
     /// Flights for units that an answer is bringing already.
     pub(super) fn begin(self: &Arc<Self>, object: u64, len: u64, units: Range<u64>) -> Vec<Flight> {
-        let longest = units.end - units.start;
+        let wanted = Wanted {
+            object,
+            len,
+            longest: units.end - units.start,
+            units,
+            ahead: 0..0,
+        };
         let mut state = self.lock();
-        let runs = state.missing_runs(object, units, longest.max(1));
-        runs.into_iter()
-            .map(|run| state.fly(self, object, len, run, true))
-            .collect()
+        let runs = state.missing_runs(&wanted).into_iter();
+        runs.map(|run| state.fly(self, object, len, run, true)).collect()
     }
 
     /// What is there of `wanted`, what is coming, and flights for the rest.
     pub(super) fn take(self: &Arc<Self>, wanted: &Wanted) -> Taken {
         let mut taken = Taken::default();
         let mut state = self.lock();
-        let end = wanted.units.end.max(wanted.ahead.end);
-        let is_joined = wanted.ahead.start <= wanted.units.end;
-        let runs = if wanted.ahead.is_empty() || !is_joined {
-            state.missing_runs(wanted.object, wanted.units.clone(), wanted.longest)
-        } else {
-            state.missing_runs(wanted.object, wanted.units.start..end, wanted.longest)
-        };
-        let mut runs: Vec<_> = runs;
-        if !wanted.ahead.is_empty() && !is_joined {
-            runs.extend(state.missing_runs(wanted.object, wanted.ahead.clone(), wanted.longest));
-        }
-        for run in runs {
+        for run in state.missing_runs(wanted) {
             let is_demand = run.start < wanted.units.end;
             let flight = state.fly(self, wanted.object, wanted.len, run, is_demand);
             taken.flights.push(flight);
@@ -138,7 +131,7 @@ impl Memory {
         // A flight ahead may have become urgent.
         let granted = state.grant(self);
         drop(state);
-        drop(granted.into_iter().map(|granted| granted.send()).collect::<Vec<_>>());
+        send(granted);
         taken
     }
 
@@ -164,15 +157,17 @@ enum Joined {
 }
 
 impl State {
-    /// Runs of at most `longest` units that are neither there nor coming.
-    fn missing_runs(&self, object: u64, units: Range<u64>, longest: u64) -> Vec<Range<u64>> {
+    /// Runs of units that are neither there nor coming.
+    fn missing_runs(&self, wanted: &Wanted) -> Vec<Range<u64>> {
+        let ahead = wanted.ahead.start.max(wanted.units.end)..wanted.ahead.end;
         let mut runs: Vec<Range<u64>> = Vec::new();
-        for unit in units {
+        for unit in wanted.units.clone().chain(ahead) {
+            let object = wanted.object;
             if self.entries.contains_key(&Key { object, unit }) {
                 continue;
             }
             match runs.last_mut() {
-                Some(run) if run.end == unit && run.end - run.start < longest => run.end += 1,
+                Some(run) if run.end == unit && run.end - run.start < wanted.longest => run.end += 1,
                 _ => runs.push(unit..unit + 1),
             }
         }

@@ -5,8 +5,6 @@ mod flight;
 mod memory;
 mod read;
 mod streams;
-#[cfg(test)]
-mod tests;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -75,7 +73,7 @@ impl Units {
             let task = async move {
                 let result = fetcher.fetch(&flight, head).await;
                 fetches.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
-                flight.end(result.unwrap_or(Ok(())));
+                flight.end(&result.unwrap_or(Ok(())));
             };
             // Locked until the handle is in the list, so that the task finds it there at its end.
             let mut running = self.fetches.lock().unwrap_or_else(PoisonError::into_inner);

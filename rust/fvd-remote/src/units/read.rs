@@ -43,8 +43,9 @@ impl Units {
             });
             let Taken { kept, coming, flights } = taken;
             self.launch(flights, None);
-            kept.iter().for_each(|(unit, bytes)| copy(*unit, bytes));
-            drop(kept);
+            for (unit, bytes) in kept {
+                copy(unit, &bytes);
+            }
             // Units whose flights have ended without them: they are asked for again.
             let mut missed = Vec::new();
             for (unit, receiver) in coming {

@@ -92,6 +92,13 @@ pub fn config() -> Config {
     config
 }
 
+/// The rules of a configuration file.
+pub fn parsed(toml: &str) -> Config {
+    let mut config = Config::parse(toml).expect("valid");
+    config.tuning = tuning();
+    config
+}
+
 pub fn opener() -> Opener {
     Opener::new(config())
 }
@@ -112,7 +119,7 @@ pub fn read_aside(file: &Arc<dyn RemoteFile>, offset: u64, len: u64) -> std::thr
 }
 
 /// Waits until `condition` holds. Tests have a limit of their own.
-pub fn until(condition: impl Fn() -> bool) {
+pub fn until(mut condition: impl FnMut() -> bool) {
     while !condition() {
         std::thread::sleep(Duration::from_millis(2));
     }

@@ -43,8 +43,10 @@ pub enum Fault {
     Drip(Duration),
     /// No answer.
     Silence,
-    /// The connection is reset instead of an answer.
+    /// The connection is closed instead of an answer.
     Reset,
+    /// The connection is closed after the answer, which does not say so.
+    Close,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -156,7 +158,7 @@ impl Server {
                 accepting
                     .open
                     .lock()
-                    .unwrap()
+                    .expect("no panic")
                     .push(stream.try_clone().expect("a descriptor"));
                 let inner = Arc::clone(&accepting);
                 thread::spawn(move || inner.converse(stream, connection));
@@ -171,11 +173,11 @@ impl Server {
     }
 
     pub fn log(&self) -> Vec<Request> {
-        self.inner.log.lock().unwrap().clone()
+        self.inner.log.lock().expect("no panic").clone()
     }
 
     pub fn count(&self) -> usize {
-        self.inner.log.lock().unwrap().len()
+        self.inner.log.lock().expect("no panic").len()
     }
 
     /// The most requests that were answered at one time.
@@ -188,7 +190,7 @@ impl Server {
         self.inner.is_stopped.store(true, Ordering::SeqCst);
         // Lets the thread that accepts see it.
         _ = TcpStream::connect(self.address);
-        for stream in self.inner.open.lock().unwrap().drain(..) {
+        for stream in self.inner.open.lock().expect("no panic").drain(..) {
             _ = stream.shutdown(Shutdown::Both);
         }
     }
@@ -215,7 +217,7 @@ impl Inner {
         let mut stream = BufReader::new(stream);
         while let Some(request) = read_request(&mut stream, connection)? {
             let number = {
-                let mut log = self.log.lock().unwrap();
+                let mut log = self.log.lock().expect("no panic");
                 log.push(request.clone());
                 log.len() - 1
             };
@@ -242,14 +244,14 @@ impl Inner {
             Fault::Reset => return Ok(false),
             _ => {}
         }
-        let mut head = format!("HTTP/1.1 {} X\r\n", reply.status);
+        write!(stream, "HTTP/1.1 {} X\r\n", reply.status)?;
         if !reply.headers.iter().any(|(name, _)| name == "Content-Length") {
-            head += &format!("Content-Length: {}\r\n", reply.body.len());
+            write!(stream, "Content-Length: {}\r\n", reply.body.len())?;
         }
         for (name, value) in &reply.headers {
-            head += &format!("{name}: {value}\r\n");
+            write!(stream, "{name}: {value}\r\n")?;
         }
-        stream.write_all((head + "\r\n").as_bytes())?;
+        write!(stream, "\r\n")?;
         match reply.fault {
             Fault::Cut(at) => {
                 stream.write_all(&reply.body[..at])?;
@@ -275,7 +277,7 @@ impl Inner {
             _ => stream.write_all(&reply.body)?,
         }
         stream.flush()?;
-        Ok(true)
+        Ok(!matches!(reply.fault, Fault::Close))
     }
 
     /// Until the client goes, or the server is stopped.

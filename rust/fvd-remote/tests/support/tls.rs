@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -38,6 +38,6 @@ impl Identity {
 }
 
 /// A rule that trusts the certificate in `ca`.
-pub fn rule(prefix: &str, ca: &PathBuf) -> String {
-    format!("[[remote]]\nprefix = {prefix:?}\nca_file = {ca:?}\n")
+pub fn rule(prefix: &str, ca: &Path) -> String {
+    format!("[[remote]]\nprefix = {prefix:?}\nca_file = \"{}\"\n", ca.display())
 }
