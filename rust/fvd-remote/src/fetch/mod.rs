@@ -111,7 +111,6 @@ impl Fetcher {
             if rest.as_ref().map(|rest| rest.start) != Some(range.start) {
                 // Something has come, so the server is there.
                 failures = Failures::default();
-                self.store.succeeded();
             }
             let (Err(trouble), Some(_)) = (ended, rest) else {
                 continue;

@@ -6,13 +6,14 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::select;
 
-use super::{Fetcher, Head, Sink, Trouble, UNIT};
+use super::{Fetcher, Head, Sink, StoreState, Trouble, UNIT};
 use crate::counters::Tally;
 use crate::transport::{Body, Failure, FailureKind};
 
 /// Collects the pieces of a body into units.
 struct Assembly<'a> {
     sink: &'a dyn Sink,
+    store: &'a StoreState,
     /// Where the next piece lies in the object.
     offset: u64,
     /// What is wanted. It begins with a unit.
@@ -37,6 +38,8 @@ impl Assembly<'_> {
             self.unit.extend_from_slice(&piece.split_to(count as usize));
             self.offset += count;
             if self.offset == end {
+                // Before a reader sees it: what it then asks about the store is true.
+                self.store.succeeded();
                 self.sink.put(index, self.unit.split().freeze());
                 self.unit = BytesMut::new();
                 units += 1;
@@ -53,6 +56,7 @@ impl Fetcher {
         let end = range.end.min(data.range.end);
         let mut assembly = Assembly {
             sink,
+            store: &self.store,
             offset: data.range.start,
             wanted: range.start..end,
             unit: BytesMut::new(),
