@@ -114,3 +114,37 @@ fn is_loopback(url: &Url) -> bool {
 fn refused(text: String) -> Failure {
     Failure::new(FailureKind::Refused, text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(from: &str, to: &str) -> Result<(), Failure> {
+        let url = |text| Url::parse(text).expect("valid");
+        Hops::new(&url(from)).check(&url(from), &url(to))
+    }
+
+    #[test]
+    fn no_redirect_leads_from_outside_into_this_machine() {
+        for to in [
+            "http://127.0.0.1/",
+            "http://127.8.0.1:81/",
+            "http://[::1]/",
+            "http://[::ffff:127.0.0.1]/",
+            "http://localhost/",
+        ] {
+            assert!(check("http://example.org/", to).is_err(), "{to}");
+            assert!(check("http://localhost:8080/", to).is_ok(), "{to}");
+        }
+        assert!(check("http://example.org/", "https://example.net/").is_ok());
+    }
+
+    #[test]
+    fn a_host_is_a_scheme_a_name_and_a_port() {
+        let is_same = |a, b| is_same_host(&Url::parse(a).expect("valid"), &Url::parse(b).expect("valid"));
+        assert!(is_same("https://a.org/x", "https://A.org:443/y?z"));
+        assert!(!is_same("https://a.org/", "https://a.org:444/"));
+        assert!(!is_same("http://a.org/", "https://a.org/"));
+        assert!(!is_same("https://a.org/", "https://b.a.org/"));
+    }
+}

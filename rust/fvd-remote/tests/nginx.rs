@@ -49,8 +49,8 @@ impl Drop for Nginx {
 }
 
 fn run(folder: &Path, port: u16, lines: &str) -> Child {
-    let names = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-    let temporary: String = names.iter().map(|name| format!("{name}_temp_path tmp;\n")).collect();
+    let temporary =
+        "client_body_temp_path t; proxy_temp_path t; fastcgi_temp_path t; uwsgi_temp_path t; scgi_temp_path t;";
     let configuration = format!(
         "daemon off; master_process off; pid pid; error_log stderr crit;\n\
          events {{ worker_connections 64; }}\n\

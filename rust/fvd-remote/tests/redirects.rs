@@ -27,17 +27,19 @@ fn a_redirect_is_followed_once_and_remembered() {
 
 #[test]
 fn a_redirect_that_has_expired_is_followed_anew() {
-    let disk = Disk::new(4 * UNIT);
-    let served = disk.clone();
-    let server = Server::start(move |request, number| match (request.path.as_str(), number) {
-        ("/disk", 0) => Reply::redirect(302, "/old"),
-        ("/old", 1) | ("/new", _) => served.serve(request),
-        ("/disk", _) => Reply::redirect(302, "/new"),
-        _ => Reply::status(403),
-    });
-    let file = open(&opener(), &server.url("/disk"), None).expect("opened");
-    assert!(disk.is_at(&read(&*file, UNIT, 10).expect("read"), UNIT));
-    assert_eq!(server.count(), 5);
+    for status in [403, 404, 410] {
+        let disk = Disk::new(4 * UNIT);
+        let served = disk.clone();
+        let server = Server::start(move |request, number| match (request.path.as_str(), number) {
+            ("/disk", 0) => Reply::redirect(302, "/old"),
+            ("/old", 1) | ("/new", _) => served.serve(request),
+            ("/disk", _) => Reply::redirect(302, "/new"),
+            _ => Reply::status(status),
+        });
+        let file = open(&opener(), &server.url("/disk"), None).expect("opened");
+        assert!(disk.is_at(&read(&*file, UNIT, 10).expect("read"), UNIT));
+        assert_eq!(server.count(), 5);
+    }
 }
 
 fn refused_redirect(location: &str) -> String {

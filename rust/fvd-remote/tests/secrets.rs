@@ -37,7 +37,7 @@ fn no_error_no_record_and_no_debug_output_shows_a_secret() {
         );
         let mut config = parsed(&toml).with_variables([("AWS_SECRET_ACCESS_KEY".to_owned(), "hunter2".to_owned())]);
         config.tuning.on_outage = Outage::Report(Duration::from_millis(30));
-        config.tuning.progress_timeout = Duration::from_millis(20);
+        config.tuning.progress_timeout = Duration::from_millis(500);
         let opener = Opener::new(config);
         let file = open(&opener, &server.url("/disk"), None).expect("opened");
         let error = read(&*file, UNIT, 10).expect_err("a fault");

@@ -146,8 +146,6 @@ impl Remote for Object {
     }
 
     fn refresh(&self, generation: u64) -> BoxFuture<'_, Result<(), Failure>> {
-        // What the redirect led to may have been signed for the old credentials.
-        self.set_moved(None);
         Box::pin(self.credentials.refresh(generation))
     }
 }

@@ -169,3 +169,40 @@ impl AsyncWrite for Socket {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::Proxies;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    #[tokio::test]
+    async fn an_address_is_checked_after_its_name_was_resolved() {
+        for host in ["169.254.169.254", "[fe80::1]", "0.0.0.0"] {
+            let failure = dial(host, 80, &AddressRule::Public, LIMIT)
+                .await
+                .err()
+                .expect("refused");
+            assert_eq!(failure.kind, FailureKind::Refused, "{failure}");
+        }
+    }
+
+    #[tokio::test]
+    async fn no_proxy_is_asked_for_an_address_that_is_refused() {
+        let proxies = Proxies::fixed("http://127.0.0.1:1").expect("valid");
+        let origin = Origin {
+            is_https: false,
+            host: "169.254.169.254".to_owned(),
+            port: 80,
+        };
+        let route = Route {
+            rule: &AddressRule::Public,
+            proxy: proxies.find(false, "169.254.169.254"),
+            tls: None,
+            timeout: LIMIT,
+        };
+        let failure = connect(&origin, route).await.err().expect("refused");
+        assert_eq!(failure.kind, FailureKind::Refused, "{failure}");
+    }
+}

@@ -75,8 +75,8 @@ impl Disk {
 /// Short pauses, no second requests, and nothing is read ahead: for tests of everything else.
 pub fn tuning() -> Tuning {
     Tuning {
-        open_timeout: Duration::from_secs(10),
-        progress_timeout: Duration::from_millis(200),
+        open_timeout: Duration::from_secs(60),
+        progress_timeout: Duration::from_secs(60),
         backoff_base: Duration::from_millis(1),
         backoff_cap: Duration::from_millis(5),
         refused_pause: Duration::from_millis(2),

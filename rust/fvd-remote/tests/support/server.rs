@@ -248,7 +248,8 @@ impl Inner {
         if !reply.headers.iter().any(|(name, _)| name == "Content-Length") {
             write!(stream, "Content-Length: {}\r\n", reply.body.len())?;
         }
-        for (name, value) in &reply.headers {
+        // An empty value: the header is missing.
+        for (name, value) in reply.headers.iter().filter(|(_, value)| !value.is_empty()) {
             write!(stream, "{name}: {value}\r\n")?;
         }
         write!(stream, "\r\n")?;
