@@ -3,9 +3,10 @@
 mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use fvd::storage::IoBufMut;
-use support::{Disk, Fault, Server, UNIT, open, opener, read, until};
+use support::{Disk, Server, UNIT, open, opener, read, until};
 
 /// Runs `work` in a child, and fails if it panics or takes a minute.
 #[expect(unsafe_code, reason = "fork")]
@@ -66,7 +67,7 @@ fn a_read_in_flight_fails_in_a_child_and_ends_in_its_parent() {
     let disk = Disk::new(4 * UNIT);
     let served = disk.clone();
     let server = Server::start(move |request, number| match number {
-        1 => served.serve(request).fault(Fault::Silence),
+        1 => served.serve(request).delay(Duration::from_millis(300)),
         _ => served.serve(request),
     });
     let file = open(&opener(), &server.url("/disk"), None).expect("opened");

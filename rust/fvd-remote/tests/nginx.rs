@@ -113,7 +113,7 @@ fn nginx_redirects_and_asks_for_a_password() {
         .err()
         .expect("no password")
         .to_string();
-    assert!(error.contains("refuses the credentials (status 401"), "{error}");
+    assert!(error.contains("refuses access (status 401"), "{error}");
     let toml = format!(
         "[[remote]]\nprefix = {:?}\nheaders = {{ Authorization = \"Basic aHVudGVyMg==\" }}\n",
         nginx.url("/")

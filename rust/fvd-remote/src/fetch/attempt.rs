@@ -127,7 +127,7 @@ pub(super) fn trouble(refusal: Refusal, status: StatusCode, generation: u64) -> 
         },
         Refusal::Credentials => Trouble::Refused {
             generation,
-            text: format!("the server refuses the credentials (status {status})"),
+            text: format!("the server refuses access (status {status})"),
         },
         Refusal::Unfit(text) => Trouble::Permanent(Error::new(fvd::ErrorKind::Io, capital(&text))),
         Refusal::Missing | Refusal::Empty | Refusal::Changed(_) => Trouble::Permanent(Error::new(
