@@ -211,6 +211,23 @@ fn other_bytes_than_were_asked_for_are_refused() {
 }
 
 #[test]
+fn a_server_that_sends_too_little_is_asked_with_pauses() {
+    let disk = Disk::new(4 * UNIT);
+    let server = Server::start(move |request, _| {
+        let (first, _) = request.range().expect("a range");
+        let range = format!("bytes {first}-{}/{}", first + 999, disk.data.len());
+        disk.serve(request).with("Content-Range", &range).body(vec![0; 1000])
+    });
+    let mut config = config();
+    config.tuning.backoff_base = Duration::from_secs(1);
+    config.tuning.on_outage = Outage::Report(Duration::from_millis(100));
+    let file = open(&Opener::new(config), &server.url("/disk"), None).expect("opened");
+    let error = read(&*file, UNIT, 10).expect_err("too little").to_string();
+    assert!(error.contains("less than a unit"), "{error}");
+    assert!(server.count() < 20, "{}", server.count());
+}
+
+#[test]
 fn a_server_that_sends_whole_files_is_refused() {
     let disk = Disk::new(8 * UNIT);
     let server = Server::start(move |_, _| Reply::ok(disk.data.to_vec()).with("ETag", "\"one\""));

@@ -107,13 +107,20 @@ impl Fetcher {
                     None => self.race(&range, sink, failures.in_a_row > 0).await,
                 }
             };
-            let rest = sink.missing();
-            if rest.as_ref().map(|rest| rest.start) != Some(range.start) {
+            let Some(rest) = sink.missing() else { break };
+            let has_progressed = rest.start != range.start;
+            if has_progressed {
                 // Something has come, so the server is there.
                 failures = Failures::default();
             }
-            let (Err(trouble), Some(_)) = (ended, rest) else {
-                continue;
+            let trouble = match ended {
+                // A shorter range than was asked for is allowed.
+                Ok(()) if has_progressed => continue,
+                Ok(()) => Trouble::Retry {
+                    text: "the server sends less than a unit (256 KiB) at a time".to_owned(),
+                    demanded: None,
+                },
+                Err(trouble) => trouble,
             };
             if !sink.is_wanted() && !matches!(trouble, Trouble::Permanent(_)) {
                 return None;

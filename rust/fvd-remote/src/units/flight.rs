@@ -118,6 +118,8 @@ impl Sink for Flight {
     fn put(&self, index: u64, unit: Bytes) {
         let inner = &self.0;
         let key = inner.key(index);
+        let whole = UNIT.min(inner.len.saturating_sub(index * UNIT));
+        assert_eq!(unit.len() as u64, whole, "only whole units are kept");
         let reservation = inner.reservation.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut state = inner.memory.lock();
         if !inner.is_missing(state.entries.get(&key)) {
