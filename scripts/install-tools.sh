@@ -20,6 +20,7 @@ needed=(
     fusermount3:fuse3
     fio:fio
     nbdkit:nbdkit
+    nginx:nginx-light
     openssl:openssl
     xz:xz-utils
     tar:tar

@@ -1,0 +1,162 @@
+//! Time limits and pauses, in virtual time: no test waits.
+
+mod bench;
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::config::{Outage, Tuning};
+use bench::{Act, Bench, One};
+
+fn without_hedges() -> Tuning {
+    Tuning {
+        hedge_default: Duration::from_secs(1 << 20),
+        ..Tuning::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn retry_after_is_kept_to() {
+    let acts = [Act::Status(429, Some("7")), Act::Status(503, Some("60"))];
+    let bench = Bench::new(&acts, without_hedges());
+    bench.fetch().await.expect("fetched");
+    let times = bench.times();
+    assert!(
+        (7000..7200).contains(&times[1]) && (67_000..67_800).contains(&times[2]),
+        "{times:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn retry_after_counts_for_the_whole_store() {
+    let bench = Bench::new(&[Act::Status(429, Some("7"))], without_hedges());
+    let (first, second) = tokio::join!(bench.fetch(), async {
+        sleep(Duration::from_secs(1)).await;
+        bench.fetch().await
+    });
+    first.and(second).expect("fetched");
+    assert!(
+        bench.times()[1..].iter().all(|&time| time >= 7000),
+        "{:?}",
+        bench.times()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_server_is_given_up_after_the_progress_timeout() {
+    let bench = Bench::new(&[Act::Silence], without_hedges());
+    bench.fetch().await.expect("fetched");
+    assert!((10_000..10_200).contains(&bench.times()[1]), "{:?}", bench.times());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_server_is_not_given_up() {
+    // 256 requests of 1 KiB in 300 ms: 33 KiB in a window of 10 s. It takes more than a minute.
+    let bench = Bench::new(&[Act::Slow(300)], without_hedges());
+    bench.fetch().await.expect("fetched");
+    assert_eq!(bench.times().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_drips_is_given_up() {
+    let bench = Bench::new(&[Act::Slow(1000)], without_hedges());
+    bench.fetch().await.expect("fetched");
+    assert!((10_000..10_200).contains(&bench.times()[1]), "{:?}", bench.times());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stall_costs_as_much_as_a_usual_request() {
+    let mut acts = vec![Act::Late(20); 100];
+    acts.extend([Act::Silence, Act::Late(20)]);
+    let bench = Bench::new(&acts, Tuning::default());
+    for _ in 0..100 {
+        bench.fetch().await.expect("fetched");
+    }
+    let begun = Instant::now();
+    bench.fetch().await.expect("fetched");
+    assert!(begun.elapsed() < Duration::from_millis(60), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_stall_in_a_hundred_keeps_the_99th_percentile_low() {
+    let acts: Vec<_> = (0..2000)
+        .map(|i| {
+            if i % 100 == 37 {
+                Act::Late(10_000)
+            } else {
+                Act::Late(20)
+            }
+        })
+        .collect();
+    let bench = Bench::new(&acts, Tuning::default());
+    let mut times = Vec::new();
+    for _ in 0..1500 {
+        let begun = Instant::now();
+        bench.fetch().await.expect("fetched");
+        times.push(begun.elapsed());
+    }
+    times.sort_unstable();
+    assert!(times[times.len() * 99 / 100] < Duration::from_millis(100));
+    assert!(
+        *times.last().expect("some") < Duration::from_millis(2500),
+        "{:?}",
+        times.last()
+    );
+    let extra = bench.times().len() - times.len();
+    assert!(extra <= 1500 / 20 + 1, "{extra}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pauses_in_an_outage_grow_to_the_cap_and_no_further() {
+    let bench = Bench::new(&[Act::Status(503, None); 40], without_hedges());
+    bench.fetch().await.expect("fetched");
+    let times = bench.times();
+    let pauses: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(
+        pauses[0] <= 101 && pauses.iter().all(|pause| *pause <= 20_001),
+        "{pauses:?}"
+    );
+    assert!(pauses[20..].iter().sum::<u64>() / 20 > 5000, "{pauses:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_credentials_are_tried_slowly() {
+    let bench = Bench::new(&[Act::Status(403, None); 5], without_hedges());
+    bench.fetch().await.expect("fetched");
+    let times = bench.times();
+    assert_eq!(times[1], times[0], "once with new ones, at once");
+    let pauses: Vec<_> = times[1..].windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(
+        pauses.iter().all(|pause| (15_000..=30_001).contains(pause)),
+        "{pauses:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_reported_when_its_time_is_over() {
+    let tuning = Tuning {
+        on_outage: Outage::Report(Duration::from_secs(30)),
+        ..without_hedges()
+    };
+    let bench = Bench::new(&[Act::Status(503, Some("1")); 100], tuning);
+    let begun = Instant::now();
+    let error = bench.fetch().await.expect_err("an outage");
+    assert_eq!(error.errno(), Some(libc::ETIMEDOUT));
+    assert!((30..33).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    // The store has been away for long: one attempt, and its answer.
+    let begun = Instant::now();
+    bench.fetch().await.expect_err("an outage");
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_fetched_ahead_is_not_tried_again() {
+    let bench = Bench::new(&[Act::Status(503, None); 5], without_hedges());
+    let ahead = One {
+        is_ahead: true,
+        ..One::default()
+    };
+    assert!(bench.fetcher.fetch(&ahead, None).await.is_none());
+    assert_eq!(bench.times().len(), 1);
+}

@@ -1,0 +1,74 @@
+//! A remote file, as the engine reads it.
+
+use std::future::Future;
+use std::pin::Pin as Pinned;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use fvd::host::BoxFuture;
+use fvd::process::Owned;
+use fvd::remote::{Pin, RemoteFile};
+use fvd::storage::{Allocation, IoBufMut};
+use fvd::{Error, Result};
+
+use crate::units::Units;
+
+/// An object that is open. In a forked child every read fails, and dropping it does nothing (R6).
+pub(crate) struct File {
+    url: String,
+    pin: Pin,
+    len: u64,
+    units: Owned<Arc<Units>>,
+}
+
+impl File {
+    pub(crate) fn new(url: String, pin: Pin, units: Arc<Units>) -> Self {
+        Self {
+            url,
+            pin,
+            len: units.len(),
+            units: Owned::new(units),
+        }
+    }
+}
+
+impl RemoteFile for File {
+    fn url(&self) -> &str {
+        &self.url
+    }
+
+    fn pin(&self) -> &Pin {
+        &self.pin
+    }
+
+    fn read(&self, buf: IoBufMut, offset: u64) -> BoxFuture<'_, Result<IoBufMut>> {
+        let name = move |error: Error| error.with_path(&self.url).with_offset(offset);
+        Box::pin(async move {
+            let units = self.units.get().map_err(name)?;
+            let reading: BoxFuture<'_, Result<IoBufMut>> = Box::pin(units.read(buf, offset));
+            OwnFuture(Owned::new(reading)).await.map_err(name)
+        })
+    }
+
+    fn allocation(&self, offset: u64, len: u64) -> BoxFuture<'_, Result<(Allocation, u64)>> {
+        let found = match self.len.saturating_sub(offset) {
+            0 => (Allocation::Hole, len),
+            rest => (Allocation::Data, len.min(rest)),
+        };
+        Box::pin(async move { Ok(found) })
+    }
+}
+
+/// A future that only its process polls and drops.
+struct OwnFuture<'a, T>(Owned<BoxFuture<'a, Result<T>>>);
+
+impl<T> Future for OwnFuture<'_, T> {
+    type Output = Result<T>;
+
+    fn poll(mut self: Pinned<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
+        match self.0.get_mut() {
+            Ok(future) => future.as_mut().poll(context),
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Bases that live elsewhere: in object stores (S3, Google Cloud Storage, Azure) and behind web servers.
+//!
+//! [`Opener`] implements the interface [`fvd::remote::RemoteOpener`] of the engine. Rooms, from the ground up:
+//!
+//! * [`hooks`]: what a program can decide.
+//! * `name`, `identity`: which object.
+//! * `config`: what the user has set.
+//! * `transport`: requests and answers, connections, the I/O thread.
+//! * `redirects`, `answer`: where a request may be sent on to, and what an answer means.
+//! * `store`: where an object is, and who signs.
+//! * `retry`: when to try again, when to try twice.
+//! * `fetch`: brings bytes, whatever the server does.
+//! * `units`: what is kept in memory, who waits for what.
+//!
+//! `docs/design/remote.md` has the invariants (R1 to R9).
+
+mod answer;
+mod clock;
+mod config;
+mod counters;
+mod fetch;
+mod file;
+pub mod hooks;
+mod identity;
+mod name;
+mod opener;
+mod redirects;
+mod retry;
+mod secret;
+mod store;
+mod transport;
+mod units;
+
+pub use config::{Config, Outage, Rule, Tuning};
+pub use counters::{Counters, OutageState};
+pub use opener::{Opener, set_memory_limit};
+pub use secret::Secret;

@@ -1,0 +1,9 @@
+//! When to try again, when to try twice, and what is known of a server. No I/O, and no clock of its own.
+
+mod backoff;
+mod health;
+mod hedge;
+
+pub(crate) use backoff::Backoff;
+pub(crate) use health::{Health, Outages};
+pub(crate) use hedge::Hedges;

@@ -1,0 +1,175 @@
+//! Units that one fetch brings.
+
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use fvd::host::BoxFuture;
+use fvd::{Error, Result};
+
+use super::admission::{Reservation, Ticket, send};
+use super::memory::{Entry, Key, Memory};
+use crate::fetch::{Sink, UNIT};
+
+/// A run of neighbours. When it is dropped, units that have not come are missing again, and their readers ask
+/// again.
+pub(super) struct Flight(Arc<Inner>);
+
+struct Inner {
+    memory: Arc<Memory>,
+    object: u64,
+    /// Length of the object in bytes.
+    len: u64,
+    units: Range<u64>,
+    ticket: Arc<Ticket>,
+    /// The memory of the attempt that runs.
+    reservation: Mutex<Option<Reservation>>,
+}
+
+/// Ends a flight that could not begin.
+pub(super) struct Handle(Arc<Inner>);
+
+impl Handle {
+    pub(super) fn fail(&self, error: &Error) {
+        self.0.clear(&Err(error.clone()));
+    }
+}
+
+impl Flight {
+    pub(super) fn new(memory: Arc<Memory>, object: u64, len: u64, units: Range<u64>, ticket: Arc<Ticket>) -> Self {
+        Self(Arc::new(Inner {
+            memory,
+            object,
+            len,
+            units,
+            ticket,
+            reservation: Mutex::default(),
+        }))
+    }
+
+    pub(super) fn handle(&self) -> Handle {
+        Handle(Arc::clone(&self.0))
+    }
+
+    /// The fetch has ended. An error goes to all who wait for what has not come.
+    pub(super) fn end(self, result: &Result<()>) {
+        self.0.clear(result);
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.0.clear(&Ok(()));
+    }
+}
+
+impl Inner {
+    fn key(&self, unit: u64) -> Key {
+        Key {
+            object: self.object,
+            unit,
+        }
+    }
+
+    /// Whether `entry` is a unit of this flight that has not come.
+    fn is_missing(&self, entry: Option<&Entry>) -> bool {
+        matches!(entry, Some(Entry::Flying { ticket, .. }) if Arc::ptr_eq(ticket, &self.ticket))
+    }
+
+    /// Takes what has not come out of the table.
+    fn clear(&self, result: &Result<()>) {
+        let mut waiting = Vec::new();
+        let mut state = self.memory.lock();
+        for unit in self.units.clone() {
+            let key = self.key(unit);
+            if self.is_missing(state.entries.get(&key))
+                && let Some(Entry::Flying { waiting: some, .. }) = state.entries.remove(&key)
+            {
+                waiting.extend(some);
+            }
+        }
+        drop(state);
+        if let Err(error) = result {
+            // A reader that has gone needs no error.
+            for sender in waiting {
+                _ = sender.send(Err(error.clone()));
+            }
+        }
+    }
+
+    fn bytes(&self, from_unit: u64) -> Range<u64> {
+        from_unit * UNIT..(self.units.end * UNIT).min(self.len)
+    }
+
+    fn missing(&self) -> Option<Range<u64>> {
+        let state = self.memory.lock();
+        let mut units = self.units.clone();
+        let first = units.find(|&unit| self.is_missing(state.entries.get(&self.key(unit))))?;
+        Some(self.bytes(first))
+    }
+}
+
+impl Sink for Flight {
+    fn missing(&self) -> Option<Range<u64>> {
+        self.0.missing()
+    }
+
+    fn put(&self, index: u64, unit: Bytes) {
+        let inner = &self.0;
+        let key = inner.key(index);
+        let whole = UNIT.min(inner.len.saturating_sub(index * UNIT));
+        assert_eq!(unit.len() as u64, whole, "only whole units are kept");
+        let reservation = inner.reservation.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut state = inner.memory.lock();
+        if !inner.is_missing(state.entries.get(&key)) {
+            return;
+        }
+        let Some(Entry::Flying { waiting, .. }) = state.entries.remove(&key) else {
+            return;
+        };
+        // What was set aside for it is now in use.
+        let size = unit.len() as u64;
+        if let Some(reservation) = reservation {
+            let left = reservation.load(Ordering::Relaxed);
+            reservation.store(left.saturating_sub(size), Ordering::Relaxed);
+            state.queue.reserved -= left.min(size);
+        }
+        state.keep(key, unit.clone());
+        state.evict(0);
+        drop(state);
+        for sender in waiting {
+            // A reader that has gone needs no unit.
+            _ = sender.send(Ok(unit.clone()));
+        }
+    }
+
+    fn is_wanted(&self) -> bool {
+        let inner = &self.0;
+        let state = inner.memory.lock();
+        inner
+            .units
+            .clone()
+            .any(|unit| match state.entries.get(&inner.key(unit)) {
+                Some(Entry::Flying { ticket, waiting }) if Arc::ptr_eq(ticket, &inner.ticket) => {
+                    waiting.iter().any(|sender| !sender.is_closed())
+                }
+                _ => false,
+            })
+    }
+
+    fn admit(&self) -> BoxFuture<'_, Box<dyn Send>> {
+        let inner = &self.0;
+        let bytes = inner.missing().map_or(0, |range| range.end - range.start);
+        let mut state = inner.memory.lock();
+        let receiver = state.enqueue(Arc::clone(&inner.ticket), bytes);
+        let granted = state.grant(&inner.memory);
+        drop(state);
+        send(granted);
+        Box::pin(async move {
+            let permit = receiver.await.expect("the queue lives as long as the flight");
+            *inner.reservation.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit.reservation());
+            Box::new(permit) as Box<dyn Send>
+        })
+    }
+}

@@ -1,0 +1,240 @@
+//! All units of a process, and the one budget for them (R4).
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use fvd::Result;
+use tokio::sync::oneshot::{self, Receiver, Sender};
+
+use super::admission::{Queue, Ticket, send};
+use super::flight::Flight;
+
+/// A unit of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    pub(super) object: u64,
+    pub(super) unit: u64,
+}
+
+/// The memory that all objects share. One lock, which is never held over I/O or while a task is woken.
+pub(crate) struct Memory(Mutex<State>);
+
+pub(super) struct State {
+    pub(super) entries: HashMap<Key, Entry>,
+    /// Units that are kept, the least recently used first.
+    uses: BTreeMap<u64, Key>,
+    tick: u64,
+    /// Bytes that are kept.
+    kept: u64,
+    pub(super) queue: Queue,
+}
+
+pub(super) enum Entry {
+    Kept {
+        bytes: Bytes,
+        tick: u64,
+    },
+    /// Part of a flight, with those who wait for it.
+    Flying {
+        ticket: Arc<Ticket>,
+        waiting: Vec<Sender<Result<Bytes>>>,
+    },
+}
+
+/// What a reader has asked for.
+#[derive(Default)]
+pub(super) struct Taken {
+    /// Units that are there.
+    pub(super) kept: Vec<(u64, Bytes)>,
+    /// Units that will come. A channel that closes without a unit says: ask again.
+    pub(super) coming: Vec<(u64, Receiver<Result<Bytes>>)>,
+    /// Units that nothing fetches yet.
+    pub(super) flights: Vec<Flight>,
+}
+
+/// How a reader asks.
+pub(super) struct Wanted {
+    pub(super) object: u64,
+    /// Length of the object in bytes.
+    pub(super) len: u64,
+    pub(super) units: Range<u64>,
+    /// To be fetched, too, if nothing more urgent needs the memory.
+    pub(super) ahead: Range<u64>,
+    /// Units of the longest request.
+    pub(super) longest: u64,
+}
+
+impl Memory {
+    /// At most `limit` bytes.
+    pub(crate) fn new(limit: u64) -> Self {
+        Self(Mutex::new(State {
+            entries: HashMap::new(),
+            uses: BTreeMap::new(),
+            tick: 0,
+            kept: 0,
+            queue: Queue::new(limit),
+        }))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the limit in bytes, from now on.
+    pub(crate) fn set_limit(&self, limit: u64) {
+        let mut state = self.lock();
+        state.queue.limit = limit;
+        state.evict(0);
+    }
+
+    /// Bytes that are kept, and those that memory is set aside for.
+    pub(crate) fn used(&self) -> u64 {
+        let state = self.lock();
+        state.kept + state.queue.reserved
+    }
+
+    /// Flights for units that an answer is bringing already.
+    pub(super) fn begin(self: &Arc<Self>, object: u64, len: u64, units: Range<u64>) -> Vec<Flight> {
+        let wanted = Wanted {
+            object,
+            len,
+            longest: units.end - units.start,
+            units,
+            ahead: 0..0,
+        };
+        let mut state = self.lock();
+        let runs = state.missing_runs(&wanted).into_iter();
+        runs.map(|run| state.fly(self, object, len, run, true)).collect()
+    }
+
+    /// What is there of `wanted`, what is coming, and flights for the rest.
+    pub(super) fn take(self: &Arc<Self>, wanted: &Wanted) -> Taken {
+        let mut taken = Taken::default();
+        let mut state = self.lock();
+        for run in state.missing_runs(wanted) {
+            let is_demand = run.start < wanted.units.end;
+            let flight = state.fly(self, wanted.object, wanted.len, run, is_demand);
+            taken.flights.push(flight);
+        }
+        for unit in wanted.units.clone() {
+            let key = Key {
+                object: wanted.object,
+                unit,
+            };
+            match state.join(key) {
+                Joined::Kept(bytes) => taken.kept.push((unit, bytes)),
+                Joined::Coming(receiver) => taken.coming.push((unit, receiver)),
+            }
+        }
+        // A flight ahead may have become urgent.
+        let granted = state.grant(self);
+        drop(state);
+        send(granted);
+        taken
+    }
+
+    /// Drops all units of an object. Flights of it end by themselves.
+    pub(crate) fn forget(&self, object: u64) {
+        let mut state = self.lock();
+        let gone = |key: &Key, entry: &Entry| key.object == object && matches!(entry, Entry::Kept { .. });
+        let keys: Vec<_> = state
+            .entries
+            .iter()
+            .filter(|(key, entry)| gone(key, entry))
+            .map(|(key, _)| *key)
+            .collect();
+        let dropped: Vec<_> = keys.into_iter().filter_map(|key| state.remove(key)).collect();
+        drop(state);
+        drop(dropped);
+    }
+}
+
+enum Joined {
+    Kept(Bytes),
+    Coming(Receiver<Result<Bytes>>),
+}
+
+impl State {
+    /// Runs of units that are neither there nor coming.
+    fn missing_runs(&self, wanted: &Wanted) -> Vec<Range<u64>> {
+        let ahead = wanted.ahead.start.max(wanted.units.end)..wanted.ahead.end;
+        let mut runs: Vec<Range<u64>> = Vec::new();
+        for unit in wanted.units.clone().chain(ahead) {
+            let object = wanted.object;
+            if self.entries.contains_key(&Key { object, unit }) {
+                continue;
+            }
+            match runs.last_mut() {
+                Some(run) if run.end == unit && run.end - run.start < wanted.longest => run.end += 1,
+                _ => runs.push(unit..unit + 1),
+            }
+        }
+        runs
+    }
+
+    /// Marks units that are missing as coming.
+    fn fly(&mut self, memory: &Arc<Memory>, object: u64, len: u64, units: Range<u64>, is_demand: bool) -> Flight {
+        let ticket = Arc::new(Ticket::new(is_demand));
+        for unit in units.clone() {
+            let entry = Entry::Flying {
+                ticket: Arc::clone(&ticket),
+                waiting: Vec::new(),
+            };
+            let before = self.entries.insert(Key { object, unit }, entry);
+            debug_assert!(before.is_none(), "a unit is fetched once at a time");
+        }
+        Flight::new(Arc::clone(memory), object, len, units, ticket)
+    }
+
+    fn join(&mut self, key: Key) -> Joined {
+        self.tick += 1;
+        let now = self.tick;
+        match self.entries.get_mut(&key).expect("what is missing has a flight now") {
+            Entry::Kept { bytes, tick } => {
+                self.uses.remove(&std::mem::replace(tick, now));
+                self.uses.insert(now, key);
+                Joined::Kept(bytes.clone())
+            }
+            Entry::Flying { ticket, waiting } => {
+                ticket.want();
+                waiting.retain(|sender| !sender.is_closed());
+                let (sender, receiver) = oneshot::channel();
+                waiting.push(sender);
+                Joined::Coming(receiver)
+            }
+        }
+    }
+
+    /// Keeps a unit that has come.
+    pub(super) fn keep(&mut self, key: Key, bytes: Bytes) {
+        self.tick += 1;
+        self.kept += bytes.len() as u64;
+        self.uses.insert(self.tick, key);
+        let tick = self.tick;
+        self.entries.insert(key, Entry::Kept { bytes, tick });
+    }
+
+    /// Drops a unit that is kept. The caller drops the result without the lock.
+    fn remove(&mut self, key: Key) -> Option<Bytes> {
+        match self.entries.remove(&key)? {
+            Entry::Kept { bytes, tick } => {
+                self.uses.remove(&tick);
+                self.kept -= bytes.len() as u64;
+                Some(bytes)
+            }
+            Entry::Flying { .. } => unreachable!("only flights end flights"),
+        }
+    }
+
+    /// Drops units until there is room for `more` bytes, or none are left.
+    pub(super) fn evict(&mut self, more: u64) {
+        while self.kept + self.queue.reserved + more > self.queue.limit {
+            let Some((_, &key)) = self.uses.first_key_value() else {
+                break;
+            };
+            drop(self.remove(key));
+        }
+    }
+}

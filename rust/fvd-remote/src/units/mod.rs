@@ -1,0 +1,107 @@
+//! Units of objects in memory: who waits for which, what is kept, what is fetched ahead (R3, R4).
+
+mod admission;
+mod flight;
+mod memory;
+mod read;
+mod streams;
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::task::AbortHandle;
+
+pub(crate) use memory::Memory;
+
+use crate::fetch::{Fetcher, Head, UNIT};
+use crate::transport::io_thread;
+use flight::Flight;
+use streams::Streams;
+
+/// An open object, shared by all files of this process that have it open.
+pub(crate) struct Units {
+    id: u64,
+    memory: Arc<Memory>,
+    fetcher: Arc<Fetcher>,
+    streams: Mutex<Streams>,
+    /// Fetches in flight, by their number: they end with the object.
+    fetches: Arc<Mutex<HashMap<u64, AbortHandle>>>,
+}
+
+static NUMBERS: AtomicU64 = AtomicU64::new(0);
+
+fn next_number() -> u64 {
+    NUMBERS.fetch_add(1, Ordering::Relaxed)
+}
+
+impl Units {
+    /// `head` is the answer that has the first bytes.
+    pub(crate) fn new(memory: &Arc<Memory>, fetcher: Fetcher, head: Option<Head>) -> Self {
+        let units = Self {
+            id: next_number(),
+            memory: Arc::clone(memory),
+            fetcher: Arc::new(fetcher),
+            streams: Mutex::default(),
+            fetches: Arc::default(),
+        };
+        if let Some(head) = head {
+            let covered = 0..head.data.range.end.div_ceil(UNIT);
+            let flights = memory.begin(units.id, units.len(), covered);
+            units.launch(flights, Some(head));
+        }
+        units
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.fetcher.identity.len
+    }
+
+    pub(crate) fn fetcher(&self) -> &Fetcher {
+        &self.fetcher
+    }
+
+    /// Begins these fetches. The first has begun already, if there is a head.
+    fn launch(&self, flights: Vec<Flight>, mut head: Option<Head>) {
+        for flight in flights {
+            let number = next_number();
+            let fetcher = Arc::clone(&self.fetcher);
+            let fetches = Arc::clone(&self.fetches);
+            let head = head.take();
+            let failing = flight.handle();
+            let task = async move {
+                let result = fetcher.fetch(&flight, head).await;
+                fetches.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+                flight.end(&result.unwrap_or(Ok(())));
+            };
+            // Locked until the handle is in the list, so that the task finds it there at its end.
+            let mut running = self.fetches.lock().unwrap_or_else(PoisonError::into_inner);
+            match io_thread::spawn(task) {
+                Ok(handle) => drop(running.insert(number, handle)),
+                Err(error) => failing.fail(&error),
+            }
+        }
+    }
+
+    /// Units that a reader of `range` will probably want next.
+    fn ahead(&self, range: &Range<u64>) -> Range<u64> {
+        let window = self.fetcher.store.tuning.window;
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let ahead = streams.read(range, window);
+        ahead.start.div_ceil(UNIT)..ahead.end.min(self.len()).div_ceil(UNIT)
+    }
+}
+
+impl Drop for Units {
+    fn drop(&mut self) {
+        let fetches = std::mem::take(&mut *self.fetches.lock().unwrap_or_else(PoisonError::into_inner));
+        fetches.values().for_each(AbortHandle::abort);
+        self.memory.forget(self.id);
+    }
+}
+
+/// The units that have bytes of `range`.
+fn units(range: &Range<u64>) -> Range<u64> {
+    range.start / UNIT..range.end.div_ceil(UNIT)
+}

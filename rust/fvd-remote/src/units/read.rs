@@ -1,0 +1,74 @@
+//! A read: what is there is copied at once, what is not is waited for.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use fvd::Result;
+use fvd::storage::IoBufMut;
+use tokio::sync::oneshot::error::RecvError;
+
+use super::memory::{Taken, Wanted};
+use super::{Units, units};
+use crate::fetch::UNIT;
+
+/// A long read waits for this many bytes at a time, so that it does not fill the memory alone.
+const SLICE: u64 = 8 << 20;
+
+impl Units {
+    /// Fills `buf` from `offset`. What lies beyond the end are zeros.
+    pub(crate) async fn read(&self, mut buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
+        let end = offset.saturating_add(buf.len() as u64).min(self.len());
+        let mut start = offset;
+        while start < end {
+            let slice = start..end.min(start / SLICE * SLICE + SLICE);
+            start = slice.end;
+            self.read_slice(&mut buf, offset, slice).await?;
+        }
+        let filled = end.saturating_sub(offset) as usize;
+        buf.as_mut_slice()[filled..].fill(0);
+        Ok(buf)
+    }
+
+    async fn read_slice(&self, buf: &mut IoBufMut, offset: u64, slice: Range<u64>) -> Result<()> {
+        let mut copy = |unit: u64, bytes: &Bytes| copy(buf, offset, &slice, unit, bytes);
+        let mut wanted = units(&slice);
+        let mut ahead = self.ahead(&slice);
+        while !wanted.is_empty() {
+            let taken = self.memory.take(&Wanted {
+                object: self.id,
+                len: self.len(),
+                units: wanted.clone(),
+                ahead: std::mem::take(&mut ahead),
+                longest: (self.fetcher.store.tuning.request / UNIT).max(1),
+            });
+            let Taken { kept, coming, flights } = taken;
+            self.launch(flights, None);
+            for (unit, bytes) in kept {
+                copy(unit, &bytes);
+            }
+            // Units whose flights have ended without them: they are asked for again.
+            let mut missed = Vec::new();
+            for (unit, receiver) in coming {
+                match receiver.await {
+                    Ok(bytes) => copy(unit, &bytes?),
+                    Err(RecvError { .. }) => missed.push(unit),
+                }
+            }
+            wanted = match (missed.first(), missed.last()) {
+                (Some(first), Some(last)) => *first..*last + 1,
+                _ => 0..0,
+            };
+        }
+        Ok(())
+    }
+}
+
+/// Copies what `unit` has of `slice` into `buf`, which begins at `offset`.
+fn copy(buf: &mut IoBufMut, offset: u64, slice: &Range<u64>, unit: u64, bytes: &Bytes) {
+    let base = unit * UNIT;
+    let start = slice.start.max(base);
+    let end = slice.end.min(base + bytes.len() as u64);
+    let target = (start - offset) as usize..(end - offset) as usize;
+    let source = (start - base) as usize..(end - base) as usize;
+    buf.as_mut_slice()[target].copy_from_slice(&bytes[source]);
+}
