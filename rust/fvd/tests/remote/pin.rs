@@ -182,7 +182,7 @@ fn the_pin_follows_the_name_of_the_base() {
     assert_eq!(
         (pin(&path), area(&path)),
         (None, vec![0; records::SIZE]),
-        "nobody has looked"
+        "no lookup so far"
     );
     amend(&place, &path, &[("backing_pin", "update")], false).unwrap();
     amend(&place, &path, &[("base_img", "base.raw")], false).unwrap();
