@@ -107,11 +107,11 @@ mod tests {
 
     #[test]
     fn an_error_names_the_line() {
-        let error = Config::parse("[[remote]]\nprefix = \"s3://a\"\nregoin = \"x\"")
+        let error = Config::parse("[[remote]]\nprefix = \"s3://a\"\nplace = \"x\"")
             .err()
             .expect("a typo");
         assert!(
-            error.to_string().starts_with("Line 3: unknown field `regoin`"),
+            error.to_string().starts_with("Line 3: unknown field `place`"),
             "{error}"
         );
     }

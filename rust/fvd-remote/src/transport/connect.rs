@@ -202,7 +202,7 @@ mod tests {
             tls: None,
             timeout: LIMIT,
         };
-        let failure = connect(&origin, route).await.err().expect("refused");
+        let failure = connect(&origin, route).await.expect_err("refused");
         assert_eq!(failure.kind, FailureKind::Refused, "{failure}");
     }
 }
