@@ -59,12 +59,17 @@ def serving(folder: Path) -> Iterator[Nginx]:
     (folder / "nginx.conf").write_text(CONFIGURATION.format(port=port))
     program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
     assert program is not None, "nginx is missing"
-    command = [program, "-e", "stderr", "-p", folder, "-c", folder / "nginx.conf"]
+    command: list[str | Path] = [program, "-e", "stderr", "-p", folder, "-c", folder / "nginx.conf"]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL) as process:
         try:
-            while socket.socket().connect_ex(("127.0.0.1", port)) != 0:
+            while not listens(port):
                 assert process.poll() is None, "nginx has ended"
                 time.sleep(0.01)
             yield Nginx(folder, port)
         finally:
             process.terminate()
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
