@@ -37,7 +37,7 @@ fn any_number(rng: &mut Rng) -> Range<usize> {
 /// Breaks the bytes of an image in one to four places. Returns the length that the file must have.
 pub(crate) fn mutate(rng: &mut Rng, sample: &mut Sample) -> u64 {
     let regions = Regions::of(&sample.file);
-    let whole = sample.file[..RAW_SIZE].to_vec();
+    let whole = sample.file[..redo::END].to_vec();
     let mut len = sample.file.len() as u64;
     for _ in 0..rng.usize(1..=4) {
         match rng.u32(..16) {

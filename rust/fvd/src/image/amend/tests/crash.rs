@@ -75,6 +75,9 @@ pub(super) fn cases() -> Vec<Case> {
     cases
 }
 
+/// A change that needs fewer operations than others.
+const PIN_ALONE: &str = "pin alone";
+
 /// Only the pin of the base changes: one sector.
 fn pin_alone() -> Case {
     let kind = Kind {
@@ -84,7 +87,7 @@ fn pin_alone() -> Case {
     let mut changes = Changes::new(false);
     changes.set_pin(StoredPin::new(7, PinKind::Version, b"3"));
     Case {
-        name: "pin alone".to_owned(),
+        name: PIN_ALONE.to_owned(),
         sample: sample(&plain(kind), false),
         changes,
         size: SIZE,
@@ -189,7 +192,8 @@ fn a_power_cut_at_any_point_leaves_the_old_or_the_new_image() {
     let (mut old, mut new, mut twice) = (0, 0, 0);
     for case in cases() {
         let (before, after, ops) = run(&case);
-        assert!(ops.len() >= 6, "{}: {}", case.name, ops.len());
+        let least = if case.name == PIN_ALONE { 3 } else { 6 };
+        assert!(ops.len() >= least, "{}: {}", case.name, ops.len());
         for count in 0..=ops.len() {
             for _ in 0..CUTS {
                 let mut left = power_cut(&case.sample, &ops[..count], &mut random);
