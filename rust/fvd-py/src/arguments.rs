@@ -90,7 +90,7 @@ impl Opening<'_> {
             force_share: self.force_share,
             unfinished: false,
             gate: gate(self.trust)?,
-            remote: opener(),
+            remote: Some(opener()),
         })
     }
 }
@@ -100,7 +100,7 @@ pub(crate) fn read_only(force_share: bool, trust: &[PathBuf]) -> PyResult<ChainO
     Ok(ChainOptions {
         force_share,
         gate: gate(trust)?,
-        remote: opener(),
+        remote: Some(opener()),
         ..ChainOptions::default()
     })
 }

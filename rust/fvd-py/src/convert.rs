@@ -116,7 +116,7 @@ pub(crate) fn convert<'py>(
             cache,
             source_cache,
             gate,
-            remote: opener(),
+            remote: Some(opener()),
             force_share,
             ..ConvertRequest::new(source, target, format)
         };

@@ -55,7 +55,7 @@ pub(crate) fn create<'py>(
         }),
         options: create,
         gate: gate(&trust)?,
-        remote: opener(),
+        remote: Some(opener()),
         force,
     };
     let result = PyDict::new(py);

@@ -71,7 +71,7 @@ impl<'py> IntoPyObject<'py> for Described {
 pub(crate) fn of_open_image(path: &Path) -> Result<Described, Error> {
     let options = ChainOptions {
         force_share: true,
-        remote: opener(),
+        remote: Some(opener()),
         ..ChainOptions::default()
     };
     let mut chain = block_on(tool::info(path, Some("fvd"), false, &options))?;
