@@ -220,6 +220,7 @@ fn a_server_that_sends_too_little_is_asked_with_pauses() {
     });
     let mut config = config();
     config.tuning.backoff_base = Duration::from_secs(20);
+    config.tuning.backoff_cap = Duration::from_secs(20);
     config.tuning.on_outage = Outage::Report(Duration::from_millis(100));
     let file = open(&Opener::new(config), &server.url("/disk"), None).expect("opened");
     let error = read(&*file, UNIT, 10).expect_err("too little").to_string();
