@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import fvd
+from support.header import crc32c
 
 MIB = 1 << 20
 URL = "https://images.invalid:8443/debian/base.raw"
@@ -182,13 +183,3 @@ def write_area(path: Path, records: bytes, checksum: int | None = None) -> None:
     with open(path, "r+b") as file:
         file.seek(4336)
         file.write(area)
-
-
-def crc32c(data: bytes) -> int:
-    """Return the CRC-32C, bit by bit."""
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
-    return crc ^ 0xFFFFFFFF

@@ -4,7 +4,7 @@
     make bench-boot                               as root; the first run makes a Debian of 2 GiB in --folder
     make bench-boot ARGS='--delay 30 --only fvd,qcow2 --rounds 5'
 
-A machine boots twice from each overlay: cold, and again. The base lies behind a delay filter. The time in
+A machine boots twice from each overlay: cold, and again. A filter delays each read of the base. The time in
 which the machine waits for its disk is a better measure than the time to the marker, most of which is the
 emulation of the processor. This is not a test: the exit status is 0 whatever the result.
 """

@@ -84,7 +84,7 @@ impl Identity {
     }
 
     /// Whether `answer` came from the same object: every mark that was there is there again. `Last-Modified`
-    /// counts only without a stronger mark: servers behind one name may disagree about it.
+    /// counts only without a stronger mark: servers that share one name may disagree about it.
     pub(crate) fn is_same(&self, answer: &Self) -> bool {
         let is_strong = self.version.is_some() || self.etag.is_some();
         self.len == answer.len
