@@ -63,20 +63,40 @@ impl RawDisk {
         request: &ConvertRequest,
         created: &mut Created,
     ) -> Result<Self> {
-        let storage = open_file(path, size, request, created)?;
+        let storage = open_file(path, request, created)?;
         let mut disk = Self::new(storage, request.cache);
-        let existed = request.no_create || !disk.can_resize();
-        let len = block_on(disk.storage.len())?;
-        if request.no_create {
-            disk.limit = Some(len);
+        if request.no_create || !disk.can_resize() {
+            disk.open_existing(path, size, request)?;
+        } else {
+            disk.open_new(size)?;
         }
-        let room = if existed || size.is_some() { len } else { u64::MAX };
-        let content = FrontContent {
-            bytes: disk.start(room.min(unfinished::LEN), existed && !request.target_is_zero)?,
-            written: existed,
-        };
-        disk.begin(content)?;
         Ok(disk)
+    }
+
+    fn open_existing(&mut self, path: &Path, size: Option<u64>, request: &ConvertRequest) -> Result<()> {
+        let len = block_on(self.storage.len())?;
+        if let Some(size) = size {
+            check_room(path, len, size)?;
+        }
+        if request.no_create {
+            self.limit = Some(len);
+        }
+        let bytes = self.start(len.min(unfinished::LEN), !request.target_is_zero)?;
+        self.begin(FrontContent { bytes, written: true })?;
+        block_on(self.storage.sync())
+    }
+
+    /// Marks the empty file before it gets its size: a file of that size without a mark would look like a
+    /// complete disk of zeros.
+    fn open_new(&mut self, size: Option<u64>) -> Result<()> {
+        let bytes = self.start(size.unwrap_or(u64::MAX).min(unfinished::LEN), false)?;
+        self.begin(FrontContent { bytes, written: false })?;
+        if let Some(size) = size {
+            // The file system may make the size durable before the mark.
+            self.sync()?;
+            block_on(self.storage.set_len(size))?;
+        }
+        Ok(())
     }
 
     /// The first `len` bytes of the target if `is_read`, or zeros.
@@ -89,14 +109,10 @@ impl RawDisk {
         Ok(bytes)
     }
 
-    /// Writes the mark, and keeps `content` for [`finish`](Self::finish). The mark is synced if the target
-    /// existed.
+    /// Writes the mark, and keeps `content` for [`finish`](Self::finish).
     fn begin(&mut self, content: FrontContent) -> Result<()> {
         let len = content.bytes.len();
         self.storage.write_blocking(&unfinished::page()[..len], 0)?;
-        if content.written {
-            block_on(self.storage.sync())?;
-        }
         self.front = Front {
             len: len as u64,
             content: Mutex::new(content),
@@ -198,26 +214,16 @@ impl Sink for RawDisk {
     }
 }
 
-fn open_file(path: &Path, size: Option<u64>, request: &ConvertRequest, created: &mut Created) -> Result<FileStorage> {
+fn open_file(path: &Path, request: &ConvertRequest, created: &mut Created) -> Result<FileStorage> {
     let direct = request.cache.is_direct();
-    let storage = if request.no_create {
-        let options = FileOptions {
-            writable: true,
-            direct,
-            lock: LockMode::Exclusive,
-            no_follow: false,
-        };
-        FileStorage::open(path, &options)?
-    } else {
-        created.create(path, direct)?
-    };
-    let Some(size) = size else {
-        return Ok(storage);
-    };
-    if storage.can_resize() && !request.no_create {
-        block_on(storage.set_len(size))?;
-    } else {
-        check_room(path, block_on(storage.len())?, size)?;
+    if !request.no_create {
+        return created.create(path, direct);
     }
-    Ok(storage)
+    let options = FileOptions {
+        writable: true,
+        direct,
+        lock: LockMode::Exclusive,
+        no_follow: false,
+    };
+    FileStorage::open(path, &options)
 }

@@ -225,6 +225,10 @@ fn open_fvd(
     let made = create_unfinished(&file, data.as_ref(), &options, base.as_deref());
     drive(made, &mut || progress(Progress { done: 0, total: None }))?;
     block_on(async {
+        if request.cache != Cache::Unsafe {
+            // The file system may make the length durable before the mark.
+            file.sync().await?;
+        }
         let mut head = read_unfinished_head(&file).await?;
         // Do not record a profile: the reads of a conversion do not predict the reads of a guest.
         head.header.generate_prefetch_profile = false;
