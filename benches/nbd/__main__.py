@@ -4,7 +4,7 @@
     python -m benches.nbd --only randread32 --servers fvd,nbdkit --rounds 5 --runtime 5
     python -m benches.nbd --list                              the available works and servers
 
-Each round starts every server anew, one after the other, each time with a different one first, so that
+Each round starts every server anew, one after the other, each time in another order, so that
 disturbances of the machine affect all. A figure is the median of the rounds; a ratio is that of two medians.
 CPU time is that of all threads of the server, per request; memory is its peak. Images that are written to are
 created anew for each run; those that are only read are read once before. No process is pinned, and no cache
@@ -15,6 +15,7 @@ measured.
 import argparse
 import os
 import platform
+import random
 import subprocess
 import tempfile
 from pathlib import Path
@@ -76,8 +77,8 @@ def main() -> None:
 def run(work: Work, servers: list[Server], disks: Disks, report: Report) -> None:
     """Runs all rounds of a work, with a different order of servers each time."""
     for number in range(report.rounds):
-        first = number % max(len(servers), 1)
-        for server in servers[first:] + servers[:first]:
+        # At random, so that a server does not always come after the same one.
+        for server in random.Random(number).sample(servers, len(servers)):
             report.add(work, server, measure(work, server, disks, report.runtime))
     report.show(work)
 

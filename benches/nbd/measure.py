@@ -57,6 +57,9 @@ def measure(work: Work, server: Server, disks: Disks, runtime: int) -> Measureme
         switches_of_fio = context_switches() - at_first
         peak = peak_mib(process.pid)
     switches = context_switches() - at_first - switches_of_fio
+    if work.disk != "full" and server.format != "none":
+        # What it has not written yet would be written while the next server is measured.
+        Path(disk).unlink()
     sides = [job["read"], job["write"]]
     busiest = max(sides, key=lambda side: int(side["total_ios"]))
     requests = sum(int(side["total_ios"]) for side in sides)

@@ -4,6 +4,7 @@ mod access;
 mod any;
 mod storage;
 mod stored;
+mod urgency;
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ pub(crate) use access::Access;
 pub use any::{AnyFile, Identity};
 pub use storage::RemoteStorage;
 pub(crate) use stored::UPDATE_HINT;
+pub use urgency::{Urgency, in_background};
 
 /// Which object a remote file is. It must stay this object as long as an image stands on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +70,8 @@ pub trait RemoteFile: Send + Sync + 'static {
     /// Fills `buf` from `offset` (bytes, any alignment) and returns it. What lies at or beyond the end reads
     /// as zeros.
     ///
-    /// Polling never blocks, in any runtime, and needs none. A dropped future frees its buffer.
+    /// Polling never blocks, in any runtime, and needs none. A dropped future frees its buffer. What
+    /// [`Urgency::current`] is at the first poll says who goes first.
     ///
     /// # Errors
     ///

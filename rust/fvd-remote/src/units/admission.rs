@@ -2,10 +2,12 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::oneshot::{self, Receiver, Sender};
 
+use super::link::Link;
 use super::memory::{Memory, State};
 
 /// Requests of a process at one time.
@@ -16,7 +18,7 @@ const AHEAD: usize = REQUESTS / 2;
 /// What is known of a flight while it waits.
 #[derive(Debug)]
 pub(super) struct Ticket {
-    /// Whether a reader waits for it. Never becomes false again.
+    /// Whether a reader waits for it who goes before prefetch. Never becomes false again.
     is_wanted: AtomicBool,
 }
 
@@ -41,7 +43,10 @@ pub(super) struct Queue {
     pub(super) limit: u64,
     /// Bytes that flights in the air will bring.
     pub(super) reserved: u64,
+    /// Of these, for what is fetched ahead.
+    reserved_ahead: u64,
     requests: usize,
+    pub(super) link: Link,
     waiting: VecDeque<Waiting>,
 }
 
@@ -54,8 +59,17 @@ struct Waiting {
 /// Memory and a turn. Both are given back when it is dropped.
 pub(super) struct Permit {
     memory: Arc<Memory>,
-    /// The part of the memory that has not become units that are kept.
-    bytes: Arc<std::sync::atomic::AtomicU64>,
+    reservation: Arc<Reservation>,
+}
+
+/// The memory of a permit, for the units that come. Changes only under the lock of the memory.
+pub(super) struct Reservation {
+    /// Bytes that have not become units that are kept.
+    left: AtomicU64,
+    is_ahead: bool,
+    granted: Duration,
+    /// Whether no unit has come yet.
+    is_new: AtomicBool,
 }
 
 /// A permit on its way. It is sent without the lock.
@@ -76,12 +90,14 @@ impl Queue {
         Self {
             limit,
             reserved: 0,
+            reserved_ahead: 0,
             requests: 0,
+            link: Link::default(),
             waiting: VecDeque::new(),
         }
     }
 
-    fn next(&self) -> Option<usize> {
+    fn next(&self, now: Duration) -> Option<usize> {
         let is_demand = |waiting: &Waiting| waiting.ticket.is_wanted();
         if let Some(first) = self.waiting.iter().position(is_demand) {
             let fits = self.requests < REQUESTS && self.fits(self.waiting[first].bytes, self.limit);
@@ -89,8 +105,14 @@ impl Queue {
             return fits.then_some(first);
         }
         let first = self.waiting.front()?;
-        let fits = self.requests < AHEAD && self.fits(first.bytes, self.limit / 2);
+        let fits = self.requests < AHEAD && self.fits(first.bytes, self.limit / 2) && self.has_room(first.bytes, now);
         fits.then_some(0)
+    }
+
+    /// Whether the network can carry `bytes` more for prefetch without a delay for readers.
+    fn has_room(&self, bytes: u64, now: Duration) -> bool {
+        let room = self.link.room(now);
+        self.reserved_ahead == 0 || room.is_none_or(|room| self.reserved_ahead + bytes <= room)
     }
 
     /// A request that is longer than the limit runs alone.
@@ -109,37 +131,75 @@ impl State {
 
     /// Gives permits to those whose turn it is. The caller sends them without the lock.
     pub(super) fn grant(&mut self, memory: &Arc<Memory>) -> Vec<Granted> {
+        let now = memory.now();
         self.queue.waiting.retain(|waiting| !waiting.sender.is_closed());
         let mut granted = Vec::new();
-        while let Some(next) = self.queue.next() {
-            let Waiting { bytes, sender, .. } = self.queue.waiting.remove(next).expect("it was found there");
+        while let Some(next) = self.queue.next(now) {
+            let Waiting { bytes, sender, ticket } = self.queue.waiting.remove(next).expect("it was found there");
             self.evict(bytes);
-            self.queue.reserved += bytes;
-            self.queue.requests += 1;
             let permit = Permit {
                 memory: Arc::clone(memory),
-                bytes: Arc::new(bytes.into()),
+                reservation: Arc::new(Reservation {
+                    left: bytes.into(),
+                    is_ahead: !ticket.is_wanted(),
+                    granted: now,
+                    is_new: true.into(),
+                }),
             };
+            self.queue.begin(&permit.reservation);
             granted.push(Granted { sender, permit });
         }
         granted
     }
+
+    /// A unit of `bytes` has come for `reservation`: what was set aside for it is in use now.
+    pub(super) fn came(&mut self, now: Duration, reservation: &Reservation, bytes: u64) {
+        let link = &mut self.queue.link;
+        link.arrived(now, bytes);
+        if reservation.is_new.swap(false, Ordering::Relaxed) {
+            link.answered(now, now.saturating_sub(reservation.granted));
+        }
+        self.queue.give_back(reservation, bytes);
+    }
 }
 
-/// The memory of a permit, for the units that come.
-pub(super) type Reservation = Arc<std::sync::atomic::AtomicU64>;
+impl Queue {
+    fn begin(&mut self, reservation: &Reservation) {
+        let bytes = reservation.left.load(Ordering::Relaxed);
+        self.requests += 1;
+        self.reserved += bytes;
+        if reservation.is_ahead {
+            self.reserved_ahead += bytes;
+        }
+    }
+
+    /// Gives back at most `bytes` of what is left.
+    fn give_back(&mut self, reservation: &Reservation, bytes: u64) {
+        let left = reservation.left.load(Ordering::Relaxed);
+        let bytes = bytes.min(left);
+        reservation.left.store(left - bytes, Ordering::Relaxed);
+        self.reserved -= bytes;
+        if reservation.is_ahead {
+            self.reserved_ahead -= bytes;
+        }
+    }
+
+    fn end(&mut self, reservation: &Reservation) {
+        self.requests -= 1;
+        self.give_back(reservation, u64::MAX);
+    }
+}
 
 impl Permit {
-    pub(super) fn reservation(&self) -> Reservation {
-        Arc::clone(&self.bytes)
+    pub(super) fn reservation(&self) -> Arc<Reservation> {
+        Arc::clone(&self.reservation)
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut state = self.memory.lock();
-        state.queue.reserved -= self.bytes.swap(0, Ordering::Relaxed);
-        state.queue.requests -= 1;
+        state.queue.end(&self.reservation);
         let granted = state.grant(&self.memory);
         drop(state);
         send(granted);

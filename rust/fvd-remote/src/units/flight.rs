@@ -1,7 +1,6 @@
 //! Units that one fetch brings.
 
 use std::ops::Range;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -24,7 +23,7 @@ struct Inner {
     units: Range<u64>,
     ticket: Arc<Ticket>,
     /// The memory of the attempt that runs.
-    reservation: Mutex<Option<Reservation>>,
+    reservation: Mutex<Option<Arc<Reservation>>>,
 }
 
 /// Ends a flight that could not begin.
@@ -128,12 +127,8 @@ impl Sink for Flight {
         let Some(Entry::Flying { waiting, .. }) = state.entries.remove(&key) else {
             return;
         };
-        // What was set aside for it is now in use.
-        let size = unit.len() as u64;
         if let Some(reservation) = reservation {
-            let left = reservation.load(Ordering::Relaxed);
-            reservation.store(left.saturating_sub(size), Ordering::Relaxed);
-            state.queue.reserved -= left.min(size);
+            state.came(inner.memory.now(), &reservation, whole);
         }
         state.keep(key, unit.clone());
         state.evict(0);

@@ -3,13 +3,17 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use fvd::Result;
+use fvd::host::Clock as _;
+use fvd::remote::Urgency;
 use tokio::sync::oneshot::{self, Receiver, Sender};
 
 use super::admission::{Queue, Ticket, send};
 use super::flight::Flight;
+use crate::clock::IoClock;
 
 /// A unit of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -19,7 +23,10 @@ pub(super) struct Key {
 }
 
 /// The memory that all objects share. One lock, which is never held over I/O or while a task is woken.
-pub(crate) struct Memory(Mutex<State>);
+pub(crate) struct Memory {
+    state: Mutex<State>,
+    clock: IoClock,
+}
 
 pub(super) struct State {
     pub(super) entries: HashMap<Key, Entry>,
@@ -64,22 +71,31 @@ pub(super) struct Wanted {
     pub(super) ahead: Range<u64>,
     /// Units of the longest request.
     pub(super) longest: u64,
+    pub(super) urgency: Urgency,
 }
 
 impl Memory {
     /// At most `limit` bytes.
     pub(crate) fn new(limit: u64) -> Self {
-        Self(Mutex::new(State {
-            entries: HashMap::new(),
-            uses: BTreeMap::new(),
-            tick: 0,
-            kept: 0,
-            queue: Queue::new(limit),
-        }))
+        Self {
+            state: Mutex::new(State {
+                entries: HashMap::new(),
+                uses: BTreeMap::new(),
+                tick: 0,
+                kept: 0,
+                queue: Queue::new(limit),
+            }),
+            clock: IoClock::new(),
+        }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Time since it was made.
+    pub(super) fn now(&self) -> Duration {
+        self.clock.now()
     }
 
     /// Changes the limit in bytes, from now on.
@@ -103,6 +119,7 @@ impl Memory {
             longest: units.end - units.start,
             units,
             ahead: 0..0,
+            urgency: Urgency::Demand,
         };
         let mut state = self.lock();
         let runs = state.missing_runs(&wanted).into_iter();
@@ -112,9 +129,10 @@ impl Memory {
     /// What is there of `wanted`, what is coming, and flights for the rest.
     pub(super) fn take(self: &Arc<Self>, wanted: &Wanted) -> Taken {
         let mut taken = Taken::default();
+        let is_urgent = wanted.urgency == Urgency::Demand;
         let mut state = self.lock();
         for run in state.missing_runs(wanted) {
-            let is_demand = run.start < wanted.units.end;
+            let is_demand = is_urgent && run.start < wanted.units.end;
             let flight = state.fly(self, wanted.object, wanted.len, run, is_demand);
             taken.flights.push(flight);
         }
@@ -123,10 +141,13 @@ impl Memory {
                 object: wanted.object,
                 unit,
             };
-            match state.join(key) {
+            match state.join(key, is_urgent) {
                 Joined::Kept(bytes) => taken.kept.push((unit, bytes)),
                 Joined::Coming(receiver) => taken.coming.push((unit, receiver)),
             }
+        }
+        if is_urgent && !taken.coming.is_empty() {
+            state.queue.link.demanded(self.now());
         }
         // A flight ahead may have become urgent.
         let granted = state.grant(self);
@@ -188,7 +209,7 @@ impl State {
         Flight::new(Arc::clone(memory), object, len, units, ticket)
     }
 
-    fn join(&mut self, key: Key) -> Joined {
+    fn join(&mut self, key: Key, is_urgent: bool) -> Joined {
         self.tick += 1;
         let now = self.tick;
         match self.entries.get_mut(&key).expect("what is missing has a flight now") {
@@ -198,7 +219,9 @@ impl State {
                 Joined::Kept(bytes.clone())
             }
             Entry::Flying { ticket, waiting } => {
-                ticket.want();
+                if is_urgent {
+                    ticket.want();
+                }
                 waiting.retain(|sender| !sender.is_closed());
                 let (sender, receiver) = oneshot::channel();
                 waiting.push(sender);

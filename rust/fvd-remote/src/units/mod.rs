@@ -2,6 +2,7 @@
 
 mod admission;
 mod flight;
+mod link;
 mod memory;
 mod read;
 mod streams;

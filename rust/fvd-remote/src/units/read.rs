@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use fvd::Result;
+use fvd::remote::Urgency;
 use fvd::storage::IoBufMut;
 use tokio::sync::oneshot::error::RecvError;
 
@@ -17,19 +18,20 @@ const SLICE: u64 = 8 << 20;
 impl Units {
     /// Fills `buf` from `offset`. What lies beyond the end are zeros.
     pub(crate) async fn read(&self, mut buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
+        let urgency = Urgency::current();
         let end = offset.saturating_add(buf.len() as u64).min(self.len());
         let mut start = offset;
         while start < end {
             let slice = start..end.min(start / SLICE * SLICE + SLICE);
             start = slice.end;
-            self.read_slice(&mut buf, offset, slice).await?;
+            self.read_slice(&mut buf, offset, slice, urgency).await?;
         }
         let filled = end.saturating_sub(offset) as usize;
         buf.as_mut_slice()[filled..].fill(0);
         Ok(buf)
     }
 
-    async fn read_slice(&self, buf: &mut IoBufMut, offset: u64, slice: Range<u64>) -> Result<()> {
+    async fn read_slice(&self, buf: &mut IoBufMut, offset: u64, slice: Range<u64>, urgency: Urgency) -> Result<()> {
         let mut copy = |unit: u64, bytes: &Bytes| copy(buf, offset, &slice, unit, bytes);
         let mut wanted = units(&slice);
         let mut ahead = self.ahead(&slice);
@@ -40,6 +42,7 @@ impl Units {
                 units: wanted.clone(),
                 ahead: std::mem::take(&mut ahead),
                 longest: (self.fetcher.store.tuning.request / UNIT).max(1),
+                urgency,
             });
             let Taken { kept, coming, flights } = taken;
             self.launch(flights, None);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::format::Header;
+use crate::url::is_url;
 
 /// The most bytes moved at once, whatever the options say: the memory of a slot.
 pub(super) const MAX_STEP: u64 = 4 << 20;
@@ -49,7 +50,9 @@ pub struct PrefetchOptions {
     pub throttle_time: Duration,
     /// How long no request of the guest must have been seen before the next piece is moved.
     pub lull: Duration,
-    /// The longest wait for that, so a guest that is never idle does not stop prefetch.
+    /// The longest wait for that, so a guest that is never idle does not stop prefetch. Zero for a base on
+    /// another machine: the client of that machine lets reads on demand go first, and a wait would leave the
+    /// link idle.
     pub longest_yield: Duration,
     /// Bytes moved at once while the guest has been active within the last second.
     pub bytes_beside_guest: u64,
@@ -116,6 +119,11 @@ impl From<&Header> for PrefetchOptions {
             max_read_throughput: kib(header.prefetch_max_read_throughput),
             max_write_throughput: kib(header.prefetch_max_write_throughput),
             throttle_time: time(header.prefetch_throttle_time, Duration::ZERO),
+            longest_yield: if is_url(&header.base_img) {
+                Duration::ZERO
+            } else {
+                default.longest_yield
+            },
             ..default
         }
     }
@@ -195,6 +203,15 @@ mod tests {
         assert_eq!(options.max_write_throughput, Some(7 * 1024));
         assert_eq!(options.throttle_time, Duration::from_millis(11));
         assert_eq!(options.alpha, 13);
+    }
+
+    #[test]
+    fn prefetch_from_another_machine_does_not_wait_for_the_guest() {
+        let header = Header {
+            base_img: "https://images.example.org/a.raw".into(),
+            ..header()
+        };
+        assert_eq!(PrefetchOptions::from(&header).longest_yield, Duration::ZERO);
     }
 
     #[test]

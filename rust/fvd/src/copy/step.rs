@@ -13,6 +13,7 @@ use super::prefetch::Prefetch;
 use super::waits::Goal;
 use crate::error::Result;
 use crate::image::{BaseCopy, CopyData, Part, StoreError, Watch};
+use crate::remote::in_background;
 use crate::source::Content;
 use crate::storage::{IoBufMut, Storage};
 
@@ -142,7 +143,7 @@ impl<S: Storage> Prefetch<'_, S> {
                 were_read.insert(at..at + len);
                 self.pace(Direction::Read, len).await?;
                 self.admitted(Goal::Move).await?;
-                let read = self.image.read_base(part, at);
+                let read = in_background(self.image.read_base(part, at));
                 part = self.moving(Direction::Read, len, read).await.map_err(base)?;
             }
             done = done.join(part);

@@ -1,0 +1,234 @@
+"""Bases behind a web server that is far away: nginx, and a link with latency and a rate (link.py).
+
+    python -m benches.remote [WHAT ...]     first-read sequential stalls cached prefetch
+
+Both sides of a row take turns. Needs what scripts/install-tools.sh installs.
+"""
+
+import argparse
+import os
+import random
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import fvd
+
+from .far import Link, Server, far
+
+KIB, MIB = 1 << 10, 1 << 20
+SIZE = 256 * MIB
+NEAR = Link(delay_ms=10, rate=125e6)
+FAST = Link(delay_ms=10, rate=250e6)
+
+
+def overlay(server: Server, name: Path, disk: str = "disk.raw", **options: object) -> fvd.Image:
+    """A new overlay on a disk of the server, open for writing."""
+    name.unlink(missing_ok=True)
+    fvd.create(name, backing_file=server.url(disk), backing_format="raw", options=options)  # type: ignore[arg-type]
+    return fvd.open(name, "r+", trust=[server.url("")])
+
+
+def make_disk(folder: Path, size: int = SIZE) -> None:
+    (folder / "www").mkdir(parents=True, exist_ok=True)
+    with (folder / "www" / "disk.raw").open("wb") as file:
+        for _ in range(size // MIB):
+            file.write(os.urandom(MIB))
+
+
+class NbdkitCurl:
+    """nbdkit's curl plugin, over a Unix socket."""
+
+    def __init__(self, server: Server, folder: Path, *filters: str) -> None:
+        self.socket = folder / "nbdkit.sock"
+        self.socket.unlink(missing_ok=True)
+        words = [f"--filter={name}" for name in filters]
+        command = ["nbdkit", "-f", "-U", str(self.socket), *words, "curl", server.url("disk.raw")]
+        self.process = subprocess.Popen(command)
+        while not self.socket.exists():
+            time.sleep(0.002)
+
+    def close(self) -> None:
+        self.process.terminate()
+        self.process.wait()
+
+
+def first_read(folder: Path, runs: int) -> None:
+    """Create, open, first 4 KiB."""
+    with far(folder, NEAR) as server:
+        trip = 2 * NEAR.delay_ms
+
+        def ours() -> None:
+            with overlay(server, folder / "vm.fvd") as image:
+                image.pread(4 * KIB, 100 * MIB)
+
+        def nbdkit() -> None:
+            peer = NbdkitCurl(server, folder)
+            uri = f"nbd+unix:///?socket={peer.socket}"
+            subprocess.run(["nbdsh", "-u", uri, "-c", f"h.pread(4096, {100 * MIB})"], check=True)
+            peer.close()
+
+        for name, action in (("fvd", ours), ("nbdkit curl (processes started)", nbdkit)):
+            times, requests = [], []
+            for _ in range(runs):
+                before = server.answers()[0]
+                times.append(seconds(action))
+                time.sleep(0.1)
+                requests.append(server.answers()[0] - before)
+            took = statistics.median(times) * 1000
+            print(f"{name:<34} {took:8.1f} ms, {took / trip:5.2f} round trips, {max(requests)} requests")
+
+
+def sequential(folder: Path, runs: int) -> None:
+    """A sequential read; one connection gets 100 MB/s."""
+    with far(folder, FAST) as server:
+
+        def ours() -> None:
+            with overlay(server, folder / "vm.fvd", copy_on_read=False) as image:
+                for offset in range(0, SIZE, MIB):
+                    image.pread(MIB, offset)
+
+        def convert() -> None:
+            command = ["fvd", "convert", "-f", "raw", "-O", "raw", server.url("disk.raw"), folder / "copy.raw"]
+            subprocess.run(command, check=True)
+
+        def nbdkit() -> None:
+            peer = NbdkitCurl(server, folder)
+            subprocess.run(["nbdcopy", f"nbd+unix:///?socket={peer.socket}", "null:"], check=True)
+            peer.close()
+
+        def curl() -> None:
+            subprocess.run(["curl", "-s", "-o", "/dev/null", server.url("disk.raw")], check=True)
+
+        sides = {"fvd, 1 MiB reads": ours, "fvd convert": convert, "nbdkit curl, nbdcopy": nbdkit, "curl": curl}
+        for name, times in alternate(sides, runs).items():
+            rate = SIZE / statistics.median(times)
+            print(f"{name:<34} {rate / 1e6:8.1f} MB/s, {rate / FAST.rate:5.2f} of the link")
+
+
+def stalls(folder: Path, runs: int) -> None:
+    """One request in a hundred is held for 10 s: the reads of cold units, one at a time."""
+    with far(folder, Link(10, 125e6, stall="0.01:10")) as server:
+        taken = []
+        for number in range(runs):
+            with overlay(server, folder / "vm.fvd", copy_on_read=False) as image:
+                units = list(range(SIZE // (256 * KIB)))
+                random.Random(number).shuffle(units)
+                for unit in units[:200]:
+                    taken.append(seconds(lambda unit=unit: image.pread(4 * KIB, unit * 256 * KIB)))  # type: ignore[misc]
+        taken.sort()
+        print(
+            f"{len(taken)} reads: median {taken[len(taken) // 2] * 1000:.1f} ms,"
+            f" 99 % {taken[len(taken) * 99 // 100] * 1000:.0f} ms, longest {taken[-1] * 1000:.0f} ms"
+        )
+
+
+def cached(folder: Path, runs: int) -> None:
+    """4 KiB from a unit in memory, and from a local base."""
+    with far(folder, NEAR) as server:
+        local = folder / "local.fvd"
+        local.unlink(missing_ok=True)
+        fvd.create(local, backing_file="www/disk.raw", backing_format="raw")
+        with (
+            overlay(server, folder / "vm.fvd", copy_on_read=False) as remote,
+            fvd.open(local, "r+", trust=[folder]) as near,
+        ):
+            offsets = [random.Random(1).randrange(16 * MIB // (4 * KIB)) * 4 * KIB for _ in range(20_000)]
+
+            def read(image: fvd.Image) -> None:
+                for offset in offsets:
+                    image.pread(4 * KIB, offset)
+
+            read(remote)
+            read(near)
+            times = alternate({"remote": lambda: read(remote), "local": lambda: read(near)}, runs)
+            rates = {name: len(offsets) / statistics.median(some) for name, some in times.items()}
+            print(f"{rates['remote'] / 1e3:.1f} k/s, local base {rates['local'] / 1e3:.1f} k/s,"
+                  f" ratio {rates['remote'] / rates['local']:.2f}")
+
+
+def prefetch(folder: Path, runs: int) -> None:
+    """Prefetch: its rate, and what cold reads of a guest wait for beside it."""
+    links = {"100 Mbit/s, 30 ms": Link(15, 12.5e6), "1 Gbit/s, 30 ms": Link(15, 125e6), "1 Gbit/s, 1 ms": Link(0.5, 125e6)}
+    for name, link in links.items():
+        with far(folder, link) as server:
+            for guest in ("idle", "busy"):
+                for runs_prefetch in (True, False) if guest == "busy" else (True,):
+                    with overlay(server, folder / "vm.fvd") as image:
+                        waits = beside(image, guest == "busy", runs_prefetch)
+                        status = image.prefetch_status()
+                    report(name, guest, runs_prefetch, status, waits, link)
+
+
+def beside(image: fvd.Image, is_busy: bool, runs_prefetch: bool, length: float = 8.0) -> list[float]:
+    """Reads of a guest for some seconds, in the last quarter of the disk, perhaps with prefetch. Their times."""
+    waits: list[float] = []
+    if runs_prefetch:
+        image.resume_prefetch()
+    rng = random.Random(7)
+    units = list(range(SIZE * 3 // 4 // (256 * KIB), SIZE // (256 * KIB)))
+    rng.shuffle(units)
+    end = time.perf_counter() + length
+    while time.perf_counter() < end:
+        if not is_busy:
+            time.sleep(0.1)
+            if image.prefetch_status()["state"] in ("finished", "failed"):
+                break
+            continue
+        if units:
+            unit = units.pop()
+            waits.append(seconds(lambda unit=unit: image.pread(4 * KIB, unit * 256 * KIB)))  # type: ignore[misc]
+        time.sleep(0.02)
+    return waits
+
+
+def report(name: str, guest: str, runs_prefetch: bool, status: dict[str, object], waits: list[float], link: Link) -> None:
+    print(name, guest, runs_prefetch, status, f"{link.rate / 1e6} MB/s", end=" ")
+    if waits:
+        waits.sort()
+        print(f"median {statistics.median(waits) * 1000:.0f} ms, 95 % {waits[len(waits) * 95 // 100] * 1000:.0f} ms", end="")
+    print()
+
+
+def alternate(sides: dict[str, Callable[[], None]], runs: int) -> dict[str, list[float]]:
+    """The times of all runs. The sides take turns."""
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(runs):
+        for name, action in sides.items():
+            times[name].append(seconds(action))
+    return times
+
+
+def seconds(action: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
+
+
+BENCHES: dict[str, Callable[[Path, int], None]] = {
+    "first-read": first_read,
+    "sequential": sequential,
+    "stalls": stalls,
+    "cached": cached,
+    "prefetch": prefetch,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="*", metavar="WHAT", choices=[[], *BENCHES], help="all by default")
+    parser.add_argument("--runs", type=int, default=5, metavar="N")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+        make_disk(Path(folder))
+        for name in arguments.what or BENCHES:
+            print(f"\n{BENCHES[name].__doc__}")
+            BENCHES[name](Path(folder), arguments.runs)
+
+
+if __name__ == "__main__":
+    main()
