@@ -56,9 +56,11 @@ def measure(work: Work, server: Server, disks: Disks, runtime: int) -> Measureme
         cpu = cpu_seconds(process.pid) - before
         switches_of_fio = context_switches() - at_first
         peak = peak_mib(process.pid)
+        if work.disk != "full":
+            # The disk is thrown away. What is not written yet would cost time, and disturb the next server.
+            process.kill()
     switches = context_switches() - at_first - switches_of_fio
     if work.disk != "full" and server.format != "none":
-        # What it has not written yet would be written while the next server is measured.
         Path(disk).unlink()
     sides = [job["read"], job["write"]]
     busiest = max(sides, key=lambda side: int(side["total_ios"]))
