@@ -88,11 +88,16 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
     const UNIT: u64 = 256 << 10;
 
+    /// How long the link needs for a unit.
+    fn transfer(rate: u64) -> Duration {
+        Duration::from_nanos(UNIT * 1_000_000_000 / rate)
+    }
+
     /// Prefetch over a link, as fast as [`Link::room`] allows, while readers wait. Returns the bytes a second, and
     /// how long the last unit waited in the queue of the network.
     fn run(rate: u64, round_trip: Duration, time: Duration) -> (u64, Duration) {
         let mut link = Link::default();
-        let transfer = Duration::from_secs_f64(UNIT as f64 / rate as f64);
+        let transfer = transfer(rate);
         let (mut now, mut free_at, mut bytes) = (Duration::ZERO, Duration::ZERO, 0);
         let mut under_way: VecDeque<(Duration, Duration)> = VecDeque::new();
         let mut queued = Duration::ZERO;
@@ -100,7 +105,7 @@ mod tests {
             link.demanded(now);
             while under_way.len() as u64 * UNIT + UNIT <= link.room(now).expect("readers wait") {
                 let begins = free_at.max(now + round_trip);
-                queued = begins - (now + round_trip);
+                queued = begins.saturating_sub(now + round_trip);
                 free_at = begins + transfer;
                 under_way.push_back((now, free_at));
             }
@@ -108,7 +113,7 @@ mod tests {
             now = comes;
             bytes += UNIT;
             link.arrived(now, UNIT);
-            link.answered(now, now - sent);
+            link.answered(now, now.saturating_sub(sent));
         }
         (bytes * 1000 / time.as_millis() as u64, queued)
     }
@@ -124,8 +129,10 @@ mod tests {
             let round_trip = ms * MS;
             let (reached, queued) = run(rate, round_trip, Duration::from_secs(10));
             assert!(reached > rate / 10 * 8, "{reached} of {rate}");
-            let unit = Duration::from_secs_f64(UNIT as f64 / rate as f64);
-            assert!(queued < 3 * (round_trip + unit), "{queued:?} at {rate} B/s and {ms} ms");
+            assert!(
+                queued < 3 * (round_trip + transfer(rate)),
+                "{queued:?} at {rate} B/s and {ms} ms"
+            );
         }
     }
 
