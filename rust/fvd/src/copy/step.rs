@@ -142,8 +142,8 @@ impl<S: Storage> Prefetch<'_, S> {
                 were_read.insert(at..at + len);
                 self.pace(Direction::Read, len).await?;
                 self.admitted(Goal::Move).await?;
-                let read = self.image.read_base(part, at);
-                part = self.moving(Direction::Read, len, read).await.map_err(base)?;
+                let read = self.moving(Direction::Read, len, self.image.read_base(part, at));
+                part = self.unless_stopped(read).await?.map_err(base)?;
             }
             done = done.join(part);
             at += len;

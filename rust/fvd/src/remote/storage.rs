@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pollster::block_on;
 
-use super::{Pin, RemoteFile};
+use super::{OutageState, Pin, RemoteFile};
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::Owned;
 use crate::storage::{Allocation, IoBufMut, Space, Storage};
@@ -53,6 +53,11 @@ impl RemoteStorage {
     /// Fails in a process that was forked after the file was opened.
     pub(crate) fn check_process(&self) -> Result<()> {
         self.file().map(drop)
+    }
+
+    /// See [`RemoteFile::has_time_limit`].
+    pub(crate) fn has_time_limit(&self) -> bool {
+        self.file.get().is_ok_and(|file| file.has_time_limit())
     }
 
     /// [`Storage::read`], on this thread.
@@ -138,6 +143,10 @@ impl Storage for RemoteStorage {
 
     fn can_resize(&self) -> bool {
         false
+    }
+
+    fn outage(&self) -> Option<OutageState> {
+        self.file.get().ok()?.outage()
     }
 
     async fn allocation(&self, offset: u64, len: u64) -> Result<(Allocation, u64)> {
