@@ -27,6 +27,7 @@ def parser() -> Parser:
         "-T", "--cache", metavar="CACHE", default="writeback", help="cache mode (default writeback)"
     )
     _common.share_option(parser)
+    _common.base_options(parser)
     _common.trust_option(parser)
     parser.describe("FILENAME1, FILENAME2", "image files to compare")
     parser.describe("Exit status", "0: same contents, 1: they differ, 2 and above: could not compare")
@@ -47,6 +48,8 @@ def run(arguments: list[str]) -> int:
             b_format=b_format,
             strict=given.strict,
             cache=cache,
+            base_error=_common.base_error(given),
+            base_timeout=_common.base_timeout(given),
             force_share=given.force_share,
             trust=trust,
             progress=progress.callback,

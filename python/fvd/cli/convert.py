@@ -54,6 +54,7 @@ def parser() -> Parser:
     )
     parser.switch("-c", "--compress", help="refused: neither raw nor fvd can be compressed")
     _common.force_option(parser)
+    _common.base_options(parser)
     _common.trust_option(parser)
     parser.describe(
         "SOURCE",
@@ -121,6 +122,8 @@ def run(arguments: list[str]) -> int:
             target_is_zero=given.target_is_zero,
             cache=cache,
             source_cache=source_cache,
+            base_error=_common.base_error(given),
+            base_timeout=_common.base_timeout(given),
             force_share=given.force_share,
             trust=trust,
             progress=progress.callback,
