@@ -3,7 +3,8 @@
 libnbd_guest.py URI   reads commands from standard input, one JSON list a line, and prints the answers as JSON
 
 ["pread", OFFSET, COUNT], ["pwrite", OFFSET, TEXT], ["flush"]; ["begin", OFFSET, COUNT] begins a read,
-["poll"] says whether it is done, ["end"] waits for it. The answer to a read is hexadecimal, that to an error its name.
+["poll"] says whether it is done, ["end"] waits for it. The answer to a read is hexadecimal, that to an error
+its name.
 """
 
 import importlib

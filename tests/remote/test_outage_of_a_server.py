@@ -88,9 +88,9 @@ def test_a_guest_works_on_what_is_local_and_its_other_reads_wait(server: FaultSe
         server.fail("closed")
         assert guest.ask("begin", FAR, 16) == "ok"
         until(lambda: metrics(port)["fvd_remote_waiting"] > 0)
-        assert guest.ask("pwrite", MIB, "written meanwhile") == "ok"
+        assert guest.ask("pwrite", MIB, "w" * 4096) == "ok"
         assert guest.ask("flush") == "ok"
-        assert guest.ask("pread", MIB, 17) == b"written meanwhile".hex()
+        assert guest.ask("pread", MIB, 4096) == (b"w" * 4096).hex()
         until(lambda: metrics(port)[outage] > 0.1)
         assert metrics(port)["fvd_remote_retries_total"] > 0
         assert guest.ask("poll") is False

@@ -72,9 +72,10 @@ def test_by_default_a_read_waits_until_the_store_is_back(server: FaultServer, pa
         reading = threading.Thread(target=lambda: found.append(image.pread(4096, FAR)))
         reading.start()
         until(lambda: fvd.remote_status()["waiting"] > 0)
-        image.pwrite(b"written meanwhile", MIB)
+        # A whole block: a part of one would need the rest of it from the base.
+        image.pwrite(b"w" * 4096, MIB)
         image.flush()
-        assert image.pread(17, MIB) == b"written meanwhile"
+        assert image.pread(4096, MIB) == b"w" * 4096
         outage = fvd.remote_status()["outages"]
         assert [one["store"] for one in outage] == [store_of(server)]
         assert "onnect" in outage[0]["reason"]

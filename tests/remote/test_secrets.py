@@ -41,12 +41,13 @@ def test_no_output_shows_a_credential(server: FaultServer, environ: dict[str, st
     url, path = server.url("base.raw"), tmp_path / "vm.fvd"
     report = ["--base-error=report", "--base-timeout=0.3"]
     said = []
-    for words in (
+    commands: list[list[str | Path]] = [
         ["create", "-b", url, "-F", "raw", path],
         ["info", "--backing-chain", path],
         ["info", "--output=json", "--backing-chain", path],
         ["map", "--output=json", path],
-    ):
+    ]
+    for words in commands:
         done = run(environ, "--log-level", "trace", *words)
         assert done.returncode == 0, done
         said.append(done)
@@ -79,11 +80,13 @@ def test_no_metric_and_no_log_of_a_server_shows_a_credential(
 ) -> None:
     path = tmp_path / "vm.fvd"
     assert run(environ, "create", "-b", server.url("base.raw"), "-F", "raw", path).returncode == 0
-    command = [FVD, "serve", "-t", "-k", tmp_path / "s", "--log-level=trace", "--metrics=localhost:0", path]
+    options = ["-t", "-k", f"{tmp_path}/s", "--log-level=trace", "--metrics=localhost:0"]
     log = tmp_path / "log"
     with (
         log.open("w") as stderr,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environ) as process,
+        subprocess.Popen(
+            [FVD, "serve", *options, path], stdout=subprocess.PIPE, stderr=stderr, text=True, env=environ
+        ) as process,
     ):
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(3)]

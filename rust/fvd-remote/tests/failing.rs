@@ -353,7 +353,9 @@ fn two_opens_of_one_object_wait_as_each_was_told() {
     assert!(url.starts_with(&outage.store), "{outage}");
     assert!(!reading.is_finished());
     let served = disk.clone();
-    let _again = Server::start_at(&server.address.to_string(), None, move |request, _| served.serve(request));
+    let _again = Server::start_at(&server.address.to_string(), None, move |request, _| {
+        served.serve(request)
+    });
     assert!(disk.is_at(&reading.join().expect("no panic").expect("read"), UNIT));
     assert!(disk.is_at(&read(&*impatient, UNIT, 10).expect("it is back"), UNIT));
     assert_eq!((patient.outage(), impatient.outage()), (None, None));

@@ -144,13 +144,20 @@ fn the_trust_of_the_user_decides_about_other_hosts() {
     let disk = Disk::new(UNIT);
     let (server, target) = redirecting(&disk);
     let url = server.url("/disk");
-    for trusted in ["", &server.url("/"), &target.url("/elsewhere"), &target.url("/there/dis")] {
+    for trusted in [
+        "",
+        &server.url("/"),
+        &target.url("/elsewhere"),
+        &target.url("/there/dis"),
+    ] {
         let error = opener().open_with(&url, None, &within(trusted)).err().expect("refused");
         assert!(error.to_string().contains("no trusted prefix covers"), "{error}");
         assert!(!error.to_string().contains("hunter2"), "{error}");
     }
     assert_eq!(target.count(), 0);
-    let file = opener().open_with(&url, None, &within(&target.url("/there"))).expect("trusted");
+    let file = opener()
+        .open_with(&url, None, &within(&target.url("/there")))
+        .expect("trusted");
     assert!(disk.is_at(&read(&*file, 0, 10).expect("read"), 0));
 }
 

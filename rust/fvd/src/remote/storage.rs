@@ -21,8 +21,6 @@ pub struct RemoteStorage {
     pin: Pin,
     /// The URL, for messages.
     path: PathBuf,
-    /// Whether a read waits for the answer on the caller's thread.
-    waits: bool,
 }
 
 impl RemoteStorage {
@@ -33,15 +31,7 @@ impl RemoteStorage {
             pin: file.pin().clone(),
             path: PathBuf::from(file.url()),
             file: Arc::new(Owned::new(file)),
-            waits: false,
         }
-    }
-
-    /// The same file for a host that may block: every future is ready at its first poll. This is the one place
-    /// where a thread waits for a remote file.
-    #[must_use]
-    pub fn waiting(self) -> Self {
-        Self { waits: true, ..self }
     }
 
     /// Which object it is.
@@ -109,11 +99,7 @@ impl Storage for RemoteStorage {
         if buf.is_empty() {
             return Ok(buf);
         }
-        if self.waits {
-            self.read_blocking(buf, offset)
-        } else {
-            self.read_now(buf, offset).await
-        }
+        self.read_now(buf, offset).await
     }
 
     async fn write(&self, _: Bytes, offset: u64) -> Result<()> {
@@ -150,10 +136,6 @@ impl Storage for RemoteStorage {
     }
 
     async fn allocation(&self, offset: u64, len: u64) -> Result<(Allocation, u64)> {
-        if self.waits {
-            block_on(self.allocation_now(offset, len))
-        } else {
-            self.allocation_now(offset, len).await
-        }
+        self.allocation_now(offset, len).await
     }
 }
