@@ -24,7 +24,7 @@ def parser() -> Parser:
         "Copy one image to another, with format conversion",
         "[-f FMT] [-O FMT] [-o OPTIONS] [-B BACKING [-F FMT]] [-n] [-W]\n"
         "        [-S SIZE] [-t CACHE] [-T CACHE] [-U] [-p] [-q] [--force] [--target-is-zero]\n"
-        "        [--trust DIR|URL] SOURCE TARGET",
+        "        [--base-error=wait|report] [--base-timeout SECONDS] [--trust DIR|URL] SOURCE TARGET",
     )
     _common.quiet_option(parser)
     _progress.progress_options(parser)

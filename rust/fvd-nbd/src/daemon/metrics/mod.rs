@@ -4,7 +4,7 @@ mod lines;
 mod stores;
 
 use fvd::aio::How;
-use fvd::copy::PauseReason;
+use fvd::copy::{PauseReason, PrefetchState};
 use fvd::remote;
 
 use super::DiskStatus;
@@ -148,13 +148,15 @@ fn prefetch(text: &mut Text, disks: &[DiskStatus]) {
     for (labels, status) in &all {
         for reason in PauseReason::ALL {
             let labels = format!("{labels},reason=\"{}\"", reason.name());
-            let pauses = status.pause.is_some_and(|pause| pause.reason == reason);
+            // It may also wait for a store in the midst of a read.
+            let waits = reason == PauseReason::BaseAway && status.state == PrefetchState::BaseAway;
+            let pauses = waits || status.pause.is_some_and(|pause| pause.reason == reason);
             text.line("fvd_prefetch_paused", &labels, u64::from(pauses));
         }
     }
     text.head("fvd_prefetch_finished", "gauge", "1: the base is not needed any more");
     for (labels, status) in &all {
-        let finished = status.state == fvd::copy::PrefetchState::Finished;
+        let finished = status.state == PrefetchState::Finished;
         text.line("fvd_prefetch_finished", labels, u64::from(finished));
     }
 }
