@@ -55,6 +55,7 @@ from fvd._fvd import (
     info,
     map,
     profile,
+    remote_status,
     stats,
 )
 
@@ -96,12 +97,13 @@ __all__ = [
     "map",
     "open",
     "profile",
+    "remote_status",
     "serve",
     "stats",
 ]
 
 # Tracebacks, `help` and pickles show the module that users import.
-for _function in (check, dump, info, map, profile, stats):
+for _function in (check, dump, info, map, profile, remote_status, stats):
     _function.__module__ = __name__
 
 if not TYPE_CHECKING:

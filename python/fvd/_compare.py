@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fvd._disks import Disk
-    from fvd.types import CacheMode, CompareResult, Format, Progress, StrPath
+    from fvd.types import BaseError, CacheMode, CompareResult, Format, Progress, StrPath
 
 
 def compare(
@@ -21,16 +21,18 @@ def compare(
     b_format: Format | None = None,
     strict: bool = False,
     cache: CacheMode = "writeback",
+    base_error: BaseError | None = None,
+    base_timeout: float | None = None,
     force_share: bool = False,
     trust: Sequence[StrPath] = (),
     progress: Progress | None = None,
 ) -> CompareResult:
     """Compare the content of two disks.
 
-    Each is a file, or an open image. If one disk is longer, the rest of it must be zeros; with `strict` both
-    must have the same length, and the same ranges allocated. Without a format, that of a file is detected.
-    `cache` is that of `open`. `force_share` reads without locks. `progress` is called now and then (see
-    `fvd.types.Progress`).
+    Each is a file, or an open image. If one disk is longer, the rest of it must be zeros; with `strict`
+    both must have the same length, and the same ranges allocated. Without a format, that of a file is
+    detected. `cache`, `base_error` and `base_timeout` are those of `open`. `force_share` reads without
+    locks. `progress` is called now and then (see `fvd.types.Progress`).
 
     Raises `ValueError` for an open image with another format than `fvd`, and what `progress` raises.
 
@@ -49,6 +51,8 @@ def compare(
         b_format=b_format,
         strict=strict,
         cache=cache,
+        base_error=base_error,
+        base_timeout=base_timeout,
         force_share=force_share,
         trust=trust,
         progress=progress,

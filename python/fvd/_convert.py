@@ -11,7 +11,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fvd._disks import Disk
-    from fvd.types import CacheMode, ConvertResult, Format, ImageOptions, Progress, StrPath, TargetFormat
+    from fvd.types import (
+        BaseError,
+        CacheMode,
+        ConvertResult,
+        Format,
+        ImageOptions,
+        Progress,
+        StrPath,
+        TargetFormat,
+    )
 
 
 def convert(
@@ -31,6 +40,8 @@ def convert(
     target_is_zero: bool = False,
     cache: CacheMode = "unsafe",
     source_cache: CacheMode = "writeback",
+    base_error: BaseError | None = None,
+    base_timeout: float | None = None,
     force_share: bool = False,
     trust: Sequence[StrPath] = (),
     progress: Progress | None = None,
@@ -49,6 +60,8 @@ def convert(
     image is then more scattered. `cache`, of the target, and `source_cache` are those of `open`. With
     `unsafe` the target is durable only when the system has written it, with `writeback` when the call
     returns.
+
+    `base_error` and `base_timeout` are those of `open`, for a source on another machine and for bases there.
 
     If the copy fails, or `progress` or a signal raises an exception, a new target is removed. A target that
     cannot be removed (a device, or any target with `no_create`) is marked as unfinished; every attempt to
@@ -86,6 +99,8 @@ def convert(
         target_is_zero=target_is_zero,
         cache=cache,
         source_cache=source_cache,
+        base_error=base_error,
+        base_timeout=base_timeout,
         force_share=force_share,
         trust=trust,
         progress=progress,

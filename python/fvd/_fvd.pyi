@@ -10,6 +10,7 @@ from typing_extensions import Buffer
 from fvd.options import Kind
 from fvd.types import (
     Aio,
+    BaseError,
     CacheMode,
     CheckResult,
     CompareResult,
@@ -28,6 +29,7 @@ from fvd.types import (
     PrefetchStatus,
     Profile,
     Progress,
+    RemoteStatus,
     Repair,
     ServerStats,
     StrPath,
@@ -139,6 +141,7 @@ class AsyncImage:
     def info(self) -> Awaitable[ImageInfo]: ...
     def stats(self) -> Awaitable[dict[str, int]]: ...
     def prefetch_status(self) -> Awaitable[PrefetchStatus]: ...
+    def prefetch_is_over(self) -> Awaitable[bool]: ...
     def prefetch_outcome(self) -> Awaitable[PrefetchStatus]: ...
     def pause_prefetch(self) -> Awaitable[None]: ...
     def resume_prefetch(self) -> Awaitable[None]: ...
@@ -153,6 +156,8 @@ def open(
     discard: Discard = "unmap",
     detect_zeroes: DetectZeroes = "off",
     copy_on_read: bool | None = None,
+    base_error: BaseError | None = None,
+    base_timeout: float | None = None,
     force_share: bool = False,
     trust: Sequence[StrPath] = ...,
 ) -> Image: ...
@@ -165,6 +170,7 @@ def open_async(
     discard: Discard = "unmap",
     detect_zeroes: DetectZeroes = "off",
     copy_on_read: bool | None = None,
+    base_error: BaseError | None = None,
     base_timeout: float | None = None,
     force_share: bool = False,
     trust: Sequence[StrPath] = ...,
@@ -250,6 +256,8 @@ def compare(
     b_format: Format | None = None,
     strict: bool = False,
     cache: CacheMode = "writeback",
+    base_error: BaseError | None = None,
+    base_timeout: float | None = None,
     force_share: bool = False,
     trust: Sequence[StrPath] = ...,
     progress: Progress | None = None,
@@ -270,10 +278,13 @@ def convert(
     target_is_zero: bool = False,
     cache: CacheMode = "unsafe",
     source_cache: CacheMode = "writeback",
+    base_error: BaseError | None = None,
+    base_timeout: float | None = None,
     force_share: bool = False,
     trust: Sequence[StrPath] = ...,
     progress: Progress | None = None,
 ) -> ConvertResult: ...
+def remote_status() -> RemoteStatus: ...
 
 @final
 class Server:
@@ -312,6 +323,7 @@ def serve(
     detect_zeroes: DetectZeroes = "off",
     aio: Aio | None = None,
     copy_on_read: bool | None = None,
+    base_error: BaseError | None = None,
     base_timeout: float | None = None,
     write_base: bool = False,
     trust: Sequence[StrPath] = ...,

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fvd._fvd import Image
-    from fvd.types import CacheMode, DetectZeroes, Discard, Mode, StrPath
+    from fvd.types import BaseError, CacheMode, DetectZeroes, Discard, Mode, StrPath
 
 
 _WRITABLE = {"r": False, "rb": False, "r+": True, "r+b": True, "rb+": True}
@@ -31,6 +31,8 @@ def open(
     discard: Discard = "unmap",
     detect_zeroes: DetectZeroes = "off",
     copy_on_read: bool | None = None,
+    base_error: BaseError | None = None,
+    base_timeout: float | None = None,
     force_share: bool = False,
     trust: Sequence[StrPath] = (),
 ) -> Image:
@@ -44,6 +46,12 @@ def open(
     With `discard="ignore"`, `Image.discard` does nothing, and `Image.zero` does not free space: allocated
     space stays allocated, so that later writes find it. With `detect_zeroes="on"`, writes of only zeros
     become zeroing that keeps space; with `unmap`, zeroing that frees it.
+
+    `base_error` says what a read does if the store of a base on another machine does not answer: `"wait"`
+    until it does, or `"report"`, which raises `IoError` with ETIMEDOUT after `base_timeout` seconds (more
+    than 0 and at most 2^32 - 1; 30 by default). A `base_timeout` alone means `"report"`. Without both, the
+    configuration decides (docs/remote.md), or else reads wait. Opening itself does not wait: it makes at
+    most four attempts.
 
     An image opened with `r+` prefetches in the background if it has the option `prefetch_start_delay`.
 
@@ -74,6 +82,8 @@ def open(
         discard=discard,
         detect_zeroes=detect_zeroes,
         copy_on_read=copy_on_read,
+        base_error=base_error,
+        base_timeout=base_timeout,
         force_share=force_share,
         trust=trust,
     )

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from fvd._disks import CoreDisk, Disk
-    from fvd.types import Aio, CacheMode, DetectZeroes, Discard, Format, ServerStats, StrPath
+    from fvd.types import Aio, BaseError, CacheMode, DetectZeroes, Discard, Format, ServerStats, StrPath
 
 _OF_OPENING = (
     "format",
@@ -22,6 +22,7 @@ _OF_OPENING = (
     "detect_zeroes",
     "aio",
     "copy_on_read",
+    "base_error",
     "base_timeout",
     "write_base",
     "trust",
@@ -48,6 +49,7 @@ def serve(
     detect_zeroes: DetectZeroes = "off",
     aio: Aio | None = None,
     copy_on_read: bool | None = None,
+    base_error: BaseError | None = None,
     base_timeout: float | None = None,
     write_base: bool = False,
     trust: Sequence[StrPath] = (),
@@ -82,12 +84,12 @@ def serve(
     certificates have these subjects (`"CN=laptop,O=Example"`). `handshake_limit` is the time limit for a
     client's handshake in whole seconds: 10 by default, 0 for no limit.
 
-    `aio` selects how to wait for disks; by default, the fastest way. `base_timeout` is the time in seconds
-    after which a read of a base that does not answer fails, with EIO, because NBD has no ETIMEDOUT. `metrics`
-    is an address (`"localhost:9000"`) for Prometheus. `poll_max_ns` is the maximum time that the server polls
-    for the next request of a client that sends one at a time, before it sleeps: 0 to 500,000 nanoseconds,
-    50,000 by default, 0 for no polling. `force_share` opens files read-only, without taking their locks. The
-    other arguments are those of `open` and of `fvd serve`.
+    `aio` selects how to wait for disks; by default, the fastest way. `base_error` and `base_timeout` are
+    those of `open`, also for bases on this machine; a client gets EIO, because NBD has no ETIMEDOUT.
+    `metrics` is an address (`"localhost:9000"`) for Prometheus. `poll_max_ns` is the maximum time that the
+    server polls for the next request of a client that sends one at a time, before it sleeps: 0 to 500,000
+    nanoseconds, 50,000 by default, 0 for no polling. `force_share` opens files read-only, without taking
+    their locks. The other arguments are those of `open` and of `fvd serve`.
 
     A disk is a file, or an image that is open already:
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from fvd.types import (
+        BaseError,
         CacheMode,
         DetectZeroes,
         Discard,
@@ -160,7 +161,7 @@ class Image:
     async def _prefetched(self, progress: PrefetchProgress | None) -> None:
         while True:
             status = await self._image.prefetch_status()
-            final = status["state"] in _FINAL_STATES
+            final = status["state"] in _FINAL_STATES or await self._image.prefetch_is_over()
             # The total is unknown until prefetch has examined the image.
             if progress is not None and (final or status["total"] > 0):
                 progress(status)
@@ -238,6 +239,7 @@ def open(
     discard: Discard = "unmap",
     detect_zeroes: DetectZeroes = "off",
     copy_on_read: bool | None = None,
+    base_error: BaseError | None = None,
     base_timeout: float | None = None,
     force_share: bool = False,
     trust: Sequence[StrPath] = (),
@@ -251,6 +253,7 @@ def open(
             "discard": discard,
             "detect_zeroes": detect_zeroes,
             "copy_on_read": copy_on_read,
+            "base_error": base_error,
             "base_timeout": base_timeout,
             "force_share": force_share,
             "trust": trust,
@@ -261,8 +264,8 @@ def open(
 # Without its example.
 _OF_OPEN = (_blocking.open.__doc__ or "").partition("    ```")[0]
 open.__doc__ = f"""{_OF_OPEN}\
-    `base_timeout` is the number of seconds, more than 0 and at most 2^32 - 1, after which a read of a base
-    that does not answer fails with ETIMEDOUT (`IoError`); without it readers wait as long as it takes.
+    Here the limit of `base_error` and `base_timeout` also holds for bases on this machine, such as those on a
+    network file system.
 
     Await the result, or use it with `async with`: only then is the image opened. `ValueError` for an unknown
     mode is raised at once.

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from typing import cast as cast
 
     from fvd.cli._arguments import Given
-    from fvd.types import CacheMode, Format, TargetFormat
+    from fvd.types import BaseError, CacheMode, Format, TargetFormat
 else:
 
     def cast(kind, value):
@@ -61,6 +61,42 @@ def chain_option(parser: Parser) -> None:
 def force_option(parser: Parser) -> None:
     """Add `--force`."""
     parser.switch("--force", help="overwrite a data file (-o data_file=) that is not empty")
+
+
+def base_options(parser: Parser) -> None:
+    """Add `--base-error` and `--base-timeout`."""
+    parser.option(
+        "--base-error",
+        metavar="wait|report",
+        help="what reads do if the base does not answer: wait (default), or fail after the\nbase timeout",
+    )
+    parser.option(
+        "--base-timeout",
+        metavar="SECONDS",
+        help="fail after this time (default 30); means --base-error=report",
+    )
+
+
+def base_error(given: Given) -> BaseError | None:
+    """Check what reads do if the base does not answer."""
+    if given.base_error not in (None, "wait", "report"):
+        raise CommandError(f"Invalid base error mode '{given.base_error}': wait or report")
+    if given.base_error == "wait" and given.base_timeout is not None:
+        raise CommandError("--base-timeout needs --base-error=report: reads that wait have no limit")
+    return cast("BaseError | None", given.base_error)
+
+
+def base_timeout(given: Given) -> float | None:
+    """Convert the time after which reads of the base fail: seconds, more than 0."""
+    if given.base_timeout is None:
+        return None
+    try:
+        value = float(given.base_timeout)
+    except ValueError:
+        value = 0
+    if not 0 < value < 1e9:
+        raise CommandError(f"Invalid base timeout '{given.base_timeout}': seconds, more than 0")
+    return value
 
 
 def trust_option(parser: Parser) -> None:

@@ -26,6 +26,7 @@ STATES = {
     "paused": "paused",
     "throttled": "pause: contention",
     "backing-off": "the base fails, trying again",
+    "base-away": "the base does not answer",
 }
 """Texts for the states in which prefetch does not read."""
 FINAL = ("finished", "failed", "stopped")
@@ -109,7 +110,9 @@ class Bar(_Timed):
         part = _part(status)
         numbers = f" {100 * part:5.1f}% {human_size(status['read-rate'])}/s"
         numbers += f"  ETA {_progress.duration(self._remaining_s(status))}"
-        if status["state"] in STATES:
+        if status["state"] == "base-away":
+            numbers = f" {100 * part:5.1f}%  [{status['reason'] or STATES['base-away']}]"
+        elif status["state"] in STATES:
             numbers += f"  [{STATES[status['state']]}]"
         elif status["pauses"]:
             numbers += f"  {status['pauses']} pauses"

@@ -16,7 +16,8 @@ def parser() -> Parser:
     parser = Parser(
         "compare",
         "Check if two images have the same contents",
-        "[-f FMT] [-F FMT] [-s] [-T CACHE] [-U] [-p] [-q] [--trust DIR|URL]\n        FILENAME1 FILENAME2",
+        "[-f FMT] [-F FMT] [-s] [-T CACHE] [-U] [-p] [-q]\n"
+        "        [--base-error=wait|report] [--base-timeout SECONDS] [--trust DIR|URL] FILENAME1 FILENAME2",
     )
     _common.quiet_option(parser)
     _progress.progress_options(parser)
@@ -27,6 +28,7 @@ def parser() -> Parser:
         "-T", "--cache", metavar="CACHE", default="writeback", help="cache mode (default writeback)"
     )
     _common.share_option(parser)
+    _common.base_options(parser)
     _common.trust_option(parser)
     parser.describe("FILENAME1, FILENAME2", "image files to compare")
     parser.describe("Exit status", "0: same contents, 1: they differ, 2 and above: could not compare")
@@ -47,6 +49,8 @@ def run(arguments: list[str]) -> int:
             b_format=b_format,
             strict=given.strict,
             cache=cache,
+            base_error=_common.base_error(given),
+            base_timeout=_common.base_timeout(given),
             force_share=given.force_share,
             trust=trust,
             progress=progress.callback,

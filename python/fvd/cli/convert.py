@@ -24,7 +24,7 @@ def parser() -> Parser:
         "Copy one image to another, with format conversion",
         "[-f FMT] [-O FMT] [-o OPTIONS] [-B BACKING [-F FMT]] [-n] [-W]\n"
         "        [-S SIZE] [-t CACHE] [-T CACHE] [-U] [-p] [-q] [--force] [--target-is-zero]\n"
-        "        [--trust DIR|URL] SOURCE TARGET",
+        "        [--base-error=wait|report] [--base-timeout SECONDS] [--trust DIR|URL] SOURCE TARGET",
     )
     _common.quiet_option(parser)
     _progress.progress_options(parser)
@@ -54,6 +54,7 @@ def parser() -> Parser:
     )
     parser.switch("-c", "--compress", help="refused: neither raw nor fvd can be compressed")
     _common.force_option(parser)
+    _common.base_options(parser)
     _common.trust_option(parser)
     parser.describe(
         "SOURCE",
@@ -121,6 +122,8 @@ def run(arguments: list[str]) -> int:
             target_is_zero=given.target_is_zero,
             cache=cache,
             source_cache=source_cache,
+            base_error=_common.base_error(given),
+            base_timeout=_common.base_timeout(given),
             force_share=given.force_share,
             trust=trust,
             progress=progress.callback,

@@ -20,7 +20,8 @@ def parser() -> Parser:
     parser = Parser(
         "prefetch",
         "Fetch everything that an image still needs from its base",
-        "[-p] [-q] [-T CACHE] [--write-base] [--trust DIR|URL] FILENAME",
+        "[-p] [-q] [-T CACHE] [--write-base] [--base-error=wait|report] [--base-timeout SECONDS]\n"
+        "        [--trust DIR|URL] FILENAME",
     )
     _common.quiet_option(parser)
     _prefetch_progress.options(parser)
@@ -32,6 +33,7 @@ def parser() -> Parser:
         help="cache mode (default writeback): writeback, writethrough, none, directsync or unsafe",
     )
     parser.switch("--write-base", help="allow an image that writes to its base to do so")
+    _common.base_options(parser)
     _common.trust_option(parser)
     parser.describe("FILENAME", "image file name")
     return parser
@@ -44,7 +46,13 @@ def run(arguments: list[str]) -> int:
     display = _prefetch_progress.display(given, "prefetch")
     started = time.monotonic()
     image = fvd.open(
-        given.files[0], "r+", cache=cache, write_base=given.write_base, trust=_common.trusted(given)
+        given.files[0],
+        "r+",
+        cache=cache,
+        write_base=given.write_base,
+        base_error=_common.base_error(given),
+        base_timeout=_common.base_timeout(given),
+        trust=_common.trusted(given),
     )
     try:
         with _signals.Terminable(), display:

@@ -14,6 +14,7 @@ offsets and lengths are in bytes.
 from fvd._public import publish as _publish
 from fvd.types._arguments import (
     Aio,
+    BaseError,
     CacheMode,
     DetectZeroes,
     Discard,
@@ -31,11 +32,13 @@ from fvd.types._dump import BitmapRecord, Dump, JournalSector, TableRecord
 from fvd.types._images import CheckResult, DiskStats, Extent, FormatSpecific, ImageInfo, Snapshot
 from fvd.types._options import Attributes, ImageOptions, OptionValue
 from fvd.types._prefetch import ImportedProfile, PrefetchProgress, PrefetchState, PrefetchStatus, Profile
+from fvd.types._remote import Outage, RemoteStatus
 from fvd.types._servers import ConnectionCounts, ExportStats, RequestCounts, ServerStats
 
 __all__ = [
     "Aio",
     "Attributes",
+    "BaseError",
     "BitmapRecord",
     "CacheMode",
     "CheckResult",
@@ -57,11 +60,13 @@ __all__ = [
     "JournalSector",
     "Mode",
     "OptionValue",
+    "Outage",
     "PrefetchProgress",
     "PrefetchState",
     "PrefetchStatus",
     "Profile",
     "Progress",
+    "RemoteStatus",
     "Repair",
     "RequestCounts",
     "ServerStats",

@@ -66,6 +66,16 @@ frees it.
 1
 ```
 """
+BaseError = Literal["wait", "report"]
+"""What a read does if the base does not answer: it waits, however long that takes, or fails after
+`base_timeout` seconds.
+
+```pycon
+>>> with fvd.open("overlay.fvd", base_error="report", base_timeout=60) as image:
+...     image.pread(4, 0)
+b'base'
+```
+"""
 Repair = Literal["leaks", "all"]
 """What `check` repairs: only leaked space, which loses nothing, or everything.
 

@@ -4,12 +4,22 @@ from collections.abc import Callable
 from typing import Literal, TypedDict
 
 PrefetchState = Literal[
-    "waiting", "running", "yielding", "paused", "throttled", "backing-off", "finished", "failed", "stopped"
+    "waiting",
+    "running",
+    "yielding",
+    "paused",
+    "throttled",
+    "backing-off",
+    "base-away",
+    "finished",
+    "failed",
+    "stopped",
 ]
 """`waiting`: has not begun. `yielding`: waits for requests of the guest. `paused`: by `pause_prefetch`.
-`throttled`: pauses because others use the base, too. `backing-off`: the base has failed; prefetch will retry
-later. `finished`: every block is local. `failed`: it ended with an error; `resume_prefetch` and `prefetch`
-try again. `stopped`: the image is closed.
+`throttled`: pauses because others use the base, too. `backing-off`: the base has failed; prefetch will
+retry later. `base-away`: the store of the base does not answer; prefetch goes on when it does. `finished`:
+every block is local. `failed`: it ended with an error; `resume_prefetch` and `prefetch` try again.
+`stopped`: the image is closed.
 
 ```pycon
 >>> with fvd.open("overlay.fvd") as image:
@@ -40,7 +50,8 @@ PrefetchStatus = TypedDict(
 what prefetch has made local without reading it, because the base is known to hold zeros there (such as a
 hole); zeros that have storage in the base are read, and count as fetched. `pauses`: how often it paused
 because others use the base. `retries`: failures of the base after which it went on. `reason`: why prefetch
-pauses by itself, while it does. `error`: why it failed, or the last failure of the base.
+pauses by itself, while it does, or which store it waits for, since when and why. `error`: why it failed, or
+the last failure of the base.
 
 ```pycon
 >>> with fvd.open("overlay.fvd", "r+") as image:

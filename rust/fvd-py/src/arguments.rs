@@ -8,6 +8,7 @@ use fvd::chain::ChainOptions;
 use fvd::gate::Gate;
 use fvd::image::{DetectZeroes, Discard};
 use fvd::tool::convert::Cache;
+use fvd_remote::Outage;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -68,8 +69,10 @@ pub(crate) struct Opening<'a> {
     pub(crate) discard: &'a str,
     pub(crate) detect_zeroes: &'a str,
     pub(crate) copy_on_read: Option<bool>,
-    /// `None`: no limit.
-    pub(crate) base_timeout: Option<Duration>,
+    /// What reads of the base do if it does not answer. `None`: as the configuration says.
+    pub(crate) on_outage: Option<Outage>,
+    /// Whether reads of local bases have the same limit: they need a host that does not block.
+    pub(crate) limits_local: bool,
     pub(crate) force_share: bool,
     pub(crate) trust: &'a [PathBuf],
 }
@@ -78,29 +81,39 @@ impl Opening<'_> {
     /// Converts the arguments. `ValueError` for an unknown mode.
     pub(crate) fn options(self) -> PyResult<ChainOptions> {
         let cache = cache(self.cache)?;
+        let gate = gate(self.trust)?;
         Ok(ChainOptions {
             writable: self.writable,
             write_base: self.write_base,
             cache: cache.image(),
             direct: cache.is_direct(),
             copy_on_read: self.copy_on_read,
-            base_timeout: self.base_timeout,
+            base_timeout: match self.on_outage {
+                Some(Outage::Report(limit)) if self.limits_local => Some(limit),
+                _ => None,
+            },
             discard: discard(self.discard)?,
             detect_zeroes: detect_zeroes(self.detect_zeroes)?,
             force_share: self.force_share,
             unfinished: false,
-            gate: gate(self.trust)?,
-            remote: Some(opener()),
+            remote: Some(opener(self.on_outage, gate.clone())),
+            gate,
         })
     }
 }
 
+/// What reads of the base do if it does not answer, under the names of the user.
+pub(crate) fn outage(base_error: Option<&str>, base_timeout: Option<Duration>) -> PyResult<Option<Outage>> {
+    Outage::of(base_error, base_timeout).map_err(|error| raise(&error))
+}
+
 /// The options to open a disk for reading only.
-pub(crate) fn read_only(force_share: bool, trust: &[PathBuf]) -> PyResult<ChainOptions> {
+pub(crate) fn read_only(force_share: bool, trust: &[PathBuf], on_outage: Option<Outage>) -> PyResult<ChainOptions> {
+    let gate = gate(trust)?;
     Ok(ChainOptions {
         force_share,
-        gate: gate(trust)?,
-        remote: Some(opener()),
+        remote: Some(opener(on_outage, gate.clone())),
+        gate,
         ..ChainOptions::default()
     })
 }

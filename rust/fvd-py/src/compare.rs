@@ -1,6 +1,7 @@
 //! The function `compare`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use fvd::chain::ChainOptions;
 use fvd::tool::compare::{Comparison, compare as compare_disks};
@@ -9,6 +10,7 @@ use pyo3::types::PyDict;
 
 use crate::arguments::{self, blocking, read_only};
 use crate::disk::Disk;
+use crate::numbers;
 use crate::progress::Reporter;
 
 /// Compares two disks, each a path or an open image. See `fvd.compare`.
@@ -17,8 +19,8 @@ use crate::progress::Reporter;
 /// difference in bytes, or None; `size_a` and `size_b` in bytes.
 #[pyfunction]
 #[pyo3(signature = (
-    a, b, *, a_format = None, b_format = None, strict = false, cache = "writeback", force_share = false,
-    trust = Vec::new(), progress = None
+    a, b, *, a_format = None, b_format = None, strict = false, cache = "writeback", base_error = None,
+    base_timeout = None, force_share = false, trust = Vec::new(), progress = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
 pub(crate) fn compare<'py>(
@@ -29,13 +31,15 @@ pub(crate) fn compare<'py>(
     b_format: Option<&str>,
     strict: bool,
     cache: &str,
+    base_error: Option<&str>,
+    #[pyo3(from_py_with = numbers::base_timeout)] base_timeout: Option<Duration>,
     force_share: bool,
     trust: Vec<PathBuf>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let options = ChainOptions {
         direct: arguments::cache(cache)?.is_direct(),
-        ..read_only(force_share, &trust)?
+        ..read_only(force_share, &trust, arguments::outage(base_error, base_timeout)?)?
     };
     let mut reporter = Reporter::new(progress);
     let result = blocking(py, || {

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use fvd::chain::ChainOptions;
 use fvd::image::CreateOptions;
@@ -62,8 +63,8 @@ impl<'py> FromPyObject<'_, 'py> for To {
 #[pyo3(signature = (
     source, target, *, source_format = None, target_format = "raw", options = None, backing_file = None,
     backing_format = None, sparse_size = 4096, no_create = false, out_of_order = false, force = false,
-    target_is_zero = false, cache = "unsafe", source_cache = "writeback", force_share = false, trust = Vec::new(),
-    progress = None
+    target_is_zero = false, cache = "unsafe", source_cache = "writeback", base_error = None, base_timeout = None,
+    force_share = false, trust = Vec::new(), progress = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
 #[expect(clippy::fn_params_excessive_bools, reason = "keyword arguments of Python")]
@@ -83,6 +84,8 @@ pub(crate) fn convert<'py>(
     target_is_zero: bool,
     cache: &str,
     source_cache: &str,
+    base_error: Option<&str>,
+    #[pyo3(from_py_with = numbers::base_timeout)] base_timeout: Option<Duration>,
     force_share: bool,
     trust: Vec<PathBuf>,
     progress: Option<Py<PyAny>>,
@@ -102,6 +105,7 @@ pub(crate) fn convert<'py>(
     create.base_img = backing_file.unwrap_or_default().into_os_string();
     create.base_img_fmt = backing_format.unwrap_or_default();
     let gate = gate(&trust)?;
+    let remote = opener(arguments::outage(base_error, base_timeout)?, gate.clone());
     let (cache, source_cache) = (arguments::cache(cache)?, arguments::cache(source_cache)?);
     let (input, target) = (from(source, source_format.as_deref())?, to(target)?);
     let mut reporter = Reporter::new(progress);
@@ -116,7 +120,7 @@ pub(crate) fn convert<'py>(
             cache,
             source_cache,
             gate,
-            remote: Some(opener()),
+            remote: Some(remote),
             force_share,
             ..ConvertRequest::new(source, target, format)
         };

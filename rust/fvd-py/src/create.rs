@@ -45,6 +45,7 @@ pub(crate) fn create<'py>(
     if let Some(options) = options {
         apply(&mut create, options)?;
     }
+    let gate = gate(&trust)?;
     let request = CreateRequest {
         path,
         size,
@@ -54,8 +55,8 @@ pub(crate) fn create<'py>(
             unchecked: backing_unsafe,
         }),
         options: create,
-        gate: gate(&trust)?,
-        remote: Some(opener()),
+        remote: Some(opener(None, gate.clone())),
+        gate,
         force,
     };
     let result = PyDict::new(py);

@@ -2,22 +2,24 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fvd::chain::open_image;
 use pollster::block_on;
 use pyo3::prelude::*;
 
-use crate::arguments::{Opening, blocking};
+use crate::arguments::{Opening, blocking, outage};
 use crate::background::Background;
 use crate::exit;
 use crate::handle::Handle;
 use crate::image::Image;
+use crate::numbers;
 
 /// Opens an FVD image. See `fvd.open`.
 #[pyfunction]
 #[pyo3(signature = (
     path, *, writable = false, write_base = false, cache = "writeback", discard = "unmap", detect_zeroes = "off",
-    copy_on_read = None, force_share = false, trust = Vec::new()
+    copy_on_read = None, base_error = None, base_timeout = None, force_share = false, trust = Vec::new()
 ))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
 pub(crate) fn open(
@@ -29,6 +31,8 @@ pub(crate) fn open(
     discard: &str,
     detect_zeroes: &str,
     copy_on_read: Option<bool>,
+    base_error: Option<&str>,
+    #[pyo3(from_py_with = numbers::base_timeout)] base_timeout: Option<Duration>,
     force_share: bool,
     trust: Vec<PathBuf>,
 ) -> PyResult<Image> {
@@ -39,7 +43,8 @@ pub(crate) fn open(
         discard,
         detect_zeroes,
         copy_on_read,
-        base_timeout: None,
+        on_outage: outage(base_error, base_timeout)?,
+        limits_local: false,
         force_share,
         trust: &trust,
     };

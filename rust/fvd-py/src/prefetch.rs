@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fvd::copy::{self, Control, PrefetchState, PrefetchStatus};
+use fvd::copy::{self, Control, PauseReason, PrefetchState, PrefetchStatus};
 use fvd::{Error, ErrorKind};
 use pollster::block_on;
 use pyo3::prelude::*;
@@ -26,14 +26,28 @@ pub(crate) fn run(py: Python<'_>, open: &BlockingHandle, callback: Option<Py<PyA
     };
     control.resume();
     let status = watch(py, open, &control, callback.as_ref()).inspect_err(|_| control.pause())?;
+    if !status.state.is_final() {
+        control.pause();
+    }
     outcome(status).map_err(|error| raise(&error))
 }
 
-/// The result of a prefetch with this final status.
+/// Whether a caller that waits for prefetch gets an answer: it has ended, or a read of the base was given up
+/// after the time that the user allows.
+pub(crate) fn is_over(status: &PrefetchStatus) -> bool {
+    status.state.is_final() || is_given_up(status)
+}
+
+fn is_given_up(status: &PrefetchStatus) -> bool {
+    status.pause.is_some_and(|pause| pause.reason == PauseReason::BaseAway)
+}
+
+/// The result of a prefetch that is over with this status.
 pub(crate) fn outcome(status: PrefetchStatus) -> Result<PrefetchStatus, Error> {
     match status.state {
         PrefetchState::Finished => Ok(status),
         PrefetchState::Failed => Err(status.error.unwrap_or_else(ended)),
+        _ if is_given_up(&status) => Err(status.error.unwrap_or_else(ended)),
         _ => Err(ended()),
     }
 }
@@ -54,7 +68,7 @@ fn watch(
             // The callback may have forked, and this may be the child.
             open.check_process().map_err(|error| raise(&error))?;
         }
-        if status.state.is_final() {
+        if is_over(&status) {
             return Ok(status);
         }
         let seen = status.version;
@@ -117,7 +131,8 @@ fn to_dict<'py>(py: Python<'py>, status: &PrefetchStatus) -> PyResult<Bound<'py,
     dict.set_item("write-rate", status.write_rate)?;
     dict.set_item("pauses", status.pauses)?;
     dict.set_item("retries", status.retries)?;
-    dict.set_item("reason", status.pause.map(|pause| pause.to_string()))?;
+    let waits = status.outage.as_ref().map(ToString::to_string);
+    dict.set_item("reason", waits.or_else(|| status.pause.map(|pause| pause.to_string())))?;
     dict.set_item("error", status.error.as_ref().map(ToString::to_string))?;
     Ok(dict)
 }
@@ -129,6 +144,7 @@ fn state_name(state: PrefetchState) -> &'static str {
         PrefetchState::Paused => "paused",
         PrefetchState::Throttled => "throttled",
         PrefetchState::BackingOff => "backing-off",
+        PrefetchState::BaseAway => "base-away",
         PrefetchState::Finished => "finished",
         PrefetchState::Failed => "failed",
         PrefetchState::Stopped => "stopped",

@@ -1,41 +1,8 @@
 //! What was asked of the stores, for metrics.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-/// Counters of an [`Opener`](crate::Opener), over all its files since it was made.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Counters {
-    /// Requests for data that were sent, those below included.
-    pub requests: u64,
-    /// Bytes of data that have come, also those that came twice.
-    pub bytes: u64,
-    /// Requests that were sent again after a failure.
-    pub retries: u64,
-    /// Second requests for what a first one did not bring in time.
-    pub hedges: u64,
-    /// Times the credentials were replaced because the server had refused them.
-    pub refreshes: u64,
-    /// Fetches that wait now: in a pause after a failure.
-    pub waiting: u64,
-    /// Bytes of data in memory now, in all files of the process.
-    pub memory: u64,
-    /// Stores that cannot be reached now.
-    pub outages: Vec<OutageState>,
-}
-
-/// A store that cannot be reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct OutageState {
-    /// The store, without credentials: scheme, and host or bucket.
-    pub store: String,
-    /// For how long its requests have been failing.
-    pub lasting: Duration,
-    /// Why the last one did.
-    pub reason: String,
-}
+use fvd::remote::Counters;
 
 /// Counts while it happens.
 #[derive(Debug, Default)]

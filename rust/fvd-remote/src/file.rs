@@ -4,13 +4,15 @@ use std::future::Future;
 use std::pin::Pin as Pinned;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use fvd::host::BoxFuture;
 use fvd::process::Owned;
-use fvd::remote::{Pin, RemoteFile};
+use fvd::remote::{OutageState, Pin, RemoteFile};
 use fvd::storage::{Allocation, IoBufMut};
 use fvd::{Error, Result};
 
+use crate::patience::within;
 use crate::units::Units;
 
 /// An object that is open. In a forked child every read fails, and dropping it does nothing (R6).
@@ -18,15 +20,18 @@ pub(crate) struct File {
     url: String,
     pin: Pin,
     len: u64,
+    /// How long a read may take.
+    limit: Option<Duration>,
     units: Owned<Arc<Units>>,
 }
 
 impl File {
-    pub(crate) fn new(url: String, pin: Pin, units: Arc<Units>) -> Self {
+    pub(crate) fn new(url: String, pin: Pin, units: Arc<Units>, limit: Option<Duration>) -> Self {
         Self {
             url,
             pin,
             len: units.len(),
+            limit,
             units: Owned::new(units),
         }
     }
@@ -45,7 +50,10 @@ impl RemoteFile for File {
         let name = move |error: Error| error.with_path(&self.url).with_offset(offset);
         Box::pin(async move {
             let units = self.units.get().map_err(name)?;
-            let reading: BoxFuture<'_, Result<IoBufMut>> = Box::pin(units.read(buf, offset));
+            let reading: BoxFuture<'_, Result<IoBufMut>> = match self.limit {
+                None => Box::pin(units.read(buf, offset)),
+                Some(limit) => Box::pin(within(limit, &units.fetcher().store, units.read(buf, offset))),
+            };
             OwnFuture(Owned::new(reading)).await.map_err(name)
         })
     }
@@ -56,6 +64,14 @@ impl RemoteFile for File {
             rest => (Allocation::Data, len.min(rest)),
         };
         Box::pin(async move { Ok(found) })
+    }
+
+    fn outage(&self) -> Option<OutageState> {
+        self.units.get().ok()?.fetcher().store.outage()
+    }
+
+    fn has_time_limit(&self) -> bool {
+        self.limit.is_some()
     }
 }
 

@@ -1,7 +1,6 @@
 //! What a program can decide for the crate.
 
 use fvd::Result;
-use url::Url;
 
 use crate::secret::Secret;
 
@@ -16,10 +15,4 @@ pub trait HeaderSource: Send + Sync + 'static {
 pub trait UrlSource: Send + Sync + 'static {
     /// A URL (`http` or `https`) that is valid now. Called again after the server has refused it.
     fn url(&self) -> Result<String>;
-}
-
-/// Decides about redirects to other hosts.
-pub trait RedirectGate: Send + Sync + 'static {
-    /// Whether a request for `from` may go on to `to`.
-    fn allows(&self, from: &Url, to: &Url) -> bool;
 }

@@ -11,8 +11,10 @@
 //! * `retry`: when to try again, when to try twice.
 //! * `fetch`: brings bytes, whatever the server does.
 //! * `units`: what is kept in memory, who waits for what.
+//! * `patience`: how long a reader waits.
+//! * `open_options`: what each open decides for itself.
 //!
-//! `docs/design/remote.md` has the invariants (R1 to R9).
+//! `docs/design/remote.md` has the invariants (R1 to R11).
 
 mod answer;
 mod clock;
@@ -23,7 +25,9 @@ mod file;
 pub mod hooks;
 mod identity;
 mod name;
+mod open_options;
 mod opener;
+mod patience;
 mod redirects;
 mod retry;
 mod secret;
@@ -32,6 +36,6 @@ mod transport;
 mod units;
 
 pub use config::{Config, Outage, Rule, Tuning};
-pub use counters::{Counters, OutageState};
+pub use open_options::{OpenOptions, OpenerOf, Redirects};
 pub use opener::{Opener, set_memory_limit};
 pub use secret::Secret;

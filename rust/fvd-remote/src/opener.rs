@@ -1,20 +1,22 @@
 //! Opens remote files.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use fvd::process::{Owned, PerProcess};
-use fvd::remote::{Pin, RemoteFile, RemoteOpener, Validator};
+use fvd::remote::{Counters, OutageState, Pin, RemoteFile, RemoteOpener, Validator};
 use fvd::{Error, Result};
 
 use crate::clock::IoClock;
-use crate::config::Config;
-use crate::counters::{Counters, OutageState, Tally};
+use crate::config::{Config, Outage};
+use crate::counters::Tally;
 use crate::fetch::{Fetcher, StoreState};
 use crate::file::File;
 use crate::hooks::UrlSource;
 use crate::name::Name;
+use crate::open_options::{OpenOptions, Redirects};
 use crate::retry::{Health, Hedges};
 use crate::store::{self, Credentials, Object, Remote};
 use crate::transport::{Client, Transport, io_thread};
@@ -42,7 +44,13 @@ pub struct Opener {
 #[derive(Default)]
 struct Shared {
     stores: HashMap<String, Arc<Store>>,
-    objects: HashMap<String, Weak<Units>>,
+    objects: HashMap<String, Vec<Open>>,
+}
+
+/// An object that is open. Only opens whose redirects may lead to the same places share one.
+struct Open {
+    units: Weak<Units>,
+    redirects: Redirects,
 }
 
 /// What the objects of a bucket or of a web server share.
@@ -70,13 +78,29 @@ impl Opener {
         }
     }
 
+    /// As [`RemoteOpener::open`], with options of its own.
+    pub fn open_with(&self, url: &str, pin: Option<&Pin>, options: &OpenOptions) -> Result<Arc<dyn RemoteFile>> {
+        self.shared.get()?;
+        let name = Name::parse(url)?;
+        if let Some(pin) = pin {
+            if matches!(pin.validator, Validator::Manifest(_)) {
+                return Err(Error::unsupported("This version of fvd reads no manifests").with_path(url));
+            }
+            if let Some(open) = self.find(&name.text, pin, options)? {
+                return Ok(open);
+            }
+        }
+        let store = self.store(&name)?;
+        self.open_in(&store, name, pin, options)
+    }
+
     /// As [`RemoteOpener::open`], but reads from the URL that `source` gives, such as a presigned one. Messages
     /// show `name`.
     pub fn open_at(&self, name: &str, source: Arc<dyn UrlSource>, pin: Option<&Pin>) -> Result<Arc<dyn RemoteFile>> {
         let name = Name::parse(name)?;
         let mut store = self.make_store(&name)?;
         store.credentials = Arc::new(store::presigned(source));
-        self.open_in(&Arc::new(store), name, pin)
+        self.open_in(&Arc::new(store), name, pin, &OpenOptions::default())
     }
 
     /// What has been asked of the stores since this was made.
@@ -85,13 +109,20 @@ impl Opener {
         let mut counters = self.tally.read();
         counters.memory = UNITS.get().used();
         let Ok(shared) = self.shared() else { return counters };
-        let now = fvd::host::Clock::now(&*self.clock);
+        // Two rules for parts of one server make two stores of one name.
+        let mut outages = BTreeMap::<_, OutageState>::new();
         for store in shared.stores.values() {
-            if let Some((lasting, reason)) = store.state.health.outage(now) {
-                let store = store.state.label.clone();
-                counters.outages.push(OutageState { store, lasting, reason });
+            counters.stores.push(store.state.label.clone());
+            if let Some(outage) = store.state.outage() {
+                let longest = outages.entry(outage.store.clone()).or_insert_with(|| outage.clone());
+                if longest.lasting < outage.lasting {
+                    *longest = outage;
+                }
             }
         }
+        counters.stores.sort_unstable();
+        counters.stores.dedup();
+        counters.outages = outages.into_values().collect();
         counters
     }
 
@@ -131,13 +162,19 @@ impl Opener {
         Ok(Arc::clone(self.shared()?.stores.entry(key).or_insert(made)))
     }
 
-    fn open_in(&self, store: &Arc<Store>, name: Name, pin: Option<&Pin>) -> Result<Arc<dyn RemoteFile>> {
+    fn open_in(
+        &self,
+        store: &Arc<Store>,
+        name: Name,
+        pin: Option<&Pin>,
+        options: &OpenOptions,
+    ) -> Result<Arc<dyn RemoteFile>> {
         let rule = self.config.rule(&name.text);
         let object = Object {
             url: store::locate(&name, &rule, &self.config.environment)?,
             transport: Arc::clone(&store.client) as Arc<dyn Transport>,
             credentials: Arc::clone(&store.credentials),
-            gate: self.config.redirect_gate.clone(),
+            redirects: options.redirects.clone(),
             moved: Mutex::default(),
             name,
         };
@@ -150,35 +187,48 @@ impl Opener {
             Ok::<_, Error>(Arc::new(Units::new(&memory, fetcher, head)))
         });
         let units = opened??;
-        self.shared()?.objects.insert(text.clone(), Arc::downgrade(&units));
+        let open = Open {
+            units: Arc::downgrade(&units),
+            redirects: options.redirects.clone(),
+        };
+        self.shared()?.objects.entry(text.clone()).or_default().push(open);
         let pin = pin.cloned().unwrap_or_else(|| units.fetcher().identity.pin());
-        Ok(Arc::new(File::new(text, pin, units)))
+        Ok(Arc::new(File::new(text, pin, units, self.limit(options))))
     }
 
     /// The object of `pin`, if it is open already.
-    fn find(&self, name: &str, pin: &Pin) -> Result<Option<Arc<dyn RemoteFile>>> {
+    fn find(&self, name: &str, pin: &Pin, options: &OpenOptions) -> Result<Option<Arc<dyn RemoteFile>>> {
         let mut shared = self.shared()?;
-        shared.objects.retain(|_, units| units.strong_count() > 0);
-        let units = shared.objects.get(name).and_then(Weak::upgrade);
-        let units = units.filter(|units| units.fetcher().identity.is_pinned_by(pin));
-        Ok(units.map(|units| Arc::new(File::new(name.to_owned(), pin.clone(), units)) as _))
+        shared.objects.retain(|_, open| {
+            open.retain(|open| open.units.strong_count() > 0);
+            !open.is_empty()
+        });
+        let fitting = shared.objects.get(name).into_iter().flatten();
+        let mut fitting = fitting.filter(|open| open.redirects == options.redirects);
+        let units = fitting.find_map(|open| {
+            let units = open.units.upgrade()?;
+            units.fetcher().identity.is_pinned_by(pin).then_some(units)
+        });
+        let limit = self.limit(options);
+        Ok(units.map(|units| Arc::new(File::new(name.to_owned(), pin.clone(), units, limit)) as _))
+    }
+
+    /// How long a read may take.
+    fn limit(&self, options: &OpenOptions) -> Option<Duration> {
+        match options.on_outage.unwrap_or(self.config.tuning.on_outage) {
+            Outage::Wait => None,
+            Outage::Report(limit) => Some(limit),
+        }
     }
 }
 
 impl RemoteOpener for Opener {
     fn open(&self, url: &str, pin: Option<&Pin>) -> Result<Arc<dyn RemoteFile>> {
-        self.shared.get()?;
-        let name = Name::parse(url)?;
-        if let Some(pin) = pin {
-            if matches!(pin.validator, Validator::Manifest(_)) {
-                return Err(Error::unsupported("This version of fvd reads no manifests").with_path(url));
-            }
-            if let Some(open) = self.find(&name.text, pin)? {
-                return Ok(open);
-            }
-        }
-        let store = self.store(&name)?;
-        self.open_in(&store, name, pin)
+        self.open_with(url, pin, &OpenOptions::default())
+    }
+
+    fn counters(&self) -> Counters {
+        self.counters()
     }
 }
 

@@ -3,8 +3,8 @@
 use http::header::{ACCEPT_ENCODING, HeaderMap, HeaderName, IF_MATCH, IF_UNMODIFIED_SINCE, LOCATION, RANGE};
 use url::{Host, Url};
 
-use crate::hooks::RedirectGate;
 use crate::name::shown;
+use crate::open_options::Redirects;
 use crate::transport::{Failure, FailureKind, Request, Response};
 
 /// curl follows 50, browsers 20. A storage needs one or two.
@@ -30,7 +30,7 @@ impl Hops {
         &mut self,
         request: Request,
         answer: &Response,
-        gate: Option<&dyn RedirectGate>,
+        redirects: &Redirects,
     ) -> Result<Request, Failure> {
         let from = request.url.clone();
         let location = answer.headers.get(LOCATION).and_then(|value| value.to_str().ok());
@@ -43,9 +43,9 @@ impl Hops {
         };
         to.set_fragment(None);
         self.check(&from, &to)?;
-        if !is_same_host(&from, &to) && gate.is_some_and(|gate| !gate.allows(&from, &to)) {
+        if !is_same_host(&from, &to) && !redirects.allows(&to) {
             return Err(refused(format!(
-                "a redirect leads to {}, which is not trusted",
+                "a redirect leads to {}, which no trusted prefix covers (--trust, trust=)",
                 shown(&to)
             )));
         }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use fvd::remote::{Pin, Validator};
-use fvd_remote::{Opener, Outage};
+use fvd_remote::{OpenOptions, Opener, Outage};
 use support::{Disk, Fault, Reply, Request, Server, UNIT, config, open, opener, read, read_aside, until};
 
 /// Opens a disk of four units. The first request is answered honestly. `fault` answers the next one, and all
@@ -326,6 +326,39 @@ fn a_read_reports_an_outage_if_told_to() {
     assert_eq!(error.errno(), Some(libc::ETIMEDOUT));
     assert!(error.to_string().contains("onnect"), "{error}");
     read(&*file, 0, 10).expect("what is in memory is there");
+}
+
+#[test]
+fn two_opens_of_one_object_wait_as_each_was_told() {
+    let disk = Disk::new(4 * UNIT);
+    let served = disk.clone();
+    let server = Server::start(move |request, _| served.serve(request));
+    let (url, opener) = (server.url("/disk"), opener());
+    let with = |on_outage, pin: Option<&Pin>| {
+        let options = OpenOptions {
+            on_outage: Some(on_outage),
+            ..OpenOptions::default()
+        };
+        opener.open_with(&url, pin, &options).expect("opened")
+    };
+    let patient = with(Outage::Wait, None);
+    let impatient = with(Outage::Report(Duration::from_millis(50)), Some(patient.pin()));
+    assert_eq!((patient.has_time_limit(), impatient.has_time_limit()), (false, true));
+    server.stop();
+    let reading = read_aside(&patient, UNIT, 4096);
+    until(|| opener.counters().waiting > 0);
+    let error = read(&*impatient, UNIT, 4096).expect_err("an outage");
+    assert_eq!(error.errno(), Some(libc::ETIMEDOUT));
+    let outage = impatient.outage().expect("there is one");
+    assert!(url.starts_with(&outage.store), "{outage}");
+    assert!(!reading.is_finished());
+    let served = disk.clone();
+    let _again = Server::start_at(&server.address.to_string(), None, move |request, _| {
+        served.serve(request)
+    });
+    assert!(disk.is_at(&reading.join().expect("no panic").expect("read"), UNIT));
+    assert!(disk.is_at(&read(&*impatient, UNIT, 10).expect("it is back"), UNIT));
+    assert_eq!((patient.outage(), impatient.outage()), (None, None));
 }
 
 #[test]

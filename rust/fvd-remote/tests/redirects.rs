@@ -2,13 +2,10 @@
 
 mod support;
 
-use std::sync::Arc;
-
-use fvd_remote::Opener;
-use fvd_remote::hooks::RedirectGate;
+use fvd::gate::Gate;
+use fvd_remote::{OpenOptions, Opener, Redirects};
 use support::tls::{Identity, rule};
 use support::{Disk, Reply, Server, UNIT, config, open, opener, parsed, read};
-use url::Url;
 
 #[test]
 fn a_redirect_is_followed_once_and_remembered() {
@@ -125,27 +122,55 @@ fn credentials_do_not_follow_a_redirect_to_another_host() {
     assert!(!format!("{:?}", target.log()).contains("hunter2"));
 }
 
-struct Nowhere;
+/// Two servers: the first redirects to the second.
+fn redirecting(disk: &Disk) -> (Server, Server) {
+    let served = disk.clone();
+    let target = Server::start(move |request, _| served.serve(request));
+    let location = target.url("/there/disk?sig=hunter2");
+    let server = Server::start(move |_, _| Reply::redirect(302, &location));
+    (server, target)
+}
 
-impl RedirectGate for Nowhere {
-    fn allows(&self, _from: &Url, _to: &Url) -> bool {
-        false
+fn within(trusted: &str) -> OpenOptions {
+    let trusted: Vec<_> = trusted.split_whitespace().map(Into::into).collect();
+    OpenOptions {
+        redirects: Redirects::Within(Gate::new(&trusted).expect("valid")),
+        ..OpenOptions::default()
     }
 }
 
 #[test]
-fn the_gate_of_the_program_decides_about_other_hosts() {
+fn the_trust_of_the_user_decides_about_other_hosts() {
     let disk = Disk::new(UNIT);
-    let target = Server::start(move |request, _| disk.serve(request));
-    let location = target.url("/disk");
-    let server = Server::start(move |_, _| Reply::redirect(302, &location));
-    let config = config().with_redirect_gate(Arc::new(Nowhere));
-    let error = open(&Opener::new(config), &server.url("/disk"), None)
-        .err()
-        .expect("refused")
-        .to_string();
-    assert!(error.contains("is not trusted"), "{error}");
+    let (server, target) = redirecting(&disk);
+    let url = server.url("/disk");
+    for trusted in [
+        "",
+        &server.url("/"),
+        &target.url("/elsewhere"),
+        &target.url("/there/dis"),
+    ] {
+        let error = opener().open_with(&url, None, &within(trusted)).err().expect("refused");
+        assert!(error.to_string().contains("no trusted prefix covers"), "{error}");
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
     assert_eq!(target.count(), 0);
+    let file = opener()
+        .open_with(&url, None, &within(&target.url("/there")))
+        .expect("trusted");
+    assert!(disk.is_at(&read(&*file, 0, 10).expect("read"), 0));
+}
+
+#[test]
+fn an_open_with_less_trust_does_not_share_what_was_redirected() {
+    let (server, _target) = redirecting(&Disk::new(UNIT));
+    let (url, opener) = (server.url("/disk"), opener());
+    let file = opener.open_with(&url, None, &OpenOptions::default()).expect("followed");
+    let pin = Some(file.pin());
+    opener.open_with(&url, pin, &within("")).err().expect("refused");
+    let requests = server.count();
+    opener.open_with(&url, pin, &OpenOptions::default()).expect("shared");
+    assert_eq!(server.count(), requests);
 }
 
 #[test]

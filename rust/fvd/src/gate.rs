@@ -28,7 +28,7 @@ use crate::storage::{FileOptions, FileStorage};
 use crate::url::{Url, is_url, shown};
 
 /// The places where files named by images may be.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gate {
     /// Resolved: without symbolic links.
     trusted: Vec<PathBuf>,

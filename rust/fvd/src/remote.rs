@@ -2,6 +2,7 @@
 
 mod access;
 mod any;
+mod state;
 mod storage;
 mod stored;
 mod urgency;
@@ -15,6 +16,7 @@ use crate::storage::{Allocation, IoBufMut};
 
 pub(crate) use access::Access;
 pub use any::{AnyFile, Identity};
+pub use state::{Counters, OutageState};
 pub use storage::RemoteStorage;
 pub(crate) use stored::UPDATE_HINT;
 pub use urgency::{Urgency, in_background};
@@ -81,6 +83,16 @@ pub trait RemoteFile: Send + Sync + 'static {
     /// What is known about the bytes from `offset`, and for how many bytes (1..=`len`) that stays the same.
     /// `len` must not be 0. Data where nothing is known. At or beyond the end: a hole of `len` bytes.
     fn allocation(&self, offset: u64, len: u64) -> BoxFuture<'_, Result<(Allocation, u64)>>;
+
+    /// The outage of its store, while there is one.
+    fn outage(&self) -> Option<OutageState> {
+        None
+    }
+
+    /// Whether its reads end by themselves after the time that the user allows, with the reason in the error.
+    fn has_time_limit(&self) -> bool {
+        false
+    }
 }
 
 /// Opens remote files.
@@ -95,6 +107,17 @@ pub trait RemoteOpener: Send + Sync + 'static {
     ///   in it.
     /// * [`ErrorKind::Io`](crate::ErrorKind::Io) for those of the connection, and for another object.
     fn open(&self, url: &str, pin: Option<&Pin>) -> Result<Arc<dyn RemoteFile>>;
+
+    /// As [`RemoteOpener::open`], for a URL that an image names and the gate has permitted. What the server
+    /// redirects to can be less than for a URL that the user names.
+    fn open_named(&self, url: &str, pin: Option<&Pin>) -> Result<Arc<dyn RemoteFile>> {
+        self.open(url, pin)
+    }
+
+    /// What was asked of the stores, in all opens of the process, and which of them cannot be reached.
+    fn counters(&self) -> Counters {
+        Counters::default()
+    }
 }
 
 impl fmt::Debug for dyn RemoteOpener {

@@ -107,6 +107,6 @@ def _watch(server: _core.Server, *, is_quiet: bool) -> None:
         return
     try:
         while server.wait(_line.INTERVAL_S) == "timeout":
-            line.draw(server.stats())
+            line.draw(server.stats(), _core.remote_status())
     finally:
         line.clear()

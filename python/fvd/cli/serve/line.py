@@ -7,17 +7,19 @@ import sys
 import time
 
 from fvd.cli import _progress
-from fvd.cli._output import human_size
+from fvd.cli._output import human_size, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TextIO
 
-    from fvd.types import PrefetchStatus, ServerStats
+    from fvd.types import PrefetchStatus, RemoteStatus, ServerStats
 
 INTERVAL_S = 1.0
 """Time between two updates."""
+NOTICED_S = 1.0
+"""A shorter outage is not shown: a request that is sent again at once is nothing to look at."""
 
 
 def line() -> Line | None:
@@ -25,6 +27,17 @@ def line() -> Line | None:
     if sys.stderr is None or not sys.stderr.isatty():
         return None
     return Line(sys.stderr, lambda: _progress.columns(sys.stderr))
+
+
+def longest_outage(remote: RemoteStatus) -> str:
+    """Return which store is waited for, since when and why; empty if all of them answer."""
+    lasting = [outage for outage in remote["outages"] if outage["seconds"] >= NOTICED_S]
+    if not lasting:
+        return ""
+    longest = max(lasting, key=lambda outage: outage["seconds"])
+    others = f" (and {len(lasting) - 1} more)" if len(lasting) > 1 else ""
+    text = f"waits for {longest['store']}{others} since {int(longest['seconds'])} s: {longest['reason']}"
+    return printable(text)
 
 
 class Line:
@@ -39,9 +52,9 @@ class Line:
         self._clock = clock
         self._before: tuple[float, int, int] | None = None
 
-    def draw(self, stats: ServerStats) -> None:
+    def draw(self, stats: ServerStats, remote: RemoteStatus) -> None:
         """Show the current state."""
-        text = self._text(stats)[: max(self._columns() - 1, 0)]
+        text = self._text(stats, remote)[: max(self._columns() - 1, 0)]
         self._write(f"\r\x1b[K{text}")
 
     def clear(self) -> None:
@@ -54,12 +67,16 @@ class Line:
             self._stream.write(text)
             self._stream.flush()
 
-    def _text(self, stats: ServerStats) -> str:
+    def _text(self, stats: ServerStats, remote: RemoteStatus) -> str:
         clients = stats["connections"]["now"]
         parts = [f"{clients} client" + ("" if clients == 1 else "s")]
         now = (self._clock(), stats["requests"]["read"]["bytes"], stats["requests"]["write"]["bytes"])
         before, self._before = self._before or now, now
         elapsed = now[0] - before[0]
+        outage = longest_outage(remote)
+        if outage:
+            # Rates do not matter now, and the line is short.
+            return "  ".join([*parts, outage])
         if elapsed > 0:
             parts.append(f"read {human_size(int((now[1] - before[1]) / elapsed))}/s")
             parts.append(f"write {human_size(int((now[2] - before[2]) / elapsed))}/s")

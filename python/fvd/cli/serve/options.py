@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import TypedDict
 
     from fvd.cli._arguments import Given
-    from fvd.types import Aio, CacheMode, DetectZeroes, Discard, Format
+    from fvd.types import Aio, BaseError, CacheMode, DetectZeroes, Discard, Format
 
     class Settings(TypedDict):
         """Arguments for `serve` of the core."""
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         detect_zeroes: DetectZeroes
         aio: Aio | None
         copy_on_read: bool | None
+        base_error: BaseError | None
         base_timeout: float | None
         write_base: bool
         trust: list[str]
@@ -136,11 +137,7 @@ def _how(parser: Parser) -> None:
         default="off",
         help="zeros that are written: off (default) stores them, on zeroes, unmap frees",
     )
-    parser.option(
-        "--base-timeout",
-        metavar="SECONDS",
-        help="fail reads of a base that does not answer in time (default: wait)",
-    )
+    _common.base_options(parser)
     parser.switch("--write-base", help="allow an image that writes to its base to do so")
     _common.trust_option(parser)
     parser.option(
@@ -205,7 +202,8 @@ def settings(given: Given) -> Settings:
         "detect_zeroes": _values.detect_zeroes(given.detect_zeroes),
         "aio": _values.aio(given.aio),
         "copy_on_read": given.copy_on_read,
-        "base_timeout": None if given.base_timeout is None else _values.seconds(given.base_timeout),
+        "base_error": _common.base_error(given),
+        "base_timeout": _common.base_timeout(given),
         "write_base": given.write_base,
         "trust": _common.trusted(given),
         "tls_creds": given.tls_creds,

@@ -48,17 +48,6 @@ def detect_zeroes(mode: str) -> DetectZeroes:
     return cast("DetectZeroes", mode)
 
 
-def seconds(text: str) -> float:
-    """Convert a time in seconds, greater than 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0
-    if not 0 < value < 1e9:
-        raise CommandError(f"Invalid base timeout '{text}': seconds, more than 0")
-    return value
-
-
 def discard(mode: str) -> Discard:
     """Check how discards are handled."""
     if mode not in ("ignore", "off", "unmap", "on"):

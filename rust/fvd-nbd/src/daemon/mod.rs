@@ -25,6 +25,7 @@ use fvd::chain::{AsyncIo, FileOf};
 use fvd::copy::{Control, PrefetchStatus};
 use fvd::image::Stats;
 use fvd::process::Owned;
+use fvd::remote::RemoteOpener;
 use fvd::storage::Backend;
 use fvd::{Error, ErrorKind, Result};
 use tokio::runtime::Runtime;
@@ -65,6 +66,8 @@ pub struct DaemonOptions {
     pub tls: Option<TlsOptions>,
     /// The address `ADDRESS:PORT` on which metrics are served over HTTP, for Prometheus.
     pub metrics: Option<String>,
+    /// What opens remote files, for the metrics of stores.
+    pub remote: Option<Arc<dyn RemoteOpener>>,
     /// Whether to handle SIGTERM, SIGINT and SIGHUP. If so, these signals do not end the process by default
     /// any more, even after the server has ended.
     pub signals: bool,

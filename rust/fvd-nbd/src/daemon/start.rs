@@ -10,6 +10,7 @@ use std::time::Duration;
 use fvd::chain::AsyncIo;
 use fvd::host::BoxFuture;
 use fvd::process::Owned;
+use fvd::remote::RemoteOpener;
 use fvd::storage::Storage as _;
 use fvd::{Error, Result};
 use tokio::net::TcpListener;
@@ -61,6 +62,7 @@ impl Daemon {
             sharing,
             tls,
             metrics,
+            remote,
             signals,
         } = options;
         // If only one client is allowed at a time, a second connection of the same client would wait for
@@ -114,7 +116,7 @@ impl Daemon {
             runtime.spawn(async move { server.listen(listener).await })
         };
         let metrics = prepared.metrics.map(|(address, listener)| {
-            let text = metrics_of(&server, &open, &prepared.background);
+            let text = metrics_of(&server, &open, &prepared.background, remote);
             (address, runtime.spawn(respond(listener, text)))
         });
         let daemon = Self {
@@ -220,6 +222,7 @@ fn metrics_of(
     server: &Arc<Server<Disk>>,
     disks: &[Arc<Disk>],
     background: &[Option<Background>],
+    remote: Option<Arc<dyn RemoteOpener>>,
 ) -> impl Fn() -> BoxFuture<'static, String> + Send + Sync + 'static {
     let counters = Arc::clone(server.counters());
     let controls = background
@@ -228,7 +231,8 @@ fn metrics_of(
     let disks: Arc<[_]> = disks.iter().cloned().zip(controls).collect();
     move || {
         let (counters, disks) = (Arc::clone(&counters), Arc::clone(&disks));
-        Box::pin(async move { metrics::text(&counters, &DiskStatus::of_all(&disks).await) })
+        let stores = remote.as_ref().map(|remote| remote.counters());
+        Box::pin(async move { metrics::text(&counters, &DiskStatus::of_all(&disks).await, stores.as_ref()) })
     }
 }
 

@@ -20,7 +20,7 @@ use pyo3::types::PyBytes;
 use super::answer::{Answer, Nothing, at_once, droppable, unstoppable};
 use super::open::{self, AsyncHandle, Engine};
 use super::order::Order;
-use crate::arguments::{Opening, blocking, check_range};
+use crate::arguments::{Opening, blocking, check_range, outage};
 use crate::buffer::{Buffer, shared_bytes};
 use crate::errors::raise;
 use crate::handle::describe;
@@ -32,7 +32,7 @@ use crate::{exit, extents, info, numbers, prefetch, runtime, stats, unclosed};
 #[pyfunction]
 #[pyo3(signature = (
     path, *, writable = false, write_base = false, cache = "writeback", discard = "unmap", detect_zeroes = "off",
-    copy_on_read = None, base_timeout = None, force_share = false, trust = Vec::new()
+    copy_on_read = None, base_error = None, base_timeout = None, force_share = false, trust = Vec::new()
 ))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
 pub(crate) fn open_async<'py>(
@@ -44,6 +44,7 @@ pub(crate) fn open_async<'py>(
     discard: &str,
     detect_zeroes: &str,
     copy_on_read: Option<bool>,
+    base_error: Option<&str>,
     #[pyo3(from_py_with = numbers::base_timeout)] base_timeout: Option<Duration>,
     force_share: bool,
     trust: Vec<PathBuf>,
@@ -55,7 +56,8 @@ pub(crate) fn open_async<'py>(
         discard,
         detect_zeroes,
         copy_on_read,
-        base_timeout,
+        on_outage: outage(base_error, base_timeout)?,
+        limits_local: true,
         force_share,
         trust: &trust,
     };
@@ -222,7 +224,20 @@ impl AsyncImage {
         })
     }
 
-    /// Returns the final status of prefetch, or raises its error. Must be called when the status is final.
+    /// Whether prefetch has ended, or waits because a read of the base was given up.
+    fn prefetch_is_over<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let open = self.ours()?;
+        droppable(py, async move {
+            let is_over = async |_| {
+                Ok(open
+                    .running()
+                    .is_none_or(|control| prefetch::is_over(&control.status())))
+            };
+            open.with_async(is_over).await
+        })
+    }
+
+    /// Returns the final status of prefetch, or raises its error. Must be called when it is over.
     fn prefetch_outcome<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let open = self.ours()?;
         droppable(py, async move {

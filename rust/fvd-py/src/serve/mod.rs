@@ -18,7 +18,7 @@ use fvd_nbd::server::{Limits, Sharing};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::arguments::{Opening, blocking};
+use crate::arguments::{Opening, blocking, outage};
 use crate::buffer::duplicate;
 use crate::numbers;
 
@@ -34,7 +34,8 @@ pub(crate) use server::Server;
 #[pyo3(signature = (
     disks, *, sockets = Vec::new(), socket = None, bind = None, port = None, description = "", format = None, offset = 0, size = None, read_only = false,
     persistent = true, shared = 0, force_share = false, cache = "writeback", discard = "unmap",
-    detect_zeroes = "off", aio = None, copy_on_read = None, base_timeout = None, write_base = false, trust = Vec::new(),
+    detect_zeroes = "off", aio = None, copy_on_read = None, base_error = None, base_timeout = None, write_base = false,
+    trust = Vec::new(),
     tls_creds = None, tls_psk = None, tls_verify_peer = false, tls_authz = Vec::new(), tls_required = true,
     handshake_limit = None, poll_max_ns = None, metrics = None, signals = false, patience = None
 ))]
@@ -60,6 +61,7 @@ pub(crate) fn serve(
     detect_zeroes: &str,
     aio: Option<&str>,
     copy_on_read: Option<bool>,
+    base_error: Option<&str>,
     #[pyo3(from_py_with = numbers::base_timeout)] base_timeout: Option<Duration>,
     write_base: bool,
     trust: Vec<PathBuf>,
@@ -83,7 +85,8 @@ pub(crate) fn serve(
         discard,
         detect_zeroes,
         copy_on_read,
-        base_timeout,
+        on_outage: outage(base_error, base_timeout)?,
+        limits_local: true,
         force_share,
         trust: &trust,
     };
@@ -108,6 +111,7 @@ pub(crate) fn serve(
         limits: limits(poll_max_ns.map(Duration::from_nanos), handshake_limit),
         tls: tls(tls_creds, tls_psk, tls_verify_peer, tls_authz, tls_required)?,
         metrics,
+        remote: chain.remote.clone(),
         sharing: Sharing { shared, persistent },
         signals,
     };

@@ -12,9 +12,9 @@ use super::{Config, Outage, Rule};
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
     /// `wait` or `report`.
-    on_outage: Option<String>,
-    /// Seconds, with `report`.
-    base_timeout: Option<u64>,
+    base_error: Option<String>,
+    /// Seconds, which mean `report`.
+    base_timeout: Option<f64>,
     #[serde(default)]
     remote: Vec<Rule>,
 }
@@ -37,7 +37,7 @@ fn without_values(message: &str) -> String {
 
 impl File {
     pub(super) fn apply(self, config: &mut Config) -> Result<()> {
-        config.tuning.on_outage = outage(self.on_outage.as_deref(), self.base_timeout)?;
+        config.tuning.on_outage = outage(self.base_error.as_deref(), self.base_timeout)?;
         for rule in &self.remote {
             check(rule)?;
         }
@@ -46,15 +46,14 @@ impl File {
     }
 }
 
-fn outage(what: Option<&str>, seconds: Option<u64>) -> Result<Outage> {
-    match (what, seconds) {
-        (None | Some("wait"), None) => Ok(Outage::Wait),
-        (Some("report"), seconds) => Ok(Outage::Report(Duration::from_secs(seconds.unwrap_or(30)))),
-        (None | Some("wait"), Some(_)) => Err(Error::invalid_argument(
-            "base_timeout needs on_outage = \"report\": reads that wait have no limit",
-        )),
-        (Some(_), _) => Err(Error::invalid_argument("on_outage is \"wait\" or \"report\"")),
+fn outage(what: Option<&str>, seconds: Option<f64>) -> Result<Outage> {
+    let limit = seconds.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default());
+    if limit == Some(Duration::ZERO) {
+        return Err(Error::invalid_argument(
+            "base_timeout is a number of seconds, more than 0",
+        ));
     }
+    Ok(Outage::of(what, limit)?.unwrap_or_default())
 }
 
 fn check(rule: &Rule) -> Result<()> {
@@ -98,7 +97,7 @@ mod tests {
             "[[remote]]\nprefix = \"https://h/\"\nheaders = \"hunter2\"",
             "[[remote]]\nprefix = \"https://h/\"\nheaders = { a = \"hunter2\\n\" }",
             "[[remote]]\nprefix = \"https://h/\"\nproxy = hunter2",
-            "on_outage = \"hunter2\"",
+            "base_error = \"hunter2\"",
         ] {
             let error = Config::parse(text).err().expect(text);
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{text}: {error}");

@@ -15,7 +15,7 @@ pub use tuning::{Outage, Tuning};
 
 pub(crate) use environment::Environment;
 
-use crate::hooks::{HeaderSource, RedirectGate};
+use crate::hooks::HeaderSource;
 
 /// The configuration of an [`Opener`](crate::Opener).
 #[derive(Clone, Default)]
@@ -25,7 +25,6 @@ pub struct Config {
     pub(crate) rules: Vec<Rule>,
     pub(crate) environment: Environment,
     pub(crate) header_sources: Vec<(String, Arc<dyn HeaderSource>)>,
-    pub(crate) redirect_gate: Option<Arc<dyn RedirectGate>>,
 }
 
 impl Config {
@@ -74,13 +73,6 @@ impl Config {
     #[must_use]
     pub fn with_headers(mut self, prefix: &str, source: Arc<dyn HeaderSource>) -> Self {
         self.header_sources.push((prefix.to_owned(), source));
-        self
-    }
-
-    /// `gate` decides about every redirect to another host.
-    #[must_use]
-    pub fn with_redirect_gate(mut self, gate: Arc<dyn RedirectGate>) -> Self {
-        self.redirect_gate = Some(gate);
         self
     }
 

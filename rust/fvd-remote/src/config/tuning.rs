@@ -2,14 +2,40 @@
 
 use std::time::Duration;
 
+use fvd::{Error, Result};
+
 /// What a read does while the server cannot be reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Outage {
     /// It waits, without an end.
     #[default]
     Wait,
-    /// It fails with `ETIMEDOUT` after this time.
+    /// It fails with `ETIMEDOUT` after this time. If the store has been away for that long already, after one
+    /// attempt.
     Report(Duration),
+}
+
+/// The limit of [`Outage::Report`] without one.
+const LIMIT: Duration = Duration::from_secs(30);
+
+impl Outage {
+    /// What a user has chosen under the names `base_error` and `base_timeout`. A limit means `report`. None: the
+    /// user has chosen nothing.
+    ///
+    /// # Errors
+    ///
+    /// `base_error` is neither `wait` nor `report`, or `wait` has a limit.
+    pub fn of(base_error: Option<&str>, base_timeout: Option<Duration>) -> Result<Option<Self>> {
+        match (base_error, base_timeout) {
+            (None, None) => Ok(None),
+            (Some("wait"), None) => Ok(Some(Self::Wait)),
+            (None | Some("report"), limit) => Ok(Some(Self::Report(limit.unwrap_or(LIMIT)))),
+            (Some("wait"), Some(_)) => Err(Error::invalid_argument(
+                "base_timeout needs base_error \"report\": reads that wait have no limit",
+            )),
+            (Some(_), _) => Err(Error::invalid_argument("base_error is \"wait\" or \"report\"")),
+        }
+    }
 }
 
 /// Time limits, sizes and the behaviour in an outage.

@@ -14,12 +14,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fvd::host::{BoxFuture, Clock};
+use fvd::remote::OutageState;
 use fvd::{Error, Result};
 
 pub(crate) use attempt::Head;
 pub(crate) use trouble::{Trouble, timed_out};
 
-use crate::config::{Outage, Tuning};
+use crate::config::Tuning;
 use crate::counters::Tally;
 use crate::identity::Identity;
 use crate::retry::{Backoff, Health, Hedges, Outages};
@@ -67,6 +68,16 @@ impl StoreState {
         }
     }
 
+    /// The outage, while there is one.
+    pub(crate) fn outage(&self) -> Option<OutageState> {
+        let (lasting, reason) = self.health.outage(self.clock.now())?;
+        Some(OutageState {
+            store: self.label.clone(),
+            lasting,
+            reason,
+        })
+    }
+
     fn succeeded(&self) {
         if let Some(lasted) = self.health.succeed(self.clock.now()) {
             tracing::info!(store = %self.label, seconds = lasted.as_secs_f64(), "a store answers again");
@@ -88,7 +99,6 @@ pub(crate) struct Fetcher {
 #[derive(Default)]
 struct Failures {
     in_a_row: u32,
-    since: Option<Duration>,
     /// Whether credentials were refused, and replaced, before.
     is_refused: bool,
 }
@@ -160,28 +170,16 @@ impl Fetcher {
                 }
             }
         };
-        self.pause(&text, pause, failures).await
+        self.pause(&text, pause).await;
+        Ok(())
     }
 
-    async fn pause(&self, text: &str, pause: Duration, failures: &mut Failures) -> Result<()> {
+    async fn pause(&self, text: &str, pause: Duration) {
         let store = &self.store;
-        let now = store.clock.now();
-        let since = *failures.since.get_or_insert(now);
-        let mut pause = pause;
-        if let Outage::Report(limit) = store.tuning.on_outage {
-            // A store that has been away for long gets one attempt a read.
-            let outage = store.health.outage(now).map_or(Duration::ZERO, |(lasting, _)| lasting);
-            let failing = outage.max(now.saturating_sub(since));
-            if failing >= limit {
-                return Err(timed_out(failing, text).with_path(&self.url));
-            }
-            pause = pause.min(limit.saturating_sub(failing));
-        }
         Tally::add(&store.tally.retries, 1);
         tracing::debug!(url = %self.url, reason = text, pause_ms = pause.as_millis() as u64, "a request is sent again");
         let _waiting = store.tally.wait();
         store.clock.sleep(pause).await;
-        Ok(())
     }
 
     /// Replaces the credentials, once for all fetches that were refused.

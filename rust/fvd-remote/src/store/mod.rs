@@ -18,9 +18,9 @@ use url::Url;
 pub(crate) use credentials::Credentials;
 pub(crate) use endpoint::{client, locate, presigned, provider};
 
-use crate::hooks::RedirectGate;
 use crate::identity::Identity;
 use crate::name::{Name, Scheme};
+use crate::open_options::Redirects;
 use crate::redirects::{Hops, keep_harmless};
 use crate::transport::{Failure, FailureKind, Request, Response, Transport};
 
@@ -49,7 +49,7 @@ pub(crate) struct Object {
     pub(crate) url: Url,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) credentials: Arc<Credentials>,
-    pub(crate) gate: Option<Arc<dyn RedirectGate>>,
+    pub(crate) redirects: Redirects,
     /// Where a redirect has led. A server that redirects every request would double the latency of each.
     pub(crate) moved: Mutex<Option<Url>>,
 }
@@ -105,7 +105,7 @@ impl Object {
         let mut answer = self.transport.send(request).await?;
         // A signature holds for one host and one path, so stores are asked where they are.
         while self.name.scheme == Scheme::Web && matches!(answer.status.as_u16(), 301 | 302 | 303 | 307 | 308) {
-            next = hops.follow(next, &answer, self.gate.as_deref())?;
+            next = hops.follow(next, &answer, &self.redirects)?;
             answer = self.transport.send(next.clone()).await?;
             if answer.status.is_success() {
                 self.set_moved(Some(next.url.clone()));

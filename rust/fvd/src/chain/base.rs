@@ -9,6 +9,7 @@ use crate::format::{Area, BaseUpdate, Header};
 use crate::gate::Named;
 use crate::image::{Head, local_bytes};
 use crate::notice;
+use crate::remote::RemoteStorage;
 use crate::source::{AbsentSource, BaseSource, Seen, TimedSource, Watch, WatchedSource, deep};
 use crate::storage::Storage as _;
 use crate::url::{is_url, shown};
@@ -95,6 +96,8 @@ pub(super) async fn open_base<F: Files>(
     let how = options.file(options.writable);
     let storage = named.opened(options.access().open_named(image, name, pin.as_ref(), &how))?;
     let format = Some(head.header.base_img_fmt.as_str()).filter(|f| !f.is_empty());
+    // Its own limit has the reason in the error.
+    let limit = limit.filter(|_| !storage.remote().is_some_and(RemoteStorage::has_time_limit));
     // Without locks, another process may write to the base, and the user accepts that. With `writable`, the
     // image itself writes to it. A remote file is watched by its opener: its pin says which object it is.
     let local = storage.local().filter(|_| !options.force_share && !options.writable);

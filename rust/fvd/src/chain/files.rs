@@ -23,7 +23,6 @@ pub trait Files: Clone + Send + Sync + 'static {
     fn storage(&self, file: AnyFile<FileStorage>) -> AnyFile<Self::Local> {
         match file {
             AnyFile::Local(file) => AnyFile::Local(self.local(file)),
-            AnyFile::Remote(file) if self.may_block() => AnyFile::Remote(file.waiting()),
             AnyFile::Remote(file) => AnyFile::Remote(file),
         }
     }
@@ -39,7 +38,8 @@ pub trait Files: Clone + Send + Sync + 'static {
     }
 }
 
-/// Everything runs on the caller's thread, and every future is ready at its first poll.
+/// Local files run on the caller's thread, where every future is ready at its first poll. Remote files are
+/// awaited, so that background work which waits for a store can be stopped.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Blocking;
 
@@ -51,7 +51,11 @@ impl Files for Blocking {
     }
 
     fn qcow2(&self, source: Qcow2Source) -> Box<dyn BaseSource> {
-        Box::new(source)
+        if source.has_remote() {
+            Box::new(RemoteQcow2::new(source))
+        } else {
+            Box::new(source)
+        }
     }
 
     fn may_block(&self) -> bool {

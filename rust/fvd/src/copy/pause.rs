@@ -16,11 +16,13 @@ pub enum PauseReason {
     SlowWrites,
     /// The base has failed.
     BaseFails,
+    /// The base did not answer in the time that the user allows.
+    BaseAway,
 }
 
 impl PauseReason {
     /// All reasons.
-    pub const ALL: [Self; 3] = [Self::SlowReads, Self::SlowWrites, Self::BaseFails];
+    pub const ALL: [Self; 4] = [Self::SlowReads, Self::SlowWrites, Self::BaseFails, Self::BaseAway];
 
     /// A name for programs.
     #[must_use]
@@ -29,6 +31,7 @@ impl PauseReason {
             Self::SlowReads => "slow-reads",
             Self::SlowWrites => "slow-writes",
             Self::BaseFails => "base-fails",
+            Self::BaseAway => "base-away",
         }
     }
 
@@ -37,6 +40,7 @@ impl PauseReason {
         match self {
             Self::SlowReads | Self::SlowWrites => PrefetchState::Throttled,
             Self::BaseFails => PrefetchState::BackingOff,
+            Self::BaseAway => PrefetchState::BaseAway,
         }
     }
 }
@@ -64,9 +68,9 @@ impl Pause {
         }
     }
 
-    pub(super) fn of_failure(time: Duration) -> Self {
+    pub(super) fn of_failure(reason: PauseReason, time: Duration) -> Self {
         Self {
-            reason: PauseReason::BaseFails,
+            reason,
             time,
             rate: 0,
             best_rate: 0,
@@ -79,6 +83,7 @@ impl Display for Pause {
         let seconds = self.time.as_secs_f64();
         let what = match self.reason {
             PauseReason::BaseFails => return write!(f, "the base fails; tried again in {seconds:.1} s"),
+            PauseReason::BaseAway => return write!(f, "the base does not answer; tried again in {seconds:.1} s"),
             PauseReason::SlowReads => "reads of the base have slowed down",
             PauseReason::SlowWrites => "writes to the image have slowed down",
         };
@@ -105,7 +110,7 @@ mod tests {
         };
         let expected = "reads of the base have slowed down to 700 KiB/s, from 51200 KiB/s of late; a pause of 2.3 s";
         assert_eq!(pause.to_string(), expected);
-        let failed = Pause::of_failure(Duration::from_secs(3));
+        let failed = Pause::of_failure(PauseReason::BaseFails, Duration::from_secs(3));
         assert_eq!(failed.to_string(), "the base fails; tried again in 3.0 s");
     }
 }

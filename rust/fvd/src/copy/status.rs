@@ -4,6 +4,8 @@ use super::control::Control;
 use super::pause::Pause;
 use crate::error::{Error, Result};
 use crate::image::Image;
+use crate::remote::OutageState;
+use crate::source::BaseSource;
 use crate::storage::Storage;
 
 /// What prefetch is doing.
@@ -23,6 +25,8 @@ pub enum PrefetchState {
     Throttled,
     /// Waits before it tries again, because the base has failed.
     BackingOff,
+    /// Waits for a base that does not answer.
+    BaseAway,
     /// Every block is local and durable. The base is never read again.
     Finished,
     /// Has failed: see [`PrefetchStatus::error`].
@@ -36,6 +40,11 @@ impl PrefetchState {
     #[must_use]
     pub fn is_final(self) -> bool {
         matches!(self, Self::Finished | Self::Failed | Self::Stopped)
+    }
+
+    /// Whether it pauses on its own.
+    fn is_pause(self) -> bool {
+        matches!(self, Self::Throttled | Self::BackingOff | Self::BaseAway)
     }
 }
 
@@ -68,6 +77,9 @@ pub struct PrefetchStatus {
     pub retries: u64,
     /// The pause that prefetch makes on its own at the moment, if any.
     pub pause: Option<Pause>,
+    /// The outage of the store of the base, while there is one and prefetch has not ended.
+    /// [`status`](super::status) looks for it.
+    pub outage: Option<OutageState>,
     /// Why prefetch has failed, or the last failure of the base.
     pub error: Option<Error>,
 }
@@ -105,7 +117,7 @@ impl PrefetchStatus {
     /// Changes the state.
     pub(super) fn enter(&mut self, state: PrefetchState) {
         self.state = state;
-        if !matches!(state, PrefetchState::Throttled | PrefetchState::BackingOff) {
+        if !state.is_pause() {
             self.pause = None;
         }
         if !matches!(state, PrefetchState::Running | PrefetchState::Yielding) {
@@ -118,6 +130,16 @@ impl PrefetchStatus {
         if !self.state.is_final() {
             self.state = pause.reason.state();
             self.pause = Some(pause);
+        }
+    }
+
+    /// What would fetch waits for the store instead.
+    fn tell_outage(&mut self) {
+        if self.state.is_final() {
+            self.outage = None;
+        }
+        if self.outage.is_some() && matches!(self.state, PrefetchState::Running | PrefetchState::Yielding) {
+            self.enter(PrefetchState::BaseAway);
         }
     }
 
@@ -140,5 +162,7 @@ pub async fn status<S: Storage>(image: &Image<S>, control: Option<&Control>) -> 
     }
     status.total = image.base_size();
     status.local = image.local_bytes().await?;
+    status.outage = image.base().and_then(BaseSource::outage);
+    status.tell_outage();
     Ok(status)
 }

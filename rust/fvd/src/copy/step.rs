@@ -144,7 +144,8 @@ impl<S: Storage> Prefetch<'_, S> {
                 self.pace(Direction::Read, len).await?;
                 self.admitted(Goal::Move).await?;
                 let read = in_background(self.image.read_base(part, at));
-                part = self.moving(Direction::Read, len, read).await.map_err(base)?;
+                let read = self.moving(Direction::Read, len, read);
+                part = self.unless_stopped(read).await?.map_err(base)?;
             }
             done = done.join(part);
             at += len;

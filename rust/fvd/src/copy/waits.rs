@@ -1,5 +1,6 @@
 //! What a slot waits for: the start, the user, the end of a pause, the guest, a cap.
 
+use std::future::Future;
 use std::time::Duration;
 
 use event_listener::EventListener;
@@ -91,6 +92,15 @@ impl<S: Storage> Prefetch<'_, S> {
             let command = self.control.command();
             race(ended, self.control.command_changes(command)).await;
         }
+    }
+
+    /// Runs a read of the base. A stop does not wait for one that does not answer.
+    pub(super) async fn unless_stopped<T>(&self, read: impl Future<Output = T>) -> Result<T, Fault> {
+        let stopped = async {
+            self.control.stopped().await;
+            Err(Fault::Stopped)
+        };
+        race(async { Ok(read.await) }, stopped).await
     }
 
     /// Waits until the time has come, the command differs from `seen`, or prefetch has ended.

@@ -23,7 +23,7 @@ impl Gate {
         let in_image = |error: Error| error.with_path(image);
         if is_url(name) {
             let url = Url::parse(name).map_err(in_image)?;
-            return if self.trusts_url(&url) {
+            return if self.covers(&url) {
                 Ok(Some(url))
             } else {
                 Err(refusal(image, name, &url))
@@ -42,21 +42,27 @@ impl Gate {
         let home = Url::parse(image.as_os_str())?;
         let url = home.join(name).map_err(in_image)?;
         let is_near = url.hidden_below(&home.folder()) == Some(false);
-        if is_near || self.trusts_url(&url) {
+        if is_near || self.covers(&url) {
             Ok(Some(url))
         } else {
             Err(refusal(image, name, &url))
         }
     }
 
-    fn trusts_url(&self, url: &Url) -> bool {
+    /// Whether a trusted prefix covers `url`. False for what is no URL.
+    #[must_use]
+    pub fn trusts_url(&self, url: &str) -> bool {
+        Url::parse(OsStr::new(url)).is_ok_and(|url| self.covers(&url))
+    }
+
+    fn covers(&self, url: &Url) -> bool {
         self.urls.iter().any(|prefix| prefix.covers(url))
     }
 
     /// As [`Gate::missing_trust`], for the name of a remote file.
     pub(super) fn missing_prefix(&self, name: &OsStr) -> Option<PathBuf> {
         let url = Url::parse(name).ok()?;
-        (!self.trusts_url(&url)).then(|| PathBuf::from(url.folder().shown()))
+        (!self.covers(&url)).then(|| PathBuf::from(url.folder().shown()))
     }
 }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::{Image, Mapping};
 use crate::error::Error;
 use crate::error::Result;
+use crate::remote::OutageState;
 use crate::source::{BaseSource, BoxFuture, Location, Run, WritableBase};
 use crate::storage::{IoBufMut, Space, Storage};
 
@@ -34,6 +35,11 @@ impl<S: Storage> BaseSource for Image<S> {
 
     fn writable(&self) -> Option<&dyn WritableBase> {
         self.is_writable().then_some(self as _)
+    }
+
+    fn outage(&self) -> Option<OutageState> {
+        let below = || self.base().and_then(BaseSource::outage);
+        self.file().outage().or_else(below)
     }
 }
 

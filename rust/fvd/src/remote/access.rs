@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{AnyFile, RemoteFile, RemoteOpener, RemoteStorage};
+use super::{AnyFile, Pin, RemoteFile, RemoteOpener, RemoteStorage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::StoredPin;
 use crate::gate::Gate;
@@ -19,6 +19,13 @@ pub(crate) struct Access<'a> {
     pub(crate) remote: Option<&'a Arc<dyn RemoteOpener>>,
 }
 
+/// Where a URL comes from.
+#[derive(Clone, Copy, Debug)]
+enum By {
+    User,
+    Image,
+}
+
 impl Access<'_> {
     /// Opens the file that the user calls `path`. `pin` is for a remote file: it must be that object.
     pub(crate) fn open(
@@ -28,7 +35,7 @@ impl Access<'_> {
         options: &FileOptions,
     ) -> Result<AnyFile<FileStorage>> {
         if is_url(path.as_os_str()) {
-            return self.open_url(&Url::parse(path.as_os_str())?, pin, options);
+            return self.open_url(&Url::parse(path.as_os_str())?, pin, options, By::User);
         }
         FileStorage::open(path, options).map(AnyFile::Local)
     }
@@ -44,11 +51,17 @@ impl Access<'_> {
     ) -> Result<AnyFile<FileStorage>> {
         match self.gate.permit_remote(image, name)? {
             None => self.gate.open(image, name, options).map(AnyFile::Local),
-            Some(url) => self.open_url(&url, pin, options),
+            Some(url) => self.open_url(&url, pin, options, By::Image),
         }
     }
 
-    fn open_url(&self, url: &Url, pin: Option<&StoredPin>, options: &FileOptions) -> Result<AnyFile<FileStorage>> {
+    fn open_url(
+        &self,
+        url: &Url,
+        pin: Option<&StoredPin>,
+        options: &FileOptions,
+        by: By,
+    ) -> Result<AnyFile<FileStorage>> {
         let path = url.shown();
         let Some(opener) = self.remote else {
             let message = "This program opens files on this machine only, no URL";
@@ -58,9 +71,14 @@ impl Access<'_> {
             let message = "A file on another machine can only be opened for reading";
             return Err(Error::new(ErrorKind::NotPermitted, message).with_path(path));
         }
+        let url = url.to_string();
+        let open = |pin: Option<&Pin>| match by {
+            By::User => opener.open(&url, pin),
+            By::Image => opener.open_named(&url, pin),
+        };
         let file = match pin {
-            None => opener.open(&url.to_string(), None),
-            Some(pin) => open_pinned(opener, &url.to_string(), pin),
+            None => open(None),
+            Some(pin) => open_pinned(open, pin),
         };
         let file = file.map_err(|error| error.with_path(path))?;
         Ok(AnyFile::Remote(RemoteStorage::new(file)))
@@ -68,12 +86,14 @@ impl Access<'_> {
 }
 
 /// Opens the object of the pin. An error about another object says what was expected and what is there.
-fn open_pinned(opener: &Arc<dyn RemoteOpener>, url: &str, pin: &StoredPin) -> Result<Arc<dyn RemoteFile>> {
-    let opened = opener.open(url, pin.whole().as_ref());
-    match opened {
+fn open_pinned(
+    open: impl Fn(Option<&Pin>) -> Result<Arc<dyn RemoteFile>>,
+    pin: &StoredPin,
+) -> Result<Arc<dyn RemoteFile>> {
+    match open(pin.whole().as_ref()) {
         Ok(file) => pin.check(file.pin()).map(|()| file),
         // Whether another object is there is only looked up after a failure.
-        Err(error) => match opener.open(url, None) {
+        Err(error) => match open(None) {
             Ok(file) => Err(pin.check(file.pin()).err().unwrap_or(error)),
             Err(_) => Err(error),
         },

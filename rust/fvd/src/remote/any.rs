@@ -4,7 +4,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use super::{Pin, RemoteStorage};
+use super::{OutageState, Pin, RemoteStorage};
 use crate::error::{Error, Result};
 use crate::storage::{Allocation, FileStorage, IoBufMut, Space, Storage};
 
@@ -166,6 +166,10 @@ impl<L: Storage> Storage for AnyFile<L> {
 
     fn hole_unit(&self) -> u64 {
         either!(self, file => file.hole_unit())
+    }
+
+    fn outage(&self) -> Option<OutageState> {
+        self.remote().and_then(Storage::outage)
     }
 
     async fn allocation(&self, offset: u64, len: u64) -> Result<(Allocation, u64)> {

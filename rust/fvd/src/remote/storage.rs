@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pollster::block_on;
 
-use super::{Pin, RemoteFile};
+use super::{OutageState, Pin, RemoteFile};
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::Owned;
 use crate::storage::{Allocation, IoBufMut, Space, Storage};
@@ -21,8 +21,6 @@ pub struct RemoteStorage {
     pin: Pin,
     /// The URL, for messages.
     path: PathBuf,
-    /// Whether a read waits for the answer on the caller's thread.
-    waits: bool,
 }
 
 impl RemoteStorage {
@@ -33,15 +31,7 @@ impl RemoteStorage {
             pin: file.pin().clone(),
             path: PathBuf::from(file.url()),
             file: Arc::new(Owned::new(file)),
-            waits: false,
         }
-    }
-
-    /// The same file for a host that may block: every future is ready at its first poll. This is the one place
-    /// where a thread waits for a remote file.
-    #[must_use]
-    pub fn waiting(self) -> Self {
-        Self { waits: true, ..self }
     }
 
     /// Which object it is.
@@ -53,6 +43,11 @@ impl RemoteStorage {
     /// Fails in a process that was forked after the file was opened.
     pub(crate) fn check_process(&self) -> Result<()> {
         self.file().map(drop)
+    }
+
+    /// See [`RemoteFile::has_time_limit`].
+    pub(crate) fn has_time_limit(&self) -> bool {
+        self.file.get().is_ok_and(|file| file.has_time_limit())
     }
 
     /// [`Storage::read`], on this thread.
@@ -104,11 +99,7 @@ impl Storage for RemoteStorage {
         if buf.is_empty() {
             return Ok(buf);
         }
-        if self.waits {
-            self.read_blocking(buf, offset)
-        } else {
-            self.read_now(buf, offset).await
-        }
+        self.read_now(buf, offset).await
     }
 
     async fn write(&self, _: Bytes, offset: u64) -> Result<()> {
@@ -140,11 +131,11 @@ impl Storage for RemoteStorage {
         false
     }
 
+    fn outage(&self) -> Option<OutageState> {
+        self.file.get().ok()?.outage()
+    }
+
     async fn allocation(&self, offset: u64, len: u64) -> Result<(Allocation, u64)> {
-        if self.waits {
-            block_on(self.allocation_now(offset, len))
-        } else {
-            self.allocation_now(offset, len).await
-        }
+        self.allocation_now(offset, len).await
     }
 }

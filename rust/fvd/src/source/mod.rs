@@ -32,6 +32,7 @@ pub use writable::WritableBase;
 pub use crate::host::BoxFuture;
 
 use crate::error::Result;
+use crate::remote::OutageState;
 use crate::storage::{Allocation, IoBufMut};
 
 /// The most files of a chain, data files included.
@@ -131,6 +132,11 @@ pub trait BaseSource: Send + Sync {
 
     /// The same disk for writing. None unless it was opened for writing.
     fn writable(&self) -> Option<&dyn WritableBase> {
+        None
+    }
+
+    /// The outage of a store that it or a layer below it lies in, while there is one. Never blocks.
+    fn outage(&self) -> Option<OutageState> {
         None
     }
 }

@@ -9,6 +9,7 @@ use super::{BaseSource, BoxFuture, Location, Run, WritableBase};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::SECTOR;
 use crate::mutation::{self, Mutation};
+use crate::remote::OutageState;
 use crate::storage::{IoBufMut, Space, Storage};
 
 /// A storage as a raw disk.
@@ -99,6 +100,10 @@ impl<S: Storage> BaseSource for RawSource<S> {
 
     fn writable(&self) -> Option<&dyn WritableBase> {
         self.writable.then_some(self as _)
+    }
+
+    fn outage(&self) -> Option<OutageState> {
+        self.storage.outage()
     }
 }
 

@@ -25,6 +25,7 @@ pub use open::FileOptions;
 pub use sparse::SparseBytes;
 
 use crate::error::Result;
+use crate::remote::OutageState;
 
 /// Whether a range of a storage is allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +123,11 @@ pub trait Storage: Send + Sync + 'static {
     /// system, which is 128 KiB on some.
     fn hole_unit(&self) -> u64 {
         1
+    }
+
+    /// The outage of the store that it lies in, while there is one. Never blocks.
+    fn outage(&self) -> Option<OutageState> {
+        None
     }
 
     /// Allocation of the bytes from `offset`, and for how many bytes (1..=`len`) it stays the same. `len`

@@ -232,16 +232,23 @@ impl Job<'_> {
         let [a, b] = bufs;
         let len = piece.len as usize;
         if piece.zero[0] {
-            let b = fill(self.sides[1], b, piece)?;
+            let b = self.fill(self.sides[1], b, piece)?;
             return Ok((first_nonzero(&b.as_slice()[..len]), [a, b]));
         }
-        let a = fill(self.sides[0], a, piece)?;
+        let a = self.fill(self.sides[0], a, piece)?;
         if piece.zero[1] {
             return Ok((first_nonzero(&a.as_slice()[..len]), [a, b]));
         }
-        let b = fill(self.sides[1], b, piece)?;
+        let b = self.fill(self.sides[1], b, piece)?;
         let difference = first_mismatch(&a.as_slice()[..len], &b.as_slice()[..len]);
         Ok((difference, [a, b]))
+    }
+
+    /// Reads the piece into the start of the buffer.
+    fn fill(&self, source: &dyn BaseSource, mut buf: IoBufMut, piece: &Piece) -> Result<IoBufMut> {
+        let rest = buf.split_off(piece.len as usize);
+        let filled = self.meter.wait(source.read(buf, piece.offset))?;
+        Ok(filled.join(rest))
     }
 }
 
@@ -266,13 +273,6 @@ impl Plan {
         self.known[side] = Some(known);
         Ok(known)
     }
-}
-
-/// Reads the piece into the start of the buffer.
-fn fill(source: &dyn BaseSource, mut buf: IoBufMut, piece: &Piece) -> Result<IoBufMut> {
-    let rest = buf.split_off(piece.len as usize);
-    let filled = block_on(source.read(buf, piece.offset))?;
-    Ok(filled.join(rest))
 }
 
 fn first_nonzero(bytes: &[u8]) -> Option<usize> {

@@ -107,6 +107,17 @@ impl Meter {
         self.stop();
     }
 
+    /// Waits for `read`, unless the job is stopped meanwhile: a disk that does not answer does not keep it.
+    pub(super) fn wait<T>(&self, read: impl Future<Output = Result<T>>) -> Result<T> {
+        drive(read, &mut || {
+            if self.is_stopped() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        })
+    }
+
     /// The first error, if there was one.
     pub(super) fn outcome(&self) -> Result<()> {
         lock(&self.error).take().map_or(Ok(()), Err)

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::config::{Outage, Tuning};
+use crate::config::Tuning;
+use crate::patience::given_up;
 use bench::{Act, Bench, One};
 
 fn without_hedges() -> Tuning {
@@ -133,21 +134,40 @@ async fn refused_credentials_are_tried_slowly() {
     );
 }
 
+/// A read with a limit: when it was given up, in seconds, or that it was done.
+async fn read_within(seconds: u64, bench: &Bench) -> Option<u64> {
+    let begun = Instant::now();
+    tokio::select! {
+        fetched = bench.fetch() => { fetched.expect("fetched"); None }
+        error = given_up(Duration::from_secs(seconds), &bench.fetcher.store) => {
+            assert_eq!(error.errno(), Some(libc::ETIMEDOUT));
+            Some(begun.elapsed().as_secs())
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_outage_is_reported_when_its_time_is_over() {
-    let tuning = Tuning {
-        on_outage: Outage::Report(Duration::from_secs(30)),
-        ..without_hedges()
-    };
-    let bench = Bench::new(&[Act::Status(503, Some("1")); 100], tuning);
-    let begun = Instant::now();
-    let error = bench.fetch().await.expect_err("an outage");
-    assert_eq!(error.errno(), Some(libc::ETIMEDOUT));
-    assert!((30..33).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    let bench = Bench::new(&[Act::Status(503, Some("1")); 100], without_hedges());
+    assert_eq!(read_within(30, &bench).await, Some(30));
     // The store has been away for long: one attempt, and its answer.
-    let begun = Instant::now();
-    bench.fetch().await.expect_err("an outage");
-    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    let again = read_within(30, &bench).await.expect("an outage");
+    assert!(again < 3, "{again}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_never_answers_is_reported_in_time() {
+    let bench = Bench::new(&[Act::Silence; 100], without_hedges());
+    assert_eq!(read_within(4, &bench).await, Some(4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn readers_of_one_flight_have_limits_of_their_own() {
+    let bench = Bench::new(&[Act::Status(503, Some("1")); 60], without_hedges());
+    let store = &bench.fetcher.store;
+    let (fetched, error) = tokio::join!(bench.fetch(), given_up(Duration::from_secs(5), store));
+    fetched.expect("it waits until the store is back");
+    assert!(error.to_string().contains("No data for 5.0 s"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]

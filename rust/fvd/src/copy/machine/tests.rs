@@ -5,7 +5,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn held(at: Duration, time: Duration) -> Phase {
     let mut phase = Phase::Open;
-    phase.hold(at, &Pause::of_failure(time));
+    phase.hold(at, &Pause::of_failure(PauseReason::BaseFails, time));
     phase
 }
 
@@ -24,7 +24,7 @@ fn the_longer_one_of_two_pauses_holds() {
     let mut phase = held(SECOND, 4 * SECOND);
     let mut pause = Pause {
         reason: PauseReason::SlowReads,
-        ..Pause::of_failure(2 * SECOND)
+        ..Pause::of_failure(PauseReason::BaseFails, 2 * SECOND)
     };
     phase.hold(2 * SECOND, &pause);
     let wait = Admission::Wait(PrefetchState::BackingOff, Some(5 * SECOND));
@@ -49,7 +49,7 @@ fn nothing_follows_the_end() {
     assert!(phase.outcome().is_none());
     assert!(phase.end(End::Failed(Error::invalid_argument("first"))));
     assert!(!phase.end(End::Finished));
-    phase.hold(SECOND, &Pause::of_failure(SECOND));
+    phase.hold(SECOND, &Pause::of_failure(PauseReason::BaseFails, SECOND));
     let error = phase.outcome().expect("it has ended").expect_err("it has failed");
     assert!(error.to_string().contains("first"), "{error}");
     for command in [Command::Start, Command::Run, Command::Pause, Command::Stop] {

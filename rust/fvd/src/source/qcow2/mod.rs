@@ -33,7 +33,7 @@ pub use snapshots::{Snapshot, snapshots};
 use super::{BaseSource, BoxFuture, Content, Location, Run};
 use crate::error::Result;
 use crate::gate::Gate;
-use crate::remote::{AnyFile, Identity, RemoteOpener};
+use crate::remote::{AnyFile, Identity, OutageState, RemoteOpener};
 use crate::storage::{Allocation, FileOptions, FileStorage, IoBufMut, LockMode, Storage};
 
 pub use remote::RemoteQcow2;
@@ -302,5 +302,9 @@ impl BaseSource for Qcow2Source {
 
     fn status(&self, offset: u64, len: u64) -> BoxFuture<'_, Result<Run>> {
         Box::pin(ready(self.status_now(offset, len)))
+    }
+
+    fn outage(&self) -> Option<OutageState> {
+        self.layers.iter().flat_map(Layer::files).find_map(Storage::outage)
     }
 }

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use bytes::Bytes;
-use pollster::block_on;
 
 use super::plan::{Batch, Census, Input, Piece, Plan, Zeros};
 use super::queue::{Filled, Queue, Task};
@@ -156,7 +155,7 @@ impl Job<'_> {
         let mut whole: Option<IoBufMut> = None;
         for piece in data_of(batch) {
             let remaining = rest.split_off(piece.len as usize);
-            let filled = block_on(source.read(rest, piece.offset))?;
+            let filled = self.meter.wait(source.read(rest, piece.offset))?;
             whole = Some(match whole {
                 None => filled,
                 Some(front) => front.join(filled),

@@ -1,22 +1,28 @@
 //! The counters in the text format of Prometheus.
 
-use std::fmt::{Display, Write as _};
+mod lines;
+mod stores;
 
 use fvd::aio::How;
-use fvd::copy::PauseReason;
+use fvd::copy::{PauseReason, PrefetchState};
+use fvd::remote;
 
 use super::DiskStatus;
-use crate::server::{BOUNDS, Counters, Kind, Latencies};
+use crate::server::{Counters, Kind};
+use lines::{Text, label};
 
 /// All metrics as text.
-pub(super) fn text(counters: &Counters, disks: &[DiskStatus]) -> String {
-    let mut text = Text(String::new());
+pub(super) fn text(counters: &Counters, disks: &[DiskStatus], remote: Option<&remote::Counters>) -> String {
+    let mut text = Text::default();
     connections(&mut text, counters);
     requests(&mut text, counters);
     latencies(&mut text, counters);
     images(&mut text, disks);
     prefetch(&mut text, disks);
-    text.0
+    if let Some(remote) = remote {
+        stores::stores(&mut text, remote);
+    }
+    text.finish()
 }
 
 fn connections(text: &mut Text, counters: &Counters) {
@@ -142,53 +148,22 @@ fn prefetch(text: &mut Text, disks: &[DiskStatus]) {
     for (labels, status) in &all {
         for reason in PauseReason::ALL {
             let labels = format!("{labels},reason=\"{}\"", reason.name());
-            let pauses = status.pause.is_some_and(|pause| pause.reason == reason);
+            // It may also wait for a store in the midst of a read.
+            let waits = reason == PauseReason::BaseAway && status.state == PrefetchState::BaseAway;
+            let pauses = waits || status.pause.is_some_and(|pause| pause.reason == reason);
             text.line("fvd_prefetch_paused", &labels, u64::from(pauses));
         }
     }
     text.head("fvd_prefetch_finished", "gauge", "1: the base is not needed any more");
     for (labels, status) in &all {
-        let finished = status.state == fvd::copy::PrefetchState::Finished;
+        let finished = status.state == PrefetchState::Finished;
         text.line("fvd_prefetch_finished", labels, u64::from(finished));
     }
 }
 
-/// The label of a disk, escaped as the format requires.
+/// The label of a disk.
 fn export(disk: &DiskStatus) -> String {
-    let name = disk
-        .name
-        .replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n");
-    format!("export=\"{name}\"")
-}
-
-/// The text so far. Writing to a String does not fail, so results are ignored.
-struct Text(String);
-
-impl Text {
-    fn head(&mut self, name: &str, kind: &str, help: &str) {
-        let _ = writeln!(self.0, "# HELP {name} {help}.\n# TYPE {name} {kind}");
-    }
-
-    fn line(&mut self, name: &str, labels: &str, value: impl Display) {
-        let _ = writeln!(self.0, "{name}{{{labels}}} {value}");
-    }
-
-    fn histogram(&mut self, name: &str, labels: &str, found: &Latencies) {
-        let bucket = format!("{name}_bucket");
-        for (bound, count) in BOUNDS.iter().zip(found.at_most) {
-            self.line(&bucket, &format!("{labels},le=\"{}\"", bound.as_secs_f64()), count);
-        }
-        self.line(&bucket, &format!("{labels},le=\"+Inf\""), found.count);
-        self.line(&format!("{name}_sum"), labels, found.sum.as_secs_f64());
-        self.line(&format!("{name}_count"), labels, found.count);
-    }
-
-    fn single(&mut self, name: &str, kind: &str, help: &str, value: u64) {
-        self.head(name, kind, help);
-        let _ = writeln!(self.0, "{name} {value}");
-    }
+    label("export", &disk.name)
 }
 
 #[cfg(test)]
@@ -198,6 +173,7 @@ mod tests {
     use fvd::copy::{Pause, PrefetchStatus};
 
     use super::*;
+    use crate::server::BOUNDS;
 
     #[test]
     fn the_paused_metric_is_1_for_its_reason() {
@@ -214,7 +190,7 @@ mod tests {
             stats: None,
             prefetch: Some(prefetch),
         };
-        let text = text(&Counters::default(), &[disk]);
+        let text = text(&Counters::default(), &[disk], None);
         for line in [
             "fvd_prefetch_local_bytes{export=\"a\"} 37",
             "fvd_prefetch_pauses_total{export=\"a\"} 2",
@@ -231,7 +207,7 @@ mod tests {
         let counters = Counters::default();
         counters.took(Kind::Write, How::Ring, Duration::from_micros(20), 2);
         counters.took(Kind::Write, How::Ring, Duration::from_secs(20), 1);
-        let text = text(&counters, &[]);
+        let text = text(&counters, &[], None);
         let name = "fvd_request_duration_seconds";
         let found: Vec<_> = text.lines().filter(|line| line.starts_with(name)).collect();
         assert_eq!(found.len(), BOUNDS.len() + 3, "{found:?}");
@@ -257,7 +233,7 @@ mod tests {
             stats: Some(fvd::image::Stats::default()),
             prefetch: None,
         };
-        let text = text(&Counters::default(), &[disk]);
+        let text = text(&Counters::default(), &[disk], None);
         assert!(
             text.contains(r#"fvd_image_reads_total{export="a\"b\\c\nd"} 0"#),
             "{text}"

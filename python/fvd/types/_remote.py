@@ -1,0 +1,49 @@
+"""What is known of stores."""
+
+from typing import TypedDict
+
+
+class Outage(TypedDict):
+    """A store that does not answer now.
+
+    ```pycon
+    >>> outage: Outage = {"store": "s3://images", "seconds": 42.0, "reason": "the server answered with 503"}
+    ```
+    """
+
+    store: str
+    """Scheme, and host or bucket. It has no credentials in it."""
+    seconds: float
+    """How long its requests have been failing."""
+    reason: str
+    """Why the last one did."""
+
+
+class RemoteStatus(TypedDict):
+    """What this process has asked of stores, for all its open files together. See `fvd.remote_status`.
+
+    ```pycon
+    >>> status: RemoteStatus = fvd.remote_status()
+    >>> status["stores"]
+    []
+    ```
+    """
+
+    requests: int
+    """For data. Those of `retries` and `hedges` are among them."""
+    bytes: int
+    """Of data that have come, also those that came twice."""
+    retries: int
+    """Requests that were sent again after a failure."""
+    hedges: int
+    """Second requests for what a first one did not bring in time."""
+    refreshes: int
+    """Times that refused credentials were replaced."""
+    waiting: int
+    """Fetches that are in a pause after a failure now."""
+    memory: int
+    """Bytes of data in memory now."""
+    stores: list[str]
+    """All stores that were asked: scheme, and host or bucket."""
+    outages: list[Outage]
+    """Those that do not answer now. A failure is forgotten when the store has not been asked for a minute."""
