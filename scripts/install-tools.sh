@@ -21,6 +21,7 @@ needed=(
     fio:fio
     nbdkit:nbdkit
     nginx:nginx-light
+    strace:strace
     openssl:openssl
     xz:xz-utils
     tar:tar

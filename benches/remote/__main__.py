@@ -11,9 +11,8 @@ import random
 import statistics
 import subprocess
 import tempfile
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import fvd
@@ -93,7 +92,8 @@ def sequential(folder: Path, runs: int) -> None:
                     image.pread(MIB, offset)
 
         def convert() -> None:
-            command = ["fvd", "convert", "-f", "raw", "-O", "raw", server.url("disk.raw"), folder / "copy.raw"]
+            command: list[str | Path] = ["fvd", "convert", "-f", "raw", "-O", "raw"]
+            command += [server.url("disk.raw"), folder / "copy.raw"]
             subprocess.run(command, check=True)
 
         def nbdkit() -> None:
@@ -104,7 +104,12 @@ def sequential(folder: Path, runs: int) -> None:
         def curl() -> None:
             subprocess.run(["curl", "-s", "-o", "/dev/null", server.url("disk.raw")], check=True)
 
-        sides = {"fvd, 1 MiB reads": ours, "fvd convert": convert, "nbdkit curl, nbdcopy": nbdkit, "curl": curl}
+        sides = {
+            "fvd, 1 MiB reads": ours,
+            "fvd convert": convert,
+            "nbdkit curl, nbdcopy": nbdkit,
+            "curl": curl,
+        }
         for name, times in alternate(sides, runs).items():
             rate = SIZE / statistics.median(times)
             print(f"{name:<34} {rate / 1e6:8.1f} MB/s, {rate / FAST.rate:5.2f} of the link")
@@ -147,13 +152,19 @@ def cached(folder: Path, runs: int) -> None:
             read(near)
             times = alternate({"remote": lambda: read(remote), "local": lambda: read(near)}, runs)
             rates = {name: len(offsets) / statistics.median(some) for name, some in times.items()}
-            print(f"{rates['remote'] / 1e3:.1f} k/s, local base {rates['local'] / 1e3:.1f} k/s,"
-                  f" ratio {rates['remote'] / rates['local']:.2f}")
+            print(
+                f"{rates['remote'] / 1e3:.1f} k/s, local base {rates['local'] / 1e3:.1f} k/s,"
+                f" ratio {rates['remote'] / rates['local']:.2f}"
+            )
 
 
 def prefetch(folder: Path, runs: int) -> None:
     """Prefetch: its rate, and what cold reads of a guest wait for beside it."""
-    links = {"100 Mbit/s, 30 ms": Link(15, 12.5e6), "1 Gbit/s, 30 ms": Link(15, 125e6), "1 Gbit/s, 1 ms": Link(0.5, 125e6)}
+    links = {
+        "100 Mbit/s, 30 ms": Link(15, 12.5e6),
+        "1 Gbit/s, 30 ms": Link(15, 125e6),
+        "1 Gbit/s, 1 ms": Link(0.5, 125e6),
+    }
     for name, link in links.items():
         with far(folder, link) as server:
             for guest in ("idle", "busy"):
@@ -165,7 +176,7 @@ def prefetch(folder: Path, runs: int) -> None:
 
 
 def beside(image: fvd.Image, is_busy: bool, runs_prefetch: bool, length: float = 8.0) -> list[float]:
-    """Reads of a guest for some seconds, in the last quarter of the disk, perhaps with prefetch. Their times."""
+    """The times of a guest's reads in the last quarter of the disk, perhaps with prefetch beside them."""
     waits: list[float] = []
     if runs_prefetch:
         image.resume_prefetch()
@@ -186,11 +197,14 @@ def beside(image: fvd.Image, is_busy: bool, runs_prefetch: bool, length: float =
     return waits
 
 
-def report(name: str, guest: str, runs_prefetch: bool, status: dict[str, object], waits: list[float], link: Link) -> None:
+def report(
+    name: str, guest: str, runs_prefetch: bool, status: Mapping[str, object], waits: list[float], link: Link
+) -> None:
     print(name, guest, runs_prefetch, status, f"{link.rate / 1e6} MB/s", end=" ")
     if waits:
         waits.sort()
-        print(f"median {statistics.median(waits) * 1000:.0f} ms, 95 % {waits[len(waits) * 95 // 100] * 1000:.0f} ms", end="")
+        late = waits[len(waits) * 95 // 100]
+        print(f"median {statistics.median(waits) * 1000:.0f} ms, 95 % {late * 1000:.0f} ms", end="")
     print()
 
 
@@ -219,7 +233,9 @@ BENCHES: dict[str, Callable[[Path, int], None]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", nargs="*", metavar="WHAT", choices=[[], *BENCHES], help="all by default")
     parser.add_argument("--runs", type=int, default=5, metavar="N")
     arguments = parser.parse_args()

@@ -2,9 +2,9 @@
 
     python -m benches.remote.link --listen 8081 --to 127.0.0.1:8080 --delay 15 --rate 125e6
 
-Each direction is a link of its own, which all connections share. Bytes leave one after the other, at the rate of
-the link, and arrive `delay` later. So a round trip takes twice the delay. As over a real link, a connection has
-at most `--window` bytes under way in each direction: that is what limits one connection on a long link.
+Each direction is a link of its own, which all connections share. Bytes leave one after the other, at the
+rate of the link, and arrive `delay` later. So a round trip takes twice the delay. As over a real link, a
+connection has at most `--window` bytes under way in each direction: that limits it if the link is long.
 `--stall 0.01:10` holds one request in a hundred for 10 s.
 """
 
@@ -106,11 +106,15 @@ async def serve(listen: int, link: Link) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--listen", type=int, required=True, metavar="PORT")
     parser.add_argument("--to", required=True, metavar="HOST:PORT")
     parser.add_argument("--delay", type=float, default=10, metavar="MS", help="in each direction")
-    parser.add_argument("--rate", type=float, default=125e6, metavar="BYTES", help="a second, of each direction")
+    parser.add_argument(
+        "--rate", type=float, default=125e6, metavar="BYTES", help="a second, of each direction"
+    )
     parser.add_argument("--window", type=int, default=2 << 20, metavar="BYTES", help="of a connection")
     parser.add_argument("--stall", default="0:0", metavar="SHARE:SECONDS", help="requests that are held")
     arguments = parser.parse_args()

@@ -1,5 +1,5 @@
-"""A command that is killed at each call that changes a file, one after the other: what is left is the old disk,
-the new one, or refused as not finished."""
+"""A command that is killed at each call that changes a file: what is left is the old disk, the new one, or
+refused as not finished."""
 
 import random
 import subprocess
@@ -20,7 +20,7 @@ KINDS = {
     "data-file": ["-O", "fvd", "-o", "data_file=data.raw", "--force"],
 }
 CALLS = ("openat", "ftruncate", "fallocate", "pwrite64", "pwritev2", "fdatasync", "fsync", "io_uring_enter")
-# More calls than any thread of a small conversion makes, except for openat: the interpreter opens its modules.
+# More calls than any thread of a small conversion makes.
 MOST = 40
 
 
@@ -30,7 +30,19 @@ def killed_at_each(call: str, command: list[str | Path], cwd: Path) -> Iterator[
     for number in range(1, MOST):
         traced = f"inject={call}:signal=KILL:when={number}"
         # Only files of the test: the interpreter, too, opens and reads files.
-        strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", cwd / "target", "-P", cwd / "data.raw", "-e", traced]
+        strace: list[str | Path] = [
+            "strace",
+            "-f",
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-P",
+            cwd / "target",
+            "-P",
+            cwd / "data.raw",
+            "-e",
+            traced,
+        ]
         done = subprocess.run(
             [*strace, FVD, *command], cwd=cwd, env=TOOLS_ENV, capture_output=True, timeout=120, check=False
         )

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderName, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 
+use crate::fetch::UNIT;
 use crate::identity::Identity;
 use crate::transport::Response;
 
@@ -40,6 +41,8 @@ pub(crate) enum Refusal {
 pub(crate) fn read_head(answer: &Response, asked: &Range<u64>, now: SystemTime) -> Result<Data, Refusal> {
     match answer.status {
         StatusCode::PARTIAL_CONTENT => partial(&answer.headers, asked),
+        // rclone does that.
+        StatusCode::OK if answer.headers.contains_key(CONTENT_RANGE) => partial(&answer.headers, asked),
         StatusCode::OK => whole(&answer.headers, asked),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Refusal::Credentials),
         StatusCode::NOT_FOUND | StatusCode::GONE => Err(Refusal::Missing),
@@ -100,6 +103,12 @@ fn whole(headers: &HeaderMap, asked: &Range<u64>) -> Result<Data, Refusal> {
     match length(headers) {
         Some(0) => Err(Refusal::Empty),
         Some(len) if len <= asked.start => Err(Refusal::Changed(Some(len))),
+        // The first request is for this much, whatever the object has.
+        Some(UNIT) if *asked == (0..UNIT) => Err(Refusal::Unfit(
+            "the server answers 200 to a request for the first 262144 bytes and sends as many: nothing says whether \
+             that is the whole file"
+                .to_owned(),
+        )),
         Some(len) if len <= WHOLE_LIMIT => Ok(Data {
             identity: Identity::of(len, headers),
             range: 0..len,
@@ -167,7 +176,19 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use fvd::host::BoxFuture;
+
     use super::*;
+    use crate::transport::{Body, Failure};
+
+    struct NoBody;
+
+    impl Body for NoBody {
+        fn next(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, Failure>> {
+            Box::pin(async { Ok(None) })
+        }
+    }
 
     #[test]
     fn content_ranges_that_lie_are_refused() {
@@ -191,6 +212,25 @@ mod tests {
         ] {
             assert!(matches!(head(value), Err(Refusal::Unfit(_))), "{value}");
         }
+    }
+
+    #[test]
+    fn a_part_that_may_be_taken_for_a_whole_file_is_refused() {
+        let answer = |asked: Range<u64>, len: &str, range: Option<&'static str>| {
+            let mut headers = HeaderMap::from_iter([(CONTENT_LENGTH, HeaderValue::try_from(len).expect("valid"))]);
+            headers.extend(range.map(|range| (CONTENT_RANGE, HeaderValue::from_static(range))));
+            let answer = Response {
+                status: StatusCode::OK,
+                headers,
+                body: Box::new(NoBody),
+            };
+            read_head(&answer, &asked, SystemTime::UNIX_EPOCH).map(|data| (data.identity.len, data.range))
+        };
+        assert!(matches!(answer(0..UNIT, "262144", None), Err(Refusal::Unfit(_))));
+        let part = answer(0..UNIT, "262144", Some("bytes 0-262143/3145728")).expect("it says what it is");
+        assert_eq!(part, (3_145_728, 0..UNIT));
+        assert_eq!(answer(0..UNIT, "1000", None).expect("a small file"), (1000, 0..1000));
+        assert_eq!(answer(0..UNIT, "300000", None).expect("a small file"), (300_000, 0..300_000));
     }
 
     #[test]
