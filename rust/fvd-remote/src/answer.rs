@@ -230,7 +230,10 @@ mod tests {
         let part = answer(0..UNIT, "262144", Some("bytes 0-262143/3145728")).expect("it says what it is");
         assert_eq!(part, (3_145_728, 0..UNIT));
         assert_eq!(answer(0..UNIT, "1000", None).expect("a small file"), (1000, 0..1000));
-        assert_eq!(answer(0..UNIT, "300000", None).expect("a small file"), (300_000, 0..300_000));
+        assert_eq!(
+            answer(0..UNIT, "300000", None).expect("a small file"),
+            (300_000, 0..300_000)
+        );
     }
 
     #[test]

@@ -13,7 +13,7 @@ use fvd::remote::{Pin, Validator};
 use fvd::{Error, ErrorKind, tool};
 use pollster::block_on;
 
-use crate::chain::{BASE, LEN, Place, pattern, read_source};
+use super::chain::{BASE, LEN, Place, pattern, read_source};
 
 const OTHER: &str = "https://images.example.org/other.raw";
 

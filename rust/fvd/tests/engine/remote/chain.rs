@@ -17,7 +17,7 @@ use fvd::tool::{self, Backing, CreateRequest};
 use pollster::block_on;
 use tempfile::{TempDir, tempdir};
 
-use crate::store::Store;
+use super::store::Store;
 
 pub(crate) const BASE: &str = "https://images.example.org/base.raw";
 pub(crate) const LEN: usize = 1 << 20;

@@ -1,6 +1,6 @@
 //! An image compared with an array of bytes: random requests, and reopens between them.
 
-use crate::requests::{Request, request};
+use super::requests::{Request, request};
 use bytes::Bytes;
 use fvd::format::LayoutOptions;
 use fvd::image::{CacheMode, CreateOptions, Image, OpenOptions, create, read_head};

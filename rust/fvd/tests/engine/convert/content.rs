@@ -8,7 +8,7 @@ use fvd::tool::convert::{Cache, ConvertRequest, Format};
 use pollster::block_on;
 use tempfile::tempdir;
 
-use crate::support::{
+use super::support::{
     KINDS, Kind, allocated, content, data_of, make, make_used, random, read_all, request, run, write_raw,
 };
 

@@ -9,7 +9,7 @@ use fvd::ErrorKind;
 use fvd::tool::convert::{ConvertRequest, Format, Source, Target, convert};
 use tempfile::tempdir;
 
-use crate::support::{KINDS, Kind, allocated, content, make, pipe_with, read_all, request, run, write_raw};
+use super::support::{KINDS, Kind, allocated, content, make, pipe_with, read_all, request, run, write_raw};
 
 #[test]
 fn a_pipe_converts_into_every_kind() {

@@ -9,7 +9,7 @@ use fvd::chain::{AsyncIo, open_source, open_source_on};
 use fvd::storage::{Backend, IoBufMut};
 use pollster::block_on;
 
-use crate::chain::{LEN, Place, pattern, read_source};
+use super::chain::{LEN, Place, pattern, read_source};
 
 fn qemu_img(place: &Place, line: &str) {
     let command = Command::new("qemu-img")

@@ -11,7 +11,7 @@ use fvd::tool::convert::{ConvertRequest, Format, Source, Target, convert};
 use pollster::block_on;
 use tempfile::{TempDir, tempdir};
 
-use crate::support::{Kind, content, data_of, make, make_empty, random, read_all, request, run, write_raw};
+use super::support::{Kind, content, data_of, make, make_empty, random, read_all, request, run, write_raw};
 
 fn directory_with_source() -> (TempDir, Vec<u8>) {
     let directory = tempdir().expect("a directory");

@@ -10,7 +10,7 @@ use fvd::storage::FileStorage;
 use fvd::tool;
 use pollster::block_on;
 
-use crate::chain::{BASE, Place};
+use super::chain::{BASE, Place};
 
 #[test]
 fn a_program_without_an_opener_says_so() {

@@ -7,7 +7,7 @@ use fvd::chain::open_image;
 use fvd::gate::{Gate, check_storable};
 use pollster::block_on;
 
-use crate::chain::{BASE, Place};
+use super::chain::{BASE, Place};
 
 #[test]
 fn a_url_in_an_image_needs_a_trusted_prefix() {

@@ -11,7 +11,7 @@ use fvd::storage::{FileOptions, FileStorage, IoBufMut};
 use fvd::{Error, ErrorKind};
 use pollster::block_on;
 
-use crate::chain::{BASE, LEN, Place, pattern, read_source};
+use super::chain::{BASE, LEN, Place, pattern, read_source};
 
 /// What can happen to an object.
 const FAULTS: [fn(&Place); 3] = [

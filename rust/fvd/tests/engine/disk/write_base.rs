@@ -6,7 +6,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Waker};
 
-use crate::requests::{Request, request};
+use super::requests::{Request, request};
 use bytes::Bytes;
 use fvd::ErrorKind;
 use fvd::copy::write_back_base;
