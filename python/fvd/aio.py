@@ -147,21 +147,22 @@ class Image:
 
     @_twin
     async def prefetch(self, progress: PrefetchProgress | None = None) -> PrefetchStatus:
+        retries = (await self._image.prefetch_status())["retries"]
         await self._image.resume_prefetch()
         try:
-            await self._prefetched(progress)
+            await self._prefetched(progress, retries)
+            return await self._image.prefetch_outcome()
         except BaseException:
             # If `progress` has closed the image, or has forked and this is the child, there is no prefetch to
             # pause.
             with contextlib.suppress(ValueError):
                 await self._image.pause_prefetch()
             raise
-        return await self._image.prefetch_outcome()
 
-    async def _prefetched(self, progress: PrefetchProgress | None) -> None:
+    async def _prefetched(self, progress: PrefetchProgress | None, retries: int) -> None:
         while True:
             status = await self._image.prefetch_status()
-            final = status["state"] in _FINAL_STATES or await self._image.prefetch_is_over()
+            final = status["state"] in _FINAL_STATES or await self._image.prefetch_is_over(retries)
             # The total is unknown until prefetch has examined the image.
             if progress is not None and (final or status["total"] > 0):
                 progress(status)

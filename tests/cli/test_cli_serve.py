@@ -92,7 +92,8 @@ def test_the_line_says_which_store_it_waits_for_within_80_columns() -> None:
     line.draw(stats(1, 0, 0), ANSWERING)
     before, during, after = terminal.getvalue().split("\r\x1b[K")[1:]
     assert before == "1 client  prefetch 0.0%"
-    assert during == "1 client  waits for s3://images since 42 s: the server answered with status 503"[:79]
+    assert during == "1 client  waits for s3://images since 42 s: status 503"
+    assert len(during) <= 79
     assert after == "1 client  read 0 B/s  write 0 B/s  prefetch 0.0%"
 
 

@@ -91,7 +91,7 @@ def test_no_metric_and_no_log_of_a_server_shows_a_credential(
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(3)]
         url = next(line for line in lines if line.startswith("Metrics: ")).split()[1]
-        server.fail("401")
+        server.fail("503")
         reader = subprocess.Popen(
             ["qemu-io", "-r", "-f", "raw", "-c", "read 1M 4k", f"nbd+unix:///?socket={tmp_path}/s"],
             stdout=subprocess.DEVNULL,
@@ -119,7 +119,7 @@ def create():
     fvd.create("vm.fvd", backing_file=url, backing_format="raw", trust=trust)
 try:
     create()
-except fvd.FvdError as error:
+except (fvd.FvdError, ValueError) as error:
     refused = str(error)
 with open(config, "w") as file:
     file.write(f'[[remote]]\\nprefix = "{url}"\\nheaders = {{ Authorization = "Bearer {secret}" }}\\n')

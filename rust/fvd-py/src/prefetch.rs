@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fvd::copy::{self, Control, PauseReason, PrefetchState, PrefetchStatus};
+use fvd::copy::{self, Control, PrefetchState, PrefetchStatus};
 use fvd::{Error, ErrorKind};
 use pollster::block_on;
 use pyo3::prelude::*;
@@ -24,8 +24,9 @@ pub(crate) fn run(py: Python<'_>, open: &BlockingHandle, callback: Option<Py<PyA
         report(py, callback.as_ref(), &status)?;
         return Ok(status);
     };
+    let retries = control.status().retries;
     control.resume();
-    let status = watch(py, open, &control, callback.as_ref()).inspect_err(|_| control.pause())?;
+    let status = watch(py, open, &control, retries, callback.as_ref()).inspect_err(|_| control.pause())?;
     if !status.state.is_final() {
         control.pause();
     }
@@ -33,13 +34,9 @@ pub(crate) fn run(py: Python<'_>, open: &BlockingHandle, callback: Option<Py<PyA
 }
 
 /// Whether a caller that waits for prefetch gets an answer: it has ended, or a read of the base was given up
-/// after the time that the user allows.
-pub(crate) fn is_over(status: &PrefetchStatus) -> bool {
-    status.state.is_final() || is_given_up(status)
-}
-
-fn is_given_up(status: &PrefetchStatus) -> bool {
-    status.pause.is_some_and(|pause| pause.reason == PauseReason::BaseAway)
+/// after the time that the user allows. `retries`: those before the caller began to wait.
+pub(crate) fn is_over(status: &PrefetchStatus, retries: u64) -> bool {
+    status.state.is_final() || (status.retries > retries && status.was_base_late())
 }
 
 /// The result of a prefetch that is over with this status.
@@ -47,8 +44,9 @@ pub(crate) fn outcome(status: PrefetchStatus) -> Result<PrefetchStatus, Error> {
     match status.state {
         PrefetchState::Finished => Ok(status),
         PrefetchState::Failed => Err(status.error.unwrap_or_else(ended)),
-        _ if is_given_up(&status) => Err(status.error.unwrap_or_else(ended)),
-        _ => Err(ended()),
+        PrefetchState::Stopped => Err(ended()),
+        // A read was given up.
+        _ => Err(status.error.unwrap_or_else(ended)),
     }
 }
 
@@ -57,6 +55,7 @@ fn watch(
     py: Python<'_>,
     open: &BlockingHandle,
     control: &Control,
+    retries: u64,
     callback: Option<&Py<PyAny>>,
 ) -> PyResult<PrefetchStatus> {
     let mut status = py.detach(|| current_status(open, control));
@@ -68,7 +67,7 @@ fn watch(
             // The callback may have forked, and this may be the child.
             open.check_process().map_err(|error| raise(&error))?;
         }
-        if is_over(&status) {
+        if is_over(&status, retries) {
             return Ok(status);
         }
         let seen = status.version;

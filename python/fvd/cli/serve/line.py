@@ -36,8 +36,9 @@ def longest_outage(remote: RemoteStatus) -> str:
         return ""
     longest = max(lasting, key=lambda outage: outage["seconds"])
     others = f" (and {len(lasting) - 1} more)" if len(lasting) > 1 else ""
-    text = f"waits for {longest['store']}{others} since {int(longest['seconds'])} s: {longest['reason']}"
-    return printable(text)
+    # The line is short.
+    reason = longest["reason"].removeprefix("the server answered with ")
+    return printable(f"waits for {longest['store']}{others} since {int(longest['seconds'])} s: {reason}")
 
 
 class Line:

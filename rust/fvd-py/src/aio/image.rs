@@ -224,14 +224,13 @@ impl AsyncImage {
         })
     }
 
-    /// Whether prefetch has ended, or waits because a read of the base was given up.
-    fn prefetch_is_over<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    /// Whether a caller that waits for prefetch since there were `retries` gets an answer.
+    fn prefetch_is_over<'py>(&self, py: Python<'py>, retries: u64) -> PyResult<Bound<'py, PyAny>> {
         let open = self.ours()?;
         droppable(py, async move {
             let is_over = async |_| {
-                Ok(open
-                    .running()
-                    .is_none_or(|control| prefetch::is_over(&control.status())))
+                let control = open.running();
+                Ok(control.is_none_or(|control| prefetch::is_over(&control.status(), retries)))
             };
             open.with_async(is_over).await
         })

@@ -6,13 +6,12 @@
 
 use std::time::Duration;
 
-use rustix::io::Errno;
 use tracing::info;
 
 use super::command::Command;
 use super::pause::{Pause, PauseReason};
 use super::prefetch::Prefetch;
-use super::status::PrefetchState;
+use super::status::{PrefetchState, is_late};
 use super::step::{Fetched, Step, Stored};
 use super::take::{Ranges, Taken};
 use super::waits::Goal;
@@ -210,9 +209,10 @@ impl<S: Storage> Prefetch<'_, S> {
         // An error of the operating system may pass. An error without an errno, such as a base that was
         // changed, does not.
         let may_pass = error.errno().is_some();
-        let reason = match error.errno() {
-            Some(errno) if errno == Errno::TIMEDOUT.raw_os_error() => PauseReason::BaseAway,
-            _ => PauseReason::BaseFails,
+        let reason = if is_late(&error) {
+            PauseReason::BaseAway
+        } else {
+            PauseReason::BaseFails
         };
         let wait = shared.backoff.failed(reason, &mut shared.rng).filter(|_| may_pass);
         let Some(pause) = wait.map(|wait| Pause::of_failure(reason, wait)) else {

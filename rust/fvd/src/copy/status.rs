@@ -1,5 +1,7 @@
 //! What prefetch reports: its state and its progress.
 
+use rustix::io::Errno;
+
 use super::control::Control;
 use super::pause::Pause;
 use crate::error::{Error, Result};
@@ -133,6 +135,12 @@ impl PrefetchStatus {
         }
     }
 
+    /// Whether the last failure of the base was that it did not answer in the time that the user allows.
+    #[must_use]
+    pub fn was_base_late(&self) -> bool {
+        self.error.as_ref().is_some_and(is_late)
+    }
+
     /// What would fetch waits for the store instead.
     fn tell_outage(&mut self) {
         if self.state.is_final() {
@@ -150,6 +158,10 @@ impl PrefetchStatus {
         (self.read_rate, self.write_rate) = (0, 0);
         self.error = error;
     }
+}
+
+pub(super) fn is_late(error: &Error) -> bool {
+    error.errno() == Some(Errno::TIMEDOUT.raw_os_error())
 }
 
 /// The progress of prefetch of `image`. Without a `control`, none runs. Counts the bytes that are local now:
