@@ -147,10 +147,10 @@ class Image:
 
     @_twin
     async def prefetch(self, progress: PrefetchProgress | None = None) -> PrefetchStatus:
-        retries = (await self._image.prefetch_status())["retries"]
+        before = await self._image.prefetch_status()
         await self._image.resume_prefetch()
         try:
-            await self._prefetched(progress, retries)
+            await self._prefetched(progress, before)
             return await self._image.prefetch_outcome()
         except BaseException:
             # If `progress` has closed the image, or has forked and this is the child, there is no prefetch to
@@ -159,10 +159,10 @@ class Image:
                 await self._image.pause_prefetch()
             raise
 
-    async def _prefetched(self, progress: PrefetchProgress | None, retries: int) -> None:
+    async def _prefetched(self, progress: PrefetchProgress | None, before: PrefetchStatus) -> None:
         while True:
             status = await self._image.prefetch_status()
-            final = status["state"] in _FINAL_STATES or await self._image.prefetch_is_over(retries)
+            final = status["state"] in _FINAL_STATES or await self._image.prefetch_is_over(before["retries"])
             # The total is unknown until prefetch has examined the image.
             if progress is not None and (final or status["total"] > 0):
                 progress(status)

@@ -49,7 +49,7 @@ INTEGERS = {
         ("extents", "length"),
     ]
 }
-SECONDS = [("fvd.serve", "base_timeout"), ("fvd.aio.open", "base_timeout")]
+SECONDS = [(name, "base_timeout") for name in ("fvd.serve", "fvd.open", "fvd.aio.open")]
 
 # The other arguments that a call needs.
 NEEDED: dict[str, dict[str, Any]] = {

@@ -34,6 +34,8 @@ def test_open_takes_the_modes_of_a_file(core: FakeCore, mode: Mode, writable: bo
         "discard": "unmap",
         "detect_zeroes": "off",
         "copy_on_read": None,
+        "base_error": None,
+        "base_timeout": None,
         "force_share": False,
         "trust": (),
     }

@@ -62,6 +62,7 @@ pub(crate) fn gate(trust: &[PathBuf]) -> PyResult<Gate> {
 }
 
 /// The Python arguments for opening an image and the files that it refers to.
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub(crate) struct Opening<'a> {
     pub(crate) writable: bool,
     pub(crate) write_base: bool,

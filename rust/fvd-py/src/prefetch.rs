@@ -43,9 +43,8 @@ pub(crate) fn is_over(status: &PrefetchStatus, retries: u64) -> bool {
 pub(crate) fn outcome(status: PrefetchStatus) -> Result<PrefetchStatus, Error> {
     match status.state {
         PrefetchState::Finished => Ok(status),
-        PrefetchState::Failed => Err(status.error.unwrap_or_else(ended)),
         PrefetchState::Stopped => Err(ended()),
-        // A read was given up.
+        // It has failed, or a read was given up.
         _ => Err(status.error.unwrap_or_else(ended)),
     }
 }

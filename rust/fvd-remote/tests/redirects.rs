@@ -5,7 +5,7 @@ mod support;
 use fvd::gate::Gate;
 use fvd_remote::{OpenOptions, Opener, Redirects};
 use support::tls::{Identity, rule};
-use support::{Disk, Reply, Server, UNIT, config, open, opener, parsed, read};
+use support::{Disk, Reply, Server, UNIT, open, opener, parsed, read};
 
 #[test]
 fn a_redirect_is_followed_once_and_remembered() {
