@@ -51,11 +51,16 @@ impl RemoteFile for File {
     }
 
     fn allocation(&self, offset: u64, len: u64) -> BoxFuture<'_, Result<(Allocation, u64)>> {
-        let found = match self.len.saturating_sub(offset) {
-            0 => (Allocation::Hole, len),
-            rest => (Allocation::Data, len.min(rest)),
-        };
-        Box::pin(async move { Ok(found) })
+        let inside = self.len.saturating_sub(offset).min(len);
+        Box::pin(async move {
+            if inside == 0 {
+                return Ok((Allocation::Hole, len));
+            }
+            let source = Arc::clone(self.units.get()?.source());
+            let looking: BoxFuture<'_, Result<_>> =
+                Box::pin(async move { Ok(source.allocation(offset, inside).await) });
+            OwnFuture(Owned::new(looking)).await
+        })
     }
 }
 

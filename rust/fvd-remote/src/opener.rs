@@ -15,7 +15,7 @@ use crate::fetch::{Fetcher, StoreState};
 use crate::file::File;
 use crate::hooks::UrlSource;
 use crate::name::Name;
-use crate::retry::{Health, Hedges};
+use crate::nbd::{self, Connector, Export};
 use crate::store::{self, Credentials, Object, Remote};
 use crate::transport::{Client, Transport, io_thread};
 use crate::units::{Memory, Units};
@@ -30,7 +30,7 @@ pub fn set_memory_limit(bytes: u64) {
     UNITS.get().set_limit(bytes);
 }
 
-/// Opens files in object stores and on web servers.
+/// Opens files in object stores, on web servers and on NBD servers.
 pub struct Opener {
     config: Config,
     tally: Arc<Tally>,
@@ -42,6 +42,8 @@ pub struct Opener {
 #[derive(Default)]
 struct Shared {
     stores: HashMap<String, Arc<Store>>,
+    /// NBD servers.
+    servers: HashMap<String, Arc<StoreState>>,
     objects: HashMap<String, Weak<Units>>,
 }
 
@@ -86,9 +88,10 @@ impl Opener {
         counters.memory = UNITS.get().used();
         let Ok(shared) = self.shared() else { return counters };
         let now = fvd::host::Clock::now(&*self.clock);
-        for store in shared.stores.values() {
-            if let Some((lasting, reason)) = store.state.health.outage(now) {
-                let store = store.state.label.clone();
+        let stores = shared.stores.values().map(|store| &store.state);
+        for state in stores.chain(shared.servers.values()) {
+            if let Some((lasting, reason)) = state.health.outage(now) {
+                let store = state.label.clone();
                 counters.outages.push(OutageState { store, lasting, reason });
             }
         }
@@ -104,20 +107,16 @@ impl Opener {
         let url = store::locate(name, &rule, &self.config.environment)?;
         let client = store::client(name, &url, &rule, &self.config)?;
         let credentials = store::provider(name, &rule, &self.config, &client)?;
-        let state = StoreState {
-            label: label(name),
-            tuning: self.config.tuning.clone(),
-            health: Health::default(),
-            hedges: Hedges::new(),
-            tally: Arc::clone(&self.tally),
-            clock: Arc::clone(&self.clock) as _,
-            random: Mutex::new(fastrand::Rng::new()),
-        };
         Ok(Store {
             client: Arc::new(client),
             credentials: Arc::new(credentials),
-            state: Arc::new(state),
+            state: Arc::new(self.make_state(label(name))),
         })
+    }
+
+    fn make_state(&self, label: String) -> StoreState {
+        let tuning = self.config.tuning.clone();
+        StoreState::new(label, tuning, Arc::clone(&self.tally), Arc::clone(&self.clock) as _)
     }
 
     /// The store of `name`, made when it is first needed.
@@ -146,13 +145,32 @@ impl Opener {
         let state = Arc::clone(&store.state);
         let (url, wanted, memory) = (text.clone(), pin.cloned(), Arc::clone(UNITS.get()));
         let opened = io_thread::run(async move {
-            let (fetcher, head) = Fetcher::open(url, remote, state, wanted.as_ref()).await?;
-            Ok::<_, Error>(Arc::new(Units::new(&memory, fetcher, head)))
+            let fetcher = Fetcher::open(url, remote, state, wanted.as_ref()).await?;
+            Ok::<_, Error>(Arc::new(Units::new(&memory, Arc::new(fetcher))))
         });
-        let units = opened??;
-        self.shared()?.objects.insert(text.clone(), Arc::downgrade(&units));
-        let pin = pin.cloned().unwrap_or_else(|| units.fetcher().identity.pin());
-        Ok(Arc::new(File::new(text, pin, units)))
+        self.keep(text, pin, opened??)
+    }
+
+    /// Opens an export of an NBD server.
+    fn open_export(&self, name: nbd::Name, pin: Option<&Pin>) -> Result<Arc<dyn RemoteFile>> {
+        let label = name.label();
+        let state = self.make_state(label.clone());
+        let state = Arc::clone(self.shared()?.servers.entry(label).or_insert_with(|| Arc::new(state)));
+        let text = name.text.clone();
+        let connector = Connector::new(name, &self.config.rule(&text), &state.tuning)?;
+        let (wanted, memory) = (pin.cloned(), Arc::clone(UNITS.get()));
+        let opened = io_thread::run(async move {
+            let export = Export::open(connector, state, wanted.as_ref()).await?;
+            Ok::<_, Error>(Arc::new(Units::new(&memory, export)))
+        });
+        self.keep(text, pin, opened??)
+    }
+
+    /// The file of an object that was opened. The next one who opens it shares its units.
+    fn keep(&self, name: String, pin: Option<&Pin>, units: Arc<Units>) -> Result<Arc<dyn RemoteFile>> {
+        self.shared()?.objects.insert(name.clone(), Arc::downgrade(&units));
+        let pin = pin.cloned().unwrap_or_else(|| units.source().pin());
+        Ok(Arc::new(File::new(name, pin, units)))
     }
 
     /// The object of `pin`, if it is open already.
@@ -160,7 +178,7 @@ impl Opener {
         let mut shared = self.shared()?;
         shared.objects.retain(|_, units| units.strong_count() > 0);
         let units = shared.objects.get(name).and_then(Weak::upgrade);
-        let units = units.filter(|units| units.fetcher().identity.is_pinned_by(pin));
+        let units = units.filter(|units| units.source().is_pinned_by(pin));
         Ok(units.map(|units| Arc::new(File::new(name.to_owned(), pin.clone(), units)) as _))
     }
 }
@@ -168,15 +186,19 @@ impl Opener {
 impl RemoteOpener for Opener {
     fn open(&self, url: &str, pin: Option<&Pin>) -> Result<Arc<dyn RemoteFile>> {
         self.shared.get()?;
-        let name = Name::parse(url)?;
+        let export = nbd::Name::parse(url)?;
         if let Some(pin) = pin {
             if matches!(pin.validator, Validator::Manifest(_)) {
                 return Err(Error::unsupported("This version of fvd reads no manifests").with_path(url));
             }
-            if let Some(open) = self.find(&name.text, pin)? {
+            if let Some(open) = self.find(url, pin)? {
                 return Ok(open);
             }
         }
+        if let Some(export) = export {
+            return self.open_export(export, pin);
+        }
+        let name = Name::parse(url)?;
         let store = self.store(&name)?;
         self.open_in(&store, name, pin)
     }
