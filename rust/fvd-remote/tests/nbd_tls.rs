@@ -50,7 +50,10 @@ impl Side {
             true => format!("client_cert = '{folder}/client-cert.pem'\nclient_key = '{folder}/client-key.pem'\n"),
             false => String::new(),
         };
-        let prefixes = [format!("nbds://localhost:{}", self.host.port), "nbds+unix:///".to_owned()];
+        let prefixes = [
+            format!("nbds://localhost:{}", self.host.port),
+            "nbds+unix:///".to_owned(),
+        ];
         let rules = prefixes
             .map(|prefix| format!("[[remote]]\nprefix = '{prefix}'\nca_file = '{folder}/ca-cert.pem'\n{identity}"));
         Opener::new(parsed(&rules.concat()))
@@ -103,6 +106,9 @@ fn a_server_without_tls_is_not_read_in_plain_text() {
     let folder = certificates::make();
     let side = Side { host, folder };
     let [url, _] = side.urls();
-    let error = open(&side.opener(false), &url, None).err().expect("refused").to_string();
+    let error = open(&side.opener(false), &url, None)
+        .err()
+        .expect("refused")
+        .to_string();
     assert!(error.contains("has no TLS"), "{error}");
 }

@@ -47,7 +47,11 @@ async fn a_connection_without_a_byte_for_ten_seconds_is_given_up() {
         panic!("{ended:?}");
     };
     assert_eq!(failure.kind, FailureKind::Silent);
-    assert!((10_000..10_100).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+    assert!(
+        (10_000..10_100).contains(&begun.elapsed().as_millis()),
+        "{:?}",
+        begun.elapsed()
+    );
     assert!(!link.is_alive());
     // All others fail at once.
     let begun = Instant::now();

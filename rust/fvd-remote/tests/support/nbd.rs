@@ -170,7 +170,10 @@ fn serve(shared: &Shared, mut stream: TcpStream, connection: usize) -> Option<()
             _ = stream.read(&mut [0]);
             return None;
         }
-        Door::Closed => return None,
+        Door::Closed => {
+            _ = stream.shutdown(std::net::Shutdown::Both);
+            return None;
+        }
     };
     loop {
         let mut header = [0; 28];

@@ -204,9 +204,17 @@ impl Source for Faulty {
 #[tokio::test(start_paused = true)]
 async fn errors_of_the_servers_disk_are_reported_after_a_few_seconds() {
     let clock = std::sync::Arc::new(IoClock::new());
-    let source = Faulty(StoreState::new("test".into(), Tuning::default(), std::sync::Arc::default(), clock));
+    let source = Faulty(StoreState::new(
+        "test".into(),
+        Tuning::default(),
+        std::sync::Arc::default(),
+        clock,
+    ));
     let begun = Instant::now();
-    let error = fetch(&source, &One::default()).await.expect("it is wanted").expect_err("a fault");
+    let error = fetch(&source, &One::default())
+        .await
+        .expect("it is wanted")
+        .expect_err("a fault");
     assert_eq!(error.errno(), Some(libc::EIO));
     assert!(error.to_string().contains("error 5"), "{error}");
     assert!((5..15).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
