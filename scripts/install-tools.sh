@@ -10,6 +10,7 @@ python="${PYTHON:-python3}"
 needed=(
     qemu-img:qemu-utils
     qemu-io:qemu-utils
+    qemu-nbd:qemu-utils
     mkfs.ext4:e2fsprogs
     mkfs.xfs:xfsprogs
     e2fsck:e2fsprogs

@@ -52,22 +52,27 @@ impl RemoteFile for File {
             let units = self.units.get().map_err(name)?;
             let reading: BoxFuture<'_, Result<IoBufMut>> = match self.limit {
                 None => Box::pin(units.read(buf, offset)),
-                Some(limit) => Box::pin(within(limit, &units.fetcher().store, units.read(buf, offset))),
+                Some(limit) => Box::pin(within(limit, units.source().store(), units.read(buf, offset))),
             };
             OwnFuture(Owned::new(reading)).await.map_err(name)
         })
     }
 
     fn allocation(&self, offset: u64, len: u64) -> BoxFuture<'_, Result<(Allocation, u64)>> {
-        let found = match self.len.saturating_sub(offset) {
-            0 => (Allocation::Hole, len),
-            rest => (Allocation::Data, len.min(rest)),
-        };
-        Box::pin(async move { Ok(found) })
+        let inside = self.len.saturating_sub(offset).min(len);
+        Box::pin(async move {
+            if inside == 0 {
+                return Ok((Allocation::Hole, len));
+            }
+            let source = Arc::clone(self.units.get()?.source());
+            let looking: BoxFuture<'_, Result<_>> =
+                Box::pin(async move { Ok(source.allocation(offset, inside).await) });
+            OwnFuture(Owned::new(looking)).await
+        })
     }
 
     fn outage(&self) -> Option<OutageState> {
-        self.units.get().ok()?.fetcher().store.outage()
+        self.units.get().ok()?.source().store().outage()
     }
 
     fn has_time_limit(&self) -> bool {

@@ -1,4 +1,5 @@
-//! Bases that live elsewhere: in object stores (S3, Google Cloud Storage, Azure) and behind web servers.
+//! Bases that live elsewhere: in object stores (S3, Google Cloud Storage, Azure), behind web servers, and on NBD
+//! servers.
 //!
 //! [`Opener`] implements the interface [`fvd::remote::RemoteOpener`] of the engine. Rooms, from the ground up:
 //!
@@ -10,6 +11,7 @@
 //! * `store`: where an object is, and who signs.
 //! * `retry`: when to try again, when to try twice.
 //! * `fetch`: brings bytes, whatever the server does.
+//! * `nbd`: brings bytes of an export of an NBD server.
 //! * `units`: what is kept in memory, who waits for what.
 //! * `patience`: how long a reader waits.
 //! * `open_options`: what each open decides for itself.
@@ -25,6 +27,7 @@ mod file;
 pub mod hooks;
 mod identity;
 mod name;
+mod nbd;
 mod open_options;
 mod opener;
 mod patience;

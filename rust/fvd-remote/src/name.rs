@@ -92,7 +92,7 @@ fn scheme(url: &Url) -> Result<Scheme> {
         "gs" => Ok(Scheme::Gcs),
         "az" => Ok(Scheme::Azure),
         other => Err(Error::unsupported(format!(
-            "fvd reads no base from {other}:// (known: http, https, s3, gs, az)"
+            "fvd reads no base from {other}:// (known: http, https, s3, gs, az, nbd, nbds, nbd+unix, nbds+unix)"
         ))),
     }
 }

@@ -16,8 +16,8 @@ use crate::fetch::{Fetcher, StoreState};
 use crate::file::File;
 use crate::hooks::UrlSource;
 use crate::name::Name;
+use crate::nbd::{self, Connector, Export};
 use crate::open_options::{OpenOptions, Redirects};
-use crate::retry::{Health, Hedges};
 use crate::store::{self, Credentials, Object, Remote};
 use crate::transport::{Client, Transport, io_thread};
 use crate::units::{Memory, Units};
@@ -32,7 +32,7 @@ pub fn set_memory_limit(bytes: u64) {
     UNITS.get().set_limit(bytes);
 }
 
-/// Opens files in object stores and on web servers.
+/// Opens files in object stores, on web servers and on NBD servers.
 pub struct Opener {
     config: Config,
     tally: Arc<Tally>,
@@ -44,6 +44,8 @@ pub struct Opener {
 #[derive(Default)]
 struct Shared {
     stores: HashMap<String, Arc<Store>>,
+    /// NBD servers.
+    servers: HashMap<String, Arc<StoreState>>,
     objects: HashMap<String, Vec<Open>>,
 }
 
@@ -81,15 +83,19 @@ impl Opener {
     /// As [`RemoteOpener::open`], with options of its own.
     pub fn open_with(&self, url: &str, pin: Option<&Pin>, options: &OpenOptions) -> Result<Arc<dyn RemoteFile>> {
         self.shared.get()?;
-        let name = Name::parse(url)?;
+        let export = nbd::Name::parse(url)?;
         if let Some(pin) = pin {
             if matches!(pin.validator, Validator::Manifest(_)) {
                 return Err(Error::unsupported("This version of fvd reads no manifests").with_path(url));
             }
-            if let Some(open) = self.find(&name.text, pin, options)? {
+            if let Some(open) = self.find(url, pin, options)? {
                 return Ok(open);
             }
         }
+        if let Some(export) = export {
+            return self.open_export(export, pin, options);
+        }
+        let name = Name::parse(url)?;
         let store = self.store(&name)?;
         self.open_in(&store, name, pin, options)
     }
@@ -111,9 +117,10 @@ impl Opener {
         let Ok(shared) = self.shared() else { return counters };
         // Two rules for parts of one server make two stores of one name.
         let mut outages = BTreeMap::<_, OutageState>::new();
-        for store in shared.stores.values() {
-            counters.stores.push(store.state.label.clone());
-            if let Some(outage) = store.state.outage() {
+        let stores = shared.stores.values().map(|store| &store.state);
+        for state in stores.chain(shared.servers.values()) {
+            counters.stores.push(state.label.clone());
+            if let Some(outage) = state.outage() {
                 let longest = outages.entry(outage.store.clone()).or_insert_with(|| outage.clone());
                 if longest.lasting < outage.lasting {
                     *longest = outage;
@@ -135,20 +142,16 @@ impl Opener {
         let url = store::locate(name, &rule, &self.config.environment)?;
         let client = store::client(name, &url, &rule, &self.config)?;
         let credentials = store::provider(name, &rule, &self.config, &client)?;
-        let state = StoreState {
-            label: label(name),
-            tuning: self.config.tuning.clone(),
-            health: Health::default(),
-            hedges: Hedges::new(),
-            tally: Arc::clone(&self.tally),
-            clock: Arc::clone(&self.clock) as _,
-            random: Mutex::new(fastrand::Rng::new()),
-        };
         Ok(Store {
             client: Arc::new(client),
             credentials: Arc::new(credentials),
-            state: Arc::new(state),
+            state: Arc::new(self.make_state(label(name))),
         })
+    }
+
+    fn make_state(&self, label: String) -> StoreState {
+        let tuning = self.config.tuning.clone();
+        StoreState::new(label, tuning, Arc::clone(&self.tally), Arc::clone(&self.clock) as _)
     }
 
     /// The store of `name`, made when it is first needed.
@@ -183,17 +186,42 @@ impl Opener {
         let state = Arc::clone(&store.state);
         let (url, wanted, memory) = (text.clone(), pin.cloned(), Arc::clone(UNITS.get()));
         let opened = io_thread::run(async move {
-            let (fetcher, head) = Fetcher::open(url, remote, state, wanted.as_ref()).await?;
-            Ok::<_, Error>(Arc::new(Units::new(&memory, fetcher, head)))
+            let fetcher = Fetcher::open(url, remote, state, wanted.as_ref()).await?;
+            Ok::<_, Error>(Arc::new(Units::new(&memory, Arc::new(fetcher))))
         });
-        let units = opened??;
+        self.keep(text, pin, opened??, options)
+    }
+
+    /// Opens an export of an NBD server.
+    fn open_export(&self, name: nbd::Name, pin: Option<&Pin>, options: &OpenOptions) -> Result<Arc<dyn RemoteFile>> {
+        let label = name.label();
+        let state = self.make_state(label.clone());
+        let state = Arc::clone(self.shared()?.servers.entry(label).or_insert_with(|| Arc::new(state)));
+        let text = name.text.clone();
+        let connector = Connector::new(name, &self.config.rule(&text), &state.tuning)?;
+        let (wanted, memory) = (pin.cloned(), Arc::clone(UNITS.get()));
+        let opened = io_thread::run(async move {
+            let export = Export::open(connector, state, wanted.as_ref()).await?;
+            Ok::<_, Error>(Arc::new(Units::new(&memory, export)))
+        });
+        self.keep(text, pin, opened??, options)
+    }
+
+    /// The file of an object that was opened. The next one who opens it shares its units.
+    fn keep(
+        &self,
+        name: String,
+        pin: Option<&Pin>,
+        units: Arc<Units>,
+        options: &OpenOptions,
+    ) -> Result<Arc<dyn RemoteFile>> {
         let open = Open {
             units: Arc::downgrade(&units),
             redirects: options.redirects.clone(),
         };
-        self.shared()?.objects.entry(text.clone()).or_default().push(open);
-        let pin = pin.cloned().unwrap_or_else(|| units.fetcher().identity.pin());
-        Ok(Arc::new(File::new(text, pin, units, self.limit(options))))
+        self.shared()?.objects.entry(name.clone()).or_default().push(open);
+        let pin = pin.cloned().unwrap_or_else(|| units.source().pin());
+        Ok(Arc::new(File::new(name, pin, units, self.limit(options))))
     }
 
     /// The object of `pin`, if it is open already.
@@ -207,7 +235,7 @@ impl Opener {
         let mut fitting = fitting.filter(|open| open.redirects == options.redirects);
         let units = fitting.find_map(|open| {
             let units = open.units.upgrade()?;
-            units.fetcher().identity.is_pinned_by(pin).then_some(units)
+            units.source().is_pinned_by(pin).then_some(units)
         });
         let limit = self.limit(options);
         Ok(units.map(|units| Arc::new(File::new(name.to_owned(), pin.clone(), units, limit)) as _))

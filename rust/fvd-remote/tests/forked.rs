@@ -6,7 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use fvd::storage::IoBufMut;
-use support::{Disk, Server, UNIT, open, opener, read, until};
+use support::nbd::{Act, Door, NbdServer, export};
+use support::{Disk, Server, UNIT, content, open, opener, read, until};
 
 /// Runs `work` in a child, and fails if it panics or takes a minute.
 #[expect(unsafe_code, reason = "fork")]
@@ -103,4 +104,50 @@ fn a_fork_while_others_read_hangs_no_child() {
             });
         }
     });
+}
+
+#[test]
+fn a_child_cannot_use_an_nbd_export_of_its_parent_and_opens_its_own() {
+    let data = std::sync::Arc::new(content(4 * UNIT));
+    let server = NbdServer::honest(&data);
+    let parents = opener();
+    let file = open(&parents, &server.url(), None).expect("opened");
+    read(&*file, 0, 10).expect("read");
+    in_child(|| {
+        let looked = pollster::block_on(file.allocation(0, UNIT));
+        for error in [
+            read(&*file, 0, 10).expect_err("a file of the parent"),
+            looked.expect_err("a file of the parent"),
+        ] {
+            assert!(error.to_string().contains("open after forking"), "{error}");
+        }
+        drop(file);
+        let own = open(&opener(), &server.url(), None).expect("opened");
+        assert!(read(&*own, UNIT, 10).expect("read") == data[UNIT as usize..][..10]);
+    });
+}
+
+#[test]
+fn a_read_of_an_nbd_export_in_flight_fails_in_a_child_and_ends_in_its_parent() {
+    let data = std::sync::Arc::new(content(4 * UNIT));
+    let may_answer = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let answers = std::sync::Arc::clone(&may_answer);
+    let acts = move |_: &support::nbd::Asked| {
+        until(|| answers.load(std::sync::atomic::Ordering::SeqCst));
+        Act::Serve
+    };
+    let server = NbdServer::start(&data, |_| Door::Open(export(4 * UNIT)), acts);
+    let file = open(&opener(), &server.url(), None).expect("opened");
+    let mut reading = file.read(IoBufMut::zeroed(10), UNIT);
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(reading.as_mut().poll(&mut context).is_pending());
+    until(|| server.reads() == 1);
+    let mut reading = Some(reading);
+    in_child(|| {
+        let error = pollster::block_on(reading.take().expect("not taken")).expect_err("a read of the parent");
+        assert!(error.to_string().contains("open after forking"), "{error}");
+    });
+    may_answer.store(true, std::sync::atomic::Ordering::SeqCst);
+    let buf = pollster::block_on(reading.take().expect("not taken here")).expect("read");
+    assert!(buf.as_slice() == &data[UNIT as usize..][..10]);
 }

@@ -1,6 +1,14 @@
 //! Metadata contexts: what a client can query about the ranges of an export.
 
-/// A metadata context that this server supports.
+/// Flags of `base:allocation`.
+pub(super) mod state {
+    /// The range takes no space.
+    pub(in crate::protocol) const HOLE: u32 = 1 << 0;
+    /// The range reads as zeroes.
+    pub(in crate::protocol) const ZERO: u32 = 1 << 1;
+}
+
+/// A metadata context that fvd knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Context {
     /// `base:allocation`: holes and zeroes.
@@ -111,10 +119,8 @@ impl Status {
     /// The flags that a status reply reports for `context`.
     #[must_use]
     pub fn flags(self, context: Context) -> u32 {
-        const HOLE: u32 = 1 << 0;
-        const ZERO: u32 = 1 << 1;
         match context {
-            Context::Allocation if self.zero => HOLE | ZERO,
+            Context::Allocation if self.zero => state::HOLE | state::ZERO,
             Context::Allocation => 0,
             Context::AllocationDepth => self.depth,
         }

@@ -11,6 +11,7 @@
 //! * [`handshake`]: the negotiation, from the greeting to a [`session::Session`].
 //! * [`reply`]: encodes replies in all three header styles.
 //! * [`request`]: decodes a header of 28 or 32 bytes and checks the request.
+//! * [`client`]: the other side: opens an export, encodes requests, decodes replies.
 //!
 //! # Division of work with the caller
 //!
@@ -41,6 +42,7 @@
 //! [`handshake::Handshake::tls_started`], end the connection. A client waits for the reply, so such bytes
 //! come from an attacker who wants them to be treated as if they were sent under TLS.
 
+pub mod client;
 pub mod constants;
 pub mod error;
 pub mod export;

@@ -57,8 +57,10 @@ fn outage(what: Option<&str>, seconds: Option<f64>) -> Result<Outage> {
 }
 
 fn check(rule: &Rule) -> Result<()> {
-    let name = Url::parse(&rule.prefix).ok().filter(Url::has_host);
-    let Some(url) = name else {
+    // A socket of this machine has no host: nbds+unix:/// stands for all of them.
+    let is_socket = |url: &Url| matches!(url.scheme(), "nbd+unix" | "nbds+unix");
+    let name = Url::parse(&rule.prefix).ok();
+    let Some(url) = name.filter(|url| url.has_host() || is_socket(url)) else {
         return Err(Error::invalid_argument("A prefix is a URL with a host or a bucket"));
     };
     if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
@@ -71,6 +73,7 @@ fn check(rule: &Rule) -> Result<()> {
     if is_web && (rule.endpoint.is_some() || rule.region.is_some() || rule.account.is_some()) {
         return Err(of("endpoint, region and account are for s3://, gs:// and az://"));
     }
+    check_nbd(rule, &url)?;
     for (header, value) in &rule.headers {
         let is_valid =
             http::HeaderName::try_from(header).is_ok() && http::HeaderValue::try_from(value.expose()).is_ok();
@@ -80,6 +83,34 @@ fn check(rule: &Rule) -> Result<()> {
     }
     if rule.credential_helper.first().is_some_and(String::is_empty) {
         return Err(of("credential_helper names a program and its arguments"));
+    }
+    Ok(())
+}
+
+/// NBD has certificates, and no other credentials.
+fn check_nbd(rule: &Rule, url: &Url) -> Result<()> {
+    let of = |text: &str| Err(Error::invalid_argument(format!("{}: {text}", rule.prefix)));
+    let has_certificate = rule.client_cert.is_some() || rule.client_key.is_some();
+    if !matches!(url.scheme(), "nbd" | "nbds" | "nbd+unix" | "nbds+unix") {
+        return match has_certificate {
+            true => of("client_cert and client_key are for nbds:// and nbds+unix://"),
+            false => Ok(()),
+        };
+    }
+    let is_other = *rule
+        != Rule {
+            prefix: rule.prefix.clone(),
+            ca_file: rule.ca_file.clone(),
+            client_cert: rule.client_cert.clone(),
+            client_key: rule.client_key.clone(),
+            link_local: rule.link_local,
+            ..Rule::default()
+        };
+    if is_other {
+        return of("an NBD server has ca_file, client_cert, client_key and link_local");
+    }
+    if rule.client_cert.is_some() != rule.client_key.is_some() {
+        return of("client_cert and client_key go together");
     }
     Ok(())
 }
@@ -101,6 +132,27 @@ mod tests {
         ] {
             let error = Config::parse(text).err().expect(text);
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_nbd_server_has_certificates_and_nothing_else() {
+        for (text, why) in [
+            (
+                "prefix = \"nbds://h\"\nclient_cert = \"/c\"\nclient_key = \"/k\"\nca_file = \"/a\"",
+                None,
+            ),
+            ("prefix = \"nbds+unix:///\"\nca_file = \"/a\"", None),
+            ("prefix = \"nbd://h\"\nlink_local = true", None),
+            ("prefix = \"nbds://h\"\nclient_cert = \"/c\"", Some("go together")),
+            ("prefix = \"nbds://h\"\nregion = \"x\"", Some("has ca_file")),
+            ("prefix = \"nbd://h\"\nheaders = { A = \"x\" }", Some("has ca_file")),
+            ("prefix = \"https://h\"\nclient_key = \"/k\"", Some("are for nbds://")),
+        ] {
+            let error = Config::parse(&format!("[[remote]]\n{text}")).err();
+            let shown = error.as_ref().map(ToString::to_string).unwrap_or_default();
+            assert_eq!(error.is_some(), why.is_some(), "{text}: {shown}");
+            assert!(shown.contains(why.unwrap_or_default()), "{text}: {shown}");
         }
     }
 

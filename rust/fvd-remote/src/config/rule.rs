@@ -26,6 +26,10 @@ pub struct Rule {
     pub anonymous: bool,
     /// A PEM file with the certificates that are trusted, instead of the system's.
     pub ca_file: Option<PathBuf>,
+    /// NBD: a PEM file with the certificates of the client.
+    pub client_cert: Option<PathBuf>,
+    /// NBD: a PEM file with the key of the client.
+    pub client_key: Option<PathBuf>,
     /// `http://[USER:PASSWORD@]HOST:PORT`, instead of the environment's. Empty: none.
     pub proxy: Option<Secret>,
     /// Headers of every request to the host of the URL.

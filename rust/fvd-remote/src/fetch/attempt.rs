@@ -93,7 +93,7 @@ impl Fetcher {
 }
 
 impl super::StoreState {
-    pub(super) async fn limit<T>(&self, future: impl Future<Output = T>, limit: Duration) -> Result<T, Failure> {
+    pub(crate) async fn limit<T>(&self, future: impl Future<Output = T>, limit: Duration) -> Result<T, Failure> {
         select! {
             biased;
             value = future => Ok(value),
@@ -110,7 +110,7 @@ fn now(what: &str) -> String {
 }
 
 /// The error of a read whose object is no longer the one that was expected.
-pub(super) fn changed(url: &str, expected: &str, found: &str) -> Error {
+pub(crate) fn changed(url: &str, expected: &str, found: &str) -> Error {
     let text = format!(
         "The base is no longer what it was. Expected: {expected}. {found}. `fvd amend -o backing_pin=update` accepts \
          another object"

@@ -1,8 +1,12 @@
-//! Brings bytes of one object into memory, whatever the server does: attempts, pauses, second requests.
+//! Brings bytes of one object into memory, whatever the server does.
+//!
+//! `repeat` goes on until all has come: attempts and pauses, for every [`Source`]. The rest is the source of
+//! objects in stores and on web servers.
 
 mod attempt;
 mod open;
 mod race;
+mod repeat;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -13,17 +17,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use fvd::Error;
 use fvd::host::{BoxFuture, Clock};
-use fvd::remote::OutageState;
-use fvd::{Error, Result};
+use fvd::remote::{OutageState, Pin};
+use fvd::storage::Allocation;
 
-pub(crate) use attempt::Head;
-pub(crate) use trouble::{Trouble, timed_out};
+pub(crate) use attempt::{Head, changed};
+pub(crate) use open::ATTEMPTS;
+pub(crate) use repeat::fetch;
+pub(crate) use trouble::{Trouble, capital, timed_out};
 
 use crate::config::Tuning;
 use crate::counters::Tally;
 use crate::identity::Identity;
-use crate::retry::{Backoff, Health, Hedges, Outages};
+use crate::retry::{Health, Hedges, Outages};
 use crate::store::Remote;
 
 /// Bytes of a unit: what is asked for, kept and given out as a whole.
@@ -44,6 +51,45 @@ pub(crate) trait Sink: Send + Sync {
     fn admit(&self) -> BoxFuture<'_, Box<dyn Send>>;
 }
 
+/// Where the units of one object come from.
+pub(crate) trait Source: Send + Sync + 'static {
+    /// The URL without credentials, for messages.
+    fn url(&self) -> &str;
+
+    /// What the objects of the server share.
+    fn store(&self) -> &Arc<StoreState>;
+
+    /// What the object was when it was opened.
+    fn pin(&self) -> Pin;
+
+    /// Whether it was the object of `pin`.
+    fn is_pinned_by(&self, pin: &Pin) -> bool;
+
+    /// Bytes from the start that an answer brings already: it began when the object was opened.
+    fn begun(&self) -> u64 {
+        0
+    }
+
+    /// Asks for `range` once, and puts what comes into `sink`. With `is_retry` an attempt has failed before.
+    fn attempt<'a>(
+        &'a self,
+        range: &'a Range<u64>,
+        sink: &'a dyn Sink,
+        is_retry: bool,
+    ) -> BoxFuture<'a, Result<(), Trouble>>;
+
+    /// Replaces the credentials of this generation, once for all fetches that were refused. Fails with the
+    /// reason.
+    fn renew(&self, generation: u64) -> BoxFuture<'_, Result<(), String>>;
+
+    /// As [`RemoteFile::allocation`](fvd::remote::RemoteFile::allocation), for a range within the object.
+    /// May be polled by any runtime.
+    fn allocation(self: Arc<Self>, offset: u64, len: u64) -> BoxFuture<'static, (Allocation, u64)> {
+        _ = offset;
+        Box::pin(async move { (Allocation::Data, len) })
+    }
+}
+
 /// What the objects of a store share.
 pub(crate) struct StoreState {
     /// For messages.
@@ -57,11 +103,23 @@ pub(crate) struct StoreState {
 }
 
 impl StoreState {
-    fn random(&self) -> f64 {
+    pub(crate) fn new(label: String, tuning: Tuning, tally: Arc<Tally>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            label,
+            tuning,
+            health: Health::default(),
+            hedges: Hedges::new(),
+            tally,
+            clock,
+            random: Mutex::new(fastrand::Rng::new()),
+        }
+    }
+
+    pub(crate) fn random(&self) -> f64 {
         self.random.lock().unwrap_or_else(PoisonError::into_inner).f64()
     }
 
-    fn failed(&self, text: &str, demanded: Option<Duration>) {
+    pub(crate) fn failed(&self, text: &str, demanded: Option<Duration>) {
         let demanded = demanded.map(|pause| pause.min(self.tuning.retry_after_cap));
         if self.health.fail(self.clock.now(), text, demanded) == Outages::Begins {
             tracing::warn!(store = %self.label, reason = text, "a store does not answer as it should");
@@ -78,14 +136,14 @@ impl StoreState {
         })
     }
 
-    fn succeeded(&self) {
+    pub(crate) fn succeeded(&self) {
         if let Some(lasted) = self.health.succeed(self.clock.now()) {
             tracing::info!(store = %self.label, seconds = lasted.as_secs_f64(), "a store answers again");
         }
     }
 }
 
-/// Fetches parts of one object.
+/// Fetches parts of one object in a store or on a web server.
 pub(crate) struct Fetcher {
     /// The URL without credentials, for messages.
     pub(crate) url: String,
@@ -93,97 +151,16 @@ pub(crate) struct Fetcher {
     /// What the object was when it was opened.
     pub(crate) identity: Identity,
     pub(crate) store: Arc<StoreState>,
-}
-
-/// The failures of one fetch.
-#[derive(Default)]
-struct Failures {
-    in_a_row: u32,
-    /// Whether credentials were refused, and replaced, before.
-    is_refused: bool,
+    /// The answer that opening has begun. It has the first bytes.
+    pub(crate) begun: Mutex<Option<Head>>,
 }
 
 impl Fetcher {
-    /// Fills `sink`. None: what is missing is no longer wanted. `begun` is an answer that has begun already.
-    pub(crate) async fn fetch(&self, sink: &dyn Sink, mut begun: Option<Head>) -> Option<Result<()>> {
-        let mut failures = Failures::default();
-        while let Some(range) = sink.missing() {
-            let ended = {
-                // First: a store that wants a pause holds up no other.
-                self.wait_for_turn().await;
-                let _permit = sink.admit().await;
-                match begun.take() {
-                    Some(head) => self.stream(head, &range, sink).await,
-                    None => self.race(&range, sink, failures.in_a_row > 0).await,
-                }
-            };
-            let Some(rest) = sink.missing() else { break };
-            let has_progressed = rest.start != range.start;
-            if has_progressed {
-                // Something has come, so the server is there.
-                failures = Failures::default();
-            }
-            let trouble = match ended {
-                // A shorter range than was asked for is allowed.
-                Ok(()) if has_progressed => continue,
-                Ok(()) => Trouble::Retry {
-                    text: "the server sends less than a unit (256 KiB) at a time".to_owned(),
-                    demanded: None,
-                },
-                Err(trouble) => trouble,
-            };
-            if !sink.is_wanted() && !matches!(trouble, Trouble::Permanent(_)) {
-                return None;
-            }
-            if let Err(error) = self.recover(trouble, &mut failures).await {
-                return Some(Err(error));
-            }
-        }
-        Some(Ok(()))
+    fn begun(&self) -> std::sync::MutexGuard<'_, Option<Head>> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until another attempt makes sense. Fails if none does.
-    async fn recover(&self, trouble: Trouble, failures: &mut Failures) -> Result<()> {
-        let store = &self.store;
-        let tuning = &store.tuning;
-        failures.in_a_row += 1;
-        let backoff = Backoff::new(tuning);
-        let (text, pause) = match trouble {
-            Trouble::Permanent(error) => return Err(error.with_path(&self.url)),
-            Trouble::Retry { text, demanded } => {
-                store.failed(&text, demanded);
-                (text, backoff.pause(failures.in_a_row, demanded, store.random()))
-            }
-            Trouble::Refused { generation, text } => {
-                let is_first = !std::mem::replace(&mut failures.is_refused, true);
-                match self.renew(generation).await {
-                    Ok(()) if is_first => return Ok(()),
-                    Ok(()) => {
-                        store.failed(&text, None);
-                        (text, tuning.refused_pause.mul_f64(0.5 + store.random() / 2.0))
-                    }
-                    Err(reason) => {
-                        store.failed(&reason, None);
-                        let text = format!("{text}, and {reason}");
-                        (text, backoff.pause(failures.in_a_row, None, store.random()))
-                    }
-                }
-            }
-        };
-        self.pause(&text, pause).await;
-        Ok(())
-    }
-
-    async fn pause(&self, text: &str, pause: Duration) {
-        let store = &self.store;
-        Tally::add(&store.tally.retries, 1);
-        tracing::debug!(url = %self.url, reason = text, pause_ms = pause.as_millis() as u64, "a request is sent again");
-        let _waiting = store.tally.wait();
-        store.clock.sleep(pause).await;
-    }
-
-    /// Replaces the credentials, once for all fetches that were refused.
-    async fn renew(&self, generation: u64) -> std::result::Result<(), String> {
+    async fn replace_credentials(&self, generation: u64) -> Result<(), String> {
         Tally::add(
             &self.store.tally.refreshes,
             u64::from(self.remote.generation() == generation),
@@ -191,19 +168,48 @@ impl Fetcher {
         self.remote.refresh(generation).await.map_err(|failure| failure.text)
     }
 
-    /// Waits while the server wants no requests.
-    async fn wait_for_turn(&self) {
-        let store = &self.store;
-        let pause = store.health.pause(store.clock.now());
-        if !pause.is_zero() {
-            let _waiting = store.tally.wait();
-            // Not all at the same moment.
-            let jitter = store.tuning.backoff_base.mul_f64(store.random());
-            store.clock.sleep(pause + jitter).await;
-        }
-    }
-
     fn error(&self, text: &str) -> Error {
         Error::new(fvd::ErrorKind::Io, text).with_path(&self.url)
+    }
+}
+
+impl Source for Fetcher {
+    fn url(&self) -> &str {
+        &self.url
+    }
+
+    fn store(&self) -> &Arc<StoreState> {
+        &self.store
+    }
+
+    fn pin(&self) -> Pin {
+        self.identity.pin()
+    }
+
+    fn is_pinned_by(&self, pin: &Pin) -> bool {
+        self.identity.is_pinned_by(pin)
+    }
+
+    fn begun(&self) -> u64 {
+        self.begun().as_ref().map_or(0, |head| head.data.range.end)
+    }
+
+    fn attempt<'a>(
+        &'a self,
+        range: &'a Range<u64>,
+        sink: &'a dyn Sink,
+        is_retry: bool,
+    ) -> BoxFuture<'a, Result<(), Trouble>> {
+        let begun = if range.start == 0 { self.begun().take() } else { None };
+        Box::pin(async move {
+            match begun {
+                Some(head) => self.stream(head, range, sink).await,
+                None => self.race(range, sink, is_retry).await,
+            }
+        })
+    }
+
+    fn renew(&self, generation: u64) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(self.replace_credentials(generation))
     }
 }

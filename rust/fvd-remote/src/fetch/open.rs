@@ -1,6 +1,6 @@
 //! The first request: it answers what the object is, and brings its first bytes (R2).
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use fvd::remote::Pin;
@@ -18,21 +18,23 @@ use crate::retry::Backoff;
 use crate::store::Remote;
 
 /// Attempts to open. A wrong name or a server that does not exist is reported soon.
-const ATTEMPTS: u32 = 4;
+pub(crate) const ATTEMPTS: u32 = 4;
 
 impl Fetcher {
-    /// Opens an object, which must be the one of `pin`. The answer has its first unit, unless it is empty.
+    /// Opens an object, which must be the one of `pin`. An answer begins to bring its first unit, unless it is
+    /// empty.
     pub(crate) async fn open(
         url: String,
         remote: Arc<dyn Remote>,
         store: Arc<StoreState>,
         pin: Option<&Pin>,
-    ) -> Result<(Self, Option<Head>)> {
+    ) -> Result<Self> {
         let mut fetcher = Self {
             identity: pin.map_or_else(Identity::unknown, Identity::pinned),
             url,
             remote,
             store,
+            begun: Mutex::default(),
         };
         let limit = fetcher.store.tuning.open_timeout;
         let clock = Arc::clone(&fetcher.store.clock);
@@ -43,7 +45,8 @@ impl Fetcher {
         };
         fetcher.identity = identity;
         fetcher.store.succeeded();
-        Ok((fetcher, head))
+        fetcher.begun = Mutex::new(head);
+        Ok(fetcher)
     }
 
     async fn first(&self, pin: Option<&Pin>) -> Result<(Identity, Option<Head>)> {
@@ -59,9 +62,10 @@ impl Fetcher {
                 Trouble::Permanent(error) => return Err(error.with_path(&self.url)),
                 Trouble::Refused { text, .. } if failures > 1 => return Err(self.error(&capital(&text))),
                 Trouble::Refused { generation, text } => {
-                    let renewed = self.renew(generation).await;
+                    let renewed = self.replace_credentials(generation).await;
                     renewed.map_err(|reason| self.error(&format!("{}, and {reason}", capital(&text))))?;
                 }
+                Trouble::Faulty(text) => return Err(self.error(&capital(&text))),
                 Trouble::Retry { text, .. } if is_last => return Err(self.error(&capital(&text))),
                 Trouble::Retry { demanded, .. } => {
                     Tally::add(&self.store.tally.retries, 1);

@@ -14,6 +14,8 @@ pub(crate) enum Trouble {
     Retry { text: String, demanded: Option<Duration> },
     /// The credentials of this generation were refused.
     Refused { generation: u64, text: String },
+    /// The server answers that its disk fails. Another attempt may help, and soon, or it does not.
+    Faulty(String),
     /// No attempt helps.
     Permanent(Error),
 }
@@ -35,6 +37,12 @@ pub(crate) fn timed_out(time: Duration, reason: &str) -> Error {
     let source = io::Error::from_raw_os_error(libc::ETIMEDOUT);
     let text = format!("No data for {:.1} s, {reason}", time.as_secs_f64());
     Error::io("read", source).with_context(ErrorKind::Io, &text)
+}
+
+/// For a read that the server has answered with errors only.
+pub(super) fn faulty(reason: &str) -> Error {
+    let source = io::Error::from_raw_os_error(libc::EIO);
+    Error::io("read", source).with_context(ErrorKind::Io, &capital(reason))
 }
 
 pub(crate) fn capital(text: &str) -> String {

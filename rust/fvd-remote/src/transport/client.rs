@@ -59,7 +59,7 @@ impl Client {
         if let Some(config) = self.tls.get() {
             return Ok(Arc::clone(config));
         }
-        let made = tls_config(&self.roots).map_err(|error| Failure::new(FailureKind::Tls, error.to_string()))?;
+        let made = tls_config(&self.roots, None).map_err(|error| Failure::new(FailureKind::Tls, error.to_string()))?;
         Ok(Arc::clone(self.tls.get_or_init(|| made)))
     }
 

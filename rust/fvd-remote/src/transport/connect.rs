@@ -1,26 +1,21 @@
-//! Opens a connection: name, address, proxy, TLS.
+//! Opens a connection for HTTP: address, proxy, TLS.
 
-use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsFd as _;
-use std::pin::Pin;
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use fvd::process::CloseOnFork;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
-use tokio::io::{self, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::io::{self, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 
 use super::address::AddressRule;
 use super::failure::{Failure, FailureKind};
 use super::pool::{Connection, Origin};
 use super::proxy::Proxy;
+use super::stream::{Socket, Stream, dial, silent, tls};
 
 /// The head of a proxy's answer is never longer.
 const PROXY_ANSWER: usize = 8192;
@@ -33,16 +28,6 @@ pub(super) struct Route<'a> {
     pub(super) tls: Option<Arc<ClientConfig>>,
     pub(super) timeout: Duration,
 }
-
-/// A stream that no forked child keeps open (F4).
-struct Socket {
-    // First: it ends before the descriptor is closed.
-    _close_on_fork: CloseOnFork,
-    stream: TcpStream,
-}
-
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 pub(super) async fn connect(origin: &Origin, route: Route<'_>) -> Result<Connection, Failure> {
     if let Ok(address) = origin.host.trim_matches(['[', ']']).parse::<IpAddr>() {
@@ -62,56 +47,14 @@ pub(super) async fn connect(origin: &Origin, route: Route<'_>) -> Result<Connect
     Ok(connection)
 }
 
-async fn dial(host: &str, port: u16, rule: &AddressRule, limit: Duration) -> Result<Socket, Failure> {
-    let bare = host.trim_matches(['[', ']']);
-    let found = timeout(limit, lookup_host((bare, port))).await;
-    let found = found.map_err(|_| silent(&format!("an address of {host}")))?;
-    let resolved =
-        |error: io::Error| Failure::caused(FailureKind::Resolve, &format!("could not resolve {host}"), &error);
-    let addresses: Vec<SocketAddr> = found.map_err(resolved)?.collect();
-    let mut last = Failure::new(FailureKind::Resolve, format!("{host} has no address"));
-    for address in addresses {
-        // After the lookup, so that no name leads there either.
-        rule.check(host, address.ip())?;
-        match timeout(limit, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                // Only a matter of latency.
-                _ = stream.set_nodelay(true);
-                return Ok(Socket {
-                    _close_on_fork: CloseOnFork::new(stream.as_fd()),
-                    stream,
-                });
-            }
-            Ok(Err(error)) => {
-                let what = format!("could not connect to {host} ({address})");
-                last = Failure::caused(FailureKind::Connect, &what, &error);
-            }
-            Err(_) => last = silent(&format!("a connection to {host} ({address})")),
-        }
-    }
-    Err(last)
-}
-
-async fn secure(mut socket: Socket, origin: &Origin, route: &Route<'_>) -> Result<Box<dyn Stream>, Failure> {
+async fn secure(mut socket: Socket<TcpStream>, origin: &Origin, route: &Route<'_>) -> Result<Box<dyn Stream>, Failure> {
     let Some(config) = &route.tls else {
         return Ok(Box::new(socket));
     };
     if let Some(proxy) = route.proxy {
         tunnel(&mut socket.stream, origin, proxy).await?;
     }
-    let host = origin.host.trim_matches(['[', ']']).to_owned();
-    let name = ServerName::try_from(host)
-        .map_err(|error| Failure::caused(FailureKind::Tls, "a name that no certificate has", &error))?;
-    let connector = TlsConnector::from(Arc::clone(config));
-    let what = format!("no secure connection to {}", origin.host);
-    let stream = connector.connect(name, socket).await;
-    Ok(Box::new(stream.map_err(|error| {
-        let kind = FailureKind::Tls;
-        match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            Some(reason) => Failure::new(kind, format!("{what}: {reason}")),
-            None => Failure::caused(kind, &what, &error),
-        }
-    })?))
+    tls(socket, &origin.host, config).await
 }
 
 /// Asks a proxy for a connection to `origin`.
@@ -146,47 +89,12 @@ async fn tunnel(stream: &mut TcpStream, origin: &Origin, proxy: &Proxy) -> Resul
     ))
 }
 
-fn silent(what: &str) -> Failure {
-    Failure::new(FailureKind::Silent, format!("{what} took too long"))
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::transport::Proxies;
 
     const LIMIT: Duration = Duration::from_secs(10);
-
-    #[tokio::test]
-    async fn an_address_is_checked_after_its_name_was_resolved() {
-        for host in ["169.254.169.254", "[fe80::1]", "0.0.0.0"] {
-            let failure = dial(host, 80, &AddressRule::Public, LIMIT)
-                .await
-                .err()
-                .expect("refused");
-            assert_eq!(failure.kind, FailureKind::Refused, "{failure}");
-        }
-    }
 
     #[tokio::test]
     async fn no_proxy_is_asked_for_an_address_that_is_refused() {

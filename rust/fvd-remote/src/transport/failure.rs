@@ -16,6 +16,8 @@ pub(crate) enum FailureKind {
     Broken,
     /// Nothing came for too long.
     Silent,
+    /// The server refuses what was asked for: it has no such export, or wants TLS.
+    Denied,
     /// A rule of ours forbids the request. To try again changes nothing.
     Refused,
     /// There are no credentials.

@@ -7,6 +7,7 @@ mod failure;
 pub(crate) mod io_thread;
 mod pool;
 mod proxy;
+mod stream;
 mod tls;
 
 use bytes::Bytes;
@@ -18,7 +19,8 @@ pub(crate) use address::AddressRule;
 pub(crate) use client::Client;
 pub(crate) use failure::{Failure, FailureKind};
 pub(crate) use proxy::Proxies;
-pub(crate) use tls::TlsRoots;
+pub(crate) use stream::{Stream, dial, dial_unix, tls};
+pub(crate) use tls::{TlsIdentity, TlsRoots, config as tls_config};
 
 /// A request. The body is empty for `GET`.
 #[derive(Clone)]

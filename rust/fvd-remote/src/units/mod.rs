@@ -16,7 +16,7 @@ use tokio::task::AbortHandle;
 
 pub(crate) use memory::Memory;
 
-use crate::fetch::{Fetcher, Head, UNIT};
+use crate::fetch::{Source, UNIT, fetch};
 use crate::transport::io_thread;
 use flight::Flight;
 use streams::Streams;
@@ -25,7 +25,9 @@ use streams::Streams;
 pub(crate) struct Units {
     id: u64,
     memory: Arc<Memory>,
-    fetcher: Arc<Fetcher>,
+    source: Arc<dyn Source>,
+    /// Length of the object in bytes.
+    len: u64,
     streams: Mutex<Streams>,
     /// Fetches in flight, by their number: they end with the object.
     fetches: Arc<Mutex<HashMap<u64, AbortHandle>>>,
@@ -38,41 +40,40 @@ fn next_number() -> u64 {
 }
 
 impl Units {
-    /// `head` is the answer that has the first bytes.
-    pub(crate) fn new(memory: &Arc<Memory>, fetcher: Fetcher, head: Option<Head>) -> Self {
+    pub(crate) fn new(memory: &Arc<Memory>, source: Arc<dyn Source>) -> Self {
         let units = Self {
             id: next_number(),
             memory: Arc::clone(memory),
-            fetcher: Arc::new(fetcher),
+            len: source.pin().len,
+            source,
             streams: Mutex::default(),
             fetches: Arc::default(),
         };
-        if let Some(head) = head {
-            let covered = 0..head.data.range.end.div_ceil(UNIT);
-            let flights = memory.begin(units.id, units.len(), covered);
-            units.launch(flights, Some(head));
+        let begun = units.source.begun();
+        if begun > 0 {
+            let covered = 0..begun.div_ceil(UNIT);
+            units.launch(memory.begin(units.id, units.len, covered));
         }
         units
     }
 
     pub(crate) fn len(&self) -> u64 {
-        self.fetcher.identity.len
+        self.len
     }
 
-    pub(crate) fn fetcher(&self) -> &Fetcher {
-        &self.fetcher
+    pub(crate) fn source(&self) -> &Arc<dyn Source> {
+        &self.source
     }
 
-    /// Begins these fetches. The first has begun already, if there is a head.
-    fn launch(&self, flights: Vec<Flight>, mut head: Option<Head>) {
+    /// Begins these fetches.
+    fn launch(&self, flights: Vec<Flight>) {
         for flight in flights {
             let number = next_number();
-            let fetcher = Arc::clone(&self.fetcher);
+            let source = Arc::clone(&self.source);
             let fetches = Arc::clone(&self.fetches);
-            let head = head.take();
             let failing = flight.handle();
             let task = async move {
-                let result = fetcher.fetch(&flight, head).await;
+                let result = fetch(&*source, &flight).await;
                 fetches.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
                 flight.end(&result.unwrap_or(Ok(())));
             };
@@ -87,7 +88,7 @@ impl Units {
 
     /// Units that a reader of `range` will probably want next.
     fn ahead(&self, range: &Range<u64>) -> Range<u64> {
-        let window = self.fetcher.store.tuning.window;
+        let window = self.source.store().tuning.window;
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         let ahead = streams.read(range, window);
         ahead.start.div_ceil(UNIT)..ahead.end.min(self.len()).div_ceil(UNIT)

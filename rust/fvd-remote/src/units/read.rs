@@ -41,11 +41,11 @@ impl Units {
                 len: self.len(),
                 units: wanted.clone(),
                 ahead: std::mem::take(&mut ahead),
-                longest: (self.fetcher.store.tuning.request / UNIT).max(1),
+                longest: (self.source.store().tuning.request / UNIT).max(1),
                 urgency,
             });
             let Taken { kept, coming, flights } = taken;
-            self.launch(flights, None);
+            self.launch(flights);
             for (unit, bytes) in kept {
                 copy(unit, &bytes);
             }

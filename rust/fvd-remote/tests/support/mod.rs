@@ -6,6 +6,7 @@
     reason = "a module of each test, which uses a part of it"
 )]
 
+pub mod nbd;
 pub mod records;
 pub mod server;
 pub mod tls;

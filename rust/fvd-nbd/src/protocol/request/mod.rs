@@ -6,7 +6,7 @@
 //! ```
 
 use zerocopy::big_endian::{U16, U32, U64};
-use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::protocol::constants::{MAX_PAYLOAD, cmd};
 use crate::protocol::error::{ProtocolError, Refusal};
@@ -18,14 +18,14 @@ mod check;
 mod tests;
 
 /// The fields at the start of both header styles.
-#[derive(Clone, Copy, FromBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
-struct Head {
-    magic: U32,
-    flags: U16,
-    command: U16,
-    cookie: U64,
-    offset: U64,
+pub(super) struct Head {
+    pub(super) magic: U32,
+    pub(super) flags: U16,
+    pub(super) command: U16,
+    pub(super) cookie: U64,
+    pub(super) offset: U64,
 }
 
 const _: () = assert!(size_of::<Head>() + size_of::<U32>() == 28);

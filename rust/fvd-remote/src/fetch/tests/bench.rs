@@ -11,11 +11,10 @@ use fvd::host::BoxFuture;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::time::{Instant, sleep};
 
-use super::super::{Fetcher, Sink, StoreState, UNIT};
+use super::super::{Fetcher, Sink, StoreState, UNIT, fetch};
 use crate::clock::IoClock;
 use crate::config::Tuning;
 use crate::identity::Identity;
-use crate::retry::{Health, Hedges};
 use crate::store::Remote;
 use crate::transport::{Body, Failure, Response};
 
@@ -148,26 +147,20 @@ impl Bench {
             start: Instant::now(),
             generation: AtomicU64::new(0),
         });
-        let store = StoreState {
-            label: "test".to_owned(),
-            tuning,
-            health: Health::default(),
-            hedges: Hedges::new(),
-            tally: Arc::default(),
-            clock: Arc::new(IoClock::new()),
-            random: Mutex::new(fastrand::Rng::with_seed(1)),
-        };
+        let mut store = StoreState::new("test".to_owned(), tuning, Arc::default(), Arc::new(IoClock::new()));
+        store.random = Mutex::new(fastrand::Rng::with_seed(1));
         let fetcher = Fetcher {
             url: "http://test/".to_owned(),
             remote: Arc::clone(&script) as _,
             identity: Identity::of(LEN, &HeaderMap::new()),
             store: Arc::new(store),
+            begun: Mutex::default(),
         };
         Self { script, fetcher }
     }
 
     pub(super) async fn fetch(&self) -> fvd::Result<()> {
-        self.fetcher.fetch(&One::default(), None).await.expect("it is wanted")
+        fetch(&self.fetcher, &One::default()).await.expect("it is wanted")
     }
 
     /// When requests came, in milliseconds.

@@ -2,10 +2,17 @@
 
 mod bench;
 
+use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
+
+use fvd::host::BoxFuture;
+use fvd::remote::Pin;
 
 use tokio::time::{Instant, sleep};
 
+use super::{Sink, Source, StoreState, Trouble, fetch};
+use crate::clock::IoClock;
 use crate::config::Tuning;
 use crate::patience::given_up;
 use bench::{Act, Bench, One};
@@ -177,6 +184,56 @@ async fn what_is_fetched_ahead_is_not_tried_again() {
         is_ahead: true,
         ..One::default()
     };
-    assert!(bench.fetcher.fetch(&ahead, None).await.is_none());
+    assert!(fetch(&bench.fetcher, &ahead).await.is_none());
     assert_eq!(bench.times().len(), 1);
+}
+
+/// A server whose disk fails.
+struct Faulty(Arc<StoreState>);
+
+impl Source for Faulty {
+    fn url(&self) -> &'static str {
+        "nbd://test/"
+    }
+
+    fn store(&self) -> &Arc<StoreState> {
+        &self.0
+    }
+
+    fn pin(&self) -> Pin {
+        unreachable!("not asked by a fetch")
+    }
+
+    fn is_pinned_by(&self, _pin: &Pin) -> bool {
+        true
+    }
+
+    fn attempt<'a>(
+        &'a self,
+        _range: &'a Range<u64>,
+        _sink: &'a dyn Sink,
+        _is_retry: bool,
+    ) -> BoxFuture<'a, Result<(), Trouble>> {
+        Box::pin(async { Err(Trouble::Faulty("the server answers with error 5".to_owned())) })
+    }
+
+    fn renew(&self, _generation: u64) -> BoxFuture<'_, Result<(), String>> {
+        unreachable!("nothing was refused")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_of_the_servers_disk_are_reported_after_a_few_seconds() {
+    let clock = Arc::new(IoClock::new());
+    let state = StoreState::new("test".into(), Tuning::default(), Arc::default(), clock);
+    let source = Faulty(Arc::new(state));
+    let begun = Instant::now();
+    let error = fetch(&source, &One::default())
+        .await
+        .expect("it is wanted")
+        .expect_err("a fault");
+    assert_eq!(error.errno(), Some(libc::EIO));
+    assert!(error.to_string().contains("error 5"), "{error}");
+    assert!((5..15).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    assert!(source.0.health.outage(Duration::ZERO).is_none(), "the server answers");
 }

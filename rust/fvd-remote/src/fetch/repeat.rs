@@ -1,0 +1,128 @@
+//! Attempts and pauses, until all that is wanted has come, or no attempt helps.
+
+use std::time::Duration;
+
+use fvd::Result;
+
+use super::trouble::faulty;
+use super::{Sink, Source, Trouble};
+use crate::counters::Tally;
+use crate::retry::Backoff;
+
+/// How long a server may answer with errors of its disk before readers get one.
+const FAULT_LIMIT: Duration = Duration::from_secs(5);
+
+/// The failures of one fetch.
+#[derive(Default)]
+struct Failures {
+    in_a_row: u32,
+    /// When the server began to answer with errors of its disk.
+    faulty_since: Option<Duration>,
+    /// Whether credentials were refused, and replaced, before.
+    is_refused: bool,
+}
+
+/// Fills `sink`. None: what is missing is no longer wanted.
+pub(crate) async fn fetch(source: &dyn Source, sink: &dyn Sink) -> Option<Result<()>> {
+    Repeat { source }.fetch(sink).await
+}
+
+struct Repeat<'a> {
+    source: &'a dyn Source,
+}
+
+impl Repeat<'_> {
+    async fn fetch(&self, sink: &dyn Sink) -> Option<Result<()>> {
+        let mut failures = Failures::default();
+        while let Some(range) = sink.missing() {
+            let ended = {
+                // First: a store that wants a pause holds up no other.
+                self.wait_for_turn().await;
+                let _permit = sink.admit().await;
+                self.source.attempt(&range, sink, failures.in_a_row > 0).await
+            };
+            let Some(rest) = sink.missing() else { break };
+            let has_progressed = rest.start != range.start;
+            if has_progressed {
+                // Something has come, so the server is there.
+                failures = Failures::default();
+            }
+            let trouble = match ended {
+                // A shorter range than was asked for is allowed.
+                Ok(()) if has_progressed => continue,
+                Ok(()) => Trouble::Retry {
+                    text: "the server sends less than a unit (256 KiB) at a time".to_owned(),
+                    demanded: None,
+                },
+                Err(trouble) => trouble,
+            };
+            if !sink.is_wanted() && !matches!(trouble, Trouble::Permanent(_)) {
+                return None;
+            }
+            if let Err(error) = self.recover(trouble, &mut failures).await {
+                return Some(Err(error));
+            }
+        }
+        Some(Ok(()))
+    }
+
+    /// Waits until another attempt makes sense. Fails if none does.
+    async fn recover(&self, trouble: Trouble, failures: &mut Failures) -> Result<()> {
+        let store = self.source.store();
+        let tuning = &store.tuning;
+        failures.in_a_row += 1;
+        let backoff = Backoff::new(tuning);
+        let (text, pause) = match trouble {
+            Trouble::Permanent(error) => return Err(error.with_path(self.source.url())),
+            Trouble::Retry { text, demanded } => {
+                store.failed(&text, demanded);
+                (text, backoff.pause(failures.in_a_row, demanded, store.random()))
+            }
+            Trouble::Faulty(text) => {
+                let now = store.clock.now();
+                let since = *failures.faulty_since.get_or_insert(now);
+                if now.saturating_sub(since) >= FAULT_LIMIT {
+                    return Err(faulty(&text).with_path(self.source.url()));
+                }
+                (text, backoff.pause(failures.in_a_row, None, store.random()))
+            }
+            Trouble::Refused { generation, text } => {
+                let is_first = !std::mem::replace(&mut failures.is_refused, true);
+                match self.source.renew(generation).await {
+                    Ok(()) if is_first => return Ok(()),
+                    Ok(()) => {
+                        store.failed(&text, None);
+                        (text, tuning.refused_pause.mul_f64(0.5 + store.random() / 2.0))
+                    }
+                    Err(reason) => {
+                        store.failed(&reason, None);
+                        let text = format!("{text}, and {reason}");
+                        (text, backoff.pause(failures.in_a_row, None, store.random()))
+                    }
+                }
+            }
+        };
+        self.pause(&text, pause).await;
+        Ok(())
+    }
+
+    async fn pause(&self, text: &str, pause: Duration) {
+        let store = self.source.store();
+        Tally::add(&store.tally.retries, 1);
+        tracing::debug!(url = %self.source.url(), reason = text, pause_ms = pause.as_millis() as u64, "a request is sent again");
+        let _waiting = store.tally.wait();
+        store.clock.sleep(pause).await;
+    }
+
+    /// Waits while the server wants no requests.
+    async fn wait_for_turn(&self) {
+        let store = self.source.store();
+        let pause = store.health.pause(store.clock.now());
+        if !pause.is_zero() {
+            let _waiting = store.tally.wait();
+            // Not all at the same moment.
+            let jitter = store.tuning.backoff_base.mul_f64(store.random());
+            store.clock.sleep(pause + jitter).await;
+        }
+    }
+}
