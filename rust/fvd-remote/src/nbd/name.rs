@@ -55,6 +55,10 @@ impl Name {
             Err(why) => return refuse(&why),
         };
         let host = url.host_str().unwrap_or_default().to_owned();
+        if socket.as_ref().is_some_and(|path| path.is_relative()) {
+            // It would be another one in each folder that the image is opened from.
+            return refuse("names its socket by the whole path (?socket=/...)");
+        }
         let server = match socket {
             Some(socket) if unix && host.is_empty() => Server::Unix(socket),
             None if !unix && !host.is_empty() => {
@@ -169,6 +173,7 @@ mod tests {
             ("nbd:///x", "names a host"),
             ("nbd+unix:///x", "names a socket"),
             ("nbd+unix:///x?socket=", "names a socket"),
+            ("nbd+unix:///x?socket=run/s", "whole path"),
             ("nbd+unix://host/x?socket=/s", "names a socket"),
             ("nbd+unix:///x?socket=/s&socket=/t", "only one"),
             ("nbd://host/x?socket=/s", "only one"),

@@ -8,13 +8,13 @@
 //! replies, and nothing is known of holes.
 
 mod answer;
+mod send;
 
 use super::fault::ServerFault;
 use crate::protocol::constants::{
-    FLAG_FIXED_NEWSTYLE, FLAG_NO_ZEROES, INIT_MAGIC, MAX_OPTION_DATA, OPTION_MAGIC, OPTION_REPLY_MAGIC, info, opt,
+    FLAG_FIXED_NEWSTYLE, FLAG_NO_ZEROES, INIT_MAGIC, MAX_OPTION_DATA, OPTION_MAGIC, OPTION_REPLY_MAGIC, opt,
 };
 use crate::protocol::export::BlockSizes;
-use crate::protocol::meta::Context;
 
 /// The largest number of replies to one option that a client reads.
 pub const MAX_REPLIES: u32 = 256;
@@ -203,46 +203,6 @@ impl Negotiation {
         Ok(Phase::Data { option, kind, length })
     }
 
-    fn send(&mut self, option: u32, data: &[&[u8]], out: &mut Vec<u8>) {
-        let length: usize = data.iter().map(|part| part.len()).sum();
-        out.extend_from_slice(&OPTION_MAGIC.to_be_bytes());
-        out.extend_from_slice(&option.to_be_bytes());
-        out.extend_from_slice(&(length as u32).to_be_bytes());
-        data.iter().for_each(|part| out.extend_from_slice(part));
-        self.phase = Phase::Head(option);
-        self.replies = 0;
-    }
-
-    fn send_context(&mut self, out: &mut Vec<u8>) {
-        let (export, query) = (self.export.clone(), Context::Allocation.name());
-        let one = 1_u32.to_be_bytes();
-        let data = [
-            &length(&export)[..],
-            export.as_bytes(),
-            &one,
-            &length(query),
-            query.as_bytes(),
-        ];
-        self.send(opt::SET_META_CONTEXT, &data, out);
-    }
-
-    fn send_go(&mut self, out: &mut Vec<u8>) {
-        let export = self.export.clone();
-        let wanted = [1, info::BLOCK_SIZE].map(u16::to_be_bytes);
-        self.send(
-            opt::GO,
-            &[&length(&export)[..], export.as_bytes(), wanted.as_flattened()],
-            out,
-        );
-    }
-
-    /// There is no error reply: a server that has no such export closes the connection.
-    fn send_export_name(&mut self, out: &mut Vec<u8>) {
-        let export = self.export.clone();
-        self.send(opt::EXPORT_NAME, &[export.as_bytes()], out);
-        self.phase = Phase::Export;
-    }
-
     /// Takes the next `length` bytes, or all of `input` if there are not enough yet.
     fn gather(&mut self, input: &mut &[u8], length: usize) -> Option<Vec<u8>> {
         let missing = length - self.buffer.len();
@@ -251,10 +211,6 @@ impl Negotiation {
         *input = rest;
         (taken.len() == missing).then(|| std::mem::take(&mut self.buffer))
     }
-}
-
-fn length(text: &str) -> [u8; 4] {
-    (text.len() as u32).to_be_bytes()
 }
 
 fn be_u16(bytes: &[u8]) -> u16 {
