@@ -1,6 +1,8 @@
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use pollster::block_on;
+
 use super::*;
 use crate::error::{Error, ErrorKind};
 use crate::source::RawSource;
