@@ -58,6 +58,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "fvd.map": {"path": "disk.fvd"},
     "fvd.convert": {"source": "disk.fvd", "target": "new.raw"},
     "fvd.serve": {"disks": "disk.fvd"},
+    "fvd.open": {"path": "disk.fvd"},
     "fvd.aio.open": {"path": "disk.fvd"},
     "pread": {"count": 1, "offset": 0},
     "readinto": {"buffer": bytearray(1), "offset": 0},
@@ -96,6 +97,8 @@ def call(name: str, **arguments: object) -> None:
                 result = function(**given)
                 if isinstance(result, fvd.Server):
                     result.stop()
+                elif isinstance(result, fvd.Image):
+                    result.close()
 
     asyncio.run(run())
 
