@@ -71,7 +71,7 @@ fn credentials_that_stay_refused_are_an_outage() {
         _ => Reply::status(403),
     });
     let mut config = config();
-    config.tuning.on_outage = Outage::Report(Duration::from_millis(30));
+    config.tuning.on_outage = Outage::Report(Duration::from_secs(1));
     let file = open(&Opener::new(config), &server.url("/disk"), None).expect("opened");
     let error = read(&*file, UNIT, 10).expect_err("refused");
     assert!(error.to_string().contains("refuses access (status 403"), "{error}");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use fvd::remote::Urgency;
 use tokio::sync::oneshot::{self, Receiver, Sender};
 
 use super::link::Link;
@@ -20,12 +21,15 @@ const AHEAD: usize = REQUESTS / 2;
 pub(super) struct Ticket {
     /// Whether a reader waits for it who goes before prefetch. Never becomes false again.
     is_wanted: AtomicBool,
+    /// Whether it is for prefetch, or fetched ahead of prefetch.
+    is_background: bool,
 }
 
 impl Ticket {
-    pub(super) fn new(is_wanted: bool) -> Self {
+    pub(super) fn new(is_wanted: bool, urgency: Urgency) -> Self {
         Self {
             is_wanted: AtomicBool::new(is_wanted),
+            is_background: urgency == Urgency::Background,
         }
     }
 
@@ -43,8 +47,8 @@ pub(super) struct Queue {
     pub(super) limit: u64,
     /// Bytes that flights in the air will bring.
     pub(super) reserved: u64,
-    /// Of these, for what is fetched ahead.
-    reserved_ahead: u64,
+    /// Of these, for prefetch.
+    reserved_background: u64,
     requests: usize,
     pub(super) link: Link,
     waiting: VecDeque<Waiting>,
@@ -66,7 +70,7 @@ pub(super) struct Permit {
 pub(super) struct Reservation {
     /// Bytes that have not become units that are kept.
     left: AtomicU64,
-    is_ahead: bool,
+    is_background: bool,
     granted: Duration,
     /// Whether no unit has come yet.
     is_new: AtomicBool,
@@ -90,7 +94,7 @@ impl Queue {
         Self {
             limit,
             reserved: 0,
-            reserved_ahead: 0,
+            reserved_background: 0,
             requests: 0,
             link: Link::default(),
             waiting: VecDeque::new(),
@@ -105,14 +109,19 @@ impl Queue {
             return fits.then_some(first);
         }
         let first = self.waiting.front()?;
-        let fits = self.requests < AHEAD && self.fits(first.bytes, self.limit / 2) && self.has_room(first.bytes, now);
+        let fits = self.requests < AHEAD && self.fits(first.bytes, self.limit / 2) && self.has_room(first, now);
         fits.then_some(0)
     }
 
-    /// Whether the network can carry `bytes` more for prefetch without a delay for readers.
-    fn has_room(&self, bytes: u64, now: Duration) -> bool {
-        let room = self.link.room(now);
-        self.reserved_ahead == 0 || room.is_none_or(|room| self.reserved_ahead + bytes <= room)
+    /// Whether the network can carry one more, if it is for prefetch, without a delay for readers.
+    fn has_room(&self, waiting: &Waiting, now: Duration) -> bool {
+        let background = self.reserved_background;
+        !waiting.ticket.is_background
+            || background == 0
+            || self
+                .link
+                .room(now)
+                .is_none_or(|room| background + waiting.bytes <= room)
     }
 
     /// A request that is longer than the limit runs alone.
@@ -141,7 +150,7 @@ impl State {
                 memory: Arc::clone(memory),
                 reservation: Arc::new(Reservation {
                     left: bytes.into(),
-                    is_ahead: !ticket.is_wanted(),
+                    is_background: ticket.is_background && !ticket.is_wanted(),
                     granted: now,
                     is_new: true.into(),
                 }),
@@ -168,8 +177,8 @@ impl Queue {
         let bytes = reservation.left.load(Ordering::Relaxed);
         self.requests += 1;
         self.reserved += bytes;
-        if reservation.is_ahead {
-            self.reserved_ahead += bytes;
+        if reservation.is_background {
+            self.reserved_background += bytes;
         }
     }
 
@@ -179,8 +188,8 @@ impl Queue {
         let bytes = bytes.min(left);
         reservation.left.store(left - bytes, Ordering::Relaxed);
         self.reserved -= bytes;
-        if reservation.is_ahead {
-            self.reserved_ahead -= bytes;
+        if reservation.is_background {
+            self.reserved_background -= bytes;
         }
     }
 

@@ -123,7 +123,8 @@ impl Memory {
         };
         let mut state = self.lock();
         let runs = state.missing_runs(&wanted).into_iter();
-        runs.map(|run| state.fly(self, object, len, run, true)).collect()
+        let ticket = || Ticket::new(true, Urgency::Demand);
+        runs.map(|run| state.fly(self, object, len, run, ticket())).collect()
     }
 
     /// What is there of `wanted`, what is coming, and flights for the rest.
@@ -132,8 +133,9 @@ impl Memory {
         let is_urgent = wanted.urgency == Urgency::Demand;
         let mut state = self.lock();
         for run in state.missing_runs(wanted) {
-            let is_demand = is_urgent && run.start < wanted.units.end;
-            let flight = state.fly(self, wanted.object, wanted.len, run, is_demand);
+            let is_wanted = is_urgent && run.start < wanted.units.end;
+            let ticket = Ticket::new(is_wanted, wanted.urgency);
+            let flight = state.fly(self, wanted.object, wanted.len, run, ticket);
             taken.flights.push(flight);
         }
         for unit in wanted.units.clone() {
@@ -196,8 +198,8 @@ impl State {
     }
 
     /// Marks units that are missing as coming.
-    fn fly(&mut self, memory: &Arc<Memory>, object: u64, len: u64, units: Range<u64>, is_demand: bool) -> Flight {
-        let ticket = Arc::new(Ticket::new(is_demand));
+    fn fly(&mut self, memory: &Arc<Memory>, object: u64, len: u64, units: Range<u64>, ticket: Ticket) -> Flight {
+        let ticket = Arc::new(ticket);
         for unit in units.clone() {
             let entry = Entry::Flying {
                 ticket: Arc::clone(&ticket),
