@@ -172,9 +172,12 @@ fn zeros_are_asked_for_once_and_ahead() {
 fn a_server_that_refuses_to_say_where_zeros_are_is_not_asked_again() {
     let data = disk(4);
     let len = data.len() as u64;
-    let refuse = |asked: &support::nbd::Asked| match asked.is_status {
-        true => Act::Error(support::nbd::Errno::Inval),
-        false => Act::Serve,
+    let refuse = |asked: &support::nbd::Asked| {
+        if asked.is_status {
+            Act::Error(support::nbd::Errno::Inval)
+        } else {
+            Act::Serve
+        }
     };
     let server = NbdServer::start(&data, move |_| Door::Open(export(len)), refuse);
     let file = open(&opener(), &server.url(), None).expect("opened");

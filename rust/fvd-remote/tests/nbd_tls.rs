@@ -46,10 +46,10 @@ impl Side {
 
     fn opener(&self, has_certificate: bool) -> Opener {
         let folder = self.folder.name();
-        let identity = match has_certificate {
-            true => format!("client_cert = '{folder}/client-cert.pem'\nclient_key = '{folder}/client-key.pem'\n"),
-            false => String::new(),
-        };
+        let mut identity = String::new();
+        if has_certificate {
+            identity = format!("client_cert = '{folder}/client-cert.pem'\nclient_key = '{folder}/client-key.pem'\n");
+        }
         let prefixes = [
             format!("nbds://localhost:{}", self.host.port),
             "nbds+unix:///".to_owned(),

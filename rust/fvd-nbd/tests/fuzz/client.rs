@@ -54,7 +54,7 @@ pub(crate) fn negotiation(data: &[u8]) {
                 Ok(Step::Continue) => assert!(rest.is_empty()),
                 Ok(Step::StartTls) => client.tls_started(&mut out),
                 Ok(Step::Done(opened)) => {
-                    assert!(opened.size <= i64::MAX as u64);
+                    assert!(i64::try_from(opened.size).is_ok());
                     rest = &[];
                 }
                 Err(_) => rest = &[],

@@ -93,10 +93,10 @@ fn check_nbd(rule: &Rule, url: &Url) -> Result<()> {
     let of = |text: &str| Err(Error::invalid_argument(format!("{}: {text}", rule.prefix)));
     let has_certificate = rule.client_cert.is_some() || rule.client_key.is_some();
     if !matches!(url.scheme(), "nbd" | "nbds" | "nbd+unix" | "nbds+unix") {
-        return match has_certificate {
-            true => of("client_cert and client_key are for nbds:// and nbds+unix://"),
-            false => Ok(()),
-        };
+        if has_certificate {
+            return of("client_cert and client_key are for nbds:// and nbds+unix://");
+        }
+        return Ok(());
     }
     let is_other = *rule
         != Rule {

@@ -69,7 +69,7 @@ impl Connector {
         let mut received = [0; 4096];
         let mut out = Vec::new();
         loop {
-            let count = stream.read(&mut received).await.map_err(broken)?;
+            let count = stream.read(&mut received).await.map_err(|error| broken(&error))?;
             if count == 0 {
                 // After EXPORT_NAME this is how a server says that there is no such export.
                 let text = "the server closed the connection before it opened the export";
@@ -92,18 +92,18 @@ impl Connector {
                     return Err(Failure::new(FailureKind::Broken, text));
                 }
             }
-            stream.write_all(&out).await.map_err(broken)?;
-            stream.flush().await.map_err(broken)?;
+            stream.write_all(&out).await.map_err(|error| broken(&error))?;
+            stream.flush().await.map_err(|error| broken(&error))?;
             out.clear();
         }
     }
 }
 
-fn broken(error: std::io::Error) -> Failure {
+fn broken(error: &std::io::Error) -> Failure {
     Failure::caused(
         FailureKind::Broken,
         "the connection broke before the export was open",
-        &error,
+        error,
     )
 }
 

@@ -10,7 +10,9 @@ impl Negotiation {
         out.extend_from_slice(&OPTION_MAGIC.to_be_bytes());
         out.extend_from_slice(&option.to_be_bytes());
         out.extend_from_slice(&(length as u32).to_be_bytes());
-        data.iter().for_each(|part| out.extend_from_slice(part));
+        for part in data {
+            out.extend_from_slice(part);
+        }
         self.phase = Phase::Head(option);
         self.replies = 0;
     }
