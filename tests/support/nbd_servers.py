@@ -36,8 +36,8 @@ class NbdServer:
         if self.program == "qemu-nbd":
             options = ["-t", "-r", "-e", "8", "-f", "raw", "-x", "disk", "-k"]
             return ["qemu-nbd", *options, self.socket, self.disk]
-        filters = ["--filter=log", "file", self.disk, f"logfile={self.folder / 'log'}"]
-        return ["nbdkit", "-f", "-r", "-U", self.socket, *filters]
+        log = f"logfile={self.folder / 'log'}"
+        return ["nbdkit", "-f", "-r", "-U", self.socket, "--filter=log", "file", self.disk, log]
 
     def start(self) -> None:
         """Starts the server, and waits until it answers."""

@@ -158,10 +158,9 @@ fn hole(flags: u16, offset: u64, length: u32) -> Vec<u8> {
 fn status(id: u32, extents: &[[u32; 2]]) -> Vec<u8> {
     let mut bytes = head(0, chunk::BLOCK_STATUS, 2, 4 + 8 * extents.len() as u32);
     bytes.extend(id.to_be_bytes());
-    extents
-        .as_flattened()
-        .iter()
-        .for_each(|field| bytes.extend(field.to_be_bytes()));
+    for field in extents.as_flattened() {
+        bytes.extend(field.to_be_bytes());
+    }
     bytes
 }
 
