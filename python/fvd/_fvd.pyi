@@ -66,6 +66,7 @@ __all__ = [
     "open",
     "open_async",
     "profile",
+    "remote_status",
     "serve",
     "set_log_level",
     "set_profile",

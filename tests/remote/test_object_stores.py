@@ -101,9 +101,9 @@ def test_a_store_without_versions_is_read_and_a_replaced_object_refused(tmp_path
         fvd_with(store.variables, "create", "-q", "-b", f"s3://{BUCKET}/disk.raw", "-F", "raw", image)
         assert disk_of(store.variables, image, tmp_path) == DISK
         store.put("disk.raw", OTHER)
-        said = fvd_with(store.variables, "convert", "-O", "raw", image, tmp_path / "copy.raw", ok=1).stderr
+        said = fvd_with(store.variables, "convert", "-O", "raw", image, tmp_path / "other.raw", ok=1).stderr
         assert "disk.raw" in said
-        assert not (tmp_path / "copy.raw").exists()
+        assert not (tmp_path / "other.raw").exists()
 
 
 def test_a_base_in_google_s_store_stays_the_generation_that_it_was(gcs: GoogleStore, tmp_path: Path) -> None:
