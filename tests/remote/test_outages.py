@@ -60,7 +60,7 @@ def test_with_report_a_read_fails_in_time_and_works_when_the_store_is_back(
 
 
 def test_with_report_a_refusal_of_access_is_reported_in_time(server: FaultServer, path: Path) -> None:
-    with fvd.open(path, base_timeout=0.5, trust=server.trust) as image:
+    with fvd.open(path, base_timeout=2, trust=server.trust) as image:
         server.fail("401")
         with pytest.raises(fvd.IoError, match="refuses access") as failed:
             image.pread(4096, FAR)
@@ -154,7 +154,7 @@ def test_prefetch_waits_for_the_store_and_goes_on(server: FaultServer, path: Pat
 def test_prefetch_that_a_caller_waits_for_reports_an_outage_if_told_to(
     server: FaultServer, path: Path
 ) -> None:
-    with fvd.open(path, "r+", base_error="report", base_timeout=0.3, trust=server.trust) as image:
+    with fvd.open(path, "r+", base_error="report", base_timeout=2, trust=server.trust) as image:
         server.fault = "503"
         with pytest.raises(fvd.IoError, match="status 503") as failed:
             image.prefetch()
@@ -165,7 +165,7 @@ def test_prefetch_that_a_caller_waits_for_reports_an_outage_if_told_to(
 
 def test_prefetch_of_asyncio_reports_an_outage_if_told_to(server: FaultServer, path: Path) -> None:
     async def prefetch() -> None:
-        async with fvd.aio.open(path, "r+", base_timeout=0.3, trust=server.trust) as image:
+        async with fvd.aio.open(path, "r+", base_timeout=2, trust=server.trust) as image:
             server.fault = "503"
             with pytest.raises(fvd.IoError, match="status 503"):
                 await image.prefetch()

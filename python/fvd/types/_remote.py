@@ -24,7 +24,7 @@ class RemoteStatus(TypedDict):
 
     ```pycon
     >>> status: RemoteStatus = fvd.remote_status()
-    >>> status["stores"]
+    >>> [outage["store"] for outage in status["outages"] if outage["seconds"] > 3600]
     []
     ```
     """

@@ -42,9 +42,8 @@ fn counters() -> Option<Counters> {
 /// `fvd.types.RemoteStatus`). In a forked child it begins anew.
 ///
 /// ```pycon
-/// >>> status = fvd.remote_status()
-/// >>> status["requests"], status["outages"]
-/// (0, [])
+/// >>> sorted(fvd.remote_status())
+/// ['bytes', 'hedges', 'memory', 'outages', 'refreshes', 'requests', 'retries', 'stores', 'waiting']
 /// ```
 #[pyfunction]
 pub(crate) fn remote_status(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
