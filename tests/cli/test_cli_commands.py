@@ -221,6 +221,7 @@ def test_advice_about_trust_uses_command_line_options(run: Run, core: FakeCore) 
 def test_convert_passes_its_options_to_the_core(run: Run, core: FakeCore, tmp_path: Path) -> None:
     core.answers["convert"] = {}
     given = ["-O", "fvd", "-o", "compact_image=on", "-W", "-S", "64k", "-T", "none", "-U", "-m", "8"]
+    given += ["--base-error=report", "--base-timeout", "7"]
     assert run("convert", *given, "--trust", str(tmp_path), "a", "b").status == 0
     assert core.arguments == ("a", "b")
     assert core.settings == {
@@ -236,6 +237,8 @@ def test_convert_passes_its_options_to_the_core(run: Run, core: FakeCore, tmp_pa
         "target_is_zero": False,
         "cache": "unsafe",
         "source_cache": "none",
+        "base_error": "report",
+        "base_timeout": 7.0,
         "force_share": True,
         "trust": [str(tmp_path)],
         "progress": None,
