@@ -13,6 +13,7 @@ import pytest
 import fvd
 import fvd.aio
 from fvd.types import Format
+from support.fault_server import until
 from support.nginx import Nginx, serving
 
 MIB = 1 << 20
@@ -42,6 +43,8 @@ def test_a_new_overlay_takes_its_size_from_the_server_with_one_request(server: N
         tmp_path / "vm.fvd", backing_file=server.url("base.raw"), backing_format="raw", trust=server.trust
     )
     assert made["size"] == len(DATA)
+    # nginx writes its log after the answer.
+    until(lambda: len(server.requests()) > 0)
     assert len(server.requests()) == 1
 
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use fvd_remote::hooks::{HeaderSource, UrlSource};
 use fvd_remote::{Opener, Outage, Secret};
 use support::tls::{Identity, rule};
-use support::{Disk, Reply, Server, UNIT, config, open, opener, parsed, read, read_aside, tuning};
+use support::{Disk, Reply, Server, UNIT, config, open, opener, parsed, read, read_aside, tuning, until};
 
 /// Gives `hunter2-0`, `hunter2-1` and so on.
 struct Tokens(AtomicUsize);

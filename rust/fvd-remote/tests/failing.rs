@@ -368,6 +368,22 @@ fn two_opens_of_one_object_wait_as_each_was_told() {
 }
 
 #[test]
+fn a_read_after_one_that_was_given_up_gets_an_attempt_at_once() {
+    let disk = Disk::new(4 * UNIT);
+    let server = Server::start(move |request, number| match number {
+        1 => Reply::status(503),
+        _ => disk.serve(request),
+    });
+    let mut config = config();
+    config.tuning.backoff_base = Duration::from_secs(1 << 20);
+    config.tuning.backoff_cap = Duration::from_secs(1 << 20);
+    config.tuning.on_outage = Outage::Report(Duration::from_millis(200));
+    let file = open(&Opener::new(config), &server.url("/disk"), None).expect("opened");
+    read(&*file, UNIT, 10).expect_err("given up, and the flight pauses for days");
+    until(|| read(&*file, UNIT, 10).is_ok());
+}
+
+#[test]
 fn a_request_that_stalls_is_overtaken_by_a_second_one() {
     let disk = Disk::new(4 * UNIT);
     let served = disk.clone();

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use fvd::host::{BoxFuture, Clock};
 use fvd::remote::OutageState;
 use fvd::{Error, Result};
+use tokio::select;
 
 pub(crate) use attempt::Head;
 pub(crate) use trouble::{Trouble, timed_out};
@@ -39,6 +40,9 @@ pub(crate) trait Sink: Send + Sync {
 
     /// Whether a reader waits for what is missing.
     fn is_wanted(&self) -> bool;
+
+    /// Waits until a reader comes after all others have given up.
+    fn asked_again(&self) -> BoxFuture<'_, ()>;
 
     /// Waits for memory for what is missing, and for a turn. Both end when the result is dropped.
     fn admit(&self) -> BoxFuture<'_, Box<dyn Send>>;
@@ -135,7 +139,7 @@ impl Fetcher {
             if !sink.is_wanted() && !matches!(trouble, Trouble::Permanent(_)) {
                 return None;
             }
-            if let Err(error) = self.recover(trouble, &mut failures).await {
+            if let Err(error) = self.recover(trouble, &mut failures, sink).await {
                 return Some(Err(error));
             }
         }
@@ -143,7 +147,7 @@ impl Fetcher {
     }
 
     /// Waits until another attempt makes sense. Fails if none does.
-    async fn recover(&self, trouble: Trouble, failures: &mut Failures) -> Result<()> {
+    async fn recover(&self, trouble: Trouble, failures: &mut Failures, sink: &dyn Sink) -> Result<()> {
         let store = &self.store;
         let tuning = &store.tuning;
         failures.in_a_row += 1;
@@ -170,16 +174,25 @@ impl Fetcher {
                 }
             }
         };
-        self.pause(&text, pause).await;
+        self.pause(&text, pause, sink).await;
         Ok(())
     }
 
-    async fn pause(&self, text: &str, pause: Duration) {
+    /// A pause between two attempts. It ends early when the store answers another request, and for a reader who
+    /// comes after all others have given up: each read gets an attempt.
+    async fn pause(&self, text: &str, pause: Duration, sink: &dyn Sink) {
         let store = &self.store;
         Tally::add(&store.tally.retries, 1);
         tracing::debug!(url = %self.url, reason = text, pause_ms = pause.as_millis() as u64, "a request is sent again");
         let _waiting = store.tally.wait();
-        store.clock.sleep(pause).await;
+        select! {
+            () = store.clock.sleep(pause) => {}
+            () = sink.asked_again() => {}
+            () = store.health.answers() => {
+                // Not all at the same moment.
+                store.clock.sleep(store.tuning.backoff_base.mul_f64(store.random())).await;
+            }
+        }
     }
 
     /// Replaces the credentials, once for all fetches that were refused.

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::sync::Notify;
 use tokio::sync::oneshot::{self, Receiver, Sender};
 
 use super::memory::{Memory, State};
@@ -18,13 +19,25 @@ const AHEAD: usize = REQUESTS / 2;
 pub(super) struct Ticket {
     /// Whether a reader waits for it. Never becomes false again.
     is_wanted: AtomicBool,
+    /// A reader has come after all others had given up.
+    again: Notify,
 }
 
 impl Ticket {
     pub(super) fn new(is_wanted: bool) -> Self {
         Self {
             is_wanted: AtomicBool::new(is_wanted),
+            again: Notify::new(),
         }
+    }
+
+    /// Wakes the flight, so not under a lock.
+    pub(super) fn ask_again(&self) {
+        self.again.notify_one();
+    }
+
+    pub(super) async fn asked_again(&self) {
+        self.again.notified().await;
     }
 
     pub(super) fn want(&self) {
