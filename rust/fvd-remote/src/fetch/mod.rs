@@ -47,6 +47,9 @@ pub(crate) trait Sink: Send + Sync {
     /// Whether a reader waits for what is missing.
     fn is_wanted(&self) -> bool;
 
+    /// Waits until a reader comes after all others have given up.
+    fn asked_again(&self) -> BoxFuture<'_, ()>;
+
     /// Waits for memory for what is missing, and for a turn. Both end when the result is dropped.
     fn admit(&self) -> BoxFuture<'_, Box<dyn Send>>;
 }

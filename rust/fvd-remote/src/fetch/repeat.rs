@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fvd::Result;
+use tokio::select;
 
 use super::trouble::faulty;
 use super::{Sink, Source, Trouble};
@@ -59,7 +60,7 @@ impl Repeat<'_> {
             if !sink.is_wanted() && !matches!(trouble, Trouble::Permanent(_)) {
                 return None;
             }
-            if let Err(error) = self.recover(trouble, &mut failures).await {
+            if let Err(error) = self.recover(trouble, &mut failures, sink).await {
                 return Some(Err(error));
             }
         }
@@ -67,7 +68,7 @@ impl Repeat<'_> {
     }
 
     /// Waits until another attempt makes sense. Fails if none does.
-    async fn recover(&self, trouble: Trouble, failures: &mut Failures) -> Result<()> {
+    async fn recover(&self, trouble: Trouble, failures: &mut Failures, sink: &dyn Sink) -> Result<()> {
         let store = self.source.store();
         let tuning = &store.tuning;
         failures.in_a_row += 1;
@@ -102,16 +103,25 @@ impl Repeat<'_> {
                 }
             }
         };
-        self.pause(&text, pause).await;
+        self.pause(&text, pause, sink).await;
         Ok(())
     }
 
-    async fn pause(&self, text: &str, pause: Duration) {
+    /// A pause between two attempts. It ends early when the store answers another request, and for a reader who
+    /// comes after all others have given up: each read gets an attempt.
+    async fn pause(&self, text: &str, pause: Duration, sink: &dyn Sink) {
         let store = self.source.store();
         Tally::add(&store.tally.retries, 1);
         tracing::debug!(url = %self.source.url(), reason = text, pause_ms = pause.as_millis() as u64, "a request is sent again");
         let _waiting = store.tally.wait();
-        store.clock.sleep(pause).await;
+        select! {
+            () = store.clock.sleep(pause) => {}
+            () = sink.asked_again() => {}
+            () = store.health.answers() => {
+                // Not all at the same moment.
+                store.clock.sleep(store.tuning.backoff_base.mul_f64(store.random())).await;
+            }
+        }
     }
 
     /// Waits while the server wants no requests.

@@ -15,6 +15,7 @@ const FORGOTTEN: Duration = Duration::from_secs(60);
 pub(crate) struct Health {
     state: Mutex<State>,
     failed: Notify,
+    answered: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -78,7 +79,13 @@ impl Health {
     /// Data has come. Returns how long there was none, if that was noticed.
     pub(crate) fn succeed(&self, now: Duration) -> Option<Duration> {
         let outage = self.lock().outage.take()?;
+        self.answered.notify_waiters();
         Some(now.saturating_sub(outage.since))
+    }
+
+    /// Waits for the end of an outage.
+    pub(crate) async fn answers(&self) {
+        self.answered.notified().await;
     }
 
     /// How long the server wants no request.

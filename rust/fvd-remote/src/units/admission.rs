@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use fvd::remote::Urgency;
+use tokio::sync::Notify;
 use tokio::sync::oneshot::{self, Receiver, Sender};
 
 use super::link::Link;
@@ -23,6 +24,8 @@ pub(super) struct Ticket {
     is_wanted: AtomicBool,
     /// Whether it is for prefetch, or fetched ahead of prefetch.
     is_background: bool,
+    /// A reader has come after all others had given up.
+    again: Notify,
 }
 
 impl Ticket {
@@ -30,7 +33,17 @@ impl Ticket {
         Self {
             is_wanted: AtomicBool::new(is_wanted),
             is_background: urgency == Urgency::Background,
+            again: Notify::new(),
         }
+    }
+
+    /// Wakes the flight, so not under a lock.
+    pub(super) fn ask_again(&self) {
+        self.again.notify_one();
+    }
+
+    pub(super) async fn asked_again(&self) {
+        self.again.notified().await;
     }
 
     pub(super) fn want(&self) {

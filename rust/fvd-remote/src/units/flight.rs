@@ -153,6 +153,10 @@ impl Sink for Flight {
             })
     }
 
+    fn asked_again(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.0.ticket.asked_again())
+    }
+
     fn admit(&self) -> BoxFuture<'_, Box<dyn Send>> {
         let inner = &self.0;
         let bytes = inner.missing().map_or(0, |range| range.end - range.start);

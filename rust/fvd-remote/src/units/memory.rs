@@ -138,6 +138,7 @@ impl Memory {
             let flight = state.fly(self, wanted.object, wanted.len, run, ticket);
             taken.flights.push(flight);
         }
+        let mut again = Vec::new();
         for unit in wanted.units.clone() {
             let key = Key {
                 object: wanted.object,
@@ -145,7 +146,10 @@ impl Memory {
             };
             match state.join(key, is_urgent) {
                 Joined::Kept(bytes) => taken.kept.push((unit, bytes)),
-                Joined::Coming(receiver) => taken.coming.push((unit, receiver)),
+                Joined::Coming(receiver, given_up) => {
+                    taken.coming.push((unit, receiver));
+                    again.extend(given_up);
+                }
             }
         }
         if is_urgent && !taken.coming.is_empty() {
@@ -155,6 +159,9 @@ impl Memory {
         let granted = state.grant(self);
         drop(state);
         send(granted);
+        for ticket in again {
+            ticket.ask_again();
+        }
         taken
     }
 
@@ -176,7 +183,8 @@ impl Memory {
 
 enum Joined {
     Kept(Bytes),
-    Coming(Receiver<Result<Bytes>>),
+    /// With the ticket, if all earlier readers have given up.
+    Coming(Receiver<Result<Bytes>>, Option<Arc<Ticket>>),
 }
 
 impl State {
@@ -224,10 +232,12 @@ impl State {
                 if is_urgent {
                     ticket.want();
                 }
+                let had_readers = !waiting.is_empty();
                 waiting.retain(|sender| !sender.is_closed());
+                let given_up = (had_readers && waiting.is_empty()).then(|| Arc::clone(ticket));
                 let (sender, receiver) = oneshot::channel();
                 waiting.push(sender);
-                Joined::Coming(receiver)
+                Joined::Coming(receiver, given_up)
             }
         }
     }

@@ -129,6 +129,10 @@ impl Sink for One {
         !self.is_ahead
     }
 
+    fn asked_again(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
+
     fn admit(&self) -> BoxFuture<'_, Box<dyn Send>> {
         Box::pin(async { Box::new(()) as Box<dyn Send> })
     }

@@ -178,6 +178,19 @@ async fn readers_of_one_flight_have_limits_of_their_own() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn fetches_that_wait_go_on_when_the_store_answers_another_one() {
+    // Pauses of up to 20 s, once there were many failures.
+    let bench = Bench::new(&[Act::Status(503, None); 30], without_hedges());
+    let (first, second) = tokio::join!(bench.fetch(), bench.fetch());
+    first.and(second).expect("fetched");
+    let times = bench.times();
+    let [.., before, last] = times[..] else {
+        panic!("{times:?}")
+    };
+    assert!(last - before <= 100, "{times:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_fetched_ahead_is_not_tried_again() {
     let bench = Bench::new(&[Act::Status(503, None); 5], without_hedges());
     let ahead = One {
