@@ -82,10 +82,12 @@ impl Repeat<'_> {
             Trouble::Faulty(text) => {
                 let now = store.clock.now();
                 let since = *failures.faulty_since.get_or_insert(now);
-                if now.saturating_sub(since) >= FAULT_LIMIT {
+                let left = FAULT_LIMIT.saturating_sub(now.saturating_sub(since));
+                if left.is_zero() {
                     return Err(faulty(&text).with_path(self.source.url()));
                 }
-                (text, backoff.pause(failures.in_a_row, None, store.random()))
+                let pause = backoff.pause(failures.in_a_row, None, store.random());
+                (text, pause.min(left))
             }
             Trouble::Refused { generation, text } => {
                 let is_first = !std::mem::replace(&mut failures.is_refused, true);
