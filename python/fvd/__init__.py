@@ -62,6 +62,7 @@ from fvd._fvd import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fvd._amend import amend
+    from fvd._cache import Cache
     from fvd._compare import compare
     from fvd._convert import convert
     from fvd._create import create
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
     from fvd._serve import Server, serve
 
 __all__ = [
+    "Cache",
     "FvdError",
     "Image",
     "InUseError",
@@ -107,6 +109,7 @@ for _function in (check, dump, info, map, profile, stats):
 if not TYPE_CHECKING:
     # The modules of the other names are imported when they are first used: a command needs one of them.
     _MODULES = {
+        "Cache": "_cache",
         "Server": "_serve",
         "amend": "_amend",
         "clear_profile": "_profile",

@@ -23,13 +23,14 @@ def compare(
     cache: CacheMode = "writeback",
     force_share: bool = False,
     trust: Sequence[StrPath] = (),
+    cache_dir: StrPath | None = None,
     progress: Progress | None = None,
 ) -> CompareResult:
     """Compare the content of two disks.
 
     Each is a file, or an open image. If one disk is longer, the rest of it must be zeros; with `strict` both
     must have the same length, and the same ranges allocated. Without a format, that of a file is detected.
-    `cache` is that of `open`. `force_share` reads without locks. `progress` is called now and then (see
+    `cache` and `cache_dir` are those of `open`. `force_share` reads without locks. `progress` is called now and then (see
     `fvd.types.Progress`).
 
     Raises `ValueError` for an open image with another format than `fvd`, and what `progress` raises.
@@ -51,5 +52,6 @@ def compare(
         cache=cache,
         force_share=force_share,
         trust=trust,
+        cache_dir=cache_dir,
         progress=progress,
     )

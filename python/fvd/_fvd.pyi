@@ -10,7 +10,9 @@ from typing_extensions import Buffer
 from fvd.options import Kind
 from fvd.types import (
     Aio,
+    CacheCheck,
     CacheMode,
+    CacheObject,
     CheckResult,
     CompareResult,
     ConvertResult,
@@ -155,6 +157,7 @@ def open(
     copy_on_read: bool | None = None,
     force_share: bool = False,
     trust: Sequence[StrPath] = ...,
+    cache_dir: StrPath | None = None,
 ) -> Image: ...
 def open_async(
     path: StrPath,
@@ -168,6 +171,7 @@ def open_async(
     base_timeout: float | None = None,
     force_share: bool = False,
     trust: Sequence[StrPath] = ...,
+    cache_dir: StrPath | None = None,
 ) -> Awaitable[AsyncImage]: ...
 def create(
     path: StrPath,
@@ -242,6 +246,9 @@ def map(
     force_share: bool = False,
     trust: Sequence[StrPath] = ...,
 ) -> Iterator[Extent]: ...
+def cache_list(directory: StrPath) -> list[CacheObject]: ...
+def cache_verify(directory: StrPath) -> list[CacheCheck]: ...
+def cache_prune(directory: StrPath, size: int) -> int: ...
 def compare(
     a: StrPath | Image | AsyncImage,
     b: StrPath | Image | AsyncImage,
@@ -252,6 +259,7 @@ def compare(
     cache: CacheMode = "writeback",
     force_share: bool = False,
     trust: Sequence[StrPath] = ...,
+    cache_dir: StrPath | None = None,
     progress: Progress | None = None,
 ) -> CompareResult: ...
 def convert(
@@ -272,6 +280,7 @@ def convert(
     source_cache: CacheMode = "writeback",
     force_share: bool = False,
     trust: Sequence[StrPath] = ...,
+    cache_dir: StrPath | None = None,
     progress: Progress | None = None,
 ) -> ConvertResult: ...
 
@@ -315,6 +324,7 @@ def serve(
     base_timeout: float | None = None,
     write_base: bool = False,
     trust: Sequence[StrPath] = ...,
+    cache_dir: StrPath | None = None,
     tls_creds: StrPath | None = None,
     tls_psk: StrPath | None = None,
     tls_verify_peer: bool = False,

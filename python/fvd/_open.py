@@ -33,6 +33,7 @@ def open(
     copy_on_read: bool | None = None,
     force_share: bool = False,
     trust: Sequence[StrPath] = (),
+    cache_dir: StrPath | None = None,
 ) -> Image:
     """Open an image: `r` to read, `r+` to read and write (`rb` and `r+b` mean the same).
 
@@ -46,6 +47,9 @@ def open(
     become zeroing that keeps space; with `unmap`, zeroing that frees it.
 
     An image opened with `r+` prefetches in the background if it has the option `prefetch_start_delay`.
+
+    `cache_dir` is the folder of the host cache for bases that are far away (see "Host cache" in the page about
+    them); by default, that of the configuration. An empty text means none.
 
     The image belongs to this process. In a process forked from it, every method raises `ValueError`, except
     `close`, which does nothing there. Open images after forking.
@@ -76,4 +80,5 @@ def open(
         copy_on_read=copy_on_read,
         force_share=force_share,
         trust=trust,
+        cache_dir=cache_dir,
     )

@@ -16,7 +16,7 @@ def parser() -> Parser:
     parser = Parser(
         "compare",
         "Check if two images have the same contents",
-        "[-f FMT] [-F FMT] [-s] [-T CACHE] [-U] [-p] [-q] [--trust DIR|URL]\n        FILENAME1 FILENAME2",
+        "[-f FMT] [-F FMT] [-s] [-T CACHE] [-U] [-p] [-q] [--trust DIR|URL]\n        [--cache-dir DIR] FILENAME1 FILENAME2",
     )
     _common.quiet_option(parser)
     _progress.progress_options(parser)
@@ -28,6 +28,7 @@ def parser() -> Parser:
     )
     _common.share_option(parser)
     _common.trust_option(parser)
+    _common.cache_dir_option(parser)
     parser.describe("FILENAME1, FILENAME2", "image files to compare")
     parser.describe("Exit status", "0: same contents, 1: they differ, 2 and above: could not compare")
     return parser
@@ -49,6 +50,7 @@ def run(arguments: list[str]) -> int:
             cache=cache,
             force_share=given.force_share,
             trust=trust,
+            cache_dir=given.cache_dir,
             progress=progress.callback,
         )
     if not given.quiet:

@@ -24,7 +24,7 @@ def parser() -> Parser:
         "Copy one image to another, with format conversion",
         "[-f FMT] [-O FMT] [-o OPTIONS] [-B BACKING [-F FMT]] [-n] [-W]\n"
         "        [-S SIZE] [-t CACHE] [-T CACHE] [-U] [-p] [-q] [--force] [--target-is-zero]\n"
-        "        [--trust DIR|URL] SOURCE TARGET",
+        "        [--trust DIR|URL] [--cache-dir DIR] SOURCE TARGET",
     )
     _common.quiet_option(parser)
     _progress.progress_options(parser)
@@ -55,6 +55,7 @@ def parser() -> Parser:
     parser.switch("-c", "--compress", help="refused: neither raw nor fvd can be compressed")
     _common.force_option(parser)
     _common.trust_option(parser)
+    _common.cache_dir_option(parser)
     parser.describe(
         "SOURCE",
         "image to copy; - or /dev/stdin: a raw disk from standard input; a pipe that becomes an fvd\n"
@@ -123,6 +124,7 @@ def run(arguments: list[str]) -> int:
             source_cache=source_cache,
             force_share=given.force_share,
             trust=trust,
+            cache_dir=given.cache_dir,
             progress=progress.callback,
         )
     return 0

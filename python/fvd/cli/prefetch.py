@@ -20,7 +20,7 @@ def parser() -> Parser:
     parser = Parser(
         "prefetch",
         "Fetch everything that an image still needs from its base",
-        "[-p] [-q] [-T CACHE] [--write-base] [--trust DIR|URL] FILENAME",
+        "[-p] [-q] [-T CACHE] [--write-base] [--trust DIR|URL] [--cache-dir DIR]\n        FILENAME",
     )
     _common.quiet_option(parser)
     _prefetch_progress.options(parser)
@@ -33,6 +33,7 @@ def parser() -> Parser:
     )
     parser.switch("--write-base", help="allow an image that writes to its base to do so")
     _common.trust_option(parser)
+    _common.cache_dir_option(parser)
     parser.describe("FILENAME", "image file name")
     return parser
 
@@ -44,7 +45,12 @@ def run(arguments: list[str]) -> int:
     display = _prefetch_progress.display(given, "prefetch")
     started = time.monotonic()
     image = fvd.open(
-        given.files[0], "r+", cache=cache, write_base=given.write_base, trust=_common.trusted(given)
+        given.files[0],
+        "r+",
+        cache=cache,
+        write_base=given.write_base,
+        trust=_common.trusted(given),
+        cache_dir=given.cache_dir,
     )
     try:
         with _signals.Terminable(), display:

@@ -26,6 +26,7 @@ from fvd.types._arguments import (
     Switch,
     TargetFormat,
 )
+from fvd.types._cache import CacheCheck, CacheObject
 from fvd.types._copies import CompareResult, ConvertResult, CreateResult
 from fvd.types._dump import BitmapRecord, Dump, JournalSector, TableRecord
 from fvd.types._images import CheckResult, DiskStats, Extent, FormatSpecific, ImageInfo, Snapshot
@@ -37,7 +38,9 @@ __all__ = [
     "Aio",
     "Attributes",
     "BitmapRecord",
+    "CacheCheck",
     "CacheMode",
+    "CacheObject",
     "CheckResult",
     "CompareResult",
     "ConnectionCounts",

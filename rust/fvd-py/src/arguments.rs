@@ -12,7 +12,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::errors::raise;
-use crate::remote::opener;
+use crate::remote::{opener, opener_with};
 
 /// Runs the blocking function `work` without the GIL, and converts its error to an exception.
 pub(crate) fn blocking<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T, Error> + Send) -> PyResult<T> {
@@ -72,6 +72,7 @@ pub(crate) struct Opening<'a> {
     pub(crate) base_timeout: Option<Duration>,
     pub(crate) force_share: bool,
     pub(crate) trust: &'a [PathBuf],
+    pub(crate) cache_dir: Option<PathBuf>,
 }
 
 impl Opening<'_> {
@@ -90,7 +91,7 @@ impl Opening<'_> {
             force_share: self.force_share,
             unfinished: false,
             gate: gate(self.trust)?,
-            remote: Some(opener()),
+            remote: Some(opener_with(self.cache_dir)),
         })
     }
 }

@@ -10,6 +10,7 @@ use pyo3::types::PyDict;
 use crate::arguments::{self, blocking, read_only};
 use crate::disk::Disk;
 use crate::progress::Reporter;
+use crate::remote::opener_with;
 
 /// Compares two disks, each a path or an open image. See `fvd.compare`.
 ///
@@ -18,7 +19,7 @@ use crate::progress::Reporter;
 #[pyfunction]
 #[pyo3(signature = (
     a, b, *, a_format = None, b_format = None, strict = false, cache = "writeback", force_share = false,
-    trust = Vec::new(), progress = None
+    trust = Vec::new(), cache_dir = None, progress = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
 pub(crate) fn compare<'py>(
@@ -31,10 +32,12 @@ pub(crate) fn compare<'py>(
     cache: &str,
     force_share: bool,
     trust: Vec<PathBuf>,
+    cache_dir: Option<PathBuf>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let options = ChainOptions {
         direct: arguments::cache(cache)?.is_direct(),
+        remote: Some(opener_with(cache_dir)),
         ..read_only(force_share, &trust)?
     };
     let mut reporter = Reporter::new(progress);

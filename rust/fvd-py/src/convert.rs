@@ -17,7 +17,7 @@ use crate::create::apply;
 use crate::disk::{Disk, unfit};
 use crate::numbers;
 use crate::progress::Reporter;
-use crate::remote::opener;
+use crate::remote::opener_with;
 
 /// The source: a disk, or the file descriptor of a stream.
 pub(crate) enum From {
@@ -63,7 +63,7 @@ impl<'py> FromPyObject<'_, 'py> for To {
     source, target, *, source_format = None, target_format = "raw", options = None, backing_file = None,
     backing_format = None, sparse_size = 4096, no_create = false, out_of_order = false, force = false,
     target_is_zero = false, cache = "unsafe", source_cache = "writeback", force_share = false, trust = Vec::new(),
-    progress = None
+    cache_dir = None, progress = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
 #[expect(clippy::fn_params_excessive_bools, reason = "keyword arguments of Python")]
@@ -85,6 +85,7 @@ pub(crate) fn convert<'py>(
     source_cache: &str,
     force_share: bool,
     trust: Vec<PathBuf>,
+    cache_dir: Option<PathBuf>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let format = match target_format {
@@ -116,7 +117,7 @@ pub(crate) fn convert<'py>(
             cache,
             source_cache,
             gate,
-            remote: Some(opener()),
+            remote: Some(opener_with(cache_dir)),
             force_share,
             ..ConvertRequest::new(source, target, format)
         };

@@ -17,7 +17,7 @@ use crate::image::Image;
 #[pyfunction]
 #[pyo3(signature = (
     path, *, writable = false, write_base = false, cache = "writeback", discard = "unmap", detect_zeroes = "off",
-    copy_on_read = None, force_share = false, trust = Vec::new()
+    copy_on_read = None, force_share = false, trust = Vec::new(), cache_dir = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
 pub(crate) fn open(
@@ -31,6 +31,7 @@ pub(crate) fn open(
     copy_on_read: Option<bool>,
     force_share: bool,
     trust: Vec<PathBuf>,
+    cache_dir: Option<PathBuf>,
 ) -> PyResult<Image> {
     let opening = Opening {
         writable,
@@ -42,6 +43,7 @@ pub(crate) fn open(
         base_timeout: None,
         force_share,
         trust: &trust,
+        cache_dir,
     };
     let options = opening.options()?;
     let engine = blocking(py, || block_on(open_image(&path, &options)))?;

@@ -1,7 +1,10 @@
 //! What was asked of the stores, for metrics.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use crate::cache::CacheTally;
 
 /// Counters of an [`Opener`](crate::Opener), over all its files since it was made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +22,14 @@ pub struct Counters {
     pub refreshes: u64,
     /// Fetches that wait now: in a pause after a failure.
     pub waiting: u64,
+    /// Units that were found in the host cache. Later reads of them are not counted.
+    pub cache_found: u64,
+    /// Units that were stored in the host cache.
+    pub cache_stored: u64,
+    /// Units in the host cache that were damaged, and fetched again.
+    pub cache_damaged: u64,
+    /// Failures of the host cache. After each it is not used for a minute.
+    pub cache_failures: u64,
     /// Bytes of data in memory now, in all files of the process.
     pub memory: u64,
     /// Stores that cannot be reached now.
@@ -46,6 +57,7 @@ pub(crate) struct Tally {
     pub(crate) hedges: AtomicU64,
     pub(crate) refreshes: AtomicU64,
     waiting: AtomicU64,
+    pub(crate) cache: Arc<CacheTally>,
 }
 
 impl Tally {
@@ -74,6 +86,10 @@ impl Tally {
             hedges: read(&self.hedges),
             refreshes: read(&self.refreshes),
             waiting: read(&self.waiting),
+            cache_found: read(&self.cache.found),
+            cache_stored: read(&self.cache.stored),
+            cache_damaged: read(&self.cache.damaged),
+            cache_failures: read(&self.cache.failures),
             ..Counters::default()
         }
     }

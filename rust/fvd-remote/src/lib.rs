@@ -10,11 +10,13 @@
 //! * `store`: where an object is, and who signs.
 //! * `retry`: when to try again, when to try twice.
 //! * `fetch`: brings bytes, whatever the server does.
+//! * `cache`: units on a disk of this machine, shared by its processes.
 //! * `units`: what is kept in memory, who waits for what.
 //!
 //! `docs/design/remote.md` has the invariants (R1 to R9).
 
 mod answer;
+mod cache;
 mod clock;
 mod config;
 mod counters;
@@ -31,6 +33,7 @@ mod store;
 mod transport;
 mod units;
 
+pub use cache::{CacheCheck, CacheObject, CacheOptions, list_cache, prune_cache, verify_cache};
 pub use config::{Config, Outage, Rule, Tuning};
 pub use counters::{Counters, OutageState};
 pub use opener::{Opener, set_memory_limit};

@@ -8,17 +8,18 @@ use fvd::process::{Owned, PerProcess};
 use fvd::remote::{Pin, RemoteFile, RemoteOpener, Validator};
 use fvd::{Error, Result};
 
+use crate::cache::Cache;
 use crate::clock::IoClock;
 use crate::config::Config;
 use crate::counters::{Counters, OutageState, Tally};
-use crate::fetch::{Fetcher, StoreState};
+use crate::fetch::StoreState;
 use crate::file::File;
 use crate::hooks::UrlSource;
 use crate::name::Name;
 use crate::retry::{Health, Hedges};
 use crate::store::{self, Credentials, Object, Remote};
 use crate::transport::{Client, Transport, io_thread};
-use crate::units::{Memory, Units};
+use crate::units::{Memory, Opening, Units};
 
 /// Bytes of data that a process keeps, unless it sets another limit.
 const MEMORY: u64 = 64 << 20;
@@ -43,6 +44,7 @@ pub struct Opener {
 struct Shared {
     stores: HashMap<String, Arc<Store>>,
     objects: HashMap<String, Weak<Units>>,
+    cache: Option<Arc<Cache>>,
 }
 
 /// What the objects of a bucket or of a web server share.
@@ -143,16 +145,29 @@ impl Opener {
         };
         let text = object.name.text.clone();
         let remote: Arc<dyn Remote> = Arc::new(object);
-        let state = Arc::clone(&store.state);
-        let (url, wanted, memory) = (text.clone(), pin.cloned(), Arc::clone(UNITS.get()));
-        let opened = io_thread::run(async move {
-            let (fetcher, head) = Fetcher::open(url, remote, state, wanted.as_ref()).await?;
-            Ok::<_, Error>(Arc::new(Units::new(&memory, fetcher, head)))
-        });
+        let opening = Opening {
+            url: text.clone(),
+            remote,
+            store: Arc::clone(&store.state),
+            pin: pin.cloned(),
+            cache: self.cache()?,
+        };
+        let memory = Arc::clone(UNITS.get());
+        let opened = io_thread::run(async move { Units::open(&memory, opening).await.map(Arc::new) });
         let units = opened??;
         self.shared()?.objects.insert(text.clone(), Arc::downgrade(&units));
         let pin = pin.cloned().unwrap_or_else(|| units.fetcher().identity.pin());
         Ok(Arc::new(File::new(text, pin, units)))
+    }
+
+    /// The host cache, if there is one.
+    fn cache(&self) -> Result<Option<Arc<Cache>>> {
+        let Some(options) = &self.config.cache else {
+            return Ok(None);
+        };
+        let mut shared = self.shared()?;
+        let make = || Cache::new(options.clone(), Arc::clone(&self.tally.cache));
+        Ok(Some(Arc::clone(shared.cache.get_or_insert_with(make))))
     }
 
     /// The object of `pin`, if it is open already.

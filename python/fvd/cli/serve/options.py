@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         base_timeout: float | None
         write_base: bool
         trust: list[str]
+        cache_dir: str | None
         tls_creds: str | None
         tls_psk: str | None
         tls_verify_peer: bool
@@ -143,6 +144,7 @@ def _how(parser: Parser) -> None:
     )
     parser.switch("--write-base", help="allow an image that writes to its base to do so")
     _common.trust_option(parser)
+    _common.cache_dir_option(parser)
     parser.option(
         "--metrics",
         metavar="ADDR:PORT",
@@ -208,6 +210,7 @@ def settings(given: Given) -> Settings:
         "base_timeout": None if given.base_timeout is None else _values.seconds(given.base_timeout),
         "write_base": given.write_base,
         "trust": _common.trusted(given),
+        "cache_dir": given.cache_dir,
         "tls_creds": given.tls_creds,
         "tls_psk": given.tls_psk,
         "tls_verify_peer": given.tls_verify_peer,

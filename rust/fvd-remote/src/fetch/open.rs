@@ -21,6 +21,16 @@ use crate::store::Remote;
 const ATTEMPTS: u32 = 4;
 
 impl Fetcher {
+    /// For the object of `pin`, before the store has been asked.
+    pub(crate) fn pinned(url: String, remote: Arc<dyn Remote>, store: Arc<StoreState>, pin: &Pin) -> Self {
+        Self {
+            url,
+            remote,
+            identity: Identity::pinned(pin),
+            store,
+        }
+    }
+
     /// Opens an object, which must be the one of `pin`. The answer has its first unit, unless it is empty.
     pub(crate) async fn open(
         url: String,

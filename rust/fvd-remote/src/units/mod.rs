@@ -1,9 +1,11 @@
 //! Units of objects in memory: who waits for which, what is kept, what is fetched ahead (R3, R4).
 
 mod admission;
+mod cached;
 mod flight;
 mod link;
 mod memory;
+mod open;
 mod read;
 mod streams;
 
@@ -15,9 +17,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::AbortHandle;
 
 pub(crate) use memory::Memory;
+pub(crate) use open::Opening;
 
+use crate::cache::{Cached, Lead};
 use crate::fetch::{Fetcher, Head, UNIT};
 use crate::transport::io_thread;
+use cached::fill;
 use flight::Flight;
 use streams::Streams;
 
@@ -26,6 +31,8 @@ pub(crate) struct Units {
     id: u64,
     memory: Arc<Memory>,
     fetcher: Arc<Fetcher>,
+    /// The object in the host cache, if there is one.
+    cached: Option<Arc<Cached>>,
     streams: Mutex<Streams>,
     /// Fetches in flight, by their number: they end with the object.
     fetches: Arc<Mutex<HashMap<u64, AbortHandle>>>,
@@ -38,19 +45,26 @@ fn next_number() -> u64 {
 }
 
 impl Units {
-    /// `head` is the answer that has the first bytes.
-    pub(crate) fn new(memory: &Arc<Memory>, fetcher: Fetcher, head: Option<Head>) -> Self {
+    /// `head` is the answer that has the first bytes, and `leads` those that this process alone fetches.
+    fn new(
+        memory: &Arc<Memory>,
+        fetcher: Fetcher,
+        head: Option<Head>,
+        cached: Option<Cached>,
+        leads: Vec<Lead>,
+    ) -> Self {
         let units = Self {
             id: next_number(),
             memory: Arc::clone(memory),
             fetcher: Arc::new(fetcher),
+            cached: cached.map(Arc::new),
             streams: Mutex::default(),
             fetches: Arc::default(),
         };
         if let Some(head) = head {
             let covered = 0..head.data.range.end.div_ceil(UNIT);
             let flights = memory.begin(units.id, units.len(), covered);
-            units.launch(flights, Some(head));
+            units.launch(flights, Some((head, leads)));
         }
         units
     }
@@ -64,15 +78,19 @@ impl Units {
     }
 
     /// Begins these fetches. The first has begun already, if there is a head.
-    fn launch(&self, flights: Vec<Flight>, mut head: Option<Head>) {
+    fn launch(&self, flights: Vec<Flight>, mut head: Option<(Head, Vec<Lead>)>) {
         for flight in flights {
             let number = next_number();
             let fetcher = Arc::clone(&self.fetcher);
             let fetches = Arc::clone(&self.fetches);
-            let head = head.take();
+            let (head, leads) = head.take().unzip();
+            let cached = self.cached.clone();
             let failing = flight.handle();
             let task = async move {
-                let result = fetcher.fetch(&flight, head).await;
+                let result = match &cached {
+                    Some(cached) => fill(&fetcher, cached, &flight, head, leads.unwrap_or_default()).await,
+                    None => fetcher.fetch(&flight, head).await,
+                };
                 fetches.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
                 flight.end(&result.unwrap_or(Ok(())));
             };
@@ -90,7 +108,14 @@ impl Units {
         let window = self.fetcher.store.tuning.window;
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         let ahead = streams.read(range, window);
-        ahead.start.div_ceil(UNIT)..ahead.end.min(self.len()).div_ceil(UNIT)
+        let mut ahead = ahead.start.div_ceil(UNIT)..ahead.end.min(self.len()).div_ceil(UNIT);
+        // What the host cache has need not be fetched.
+        if let Some(cached) = &self.cached {
+            while !ahead.is_empty() && cached.is_known(ahead.start) {
+                ahead.start += 1;
+            }
+        }
+        ahead
     }
 }
 

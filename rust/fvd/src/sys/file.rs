@@ -252,6 +252,11 @@ pub(crate) fn lock_byte_shared(fd: BorrowedFd<'_>, byte: u64) -> io::Result<()> 
     set_lock(fd, &byte_lock(libc::F_RDLCK, byte))
 }
 
+/// As [`lock_byte_shared`], exclusively.
+pub(crate) fn lock_byte_exclusive(fd: BorrowedFd<'_>, byte: u64) -> io::Result<()> {
+    set_lock(fd, &byte_lock(libc::F_WRLCK, byte))
+}
+
 /// Releases the lock of this open file description, and so of all its duplicates, on the byte.
 pub(crate) fn unlock_byte(fd: BorrowedFd<'_>, byte: u64) -> io::Result<()> {
     set_lock(fd, &byte_lock(libc::F_UNLCK, byte))
@@ -279,7 +284,7 @@ pub(crate) fn is_byte_locked(fd: BorrowedFd<'_>, byte: u64) -> io::Result<bool> 
 
 #[expect(
     clippy::cast_possible_wrap,
-    reason = "lock types and the bytes of QEMU's locks are tiny"
+    reason = "lock types are tiny, and locked bytes lie within files"
 )]
 fn byte_lock(kind: i32, byte: u64) -> libc::flock64 {
     libc::flock64 {

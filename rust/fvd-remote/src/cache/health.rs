@@ -1,0 +1,68 @@
+//! A disk that fails is left alone for a while.
+
+use std::io;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+/// How long the cache is left alone after a failure.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// What can be done with the cache now.
+#[derive(Debug, Default)]
+pub(super) struct Health(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// Until when nothing is read.
+    unread: Option<Instant>,
+    /// Until when nothing is stored.
+    unstored: Option<Instant>,
+}
+
+/// What a failure means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// No space: what is there can be read.
+    Full,
+    Broken,
+}
+
+impl Failure {
+    pub(super) fn of(error: &io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::ENOSPC | libc::EDQUOT) => Self::Full,
+            _ => Self::Broken,
+        }
+    }
+}
+
+impl Health {
+    pub(super) fn can_read(&self) -> bool {
+        let mut state = self.lock();
+        state.unread = state.unread.filter(|until| Instant::now() < *until);
+        state.unread.is_none()
+    }
+
+    pub(super) fn can_store(&self) -> bool {
+        let mut state = self.lock();
+        state.unstored = state.unstored.filter(|until| Instant::now() < *until);
+        state.unstored.is_none()
+    }
+
+    /// True: the cache was healthy before.
+    pub(super) fn fail(&self, failure: Failure) -> bool {
+        let until = Some(Instant::now() + PAUSE);
+        let mut state = self.lock();
+        let was_healthy = state.unstored.is_none();
+        state.unstored = until;
+        if failure == Failure::Broken {
+            state.unread = until;
+        }
+        was_healthy
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
