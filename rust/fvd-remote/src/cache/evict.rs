@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::fault::fault;
 use super::layout::ENTRY;
 use super::medium::{ByteLock, Medium, Waiting, Which};
-use super::object::{OPEN, Object, read_label};
+use super::object::{OPEN, Object, read_label, remove_if_damaged};
 
 /// A unit that could go.
 pub(super) struct Candidate {
@@ -23,6 +23,9 @@ pub(crate) fn evict(medium: &Arc<dyn Medium>, limit: u64, target: u64) -> io::Re
         return Ok(None);
     };
     medium.sweep()?;
+    for name in medium.names()? {
+        remove_if_damaged(medium, &name)?;
+    }
     let objects = open_all(medium)?;
     let mut used = used(&objects)?;
     if used <= limit || fault!(EvictNothing) {
@@ -48,18 +51,13 @@ pub(crate) fn evict(medium: &Arc<dyn Medium>, limit: u64, target: u64) -> io::Re
     Ok(Some(used))
 }
 
-/// All objects, by themselves: their locks exclude those of all others, also in this process. What is no object
-/// is removed.
+/// All objects, by themselves: their locks exclude those of all others, also in this process.
 pub(super) fn open_all(medium: &Arc<dyn Medium>) -> io::Result<Vec<Arc<Object>>> {
     let mut objects = Vec::new();
     for name in medium.names()? {
         let Some(files) = medium.open(&name)? else { continue };
-        match read_label(&*files)? {
-            Some(label) if label.name() == name => {
-                objects.push(Arc::new(Object::of(Arc::clone(medium), files, label)));
-            }
-            _ => medium.remove(&name)?,
-        }
+        let label = read_label(&*files)?.filter(|label| label.name() == name);
+        objects.extend(label.map(|label| Arc::new(Object::of(Arc::clone(medium), files, label))));
     }
     Ok(objects)
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use fvd::process::CloseOnFork;
+use fvd::process::{CloseOnFork, effective_user};
 use fvd::{Error, ErrorKind, Result};
 use rustix::fs::{
     AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags, RenameFlags, SeekFrom, Stat, fallocate, fstat, ftruncate,
@@ -136,7 +136,7 @@ fn make(at: impl std::os::fd::AsFd, name: &Path) -> rustix::io::Result<()> {
 }
 
 fn check_owner(stat: &Stat, path: &Path) -> Result<()> {
-    let us = rustix::process::geteuid().as_raw();
+    let us = effective_user();
     let refuse = |text: String| Err(Error::new(ErrorKind::NotPermitted, text).with_path(path));
     if stat.st_uid != us && stat.st_uid != 0 {
         return refuse(format!(

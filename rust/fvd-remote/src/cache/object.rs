@@ -67,7 +67,8 @@ impl Object {
                 continue;
             }
             if read_label(&*files)?.as_ref() != Some(label) {
-                medium.remove(&name)?;
+                drop(files);
+                remove_damaged(medium, &name)?;
                 continue;
             }
             return Ok(Some(Arc::new(Self::of(Arc::clone(medium), files, label.clone()))));
@@ -284,6 +285,26 @@ pub(super) fn read_label(files: &dyn Files) -> io::Result<Option<Label>> {
     let mut header = vec![0; HEADER];
     let count = files.read(Which::Index, &mut header, 0, Waiting::Allowed)?;
     Ok(Label::decode(&header[..count]))
+}
+
+/// Removes an object that is none. Only who has the lock of the cache decides that: another process may have
+/// replaced it already.
+pub(super) fn remove_damaged(medium: &Arc<dyn Medium>, name: &str) -> io::Result<()> {
+    let Some(_lock) = medium.lock()? else {
+        return Ok(());
+    };
+    remove_if_damaged(medium, name)
+}
+
+/// As [`remove_damaged`], of a caller that has the lock.
+pub(super) fn remove_if_damaged(medium: &Arc<dyn Medium>, name: &str) -> io::Result<()> {
+    let Some(files) = medium.open(name)? else {
+        return Ok(());
+    };
+    match read_label(&*files)? {
+        Some(label) if label.name() == name => Ok(()),
+        _ => medium.remove(name),
+    }
 }
 
 fn entry_offset(unit: u64) -> u64 {

@@ -246,6 +246,12 @@ impl DirectAlignment {
     }
 }
 
+/// The effective user of this process.
+pub(crate) fn effective_user() -> u32 {
+    // SAFETY: takes nothing, and always succeeds.
+    unsafe { libc::geteuid() }
+}
+
 /// Takes a shared lock on one byte for this open file description. Fails at once with EAGAIN or EACCES if
 /// another one has an exclusive lock.
 pub(crate) fn lock_byte_shared(fd: BorrowedFd<'_>, byte: u64) -> io::Result<()> {

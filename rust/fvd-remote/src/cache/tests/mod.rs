@@ -7,7 +7,7 @@ mod schedule;
 use super::fault::Fault;
 use run::{Case, run};
 
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 200;
 
 fn seeds() -> std::ops::Range<u64> {
     // FVD_SEEDS=1000..2000 explores others.

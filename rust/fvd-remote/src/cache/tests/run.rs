@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -124,6 +125,10 @@ impl Process<'_> {
                     2..6 => self.read(&open, object, unit),
                     _ => self.read_quickly(&open, object, unit),
                 }
+                // What a killed process leaves is either not there or right.
+                if self.case.faults.cut.is_none() && open.damaged.load(Ordering::Relaxed) > 0 {
+                    return self.violation("data is damaged although the power has not failed".to_owned());
+                }
             }
         }
     }
@@ -198,7 +203,12 @@ fn check_after(machine: &Arc<Machine>, case: &Case) -> Result<(), String> {
                 return Err(format!("unit {unit} has other bytes in the end"));
             }
             let lead = object.lead(unit).map_err(text)?.ok_or("the lock of a dead process stays")?;
-            if lead.read().map_err(text)?.is_none() {
+            let is_there = lead.read().map_err(text)?.is_some();
+            if number == 1 && !is_there {
+                // What was left there is evicted below.
+                continue;
+            }
+            if !is_there {
                 lead.publish(&expected).map_err(text)?;
             }
             drop(lead);

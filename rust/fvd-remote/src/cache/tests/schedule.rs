@@ -120,7 +120,8 @@ impl Schedule {
 
     pub(super) fn some_process(&self) -> u32 {
         let mut state = self.lock();
-        let thread = state.random.usize(..state.processes.len());
+        let threads = state.processes.len();
+        let thread = state.random.usize(..threads);
         state.processes[thread]
     }
 
@@ -131,8 +132,11 @@ impl Schedule {
 
 impl State {
     fn choose(&mut self) {
-        if !self.live.is_empty() {
-            self.running = self.live[self.random.usize(..self.live.len())];
+        // A change of threads takes long on a busy machine, so there are not more of them than needed.
+        let goes_on = self.live.contains(&self.running) && self.random.u32(..4) > 0;
+        if !self.live.is_empty() && !goes_on {
+            let chosen = self.random.usize(..self.live.len());
+            self.running = self.live[chosen];
         }
     }
 }
