@@ -18,6 +18,7 @@ use super::health::{Failure, Health};
 use super::layout::Label;
 use super::medium::Medium;
 use super::object::{Lead, Object, Quick};
+use super::pending::Pending;
 use super::pool::Pool;
 use crate::fetch::UNIT;
 
@@ -77,6 +78,7 @@ pub(crate) struct Cache {
 pub(crate) struct Cached {
     cache: Arc<Cache>,
     object: Arc<Object>,
+    pending: Arc<Pending>,
 }
 
 /// What became of units that are wanted.
@@ -130,6 +132,7 @@ impl Cache {
         Ok(object.map(|object| Cached {
             cache: Arc::clone(self),
             object,
+            pending: Arc::default(),
         }))
     }
 
@@ -254,13 +257,20 @@ impl Cached {
             return;
         }
         let cache = Arc::clone(&self.cache);
+        let storing = self.pending.begin();
         self.cache.pool.run_later(move || {
             let is_stored = cache.store(&lead, &bytes);
             drop(lead);
             if is_stored {
                 done();
             }
+            drop(storing);
         });
+    }
+
+    /// Waits until what has come is stored, but not longer than a read may take. Blocks.
+    pub(crate) fn settle(&self) {
+        self.pending.settle(LIMIT);
     }
 
     async fn ask<T: Send + 'static>(&self, work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Option<T> {

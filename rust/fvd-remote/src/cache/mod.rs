@@ -5,7 +5,7 @@
 //! * `medium`, `folder`: the file system, and the real one.
 //! * `object`, `known`: one object: reads, publishing, locks.
 //! * `evict`, `inspect`: the whole cache.
-//! * `host`, with `pool` and `health`: the cache as the I/O thread uses it.
+//! * `host`, with `pool`, `pending` and `health`: the cache as the I/O thread uses it.
 
 mod evict;
 mod fault;
@@ -17,6 +17,7 @@ mod known;
 mod layout;
 mod medium;
 mod object;
+mod pending;
 mod pool;
 #[cfg(test)]
 mod tests;

@@ -124,6 +124,9 @@ impl Drop for Units {
         let fetches = std::mem::take(&mut *self.fetches.lock().unwrap_or_else(PoisonError::into_inner));
         fetches.values().for_each(AbortHandle::abort);
         self.memory.forget(self.id);
+        if let Some(cached) = &self.cached {
+            cached.settle();
+        }
     }
 }
 
