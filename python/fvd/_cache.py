@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 class Cache:
     """A host cache: what bases that are far away have sent, for all images and processes of this machine.
 
-    It is filled and used by `open(cache_dir=)`, `serve(cache_dir=)` and others. Its methods can be called while
-    it is used.
+    It is filled and used by `open(cache_dir=)`, `serve(cache_dir=)` and others. Its methods can be called
+    meanwhile.
 
     ```pycon
     >>> cache = fvd.Cache("cache")
-    >>> [found["url"] for found in cache.list()]
+    >>> [found["url"] for found in cache.objects()]
     []
     ```
     """
@@ -31,13 +31,13 @@ class Cache:
     def __repr__(self) -> str:
         return f"fvd.Cache({self._directory!r})"
 
-    def list(self) -> list[CacheObject]:
+    def objects(self) -> list[CacheObject]:
         """Return what is in the cache, in the order of the URLs.
 
         Raises `IoError` if there is no cache, and `NotPermittedError` if other users can write to it.
 
         ```pycon
-        >>> fvd.Cache("cache").list()
+        >>> fvd.Cache("cache").objects()
         []
         ```
         """
@@ -46,7 +46,7 @@ class Cache:
     def verify(self) -> list[CacheCheck]:
         """Read all that is in the cache, and remove what is damaged: it will be fetched again.
 
-        Raises what `list` raises.
+        Raises what `objects` raises.
 
         ```pycon
         >>> fvd.Cache("cache").verify()
@@ -56,12 +56,12 @@ class Cache:
         return _core.cache_verify(self._directory)
 
     def prune(self, size: int = 0) -> int:
-        """Remove what was used least recently until the cache has at most `size` bytes, and return what it has.
+        """Remove what was used least recently until the cache has at most `size` bytes; return its size.
 
         An object that is open keeps its index, so that more than `size` may be left.
 
         Raises `ValueError` for a negative `size`, `InUseError` if another process is making room, and what
-        `list` raises.
+        `objects` raises.
 
         ```pycon
         >>> fvd.Cache("cache").prune()

@@ -30,8 +30,8 @@ def compare(
 
     Each is a file, or an open image. If one disk is longer, the rest of it must be zeros; with `strict` both
     must have the same length, and the same ranges allocated. Without a format, that of a file is detected.
-    `cache` and `cache_dir` are those of `open`. `force_share` reads without locks. `progress` is called now and then (see
-    `fvd.types.Progress`).
+    `cache` and `cache_dir` are those of `open`. `force_share` reads without locks. `progress` is called now
+    and then (see `fvd.types.Progress`).
 
     Raises `ValueError` for an open image with another format than `fvd`, and what `progress` raises.
 

@@ -47,8 +47,8 @@ def convert(
     Runs of at least `sparse_size` bytes of zeros become holes; 0 writes every byte. `sparse_size` is a
     multiple of 512, at most 16 MiB. `target_is_zero`, with `no_create`, states that the target reads as
     zeros, so that no zeros are written. `out_of_order` writes in any order, with more threads; a compact
-    image is then more scattered. `cache`, of the target, `source_cache` and `cache_dir` are those of `open`. With
-    `unsafe` the target is durable only when the system has written it, with `writeback` when the call
+    image is then more scattered. `cache`, of the target, `source_cache` and `cache_dir` are those of `open`.
+    With `unsafe` the target is durable only when the system has written it, with `writeback` when the call
     returns.
 
     If the copy fails, or `progress` or a signal raises an exception, a new target is removed. A target that

@@ -48,8 +48,8 @@ def open(
 
     An image opened with `r+` prefetches in the background if it has the option `prefetch_start_delay`.
 
-    `cache_dir` is the folder of the host cache for bases that are far away (see "Host cache" in the page about
-    them); by default, that of the configuration. An empty text means none.
+    `cache_dir` is the folder of the host cache for bases that are far away (see `Cache`); by default, that of
+    the configuration. An empty text means none.
 
     The image belongs to this process. In a process forked from it, every method raises `ValueError`, except
     `close`, which does nothing there. Open images after forking.

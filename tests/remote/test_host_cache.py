@@ -70,8 +70,8 @@ def digest() -> str:
 def wait_until_stored(cache: Path, present: int = len(DATA)) -> None:
     """Units are stored in the background."""
     deadline = time.monotonic() + 60
-    while sum(found["present"] for found in fvd.Cache(cache).list()) < present:
-        assert time.monotonic() < deadline, fvd.Cache(cache).list()
+    while sum(found["present"] for found in fvd.Cache(cache).objects()) < present:
+        assert time.monotonic() < deadline, fvd.Cache(cache).objects()
         time.sleep(0.01)
 
 
@@ -192,7 +192,7 @@ def test_another_object_under_the_same_name_has_its_own_place(
     second = overlay(server, tmp_path / "2.fvd")
     with fvd.open(second, trust=server.trust, cache_dir=cache) as image:
         assert image.pread(len(other), 0) == other
-    assert len(fvd.Cache(cache).list()) == 2
+    assert len(fvd.Cache(cache).objects()) == 2
 
 
 def test_a_cache_that_others_can_write_to_is_refused(server: Nginx, tmp_path: Path, cache: Path) -> None:
@@ -266,10 +266,10 @@ def test_the_command_lists_checks_and_prunes(server: Nginx, tmp_path: Path, cach
         assert all(len(line) <= 80 for line in listed.stdout.splitlines())
     assert run("verify", cache).returncode == 0
     assert run("prune", "--size", "1M", cache).returncode == 0
-    (left,) = fvd.Cache(cache).list()
+    (left,) = fvd.Cache(cache).objects()
     assert 0 < left["used"] <= MIB
     assert run("prune", "--all", cache).returncode == 0
-    assert fvd.Cache(cache).list() == []
+    assert fvd.Cache(cache).objects() == []
     assert read_all(server, image, cache) == DATA
 
 
@@ -286,5 +286,5 @@ def test_the_size_in_the_configuration_limits_the_cache(server: Nginx, tmp_path:
     command = [sys.executable, "-W", "ignore", "-c", script, str(image), server.url("")]
     environ = {**os.environ, "FVD_REMOTE_CONFIG": str(configuration)}
     assert subprocess.run(command, capture_output=True, check=True, env=environ).stdout == DATA
-    (found,) = fvd.Cache(cache).list()
+    (found,) = fvd.Cache(cache).objects()
     assert 0 < found["used"] <= 1 * MIB + 2 * UNIT

@@ -29,7 +29,9 @@ def parser() -> Parser:
     )
     _common.quiet_option(parser)
     _common.output_option(parser)
-    parser.option("--size", metavar="N", help="prune: what was used least recently goes until N bytes are left")
+    parser.option(
+        "--size", metavar="N", help="prune: what was used least recently goes until N bytes are left"
+    )
     parser.switch("--all", help="prune: everything goes")
     parser.describe("list", "show what is in the cache")
     parser.describe("verify", "read all of it, and remove what is damaged")
@@ -55,7 +57,7 @@ def run(arguments: list[str]) -> int:
             _output.remark(f"The cache has {human_size(left)} now.\n")
         return 0
     if action == "list":
-        objects = cache.list()
+        objects = cache.objects()
         _write([_output.json_document(objects)] if as_json else table(objects))
         return 0
     checks = cache.verify()

@@ -16,7 +16,8 @@ def parser() -> Parser:
     parser = Parser(
         "compare",
         "Check if two images have the same contents",
-        "[-f FMT] [-F FMT] [-s] [-T CACHE] [-U] [-p] [-q] [--trust DIR|URL]\n        [--cache-dir DIR] FILENAME1 FILENAME2",
+        "[-f FMT] [-F FMT] [-s] [-T CACHE] [-U] [-p] [-q] [--trust DIR|URL]\n"
+        "        [--cache-dir DIR] FILENAME1 FILENAME2",
     )
     _common.quiet_option(parser)
     _progress.progress_options(parser)

@@ -6,10 +6,10 @@ from typing import TypedDict
 
 
 class CacheObject(TypedDict):
-    """An object in a host cache. See `Cache.list`.
+    """An object in a host cache. See `Cache.objects`.
 
     ```pycon
-    >>> found: list[CacheObject] = fvd.Cache("cache").list()
+    >>> found: list[CacheObject] = fvd.Cache("cache").objects()
     ```
     """
 

@@ -9,7 +9,7 @@ use pyo3::types::PyDict;
 use crate::arguments::blocking;
 use crate::numbers;
 
-/// What is in a cache. See `fvd.Cache.list`.
+/// What is in a cache. See `fvd.Cache.objects`.
 #[pyfunction]
 pub(crate) fn cache_list(py: Python<'_>, directory: PathBuf) -> PyResult<Vec<Bound<'_, PyDict>>> {
     let found = blocking(py, || list_cache(&directory))?;

@@ -145,7 +145,9 @@ fn check_owner(stat: &Stat, path: &Path) -> Result<()> {
         ));
     }
     if stat.st_mode & 0o022 != 0 {
-        return refuse("Other users can write to the cache, and so change what is read from it. `chmod go-w` helps".to_owned());
+        return refuse(
+            "Other users can write to the cache, and so change what is read from it. `chmod go-w` helps".to_owned(),
+        );
     }
     Ok(())
 }
@@ -174,7 +176,7 @@ impl Medium for Folder {
         };
         match (open("index")?, open("data")?) {
             (Some(index), Some(data)) => Ok(Some(Box::new(Pair::new(index, data)))),
-            // It is being removed, or somebody's doing: either way it is no object.
+            // Not made by this program: either way it is no object.
             _ => self.remove(name).map(|()| None),
         }
     }

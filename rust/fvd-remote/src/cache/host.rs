@@ -154,7 +154,10 @@ impl Cache {
             // Too much to do: not the fault of the disk.
             Ok(Err(_)) => None,
             Err(_) => {
-                self.failed(Failure::Broken, &format!("its disk has not answered for {} s", LIMIT.as_secs()));
+                self.failed(
+                    Failure::Broken,
+                    &format!("its disk has not answered for {} s", LIMIT.as_secs()),
+                );
                 None
             }
         }

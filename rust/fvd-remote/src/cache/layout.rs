@@ -168,7 +168,10 @@ mod tests {
     use super::*;
 
     fn label(validator: Validator) -> Label {
-        let pin = Pin { len: 1 << 30, validator };
+        let pin = Pin {
+            len: 1 << 30,
+            validator,
+        };
         Label::new("https://example.org/a", &pin, 256 << 10).expect("it fits")
     }
 
@@ -211,7 +214,10 @@ mod tests {
 
     #[test]
     fn an_object_without_a_validator_is_not_cached() {
-        let pin = Pin { len: 1, validator: Validator::Length };
+        let pin = Pin {
+            len: 1,
+            validator: Validator::Length,
+        };
         assert_eq!(Label::new("https://example.org/a", &pin, 256 << 10), None);
     }
 }

@@ -23,6 +23,6 @@ mod pool;
 mod tests;
 
 pub use host::CacheOptions;
-pub use inspect::{CacheCheck, CacheObject, list_cache, prune_cache, verify_cache};
 pub(crate) use host::{Cache, CacheTally, Cached};
+pub use inspect::{CacheCheck, CacheObject, list_cache, prune_cache, verify_cache};
 pub(crate) use object::Lead;

@@ -206,7 +206,11 @@ impl Object {
         let entry = self.entry(unit, Waiting::Allowed)?;
         let is_meant = entry.is_present() && entry.generation == generation;
         if is_meant {
-            let generation = if fault!(SameGeneration) { 0 } else { generation.wrapping_add(1) };
+            let generation = if fault!(SameGeneration) {
+                0
+            } else {
+                generation.wrapping_add(1)
+            };
             let cleared = Entry {
                 generation,
                 ..Entry::default()
@@ -247,12 +251,20 @@ impl Lead {
             return Ok(());
         }
         let range = object.range(self.unit);
-        assert_eq!(data.len() as u64, range.end - range.start, "only whole units are stored");
+        assert_eq!(
+            data.len() as u64,
+            range.end - range.start,
+            "only whole units are stored"
+        );
         if fault!(UnlockEarly) {
             object.files.unlock(UNIT_LOCKS + self.unit);
         }
         let now = object.medium.now();
-        let generation = if fault!(SameGeneration) { 1 } else { entry.generation.wrapping_add(1) };
+        let generation = if fault!(SameGeneration) {
+            1
+        } else {
+            entry.generation.wrapping_add(1)
+        };
         let entry = Entry {
             crc: crc32c::crc32c(data),
             generation,

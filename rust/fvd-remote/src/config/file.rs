@@ -86,8 +86,13 @@ impl Size {
             "T" | "t" => 40,
             _ => 64,
         };
-        let bytes = digits.parse::<u64>().ok().and_then(|count| count.checked_mul(1u64.checked_shl(shift)?));
-        bytes.ok_or_else(|| Error::invalid_argument("The size of the cache is a number with K, M, G or T, such as \"10G\""))
+        let bytes = digits
+            .parse::<u64>()
+            .ok()
+            .and_then(|count| count.checked_mul(1u64.checked_shl(shift)?));
+        bytes.ok_or_else(|| {
+            Error::invalid_argument("The size of the cache is a number with K, M, G or T, such as \"10G\"")
+        })
     }
 }
 

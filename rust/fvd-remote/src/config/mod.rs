@@ -80,7 +80,10 @@ impl Config {
     pub fn set_cache_dir(&mut self, dir: impl AsRef<Path>) {
         let dir = dir.as_ref();
         let size = self.cache_size.unwrap_or(CacheOptions::SIZE);
-        self.cache = (!dir.as_os_str().is_empty()).then(|| CacheOptions { dir: dir.to_owned(), size });
+        self.cache = (!dir.as_os_str().is_empty()).then(|| CacheOptions {
+            dir: dir.to_owned(),
+            size,
+        });
     }
 
     /// Adds headers from the program to the requests for URLs below `prefix`. They go to the host of that URL

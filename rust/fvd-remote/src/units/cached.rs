@@ -64,7 +64,7 @@ pub(super) async fn fill(
     for (unit, bytes) in cached.find(flight.missing_units()).await {
         flight.bring(unit, bytes);
     }
-    // Whoever fetches has memory and a turn first: no other process waits for that.
+    // Memory and a turn come before the lock: no other process waits for them.
     let mut permit = None;
     let mut patience = Patience::new(fetcher);
     loop {

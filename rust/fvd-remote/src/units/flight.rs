@@ -186,7 +186,9 @@ impl Sink for Flight {
 
     fn admit(&self) -> BoxFuture<'_, Box<dyn Send>> {
         let inner = &self.0;
-        let bytes = inner.missing(inner.units.clone()).map_or(0, |range| range.end - range.start);
+        let bytes = inner
+            .missing(inner.units.clone())
+            .map_or(0, |range| range.end - range.start);
         let mut state = inner.memory.lock();
         let receiver = state.enqueue(Arc::clone(&inner.ticket), bytes);
         let granted = state.grant(&inner.memory);

@@ -24,7 +24,13 @@ impl Units {
     /// Opens an object. Asks the store for nothing if a pin says which object it is, and the cache has its
     /// first unit.
     pub(crate) async fn open(memory: &Arc<Memory>, opening: Opening) -> Result<Self> {
-        let Opening { url, remote, store, pin, cache } = opening;
+        let Opening {
+            url,
+            remote,
+            store,
+            pin,
+            cache,
+        } = opening;
         let Some(cache) = cache else {
             let (fetcher, head) = Fetcher::open(url, remote, store, pin.as_ref()).await?;
             return Ok(Self::new(memory, fetcher, head, None, Vec::new()));

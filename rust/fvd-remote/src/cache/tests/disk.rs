@@ -122,7 +122,10 @@ impl Machine {
         Arc::new(Self {
             schedule,
             faults,
-            state: Mutex::new(State { next: 1, ..State::default() }),
+            state: Mutex::new(State {
+                next: 1,
+                ..State::default()
+            }),
         })
     }
 
@@ -194,7 +197,11 @@ impl Machine {
         state.has_been_cut = true;
         self.schedule.random(|random| {
             let state = &mut *state;
-            state.files.values_mut().flatten().for_each(|file| file.lose_power(random));
+            state
+                .files
+                .values_mut()
+                .flatten()
+                .for_each(|file| file.lose_power(random));
             if random.bool() {
                 state.objects.clone_from(&state.durable_names);
             }
@@ -347,7 +354,10 @@ impl Files for Open {
             return Err(errno(libc::EAGAIN));
         }
         let offset = offset as usize;
-        let len = self.with(file, |file| file.cached.len()).saturating_sub(offset).min(buf.len());
+        let len = self
+            .with(file, |file| file.cached.len())
+            .saturating_sub(offset)
+            .min(buf.len());
         self.in_pieces(offset..offset + len, |piece| {
             let target = piece.start - offset..piece.end - offset;
             self.with(file, |file| buf[target].copy_from_slice(&file.cached[piece]));
@@ -383,7 +393,9 @@ impl Files for Open {
         let from = from as usize;
         Ok(self.with(Which::Data, |file| {
             let first = *file.allocated.range(from.div_ceil(SECTOR)..).next()?;
-            let end = (first..).find(|sector| !file.allocated.contains(sector)).expect("finite");
+            let end = (first..)
+                .find(|sector| !file.allocated.contains(sector))
+                .expect("finite");
             Some((first * SECTOR) as u64..((end * SECTOR).min(file.cached.len())) as u64)
         }))
     }
@@ -396,7 +408,12 @@ impl Files for Open {
 
     fn is_linked(&self) -> io::Result<bool> {
         self.machine.begin(self.process, false)?;
-        Ok(self.machine.lock().objects.values().any(|&object| object == self.object))
+        Ok(self
+            .machine
+            .lock()
+            .objects
+            .values()
+            .any(|&object| object == self.object))
     }
 
     fn try_lock(&self, byte: u64, lock: ByteLock) -> io::Result<bool> {

@@ -101,7 +101,11 @@ pub(super) fn run(case: &Case, fault: Option<Fault>) -> Result<(), String> {
     });
     let mut found = std::mem::take(&mut lock(&world).violations);
     found.extend(after(machine, case, fault).err());
-    if found.is_empty() { Ok(()) } else { Err(found.join("; ")) }
+    if found.is_empty() {
+        Ok(())
+    } else {
+        Err(found.join("; "))
+    }
 }
 
 fn lock(world: &Mutex<World>) -> MutexGuard<'_, World> {
@@ -195,14 +199,23 @@ fn check_after(machine: &Arc<Machine>, case: &Case) -> Result<(), String> {
     let text = |error: std::io::Error| error.to_string();
     let mut open = Vec::new();
     for number in 0..2 {
-        let object = Object::open(&medium, &label(case, number)).map_err(text)?.ok_or("it cannot be opened")?;
+        let object = Object::open(&medium, &label(case, number))
+            .map_err(text)?
+            .ok_or("it cannot be opened")?;
         for unit in 0..case.units {
             let range = object.range(unit);
             let expected = content(number, unit, (range.end - range.start) as usize);
-            if object.read_unit(unit).map_err(text)?.is_some_and(|data| data != expected) {
+            if object
+                .read_unit(unit)
+                .map_err(text)?
+                .is_some_and(|data| data != expected)
+            {
                 return Err(format!("unit {unit} has other bytes in the end"));
             }
-            let lead = object.lead(unit).map_err(text)?.ok_or("the lock of a dead process stays")?;
+            let lead = object
+                .lead(unit)
+                .map_err(text)?
+                .ok_or("the lock of a dead process stays")?;
             let is_there = lead.read().map_err(text)?.is_some();
             if number == 1 && !is_there {
                 // What was left there is evicted below.
@@ -218,7 +231,9 @@ fn check_after(machine: &Arc<Machine>, case: &Case) -> Result<(), String> {
         }
         open.push(object);
     }
-    evict(&medium, case.quota, case.quota / 10 * 9).map_err(text)?.ok_or("the lock of the folder stays")?;
+    evict(&medium, case.quota, case.quota / 10 * 9)
+        .map_err(text)?
+        .ok_or("the lock of the folder stays")?;
     let used = |open: &[Arc<Object>]| open.iter().map(|object| object.files().used()).sum::<Result<u64, _>>();
     if used(&open).map_err(text)? > case.quota {
         return Err("the cache has more than its quota".to_owned());
@@ -232,5 +247,9 @@ fn check_after(machine: &Arc<Machine>, case: &Case) -> Result<(), String> {
     drop(open);
     evict(&medium, 0, 0).map_err(text)?;
     let left: HashSet<String> = medium.names().map_err(text)?.into_iter().collect();
-    if left.is_empty() { Ok(()) } else { Err("objects that have no units stay".to_owned()) }
+    if left.is_empty() {
+        Ok(())
+    } else {
+        Err("objects that have no units stay".to_owned())
+    }
 }
