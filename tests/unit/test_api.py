@@ -36,6 +36,7 @@ def test_open_takes_the_modes_of_a_file(core: FakeCore, mode: Mode, writable: bo
         "copy_on_read": None,
         "force_share": False,
         "trust": (),
+        "cache_dir": None,
     }
 
 

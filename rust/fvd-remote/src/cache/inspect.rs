@@ -9,7 +9,6 @@ use fvd::{Error, ErrorKind, Result};
 
 use super::evict::{evict, open_all, present};
 use super::host::existing;
-use super::medium::Medium;
 use super::object::{OPEN, Object};
 
 /// An object in a host cache.
@@ -47,7 +46,7 @@ pub struct CacheCheck {
 /// What is in the cache in `dir`, in the order of the URLs.
 pub fn list_cache(dir: &Path) -> Result<Vec<CacheObject>> {
     let mut found = Vec::new();
-    for object in objects(dir)?.1 {
+    for object in objects(dir)? {
         found.push(describe(&object).map_err(|error| Error::io("read the cache", error).with_path(dir))?);
     }
     found.sort_unstable_by(|a, b| (&a.url, &a.name).cmp(&(&b.url, &b.name)));
@@ -57,7 +56,7 @@ pub fn list_cache(dir: &Path) -> Result<Vec<CacheObject>> {
 /// Reads all that is in the cache in `dir`, and removes what is damaged.
 pub fn verify_cache(dir: &Path) -> Result<Vec<CacheCheck>> {
     let mut found = Vec::new();
-    for object in objects(dir)?.1 {
+    for object in objects(dir)? {
         found.push(check(&object).map_err(|error| Error::io("check the cache", error).with_path(dir))?);
     }
     found.sort_unstable_by(|a, b| a.url.cmp(&b.url));
@@ -73,10 +72,8 @@ pub fn prune_cache(dir: &Path, size: u64) -> Result<u64> {
     pruned.ok_or_else(|| Error::new(ErrorKind::InUse, "Another process is making room in the cache").with_path(dir))
 }
 
-fn objects(dir: &Path) -> Result<(Arc<dyn Medium>, Vec<Arc<Object>>)> {
-    let medium = existing(dir)?;
-    let objects = open_all(&medium).map_err(|error| Error::io("read the cache", error).with_path(dir))?;
-    Ok((medium, objects))
+fn objects(dir: &Path) -> Result<Vec<Arc<Object>>> {
+    open_all(&existing(dir)?).map_err(|error| Error::io("read the cache", error).with_path(dir))
 }
 
 fn describe(object: &Object) -> std::io::Result<CacheObject> {

@@ -62,7 +62,7 @@ pub(super) async fn fill(
         return fetcher.fetch(&part, head).await;
     }
     for (unit, bytes) in cached.find(flight.missing_units()).await {
-        flight.bring(unit, bytes);
+        flight.bring(unit, &bytes);
     }
     // Memory and a turn come before the lock: no other process waits for them.
     let mut permit = None;
@@ -77,7 +77,7 @@ pub(super) async fn fill(
         }
         let elected = cached.elect(missing).await;
         for (unit, bytes) in elected.found {
-            flight.bring(unit, bytes);
+            flight.bring(unit, &bytes);
         }
         if elected.is_unusable {
             let part = Part::new(flight, cached, first..last + 1, Vec::new(), permit.take());

@@ -69,7 +69,7 @@ impl Flight {
     }
 
     /// A unit from the host cache: it stays there, and not in memory.
-    pub(super) fn bring(&self, index: u64, unit: Bytes) {
+    pub(super) fn bring(&self, index: u64, unit: &Bytes) {
         self.0.deliver(index, unit, false);
     }
 
@@ -134,7 +134,7 @@ impl Inner {
     }
 
     /// Gives a unit to those who wait. `keep`: those who come later get it from the memory.
-    fn deliver(&self, index: u64, unit: Bytes, keep: bool) {
+    fn deliver(&self, index: u64, unit: &Bytes, keep: bool) {
         let key = self.key(index);
         let whole = UNIT.min(self.len.saturating_sub(index * UNIT));
         assert_eq!(unit.len() as u64, whole, "only whole units are kept");
@@ -167,7 +167,7 @@ impl Sink for Flight {
     }
 
     fn put(&self, index: u64, unit: Bytes) {
-        self.0.deliver(index, unit, true);
+        self.0.deliver(index, &unit, true);
     }
 
     fn is_wanted(&self) -> bool {
