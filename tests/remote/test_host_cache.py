@@ -4,9 +4,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -145,6 +147,104 @@ def test_a_killed_process_holds_up_no_other(server: Nginx, tmp_path: Path, cache
     last = overlay(server, tmp_path / "last.fvd")
     assert read_all(server, last, cache) == DATA
     assert all(check["damaged"] == 0 for check in fvd.Cache(cache).verify())
+
+
+class Holding(BaseHTTPRequestHandler):
+    """Serves DATA, and holds each request while the event of the server is set."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        server = self.server
+        assert isinstance(server, HoldingServer)
+        server.seen += 1
+        while server.holds.is_set():
+            time.sleep(0.01)
+        first, last = self.headers["Range"].removeprefix("bytes=").split("-")
+        body = DATA[int(first) : int(last) + 1]
+        self.send_response(206)
+        self.send_header("ETag", '"1"')
+        self.send_header("Content-Length", str(len(body)))
+        end = int(first) + len(body) - 1
+        self.send_header("Content-Range", f"bytes {first}-{end}/{len(DATA)}")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+class HoldingServer(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Holding)
+        self.holds = threading.Event()
+        self.seen = 0
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/"
+
+    def overlay(self, path: Path) -> Path:
+        fvd.create(path, backing_file=f"{self.url}base.raw", backing_format="raw", trust=[self.url])
+        return path
+
+    def reader(self, image: Path, cache: Path) -> subprocess.Popen[str]:
+        command = [sys.executable, "-W", "ignore", "-c", READER, image, self.url, cache, image]
+        return subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, text=True)
+
+    def wait_for_request(self, before: int) -> None:
+        deadline = time.monotonic() + 60
+        while self.seen == before:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def holding() -> Iterator[HoldingServer]:
+    server = HoldingServer()
+    yield server
+    server.holds.clear()
+    server.shutdown()
+    server.server_close()
+
+
+def test_another_process_takes_over_from_a_killed_one(
+    holding: HoldingServer, tmp_path: Path, cache: Path
+) -> None:
+    images = [holding.overlay(tmp_path / f"{number}.fvd") for number in range(3)]
+    holding.holds.set()
+    leader = holding.reader(images[0], cache)
+    holding.wait_for_request(3)
+    leader.kill()
+    leader.communicate()
+    holding.holds.clear()
+    second = holding.reader(images[1], cache)
+    assert second.communicate(timeout=120)[0].strip() == digest()
+    # It had the locks of the dead one, so it has stored everything.
+    before = holding.seen
+    third = holding.reader(images[2], cache)
+    assert third.communicate(timeout=120)[0].strip() == digest()
+    assert holding.seen == before
+
+
+def test_no_process_waits_for_ever_for_a_stopped_one(
+    holding: HoldingServer, tmp_path: Path, cache: Path
+) -> None:
+    images = [holding.overlay(tmp_path / f"{number}.fvd") for number in range(2)]
+    holding.holds.set()
+    leader = holding.reader(images[0], cache)
+    holding.wait_for_request(2)
+    leader.send_signal(signal.SIGSTOP)
+    holding.holds.clear()
+    second = holding.reader(images[1], cache)
+    try:
+        assert second.communicate(timeout=120)[0].strip() == digest()
+    finally:
+        leader.send_signal(signal.SIGCONT)
+    assert leader.communicate(timeout=120)[0].strip() == digest()
 
 
 def stored_data(cache: Path) -> Path:

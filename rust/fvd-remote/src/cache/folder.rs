@@ -2,21 +2,21 @@
 
 use std::fs::File;
 use std::io;
-use std::ops::Range;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use fvd::process::{CloseOnFork, effective_user};
+use fvd::process::effective_user;
 use fvd::{Error, ErrorKind, Result};
 use rustix::fs::{
-    AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags, RenameFlags, SeekFrom, Stat, fallocate, fstat, ftruncate,
-    mkdirat, openat, renameat_with, seek, statat, unlinkat,
+    AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Stat, fstat, ftruncate, mkdirat, openat, renameat_with, statat,
+    unlinkat,
 };
-use rustix::io::{Errno, ReadWriteFlags, preadv2, retry_on_intr};
+use rustix::io::Errno;
 
-use super::medium::{ByteLock, Files, Medium, Sizes, Waiting, Which};
+use super::files::{Kept, Pair, write_all};
+use super::medium::{ByteLock, Files, Medium, Sizes};
 
 /// The folder of this version of the layout, below the one that the user names.
 const FOLDER: &str = "v1";
@@ -225,108 +225,5 @@ impl Medium for Folder {
     fn now(&self) -> u32 {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         since.map_or(0, |since| since.as_secs() as u32)
-    }
-}
-
-/// A file that forked children do not have: its locks end when this process closes it or dies.
-struct Kept {
-    /// Dropped first.
-    _close: CloseOnFork,
-    file: File,
-}
-
-impl Kept {
-    fn new(file: File) -> Self {
-        Self {
-            _close: CloseOnFork::new(file.as_fd()),
-            file,
-        }
-    }
-}
-
-/// The files of an object.
-struct Pair {
-    index: Kept,
-    data: Kept,
-}
-
-impl Pair {
-    fn new(index: File, data: File) -> Self {
-        Self {
-            index: Kept::new(index),
-            data: Kept::new(data),
-        }
-    }
-
-    fn file(&self, which: Which) -> &File {
-        match which {
-            Which::Index => &self.index.file,
-            Which::Data => &self.data.file,
-        }
-    }
-}
-
-fn write_all(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
-}
-
-impl Files for Pair {
-    fn read(&self, file: Which, buf: &mut [u8], offset: u64, waiting: Waiting) -> io::Result<usize> {
-        let file = self.file(file);
-        if waiting == Waiting::Never {
-            let mut pieces = [io::IoSliceMut::new(buf)];
-            return Ok(preadv2(file, &mut pieces, offset, ReadWriteFlags::NOWAIT)?);
-        }
-        let mut filled = 0;
-        while filled < buf.len() {
-            let rest = &mut buf[filled..];
-            match retry_on_intr(|| rustix::io::pread(file, &mut *rest, offset + filled as u64))? {
-                0 => break,
-                count => filled += count,
-            }
-        }
-        Ok(filled)
-    }
-
-    fn write(&self, file: Which, bytes: &[u8], offset: u64) -> io::Result<()> {
-        write_all(self.file(file), bytes, offset)
-    }
-
-    fn punch(&self, range: Range<u64>) -> io::Result<()> {
-        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        let len = range.end - range.start;
-        Ok(retry_on_intr(|| fallocate(&self.data.file, flags, range.start, len))?)
-    }
-
-    fn allocated(&self, from: u64) -> io::Result<Option<Range<u64>>> {
-        let file = &self.data.file;
-        let start = match seek(file, SeekFrom::Data(from)) {
-            Ok(start) => start,
-            Err(Errno::NXIO) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        Ok(Some(start..seek(file, SeekFrom::Hole(start))?))
-    }
-
-    fn used(&self) -> io::Result<u64> {
-        let blocks = |file| Ok::<_, io::Error>(fstat(file)?.st_blocks.cast_unsigned() * 512);
-        Ok(blocks(&self.index.file)? + blocks(&self.data.file)?)
-    }
-
-    fn is_linked(&self) -> io::Result<bool> {
-        Ok(fstat(&self.index.file)?.st_nlink > 0)
-    }
-
-    fn try_lock(&self, byte: u64, lock: ByteLock) -> io::Result<bool> {
-        lock.try_take(self.index.file.as_fd(), byte)
-    }
-
-    fn is_locked(&self, byte: u64) -> io::Result<bool> {
-        ByteLock::is_taken(self.index.file.as_fd(), byte)
-    }
-
-    fn unlock(&self, byte: u64) {
-        // Unlocking fails only where no lock could be taken either.
-        _ = ByteLock::release(self.index.file.as_fd(), byte);
     }
 }

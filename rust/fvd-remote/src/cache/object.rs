@@ -11,29 +11,24 @@ use bytes::Bytes;
 use super::fault::fault;
 use super::known::Known;
 use super::layout::{ENTRY, Entry, HEADER, LAST_USE, Label};
+use super::lead::Lead;
 use super::medium::{ByteLock, Files, Medium, Waiting, Which};
 
 /// Held, shared, by all who have the object open.
 pub(super) const OPEN: u64 = 0;
 /// The lock of unit 0. Beyond the end of every index.
-const UNIT_LOCKS: u64 = 1 << 40;
+pub(super) const UNIT_LOCKS: u64 = 1 << 40;
 
 /// An object that is open.
 pub(crate) struct Object {
-    medium: Arc<dyn Medium>,
-    files: Box<dyn Files>,
+    pub(super) medium: Arc<dyn Medium>,
+    pub(super) files: Box<dyn Files>,
     label: Label,
-    known: Known,
+    pub(super) known: Known,
     /// Units whose lock this object has. The kernel does not tell two tasks of one open file apart.
     led: Mutex<HashSet<u64>>,
     /// Units whose data was damaged.
     pub(super) damaged: AtomicU64,
-}
-
-/// The right to publish a unit. No other process fetches it while this lives.
-pub(crate) struct Lead {
-    object: Arc<Object>,
-    pub(crate) unit: u64,
 }
 
 /// How a read went that must not wait.
@@ -46,7 +41,7 @@ pub(crate) enum Quick {
 }
 
 /// What is in the place of a unit.
-enum Checked {
+pub(super) enum Checked {
     Data(Bytes),
     Missing,
     /// The data is not that of the entry, which has this generation.
@@ -144,7 +139,7 @@ impl Object {
         }
     }
 
-    fn read_checked(&self, unit: u64) -> io::Result<Checked> {
+    pub(super) fn read_checked(&self, unit: u64) -> io::Result<Checked> {
         let entry = self.entry(unit, Waiting::Allowed)?;
         if !entry.is_present() {
             return Ok(Checked::Missing);
@@ -228,67 +223,8 @@ impl Object {
         }
     }
 
-    fn led(&self) -> std::sync::MutexGuard<'_, HashSet<u64>> {
+    pub(super) fn led(&self) -> std::sync::MutexGuard<'_, HashSet<u64>> {
         self.led.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Lead {
-    /// The unit, if it is there. A damaged one is cleared.
-    pub(crate) fn read(&self) -> io::Result<Option<Bytes>> {
-        match self.object.read_checked(self.unit)? {
-            Checked::Data(data) => Ok(Some(data)),
-            Checked::Missing => Ok(None),
-            Checked::Damaged(generation) => self.object.clear_led(self.unit, generation).map(|_| None),
-        }
-    }
-
-    /// Stores the unit, if it is not there: the data first, then the entry.
-    pub(crate) fn publish(&self, data: &[u8]) -> io::Result<()> {
-        let object = &self.object;
-        let entry = object.entry(self.unit, Waiting::Allowed)?;
-        if entry.is_present() {
-            return Ok(());
-        }
-        let range = object.range(self.unit);
-        assert_eq!(
-            data.len() as u64,
-            range.end - range.start,
-            "only whole units are stored"
-        );
-        if fault!(UnlockEarly) {
-            object.files.unlock(UNIT_LOCKS + self.unit);
-        }
-        let now = object.medium.now();
-        let generation = if fault!(SameGeneration) {
-            1
-        } else {
-            entry.generation.wrapping_add(1)
-        };
-        let entry = Entry {
-            crc: crc32c::crc32c(data),
-            generation,
-            last_use: now,
-        };
-        if fault!(PublishBeforeData) {
-            self.write_entry(entry)?;
-        }
-        object.files.write(Which::Data, data, range.start)?;
-        self.write_entry(entry)?;
-        object.known.set(self.unit, generation, now);
-        Ok(())
-    }
-
-    fn write_entry(&self, entry: Entry) -> io::Result<()> {
-        let at = entry_offset(self.unit);
-        self.object.files.write(Which::Index, &entry.encode(), at)
-    }
-}
-
-impl Drop for Lead {
-    fn drop(&mut self) {
-        self.object.files.unlock(UNIT_LOCKS + self.unit);
-        self.object.led().remove(&self.unit);
     }
 }
 
@@ -319,7 +255,7 @@ pub(super) fn remove_if_damaged(medium: &Arc<dyn Medium>, name: &str) -> io::Res
     }
 }
 
-fn entry_offset(unit: u64) -> u64 {
+pub(super) fn entry_offset(unit: u64) -> u64 {
     HEADER as u64 + unit * ENTRY as u64
 }
 

@@ -6,9 +6,9 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::schedule::Schedule;
-use crate::cache::medium::{ByteLock, Files, Medium, Sizes, Waiting, Which};
+use crate::cache::medium::ByteLock;
 
-const SECTOR: usize = 512;
+pub(super) const SECTOR: usize = 512;
 
 /// How the disk fails.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,48 +28,38 @@ pub(super) struct Machine {
     state: Mutex<State>,
 }
 
+/// A handle, its process, and its lock.
+pub(super) type Holder = (u64, u32, ByteLock);
+
 #[derive(Default)]
-struct State {
-    objects: BTreeMap<String, u64>,
+pub(super) struct State {
+    pub(super) objects: BTreeMap<String, u64>,
     /// Files of objects, by the number of the object: index and data.
-    files: HashMap<u64, [File; 2]>,
+    pub(super) files: HashMap<u64, [File; 2]>,
     durable_names: BTreeMap<String, u64>,
-    next: u64,
+    pub(super) next: u64,
     next_handle: u64,
     /// Object (0: the lock of the folder), byte -> handles with their locks.
-    locks: HashMap<(u64, u64), Vec<(u64, u32, ByteLock)>>,
-    time: u32,
+    pub(super) locks: HashMap<(u64, u64), Vec<Holder>>,
+    pub(super) time: u32,
     has_been_cut: bool,
 }
 
 #[derive(Default)]
-struct File {
-    cached: Vec<u8>,
+pub(super) struct File {
+    pub(super) cached: Vec<u8>,
     durable: Vec<u8>,
     dirty: BTreeSet<usize>,
-    allocated: BTreeSet<usize>,
+    pub(super) allocated: BTreeSet<usize>,
     durable_allocated: BTreeSet<usize>,
 }
 
-/// The disk, as one process sees it.
-pub(super) struct View {
-    machine: Arc<Machine>,
-    process: u32,
-}
-
-struct Open {
-    machine: Arc<Machine>,
-    process: u32,
-    object: u64,
-    handle: u64,
-}
-
-fn errno(number: i32) -> io::Error {
+pub(super) fn errno(number: i32) -> io::Error {
     io::Error::from_raw_os_error(number)
 }
 
 impl File {
-    fn new(len: u64) -> Self {
+    pub(super) fn new(len: u64) -> Self {
         Self {
             cached: vec![0; len as usize],
             durable: vec![0; len as usize],
@@ -77,7 +67,7 @@ impl File {
         }
     }
 
-    fn write(&mut self, bytes: &[u8], offset: usize) {
+    pub(super) fn write(&mut self, bytes: &[u8], offset: usize) {
         self.cached[offset..offset + bytes.len()].copy_from_slice(bytes);
         for sector in offset / SECTOR..(offset + bytes.len()).div_ceil(SECTOR) {
             self.dirty.insert(sector);
@@ -85,7 +75,7 @@ impl File {
         }
     }
 
-    fn punch(&mut self, range: Range<usize>) {
+    pub(super) fn punch(&mut self, range: Range<usize>) {
         self.cached[range.clone()].fill(0);
         for sector in range.start / SECTOR..range.end.div_ceil(SECTOR) {
             self.dirty.insert(sector);
@@ -139,17 +129,12 @@ impl Machine {
         })
     }
 
-    pub(super) fn view(self: &Arc<Self>, process: u32) -> Arc<dyn Medium> {
-        let machine = Arc::clone(self);
-        Arc::new(View { machine, process })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Every operation begins here. False: the process is dead, and the operation has no effect.
-    fn step(&self, process: u32) -> bool {
+    pub(super) fn step(&self, process: u32) -> bool {
         self.schedule.step(process);
         if !self.schedule.is_alive(process) {
             return false;
@@ -214,7 +199,7 @@ impl Machine {
         }
     }
 
-    fn fails(&self, write: bool) -> io::Result<()> {
+    pub(super) fn fails(&self, write: bool) -> io::Result<()> {
         if self.schedule.random(|random| random.u32(..1000)) >= self.faults.errors {
             return Ok(());
         }
@@ -222,19 +207,18 @@ impl Machine {
         Err(errno(if is_full { libc::ENOSPC } else { libc::EIO }))
     }
 
-    fn begin(&self, process: u32, write: bool) -> io::Result<()> {
+    pub(super) fn begin(&self, process: u32, write: bool) -> io::Result<()> {
         if !self.step(process) {
             return Err(errno(libc::EIO));
         }
         self.fails(write)
     }
 
-    fn take(&self, object: u64, byte: u64, holder: (u64, u32, ByteLock)) -> bool {
+    pub(super) fn take(&self, object: u64, byte: u64, holder: Holder) -> bool {
         let mut state = self.lock();
         let holders = state.locks.entry((object, byte)).or_default();
-        let conflicts = |other: &(u64, u32, ByteLock)| {
-            other.0 != holder.0 && (other.2 == ByteLock::Exclusive || holder.2 == ByteLock::Exclusive)
-        };
+        let conflicts =
+            |other: &Holder| other.0 != holder.0 && (other.2 == ByteLock::Exclusive || holder.2 == ByteLock::Exclusive);
         if holders.iter().any(conflicts) {
             return false;
         }
@@ -243,7 +227,7 @@ impl Machine {
         true
     }
 
-    fn give_back(&self, handle: u64, object: u64, byte: Option<u64>) {
+    pub(super) fn give_back(&self, handle: u64, object: u64, byte: Option<u64>) {
         for (key, holders) in &mut self.lock().locks {
             if key.0 == object && byte.is_none_or(|byte| byte == key.1) {
                 holders.retain(|holder| holder.0 != handle);
@@ -251,192 +235,9 @@ impl Machine {
         }
     }
 
-    fn handle(&self) -> u64 {
+    pub(super) fn handle(&self) -> u64 {
         let mut state = self.lock();
         state.next_handle += 1;
         state.next_handle
-    }
-}
-
-impl Medium for View {
-    fn names(&self) -> io::Result<Vec<String>> {
-        self.machine.begin(self.process, false)?;
-        Ok(self.machine.lock().objects.keys().cloned().collect())
-    }
-
-    fn open(&self, name: &str) -> io::Result<Option<Box<dyn Files>>> {
-        self.machine.begin(self.process, false)?;
-        let Some(object) = self.machine.lock().objects.get(name).copied() else {
-            return Ok(None);
-        };
-        Ok(Some(Box::new(Open {
-            machine: Arc::clone(&self.machine),
-            process: self.process,
-            object,
-            handle: self.machine.handle(),
-        })))
-    }
-
-    fn create(&self, name: &str, header: &[u8], sizes: Sizes) -> io::Result<()> {
-        self.machine.begin(self.process, true)?;
-        let mut state = self.machine.lock();
-        if state.objects.contains_key(name) {
-            return Ok(());
-        }
-        let number = state.next;
-        state.next += 1;
-        let mut index = File::new(sizes.index);
-        index.write(header, 0);
-        state.files.insert(number, [index, File::new(sizes.data)]);
-        state.objects.insert(name.to_owned(), number);
-        Ok(())
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.machine.begin(self.process, true)?;
-        self.machine.lock().objects.remove(name);
-        Ok(())
-    }
-
-    fn sweep(&self) -> io::Result<()> {
-        self.machine.begin(self.process, true)
-    }
-
-    fn lock(&self) -> io::Result<Option<Box<dyn Send>>> {
-        self.machine.begin(self.process, false)?;
-        let handle = self.machine.handle();
-        let is_ours = self.machine.take(0, 0, (handle, self.process, ByteLock::Exclusive));
-        let machine = Arc::clone(&self.machine);
-        Ok(is_ours.then(|| Box::new(FolderLock { machine, handle }) as Box<dyn Send>))
-    }
-
-    fn now(&self) -> u32 {
-        self.machine.lock().time
-    }
-}
-
-struct FolderLock {
-    machine: Arc<Machine>,
-    handle: u64,
-}
-
-impl Drop for FolderLock {
-    fn drop(&mut self) {
-        self.machine.give_back(self.handle, 0, None);
-    }
-}
-
-impl Open {
-    fn with<T>(&self, file: Which, act: impl FnOnce(&mut File) -> T) -> T {
-        let mut state = self.machine.lock();
-        act(&mut state.files.get_mut(&self.object).expect("files stay")[file as usize])
-    }
-
-    /// Does `act` for each sector of a range, and others may do something in between.
-    fn in_pieces(&self, range: Range<usize>, mut act: impl FnMut(Range<usize>)) -> io::Result<()> {
-        let mut at = range.start;
-        while at < range.end {
-            let end = (at / SECTOR * SECTOR + SECTOR).min(range.end);
-            if at > range.start && !self.machine.step(self.process) {
-                return Err(errno(libc::EIO));
-            }
-            act(at..end);
-            at = end;
-        }
-        Ok(())
-    }
-}
-
-impl Files for Open {
-    fn read(&self, file: Which, buf: &mut [u8], offset: u64, waiting: Waiting) -> io::Result<usize> {
-        self.machine.begin(self.process, false)?;
-        if waiting == Waiting::Never && self.machine.schedule.random(|random| random.u32(..20)) == 0 {
-            return Err(errno(libc::EAGAIN));
-        }
-        let offset = offset as usize;
-        let len = self
-            .with(file, |file| file.cached.len())
-            .saturating_sub(offset)
-            .min(buf.len());
-        self.in_pieces(offset..offset + len, |piece| {
-            let target = piece.start - offset..piece.end - offset;
-            self.with(file, |file| buf[target].copy_from_slice(&file.cached[piece]));
-        })?;
-        Ok(len)
-    }
-
-    fn write(&self, file: Which, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.machine.begin(self.process, true)?;
-        let offset = offset as usize;
-        let mut failed = Ok(());
-        self.in_pieces(offset..offset + bytes.len(), |piece| {
-            let source = &bytes[piece.start - offset..piece.end - offset];
-            if failed.is_ok() {
-                failed = self.machine.fails(true);
-            }
-            if failed.is_ok() {
-                self.with(file, |file| file.write(source, piece.start));
-            }
-        })?;
-        failed
-    }
-
-    fn punch(&self, range: Range<u64>) -> io::Result<()> {
-        self.machine.begin(self.process, true)?;
-        self.in_pieces(range.start as usize..range.end as usize, |piece| {
-            self.with(Which::Data, |file| file.punch(piece));
-        })
-    }
-
-    fn allocated(&self, from: u64) -> io::Result<Option<Range<u64>>> {
-        self.machine.begin(self.process, false)?;
-        let from = from as usize;
-        Ok(self.with(Which::Data, |file| {
-            let first = *file.allocated.range(from.div_ceil(SECTOR)..).next()?;
-            let end = (first..)
-                .find(|sector| !file.allocated.contains(sector))
-                .expect("finite");
-            Some((first * SECTOR) as u64..((end * SECTOR).min(file.cached.len())) as u64)
-        }))
-    }
-
-    fn used(&self) -> io::Result<u64> {
-        self.machine.begin(self.process, false)?;
-        let sectors = |which| self.with(which, |file| file.allocated.len());
-        Ok((SECTOR * (sectors(Which::Index) + sectors(Which::Data))) as u64)
-    }
-
-    fn is_linked(&self) -> io::Result<bool> {
-        self.machine.begin(self.process, false)?;
-        Ok(self
-            .machine
-            .lock()
-            .objects
-            .values()
-            .any(|&object| object == self.object))
-    }
-
-    fn try_lock(&self, byte: u64, lock: ByteLock) -> io::Result<bool> {
-        self.machine.begin(self.process, false)?;
-        Ok(self.machine.take(self.object, byte, (self.handle, self.process, lock)))
-    }
-
-    fn is_locked(&self, byte: u64) -> io::Result<bool> {
-        self.machine.begin(self.process, false)?;
-        let state = self.machine.lock();
-        let holders = state.locks.get(&(self.object, byte));
-        Ok(holders.is_some_and(|holders| holders.iter().any(|holder| holder.0 != self.handle)))
-    }
-
-    fn unlock(&self, byte: u64) {
-        if self.machine.step(self.process) {
-            self.machine.give_back(self.handle, self.object, Some(byte));
-        }
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.machine.give_back(self.handle, self.object, None);
     }
 }

@@ -3,6 +3,7 @@
 mod disk;
 mod run;
 mod schedule;
+mod view;
 
 use super::fault::Fault;
 use run::{Case, run};

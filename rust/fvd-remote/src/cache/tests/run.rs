@@ -116,7 +116,7 @@ impl Process<'_> {
     fn run(&self) {
         let medium = self.machine.view(self.number);
         for _ in 0..4 {
-            let object = self.chance(2) as u64;
+            let object = u64::from(self.chance(2));
             // An error of the disk: the caller does without the cache.
             let Ok(Some(open)) = Object::open(&medium, &label(self.case, object)) else {
                 continue;

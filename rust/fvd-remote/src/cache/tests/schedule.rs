@@ -45,7 +45,7 @@ impl Schedule {
 
     /// Runs `process` on a thread, and again, as another process, after each kill.
     pub(super) fn run(&self, thread: usize, process: impl Fn(u32)) {
-        self.wait(self.lock(), thread);
+        drop(self.wait(self.lock(), thread));
         loop {
             let number = self.lock().processes[thread];
             match catch_unwind(AssertUnwindSafe(|| process(number))) {
@@ -114,7 +114,9 @@ impl Schedule {
     /// Kills all.
     pub(super) fn kill_all(&self) -> Vec<u32> {
         let processes = self.lock().processes.clone();
-        processes.iter().for_each(|&process| self.kill(process));
+        for &process in &processes {
+            self.kill(process);
+        }
         processes
     }
 
