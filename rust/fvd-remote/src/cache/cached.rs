@@ -104,7 +104,7 @@ impl Cached {
         if !self.cache.health.can_read() {
             return None;
         }
-        let result = self.cache.run(work).await?;
+        let result = self.cache.run(LIMIT, work).await?;
         let damaged = self.object.damaged.swap(0, Ordering::Relaxed);
         if damaged > 0 {
             self.cache.tally.damaged.fetch_add(damaged, Ordering::Relaxed);

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -24,6 +24,10 @@ use crate::fetch::UNIT;
 
 /// How long a read of the cache may take.
 pub(super) const LIMIT: Duration = Duration::from_secs(1);
+/// How long opening an object may take: without it there is no cache until the image is opened again.
+const OPEN_LIMIT: Duration = Duration::from_secs(5);
+/// How many answers in a row must be late before the disk counts as broken.
+const LATE: u32 = 3;
 /// Bytes that a process stores before it looks whether there is too much.
 const CHECK: u64 = 64 << 20;
 
@@ -70,6 +74,8 @@ pub(crate) struct Cache {
     pub(super) pool: Pool,
     pub(super) health: Health,
     pub(super) tally: Arc<CacheTally>,
+    /// Answers of the disk in a row that were late.
+    late: AtomicU32,
     /// Bytes stored since the last look.
     stored: AtomicU64,
 }
@@ -82,6 +88,7 @@ impl Cache {
             pool: Pool::new(),
             health: Health::default(),
             tally,
+            late: AtomicU32::new(0),
             stored: AtomicU64::new(0),
         })
     }
@@ -96,7 +103,7 @@ impl Cache {
             return Ok(None);
         };
         let cache = Arc::clone(self);
-        let opened = self.run(move || {
+        let opened = self.run(OPEN_LIMIT, move || {
             let medium = cache.medium()?;
             Ok(Object::open(medium, &label))
         });
@@ -123,17 +130,25 @@ impl Cache {
         }
     }
 
-    /// Runs `work` on a thread. None: it takes too long.
-    pub(super) async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-        match timeout(LIMIT, self.pool.run(work)).await {
-            Ok(Ok(value)) => Some(value),
+    /// Runs `work` on a thread, for at most `limit`. None: it takes too long.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        match timeout(limit, self.pool.run(work)).await {
+            Ok(Ok(value)) => {
+                self.late.store(0, Ordering::Relaxed);
+                Some(value)
+            }
             // Too much to do: not the fault of the disk.
             Ok(Err(_)) => None,
             Err(_) => {
-                self.failed(
-                    Failure::Broken,
-                    &format!("its disk has not answered for {} s", LIMIT.as_secs()),
-                );
+                // On a busy machine a thread may not run for a second.
+                if self.late.fetch_add(1, Ordering::Relaxed) + 1 >= LATE {
+                    let reason = format!("its disk has not answered {LATE} times within {} s", limit.as_secs());
+                    self.failed(Failure::Broken, &reason);
+                }
                 None
             }
         }
