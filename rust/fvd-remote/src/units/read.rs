@@ -33,9 +33,13 @@ impl Units {
 
     async fn read_slice(&self, buf: &mut IoBufMut, offset: u64, slice: Range<u64>, urgency: Urgency) -> Result<()> {
         let mut wanted = self.read_cached(buf, offset, &slice);
+        if wanted.is_empty() {
+            // Nothing is fetched ahead for who reads what is here.
+            return Ok(());
+        }
         let mut ahead = self.ahead(&slice);
         let mut copy = |unit: u64, bytes: &Bytes| copy(buf, offset, &slice, unit, bytes);
-        while !wanted.is_empty() || !ahead.is_empty() {
+        while !wanted.is_empty() {
             let taken = self.memory.take(&Wanted {
                 object: self.id,
                 len: self.len(),
