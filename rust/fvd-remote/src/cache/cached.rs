@@ -37,8 +37,8 @@ impl Cached {
         Self { cache, object, pending }
     }
 
-    /// Fills `buf` with what `unit` has from its byte `within`, if that needs no disk and no check. Never waits,
-    /// and can be called on any thread.
+    /// Fills `buf` with what `unit` has from its byte `within`, if that needs no disk and no check. Never
+    /// waits, and can be called on any thread.
     pub(crate) fn read_now(&self, unit: u64, buf: &mut [u8], within: u64) -> bool {
         if !self.object.is_known(unit) || !self.cache.health.can_read() {
             return false;

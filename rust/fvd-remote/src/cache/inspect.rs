@@ -25,7 +25,8 @@ pub struct CacheObject {
     pub present: u64,
     /// Bytes that its files occupy.
     pub used: u64,
-    /// When a part of it was used for the last time, in seconds since 1970, to a minute. None: no part is there.
+    /// When a part of it was used for the last time, in seconds since 1970, to a minute. None: no part is
+    /// there.
     pub last_use: Option<u32>,
     /// Whether a process has it open.
     pub is_open: bool,

@@ -63,8 +63,8 @@ impl Entry {
 }
 
 impl Label {
-    /// None: the object cannot be in a cache. One without a validator may be replaced without notice, so what is
-    /// stored of it would belong to no object for sure.
+    /// None: the object cannot be in a cache. One without a validator may be replaced without notice, so what
+    /// is stored of it would belong to no object for sure.
     pub(crate) fn new(url: &str, pin: &Pin, unit: u32) -> Option<Self> {
         let label = Self {
             url: url.to_owned(),

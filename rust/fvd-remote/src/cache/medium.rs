@@ -13,8 +13,8 @@ pub(crate) trait Medium: Send + Sync + 'static {
     /// Opens the files of an object. None: there is no such object.
     fn open(&self, name: &str) -> io::Result<Option<Box<dyn Files>>>;
 
-    /// Makes an object: a process sees all of it, with `header` at the start of its index, or nothing. An object
-    /// that is there already stays.
+    /// Makes an object: a process sees all of it, with `header` at the start of its index, or nothing. An
+    /// object that is there already stays.
     fn create(&self, name: &str, header: &[u8], sizes: Sizes) -> io::Result<()>;
 
     /// Removes an object. Those who have it open keep its files.
