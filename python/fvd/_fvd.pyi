@@ -11,7 +11,9 @@ from fvd.options import Kind
 from fvd.types import (
     Aio,
     BaseError,
+    CacheCheck,
     CacheMode,
+    CacheObject,
     CheckResult,
     CompareResult,
     ConvertResult,
@@ -161,6 +163,7 @@ def open(
     base_timeout: float | None = None,
     force_share: bool = False,
     trust: Sequence[StrPath] = ...,
+    cache_dir: StrPath | None = None,
 ) -> Image: ...
 def open_async(
     path: StrPath,
@@ -175,6 +178,7 @@ def open_async(
     base_timeout: float | None = None,
     force_share: bool = False,
     trust: Sequence[StrPath] = ...,
+    cache_dir: StrPath | None = None,
 ) -> Awaitable[AsyncImage]: ...
 def create(
     path: StrPath,
@@ -249,6 +253,9 @@ def map(
     force_share: bool = False,
     trust: Sequence[StrPath] = ...,
 ) -> Iterator[Extent]: ...
+def cache_list(directory: StrPath) -> list[CacheObject]: ...
+def cache_verify(directory: StrPath) -> list[CacheCheck]: ...
+def cache_prune(directory: StrPath, size: int) -> int: ...
 def compare(
     a: StrPath | Image | AsyncImage,
     b: StrPath | Image | AsyncImage,
@@ -261,6 +268,7 @@ def compare(
     base_timeout: float | None = None,
     force_share: bool = False,
     trust: Sequence[StrPath] = ...,
+    cache_dir: StrPath | None = None,
     progress: Progress | None = None,
 ) -> CompareResult: ...
 def convert(
@@ -283,6 +291,7 @@ def convert(
     base_timeout: float | None = None,
     force_share: bool = False,
     trust: Sequence[StrPath] = ...,
+    cache_dir: StrPath | None = None,
     progress: Progress | None = None,
 ) -> ConvertResult: ...
 def remote_status() -> RemoteStatus: ...
@@ -328,6 +337,7 @@ def serve(
     base_timeout: float | None = None,
     write_base: bool = False,
     trust: Sequence[StrPath] = ...,
+    cache_dir: StrPath | None = None,
     tls_creds: StrPath | None = None,
     tls_psk: StrPath | None = None,
     tls_verify_peer: bool = False,

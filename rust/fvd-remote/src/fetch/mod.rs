@@ -24,7 +24,7 @@ use fvd::storage::Allocation;
 
 pub(crate) use attempt::{Head, changed};
 pub(crate) use open::ATTEMPTS;
-pub(crate) use repeat::fetch;
+pub(crate) use repeat::{fetch, wait_for_turn};
 pub(crate) use trouble::{Trouble, capital, timed_out};
 
 use crate::config::Tuning;
