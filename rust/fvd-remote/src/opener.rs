@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -181,6 +182,7 @@ impl Opener {
             credentials: Arc::clone(&store.credentials),
             redirects: options.redirects.clone(),
             moved: Mutex::default(),
+            has_left_host: AtomicBool::new(false),
             name,
         };
         let text = object.name.text.clone();

@@ -1,4 +1,4 @@
-//! Units on a disk of this machine, shared by all processes that read the same objects (K1 to K8 in
+//! Units on a disk of this machine, shared by all processes that read the same objects (K1 to K9 in
 //! `docs/design/cache.md`). Knows nothing of networks.
 //!
 //! * `layout`: bytes of an index.

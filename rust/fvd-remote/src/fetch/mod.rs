@@ -82,6 +82,11 @@ pub(crate) trait Source: Send + Sync + 'static {
     /// reason.
     fn renew(&self, generation: u64) -> BoxFuture<'_, Result<(), String>>;
 
+    /// Whether bytes have come from another host than that of the URL.
+    fn has_left_host(&self) -> bool {
+        false
+    }
+
     /// As [`RemoteFile::allocation`](fvd::remote::RemoteFile::allocation), for a range within the object.
     /// May be polled by any runtime.
     fn allocation(self: Arc<Self>, offset: u64, len: u64) -> BoxFuture<'static, (Allocation, u64)> {
@@ -211,5 +216,9 @@ impl Source for Fetcher {
 
     fn renew(&self, generation: u64) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(self.replace_credentials(generation))
+    }
+
+    fn has_left_host(&self) -> bool {
+        self.remote.has_left_host()
     }
 }

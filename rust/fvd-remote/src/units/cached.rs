@@ -58,12 +58,15 @@ pub(super) async fn fill(
     begun: Option<Vec<Lead>>,
 ) -> Option<Result<()>> {
     if let Some(leads) = begun {
-        let part = Part::new(flight, cached, flight.units(), leads, None);
+        let part = Part::new(source, flight, cached, flight.units(), leads, None);
         return fetch(source, &part).await;
     }
     let store = source.store();
     for (unit, bytes) in cached.find(flight.missing_units()).await {
         flight.bring(unit, &bytes);
+    }
+    if source.has_left_host() {
+        return fetch(source, flight).await;
     }
     // The pause of a store, memory and a turn come before the lock: no other process waits for them.
     let mut permit = None;
@@ -82,12 +85,12 @@ pub(super) async fn fill(
             flight.bring(unit, &bytes);
         }
         if elected.is_unusable {
-            let part = Part::new(flight, cached, first..last + 1, Vec::new(), permit.take());
+            let part = Part::new(source, flight, cached, first..last + 1, Vec::new(), permit.take());
             return fetch(source, &part).await;
         }
         let has_led = !elected.leads.is_empty();
         for (units, leads) in runs(elected.leads) {
-            let part = Part::new(flight, cached, units, leads, permit.take());
+            let part = Part::new(source, flight, cached, units, leads, permit.take());
             match fetch(source, &part).await {
                 Some(Ok(())) => {}
                 ended => return ended,
@@ -101,7 +104,7 @@ pub(super) async fn fill(
             return None;
         }
         if !patience.wait(store).await {
-            let part = Part::new(flight, cached, first..last + 1, Vec::new(), None);
+            let part = Part::new(source, flight, cached, first..last + 1, Vec::new(), None);
             return fetch(source, &part).await;
         }
     }
@@ -124,6 +127,7 @@ fn runs(leads: Vec<Lead>) -> Vec<(Range<u64>, Vec<Lead>)> {
 
 /// Some units of a flight, on their way to the cache as well.
 struct Part<'a> {
+    source: &'a dyn Source,
     flight: &'a Flight,
     cached: &'a Arc<Cached>,
     units: Range<u64>,
@@ -134,6 +138,7 @@ struct Part<'a> {
 
 impl<'a> Part<'a> {
     fn new(
+        source: &'a dyn Source,
         flight: &'a Flight,
         cached: &'a Arc<Cached>,
         units: Range<u64>,
@@ -141,6 +146,7 @@ impl<'a> Part<'a> {
         permit: Option<Box<dyn Send>>,
     ) -> Self {
         Self {
+            source,
             flight,
             cached,
             units,
@@ -159,7 +165,7 @@ impl Sink for Part<'_> {
     fn put(&self, index: u64, unit: Bytes) {
         self.flight.put(index, unit.clone());
         let lead = self.leads.lock().unwrap_or_else(PoisonError::into_inner).remove(&index);
-        if let Some(lead) = lead {
+        if let Some(lead) = lead.filter(|_| !self.source.has_left_host()) {
             // Until it is stored, the memory has it.
             let forget = self.flight.forget_later(index);
             self.cached.store(lead, unit, forget);

@@ -8,7 +8,7 @@ use fvd::remote::Pin;
 use super::cached::Patience;
 use super::{Memory, Units};
 use crate::cache::{Cache, Cached, Lead};
-use crate::fetch::{Fetcher, StoreState};
+use crate::fetch::{Fetcher, Source as _, StoreState};
 use crate::store::Remote;
 
 /// What is opened, and where it is.
@@ -51,6 +51,10 @@ impl Units {
             if let Some(cached) = &cached {
                 leads = cached.elect(vec![0]).await.leads;
             }
+        }
+        if fetcher.has_left_host() {
+            // It will not be stored, so others need not wait for it.
+            leads.clear();
         }
         Ok(Self::with_cache(memory, Arc::new(fetcher), cached, leads))
     }
