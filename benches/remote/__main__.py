@@ -1,4 +1,4 @@
-"""Bases behind a web server that is far away: nginx, and a link with latency and a rate (link.py).
+"""Bases on a web server that is far away: nginx, and a link with latency and a rate (link.py).
 
     python -m benches.remote [WHAT ...]     first-read sequential stalls cached prefetch
 

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-import fvd
 from support import FVD, KIB, MIB, TOOLS_ENV, fvd_command
-from support.disks import content, random_disk
+from support.disks import random_disk, whole_content
 
 KINDS = {
     "raw": ["-O", "raw"],
@@ -76,19 +75,3 @@ def test_a_conversion_killed_at_any_call_leaves_no_wrong_disk(
             assert not now or now in contents, f"killed at call {kills} of {call}"
         assert whole_content(target, tmp_path) == new.read_bytes()
     assert kills >= 5, "the calls have other names on this system"
-
-
-def whole_content(disk: Path, trust: Path) -> bytes | None:
-    """The content for those who detect the format; None if there is no disk, or an unfinished one."""
-    if not disk.exists():
-        return None
-    try:
-        format = fvd.info(disk)["format"]
-    except fvd.InvalidImageError as refused:
-        if "not finished" not in str(refused):
-            raise
-        return None
-    if format == "raw":
-        return disk.read_bytes()
-    with fvd.open(disk, trust=[trust]) as image:
-        return content(image)

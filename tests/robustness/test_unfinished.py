@@ -13,7 +13,7 @@ import pytest
 import fvd
 from fvd.types import ImageOptions
 from support import FVD, KIB, MIB, TOOLS_ENV, fvd_command, run
-from support.disks import allocated, content, random_disk
+from support.disks import allocated, random_disk, whole_content
 
 ENDS = 60.0
 SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
@@ -192,20 +192,6 @@ def test_a_kill_leaves_the_old_disk_or_the_new_one_or_none(
 def first_bytes(disk: Path) -> bytes:
     with disk.open("rb") as file:
         return file.read(4)
-
-
-def whole_content(disk: Path, trust: Path) -> bytes | None:
-    """The content for those who detect the format; None if the disk is refused as not finished."""
-    try:
-        format = fvd.info(disk)["format"]
-    except fvd.InvalidImageError as refused:
-        if "not finished" not in str(refused):
-            raise
-        return None
-    if format == "raw":
-        return disk.read_bytes()
-    with fvd.open(disk, trust=[trust]) as image:
-        return content(image)
 
 
 @pytest.mark.parametrize("kind", ["plain", "compact"])

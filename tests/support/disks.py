@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+import fvd
 from support import MIB, run
 
 
@@ -97,3 +98,19 @@ class Ballast:
 
     def drop(self) -> None:
         self.path.unlink()
+
+
+def whole_content(disk: Path, trust: Path) -> bytes | None:
+    """The content for those who detect the format; None if there is no disk, or an unfinished one."""
+    if not disk.exists():
+        return None
+    try:
+        format = fvd.info(disk)["format"]
+    except fvd.InvalidImageError as refused:
+        if "not finished" not in str(refused):
+            raise
+        return None
+    if format == "raw":
+        return disk.read_bytes()
+    with fvd.open(disk, trust=[trust]) as image:
+        return content(image)

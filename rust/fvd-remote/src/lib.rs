@@ -1,4 +1,4 @@
-//! Bases that live elsewhere: in object stores (S3, Google Cloud Storage, Azure), behind web servers, and on NBD
+//! Bases that live elsewhere: in object stores (S3, Google Cloud Storage, Azure), on web servers, and on NBD
 //! servers.
 //!
 //! [`Opener`] implements the interface [`fvd::remote::RemoteOpener`] of the engine. Rooms, from the ground up:

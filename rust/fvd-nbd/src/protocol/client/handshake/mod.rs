@@ -23,7 +23,7 @@ pub const MAX_REPLIES: u32 = 256;
 const GREETING_LEN: usize = 18;
 /// The length of the header of a reply in bytes.
 const REPLY_HEAD_LEN: usize = 20;
-/// The length of the reply to `EXPORT_NAME` in bytes, and of the zeros behind it.
+/// The length of the reply to `EXPORT_NAME` in bytes, and of the zeros after it.
 const EXPORT_LEN: usize = 10;
 const ZEROES_LEN: usize = 124;
 
@@ -61,7 +61,7 @@ pub struct Negotiation {
     phase: Phase,
     /// The received part of an incomplete message: at most [`MAX_OPTION_DATA`] bytes.
     buffer: Vec<u8>,
-    /// Whether the reply to `EXPORT_NAME` has zeros behind it.
+    /// Whether the reply to `EXPORT_NAME` has zeros after it.
     has_zeroes: bool,
     /// Replies to the present option.
     replies: u32,
