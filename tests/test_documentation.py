@@ -26,6 +26,7 @@ COMMANDS = (
     "prefetch",
     "profile",
     "serve",
+    "cache",
     "amend",
     "resize",
     "update",

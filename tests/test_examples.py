@@ -43,6 +43,7 @@ def names_for(name: str) -> dict[str, Any]:
 @pytest.mark.parametrize("name", sorted(EXAMPLES))
 def test_the_examples_of_a_docstring_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    os.makedirs("cache/v1", mode=0o700)
     Path("base.raw").write_bytes(b"base" * 1024)
     os.truncate("base.raw", MIB)
     fvd.create("disk.fvd", "64M")

@@ -63,6 +63,7 @@ from fvd._fvd import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fvd._amend import amend
+    from fvd._cache import Cache
     from fvd._compare import compare
     from fvd._convert import convert
     from fvd._create import create
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from fvd._serve import Server, serve
 
 __all__ = [
+    "Cache",
     "FvdError",
     "Image",
     "InUseError",
@@ -109,6 +111,7 @@ for _function in (check, dump, info, map, profile, remote_status, stats):
 if not TYPE_CHECKING:
     # The modules of the other names are imported when they are first used: a command needs one of them.
     _MODULES = {
+        "Cache": "_cache",
         "Server": "_serve",
         "amend": "_amend",
         "clear_profile": "_profile",

@@ -25,14 +25,15 @@ def compare(
     base_timeout: float | None = None,
     force_share: bool = False,
     trust: Sequence[StrPath] = (),
+    cache_dir: StrPath | None = None,
     progress: Progress | None = None,
 ) -> CompareResult:
     """Compare the content of two disks.
 
     Each is a file, or an open image. If one disk is longer, the rest of it must be zeros; with `strict`
     both must have the same length, and the same ranges allocated. Without a format, that of a file is
-    detected. `cache`, `base_error` and `base_timeout` are those of `open`. `force_share` reads without
-    locks. `progress` is called now and then (see `fvd.types.Progress`).
+    detected. `cache`, `base_error`, `base_timeout` and `cache_dir` are those of `open`. `force_share` reads
+    without locks. `progress` is called now and then (see `fvd.types.Progress`).
 
     Raises `ValueError` for an open image with another format than `fvd`, and what `progress` raises.
 
@@ -55,5 +56,6 @@ def compare(
         base_timeout=base_timeout,
         force_share=force_share,
         trust=trust,
+        cache_dir=cache_dir,
         progress=progress,
     )

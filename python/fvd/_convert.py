@@ -44,6 +44,7 @@ def convert(
     base_timeout: float | None = None,
     force_share: bool = False,
     trust: Sequence[StrPath] = (),
+    cache_dir: StrPath | None = None,
     progress: Progress | None = None,
 ) -> ConvertResult:
     """Copy a disk into a new image, or with `no_create` into an existing one.
@@ -57,8 +58,8 @@ def convert(
     Runs of at least `sparse_size` bytes of zeros become holes; 0 writes every byte. `sparse_size` is a
     multiple of 512, at most 16 MiB. `target_is_zero`, with `no_create`, states that the target reads as
     zeros, so that no zeros are written. `out_of_order` writes in any order, with more threads; a compact
-    image is then more scattered. `cache`, of the target, and `source_cache` are those of `open`. With
-    `unsafe` the target is durable only when the system has written it, with `writeback` when the call
+    image is then more scattered. `cache`, of the target, `source_cache` and `cache_dir` are those of `open`.
+    With `unsafe` the target is durable only when the system has written it, with `writeback` when the call
     returns.
 
     `base_error` and `base_timeout` are those of `open`, for a source on another machine and for bases there.
@@ -103,5 +104,6 @@ def convert(
         base_timeout=base_timeout,
         force_share=force_share,
         trust=trust,
+        cache_dir=cache_dir,
         progress=progress,
     )

@@ -11,7 +11,9 @@ from fvd.options import Kind
 from fvd.types import (
     Aio,
     BaseError,
+    CacheCheck,
     CacheMode,
+    CacheObject,
     CheckResult,
     CompareResult,
     ConvertResult,
@@ -53,6 +55,9 @@ __all__ = [
     "amend",
     "amend_aliases",
     "amend_options",
+    "cache_list",
+    "cache_prune",
+    "cache_verify",
     "check",
     "compare",
     "convert",
@@ -161,6 +166,7 @@ def open(
     base_timeout: float | None = None,
     force_share: bool = False,
     trust: Sequence[StrPath] = ...,
+    cache_dir: StrPath | None = None,
 ) -> Image: ...
 def open_async(
     path: StrPath,
@@ -175,6 +181,7 @@ def open_async(
     base_timeout: float | None = None,
     force_share: bool = False,
     trust: Sequence[StrPath] = ...,
+    cache_dir: StrPath | None = None,
 ) -> Awaitable[AsyncImage]: ...
 def create(
     path: StrPath,
@@ -249,6 +256,9 @@ def map(
     force_share: bool = False,
     trust: Sequence[StrPath] = ...,
 ) -> Iterator[Extent]: ...
+def cache_list(directory: StrPath) -> list[CacheObject]: ...
+def cache_verify(directory: StrPath) -> list[CacheCheck]: ...
+def cache_prune(directory: StrPath, size: int) -> int: ...
 def compare(
     a: StrPath | Image | AsyncImage,
     b: StrPath | Image | AsyncImage,
@@ -261,6 +271,7 @@ def compare(
     base_timeout: float | None = None,
     force_share: bool = False,
     trust: Sequence[StrPath] = ...,
+    cache_dir: StrPath | None = None,
     progress: Progress | None = None,
 ) -> CompareResult: ...
 def convert(
@@ -283,6 +294,7 @@ def convert(
     base_timeout: float | None = None,
     force_share: bool = False,
     trust: Sequence[StrPath] = ...,
+    cache_dir: StrPath | None = None,
     progress: Progress | None = None,
 ) -> ConvertResult: ...
 def remote_status() -> RemoteStatus: ...
@@ -328,6 +340,7 @@ def serve(
     base_timeout: float | None = None,
     write_base: bool = False,
     trust: Sequence[StrPath] = ...,
+    cache_dir: StrPath | None = None,
     tls_creds: StrPath | None = None,
     tls_psk: StrPath | None = None,
     tls_verify_peer: bool = False,

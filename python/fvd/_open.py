@@ -35,6 +35,7 @@ def open(
     base_timeout: float | None = None,
     force_share: bool = False,
     trust: Sequence[StrPath] = (),
+    cache_dir: StrPath | None = None,
 ) -> Image:
     """Open an image: `r` to read, `r+` to read and write (`rb` and `r+b` mean the same).
 
@@ -54,6 +55,9 @@ def open(
     most four attempts.
 
     An image opened with `r+` prefetches in the background if it has the option `prefetch_start_delay`.
+
+    `cache_dir` is the folder of the host cache for bases that are far away (see `Cache`); by default, that of
+    the configuration. An empty text means none.
 
     The image belongs to this process. In a process forked from it, every method raises `ValueError`, except
     `close`, which does nothing there. Open images after forking.
@@ -86,4 +90,5 @@ def open(
         base_timeout=base_timeout,
         force_share=force_share,
         trust=trust,
+        cache_dir=cache_dir,
     )

@@ -26,6 +26,7 @@ _OF_OPENING = (
     "base_timeout",
     "write_base",
     "trust",
+    "cache_dir",
 )
 """Arguments that say how to open a file. They are refused for an image that is open already."""
 
@@ -53,6 +54,7 @@ def serve(
     base_timeout: float | None = None,
     write_base: bool = False,
     trust: Sequence[StrPath] = (),
+    cache_dir: StrPath | None = None,
     tls_creds: StrPath | None = None,
     tls_psk: StrPath | None = None,
     tls_verify_peer: bool = False,

@@ -244,6 +244,7 @@ def open(
     base_timeout: float | None = None,
     force_share: bool = False,
     trust: Sequence[StrPath] = (),
+    cache_dir: StrPath | None = None,
 ) -> _Opening:
     return _Opening(
         path,
@@ -258,6 +259,7 @@ def open(
             "base_timeout": base_timeout,
             "force_share": force_share,
             "trust": trust,
+            "cache_dir": cache_dir,
         },
     )
 

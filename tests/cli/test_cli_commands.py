@@ -241,6 +241,7 @@ def test_convert_passes_its_options_to_the_core(run: Run, core: FakeCore, tmp_pa
         "base_timeout": 7.0,
         "force_share": True,
         "trust": [str(tmp_path)],
+        "cache_dir": None,
         "progress": None,
     }
 

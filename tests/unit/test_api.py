@@ -38,6 +38,7 @@ def test_open_takes_the_modes_of_a_file(core: FakeCore, mode: Mode, writable: bo
         "base_timeout": None,
         "force_share": False,
         "trust": (),
+        "cache_dir": None,
     }
 
 

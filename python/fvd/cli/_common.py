@@ -111,6 +111,16 @@ def trust_option(parser: Parser) -> None:
     )
 
 
+def cache_dir_option(parser: Parser) -> None:
+    """Add `--cache-dir`."""
+    parser.option(
+        "--cache-dir",
+        metavar="DIR",
+        help="keep what comes from bases that are far away in DIR, for all images and\n"
+        "processes of this machine (default: FVD_CACHE_DIR or the configuration)",
+    )
+
+
 def trusted(arguments: Given) -> list[str]:
     """Return the trusted directories from all sources."""
     from fvd._config import trusted_directories

@@ -24,7 +24,8 @@ def parser() -> Parser:
         "Copy one image to another, with format conversion",
         "[-f FMT] [-O FMT] [-o OPTIONS] [-B BACKING [-F FMT]] [-n] [-W]\n"
         "        [-S SIZE] [-t CACHE] [-T CACHE] [-U] [-p] [-q] [--force] [--target-is-zero]\n"
-        "        [--base-error=wait|report] [--base-timeout SECONDS] [--trust DIR|URL] SOURCE TARGET",
+        "        [--base-error=wait|report] [--base-timeout SECONDS] [--trust DIR|URL]\n"
+        "        [--cache-dir DIR] SOURCE TARGET",
     )
     _common.quiet_option(parser)
     _progress.progress_options(parser)
@@ -56,6 +57,7 @@ def parser() -> Parser:
     _common.force_option(parser)
     _common.base_options(parser)
     _common.trust_option(parser)
+    _common.cache_dir_option(parser)
     parser.describe(
         "SOURCE",
         "image to copy; - or /dev/stdin: a raw disk from standard input; a pipe that becomes an fvd\n"
@@ -126,6 +128,7 @@ def run(arguments: list[str]) -> int:
             base_timeout=_common.base_timeout(given),
             force_share=given.force_share,
             trust=trust,
+            cache_dir=given.cache_dir,
             progress=progress.callback,
         )
     return 0

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "amend": "Change what an image says of itself, its size included",
+    "cache": "List, check or shrink the cache for bases that are far away",
     "check": "Check the metadata of an image, and repair it",
     "compare": "Check if two images have the same contents",
     "convert": "Copy one image to another, with format conversion",

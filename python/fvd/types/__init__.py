@@ -27,6 +27,7 @@ from fvd.types._arguments import (
     Switch,
     TargetFormat,
 )
+from fvd.types._cache import CacheCheck, CacheObject
 from fvd.types._copies import CompareResult, ConvertResult, CreateResult
 from fvd.types._dump import BitmapRecord, Dump, JournalSector, TableRecord
 from fvd.types._images import CheckResult, DiskStats, Extent, FormatSpecific, ImageInfo, Snapshot
@@ -40,7 +41,9 @@ __all__ = [
     "Attributes",
     "BaseError",
     "BitmapRecord",
+    "CacheCheck",
     "CacheMode",
+    "CacheObject",
     "CheckResult",
     "CompareResult",
     "ConnectionCounts",

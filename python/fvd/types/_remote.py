@@ -41,6 +41,14 @@ class RemoteStatus(TypedDict):
     """Times that refused credentials were replaced."""
     waiting: int
     """Fetches that are in a pause after a failure now."""
+    cache_found: int
+    """Units (256 KiB) that were found in the host cache. Later reads of them are not counted."""
+    cache_stored: int
+    """Units that were stored in the host cache."""
+    cache_damaged: int
+    """Units in the host cache that were damaged, and fetched again."""
+    cache_failures: int
+    """Failures of the host cache. After each it is not used for a minute."""
     memory: int
     """Bytes of data in memory now."""
     stores: list[str]

@@ -33,7 +33,7 @@ pub(crate) fn amend(
         let set = changes.set(&name, value(&object)?);
         set.map_err(|error| raise(&error.with_path(&path)))?;
     }
-    let options = read_only(false, &trust, None)?;
+    let options = read_only(false, &trust, None, None)?;
     blocking(py, || {
         block_on(tool::amend(&path, format, &changes, backing_unsafe, &options))
     })?;

@@ -76,6 +76,7 @@ pub(crate) struct Opening<'a> {
     pub(crate) limits_local: bool,
     pub(crate) force_share: bool,
     pub(crate) trust: &'a [PathBuf],
+    pub(crate) cache_dir: Option<PathBuf>,
 }
 
 impl Opening<'_> {
@@ -97,7 +98,7 @@ impl Opening<'_> {
             detect_zeroes: detect_zeroes(self.detect_zeroes)?,
             force_share: self.force_share,
             unfinished: false,
-            remote: Some(opener(self.on_outage, gate.clone())),
+            remote: Some(opener(self.on_outage, gate.clone(), self.cache_dir)),
             gate,
         })
     }
@@ -109,11 +110,16 @@ pub(crate) fn outage(base_error: Option<&str>, base_timeout: Option<Duration>) -
 }
 
 /// The options to open a disk for reading only.
-pub(crate) fn read_only(force_share: bool, trust: &[PathBuf], on_outage: Option<Outage>) -> PyResult<ChainOptions> {
+pub(crate) fn read_only(
+    force_share: bool,
+    trust: &[PathBuf],
+    on_outage: Option<Outage>,
+    cache_dir: Option<PathBuf>,
+) -> PyResult<ChainOptions> {
     let gate = gate(trust)?;
     Ok(ChainOptions {
         force_share,
-        remote: Some(opener(on_outage, gate.clone())),
+        remote: Some(opener(on_outage, gate.clone(), cache_dir)),
         gate,
         ..ChainOptions::default()
     })

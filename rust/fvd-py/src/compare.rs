@@ -20,7 +20,7 @@ use crate::progress::Reporter;
 #[pyfunction]
 #[pyo3(signature = (
     a, b, *, a_format = None, b_format = None, strict = false, cache = "writeback", base_error = None,
-    base_timeout = None, force_share = false, trust = Vec::new(), progress = None
+    base_timeout = None, force_share = false, trust = Vec::new(), cache_dir = None, progress = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
 pub(crate) fn compare<'py>(
@@ -35,11 +35,17 @@ pub(crate) fn compare<'py>(
     #[pyo3(from_py_with = numbers::base_timeout)] base_timeout: Option<Duration>,
     force_share: bool,
     trust: Vec<PathBuf>,
+    cache_dir: Option<PathBuf>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let options = ChainOptions {
         direct: arguments::cache(cache)?.is_direct(),
-        ..read_only(force_share, &trust, arguments::outage(base_error, base_timeout)?)?
+        ..read_only(
+            force_share,
+            &trust,
+            arguments::outage(base_error, base_timeout)?,
+            cache_dir,
+        )?
     };
     let mut reporter = Reporter::new(progress);
     let result = blocking(py, || {

@@ -64,7 +64,7 @@ impl<'py> FromPyObject<'_, 'py> for To {
     source, target, *, source_format = None, target_format = "raw", options = None, backing_file = None,
     backing_format = None, sparse_size = 4096, no_create = false, out_of_order = false, force = false,
     target_is_zero = false, cache = "unsafe", source_cache = "writeback", base_error = None, base_timeout = None,
-    force_share = false, trust = Vec::new(), progress = None
+    force_share = false, trust = Vec::new(), cache_dir = None, progress = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
 #[expect(clippy::fn_params_excessive_bools, reason = "keyword arguments of Python")]
@@ -88,6 +88,7 @@ pub(crate) fn convert<'py>(
     #[pyo3(from_py_with = numbers::base_timeout)] base_timeout: Option<Duration>,
     force_share: bool,
     trust: Vec<PathBuf>,
+    cache_dir: Option<PathBuf>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let format = match target_format {
@@ -105,7 +106,7 @@ pub(crate) fn convert<'py>(
     create.base_img = backing_file.unwrap_or_default().into_os_string();
     create.base_img_fmt = backing_format.unwrap_or_default();
     let gate = gate(&trust)?;
-    let remote = opener(arguments::outage(base_error, base_timeout)?, gate.clone());
+    let remote = opener(arguments::outage(base_error, base_timeout)?, gate.clone(), cache_dir);
     let (cache, source_cache) = (arguments::cache(cache)?, arguments::cache(source_cache)?);
     let (input, target) = (from(source, source_format.as_deref())?, to(target)?);
     let mut reporter = Reporter::new(progress);

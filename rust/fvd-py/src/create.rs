@@ -55,7 +55,7 @@ pub(crate) fn create<'py>(
             unchecked: backing_unsafe,
         }),
         options: create,
-        remote: Some(opener(None, gate.clone())),
+        remote: Some(opener(None, gate.clone(), None)),
         gate,
         force,
     };

@@ -119,7 +119,7 @@ pub(crate) fn map(
     force_share: bool,
     trust: Vec<PathBuf>,
 ) -> PyResult<Extents> {
-    let options = read_only(force_share, &trust, None)?;
+    let options = read_only(force_share, &trust, None, None)?;
     let source = blocking(py, || block_on(open_source(&path, format, &options)))?;
     Ok(Extents {
         mapper: Mapper::new(&*source, start, length),

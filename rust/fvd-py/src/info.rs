@@ -43,7 +43,7 @@ pub(crate) fn info<'py>(
     trust: Vec<PathBuf>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let trust = if backing_chain { trust.as_slice() } else { &[] };
-    let options = read_only(force_share, trust, None)?;
+    let options = read_only(force_share, trust, None, None)?;
     let chain = blocking(py, || block_on(tool::info(&path, format, backing_chain, &options)))?;
     if !backing_chain {
         return to_dict(py, &chain[0]).map(Bound::into_any);
@@ -72,7 +72,7 @@ impl<'py> IntoPyObject<'py> for Described {
 pub(crate) fn of_open_image(path: &Path) -> Result<Described, Error> {
     let options = ChainOptions {
         force_share: true,
-        remote: Some(opener(None, Gate::default())),
+        remote: Some(opener(None, Gate::default(), None)),
         ..ChainOptions::default()
     };
     let mut chain = block_on(tool::info(path, Some("fvd"), false, &options))?;

@@ -8,6 +8,7 @@ mod arguments;
 mod background;
 #[expect(unsafe_code, reason = "memory and descriptors of Python, in this one module")]
 mod buffer;
+mod cache;
 mod check;
 mod compare;
 mod convert;
@@ -46,6 +47,8 @@ mod _fvd {
     use super::aio::{AsyncImage, open_async};
     #[pymodule_export]
     use super::amend::amend;
+    #[pymodule_export]
+    use super::cache::{cache_list, cache_prune, cache_verify};
     #[pymodule_export]
     use super::check::check;
     #[pymodule_export]

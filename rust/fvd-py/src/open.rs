@@ -19,7 +19,8 @@ use crate::numbers;
 #[pyfunction]
 #[pyo3(signature = (
     path, *, writable = false, write_base = false, cache = "writeback", discard = "unmap", detect_zeroes = "off",
-    copy_on_read = None, base_error = None, base_timeout = None, force_share = false, trust = Vec::new()
+    copy_on_read = None, base_error = None, base_timeout = None, force_share = false, trust = Vec::new(),
+    cache_dir = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
 pub(crate) fn open(
@@ -35,6 +36,7 @@ pub(crate) fn open(
     #[pyo3(from_py_with = numbers::base_timeout)] base_timeout: Option<Duration>,
     force_share: bool,
     trust: Vec<PathBuf>,
+    cache_dir: Option<PathBuf>,
 ) -> PyResult<Image> {
     let opening = Opening {
         writable,
@@ -47,6 +49,7 @@ pub(crate) fn open(
         limits_local: false,
         force_share,
         trust: &trust,
+        cache_dir,
     };
     let options = opening.options()?;
     let engine = blocking(py, || block_on(open_image(&path, &options)))?;

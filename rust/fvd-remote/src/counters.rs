@@ -1,8 +1,11 @@
 //! What was asked of the stores, for metrics.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use fvd::remote::Counters;
+
+use crate::cache::CacheTally;
 
 /// Counts while it happens.
 #[derive(Debug, Default)]
@@ -13,6 +16,7 @@ pub(crate) struct Tally {
     pub(crate) hedges: AtomicU64,
     pub(crate) refreshes: AtomicU64,
     waiting: AtomicU64,
+    pub(crate) cache: Arc<CacheTally>,
 }
 
 impl Tally {
@@ -41,6 +45,10 @@ impl Tally {
             hedges: read(&self.hedges),
             refreshes: read(&self.refreshes),
             waiting: read(&self.waiting),
+            cache_found: read(&self.cache.found),
+            cache_stored: read(&self.cache.stored),
+            cache_damaged: read(&self.cache.damaged),
+            cache_failures: read(&self.cache.failures),
             ..Counters::default()
         }
     }

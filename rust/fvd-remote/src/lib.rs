@@ -12,6 +12,7 @@
 //! * `retry`: when to try again, when to try twice.
 //! * `fetch`: brings bytes, whatever the server does.
 //! * `nbd`: brings bytes of an export of an NBD server.
+//! * `cache`: units on a disk of this machine, shared by its processes.
 //! * `units`: what is kept in memory, who waits for what.
 //! * `patience`: how long a reader waits.
 //! * `open_options`: what each open decides for itself.
@@ -19,6 +20,7 @@
 //! `docs/design/remote.md` has the invariants (R1 to R11).
 
 mod answer;
+mod cache;
 mod clock;
 mod config;
 mod counters;
@@ -38,6 +40,7 @@ mod store;
 mod transport;
 mod units;
 
+pub use cache::{CacheCheck, CacheObject, CacheOptions, list_cache, prune_cache, verify_cache};
 pub use config::{Config, Outage, Rule, Tuning};
 pub use open_options::{OpenOptions, OpenerOf, Redirects};
 pub use opener::{Opener, set_memory_limit};

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -9,10 +10,11 @@ use fvd::process::{Owned, PerProcess};
 use fvd::remote::{Counters, OutageState, Pin, RemoteFile, RemoteOpener, Validator};
 use fvd::{Error, Result};
 
+use crate::cache::Cache;
 use crate::clock::IoClock;
 use crate::config::{Config, Outage};
 use crate::counters::Tally;
-use crate::fetch::{Fetcher, StoreState};
+use crate::fetch::StoreState;
 use crate::file::File;
 use crate::hooks::UrlSource;
 use crate::name::Name;
@@ -20,7 +22,7 @@ use crate::nbd::{self, Connector, Export};
 use crate::open_options::{OpenOptions, Redirects};
 use crate::store::{self, Credentials, Object, Remote};
 use crate::transport::{Client, Transport, io_thread};
-use crate::units::{Memory, Units};
+use crate::units::{Memory, Opening, Units};
 
 /// Bytes of data that a process keeps, unless it sets another limit.
 const MEMORY: u64 = 64 << 20;
@@ -47,6 +49,7 @@ struct Shared {
     /// NBD servers.
     servers: HashMap<String, Arc<StoreState>>,
     objects: HashMap<String, Vec<Open>>,
+    cache: Option<Arc<Cache>>,
 }
 
 /// An object that is open. Only opens whose redirects may lead to the same places share one.
@@ -179,20 +182,24 @@ impl Opener {
             credentials: Arc::clone(&store.credentials),
             redirects: options.redirects.clone(),
             moved: Mutex::default(),
+            has_left_host: AtomicBool::new(false),
             name,
         };
         let text = object.name.text.clone();
         let remote: Arc<dyn Remote> = Arc::new(object);
-        let state = Arc::clone(&store.state);
-        let (url, wanted, memory) = (text.clone(), pin.cloned(), Arc::clone(UNITS.get()));
-        let opened = io_thread::run(async move {
-            let fetcher = Fetcher::open(url, remote, state, wanted.as_ref()).await?;
-            Ok::<_, Error>(Arc::new(Units::new(&memory, Arc::new(fetcher))))
-        });
+        let opening = Opening {
+            url: text.clone(),
+            remote,
+            store: Arc::clone(&store.state),
+            pin: pin.cloned(),
+            cache: self.cache()?,
+        };
+        let memory = Arc::clone(UNITS.get());
+        let opened = io_thread::run(async move { Units::open(&memory, opening).await.map(Arc::new) });
         self.keep(text, pin, opened??, options)
     }
 
-    /// Opens an export of an NBD server.
+    /// Opens an export of an NBD server. It is not cached: only its length says which one it is.
     fn open_export(&self, name: nbd::Name, pin: Option<&Pin>, options: &OpenOptions) -> Result<Arc<dyn RemoteFile>> {
         let label = name.label();
         let state = self.make_state(label.clone());
@@ -222,6 +229,16 @@ impl Opener {
         self.shared()?.objects.entry(name.clone()).or_default().push(open);
         let pin = pin.cloned().unwrap_or_else(|| units.source().pin());
         Ok(Arc::new(File::new(name, pin, units, self.limit(options))))
+    }
+
+    /// The host cache, if there is one.
+    fn cache(&self) -> Result<Option<Arc<Cache>>> {
+        let Some(options) = &self.config.cache else {
+            return Ok(None);
+        };
+        let mut shared = self.shared()?;
+        let make = || Cache::new(options.clone(), Arc::clone(&self.tally.cache));
+        Ok(Some(Arc::clone(shared.cache.get_or_insert_with(make))))
     }
 
     /// The object of `pin`, if it is open already.

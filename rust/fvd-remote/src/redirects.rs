@@ -16,12 +16,15 @@ const HARMLESS: [HeaderName; 4] = [RANGE, IF_MATCH, IF_UNMODIFIED_SINCE, ACCEPT_
 /// The way of one request.
 pub(crate) struct Hops {
     seen: Vec<Url>,
+    /// Whether one of them led to another host.
+    pub(crate) has_left_host: bool,
 }
 
 impl Hops {
     pub(crate) fn new(start: &Url) -> Self {
         Self {
             seen: vec![start.clone()],
+            has_left_host: false,
         }
     }
 
@@ -43,12 +46,14 @@ impl Hops {
         };
         to.set_fragment(None);
         self.check(&from, &to)?;
-        if !is_same_host(&from, &to) && !redirects.allows(&to) {
+        let leaves = !is_same_host(&from, &to);
+        if leaves && !redirects.allows(&to) {
             return Err(refused(format!(
                 "a redirect leads to {}, which no trusted prefix covers (--trust, trust=)",
                 shown(&to)
             )));
         }
+        self.has_left_host |= leaves;
         self.seen.push(to.clone());
         Ok(keep_harmless(request, to))
     }

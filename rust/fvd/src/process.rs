@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::sys::{fork, per_process};
+use crate::sys::{file, fork, per_process};
 
 /// A process. A forked child is another one, even if the system reuses a process id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +74,12 @@ impl Process {
         );
         Error::invalid_argument(message)
     }
+}
+
+/// The effective user of this process, as files have it.
+#[must_use]
+pub fn effective_user() -> u32 {
+    file::effective_user()
 }
 
 impl Default for Process {

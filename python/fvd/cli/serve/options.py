@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         base_timeout: float | None
         write_base: bool
         trust: list[str]
+        cache_dir: str | None
         tls_creds: str | None
         tls_psk: str | None
         tls_verify_peer: bool
@@ -140,6 +141,7 @@ def _how(parser: Parser) -> None:
     _common.base_options(parser)
     parser.switch("--write-base", help="allow an image that writes to its base to do so")
     _common.trust_option(parser)
+    _common.cache_dir_option(parser)
     parser.option(
         "--metrics",
         metavar="ADDR:PORT",
@@ -206,6 +208,7 @@ def settings(given: Given) -> Settings:
         "base_timeout": _common.base_timeout(given),
         "write_base": given.write_base,
         "trust": _common.trusted(given),
+        "cache_dir": given.cache_dir,
         "tls_creds": given.tls_creds,
         "tls_psk": given.tls_psk,
         "tls_verify_peer": given.tls_verify_peer,

@@ -32,7 +32,8 @@ use crate::{exit, extents, info, numbers, prefetch, runtime, stats, unclosed};
 #[pyfunction]
 #[pyo3(signature = (
     path, *, writable = false, write_base = false, cache = "writeback", discard = "unmap", detect_zeroes = "off",
-    copy_on_read = None, base_error = None, base_timeout = None, force_share = false, trust = Vec::new()
+    copy_on_read = None, base_error = None, base_timeout = None, force_share = false, trust = Vec::new(),
+    cache_dir = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
 pub(crate) fn open_async<'py>(
@@ -48,6 +49,7 @@ pub(crate) fn open_async<'py>(
     #[pyo3(from_py_with = numbers::base_timeout)] base_timeout: Option<Duration>,
     force_share: bool,
     trust: Vec<PathBuf>,
+    cache_dir: Option<PathBuf>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let opening = Opening {
         writable,
@@ -60,6 +62,7 @@ pub(crate) fn open_async<'py>(
         limits_local: true,
         force_share,
         trust: &trust,
+        cache_dir,
     };
     let options = opening.options()?;
     droppable(py, async move {

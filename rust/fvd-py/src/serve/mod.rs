@@ -35,7 +35,7 @@ pub(crate) use server::Server;
     disks, *, sockets = Vec::new(), socket = None, bind = None, port = None, description = "", format = None, offset = 0, size = None, read_only = false,
     persistent = true, shared = 0, force_share = false, cache = "writeback", discard = "unmap",
     detect_zeroes = "off", aio = None, copy_on_read = None, base_error = None, base_timeout = None, write_base = false,
-    trust = Vec::new(),
+    trust = Vec::new(), cache_dir = None,
     tls_creds = None, tls_psk = None, tls_verify_peer = false, tls_authz = Vec::new(), tls_required = true,
     handshake_limit = None, poll_max_ns = None, metrics = None, signals = false, patience = None
 ))]
@@ -65,6 +65,7 @@ pub(crate) fn serve(
     #[pyo3(from_py_with = numbers::base_timeout)] base_timeout: Option<Duration>,
     write_base: bool,
     trust: Vec<PathBuf>,
+    cache_dir: Option<PathBuf>,
     tls_creds: Option<PathBuf>,
     tls_psk: Option<PathBuf>,
     tls_verify_peer: bool,
@@ -89,6 +90,7 @@ pub(crate) fn serve(
         limits_local: true,
         force_share,
         trust: &trust,
+        cache_dir,
     };
     let chain = opening.options()?;
     let format = format.map(disk_format).transpose()?;

@@ -1,5 +1,6 @@
 //! The configuration file.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use fvd::{Error, Result};
@@ -15,8 +16,25 @@ pub(super) struct File {
     base_error: Option<String>,
     /// Seconds, which mean `report`.
     base_timeout: Option<f64>,
+    cache: Option<CacheTable>,
     #[serde(default)]
     remote: Vec<Rule>,
+}
+
+/// `[cache]`: the host cache.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CacheTable {
+    dir: Option<PathBuf>,
+    /// Bytes, or a text with a suffix.
+    size: Option<Size>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "size is a number of bytes, or a text such as \"10G\"")]
+enum Size {
+    Bytes(u64),
+    Text(String),
 }
 
 /// Errors name the line, and no value, which may be a credential.
@@ -42,7 +60,39 @@ impl File {
             check(rule)?;
         }
         config.rules = self.remote;
+        if let Some(CacheTable { dir, size }) = self.cache {
+            config.cache_size = size.map(Size::bytes).transpose()?;
+            if let Some(dir) = dir {
+                config.set_cache_dir(dir);
+            }
+        }
         Ok(())
+    }
+}
+
+impl Size {
+    /// The number of bytes, with the suffixes of QEMU's tools.
+    fn bytes(self) -> Result<u64> {
+        let text = match self {
+            Self::Bytes(bytes) => return Ok(bytes),
+            Self::Text(text) => text,
+        };
+        let digits = text.trim_end_matches(|end: char| end.is_ascii_alphabetic());
+        let shift = match &text[digits.len()..] {
+            "" | "B" | "b" => 0,
+            "K" | "k" => 10,
+            "M" | "m" => 20,
+            "G" | "g" => 30,
+            "T" | "t" => 40,
+            _ => 64,
+        };
+        let bytes = digits
+            .parse::<u64>()
+            .ok()
+            .and_then(|count| count.checked_mul(1u64.checked_shl(shift)?));
+        bytes.ok_or_else(|| {
+            Error::invalid_argument("The size of the cache is a number with K, M, G or T, such as \"10G\"")
+        })
     }
 }
 

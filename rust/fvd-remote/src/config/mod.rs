@@ -15,6 +15,7 @@ pub use tuning::{Outage, Tuning};
 
 pub(crate) use environment::Environment;
 
+use crate::cache::CacheOptions;
 use crate::hooks::HeaderSource;
 
 /// The configuration of an [`Opener`](crate::Opener).
@@ -22,6 +23,9 @@ use crate::hooks::HeaderSource;
 pub struct Config {
     /// Time limits, sizes and the behaviour in an outage.
     pub tuning: Tuning,
+    /// The host cache. Default: none.
+    pub cache: Option<CacheOptions>,
+    pub(crate) cache_size: Option<u64>,
     pub(crate) rules: Vec<Rule>,
     pub(crate) environment: Environment,
     pub(crate) header_sources: Vec<(String, Arc<dyn HeaderSource>)>,
@@ -43,6 +47,9 @@ impl Config {
             config = Self::read(Path::new(&path))?;
         } else if let Some(path) = default_paths(&environment).find(|path| path.exists()) {
             config = Self::read(&path)?;
+        }
+        if let Some(dir) = environment.get("FVD_CACHE_DIR") {
+            config.set_cache_dir(&dir);
         }
         config.environment = environment;
         Ok(config)
@@ -66,6 +73,16 @@ impl Config {
     pub fn with_variables(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Self {
         self.environment = Environment::of(variables);
         self
+    }
+
+    /// The host cache in another folder, of the size that the configuration gives. An empty one: none.
+    pub fn set_cache_dir(&mut self, dir: impl AsRef<Path>) {
+        let dir = dir.as_ref();
+        let size = self.cache_size.unwrap_or(CacheOptions::SIZE);
+        self.cache = (!dir.as_os_str().is_empty()).then(|| CacheOptions {
+            dir: dir.to_owned(),
+            size,
+        });
     }
 
     /// Adds headers from the program to the requests for URLs below `prefix`. They go to the host of that URL

@@ -24,7 +24,7 @@ use fvd::storage::Allocation;
 
 pub(crate) use attempt::{Head, changed};
 pub(crate) use open::ATTEMPTS;
-pub(crate) use repeat::fetch;
+pub(crate) use repeat::{fetch, wait_for_turn};
 pub(crate) use trouble::{Trouble, capital, timed_out};
 
 use crate::config::Tuning;
@@ -84,6 +84,11 @@ pub(crate) trait Source: Send + Sync + 'static {
     /// Replaces the credentials of this generation, once for all fetches that were refused. Fails with the
     /// reason.
     fn renew(&self, generation: u64) -> BoxFuture<'_, Result<(), String>>;
+
+    /// Whether bytes have come from another host than that of the URL.
+    fn has_left_host(&self) -> bool {
+        false
+    }
 
     /// As [`RemoteFile::allocation`](fvd::remote::RemoteFile::allocation), for a range within the object.
     /// May be polled by any runtime.
@@ -214,5 +219,9 @@ impl Source for Fetcher {
 
     fn renew(&self, generation: u64) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(self.replace_credentials(generation))
+    }
+
+    fn has_left_host(&self) -> bool {
+        self.remote.has_left_host()
     }
 }

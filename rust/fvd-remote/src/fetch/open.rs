@@ -21,6 +21,17 @@ use crate::store::Remote;
 pub(crate) const ATTEMPTS: u32 = 4;
 
 impl Fetcher {
+    /// For the object of `pin`, before the store has been asked.
+    pub(crate) fn pinned(url: String, remote: Arc<dyn Remote>, store: Arc<StoreState>, pin: &Pin) -> Self {
+        Self {
+            url,
+            remote,
+            identity: Identity::pinned(pin),
+            store,
+            begun: Mutex::default(),
+        }
+    }
+
     /// Opens an object, which must be the one of `pin`. An answer begins to bring its first unit, unless it is
     /// empty.
     pub(crate) async fn open(

@@ -6,7 +6,7 @@ use fvd::Result;
 use tokio::select;
 
 use super::trouble::faulty;
-use super::{Sink, Source, Trouble};
+use super::{Sink, Source, StoreState, Trouble};
 use crate::counters::Tally;
 use crate::retry::Backoff;
 
@@ -38,7 +38,7 @@ impl Repeat<'_> {
         while let Some(range) = sink.missing() {
             let ended = {
                 // First: a store that wants a pause holds up no other.
-                self.wait_for_turn().await;
+                wait_for_turn(self.source.store()).await;
                 let _permit = sink.admit().await;
                 self.source.attempt(&range, sink, failures.in_a_row > 0).await
             };
@@ -125,16 +125,15 @@ impl Repeat<'_> {
             }
         }
     }
+}
 
-    /// Waits while the server wants no requests.
-    async fn wait_for_turn(&self) {
-        let store = self.source.store();
-        let pause = store.health.pause(store.clock.now());
-        if !pause.is_zero() {
-            let _waiting = store.tally.wait();
-            // Not all at the same moment.
-            let jitter = store.tuning.backoff_base.mul_f64(store.random());
-            store.clock.sleep(pause + jitter).await;
-        }
+/// Waits while the server wants no requests.
+pub(crate) async fn wait_for_turn(store: &StoreState) {
+    let pause = store.health.pause(store.clock.now());
+    if !pause.is_zero() {
+        let _waiting = store.tally.wait();
+        // Not all at the same moment.
+        let jitter = store.tuning.backoff_base.mul_f64(store.random());
+        store.clock.sleep(pause + jitter).await;
     }
 }

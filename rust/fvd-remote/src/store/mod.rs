@@ -9,6 +9,7 @@ mod gcp;
 mod helper;
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fvd::host::BoxFuture;
@@ -40,6 +41,11 @@ pub(crate) trait Remote: Send + Sync + 'static {
 
     /// Replaces the credentials of this generation, unless that has been done.
     fn refresh(&self, generation: u64) -> BoxFuture<'_, Result<(), Failure>>;
+
+    /// Whether a redirect has ever led to another host. True before its answer is returned.
+    fn has_left_host(&self) -> bool {
+        false
+    }
 }
 
 /// An object in a store or on a web server.
@@ -52,6 +58,8 @@ pub(crate) struct Object {
     pub(crate) redirects: Redirects,
     /// Where a redirect has led. A server that redirects every request would double the latency of each.
     pub(crate) moved: Mutex<Option<Url>>,
+    /// Whether a redirect has ever led to another host.
+    pub(crate) has_left_host: AtomicBool,
 }
 
 impl Object {
@@ -106,6 +114,7 @@ impl Object {
         // A signature holds for one host and one path, so stores are asked where they are.
         while self.name.scheme == Scheme::Web && matches!(answer.status.as_u16(), 301 | 302 | 303 | 307 | 308) {
             next = hops.follow(next, &answer, &self.redirects)?;
+            self.has_left_host.fetch_or(hops.has_left_host, Ordering::Relaxed);
             answer = self.transport.send(next.clone()).await?;
             if answer.status.is_success() {
                 self.set_moved(Some(next.url.clone()));
@@ -147,5 +156,9 @@ impl Remote for Object {
 
     fn refresh(&self, generation: u64) -> BoxFuture<'_, Result<(), Failure>> {
         Box::pin(self.credentials.refresh(generation))
+    }
+
+    fn has_left_host(&self) -> bool {
+        self.has_left_host.load(Ordering::Relaxed)
     }
 }

@@ -51,6 +51,34 @@ impl Flight {
         Handle(Arc::clone(&self.0))
     }
 
+    pub(super) fn units(&self) -> Range<u64> {
+        self.0.units.clone()
+    }
+
+    /// Units that have not come.
+    pub(super) fn missing_units(&self) -> Vec<u64> {
+        let inner = &self.0;
+        let state = inner.memory.lock();
+        let is_missing = |unit: &u64| inner.is_missing(state.entries.get(&inner.key(*unit)));
+        inner.units.clone().filter(is_missing).collect()
+    }
+
+    /// As [`Sink::missing`], of some units.
+    pub(super) fn missing_in(&self, units: Range<u64>) -> Option<Range<u64>> {
+        self.0.missing(units)
+    }
+
+    /// A unit from the host cache: it stays there, and not in memory.
+    pub(super) fn bring(&self, index: u64, unit: &Bytes) {
+        self.0.deliver(index, unit, false);
+    }
+
+    /// Drops a unit from the memory when it is called: another place has it.
+    pub(super) fn forget_later(&self, index: u64) -> impl FnOnce() + Send + 'static {
+        let (memory, key) = (Arc::clone(&self.0.memory), self.0.key(index));
+        move || memory.drop_kept(key)
+    }
+
     /// The fetch has ended. An error goes to all who wait for what has not come.
     pub(super) fn end(self, result: &Result<()>) {
         self.0.clear(result);
@@ -97,46 +125,49 @@ impl Inner {
         }
     }
 
-    fn bytes(&self, from_unit: u64) -> Range<u64> {
-        from_unit * UNIT..(self.units.end * UNIT).min(self.len)
-    }
-
-    fn missing(&self) -> Option<Range<u64>> {
+    /// From the first of `units` that is missing to their end, in bytes.
+    fn missing(&self, units: Range<u64>) -> Option<Range<u64>> {
         let state = self.memory.lock();
-        let mut units = self.units.clone();
-        let first = units.find(|&unit| self.is_missing(state.entries.get(&self.key(unit))))?;
-        Some(self.bytes(first))
-    }
-}
-
-impl Sink for Flight {
-    fn missing(&self) -> Option<Range<u64>> {
-        self.0.missing()
+        let mut rest = units.clone();
+        let first = rest.find(|&unit| self.is_missing(state.entries.get(&self.key(unit))))?;
+        Some(first * UNIT..(units.end * UNIT).min(self.len))
     }
 
-    fn put(&self, index: u64, unit: Bytes) {
-        let inner = &self.0;
-        let key = inner.key(index);
-        let whole = UNIT.min(inner.len.saturating_sub(index * UNIT));
+    /// Gives a unit to those who wait. `keep`: those who come later get it from the memory.
+    fn deliver(&self, index: u64, unit: &Bytes, keep: bool) {
+        let key = self.key(index);
+        let whole = UNIT.min(self.len.saturating_sub(index * UNIT));
         assert_eq!(unit.len() as u64, whole, "only whole units are kept");
-        let reservation = inner.reservation.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut state = inner.memory.lock();
-        if !inner.is_missing(state.entries.get(&key)) {
+        let reservation = self.reservation.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut state = self.memory.lock();
+        if !self.is_missing(state.entries.get(&key)) {
             return;
         }
         let Some(Entry::Flying { waiting, .. }) = state.entries.remove(&key) else {
             return;
         };
-        if let Some(reservation) = reservation {
-            state.came(inner.memory.now(), &reservation, whole);
+        if keep {
+            if let Some(reservation) = reservation {
+                state.came(self.memory.now(), &reservation, whole);
+            }
+            state.keep(key, unit.clone());
+            state.evict(0);
         }
-        state.keep(key, unit.clone());
-        state.evict(0);
         drop(state);
         for sender in waiting {
             // A reader that has gone needs no unit.
             _ = sender.send(Ok(unit.clone()));
         }
+    }
+}
+
+impl Sink for Flight {
+    fn missing(&self) -> Option<Range<u64>> {
+        self.0.missing(self.0.units.clone())
+    }
+
+    fn put(&self, index: u64, unit: Bytes) {
+        self.0.deliver(index, &unit, true);
     }
 
     fn is_wanted(&self) -> bool {
@@ -159,7 +190,9 @@ impl Sink for Flight {
 
     fn admit(&self) -> BoxFuture<'_, Box<dyn Send>> {
         let inner = &self.0;
-        let bytes = inner.missing().map_or(0, |range| range.end - range.start);
+        let bytes = inner
+            .missing(inner.units.clone())
+            .map_or(0, |range| range.end - range.start);
         let mut state = inner.memory.lock();
         let receiver = state.enqueue(Arc::clone(&inner.ticket), bytes);
         let granted = state.grant(&inner.memory);

@@ -165,6 +165,15 @@ impl Memory {
         taken
     }
 
+    /// Drops a unit, if it is kept.
+    pub(super) fn drop_kept(&self, key: Key) {
+        let mut state = self.lock();
+        let is_kept = matches!(state.entries.get(&key), Some(Entry::Kept { .. }));
+        let dropped = is_kept.then(|| state.remove(key));
+        drop(state);
+        drop(dropped);
+    }
+
     /// Drops all units of an object. Flights of it end by themselves.
     pub(crate) fn forget(&self, object: u64) {
         let mut state = self.lock();

@@ -1,9 +1,11 @@
 //! Units of objects in memory: who waits for which, what is kept, what is fetched ahead (R3, R4).
 
 mod admission;
+mod cached;
 mod flight;
 mod link;
 mod memory;
+mod open;
 mod read;
 mod streams;
 
@@ -15,9 +17,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::AbortHandle;
 
 pub(crate) use memory::Memory;
+pub(crate) use open::Opening;
 
+use crate::cache::{Cached, Lead};
 use crate::fetch::{Source, UNIT, fetch};
 use crate::transport::io_thread;
+use cached::fill;
 use flight::Flight;
 use streams::Streams;
 
@@ -28,6 +33,8 @@ pub(crate) struct Units {
     source: Arc<dyn Source>,
     /// Length of the object in bytes.
     len: u64,
+    /// The object in the host cache, if there is one.
+    cached: Option<Arc<Cached>>,
     streams: Mutex<Streams>,
     /// Fetches in flight, by their number: they end with the object.
     fetches: Arc<Mutex<HashMap<u64, AbortHandle>>>,
@@ -40,19 +47,26 @@ fn next_number() -> u64 {
 }
 
 impl Units {
+    /// An object that no cache has.
     pub(crate) fn new(memory: &Arc<Memory>, source: Arc<dyn Source>) -> Self {
+        Self::with_cache(memory, source, None, Vec::new())
+    }
+
+    /// `leads`: units of the answer that has begun. No other process fetches them.
+    fn with_cache(memory: &Arc<Memory>, source: Arc<dyn Source>, cached: Option<Cached>, leads: Vec<Lead>) -> Self {
         let units = Self {
             id: next_number(),
             memory: Arc::clone(memory),
             len: source.pin().len,
             source,
+            cached: cached.map(Arc::new),
             streams: Mutex::default(),
             fetches: Arc::default(),
         };
         let begun = units.source.begun();
         if begun > 0 {
             let covered = 0..begun.div_ceil(UNIT);
-            units.launch(memory.begin(units.id, units.len, covered));
+            units.launch(memory.begin(units.id, units.len, covered), Some(leads));
         }
         units
     }
@@ -65,15 +79,20 @@ impl Units {
         &self.source
     }
 
-    /// Begins these fetches.
-    fn launch(&self, flights: Vec<Flight>) {
+    /// Begins these fetches. The answer of the first has begun already, if it has leads.
+    fn launch(&self, flights: Vec<Flight>, mut begun: Option<Vec<Lead>>) {
         for flight in flights {
             let number = next_number();
             let source = Arc::clone(&self.source);
             let fetches = Arc::clone(&self.fetches);
+            let begun = begun.take();
+            let cached = self.cached.clone();
             let failing = flight.handle();
             let task = async move {
-                let result = fetch(&*source, &flight).await;
+                let result = match &cached {
+                    Some(cached) => fill(&*source, cached, &flight, begun).await,
+                    None => fetch(&*source, &flight).await,
+                };
                 fetches.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
                 flight.end(&result.unwrap_or(Ok(())));
             };
@@ -91,7 +110,14 @@ impl Units {
         let window = self.source.store().tuning.window;
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         let ahead = streams.read(range, window);
-        ahead.start.div_ceil(UNIT)..ahead.end.min(self.len()).div_ceil(UNIT)
+        let mut ahead = ahead.start.div_ceil(UNIT)..ahead.end.min(self.len()).div_ceil(UNIT);
+        // What the host cache has need not be fetched.
+        if let Some(cached) = &self.cached {
+            while !ahead.is_empty() && cached.is_known(ahead.start) {
+                ahead.start += 1;
+            }
+        }
+        ahead
     }
 }
 
@@ -100,6 +126,9 @@ impl Drop for Units {
         let fetches = std::mem::take(&mut *self.fetches.lock().unwrap_or_else(PoisonError::into_inner));
         fetches.values().for_each(AbortHandle::abort);
         self.memory.forget(self.id);
+        if let Some(cached) = &self.cached {
+            cached.settle();
+        }
     }
 }
 

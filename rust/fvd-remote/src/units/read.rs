@@ -32,9 +32,13 @@ impl Units {
     }
 
     async fn read_slice(&self, buf: &mut IoBufMut, offset: u64, slice: Range<u64>, urgency: Urgency) -> Result<()> {
-        let mut copy = |unit: u64, bytes: &Bytes| copy(buf, offset, &slice, unit, bytes);
-        let mut wanted = units(&slice);
+        let mut wanted = self.read_cached(buf, offset, &slice);
+        if wanted.is_empty() {
+            // Nothing is fetched ahead for who reads what is here.
+            return Ok(());
+        }
         let mut ahead = self.ahead(&slice);
+        let mut copy = |unit: u64, bytes: &Bytes| copy(buf, offset, &slice, unit, bytes);
         while !wanted.is_empty() {
             let taken = self.memory.take(&Wanted {
                 object: self.id,
@@ -45,7 +49,7 @@ impl Units {
                 urgency,
             });
             let Taken { kept, coming, flights } = taken;
-            self.launch(flights);
+            self.launch(flights, None);
             for (unit, bytes) in kept {
                 copy(unit, &bytes);
             }
@@ -63,6 +67,26 @@ impl Units {
             };
         }
         Ok(())
+    }
+
+    /// Reads what the host cache has at once. Returns the units that are left.
+    fn read_cached(&self, buf: &mut IoBufMut, offset: u64, slice: &Range<u64>) -> Range<u64> {
+        let mut wanted = units(slice);
+        let Some(cached) = &self.cached else { return wanted };
+        let mut read = |unit: u64| {
+            let base = unit * UNIT;
+            let start = slice.start.max(base);
+            let end = slice.end.min(base + UNIT);
+            let target = (start - offset) as usize..(end - offset) as usize;
+            cached.read_now(unit, &mut buf.as_mut_slice()[target], start - base)
+        };
+        while !wanted.is_empty() && read(wanted.start) {
+            wanted.start += 1;
+        }
+        while !wanted.is_empty() && read(wanted.end - 1) {
+            wanted.end -= 1;
+        }
+        wanted
     }
 }
 

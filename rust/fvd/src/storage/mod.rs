@@ -1,6 +1,7 @@
 //! Positional I/O on a file, a block device, memory or a simulated disk.
 
 mod async_file;
+mod byte_lock;
 mod direct;
 mod file;
 mod lock;
@@ -18,6 +19,7 @@ use bytes::Bytes;
 pub use crate::aio::Backend;
 pub use crate::sys::buffer::IoBufMut;
 pub use async_file::AsyncFile;
+pub use byte_lock::ByteLock;
 pub use file::FileStorage;
 pub use lock::LockMode;
 pub use memory::MemoryStorage;

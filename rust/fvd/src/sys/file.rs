@@ -246,10 +246,21 @@ impl DirectAlignment {
     }
 }
 
+/// The effective user of this process.
+pub(crate) fn effective_user() -> u32 {
+    // SAFETY: takes nothing, and always succeeds.
+    unsafe { libc::geteuid() }
+}
+
 /// Takes a shared lock on one byte for this open file description. Fails at once with EAGAIN or EACCES if
 /// another one has an exclusive lock.
 pub(crate) fn lock_byte_shared(fd: BorrowedFd<'_>, byte: u64) -> io::Result<()> {
     set_lock(fd, &byte_lock(libc::F_RDLCK, byte))
+}
+
+/// As [`lock_byte_shared`], exclusively.
+pub(crate) fn lock_byte_exclusive(fd: BorrowedFd<'_>, byte: u64) -> io::Result<()> {
+    set_lock(fd, &byte_lock(libc::F_WRLCK, byte))
 }
 
 /// Releases the lock of this open file description, and so of all its duplicates, on the byte.
@@ -279,7 +290,7 @@ pub(crate) fn is_byte_locked(fd: BorrowedFd<'_>, byte: u64) -> io::Result<bool> 
 
 #[expect(
     clippy::cast_possible_wrap,
-    reason = "lock types and the bytes of QEMU's locks are tiny"
+    reason = "lock types are tiny, and locked bytes lie within files"
 )]
 fn byte_lock(kind: i32, byte: u64) -> libc::flock64 {
     libc::flock64 {

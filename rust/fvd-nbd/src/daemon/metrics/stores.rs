@@ -29,6 +29,30 @@ pub(super) fn stores(text: &mut Text, remote: &Counters) {
         ("refreshes_total", "counter", "Replaced credentials", remote.refreshes),
         ("waiting", "gauge", "Fetches in a pause after a failure", remote.waiting),
         (
+            "cache_found_total",
+            "counter",
+            "Units found in the host cache",
+            remote.cache_found,
+        ),
+        (
+            "cache_stored_total",
+            "counter",
+            "Units stored in the host cache",
+            remote.cache_stored,
+        ),
+        (
+            "cache_damaged_total",
+            "counter",
+            "Damaged units in the host cache",
+            remote.cache_damaged,
+        ),
+        (
+            "cache_failures_total",
+            "counter",
+            "Failures of the host cache",
+            remote.cache_failures,
+        ),
+        (
             "memory_bytes",
             "gauge",
             "Bytes of data from stores in memory",
@@ -63,6 +87,7 @@ mod tests {
         };
         let remote = Counters {
             requests: 7,
+            cache_found: 3,
             stores: vec!["https://x.org".to_owned(), "s3://images".to_owned()],
             outages: vec![outage],
             ..Counters::default()
@@ -72,6 +97,7 @@ mod tests {
         let text = text.finish();
         for line in [
             "fvd_remote_requests_total 7",
+            "fvd_remote_cache_found_total 3",
             "fvd_remote_outage_seconds{store=\"https://x.org\"} 0",
             "fvd_remote_outage_seconds{store=\"s3://images\"} 42.5",
         ] {

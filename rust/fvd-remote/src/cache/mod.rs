@@ -1,0 +1,32 @@
+//! Units on a disk of this machine, shared by all processes that read the same objects (K1 to K9 in
+//! `docs/design/cache.md`). Knows nothing of networks.
+//!
+//! * `layout`: bytes of an index.
+//! * `medium`, `folder`, `files`: the file system, and the real one.
+//! * `object`, `lead`, `known`: one object: reads, publishing, locks.
+//! * `evict`, `inspect`: the whole cache.
+//! * `host`, `cached`, with `pool`, `pending` and `health`: the cache as the I/O thread uses it.
+
+mod cached;
+mod evict;
+mod fault;
+mod files;
+mod folder;
+mod health;
+mod host;
+mod inspect;
+mod known;
+mod layout;
+mod lead;
+mod medium;
+mod object;
+mod pending;
+mod pool;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use cached::Cached;
+pub use host::CacheOptions;
+pub(crate) use host::{Cache, CacheTally};
+pub use inspect::{CacheCheck, CacheObject, list_cache, prune_cache, verify_cache};
+pub(crate) use lead::Lead;
