@@ -22,7 +22,7 @@ use crate::nbd::{self, Connector, Export};
 use crate::open_options::{OpenOptions, Redirects};
 use crate::store::{self, Credentials, Object, Remote};
 use crate::transport::{Client, Transport, io_thread};
-use crate::units::{Memory, Opening, Units};
+use crate::units::{Memory, Opening, Units, linger};
 
 /// Bytes of data that a process keeps, unless it sets another limit.
 const MEMORY: u64 = 64 << 20;
@@ -195,8 +195,11 @@ impl Opener {
             cache: self.cache()?,
         };
         let memory = Arc::clone(UNITS.get());
-        let opened = io_thread::run(async move { Units::open(&memory, opening).await.map(Arc::new) });
-        self.keep(text, pin, opened??, options)
+        let opened = io_thread::run(async move { Units::open(&memory, opening).await.map(Arc::new) })??;
+        if pin.is_none() && !matches!(opened.source().pin().validator, Validator::Length) {
+            linger(Arc::clone(&opened));
+        }
+        self.keep(text, pin, opened, options)
     }
 
     /// Opens an export of an NBD server. It is not cached: only its length says which one it is.

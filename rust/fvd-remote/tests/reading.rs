@@ -41,6 +41,19 @@ fn to_open_and_to_read_the_beginning_is_one_request() {
 }
 
 #[test]
+fn who_asks_what_an_object_is_and_opens_it_then_makes_one_request() {
+    let disk = Disk::new(4 * UNIT);
+    let server = serve(&disk);
+    let opener = opener();
+    let asked = open(&opener, &server.url("/disk"), None).expect("opened");
+    let pin = asked.pin().clone();
+    drop(asked);
+    let file = open(&opener, &server.url("/disk"), Some(&pin)).expect("opened again");
+    assert!(disk.is_at(&read(&*file, 0, 4096).expect("read"), 0));
+    assert_eq!(ranges(&server), [(0, 1)]);
+}
+
+#[test]
 fn to_open_does_not_wait_for_the_first_bytes() {
     let disk = Disk::new(4 * UNIT);
     let server = Server::start(move |request, _| disk.serve(request).fault(Fault::Stall(100)));

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::AbortHandle;
 
 pub(crate) use memory::Memory;
-pub(crate) use open::Opening;
+pub(crate) use open::{Opening, linger};
 
 use crate::cache::{Cached, Lead};
 use crate::fetch::{Source, UNIT, fetch};

@@ -1,15 +1,22 @@
 //! Opening an object: from the host cache, or with the first request.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use fvd::Result;
 use fvd::remote::Pin;
+use tokio::task;
+use tokio::time::sleep;
 
 use super::cached::Patience;
 use super::{Memory, Units};
 use crate::cache::{Cache, Cached, Lead};
 use crate::fetch::{Fetcher, Source as _, StoreState};
 use crate::store::Remote;
+use crate::transport::io_thread;
+
+/// How long an object stays open after it was opened without a pin.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// What is opened, and where it is.
 pub(crate) struct Opening {
@@ -58,6 +65,17 @@ impl Units {
         }
         Ok(Self::with_cache(memory, Arc::new(fetcher), cached, leads))
     }
+}
+
+/// Keeps an object open for some seconds. Who asks what an object is (`create`) often opens it next, and then
+/// nothing need be asked again.
+pub(crate) fn linger(units: Arc<Units>) {
+    // If there is no I/O thread, the object is closed now.
+    _ = io_thread::spawn(async move {
+        sleep(LINGER).await;
+        // The end of an object may wait for the host cache.
+        _ = task::spawn_blocking(move || drop(units)).await;
+    });
 }
 
 /// Where the first unit comes from.
