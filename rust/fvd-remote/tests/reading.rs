@@ -183,8 +183,9 @@ fn the_memory_of_the_process_has_one_limit() {
     let disk = Disk::new(40 * UNIT);
     let server = serve(&disk);
     let opener = opener();
+    let pin = disk.pin();
     let files: Vec<_> = (0..3)
-        .map(|file| open(&opener, &server.url(&format!("/{file}")), None).expect("opened"))
+        .map(|file| open(&opener, &server.url(&format!("/{file}")), Some(&pin)).expect("opened"))
         .collect();
     let readers: Vec<_> = (0..12_u64)
         .map(|i| read_aside(&files[i as usize % 3], i * 3 * UNIT, 3 * UNIT))

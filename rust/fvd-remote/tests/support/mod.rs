@@ -14,7 +14,7 @@ pub mod tls;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fvd::remote::{Pin, RemoteFile, RemoteOpener as _};
+use fvd::remote::{Pin, RemoteFile, RemoteOpener as _, Validator};
 use fvd::storage::IoBufMut;
 use fvd_remote::{Config, Opener, Tuning};
 use pollster::block_on;
@@ -41,6 +41,13 @@ impl Disk {
         Self {
             data: Arc::new(content(len)),
             etag: "\"one\"".to_owned(),
+        }
+    }
+
+    pub fn pin(&self) -> Pin {
+        Pin {
+            len: self.data.len() as u64,
+            validator: Validator::ETag(self.etag.clone()),
         }
     }
 
