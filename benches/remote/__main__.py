@@ -13,6 +13,8 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import fvd
@@ -26,12 +28,12 @@ NEAR = Link(delay_ms=10, rate=125e6)
 FAST = Link(delay_ms=10, rate=400e6)
 
 
-def overlay(server: Server, name: Path, disk: str = "disk.raw", **options: object) -> fvd.Image:
-    """A new overlay on a disk of the server, open for writing."""
+def overlay(server: Server, name: Path, cache: Path | None = None, **options: object) -> fvd.Image:
+    """A new overlay on the disk of the server, open for writing. `cache`: the folder of a host cache."""
     name.unlink(missing_ok=True)
     trust = [server.url("")]
-    fvd.create(name, backing_file=server.url(disk), backing_format="raw", options=options, trust=trust)  # type: ignore[arg-type]
-    return fvd.open(name, "r+", trust=trust)
+    fvd.create(name, backing_file=server.url("disk.raw"), backing_format="raw", options=options, trust=trust)  # type: ignore[arg-type]
+    return fvd.open(name, "r+", trust=trust, cache_dir=cache)
 
 
 def make_disk(folder: Path, size: int = SIZE) -> None:
@@ -136,29 +138,30 @@ def stalls(folder: Path, runs: int) -> None:
 
 
 def cached(folder: Path, runs: int) -> None:
-    """4 KiB from a unit in memory, and from a local base."""
-    with far(folder, NEAR) as server:
+    """4 KiB from a unit in memory, from the host cache, and from a local base."""
+    offsets = [random.Random(1).randrange(16 * MIB // (4 * KIB)) * 4 * KIB for _ in range(20_000)]
+    with far(folder, NEAR) as server, ExitStack() as stack:
         local = folder / "local.fvd"
         local.unlink(missing_ok=True)
         fvd.create(local, backing_file="www/disk.raw", backing_format="raw")
-        with (
-            overlay(server, folder / "vm.fvd", copy_on_read=False) as remote,
-            fvd.open(local, "r+", trust=[folder]) as near,
-        ):
-            offsets = [random.Random(1).randrange(16 * MIB // (4 * KIB)) * 4 * KIB for _ in range(20_000)]
+        images = {
+            "local base": stack.enter_context(fvd.open(local, "r+", trust=[folder])),
+            "memory": stack.enter_context(overlay(server, folder / "memory.fvd", copy_on_read=False)),
+            "host cache": stack.enter_context(
+                overlay(server, folder / "cached.fvd", folder / "cache", copy_on_read=False)
+            ),
+        }
 
-            def read(image: fvd.Image) -> None:
-                for offset in offsets:
-                    image.pread(4 * KIB, offset)
+        def read(image: fvd.Image) -> None:
+            for offset in offsets:
+                image.pread(4 * KIB, offset)
 
-            read(remote)
-            read(near)
-            times = alternate({"remote": lambda: read(remote), "local": lambda: read(near)}, runs)
-            rates = {name: len(offsets) / statistics.median(some) for name, some in times.items()}
-            print(
-                f"{rates['remote'] / 1e3:.1f} k/s, local base {rates['local'] / 1e3:.1f} k/s,"
-                f" ratio {rates['remote'] / rates['local']:.2f}"
-            )
+        for image in images.values():
+            read(image)
+        times = alternate({name: partial(read, image) for name, image in images.items()}, runs)
+        rates = {name: len(offsets) / statistics.median(some) for name, some in times.items()}
+        for name, rate in rates.items():
+            print(f"{name:<34} {rate / 1e3:8.1f} k/s, {rate / rates['local base']:5.2f} of the local base")
 
 
 def prefetch(folder: Path, runs: int) -> None:

@@ -91,8 +91,10 @@ impl Opener {
             if matches!(pin.validator, Validator::Manifest(_)) {
                 return Err(Error::unsupported("This version of fvd reads no manifests").with_path(url));
             }
-            if let Some(open) = self.find(url, pin, options)? {
-                return Ok(open);
+            let may_share = |open: &Open| open.redirects == options.redirects;
+            if let Some(units) = self.find(url, pin, may_share)? {
+                let limit = self.limit(options);
+                return Ok(Arc::new(File::new(url.to_owned(), pin.clone(), units, limit)));
             }
         }
         if let Some(export) = export {
@@ -193,6 +195,7 @@ impl Opener {
             store: Arc::clone(&store.state),
             pin: pin.cloned(),
             cache: self.cache()?,
+            asked: pin.map_or(Ok(None), |pin| self.find(&text, pin, |_| true))?,
         };
         let memory = Arc::clone(UNITS.get());
         let opened = io_thread::run(async move { Units::open(&memory, opening).await.map(Arc::new) })??;
@@ -244,21 +247,18 @@ impl Opener {
         Ok(Some(Arc::clone(shared.cache.get_or_insert_with(make))))
     }
 
-    /// The object of `pin`, if it is open already.
-    fn find(&self, name: &str, pin: &Pin, options: &OpenOptions) -> Result<Option<Arc<dyn RemoteFile>>> {
+    /// The object of `pin`, if it is open already, and `fits`.
+    fn find(&self, name: &str, pin: &Pin, fits: impl Fn(&Open) -> bool) -> Result<Option<Arc<Units>>> {
         let mut shared = self.shared()?;
         shared.objects.retain(|_, open| {
             open.retain(|open| open.units.strong_count() > 0);
             !open.is_empty()
         });
-        let fitting = shared.objects.get(name).into_iter().flatten();
-        let mut fitting = fitting.filter(|open| open.redirects == options.redirects);
-        let units = fitting.find_map(|open| {
+        let mut fitting = shared.objects.get(name).into_iter().flatten().filter(|open| fits(open));
+        Ok(fitting.find_map(|open| {
             let units = open.units.upgrade()?;
             units.source().is_pinned_by(pin).then_some(units)
-        });
-        let limit = self.limit(options);
-        Ok(units.map(|units| Arc::new(File::new(name.to_owned(), pin.clone(), units, limit)) as _))
+        }))
     }
 
     /// How long a read may take.

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
+use fvd::gate::Gate;
 use fvd::remote::RemoteFile;
 use fvd::storage::{Allocation, IoBufMut};
-use fvd_remote::{Opener, Tuning, set_memory_limit};
+use fvd_remote::{OpenOptions, Opener, Redirects, Tuning, set_memory_limit};
 use pollster::block_on;
 use support::{Disk, Fault, Reply, Server, UNIT, config, open, opener, read, read_aside, until};
 
@@ -48,7 +49,13 @@ fn who_asks_what_an_object_is_and_opens_it_then_makes_one_request() {
     let asked = open(&opener, &server.url("/disk"), None).expect("opened");
     let pin = asked.pin().clone();
     drop(asked);
-    let file = open(&opener, &server.url("/disk"), Some(&pin)).expect("opened again");
+    // As `create` and `open` do it: what the user names may be redirected anywhere, what an image names may not.
+    let options = OpenOptions {
+        redirects: Redirects::Within(Gate::default()),
+        ..OpenOptions::default()
+    };
+    let file = opener.open_with(&server.url("/disk"), Some(&pin), &options);
+    let file = file.expect("opened again");
     assert!(disk.is_at(&read(&*file, 0, 4096).expect("read"), 0));
     assert_eq!(ranges(&server), [(0, 1)]);
 }
@@ -257,12 +264,13 @@ fn opens_with_the_same_pin_share_what_was_read() {
 #[test]
 fn a_file_may_be_dropped_with_requests_in_flight() {
     let disk = Disk::new(64 * UNIT);
+    let pin = disk.pin();
     let server = Server::start(move |request, number| match number {
         0 => disk.serve(request),
         _ => disk.serve(request).fault(Fault::Silence),
     });
     let opener = opener();
-    let file = open(&opener, &server.url("/disk"), None).expect("opened");
+    let file = open(&opener, &server.url("/disk"), Some(&pin)).expect("opened");
     let mut reading = file.read(IoBufMut::zeroed(10), 9 * UNIT);
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     assert!(reading.as_mut().poll(&mut context).is_pending());

@@ -174,6 +174,19 @@ impl Memory {
         drop(dropped);
     }
 
+    /// Keeps the units of the object `from` for the same object under the number `to`, too.
+    pub(super) fn copy(&self, from: u64, to: u64) {
+        let mut state = self.lock();
+        let kept = state.entries.iter().filter_map(|(key, entry)| match entry {
+            Entry::Kept { bytes, .. } if key.object == from => Some((key.unit, bytes.clone())),
+            _ => None,
+        });
+        for (unit, bytes) in kept.collect::<Vec<_>>() {
+            state.keep(Key { object: to, unit }, bytes);
+        }
+        state.evict(0);
+    }
+
     /// Drops all units of an object. Flights of it end by themselves.
     pub(crate) fn forget(&self, object: u64) {
         let mut state = self.lock();

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use fvd::Result;
 use fvd::remote::Pin;
+use fvd::storage::IoBufMut;
 use tokio::task;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::cached::Patience;
 use super::{Memory, Units};
@@ -18,6 +19,9 @@ use crate::transport::io_thread;
 /// How long an object stays open after it was opened without a pin.
 const LINGER: Duration = Duration::from_secs(5);
 
+/// How long the first unit may take to come after its head.
+const BODY: Duration = Duration::from_secs(1);
+
 /// What is opened, and where it is.
 pub(crate) struct Opening {
     pub(crate) url: String,
@@ -25,11 +29,19 @@ pub(crate) struct Opening {
     pub(crate) store: Arc<StoreState>,
     pub(crate) pin: Option<Pin>,
     pub(crate) cache: Option<Arc<Cache>>,
+    /// The object of the pin, as somebody else has it open.
+    pub(crate) asked: Option<Arc<Units>>,
 }
 
 impl Units {
-    /// Opens an object. Asks the store for nothing if a pin says which object it is, and the cache has its
-    /// first unit.
+    /// Whether the first unit is in memory soon, and came from the host of the URL.
+    async fn brings_first_unit(&self) -> bool {
+        let first = timeout(BODY, self.read(IoBufMut::zeroed(1), 0)).await;
+        matches!(first, Ok(Ok(_))) && !self.source.has_left_host()
+    }
+
+    /// Opens an object. Asks the store for nothing if a pin says which object it is, and the first unit is in
+    /// memory or in the cache.
     pub(crate) async fn open(memory: &Arc<Memory>, opening: Opening) -> Result<Self> {
         let Opening {
             url,
@@ -37,7 +49,20 @@ impl Units {
             store,
             pin,
             cache,
+            asked,
         } = opening;
+        if let (Some(pin), Some(asked)) = (&pin, asked)
+            && asked.brings_first_unit().await
+        {
+            let cached = match cache {
+                Some(cache) => cache.object(&url, pin).await?,
+                None => None,
+            };
+            let fetcher = Fetcher::pinned(url, remote, store, pin);
+            let units = Self::with_cache(memory, Arc::new(fetcher), cached, Vec::new());
+            memory.copy(asked.id, units.id);
+            return Ok(units);
+        }
         let Some(cache) = cache else {
             let fetcher = Fetcher::open(url, remote, store, pin.as_ref()).await?;
             return Ok(Self::new(memory, Arc::new(fetcher)));
