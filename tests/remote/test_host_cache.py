@@ -16,6 +16,7 @@ import pytest
 import fvd
 from support import unmount
 from support.nginx import Nginx, serving
+from support.processes import overlay_of_another_process
 
 UNIT = 256 << 10
 MIB = 1 << 20
@@ -114,7 +115,7 @@ def test_an_image_works_without_the_server_if_the_cache_has_its_data(
 
 def overlay_of_other_pin(server: Nginx, tmp_path: Path) -> Path:
     server.put("base.raw", DATA + b"x" * 512)
-    image = overlay(server, tmp_path / "other.fvd")
+    image = overlay_of_another_process(tmp_path / "other.fvd", server.url("base.raw"))
     server.remove("base.raw")
     return image
 

@@ -19,6 +19,7 @@ import fvd.aio
 from fvd.types import BaseError, Outage
 from support import FVD, MIB, TOOLS_ENV
 from support.fault_server import Fault, FaultServer, serving, until
+from support.processes import overlay_of_another_process
 
 DATA = os.urandom(4 * MIB)
 FAR = 3 * MIB
@@ -283,7 +284,8 @@ def test_an_image_whose_blocks_are_all_local_opens_without_the_store(server: Fau
         image.pwrite(b"x", 0)
 
 
-def test_opening_fails_soon_whatever_reads_would_do(server: FaultServer, path: Path) -> None:
+def test_opening_fails_soon_whatever_reads_would_do(server: FaultServer, tmp_path: Path) -> None:
+    path = overlay_of_another_process(tmp_path / "vm.fvd", server.url("base.raw"))
     server.stop()
     for error in ("wait", "report"):
         with pytest.raises(fvd.IoError, match="onnect"):

@@ -15,6 +15,7 @@ import fvd.aio
 from fvd.types import Format
 from support.fault_server import until
 from support.nginx import Nginx, serving
+from support.processes import overlay_of_another_process
 
 MIB = 1 << 20
 DATA = os.urandom(3 * MIB)
@@ -71,7 +72,7 @@ def test_an_image_names_the_object_that_it_stands_on(server: Nginx, tmp_path: Pa
 
 def test_another_object_is_refused_until_the_user_accepts_it(server: Nginx, tmp_path: Path) -> None:
     server.put("base.raw", DATA)
-    path = overlay(server, tmp_path / "vm.fvd")
+    path = overlay_of_another_process(tmp_path / "vm.fvd", server.url("base.raw"))
     server.put("base.raw", bytes(len(DATA) - 512))
     with pytest.raises(fvd.FvdError, match="backing_pin=update"):
         fvd.open(path, trust=server.trust)

@@ -103,3 +103,10 @@ def measured(*arguments: Word, cwd: Path | None = None, before: tuple[str, ...] 
             float(cpu),
             int(rss),
         )
+
+
+def overlay_of_another_process(path: Path, url: str) -> Path:
+    """An overlay on the raw disk at `url`, of which this process has nothing in memory."""
+    command: list[str | Path] = [FVD, "create", "-q", "-b", url, "-F", "raw", "--trust", url, path]
+    subprocess.run(command, check=True)
+    return path
