@@ -63,7 +63,7 @@ pub struct Tuning {
     pub hedge_default: Duration,
     /// A second request is never sent before this time. Default: 20 ms.
     pub hedge_floor: Duration,
-    /// How far a sequential reader's window grows, in bytes. 0: no reading ahead. Default: 8 MiB.
+    /// How far a sequential reader's window grows, in bytes. 0: no reading ahead. Default: 16 MiB.
     pub window: u64,
     /// The longest range of one request, in bytes. Default: 1 MiB.
     pub request: u64,
@@ -83,7 +83,7 @@ impl Default for Tuning {
             refused_pause: Duration::from_secs(30),
             hedge_default: Duration::from_secs(1),
             hedge_floor: Duration::from_millis(20),
-            window: 8 << 20,
+            window: 16 << 20,
             request: 1 << 20,
         }
     }

@@ -55,7 +55,7 @@ impl Assembly<'_> {
 impl Fetcher {
     /// Puts the units of the answer into `sink`.
     pub(super) async fn stream(&self, head: Head, range: &Range<u64>, sink: &dyn Sink) -> Result<(), Trouble> {
-        let Head { mut answer, data } = head;
+        let Head { mut answer, data, sent } = head;
         let end = range.end.min(data.range.end);
         let mut assembly = Assembly {
             sink,
@@ -67,7 +67,8 @@ impl Fetcher {
         };
         let clock = &self.store.clock;
         let mut window = Window::new(self);
-        let mut begun = clock.now();
+        // The longest time without a unit: what a second request would be sent for.
+        let (mut before, mut longest) = (sent, Duration::ZERO);
         while assembly.offset < data.range.end {
             let Some(piece) = self.next(&mut *answer.body, &mut window).await? else {
                 break;
@@ -75,14 +76,15 @@ impl Fetcher {
             Tally::add(&self.store.tally.bytes, piece.len() as u64);
             if assembly.feed(piece) > 0 {
                 let now = clock.now();
-                self.store.hedges.record(now.saturating_sub(begun));
-                begun = now;
+                longest = longest.max(now.saturating_sub(before));
+                before = now;
             }
             if assembly.offset >= end && data.range.end > end {
                 // The rest of a whole file that is not wanted. The connection is not worth more.
                 return Ok(());
             }
         }
+        self.store.hedges.record(longest);
         if assembly.offset < data.range.end {
             return Err(Trouble::Retry {
                 text: "the answer ended too early".to_owned(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::Tuning;
 
-/// Latencies that are remembered.
+/// Waits that are remembered.
 const SAMPLES: usize = 128;
 /// A percentile of fewer says nothing.
 const ENOUGH: usize = 20;
@@ -14,7 +14,7 @@ const EARNED: f64 = 0.05;
 /// What can be saved up, so that a quiet hour does not pay for a storm.
 const SAVED: f64 = 4.0;
 
-/// The latencies of a store, and how many second requests it may still get.
+/// The waits for a store, and how many second requests it may still get.
 #[derive(Debug)]
 pub(crate) struct Hedges(Mutex<State>);
 
@@ -56,7 +56,7 @@ impl Hedges {
         is_enough
     }
 
-    /// A unit took this long.
+    /// The longest time without a unit in a request, from its start on.
     pub(crate) fn record(&self, latency: Duration) {
         let mut state = self.lock();
         let next = state.next;
@@ -75,8 +75,10 @@ impl Hedges {
             return tuning.hedge_default;
         }
         let rank = samples.len() * 95 / 100;
-        let (_, percentile, _) = samples.select_nth_unstable(rank);
-        (*percentile).max(tuning.hedge_floor)
+        let percentile = *samples.select_nth_unstable(rank).1;
+        let median = *samples.select_nth_unstable(rank / 2).1;
+        // Where all take about the same time, being among the slowest means nothing.
+        percentile.max(2 * median).max(tuning.hedge_floor)
     }
 }
 
@@ -103,12 +105,21 @@ mod tests {
     }
 
     #[test]
-    fn the_delay_is_the_95th_percentile_of_recent_latencies() {
+    fn the_delay_is_the_95th_percentile_of_recent_waits() {
         let (hedges, tuning) = (Hedges::new(), Tuning::default());
         assert_eq!(hedges.delay(&tuning), tuning.hedge_default);
-        (1..=100).for_each(|ms| hedges.record(Duration::from_millis(ms)));
-        assert_eq!(hedges.delay(&tuning), Duration::from_millis(96));
+        let squares = (1..=100).map(|i| i * i / 10);
+        squares.for_each(|ms| hedges.record(Duration::from_millis(ms)));
+        assert_eq!(hedges.delay(&tuning), Duration::from_millis(96 * 96 / 10));
         (0..SAMPLES).for_each(|_| hedges.record(Duration::from_millis(1)));
         assert_eq!(hedges.delay(&tuning), tuning.hedge_floor);
+    }
+
+    #[test]
+    fn the_delay_is_at_least_twice_the_median() {
+        let (hedges, tuning) = (Hedges::new(), Tuning::default());
+        (100..200).for_each(|ms| hedges.record(Duration::from_millis(ms)));
+        let delay = hedges.delay(&tuning);
+        assert!((290..310).contains(&delay.as_millis()), "{delay:?}");
     }
 }

@@ -8,6 +8,9 @@ use crate::fetch::UNIT;
 /// Readers of one object that are told apart.
 const STREAMS: usize = 8;
 
+/// Bytes that are worth a request.
+const STEP: u64 = 1 << 20;
+
 #[derive(Debug, Default)]
 pub(super) struct Streams(VecDeque<Stream>);
 
@@ -39,8 +42,9 @@ impl Streams {
         stream.next = stream.next.max(range.end);
         stream.fetched = stream.fetched.max(stream.next);
         let mut ahead = stream.fetched..stream.fetched;
-        // In halves of a window, not unit by unit: fewer and longer requests.
-        if stream.fetched - stream.next <= stream.window / 2 {
+        // Not unit by unit: fewer and longer requests. Not all at once: something is always under way.
+        let step = (stream.window / 4).max(STEP.min(stream.window / 2));
+        if stream.fetched - stream.next <= stream.window - step {
             ahead.end = ahead.end.max(stream.next + stream.window);
             stream.fetched = ahead.end;
         }
