@@ -1,7 +1,7 @@
 """The examples of README.md and docs/ run as they are: `sh` and `python` blocks, in order.
 
-Each page has its own folder, with `debian.raw` and `disk.raw` in it. Blocks marked `console`, which install
-or build, are not run.
+Each page has its own folder, with `debian.raw` and `disk.raw` in it. They are on `https://images.example.org`,
+too. Blocks marked `console`, which install or build, are not run.
 """
 
 import re
@@ -11,6 +11,7 @@ import pytest
 
 from support import FVD, MIB, REPOSITORY, run
 from support.disks import ext4_disk, fill_folder, random_disk
+from support.example_host import example_host
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -42,11 +43,12 @@ def test_examples_run_as_they_stand(page: Path, tmp_path: Path) -> None:
     folder.mkdir()
     ext4_disk(folder / "debian.raw", 32 * MIB, files)
     random_disk(folder / "disk.raw", 8 * MIB, seed=2)
-    for language, code in BLOCK.findall(page.read_text()):
-        if language == "sh":
-            run("bash", "-euo", "pipefail", "-c", code, cwd=folder)
-        else:
-            run(FVD.parent / "python", "-W", "error", "-c", code, cwd=folder)
+    with example_host(tmp_path / "host", [folder / "debian.raw", folder / "disk.raw"]) as env:
+        for language, code in BLOCK.findall(page.read_text()):
+            if language == "sh":
+                run("bash", "-euo", "pipefail", "-c", code, cwd=folder, env=env)
+            else:
+                run(FVD.parent / "python", "-W", "error", "-c", code, cwd=folder, env=env)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -36,14 +36,18 @@ def run(
     cwd: Path | None = None,
     ok: Sequence[int] = (0,),
     stdin: bytes = b"",
+    env: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Runs a program. If its status is not in `ok`, raises AssertionError with its output."""
+    """Runs a program, with `env` besides the environment of the tests.
+
+    If its status is not in `ok`, raises AssertionError with its output.
+    """
     done = subprocess.run(
         [os.fspath(word) for word in command],
         cwd=cwd,
         input=stdin,
         capture_output=True,
-        env=TOOLS_ENV,
+        env=TOOLS_ENV | dict(env or {}),
         timeout=240,
         check=False,
     )

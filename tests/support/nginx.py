@@ -16,7 +16,7 @@ http {{
   log_format ranges '$status $http_range';
   access_log access ranges;
   client_body_temp_path t; proxy_temp_path t; fastcgi_temp_path t; uwsgi_temp_path t; scgi_temp_path t;
-  server {{ listen 127.0.0.1:{port}; root www; }}
+  server {{ listen 127.0.0.1:{port}{ssl}; {tls} root www; }}
 }}
 """
 
@@ -51,12 +51,15 @@ class Nginx:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[Nginx]:
-    """Runs nginx (`scripts/install-tools.sh` installs it) until the end of the block."""
+def serving(folder: Path, tls: str = "") -> Iterator[Nginx]:
+    """Runs nginx (`scripts/install-tools.sh` installs it) until the end of the block.
+
+    `tls`: the lines for its certificate.
+    """
     (folder / "www").mkdir(parents=True)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    (folder / "nginx.conf").write_text(CONFIGURATION.format(port=port))
+    (folder / "nginx.conf").write_text(CONFIGURATION.format(port=port, tls=tls, ssl=" ssl" if tls else ""))
     program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
     assert program is not None, "nginx is missing"
     command: list[str | Path] = [program, "-e", "stderr", "-p", folder, "-c", folder / "nginx.conf"]
