@@ -8,10 +8,11 @@ use fvd::tool::compare::{Comparison, compare as compare_disks};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::arguments::{self, blocking, read_only};
+use crate::arguments::{self, blocking, read_only, using};
 use crate::disk::Disk;
 use crate::numbers;
 use crate::progress::Reporter;
+use crate::source::Sources;
 
 /// Compares two disks, each a path or an open image. See `fvd.compare`.
 ///
@@ -38,14 +39,15 @@ pub(crate) fn compare<'py>(
     cache_dir: Option<PathBuf>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
+    let on_outage = arguments::outage(base_error, base_timeout)?;
+    let mut sources = Sources::new();
+    let (a, b) = (
+        a.named(&mut sources, using(on_outage))?,
+        b.named(&mut sources, using(on_outage))?,
+    );
     let options = ChainOptions {
         direct: arguments::cache(cache)?.is_direct(),
-        ..read_only(
-            force_share,
-            &trust,
-            arguments::outage(base_error, base_timeout)?,
-            cache_dir,
-        )?
+        ..read_only(force_share, &trust, on_outage, cache_dir, sources)?
     };
     let mut reporter = Reporter::new(progress);
     let result = blocking(py, || {

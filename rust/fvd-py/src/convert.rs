@@ -12,13 +12,14 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyMapping};
 
-use crate::arguments::{self, blocking, gate};
+use crate::arguments::{self, blocking, gate, using};
 use crate::buffer::duplicate;
 use crate::create::apply;
 use crate::disk::{Disk, unfit};
 use crate::numbers;
 use crate::progress::Reporter;
 use crate::remote::opener;
+use crate::source::{Sources, with_sources};
 
 /// The source: a disk, or the file descriptor of a stream.
 pub(crate) enum From {
@@ -34,7 +35,7 @@ impl<'py> FromPyObject<'_, 'py> for From {
             return numbers::source(&object).map(Self::Stream);
         }
         let disk = object.extract().map(Self::Disk);
-        disk.map_err(|_: PyErr| unfit(object, "a path, an open image or the descriptor of a stream"))
+        disk.map_err(|_: PyErr| unfit(object, "a path, an open image, a source or the descriptor of a stream"))
     }
 }
 
@@ -106,7 +107,13 @@ pub(crate) fn convert<'py>(
     create.base_img = backing_file.unwrap_or_default().into_os_string();
     create.base_img_fmt = backing_format.unwrap_or_default();
     let gate = gate(&trust)?;
-    let remote = opener(arguments::outage(base_error, base_timeout)?, gate.clone(), cache_dir);
+    let on_outage = arguments::outage(base_error, base_timeout)?;
+    let mut sources = Sources::new();
+    let source = match source {
+        From::Disk(disk) => From::Disk(disk.named(&mut sources, using(on_outage))?),
+        stream @ From::Stream(_) => stream,
+    };
+    let remote = with_sources(sources, opener(on_outage, gate.clone(), cache_dir));
     let (cache, source_cache) = (arguments::cache(cache)?, arguments::cache(source_cache)?);
     let (input, target) = (from(source, source_format.as_deref())?, to(target)?);
     let mut reporter = Reporter::new(progress);

@@ -14,13 +14,14 @@ use crate::exit;
 use crate::handle::Handle;
 use crate::image::Image;
 use crate::numbers;
+use crate::source::{Source, Sources};
 
 /// Opens an FVD image. See `fvd.open`.
 #[pyfunction]
 #[pyo3(signature = (
     path, *, writable = false, write_base = false, cache = "writeback", discard = "unmap", detect_zeroes = "off",
     copy_on_read = None, base_error = None, base_timeout = None, force_share = false, trust = Vec::new(),
-    cache_dir = None
+    cache_dir = None, base = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
 pub(crate) fn open(
@@ -37,6 +38,7 @@ pub(crate) fn open(
     force_share: bool,
     trust: Vec<PathBuf>,
     cache_dir: Option<PathBuf>,
+    base: Option<Bound<'_, Source>>,
 ) -> PyResult<Image> {
     let opening = Opening {
         writable,
@@ -50,6 +52,8 @@ pub(crate) fn open(
         force_share,
         trust: &trust,
         cache_dir,
+        base: base.map(|base| Arc::clone(&base.get().0)),
+        sources: Sources::new(),
     };
     let options = opening.options()?;
     let engine = blocking(py, || block_on(open_image(&path, &options)))?;

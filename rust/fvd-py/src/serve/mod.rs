@@ -18,9 +18,10 @@ use fvd_nbd::server::{Limits, Sharing};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::arguments::{Opening, blocking, outage};
+use crate::arguments::{Opening, blocking, outage, using};
 use crate::buffer::duplicate;
 use crate::numbers;
+use crate::source::{Sources, Use};
 
 use disk::{Disk, Given};
 pub(crate) use server::Server;
@@ -77,6 +78,15 @@ pub(crate) fn serve(
     signals: bool,
     #[pyo3(from_py_with = numbers::patience)] patience: Option<Duration>,
 ) -> PyResult<Server> {
+    let on_outage = outage(base_error, base_timeout)?;
+    let mut sources = Sources::new();
+    let how = Use {
+        tells: true,
+        ..using(on_outage)
+    };
+    disks
+        .iter()
+        .try_for_each(|(_, given)| given.add_to(&mut sources, how))?;
     let opening = Opening {
         // This applies only to files that are opened here. The program itself may still write to images that
         // it has open.
@@ -86,11 +96,13 @@ pub(crate) fn serve(
         discard,
         detect_zeroes,
         copy_on_read,
-        on_outage: outage(base_error, base_timeout)?,
+        on_outage,
         limits_local: true,
         force_share,
         trust: &trust,
         cache_dir,
+        base: None,
+        sources,
     };
     let chain = opening.options()?;
     let format = format.map(disk_format).transpose()?;
