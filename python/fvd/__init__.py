@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from fvd._open import open
     from fvd._profile import clear_profile, export_profile, import_profile
     from fvd._serve import Server, serve
+    from fvd._sources import source
 
 __all__ = [
     "Cache",
@@ -101,6 +102,7 @@ __all__ = [
     "profile",
     "remote_status",
     "serve",
+    "source",
     "stats",
 ]
 
@@ -123,6 +125,7 @@ if not TYPE_CHECKING:
         "import_profile": "_profile",
         "open": "_open",
         "serve": "_serve",
+        "source": "_sources",
     }
 
     def __getattr__(name: str) -> object:

@@ -6,6 +6,7 @@ The core puts a call into a queue. Threads of Python take it from there, or an e
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 import time
 import weakref
@@ -31,7 +32,7 @@ def on_threads(calls: Calls, methods: Methods, *, name: str, most: int = 1) -> N
 
 
 def on_event_loop(calls: Calls, methods: Mapping[str, Callable[..., Awaitable[object]]]) -> None:
-    """Carry out calls of coroutines in the running event loop, until it is closed or there will be no more."""
+    """Carry out calls of coroutines in the running event loop, until it is closed or there are no more."""
     _Loop(calls, methods).start()
 
 
@@ -113,7 +114,7 @@ class _Loop:
         for call in calls:
             number = call.number
             tasks[number] = self._loop.create_task(_carry_out_async(call, self._methods))
-            tasks[number].add_done_callback(lambda _, number=number: tasks.pop(number, None))
+            tasks[number].add_done_callback(functools.partial(_forget, tasks, number))
         for number in given_up:
             if number in tasks:
                 tasks[number].cancel()
@@ -121,6 +122,10 @@ class _Loop:
     def __del__(self) -> None:
         """The event loop has been closed."""
         self._calls.end("its event loop has been closed")
+
+
+def _forget(tasks: dict[int, asyncio.Task[None]], number: int, _: object) -> None:
+    tasks.pop(number, None)
 
 
 async def _carry_out_async(call: Call, methods: Mapping[str, Callable[..., Awaitable[object]]]) -> None:

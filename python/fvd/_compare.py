@@ -30,8 +30,8 @@ def compare(
 ) -> CompareResult:
     """Compare the content of two disks.
 
-    Each is a file, or an open image. If one disk is longer, the rest of it must be zeros; with `strict`
-    both must have the same length, and the same ranges allocated. Without a format, that of a file is
+    Each is a file, an open image, or a source of Python (see `fvd.source`). If one disk is longer, the rest
+    of it must be zeros; with `strict` both must have the same length, and the same ranges allocated. Without a format, that of a file is
     detected. `cache`, `base_error`, `base_timeout` and `cache_dir` are those of `open`. `force_share` reads
     without locks. `progress` is called now and then (see `fvd.types.Progress`).
 

@@ -50,8 +50,9 @@ def convert(
     """Copy a disk into a new image, or with `no_create` into an existing one.
 
     `format`, `options`, `backing_file` and `force` apply to the new image, as in `create`; the default format
-    is `raw`. (`target_format` is another name for `format`.) The source is a file, or an open image; the copy
-    may or may not contain what is written to that image during the call. An `int` is a file descriptor of a
+    is `raw`. (`target_format` is another name for `format`.) The source is a file, an open image, or a source
+    of Python (see `fvd.source`). The copy of an image may or may not contain what is written to it during the
+    call. An `int` is a file descriptor of a
     stream, raw only. Without `source_format`, the format is detected. `force_share` reads without locks.
     `progress` is called now and then (see `fvd.types.Progress`).
 

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Final, Literal, Self, TypeAlias, final, overload
+from typing import Any, Final, Literal, Self, TypeAlias, final, overload
 
 from typing_extensions import Buffer
 
@@ -41,6 +41,8 @@ from fvd.types import (
 __all__ = [
     "DEBUG_BUILD",
     "AsyncImage",
+    "Call",
+    "Calls",
     "FvdError",
     "Image",
     "InUseError",
@@ -50,6 +52,7 @@ __all__ = [
     "NotPermittedError",
     "PoisonedError",
     "Server",
+    "Source",
     "UnsupportedError",
     "__version__",
     "amend",
@@ -153,6 +156,42 @@ class AsyncImage:
     def resume_prefetch(self) -> Awaitable[None]: ...
     def close(self) -> Awaitable[None]: ...
 
+@final
+class Call:
+    @property
+    def number(self) -> int: ...
+    @property
+    def method(self) -> str: ...
+    @property
+    def arguments(self) -> tuple[Any, ...]: ...
+    def answer(self, result: object) -> None: ...
+    def fail(self, exception: BaseException) -> None: ...
+
+@final
+class Calls:
+    @property
+    def backlog(self) -> int: ...
+    def next(self) -> Call | None: ...
+    def take(self) -> tuple[list[Call], list[int]] | None: ...
+    def fileno(self) -> int: ...
+    def end(self, reason: str) -> None: ...
+
+@final
+class Source:
+    def __new__(
+        cls,
+        name: str,
+        size: int,
+        *,
+        identity: str | None = None,
+        has_extents: bool = False,
+        event_loop: bool = False,
+    ) -> Self: ...
+    @property
+    def url(self) -> str: ...
+    @property
+    def calls(self) -> Calls: ...
+
 def open(
     path: StrPath,
     *,
@@ -167,6 +206,7 @@ def open(
     force_share: bool = False,
     trust: Sequence[StrPath] = ...,
     cache_dir: StrPath | None = None,
+    base: Source | None = None,
 ) -> Image: ...
 def open_async(
     path: StrPath,
@@ -182,6 +222,7 @@ def open_async(
     force_share: bool = False,
     trust: Sequence[StrPath] = ...,
     cache_dir: StrPath | None = None,
+    base: Source | None = None,
 ) -> Awaitable[AsyncImage]: ...
 def create(
     path: StrPath,
@@ -260,8 +301,8 @@ def cache_list(directory: StrPath) -> list[CacheObject]: ...
 def cache_verify(directory: StrPath) -> list[CacheCheck]: ...
 def cache_prune(directory: StrPath, size: int) -> int: ...
 def compare(
-    a: StrPath | Image | AsyncImage,
-    b: StrPath | Image | AsyncImage,
+    a: StrPath | Image | AsyncImage | Source,
+    b: StrPath | Image | AsyncImage | Source,
     *,
     a_format: Format | None = None,
     b_format: Format | None = None,
@@ -275,7 +316,7 @@ def compare(
     progress: Progress | None = None,
 ) -> CompareResult: ...
 def convert(
-    source: StrPath | Image | AsyncImage | int,
+    source: StrPath | Image | AsyncImage | Source | int,
     target: StrPath | int,
     *,
     source_format: Format | None = None,
@@ -317,7 +358,7 @@ class Server:
     def stop(self) -> None: ...
 
 def serve(
-    disks: Sequence[tuple[str, StrPath | Image | AsyncImage]],
+    disks: Sequence[tuple[str, StrPath | Image | AsyncImage | Source]],
     *,
     sockets: Sequence[int] = ...,
     socket: StrPath | None = None,

@@ -13,9 +13,9 @@ from fvd import _fvd as _core
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import IO, Any
+    from typing import Any
 
-    from fvd.types import AsyncSource, Source
+    from fvd.types import AsyncSource, BinaryFile, Source
 
 _MOST_THREADS = 32
 
@@ -23,7 +23,7 @@ _MOST_THREADS = 32
 class FileSource:
     """A seekable binary file as a source. `fvd.source` makes it."""
 
-    def __init__(self, file: IO[bytes], size: int, name: str, identity: str | None) -> None:
+    def __init__(self, file: BinaryFile, size: int, name: str, identity: str | None) -> None:
         """`size` is in bytes."""
         self._file = file
         self._lock = threading.Lock()
@@ -49,12 +49,12 @@ class FileSource:
         return f"<fvd source {self.name!r}, {self.size} bytes>"
 
 
-def source(file: IO[bytes], *, name: str | None = None, identity: str | None = None) -> FileSource:
+def source(file: BinaryFile, *, name: str | None = None, identity: str | None = None) -> FileSource:
     """Make a source of a seekable binary file: of `open(path, "rb")`, `io.BytesIO`, or a file of `fsspec`.
 
-    A source is a disk that Python code reads: the base of an image (`base=` of `fvd.open` and `fvd.aio.open`),
-    what `convert` and `compare` read, or an export of `serve`. Any object with these attributes is one (see
-    `fvd.types.Source`).
+    A source is a disk that Python code reads: the base of an image (`base=` of `fvd.open` and
+    `fvd.aio.open`), what `convert` and `compare` read, or an export of `serve`. A file can be given as it is;
+    any other object with a size and `pread` is a source as well (see `fvd.types.Source`).
 
     The file is read from other threads, one read at a time, and must not be used for anything else meanwhile.
     It must not change. It stays open, and the caller closes it. `name` is for messages; by default, it is
@@ -73,11 +73,11 @@ def source(file: IO[bytes], *, name: str | None = None, identity: str | None = N
     b'basebase'
     ```
     """
-    if isinstance(file, io.TextIOBase) or not (hasattr(file, "seek") and hasattr(file, "read")):
+    if not is_source(file) or isinstance(file, io.TextIOBase):
         raise TypeError(f"a seekable binary file is needed, not {type(file).__name__}")
-    size = file.seek(0, os.SEEK_END)
-    # Some files return nothing.
-    size = file.tell() if size is None else size
+    # Not every `seek` returns the position.
+    file.seek(0, os.SEEK_END)
+    size = file.tell()
     named = getattr(file, "name", None) or getattr(file, "path", None)
     return FileSource(file, size, name or _last_part(named) or type(file).__name__, identity)
 
@@ -87,7 +87,7 @@ def is_source(candidate: object) -> bool:
     return hasattr(candidate, "pread") or (hasattr(candidate, "seek") and hasattr(candidate, "read"))
 
 
-def core_source(given: Source | AsyncSource | IO[bytes], *, is_async: bool = False) -> _core.Source:
+def core_source(given: Source | AsyncSource | BinaryFile, *, is_async: bool = False) -> _core.Source:
     """Return the source in the form that the core accepts. From now on its calls are carried out.
 
     Raises `TypeError` for what is no source, and for one with coroutines unless `is_async`.
@@ -95,7 +95,7 @@ def core_source(given: Source | AsyncSource | IO[bytes], *, is_async: bool = Fal
     if not hasattr(given, "pread"):
         if not is_source(given):
             raise TypeError(f"a source is needed (an object with size and pread), not {type(given).__name__}")
-        given = source(given)  # type: ignore[arg-type]
+        given = source(given)
     methods: dict[str, Any] = {"pread": given.pread}
     extents = getattr(given, "extents", None)
     if extents is not None:

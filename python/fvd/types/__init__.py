@@ -35,11 +35,14 @@ from fvd.types._options import Attributes, ImageOptions, OptionValue
 from fvd.types._prefetch import ImportedProfile, PrefetchProgress, PrefetchState, PrefetchStatus, Profile
 from fvd.types._remote import Outage, RemoteStatus
 from fvd.types._servers import ConnectionCounts, ExportStats, RequestCounts, ServerStats
+from fvd.types._sources import AsyncSource, BinaryFile, Source
 
 __all__ = [
     "Aio",
+    "AsyncSource",
     "Attributes",
     "BaseError",
+    "BinaryFile",
     "BitmapRecord",
     "CacheCheck",
     "CacheMode",
@@ -74,6 +77,7 @@ __all__ = [
     "RequestCounts",
     "ServerStats",
     "Snapshot",
+    "Source",
     "StrPath",
     "StrSize",
     "Switch",

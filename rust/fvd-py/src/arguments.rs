@@ -137,12 +137,11 @@ pub(crate) fn read_only(
     trust: &[PathBuf],
     on_outage: Option<Outage>,
     cache_dir: Option<PathBuf>,
-    sources: Sources,
 ) -> PyResult<ChainOptions> {
     let gate = gate(trust)?;
     Ok(ChainOptions {
         force_share,
-        remote: Some(with_sources(sources, opener(on_outage, gate.clone(), cache_dir))),
+        remote: Some(opener(on_outage, gate.clone(), cache_dir)),
         gate,
         ..ChainOptions::default()
     })

@@ -12,7 +12,7 @@ use crate::arguments::{self, blocking, read_only, using};
 use crate::disk::Disk;
 use crate::numbers;
 use crate::progress::Reporter;
-use crate::source::Sources;
+use crate::source::{Sources, with_sources};
 
 /// Compares two disks, each a path or an open image. See `fvd.compare`.
 ///
@@ -47,7 +47,11 @@ pub(crate) fn compare<'py>(
     );
     let options = ChainOptions {
         direct: arguments::cache(cache)?.is_direct(),
-        ..read_only(force_share, &trust, on_outage, cache_dir, sources)?
+        ..read_only(force_share, &trust, on_outage, cache_dir)?
+    };
+    let options = ChainOptions {
+        remote: options.remote.map(|others| with_sources(sources, others)),
+        ..options
     };
     let mut reporter = Reporter::new(progress);
     let result = blocking(py, || {

@@ -13,7 +13,6 @@ use pyo3::types::{PyDict, PyList};
 
 use crate::arguments::{blocking, read_only};
 use crate::numbers;
-use crate::source::Sources;
 
 /// The number of extents that are looked up at once, without the GIL.
 const BATCH: usize = 256;
@@ -120,7 +119,7 @@ pub(crate) fn map(
     force_share: bool,
     trust: Vec<PathBuf>,
 ) -> PyResult<Extents> {
-    let options = read_only(force_share, &trust, None, None, Sources::new())?;
+    let options = read_only(force_share, &trust, None, None)?;
     let source = blocking(py, || block_on(open_source(&path, format, &options)))?;
     Ok(Extents {
         mapper: Mapper::new(&*source, start, length),

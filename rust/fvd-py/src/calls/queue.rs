@@ -187,10 +187,6 @@ impl Queue {
         }
     }
 
-    pub(super) fn check_process(&self) -> Result<()> {
-        self.parts.get().map(drop)
-    }
-
     fn forget(&self, number: u64) {
         let Ok(parts) = self.parts.get() else { return };
         let mut state = parts.lock();
@@ -291,7 +287,9 @@ pub(crate) fn any() -> bool {
 
 /// Ends all queues of this process.
 pub(crate) fn refuse_all(error: &Error) {
-    all().iter().for_each(|queue| queue.end(error));
+    for queue in all() {
+        queue.end(error);
+    }
 }
 
 fn all() -> Vec<Arc<Queue>> {
