@@ -15,7 +15,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::errors::raise;
-use crate::remote::opener;
+use crate::remote::{Far, opener};
 use crate::source::{Given, Sources, Use, with_sources};
 
 /// Runs the blocking function `work` without the GIL, and converts its error to an exception.
@@ -79,7 +79,7 @@ pub(crate) struct Opening<'a> {
     pub(crate) limits_local: bool,
     pub(crate) force_share: bool,
     pub(crate) trust: &'a [PathBuf],
-    pub(crate) cache_dir: Option<PathBuf>,
+    pub(crate) far: Far,
     /// A source that stands in for the backing file.
     pub(crate) base: Option<Arc<Given>>,
     /// Sources that are served.
@@ -109,7 +109,7 @@ impl Opening<'_> {
             base: base.transpose()?,
             remote: Some(with_sources(
                 self.sources,
-                opener(self.on_outage, gate.clone(), self.cache_dir),
+                opener(self.on_outage, gate.clone(), self.far),
             )),
             gate,
         })
@@ -136,12 +136,12 @@ pub(crate) fn read_only(
     force_share: bool,
     trust: &[PathBuf],
     on_outage: Option<Outage>,
-    cache_dir: Option<PathBuf>,
+    far: Far,
 ) -> PyResult<ChainOptions> {
     let gate = gate(trust)?;
     Ok(ChainOptions {
         force_share,
-        remote: Some(opener(on_outage, gate.clone(), cache_dir)),
+        remote: Some(opener(on_outage, gate.clone(), far)),
         gate,
         ..ChainOptions::default()
     })

@@ -12,6 +12,7 @@ use crate::arguments::{self, blocking, read_only, using};
 use crate::disk::Disk;
 use crate::numbers;
 use crate::progress::Reporter;
+use crate::remote::{Far, Remote};
 use crate::source::{Sources, with_sources};
 
 /// Compares two disks, each a path or an open image. See `fvd.compare`.
@@ -21,7 +22,7 @@ use crate::source::{Sources, with_sources};
 #[pyfunction]
 #[pyo3(signature = (
     a, b, *, a_format = None, b_format = None, strict = false, cache = "writeback", base_error = None,
-    base_timeout = None, force_share = false, trust = Vec::new(), cache_dir = None, progress = None
+    base_timeout = None, force_share = false, trust = Vec::new(), cache_dir = None, remote = None, progress = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
 pub(crate) fn compare<'py>(
@@ -37,6 +38,7 @@ pub(crate) fn compare<'py>(
     force_share: bool,
     trust: Vec<PathBuf>,
     cache_dir: Option<PathBuf>,
+    remote: Option<Remote>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let on_outage = arguments::outage(base_error, base_timeout)?;
@@ -47,7 +49,7 @@ pub(crate) fn compare<'py>(
     );
     let options = ChainOptions {
         direct: arguments::cache(cache)?.is_direct(),
-        ..read_only(force_share, &trust, on_outage, cache_dir)?
+        ..read_only(force_share, &trust, on_outage, Far::new(cache_dir, remote))?
     };
     let options = ChainOptions {
         remote: options.remote.map(|others| with_sources(sources, others)),

@@ -18,7 +18,7 @@ use crate::create::apply;
 use crate::disk::{Disk, unfit};
 use crate::numbers;
 use crate::progress::Reporter;
-use crate::remote::opener;
+use crate::remote::{Far, Remote, opener};
 use crate::source::{Sources, with_sources};
 
 /// The source: a disk, or the file descriptor of a stream.
@@ -65,7 +65,7 @@ impl<'py> FromPyObject<'_, 'py> for To {
     source, target, *, source_format = None, target_format = "raw", options = None, backing_file = None,
     backing_format = None, sparse_size = 4096, no_create = false, out_of_order = false, force = false,
     target_is_zero = false, cache = "unsafe", source_cache = "writeback", base_error = None, base_timeout = None,
-    force_share = false, trust = Vec::new(), cache_dir = None, progress = None
+    force_share = false, trust = Vec::new(), cache_dir = None, remote = None, progress = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
 #[expect(clippy::fn_params_excessive_bools, reason = "keyword arguments of Python")]
@@ -90,6 +90,7 @@ pub(crate) fn convert<'py>(
     force_share: bool,
     trust: Vec<PathBuf>,
     cache_dir: Option<PathBuf>,
+    remote: Option<Remote>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let format = match target_format {
@@ -113,7 +114,7 @@ pub(crate) fn convert<'py>(
         From::Disk(disk) => From::Disk(disk.named(&mut sources, using(on_outage))?),
         stream @ From::Stream(_) => stream,
     };
-    let remote = with_sources(sources, opener(on_outage, gate.clone(), cache_dir));
+    let remote = with_sources(sources, opener(on_outage, gate.clone(), Far::new(cache_dir, remote)));
     let (cache, source_cache) = (arguments::cache(cache)?, arguments::cache(source_cache)?);
     let (input, target) = (from(source, source_format.as_deref())?, to(target)?);
     let mut reporter = Reporter::new(progress);

@@ -83,7 +83,7 @@ mod _fvd {
     #[pymodule_export]
     use super::profile::{profile, set_profile};
     #[pymodule_export]
-    use super::remote::remote_status;
+    use super::remote::{RemoteHooks, remote_status};
     #[pymodule_export]
     use super::serve::{Server, serve};
     #[pymodule_export]

@@ -21,6 +21,7 @@ use pyo3::prelude::*;
 use crate::arguments::{Opening, blocking, outage, using};
 use crate::buffer::duplicate;
 use crate::numbers;
+use crate::remote::{Far, Remote};
 use crate::source::{Sources, Use};
 
 use disk::{Disk, Given};
@@ -36,7 +37,7 @@ pub(crate) use server::Server;
     disks, *, sockets = Vec::new(), socket = None, bind = None, port = None, description = "", format = None, offset = 0, size = None, read_only = false,
     persistent = true, shared = 0, force_share = false, cache = "writeback", discard = "unmap",
     detect_zeroes = "off", aio = None, copy_on_read = None, base_error = None, base_timeout = None, write_base = false,
-    trust = Vec::new(), cache_dir = None,
+    trust = Vec::new(), cache_dir = None, remote = None,
     tls_creds = None, tls_psk = None, tls_verify_peer = false, tls_authz = Vec::new(), tls_required = true,
     handshake_limit = None, poll_max_ns = None, metrics = None, signals = false, patience = None
 ))]
@@ -67,6 +68,7 @@ pub(crate) fn serve(
     write_base: bool,
     trust: Vec<PathBuf>,
     cache_dir: Option<PathBuf>,
+    remote: Option<Remote>,
     tls_creds: Option<PathBuf>,
     tls_psk: Option<PathBuf>,
     tls_verify_peer: bool,
@@ -100,7 +102,7 @@ pub(crate) fn serve(
         limits_local: true,
         force_share,
         trust: &trust,
-        cache_dir,
+        far: Far::new(cache_dir, remote),
         base: None,
         sources,
     };

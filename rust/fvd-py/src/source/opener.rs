@@ -15,9 +15,6 @@ struct WithSources {
 
 /// `others`, and these sources.
 pub(crate) fn with_sources(sources: Sources, others: Arc<dyn RemoteOpener>) -> Arc<dyn RemoteOpener> {
-    if sources.is_empty() {
-        return others;
-    }
     Arc::new(WithSources { sources, others })
 }
 
