@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, Self, TypeAlias, final, overload
 
 from typing_extensions import Buffer
 
+from fvd._remote import Remote
 from fvd.options import Kind
 from fvd.types import (
     Aio,
@@ -51,6 +52,7 @@ __all__ = [
     "NoSpaceError",
     "NotPermittedError",
     "PoisonedError",
+    "RemoteHooks",
     "Server",
     "Source",
     "UnsupportedError",
@@ -177,6 +179,12 @@ class Calls:
     def end(self, reason: str) -> None: ...
 
 @final
+class RemoteHooks:
+    def __new__(cls, kinds: Sequence[tuple[str, str]]) -> Self: ...
+    @property
+    def calls(self) -> Calls: ...
+
+@final
 class Source:
     def __new__(
         cls,
@@ -206,6 +214,7 @@ def open(
     force_share: bool = False,
     trust: Sequence[StrPath] = ...,
     cache_dir: StrPath | None = None,
+    remote: Remote | None = None,
     base: Source | None = None,
 ) -> Image: ...
 def open_async(
@@ -222,6 +231,7 @@ def open_async(
     force_share: bool = False,
     trust: Sequence[StrPath] = ...,
     cache_dir: StrPath | None = None,
+    remote: Remote | None = None,
     base: Source | None = None,
 ) -> Awaitable[AsyncImage]: ...
 def create(
@@ -235,6 +245,7 @@ def create(
     options: Mapping[str, OptionValue] | None = None,
     force: bool = False,
     trust: Sequence[StrPath] = ...,
+    remote: Remote | None = None,
 ) -> CreateResult: ...
 @overload
 def info(
@@ -244,6 +255,7 @@ def info(
     force_share: bool = False,
     backing_chain: Literal[False] = False,
     trust: Sequence[StrPath] = ...,
+    remote: Remote | None = None,
 ) -> ImageInfo: ...
 @overload
 def info(
@@ -253,6 +265,7 @@ def info(
     force_share: bool = False,
     backing_chain: Literal[True],
     trust: Sequence[StrPath] = ...,
+    remote: Remote | None = None,
 ) -> list[ImageInfo]: ...
 @overload
 def info(
@@ -262,6 +275,7 @@ def info(
     force_share: bool = False,
     backing_chain: bool,
     trust: Sequence[StrPath] = ...,
+    remote: Remote | None = None,
 ) -> ImageInfo | list[ImageInfo]: ...
 def stats(path: StrPath, *, force_share: bool = False) -> DiskStats: ...
 def check(
@@ -281,6 +295,7 @@ def amend(
     shrink: bool = False,
     backing_unsafe: bool = False,
     trust: Sequence[StrPath] = ...,
+    remote: Remote | None = None,
 ) -> None: ...
 def create_options() -> list[tuple[str, Kind, str, str]]: ...
 def amend_options() -> list[tuple[str, Kind, str, str]]: ...
@@ -296,6 +311,7 @@ def map(
     length: int | None = None,
     force_share: bool = False,
     trust: Sequence[StrPath] = ...,
+    remote: Remote | None = None,
 ) -> Iterator[Extent]: ...
 def cache_list(directory: StrPath) -> list[CacheObject]: ...
 def cache_verify(directory: StrPath) -> list[CacheCheck]: ...
@@ -313,6 +329,7 @@ def compare(
     force_share: bool = False,
     trust: Sequence[StrPath] = ...,
     cache_dir: StrPath | None = None,
+    remote: Remote | None = None,
     progress: Progress | None = None,
 ) -> CompareResult: ...
 def convert(
@@ -336,6 +353,7 @@ def convert(
     force_share: bool = False,
     trust: Sequence[StrPath] = ...,
     cache_dir: StrPath | None = None,
+    remote: Remote | None = None,
     progress: Progress | None = None,
 ) -> ConvertResult: ...
 def remote_status() -> RemoteStatus: ...
@@ -382,6 +400,7 @@ def serve(
     write_base: bool = False,
     trust: Sequence[StrPath] = ...,
     cache_dir: StrPath | None = None,
+    remote: Remote | None = None,
     tls_creds: StrPath | None = None,
     tls_psk: StrPath | None = None,
     tls_verify_peer: bool = False,

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fvd._fvd import Image
+    from fvd._remote import Remote
     from fvd.types import (
         AsyncSource,
         BaseError,
@@ -57,6 +58,7 @@ def open(
     force_share: bool = False,
     trust: Sequence[StrPath] = (),
     cache_dir: StrPath | None = None,
+    remote: Remote | None = None,
     base: Source | BinaryFile | None = None,
 ) -> Image:
     """Open an image: `r` to read, `r+` to read and write (`rb` and `r+b` mean the same).
@@ -80,6 +82,8 @@ def open(
 
     `cache_dir` is the folder of the host cache for bases that are far away (see `Cache`); by default, that of
     the configuration. An empty text means none.
+
+    `remote` gives credentials and URLs for bases on other machines (see `Remote`).
 
     `base` is a source (see `fvd.source`), which is read in place of the backing file that the image names. It
     needs no trust. Its format is the one that the image names. If the image remembers which object its base
@@ -118,5 +122,6 @@ def open(
         force_share=force_share,
         trust=trust,
         cache_dir=cache_dir,
+        remote=remote,
         base=core_base(base),
     )

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from fvd._disks import CoreDisk, Disk
+    from fvd._remote import Remote
     from fvd.types import Aio, BaseError, CacheMode, DetectZeroes, Discard, Format, ServerStats, StrPath
 
 _OF_OPENING = (
@@ -27,6 +28,7 @@ _OF_OPENING = (
     "write_base",
     "trust",
     "cache_dir",
+    "remote",
 )
 """Arguments that say how to open a file. They are refused for an image that is open already."""
 
@@ -55,6 +57,7 @@ def serve(
     write_base: bool = False,
     trust: Sequence[StrPath] = (),
     cache_dir: StrPath | None = None,
+    remote: Remote | None = None,
     tls_creds: StrPath | None = None,
     tls_psk: StrPath | None = None,
     tls_verify_peer: bool = False,

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from fvd._remote import Remote
     from fvd.types import (
         AsyncSource,
         BaseError,
@@ -252,6 +253,7 @@ def open(
     force_share: bool = False,
     trust: Sequence[StrPath] = (),
     cache_dir: StrPath | None = None,
+    remote: Remote | None = None,
     base: Source | AsyncSource | BinaryFile | None = None,
 ) -> _Opening:
     return _Opening(
@@ -268,6 +270,7 @@ def open(
             "force_share": force_share,
             "trust": trust,
             "cache_dir": cache_dir,
+            "remote": remote,
         },
         base,
     )

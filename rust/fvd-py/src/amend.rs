@@ -19,6 +19,7 @@ use crate::remote::{Far, Remote};
 /// value.
 #[pyfunction]
 #[pyo3(signature = (path, attributes, *, format = None, shrink = false, backing_unsafe = false, trust = Vec::new(), remote = None))]
+#[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
 pub(crate) fn amend(
     py: Python<'_>,
     path: PathBuf,

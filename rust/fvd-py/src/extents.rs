@@ -111,6 +111,7 @@ impl Extents {
 /// ```
 #[pyfunction]
 #[pyo3(signature = (path, *, format = None, start = 0, length = None, force_share = false, trust = Vec::new(), remote = None))]
+#[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
 pub(crate) fn map(
     py: Python<'_>,
     path: PathBuf,

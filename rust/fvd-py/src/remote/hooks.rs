@@ -85,10 +85,9 @@ impl Hooks {
                 Kind::Headers => config.with_headers(prefix, hook("")),
                 Kind::Keys => config.with_keys(prefix, hook("")),
                 Kind::Url => {
-                    let (caller, prefix) = (Arc::clone(&self.caller), prefix.clone());
-                    let of = move |name: &str| Arc::new(Hook::new(&caller, index, &prefix, name)) as _;
-                    let below = self.kinds[index].1.clone();
-                    config.with_urls(&below, Arc::new(of))
+                    let (caller, of) = (Arc::clone(&self.caller), prefix.clone());
+                    let hook = move |name: &str| Arc::new(Hook::new(&caller, index, &of, name)) as _;
+                    config.with_urls(prefix, Arc::new(hook))
                 }
             };
         }

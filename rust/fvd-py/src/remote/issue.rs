@@ -149,8 +149,9 @@ impl Issue {
         if let Ok(text) = result.extract::<String>() {
             return Err(wrong(format!("the callable for {} {text}", self.prefix)));
         }
-        let taken: PyResult<(Vec<(String, String)>, Option<f64>)> = result.extract();
-        let (values, expires) = taken.map_err(|_| wrong("the answer is none".to_owned()))?;
+        let (values, expires): (Vec<_>, Option<f64>) = result
+            .extract()
+            .map_err(|_: PyErr| wrong("the answer is none".to_owned()))?;
         let time = |seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?);
         Ok((values, expires.and_then(time)))
     }
