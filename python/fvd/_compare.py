@@ -33,9 +33,10 @@ def compare(
     """Compare the content of two disks.
 
     Each is a file, an open image, or a source of Python (see `fvd.source`). If one disk is longer, the rest
-    of it must be zeros; with `strict` both must have the same length, and the same ranges allocated. Without a format, that of a file is
-    detected. `cache`, `base_error`, `base_timeout`, `cache_dir` and `remote` are those of `open`. `force_share` reads
-    without locks. `progress` is called now and then (see `fvd.types.Progress`).
+    of it must be zeros; with `strict` both must have the same length, and the same ranges allocated. Without
+    a format, that of a file is detected. `cache`, `base_error`, `base_timeout`, `cache_dir` and `remote` are
+    those of `open`. `force_share` reads without locks. `progress` is called now and then (see
+    `fvd.types.Progress`).
 
     Raises `ValueError` for an open image with another format than `fvd`, and what `progress` raises.
 

@@ -65,7 +65,8 @@ def convert(
     With `unsafe` the target is durable only when the system has written it, with `writeback` when the call
     returns.
 
-    `base_error`, `base_timeout` and `remote` are those of `open`, for a source on another machine and for bases there.
+    `base_error`, `base_timeout` and `remote` are those of `open`, for a source on another machine and for
+    bases there.
 
     If the copy fails, or `progress` or a signal raises an exception, a new target is removed. A target that
     cannot be removed (a device, or any target with `no_create`) is marked as unfinished; every attempt to

@@ -34,7 +34,8 @@ def create(
     String values are parsed as there. `backing_file` is stored as given; a relative name is looked up from
     the directory of the image. With `backing_unsafe` the base is not opened,
     and `size` is required. An existing data file (the option `data_file`) that is not empty is refused
-    without `force`. `remote` gives credentials and URLs for a base on another machine (see `Remote`). If the call fails, or if a signal raises an exception, a new file is removed.
+    without `force`. `remote` gives credentials and URLs for a base on another machine (see `Remote`). If the
+    call fails, or if a signal raises an exception, a new file is removed.
 
     Warns (`UserWarning`) about a base without `backing_format`, and about an image that cannot be opened
     without `trust`. Raises `ValueError` for invalid options, and without `size` if there is no base to take

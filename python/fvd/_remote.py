@@ -26,24 +26,25 @@ _NEEDED = _KEYS[:2]
 class Remote:
     """Credentials and URLs for files on other machines, from functions of the program.
 
-    Pass it as `remote=` to `open`, `fvd.aio.open`, `create`, `amend`, `convert`, `compare`, `serve`, `info` and
-    `map`. Each argument maps prefixes of URLs to functions. A prefix is for the URLs below it, up to the end of
-    a part of the path, and the longest one decides. What none of them is for comes from the configuration.
+    Pass it as `remote=` to `open`, `fvd.aio.open`, `create`, `amend`, `convert`, `compare`, `serve`, `info`
+    and `map`. Each argument maps prefixes of URLs to functions. A prefix is for the URLs below it, up to the
+    end of a part of the path, and the longest one decides. What none of them is for comes from the
+    configuration.
 
     - `headers`: a function without arguments returns the headers of requests to the host of the URL, such as
       `{"Authorization": "Bearer ..."}`.
-    - `credentials`: a function without arguments returns what a credential helper prints (docs/remote.md). For
-      `s3://` these are `AccessKeyId`, `SecretAccessKey` and perhaps `SessionToken`; for all others `token`, or
-      `headers`. With `Expiration` (a time in ISO format, a `datetime`, or seconds since 1970), new ones are asked
-      for before that time.
-    - `url`: a function gets the name of an object, and returns the URL to read it from: a presigned one, which
-      no header goes along with. It can also return `{"url": ..., "Expiration": ...}`. Images and messages show
-      only the name.
+    - `credentials`: a function without arguments returns what a credential helper prints (docs/remote.md).
+      For `s3://` these are `AccessKeyId`, `SecretAccessKey` and perhaps `SessionToken`; for all others
+      `token`, or `headers`. With `Expiration` (a time in ISO format, a `datetime`, or seconds since 1970),
+      new ones are asked for before that time.
+    - `url`: a function gets the name of an object, and returns the URL to read it from: a presigned one,
+      which no header goes along with. It can also return `{"url": ..., "Expiration": ...}`. Images and
+      messages show only the name.
 
-    A function is called when the first request needs it, again before what it gave expires, and when the server
-    refuses that (401, 403): once for all reads that wait. It has 10 s. The functions of a `Remote` are called
-    one at a time, in a thread of their own, and are no coroutines. If one raises an exception, or returns
-    something else, it counts as a failure of the server: opening fails, and reads wait or fail
+    A function is called when the first request needs it, again before what it gave expires, and when the
+    server refuses that (401, 403): once for all reads that wait. It has 10 s. The functions of a `Remote` are
+    called one at a time, in a thread of their own, and are no coroutines. If one raises an exception, or
+    returns something else, it counts as a failure of the server: opening fails, and reads wait or fail
     (`base_error`). The messages name the class of the exception, never what it says.
 
     Opens with the same `Remote` share connections, data in memory and credentials. A forked child can use it,
@@ -75,22 +76,26 @@ class Remote:
     ) -> None:
         """Nothing is called yet."""
         self._functions: list[tuple[str, str, Callable[..., object]]] = []
-        for prefix, function in (headers or {}).items():
-            self._add("headers", prefix, function)
-        for prefix, function in (credentials or {}).items():
-            self._add("keys" if prefix.startswith("s3://") else "credentials", prefix, function)
-        for prefix, function in (url or {}).items():
-            self._add("url", prefix, function)
+        given: list[tuple[str, Mapping[str, Callable[..., object]] | None]] = [
+            ("headers", headers),
+            ("credentials", credentials),
+            ("url", url),
+        ]
+        for kind, functions in given:
+            for prefix, function in (functions or {}).items():
+                self._add(kind, prefix, function)
         self._hooks: _core.RemoteHooks | None = None
         self._process = 0
 
-    def _add(self, kind: str, prefix: str, function: Callable[..., object]) -> None:
+    def _add(self, kind: str, prefix: str, function: object) -> None:
         from fvd._config import is_url
 
-        if not isinstance(prefix, str) or not is_url(prefix) or "@" in prefix or "?" in prefix:
+        if not is_url(prefix) or "@" in prefix or "?" in prefix:
             raise ValueError("a prefix is a URL without a user, a password and a query")
         if not callable(function) or inspect.iscoroutinefunction(function):
             raise TypeError(f"{prefix}: a function is needed, not {_kind(function)}")
+        if kind == "credentials" and prefix.startswith("s3://"):
+            kind = "keys"
         self._functions.append((kind, prefix, function))
 
     def _core(self) -> _core.RemoteHooks:
@@ -127,7 +132,7 @@ def _issued(kind: str, given: object) -> Issued:
         given = {"url": given}
     if not hasattr(given, "items"):
         return f"returned {_kind(given)}, and not a mapping"
-    values = dict(given.items())
+    values: dict[object, object] = dict(given.items())
     if kind == "headers":
         return _pairs(values, None)
     try:
@@ -144,7 +149,7 @@ def _issued(kind: str, given: object) -> Issued:
     return _pairs({name: values[name] for name in known if values.get(name) is not None}, expires)
 
 
-def _headers(values: dict[str, object], expires: float | None) -> Issued:
+def _headers(values: dict[object, object], expires: float | None) -> Issued:
     headers = values.get("headers") or {}
     if not hasattr(headers, "items"):
         return f"returned 'headers' that are {_kind(headers)}, and not a mapping"
@@ -158,7 +163,7 @@ def _headers(values: dict[str, object], expires: float | None) -> Issued:
     return _pairs(headers, expires)
 
 
-def _pairs(values: dict[str, object], expires: float | None) -> Issued:
+def _pairs(values: dict[object, object], expires: float | None) -> Issued:
     pairs: Pairs = []
     for name, value in values.items():
         if not isinstance(name, str) or not isinstance(value, str):

@@ -73,7 +73,8 @@ def source(file: BinaryFile, *, name: str | None = None, identity: str | None = 
     b'basebase'
     ```
     """
-    if not is_source(file) or isinstance(file, io.TextIOBase):
+    is_text = isinstance(file, io.TextIOBase)
+    if is_text or not is_source(file):
         raise TypeError(f"a seekable binary file is needed, not {type(file).__name__}")
     # Not every `seek` returns the position.
     file.seek(0, os.SEEK_END)

@@ -80,7 +80,7 @@ class Credentials(TypedDict, total=False):
     headers: Mapping[str, str]
     """Headers of requests to the host of the URL."""
     Expiration: str | datetime | float | None
-    """Until when they are valid: ISO format, a `datetime`, or seconds since 1970. Without a zone it is UTC."""
+    """The end of their life: ISO format, a `datetime`, or seconds since 1970. Without a zone it is UTC."""
 
 
 class SignedUrl(TypedDict, total=False):
