@@ -113,6 +113,10 @@ class Remote:
         return f"<fvd.Remote for {prefixes or 'nothing'}>"
 
 
+class Explained(Exception):
+    """A failure of a function of this package, whose text may be shown: it has no secret in it."""
+
+
 _KINDS = {"headers": "headers", "credentials": "headers", "keys": "keys", "url": "url"}
 
 
@@ -121,7 +125,10 @@ def _issuer(functions: Sequence[tuple[str, str, Callable[..., object]]]) -> Call
 
     def issue(index: int, name: str) -> Issued:
         kind, _, function = functions[index]
-        given = function(name) if kind == "url" else function()
+        try:
+            given = function(name) if kind == "url" else function()
+        except Explained as error:
+            return str(error)
         return _issued(kind, given)
 
     return issue
