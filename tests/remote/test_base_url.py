@@ -43,7 +43,7 @@ def image(server: FaultServer, tmp_path: Path) -> Path:
 
 def run(*words: str | Path, ok: int = 0, stdin: str = "") -> str:
     environ = {**TOOLS_ENV, "FVD_CONFIG": "", "FVD_TRUST": NAME}
-    command = [FVD, *words]
+    command = [FVD, "--log-level", "trace", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ, input=stdin)
     assert done.returncode == ok, done
     assert SECRET not in done.stdout + done.stderr
@@ -52,7 +52,7 @@ def run(*words: str | Path, ok: int = 0, stdin: str = "") -> str:
 
 def test_the_commands_read_the_base_from_the_url(image: Path, url: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.raw"
-    option: list[str | Path] = ["--base-url", url, "--log-level", "trace"]
+    option: list[str | Path] = ["--base-url", url]
     run("convert", *option, "-O", "raw", image, out)
     assert out.read_bytes() == DATA
     run("convert", *option, "-f", "raw", "-O", "raw", NAME, out)

@@ -14,28 +14,15 @@ from fvd.cli._common import CommandError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fvd import Remote
-    from fvd.cli._arguments import Given, Parser
 
 _SCHEMES = ("http", "https", "s3", "gs", "az")
 
 
-def option(parser: Parser) -> None:
-    """Add `--base-url`."""
-    parser.option(
-        "--base-url",
-        metavar="FILE",
-        help="read the remote base from the URL in FILE (-: standard input), such as a\n"
-        "presigned one; or lines of a name and a URL, for several",
-    )
-
-
-def remote(given: Given) -> Remote | None:
-    """Return the URLs for `remote=`; None without the option."""
-    if given.base_url is None:
-        return None
+def remote(file: str) -> Remote:
+    """Return the URLs of a file for `remote=`."""
     import fvd
 
-    urls = _Urls(given.base_url)
+    urls = _Urls(file)
     prefixes = urls.names or [f"{scheme}://" for scheme in _SCHEMES]
     return fvd.Remote(url=dict.fromkeys(prefixes, urls))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fvd
-from fvd.cli import _base_url, _common, _output, _progress
+from fvd.cli import _common, _output, _progress
 from fvd.cli._arguments import Parser
 
 TYPE_CHECKING = False
@@ -31,7 +31,7 @@ def parser() -> Parser:
     _common.share_option(parser)
     _common.base_options(parser)
     _common.trust_option(parser)
-    _base_url.option(parser)
+    _common.base_url_option(parser)
     _common.cache_dir_option(parser)
     parser.describe("FILENAME1, FILENAME2", "image files to compare")
     parser.describe("Exit status", "0: same contents, 1: they differ, 2 and above: could not compare")
@@ -57,7 +57,7 @@ def run(arguments: list[str]) -> int:
             force_share=given.force_share,
             trust=trust,
             cache_dir=given.cache_dir,
-            remote=_base_url.remote(given),
+            remote=_common.remote(given),
             progress=progress.callback,
         )
     if not given.quiet:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fvd import _fvd as _core
-from fvd.cli import _base_url, _common, _progress, _signals
+from fvd.cli import _common, _progress, _signals
 from fvd.cli._arguments import Parser
 from fvd.cli._common import CommandError, cast
 
@@ -57,7 +57,7 @@ def parser() -> Parser:
     _common.force_option(parser)
     _common.base_options(parser)
     _common.trust_option(parser)
-    _base_url.option(parser)
+    _common.base_url_option(parser)
     _common.cache_dir_option(parser)
     parser.describe(
         "SOURCE",
@@ -130,7 +130,7 @@ def run(arguments: list[str]) -> int:
             force_share=given.force_share,
             trust=trust,
             cache_dir=given.cache_dir,
-            remote=_base_url.remote(given),
+            remote=_common.remote(given),
             progress=progress.callback,
         )
     return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fvd
-from fvd.cli import _base_url, _common, _output
+from fvd.cli import _common, _output
 from fvd.cli._arguments import Parser
 from fvd.cli._output import human_size, printable
 
@@ -28,7 +28,7 @@ def parser() -> Parser:
     parser.switch("--stats", help="also how much is local, and what the sessions of the image have done")
     _common.output_option(parser)
     _common.trust_option(parser)
-    _base_url.option(parser)
+    _common.base_url_option(parser)
     parser.describe("FILENAME", "image file name")
     return parser
 
@@ -47,7 +47,7 @@ def run(arguments: list[str]) -> int:
             force_share=given.force_share,
             backing_chain=True,
             trust=_common.trusted(given),
-            remote=_base_url.remote(given),
+            remote=_common.remote(given),
         )
         document: object = chain
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fvd
 from fvd import options
-from fvd.cli import _base_url, _common, _output
+from fvd.cli import _common, _output
 from fvd.cli._arguments import Parser
 from fvd.cli._common import CommandError
 
@@ -29,7 +29,7 @@ def parser() -> Parser:
     _common.share_option(parser)
     _common.output_option(parser)
     _common.trust_option(parser)
-    _base_url.option(parser)
+    _common.base_url_option(parser)
     parser.describe("FILENAME", "image file name")
     return parser
 
@@ -46,7 +46,7 @@ def run(arguments: list[str]) -> int:
         length=None if length is None else options.size_argument("max length", length),
         force_share=given.force_share,
         trust=_common.trusted(given),
-        remote=_base_url.remote(given),
+        remote=_common.remote(given),
     )
     for line in json_lines(extents) if as_json else table(extents):
         _output.write(line)

@@ -7,7 +7,7 @@ import sys
 import time
 
 import fvd
-from fvd.cli import _base_url, _common, _prefetch_progress, _signals
+from fvd.cli import _common, _prefetch_progress, _signals
 from fvd.cli._arguments import Parser
 
 TYPE_CHECKING = False
@@ -35,7 +35,7 @@ def parser() -> Parser:
     parser.switch("--write-base", help="allow an image that writes to its base to do so")
     _common.base_options(parser)
     _common.trust_option(parser)
-    _base_url.option(parser)
+    _common.base_url_option(parser)
     _common.cache_dir_option(parser)
     parser.describe("FILENAME", "image file name")
     return parser
@@ -56,7 +56,7 @@ def run(arguments: list[str]) -> int:
         base_timeout=_common.base_timeout(given),
         trust=_common.trusted(given),
         cache_dir=given.cache_dir,
-        remote=_base_url.remote(given),
+        remote=_common.remote(given),
     )
     try:
         with _signals.Terminable(), display:

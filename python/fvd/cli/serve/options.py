@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from fvd import __version__, options
-from fvd.cli import _activation, _base_url, _common, _log, _not_here
+from fvd.cli import _activation, _common, _log, _not_here
 from fvd.cli._arguments import Parser
 from fvd.cli._common import CommandError
 from fvd.cli.serve import values as _values
@@ -143,7 +143,7 @@ def _how(parser: Parser) -> None:
     _common.base_options(parser)
     parser.switch("--write-base", help="allow an image that writes to its base to do so")
     _common.trust_option(parser)
-    _base_url.option(parser)
+    _common.base_url_option(parser)
     _common.cache_dir_option(parser)
     parser.option(
         "--metrics",
@@ -212,7 +212,7 @@ def settings(given: Given) -> Settings:
         "write_base": given.write_base,
         "trust": _common.trusted(given),
         "cache_dir": given.cache_dir,
-        "remote": _base_url.remote(given),
+        "remote": _common.remote(given),
         "tls_creds": given.tls_creds,
         "tls_psk": given.tls_psk,
         "tls_verify_peer": given.tls_verify_peer,
