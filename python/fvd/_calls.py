@@ -80,7 +80,7 @@ def _carry_out(call: Call, methods: Methods) -> None:
     try:
         result = methods[call.method](*call.arguments)
     except BaseException as error:
-        # In a forked child: whoever waits is in the parent.
+        # In a forked child: the one who waits is in the parent.
         with contextlib.suppress(ValueError):
             call.fail(error)
     else:

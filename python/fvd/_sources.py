@@ -68,7 +68,7 @@ def source(file: BinaryFile, *, name: str | None = None, identity: str | None = 
     >>> disk = fvd.source(io.BytesIO(b"base" * 1024), name="memory")
     >>> fvd.convert(disk, "copy.raw", source_format="raw")["size"]
     4096
-    >>> with fvd.open("overlay.fvd", base=fvd.source(open("base.raw", "rb"))) as image:
+    >>> with open("base.raw", "rb") as file, fvd.open("overlay.fvd", base=file) as image:
     ...     image.pread(8, 0)
     b'basebase'
     ```

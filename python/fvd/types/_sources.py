@@ -17,13 +17,34 @@ class BinaryFile(Protocol):
     """
 
     def seek(self, offset: int, whence: int = ..., /) -> object:
-        """Set the position, in bytes."""
+        """Set the position, in bytes from the start, or with `whence` 2 from the end.
+
+        ```pycon
+        >>> with open("base.raw", "rb") as file:
+        ...     file.seek(0, 2)
+        1048576
+        ```
+        """
 
     def tell(self) -> int:
-        """Return the position, in bytes."""
+        """Return the position, in bytes.
+
+        ```pycon
+        >>> with open("base.raw", "rb") as file:
+        ...     file.tell()
+        0
+        ```
+        """
 
     def read(self, length: int = ..., /) -> bytes | None:
-        """Return at most `length` bytes from the position on."""
+        """Return at most `length` bytes from the position on; none only at the end.
+
+        ```pycon
+        >>> with open("base.raw", "rb") as file:
+        ...     file.read(8)
+        b'basebase'
+        ```
+        """
 
 
 class Source(Protocol):
@@ -52,10 +73,24 @@ class Source(Protocol):
 
     @property
     def size(self) -> int:
-        """Bytes. Without this attribute, the length of the object (`len`)."""
+        """The size of the disk in bytes. Without this attribute it is the length of the object (`len`).
+
+        ```pycon
+        >>> import io
+        >>> fvd.source(io.BytesIO(b"base")).size
+        4
+        ```
+        """
 
     def pread(self, length: int, offset: int, /) -> Buffer:
-        """Return the `length` bytes (more than 0) from `offset`: never beyond the end, and never fewer."""
+        """Return exactly the `length` bytes (more than 0) from `offset`. They lie within the disk.
+
+        ```pycon
+        >>> import io
+        >>> fvd.source(io.BytesIO(b"base")).pread(2, 1)
+        b'as'
+        ```
+        """
 
 
 class AsyncSource(Protocol):
@@ -78,7 +113,29 @@ class AsyncSource(Protocol):
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """The size of the disk in bytes.
+
+        ```pycon
+        >>> class Zeros:
+        ...     size = 1 << 20
+        ...
+        ...     async def pread(self, length: int, offset: int) -> bytes:
+        ...         return bytes(length)
+        >>> Zeros.size
+        1048576
+        ```
+        """
 
     def pread(self, length: int, offset: int, /) -> Awaitable[Buffer]:
-        """Return the `length` bytes from `offset`."""
+        """Return exactly the `length` bytes (more than 0) from `offset`. They lie within the disk.
+
+        ```pycon
+        >>> class Zeros:
+        ...     size = 1 << 20
+        ...
+        ...     async def pread(self, length: int, offset: int) -> bytes:
+        ...         return bytes(length)
+        >>> await Zeros().pread(2, 1)
+        b'\\x00\\x00'
+        ```
+        """
