@@ -62,7 +62,7 @@ class _Threads:
 
     def _run(self) -> None:
         while (call := self._calls.next()) is not None:
-            if self._calls.backlog and self._left:
+            if self._calls.backlog:
                 self._start_another()
             _carry_out(call, self._methods)
             # What it holds is not needed while the next one is waited for.
