@@ -65,8 +65,6 @@ class _Threads:
             if self._calls.backlog:
                 self._start_another()
             _carry_out(call, self._methods)
-            # What it holds is not needed while the next one is waited for.
-            del call
 
     def _start_another(self) -> None:
         with self._lock:

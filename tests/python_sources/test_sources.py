@@ -136,6 +136,19 @@ def test_files_are_sources(image: Path, tmp_path: Path) -> None:
         assert not local.closed
 
 
+def test_a_file_may_return_less_than_it_is_asked_for(image: Path) -> None:
+    class Short(io.BytesIO):
+        def read(self, length: int | None = -1, /) -> bytes:
+            return super().read(min(length or 0, 1000))
+
+    file = Short(DATA)
+    with fvd.open(image, base=file) as disk:
+        assert disk.pread(5000, 3000) == DATA[3000:8000]
+        file.truncate(6000)
+        with pytest.raises(fvd.IoError, match="raised EOFError"):
+            disk.pread(5000, 3000)
+
+
 def test_an_open_image_is_a_source(image: Path, tmp_path: Path) -> None:
     (tmp_path / "gone.raw").write_bytes(DATA)
     fvd.create(tmp_path / "top.fvd", 3 * MIB, backing_file="x", backing_format="raw", backing_unsafe=True)
@@ -147,7 +160,7 @@ def test_a_disk_is_copied_from_a_source_without_its_holes(tmp_path: Path) -> Non
     source = WithHoles()
     assert fvd.convert(source, tmp_path / "copy.raw", source_format="raw")["size"] == len(DATA)
     assert (tmp_path / "copy.raw").read_bytes() == DATA
-    assert sum(length for length, offset in source.calls if MIB <= offset < 2 * MIB) == 0, source.calls
+    assert all(offset + length <= MIB or offset >= 2 * MIB for length, offset in source.calls), source.calls
     assert fvd.compare(WithHoles(), tmp_path / "copy.raw", a_format="raw", b_format="raw")["identical"]
     other = bytearray(DATA)
     other[5000] ^= 1
@@ -219,6 +232,20 @@ def test_an_exception_of_a_source_is_the_cause_and_its_text_is_not_shown(image: 
         assert failed.value.errno == 5
         assert failed.value.__cause__ is error
         assert "hunter2" not in str(failed.value)
+
+
+def test_other_errors_keep_their_context(tmp_path: Path) -> None:
+    def fail() -> None:
+        try:
+            raise KeyError("first")
+        except KeyError:
+            fvd.open(tmp_path / "missing")
+
+    with pytest.raises(fvd.IoError) as failed:
+        fail()
+    assert failed.value.__cause__ is None
+    assert isinstance(failed.value.__context__, KeyError)
+    assert not failed.value.__suppress_context__
 
 
 def test_an_exception_of_extents_is_an_error(tmp_path: Path) -> None:

@@ -156,10 +156,9 @@ pub(crate) fn raise(error: &Error) -> PyErr {
         let offset = error.offset().map_or(Ok(()), |offset| value.setattr(OFFSET, offset));
         let trust = error.needs_trust().map(Path::as_os_str);
         let trust = trust.map_or(Ok(()), |directory| value.setattr(NEEDS_TRUST, directory));
-        exception.set_cause(
-            py,
-            cause(py, error).map(|cause| PyErr::from_value(cause.into_bound(py))),
-        );
+        if let Some(cause) = cause(py, error) {
+            exception.set_cause(py, Some(PyErr::from_value(cause.into_bound(py))));
+        }
         op.and(offset)
             .and(trust)
             .map_or_else(|failure| failure, |()| exception.clone_ref(py))

@@ -65,15 +65,12 @@ impl Hook {
     fn expires(&self) -> Option<SystemTime> {
         *self.expires.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn value(&self, values: &[(String, String)], name: &str) -> Result<Option<String>> {
-        let mut found = values.iter().filter(|(key, _)| key == name);
-        let value = found.next().map(|(_, value)| value.clone());
-        if found.next().is_some() {
-            return Err(Error::invalid_argument(format!("{}: two of {name}", self.prefix)));
-        }
-        Ok(value)
-    }
+/// The value of this name, which `fvd._remote` has checked.
+fn value(values: &[(String, String)], name: &str) -> Option<String> {
+    let found = values.iter().find(|(key, _)| key == name);
+    found.map(|(_, value)| value.clone())
 }
 
 fn wait(receiver: &Receiver<Result<Given>>) -> Result<Result<Given>, &'static str> {
@@ -103,11 +100,11 @@ impl HeaderSource for Hook {
 impl KeySource for Hook {
     fn keys(&self) -> Result<Keys> {
         let given = self.ask()?;
-        let value = |name| self.value(&given, name);
+        let value = |name| value(&given, name);
         Ok(Keys {
-            key_id: value("AccessKeyId")?.unwrap_or_default(),
-            secret_key: Secret::new(value("SecretAccessKey")?.unwrap_or_default()),
-            token: value("SessionToken")?.map(Secret::new),
+            key_id: value("AccessKeyId").unwrap_or_default(),
+            secret_key: Secret::new(value("SecretAccessKey").unwrap_or_default()),
+            token: value("SessionToken").map(Secret::new),
         })
     }
 
@@ -118,7 +115,7 @@ impl KeySource for Hook {
 
 impl UrlSource for Hook {
     fn url(&self) -> Result<String> {
-        Ok(self.value(&self.ask()?, "url")?.unwrap_or_default())
+        Ok(value(&self.ask()?, "url").unwrap_or_default())
     }
 
     fn expires(&self) -> Option<SystemTime> {
