@@ -34,7 +34,13 @@ def test_update_takes_attributes_as_the_original_spelt_them(run: Run, core: Fake
         "prefetch_start_delay": -1,
         "copy_on_read": False,
     }
-    settings = {"format": None, "shrink": False, "backing_unsafe": False, "trust": [], "remote": None}
+    settings: dict[str, object] = {
+        "format": None,
+        "shrink": False,
+        "backing_unsafe": False,
+        "trust": [],
+        "remote": None,
+    }
     assert core.settings == settings
 
 
