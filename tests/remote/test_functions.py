@@ -15,6 +15,7 @@ import fvd.aio
 from support import MIB
 from support.fault_server import FaultServer, serving, until
 from support.forks import run_forking
+from support.stores import BUCKET, Store, moto
 
 SECRET = "hunter2-hunter2"
 DATA = os.urandom(8 * MIB)
@@ -200,6 +201,47 @@ def test_keys_that_are_none_are_an_error(given: Any, text: str, tmp_path: Path) 
     remote = fvd.Remote(credentials={"s3://images": lambda: given})
     with pytest.raises(fvd.FvdError, match=text):
         fvd.convert("s3://images/disk", tmp_path / "x", source_format="raw", remote=remote)
+
+
+@pytest.fixture
+def endpoint(monkeypatch: pytest.MonkeyPatch) -> Callable[[Store], None]:
+    """Makes the environment name a store, and no keys."""
+
+    def use(store: Store) -> None:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", store.endpoint)
+
+    return use
+
+
+def test_keys_sign_requests_to_a_store(tmp_path: Path, endpoint: Callable[[Store], None]) -> None:
+    name, out = f"s3://{BUCKET}/disk.raw", tmp_path / "out.raw"
+    with moto(tmp_path / "log") as store:
+        store.put("disk.raw", DATA)
+        endpoint(store)
+        key, secret = (store.variables[f"AWS_{part}"] for part in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"))
+        right = fvd.Remote(credentials={name: lambda: {"AccessKeyId": key, "SecretAccessKey": secret}})
+        fvd.convert(name, out, source_format="raw", remote=right)
+        assert out.read_bytes() == DATA
+        wrong = fvd.Remote(credentials={"s3://": lambda: {"AccessKeyId": key, "SecretAccessKey": SECRET}})
+        with pytest.raises(fvd.FvdError, match="403") as failed:
+            fvd.convert(name, out, source_format="raw", remote=wrong)
+        assert SECRET not in str(failed.value)
+
+
+def test_urls_that_boto3_has_signed_are_read(tmp_path: Path, endpoint: Callable[[Store], None]) -> None:
+    with moto(tmp_path / "log", is_signed=False) as store:
+        store.put("disk.raw", DATA)
+        endpoint(store)
+
+        def presign(name: str) -> str:
+            wanted = {"Bucket": BUCKET, "Key": name.removeprefix(f"s3://{BUCKET}/")}
+            return str(store.client.generate_presigned_url("get_object", Params=wanted))
+
+        remote = fvd.Remote(url={f"s3://{BUCKET}": presign})
+        fvd.convert(f"s3://{BUCKET}/disk.raw", tmp_path / "out", source_format="raw", remote=remote)
+        assert (tmp_path / "out").read_bytes() == DATA
 
 
 def test_what_is_no_function_is_refused() -> None:
