@@ -70,7 +70,9 @@ if TYPE_CHECKING:
     from fvd._logging import enable_logging
     from fvd._open import open
     from fvd._profile import clear_profile, export_profile, import_profile
+    from fvd._remote import Remote
     from fvd._serve import Server, serve
+    from fvd._sources import source
 
 __all__ = [
     "Cache",
@@ -82,6 +84,7 @@ __all__ = [
     "NoSpaceError",
     "NotPermittedError",
     "PoisonedError",
+    "Remote",
     "Server",
     "UnsupportedError",
     "__version__",
@@ -101,6 +104,7 @@ __all__ = [
     "profile",
     "remote_status",
     "serve",
+    "source",
     "stats",
 ]
 
@@ -112,6 +116,7 @@ if not TYPE_CHECKING:
     # The modules of the other names are imported when they are first used: a command needs one of them.
     _MODULES = {
         "Cache": "_cache",
+        "Remote": "_remote",
         "Server": "_serve",
         "amend": "_amend",
         "clear_profile": "_profile",
@@ -123,6 +128,7 @@ if not TYPE_CHECKING:
         "import_profile": "_profile",
         "open": "_open",
         "serve": "_serve",
+        "source": "_sources",
     }
 
     def __getattr__(name: str) -> object:

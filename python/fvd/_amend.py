@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Unpack
 
+    from fvd._remote import Remote
     from fvd.types import Attributes, Format, StrPath
 
 
@@ -19,6 +20,7 @@ def amend(
     shrink: bool = False,
     backing_unsafe: bool = False,
     trust: Sequence[StrPath] = (),
+    remote: Remote | None = None,
     **attributes: Unpack[Attributes],
 ) -> None:
     """Change attributes of an image: all of the `attributes`, or none if it fails.
@@ -27,7 +29,8 @@ def amend(
     have the image open (`InUseError`). A smaller `size` requires `shrink`. A new `base_img` must have the
     same content. A new `base_img` or `data_file` is opened only to check that it exists; with
     `backing_unsafe` it is not opened at all. A `size` is in bytes or a string, and is rounded up to a
-    multiple of 512; the units and ranges of the others are in `fvd amend -o help`.
+    multiple of 512; the units and ranges of the others are in `fvd amend -o help`. `remote` gives credentials
+    and URLs for a base on another machine (see `Remote`).
 
     Raises `ValueError` for an attribute that is unknown, has a value outside its range or cannot be changed,
     `UnsupportedError` for another format than FVD, and `IoError` if a new file cannot be opened.
@@ -48,4 +51,5 @@ def amend(
         shrink=shrink,
         backing_unsafe=backing_unsafe,
         trust=trust,
+        remote=remote,
     )

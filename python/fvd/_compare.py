@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fvd._disks import Disk
+    from fvd._remote import Remote
     from fvd.types import BaseError, CacheMode, CompareResult, Format, Progress, StrPath
 
 
@@ -26,14 +27,16 @@ def compare(
     force_share: bool = False,
     trust: Sequence[StrPath] = (),
     cache_dir: StrPath | None = None,
+    remote: Remote | None = None,
     progress: Progress | None = None,
 ) -> CompareResult:
     """Compare the content of two disks.
 
-    Each is a file, or an open image. If one disk is longer, the rest of it must be zeros; with `strict`
-    both must have the same length, and the same ranges allocated. Without a format, that of a file is
-    detected. `cache`, `base_error`, `base_timeout` and `cache_dir` are those of `open`. `force_share` reads
-    without locks. `progress` is called now and then (see `fvd.types.Progress`).
+    Each is a file, an open image, or a source of Python (see `fvd.source`). If one disk is longer, the rest
+    of it must be zeros; with `strict` both must have the same length, and the same ranges allocated. Without
+    a format, that of a file is detected. `cache`, `base_error`, `base_timeout`, `cache_dir` and `remote` are
+    those of `open`. `force_share` reads without locks. `progress` is called now and then (see
+    `fvd.types.Progress`).
 
     Raises `ValueError` for an open image with another format than `fvd`, and what `progress` raises.
 
@@ -57,5 +60,6 @@ def compare(
         force_share=force_share,
         trust=trust,
         cache_dir=cache_dir,
+        remote=remote,
         progress=progress,
     )

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fvd._disks import Disk
+    from fvd._remote import Remote
     from fvd.types import (
         BaseError,
         CacheMode,
@@ -45,13 +46,15 @@ def convert(
     force_share: bool = False,
     trust: Sequence[StrPath] = (),
     cache_dir: StrPath | None = None,
+    remote: Remote | None = None,
     progress: Progress | None = None,
 ) -> ConvertResult:
     """Copy a disk into a new image, or with `no_create` into an existing one.
 
     `format`, `options`, `backing_file` and `force` apply to the new image, as in `create`; the default format
-    is `raw`. (`target_format` is another name for `format`.) The source is a file, or an open image; the copy
-    may or may not contain what is written to that image during the call. An `int` is a file descriptor of a
+    is `raw`. (`target_format` is another name for `format`.) The source is a file, an open image, or a source
+    of Python (see `fvd.source`). The copy of an image may or may not contain what is written to it during the
+    call. An `int` is a file descriptor of a
     stream, raw only. Without `source_format`, the format is detected. `force_share` reads without locks.
     `progress` is called now and then (see `fvd.types.Progress`).
 
@@ -62,7 +65,8 @@ def convert(
     With `unsafe` the target is durable only when the system has written it, with `writeback` when the call
     returns.
 
-    `base_error` and `base_timeout` are those of `open`, for a source on another machine and for bases there.
+    `base_error`, `base_timeout` and `remote` are those of `open`, for a source on another machine and for
+    bases there.
 
     If the copy fails, or `progress` or a signal raises an exception, a new target is removed. A target that
     cannot be removed (a device, or any target with `no_create`) is marked as unfinished; every attempt to
@@ -105,5 +109,6 @@ def convert(
         force_share=force_share,
         trust=trust,
         cache_dir=cache_dir,
+        remote=remote,
         progress=progress,
     )

@@ -9,6 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from fvd._remote import Remote
     from fvd.types import CreateResult, Format, ImageOptions, OptionValue, StrPath, TargetFormat
 
 
@@ -23,6 +24,7 @@ def create(
     options: ImageOptions | None = None,
     force: bool = False,
     trust: Sequence[StrPath] = (),
+    remote: Remote | None = None,
 ) -> CreateResult:
     """Create an image. Replaces an existing file.
 
@@ -32,7 +34,8 @@ def create(
     String values are parsed as there. `backing_file` is stored as given; a relative name is looked up from
     the directory of the image. With `backing_unsafe` the base is not opened,
     and `size` is required. An existing data file (the option `data_file`) that is not empty is refused
-    without `force`. If the call fails, or if a signal raises an exception, a new file is removed.
+    without `force`. `remote` gives credentials and URLs for a base on another machine (see `Remote`). If the
+    call fails, or if a signal raises an exception, a new file is removed.
 
     Warns (`UserWarning`) about a base without `backing_format`, and about an image that cannot be opened
     without `trust`. Raises `ValueError` for invalid options, and without `size` if there is no base to take
@@ -60,6 +63,7 @@ def create(
         options=core_options(options, format),
         force=force,
         trust=trust,
+        remote=remote,
     )
     _advice.warn_of_names(path, result["needs_trust"])
     return result

@@ -10,10 +10,10 @@ from fvd import _fvd as _core
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fvd import aio as _aio
-    from fvd.types import StrPath
+    from fvd.types import BinaryFile, Source, StrPath
 
-    Disk = StrPath | _core.Image | _aio.Image
-    CoreDisk = StrPath | _core.Image | _core.AsyncImage
+    Disk = StrPath | _core.Image | _aio.Image | Source | BinaryFile
+    CoreDisk = StrPath | _core.Image | _core.AsyncImage | _core.Source
 
 
 def of_core(disk: Disk) -> CoreDisk:
@@ -23,6 +23,11 @@ def of_core(disk: Disk) -> CoreDisk:
     if aio is not None and isinstance(disk, aio.Image):
         core: _core.AsyncImage = disk._image
         return core
+    if not is_path(disk) and not isinstance(disk, _core.Image | _core.AsyncImage):
+        from fvd import _sources
+
+        if _sources.is_source(disk):
+            return _sources.core_source(disk)  # type: ignore[arg-type]
     return disk  # type: ignore[return-value]  # the core rejects anything else
 
 

@@ -3,10 +3,11 @@
 import io
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Final, Literal, Self, TypeAlias, final, overload
+from typing import Any, Final, Literal, Self, TypeAlias, final, overload
 
 from typing_extensions import Buffer
 
+from fvd._remote import Remote
 from fvd.options import Kind
 from fvd.types import (
     Aio,
@@ -41,6 +42,8 @@ from fvd.types import (
 __all__ = [
     "DEBUG_BUILD",
     "AsyncImage",
+    "Call",
+    "Calls",
     "FvdError",
     "Image",
     "InUseError",
@@ -49,7 +52,9 @@ __all__ = [
     "NoSpaceError",
     "NotPermittedError",
     "PoisonedError",
+    "RemoteHooks",
     "Server",
+    "Source",
     "UnsupportedError",
     "__version__",
     "amend",
@@ -153,6 +158,48 @@ class AsyncImage:
     def resume_prefetch(self) -> Awaitable[None]: ...
     def close(self) -> Awaitable[None]: ...
 
+@final
+class Call:
+    @property
+    def number(self) -> int: ...
+    @property
+    def method(self) -> str: ...
+    @property
+    def arguments(self) -> tuple[Any, ...]: ...
+    def answer(self, result: object) -> None: ...
+    def fail(self, exception: BaseException) -> None: ...
+
+@final
+class Calls:
+    @property
+    def backlog(self) -> int: ...
+    def next(self) -> Call | None: ...
+    def take(self) -> tuple[list[Call], list[int]] | None: ...
+    def fileno(self) -> int: ...
+    def end(self, reason: str) -> None: ...
+
+@final
+class RemoteHooks:
+    def __new__(cls, kinds: Sequence[tuple[str, str]]) -> Self: ...
+    @property
+    def calls(self) -> Calls: ...
+
+@final
+class Source:
+    def __new__(
+        cls,
+        name: str,
+        size: int,
+        *,
+        identity: str | None = None,
+        has_extents: bool = False,
+        event_loop: bool = False,
+    ) -> Self: ...
+    @property
+    def url(self) -> str: ...
+    @property
+    def calls(self) -> Calls: ...
+
 def open(
     path: StrPath,
     *,
@@ -167,6 +214,8 @@ def open(
     force_share: bool = False,
     trust: Sequence[StrPath] = ...,
     cache_dir: StrPath | None = None,
+    remote: Remote | None = None,
+    base: Source | None = None,
 ) -> Image: ...
 def open_async(
     path: StrPath,
@@ -182,6 +231,8 @@ def open_async(
     force_share: bool = False,
     trust: Sequence[StrPath] = ...,
     cache_dir: StrPath | None = None,
+    remote: Remote | None = None,
+    base: Source | None = None,
 ) -> Awaitable[AsyncImage]: ...
 def create(
     path: StrPath,
@@ -194,6 +245,7 @@ def create(
     options: Mapping[str, OptionValue] | None = None,
     force: bool = False,
     trust: Sequence[StrPath] = ...,
+    remote: Remote | None = None,
 ) -> CreateResult: ...
 @overload
 def info(
@@ -203,6 +255,7 @@ def info(
     force_share: bool = False,
     backing_chain: Literal[False] = False,
     trust: Sequence[StrPath] = ...,
+    remote: Remote | None = None,
 ) -> ImageInfo: ...
 @overload
 def info(
@@ -212,6 +265,7 @@ def info(
     force_share: bool = False,
     backing_chain: Literal[True],
     trust: Sequence[StrPath] = ...,
+    remote: Remote | None = None,
 ) -> list[ImageInfo]: ...
 @overload
 def info(
@@ -221,6 +275,7 @@ def info(
     force_share: bool = False,
     backing_chain: bool,
     trust: Sequence[StrPath] = ...,
+    remote: Remote | None = None,
 ) -> ImageInfo | list[ImageInfo]: ...
 def stats(path: StrPath, *, force_share: bool = False) -> DiskStats: ...
 def check(
@@ -240,6 +295,7 @@ def amend(
     shrink: bool = False,
     backing_unsafe: bool = False,
     trust: Sequence[StrPath] = ...,
+    remote: Remote | None = None,
 ) -> None: ...
 def create_options() -> list[tuple[str, Kind, str, str]]: ...
 def amend_options() -> list[tuple[str, Kind, str, str]]: ...
@@ -255,13 +311,14 @@ def map(
     length: int | None = None,
     force_share: bool = False,
     trust: Sequence[StrPath] = ...,
+    remote: Remote | None = None,
 ) -> Iterator[Extent]: ...
 def cache_list(directory: StrPath) -> list[CacheObject]: ...
 def cache_verify(directory: StrPath) -> list[CacheCheck]: ...
 def cache_prune(directory: StrPath, size: int) -> int: ...
 def compare(
-    a: StrPath | Image | AsyncImage,
-    b: StrPath | Image | AsyncImage,
+    a: StrPath | Image | AsyncImage | Source,
+    b: StrPath | Image | AsyncImage | Source,
     *,
     a_format: Format | None = None,
     b_format: Format | None = None,
@@ -272,10 +329,11 @@ def compare(
     force_share: bool = False,
     trust: Sequence[StrPath] = ...,
     cache_dir: StrPath | None = None,
+    remote: Remote | None = None,
     progress: Progress | None = None,
 ) -> CompareResult: ...
 def convert(
-    source: StrPath | Image | AsyncImage | int,
+    source: StrPath | Image | AsyncImage | Source | int,
     target: StrPath | int,
     *,
     source_format: Format | None = None,
@@ -295,6 +353,7 @@ def convert(
     force_share: bool = False,
     trust: Sequence[StrPath] = ...,
     cache_dir: StrPath | None = None,
+    remote: Remote | None = None,
     progress: Progress | None = None,
 ) -> ConvertResult: ...
 def remote_status() -> RemoteStatus: ...
@@ -317,7 +376,7 @@ class Server:
     def stop(self) -> None: ...
 
 def serve(
-    disks: Sequence[tuple[str, StrPath | Image | AsyncImage]],
+    disks: Sequence[tuple[str, StrPath | Image | AsyncImage | Source]],
     *,
     sockets: Sequence[int] = ...,
     socket: StrPath | None = None,
@@ -341,6 +400,7 @@ def serve(
     write_base: bool = False,
     trust: Sequence[StrPath] = ...,
     cache_dir: StrPath | None = None,
+    remote: Remote | None = None,
     tls_creds: StrPath | None = None,
     tls_psk: StrPath | None = None,
     tls_verify_peer: bool = False,

@@ -9,7 +9,18 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fvd._fvd import Image
-    from fvd.types import BaseError, CacheMode, DetectZeroes, Discard, Mode, StrPath
+    from fvd._remote import Remote
+    from fvd.types import (
+        AsyncSource,
+        BaseError,
+        BinaryFile,
+        CacheMode,
+        DetectZeroes,
+        Discard,
+        Mode,
+        Source,
+        StrPath,
+    )
 
 
 _WRITABLE = {"r": False, "rb": False, "r+": True, "r+b": True, "rb+": True}
@@ -20,6 +31,17 @@ def is_writable(mode: str) -> bool:
     if mode not in _WRITABLE:
         raise ValueError(f"invalid mode: {mode!r} (use 'r' or 'r+'; fvd.create() makes a new image)")
     return _WRITABLE[mode]
+
+
+def core_base(
+    base: Source | AsyncSource | BinaryFile | None, *, is_async: bool = False
+) -> _core.Source | None:
+    """Return the source that stands in for a base in the form that the core accepts."""
+    if base is None:
+        return None
+    from fvd import _sources
+
+    return _sources.core_source(base, is_async=is_async)
 
 
 def open(
@@ -36,6 +58,8 @@ def open(
     force_share: bool = False,
     trust: Sequence[StrPath] = (),
     cache_dir: StrPath | None = None,
+    remote: Remote | None = None,
+    base: Source | BinaryFile | None = None,
 ) -> Image:
     """Open an image: `r` to read, `r+` to read and write (`rb` and `r+b` mean the same).
 
@@ -58,6 +82,13 @@ def open(
 
     `cache_dir` is the folder of the host cache for bases that are far away (see `Cache`); by default, that of
     the configuration. An empty text means none.
+
+    `remote` gives credentials and URLs for bases on other machines (see `Remote`).
+
+    `base` is a source (see `fvd.source`), which is read in place of the backing file that the image names. It
+    needs no trust. Its format is the one that the image names. If the image remembers which object its base
+    is (`base-pin` of `info`), the size and the `identity` of the source must fit. Its reads have the limit of
+    `base_error` and `base_timeout`. An exception that it raises is the `__cause__` of the `IoError`.
 
     The image belongs to this process. In a process forked from it, every method raises `ValueError`, except
     `close`, which does nothing there. Open images after forking.
@@ -91,4 +122,6 @@ def open(
         force_share=force_share,
         trust=trust,
         cache_dir=cache_dir,
+        remote=remote,
+        base=core_base(base),
     )

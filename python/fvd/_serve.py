@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from fvd._disks import CoreDisk, Disk
+    from fvd._remote import Remote
     from fvd.types import Aio, BaseError, CacheMode, DetectZeroes, Discard, Format, ServerStats, StrPath
 
 _OF_OPENING = (
@@ -27,6 +28,7 @@ _OF_OPENING = (
     "write_base",
     "trust",
     "cache_dir",
+    "remote",
 )
 """Arguments that say how to open a file. They are refused for an image that is open already."""
 
@@ -55,6 +57,7 @@ def serve(
     write_base: bool = False,
     trust: Sequence[StrPath] = (),
     cache_dir: StrPath | None = None,
+    remote: Remote | None = None,
     tls_creds: StrPath | None = None,
     tls_psk: StrPath | None = None,
     tls_verify_peer: bool = False,
@@ -107,6 +110,10 @@ def serve(
     stopped. An image of `fvd.aio` is served as fast as a file. An image of `fvd.open`, which uses blocking
     I/O, costs a change of threads for each request.
 
+    A disk can also be a source, which Python code reads (see `fvd.source`). It is served read-only, as a raw
+    disk unless `format` says otherwise. If its `pread` raises an exception, clients get EIO, and one line on
+    stderr says so.
+
     Raises `ValueError` for arguments that are invalid or do not fit together, and what `open` raises for a
     file; `IoError` if an address cannot be listened on or a file of TLS cannot be read; `InUseError` if
     another server listens on the socket.
@@ -114,7 +121,7 @@ def serve(
     # All arguments, by name.
     given = dict(locals())
     named = _named(given.pop("disks"))
-    if not any(is_path(disk) for _, disk in named):
+    if all(isinstance(disk, _core.Image | _core.AsyncImage) for _, disk in named):
         _refuse_opening(given)
     if socket is None:
         given["bind"] = "localhost" if bind is None else bind
@@ -150,9 +157,9 @@ def _named(disks: Disk | Mapping[str, Disk]) -> list[tuple[str, CoreDisk]]:
 def _known(disk: Disk) -> CoreDisk:
     """Return a disk in the form that the core accepts. Raises TypeError if it cannot be served."""
     known = of_core(disk)
-    if is_path(known) or isinstance(known, _core.Image | _core.AsyncImage):
+    if is_path(known) or isinstance(known, _core.Image | _core.AsyncImage | _core.Source):
         return known
-    raise TypeError(f"cannot serve {disk!r}: a path, an fvd.Image or an fvd.aio.Image is needed")
+    raise TypeError(f"cannot serve {disk!r}: a path, an fvd.Image, an fvd.aio.Image or a source is needed")
 
 
 def _refuse_opening(given: Mapping[str, object]) -> None:

@@ -37,8 +37,11 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from fvd._remote import Remote
     from fvd.types import (
+        AsyncSource,
         BaseError,
+        BinaryFile,
         CacheMode,
         DetectZeroes,
         Discard,
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
         Mode,
         PrefetchProgress,
         PrefetchStatus,
+        Source,
         StrPath,
     )
 
@@ -204,15 +208,19 @@ class Image:
 class _Opening:
     """The result of `open`: await it, or use it with `async with`."""
 
-    __slots__ = ("_arguments", "_image", "_path")
+    __slots__ = ("_arguments", "_base", "_image", "_path")
 
-    def __init__(self, path: StrPath, arguments: dict[str, Any]) -> None:
+    def __init__(
+        self, path: StrPath, arguments: dict[str, Any], base: Source | AsyncSource | BinaryFile | None
+    ) -> None:
         self._path = path
         self._arguments = arguments
+        self._base = base
         self._image: Image | None = None
 
     async def _open(self) -> Image:
-        image = await _core.open_async(self._path, **self._arguments)
+        base = _blocking.core_base(self._base, is_async=True)
+        image = await _core.open_async(self._path, **self._arguments, base=base)
         # From here on there is no `await` where a cancellation could lose the image.
         image.start()
         return Image(image)
@@ -245,6 +253,8 @@ def open(
     force_share: bool = False,
     trust: Sequence[StrPath] = (),
     cache_dir: StrPath | None = None,
+    remote: Remote | None = None,
+    base: Source | AsyncSource | BinaryFile | None = None,
 ) -> _Opening:
     return _Opening(
         path,
@@ -260,7 +270,9 @@ def open(
             "force_share": force_share,
             "trust": trust,
             "cache_dir": cache_dir,
+            "remote": remote,
         },
+        base,
     )
 
 
@@ -269,6 +281,9 @@ _OF_OPEN = (_blocking.open.__doc__ or "").partition("    ```")[0]
 open.__doc__ = f"""{_OF_OPEN}\
     Here the limit of `base_error` and `base_timeout` also holds for bases on this machine, such as those on a
     network file system.
+
+    `base` can also be a source with coroutines (see `fvd.types.AsyncSource`). They run in the event loop
+    where the image is opened. Once that loop is closed, reads of the base fail.
 
     Await the result, or use it with `async with`: only then is the image opened. `ValueError` for an unknown
     mode is raised at once.

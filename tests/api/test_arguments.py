@@ -80,9 +80,10 @@ def test_an_image_of_asyncio_is_converted_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize("wrong", [None, 1.5, ["disk.fvd"]])
 def test_the_error_about_a_wrong_argument_names_its_type(wrong: object, tmp_path: Path) -> None:
     kind = type(wrong).__name__
-    with pytest.raises(TypeError, match=f"a path or an open image is needed, not {kind}"):
+    with pytest.raises(TypeError, match=f"a path, an open image or a source is needed, not {kind}"):
         fvd.compare(wrong, tmp_path / "x")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=f"an open image or the descriptor of a stream is needed, not {kind}"):
+    needed = "an open image, a source or the descriptor of a stream is needed"
+    with pytest.raises(TypeError, match=f"{needed}, not {kind}"):
         fvd.convert(wrong, tmp_path / "x")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=f"a path or the descriptor of a stream is needed, not {kind}"):
         fvd.convert(tmp_path / "x", wrong)  # type: ignore[arg-type]

@@ -15,7 +15,8 @@ def test_amend_passes_its_options_under_their_header_names(run: Run, core: FakeC
     assert (outcome.status, outcome.out, outcome.err) == (0, "", "")
     expected = {"size": 1 << 30, "base_img": "a,b", "copy_on_read": True, "generate_prefetch_profile": False}
     assert core.arguments == ("x", expected)
-    assert core.settings == {"format": "fvd", "shrink": True, "backing_unsafe": True, "trust": ["/srv"]}
+    settings = {"format": "fvd", "shrink": True, "backing_unsafe": True, "trust": ["/srv"], "remote": None}
+    assert core.settings == settings
 
 
 def test_update_takes_attributes_as_the_original_spelt_them(run: Run, core: FakeCore) -> None:
@@ -33,7 +34,14 @@ def test_update_takes_attributes_as_the_original_spelt_them(run: Run, core: Fake
         "prefetch_start_delay": -1,
         "copy_on_read": False,
     }
-    assert core.settings == {"format": None, "shrink": False, "backing_unsafe": False, "trust": []}
+    settings: dict[str, object] = {
+        "format": None,
+        "shrink": False,
+        "backing_unsafe": False,
+        "trust": [],
+        "remote": None,
+    }
+    assert core.settings == settings
 
 
 def test_the_last_of_two_names_for_one_attribute_counts(run: Run, core: FakeCore) -> None:

@@ -242,6 +242,7 @@ def test_convert_passes_its_options_to_the_core(run: Run, core: FakeCore, tmp_pa
         "force_share": True,
         "trust": [str(tmp_path)],
         "cache_dir": None,
+        "remote": None,
         "progress": None,
     }
 

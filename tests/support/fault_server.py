@@ -30,6 +30,8 @@ class FaultServer:
     """Where the files of these names are now."""
     needs: str | None = None
     """The `Authorization` without which the server answers 401."""
+    refused: str | None = None
+    """What a URL contains that the server answers with 401."""
     heads: list[str] = field(default_factory=list)
     """The heads of all requests."""
     _server: ThreadingHTTPServer | None = None
@@ -90,6 +92,11 @@ class FaultServer:
                 except OSError:
                     continue
 
+    def refuses(self, path: str, authorization: str | None) -> bool:
+        """Whether such a request has no valid credential."""
+        is_expired = self.refused is not None and self.refused in path
+        return is_expired or (self.needs is not None and authorization != self.needs)
+
     def count(self) -> int:
         return len(self.heads)
 
@@ -134,7 +141,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.answer(int(faults.fault))
         elif faults.fails_after is not None and faults.count() > faults.fails_after:
             self.answer(int(faults.then))
-        elif faults.needs is not None and self.headers["Authorization"] != faults.needs:
+        elif faults.refuses(self.path, self.headers["Authorization"]):
             self.answer(401)
         elif name in faults.moved:
             self.answer(302, Location=faults.moved[name])

@@ -39,6 +39,8 @@ def test_open_takes_the_modes_of_a_file(core: FakeCore, mode: Mode, writable: bo
         "force_share": False,
         "trust": (),
         "cache_dir": None,
+        "remote": None,
+        "base": None,
     }
 
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import cast as cast
 
+    from fvd import Remote
     from fvd.cli._arguments import Given
     from fvd.types import BaseError, CacheMode, Format, TargetFormat
 else:
@@ -119,6 +120,25 @@ def cache_dir_option(parser: Parser) -> None:
         help="keep what comes from bases that are far away in DIR, for all images and\n"
         "processes of this machine (default: FVD_CACHE_DIR or the configuration)",
     )
+
+
+def base_url_option(parser: Parser) -> None:
+    """Add `--base-url`."""
+    parser.option(
+        "--base-url",
+        metavar="FILE",
+        help="read the remote base from the URL in FILE (-: standard input), such as a\n"
+        "presigned one; or lines of a name and a URL, for several",
+    )
+
+
+def remote(given: Given) -> Remote | None:
+    """Return what `--base-url` says about files on other machines."""
+    if given.base_url is None:
+        return None
+    from fvd.cli import _base_url
+
+    return _base_url.remote(given.base_url)
 
 
 def trusted(arguments: Given) -> list[str]:

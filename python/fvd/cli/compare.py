@@ -18,7 +18,7 @@ def parser() -> Parser:
         "Check if two images have the same contents",
         "[-f FMT] [-F FMT] [-s] [-T CACHE] [-U] [-p] [-q]\n"
         "        [--base-error=wait|report] [--base-timeout SECONDS] [--trust DIR|URL]\n"
-        "        [--cache-dir DIR] FILENAME1 FILENAME2",
+        "        [--base-url FILE] [--cache-dir DIR] FILENAME1 FILENAME2",
     )
     _common.quiet_option(parser)
     _progress.progress_options(parser)
@@ -31,6 +31,7 @@ def parser() -> Parser:
     _common.share_option(parser)
     _common.base_options(parser)
     _common.trust_option(parser)
+    _common.base_url_option(parser)
     _common.cache_dir_option(parser)
     parser.describe("FILENAME1, FILENAME2", "image files to compare")
     parser.describe("Exit status", "0: same contents, 1: they differ, 2 and above: could not compare")
@@ -56,6 +57,7 @@ def run(arguments: list[str]) -> int:
             force_share=given.force_share,
             trust=trust,
             cache_dir=given.cache_dir,
+            remote=_common.remote(given),
             progress=progress.callback,
         )
     if not given.quiet:

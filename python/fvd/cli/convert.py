@@ -25,7 +25,7 @@ def parser() -> Parser:
         "[-f FMT] [-O FMT] [-o OPTIONS] [-B BACKING [-F FMT]] [-n] [-W]\n"
         "        [-S SIZE] [-t CACHE] [-T CACHE] [-U] [-p] [-q] [--force] [--target-is-zero]\n"
         "        [--base-error=wait|report] [--base-timeout SECONDS] [--trust DIR|URL]\n"
-        "        [--cache-dir DIR] SOURCE TARGET",
+        "        [--base-url FILE] [--cache-dir DIR] SOURCE TARGET",
     )
     _common.quiet_option(parser)
     _progress.progress_options(parser)
@@ -57,6 +57,7 @@ def parser() -> Parser:
     _common.force_option(parser)
     _common.base_options(parser)
     _common.trust_option(parser)
+    _common.base_url_option(parser)
     _common.cache_dir_option(parser)
     parser.describe(
         "SOURCE",
@@ -129,6 +130,7 @@ def run(arguments: list[str]) -> int:
             force_share=given.force_share,
             trust=trust,
             cache_dir=given.cache_dir,
+            remote=_common.remote(given),
             progress=progress.callback,
         )
     return 0

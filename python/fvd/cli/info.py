@@ -19,7 +19,8 @@ def parser() -> Parser:
     parser = Parser(
         "info",
         "Display information about an image",
-        "[-f FMT] [-b] [-U] [--stats] [--output human|json] [--trust DIR|URL] FILENAME",
+        "[-f FMT] [-b] [-U] [--stats] [--output human|json] [--trust DIR|URL]\n"
+        "        [--base-url FILE] FILENAME",
     )
     _common.format_option(parser, "-f", "--format")
     _common.chain_option(parser)
@@ -27,6 +28,7 @@ def parser() -> Parser:
     parser.switch("--stats", help="also how much is local, and what the sessions of the image have done")
     _common.output_option(parser)
     _common.trust_option(parser)
+    _common.base_url_option(parser)
     parser.describe("FILENAME", "image file name")
     return parser
 
@@ -45,6 +47,7 @@ def run(arguments: list[str]) -> int:
             force_share=given.force_share,
             backing_chain=True,
             trust=_common.trusted(given),
+            remote=_common.remote(given),
         )
         document: object = chain
     else:

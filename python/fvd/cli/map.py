@@ -20,7 +20,8 @@ def parser() -> Parser:
     parser = Parser(
         "map",
         "Show where the data of a disk lies",
-        "[-f FMT] [-s OFFSET] [-l LENGTH] [-U] [--output human|json]\n        [--trust DIR|URL] FILENAME",
+        "[-f FMT] [-s OFFSET] [-l LENGTH] [-U] [--output human|json]\n"
+        "        [--trust DIR|URL] [--base-url FILE] FILENAME",
     )
     _common.format_option(parser, "-f", "--format")
     parser.option("-s", "--start-offset", metavar="OFFSET", help="begin at this byte of the disk")
@@ -28,6 +29,7 @@ def parser() -> Parser:
     _common.share_option(parser)
     _common.output_option(parser)
     _common.trust_option(parser)
+    _common.base_url_option(parser)
     parser.describe("FILENAME", "image file name")
     return parser
 
@@ -44,6 +46,7 @@ def run(arguments: list[str]) -> int:
         length=None if length is None else options.size_argument("max length", length),
         force_share=given.force_share,
         trust=_common.trusted(given),
+        remote=_common.remote(given),
     )
     for line in json_lines(extents) if as_json else table(extents):
         _output.write(line)

@@ -21,7 +21,7 @@ def parser() -> Parser:
         "prefetch",
         "Fetch everything that an image still needs from its base",
         "[-p] [-q] [-T CACHE] [--write-base] [--base-error=wait|report] [--base-timeout SECONDS]\n"
-        "        [--trust DIR|URL] [--cache-dir DIR] FILENAME",
+        "        [--trust DIR|URL] [--base-url FILE] [--cache-dir DIR] FILENAME",
     )
     _common.quiet_option(parser)
     _prefetch_progress.options(parser)
@@ -35,6 +35,7 @@ def parser() -> Parser:
     parser.switch("--write-base", help="allow an image that writes to its base to do so")
     _common.base_options(parser)
     _common.trust_option(parser)
+    _common.base_url_option(parser)
     _common.cache_dir_option(parser)
     parser.describe("FILENAME", "image file name")
     return parser
@@ -55,6 +56,7 @@ def run(arguments: list[str]) -> int:
         base_timeout=_common.base_timeout(given),
         trust=_common.trusted(given),
         cache_dir=given.cache_dir,
+        remote=_common.remote(given),
     )
     try:
         with _signals.Terminable(), display:

@@ -33,13 +33,16 @@ from fvd.types._dump import BitmapRecord, Dump, JournalSector, TableRecord
 from fvd.types._images import CheckResult, DiskStats, Extent, FormatSpecific, ImageInfo, Snapshot
 from fvd.types._options import Attributes, ImageOptions, OptionValue
 from fvd.types._prefetch import ImportedProfile, PrefetchProgress, PrefetchState, PrefetchStatus, Profile
-from fvd.types._remote import Outage, RemoteStatus
+from fvd.types._remote import Credentials, Outage, RemoteStatus, SignedUrl
 from fvd.types._servers import ConnectionCounts, ExportStats, RequestCounts, ServerStats
+from fvd.types._sources import AsyncSource, BinaryFile, Source
 
 __all__ = [
     "Aio",
+    "AsyncSource",
     "Attributes",
     "BaseError",
+    "BinaryFile",
     "BitmapRecord",
     "CacheCheck",
     "CacheMode",
@@ -49,6 +52,7 @@ __all__ = [
     "ConnectionCounts",
     "ConvertResult",
     "CreateResult",
+    "Credentials",
     "DetectZeroes",
     "Discard",
     "DiskStats",
@@ -73,7 +77,9 @@ __all__ = [
     "Repair",
     "RequestCounts",
     "ServerStats",
+    "SignedUrl",
     "Snapshot",
+    "Source",
     "StrPath",
     "StrSize",
     "Switch",

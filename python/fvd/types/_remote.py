@@ -1,5 +1,7 @@
 """What is known of stores."""
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import TypedDict
 
 
@@ -55,3 +57,41 @@ class RemoteStatus(TypedDict):
     """All stores that were asked: scheme, and host or bucket."""
     outages: list[Outage]
     """Those that do not answer now. A failure is forgotten when the store has not been asked for a minute."""
+
+
+class Credentials(TypedDict, total=False):
+    """What a function for `fvd.Remote(credentials=...)` returns: keys for `s3://`, or a token or headers.
+
+    ```pycon
+    >>> def sign_in() -> Credentials:
+    ...     return {"token": "0123", "Expiration": "2030-01-01T00:00:00Z"}
+    >>> remote = fvd.Remote(credentials={"https://images.example.org": sign_in})
+    ```
+    """
+
+    AccessKeyId: str
+    """Of S3."""
+    SecretAccessKey: str
+    """Of S3."""
+    SessionToken: str | None
+    """Of S3, if the keys are temporary."""
+    token: str
+    """For `Authorization: Bearer`."""
+    headers: Mapping[str, str]
+    """Headers of requests to the host of the URL."""
+    Expiration: str | datetime | float | None
+    """The end of their life: ISO format, a `datetime`, or seconds since 1970. Without a zone it is UTC."""
+
+
+class SignedUrl(TypedDict, total=False):
+    """What a function for `fvd.Remote(url=...)` returns, if it knows until when the URL is valid.
+
+    ```pycon
+    >>> signed: SignedUrl = {"url": "https://x.org/disk.raw?sig=0123", "Expiration": 1893456000}
+    ```
+    """
+
+    url: str
+    """`http` or `https`."""
+    Expiration: str | datetime | float | None
+    """As in `Credentials`."""

@@ -11,13 +11,15 @@ use pyo3::types::PyMapping;
 use crate::arguments::{blocking, read_only};
 use crate::errors::raise;
 use crate::options::value;
+use crate::remote::{Far, Remote};
 
 /// Changes header fields of an image that is not in use. See `fvd.amend`.
 ///
 /// `attributes` maps field names to a bool, an int or a str. `ValueError` for an unknown field or an invalid
 /// value.
 #[pyfunction]
-#[pyo3(signature = (path, attributes, *, format = None, shrink = false, backing_unsafe = false, trust = Vec::new()))]
+#[pyo3(signature = (path, attributes, *, format = None, shrink = false, backing_unsafe = false, trust = Vec::new(), remote = None))]
+#[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
 pub(crate) fn amend(
     py: Python<'_>,
     path: PathBuf,
@@ -26,6 +28,7 @@ pub(crate) fn amend(
     shrink: bool,
     backing_unsafe: bool,
     trust: Vec<PathBuf>,
+    remote: Option<Remote>,
 ) -> PyResult<()> {
     let mut changes = Changes::new(shrink);
     for item in attributes.items()?.iter() {
@@ -33,7 +36,7 @@ pub(crate) fn amend(
         let set = changes.set(&name, value(&object)?);
         set.map_err(|error| raise(&error.with_path(&path)))?;
     }
-    let options = read_only(false, &trust, None, None)?;
+    let options = read_only(false, &trust, None, Far::new(None, remote))?;
     blocking(py, || {
         block_on(tool::amend(&path, format, &changes, backing_unsafe, &options))
     })?;

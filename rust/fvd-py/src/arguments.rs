@@ -1,19 +1,22 @@
 //! Arguments that several functions share.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fvd::Error;
 use fvd::chain::ChainOptions;
 use fvd::gate::Gate;
 use fvd::image::{DetectZeroes, Discard};
+use fvd::remote::GivenBase;
 use fvd::tool::convert::Cache;
 use fvd_remote::Outage;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::errors::raise;
-use crate::remote::opener;
+use crate::remote::{Far, opener};
+use crate::source::{Given, Sources, Use, with_sources};
 
 /// Runs the blocking function `work` without the GIL, and converts its error to an exception.
 pub(crate) fn blocking<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T, Error> + Send) -> PyResult<T> {
@@ -76,7 +79,11 @@ pub(crate) struct Opening<'a> {
     pub(crate) limits_local: bool,
     pub(crate) force_share: bool,
     pub(crate) trust: &'a [PathBuf],
-    pub(crate) cache_dir: Option<PathBuf>,
+    pub(crate) far: Far,
+    /// A source that stands in for the backing file.
+    pub(crate) base: Option<Arc<Given>>,
+    /// Sources that are served.
+    pub(crate) sources: Sources,
 }
 
 impl Opening<'_> {
@@ -84,6 +91,7 @@ impl Opening<'_> {
     pub(crate) fn options(self) -> PyResult<ChainOptions> {
         let cache = cache(self.cache)?;
         let gate = gate(self.trust)?;
+        let base = self.base.map(|base| base.file(using(self.on_outage)).map(GivenBase));
         Ok(ChainOptions {
             writable: self.writable,
             write_base: self.write_base,
@@ -98,7 +106,11 @@ impl Opening<'_> {
             detect_zeroes: detect_zeroes(self.detect_zeroes)?,
             force_share: self.force_share,
             unfinished: false,
-            remote: Some(opener(self.on_outage, gate.clone(), self.cache_dir)),
+            base: base.transpose()?,
+            remote: Some(with_sources(
+                self.sources,
+                opener(self.on_outage, gate.clone(), self.far),
+            )),
             gate,
         })
     }
@@ -109,17 +121,27 @@ pub(crate) fn outage(base_error: Option<&str>, base_timeout: Option<Duration>) -
     Outage::of(base_error, base_timeout).map_err(|error| raise(&error))
 }
 
+/// How sources are used whose reads end as the user has chosen. Without a choice they wait: the configuration
+/// is about stores.
+pub(crate) fn using(on_outage: Option<Outage>) -> Use {
+    let limit = match on_outage {
+        Some(Outage::Report(limit)) => Some(limit),
+        Some(Outage::Wait) | None => None,
+    };
+    Use { limit, tells: false }
+}
+
 /// The options to open a disk for reading only.
 pub(crate) fn read_only(
     force_share: bool,
     trust: &[PathBuf],
     on_outage: Option<Outage>,
-    cache_dir: Option<PathBuf>,
+    far: Far,
 ) -> PyResult<ChainOptions> {
     let gate = gate(trust)?;
     Ok(ChainOptions {
         force_share,
-        remote: Some(opener(on_outage, gate.clone(), cache_dir)),
+        remote: Some(opener(on_outage, gate.clone(), far)),
         gate,
         ..ChainOptions::default()
     })

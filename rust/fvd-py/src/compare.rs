@@ -8,10 +8,12 @@ use fvd::tool::compare::{Comparison, compare as compare_disks};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::arguments::{self, blocking, read_only};
+use crate::arguments::{self, blocking, read_only, using};
 use crate::disk::Disk;
 use crate::numbers;
 use crate::progress::Reporter;
+use crate::remote::{Far, Remote};
+use crate::source::{Sources, with_sources};
 
 /// Compares two disks, each a path or an open image. See `fvd.compare`.
 ///
@@ -20,7 +22,7 @@ use crate::progress::Reporter;
 #[pyfunction]
 #[pyo3(signature = (
     a, b, *, a_format = None, b_format = None, strict = false, cache = "writeback", base_error = None,
-    base_timeout = None, force_share = false, trust = Vec::new(), cache_dir = None, progress = None
+    base_timeout = None, force_share = false, trust = Vec::new(), cache_dir = None, remote = None, progress = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
 pub(crate) fn compare<'py>(
@@ -36,16 +38,22 @@ pub(crate) fn compare<'py>(
     force_share: bool,
     trust: Vec<PathBuf>,
     cache_dir: Option<PathBuf>,
+    remote: Option<Remote>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
+    let on_outage = arguments::outage(base_error, base_timeout)?;
+    let mut sources = Sources::new();
+    let (a, b) = (
+        a.named(&mut sources, using(on_outage))?,
+        b.named(&mut sources, using(on_outage))?,
+    );
     let options = ChainOptions {
         direct: arguments::cache(cache)?.is_direct(),
-        ..read_only(
-            force_share,
-            &trust,
-            arguments::outage(base_error, base_timeout)?,
-            cache_dir,
-        )?
+        ..read_only(force_share, &trust, on_outage, Far::new(cache_dir, remote))?
+    };
+    let options = ChainOptions {
+        remote: options.remote.map(|others| with_sources(sources, others)),
+        ..options
     };
     let mut reporter = Reporter::new(progress);
     let result = blocking(py, || {

@@ -12,13 +12,14 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyMapping};
 
-use crate::arguments::{self, blocking, gate};
+use crate::arguments::{self, blocking, gate, using};
 use crate::buffer::duplicate;
 use crate::create::apply;
 use crate::disk::{Disk, unfit};
 use crate::numbers;
 use crate::progress::Reporter;
-use crate::remote::opener;
+use crate::remote::{Far, Remote, opener};
+use crate::source::{Sources, with_sources};
 
 /// The source: a disk, or the file descriptor of a stream.
 pub(crate) enum From {
@@ -34,7 +35,7 @@ impl<'py> FromPyObject<'_, 'py> for From {
             return numbers::source(&object).map(Self::Stream);
         }
         let disk = object.extract().map(Self::Disk);
-        disk.map_err(|_: PyErr| unfit(object, "a path, an open image or the descriptor of a stream"))
+        disk.map_err(|_: PyErr| unfit(object, "a path, an open image, a source or the descriptor of a stream"))
     }
 }
 
@@ -64,7 +65,7 @@ impl<'py> FromPyObject<'_, 'py> for To {
     source, target, *, source_format = None, target_format = "raw", options = None, backing_file = None,
     backing_format = None, sparse_size = 4096, no_create = false, out_of_order = false, force = false,
     target_is_zero = false, cache = "unsafe", source_cache = "writeback", base_error = None, base_timeout = None,
-    force_share = false, trust = Vec::new(), cache_dir = None, progress = None
+    force_share = false, trust = Vec::new(), cache_dir = None, remote = None, progress = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
 #[expect(clippy::fn_params_excessive_bools, reason = "keyword arguments of Python")]
@@ -89,6 +90,7 @@ pub(crate) fn convert<'py>(
     force_share: bool,
     trust: Vec<PathBuf>,
     cache_dir: Option<PathBuf>,
+    remote: Option<Remote>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let format = match target_format {
@@ -106,7 +108,13 @@ pub(crate) fn convert<'py>(
     create.base_img = backing_file.unwrap_or_default().into_os_string();
     create.base_img_fmt = backing_format.unwrap_or_default();
     let gate = gate(&trust)?;
-    let remote = opener(arguments::outage(base_error, base_timeout)?, gate.clone(), cache_dir);
+    let on_outage = arguments::outage(base_error, base_timeout)?;
+    let mut sources = Sources::new();
+    let source = match source {
+        From::Disk(disk) => From::Disk(disk.named(&mut sources, using(on_outage))?),
+        stream @ From::Stream(_) => stream,
+    };
+    let remote = with_sources(sources, opener(on_outage, gate.clone(), Far::new(cache_dir, remote)));
     let (cache, source_cache) = (arguments::cache(cache)?, arguments::cache(source_cache)?);
     let (input, target) = (from(source, source_format.as_deref())?, to(target)?);
     let mut reporter = Reporter::new(progress);

@@ -16,7 +16,7 @@ use crate::errors::raise;
 use crate::numbers;
 use crate::options::value;
 use crate::progress::interruptible;
-use crate::remote::opener;
+use crate::remote::{Far, Remote, opener};
 
 /// Creates an image. `size` is in bytes; None: the size of the backing file, rounded up to whole sectors. See
 /// `fvd.create`.
@@ -26,7 +26,7 @@ use crate::remote::opener;
 #[pyfunction]
 #[pyo3(signature = (
     path, size = None, *, format = "fvd", backing_file = None, backing_format = None,
-    options = None, backing_unsafe = false, force = false, trust = Vec::new()
+    options = None, backing_unsafe = false, force = false, trust = Vec::new(), remote = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
 pub(crate) fn create<'py>(
@@ -40,6 +40,7 @@ pub(crate) fn create<'py>(
     backing_unsafe: bool,
     force: bool,
     trust: Vec<PathBuf>,
+    remote: Option<Remote>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let mut create = CreateOptions::default();
     if let Some(options) = options {
@@ -55,7 +56,7 @@ pub(crate) fn create<'py>(
             unchecked: backing_unsafe,
         }),
         options: create,
-        remote: Some(opener(None, gate.clone(), None)),
+        remote: Some(opener(None, gate.clone(), Far::new(None, remote))),
         gate,
         force,
     };

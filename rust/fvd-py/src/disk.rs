@@ -15,12 +15,14 @@ use crate::aio::{AsyncHandle, AsyncImage, Engine as AsyncEngine};
 use crate::background::Engine;
 use crate::handle::BlockingHandle;
 use crate::image::Image;
+use crate::source::{Given, Source, Sources, Use};
 
 /// A disk argument.
 pub(crate) enum Disk {
     Open(Arc<BlockingHandle>),
     OpenAsync(Arc<AsyncHandle>),
     File(PathBuf),
+    Source(Arc<Given>),
 }
 
 impl<'py> FromPyObject<'_, 'py> for Disk {
@@ -33,8 +35,11 @@ impl<'py> FromPyObject<'_, 'py> for Disk {
         if let Ok(image) = object.cast::<AsyncImage>() {
             return Ok(Self::OpenAsync(Arc::clone(&image.get().open)));
         }
+        if let Ok(source) = object.cast::<Source>() {
+            return Ok(Self::Source(Arc::clone(&source.get().0)));
+        }
         let path = object.extract().map(Self::File);
-        path.map_err(|_: PyErr| unfit(object, "a path or an open image"))
+        path.map_err(|_: PyErr| unfit(object, "a path, an open image or a source"))
     }
 }
 
@@ -46,6 +51,14 @@ pub(crate) fn unfit(object: Borrowed<'_, '_, PyAny>, needed: &str) -> PyErr {
 }
 
 impl Disk {
+    /// Adds the source, if it is one, to `sources`, and names it by its URL there.
+    pub(crate) fn named(self, sources: &mut Sources, how: Use) -> PyResult<Self> {
+        match self {
+            Self::Source(given) => given.add_to(sources, how).map(Self::File),
+            other => Ok(other),
+        }
+    }
+
     /// Runs `work` on the disk. Must be called without the GIL. An open image is read in its current state,
     /// and is not closed before `work` has ended. A path is opened with this format.
     pub(crate) fn with<T>(
@@ -56,6 +69,7 @@ impl Disk {
     ) -> Result<T, Error> {
         match self {
             Self::File(path) => work(block_on(open_source(path, format, options))?.into()),
+            Self::Source(_) => Err(Error::invalid_argument("The source has no name yet")),
             _ if !matches!(format, None | Some("fvd")) => {
                 let message = "An image that is open has the format fvd, no other";
                 Err(Error::invalid_argument(message))

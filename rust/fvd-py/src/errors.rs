@@ -9,6 +9,8 @@ use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
+use crate::calls::cause;
+
 create_exception!(
     fvd,
     FvdError,
@@ -154,6 +156,9 @@ pub(crate) fn raise(error: &Error) -> PyErr {
         let offset = error.offset().map_or(Ok(()), |offset| value.setattr(OFFSET, offset));
         let trust = error.needs_trust().map(Path::as_os_str);
         let trust = trust.map_or(Ok(()), |directory| value.setattr(NEEDS_TRUST, directory));
+        if let Some(cause) = cause(py, error) {
+            exception.set_cause(py, Some(PyErr::from_value(cause.into_bound(py))));
+        }
         op.and(offset)
             .and(trust)
             .map_or_else(|failure| failure, |()| exception.clone_ref(py))

@@ -1,6 +1,6 @@
 //! At the exit of the interpreter, flushes and closes images that are still open, and ends threads.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use pyo3::wrap_pyfunction;
 use fvd::Error;
 
 use crate::arguments::blocking;
-use crate::{held, logs, runtime};
+use crate::{calls, held, logs, runtime};
 
 /// An object that must be closed before the process ends.
 pub(crate) trait Closable: Send + Sync {
@@ -69,6 +69,7 @@ pub(crate) fn remember<C: Closable + 'static>(open: &Arc<C>) {
 
 #[pyfunction]
 fn close_all(py: Python<'_>) {
+    let deadline = Deadline::begin();
     let images = std::mem::take(&mut *IMAGES.lock().unwrap_or_else(PoisonError::into_inner));
     // In reverse order: a server is created after the images that are leased to it, and must be closed first.
     let open = images.iter().rev().filter_map(Weak::upgrade);
@@ -77,7 +78,63 @@ fn close_all(py: Python<'_>) {
             error.write_unraisable(py, None);
         }
     }
+    py.detach(|| deadline.end());
+    end_python_threads(py);
     py.detach(runtime::end);
     held::release(py);
     logs::deliver_last(py);
+}
+
+/// How long Python code may go on that a close waits for.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Refuses the calls of Python code after a while: what they wait for may never come.
+struct Deadline {
+    over: mpsc::Sender<()>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Deadline {
+    fn begin() -> Self {
+        let (over, ended) = mpsc::channel();
+        let wait = move || {
+            let _ = ended.recv_timeout(PATIENCE);
+            calls::refuse_all(&exits());
+        };
+        // Without a thread there is no limit.
+        let thread = calls::any().then(|| thread::Builder::new().name("fvd-exit".to_owned()).spawn(wait));
+        Self {
+            over,
+            thread: thread.and_then(Result::ok),
+        }
+    }
+
+    /// Refuses the calls now.
+    fn end(self) {
+        drop(self.over);
+        match self.thread {
+            // A panic has been reported on stderr.
+            Some(thread) => drop(thread.join()),
+            None => calls::refuse_all(&exits()),
+        }
+    }
+}
+
+fn exits() -> Error {
+    Error::io("call it", std::io::Error::other("the interpreter exits"))
+}
+
+/// Waits a moment for the threads that carried out calls. Those that are within Python code are left alone.
+fn end_python_threads(py: Python<'_>) {
+    let join = || {
+        let modules = py.import("sys")?.getattr("modules")?;
+        let module = modules.call_method1("get", ("fvd._calls",))?;
+        if !module.is_none() {
+            module.call_method1("join", (PATIENCE.as_secs_f64(),))?;
+        }
+        Ok::<_, PyErr>(())
+    };
+    if let Err(error) = join() {
+        error.write_unraisable(py, None);
+    }
 }

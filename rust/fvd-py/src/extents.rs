@@ -13,6 +13,7 @@ use pyo3::types::{PyDict, PyList};
 
 use crate::arguments::{blocking, read_only};
 use crate::numbers;
+use crate::remote::{Far, Remote};
 
 /// The number of extents that are looked up at once, without the GIL.
 const BATCH: usize = 256;
@@ -109,7 +110,8 @@ impl Extents {
 /// 1
 /// ```
 #[pyfunction]
-#[pyo3(signature = (path, *, format = None, start = 0, length = None, force_share = false, trust = Vec::new()))]
+#[pyo3(signature = (path, *, format = None, start = 0, length = None, force_share = false, trust = Vec::new(), remote = None))]
+#[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
 pub(crate) fn map(
     py: Python<'_>,
     path: PathBuf,
@@ -118,8 +120,9 @@ pub(crate) fn map(
     #[pyo3(from_py_with = numbers::length)] length: Option<u64>,
     force_share: bool,
     trust: Vec<PathBuf>,
+    remote: Option<Remote>,
 ) -> PyResult<Extents> {
-    let options = read_only(force_share, &trust, None, None)?;
+    let options = read_only(force_share, &trust, None, Far::new(None, remote))?;
     let source = blocking(py, || block_on(open_source(&path, format, &options)))?;
     Ok(Extents {
         mapper: Mapper::new(&*source, start, length),

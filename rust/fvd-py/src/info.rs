@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
 use crate::arguments::{blocking, read_only};
-use crate::remote::opener;
+use crate::remote::{Far, Remote, opener};
 
 /// Return information about an image; with `backing_chain`, a list from the image to its last base.
 ///
@@ -33,7 +33,7 @@ use crate::remote::opener;
 /// ['fvd', 'raw']
 /// ```
 #[pyfunction]
-#[pyo3(signature = (path, *, format = None, force_share = false, backing_chain = false, trust = Vec::new()))]
+#[pyo3(signature = (path, *, format = None, force_share = false, backing_chain = false, trust = Vec::new(), remote = None))]
 pub(crate) fn info<'py>(
     py: Python<'py>,
     path: PathBuf,
@@ -41,9 +41,10 @@ pub(crate) fn info<'py>(
     force_share: bool,
     backing_chain: bool,
     trust: Vec<PathBuf>,
+    remote: Option<Remote>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let trust = if backing_chain { trust.as_slice() } else { &[] };
-    let options = read_only(force_share, trust, None, None)?;
+    let options = read_only(force_share, trust, None, Far::new(None, remote))?;
     let chain = blocking(py, || block_on(tool::info(&path, format, backing_chain, &options)))?;
     if !backing_chain {
         return to_dict(py, &chain[0]).map(Bound::into_any);
@@ -72,7 +73,7 @@ impl<'py> IntoPyObject<'py> for Described {
 pub(crate) fn of_open_image(path: &Path) -> Result<Described, Error> {
     let options = ChainOptions {
         force_share: true,
-        remote: Some(opener(None, Gate::default(), None)),
+        remote: Some(opener(None, Gate::default(), Far::default())),
         ..ChainOptions::default()
     };
     let mut chain = block_on(tool::info(path, Some("fvd"), false, &options))?;

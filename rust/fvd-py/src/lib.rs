@@ -9,6 +9,7 @@ mod background;
 #[expect(unsafe_code, reason = "memory and descriptors of Python, in this one module")]
 mod buffer;
 mod cache;
+mod calls;
 mod check;
 mod compare;
 mod convert;
@@ -33,6 +34,7 @@ mod progress;
 mod remote;
 mod runtime;
 mod serve;
+mod source;
 mod stats;
 mod time;
 mod unclosed;
@@ -49,6 +51,8 @@ mod _fvd {
     use super::amend::amend;
     #[pymodule_export]
     use super::cache::{cache_list, cache_prune, cache_verify};
+    #[pymodule_export]
+    use super::calls::{Call, Calls};
     #[pymodule_export]
     use super::check::check;
     #[pymodule_export]
@@ -79,9 +83,11 @@ mod _fvd {
     #[pymodule_export]
     use super::profile::{profile, set_profile};
     #[pymodule_export]
-    use super::remote::remote_status;
+    use super::remote::{RemoteHooks, remote_status};
     #[pymodule_export]
     use super::serve::{Server, serve};
+    #[pymodule_export]
+    use super::source::Source;
     #[pymodule_export]
     use super::stats::stats;
 

@@ -14,13 +14,15 @@ use crate::exit;
 use crate::handle::Handle;
 use crate::image::Image;
 use crate::numbers;
+use crate::remote::{Far, Remote};
+use crate::source::{Source, Sources};
 
 /// Opens an FVD image. See `fvd.open`.
 #[pyfunction]
 #[pyo3(signature = (
     path, *, writable = false, write_base = false, cache = "writeback", discard = "unmap", detect_zeroes = "off",
     copy_on_read = None, base_error = None, base_timeout = None, force_share = false, trust = Vec::new(),
-    cache_dir = None
+    cache_dir = None, remote = None, base = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
 pub(crate) fn open(
@@ -37,6 +39,8 @@ pub(crate) fn open(
     force_share: bool,
     trust: Vec<PathBuf>,
     cache_dir: Option<PathBuf>,
+    remote: Option<Remote>,
+    base: Option<Bound<'_, Source>>,
 ) -> PyResult<Image> {
     let opening = Opening {
         writable,
@@ -49,7 +53,9 @@ pub(crate) fn open(
         limits_local: false,
         force_share,
         trust: &trust,
-        cache_dir,
+        far: Far::new(cache_dir, remote),
+        base: base.map(|base| Arc::clone(&base.get().0)),
+        sources: Sources::new(),
     };
     let options = opening.options()?;
     let engine = blocking(py, || block_on(open_image(&path, &options)))?;

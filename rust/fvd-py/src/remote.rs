@@ -1,5 +1,8 @@
 //! Files on other machines: the one place where the package gets what opens them.
 
+mod hooks;
+mod issue;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,6 +14,9 @@ use fvd::remote::{Counters, Pin, RemoteFile, RemoteOpener};
 use fvd_remote::{Config, Opener, OpenerOf, Outage};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
+
+use hooks::Hooks;
+pub(crate) use hooks::{Remote, RemoteHooks};
 
 /// By the folder of the host cache, if a caller has given one.
 type Openers = HashMap<Option<PathBuf>, Arc<Opener>>;
@@ -37,9 +43,9 @@ fn of_process(cache_dir: Option<&PathBuf>) -> Result<Arc<Opener>> {
 
 /// What was asked of stores in this process, with all folders of the host cache.
 fn counters() -> Counters {
-    let all: Vec<_> = openers().values().cloned().collect();
+    let without: Vec<_> = openers().values().cloned().collect();
     let mut counters = Counters::default();
-    for opener in all {
+    for opener in without.into_iter().chain(hooks::all()) {
         counters.merge(opener.counters());
     }
     counters
@@ -66,12 +72,34 @@ where
     }
 }
 
+/// What a caller says about files on other machines.
+#[derive(Clone, Default)]
+pub(crate) struct Far {
+    /// The folder of the host cache. An empty one: no cache. None: as the configuration says.
+    cache_dir: Option<PathBuf>,
+    /// Callables that give credentials and URLs.
+    hooks: Option<Arc<Hooks>>,
+}
+
+impl Far {
+    pub(crate) fn new(cache_dir: Option<PathBuf>, remote: Option<Remote>) -> Self {
+        let hooks = remote.map(|remote| remote.0);
+        Self { cache_dir, hooks }
+    }
+
+    fn opener(&self) -> Result<Arc<Opener>> {
+        match &self.hooks {
+            Some(hooks) => hooks.opener(self.cache_dir.as_ref()),
+            None => of_process(self.cache_dir.as_ref()),
+        }
+    }
+}
+
 /// Opens the files that URLs name, for every function of the package. `on_outage`: what reads do in an outage;
-/// None: as the configuration says. `gate`: what the user trusts. `cache_dir`: the folder of the host cache;
-/// an empty one: no cache; None: as the configuration says.
-pub(crate) fn opener(on_outage: Option<Outage>, gate: Gate, cache_dir: Option<PathBuf>) -> Arc<dyn RemoteOpener> {
+/// None: as the configuration says. `gate`: what the user trusts.
+pub(crate) fn opener(on_outage: Option<Outage>, gate: Gate, far: Far) -> Arc<dyn RemoteOpener> {
     Arc::new(OfProcess(OpenerOf {
-        opener: move || of_process(cache_dir.as_ref()),
+        opener: move || far.opener(),
         on_outage,
         gate,
     }))

@@ -101,6 +101,9 @@ impl Opener {
             return self.open_export(export, pin, options);
         }
         let name = Name::parse(url)?;
+        if let Some(source) = self.config.url_source(&name.text) {
+            return self.open_presigned(name, source, pin, options);
+        }
         let store = self.store(&name)?;
         self.open_in(&store, name, pin, options)
     }
@@ -109,9 +112,33 @@ impl Opener {
     /// show `name`.
     pub fn open_at(&self, name: &str, source: Arc<dyn UrlSource>, pin: Option<&Pin>) -> Result<Arc<dyn RemoteFile>> {
         let name = Name::parse(name)?;
-        let mut store = self.make_store(&name)?;
-        store.credentials = Arc::new(store::presigned(source));
+        let store = self.presigned_store(&name, source)?;
         self.open_in(&Arc::new(store), name, pin, &OpenOptions::default())
+    }
+
+    fn presigned_store(&self, name: &Name, source: Arc<dyn UrlSource>) -> Result<Store> {
+        let mut store = self.make_store(name)?;
+        store.credentials = Arc::new(store::presigned(source));
+        Ok(store)
+    }
+
+    /// Opens what the configuration has a source of URLs for. All opens of one name share the URL.
+    fn open_presigned(
+        &self,
+        name: Name,
+        source: Arc<dyn UrlSource>,
+        pin: Option<&Pin>,
+        options: &OpenOptions,
+    ) -> Result<Arc<dyn RemoteFile>> {
+        let key = format!("at {}", name.text);
+        let known = self.shared()?.stores.get(&key).map(Arc::clone);
+        let store = if let Some(store) = known {
+            store
+        } else {
+            let store = Arc::new(self.presigned_store(&name, source)?);
+            Arc::clone(self.shared()?.stores.entry(key).or_insert(store))
+        };
+        self.open_in(&store, name, pin, options)
     }
 
     /// What has been asked of the stores since this was made.

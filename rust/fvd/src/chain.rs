@@ -17,7 +17,7 @@ use crate::gate::{Gate, Named};
 use crate::image::{
     CacheMode, DetectZeroes, Discard, Head, Image, OpenOptions, read_head, read_head_to_write, read_unfinished_head,
 };
-use crate::remote::{Access, AnyFile, Identity, RemoteOpener};
+use crate::remote::{Access, AnyFile, GivenBase, Identity, RemoteOpener};
 use crate::source::{BaseSource, BoxFuture, NamedBy, Qcow2Options, Qcow2Source, RawSource, Seen, deep, readable};
 use crate::storage::{FileOptions, FileStorage, LockMode, Storage};
 use crate::url::{is_url, shown};
@@ -58,6 +58,9 @@ pub struct ChainOptions {
     pub gate: Gate,
     /// Opens the files that URLs name. None: URLs are refused.
     pub remote: Option<Arc<dyn RemoteOpener>>,
+    /// What the user gives the image as its base, instead of the file that it names. The gate is not asked. It
+    /// must be the object of the pin, if the image has one.
+    pub base: Option<GivenBase>,
 }
 
 impl ChainOptions {

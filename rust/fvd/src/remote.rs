@@ -120,6 +120,16 @@ pub trait RemoteOpener: Send + Sync + 'static {
     }
 }
 
+/// What a user gives an image as its base.
+#[derive(Clone)]
+pub struct GivenBase(pub Arc<dyn RemoteFile>);
+
+impl fmt::Debug for GivenBase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("GivenBase").field(&self.0.url()).finish()
+    }
+}
+
 impl fmt::Debug for dyn RemoteOpener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("RemoteOpener")

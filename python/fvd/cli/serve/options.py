@@ -14,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypedDict
 
+    from fvd import Remote
     from fvd.cli._arguments import Given
     from fvd.types import Aio, BaseError, CacheMode, DetectZeroes, Discard, Format
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
         write_base: bool
         trust: list[str]
         cache_dir: str | None
+        remote: Remote | None
         tls_creds: str | None
         tls_psk: str | None
         tls_verify_peer: bool
@@ -141,6 +143,7 @@ def _how(parser: Parser) -> None:
     _common.base_options(parser)
     parser.switch("--write-base", help="allow an image that writes to its base to do so")
     _common.trust_option(parser)
+    _common.base_url_option(parser)
     _common.cache_dir_option(parser)
     parser.option(
         "--metrics",
@@ -209,6 +212,7 @@ def settings(given: Given) -> Settings:
         "write_base": given.write_base,
         "trust": _common.trusted(given),
         "cache_dir": given.cache_dir,
+        "remote": _common.remote(given),
         "tls_creds": given.tls_creds,
         "tls_psk": given.tls_psk,
         "tls_verify_peer": given.tls_verify_peer,

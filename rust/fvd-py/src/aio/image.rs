@@ -26,6 +26,8 @@ use crate::errors::raise;
 use crate::handle::describe;
 use crate::held::{Held, releasing};
 use crate::leases::Leasable;
+use crate::remote::{Far, Remote};
+use crate::source::{Source, Sources};
 use crate::{exit, extents, info, numbers, prefetch, runtime, stats, unclosed};
 
 /// Opens an FVD image. Returns an awaitable of it. See `fvd.aio.open`.
@@ -33,7 +35,7 @@ use crate::{exit, extents, info, numbers, prefetch, runtime, stats, unclosed};
 #[pyo3(signature = (
     path, *, writable = false, write_base = false, cache = "writeback", discard = "unmap", detect_zeroes = "off",
     copy_on_read = None, base_error = None, base_timeout = None, force_share = false, trust = Vec::new(),
-    cache_dir = None
+    cache_dir = None, remote = None, base = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
 pub(crate) fn open_async<'py>(
@@ -50,6 +52,8 @@ pub(crate) fn open_async<'py>(
     force_share: bool,
     trust: Vec<PathBuf>,
     cache_dir: Option<PathBuf>,
+    remote: Option<Remote>,
+    base: Option<Bound<'_, Source>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let opening = Opening {
         writable,
@@ -62,7 +66,9 @@ pub(crate) fn open_async<'py>(
         limits_local: true,
         force_share,
         trust: &trust,
-        cache_dir,
+        far: Far::new(cache_dir, remote),
+        base: base.map(|base| Arc::clone(&base.get().0)),
+        sources: Sources::new(),
     };
     let options = opening.options()?;
     droppable(py, async move {

@@ -18,9 +18,11 @@ use fvd_nbd::server::{Limits, Sharing};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::arguments::{Opening, blocking, outage};
+use crate::arguments::{Opening, blocking, outage, using};
 use crate::buffer::duplicate;
 use crate::numbers;
+use crate::remote::{Far, Remote};
+use crate::source::{Sources, Use};
 
 use disk::{Disk, Given};
 pub(crate) use server::Server;
@@ -35,7 +37,7 @@ pub(crate) use server::Server;
     disks, *, sockets = Vec::new(), socket = None, bind = None, port = None, description = "", format = None, offset = 0, size = None, read_only = false,
     persistent = true, shared = 0, force_share = false, cache = "writeback", discard = "unmap",
     detect_zeroes = "off", aio = None, copy_on_read = None, base_error = None, base_timeout = None, write_base = false,
-    trust = Vec::new(), cache_dir = None,
+    trust = Vec::new(), cache_dir = None, remote = None,
     tls_creds = None, tls_psk = None, tls_verify_peer = false, tls_authz = Vec::new(), tls_required = true,
     handshake_limit = None, poll_max_ns = None, metrics = None, signals = false, patience = None
 ))]
@@ -66,6 +68,7 @@ pub(crate) fn serve(
     write_base: bool,
     trust: Vec<PathBuf>,
     cache_dir: Option<PathBuf>,
+    remote: Option<Remote>,
     tls_creds: Option<PathBuf>,
     tls_psk: Option<PathBuf>,
     tls_verify_peer: bool,
@@ -77,6 +80,15 @@ pub(crate) fn serve(
     signals: bool,
     #[pyo3(from_py_with = numbers::patience)] patience: Option<Duration>,
 ) -> PyResult<Server> {
+    let on_outage = outage(base_error, base_timeout)?;
+    let mut sources = Sources::new();
+    let how = Use {
+        tells: true,
+        ..using(on_outage)
+    };
+    disks
+        .iter()
+        .try_for_each(|(_, given)| given.add_to(&mut sources, how))?;
     let opening = Opening {
         // This applies only to files that are opened here. The program itself may still write to images that
         // it has open.
@@ -86,11 +98,13 @@ pub(crate) fn serve(
         discard,
         detect_zeroes,
         copy_on_read,
-        on_outage: outage(base_error, base_timeout)?,
+        on_outage,
         limits_local: true,
         force_share,
         trust: &trust,
-        cache_dir,
+        far: Far::new(cache_dir, remote),
+        base: None,
+        sources,
     };
     let chain = opening.options()?;
     let format = format.map(disk_format).transpose()?;

@@ -16,7 +16,7 @@ pub use tuning::{Outage, Tuning};
 pub(crate) use environment::Environment;
 
 use crate::cache::CacheOptions;
-use crate::hooks::HeaderSource;
+use crate::hooks::{HeaderSource, KeySource, UrlSource, UrlSources};
 
 /// The configuration of an [`Opener`](crate::Opener).
 #[derive(Clone, Default)]
@@ -29,6 +29,8 @@ pub struct Config {
     pub(crate) rules: Vec<Rule>,
     pub(crate) environment: Environment,
     pub(crate) header_sources: Vec<(String, Arc<dyn HeaderSource>)>,
+    pub(crate) key_sources: Vec<(String, Arc<dyn KeySource>)>,
+    pub(crate) url_sources: Vec<(String, Arc<UrlSources>)>,
 }
 
 impl Config {
@@ -93,6 +95,20 @@ impl Config {
         self
     }
 
+    /// Signs the requests for the objects of S3 below `prefix` with keys from the program.
+    #[must_use]
+    pub fn with_keys(mut self, prefix: &str, source: Arc<dyn KeySource>) -> Self {
+        self.key_sources.push((prefix.to_owned(), source));
+        self
+    }
+
+    /// Reads the objects below `prefix` from other URLs, such as presigned ones. No header goes along.
+    #[must_use]
+    pub fn with_urls(mut self, prefix: &str, sources: Arc<UrlSources>) -> Self {
+        self.url_sources.push((prefix.to_owned(), sources));
+        self
+    }
+
     /// The rule with the longest prefix that covers `url`.
     pub(crate) fn rule(&self, url: &str) -> Rule {
         let covering = self.rules.iter().filter(|rule| covers(&rule.prefix, url));
@@ -104,18 +120,28 @@ impl Config {
 
     /// The prefixes that decide about `url`: URLs with the same ones can share a store.
     pub(crate) fn key(&self, url: &str) -> String {
-        let source = self.header_sources.iter().filter(|(prefix, _)| covers(prefix, url));
-        let source = source
-            .map(|(prefix, _)| prefix.as_str())
-            .max_by_key(|prefix| prefix.len());
-        format!("{} {}", self.rule(url).prefix, source.unwrap_or_default())
+        let headers = longest(&self.header_sources, url).map_or("", |(prefix, _)| prefix);
+        let keys = longest(&self.key_sources, url).map_or("", |(prefix, _)| prefix);
+        format!("{} {headers} {keys}", self.rule(url).prefix)
     }
 
     pub(crate) fn header_source(&self, url: &str) -> Option<Arc<dyn HeaderSource>> {
-        let covering = self.header_sources.iter().filter(|(prefix, _)| covers(prefix, url));
-        let longest = covering.max_by_key(|(prefix, _)| prefix.len());
-        longest.map(|(_, source)| Arc::clone(source))
+        longest(&self.header_sources, url).map(|(_, source)| Arc::clone(source))
     }
+
+    pub(crate) fn key_source(&self, url: &str) -> Option<Arc<dyn KeySource>> {
+        longest(&self.key_sources, url).map(|(_, source)| Arc::clone(source))
+    }
+
+    pub(crate) fn url_source(&self, url: &str) -> Option<Arc<dyn UrlSource>> {
+        longest(&self.url_sources, url).map(|(_, sources)| sources(url))
+    }
+}
+
+/// What has the longest prefix that covers `url`.
+fn longest<'a, T>(all: &'a [(String, T)], url: &str) -> Option<&'a (String, T)> {
+    let covering = all.iter().filter(|(prefix, _)| covers(prefix, url));
+    covering.max_by_key(|(prefix, _)| prefix.len())
 }
 
 fn default_paths(environment: &Environment) -> impl Iterator<Item = PathBuf> {

@@ -7,9 +7,10 @@ use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsAuthorizer, AwsCr
 use serde::Deserialize;
 
 use super::connector::{Connector, no_retries, sign_with};
-use super::credentials::failed;
+use super::credentials::{blocking, failed};
 use super::helper;
 use crate::config::Environment;
+use crate::hooks::KeySource;
 use crate::secret::Secret;
 use crate::transport::{Failure, FailureKind, Request, Transport};
 
@@ -20,6 +21,8 @@ pub(crate) struct Aws {
     pub(super) region: String,
     pub(super) environment: Environment,
     pub(super) helper: Vec<String>,
+    /// The program that uses this crate, before all others.
+    pub(super) keys: Option<Arc<dyn KeySource>>,
     pub(super) transport: Arc<dyn Transport>,
 }
 
@@ -46,7 +49,16 @@ impl Aws {
                 builder = builder.with_config(key, value);
             }
         }
-        if !self.helper.is_empty() {
+        if let Some(source) = &self.keys {
+            let source = Arc::clone(source);
+            let keys = blocking(move || source.keys()).await?;
+            let credential = AwsCredential {
+                key_id: keys.key_id,
+                secret_key: keys.secret_key.expose().to_owned(),
+                token: keys.token.map(|token| token.expose().to_owned()),
+            };
+            builder = builder.with_credentials(Arc::new(StaticCredentialProvider::new(credential)));
+        } else if !self.helper.is_empty() {
             let printed: Printed = helper::run(&self.helper).await?;
             let credential = AwsCredential {
                 key_id: printed.access_key_id,

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use fvd::Result;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -50,7 +51,44 @@ pub(crate) struct Credentials {
     fixed: HeaderMap,
     generation: AtomicU64,
     /// Locked over the request for new ones: that is how one reader refreshes for all (R8). No thread blocks.
-    current: Mutex<Option<Arc<Authority>>>,
+    current: Mutex<Option<Issued>>,
+}
+
+/// Credentials, and when new ones are asked for although these have not been refused.
+struct Issued {
+    authority: Arc<Authority>,
+    renew: Option<SystemTime>,
+    expires: Option<SystemTime>,
+}
+
+/// The time before they expire when credentials are renewed, at most. A tenth of their life is enough.
+const EARLY: Duration = Duration::from_secs(60);
+/// The time between attempts to renew credentials that are still valid.
+const AGAIN: Duration = Duration::from_secs(10);
+
+impl Issued {
+    fn new(authority: Authority, expires: Option<SystemTime>) -> Self {
+        let now = SystemTime::now();
+        // What has expired by this clock is used until it is refused: the clock may be wrong.
+        let expires = expires.filter(|expires| *expires > now);
+        let early = |expires: SystemTime| {
+            let life = expires.duration_since(now).unwrap_or_default();
+            expires - EARLY.min(life / 10)
+        };
+        Self {
+            authority: Arc::new(authority),
+            renew: expires.map(early),
+            expires,
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        self.renew.is_some_and(|renew| renew <= SystemTime::now())
+    }
+
+    fn is_valid(&self) -> bool {
+        self.expires.is_some_and(|expires| expires > SystemTime::now())
+    }
 }
 
 impl fmt::Debug for Credentials {
@@ -77,9 +115,20 @@ impl Credentials {
         request.headers.extend(self.fixed.clone());
         let authority = {
             let mut current = self.current.lock().await;
-            match &*current {
-                Some(authority) => Arc::clone(authority),
-                None => Arc::clone(current.insert(Arc::new(self.provider.ask().await?))),
+            match &mut *current {
+                Some(issued) if issued.is_due() => {
+                    match self.provider.ask().await {
+                        Ok(new) => {
+                            *issued = new;
+                            self.generation.fetch_add(1, Ordering::AcqRel);
+                        }
+                        Err(_) if issued.is_valid() => issued.renew = Some(SystemTime::now() + AGAIN),
+                        Err(failure) => return Err(failure),
+                    }
+                    Arc::clone(&issued.authority)
+                }
+                Some(issued) => Arc::clone(&issued.authority),
+                None => Arc::clone(&current.insert(self.provider.ask().await?).authority),
             }
         };
         match &*authority {
@@ -99,14 +148,25 @@ impl Credentials {
         if self.generation() != generation {
             return Ok(());
         }
-        *current = Some(Arc::new(self.provider.ask().await?));
+        *current = Some(self.provider.ask().await?);
         self.generation.store(generation + 1, Ordering::Release);
         Ok(())
     }
 }
 
 impl Provider {
-    async fn ask(&self) -> Result<Authority, Failure> {
+    async fn ask(&self) -> Result<Issued, Failure> {
+        let authority = self.authority().await?;
+        let expires = match self {
+            Self::Headers(source) => source.expires(),
+            Self::Presigned(source) => source.expires(),
+            Self::Aws(aws) => aws.keys.as_ref().and_then(|source| source.expires()),
+            _ => None,
+        };
+        Ok(Issued::new(authority, expires))
+    }
+
+    async fn authority(&self) -> Result<Authority, Failure> {
         match self {
             Self::None => Ok(Authority::None),
             Self::Helper(command) => Ok(Authority::Headers(headers(helper::headers(command).await?)?)),
@@ -132,7 +192,9 @@ impl Provider {
 }
 
 /// Calls the program's own code, which may block.
-async fn blocking<T: Send + 'static>(call: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T, Failure> {
+pub(super) async fn blocking<T: Send + 'static>(
+    call: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T, Failure> {
     let failed = |text: String| Failure::new(FailureKind::Credentials, text);
     match spawn_blocking(call).await {
         Ok(Ok(value)) => Ok(value),

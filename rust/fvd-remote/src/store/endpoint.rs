@@ -100,7 +100,8 @@ fn choose(name: &Name, rule: &Rule, config: &Config, client: &Client) -> Result<
     if let Some(source) = config.header_source(&name.text) {
         return Ok(Provider::Headers(source));
     }
-    if rule.anonymous || is_unsigned(name.scheme, &environment) {
+    let has_keys = name.scheme == Scheme::S3 && config.key_source(&name.text).is_some();
+    if !has_keys && (rule.anonymous || is_unsigned(name.scheme, &environment)) {
         return Ok(Provider::None);
     }
     let helper = rule.credential_helper.clone();
@@ -111,6 +112,7 @@ fn choose(name: &Name, rule: &Rule, config: &Config, client: &Client) -> Result<
             region: region(rule, &environment),
             environment,
             helper,
+            keys: config.key_source(&name.text),
             transport: transport(),
         }),
         _ if !helper.is_empty() => Provider::Helper(helper),

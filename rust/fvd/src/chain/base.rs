@@ -5,11 +5,11 @@ use std::path::Path;
 use super::files::clock_of;
 use super::{ChainOptions, Files, OpenedFile, open_layer};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{Area, BaseUpdate, Header};
+use crate::format::{Area, BaseUpdate, Header, StoredPin};
 use crate::gate::Named;
 use crate::image::{Head, local_bytes};
 use crate::notice;
-use crate::remote::RemoteStorage;
+use crate::remote::{AnyFile, GivenBase, RemoteStorage};
 use crate::source::{AbsentSource, BaseSource, Seen, TimedSource, Watch, WatchedSource, deep};
 use crate::storage::Storage as _;
 use crate::url::{is_url, shown};
@@ -23,7 +23,7 @@ pub(super) async fn open_base_of<F: Files>(
     seen: &mut Seen,
 ) -> Result<Option<Box<dyn BaseSource>>> {
     let image = file.path().to_owned();
-    if !head.needs_base() || !is_remote(&image, &head.header) {
+    if options.base.is_some() || !head.needs_base() || !is_remote(&image, &head.header) {
         return open_base(files, &image, head, options, seen).await;
     }
     if head.is_all_in_place(file).await? {
@@ -70,6 +70,10 @@ pub(super) async fn open_base<F: Files>(
     options: &ChainOptions,
     seen: &mut Seen,
 ) -> Result<Option<Box<dyn BaseSource>>> {
+    if options.base.is_some() && head.header.base_img.is_empty() {
+        let message = "The image has no backing file, so none can be given in its place";
+        return Err(Error::invalid_argument(message).with_path(image));
+    }
     if !head.needs_base() {
         return Ok(None);
     }
@@ -79,7 +83,9 @@ pub(super) async fn open_base<F: Files>(
         .base_timeout
         .map(|limit| clock_of(files).map(|clock| (limit, clock)))
         .transpose()?;
+    let given = options.base.clone();
     let options = ChainOptions {
+        base: None,
         writable: options.writable && may_write_base(image, head, options)?,
         // Background copies do not run for lower layers.
         copy_on_read: Some(false),
@@ -88,13 +94,17 @@ pub(super) async fn open_base<F: Files>(
         unfinished: false,
         ..options.clone()
     };
-    let pin = if is_remote(image, &head.header) {
+    let pin = if given.is_some() || is_remote(image, &head.header) {
         head.base_pin().map_err(|error| error.with_path(image))?
     } else {
         None
     };
-    let how = options.file(options.writable);
-    let storage = named.opened(options.access().open_named(image, name, pin.as_ref(), &how))?;
+    let storage = if let Some(given) = given {
+        given_base(given, pin.as_ref(), &options)?
+    } else {
+        let how = options.file(options.writable);
+        named.opened(options.access().open_named(image, name, pin.as_ref(), &how))?
+    };
     let format = Some(head.header.base_img_fmt.as_str()).filter(|f| !f.is_empty());
     // Its own limit has the reason in the error.
     let limit = limit.filter(|_| !storage.remote().is_some_and(RemoteStorage::has_time_limit));
@@ -115,6 +125,22 @@ pub(super) async fn open_base<F: Files>(
         base = Box::new(TimedSource::new(base, clock, limit));
     }
     Ok(Some(base))
+}
+
+/// What the user gives in place of the file that the image names.
+fn given_base(given: GivenBase, pin: Option<&StoredPin>, options: &ChainOptions) -> Result<OpenedFile> {
+    let storage = RemoteStorage::new(given.0);
+    let checked = pin.map_or(Ok(()), |pin| pin.check_given(storage.pin()));
+    let permitted = if options.writable {
+        let message = "The image writes to its base (write_updates_base_img), and what is given can only be read";
+        Err(Error::new(ErrorKind::NotPermitted, message))
+    } else {
+        Ok(())
+    };
+    checked
+        .and(permitted)
+        .map_err(|error| error.with_path(storage.path()))?;
+    Ok(AnyFile::Remote(storage))
 }
 
 /// Whether an image that is opened for writing writes to its base. Fails if the header asks for that without

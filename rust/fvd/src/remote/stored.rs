@@ -54,4 +54,31 @@ impl StoredPin {
         let message = format!("Another object is there: expected {self}, found {found}");
         Err(Error::new(ErrorKind::Io, message).with_hint(UPDATE_HINT))
     }
+
+    /// Fails if `given`, which the user gives in place of this object, is another one: by its length, and by its
+    /// mark if both have one. The mark is a text that may stand for any kind of validator.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`], with what was expected and what was given.
+    pub(crate) fn check_given(&self, given: &Pin) -> Result<()> {
+        let mark = match &given.validator {
+            Validator::ETag(mark) | Validator::Version(mark) | Validator::Modified(mark) => Some(mark),
+            Validator::Length | Validator::Manifest(_) => None,
+        };
+        let is_same = |mark: &String| match self.kind {
+            PinKind::Length => true,
+            PinKind::Manifest => self.shown_validator() == *mark,
+            kind => Self::new(given.len, kind, mark.as_bytes()) == *self,
+        };
+        if self.len == given.len && mark.is_none_or(is_same) {
+            return Ok(());
+        }
+        let mark = mark.map(|mark| format!(", identity {mark}")).unwrap_or_default();
+        let message = format!(
+            "The base that was given is another object: expected {self}, given {} bytes{mark}",
+            given.len
+        );
+        Err(Error::new(ErrorKind::Io, message))
+    }
 }

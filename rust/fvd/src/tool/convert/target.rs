@@ -175,6 +175,7 @@ fn chain_options(request: &ConvertRequest) -> ChainOptions {
         force_share: false,
         gate: request.gate.clone(),
         remote: request.remote.clone(),
+        base: None,
         // A conversion changes only its target, never the base of the target.
         write_base: false,
         // A conversion overwrites what it reads of the target, so storing it would be useless.

@@ -4,6 +4,7 @@
 
 mod chain;
 mod gate;
+mod given;
 mod pin;
 mod pin_faults;
 mod qcow2;
