@@ -22,7 +22,7 @@ use fvd::host::{BoxFuture, Clock};
 use fvd::remote::{OutageState, Pin};
 use fvd::storage::Allocation;
 
-pub(crate) use attempt::{Head, changed};
+pub(crate) use attempt::{Head, changed, trouble};
 pub(crate) use open::ATTEMPTS;
 pub(crate) use repeat::{fetch, wait_for_turn};
 pub(crate) use trouble::{Trouble, capital, timed_out};
@@ -88,6 +88,18 @@ pub(crate) trait Source: Send + Sync + 'static {
     /// Whether bytes have come from another host than that of the URL.
     fn has_left_host(&self) -> bool {
         false
+    }
+
+    /// Whether `unit` is known to be zeros, which nothing needs to fetch, and the next unit that is of the other
+    /// kind. Never waits.
+    fn zeros(&self, unit: u64) -> (bool, u64) {
+        _ = unit;
+        (false, u64::MAX)
+    }
+
+    /// What a machine needs first, if that is known: ranges of the disk in bytes. Runs on the I/O thread.
+    fn boot_profile(&self) -> BoxFuture<'static, Option<Vec<Range<u64>>>> {
+        Box::pin(async { None })
     }
 
     /// As [`RemoteFile::allocation`](fvd::remote::RemoteFile::allocation), for a range within the object.

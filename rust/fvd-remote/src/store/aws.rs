@@ -24,7 +24,7 @@ pub(crate) struct Aws {
 }
 
 pub(super) struct Session {
-    provider: AwsCredentialProvider,
+    pub(super) provider: AwsCredentialProvider,
     region: String,
 }
 

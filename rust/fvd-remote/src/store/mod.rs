@@ -7,6 +7,7 @@ mod credentials;
 mod endpoint;
 mod gcp;
 mod helper;
+mod write;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +18,8 @@ use http::header::{ACCEPT_ENCODING, HeaderValue, IF_MATCH, IF_UNMODIFIED_SINCE, 
 use url::Url;
 
 pub(crate) use credentials::Credentials;
-pub(crate) use endpoint::{client, locate, presigned, provider};
+pub(crate) use endpoint::{address, client, locate, presigned, provider};
+pub(crate) use write::Writer;
 
 use crate::identity::Identity;
 use crate::name::{Name, Scheme};

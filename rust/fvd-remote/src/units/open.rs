@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use fvd::Result;
-use fvd::remote::Pin;
+use fvd::remote::{Pin, Validator};
+use fvd::{Error, Result};
 
 use super::cached::Patience;
+use super::template::{Beside, Looked, look};
 use super::{Memory, Units};
 use crate::cache::{Cache, Cached, Lead};
 use crate::fetch::{Fetcher, Source as _, StoreState};
@@ -18,21 +19,62 @@ pub(crate) struct Opening {
     pub(crate) store: Arc<StoreState>,
     pub(crate) pin: Option<Pin>,
     pub(crate) cache: Option<Arc<Cache>>,
+    /// Where its manifest would be. None: it has none, or none is looked for.
+    pub(crate) beside: Option<Beside>,
+}
+
+impl Opening {
+    /// The first request.
+    pub(super) async fn fetcher(&self, pin: Option<&Pin>) -> Result<Fetcher> {
+        let (remote, store) = (Arc::clone(&self.remote), Arc::clone(&self.store));
+        Fetcher::open(self.url.clone(), remote, store, pin).await
+    }
 }
 
 impl Units {
     /// Opens an object. Asks the store for nothing if a pin says which object it is, and the cache has its
-    /// first unit.
-    pub(crate) async fn open(memory: &Arc<Memory>, opening: Opening) -> Result<Self> {
+    /// first unit or its manifest.
+    pub(crate) async fn open(memory: &Arc<Memory>, mut opening: Opening) -> Result<Self> {
+        let beside = opening.beside.take();
+        let pin = opening.pin.clone();
+        if let Some(Pin {
+            validator: Validator::Manifest(identity),
+            ..
+        }) = pin.as_ref()
+        {
+            let pin = pin.as_ref().expect("it has a validator");
+            let Some(beside) = beside else {
+                return Err(Error::unsupported(
+                    "The image stands on a template, and its manifest is beside the object of that name: neither a \
+                     presigned URL nor one with a query leads there",
+                ));
+            };
+            return Self::open_pinned(memory, opening, beside, pin, identity).await;
+        }
+        let Some(beside) = beside else {
+            return Self::open_plain(memory, opening, None).await;
+        };
+        match look(&opening, &beside).await? {
+            Looked::Plain(fetcher) => Self::open_plain(memory, opening, Some(fetcher)).await,
+            Looked::Template(fetcher, loaded) => Self::open_looked(memory, opening, beside, fetcher, loaded).await,
+        }
+    }
+
+    /// Opens an object without a manifest. `fetcher`: its first request has been answered.
+    async fn open_plain(memory: &Arc<Memory>, opening: Opening, fetcher: Option<Fetcher>) -> Result<Self> {
         let Opening {
             url,
             remote,
             store,
             pin,
             cache,
+            beside: _,
         } = opening;
         let Some(cache) = cache else {
-            let fetcher = Fetcher::open(url, remote, store, pin.as_ref()).await?;
+            let fetcher = match fetcher {
+                Some(fetcher) => fetcher,
+                None => Fetcher::open(url, remote, store, pin.as_ref()).await?,
+            };
             return Ok(Self::new(memory, Arc::new(fetcher)));
         };
         let mut cached = None;
@@ -45,7 +87,10 @@ impl Units {
                 First::Fetched(some) => leads = some,
             }
         }
-        let fetcher = Fetcher::open(url.clone(), remote, store, pin.as_ref()).await?;
+        let fetcher = match fetcher {
+            Some(fetcher) => fetcher,
+            None => Fetcher::open(url.clone(), remote, store, pin.as_ref()).await?,
+        };
         if pin.is_none() {
             cached = cache.object(&url, &fetcher.identity.pin()).await?;
             if let Some(cached) = &cached {
