@@ -25,6 +25,7 @@ COMMANDS = (
     "dump",
     "prefetch",
     "profile",
+    "publish",
     "serve",
     "cache",
     "amend",

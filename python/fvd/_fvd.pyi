@@ -31,6 +31,7 @@ from fvd.types import (
     PrefetchStatus,
     Profile,
     Progress,
+    PublishResult,
     RemoteStatus,
     Repair,
     ServerStats,
@@ -71,6 +72,8 @@ __all__ = [
     "open",
     "open_async",
     "profile",
+    "publish",
+    "publish_profile",
     "remote_status",
     "serve",
     "set_log_level",
@@ -297,6 +300,21 @@ def convert(
     cache_dir: StrPath | None = None,
     progress: Progress | None = None,
 ) -> ConvertResult: ...
+def publish(
+    source: StrPath | Image | AsyncImage,
+    target: StrPath,
+    *,
+    source_format: Format | None = None,
+    profile: Sequence[tuple[int, int]] | None = None,
+    force: bool = False,
+    base_error: BaseError | None = None,
+    base_timeout: float | None = None,
+    force_share: bool = False,
+    trust: Sequence[StrPath] = ...,
+    cache_dir: StrPath | None = None,
+    progress: Progress | None = None,
+) -> PublishResult: ...
+def publish_profile(target: StrPath, entries: Sequence[tuple[int, int]]) -> PublishResult: ...
 def remote_status() -> RemoteStatus: ...
 
 @final

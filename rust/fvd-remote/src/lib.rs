@@ -48,5 +48,5 @@ pub use cache::{CacheCheck, CacheObject, CacheOptions, list_cache, prune_cache, 
 pub use config::{Config, Outage, Rule, Tuning};
 pub use open_options::{OpenOptions, OpenerOf, Redirects};
 pub use opener::{Opener, set_memory_limit};
-pub use publish::{PublishOptions, Published, publish, publish_profile, read_profile_file};
+pub use publish::{PublishOptions, Published, publish, publish_profile};
 pub use secret::Secret;

@@ -102,6 +102,9 @@ pub(crate) trait Source: Send + Sync + 'static {
         Box::pin(async { None })
     }
 
+    /// Waits until what it keeps elsewhere is stored, for a limited time. Blocks.
+    fn settle(&self) {}
+
     /// As [`RemoteFile::allocation`](fvd::remote::RemoteFile::allocation), for a range within the object.
     /// May be polled by any runtime.
     fn allocation(self: Arc<Self>, offset: u64, len: u64) -> BoxFuture<'static, (Allocation, u64)> {

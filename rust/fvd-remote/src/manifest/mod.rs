@@ -24,7 +24,7 @@ pub(crate) use kept::{Kept, label};
 pub(crate) use load::{Loaded, load};
 pub(crate) use pages::{Budget, Pages};
 pub(crate) use place::{Asked, Place};
-pub(crate) use profile::{parse_profile, write_profile};
+pub(crate) use profile::write_profile;
 pub(crate) use verified::{Verified, hex};
 
 /// What follows the name of an object in the name of its manifest.

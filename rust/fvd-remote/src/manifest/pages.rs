@@ -66,6 +66,13 @@ impl Pages {
         &self.identity
     }
 
+    /// Waits until what goes to the host cache is there. Blocks.
+    pub(crate) fn settle(&self) {
+        if let Some(cached) = &self.kept.0 {
+            cached.settle();
+        }
+    }
+
     /// The hash of each of `chunks`. None: the chunk is zeros.
     pub(crate) async fn hashes(&self, chunks: Range<u64>, is_retry: bool) -> Result<Vec<Option<Hash>>, Trouble> {
         let mut hashes = Vec::new();

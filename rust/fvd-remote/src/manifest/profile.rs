@@ -24,7 +24,7 @@ struct File {
 /// # Errors
 ///
 /// If it is no profile of a version that is known.
-pub(crate) fn parse_profile(text: &[u8]) -> Result<Vec<Range<u64>>> {
+fn parse_profile(text: &[u8]) -> Result<Vec<Range<u64>>> {
     let refused = |why: String| Error::invalid_argument(format!("This is not a prefetch profile: {why}"));
     let file: File = serde_json::from_slice(text).map_err(|error| refused(error.to_string()))?;
     if file.version != VERSION {

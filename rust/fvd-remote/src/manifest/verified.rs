@@ -105,6 +105,10 @@ impl Source for Verified {
         (chunk == Chunk::Zeros, end)
     }
 
+    fn settle(&self) {
+        self.pages.settle();
+    }
+
     fn allocation(self: Arc<Self>, offset: u64, len: u64) -> BoxFuture<'static, (Allocation, u64)> {
         let (is_zero, end) = self.zeros(offset / UNIT);
         let kind = if is_zero { Allocation::Hole } else { Allocation::Data };

@@ -8,13 +8,12 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use fvd::chain::{ChainOptions, open_source};
 use fvd::source::BaseSource;
-use fvd::tool::Callback;
 use fvd::{Error, Result};
 use pollster::block_on;
 
 use super::scan::{Scan, fits};
 use super::target::{Existing, Target};
-use super::work::{Meter, each};
+use super::work::{Job, each};
 use crate::fetch::UNIT;
 use crate::manifest::{Hash, Head, MANIFEST, Manifest, hash, head_len};
 
@@ -82,7 +81,7 @@ impl Target for Local {
         Ok(is_same)
     }
 
-    fn existing(&self) -> Result<Existing> {
+    fn existing(&self, _: &mut Job<'_, '_>) -> Result<Existing> {
         let len = match fs::metadata(&self.path) {
             Ok(found) => found.len(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Existing::Nothing),
@@ -94,28 +93,28 @@ impl Target for Local {
         })
     }
 
-    fn object_len(&self) -> Result<u64> {
+    fn object_len(&self, _: &mut Job<'_, '_>) -> Result<u64> {
         let found = fs::metadata(&self.path);
         Ok(found.map_err(|error| failed("open", error, &self.path))?.len())
     }
 
-    fn has_content(&self, manifest: &Manifest, meter: &Meter, progress: &mut Callback<'_>) -> Result<bool> {
-        meter.report(progress)?;
+    fn has_content(&self, manifest: &Manifest, job: &mut Job<'_, '_>) -> Result<bool> {
         let object = block_on(open_source(&self.path, Some("raw"), &ChainOptions::default()))?;
-        fits(&*object, manifest)
+        fits(&*object, manifest, job)
     }
 
     fn was_begun(&self, _: &Hash) -> bool {
         false
     }
 
-    fn put_object(&mut self, scan: &Scan<'_>, meter: &Meter, progress: &mut Callback<'_>) -> Result<()> {
+    fn put_object(&mut self, scan: &Scan<'_>, job: &mut Job<'_, '_>) -> Result<()> {
+        let meter = job.meter;
         let path = self.beside(UNFINISHED);
         let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path);
         let file = file.map_err(|error| failed("create", error, &path))?;
         let write = |error| failed("write", error, &path);
         file.set_len(scan.len()).map_err(write)?;
-        let written = each(0..scan.len().div_ceil(UNIT), STEP, meter, progress, &|chunks| {
+        let written = each(0..scan.len().div_ceil(UNIT), STEP, job, &|chunks| {
             let bytes = (chunks.end * UNIT).min(scan.len()) - chunks.start * UNIT;
             for index in chunks {
                 // Zeros stay holes.
@@ -133,7 +132,7 @@ impl Target for Local {
         })
     }
 
-    fn put(&self, suffix: &str, bytes: Bytes) -> Result<()> {
+    fn put(&self, suffix: &str, bytes: Bytes, _: &mut Job<'_, '_>) -> Result<()> {
         let path = self.beside(&format!("{suffix}{UNFINISHED}"));
         let write = |error| failed("write", error, &path);
         let mut file = File::create(&path).map_err(write)?;
@@ -141,7 +140,7 @@ impl Target for Local {
         self.put_in_place(&file, &path, suffix)
     }
 
-    fn remove(&self, suffix: &str) -> Result<()> {
+    fn remove(&self, suffix: &str, _: &mut Job<'_, '_>) -> Result<()> {
         let path = self.beside(suffix);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", error, &path)),

@@ -27,7 +27,7 @@ use crate::manifest::{Hash, MANIFEST, Manifest, PROFILE, hex, write_profile};
 use crate::opener::Opener;
 use scan::Scan;
 pub(crate) use target::{Existing, Target};
-use work::Meter;
+use work::{Job, Meter};
 
 /// How a disk is published.
 #[derive(Clone, Debug, Default)]
@@ -55,6 +55,14 @@ pub struct Published {
     pub profile_entries: Option<usize>,
 }
 
+impl Published {
+    /// The identity in hexadecimal digits.
+    #[must_use]
+    pub fn identity_text(&self) -> String {
+        hex(&self.identity)
+    }
+}
+
 /// Publishes `source` as `target`: a URL of a store, or the path of a file. A target that ends with `/`, or is a
 /// folder, gets the name of the source. Blocks. `progress` is called on this thread.
 ///
@@ -73,45 +81,65 @@ pub fn publish(
     let mut target = target::open(opener, target, source.path())?;
     let is_in_place = target.is(source)?;
     let meter = Meter::new(source.len(), is_in_place);
-    let manifest = Manifest::new(source.len(), &scan::scan(source, &meter, progress)?)?;
-    let identity = manifest.identity();
+    let mut job = Job::new(&meter, progress);
+    let manifest = Manifest::new(source.len(), &scan::scan(source, &mut job)?)?;
     let mut published = Published {
         name: target.name(),
-        identity,
+        identity: manifest.identity(),
         len: source.len(),
         data: data_of(&manifest),
         is_new: true,
         profile_entries: None,
     };
-    let is_there = match target.existing()? {
-        Existing::Template(found) if found == identity => {
-            published.is_new = false;
-            published.profile_entries = put_profile(&*target, source.len(), options)?;
-            return Ok(published);
-        }
-        Existing::Nothing => false,
-        _ if is_in_place => true,
-        Existing::Object if target.has_content(&manifest, &meter, progress)? => true,
-        _ if target.was_begun(&identity) => false,
-        other if !options.force => return Err(other.refused(&published.name)),
+    let content = prepare(&*target, &manifest, is_in_place, options, &mut job)?;
+    if content == There::Template {
+        published.is_new = false;
+    } else if content == There::Nothing {
+        target.put_object(&Scan::new(source, &manifest), &mut job)?;
+    }
+    published.profile_entries = put_profile(&*target, source.len(), options, &mut job)?;
+    if content != There::Template {
+        target.put(MANIFEST, manifest.encode().into(), &mut job)?;
+        target.finish();
+        tracing::info!(name = %published.name, identity = hex(&published.identity), "a template was published");
+    }
+    job.finish();
+    Ok(published)
+}
+
+/// What need not be written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum There {
+    Nothing,
+    Object,
+    Template,
+}
+
+/// Looks what is there already, and makes room if the user permits it.
+fn prepare(
+    target: &dyn Target,
+    manifest: &Manifest,
+    is_in_place: bool,
+    options: &PublishOptions,
+    job: &mut Job<'_, '_>,
+) -> Result<There> {
+    let identity = manifest.identity();
+    let object = if is_in_place { There::Object } else { There::Nothing };
+    match target.existing(job)? {
+        Existing::Template(found) if found == identity => Ok(There::Template),
+        Existing::Nothing => Ok(There::Nothing),
+        Existing::Object if is_in_place || target.has_content(manifest, job)? => Ok(There::Object),
+        _ if target.was_begun(&identity) => Ok(object),
+        other if !options.force => Err(other.refused(&target.name())),
         _ => {
             // The new object must not be taken for the old template, nor boot with the profile of that.
-            target.remove(MANIFEST)?;
+            target.remove(MANIFEST, job)?;
             if options.profile.is_none() {
-                target.remove(PROFILE)?;
+                target.remove(PROFILE, job)?;
             }
-            false
+            Ok(object)
         }
-    };
-    if !is_there {
-        target.put_object(&Scan::new(source, &manifest), &meter, progress)?;
     }
-    published.profile_entries = put_profile(&*target, source.len(), options)?;
-    target.put(MANIFEST, manifest.encode().into())?;
-    target.finish();
-    meter.finish(progress);
-    tracing::info!(name = %published.name, identity = hex(&identity), "a template was published");
-    Ok(published)
 }
 
 /// Writes the boot profile of a template that was published before. The template stays what it is.
@@ -119,9 +147,16 @@ pub fn publish(
 /// # Errors
 ///
 /// Those of the store, and if there is no template of that name.
-pub fn publish_profile(opener: &Opener, target: &Path, ranges: &[Range<u64>]) -> Result<Published> {
+pub fn publish_profile(
+    opener: &Opener,
+    target: &Path,
+    ranges: &[Range<u64>],
+    progress: &mut Callback<'_>,
+) -> Result<Published> {
     let target = target::open(opener, target, Path::new(""))?;
-    let Existing::Template(identity) = target.existing()? else {
+    let meter = Meter::new(0, true);
+    let mut job = Job::new(&meter, progress);
+    let Existing::Template(identity) = target.existing(&mut job)? else {
         let message = "There is no template of this name: publish the disk first";
         return Err(Error::invalid_argument(message).with_path(target.name()));
     };
@@ -129,31 +164,27 @@ pub fn publish_profile(opener: &Opener, target: &Path, ranges: &[Range<u64>]) ->
         profile: Some(ranges.to_vec()),
         ..PublishOptions::default()
     };
-    let len = target.object_len()?;
+    let len = target.object_len(&mut job)?;
     Ok(Published {
         name: target.name(),
         identity,
         len,
         data: 0,
         is_new: false,
-        profile_entries: put_profile(&*target, len, &options)?,
+        profile_entries: put_profile(&*target, len, &options, &mut job)?,
     })
 }
 
-/// The ranges, in bytes of the disk, of a file that `fvd profile export` has written.
-///
-/// # Errors
-///
-/// If it is no profile.
-pub fn read_profile_file(text: &[u8]) -> Result<Vec<Range<u64>>> {
-    crate::manifest::parse_profile(text)
-}
-
-fn put_profile(target: &dyn Target, len: u64, options: &PublishOptions) -> Result<Option<usize>> {
+fn put_profile(
+    target: &dyn Target,
+    len: u64,
+    options: &PublishOptions,
+    job: &mut Job<'_, '_>,
+) -> Result<Option<usize>> {
     let Some(ranges) = &options.profile else {
         return Ok(None);
     };
-    target.put(PROFILE, Bytes::from(write_profile(len, ranges)))?;
+    target.put(PROFILE, Bytes::from(write_profile(len, ranges)), job)?;
     Ok(Some(ranges.len()))
 }
 

@@ -1,15 +1,15 @@
 //! Reads the source: once to know its chunks, and again to write them.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use fvd::source::{BaseSource, Content, is_zero};
 use fvd::storage::IoBufMut;
-use fvd::tool::Callback;
 use fvd::{Error, ErrorKind, Result};
 use pollster::block_on;
 
-use super::work::{Meter, each};
+use super::work::{Job, each};
 use crate::fetch::UNIT;
 use crate::manifest::{Chunk, Hash, Manifest, chunks, hash};
 
@@ -17,10 +17,11 @@ use crate::manifest::{Chunk, Hash, Manifest, chunks, hash};
 const STEP: u64 = 16;
 
 /// The hash of each chunk. None: it is zeros.
-pub(super) fn scan(source: &dyn BaseSource, meter: &Meter, progress: &mut Callback<'_>) -> Result<Vec<Option<Hash>>> {
+pub(super) fn scan(source: &dyn BaseSource, job: &mut Job<'_, '_>) -> Result<Vec<Option<Hash>>> {
+    let meter = job.meter;
     let count = chunks(source.len())?;
     let all = Mutex::new(vec![None; count as usize]);
-    each(0..count, STEP, meter, progress, &|chunks| {
+    each(0..count, STEP, job, &|chunks| {
         let mut found = vec![None; (chunks.end - chunks.start) as usize];
         let mut at = chunks.start * UNIT;
         let end = (chunks.end * UNIT).min(source.len());
@@ -90,21 +91,26 @@ impl<'a> Scan<'a> {
 }
 
 /// Whether `source` has the content that `manifest` says.
-pub(super) fn fits(source: &dyn BaseSource, manifest: &Manifest) -> Result<bool> {
+pub(super) fn fits(source: &dyn BaseSource, manifest: &Manifest, job: &mut Job<'_, '_>) -> Result<bool> {
     if source.len() != manifest.head.len() {
         return Ok(false);
     }
-    for index in 0..chunks(source.len())? {
-        let bytes = read(source, &bytes_of(index, source.len()))?;
-        let is_right = match manifest.head.chunk(index).0 {
-            Chunk::Zeros => is_zero(bytes.as_slice()),
-            Chunk::Data(number) => hash(bytes.as_slice()) == manifest.hash(number),
-        };
-        if !is_right {
-            return Ok(false);
+    let is_right = AtomicBool::new(true);
+    each(0..chunks(source.len())?, STEP, job, &|chunks| {
+        for index in chunks {
+            if !is_right.load(Ordering::Relaxed) {
+                break;
+            }
+            let bytes = read(source, &bytes_of(index, source.len()))?;
+            let fits = match manifest.head.chunk(index).0 {
+                Chunk::Zeros => is_zero(bytes.as_slice()),
+                Chunk::Data(number) => hash(bytes.as_slice()) == manifest.hash(number),
+            };
+            is_right.fetch_and(fits, Ordering::Relaxed);
         }
-    }
-    Ok(true)
+        Ok(())
+    })?;
+    Ok(is_right.into_inner())
 }
 
 fn bytes_of(chunk: u64, len: u64) -> Range<u64> {

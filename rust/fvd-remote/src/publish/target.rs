@@ -4,14 +4,13 @@ use std::path::Path;
 
 use bytes::Bytes;
 use fvd::source::BaseSource;
-use fvd::tool::Callback;
 use fvd::url::is_url;
 use fvd::{Error, Result};
 
 use super::local::Local;
 use super::scan::Scan;
 use super::upload::Upload;
-use super::work::Meter;
+use super::work::Job;
 use crate::manifest::{Hash, Manifest, hex};
 use crate::name::{Name, Scheme};
 use crate::opener::Opener;
@@ -47,24 +46,24 @@ pub(crate) trait Target {
     /// Whether this is the file of `source`, which then stays as it is. An error if it would be overwritten.
     fn is(&self, source: &dyn BaseSource) -> Result<bool>;
 
-    fn existing(&self) -> Result<Existing>;
+    fn existing(&self, job: &mut Job<'_, '_>) -> Result<Existing>;
 
     /// Length of the object in bytes.
-    fn object_len(&self) -> Result<u64>;
+    fn object_len(&self, job: &mut Job<'_, '_>) -> Result<u64>;
 
     /// Whether the object that is there is that of `manifest`, if that can be known.
-    fn has_content(&self, manifest: &Manifest, meter: &Meter, progress: &mut Callback<'_>) -> Result<bool>;
+    fn has_content(&self, manifest: &Manifest, job: &mut Job<'_, '_>) -> Result<bool>;
 
     /// Whether an earlier call has begun to write this very template.
     fn was_begun(&self, identity: &Hash) -> bool;
 
-    fn put_object(&mut self, scan: &Scan<'_>, meter: &Meter, progress: &mut Callback<'_>) -> Result<()>;
+    fn put_object(&mut self, scan: &Scan<'_>, job: &mut Job<'_, '_>) -> Result<()>;
 
     /// Writes the object whose name ends with `suffix`, as a whole.
-    fn put(&self, suffix: &str, bytes: Bytes) -> Result<()>;
+    fn put(&self, suffix: &str, bytes: Bytes, job: &mut Job<'_, '_>) -> Result<()>;
 
     /// Removes the object whose name ends with `suffix`, if it is there.
-    fn remove(&self, suffix: &str) -> Result<()>;
+    fn remove(&self, suffix: &str, job: &mut Job<'_, '_>) -> Result<()>;
 
     /// All is written.
     fn finish(&mut self) {}

@@ -1,20 +1,19 @@
 //! A template in a store: the object goes there in parts, several at once.
 
+use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use bytes::Bytes;
 use fvd::source::BaseSource;
-use fvd::tool::Callback;
 use fvd::{Error, ErrorKind, Result};
 use tokio::task::AbortHandle;
 
 use super::scan::Scan;
 use super::state::{State, StateFile};
 use super::target::{Existing, Target};
-use super::work::Meter;
+use super::work::Job;
 use crate::fetch::UNIT;
 use crate::manifest::{Asked, Hash, Manifest, Place, load};
 use crate::name::Name;
@@ -30,8 +29,6 @@ const PARTS: u64 = 9000;
 const MEMORY: u64 = 128 << 20;
 /// Parts that are under way at once.
 const PARALLEL: u64 = 8;
-/// Time between two calls of the callback.
-const INTERVAL: Duration = Duration::from_millis(200);
 
 pub(super) struct Upload {
     name: Name,
@@ -53,18 +50,19 @@ impl Upload {
         })
     }
 
-    /// Runs `task` on the I/O thread.
+    /// Runs `task` on the I/O thread, until it has ended or the job is to end.
     fn run<T: Send + 'static, F: Future<Output = Result<T>> + Send + 'static>(
         &self,
+        job: &mut Job<'_, '_>,
         task: impl FnOnce(Arc<Writer>) -> F,
     ) -> Result<T> {
-        io_thread::run(task(Arc::clone(&self.writer)))?
+        wait_for(job, task(Arc::clone(&self.writer)))
     }
 
     /// The length of the object, if there is one.
-    fn found(&self) -> Result<Option<u64>> {
+    fn found(&self, job: &mut Job<'_, '_>) -> Result<Option<u64>> {
         let object = Arc::clone(&self.object);
-        let asked = io_thread::run(async move { object.ask(0..1, false, |_| true).await })??;
+        let asked = wait_for(job, async move { object.ask(0..1, false, |_| true).await })?;
         Ok(match asked {
             Asked::Part(part) => Some(part.total),
             Asked::Nothing(_) => None,
@@ -72,59 +70,59 @@ impl Upload {
     }
 
     /// The upload that was begun for this template, or a new one.
-    fn begin(&self, scan: &Scan<'_>) -> Result<State> {
+    fn begin(&self, scan: &Scan<'_>, job: &mut Job<'_, '_>) -> Result<State> {
         let identity = scan.manifest.identity();
         if let Some(state) = self.file.read() {
             if state.is_of(&identity) {
                 return Ok(state);
             }
             // It is for another content: the store can forget it. If that fails, it does so by itself, or not.
-            _ = self.run(|writer| async move { writer.abort(&state.upload).await });
+            _ = self.run(job, |writer| async move { writer.abort(&state.upload).await });
         }
-        let upload = self.run(|writer| async move { writer.begin().await })?;
+        let upload = self.run(job, |writer| async move { writer.begin().await })?;
         let state = State::new(&self.name.text, &identity, part_len(scan.len()), upload);
         self.file.write(&state);
         Ok(state)
     }
 
-    fn send(&self, state: &mut State, scan: &Scan<'_>, meter: &Meter, progress: &mut Callback<'_>) -> Result<()> {
+    fn send(&self, state: &mut State, scan: &Scan<'_>, job: &mut Job<'_, '_>) -> Result<()> {
         let parallel = (MEMORY / state.part).clamp(1, PARALLEL) as usize;
         let mut flying = Flying::new();
         for (index, range) in (0..).zip(parts(scan.len(), state.part)) {
             if state.parts.contains_key(&index) {
-                meter.add(range.end - range.start);
+                job.meter.add(range.end - range.start);
                 continue;
             }
             while flying.count() >= parallel {
-                self.take(&mut flying, state, meter, progress)?;
+                self.take(&mut flying, state, job)?;
             }
             let bytes = Bytes::from(scan.read(&range)?);
-            meter.report(progress)?;
+            job.report()?;
             flying.start(&self.writer, &state.upload, index, bytes)?;
         }
         while flying.count() > 0 {
-            self.take(&mut flying, state, meter, progress)?;
+            self.take(&mut flying, state, job)?;
         }
         Ok(())
     }
 
     /// Waits for one part.
-    fn take(&self, flying: &mut Flying, state: &mut State, meter: &Meter, progress: &mut Callback<'_>) -> Result<()> {
-        let (index, len, ended) = flying.wait(|| meter.report(progress))?;
+    fn take(&self, flying: &mut Flying, state: &mut State, job: &mut Job<'_, '_>) -> Result<()> {
+        let (index, len, ended) = flying.wait(job)?;
         state.parts.insert(index, ended?);
         self.file.write(state);
-        meter.add(len);
+        job.meter.add(len);
         Ok(())
     }
 
-    fn put_parts(&self, scan: &Scan<'_>, meter: &Meter, progress: &mut Callback<'_>) -> Result<()> {
-        let mut state = self.begin(scan)?;
-        if state.is_whole && self.found()? == Some(scan.len()) {
+    fn put_parts(&self, scan: &Scan<'_>, job: &mut Job<'_, '_>) -> Result<()> {
+        let mut state = self.begin(scan, job)?;
+        if state.is_whole && self.found(job)? == Some(scan.len()) {
             return Ok(());
         }
-        self.send(&mut state, scan, meter, progress)?;
+        self.send(&mut state, scan, job)?;
         let (upload, all) = (state.upload.clone(), state.parts.values().cloned().collect::<Vec<_>>());
-        self.run(|writer| async move { writer.complete(&upload, &all).await })?;
+        self.run(job, |writer| async move { writer.complete(&upload, &all).await })?;
         state.is_whole = true;
         self.file.write(&state);
         Ok(())
@@ -140,23 +138,23 @@ impl Target for Upload {
         Ok(false)
     }
 
-    fn existing(&self) -> Result<Existing> {
+    fn existing(&self, job: &mut Job<'_, '_>) -> Result<Existing> {
         let manifest = Arc::clone(&self.manifest);
-        let loaded = io_thread::run(async move { load(&manifest, None).await })?;
-        let len = self.found()?;
-        Ok(match (loaded?, len) {
+        let loaded = wait_for(job, async move { load(&manifest, None).await })?;
+        let len = self.found(job)?;
+        Ok(match (loaded, len) {
             (_, None) => Existing::Nothing,
             (Some(loaded), Some(len)) if loaded.head.len() == len => Existing::Template(loaded.identity),
             _ => Existing::Object,
         })
     }
 
-    fn object_len(&self) -> Result<u64> {
+    fn object_len(&self, job: &mut Job<'_, '_>) -> Result<u64> {
         let missing = || Error::new(ErrorKind::Io, "There is no such object").with_path(&self.name.text);
-        self.found()?.ok_or_else(missing)
+        self.found(job)?.ok_or_else(missing)
     }
 
-    fn has_content(&self, _: &Manifest, _: &Meter, _: &mut Callback<'_>) -> Result<bool> {
+    fn has_content(&self, _: &Manifest, _: &mut Job<'_, '_>) -> Result<bool> {
         // To find out would be to fetch all of it.
         Ok(false)
     }
@@ -165,36 +163,49 @@ impl Target for Upload {
         self.file.read().is_some_and(|state| state.is_of(identity))
     }
 
-    fn put_object(&mut self, scan: &Scan<'_>, meter: &Meter, progress: &mut Callback<'_>) -> Result<()> {
+    fn put_object(&mut self, scan: &Scan<'_>, job: &mut Job<'_, '_>) -> Result<()> {
         if scan.len() <= PART {
             let bytes = Bytes::from(scan.read(&(0..scan.len()))?);
-            self.run(|writer| async move { writer.put("", &bytes).await })?;
-            meter.add(scan.len());
+            self.run(job, |writer| async move { writer.put("", &bytes).await })?;
+            job.meter.add(scan.len());
             return Ok(());
         }
-        match self.put_parts(scan, meter, progress) {
+        match self.put_parts(scan, job) {
             // The store has forgotten the upload that was begun.
             Err(error) if error.errno() == Some(libc::ENOENT) => {
                 self.file.remove();
-                self.put_parts(scan, meter, progress)
+                self.put_parts(scan, job)
             }
             ended => ended,
         }
     }
 
-    fn put(&self, suffix: &str, bytes: Bytes) -> Result<()> {
+    fn put(&self, suffix: &str, bytes: Bytes, job: &mut Job<'_, '_>) -> Result<()> {
         let suffix = suffix.to_owned();
-        self.run(|writer| async move { writer.put(&suffix, &bytes).await })
+        self.run(job, |writer| async move { writer.put(&suffix, &bytes).await })
     }
 
-    fn remove(&self, suffix: &str) -> Result<()> {
+    fn remove(&self, suffix: &str, job: &mut Job<'_, '_>) -> Result<()> {
         let suffix = suffix.to_owned();
-        self.run(|writer| async move { writer.delete(&suffix).await })
+        self.run(job, |writer| async move { writer.delete(&suffix).await })
     }
 
     fn finish(&mut self) {
         self.file.remove();
     }
+}
+
+/// Runs `task` on the I/O thread. If the job is to end, it ends, too.
+fn wait_for<T: Send + 'static>(
+    job: &mut Job<'_, '_>,
+    task: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    let (sender, ended) = channel();
+    let handle = io_thread::spawn(async move {
+        // Who has given up needs no result.
+        _ = sender.send(task.await);
+    })?;
+    job.wait(&ended).inspect_err(|_| handle.abort())?
 }
 
 /// Bytes of a part of an object of `len` bytes: whole chunks.
@@ -240,18 +251,11 @@ impl Flying {
         Ok(())
     }
 
-    /// Waits until one has ended, and calls `report` meanwhile.
-    fn wait(&mut self, mut report: impl FnMut() -> Result<()>) -> Result<Ended> {
-        loop {
-            match self.ended.recv_timeout(INTERVAL) {
-                Ok(ended) => {
-                    self.tasks.retain(|(index, _)| *index != ended.0);
-                    return Ok(ended);
-                }
-                Err(RecvTimeoutError::Timeout) => report()?,
-                Err(RecvTimeoutError::Disconnected) => unreachable!("a sender is here"),
-            }
-        }
+    /// Waits until one has ended.
+    fn wait(&mut self, job: &mut Job<'_, '_>) -> Result<Ended> {
+        let ended = job.wait(&self.ended)?;
+        self.tasks.retain(|(index, _)| *index != ended.0);
+        Ok(ended)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -15,10 +15,16 @@ const INTERVAL: Duration = Duration::from_millis(200);
 /// Threads that read and hash.
 const WORKERS: usize = 4;
 
-/// How far it is: bytes that were read, and bytes that were written.
+/// Bytes that were read and written so far.
 pub(crate) struct Meter {
     done: AtomicU64,
-    total: AtomicU64,
+    total: u64,
+}
+
+/// What one call does: how far it is, and who wants to know.
+pub(crate) struct Job<'a, 'b> {
+    pub(crate) meter: &'a Meter,
+    progress: &'a mut Callback<'b>,
 }
 
 impl Meter {
@@ -27,31 +33,50 @@ impl Meter {
         let total = if is_in_place { len } else { len.saturating_mul(2) };
         Self {
             done: AtomicU64::new(0),
-            total: AtomicU64::new(total),
+            total,
         }
     }
 
     pub(crate) fn add(&self, bytes: u64) {
         self.done.fetch_add(bytes, Ordering::Relaxed);
     }
+}
 
-    /// Fails if the callback wants it to.
-    pub(crate) fn report(&self, progress: &mut Callback<'_>) -> Result<()> {
-        let (done, total) = (self.done.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed));
+impl<'a, 'b> Job<'a, 'b> {
+    pub(super) fn new(meter: &'a Meter, progress: &'a mut Callback<'b>) -> Self {
+        Self { meter, progress }
+    }
+
+    /// Shows how far it is. Fails if the callback wants it to.
+    pub(crate) fn report(&mut self) -> Result<()> {
+        let total = self.meter.total;
         let report = Progress {
-            done: done.min(total),
+            done: self.meter.done.load(Ordering::Relaxed).min(total),
             total: Some(total),
         };
-        if progress(report).is_break() {
+        if (self.progress)(report).is_break() {
             return Err(Error::new(ErrorKind::Cancelled, "Cancelled"));
         }
         Ok(())
     }
 
-    pub(super) fn finish(&self, progress: &mut Callback<'_>) {
-        self.done.store(self.total.load(Ordering::Relaxed), Ordering::Relaxed);
+    /// Waits for what `ended` brings, and shows meanwhile how far it is.
+    pub(crate) fn wait<T>(&mut self, ended: &Receiver<T>) -> Result<T> {
+        loop {
+            match ended.recv_timeout(INTERVAL) {
+                Ok(value) => return Ok(value),
+                Err(RecvTimeoutError::Timeout) => self.report()?,
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Error::new(ErrorKind::Io, "The request was given up before its end"));
+                }
+            }
+        }
+    }
+
+    pub(super) fn finish(&mut self) {
+        self.meter.done.store(self.meter.total, Ordering::Relaxed);
         // It is done, whatever the callback says.
-        _ = self.report(progress);
+        _ = self.report();
     }
 }
 
@@ -59,8 +84,7 @@ impl Meter {
 pub(crate) fn each(
     all: Range<u64>,
     step: u64,
-    meter: &Meter,
-    progress: &mut Callback<'_>,
+    job: &mut Job<'_, '_>,
     work: &(dyn Fn(Range<u64>) -> Result<()> + Sync),
 ) -> Result<()> {
     let next = AtomicU64::new(all.start);
@@ -96,7 +120,7 @@ pub(crate) fn each(
         }
         drop(sender);
         while ended.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
-            if let Err(error) = meter.report(progress) {
+            if let Err(error) = job.report() {
                 fail(error);
             }
         }

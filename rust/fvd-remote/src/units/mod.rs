@@ -149,6 +149,7 @@ impl Drop for Units {
         if let Some(cached) = &self.cached {
             cached.settle();
         }
+        self.source.settle();
     }
 }
 
