@@ -44,9 +44,9 @@ def publish(
     `profile_only` nothing but the profile is written, and `source` takes the place of `profile`.
 
     The same disk again changes nothing (`written` is False). An upload that was killed goes on. Another
-    template, or something else, of that name is replaced only with `force`: images that stand on it can then
-    no longer be read. `progress` counts what is read and what is written. `base_error`, `base_timeout`,
-    `force_share`, `trust` and `cache_dir` are those of `open`, for `source`.
+    template, or something else, of that name is replaced only with `force`: images that stand on it can
+    then no longer be read. `progress` counts what is read and what is written. `base_error`,
+    `base_timeout`, `force_share`, `trust` and `cache_dir` are those of `open`, for `source`.
 
     Raises `ValueError` if the name is in use or an argument is invalid, `UnsupportedError` for a target that
     cannot be written to, and `IoError` if the store refuses, or the source changes meanwhile.

@@ -195,7 +195,9 @@ def test_another_template_is_replaced_by_force_alone(s3: Store, source: Path, tm
 def test_wrong_credentials_are_refused_and_not_shown(s3: Store, source: Path, tmp_path: Path) -> None:
     wrong = {**s3.variables, "AWS_SECRET_ACCESS_KEY": "hunter2hunter2"}
     environ = environment(wrong, tmp_path / "state")
-    said = fvd_with(environ, "--log-level", "trace", "publish", source, f"s3://{BUCKET}/refused.raw", ok=1).stderr
+    said = fvd_with(
+        environ, "--log-level", "trace", "publish", source, f"s3://{BUCKET}/refused.raw", ok=1
+    ).stderr
     assert "refuses to be written to" in said
     assert "hunter2" not in said
     assert s3.variables["AWS_ACCESS_KEY_ID"] not in said

@@ -145,7 +145,10 @@ def test_a_profile_that_a_machine_has_recorded_goes_with_its_disk(
 ) -> None:
     options = {"generate_prefetch_profile": True}
     fvd.create(
-        tmp_path / "first.fvd", backing_file=source.name, backing_format="raw", options=options  # type: ignore[arg-type]
+        tmp_path / "first.fvd",
+        backing_file=source.name,
+        backing_format="raw",
+        options=options,  # type: ignore[arg-type]
     )
     with fvd.open(tmp_path / "first.fvd", "r+") as image:
         image.pread(4096, 2 * MIB)
@@ -160,7 +163,19 @@ def test_the_bytes_of_a_compressed_qcow2_file_can_be_a_template(
 ) -> None:
     qcow2 = tmp_path / "base.qcow2"
     subprocess.run(
-        ["qemu-img", "convert", "-c", "-f", "raw", "-O", "qcow2", "-o", "compression_type=zstd", source, qcow2],
+        [
+            "qemu-img",
+            "convert",
+            "-c",
+            "-f",
+            "raw",
+            "-O",
+            "qcow2",
+            "-o",
+            "compression_type=zstd",
+            source,
+            qcow2,
+        ],
         check=True,
     )
     done = fvd.publish(qcow2, www / "base.qcow2", as_is=True)
@@ -191,7 +206,7 @@ def test_a_template_in_the_host_cache_opens_without_the_server(
         "with fvd.open(image, trust=[trust], cache_dir=cache) as opened:\n"
         f"    sys.stdout.buffer.write(opened.pread({3 * MIB}, 0))\n"
     )
-    command = [sys.executable, "-c", script, image, server.url(""), cache]
+    command = [sys.executable, "-c", script, str(image), server.url(""), str(cache)]
     assert subprocess.run(command, check=True, capture_output=True).stdout == DATA
     assert len(paths(server)) == asked
 

@@ -37,7 +37,9 @@ def run(server: Nginx, *arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
 
 
-def test_a_new_overlay_takes_its_size_from_the_server_with_one_request_and_looks_for_a_manifest(server: Nginx, tmp_path: Path) -> None:
+def test_a_new_overlay_takes_its_size_from_the_server_with_one_request_and_looks_for_a_manifest(
+    server: Nginx, tmp_path: Path
+) -> None:
     server.put("base.raw", DATA)
     made = fvd.create(
         tmp_path / "vm.fvd", backing_file=server.url("base.raw"), backing_format="raw", trust=server.trust

@@ -29,8 +29,8 @@ def parser() -> Parser:
     parser.option(
         "--profile",
         metavar="FILE",
-        help="publish this boot profile, too: a file of 'fvd profile export', or an\nimage that has a profile "
-        "(default: that of SOURCE)",
+        help="publish this boot profile, too: a file of 'fvd profile export', or an\n"
+        "image that has a profile (default: that of SOURCE)",
     )
     parser.switch("--profile-only", help="publish the profile of SOURCE, and nothing else")
     parser.switch("--force", help="replace another template, or something else, of that name")
@@ -75,13 +75,15 @@ def run(arguments: list[str]) -> int:
 def _refuse_what_does_not_go_together(given: Given) -> None:
     if given.compress:
         raise CommandError(
-            "fvd cannot compress (-c): make a file with 'qemu-img convert -c -O qcow2 -o compression_type=zstd', "
-            "and publish it with --as-is"
+            "fvd cannot compress (-c): make a file with "
+            "'qemu-img convert -c -O qcow2 -o compression_type=zstd', and publish it with --as-is"
         )
     if given.as_is and given.source_format not in (None, "raw"):
         raise CommandError("--as-is publishes the bytes of a file, so -f has no effect")
     if given.profile_only and (given.as_is or given.source_format or given.profile is not None):
-        raise CommandError("--profile-only publishes the profile of SOURCE: no -f, --as-is or --profile with it")
+        raise CommandError(
+            "--profile-only publishes the profile of SOURCE: no -f, --as-is or --profile with it"
+        )
 
 
 def summary(result: PublishResult, *, profile_only: bool) -> str:
