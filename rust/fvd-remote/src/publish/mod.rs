@@ -23,7 +23,8 @@ use fvd::source::BaseSource;
 use fvd::tool::Callback;
 use fvd::{Error, Result};
 
-use crate::manifest::{Hash, MANIFEST, Manifest, PROFILE, hex, write_profile};
+use crate::fetch::UNIT;
+use crate::manifest::{Chunk, Hash, MANIFEST, Manifest, PROFILE, hex, write_profile};
 use crate::opener::Opener;
 use scan::Scan;
 pub(crate) use target::{Existing, Target};
@@ -188,7 +189,11 @@ fn put_profile(
     Ok(Some(ranges.len()))
 }
 
+/// Bytes of chunks that have a hash. The last chunk may be short.
 fn data_of(manifest: &Manifest) -> u64 {
     let head = &manifest.head;
-    (head.data_chunks() * crate::fetch::UNIT).min(head.len())
+    let chunks = head.len().div_ceil(UNIT);
+    let is_last_data = chunks > 0 && head.chunk(chunks - 1).0 != Chunk::Zeros;
+    let missing = if is_last_data { chunks * UNIT - head.len() } else { 0 };
+    head.data_chunks() * UNIT - missing
 }
