@@ -10,10 +10,12 @@ use std::sync::{Arc, Mutex};
 use fvd::chain::{ChainOptions, open_source};
 use fvd::remote::{Pin, RemoteFile, Validator};
 use fvd::storage::Allocation;
-use fvd_remote::{CacheOptions, Config, OpenOptions, Opener, PublishOptions, Published, publish, publish_profile};
+use fvd_remote::{
+    CacheOptions, Config, OpenOptions, Opener, PublishOptions, Published, publish, publish_profile, set_memory_limit,
+};
 use pollster::block_on;
 use sha2::{Digest as _, Sha256};
-use support::{Reply, Request, Server, UNIT, config, content, open, read};
+use support::{Reply, Request, Server, UNIT, config, content, open, read, read_aside};
 use tempfile::TempDir;
 
 /// Two chunks of data, three of zeros, one of data, and a short one.
@@ -460,6 +462,14 @@ fn hashes_that_do_not_come_with_the_head_are_fetched_and_checked() {
     }
     let asked = server.log().iter().filter(|request| request.path != "/disk").count();
     assert_eq!(asked, 3, "the head with page 0, then pages 1 and 2");
+    drop(file);
+    // Hashes wait for no memory, so reads that wait for hashes do not hold up one another.
+    set_memory_limit(UNIT);
+    let file = open(&opener(), &server.url("/disk"), None).expect("opened");
+    let reads = units.map(|unit| read_aside(&file, unit * UNIT + 8, 8));
+    for (unit, read) in units.into_iter().zip(reads) {
+        assert_eq!(read.join().expect("no panic").expect("read"), unit.to_le_bytes());
+    }
     drop(file);
     let end = manifest.lock().expect("locked").len();
     manifest.lock().expect("locked")[end - 1] ^= 1;
