@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 
-Verdict = Literal["pass", "hold", "503", "cut"]
+Verdict = Literal["pass", "hold", "503", "404", "cut"]
 
 
 @dataclass
@@ -48,8 +48,8 @@ class _Handler(BaseHTTPRequestHandler):
         if verdict == "cut":
             self.close_connection = True
             return
-        if verdict == "503":
-            self.send_response(503)
+        if verdict in ("503", "404"):
+            self.send_response(int(verdict))
             self.send_header("Content-Length", "0")
             self.end_headers()
             return

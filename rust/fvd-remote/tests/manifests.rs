@@ -411,8 +411,9 @@ fn manifest_by_hand(len: u64, hash_of: impl Fn(u64) -> [u8; 32]) -> (Vec<u8>, [u
         .collect();
     let mut head = b"FVDMNFST".to_vec();
     let mut put = |value: u32| head.extend_from_slice(&value.to_le_bytes());
-    [1, 64 + 32 * pages.len() as u32, len as u32, (len >> 32) as u32].map(&mut put);
-    [262_144, 1, 8192, 0, pages.len() as u32].map(&mut put);
+    let lengths = [1, 64 + 32 * pages.len() as u32, len as u32, (len >> 32) as u32];
+    let kinds = [262_144, 1, 8192, 0, pages.len() as u32];
+    lengths.into_iter().chain(kinds).for_each(&mut put);
     head.resize(64, 0);
     pages.iter().for_each(|page| head.extend_from_slice(page));
     let identity = Sha256::digest(&head).into();

@@ -83,6 +83,7 @@ pub fn publish(
     let is_in_place = target.is(source)?;
     let meter = Meter::new(source.len(), is_in_place);
     let mut job = Job::new(&meter, progress);
+    job.report()?;
     let manifest = Manifest::new(source.len(), &scan::scan(source, &mut job)?)?;
     let mut published = Published {
         name: target.name(),

@@ -13,7 +13,7 @@ use tokio::task::AbortHandle;
 use super::scan::Scan;
 use super::state::{State, StateFile};
 use super::target::{Existing, Target};
-use super::work::Job;
+use super::work::{INTERVAL, Job};
 use crate::fetch::UNIT;
 use crate::manifest::{Asked, Hash, Manifest, Place, load};
 use crate::name::Name;
@@ -253,9 +253,22 @@ impl Flying {
 
     /// Waits until one has ended.
     fn wait(&mut self, job: &mut Job<'_, '_>) -> Result<Ended> {
-        let ended = job.wait(&self.ended)?;
-        self.tasks.retain(|(index, _)| *index != ended.0);
-        Ok(ended)
+        loop {
+            match self.ended.recv_timeout(INTERVAL) {
+                Ok(ended) => {
+                    self.tasks.retain(|(index, _)| *index != ended.0);
+                    return Ok(ended);
+                }
+                // A task that has ended has sent its result, unless it panicked: a store may answer anything.
+                Err(_) if self.tasks.iter().any(|(_, task)| task.is_finished()) => {
+                    let ended = self.ended.try_recv();
+                    let ended = ended.map_err(|_| Error::new(ErrorKind::Io, "The store's answer makes no sense"))?;
+                    self.tasks.retain(|(index, _)| *index != ended.0);
+                    return Ok(ended);
+                }
+                Err(_) => job.report()?,
+            }
+        }
     }
 }
 

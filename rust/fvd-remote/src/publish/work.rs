@@ -11,7 +11,7 @@ use fvd::tool::{Callback, Progress};
 use fvd::{Error, ErrorKind, Result};
 
 /// Time between two calls of the callback.
-const INTERVAL: Duration = Duration::from_millis(200);
+pub(super) const INTERVAL: Duration = Duration::from_millis(200);
 /// Threads that read and hash.
 const WORKERS: usize = 4;
 

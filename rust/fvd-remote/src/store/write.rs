@@ -16,10 +16,10 @@ use object_store::azure::{AzureCredentialProvider, MicrosoftAzureBuilder};
 use object_store::client::{
     ClientOptions, HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
 };
-use object_store::gcp::{GcpCredentialProvider, GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::gcp::{GcpCredential, GcpCredentialProvider, GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt as _};
+use object_store::{ObjectStore, ObjectStoreExt as _, StaticCredentialProvider};
 use url::Url;
 
 use super::connector::no_retries;
@@ -353,9 +353,14 @@ pub(super) fn gcs(name: &Name, address: &Address, sender: Sender, provider: Opti
         .with_http_connector(sender);
     builder = match provider {
         Some(provider) => builder.with_credentials(provider),
-        None => builder.with_skip_signature(true),
+        // Some requests would look for credentials all the same, and ask the machine's service.
+        None => builder.with_skip_signature(true).with_credentials(no_token()),
     };
     made(builder.build())
+}
+
+fn no_token() -> GcpCredentialProvider {
+    Arc::new(StaticCredentialProvider::new(GcpCredential { bearer: String::new() }))
 }
 
 /// As [`s3`].
