@@ -16,7 +16,7 @@ import pytest
 from support import MIB
 from support.fault_server import until
 from support.relay import Relay, relaying
-from support.stores import BUCKET, GoogleStore, Store, fake_gcs, moto, rclone
+from support.stores import BUCKET, Store, moto, rclone
 
 DISK = random.Random(1).randbytes(30 * MIB)
 OTHER = random.Random(2).randbytes(30 * MIB)
@@ -34,12 +34,6 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 def relay(s3: Store) -> Iterator[Relay]:
     with relaying(urlsplit(s3.endpoint).port or 0) as relay:
         yield relay
-
-
-@pytest.fixture(scope="module")
-def gcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GoogleStore]:
-    with fake_gcs(tmp_path_factory.mktemp("gcs") / "log") as store:
-        yield store
 
 
 @pytest.fixture
@@ -223,16 +217,20 @@ def test_a_profile_and_a_small_disk_go_to_the_store(s3: Store, tmp_path: Path) -
     assert disk_of(environ, image)[:100_000] == DISK[:100_000]
 
 
-def test_a_template_in_google_s_store_is_uploaded_and_used(
-    gcs: GoogleStore, source: Path, tmp_path: Path
-) -> None:
-    environ = environment(gcs.variables, tmp_path / "state")
-    url = f"gs://{BUCKET}/debian.raw"
-    fvd_with(environ, "publish", "-q", source, url)
-    image = tmp_path / "vm.fvd"
-    fvd_with(environ, "create", "-q", "-b", url, "-F", "raw", image)
-    assert "validator: manifest" in fvd_with(environ, "info", image).stdout
-    assert disk_of(environ, image) == DISK
+def test_a_template_in_google_s_store_is_uploaded_and_used(source: Path, tmp_path: Path) -> None:
+    # fake-gcs-server takes no uploads in parts. Google's are those of S3, so moto has to do.
+    with moto(tmp_path / "log", is_signed=False) as store:
+        variables = {"STORAGE_EMULATOR_HOST": store.endpoint, "GOOGLE_SKIP_SIGNATURE": "true"}
+        environ = environment(variables, tmp_path / "state")
+        url = f"gs://{BUCKET}/debian.raw"
+        fvd_with(environ, "publish", "-q", source, url)
+        image = tmp_path / "vm.fvd"
+        fvd_with(environ, "create", "-q", "-b", url, "-F", "raw", image)
+        assert "validator: manifest" in fvd_with(environ, "info", image).stdout
+        assert disk_of(environ, image) == DISK
+        source.write_bytes(OTHER)
+        fvd_with(environ, "publish", "-q", "--force", source, url)
+        assert store.client.get_object(Bucket=BUCKET, Key="debian.raw")["Body"].read() == OTHER
 
 
 def test_a_store_that_answers_whole_objects_takes_a_template(source: Path, tmp_path: Path) -> None:
