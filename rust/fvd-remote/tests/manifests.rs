@@ -34,9 +34,11 @@ fn published(folder: &Path, bytes: &[u8], options: &PublishOptions) -> Published
     publish(&opener, &*disk, &target, options, &mut |_| ControlFlow::Continue(())).expect("published")
 }
 
+type Object = (Vec<u8>, String);
+
 /// Objects by name, each with its `ETag`.
 #[derive(Clone, Default)]
-struct Objects(Arc<Mutex<HashMap<String, (Vec<u8>, String)>>>);
+struct Objects(Arc<Mutex<HashMap<String, Object>>>);
 
 impl Objects {
     /// The template in a folder.
@@ -392,12 +394,12 @@ fn a_boot_profile_can_change_and_the_template_stays_what_it_is() {
     assert_eq!(block_on(file.boot_profile()), options.profile);
     let target = template.folder.path().join("disk");
     let go_on = &mut |_| ControlFlow::Continue(());
-    let done = publish_profile(&Opener::new(Config::new()), &target, &[0..512], go_on).expect("published");
+    let done = publish_profile(&Opener::new(Config::new()), &target, &[0..512, 4096..4097], go_on).expect("published");
     assert_eq!((done.identity, done.is_new), (template.published.identity, false));
     let profile = std::fs::read(template.folder.path().join("disk.fvd-profile")).expect("written");
     template.objects.put("disk.fvd-profile", profile, "\"two\"");
     let again = template.open(Some(&template.pin())).expect("opened");
-    assert_eq!(block_on(again.boot_profile()), Some(vec![0..512]));
+    assert_eq!(block_on(again.boot_profile()), Some(vec![0..512, 4096..4097]));
     template.objects.put("disk.fvd-profile", b"{}".to_vec(), "\"three\"");
     assert_eq!(block_on(again.boot_profile()), None, "advice that makes no sense");
 }

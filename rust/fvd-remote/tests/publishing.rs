@@ -62,7 +62,7 @@ fn the_same_disk_again_changes_nothing_and_another_one_needs_force() {
     let target = folder.path().join("target");
     let disk = source(folder.path(), 7);
     let options = PublishOptions {
-        profile: Some(vec![0..4096]),
+        profile: Some(vec![0..4096, 8192..9000]),
         ..PublishOptions::default()
     };
     let first = publish_to(&disk, &target, &options).expect("published");
@@ -152,7 +152,7 @@ fn a_profile_alone_needs_a_template() {
     let error = publish_profile(
         &Opener::new(Config::new()),
         &folder.path().join("none"),
-        &[0..1],
+        &[0..1, 2..3],
         &mut |_| ControlFlow::Continue(()),
     );
     assert!(

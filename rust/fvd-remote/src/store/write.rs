@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use fvd::{Error, ErrorKind, Result};
+use http::header::AUTHORIZATION;
 use http::{Method, StatusCode};
 use http_body_util::BodyExt as _;
 use object_store::aws::{AmazonS3Builder, AwsCredentialProvider};
@@ -261,6 +262,14 @@ impl Sender {
             body,
             is_fresh: false,
         };
+        // What an empty token becomes.
+        if request
+            .headers
+            .get(AUTHORIZATION)
+            .is_some_and(|value| value.as_bytes().trim_ascii() == b"Bearer")
+        {
+            request.headers.remove(AUTHORIZATION);
+        }
         self.credentials.add_headers(&mut request).await?;
         Ok(request)
     }
