@@ -415,9 +415,13 @@ fn manifest_by_hand(len: u64, hash_of: impl Fn(u64) -> [u8; 32]) -> (Vec<u8>, [u
     let mut put = |value: u32| head.extend_from_slice(&value.to_le_bytes());
     let lengths = [1, 64 + 32 * pages.len() as u32, len as u32, (len >> 32) as u32];
     let kinds = [262_144, 1, 8192, 0, pages.len() as u32];
-    lengths.into_iter().chain(kinds).for_each(&mut put);
+    for number in lengths.into_iter().chain(kinds) {
+        put(number);
+    }
     head.resize(64, 0);
-    pages.iter().for_each(|page| head.extend_from_slice(page));
+    for page in &pages {
+        head.extend_from_slice(page);
+    }
     let identity = Sha256::digest(&head).into();
     head.extend_from_slice(&hashes);
     (head, identity)
