@@ -101,7 +101,8 @@ impl Object {
     }
 
     async fn send(&self, request: Request) -> Result<Response, Failure> {
-        if let Some(moved) = self.moved() {
+        // What came from there may be what failed: the name can lead to another place by now.
+        if let Some(moved) = self.moved().filter(|_| !request.is_fresh) {
             let short = keep_harmless(request.clone(), moved);
             let answer = self.transport.send(short).await?;
             if answer.status.is_success() || answer.status.is_server_error() || answer.status.as_u16() == 429 {

@@ -179,35 +179,36 @@ impl Writer {
             told: Arc::clone(&self.told),
         };
         let bucket = self.credentials.bucket(&self.name, &self.address, sender).await;
-        let bucket = bucket.map_err(|failure| self.error(&capital(&failure.text)))?;
+        let bucket = bucket.map_err(|failure| self.error(libc::EACCES, &capital(&failure.text)))?;
         Ok(Arc::clone(made.insert(bucket)))
     }
 
     /// Without what the store has answered, which may have credentials in it.
     fn failed(&self, error: &object_store::Error) -> Error {
         use object_store::Error as E;
-        let text = match error {
-            E::NotFound { .. } => {
-                let missing = io::Error::from_raw_os_error(libc::ENOENT);
-                let text = "There is no such bucket, or the upload is no longer there (status 404)";
-                let error = Error::io("write", missing).with_context(ErrorKind::Io, text);
-                return error.with_path(&self.name.text);
+        match error {
+            E::NotFound { .. } => self.error(
+                libc::ENOENT,
+                "There is no such bucket, or the upload is no longer there (status 404)",
+            ),
+            E::PermissionDenied { .. } | E::Unauthenticated { .. } => self.error(
+                libc::EACCES,
+                "The store refuses to be written to (status 401 or 403): the credentials must permit it",
+            ),
+            E::Precondition { .. } | E::AlreadyExists { .. } => {
+                self.error(libc::EIO, "The object was changed meanwhile")
             }
-            E::PermissionDenied { .. } | E::Unauthenticated { .. } => {
-                "The store refuses to be written to (status 401 or 403): the credentials must permit it".to_owned()
-            }
-            E::Precondition { .. } | E::AlreadyExists { .. } => "The object was changed meanwhile".to_owned(),
             _ => {
                 let told = self.told.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 let text = format!("The store did not take what was sent: {told}");
-                text.trim_end_matches(": ").to_owned()
+                self.error(libc::EIO, text.trim_end_matches(": "))
             }
-        };
-        self.error(&text)
+        }
     }
 
-    fn error(&self, text: &str) -> Error {
-        Error::new(ErrorKind::Io, text).with_path(&self.name.text)
+    fn error(&self, errno: i32, text: &str) -> Error {
+        let error = Error::io("write", io::Error::from_raw_os_error(errno));
+        error.with_context(ErrorKind::Io, text).with_path(&self.name.text)
     }
 }
 
