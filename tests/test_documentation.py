@@ -26,6 +26,7 @@ COMMANDS = (
     "dump",
     "prefetch",
     "profile",
+    "publish",
     "serve",
     "cache",
     "amend",

@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from fvd._logging import enable_logging
     from fvd._open import open
     from fvd._profile import clear_profile, export_profile, import_profile
+    from fvd._publish import publish
     from fvd._remote import Remote
     from fvd._serve import Server, serve
     from fvd._sources import source
@@ -102,6 +103,7 @@ __all__ = [
     "map",
     "open",
     "profile",
+    "publish",
     "remote_status",
     "serve",
     "source",
@@ -127,6 +129,7 @@ if not TYPE_CHECKING:
         "export_profile": "_profile",
         "import_profile": "_profile",
         "open": "_open",
+        "publish": "_publish",
         "serve": "_serve",
         "source": "_sources",
     }

@@ -32,6 +32,7 @@ from fvd.types import (
     PrefetchStatus,
     Profile,
     Progress,
+    PublishResult,
     RemoteStatus,
     Repair,
     ServerStats,
@@ -76,6 +77,8 @@ __all__ = [
     "open",
     "open_async",
     "profile",
+    "publish",
+    "publish_profile",
     "remote_status",
     "serve",
     "set_log_level",
@@ -356,6 +359,24 @@ def convert(
     remote: Remote | None = None,
     progress: Progress | None = None,
 ) -> ConvertResult: ...
+def publish(
+    source: StrPath | Image | AsyncImage | Source,
+    target: StrPath,
+    *,
+    source_format: Format | None = None,
+    profile: Sequence[tuple[int, int]] | None = None,
+    force: bool = False,
+    base_error: BaseError | None = None,
+    base_timeout: float | None = None,
+    force_share: bool = False,
+    trust: Sequence[StrPath] = ...,
+    cache_dir: StrPath | None = None,
+    remote: Remote | None = None,
+    progress: Progress | None = None,
+) -> PublishResult: ...
+def publish_profile(
+    target: StrPath, entries: Sequence[tuple[int, int]], *, remote: Remote | None = None
+) -> PublishResult: ...
 def remote_status() -> RemoteStatus: ...
 
 @final

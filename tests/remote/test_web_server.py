@@ -38,15 +38,17 @@ def run(server: Nginx, *arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
 
 
-def test_a_new_overlay_takes_its_size_from_the_server_with_one_request(server: Nginx, tmp_path: Path) -> None:
+def test_a_new_overlay_takes_its_size_from_the_server_with_one_request_and_looks_for_a_manifest(
+    server: Nginx, tmp_path: Path
+) -> None:
     server.put("base.raw", DATA)
     made = fvd.create(
         tmp_path / "vm.fvd", backing_file=server.url("base.raw"), backing_format="raw", trust=server.trust
     )
     assert made["size"] == len(DATA)
     # nginx logs a request after its answer.
-    until(lambda: len(server.requests()) > 0)
-    assert len(server.requests()) == 1
+    until(lambda: len(server.requests()) > 1)
+    assert sorted(request.partition(" ")[0] for request in server.requests()) == ["206", "404"]
 
 
 def test_reads_come_from_the_server_and_are_kept_by_copy_on_read(server: Nginx, tmp_path: Path) -> None:

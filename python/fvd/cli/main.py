@@ -23,6 +23,7 @@ COMMANDS = {
     "map": "Show where the data of a disk lies",
     "prefetch": "Fetch everything that an image still needs from its base",
     "profile": "Show, export, import or clear the prefetch profile of an image",
+    "publish": "Publish a disk as a template, in a store or in a folder of a web server",
     "resize": "Change the size of a disk",
     "serve": "Serve disks over NBD",
     "update": "Change what an image says of itself, as with the original driver",

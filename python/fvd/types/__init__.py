@@ -28,7 +28,7 @@ from fvd.types._arguments import (
     TargetFormat,
 )
 from fvd.types._cache import CacheCheck, CacheObject
-from fvd.types._copies import CompareResult, ConvertResult, CreateResult
+from fvd.types._copies import CompareResult, ConvertResult, CreateResult, PublishResult
 from fvd.types._dump import BitmapRecord, Dump, JournalSector, TableRecord
 from fvd.types._images import CheckResult, DiskStats, Extent, FormatSpecific, ImageInfo, Snapshot
 from fvd.types._options import Attributes, ImageOptions, OptionValue
@@ -73,6 +73,7 @@ __all__ = [
     "PrefetchStatus",
     "Profile",
     "Progress",
+    "PublishResult",
     "RemoteStatus",
     "Repair",
     "RequestCounts",

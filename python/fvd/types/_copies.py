@@ -55,3 +55,27 @@ class ConvertResult(TypedDict):
     format: str
     size: int
     """Size of the source's disk in bytes. An FVD image rounds it up to a multiple of 512."""
+
+
+class PublishResult(TypedDict):
+    """The template that was published. See `fvd.publish`.
+
+    ```pycon
+    >>> result: PublishResult = fvd.publish("base.raw", "published.raw")
+    >>> len(result["manifest"]), result["profile_entries"]
+    (64, None)
+    ```
+    """
+
+    name: str
+    """The path or the URL of the object."""
+    manifest: str
+    """The identity of the template: SHA-256 of the head of its manifest, in hexadecimal digits."""
+    size: int
+    """Of the object, in bytes."""
+    data: int
+    """Bytes of it that are not in a run of zeros, in whole chunks. 0 if only the profile was written."""
+    written: bool
+    """False: the object was published already, or only the profile was written."""
+    profile_entries: int | None
+    """Entries of the boot profile that was written; None: none was."""

@@ -31,6 +31,7 @@ mod options;
 mod prefetch;
 mod profile;
 mod progress;
+mod publish;
 mod remote;
 mod runtime;
 mod serve;
@@ -82,6 +83,8 @@ mod _fvd {
     use super::options::{amend_aliases, amend_options, create_options};
     #[pymodule_export]
     use super::profile::{profile, set_profile};
+    #[pymodule_export]
+    use super::publish::{publish, publish_profile};
     #[pymodule_export]
     use super::remote::{RemoteHooks, remote_status};
     #[pymodule_export]

@@ -29,7 +29,7 @@ fn openers() -> MutexGuard<'static, Openers> {
 
 /// The configuration and the environment are read when a process opens the first URL with this folder, and
 /// again as long as that fails.
-fn of_process(cache_dir: Option<&PathBuf>) -> Result<Arc<Opener>> {
+pub(crate) fn of_process(cache_dir: Option<&PathBuf>) -> Result<Arc<Opener>> {
     if let Some(opener) = openers().get(&cache_dir.cloned()) {
         return Ok(Arc::clone(opener));
     }
@@ -87,7 +87,7 @@ impl Far {
         Self { cache_dir, hooks }
     }
 
-    fn opener(&self) -> Result<Arc<Opener>> {
+    pub(crate) fn opener(&self) -> Result<Arc<Opener>> {
         match &self.hooks {
             Some(hooks) => hooks.opener(self.cache_dir.as_ref()),
             None => of_process(self.cache_dir.as_ref()),

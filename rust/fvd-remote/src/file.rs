@@ -1,6 +1,7 @@
 //! A remote file, as the engine reads it.
 
 use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin as Pinned;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,8 +12,10 @@ use fvd::process::Owned;
 use fvd::remote::{OutageState, Pin, RemoteFile};
 use fvd::storage::{Allocation, IoBufMut};
 use fvd::{Error, Result};
+use tokio::sync::oneshot;
 
 use crate::patience::within;
+use crate::transport::io_thread;
 use crate::units::Units;
 
 /// An object that is open. In a forked child every read fails, and dropping it does nothing (R6).
@@ -68,6 +71,19 @@ impl RemoteFile for File {
             let looking: BoxFuture<'_, Result<_>> =
                 Box::pin(async move { Ok(source.allocation(offset, inside).await) });
             OwnFuture(Owned::new(looking)).await
+        })
+    }
+
+    fn boot_profile(&self) -> BoxFuture<'_, Option<Vec<Range<u64>>>> {
+        Box::pin(async {
+            let profile = self.units.get().ok()?.source().boot_profile();
+            let (sender, receiver) = oneshot::channel();
+            let asking = io_thread::spawn(async move {
+                // Who has gone needs no profile.
+                _ = sender.send(profile.await);
+            });
+            asking.ok()?;
+            receiver.await.ok()?
         })
     }
 

@@ -12,8 +12,10 @@
 //! * `retry`: when to try again, when to try twice.
 //! * `fetch`: brings bytes, whatever the server does.
 //! * `nbd`: brings bytes of an export of an NBD server.
+//! * `manifest`: what each chunk of a template must be, and templates that are read.
 //! * `cache`: units on a disk of this machine, shared by its processes.
 //! * `units`: what is kept in memory, who waits for what.
+//! * `publish`: writes templates.
 //! * `patience`: how long a reader waits.
 //! * `open_options`: what each open decides for itself.
 //!
@@ -28,11 +30,13 @@ mod fetch;
 mod file;
 pub mod hooks;
 mod identity;
+mod manifest;
 mod name;
 mod nbd;
 mod open_options;
 mod opener;
 mod patience;
+mod publish;
 mod redirects;
 mod retry;
 mod secret;
@@ -44,4 +48,5 @@ pub use cache::{CacheCheck, CacheObject, CacheOptions, list_cache, prune_cache, 
 pub use config::{Config, Outage, Rule, Tuning};
 pub use open_options::{OpenOptions, OpenerOf, Redirects};
 pub use opener::{Opener, set_memory_limit};
+pub use publish::{PublishOptions, Published, publish, publish_profile};
 pub use secret::Secret;

@@ -78,6 +78,15 @@ impl Name {
         self.url.path().trim_start_matches('/')
     }
 
+    /// The object beside this one whose name ends with `suffix`. None for a name with a query: a version, or
+    /// something that only its server knows.
+    pub(crate) fn beside(&self, suffix: &str) -> Option<Self> {
+        if self.url.query().is_some() {
+            return None;
+        }
+        Self::parse(&format!("{}{suffix}", self.text)).ok()
+    }
+
     /// A parameter of the query, such as `versionId`.
     pub(crate) fn parameter(&self, name: &str) -> Option<String> {
         let found = self.url.query_pairs().find(|(key, _)| key == name);

@@ -12,17 +12,18 @@ use fvd::{Error, Result};
 
 use crate::cache::Cache;
 use crate::clock::IoClock;
-use crate::config::{Config, Outage};
+use crate::config::{Config, Environment, Outage, Rule};
 use crate::counters::Tally;
 use crate::fetch::StoreState;
 use crate::file::File;
 use crate::hooks::UrlSource;
+use crate::manifest::{MANIFEST, PROFILE, Place};
 use crate::name::Name;
 use crate::nbd::{self, Connector, Export};
 use crate::open_options::{OpenOptions, Redirects};
-use crate::store::{self, Credentials, Object, Remote};
+use crate::store::{self, Credentials, Object, Remote, Writer};
 use crate::transport::{Client, Transport, io_thread};
-use crate::units::{Memory, Opening, Units, linger};
+use crate::units::{Beside, Memory, Opening, Units, linger};
 
 /// Bytes of data that a process keeps, unless it sets another limit.
 const MEMORY: u64 = 64 << 20;
@@ -58,6 +59,14 @@ struct Open {
     redirects: Redirects,
 }
 
+/// Where the manifest of an object is looked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manifests {
+    Beside,
+    /// The object is read from a URL that nothing else is beside.
+    Nowhere,
+}
+
 /// What the objects of a bucket or of a web server share.
 struct Store {
     client: Arc<Client>,
@@ -87,15 +96,16 @@ impl Opener {
     pub fn open_with(&self, url: &str, pin: Option<&Pin>, options: &OpenOptions) -> Result<Arc<dyn RemoteFile>> {
         self.shared.get()?;
         let export = nbd::Name::parse(url)?;
-        if let Some(pin) = pin {
-            if matches!(pin.validator, Validator::Manifest(_)) {
-                return Err(Error::unsupported("This version of fvd reads no manifests").with_path(url));
-            }
-            let may_share = |open: &Open| open.redirects == options.redirects;
-            if let Some(units) = self.find(url, pin, may_share)? {
-                let limit = self.limit(options);
-                return Ok(Arc::new(File::new(url.to_owned(), pin.clone(), units, limit)));
-            }
+        let may_share = |open: &Open| open.redirects == options.redirects;
+        if let Some(pin) = pin
+            && let Some(units) = self.find(url, pin, may_share)?
+        {
+            return Ok(Arc::new(File::new(
+                url.to_owned(),
+                pin.clone(),
+                units,
+                self.limit(options),
+            )));
         }
         if let Some(export) = export {
             return self.open_export(export, pin, options);
@@ -105,7 +115,7 @@ impl Opener {
             return self.open_presigned(name, source, pin, options);
         }
         let store = self.store(&name)?;
-        self.open_in(&store, name, pin, options)
+        self.open_in(&store, name, pin, options, Manifests::Beside)
     }
 
     /// As [`RemoteOpener::open`], but reads from the URL that `source` gives, such as a presigned one. Messages
@@ -113,7 +123,7 @@ impl Opener {
     pub fn open_at(&self, name: &str, source: Arc<dyn UrlSource>, pin: Option<&Pin>) -> Result<Arc<dyn RemoteFile>> {
         let name = Name::parse(name)?;
         let store = self.presigned_store(&name, source)?;
-        self.open_in(&Arc::new(store), name, pin, &OpenOptions::default())
+        self.open_in(&Arc::new(store), name, pin, &OpenOptions::default(), Manifests::Nowhere)
     }
 
     fn presigned_store(&self, name: &Name, source: Arc<dyn UrlSource>) -> Result<Store> {
@@ -138,7 +148,7 @@ impl Opener {
             let store = Arc::new(self.presigned_store(&name, source)?);
             Arc::clone(self.shared()?.stores.entry(key).or_insert(store))
         };
-        self.open_in(&store, name, pin, options)
+        self.open_in(&store, name, pin, options, Manifests::Nowhere)
     }
 
     /// What has been asked of the stores since this was made.
@@ -203,26 +213,26 @@ impl Opener {
         name: Name,
         pin: Option<&Pin>,
         options: &OpenOptions,
+        manifests: Manifests,
     ) -> Result<Arc<dyn RemoteFile>> {
         let rule = self.config.rule(&name.text);
-        let object = Object {
-            url: store::locate(&name, &rule, &self.config.environment)?,
-            transport: Arc::clone(&store.client) as Arc<dyn Transport>,
-            credentials: Arc::clone(&store.credentials),
-            redirects: options.redirects.clone(),
-            moved: Mutex::default(),
-            has_left_host: AtomicBool::new(false),
-            name,
+        let text = name.text.clone();
+        let is_pinned = pin.is_some_and(|pin| matches!(pin.validator, Validator::Manifest(_)));
+        let is_looked_for = manifests == Manifests::Beside
+            && (is_pinned || pin.is_none() && !self.config.ignore_manifests && rule.manifest != Some(false));
+        let beside = if is_looked_for {
+            self.beside(store, &name, &rule, options)?
+        } else {
+            None
         };
-        let text = object.name.text.clone();
-        let remote: Arc<dyn Remote> = Arc::new(object);
         let opening = Opening {
             url: text.clone(),
-            remote,
+            remote: self.remote(store, name, &rule, options)?,
             store: Arc::clone(&store.state),
             pin: pin.cloned(),
             cache: self.cache()?,
             asked: pin.map_or(Ok(None), |pin| self.find(&text, pin, |_| true))?,
+            beside,
         };
         let memory = Arc::clone(UNITS.get());
         let opened = io_thread::run(async move { Units::open(&memory, opening).await.map(Arc::new) })??;
@@ -230,6 +240,37 @@ impl Opener {
             linger(Arc::clone(&opened));
         }
         self.keep(text, pin, opened, options)
+    }
+
+    /// An object of `store`, without a request.
+    fn remote(&self, store: &Store, name: Name, rule: &Rule, options: &OpenOptions) -> Result<Arc<dyn Remote>> {
+        Ok(Arc::new(Object {
+            url: store::locate(&name, rule, &self.config.environment)?,
+            transport: Arc::clone(&store.client) as Arc<dyn Transport>,
+            credentials: Arc::clone(&store.credentials),
+            redirects: options.redirects.clone(),
+            moved: Mutex::default(),
+            has_left_host: AtomicBool::new(false),
+            name,
+        }))
+    }
+
+    /// Where manifest and boot profile of `name` are. The rule is that of the object: it may be for the object alone.
+    fn beside(&self, store: &Store, name: &Name, rule: &Rule, options: &OpenOptions) -> Result<Option<Beside>> {
+        let place = |suffix: &str| -> Result<Option<Place>> {
+            let Some(name) = name.beside(suffix) else {
+                return Ok(None);
+            };
+            Ok(Some(Place {
+                url: name.text.clone(),
+                remote: self.remote(store, name, rule, options)?,
+                store: Arc::clone(&store.state),
+            }))
+        };
+        let (Some(manifest), Some(profile)) = (place(MANIFEST)?, place(PROFILE)?) else {
+            return Ok(None);
+        };
+        Ok(Some(Beside { manifest, profile }))
     }
 
     /// Opens an export of an NBD server. It is not cached: only its length says which one it is.
@@ -262,6 +303,35 @@ impl Opener {
         self.shared()?.objects.entry(name.clone()).or_default().push(open);
         let pin = pin.cloned().unwrap_or_else(|| units.source().pin());
         Ok(Arc::new(File::new(name, pin, units, self.limit(options))))
+    }
+
+    /// What writes the object `name`, and where it and its manifest are.
+    pub(crate) fn writer(&self, name: &Name) -> Result<(Writer, Place, Place)> {
+        let store = self.store(name)?;
+        let rule = self.config.rule(&name.text);
+        let options = OpenOptions::default();
+        let manifest = self
+            .beside(&store, name, &rule, &options)?
+            .map(|beside| beside.manifest);
+        let object = Place {
+            url: name.text.clone(),
+            remote: self.remote(&store, name.clone(), &rule, &options)?,
+            store: Arc::clone(&store.state),
+        };
+        let writer = Writer {
+            address: store::address(name, &rule, &self.config.environment)?,
+            name: name.clone(),
+            transport: Arc::clone(&store.client) as Arc<dyn Transport>,
+            credentials: Arc::clone(&store.credentials),
+            store: Arc::clone(&store.state),
+            bucket: tokio::sync::Mutex::default(),
+            told: Arc::default(),
+        };
+        Ok((writer, object, manifest.expect("a name without a query")))
+    }
+
+    pub(crate) fn environment(&self) -> &Environment {
+        &self.config.environment
     }
 
     /// The host cache, if there is one.

@@ -17,7 +17,7 @@ use crate::gate::{Gate, Named};
 use crate::image::{
     CacheMode, DetectZeroes, Discard, Head, Image, OpenOptions, read_head, read_head_to_write, read_unfinished_head,
 };
-use crate::remote::{Access, AnyFile, GivenBase, Identity, RemoteOpener};
+use crate::remote::{Access, AnyFile, GivenBase, Identity, RemoteOpener, RemoteStorage};
 use crate::source::{BaseSource, BoxFuture, NamedBy, Qcow2Options, Qcow2Source, RawSource, Seen, deep, readable};
 use crate::storage::{FileOptions, FileStorage, LockMode, Storage};
 use crate::url::{is_url, shown};
@@ -141,8 +141,16 @@ pub async fn open_source_on<F: Files>(
 pub struct NewBase {
     /// The disk.
     pub source: Box<dyn BaseSource>,
+    /// The file, if it is a remote one.
+    pub remote: Option<RemoteStorage>,
+}
+
+impl NewBase {
     /// Which object it is, if it is a remote file.
-    pub pin: Option<StoredPin>,
+    #[must_use]
+    pub fn pin(&self) -> Option<StoredPin> {
+        self.remote.as_ref().map(|file| file.pin().into())
+    }
 }
 
 /// As [`open_source`], for a disk that becomes the base of a new image with `new_files` files. Fails if a
@@ -155,10 +163,10 @@ pub async fn open_new_base(
 ) -> Result<NewBase> {
     let options = options.read_only();
     let storage = open_any(path, &options)?;
-    let pin = storage.remote().map(|file| file.pin().into());
+    let remote = storage.remote().cloned();
     let mut seen = Seen::default().with_above(new_files);
     let source = deep(|| open_layer(&Blocking, storage, format, &options, &mut seen)).await?;
-    Ok(NewBase { source, pin })
+    Ok(NewBase { source, remote })
 }
 
 /// As [`open_any`], for what can only be done with a local file.

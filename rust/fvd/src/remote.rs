@@ -8,6 +8,7 @@ mod stored;
 mod urgency;
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::Result;
@@ -83,6 +84,12 @@ pub trait RemoteFile: Send + Sync + 'static {
     /// What is known about the bytes from `offset`, and for how many bytes (1..=`len`) that stays the same.
     /// `len` must not be 0. Data where nothing is known. At or beyond the end: a hole of `len` bytes.
     fn allocation(&self, offset: u64, len: u64) -> BoxFuture<'_, Result<(Allocation, u64)>>;
+
+    /// What a machine on this disk needs first, in this order, if it was published with the file: ranges of the
+    /// disk in bytes, of any value. None if nothing is known, or if that fails.
+    fn boot_profile(&self) -> BoxFuture<'_, Option<Vec<Range<u64>>>> {
+        Box::pin(async { None })
+    }
 
     /// The outage of its store, while there is one.
     fn outage(&self) -> Option<OutageState> {

@@ -25,6 +25,8 @@ pub struct Config {
     pub tuning: Tuning,
     /// The host cache. Default: none.
     pub cache: Option<CacheOptions>,
+    /// Looks for no manifest beside an object, whatever the rules say.
+    pub ignore_manifests: bool,
     pub(crate) cache_size: Option<u64>,
     pub(crate) rules: Vec<Rule>,
     pub(crate) environment: Environment,

@@ -122,7 +122,7 @@ pub(crate) fn changed(url: &str, expected: &str, found: &str) -> Error {
 }
 
 /// What a refusal means that is not about which object it is.
-pub(super) fn trouble(refusal: Refusal, status: StatusCode, generation: u64) -> Trouble {
+pub(crate) fn trouble(refusal: Refusal, status: StatusCode, generation: u64) -> Trouble {
     match refusal {
         Refusal::Later(demanded) => Trouble::Retry {
             text: format!("the server answered with status {status}"),

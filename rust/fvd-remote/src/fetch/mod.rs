@@ -22,7 +22,7 @@ use fvd::host::{BoxFuture, Clock};
 use fvd::remote::{OutageState, Pin};
 use fvd::storage::Allocation;
 
-pub(crate) use attempt::{Head, changed};
+pub(crate) use attempt::{Head, changed, trouble};
 pub(crate) use open::ATTEMPTS;
 pub(crate) use repeat::{fetch, wait_for_turn};
 pub(crate) use trouble::{Trouble, capital, timed_out};
@@ -89,6 +89,21 @@ pub(crate) trait Source: Send + Sync + 'static {
     fn has_left_host(&self) -> bool {
         false
     }
+
+    /// Whether `unit` is known to be zeros, which nothing needs to fetch, and the next unit that is of the other
+    /// kind. Never waits.
+    fn zeros(&self, unit: u64) -> (bool, u64) {
+        _ = unit;
+        (false, u64::MAX)
+    }
+
+    /// What a machine needs first, if that is known: ranges of the disk in bytes. Runs on the I/O thread.
+    fn boot_profile(&self) -> BoxFuture<'static, Option<Vec<Range<u64>>>> {
+        Box::pin(async { None })
+    }
+
+    /// Waits until what it keeps elsewhere is stored, for a limited time. Blocks.
+    fn settle(&self) {}
 
     /// As [`RemoteFile::allocation`](fvd::remote::RemoteFile::allocation), for a range within the object.
     /// May be polled by any runtime.

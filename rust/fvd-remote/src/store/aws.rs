@@ -27,7 +27,7 @@ pub(crate) struct Aws {
 }
 
 pub(super) struct Session {
-    provider: AwsCredentialProvider,
+    pub(super) provider: AwsCredentialProvider,
     region: String,
 }
 

@@ -18,7 +18,7 @@ pub(crate) struct Azure {
 }
 
 pub(super) struct Session {
-    provider: AzureCredentialProvider,
+    pub(super) provider: AzureCredentialProvider,
     account: String,
 }
 

@@ -15,7 +15,9 @@ use super::aws::Aws;
 use super::azure::Azure;
 use super::gcp::Gcp;
 use super::helper;
+use super::write::{self, Address, Bucket, Sender};
 use crate::hooks::{HeaderSource, UrlSource};
+use crate::name::{Name, Scheme};
 use crate::secret::Secret;
 use crate::transport::{Failure, FailureKind, Request};
 
@@ -140,6 +142,38 @@ impl Credentials {
             Authority::Azure(session) => session.sign(request).await?,
         }
         Ok(())
+    }
+
+    /// Adds what goes along with every request, and is no signature.
+    pub(super) async fn add_headers(&self, request: &mut Request) -> Result<(), Failure> {
+        match self.provider {
+            Provider::Helper(_) | Provider::Headers(_) => self.authorize(request).await,
+            _ => {
+                request.headers.extend(self.fixed.clone());
+                Ok(())
+            }
+        }
+    }
+
+    /// What writes to the bucket of `name`, with credentials that are asked for now.
+    pub(super) async fn bucket(
+        &self,
+        name: &Name,
+        address: &Address,
+        sender: Sender,
+    ) -> Result<Arc<dyn Bucket>, Failure> {
+        match (&self.provider, name.scheme) {
+            (Provider::Aws(aws), _) => write::s3(name, address, sender, Some(aws.session().await?.provider)),
+            (Provider::Gcp(gcp), _) => write::gcs(name, address, sender, Some(gcp.session()?.0)),
+            (Provider::Azure(azure), _) => write::azure(name, address, sender, Some(azure.session()?.provider)),
+            (Provider::Presigned(_), _) | (_, Scheme::Web) => Err(Failure::new(
+                FailureKind::Refused,
+                "this is no store that fvd can write to",
+            )),
+            (_, Scheme::S3) => write::s3(name, address, sender, None),
+            (_, Scheme::Gcs) => write::gcs(name, address, sender, None),
+            (_, Scheme::Azure) => write::azure(name, address, sender, None),
+        }
     }
 
     /// Asks for new credentials, unless those of `generation` are not the current ones.

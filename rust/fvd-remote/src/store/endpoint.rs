@@ -11,6 +11,7 @@ use super::aws::Aws;
 use super::azure::Azure;
 use super::credentials::{Credentials, Provider, headers};
 use super::gcp::Gcp;
+use super::write::Address;
 use crate::config::{Config, Environment, Rule};
 use crate::name::{Name, Scheme};
 use crate::transport::{AddressRule, Client, Proxies, TlsRoots, Transport};
@@ -28,33 +29,12 @@ pub(crate) fn locate(name: &Name, rule: &Rule, environment: &Environment) -> Res
     let bucket = name.bucket();
     let text = match name.scheme {
         Scheme::Web => return Ok(name.url.clone()),
-        Scheme::S3 => {
-            let endpoint = s3_endpoint(rule, environment);
-            let is_path_style = rule.path_style.unwrap_or(endpoint.is_some() || bucket.contains('.'));
-            let endpoint =
-                endpoint.unwrap_or_else(|| format!("https://s3.{}.amazonaws.com", region(rule, environment)));
-            let endpoint = endpoint.trim_end_matches('/');
-            match endpoint.split_once("://") {
-                Some((scheme, host)) if !is_path_style => format!("{scheme}://{bucket}.{host}"),
-                _ => format!("{endpoint}/{bucket}"),
-            }
-        }
-        Scheme::Gcs => {
-            let endpoint = rule.endpoint.clone().or_else(|| emulator(environment));
-            let endpoint = endpoint.unwrap_or_else(|| "https://storage.googleapis.com".to_owned());
-            format!("{}/{bucket}", endpoint.trim_end_matches('/'))
-        }
-        Scheme::Azure => {
-            let set = rule
-                .endpoint
-                .clone()
-                .or_else(|| environment.get("AZURE_STORAGE_ENDPOINT"));
-            let endpoint = match set {
-                Some(endpoint) => endpoint,
-                None => format!("https://{}.blob.core.windows.net", account(rule, environment)?),
-            };
-            format!("{}/{bucket}", endpoint.trim_end_matches('/'))
-        }
+        Scheme::S3 => match s3_place(name, rule, environment) {
+            (endpoint, true) => endpoint,
+            (endpoint, false) => format!("{endpoint}/{bucket}"),
+        },
+        Scheme::Gcs => format!("{}/{bucket}", gcs_endpoint(rule, environment)),
+        Scheme::Azure => format!("{}/{bucket}", azure_endpoint(rule, environment)?),
     };
     let mut url = Url::parse(&text)
         .map_err(|error| Error::invalid_argument(format!("The endpoint of {} is no URL: {error}", name.text)))?;
@@ -67,6 +47,54 @@ pub(crate) fn locate(name: &Name, rule: &Rule, environment: &Environment) -> Res
     );
     url.set_path(&path);
     Ok(url)
+}
+
+/// The endpoint of S3, and whether it has the bucket in the name of the host.
+fn s3_place(name: &Name, rule: &Rule, environment: &Environment) -> (String, bool) {
+    let bucket = name.bucket();
+    let endpoint = s3_endpoint(rule, environment);
+    let is_path_style = rule.path_style.unwrap_or(endpoint.is_some() || bucket.contains('.'));
+    let endpoint = endpoint.unwrap_or_else(|| format!("https://s3.{}.amazonaws.com", region(rule, environment)));
+    let endpoint = endpoint.trim_end_matches('/');
+    match endpoint.split_once("://") {
+        Some((scheme, host)) if !is_path_style => (format!("{scheme}://{bucket}.{host}"), true),
+        _ => (endpoint.to_owned(), false),
+    }
+}
+
+fn gcs_endpoint(rule: &Rule, environment: &Environment) -> String {
+    let endpoint = rule.endpoint.clone().or_else(|| emulator(environment));
+    let endpoint = endpoint.unwrap_or_else(|| "https://storage.googleapis.com".to_owned());
+    endpoint.trim_end_matches('/').to_owned()
+}
+
+fn azure_endpoint(rule: &Rule, environment: &Environment) -> Result<String> {
+    let set = rule.endpoint.clone();
+    let endpoint = match set.or_else(|| environment.get("AZURE_STORAGE_ENDPOINT")) {
+        Some(endpoint) => endpoint,
+        None => format!("https://{}.blob.core.windows.net", account(rule, environment)?),
+    };
+    Ok(endpoint.trim_end_matches('/').to_owned())
+}
+
+/// Where the bucket of `name` is, for writing.
+pub(crate) fn address(name: &Name, rule: &Rule, environment: &Environment) -> Result<Address> {
+    let (endpoint, is_virtual) = match name.scheme {
+        Scheme::S3 => s3_place(name, rule, environment),
+        Scheme::Gcs => (gcs_endpoint(rule, environment), false),
+        Scheme::Azure => (azure_endpoint(rule, environment)?, false),
+        Scheme::Web => return Err(Error::unsupported("Nothing can be written to a web server")),
+    };
+    let account = match name.scheme {
+        Scheme::Azure => account(rule, environment)?,
+        _ => String::new(),
+    };
+    Ok(Address {
+        endpoint,
+        is_virtual,
+        region: region(rule, environment),
+        account,
+    })
 }
 
 /// What sends requests to `url`.

@@ -18,7 +18,7 @@ pub(crate) struct Gcp {
     pub(super) transport: Arc<dyn Transport>,
 }
 
-pub(super) struct Session(GcpCredentialProvider);
+pub(super) struct Session(pub(super) GcpCredentialProvider);
 
 impl Gcp {
     /// A new session: what was cached for the last one is forgotten.

@@ -7,6 +7,7 @@ mod credentials;
 mod endpoint;
 mod gcp;
 mod helper;
+mod write;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +18,8 @@ use http::header::{ACCEPT_ENCODING, HeaderValue, IF_MATCH, IF_UNMODIFIED_SINCE, 
 use url::Url;
 
 pub(crate) use credentials::Credentials;
-pub(crate) use endpoint::{client, locate, presigned, provider};
+pub(crate) use endpoint::{address, client, locate, presigned, provider};
+pub(crate) use write::Writer;
 
 use crate::identity::Identity;
 use crate::name::{Name, Scheme};
@@ -99,7 +101,8 @@ impl Object {
     }
 
     async fn send(&self, request: Request) -> Result<Response, Failure> {
-        if let Some(moved) = self.moved() {
+        // What came from there may be what failed: the name can lead to another place by now.
+        if let Some(moved) = self.moved().filter(|_| !request.is_fresh) {
             let short = keep_harmless(request.clone(), moved);
             let answer = self.transport.send(short).await?;
             if answer.status.is_success() || answer.status.is_server_error() || answer.status.as_u16() == 429 {

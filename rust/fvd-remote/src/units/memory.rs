@@ -14,6 +14,7 @@ use tokio::sync::oneshot::{self, Receiver, Sender};
 use super::admission::{Queue, Ticket, send};
 use super::flight::Flight;
 use crate::clock::IoClock;
+use crate::manifest::Budget;
 
 /// A unit of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -165,6 +166,17 @@ impl Memory {
         taken
     }
 
+    /// Counts `bytes` of something else than units as kept, until the result is dropped. Units make room for it.
+    pub(crate) fn charge(self: &Arc<Self>, bytes: u64) -> Charge {
+        let mut state = self.lock();
+        state.kept += bytes;
+        state.evict(0);
+        Charge {
+            memory: Arc::clone(self),
+            bytes,
+        }
+    }
+
     /// Drops a unit, if it is kept.
     pub(super) fn drop_kept(&self, key: Key) {
         let mut state = self.lock();
@@ -200,6 +212,24 @@ impl Memory {
         let dropped: Vec<_> = keys.into_iter().filter_map(|key| state.remove(key)).collect();
         drop(state);
         drop(dropped);
+    }
+}
+
+/// See [`Memory::charge`].
+pub(crate) struct Charge {
+    memory: Arc<Memory>,
+    bytes: u64,
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.memory.lock().kept -= self.bytes;
+    }
+}
+
+impl Budget for Arc<Memory> {
+    fn charge(&self, bytes: u64) -> Box<dyn Send + Sync> {
+        Box::new(Memory::charge(self, bytes))
     }
 }
 

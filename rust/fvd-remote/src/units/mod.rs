@@ -8,6 +8,7 @@ mod memory;
 mod open;
 mod read;
 mod streams;
+mod template;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -18,6 +19,7 @@ use tokio::task::AbortHandle;
 
 pub(crate) use memory::Memory;
 pub(crate) use open::{Opening, linger};
+pub(crate) use template::Beside;
 
 use crate::cache::{Cached, Lead};
 use crate::fetch::{Source, UNIT, fetch};
@@ -117,7 +119,25 @@ impl Units {
                 ahead.start += 1;
             }
         }
-        ahead
+        self.without_zeros(ahead)
+    }
+
+    /// The first of these units that are not known to be zeros, up to the next zeros.
+    fn without_zeros(&self, mut units: Range<u64>) -> Range<u64> {
+        if units.is_empty() {
+            return units;
+        }
+        let (mut is_zero, mut next) = self.source.zeros(units.start);
+        if is_zero {
+            units.start = next.min(units.end);
+            if units.is_empty() {
+                return units;
+            }
+            (is_zero, next) = self.source.zeros(units.start);
+        }
+        debug_assert!(!is_zero, "runs of zeros do not touch");
+        units.end = units.end.min(next);
+        units
     }
 }
 
@@ -129,6 +149,7 @@ impl Drop for Units {
         if let Some(cached) = &self.cached {
             cached.settle();
         }
+        self.source.settle();
     }
 }
 

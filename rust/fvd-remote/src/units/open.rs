@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fvd::Result;
-use fvd::remote::Pin;
+use fvd::remote::{Pin, Validator};
 use fvd::storage::IoBufMut;
+use fvd::{Error, Result};
 use tokio::task;
 use tokio::time::{sleep, timeout};
 
 use super::cached::Patience;
+use super::template::{Beside, Looked, look};
 use super::{Memory, Units};
 use crate::cache::{Cache, Cached, Lead};
 use crate::fetch::{Fetcher, Source as _, StoreState};
@@ -31,6 +32,16 @@ pub(crate) struct Opening {
     pub(crate) cache: Option<Arc<Cache>>,
     /// The object of the pin, as somebody else has it open.
     pub(crate) asked: Option<Arc<Units>>,
+    /// Where its manifest would be. None: it has none, or none is looked for.
+    pub(crate) beside: Option<Beside>,
+}
+
+impl Opening {
+    /// The first request.
+    pub(super) async fn fetcher(&self, pin: Option<&Pin>) -> Result<Fetcher> {
+        let (remote, store) = (Arc::clone(&self.remote), Arc::clone(&self.store));
+        Fetcher::open(self.url.clone(), remote, store, pin).await
+    }
 }
 
 impl Units {
@@ -41,8 +52,35 @@ impl Units {
     }
 
     /// Opens an object. Asks the store for nothing if a pin says which object it is, and the first unit is in
-    /// memory or in the cache.
-    pub(crate) async fn open(memory: &Arc<Memory>, opening: Opening) -> Result<Self> {
+    /// memory, or the cache has it or its manifest.
+    pub(crate) async fn open(memory: &Arc<Memory>, mut opening: Opening) -> Result<Self> {
+        let beside = opening.beside.take();
+        let pin = opening.pin.clone();
+        if let Some(Pin {
+            validator: Validator::Manifest(identity),
+            ..
+        }) = pin.as_ref()
+        {
+            let pin = pin.as_ref().expect("it has a validator");
+            let Some(beside) = beside else {
+                return Err(Error::unsupported(
+                    "The image stands on a template, and its manifest is beside the object of that name: neither a \
+                     presigned URL nor one with a query leads there",
+                ));
+            };
+            return Self::open_pinned(memory, opening, beside, pin, identity).await;
+        }
+        let Some(beside) = beside else {
+            return Self::open_plain(memory, opening, None).await;
+        };
+        match look(&opening, &beside).await? {
+            Looked::Plain(fetcher) => Self::open_plain(memory, opening, Some(fetcher)).await,
+            Looked::Template(fetcher, loaded) => Self::open_looked(memory, opening, beside, fetcher, loaded).await,
+        }
+    }
+
+    /// Opens an object without a manifest. `fetcher`: its first request has been answered.
+    async fn open_plain(memory: &Arc<Memory>, opening: Opening, fetcher: Option<Fetcher>) -> Result<Self> {
         let Opening {
             url,
             remote,
@@ -50,6 +88,7 @@ impl Units {
             pin,
             cache,
             asked,
+            beside: _,
         } = opening;
         if let (Some(pin), Some(asked)) = (&pin, asked)
             && asked.brings_first_unit().await
@@ -64,7 +103,10 @@ impl Units {
             return Ok(units);
         }
         let Some(cache) = cache else {
-            let fetcher = Fetcher::open(url, remote, store, pin.as_ref()).await?;
+            let fetcher = match fetcher {
+                Some(fetcher) => fetcher,
+                None => Fetcher::open(url, remote, store, pin.as_ref()).await?,
+            };
             return Ok(Self::new(memory, Arc::new(fetcher)));
         };
         let mut cached = None;
@@ -77,7 +119,10 @@ impl Units {
                 First::Fetched(some) => leads = some,
             }
         }
-        let fetcher = Fetcher::open(url.clone(), remote, store, pin.as_ref()).await?;
+        let fetcher = match fetcher {
+            Some(fetcher) => fetcher,
+            None => Fetcher::open(url.clone(), remote, store, pin.as_ref()).await?,
+        };
         if pin.is_none() {
             cached = cache.object(&url, &fetcher.identity.pin()).await?;
             if let Some(cached) = &cached {

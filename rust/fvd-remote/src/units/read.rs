@@ -16,15 +16,25 @@ use crate::fetch::UNIT;
 const SLICE: u64 = 8 << 20;
 
 impl Units {
-    /// Fills `buf` from `offset`. What lies beyond the end are zeros.
+    /// Fills `buf` from `offset`. What lies beyond the end are zeros. Nothing is fetched that is known to be zeros.
     pub(crate) async fn read(&self, mut buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
         let urgency = Urgency::current();
         let end = offset.saturating_add(buf.len() as u64).min(self.len());
         let mut start = offset;
         while start < end {
-            let slice = start..end.min(start / SLICE * SLICE + SLICE);
+            let (is_zero, next) = self.source.zeros(start / UNIT);
+            let run_end = end.min(next.saturating_mul(UNIT));
+            let slice = if is_zero {
+                start..run_end
+            } else {
+                start..run_end.min(start / SLICE * SLICE + SLICE)
+            };
             start = slice.end;
-            self.read_slice(&mut buf, offset, slice, urgency).await?;
+            if is_zero {
+                buf.as_mut_slice()[(slice.start - offset) as usize..(slice.end - offset) as usize].fill(0);
+            } else {
+                self.read_slice(&mut buf, offset, slice, urgency).await?;
+            }
         }
         let filled = end.saturating_sub(offset) as usize;
         buf.as_mut_slice()[filled..].fill(0);

@@ -53,7 +53,7 @@ pub enum Fault {
 pub struct Reply {
     status: u16,
     headers: Vec<(String, String)>,
-    body: Vec<u8>,
+    pub body: Vec<u8>,
     fault: Fault,
     delay: Duration,
 }

@@ -1,6 +1,7 @@
 //! A remote file as a read-only storage.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -43,6 +44,11 @@ impl RemoteStorage {
     /// Fails in a process that was forked after the file was opened.
     pub(crate) fn check_process(&self) -> Result<()> {
         self.file().map(drop)
+    }
+
+    /// See [`RemoteFile::boot_profile`].
+    pub(crate) async fn boot_profile(&self) -> Option<Vec<Range<u64>>> {
+        self.file.get().ok()?.boot_profile().await
     }
 
     /// See [`RemoteFile::has_time_limit`].

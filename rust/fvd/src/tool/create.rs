@@ -2,13 +2,15 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::new_files::NewFiles;
+use super::profile::store_ranges;
 use crate::chain::{self, ChainOptions, NewBase};
 use crate::error::{Error, Result};
-use crate::format::{BaseUpdate, Header, SECTOR};
+use crate::format::{BaseUpdate, Header, SECTOR, profile};
 use crate::gate::{Gate, beside};
 use crate::image::{self, CreateOptions};
 use crate::process::Process;
@@ -55,7 +57,8 @@ pub struct CreateRequest {
 pub async fn create(request: &CreateRequest) -> Result<Header> {
     request.new_files().check()?;
     let base = open_backing(request).await?;
-    let options = complete(request, base.as_ref())?;
+    let mut options = complete(request, base.as_ref())?;
+    let profile = boot_profile(&mut options, base.as_ref()).await;
     options.header().map_err(|error| error.with_path(&request.path))?;
     let data_path = data_path(request);
     let new = RemoveOnDrop::new([Some(request.path.as_path()), data_path.as_deref()]);
@@ -66,8 +69,29 @@ pub async fn create(request: &CreateRequest) -> Result<Header> {
         storage.empty()?;
     }
     let header = image::create(&file, data.as_ref(), &options, base.as_ref().map(|base| &*base.source)).await?;
+    if !profile.is_empty() {
+        store_ranges(&file, &profile).await?;
+    }
     new.keep();
     Ok(header)
+}
+
+/// The boot profile that was published with the base, unless the user has decided otherwise. Makes room for it,
+/// and has it used.
+async fn boot_profile(options: &mut CreateOptions, base: Option<&NewBase>) -> Vec<Range<u64>> {
+    let is_decided = options.generate_prefetch_profile || options.layout.prefetch_profile_size == Some(0);
+    let remote = base.and_then(|base| base.remote.as_ref());
+    let Some(remote) = remote.filter(|_| !is_decided && options.layout.base_size != Some(0)) else {
+        return Vec::new();
+    };
+    let ranges = remote.boot_profile().await.unwrap_or_default();
+    if !ranges.is_empty() {
+        let needed = ranges.len() as u64 * profile::ENTRY_SIZE;
+        let room = needed.clamp(profile::DEFAULT_SIZE, profile::MAX_SIZE);
+        options.layout.prefetch_profile_size.get_or_insert(room);
+        options.profile_directed_prefetch_start_delay.get_or_insert(0);
+    }
+    ranges
 }
 
 /// Creates an empty raw disk of `request.size` bytes, rounded up to whole sectors. Returns the rounded size.
@@ -114,7 +138,7 @@ pub(super) fn files_of(options: &CreateOptions) -> usize {
 
 /// The options with size and base filled in.
 fn complete(request: &CreateRequest, base: Option<&NewBase>) -> Result<CreateOptions> {
-    let pin = base.and_then(|base| base.pin.clone());
+    let pin = base.and_then(NewBase::pin);
     let base = base.map(|base| &*base.source);
     let mut options = request.options.clone();
     let size = request.size.or(base.map(|base| base.len().next_multiple_of(SECTOR)));

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::format::profile::capacity;
 use crate::image::profile::{empty_profile, read_profile, write_profile};
 use crate::image::{finish_change, read_head, read_head_to_write};
-use crate::storage::Storage as _;
+use crate::storage::{FileStorage, Storage as _};
 
 /// The profile of an image, with its limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,21 +68,25 @@ pub async fn set_profile(path: &Path, ranges: &[Range<u64>]) -> Result<TakenProf
         ..ChainOptions::default()
     };
     let file = open_file(path, &options)?;
-    let mut head = read_head_to_write(&file).await?;
+    store_ranges(&file, ranges).await.map_err(|error| error.with_path(path))
+}
+
+/// As [`set_profile`], for an image that is open.
+pub(super) async fn store_ranges(file: &FileStorage, ranges: &[Range<u64>]) -> Result<TakenProfile> {
+    let mut head = read_head_to_write(file).await?;
     file.sync().await?;
-    finish_change(&file, &mut head).await?;
+    finish_change(file, &mut head).await?;
     let Some(mut profile) = empty_profile(&head.geometry) else {
         if ranges.is_empty() {
             return Ok(TakenProfile::default());
         }
-        let error = Error::invalid_argument(
+        return Err(Error::invalid_argument(
             "The image has no room for a prefetch profile; it is made when the image is created, with the option \
              prefetch_profile_size",
-        );
-        return Err(error.with_path(path));
+        ));
     };
     let full_at = ranges.iter().position(|range| !profile.add(range.clone()));
-    write_profile(&file, &head.geometry, &profile).await?;
+    write_profile(file, &head.geometry, &profile).await?;
     let end = head.geometry.virtual_size;
     Ok(TakenProfile {
         ranges: profile.ranges(),

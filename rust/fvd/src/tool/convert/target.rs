@@ -210,7 +210,8 @@ fn open_fvd(
         ));
     }
     let base = open_base(path, &options, request)?;
-    let (base, pin) = base.map_or((None, None), |base| (Some(base.source), base.pin));
+    let pin = base.as_ref().and_then(NewBase::pin);
+    let base = base.map(|base| base.source);
     options.base_pin = pin;
     options.layout.base_size = base.as_ref().map(|base| base.len());
     // Check the options before an existing file is emptied.
