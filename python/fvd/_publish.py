@@ -38,8 +38,9 @@ def publish(
     The manifest is written last, at `target` with `.fvd-manifest` after it; so what is published in part is
     no template. Images that are made on the template (`create(backing_file=...)`) check every byte with it.
 
-    `source` is a file, an open image or a source in Python (see `source`); its disk is published as raw bytes. With `as_is` the bytes of the
-    file are published instead, such as those of a compressed qcow2 image. Nothing may write to it meanwhile.
+    `source` is a file, an open image or a source in Python (see `source`); its disk is published as raw
+    bytes. With `as_is` the bytes of the file are published instead, such as those of a compressed qcow2
+    image. Nothing may write to it meanwhile.
 
     `profile` is a file that `export_profile` has written, or an image that has a profile; without it, the
     profile of `source` is used if there is one. New images on the template fetch what it names first. With
