@@ -24,6 +24,7 @@ mod cache;
 mod clock;
 mod config;
 mod counters;
+mod fault;
 mod fetch;
 mod file;
 pub mod hooks;
@@ -36,6 +37,9 @@ mod patience;
 mod redirects;
 mod retry;
 mod secret;
+#[cfg(test)]
+mod sim;
+mod simulated;
 mod store;
 mod transport;
 mod units;

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::fault::fault;
+use crate::fault::fault;
 use super::layout::ENTRY;
 use super::medium::{ByteLock, Medium, Waiting, Which};
 use super::object::{OPEN, Object, read_label, remove_if_damaged};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::fault::fault;
+use crate::fault::fault;
 use super::layout::Entry;
 use super::medium::{Waiting, Which};
 use super::object::{Checked, Object, UNIT_LOCKS, entry_offset};

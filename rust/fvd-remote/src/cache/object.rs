@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use super::fault::fault;
+use crate::fault::fault;
 use super::known::Known;
 use super::layout::{ENTRY, Entry, HEADER, LAST_USE, Label};
 use super::lead::Lead;

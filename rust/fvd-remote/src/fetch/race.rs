@@ -22,6 +22,7 @@ impl Fetcher {
         Tally::add(&self.store.tally.hedges, 1);
         let mut second = pin!(self.attempt(&rest, sink, true));
         let (ended, other): (_, Pin<&mut (dyn Future<Output = _> + Send)>) = select! {
+            biased;
             ended = &mut first => (ended, second),
             ended = &mut second => (ended, first),
         };

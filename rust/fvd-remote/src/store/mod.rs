@@ -17,6 +17,8 @@ use http::header::{ACCEPT_ENCODING, HeaderValue, IF_MATCH, IF_UNMODIFIED_SINCE, 
 use url::Url;
 
 pub(crate) use credentials::Credentials;
+#[cfg(test)]
+pub(crate) use credentials::Provider;
 pub(crate) use endpoint::{client, locate, presigned, provider};
 
 use crate::identity::Identity;

@@ -11,6 +11,7 @@ use tokio::sync::oneshot::{self, Receiver, Sender};
 
 use super::link::Link;
 use super::memory::{Memory, State};
+use crate::fault::fault;
 
 /// Requests of a process at one time.
 const REQUESTS: usize = 32;
@@ -115,7 +116,7 @@ impl Queue {
     }
 
     fn next(&self, now: Duration) -> Option<usize> {
-        let is_demand = |waiting: &Waiting| waiting.ticket.is_wanted();
+        let is_demand = |waiting: &Waiting| waiting.ticket.is_wanted() || fault!(FirstComeFirstServed);
         if let Some(first) = self.waiting.iter().position(is_demand) {
             let fits = self.requests < REQUESTS && self.fits(self.waiting[first].bytes, self.limit);
             // Those behind it wait as well, so that a long request is not overtaken for ever.
@@ -131,6 +132,7 @@ impl Queue {
         let background = self.reserved_background;
         !waiting.ticket.is_background
             || background == 0
+            || fault!(NoRoomKept)
             || self
                 .link
                 .room(now)
@@ -139,7 +141,7 @@ impl Queue {
 
     /// A request that is longer than the limit runs alone.
     fn fits(&self, bytes: u64, limit: u64) -> bool {
-        self.reserved == 0 || self.reserved + bytes <= limit
+        self.reserved == 0 || self.reserved + bytes <= limit || fault!(BudgetIgnored)
     }
 }
 
@@ -208,7 +210,9 @@ impl Queue {
 
     fn end(&mut self, reservation: &Reservation) {
         self.requests -= 1;
-        self.give_back(reservation, u64::MAX);
+        if !fault!(BudgetKept) {
+            self.give_back(reservation, u64::MAX);
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use fvd::remote::{Pin, Validator};
 use super::disk::{Faults, Machine};
 use super::schedule::Schedule;
 use crate::cache::evict::evict;
-use crate::cache::fault::{FAULT, Fault};
+use crate::fault::{FAULT, Fault};
 use crate::cache::layout::Label;
 use crate::cache::object::{Object, Quick};
 
