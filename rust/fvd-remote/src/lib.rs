@@ -27,6 +27,9 @@ mod counters;
 mod fault;
 mod fetch;
 mod file;
+#[cfg(any(test, feature = "simulation"))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod hooks;
 mod identity;
 mod name;

@@ -55,10 +55,7 @@ mod place {
 }
 
 #[cfg(any(test, feature = "simulation"))]
-pub(crate) use place::{dial, run, runtime};
-#[cfg(any(test, feature = "simulation"))]
-#[allow(unused_imports)]
-pub(crate) use place::set_dial;
+pub(crate) use place::{dial, run, runtime, set_dial};
 
 #[cfg(not(any(test, feature = "simulation")))]
 mod place {

@@ -27,7 +27,13 @@ mod tests;
 pub(crate) use cached::Cached;
 pub use host::CacheOptions;
 pub(crate) use host::{Cache, CacheTally};
+#[cfg(any(test, feature = "simulation"))]
+pub(crate) use folder::{Folder, Missing};
 #[cfg(test)]
 pub(crate) use inspect::units_of;
+#[cfg(any(test, feature = "simulation"))]
+pub(crate) use layout::{HEADER, Label};
+#[cfg(any(test, feature = "simulation"))]
+pub(crate) use object::{Object as StoredObject, Quick};
 pub use inspect::{CacheCheck, CacheObject, list_cache, prune_cache, verify_cache};
 pub(crate) use lead::Lead;

@@ -23,6 +23,8 @@ const ERROR_BODY: usize = 4096;
 pub(crate) struct Head {
     pub(crate) answer: Response,
     pub(crate) data: Data,
+    /// When the request was sent.
+    pub(crate) sent: Duration,
 }
 
 impl Fetcher {
@@ -35,11 +37,12 @@ impl Fetcher {
     /// Asks for `range`. The answer comes from the object that was opened.
     async fn head(&self, range: &Range<u64>, is_fresh: bool) -> Result<Head, Trouble> {
         let generation = self.remote.generation();
+        let sent = self.store.clock.now();
         Tally::add(&self.store.tally.requests, 1);
         let sending = self.remote.get(range.clone(), Some(&self.identity), is_fresh);
         let mut answer = self.limit(sending).await??;
         match read_head(&answer, range, SystemTime::now()) {
-            Ok(data) if self.is_same(&data.identity) => Ok(Head { answer, data }),
+            Ok(data) if self.is_same(&data.identity) => Ok(Head { answer, data, sent }),
             Ok(data) => Err(Trouble::Permanent(self.changed(&data.identity.to_string()))),
             Err(refusal) => {
                 let refusal = self.explain(refusal, &mut answer).await;

@@ -29,6 +29,7 @@ pub(crate) use trouble::{Trouble, capital, timed_out};
 
 use crate::config::Tuning;
 use crate::counters::Tally;
+use crate::fault::fault;
 use crate::identity::Identity;
 use crate::retry::{Health, Hedges, Outages};
 use crate::store::Remote;
@@ -132,6 +133,11 @@ impl StoreState {
         if self.health.fail(self.clock.now(), text, demanded) == Outages::Begins {
             tracing::warn!(store = %self.label, reason = text, "a store does not answer as it should");
         }
+    }
+
+    /// Whether the store wants no requests now.
+    pub(crate) fn wants_pause(&self) -> bool {
+        !self.health.pause(self.clock.now()).is_zero() && !fault!(PauseForOne)
     }
 
     /// The outage, while there is one.

@@ -89,12 +89,13 @@ impl Fetcher {
 
     async fn first_attempt(&self, pin: Option<&Pin>, is_fresh: bool) -> Result<(Identity, Option<Head>), Trouble> {
         let generation = self.remote.generation();
+        let sent = self.store.clock.now();
         Tally::add(&self.store.tally.requests, 1);
         let expected = pin.map(|_| &self.identity);
         let asked = 0..UNIT;
         let mut answer = self.limit(self.remote.get(asked.clone(), expected, is_fresh)).await??;
         let (identity, head) = match read_head(&answer, &asked, SystemTime::now()) {
-            Ok(data) => (data.identity.clone(), Some(Head { answer, data })),
+            Ok(data) => (data.identity.clone(), Some(Head { answer, data, sent })),
             Err(Refusal::Empty) => (Identity::of(0, &answer.headers), None),
             Err(refusal) => {
                 let refusal = self.explain(refusal, &mut answer).await;

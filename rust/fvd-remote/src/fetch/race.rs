@@ -48,7 +48,7 @@ impl Fetcher {
                 () = store.clock.sleep(store.hedges.delay(&store.tuning)) => {}
             }
             let start = sink.missing().map(|rest| rest.start);
-            if start == seen && sink.is_wanted() && store.hedges.pay() {
+            if start == seen && sink.is_wanted() && !store.wants_pause() && store.hedges.pay() {
                 return None;
             }
             seen = start;

@@ -38,9 +38,7 @@ impl Repeat<'_> {
         let mut failures = Failures::default();
         while let Some(range) = sink.missing() {
             let ended = {
-                // First: a store that wants a pause holds up no other.
-                wait_for_turn(self.source.store()).await;
-                let _permit = sink.admit().await;
+                let _permit = self.permit(sink).await;
                 self.source.attempt(&range, sink, failures.in_a_row > 0).await
             };
             let Some(rest) = sink.missing() else { break };
@@ -66,6 +64,20 @@ impl Repeat<'_> {
             }
         }
         Some(Ok(()))
+    }
+
+    /// Waits until a request can be sent.
+    async fn permit(&self, sink: &dyn Sink) -> Box<dyn Send> {
+        let store = self.source.store();
+        loop {
+            // First: a store that wants a pause holds up no other.
+            wait_for_turn(store).await;
+            let permit = sink.admit().await;
+            // It may want one since then.
+            if !store.wants_pause() {
+                return permit;
+            }
+        }
     }
 
     /// Waits until another attempt makes sense. Fails if none does.

@@ -59,7 +59,7 @@ impl Assembly<'_> {
 impl Fetcher {
     /// Puts the units of the answer into `sink`.
     pub(super) async fn stream(&self, head: Head, range: &Range<u64>, sink: &dyn Sink) -> Result<(), Trouble> {
-        let Head { mut answer, data } = head;
+        let Head { mut answer, data, sent } = head;
         let end = range.end.min(data.range.end);
         let mut assembly = Assembly {
             sink,
@@ -71,7 +71,8 @@ impl Fetcher {
         };
         let clock = &self.store.clock;
         let mut window = Window::new(self);
-        let mut begun = clock.now();
+        // The first unit takes as long as the answer and itself.
+        let mut begun = sent;
         while assembly.offset < data.range.end {
             let Some(piece) = self.next(&mut *answer.body, &mut window).await? else {
                 break;

@@ -128,8 +128,10 @@ impl Reader {
 fn longest(case: &Case, begun: Duration) -> Duration {
     let round_trip = Duration::from_millis(case.weather.latency);
     match case.theme {
-        // Its own request, or one that is under way. Other processes look every 20 ms at what the cache has.
-        Theme::Calm => 2 * round_trip + Duration::from_millis(if case.cache.is_some() { 80 } else { 5 }),
+        // Its own request, or one that is under way.
+        Theme::Calm if case.cache.is_none() => 2 * round_trip + Duration::from_millis(5),
+        // Parts that the cache lacks, one after the other. Other processes are looked at every 20 ms.
+        Theme::Calm => 8 * round_trip + Duration::from_millis(200),
         // What is under way for prefetch is at most twice what the link holds, and at least two units.
         Theme::Narrow if begun > Duration::from_secs(3) => Duration::from_millis(800),
         _ => Duration::MAX,

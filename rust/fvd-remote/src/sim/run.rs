@@ -35,9 +35,6 @@ pub(super) fn run(case: &Case) -> Result<Report, String> {
     panics::forget();
     let ended = simulated::run(LIMIT, simulate(case));
     let mut report = ended.ok_or("it does not end")??;
-    if let Some(panic) = panics::last() {
-        return Err(format!("a panic: {panic}"));
-    }
     report.digest ^= report.requests;
     Ok(report)
 }
@@ -50,15 +47,10 @@ async fn simulate(case: &Case) -> Result<Report, String> {
         .collect();
     let watch = tokio::spawn(watch(processes.iter().map(|process| Arc::clone(&process.memory)).collect(), Arc::clone(&store)));
     let pins = pins(&processes[0]).await;
+    store.set_pinned();
     let ended = timeout(Duration::from_secs(12 * 3600), read_all(&processes, &pins)).await;
     watch.abort();
-    let violations = std::mem::take(&mut store.lock().violations);
-    if !violations.is_empty() {
-        return Err(violations.join("; "));
-    }
-    if let Some(panic) = panics::last() {
-        return Err(format!("a panic: {panic}"));
-    }
+    verdict(&store)?;
     let units = ended.map_err(|_| "a read does not end".to_owned())?;
     after(&processes, units, disk.as_ref()).await?;
     let sum = |count: fn(&Process) -> u64| processes.iter().map(count).sum();
@@ -68,6 +60,15 @@ async fn simulate(case: &Case) -> Result<Report, String> {
         retries: sum(|process| process.tally.read().retries),
         hedges: sum(|process| process.tally.read().hedges),
     })
+}
+
+/// What was seen so far.
+pub(super) fn verdict(store: &Store) -> Result<(), String> {
+    let violations = std::mem::take(&mut store.lock().violations);
+    if !violations.is_empty() {
+        return Err(violations.join("; "));
+    }
+    panics::last().map_or(Ok(()), |panic| Err(format!("a panic: {panic}")))
 }
 
 /// What the objects were when the images were made.
@@ -80,7 +81,7 @@ async fn pins(process: &Process) -> Vec<Option<Pin>> {
     pins
 }
 
-type Opened = Vec<(usize, Arc<Units>)>;
+pub(super) type Opened = Vec<(usize, Arc<Units>)>;
 
 /// All readers of all processes, to their end.
 async fn read_all(processes: &[Process], pins: &[Option<Pin>]) -> Vec<Opened> {
@@ -119,7 +120,7 @@ async fn watch(memories: Vec<Arc<crate::units::Memory>>, store: Arc<Store>) {
 }
 
 /// Nothing is left once all have gone.
-async fn after(processes: &[Process], units: Vec<Opened>, disk: Option<&Disk>) -> Result<(), String> {
+pub(super) async fn after(processes: &[Process], units: Vec<Opened>, disk: Option<&Disk>) -> Result<(), String> {
     let store = &processes[0].store;
     store.check_tokens()?;
     for process in processes {

@@ -19,11 +19,15 @@ use crate::transport::{Failure, FailureKind, Request, Response, Transport};
 pub(super) struct Store {
     pub(super) case: Case,
     start: Instant,
+    /// The first object, if it is not made from its number.
+    first: Option<Bytes>,
     state: Mutex<State>,
 }
 
 pub(super) struct State {
     pub(super) random: fastrand::Rng,
+    /// When all images were made.
+    pinned: Option<Duration>,
     /// Whether the object was changed.
     has_changed: bool,
     /// Whether an answer has lied.
@@ -95,11 +99,22 @@ impl Transport for Wire {
 
 impl Store {
     pub(super) fn new(case: &Case) -> Arc<Self> {
+        Self::make(case, None)
+    }
+
+    /// With this object as the first.
+    pub(super) fn with_object(case: &Case, object: Bytes) -> Arc<Self> {
+        Self::make(case, Some(object))
+    }
+
+    fn make(case: &Case, first: Option<Bytes>) -> Arc<Self> {
         Arc::new(Self {
             case: case.clone(),
             start: Instant::now(),
+            first,
             state: Mutex::new(State {
                 random: fastrand::Rng::with_seed(case.seed),
+                pinned: None,
                 has_changed: false,
                 has_lied: false,
                 active: BTreeMap::new(),
@@ -155,7 +170,10 @@ impl Store {
 
     /// The object as it was opened.
     pub(super) fn pinned(&self, object: u64) -> Bytes {
-        content(object, 0, self.case.objects[object as usize])
+        match &self.first {
+            Some(first) if object == 0 => first.clone(),
+            _ => content(object, 0, self.case.objects[object as usize]),
+        }
     }
 
     /// What is there now: the version, and its bytes. None: nothing.
@@ -173,14 +191,22 @@ impl Store {
     }
 
     pub(super) fn has_changed(&self) -> bool {
-        let is_time = self.case.change.is_some_and(|(time, _)| self.now() >= time);
+        let now = self.now();
         let mut state = self.lock();
+        let begun = state.pinned.unwrap_or(Duration::MAX);
+        let is_time = self.case.change.is_some_and(|(time, _)| now >= begun.saturating_add(time));
         state.has_changed |= is_time;
         state.has_changed
     }
 
+    /// From now on, what changes may change.
+    pub(super) fn set_pinned(&self) {
+        let now = self.now();
+        self.lock().pinned = Some(now);
+    }
+
     pub(super) fn lie(&self) -> Option<Lie> {
-        let lie = self.case.lie.filter(|_| self.chance(150))?;
+        let lie = self.case.lie.filter(|_| self.lock().pinned.is_some() && self.chance(150))?;
         self.lock().has_lied = true;
         Some(lie)
     }
@@ -212,7 +238,8 @@ impl Store {
         });
         let others = others.count();
         let early = state.pauses.get(&process).is_some_and(|pause| now < *pause);
-        let is_early = early && !state.opening.contains(&process) && !is_look;
+        // Where a redirect leads is asked at once, and opening has limits of its own.
+        let is_early = early && !state.opening.contains(&process) && !is_look && self.case.redirect.is_none();
         if !is_look {
             let counted = if others > 0 { &mut state.seconds } else { &mut state.firsts };
             *counted.entry(process).or_default() += 1;

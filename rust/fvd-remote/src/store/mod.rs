@@ -17,7 +17,7 @@ use http::header::{ACCEPT_ENCODING, HeaderValue, IF_MATCH, IF_UNMODIFIED_SINCE, 
 use url::Url;
 
 pub(crate) use credentials::Credentials;
-#[cfg(test)]
+#[cfg(any(test, feature = "simulation"))]
 pub(crate) use credentials::Provider;
 pub(crate) use endpoint::{client, locate, presigned, provider};
 
