@@ -45,6 +45,7 @@ impl Fetcher {
             Ok(data) if self.is_same(&data.identity) => Ok(Head { answer, data, sent }),
             Ok(data) => Err(Trouble::Permanent(self.changed(&data.identity.to_string()))),
             Err(refusal) => {
+                self.store.note(&refusal);
                 let refusal = self.explain(refusal, &mut answer).await;
                 Err(self.trouble(refusal, answer.status, generation).await)
             }

@@ -27,6 +27,7 @@ pub(crate) use open::ATTEMPTS;
 pub(crate) use repeat::{fetch, wait_for_turn};
 pub(crate) use trouble::{Trouble, capital, timed_out};
 
+use crate::answer::Refusal;
 use crate::config::Tuning;
 use crate::counters::Tally;
 use crate::fault::fault;
@@ -132,6 +133,14 @@ impl StoreState {
         let demanded = demanded.map(|pause| pause.min(self.tuning.retry_after_cap));
         if self.health.fail(self.clock.now(), text, demanded) == Outages::Begins {
             tracing::warn!(store = %self.label, reason = text, "a store does not answer as it should");
+        }
+    }
+
+    /// Reads what a refusal says about the whole store, whatever becomes of the attempt that it ends.
+    fn note(&self, refusal: &Refusal) {
+        if let Refusal::Later(Some(pause)) = refusal {
+            let pause = (*pause).min(self.tuning.retry_after_cap);
+            self.health.demand(self.clock.now() + pause);
         }
     }
 

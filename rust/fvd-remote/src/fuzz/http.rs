@@ -42,6 +42,7 @@ pub fn http_answers(data: &[u8]) {
 }
 
 async fn read(answers: VecDeque<Answer>, is_pinned: bool, is_framed: bool) {
+    let told = answers.clone();
     let server = Server::new(answers);
     simulated::set_dial(move |_, _| {
         let (ours, theirs) = duplex(1 << 16);
@@ -64,7 +65,7 @@ async fn read(answers: VecDeque<Answer>, is_pinned: bool, is_framed: bool) {
         let Ok(found) = read else { continue };
         let inside = expected.len().min((offset + len) as usize) - offset as usize;
         let is_right = found.as_slice()[..inside] == expected[offset as usize..offset as usize + inside];
-        assert!(is_right || !is_framed, "bytes that are not those of the object");
+        assert!(is_right || !is_framed, "bytes that are not those of the object, from {told:#?}");
     }
 }
 

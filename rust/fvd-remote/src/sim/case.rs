@@ -85,7 +85,7 @@ pub(super) enum Change {
 /// How an answer is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lie {
-    /// It has the bytes of the next unit, and says so.
+    /// It begins a little later than it should, and says so.
     OtherRange,
     /// It says that the object is longer.
     OtherLength,
@@ -228,11 +228,6 @@ impl Case {
                 };
             }
         }
-    }
-
-    /// Whether another attempt always helps.
-    pub(super) fn is_temporary(&self) -> bool {
-        self.change.is_none() && self.lie.is_none()
     }
 
     /// Whether each unit comes by one request.

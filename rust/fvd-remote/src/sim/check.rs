@@ -1,7 +1,9 @@
 //! What must hold after a run.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::case::Theme;
 use super::disk::Disk;
 use super::process::Process;
 use super::store::Store;
@@ -9,6 +11,9 @@ use crate::cache::medium::Medium;
 use crate::cache::units_of;
 use crate::fetch::UNIT;
 use crate::units::Units;
+
+/// The round trip is 30 ms, and a unit takes 105 ms.
+const LONGEST_WAIT: Duration = Duration::from_millis(600);
 
 /// R3, R5: nothing is asked for more often than it must be.
 pub(super) fn check_requests(process: &Process) -> Result<(), String> {
@@ -73,4 +78,14 @@ pub(super) fn check_cache(disk: &Disk, store: &Store) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// R9: over a link that prefetch could fill alone, readers wait little longer than without it.
+pub(super) fn check_waits(store: &Store) -> Result<Duration, String> {
+    let waits = store.lock().waits.clone();
+    let mean = waits.iter().sum::<Duration>() / (waits.len() as u32).max(1);
+    if store.case.theme == Theme::Narrow && mean > LONGEST_WAIT {
+        return Err(format!("readers wait for {mean:.3?} on average"));
+    }
+    Ok(mean)
 }

@@ -69,12 +69,6 @@ impl Disk {
     pub(super) fn locks(&self) -> usize {
         self.lock_state().locks.values().map(Vec::len).sum()
     }
-
-    /// Changes the files of all objects: index and data.
-    #[cfg(test)]
-    pub(super) fn damage(&self, mut change: impl FnMut(&mut [Vec<u8>; 2])) {
-        self.lock_state().files.values_mut().for_each(&mut change);
-    }
 }
 
 impl State {

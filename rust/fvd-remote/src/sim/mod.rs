@@ -38,6 +38,9 @@ fn sim_readers_get_the_object_that_they_opened_whatever_the_store_does() {
         let case = Case::random(seed);
         match run(&case) {
             Ok(report) => {
+                if std::env::var("FVD_SEEDS").is_ok() {
+                    println!("seed {seed}: {report:?}");
+                }
                 requests += report.requests;
                 retries += report.retries;
                 hedges += report.hedges;

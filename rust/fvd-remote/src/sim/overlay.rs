@@ -35,7 +35,7 @@ use crate::config::Outage;
 use crate::simulated;
 
 /// Nothing takes this long: pauses of the store are minutes.
-const LIMIT: Duration = Duration::from_secs(4 * 3600);
+const LIMIT: Duration = Duration::from_secs(3 * 3600);
 /// A flush needs no base: it takes as long as the simulated disk.
 const FLUSH: Duration = Duration::from_secs(2);
 
@@ -117,7 +117,7 @@ async fn session(machine: &Rc<Machine>, file: Arc<dyn RemoteFile>) -> Result<(),
 async fn drive(world: World, seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     loop {
-        sleep(Duration::from_millis(1)).await;
+        sleep(Duration::from_millis(if world.is_busy() { 1 } else { 3 })).await;
         for _ in 0..random.u8(1..8) {
             if !world.complete_one() {
                 break;

@@ -103,7 +103,10 @@ impl Reader {
         {
             self.violation(&format!("took {took:.3?}, although the store was back at {ends:.3?}"), 0);
         }
-        if !self.is_background && took > longest(case, begun) {
+        if !self.is_background && begun > Duration::from_secs(3) {
+            self.store.lock().waits.push(took);
+        }
+        if !self.is_background && took > longest(case) {
             self.violation(&format!("took {took:.3?}"), 0);
         }
     }
@@ -125,15 +128,13 @@ impl Reader {
 }
 
 /// How long a read may take for which a guest waits.
-fn longest(case: &Case, begun: Duration) -> Duration {
+fn longest(case: &Case) -> Duration {
     let round_trip = Duration::from_millis(case.weather.latency);
     match case.theme {
         // Its own request, or one that is under way.
         Theme::Calm if case.cache.is_none() => 2 * round_trip + Duration::from_millis(5),
         // Parts that the cache lacks, one after the other. Other processes are looked at every 20 ms.
         Theme::Calm => 8 * round_trip + Duration::from_millis(200),
-        // What is under way for prefetch is at most twice what the link holds, and at least two units.
-        Theme::Narrow if begun > Duration::from_secs(3) => Duration::from_millis(800),
         _ => Duration::MAX,
     }
 }

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::case::Case;
-use super::check::{check_cache, check_memory, check_requests};
+use super::check::{check_cache, check_memory, check_requests, check_waits};
 use super::disk::Disk;
 use super::panics;
 use super::process::Process;
@@ -18,7 +18,7 @@ use crate::simulated;
 use crate::units::Units;
 
 /// Longer than all pauses of all attempts together: what goes on for longer goes on for ever.
-const LIMIT: Duration = Duration::from_secs(24 * 3600);
+const LIMIT: Duration = Duration::from_secs(3 * 3600);
 
 /// What a run was like.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub(super) struct Report {
     /// What has failed or was asked for twice.
     pub(super) retries: u64,
     pub(super) hedges: u64,
+    /// How long readers beside prefetch waited on average.
+    pub(super) wait: Duration,
 }
 
 /// Runs a case. The error says what was wrong.
@@ -48,7 +50,7 @@ async fn simulate(case: &Case) -> Result<Report, String> {
     let watch = tokio::spawn(watch(processes.iter().map(|process| Arc::clone(&process.memory)).collect(), Arc::clone(&store)));
     let pins = pins(&processes[0]).await;
     store.set_pinned();
-    let ended = timeout(Duration::from_secs(12 * 3600), read_all(&processes, &pins)).await;
+    let ended = timeout(Duration::from_secs(2 * 3600), read_all(&processes, &pins)).await;
     watch.abort();
     verdict(&store)?;
     let units = ended.map_err(|_| "a read does not end".to_owned())?;
@@ -59,6 +61,7 @@ async fn simulate(case: &Case) -> Result<Report, String> {
         requests: store.lock().requests,
         retries: sum(|process| process.tally.read().retries),
         hedges: sum(|process| process.tally.read().hedges),
+        wait: check_waits(&store)?,
     })
 }
 
@@ -115,7 +118,7 @@ async fn watch(memories: Vec<Arc<crate::units::Memory>>, store: Arc<Store>) {
                 store.violation(format!("{used} bytes of units, {limit} are allowed"));
             }
         }
-        sleep(Duration::from_millis(1)).await;
+        sleep(Duration::from_millis(20)).await;
     }
 }
 

@@ -48,6 +48,8 @@ pub(super) struct State {
     free_at: Duration,
     pub(super) tokens: Tokens,
     pub(super) violations: Vec<String>,
+    /// How long those waited who do not read ahead, after the first seconds.
+    pub(super) waits: Vec<Duration>,
     digest: u64,
     pub(super) requests: u64,
 }
@@ -127,6 +129,7 @@ impl Store {
                 free_at: Duration::ZERO,
                 tokens: Tokens::default(),
                 violations: Vec::new(),
+                waits: Vec::new(),
                 digest: 0,
                 requests: 0,
             }),
