@@ -1,7 +1,9 @@
 //! A server in memory that answers as told, and honestly once it was told nothing more.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -14,11 +16,13 @@ pub(super) const LEN: u64 = 2 * UNIT + 4096 + 17;
 pub(super) const ETAG: &str = "\"v0\"";
 
 /// An answer that may be wrong in any way.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Answer {
     /// `{range}`, `{total}`, `{length}` and `{etag}` stand for what is right.
     head: Vec<u8>,
     framing: Framing,
+    /// Nothing of the head was changed.
+    is_plain: bool,
     /// Changes of the head, once it is filled in.
     changes: Vec<(usize, u8, u8)>,
     /// The body ends after this many bytes.
@@ -81,17 +85,31 @@ const PIECES: [&str; 16] = [
     "\r\n",
 ];
 
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let head = String::from_utf8_lossy(&self.head);
+        let (framing, changes) = (self.framing, &self.changes);
+        write!(f, "{head}{framing:?}, {changes:?}, cut {:?}, {:?}", self.cut, self.after)
+    }
+}
+
 impl Answer {
     pub(super) fn new(choices: &mut Choices<'_>) -> Self {
         let mut head = choices.one_of(&HEADS).as_bytes().to_vec();
-        for _ in 0..choices.below(3) {
+        let pieces = choices.below(3);
+        for _ in 0..pieces {
             let at = choices.below(head.len());
             let line = head[..at].iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
             head.splice(line..line, choices.one_of(&PIECES).bytes());
         }
         let how = choices.byte();
+        let changes: Vec<_> = (0..choices.below(5))
+            .map(|_| (choices.below(1 << 16), choices.byte(), choices.byte()))
+            .collect();
         Self {
             head,
+            is_plain: pieces == 0 && changes.is_empty(),
+            changes,
             framing: choices.one_of(&[
                 Framing::Length,
                 Framing::Length,
@@ -99,17 +117,19 @@ impl Answer {
                 Framing::BadChunks(how),
                 Framing::UntilClose,
             ]),
-            changes: (0..choices.below(5))
-                .map(|_| (choices.below(1 << 16), choices.byte(), choices.byte()))
-                .collect(),
             cut: (choices.below(3) == 0).then(|| choices.below(1 << 16) * 8),
             after: choices.one_of(&[After::Next, After::Next, After::Close, After::Silence, After::Rubbish]),
         }
     }
 
     /// Whether a client can tell where the body ends, and what belongs to it.
-    pub(super) fn is_framed(&self) -> bool {
-        !matches!(self.framing, Framing::BadChunks(_))
+    fn is_framed(&self) -> bool {
+        match self.framing {
+            Framing::Length | Framing::UntilClose => true,
+            // If the head does not say so any more, the heads of the chunks are data.
+            Framing::Chunked => self.is_plain,
+            Framing::BadChunks(_) => false,
+        }
     }
 
     /// The head for a request for `range`.
@@ -140,8 +160,11 @@ impl Answer {
     }
 
     /// The whole answer. The body is the right one for `range`, if the head has the right mark.
-    fn bytes(&self, range: &Range<u64>) -> Vec<u8> {
+    fn bytes(&self, range: &Range<u64>, is_framed: &AtomicBool) -> Vec<u8> {
         let mut all = self.head(range);
+        if !self.is_framed() || !ends_once(&all) {
+            is_framed.store(false, Ordering::Relaxed);
+        }
         let is_ours = all.windows(ETAG.len()).any(|window| window == ETAG.as_bytes());
         let mut body = content(u64::from(!is_ours)).slice(range.start as usize..range.end as usize).to_vec();
         body.truncate(self.cut.unwrap_or(usize::MAX));
@@ -169,33 +192,51 @@ impl Answer {
     }
 }
 
+/// Whether the head ends where it should, and not before.
+fn ends_once(head: &[u8]) -> bool {
+    let last = head.windows(5).rposition(|window| window == b"HTTP/").unwrap_or(0);
+    let ends = |at: &usize| head[*at..].starts_with(b"\n\r\n") || head[*at..].starts_with(b"\n\n");
+    (last..head.len()).find(ends) == head.len().checked_sub(3)
+}
+
 /// Bytes that say which version they are of, and where they are.
 pub(super) fn content(version: u64) -> Bytes {
     let words = (0..LEN.div_ceil(8)).flat_map(|word| (word ^ (version + 1) << 40).to_le_bytes());
     words.take(LEN as usize).collect::<Vec<u8>>().into()
 }
 
-/// The answers that are left, one for each request.
 #[derive(Clone)]
-pub(super) struct Server(Arc<Mutex<VecDeque<Answer>>>);
+pub(super) struct Server {
+    /// The answers that are left, one for each request.
+    answers: Arc<Mutex<VecDeque<Answer>>>,
+    /// Whether a client can tell what belongs to each body that was sent.
+    is_framed: Arc<AtomicBool>,
+}
 
 impl Server {
     pub(super) fn new(answers: VecDeque<Answer>) -> Self {
-        Self(Arc::new(Mutex::new(answers)))
+        Self {
+            answers: Arc::new(Mutex::new(answers)),
+            is_framed: Arc::new(AtomicBool::new(true)),
+        }
+    }
+
+    pub(super) fn is_framed(&self) -> bool {
+        self.is_framed.load(Ordering::Relaxed)
     }
 
     /// Serves a connection to its end. It ends when the client goes, too.
     pub(super) async fn serve(self, mut stream: DuplexStream) {
         let mut seen = Vec::new();
         while let Some(range) = request(&mut stream, &mut seen).await {
-            let answer = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            let answer = self.answers.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
             let Some(answer) = answer else {
                 if stream.write_all(&honest(&range)).await.is_err() {
                     return;
                 }
                 continue;
             };
-            if stream.write_all(&answer.bytes(&range)).await.is_err() {
+            if stream.write_all(&answer.bytes(&range, &self.is_framed)).await.is_err() {
                 return;
             }
             match answer.after {

@@ -13,7 +13,7 @@ use crate::fetch::UNIT;
 use crate::units::Units;
 
 /// The round trip is 30 ms, and a unit takes 105 ms.
-const LONGEST_WAIT: Duration = Duration::from_millis(600);
+const LONGEST_WAIT: Duration = Duration::from_millis(900);
 
 /// R3, R5: nothing is asked for more often than it must be.
 pub(super) fn check_requests(process: &Process) -> Result<(), String> {

@@ -55,13 +55,15 @@ async fn simulate(case: &Case) -> Result<Report, String> {
     verdict(&store)?;
     let units = ended.map_err(|_| "a read does not end".to_owned())?;
     after(&processes, units, disk.as_ref()).await?;
+    let (digest, requests) = (store.digest(), store.lock().requests);
+    let wait = check_waits(&store)?;
     let sum = |count: fn(&Process) -> u64| processes.iter().map(count).sum();
     Ok(Report {
-        digest: store.digest(),
-        requests: store.lock().requests,
+        digest,
+        requests,
         retries: sum(|process| process.tally.read().retries),
         hedges: sum(|process| process.tally.read().hedges),
-        wait: check_waits(&store)?,
+        wait,
     })
 }
 

@@ -216,7 +216,7 @@ impl State {
         for unit in wanted.units.clone().chain(ahead) {
             let object = wanted.object;
             match self.entries.get(&Key { object, unit }) {
-                Some(Entry::Flying { .. }) if fault!(DoubleFlight) => {}
+                Some(Entry::Flying { waiting, .. }) if fault!(DoubleFlight) && waiting.is_empty() => {}
                 Some(_) => continue,
                 None => {}
             }
