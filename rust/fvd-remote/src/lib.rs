@@ -26,8 +26,12 @@ mod cache;
 mod clock;
 mod config;
 mod counters;
+mod fault;
 mod fetch;
 mod file;
+#[cfg(any(test, feature = "simulation"))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod hooks;
 mod identity;
 mod manifest;
@@ -40,6 +44,9 @@ mod publish;
 mod redirects;
 mod retry;
 mod secret;
+#[cfg(test)]
+mod sim;
+mod simulated;
 mod store;
 mod transport;
 mod units;

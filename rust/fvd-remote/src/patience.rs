@@ -15,6 +15,7 @@ use tokio::select;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
+use crate::fault::fault;
 use crate::fetch::{StoreState, timed_out};
 use crate::transport::io_thread;
 
@@ -52,7 +53,7 @@ pub(crate) async fn given_up(limit: Duration, store: &StoreState) -> Error {
         let waited = now.saturating_sub(begun);
         let (away, reason) = store.health.outage(now).unwrap_or_default();
         let has_failed = store.health.failures() != seen;
-        if waited >= limit || (has_failed && away >= limit) {
+        if (waited >= limit && !fault!(LimitForgotten)) || (has_failed && away >= limit) {
             let reason = if reason.is_empty() {
                 "the server does not answer"
             } else {
@@ -61,6 +62,7 @@ pub(crate) async fn given_up(limit: Duration, store: &StoreState) -> Error {
             return timed_out(waited.max(away), reason);
         }
         select! {
+            biased;
             () = failure => {}
             () = store.clock.sleep(limit.saturating_sub(waited)) => {}
         }
@@ -94,6 +96,8 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.task.abort();
+        if !fault!(WatchLeft) {
+            self.task.abort();
+        }
     }
 }

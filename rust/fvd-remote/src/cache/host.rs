@@ -93,6 +93,18 @@ impl Cache {
         })
     }
 
+    /// A cache on a disk in memory.
+    #[cfg(test)]
+    pub(crate) fn on(medium: Arc<dyn Medium>, size: u64) -> Arc<Self> {
+        let options = CacheOptions {
+            size,
+            ..CacheOptions::new("/cache")
+        };
+        let cache = Self::new(options, Arc::default());
+        assert!(cache.medium.set(medium).is_ok(), "a new cache has none");
+        cache
+    }
+
     /// The object of `pin`. None: it cannot be cached, or the disk fails.
     ///
     /// # Errors

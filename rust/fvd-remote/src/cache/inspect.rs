@@ -73,6 +73,22 @@ pub fn prune_cache(dir: &Path, size: u64) -> Result<u64> {
     pruned.ok_or_else(|| Error::new(ErrorKind::InUse, "Another process is making room in the cache").with_path(dir))
 }
 
+/// The units that are in a cache, by the URL of their object.
+#[cfg(test)]
+pub(crate) fn units_of(
+    medium: &Arc<dyn super::medium::Medium>,
+) -> std::io::Result<Vec<(String, Vec<(u64, bytes::Bytes)>)>> {
+    let mut all = Vec::new();
+    for object in open_all(medium)? {
+        let mut units = Vec::new();
+        for found in present(&object, 0)? {
+            units.extend(object.read_unit(found.unit)?.map(|bytes| (found.unit, bytes)));
+        }
+        all.push((object.label().url.clone(), units));
+    }
+    Ok(all)
+}
+
 fn objects(dir: &Path) -> Result<Vec<Arc<Object>>> {
     open_all(&existing(dir)?).map_err(|error| Error::io("read the cache", error).with_path(dir))
 }

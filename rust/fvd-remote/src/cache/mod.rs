@@ -9,7 +9,6 @@
 
 mod cached;
 mod evict;
-mod fault;
 mod files;
 mod folder;
 mod health;
@@ -18,7 +17,7 @@ mod inspect;
 mod known;
 mod layout;
 mod lead;
-mod medium;
+pub(crate) mod medium;
 mod object;
 mod pending;
 mod pool;
@@ -26,7 +25,15 @@ mod pool;
 mod tests;
 
 pub(crate) use cached::Cached;
+#[cfg(any(test, feature = "simulation"))]
+pub(crate) use folder::{Folder, Missing};
 pub use host::CacheOptions;
 pub(crate) use host::{Cache, CacheTally};
+#[cfg(test)]
+pub(crate) use inspect::units_of;
 pub use inspect::{CacheCheck, CacheObject, list_cache, prune_cache, verify_cache};
+#[cfg(any(test, feature = "simulation"))]
+pub(crate) use layout::{HEADER, Label};
 pub(crate) use lead::Lead;
+#[cfg(any(test, feature = "simulation"))]
+pub(crate) use object::{Object as StoredObject, Quick};

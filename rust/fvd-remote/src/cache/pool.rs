@@ -3,8 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use tokio::sync::oneshot::{self, Receiver};
+use tokio::time::sleep;
+
+use crate::simulated;
 
 /// Enough to keep a disk busy.
 const THREADS: usize = 4;
@@ -62,6 +66,12 @@ impl Pool {
     }
 
     fn push(&self, work: Job, queue: impl FnOnce(&mut State) -> &mut VecDeque<Job>) {
+        if let Some(runtime) = simulated::runtime() {
+            return drop(runtime.spawn(async move {
+                sleep(Duration::from_millis(1)).await;
+                work();
+            }));
+        }
         let mut state = self.0.lock();
         let queue = queue(&mut state);
         if queue.len() >= WAITING {

@@ -12,6 +12,7 @@ use super::trouble::capital;
 use super::{Fetcher, Sink, Trouble};
 use crate::answer::{Data, Refusal, read_error, read_head};
 use crate::counters::Tally;
+use crate::fault::fault;
 use crate::identity::Identity;
 use crate::transport::{Failure, FailureKind, Response, read_up_to};
 
@@ -41,13 +42,18 @@ impl Fetcher {
         let sending = self.remote.get(range.clone(), Some(&self.identity), is_fresh);
         let mut answer = self.limit(sending).await??;
         match read_head(&answer, range, SystemTime::now()) {
-            Ok(data) if self.identity.is_same(&data.identity) => Ok(Head { answer, data, sent }),
+            Ok(data) if self.is_same(&data.identity) => Ok(Head { answer, data, sent }),
             Ok(data) => Err(Trouble::Permanent(self.changed(&data.identity.to_string()))),
             Err(refusal) => {
+                self.store.note(&refusal);
                 let refusal = self.explain(refusal, &mut answer).await;
                 Err(self.trouble(refusal, answer.status, generation).await)
             }
         }
+    }
+
+    fn is_same(&self, identity: &Identity) -> bool {
+        self.identity.is_same(identity) || fault!(AnswerUnchecked)
     }
 
     /// What the body of an error adds.

@@ -27,8 +27,10 @@ pub(crate) use open::ATTEMPTS;
 pub(crate) use repeat::{fetch, wait_for_turn};
 pub(crate) use trouble::{Trouble, capital, timed_out};
 
+use crate::answer::Refusal;
 use crate::config::Tuning;
 use crate::counters::Tally;
+use crate::fault::fault;
 use crate::identity::Identity;
 use crate::retry::{Health, Hedges, Outages};
 use crate::store::Remote;
@@ -147,6 +149,19 @@ impl StoreState {
         if self.health.fail(self.clock.now(), text, demanded) == Outages::Begins {
             tracing::warn!(store = %self.label, reason = text, "a store does not answer as it should");
         }
+    }
+
+    /// Reads what a refusal says about the whole store, whatever becomes of the attempt that it ends.
+    fn note(&self, refusal: &Refusal) {
+        if let Refusal::Later(Some(pause)) = refusal {
+            let pause = (*pause).min(self.tuning.retry_after_cap);
+            self.health.demand(self.clock.now() + pause);
+        }
+    }
+
+    /// Whether the store wants no requests now.
+    pub(crate) fn wants_pause(&self) -> bool {
+        !self.health.pause(self.clock.now()).is_zero() && !fault!(PauseForOne)
     }
 
     /// The outage, while there is one.

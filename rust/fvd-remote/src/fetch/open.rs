@@ -98,6 +98,7 @@ impl Fetcher {
             Ok(data) => (data.identity.clone(), Some(Head { answer, data, sent })),
             Err(Refusal::Empty) => (Identity::of(0, &answer.headers), None),
             Err(refusal) => {
+                self.store.note(&refusal);
                 let refusal = self.explain(refusal, &mut answer).await;
                 return Err(self.first_trouble(refusal, answer.status, generation, pin).await);
             }

@@ -22,6 +22,7 @@ impl Fetcher {
         Tally::add(&self.store.tally.hedges, 1);
         let mut second = pin!(self.attempt(&rest, sink, true));
         let (ended, other): (_, Pin<&mut (dyn Future<Output = _> + Send)>) = select! {
+            biased;
             ended = &mut first => (ended, second),
             ended = &mut second => (ended, first),
         };
@@ -47,7 +48,7 @@ impl Fetcher {
                 () = store.clock.sleep(store.hedges.delay(&store.tuning)) => {}
             }
             let start = sink.missing().map(|rest| rest.start);
-            if start == seen && sink.is_wanted() && store.hedges.pay() {
+            if start == seen && sink.is_wanted() && !store.wants_pause() && store.hedges.pay() {
                 return None;
             }
             seen = start;

@@ -8,6 +8,7 @@ use tokio::select;
 use super::trouble::faulty;
 use super::{Sink, Source, StoreState, Trouble};
 use crate::counters::Tally;
+use crate::fault::fault;
 use crate::retry::Backoff;
 
 /// How long a server may answer with errors of its disk before readers get one.
@@ -37,9 +38,7 @@ impl Repeat<'_> {
         let mut failures = Failures::default();
         while let Some(range) = sink.missing() {
             let ended = {
-                // First: a store that wants a pause holds up no other.
-                wait_for_turn(self.source.store()).await;
-                let _permit = sink.admit().await;
+                let _permit = self.permit(sink).await;
                 self.source.attempt(&range, sink, failures.in_a_row > 0).await
             };
             let Some(rest) = sink.missing() else { break };
@@ -67,11 +66,28 @@ impl Repeat<'_> {
         Some(Ok(()))
     }
 
+    /// Waits until a request can be sent.
+    async fn permit(&self, sink: &dyn Sink) -> Box<dyn Send> {
+        let store = self.source.store();
+        loop {
+            // First: a store that wants a pause holds up no other.
+            wait_for_turn(store).await;
+            let permit = sink.admit().await;
+            // It may want one since then.
+            if !store.wants_pause() {
+                return permit;
+            }
+        }
+    }
+
     /// Waits until another attempt makes sense. Fails if none does.
     async fn recover(&self, trouble: Trouble, failures: &mut Failures, sink: &dyn Sink) -> Result<()> {
         let store = self.source.store();
         let tuning = &store.tuning;
         failures.in_a_row += 1;
+        if fault!(WaitGivesUp) && failures.in_a_row > 5 {
+            return Err(faulty("too many failures"));
+        }
         let backoff = Backoff::new(tuning);
         let (text, pause) = match trouble {
             Trouble::Permanent(error) => return Err(error.with_path(self.source.url())),
@@ -117,9 +133,11 @@ impl Repeat<'_> {
         tracing::debug!(url = %self.source.url(), reason = text, pause_ms = pause.as_millis() as u64, "a request is sent again");
         let _waiting = store.tally.wait();
         select! {
+            // In a fixed order, so that the simulator's runs are those of their seeds.
+            biased;
             () = store.clock.sleep(pause) => {}
             () = sink.asked_again() => {}
-            () = store.health.answers() => {
+            () = store.health.answers(), if !fault!(AnswerUnnoticed) => {
                 // Not all at the same moment.
                 store.clock.sleep(store.tuning.backoff_base.mul_f64(store.random())).await;
             }
@@ -130,7 +148,7 @@ impl Repeat<'_> {
 /// Waits while the server wants no requests.
 pub(crate) async fn wait_for_turn(store: &StoreState) {
     let pause = store.health.pause(store.clock.now());
-    if !pause.is_zero() {
+    if !pause.is_zero() && !fault!(PauseForOne) {
         let _waiting = store.tally.wait();
         // Not all at the same moment.
         let jitter = store.tuning.backoff_base.mul_f64(store.random());

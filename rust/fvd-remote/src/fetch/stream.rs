@@ -8,6 +8,7 @@ use tokio::select;
 
 use super::{Fetcher, Head, Sink, StoreState, Trouble, UNIT};
 use crate::counters::Tally;
+use crate::fault::fault;
 use crate::transport::{Body, Failure, FailureKind};
 
 /// Collects the pieces of a body into units.
@@ -41,6 +42,9 @@ impl Assembly<'_> {
             self.unit.extend_from_slice(&piece.split_to(count as usize));
             self.offset += count;
             if self.offset == end {
+                if fault!(ShiftedAfterCut) && self.store.outage().is_some() {
+                    self.unit.rotate_left(1);
+                }
                 // Before a reader sees it: what it then asks about the store is true.
                 self.store.succeeded();
                 self.sink.put(index, self.unit.split().freeze());

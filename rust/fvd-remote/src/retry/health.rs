@@ -76,6 +76,12 @@ impl Health {
         }
     }
 
+    /// The server wants no request before `until`.
+    pub(crate) fn demand(&self, until: Duration) {
+        let mut state = self.lock();
+        state.not_before = state.not_before.max(until);
+    }
+
     /// Data has come. Returns how long there was none, if that was noticed.
     pub(crate) fn succeed(&self, now: Duration) -> Option<Duration> {
         let outage = self.lock().outage.take()?;

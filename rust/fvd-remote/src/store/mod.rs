@@ -18,6 +18,8 @@ use http::header::{ACCEPT_ENCODING, HeaderValue, IF_MATCH, IF_UNMODIFIED_SINCE, 
 use url::Url;
 
 pub(crate) use credentials::Credentials;
+#[cfg(any(test, feature = "simulation"))]
+pub(crate) use credentials::Provider;
 pub(crate) use endpoint::{address, client, locate, presigned, provider};
 pub(crate) use write::Writer;
 

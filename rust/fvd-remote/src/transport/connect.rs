@@ -16,6 +16,7 @@ use super::failure::{Failure, FailureKind};
 use super::pool::{Connection, Origin};
 use super::proxy::Proxy;
 use super::stream::{Socket, Stream, dial, silent, tls};
+use crate::simulated;
 
 /// The head of a proxy's answer is never longer.
 const PROXY_ANSWER: usize = 8192;
@@ -33,6 +34,9 @@ pub(super) async fn connect(origin: &Origin, route: Route<'_>) -> Result<Connect
     if let Ok(address) = origin.host.trim_matches(['[', ']']).parse::<IpAddr>() {
         route.rule.check(&origin.host, address)?;
     }
+    if let Some(stream) = simulated::dial(&origin.host, origin.port) {
+        return handshake(stream).await;
+    }
     let socket = match route.proxy {
         // The user has named the proxy, so any address will do.
         Some(proxy) => dial(&proxy.host, proxy.port, &AddressRule::Any, route.timeout).await?,
@@ -40,8 +44,12 @@ pub(super) async fn connect(origin: &Origin, route: Route<'_>) -> Result<Connect
     };
     let secured = timeout(route.timeout, secure(socket, origin, &route)).await;
     let stream = secured.map_err(|_| silent("a secure connection"))??;
-    let handshake = http1::handshake(TokioIo::new(stream)).await;
-    let (connection, driver) = handshake.map_err(|error| Failure::broken("could not connect", &error))?;
+    handshake(stream).await
+}
+
+async fn handshake(stream: impl Stream + 'static) -> Result<Connection, Failure> {
+    let shaken = http1::handshake(TokioIo::new(stream)).await;
+    let (connection, driver) = shaken.map_err(|error| Failure::broken("could not connect", &error))?;
     // It ends with the connection. Its error reaches the request that meets it.
     drop(tokio::spawn(driver));
     Ok(connection)

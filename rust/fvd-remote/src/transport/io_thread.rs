@@ -9,6 +9,8 @@ use fvd::{Error, ErrorKind, Result};
 use tokio::runtime::{Builder, Handle};
 use tokio::task::AbortHandle;
 
+use crate::simulated;
+
 /// Made at the first request. A forked child has a value of its own, and never looks at its parent's.
 static IO_THREAD: PerProcess<Mutex<Option<Handle>>> = PerProcess::new(|| Mutex::new(None));
 
@@ -18,6 +20,9 @@ pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Result<A
 }
 
 fn handle() -> Result<Handle> {
+    if let Some(simulated) = simulated::runtime() {
+        return Ok(simulated);
+    }
     let mut slot = IO_THREAD.get().lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(handle) = &*slot {
         return Ok(handle.clone());

@@ -11,6 +11,7 @@ use tokio::sync::oneshot::{self, Receiver, Sender};
 
 use super::link::Link;
 use super::memory::{Memory, State};
+use crate::fault::fault;
 
 /// Requests of a process at one time.
 const REQUESTS: usize = 32;
@@ -62,7 +63,8 @@ pub(super) struct Queue {
     pub(super) reserved: u64,
     /// Of these, for prefetch.
     reserved_background: u64,
-    requests: usize,
+    /// Requests under way.
+    flying: Vec<Arc<Reservation>>,
     pub(super) link: Link,
     waiting: VecDeque<Waiting>,
 }
@@ -83,6 +85,7 @@ pub(super) struct Permit {
 pub(super) struct Reservation {
     /// Bytes that have not become units that are kept.
     left: AtomicU64,
+    ticket: Arc<Ticket>,
     is_background: bool,
     granted: Duration,
     /// Whether no unit has come yet.
@@ -108,21 +111,21 @@ impl Queue {
             limit,
             reserved: 0,
             reserved_background: 0,
-            requests: 0,
+            flying: Vec::new(),
             link: Link::default(),
             waiting: VecDeque::new(),
         }
     }
 
     fn next(&self, now: Duration) -> Option<usize> {
-        let is_demand = |waiting: &Waiting| waiting.ticket.is_wanted();
+        let is_demand = |waiting: &Waiting| waiting.ticket.is_wanted() || fault!(FirstComeFirstServed);
         if let Some(first) = self.waiting.iter().position(is_demand) {
-            let fits = self.requests < REQUESTS && self.fits(self.waiting[first].bytes, self.limit);
+            let fits = self.flying.len() < REQUESTS && self.fits(self.waiting[first].bytes, self.limit);
             // Those behind it wait as well, so that a long request is not overtaken for ever.
             return fits.then_some(first);
         }
         let first = self.waiting.front()?;
-        let fits = self.requests < AHEAD && self.fits(first.bytes, self.limit / 2) && self.has_room(first, now);
+        let fits = self.flying.len() < AHEAD && self.fits(first.bytes, self.limit / 2) && self.has_room(first, now);
         fits.then_some(0)
     }
 
@@ -131,15 +134,21 @@ impl Queue {
         let background = self.reserved_background;
         !waiting.ticket.is_background
             || background == 0
+            || fault!(NoRoomKept)
             || self
                 .link
-                .room(now)
+                .room(now, self.is_demanded())
                 .is_none_or(|room| background + waiting.bytes <= room)
+    }
+
+    /// Whether a request is under way for a reader.
+    fn is_demanded(&self) -> bool {
+        self.flying.iter().any(|reservation| reservation.ticket.is_wanted())
     }
 
     /// A request that is longer than the limit runs alone.
     fn fits(&self, bytes: u64, limit: u64) -> bool {
-        self.reserved == 0 || self.reserved + bytes <= limit
+        self.reserved == 0 || self.reserved + bytes <= limit || fault!(BudgetIgnored)
     }
 }
 
@@ -164,6 +173,7 @@ impl State {
                 reservation: Arc::new(Reservation {
                     left: bytes.into(),
                     is_background: ticket.is_background && !ticket.is_wanted(),
+                    ticket,
                     granted: now,
                     is_new: true.into(),
                 }),
@@ -186,9 +196,9 @@ impl State {
 }
 
 impl Queue {
-    fn begin(&mut self, reservation: &Reservation) {
+    fn begin(&mut self, reservation: &Arc<Reservation>) {
         let bytes = reservation.left.load(Ordering::Relaxed);
-        self.requests += 1;
+        self.flying.push(Arc::clone(reservation));
         self.reserved += bytes;
         if reservation.is_background {
             self.reserved_background += bytes;
@@ -206,9 +216,11 @@ impl Queue {
         }
     }
 
-    fn end(&mut self, reservation: &Reservation) {
-        self.requests -= 1;
-        self.give_back(reservation, u64::MAX);
+    fn end(&mut self, reservation: &Arc<Reservation>) {
+        self.flying.retain(|other| !Arc::ptr_eq(other, reservation));
+        if !fault!(BudgetKept) {
+            self.give_back(reservation, u64::MAX);
+        }
     }
 }
 

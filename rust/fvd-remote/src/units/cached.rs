@@ -11,6 +11,7 @@ use fvd::host::BoxFuture;
 
 use super::flight::Flight;
 use crate::cache::{Cached, Lead};
+use crate::fault::fault;
 use crate::fetch::{Sink, Source, StoreState, UNIT, fetch, wait_for_turn};
 
 /// Between two looks at what another process fetches.
@@ -169,7 +170,7 @@ impl Sink for Part<'_> {
     fn put(&self, index: u64, unit: Bytes) {
         self.flight.put(index, unit.clone());
         let lead = self.leads.lock().unwrap_or_else(PoisonError::into_inner).remove(&index);
-        if let Some(lead) = lead.filter(|_| !self.source.has_left_host()) {
+        if let Some(lead) = lead.filter(|_| !self.source.has_left_host() || fault!(OtherHostStored)) {
             // Until it is stored, the memory has it.
             let forget = self.flight.forget_later(index);
             self.cached.store(lead, unit, forget);

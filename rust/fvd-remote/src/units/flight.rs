@@ -9,6 +9,7 @@ use fvd::{Error, Result};
 
 use super::admission::{Reservation, Ticket, send};
 use super::memory::{Entry, Key, Memory};
+use crate::fault::fault;
 use crate::fetch::{Sink, UNIT};
 
 /// A run of neighbours. When it is dropped, units that have not come are missing again, and their readers ask
@@ -106,6 +107,9 @@ impl Inner {
 
     /// Takes what has not come out of the table.
     fn clear(&self, result: &Result<()>) {
+        if fault!(FlightUncleared) {
+            return;
+        }
         let mut waiting = Vec::new();
         let mut state = self.memory.lock();
         for unit in self.units.clone() {

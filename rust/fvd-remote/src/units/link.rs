@@ -63,10 +63,11 @@ impl Link {
         self.shortest[0] = Some(self.shortest[0].map_or(time, |shortest| shortest.min(time)));
     }
 
-    /// Bytes that may be under way for prefetch. None: no reader waits, so there is no limit.
-    pub(super) fn room(&self, now: Duration) -> Option<u64> {
-        let demanded = self.demanded?;
-        if now.saturating_sub(demanded) >= ACTIVE {
+    /// Bytes that may be under way for prefetch. None: no reader waits, so there is no limit. `is_demanded`: a
+    /// request is under way for a reader, who may have asked long ago.
+    pub(super) fn room(&self, now: Duration, is_demanded: bool) -> Option<u64> {
+        let has_asked = |asked| now.saturating_sub(asked) < ACTIVE;
+        if !is_demanded && !self.demanded.is_some_and(has_asked) {
             return None;
         }
         let most = self.before.iter().copied().chain([self.bytes]).max().unwrap_or(0);
@@ -103,7 +104,7 @@ mod tests {
         let mut queued = Duration::ZERO;
         while now < time {
             link.demanded(now);
-            while under_way.len() as u64 * UNIT + UNIT <= link.room(now).expect("readers wait") {
+            while under_way.len() as u64 * UNIT + UNIT <= link.room(now, false).expect("readers wait") {
                 let begins = free_at.max(now + round_trip);
                 queued = begins.saturating_sub(now + round_trip);
                 free_at = begins + transfer;
@@ -139,10 +140,11 @@ mod tests {
     #[test]
     fn without_readers_there_is_no_limit() {
         let mut link = Link::default();
-        assert_eq!(link.room(Duration::ZERO), None);
+        assert_eq!(link.room(Duration::ZERO, false), None);
         link.demanded(1000 * MS);
-        assert_eq!(link.room(1999 * MS), Some(LEAST));
-        assert_eq!(link.room(2000 * MS), None);
+        assert_eq!(link.room(1999 * MS, false), Some(LEAST));
+        assert_eq!(link.room(2000 * MS, false), None);
+        assert_eq!(link.room(9000 * MS, true), Some(LEAST), "a reader still waits");
     }
 
     #[test]
@@ -154,6 +156,6 @@ mod tests {
         link.answered(10 * MS, 30 * MS);
         link.arrived(now, UNIT);
         link.answered(now, 20 * MS);
-        assert_eq!(link.room(now), Some(LEAST));
+        assert_eq!(link.room(now, false), Some(LEAST));
     }
 }

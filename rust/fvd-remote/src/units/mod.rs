@@ -81,6 +81,12 @@ impl Units {
         &self.source
     }
 
+    /// Units that are in memory now.
+    #[cfg(test)]
+    pub(crate) fn kept(&self) -> Vec<(u64, bytes::Bytes)> {
+        self.memory.kept(self.id)
+    }
+
     /// Begins these fetches. The answer of the first has begun already, if it has leads.
     fn launch(&self, flights: Vec<Flight>, mut begun: Option<Vec<Lead>>) {
         for flight in flights {

@@ -1,0 +1,116 @@
+//! Remote reading with a simulated store, in virtual time (`docs/simulation.md`).
+//!
+//! Everything above one request is the code that is shipped: files, units, flights, admission, attempts, second
+//! requests, credentials, redirects, the host cache. One thread, no clock, no socket: a seed gives one run.
+
+mod answer;
+mod case;
+mod check;
+mod content;
+mod disk;
+mod overlay;
+mod panics;
+mod process;
+mod reader;
+mod run;
+mod store;
+
+use std::ops::Range;
+
+use crate::fault::{FAULT, Fault};
+use case::{Case, Theme};
+use run::run;
+
+const SEEDS: u64 = 400;
+
+fn seeds() -> Range<u64> {
+    // FVD_SEEDS=1000..2000 explores others.
+    let given = std::env::var("FVD_SEEDS").ok();
+    let given = given.as_deref().and_then(|text| text.split_once(".."));
+    let parsed = given.and_then(|(first, end)| Some(first.parse().ok()?..end.parse().ok()?));
+    parsed.unwrap_or(0..SEEDS)
+}
+
+#[test]
+fn sim_readers_get_the_object_that_they_opened_whatever_the_store_does() {
+    let (mut requests, mut retries, mut hedges) = (0, 0, 0);
+    for seed in seeds() {
+        let case = Case::random(seed);
+        match run(&case) {
+            Ok(report) => {
+                if std::env::var("FVD_SEEDS").is_ok() {
+                    println!("seed {seed}: {report:?}");
+                }
+                requests += report.requests;
+                retries += report.retries;
+                hedges += report.hedges;
+            }
+            Err(found) => panic!("seed {seed}: {found}\n{case:#?}"),
+        }
+    }
+    println!("{requests} requests, {retries} pauses, {hedges} second requests");
+    assert!(requests > 0);
+}
+
+#[test]
+fn sim_a_seed_gives_the_same_run_again() {
+    for seed in 0..24 {
+        let case = Case::random(seed);
+        assert_eq!(run(&case), run(&case), "seed {seed}");
+    }
+}
+
+#[test]
+fn sim_a_guest_on_a_base_in_a_store_keeps_its_data_whatever_the_store_does() {
+    let mut runs = 0;
+    for seed in seeds() {
+        let case = Case::random(seed);
+        if overlay::is_suited(&case) {
+            runs += 1;
+            if let Err(found) = overlay::run_overlay(&case) {
+                panic!("seed {seed}: {found}\n{case:#?}");
+            }
+        }
+    }
+    println!("{runs} guests");
+}
+
+/// Where a fault shows.
+fn themes(fault: Fault) -> &'static [Theme] {
+    match fault {
+        Fault::AnswerUnchecked => &[Theme::Replaced],
+        Fault::RangeUnchecked => &[Theme::Lying],
+        Fault::DoubleFlight | Fault::FirstComeFirstServed => &[Theme::Calm],
+        Fault::RefreshByEach => &[Theme::Expiring],
+        Fault::LimitForgotten | Fault::WatchLeft | Fault::AnswerUnnoticed => &[Theme::Outage],
+        Fault::NoRoomKept => &[Theme::Narrow],
+        Fault::OtherHostStored => &[Theme::Moved],
+        _ => &[Theme::Flaky, Theme::Outage, Theme::Calm],
+    }
+}
+
+#[test]
+fn sim_every_deliberate_fault_of_reading_is_found() {
+    panics::forget();
+    panics::set_quiet(true);
+    let mut missed = Vec::new();
+    for fault in Fault::OF_READING {
+        FAULT.set(Some(fault));
+        if std::env::var("FVD_MUTATION").is_ok_and(|name| name != format!("{fault:?}")) {
+            continue;
+        }
+        let mut cases = (0..4 * SEEDS)
+            .map(Case::random)
+            .filter(|case| themes(fault).contains(&case.theme));
+        match cases.find_map(|case| Some((case.seed, run(&case).err()?))) {
+            Some((seed, found)) => {
+                let found: String = found.lines().next().unwrap_or_default().chars().take(120).collect();
+                println!("{fault:?}: seed {seed}: {found}");
+            }
+            None => missed.push(fault),
+        }
+        FAULT.set(None);
+    }
+    panics::set_quiet(false);
+    assert!(missed.is_empty(), "{missed:?} are not found");
+}
