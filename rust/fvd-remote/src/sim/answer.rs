@@ -110,7 +110,7 @@ fn latency(store: &Store) -> Duration {
 /// The store is away: silent, not there, or answering with errors, by the seed.
 async fn away(store: &Store, latency: Duration, _running: Running) -> Result<Response, Failure> {
     match store.case.seed / 8 % 3 {
-        0 => std::future::pending().await,
+        _ if store.is_silent_when_away() => std::future::pending().await,
         1 => Err(Failure::new(FailureKind::Connect, "nothing answers there")),
         _ => {
             sleep(latency).await;

@@ -48,6 +48,8 @@ pub(super) struct State {
     free_at: Duration,
     pub(super) tokens: Tokens,
     pub(super) violations: Vec<String>,
+    /// When the first read of a process ended after the outage.
+    answered: BTreeMap<usize, Duration>,
     /// How long those waited who do not read ahead, after the first seconds.
     pub(super) waits: Vec<Duration>,
     digest: u64,
@@ -129,6 +131,7 @@ impl Store {
                 free_at: Duration::ZERO,
                 tokens: Tokens::default(),
                 violations: Vec::new(),
+                answered: BTreeMap::new(),
                 waits: Vec::new(),
                 digest: 0,
                 requests: 0,
@@ -222,6 +225,21 @@ impl Store {
     pub(super) fn is_away(&self) -> bool {
         let now = self.now();
         self.case.outage.is_some_and(|(begins, ends)| begins <= now && now < ends)
+    }
+
+    /// When the first read of a process ended after the outage. The one that asks has ended now.
+    pub(super) fn first_answer(&self, process: usize) -> Option<Duration> {
+        let (_, ends) = self.case.outage?;
+        let now = self.now();
+        if now < ends {
+            return None;
+        }
+        Some(*self.lock().answered.entry(process).or_insert(now))
+    }
+
+    /// What requests get while the store is away: nothing, or at once an error.
+    pub(super) fn is_silent_when_away(&self) -> bool {
+        self.case.seed / 8 % 3 == 0
     }
 
     fn arrives(self: &Arc<Self>, process: usize, request: &Request) -> Running {
