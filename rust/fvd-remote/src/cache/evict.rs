@@ -3,10 +3,10 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::fault::fault;
 use super::layout::ENTRY;
 use super::medium::{ByteLock, Medium, Waiting, Which};
 use super::object::{OPEN, Object, read_label, remove_if_damaged};
+use crate::fault::fault;
 
 /// A unit that could go.
 pub(super) struct Candidate {

@@ -75,7 +75,9 @@ pub fn prune_cache(dir: &Path, size: u64) -> Result<u64> {
 
 /// The units that are in a cache, by the URL of their object.
 #[cfg(test)]
-pub(crate) fn units_of(medium: &Arc<dyn super::medium::Medium>) -> std::io::Result<Vec<(String, Vec<(u64, bytes::Bytes)>)>> {
+pub(crate) fn units_of(
+    medium: &Arc<dyn super::medium::Medium>,
+) -> std::io::Result<Vec<(String, Vec<(u64, bytes::Bytes)>)>> {
     let mut all = Vec::new();
     for object in open_all(medium)? {
         let mut units = Vec::new();

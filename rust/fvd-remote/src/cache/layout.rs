@@ -208,7 +208,13 @@ mod tests {
     #[test]
     fn a_header_with_sizes_that_no_object_has_is_none() {
         let right = label(Validator::ETag("\"e\"".into()));
-        for (len, unit) in [(u64::MAX, 256 << 10), (1 << 40, 1), (1 << 40, 1 << 31), (0, 256 << 10), (1 << 30, 3)] {
+        for (len, unit) in [
+            (u64::MAX, 256 << 10),
+            (1 << 40, 1),
+            (1 << 40, 1 << 31),
+            (0, 256 << 10),
+            (1 << 30, 3),
+        ] {
             let pin = Pin {
                 len,
                 ..right.pin.clone()

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::fault::fault;
 use super::layout::Entry;
 use super::medium::{Waiting, Which};
 use super::object::{Checked, Object, UNIT_LOCKS, entry_offset};
+use crate::fault::fault;
 
 /// The right to publish a unit. No other process fetches it while this lives.
 pub(crate) struct Lead {

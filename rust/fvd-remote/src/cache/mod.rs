@@ -25,15 +25,15 @@ mod pool;
 mod tests;
 
 pub(crate) use cached::Cached;
-pub use host::CacheOptions;
-pub(crate) use host::{Cache, CacheTally};
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use folder::{Folder, Missing};
+pub use host::CacheOptions;
+pub(crate) use host::{Cache, CacheTally};
 #[cfg(test)]
 pub(crate) use inspect::units_of;
+pub use inspect::{CacheCheck, CacheObject, list_cache, prune_cache, verify_cache};
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use layout::{HEADER, Label};
+pub(crate) use lead::Lead;
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use object::{Object as StoredObject, Quick};
-pub use inspect::{CacheCheck, CacheObject, list_cache, prune_cache, verify_cache};
-pub(crate) use lead::Lead;

@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use crate::fault::fault;
 use super::known::Known;
 use super::layout::{ENTRY, Entry, HEADER, LAST_USE, Label};
 use super::lead::Lead;
 use super::medium::{ByteLock, Files, Medium, Waiting, Which};
+use crate::fault::fault;
 
 /// Held, shared, by all who have the object open.
 pub(super) const OPEN: u64 = 0;

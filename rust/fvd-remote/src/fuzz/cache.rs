@@ -8,7 +8,9 @@ use std::sync::Arc;
 use fvd::remote::{Pin, Validator};
 
 use super::choices::Choices;
-use crate::cache::{Folder, HEADER, Label, Missing, Quick, StoredObject as Object, list_cache, prune_cache, verify_cache};
+use crate::cache::{
+    Folder, HEADER, Label, Missing, Quick, StoredObject as Object, list_cache, prune_cache, verify_cache,
+};
 use crate::fetch::UNIT;
 
 const LEN: u64 = 3 * UNIT + 777;
@@ -21,7 +23,9 @@ const CHECKSUM: u64 = 36;
 /// If a read gives bytes that are not the object's, or an object that was damaged cannot be stored again.
 pub fn cache_files(dir: &Path, data: &[u8]) {
     let medium = Arc::new(Folder::open(dir, Missing::Make).expect("a new folder"));
-    let object = Object::open(&(Arc::clone(&medium) as _), &label()).expect("a disk").expect("made");
+    let object = Object::open(&(Arc::clone(&medium) as _), &label())
+        .expect("a disk")
+        .expect("made");
     fill(&object);
     // Half of the time a process has it open while it is changed.
     let mut choices = Choices::new(data);
@@ -99,12 +103,20 @@ fn damage(folder: &Path, choices: &mut Choices<'_>) {
     match choices.below(10) {
         0 => write(&file, choices.below(1 << 14) as u64, &[choices.byte()]),
         // Length, unit, kind and lengths of texts.
-        1 => write(&index, choices.one_of(&[12, 16, 24, 28, 32]), &hostile(choices).to_le_bytes()[..4]),
+        1 => write(
+            &index,
+            choices.one_of(&[12, 16, 24, 28, 32]),
+            &hostile(choices).to_le_bytes()[..4],
+        ),
         2 => write(&index, 16, &hostile(choices).to_le_bytes()),
         // An entry: its checksum, its generation, or all of it.
         3 => {
             let entry = HEADER as u64 + 16 * choices.below(5) as u64;
-            write(&index, entry + choices.one_of(&[0, 4, 8]), &hostile(choices).to_le_bytes()[..4]);
+            write(
+                &index,
+                entry + choices.one_of(&[0, 4, 8]),
+                &hostile(choices).to_le_bytes()[..4],
+            );
         }
         4 => set_len(&file, hostile(choices) % (1 << 42)),
         5 => set_len(&file, choices.below(1 << 13) as u64),
@@ -113,7 +125,11 @@ fn damage(folder: &Path, choices: &mut Choices<'_>) {
             sign(&index);
             rename(folder);
         }
-        8 => write(&folder.join("data"), choices.below(4) as u64 * UNIT, &content(choices.below(4) as u64)),
+        8 => write(
+            &folder.join("data"),
+            choices.below(4) as u64 * UNIT,
+            &content(choices.below(4) as u64),
+        ),
         _ => replace(&file, choices.below(4)),
     }
 }
@@ -157,7 +173,9 @@ fn header(index: &Path) -> std::io::Result<Vec<u8>> {
 
 /// Gives a folder the name that its header asks for.
 fn rename(folder: &Path) {
-    let label = header(&folder.join("index")).ok().and_then(|header| Label::decode(&header));
+    let label = header(&folder.join("index"))
+        .ok()
+        .and_then(|header| Label::decode(&header));
     if let Some(label) = label {
         let target: PathBuf = folder.with_file_name(label.name());
         // It may be there already.

@@ -54,7 +54,9 @@ async fn read(answers: VecDeque<Answer>, is_pinned: bool) {
         len: LEN,
         validator: Validator::ETag(ETAG.to_owned()),
     });
-    let Ok(units) = Units::open(&memory, opening(pin)).await else { return };
+    let Ok(units) = Units::open(&memory, opening(pin)).await else {
+        return;
+    };
     if units.source().pin().validator != Validator::ETag(ETAG.to_owned()) || units.len() != LEN {
         // It has opened another object.
         return;
@@ -65,7 +67,10 @@ async fn read(answers: VecDeque<Answer>, is_pinned: bool) {
         let Ok(found) = read else { continue };
         let inside = expected.len().min((offset + len) as usize) - offset as usize;
         let is_right = found.as_slice()[..inside] == expected[offset as usize..offset as usize + inside];
-        assert!(is_right || !server.is_framed(), "bytes that are not those of the object, from {told:#?}");
+        assert!(
+            is_right || !server.is_framed(),
+            "bytes that are not those of the object, from {told:#?}"
+        );
     }
 }
 
@@ -76,7 +81,12 @@ fn opening(pin: Option<Pin>) -> Opening {
         window: 0,
         ..Tuning::default()
     };
-    let client = Client::new(AddressRule::Public, Proxies::default(), TlsRoots::System, tuning.connect_timeout);
+    let client = Client::new(
+        AddressRule::Public,
+        Proxies::default(),
+        TlsRoots::System,
+        tuning.connect_timeout,
+    );
     let remote = Object {
         url: name.url.clone(),
         name,
@@ -86,7 +96,12 @@ fn opening(pin: Option<Pin>) -> Opening {
         moved: Mutex::default(),
         has_left_host: AtomicBool::new(false),
     };
-    let mut state = StoreState::new("http://store.example".to_owned(), tuning, Arc::default(), Arc::new(IoClock::new()));
+    let mut state = StoreState::new(
+        "http://store.example".to_owned(),
+        tuning,
+        Arc::default(),
+        Arc::new(IoClock::new()),
+    );
     state.random = Mutex::new(fastrand::Rng::with_seed(1));
     Opening {
         url,

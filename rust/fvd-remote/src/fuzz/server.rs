@@ -89,7 +89,11 @@ impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let head = String::from_utf8_lossy(&self.head);
         let (framing, changes) = (self.framing, &self.changes);
-        write!(f, "{head}{framing:?}, {changes:?}, cut {:?}, {:?}", self.cut, self.after)
+        write!(
+            f,
+            "{head}{framing:?}, {changes:?}, cut {:?}, {:?}",
+            self.cut, self.after
+        )
     }
 }
 
@@ -99,7 +103,10 @@ impl Answer {
         let pieces = choices.below(3);
         for _ in 0..pieces {
             let at = choices.below(head.len());
-            let line = head[..at].iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+            let line = head[..at]
+                .iter()
+                .rposition(|&byte| byte == b'\n')
+                .map_or(0, |end| end + 1);
             head.splice(line..line, choices.one_of(&PIECES).bytes());
         }
         let how = choices.byte();
@@ -166,7 +173,9 @@ impl Answer {
             is_framed.store(false, Ordering::Relaxed);
         }
         let is_ours = all.windows(ETAG.len()).any(|window| window == ETAG.as_bytes());
-        let mut body = content(u64::from(!is_ours)).slice(range.start as usize..range.end as usize).to_vec();
+        let mut body = content(u64::from(!is_ours))
+            .slice(range.start as usize..range.end as usize)
+            .to_vec();
         body.truncate(self.cut.unwrap_or(usize::MAX));
         match self.framing {
             Framing::Length | Framing::UntilClose => all.extend(body),

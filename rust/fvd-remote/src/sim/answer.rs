@@ -146,14 +146,21 @@ fn admission(store: &Store, request: &Request, way: &Way) -> Option<Response> {
     let now = store.now().as_millis() as u64;
     let number = |text: &str| text.parse::<u64>().ok();
     if !way.host_is_store {
-        let until = request.url.query().and_then(|query| number(query.strip_prefix("until=")?));
+        let until = request
+            .url
+            .query()
+            .and_then(|query| number(query.strip_prefix("until=")?));
         return (until? <= now).then(|| empty(StatusCode::FORBIDDEN, HeaderMap::new()));
     }
     if !store.accepts(text(&request.headers, &HeaderName::from_static("x-token")).and_then(number)) {
         return Some(empty(StatusCode::FORBIDDEN, HeaderMap::new()));
     }
     let validity = store.case.redirect?;
-    let target = format!("http://elsewhere/{}?until={}", way.object, now + validity.as_millis() as u64);
+    let target = format!(
+        "http://elsewhere/{}?until={}",
+        way.object,
+        now + validity.as_millis() as u64
+    );
     let location = HeaderValue::try_from(target).expect("valid");
     Some(empty(StatusCode::FOUND, HeaderMap::from_iter([(LOCATION, location)])))
 }
@@ -171,7 +178,10 @@ fn serve(store: &Arc<Store>, request: &Request, way: &Way, running: Running) -> 
     let mut range = way.range.start..way.range.end.min(len);
     if range.is_empty() {
         let value = HeaderValue::try_from(format!("bytes */{len}")).expect("valid");
-        return empty(StatusCode::RANGE_NOT_SATISFIABLE, HeaderMap::from_iter([(CONTENT_RANGE, value)]));
+        return empty(
+            StatusCode::RANGE_NOT_SATISFIABLE,
+            HeaderMap::from_iter([(CONTENT_RANGE, value)]),
+        );
     }
     if store.chance(store.case.weather.short) {
         range.end = (range.start / UNIT * UNIT + UNIT).min(range.end);
@@ -251,11 +261,17 @@ impl Body for Sending {
             let most = match self.store.case.weather.rate {
                 _ if drips => 1024,
                 Some(_) => 65_536,
-                None => self.store.random(|random| [1, 5000, 65_536, 1 << 20][random.usize(..4)]),
+                None => self
+                    .store
+                    .random(|random| [1, 5000, 65_536, 1 << 20][random.usize(..4)]),
             };
             let end = [Some(self.data.len()), cut, stall].into_iter().flatten().min();
             let size = end.unwrap_or(0).saturating_sub(self.sent).min(most);
-            let pause = if drips { Duration::from_secs(1) } else { self.store.transfer(size) };
+            let pause = if drips {
+                Duration::from_secs(1)
+            } else {
+                self.store.transfer(size)
+            };
             if !pause.is_zero() {
                 sleep(pause).await;
             }

@@ -50,7 +50,9 @@ pub(super) fn check_memory(process: &Process, object: u64, units: &Arc<Units>) -
     for (unit, bytes) in units.kept() {
         let start = (unit * UNIT) as usize;
         if bytes != expected[start..start + bytes.len()] {
-            return Err(format!("unit {unit} of object {object} in memory is not of that object"));
+            return Err(format!(
+                "unit {unit} of object {object} in memory is not of that object"
+            ));
         }
     }
     Ok(())
@@ -73,7 +75,9 @@ pub(super) fn check_cache(disk: &Disk, store: &Store) -> Result<(), String> {
         for (unit, bytes) in units {
             let start = (unit * UNIT) as usize;
             if bytes != expected[start..start + bytes.len()] {
-                return Err(format!("unit {unit} of object {object} in the cache is not of that object"));
+                return Err(format!(
+                    "unit {unit} of object {object} in the cache is not of that object"
+                ));
             }
         }
     }

@@ -14,7 +14,11 @@ thread_local! {
 
 /// The first `len` bytes of a version of an object.
 pub(super) fn content(object: u64, version: u64, len: u64) -> Bytes {
-    let all = MADE.with_borrow_mut(|made| made.entry((object, version)).or_insert_with(|| make(object, version)).clone());
+    let all = MADE.with_borrow_mut(|made| {
+        made.entry((object, version))
+            .or_insert_with(|| make(object, version))
+            .clone()
+    });
     all.slice(..len as usize)
 }
 

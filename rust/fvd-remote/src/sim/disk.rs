@@ -79,9 +79,8 @@ impl State {
 
     fn take(&mut self, object: u64, byte: u64, handle: u64, lock: ByteLock) -> bool {
         let holders = self.locks.entry((object, byte)).or_default();
-        let is_free = |other: &(u64, ByteLock)| {
-            other.0 == handle || (other.1 == ByteLock::Shared && lock == ByteLock::Shared)
-        };
+        let is_free =
+            |other: &(u64, ByteLock)| other.0 == handle || (other.1 == ByteLock::Shared && lock == ByteLock::Shared);
         if !holders.iter().all(is_free) {
             return false;
         }
@@ -141,7 +140,11 @@ impl Medium for Disk {
         let handle = state.number();
         let is_ours = state.take(0, 0, handle, ByteLock::Exclusive);
         let disk = self.clone();
-        let lock = Open { disk, object: 0, handle };
+        let lock = Open {
+            disk,
+            object: 0,
+            handle,
+        };
         Ok(is_ours.then(|| Box::new(lock) as Box<dyn Send>))
     }
 
@@ -206,7 +209,9 @@ impl Files for Open {
     }
 
     fn is_linked(&self) -> io::Result<bool> {
-        self.with(false, |state, object| state.objects.values().any(|&other| other == object))
+        self.with(false, |state, object| {
+            state.objects.values().any(|&other| other == object)
+        })
     }
 
     fn try_lock(&self, byte: u64, lock: ByteLock) -> io::Result<bool> {

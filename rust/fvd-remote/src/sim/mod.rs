@@ -36,7 +36,11 @@ fn sim_readers_get_the_object_that_they_opened_whatever_the_store_does() {
     let (mut requests, mut retries, mut hedges) = (0, 0, 0);
     // FVD_MUTATION makes a fault here, to look at what it does.
     let name = std::env::var("FVD_MUTATION").ok();
-    FAULT.set(Fault::OF_READING.into_iter().find(|fault| name == Some(format!("{fault:?}"))));
+    FAULT.set(
+        Fault::OF_READING
+            .into_iter()
+            .find(|fault| name == Some(format!("{fault:?}"))),
+    );
     for seed in seeds() {
         let case = Case::random(seed);
         match run(&case) {
@@ -102,7 +106,9 @@ fn sim_every_deliberate_fault_of_reading_is_found() {
         if std::env::var("FVD_MUTATION").is_ok_and(|name| name != format!("{fault:?}")) {
             continue;
         }
-        let mut cases = (0..4 * SEEDS).map(Case::random).filter(|case| themes(fault).contains(&case.theme));
+        let mut cases = (0..4 * SEEDS)
+            .map(Case::random)
+            .filter(|case| themes(fault).contains(&case.theme));
         match cases.find_map(|case| Some((case.seed, run(&case).err()?))) {
             Some((seed, found)) => {
                 let found: String = found.lines().next().unwrap_or_default().chars().take(120).collect();

@@ -49,7 +49,10 @@ struct Machine {
 
 /// The themes that have something to say about an overlay.
 pub(super) fn is_suited(case: &Case) -> bool {
-    matches!(case.theme, Theme::Flaky | Theme::Outage | Theme::Replaced | Theme::Lying | Theme::Expiring)
+    matches!(
+        case.theme,
+        Theme::Flaky | Theme::Outage | Theme::Replaced | Theme::Lying | Theme::Expiring
+    )
 }
 
 /// Runs a case with an image. The error says what was wrong.
@@ -83,7 +86,9 @@ async fn simulate(mut case: Case) -> Result<u64, String> {
     let store = Store::with_object(&case, Bytes::from(bytes));
     let disk = case.cache.map(|errors| Disk::new(case.seed, errors));
     let process = Process::new(&store, 0, disk.as_ref());
-    let Some(units) = process.open(0, None).await else { return Ok(0) };
+    let Some(units) = process.open(0, None).await else {
+        return Ok(0);
+    };
     store.set_pinned();
     let file = process.file(0, &units);
     let machine = Rc::new(Machine {
@@ -131,7 +136,12 @@ async fn guest(machine: &Rc<Machine>, file: Arc<dyn RemoteFile>) -> Result<(), S
     let cache = machine.rig.shape.cache;
     let image = Rc::new(open(&machine.rig, file, cache).await.map_err(text)?);
     let control = Control::new();
-    let copier = spawn_local(background(Rc::clone(&image), control.clone(), machine.draw(1 << 40), machine.draw(4)));
+    let copier = spawn_local(background(
+        Rc::clone(&image),
+        control.clone(),
+        machine.draw(1 << 40),
+        machine.draw(4),
+    ));
     let cuts = spawn_local(cut(Rc::clone(machine)));
     requests(machine, &image, cache).await;
     machine.check_errors()?;
@@ -178,7 +188,9 @@ async fn background(image: Rc<SimImage>, control: Control, seed: u64, kind: u64)
         ..PrefetchOptions::from(image.header())
     };
     let clock = IoClock::new();
-    Background::new(&image, options, Vec::new(), control, &clock, seed).run().await;
+    Background::new(&image, options, Vec::new(), control, &clock, seed)
+        .run()
+        .await;
     _ = clock.now();
 }
 
@@ -195,7 +207,10 @@ async fn requests(machine: &Rc<Machine>, image: &Rc<SimImage>, cache: CacheMode)
         let request = generator.next(&machine.shared.borrow().model);
         let mut task = Box::pin(one(Rc::clone(machine), request, Rc::clone(image), cache));
         // The model must know of this request before the next one is drawn.
-        if poll_fn(|context| Poll::Ready(task.as_mut().poll(context))).await.is_pending() {
+        if poll_fn(|context| Poll::Ready(task.as_mut().poll(context)))
+            .await
+            .is_pending()
+        {
             tasks.spawn_local(task);
         }
     }
@@ -237,9 +252,8 @@ impl Machine {
             return Err(wrong.clone());
         }
         let is_limited = self.store.case.tuning.on_outage != Outage::Wait;
-        let may_fail = |error: &fvd::Error| {
-            self.store.may_fail() || (is_limited && error.errno() == Some(libc::ETIMEDOUT))
-        };
+        let may_fail =
+            |error: &fvd::Error| self.store.may_fail() || (is_limited && error.errno() == Some(libc::ETIMEDOUT));
         match shared.errors.iter().find(|error| !may_fail(error)) {
             Some(error) => Err(format!("a request of the guest failed: {error}")),
             None => Ok(()),

@@ -36,14 +36,22 @@ impl Process {
         let case = &store.case;
         let tally = Arc::<Tally>::default();
         let clock = Arc::new(IoClock::new());
-        let mut state = StoreState::new("http://store".to_owned(), case.tuning.clone(), Arc::clone(&tally), clock);
+        let mut state = StoreState::new(
+            "http://store".to_owned(),
+            case.tuning.clone(),
+            Arc::clone(&tally),
+            clock,
+        );
         state.random = Mutex::new(fastrand::Rng::with_seed(case.seed + number as u64));
         let asked = Arc::clone(store);
         let provider = Provider::Simulated(Box::new(move || {
             let store = Arc::clone(&asked);
             Box::pin(async move {
                 let value = HeaderValue::from(store.ask_token().await?);
-                Ok(HeaderMap::from_iter([(http::HeaderName::from_static("x-token"), value)]))
+                Ok(HeaderMap::from_iter([(
+                    http::HeaderName::from_static("x-token"),
+                    value,
+                )]))
             })
         }));
         Self {

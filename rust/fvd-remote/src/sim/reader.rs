@@ -50,7 +50,11 @@ impl Reader {
                 _ => self.random.u64(1..65_536),
             };
             self.read(next, size).await;
-            next = if is_sequential { next + size } else { self.random.u64(..len) };
+            next = if is_sequential {
+                next + size
+            } else {
+                self.random.u64(..len)
+            };
             if next >= len {
                 next = 0;
             }
@@ -70,7 +74,8 @@ impl Reader {
             Some(reading.await)
         };
         let took = self.store.now() - begun;
-        self.store.note("read", &[self.object, offset, len, u64::from(ended.is_some())]);
+        self.store
+            .note("read", &[self.object, offset, len, u64::from(ended.is_some())]);
         match ended {
             None => {}
             Some(Ok(buf)) => {
@@ -82,7 +87,8 @@ impl Reader {
     }
 
     fn violation(&self, what: &str, offset: u64) {
-        self.store.violation(format!("a read of object {} at {offset} {what}", self.object));
+        self.store
+            .violation(format!("a read of object {} at {offset} {what}", self.object));
     }
 
     /// R1: whatever the store does, these are bytes of the object that was opened.
@@ -106,13 +112,19 @@ impl Reader {
         if let Some((_, ends)) = case.outage
             && took > ends.saturating_sub(begun) + RECOVERY
         {
-            self.violation(&format!("took {took:.3?}, although the store was back at {ends:.3?}"), 0);
+            self.violation(
+                &format!("took {took:.3?}, although the store was back at {ends:.3?}"),
+                0,
+            );
         }
         if let Some(first) = self.store.first_answer(self.process)
             && begun < first
             && begun + took > first + TOGETHER + SILENCE * u32::from(self.store.is_silent_when_away())
         {
-            self.violation(&format!("took {took:.3?}, although the store had answered at {first:.3?}"), 0);
+            self.violation(
+                &format!("took {took:.3?}, although the store had answered at {first:.3?}"),
+                0,
+            );
         }
         if !self.is_background && begun > Duration::from_secs(3) {
             self.store.lock().waits.push(took);
@@ -166,5 +178,7 @@ pub(super) fn readers(process: &Process, files: &[(usize, Arc<dyn RemoteFile>)])
             random: random.fork(),
         }
     };
-    (0..case.readers + case.background).map(|number| reader(number, &mut random)).collect()
+    (0..case.readers + case.background)
+        .map(|number| reader(number, &mut random))
+        .collect()
 }

@@ -47,7 +47,10 @@ async fn simulate(case: &Case) -> Result<Report, String> {
     let processes: Vec<_> = (0..case.processes)
         .map(|number| Process::new(&store, number, disk.as_ref()))
         .collect();
-    let watch = tokio::spawn(watch(processes.iter().map(|process| Arc::clone(&process.memory)).collect(), Arc::clone(&store)));
+    let watch = tokio::spawn(watch(
+        processes.iter().map(|process| Arc::clone(&process.memory)).collect(),
+        Arc::clone(&store),
+    ));
     let pins = pins(&processes[0]).await;
     store.set_pinned();
     let ended = timeout(Duration::from_secs(2 * 3600), read_all(&processes, &pins)).await;
@@ -96,9 +99,17 @@ async fn read_all(processes: &[Process], pins: &[Option<Pin>]) -> Vec<Opened> {
         let mut opened = Opened::new();
         for (object, pin) in pins.iter().enumerate() {
             let Some(pin) = pin else { continue };
-            opened.extend(process.open(object, Some(pin.clone())).await.map(|units| (object, units)));
+            opened.extend(
+                process
+                    .open(object, Some(pin.clone()))
+                    .await
+                    .map(|units| (object, units)),
+            );
         }
-        let files: Vec<_> = opened.iter().map(|(object, units)| (*object, process.file(*object, units))).collect();
+        let files: Vec<_> = opened
+            .iter()
+            .map(|(object, units)| (*object, process.file(*object, units)))
+            .collect();
         if !files.is_empty() {
             for reader in readers(process, &files) {
                 tasks.spawn(reader.run());

@@ -200,7 +200,10 @@ impl Store {
         let now = self.now();
         let mut state = self.lock();
         let begun = state.pinned.unwrap_or(Duration::MAX);
-        let is_time = self.case.change.is_some_and(|(time, _)| now >= begun.saturating_add(time));
+        let is_time = self
+            .case
+            .change
+            .is_some_and(|(time, _)| now >= begun.saturating_add(time));
         state.has_changed |= is_time;
         state.has_changed
     }
@@ -212,7 +215,10 @@ impl Store {
     }
 
     pub(super) fn lie(&self) -> Option<Lie> {
-        let lie = self.case.lie.filter(|_| self.lock().pinned.is_some() && self.chance(150))?;
+        let lie = self
+            .case
+            .lie
+            .filter(|_| self.lock().pinned.is_some() && self.chance(150))?;
         self.lock().has_lied = true;
         Some(lie)
     }
@@ -224,7 +230,9 @@ impl Store {
 
     pub(super) fn is_away(&self) -> bool {
         let now = self.now();
-        self.case.outage.is_some_and(|(begins, ends)| begins <= now && now < ends)
+        self.case
+            .outage
+            .is_some_and(|(begins, ends)| begins <= now && now < ends)
     }
 
     /// When the first read of a process ended after the outage. The one that asks has ended now.
@@ -262,7 +270,11 @@ impl Store {
         // Where a redirect leads is asked at once, and opening has limits of its own.
         let is_early = early && !state.opening.contains(&process) && !is_look && self.case.redirect.is_none();
         if !is_look {
-            let counted = if others > 0 { &mut state.seconds } else { &mut state.firsts };
+            let counted = if others > 0 {
+                &mut state.seconds
+            } else {
+                &mut state.firsts
+            };
             *counted.entry(process).or_default() += 1;
             for unit in units.clone() {
                 *state.asked.entry((process, way.object, unit)).or_default() += 1;
@@ -382,10 +394,17 @@ impl Store {
 
     /// R8: one fetch asks for all that were refused.
     pub(super) fn check_tokens(&self) -> Result<(), String> {
-        let Tokens { asks, failed, ref refused, .. } = self.lock().tokens;
+        let Tokens {
+            asks,
+            failed,
+            ref refused,
+            ..
+        } = self.lock().tokens;
         let justified = self.case.processes as u64 + refused.len() as u64 + failed;
         if asks > justified {
-            return Err(format!("credentials were asked for {asks} times, {justified} would have been enough"));
+            return Err(format!(
+                "credentials were asked for {asks} times, {justified} would have been enough"
+            ));
         }
         Ok(())
     }

@@ -237,7 +237,10 @@ impl State {
                 waiting: Vec::new(),
             };
             let before = self.entries.insert(Key { object, unit }, entry);
-            debug_assert!(before.is_none() || fault!(DoubleFlight), "a unit is fetched once at a time");
+            debug_assert!(
+                before.is_none() || fault!(DoubleFlight),
+                "a unit is fetched once at a time"
+            );
         }
         Flight::new(Arc::clone(memory), object, len, units, ticket)
     }

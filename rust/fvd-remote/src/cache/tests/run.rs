@@ -11,9 +11,9 @@ use fvd::remote::{Pin, Validator};
 use super::disk::{Faults, Machine};
 use super::schedule::Schedule;
 use crate::cache::evict::evict;
-use crate::fault::{FAULT, Fault};
 use crate::cache::layout::Label;
 use crate::cache::object::{Object, Quick};
+use crate::fault::{FAULT, Fault};
 
 const UNIT: u32 = 1024;
 const THREADS: usize = 3;

@@ -154,7 +154,14 @@ fn prefetch_goes_last_through_every_format_and_no_read_changes_its_thread() {
             let here = (Urgency::Background, std::thread::current().id());
             assert!(began.iter().all(|read| *read == here), "{name}: {began:?}");
             block_on(source.read(IoBufMut::zeroed(LEN), 0)).unwrap();
-            assert!(place.store.began().iter().all(|(urgency, _)| *urgency == Urgency::Demand), "{name}");
+            assert!(
+                place
+                    .store
+                    .began()
+                    .iter()
+                    .all(|(urgency, _)| *urgency == Urgency::Demand),
+                "{name}"
+            );
         }
     }
 }

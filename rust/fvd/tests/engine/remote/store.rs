@@ -143,7 +143,11 @@ impl OpenObject {
     async fn fill(&self, mut buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
         let shared = &self.store.0;
         shared.reads.fetch_add(1, Ordering::SeqCst);
-        shared.began.lock().unwrap().push((Urgency::current(), thread::current().id()));
+        shared
+            .began
+            .lock()
+            .unwrap()
+            .push((Urgency::current(), thread::current().id()));
         shared.in_flight.fetch_add(1, Ordering::SeqCst);
         answer().await;
         poll_fn(|context| {
