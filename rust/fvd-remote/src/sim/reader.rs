@@ -73,7 +73,7 @@ impl Reader {
         } else {
             Some(reading.await)
         };
-        let took = self.store.now() - begun;
+        let took = self.store.now().saturating_sub(begun);
         self.store
             .note("read", &[self.object, offset, len, u64::from(ended.is_some())]);
         match ended {
@@ -88,7 +88,7 @@ impl Reader {
 
     fn violation(&self, what: &str, offset: u64) {
         self.store
-            .violation(format!("a read of object {} at {offset} {what}", self.object));
+            .violation(&format!("a read of object {} at {offset} {what}", self.object));
     }
 
     /// R1: whatever the store does, these are bytes of the object that was opened.

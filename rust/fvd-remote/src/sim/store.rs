@@ -155,7 +155,7 @@ impl Store {
         in_a_thousand > 0 && self.random(|random| random.u32(..1000)) < in_a_thousand
     }
 
-    pub(super) fn violation(&self, what: String) {
+    pub(super) fn violation(&self, what: &str) {
         let at = self.now();
         self.lock().violations.push(format!("{what} (at {at:.3?})"));
     }
@@ -247,7 +247,7 @@ impl Store {
 
     /// What requests get while the store is away: nothing, or at once an error.
     pub(super) fn is_silent_when_away(&self) -> bool {
-        self.case.seed / 8 % 3 == 0
+        (self.case.seed / 8).is_multiple_of(3)
     }
 
     fn arrives(self: &Arc<Self>, process: usize, request: &Request) -> Running {
@@ -294,13 +294,13 @@ impl Store {
         }
         drop(state);
         if others > 1 && !is_look {
-            self.violation(format!("{} requests at once for units {units:?}", others + 1));
+            self.violation(&format!("{} requests at once for units {units:?}", others + 1));
         }
         if most > 32 + 8 {
-            self.violation(format!("{most} requests at once"));
+            self.violation(&format!("{most} requests at once"));
         }
         if is_early {
-            self.violation("a request although the store wants a pause".to_owned());
+            self.violation("a request although the store wants a pause");
         }
         let store = Arc::clone(self);
         Running { store, number }
@@ -309,7 +309,7 @@ impl Store {
     /// R7: no credential goes to another host.
     fn check_token(&self, process: usize, request: &Request, way: &Way) {
         if !way.host_is_store && request.headers.contains_key("x-token") {
-            self.violation(format!("process {process} sends its token to another host"));
+            self.violation(&format!("process {process} sends its token to another host"));
         }
     }
 
@@ -339,7 +339,7 @@ impl Store {
         let mut state = self.lock();
         let time = Duration::from_nanos(bytes as u64 * 1_000_000_000 / rate);
         state.free_at = state.free_at.max(now) + time;
-        state.free_at - now
+        state.free_at.saturating_sub(now)
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -361,7 +361,7 @@ impl Store {
             std::mem::replace(&mut state.tokens.is_asked, true)
         };
         if was_asked && self.case.processes == 1 {
-            self.violation("credentials are asked for twice at a time".to_owned());
+            self.violation("credentials are asked for twice at a time");
         }
         let pause = self.random(|random| random.u64(..300));
         sleep(Duration::from_millis(pause)).await;
