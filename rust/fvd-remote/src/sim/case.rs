@@ -175,7 +175,7 @@ impl Case {
                 self.tuning.on_outage = Outage::Wait;
                 self.gives_up = false;
                 self.readers = random.usize(1..4);
-                self.background = random.usize(..40);
+                self.background = random.usize(..60);
                 self.memory = 512 * UNIT;
             }
             Theme::Flaky => self.cache = self.cache.map(|_| [0, 5, 50][random.usize(..3)]),
@@ -213,7 +213,7 @@ impl Case {
                     objects: vec![LONGEST],
                     processes: 1,
                     cache: None,
-                    memory: 32 * UNIT,
+                    memory: 64 * UNIT,
                     readers: 1,
                     background: 12,
                     reads: 80,

@@ -39,7 +39,7 @@ impl Reader {
         let mut next = self.random.u64(..len);
         for _ in 0..self.store.case.reads {
             let pause = match self.store.case.theme {
-                Theme::Narrow if self.is_background => 0,
+                Theme::Narrow | Theme::Calm if self.is_background => 0,
                 Theme::Narrow => 50,
                 _ => self.random.u64(..200),
             };

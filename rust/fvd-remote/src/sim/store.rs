@@ -34,6 +34,8 @@ pub(super) struct State {
     has_lied: bool,
     /// Requests that are under way, by their number.
     active: BTreeMap<u64, Active>,
+    /// Units that came from the host that the URL names.
+    own: BTreeSet<(u64, u64)>,
     /// How often each unit of an object was asked for.
     asked: BTreeMap<(usize, u64, u64), u64>,
     next: u64,
@@ -122,6 +124,7 @@ impl Store {
                 has_changed: false,
                 has_lied: false,
                 active: BTreeMap::new(),
+                own: BTreeSet::new(),
                 asked: BTreeMap::new(),
                 next: 0,
                 firsts: BTreeMap::new(),
@@ -206,6 +209,26 @@ impl Store {
             .is_some_and(|(time, _)| now >= begun.saturating_add(time));
         state.has_changed |= is_time;
         state.has_changed
+    }
+
+    /// Whether it redirects now: in half of the runs only after a while.
+    pub(super) fn redirects(&self) -> bool {
+        let begun = self.lock().pinned.unwrap_or(Duration::MAX);
+        let begins = if self.case.is_honest {
+            Duration::ZERO
+        } else {
+            begun.saturating_add(Duration::from_millis(300))
+        };
+        self.now() >= begins
+    }
+
+    /// The host that the URL names sends these units.
+    pub(super) fn sends(&self, object: u64, units: Range<u64>) {
+        self.lock().own.extend(units.map(|unit| (object, unit)));
+    }
+
+    pub(super) fn has_sent(&self, object: u64, unit: u64) -> bool {
+        self.lock().own.contains(&(object, unit))
     }
 
     /// From now on, what changes may change.
@@ -394,6 +417,10 @@ impl Store {
 
     /// R8: one fetch asks for all that were refused.
     pub(super) fn check_tokens(&self) -> Result<(), String> {
+        if self.case.credentials.is_none() {
+            // Another host has refused what the credentials are not for.
+            return Ok(());
+        }
         let Tokens {
             asks,
             failed,
