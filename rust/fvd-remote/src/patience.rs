@@ -44,6 +44,9 @@ pub(crate) async fn within<T>(
 /// Waits until a read that begins now is to be given up: after `limit`, or after the first attempt that fails
 /// when the store has been away for that long.
 pub(crate) async fn given_up(limit: Duration, store: &StoreState) -> Error {
+    if fault!(LimitForgotten) {
+        std::future::pending::<()>().await;
+    }
     let begun = store.clock.now();
     let seen = store.health.failures();
     loop {
@@ -53,7 +56,7 @@ pub(crate) async fn given_up(limit: Duration, store: &StoreState) -> Error {
         let waited = now.saturating_sub(begun);
         let (away, reason) = store.health.outage(now).unwrap_or_default();
         let has_failed = store.health.failures() != seen;
-        if (waited >= limit && !fault!(LimitForgotten)) || (has_failed && away >= limit) {
+        if waited >= limit || (has_failed && away >= limit) {
             let reason = if reason.is_empty() {
                 "the server does not answer"
             } else {

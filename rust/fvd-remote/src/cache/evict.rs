@@ -73,7 +73,8 @@ fn drop_leftovers(object: &Arc<Object>) -> io::Result<u64> {
     let mut from = 0;
     while let Some(range) = object.files().allocated(from)? {
         from = range.end;
-        for unit in range.start / unit_len..range.end.div_ceil(unit_len) {
+        // What lies beyond the object's end is no unit, and nothing here has written it.
+        for unit in range.start / unit_len..range.end.div_ceil(unit_len).min(object.label().units()) {
             if object.entry(unit, Waiting::Allowed)?.is_present() || fault!(KeepLeftovers) {
                 continue;
             }

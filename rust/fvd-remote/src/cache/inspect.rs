@@ -73,11 +73,13 @@ pub fn prune_cache(dir: &Path, size: u64) -> Result<u64> {
     pruned.ok_or_else(|| Error::new(ErrorKind::InUse, "Another process is making room in the cache").with_path(dir))
 }
 
+/// Units with their numbers, by the URL of their object.
+#[cfg(test)]
+pub(crate) type UnitsByUrl = Vec<(String, Vec<(u64, bytes::Bytes)>)>;
+
 /// The units that are in a cache, by the URL of their object.
 #[cfg(test)]
-pub(crate) fn units_of(
-    medium: &Arc<dyn super::medium::Medium>,
-) -> std::io::Result<Vec<(String, Vec<(u64, bytes::Bytes)>)>> {
+pub(crate) fn units_of(medium: &Arc<dyn super::medium::Medium>) -> std::io::Result<UnitsByUrl> {
     let mut all = Vec::new();
     for object in open_all(medium)? {
         let mut units = Vec::new();

@@ -16,6 +16,10 @@ pub(crate) const LAST_USE: u64 = 8;
 
 const MAGIC: &[u8; 8] = b"FVDCACHE";
 const VERSION: u32 = 1;
+/// The largest unit, in bytes, and the most units of an object (64 TiB in units of 256 KiB): what a file says must
+/// not decide how much memory a process needs.
+const MOST_UNIT: u32 = 16 << 20;
+const MOST_UNITS: u64 = 1 << 28;
 /// Bytes of the header before its two texts.
 const FIXED: usize = 40;
 const CHECKSUM: usize = 36;
@@ -72,7 +76,8 @@ impl Label {
             unit,
         };
         let fits = FIXED + url.len() + label.validator().1.len() <= HEADER;
-        (fits && pin.len > 0 && unit.is_power_of_two() && pin.validator != Validator::Length).then_some(label)
+        let is_sized = pin.len > 0 && unit.is_power_of_two() && unit <= MOST_UNIT && label.units() <= MOST_UNITS;
+        (fits && is_sized && pin.validator != Validator::Length).then_some(label)
     }
 
     fn validator(&self) -> (u32, &[u8]) {
@@ -198,6 +203,29 @@ mod tests {
         }
         assert_eq!(Label::decode(&vec![0; HEADER]), None);
         assert_eq!(Label::decode(&header[..HEADER - 1]), None);
+    }
+
+    #[test]
+    fn a_header_with_sizes_that_no_object_has_is_none() {
+        let right = label(Validator::ETag("\"e\"".into()));
+        for (len, unit) in [
+            (u64::MAX, 256 << 10),
+            (1 << 40, 1),
+            (1 << 40, 1 << 31),
+            (0, 256 << 10),
+            (1 << 30, 3),
+        ] {
+            let pin = Pin {
+                len,
+                ..right.pin.clone()
+            };
+            let hostile = Label {
+                pin,
+                unit,
+                ..right.clone()
+            };
+            assert_eq!(Label::decode(&hostile.encode()), None, "{len} bytes in units of {unit}");
+        }
     }
 
     #[test]

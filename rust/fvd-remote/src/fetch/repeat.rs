@@ -105,21 +105,18 @@ impl Repeat<'_> {
                 let pause = backoff.pause(failures.in_a_row, None, store.random());
                 (text, pause.min(left))
             }
-            Trouble::Refused { generation, text } => {
-                let is_first = !std::mem::replace(&mut failures.is_refused, true);
-                match self.source.renew(generation).await {
-                    Ok(()) if is_first => return Ok(()),
-                    Ok(()) => {
-                        store.failed(&text, None);
-                        (text, tuning.refused_pause.mul_f64(0.5 + store.random() / 2.0))
-                    }
-                    Err(reason) => {
-                        store.failed(&reason, None);
-                        let text = format!("{text}, and {reason}");
-                        (text, backoff.pause(failures.in_a_row, None, store.random()))
-                    }
+            Trouble::Refused { generation, text } => match self.source.renew(generation).await {
+                Ok(()) if !std::mem::replace(&mut failures.is_refused, true) => return Ok(()),
+                Ok(()) => {
+                    store.failed(&text, None);
+                    (text, tuning.refused_pause.mul_f64(0.5 + store.random() / 2.0))
                 }
-            }
+                Err(reason) => {
+                    store.failed(&reason, None);
+                    let text = format!("{text}, and {reason}");
+                    (text, backoff.pause(failures.in_a_row, None, store.random()))
+                }
+            },
         };
         self.pause(&text, pause, sink).await;
         Ok(())

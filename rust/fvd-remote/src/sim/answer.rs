@@ -74,6 +74,9 @@ pub(super) async fn respond(
     running: Running,
 ) -> Result<Response, Failure> {
     let weather = store.case.weather;
+    let way = Way::of(request);
+    // What was valid when the request came.
+    let admission = admission(store, request, &way);
     let latency = latency(store);
     if store.is_away() {
         return away(store, latency, running).await;
@@ -88,8 +91,7 @@ pub(super) async fn respond(
     if store.chance(weather.error) {
         return Ok(error(store, process));
     }
-    let way = Way::of(request);
-    if let Some(answer) = admission(store, request, &way) {
+    if let Some(answer) = admission {
         return Ok(answer);
     }
     Ok(serve(store, request, &way, running))
@@ -110,7 +112,7 @@ fn latency(store: &Store) -> Duration {
 /// The store is away: silent, not there, or answering with errors, by the seed.
 async fn away(store: &Store, latency: Duration, _running: Running) -> Result<Response, Failure> {
     match store.case.seed / 8 % 3 {
-        0 => std::future::pending().await,
+        _ if store.is_silent_when_away() => std::future::pending().await,
         1 => Err(Failure::new(FailureKind::Connect, "nothing answers there")),
         _ => {
             sleep(latency).await;
@@ -155,7 +157,7 @@ fn admission(store: &Store, request: &Request, way: &Way) -> Option<Response> {
     if !store.accepts(text(&request.headers, &HeaderName::from_static("x-token")).and_then(number)) {
         return Some(empty(StatusCode::FORBIDDEN, HeaderMap::new()));
     }
-    let validity = store.case.redirect?;
+    let validity = store.case.redirect.filter(|_| store.redirects())?;
     let target = format!(
         "http://elsewhere/{}?until={}",
         way.object,
@@ -201,6 +203,9 @@ fn serve(store: &Arc<Store>, request: &Request, way: &Way, running: Running) -> 
         headers.insert(CONTENT_RANGE, HeaderValue::try_from(value).expect("valid"));
     }
     headers.insert(CONTENT_LENGTH, (range.end - range.start).into());
+    if way.host_is_store {
+        store.sends(way.object, range.start / UNIT..range.end.div_ceil(UNIT));
+    }
     let data = data.slice(range.start as usize..range.end as usize);
     let body = Box::new(Sending {
         course: course(store, data.len()),

@@ -174,8 +174,8 @@ impl Case {
             Theme::Calm => {
                 self.tuning.on_outage = Outage::Wait;
                 self.gives_up = false;
-                self.readers = random.usize(1..6);
-                self.background = random.usize(..40);
+                self.readers = random.usize(1..4);
+                self.background = random.usize(..60);
                 self.memory = 512 * UNIT;
             }
             Theme::Flaky => self.cache = self.cache.map(|_| [0, 5, 50][random.usize(..3)]),
@@ -213,7 +213,7 @@ impl Case {
                     objects: vec![LONGEST],
                     processes: 1,
                     cache: None,
-                    memory: 32 * UNIT,
+                    memory: 64 * UNIT,
                     readers: 1,
                     background: 12,
                     reads: 80,
@@ -248,13 +248,12 @@ fn weather(theme: Theme, random: &mut fastrand::Rng) -> Weather {
         ..calm
     };
     match theme {
-        Theme::Calm => calm,
+        Theme::Calm | Theme::Outage => calm,
         Theme::Narrow => Weather {
             latency: 30,
             rate: Some(2_500_000),
             ..calm
         },
-        Theme::Outage => tail,
         Theme::Lying | Theme::Replaced | Theme::Expiring | Theme::Moved if random.bool() => tail,
         _ => {
             let mut often = || [0, 0, 10, 60][random.usize(..4)];

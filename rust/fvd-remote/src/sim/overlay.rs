@@ -221,10 +221,10 @@ async fn one(machine: Rc<Machine>, request: Request, image: Rc<SimImage>, cache:
     let begun = machine.store.now();
     let is_flush = matches!(request, Request::Flush);
     perform(request, image, cache, Rc::clone(&machine.shared)).await;
-    let took = machine.store.now() - begun;
+    let took = machine.store.now().saturating_sub(begun);
     machine.store.note("guest", &[]);
     if is_flush && took > FLUSH {
-        machine.store.violation(format!("a flush took {took:.3?}"));
+        machine.store.violation(&format!("a flush took {took:.3?}"));
     }
 }
 

@@ -74,7 +74,7 @@ impl Process {
             match opened {
                 Ok(units) => return Some(Arc::new(units)),
                 Err(_) if self.store.may_fail() => return None,
-                Err(error) if self.store.case.is_calm() => self.store.violation(format!("an open failed: {error}")),
+                Err(error) if self.store.case.is_calm() => self.store.violation(&format!("an open failed: {error}")),
                 Err(_) => {}
             }
             sleep(Duration::from_secs(1)).await;

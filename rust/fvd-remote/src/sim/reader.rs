@@ -14,12 +14,17 @@ use crate::fetch::UNIT;
 
 /// A read with a limit may end this much after it: timers have a resolution of a millisecond.
 const LATE: Duration = Duration::from_millis(5);
-/// The longest time from the end of an outage to the answer: a request that was sent before is silent for 10 s,
-/// and the pause after it is at most 20 s.
+/// The longest time from the end of an outage to the first answer: a request that was sent before is silent for
+/// 10 s, and the pause after it is at most 20 s.
 const RECOVERY: Duration = Duration::from_secs(10 + 20 + 15);
+/// The longest time from the first answer to that of any other read: requests that were sent before are silent
+/// for 10 s.
+const TOGETHER: Duration = Duration::from_secs(8);
+const SILENCE: Duration = Duration::from_secs(10);
 
 pub(super) struct Reader {
     pub(super) store: Arc<Store>,
+    pub(super) process: usize,
     pub(super) object: u64,
     pub(super) file: Arc<dyn RemoteFile>,
     pub(super) limit: Option<Duration>,
@@ -34,7 +39,7 @@ impl Reader {
         let mut next = self.random.u64(..len);
         for _ in 0..self.store.case.reads {
             let pause = match self.store.case.theme {
-                Theme::Narrow if self.is_background => 0,
+                Theme::Narrow | Theme::Calm if self.is_background => 0,
                 Theme::Narrow => 50,
                 _ => self.random.u64(..200),
             };
@@ -68,7 +73,7 @@ impl Reader {
         } else {
             Some(reading.await)
         };
-        let took = self.store.now() - begun;
+        let took = self.store.now().saturating_sub(begun);
         self.store
             .note("read", &[self.object, offset, len, u64::from(ended.is_some())]);
         match ended {
@@ -83,7 +88,7 @@ impl Reader {
 
     fn violation(&self, what: &str, offset: u64) {
         self.store
-            .violation(format!("a read of object {} at {offset} {what}", self.object));
+            .violation(&format!("a read of object {} at {offset} {what}", self.object));
     }
 
     /// R1: whatever the store does, these are bytes of the object that was opened.
@@ -109,6 +114,15 @@ impl Reader {
         {
             self.violation(
                 &format!("took {took:.3?}, although the store was back at {ends:.3?}"),
+                0,
+            );
+        }
+        if let Some(first) = self.store.first_answer(self.process)
+            && begun < first
+            && begun + took > first + TOGETHER + SILENCE * u32::from(self.store.is_silent_when_away())
+        {
+            self.violation(
+                &format!("took {took:.3?}, although the store had answered at {first:.3?}"),
                 0,
             );
         }
@@ -140,8 +154,8 @@ impl Reader {
 fn longest(case: &Case) -> Duration {
     let round_trip = Duration::from_millis(case.weather.latency);
     match case.theme {
-        // Its own request, or one that is under way.
-        Theme::Calm if case.cache.is_none() => 2 * round_trip + Duration::from_millis(5),
+        // Its own request, which is sent at once, or one that is under way.
+        Theme::Calm if case.cache.is_none() => round_trip + LATE,
         // Parts that the cache lacks, one after the other. Other processes are looked at every 20 ms.
         Theme::Calm => 8 * round_trip + Duration::from_millis(200),
         _ => Duration::MAX,
@@ -156,6 +170,7 @@ pub(super) fn readers(process: &Process, files: &[(usize, Arc<dyn RemoteFile>)])
         let (object, file) = &files[random.usize(..files.len())];
         Reader {
             store: Arc::clone(&process.store),
+            process: process.number,
             object: *object as u64,
             file: Arc::clone(file),
             limit: process.limit(),

@@ -128,7 +128,7 @@ async fn watch(memories: Vec<Arc<crate::units::Memory>>, store: Arc<Store>) {
         for memory in &memories {
             let used = memory.used();
             if used > limit {
-                store.violation(format!("{used} bytes of units, {limit} are allowed"));
+                store.violation(&format!("{used} bytes of units, {limit} are allowed"));
             }
         }
         sleep(Duration::from_millis(20)).await;

@@ -34,6 +34,8 @@ pub(super) struct State {
     has_lied: bool,
     /// Requests that are under way, by their number.
     active: BTreeMap<u64, Active>,
+    /// Units that came from the host that the URL names.
+    own: BTreeSet<(u64, u64)>,
     /// How often each unit of an object was asked for.
     asked: BTreeMap<(usize, u64, u64), u64>,
     next: u64,
@@ -48,6 +50,8 @@ pub(super) struct State {
     free_at: Duration,
     pub(super) tokens: Tokens,
     pub(super) violations: Vec<String>,
+    /// When the first read of a process ended after the outage.
+    answered: BTreeMap<usize, Duration>,
     /// How long those waited who do not read ahead, after the first seconds.
     pub(super) waits: Vec<Duration>,
     digest: u64,
@@ -120,6 +124,7 @@ impl Store {
                 has_changed: false,
                 has_lied: false,
                 active: BTreeMap::new(),
+                own: BTreeSet::new(),
                 asked: BTreeMap::new(),
                 next: 0,
                 firsts: BTreeMap::new(),
@@ -129,6 +134,7 @@ impl Store {
                 free_at: Duration::ZERO,
                 tokens: Tokens::default(),
                 violations: Vec::new(),
+                answered: BTreeMap::new(),
                 waits: Vec::new(),
                 digest: 0,
                 requests: 0,
@@ -152,7 +158,7 @@ impl Store {
         in_a_thousand > 0 && self.random(|random| random.u32(..1000)) < in_a_thousand
     }
 
-    pub(super) fn violation(&self, what: String) {
+    pub(super) fn violation(&self, what: &str) {
         let at = self.now();
         self.lock().violations.push(format!("{what} (at {at:.3?})"));
     }
@@ -205,6 +211,26 @@ impl Store {
         state.has_changed
     }
 
+    /// Whether it redirects now: in half of the runs only after a while.
+    pub(super) fn redirects(&self) -> bool {
+        let begun = self.lock().pinned.unwrap_or(Duration::MAX);
+        let begins = if self.case.is_honest {
+            Duration::ZERO
+        } else {
+            begun.saturating_add(Duration::from_millis(300))
+        };
+        self.now() >= begins
+    }
+
+    /// The host that the URL names sends these units.
+    pub(super) fn sends(&self, object: u64, units: Range<u64>) {
+        self.lock().own.extend(units.map(|unit| (object, unit)));
+    }
+
+    pub(super) fn has_sent(&self, object: u64, unit: u64) -> bool {
+        self.lock().own.contains(&(object, unit))
+    }
+
     /// From now on, what changes may change.
     pub(super) fn set_pinned(&self) {
         let now = self.now();
@@ -230,6 +256,21 @@ impl Store {
         self.case
             .outage
             .is_some_and(|(begins, ends)| begins <= now && now < ends)
+    }
+
+    /// When the first read of a process ended after the outage. The one that asks has ended now.
+    pub(super) fn first_answer(&self, process: usize) -> Option<Duration> {
+        let (_, ends) = self.case.outage?;
+        let now = self.now();
+        if now < ends {
+            return None;
+        }
+        Some(*self.lock().answered.entry(process).or_insert(now))
+    }
+
+    /// What requests get while the store is away: nothing, or at once an error.
+    pub(super) fn is_silent_when_away(&self) -> bool {
+        (self.case.seed / 8).is_multiple_of(3)
     }
 
     fn arrives(self: &Arc<Self>, process: usize, request: &Request) -> Running {
@@ -276,13 +317,13 @@ impl Store {
         }
         drop(state);
         if others > 1 && !is_look {
-            self.violation(format!("{} requests at once for units {units:?}", others + 1));
+            self.violation(&format!("{} requests at once for units {units:?}", others + 1));
         }
         if most > 32 + 8 {
-            self.violation(format!("{most} requests at once"));
+            self.violation(&format!("{most} requests at once"));
         }
         if is_early {
-            self.violation("a request although the store wants a pause".to_owned());
+            self.violation("a request although the store wants a pause");
         }
         let store = Arc::clone(self);
         Running { store, number }
@@ -291,7 +332,7 @@ impl Store {
     /// R7: no credential goes to another host.
     fn check_token(&self, process: usize, request: &Request, way: &Way) {
         if !way.host_is_store && request.headers.contains_key("x-token") {
-            self.violation(format!("process {process} sends its token to another host"));
+            self.violation(&format!("process {process} sends its token to another host"));
         }
     }
 
@@ -321,7 +362,7 @@ impl Store {
         let mut state = self.lock();
         let time = Duration::from_nanos(bytes as u64 * 1_000_000_000 / rate);
         state.free_at = state.free_at.max(now) + time;
-        state.free_at - now
+        state.free_at.saturating_sub(now)
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -343,7 +384,7 @@ impl Store {
             std::mem::replace(&mut state.tokens.is_asked, true)
         };
         if was_asked && self.case.processes == 1 {
-            self.violation("credentials are asked for twice at a time".to_owned());
+            self.violation("credentials are asked for twice at a time");
         }
         let pause = self.random(|random| random.u64(..300));
         sleep(Duration::from_millis(pause)).await;
@@ -376,6 +417,10 @@ impl Store {
 
     /// R8: one fetch asks for all that were refused.
     pub(super) fn check_tokens(&self) -> Result<(), String> {
+        if self.case.credentials.is_none() {
+            // Another host has refused what the credentials are not for.
+            return Ok(());
+        }
         let Tokens {
             asks,
             failed,

@@ -66,7 +66,7 @@ pub(super) async fn fill(
     for (unit, bytes) in cached.find(flight.missing_units()).await {
         flight.bring(unit, &bytes);
     }
-    if source.has_left_host() {
+    if source.has_left_host() && !fault!(OtherHostStored) {
         return fetch(source, flight).await;
     }
     // The pause of a store, memory and a turn come before the lock: no other process waits for them.

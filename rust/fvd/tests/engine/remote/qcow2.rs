@@ -6,10 +6,11 @@ use std::task::{Context, Waker};
 
 use fvd::ErrorKind;
 use fvd::chain::{AsyncIo, open_source, open_source_on};
+use fvd::remote::{Urgency, in_background};
 use fvd::storage::{Backend, IoBufMut};
 use pollster::block_on;
 
-use super::chain::{LEN, Place, pattern, read_source};
+use super::chain::{BASE, LEN, Place, pattern, read_source};
 
 fn qemu_img(place: &Place, line: &str) {
     let command = Command::new("qemu-img")
@@ -128,5 +129,39 @@ fn plain_clusters_are_read_in_parallel_without_threads() {
     for (at, read) in reads.into_iter().enumerate() {
         let at = at * 16384;
         assert_eq!(block_on(read).unwrap().as_slice(), &place.base[at..at + 4096]);
+    }
+}
+
+#[test]
+fn prefetch_goes_last_through_every_format_and_no_read_changes_its_thread() {
+    let place = Place::new();
+    std::fs::write(place.path("raw"), &place.base).unwrap();
+    qemu_img(&place, "convert -O qcow2 raw image");
+    let url = "https://images.example.org/base.qcow2";
+    place.upload("image", url);
+    let files = AsyncIo::with_backend(Backend::Threads).unwrap();
+    for name in [BASE, url] {
+        let options = place.options(&[]);
+        let blocking = block_on(open_source(Path::new(name), None, &options)).unwrap();
+        let asynchronous = block_on(open_source_on(&files, Path::new(name), None, &options)).unwrap();
+        for source in [blocking, asynchronous] {
+            // The tables are in memory from now on.
+            block_on(source.read(IoBufMut::zeroed(512), 0)).unwrap();
+            place.store.began();
+            block_on(in_background(source.read(IoBufMut::zeroed(LEN), 0))).unwrap();
+            let began = place.store.began();
+            assert!(!began.is_empty());
+            let here = (Urgency::Background, std::thread::current().id());
+            assert!(began.iter().all(|read| *read == here), "{name}: {began:?}");
+            block_on(source.read(IoBufMut::zeroed(LEN), 0)).unwrap();
+            assert!(
+                place
+                    .store
+                    .began()
+                    .iter()
+                    .all(|(urgency, _)| *urgency == Urgency::Demand),
+                "{name}"
+            );
+        }
     }
 }

@@ -6,9 +6,10 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Poll;
+use std::thread::{self, ThreadId};
 
 use fvd::host::BoxFuture;
-use fvd::remote::{Pin, RemoteFile, RemoteOpener, Validator};
+use fvd::remote::{Pin, RemoteFile, RemoteOpener, Urgency, Validator};
 use fvd::storage::{Allocation, IoBufMut};
 use fvd::{Error, ErrorKind, Result};
 
@@ -21,6 +22,8 @@ struct Shared {
     objects: Mutex<HashMap<String, Object>>,
     opened: Mutex<Vec<(String, Option<Pin>)>>,
     reads: AtomicUsize,
+    /// How urgent each read was when it began, and on which thread that was.
+    began: Mutex<Vec<(Urgency, ThreadId)>>,
     in_flight: AtomicUsize,
     is_held: AtomicBool,
 }
@@ -83,6 +86,11 @@ impl Store {
         self.0.reads.load(Ordering::SeqCst)
     }
 
+    /// How urgent each read since the last call was when it began, and on which thread that was.
+    pub(crate) fn began(&self) -> Vec<(Urgency, ThreadId)> {
+        std::mem::take(&mut self.0.began.lock().unwrap())
+    }
+
     /// How many reads wait for an answer.
     pub(crate) fn in_flight(&self) -> usize {
         self.0.in_flight.load(Ordering::SeqCst)
@@ -135,6 +143,11 @@ impl OpenObject {
     async fn fill(&self, mut buf: IoBufMut, offset: u64) -> Result<IoBufMut> {
         let shared = &self.store.0;
         shared.reads.fetch_add(1, Ordering::SeqCst);
+        shared
+            .began
+            .lock()
+            .unwrap()
+            .push((Urgency::current(), thread::current().id()));
         shared.in_flight.fetch_add(1, Ordering::SeqCst);
         answer().await;
         poll_fn(|context| {
