@@ -35,6 +35,8 @@ def names_for(name: str) -> dict[str, Any]:
         names["image"] = fvd.open("disk.fvd", "r+")
     elif name.startswith("fvd.aio.Image."):
         names["image"] = asyncio.run(fvd.aio.open("disk.fvd", "r+")._open())
+    elif name.startswith("fvd.Remote."):
+        names["remote"] = fvd.Remote()
     elif name.startswith("fvd.Server."):
         names["server"] = fvd.serve("disk.fvd", socket="nbd.sock")
     return names

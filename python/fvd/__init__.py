@@ -31,9 +31,9 @@ with the word `base`, and two new images:
 ```
 
 In the examples of the methods of `Image`, `image` is `disk.fvd`, open for reading and writing. In those of
-`Server`, `server` serves that image on the Unix socket `nbd.sock`. In those of a module (`fvd.options`,
-`fvd.types`), its names have been imported. `python -m asyncio` is an interactive Python that accepts the
-`await` of the examples of `fvd.aio`.
+`Server`, `server` serves that image on the Unix socket `nbd.sock`. In those of `Remote`, `remote` is one
+without functions. In those of a module (`fvd.options`, `fvd.types`), its names have been imported.
+`python -m asyncio` is an interactive Python that accepts the `await` of the examples of `fvd.aio`.
 """
 
 from fvd._fvd import (

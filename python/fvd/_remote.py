@@ -45,7 +45,8 @@ class Remote:
     server refuses that (401, 403): once for all reads that wait. It has 10 s. The functions of a `Remote` are
     called one at a time, in a thread of their own, and are no coroutines. If one raises an exception, or
     returns something else, it counts as a failure of the server: opening fails, and reads wait or fail
-    (`base_error`). The messages name the class of the exception, never what it says.
+    (`base_error`). The messages name the class of the exception, never what it says; `failure` is the last
+    one.
 
     Opens with the same `Remote` share connections, data in memory and credentials. A forked child can use it,
     too: it calls the functions itself.
@@ -65,7 +66,7 @@ class Remote:
     ```
     """
 
-    __slots__ = ("__weakref__", "_functions", "_hooks", "_process")
+    __slots__ = ("__weakref__", "_failures", "_functions", "_hooks", "_process")
 
     def __init__(
         self,
@@ -76,6 +77,7 @@ class Remote:
     ) -> None:
         """Nothing is called yet."""
         self._functions: list[tuple[str, str, Callable[..., object]]] = []
+        self._failures: list[Exception] = []
         given: list[tuple[str, Mapping[str, Callable[..., object]] | None]] = [
             ("headers", headers),
             ("credentials", credentials),
@@ -103,9 +105,20 @@ class Remote:
         if self._hooks is None or self._process != os.getpid():
             kinds = [(_KINDS[kind], prefix) for kind, prefix, _ in self._functions]
             hooks = _core.RemoteHooks(kinds)
-            _calls.on_threads(hooks.calls, {"issue": _issuer(self._functions)}, name="remote")
+            _calls.on_threads(hooks.calls, {"issue": _issuer(self._functions, self._failures)}, name="remote")
             self._hooks, self._process = hooks, os.getpid()
         return self._hooks
+
+    @property
+    def failure(self) -> Exception | None:
+        """The last exception that one of the functions has raised; None if there was none.
+
+        ```pycon
+        >>> remote.failure is None
+        True
+        ```
+        """
+        return self._failures[-1] if self._failures else None
 
     def __repr__(self) -> str:
         """Return a text with the prefixes."""
@@ -120,7 +133,9 @@ class Explained(Exception):
 _KINDS = {"headers": "headers", "credentials": "headers", "keys": "keys", "url": "url"}
 
 
-def _issuer(functions: Sequence[tuple[str, str, Callable[..., object]]]) -> Callable[[int, str], Issued]:
+def _issuer(
+    functions: Sequence[tuple[str, str, Callable[..., object]]], failures: list[Exception]
+) -> Callable[[int, str], Issued]:
     """Return what the core calls: not a method of `Remote`, which would then live as long as its thread."""
 
     def issue(index: int, name: str) -> Issued:
@@ -129,6 +144,9 @@ def _issuer(functions: Sequence[tuple[str, str, Callable[..., object]]]) -> Call
             given = function(name) if kind == "url" else function()
         except Explained as error:
             return str(error)
+        except Exception as error:
+            failures[:] = [error]
+            raise
         return _issued(kind, given)
 
     return issue

@@ -187,6 +187,7 @@ def test_a_function_that_fails_is_an_error_that_says_why(
     with pytest.raises(fvd.FvdError, match=text) as failed:
         next(fvd.map(server.url("base.raw"), format="raw", remote=remote))
     assert SECRET not in str(failed.value)
+    assert (remote.failure is not None) == (function is raising)
 
 
 @pytest.mark.parametrize(

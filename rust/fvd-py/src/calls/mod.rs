@@ -4,10 +4,12 @@
 
 mod answer;
 mod call;
+mod caller;
 mod queue;
 mod raised;
 
 pub(crate) use answer::{Answer, lost};
 pub(crate) use call::{Call, Calls};
-pub(crate) use queue::{Caller, Ticket, Watch, Work, any, refuse_all};
+pub(crate) use caller::{Caller, Ticket, any, refuse_all};
+pub(crate) use queue::{Watch, Work};
 pub(crate) use raised::{Raised, cause};

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use fvd::process::{CloseOnFork, Owned, PerProcess};
+use fvd::process::{CloseOnFork, Owned};
 use fvd::{Error, Result};
 use pyo3::prelude::*;
 use rustix::event::{EventfdFlags, eventfd};
@@ -36,8 +36,6 @@ pub(crate) enum Watch {
     EventLoop,
 }
 
-/// The queues of this process.
-static ALL: PerProcess<Mutex<Vec<Weak<Queue>>>> = PerProcess::new(Mutex::default);
 static NUMBERS: AtomicU64 = AtomicU64::new(1);
 
 thread_local! {
@@ -128,6 +126,48 @@ impl Parts {
 }
 
 impl Queue {
+    pub(super) fn new(watch: Watch) -> Result<Self> {
+        let failed = |error| Error::io("create an eventfd", error);
+        let signal = match watch {
+            Watch::Threads => None,
+            Watch::EventLoop => Some(Signal::new().map_err(failed)?),
+        };
+        let parts = Parts {
+            state: Mutex::default(),
+            ready: Condvar::new(),
+            signal,
+        };
+        Ok(Self {
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
+            parts: Owned::new(parts),
+        })
+    }
+
+    /// Its number in this process.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Adds a call, and returns its number.
+    pub(super) fn push(&self, work: Arc<dyn Work>) -> Result<u64> {
+        let parts = self.parts.get()?;
+        let within = WITHIN.with_borrow(Clone::clone);
+        if within.contains(&self.number) {
+            let loops = rustix::io::Errno::DEADLK.into();
+            return Err(Error::io("call itself from within a call", loops));
+        }
+        let mut state = parts.lock();
+        if let Some(error) = &state.over {
+            return Err(error.clone());
+        }
+        state.next += 1;
+        let number = state.next;
+        state.waiting.insert(number, Waiting { work, within });
+        drop(state);
+        parts.wake();
+        Ok(number)
+    }
+
     /// The descriptor that an event loop watches. None in a forked child, and for threads.
     pub(super) fn descriptor(&self) -> Option<i32> {
         let signal = self.parts.get().ok()?.signal.as_ref()?;
@@ -187,7 +227,8 @@ impl Queue {
         }
     }
 
-    fn forget(&self, number: u64) {
+    /// A call is not waited for any more.
+    pub(super) fn forget(&self, number: u64) {
         let Ok(parts) = self.parts.get() else { return };
         let mut state = parts.lock();
         let taken_back = state.waiting.remove(&number);
@@ -202,97 +243,4 @@ impl Queue {
             parts.wake();
         }
     }
-}
-
-/// The right to make calls. The queue ends when the last one is dropped.
-pub(crate) struct Caller(Arc<Queue>);
-
-impl Caller {
-    pub(crate) fn new(watch: Watch) -> Result<Self> {
-        let failed = |error| Error::io("create an eventfd", error);
-        let signal = match watch {
-            Watch::Threads => None,
-            Watch::EventLoop => Some(Signal::new().map_err(failed)?),
-        };
-        let queue = Arc::new(Queue {
-            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
-            parts: Owned::new(Parts {
-                state: Mutex::default(),
-                ready: Condvar::new(),
-                signal,
-            }),
-        });
-        let mut all = ALL.get().lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|queue| queue.strong_count() > 0);
-        all.push(Arc::downgrade(&queue));
-        Ok(Self(queue))
-    }
-
-    /// Its number in this process.
-    pub(crate) fn number(&self) -> u64 {
-        self.0.number
-    }
-
-    pub(crate) fn queue(&self) -> &Arc<Queue> {
-        &self.0
-    }
-
-    /// Asks for a call. Dropping the ticket takes it back, if it has not begun.
-    pub(crate) fn call(&self, work: Arc<dyn Work>) -> Result<Ticket> {
-        let parts = self.0.parts.get()?;
-        let within = WITHIN.with_borrow(Clone::clone);
-        if within.contains(&self.0.number) {
-            let loops = rustix::io::Errno::DEADLK.into();
-            return Err(Error::io("call itself from within a call", loops));
-        }
-        let mut state = parts.lock();
-        if let Some(error) = &state.over {
-            return Err(error.clone());
-        }
-        state.next += 1;
-        let number = state.next;
-        state.waiting.insert(number, Waiting { work, within });
-        drop(state);
-        parts.wake();
-        Ok(Ticket {
-            queue: Arc::clone(&self.0),
-            number,
-        })
-    }
-}
-
-impl Drop for Caller {
-    fn drop(&mut self) {
-        let closed = io::Error::other("it is closed");
-        self.0.end(&Error::io("call it", closed));
-    }
-}
-
-/// A call that is waited for.
-pub(crate) struct Ticket {
-    queue: Arc<Queue>,
-    number: u64,
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.queue.forget(self.number);
-    }
-}
-
-/// Whether there is a queue in this process.
-pub(crate) fn any() -> bool {
-    !all().is_empty()
-}
-
-/// Ends all queues of this process.
-pub(crate) fn refuse_all(error: &Error) {
-    for queue in all() {
-        queue.end(error);
-    }
-}
-
-fn all() -> Vec<Arc<Queue>> {
-    let all = ALL.get().lock().unwrap_or_else(PoisonError::into_inner);
-    all.iter().filter_map(Weak::upgrade).collect()
 }

@@ -117,26 +117,28 @@ impl Credentials {
         self.generation.load(Ordering::Acquire)
     }
 
+    /// The credentials of the moment: new ones if there are none yet, or if they soon expire.
+    async fn authority(&self) -> Result<Arc<Authority>, Failure> {
+        let mut current = self.current.lock().await;
+        let Some(issued) = &mut *current else {
+            return Ok(Arc::clone(&current.insert(self.provider.ask().await?).authority));
+        };
+        if issued.is_due() {
+            match self.provider.ask().await {
+                Ok(new) => {
+                    *issued = new;
+                    self.generation.fetch_add(1, Ordering::AcqRel);
+                }
+                Err(_) if issued.is_valid() => issued.renew = Some(SystemTime::now() + AGAIN),
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(Arc::clone(&issued.authority))
+    }
+
     pub(crate) async fn authorize(&self, request: &mut Request) -> Result<(), Failure> {
         request.headers.extend(self.fixed.clone());
-        let authority = {
-            let mut current = self.current.lock().await;
-            match &mut *current {
-                Some(issued) if issued.is_due() => {
-                    match self.provider.ask().await {
-                        Ok(new) => {
-                            *issued = new;
-                            self.generation.fetch_add(1, Ordering::AcqRel);
-                        }
-                        Err(_) if issued.is_valid() => issued.renew = Some(SystemTime::now() + AGAIN),
-                        Err(failure) => return Err(failure),
-                    }
-                    Arc::clone(&issued.authority)
-                }
-                Some(issued) => Arc::clone(&issued.authority),
-                None => Arc::clone(&current.insert(self.provider.ask().await?).authority),
-            }
-        };
+        let authority = self.authority().await?;
         match &*authority {
             Authority::None => {}
             Authority::Headers(headers) => request.headers.extend(headers.clone()),

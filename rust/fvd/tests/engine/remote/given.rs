@@ -57,8 +57,12 @@ fn a_given_base_must_be_the_object_of_the_pin() {
 fn a_base_is_given_to_the_image_alone_and_not_to_its_bases() {
     let place = Place::new();
     place.overlay("middle.fvd", BASE, "raw");
-    let top = place.overlay("top.fvd", place.path("middle.fvd").to_str().unwrap(), "fvd");
     place.upload("middle.fvd", OTHER);
+    let mut request = place.request("top.fvd", "middle.fvd", "fvd");
+    request.size = Some(LEN as u64);
+    request.backing.as_mut().unwrap().unchecked = true;
+    block_on(fvd::tool::create(&request)).unwrap();
+    let top = request.path;
     // What is given names its own base, which the gate refuses.
     let error = refused(&top, &giving(&place));
     assert_eq!(error.kind(), ErrorKind::NotPermitted, "{error}");
