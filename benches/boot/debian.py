@@ -14,9 +14,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..nbd.measure import cpu_seconds
+from .emulator import emulator
+
 MARKER = "boot-bench-marker"
 PACKAGES = "linux-image-cloud-amd64,systemd-sysv,udev,dbus,openssh-server,python3-minimal,ca-certificates"
-PROGRAMS = ("qemu-system-x86_64", "debootstrap", "mkfs.ext4")
+PROGRAMS = ("debootstrap", "mkfs.ext4")
 
 UNIT = f"""[Unit]
 Description=Tells the host that the machine is up
@@ -53,6 +56,8 @@ class Boot:
     reads: int
     read_mib: float
     writes: int
+    processor: float
+    """Seconds of processor time of QEMU."""
 
 
 def make_root(folder: Path, size_mib: int) -> Root:
@@ -84,8 +89,9 @@ def boot(root: Root, drive: dict[str, object], limit: float = 600.0) -> Boot:
 
     The guest's writes are flushed when QEMU ends, so an overlay keeps what the boot has fetched.
     """
+    program, environment = emulator()
     command = [
-        "qemu-system-x86_64",
+        *program,
         *("-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1024"),
         *("-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"),
         *("-kernel", os.fspath(root.kernel), "-initrd", os.fspath(root.initrd)),
@@ -95,7 +101,11 @@ def boot(root: Root, drive: dict[str, object], limit: float = 600.0) -> Boot:
     ]
     started = time.monotonic()
     with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environment,
     ) as machine:
         assert machine.stdout is not None
         os.set_blocking(machine.stdout.fileno(), False)
@@ -107,7 +117,8 @@ def boot(root: Root, drive: dict[str, object], limit: float = 600.0) -> Boot:
                 found = re.search(rb"^" + MARKER.encode() + rb" ([\d ]+)\r?\n", output, re.MULTILINE)
                 if found:
                     seconds = time.monotonic() - started
-                    return result(seconds, [int(word) for word in found[1].split()])
+                    stat = [int(word) for word in found[1].split()]
+                    return result(seconds, stat, cpu_seconds(machine.pid))
                 if machine.poll() is not None:
                     break
                 time.sleep(0.05)
@@ -117,7 +128,7 @@ def boot(root: Root, drive: dict[str, object], limit: float = 600.0) -> Boot:
             machine.wait(60)
 
 
-def result(seconds: float, stat: list[int]) -> Boot:
+def result(seconds: float, stat: list[int], processor: float) -> Boot:
     """From the fields of /sys/block/*/stat (the kernel's Documentation/block/stat.rst)."""
     return Boot(
         seconds=seconds,
@@ -125,6 +136,7 @@ def result(seconds: float, stat: list[int]) -> Boot:
         reads=stat[0],
         read_mib=stat[2] * 512 / (1 << 20),
         writes=stat[4],
+        processor=processor,
     )
 
 
