@@ -26,7 +26,7 @@ def emulator() -> tuple[Sequence[str], dict[str, str]]:
     program = UNPACKED / "usr/bin/qemu-system-x86_64"
     if not program.exists():
         raise SystemExit("qemu-system-x86_64 is missing: scripts/fetch-machine.sh unpacks one")
-    (libraries,) = (path.parent for path in UNPACKED.glob("usr/lib/*/qemu"))
+    (libraries,) = (path.parent for path in UNPACKED.glob("usr/lib/*-linux-*/qemu"))
     environment["LD_LIBRARY_PATH"] = os.fspath(libraries)
     environment.setdefault("QEMU_MODULE_DIR", os.fspath(libraries / "qemu"))
     share = UNPACKED / "usr/share"

@@ -1,4 +1,4 @@
-"""Bases on a web server that is far away: nginx, and a link with latency and a rate (link.py).
+"""Bases on a web server that is far away: nginx, and a link with latency and a rate.
 
     python -m benches.remote [WHAT ...]     first-read sequential stalls cached prefetch
 
@@ -23,7 +23,7 @@ KIB, MIB = 1 << 10, 1 << 20
 SIZE = 256 * MIB
 UNIT = 256 * KIB
 NEAR = Link(delay_ms=10, rate=125e6)
-FAST = Link(delay_ms=10, rate=250e6)
+FAST = Link(delay_ms=10, rate=400e6)
 
 
 def overlay(server: Server, name: Path, disk: str = "disk.raw", **options: object) -> fvd.Image:

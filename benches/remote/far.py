@@ -62,7 +62,7 @@ def far(folder: Path, link: Link) -> Iterator[Server]:
     if nginx is None:
         sys.exit("nginx is missing: scripts/install-tools.sh installs it")
     server: list[str | Path] = [nginx, "-e", "stderr", "-p", folder, "-c", folder / "nginx.conf"]
-    proxy: list[str | Path] = [sys.executable, Path(__file__).with_name("link.py")]
+    proxy: list[str | Path] = [build_link()]
     proxy += ["--listen", str(far_port), "--to", f"127.0.0.1:{near_port}", "--window", str(link.window)]
     proxy += ["--delay", str(link.delay_ms), "--rate", str(link.rate), "--stall", link.stall]
     with ExitStack() as stack:
@@ -71,6 +71,16 @@ def far(folder: Path, link: Link) -> Iterator[Server]:
             stack.callback(process.terminate)
             wait_for(port)
         yield Server(folder, far_port)
+
+
+def build_link() -> Path:
+    """The program of the link."""
+    source = Path(__file__).parents[2] / "rust/fvd-remote/examples/far_link.rs"
+    program = source.parents[3] / "target/benches/far_link"
+    if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
+        program.parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["rustc", "--edition", "2024", "-O", "-o", program, source], check=True)
+    return program
 
 
 def free_port() -> int:
