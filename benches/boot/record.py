@@ -27,7 +27,7 @@ def record_trace(root: Root, folder: Path, to: Path) -> None:
     total = sum(read.length for read in reads)
     about = [
         "Reads of a booting Debian (cloud kernel, systemd, ssh) until it has started its last service.",
-        "QEMU without KVM (TCG, 2 processors), a local base. Made by: python -m benches.boot --record",
+        "QEMU without KVM (TCG, 1 processor), a local base. Made by: python -m benches.boot --record",
         f"{len(reads)} reads, {total} bytes, {result.seconds:.1f} s, of these {result.waiting:.2f} s waiting",
         "sector sectors reads-back thinking-us",
     ]
