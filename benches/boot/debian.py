@@ -92,7 +92,7 @@ def boot(root: Root, drive: dict[str, object], limit: float = 600.0) -> Boot:
     program, environment = emulator()
     command = [
         *program,
-        # One processor: the kernel of a machine with two crashes now and then (QEMU 7.2).
+        # One processor: with two, on a busy host, one waits for locks that the other holds.
         *("-accel", "tcg,thread=single", "-cpu", "max,la57=off", "-m", "1024"),
         *("-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"),
         *("-kernel", os.fspath(root.kernel), "-initrd", os.fspath(root.initrd)),

@@ -15,6 +15,7 @@
 //! * `cache`: units on a disk of this machine, shared by its processes.
 //! * `units`: what is kept in memory, who waits for what.
 //! * `patience`: how long a reader waits.
+//! * [`policy`]: decisions without I/O, for models.
 //! * `open_options`: what each open decides for itself.
 //!
 //! `docs/design/remote.md` has the invariants (R1 to R11).
@@ -33,6 +34,7 @@ mod nbd;
 mod open_options;
 mod opener;
 mod patience;
+pub mod policy;
 mod redirects;
 mod retry;
 mod secret;

@@ -34,7 +34,7 @@ use crate::retry::{Health, Hedges, Outages};
 use crate::store::Remote;
 
 /// Bytes of a unit: what is asked for, kept and given out as a whole.
-pub(crate) const UNIT: u64 = 256 << 10;
+pub const UNIT: u64 = 256 << 10;
 
 /// Where fetched units go.
 pub(crate) trait Sink: Send + Sync {

@@ -14,9 +14,9 @@ use super::link::Link;
 use super::memory::{Memory, State};
 
 /// Requests of a process at one time.
-const REQUESTS: usize = 32;
+pub const REQUESTS: usize = 32;
 /// Of these, for what is fetched ahead. The same share of the memory.
-const AHEAD: usize = REQUESTS / 2;
+pub const AHEAD: usize = REQUESTS / 2;
 
 /// What is known of a flight while it waits.
 #[derive(Debug)]

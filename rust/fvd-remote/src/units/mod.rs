@@ -20,15 +20,17 @@ use fvd::{Error, Result};
 use tokio::sync::oneshot::Receiver;
 use tokio::task::AbortHandle;
 
+pub use admission::{AHEAD, REQUESTS};
+pub use link::Link;
 pub(crate) use memory::Memory;
 pub(crate) use open::Opening;
+pub use streams::Streams;
 
 use crate::cache::{Cached, Lead};
 use crate::fetch::{Source, UNIT, fetch};
 use crate::transport::io_thread;
 use cached::fill;
 use flight::Flight;
-use streams::Streams;
 use wanted::Piece;
 
 /// An open object, shared by all files of this process that have it open.

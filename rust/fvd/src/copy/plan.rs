@@ -14,7 +14,8 @@ const BACK: usize = 32;
 /// The ranges `first` (bytes of the disk), in order, widened to whole blocks of a base of `total` bytes, none
 /// twice. Ranges close to one another join, up to `most` bytes. `block` may be 0 without a base: then the
 /// plan is empty.
-pub(super) fn plan(first: Vec<Range<u64>>, block: u64, total: u64, most: u64) -> Vec<Range<u64>> {
+#[must_use]
+pub fn plan(first: Vec<Range<u64>>, block: u64, total: u64, most: u64) -> Vec<Range<u64>> {
     if total == 0 {
         return Vec::new();
     }
