@@ -45,7 +45,7 @@ fn no_machine_is_starved_by_a_store_that_refuses_and_by_one_that_queues() {
             Turned::Queued,
         ] {
             let outcome = run(&Scenario { turned, ..fleet(how) });
-            let (median, last) = (outcome.quantile(0.5), outcome.quantile(1.0));
+            let (median, last) = (outcome.percentile(50), outcome.percentile(100));
             assert!(last <= 3 * median, "{how:?}, {turned:?}: {median:?}, {last:?}");
         }
     }
@@ -65,8 +65,8 @@ fn a_machine_with_a_profile_fetches_what_it_touches_and_is_up_sooner() {
     assert!(profile.bytes * 10 <= touched * 11, "{} of {touched}", profile.bytes);
     assert!(profile.bytes < cold.bytes);
     assert_eq!((local.bytes, local.requests), (0, 0));
-    assert!(profile.quantile(0.5) < cold.quantile(0.5));
-    assert!(local.quantile(0.5) < profile.quantile(0.5));
+    assert!(profile.percentile(50) < cold.percentile(50));
+    assert!(local.percentile(50) < profile.percentile(50));
 }
 
 #[test]

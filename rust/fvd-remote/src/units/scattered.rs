@@ -20,12 +20,15 @@ use crate::fetch::{Sink, UNIT};
 /// Requests begin and end at multiples of this many bytes.
 const GRAIN: u64 = 4 << 10;
 
+/// Those who wait.
+type Waiting = Vec<Sender<Result<Piece>>>;
+
 /// A range that is on its way.
 pub(super) struct Named {
     object: u64,
     bytes: Range<u64>,
     ticket: Arc<Ticket>,
-    waiting: Vec<Sender<Result<Piece>>>,
+    waiting: Waiting,
     /// What has come, by the number of its unit.
     parts: BTreeMap<u64, Bytes>,
 }
@@ -80,11 +83,7 @@ impl State {
     }
 
     /// Who brings `part`, and those who wait for it.
-    pub(super) fn named(
-        &mut self,
-        object: u64,
-        part: &Range<u64>,
-    ) -> Option<(&Arc<Ticket>, &mut Vec<Sender<Result<Piece>>>)> {
+    pub(super) fn named(&mut self, object: u64, part: &Range<u64>) -> Option<(&Arc<Ticket>, &mut Waiting)> {
         let named = self.named.iter_mut().find(|named| named.covers(object, part))?;
         Some((&named.ticket, &mut named.waiting))
     }
@@ -192,6 +191,8 @@ fn joined(parts: BTreeMap<u64, Bytes>) -> Bytes {
         return parts.remove(0);
     }
     let mut all = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
-    parts.iter().for_each(|part| all.extend_from_slice(part));
+    for part in parts {
+        all.extend_from_slice(&part);
+    }
     all.freeze()
 }

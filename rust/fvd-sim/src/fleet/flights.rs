@@ -166,7 +166,7 @@ impl World<'_> {
         let part = flight.part();
         let memory = &mut self.machines[machine].memory;
         if flight.came == 0 {
-            memory.link.answered(now, now - flight.granted);
+            memory.link.answered(now, now.saturating_sub(flight.granted));
         }
         memory.link.arrived(now, part);
         let freed = flight.reserved.min(part);
@@ -180,7 +180,9 @@ impl World<'_> {
             memory.idle += 1;
         }
         self.machines[machine].bytes += part;
-        self.answers_again(machine);
+        if self.scenario.is_hasty {
+            self.answers_again(machine);
+        }
         match self.flights[number].what.clone() {
             What::Units(units) => self.fetched(machine, units[index as usize]),
             What::Exact(_) => {

@@ -36,14 +36,12 @@ impl Outcome {
         }
     }
 
-    /// The time in which this share of the machines was up. `share` is in 0..=1.
+    /// The time in which this share of the machines was up, in percent.
     #[must_use]
-    pub fn quantile(&self, share: f64) -> Duration {
+    pub fn percentile(&self, percent: usize) -> Duration {
         let last = self.times.len().saturating_sub(1);
-        self.times
-            .get((last as f64 * share).round() as usize)
-            .copied()
-            .unwrap_or_default()
+        let index = (last * percent + 50) / 100;
+        self.times.get(index).copied().unwrap_or_default()
     }
 
     /// Most requests in a second.
@@ -55,17 +53,15 @@ impl Outcome {
     /// As an object of JSON. `name` has no quotes in it.
     #[must_use]
     pub fn json(&self, name: &str) -> String {
-        let seconds = |share| self.quantile(share).as_secs_f64();
+        let seconds = |percent| self.percentile(percent).as_secs_f64();
         let mut text = format!(
             "{{\"name\": \"{name}\", \"machines\": {}",
             self.times.len() + self.stuck
         );
-        _ = write!(text, ", \"median\": {:.3}, \"p99\": {:.3}", seconds(0.5), seconds(0.99));
+        _ = write!(text, ", \"median\": {:.3}, \"p99\": {:.3}", seconds(50), seconds(99));
         _ = write!(text, ", \"stuck\": {}, \"requests\": {}", self.stuck, self.requests);
         _ = write!(text, ", \"refused\": {}, \"bytes\": {}", self.refused, self.bytes);
-        let quantiles: Vec<_> = (0..=100)
-            .map(|share| format!("{:.3}", seconds(f64::from(share) / 100.0)))
-            .collect();
+        let quantiles: Vec<_> = (0..=100).map(|percent| format!("{:.3}", seconds(percent))).collect();
         _ = write!(text, ", \"quantiles\": [{}]", quantiles.join(", "));
         let each: Vec<_> = self.seconds.iter().map(u64::to_string).collect();
         _ = write!(text, ", \"requests-a-second\": [{}]}}", each.join(", "));

@@ -19,6 +19,7 @@ impl Pipe {
     }
 
     /// When `bytes` that come now have left.
+    #[expect(clippy::cast_precision_loss, reason = "far less than 2^52 bytes")]
     pub(super) fn send(&mut self, now: Duration, bytes: u64) -> Duration {
         let Some(rate) = self.rate else { return now };
         self.free_at = self.free_at.max(now) + Duration::from_secs_f64(bytes as f64 / rate);

@@ -59,7 +59,7 @@ impl World<'_> {
         let of = &mut self.machines[machine];
         if let Some(pending) = of.steps.remove(&step) {
             of.local.set(&pending.bytes);
-            of.window.note(now - pending.begun);
+            of.window.note(now.saturating_sub(pending.begun));
         }
         self.pump(machine);
     }

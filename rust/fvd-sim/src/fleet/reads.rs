@@ -79,20 +79,17 @@ impl World<'_> {
             answers += 1;
             let part = bytes.start.max(unit * UNIT)..bytes.end.min((unit + 1) * UNIT);
             let memory = &mut self.machines[machine].memory;
-            let flight = match memory.entries.get_mut(&unit) {
-                Some(Entry::Flying(flight, waiting)) => {
-                    waiting.push(waiter);
-                    *flight
+            let flight = if let Some(Entry::Flying(flight, waiting)) = memory.entries.get_mut(&unit) {
+                waiting.push(waiter);
+                *flight
+            } else {
+                let named = self.named(machine, &part);
+                if let Some(flight) = named {
+                    self.flights[flight].waiting.push(waiter);
+                } else {
+                    missing.push((unit, Some(waiter)));
                 }
-                _ => {
-                    let named = self.named(machine, &part);
-                    if let Some(flight) = named {
-                        self.flights[flight].waiting.push(waiter);
-                    } else {
-                        missing.push((unit, Some(waiter)));
-                    }
-                    named
-                }
+                named
             };
             if let Some(flight) = flight.filter(|_| is_demand) {
                 self.flights[flight].is_wanted = true;

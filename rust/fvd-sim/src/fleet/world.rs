@@ -172,7 +172,7 @@ impl<'a> World<'a> {
         let of = &mut self.machines[machine];
         of.left -= 1;
         if of.left == 0 {
-            of.took = Some(now - of.started);
+            of.took = Some(now.saturating_sub(of.started));
         }
         self.follow(machine, read);
     }
