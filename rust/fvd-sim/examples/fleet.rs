@@ -52,7 +52,6 @@ fn set(scenario: &mut Scenario, key: &str, value: &str) -> Result<()> {
         "first-byte-ms" => scenario.first_byte = ms(value)?,
         "spread" => scenario.spread = value.parse()?,
         "local-us" => scenario.local_read = Duration::from_micros(value.parse()?),
-        "hasty" => scenario.is_hasty = value == "yes",
         "seed" => scenario.seed = value.parse()?,
         _ => return Err(format!("unknown: {key}={value}").into()),
     }

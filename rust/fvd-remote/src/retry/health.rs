@@ -10,6 +10,10 @@ use tokio::sync::futures::Notified;
 /// another attempt. Pauses and time limits together are shorter.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 
+/// An outage that has lasted for this long ends the pauses of all fetches when it ends. A store that refuses some
+/// requests and answers others has no outage: whoever is refused waits, so that the store gets fewer requests.
+const LONG: Duration = Duration::from_secs(2);
+
 /// What is known of a store. Times are those of the clock of its reader.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
@@ -79,11 +83,14 @@ impl Health {
     /// Data has come. Returns how long there was none, if that was noticed.
     pub(crate) fn succeed(&self, now: Duration) -> Option<Duration> {
         let outage = self.lock().outage.take()?;
-        self.answered.notify_waiters();
-        Some(now.saturating_sub(outage.since))
+        let lasted = now.saturating_sub(outage.since);
+        if lasted >= LONG {
+            self.answered.notify_waiters();
+        }
+        Some(lasted)
     }
 
-    /// Waits for the end of an outage.
+    /// Waits for the end of a long outage.
     pub(crate) async fn answers(&self) {
         self.answered.notified().await;
     }

@@ -12,6 +12,8 @@ use super::world::{Event, World};
 
 /// The longest pause after others have noticed that the store answers again.
 const TOGETHER: Duration = Duration::from_millis(100);
+/// An outage that has lasted for this long ends all pauses.
+const LONG: Duration = Duration::from_secs(2);
 /// A full copy comes in parts of this many bytes.
 const PART: u64 = 4 << 20;
 
@@ -180,9 +182,7 @@ impl World<'_> {
             memory.idle += 1;
         }
         self.machines[machine].bytes += part;
-        if self.scenario.is_hasty {
-            self.answers_again(machine);
-        }
+        self.answers_again(machine);
         match self.flights[number].what.clone() {
             What::Units(units) => self.fetched(machine, units[index as usize]),
             What::Exact(_) => {
@@ -225,10 +225,12 @@ impl World<'_> {
         self.deliver(machine, unit, !has_cache);
     }
 
-    /// Data has come: those who pause try again.
+    /// Data has come: after a long outage those who pause try again.
     fn answers_again(&mut self, machine: usize) {
+        let now = self.now;
         let memory = &mut self.machines[machine].memory;
-        if !std::mem::take(&mut memory.has_outage) {
+        let outage = memory.outage_since.take();
+        if outage.is_none_or(|since| now.saturating_sub(since) < LONG) {
             return;
         }
         for number in std::mem::take(&mut memory.paused) {
@@ -248,7 +250,7 @@ impl World<'_> {
         of.refused += 1;
         of.memory.requests -= 1;
         of.memory.background -= std::mem::take(&mut flight.reserved);
-        of.memory.has_outage = true;
+        of.memory.outage_since.get_or_insert(now);
         if let Some(demanded) = demanded {
             of.memory.not_before = of.memory.not_before.max(now + demanded);
         }

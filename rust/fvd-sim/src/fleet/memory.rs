@@ -49,7 +49,7 @@ pub(super) struct Memory {
     pub(super) idle: usize,
     /// After a pause that the store has demanded.
     pub(super) not_before: Duration,
-    pub(super) has_outage: bool,
+    pub(super) outage_since: Option<Duration>,
     pub(super) paused: Vec<Number>,
 }
 

@@ -6,7 +6,7 @@ use super::memory::{Entry, Waiter, units};
 use super::world::World;
 
 /// Bytes of a step while many are under way.
-const STEP: u64 = 256 << 10;
+const STEP: u64 = 512 << 10;
 
 impl World<'_> {
     /// Begins as many steps as the window allows.

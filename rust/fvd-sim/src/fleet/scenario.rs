@@ -58,8 +58,6 @@ pub struct Scenario {
     pub spread: f64,
     /// What a read costs a guest that needs no store.
     pub local_read: Duration,
-    /// Whether a pause after a refusal ends when the store answers another request of the process.
-    pub is_hasty: bool,
     /// Everything random follows from it.
     pub seed: u64,
 }
@@ -84,7 +82,6 @@ impl Default for Scenario {
             first_byte: Duration::from_millis(15),
             spread: 0.8,
             local_read: Duration::from_micros(200),
-            is_hasty: false,
             seed: 1,
         }
     }
