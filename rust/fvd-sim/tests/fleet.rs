@@ -97,6 +97,8 @@ fn machines_of_a_host_fetch_each_unit_once() {
 fn full_copies_move_all_of_the_base_once_for_each_host() {
     let scenario = Scenario {
         machines: 3,
+        // Some start when the copy is there.
+        jitter: Duration::from_secs(60),
         ..fleet(How::FullCopy)
     };
     let outcome = run(&scenario);

@@ -87,6 +87,9 @@ impl Flight {
 impl World<'_> {
     /// The first machine of a host fetches all of the base, and the others wait for it.
     pub(super) fn copy(&mut self, machine: usize) {
+        if self.machines[machine].is_local {
+            return self.up(machine);
+        }
         let host = self.machines[machine].host;
         if let Some(waiting) = &mut self.hosts[host].copying {
             waiting.push(machine);
@@ -197,14 +200,14 @@ impl World<'_> {
                     self.up(machine);
                 }
                 // Those that start later find it.
-                self.scenario_copied(host);
+                self.copied(host);
             }
             What::All(_) => {}
         }
         self.grant(machine);
     }
 
-    fn scenario_copied(&mut self, host: usize) {
+    fn copied(&mut self, host: usize) {
         for machine in 0..self.machines.len() {
             if self.machines[machine].host == host {
                 self.machines[machine].is_local = true;
