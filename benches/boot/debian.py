@@ -84,7 +84,7 @@ def make_root(folder: Path, size_mib: int) -> Root:
     return root
 
 
-def boot(root: Root, drive: dict[str, object], limit: float = 600.0) -> Boot:
+def boot(root: Root, drive: dict[str, object], limit: float = 1200.0) -> Boot:
     """Boots from `drive`, a block device as `-blockdev` takes it, and switches the machine off.
 
     The guest's writes are flushed when QEMU ends, so an overlay keeps what the boot has fetched.

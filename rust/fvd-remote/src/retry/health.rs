@@ -10,8 +10,8 @@ use tokio::sync::futures::Notified;
 /// another attempt. Pauses and time limits together are shorter.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 
-/// An outage that has lasted for this long ends the pauses of all fetches when it ends. A store that refuses some
-/// requests and answers others has no outage: whoever is refused waits, so that the store gets fewer requests.
+/// The end of an outage that has lasted for this long ends the pauses of all fetches. A store that refuses some
+/// requests and answers others has no outage: what is refused waits, so that the store gets fewer requests.
 const LONG: Duration = Duration::from_secs(2);
 
 /// What is known of a store. Times are those of the clock of its reader.
