@@ -15,6 +15,7 @@ import os
 import random
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -56,19 +57,22 @@ def main() -> None:
     ways = [way for way in WAYS if way.name in names]
     link = Link(delay_ms=arguments.trip / 2, rate=arguments.rate * 1e6 / 8)
     title = f"{arguments.trip:g} ms, {arguments.rate:g} Mbit/s, {arguments.rounds} rounds, medians"
-    runs = measure(ways, link, root, profile, arguments.folder, arguments.rounds)
+    runs = []
+    for run in measure(ways, link, root, profile, arguments.folder, arguments.rounds):
+        runs.append(run)
+        if arguments.json:
+            # Each time: it takes long, and may be interrupted.
+            plain = {"title": title, "runs": [asdict(run) for run in runs]}
+            arguments.json.write_text(json.dumps(plain, indent=1))
     print(title, table(runs), sep="\n")
-    if arguments.json:
-        arguments.json.write_text(
-            json.dumps({"title": title, "runs": [asdict(run) for run in runs]}, indent=1)
-        )
     if arguments.plot:
         draw(runs, title, arguments.plot)
     return None
 
 
-def measure(ways: list[Way], link: Link, root: Root, profile: Path, folder: Path, rounds: int) -> list[Run]:
-    runs = []
+def measure(
+    ways: list[Way], link: Link, root: Root, profile: Path, folder: Path, rounds: int
+) -> Iterator[Run]:
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         www = Path(temporary) / "www"
         www.mkdir()
@@ -77,9 +81,8 @@ def measure(ways: list[Way], link: Link, root: Root, profile: Path, folder: Path
             for _ in range(rounds):
                 for way in random.sample(ways, len(ways)):
                     for run in boots(way, store, root, profile, folder):
-                        print(f"  {run.way}, {run.title}: {run.seconds:.1f} s", flush=True)
-                        runs.append(run)
-    return runs
+                        print(f"  {run}", flush=True)
+                        yield run
 
 
 if __name__ == "__main__":

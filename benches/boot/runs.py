@@ -31,6 +31,12 @@ class Run:
     processor: float
     """Seconds of processor time: QEMU and what serves its disk, without curl's and that of commands."""
 
+    def __str__(self) -> str:
+        return (
+            f"{self.way}, {self.title}: {self.seconds:.1f} s, {self.machine.waiting:.2f} s waiting, "
+            f"{self.bytes / (1 << 20):.1f} MiB in {self.requests} requests"
+        )
+
 
 def boots(way: Way, store: Store, root: Root, profile: Path, folder: Path) -> Iterator[Run]:
     """All boots of a way, one after the other."""

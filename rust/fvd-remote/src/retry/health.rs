@@ -120,6 +120,10 @@ impl Health {
 
 #[cfg(test)]
 mod tests {
+    use std::future::Future as _;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -132,6 +136,24 @@ mod tests {
         assert_eq!(health.outage(40 * SECOND), Some((35 * SECOND, "b".to_owned())));
         assert_eq!(health.succeed(41 * SECOND), Some(36 * SECOND));
         assert_eq!(health.outage(42 * SECOND), None);
+    }
+
+    #[test]
+    fn only_the_end_of_a_long_outage_ends_pauses() {
+        let health = Health::default();
+        let mut context = Context::from_waker(Waker::noop());
+        let mut pause = pin!(health.answers());
+        let mut has_ended = || pause.as_mut().poll(&mut context).is_ready();
+        assert!(!has_ended());
+        for second in 0..9 {
+            // Busy: some requests are refused, others are answered.
+            health.fail(second * SECOND, "status 503", None);
+            health.succeed(second * SECOND + SECOND);
+        }
+        assert!(!has_ended());
+        health.fail(10 * SECOND, "away", None);
+        health.succeed(12 * SECOND);
+        assert!(has_ended());
     }
 
     #[test]
