@@ -92,7 +92,7 @@ test-python: $(VENV)/.installed ## Python tests; ARGS='-k corpus' goes to pytest
 test-mutations: ## checks that the simulator finds deliberate faults of the engine; MUTATION=NAME selects one
 	$(if $(MUTATION),FVD_MUTATION=$(MUTATION)) cargo test --workspace --features fvd-sim/mutations --test faulty_engine -- --nocapture
 
-.PHONY: crash fuzz sim loom bench bench-nbd bench-postmark bench-boot
+.PHONY: crash fuzz sim loom bench bench-nbd bench-postmark bench-boot bench-boots
 crash: ## power cuts at every I/O boundary, FVD_CRASH_IMAGES (15000) of them, and 5000 of new seeds; SEED=N replays one run
 	$(if $(SEED),FVD_CRASH_SEED=$(SEED)) cargo test --workspace --test crash -- --nocapture
 fuzz: ## a million mutated headers, journals, images, qcow2 bases, NBD streams and sessions, in release mode; SEED=N replays
@@ -106,7 +106,7 @@ sim: ## whole sessions of the engine for SECONDS (600) or SESSIONS=N; SEED=N rep
 loom: ## the lock-free protocols of the engine in every interleaving of their threads
 	cargo test -p fvd-loom
 bench: tools build ## compares speed with qemu-img and os.pread; ARGS='convert open' selects
-	$(PY) benches/compare.py $(ARGS)
+	$(PY) -m benches.compare $(ARGS)
 bench-nbd: tools build ## compares fvd serve with qemu-nbd and nbdkit; ARGS='--only randread32' selects
 	$(PY) -m benches.nbd $(ARGS)
 # Needs root, and what is only measured here: apt-get install postmark libnbd-bin fuse3
@@ -115,6 +115,9 @@ bench-postmark: build ## PostMark on overlays served by fvd serve and qemu-nbd; 
 # Needs root, and what is only measured here: apt-get install debootstrap qemu-system-x86
 bench-boot: build ## boots of a Debian machine whose base is far away; ARGS='--delay 30 --only fvd,qcow2'
 	$(PY) -m benches.nbd.boot $(ARGS)
+# Needs root, and what is only measured here: apt-get install debootstrap qemu-system-x86 qemu-block-extra
+bench-boots: tools build ## the same with a base on a web server that is far away; ARGS='--rate 100 --only "fvd;local"'
+	$(PY) -m benches.boot $(ARGS)
 
 .PHONY: docs msrv advisories wheel
 docs: $(VENV)/.installed ## the site with guide, commands and reference, in target/site; a broken link is an error

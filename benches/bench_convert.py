@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from measure import GIB, MIB, Command, Report, fvd_command, interleaved, run, seconds
+from .measure import GIB, MIB, Command, Report, fvd_command, interleaved, run, seconds
 
 OURS: dict[str, list[str]] = {
     "fvd": ["-O", "fvd"],

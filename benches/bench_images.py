@@ -10,7 +10,8 @@ from pathlib import Path
 
 import fvd
 from fvd.types import ImageOptions
-from measure import GIB, KIB, MIB, TIB, Report, interleaved
+
+from .measure import GIB, KIB, MIB, TIB, Report, interleaved
 
 COMPACT: ImageOptions = {"compact_image": True}
 

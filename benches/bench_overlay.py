@@ -9,7 +9,8 @@ from pathlib import Path
 
 import fvd
 from fvd.types import ImageOptions
-from measure import GIB, KIB, MIB, Report, fvd_command, interleaved, run, seconds
+
+from .measure import GIB, KIB, MIB, Report, fvd_command, interleaved, run, seconds
 
 WRITES = 2048
 WRITE_LEN = 4 * KIB

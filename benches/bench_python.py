@@ -15,7 +15,8 @@ from pathlib import Path
 
 import fvd
 from fvd.types import ImageOptions
-from measure import KIB, MIB, Report, interleaved
+
+from .measure import KIB, MIB, Report, interleaved
 
 SIZE = 256 * MIB
 LAYOUTS: dict[str, ImageOptions] = {"plain": {}, "compact": {"compact_image": True}}

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from measure import Command, Report, fvd_command, interleaved, processor_seconds, run, seconds
+from .measure import Command, Report, fvd_command, interleaved, processor_seconds, run, seconds
 
 RUNS = 15
 """At least so many: the times are short."""

@@ -18,14 +18,11 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-import bench_convert
-import bench_images
-import bench_overlay
-import bench_python
-import bench_start
 import fvd
 from fvd import _fvd
-from measure import Report
+
+from . import bench_convert, bench_images, bench_overlay, bench_python, bench_start
+from .measure import Report
 
 BENCHES = {
     "convert": bench_convert.bench,

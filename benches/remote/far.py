@@ -18,7 +18,8 @@ http {{
   access_log access ranges;
   client_body_temp_path t; proxy_temp_path t; fastcgi_temp_path t; uwsgi_temp_path t; scgi_temp_path t;
   sendfile on; keepalive_requests 1000000;
-  server {{ listen 127.0.0.1:{port}; root www; }}
+  {zone}
+  server {{ listen 127.0.0.1:{port}; root www; {limit} }}
 }}
 """
 
@@ -53,11 +54,14 @@ class Server:
 
 
 @contextmanager
-def far(folder: Path, link: Link) -> Iterator[Server]:
-    """The files in `folder`/www, over `link`, until the end of the block."""
+def far(folder: Path, link: Link, limit: int = 0) -> Iterator[Server]:
+    """The files in `folder`/www, over `link`, until the end of the block.
+
+    `limit`: requests a second, after which the server answers 503; 0 for none. A second's worth is saved up.
+    """
     (folder / "www").mkdir(parents=True, exist_ok=True)
     near_port, far_port = free_port(), free_port()
-    (folder / "nginx.conf").write_text(NGINX.format(port=near_port))
+    (folder / "nginx.conf").write_text(NGINX.format(port=near_port, **limits(limit)))
     nginx = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
     if nginx is None:
         sys.exit("nginx is missing: scripts/install-tools.sh installs it")
@@ -71,6 +75,15 @@ def far(folder: Path, link: Link) -> Iterator[Server]:
             stack.callback(process.terminate)
             wait_for(port)
         yield Server(folder, far_port)
+
+
+def limits(requests: int) -> dict[str, str]:
+    if not requests:
+        return {"zone": "", "limit": ""}
+    return {
+        "zone": f"limit_req_zone $server_name zone=all:1m rate={requests}r/s;",
+        "limit": f"limit_req zone=all burst={requests} nodelay;",
+    }
 
 
 def build_link() -> Path:

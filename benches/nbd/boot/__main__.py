@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from ...boot.debian import PROGRAMS, Boot, Root, boot, make_root
 from .bases import FarBase, far_base
-from .debian import PROGRAMS, Boot, Root, boot, make_root
 from .ways import WAYS, Way
 
 MIB = 1 << 20

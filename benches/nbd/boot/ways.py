@@ -1,7 +1,6 @@
 """The ways to boot a machine whose base is far away."""
 
 import os
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -10,13 +9,11 @@ from pathlib import Path
 import fvd
 from fvd.types import ImageOptions
 
+from ...boot.debian import Root
+from ...boot.drives import Drive, nbd, qcow2_file, qemu_img
 from ..measure import serving
 from ..servers import Server, fvd_serve
 from .bases import FarBase
-from .debian import Root
-
-Drive = dict[str, object]
-"""A block device as `-blockdev` takes it, without its name."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +24,6 @@ class Way:
     about: str
     drive: Callable[[Path, FarBase, Root], AbstractContextManager[Drive]]
     """Makes the overlay in a folder, unless it is there from an earlier boot."""
-
-
-def nbd(path: str) -> Drive:
-    return {"driver": "nbd", "server": {"type": "unix", "path": path}}
-
-
-def qcow2_file(overlay: Path, **more: object) -> Drive:
-    return {"driver": "qcow2", "file": {"driver": "file", "filename": os.fspath(overlay)}, **more}
 
 
 @contextmanager
@@ -95,7 +84,3 @@ WAYS = [
     fvd_overlay("fvd-512", "blocks of 512 bytes", block_size="512"),
     fvd_overlay("fvd-64k", "blocks of 64 KiB", block_size="64K"),
 ]
-
-
-def qemu_img(*words: object) -> None:
-    subprocess.run(["qemu-img", *map(str, words)], check=True)

@@ -17,6 +17,7 @@
 //! * `units`: what is kept in memory, who waits for what.
 //! * `publish`: writes templates.
 //! * `patience`: how long a reader waits.
+//! * [`policy`]: decisions without I/O, for models.
 //! * `open_options`: what each open decides for itself.
 //!
 //! `docs/design/remote.md` has the invariants (R1 to R11).
@@ -40,6 +41,7 @@ mod nbd;
 mod open_options;
 mod opener;
 mod patience;
+pub mod policy;
 mod publish;
 mod redirects;
 mod retry;

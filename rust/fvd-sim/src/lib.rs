@@ -14,7 +14,8 @@
 //! * [`verify`]: invariants on disk; [`check`]: what must hold after a power cut;
 //! * [`base`]: the same for a base that fvd writes to;
 //! * [`run`]: power cuts at every boundary of random workloads;
-//! * [`sim`]: the simulator of the whole engine, over a matrix of geometries.
+//! * [`sim`]: the simulator of the whole engine, over a matrix of geometries;
+//! * [`fleet`]: a model of many machines that boot from one store.
 
 pub mod base;
 pub mod check;
@@ -22,6 +23,7 @@ pub mod cut;
 pub mod disk;
 pub mod executor;
 pub mod fault;
+pub mod fleet;
 pub mod medium;
 pub mod model;
 pub mod rig;

@@ -20,7 +20,7 @@ pub use any::{AnyFile, Identity};
 pub use state::{Counters, OutageState};
 pub use storage::RemoteStorage;
 pub(crate) use stored::UPDATE_HINT;
-pub use urgency::{Urgency, in_background};
+pub use urgency::{Urgency, with_urgency};
 
 /// Which object a remote file is. It must stay this object as long as an image stands on it.
 #[derive(Clone, Debug, PartialEq, Eq)]

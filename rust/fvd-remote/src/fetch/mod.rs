@@ -36,14 +36,14 @@ use crate::retry::{Health, Hedges, Outages};
 use crate::store::Remote;
 
 /// Bytes of a unit: what is asked for, kept and given out as a whole.
-pub(crate) const UNIT: u64 = 256 << 10;
+pub const UNIT: u64 = 256 << 10;
 
 /// Where fetched units go.
 pub(crate) trait Sink: Send + Sync {
     /// From the first unit that is missing to the end. None: all are there.
     fn missing(&self) -> Option<Range<u64>>;
 
-    /// A unit. It may come twice.
+    /// What was asked for of a unit. It may come twice.
     fn put(&self, index: u64, unit: Bytes);
 
     /// Whether a reader waits for what is missing.
@@ -86,6 +86,11 @@ pub(crate) trait Source: Send + Sync + 'static {
     /// Replaces the credentials of this generation, once for all fetches that were refused. Fails with the
     /// reason.
     fn renew(&self, generation: u64) -> BoxFuture<'_, Result<(), String>>;
+
+    /// Whether parts of units can be asked for.
+    fn gives_parts(&self) -> bool {
+        false
+    }
 
     /// Whether bytes have come from another host than that of the URL.
     fn has_left_host(&self) -> bool {
@@ -249,6 +254,10 @@ impl Source for Fetcher {
 
     fn renew(&self, generation: u64) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(self.replace_credentials(generation))
+    }
+
+    fn gives_parts(&self) -> bool {
+        true
     }
 
     fn has_left_host(&self) -> bool {

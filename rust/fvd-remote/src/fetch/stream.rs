@@ -17,10 +17,10 @@ struct Assembly<'a> {
     store: &'a StoreState,
     /// Where the next piece lies in the object.
     offset: u64,
-    /// What is wanted of the answer. It begins with a unit.
+    /// What is wanted of the answer.
     wanted: Range<u64>,
-    /// Length of the object in bytes.
-    len: u64,
+    /// The end of what was asked for. The answer may be shorter.
+    end: u64,
     unit: BytesMut,
 }
 
@@ -33,8 +33,8 @@ impl Assembly<'_> {
         let mut units = 0;
         while !piece.is_empty() && self.offset < self.wanted.end {
             let index = self.offset / UNIT;
-            // Of the object, not of the answer, which may be shorter than what was asked for.
-            let end = ((index + 1) * UNIT).min(self.len);
+            // Not of the answer: a part of a unit is worth nothing.
+            let end = ((index + 1) * UNIT).min(self.end);
             let count = (end - self.offset).min(piece.len() as u64);
             if self.unit.capacity() == 0 {
                 self.unit.reserve((end - self.offset) as usize);
@@ -66,7 +66,7 @@ impl Fetcher {
             store: &self.store,
             offset: data.range.start,
             wanted: range.start..end,
-            len: self.identity.len,
+            end: range.end,
             unit: BytesMut::new(),
         };
         let clock = &self.store.clock;

@@ -6,14 +6,16 @@ use crate::config::Tuning;
 
 /// Exponential, with full jitter: clients that failed together do not come back together.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Backoff {
+pub struct Backoff {
     base: Duration,
     cap: Duration,
     demand_cap: Duration,
 }
 
 impl Backoff {
-    pub(crate) fn new(tuning: &Tuning) -> Self {
+    /// With the pauses of `tuning`.
+    #[must_use]
+    pub fn new(tuning: &Tuning) -> Self {
         Self {
             base: tuning.backoff_base,
             cap: tuning.backoff_cap,
@@ -23,7 +25,8 @@ impl Backoff {
 
     /// The pause after `failures` failures in a row (1 after the first). `random` is in 0..1. With `demanded`,
     /// what the server wants, the pause is that long, and the jitter comes on top.
-    pub(crate) fn pause(self, failures: u32, demanded: Option<Duration>, random: f64) -> Duration {
+    #[must_use]
+    pub fn pause(self, failures: u32, demanded: Option<Duration>, random: f64) -> Duration {
         let doubled = self.base.saturating_mul(1 << failures.saturating_sub(1).min(20));
         let jitter = doubled.min(self.cap).mul_f64(random);
         demanded.map_or(jitter, |demanded| demanded.min(self.demand_cap) + jitter)

@@ -10,6 +10,10 @@ use tokio::sync::futures::Notified;
 /// another attempt. Pauses and time limits together are shorter.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 
+/// The end of an outage that has lasted for this long ends the pauses of all fetches. A store that refuses some
+/// requests and answers others has no outage: what is refused waits, so that the store gets fewer requests.
+const LONG: Duration = Duration::from_secs(2);
+
 /// What is known of a store. Times are those of the clock of its reader.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
@@ -85,11 +89,14 @@ impl Health {
     /// Data has come. Returns how long there was none, if that was noticed.
     pub(crate) fn succeed(&self, now: Duration) -> Option<Duration> {
         let outage = self.lock().outage.take()?;
-        self.answered.notify_waiters();
-        Some(now.saturating_sub(outage.since))
+        let lasted = now.saturating_sub(outage.since);
+        if lasted >= LONG {
+            self.answered.notify_waiters();
+        }
+        Some(lasted)
     }
 
-    /// Waits for the end of an outage.
+    /// Waits for the end of a long outage.
     pub(crate) async fn answers(&self) {
         self.answered.notified().await;
     }
@@ -119,6 +126,10 @@ impl Health {
 
 #[cfg(test)]
 mod tests {
+    use std::future::Future as _;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -131,6 +142,24 @@ mod tests {
         assert_eq!(health.outage(40 * SECOND), Some((35 * SECOND, "b".to_owned())));
         assert_eq!(health.succeed(41 * SECOND), Some(36 * SECOND));
         assert_eq!(health.outage(42 * SECOND), None);
+    }
+
+    #[test]
+    fn only_the_end_of_a_long_outage_ends_pauses() {
+        let health = Health::default();
+        let mut context = Context::from_waker(Waker::noop());
+        let mut pause = pin!(health.answers());
+        let mut has_ended = || pause.as_mut().poll(&mut context).is_ready();
+        assert!(!has_ended());
+        for second in 0..9 {
+            // Busy: some requests are refused, others are answered.
+            health.fail(second * SECOND, "status 503", None);
+            health.succeed(second * SECOND + SECOND);
+        }
+        assert!(!has_ended());
+        health.fail(10 * SECOND, "away", None);
+        health.succeed(12 * SECOND);
+        assert!(has_ended());
     }
 
     #[test]

@@ -4,6 +4,6 @@ mod backoff;
 mod health;
 mod hedge;
 
-pub(crate) use backoff::Backoff;
+pub use backoff::Backoff;
 pub(crate) use health::{Health, Outages};
 pub(crate) use hedge::Hedges;

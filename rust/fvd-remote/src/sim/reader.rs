@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fvd::remote::{RemoteFile, in_background};
+use fvd::remote::{RemoteFile, Urgency, with_urgency};
 use fvd::storage::IoBufMut;
 use tokio::time::{sleep, timeout};
 
@@ -69,7 +69,7 @@ impl Reader {
             let patience = Duration::from_millis(self.random.u64(..1000));
             timeout(patience, reading).await.ok()
         } else if self.is_background {
-            Some(in_background(reading).await)
+            Some(with_urgency(Urgency::Background, reading).await)
         } else {
             Some(reading.await)
         };

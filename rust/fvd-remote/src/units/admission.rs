@@ -1,10 +1,11 @@
 //! Who may send a request next: memory and connections are limited, and readers go before what is fetched ahead.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use fvd::host::BoxFuture;
 use fvd::remote::Urgency;
 use tokio::sync::Notify;
 use tokio::sync::oneshot::{self, Receiver, Sender};
@@ -14,9 +15,9 @@ use super::memory::{Memory, State};
 use crate::fault::fault;
 
 /// Requests of a process at one time.
-const REQUESTS: usize = 32;
+pub const REQUESTS: usize = 32;
 /// Of these, for what is fetched ahead. The same share of the memory.
-const AHEAD: usize = REQUESTS / 2;
+pub const AHEAD: usize = REQUESTS / 2;
 
 /// What is known of a flight while it waits.
 #[derive(Debug)]
@@ -33,7 +34,7 @@ impl Ticket {
     pub(super) fn new(is_wanted: bool, urgency: Urgency) -> Self {
         Self {
             is_wanted: AtomicBool::new(is_wanted),
-            is_background: urgency == Urgency::Background,
+            is_background: urgency != Urgency::Demand,
             again: Notify::new(),
         }
     }
@@ -152,9 +153,30 @@ impl Queue {
     }
 }
 
+impl Memory {
+    /// Waits for memory and a turn of a flight. What it gets is in `reservation` as well.
+    pub(super) fn admit<'a>(
+        self: &Arc<Self>,
+        ticket: &Arc<Ticket>,
+        reservation: &'a Mutex<Option<Arc<Reservation>>>,
+        bytes: u64,
+    ) -> BoxFuture<'a, Box<dyn Send>> {
+        let mut state = self.lock();
+        let receiver = state.enqueue(Arc::clone(ticket), bytes);
+        let granted = state.grant(self);
+        drop(state);
+        send(granted);
+        Box::pin(async move {
+            let permit = receiver.await.expect("the queue lives as long as the flight");
+            *reservation.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&permit.reservation));
+            Box::new(permit) as Box<dyn Send>
+        })
+    }
+}
+
 impl State {
     /// Waits in the queue for `bytes`.
-    pub(super) fn enqueue(&mut self, ticket: Arc<Ticket>, bytes: u64) -> Receiver<Permit> {
+    fn enqueue(&mut self, ticket: Arc<Ticket>, bytes: u64) -> Receiver<Permit> {
         let (sender, receiver) = oneshot::channel();
         self.queue.waiting.push_back(Waiting { ticket, bytes, sender });
         receiver
@@ -221,12 +243,6 @@ impl Queue {
         if !fault!(BudgetKept) {
             self.give_back(reservation, u64::MAX);
         }
-    }
-}
-
-impl Permit {
-    pub(super) fn reservation(&self) -> Arc<Reservation> {
-        Arc::clone(&self.reservation)
     }
 }
 

@@ -7,8 +7,9 @@ use bytes::Bytes;
 use fvd::host::BoxFuture;
 use fvd::{Error, Result};
 
-use super::admission::{Reservation, Ticket, send};
+use super::admission::{Reservation, Ticket};
 use super::memory::{Entry, Key, Memory};
+use super::wanted::Piece;
 use crate::fault::fault;
 use crate::fetch::{Sink, UNIT};
 
@@ -158,9 +159,13 @@ impl Inner {
             state.evict(0);
         }
         drop(state);
+        let piece = Piece {
+            start: index * UNIT,
+            bytes: unit.clone(),
+        };
         for sender in waiting {
             // A reader that has gone needs no unit.
-            _ = sender.send(Ok(unit.clone()));
+            _ = sender.send(Ok(piece.clone()));
         }
     }
 }
@@ -197,15 +202,6 @@ impl Sink for Flight {
         let bytes = inner
             .missing(inner.units.clone())
             .map_or(0, |range| range.end - range.start);
-        let mut state = inner.memory.lock();
-        let receiver = state.enqueue(Arc::clone(&inner.ticket), bytes);
-        let granted = state.grant(&inner.memory);
-        drop(state);
-        send(granted);
-        Box::pin(async move {
-            let permit = receiver.await.expect("the queue lives as long as the flight");
-            *inner.reservation.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit.reservation());
-            Box::new(permit) as Box<dyn Send>
-        })
+        inner.memory.admit(&inner.ticket, &inner.reservation, bytes)
     }
 }

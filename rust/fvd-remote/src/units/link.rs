@@ -18,8 +18,9 @@ const ACTIVE: Duration = Duration::from_secs(1);
 /// As many bytes may be under way even if nothing is known: two units.
 const LEAST: u64 = 512 << 10;
 
+/// What is known of the way to the stores.
 #[derive(Debug, Default)]
-pub(super) struct Link {
+pub struct Link {
     /// The slot that runs, and its bytes.
     slot: u64,
     bytes: u64,
@@ -34,12 +35,12 @@ pub(super) struct Link {
 
 impl Link {
     /// A reader waits for what is not in memory.
-    pub(super) fn demanded(&mut self, now: Duration) {
+    pub fn demanded(&mut self, now: Duration) {
         self.demanded = Some(now);
     }
 
     /// `bytes` have come.
-    pub(super) fn arrived(&mut self, now: Duration, bytes: u64) {
+    pub fn arrived(&mut self, now: Duration, bytes: u64) {
         let slot = number(now, SLOT);
         if slot > self.slot {
             self.before.push_back(self.bytes);
@@ -53,7 +54,7 @@ impl Link {
     }
 
     /// A request has brought its first unit after `time`.
-    pub(super) fn answered(&mut self, now: Duration, time: Duration) {
+    pub fn answered(&mut self, now: Duration, time: Duration) {
         let window = number(now, ROUND_TRIPS);
         if window > self.window {
             let is_next = window == self.window + 1;
@@ -65,7 +66,8 @@ impl Link {
 
     /// Bytes that may be under way for prefetch. None: no reader waits, so there is no limit. `is_demanded`: a
     /// request is under way for a reader, who may have asked long ago.
-    pub(super) fn room(&self, now: Duration, is_demanded: bool) -> Option<u64> {
+    #[must_use]
+    pub fn room(&self, now: Duration, is_demanded: bool) -> Option<u64> {
         let has_asked = |asked| now.saturating_sub(asked) < ACTIVE;
         if !is_demanded && !self.demanded.is_some_and(has_asked) {
             return None;

@@ -13,8 +13,11 @@ use tokio::sync::oneshot::{self, Receiver, Sender};
 
 use super::admission::{Queue, Ticket, send};
 use super::flight::Flight;
+use super::scattered::Named;
+use super::wanted::{Piece, Taken, Wanted};
 use crate::clock::IoClock;
 use crate::fault::fault;
+use crate::fetch::UNIT;
 use crate::manifest::Budget;
 
 /// A unit of an object.
@@ -32,6 +35,8 @@ pub(crate) struct Memory {
 
 pub(super) struct State {
     pub(super) entries: HashMap<Key, Entry>,
+    /// Ranges on their way that a profile names.
+    pub(super) named: Vec<Named>,
     /// Units that are kept, the least recently used first.
     uses: BTreeMap<u64, Key>,
     tick: u64,
@@ -48,32 +53,8 @@ pub(super) enum Entry {
     /// Part of a flight, with those who wait for it.
     Flying {
         ticket: Arc<Ticket>,
-        waiting: Vec<Sender<Result<Bytes>>>,
+        waiting: Vec<Sender<Result<Piece>>>,
     },
-}
-
-/// What a reader has asked for.
-#[derive(Default)]
-pub(super) struct Taken {
-    /// Units that are there.
-    pub(super) kept: Vec<(u64, Bytes)>,
-    /// Units that will come. A channel that closes without a unit says: ask again.
-    pub(super) coming: Vec<(u64, Receiver<Result<Bytes>>)>,
-    /// Units that nothing fetches yet.
-    pub(super) flights: Vec<Flight>,
-}
-
-/// How a reader asks.
-pub(super) struct Wanted {
-    pub(super) object: u64,
-    /// Length of the object in bytes.
-    pub(super) len: u64,
-    pub(super) units: Range<u64>,
-    /// To be fetched, too, if nothing more urgent needs the memory.
-    pub(super) ahead: Range<u64>,
-    /// Units of the longest request.
-    pub(super) longest: u64,
-    pub(super) urgency: Urgency,
 }
 
 impl Memory {
@@ -82,6 +63,7 @@ impl Memory {
         Self {
             state: Mutex::new(State {
                 entries: HashMap::new(),
+                named: Vec::new(),
                 uses: BTreeMap::new(),
                 tick: 0,
                 kept: 0,
@@ -119,6 +101,7 @@ impl Memory {
             object,
             len,
             longest: units.end - units.start,
+            bytes: units.start * UNIT..units.end * UNIT,
             units,
             ahead: 0..0,
             urgency: Urgency::Demand,
@@ -146,8 +129,8 @@ impl Memory {
                 object: wanted.object,
                 unit,
             };
-            match state.join(key, is_urgent) {
-                Joined::Kept(bytes) => taken.kept.push((unit, bytes)),
+            match state.join(key, &wanted.part(unit), is_urgent) {
+                Joined::Kept(piece) => taken.kept.push(piece),
                 Joined::Coming(receiver, given_up) => {
                     taken.coming.push((unit, receiver));
                     again.extend(given_up);
@@ -246,9 +229,9 @@ impl Budget for Arc<Memory> {
 }
 
 enum Joined {
-    Kept(Bytes),
+    Kept(Piece),
     /// With the ticket, if all earlier readers have given up.
-    Coming(Receiver<Result<Bytes>>, Option<Arc<Ticket>>),
+    Coming(Receiver<Result<Piece>>, Option<Arc<Ticket>>),
 }
 
 impl State {
@@ -258,9 +241,11 @@ impl State {
         let mut runs: Vec<Range<u64>> = Vec::new();
         for unit in wanted.units.clone().chain(ahead) {
             let object = wanted.object;
+            let is_coming = || wanted.units.contains(&unit) && self.is_named(object, &wanted.part(unit));
             match self.entries.get(&Key { object, unit }) {
                 Some(Entry::Flying { waiting, .. }) if fault!(DoubleFlight) && waiting.is_empty() => {}
                 Some(_) => continue,
+                None if is_coming() => continue,
                 None => {}
             }
             match runs.last_mut() {
@@ -288,27 +273,29 @@ impl State {
         Flight::new(Arc::clone(memory), object, len, units, ticket)
     }
 
-    fn join(&mut self, key: Key, is_urgent: bool) -> Joined {
+    /// `part`: what is wanted of the unit.
+    fn join(&mut self, key: Key, part: &Range<u64>, is_urgent: bool) -> Joined {
         self.tick += 1;
         let now = self.tick;
-        match self.entries.get_mut(&key).expect("what is missing has a flight now") {
-            Entry::Kept { bytes, tick } => {
+        let (ticket, waiting) = match self.entries.get_mut(&key) {
+            Some(Entry::Kept { bytes, tick }) => {
                 self.uses.remove(&std::mem::replace(tick, now));
                 self.uses.insert(now, key);
-                Joined::Kept(bytes.clone())
+                let (start, bytes) = (key.unit * UNIT, bytes.clone());
+                return Joined::Kept(Piece { start, bytes });
             }
-            Entry::Flying { ticket, waiting } => {
-                if is_urgent {
-                    ticket.want();
-                }
-                let had_readers = !waiting.is_empty();
-                waiting.retain(|sender| !sender.is_closed());
-                let given_up = (had_readers && waiting.is_empty()).then(|| Arc::clone(ticket));
-                let (sender, receiver) = oneshot::channel();
-                waiting.push(sender);
-                Joined::Coming(receiver, given_up)
-            }
+            Some(Entry::Flying { ticket, waiting }) => (&*ticket, waiting),
+            None => self.named(key.object, part).expect("what is missing has a flight now"),
+        };
+        if is_urgent {
+            ticket.want();
         }
+        let had_readers = !waiting.is_empty();
+        waiting.retain(|sender| !sender.is_closed());
+        let given_up = (had_readers && waiting.is_empty()).then(|| Arc::clone(ticket));
+        let (sender, receiver) = oneshot::channel();
+        waiting.push(sender);
+        Joined::Coming(receiver, given_up)
     }
 
     /// Keeps a unit that has come.

@@ -7,18 +7,25 @@ mod link;
 mod memory;
 mod open;
 mod read;
+mod scattered;
 mod streams;
 mod template;
+mod wanted;
 
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use fvd::{Error, Result};
+use tokio::sync::oneshot::Receiver;
 use tokio::task::AbortHandle;
 
+pub use admission::{AHEAD, REQUESTS};
+pub use link::Link;
 pub(crate) use memory::Memory;
 pub(crate) use open::{Opening, linger};
+pub use streams::Streams;
 pub(crate) use template::Beside;
 
 use crate::cache::{Cached, Lead};
@@ -26,7 +33,7 @@ use crate::fetch::{Source, UNIT, fetch};
 use crate::transport::io_thread;
 use cached::fill;
 use flight::Flight;
-use streams::Streams;
+use wanted::Piece;
 
 /// An open object, shared by all files of this process that have it open.
 pub(crate) struct Units {
@@ -90,9 +97,7 @@ impl Units {
     /// Begins these fetches. The answer of the first has begun already, if it has leads.
     fn launch(&self, flights: Vec<Flight>, mut begun: Option<Vec<Lead>>) {
         for flight in flights {
-            let number = next_number();
             let source = Arc::clone(&self.source);
-            let fetches = Arc::clone(&self.fetches);
             let begun = begun.take();
             let cached = self.cached.clone();
             let failing = flight.handle();
@@ -101,16 +106,40 @@ impl Units {
                     Some(cached) => fill(&*source, cached, &flight, begun).await,
                     None => fetch(&*source, &flight).await,
                 };
-                fetches.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
                 flight.end(&result.unwrap_or(Ok(())));
             };
-            // Locked until the handle is in the list, so that the task finds it there at its end.
-            let mut running = self.fetches.lock().unwrap_or_else(PoisonError::into_inner);
-            match io_thread::spawn(task) {
-                Ok(handle) => drop(running.insert(number, handle)),
-                Err(error) => failing.fail(&error),
-            }
+            self.begin(task, |error| failing.fail(error));
         }
+    }
+
+    /// Runs a fetch, which ends with the object. `fail`: it cannot begin.
+    fn begin(&self, fetch: impl Future<Output = ()> + Send + 'static, fail: impl FnOnce(&Error)) {
+        let number = next_number();
+        let fetches = Arc::clone(&self.fetches);
+        let task = async move {
+            fetch.await;
+            fetches.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+        };
+        // Locked until the handle is in the list, so that the task finds it there at its end.
+        let mut running = self.fetches.lock().unwrap_or_else(PoisonError::into_inner);
+        match io_thread::spawn(task) {
+            Ok(handle) => drop(running.insert(number, handle)),
+            Err(error) => fail(&error),
+        }
+    }
+
+    /// Begins to fetch `bytes` without what lies around them. None: their units are there, or coming.
+    fn scatter(&self, bytes: &Range<u64>) -> Option<Receiver<Result<Piece>>> {
+        let (flight, receiver) = self.memory.scatter(self.id, self.len, bytes)?;
+        let source = Arc::clone(&self.source);
+        let flight = Arc::new(flight);
+        let failing = Arc::clone(&flight);
+        let task = async move {
+            let result = fetch(&*source, &*flight).await;
+            flight.end(&result.unwrap_or(Ok(())));
+        };
+        self.begin(task, |error| failing.fail(error));
+        Some(receiver)
     }
 
     /// Units that a reader of `range` will probably want next.

@@ -2,13 +2,12 @@
 
 use std::ops::Range;
 
-use bytes::Bytes;
 use fvd::Result;
 use fvd::remote::Urgency;
 use fvd::storage::IoBufMut;
 use tokio::sync::oneshot::error::RecvError;
 
-use super::memory::{Taken, Wanted};
+use super::wanted::{Piece, Taken, Wanted};
 use super::{Units, units};
 use crate::fetch::UNIT;
 
@@ -47,12 +46,22 @@ impl Units {
             // Nothing is fetched ahead for who reads what is here.
             return Ok(());
         }
+        if urgency == Urgency::Scattered && self.cached.is_none() && self.source.gives_parts() {
+            while let Some(receiver) = self.scatter(&slice) {
+                // A flight that has ended without a result: it is asked for again.
+                if let Ok(piece) = receiver.await {
+                    copy(buf, offset, &slice, &piece?);
+                    return Ok(());
+                }
+            }
+        }
         let mut ahead = self.ahead(&slice);
-        let mut copy = |unit: u64, bytes: &Bytes| copy(buf, offset, &slice, unit, bytes);
+        let mut copy = |piece: &Piece| copy(buf, offset, &slice, piece);
         while !wanted.is_empty() {
             let taken = self.memory.take(&Wanted {
                 object: self.id,
                 len: self.len(),
+                bytes: slice.start.max(wanted.start * UNIT)..slice.end.min(wanted.end * UNIT),
                 units: wanted.clone(),
                 ahead: std::mem::take(&mut ahead),
                 longest: (self.source.store().tuning.request / UNIT).max(1),
@@ -60,14 +69,12 @@ impl Units {
             });
             let Taken { kept, coming, flights } = taken;
             self.launch(flights, None);
-            for (unit, bytes) in kept {
-                copy(unit, &bytes);
-            }
+            kept.iter().for_each(&mut copy);
             // Units whose flights have ended without them: they are asked for again.
             let mut missed = Vec::new();
             for (unit, receiver) in coming {
                 match receiver.await {
-                    Ok(bytes) => copy(unit, &bytes?),
+                    Ok(piece) => copy(&piece?),
                     Err(RecvError { .. }) => missed.push(unit),
                 }
             }
@@ -100,12 +107,11 @@ impl Units {
     }
 }
 
-/// Copies what `unit` has of `slice` into `buf`, which begins at `offset`.
-fn copy(buf: &mut IoBufMut, offset: u64, slice: &Range<u64>, unit: u64, bytes: &Bytes) {
-    let base = unit * UNIT;
-    let start = slice.start.max(base);
-    let end = slice.end.min(base + bytes.len() as u64);
+/// Copies what `piece` has of `slice` into `buf`, which begins at `offset`.
+fn copy(buf: &mut IoBufMut, offset: u64, slice: &Range<u64>, piece: &Piece) {
+    let start = slice.start.max(piece.start);
+    let end = slice.end.min(piece.start + piece.bytes.len() as u64);
     let target = (start - offset) as usize..(end - offset) as usize;
-    let source = (start - base) as usize..(end - base) as usize;
-    buf.as_mut_slice()[target].copy_from_slice(&bytes[source]);
+    let source = (start - piece.start) as usize..(end - piece.start) as usize;
+    buf.as_mut_slice()[target].copy_from_slice(&piece.bytes[source]);
 }

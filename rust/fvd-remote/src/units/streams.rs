@@ -11,8 +11,9 @@ const STREAMS: usize = 8;
 /// Bytes that are worth a request.
 const STEP: u64 = 1 << 20;
 
+/// The sequential readers of an object.
 #[derive(Debug, Default)]
-pub(super) struct Streams(VecDeque<Stream>);
+pub struct Streams(VecDeque<Stream>);
 
 #[derive(Debug)]
 struct Stream {
@@ -26,7 +27,7 @@ struct Stream {
 
 impl Streams {
     /// A read of `range`. Returns what to fetch beyond it, in bytes; may be empty. `limit`: the largest window.
-    pub(super) fn read(&mut self, range: &Range<u64>, limit: u64) -> Range<u64> {
+    pub fn read(&mut self, range: &Range<u64>, limit: u64) -> Range<u64> {
         // Readers with several requests in flight are a little out of order.
         let near = |stream: &Stream| range.start <= stream.next + UNIT && range.start + UNIT >= stream.next;
         let found = self.0.iter().position(near).and_then(|at| self.0.remove(at));

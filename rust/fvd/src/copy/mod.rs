@@ -43,6 +43,8 @@ pub use copy_on_read::copy_on_read;
 pub use fetch::fetch;
 pub use options::PrefetchOptions;
 pub use pause::{Pause, PauseReason};
+pub use plan::plan;
 pub use prefetch::Prefetch;
 pub use profile::profile;
 pub use status::{PrefetchState, PrefetchStatus, status};
+pub use window::Window;

@@ -8,7 +8,7 @@ use crate::url::is_url;
 /// The most bytes moved at once, whatever the options say: the memory of a slot.
 pub(super) const MAX_STEP: u64 = 4 << 20;
 /// The same while helpers run.
-pub(super) const MAX_HELPER_STEP: u64 = 256 << 10;
+pub(super) const MAX_HELPER_STEP: u64 = 512 << 10;
 /// The most slots.
 const MAX_SLOTS: usize = 16;
 /// The same while a profile is fetched.

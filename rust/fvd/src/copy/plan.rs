@@ -7,14 +7,15 @@ use std::ops::Range;
 use rangemap::RangeSet;
 
 /// Ranges with at most this many bytes between them join. The bytes between are fetched too.
-const NEAR: u64 = 32 << 10;
-/// How many ranges to look back for one to join: that many are in flight at the same time.
-const BACK: usize = 32;
+const NEAR: u64 = 96 << 10;
+/// How many ranges to look back for one to join. What joins an earlier one comes earlier than it is needed.
+const BACK: usize = 256;
 
 /// The ranges `first` (bytes of the disk), in order, widened to whole blocks of a base of `total` bytes, none
 /// twice. Ranges close to one another join, up to `most` bytes. `block` may be 0 without a base: then the
 /// plan is empty.
-pub(super) fn plan(first: Vec<Range<u64>>, block: u64, total: u64, most: u64) -> Vec<Range<u64>> {
+#[must_use]
+pub fn plan(first: Vec<Range<u64>>, block: u64, total: u64, most: u64) -> Vec<Range<u64>> {
     if total == 0 {
         return Vec::new();
     }

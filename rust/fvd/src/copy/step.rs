@@ -13,7 +13,7 @@ use super::prefetch::Prefetch;
 use super::waits::Goal;
 use crate::error::Result;
 use crate::image::{BaseCopy, CopyData, Part, StoreError, Watch};
-use crate::remote::in_background;
+use crate::remote::{Urgency, with_urgency};
 use crate::source::Content;
 use crate::storage::{IoBufMut, Storage};
 
@@ -81,10 +81,10 @@ impl<S: Storage> Prefetch<'_, S> {
     pub(super) async fn fetch(&self, step: &Step<'_, S>) -> Result<Fetched, Fault> {
         let bytes = step.bytes.clone();
         match step.kind {
-            Kind::Whole => self.read(bytes).await,
+            Kind::Whole => self.read(bytes, step.first).await,
             Kind::Parts(_) => {
                 let end = bytes.end.min(bytes.start + self.piece_len());
-                self.read(bytes.start..end).await
+                self.read(bytes.start..end, step.first).await
             }
             Kind::Zeros => {
                 self.admitted(Goal::Move).await?;
@@ -121,8 +121,10 @@ impl<S: Storage> Prefetch<'_, S> {
         }
     }
 
-    /// Reads from the base, except what are known zeros.
-    async fn read(&self, bytes: Range<u64>) -> Result<Fetched, Fault> {
+    /// Reads from the base, except what are known zeros. `first`: a profile names it.
+    async fn read(&self, bytes: Range<u64>, first: bool) -> Result<Fetched, Fault> {
+        let urgency = if first { Urgency::Scattered } else { Urgency::Background };
+        let _announced = first.then(|| self.image.announce(&bytes));
         let failures = self.shared().backoff.failures();
         let base = |error| Fault::Base { error, failures };
         let mut done = IoBufMut::zeroed((bytes.end - bytes.start) as usize);
@@ -143,7 +145,7 @@ impl<S: Storage> Prefetch<'_, S> {
                 were_read.insert(at..at + len);
                 self.pace(Direction::Read, len).await?;
                 self.admitted(Goal::Move).await?;
-                let read = in_background(self.image.read_base(part, at));
+                let read = with_urgency(urgency, self.image.read_base(part, at));
                 let read = self.moving(Direction::Read, len, read);
                 part = self.unless_stopped(read).await?.map_err(base)?;
             }

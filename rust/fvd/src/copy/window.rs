@@ -18,7 +18,7 @@ const STEP: u64 = 64 << 10;
 
 /// The number of steps that may be in flight at once.
 #[derive(Debug)]
-pub(super) struct Window {
+pub struct Window {
     least: usize,
     most: usize,
     latency: Option<Duration>,
@@ -39,11 +39,23 @@ impl Window {
         }
     }
 
+    /// Between `least` and `most`, without caps.
+    #[must_use]
+    pub fn without_caps(least: usize, most: usize) -> Self {
+        Self {
+            least,
+            most: most.max(least),
+            latency: None,
+        }
+    }
+
     pub(super) fn most(&self) -> usize {
         self.most
     }
 
-    pub(super) fn size(&self) -> usize {
+    /// Steps that may be in flight now.
+    #[must_use]
+    pub fn size(&self) -> usize {
         let needed = self.latency.unwrap_or_default().as_micros() * ANSWERS / 1_000_000;
         usize::try_from(needed)
             .unwrap_or(usize::MAX)
@@ -51,7 +63,7 @@ impl Window {
     }
 
     /// Notes the latency of an answer. True: the window has grown.
-    pub(super) fn note(&mut self, time: Duration) -> bool {
+    pub fn note(&mut self, time: Duration) -> bool {
         if time < NEAR {
             return false;
         }

@@ -12,6 +12,8 @@ pub enum Urgency {
     Demand,
     /// Prefetch: reads on demand go first.
     Background,
+    /// Prefetch of what a profile names. What lies around it is of no use, so it is not fetched.
+    Scattered,
 }
 
 thread_local! {
@@ -35,11 +37,11 @@ impl Drop for Restore {
     }
 }
 
-/// Runs `future`. Reads that begin while it is polled are [`Urgency::Background`].
-pub async fn in_background<F: Future>(future: F) -> F::Output {
+/// Runs `future`. Reads that begin while it is polled are as urgent as `urgency` says.
+pub async fn with_urgency<F: Future>(urgency: Urgency, future: F) -> F::Output {
     let mut future = pin!(future);
     poll_fn(|context| {
-        let _restore = Restore(CURRENT.replace(Urgency::Background));
+        let _restore = Restore(CURRENT.replace(urgency));
         future.as_mut().poll(context)
     })
     .await
@@ -54,7 +56,7 @@ mod tests {
 
     #[test]
     fn only_what_runs_in_the_background_is_not_urgent() {
-        let background = in_background(async {
+        let background = with_urgency(Urgency::Background, async {
             for _ in 0..3 {
                 assert_eq!(Urgency::current(), Urgency::Background);
                 yield_now().await;

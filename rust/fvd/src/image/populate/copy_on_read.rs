@@ -161,6 +161,12 @@ impl<S: Storage> Image<S> {
         (fetch.blocks(bitmap, &wanted), Some(fetch))
     }
 
+    /// Until the result is dropped, a reader who needs a part of `bytes` reads only that part, which is on its way
+    /// already, and not the unit around it.
+    pub(crate) fn announce(&self, bytes: &Range<u64>) -> impl Sized + '_ {
+        self.copies.fetching.begin(bytes)
+    }
+
     fn enqueue(&self, blocks: Range<Block>, data: Bytes) {
         let len = data.len() as u64;
         let data = CopyData::Bytes(data);

@@ -13,7 +13,7 @@ use crate::image::metadata::bitmap::Bitmap;
 const READ_UNIT: u64 = 64 << 10;
 
 /// The most units that are fetched at once. Beyond that, reads are not widened.
-const MOST: usize = 64;
+const MOST: usize = 128;
 
 /// The units that readers fetch at this moment.
 #[derive(Debug, Default)]

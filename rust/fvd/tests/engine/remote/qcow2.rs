@@ -6,7 +6,7 @@ use std::task::{Context, Waker};
 
 use fvd::ErrorKind;
 use fvd::chain::{AsyncIo, open_source, open_source_on};
-use fvd::remote::{Urgency, in_background};
+use fvd::remote::{Urgency, with_urgency};
 use fvd::storage::{Backend, IoBufMut};
 use pollster::block_on;
 
@@ -148,7 +148,7 @@ fn prefetch_goes_last_through_every_format_and_no_read_changes_its_thread() {
             // The tables are in memory from now on.
             block_on(source.read(IoBufMut::zeroed(512), 0)).unwrap();
             place.store.began();
-            block_on(in_background(source.read(IoBufMut::zeroed(LEN), 0))).unwrap();
+            block_on(with_urgency(Urgency::Background, source.read(IoBufMut::zeroed(LEN), 0))).unwrap();
             let began = place.store.began();
             assert!(!began.is_empty());
             let here = (Urgency::Background, std::thread::current().id());
