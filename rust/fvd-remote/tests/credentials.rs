@@ -172,17 +172,17 @@ fn expiring(life: Duration, left: usize) -> Arc<Expiring> {
 }
 
 /// Opens a disk, and reads one unit after the other until `is_enough`.
-fn read_on(source: Arc<Expiring>, is_enough: impl Fn(&Expiring) -> bool) -> usize {
+fn read_on(source: &Arc<Expiring>, is_enough: impl Fn(&Expiring) -> bool) -> usize {
     let disk = Disk::new(64 * UNIT);
     let served = disk.clone();
     let server = Server::start(move |request, _| match request.header("authorization") {
         Some(token) if token.starts_with("Bearer hunter2-") => served.serve(request),
         _ => Reply::status(401),
     });
-    let opener = Opener::new(config().with_headers(&server.url("/"), Arc::clone(&source) as _));
+    let opener = Opener::new(config().with_headers(&server.url("/"), Arc::clone(source) as _));
     let file = open(&opener, &server.url("/disk"), None).expect("opened");
     let mut units = 0;
-    while units == 0 || !is_enough(&source) {
+    while units == 0 || !is_enough(source) {
         units += 1;
         assert!(units < 64, "not enough");
         std::thread::sleep(Duration::from_millis(20));
@@ -195,15 +195,15 @@ fn read_on(source: Arc<Expiring>, is_enough: impl Fn(&Expiring) -> bool) -> usiz
 #[test]
 fn credentials_are_renewed_before_they_expire() {
     let enough = |source: &Expiring| source.tokens.0.load(Ordering::SeqCst) >= 3;
-    assert!(read_on(expiring(Duration::from_millis(50), usize::MAX), enough) >= 3);
+    assert!(read_on(&expiring(Duration::from_millis(50), usize::MAX), enough) >= 3);
 }
 
 #[test]
 fn credentials_that_cannot_be_renewed_are_used_until_their_end() {
     // A tenth of an hour is more than the limit of 60 s; what counts here is that the first ones stay in use.
-    assert_eq!(read_on(expiring(Duration::from_secs(3600), 1), |_| true), 1);
+    assert_eq!(read_on(&expiring(Duration::from_secs(3600), 1), |_| true), 1);
     // By this clock they have expired when they come: the server decides.
-    assert_eq!(read_on(expiring(Duration::ZERO, 1), |_| true), 1);
+    assert_eq!(read_on(&expiring(Duration::ZERO, 1), |_| true), 1);
 }
 
 struct FixedKeys;
