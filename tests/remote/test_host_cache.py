@@ -79,10 +79,12 @@ def wait_until_stored(cache: Path, present: int = len(DATA)) -> None:
 
 
 def fetched_units(server: Nginx, since: int = 0) -> Counter[int]:
-    """How often each unit was asked for."""
+    """How often each unit was sent. There is no manifest: a request for it brings nothing."""
     count: Counter[int] = Counter()
     for line in server.requests()[since:]:
-        first, last = line.split("bytes=")[1].split("-")
+        status, first, last = line.replace(" bytes=", "-").split("-")
+        if status == "404":
+            continue
         count.update(range(int(first) // UNIT, min(int(last), len(DATA) - 1) // UNIT + 1))
     return count
 
@@ -179,8 +181,7 @@ def test_a_thousand_opens_in_one_process_ask_the_server_for_each_unit_once(
             with fvd.open(image, trust=server.trust, cache_dir="") as opened:
                 offset = number * 4096 % len(DATA)
                 assert opened.pread(4096, offset) == DATA[offset : offset + 4096]
-    # Who made the image has asked for the first unit as well.
-    assert fetched_units(server) == Counter([0, *range(UNITS)])
+    assert fetched_units(server) == Counter(range(UNITS))
 
 
 def test_a_killed_process_holds_up_no_other(server: Nginx, tmp_path: Path, cache: Path) -> None:

@@ -30,7 +30,7 @@ pub(crate) struct Opening {
     pub(crate) store: Arc<StoreState>,
     pub(crate) pin: Option<Pin>,
     pub(crate) cache: Option<Arc<Cache>>,
-    /// The object of the pin, as somebody else has it open.
+    /// The object of the pin, as another file has it open.
     pub(crate) asked: Option<Arc<Units>>,
     /// Where its manifest would be. None: it has none, or none is looked for.
     pub(crate) beside: Option<Beside>,
