@@ -21,6 +21,7 @@ PACKAGE = Path(fvd.__file__).parents[1]
 # (test_create_options.py, test_amend.py): here there is one of each.
 INTEGERS = {
     ("fvd.create", "size"): MAX,
+    ("fvd.Cache.prune", "size"): MAX,
     ("fvd.dump", "limit"): MAX,
     ("fvd.map", "start"): MAX,
     ("fvd.map", "length"): MAX,
@@ -66,6 +67,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "discard": {"count": 1, "offset": 0},
     "zero": {"count": 1, "offset": 0},
     "extents": {},
+    "prune": {},
 }
 
 
@@ -89,6 +91,8 @@ def call(name: str, **arguments: object) -> None:
             case ["fvd", "aio", "Image", method]:
                 async with fvd.aio.open("disk.fvd", "r+") as other:
                     await getattr(other, method)(**given)
+            case ["fvd", "Cache", method]:
+                getattr(fvd.Cache("cache"), method)(**given)
             case ["fvd", "aio", "open"]:
                 async with fvd.aio.open(**given):
                     pass
