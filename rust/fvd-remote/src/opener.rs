@@ -231,7 +231,7 @@ impl Opener {
             store: Arc::clone(&store.state),
             pin: pin.cloned(),
             cache: self.cache()?,
-            asked: pin.map_or(Ok(None), |pin| self.find(&text, pin, |_| true))?,
+            already_open: pin.map_or(Ok(None), |pin| self.find(&text, pin, |_| true))?,
             beside,
         };
         let memory = Arc::clone(UNITS.get());

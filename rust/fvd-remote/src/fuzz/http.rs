@@ -109,7 +109,7 @@ fn opening(pin: Option<Pin>) -> Opening {
         store: Arc::new(state),
         pin,
         cache: None,
-        asked: None,
+        already_open: None,
         beside: None,
     }
 }

@@ -104,7 +104,7 @@ impl Process {
             store: Arc::clone(&self.state),
             pin,
             cache: self.cache.clone(),
-            asked: None,
+            already_open: None,
             beside: None,
         }
     }

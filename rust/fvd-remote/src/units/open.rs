@@ -31,7 +31,7 @@ pub(crate) struct Opening {
     pub(crate) pin: Option<Pin>,
     pub(crate) cache: Option<Arc<Cache>>,
     /// The object of the pin, as another file has it open.
-    pub(crate) asked: Option<Arc<Units>>,
+    pub(crate) already_open: Option<Arc<Units>>,
     /// Where its manifest would be. None: it has none, or none is looked for.
     pub(crate) beside: Option<Beside>,
 }
@@ -45,12 +45,6 @@ impl Opening {
 }
 
 impl Units {
-    /// Whether the first unit is in memory soon, and came from the host of the URL.
-    async fn brings_first_unit(&self) -> bool {
-        let first = timeout(BODY, self.read(IoBufMut::zeroed(1), 0)).await;
-        matches!(first, Ok(Ok(_))) && !self.source.has_left_host()
-    }
-
     /// Opens an object. Asks the store for nothing if a pin says which object it is, and the first unit is in
     /// memory, or the cache has it or its manifest.
     pub(crate) async fn open(memory: &Arc<Memory>, mut opening: Opening) -> Result<Self> {
@@ -81,27 +75,18 @@ impl Units {
 
     /// Opens an object without a manifest. `fetcher`: its first request has been answered.
     async fn open_plain(memory: &Arc<Memory>, opening: Opening, fetcher: Option<Fetcher>) -> Result<Self> {
+        if let Some(units) = Self::take_over(memory, &opening).await? {
+            return Ok(units);
+        }
         let Opening {
             url,
             remote,
             store,
             pin,
             cache,
-            asked,
+            already_open: _,
             beside: _,
         } = opening;
-        if let (Some(pin), Some(asked)) = (&pin, asked)
-            && asked.brings_first_unit().await
-        {
-            let cached = match cache {
-                Some(cache) => cache.object(&url, pin).await?,
-                None => None,
-            };
-            let fetcher = Fetcher::pinned(url, remote, store, pin);
-            let units = Self::with_cache(memory, Arc::new(fetcher), cached, Vec::new());
-            memory.copy(asked.id, units.id);
-            return Ok(units);
-        }
         let Some(cache) = cache else {
             let fetcher = match fetcher {
                 Some(fetcher) => fetcher,
@@ -134,6 +119,33 @@ impl Units {
             leads.clear();
         }
         Ok(Self::with_cache(memory, Arc::new(fetcher), cached, leads))
+    }
+}
+
+impl Units {
+    /// The object of the pin with what another file of it has in memory. Asks the store for nothing. None: the first
+    /// unit does not come soon, or a redirect has led the other file to another host (K9).
+    async fn take_over(memory: &Arc<Memory>, opening: &Opening) -> Result<Option<Self>> {
+        let (Some(pin), Some(other)) = (&opening.pin, &opening.already_open) else {
+            return Ok(None);
+        };
+        let first = timeout(BODY, other.read(IoBufMut::zeroed(1), 0)).await;
+        if !matches!(first, Ok(Ok(_))) {
+            return Ok(None);
+        }
+        let cached = match &opening.cache {
+            Some(cache) => cache.object(&opening.url, pin).await?,
+            None => None,
+        };
+        // All answers come on this thread: none comes between this and the copy.
+        if other.source.has_left_host() {
+            return Ok(None);
+        }
+        let (remote, store) = (Arc::clone(&opening.remote), Arc::clone(&opening.store));
+        let fetcher = Fetcher::pinned(opening.url.clone(), remote, store, pin);
+        let units = Self::with_cache(memory, Arc::new(fetcher), cached, Vec::new());
+        memory.copy(other.id, units.id);
+        Ok(Some(units))
     }
 }
 
