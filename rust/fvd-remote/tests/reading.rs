@@ -61,6 +61,22 @@ fn who_asks_what_an_object_is_and_opens_it_then_makes_one_request() {
 }
 
 #[test]
+fn the_connection_of_an_error_is_used_again() {
+    let disk = Disk::new(UNIT);
+    let server = Server::start(move |request, _| match request.path.as_str() {
+        "/none" => Reply::status(404).body(b"There is no such object".to_vec()),
+        _ => disk.serve(request),
+    });
+    let opener = opener();
+    open(&opener, &server.url("/none"), None)
+        .map(drop)
+        .expect_err("there is none");
+    open(&opener, &server.url("/disk"), None).expect("opened");
+    let connections: Vec<_> = server.log().iter().map(|request| request.connection).collect();
+    assert_eq!(connections, [0, 0]);
+}
+
+#[test]
 fn to_open_does_not_wait_for_the_first_bytes() {
     let disk = Disk::new(4 * UNIT);
     let server = Server::start(move |request, _| disk.serve(request).fault(Fault::Stall(100)));

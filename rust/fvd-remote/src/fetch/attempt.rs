@@ -19,6 +19,9 @@ use crate::transport::{Failure, FailureKind, Response, read_up_to};
 /// What is read of the body of an error, in bytes.
 const ERROR_BODY: usize = 4096;
 
+/// How long the rest of an error may take of which only the head is needed.
+const ERROR_END: Duration = Duration::from_millis(100);
+
 /// An answer that has begun, from the object that was asked for.
 pub(crate) struct Head {
     pub(crate) answer: Response,
@@ -46,7 +49,7 @@ impl Fetcher {
             Ok(data) => Err(Trouble::Permanent(self.changed(&data.identity.to_string()))),
             Err(refusal) => {
                 self.store.note(&refusal);
-                let refusal = self.explain(refusal, &mut answer).await;
+                let refusal = self.store.explain(refusal, &mut answer).await;
                 Err(self.trouble(refusal, answer.status, generation).await)
             }
         }
@@ -54,17 +57,6 @@ impl Fetcher {
 
     fn is_same(&self, identity: &Identity) -> bool {
         self.identity.is_same(identity) || fault!(AnswerUnchecked)
-    }
-
-    /// What the body of an error adds.
-    pub(super) async fn explain(&self, refusal: Refusal, answer: &mut Response) -> Refusal {
-        if answer.status.as_u16() != 400 {
-            return refusal;
-        }
-        match self.limit(read_up_to(&mut *answer.body, ERROR_BODY)).await {
-            Ok(Ok(body)) => read_error(&body).unwrap_or(refusal),
-            _ => refusal,
-        }
     }
 
     async fn trouble(&self, refusal: Refusal, status: StatusCode, generation: u64) -> Trouble {
@@ -102,6 +94,22 @@ impl Fetcher {
 }
 
 impl super::StoreState {
+    /// What the body of an error adds. It is read to its end if it is short, so that the connection can be used
+    /// again.
+    pub(crate) async fn explain(&self, refusal: Refusal, answer: &mut Response) -> Refusal {
+        let is_needed = answer.status == StatusCode::BAD_REQUEST;
+        let limit = if is_needed {
+            self.tuning.progress_timeout
+        } else {
+            ERROR_END
+        };
+        let body = self.limit(read_up_to(&mut *answer.body, ERROR_BODY), limit).await;
+        match body {
+            Ok(Ok(body)) if is_needed => read_error(&body).unwrap_or(refusal),
+            _ => refusal,
+        }
+    }
+
     pub(crate) async fn limit<T>(&self, future: impl Future<Output = T>, limit: Duration) -> Result<T, Failure> {
         select! {
             biased;

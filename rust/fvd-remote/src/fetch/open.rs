@@ -99,7 +99,7 @@ impl Fetcher {
             Err(Refusal::Empty) => (Identity::of(0, &answer.headers), None),
             Err(refusal) => {
                 self.store.note(&refusal);
-                let refusal = self.explain(refusal, &mut answer).await;
+                let refusal = self.store.explain(refusal, &mut answer).await;
                 return Err(self.first_trouble(refusal, answer.status, generation, pin).await);
             }
         };

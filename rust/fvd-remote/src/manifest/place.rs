@@ -7,15 +7,11 @@ use std::time::SystemTime;
 use fvd::{Error, ErrorKind, Result};
 use tokio::select;
 
-use crate::answer::{Refusal, read_error, read_head};
+use crate::answer::{Refusal, read_head};
 use crate::counters::Tally;
 use crate::fetch::{ATTEMPTS, StoreState, Trouble, capital, timed_out, trouble};
 use crate::retry::Backoff;
 use crate::store::Remote;
-use crate::transport::read_up_to;
-
-/// What is read of the body of an error, in bytes.
-const ERROR_BODY: usize = 4096;
 
 /// Where an object is. Nothing says which one it must be: who reads it checks that.
 pub(crate) struct Place {
@@ -57,13 +53,7 @@ impl Place {
         let data = match read_head(&answer, &range, SystemTime::now()) {
             Ok(data) => data,
             Err(refusal) => {
-                let refusal = match answer.status.as_u16() {
-                    400 => match store.limit(read_up_to(&mut *answer.body, ERROR_BODY), limit).await {
-                        Ok(Ok(body)) => read_error(&body).unwrap_or(refusal),
-                        _ => refusal,
-                    },
-                    _ => refusal,
-                };
+                let refusal = store.explain(refusal, &mut answer).await;
                 return Err(trouble(empty_is_missing(refusal), answer.status, generation));
             }
         };
