@@ -40,11 +40,15 @@ def draw_panel(panel: Axes, what: str, bars: Sequence[Row], values: Sequence[flo
     panel.set_yticks(positions, [row.name for row in bars])
     if not panel.yaxis_inverted():
         panel.invert_yaxis()
-    furthest = max(max(values, default=1.0), 1e-9)
-    # One long bar would hide all others.
-    panel.set_xscale("symlog", linthresh=furthest / 50)
-    panel.set_xlim(0, furthest * 4)
+    second, furthest = sorted([1e-9, 1e-9, *values])[-2:]
+    if furthest > 5 * second:
+        # One long bar would hide all others.
+        panel.set_xscale("symlog", linthresh=furthest / 50)
+        panel.set_xlim(0, furthest * 4)
+    else:
+        panel.set_xlim(0, furthest * 1.25)
     for position, value in zip(positions, values, strict=True):
-        panel.text(value * 1.05, position, f" {value:.3g}", va="center", fontsize=8)
+        label = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+        panel.text(value, position, f" {label}", va="center", fontsize=8)
     panel.spines[["top", "right"]].set_visible(False)
     panel.tick_params(axis="x", labelsize=7)
