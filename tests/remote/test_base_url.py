@@ -1,28 +1,18 @@
 """`--base-url`: a presigned URL comes from a file, and is seen nowhere else."""
 
-import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import fvd
-from support import FVD, MIB, TOOLS_ENV
+from support import FVD, TOOLS_ENV
 from support import run as command
-from support.fault_server import FaultServer, serving
+from support.fault_server import DATA, FaultServer
 from support.serving import Server
 
 SECRET = "hunter2-hunter2"
-DATA = os.urandom(4 * MIB)
 NAME = "https://images.invalid/private/disk.raw"
-
-
-@pytest.fixture
-def server() -> Iterator[FaultServer]:
-    with serving() as server:
-        server.put("base.raw", DATA)
-        yield server
 
 
 @pytest.fixture

@@ -16,30 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-import pytest
-
-import fvd
 from support import FVD, MIB, TOOLS_ENV
-from support.fault_server import FaultServer, serving, until
+from support.fault_server import DATA, FaultServer, until
 from support.serving import Server
 
-DATA = os.urandom(4 * MIB)
 FAR = 3 * MIB
 GUEST = Path(__file__).with_name("libnbd_guest.py")
-
-
-@pytest.fixture
-def server() -> Iterator[FaultServer]:
-    with serving() as server:
-        server.put("base.raw", DATA)
-        yield server
-
-
-@pytest.fixture
-def path(server: FaultServer, tmp_path: Path) -> Path:
-    path = tmp_path / "vm.fvd"
-    fvd.create(path, backing_file=server.url("base.raw"), backing_format="raw", trust=server.trust)
-    return path
 
 
 class Guest:

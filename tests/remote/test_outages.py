@@ -3,7 +3,6 @@
 import asyncio
 import errno
 import json
-import os
 import signal
 import subprocess
 import threading
@@ -18,27 +17,12 @@ import fvd
 import fvd.aio
 from fvd.types import BaseError, Outage
 from support import FVD, MIB, TOOLS_ENV
-from support.fault_server import Fault, FaultServer, serving, until
+from support.fault_server import DATA, Fault, FaultServer, until
 from support.processes import overlay_of_another_process
 
-DATA = os.urandom(4 * MIB)
 FAR = 3 * MIB
 """An offset whose bytes did not come with the opening."""
 FAULTS: tuple[Fault, ...] = ("503", "silence", "cut", "closed")
-
-
-@pytest.fixture
-def server() -> Iterator[FaultServer]:
-    with serving() as server:
-        server.put("base.raw", DATA)
-        yield server
-
-
-@pytest.fixture
-def path(server: FaultServer, tmp_path: Path) -> Path:
-    path = tmp_path / "vm.fvd"
-    fvd.create(path, backing_file=server.url("base.raw"), backing_format="raw", trust=server.trust)
-    return path
 
 
 def outage_of(server: FaultServer) -> Outage | None:

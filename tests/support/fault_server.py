@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
@@ -10,6 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
+
+DATA = os.urandom(4 << 20)
+"""The disk that the fixture `server` of the tests of remote bases has as `base.raw`."""
 
 Fault = Literal["503", "401", "404", "302", "silence", "cut", "closed", "none"]
 
