@@ -12,6 +12,7 @@ use crate::arguments::{blocking, read_only};
 use crate::errors::raise;
 use crate::options::value;
 use crate::remote::{Far, Remote};
+use crate::source::Sources;
 
 /// Changes header fields of an image that is not in use. See `fvd.amend`.
 ///
@@ -36,7 +37,7 @@ pub(crate) fn amend(
         let set = changes.set(&name, value(&object)?);
         set.map_err(|error| raise(&error.with_path(&path)))?;
     }
-    let options = read_only(false, &trust, None, Far::new(None, remote))?;
+    let options = read_only(false, &trust, None, Far::new(None, remote), Sources::new())?;
     blocking(py, || {
         block_on(tool::amend(&path, format, &changes, backing_unsafe, &options))
     })?;

@@ -131,17 +131,18 @@ pub(crate) fn using(on_outage: Option<Outage>) -> Use {
     Use { limit, tells: false }
 }
 
-/// The options to open a disk for reading only.
+/// The options to open a disk for reading only, which may be one of `sources`.
 pub(crate) fn read_only(
     force_share: bool,
     trust: &[PathBuf],
     on_outage: Option<Outage>,
     far: Far,
+    sources: Sources,
 ) -> PyResult<ChainOptions> {
     let gate = gate(trust)?;
     Ok(ChainOptions {
         force_share,
-        remote: Some(opener(on_outage, gate.clone(), far)),
+        remote: Some(with_sources(sources, opener(on_outage, gate.clone(), far))),
         gate,
         ..ChainOptions::default()
     })

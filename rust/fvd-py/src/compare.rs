@@ -13,7 +13,7 @@ use crate::disk::Disk;
 use crate::numbers;
 use crate::progress::Reporter;
 use crate::remote::{Far, Remote};
-use crate::source::{Sources, with_sources};
+use crate::source::Sources;
 
 /// Compares two disks, each a path or an open image. See `fvd.compare`.
 ///
@@ -49,11 +49,7 @@ pub(crate) fn compare<'py>(
     );
     let options = ChainOptions {
         direct: arguments::cache(cache)?.is_direct(),
-        ..read_only(force_share, &trust, on_outage, Far::new(cache_dir, remote))?
-    };
-    let options = ChainOptions {
-        remote: options.remote.map(|others| with_sources(sources, others)),
-        ..options
+        ..read_only(force_share, &trust, on_outage, Far::new(cache_dir, remote), sources)?
     };
     let mut reporter = Reporter::new(progress);
     let result = blocking(py, || {

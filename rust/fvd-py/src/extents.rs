@@ -14,6 +14,7 @@ use pyo3::types::{PyDict, PyList};
 use crate::arguments::{blocking, read_only};
 use crate::numbers;
 use crate::remote::{Far, Remote};
+use crate::source::Sources;
 
 /// The number of extents that are looked up at once, without the GIL.
 const BATCH: usize = 256;
@@ -122,7 +123,7 @@ pub(crate) fn map(
     trust: Vec<PathBuf>,
     remote: Option<Remote>,
 ) -> PyResult<Extents> {
-    let options = read_only(force_share, &trust, None, Far::new(None, remote))?;
+    let options = read_only(force_share, &trust, None, Far::new(None, remote), Sources::new())?;
     let source = blocking(py, || block_on(open_source(&path, format, &options)))?;
     Ok(Extents {
         mapper: Mapper::new(&*source, start, length),

@@ -16,6 +16,7 @@ use pyo3::types::{PyDict, PyList};
 
 use crate::arguments::{blocking, read_only};
 use crate::remote::{Far, Remote, opener};
+use crate::source::Sources;
 
 /// Return information about an image; with `backing_chain`, a list from the image to its last base.
 ///
@@ -44,7 +45,7 @@ pub(crate) fn info<'py>(
     remote: Option<Remote>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let trust = if backing_chain { trust.as_slice() } else { &[] };
-    let options = read_only(force_share, trust, None, Far::new(None, remote))?;
+    let options = read_only(force_share, trust, None, Far::new(None, remote), Sources::new())?;
     let chain = blocking(py, || block_on(tool::info(&path, format, backing_chain, &options)))?;
     if !backing_chain {
         return to_dict(py, &chain[0]).map(Bound::into_any);

@@ -4,7 +4,6 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use fvd::chain::ChainOptions;
 use fvd_remote::{PublishOptions, Published, publish as publish_disk, publish_profile as publish_ranges};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -14,7 +13,7 @@ use crate::disk::Disk;
 use crate::numbers;
 use crate::progress::Reporter;
 use crate::remote::{Far, Remote};
-use crate::source::{Sources, with_sources};
+use crate::source::Sources;
 
 /// Publishes a disk. `profile`: tuples of offset and length in bytes. See `fvd.publish`.
 #[pyfunction]
@@ -42,11 +41,7 @@ pub(crate) fn publish<'py>(
     let far = Far::new(cache_dir, remote);
     let mut sources = Sources::new();
     let source = source.named(&mut sources, using(outage))?;
-    let chain = read_only(force_share, &trust, outage, far.clone())?;
-    let chain = ChainOptions {
-        remote: chain.remote.map(|others| with_sources(sources, others)),
-        ..chain
-    };
+    let chain = read_only(force_share, &trust, outage, far.clone(), sources)?;
     let options = PublishOptions {
         force,
         profile: profile.map(|entries| ranges(&entries)),
