@@ -4,9 +4,9 @@
     make bench-boots                              as root; the first run makes a Debian of 2 GiB in --folder
     make bench-boots ARGS='--rate 100 --only fvd,local --rounds 5 --json runs.json --plot boots'
 
-nginx is behind a proxy that adds latency and limits the rate. Ways take turns in random order. The machine is
-emulated: look at the bytes, the requests, and the seconds in which it waits for its disk; most of the other
-seconds are the emulation of the processor. This is not a test: the exit status is 0 whatever the result.
+nginx is reached through a proxy that adds latency and limits the rate. Ways take turns in random order. The
+machine is emulated: look at the bytes, the requests, and the seconds in which it waits for its disk; most of
+the other seconds are the emulation of the processor. This is not a test: the exit status is 0 whatever the result.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """A fleet of machines that boot from one template, simulated, and how far the model is from real processes.
 
-    python -m benches.fleet calibrate [--json FILE]      1 to 16 processes behind nginx and a link, and it
+    python -m benches.fleet calibrate [--json FILE]      1 to 16 processes that read over a link, and it
     python -m benches.fleet simulate [--lasting SECONDS] [--json FILE] [--plot NAME]
 
 Needs cargo, and what scripts/install-tools.sh installs.

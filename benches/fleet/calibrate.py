@@ -1,4 +1,4 @@
-"""The model beside real processes that play the same trace over a link."""
+"""The model compared with real processes that play the same trace over a link."""
 
 import json
 import os

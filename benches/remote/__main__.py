@@ -176,7 +176,7 @@ def cached(folder: Path, runs: int) -> None:
 
 
 def prefetch(folder: Path, runs: int) -> None:
-    """Prefetch: its rate, and what cold reads of a guest wait for beside it (32 a second, one at a time)."""
+    """Prefetch: its rate, and what cold reads of a guest wait for meanwhile (32 a second, one at a time)."""
     links = {
         "100 Mbit/s, 30 ms": Link(15, 12.5e6),
         "1 Gbit/s, 30 ms": Link(15, 125e6),
@@ -187,7 +187,7 @@ def prefetch(folder: Path, runs: int) -> None:
         with far(folder, link) as server:
             for is_busy, runs_prefetch in cases:
                 with overlay(server, folder / "vm.fvd") as image:
-                    took, waits = beside(image, is_busy, runs_prefetch)
+                    took, waits = both_at_once(image, is_busy, runs_prefetch)
                     rate = image.prefetch_status()["fetched"] / took / 1e6
                 reads = "no reads"
                 if waits:
@@ -196,7 +196,7 @@ def prefetch(folder: Path, runs: int) -> None:
                 print(f"{name:<18} prefetch {rate:6.1f} of {link.rate / 1e6:.1f} MB/s; {reads}")
 
 
-def beside(
+def both_at_once(
     image: fvd.Image, is_busy: bool, runs_prefetch: bool, length: float = 8.0
 ) -> tuple[float, list[float]]:
     """How long it ran, and the sorted times of a guest's reads in the last quarter of the disk."""

@@ -65,7 +65,7 @@ impl Direction {
     /// When `bytes` that leave now arrive.
     fn arrival(&self, bytes: usize) -> Instant {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        #[allow(clippy::cast_precision_loss)]
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
         let takes = Duration::from_secs_f64(bytes as f64 / self.rate);
         state.free_at = state.free_at.max(Instant::now()) + takes;
         let held = if state.random() < self.stall.0 {
@@ -83,7 +83,7 @@ impl State {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
-        #[allow(clippy::cast_precision_loss)]
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
         let share = (self.random >> 11) as f64 / (1_u64 << 53) as f64;
         share
     }

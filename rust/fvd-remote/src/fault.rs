@@ -44,7 +44,7 @@ pub(crate) enum Fault {
     ShiftedAfterCut,
     /// What is fetched ahead goes before readers if it was queued first.
     FirstComeFirstServed,
-    /// Prefetch beside readers gets all the network can carry, and more.
+    /// While readers wait, prefetch gets all the network can carry, and more.
     NoRoomKept,
     /// A pause that the store wants counts only for the flight that was told.
     PauseForOne,

@@ -78,9 +78,9 @@ impl Name {
         self.url.path().trim_start_matches('/')
     }
 
-    /// The object beside this one whose name ends with `suffix`. None for a name with a query: a version, or
+    /// The sidecar of this object: its name and `suffix`. None for a name with a query: a version, or
     /// something that only its server knows.
-    pub(crate) fn beside(&self, suffix: &str) -> Option<Self> {
+    pub(crate) fn sidecar(&self, suffix: &str) -> Option<Self> {
         if self.url.query().is_some() {
             return None;
         }

@@ -23,7 +23,7 @@ use crate::nbd::{self, Connector, Export};
 use crate::open_options::{OpenOptions, Redirects};
 use crate::store::{self, Credentials, Object, Remote, Writer};
 use crate::transport::{Client, Transport, io_thread};
-use crate::units::{Beside, Memory, Opening, Units, linger};
+use crate::units::{Memory, Opening, Sidecars, Units, linger};
 
 /// Bytes of data that a process keeps, unless it sets another limit.
 const MEMORY: u64 = 64 << 20;
@@ -62,8 +62,8 @@ struct Open {
 /// Where the manifest of an object is looked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Manifests {
-    Beside,
-    /// The object is read from a URL that nothing else is beside.
+    Sidecars,
+    /// The object is read from a URL of which no sidecar has one.
     Nowhere,
 }
 
@@ -115,7 +115,7 @@ impl Opener {
             return self.open_presigned(name, source, pin, options);
         }
         let store = self.store(&name)?;
-        self.open_in(&store, name, pin, options, Manifests::Beside)
+        self.open_in(&store, name, pin, options, Manifests::Sidecars)
     }
 
     /// As [`RemoteOpener::open`], but reads from the URL that `source` gives, such as a presigned one. Messages
@@ -218,10 +218,10 @@ impl Opener {
         let rule = self.config.rule(&name.text);
         let text = name.text.clone();
         let is_pinned = pin.is_some_and(|pin| matches!(pin.validator, Validator::Manifest(_)));
-        let is_looked_for = manifests == Manifests::Beside
+        let is_looked_for = manifests == Manifests::Sidecars
             && (is_pinned || pin.is_none() && !self.config.ignore_manifests && rule.manifest != Some(false));
-        let beside = if is_looked_for {
-            self.beside(store, &name, &rule, options)?
+        let sidecars = if is_looked_for {
+            self.sidecars(store, &name, &rule, options)?
         } else {
             None
         };
@@ -232,7 +232,7 @@ impl Opener {
             pin: pin.cloned(),
             cache: self.cache()?,
             already_open: pin.map_or(Ok(None), |pin| self.find(&text, pin, |_| true))?,
-            beside,
+            sidecars,
         };
         let memory = Arc::clone(UNITS.get());
         let opened = io_thread::run(async move { Units::open(&memory, opening).await.map(Arc::new) })??;
@@ -256,9 +256,9 @@ impl Opener {
     }
 
     /// Where manifest and boot profile of `name` are. The rule is that of the object: it may be for the object alone.
-    fn beside(&self, store: &Store, name: &Name, rule: &Rule, options: &OpenOptions) -> Result<Option<Beside>> {
+    fn sidecars(&self, store: &Store, name: &Name, rule: &Rule, options: &OpenOptions) -> Result<Option<Sidecars>> {
         let place = |suffix: &str| -> Result<Option<Place>> {
-            let Some(name) = name.beside(suffix) else {
+            let Some(name) = name.sidecar(suffix) else {
                 return Ok(None);
             };
             Ok(Some(Place {
@@ -270,7 +270,7 @@ impl Opener {
         let (Some(manifest), Some(profile)) = (place(MANIFEST)?, place(PROFILE)?) else {
             return Ok(None);
         };
-        Ok(Some(Beside { manifest, profile }))
+        Ok(Some(Sidecars { manifest, profile }))
     }
 
     /// Opens an export of an NBD server. It is not cached: only its length says which one it is.
@@ -311,8 +311,8 @@ impl Opener {
         let rule = self.config.rule(&name.text);
         let options = OpenOptions::default();
         let manifest = self
-            .beside(&store, name, &rule, &options)?
-            .map(|beside| beside.manifest);
+            .sidecars(&store, name, &rule, &options)?
+            .map(|sidecars| sidecars.manifest);
         let object = Place {
             url: name.text.clone(),
             remote: self.remote(&store, name.clone(), &rule, &options)?,

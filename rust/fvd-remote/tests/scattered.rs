@@ -41,15 +41,15 @@ fn only_what_is_named_is_fetched_in_whole_blocks_of_4_kib() {
     let served = disk.clone();
     let server = Server::start(move |request, _| served.serve(request));
     let file = open(&opener(), &server.url("/disk"), None).expect("opened");
-    let beside = 2 * UNIT - 8 * KIB;
+    let across = 2 * UNIT - 8 * KIB;
     let last = len - 1000;
-    for (offset, len) in [(3 * UNIT + 10_000, 100), (beside, 20 * KIB), (last, 1000)] {
+    for (offset, len) in [(3 * UNIT + 10_000, 100), (across, 20 * KIB), (last, 1000)] {
         assert!(disk.is_at(&named(&*file, offset, len).expect("read"), offset));
     }
     assert_eq!(
         ranges(&server),
         [
-            (beside, beside + 20 * KIB),
+            (across, across + 20 * KIB),
             (3 * UNIT + 8 * KIB, 3 * UNIT + 12 * KIB),
             (8 * UNIT, len),
         ]

@@ -25,7 +25,7 @@ pub struct Config {
     pub tuning: Tuning,
     /// The host cache. Default: none.
     pub cache: Option<CacheOptions>,
-    /// Looks for no manifest beside an object, whatever the rules say.
+    /// Looks for no manifest of an object, whatever the rules say.
     pub ignore_manifests: bool,
     pub(crate) cache_size: Option<u64>,
     pub(crate) rules: Vec<Rule>,

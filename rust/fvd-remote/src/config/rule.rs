@@ -38,7 +38,7 @@ pub struct Rule {
     /// A program and its arguments that prints credentials.
     #[serde(default)]
     pub credential_helper: Vec<String>,
-    /// Whether a manifest is looked for beside an object (`docs/format-manifest.md`). Default: yes.
+    /// Whether the manifest of an object is looked for (`docs/format-manifest.md`). Default: yes.
     pub manifest: Option<bool>,
     /// Allows a host with a link-local address.
     #[serde(default)]

@@ -110,6 +110,6 @@ fn opening(pin: Option<Pin>) -> Opening {
         pin,
         cache: None,
         already_open: None,
-        beside: None,
+        sidecars: None,
     }
 }

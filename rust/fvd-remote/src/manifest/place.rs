@@ -1,4 +1,4 @@
-//! Gets parts of small objects that stand beside a template.
+//! Gets parts of sidecars: small objects next to a template.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -31,7 +31,7 @@ impl Local {
         Self { path }
     }
 
-    fn beside(&self, suffix: &str) -> PathBuf {
+    fn sidecar(&self, suffix: &str) -> PathBuf {
         let mut name = self.path.clone().into_os_string();
         name.push(suffix);
         name.into()
@@ -39,7 +39,7 @@ impl Local {
 
     /// The head of the manifest that is there. None: there is none that this version can read.
     fn head(&self) -> Result<Option<(Hash, Head)>> {
-        let path = self.beside(MANIFEST);
+        let path = self.sidecar(MANIFEST);
         let file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -55,7 +55,7 @@ impl Local {
 
     /// Gives the finished file its name.
     fn put_in_place(&self, file: &File, from: &Path, suffix: &str) -> Result<()> {
-        let to = self.beside(suffix);
+        let to = self.sidecar(suffix);
         file.sync_all().map_err(|error| failed("sync", error, from))?;
         fs::rename(from, &to).map_err(|error| failed("rename", error, &to))?;
         let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -109,7 +109,7 @@ impl Target for Local {
 
     fn put_object(&mut self, scan: &Scan<'_>, job: &mut Job<'_, '_>) -> Result<()> {
         let meter = job.meter;
-        let path = self.beside(UNFINISHED);
+        let path = self.sidecar(UNFINISHED);
         let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path);
         let file = file.map_err(|error| failed("create", error, &path))?;
         let write = |error| failed("write", error, &path);
@@ -133,7 +133,7 @@ impl Target for Local {
     }
 
     fn put(&self, suffix: &str, bytes: Bytes, _: &mut Job<'_, '_>) -> Result<()> {
-        let path = self.beside(&format!("{suffix}{UNFINISHED}"));
+        let path = self.sidecar(&format!("{suffix}{UNFINISHED}"));
         let write = |error| failed("write", error, &path);
         let mut file = File::create(&path).map_err(write)?;
         file.write_all(&bytes).map_err(write)?;
@@ -141,7 +141,7 @@ impl Target for Local {
     }
 
     fn remove(&self, suffix: &str, _: &mut Job<'_, '_>) -> Result<()> {
-        let path = self.beside(suffix);
+        let path = self.sidecar(suffix);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", error, &path)),
             _ => Ok(()),

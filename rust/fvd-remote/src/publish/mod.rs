@@ -1,4 +1,4 @@
-//! Publishes a disk as a template: the object, a manifest beside it, and perhaps a boot profile.
+//! Publishes a disk as a template: the object, its manifest, and perhaps a boot profile.
 //!
 //! * `target`: what a target must be able to do; its name.
 //! * `scan`, `work`: reads the source, on several threads.

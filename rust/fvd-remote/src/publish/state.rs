@@ -1,6 +1,6 @@
 //! How far an upload is, so that the same command goes on after a kill.
 //!
-//! The file is in the user's folder for such things, not beside the source, which may be read-only, and not in the
+//! The file is in the user's folder for such things, not next to the source, which may be read-only, and not in the
 //! store: to look there would need a permission that writing does not. It has no credentials in it.
 
 use std::collections::BTreeMap;

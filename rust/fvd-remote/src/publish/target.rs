@@ -38,7 +38,7 @@ impl Existing {
     }
 }
 
-/// A place for an object and those beside it.
+/// A place for an object and its sidecars.
 pub(crate) trait Target {
     /// As messages show it.
     fn name(&self) -> String;

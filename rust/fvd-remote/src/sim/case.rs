@@ -6,7 +6,7 @@ use super::content::LONGEST;
 use crate::config::{Outage, Tuning};
 use crate::fetch::UNIT;
 
-/// What a run is mostly about. Each has rules of its own beside those that hold for all.
+/// What a run is mostly about. Each has rules of its own, in addition to those that hold for all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Theme {
     /// Nothing fails, and each answer takes the same time.

@@ -24,7 +24,7 @@ pub(super) fn check_requests(process: &Process) -> Result<(), String> {
         (of(&state.firsts), of(&state.seconds))
     };
     if seconds > firsts / 20 + 4 {
-        return Err(format!("{seconds} second requests beside {firsts} others"));
+        return Err(format!("{seconds} second requests, and {firsts} others"));
     }
     if !store.case.is_calm() {
         return Ok(());

@@ -105,7 +105,7 @@ impl Process {
             pin,
             cache: self.cache.clone(),
             already_open: None,
-            beside: None,
+            sidecars: None,
         }
     }
 

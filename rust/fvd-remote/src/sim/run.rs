@@ -28,7 +28,7 @@ pub(super) struct Report {
     /// What has failed or was asked for twice.
     pub(super) retries: u64,
     pub(super) hedges: u64,
-    /// How long readers beside prefetch waited on average.
+    /// How long readers waited on average while prefetch ran.
     pub(super) wait: Duration,
 }
 

@@ -32,7 +32,7 @@ use crate::transport::{Failure, FailureKind, Request, Transport, read_up_to};
 
 /// Attempts at a request before it is given up. With the pauses between them, about two minutes.
 const ATTEMPTS: u32 = 12;
-/// How long an answer may take, beside the time for the bytes that are sent.
+/// How long an answer may take, in addition to the time for the bytes that are sent.
 const ANSWER_TIME: Duration = Duration::from_secs(60);
 /// A slower connection is given up, in bytes a second.
 const LEAST_RATE: u64 = 32 << 10;
@@ -53,7 +53,7 @@ pub(crate) struct Address {
     pub(crate) account: String,
 }
 
-/// Writes an object and those beside it.
+/// Writes an object and its sidecars.
 pub(crate) struct Writer {
     pub(crate) name: Name,
     pub(crate) address: Address,

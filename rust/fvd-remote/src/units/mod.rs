@@ -26,7 +26,7 @@ pub use link::Link;
 pub(crate) use memory::Memory;
 pub(crate) use open::{Opening, linger};
 pub use streams::Streams;
-pub(crate) use template::Beside;
+pub(crate) use template::Sidecars;
 
 use crate::cache::{Cached, Lead};
 use crate::fetch::{Source, UNIT, fetch};

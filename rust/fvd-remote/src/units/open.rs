@@ -10,7 +10,7 @@ use tokio::task;
 use tokio::time::{sleep, timeout};
 
 use super::cached::Patience;
-use super::template::{Beside, Looked, look};
+use super::template::{Looked, Sidecars, look};
 use super::{Memory, Units};
 use crate::cache::{Cache, Cached, Lead};
 use crate::fetch::{Fetcher, Source as _, StoreState};
@@ -33,7 +33,7 @@ pub(crate) struct Opening {
     /// The object of the pin, as another file has it open.
     pub(crate) already_open: Option<Arc<Units>>,
     /// Where its manifest would be. None: it has none, or none is looked for.
-    pub(crate) beside: Option<Beside>,
+    pub(crate) sidecars: Option<Sidecars>,
 }
 
 impl Opening {
@@ -48,7 +48,7 @@ impl Units {
     /// Opens an object. Asks the store for nothing if a pin says which object it is, and the first unit is in
     /// memory, or the cache has it or its manifest.
     pub(crate) async fn open(memory: &Arc<Memory>, mut opening: Opening) -> Result<Self> {
-        let beside = opening.beside.take();
+        let sidecars = opening.sidecars.take();
         let pin = opening.pin.clone();
         if let Some(Pin {
             validator: Validator::Manifest(identity),
@@ -56,20 +56,20 @@ impl Units {
         }) = pin.as_ref()
         {
             let pin = pin.as_ref().expect("it has a validator");
-            let Some(beside) = beside else {
+            let Some(sidecars) = sidecars else {
                 return Err(Error::unsupported(
-                    "The image stands on a template, and its manifest is beside the object of that name: neither a \
+                    "The image stands on a template, and its manifest is next to the object of that name: neither a \
                      presigned URL nor one with a query leads there",
                 ));
             };
-            return Self::open_pinned(memory, opening, beside, pin, identity).await;
+            return Self::open_pinned(memory, opening, sidecars, pin, identity).await;
         }
-        let Some(beside) = beside else {
+        let Some(sidecars) = sidecars else {
             return Self::open_plain(memory, opening, None).await;
         };
-        match look(&opening, &beside).await? {
+        match look(&opening, &sidecars).await? {
             Looked::Plain(fetcher) => Self::open_plain(memory, opening, Some(fetcher)).await,
-            Looked::Template(fetcher, loaded) => Self::open_looked(memory, opening, beside, fetcher, loaded).await,
+            Looked::Template(fetcher, loaded) => Self::open_looked(memory, opening, sidecars, fetcher, loaded).await,
         }
     }
 
@@ -85,7 +85,7 @@ impl Units {
             pin,
             cache,
             already_open: _,
-            beside: _,
+            sidecars: _,
         } = opening;
         let Some(cache) = cache else {
             let fetcher = match fetcher {

@@ -1,4 +1,4 @@
-//! Opening an object that has a manifest beside it.
+//! Opening an object that has a manifest.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use crate::fetch::{Fetcher, Source};
 use crate::identity::Identity;
 use crate::manifest::{Hash, Kept, Loaded, Pages, Place, Verified, label, load};
 
-/// Where the objects beside a template are.
-pub(crate) struct Beside {
+/// Where the sidecars of a template are.
+pub(crate) struct Sidecars {
     pub(crate) manifest: Place,
     pub(crate) profile: Place,
 }
@@ -26,9 +26,9 @@ pub(super) enum Looked {
 }
 
 /// Opens an object of which nothing is known. Both first requests are sent at once.
-pub(super) async fn look(opening: &Opening, beside: &Beside) -> Result<Looked> {
+pub(super) async fn look(opening: &Opening, sidecars: &Sidecars) -> Result<Looked> {
     let generation = opening.remote.generation();
-    let place = &beside.manifest;
+    let place = &sidecars.manifest;
     let (fetcher, mut loaded) = try_join!(opening.fetcher(None), load(place, None))?;
     if loaded.is_none() && opening.remote.generation() != generation {
         // The credentials had expired: the manifest may have been refused for that alone.
@@ -55,15 +55,15 @@ impl Units {
     pub(super) async fn open_pinned(
         memory: &Arc<Memory>,
         opening: Opening,
-        beside: Beside,
+        sidecars: Sidecars,
         pin: &Pin,
         identity: &Hash,
     ) -> Result<Self> {
-        let kept = kept(opening.cache.as_ref(), &beside.manifest, pin.len, *identity).await?;
+        let kept = kept(opening.cache.as_ref(), &sidecars.manifest, pin.len, *identity).await?;
         if let Some(loaded) = kept.head(pin.len, identity).await {
             let Opening { url, remote, store, .. } = &opening;
             let fetcher = Fetcher::pinned(url.clone(), Arc::clone(remote), Arc::clone(store), pin);
-            return Self::verified(memory, opening, beside, fetcher, loaded, kept).await;
+            return Self::verified(memory, opening, sidecars, fetcher, loaded, kept).await;
         }
         // Any object of this length will do: each unit of it is checked.
         let any = Pin {
@@ -72,29 +72,29 @@ impl Units {
         };
         let (fetcher, loaded) = try_join!(
             opening.fetcher(Some(&any)),
-            load(&beside.manifest, Some((pin.len, identity)))
+            load(&sidecars.manifest, Some((pin.len, identity)))
         )?;
         let loaded = loaded.expect("one that is wanted is there, or an error says why not");
-        Self::verified(memory, opening, beside, fetcher, loaded, kept).await
+        Self::verified(memory, opening, sidecars, fetcher, loaded, kept).await
     }
 
     /// An object with its manifest, which may have come with the fetcher.
     pub(super) async fn open_looked(
         memory: &Arc<Memory>,
         opening: Opening,
-        beside: Beside,
+        sidecars: Sidecars,
         fetcher: Fetcher,
         loaded: Loaded,
     ) -> Result<Self> {
         let (len, identity) = (loaded.head.len(), loaded.identity);
-        let kept = kept(opening.cache.as_ref(), &beside.manifest, len, identity).await?;
-        Self::verified(memory, opening, beside, fetcher, loaded, kept).await
+        let kept = kept(opening.cache.as_ref(), &sidecars.manifest, len, identity).await?;
+        Self::verified(memory, opening, sidecars, fetcher, loaded, kept).await
     }
 
     async fn verified(
         memory: &Arc<Memory>,
         opening: Opening,
-        beside: Beside,
+        sidecars: Sidecars,
         mut fetcher: Fetcher,
         loaded: Loaded,
         kept: Kept,
@@ -105,7 +105,7 @@ impl Units {
         };
         // Other marks of the object may change: a copy of it on another server has others.
         fetcher.identity = Identity::pinned(&pin);
-        if !beside.manifest.remote.has_left_host() {
+        if !sidecars.manifest.remote.has_left_host() {
             kept.store(&loaded).await;
         }
         let mut cached = None;
@@ -121,8 +121,8 @@ impl Units {
         }
         let source = Verified {
             object: Arc::new(fetcher),
-            pages: Pages::new(loaded, beside.manifest, kept, Box::new(Arc::clone(memory))),
-            profile: Arc::new(beside.profile),
+            pages: Pages::new(loaded, sidecars.manifest, kept, Box::new(Arc::clone(memory))),
+            profile: Arc::new(sidecars.profile),
         };
         Ok(Self::with_cache(memory, Arc::new(source), cached, leads))
     }
