@@ -6,7 +6,8 @@
 
 nginx is reached through a proxy that adds latency and limits the rate. Ways take turns in random order. The
 machine is emulated: look at the bytes, the requests, and the seconds in which it waits for its disk; most of
-the other seconds are the emulation of the processor. This is not a test: the exit status is 0 whatever the result.
+the other seconds are the emulation of the processor. This is not a test: the exit status is 0 whatever the
+result.
 """
 
 import argparse
