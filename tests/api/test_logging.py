@@ -144,7 +144,7 @@ with fvd.open(path, "r+") as image:
         sys.exit(0)
     assert status(child) == 0
     image.flush()
-print("child", child, flush=True)
+sys.stdout.write(f"child {child}\\n")
 """
 
 
