@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::host::{Cache, LIMIT};
 use super::lead::Lead;
 use super::object::{Object, Quick};
-use super::pending::Pending;
+use super::pending::{Pending, Storing};
 
 /// An object in the cache of a host.
 pub(crate) struct Cached {
@@ -78,13 +78,17 @@ impl Cached {
         elected
     }
 
+    /// What [`Cached::settle`] waits for, from now on.
+    pub(crate) fn storing(&self) -> Storing {
+        self.pending.begin()
+    }
+
     /// Stores a unit in the background, and then calls `done`.
-    pub(crate) fn store(&self, lead: Lead, bytes: Bytes, done: impl FnOnce() + Send + 'static) {
+    pub(crate) fn store(&self, lead: Lead, bytes: Bytes, storing: Storing, done: impl FnOnce() + Send + 'static) {
         if !self.cache.health.can_store() {
             return;
         }
         let cache = Arc::clone(&self.cache);
-        let storing = self.pending.begin();
         self.cache.pool.run_later(move || {
             let is_stored = cache.store(&lead, &bytes);
             drop(lead);

@@ -13,7 +13,7 @@ pub(super) struct Pending {
 }
 
 /// One of them. It has ended when this is dropped.
-pub(super) struct Storing(Arc<Pending>);
+pub(crate) struct Storing(Arc<Pending>);
 
 impl Pending {
     pub(super) fn begin(self: &Arc<Self>) -> Storing {

@@ -72,7 +72,7 @@ impl Kept {
         for lead in cached.elect(vec![unit]).await.leads {
             let mut whole = bytes.to_vec();
             whole.resize(UNIT as usize, 0);
-            cached.store(lead, whole.into(), || {});
+            cached.store(lead, whole.into(), cached.storing(), || {});
         }
     }
 }

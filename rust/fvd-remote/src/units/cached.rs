@@ -168,12 +168,14 @@ impl Sink for Part<'_> {
     }
 
     fn put(&self, index: u64, unit: Bytes) {
+        // Before a reader has the unit: one who closes the file then waits until it is stored.
+        let storing = self.cached.storing();
         self.flight.put(index, unit.clone());
         let lead = self.leads.lock().unwrap_or_else(PoisonError::into_inner).remove(&index);
         if let Some(lead) = lead.filter(|_| !self.source.has_left_host() || fault!(OtherHostStored)) {
             // Until it is stored, the memory has it.
             let forget = self.flight.forget_later(index);
-            self.cached.store(lead, unit, forget);
+            self.cached.store(lead, unit, storing, forget);
         }
     }
 
