@@ -2,7 +2,7 @@
 
     sudo apt-get install debootstrap qemu-system-x86 qemu-block-extra
     make bench-boots                              as root; the first run makes a Debian of 2 GiB in --folder
-    make bench-boots ARGS='--rate 100 --only fvd,local --rounds 5 --json runs.json --plot boots'
+    make bench-boots ARGS='--rate 100 --only "fvd;local" --rounds 5 --json runs.json'
 
 nginx is reached through a proxy that adds latency and limits the rate. Ways take turns in random order. The
 machine is emulated: look at the bytes, the requests, and the seconds in which it waits for its disk; most of

@@ -34,21 +34,17 @@ async def play(image: aio.Image, reads: Sequence[Read]) -> None:
         followers.setdefault(one.after, []).append(number)
 
     async def run(number: int) -> None:
-        one = reads[number]
-        await asyncio.sleep(one.thinking_us / 1e6)
-        await image.pread(one.length, one.offset)
-        await follow(number)
-
-    async def follow(number: int | None) -> None:
+        """The read and all that follow it."""
+        next_ones = [number]
         # A chain of single reads does not nest.
-        while len(next_ones := followers.get(number, [])) == 1:
-            (number,) = next_ones
-            one = reads[number]
+        while len(next_ones) == 1:
+            one = reads[next_ones[0]]
             await asyncio.sleep(one.thinking_us / 1e6)
             await image.pread(one.length, one.offset)
+            next_ones = followers.get(next_ones[0], [])
         await asyncio.gather(*map(run, next_ones))
 
-    await follow(None)
+    await asyncio.gather(*map(run, followers.get(None, [])))
 
 
 async def main(trace: Path, seconds: float, path: Path, trust: str) -> None:

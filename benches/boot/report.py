@@ -29,7 +29,7 @@ class Row:
 
 
 def rows(runs: Sequence[Run]) -> list[Row]:
-    """In the order in which the ways were first met, sorted by name of the way for a stable order."""
+    """In the order in which the ways were first met."""
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         groups.setdefault((run.way, run.title), []).append(run)

@@ -83,7 +83,7 @@ impl State {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
-        #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+        #[expect(clippy::cast_precision_loss, reason = "53 bits are exact")]
         let share = (self.random >> 11) as f64 / (1_u64 << 53) as f64;
         share
     }

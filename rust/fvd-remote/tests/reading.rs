@@ -11,12 +11,7 @@ use fvd::remote::RemoteFile;
 use fvd::storage::{Allocation, IoBufMut};
 use fvd_remote::{OpenOptions, Opener, Redirects, Tuning, set_memory_limit};
 use pollster::block_on;
-use support::{Disk, Fault, Reply, Server, UNIT, config, open, opener, read, read_aside, until};
-
-fn serve(disk: &Disk) -> Server {
-    let disk = disk.clone();
-    Server::start(move |request, _| disk.serve(request))
-}
+use support::{Disk, Fault, Reply, Server, UNIT, config, open, opener, read, read_aside, serve, until};
 
 fn ranges(server: &Server) -> Vec<(u64, u64)> {
     let ranges = server
@@ -42,7 +37,7 @@ fn to_open_and_to_read_the_beginning_is_one_request() {
 }
 
 #[test]
-fn who_asks_what_an_object_is_and_opens_it_then_makes_one_request() {
+fn to_ask_for_the_pin_and_then_to_open_is_one_request() {
     let disk = Disk::new(4 * UNIT);
     let server = serve(&disk);
     let opener = opener();

@@ -10,7 +10,7 @@ use fvd::Result;
 use fvd::remote::{RemoteFile, Urgency, with_urgency};
 use fvd::storage::IoBufMut;
 use pollster::block_on;
-use support::{Disk, Fault, Reply, Server, UNIT, open, opener, read_aside, until};
+use support::{Disk, Fault, Reply, Server, UNIT, open, opener, read_aside, serve, until};
 
 const KIB: u64 = 1 << 10;
 
@@ -38,8 +38,7 @@ fn ranges(server: &Server) -> Vec<(u64, u64)> {
 fn only_what_is_named_is_fetched_in_whole_blocks_of_4_kib() {
     let len = 8 * UNIT + 5000;
     let disk = Disk::new(len);
-    let served = disk.clone();
-    let server = Server::start(move |request, _| served.serve(request));
+    let server = serve(&disk);
     let file = open(&opener(), &server.url("/disk"), None).expect("opened");
     let across = 2 * UNIT - 8 * KIB;
     let last = len - 1000;
@@ -59,8 +58,7 @@ fn only_what_is_named_is_fetched_in_whole_blocks_of_4_kib() {
 #[test]
 fn units_that_are_there_are_used() {
     let disk = Disk::new(8 * UNIT);
-    let served = disk.clone();
-    let server = Server::start(move |request, _| served.serve(request));
+    let server = serve(&disk);
     let file = open(&opener(), &server.url("/disk"), None).expect("opened");
     support::read(&*file, 3 * UNIT, 10).expect("read");
     assert!(disk.is_at(

@@ -1,5 +1,5 @@
-//! Simulates fleets: `fleet TRACE [KEY=VALUE ...]` prints the outcome as JSON, one object a line. Without more it
-//! simulates the scenarios of `docs/fleet.md`. The keys are those of `set`.
+//! Simulates fleets: `fleet TRACE [KEY=VALUE ...]` prints the outcome as JSON, one object a line. Without
+//! more it simulates the scenarios of `docs/fleet.md`. The keys are those of `set`.
 
 use std::error::Error;
 use std::time::Duration;

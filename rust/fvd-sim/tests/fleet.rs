@@ -37,7 +37,7 @@ fn the_same_seed_gives_the_same_run() {
 }
 
 #[test]
-fn no_machine_is_starved_by_a_store_that_refuses_and_by_one_that_queues() {
+fn no_machine_is_starved_by_a_store_that_refuses_or_queues() {
     for how in [How::OnDemand, How::Profile] {
         for turned in [
             Turned::Refused(None),
@@ -52,7 +52,7 @@ fn no_machine_is_starved_by_a_store_that_refuses_and_by_one_that_queues() {
 }
 
 #[test]
-fn a_machine_with_a_profile_fetches_what_it_touches_and_is_up_sooner() {
+fn with_a_profile_a_machine_fetches_less_and_is_up_sooner() {
     let alone = |how| {
         run(&Scenario {
             hosts: 1,
@@ -83,7 +83,7 @@ fn machines_of_a_host_fetch_each_unit_once() {
             })
         };
         let (one, many) = (shared(1), shared(10));
-        // Who comes later reads ahead from other places.
+        // A machine that starts later reads ahead from other places.
         assert!(
             many.bytes <= one.bytes * 11 / 10,
             "{how:?}: {} and {}",

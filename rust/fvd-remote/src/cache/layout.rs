@@ -16,8 +16,8 @@ pub(crate) const LAST_USE: u64 = 8;
 
 const MAGIC: &[u8; 8] = b"FVDCACHE";
 const VERSION: u32 = 1;
-/// The largest unit, in bytes, and the most units of an object (64 TiB in units of 256 KiB): what a file says must
-/// not decide how much memory a process needs.
+/// The largest unit, in bytes, and the most units of an object (64 TiB in units of 256 KiB): what a file says
+/// must not decide how much memory a process needs.
 const MOST_UNIT: u32 = 16 << 20;
 const MOST_UNITS: u64 = 1 << 28;
 /// Bytes of the header before its two texts.

@@ -24,7 +24,7 @@ impl Pending {
     /// Waits until there are none, for at most `limit`.
     pub(super) fn settle(&self, limit: Duration) {
         if simulated::runtime().is_some() {
-            // It would wait for itself.
+            // What is pending runs on this thread, which must not wait for it.
             return;
         }
         let waited = self.changed.wait_timeout_while(self.lock(), limit, |count| *count > 0);

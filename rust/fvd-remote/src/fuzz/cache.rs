@@ -20,7 +20,7 @@ const CHECKSUM: u64 = 36;
 ///
 /// # Panics
 ///
-/// If a read gives bytes that are not the object's, or an object that was damaged cannot be stored again.
+/// If a read gives bytes that are not the object's, before or after what is missing is stored again.
 pub fn cache_files(dir: &Path, data: &[u8]) {
     let medium = Arc::new(Folder::open(dir, Missing::Make).expect("a new folder"));
     let object = Object::open(&(Arc::clone(&medium) as _), &label())

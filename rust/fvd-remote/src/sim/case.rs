@@ -11,7 +11,7 @@ use crate::fetch::UNIT;
 pub(super) enum Theme {
     /// Nothing fails, and each answer takes the same time.
     Calm,
-    /// Everything fails now and then, and another attempt helps.
+    /// Everything fails now and then; another attempt helps.
     Flaky,
     /// The store is away for a while.
     Outage,

@@ -1,5 +1,6 @@
 //! What must hold after a run.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ pub(super) fn check_requests(process: &Process) -> Result<(), String> {
     let store = &process.store;
     let (firsts, seconds) = {
         let state = store.lock();
-        let of = |counts: &std::collections::BTreeMap<usize, u64>| counts.get(&process.number).copied().unwrap_or(0);
+        let of = |counts: &BTreeMap<usize, u64>| counts.get(&process.number).copied().unwrap_or(0);
         (of(&state.firsts), of(&state.seconds))
     };
     if seconds > firsts / 20 + 4 {
@@ -29,7 +30,7 @@ pub(super) fn check_requests(process: &Process) -> Result<(), String> {
     if !store.case.is_calm() {
         return Ok(());
     }
-    let mut counts = std::collections::BTreeMap::<_, u64>::new();
+    let mut counts = BTreeMap::<_, u64>::new();
     for ((number, object, unit), count) in store.asked() {
         let shared = if store.case.cache.is_some() { 0 } else { number };
         *counts.entry((shared, object, unit)).or_default() += count;

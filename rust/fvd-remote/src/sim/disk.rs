@@ -1,5 +1,5 @@
-//! The disk of the host cache, in memory: whole operations, and errors at random. Torn ones, kills and power cuts
-//! are in `cache/tests`.
+//! The disk of the host cache, in memory: whole operations, and errors at random. Torn ones, kills and power
+//! cuts are in `cache/tests`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -65,7 +65,7 @@ impl Disk {
         Ok(state)
     }
 
-    /// Locks that someone has.
+    /// How many locks are held.
     pub(super) fn locks(&self) -> usize {
         self.lock_state().locks.values().map(Vec::len).sum()
     }

@@ -36,11 +36,8 @@ fn sim_readers_get_the_object_that_they_opened_whatever_the_store_does() {
     let (mut requests, mut retries, mut hedges) = (0, 0, 0);
     // FVD_MUTATION makes a fault here, to look at what it does.
     let name = std::env::var("FVD_MUTATION").ok();
-    FAULT.set(
-        Fault::OF_READING
-            .into_iter()
-            .find(|fault| name == Some(format!("{fault:?}"))),
-    );
+    let mut faults = Fault::OF_READING.into_iter().chain(Fault::BY_NAME);
+    FAULT.set(faults.find(|fault| name == Some(format!("{fault:?}"))));
     for seed in seeds() {
         let case = Case::random(seed);
         match run(&case) {

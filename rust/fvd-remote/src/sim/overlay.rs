@@ -1,5 +1,5 @@
-//! The engine on top: an overlay on a simulated disk, whose base is in the simulated store. Requests of a guest,
-//! copy-on-read and prefetch run while the store fails; the power can fail at any time.
+//! The engine on top: an overlay on a simulated disk, whose base is in the simulated store. Requests of a
+//! guest, copy-on-read and prefetch run while the store fails; the power can fail at any time.
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fvd::copy::{Background, Control, PrefetchOptions, copy_on_read};
-use fvd::host::Clock as _;
 use fvd::image::{CacheMode, Image, OpenOptions, read_head_to_write};
 use fvd::remote::{RemoteFile, RemoteStorage};
 use fvd::source::{BaseSource, RawSource};
@@ -28,14 +27,12 @@ use super::case::{Case, Theme};
 use super::disk::Disk;
 use super::panics;
 use super::process::Process;
-use super::run::{after, verdict};
+use super::run::{LIMIT, after, verdict};
 use super::store::Store;
 use crate::clock::IoClock;
 use crate::config::Outage;
 use crate::simulated;
 
-/// Nothing takes this long: pauses of the store are minutes.
-const LIMIT: Duration = Duration::from_secs(3 * 3600);
 /// A flush needs no base: it takes as long as the simulated disk.
 const FLUSH: Duration = Duration::from_secs(2);
 
@@ -191,7 +188,6 @@ async fn background(image: Rc<SimImage>, control: Control, seed: u64, kind: u64)
     Background::new(&image, options, Vec::new(), control, &clock, seed)
         .run()
         .await;
-    _ = clock.now();
 }
 
 /// The requests of the guest, some at a time.

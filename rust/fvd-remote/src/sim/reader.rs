@@ -1,4 +1,4 @@
-//! Those who read, and what each read must do.
+//! Readers, and what each read must do.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,9 +17,9 @@ const LATE: Duration = Duration::from_millis(5);
 /// The longest time from the end of an outage to the first answer: a request that was sent before is silent for
 /// 10 s, and the pause after it is at most 20 s.
 const RECOVERY: Duration = Duration::from_secs(10 + 20 + 15);
-/// The longest time from the first answer to that of any other read: requests that were sent before are silent
-/// for 10 s.
+/// The longest time from the first answer after an outage to the end of any other read.
 const TOGETHER: Duration = Duration::from_secs(8);
+/// So much more if the store was silent: a request that was sent before waits this long for its answer.
 const SILENCE: Duration = Duration::from_secs(10);
 
 pub(super) struct Reader {
@@ -142,9 +142,10 @@ impl Reader {
             }
             return;
         }
-        // A store that has been away for long gets one attempt.
-        let was_away = begun + took;
-        if took > limit + LATE || was_away + LATE < limit {
+        // A store that has been away for longer than the limit gets one attempt. It cannot have been away for
+        // longer than the run.
+        let now = begun + took;
+        if took > limit + LATE || now + LATE < limit {
             self.violation(&format!("was given up after {took:.3?}: {error}"), 0);
         }
     }

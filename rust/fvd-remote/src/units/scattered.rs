@@ -1,5 +1,5 @@
-//! Parts of objects that a profile names. Each is fetched by a request of its own, without what lies around it, and
-//! is not kept: prefetch stores it.
+//! Parts of objects that a profile names. Each is fetched by a request of its own, without what lies around it,
+//! and is not kept: prefetch stores it.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -20,7 +20,7 @@ use crate::fetch::{Sink, UNIT};
 /// Requests begin and end at multiples of this many bytes.
 const GRAIN: u64 = 4 << 10;
 
-/// Those who wait.
+/// Where what comes is sent, one for each reader.
 type Waiting = Vec<Sender<Result<Piece>>>;
 
 /// A range that is on its way.
@@ -33,7 +33,7 @@ pub(super) struct Named {
     parts: BTreeMap<u64, Bytes>,
 }
 
-/// What one fetch brings. When it is dropped before, those who wait ask again.
+/// What one fetch brings. If this is dropped before it has come, its readers ask again.
 pub(super) struct Scattered {
     memory: Arc<Memory>,
     bytes: Range<u64>,
@@ -82,7 +82,7 @@ impl State {
         self.named.iter().any(|named| named.covers(object, part))
     }
 
-    /// Who brings `part`, and those who wait for it.
+    /// The ticket of the fetch that brings `part`, and its readers.
     pub(super) fn named(&mut self, object: u64, part: &Range<u64>) -> Option<(&Arc<Ticket>, &mut Waiting)> {
         let named = self.named.iter_mut().find(|named| named.covers(object, part))?;
         Some((&named.ticket, &mut named.waiting))
@@ -96,7 +96,7 @@ impl Named {
 }
 
 impl Scattered {
-    /// The fetch has ended. An error goes to all who wait.
+    /// The fetch has ended. An error goes to all its readers.
     pub(super) fn end(&self, result: &Result<()>) {
         if let Err(error) = result {
             self.fail(error);

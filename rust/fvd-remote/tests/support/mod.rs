@@ -29,6 +29,12 @@ pub fn content(len: u64) -> Vec<u8> {
     words.take(len as usize).collect()
 }
 
+/// An honest server that has `disk` under every name.
+pub fn serve(disk: &Disk) -> Server {
+    let disk = disk.clone();
+    Server::start(move |request, _| disk.serve(request))
+}
+
 /// An object that a server has.
 #[derive(Clone)]
 pub struct Disk {

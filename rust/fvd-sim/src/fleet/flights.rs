@@ -12,7 +12,7 @@ use super::world::{Event, World};
 
 /// The longest pause after others have noticed that the store answers again.
 const TOGETHER: Duration = Duration::from_millis(100);
-/// An outage that has lasted for this long ends all pauses.
+/// The end of an outage that has lasted for this long ends all pauses; as `retry/health.rs` of fvd-remote.
 const LONG: Duration = Duration::from_secs(2);
 /// A full copy comes in parts of this many bytes.
 const PART: u64 = 4 << 20;
@@ -33,7 +33,7 @@ pub(super) struct Flight {
     pub(super) what: What,
     pub(super) is_wanted: bool,
     is_background: bool,
-    /// Who waits for a range.
+    /// What waits for a range. What waits for units is in their entries.
     pub(super) waiting: Vec<Waiter>,
     /// Parts that have left the store, and that have come.
     sent: u64,
@@ -228,7 +228,7 @@ impl World<'_> {
         self.deliver(machine, unit, !has_cache);
     }
 
-    /// Data has come: after a long outage those who pause try again.
+    /// Data has come: after a long outage all flights that pause try again.
     fn answers_again(&mut self, machine: usize) {
         let now = self.now;
         let memory = &mut self.machines[machine].memory;

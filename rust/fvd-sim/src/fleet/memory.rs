@@ -12,7 +12,7 @@ const LIMIT: u64 = 64 << 20;
 /// Number of a flight.
 pub(super) type Number = usize;
 
-/// Who waits.
+/// What waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Waiter {
     /// The opening of the image.
@@ -94,7 +94,7 @@ impl Memory {
             || self.background == 0
             || self
                 .link
-                // A reader that has waited for long counts no more, other than there.
+                // Simpler than there: a reader that has waited for long does not count.
                 .room(now, false)
                 .is_none_or(|room| self.background + first.bytes <= room);
         (self.requests < AHEAD && has_room).then_some(0)

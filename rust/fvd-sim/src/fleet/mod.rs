@@ -1,7 +1,7 @@
 //! Many machines that boot from one template in a store, in virtual time.
 //!
-//! A model, not the engine: each machine plays a recorded [`Trace`], and what its reads and its prefetch ask of the
-//! store follows the rules of `fvd-remote`. Where these are pure functions, they are the real ones
+//! A model, not the engine: each machine plays a recorded [`Trace`], and what its reads and its prefetch ask of
+//! the store follows the rules of `fvd-remote`. Where these are pure functions, they are the real ones
 //! ([`fvd_remote::policy`], `fvd::copy::plan`, `fvd::copy::Window`). `docs/fleet.md` says how well it fits.
 //!
 //! * [`trace`]: what a machine reads, and when;

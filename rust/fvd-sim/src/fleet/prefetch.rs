@@ -5,7 +5,7 @@ use super::machine::Pending;
 use super::memory::{Entry, Waiter, units};
 use super::world::World;
 
-/// Bytes of a step while many are under way.
+/// Bytes of a step while many are under way; as `MAX_HELPER_STEP` of `fvd::copy`.
 const STEP: u64 = 512 << 10;
 
 impl World<'_> {

@@ -11,11 +11,12 @@ use super::memory::{Entry, Number, Waiter, units};
 use super::scenario::How;
 use super::world::{Event, World};
 
-/// The unit in which a guest's reads are copied to its image, in bytes.
+/// The unit in which a guest's reads are copied to its image, in bytes; as `populate/read_unit.rs` of fvd.
 const READ_UNIT: u64 = 64 << 10;
-/// Units of the longest request.
+/// Units of the longest request; as `Tuning::request`.
 const LONGEST: usize = 4;
-/// The largest window of a sequential reader, in bytes.
+/// The largest window of a sequential reader, in bytes: half of `Tuning::window`. The figures of
+/// `docs/fleet.md` were made with it.
 const WINDOW: u64 = 8 << 20;
 /// How long a process takes to notice what another one has put into the host cache, at most.
 pub(super) const NOTICED: Duration = Duration::from_millis(20);
@@ -135,7 +136,7 @@ impl World<'_> {
             .collect()
     }
 
-    /// Begins flights for units that are missing, in order, with who waits for them.
+    /// Begins flights for units that are missing, in order. Each unit comes with what waits for it.
     fn fly(&mut self, machine: usize, missing: &[(u64, Option<Waiter>)], is_demand: bool) {
         let host = self.machines[machine].host;
         let mut run: Vec<u64> = Vec::new();

@@ -53,8 +53,8 @@ pub struct Scenario {
     pub turned: Turned,
     /// The median of the time that the store takes before the first byte.
     pub first_byte: Duration,
-    /// How far that time spreads: the standard deviation of its logarithm. With 0.8, one request in a hundred takes
-    /// 6.4 times the median.
+    /// How far that time spreads: the standard deviation of its logarithm. With 0.8, one request in a hundred
+    /// takes 6.4 times the median.
     pub spread: f64,
     /// What a read costs a guest that needs no store.
     pub local_read: Duration,

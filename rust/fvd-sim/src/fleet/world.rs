@@ -55,7 +55,7 @@ pub(super) enum Event {
 
 pub(super) struct Host {
     pub(super) link: Pipe,
-    /// Units of its cache: there (None), or who waits for them.
+    /// Units of its cache: there (None), or the machines that wait for them.
     pub(super) cache: HashMap<u64, Option<Vec<usize>>>,
     /// Machines that wait for the full copy.
     pub(super) copying: Option<Vec<usize>>,

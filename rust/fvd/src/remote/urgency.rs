@@ -1,5 +1,5 @@
-//! How urgent a read of a remote file is. The one who waits for it says so around the read, and the remote file
-//! asks: the layers between them (formats, libraries) need not pass it on.
+//! How urgent a read of a remote file is. The caller sets it around the read, and the remote file asks for it:
+//! the layers in between (formats, libraries) need not pass it on.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
