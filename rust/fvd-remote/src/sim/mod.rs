@@ -77,6 +77,7 @@ fn sim_a_guest_on_a_base_in_a_store_keeps_its_data_whatever_the_store_does() {
         }
     }
     println!("{runs} guests");
+    assert!(runs > 0 || std::env::var("FVD_SEEDS").is_ok(), "no seed has a guest");
 }
 
 /// Where a fault shows.
@@ -97,7 +98,7 @@ fn themes(fault: Fault) -> &'static [Theme] {
 fn sim_every_deliberate_fault_of_reading_is_found() {
     panics::forget();
     panics::set_quiet(true);
-    let mut missed = Vec::new();
+    let (mut missed, mut looked_for) = (Vec::new(), 0);
     // FVD_MUTATION: only this one.
     let name = std::env::var("FVD_MUTATION").ok();
     let is_meant = |fault: &Fault| match &name {
@@ -108,6 +109,7 @@ fn sim_every_deliberate_fault_of_reading_is_found() {
         let mut cases = (0..4 * SEEDS)
             .map(Case::random)
             .filter(|case| themes(fault).contains(&case.theme));
+        looked_for += 1;
         // A case that fails without the fault, too, tells nothing about it.
         let mut shows = |case: Case| {
             FAULT.set(Some(fault));
@@ -124,5 +126,6 @@ fn sim_every_deliberate_fault_of_reading_is_found() {
         }
     }
     panics::set_quiet(false);
+    assert!(looked_for > 0, "FVD_MUTATION names no fault");
     assert!(missed.is_empty(), "{missed:?} are not found");
 }

@@ -55,6 +55,7 @@ async fn simulate(case: &Case) -> Result<Report, String> {
     verdict(&store)?;
     let units = ended.map_err(|_| "a read does not end".to_owned())?;
     after(&processes, units, disk.as_ref()).await?;
+    verdict(&store)?;
     let (digest, requests) = (store.digest(), store.lock().requests);
     let wait = check_waits(&store)?;
     let sum = |count: fn(&Process) -> u64| processes.iter().map(count).sum();
