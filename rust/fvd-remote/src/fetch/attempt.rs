@@ -76,7 +76,14 @@ impl Fetcher {
     /// What is there now, if that can be found out.
     pub(super) async fn look(&self) -> Option<Identity> {
         let answer = self.limit(self.remote.get(0..1, None, false)).await.ok()?.ok()?;
-        Some(read_head(&answer, &(0..1), SystemTime::now()).ok()?.identity)
+        match read_head(&answer, &(0..1), SystemTime::now()) {
+            Ok(data) => Some(data.identity),
+            Err(refusal) => {
+                // It may want a pause.
+                self.store.note(&refusal);
+                None
+            }
+        }
     }
 
     fn changed(&self, found: &str) -> Error {

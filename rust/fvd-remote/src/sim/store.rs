@@ -378,10 +378,10 @@ impl Store {
     pub(super) async fn ask_token(self: Arc<Self>) -> Result<u64, Failure> {
         let (validity, failing) = self.case.credentials.unwrap_or((Duration::MAX / 4, 0));
         self.note("token", &[]);
-        let was_asked = {
+        let (token, was_asked) = {
             let mut state = self.lock();
             state.tokens.asks += 1;
-            std::mem::replace(&mut state.tokens.is_asked, true)
+            (state.tokens.asks, std::mem::replace(&mut state.tokens.is_asked, true))
         };
         if was_asked && self.case.processes == 1 {
             self.violation("credentials are asked for twice at a time");
@@ -396,7 +396,6 @@ impl Store {
             state.tokens.failed += 1;
             return Err(Failure::new(FailureKind::Credentials, "there are no credentials now"));
         }
-        let token = state.tokens.asks;
         state.tokens.until.insert(token, now.saturating_add(validity));
         Ok(token)
     }
