@@ -105,18 +105,21 @@ impl Repeat<'_> {
                 let pause = backoff.pause(failures.in_a_row, None, store.random());
                 (text, pause.min(left))
             }
-            Trouble::Refused { generation, text } => match self.source.renew(generation).await {
-                Ok(()) if !std::mem::replace(&mut failures.is_refused, true) => return Ok(()),
-                Ok(()) => {
+            Trouble::Refused { generation, text } => {
+                if failures.is_refused {
+                    // Those that replaced them are refused, too. Others are asked for after the pause: they may
+                    // be valid for less time than it takes.
                     store.failed(&text, None);
-                    (text, tuning.refused_pause.mul_f64(0.5 + store.random() / 2.0))
+                    let pause = tuning.refused_pause.mul_f64(0.5 + store.random() / 2.0);
+                    self.pause(&text, pause, sink).await;
                 }
-                Err(reason) => {
-                    store.failed(&reason, None);
-                    let text = format!("{text}, and {reason}");
-                    (text, backoff.pause(failures.in_a_row, None, store.random()))
-                }
-            },
+                let renewed = self.source.renew(generation).await;
+                failures.is_refused = renewed.is_ok();
+                let Err(reason) = renewed else { return Ok(()) };
+                store.failed(&reason, None);
+                let text = format!("{text}, and {reason}");
+                (text, backoff.pause(failures.in_a_row, None, store.random()))
+            }
         };
         self.pause(&text, pause, sink).await;
         Ok(())
