@@ -210,9 +210,10 @@ fn serve(store: &Arc<Store>, request: &Request, way: &Way, running: Running) -> 
     let body = Box::new(Sending {
         course: course(store, data.len()),
         store: Arc::clone(store),
+        start: range.start,
         data,
         sent: 0,
-        _running: running,
+        running,
     });
     Response { status, headers, body }
 }
@@ -247,10 +248,12 @@ impl Body for Nothing {
 
 struct Sending {
     store: Arc<Store>,
+    /// Of `data` in the object.
+    start: u64,
     data: Bytes,
     sent: usize,
     course: Course,
-    _running: Running,
+    running: Running,
 }
 
 impl Body for Sending {
@@ -282,6 +285,7 @@ impl Body for Sending {
             }
             let piece = self.data.slice(self.sent..self.sent + size);
             self.sent += size;
+            self.running.has_sent(self.start + self.sent as u64);
             Ok((size > 0).then_some(piece))
         })
     }

@@ -67,12 +67,15 @@ pub(super) struct Tokens {
     asks: u64,
     failed: u64,
     is_asked: bool,
+    /// When the last question was answered.
+    answered: Duration,
 }
 
 #[derive(Clone)]
 struct Active {
     process: usize,
     object: u64,
+    /// Those that were not sent yet.
     units: Range<u64>,
 }
 
@@ -80,6 +83,15 @@ struct Active {
 pub(super) struct Running {
     store: Arc<Store>,
     number: u64,
+}
+
+impl Running {
+    /// Everything before this byte of the object has been sent: those who lost it since may ask again.
+    pub(super) fn has_sent(&self, end: u64) {
+        if let Some(active) = self.store.lock().active.get_mut(&self.number) {
+            active.units.start = active.units.start.max(end / UNIT);
+        }
+    }
 }
 
 impl Drop for Running {
@@ -290,8 +302,11 @@ impl Store {
         });
         let others = others.count();
         let early = state.pauses.get(&process).is_some_and(|pause| now < *pause);
+        // What waited for credentials had its turn before.
+        let had_turn = self.case.credentials.is_some() && state.tokens.answered == now;
         // Where a redirect leads is asked at once, and opening has limits of its own.
-        let is_early = early && !state.opening.contains(&process) && !is_look && self.case.redirect.is_none();
+        let is_early =
+            early && !had_turn && !state.opening.contains(&process) && !is_look && self.case.redirect.is_none();
         if !is_look {
             let counted = if others > 0 {
                 &mut state.seconds
@@ -392,6 +407,7 @@ impl Store {
         let now = self.now();
         let mut state = self.lock();
         state.tokens.is_asked = false;
+        state.tokens.answered = now;
         if fails {
             state.tokens.failed += 1;
             return Err(Failure::new(FailureKind::Credentials, "there are no credentials now"));
