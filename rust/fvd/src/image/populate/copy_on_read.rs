@@ -148,9 +148,13 @@ impl<S: Storage> Image<S> {
     }
 
     /// The blocks to read for these bytes. They are widened to whole units, unless another reader is fetching
-    /// one of these. Until the second value is dropped, this reader counts as fetching them.
+    /// one of these, or a profile is recorded: what a wider read makes local would never be noted. Until the
+    /// second value is dropped, this reader counts as fetching them.
     async fn blocks_to_fetch(&self, bitmap: &Bitmap, bytes: Range<u64>) -> (Range<Block>, Option<Fetch<'_>>) {
         let wanted = bitmap.blocks(bytes.start, bytes.end);
+        if self.recorder.is_recording() {
+            return (wanted, None);
+        }
         let Some(fetch) = self.copies.fetching.begin(&bytes) else {
             return (wanted, None);
         };

@@ -111,9 +111,13 @@ impl Recorder {
         }
     }
 
+    pub(super) fn is_recording(&self) -> bool {
+        self.recording.load(Ordering::Relaxed)
+    }
+
     /// Records that the guest needs these bytes of the base.
     pub(in crate::image) fn note(&self, bytes: Range<u64>) {
-        if !self.recording.load(Ordering::Relaxed) {
+        if !self.is_recording() {
             return;
         }
         let mut profile = self.profile.lock().unwrap_or_else(PoisonError::into_inner);

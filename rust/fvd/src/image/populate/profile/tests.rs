@@ -13,18 +13,23 @@ const DISK: u64 = 4096 * KIB;
 /// An image of 4 MiB on a base of 3 MiB of random bytes, with blocks of 16 KiB. Its sessions record a profile
 /// into a region of `size` bytes.
 fn recording(size: u64) -> MemoryStorage {
+    recording_with(size, 16 * KIB, false)
+}
+
+fn recording_with(size: u64, block_size: u64, copy_on_read: bool) -> MemoryStorage {
     let file = MemoryStorage::new();
     let options = CreateOptions {
         layout: LayoutOptions {
             virtual_size: DISK,
             base_size: Some(3072 * KIB),
-            block_size: Some(16 * KIB),
+            block_size: Some(block_size),
             journal_size: Some(4096),
             prefetch_profile_size: Some(size),
             ..LayoutOptions::default()
         },
         base_img: "base".into(),
         generate_prefetch_profile: true,
+        copy_on_read,
         ..CreateOptions::default()
     };
     block_on(create(&file, None, &options, None)).expect("created");
@@ -82,6 +87,19 @@ fn a_session_records_its_reads_of_the_base_in_order() {
     read(&image, 3070 * KIB, 100 * KIB);
     close(&image);
     let expected = [(512, 520), (0, 4), (520, 528), (160, 164), (168, 176), (3068, 3072)];
+    assert_eq!(stored(&file), expected.map(|(start, end)| start * KIB..end * KIB));
+}
+
+#[test]
+fn what_copies_of_earlier_reads_made_local_was_read_by_the_guest() {
+    let file = recording_with(4096, 4 * KIB, true);
+    let image = open(&file, true);
+    for start in [512, 0, 520] {
+        read(&image, start * KIB, 8 * KIB);
+        while block_on(image.store_next_copy()).expect("stored") {}
+    }
+    close(&image);
+    let expected = [(512, 520), (0, 8), (520, 528)];
     assert_eq!(stored(&file), expected.map(|(start, end)| start * KIB..end * KIB));
 }
 
