@@ -13,7 +13,7 @@ mod tests;
 mod trouble;
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -32,7 +32,7 @@ use crate::config::Tuning;
 use crate::counters::Tally;
 use crate::fault::fault;
 use crate::identity::Identity;
-use crate::retry::{Health, Hedges, Outages};
+use crate::retry::{Health, Hedges, Outages, Pace};
 use crate::store::Remote;
 
 /// Bytes of a unit: what is asked for, kept and given out as a whole.
@@ -48,6 +48,9 @@ pub(crate) trait Sink: Send + Sync {
 
     /// Whether a reader waits for what is missing.
     fn is_wanted(&self) -> bool;
+
+    /// Waits until a reader waits for it who goes before prefetch.
+    fn demanded(&self) -> BoxFuture<'_, ()>;
 
     /// Waits until a reader comes after all others have given up.
     fn asked_again(&self) -> BoxFuture<'_, ()>;
@@ -127,6 +130,8 @@ pub(crate) struct StoreState {
     pub(crate) tuning: Tuning,
     pub(crate) health: Health,
     pub(crate) hedges: Hedges,
+    /// Of requests that no reader waits for.
+    pace: Mutex<Pace>,
     pub(crate) tally: Arc<Tally>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Mutex<fastrand::Rng>,
@@ -139,6 +144,7 @@ impl StoreState {
             tuning,
             health: Health::default(),
             hedges: Hedges::new(),
+            pace: Mutex::default(),
             tally,
             clock,
             random: Mutex::new(fastrand::Rng::new()),
@@ -158,10 +164,17 @@ impl StoreState {
 
     /// Reads what a refusal says about the whole store, whatever becomes of the attempt that it ends.
     fn note(&self, refusal: &Refusal) {
-        if let Refusal::Later(Some(pause)) = refusal {
+        let Refusal::Later(pause) = refusal else { return };
+        let now = self.clock.now();
+        self.pace().refused(now);
+        if let Some(pause) = pause {
             let pause = (*pause).min(self.tuning.retry_after_cap);
-            self.health.demand(self.clock.now() + pause);
+            self.health.demand(now + pause);
         }
+    }
+
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the store wants no requests now.
@@ -199,7 +212,7 @@ pub(crate) struct Fetcher {
 }
 
 impl Fetcher {
-    fn begun(&self) -> std::sync::MutexGuard<'_, Option<Head>> {
+    fn begun(&self) -> MutexGuard<'_, Option<Head>> {
         self.begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -71,7 +71,7 @@ impl Repeat<'_> {
         let store = self.source.store();
         loop {
             // First: a store that wants a pause holds up no other.
-            wait_for_turn(store).await;
+            wait_for_turn(store, sink).await;
             let permit = sink.admit().await;
             // It may want one since then.
             if !store.wants_pause() {
@@ -145,8 +145,24 @@ impl Repeat<'_> {
     }
 }
 
-/// Waits while the server wants no requests.
-pub(crate) async fn wait_for_turn(store: &StoreState) {
+/// Waits while the server wants no requests, or not so many of those that no reader waits for.
+pub(crate) async fn wait_for_turn(store: &StoreState, sink: &dyn Sink) {
+    wait_for_pause(store).await;
+    select! {
+        biased;
+        () = sink.demanded() => {}
+        () = wait_for_pace(store) => {}
+    }
+}
+
+async fn wait_for_pace(store: &StoreState) {
+    let wait = store.pace().turn(store.clock.now());
+    if !wait.is_zero() {
+        store.clock.sleep(wait).await;
+    }
+}
+
+async fn wait_for_pause(store: &StoreState) {
     let pause = store.health.pause(store.clock.now());
     if !pause.is_zero() && !fault!(PauseForOne) {
         let _waiting = store.tally.wait();

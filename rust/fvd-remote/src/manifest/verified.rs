@@ -191,6 +191,10 @@ impl Sink for Checked<'_> {
         self.sink.is_wanted()
     }
 
+    fn demanded(&self) -> BoxFuture<'_, ()> {
+        self.sink.demanded()
+    }
+
     fn asked_again(&self) -> BoxFuture<'_, ()> {
         self.sink.asked_again()
     }

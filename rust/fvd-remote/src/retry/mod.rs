@@ -3,7 +3,9 @@
 mod backoff;
 mod health;
 mod hedge;
+mod pace;
 
 pub use backoff::Backoff;
 pub(crate) use health::{Health, Outages};
 pub(crate) use hedge::Hedges;
+pub use pace::Pace;

@@ -24,6 +24,7 @@ pub const AHEAD: usize = REQUESTS / 2;
 pub(super) struct Ticket {
     /// Whether a reader waits for it who goes before prefetch. Never becomes false again.
     is_wanted: AtomicBool,
+    wanted: Notify,
     /// Whether it is for prefetch, or fetched ahead of prefetch.
     is_background: bool,
     /// A reader has come after all others had given up.
@@ -34,6 +35,7 @@ impl Ticket {
     pub(super) fn new(is_wanted: bool, urgency: Urgency) -> Self {
         Self {
             is_wanted: AtomicBool::new(is_wanted),
+            wanted: Notify::new(),
             is_background: urgency != Urgency::Demand,
             again: Notify::new(),
         }
@@ -48,8 +50,21 @@ impl Ticket {
         self.again.notified().await;
     }
 
-    pub(super) fn want(&self) {
-        self.is_wanted.store(true, Ordering::Relaxed);
+    /// Returns whether it was not wanted before: then [`Self::demand`] follows.
+    pub(super) fn want(&self) -> bool {
+        !self.is_wanted.swap(true, Ordering::Relaxed)
+    }
+
+    /// Wakes the flight, so not under a lock.
+    pub(super) fn demand(&self) {
+        self.wanted.notify_one();
+    }
+
+    /// Waits until it is wanted.
+    pub(super) async fn demanded(&self) {
+        while !self.is_wanted() {
+            self.wanted.notified().await;
+        }
     }
 
     fn is_wanted(&self) -> bool {

@@ -1,8 +1,9 @@
 //! Flights and the host cache: what is there is not fetched, and what is fetched goes there.
 
 use std::collections::HashMap;
+use std::future::ready;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -78,7 +79,7 @@ pub(super) async fn fill(
             return Some(Ok(()));
         };
         if permit.is_none() && patience.looks == 0 {
-            wait_for_turn(store).await;
+            wait_for_turn(store, flight).await;
             permit = Some(flight.admit().await);
         }
         let elected = cached.elect(missing).await;
@@ -157,10 +158,24 @@ impl<'a> Part<'a> {
     }
 }
 
+impl Part<'_> {
+    fn permit(&self) -> MutexGuard<'_, Option<Box<dyn Send>>> {
+        self.permit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Sink for Part<'_> {
     fn missing(&self) -> Option<Range<u64>> {
         let range = self.flight.missing_in(self.units.clone())?;
         (range.start < self.units.end * UNIT).then_some(range)
+    }
+
+    fn demanded(&self) -> BoxFuture<'_, ()> {
+        if self.permit().is_some() {
+            // It has had its turn.
+            return Box::pin(ready(()));
+        }
+        self.flight.demanded()
     }
 
     fn asked_again(&self) -> BoxFuture<'_, ()> {
@@ -184,7 +199,7 @@ impl Sink for Part<'_> {
     }
 
     fn admit(&self) -> BoxFuture<'_, Box<dyn Send>> {
-        let permit = self.permit.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let permit = self.permit().take();
         match permit {
             Some(permit) => Box::pin(async { permit }),
             None => self.flight.admit(),

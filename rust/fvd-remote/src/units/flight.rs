@@ -193,6 +193,10 @@ impl Sink for Flight {
             })
     }
 
+    fn demanded(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.0.ticket.demanded())
+    }
+
     fn asked_again(&self) -> BoxFuture<'_, ()> {
         Box::pin(self.0.ticket.asked_again())
     }

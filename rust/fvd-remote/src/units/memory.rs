@@ -123,7 +123,7 @@ impl Memory {
             let flight = state.fly(self, wanted.object, wanted.len, run, ticket);
             taken.flights.push(flight);
         }
-        let mut again = Vec::new();
+        let (mut again, mut demanded) = (Vec::new(), Vec::new());
         for unit in wanted.units.clone() {
             let key = Key {
                 object: wanted.object,
@@ -131,9 +131,14 @@ impl Memory {
             };
             match state.join(key, &wanted.part(unit), is_urgent) {
                 Joined::Kept(piece) => taken.kept.push(piece),
-                Joined::Coming(receiver, given_up) => {
+                Joined::Coming {
+                    receiver,
+                    given_up,
+                    new,
+                } => {
                     taken.coming.push((unit, receiver));
                     again.extend(given_up);
+                    demanded.extend(new);
                 }
             }
         }
@@ -146,6 +151,9 @@ impl Memory {
         send(granted);
         for ticket in again {
             ticket.ask_again();
+        }
+        for ticket in demanded {
+            ticket.demand();
         }
         taken
     }
@@ -230,8 +238,13 @@ impl Budget for Arc<Memory> {
 
 enum Joined {
     Kept(Piece),
-    /// With the ticket, if all earlier readers have given up.
-    Coming(Receiver<Result<Piece>>, Option<Arc<Ticket>>),
+    Coming {
+        receiver: Receiver<Result<Piece>>,
+        /// The ticket, if all earlier readers have given up.
+        given_up: Option<Arc<Ticket>>,
+        /// The ticket, if this is the first reader who goes before prefetch.
+        new: Option<Arc<Ticket>>,
+    },
 }
 
 impl State {
@@ -287,15 +300,17 @@ impl State {
             Some(Entry::Flying { ticket, waiting }) => (&*ticket, waiting),
             None => self.named(key.object, part).expect("what is missing has a flight now"),
         };
-        if is_urgent {
-            ticket.want();
-        }
+        let new = (is_urgent && ticket.want()).then(|| Arc::clone(ticket));
         let had_readers = !waiting.is_empty();
         waiting.retain(|sender| !sender.is_closed());
         let given_up = (had_readers && waiting.is_empty()).then(|| Arc::clone(ticket));
         let (sender, receiver) = oneshot::channel();
         waiting.push(sender);
-        Joined::Coming(receiver, given_up)
+        Joined::Coming {
+            receiver,
+            given_up,
+            new,
+        }
     }
 
     /// Keeps a unit that has come.

@@ -174,6 +174,10 @@ impl Sink for Scattered {
             .is_some_and(|at| state.named[at].waiting.iter().any(|sender| !sender.is_closed()))
     }
 
+    fn demanded(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.ticket.demanded())
+    }
+
     fn asked_again(&self) -> BoxFuture<'_, ()> {
         Box::pin(self.ticket.asked_again())
     }

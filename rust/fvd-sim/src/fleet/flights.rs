@@ -33,6 +33,8 @@ pub(super) struct Flight {
     pub(super) what: What,
     pub(super) is_wanted: bool,
     is_background: bool,
+    /// Whether it waits for its turn, as no reader waits for it.
+    is_paced: bool,
     /// What waits for a range. What waits for units is in their entries.
     pub(super) waiting: Vec<Waiter>,
     /// Parts that have left the store, and that have come.
@@ -52,6 +54,7 @@ impl Flight {
             what,
             is_wanted,
             is_background,
+            is_paced: false,
             waiting: Vec::new(),
             sent: 0,
             came: 0,
@@ -98,7 +101,7 @@ impl World<'_> {
         self.hosts[host].copying = Some(vec![machine]);
         self.flights
             .push(Flight::new(machine, What::All(self.scenario.base), true, false));
-        self.machines[machine].memory.waiting.push_back(self.flights.len() - 1);
+        self.queue(self.flights.len() - 1);
         self.grant(machine);
     }
 
@@ -126,7 +129,7 @@ impl World<'_> {
                 0
             };
             of.memory.background += flight.reserved;
-            of.memory.requests += 1;
+            of.memory.flying.push(number);
             of.requests += 1;
             // A new connection takes a round trip. After a failure it is always a new one.
             let is_new = of.memory.idle == 0 || flight.failures > 0;
@@ -181,7 +184,7 @@ impl World<'_> {
         flight.came += 1;
         flight.failures = 0;
         if flight.came == flight.parts() {
-            memory.requests -= 1;
+            memory.flying.retain(|other| *other != number);
             memory.idle += 1;
         }
         self.machines[machine].bytes += part;
@@ -251,7 +254,8 @@ impl World<'_> {
         flight.pauses += 1;
         let of = &mut self.machines[machine];
         of.refused += 1;
-        of.memory.requests -= 1;
+        of.memory.flying.retain(|other| *other != number);
+        of.memory.pace.refused(now);
         of.memory.background -= std::mem::take(&mut flight.reserved);
         of.memory.outage_since.get_or_insert(now);
         if let Some(demanded) = demanded {
@@ -301,7 +305,35 @@ impl World<'_> {
             return;
         }
         memory.paused.retain(|other| *other != number);
-        memory.waiting.push_back(number);
+        self.queue(number);
         self.grant(machine);
+    }
+
+    /// A flight waits for its turn, first for that of its pace; as `wait_for_turn` of fvd-remote.
+    pub(super) fn queue(&mut self, number: Number) {
+        let now = self.now;
+        let flight = &mut self.flights[number];
+        let memory = &mut self.machines[flight.machine].memory;
+        let wait = if flight.is_wanted {
+            Duration::ZERO
+        } else {
+            memory.pace.turn(now)
+        };
+        if wait.is_zero() {
+            memory.waiting.push_back(number);
+        } else {
+            flight.is_paced = true;
+            self.at(now + wait, Event::Turn(number));
+        }
+    }
+
+    /// The turn of a flight has come, or a reader waits for it now.
+    pub(super) fn turn(&mut self, number: Number) {
+        let flight = &mut self.flights[number];
+        if std::mem::take(&mut flight.is_paced) {
+            let machine = flight.machine;
+            self.machines[machine].memory.waiting.push_back(number);
+            self.grant(machine);
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
 use std::time::Duration;
 
-use fvd_remote::policy::{AHEAD, Link, REQUESTS, Streams, UNIT};
+use fvd_remote::policy::{AHEAD, Link, Pace, REQUESTS, Streams, UNIT};
 
 /// Bytes of units that are kept.
 const LIMIT: u64 = 64 << 20;
@@ -38,11 +38,13 @@ pub(super) struct Memory {
     tick: u64,
     pub(super) link: Link,
     pub(super) streams: Streams,
+    pub(super) pace: Pace,
     /// Flights that wait for their turn.
     pub(super) waiting: VecDeque<Number>,
     /// Flights for exact ranges, which are in no entry.
     pub(super) named: Vec<Number>,
-    pub(super) requests: usize,
+    /// Those with a request.
+    pub(super) flying: Vec<Number>,
     /// Bytes that are under way for prefetch.
     pub(super) background: u64,
     /// Connections without a request.
@@ -87,17 +89,17 @@ impl Memory {
     /// The place in the queue of the flight whose turn it is; as `units/admission.rs` of fvd-remote.
     pub(super) fn next(&self, now: Duration, flight: impl Fn(Number) -> Candidate) -> Option<usize> {
         if let Some(first) = self.waiting.iter().position(|number| flight(*number).is_wanted) {
-            return (self.requests < REQUESTS).then_some(first);
+            return (self.flying.len() < REQUESTS).then_some(first);
         }
         let first = flight(*self.waiting.front()?);
+        let is_demanded = || self.flying.iter().any(|number| flight(*number).is_wanted);
         let has_room = !first.is_background
             || self.background == 0
             || self
                 .link
-                // Simpler than there: a reader that has waited for long does not count.
-                .room(now, false)
+                .room(now, is_demanded())
                 .is_none_or(|room| self.background + first.bytes <= room);
-        (self.requests < AHEAD && has_room).then_some(0)
+        (self.flying.len() < AHEAD && has_room).then_some(0)
     }
 }
 

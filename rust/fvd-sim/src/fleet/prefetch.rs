@@ -47,9 +47,8 @@ impl World<'_> {
             let mut flight = Flight::new(machine, What::Exact(bytes), false, true);
             flight.waiting.push(Waiter::Step(step));
             self.flights.push(flight);
-            let memory = &mut self.machines[machine].memory;
-            memory.named.push(number);
-            memory.waiting.push_back(number);
+            self.machines[machine].memory.named.push(number);
+            self.queue(number);
             self.grant(machine);
         }
     }

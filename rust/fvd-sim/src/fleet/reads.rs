@@ -15,9 +15,6 @@ use super::world::{Event, World};
 const READ_UNIT: u64 = 64 << 10;
 /// Units of the longest request; as `Tuning::request`.
 const LONGEST: usize = 4;
-/// The largest window of a sequential reader, in bytes: half of `Tuning::window`. The figures of
-/// `docs/fleet.md` were made with it.
-const WINDOW: u64 = 8 << 20;
 /// How long a process takes to notice what another one has put into the host cache, at most.
 pub(super) const NOTICED: Duration = Duration::from_millis(20);
 
@@ -94,6 +91,7 @@ impl World<'_> {
             };
             if let Some(flight) = flight.filter(|_| is_demand) {
                 self.flights[flight].is_wanted = true;
+                self.turn(flight);
             }
         }
         if answers > 0 && is_demand {
@@ -127,7 +125,7 @@ impl World<'_> {
             How::Local | How::FullCopy => 0,
             How::OnDemand | How::Profile => self.scenario.base,
         };
-        let ahead = self.machines[machine].memory.streams.read(bytes, WINDOW);
+        let ahead = self.machines[machine].memory.streams.read(bytes, self.window);
         let ahead = ahead.start.div_ceil(UNIT)..ahead.end.min(end).div_ceil(UNIT);
         let after = units(bytes).end;
         ahead
@@ -178,6 +176,6 @@ impl World<'_> {
         }
         let flight = Flight::new(machine, What::Units(units), is_wanted, !is_demand);
         self.flights.push(flight);
-        self.machines[machine].memory.waiting.push_back(number);
+        self.queue(number);
     }
 }

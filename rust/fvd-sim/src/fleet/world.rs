@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::time::Duration;
 
+use fvd_remote::Tuning;
 use fvd_remote::policy::Backoff;
 
 use super::flights::Flight;
@@ -46,6 +47,8 @@ pub(super) enum Event {
     Refused(Number, Option<Duration>),
     /// The pause with this number is over.
     Again(Number, u32),
+    /// The turn of a request that no reader waits for.
+    Turn(Number),
     /// Another process of the host has fetched a unit.
     Cached {
         machine: usize,
@@ -74,13 +77,21 @@ pub(super) struct World<'a> {
     pub(super) flights: Vec<Flight>,
     pub(super) rng: fastrand::Rng,
     pub(super) backoff: Backoff,
+    /// The largest window of a sequential reader, in bytes.
+    pub(super) window: u64,
 }
 
-/// Runs the fleet until all machines are up.
+/// After this time machines that are not up are stuck.
+const LIMIT: Duration = Duration::from_secs(24 * 3600);
+
+/// Runs the fleet until all machines are up, for a day at most.
 #[must_use]
 pub fn simulate(scenario: &Scenario, trace: &Trace) -> Outcome {
     let mut world = World::new(scenario, trace);
     while let Some(Reverse((now, _, event))) = world.events.pop() {
+        if now > LIMIT {
+            break;
+        }
         world.now = now;
         world.happen(event);
     }
@@ -89,6 +100,7 @@ pub fn simulate(scenario: &Scenario, trace: &Trace) -> Outcome {
 
 impl<'a> World<'a> {
     fn new(scenario: &'a Scenario, trace: &'a Trace) -> Self {
+        let tuning = Tuning::default();
         let mut rng = fastrand::Rng::with_seed(scenario.seed);
         let disk = trace.disk().next_multiple_of(1 << 20);
         let plan: VecDeque<_> = match scenario.how {
@@ -112,7 +124,8 @@ impl<'a> World<'a> {
             hosts: (0..scenario.hosts).map(host).collect(),
             machines: (0..scenario.hosts * scenario.machines).map(machine).collect(),
             flights: Vec::new(),
-            backoff: Backoff::new(&fvd_remote::Tuning::default()),
+            backoff: Backoff::new(&tuning),
+            window: tuning.window,
             rng: rng.fork(),
         };
         for machine in 0..world.machines.len() {
@@ -142,6 +155,7 @@ impl<'a> World<'a> {
             Event::Came(flight) => self.came(flight),
             Event::Refused(flight, demanded) => self.refused(flight, demanded),
             Event::Again(flight, pause) => self.again(flight, pause),
+            Event::Turn(flight) => self.turn(flight),
             Event::Cached { machine, unit } => self.deliver(machine, unit, false),
         }
     }

@@ -129,6 +129,14 @@ impl Sink for One {
         !self.is_ahead
     }
 
+    fn demanded(&self) -> BoxFuture<'_, ()> {
+        if self.is_ahead {
+            Box::pin(std::future::pending())
+        } else {
+            Box::pin(std::future::ready(()))
+        }
+    }
+
     fn asked_again(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::pending())
     }
