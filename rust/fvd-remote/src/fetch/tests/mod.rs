@@ -211,6 +211,27 @@ async fn what_is_fetched_ahead_is_not_tried_again() {
     assert_eq!(bench.times().len(), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn after_a_refusal_only_readers_go_on_at_once() {
+    let bench = Bench::new(&[Act::Status(503, None)], without_hedges());
+    let ahead = || One {
+        is_ahead: true,
+        ..One::default()
+    };
+    assert!(fetch(&bench.fetcher, &ahead()).await.is_none());
+    fetch(&bench.fetcher, &One::default())
+        .await
+        .expect("it is wanted")
+        .expect("fetched");
+    fetch(&bench.fetcher, &ahead())
+        .await
+        .expect("fetched at once")
+        .expect("fetched");
+    let times = bench.times();
+    assert_eq!(times[..2], [0, 0]);
+    assert!((1000..=2000).contains(&times[2]), "{times:?}");
+}
+
 /// A server whose disk fails.
 struct Faulty(Arc<StoreState>);
 
