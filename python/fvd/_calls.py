@@ -44,32 +44,42 @@ def join(seconds: float) -> None:
 
 
 class _Threads:
-    """The threads of one queue. There is another one as long as calls wait."""
+    """The threads of one queue. When the last one that waits takes a call, another one is started."""
 
     def __init__(self, calls: Calls, methods: Methods, name: str, most: int) -> None:
         self._calls = calls
         self._methods = methods
         self._name = name
         self._left = most
+        self._idle = 0
         self._lock = threading.Lock()
 
     def start(self) -> None:
         # A daemon: Python code that hangs must not hold up the end of the program.
         thread = threading.Thread(target=self._run, name=f"fvd-{self._name}", daemon=True)
         self._left -= 1
-        thread.start()
+        self._idle += 1
+        try:
+            thread.start()
+        except RuntimeError:
+            self._left += 1
+            self._idle -= 1
+            raise
         _threads.add(thread)
 
     def _run(self) -> None:
         while (call := self._calls.next()) is not None:
-            if self._calls.backlog:
-                self._start_another()
+            self._begin()
             _carry_out(call, self._methods)
+            with self._lock:
+                self._idle += 1
 
-    def _start_another(self) -> None:
+    def _begin(self) -> None:
+        """Count this thread as busy. The call may hang, so another thread waits for the next one."""
         with self._lock:
-            if self._left:
-                # Without it, this thread does all the work.
+            self._idle -= 1
+            if not self._idle and self._left:
+                # Without it, the threads that there are do all the work.
                 with contextlib.suppress(RuntimeError):
                     self.start()
 
@@ -127,14 +137,13 @@ def _forget(tasks: dict[int, asyncio.Task[None]], number: int, _: object) -> Non
 
 
 async def _carry_out_async(call: Call, methods: Mapping[str, Callable[..., Awaitable[object]]]) -> None:
-    import asyncio
-
     try:
         result = await methods[call.method](*call.arguments)
-    except asyncio.CancelledError as error:
+    except Exception as error:
+        call.fail(error)
+    except BaseException as error:
+        # Cancelled; or `KeyboardInterrupt` and `SystemExit`, which end the event loop.
         call.fail(error)
         raise
-    except BaseException as error:
-        call.fail(error)
     else:
         call.answer(result)

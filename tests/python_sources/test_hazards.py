@@ -186,6 +186,111 @@ def test_a_cancelled_read_of_a_thread_is_given_up(image: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_call_that_hangs_holds_up_no_other_one_that_the_source_permits(image: Path) -> None:
+    began, goes_on = threading.Event(), threading.Event()
+
+    def read(length: int, offset: int) -> bytes:
+        if offset == 0:
+            began.set()
+            assert goes_on.wait(60)
+        return b"x" * length
+
+    source = Calling(read)
+    source.threads = 2  # type: ignore[attr-defined]
+    with fvd.open(image, base=source) as disk:
+        first = threading.Thread(target=disk.pread, args=(512, 0))
+        first.start()
+        assert began.wait(60)
+        second: list[bytes] = []
+        other = threading.Thread(target=lambda: second.append(disk.pread(3, MIB)))
+        other.start()
+        other.join(20)
+        goes_on.set()
+        assert second == [b"xxx"]
+        first.join()
+
+
+def test_ctrl_c_in_a_coroutine_of_a_source_ends_the_event_loop(image: Path) -> None:
+    class Interrupted:
+        size = SIZE
+
+        async def pread(self, length: int, offset: int) -> bytes:
+            raise KeyboardInterrupt
+
+    async def read() -> None:
+        async with fvd.aio.open(image, base=Interrupted()) as disk:
+            await disk.pread(10, 0)
+
+    loop = asyncio.new_event_loop()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(read())
+        # The reader, who got it as the cause of an error.
+        with pytest.raises(fvd.IoError) as failed:
+            loop.run_until_complete(asyncio.gather(*asyncio.all_tasks(loop)))
+        assert isinstance(failed.value.__cause__, KeyboardInterrupt)
+    finally:
+        loop.close()
+
+
+INTERRUPTED = """
+    class Hanging:
+        size = 4 << 20
+
+        def pread(self, length, offset):
+            began.set()
+            time.sleep(600)
+
+    def interrupt():
+        began.wait()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    began = threading.Event()
+    threading.Thread(target=interrupt, daemon=True).start()
+"""
+
+
+def test_ctrl_c_ends_a_read_that_waits_for_a_source_and_frees_its_memory(image: Path) -> None:
+    script = """
+        disk = fvd.open(path, base=Hanging())
+        memory = bytearray(512)
+        try:
+            disk.readinto(memory, 0)
+        except KeyboardInterrupt:
+            memory.append(0)
+            print(disk.size)
+    """
+    assert run_forking(dedent(INTERRUPTED) + dedent(script), image) == f"{SIZE}\n"
+
+
+def test_a_signal_handler_may_use_the_image_whose_read_it_interrupts(image: Path) -> None:
+    script = """
+        class Slow:
+            size = 4 << 20
+
+            def pread(self, length, offset):
+                began.set()
+                handled.wait(60)
+                return b"x" * length
+
+        def handler(*_):
+            handled.set()
+            disk.close()
+
+        handled, began = threading.Event(), threading.Event()
+        signal.signal(signal.SIGUSR1, handler)
+        disk = fvd.open(path, base=Slow())
+
+        def interrupt():
+            began.wait()
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+        threading.Thread(target=interrupt, daemon=True).start()
+        print(disk.pread(3, 0), disk.closed)
+    """
+    assert run_forking(script, image) == "b'xxx' True\n"
+
+
 def test_reads_fail_when_the_event_loop_of_the_source_is_closed(image: Path) -> None:
     class Coroutines:
         size = SIZE
@@ -280,10 +385,21 @@ def failing(read):
         asyncio.run(main())
         """,
         """
+        class Holes(Hanging):
+            def extents(self, offset, length):
+                began.set()
+                time.sleep(600)
+                yield {}
+
+        disk = fvd.open(path, base=Holes())
+        threading.Thread(target=failing, args=[disk.extents], daemon=True).start()
+        began.wait()
+        """,
+        """
         disk = fvd.open(path, base=Hanging())
         """,
     ],
-    ids=["reader", "prefetch", "server", "cancelled", "coroutine", "idle"],
+    ids=["reader", "prefetch", "server", "cancelled", "coroutine", "generator", "idle"],
 )
 def test_the_interpreter_exits_with_a_call_in_flight(image: Path, script: str) -> None:
     began = time.monotonic()

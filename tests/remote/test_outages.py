@@ -18,6 +18,7 @@ import fvd.aio
 from fvd.types import BaseError, Outage
 from support import FVD, MIB, TOOLS_ENV
 from support.fault_server import DATA, Fault, FaultServer, until
+from support.forks import run_forking
 from support.processes import overlay_of_another_process
 
 FAR = 3 * MIB
@@ -257,6 +258,32 @@ def test_a_command_that_waits_is_ended_by_a_signal(server: FaultServer, path: Pa
             process.communicate()
         server.fails_after = None
         assert process.returncode != 0, words
+
+
+def test_ctrl_c_ends_a_read_that_waits_for_the_store(server: FaultServer, path: Path) -> None:
+    def goes_away() -> None:
+        until(lambda: (path.parent / "open").exists())
+        server.stop()
+        (path.parent / "open").unlink()
+
+    script = f"""
+        def interrupt():
+            while not fvd.remote_status()["outages"]:
+                time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        with fvd.open(path, trust={server.trust}) as disk:
+            open(sign := os.path.dirname(path) + "/open", "w").close()
+            while os.path.exists(sign):
+                time.sleep(0.01)
+            threading.Thread(target=interrupt, daemon=True).start()
+            try:
+                disk.pread(4096, {FAR})
+            except KeyboardInterrupt:
+                print("ended")
+    """
+    threading.Thread(target=goes_away, daemon=True).start()
+    assert run_forking(script, path) == "ended\n"
 
 
 def test_an_image_whose_blocks_are_all_local_opens_without_the_store(server: FaultServer, path: Path) -> None:

@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,7 +15,7 @@ import pytest
 
 from support import MIB
 from support.fault_server import until
-from support.relay import Relay, relaying
+from support.relay import Relay, Verdict, relaying
 from support.stores import BUCKET, Store, moto, rclone
 
 DISK = random.Random(1).randbytes(30 * MIB)
@@ -143,6 +143,97 @@ def test_an_upload_that_the_store_has_forgotten_begins_again(
     relay.released.set()
     fvd_with(environ, "publish", "-q", source, url)
     assert s3.client.get_object(Bucket=BUCKET, Key="forgotten.raw")["Body"].read() == DISK
+
+
+def killed(environ: Mapping[str, str], source: Path, url: str, is_time: Callable[[], bool]) -> None:
+    """Publishes, and kills that when it is time."""
+    with subprocess.Popen(command("publish", source, url), env=environ) as process:
+        until(is_time)
+        process.send_signal(signal.SIGKILL)
+
+
+def release(relay: Relay) -> None:
+    relay.decide = lambda method, path: "pass"
+    relay.released.set()
+
+
+def is_manifest_sent(relay: Relay) -> bool:
+    return any(method == "PUT" and "fvd-manifest" in path for method, path in relay.seen)
+
+
+def hold_manifests(method: str, path: str) -> Verdict:
+    return "hold" if method == "PUT" and "fvd-manifest" in path else "pass"
+
+
+def content(s3: Store, key: str) -> bytes:
+    body: bytes = s3.client.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+    return body
+
+
+def test_a_small_disk_goes_on_after_a_kill_between_object_and_manifest(
+    s3: Store, relay: Relay, source: Path, tmp_path: Path
+) -> None:
+    environ = environment({**s3.variables, "AWS_ENDPOINT_URL": relay.endpoint}, tmp_path / "state")
+    source.write_bytes(DISK[: 3 * MIB + 5])
+    url = f"s3://{BUCKET}/small-killed.raw"
+    relay.decide = hold_manifests
+    killed(environ, source, url, lambda: is_manifest_sent(relay))
+    release(relay)
+    fvd_with(environ, "publish", "-q", source, url)
+    image = tmp_path / "vm.fvd"
+    fvd_with(environ, "create", "-q", "-b", url, "-F", "raw", image)
+    assert disk_of(environ, image)[: 3 * MIB + 5] == DISK[: 3 * MIB + 5]
+    s3.put("small-other.raw", OTHER[: 3 * MIB + 5])
+    said = fvd_with(environ, "publish", source, f"s3://{BUCKET}/small-other.raw", ok=1).stderr
+    assert "no template" in said
+
+
+def test_an_upload_that_goes_on_does_not_replace_another_template(
+    s3: Store, relay: Relay, source: Path, tmp_path: Path
+) -> None:
+    environ = environment({**s3.variables, "AWS_ENDPOINT_URL": relay.endpoint}, tmp_path / "state")
+    url = f"s3://{BUCKET}/two-publishers.raw"
+    relay.decide = lambda method, path: "hold" if path_part(path) > 2 else "pass"
+    killed(environ, source, url, lambda: any(_parts(file) == 2 for file in tmp_path.rglob("state/**/*.json")))
+    release(relay)
+    other = tmp_path / "other.raw"
+    other.write_bytes(OTHER)
+    fvd_with(environment(s3.variables, tmp_path / "elsewhere"), "publish", "-q", other, url)
+    assert "--force" in fvd_with(environ, "publish", source, url, ok=1).stderr
+    assert content(s3, "two-publishers.raw") == OTHER
+
+
+def test_an_object_that_was_replaced_before_its_manifest_came_is_written_again(
+    s3: Store, relay: Relay, source: Path, tmp_path: Path
+) -> None:
+    environ = environment({**s3.variables, "AWS_ENDPOINT_URL": relay.endpoint}, tmp_path / "state")
+    url = f"s3://{BUCKET}/whole.raw"
+    relay.decide = hold_manifests
+    killed(environ, source, url, lambda: is_manifest_sent(relay))
+    release(relay)
+    other = tmp_path / "other.raw"
+    other.write_bytes(OTHER)
+    fvd_with(environment(s3.variables, tmp_path / "elsewhere"), "publish", "-q", "--force", other, url)
+    fvd_with(environ, "publish", "-q", "--force", source, url)
+    assert content(s3, "whole.raw") == DISK
+
+
+@pytest.mark.parametrize("size", [3 * MIB, 30 * MIB])
+def test_what_a_store_does_not_show_is_not_replaced(
+    s3: Store, relay: Relay, source: Path, tmp_path: Path, size: int
+) -> None:
+    # Without the permission to list a bucket, S3 answers 403 for what is not there, too.
+    environ = environment({**s3.variables, "AWS_ENDPOINT_URL": relay.endpoint}, tmp_path / "state")
+    relay.decide = lambda method, path: "403" if method in ("GET", "HEAD") else "pass"
+    source.write_bytes(DISK[:size])
+    s3.put(f"hidden-{size}.raw", b"something else")
+    said = fvd_with(environ, "publish", source, f"s3://{BUCKET}/hidden-{size}.raw", ok=1).stderr
+    assert "--force" in said
+    assert content(s3, f"hidden-{size}.raw") == b"something else"
+    fvd_with(environ, "publish", "-q", source, f"s3://{BUCKET}/new-{size}.raw")
+    assert content(s3, f"new-{size}.raw") == DISK[:size]
+    fvd_with(environ, "publish", "-q", "--force", source, f"s3://{BUCKET}/hidden-{size}.raw")
+    assert content(s3, f"hidden-{size}.raw") == DISK[:size]
 
 
 def test_a_store_that_is_busy_gets_the_parts_again(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 
-Verdict = Literal["pass", "hold", "503", "404", "cut"]
+Verdict = Literal["pass", "hold", "503", "404", "403", "cut"]
 
 
 @dataclass
@@ -48,7 +48,7 @@ class _Handler(BaseHTTPRequestHandler):
         if verdict == "cut":
             self.close_connection = True
             return
-        if verdict in ("503", "404"):
+        if verdict in ("503", "404", "403"):
             self.send_response(int(verdict))
             self.send_header("Content-Length", "0")
             self.end_headers()

@@ -3,18 +3,24 @@
 use std::ffi::OsString;
 use std::sync::Arc;
 
+use fvd::chain::OpenedFile;
 use fvd::copy::{self, Control};
+use fvd::storage::IoBufMut;
 use pollster::block_on;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::arguments::{blocking, check_range};
-use crate::buffer::{Buffer, LeasedMut, new_bytes};
+use crate::buffer::{Buffer, shared_bytes};
 use crate::errors::raise;
 use crate::handle::{BlockingHandle, describe};
+use crate::held::releasing;
 use crate::leases::Leasable;
 use crate::stats::Counters;
+use crate::waiting::wait_for;
 use crate::{exit, extents, info, numbers, prefetch, unclosed};
+
+type Engine = fvd::image::Image<OpenedFile>;
 
 /// An open FVD image. `fvd.open` creates it.
 ///
@@ -70,11 +76,16 @@ impl Image {
         }
     }
 
-    fn fill(&self, py: Python<'_>, memory: &LeasedMut, offset: u64) -> PyResult<()> {
-        blocking(py, || {
-            let read = |buf| self.open.with(|engine| block_on(engine.read(buf, offset)));
-            memory.with(read).map(drop)
-        })
+    /// Reads into `memory` from `offset` (bytes). The memory is released before this returns, unless a signal
+    /// handler raises while the file is read.
+    fn fill(&self, py: Python<'_>, memory: IoBufMut, offset: u64) -> PyResult<()> {
+        self.open.check_process().map_err(|error| raise(&error))?;
+        let open = Arc::clone(&self.open);
+        let read = async move {
+            let read = async |engine: Arc<Engine>| engine.read(memory, offset).await;
+            open.with_async(read).await
+        };
+        releasing(py, || wait_for(py, read).map(drop))
     }
 }
 
@@ -108,9 +119,10 @@ impl Image {
         #[pyo3(from_py_with = numbers::offset)] offset: u64,
     ) -> PyResult<Bound<'py, PyBytes>> {
         check_range(count, offset, self.size)?;
-        let (object, memory) = new_bytes(py, count as usize)?;
-        self.fill(py, &memory, offset)?;
-        Ok(object)
+        let (object, memory) = shared_bytes(py, count as usize)?;
+        let filled = self.fill(py, memory, offset);
+        let object = object.into_inner().into_bound(py);
+        filled.map(|()| object)
     }
 
     /// Fills `buffer` with the data at `offset` (bytes, any alignment), and returns its length in bytes.
@@ -130,9 +142,10 @@ impl Image {
         buffer: &Bound<'_, PyAny>,
         #[pyo3(from_py_with = numbers::offset)] offset: u64,
     ) -> PyResult<usize> {
-        let buffer = Buffer::get(buffer)?;
-        self.fill(py, &buffer.lease_mut()?, offset)?;
-        Ok(buffer.len())
+        let memory = Buffer::get(buffer)?.into_memory()?;
+        let len = memory.len();
+        self.fill(py, memory, offset)?;
+        Ok(len)
     }
 
     /// Writes `buffer` at `offset` (bytes, any alignment), and returns its length in bytes. `buffer` is any

@@ -39,6 +39,7 @@ mod source;
 mod stats;
 mod time;
 mod unclosed;
+mod waiting;
 
 use pyo3::prelude::*;
 

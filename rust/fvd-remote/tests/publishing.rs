@@ -107,6 +107,47 @@ fn a_kill_between_object_and_manifest_leaves_no_template_and_the_same_command_go
 }
 
 #[test]
+fn a_template_that_is_damaged_is_written_again_by_force() {
+    let folder = tempfile::tempdir().expect("made");
+    let target = folder.path().join("target");
+    let disk = source(folder.path(), 7);
+    let first = publish_to(&disk, &target, &PublishOptions::default()).expect("published");
+    let inode = || fs::metadata(&target).expect("there").ino();
+    let before = inode();
+    let force = PublishOptions {
+        force: true,
+        profile: None,
+    };
+    let again = publish_to(&disk, &target, &force).expect("published");
+    assert!(!again.is_new && inode() == before, "it was right");
+    let mut bytes = fs::read(&target).expect("read");
+    bytes[3 * UNIT] = 8;
+    fs::write(&target, bytes).expect("written");
+    let mended = publish_to(&disk, &target, &force).expect("published");
+    assert_eq!((mended.is_new, mended.identity), (true, first.identity));
+    assert!(fs::read(&target).expect("read") == fs::read(&disk).expect("read"));
+}
+
+#[test]
+fn two_calls_do_not_write_to_one_file() {
+    let folder = tempfile::tempdir().expect("made");
+    let target = folder.path().join("target");
+    let disk = source(folder.path(), 7);
+    let unfinished = folder.path().join("target.fvd-part");
+    fs::write(&unfinished, "of another call").expect("written");
+    let other = fs::File::open(&unfinished).expect("opened");
+    other.lock().expect("locked");
+    let error = publish_to(&disk, &target, &PublishOptions::default()).expect_err("refused");
+    assert!(error.to_string().contains("Another process"), "{error}");
+    assert_eq!(fs::read(&unfinished).expect("there"), b"of another call");
+    // As after a kill.
+    drop(other);
+    publish_to(&disk, &target, &PublishOptions::default()).expect("published");
+    assert!(fs::read(&target).expect("read") == fs::read(&disk).expect("read"));
+    assert_eq!(names(folder.path()), ["source.raw", "target", "target.fvd-manifest"]);
+}
+
+#[test]
 fn a_disk_can_be_published_where_it_is() {
     let folder = tempfile::tempdir().expect("made");
     let disk = source(folder.path(), 7);

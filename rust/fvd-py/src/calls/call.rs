@@ -45,12 +45,6 @@ impl Calls {
         self.0.descriptor().ok_or_else(none)
     }
 
-    /// The number of calls that wait.
-    #[getter]
-    fn backlog(&self) -> usize {
-        self.0.backlog()
-    }
-
     /// Refuses all calls from now on, because of `reason`.
     fn end(&self, reason: &str) {
         let error = Error::io("call it", std::io::Error::other(reason.to_owned()));
@@ -82,9 +76,9 @@ impl Call {
     }
 
     fn settle(&self, py: Python<'_>, result: PyResult<Bound<'_, PyAny>>) -> PyResult<()> {
-        let work = self.work()?;
+        // It ends after that: to read the result is to run Python code (a generator), which may hang.
+        self.work()?.settle(py, result);
         self.queue.ended(self.number);
-        work.settle(py, result);
         held::release(py);
         Ok(())
     }

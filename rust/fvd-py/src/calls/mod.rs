@@ -11,5 +11,5 @@ mod raised;
 pub(crate) use answer::{Answer, lost};
 pub(crate) use call::{Call, Calls};
 pub(crate) use caller::{Caller, Ticket, any, refuse_all};
-pub(crate) use queue::{Watch, Work};
+pub(crate) use queue::{Watch, Within, Work};
 pub(crate) use raised::{Raised, cause};

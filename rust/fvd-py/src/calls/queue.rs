@@ -44,6 +44,21 @@ thread_local! {
     static WITHIN: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
 }
 
+/// The queues whose calls wait for this thread, for a thread that goes on with its work.
+#[derive(Clone)]
+pub(crate) struct Within(Vec<u64>);
+
+impl Within {
+    pub(crate) fn of_this_thread() -> Self {
+        Self(WITHIN.with_borrow(Clone::clone))
+    }
+
+    /// From now on they wait for this thread.
+    pub(crate) fn enter(self) {
+        WITHIN.set(self.0);
+    }
+}
+
 /// In a forked child it does nothing: locks are those of the parent.
 pub(crate) struct Queue {
     number: u64,
@@ -209,11 +224,6 @@ impl Queue {
         let taken: Vec<Taken> = taken.map(|(number, waiting)| (number, waiting.work)).collect();
         state.running.extend(taken.iter().cloned());
         Some((taken, std::mem::take(&mut state.dropped)))
-    }
-
-    /// The number of calls that wait.
-    pub(super) fn backlog(&self) -> usize {
-        self.parts.get().map_or(0, |parts| parts.lock().waiting.len())
     }
 
     /// A call has ended. Returns its work, if this is not known yet.

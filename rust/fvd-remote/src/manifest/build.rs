@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use fvd::Result;
+use fvd::source::is_zero;
 
-use super::head::{HASH, Hash, Head, MAX_HEAD, PAGE_HASHES, chunks, hash};
+use super::head::{Chunk, HASH, Hash, Head, MAX_HEAD, PAGE_HASHES, chunks, hash};
 use crate::fetch::UNIT;
 
 /// A whole manifest in memory.
@@ -50,6 +51,14 @@ impl Manifest {
     pub(crate) fn hash(&self, number: u64) -> Hash {
         let at = number as usize * HASH;
         self.hashes[at..at + HASH].try_into().expect("the length of a hash")
+    }
+
+    /// Whether chunk `index` of the object may have these bytes.
+    pub(crate) fn fits(&self, index: u64, bytes: &[u8]) -> bool {
+        match self.head.chunk(index).0 {
+            Chunk::Zeros => is_zero(bytes),
+            Chunk::Data(number) => hash(bytes) == self.hash(number),
+        }
     }
 
     /// The bytes of the object `NAME.fvd-manifest`.

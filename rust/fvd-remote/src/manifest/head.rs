@@ -41,6 +41,8 @@ pub(crate) struct Head {
     zeros: Vec<Range<u64>>,
     /// For each run, the chunks of zeros before it.
     before: Vec<u64>,
+    /// The chunks of zeros of all runs.
+    zero_chunks: u64,
     /// The hash of each page.
     pages: Vec<Hash>,
 }
@@ -79,6 +81,7 @@ impl Head {
             len,
             zeros,
             before,
+            zero_chunks: count,
             pages,
         };
         if head.encoded_len() > MAX_HEAD {
@@ -103,8 +106,7 @@ impl Head {
 
     /// Chunks that have a hash.
     pub(crate) fn data_chunks(&self) -> u64 {
-        let zeros: u64 = self.zeros.iter().map(|run| run.end - run.start).sum();
-        self.len.div_ceil(UNIT) - zeros
+        self.len.div_ceil(UNIT) - self.zero_chunks
     }
 
     /// Where page `page` lies in the manifest.
@@ -119,8 +121,7 @@ impl Head {
         let all = self.len.div_ceil(UNIT);
         let next = self.zeros.partition_point(|run| run.end <= index);
         let Some(run) = self.zeros.get(next) else {
-            let zeros = all - self.data_chunks();
-            return (Chunk::Data(index - zeros.min(index)), all);
+            return (Chunk::Data(index - self.zero_chunks.min(index)), all);
         };
         if run.contains(&index) {
             return (Chunk::Zeros, run.end);

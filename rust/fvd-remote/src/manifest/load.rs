@@ -25,7 +25,7 @@ pub(crate) async fn load(place: &Place, wanted: Option<(u64, &Hash)>) -> Result<
     let is_other = |bytes: &[u8]| bytes.len() >= FIXED && !is_manifest(bytes);
     let part = match place.ask(0..FIRST, wanted.is_some(), is_other).await? {
         Asked::Part(part) => part,
-        Asked::Nothing(error) => {
+        Asked::Nothing(error) | Asked::Hidden(error) => {
             tracing::debug!(url = %place.url, %error, "there is no manifest");
             return Ok(None);
         }

@@ -32,8 +32,10 @@ pub(crate) struct Part {
 /// What a few attempts came to.
 pub(crate) enum Asked {
     Part(Part),
-    /// The server has answered that there is none, or none for us.
+    /// The server has answered that there is none.
     Nothing(Error),
+    /// The server does not tell: it refuses access. Some do so for what is not there.
+    Hidden(Error),
 }
 
 impl Place {
@@ -119,7 +121,7 @@ impl Place {
                     renewed.map_err(|failure| failed(&failure.text))?;
                 }
                 Trouble::Refused { text, .. } if is_needed => return Err(failed(&text)),
-                Trouble::Refused { text, .. } => return Ok(Asked::Nothing(failed(&text))),
+                Trouble::Refused { text, .. } => return Ok(Asked::Hidden(failed(&text))),
                 Trouble::Faulty(text) => return Err(failed(&text)),
                 Trouble::Retry { text, .. } if failures == ATTEMPTS => return Err(failed(&text)),
                 Trouble::Retry { demanded, .. } => {

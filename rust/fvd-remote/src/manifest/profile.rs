@@ -49,7 +49,7 @@ pub(crate) fn write_profile(len: u64, ranges: &[Range<u64>]) -> String {
 /// The profile of a template. It is advice: without it everything works, so no failure is an error.
 pub(super) async fn load_profile(place: &Place) -> Option<Vec<Range<u64>>> {
     let loaded = match place.ask(0..LIMIT, false, |_| false).await {
-        Ok(Asked::Nothing(error)) => {
+        Ok(Asked::Nothing(error) | Asked::Hidden(error)) => {
             tracing::debug!(url = %place.url, %error, "there is no boot profile");
             return None;
         }

@@ -208,7 +208,7 @@ fn damaged_twice(unit: u64, expected: Option<&Hash>, found: &Hash) -> Error {
     let expected = expected.map_or_else(|| "zeros".to_owned(), hex);
     let text = format!(
         "Chunk {unit} (bytes {} and the next 256 KiB) is damaged, twice in a row: its SHA-256 is {}, and the \
-         manifest says {expected}. Nothing of it was used. `fvd publish` writes the template again",
+         manifest says {expected}. Nothing of it was used. `fvd publish --force` writes the template again",
         unit * UNIT,
         hex(found),
     );

@@ -107,12 +107,13 @@ impl Target for Local {
         false
     }
 
-    fn put_object(&mut self, scan: &Scan<'_>, job: &mut Job<'_, '_>) -> Result<()> {
+    fn put_object(&mut self, scan: &Scan<'_>, _: bool, job: &mut Job<'_, '_>) -> Result<()> {
         let meter = job.meter;
         let path = self.sidecar(UNFINISHED);
-        let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path);
-        let file = file.map_err(|error| failed("create", error, &path))?;
+        let file = create_alone(&path)?;
         let write = |error| failed("write", error, &path);
+        // What an earlier call has left goes away.
+        file.set_len(0).map_err(write)?;
         file.set_len(scan.len()).map_err(write)?;
         let written = each(0..scan.len().div_ceil(UNIT), STEP, job, &|chunks| {
             let bytes = (chunks.end * UNIT).min(scan.len()) - chunks.start * UNIT;
@@ -136,8 +137,9 @@ impl Target for Local {
         let path = self.sidecar(&format!("{suffix}{UNFINISHED}"));
         let write = |error| failed("write", error, &path);
         let mut file = File::create(&path).map_err(write)?;
-        file.write_all(&bytes).map_err(write)?;
-        self.put_in_place(&file, &path, suffix)
+        let written = file.write_all(&bytes).map_err(write);
+        let done = written.and_then(|()| self.put_in_place(&file, &path, suffix));
+        done.inspect_err(|_| _ = fs::remove_file(&path))
     }
 
     fn remove(&self, suffix: &str, _: &mut Job<'_, '_>) -> Result<()> {
@@ -147,6 +149,22 @@ impl Target for Local {
             _ => Ok(()),
         }
     }
+}
+
+/// A file that no other call writes to: one that gave it its name would publish what this one writes. The lock ends
+/// with the file.
+fn create_alone(path: &Path) -> Result<File> {
+    let create = |error| failed("create", error, path);
+    let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
+    let file = file.map_err(create)?;
+    let is_locked = !matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock));
+    // The other call may have renamed or removed it before the lock was free.
+    let is_named = fs::metadata(path).is_ok_and(|found| file.metadata().is_ok_and(|own| own.ino() == found.ino()));
+    if is_locked && is_named {
+        return Ok(file);
+    }
+    let message = "Another process publishes to this name at the moment";
+    Err(Error::invalid_argument(message).with_path(path))
 }
 
 fn failed(op: &'static str, error: io::Error, path: &Path) -> Error {

@@ -33,7 +33,7 @@ use work::{Job, Meter};
 /// How a disk is published.
 #[derive(Clone, Debug, Default)]
 pub struct PublishOptions {
-    /// Replace another template, or another object, of the same name.
+    /// Replace another template, or another object, of the same name, or the same one if it is damaged.
     pub force: bool,
     /// The boot profile: ranges of the disk in bytes, in the order in which a machine needs them. None: no change.
     pub profile: Option<Vec<Range<u64>>>,
@@ -96,8 +96,8 @@ pub fn publish(
     let content = prepare(&*target, &manifest, is_in_place, options, &mut job)?;
     if content == There::Template {
         published.is_new = false;
-    } else if content == There::Nothing {
-        target.put_object(&Scan::new(source, &manifest), &mut job)?;
+    } else if content != There::Object {
+        target.put_object(&Scan::new(source, &manifest), content == There::Hidden, &mut job)?;
     }
     published.profile_entries = put_profile(&*target, source.len(), options, &mut job)?;
     if content != There::Template {
@@ -113,6 +113,8 @@ pub fn publish(
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum There {
     Nothing,
+    /// Perhaps something that must not be replaced.
+    Hidden,
     Object,
     Template,
 }
@@ -128,12 +130,20 @@ fn prepare(
     let identity = manifest.identity();
     let object = if is_in_place { There::Object } else { There::Nothing };
     match target.existing(job)? {
-        Existing::Template(found) if found == identity => Ok(There::Template),
+        Existing::Template(found) if found == identity => {
+            // With `force`, what may have been damaged since then is written again, under the same manifest.
+            let is_right = !options.force || target.has_content(manifest, job)?;
+            Ok(if is_right { There::Template } else { object })
+        }
         Existing::Nothing => Ok(There::Nothing),
         Existing::Object if is_in_place || target.has_content(manifest, job)? => Ok(There::Object),
-        _ if target.was_begun(&identity) => Ok(object),
+        // Another template of that name is not the one that was begun.
+        Existing::Object | Existing::Hidden if target.was_begun(&identity) => Ok(object),
+        Existing::Hidden if options.force => Ok(There::Nothing),
+        Existing::Hidden => Ok(There::Hidden),
         other if !options.force => Err(other.refused(&target.name())),
         _ => {
+            target.forget();
             // The new object must not be taken for the old template, nor boot with the profile of that.
             target.remove(MANIFEST, job)?;
             if options.profile.is_none() {

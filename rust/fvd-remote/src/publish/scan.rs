@@ -102,11 +102,7 @@ pub(super) fn fits(source: &dyn BaseSource, manifest: &Manifest, job: &mut Job<'
                 break;
             }
             let bytes = read(source, &bytes_of(index, source.len()))?;
-            let fits = match manifest.head.chunk(index).0 {
-                Chunk::Zeros => is_zero(bytes.as_slice()),
-                Chunk::Data(number) => hash(bytes.as_slice()) == manifest.hash(number),
-            };
-            is_right.fetch_and(fits, Ordering::Relaxed);
+            is_right.fetch_and(manifest.fits(index, bytes.as_slice()), Ordering::Relaxed);
         }
         Ok(())
     })?;

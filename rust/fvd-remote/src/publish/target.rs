@@ -6,6 +6,7 @@ use bytes::Bytes;
 use fvd::source::BaseSource;
 use fvd::url::is_url;
 use fvd::{Error, Result};
+use percent_encoding::utf8_percent_encode;
 
 use super::local::Local;
 use super::scan::Scan;
@@ -14,11 +15,14 @@ use super::work::Job;
 use crate::manifest::{Hash, Manifest, hex};
 use crate::name::{Name, Scheme};
 use crate::opener::Opener;
+use crate::store::KEY;
 
 /// What has the name of a template already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Existing {
     Nothing,
+    /// The store does not tell what is there.
+    Hidden,
     /// An object without a manifest.
     Object,
     Template(Hash),
@@ -57,7 +61,11 @@ pub(crate) trait Target {
     /// Whether an earlier call has begun to write this very template.
     fn was_begun(&self, identity: &Hash) -> bool;
 
-    fn put_object(&mut self, scan: &Scan<'_>, job: &mut Job<'_, '_>) -> Result<()>;
+    /// What an earlier call has written is no longer there.
+    fn forget(&self) {}
+
+    /// Writes the object. With `is_hidden`, only if there is none of that name.
+    fn put_object(&mut self, scan: &Scan<'_>, is_hidden: bool, job: &mut Job<'_, '_>) -> Result<()>;
 
     /// Writes the object whose name ends with `suffix`, as a whole.
     fn put(&self, suffix: &str, bytes: Bytes, job: &mut Job<'_, '_>) -> Result<()>;
@@ -95,7 +103,7 @@ pub(super) fn open(opener: &Opener, target: &Path, source: &Path) -> Result<Box<
         )));
     }
     let text = if text.ends_with('/') {
-        format!("{text}{}", file()?)
+        format!("{text}{}", utf8_percent_encode(file()?, KEY))
     } else {
         text.to_owned()
     };
@@ -104,4 +112,23 @@ pub(super) fn open(opener: &Opener, target: &Path, source: &Path) -> Result<Box<
         return Err(Error::invalid_argument("A template is published under a name without a query").with_path(text));
     }
     Ok(Box::new(Upload::new(opener, name)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn the_name_of_a_file_is_the_name_of_the_object_whatever_is_in_it() {
+        let opener = Opener::new(Config::new());
+        let named =
+            |file: &str| open(&opener, Path::new("s3://images/a/"), Path::new(file)).map(|target| target.name());
+        for (file, name) in [
+            ("/x/debian-12_1.raw", "s3://images/a/debian-12_1.raw"),
+            ("a b%20#?.raw", "s3://images/a/a%20b%2520%23%3F.raw"),
+        ] {
+            assert_eq!(named(file).expect("a name"), name);
+        }
+    }
 }

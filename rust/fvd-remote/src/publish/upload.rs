@@ -59,14 +59,27 @@ impl Upload {
         wait_for(job, task(Arc::clone(&self.writer)))
     }
 
-    /// The length of the object, if there is one.
-    fn found(&self, job: &mut Job<'_, '_>) -> Result<Option<u64>> {
+    fn look(&self, job: &mut Job<'_, '_>) -> Result<Asked> {
         let object = Arc::clone(&self.object);
-        let asked = wait_for(job, async move { object.ask(0..1, false, |_| true).await })?;
-        Ok(match asked {
+        wait_for(job, async move { object.ask(0..1, false, |_| true).await })
+    }
+
+    /// The length of the object, if the store shows one.
+    fn found(&self, job: &mut Job<'_, '_>) -> Result<Option<u64>> {
+        Ok(match self.look(job)? {
             Asked::Part(part) => Some(part.total),
-            Asked::Nothing(_) => None,
+            Asked::Nothing(_) | Asked::Hidden(_) => None,
         })
+    }
+
+    /// Writes an object, which is refused if there is one.
+    fn create(&self, bytes: Bytes, job: &mut Job<'_, '_>) -> Result<()> {
+        let is_new = self.run(job, |writer| async move { writer.create(&bytes).await })?;
+        if is_new {
+            Ok(())
+        } else {
+            Err(Existing::Object.refused(&self.name.text))
+        }
     }
 
     /// The upload that was begun for this template, or a new one.
@@ -141,10 +154,10 @@ impl Target for Upload {
     fn existing(&self, job: &mut Job<'_, '_>) -> Result<Existing> {
         let manifest = Arc::clone(&self.manifest);
         let loaded = wait_for(job, async move { load(&manifest, None).await })?;
-        let len = self.found(job)?;
-        Ok(match (loaded, len) {
-            (_, None) => Existing::Nothing,
-            (Some(loaded), Some(len)) if loaded.head.len() == len => Existing::Template(loaded.identity),
+        Ok(match (loaded, self.look(job)?) {
+            (_, Asked::Nothing(_)) => Existing::Nothing,
+            (_, Asked::Hidden(_)) => Existing::Hidden,
+            (Some(loaded), Asked::Part(part)) if loaded.head.len() == part.total => Existing::Template(loaded.identity),
             _ => Existing::Object,
         })
     }
@@ -154,21 +167,47 @@ impl Target for Upload {
         self.found(job)?.ok_or_else(missing)
     }
 
-    fn has_content(&self, _: &Manifest, _: &mut Job<'_, '_>) -> Result<bool> {
-        // To find out would be to fetch all of it.
-        Ok(false)
+    fn has_content(&self, manifest: &Manifest, job: &mut Job<'_, '_>) -> Result<bool> {
+        let len = manifest.head.len();
+        // Of longer ones the state tells how far they are, and to find out would be to fetch all of it.
+        if len > PART || self.found(job)? != Some(len) {
+            return Ok(false);
+        }
+        let object = Arc::clone(&self.object);
+        let asked = wait_for(job, async move { object.ask(0..len, true, |_| false).await })?;
+        let fits = |bytes: &[u8]| {
+            (0..)
+                .zip(bytes.chunks(UNIT as usize))
+                .all(|(index, chunk)| manifest.fits(index, chunk))
+        };
+        Ok(matches!(asked, Asked::Part(part) if part.total == len && fits(&part.bytes)))
     }
 
     fn was_begun(&self, identity: &Hash) -> bool {
         self.file.read().is_some_and(|state| state.is_of(identity))
     }
 
-    fn put_object(&mut self, scan: &Scan<'_>, job: &mut Job<'_, '_>) -> Result<()> {
+    fn forget(&self) {
+        if self.file.read().is_some_and(|state| state.is_whole) {
+            self.file.remove();
+        }
+    }
+
+    fn put_object(&mut self, scan: &Scan<'_>, is_hidden: bool, job: &mut Job<'_, '_>) -> Result<()> {
         if scan.len() <= PART {
             let bytes = Bytes::from(scan.read(&(0..scan.len()))?);
-            self.run(job, |writer| async move { writer.put("", &bytes).await })?;
+            if is_hidden {
+                self.create(bytes, job)?;
+            } else {
+                self.put("", bytes, job)?;
+            }
             job.meter.add(scan.len());
             return Ok(());
+        }
+        if is_hidden {
+            // An upload in parts replaces whatever is there. An empty object, which nothing can be read from,
+            // takes the name before.
+            self.create(Bytes::new(), job)?;
         }
         match self.put_parts(scan, job) {
             // The store has forgotten the upload that was begun.

@@ -17,7 +17,7 @@ use crate::name::{Name, Scheme};
 use crate::transport::{AddressRule, Client, Proxies, TlsRoots, Transport};
 
 /// What a signature takes as it is: the unreserved characters, and the slash between the parts of a key.
-const KEY: &AsciiSet = &NON_ALPHANUMERIC
+pub(crate) const KEY: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')

@@ -20,7 +20,7 @@ use url::Url;
 pub(crate) use credentials::Credentials;
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use credentials::Provider;
-pub(crate) use endpoint::{address, client, locate, presigned, provider};
+pub(crate) use endpoint::{KEY, address, client, locate, presigned, provider};
 pub(crate) use write::Writer;
 
 use crate::identity::Identity;

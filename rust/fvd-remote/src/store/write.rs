@@ -20,7 +20,7 @@ use object_store::client::{
 use object_store::gcp::{GcpCredential, GcpCredentialProvider, GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt as _, StaticCredentialProvider};
+use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, StaticCredentialProvider};
 use url::Url;
 
 use super::connector::no_retries;
@@ -120,6 +120,22 @@ impl Writer {
             async move { bucket.put(&path, bytes.into()).await }
         });
         done.await.map(drop)
+    }
+
+    /// Writes the whole object, unless there is one. Returns whether it was written.
+    pub(crate) async fn create(&self, bytes: &Bytes) -> Result<bool> {
+        let path = self.path("")?;
+        self.run(|bucket| {
+            let (path, bytes) = (path.clone(), bytes.clone());
+            async move {
+                let put = bucket.put_opts(&path, bytes.into(), PutMode::Create.into()).await;
+                match put {
+                    Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
+                    put => put.map(|_| true),
+                }
+            }
+        })
+        .await
     }
 
     /// Removes the object whose name ends with `suffix`, if it is there.
