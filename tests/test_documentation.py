@@ -21,6 +21,7 @@ COMMANDS = (
     "info",
     "check",
     "map",
+    "measure",
     "convert",
     "compare",
     "dump",

@@ -21,6 +21,7 @@ COMMANDS = {
     "dump": "Show header, table, bitmap, journal and prefetch profile of an image",
     "info": "Display information about an image",
     "map": "Show where the data of a disk lies",
+    "measure": "Calculate how large a new image can become",
     "prefetch": "Fetch everything that an image still needs from its base",
     "profile": "Show, export, import or clear the prefetch profile of an image",
     "publish": "Publish a disk as a template, in a store or in a folder of a web server",
@@ -32,7 +33,6 @@ COMMANDS = {
 ELSEWHERE = {
     "bitmap": "images have no dirty bitmaps",
     "commit": "'fvd amend -o write_updates_base_img=' makes images that write to their base",
-    "measure": "'fvd create' allocates nothing but metadata",
     "rebase": "'fvd amend -o backing_file=NAME' changes the name of the base, 'fvd prefetch' does without it",
     "snapshot": "an overlay ('fvd create -b') is a snapshot of its base",
 }
