@@ -29,8 +29,11 @@ QCOW2_OPTIONS = (
 
 def parsed(program: str, *arguments: str | Path) -> MeasureResult:
     measured = fvd_command if program == "fvd" else lambda *words: run(program, *words)
-    result: MeasureResult = json.loads(measured("measure", "--output=json", *arguments).stdout)
-    return result
+    result = json.loads(measured("measure", "--output=json", *arguments).stdout)
+    # qemu-img has it for qcow2 images that it reads. There are no bitmaps in them here.
+    assert result.pop("bitmaps", 0) == 0
+    measurement: MeasureResult = result
+    return measurement
 
 
 def sparse_disk(path: Path) -> Path:

@@ -188,6 +188,7 @@ class Parser:
             return name
         flags = [flag for flag in self._options if flag.startswith(name)]
         if not flags:
+            self._refuse(name)
             raise self._wrong(f"unrecognized option '{name}'")
         if any(self._options[flag] is not self._options[flags[0]] for flag in flags):
             possible = " ".join(f"'{flag}'" for flag in flags)
@@ -200,6 +201,7 @@ class Parser:
             flag = f"-{letter}"
             option = self._options.get(flag)
             if option is None:
+                self._refuse(flag)
                 raise self._wrong(f"invalid option -- '{letter}'")
             if option.takes == "a value":
                 value = word[index:] or next(words, None)
@@ -208,6 +210,12 @@ class Parser:
                 option.store(given, flag, value)
                 return
             option.store(given, flag, None)
+
+    def _refuse(self, flag: str) -> None:
+        """Raise an error with the alternative if QEMU has the option `flag`."""
+        from fvd.cli import _not_here
+
+        _not_here.refuse(self._command, flag)
 
     def _wrong(self, message: str) -> UsageError:
         return UsageError(message, self._command, f"fvd {self._command}")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "amend": "Change what an image says of itself, its size included",
+    "bench": "Measure how fast an image is read or written",
     "cache": "List, check or shrink the cache for bases that are far away",
     "check": "Check the metadata of an image, and repair it",
     "compare": "Check if two images have the same contents",
@@ -29,14 +30,6 @@ COMMANDS = {
     "serve": "Serve disks over NBD",
     "update": "Change what an image says of itself, as with the original driver",
 }
-
-ELSEWHERE = {
-    "bitmap": "images have no dirty bitmaps",
-    "commit": "'fvd amend -o write_updates_base_img=' makes images that write to their base",
-    "rebase": "'fvd amend -o backing_file=NAME' changes the name of the base, 'fvd prefetch' does without it",
-    "snapshot": "an overlay ('fvd create -b') is a snapshot of its base",
-}
-"""Commands of qemu-img that fvd does not have, with the alternatives."""
 
 STATUS_FAILED = 1
 
@@ -97,11 +90,17 @@ def _main(given: list[str], log: dict[str, str]) -> int:
     if name.startswith("-") and name != "-":
         return _refused(f"invalid option -- '{name[1]}'")
     if name not in COMMANDS:
-        instead = f" ({ELSEWHERE[name]})" if name in ELSEWHERE else ""
-        return _refused(f"Command not found: {name}{instead}")
+        return _guarded(lambda: _not_found(name), STATUS_FAILED)
     # For `compare`, a status of 1 means that the images differ.
     failed = 2 if name == "compare" else STATUS_FAILED
     return _guarded(lambda: _run(name, rest, log), failed)
+
+
+def _not_found(name: str) -> int:
+    from fvd.cli import _not_here
+
+    instead = f" ({_not_here.COMMANDS[name]})" if name in _not_here.COMMANDS else ""
+    return _refused(f"Command not found: {name}{instead}")
 
 
 def _run(name: str, arguments: list[str], log: dict[str, str]) -> int:

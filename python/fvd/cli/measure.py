@@ -7,12 +7,14 @@ import sys
 import fvd
 from fvd.cli import _common, _output
 from fvd.cli._arguments import Parser
-from fvd.cli._common import CommandError, cast
+from fvd.cli._common import CommandError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from fvd.cli._arguments import Given
-    from fvd.types import Format, ImageOptions, MeasuredFormat, MeasureResult, OptionValue
+    from fvd.types import MeasuredFormat, MeasureResult, OptionValue
 
 
 def parser() -> Parser:
@@ -47,7 +49,7 @@ def run(arguments: list[str]) -> int:
     """Run this command and return its exit status."""
     given = parser().parse(arguments, 0, sys.maxsize, "")
     as_json = _common.wants_json(given, "measure")
-    format = cast("MeasuredFormat", _common.source_format(given.target_format))
+    format: MeasuredFormat = _common.source_format(given.target_format) or "raw"
     if _option_help_asked(given.options, format):
         return 0
     _check_source(given)
@@ -73,13 +75,13 @@ def _check_source(given: Given) -> None:
 
 
 def _measured(given: Given, format: MeasuredFormat) -> MeasureResult:
-    values = _option_values(given.options, format)
+    values: Any = _option_values(given.options, format)
     if "size" in values:
         raise CommandError("The size of the disk is that of FILENAME or --size: 'size' cannot be given")
-    backing: dict[str, object] = {}
+    backing: dict[str, Any] = {}
     if format == "fvd":
         backing["backing_file"] = values.pop("backing_file", None)
-        backing["backing_format"] = values.pop("backing_fmt", None)
+        backing["backing_format"] = _common.source_format(values.pop("backing_fmt", None))
     from fvd.options import size_argument
 
     return fvd.measure(
@@ -87,9 +89,8 @@ def _measured(given: Given, format: MeasuredFormat) -> MeasureResult:
         size=None if given.size is None else size_argument("image size", given.size),
         source_format=_common.source_format(given.format),
         format=format,
-        options=cast("ImageOptions", values),
-        backing_file=cast("str | None", backing.get("backing_file")),
-        backing_format=cast("Format | None", backing.get("backing_format")),
+        options=values,
+        **backing,
         force_share=given.force_share,
         trust=_common.trusted(given),
         cache_dir=given.cache_dir,
