@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from fvd.cli import _not_here
 from fvd.cli._common import CommandError
 from fvd.cli.serve import options
 from support import KIB, MIB, run
@@ -16,10 +17,7 @@ from support import KIB, MIB, run
 from .processes import io, refused, serving
 
 GENERAL = {"--help", "--version"}
-NOT_HERE = {
-    "--bitmap", "--connect", "--disconnect", "--list", "--load-snapshot", "--object", "--selinux-label",
-    "--snapshot", "--tls-hostname",
-}  # fmt: skip
+NOT_HERE = {flag for flag in _not_here.refused_options("serve") if flag.startswith("--")}
 
 
 def options_of_qemu_nbd() -> list[tuple[str | None, str, bool]]:

@@ -25,7 +25,7 @@ COMMANDS = {
     "measure": "Calculate how large a new image can become",
     "prefetch": "Fetch everything that an image still needs from its base",
     "profile": "Show, export, import or clear the prefetch profile of an image",
-    "publish": "Publish a disk as a template, in a store or in a folder of a web server",
+    "publish": "Publish a disk as a template, in a store or a web server's folder",
     "resize": "Change the size of a disk",
     "serve": "Serve disks over NBD",
     "update": "Change what an image says of itself, as with the original driver",
@@ -134,21 +134,9 @@ def _version() -> int:
 
 
 def _help() -> int:
-    from fvd.cli import _output
+    from fvd.cli import _help, _output
 
-    commands = "\n".join(f"  {name} - {summary}" for name, summary in COMMANDS.items())
-    _output.write(
-        "FVD disk image utility.  Usage:\n\n"
-        "  fvd [standard options] COMMAND [--help | command options]\n\n"
-        "Standard options:\n"
-        "  -h, --help\n     display this help and exit\n"
-        "  -V, --version\n     display version info and exit\n"
-        "  --log-level LEVEL\n     tell on stderr what is done: off, error, warn, info, debug or trace\n"
-        "  --log-format FMT\n     text (default) or json: one object a line\n\n"
-        "Recognized commands (run fvd COMMAND --help for command-specific help):\n\n"
-        f"{commands}\n\n"
-        "Supported image formats:\n\n  fvd raw, and qcow2 to read from\n"
-    )
+    _output.write(_help.of_program(COMMANDS))
     return 0
 
 
