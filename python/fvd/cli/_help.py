@@ -44,18 +44,22 @@ def of_program(commands: Mapping[str, str]) -> str:
 
 def of_command(parser: Parser) -> str:
     """Return the help of a command, in the layout of qemu-img, with examples at its end."""
-    usage = "\n".join(_usage(parser.command, parser.usage))
+    usage = "\n".join(usage_lines(f"fvd {parser.command} {parser.usage}"))
     entries = "\n".join(line for what, help in parser.entries for line in _entry(what, help))
     examples = "".join(f"  {line}\n" for line in EXAMPLES.get(parser.command, ()))
     end = f"\nExamples:\n{examples}" if examples else ""
     return f"{parser.summary}.  Usage:\n\n{usage}\n\nArguments:\n{entries}\n{end}"
 
 
-def _usage(command: str, usage: str) -> Iterator[str]:
-    """Yield the lines of the usage. A text can have several, each with the name of the command."""
-    for number, line in enumerate(usage.replace("\n        ", " ").split("\n")):
-        words = _together(line.split()) if number else ["fvd", command, *_together(line.split())]
-        yield from _wrapped(words, "  ", "        ")
+def usage_lines(usage: str, width: int = WIDTH, margin: str = "  ") -> Iterator[str]:
+    """Yield the lines of a usage. A text can have several, each with the name of the program in front."""
+    joined = ""
+    for line in usage.splitlines():
+        separator = "\n" if line.split()[0] == "fvd" else " "
+        joined += separator + " ".join(line.split())
+    for line in joined.split("\n"):
+        if words := line.split():
+            yield from _wrapped(_together(words), margin, f"{margin}      ", width)
 
 
 def _together(words: list[str]) -> list[str]:
@@ -76,11 +80,11 @@ def _entry(what: str, help: str) -> Iterator[str]:
     yield from _wrapped(help.split(), "     ", "     ")
 
 
-def _wrapped(words: list[str], first: str, others: str) -> Iterator[str]:
-    """Yield lines of the words, which begin with `first`, or `others` from the second line on."""
+def _wrapped(words: list[str], first: str, others: str, width: int = WIDTH) -> Iterator[str]:
+    """Yield lines of the words. They begin with `first`, or `others` from the second line on."""
     line = first
     for word in words:
-        if line.strip() and len(line) + len(word) + 1 > WIDTH:
+        if line.strip() and len(line) + len(word) + 1 > width:
             yield line
             line = others
         line += f" {word}" if line.strip() else word
