@@ -76,6 +76,7 @@ __all__ = [
     "map",
     "open",
     "open_async",
+    "plan",
     "profile",
     "publish",
     "publish_profile",
@@ -86,6 +87,7 @@ __all__ = [
     "start_log",
     "stats",
     "take_log",
+    "units_with_data",
 ]
 
 __version__: Final[str]

@@ -32,8 +32,8 @@ def commands_of_qemu_img() -> list[str]:
 def options_of(command: str) -> list[tuple[str, bool]]:
     """The options of a command: a flag, and whether the help shows a value after it."""
     said = run("qemu-img", command, "--help").stdout.decode().partition("Arguments:")[2]
-    # A mistake in the help.
-    said = said.replace("--progres\n", "--progress\n")
+    # The help of amend writes it with one s.
+    said = re.sub(r"--progre\w+\n", "--progress\n", said)
     return [
         (flag, found["value"] is not None)
         for found in OPTION.finditer(said)

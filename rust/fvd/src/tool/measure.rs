@@ -44,8 +44,8 @@ mod tests {
             file.seek(SeekFrom::Start(*offset)).expect("seeks");
             file.write_all(&[1; 4096]).expect("writes");
         }
-        let source = open_source(file.path(), Some("raw"), &ChainOptions::default());
-        let source = block_on(source).expect("opens");
+        let options = ChainOptions::default();
+        let source = block_on(open_source(file.path(), Some("raw"), &options)).expect("opens");
         block_on(units_with_data(&*source, unit)).expect("counts")
     }
 
