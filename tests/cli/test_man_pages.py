@@ -11,6 +11,7 @@ import pytest
 
 from fvd.cli import main
 from scripts import generated
+from scripts.man_pages import roff
 from support import REPOSITORY, fvd_command, run
 
 FOLDER = generated.SHARE / "man" / "man1"
@@ -84,3 +85,11 @@ def test_pages_and_completions_are_installed_with_the_package() -> None:
         installed = Path(sys.prefix) / "share" / name
         assert installed.exists(), f"{installed}: 'make build' installs it"
         assert installed.read_text() == text, f"{installed} is not that of these sources: 'make build'"
+
+
+def test_text_is_not_taken_for_requests_of_roff() -> None:
+    assert roff.inline(".fvd is a *suffix*") == "\\&.fvd is a \\fIsuffix\\fP"
+    assert roff.inline("`a\\b` - [text](#here), [fvd map](map.md), [it](map.md#x)") == (
+        "\\fBa\\eb\\fP \\- text, \\fBfvd\\-map\\fP(1), it (\\fBfvd\\-map\\fP(1))"
+    )
+    assert roff.cells("| `a\\|b` | c |") == ["`a|b`", "c"]
