@@ -132,11 +132,18 @@ def _result(metadata: int, data: int, whole: int, is_allocated: bool = False) ->
 
 
 def _size(size: int | str | None) -> int | None:
-    if not isinstance(size, str):
-        return size
-    from fvd.options import size_argument
+    """Return the size in bytes. The formats that the core does not know need the check, too."""
+    if size is None:
+        return None
+    from fvd.options import MAX_SIZE, size_argument
 
-    return size_argument("image size", size)
+    if isinstance(size, str):
+        return size_argument("image size", size)
+    if not hasattr(size, "__index__"):
+        raise TypeError(f"size must be an integer or a string, not {type(size).__name__}")
+    if not 0 <= size <= MAX_SIZE:
+        raise ValueError(f"size must be between 0 and {MAX_SIZE}, not {size}")
+    return size
 
 
 def _up(value: int, unit: int) -> int:
