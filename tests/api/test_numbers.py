@@ -58,7 +58,6 @@ NEEDED: dict[str, dict[str, Any]] = {
     "fvd.create": {"path": "new.fvd"},
     "fvd.dump": {"path": "disk.fvd"},
     "fvd.map": {"path": "disk.fvd"},
-    "fvd.measure": {},
     "fvd.convert": {"source": "disk.fvd", "target": "new.raw"},
     "fvd.serve": {"disks": "disk.fvd"},
     "fvd.open": {"path": "disk.fvd"},
@@ -69,6 +68,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "discard": {"count": 1, "offset": 0},
     "zero": {"count": 1, "offset": 0},
     "extents": {},
+    "measure": {},
     "prune": {},
 }
 
