@@ -42,6 +42,7 @@ PROGRAM_OPTIONS = (
 _METAVARS: dict[str, tuple[Kind, tuple[str, ...]]] = {
     "AIO": ("words", MODES["--aio"]),
     "BACKING": ("files", ()),
+    "BASE": ("files", ()),
     "CACHE": ("words", CACHE_MODES),
     "DIR": ("folders", ()),
     "DIR|URL": ("folders", ()),

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from fvd.cli._examples import EXAMPLES
 from fvd.cli._help import usage_lines
 from scripts.man_pages import roff
 
@@ -28,7 +29,11 @@ def of_command(name: str, summary: str, markdown: str) -> str:
     lines += [".SH DESCRIPTION", *_made(block for block in before if block not in options)]
     if options:
         lines += [".SH OPTIONS", *_made(options)]
-    lines += [*_made(blocks[end:]), ".SH SEE ALSO", ", ".join(_see_also(name, markdown))]
+    rest = blocks[end:]
+    if ("heading", ["## Examples"]) not in rest:
+        status = next(index for index, block in enumerate(rest) if block == ("heading", ["## Exit status"]))
+        rest[status:status] = [("heading", ["## Examples"]), ("code", list(EXAMPLES[name]))]
+    lines += [*_made(rest), ".SH SEE ALSO", ", ".join(_see_also(name, markdown))]
     return "\n".join(_without_empty_paragraphs(lines)) + "\n"
 
 

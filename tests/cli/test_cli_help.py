@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,7 @@ def test_brackets_of_a_usage_are_closed_on_their_line(command: str) -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     random_disk(tmp_path / "debian.raw", 4 * MIB, seed=1)
+    shutil.copy(tmp_path / "debian.raw", tmp_path / "new.raw")
     (tmp_path / "templates").mkdir()
     (tmp_path / "cache" / "v1").mkdir(parents=True, mode=0o700)
     (tmp_path / "cache").chmod(0o700)

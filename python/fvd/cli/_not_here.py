@@ -40,7 +40,14 @@ _OPTIONS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("-C", "--copy-range-offloading", "fvd copies through memory; 'cp --reflink' shares a whole file"),
         ("", "--salvage", "'qemu-img convert --salvage' to a raw disk goes on after read errors"),
     ),
+    "commit": (("", "--drop", "-d (--keep) leaves the data in the image"),),
     "measure": (("-l", "--snapshot", _SNAPSHOT + ", which can be measured"),),
+    "rebase": (
+        ("-T", "--backing-cache", "bases are read through the page cache"),
+        ("-U", "--force-share", "an image that is changed cannot be shared"),
+        ("-c", "--compress", "fvd images cannot be compressed"),
+        ("", "--backing-unsafe", "-u (--name-only) does not open the bases"),
+    ),
     "resize": (
         (
             "",
@@ -62,7 +69,10 @@ _OPTIONS: dict[str, tuple[tuple[str, str, str], ...]] = {
 }
 """For each command: short and long name of an option, and the alternative."""
 
-_OF_QEMU_IMG = ("amend", "bench", "check", "compare", "convert", "create", "info", "map", "measure", "resize")
+_OF_QEMU_IMG = (
+    "amend", "bench", "check", "commit", "compare", "convert", "create", "info", "map", "measure", "rebase",
+    "resize",
+)  # fmt: skip
 
 
 def refuse(command: str, flag: str) -> None:
