@@ -15,7 +15,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 SOURCES := $(shell find rust python -type f \( -name '*.rs' -o -name '*.toml' -o -name '*.py' -o -name '*.pyi' -o -name py.typed \)) \
-           Cargo.toml pyproject.toml $(wildcard Cargo.lock)
+           Cargo.toml pyproject.toml $(wildcard Cargo.lock) $(shell find wheel-data -type f)
 
 .PHONY: help
 help: ## lists the targets
@@ -69,6 +69,10 @@ crates:
 	@$(PYTHON) scripts/check_crates.py
 stubs: $(VENV)/.installed
 	MYPYPATH=python $(PY) -m mypy.stubtest --mypy-config-file pyproject.toml fvd._fvd
+
+.PHONY: generated
+generated: $(VENV)/.installed ## makes the completions and man pages in wheel-data again, which are kept with the sources
+	$(PY) -m scripts.generated
 
 .PHONY: format
 format: $(VENV)/.dev ## formats the sources in place

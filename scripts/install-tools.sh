@@ -27,6 +27,10 @@ needed=(
     xz:xz-utils
     tar:tar
     cc:build-essential
+    zsh:zsh
+    fish:fish
+    mandoc:mandoc
+    man:man-db
 )
 
 # A module of Debian's Python, whichever Python runs the tests.

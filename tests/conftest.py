@@ -54,6 +54,10 @@ def tools() -> None:
         ["fio", "--version"],
         ["/usr/bin/python3", "-c", "import nbd"],
         ["xz", "--version"],
+        ["zsh", "--version"],
+        ["fish", "--version"],
+        ["man", "--version"],
+        ["sh", "-c", "command -v mandoc"],
     ):
         try:
             run(*command)

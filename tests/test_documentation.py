@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from fvd.cli.main import COMMANDS
 from support import FVD, MIB, REPOSITORY, run
 from support.disks import ext4_disk, fill_folder, random_disk
 from support.example_host import example_host
@@ -16,23 +17,6 @@ from support.example_host import example_host
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 WITH_EXAMPLES = [page for page in PAGES if BLOCK.search(page.read_text())]
-COMMANDS = (
-    "create",
-    "info",
-    "check",
-    "map",
-    "convert",
-    "compare",
-    "dump",
-    "prefetch",
-    "profile",
-    "publish",
-    "serve",
-    "cache",
-    "amend",
-    "resize",
-    "update",
-)
 
 
 @pytest.mark.parametrize(

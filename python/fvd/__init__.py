@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from fvd._convert import convert
     from fvd._create import create
     from fvd._logging import enable_logging
+    from fvd._measure import measure
     from fvd._open import open
     from fvd._profile import clear_profile, export_profile, import_profile
     from fvd._publish import publish
@@ -101,6 +102,7 @@ __all__ = [
     "import_profile",
     "info",
     "map",
+    "measure",
     "open",
     "profile",
     "publish",
@@ -128,6 +130,7 @@ if not TYPE_CHECKING:
         "enable_logging": "_logging",
         "export_profile": "_profile",
         "import_profile": "_profile",
+        "measure": "_measure",
         "open": "_open",
         "publish": "_publish",
         "serve": "_serve",

@@ -76,6 +76,7 @@ __all__ = [
     "map",
     "open",
     "open_async",
+    "plan",
     "profile",
     "publish",
     "publish_profile",
@@ -86,6 +87,7 @@ __all__ = [
     "start_log",
     "stats",
     "take_log",
+    "units_with_data",
 ]
 
 __version__: Final[str]
@@ -333,6 +335,25 @@ def compare(
     remote: Remote | None = None,
     progress: Progress | None = None,
 ) -> CompareResult: ...
+def units_with_data(
+    source: StrPath | Image | AsyncImage | Source,
+    unit: int | None = None,
+    *,
+    source_format: Format | None = None,
+    force_share: bool = False,
+    trust: Sequence[StrPath] = ...,
+    cache_dir: StrPath | None = None,
+    remote: Remote | None = None,
+) -> tuple[int, int]: ...
+def plan(
+    size: int | None,
+    *,
+    backing_file: str | None = None,
+    backing_format: Format | None = None,
+    options: Mapping[str, OptionValue] | None = None,
+    trust: Sequence[StrPath] = ...,
+    remote: Remote | None = None,
+) -> dict[str, int]: ...
 def convert(
     source: StrPath | Image | AsyncImage | Source | int,
     target: StrPath | int,

@@ -25,6 +25,7 @@ INTEGERS = {
     ("fvd.dump", "limit"): MAX,
     ("fvd.map", "start"): MAX,
     ("fvd.map", "length"): MAX,
+    ("fvd.measure", "size"): MAX,
     ("fvd.convert", "source"): 2**31 - 1,
     ("fvd.convert", "target"): 2**31 - 1,
     ("fvd.convert", "sparse_size"): 16 * MIB,
@@ -67,6 +68,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "discard": {"count": 1, "offset": 0},
     "zero": {"count": 1, "offset": 0},
     "extents": {},
+    "measure": {},
     "prune": {},
 }
 

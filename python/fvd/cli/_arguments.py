@@ -72,10 +72,11 @@ class Parser:
 
     def __init__(self, command: str, summary: str, usage: str) -> None:
         """Create a parser for `command`; `usage` follows the name of the command in the help."""
-        self._command = command
-        self._summary = summary
-        self._usage_line = usage
-        self._help_lines: list[str] = []
+        self.command = command
+        self.summary = summary
+        self.usage = usage
+        self.entries: list[tuple[str, str]] = []
+        """What the help describes: options with their values, and other words, each with its text."""
         self._options: dict[str, Option] = {}
         self._defaults: dict[str, object] = {}
         self.add(_Printing("help", constant=self.format_help), "-h", "--help")
@@ -132,15 +133,17 @@ class Parser:
 
     def describe(self, what: str, help: str) -> None:
         """Add an entry to the help."""
-        self._help_lines += [f"  {what}", *(f"     {line}" for line in help.splitlines())]
+        self.entries.append((what, help))
+
+    def flags(self) -> dict[str, Option]:
+        """Return all options by their flags."""
+        return dict(self._options)
 
     def format_help(self) -> str:
         """Return the help, in the layout of qemu-img."""
-        return (
-            f"{self._summary}.  Usage:\n\n  fvd {self._command} {self._usage_line}\n\nArguments:\n"
-            + "\n".join(self._help_lines)
-            + "\n"
-        )
+        from fvd.cli import _help
+
+        return _help.of_command(self)
 
     def parse(self, arguments: list[str], least: int, most: int, expected: str) -> Given:
         """Return the options and, as `files`, the remaining `least` to `most` arguments.
@@ -161,10 +164,10 @@ class Parser:
             else:
                 files.append(word)
         if len(files) < least:
-            raise UsageError(expected, self._command)
+            raise UsageError(expected, self.command)
         if len(files) > most:
             unexpected = expected if most == least else f"Unexpected argument: {files[most]}"
-            raise UsageError(unexpected, self._command)
+            raise UsageError(unexpected, self.command)
         given.files = files
         return given
 
@@ -188,6 +191,7 @@ class Parser:
             return name
         flags = [flag for flag in self._options if flag.startswith(name)]
         if not flags:
+            self._refuse(name)
             raise self._wrong(f"unrecognized option '{name}'")
         if any(self._options[flag] is not self._options[flags[0]] for flag in flags):
             possible = " ".join(f"'{flag}'" for flag in flags)
@@ -200,6 +204,7 @@ class Parser:
             flag = f"-{letter}"
             option = self._options.get(flag)
             if option is None:
+                self._refuse(flag)
                 raise self._wrong(f"invalid option -- '{letter}'")
             if option.takes == "a value":
                 value = word[index:] or next(words, None)
@@ -209,8 +214,14 @@ class Parser:
                 return
             option.store(given, flag, None)
 
+    def _refuse(self, flag: str) -> None:
+        """Raise an error with the alternative if QEMU has the option `flag`."""
+        from fvd.cli import _not_here
+
+        _not_here.refuse(self.command, flag)
+
     def _wrong(self, message: str) -> UsageError:
-        return UsageError(message, self._command, f"fvd {self._command}")
+        return UsageError(message, self.command, f"fvd {self.command}")
 
 
 def _attribute(flags: tuple[str, ...]) -> str:

@@ -195,11 +195,12 @@ def cache_mode(name: str, what: str) -> CacheMode:
     return cast("CacheMode", name)
 
 
-def repeatable_options(parser: Parser, what: str = "options of the new image") -> None:
-    """Add `-o`."""
+def repeatable_options(parser: Parser, what: str = "options of the new image", *flags: str) -> None:
+    """Add `-o`, also under other long `flags`."""
     parser.option(
         "-o",
         "--options",
+        *flags,
         metavar="OPTIONS",
         repeatable=True,
         help=f"{what}, as a=b,c=d ('-o help' lists them); may be repeated",

@@ -33,7 +33,7 @@ def parser() -> Parser:
     parser.option(
         "-O", "--target-format", metavar="FMT", default="raw", help="format of TARGET: raw (default) or fvd"
     )
-    _common.repeatable_options(parser)
+    _common.repeatable_options(parser, "options of TARGET", "--target-options")
     parser.option("-B", "-b", "--backing", metavar="BACKING", help="stack TARGET on top of BACKING")
     _common.format_option(parser, "-F", "--backing-format", what="BACKING", dest="backing_format")
     parser.switch("-n", "--no-create", help="write into TARGET, which exists and is large enough")

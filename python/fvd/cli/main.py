@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "amend": "Change what an image says of itself, its size included",
+    "bench": "Measure how fast an image is read or written",
     "cache": "List, check or shrink the cache for bases that are far away",
     "check": "Check the metadata of an image, and repair it",
     "compare": "Check if two images have the same contents",
@@ -21,22 +22,14 @@ COMMANDS = {
     "dump": "Show header, table, bitmap, journal and prefetch profile of an image",
     "info": "Display information about an image",
     "map": "Show where the data of a disk lies",
+    "measure": "Calculate how large a new image can become",
     "prefetch": "Fetch everything that an image still needs from its base",
     "profile": "Show, export, import or clear the prefetch profile of an image",
-    "publish": "Publish a disk as a template, in a store or in a folder of a web server",
+    "publish": "Publish a disk as a template, in a store or a web server's folder",
     "resize": "Change the size of a disk",
     "serve": "Serve disks over NBD",
     "update": "Change what an image says of itself, as with the original driver",
 }
-
-ELSEWHERE = {
-    "bitmap": "images have no dirty bitmaps",
-    "commit": "'fvd amend -o write_updates_base_img=' makes images that write to their base",
-    "measure": "'fvd create' allocates nothing but metadata",
-    "rebase": "'fvd amend -o backing_file=NAME' changes the name of the base, 'fvd prefetch' does without it",
-    "snapshot": "an overlay ('fvd create -b') is a snapshot of its base",
-}
-"""Commands of qemu-img that fvd does not have, with the alternatives."""
 
 STATUS_FAILED = 1
 
@@ -97,11 +90,17 @@ def _main(given: list[str], log: dict[str, str]) -> int:
     if name.startswith("-") and name != "-":
         return _refused(f"invalid option -- '{name[1]}'")
     if name not in COMMANDS:
-        instead = f" ({ELSEWHERE[name]})" if name in ELSEWHERE else ""
-        return _refused(f"Command not found: {name}{instead}")
+        return _guarded(lambda: _not_found(name), STATUS_FAILED)
     # For `compare`, a status of 1 means that the images differ.
     failed = 2 if name == "compare" else STATUS_FAILED
     return _guarded(lambda: _run(name, rest, log), failed)
+
+
+def _not_found(name: str) -> int:
+    from fvd.cli import _not_here
+
+    instead = f" ({_not_here.COMMANDS[name]})" if name in _not_here.COMMANDS else ""
+    return _refused(f"Command not found: {name}{instead}")
 
 
 def _run(name: str, arguments: list[str], log: dict[str, str]) -> int:
@@ -135,21 +134,9 @@ def _version() -> int:
 
 
 def _help() -> int:
-    from fvd.cli import _output
+    from fvd.cli import _help, _output
 
-    commands = "\n".join(f"  {name} - {summary}" for name, summary in COMMANDS.items())
-    _output.write(
-        "FVD disk image utility.  Usage:\n\n"
-        "  fvd [standard options] COMMAND [--help | command options]\n\n"
-        "Standard options:\n"
-        "  -h, --help\n     display this help and exit\n"
-        "  -V, --version\n     display version info and exit\n"
-        "  --log-level LEVEL\n     tell on stderr what is done: off, error, warn, info, debug or trace\n"
-        "  --log-format FMT\n     text (default) or json: one object a line\n\n"
-        "Recognized commands (run fvd COMMAND --help for command-specific help):\n\n"
-        f"{commands}\n\n"
-        "Supported image formats:\n\n  fvd raw, and qcow2 to read from\n"
-    )
+    _output.write(_help.of_program(COMMANDS))
     return 0
 
 

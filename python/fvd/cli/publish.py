@@ -17,7 +17,7 @@ def parser() -> Parser:
     """Return the parser of this command."""
     parser = Parser(
         "publish",
-        "Publish a disk as a template, in a store or in a folder of a web server",
+        "Publish a disk as a template, in a store or a web server's folder",
         "[-f FMT] [--as-is] [--profile FILE] [--profile-only] [--force] [-U] [-p] [-q]\n"
         "        [--base-error=wait|report] [--base-timeout SECONDS] [--trust DIR|URL]\n"
         "        [--cache-dir DIR] SOURCE TARGET",

@@ -19,6 +19,7 @@ from fvd.types._arguments import (
     DetectZeroes,
     Discard,
     Format,
+    MeasuredFormat,
     Mode,
     Progress,
     Repair,
@@ -31,6 +32,7 @@ from fvd.types._cache import CacheCheck, CacheObject
 from fvd.types._copies import CompareResult, ConvertResult, CreateResult, PublishResult
 from fvd.types._dump import BitmapRecord, Dump, JournalSector, TableRecord
 from fvd.types._images import CheckResult, DiskStats, Extent, FormatSpecific, ImageInfo, Snapshot
+from fvd.types._measure import MeasureResult, Qcow2Options
 from fvd.types._options import Attributes, ImageOptions, OptionValue
 from fvd.types._prefetch import ImportedProfile, PrefetchProgress, PrefetchState, PrefetchStatus, Profile
 from fvd.types._remote import Credentials, Outage, RemoteStatus, SignedUrl
@@ -65,6 +67,8 @@ __all__ = [
     "ImageOptions",
     "ImportedProfile",
     "JournalSector",
+    "MeasureResult",
+    "MeasuredFormat",
     "Mode",
     "OptionValue",
     "Outage",
@@ -74,6 +78,7 @@ __all__ = [
     "Profile",
     "Progress",
     "PublishResult",
+    "Qcow2Options",
     "RemoteStatus",
     "Repair",
     "RequestCounts",

@@ -29,6 +29,14 @@ TargetFormat = Literal["fvd", "raw"]
 'raw'
 ```
 """
+MeasuredFormat = Literal["fvd", "raw", "qcow2"]
+"""Formats whose size can be calculated.
+
+```pycon
+>>> fvd.measure(size="1G", format="qcow2")["required"]
+393216
+```
+"""
 CacheMode = Literal["writeback", "writethrough", "none", "directsync", "unsafe"]
 """When writes are durable, and whether the page cache is bypassed (`none`, `directsync`): as in QEMU.
 

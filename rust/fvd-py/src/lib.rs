@@ -25,6 +25,7 @@ mod image;
 mod info;
 mod leases;
 mod logs;
+mod measure;
 mod numbers;
 mod open;
 mod options;
@@ -78,6 +79,8 @@ mod _fvd {
     use super::info::info;
     #[pymodule_export]
     use super::logs::{finish_log, log_descriptor, set_log_level, start_log, take_log};
+    #[pymodule_export]
+    use super::measure::{plan, units_with_data};
     #[pymodule_export]
     use super::open::open;
     #[pymodule_export]

@@ -38,6 +38,7 @@ integers! {
     sparse_size: MAX_SPARSE_SIZE;
     start: MAX_SIZE;
     target: MAX_DESCRIPTOR;
+    unit: MAX_SIZE;
 }
 
 /// The type of an integer argument.

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 EXPECTED = "Expecting one image file name at least"
 PATIENCE_S = 1.0
 """Seconds to wait for a disk that is in use: the kernel may release the locks of a killed server late."""
+parser = _options.parser
 STATUS_KILLED = 128 + 15
 """The status that a shell reports for a program that SIGTERM has ended."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from fvd import __version__, options
-from fvd.cli import _activation, _common, _log, _not_here
+from fvd.cli import _activation, _common, _log
 from fvd.cli._arguments import Parser
 from fvd.cli._common import CommandError
 from fvd.cli.serve import values as _values
@@ -64,7 +64,6 @@ def parser() -> Parser:
     _how(parser)
     _tls(parser)
     parser.printing("-V", "--version", text=f"fvd version {__version__}\n", help="print the version")
-    _not_here.add(parser)
     parser.describe("FILE", "an image, or with -f a disk of another format")
     parser.describe("NAME=FILE", "the same under a name of its own; may be repeated")
     return parser

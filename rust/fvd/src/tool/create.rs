@@ -56,9 +56,7 @@ pub struct CreateRequest {
 /// removed.
 pub async fn create(request: &CreateRequest) -> Result<Header> {
     request.new_files().check()?;
-    let base = open_backing(request).await?;
-    let mut options = complete(request, base.as_ref())?;
-    let profile = boot_profile(&mut options, base.as_ref()).await;
+    let Planned { options, base, profile } = planned(request).await?;
     options.header().map_err(|error| error.with_path(&request.path))?;
     let data_path = data_path(request);
     let new = RemoveOnDrop::new([Some(request.path.as_path()), data_path.as_deref()]);
@@ -74,6 +72,27 @@ pub async fn create(request: &CreateRequest) -> Result<Header> {
     }
     new.keep();
     Ok(header)
+}
+
+/// The header of the image that [`create`] would make. Changes nothing; the path of the image only says which
+/// base a relative name means.
+pub async fn plan(request: &CreateRequest) -> Result<Header> {
+    planned(request).await?.options.header()
+}
+
+/// An image that can be created.
+struct Planned {
+    options: CreateOptions,
+    base: Option<NewBase>,
+    /// The ranges of the boot profile that the image gets.
+    profile: Vec<Range<u64>>,
+}
+
+async fn planned(request: &CreateRequest) -> Result<Planned> {
+    let base = open_backing(request).await?;
+    let mut options = complete(request, base.as_ref())?;
+    let profile = boot_profile(&mut options, base.as_ref()).await;
+    Ok(Planned { options, base, profile })
 }
 
 /// The boot profile that was published with the base, unless the user has decided otherwise. Makes room for it,

@@ -1,5 +1,5 @@
-//! Operations on whole disks, named by path: create, info, check, amend, convert, compare, map, profile,
-//! stats. Most functions are `async`. Those that start threads (convert, compare) block the caller.
+//! Operations on whole disks, named by path: create, info, check, amend, convert, compare, map, measure,
+//! profile, stats. Most functions are `async`. Those that start threads (convert, compare) block the caller.
 
 mod amend;
 mod check;
@@ -8,6 +8,7 @@ pub mod convert;
 mod create;
 mod info;
 pub mod map;
+mod measure;
 mod new_files;
 mod profile;
 mod progress;
@@ -15,8 +16,9 @@ mod stats;
 
 pub use amend::amend;
 pub use check::check;
-pub use create::{Backing, CreateRequest, create, create_raw};
+pub use create::{Backing, CreateRequest, create, create_raw, plan};
 pub use info::{DiskInfo, NamedBacking, Qcow2Info, info};
+pub use measure::units_with_data;
 pub use profile::{StoredProfile, TakenProfile, profile, set_profile};
 pub use progress::{Callback, Progress, drive};
 pub use stats::{DiskStats, stats};

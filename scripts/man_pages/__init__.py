@@ -1,0 +1,1 @@
+"""Man pages, made from the pages of `docs/cli`."""
