@@ -22,6 +22,7 @@ COMMANDS = (
     "check",
     "map",
     "convert",
+    "commit",
     "compare",
     "dump",
     "prefetch",
@@ -30,6 +31,7 @@ COMMANDS = (
     "serve",
     "cache",
     "amend",
+    "rebase",
     "resize",
     "update",
 )

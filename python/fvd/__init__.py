@@ -64,6 +64,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fvd._amend import amend
     from fvd._cache import Cache
+    from fvd._commit import commit
     from fvd._compare import compare
     from fvd._convert import convert
     from fvd._create import create
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
     from fvd._open import open
     from fvd._profile import clear_profile, export_profile, import_profile
     from fvd._publish import publish
+    from fvd._rebase import rebase
     from fvd._remote import Remote
     from fvd._serve import Server, serve
     from fvd._sources import source
@@ -92,6 +94,7 @@ __all__ = [
     "amend",
     "check",
     "clear_profile",
+    "commit",
     "compare",
     "convert",
     "create",
@@ -104,6 +107,7 @@ __all__ = [
     "open",
     "profile",
     "publish",
+    "rebase",
     "remote_status",
     "serve",
     "source",
@@ -122,6 +126,7 @@ if not TYPE_CHECKING:
         "Server": "_serve",
         "amend": "_amend",
         "clear_profile": "_profile",
+        "commit": "_commit",
         "compare": "_compare",
         "convert": "_convert",
         "create": "_create",
@@ -130,6 +135,7 @@ if not TYPE_CHECKING:
         "import_profile": "_profile",
         "open": "_open",
         "publish": "_publish",
+        "rebase": "_rebase",
         "serve": "_serve",
         "source": "_sources",
     }

@@ -15,6 +15,7 @@ COMMANDS = {
     "amend": "Change what an image says of itself, its size included",
     "cache": "List, check or shrink the cache for bases that are far away",
     "check": "Check the metadata of an image, and repair it",
+    "commit": "Write what an image has to its base, and empty the image",
     "compare": "Check if two images have the same contents",
     "convert": "Copy one image to another, with format conversion",
     "create": "Create and format a new image file",
@@ -24,6 +25,7 @@ COMMANDS = {
     "prefetch": "Fetch everything that an image still needs from its base",
     "profile": "Show, export, import or clear the prefetch profile of an image",
     "publish": "Publish a disk as a template, in a store or in a folder of a web server",
+    "rebase": "Give an image another base, and keep its content",
     "resize": "Change the size of a disk",
     "serve": "Serve disks over NBD",
     "update": "Change what an image says of itself, as with the original driver",
@@ -31,9 +33,7 @@ COMMANDS = {
 
 ELSEWHERE = {
     "bitmap": "images have no dirty bitmaps",
-    "commit": "'fvd amend -o write_updates_base_img=' makes images that write to their base",
     "measure": "'fvd create' allocates nothing but metadata",
-    "rebase": "'fvd amend -o backing_file=NAME' changes the name of the base, 'fvd prefetch' does without it",
     "snapshot": "an overlay ('fvd create -b') is a snapshot of its base",
 }
 """Commands of qemu-img that fvd does not have, with the alternatives."""

@@ -28,7 +28,14 @@ from fvd.types._arguments import (
     TargetFormat,
 )
 from fvd.types._cache import CacheCheck, CacheObject
-from fvd.types._copies import CompareResult, ConvertResult, CreateResult, PublishResult
+from fvd.types._copies import (
+    CommitResult,
+    CompareResult,
+    ConvertResult,
+    CreateResult,
+    PublishResult,
+    RebaseResult,
+)
 from fvd.types._dump import BitmapRecord, Dump, JournalSector, TableRecord
 from fvd.types._images import CheckResult, DiskStats, Extent, FormatSpecific, ImageInfo, Snapshot
 from fvd.types._options import Attributes, ImageOptions, OptionValue
@@ -48,6 +55,7 @@ __all__ = [
     "CacheMode",
     "CacheObject",
     "CheckResult",
+    "CommitResult",
     "CompareResult",
     "ConnectionCounts",
     "ConvertResult",
@@ -74,6 +82,7 @@ __all__ = [
     "Profile",
     "Progress",
     "PublishResult",
+    "RebaseResult",
     "RemoteStatus",
     "Repair",
     "RequestCounts",

@@ -20,7 +20,11 @@ use crate::url::is_url;
 ///
 /// [`Unsupported`](crate::ErrorKind::Unsupported) for a base that is not raw or fvd, whose format the image does
 /// not name, or that lies on another machine.
-pub async fn open_base_to_commit(file: &FileStorage, head: &Head, options: &ChainOptions) -> Result<Box<dyn BaseSource>> {
+pub async fn open_base_to_commit(
+    file: &FileStorage,
+    head: &Head,
+    options: &ChainOptions,
+) -> Result<Box<dyn BaseSource>> {
     let (image, header) = (file.path(), &head.header);
     let format = check(image, head)?;
     let options = ChainOptions {
@@ -51,7 +55,9 @@ fn check(image: &Path, head: &Head) -> Result<&'static str> {
     let base = header.base_img.display();
     let refuse = |error: Error| Err(error.with_path(image));
     if header.base_img.is_empty() {
-        return refuse(Error::invalid_argument("The image has no backing file, so there is nothing to commit to"));
+        return refuse(Error::invalid_argument(
+            "The image has no backing file, so there is nothing to commit to",
+        ));
     }
     if is_url(&header.base_img) || is_url(image.as_os_str()) {
         let message = format!("The backing file '{base}' is on another machine, and is only read");

@@ -11,8 +11,11 @@ use crate::error::{Error, Result};
 use crate::format::BaseUpdate;
 use crate::image::{Head, Image, empty, read_head_to_write};
 use crate::remote::AnyFile;
-use crate::source::{BaseSource, WritableBase, probe_file};
+use crate::source::{BaseSource, probe_file};
 use crate::storage::{FileStorage, Storage};
+
+/// Bytes that are compared and written at once.
+const UNIT: u64 = 4096;
 
 /// What to commit.
 #[derive(Clone, Debug)]
@@ -54,12 +57,7 @@ pub struct Committed {
 pub fn commit(request: &CommitRequest, progress: &mut Callback<'_>) -> Result<Committed> {
     let (image, spare) = block_on(open(request))?;
     let base = spare.as_deref().or(image.base()).expect("it was opened for this");
-    block_on(settle(&image, base))?;
-    let pushed = push(&image, base, request.rate, progress);
-    let closed = block_on(target_of(base).close());
-    let written = pushed?;
-    closed.map_err(|error| error.during("commit"))?;
-    block_on(image.close())?;
+    let written = commit_opened(&image, base, request.rate, progress)?;
     if !request.keep {
         let emptied = block_on(empty(image.file(), image.data()));
         emptied.map_err(|error| error.during("empty"))?;
@@ -68,6 +66,37 @@ pub fn commit(request: &CommitRequest, progress: &mut Callback<'_>) -> Result<Co
         size: image.size(),
         written,
     })
+}
+
+/// Writes what the image has to its base, where that has something else. Then closes both: everything is durable.
+/// Returns the bytes written.
+pub(crate) fn commit_opened<S: Storage>(
+    image: &Image<S>,
+    base: &dyn BaseSource,
+    rate: Option<u64>,
+    progress: &mut Callback<'_>,
+) -> Result<u64> {
+    let target = base.writable().expect("it was opened for writing");
+    // What an earlier commit wrote in vain must not count as equal (M2).
+    block_on(async {
+        target.prepare(image.size()).await?;
+        target.sync_leftovers().await
+    })?;
+    let job = Transfer {
+        from: image,
+        select: Select::Own,
+        than: Some(base),
+        to: target,
+        unit: UNIT,
+        rate,
+    };
+    let written = transfer(&job, progress);
+    // After an error, too: a base that is an image is not to be left unclean.
+    let closed = block_on(target.close());
+    let written = written?;
+    closed.map_err(|error| error.during("commit"))?;
+    block_on(image.close())?;
+    Ok(written)
 }
 
 /// Opens the image and its base for writing. Returns the base if the image does not need it, and so does not hold
@@ -124,36 +153,3 @@ pub(super) fn session(options: &ChainOptions) -> ChainOptions {
         ..options.clone()
     }
 }
-
-fn target_of(base: &dyn BaseSource) -> &dyn WritableBase {
-    base.writable().expect("it was opened for writing")
-}
-
-/// Makes both sides read as the medium has them: what an earlier commit wrote in vain must not count as equal
-/// (M1).
-async fn settle<S: Storage>(image: &Image<S>, base: &dyn BaseSource) -> Result<()> {
-    let target = target_of(base);
-    target.prepare(image.size()).await?;
-    target.sync_leftovers().await
-}
-
-/// Writes what the image has to the base, where that has something else. Returns the bytes written.
-fn push<S: Storage>(
-    image: &Image<S>,
-    base: &dyn BaseSource,
-    rate: Option<u64>,
-    progress: &mut Callback<'_>,
-) -> Result<u64> {
-    let job = Transfer {
-        from: image,
-        select: Select::Own,
-        than: Some(base),
-        to: target_of(base),
-        unit: UNIT,
-        rate,
-    };
-    transfer(&job, progress)
-}
-
-/// Bytes that are compared and written at once.
-const UNIT: u64 = 4096;

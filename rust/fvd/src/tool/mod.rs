@@ -19,6 +19,8 @@ mod transfer;
 
 pub use amend::amend;
 pub use check::check;
+#[cfg(test)]
+pub(crate) use commit::commit_opened;
 pub use commit::{CommitRequest, Committed, commit};
 pub use create::{Backing, CreateRequest, create, create_raw};
 pub use info::{DiskInfo, NamedBacking, Qcow2Info, info};

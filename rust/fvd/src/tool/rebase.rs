@@ -63,7 +63,13 @@ pub fn rebase(request: &RebaseRequest, progress: &mut Callback<'_>) -> Result<Re
         changes.set("base_img_fmt", Value::Text(request.base_format.clone().into()))?;
     }
     if request.name_only {
-        let header = block_on(amend(&request.path, request.format.as_deref(), &changes, true, &request.chain))?;
+        let header = block_on(amend(
+            &request.path,
+            request.format.as_deref(),
+            &changes,
+            true,
+            &request.chain,
+        ))?;
         return Ok(Rebased {
             size: header.virtual_disk_size,
             copied: 0,
@@ -111,7 +117,11 @@ async fn open(request: &RebaseRequest, changes: &mut Changes) -> Result<Opened> 
     } else {
         let format = Some(request.base_format.as_str()).filter(|format| !format.is_empty());
         let files = 1 + usize::from(!head.header.data_file.is_empty());
-        Some(open_new_base(&beside(path, &request.base), format, files, &options).await?.source)
+        Some(
+            open_new_base(&beside(path, &request.base), format, files, &options)
+                .await?
+                .source,
+        )
     };
     head.header.generate_prefetch_profile = false;
     let image = open_image_with(AnyFile::Local(file), head, &options).await?;
