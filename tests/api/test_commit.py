@@ -1,4 +1,4 @@
-"""Commit: what an image has is in its base afterwards, as qemu-img commit leaves a qcow2 image and its base."""
+"""Commit: what an image has is in its base afterwards, as qemu-img commit leaves a qcow2 image."""
 
 import random
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import fvd
-from fvd.types import ImageOptions
+from fvd.types import Format, ImageOptions
 from support import FVD, KIB, MIB, run
 from support.disks import allocated, content, random_disk
 
@@ -28,7 +28,10 @@ def writes(seed: int, size: int) -> list[tuple[int, bytes | None]]:
     """Writes, and zeros (None stands for 64 KiB of them)."""
     rng = random.Random(seed)
     return [
-        (rng.randrange((size - 128 * KIB) // 512) * 512, rng.choice([None, rng.randbytes(rng.choice([512, 70000]))]))
+        (
+            rng.randrange((size - 128 * KIB) // 512) * 512,
+            rng.choice([None, rng.randbytes(rng.choice([512, 70000]))]),
+        )
         for _ in range(20)
     ]
 
@@ -53,10 +56,12 @@ def change_qcow2(path: Path, seed: int, size: int) -> None:
         run("qemu-io", "-f", "qcow2", "-c", command, path)
 
 
-def overlay(folder: Path, base: str, *, name: str = "top.fvd", kind: str = "plain", format: str = "raw") -> Path:
-    options = KINDS[kind]
-    made = fvd.create(folder / name, backing_file=base, backing_format=format, options=options)  # type: ignore[arg-type]
-    return Path(made["filename"]) if "filename" in made else folder / name
+def overlay(
+    folder: Path, base: str, *, name: str = "top.fvd", kind: str = "plain", format: Format = "raw"
+) -> Path:
+    image = folder / name
+    fvd.create(image, backing_file=base, backing_format=format, options=KINDS[kind])
+    return image
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -121,14 +126,14 @@ def test_a_chain_of_three_is_committed_from_the_top(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("format", ["raw", "fvd"])
-def test_a_smaller_base_grows(tmp_path: Path, format: str) -> None:
+def test_a_smaller_base_grows(tmp_path: Path, format: Format) -> None:
     if format == "raw":
         random_disk(tmp_path / "base", MIB - 100, seed=1)
     else:
         random_disk(tmp_path / "low.raw", MIB, seed=1)
         fvd.create(tmp_path / "base", backing_file="low.raw", backing_format="raw")
     image = tmp_path / "top.fvd"
-    fvd.create(image, 3 * MIB, backing_file="base", backing_format=format)  # type: ignore[arg-type]
+    fvd.create(image, 3 * MIB, backing_file="base", backing_format=format)
     change(image, 2)
     before = disk(image)
     fvd.commit(image)

@@ -32,7 +32,9 @@ def similar(base: Path, path: Path) -> Path:
     return path
 
 
-def overlay(folder: Path, base: str, kind: str = "plain", *, name: str = "top.fvd", format: Format = "raw") -> Path:
+def overlay(
+    folder: Path, base: str, kind: str = "plain", *, name: str = "top.fvd", format: Format = "raw"
+) -> Path:
     image = folder / name
     fvd.create(image, backing_file=base, backing_format=format, options=KINDS[kind])
     with fvd.open(image, "r+") as opened:
@@ -65,7 +67,20 @@ def test_the_content_is_that_of_qemu_img_with_bases_of_other_sizes(tmp_path: Pat
         image = tmp_path / f"top{number}.fvd"
         qcow2 = tmp_path / f"top{number}.qcow2"
         fvd.create(image, 3 * MIB, backing_file="base.raw", backing_format="raw")
-        run("qemu-img", "create", "-q", "-f", "qcow2", "-b", "base.raw", "-F", "raw", qcow2, "3M", cwd=tmp_path)
+        run(
+            "qemu-img",
+            "create",
+            "-q",
+            "-f",
+            "qcow2",
+            "-b",
+            "base.raw",
+            "-F",
+            "raw",
+            qcow2,
+            "3M",
+            cwd=tmp_path,
+        )
         before = disk(image)
         fvd.rebase(image, "new.raw", backing_format="raw")
         run("qemu-img", "rebase", "-b", "new.raw", "-F", "raw", qcow2, cwd=tmp_path)

@@ -65,7 +65,9 @@ def killed_at_each(call: str, command: list[str | Path], cwd: Path) -> Iterator[
     pytest.fail(f"more than {MOST} calls of {call}")
 
 
-@pytest.mark.parametrize("command", [["commit", "-q"], ["rebase", "-b", "new", "-F", "raw"]], ids=["commit", "rebase"])
+@pytest.mark.parametrize(
+    "command", [["commit", "-q"], ["rebase", "-b", "new", "-F", "raw"]], ids=["commit", "rebase"]
+)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_kill_at_any_call_leaves_the_disk_as_it_was(tmp_path: Path, kind: str, command: list[str]) -> None:
     kills = 0
@@ -94,18 +96,23 @@ def test_a_signal_stops_at_a_safe_point_and_says_how_far_it_came(
 ) -> None:
     image = chain(tmp_path, "plain")
     before = disk(image)
-    words = [command, "-p", "-r", "50K", *(["-b", "new", "-F", "raw"] if command == "rebase" else []), image]
+    new_base = ["-b", "new", "-F", "raw"] if command == "rebase" else []
+    words = [command, "-p", *new_base, str(image)]
     with subprocess.Popen(
-        [FVD, *words], cwd=tmp_path, env=TOOLS_ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [FVD, *words, "-r", "50K"],
+        cwd=tmp_path,
+        env=TOOLS_ENV,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     ) as process:
         assert process.stdout is not None
         process.stdout.read(1)  # the first percentages: it has begun
         process.send_signal(number)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + number
-    assert b"stopped after" in said and b"The same command completes it" in said
+    assert b"stopped after" in said
+    assert b"The same command completes it" in said
     assert disk(image) == before
-    words.remove("-r"), words.remove("50K")
     run(FVD, *words, cwd=tmp_path)
     assert disk(image) == before
 
@@ -118,7 +125,7 @@ def test_a_full_file_system_during_a_rebase_leaves_the_old_base(small_file_syste
         fvd.rebase(image, "new", backing_format="raw")
     assert fvd.info(image)["backing-filename"] == "base"
     assert disk(image) == before
-    ballast.free()
+    ballast.drop()
     fvd.rebase(image, "new", backing_format="raw")
     assert disk(image) == before
 
@@ -135,6 +142,6 @@ def test_a_full_file_system_during_a_commit_leaves_the_image_as_it_was(small_fil
     with pytest.raises(fvd.NoSpaceError):
         fvd.commit(image)
     assert disk(image) == before
-    ballast.free()
+    ballast.drop()
     fvd.commit(image)
     assert (small_file_system / "base").read_bytes() == disk(image) == before

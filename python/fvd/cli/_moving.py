@@ -52,6 +52,6 @@ class Count:
 
         how_far = f" after {self._done} of {self._total} bytes" if self._total else ""
         _output.complain(
-            f"fvd: {command} of '{_output.printable(filename)}' stopped{how_far}: the disk is as before, {left}. "
-            "The same command completes it"
+            f"fvd: {command} of '{_output.printable(filename)}' stopped{how_far}: the disk is as before, "
+            f"{left}. The same command completes it"
         )

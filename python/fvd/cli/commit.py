@@ -44,7 +44,7 @@ def run(arguments: list[str]) -> int:
     (filename,) = given.files
     if given.base is not None:
         raise CommandError(
-            f"{filename}: -b is not supported: commit to its own base, and then commit that one, or 'fvd rebase' "
+            f"{filename}: -b is not supported: commit to its own base, then commit that one, or 'fvd rebase' "
             f"the image onto '{given.base}'"
         )
     cache = _common.cache_mode(given.cache, "cache")

@@ -27,7 +27,9 @@ def parser() -> Parser:
         help="cache mode (default writeback): writeback, writethrough, none, directsync or unsafe",
     )
     _moving.rate_option(parser)
-    parser.switch("-u", "--name-only", help="only change the name: BACKING has the same content as the base now")
+    parser.switch(
+        "-u", "--name-only", help="only change the name: BACKING has the same content as the base now"
+    )
     parser.option("-b", "-B", "--backing", metavar="BACKING", help="the new base; '': none")
     _common.format_option(parser, "-F", "--backing-format", what="BACKING", dest="backing_format")
     _common.trust_option(parser)

@@ -114,7 +114,7 @@ fn local(sample: &Sample<MemoryStorage>) -> u64 {
     block_on(crate::image::local_bytes(&sample.file, &head)).expect("reads")
 }
 
-/// The disk reads as `expected`, whoever opens it, and can be committed again.
+/// The disk reads as `expected`, and can be committed again.
 fn verify(left: &Sample<MemoryStorage>, expected: &[u8], point: &str) {
     assert_consistent(left, point);
     assert!(content(left) == expected, "content: {point}");
