@@ -41,7 +41,7 @@ def overlay(
         rng = random.Random(5)
         for _ in range(6):
             opened.pwrite(rng.randbytes(5000), rng.randrange(opened.size - 5000))
-        opened.zero(100 * KIB, 60 * KIB)
+        opened.zero(60 * KIB, 100 * KIB)
     return image
 
 

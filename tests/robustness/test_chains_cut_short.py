@@ -43,7 +43,7 @@ def chain(folder: Path, kind: str) -> Path:
     with fvd.open(folder / "top.fvd", "r+") as image:
         for at in (0, 200 * KIB, 700 * KIB):
             image.pwrite(rng.randbytes(100 * KIB), at)
-        image.zero(400 * KIB, 128 * KIB)
+        image.zero(128 * KIB, 400 * KIB)
     return folder / "top.fvd"
 
 

@@ -39,7 +39,7 @@ pub(super) struct Transfer<'a> {
     pub(super) from: &'a dyn BaseSource,
     /// Which parts of it.
     pub(super) select: Select,
-    /// What the parts are compared with. None: nothing, all of them are written.
+    /// What the parts are compared with. What lies behind its end is written whatever it is. None: all is written.
     pub(super) than: Option<&'a dyn BaseSource>,
     /// Where they are written, at the same offsets.
     pub(super) to: &'a dyn WritableBase,
@@ -140,10 +140,10 @@ impl Job<'_> {
         }
         let from = self.fill(self.transfer.from, piece)?.freeze();
         let than = match self.transfer.than {
-            Some(than) if piece.other == Content::Data => Some(self.fill(than, piece)?),
+            Some(than) if piece.other == Some(Content::Data) => Some(self.fill(than, piece)?),
             _ => None,
         };
-        let is_known_zero = self.transfer.than.is_some() && piece.other == Content::Zero;
+        let is_known_zero = piece.other == Some(Content::Zero);
         let step = |unit: &Range<usize>| {
             let new = &from[unit.clone()];
             match &than {

@@ -6,6 +6,7 @@ use pollster::block_on;
 
 use super::Transfer;
 use crate::error::Result;
+use crate::format::SECTOR;
 use crate::source::{BaseSource, Content, Run};
 use crate::tool::progress::Meter;
 
@@ -33,8 +34,8 @@ pub(super) struct Piece {
     pub(super) len: u64,
     /// What the image has there.
     pub(super) content: Content,
-    /// What the other disk has there. Data if there is no other disk.
-    pub(super) other: Content,
+    /// What the other disk has there. None: nothing, all of the piece is written.
+    pub(super) other: Option<Content>,
 }
 
 /// The status of a disk up to `end`.
@@ -75,35 +76,36 @@ impl Plan {
                 continue;
             }
             let other = match transfer.than {
-                Some(than) => look(&mut self.other, than, at, self.end)?,
-                None => Known {
-                    content: Content::Data,
-                    ..from
-                },
-            };
-            let mut end = from.end.min(other.end);
-            match (from.content, other.content) {
-                (Content::Zero, Content::Zero) => {
-                    self.at = end;
-                    meter.add(end - at);
-                    continue;
+                // Behind the end of a base, an image cannot read.
+                Some(than) if at < than.len().next_multiple_of(SECTOR) => {
+                    Some(look(&mut self.other, than, at, self.end)?)
                 }
-                (Content::Zero, Content::Data) => {}
-                (Content::Data, _) => end = end.min((at / most + 1) * most),
+                _ => None,
+            };
+            let mut end = other.map_or(from.end, |other| from.end.min(other.end));
+            let other = other.map(|other| other.content);
+            if (from.content, other) == (Content::Zero, Some(Content::Zero)) {
+                self.at = end;
+                meter.add(end - at);
+                continue;
+            }
+            if from.content == Content::Data {
+                end = end.min((at / most + 1) * most);
             }
             self.at = end;
             return Ok(Some(Piece {
                 offset: at,
                 len: end - at,
                 content: from.content,
-                other: other.content,
+                other,
             }));
         }
         Ok(None)
     }
 }
 
-/// The status of `source` at byte `at`, up to `limit` at most. After its end there are zeros.
+/// The status of `source` at byte `at`, up to `limit` at most. It ends with the last sector of the source, the rest of
+/// which is zeros.
 fn look(last: &mut Option<Known>, source: &dyn BaseSource, at: u64, limit: u64) -> Result<Known> {
     if let Some(known) = last.filter(|known| known.end > at) {
         return Ok(known);
@@ -111,7 +113,7 @@ fn look(last: &mut Option<Known>, source: &dyn BaseSource, at: u64, limit: u64) 
     let len = source.len().min(limit);
     let run = match len.cmp(&at) {
         Ordering::Greater => block_on(source.status(at, len - at))?,
-        _ => Run::zeros(limit - at),
+        _ => Run::zeros(len.next_multiple_of(SECTOR).min(limit) - at),
     };
     let known = Known {
         end: limit.min(at + run.len),
