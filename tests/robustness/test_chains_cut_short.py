@@ -131,8 +131,7 @@ def test_a_full_file_system_during_a_rebase_leaves_the_old_base(small_file_syste
 
 
 def test_a_full_file_system_during_a_commit_leaves_the_image_as_it_was(small_file_system: Path) -> None:
-    (small_file_system / "base").touch()
-    (small_file_system / "base").open("r+b").truncate(SIZE)
+    random_disk(small_file_system / "base", SIZE, seed=1, density=0)
     image = small_file_system / "top.fvd"
     fvd.create(image, backing_file="base", backing_format="raw")
     with fvd.open(image, "r+") as opened:
