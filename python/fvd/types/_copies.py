@@ -6,7 +6,15 @@ from fvd.types._options import OptionValue
 
 
 class CommitResult(TypedDict):
-    """The result of a commit."""
+    """The result of a commit. See `fvd.commit`.
+
+    ```pycon
+    >>> made = fvd.create("empty.fvd", backing_file="base.raw", backing_format="raw")
+    >>> result: CommitResult = fvd.commit("empty.fvd")
+    >>> result["size"], result["written"]
+    (1048576, 0)
+    ```
+    """
 
     size: int
     """Of the disk, in bytes."""
@@ -91,7 +99,15 @@ class PublishResult(TypedDict):
 
 
 class RebaseResult(TypedDict):
-    """The result of a rebase."""
+    """The result of a rebase. See `fvd.rebase`.
+
+    ```pycon
+    >>> made = fvd.create("alone.fvd", backing_file="base.raw", backing_format="raw")
+    >>> result: RebaseResult = fvd.rebase("alone.fvd", None)
+    >>> result["copied"]
+    1048576
+    ```
+    """
 
     size: int
     """Of the disk, in bytes."""
