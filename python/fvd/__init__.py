@@ -64,6 +64,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fvd._amend import amend
     from fvd._cache import Cache
+    from fvd._commit import commit
     from fvd._compare import compare
     from fvd._convert import convert
     from fvd._create import create
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from fvd._open import open
     from fvd._profile import clear_profile, export_profile, import_profile
     from fvd._publish import publish
+    from fvd._rebase import rebase
     from fvd._remote import Remote
     from fvd._serve import Server, serve
     from fvd._sources import source
@@ -93,6 +95,7 @@ __all__ = [
     "amend",
     "check",
     "clear_profile",
+    "commit",
     "compare",
     "convert",
     "create",
@@ -106,6 +109,7 @@ __all__ = [
     "open",
     "profile",
     "publish",
+    "rebase",
     "remote_status",
     "serve",
     "source",
@@ -124,6 +128,7 @@ if not TYPE_CHECKING:
         "Server": "_serve",
         "amend": "_amend",
         "clear_profile": "_profile",
+        "commit": "_commit",
         "compare": "_compare",
         "convert": "_convert",
         "create": "_create",
@@ -133,6 +138,7 @@ if not TYPE_CHECKING:
         "measure": "_measure",
         "open": "_open",
         "publish": "_publish",
+        "rebase": "_rebase",
         "serve": "_serve",
         "source": "_sources",
     }

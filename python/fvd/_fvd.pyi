@@ -16,6 +16,7 @@ from fvd.types import (
     CacheMode,
     CacheObject,
     CheckResult,
+    CommitResult,
     CompareResult,
     ConvertResult,
     CreateResult,
@@ -33,6 +34,7 @@ from fvd.types import (
     Profile,
     Progress,
     PublishResult,
+    RebaseResult,
     RemoteStatus,
     Repair,
     ServerStats,
@@ -65,6 +67,7 @@ __all__ = [
     "cache_prune",
     "cache_verify",
     "check",
+    "commit",
     "compare",
     "convert",
     "create",
@@ -80,6 +83,7 @@ __all__ = [
     "profile",
     "publish",
     "publish_profile",
+    "rebase",
     "remote_status",
     "serve",
     "set_log_level",
@@ -319,6 +323,30 @@ def map(
 def cache_list(directory: StrPath) -> list[CacheObject]: ...
 def cache_verify(directory: StrPath) -> list[CacheCheck]: ...
 def cache_prune(directory: StrPath, size: int) -> int: ...
+def commit(
+    path: StrPath,
+    *,
+    format: Format | None = None,
+    keep: bool = False,
+    cache: CacheMode = "writeback",
+    rate_limit: int | None = None,
+    trust: Sequence[StrPath] = ...,
+    remote: Remote | None = None,
+    progress: Progress | None = None,
+) -> CommitResult: ...
+def rebase(
+    path: StrPath,
+    backing_file: StrPath | None,
+    *,
+    backing_format: Format | None = None,
+    format: Format | None = None,
+    name_only: bool = False,
+    cache: CacheMode = "writeback",
+    rate_limit: int | None = None,
+    trust: Sequence[StrPath] = ...,
+    remote: Remote | None = None,
+    progress: Progress | None = None,
+) -> RebaseResult: ...
 def compare(
     a: StrPath | Image | AsyncImage | Source,
     b: StrPath | Image | AsyncImage | Source,

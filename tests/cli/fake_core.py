@@ -11,6 +11,7 @@ import fvd._fvd
 FUNCTIONS = (
     "amend",
     "check",
+    "commit",
     "compare",
     "convert",
     "create",
@@ -19,6 +20,7 @@ FUNCTIONS = (
     "map",
     "open",
     "profile",
+    "rebase",
     "stats",
 )
 

@@ -12,9 +12,6 @@ from fvd.cli._arguments import Parser, UsageError
 from fvd.cli._common import CommandError
 from support import fvd_command, run
 
-# Commands that are being built: neither here nor refused for good.
-IN_WORK = {"commit", "rebase"}
-
 OPTION = re.compile(
     r"^ +(?P<flags>-{1,2}[A-Za-z][\w-]*(?:, *-{1,2}[A-Za-z][\w-]*)*)(?P<value> \S+)?", re.MULTILINE
 )
@@ -54,7 +51,7 @@ def test_the_help_of_qemu_img_was_understood() -> None:
 
 @pytest.mark.parametrize("command", commands_of_qemu_img())
 def test_each_command_is_here_or_refused_with_an_alternative(command: str) -> None:
-    if command in main.COMMANDS or command in IN_WORK:
+    if command in main.COMMANDS:
         return
     said = fvd_command(command, ok=(1,)).stderr.decode()
     assert re.match(rf"fvd: Command not found: {command} \(.{{10,}}\)\n", said)
@@ -84,7 +81,7 @@ def test_nothing_is_refused_that_is_here() -> None:
     for command in main.COMMANDS:
         for flag in _not_here.refused_options(command):
             assert parser(command).find(flag) is None, f"{command} {flag}"
-    assert not (set(_not_here.COMMANDS) - IN_WORK) & set(main.COMMANDS)
+    assert not set(_not_here.COMMANDS) & set(main.COMMANDS)
 
 
 def test_an_option_that_is_cut_short_is_refused_too() -> None:

@@ -6,9 +6,7 @@ from fvd.cli._common import CommandError
 
 COMMANDS = {
     "bitmap": "images have no dirty bitmaps",
-    "commit": "'fvd amend -o write_updates_base_img=' makes images that write to their base",
     "dd": "'fvd convert' copies a disk; for a part of it, 'fvd serve -r', then 'nbdcopy' or 'qemu-img dd'",
-    "rebase": "'fvd amend -o backing_file=NAME' changes the name of the base, 'fvd prefetch' does without it",
     "snapshot": "an overlay ('fvd create -b') is a snapshot of its base",
 }
 """Commands of qemu-img."""

@@ -29,7 +29,14 @@ from fvd.types._arguments import (
     TargetFormat,
 )
 from fvd.types._cache import CacheCheck, CacheObject
-from fvd.types._copies import CompareResult, ConvertResult, CreateResult, PublishResult
+from fvd.types._copies import (
+    CommitResult,
+    CompareResult,
+    ConvertResult,
+    CreateResult,
+    PublishResult,
+    RebaseResult,
+)
 from fvd.types._dump import BitmapRecord, Dump, JournalSector, TableRecord
 from fvd.types._images import CheckResult, DiskStats, Extent, FormatSpecific, ImageInfo, Snapshot
 from fvd.types._measure import MeasureResult, Qcow2Options
@@ -50,6 +57,7 @@ __all__ = [
     "CacheMode",
     "CacheObject",
     "CheckResult",
+    "CommitResult",
     "CompareResult",
     "ConnectionCounts",
     "ConvertResult",
@@ -79,6 +87,7 @@ __all__ = [
     "Progress",
     "PublishResult",
     "Qcow2Options",
+    "RebaseResult",
     "RemoteStatus",
     "Repair",
     "RequestCounts",

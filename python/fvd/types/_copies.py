@@ -1,8 +1,25 @@
-"""Results of `create`, `convert` and `compare`."""
+"""Results of `create`, `convert`, `compare`, `commit`, `rebase` and `publish`."""
 
 from typing import Literal, TypedDict
 
 from fvd.types._options import OptionValue
+
+
+class CommitResult(TypedDict):
+    """The result of a commit. See `fvd.commit`.
+
+    ```pycon
+    >>> made = fvd.create("empty.fvd", backing_file="base.raw", backing_format="raw")
+    >>> result: CommitResult = fvd.commit("empty.fvd")
+    >>> result["size"], result["written"]
+    (1048576, 0)
+    ```
+    """
+
+    size: int
+    """Of the disk, in bytes."""
+    written: int
+    """Bytes that were written to the base or zeroed there: those that differed."""
 
 
 class CompareResult(TypedDict):
@@ -79,3 +96,20 @@ class PublishResult(TypedDict):
     """False: the object was published already, or only the profile was written."""
     profile_entries: int | None
     """Entries of the boot profile that was written; None: none was."""
+
+
+class RebaseResult(TypedDict):
+    """The result of a rebase. See `fvd.rebase`.
+
+    ```pycon
+    >>> made = fvd.create("alone.fvd", backing_file="base.raw", backing_format="raw")
+    >>> result: RebaseResult = fvd.rebase("alone.fvd", None)
+    >>> result["copied"]
+    1048576
+    ```
+    """
+
+    size: int
+    """Of the disk, in bytes."""
+    copied: int
+    """Bytes that the image has got from its old base, zeros included."""

@@ -10,6 +10,7 @@ mod background;
 mod buffer;
 mod cache;
 mod calls;
+mod chains;
 mod check;
 mod compare;
 mod convert;
@@ -56,6 +57,8 @@ mod _fvd {
     use super::cache::{cache_list, cache_prune, cache_verify};
     #[pymodule_export]
     use super::calls::{Call, Calls};
+    #[pymodule_export]
+    use super::chains::{commit, rebase};
     #[pymodule_export]
     use super::check::check;
     #[pymodule_export]

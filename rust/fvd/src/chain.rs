@@ -1,6 +1,7 @@
 //! Opens an image by path, with its data file and its backing chain.
 
 mod base;
+mod commit_base;
 mod files;
 
 use std::ffi::OsStr;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::{open_base, open_base_of, tell_of_damage};
+pub use commit_base::open_base_to_commit;
 pub use files::{AsyncIo, Blocking, FileOf, Files};
 
 use crate::error::{Error, Result};
@@ -116,6 +118,14 @@ pub async fn open_image_on<F: Files>(files: &F, path: &Path, options: &ChainOpti
     let storage = open_any(path, options)?;
     let mut seen = Seen::default();
     deep(|| Box::pin(open_fvd(files, storage, options, &mut seen))).await
+}
+
+/// Opens the image in `storage` with the head `head`, which may differ from that in the file in what only tunes a
+/// session, and the files that it names.
+pub async fn open_image_with(storage: OpenedFile, head: Head, options: &ChainOptions) -> Result<Image<OpenedFile>> {
+    let mut seen = Seen::default();
+    seen.add(storage.identity(), storage.path())?;
+    deep(|| Box::pin(open_headed(&Blocking, storage, head, options, &mut seen))).await
 }
 
 /// Opens the disk at `path` for reading. `format`: `raw`, `qcow2` or `fvd`. None: probe which of them it is,
@@ -258,6 +268,17 @@ async fn open_fvd<F: Files>(
     } else {
         read_head(&storage).await?
     };
+    open_headed(files, storage, head, options, seen).await
+}
+
+/// Opens the image in `storage` whose head has been read, and the files that it names.
+async fn open_headed<F: Files>(
+    files: &F,
+    storage: OpenedFile,
+    head: Head,
+    options: &ChainOptions,
+    seen: &mut Seen,
+) -> Result<Image<FileOf<F>>> {
     let path = storage.path().to_owned();
     let data = open_data_file(&path, &head, options, seen)?;
     let base = open_base_of(files, &storage, &head, options, seen).await?;

@@ -91,7 +91,7 @@ fn check_pinnable(path: &Path, head: &Head, changes: &Changes, unchecked: bool) 
 
 /// Fails if the data file or the base cannot be opened as the changed header will name them. Returns the pin of
 /// the base, if it is to be stored.
-async fn check_named(
+pub(super) async fn check_named(
     path: &Path,
     file: &FileStorage,
     head: &Head,
@@ -151,7 +151,7 @@ fn open_base(
 
 /// Fails if, after the changes, the image, its data file and the files of the backing chain would not all be
 /// different.
-fn check_apart(file: &FileStorage, head: &Head, changes: &Changes, access: Access<'_>) -> Result<()> {
+pub(super) fn check_apart(file: &FileStorage, head: &Head, changes: &Changes, access: Access<'_>) -> Result<()> {
     let path = file.path();
     let refuse = |name: &OsStr, what: &str| {
         let message = format!("'{}' is {what}", name.display());

@@ -74,9 +74,9 @@ pub(in crate::image) async fn write_mark<S: Storage>(file: &S, clean: bool) -> R
     write_boolean(file, CLEAN_SHUTDOWN_OFFSET, clean).await
 }
 
-/// Sets `all_data_in_fvd_img` to true, and leaves every other byte of the header as it is.
-pub(in crate::image) async fn write_all_local<S: Storage>(file: &S) -> Result<()> {
-    write_boolean(file, ALL_DATA_OFFSET, true).await
+/// Writes `all_data_in_fvd_img`, and leaves every other byte of the header as it is.
+pub(in crate::image) async fn write_all_local<S: Storage>(file: &S, all_local: bool) -> Result<()> {
+    write_boolean(file, ALL_DATA_OFFSET, all_local).await
 }
 
 /// Writes `prefetch_profile_entries`, and leaves every other byte of the header as it is.

@@ -21,7 +21,7 @@ impl<S: Storage> Image<S> {
         }
         let _round = self.committer.round().await?;
         if mutation::is(Mutation::CompleteFirst) {
-            patch::write_all_local(self.file()).await?;
+            patch::write_all_local(self.file(), true).await?;
             self.committer.sync_file().await?;
         }
         // A bit only changes from 0 to 1, so all blocks are still local. The checkpoint syncs data, entries
@@ -32,7 +32,7 @@ impl<S: Storage> Image<S> {
             return Ok(None);
         }
         self.committer
-            .metadata_written(patch::write_all_local(self.file()).await)?;
+            .metadata_written(patch::write_all_local(self.file(), true).await)?;
         self.committer.sync_file().await?;
         Ok(None)
     }

@@ -14,7 +14,7 @@ use crate::storage::{Allocation, IoBufMut, MemoryStorage, Space, Storage};
 
 /// One change of a disk.
 #[derive(Clone, Debug)]
-pub(in crate::image) enum Op {
+pub(crate) enum Op {
     Write(Bytes, u64),
     Zero(u64, u64),
     /// Like [`Op::Zero`], by a discard.
@@ -25,25 +25,25 @@ pub(in crate::image) enum Op {
 
 /// The changes of the disks of a sample in order, each with the number of its disk, and the errors to inject.
 #[derive(Default)]
-pub(in crate::image) struct Log {
-    pub(in crate::image) ops: Vec<(usize, Op)>,
+pub(crate) struct Log {
+    pub(crate) ops: Vec<(usize, Op)>,
     /// Index of the operation that fails, and the error number.
-    pub(in crate::image) fail: Option<(usize, i32)>,
+    pub(crate) fail: Option<(usize, i32)>,
     /// Reads that include this byte offset fail with `EIO`.
-    pub(in crate::image) unreadable: Option<u64>,
+    pub(crate) unreadable: Option<u64>,
     /// Writes of any disk that overlap this byte range fail with `ENOSPC`.
-    pub(in crate::image) full: Range<u64>,
+    pub(crate) full: Range<u64>,
     /// A file cannot become longer than this number of bytes.
-    pub(in crate::image) longest: Option<u64>,
+    pub(crate) longest: Option<u64>,
     /// Bytes of a file system block, the unit of holes. 0: one byte.
-    pub(in crate::image) hole_unit: u64,
+    pub(crate) hole_unit: u64,
     /// The result of discards.
-    pub(in crate::image) discards: Discards,
+    pub(crate) discards: Discards,
 }
 
 /// The result of a discard.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub(in crate::image) enum Discards {
+pub(crate) enum Discards {
     /// The range becomes a hole.
     #[default]
     Free,
@@ -56,7 +56,7 @@ pub(in crate::image) enum Discards {
 impl Log {
     /// Number of operations on disk `number` that start at byte `offset` or later, and for which `is_counted`
     /// is true.
-    pub(in crate::image) fn count(&self, number: usize, offset: u64, is_counted: fn(&Op) -> bool) -> usize {
+    pub(crate) fn count(&self, number: usize, offset: u64, is_counted: fn(&Op) -> bool) -> usize {
         let touches = |(disk, op): &&(usize, Op)| {
             let at = match op {
                 Op::Write(_, at) | Op::Zero(at, _) | Op::Discard(at, _) => *at,
@@ -70,14 +70,14 @@ impl Log {
 
 /// A handle to one disk.
 #[derive(Clone)]
-pub(in crate::image) struct Disk {
+pub(crate) struct Disk {
     number: usize,
     content: MemoryStorage,
     log: Arc<Mutex<Log>>,
 }
 
 /// Copies the disks of a sample to recording disks.
-pub(in crate::image) fn record(sample: &Sample<MemoryStorage>) -> (Sample<Disk>, Arc<Mutex<Log>>) {
+pub(crate) fn record(sample: &Sample<MemoryStorage>) -> (Sample<Disk>, Arc<Mutex<Log>>) {
     let log = Arc::new(Mutex::new(Log::default()));
     let disk = |number, content: &MemoryStorage| Disk {
         number,
@@ -91,7 +91,7 @@ pub(in crate::image) fn record(sample: &Sample<MemoryStorage>) -> (Sample<Disk>,
     (recorded, log)
 }
 
-pub(in crate::image) fn copy(storage: &MemoryStorage) -> MemoryStorage {
+pub(crate) fn copy(storage: &MemoryStorage) -> MemoryStorage {
     if storage.can_resize() {
         return MemoryStorage::from_bytes(&storage.to_vec());
     }
@@ -101,7 +101,7 @@ pub(in crate::image) fn copy(storage: &MemoryStorage) -> MemoryStorage {
     device
 }
 
-pub(in crate::image) fn contents(sample: &Sample<Disk>) -> Sample<MemoryStorage> {
+pub(crate) fn contents(sample: &Sample<Disk>) -> Sample<MemoryStorage> {
     Sample {
         file: copy(&sample.file.content),
         data: sample.data.as_ref().map(|data| copy(&data.content)),
@@ -110,7 +110,7 @@ pub(in crate::image) fn contents(sample: &Sample<Disk>) -> Sample<MemoryStorage>
 
 /// A possible state of `sample` after the operations `ops` and a power cut. All operations that a later sync
 /// of the same disk made durable are present. Of the others, a random choice of sectors is.
-pub(in crate::image) fn power_cut(
+pub(crate) fn power_cut(
     sample: &Sample<MemoryStorage>,
     ops: &[(usize, Op)],
     random: &mut fastrand::Rng,

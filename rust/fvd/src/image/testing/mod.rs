@@ -1,6 +1,6 @@
 //! For tests: images made by `create` and written through `Image`, and disks that record what is done.
 
-pub(super) mod disk;
+pub(crate) mod disk;
 
 use bytes::Bytes;
 use pollster::block_on;
@@ -13,27 +13,27 @@ use crate::image::{CreateOptions, Image, OpenOptions, create, read_head};
 use crate::source::{BaseSource, RawSource};
 use crate::storage::{IoBufMut, MemoryStorage, Storage};
 
-pub(super) const CHUNK: u64 = 8192;
-pub(super) const CHUNKS: u64 = 40;
+pub(crate) const CHUNK: u64 = 8192;
+pub(crate) const CHUNKS: u64 = 40;
 
 /// A compact image of [`CHUNKS`] chunks, and its data file if it has a separate one.
 #[derive(Clone)]
-pub(super) struct Sample<S> {
-    pub(super) file: S,
-    pub(super) data: Option<S>,
+pub(crate) struct Sample<S> {
+    pub(crate) file: S,
+    pub(crate) data: Option<S>,
 }
 
 /// The kind of a sample image.
 #[derive(Clone, Copy, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "every mix is a sample")]
-pub(super) struct Kind {
-    pub(super) separate: bool,
-    pub(super) no_journal: bool,
-    pub(super) based: bool,
-    pub(super) unclean: bool,
+pub(crate) struct Kind {
+    pub(crate) separate: bool,
+    pub(crate) no_journal: bool,
+    pub(crate) based: bool,
+    pub(crate) unclean: bool,
 }
 
-pub(super) fn options(kind: Kind) -> CreateOptions {
+pub(crate) fn options(kind: Kind) -> CreateOptions {
     CreateOptions {
         layout: LayoutOptions {
             virtual_size: CHUNKS * CHUNK,
@@ -59,7 +59,7 @@ fn base() -> Box<dyn BaseSource> {
 }
 
 /// Opens the image as a user would.
-pub(super) fn open<S: Storage + Clone>(sample: &Sample<S>, writable: bool) -> Result<Image<S>> {
+pub(crate) fn open<S: Storage + Clone>(sample: &Sample<S>, writable: bool) -> Result<Image<S>> {
     block_on(async {
         let head = read_head(&sample.file).await?;
         let base = head.needs_base().then(base);
@@ -72,7 +72,7 @@ pub(super) fn open<S: Storage + Clone>(sample: &Sample<S>, writable: bool) -> Re
 }
 
 /// The content of the whole disk as the guest sees it.
-pub(super) fn content<S: Storage + Clone>(sample: &Sample<S>) -> Vec<u8> {
+pub(crate) fn content<S: Storage + Clone>(sample: &Sample<S>) -> Vec<u8> {
     let image = open(sample, false).expect("opens");
     let buf = IoBufMut::zeroed(image.size() as usize);
     let buf = block_on(image.read(buf, 0)).expect("reads");
@@ -80,7 +80,7 @@ pub(super) fn content<S: Storage + Clone>(sample: &Sample<S>) -> Vec<u8> {
 }
 
 /// An image with ten chunks that were allocated out of order. Each one has different content.
-pub(super) fn sample(kind: Kind) -> Sample<MemoryStorage> {
+pub(crate) fn sample(kind: Kind) -> Sample<MemoryStorage> {
     let sample = Sample {
         file: MemoryStorage::new(),
         data: kind.separate.then(MemoryStorage::new),
@@ -99,45 +99,45 @@ pub(super) fn sample(kind: Kind) -> Sample<MemoryStorage> {
 }
 
 impl<S: Storage + Clone> Sample<S> {
-    pub(super) fn geometry(&self) -> Geometry {
+    pub(crate) fn geometry(&self) -> Geometry {
         block_on(read_head(&self.file)).expect("valid").geometry
     }
 
-    pub(super) fn data(&self) -> &S {
+    pub(crate) fn data(&self) -> &S {
         self.data.as_ref().unwrap_or(&self.file)
     }
 
-    pub(super) fn entry(&self, chunk: u64) -> u32 {
+    pub(crate) fn entry(&self, chunk: u64) -> u32 {
         let table = self.geometry().table.expect("compact");
         let buf = block_on(self.file.read(IoBufMut::zeroed(4), table.offset + chunk * 4));
         u32::from_le_bytes(buf.expect("read").as_slice().try_into().expect("4 bytes"))
     }
 
-    pub(super) fn set_entry(&self, chunk: u64, number: u32) {
+    pub(crate) fn set_entry(&self, chunk: u64, number: u32) {
         let table = self.geometry().table.expect("compact");
         self.poke(table.offset + chunk * 4, &number.to_le_bytes());
     }
 
-    pub(super) fn poke(&self, offset: u64, bytes: &[u8]) {
+    pub(crate) fn poke(&self, offset: u64, bytes: &[u8]) {
         let bytes = Bytes::copy_from_slice(bytes);
         block_on(self.file.write(bytes, offset)).expect("written");
     }
 
-    pub(super) fn set_clean(&self, clean: bool) {
+    pub(crate) fn set_clean(&self, clean: bool) {
         self.poke(CLEAN_SHUTDOWN_OFFSET, &i32::from(clean).to_le_bytes());
     }
 
-    pub(super) fn check(&self, repair: Repair) -> Result<Report> {
+    pub(crate) fn check(&self, repair: Repair) -> Result<Report> {
         block_on(check(&self.file, self.data.as_ref(), repair))
     }
 
     /// Sets the entry of a chunk to "not allocated", which leaks its storage chunk.
-    pub(super) fn leak(&self, chunk: u64) {
+    pub(crate) fn leak(&self, chunk: u64) {
         self.set_entry(chunk, u32::MAX);
     }
 }
 
-pub(super) fn assert_clean(report: &Report) {
+pub(crate) fn assert_clean(report: &Report) {
     assert_eq!(
         (report.corruptions, report.leaks, report.check_errors),
         (0, 0, 0),
@@ -146,6 +146,6 @@ pub(super) fn assert_clean(report: &Report) {
     );
 }
 
-pub(super) fn kinds(report: &Report) -> Vec<(FindingKind, u64)> {
+pub(crate) fn kinds(report: &Report) -> Vec<(FindingKind, u64)> {
     report.counts.iter().map(|(kind, count)| (*kind, *count)).collect()
 }
