@@ -44,6 +44,7 @@ def convert(
     base_error: BaseError | None = None,
     base_timeout: float | None = None,
     force_share: bool = False,
+    rate_limit: int | None = None,
     trust: Sequence[StrPath] = (),
     cache_dir: StrPath | None = None,
     remote: Remote | None = None,
@@ -64,6 +65,8 @@ def convert(
     image is then more scattered. `cache`, of the target, `source_cache` and `cache_dir` are those of `open`.
     With `unsafe` the target is durable only when the system has written it, with `writeback` when the call
     returns.
+
+    `rate_limit` is the most bytes of data that are copied in a second; None or 0: no limit.
 
     `base_error`, `base_timeout` and `remote` are those of `open`, for a source on another machine and for
     bases there.
@@ -107,6 +110,7 @@ def convert(
         base_error=base_error,
         base_timeout=base_timeout,
         force_share=force_share,
+        rate_limit=rate_limit,
         trust=trust,
         cache_dir=cache_dir,
         remote=remote,

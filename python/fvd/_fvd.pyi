@@ -401,6 +401,7 @@ def convert(
     base_error: BaseError | None = None,
     base_timeout: float | None = None,
     force_share: bool = False,
+    rate_limit: int | None = None,
     trust: Sequence[StrPath] = ...,
     cache_dir: StrPath | None = None,
     remote: Remote | None = None,

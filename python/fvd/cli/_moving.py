@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 def rate_option(parser: Parser) -> None:
     """Add `-r`."""
     parser.option(
-        "-r", "--rate-limit", metavar="RATE", help="most bytes per second, such as 20M; 0 (default): no limit"
+        "-r",
+        "--rate",
+        metavar="RATE",
+        dest="rate_limit",
+        help="most bytes per second, such as 20M; 0 (default): no limit",
     )
 
 

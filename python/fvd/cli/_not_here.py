@@ -14,7 +14,6 @@ COMMANDS = {
 _SECRETS = "fvd reads no encrypted images: 'qemu-img convert' with the secret makes one that is not"
 _IMAGE_OPTS = "name the file itself, and its format with -f"
 _BITMAPS = "images have no dirty bitmaps"
-_RATE = "limit it from outside, for instance with 'systemd-run --scope -p IOReadBandwidthMax='"
 _SNAPSHOT = "'qemu-img convert -l SNAPSHOT' makes a disk of an internal snapshot"
 _PAGE_CACHE = "metadata is written through the page cache and synced, whatever the mode"
 
@@ -34,7 +33,6 @@ _OPTIONS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("-l", "--source-snapshot", _SNAPSHOT),
         ("", "--bitmaps", _BITMAPS),
         ("", "--skip-broken-bitmaps", _BITMAPS),
-        ("-r", "--rate", _RATE),
         ("-C", "--copy-range-offloading", "fvd copies through memory; 'cp --reflink' shares a whole file"),
         ("", "--salvage", "'qemu-img convert --salvage' to a raw disk goes on after read errors"),
     ),

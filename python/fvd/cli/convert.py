@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fvd import _fvd as _core
-from fvd.cli import _common, _progress, _signals
+from fvd.cli import _common, _moving, _progress, _signals
 from fvd.cli._arguments import Parser
 from fvd.cli._common import CommandError, cast
 
@@ -23,7 +23,7 @@ def parser() -> Parser:
         "convert",
         "Copy one image to another, with format conversion",
         "[-f FMT] [-O FMT] [-o OPTIONS] [-B BACKING [-F FMT]] [-n] [-W]\n"
-        "        [-S SIZE] [-t CACHE] [-T CACHE] [-U] [-p] [-q] [--force] [--target-is-zero]\n"
+        "        [-S SIZE] [-t CACHE] [-T CACHE] [-U] [-r RATE] [-p] [-q] [--force] [--target-is-zero]\n"
         "        [--base-error=wait|report] [--base-timeout SECONDS] [--trust DIR|URL]\n"
         "        [--base-url FILE] [--cache-dir DIR] SOURCE TARGET",
     )
@@ -46,6 +46,7 @@ def parser() -> Parser:
     )
     _cache_options(parser)
     _common.share_option(parser)
+    _moving.rate_option(parser)
     parser.switch("-W", "--oob-writes", help="allow writes out of order")
     parser.option(
         "-m",
@@ -128,6 +129,7 @@ def run(arguments: list[str]) -> int:
             base_error=_common.base_error(given),
             base_timeout=_common.base_timeout(given),
             force_share=given.force_share,
+            rate_limit=_moving.rate_limit(given),
             trust=trust,
             cache_dir=given.cache_dir,
             remote=_common.remote(given),

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use fvd::chain::ChainOptions;
 use fvd::tool::{CommitRequest, RebaseRequest, commit as commit_disk, rebase as rebase_disk};
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -37,7 +36,7 @@ pub(crate) fn commit<'py>(
         path,
         format,
         keep,
-        rate: rate(rate_limit)?,
+        rate: arguments::rate(rate_limit)?,
         chain: options(cache, &trust, remote)?,
     };
     let mut reporter = Reporter::new(progress);
@@ -74,7 +73,7 @@ pub(crate) fn rebase<'py>(
         base: backing_file.unwrap_or_default().into_os_string(),
         base_format: backing_format.unwrap_or_default(),
         name_only,
-        rate: rate(rate_limit)?,
+        rate: arguments::rate(rate_limit)?,
         chain: options(cache, &trust, remote)?,
     };
     let mut reporter = Reporter::new(progress);
@@ -88,14 +87,6 @@ fn options(cache: &str, trust: &[PathBuf], remote: Option<Remote>) -> PyResult<C
         direct: arguments::cache(cache)?.is_direct(),
         ..read_only(false, trust, None, Far::new(None, remote), Sources::new())?
     })
-}
-
-/// Bytes per second. None, or 0: no limit.
-fn rate(limit: Option<i64>) -> PyResult<Option<u64>> {
-    let limit = limit.unwrap_or(0);
-    let rate = u64::try_from(limit)
-        .map_err(|_| PyValueError::new_err(format!("rate_limit is {limit}, it must be 0 (no limit) or more")))?;
-    Ok(Some(rate).filter(|rate| *rate > 0))
 }
 
 fn dict<'py>(py: Python<'py>, size: u64, name: &str, bytes: u64) -> PyResult<Bound<'py, PyDict>> {

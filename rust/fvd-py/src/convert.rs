@@ -65,7 +65,7 @@ impl<'py> FromPyObject<'_, 'py> for To {
     source, target, *, source_format = None, target_format = "raw", options = None, backing_file = None,
     backing_format = None, sparse_size = 4096, no_create = false, out_of_order = false, force = false,
     target_is_zero = false, cache = "unsafe", source_cache = "writeback", base_error = None, base_timeout = None,
-    force_share = false, trust = Vec::new(), cache_dir = None, remote = None, progress = None
+    force_share = false, rate_limit = None, trust = Vec::new(), cache_dir = None, remote = None, progress = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
 #[expect(clippy::fn_params_excessive_bools, reason = "keyword arguments of Python")]
@@ -88,6 +88,7 @@ pub(crate) fn convert<'py>(
     base_error: Option<&str>,
     #[pyo3(from_py_with = numbers::base_timeout)] base_timeout: Option<Duration>,
     force_share: bool,
+    rate_limit: Option<i64>,
     trust: Vec<PathBuf>,
     cache_dir: Option<PathBuf>,
     remote: Option<Remote>,
@@ -117,6 +118,7 @@ pub(crate) fn convert<'py>(
     let remote = with_sources(sources, opener(on_outage, gate.clone(), Far::new(cache_dir, remote)));
     let (cache, source_cache) = (arguments::cache(cache)?, arguments::cache(source_cache)?);
     let (input, target) = (from(source, source_format.as_deref())?, to(target)?);
+    let rate = arguments::rate(rate_limit)?;
     let mut reporter = Reporter::new(progress);
     let run = |source| {
         let request = ConvertRequest {
@@ -131,6 +133,7 @@ pub(crate) fn convert<'py>(
             gate,
             remote: Some(remote),
             force_share,
+            rate,
             ..ConvertRequest::new(source, target, format)
         };
         convert_disk(&request, &mut |progress| reporter.report(progress))

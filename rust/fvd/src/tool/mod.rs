@@ -12,6 +12,7 @@ mod info;
 pub mod map;
 mod measure;
 mod new_files;
+mod pace;
 mod profile;
 mod progress;
 mod rebase;

@@ -24,7 +24,7 @@ use crate::source::{BaseSource, RawSource};
 use crate::storage::{FileStorage, Storage};
 
 use created::Created;
-use pipeline::copy;
+use pipeline::{How, copy};
 use plan::{Input, Zeros};
 use raw::RawDisk;
 use stream::StreamSink;
@@ -125,7 +125,7 @@ fn copy_to_stream(
     progress: &mut Callback<'_>,
 ) -> Result<u64> {
     let sink = StreamSink::new(target);
-    let size = copy(input, &sink, Zeros::Write, false, progress)?;
+    let size = copy(input, &sink, How::new(Zeros::Write, false, request.rate), progress)?;
     if request.cache != Cache::Unsafe {
         sink.sync()?;
     }
@@ -143,7 +143,12 @@ fn copy_to_file(
     let mut created = Created::default();
     let Opened { disk, zeros } = Opened::new(path, size, request, &mut created, progress)?;
     let out_of_order = request.out_of_order || !disk.order_matters();
-    let copied = copy(input, disk.sink(), zeros, out_of_order, progress);
+    let copied = copy(
+        input,
+        disk.sink(),
+        How::new(zeros, out_of_order, request.rate),
+        progress,
+    );
     let outcome = copied.and_then(|end| {
         if !request.no_create {
             disk.complete(end)?;
@@ -165,7 +170,7 @@ fn fill_spool(stream: &File, target: &Path, progress: &mut Callback<'_>) -> Resu
     let zeros = Zeros::Skip {
         unit: DEFAULT_SPARSE_SIZE,
     };
-    let copied = copy(Input::Stream(stream), &disk, zeros, false, progress);
+    let copied = copy(Input::Stream(stream), &disk, How::new(zeros, false, None), progress);
     let len = copied.map_err(|error| match error.kind() {
         ErrorKind::NoSpace => error.with_hint(
             "what comes from a pipe is stored here before it becomes an image, which takes twice the room meanwhile: \

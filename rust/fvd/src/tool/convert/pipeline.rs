@@ -17,6 +17,7 @@ use crate::process::Owned;
 use crate::source::{BaseSource, Content, Part, parts};
 use crate::storage::IoBufMut;
 use crate::tool::lock;
+use crate::tool::pace::Pace;
 use crate::tool::progress::{Callback, Meter, Total};
 
 /// Bytes of a buffer, unless zeros are searched in larger units. After each batch the writing worker wakes
@@ -36,15 +37,33 @@ const MAX_WORKERS: usize = 4;
 /// Source buffer for zeros that are written as data.
 static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
 
-/// Copies all of `input` to `sink`. Returns the size of the disk in bytes, which for a stream is not known in
-/// advance.
-pub(super) fn copy(
-    input: Input<'_>,
-    sink: &dyn Sink,
+/// How to copy.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct How {
     zeros: Zeros,
     out_of_order: bool,
-    callback: &mut Callback<'_>,
-) -> Result<u64> {
+    /// Most bytes of data per second.
+    rate: Option<u64>,
+}
+
+impl How {
+    pub(super) fn new(zeros: Zeros, out_of_order: bool, rate: Option<u64>) -> Self {
+        Self {
+            zeros,
+            out_of_order,
+            rate,
+        }
+    }
+}
+
+/// Copies all of `input` to `sink`. Returns the size of the disk in bytes, which for a stream is not known in
+/// advance.
+pub(super) fn copy(input: Input<'_>, sink: &dyn Sink, how: How, callback: &mut Callback<'_>) -> Result<u64> {
+    let How {
+        zeros,
+        out_of_order,
+        rate,
+    } = how;
     let workers = workers(out_of_order);
     let buffer_len = BUFFER_LEN.max(zeros.unit().unwrap_or(0));
     let owned = Owned::new(Job {
@@ -55,6 +74,7 @@ pub(super) fn copy(
         },
         sink,
         zeros,
+        pace: rate.map(Pace::new),
         written: AtomicU64::new(0),
         queue: Queue::new(workers + BUFFERS_AHEAD, buffer_len, !out_of_order),
         meter: Meter::default(),
@@ -100,6 +120,7 @@ struct Job<'a> {
     source: Option<&'a dyn BaseSource>,
     sink: &'a dyn Sink,
     zeros: Zeros,
+    pace: Option<Pace>,
     queue: Queue,
     /// Bytes of all buffers that were written, including their unused parts.
     written: AtomicU64,
@@ -131,6 +152,9 @@ impl Job<'_> {
                         self.queue.end(buf);
                         continue;
                     };
+                    if let Some(pace) = &self.pace {
+                        pace.wait(data_of(&batch).map(|piece| piece.len).sum(), &stopped);
+                    }
                     if !batch.filled {
                         buf = self.read(&batch, buf).map_err(|error| error.during("read"))?;
                     }

@@ -142,6 +142,8 @@ pub struct ConvertRequest {
     pub remote: Option<Arc<dyn RemoteOpener>>,
     /// Read the source without locks.
     pub force_share: bool,
+    /// Most bytes of data per second. None: no limit.
+    pub rate: Option<u64>,
 }
 
 impl ConvertRequest {
@@ -163,6 +165,7 @@ impl ConvertRequest {
             gate: Gate::default(),
             remote: None,
             force_share: false,
+            rate: None,
         }
     }
 

@@ -4,7 +4,6 @@
 //! written, in whole units. What is equal already is not written, so a transfer that was cut short is continued
 //! by the next one.
 
-mod pace;
 mod plan;
 
 use std::ops::Range;
@@ -19,8 +18,8 @@ use crate::error::{ErrorKind, Result};
 use crate::process::Owned;
 use crate::source::{BaseSource, Content, WritableBase, is_zero};
 use crate::storage::{IoBufMut, Space};
+use crate::tool::pace::Pace;
 
-use pace::Pace;
 use plan::{Piece, Plan};
 
 pub(super) use plan::Select;

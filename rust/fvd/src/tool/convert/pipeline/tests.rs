@@ -53,7 +53,12 @@ fn random(len: usize) -> Vec<u8> {
 
 fn run(source: &dyn BaseSource, sink: &dyn Sink, zeros: Zeros, out_of_order: bool) -> Result<u64> {
     let mut go_on = |_| ControlFlow::Continue(());
-    copy(Input::Disk(source), sink, zeros, out_of_order, &mut go_on)
+    copy(
+        Input::Disk(source),
+        sink,
+        How::new(zeros, out_of_order, None),
+        &mut go_on,
+    )
 }
 
 const SKIP: Zeros = Zeros::Skip { unit: 4096 };
@@ -132,7 +137,13 @@ fn progress_ends_with_all_allocated_data() {
         last = Some(progress);
         ControlFlow::Continue(())
     };
-    copy(Input::Disk(&source), &Recorder::default(), SKIP, false, &mut remember).expect("a copy");
+    copy(
+        Input::Disk(&source),
+        &Recorder::default(),
+        How::new(SKIP, false, None),
+        &mut remember,
+    )
+    .expect("a copy");
     let last = last.expect("a report");
     assert_eq!((last.done, last.total), (6 << 20, Some(6 << 20)));
 }

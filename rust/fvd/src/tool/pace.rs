@@ -11,7 +11,7 @@ const STEP: Duration = Duration::from_millis(100);
 
 /// Gives turns so that no more than a number of bytes is transferred in a second.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(in crate::tool) struct Pace {
     /// Bytes per second, at least 1.
     rate: u64,
     began: Instant,
@@ -20,7 +20,7 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    pub(super) fn new(rate: u64) -> Self {
+    pub(in crate::tool) fn new(rate: u64) -> Self {
         Self {
             rate: rate.max(1),
             began: Instant::now(),
@@ -29,7 +29,7 @@ impl Pace {
     }
 
     /// Sleeps until `len` bytes may be transferred. Ends earlier once `is_stopped`.
-    pub(super) fn wait(&self, len: u64, is_stopped: &dyn Fn() -> bool) {
+    pub(in crate::tool) fn wait(&self, len: u64, is_stopped: &dyn Fn() -> bool) {
         let turn = self.turn(len, self.began.elapsed());
         while !is_stopped() {
             let left = turn.saturating_sub(self.began.elapsed());
