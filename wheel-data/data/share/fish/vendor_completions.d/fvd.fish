@@ -22,11 +22,12 @@ end
 
 complete -c fvd -e
 
-set -g __fvd_commands amend bench cache check compare convert create dump info map measure prefetch profile publish resize serve update
+set -g __fvd_commands amend bench cache check commit compare convert create dump info map measure prefetch profile publish rebase resize serve update
 complete -c fvd -n __fvd_needs_command -f -a amend -d 'Change what an image says of itself, its size included'
 complete -c fvd -n __fvd_needs_command -f -a bench -d 'Measure how fast an image is read or written'
 complete -c fvd -n __fvd_needs_command -f -a cache -d 'List, check or shrink the cache for bases that are far away'
 complete -c fvd -n __fvd_needs_command -f -a check -d 'Check the metadata of an image, and repair it'
+complete -c fvd -n __fvd_needs_command -f -a commit -d 'Write what an image has to its base, and empty the image'
 complete -c fvd -n __fvd_needs_command -f -a compare -d 'Check if two images have the same contents'
 complete -c fvd -n __fvd_needs_command -f -a convert -d 'Copy one image to another, with format conversion'
 complete -c fvd -n __fvd_needs_command -f -a create -d 'Create and format a new image file'
@@ -37,6 +38,7 @@ complete -c fvd -n __fvd_needs_command -f -a measure -d 'Calculate how large a n
 complete -c fvd -n __fvd_needs_command -f -a prefetch -d 'Fetch everything that an image still needs from its base'
 complete -c fvd -n __fvd_needs_command -f -a profile -d 'Show, export, import or clear the prefetch profile of an image'
 complete -c fvd -n __fvd_needs_command -f -a publish -d 'Publish a disk as a template, in a store or a web server\'s folder'
+complete -c fvd -n __fvd_needs_command -f -a rebase -d 'Give an image another base, and keep its content'
 complete -c fvd -n __fvd_needs_command -f -a resize -d 'Change the size of a disk'
 complete -c fvd -n __fvd_needs_command -f -a serve -d 'Serve disks over NBD'
 complete -c fvd -n __fvd_needs_command -f -a update -d 'Change what an image says of itself, as with the original driver'
@@ -94,6 +96,16 @@ complete -c fvd -n '__fish_seen_subcommand_from check' -s U -l force-share -d 'o
 complete -c fvd -n '__fish_seen_subcommand_from check' -l output -x -a 'human json' -d 'output format, human or json'
 complete -c fvd -n '__fish_seen_subcommand_from check' -l trust -x -a '(__fish_complete_directories)' -d 'also open files in DIR, or below it, that an image names, hidden ones too, or all that begins with URL'
 
+complete -c fvd -n '__fish_seen_subcommand_from commit' -s h -l help -d 'print this help and exit'
+complete -c fvd -n '__fish_seen_subcommand_from commit' -s q -l quiet -d 'print nothing but errors'
+complete -c fvd -n '__fish_seen_subcommand_from commit' -s p -l progress -f -a 'bar json none' -d 'show how far it is'
+complete -c fvd -n '__fish_seen_subcommand_from commit' -s f -l format -x -a 'fvd raw qcow2' -d 'format of FILENAME'
+complete -c fvd -n '__fish_seen_subcommand_from commit' -s t -l cache -x -a 'writeback writethrough none directsync unsafe' -d 'cache mode'
+complete -c fvd -n '__fish_seen_subcommand_from commit' -s r -l rate -x -d 'most bytes per second, such as 20M'
+complete -c fvd -n '__fish_seen_subcommand_from commit' -s d -l keep -d 'do not empty FILENAME, which keeps its data'
+complete -c fvd -n '__fish_seen_subcommand_from commit' -s b -l base -r -d 'refused'
+complete -c fvd -n '__fish_seen_subcommand_from commit' -l trust -x -a '(__fish_complete_directories)' -d 'also open files in DIR, or below it, that an image names, hidden ones too, or all that begins with URL'
+
 complete -c fvd -n '__fish_seen_subcommand_from compare' -s h -l help -d 'print this help and exit'
 complete -c fvd -n '__fish_seen_subcommand_from compare' -s q -l quiet -d 'print nothing but errors'
 complete -c fvd -n '__fish_seen_subcommand_from compare' -s p -l progress -f -a 'bar json none' -d 'show how far it is'
@@ -122,6 +134,7 @@ complete -c fvd -n '__fish_seen_subcommand_from convert' -s S -l sparse-size -x 
 complete -c fvd -n '__fish_seen_subcommand_from convert' -s t -l target-cache -x -a 'writeback writethrough none directsync unsafe' -d 'cache mode of TARGET'
 complete -c fvd -n '__fish_seen_subcommand_from convert' -s T -l source-cache -x -a 'writeback writethrough none directsync unsafe' -d 'cache mode of SOURCE'
 complete -c fvd -n '__fish_seen_subcommand_from convert' -s U -l force-share -d 'open without locks, even while another program has the image open'
+complete -c fvd -n '__fish_seen_subcommand_from convert' -s r -l rate -x -d 'most bytes per second, such as 20M'
 complete -c fvd -n '__fish_seen_subcommand_from convert' -s W -l oob-writes -d 'allow writes out of order'
 complete -c fvd -n '__fish_seen_subcommand_from convert' -s m -l parallel -x -d '1 to 16'
 complete -c fvd -n '__fish_seen_subcommand_from convert' -s c -l compress -d 'refused'
@@ -214,6 +227,18 @@ complete -c fvd -n '__fish_seen_subcommand_from publish' -l base-error -x -a 'wa
 complete -c fvd -n '__fish_seen_subcommand_from publish' -l base-timeout -x -d 'fail after this time'
 complete -c fvd -n '__fish_seen_subcommand_from publish' -l trust -x -a '(__fish_complete_directories)' -d 'also open files in DIR, or below it, that an image names, hidden ones too, or all that begins with URL'
 complete -c fvd -n '__fish_seen_subcommand_from publish' -l cache-dir -x -a '(__fish_complete_directories)' -d 'keep what comes from bases that are far away in DIR, for all images and processes of this machine'
+
+complete -c fvd -n '__fish_seen_subcommand_from rebase' -s h -l help -d 'print this help and exit'
+complete -c fvd -n '__fish_seen_subcommand_from rebase' -s q -l quiet -d 'print nothing but errors'
+complete -c fvd -n '__fish_seen_subcommand_from rebase' -s p -l progress -f -a 'bar json none' -d 'show how far it is'
+complete -c fvd -n '__fish_seen_subcommand_from rebase' -s f -l format -x -a 'fvd raw qcow2' -d 'format of FILENAME'
+complete -c fvd -n '__fish_seen_subcommand_from rebase' -s t -l cache -x -a 'writeback writethrough none directsync unsafe' -d 'cache mode'
+complete -c fvd -n '__fish_seen_subcommand_from rebase' -s r -l rate -x -d 'most bytes per second, such as 20M'
+complete -c fvd -n '__fish_seen_subcommand_from rebase' -s u -l name-only -d 'only change the name'
+complete -c fvd -n '__fish_seen_subcommand_from rebase' -s b -s B -l backing -r -d 'the new base'
+complete -c fvd -n '__fish_seen_subcommand_from rebase' -s F -l backing-format -x -a 'fvd raw qcow2' -d 'format of BACKING'
+complete -c fvd -n '__fish_seen_subcommand_from rebase' -l trust -x -a '(__fish_complete_directories)' -d 'also open files in DIR, or below it, that an image names, hidden ones too, or all that begins with URL'
+complete -c fvd -n '__fish_seen_subcommand_from rebase' -l base-url -r -d 'read the remote base from the URL in FILE'
 
 complete -c fvd -n '__fish_seen_subcommand_from resize' -s h -l help -d 'print this help and exit'
 complete -c fvd -n '__fish_seen_subcommand_from resize' -s q -l quiet -d 'print nothing but errors'
