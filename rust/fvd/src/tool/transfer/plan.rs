@@ -104,8 +104,8 @@ impl Plan {
     }
 }
 
-/// The status of `source` at byte `at`, up to `limit` at most. It ends with the last sector of the source, the rest of
-/// which is zeros.
+/// The status of `source` at byte `at`, up to `limit` at most. It ends with the last sector of the source,
+/// the rest of which is zeros.
 fn look(last: &mut Option<Known>, source: &dyn BaseSource, at: u64, limit: u64) -> Result<Known> {
     if let Some(known) = last.filter(|known| known.end > at) {
         return Ok(known);
