@@ -120,8 +120,8 @@ pub async fn open_image_on<F: Files>(files: &F, path: &Path, options: &ChainOpti
     deep(|| Box::pin(open_fvd(files, storage, options, &mut seen))).await
 }
 
-/// Opens the image in `storage` with the head `head`, which may differ from that in the file in what only tunes a
-/// session, and the files that it names.
+/// Opens the image in `storage` with the head `head`, which may differ from that in the file in what only
+/// tunes a session, and the files that it names.
 pub async fn open_image_with(storage: OpenedFile, head: Head, options: &ChainOptions) -> Result<Image<OpenedFile>> {
     let mut seen = Seen::default();
     seen.add(storage.identity(), storage.path())?;
@@ -198,8 +198,8 @@ pub fn open_any(path: &Path, options: &ChainOptions) -> Result<OpenedFile> {
     options.access().open(path, None, &options.file(options.writable))
 }
 
-/// Opens the file that `image` calls `name`, for reading, if the gate permits it. `pin`: the object that a remote
-/// file must be.
+/// Opens the file that `image` calls `name`, for reading, if the gate permits it. `pin`: the object that a
+/// remote file must be.
 pub fn open_below(image: &Path, name: &OsStr, pin: Option<&StoredPin>, options: &ChainOptions) -> Result<OpenedFile> {
     options.access().open_named(image, name, pin, &options.file(false))
 }

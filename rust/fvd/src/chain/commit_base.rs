@@ -13,13 +13,13 @@ use crate::source::{BaseSource, RawSource, Seen, deep};
 use crate::storage::{FileStorage, Storage as _};
 use crate::url::is_url;
 
-/// Opens the base that the head of the image in `file` names, for writing. A base that is shorter than the image
-/// becomes as long as that; what it gets reads as zeros.
+/// Opens the base that the head of the image in `file` names, for writing. A base that is shorter than the
+/// image becomes as long as that; what it gets reads as zeros.
 ///
 /// # Errors
 ///
-/// [`Unsupported`](crate::ErrorKind::Unsupported) for a base that is not raw or fvd, whose format the image does
-/// not name, or that lies on another machine.
+/// [`Unsupported`](crate::ErrorKind::Unsupported) for a base that is not raw or fvd, whose format the image
+/// does not name, or that lies on another machine.
 pub async fn open_base_to_commit(
     file: &FileStorage,
     head: &Head,

@@ -41,8 +41,8 @@ pub struct Committed {
     pub written: u64,
 }
 
-/// Writes what the image has to its base, durably. Then empties the image, unless it is to keep everything. Blocks
-/// the caller, and runs worker threads.
+/// Writes what the image has to its base, durably. Then empties the image, unless it is to keep everything.
+/// Blocks the caller, and runs worker threads.
 ///
 /// Other images on the same base are damaged by that, and nothing tells whether there are any.
 ///
@@ -51,8 +51,8 @@ pub struct Committed {
 ///
 /// # Errors
 ///
-/// [`Unsupported`](crate::ErrorKind::Unsupported) for an image that is not FVD, or a base that cannot be written
-/// to; [`InUse`](crate::ErrorKind::InUse) if another program has one of the two open;
+/// [`Unsupported`](crate::ErrorKind::Unsupported) for an image that is not FVD, or a base that cannot be
+/// written to; [`InUse`](crate::ErrorKind::InUse) if another program has one of the two open;
 /// [`Cancelled`](crate::ErrorKind::Cancelled) after a Break of `progress`.
 pub fn commit(request: &CommitRequest, progress: &mut Callback<'_>) -> Result<Committed> {
     let (image, spare) = block_on(open(request))?;
@@ -68,8 +68,8 @@ pub fn commit(request: &CommitRequest, progress: &mut Callback<'_>) -> Result<Co
     })
 }
 
-/// Writes what the image has to its base, where that has something else. Then closes both: everything is durable.
-/// Returns the bytes written.
+/// Writes what the image has to its base, where that has something else. Then closes both: everything is
+/// durable. Returns the bytes written.
 pub(crate) fn commit_opened<S: Storage>(
     image: &Image<S>,
     base: &dyn BaseSource,
@@ -99,8 +99,8 @@ pub(crate) fn commit_opened<S: Storage>(
     Ok(written)
 }
 
-/// Opens the image and its base for writing. Returns the base if the image does not need it, and so does not hold
-/// it.
+/// Opens the image and its base for writing. Returns the base if the image does not need it, and so does not
+/// hold it.
 async fn open(request: &CommitRequest) -> Result<(Image<OpenedFile>, Option<Box<dyn BaseSource>>)> {
     let options = session(&request.chain);
     let (file, mut head) = open_overlay(&request.path, request.format.as_deref(), &options, "commit").await?;

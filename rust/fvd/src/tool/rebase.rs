@@ -95,8 +95,8 @@ struct Opened {
     new: Option<Box<dyn BaseSource>>,
 }
 
-/// Opens everything, and checks what can be checked before anything is copied. Adds the pin of the new base to the
-/// changes.
+/// Opens everything, and checks what can be checked before anything is copied. Adds the pin of the new base
+/// to the changes.
 async fn open(request: &RebaseRequest, changes: &mut Changes) -> Result<Opened> {
     let (path, options) = (&request.path, session(&request.chain));
     let (file, mut head) = open_overlay(path, request.format.as_deref(), &options, "rebase").await?;

@@ -10,6 +10,9 @@ use crate::format::SECTOR;
 use crate::source::{BaseSource, Content, Run};
 use crate::tool::progress::Meter;
 
+/// Most bytes that are zeroed at once, so that a stop is noticed where zeros have to be written.
+const MAX_ZEROS: u64 = 256 << 20;
+
 /// Which parts of an image are transferred.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::tool) enum Select {
@@ -89,9 +92,10 @@ impl Plan {
                 meter.add(end - at);
                 continue;
             }
-            if from.content == Content::Data {
-                end = end.min((at / most + 1) * most);
-            }
+            end = end.min(match from.content {
+                Content::Data => (at / most + 1) * most,
+                Content::Zero => at + MAX_ZEROS,
+            });
             self.at = end;
             return Ok(Some(Piece {
                 offset: at,
@@ -104,8 +108,8 @@ impl Plan {
     }
 }
 
-/// The status of `source` at byte `at`, up to `limit` at most. It ends with the last sector of the source, the rest of
-/// which is zeros.
+/// The status of `source` at byte `at`, up to `limit` at most. It ends with the last sector of the source,
+/// the rest of which is zeros.
 fn look(last: &mut Option<Known>, source: &dyn BaseSource, at: u64, limit: u64) -> Result<Known> {
     if let Some(known) = last.filter(|known| known.end > at) {
         return Ok(known);
