@@ -227,6 +227,7 @@ def test_convert_passes_its_options_to_the_core(run: Run, core: FakeCore, tmp_pa
     assert core.settings == {
         "source_format": None,
         "target_format": "fvd",
+        "rate_limit": None,
         "options": {"compact_image": True},
         "backing_file": None,
         "backing_format": None,

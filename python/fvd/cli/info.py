@@ -19,12 +19,13 @@ def parser() -> Parser:
     parser = Parser(
         "info",
         "Display information about an image",
-        "[-f FMT] [-b] [-U] [--stats] [--output human|json] [--trust DIR|URL]\n"
+        "[-f FMT] [-b] [-U] [-v] [--stats] [--output human|json] [--trust DIR|URL]\n"
         "        [--base-url FILE] FILENAME",
     )
     _common.format_option(parser, "-f", "--format")
     _common.chain_option(parser)
     _common.share_option(parser)
+    parser.switch("-v", "--verbose", help="also what is as in every new image, and numbers as they are")
     parser.switch("--stats", help="also how much is local, and what the sessions of the image have done")
     _common.output_option(parser)
     _common.trust_option(parser)
@@ -59,9 +60,11 @@ def run(arguments: list[str]) -> int:
     if as_json:
         _output.write(_output.json_document(document))
     else:
-        _output.write("\n".join(human(image) for image in chain))
+        _output.write("\n".join(human(image, verbose=given.verbose) for image in chain))
         if given.stats:
             _output.write(human_stats(stats))
+        elif not given.backing_chain:
+            _output.write(_local(given.files[0], chain[0], force_share=given.force_share))
     return 0
 
 
@@ -71,13 +74,27 @@ def _stats(path: str, image: ImageInfo, *, force_share: bool) -> DiskStats:
     return fvd.stats(path, force_share=force_share)
 
 
+def _local(path: str, image: ImageInfo, *, force_share: bool) -> str:
+    """Return a line about what an overlay has of its base; empty for others, or if that cannot be read."""
+    if image["format"] != "fvd" or "backing-filename" not in image:
+        return ""
+    try:
+        return human_local(fvd.stats(path, force_share=force_share)) + "\n"
+    except fvd.FvdError:
+        return ""
+
+
+def human_local(stats: DiskStats) -> str:
+    """Return the line about the local part of an image."""
+    base, local = stats["base-bytes"], stats["local-bytes"]
+    if not base:
+        return "local: everything"
+    return f"local: {human_size(local)} of {human_size(base)} ({100 * local / base:.1f}%)"
+
+
 def human_stats(stats: DiskStats) -> str:
     """Return the readable output about the local part of an image and the counters of its sessions."""
-    base, local = stats["base-bytes"], stats["local-bytes"]
-    if base:
-        lines = [f"local: {human_size(local)} of {human_size(base)} ({100 * local / base:.1f}%)"]
-    else:
-        lines = ["local: everything"]
+    lines = [human_local(stats)]
     lines.append("Totals of all sessions:")
     for name, value in stats["totals"].items():
         size = f" ({human_size(value)})" if value >= 1024 and "bytes" in name else ""
@@ -85,7 +102,7 @@ def human_stats(stats: DiskStats) -> str:
     return "\n".join(lines) + "\n"
 
 
-def human(image: ImageInfo) -> str:
+def human(image: ImageInfo, *, verbose: bool = False) -> str:
     """Return the readable output about one image, in the layout of qemu-img."""
     size = image.get("virtual-size")
     lines = [
@@ -103,6 +120,10 @@ def human(image: ImageInfo) -> str:
     lines += _backing(image)
     lines += _snapshots(image.get("snapshots", []))
     specific = image.get("format-specific", {}).get("data")
+    if specific and image["format"] == "fvd" and not verbose:
+        from fvd.cli import _fvd_fields
+
+        specific = _fvd_fields.shown(specific)
     if specific:
         lines += ["Format specific information:", *_output.nested(specific, 4)]
     return "\n".join(lines) + "\n"

@@ -168,6 +168,7 @@ complete -c fvd -n '__fish_seen_subcommand_from info' -s h -l help -d 'print thi
 complete -c fvd -n '__fish_seen_subcommand_from info' -s f -l format -x -a 'fvd raw qcow2' -d 'format of FILENAME'
 complete -c fvd -n '__fish_seen_subcommand_from info' -s b -l backing-chain -d 'go on to the base images'
 complete -c fvd -n '__fish_seen_subcommand_from info' -s U -l force-share -d 'open without locks, even while another program has the image open'
+complete -c fvd -n '__fish_seen_subcommand_from info' -s v -l verbose -d 'also what is as in every new image, and numbers as they are'
 complete -c fvd -n '__fish_seen_subcommand_from info' -l stats -d 'also how much is local, and what the sessions of the image have done'
 complete -c fvd -n '__fish_seen_subcommand_from info' -l output -x -a 'human json' -d 'output format, human or json'
 complete -c fvd -n '__fish_seen_subcommand_from info' -l trust -x -a '(__fish_complete_directories)' -d 'also open files in DIR, or below it, that an image names, hidden ones too, or all that begins with URL'
