@@ -51,13 +51,13 @@ _fvd() {
     current=${words[-1]} previous=${words[-2]}
     while ((index < ${#words[@]} - 1)); do
         case ${words[index]} in
-            --log-level | --log-format) index=$((index + 2)) ;;
+            --log-level | --log-format | --errors) index=$((index + 2)) ;;
             -* | help) index=$((index + 1)) ;;
             *) command=${words[index]} && break ;;
         esac
     done
     if [[ ! $command ]]; then
-        if [[ $previous == --log-* ]]; then
+        if [[ $previous == --log-* || $previous == --errors ]]; then
             __fvd_offer "$current" "$(__fvd_program_values "$previous")" ''
         elif [[ $current == -* ]]; then
             __fvd_offer "$current" "$__fvd_program_flags" ''

@@ -36,6 +36,7 @@ PROGRAM_OPTIONS = (
     ("--version", "display the version", ()),
     ("--log-level", "tell what is done", ("off", "error", "warn", "info", "debug", "trace")),
     ("--log-format", "form of what is told", ("text", "json")),
+    ("--errors", "form of errors", ("text", "json")),
 )
 """Options before any command."""
 

@@ -40,7 +40,7 @@ def of_command(name: str, summary: str, markdown: str) -> str:
 def of_program(commands: Mapping[str, str], groups: Mapping[str, tuple[str, ...]]) -> str:
     """Return the man page of `fvd`, with the commands in groups."""
     lines = _head("fvd", "create, copy and serve Fast Virtual Disk images")
-    usage = "fvd [--log-level LEVEL] [--log-format text|json] COMMAND [OPTIONS]"
+    usage = "fvd [--log-level LEVEL] [--log-format text|json] [--errors text|json] COMMAND [OPTIONS]"
     lines += [".SH SYNOPSIS", ".nf", _usage(usage), ".fi", ".SH DESCRIPTION"]
     lines += [roff.inline(text) for text in DESCRIPTION]
     for group, names in groups.items():
@@ -64,6 +64,7 @@ OPTIONS = {
     "-V": "display the version and exit",
     "--log-level LEVEL": "tell on stderr what is done: off, error, warn, info, debug or trace",
     "--log-format FMT": "text (default) or json: one object a line",
+    "--errors FMT": "text (default) or json: errors, warnings and notes are objects, one a line",
 }
 ENVIRONMENT = {
     "FVD_TRUST": "folders and URLs that images may name, as for `--trust`, with a `:` between them",

@@ -82,7 +82,13 @@ def discard_unwritable_stdout(error: BaseException) -> None:
     os.close(null)
 
 
-def say(text: str) -> None:
-    """Write `text` to stderr, if there is any text."""
-    if text:
-        _output.complain(text)
+def say(text: str, error: BaseException, status: int) -> None:
+    """Write `text` about `error` to stderr, if there is any text."""
+    if not text:
+        return
+    facts = None
+    if _output.are_errors_json():
+        from fvd.cli import _errors_json
+
+        facts = _errors_json.facts(error, status)
+    _output.complain(text, facts)

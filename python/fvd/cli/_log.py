@@ -12,7 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fvd.cli._arguments import Parser
 
-_OPTIONS = ("--log-level", "--log-format")
+_OPTIONS = ("--log-level", "--log-format", "--errors")
+"""Those before the name of a command. `--errors` is handled by the program."""
 
 
 def split(arguments: list[str]) -> tuple[dict[str, str], list[str]]:

@@ -26,11 +26,30 @@ def write(text: str) -> None:
     _write(sys.stdout, text)
 
 
-def complain(text: str) -> None:
-    """Write a line to stderr, after flushing stdout."""
+_errors_as_json = False
+
+
+def errors_as_json() -> None:
+    """From now on `complain` writes objects."""
+    global _errors_as_json
+    _errors_as_json = True
+
+
+def are_errors_json() -> bool:
+    """Whether `complain` writes objects."""
+    return _errors_as_json
+
+
+def complain(text: str, facts: Mapping[str, object] | None = None) -> None:
+    """Write a line to stderr, after flushing stdout. `facts` are what JSON has in addition to the text."""
     if sys.stdout is not None:
         sys.stdout.flush()
-    _write(sys.stderr, printable(text, keep="\n") + "\n")
+    if _errors_as_json:
+        from fvd.cli import _errors_json
+
+        _write(sys.stderr, _errors_json.line(text, facts or {}) + "\n")
+    else:
+        _write(sys.stderr, printable(text, keep="\n") + "\n")
 
 
 def _write(stream: TextIO | None, text: str) -> None:

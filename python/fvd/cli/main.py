@@ -62,22 +62,27 @@ def command() -> NoReturn:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if given and given[0].startswith("--log-"):
-        return _guarded(lambda: _after_log_options(given), STATUS_FAILED)
+    if given and given[0].startswith(("--log-", "--errors")):
+        return _guarded(lambda: _after_program_options(given), STATUS_FAILED)
     return _main(given, {})
 
 
-def _after_log_options(given: list[str]) -> int:
-    from fvd.cli import _log
+def _after_program_options(given: list[str]) -> int:
+    from fvd.cli import _log, _output
 
-    log, rest = _log.split(given)
-    if not log:
+    found, rest = _log.split(given)
+    if not found:
         return _refused(f"unrecognized option '{given[0].partition('=')[0]}'")
-    return _main(rest, log)
+    errors = found.pop("--errors", "text")
+    if errors not in ("text", "json"):
+        return _refused(f"--errors is '{errors}', expecting text or json")
+    if errors == "json":
+        _output.errors_as_json()
+    return _main(rest, found)
 
 
 def _main(given: list[str], log: dict[str, str]) -> int:
-    """Run the command line after the options `log` of the log."""
+    """Run the command line after the options of the program, of which `log` are those of the log."""
     if given[:1] in (["-V"], ["--version"]):
         return _guarded(_version, STATUS_FAILED)
     if given[:1] == ["help"]:
@@ -180,7 +185,7 @@ def _report(error: BaseException, failed: int) -> int:
     text, status = _errors.explain(error, failed)
     try:
         _errors.discard_unwritable_stdout(error)
-        _errors.say(text)
+        _errors.say(text, error, status)
     except OSError:
         pass  # stderr cannot be written either, so only the status remains
     return status
