@@ -19,10 +19,12 @@ def parser() -> Parser:
     parser = Parser(
         "amend",
         "Change what an image says of itself, its size included",
-        "-o OPTIONS [-f FMT] [-u] [--shrink] [--write-base] [-q] [--trust DIR|URL] FILENAME",
+        "-o OPTIONS [-f FMT] [-u] [--shrink] [--write-base] [-q] [--output human|json]\n"
+        "[--trust DIR|URL] FILENAME",
     )
     _common.repeatable_options(parser, "what to change")
     common_options(parser)
+    _common.output_option(parser)
     return parser
 
 
@@ -50,6 +52,7 @@ def run(arguments: list[str]) -> int:
     if not given.files:
         # Checked only now, because `-o help` needs no file name.
         parser().parse(arguments, 1, 1, "Expecting one image file name")
+    as_json = _common.wants_json(given, "amend")
     if not given.options:
         raise CommandError("Must specify options (-o)")
     try:
@@ -57,7 +60,10 @@ def run(arguments: list[str]) -> int:
     except options.OptionError as error:
         listed = str(error).startswith("Invalid option list")
         raise CommandError(str(error) if listed else f"{given.files[0]}: {error}") from None
-    return apply(given, changes)
+    status = apply(given, changes)
+    if as_json and not given.quiet:
+        _output.write(_output.json_document({"filename": given.files[0], "changed": changes}))
+    return status
 
 
 def apply(given: Given, changes: dict[str, OptionValue]) -> int:

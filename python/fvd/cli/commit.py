@@ -13,9 +13,10 @@ def parser() -> Parser:
     parser = Parser(
         "commit",
         "Write what an image has to its base, and empty the image",
-        "[-f FMT] [-t CACHE] [-r RATE] [-d] [-p] [-q] [--trust DIR|URL] FILENAME",
+        "[-f FMT] [-t CACHE] [-r RATE] [-d] [-p] [-q] [--output human|json] [--trust DIR|URL] FILENAME",
     )
     _common.quiet_option(parser)
+    _common.output_option(parser)
     _progress.progress_options(parser)
     _common.format_option(parser, "-f", "--format")
     parser.option(
@@ -47,13 +48,14 @@ def run(arguments: list[str]) -> int:
             f"{filename}: -b is not supported: commit to its own base, then commit that one, or 'fvd rebase' "
             f"the image onto '{given.base}'"
         )
+    as_json = _common.wants_json(given, "commit")
     cache = _common.cache_mode(given.cache, "cache")
     rate_limit = _moving.rate_limit(given)
     shown = _progress.Progress(given, "commit")
     count = _moving.Count(shown.callback)
     try:
         with _signals.Terminable(), shown:
-            fvd.commit(
+            result = fvd.commit(
                 filename,
                 format=_common.source_format(given.format),
                 keep=given.keep,
@@ -66,5 +68,5 @@ def run(arguments: list[str]) -> int:
         count.say_stopped("commit", filename, "its base has a part of the data")
         raise
     if not given.quiet:
-        _output.write("Image committed.\n")
+        _output.write(_output.json_document(result) if as_json else "Image committed.\n")
     return 0

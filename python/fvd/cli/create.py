@@ -19,11 +19,12 @@ def parser() -> Parser:
     parser = Parser(
         "create",
         "Create and format a new image file",
-        "[-f FMT] [-o OPTIONS] [-b BACKING [-F BACKING_FMT]] [-u] [-q]\n"
+        "[-f FMT] [-o OPTIONS] [-b BACKING [-F BACKING_FMT]] [-u] [-q] [--output human|json]\n"
         "        [--force] "
         "[--trust DIR|URL] FILENAME [SIZE[bkKMGTPE]]",
     )
     _common.quiet_option(parser)
+    _common.output_option(parser)
     parser.option(
         "-f",
         "--format",
@@ -54,10 +55,13 @@ def run(arguments: list[str]) -> int:
         # Checked only now, because `-o help` needs no file name.
         parser().parse(arguments, 1, 2, "Expecting image file name")
     filename = given.files[0]
+    as_json = _common.wants_json(given, "create")
     values = _option_values(filename, given.options, format)
     with _signals.Terminable():
         result = _create(given, format, values)
-    if not given.quiet:
+    if as_json and not given.quiet:
+        _output.write(_output.json_document(result))
+    elif not given.quiet:
         _output.remark(formatting_line(result))
         for directory in result["needs_trust"]:
             _output.complain(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 
 import fvd
-from fvd.cli import _common, _prefetch_progress, _signals
+from fvd.cli import _common, _output, _prefetch_progress, _signals
 from fvd.cli._arguments import Parser
 
 TYPE_CHECKING = False
@@ -20,10 +19,11 @@ def parser() -> Parser:
     parser = Parser(
         "prefetch",
         "Fetch everything that an image still needs from its base",
-        "[-p] [-q] [-T CACHE] [--write-base] [--base-error=wait|report] [--base-timeout SECONDS]\n"
-        "        [--trust DIR|URL] [--base-url FILE] [--cache-dir DIR] FILENAME",
+        "[-p] [-q] [--output human|json] [-T CACHE] [--write-base]\n"
+        "        [--base-error=wait|report] [--base-timeout SECONDS] [--trust DIR|URL] [--base-url FILE] [--cache-dir DIR] FILENAME",
     )
     _common.quiet_option(parser)
+    _common.output_option(parser)
     _prefetch_progress.options(parser)
     parser.option(
         "-T",
@@ -44,6 +44,7 @@ def parser() -> Parser:
 def run(arguments: list[str]) -> int:
     """Run this command and return its exit status."""
     given = parser().parse(arguments, 1, 1, "Expecting one image file name")
+    as_json = _common.wants_json(given, "prefetch")
     cache = _common.cache_mode(given.cache, "cache")
     display = _prefetch_progress.display(given, "prefetch")
     started = time.monotonic()
@@ -67,8 +68,9 @@ def run(arguments: list[str]) -> int:
             image.close()
         raise
     image.close()
-    if not given.quiet and sys.stdout is not None:
-        sys.stdout.write(summary(status, time.monotonic() - started))
+    elapsed_s = time.monotonic() - started
+    if not given.quiet:
+        _output.write(_output.json_document(status) if as_json else summary(status, elapsed_s))
     return 0
 
 

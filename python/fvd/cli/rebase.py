@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fvd import _fvd as _core
-from fvd.cli import _common, _moving, _progress, _signals
+from fvd.cli import _common, _moving, _output, _progress, _signals
 from fvd.cli._arguments import Parser
 from fvd.cli._common import CommandError
 
@@ -13,10 +13,11 @@ def parser() -> Parser:
     parser = Parser(
         "rebase",
         "Give an image another base, and keep its content",
-        "[-f FMT] [-t CACHE] [-r RATE] [-u] -b BACKING [-F FMT] [-p] [-q]\n"
+        "[-f FMT] [-t CACHE] [-r RATE] [-u] -b BACKING [-F FMT] [-p] [-q] [--output human|json]\n"
         "        [--trust DIR|URL] [--base-url FILE] FILENAME",
     )
     _common.quiet_option(parser)
+    _common.output_option(parser)
     _progress.progress_options(parser)
     _common.format_option(parser, "-f", "--format")
     parser.option(
@@ -48,13 +49,14 @@ def run(arguments: list[str]) -> int:
         raise CommandError("A backing format needs a backing file (-b)")
     backing_format = _common.source_format(given.backing_format)
     _common.warn_of_format(filename, given.backing or None, backing_format, "-F")
+    as_json = _common.wants_json(given, "rebase")
     cache = _common.cache_mode(given.cache, "cache")
     rate_limit = _moving.rate_limit(given)
     shown = _progress.Progress(given, "rebase")
     count = _moving.Count(shown.callback)
     try:
         with _signals.Terminable(), shown:
-            _core.rebase(
+            result = _core.rebase(
                 filename,
                 given.backing or None,
                 backing_format=backing_format,
@@ -69,4 +71,6 @@ def run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, _signals.Terminated):
         count.say_stopped("rebase", filename, "it has a part of the data of its base")
         raise
+    if as_json and not given.quiet:
+        _output.write(_output.json_document(result))
     return 0

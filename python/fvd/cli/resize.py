@@ -16,9 +16,10 @@ def parser() -> Parser:
     parser = Parser(
         "resize",
         "Change the size of a disk",
-        "[-f FMT] [--shrink] [-q] [--trust DIR|URL] FILENAME [+|-]SIZE[bkKMGTPE]",
+        "[-f FMT] [--shrink] [-q] [--output human|json] [--trust DIR|URL] FILENAME [+|-]SIZE[bkKMGTPE]",
     )
     _common.quiet_option(parser)
+    _common.output_option(parser)
     _common.format_option(parser, "-f", "--format")
     parser.switch("--shrink", help="let a smaller size delete what lies behind the new end of the disk")
     _common.trust_option(parser)
@@ -38,6 +39,7 @@ def run(arguments: list[str]) -> int:
     given = parser().parse(rest, wanted, wanted, EXPECTED)
     files: list[str] = given.files
     filename, text = [*files, *minus]
+    as_json = _common.wants_json(given, "resize")
     size = _new_size(filename, text, given.format)
     fvd.amend(
         filename,
@@ -47,7 +49,8 @@ def run(arguments: list[str]) -> int:
         size=size,
     )
     if not given.quiet:
-        _output.write("Image resized.\n")
+        result = {"filename": filename, "size": -(-size // 512) * 512}
+        _output.write(_output.json_document(result) if as_json else "Image resized.\n")
     return 0
 
 

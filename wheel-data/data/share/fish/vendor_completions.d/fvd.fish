@@ -56,6 +56,7 @@ complete -c fvd -n '__fish_seen_subcommand_from amend' -l write-base -d 'bring t
 complete -c fvd -n '__fish_seen_subcommand_from amend' -s u -l backing-unsafe -d 'write the name of a base or data file without opening the file'
 complete -c fvd -n '__fish_seen_subcommand_from amend' -l shrink -d 'let a smaller size delete what lies behind the new end of the disk'
 complete -c fvd -n '__fish_seen_subcommand_from amend' -l trust -x -a '(__fish_complete_directories)' -d 'also open files in DIR, or below it, that an image names, hidden ones too, or all that begins with URL'
+complete -c fvd -n '__fish_seen_subcommand_from amend' -l output -x -a 'human json' -d 'output format, human or json'
 
 complete -c fvd -n '__fish_seen_subcommand_from bench' -s h -l help -d 'print this help and exit'
 complete -c fvd -n '__fish_seen_subcommand_from bench' -s q -l quiet -d 'print nothing but errors'
@@ -99,6 +100,7 @@ complete -c fvd -n '__fish_seen_subcommand_from check' -l trust -x -a '(__fish_c
 
 complete -c fvd -n '__fish_seen_subcommand_from commit' -s h -l help -d 'print this help and exit'
 complete -c fvd -n '__fish_seen_subcommand_from commit' -s q -l quiet -d 'print nothing but errors'
+complete -c fvd -n '__fish_seen_subcommand_from commit' -l output -x -a 'human json' -d 'output format, human or json'
 complete -c fvd -n '__fish_seen_subcommand_from commit' -s p -l progress -f -a 'bar json none' -d 'show how far it is'
 complete -c fvd -n '__fish_seen_subcommand_from commit' -s f -l format -x -a 'fvd raw qcow2' -d 'format of FILENAME'
 complete -c fvd -n '__fish_seen_subcommand_from commit' -s t -l cache -x -a 'writeback writethrough none directsync unsafe' -d 'cache mode'
@@ -148,6 +150,7 @@ complete -c fvd -n '__fish_seen_subcommand_from convert' -l cache-dir -x -a '(__
 
 complete -c fvd -n '__fish_seen_subcommand_from create' -s h -l help -d 'print this help and exit'
 complete -c fvd -n '__fish_seen_subcommand_from create' -s q -l quiet -d 'print nothing but errors'
+complete -c fvd -n '__fish_seen_subcommand_from create' -l output -x -a 'human json' -d 'output format, human or json'
 complete -c fvd -n '__fish_seen_subcommand_from create' -s f -l format -x -a 'fvd raw' -d 'format of the new image'
 complete -c fvd -n '__fish_seen_subcommand_from create' -s o -l options -x -a '(__fvd_options add_storage_cmd= backing_file= backing_fmt= block_size= chunk_size= compact_image= compact_image=on compact_image=off copy_on_read= copy_on_read=on copy_on_read=off data_file= data_file_fmt= detect_sparse_hole= generate_prefetch_profile= generate_prefetch_profile=on generate_prefetch_profile=off journal_size= prefetch_profile_size= prefetch_start_delay= profile_directed_prefetch_start_delay= size= storage_grow_unit= write_updates_base_img=)' -d 'options of the new image, as a=b,c=d'
 complete -c fvd -n '__fish_seen_subcommand_from create' -s b -l backing -r -d 'stack the new image on top of BACKING'
@@ -197,6 +200,7 @@ complete -c fvd -n '__fish_seen_subcommand_from measure' -l cache-dir -x -a '(__
 
 complete -c fvd -n '__fish_seen_subcommand_from prefetch' -s h -l help -d 'print this help and exit'
 complete -c fvd -n '__fish_seen_subcommand_from prefetch' -s q -l quiet -d 'print nothing but errors'
+complete -c fvd -n '__fish_seen_subcommand_from prefetch' -l output -x -a 'human json' -d 'output format, human or json'
 complete -c fvd -n '__fish_seen_subcommand_from prefetch' -s p -l progress -f -a 'bar json none' -d 'show how far it is'
 complete -c fvd -n '__fish_seen_subcommand_from prefetch' -s T -l cache -x -a 'writeback writethrough none directsync unsafe' -d 'cache mode'
 complete -c fvd -n '__fish_seen_subcommand_from prefetch' -l write-base -d 'allow an image that writes to its base to do so'
@@ -232,6 +236,7 @@ complete -c fvd -n '__fish_seen_subcommand_from publish' -l cache-dir -x -a '(__
 
 complete -c fvd -n '__fish_seen_subcommand_from rebase' -s h -l help -d 'print this help and exit'
 complete -c fvd -n '__fish_seen_subcommand_from rebase' -s q -l quiet -d 'print nothing but errors'
+complete -c fvd -n '__fish_seen_subcommand_from rebase' -l output -x -a 'human json' -d 'output format, human or json'
 complete -c fvd -n '__fish_seen_subcommand_from rebase' -s p -l progress -f -a 'bar json none' -d 'show how far it is'
 complete -c fvd -n '__fish_seen_subcommand_from rebase' -s f -l format -x -a 'fvd raw qcow2' -d 'format of FILENAME'
 complete -c fvd -n '__fish_seen_subcommand_from rebase' -s t -l cache -x -a 'writeback writethrough none directsync unsafe' -d 'cache mode'
@@ -244,6 +249,7 @@ complete -c fvd -n '__fish_seen_subcommand_from rebase' -l base-url -r -d 'read 
 
 complete -c fvd -n '__fish_seen_subcommand_from resize' -s h -l help -d 'print this help and exit'
 complete -c fvd -n '__fish_seen_subcommand_from resize' -s q -l quiet -d 'print nothing but errors'
+complete -c fvd -n '__fish_seen_subcommand_from resize' -l output -x -a 'human json' -d 'output format, human or json'
 complete -c fvd -n '__fish_seen_subcommand_from resize' -s f -l format -x -a 'fvd raw qcow2' -d 'format of FILENAME'
 complete -c fvd -n '__fish_seen_subcommand_from resize' -l shrink -d 'let a smaller size delete what lies behind the new end of the disk'
 complete -c fvd -n '__fish_seen_subcommand_from resize' -l trust -x -a '(__fish_complete_directories)' -d 'also open files in DIR, or below it, that an image names, hidden ones too, or all that begins with URL'
