@@ -20,7 +20,8 @@ def parser() -> Parser:
         "prefetch",
         "Fetch everything that an image still needs from its base",
         "[-p] [-q] [--output human|json] [-T CACHE] [--write-base]\n"
-        "        [--base-error=wait|report] [--base-timeout SECONDS] [--trust DIR|URL] [--base-url FILE] [--cache-dir DIR] FILENAME",
+        "        [--base-error=wait|report] [--base-timeout SECONDS] [--trust DIR|URL]\n"
+        "        [--base-url FILE] [--cache-dir DIR] FILENAME",
     )
     _common.quiet_option(parser)
     _common.output_option(parser)
