@@ -150,8 +150,12 @@ class Image:
         return await self._image.stats()
 
     @_twin
-    async def prefetch(self, progress: PrefetchProgress | None = None) -> PrefetchStatus:
+    async def prefetch(
+        self, progress: PrefetchProgress | None = None, *, rate_limit: int | None = None
+    ) -> PrefetchStatus:
         before = await self._image.prefetch_status()
+        if rate_limit is not None:
+            await self._image.set_prefetch_rate(rate_limit)
         await self._image.resume_prefetch()
         try:
             await self._prefetched(progress, before)
@@ -185,6 +189,10 @@ class Image:
     @_twin
     async def resume_prefetch(self) -> None:
         await self._image.resume_prefetch()
+
+    @_twin
+    async def set_prefetch_rate(self, rate: int | None) -> None:
+        await self._image.set_prefetch_rate(rate)
 
     @_twin
     async def close(self) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import time
 
 import fvd
-from fvd.cli import _common, _output, _prefetch_progress, _signals
+from fvd.cli import _common, _moving, _output, _prefetch_progress, _signals
 from fvd.cli._arguments import Parser
 
 TYPE_CHECKING = False
@@ -19,7 +19,7 @@ def parser() -> Parser:
     parser = Parser(
         "prefetch",
         "Fetch everything that an image still needs from its base",
-        "[-p] [-q] [--output human|json] [-T CACHE] [--write-base]\n"
+        "[-p] [-q] [--output human|json] [-T CACHE] [-r RATE] [--write-base]\n"
         "        [--base-error=wait|report] [--base-timeout SECONDS] [--trust DIR|URL]\n"
         "        [--base-url FILE] [--cache-dir DIR] FILENAME",
     )
@@ -33,6 +33,7 @@ def parser() -> Parser:
         default="writeback",
         help="cache mode (default writeback): writeback, writethrough, none, directsync or unsafe",
     )
+    _moving.rate_option(parser)
     parser.switch("--write-base", help="allow an image that writes to its base to do so")
     _common.base_options(parser)
     _common.trust_option(parser)
@@ -47,6 +48,7 @@ def run(arguments: list[str]) -> int:
     given = parser().parse(arguments, 1, 1, "Expecting one image file name")
     as_json = _common.wants_json(given, "prefetch")
     cache = _common.cache_mode(given.cache, "cache")
+    rate_limit = _moving.rate_limit(given)
     display = _prefetch_progress.display(given, "prefetch")
     started = time.monotonic()
     image = fvd.open(
@@ -62,7 +64,7 @@ def run(arguments: list[str]) -> int:
     )
     try:
         with _signals.Terminable(), display:
-            status = image.prefetch(progress=display.callback)
+            status = image.prefetch(progress=display.callback, rate_limit=rate_limit)
     except BaseException:
         # The first error is the one to report.
         with contextlib.suppress(fvd.FvdError):

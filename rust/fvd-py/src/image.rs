@@ -10,7 +10,7 @@ use pollster::block_on;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::arguments::{blocking, check_range};
+use crate::arguments::{self, blocking, check_range};
 use crate::buffer::{Buffer, shared_bytes};
 use crate::errors::raise;
 use crate::handle::{BlockingHandle, describe};
@@ -296,7 +296,7 @@ impl Image {
     ///
     /// Returns when this is done. The result is that of `prefetch_status`. `progress(status)` is called
     /// several times a second. If it raises an exception, or a signal handler does, prefetch is paused and
-    /// the exception is raised.
+    /// the exception is raised. `rate_limit` is that of `set_prefetch_rate`; None: as it is.
     ///
     /// `NotPermittedError` if the image was opened read-only and has a base, `IoError` if the base cannot be
     /// read, `NoSpaceError` if there is no room, `IoError` with EINTR if the image is closed meanwhile.
@@ -307,9 +307,15 @@ impl Image {
     /// >>> status["state"], status["local"], status["total"]
     /// ('finished', 1048576, 1048576)
     /// ```
-    #[pyo3(signature = (progress = None))]
-    fn prefetch(&self, py: Python<'_>, progress: Option<Py<PyAny>>) -> PyResult<prefetch::Status> {
-        prefetch::run(py, &self.open, progress).map(prefetch::Status)
+    #[pyo3(signature = (progress = None, *, rate_limit = None))]
+    fn prefetch(
+        &self,
+        py: Python<'_>,
+        progress: Option<Py<PyAny>>,
+        rate_limit: Option<i64>,
+    ) -> PyResult<prefetch::Status> {
+        let rate = arguments::rate(rate_limit)?;
+        prefetch::run(py, &self.open, progress, rate).map(prefetch::Status)
     }
 
     /// Returns the progress of prefetch, which may run in the background or in another thread: a dictionary,
@@ -351,6 +357,22 @@ impl Image {
     fn resume_prefetch(&self, py: Python<'_>) -> PyResult<()> {
         let control = blocking(py, || self.open.with(|engine| self.open.control(engine)))?;
         control.iter().for_each(Control::resume);
+        Ok(())
+    }
+
+    /// From now on prefetch reads at most `rate` bytes in a second, and never more than the options of the image
+    /// allow; None or 0: only they limit it. `ValueError` if it is negative. Does nothing if the image has no base.
+    ///
+    /// ```pycon
+    /// >>> overlay = fvd.open("overlay.fvd", "r+")
+    /// >>> overlay.set_prefetch_rate(20 << 20)
+    /// ```
+    fn set_prefetch_rate(&self, py: Python<'_>, rate: Option<i64>) -> PyResult<()> {
+        let rate = arguments::rate(rate)?;
+        let control = blocking(py, || self.open.with(|engine| self.open.control(engine)))?;
+        if let Some(control) = control {
+            control.set_rate(rate);
+        }
         Ok(())
     }
 

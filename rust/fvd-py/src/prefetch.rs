@@ -15,7 +15,13 @@ use crate::handle::BlockingHandle;
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Copies everything that is still in the base. See `Image.prefetch`.
-pub(crate) fn run(py: Python<'_>, open: &BlockingHandle, callback: Option<Py<PyAny>>) -> PyResult<PrefetchStatus> {
+/// `rate`: the most bytes per second.
+pub(crate) fn run(
+    py: Python<'_>,
+    open: &BlockingHandle,
+    callback: Option<Py<PyAny>>,
+    rate: Option<u64>,
+) -> PyResult<PrefetchStatus> {
     let Some(control) = py
         .detach(|| open.with(|engine| open.control(engine)))
         .map_err(|error| raise(&error))?
@@ -25,6 +31,9 @@ pub(crate) fn run(py: Python<'_>, open: &BlockingHandle, callback: Option<Py<PyA
         return Ok(status);
     };
     let retries = control.status().retries;
+    if rate.is_some() {
+        control.set_rate(rate);
+    }
     control.resume();
     let status = watch(py, open, &control, retries, callback.as_ref()).inspect_err(|_| control.pause())?;
     if !status.state.is_final() {

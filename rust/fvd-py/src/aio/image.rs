@@ -20,7 +20,7 @@ use pyo3::types::PyBytes;
 use super::answer::{Answer, Nothing, at_once, droppable, unstoppable};
 use super::open::{self, AsyncHandle, Engine};
 use super::order::Order;
-use crate::arguments::{Opening, blocking, check_range, outage};
+use crate::arguments::{self, Opening, blocking, check_range, outage};
 use crate::buffer::{Buffer, shared_bytes};
 use crate::errors::raise;
 use crate::handle::describe;
@@ -265,6 +265,11 @@ impl AsyncImage {
         self.steer(py, Control::resume)
     }
 
+    fn set_prefetch_rate<'py>(&self, py: Python<'py>, rate: Option<i64>) -> PyResult<Bound<'py, PyAny>> {
+        let rate = arguments::rate(rate)?;
+        self.steer(py, move |control| control.set_rate(rate))
+    }
+
     fn close<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let open = Arc::clone(&self.open);
         if !open.is_ours() {
@@ -327,7 +332,7 @@ impl AsyncImage {
         })
     }
 
-    fn steer<'py>(&self, py: Python<'py>, command: fn(&Control)) -> PyResult<Bound<'py, PyAny>> {
+    fn steer<'py>(&self, py: Python<'py>, command: impl Fn(&Control) + Send + 'static) -> PyResult<Bound<'py, PyAny>> {
         let open = self.ours()?;
         droppable(py, async move {
             let control = async |engine: Arc<Engine>| open.control(&engine);

@@ -26,6 +26,7 @@ struct Shared {
 #[derive(Default)]
 struct Inner {
     command: Command,
+    rate: Option<u64>,
     status: PrefetchStatus,
     /// The number of pauses that prefetch made on its own, for any reason, and the last one.
     paused: (u64, Option<Pause>),
@@ -58,6 +59,18 @@ impl Control {
     /// are completed. What has been fetched stays. This is final.
     pub fn stop(&self) {
         self.send(Command::Stop);
+    }
+
+    /// From the next piece on, at most this many bytes are read in a second, and no more than the options of the
+    /// image allow. None: only they limit it. 0 counts as 1.
+    pub fn set_rate(&self, rate: Option<u64>) {
+        if !self.is_forked() {
+            self.inner().rate = rate.map(|rate| rate.max(1));
+        }
+    }
+
+    pub(super) fn rate(&self) -> Option<u64> {
+        if self.is_forked() { None } else { self.inner().rate }
     }
 
     /// The current status.

@@ -27,6 +27,15 @@ impl Pacer {
         Self { cap, next }
     }
 
+    pub(super) fn cap(&self) -> Option<u64> {
+        self.cap
+    }
+
+    /// Changes the cap, from the next step on.
+    pub(super) fn set_cap(&mut self, cap: Option<u64>) {
+        self.cap = cap;
+    }
+
     /// The longest step in bytes if `slots` steps are in flight at once: a multiple of 512.
     pub(super) fn longest_step(&self, slots: usize) -> u64 {
         let Some(cap) = self.cap else {

@@ -176,6 +176,7 @@ impl<'a, S: Storage> Prefetch<'a, S> {
     /// Looks at the guest.
     pub(super) fn look(&self, now: Duration) -> MutexGuard<'_, Shared> {
         let mut shared = self.shared();
+        shared.limit(self.control.rate());
         shared.foreground.look(now, self.image.requests(), self.image.is_idle());
         shared
     }

@@ -62,6 +62,11 @@ impl Shared {
         }
     }
 
+    /// Limits what is read to `rate` bytes per second.
+    pub(super) fn limit(&mut self, rate: Option<u64>) {
+        self.read.limit(rate);
+    }
+
     /// Whether guest requests come first. Not while a profile is fetched: the guest is about to read those
     /// ranges, and would wait for each of them.
     pub(super) fn is_polite(&self) -> bool {

@@ -68,6 +68,11 @@ impl Throttle {
         }
     }
 
+    /// Changes the rate from which on there is no contention, in bytes per second.
+    pub(super) fn set_min(&mut self, min: u64) {
+        self.limits.min = min;
+    }
+
     /// An operation begins.
     pub(super) fn begin(&mut self, now: Duration) {
         if self.in_flight == 0 {
