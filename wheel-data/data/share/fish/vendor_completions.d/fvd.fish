@@ -203,6 +203,7 @@ complete -c fvd -n '__fish_seen_subcommand_from prefetch' -s q -l quiet -d 'prin
 complete -c fvd -n '__fish_seen_subcommand_from prefetch' -l output -x -a 'human json' -d 'output format, human or json'
 complete -c fvd -n '__fish_seen_subcommand_from prefetch' -s p -l progress -f -a 'bar json none' -d 'show how far it is'
 complete -c fvd -n '__fish_seen_subcommand_from prefetch' -s T -l cache -x -a 'writeback writethrough none directsync unsafe' -d 'cache mode'
+complete -c fvd -n '__fish_seen_subcommand_from prefetch' -s r -l rate -x -d 'most bytes per second, such as 20M'
 complete -c fvd -n '__fish_seen_subcommand_from prefetch' -l write-base -d 'allow an image that writes to its base to do so'
 complete -c fvd -n '__fish_seen_subcommand_from prefetch' -l base-error -x -a 'wait report' -d 'what reads do if the base does not answer'
 complete -c fvd -n '__fish_seen_subcommand_from prefetch' -l base-timeout -x -d 'fail after this time'
