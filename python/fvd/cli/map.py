@@ -5,14 +5,17 @@ from __future__ import annotations
 import fvd
 from fvd import options
 from fvd.cli import _common, _output
-from fvd.cli._arguments import Parser
+from fvd.cli._arguments import Parser, UsageError
 from fvd.cli._common import CommandError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from fvd.cli._arguments import Given
     from fvd.types import Extent
+
+FORMS = ("human", "json", "svg", "html")
 
 
 def parser() -> Parser:
@@ -20,14 +23,19 @@ def parser() -> Parser:
     parser = Parser(
         "map",
         "Show where the data of a disk lies",
-        "[-f FMT] [-s OFFSET] [-l LENGTH] [-U] [--output human|json]\n"
+        "[-f FMT] [-s OFFSET] [-l LENGTH] [-U]\n        [--output human|json|svg|html]"
         "        [--trust DIR|URL] [--base-url FILE] FILENAME",
     )
     _common.format_option(parser, "-f", "--format")
     parser.option("-s", "--start-offset", metavar="OFFSET", help="begin at this byte of the disk")
     parser.option("-l", "--max-length", metavar="LENGTH", help="show no more than this many bytes")
     _common.share_option(parser)
-    _common.output_option(parser)
+    parser.option(
+        "--output",
+        metavar="human|json|svg|html",
+        default="human",
+        help="output format: human (default), json, or a picture",
+    )
     _common.trust_option(parser)
     _common.base_url_option(parser)
     parser.describe("FILENAME", "image file name")
@@ -37,7 +45,8 @@ def parser() -> Parser:
 def run(arguments: list[str]) -> int:
     """Run this command and return its exit status."""
     given = parser().parse(arguments, 1, 1, "Expecting one image file name")
-    as_json = _common.wants_json(given, "map")
+    if given.output not in FORMS:
+        raise UsageError(f"--output expects {', '.join(FORMS)}, not '{given.output}'", "map")
     start, length = given.start_offset, given.max_length
     extents = fvd.map(
         given.files[0],
@@ -48,9 +57,29 @@ def run(arguments: list[str]) -> int:
         trust=_common.trusted(given),
         remote=_common.remote(given),
     )
-    for line in json_lines(extents) if as_json else table(extents):
+    if given.output in ("svg", "html"):
+        lines = _picture(given, extents)
+    else:
+        lines = json_lines(extents) if given.output == "json" else table(extents)
+    for line in lines:
         _output.write(line)
     return 0
+
+
+def _picture(given: Given, extents: Iterable[Extent]) -> Iterator[str]:
+    from fvd.cli import _picture
+
+    path, share = given.files[0], given.force_share
+    info = fvd.info(path, format=_common.source_format(given.format), force_share=share)
+    start = options.size_argument("start offset", given.start_offset or "0")
+    end = info.get("virtual-size", 0)
+    if given.max_length is not None:
+        end = min(end, start + options.size_argument("max length", given.max_length))
+    grid = _picture.Grid(start, end)
+    grid.add(extents)
+    entries = [] if info["format"] != "fvd" else fvd.profile(path, force_share=share)["entries"]
+    draw = _picture.page if given.output == "html" else _picture.svg
+    return draw(path, grid, [(offset, length) for offset, length in entries])
 
 
 def table(extents: Iterable[Extent]) -> Iterator[str]:

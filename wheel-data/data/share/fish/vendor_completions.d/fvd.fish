@@ -183,7 +183,7 @@ complete -c fvd -n '__fish_seen_subcommand_from map' -s f -l format -x -a 'fvd r
 complete -c fvd -n '__fish_seen_subcommand_from map' -s s -l start-offset -x -d 'begin at this byte of the disk'
 complete -c fvd -n '__fish_seen_subcommand_from map' -s l -l max-length -x -d 'show no more than this many bytes'
 complete -c fvd -n '__fish_seen_subcommand_from map' -s U -l force-share -d 'open without locks, even while another program has the image open'
-complete -c fvd -n '__fish_seen_subcommand_from map' -l output -x -a 'human json' -d 'output format, human or json'
+complete -c fvd -n '__fish_seen_subcommand_from map' -l output -x -a 'human json svg html' -d 'output format'
 complete -c fvd -n '__fish_seen_subcommand_from map' -l trust -x -a '(__fish_complete_directories)' -d 'also open files in DIR, or below it, that an image names, hidden ones too, or all that begins with URL'
 complete -c fvd -n '__fish_seen_subcommand_from map' -l base-url -r -d 'read the remote base from the URL in FILE'
 
