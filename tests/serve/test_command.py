@@ -35,6 +35,27 @@ def test_what_a_client_writes_is_in_the_image(image: Path, socket: Path) -> None
     fvd_command("check", image)
 
 
+def test_a_program_reads_when_it_is_ready_and_where(image: Path, socket: Path) -> None:
+    words = ("-k", socket, "-t", "-r", "--output=json", f"disk={image}")
+    with subprocess.Popen([FVD, "serve", *words], stdout=subprocess.PIPE, env=TOOLS_ENV) as process:
+        try:
+            assert process.stdout is not None
+            ready = json.loads(process.stdout.readline())
+            assert ready == {
+                "state": "ready",
+                "pid": process.pid,
+                "exports": [{"name": "disk", "file": str(image)}],
+                "read-only": True,
+                "uris": [f"nbd+unix:///disk?socket={socket}"],
+                "metrics": None,
+                "warning": None,
+            }
+            assert info(ready["uris"][0])["export-size"] == 16 * MIB
+        finally:
+            process.terminate()
+    assert process.returncode == 0
+
+
 def test_it_ends_with_the_last_client_unless_persistent(image: Path, socket: Path) -> None:
     with serving("-k", socket, image) as server:
         io(server.uri, "read 0 512")

@@ -9,7 +9,7 @@ import sys
 
 from fvd import _fvd as _core
 from fvd._serve import open_door_warning
-from fvd.cli import _log, _output
+from fvd.cli import _common, _log, _output
 from fvd.cli.serve import line as _line
 from fvd.cli.serve import options as _options
 from fvd.cli.serve.daemon import Daemon, PidFile
@@ -30,6 +30,7 @@ def run(arguments: list[str]) -> int:
     """Run this command and return its exit status."""
     given = _options.parser().parse(arguments, 1, sys.maxsize, EXPECTED)
     settings = _options.settings(given)
+    _common.wants_json(given, "serve")
     if given.trace is not None:
         _output.complain("fvd: note: --trace: there are no trace points; --log-level tells what is done")
     if not given.fork:
@@ -58,7 +59,8 @@ def _serve_logged(given: Given, settings: _options.Settings, daemon: Daemon | No
     server = _core.serve(**settings, patience=PATIENCE_S)
     try:
         with PidFile(given.pid_file):
-            _announce(server, settings)
+            announce = _announce_to_programs if _common.wants_json(given, "serve") else _announce
+            announce(server, settings)
             if daemon is not None:
                 daemon.ready(keeps_stderr=is_logged or given.verbose)
             _watch(server, is_quiet=is_logged)
@@ -78,6 +80,25 @@ def _stop(server: _core.Server) -> None:
         if error.errno == errno.EINTR:
             os._exit(STATUS_KILLED)
         raise
+
+
+def _announce_to_programs(server: _core.Server, settings: _options.Settings) -> None:
+    """Print one line of JSON, once clients can connect."""
+    import json
+
+    exports = [{"name": name, "file": path} for name, path in settings["disks"]]
+    ready = {
+        "state": "ready",
+        "pid": os.getpid(),
+        "exports": exports,
+        "read-only": settings["read_only"],
+        "uris": server.uris,
+        "metrics": server.metrics_url,
+        "warning": open_door_warning(server.open_doors) or None,
+    }
+    _output.write(json.dumps(ready) + "\n")
+    if sys.stdout is not None:
+        sys.stdout.flush()
 
 
 def _announce(server: _core.Server, settings: _options.Settings) -> None:

@@ -151,6 +151,7 @@ def _how(parser: Parser) -> None:
     )
     parser.switch("--fork", help="go on in the background; returns when clients can connect")
     parser.option("--pid-file", metavar="PATH", help="a file for the number of the process, while it serves")
+    _common.output_option(parser)
     parser.switch("-v", "--verbose", help="with --fork: go on to write to stderr what goes wrong")
     _log.add_options(parser)
     parser.option(

@@ -287,6 +287,7 @@ complete -c fvd -n '__fish_seen_subcommand_from serve' -l cache-dir -x -a '(__fi
 complete -c fvd -n '__fish_seen_subcommand_from serve' -l metrics -x -d 'hand out metrics for Prometheus there'
 complete -c fvd -n '__fish_seen_subcommand_from serve' -l fork -d 'go on in the background'
 complete -c fvd -n '__fish_seen_subcommand_from serve' -l pid-file -r -d 'a file for the number of the process, while it serves'
+complete -c fvd -n '__fish_seen_subcommand_from serve' -l output -x -a 'human json' -d 'output format, human or json'
 complete -c fvd -n '__fish_seen_subcommand_from serve' -s v -l verbose -d 'with --fork'
 complete -c fvd -n '__fish_seen_subcommand_from serve' -l log-level -x -a 'off error warn info debug trace' -d 'tell on stderr what is done'
 complete -c fvd -n '__fish_seen_subcommand_from serve' -l log-format -x -a 'text json' -d 'text'
