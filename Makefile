@@ -71,8 +71,9 @@ stubs: $(VENV)/.installed
 	MYPYPATH=python $(PY) -m mypy.stubtest --mypy-config-file pyproject.toml fvd._fvd
 
 .PHONY: generated
-generated: $(VENV)/.installed ## makes the completions and man pages in wheel-data again, which are kept with the sources
+generated: $(VENV)/.installed ## makes completions, man pages and JSON schemas again, which are kept with the sources
 	$(PY) -m scripts.generated
+	$(PY) -m scripts.schemas
 
 .PHONY: format
 format: $(VENV)/.dev ## formats the sources in place
