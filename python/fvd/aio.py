@@ -155,7 +155,7 @@ class Image:
     ) -> PrefetchStatus:
         before = await self._image.prefetch_status()
         if rate_limit is not None:
-            await self._image.set_prefetch_rate(rate_limit)
+            await self._image.limit_prefetch(rate_limit)
         await self._image.resume_prefetch()
         try:
             await self._prefetched(progress, before)

@@ -29,6 +29,9 @@ INTEGERS = {
     ("fvd.convert", "source"): 2**31 - 1,
     ("fvd.convert", "target"): 2**31 - 1,
     ("fvd.convert", "sparse_size"): 16 * MIB,
+    ("fvd.convert", "rate_limit"): MAX,
+    ("fvd.commit", "rate_limit"): MAX,
+    ("fvd.rebase", "rate_limit"): MAX,
     ("fvd.serve", "port"): 65535,
     ("fvd.serve", "offset"): MAX,
     ("fvd.serve", "size"): MAX,
@@ -49,6 +52,8 @@ INTEGERS = {
         ("zero", "offset"),
         ("extents", "offset"),
         ("extents", "length"),
+        ("prefetch", "rate_limit"),
+        ("set_prefetch_rate", "rate"),
     ]
 }
 SECONDS = [(name, "base_timeout") for name in ("fvd.serve", "fvd.open", "fvd.aio.open")]
@@ -59,6 +64,8 @@ NEEDED: dict[str, dict[str, Any]] = {
     "fvd.dump": {"path": "disk.fvd"},
     "fvd.map": {"path": "disk.fvd"},
     "fvd.convert": {"source": "disk.fvd", "target": "new.raw"},
+    "fvd.commit": {"path": "disk.fvd"},
+    "fvd.rebase": {"path": "disk.fvd", "backing_file": "base.raw"},
     "fvd.serve": {"disks": "disk.fvd"},
     "fvd.open": {"path": "disk.fvd"},
     "fvd.aio.open": {"path": "disk.fvd"},
@@ -68,6 +75,8 @@ NEEDED: dict[str, dict[str, Any]] = {
     "discard": {"count": 1, "offset": 0},
     "zero": {"count": 1, "offset": 0},
     "extents": {},
+    "prefetch": {},
+    "set_prefetch_rate": {},
     "measure": {},
     "prune": {},
 }

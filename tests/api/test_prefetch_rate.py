@@ -56,7 +56,7 @@ def test_asyncio_has_the_same(overlay: Path) -> None:
 
 
 def test_a_rate_is_a_number_of_bytes(overlay: Path) -> None:
-    with fvd.open(overlay, "r+") as image, pytest.raises(ValueError, match="rate_limit is -5"):
+    with fvd.open(overlay, "r+") as image, pytest.raises(ValueError, match="rate must be between 0 and"):
         image.set_prefetch_rate(-5)
     said = run(FVD, "prefetch", "-r", "fast", overlay, ok=[1]).stderr
     assert b"Invalid rate limit 'fast'" in said

@@ -160,9 +160,6 @@ pub(crate) fn check_range(count: u64, offset: u64, size: u64) -> PyResult<()> {
 }
 
 /// Bytes per second. None, or 0: no limit.
-pub(crate) fn rate(limit: Option<i64>) -> PyResult<Option<u64>> {
-    let limit = limit.unwrap_or(0);
-    let rate = u64::try_from(limit)
-        .map_err(|_| PyValueError::new_err(format!("rate_limit is {limit}, it must be 0 (no limit) or more")))?;
-    Ok(Some(rate).filter(|rate| *rate > 0))
+pub(crate) fn rate(limit: Option<u64>) -> Option<u64> {
+    limit.filter(|limit| *limit > 0)
 }

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::arguments::{self, blocking, read_only};
+use crate::numbers;
 use crate::progress::Reporter;
 use crate::remote::{Far, Remote};
 use crate::source::Sources;
@@ -27,7 +28,7 @@ pub(crate) fn commit<'py>(
     format: Option<String>,
     keep: bool,
     cache: &str,
-    rate_limit: Option<i64>,
+    #[pyo3(from_py_with = numbers::rate_limit)] rate_limit: Option<u64>,
     trust: Vec<PathBuf>,
     remote: Option<Remote>,
     progress: Option<Py<PyAny>>,
@@ -36,7 +37,7 @@ pub(crate) fn commit<'py>(
         path,
         format,
         keep,
-        rate: arguments::rate(rate_limit)?,
+        rate: arguments::rate(rate_limit),
         chain: options(cache, &trust, remote)?,
     };
     let mut reporter = Reporter::new(progress);
@@ -62,7 +63,7 @@ pub(crate) fn rebase<'py>(
     format: Option<String>,
     name_only: bool,
     cache: &str,
-    rate_limit: Option<i64>,
+    #[pyo3(from_py_with = numbers::rate_limit)] rate_limit: Option<u64>,
     trust: Vec<PathBuf>,
     remote: Option<Remote>,
     progress: Option<Py<PyAny>>,
@@ -73,7 +74,7 @@ pub(crate) fn rebase<'py>(
         base: backing_file.unwrap_or_default().into_os_string(),
         base_format: backing_format.unwrap_or_default(),
         name_only,
-        rate: arguments::rate(rate_limit)?,
+        rate: arguments::rate(rate_limit),
         chain: options(cache, &trust, remote)?,
     };
     let mut reporter = Reporter::new(progress);

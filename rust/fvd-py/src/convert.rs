@@ -88,7 +88,7 @@ pub(crate) fn convert<'py>(
     base_error: Option<&str>,
     #[pyo3(from_py_with = numbers::base_timeout)] base_timeout: Option<Duration>,
     force_share: bool,
-    rate_limit: Option<i64>,
+    #[pyo3(from_py_with = numbers::rate_limit)] rate_limit: Option<u64>,
     trust: Vec<PathBuf>,
     cache_dir: Option<PathBuf>,
     remote: Option<Remote>,
@@ -118,7 +118,7 @@ pub(crate) fn convert<'py>(
     let remote = with_sources(sources, opener(on_outage, gate.clone(), Far::new(cache_dir, remote)));
     let (cache, source_cache) = (arguments::cache(cache)?, arguments::cache(source_cache)?);
     let (input, target) = (from(source, source_format.as_deref())?, to(target)?);
-    let rate = arguments::rate(rate_limit)?;
+    let rate = arguments::rate(rate_limit);
     let mut reporter = Reporter::new(progress);
     let run = |source| {
         let request = ConvertRequest {

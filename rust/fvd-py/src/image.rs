@@ -312,9 +312,9 @@ impl Image {
         &self,
         py: Python<'_>,
         progress: Option<Py<PyAny>>,
-        rate_limit: Option<i64>,
+        #[pyo3(from_py_with = numbers::rate_limit)] rate_limit: Option<u64>,
     ) -> PyResult<prefetch::Status> {
-        let rate = arguments::rate(rate_limit)?;
+        let rate = arguments::rate(rate_limit);
         prefetch::run(py, &self.open, progress, rate).map(prefetch::Status)
     }
 
@@ -367,8 +367,12 @@ impl Image {
     /// >>> overlay = fvd.open("overlay.fvd", "r+")
     /// >>> overlay.set_prefetch_rate(20 << 20)
     /// ```
-    fn set_prefetch_rate(&self, py: Python<'_>, rate: Option<i64>) -> PyResult<()> {
-        let rate = arguments::rate(rate)?;
+    fn set_prefetch_rate(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = numbers::rate)] rate: Option<u64>,
+    ) -> PyResult<()> {
+        let rate = arguments::rate(rate);
         let control = blocking(py, || self.open.with(|engine| self.open.control(engine)))?;
         if let Some(control) = control {
             control.set_rate(rate);

@@ -32,6 +32,8 @@ integers! {
     offset: MAX_SIZE;
     poll_max_ns: MAX_POLL_NS;
     port: u16::MAX.into();
+    rate: MAX_SIZE;
+    rate_limit: MAX_SIZE;
     shared: MAX_SIZE;
     size: MAX_SIZE;
     source: MAX_DESCRIPTOR;

@@ -265,8 +265,22 @@ impl AsyncImage {
         self.steer(py, Control::resume)
     }
 
-    fn set_prefetch_rate<'py>(&self, py: Python<'py>, rate: Option<i64>) -> PyResult<Bound<'py, PyAny>> {
-        let rate = arguments::rate(rate)?;
+    fn set_prefetch_rate<'py>(
+        &self,
+        py: Python<'py>,
+        #[pyo3(from_py_with = numbers::rate)] rate: Option<u64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let rate = arguments::rate(rate);
+        self.steer(py, move |control| control.set_rate(rate))
+    }
+
+    /// The same, for the argument of `prefetch`.
+    fn limit_prefetch<'py>(
+        &self,
+        py: Python<'py>,
+        #[pyo3(from_py_with = numbers::rate_limit)] rate_limit: Option<u64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let rate = arguments::rate(rate_limit);
         self.steer(py, move |control| control.set_rate(rate))
     }
 
