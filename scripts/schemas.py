@@ -131,7 +131,7 @@ def made() -> dict[str, str]:
     found = {name: _document(about, type) for name, (about, type) in DOCUMENTS.items()}
     # qemu-img leaves counts out that are zero.
     required = found["check"]["required"]
-    found["check"]["required"] = [name for name in required if name not in check._LEFT_OUT_WHEN_ZERO]
+    found["check"]["required"] = [name for name in required if name not in check.LEFT_OUT_WHEN_ZERO]
     # A part that was not asked for is not there; what was cut is told on stderr.
     found["dump"]["required"] = ["filename"]
     del found["dump"]["properties"]["truncated"]

@@ -30,7 +30,7 @@ def commit(
     there are any. A base that is shorter than the image grows. What the base has already is not written.
 
     The base is a raw disk or an FVD image on this machine, and the image names its format. No other process
-    may have one of the two open (`InUseError`). Data that lies behind the end that the base had when the
+    may have one of the two open (`InUseError`). Data that lies beyond the end that the base had when the
     image was made stays in the image, too.
 
     `cache` with `none` or `directsync` bypasses the page cache; in every mode the base is durable before

@@ -34,7 +34,7 @@ def rebase(
     `backing_file` of None or `""` leaves the image without a base.
 
     `backing_file` is stored as given; a relative name is looked up from the directory of the image. What lies
-    behind the end of a shorter base is copied, too. With `name_only` no base is opened and nothing is copied:
+    beyond the end of a shorter base is copied, too. With `name_only` no base is opened and nothing is copied:
     the caller promises that the new base has the same content. No other process may have the image open
     (`InUseError`). An image that was made without a base cannot get one.
 

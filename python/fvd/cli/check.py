@@ -77,12 +77,12 @@ def exit_status(result: CheckResult) -> int:
     return LEAKS_ONLY if result["leaks"] else CLEAN
 
 
-_LEFT_OUT_WHEN_ZERO = ("corruptions", "leaks", "corruptions-fixed", "leaks-fixed")
+LEFT_OUT_WHEN_ZERO = ("corruptions", "leaks", "corruptions-fixed", "leaks-fixed")
 
 
 def document(result: CheckResult) -> dict[str, object]:
     """Return the result without counts that are zero, which qemu-img leaves out, too."""
-    return {name: value for name, value in result.items() if value or name not in _LEFT_OUT_WHEN_ZERO}
+    return {name: value for name, value in result.items() if value or name not in LEFT_OUT_WHEN_ZERO}
 
 
 def human(result: CheckResult) -> str:

@@ -1,4 +1,4 @@
-//! The functions behind `fvd.measure`.
+//! The functions that `fvd.measure` calls.
 
 use std::path::PathBuf;
 

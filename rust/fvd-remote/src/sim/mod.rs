@@ -14,6 +14,7 @@ mod process;
 mod reader;
 mod run;
 mod store;
+mod tokens;
 
 use std::ops::Range;
 

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fvd::host::BoxFuture;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::answer::{Way, respond};
 use super::case::{Case, Change, Lie};
 use super::content::content;
+use super::tokens::Tokens;
 use crate::fetch::UNIT;
-use crate::transport::{Failure, FailureKind, Request, Response, Transport};
+use crate::transport::{Failure, Request, Response, Transport};
 
 /// The store. It has every object twice: as it was opened, and what may come after.
 pub(super) struct Store {
@@ -56,19 +57,6 @@ pub(super) struct State {
     pub(super) waits: Vec<Duration>,
     digest: u64,
     pub(super) requests: u64,
-}
-
-/// Credentials that were given out.
-#[derive(Default)]
-pub(super) struct Tokens {
-    /// Until when each is valid.
-    until: BTreeMap<u64, Duration>,
-    refused: BTreeSet<u64>,
-    asks: u64,
-    failed: u64,
-    is_asked: bool,
-    /// When the last question was answered.
-    answered: Duration,
 }
 
 #[derive(Clone)]
@@ -387,67 +375,5 @@ impl Store {
     /// How often a unit was asked for, of each process and object.
     pub(super) fn asked(&self) -> BTreeMap<(usize, u64, u64), u64> {
         self.lock().asked.clone()
-    }
-
-    /// A process asks for new credentials.
-    pub(super) async fn ask_token(self: Arc<Self>) -> Result<u64, Failure> {
-        let (validity, failing) = self.case.credentials.unwrap_or((Duration::MAX / 4, 0));
-        self.note("token", &[]);
-        let (token, was_asked) = {
-            let mut state = self.lock();
-            state.tokens.asks += 1;
-            (state.tokens.asks, std::mem::replace(&mut state.tokens.is_asked, true))
-        };
-        if was_asked && self.case.processes == 1 {
-            self.violation("credentials are asked for twice at a time");
-        }
-        let pause = self.random(|random| random.u64(..300));
-        sleep(Duration::from_millis(pause)).await;
-        let fails = self.chance(failing);
-        let now = self.now();
-        let mut state = self.lock();
-        state.tokens.is_asked = false;
-        state.tokens.answered = now;
-        if fails {
-            state.tokens.failed += 1;
-            return Err(Failure::new(FailureKind::Credentials, "there are no credentials now"));
-        }
-        state.tokens.until.insert(token, now.saturating_add(validity));
-        Ok(token)
-    }
-
-    /// Whether a request may have what it asks for.
-    pub(super) fn accepts(&self, token: Option<u64>) -> bool {
-        let now = self.now();
-        let Some(token) = token.filter(|_| self.case.credentials.is_some()) else {
-            return self.case.credentials.is_none();
-        };
-        let mut state = self.lock();
-        let is_valid = state.tokens.until.get(&token).is_some_and(|until| now < *until);
-        if !is_valid {
-            state.tokens.refused.insert(token);
-        }
-        is_valid
-    }
-
-    /// R8: one fetch asks for all that were refused.
-    pub(super) fn check_tokens(&self) -> Result<(), String> {
-        if self.case.credentials.is_none() {
-            // Another host has refused what the credentials are not for.
-            return Ok(());
-        }
-        let Tokens {
-            asks,
-            failed,
-            ref refused,
-            ..
-        } = self.lock().tokens;
-        let justified = self.case.processes as u64 + refused.len() as u64 + failed;
-        if asks > justified {
-            return Err(format!(
-                "credentials were asked for {asks} times, {justified} would have been enough"
-            ));
-        }
-        Ok(())
     }
 }

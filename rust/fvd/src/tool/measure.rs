@@ -18,9 +18,9 @@ pub async fn units_with_data(source: &dyn BaseSource, unit: u64) -> Result<u64> 
         let run = run.map_err(|error| error.during("look up"))?;
         let run_end = at + run.len.min(end - at);
         if run.content == Content::Data {
-            let (first, behind) = ((at / unit).max(counted), run_end.div_ceil(unit));
-            found += behind.saturating_sub(first);
-            counted = counted.max(behind);
+            let (first, stop) = ((at / unit).max(counted), run_end.div_ceil(unit));
+            found += stop.saturating_sub(first);
+            counted = counted.max(stop);
         }
         at = run_end;
     }

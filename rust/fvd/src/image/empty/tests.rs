@@ -43,7 +43,7 @@ fn content<S: Storage + Clone>(sample: &Sample<S>) -> Vec<u8> {
     block_on(image.read(buf, 0)).expect("reads").as_slice().to_vec()
 }
 
-/// An image with data, zeros and copies of its base, and behind the base; and that base, as long as the disk.
+/// An image with data, zeros and copies of its base, and beyond the base; and that base, as long as the disk.
 fn sample(options: &CreateOptions, unclean: bool) -> Sample<MemoryStorage> {
     let mut random = fastrand::Rng::with_seed(7);
     let bytes: Vec<u8> = (0..30 * CHUNK).map(|_| random.u8(..)).collect();
@@ -221,7 +221,7 @@ fn the_file_of_a_compact_image_becomes_as_short_as_a_new_one() {
     let (_, sample) = samples().remove(0);
     commit(&sample).expect("committed");
     let geometry = block_on(read_head(&sample.file)).expect("valid").geometry;
-    // What lies behind the base is one chunk, wherever it was stored.
+    // What lies beyond the base is one chunk, wherever it was stored.
     let len = block_on(sample.file.len()).expect("memory");
     assert!(len <= geometry.data_offset + 40 * CHUNK, "{len}");
 }

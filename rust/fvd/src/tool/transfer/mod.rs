@@ -38,7 +38,7 @@ pub(super) struct Transfer<'a> {
     pub(super) from: &'a dyn BaseSource,
     /// Which parts of it.
     pub(super) select: Select,
-    /// What the parts are compared with. What lies behind its end is written whatever it is. None: all is
+    /// What the parts are compared with. What lies beyond its end is written whatever it is. None: all is
     /// written.
     pub(super) than: Option<&'a dyn BaseSource>,
     /// Where they are written, at the same offsets.

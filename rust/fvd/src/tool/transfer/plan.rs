@@ -79,7 +79,7 @@ impl Plan {
                 continue;
             }
             let other = match transfer.than {
-                // Behind the end of a base, an image cannot read.
+                // Beyond the end of a base, an image cannot read.
                 Some(than) if at < than.len().next_multiple_of(SECTOR) => {
                     Some(look(&mut self.other, than, at, self.end)?)
                 }
